@@ -1,0 +1,23 @@
+//! Configuration that is fixed while a program is loaded: read-only data, by which the verifier prunes dead code.
+
+use super::abi;
+
+/// The global `CONFIG` of the object.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Config {
+    /// `SO_NETNS_COOKIE` of the node's network namespace, low word first: tells host processes from pods.
+    pub host_netns: [u32; 2],
+    /// First port of the SNAT range (host order) and how many there are.
+    pub snat_first: u16,
+    pub snat_count: u16,
+    /// 1: the cgroup hooks also serve the sockets of pods (ClusterIP only).
+    pub pod_sockets: u8,
+    /// 1: the kernel knows `BPF_F_IPV6` of `bpf_l4_csum_replace` (6.16).
+    pub csum_ipv6_flag: u8,
+    /// 1: `bpf_set_retval` may be called from connect and sendmsg hooks (5.18).
+    pub set_retval: u8,
+    pub _pad: u8,
+}
+
+abi! { Config = 16 }

@@ -1,0 +1,71 @@
+//! Counters: what happened to packets, by reason, and how much each service carries.
+
+use super::abi;
+
+/// Index into the per-CPU counter array. Append only: the names are metrics.
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)+) => {
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+        pub enum Counter { $($(#[$doc])* $name,)+ }
+
+        impl Counter {
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+            /// The name by which metrics and `svc-ctl status` call it.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label,)+ }
+            }
+        }
+    };
+}
+
+counters! {
+    /// A flow was made.
+    FlowNew = "flow_new",
+    /// The touch found the other record of a flow missing and made it again.
+    FlowTwinRestored = "flow_twin_restored",
+    /// A TCP packet in mid-flow met no record and was placed by hash.
+    FlowMidstream = "flow_midstream",
+    /// A direct connection took the tuple of a translated one.
+    FlowGaveWay = "flow_gave_way",
+    /// The flow table refused an insert.
+    FlowTableFull = "flow_table_full",
+    /// No endpoint: ICMP port unreachable sent (SEM-091).
+    RejectNoEndpoint = "reject_no_endpoint",
+    /// Larger than the next hop's MTU: ICMP fragmentation needed / packet too big sent.
+    RejectTooBig = "reject_too_big",
+    /// Traffic policy Local and no endpoint on this node (SEM-094).
+    DropNoLocalEndpoint = "drop_no_local_endpoint",
+    /// Every source port tried is taken by another live flow.
+    DropSnatExhausted = "drop_snat_exhausted",
+    /// No route, or the neighbour failed.
+    DropNoRoute = "drop_no_route",
+    /// The interface has no address of the family to masquerade with.
+    DropNoSnatAddress = "drop_no_snat_address",
+    /// Time to live used up on the way.
+    DropTtl = "drop_ttl",
+    /// A frontend names a backend that is not in the table: a bug, or a torn write.
+    DropNoBackend = "drop_no_backend",
+    /// The kernel refused to write the packet.
+    DropRewrite = "drop_rewrite",
+    /// `ip_forward` is off on the interface (FIB: forwarding disabled).
+    DropForwardingOff = "drop_forwarding_off",
+    /// A socket was connected to a backend by a cgroup hook.
+    SocketConnect = "socket_connect",
+    /// A socket's connect was refused: no endpoint.
+    SocketRefused = "socket_refused",
+}
+
+/// Value of the per-CPU service array, indexed by service id.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct ServiceCounters {
+    /// Flows begun (sockets connected included).
+    pub flows: u64,
+    /// Packets translated, both directions.
+    pub packets: u64,
+    /// Octets of them, from the IP header on.
+    pub bytes: u64,
+}
+
+abi! { ServiceCounters = 24 }

@@ -1,0 +1,151 @@
+//! The flow table: one self-contained record per flow and direction.
+
+use super::{ServiceId, abi};
+use crate::addr::{AddrV4, AddrV6, Port, Proto};
+use crate::wire::checksum::Wsum;
+
+/// A tuple as a packet carries it when it meets its record.
+///
+/// The reverse record of a UDP flow to a backend on the node itself has a zero source address: a server bound to
+/// the wildcard address may answer from any address of the node.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FlowKey<A> {
+    pub src: A,
+    pub dst: A,
+    pub sport: Port,
+    pub dport: Port,
+    pub proto: Proto,
+    pub _pad: [u8; 3],
+}
+
+impl<A: Copy> FlowKey<A> {
+    /// The tuple of the opposite direction.
+    #[inline(always)]
+    #[must_use]
+    pub fn swapped(&self) -> Self {
+        Self { src: self.dst, dst: self.src, sport: self.dport, dport: self.sport, ..*self }
+    }
+}
+
+/// The hook at which a record applies; other hooks ignore it (placement law d).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Hook(pub u8);
+
+impl Hook {
+    /// Ingress of a pod interface or an uplink, XDP included.
+    pub const INGRESS: Self = Self(1);
+    /// Egress of a pod interface: towards the pod.
+    pub const POD_EGRESS: Self = Self(2);
+    /// Egress of an uplink: towards the outside.
+    pub const UPLINK_EGRESS: Self = Self(3);
+}
+
+/// How a translated packet goes on.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Way(pub u8);
+
+impl Way {
+    /// Up into this node's stack (or on, at egress).
+    pub const STACK: Self = Self(0);
+    /// Out of the record's next hop, past the stack.
+    pub const REDIRECT: Self = Self(1);
+    /// Back out of the interface it came in by (a pod that reaches itself).
+    pub const BACK: Self = Self(2);
+}
+
+/// Which of the two records of a flow this is.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Direction(pub u8);
+
+impl Direction {
+    pub const FORWARD: Self = Self(0);
+    pub const REVERSE: Self = Self(1);
+}
+
+/// What has been seen of a flow, a set of bits; decides its lifetime. UDP uses `REPLIED` alone.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FlowState(pub u8);
+
+impl FlowState {
+    pub const NEW: Self = Self(0);
+    /// A packet of the reverse direction was seen.
+    pub const REPLIED: Self = Self(1);
+    /// TCP: the client acknowledged the handshake.
+    pub const ESTABLISHED: Self = Self(2);
+    /// TCP: the client sent FIN.
+    pub const FIN_FORWARD: Self = Self(4);
+    /// TCP: the backend sent FIN.
+    pub const FIN_REVERSE: Self = Self(8);
+    /// TCP: either side sent RST.
+    pub const RESET: Self = Self(16);
+
+    #[inline(always)]
+    pub const fn has(self, bit: Self) -> bool {
+        self.0 & bit.0 != 0
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn with(self, bit: Self) -> Self {
+        Self(self.0 | bit.0)
+    }
+
+    /// A closed TCP connection, whose tuple a new SYN may take.
+    #[inline(always)]
+    pub const fn is_closing(self) -> bool {
+        self.has(Self::RESET) || (self.has(Self::FIN_FORWARD) && self.has(Self::FIN_REVERSE))
+    }
+}
+
+/// All that one direction of a flow needs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FlowRecord<A> {
+    /// The tuple after translation.
+    pub src: A,
+    pub dst: A,
+    pub sport: Port,
+    pub dport: Port,
+    /// What the translation adds to a ones'-complement sum over the addresses (pseudo-header, IPv4 header).
+    pub addr_delta: Wsum,
+    /// What it adds to a sum over the ports.
+    pub port_delta: Wsum,
+    pub service: ServiceId,
+    /// Last packet, in units of 2^30 ns of the coarse monotonic clock.
+    pub stamp: u32,
+    /// Next hop of `Way::REDIRECT`: interface, largest packet (octets, IP header included), MACs. A zero destination
+    /// MAC means unresolved.
+    pub oif: u32,
+    pub mtu: u16,
+    pub smac: [u8; 6],
+    pub dmac: [u8; 6],
+    pub state: FlowState,
+    pub direction: Direction,
+    pub hook: Hook,
+    pub way: Way,
+    /// The hook of the flow's other record, so that it can be made again.
+    pub twin_hook: Hook,
+    /// The key of the reverse record has a zero source address (see [`FlowKey`]).
+    pub any_source: u8,
+}
+
+impl<A> FlowRecord<A> {
+    /// The next hop is known down to its MAC.
+    #[inline(always)]
+    pub fn is_resolved(&self) -> bool {
+        let m = &self.dmac;
+        m[0] | m[1] | m[2] | m[3] | m[4] | m[5] != 0
+    }
+}
+
+abi! {
+    FlowKey<AddrV4> = 16,
+    FlowKey<AddrV6> = 40,
+    FlowRecord<AddrV4> = 52,
+    FlowRecord<AddrV6> = 76,
+}

@@ -1,0 +1,115 @@
+//! What clients dial and what answers: frontends, their extents of backend ids, backends.
+
+use super::abi;
+use crate::addr::{AddrV4, AddrV6, Port, Proto};
+
+/// A service port; stable across restarts; indexes the per-service counters.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ServiceId(pub u32);
+
+/// A backend; indexes the backend table of its family; never changes its meaning while a frontend or flow uses it.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct BackendId(pub u32);
+
+/// What a frontend's address stands for.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Scope(pub u8);
+
+impl Scope {
+    /// The address in the key itself (ClusterIP, external IP, load-balancer IP).
+    pub const ADDRESS: Self = Self(0);
+    /// Any NodePort address of this node; the address in the key is zero.
+    pub const NODE_PORT: Self = Self(1);
+}
+
+/// Key of the frontend table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FrontendKey<A> {
+    pub addr: A,
+    pub port: Port,
+    pub proto: Proto,
+    pub scope: Scope,
+}
+
+/// A run of backend ids in the selection table; never changed while a frontend names it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Extent {
+    pub first: u32,
+    pub count: u32,
+}
+
+/// Properties of a frontend, a set of bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FrontendFlags(pub u32);
+
+impl FrontendFlags {
+    pub const NONE: Self = Self(0);
+    /// An external frontend (NodePort, external IP, load-balancer IP): what leaves for a remote backend is masqueraded
+    /// (SEM-083) unless `LOCAL_ONLY`.
+    pub const EXTERNAL: Self = Self(1);
+    /// `externalTrafficPolicy: Local`: clients from outside choose from the `local` extent, pods and processes of this
+    /// node from the `cluster` extent (SEM 3.4, V7 to V10).
+    pub const LOCAL_ONLY: Self = Self(2);
+    /// Some endpoint is usable somewhere in the cluster: an empty extent means drop, not reject (SEM-065).
+    pub const USABLE_ELSEWHERE: Self = Self(4);
+
+    #[inline(always)]
+    pub const fn has(self, bit: Self) -> bool {
+        self.0 & bit.0 != 0
+    }
+
+    #[must_use]
+    pub const fn with(self, bit: Self) -> Self {
+        Self(self.0 | bit.0)
+    }
+}
+
+/// Value of the frontend table: the one word that publishes a set of backends.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct FrontendValue {
+    pub service: ServiceId,
+    pub flags: FrontendFlags,
+    /// Backends for everybody, or for clients of this node where `LOCAL_ONLY`.
+    pub cluster: Extent,
+    /// Backends on this node, for clients from outside where `LOCAL_ONLY`; empty otherwise.
+    pub local: Extent,
+}
+
+/// Where a backend is, seen from this node; decides placement and SNAT.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Locality(pub u8);
+
+impl Locality {
+    /// Another node, or off the cluster.
+    pub const REMOTE: Self = Self(0);
+    /// A pod of this node.
+    pub const LOCAL: Self = Self(1);
+    /// An address of this node itself: a host-network pod or process.
+    pub const HOST: Self = Self(2);
+}
+
+/// Value of the backend table.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct BackendValue<A> {
+    pub addr: A,
+    pub port: Port,
+    pub locality: Locality,
+    pub _pad: u8,
+}
+
+abi! {
+    FrontendKey<AddrV4> = 8,
+    FrontendKey<AddrV6> = 20,
+    FrontendValue = 24,
+    BackendValue<AddrV4> = 8,
+    BackendValue<AddrV6> = 20,
+}

@@ -1,0 +1,24 @@
+//! Every capacity, with its unit. The daemon may ask for others at load; these are the defaults.
+
+/// Frontends per family (20 and 36 octets each, allocated as used).
+pub const FRONTENDS: u32 = 65_536;
+/// Backend ids in all extents of both families (4 octets each, allocated at once).
+pub const SELECTION: u32 = 262_144;
+/// Backends per family (8 and 20 octets each, allocated at once).
+pub const BACKENDS: u32 = 65_536;
+/// Service ports that have counters (24 octets per CPU each).
+pub const SERVICES: u32 = 32_768;
+/// Flow records per family, two a flow (about 120 and 170 octets each, allocated at once).
+pub const FLOWS: u32 = 262_144;
+/// Addresses of this node per family.
+pub const NODE_ADDRS: u32 = 1_024;
+/// Interfaces.
+pub const IFACES: u32 = 4_096;
+/// Sockets whose frontend is remembered, per family.
+pub const SOCKETS: u32 = 65_536;
+/// Slots of the counter array; more than there are counters, so that one more does not change the map.
+pub const COUNTERS: u32 = 64;
+/// Source ports tried before a flow is refused.
+pub const SNAT_TRIES: u32 = 16;
+/// IPv6 extension headers skipped before a packet is left alone.
+pub const IPV6_EXTENSIONS: usize = 4;

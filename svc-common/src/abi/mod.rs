@@ -1,0 +1,37 @@
+//! The tables' ABI: every key and value that crosses between kernel and daemon, or survives the daemon in a pin.
+//!
+//! Plain data only: `repr(C)`, no padding (checked by size), no `bool`, no `enum`, no `Option`. A change here bumps
+//! [`ABI_VERSION`], which names the folder of the pins, so that two versions never share a map.
+
+mod config;
+mod counters;
+mod flow;
+mod frontend;
+mod node;
+mod socket;
+
+pub mod limits;
+pub mod names;
+
+pub use config::Config;
+pub use counters::{Counter, ServiceCounters};
+pub use flow::{Direction, FlowKey, FlowRecord, FlowState, Hook, Way};
+pub use frontend::{
+    BackendId, BackendValue, Extent, FrontendFlags, FrontendKey, FrontendValue, Locality, Scope, ServiceId,
+};
+pub use node::{Iface, NodeAddrFlags, Role};
+pub use socket::{SockKey, SockValue};
+
+/// Bumped by every change of a key, a value or a meaning in this module.
+pub const ABI_VERSION: u32 = 1;
+
+/// Checks the size (so that nobody's padding slips in) and, for the daemon, declares the type plain data.
+macro_rules! abi {
+    ($($type:ty = $size:literal),+ $(,)?) => {$(
+        const _: () = assert!(core::mem::size_of::<$type>() == $size);
+        // SAFETY: repr(C), integers only, and the size above equals the sum of its fields: no padding.
+        #[cfg(feature = "user")]
+        unsafe impl aya::Pod for $type {}
+    )+};
+}
+pub(crate) use abi;

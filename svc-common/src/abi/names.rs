@@ -1,0 +1,34 @@
+//! Names of maps (15 characters at most) and programs, as the object, the pins and `svc-ctl status` spell them.
+
+pub const FRONTENDS4: &str = "FRONTENDS4";
+pub const FRONTENDS6: &str = "FRONTENDS6";
+pub const SELECTION: &str = "SELECTION";
+pub const BACKENDS4: &str = "BACKENDS4";
+pub const BACKENDS6: &str = "BACKENDS6";
+pub const FLOWS4: &str = "FLOWS4";
+pub const FLOWS6: &str = "FLOWS6";
+pub const NODE_ADDRS4: &str = "NODE_ADDRS4";
+pub const NODE_ADDRS6: &str = "NODE_ADDRS6";
+pub const IFACES: &str = "IFACES";
+pub const SOCKETS4: &str = "SOCKETS4";
+pub const SOCKETS6: &str = "SOCKETS6";
+pub const COUNTERS: &str = "COUNTERS";
+pub const SERVICES: &str = "SERVICES";
+
+/// Every map that is pinned.
+pub const MAPS: &[&str] = &[
+    FRONTENDS4,
+    FRONTENDS6,
+    SELECTION,
+    BACKENDS4,
+    BACKENDS6,
+    FLOWS4,
+    FLOWS6,
+    NODE_ADDRS4,
+    NODE_ADDRS6,
+    IFACES,
+    SOCKETS4,
+    SOCKETS6,
+    COUNTERS,
+    SERVICES,
+];

@@ -1,0 +1,50 @@
+//! What the programs know of the node: interfaces and addresses.
+
+use super::abi;
+use crate::addr::{AddrV4, AddrV6};
+
+/// The one role of an interface.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Role(pub u32);
+
+impl Role {
+    pub const NONE: Self = Self(0);
+    /// Towards other nodes and clients.
+    pub const UPLINK: Self = Self(1);
+    /// Host end of a pod's link.
+    pub const POD: Self = Self(2);
+    /// A bridge whose ports are pod interfaces; gets no program.
+    pub const POD_BRIDGE: Self = Self(3);
+}
+
+/// Value of the interface table; the key is the interface index.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Iface {
+    pub role: Role,
+    /// Index of the bridge it is a port of; 0 if none.
+    pub bridge: u32,
+    /// Source of what is masqueraded out of this interface (SEM-087); zero if the node has none of the family.
+    pub snat_v4: AddrV4,
+    pub snat_v6: AddrV6,
+}
+
+/// Properties of an address of this node, a set of bits; value of the node-address table, whose key is the address.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct NodeAddrFlags(pub u32);
+
+impl NodeAddrFlags {
+    /// Assigned to an interface of this node.
+    pub const LOCAL: Self = Self(1);
+    /// Accepts NodePorts (SEM-020 to SEM-023).
+    pub const NODE_PORT: Self = Self(2);
+
+    #[inline(always)]
+    pub const fn has(self, bit: Self) -> bool {
+        self.0 & bit.0 != 0
+    }
+}
+
+abi! { Iface = 28, NodeAddrFlags = 4, AddrV4 = 4, AddrV6 = 16 }
