@@ -1,1 +1,47 @@
-fn main() {}
+//! `cargo xtask`: the only entry point anyone needs. This file names the tasks and nothing else.
+
+#[path = "../../svc-ctl/build/bpf.rs"]
+#[expect(dead_code, reason = "setup asks what is missing; the bench will compile with it")]
+mod bpf;
+mod build;
+mod check;
+mod privilege;
+mod project;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, try, test and measure svc", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Install what building and testing need (system packages as root, tools into target/tools)
+    Setup,
+    /// Build svc-ctl with its kernel programs, optimised
+    Build,
+    /// Run the tests, all or one tier
+    Test(test::Args),
+    /// Formatting and lints, as CI asks for them
+    Check,
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().task {
+        Task::Setup => setup::main().map(|()| ExitCode::SUCCESS),
+        Task::Build => build::main().map(|()| ExitCode::SUCCESS),
+        Task::Test(args) => test::main(&args),
+        Task::Check => check::main().map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,117 @@
+//! `cargo xtask test`: every tier of tests, in the order of their price, and one line of totals at the end.
+
+mod harness;
+mod tier;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use crate::privilege::Privilege;
+use crate::{build, project, setup};
+use harness::{Count, Executable};
+use tier::{TIERS, Tier};
+
+/// The run was good as far as it went, but tiers were left out for want of privileges (as automake's "skipped").
+const EXIT_TIERS_LEFT_OUT: u8 = 77;
+
+#[derive(clap::Args)]
+pub struct Args {
+    /// Name the tiers with their number of cases, run nothing
+    #[arg(long)]
+    list: bool,
+    /// One tier; all of them without it
+    tier: Option<String>,
+    /// Only cases whose name contains this
+    #[arg(requires = "tier")]
+    filter: Option<String>,
+}
+
+/// How one tier went.
+struct Outcome {
+    tier: &'static Tier,
+    count: Count,
+    took: Duration,
+    left_out: bool,
+}
+
+pub fn main(args: &Args) -> Result<ExitCode> {
+    let tiers = tier::chosen(args.tier.as_deref())?;
+    setup::for_running()?;
+    let executables = harness::build(&tiers)?;
+    if args.list {
+        return list(&tiers, &executables);
+    }
+    let privilege =
+        if tiers.iter().any(|tier| tier.needs_root) { Privilege::find() } else { Privilege::None };
+    let svc_ctl = if tiers.iter().any(|tier| tier.needs_daemon) { Some(build::svc_ctl()?) } else { None };
+
+    let mut outcomes = Vec::new();
+    for tier in tiers {
+        let started = Instant::now();
+        let cases = executables.iter().filter(|executable| executable.tier == tier.name);
+        let left_out = tier.needs_root && privilege == Privilege::None;
+        let count = if left_out {
+            eprintln!("\n== {}: left out, needs root (or sudo): {}", tier.name, tier.what);
+            Count { skipped: listed(cases)?, ..Count::default() }
+        } else {
+            eprintln!("\n== {}: {}", tier.name, tier.what);
+            let privilege = if tier.needs_root { privilege } else { Privilege::None };
+            run(cases, privilege, svc_ctl.as_deref(), args.filter.as_deref())?
+        };
+        outcomes.push(Outcome { tier, count, took: started.elapsed(), left_out });
+    }
+    privilege.hand_back(&project::target_dir())?;
+    Ok(report(&outcomes))
+}
+
+fn list(tiers: &[&'static Tier], executables: &[Executable]) -> Result<ExitCode> {
+    for tier in tiers {
+        let cases = listed(executables.iter().filter(|executable| executable.tier == tier.name))?;
+        println!("{:<8} {cases:>5} cases  {}", tier.name, tier.what);
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn listed<'a>(executables: impl Iterator<Item = &'a Executable>) -> Result<u64> {
+    executables.map(Executable::count_cases).sum()
+}
+
+fn run<'a>(
+    executables: impl Iterator<Item = &'a Executable>,
+    privilege: Privilege,
+    svc_ctl: Option<&Path>,
+    filter: Option<&str>,
+) -> Result<Count> {
+    let mut total = Count::default();
+    for executable in executables {
+        total = total + executable.run(privilege, svc_ctl, filter)?;
+    }
+    Ok(total)
+}
+
+/// Prints a line per tier and the totals last.
+fn report(outcomes: &[Outcome]) -> ExitCode {
+    println!();
+    for Outcome { tier, count, took, left_out } in outcomes {
+        let note = if *left_out { "  left out: needs root" } else { "" };
+        println!("{:<8} {count}  {:>6.1} s{note}", tier.name, took.as_secs_f64());
+    }
+    let total = outcomes.iter().fold(Count::default(), |total, outcome| total + outcome.count);
+    println!("{total}");
+    if total.failed > 0 {
+        ExitCode::FAILURE
+    } else if outcomes.iter().any(|outcome| outcome.left_out) {
+        ExitCode::from(EXIT_TIERS_LEFT_OUT)
+    } else {
+        ExitCode::SUCCESS
+    }
+}
+
+/// A name that is no tier's, with the names that are.
+fn unknown_tier(name: &str) -> Result<Vec<&'static Tier>> {
+    let names = TIERS.iter().map(|tier| tier.name).collect::<Vec<_>>();
+    bail!("no tier is called {name:?}; there are {}", names.join(", "))
+}

@@ -1,0 +1,145 @@
+//! Test binaries: which ones cargo made, how they are run, and what their last lines say.
+
+use std::ffi::OsStr;
+use std::fmt;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::ops::Add;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::tier::{self, Tier};
+use crate::privilege::Privilege;
+use crate::project;
+
+/// One test binary.
+#[derive(Debug)]
+pub struct Executable {
+    pub tier: &'static str,
+    path: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count {
+    pub passed: u64,
+    pub failed: u64,
+    pub skipped: u64,
+}
+
+/// Compiles the tests of these tiers, unprivileged, and finds their binaries.
+pub fn build(tiers: &[&Tier]) -> Result<Vec<Executable>> {
+    let mut packages: Vec<_> = tiers.iter().flat_map(|tier| tier.packages).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let cargo = || {
+        let mut cargo = project::cargo();
+        cargo.args(["test", "--no-run", "--locked", "--lib", "--bins", "--tests"]);
+        cargo.args(packages.iter().flat_map(|package| ["--package", package]));
+        cargo
+    };
+    // Once for the eyes, once for the names: the second has nothing left to compile.
+    project::run(&mut cargo())?;
+    let output = cargo().args(["--color", "never"]).output()?;
+    if !output.status.success() {
+        bail!("cargo test --no-run: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    let executables = String::from_utf8(output.stderr)?;
+    let executables = executables.lines().filter_map(executable_line).map(|(source, path)| {
+        Ok(Executable { tier: tier::of_source(source)?, path: project::root().join(path) })
+    });
+    let executables: Vec<_> = executables.collect::<Result<_>>()?;
+    Ok(executables
+        .into_iter()
+        .filter(|executable| tiers.iter().any(|tier| tier.name == executable.tier))
+        .collect())
+}
+
+/// `Executable unittests src/lib.rs (target/debug/deps/x-1f)` or `Executable tests/net.rs (...)`.
+fn executable_line(line: &str) -> Option<(&str, &str)> {
+    let (source, path) = line.trim().strip_prefix("Executable ")?.split_once(" (")?;
+    Some((source.strip_prefix("unittests ").unwrap_or(source), path.strip_suffix(')')?))
+}
+
+impl Executable {
+    pub fn count_cases(&self) -> Result<u64> {
+        let output =
+            Command::new(&self.path).arg("--list").output().context(self.path.display().to_string())?;
+        let listed = String::from_utf8_lossy(&output.stdout);
+        Ok(listed.lines().filter(|line| line.ends_with(": test")).count() as u64)
+    }
+
+    /// Runs it with its output shown as it comes, and counts from the line with its result.
+    pub fn run(&self, privilege: Privilege, svc_ctl: Option<&Path>, filter: Option<&str>) -> Result<Count> {
+        let variables: Vec<(&str, &OsStr)> =
+            svc_ctl.iter().map(|path| ("SVC_CTL", path.as_os_str())).collect();
+        let mut command = privilege.command(&self.path, &variables);
+        command.args(filter).stdout(Stdio::piped());
+        let mut child = command.spawn().with_context(|| self.path.display().to_string())?;
+        let stdout = child.stdout.take().context("no pipe from the test binary")?;
+
+        let mut count = None;
+        for line in BufReader::new(stdout).split(b'\n') {
+            let line = line?;
+            let line = String::from_utf8_lossy(&line);
+            count = result_line(&line).or(count);
+            writeln!(std::io::stdout(), "{line}")?;
+        }
+        let status = child.wait()?;
+        let mut count = count.unwrap_or_default();
+        if !status.success() && count.failed == 0 {
+            println!("{} ended without a result: {status}", self.path.display());
+            count.failed = 1;
+        }
+        Ok(count)
+    }
+}
+
+/// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`
+fn result_line(line: &str) -> Option<Count> {
+    let (_, counts) = line.strip_prefix("test result: ")?.split_once(". ")?;
+    let number = |name| {
+        let part = counts.split("; ").find_map(|part| part.strip_suffix(name))?;
+        part.trim().parse::<u64>().ok()
+    };
+    Some(Count { passed: number("passed")?, failed: number("failed")?, skipped: number("ignored")? })
+}
+
+impl Add for Count {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            skipped: self.skipped + other.skipped,
+        }
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} passed, {} failed, {} skipped", self.passed, self.failed, self.skipped)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_result_line_gives_the_counts() {
+        let line = "test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s";
+        assert_eq!(result_line(line), Some(Count { passed: 12, failed: 2, skipped: 1 }));
+        assert_eq!(result_line("test a ... ok"), None);
+    }
+
+    #[test]
+    fn cargo_names_source_and_path_of_each_binary() {
+        let unit = "  Executable unittests src/lib.rs (target/debug/deps/svc_common-1f)";
+        assert_eq!(executable_line(unit), Some(("src/lib.rs", "target/debug/deps/svc_common-1f")));
+        let net = "  Executable tests/net.rs (/tmp/t/debug/deps/net-2e)";
+        assert_eq!(executable_line(net), Some(("tests/net.rs", "/tmp/t/debug/deps/net-2e")));
+        assert_eq!(executable_line("    Finished `test` profile"), None);
+    }
+}

@@ -1,0 +1,112 @@
+//! The tiers, and which test binary belongs to which. A test file that belongs to none is an error, so that no test
+//! is written and never run.
+
+use anyhow::{Result, bail};
+
+#[derive(Debug)]
+pub struct Tier {
+    pub name: &'static str,
+    pub what: &'static str,
+    /// Loads programs or makes network namespaces.
+    pub needs_root: bool,
+    /// Runs the real svc-ctl, found by the variable `SVC_CTL`.
+    pub needs_daemon: bool,
+    /// Packages to compile for this tier alone.
+    pub packages: &'static [&'static str],
+}
+
+/// In the order they run: the cheap ones first.
+pub const TIERS: &[Tier] = &[
+    Tier {
+        name: "unit",
+        what: "functions and laws beside the code; the import table",
+        needs_root: false,
+        needs_daemon: false,
+        packages: &["svc-common", "svc-ctl", "svc-tests", "xtask"],
+    },
+    Tier {
+        name: "golden",
+        what: "manifests in, tables out, as readable files",
+        needs_root: false,
+        needs_daemon: false,
+        packages: &["svc-ctl", "svc-tests"],
+    },
+    Tier {
+        name: "api",
+        what: "the kubernetes source against a stand-in of the API server",
+        needs_root: false,
+        needs_daemon: false,
+        packages: &["svc-ctl"],
+    },
+    Tier {
+        name: "verify",
+        what: "this kernel's verifier takes every program, within its budget",
+        needs_root: true,
+        needs_daemon: false,
+        packages: &["svc-ctl"],
+    },
+    Tier {
+        name: "packets",
+        what: "tables and a packet in; verdict, whole packet and counters out",
+        needs_root: true,
+        needs_daemon: false,
+        packages: &["svc-tests"],
+    },
+    Tier {
+        name: "net",
+        what: "real sockets through real daemons in network namespaces",
+        needs_root: true,
+        needs_daemon: true,
+        packages: &["svc-tests"],
+    },
+];
+
+pub fn chosen(name: Option<&str>) -> Result<Vec<&'static Tier>> {
+    match name {
+        None => Ok(TIERS.iter().collect()),
+        Some(name) => match TIERS.iter().find(|tier| tier.name == name) {
+            Some(tier) => Ok(vec![tier]),
+            None => super::unknown_tier(name),
+        },
+    }
+}
+
+/// The tier of a test binary, by the source file that cargo names for it.
+pub fn of_source(source: &str) -> Result<&'static str> {
+    let Some(stem) = source.strip_prefix("tests/").and_then(|file| file.strip_suffix(".rs")) else {
+        return Ok("unit"); // src/lib.rs, src/main.rs
+    };
+    let noun = stem.split(['_', '/']).next().unwrap_or(stem);
+    Ok(match noun {
+        "architecture" => "unit",
+        "golden" => "golden",
+        "kubernetes" => "api",
+        "verify" => "verify",
+        "packets" => "packets",
+        "net" => "net",
+        _ => bail!(
+            "{source} belongs to no tier: name it after one (net_*.rs, packets_*.rs) or extend xtask's table"
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_test_file_belongs_to_the_tier_it_is_named_after() {
+        assert_eq!(of_source("src/lib.rs").unwrap(), "unit");
+        assert_eq!(of_source("tests/net_clusterip.rs").unwrap(), "net");
+        assert_eq!(of_source("tests/packets.rs").unwrap(), "packets");
+        assert!(of_source("tests/forgotten.rs").is_err());
+    }
+
+    #[test]
+    fn every_tier_is_found_by_its_name() {
+        for tier in TIERS {
+            assert_eq!(chosen(Some(tier.name)).unwrap().len(), 1);
+        }
+        assert!(chosen(Some("nat")).is_err());
+    }
+}
