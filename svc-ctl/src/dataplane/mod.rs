@@ -1,0 +1,3 @@
+//! The kernel's tables as the daemon sees them.
+
+pub mod store;

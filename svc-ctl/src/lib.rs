@@ -1,0 +1,9 @@
+//! The node daemon, as a library: what `main.rs` starts and what tests drive.
+//!
+//! One flow: `source` (what somebody wants) -> `model` (validated nouns) -> `plan` (pure: desired tables, then the
+//! ordered difference) -> `dataplane` (the kernel's maps). `reconcile` is the loop that turns it.
+
+pub mod dataplane;
+pub mod model;
+pub mod plan;
+pub mod source;

@@ -1,0 +1,141 @@
+//! EndpointSlices, and how the slices of a Service become the endpoints of a service port.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use svc_common::addr::Proto;
+
+use super::name::{IpFamily, ServiceName, SliceKey};
+
+/// Where a Service's traffic may go, before policy has had its say.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Endpoint {
+    pub addr: IpAddr,
+    pub ready: bool,
+    pub serving: bool,
+    pub terminating: bool,
+    pub node: Option<Arc<str>>,
+    pub zone_hints: BTreeSet<Arc<str>>,
+    pub node_hints: BTreeSet<Arc<str>>,
+}
+
+/// A port that all endpoints of a slice have.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct SlicePort {
+    pub name: Arc<str>,
+    pub proto: Proto,
+    pub port: NonZeroU16,
+}
+
+/// An EndpointSlice reduced to what changes the tables; its endpoints are all of its family.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Slice {
+    pub key: SliceKey,
+    pub service: ServiceName,
+    pub family: IpFamily,
+    pub ports: Vec<SlicePort>,
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// An endpoint with the number of the port that was asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct PortEndpoint<'a> {
+    pub port: u16,
+    pub endpoint: &'a Endpoint,
+}
+
+impl PortEndpoint<'_> {
+    pub const fn target(&self) -> (IpAddr, u16) {
+        (self.endpoint.addr, self.port)
+    }
+}
+
+/// All endpoints of a service port in one family, each (address, port) once: the first one seen, unless a later
+/// duplicate is not terminating and it is (SEM-046, SEM-051). Sorted.
+pub fn port_endpoints<'a>(
+    slices: impl IntoIterator<Item = &'a Slice>,
+    family: IpFamily,
+    name: &str,
+    proto: Proto,
+) -> Vec<PortEndpoint<'a>> {
+    let mut merged: BTreeMap<(IpAddr, u16), PortEndpoint<'a>> = BTreeMap::new();
+    for slice in slices.into_iter().filter(|s| s.family == family) {
+        for port in slice.ports.iter().filter(|p| &*p.name == name && p.proto == proto) {
+            for endpoint in &slice.endpoints {
+                let found = PortEndpoint { port: port.port.get(), endpoint };
+                merged
+                    .entry(found.target())
+                    .and_modify(|kept| {
+                        if kept.endpoint.terminating && !endpoint.terminating {
+                            *kept = found;
+                        }
+                    })
+                    .or_insert(found);
+            }
+        }
+    }
+    merged.into_values().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slice(name: &str, port: u16, endpoints: &[(&str, bool)]) -> Slice {
+        Slice {
+            key: SliceKey::new("default", name),
+            service: ServiceName::new("default", "web"),
+            family: IpFamily::V4,
+            ports: vec![SlicePort {
+                name: "http".into(),
+                proto: Proto::TCP,
+                port: NonZeroU16::new(port).unwrap(),
+            }],
+            endpoints: endpoints
+                .iter()
+                .map(|&(addr, terminating)| Endpoint {
+                    addr: addr.parse().unwrap(),
+                    ready: !terminating,
+                    serving: true,
+                    terminating,
+                    node: None,
+                    zone_hints: BTreeSet::new(),
+                    node_hints: BTreeSet::new(),
+                })
+                .collect(),
+        }
+    }
+
+    fn targets(slices: &[Slice]) -> Vec<(String, u16, bool)> {
+        port_endpoints(slices, IpFamily::V4, "http", Proto::TCP)
+            .iter()
+            .map(|e| (e.endpoint.addr.to_string(), e.port, e.endpoint.terminating))
+            .collect()
+    }
+
+    #[test]
+    fn slices_of_one_port_name_join_whatever_their_numbers() {
+        let slices = [slice("a", 8080, &[("10.0.0.1", false)]), slice("b", 9090, &[("10.0.0.2", false)])];
+        assert_eq!(
+            targets(&slices),
+            [("10.0.0.1".to_owned(), 8080, false), ("10.0.0.2".to_owned(), 9090, false)]
+        );
+    }
+
+    #[test]
+    fn a_running_duplicate_takes_the_place_of_a_terminating_one_and_not_the_reverse() {
+        let (old, new) = (slice("a", 80, &[("10.0.0.1", true)]), slice("b", 80, &[("10.0.0.1", false)]));
+        assert_eq!(targets(&[old.clone(), new.clone()]), [("10.0.0.1".to_owned(), 80, false)]);
+        assert_eq!(targets(&[new, old]), [("10.0.0.1".to_owned(), 80, false)]);
+    }
+
+    #[test]
+    fn other_ports_protocols_and_families_are_not_joined() {
+        let slices = [slice("a", 80, &[("10.0.0.1", false)])];
+        assert!(port_endpoints(&slices, IpFamily::V4, "https", Proto::TCP).is_empty());
+        assert!(port_endpoints(&slices, IpFamily::V4, "http", Proto::UDP).is_empty());
+        assert!(port_endpoints(&slices, IpFamily::V6, "http", Proto::TCP).is_empty());
+    }
+}

@@ -1,0 +1,93 @@
+//! Addresses and ports as people write them: leading zeros are decimal (SEM-009), white space around a CIDR is cut.
+
+use std::net::IpAddr;
+use std::num::NonZeroU16;
+
+use ipnet::IpNet;
+
+/// Removes leading zeros from the decimal parts of a dotted quad; leaves everything else as it is.
+fn without_leading_zeros(text: &str) -> Option<String> {
+    let parts: Vec<&str> = text.split('.').collect();
+    let dotted = parts.len() == 4 && parts.iter().all(|p| p.bytes().all(|b| b.is_ascii_digit()));
+    // An empty part stays empty, so that "1..2.3" is still refused.
+    let trim = |p: &str| match p.trim_start_matches('0') {
+        "" if !p.is_empty() => "0".to_owned(),
+        rest => rest.to_owned(),
+    };
+    dotted.then(|| parts.into_iter().map(trim).collect::<Vec<_>>().join("."))
+}
+
+/// An address; `::ffff:a.b.c.d` is taken as the IPv4 address it stands for.
+pub fn parse_ip(text: &str) -> Result<IpAddr, String> {
+    let sloppy = match text.rsplit_once(':') {
+        Some((head, quad)) => without_leading_zeros(quad).map(|quad| format!("{head}:{quad}")),
+        None => without_leading_zeros(text),
+    };
+    let canonical = sloppy.as_deref().unwrap_or(text);
+    canonical
+        .parse::<IpAddr>()
+        .map(|ip| ip.to_canonical())
+        .map_err(|_| format!("{text:?} is not an IP address"))
+}
+
+/// A CIDR; bits below the prefix are cut off.
+pub fn parse_cidr(text: &str) -> Result<IpNet, String> {
+    let refuse = || format!("{text:?} is not a CIDR (address/length)");
+    let (addr, len) = text.trim().split_once('/').ok_or_else(refuse)?;
+    let addr = parse_ip(addr).map_err(|_| refuse())?;
+    let len: u8 = len.parse().map_err(|_| refuse())?;
+    IpNet::new(addr, len).map(|net| net.trunc()).map_err(|_| refuse())
+}
+
+/// A port number that can be dialled.
+pub fn parse_port(number: i32) -> Result<NonZeroU16, String> {
+    u16::try_from(number)
+        .ok()
+        .and_then(NonZeroU16::new)
+        .ok_or_else(|| format!("{number} is not a port number (1 to 65535)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leading_zeros_are_decimal() {
+        for (text, canonical) in [
+            ("172.30.0.041", "172.30.0.41"),
+            ("1.2.3.004", "1.2.3.4"),
+            ("192.168.099.022", "192.168.99.22"),
+            ("10.180.00.001", "10.180.0.1"),
+            ("010.0.0.1", "10.0.0.1"),
+            ("0.0.0.0", "0.0.0.0"),
+            ("2001:DB8::cb00:71fa", "2001:db8::cb00:71fa"),
+            ("::ffff:10.000.0.01", "10.0.0.1"),
+        ] {
+            assert_eq!(parse_ip(text).map(|ip| ip.to_string()), Ok(canonical.to_owned()), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused() {
+        for text in
+            ["", "10.0.0", "10.0.0.256", "1..2.3", "10.0.0.1 ", "node-1", "fe80::1%eth0", "0x0a.0.0.1"]
+        {
+            assert!(parse_ip(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn cidrs_lose_spaces_and_host_bits() {
+        assert_eq!(parse_cidr(" 203.0.113.000/025").map(|n| n.to_string()), Ok("203.0.113.0/25".to_owned()));
+        assert_eq!(parse_cidr("10.1.2.3/8").map(|n| n.to_string()), Ok("10.0.0.0/8".to_owned()));
+        for text in ["10.0.0.0", "10.0.0.0/33", "x/8", "::/129", "10.0.0.0/"] {
+            assert!(parse_cidr(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn ports_are_one_to_65535() {
+        assert!(parse_port(1).is_ok() && parse_port(65_535).is_ok());
+        assert!(parse_port(0).is_err() && parse_port(65_536).is_err() && parse_port(-1).is_err());
+    }
+}

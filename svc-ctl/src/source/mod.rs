@@ -1,0 +1,3 @@
+//! Where Services and endpoints come from: a Kubernetes API, or a folder of manifests. Both say the same five things.
+
+pub mod event;
