@@ -1,20 +1,112 @@
-//! Entry points of the kernel programs.
+//! Entry points of the kernel programs. Each is one call: context in, action out.
 #![no_std]
 #![no_main]
 
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    // Never reached: a reachable panic does not load.
-    loop {}
+mod fib;
+mod frame;
+mod hook;
+mod icmp;
+mod maps;
+mod pipeline;
+mod tables;
+
+use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};
+use aya_ebpf::programs::{SockAddrContext, TcContext, XdpContext};
+use svc_common::abi::{Hook, Role};
+use svc_common::family::{V4, V6};
+use svc_common::wire::ip::ETH_LEN;
+
+use hook::{sock, tc, xdp as xdp_hook};
+
+/// Packets from a pod.
+#[classifier]
+pub fn pod_ingress(ctx: TcContext) -> i32 {
+    tc::ingress::<ETH_LEN>(&ctx, Role::POD)
 }
 
-#[unsafe(link_section = "license")]
+/// Packets towards a pod.
+#[classifier]
+pub fn pod_egress(ctx: TcContext) -> i32 {
+    tc::egress::<ETH_LEN>(&ctx, Hook::POD_EGRESS)
+}
+
+/// Packets from the outside.
+#[classifier]
+pub fn uplink_ingress(ctx: TcContext) -> i32 {
+    tc::ingress::<ETH_LEN>(&ctx, Role::UPLINK)
+}
+
+/// Packets towards the outside.
+#[classifier]
+pub fn uplink_egress(ctx: TcContext) -> i32 {
+    tc::egress::<ETH_LEN>(&ctx, Hook::UPLINK_EGRESS)
+}
+
+/// Packets from a device without an Ethernet header (a tunnel).
+#[classifier]
+pub fn tunnel_ingress(ctx: TcContext) -> i32 {
+    tc::ingress::<0>(&ctx, Role::UPLINK)
+}
+
+/// Packets towards a device without an Ethernet header.
+#[classifier]
+pub fn tunnel_egress(ctx: TcContext) -> i32 {
+    tc::egress::<0>(&ctx, Hook::UPLINK_EGRESS)
+}
+
+/// Packets from the outside, before the stack has seen them.
+#[xdp(frags)]
+pub fn uplink_xdp(ctx: XdpContext) -> u32 {
+    xdp_hook::ingress(&ctx) as u32
+}
+
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(ctx: SockAddrContext) -> i32 {
+    sock::connect::<V4>(&ctx)
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(ctx: SockAddrContext) -> i32 {
+    sock::connect::<V6>(&ctx)
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(ctx: SockAddrContext) -> i32 {
+    sock::sendmsg::<V4>(&ctx)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(ctx: SockAddrContext) -> i32 {
+    sock::sendmsg::<V6>(&ctx)
+}
+
+#[cgroup_sock_addr(recvmsg4)]
+pub fn recvmsg4(ctx: SockAddrContext) -> i32 {
+    sock::reverse::<V4>(&ctx)
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(ctx: SockAddrContext) -> i32 {
+    sock::reverse::<V6>(&ctx)
+}
+
+#[cgroup_sock_addr(getpeername4)]
+pub fn getpeername4(ctx: SockAddrContext) -> i32 {
+    sock::reverse::<V4>(&ctx)
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn getpeername6(ctx: SockAddrContext) -> i32 {
+    sock::reverse::<V6>(&ctx)
+}
+
 #[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
 
-/// Lets every packet through.
-#[aya_ebpf::macros::xdp]
-pub fn svc_xdp(_ctx: aya_ebpf::programs::XdpContext) -> u32 {
-    2
+/// Loops for ever, so that the verifier refuses a program in which a panic can be reached.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
 }

@@ -1,1 +1,8 @@
+//! Bytes of a packet to typed values.
+
 pub mod checksum;
+pub mod cursor;
+pub mod icmp;
+pub mod ip;
+pub mod parse;
+pub mod rewrite;

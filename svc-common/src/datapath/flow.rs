@@ -1,0 +1,143 @@
+//! A flow's two records, made from one another.
+
+use crate::abi::{Direction, FlowKey, FlowRecord, FlowState, Hook, ServiceId};
+use crate::addr::{Port, Proto};
+use crate::datapath::placement::Placement;
+use crate::family::Family;
+use crate::wire::checksum::{addr_delta, port_delta};
+
+/// What a flow's forward translation replaces.
+#[derive(Clone, Copy, Debug)]
+pub struct Translation<A> {
+    pub src: A,
+    pub dst: A,
+    pub sport: Port,
+    pub dport: Port,
+}
+
+/// The forward record of a new flow: the client's packet with `to` in its place.
+#[inline(always)]
+pub fn forward<F: Family>(
+    key: &FlowKey<F::Addr>,
+    to: &Translation<F::Addr>,
+    place: Placement,
+    any_source: bool,
+    service: ServiceId,
+    now: u32,
+) -> FlowRecord<F::Addr> {
+    FlowRecord {
+        src: to.src,
+        dst: to.dst,
+        sport: to.sport,
+        dport: to.dport,
+        addr_delta: addr_delta::<F>((key.src, key.dst), (to.src, to.dst)),
+        port_delta: port_delta((key.sport, key.dport), (to.sport, to.dport)),
+        service,
+        stamp: now,
+        oif: 0,
+        mtu: 0,
+        smac: [0; 6],
+        dmac: [0; 6],
+        state: FlowState::NEW,
+        direction: Direction::FORWARD,
+        hook: Hook::INGRESS,
+        way: place.way,
+        twin_hook: place.reverse_hook,
+        any_source: any_source as u8,
+    }
+}
+
+/// The key of a record's twin: what the other direction's packets carry.
+#[inline(always)]
+pub fn twin_key<F: Family>(proto: Proto, record: &FlowRecord<F::Addr>) -> FlowKey<F::Addr> {
+    let is_wild = record.any_source != 0 && record.direction == Direction::FORWARD;
+    FlowKey {
+        src: if is_wild { F::Addr::default() } else { record.dst },
+        dst: record.src,
+        sport: record.dport,
+        dport: record.sport,
+        proto,
+        _pad: [0; 3],
+    }
+}
+
+/// The record's twin, without a next hop. A reverse record whose key has no source cannot make its twin: only the
+/// forward one knows which address of the node the backend listens at.
+#[inline(always)]
+pub fn twin<F: Family>(key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>) -> FlowRecord<F::Addr> {
+    FlowRecord {
+        src: key.dst,
+        dst: key.src,
+        sport: key.dport,
+        dport: key.sport,
+        addr_delta: record.addr_delta.negated(),
+        port_delta: record.port_delta.negated(),
+        service: record.service,
+        stamp: record.stamp,
+        oif: 0,
+        mtu: 0,
+        smac: [0; 6],
+        dmac: [0; 6],
+        state: record.state,
+        direction: if record.direction == Direction::FORWARD {
+            Direction::REVERSE
+        } else {
+            Direction::FORWARD
+        },
+        hook: record.twin_hook,
+        way: record.way,
+        twin_hook: record.hook,
+        any_source: record.any_source,
+    }
+}
+
+/// Whether [`twin`] can be made from this record.
+#[inline(always)]
+pub fn knows_twin<A>(record: &FlowRecord<A>) -> bool {
+    record.any_source == 0 || record.direction == Direction::FORWARD
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::Way;
+    use crate::addr::AddrV4;
+    use crate::family::V4;
+
+    #[test]
+    fn each_record_makes_the_other() {
+        let addr = |last| AddrV4::new([10, 0, 0, last]);
+        let key = FlowKey {
+            src: addr(1),
+            dst: addr(2),
+            sport: Port::new(1000),
+            dport: Port::new(80),
+            proto: Proto::TCP,
+            _pad: [0; 3],
+        };
+        let to = Translation { src: addr(3), dst: addr(4), sport: Port::new(2000), dport: Port::new(8080) };
+        let place = Placement { snat: true, way: Way::REDIRECT, reverse_hook: Hook::INGRESS };
+        let there = forward::<V4>(&key, &to, place, false, ServiceId(7), 42);
+        let back_key = twin_key::<V4>(Proto::TCP, &there);
+        let back = twin::<V4>(&key, &there);
+        assert_eq!((back_key.src, back_key.dst), (addr(4), addr(3)));
+        assert_eq!(
+            (back.src, back.dst, back.sport, back.dport),
+            (addr(2), addr(1), Port::new(80), Port::new(1000))
+        );
+        assert_eq!(twin_key::<V4>(Proto::TCP, &back), key);
+        let again = twin::<V4>(&back_key, &back);
+        assert_eq!(again, there);
+    }
+
+    #[test]
+    fn a_reply_from_any_address_of_the_node_has_a_key_without_source() {
+        let key = FlowKey::<AddrV4> { proto: Proto::UDP, ..FlowKey::default() };
+        let to =
+            Translation { src: key.src, dst: AddrV4::new([10, 0, 0, 1]), sport: key.sport, dport: key.dport };
+        let place = Placement { snat: false, way: Way::STACK, reverse_hook: Hook::POD_EGRESS };
+        let there = forward::<V4>(&key, &to, place, true, ServiceId(0), 0);
+        assert_eq!(twin_key::<V4>(Proto::UDP, &there).src, AddrV4::default());
+        assert!(knows_twin(&there) && !knows_twin(&twin::<V4>(&key, &there)));
+    }
+}

@@ -1,0 +1,103 @@
+//! What a flow has been through, and how long that lets it live (SEM-123).
+
+use crate::abi::{Direction, FlowState};
+use crate::addr::Proto;
+use crate::wire::ip::tcp;
+
+/// Length of one tick of a record's stamp, as a shift of nanoseconds: 2^30 ns, a little more than a second.
+pub const STAMP_SHIFT: u32 = 30;
+
+/// Ticks since `stamp` at `now`; a stamp from the future (another CPU's clock) is now.
+#[inline(always)]
+pub const fn age(now: u32, stamp: u32) -> u32 {
+    let age = now.wrapping_sub(stamp);
+    if age > u32::MAX / 2 { 0 } else { age }
+}
+
+/// The state after a packet of a direction with these TCP flags.
+#[inline(always)]
+pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) -> FlowState {
+    let mut next = state;
+    if direction == Direction::REVERSE {
+        next = next.with(FlowState::REPLIED);
+    }
+    if proto == Proto::TCP {
+        if direction == Direction::FORWARD && flags & (tcp::ACK | tcp::SYN | tcp::RST) == tcp::ACK {
+            next = next.with(FlowState::ESTABLISHED);
+        }
+        if flags & tcp::FIN != 0 {
+            next = next.with(if direction == Direction::FORWARD {
+                FlowState::FIN_FORWARD
+            } else {
+                FlowState::FIN_REVERSE
+            });
+        }
+        if flags & tcp::RST != 0 {
+            next = next.with(FlowState::RESET);
+        }
+    }
+    next
+}
+
+/// Ticks without a packet after which a flow counts as absent.
+#[inline(always)]
+pub const fn lifetime(proto: Proto, state: FlowState) -> u32 {
+    if proto.0 != Proto::TCP.0 {
+        return if state.has(FlowState::REPLIED) { 120 } else { 30 };
+    }
+    if state.has(FlowState::RESET) {
+        10
+    } else if state.has(FlowState::FIN_FORWARD) && state.has(FlowState::FIN_REVERSE) {
+        120
+    } else if state.has(FlowState::FIN_FORWARD) || state.has(FlowState::FIN_REVERSE) {
+        3_600
+    } else if state.has(FlowState::ESTABLISHED) {
+        86_400
+    } else {
+        60
+    }
+}
+
+/// Nobody may rely on a record any more, even if it still lies in the table.
+#[inline(always)]
+pub const fn is_expired(proto: Proto, state: FlowState, now: u32, stamp: u32) -> bool {
+    age(now, stamp) > lifetime(proto, state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_connection_lives_by_what_it_has_been_through() {
+        let (f, r) = (Direction::FORWARD, Direction::REVERSE);
+        let steps = [
+            (f, tcp::SYN, 60),
+            (r, tcp::SYN | tcp::ACK, 60),
+            (f, tcp::ACK, 86_400),
+            (f, tcp::FIN | tcp::ACK, 3_600),
+            (r, tcp::FIN | tcp::ACK, 120),
+            (r, tcp::RST, 10),
+        ];
+        let mut state = FlowState::NEW;
+        for (direction, flags, want) in steps {
+            state = observe(state, direction, Proto::TCP, flags);
+            assert_eq!(lifetime(Proto::TCP, state), want, "{flags}");
+        }
+        assert!(state.is_closing());
+    }
+
+    #[test]
+    fn a_datagram_flow_lives_longer_once_answered() {
+        let s = observe(FlowState::NEW, Direction::FORWARD, Proto::UDP, 0);
+        assert_eq!(lifetime(Proto::UDP, s), 30);
+        assert_eq!(lifetime(Proto::UDP, observe(s, Direction::REVERSE, Proto::UDP, 0)), 120);
+    }
+
+    #[test]
+    fn a_stamp_from_the_future_is_fresh() {
+        assert!(!is_expired(Proto::UDP, FlowState::NEW, 5, 6));
+        assert!(is_expired(Proto::UDP, FlowState::NEW, 36, 5));
+        assert!(!is_expired(Proto::UDP, FlowState::NEW, 2, u32::MAX - 2));
+    }
+}

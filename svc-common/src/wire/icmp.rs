@@ -1,0 +1,160 @@
+//! ICMP errors (RFC 792, RFC 4443): the headers that go before the quoted packet.
+
+use super::checksum::Wsum;
+use super::cursor::{Plain, plain};
+use super::ip::{Ipv4Header, Ipv6Header, halves_v4, halves_v6};
+use super::rewrite::Rewrite;
+use crate::addr::{AddrV4, AddrV6};
+use crate::family::{Family, V4, V6};
+
+/// Octets of an ICMP error's own header.
+pub const ICMP_LEN: usize = 8;
+
+/// What went wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Problem {
+    /// Port unreachable: TCP, UDP and SCTP alike (SEM-091).
+    NoEndpoint,
+    /// Fragmentation needed / packet too big; octets that would fit.
+    TooBig(u16),
+}
+
+/// IP header and ICMP header of an error.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Error<H> {
+    pub ip: H,
+    pub kind: u8,
+    pub code: u8,
+    pub check: u16,
+    pub unused: u16,
+    pub mtu: u16,
+}
+
+plain!(Error<Ipv4Header>, Error<Ipv6Header>);
+
+/// Families that can tell a sender of a problem.
+pub trait Icmp: Rewrite {
+    type Error: Plain;
+
+    /// The headers of an error from `src` to `dst` that quotes `quoted_len` octets whose sum is `quoted`.
+    fn error(
+        src: Self::Addr,
+        dst: Self::Addr,
+        problem: Problem,
+        quoted_len: usize,
+        quoted: Wsum,
+    ) -> Self::Error;
+    /// Sum over an IP header.
+    fn header_sum(header: &Self::Header) -> Wsum;
+}
+
+/// Sum over 16-bit words.
+#[inline(always)]
+pub fn sum16<const N: usize>(words: &[u16; N]) -> Wsum {
+    let mut sum = 0u32;
+    for w in words {
+        // At most 20 words here: no carry out of 32 bits.
+        sum += *w as u32;
+    }
+    Wsum(sum)
+}
+
+#[inline(always)]
+fn first_word(kind: u8, code: u8) -> Wsum {
+    Wsum(u16::from_ne_bytes([kind, code]) as u32)
+}
+
+impl Icmp for V4 {
+    type Error = Error<Ipv4Header>;
+
+    #[inline(always)]
+    fn error(src: AddrV4, dst: AddrV4, problem: Problem, quoted_len: usize, quoted: Wsum) -> Self::Error {
+        let (kind, code, mtu) = match problem {
+            Problem::NoEndpoint => (3, 3, 0),
+            Problem::TooBig(mtu) => (3, 4, mtu.to_be()),
+        };
+        let len = ((Self::IP_LEN + ICMP_LEN + quoted_len) as u16).to_be();
+        // Version and header length, internetwork control (RFC 1812 4.3.2.5); time to live and protocol.
+        let fixed = Wsum(u16::from_ne_bytes([0x45, 0xc0]) as u32 + u16::from_ne_bytes([64, 1]) as u32);
+        let ip_sum = fixed.add_word(len as u32).plus(Self::sum(src)).plus(Self::sum(dst));
+        Error {
+            ip: Ipv4Header {
+                version_ihl: 0x45,
+                tos: 0xc0,
+                len,
+                id: 0,
+                fragment: 0,
+                ttl: 64,
+                proto: 1,
+                check: !ip_sum.fold(),
+                src: halves_v4(src),
+                dst: halves_v4(dst),
+            },
+            kind,
+            code,
+            check: !first_word(kind, code).add_word(mtu as u32).plus(quoted).fold(),
+            unused: 0,
+            mtu,
+        }
+    }
+
+    #[inline(always)]
+    fn header_sum(h: &Ipv4Header) -> Wsum {
+        let pair = |a: u8, b: u8| u16::from_ne_bytes([a, b]);
+        sum16(&[
+            pair(h.version_ihl, h.tos),
+            h.len,
+            h.id,
+            h.fragment,
+            pair(h.ttl, h.proto),
+            h.check,
+            h.src[0],
+            h.src[1],
+            h.dst[0],
+            h.dst[1],
+        ])
+    }
+}
+
+impl Icmp for V6 {
+    type Error = Error<Ipv6Header>;
+
+    #[inline(always)]
+    fn error(src: AddrV6, dst: AddrV6, problem: Problem, quoted_len: usize, quoted: Wsum) -> Self::Error {
+        let (kind, code, mtu) = match problem {
+            Problem::NoEndpoint => (1, 4, 0),
+            Problem::TooBig(mtu) => (2, 0, mtu.to_be()),
+        };
+        let payload_len = ((ICMP_LEN + quoted_len) as u16).to_be();
+        // The pseudo-header: addresses, length, next header (RFC 8200 8.1).
+        let pseudo =
+            Self::sum(src).plus(Self::sum(dst)).add_word(payload_len as u32).add_word(58u16.to_be() as u32);
+        Error {
+            ip: Ipv6Header {
+                version_class_flow: [0x6000u16.to_be(), 0],
+                payload_len,
+                next_header: 58,
+                hop_limit: 64,
+                src: halves_v6(src),
+                dst: halves_v6(dst),
+            },
+            kind,
+            code,
+            check: !pseudo.plus(first_word(kind, code)).add_word(mtu as u32).plus(quoted).fold(),
+            unused: 0,
+            mtu,
+        }
+    }
+
+    #[inline(always)]
+    fn header_sum(h: &Ipv6Header) -> Wsum {
+        let rest = sum16(&[
+            h.version_class_flow[0],
+            h.version_class_flow[1],
+            h.payload_len,
+            u16::from_ne_bytes([h.next_header, h.hop_limit]),
+        ]);
+        rest.plus(sum16(&h.src)).plus(sum16(&h.dst))
+    }
+}

@@ -1,0 +1,192 @@
+//! A packet's tuple, or why it has none that a service could be about.
+
+use super::cursor::Cursor;
+use super::ip::{Ipv4Header, Ipv6Header, Ports, TcpHeader, addr_v4, addr_v6};
+use crate::abi::FlowKey;
+use crate::abi::limits::IPV6_EXTENSIONS;
+use crate::addr::{Port, Proto};
+use crate::family::{Family, V4, V6};
+
+/// What the datapath needs to know of a packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Packet<A> {
+    pub key: FlowKey<A>,
+    /// Offset of the TCP or UDP header from the packet's first octet.
+    pub l4: usize,
+    /// Octets from the IP header on.
+    pub len: u32,
+    /// Time to live / hop limit.
+    pub ttl: u8,
+    /// TCP flags; 0 for UDP.
+    pub tcp_flags: u8,
+    /// No options, no extension headers: the transport header follows the fixed IP header.
+    pub is_plain: bool,
+}
+
+/// Why a packet has no tuple. None of these is a service's packet, so all of them are left alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Skip {
+    /// Cut short, or the lengths lie.
+    Truncated,
+    /// Another IP version than the link layer says, or a header length below the minimum.
+    Malformed,
+    /// Neither TCP nor UDP.
+    OtherProtocol,
+    /// A fragment: only the first one has ports.
+    Fragment,
+    /// More extension headers than are followed.
+    TooManyHeaders,
+}
+
+/// Families that can be parsed.
+pub trait Parse: Family {
+    /// Reads IP and transport header at `l3`.
+    fn parse<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Packet<Self::Addr>, Skip>;
+}
+
+impl Parse for V4 {
+    #[inline(always)]
+    fn parse<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Packet<Self::Addr>, Skip> {
+        let ip: Ipv4Header = packet.read(l3).ok_or(Skip::Truncated)?;
+        let header = ((ip.version_ihl & 0x0f) as usize) << 2;
+        if ip.version_ihl >> 4 != 4 || header < Self::IP_LEN {
+            return Err(Skip::Malformed);
+        }
+        // More fragments, or an offset.
+        if u16::from_be(ip.fragment) & 0x3fff != 0 {
+            return Err(Skip::Fragment);
+        }
+        let l4 = l3 + header;
+        let (ports, tcp_flags) = transport(packet, l4, ip.proto)?;
+        Ok(Packet {
+            key: FlowKey {
+                src: addr_v4(ip.src),
+                dst: addr_v4(ip.dst),
+                sport: Port::from_be(ports.src),
+                dport: Port::from_be(ports.dst),
+                proto: Proto(ip.proto),
+                _pad: [0; 3],
+            },
+            l4,
+            len: u16::from_be(ip.len) as u32,
+            ttl: ip.ttl,
+            tcp_flags,
+            is_plain: header == Self::IP_LEN,
+        })
+    }
+}
+
+impl Parse for V6 {
+    #[inline(always)]
+    fn parse<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Packet<Self::Addr>, Skip> {
+        let ip: Ipv6Header = packet.read(l3).ok_or(Skip::Truncated)?;
+        if u16::from_be(ip.version_class_flow[0]) >> 12 != 6 {
+            return Err(Skip::Malformed);
+        }
+        let (mut next, mut l4) = (ip.next_header, l3 + Self::IP_LEN);
+        for _ in 0..IPV6_EXTENSIONS {
+            match next {
+                // Hop-by-hop, routing, destination options: next header, length in 8 octets beyond the first 8.
+                0 | 43 | 60 => {
+                    let [following, units] = packet.read::<u16>(l4).ok_or(Skip::Truncated)?.to_ne_bytes();
+                    next = following;
+                    l4 += (units as usize + 1) << 3;
+                }
+                44 => return Err(Skip::Fragment),
+                _ => break,
+            }
+        }
+        if matches!(next, 0 | 43 | 60) {
+            return Err(Skip::TooManyHeaders);
+        }
+        let (ports, tcp_flags) = transport(packet, l4, next)?;
+        Ok(Packet {
+            key: FlowKey {
+                src: addr_v6(ip.src),
+                dst: addr_v6(ip.dst),
+                sport: Port::from_be(ports.src),
+                dport: Port::from_be(ports.dst),
+                proto: Proto(next),
+                _pad: [0; 3],
+            },
+            l4,
+            len: u16::from_be(ip.payload_len) as u32 + Self::IP_LEN as u32,
+            ttl: ip.hop_limit,
+            tcp_flags,
+            is_plain: l4 == l3 + Self::IP_LEN,
+        })
+    }
+}
+
+#[inline(always)]
+fn transport<C: Cursor + ?Sized>(packet: &C, l4: usize, proto: u8) -> Result<(Ports, u8), Skip> {
+    if proto == Proto::TCP.0 {
+        let tcp: TcpHeader = packet.read(l4).ok_or(Skip::Truncated)?;
+        Ok((tcp.ports, tcp.flags))
+    } else if proto == Proto::UDP.0 {
+        // The whole header: its checksum gets rewritten.
+        let [source, destination, ..] = packet.read::<[u16; 4]>(l4).ok_or(Skip::Truncated)?;
+        Ok((Ports { src: source, dst: destination }, 0))
+    } else {
+        Err(Skip::OtherProtocol)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::addr::AddrV4;
+
+    fn udp4(edit: impl FnOnce(&mut Vec<u8>)) -> Result<Packet<AddrV4>, Skip> {
+        let mut p = vec![0u8; 14];
+        p.extend([0x45, 0, 0, 28, 0, 0, 0, 0, 64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        p.extend([0x12, 0x34, 0, 53, 0, 8, 0, 0]);
+        edit(&mut p);
+        V4::parse(p.as_slice(), 14)
+    }
+
+    #[test]
+    fn a_datagram_has_its_tuple() {
+        let p = udp4(|_| ()).unwrap();
+        assert_eq!((p.key.sport.number(), p.key.dport.number(), p.l4, p.len), (0x1234, 53, 34, 28));
+        assert_eq!((p.key.src.octets(), p.key.dst.octets()), ([10, 0, 0, 1], [10, 0, 0, 2]));
+        assert!(p.is_plain);
+    }
+
+    #[test]
+    fn options_move_the_transport_header() {
+        let p = udp4(|p| {
+            p[14] = 0x46;
+            p.splice(34..34, [1, 1, 1, 0]);
+        });
+        assert_eq!(p.map(|p| (p.l4, p.is_plain)), Ok((38, false)));
+    }
+
+    #[test]
+    fn what_has_no_tuple_is_told_apart() {
+        assert_eq!(udp4(|p| p.truncate(41)), Err(Skip::Truncated));
+        assert_eq!(udp4(|p| p[14] = 0x44), Err(Skip::Malformed));
+        assert_eq!(udp4(|p| p[14] = 0x65), Err(Skip::Malformed));
+        assert_eq!(udp4(|p| p[20] = 0x20), Err(Skip::Fragment));
+        assert_eq!(udp4(|p| p[21] = 1), Err(Skip::Fragment));
+        assert_eq!(udp4(|p| p[23] = 1), Err(Skip::OtherProtocol));
+    }
+
+    #[test]
+    fn ipv6_extension_headers_are_followed_to_a_bound() {
+        let packet = |extensions: usize, first: u8| {
+            let mut p = vec![0u8; 14];
+            p.extend([0x60, 0, 0, 0, 0, 8, first, 64]);
+            p.extend([1u8; 32]);
+            for i in 0..extensions {
+                p.extend([if i + 1 == extensions { 17 } else { 60 }, 0, 0, 0, 0, 0, 0, 0]);
+            }
+            p.extend([0, 1, 0, 53, 0, 8, 0, 0]);
+            V6::parse(p.as_slice(), 14).map(|p| p.l4)
+        };
+        assert_eq!(packet(0, 17), Ok(54));
+        assert_eq!(packet(IPV6_EXTENSIONS, 60), Ok(54 + 8 * IPV6_EXTENSIONS));
+        assert_eq!(packet(IPV6_EXTENSIONS + 1, 60), Err(Skip::TooManyHeaders));
+        assert_eq!(packet(1, 44), Err(Skip::Fragment));
+    }
+}

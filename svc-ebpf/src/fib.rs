@@ -1,0 +1,104 @@
+//! The kernel's routing table: next hop of a redirected packet.
+
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::bpf_fib_lookup;
+use svc_common::abi::FlowRecord;
+use svc_common::addr::{AddrV4, AddrV6};
+use svc_common::family::{Family, V4, V6};
+
+/// `struct bpf_fib_lookup` (linux/bpf.h), with its unions as what this use of them means.
+#[repr(C)]
+struct Params {
+    family: u8,
+    l4_proto: u8,
+    sport: u16,
+    dport: u16,
+    /// In: 1, so that the MTU is reported. Out: the route's MTU.
+    tot_len_mtu: u16,
+    ifindex: u32,
+    tos_flow: u32,
+    src: [u32; 4],
+    dst: [u32; 4],
+    vlan: [u16; 2],
+    smac: [u8; 6],
+    dmac: [u8; 6],
+}
+const _: () = assert!(size_of::<Params>() == 64);
+
+/// What the routing table says.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// Next hop known down to its MAC.
+    Resolved,
+    /// Interface known, MAC not yet.
+    Unresolved,
+    NoRoute,
+    ForwardingOff,
+}
+
+/// Addresses in the words of `struct bpf_fib_lookup`.
+pub trait FibWords: Family {
+    fn words(addr: Self::Addr) -> [u32; 4];
+}
+
+impl FibWords for V4 {
+    #[inline(always)]
+    fn words(addr: AddrV4) -> [u32; 4] {
+        [addr.be(), 0, 0, 0]
+    }
+}
+
+impl FibWords for V6 {
+    #[inline(always)]
+    fn words(addr: AddrV6) -> [u32; 4] {
+        addr.be()
+    }
+}
+
+/// Looks up the next hop from `src` to `dst` for a packet that came in by `ifindex`, and puts it into the record.
+#[inline(always)]
+pub fn next_hop<F: FibWords>(
+    ctx: *mut c_void,
+    ifindex: u32,
+    proto: u8,
+    src: F::Addr,
+    dst: F::Addr,
+    record: &mut FlowRecord<F::Addr>,
+) -> Answer {
+    let mut params = Params {
+        family: F::AF,
+        l4_proto: proto,
+        sport: 0,
+        dport: 0,
+        tot_len_mtu: 1,
+        ifindex,
+        tos_flow: 0,
+        src: F::words(src),
+        dst: F::words(dst),
+        vlan: [0; 2],
+        smac: [0; 6],
+        dmac: [0; 6],
+    };
+    // SAFETY: the struct has the kernel's layout and size; the context is this program's own.
+    let answer = unsafe { bpf_fib_lookup(ctx, (&raw mut params).cast(), size_of::<Params>() as i32, 0) };
+    match answer {
+        0 => {
+            record.oif = params.ifindex;
+            record.mtu = params.tot_len_mtu;
+            record.smac = params.smac;
+            record.dmac = params.dmac;
+            Answer::Resolved
+        }
+        // BPF_FIB_LKUP_RET_NO_NEIGH
+        7 => {
+            record.oif = params.ifindex;
+            record.mtu = params.tot_len_mtu;
+            record.dmac = [0; 6];
+            Answer::Unresolved
+        }
+        // BPF_FIB_LKUP_RET_FWD_DISABLED
+        5 => Answer::ForwardingOff,
+        _ => Answer::NoRoute,
+    }
+}

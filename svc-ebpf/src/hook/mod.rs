@@ -1,0 +1,38 @@
+//! One file per kind of hook: context in, pipeline, action out.
+
+pub mod sock;
+pub mod tc;
+pub mod xdp;
+
+use core::ffi::c_void;
+
+use svc_common::addr::Proto;
+use svc_common::family::Family;
+use svc_common::wire::checksum::Wsum;
+
+use crate::frame::Frame;
+
+/// What the pipeline needs of a packet's hook.
+pub trait Medium {
+    /// Runs before the stack: what it cannot finish by itself it hands up untouched.
+    const BEFORE_STACK: bool;
+    /// Offset of the IP header: 14, or 0 on devices without an Ethernet header.
+    const L3: usize;
+
+    fn frame(&self) -> Frame;
+    fn ctx(&self) -> *mut c_void;
+    /// The interface by which the packet came.
+    fn ifindex(&self) -> u32;
+    /// Too large for `mtu` octets from the IP header on, once segmented.
+    fn exceeds(&self, len: u32, mtu: u16) -> bool;
+    /// Keeps the transport checksum: `addr` and `port` are what the rewrite added to the sums over addresses (the
+    /// pseudo-header) and over ports. The packet may move.
+    fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum) -> bool;
+    /// On to whoever is next.
+    fn pass(&self) -> i32;
+    fn drop(&self) -> i32;
+    /// Out of an interface, with the MACs that the packet has.
+    fn redirect(&self, oif: u32) -> i32;
+    /// Out of an interface, after the neighbour has been resolved.
+    fn redirect_neigh(&self, oif: u32) -> i32;
+}

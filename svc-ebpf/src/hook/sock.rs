@@ -1,0 +1,207 @@
+//! Socket load balancing at the node's cgroup: the way for host processes, an accelerator for pods.
+
+use aya_ebpf::bindings::bpf_sock_addr;
+use aya_ebpf::helpers::generated::{
+    bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval,
+};
+use aya_ebpf::programs::SockAddrContext;
+use svc_common::abi::*;
+use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
+use svc_common::datapath::select::{index, mix};
+use svc_common::family::{V4, V6};
+
+use crate::maps::CONFIG;
+use crate::tables::{Tables, count, count_service, selected};
+
+const ALLOW: i32 = 1;
+const REFUSE: i32 = 0;
+const ECONNREFUSED: i32 = 111;
+
+/// Families as a socket address carries them.
+pub trait SockFamily: Tables {
+    /// The hook's own family is IPv6: its addresses may be mapped IPv4.
+    const MAY_BE_MAPPED: bool;
+    fn read(ctx: *mut bpf_sock_addr) -> Self::Addr;
+    fn write(ctx: *mut bpf_sock_addr, addr: Self::Addr);
+}
+
+impl SockFamily for V4 {
+    const MAY_BE_MAPPED: bool = false;
+
+    #[inline(always)]
+    fn read(ctx: *mut bpf_sock_addr) -> AddrV4 {
+        // SAFETY: the context is this program's own.
+        AddrV4::from_be(unsafe { (*ctx).user_ip4 })
+    }
+
+    #[inline(always)]
+    fn write(ctx: *mut bpf_sock_addr, addr: AddrV4) {
+        // SAFETY: as above.
+        unsafe { (*ctx).user_ip4 = addr.be() }
+    }
+}
+
+impl SockFamily for V6 {
+    const MAY_BE_MAPPED: bool = true;
+
+    #[inline(always)]
+    fn read(ctx: *mut bpf_sock_addr) -> AddrV6 {
+        // SAFETY: the context is this program's own. Word by word, as the verifier wants it.
+        unsafe {
+            let p = &raw const (*ctx).user_ip6;
+            let w = |i: usize| p.cast::<u32>().add(i).read_volatile();
+            AddrV6::from_be([w(0), w(1), w(2), w(3)])
+        }
+    }
+
+    #[inline(always)]
+    fn write(ctx: *mut bpf_sock_addr, addr: AddrV6) {
+        let words = addr.be();
+        // SAFETY: as above.
+        unsafe {
+            let p = (&raw mut (*ctx).user_ip6).cast::<u32>();
+            p.write_volatile(words[0]);
+            p.add(1).write_volatile(words[1]);
+            p.add(2).write_volatile(words[2]);
+            p.add(3).write_volatile(words[3]);
+        }
+    }
+}
+
+/// How a call chooses its backend.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Choice {
+    /// Once for a connection.
+    Random,
+    /// Once per socket and frontend, so that the datagrams of an unconnected socket stay together.
+    Sticky,
+}
+
+#[inline(always)]
+pub fn connect<F: SockFamily>(ctx: &SockAddrContext) -> i32 {
+    dispatch::<F>(ctx.sock_addr, Choice::Random)
+}
+
+#[inline(always)]
+pub fn sendmsg<F: SockFamily>(ctx: &SockAddrContext) -> i32 {
+    dispatch::<F>(ctx.sock_addr, Choice::Sticky)
+}
+
+#[inline(always)]
+fn dispatch<F: SockFamily>(ctx: *mut bpf_sock_addr, choice: Choice) -> i32 {
+    if F::MAY_BE_MAPPED {
+        if let Some(v4) = V6::read(ctx).to_mapped_v4() {
+            return translate::<V4>(ctx, v4, choice, |ctx, addr| {
+                V6::write(ctx, AddrV6::from_mapped_v4(addr))
+            });
+        }
+    }
+    translate::<F>(ctx, F::read(ctx), choice, F::write)
+}
+
+/// Replaces the address that a socket dials by a backend's, if a service answers there.
+#[inline(always)]
+fn translate<F: Tables>(
+    ctx: *mut bpf_sock_addr,
+    addr: F::Addr,
+    choice: Choice,
+    write: impl FnOnce(*mut bpf_sock_addr, F::Addr),
+) -> i32 {
+    // SAFETY: the context is this program's own.
+    let (port, proto) = unsafe { (Port::from_be((*ctx).user_port as u16), Proto((*ctx).protocol as u8)) };
+    let mut wanted = FrontendKey { addr, port, proto, scope: Scope::ADDRESS };
+    let mut frontend = F::frontend(&wanted);
+    if frontend.is_none() {
+        // NodePort of this node, dialled from this node; never of another one (SEM-107).
+        if let Some(flags) = F::node_addr(&addr) {
+            if flags.has(NodeAddrFlags::NODE_PORT) {
+                wanted.addr = F::Addr::default();
+                wanted.scope = Scope::NODE_PORT;
+                frontend = F::frontend(&wanted);
+            }
+        }
+    }
+    let Some(frontend) = frontend else { return ALLOW };
+    let config = CONFIG.load();
+    // SAFETY: the context is this program's own.
+    let netns = unsafe { bpf_get_netns_cookie(ctx.cast()) };
+    let is_host = netns as u32 == config.host_netns[0] && (netns >> 32) as u32 == config.host_netns[1];
+    // A pod's external frontends may want a masquerade, which only the packet path can do.
+    if !is_host && (config.pod_sockets == 0 || frontend.flags.has(FrontendFlags::EXTERNAL)) {
+        return ALLOW;
+    }
+    let extent = frontend.cluster;
+    if extent.count == 0 {
+        if frontend.flags.has(FrontendFlags::USABLE_ELSEWHERE) {
+            count(Counter::DropNoLocalEndpoint);
+            return REFUSE;
+        }
+        count(Counter::SocketRefused);
+        if config.set_retval != 0 {
+            // SAFETY: plain helper call; below 5.18 the branch is dead code to the verifier.
+            unsafe { bpf_set_retval(-ECONNREFUSED) };
+        }
+        return REFUSE;
+    }
+    // SAFETY: the context is this program's own.
+    let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
+    let number = match choice {
+        // SAFETY: no arguments.
+        Choice::Random => unsafe { bpf_get_prandom_u32() },
+        Choice::Sticky => mix(cookie as u32 ^ F::fold(addr), port.be() as u32),
+    };
+    let backend = match selected(extent.first.wrapping_add(index(number, extent.count))) {
+        Some(id) => F::backend(id),
+        None => None,
+    };
+    let Some(backend) = backend else {
+        count(Counter::DropNoBackend);
+        return REFUSE;
+    };
+    let key = SockKey {
+        cookie: [cookie as u32, (cookie >> 32) as u32],
+        addr: backend.addr,
+        port: backend.port,
+        _pad: [0; 2],
+    };
+    if F::socket(&key).is_none_or(|v| v.addr != addr || v.port != port) {
+        F::insert_socket(&key, &SockValue { addr, port, _pad: [0; 2] });
+        count_service(frontend.service, 1, 0, 0);
+        count(Counter::SocketConnect);
+    }
+    write(ctx, backend.addr);
+    // SAFETY: as above.
+    unsafe { (*ctx).user_port = backend.port.be() as u32 };
+    ALLOW
+}
+
+/// Shows a socket the frontend that it dialled instead of the backend (recvmsg, getpeername).
+#[inline(always)]
+pub fn reverse<F: SockFamily>(ctx: &SockAddrContext) -> i32 {
+    let ctx = ctx.sock_addr;
+    if F::MAY_BE_MAPPED {
+        if let Some(v4) = V6::read(ctx).to_mapped_v4() {
+            restore::<V4>(ctx, v4, |ctx, addr| V6::write(ctx, AddrV6::from_mapped_v4(addr)));
+            return ALLOW;
+        }
+    }
+    restore::<F>(ctx, F::read(ctx), F::write);
+    ALLOW
+}
+
+#[inline(always)]
+fn restore<F: Tables>(
+    ctx: *mut bpf_sock_addr,
+    addr: F::Addr,
+    write: impl FnOnce(*mut bpf_sock_addr, F::Addr),
+) {
+    // SAFETY: the context is this program's own.
+    let (cookie, port) =
+        unsafe { (bpf_get_socket_cookie(ctx.cast()), Port::from_be((*ctx).user_port as u16)) };
+    let key = SockKey { cookie: [cookie as u32, (cookie >> 32) as u32], addr, port, _pad: [0; 2] };
+    if let Some(dialled) = F::socket(&key) {
+        write(ctx, dialled.addr);
+        // SAFETY: as above.
+        unsafe { (*ctx).user_port = dialled.port.be() as u32 };
+    }
+}

@@ -1,0 +1,145 @@
+//! tcx and clsact programs.
+
+use core::ffi::c_void;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh};
+use aya_ebpf::programs::TcContext;
+use svc_common::abi::{Hook, Role};
+use svc_common::addr::Proto;
+use svc_common::family::{Family, V4, V6};
+use svc_common::wire::checksum::Wsum;
+use svc_common::wire::ip::{ETH_LEN, checksum_offset};
+
+use super::Medium;
+use crate::frame::Frame;
+use crate::{maps, pipeline};
+
+const TCX_NEXT: i32 = -1;
+const TC_ACT_SHOT: i32 = 2;
+
+const BPF_F_PSEUDO_HDR: u64 = 1 << 4;
+const BPF_F_MARK_MANGLED_0: u64 = 1 << 5;
+/// Linux 6.16.
+const BPF_F_IPV6: u64 = 1 << 7;
+
+/// Octets that must be linear: Ethernet, IPv6, one extension header, TCP.
+const HEADERS: u32 = 14 + 40 + 8 + 20;
+
+/// A packet at a TC hook whose IP header lies at `L3`.
+pub struct Tc<'a, const L3: usize>(&'a TcContext);
+
+#[inline(always)]
+pub fn ingress<const L3: usize>(ctx: &TcContext, role: Role) -> i32 {
+    let packet = Tc::<L3>(ctx);
+    match packet.family() {
+        V4::ETHERTYPE => pipeline::ingress::<V4, _>(&packet, role),
+        V6::ETHERTYPE => pipeline::ingress::<V6, _>(&packet, role),
+        _ => TCX_NEXT,
+    }
+}
+
+#[inline(always)]
+pub fn egress<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
+    let packet = Tc::<L3>(ctx);
+    match packet.family() {
+        V4::ETHERTYPE => pipeline::egress::<V4, _>(&packet, hook),
+        V6::ETHERTYPE => pipeline::egress::<V6, _>(&packet, hook),
+        _ => TCX_NEXT,
+    }
+}
+
+impl<const L3: usize> Tc<'_, L3> {
+    /// The Ethernet type, host order; headers are made linear on the way.
+    #[inline(always)]
+    fn family(&self) -> u16 {
+        let frame = self.frame();
+        let len = self.0.len();
+        if frame.data + HEADERS as usize > frame.end && frame.end - frame.data < len as usize {
+            // A packet that cannot be made linear is parsed as far as it is.
+            let _ = self.0.pull_data(if len < HEADERS { len } else { HEADERS });
+        }
+        // SAFETY: the context is this program's own.
+        u16::from_be(unsafe { (*self.0.skb.skb).protocol } as u16)
+    }
+}
+
+impl<const L3: usize> Medium for Tc<'_, L3> {
+    const BEFORE_STACK: bool = false;
+    const L3: usize = L3;
+
+    #[inline(always)]
+    fn frame(&self) -> Frame {
+        Frame { data: self.0.data(), end: self.0.data_end() }
+    }
+
+    #[inline(always)]
+    fn ctx(&self) -> *mut c_void {
+        self.0.as_ptr().cast()
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: the context is this program's own.
+        unsafe { (*self.0.skb.skb).ifindex }
+    }
+
+    #[inline(always)]
+    fn exceeds(&self, len: u32, mtu: u16) -> bool {
+        // SAFETY: the context is this program's own. A packet with a segment size gets cut to fit on its way out.
+        len > mtu as u32 && mtu != 0 && unsafe { (*self.0.skb.skb).gso_size } == 0
+    }
+
+    #[inline(always)]
+    fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum) -> bool {
+        let skb = self.0.skb.skb;
+        let at = (l4 + checksum_offset(proto)) as u32;
+        let zero = if proto == Proto::UDP { BPF_F_MARK_MANGLED_0 } else { 0 };
+        let has_flag = maps::CONFIG.load().csum_ipv6_flag != 0;
+        let family = if !F::HAS_L3_CHECKSUM && has_flag { BPF_F_IPV6 } else { 0 };
+        // SAFETY: helpers check offsets themselves.
+        unsafe {
+            if bpf_l4_csum_replace(skb, at, 0, addr.0 as u64, BPF_F_PSEUDO_HDR | zero | family) != 0 {
+                return false;
+            }
+            // Without the flag the helper takes the delta off skb->csum, as is right where an IP header checksum
+            // changed as well. IPv6 has none: put it back (only packets with CHECKSUM_COMPLETE have such a sum).
+            if !F::HAS_L3_CHECKSUM && !has_flag {
+                bpf_csum_update(skb, addr.0);
+            }
+            port.0 == 0 || bpf_l4_csum_replace(skb, at, 0, port.0 as u64, zero) == 0
+        }
+    }
+
+    #[inline(always)]
+    fn pass(&self) -> i32 {
+        TCX_NEXT
+    }
+
+    #[inline(always)]
+    fn drop(&self) -> i32 {
+        TC_ACT_SHOT
+    }
+
+    #[inline(always)]
+    fn redirect(&self, oif: u32) -> i32 {
+        if L3 != ETH_LEN {
+            return self.redirect_neigh(oif);
+        }
+        // SAFETY: plain helper call.
+        unsafe { bpf_redirect(oif, 0) as i32 }
+    }
+
+    #[inline(always)]
+    fn redirect_neigh(&self, oif: u32) -> i32 {
+        // SAFETY: a null pointer with length zero asks for the kernel's own route.
+        unsafe { bpf_redirect_neigh(oif, core::ptr::null_mut(), 0, 0) as i32 }
+    }
+}
+
+impl<const L3: usize> Tc<'_, L3> {
+    #[inline(always)]
+    pub fn skb(&self) -> *mut aya_ebpf::bindings::__sk_buff {
+        self.0.skb.skb
+    }
+}

@@ -1,0 +1,99 @@
+//! The XDP program of uplinks: an accelerator that finishes what it can and hands everything else up untouched.
+
+use core::ffi::c_void;
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_get_buff_len};
+use aya_ebpf::programs::XdpContext;
+use svc_common::abi::Role;
+use svc_common::addr::Proto;
+use svc_common::family::{Family, V4, V6};
+use svc_common::wire::checksum::Wsum;
+use svc_common::wire::cursor::Cursor as _;
+use svc_common::wire::ip::{ETH_LEN, checksum_offset};
+
+use super::Medium;
+use crate::frame::Frame;
+use crate::pipeline;
+
+/// A packet at the XDP hook.
+pub struct Xdp<'a>(&'a XdpContext);
+
+#[inline(always)]
+pub fn ingress(ctx: &XdpContext) -> i32 {
+    let packet = Xdp(ctx);
+    match packet.frame().read::<u16>(ETH_LEN - 2).map(u16::from_be) {
+        Some(V4::ETHERTYPE) => pipeline::ingress::<V4, _>(&packet, Role::UPLINK),
+        Some(V6::ETHERTYPE) => pipeline::ingress::<V6, _>(&packet, Role::UPLINK),
+        _ => XDP_PASS as i32,
+    }
+}
+
+impl Medium for Xdp<'_> {
+    const BEFORE_STACK: bool = true;
+    const L3: usize = ETH_LEN;
+
+    #[inline(always)]
+    fn frame(&self) -> Frame {
+        Frame { data: self.0.data(), end: self.0.data_end() }
+    }
+
+    #[inline(always)]
+    fn ctx(&self) -> *mut c_void {
+        self.0.as_ptr().cast()
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        // SAFETY: the context is this program's own.
+        unsafe { (*self.0.ctx).ingress_ifindex }
+    }
+
+    #[inline(always)]
+    fn exceeds(&self, len: u32, mtu: u16) -> bool {
+        // SAFETY: the context is this program's own.
+        len > mtu as u32 && mtu != 0 && unsafe { bpf_xdp_get_buff_len(self.0.ctx) } > mtu as u64
+    }
+
+    /// Frames at this hook carry complete checksums: it is attached only where drivers deliver them.
+    #[inline(always)]
+    fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum) -> bool {
+        let Some(check) = self.frame().at::<u16>(l4 + checksum_offset(proto)) else { return false };
+        // SAFETY: `at` checked the bounds.
+        unsafe {
+            let stored = check.read();
+            if proto == Proto::UDP && stored == 0 {
+                return true;
+            }
+            let sum = addr.plus(port).apply(stored);
+            // Zero means "no checksum" (RFC 768); its other spelling does not.
+            check.write(if proto == Proto::UDP && sum == 0 { 0xffff } else { sum });
+        }
+        true
+    }
+
+    #[inline(always)]
+    fn pass(&self) -> i32 {
+        XDP_PASS as i32
+    }
+
+    #[inline(always)]
+    fn drop(&self) -> i32 {
+        XDP_DROP as i32
+    }
+
+    #[inline(always)]
+    fn redirect(&self, oif: u32) -> i32 {
+        if oif == self.ifindex() {
+            return XDP_TX as i32;
+        }
+        // SAFETY: plain helper call.
+        unsafe { bpf_redirect(oif, 0) as i32 }
+    }
+
+    #[inline(always)]
+    fn redirect_neigh(&self, _oif: u32) -> i32 {
+        self.pass()
+    }
+}

@@ -1,0 +1,116 @@
+//! Telling a sender that its packet cannot go on: the packet itself becomes the ICMP error and goes back out of the
+//! interface it came in by.
+
+use aya_ebpf::helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail};
+use svc_common::abi::Counter;
+use svc_common::addr::Proto;
+use svc_common::wire::checksum::{Wsum, completion_proof};
+use svc_common::wire::cursor::Cursor as _;
+use svc_common::wire::icmp::{ICMP_LEN, Icmp, Problem, sum16};
+use svc_common::wire::ip::{ETH_LEN, TCP_LEN, UDP_LEN, checksum_offset};
+use svc_common::wire::parse::Packet;
+
+use crate::hook::Medium;
+use crate::hook::tc::Tc;
+use crate::hook::xdp::Xdp;
+use crate::tables::{Tables, count, iface};
+
+/// `BPF_ADJ_ROOM_MAC`: room between the link header and the IP header.
+const ADJ_ROOM_MAC: u32 = 1;
+
+/// Hooks that can answer instead of passing on.
+pub trait Reject: Medium {
+    /// Sends the problem back to the packet's sender.
+    fn reject<F: Tables + Icmp>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32;
+}
+
+impl Reject for Xdp<'_> {
+    /// Rare enough for the stack's hook, which gets the packet untouched.
+    #[inline(always)]
+    fn reject<F: Tables + Icmp>(&self, _packet: &Packet<F::Addr>, _problem: Problem) -> i32 {
+        self.pass()
+    }
+}
+
+impl<const L3: usize> Reject for Tc<'_, L3> {
+    #[inline(always)]
+    fn reject<F: Tables + Icmp>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32 {
+        let counter = match problem {
+            Problem::NoEndpoint => Counter::RejectNoEndpoint,
+            Problem::TooBig(_) => Counter::RejectTooBig,
+        };
+        if packet.is_plain && answer::<F, L3>(self, packet, problem).is_some() {
+            count(counter);
+            self.redirect(self.ifindex())
+        } else {
+            count(Counter::DropRewrite);
+            self.drop()
+        }
+    }
+}
+
+/// Turns the packet into the error; nothing if the kernel refuses.
+///
+/// A sender with checksum offload leaves the quoted checksum to be completed on the way (CHECKSUM_PARTIAL), which
+/// nobody can switch off from here; the quoted checksum is therefore replaced by a value that sums the same whether
+/// it gets completed or not. No receiver of an ICMP error looks at it.
+#[inline(always)]
+fn answer<F: Tables + Icmp, const L3: usize>(
+    tc: &Tc<'_, L3>,
+    packet: &Packet<F::Addr>,
+    problem: Problem,
+) -> Option<()> {
+    let l4 = L3 + F::IP_LEN;
+    let frame = tc.frame();
+    let header = frame.read::<F::Header>(L3)?;
+    let macs = if L3 == ETH_LEN { frame.read::<[u16; 6]>(0)? } else { [0; 6] };
+    let proto = packet.key.proto;
+    let (l4_len, rest) = if proto == Proto::TCP {
+        let mut words = frame.read::<[u16; TCP_LEN / 2]>(l4)?;
+        words[8] = 0;
+        (TCP_LEN, sum16(&words))
+    } else {
+        let mut words = frame.read::<[u16; UDP_LEN / 2]>(l4)?;
+        words[3] = 0;
+        (UDP_LEN, sum16(&words))
+    };
+    let proof = completion_proof(rest);
+    let quoted: Wsum = F::header_sum(&header).plus(rest).add_word(proof as u32);
+    let error = F::error(source::<F>(tc, packet), packet.key.src, problem, F::IP_LEN + l4_len, quoted);
+
+    let room = (F::IP_LEN + ICMP_LEN) as i32;
+    // SAFETY: the context is this program's own; the helpers check lengths themselves.
+    unsafe {
+        if bpf_skb_change_tail(tc.skb(), (l4 + l4_len) as u32, 0) != 0
+            || bpf_skb_adjust_room(tc.skb(), room, ADJ_ROOM_MAC, 0) != 0
+        {
+            return None;
+        }
+    }
+    let frame = tc.frame();
+    let headers = frame.at::<F::Error>(L3)?;
+    let check = frame.at::<u16>(l4 + room as usize + checksum_offset(proto))?;
+    // SAFETY: `at` checked the bounds of each.
+    unsafe {
+        if L3 == ETH_LEN {
+            let [a, b, c, d, e, f] = macs;
+            frame.at::<[u16; 6]>(0)?.write([d, e, f, a, b, c]);
+            frame.at::<u16>(ETH_LEN - 2)?.write(F::ETHERTYPE.to_be());
+        }
+        headers.write(error);
+        check.write(proof);
+    }
+    Some(())
+}
+
+/// The address that was dialled if it is this node's, else the node's own towards the client (SEM-092).
+#[inline(always)]
+fn source<F: Tables>(m: &impl Medium, packet: &Packet<F::Addr>) -> F::Addr {
+    if F::node_addr(&packet.key.dst).is_some() {
+        return packet.key.dst;
+    }
+    match iface(m.ifindex()) {
+        Some(i) if F::snat_addr(i) != F::Addr::default() => F::snat_addr(i),
+        _ => packet.key.dst,
+    }
+}

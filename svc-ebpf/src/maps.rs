@@ -1,0 +1,65 @@
+//! Every map and global of the object, and nothing else. Capacities are defaults that the loader may override.
+
+use aya_ebpf::Global;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
+use svc_common::abi::limits;
+use svc_common::abi::*;
+use svc_common::addr::{AddrV4, AddrV6};
+
+/// Not preallocated, so that a replaced value stays whole for its readers (freed by RCU, not reused at once).
+const NO_PREALLOC: u32 = 1;
+
+#[unsafe(no_mangle)]
+pub static CONFIG: Global<Config> = Global::new(Config {
+    host_netns: [0; 2],
+    snat_first: 1024,
+    snat_count: 28_976,
+    pod_sockets: 0,
+    csum_ipv6_flag: 0,
+    set_retval: 0,
+    _pad: 0,
+});
+
+#[map]
+pub static FRONTENDS4: HashMap<FrontendKey<AddrV4>, FrontendValue> =
+    HashMap::with_max_entries(limits::FRONTENDS, NO_PREALLOC);
+#[map]
+pub static FRONTENDS6: HashMap<FrontendKey<AddrV6>, FrontendValue> =
+    HashMap::with_max_entries(limits::FRONTENDS, NO_PREALLOC);
+#[map]
+pub static SELECTION: Array<u32> = Array::with_max_entries(limits::SELECTION, 0);
+#[map]
+pub static BACKENDS4: Array<BackendValue<AddrV4>> = Array::with_max_entries(limits::BACKENDS, 0);
+#[map]
+pub static BACKENDS6: Array<BackendValue<AddrV6>> = Array::with_max_entries(limits::BACKENDS, 0);
+#[map]
+pub static FLOWS4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> =
+    LruHashMap::with_max_entries(limits::FLOWS, 0);
+#[map]
+pub static FLOWS6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> =
+    LruHashMap::with_max_entries(limits::FLOWS, 0);
+#[map]
+pub static NODE_ADDRS4: HashMap<AddrV4, NodeAddrFlags> =
+    HashMap::with_max_entries(limits::NODE_ADDRS, NO_PREALLOC);
+#[map]
+pub static NODE_ADDRS6: HashMap<AddrV6, NodeAddrFlags> =
+    HashMap::with_max_entries(limits::NODE_ADDRS, NO_PREALLOC);
+#[map]
+pub static IFACES: HashMap<u32, Iface> = HashMap::with_max_entries(limits::IFACES, NO_PREALLOC);
+#[map]
+pub static SOCKETS4: LruHashMap<SockKey<AddrV4>, SockValue<AddrV4>> =
+    LruHashMap::with_max_entries(limits::SOCKETS, 0);
+#[map]
+pub static SOCKETS6: LruHashMap<SockKey<AddrV6>, SockValue<AddrV6>> =
+    LruHashMap::with_max_entries(limits::SOCKETS, 0);
+#[map]
+pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::COUNTERS, 0);
+#[map]
+pub static SERVICES: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
+
+/// Records are built here and not on the stack of 512 octets.
+#[map]
+pub static SCRATCH4: PerCpuArray<[FlowRecord<AddrV4>; 2]> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static SCRATCH6: PerCpuArray<[FlowRecord<AddrV6>; 2]> = PerCpuArray::with_max_entries(1, 0);

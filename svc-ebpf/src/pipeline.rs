@@ -1,0 +1,409 @@
+//! The way of a packet: its record, or a new flow's; then rewrite and go on. Nothing is written to a packet before
+//! its verdict is known.
+
+use svc_common::abi::*;
+use svc_common::addr::{Port, Proto};
+use svc_common::datapath::flow::{Translation, forward, knows_twin, twin, twin_key};
+use svc_common::datapath::placement::Situation;
+use svc_common::datapath::select::{client_hash, index, snat_port, tuple_hash};
+use svc_common::datapath::state::{is_expired, observe};
+use svc_common::wire::checksum::{Wsum, addr_delta};
+use svc_common::wire::icmp::{Icmp, Problem};
+use svc_common::wire::ip::{ETH_LEN, Ports, tcp};
+use svc_common::wire::parse::Packet;
+
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+
+use crate::fib::{self, Answer, FibWords};
+use crate::hook::Medium;
+use crate::icmp::Reject;
+use crate::maps::CONFIG;
+use crate::tables::{ALWAYS, IF_ABSENT, Tables, count, count_service, iface, now, selected};
+
+/// What a family brings to the kernel.
+pub trait Net: Tables + FibWords + Icmp {}
+impl<F: Tables + FibWords + Icmp> Net for F {}
+
+/// A packet that came in by a pod interface or an uplink.
+#[inline(always)]
+pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
+    let Ok(packet) = F::parse(&m.frame(), M::L3) else { return m.pass() };
+    let now = now();
+    if let Some(record) = F::flow(&packet.key) {
+        if record.hook == Hook::INGRESS && !gives_way(&packet, record, now) {
+            return established::<F, M>(m, &packet, record, now);
+        }
+    }
+    new_flow::<F, M>(m, role, &packet, now)
+}
+
+/// A packet on its way to a pod or to the outside: a reply of a local backend, or nothing of ours.
+#[inline(always)]
+pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
+    let Ok(packet) = F::parse(&m.frame(), M::L3) else { return m.pass() };
+    let mut record = F::flow(&packet.key);
+    // A server on the node that is bound to the wildcard address answers from whichever address the route prefers.
+    if record.is_none() && packet.key.proto == Proto::UDP && F::node_addr(&packet.key.src).is_some() {
+        record = F::flow(&FlowKey { src: F::Addr::default(), ..packet.key });
+    }
+    match record {
+        Some(record) if record.hook == hook => {
+            let now = now();
+            touch::<F, M>(m, &packet, record, now);
+            if rewrite::<F, M>(m, &packet, record, 0) { m.pass() } else { failed(m) }
+        }
+        _ => m.pass(),
+    }
+}
+
+/// A new connection may take the tuple of one that is over.
+#[inline(always)]
+fn gives_way<A>(packet: &Packet<A>, record: &FlowRecord<A>, now: u32) -> bool {
+    let proto = packet.key.proto;
+    if proto == Proto::TCP {
+        is_syn(packet) && (record.state.is_closing() || is_expired(proto, record.state, now, record.stamp))
+    } else {
+        is_expired(proto, record.state, now, record.stamp)
+    }
+}
+
+#[inline(always)]
+fn is_syn<A>(packet: &Packet<A>) -> bool {
+    packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
+}
+
+#[inline(always)]
+fn established<F: Net, M: Medium + Reject>(
+    m: &M,
+    packet: &Packet<F::Addr>,
+    record: &mut FlowRecord<F::Addr>,
+    now: u32,
+) -> i32 {
+    if M::BEFORE_STACK && record.way != Way::REDIRECT {
+        return m.pass();
+    }
+    touch::<F, M>(m, packet, record, now);
+    send::<F, M>(m, packet, record)
+}
+
+/// Keeps the record's state and, once a tick, its stamp, its next hop and its twin.
+#[inline(always)]
+fn touch<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>, record: &mut FlowRecord<F::Addr>, now: u32) {
+    let proto = packet.key.proto;
+    let state = observe(record.state, record.direction, proto, packet.tcp_flags);
+    let is_over = state != record.state;
+    if is_over {
+        record.state = state;
+    }
+    let is_unresolved = record.way == Way::REDIRECT && !record.is_resolved();
+    if is_unresolved || record.stamp != now {
+        record.stamp = now;
+        if record.way == Way::REDIRECT {
+            // An answer without a route leaves the old next hop: better late than dropped.
+            fib::next_hop::<F>(m.ctx(), m.ifindex(), proto.0, record.src, record.dst, record);
+        }
+        meet_twin::<F>(&packet.key, record);
+    } else if is_over {
+        meet_twin::<F>(&packet.key, record);
+    }
+}
+
+/// Both records of a flow know what either has seen, and each makes the other again.
+#[inline(always)]
+fn meet_twin<F: Net>(key: &FlowKey<F::Addr>, record: &mut FlowRecord<F::Addr>) {
+    if !knows_twin(record) {
+        return;
+    }
+    let other_key = twin_key::<F>(key.proto, record);
+    if let Some(other) = F::flow(&other_key) {
+        let state = FlowState(other.state.0 | record.state.0);
+        other.state = state;
+        record.state = state;
+    } else if let Some([_, other]) = F::scratch() {
+        *other = twin::<F>(key, record);
+        if F::insert_flow(&other_key, other, IF_ABSENT) {
+            count(Counter::FlowTwinRestored);
+        }
+    }
+}
+
+/// Rewrites a packet by its record and sends it the record's way.
+#[inline(always)]
+fn send<F: Net, M: Medium + Reject>(m: &M, packet: &Packet<F::Addr>, record: &FlowRecord<F::Addr>) -> i32 {
+    if record.way == Way::STACK {
+        return if rewrite::<F, M>(m, packet, record, 0) { m.pass() } else { failed(m) };
+    }
+    let is_resolved = record.is_resolved();
+    let is_redirect = record.way == Way::REDIRECT;
+    if is_redirect {
+        if M::BEFORE_STACK && !is_resolved {
+            return m.pass();
+        }
+        if m.exceeds(packet.len, record.mtu) {
+            return m.reject::<F>(packet, Problem::TooBig(record.mtu));
+        }
+        if packet.ttl <= 1 {
+            count(Counter::DropTtl);
+            return m.drop();
+        }
+    }
+    let (oif, smac, dmac) = (record.oif, record.smac, record.dmac);
+    if !rewrite::<F, M>(m, packet, record, is_redirect as u8) {
+        return failed(m);
+    }
+    if !is_redirect {
+        return if swap_macs(m) { m.redirect(m.ifindex()) } else { failed(m) };
+    }
+    if is_resolved && M::L3 == ETH_LEN {
+        if write_macs(m, dmac, smac) { m.redirect(oif) } else { failed(m) }
+    } else {
+        m.redirect_neigh(oif)
+    }
+}
+
+#[inline(always)]
+fn failed<M: Medium>(m: &M) -> i32 {
+    count(Counter::DropRewrite);
+    m.drop()
+}
+
+/// Writes the record's tuple into the packet, and counts it for its service.
+#[inline(always)]
+fn rewrite<F: Net, M: Medium>(
+    m: &M,
+    packet: &Packet<F::Addr>,
+    record: &FlowRecord<F::Addr>,
+    hops: u8,
+) -> bool {
+    // The key of such a reverse record does not say which source the packet has.
+    let addr: Wsum = if record.any_source != 0 && record.direction == Direction::REVERSE {
+        addr_delta::<F>((packet.key.src, packet.key.dst), (record.src, record.dst))
+    } else {
+        record.addr_delta
+    };
+    let port = record.port_delta;
+    let frame = m.frame();
+    let (Some(ip), Some(ports)) = (frame.at::<F::Header>(M::L3), frame.at::<Ports>(packet.l4)) else {
+        return false;
+    };
+    // SAFETY: `at` checked the bounds of both; they do not overlap.
+    unsafe {
+        F::rewrite(&mut *ip, record.src, record.dst, addr, hops);
+        ports.write(Ports { src: record.sport.be(), dst: record.dport.be() });
+    }
+    count_service(record.service, 0, 1, packet.len as u64);
+    m.fix_checksum::<F>(packet.l4, packet.key.proto, addr, port)
+}
+
+#[inline(always)]
+fn write_macs<M: Medium>(m: &M, dmac: [u8; 6], smac: [u8; 6]) -> bool {
+    let Some(p) = m.frame().at::<[u16; 6]>(0) else { return false };
+    let h = |a: u8, b: u8| u16::from_ne_bytes([a, b]);
+    // SAFETY: `at` checked the bounds.
+    unsafe {
+        p.write([
+            h(dmac[0], dmac[1]),
+            h(dmac[2], dmac[3]),
+            h(dmac[4], dmac[5]),
+            h(smac[0], smac[1]),
+            h(smac[2], smac[3]),
+            h(smac[4], smac[5]),
+        ]);
+    }
+    true
+}
+
+#[inline(always)]
+fn swap_macs<M: Medium>(m: &M) -> bool {
+    let Some(p) = m.frame().at::<[u16; 6]>(0) else { return false };
+    // SAFETY: `at` checked the bounds.
+    unsafe {
+        let [a, b, c, d, e, f] = p.read();
+        p.write([d, e, f, a, b, c]);
+    }
+    true
+}
+
+/// Finds the service of a packet without record and begins a flow.
+#[inline(always)]
+fn new_flow<F: Net, M: Medium + Reject>(m: &M, role: Role, packet: &Packet<F::Addr>, now: u32) -> i32 {
+    let key = &packet.key;
+    let Some(frontend) = lookup_frontend::<F>(key) else {
+        if is_syn(packet) && !M::BEFORE_STACK {
+            give_way_to_direct::<F>(key);
+        }
+        return m.pass();
+    };
+    let is_local_only = frontend.flags.has(FrontendFlags::LOCAL_ONLY);
+    let extent = if is_local_only && role == Role::UPLINK { frontend.local } else { frontend.cluster };
+    if extent.count == 0 {
+        if M::BEFORE_STACK {
+            return m.pass();
+        }
+        if frontend.flags.has(FrontendFlags::USABLE_ELSEWHERE) {
+            count(Counter::DropNoLocalEndpoint);
+            return m.drop();
+        }
+        return m.reject::<F>(packet, Problem::NoEndpoint);
+    }
+    let is_midstream = key.proto == Proto::TCP && !is_syn(packet);
+    let is_external = frontend.flags.has(FrontendFlags::EXTERNAL);
+    // North-south by hash, so that a lost record is made again the same; in the cluster at random (SEM-067).
+    let number = if is_external || is_midstream {
+        tuple_hash::<F>(key)
+    } else {
+        // SAFETY: no arguments.
+        unsafe { bpf_get_prandom_u32() }
+    };
+    let backend = match selected(extent.first.wrapping_add(index(number, extent.count))) {
+        Some(id) => F::backend(id),
+        None => None,
+    };
+    let Some(backend) = backend else {
+        count(Counter::DropNoBackend);
+        return m.drop();
+    };
+    if M::BEFORE_STACK && backend.locality != Locality::REMOTE {
+        return m.pass();
+    }
+    let Some([record, reverse]) = F::scratch() else { return m.pass() };
+    // The next hop also tells whether client and backend share a bridge.
+    let own = iface(m.ifindex());
+    let bridge = match own {
+        Some(i) => i.bridge,
+        None => 0,
+    };
+    let is_hairpin = key.src == backend.addr;
+    let may_redirect = backend.locality == Locality::REMOTE || bridge != 0;
+    record.oif = 0;
+    if may_redirect && !is_hairpin && backend.locality != Locality::HOST {
+        match fib::next_hop::<F>(m.ctx(), m.ifindex(), key.proto.0, key.src, backend.addr, record) {
+            Answer::Resolved | Answer::Unresolved => {}
+            Answer::NoRoute => {
+                count(Counter::DropNoRoute);
+                return m.drop();
+            }
+            Answer::ForwardingOff => {
+                count(Counter::DropForwardingOff);
+                return m.drop();
+            }
+        }
+    }
+    let hop = (record.oif, record.mtu, record.smac, record.dmac);
+    let place = Situation {
+        client: role,
+        masquerades: is_external && !is_local_only,
+        backend: backend.locality,
+        is_hairpin,
+        same_bridge: bridge != 0 && hop.0 == bridge,
+    }
+    .placement();
+    let mut to = Translation { src: key.src, dst: backend.addr, sport: key.sport, dport: backend.port };
+    if place.snat {
+        let out = if place.way == Way::BACK { own } else { iface(hop.0) };
+        to.src = match out {
+            Some(out) => F::snat_addr(out),
+            None => F::Addr::default(),
+        };
+        if to.src == F::Addr::default() {
+            count(Counter::DropNoSnatAddress);
+            return m.drop();
+        }
+    }
+    let any_source = backend.locality == Locality::HOST && key.proto == Proto::UDP;
+    *record = forward::<F>(key, &to, place, any_source, frontend.service, now);
+    if !claim::<F>(key, record, reverse, place.snat, now) {
+        count(Counter::DropSnatExhausted);
+        return m.drop();
+    }
+    if place.way == Way::REDIRECT {
+        record.oif = hop.0;
+        record.mtu = hop.1;
+        record.smac = hop.2;
+        record.dmac = hop.3;
+    }
+    if !F::insert_flow(key, record, ALWAYS) {
+        count(Counter::FlowTableFull);
+        return m.drop();
+    }
+    count(if is_midstream { Counter::FlowMidstream } else { Counter::FlowNew });
+    count_service(frontend.service, 1, 0, 0);
+    send::<F, M>(m, packet, record)
+}
+
+/// Inserts the reverse record under a key that no other live flow owns, taking other source ports until one is free
+/// (SEM-080). The first candidate is the client's own port, or with SNAT a fixed function of the client.
+#[inline(always)]
+fn claim<F: Net>(
+    key: &FlowKey<F::Addr>,
+    record: &mut FlowRecord<F::Addr>,
+    reverse: &mut FlowRecord<F::Addr>,
+    snat: bool,
+    now: u32,
+) -> bool {
+    let config = CONFIG.load();
+    let hash = client_hash::<F>(key);
+    let port_delta = record.port_delta;
+    let mut attempt = 0;
+    while attempt < limits::SNAT_TRIES {
+        if snat || attempt > 0 {
+            let port: Port = snat_port(hash, attempt, config.snat_first, config.snat_count);
+            record.sport = port;
+            record.port_delta = port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32));
+        }
+        let other_key = twin_key::<F>(key.proto, record);
+        *reverse = twin::<F>(key, record);
+        if F::insert_flow(&other_key, reverse, IF_ABSENT) {
+            return true;
+        }
+        match F::flow(&other_key) {
+            // This very client's, left over; or nobody's any more.
+            Some(owner) => {
+                let is_own = owner.dst == key.src
+                    && owner.dport == key.sport
+                    && owner.src == key.dst
+                    && owner.sport == key.dport;
+                let is_free =
+                    owner.state.is_closing() || is_expired(key.proto, owner.state, now, owner.stamp);
+                if is_own || is_free {
+                    return F::insert_flow(&other_key, reverse, ALWAYS);
+                }
+            }
+            None => return F::insert_flow(&other_key, reverse, ALWAYS),
+        }
+        attempt += 1;
+    }
+    false
+}
+
+/// Exact address first, then NodePort on an address that accepts it (SEM-024).
+#[inline(always)]
+fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Option<&'static FrontendValue> {
+    let mut wanted = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: Scope::ADDRESS };
+    if let Some(frontend) = F::frontend(&wanted) {
+        return Some(frontend);
+    }
+    match F::node_addr(&key.dst) {
+        Some(flags) if flags.has(NodeAddrFlags::NODE_PORT) => {
+            wanted.addr = F::Addr::default();
+            wanted.scope = Scope::NODE_PORT;
+            F::frontend(&wanted)
+        }
+        _ => None,
+    }
+}
+
+/// A direct connection to a backend from a port that has a translated flow to it: its replies would be translated,
+/// so the flow gives way.
+#[inline(always)]
+fn give_way_to_direct<F: Net>(key: &FlowKey<F::Addr>) {
+    let back = key.swapped();
+    if let Some(record) = F::flow(&back) {
+        if record.direction == Direction::REVERSE {
+            let forward_key = twin_key::<F>(key.proto, record);
+            F::remove_flow(&forward_key);
+            F::remove_flow(&back);
+            count(Counter::FlowGaveWay);
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! The tables behind one interface per address family. Map statics cannot be generic, so a macro (the only one of
+//! this crate) writes both implementations.
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use svc_common::abi::*;
+use svc_common::datapath::state::STAMP_SHIFT;
+use svc_common::family::{V4, V6};
+use svc_common::wire::rewrite::Rewrite;
+
+use crate::maps;
+
+/// Only if absent: `BPF_NOEXIST`.
+pub const IF_ABSENT: u64 = 1;
+/// Replace or create: `BPF_ANY`.
+pub const ALWAYS: u64 = 0;
+
+/// What the programs look up and write, by family.
+pub trait Tables: Rewrite {
+    fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue>;
+    fn backend(id: u32) -> Option<&'static BackendValue<Self::Addr>>;
+    fn node_addr(addr: &Self::Addr) -> Option<NodeAddrFlags>;
+    fn flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
+    fn insert_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>, flags: u64) -> bool;
+    fn remove_flow(key: &FlowKey<Self::Addr>);
+    fn socket(key: &SockKey<Self::Addr>) -> Option<&'static SockValue<Self::Addr>>;
+    fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>);
+    fn scratch() -> Option<&'static mut [FlowRecord<Self::Addr>; 2]>;
+    /// Source of what is masqueraded out of an interface.
+    fn snat_addr(iface: &Iface) -> Self::Addr;
+}
+
+macro_rules! tables {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $sockets:ident, $scratch:ident, $snat:ident) => {
+        impl Tables for $family {
+            #[inline(always)]
+            fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue> {
+                // SAFETY: values are replaced, never written in place, and freed by RCU.
+                unsafe { maps::$frontends.get(key) }
+            }
+            #[inline(always)]
+            fn backend(id: u32) -> Option<&'static BackendValue<Self::Addr>> {
+                maps::$backends.get(id)
+            }
+            #[inline(always)]
+            fn node_addr(addr: &Self::Addr) -> Option<NodeAddrFlags> {
+                // SAFETY: as for frontends.
+                unsafe { maps::$addrs.get(addr) }.copied()
+            }
+            #[inline(always)]
+            fn flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>> {
+                // SAFETY: map memory stays valid for the program's run; racing writers of stamp, state and next hop
+                // write whole small integers that are each right on their own.
+                maps::$flows.get_ptr_mut(key).map(|p| unsafe { &mut *p })
+            }
+            #[inline(always)]
+            fn insert_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>, flags: u64) -> bool {
+                maps::$flows.insert(key, record, flags).is_ok()
+            }
+            #[inline(always)]
+            fn remove_flow(key: &FlowKey<Self::Addr>) {
+                // Absent already is what is wanted.
+                let _ = maps::$flows.remove(key);
+            }
+            #[inline(always)]
+            fn socket(key: &SockKey<Self::Addr>) -> Option<&'static SockValue<Self::Addr>> {
+                // SAFETY: an entry is written once per key with the value it keeps.
+                unsafe { maps::$sockets.get(key) }
+            }
+            #[inline(always)]
+            fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>) {
+                // A full LRU table evicts; then getpeername shows the backend, nothing breaks.
+                let _ = maps::$sockets.insert(key, value, ALWAYS);
+            }
+            #[inline(always)]
+            fn scratch() -> Option<&'static mut [FlowRecord<Self::Addr>; 2]> {
+                // SAFETY: per-CPU, and a program is not interrupted by itself on its CPU.
+                maps::$scratch.get_ptr_mut(0).map(|p| unsafe { &mut *p })
+            }
+            #[inline(always)]
+            fn snat_addr(iface: &Iface) -> Self::Addr {
+                iface.$snat
+            }
+        }
+    };
+}
+
+tables!(V4, FRONTENDS4, BACKENDS4, NODE_ADDRS4, FLOWS4, SOCKETS4, SCRATCH4, snat_v4);
+tables!(V6, FRONTENDS6, BACKENDS6, NODE_ADDRS6, FLOWS6, SOCKETS6, SCRATCH6, snat_v6);
+
+#[inline(always)]
+pub fn iface(index: u32) -> Option<&'static Iface> {
+    // SAFETY: values are replaced, never written in place, and freed by RCU.
+    unsafe { maps::IFACES.get(index) }
+}
+
+/// The backend id at a place of the selection table.
+#[inline(always)]
+pub fn selected(place: u32) -> Option<u32> {
+    maps::SELECTION.get(place).copied()
+}
+
+#[inline(always)]
+pub fn count(counter: Counter) {
+    if let Some(p) = maps::COUNTERS.get_ptr_mut(counter as u32) {
+        // SAFETY: this CPU's own slot.
+        unsafe { *p += 1 }
+    }
+}
+
+/// Counts a packet, or the begin of a flow, for a service.
+#[inline(always)]
+pub fn count_service(service: ServiceId, flows: u64, packets: u64, bytes: u64) {
+    if let Some(p) = maps::SERVICES.get_ptr_mut(service.0) {
+        // SAFETY: this CPU's own slot.
+        let c = unsafe { &mut *p };
+        c.flows += flows;
+        c.packets += packets;
+        c.bytes += bytes;
+    }
+}
+
+/// The present, as flow records stamp it.
+#[inline(always)]
+pub fn now() -> u32 {
+    // SAFETY: no arguments.
+    (unsafe { bpf_ktime_get_coarse_ns() } >> STAMP_SHIFT) as u32
+}
