@@ -46,10 +46,13 @@ pub fn find_toolchain() -> Option<Toolchain> {
 /// Whether the compiler whose sysroot the command prints has `core` for BPF: `Some(false)` ready-made, `Some(true)`
 /// as source that only a nightly cargo may build, `None` not at all.
 fn core_for_bpf(print_sysroot: &mut Command) -> Option<bool> {
-    let out = print_sysroot.env_remove("RUSTUP_TOOLCHAIN").output().ok().filter(|out| out.status.success())?;
+    let out =
+        print_sysroot.env_remove("RUSTUP_TOOLCHAIN").output().ok().filter(|out| out.status.success())?;
     let rustlib = Path::new(String::from_utf8(out.stdout).ok()?.trim()).join("lib/rustlib");
     let ready = rustlib.join(TARGET).join("lib").read_dir().is_ok_and(|mut entries| {
-        entries.any(|entry| entry.is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(b"libcore-")))
+        entries.any(|entry| {
+            entry.is_ok_and(|entry| entry.file_name().as_encoded_bytes().starts_with(b"libcore-"))
+        })
     });
     if ready {
         return Some(false);
@@ -86,7 +89,10 @@ pub fn missing(project: &Path) -> Vec<&'static str> {
 pub fn compile(project: &Path, bin: &str, target_dir: &Path, arch: &str, out: &Path) -> Result<(), String> {
     let missing = missing(project);
     let Some(toolchain) = find_toolchain().filter(|_| missing.is_empty()) else {
-        return Err(format!("cannot compile for BPF, missing: {}; run `cargo xtask setup`", missing.join("; ")));
+        return Err(format!(
+            "cannot compile for BPF, missing: {}; run `cargo xtask setup`",
+            missing.join("; ")
+        ));
     };
     let built = target_dir.join(TARGET).join("release").join(bin);
     let status = toolchain
@@ -110,7 +116,8 @@ impl Toolchain {
         .join("\x1f");
         let mut cargo = Command::new(&self.cargo[0]);
         cargo.args(&self.cargo[1..]).current_dir(project);
-        cargo.args(["build", "--locked", "--package", "svc-ebpf", "--bin", bin, "--release", "--target", TARGET]);
+        cargo.args(["build", "--locked", "--package", "svc-ebpf", "--bin", bin]);
+        cargo.args(["--release", "--target", TARGET]);
         // A target directory of its own: no waiting for the lock that the outer cargo holds.
         cargo.arg("--target-dir").arg(target_dir);
         if self.build_std {
