@@ -92,6 +92,9 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
     }
     convert_addresses(object, spec, &mut families, &mut refusals);
     let ports = convert_service_ports(spec, &mut refusals);
+    if spec.session_affinity.as_deref() == Some("ClientIP") {
+        refusals.refuse("spec.sessionAffinity", "ClientIP is not supported yet: connections are spread");
+    }
     if families.is_empty() {
         return refusals.done(None);
     }

@@ -39,20 +39,20 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
     }
 
     pub fn set(&mut self, key: &K, value: Option<V>) {
-        self.set_shared(key, value.map(Arc::new));
+        self.set_shared(key, value.map(Arc::new).as_ref());
     }
 
-    fn set_shared(&mut self, key: &K, value: Option<Arc<V>>) {
+    fn set_shared(&mut self, key: &K, value: Option<&Arc<V>>) {
         let old = self.current.get(key).cloned();
-        if old == value {
+        if old.as_ref() == value {
             return;
         }
-        match &value {
+        match value {
             Some(new) => self.current.insert(key.clone(), Arc::clone(new)),
             None => self.current.remove(key),
         };
         let before = self.before.entry(key.clone()).or_insert(old);
-        if *before == value {
+        if before.as_ref() == value {
             self.before.remove(key);
         }
     }
@@ -72,7 +72,7 @@ impl<K: Ord + Clone, V: PartialEq> Tracker<K, V> {
             self.set_shared(&key, None);
         }
         for (key, value) in incoming {
-            self.set_shared(&key, Some(value));
+            self.set_shared(&key, Some(&value));
         }
         self.synced = true;
     }

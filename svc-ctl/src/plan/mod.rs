@@ -1,3 +1,13 @@
-//! Pure functions from a snapshot of the model to the tables the kernel should hold.
+//! Pure functions from a snapshot of the model to the tables the kernel should hold, and from two tables to the
+//! ordered changes between them. No clock, no randomness, no I/O, no log.
 
+pub mod desired;
+pub mod diff;
+pub mod frontends;
+pub mod ids;
+pub mod node_ports;
+mod numbers;
+mod places;
+pub mod policy;
+pub mod render;
 pub mod tables;

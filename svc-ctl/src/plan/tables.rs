@@ -58,4 +58,3 @@ pub enum MapOp {
     FreeExtent(Extent),
     FreeBackend(BackendId, Backend),
 }
-

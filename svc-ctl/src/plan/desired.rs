@@ -1,0 +1,312 @@
+//! (Snapshot, Ids) -> (Tables, Ids): what the kernel should hold. Pure; what cannot be had is a problem by name and
+//! harms nothing else.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use svc_common::abi::{Extent, FrontendFlags, Locality};
+
+use super::frontends::{Claim, plan_frontends};
+use super::ids::{Full, Ids, Tick};
+use super::node_ports::{NodePortAddresses, plan_node_addrs};
+use super::policy::{Categories, Policy, is_local, plan_categories};
+use super::tables::{Backend, Frontend, FrontendEntry, Tables};
+use crate::model::endpoint::{PortEndpoint, port_endpoints};
+use crate::model::name::{IpFamily, ServiceName, ServicePortKey};
+use crate::model::rejected::Rejected;
+use crate::model::service::{Service, ServiceAddresses, ServicePort};
+use crate::model::store::Snapshot;
+
+/// What the operator sets.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Settings {
+    pub node_port_addresses: NodePortAddresses,
+}
+
+/// The outcome of a plan.
+#[derive(Debug)]
+pub struct Planned {
+    pub tables: Tables,
+    pub ids: Ids,
+    /// Addresses claimed twice, tables that are full.
+    pub problems: Vec<Rejected>,
+    /// Some table had no room: worth another try when places have come free.
+    pub is_full: bool,
+}
+
+/// A service port in one family, with the frontends that it got.
+struct Wanted<'a> {
+    service: &'a Service,
+    port: &'a ServicePort,
+    addresses: &'a ServiceAddresses,
+    claims: Vec<Claim>,
+}
+
+/// Plans everything. `actual` is what the kernel holds: a service port for which there is no room keeps what it has.
+pub fn plan_tables(
+    snapshot: &Snapshot,
+    settings: &Settings,
+    actual: &Tables,
+    ids: Ids,
+    now: Tick,
+) -> Planned {
+    let mut problems = Vec::new();
+    let wanted = plan_claims(snapshot, &mut problems);
+    let mut plan = Plan {
+        snapshot,
+        actual,
+        now,
+        ids,
+        tables: Tables::default(),
+        problems,
+        counts: [0; 2],
+        is_full: false,
+    };
+    plan.tables.node_addrs =
+        plan_node_addrs(&settings.node_port_addresses, &snapshot.node, &snapshot.addresses);
+    plan.check_node_addrs();
+    for one in &wanted {
+        plan.add(one);
+    }
+    let Plan { mut ids, tables, problems, is_full, .. } = plan;
+    ids.retire_unused(&tables);
+    Planned { tables, ids, problems, is_full }
+}
+
+/// Gives every frontend to one service port: cluster addresses first (nobody takes those of others), then the oldest
+/// Service, then the first by name. In the order of names.
+fn plan_claims<'a>(snapshot: &'a Snapshot, problems: &mut Vec<Rejected>) -> Vec<Wanted<'a>> {
+    let mut wanted: Vec<Wanted<'a>> = Vec::new();
+    for service in snapshot.services.values() {
+        for addresses in &service.families {
+            for port in &service.ports {
+                wanted.push(Wanted { service, port, addresses, claims: plan_frontends(port, addresses) });
+            }
+            report_source_ranges(service, addresses, problems);
+        }
+    }
+    let mut queue: Vec<(bool, i64, usize, usize)> = Vec::new();
+    for (w, one) in wanted.iter().enumerate() {
+        let created = one.service.created.unwrap_or(i64::MAX);
+        queue.extend(one.claims.iter().enumerate().map(|(c, claim)| (claim.external, created, w, c)));
+    }
+    queue.sort_unstable();
+    let mut owners: BTreeMap<Frontend, (usize, usize)> = BTreeMap::new();
+    for &(_, _, w, c) in &queue {
+        let frontend = wanted[w].claims[c].frontend;
+        let owner = *owners.entry(frontend).or_insert((w, c));
+        // The same address twice in one Service is no quarrel.
+        if owner.0 != w {
+            problems.push(claimed_twice(&wanted[w], &wanted[w].claims[c], &wanted[owner.0]));
+        }
+    }
+    for (w, one) in wanted.iter_mut().enumerate() {
+        let mut c = 0;
+        one.claims.retain(|claim| (owners.get(&claim.frontend) == Some(&(w, c)), c += 1).0);
+    }
+    wanted
+}
+
+fn claimed_twice(loser: &Wanted<'_>, claim: &Claim, owner: &Wanted<'_>) -> Rejected {
+    let frontend = super::render::frontend_text(&claim.frontend);
+    let reason = format!("{frontend} already belongs to Service {}", owner.service.key(owner.port));
+    Rejected::new(format!("Service {}", loser.service.name), claim.field, reason)
+}
+
+fn report_source_ranges(service: &Service, addresses: &ServiceAddresses, problems: &mut Vec<Rejected>) {
+    if !addresses.source_ranges.is_empty() && !addresses.load_balancer_ips.is_empty() {
+        let reason = "not supported yet: the load-balancer addresses are left alone, not opened to everybody";
+        problems.push(Rejected::new(
+            format!("Service {}", service.name),
+            "spec.loadBalancerSourceRanges",
+            reason,
+        ));
+    }
+}
+
+/// The plan while it grows.
+struct Plan<'a> {
+    snapshot: &'a Snapshot,
+    actual: &'a Tables,
+    now: Tick,
+    ids: Ids,
+    tables: Tables,
+    problems: Vec<Rejected>,
+    /// Frontends per family.
+    counts: [u32; 2],
+    is_full: bool,
+}
+
+/// A backend of a service port, before it has an id.
+type Target = (IpAddr, u16, Locality);
+
+impl Plan<'_> {
+    fn check_node_addrs(&mut self) {
+        for family in IpFamily::ALL {
+            let capacity = self.ids.capacity.node_addrs as usize;
+            let addrs: Vec<IpAddr> =
+                self.tables.node_addrs.keys().copied().filter(|&a| IpFamily::of(a) == family).collect();
+            if let Some(surplus) = addrs.get(capacity..).filter(|s| !s.is_empty()) {
+                let full = Full { table: "node address", capacity: capacity as u32 };
+                self.problems.push(Rejected::new("Node", "", format!("{full}: {} left out", surplus.len())));
+                self.tables.node_addrs.retain(|a, _| !surplus.contains(a));
+            }
+        }
+    }
+
+    fn add(&mut self, wanted: &Wanted<'_>) {
+        if wanted.claims.is_empty() {
+            return;
+        }
+        let key = wanted.service.key(wanted.port);
+        self.ids.begin();
+        if let Err(full) = self.try_add(wanted, &key) {
+            self.ids.roll_back();
+            self.is_full = true;
+            let kept =
+                if self.keep_actual(wanted, &key) { "it keeps what it has" } else { "it is not served" };
+            let object = format!("Service {}", key.service);
+            self.problems.push(Rejected::new(
+                object,
+                format!("spec.ports[{}]", key.port),
+                format!("{full}: {kept}"),
+            ));
+        }
+    }
+
+    fn try_add(&mut self, wanted: &Wanted<'_>, key: &ServicePortKey) -> Result<(), Full> {
+        let family = wanted.addresses.family();
+        let capacity = self.ids.capacity.frontends;
+        let count = self.counts[family as usize] + wanted.claims.len() as u32;
+        if count > capacity {
+            return Err(Full { table: "frontends", capacity });
+        }
+        let categories = self.categories(wanted, &key.service);
+        let policy = policy_of(wanted);
+        let service = self.ids.service(key, wanted.claims.iter().map(|c| &c.frontend), self.now)?;
+        let cluster = self.extent(&categories.cluster)?;
+        let local = self.extent(&categories.local)?;
+        for claim in &wanted.claims {
+            let entry = entry_of(claim, policy, cluster, local, categories.usable_anywhere);
+            self.tables.frontends.insert(claim.frontend, FrontendEntry { service, ..entry });
+        }
+        self.counts[family as usize] = count;
+        self.publish(&categories.cluster, cluster);
+        self.publish(&categories.local, local);
+        Ok(())
+    }
+
+    fn categories(&self, wanted: &Wanted<'_>, name: &ServiceName) -> Lists {
+        let slices = self.snapshot.slices.get(name).into_iter().flatten().map(Arc::as_ref);
+        let (family, port) = (wanted.addresses.family(), wanted.port);
+        let endpoints = port_endpoints(slices, family, &port.name, port.proto);
+        let found: Categories<'_> = plan_categories(&endpoints, policy_of(wanted), &self.snapshot.node);
+        let targets = |list: &[PortEndpoint<'_>]| list.iter().map(|e| self.target(e)).collect();
+        Lists {
+            cluster: targets(&found.cluster),
+            local: targets(&found.local),
+            usable_anywhere: found.usable_anywhere,
+        }
+    }
+
+    /// An address of the node itself is the host's whatever Kubernetes calls it; then the node's name decides.
+    fn target(&self, endpoint: &PortEndpoint<'_>) -> Target {
+        let (addr, port) = endpoint.target();
+        let locality = if self.snapshot.addresses.addrs.contains(&addr) {
+            Locality::HOST
+        } else if is_local(endpoint.endpoint, &self.snapshot.node) {
+            Locality::LOCAL
+        } else {
+            Locality::REMOTE
+        };
+        (addr, port, locality)
+    }
+
+    fn extent(&mut self, targets: &[Target]) -> Result<Extent, Full> {
+        let mut set = Vec::with_capacity(targets.len());
+        for &(addr, port, _) in targets {
+            set.push(self.ids.backend(addr, port, self.now)?);
+        }
+        set.sort_unstable();
+        self.ids.extent(&set, self.now)
+    }
+
+    /// Puts an extent and its backends into the tables; ids were given out by `extent`.
+    fn publish(&mut self, targets: &[Target], extent: Extent) {
+        let mut set = BTreeSet::new();
+        for &(addr, port, locality) in targets {
+            let Ok(id) = self.ids.backend(addr, port, self.now) else { continue };
+            set.insert(id);
+            let backend = self.tables.backends.entry(id).or_insert(Backend { addr, port, locality });
+            // Two slices may disagree on the node's name: whoever names it knows more.
+            backend.locality = backend.locality.max(locality);
+        }
+        if extent.count > 0 {
+            self.tables.extents.insert(extent, set.into_iter().collect());
+        }
+    }
+
+    /// Plans what the kernel has for this service port, as far as all of it is still what the ids say.
+    fn keep_actual(&mut self, wanted: &Wanted<'_>, key: &ServicePortKey) -> bool {
+        let Some(&service) = self.ids.services().get(key) else { return false };
+        let mut kept = false;
+        for claim in &wanted.claims {
+            let entry = self.actual.frontends.get(&claim.frontend).filter(|e| e.service == service);
+            let Some(&entry) = entry else { continue };
+            let extents = [entry.cluster, entry.local];
+            if extents.iter().all(|e| self.ids.holds(*e, self.actual)) {
+                kept = true;
+                for extent in extents.iter().filter(|e| e.count > 0) {
+                    let set = self.actual.extents.get(extent).cloned().unwrap_or_default();
+                    for id in &set {
+                        let backend = self.actual.backends.get(id);
+                        backend.map(|&b| *self.tables.backends.entry(*id).or_insert(b));
+                    }
+                    self.tables.extents.insert(*extent, set);
+                }
+                self.counts[wanted.addresses.family() as usize] += 1;
+                self.tables.frontends.insert(claim.frontend, entry);
+            }
+        }
+        kept
+    }
+}
+
+/// The categories of a service port, as targets.
+struct Lists {
+    cluster: Vec<Target>,
+    local: Vec<Target>,
+    usable_anywhere: bool,
+}
+
+fn policy_of(wanted: &Wanted<'_>) -> Policy {
+    Policy {
+        internal_local: wanted.service.internal_local,
+        external_local: wanted.service.external_local,
+        externally_accessible: wanted.port.is_externally_accessible(wanted.addresses),
+    }
+}
+
+fn entry_of(claim: &Claim, policy: Policy, cluster: Extent, local: Extent, usable: bool) -> FrontendEntry {
+    let mut flags = FrontendFlags::NONE;
+    if usable {
+        flags = flags.with(FrontendFlags::USABLE_ELSEWHERE);
+    }
+    if claim.external {
+        flags = flags.with(FrontendFlags::EXTERNAL);
+    }
+    let none = Extent::default();
+    let (cluster, local) = match (claim.external, policy.internal_local, policy.external_local) {
+        (false, true, _) => (local, none),
+        (false, false, _) | (true, _, false) => (cluster, none),
+        (true, _, true) => {
+            flags = flags.with(FrontendFlags::LOCAL_ONLY);
+            (cluster, local)
+        }
+    };
+    FrontendEntry { service: svc_common::abi::ServiceId(0), flags, cluster, local }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Plans as text: YAML in, rendered tables out.
+
+use super::*;
+use crate::model::node::NodeAddresses;
+use crate::model::store::Store;
+use crate::plan::ids::{Capacity, GRACE_TICKS};
+use crate::plan::render::render;
+use crate::source::event::{Event, SourceEvent};
+
+/// A store with these Services (`name: spec`) and slices (`service: addresses`), all IPv4, port 80 to 8080.
+fn snapshot(services: &[(&str, &str)], slices: &[(&str, &str)]) -> Snapshot {
+    let mut store = Store::new("node1");
+    for event in
+        [SourceEvent::Service(Event::Init), SourceEvent::Slice(Event::Init), SourceEvent::Node(Event::Init)]
+    {
+        store.take(event);
+    }
+    for (name, spec) in services {
+        let yaml = format!("{{metadata: {{name: {name}}}, spec: {{ports: [{{port: 80}}], {spec}}}}}");
+        let object: k8s_openapi::api::core::v1::Service = serde_yaml_ng::from_str(&yaml).unwrap();
+        store.take(SourceEvent::Service(Event::InitApply(Box::new(object))));
+    }
+    for (service, addresses) in slices {
+        let endpoints: Vec<String> = addresses.split(' ').map(|a| format!("{{addresses: [{a}]}}")).collect();
+        let yaml = format!(
+            "{{metadata: {{name: {service}-1, labels: {{kubernetes.io/service-name: {service}}}}},
+            addressType: IPv4, ports: [{{name: '', port: 8080}}], endpoints: [{}]}}",
+            endpoints.join(", ")
+        );
+        let object: k8s_openapi::api::discovery::v1::EndpointSlice = serde_yaml_ng::from_str(&yaml).unwrap();
+        store.take(SourceEvent::Slice(Event::InitApply(Box::new(object))));
+    }
+    for event in [
+        SourceEvent::Service(Event::InitDone),
+        SourceEvent::Slice(Event::InitDone),
+        SourceEvent::Node(Event::InitDone),
+    ] {
+        store.take(event);
+    }
+    let addrs = ["127.0.0.1", "192.0.2.1"].iter().map(|a| a.parse().unwrap()).collect();
+    store.set_addresses(NodeAddresses { addrs, ..NodeAddresses::default() });
+    store.snapshot().unwrap()
+}
+
+fn plan(snapshot: &Snapshot, actual: &Tables, ids: Ids, now: u64) -> Planned {
+    plan_tables(snapshot, &Settings::default(), actual, ids, Tick(now))
+}
+
+fn first_plan(snapshot: &Snapshot, capacity: Capacity) -> Planned {
+    plan(snapshot, &Tables::default(), Ids::restored(&Tables::default(), capacity), 0)
+}
+
+fn reasons(planned: &Planned) -> Vec<String> {
+    planned.problems.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn equal_sets_share_an_extent_and_host_addresses_are_host_backends() {
+    let world = snapshot(
+        &[("a", "clusterIP: 10.96.0.1"), ("b", "clusterIP: 10.96.0.2")],
+        &[("a", "10.0.0.2 192.0.2.1"), ("b", "192.0.2.1 10.0.0.2")],
+    );
+    let planned = first_plan(&world, Capacity::default());
+    assert_eq!(
+        render(&planned.tables),
+        "backend   b1 10.0.0.2:8080 remote
+backend   b2 192.0.2.1:8080 host
+extent    0+2 -> b1 b2
+frontend  10.96.0.1:80/TCP service=1 cluster=0+2 local=- usable
+frontend  10.96.0.2:80/TCP service=2 cluster=0+2 local=- usable
+node-addr 127.0.0.1 local
+node-addr 192.0.2.1 local,node-port
+"
+    );
+}
+
+#[test]
+fn ids_survive_a_restart_and_arrivals_before_them() {
+    let world = snapshot(&[("b", "clusterIP: 10.96.0.2")], &[("b", "10.0.0.2 10.0.0.3")]);
+    let before = first_plan(&world, Capacity::default());
+    let world = snapshot(
+        &[("a", "clusterIP: 10.96.0.1"), ("b", "clusterIP: 10.96.0.2")],
+        &[("a", "10.0.0.1"), ("b", "10.0.0.2 10.0.0.3")],
+    );
+    let after = plan(&world, &before.tables, Ids::restored(&before.tables, Capacity::default()), 0);
+    for (frontend, entry) in &before.tables.frontends {
+        assert_eq!(after.tables.frontends.get(frontend), Some(entry));
+    }
+    for (id, backend) in &before.tables.backends {
+        assert_eq!(after.tables.backends.get(id), Some(backend));
+    }
+}
+
+#[test]
+fn the_first_by_name_keeps_an_address_and_a_cluster_address_goes_before_all() {
+    let world = snapshot(
+        &[
+            ("a", "clusterIP: 10.96.0.1, externalIPs: [10.96.0.2, 192.0.2.9]"),
+            ("b", "clusterIP: 10.96.0.2, externalIPs: [192.0.2.9]"),
+            ("c", "clusterIP: 10.96.0.1"),
+        ],
+        &[],
+    );
+    let planned = first_plan(&world, Capacity::default());
+    assert_eq!(
+        reasons(&planned),
+        [
+            "Service default/c: spec.clusterIPs: 10.96.0.1:80/TCP already belongs to Service default/a/TCP",
+            "Service default/a: spec.externalIPs: 10.96.0.2:80/TCP already belongs to Service default/b/TCP",
+            "Service default/b: spec.externalIPs: 192.0.2.9:80/TCP already belongs to Service default/a/TCP",
+        ]
+    );
+    assert_eq!(planned.tables.frontends.len(), 3);
+}
+
+#[test]
+fn a_full_table_names_the_service_and_spares_the_others() {
+    let capacity = Capacity { selection: 4, ..Capacity::default() };
+    let old = snapshot(
+        &[("a", "clusterIP: 10.96.0.1"), ("b", "clusterIP: 10.96.0.2")],
+        &[("a", "10.0.0.1 10.0.0.2"), ("b", "10.0.0.3")],
+    );
+    let before = first_plan(&old, capacity);
+    let new = snapshot(
+        &[("a", "clusterIP: 10.96.0.1"), ("b", "clusterIP: 10.96.0.2")],
+        &[("a", "10.0.0.1 10.0.0.5"), ("b", "10.0.0.4")],
+    );
+    let mut after = plan(&new, &before.tables, before.ids.clone(), 1);
+    assert!(after.is_full);
+    assert_eq!(
+        reasons(&after),
+        ["Service default/a: spec.ports[]: the selection table is full (4 entries): it keeps what it has"]
+    );
+    let kept = |planned: &Planned, addr: &str| {
+        let key = planned.tables.frontends.keys().find(|f| f.addr.to_string() == addr).copied().unwrap();
+        planned.tables.frontends[&key]
+    };
+    assert_eq!(kept(&after, "10.96.0.1"), kept(&before, "10.96.0.1"));
+    assert_ne!(kept(&after, "10.96.0.2"), kept(&before, "10.96.0.2"));
+    // The place that b left comes free, and still two together are not to be had; c may go on.
+    after.ids.release(Tick(1));
+    let again = plan(&new, &after.tables, after.ids, 1 + GRACE_TICKS);
+    assert!(again.is_full && again.tables == after.tables);
+}
+
+#[test]
+fn what_does_not_fit_the_first_time_is_not_served() {
+    let world = snapshot(
+        &[("a", "clusterIP: 10.96.0.1"), ("b", "clusterIP: 10.96.0.2")],
+        &[("a", "10.0.0.1 10.0.0.2"), ("b", "10.0.0.3")],
+    );
+    for (capacity, served) in [
+        (Capacity { backends: 2, ..Capacity::default() }, "10.96.0.2"),
+        (Capacity { services: 2, ..Capacity::default() }, "10.96.0.1"),
+        (Capacity { frontends: 1, ..Capacity::default() }, "10.96.0.1"),
+        (Capacity { selection: 2, ..Capacity::default() }, "10.96.0.1"),
+    ] {
+        let planned = first_plan(&world, capacity);
+        assert_eq!(planned.problems.len(), 1, "{capacity:?} {:?}", planned.problems);
+        let served_now: Vec<String> = planned.tables.frontends.keys().map(|f| f.addr.to_string()).collect();
+        assert_eq!(served_now, [served], "{capacity:?}");
+    }
+}

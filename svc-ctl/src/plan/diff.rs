@@ -1,0 +1,129 @@
+//! (actual, desired) -> ordered ops. Make before break: backends, extents, frontends, node addresses are put in this
+//! order and deleted in the reverse, so that after every prefix no frontend names a missing extent and no extent a
+//! missing backend.
+
+use std::collections::BTreeMap;
+
+use super::tables::{MapOp, Tables};
+
+/// The changes that make `actual` equal to `desired`; none if they are equal (PAR-131).
+pub fn plan_diff(actual: &Tables, desired: &Tables) -> Vec<MapOp> {
+    let mut ops: Vec<MapOp> = Vec::new();
+    ops.extend(changed(&actual.backends, &desired.backends).map(|(&id, &b)| MapOp::PutBackend(id, b)));
+    ops.extend(changed(&actual.extents, &desired.extents).map(|(&e, set)| MapOp::PutExtent(e, set.clone())));
+    ops.extend(changed(&actual.frontends, &desired.frontends).map(|(&f, &e)| MapOp::PutFrontend(f, e)));
+    ops.extend(changed(&actual.node_addrs, &desired.node_addrs).map(|(&a, &f)| MapOp::PutNodeAddr(a, f)));
+    ops.extend(gone(&actual.frontends, &desired.frontends).map(|(&f, _)| MapOp::DeleteFrontend(f)));
+    ops.extend(gone(&actual.node_addrs, &desired.node_addrs).map(|(&a, _)| MapOp::DeleteNodeAddr(a)));
+    ops.extend(gone(&actual.extents, &desired.extents).map(|(&e, _)| MapOp::FreeExtent(e)));
+    ops.extend(gone(&actual.backends, &desired.backends).map(|(&id, &b)| MapOp::FreeBackend(id, b)));
+    ops
+}
+
+/// One op on tables as a value; what every store does to its maps.
+pub fn apply_op(tables: &mut Tables, op: &MapOp) {
+    match op {
+        MapOp::PutBackend(id, backend) => drop(tables.backends.insert(*id, *backend)),
+        MapOp::PutExtent(extent, set) => drop(tables.extents.insert(*extent, set.clone())),
+        MapOp::PutFrontend(frontend, entry) => drop(tables.frontends.insert(*frontend, *entry)),
+        MapOp::PutNodeAddr(addr, flags) => drop(tables.node_addrs.insert(*addr, *flags)),
+        MapOp::DeleteFrontend(frontend) => drop(tables.frontends.remove(frontend)),
+        MapOp::DeleteNodeAddr(addr) => drop(tables.node_addrs.remove(addr)),
+        MapOp::FreeExtent(extent) => drop(tables.extents.remove(extent)),
+        MapOp::FreeBackend(id, _) => drop(tables.backends.remove(id)),
+    }
+}
+
+fn changed<'a, K: Ord, V: PartialEq>(
+    actual: &'a BTreeMap<K, V>,
+    desired: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    desired.iter().filter(|(key, value)| actual.get(key) != Some(value))
+}
+
+fn gone<'a, K: Ord, V>(
+    actual: &'a BTreeMap<K, V>,
+    desired: &'a BTreeMap<K, V>,
+) -> impl Iterator<Item = (&'a K, &'a V)> {
+    actual.iter().filter(|(key, _)| !desired.contains_key(key))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use proptest::prelude::*;
+    use svc_common::abi::{BackendId, Extent, FrontendFlags, Locality, NodeAddrFlags, Scope, ServiceId};
+    use svc_common::addr::Proto;
+
+    use super::*;
+    use crate::plan::tables::{Backend, Frontend, FrontendEntry};
+
+    fn ip(n: u8) -> IpAddr {
+        IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))
+    }
+
+    /// Tables as the ids make them: a set of backends always has the same place, which is nobody else's.
+    fn arb_tables() -> impl Strategy<Value = Tables> {
+        let frontends = proptest::collection::btree_map(0_u8..12, (0_u8..16, 0_u8..16, 1_u32..5), 0..8);
+        let addrs = proptest::collection::btree_map(0_u8..6, 0_u32..4, 0..4);
+        (frontends, addrs, proptest::bool::ANY).prop_map(|(frontends, addrs, moved)| {
+            let mut tables = Tables::default();
+            for (n, (cluster, local, service)) in frontends {
+                let mut extent = |bits: u8| {
+                    let set: Vec<BackendId> =
+                        (0..4).filter(|b| bits & (1 << b) != 0).map(|b| BackendId(b + 1)).collect();
+                    for id in &set {
+                        let locality = if moved { Locality::LOCAL } else { Locality::REMOTE };
+                        tables.backends.insert(*id, Backend { addr: ip(id.0 as u8), port: 80, locality });
+                    }
+                    let place = Extent { first: u32::from(bits) * 4, count: set.len() as u32 };
+                    match place.count {
+                        0 => Extent::default(),
+                        _ => (tables.extents.insert(place, set), place).1,
+                    }
+                };
+                let entry = FrontendEntry {
+                    service: ServiceId(service),
+                    flags: FrontendFlags::NONE,
+                    cluster: extent(cluster),
+                    local: extent(local),
+                };
+                let frontend =
+                    Frontend { addr: ip(100 + n), port: 80, proto: Proto::TCP, scope: Scope::ADDRESS };
+                tables.frontends.insert(frontend, entry);
+            }
+            tables.node_addrs = addrs.into_iter().map(|(n, f)| (ip(200 + n), NodeAddrFlags(f))).collect();
+            tables
+        })
+    }
+
+    fn assert_whole(tables: &Tables) {
+        for entry in tables.frontends.values() {
+            for extent in [entry.cluster, entry.local].into_iter().filter(|e| e.count > 0) {
+                let set = tables.extents.get(&extent).expect("a frontend names a missing extent");
+                assert!(
+                    set.iter().all(|id| tables.backends.contains_key(id)),
+                    "an extent names a missing backend"
+                );
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn applying_the_difference_makes_the_tables_equal(actual in arb_tables(), desired in arb_tables()) {
+            let mut tables = actual.clone();
+            for op in plan_diff(&actual, &desired) {
+                apply_op(&mut tables, &op);
+                assert_whole(&tables);
+            }
+            prop_assert_eq!(tables, desired);
+        }
+
+        #[test]
+        fn equal_tables_have_no_difference(tables in arb_tables()) {
+            prop_assert!(plan_diff(&tables, &tables).is_empty());
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Numbers handed out one by one: never-used ones first, then the one that has been free longest, and that only after
+//! its grace.
+
+use std::collections::{BTreeSet, VecDeque};
+
+use super::ids::{GRACE_TICKS, Tick};
+
+#[derive(Clone, Debug)]
+pub struct Numbers {
+    next: u32,
+    /// One more than the largest number.
+    limit: u32,
+    /// No longer desired; the kernel may still hold it.
+    retired: Vec<u32>,
+    /// Gone from the kernel since then.
+    free: VecDeque<(Tick, u32)>,
+}
+
+impl Numbers {
+    /// Numbers from 1 to `limit - 1`, of which some are taken; zero means "none" wherever a number is shown.
+    pub fn new(limit: u32, taken: &BTreeSet<u32>) -> Self {
+        let next = taken.last().map_or(1, |&last| last.saturating_add(1));
+        let holes = (1..next).filter(|n| !taken.contains(n));
+        let free = holes.map(|n| (Tick::default(), n)).collect();
+        Self { next, limit, retired: Vec::new(), free }
+    }
+
+    pub fn take(&mut self, now: Tick) -> Option<u32> {
+        if self.next < self.limit {
+            self.next += 1;
+            return Some(self.next - 1);
+        }
+        let &(since, number) = self.free.front()?;
+        if now.0 < since.0.saturating_add(GRACE_TICKS) || number >= self.limit {
+            return None;
+        }
+        self.free.pop_front();
+        Some(number)
+    }
+
+    /// Taken by mistake and never shown to the kernel: the next one to be taken.
+    pub fn untake(&mut self, number: u32) {
+        if number.checked_add(1) == Some(self.next) {
+            self.next = number;
+        } else {
+            self.free.push_front((Tick::default(), number));
+        }
+    }
+
+    pub fn retire(&mut self, number: u32) {
+        self.retired.push(number);
+    }
+
+    /// The kernel no longer holds what was retired.
+    pub fn release(&mut self, now: Tick) {
+        self.free.extend(self.retired.drain(..).map(|n| (now, n)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_comes_back_only_after_release_and_grace() {
+        let mut numbers = Numbers::new(3, &BTreeSet::new());
+        assert_eq!(
+            (numbers.take(Tick(0)), numbers.take(Tick(0)), numbers.take(Tick(0))),
+            (Some(1), Some(2), None)
+        );
+        numbers.retire(1);
+        assert_eq!(numbers.take(Tick(1_000)), None);
+        numbers.release(Tick(10));
+        assert_eq!(numbers.take(Tick(10 + GRACE_TICKS - 1)), None);
+        assert_eq!(numbers.take(Tick(10 + GRACE_TICKS)), Some(1));
+    }
+
+    #[test]
+    fn taken_numbers_are_not_handed_out_again_and_holes_come_last() {
+        let mut numbers = Numbers::new(5, &BTreeSet::from([1, 3]));
+        let now = Tick(GRACE_TICKS);
+        assert_eq!((numbers.take(now), numbers.take(now), numbers.take(now)), (Some(4), Some(2), None));
+    }
+}

@@ -1,0 +1,115 @@
+//! Which endpoints a service port may use on this node: traffic policies, topology hints, terminating fallback
+//! (SEM-060 to SEM-076). One pure function, tested row by row.
+
+use std::sync::Arc;
+
+use crate::model::endpoint::{Endpoint, PortEndpoint};
+use crate::model::node::NodeInfo;
+
+/// What decides which lists a service port needs, in one family.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Policy {
+    pub internal_local: bool,
+    pub external_local: bool,
+    pub externally_accessible: bool,
+}
+
+impl Policy {
+    /// A port that only outside clients with policy Local and inside clients with policy Local use still needs the
+    /// cluster list, for clients of this node that dial an outside address (SEM-060).
+    const fn uses_cluster(self) -> bool {
+        !self.internal_local || self.externally_accessible
+    }
+
+    /// An external policy without an external frontend has no meaning (SEM-061).
+    const fn uses_local(self) -> bool {
+        self.internal_local || (self.external_local && self.externally_accessible)
+    }
+}
+
+/// The lists of SEM 3.2; a list that no frontend needs is empty.
+#[derive(Clone, Debug, Default)]
+pub struct Categories<'a> {
+    /// For policy Cluster.
+    pub cluster: Vec<PortEndpoint<'a>>,
+    /// For policy Local.
+    pub local: Vec<PortEndpoint<'a>>,
+    /// Some endpoint is usable somewhere in the cluster (SEM-065).
+    pub usable_anywhere: bool,
+}
+
+/// How hints narrow the cluster list.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Topology {
+    Everywhere,
+    Node,
+    Zone,
+}
+
+const fn is_fallback(endpoint: &Endpoint) -> bool {
+    endpoint.serving && endpoint.terminating
+}
+
+/// Categorises the endpoints of a service port.
+pub fn plan_categories<'a>(
+    endpoints: &[PortEndpoint<'a>],
+    policy: Policy,
+    node: &NodeInfo,
+) -> Categories<'a> {
+    let pick = |wanted: &dyn Fn(&Endpoint) -> bool| -> Vec<PortEndpoint<'a>> {
+        endpoints.iter().filter(|e| wanted(e.endpoint)).copied().collect()
+    };
+    let mut found = Categories::default();
+    if policy.uses_cluster() {
+        let topology = topology_of(endpoints, node);
+        found.cluster = pick(&|e| e.ready && is_hinted(e, topology, node));
+        if found.cluster.is_empty() {
+            found.cluster = pick(&is_fallback);
+        }
+        found.usable_anywhere = !found.cluster.is_empty();
+    }
+    if policy.uses_local() {
+        found.usable_anywhere |= endpoints.iter().any(|e| e.endpoint.ready || is_fallback(e.endpoint));
+        // The local list falls back by itself, whatever other nodes have (SEM-062); hints do not apply (SEM-063).
+        found.local = pick(&|e| e.ready && is_local(e, node));
+        if found.local.is_empty() {
+            found.local = pick(&|e| is_fallback(e) && is_local(e, node));
+        }
+    }
+    found
+}
+
+/// On this node, by the name that Kubernetes gives (SEM-052).
+pub fn is_local(endpoint: &Endpoint, node: &NodeInfo) -> bool {
+    !node.name.is_empty() && endpoint.node.as_ref() == Some(&node.name)
+}
+
+/// Only ready endpoints are asked, and all of them must carry a hint (SEM-070 to SEM-073).
+fn topology_of(endpoints: &[PortEndpoint<'_>], node: &NodeInfo) -> Topology {
+    let ready = || endpoints.iter().map(|e| e.endpoint).filter(|e| e.ready);
+    let all_hinted_and_mine = |hints: &dyn Fn(&Endpoint) -> (bool, bool)| {
+        ready().all(|e| hints(e).0) && ready().any(|e| hints(e).1)
+    };
+    if all_hinted_and_mine(&|e| (!e.node_hints.is_empty(), e.node_hints.contains(&node.name))) {
+        Topology::Node
+    } else if all_hinted_and_mine(&|e| (!e.zone_hints.is_empty(), has_zone(e, node.zone.as_ref()))) {
+        Topology::Zone
+    } else {
+        Topology::Everywhere
+    }
+}
+
+fn is_hinted(endpoint: &Endpoint, topology: Topology, node: &NodeInfo) -> bool {
+    match topology {
+        Topology::Everywhere => true,
+        Topology::Node => endpoint.node_hints.contains(&node.name),
+        Topology::Zone => has_zone(endpoint, node.zone.as_ref()),
+    }
+}
+
+fn has_zone(endpoint: &Endpoint, zone: Option<&Arc<str>>) -> bool {
+    zone.is_some_and(|z| endpoint.zone_hints.contains(z))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,182 @@
+//! Tables as text and back: one fact a line, in a stable order, so that a difference of texts is an explanation.
+
+use std::net::{IpAddr, SocketAddr};
+
+use svc_common::abi::{BackendId, Extent, FrontendFlags, Locality, NodeAddrFlags, Scope, ServiceId};
+
+use super::tables::{Backend, Frontend, FrontendEntry, Tables};
+use crate::model::name::{IpFamily, proto_from_label, proto_label};
+
+const FRONTEND_FLAGS: [(FrontendFlags, &str); 3] = [
+    (FrontendFlags::EXTERNAL, "external"),
+    (FrontendFlags::LOCAL_ONLY, "local-only"),
+    (FrontendFlags::USABLE_ELSEWHERE, "usable"),
+];
+const LOCALITIES: [(Locality, &str); 3] =
+    [(Locality::REMOTE, "remote"), (Locality::LOCAL, "local"), (Locality::HOST, "host")];
+const NODE_ADDR_FLAGS: [(u32, &str); 2] =
+    [(NodeAddrFlags::LOCAL.0, "local"), (NodeAddrFlags::NODE_PORT.0, "node-port")];
+
+/// All tables.
+pub fn render(tables: &Tables) -> String {
+    let mut text = String::new();
+    for (id, b) in &tables.backends {
+        let line = format!(
+            "backend   b{} {} {}\n",
+            id.0,
+            SocketAddr::new(b.addr, b.port),
+            locality_text(b.locality)
+        );
+        text.push_str(&line);
+    }
+    for (extent, set) in &tables.extents {
+        let ids: Vec<String> = set.iter().map(|id| format!("b{}", id.0)).collect();
+        text.push_str(&format!("extent    {} -> {}\n", extent_text(*extent), ids.join(" ")));
+    }
+    for (frontend, entry) in &tables.frontends {
+        text.push_str(&format!("frontend  {} {}\n", frontend_text(frontend), entry_text(entry)));
+    }
+    for (addr, flags) in &tables.node_addrs {
+        let bits = NODE_ADDR_FLAGS.map(|(bit, word)| (flags.0 & bit != 0, word));
+        text.push_str(&format!("node-addr {addr} {}\n", words(&bits)));
+    }
+    text
+}
+
+/// `10.96.0.10:80/TCP`, or `node-port:30080/TCP/IPv4`.
+pub fn frontend_text(frontend: &Frontend) -> String {
+    let proto = proto_label(frontend.proto);
+    if frontend.scope == Scope::NODE_PORT {
+        return format!("node-port:{}/{proto}/{}", frontend.port, IpFamily::of(frontend.addr).label());
+    }
+    format!("{}/{proto}", SocketAddr::new(frontend.addr, frontend.port))
+}
+
+/// `remote`, `local`, `host`.
+pub fn locality_text(locality: Locality) -> &'static str {
+    LOCALITIES.iter().find(|(l, _)| *l == locality).map_or("unknown", |(_, word)| word)
+}
+
+fn entry_text(entry: &FrontendEntry) -> String {
+    let flags = FRONTEND_FLAGS.map(|(bit, word)| (entry.flags.has(bit), word));
+    let (cluster, local) = (extent_text(entry.cluster), extent_text(entry.local));
+    format!("service={} cluster={cluster} local={local} {}", entry.service.0, words(&flags))
+}
+
+fn extent_text(extent: Extent) -> String {
+    match extent.count {
+        0 => "-".to_owned(),
+        count => format!("{}+{count}", extent.first),
+    }
+}
+
+fn words(bits: &[(bool, &str)]) -> String {
+    let set: Vec<&str> = bits.iter().filter(|(set, _)| *set).map(|(_, word)| *word).collect();
+    if set.is_empty() { "-".to_owned() } else { set.join(",") }
+}
+
+/// Reads what `render` wrote. The error names the line.
+pub fn parse(text: &str) -> Result<Tables, String> {
+    let mut tables = Tables::default();
+    for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+        parse_line(line, &mut tables).ok_or_else(|| format!("line {}: not understood: {line}", n + 1))?;
+    }
+    Ok(tables)
+}
+
+fn parse_line(line: &str, tables: &mut Tables) -> Option<()> {
+    let parts: Vec<&str> = line.split_whitespace().collect();
+    match parts.as_slice() {
+        ["backend", id, target, locality] => {
+            let target: SocketAddr = target.parse().ok()?;
+            let locality = LOCALITIES.iter().find(|(_, word)| word == locality)?.0;
+            let backend = Backend { addr: target.ip(), port: target.port(), locality };
+            tables.backends.insert(parse_backend_id(id)?, backend);
+        }
+        ["extent", extent, "->", ids @ ..] => {
+            let set = ids.iter().map(|id| parse_backend_id(id)).collect::<Option<Vec<_>>>()?;
+            tables.extents.insert(parse_extent(extent)?, set);
+        }
+        ["frontend", frontend, service, cluster, local, flags] => {
+            let entry = FrontendEntry {
+                service: ServiceId(service.strip_prefix("service=")?.parse().ok()?),
+                flags: FrontendFlags(parse_words(flags, &FRONTEND_FLAGS.map(|(f, word)| (f.0, word)))?),
+                cluster: parse_extent(cluster.strip_prefix("cluster=")?)?,
+                local: parse_extent(local.strip_prefix("local=")?)?,
+            };
+            tables.frontends.insert(parse_frontend(frontend)?, entry);
+        }
+        ["node-addr", addr, flags] => {
+            let flags = NodeAddrFlags(parse_words(flags, &NODE_ADDR_FLAGS)?);
+            tables.node_addrs.insert(addr.parse::<IpAddr>().ok()?, flags);
+        }
+        _ => return None,
+    }
+    Some(())
+}
+
+fn parse_backend_id(text: &str) -> Option<BackendId> {
+    text.strip_prefix('b')?.parse().ok().map(BackendId)
+}
+
+fn parse_extent(text: &str) -> Option<Extent> {
+    if text == "-" {
+        return Some(Extent::default());
+    }
+    let (first, count) = text.split_once('+')?;
+    Some(Extent { first: first.parse().ok()?, count: count.parse().ok()? })
+}
+
+fn parse_words(text: &str, known: &[(u32, &str)]) -> Option<u32> {
+    let mut parts = text.split(',').filter(|w| *w != "-");
+    parts.try_fold(0, |bits, word| Some(bits | known.iter().find(|(_, w)| *w == word)?.0))
+}
+
+fn parse_frontend(text: &str) -> Option<Frontend> {
+    if let Some(rest) = text.strip_prefix("node-port:") {
+        let parts: Vec<&str> = rest.split('/').collect();
+        let [port, proto, family] = parts.as_slice() else { return None };
+        return Some(Frontend {
+            addr: IpFamily::from_label(family)?.unspecified(),
+            port: port.parse().ok()?,
+            proto: proto_from_label(proto)?,
+            scope: Scope::NODE_PORT,
+        });
+    }
+    let (target, proto) = text.rsplit_once('/')?;
+    let target: SocketAddr = target.parse().ok()?;
+    let (addr, port) = (target.ip(), target.port());
+    Some(Frontend { addr, port, proto: proto_from_label(proto)?, scope: Scope::ADDRESS })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+backend   b1 10.244.1.1:8080 local
+backend   b2 10.244.2.1:8080 remote
+backend   b7 [fd00::7]:8080 host
+extent    0+2 -> b1 b2
+extent    2+1 -> b7
+frontend  node-port:30080/TCP/IPv4 service=1 cluster=0+2 local=2+1 external,local-only,usable
+frontend  10.96.0.10:80/TCP service=1 cluster=0+2 local=- usable
+frontend  [fd00:96::10]:53/UDP service=2 cluster=- local=- -
+node-addr 127.0.0.1 local
+node-addr 192.0.2.1 local,node-port
+";
+
+    #[test]
+    fn text_and_tables_go_both_ways() {
+        let tables = parse(TEXT).unwrap();
+        assert_eq!(render(&tables), TEXT);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_named_by_its_line() {
+        for line in ["backend b1 10.0.0.1 local", "frontend x", "gibberish", "node-addr 10.0.0.1 shiny"] {
+            let text = format!("node-addr 10.0.0.9 local\n{line}\n");
+            assert_eq!(parse(&text), Err(format!("line 2: not understood: {line}")));
+        }
+    }
+}
