@@ -1,1 +1,20 @@
+//! The harness of the privileged tests and of `cargo xtask run`: namespaces, real sockets, the real daemon.
+//!
+//! Read from the bottom up: `netns`, `cgroup`, `bpffs` are guards over kernel objects; `agent` is a process
+//! in one of them that talks by real sockets; `topology` joins them to a client and two nodes with pods;
+//! `world` adds manifests and one svc-ctl per node; `matrix` is the table of combinations over a world.
 
+pub mod agent;
+pub mod bpffs;
+pub mod cgroup;
+pub mod command;
+pub mod daemon;
+pub mod janitor;
+pub mod manifests;
+pub mod matrix;
+pub mod netns;
+pub mod run_name;
+pub mod standin;
+pub mod topology;
+pub mod wait;
+pub mod world;

@@ -1,0 +1,124 @@
+//! Many octets each way, their contents known to both ends.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::protocol::Via;
+use super::request::{self, Datagrams};
+
+/// Octets of contents in a datagram, as a careful application sends them.
+pub(super) const PIECE: usize = 1200;
+
+/// Datagrams on the way at once: few enough that no socket buffer overflows, so nothing is sent twice and
+/// every loss is seen.
+const WINDOW: u32 = 16;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Direction {
+    Up,
+    Down,
+}
+
+/// The contents at an offset: no period that a segment size could hide, and different each way.
+pub(super) fn pattern(direction: Direction, offset: usize, length: usize) -> Vec<u8> {
+    let salt = match direction {
+        Direction::Up => 0x9e37,
+        Direction::Down => 0x7f4a,
+    };
+    (offset..offset + length).map(|at| (at.wrapping_mul(at ^ salt) >> 7).to_le_bytes()[0]).collect()
+}
+
+pub(super) fn both_ways(via: Via, to: SocketAddr, octets: usize) -> Result<()> {
+    match via {
+        Via::Tcp => tcp(to, octets),
+        Via::UdpConnected | Via::UdpUnconnected => udp(via, to, octets),
+    }
+}
+
+fn tcp(to: SocketAddr, octets: usize) -> Result<()> {
+    let mut stream = request::connect(to)?;
+    writeln!(stream, "bulk {octets}")?;
+    stream.write_all(&pattern(Direction::Up, 0, octets)).context("send bulk")?;
+    let mut received = Vec::new();
+    // The server closes early, with nothing sent, if it finds the client's octets changed.
+    stream.shutdown(Shutdown::Write)?;
+    stream.read_to_end(&mut received).with_context(|| format!("bulk: got {} of {octets}", received.len()))?;
+    ensure!(received.len() == octets, "bulk: got {} octets of {octets}", received.len());
+    ensure!(received == pattern(Direction::Down, 0, octets), "the server's octets came changed");
+    Ok(())
+}
+
+fn udp(via: Via, to: SocketAddr, octets: usize) -> Result<()> {
+    let socket = Datagrams::open(via, to)?;
+    let last = u32::try_from(octets.div_ceil(PIECE))?;
+    let (mut sent, mut done) = (0, 0);
+    // Pieces 0..last go up and are acknowledged, pieces last..2*last are asked for and come down.
+    while done < 2 * last {
+        while sent < 2 * last && sent - done < WINDOW {
+            socket.send(&piece_to_send(sent, last, octets)?)?;
+            sent += 1;
+        }
+        let mut buffer = [0; 2048];
+        let length =
+            socket.receive(&mut buffer).with_context(|| format!("bulk: {done} of {} answered", 2 * last))?;
+        check(buffer.get(..length).unwrap_or_default(), last, octets)?;
+        done += 1;
+    }
+    Ok(())
+}
+
+fn piece_to_send(number: u32, last: u32, octets: usize) -> Result<Vec<u8>> {
+    let at = usize::try_from(number % last)? * PIECE;
+    let length = PIECE.min(octets - at);
+    Ok(if number < last {
+        Piece::write(Piece::UP, number, &pattern(Direction::Up, at, length))
+    } else {
+        Piece::write(Piece::WANT, number - last, length.to_string().as_bytes())
+    })
+}
+
+fn check(datagram: &[u8], last: u32, octets: usize) -> Result<()> {
+    let piece = Piece::parse(datagram).context("a datagram that is no piece")?;
+    ensure!(piece.number < last, "piece {} of {last}", piece.number);
+    match piece.kind {
+        Piece::ACK => Ok(()),
+        Piece::DOWN => {
+            let wanted = pattern(Direction::Down, piece.at(), PIECE.min(octets - piece.at()));
+            ensure!(piece.payload == wanted, "piece {} came changed", piece.number);
+            Ok(())
+        }
+        other => bail!("a piece of kind {other}"),
+    }
+}
+
+/// A datagram of the exchange: a kind, a number, contents.
+pub(super) struct Piece<'a> {
+    pub(super) kind: u8,
+    pub(super) number: u32,
+    pub(super) payload: &'a [u8],
+}
+
+impl<'a> Piece<'a> {
+    pub(super) const UP: u8 = 1;
+    pub(super) const ACK: u8 = 2;
+    pub(super) const WANT: u8 = 3;
+    pub(super) const DOWN: u8 = 4;
+
+    /// None if it is text: no text begins with an octet this small.
+    pub(super) fn parse(datagram: &'a [u8]) -> Option<Self> {
+        let (&kind, rest) = datagram.split_first()?;
+        let (number, payload) = rest.split_first_chunk::<4>()?;
+        (kind <= Self::DOWN).then(|| Self { kind, number: u32::from_be_bytes(*number), payload })
+    }
+
+    pub(super) fn write(kind: u8, number: u32, payload: &[u8]) -> Vec<u8> {
+        [&[kind], &number.to_be_bytes()[..], payload].concat()
+    }
+
+    /// Where in the whole the contents belong.
+    pub(super) fn at(&self) -> usize {
+        usize::try_from(self.number).unwrap_or(usize::MAX / PIECE) * PIECE
+    }
+}

@@ -1,0 +1,119 @@
+//! The test's side of an agent: start it, ask it, end it.
+
+use std::env;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{IpAddr, SocketAddr};
+use std::process::{Child, ChildStdin, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use serde::de::DeserializeOwned;
+
+use super::protocol::{Answer, Command, Refusal, Report, Via};
+use crate::cgroup::Cgroup;
+use crate::netns::Netns;
+
+/// Longer than any command of an agent takes; each has a deadline of its own inside.
+const ANSWER_LIMIT: Duration = Duration::from_secs(60);
+
+/// A process that opens sockets on behalf of a test.
+#[derive(Debug)]
+pub struct Agent {
+    name: String,
+    child: Child,
+    pipe: Mutex<Pipe>,
+}
+
+#[derive(Debug)]
+struct Pipe {
+    commands: ChildStdin,
+    answers: Receiver<String>,
+}
+
+impl Agent {
+    pub fn start(name: &str, netns: &Netns, cgroup: &Cgroup) -> Result<Self> {
+        let mut command = netns.command(env::current_exe().context("find the running program")?)?;
+        cgroup.adopt(&mut command)?;
+        // `run` is for xtask, whose command line must name a subcommand before it gets here.
+        command.arg("run").env(super::ENV, name).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // Not in the terminal's foreground group: Ctrl-C is the test's to handle, not the agent's.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command.spawn().with_context(|| format!("start agent {name}"))?;
+        let commands = child.stdin.take().context("the agent's stdin")?;
+        let stdout = BufReader::new(child.stdout.take().context("the agent's stdout")?);
+        let (send, answers) = channel();
+        thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| send.send(line)));
+        Ok(Self { name: name.into(), child, pipe: Mutex::new(Pipe { commands, answers }) })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn serve(&self, port: u16) -> Result<()> {
+        self.call(&Command::Serve { port })
+    }
+
+    pub fn ask(&self, via: Via, to: SocketAddr, count: u32) -> Result<Vec<Answer>> {
+        self.call(&Command::Ask { via, to, count })
+    }
+
+    pub fn bulk(&self, via: Via, to: SocketAddr, octets: usize) -> Result<()> {
+        self.call(&Command::Bulk { via, to, octets })
+    }
+
+    pub fn refused(&self, via: Via, to: SocketAddr) -> Result<Refusal> {
+        self.call(&Command::Refused { via, to })
+    }
+
+    pub fn source_towards(&self, to: IpAddr) -> Result<IpAddr> {
+        self.call(&Command::SourceTowards { to })
+    }
+
+    pub fn start_load(&self, via: Via, to: SocketAddr, per_second: u32) -> Result<Job<'_>> {
+        let id = self.call(&Command::StartLoad { via, to, per_second })?;
+        Ok(Job { agent: self, id })
+    }
+
+    pub fn start_stream(&self, to: SocketAddr, per_second: u32) -> Result<Job<'_>> {
+        let id = self.call(&Command::StartStream { to, per_second })?;
+        Ok(Job { agent: self, id })
+    }
+
+    fn call<T: DeserializeOwned>(&self, command: &Command) -> Result<T> {
+        let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = serde_json::to_string(command)?;
+        writeln!(pipe.commands, "{line}").with_context(|| format!("tell agent {}: {line}", self.name))?;
+        let answer = pipe.answers.recv_timeout(ANSWER_LIMIT);
+        let answer = answer.with_context(|| format!("no answer of agent {} to {line}", self.name))?;
+        let outcome: Result<T, String> = serde_json::from_str(&answer).context(answer)?;
+        outcome.map_err(|error| anyhow!("{}: {error}", self.name))
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A load or a stream that runs in an agent until it is stopped.
+#[derive(Debug)]
+pub struct Job<'a> {
+    agent: &'a Agent,
+    id: usize,
+}
+
+impl Job<'_> {
+    pub fn look(&self) -> Result<Report> {
+        self.agent.call(&Command::Look { job: self.id })
+    }
+
+    pub fn stop(self) -> Result<Report> {
+        self.agent.call(&Command::Stop { job: self.id })
+    }
+}

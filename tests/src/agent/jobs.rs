@@ -1,0 +1,102 @@
+//! What an agent does in the background: requests at a rate, or one long connection.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::protocol::{Answer, Report, Via};
+use super::request;
+
+#[derive(Default)]
+pub(super) struct Jobs(Vec<Job>);
+
+struct Job {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    stopped: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    stop: bool,
+    report: Report,
+}
+
+impl Jobs {
+    pub(super) fn load(&mut self, via: Via, to: SocketAddr, per_second: u32) -> usize {
+        self.start(per_second, move |_| request::once(via, to))
+    }
+
+    pub(super) fn stream(&mut self, to: SocketAddr, per_second: u32) -> Result<usize> {
+        let mut stream = request::connect(to)?;
+        Ok(self.start(per_second, move |n| request::ask(&mut stream, to, &format!("tick-{n}"))))
+    }
+
+    fn start(&mut self, per_second: u32, act: impl FnMut(u64) -> Result<Answer> + Send + 'static) -> usize {
+        let shared = Arc::new(Shared::default());
+        let worker = Arc::clone(&shared);
+        let pause = Duration::from_secs(1) / per_second.max(1);
+        let thread = Some(thread::spawn(move || worker.repeat(pause, act)));
+        self.0.push(Job { shared, thread });
+        self.0.len() - 1
+    }
+
+    pub(super) fn look(&self, job: usize) -> Result<Report> {
+        Ok(self.0.get(job).context("no such job")?.shared.lock().report.clone())
+    }
+
+    pub(super) fn stop(&mut self, job: usize) -> Result<Report> {
+        let job = self.0.get_mut(job).context("no such job")?;
+        job.shared.lock().stop = true;
+        job.shared.stopped.notify_all();
+        if let Some(thread) = job.thread.take() {
+            let _ = thread.join();
+        }
+        let report = job.shared.lock().report.clone();
+        Ok(report)
+    }
+}
+
+impl Shared {
+    /// Acts once per pause until told to stop; an act that takes longer delays the next one.
+    fn repeat(&self, pause: Duration, mut act: impl FnMut(u64) -> Result<Answer>) {
+        for n in 0.. {
+            let due = Instant::now() + pause;
+            let outcome = act(n);
+            let mut state = self.lock();
+            state.report.count(outcome);
+            let rest = due.saturating_duration_since(Instant::now());
+            let waited = self.stopped.wait_timeout_while(state, rest, |state| !state.stop);
+            if waited.unwrap_or_else(PoisonError::into_inner).0.stop {
+                return;
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Report {
+    fn count(&mut self, outcome: Result<Answer>) {
+        match outcome {
+            Ok(answer) => {
+                self.ok += 1;
+                *self.by_server.entry(answer.server).or_default() += 1;
+            }
+            Err(error) => {
+                self.failed += 1;
+                self.first_failure.get_or_insert_with(|| format!("{error:#}"));
+            }
+        }
+    }
+}

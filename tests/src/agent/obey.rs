@@ -1,0 +1,59 @@
+//! The agent's loop: a command in, an answer out.
+
+use std::io::{self, BufRead, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::jobs::Jobs;
+use super::protocol::Command;
+use super::{bulk, refused, request, serve};
+
+/// Obeys until stdin ends.
+pub(super) fn stdin(name: &str) -> Result<()> {
+    let mut jobs = Jobs::default();
+    for line in io::stdin().lock().lines() {
+        let command: Command = serde_json::from_str(&line?)?;
+        let outcome = obey(name, &command, &mut jobs).map_err(|error| format!("{error:#}"));
+        writeln!(io::stdout(), "{}", serde_json::to_string(&outcome)?)?;
+    }
+    Ok(())
+}
+
+fn obey(name: &str, command: &Command, jobs: &mut Jobs) -> Result<Value> {
+    match *command {
+        Command::Serve { port } => json(serve::both(name, port)?),
+        Command::Ask { via, to, count } => {
+            let ask = |n| request::once(via, to).with_context(|| format!("request {n} of {count}"));
+            json((1..=count).map(ask).collect::<Result<Vec<_>>>()?)
+        }
+        Command::Bulk { via, to, octets } => json(bulk::both_ways(via, to, octets)?),
+        Command::Refused { via, to } => json(refused::probe(via, to)?),
+        Command::SourceTowards { to } => json(source_towards(to)?),
+        Command::StartLoad { via, to, per_second } => json(jobs.load(via, to, per_second)),
+        Command::StartStream { to, per_second } => json(jobs.stream(to, per_second)?),
+        Command::Look { job } => json(jobs.look(job)?),
+        Command::Stop { job } => json(jobs.stop(job)?),
+    }
+}
+
+fn json(value: impl Serialize) -> Result<Value> {
+    Ok(serde_json::to_value(value)?)
+}
+
+/// Connecting a UDP socket sends nothing and makes the kernel choose a source.
+fn source_towards(to: IpAddr) -> Result<IpAddr> {
+    let socket = UdpSocket::bind(unspecified(to))?;
+    socket.connect((to, 1)).with_context(|| format!("find the source towards {to}"))?;
+    Ok(socket.local_addr()?.ip())
+}
+
+/// Any address and any port of the same family.
+pub(super) fn unspecified(like: IpAddr) -> SocketAddr {
+    match like {
+        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
+        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
+    }
+}

@@ -1,0 +1,112 @@
+//! What is said between a test and its agents.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+/// How a client uses its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Via {
+    Tcp,
+    /// `connect` then `send` and `recv`.
+    UdpConnected,
+    /// `sendto` and `recvfrom`: the socket itself knows no peer.
+    UdpUnconnected,
+}
+
+impl fmt::Display for Via {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::UdpConnected => "UDP connected",
+            Self::UdpUnconnected => "UDP unconnected",
+        })
+    }
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Command {
+    /// Serve TCP and UDP of both families on a port.
+    Serve {
+        port: u16,
+    },
+    /// `count` small requests, each from a socket of its own.
+    Ask {
+        via: Via,
+        to: SocketAddr,
+        count: u32,
+    },
+    /// `octets` each way, contents compared at both ends.
+    Bulk {
+        via: Via,
+        to: SocketAddr,
+        octets: usize,
+    },
+    /// A request that must fail; tells how and after how long.
+    Refused {
+        via: Via,
+        to: SocketAddr,
+    },
+    /// The local address the kernel takes towards `to`.
+    SourceTowards {
+        to: IpAddr,
+    },
+    /// Requests in the background, each from a socket of its own, about `per_second`.
+    StartLoad {
+        via: Via,
+        to: SocketAddr,
+        per_second: u32,
+    },
+    /// One connection in the background that asks about `per_second` times and checks each answer.
+    StartStream {
+        to: SocketAddr,
+        per_second: u32,
+    },
+    Look {
+        job: usize,
+    },
+    Stop {
+        job: usize,
+    },
+}
+
+/// Who answered, and the client's address as the server saw it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answer {
+    pub server: String,
+    pub seen_from: SocketAddr,
+}
+
+/// How a request was refused.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Refusal {
+    pub errno: i32,
+    /// The call that returned it.
+    pub call: String,
+    pub elapsed_ms: u64,
+}
+
+/// What a background job has seen so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    pub ok: u64,
+    pub failed: u64,
+    pub by_server: BTreeMap<String, u64>,
+    pub first_failure: Option<String>,
+}
+
+impl Report {
+    /// What happened since an earlier look at the same job.
+    pub fn since(&self, earlier: &Self) -> Self {
+        let before = |name: &String| earlier.by_server.get(name).copied().unwrap_or(0);
+        let counts = self.by_server.iter().map(|(name, now)| (name.clone(), now - before(name)));
+        Self {
+            ok: self.ok - earlier.ok,
+            failed: self.failed - earlier.failed,
+            by_server: counts.filter(|(_, count)| *count > 0).collect(),
+            first_failure: self.first_failure.clone(),
+        }
+    }
+}

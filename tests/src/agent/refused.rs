@@ -1,0 +1,46 @@
+//! A request that is expected to be refused: which call says so, with what errno, how soon.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+
+use super::obey::unspecified;
+use super::protocol::{Refusal, Via};
+
+const LIMIT: Duration = Duration::from_secs(3);
+
+pub(super) fn probe(via: Via, to: SocketAddr) -> Result<Refusal> {
+    let start = Instant::now();
+    let (call, error) = match via {
+        Via::Tcp => match TcpStream::connect_timeout(&to, LIMIT) {
+            Ok(stream) => bail!("connected to {}", stream.peer_addr()?),
+            Err(error) => ("connect", error),
+        },
+        Via::UdpConnected => connected_datagram(to)?,
+        Via::UdpUnconnected => bail!("an unconnected UDP socket is not told about refusals"),
+    };
+    let elapsed_ms = u64::try_from(start.elapsed().as_millis())?;
+    // connect_timeout's own error has no errno.
+    let errno = error.raw_os_error().unwrap_or(libc::ETIMEDOUT);
+    Ok(Refusal { errno, call: call.into(), elapsed_ms })
+}
+
+fn connected_datagram(to: SocketAddr) -> Result<(&'static str, io::Error)> {
+    let socket = UdpSocket::bind(unspecified(to.ip()))?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    if let Err(error) = socket.connect(to) {
+        return Ok(("connect", error));
+    }
+    if let Err(error) = socket.send(b"who") {
+        return Ok(("send", error));
+    }
+    match socket.recv(&mut [0; 256]) {
+        Ok(_) => bail!("{to} answered"),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+            Ok(("recv", io::Error::from_raw_os_error(libc::ETIMEDOUT)))
+        }
+        Err(error) => Ok(("recv", error)),
+    }
+}

@@ -1,0 +1,105 @@
+//! One small request from a socket of its own.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::obey::unspecified;
+use super::protocol::{Answer, Via};
+
+/// Less than the second after which TCP sends a SYN again: a lost first packet must not be hidden by it.
+pub(super) const LIMIT: Duration = Duration::from_millis(950);
+
+pub(super) fn once(via: Via, to: SocketAddr) -> Result<Answer> {
+    match via {
+        Via::Tcp => tcp(to),
+        Via::UdpConnected | Via::UdpUnconnected => udp(via, to),
+    }
+}
+
+fn tcp(to: SocketAddr) -> Result<Answer> {
+    ask(&mut connect(to)?, to, "who")
+}
+
+pub(super) fn connect(to: SocketAddr) -> Result<TcpStream> {
+    let stream = TcpStream::connect_timeout(&to, LIMIT).with_context(|| format!("connect {to}"))?;
+    stream.set_read_timeout(Some(LIMIT))?;
+    stream.set_write_timeout(Some(LIMIT))?;
+    stream.set_nodelay(true)?;
+    let peer = stream.peer_addr()?;
+    ensure!(peer == to, "getpeername says {peer}, dialled {to}");
+    Ok(stream)
+}
+
+/// A line on an open connection, and its answer.
+pub(super) fn ask(stream: &mut TcpStream, to: SocketAddr, line: &str) -> Result<Answer> {
+    // One write: two small ones would leave as two segments.
+    stream.write_all(format!("{line}\n").as_bytes()).with_context(|| format!("write to {to}"))?;
+    let mut answer = String::new();
+    let count = BufReader::new(stream).read_line(&mut answer).with_context(|| format!("read from {to}"))?;
+    ensure!(count > 0, "{to} closed the connection instead of answering");
+    parse(&answer, line)
+}
+
+fn udp(via: Via, to: SocketAddr) -> Result<Answer> {
+    let socket = Datagrams::open(via, to)?;
+    let token = format!("who-{}", socket.local_port()?);
+    socket.send(token.as_bytes())?;
+    let mut buffer = [0; 256];
+    let length = socket.receive(&mut buffer)?;
+    parse(&String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()), &token)
+}
+
+/// `NAME PEER LINE`: the line must be the one that was sent.
+fn parse(answer: &str, sent: &str) -> Result<Answer> {
+    let mut words = answer.trim_end().splitn(3, ' ');
+    let (server, peer, said) = (words.next(), words.next(), words.next());
+    ensure!(said == Some(sent), "answer {answer:?} to {sent:?}");
+    Ok(Answer { server: server.unwrap_or_default().into(), seen_from: peer.unwrap_or_default().parse()? })
+}
+
+/// A UDP client socket that checks who its peer is, connected or not.
+#[derive(Debug)]
+pub(super) struct Datagrams {
+    socket: UdpSocket,
+    to: SocketAddr,
+    connected: bool,
+}
+
+impl Datagrams {
+    pub(super) fn open(via: Via, to: SocketAddr) -> Result<Self> {
+        let socket = UdpSocket::bind(unspecified(to.ip()))?;
+        socket.set_read_timeout(Some(LIMIT))?;
+        let connected = via == Via::UdpConnected;
+        if connected {
+            socket.connect(to).with_context(|| format!("connect {to}"))?;
+            let peer = socket.peer_addr()?;
+            ensure!(peer == to, "getpeername says {peer}, dialled {to}");
+        }
+        Ok(Self { socket, to, connected })
+    }
+
+    pub(super) fn local_port(&self) -> Result<u16> {
+        Ok(self.socket.local_addr()?.port())
+    }
+
+    pub(super) fn send(&self, datagram: &[u8]) -> Result<()> {
+        let sent =
+            if self.connected { self.socket.send(datagram) } else { self.socket.send_to(datagram, self.to) };
+        sent.with_context(|| format!("send to {}", self.to))?;
+        Ok(())
+    }
+
+    /// Receives one datagram, whose source must be the address that was dialled.
+    pub(super) fn receive(&self, buffer: &mut [u8]) -> Result<usize> {
+        let context = || format!("receive from {}", self.to);
+        if self.connected {
+            return self.socket.recv(buffer).with_context(context);
+        }
+        let (length, from) = self.socket.recv_from(buffer).with_context(context)?;
+        ensure!(from == self.to, "answer came from {from}, dialled {}", self.to);
+        Ok(length)
+    }
+}

@@ -1,0 +1,43 @@
+//! The UDP server: names itself, takes and gives pieces of a bulk exchange; keeps no state between datagrams.
+
+use std::net::UdpSocket;
+
+use super::bulk::{Direction, PIECE, Piece, pattern};
+
+pub(super) fn run(name: &str, socket: &UdpSocket) {
+    let mut buffer = [0; 2048];
+    // An ICMP error for an earlier answer comes up as an error of recv_from; the next datagram is unaffected.
+    loop {
+        let Ok((length, peer)) = socket.recv_from(&mut buffer) else { continue };
+        let datagram = buffer.get(..length).unwrap_or_default();
+        let answer = match Piece::parse(datagram) {
+            Some(piece) => exchange(&piece),
+            None => {
+                let said = String::from_utf8_lossy(datagram);
+                Some(format!("{name} {peer} {}", said.trim_end()).into_bytes())
+            }
+        };
+        if let Some(answer) = answer {
+            let _ = socket.send_to(&answer, peer);
+        }
+    }
+}
+
+/// Acknowledges a right piece of the client's, or sends one of the server's. A wrong one gets no answer.
+fn exchange(piece: &Piece<'_>) -> Option<Vec<u8>> {
+    match piece.kind {
+        Piece::UP => {
+            let right = pattern(Direction::Up, piece.at(), piece.payload.len()) == piece.payload;
+            right.then(|| Piece::write(Piece::ACK, piece.number, &[]))
+        }
+        Piece::WANT => {
+            let wanted = String::from_utf8_lossy(piece.payload).parse().unwrap_or(PIECE);
+            Some(Piece::write(
+                Piece::DOWN,
+                piece.number,
+                &pattern(Direction::Down, piece.at(), wanted.min(PIECE)),
+            ))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,31 @@
+//! Running other programs: what they say on stderr is part of the error.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// Runs to the end and returns stdout; a non-zero exit is an error with stderr in it.
+pub fn run(command: &mut Command) -> Result<String> {
+    feed(command, "")
+}
+
+/// [`run`] with `input` on stdin.
+pub fn feed(command: &mut Command, input: &str) -> Result<String> {
+    let shown = format!("{command:?}");
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {shown}"))?;
+    if let Some(mut stdin) = child.stdin.take() {
+        // A program that has failed already does not read its input; its exit status tells.
+        let _ = stdin.write_all(input.as_bytes());
+    }
+    let output = child.wait_with_output().with_context(|| format!("wait for {shown}"))?;
+    if !output.status.success() {
+        bail!("{shown}: {}: {}\n{input}", output.status, String::from_utf8_lossy(&output.stderr).trim());
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}

@@ -1,0 +1,162 @@
+//! The real svc-ctl on a node: found, started, asked, killed, cleaned up after.
+
+use std::env;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::bpffs::BpfFs;
+use crate::topology::Node;
+use crate::{command, run_name, wait};
+
+/// Flags that differ between tests.
+#[derive(Clone, Copy, Debug)]
+pub struct Flags {
+    /// `auto`, `native`, `generic` or `off`.
+    pub xdp: &'static str,
+    /// Whether the cgroup programs serve pods too; without, what serves them is tcx.
+    pub pod_sockets: bool,
+}
+
+impl Default for Flags {
+    fn default() -> Self {
+        Self { xdp: "auto", pod_sockets: false }
+    }
+}
+
+/// One node's daemon, running or not; its pins outlive it until [`Daemon::cleanup`].
+#[derive(Debug)]
+pub struct Daemon {
+    binary: PathBuf,
+    manifests: PathBuf,
+    pins: PathBuf,
+    run: PathBuf,
+    flags: Flags,
+    child: Option<Child>,
+}
+
+impl Daemon {
+    pub fn new(node: &Node, bpffs: &BpfFs, dir: &Path, manifests: &Path, flags: Flags) -> Result<Self> {
+        let (pins, run) = (bpffs.path().join(node.name()), dir.join(node.name()));
+        fs::create_dir_all(&pins).with_context(|| format!("make {}", pins.display()))?;
+        fs::create_dir_all(&run).with_context(|| format!("make {}", run.display()))?;
+        Ok(Self { binary: find()?, manifests: manifests.into(), pins, run, flags, child: None })
+    }
+
+    pub fn pins(&self) -> &Path {
+        &self.pins
+    }
+
+    pub fn run_dir(&self) -> &Path {
+        &self.run
+    }
+
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    pub fn start(&mut self, node: &Node) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log_path()).context("open the log")?;
+        let mut command = node.host.command(&self.binary)?;
+        command.arg("run").arg("--source").arg(format!("manifests:{}", self.manifests.display()));
+        command.args(["--hostname-override", node.name()]).arg("--pin-dir").arg(&self.pins);
+        command.arg("--run-dir").arg(&self.run).arg("--cgroup").arg(node.cgroup());
+        for uplink in node.uplinks() {
+            command.args(["--uplink", uplink]);
+        }
+        command.args(["--xdp", self.flags.xdp]);
+        command.args(["--pod-sockets", if self.flags.pod_sockets { "on" } else { "off" }]);
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.child = Some(command.spawn().with_context(|| format!("start {}", self.binary.display()))?);
+        Ok(())
+    }
+
+    /// SIGKILL: the daemon gets no chance to say goodbye.
+    pub fn kill(&mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        child.kill().context("kill svc-ctl")?;
+        child.wait().context("wait for svc-ctl")?;
+        // What the dead one last said must not be mistaken for the next one's word.
+        let _ = fs::remove_file(self.run.join("status.json"));
+        Ok(())
+    }
+
+    /// SIGTERM, as an orderly end; the exit must be soon and successful.
+    pub fn stop(&mut self) -> Result<()> {
+        let Some(mut child) = self.child.take() else { return Ok(()) };
+        kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM).context("terminate svc-ctl")?;
+        let ended =
+            wait::until("svc-ctl ends after SIGTERM", Duration::from_secs(5), || Ok(child.try_wait()?));
+        if ended.is_err() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        ended.map(|_| ())
+    }
+
+    /// The status file as it is now; an error says what the daemon logged, if it ended.
+    pub fn status(&mut self) -> Result<Value> {
+        if let Some(exit) = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten() {
+            anyhow::bail!("svc-ctl ended with {exit}:\n{}", self.log());
+        }
+        let text = fs::read_to_string(self.run.join("status.json")).context("read status.json")?;
+        serde_json::from_str(&text).context("parse status.json")
+    }
+
+    /// `svc-ctl get WHAT -o json`.
+    pub fn get(&self, node: &Node, what: &str) -> Result<Value> {
+        let mut command = node.host.command(&self.binary)?;
+        let text = command::run(command.args(["get", what, "-o", "json", "--pin-dir"]).arg(&self.pins))?;
+        serde_json::from_str(&text).with_context(|| format!("parse: {text}"))
+    }
+
+    /// `svc-ctl status -o json`.
+    pub fn ask_status(&self, node: &Node) -> Result<Value> {
+        let mut command = node.host.command(&self.binary)?;
+        command.args(["status", "-o", "json", "--run-dir"]).arg(&self.run).arg("--pin-dir").arg(&self.pins);
+        Ok(serde_json::from_str(&command::run(&mut command)?)?)
+    }
+
+    pub fn cleanup(&self, node: &Node) -> Result<()> {
+        let mut command = node.host.command(&self.binary)?;
+        command.args(["cleanup", "--pin-dir"]).arg(&self.pins).arg("--cgroup").arg(node.cgroup());
+        command::run(&mut command).map(|_| ())
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.run.join("svc-ctl.log")
+    }
+
+    /// The last lines of the log.
+    pub fn log(&self) -> String {
+        let text = fs::read_to_string(self.log_path()).unwrap_or_default();
+        let lines: Vec<_> = text.lines().collect();
+        lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.kill();
+    }
+}
+
+/// `SVC_CTL`, or the binary that was built beside the running program.
+pub fn find() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("SVC_CTL") {
+        return Ok(path.into());
+    }
+    let program = env::current_exe().context("find the running program")?;
+    let beside = program.ancestors().skip(1).take(2).map(Path::to_path_buf);
+    let target = run_name::workspace_dir().join("target");
+    let built = beside.chain([target.join("release"), target.join("debug")]);
+    let mut candidates = built.map(|dir| dir.join("svc-ctl"));
+    candidates.find(|path| path.is_file()).context("svc-ctl is not built: run cargo build, or set SVC_CTL")
+}

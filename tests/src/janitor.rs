@@ -1,0 +1,54 @@
+//! Removes what a killed run could not: at the next start, and at once by a child that outlives the run.
+
+use std::env;
+use std::io::{self, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::{bpffs, cgroup, netns, run_name, wait};
+
+pub(crate) const ENV: &str = "SVC_TESTS_JANITOR";
+
+/// Keeps the janitor's stdin open: it works when this process ends, however that happens.
+#[derive(Debug)]
+pub struct Janitor {
+    _child: Child,
+}
+
+impl Janitor {
+    /// Removes leftovers of dead runs, then leaves a child behind for this one's.
+    pub fn start() -> Result<Self> {
+        sweep();
+        let program = env::current_exe().context("find the running program")?;
+        let child = Command::new(program)
+            .arg("run")
+            .env(ENV, std::process::id().to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            // A Ctrl-C at the terminal is for the run, not for who cleans up behind it.
+            .process_group(0)
+            .spawn()
+            .context("start the janitor")?;
+        Ok(Self { _child: child })
+    }
+}
+
+/// Ends processes, then removes their namespaces, mounts and folders.
+pub fn sweep() {
+    cgroup::remove_stale();
+    netns::remove_stale();
+    bpffs::remove_stale();
+}
+
+/// The janitor's life: wait for the end of the run, then sweep.
+pub(crate) fn run(owner: &str) {
+    let _ = io::stdin().read_to_end(&mut Vec::new());
+    let name = format!("svc-{owner}-");
+    let gone = || Ok(run_name::is_stale(&name));
+    if wait::until_true("the run is over", Duration::from_secs(60), gone).is_ok() {
+        sweep();
+    }
+}

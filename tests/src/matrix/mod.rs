@@ -1,0 +1,11 @@
+//! The combinations of a client, a frontend and a backend: which there are, what each must show, the table of results.
+
+mod cell;
+mod source;
+mod table;
+mod world;
+
+pub use cell::{BackendPlace, Cell, Client, Frontend};
+pub use source::Source;
+pub use table::{Outcome, Table};
+pub use world::{MatrixWorld, VARIANTS, Variant};

@@ -1,0 +1,53 @@
+//! The source address that a backend must see: one pure rule per kind of way.
+
+use std::net::IpAddr;
+
+use anyhow::Result;
+
+use super::cell::{BackendPlace, Cell, Client};
+use super::world::MatrixWorld;
+
+/// Whose address the backend sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The client's own.
+    Client,
+    /// The one node1 takes towards the backend.
+    NodeTowardsBackend,
+    /// Any address of node1.
+    AnyOfNode,
+}
+
+/// The rules of DESIGN 4.1 and 4.4; the frontend does not matter to any of them.
+pub fn expected(client: Client, backend: BackendPlace) -> Source {
+    use BackendPlace::{HostOfOtherNode, HostOfSameNode, Itself, OtherNode, SameNode};
+    match (client, backend) {
+        // SEM-084: a pod that reaches itself is masqueraded, else it would see its own address as a stranger's.
+        (Client::Pod, Itself) => Source::AnyOfNode,
+        // Nothing on the way masquerades: the CNI spares its own subnet and what ends in the node.
+        // By NodePort this is a listed deviation from SEM-083: a local backend sees the client.
+        (Client::Pod, SameNode | HostOfSameNode) => Source::Client,
+        // The CNI masquerades what pods send out of the node (ipMasq), Services or not.
+        (Client::Pod, OtherNode | HostOfOtherNode) => Source::NodeTowardsBackend,
+        // Connect-time translation: the kernel chooses the source for the backend, as without a Service.
+        (Client::Node, _) => Source::NodeTowardsBackend,
+        // Local backends keep the client's address (listed deviation for pods, SEM-086 for the host network).
+        (Client::Outside, SameNode | HostOfSameNode | Itself) => Source::Client,
+        // SEM-083 and SEM-087: replies of a remote backend must come back through node1.
+        (Client::Outside, OtherNode | HostOfOtherNode) => Source::NodeTowardsBackend,
+    }
+}
+
+impl Cell {
+    /// The rule, resolved to addresses by asking the kernel of node1 without any Service.
+    pub(super) fn expected_source(&self, world: &MatrixWorld) -> Result<Vec<IpAddr>> {
+        let node = &world.world.topology.node(1).host.agent;
+        Ok(match expected(self.client, self.backend) {
+            Source::Client => vec![self.client_host(world)?.addrs.of(self.family)],
+            Source::NodeTowardsBackend => {
+                vec![node.source_towards(world.backend_addrs(self.backend).of(self.family))?]
+            }
+            Source::AnyOfNode => world.node_addresses(self.family),
+        })
+    }
+}

@@ -1,0 +1,141 @@
+//! The world that the cells of one variant share: a client pod, and a Service per place of a backend.
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+
+use super::cell::BackendPlace;
+use crate::daemon::Flags;
+use crate::manifests::{Backend, SERVER_PORT, Service};
+use crate::standin;
+use crate::topology::{Addrs, Family, Offloads, Options, Shape, service};
+use crate::world::World;
+
+/// A named variant of topology and flags.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    pub name: &'static str,
+    pub options: Options,
+    pub flags: Flags,
+}
+
+const TCX: Flags = Flags { xdp: "off", pod_sockets: false };
+
+const fn options(shape: Shape, offloads: Offloads, bridge_nf: bool) -> Options {
+    Options { shape, offloads, two_uplinks: false, bridge_nf }
+}
+
+/// The whole matrix runs in each of these.
+pub const VARIANTS: [Variant; 6] = [
+    Variant { name: "routed", options: options(Shape::Routed, Offloads::Default, true), flags: TCX },
+    Variant { name: "routed, tx off", options: options(Shape::Routed, Offloads::TxOff, true), flags: TCX },
+    Variant { name: "bridged", options: options(Shape::Bridged, Offloads::Default, true), flags: TCX },
+    Variant { name: "bridged, tx off", options: options(Shape::Bridged, Offloads::TxOff, true), flags: TCX },
+    Variant {
+        name: "bridged, nf-call 0",
+        options: options(Shape::Bridged, Offloads::Default, false),
+        flags: TCX,
+    },
+    Variant {
+        name: "bridged, nf-call 0, tx off",
+        options: options(Shape::Bridged, Offloads::TxOff, false),
+        flags: TCX,
+    },
+];
+
+/// A world with the matrix's pods and Services in it.
+#[derive(Debug)]
+pub struct MatrixWorld {
+    pub world: World,
+    variant: Variant,
+    services: Vec<Service>,
+}
+
+impl MatrixWorld {
+    /// `SVC_TESTS_STANDIN=nft` puts nft rules in svc's place, to see what the harness itself does.
+    pub fn new(variant: Variant) -> Result<Self> {
+        let mut world = World::new(variant.name, variant.options)?;
+        for (node, pod) in [(1, "pod"), (1, "near"), (2, "far")] {
+            world.topology.node_mut(node).add_pod(pod)?.host.agent.serve(SERVER_PORT)?;
+        }
+        for node in &world.topology.nodes {
+            node.host.agent.serve(SERVER_PORT)?;
+        }
+        let mut matrix = Self { world, variant, services: Vec::new() };
+        for (n, place) in (0..).zip(BackendPlace::ALL) {
+            let service = matrix.service_with(place, n)?;
+            matrix.world.folder.write_service(&service)?;
+            matrix.services.push(service);
+        }
+        if std::env::var_os("SVC_TESTS_STANDIN").is_some() {
+            matrix
+                .world
+                .topology
+                .nodes
+                .iter()
+                .try_for_each(|node| standin::install(node, &matrix.services))?;
+        } else {
+            matrix.world.start(variant.flags)?;
+        }
+        Ok(matrix)
+    }
+
+    fn service_with(&self, place: BackendPlace, n: u8) -> Result<Service> {
+        let name = backend_name(place);
+        let host = self.world.topology.host(name)?;
+        let node =
+            if matches!(place, BackendPlace::OtherNode | BackendPlace::HostOfOtherNode) { 2 } else { 1 };
+        let backend = Backend { name: name.into(), addrs: host.addrs, node: format!("node{node}") };
+        Ok(Service {
+            name: format!("at-{name}"),
+            cluster: service(10 + n),
+            node_port: 30080 + u16::from(n),
+            backends: vec![backend],
+        })
+    }
+
+    pub(super) fn service(&self, place: BackendPlace) -> &Service {
+        let found =
+            self.services.iter().find(|service| service.name == format!("at-{}", backend_name(place)));
+        found.unwrap_or_else(|| unreachable!("new() makes a Service for every place"))
+    }
+
+    pub(super) fn backend_name(&self, place: BackendPlace) -> &'static str {
+        backend_name(place)
+    }
+
+    pub(super) fn backend_addrs(&self, place: BackendPlace) -> Addrs {
+        let backend = self.service(place).backends.first();
+        backend.map_or_else(
+            || unreachable!("every Service of the matrix has a backend"),
+            |backend| backend.addrs,
+        )
+    }
+
+    /// Every address that node1 has.
+    pub(super) fn node_addresses(&self, family: Family) -> Vec<IpAddr> {
+        self.world.topology.node(1).addresses().iter().map(|addrs| addrs.of(family)).collect()
+    }
+
+    /// What went wrong, with everything a person wants to see beside it.
+    pub fn explain(&self, error: &anyhow::Error) -> String {
+        format!("{}: {error:#}\n{}", self.variant.name, self.world.diagnosis())
+    }
+
+    /// Fails if any receiver found a wrong checksum; a retransmission may have hidden it from the traffic.
+    pub fn no_wrong_checksums(&self) -> Result<()> {
+        let counted = self.world.checksum_errors();
+        let wrong = counted.lines().find(|line| line.contains("CsumErrors"));
+        wrong.map_or(Ok(()), |line| Err(anyhow::anyhow!("{line}"))).context("wrong checksums arrived")
+    }
+}
+
+fn backend_name(place: BackendPlace) -> &'static str {
+    match place {
+        BackendPlace::SameNode => "near",
+        BackendPlace::OtherNode => "far",
+        BackendPlace::HostOfSameNode => "node1",
+        BackendPlace::HostOfOtherNode => "node2",
+        BackendPlace::Itself => "pod",
+    }
+}

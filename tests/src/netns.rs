@@ -1,0 +1,113 @@
+//! Owns network namespaces: made, entered, and removed with their guard.
+
+use std::fs::{self, File};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread;
+
+use anyhow::{Context, Result, anyhow};
+use nix::sched::{CloneFlags, setns};
+
+use crate::{command, run_name};
+
+const DIR: &str = "/run/netns";
+
+/// A named network namespace; dropping it removes the name, and with its last process the namespace.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+}
+
+impl Netns {
+    pub fn new(name: &str) -> Result<Self> {
+        command::run(Command::new("ip").args(["netns", "add", name]))?;
+        let netns = Self { name: name.into() };
+        netns.ip("link set lo up")?;
+        Ok(netns)
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn path(&self) -> PathBuf {
+        Path::new(DIR).join(&self.name)
+    }
+
+    /// A command that will run in this namespace, in the file system of the caller (so that cgroups stay visible).
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
+        let file = self.open()?;
+        let mut command = Command::new(program);
+        let enter = move || Ok(setns(file.as_fd(), CloneFlags::CLONE_NEWNET)?);
+        // SAFETY: between fork and exec only the system call setns is made; nothing is allocated or locked.
+        unsafe { command.pre_exec(enter) };
+        Ok(command)
+    }
+
+    /// Lines of `ip -batch`, dual stack, in one process.
+    pub fn ip(&self, lines: &str) -> Result<()> {
+        command::feed(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), lines)?;
+        Ok(())
+    }
+
+    pub fn nft(&self, rules: &str) -> Result<()> {
+        command::feed(self.command("nft")?.args(["-f", "-"]), rules)?;
+        Ok(())
+    }
+
+    /// Turns an offload of an interface on or off, as `ethtool -K`.
+    pub fn offload(&self, interface: &str, feature: &str, on: bool) -> Result<()> {
+        let state = if on { "on" } else { "off" };
+        command::run(self.command("ethtool")?.args(["-K", interface, feature, state]))?;
+        Ok(())
+    }
+
+    /// Writes sysctls (`net/ipv4/ip_forward`, `1`).
+    pub fn sysctl(&self, settings: &[(&str, &str)]) -> Result<()> {
+        self.within(|| {
+            settings.iter().try_for_each(|(key, value)| {
+                fs::write(Path::new("/proc/sys").join(key), value)
+                    .with_context(|| format!("sysctl {key}={value}"))
+            })
+        })
+    }
+
+    /// Runs a closure on a thread inside this namespace.
+    pub fn within<T: Send>(&self, act: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let file = self.open()?;
+        let inside = move || {
+            setns(file.as_fd(), CloneFlags::CLONE_NEWNET).with_context(|| format!("enter {}", self.name))?;
+            act()
+        };
+        thread::scope(|scope| {
+            scope.spawn(inside).join().map_err(|_| anyhow!("a thread in {} panicked", self.name))
+        })?
+    }
+
+    fn open(&self) -> Result<File> {
+        File::open(self.path()).with_context(|| format!("open network namespace {}", self.name))
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        remove(&self.name);
+    }
+}
+
+fn remove(name: &str) {
+    // Nothing useful can be done in a drop; what stays is removed by the next run as stale.
+    let _ = command::run(Command::new("ip").args(["netns", "delete", name]));
+}
+
+/// Removes namespaces whose owner died without dropping them.
+pub fn remove_stale() {
+    let Ok(entries) = fs::read_dir(DIR) else { return };
+    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
+        if run_name::is_stale(&name) {
+            remove(&name);
+        }
+    }
+}

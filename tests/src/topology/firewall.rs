@@ -1,0 +1,49 @@
+//! What a careful administrator and a CNI set on a node, and what a service datapath has to live with.
+
+use anyhow::Result;
+
+use super::addresses;
+use crate::netns::Netns;
+
+/// Strict reverse path filter and no local sources, on every interface there is and will be; forwarding on.
+pub(super) fn strict_sysctls(netns: &Netns) -> Result<()> {
+    addresses::no_waiting_for_dad(netns)?;
+    netns.sysctl(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
+    ["all", "default", "lo"].iter().try_for_each(|interface| strict_interface(netns, interface))
+}
+
+pub(super) fn strict_interface(netns: &Netns, interface: &str) -> Result<()> {
+    let conf = format!("net/ipv4/conf/{interface}");
+    netns.sysctl(&[(&format!("{conf}/rp_filter"), "1"), (&format!("{conf}/accept_local"), "0")])
+}
+
+/// Needs a bridge in the namespace: without one the settings do not exist on every kernel.
+pub(super) fn bridge_netfilter(netns: &Netns, on: bool) -> Result<()> {
+    let value = if on { "1" } else { "0" };
+    let keys = ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
+    keys.iter().try_for_each(|key| netns.sysctl(&[(key, value)]))
+}
+
+/// FORWARD as firewalls write it, and pod egress masqueraded as a CNI with `ipMasq: true` does it.
+pub(super) fn strict_rules(netns: &Netns, node: u8) -> Result<()> {
+    let subnet = addresses::pod(node, 0);
+    netns.nft(&format!(
+        "table inet strict {{
+            chain forward {{
+                type filter hook forward priority filter; policy drop;
+                ct state invalid counter drop
+                ct state established,related counter accept
+                ct state new counter accept
+            }}
+        }}
+        table inet cni {{
+            chain postrouting {{
+                type nat hook postrouting priority srcnat;
+                ip saddr {v4}/24 ip daddr != {v4}/24 ip daddr != 224.0.0.0/4 counter masquerade
+                ip6 saddr {v6}/64 ip6 daddr != {v6}/64 ip6 daddr != ff00::/8 counter masquerade
+            }}
+        }}",
+        v4 = subnet.v4,
+        v6 = subnet.v6,
+    ))
+}

@@ -1,0 +1,37 @@
+//! A place where processes run: a namespace, a cgroup, an agent, and the address it is known by.
+
+use std::process::Command;
+
+use anyhow::Result;
+
+use super::addresses::Addrs;
+use crate::agent::Agent;
+use crate::cgroup::Cgroup;
+use crate::netns::Netns;
+
+/// The client, a node, or a pod.
+#[derive(Debug)]
+pub struct Host {
+    // Dropped in this order: a process holds its namespace and its cgroup.
+    pub agent: Agent,
+    pub netns: Netns,
+    cgroup: Cgroup,
+    pub addrs: Addrs,
+}
+
+impl Host {
+    pub(super) fn new(name: &str, netns: Netns, cgroup: Cgroup, addrs: Addrs) -> Result<Self> {
+        Ok(Self { agent: Agent::start(name, &netns, &cgroup)?, netns, cgroup, addrs })
+    }
+
+    pub fn name(&self) -> &str {
+        self.agent.name()
+    }
+
+    /// A command that runs here, in the namespace and the cgroup.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
+        let mut command = self.netns.command(program)?;
+        self.cgroup.adopt(&mut command)?;
+        Ok(command)
+    }
+}

@@ -1,0 +1,173 @@
+//! Owns the simulated network: a client and two strict nodes on a LAN, pods of either shape on the nodes.
+//!
+//! ```text
+//!   client ── eth0 ┐            ┌ eth0 ── node1 ── veth* ── pods 10.244.1.0/24
+//!                  ├ lan (front)┤
+//!                               └ eth0 ── node2 ── veth* ── pods 10.244.2.0/24
+//!                    lan (back) ─ eth1 ── both nodes, with two uplinks
+//! ```
+
+mod addresses;
+mod firewall;
+mod host;
+mod node;
+mod pod;
+
+use anyhow::{Context, Result};
+
+pub use addresses::{Addrs, Family, SERVICE_CIDR_V4, SERVICE_CIDR_V6, service};
+pub use host::Host;
+pub use node::Node;
+pub use pod::Pod;
+
+use crate::cgroup::Cgroup;
+use crate::netns::Netns;
+use crate::run_name::RunName;
+
+/// How a pod is joined to its node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// A routed veth pair, as the `ptp` plugin and Calico make it.
+    Routed,
+    /// A port of a bridge that has the gateway's address, as the `bridge` plugin and flannel make it.
+    Bridged,
+}
+
+/// What the interfaces do about checksums and segmentation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Offloads {
+    /// Nothing is ever summed up: veth hands partial checksums through to the receiver.
+    Default,
+    /// `tx off` on the node's last hop towards a receiver, which makes wrong sums visible.
+    TxOff,
+    /// `tx off` at every sending end and `gro on` at every receiving one: what XDP needs on veth.
+    ForXdp,
+}
+
+/// The variants a topology comes in.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub shape: Shape,
+    pub offloads: Offloads,
+    /// Node-to-node traffic has an uplink of its own; client and default route stay on eth0.
+    pub two_uplinks: bool,
+    /// `bridge-nf-call-iptables`: netfilter sees bridged packets.
+    pub bridge_nf: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { shape: Shape::Routed, offloads: Offloads::Default, two_uplinks: false, bridge_nf: true }
+    }
+}
+
+/// The network with an agent on every host; dropping it removes everything.
+#[derive(Debug)]
+pub struct Topology {
+    pub name: RunName,
+    pub options: Options,
+    pub client: Host,
+    pub nodes: [Node; 2],
+    lan: Netns,
+    cgroup: Cgroup,
+}
+
+impl Topology {
+    pub fn new(name: &RunName, options: Options) -> Result<Self> {
+        let cgroup = Cgroup::new(name.as_str())?;
+        let lan = lan(name, options.two_uplinks)?;
+        let client = client(name, &lan, &cgroup).context("the client")?;
+        let node =
+            |index| Node::new(name, index, options, &lan, &cgroup).with_context(|| format!("node{index}"));
+        let nodes = [node(1)?, node(2)?];
+        let topology = Self { name: name.clone(), options, client, nodes, lan, cgroup };
+        if options.offloads == Offloads::ForXdp {
+            topology.prepare_lan_for_xdp()?;
+        }
+        Ok(topology)
+    }
+
+    pub fn node(&self, index: usize) -> &Node {
+        let [node1, node2] = &self.nodes;
+        if index == 1 { node1 } else { node2 }
+    }
+
+    pub fn node_mut(&mut self, index: usize) -> &mut Node {
+        let [node1, node2] = &mut self.nodes;
+        if index == 1 { node1 } else { node2 }
+    }
+
+    /// The namespace, client, node or pod of that name.
+    pub fn host(&self, name: &str) -> Result<&Host> {
+        let hosts = self.nodes.iter().flat_map(Node::hosts).chain([&self.client]);
+        hosts.into_iter().find(|host| host.name() == name).with_context(|| format!("no host {name}"))
+    }
+
+    pub fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
+    fn prepare_lan_for_xdp(&self) -> Result<()> {
+        prepare_for_xdp(&self.client.netns, "eth0")?;
+        for host in ["client", "node1", "node2"] {
+            prepare_for_xdp(&self.lan, &front_port(host))?;
+            if self.options.two_uplinks && host != "client" {
+                prepare_for_xdp(&self.lan, &back_port(host))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// See aya-notes section 1: an XDP redirect loses the mark of a partial checksum, and needs a receiver with NAPI.
+fn prepare_for_xdp(netns: &Netns, interface: &str) -> Result<()> {
+    netns.offload(interface, "tx", false)?;
+    netns.offload(interface, "gro", true)
+}
+
+fn front_port(host: &str) -> String {
+    format!("f-{host}")
+}
+
+fn back_port(host: &str) -> String {
+    format!("b-{host}")
+}
+
+/// A bridge per network; the front one is also the nodes' default gateway.
+fn lan(name: &RunName, two_uplinks: bool) -> Result<Netns> {
+    let lan = Netns::new(&name.host("lan"))?;
+    addresses::no_waiting_for_dad(&lan)?;
+    let gateway = addresses::FRONT_GATEWAY;
+    lan.ip(&format!(
+        "link add front type bridge\nlink set front up\n\
+         addr add {}/24 dev front\naddr add {}/64 dev front nodad",
+        gateway.v4, gateway.v6
+    ))?;
+    if two_uplinks {
+        lan.ip("link add back type bridge\nlink set back up")?;
+    }
+    Ok(lan)
+}
+
+/// Joins a namespace to a bridge of the LAN.
+fn plug(lan: &Netns, bridge: &str, port: &str, netns: &Netns, interface: &str) -> Result<()> {
+    lan.ip(&format!(
+        "link add {port} type veth peer name {interface} netns {}\n\
+         link set {port} master {bridge} up",
+        netns.name()
+    ))
+}
+
+/// The outside client: on the front network, with a route to the service range by way of node1.
+fn client(name: &RunName, lan: &Netns, cgroup: &Cgroup) -> Result<Host> {
+    let netns = Netns::new(&name.host("client"))?;
+    addresses::no_waiting_for_dad(&netns)?;
+    plug(lan, "front", &front_port("client"), &netns, "eth0")?;
+    let (own, via) = (addresses::CLIENT, addresses::front(1));
+    netns.ip(&format!(
+        "addr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad\nlink set eth0 up\n\
+         route add {SERVICE_CIDR_V4} via {}\nroute add {SERVICE_CIDR_V6} via {}",
+        own.v4, own.v6, via.v4, via.v6
+    ))?;
+    Host::new("client", netns, cgroup.child("client")?, own)
+}

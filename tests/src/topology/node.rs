@@ -1,0 +1,173 @@
+//! A node: uplinks, strict rules, routes to the other node's pods, its pods, and a cgroup above all its processes.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::pod::{self, Pod};
+use super::{
+    Addrs, Host, Offloads, Options, Shape, addresses, back_port, firewall, front_port, plug, prepare_for_xdp,
+};
+use crate::cgroup::Cgroup;
+use crate::netns::Netns;
+use crate::run_name::RunName;
+
+/// The first pod's last octet; .1 is the bridge's.
+const FIRST_POD: u8 = 10;
+
+/// A simulated node of the cluster.
+#[derive(Debug)]
+pub struct Node {
+    pub host: Host,
+    pub pods: BTreeMap<String, Pod>,
+    run: RunName,
+    index: u8,
+    options: Options,
+    next_pod: u8,
+    cgroup: Cgroup,
+}
+
+impl Node {
+    pub(super) fn new(
+        run: &RunName,
+        index: u8,
+        options: Options,
+        lan: &Netns,
+        root: &Cgroup,
+    ) -> Result<Self> {
+        let name = format!("node{index}");
+        let netns = Netns::new(&run.host(&name))?;
+        firewall::strict_sysctls(&netns)?;
+        firewall::strict_rules(&netns, index)?;
+        uplinks(&netns, &name, index, options, lan)?;
+        if options.shape == Shape::Bridged {
+            bridge(&netns, index, options.bridge_nf)?;
+        }
+        let cgroup = root.child(&name)?;
+        let host = Host::new(&name, netns, cgroup.child("system")?, addresses::front(index))?;
+        Ok(Self {
+            host,
+            pods: BTreeMap::new(),
+            run: run.clone(),
+            index,
+            options,
+            next_pod: FIRST_POD,
+            cgroup,
+        })
+    }
+
+    pub fn name(&self) -> &str {
+        self.host.name()
+    }
+
+    pub fn uplinks(&self) -> &'static [&'static str] {
+        if self.options.two_uplinks { &["eth0", "eth1"] } else { &["eth0"] }
+    }
+
+    /// The cgroup with all of the node's processes in it, pods included.
+    pub fn cgroup(&self) -> &Path {
+        self.cgroup.path()
+    }
+
+    pub fn pod_cidrs(&self) -> Addrs {
+        addresses::pod(self.index, 0)
+    }
+
+    /// Every address the node itself has.
+    pub fn addresses(&self) -> Vec<Addrs> {
+        let mut all = vec![self.host.addrs];
+        all.extend(self.options.two_uplinks.then(|| addresses::back(self.index)));
+        all.extend((self.options.shape == Shape::Bridged).then(|| addresses::pod(self.index, 1)));
+        all
+    }
+
+    /// The node and its pods.
+    pub fn hosts(&self) -> impl Iterator<Item = &Host> {
+        self.pods.values().map(|pod| &pod.host).chain([&self.host])
+    }
+
+    pub fn add_pod(&mut self, name: &str) -> Result<&Pod> {
+        let addrs = addresses::pod(self.index, self.next_pod);
+        self.next_pod += 1;
+        let netns = Netns::new(&self.run.host(name))?;
+        let cgroup = self.cgroup.child(&format!("kubepods/{name}"))?;
+        let host = Host::new(name, netns, cgroup, addrs)?;
+        let pod = Pod { host, interface: pod::interface_name(name) };
+        self.link(&pod).with_context(|| format!("join pod {name} to {}", self.name()))?;
+        Ok(self.pods.entry(name.into()).or_insert(pod))
+    }
+
+    pub fn remove_pod(&mut self, name: &str) {
+        self.pods.remove(name);
+    }
+
+    /// Deletes a pod's link and makes it again under the same name: a new interface with the old one's name.
+    pub fn relink(&self, pod: &str) -> Result<()> {
+        let pod = self.pods.get(pod).with_context(|| format!("no pod {pod}"))?;
+        self.host.netns.ip(&format!("link delete {}", pod.interface))?;
+        self.link(pod)
+    }
+
+    fn link(&self, pod: &Pod) -> Result<()> {
+        let node = &self.host.netns;
+        match self.options.shape {
+            Shape::Routed => pod.link_routed(node)?,
+            Shape::Bridged => pod.link_bridged(node, addresses::pod(self.index, 1))?,
+        }
+        match self.options.offloads {
+            Offloads::Default => Ok(()),
+            Offloads::TxOff => node.offload(&pod.interface, "tx", false),
+            Offloads::ForXdp => {
+                prepare_for_xdp(node, &pod.interface)?;
+                prepare_for_xdp(&pod.host.netns, "eth0")
+            }
+        }
+    }
+}
+
+/// Joins the LAN; the other node and its pods are reached by the last uplink.
+fn uplinks(netns: &Netns, name: &str, index: u8, options: Options, lan: &Netns) -> Result<()> {
+    let (own, other, gateway) =
+        (addresses::front(index), addresses::front(3 - index), addresses::FRONT_GATEWAY);
+    plug(lan, "front", &front_port(name), netns, "eth0")?;
+    netns.ip(&format!(
+        "addr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad\nlink set eth0 up\n\
+         route add default via {}\nroute add default via {}",
+        own.v4, own.v6, gateway.v4, gateway.v6
+    ))?;
+    finish_uplink(netns, "eth0", options.offloads)?;
+    let mut via = other;
+    if options.two_uplinks {
+        let own = addresses::back(index);
+        via = addresses::back(3 - index);
+        plug(lan, "back", &back_port(name), netns, "eth1")?;
+        netns.ip(&format!(
+            "addr add {}/24 dev eth1\naddr add {}/64 dev eth1 nodad\nlink set eth1 up\n\
+             route add {}/32 via {}\nroute add {}/128 via {}",
+            own.v4, own.v6, other.v4, via.v4, other.v6, via.v6
+        ))?;
+        finish_uplink(netns, "eth1", options.offloads)?;
+    }
+    let pods = addresses::pod(3 - index, 0);
+    netns.ip(&format!("route add {}/24 via {}\nroute add {}/64 via {}", pods.v4, via.v4, pods.v6, via.v6))
+}
+
+fn finish_uplink(netns: &Netns, interface: &str, offloads: Offloads) -> Result<()> {
+    firewall::strict_interface(netns, interface)?;
+    match offloads {
+        Offloads::Default => Ok(()),
+        Offloads::TxOff => netns.offload(interface, "tx", false),
+        Offloads::ForXdp => prepare_for_xdp(netns, interface),
+    }
+}
+
+fn bridge(netns: &Netns, index: u8, netfilter: bool) -> Result<()> {
+    let gateway = addresses::pod(index, 1);
+    netns.ip(&format!(
+        "link add cni0 type bridge\nlink set cni0 up\n\
+         addr add {}/24 dev cni0\naddr add {}/64 dev cni0 nodad",
+        gateway.v4, gateway.v6
+    ))?;
+    firewall::bridge_netfilter(netns, netfilter)
+}

@@ -1,0 +1,146 @@
+//! A topology with manifests and one svc-ctl per node, and what to print when something in it went wrong.
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::Value;
+
+use crate::bpffs::BpfFs;
+use crate::daemon::{Daemon, Flags};
+use crate::janitor::Janitor;
+use crate::manifests::Folder;
+use crate::run_name::RunName;
+use crate::topology::{Node, Options, Topology};
+use crate::{command, run_name, wait};
+
+/// A daemon has read its manifests and stands on its interfaces within this time.
+pub const READY_LIMIT: Duration = Duration::from_secs(20);
+/// A changed manifest or interface shows in the traffic within this time.
+pub const CHANGE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Everything a scenario needs; dropping it leaves nothing behind.
+#[derive(Debug)]
+pub struct World {
+    // Dropped in this order: daemons before what they stand on.
+    daemons: Vec<Daemon>,
+    pub topology: Topology,
+    pub folder: Folder,
+    bpffs: BpfFs,
+    scratch: Scratch,
+    _janitor: Janitor,
+}
+
+impl World {
+    /// The network without a service datapath.
+    pub fn new(test: &str, options: Options) -> Result<Self> {
+        let janitor = Janitor::start()?;
+        let name = RunName::new(test);
+        let scratch = Scratch(name.clone());
+        let bpffs = BpfFs::mount(&name.dir().join("bpffs"))?;
+        let folder = Folder::new(&name.dir().join("manifests"))?;
+        let topology = Topology::new(&name, options)?;
+        folder.write_nodes(&topology.nodes)?;
+        Ok(Self { daemons: Vec::new(), topology, folder, bpffs, scratch, _janitor: janitor })
+    }
+
+    /// Starts a daemon on each node and waits until both stand.
+    pub fn start(&mut self, flags: Flags) -> Result<()> {
+        let dir = self.scratch.0.dir();
+        for node in &self.topology.nodes {
+            let mut daemon = Daemon::new(node, &self.bpffs, &dir, self.folder.path(), flags)?;
+            daemon.start(node)?;
+            self.daemons.push(daemon);
+        }
+        (1..=2).try_for_each(|node| self.ready(node))
+    }
+
+    pub fn daemon(&mut self, node: usize) -> Result<&mut Daemon> {
+        let daemon = self.daemons.get_mut(node - 1);
+        anyhow::Context::context(daemon, "no daemon was started")
+    }
+
+    /// The node and its daemon, to do something with both.
+    pub fn on_node(&mut self, node: usize) -> Result<(&Node, &mut Daemon)> {
+        let daemon = anyhow::Context::context(self.daemons.get_mut(node - 1), "no daemon was started")?;
+        Ok((self.topology.node(node), daemon))
+    }
+
+    pub fn restart(&mut self, node: usize) -> Result<()> {
+        let (host, daemon) = self.on_node(node)?;
+        daemon.start(host)?;
+        self.ready(node)
+    }
+
+    /// Waits until the node's daemon is in sync and has hooks on every uplink and pod interface.
+    pub fn ready(&mut self, node: usize) -> Result<()> {
+        let (host, daemon) = self.on_node(node)?;
+        let uplinks = host.uplinks().iter().map(ToString::to_string);
+        let wanted: Vec<String> =
+            uplinks.chain(host.pods.values().map(|pod| pod.interface.clone())).collect();
+        wait::until_true(&format!("svc-ctl of {} is ready", host.name()), READY_LIMIT, || {
+            let status = daemon.status()?;
+            ensure!(status["synced"] == true, "not in sync: {status}");
+            for interface in &wanted {
+                ensure!(has_hooks(&status, interface), "no hooks on {interface}: {status}");
+            }
+            Ok(true)
+        })
+        .map_err(|error| error.context(daemon.log()))
+    }
+
+    /// What a person wants to read beside a failed expectation.
+    pub fn diagnosis(&self) -> String {
+        let daemons = self.daemons.iter().zip(&self.topology.nodes).map(|(daemon, node)| {
+            format!(
+                "{name} status: {}\n{name} flows: {}\n{name} log:\n{}\n",
+                shown(daemon.ask_status(node)),
+                shown(daemon.get(node, "flows")),
+                daemon.log(),
+                name = node.name(),
+            )
+        });
+        daemons.chain([self.checksum_errors()]).collect()
+    }
+
+    /// Receivers that counted a wrong checksum or a wrong path, one line each.
+    pub fn checksum_errors(&self) -> String {
+        let hosts = self.topology.nodes.iter().flat_map(Node::hosts).chain([&self.topology.client]);
+        let lines = hosts.filter_map(|host| {
+            let command = host.netns.command("nstat").ok();
+            let counters = command.and_then(|mut nstat| nstat_counters(&mut nstat).ok())?;
+            let moved: Vec<&str> = counters.lines().filter(|line| !line.starts_with('#')).collect();
+            (!moved.is_empty()).then(|| format!("{} counted: {}\n", host.name(), moved.join("; ")))
+        });
+        lines.collect()
+    }
+}
+
+fn nstat_counters(nstat: &mut Command) -> Result<String> {
+    command::run(nstat.args(["-as", "Tcp*InCsumErrors", "Udp*InCsumErrors", "TcpExtIPReversePathFilter"]))
+}
+
+/// True if status names the interface with at least one hook on it.
+pub fn has_hooks(status: &Value, interface: &str) -> bool {
+    let interfaces = status["interfaces"].as_array();
+    let found = interfaces.into_iter().flatten().find(|entry| entry["name"] == interface);
+    found.and_then(|entry| entry["hooks"].as_array()).is_some_and(|hooks| !hooks.is_empty())
+}
+
+fn shown(answer: Result<Value>) -> String {
+    answer.map_or_else(|error| format!("({error:#})"), |value| value.to_string())
+}
+
+/// The folder of one world, removed last.
+#[derive(Debug)]
+struct Scratch(RunName);
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if std::env::var_os("SVC_TESTS_KEEP_FILES").is_none()
+            && self.0.dir().starts_with(run_name::scratch_dir())
+        {
+            let _ = std::fs::remove_dir_all(self.0.dir());
+        }
+    }
+}

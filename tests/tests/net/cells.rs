@@ -1,0 +1,49 @@
+//! The matrix as trials: each variant's world is made for its first cell and removed after its last.
+
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use libtest_mimic::{Failed, Trial};
+use svc_tests::matrix::{Cell, MatrixWorld, Outcome, Table, VARIANTS, Variant};
+
+/// A variant's world, built by whoever needs it first.
+struct Shelf {
+    variant: Variant,
+    world: OnceLock<Result<MatrixWorld, String>>,
+}
+
+pub fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
+    VARIANTS.into_iter().flat_map(|variant| of_variant(variant, table)).collect()
+}
+
+fn of_variant(variant: Variant, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
+    let shelf = Arc::new(Shelf { variant, world: OnceLock::new() });
+    let meaningful = Cell::all().into_iter().filter(|cell| cell.meaningless().is_none());
+    let cells = meaningful.map(|cell| {
+        let (shelf, table) = (Arc::clone(&shelf), Arc::clone(table));
+        Trial::test(format!("{}: {cell}", variant.name), move || {
+            let result = shelf.try_cell(cell);
+            let outcome = if result.is_ok() { Outcome::Passed } else { Outcome::Failed };
+            table.lock().unwrap_or_else(PoisonError::into_inner).record(variant.name, cell, outcome);
+            result
+        })
+    });
+    let sums = Arc::clone(&shelf);
+    let checksums =
+        Trial::test(format!("{}: no receiver counts a wrong checksum", variant.name), move || {
+            sums.world()?.no_wrong_checksums().map_err(|error| Failed::from(format!("{error:#}")))
+        });
+    cells.chain([checksums]).collect()
+}
+
+impl Shelf {
+    fn try_cell(&self, cell: Cell) -> Result<(), Failed> {
+        let world = self.world()?;
+        cell.run(world).map_err(|error| world.explain(&error).into())
+    }
+
+    fn world(&self) -> Result<&MatrixWorld, Failed> {
+        let made =
+            self.world.get_or_init(|| MatrixWorld::new(self.variant).map_err(|error| format!("{error:#}")));
+        made.as_ref().map_err(|error| format!("{}: no world: {error}", self.variant.name).into())
+    }
+}
