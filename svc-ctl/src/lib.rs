@@ -5,5 +5,6 @@
 
 pub mod dataplane;
 pub mod model;
+pub mod node;
 pub mod plan;
 pub mod source;

@@ -1,0 +1,160 @@
+//! Keeps programs on the interfaces that should have them, and the interface table current.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use serde::Serialize;
+use svc_common::abi::{Iface, Role};
+
+use super::attach::{Attacher, Place, XdpWay};
+use super::encode;
+use super::load::Loaded;
+use super::maps::Maps;
+use super::pins::Pins;
+
+/// An interface that shall have programs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Wanted {
+    pub index: u32,
+    pub name: String,
+    pub role: Role,
+    /// Packets carry an Ethernet header.
+    pub is_ethernet: bool,
+    /// Index of the pod bridge it is a port of, 0 if none.
+    pub bridge: u32,
+    pub snat_v4: Ipv4Addr,
+    pub snat_v6: Ipv6Addr,
+    /// How XDP is to run, where it shall.
+    pub xdp: Option<XdpWay>,
+}
+
+/// What is attached to an interface, for `status`.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Attached {
+    pub hooks: Vec<String>,
+    /// What could not be attached, and why.
+    pub errors: Vec<String>,
+}
+
+/// The interfaces that have programs.
+#[derive(Debug, Default)]
+pub struct Attachments {
+    current: BTreeMap<u32, (Wanted, Attached)>,
+}
+
+impl Attachments {
+    /// Attaches what is new or changed, detaches what is gone; answers what was newly attached.
+    pub fn update(
+        &mut self,
+        loaded: &mut Loaded,
+        pins: &Pins,
+        maps: &mut Maps,
+        wanted: Vec<Wanted>,
+    ) -> Vec<String> {
+        let keep: BTreeSet<u32> = wanted.iter().map(|w| w.index).collect();
+        let mut attacher = Attacher { loaded, pins };
+        let gone: Vec<u32> = self.current.keys().copied().filter(|i| !keep.contains(i)).collect();
+        for index in gone {
+            self.current.remove(&index);
+            detach(&attacher, index);
+            // Already gone is what is wanted.
+            let _ = maps.ifaces.remove(&index);
+        }
+        let mut fresh = Vec::new();
+        for w in wanted {
+            let has_table = put_iface(maps, &w);
+            let before = self.current.get(&w.index);
+            let is_same = before.is_some_and(|(b, a)| {
+                a.errors.is_empty() && b.name == w.name && b.role == w.role && b.xdp == w.xdp
+            });
+            let mut attached = match before {
+                Some((_, attached)) if is_same => attached.clone(),
+                _ => {
+                    fresh.push(w.name.clone());
+                    attach(&mut attacher, &w)
+                }
+            };
+            attached.errors.extend(has_table.err());
+            self.current.insert(w.index, (w, attached));
+        }
+        fresh
+    }
+
+    /// Unpins links of interfaces that are not among the attached: they were left by an earlier daemon.
+    pub fn prune(&self, loaded: &mut Loaded, pins: &Pins) -> std::io::Result<()> {
+        let attacher = Attacher { loaded, pins };
+        for name in pins.link_names()? {
+            let index = name.rsplit_once('-').and_then(|(_, index)| index.parse::<u32>().ok());
+            if index.is_some_and(|index| !self.current.contains_key(&index)) {
+                if let Err(err) = attacher.remove(&name) {
+                    tracing::warn!(link = name, %err, "a stale link stays");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn get(&self, index: u32) -> Option<&Attached> {
+        self.current.get(&index).map(|(_, attached)| attached)
+    }
+}
+
+fn put_iface(maps: &mut Maps, w: &Wanted) -> Result<(), String> {
+    let value = Iface {
+        role: w.role,
+        bridge: w.bridge,
+        snat_v4: encode::v4(w.snat_v4),
+        snat_v6: encode::v6(w.snat_v6),
+    };
+    maps.ifaces.insert(w.index, value, 0).map_err(|err| format!("IFACES: {err}"))
+}
+
+fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
+    let mut attached = Attached::default();
+    let programs: &[(&str, Place)] = if w.role == Role::POD {
+        &[("pod_ingress", Place::Ingress), ("pod_egress", Place::Egress)]
+    } else if w.role == Role::UPLINK && w.is_ethernet {
+        &[("uplink_ingress", Place::Ingress), ("uplink_egress", Place::Egress)]
+    } else if w.role == Role::UPLINK {
+        &[("tunnel_ingress", Place::Ingress), ("tunnel_egress", Place::Egress)]
+    } else {
+        &[]
+    };
+    for (program, place) in programs {
+        match attacher.tc(&w.name, w.index, program, *place) {
+            Ok(how) => attached.hooks.push(format!("{how}/{}", label(*place))),
+            Err(err) => attached.errors.push(format!("{err:#}")),
+        }
+    }
+    match w.xdp {
+        Some(way) => match attacher.xdp(&w.name, w.index, "uplink_xdp", way) {
+            Ok(()) => attached
+                .hooks
+                .push(format!("xdp/{}", if way == XdpWay::Native { "native" } else { "generic" })),
+            Err(err) => attached.errors.push(format!("{err:#}")),
+        },
+        None => {
+            for way in ["native", "generic"] {
+                if let Err(err) = attacher.remove(&format!("xdp-{way}-{}", w.index)) {
+                    attached.errors.push(format!("{err:#}"));
+                }
+            }
+        }
+    }
+    attached
+}
+
+fn detach(attacher: &Attacher<'_>, index: u32) {
+    for link in ["tcx-ingress", "tcx-egress", "xdp-native", "xdp-generic"] {
+        if let Err(err) = attacher.remove(&format!("{link}-{index}")) {
+            tracing::warn!(link, index, %err, "a link of an interface that is gone stays");
+        }
+    }
+}
+
+fn label(place: Place) -> &'static str {
+    match place {
+        Place::Ingress => "ingress",
+        Place::Egress => "egress",
+    }
+}

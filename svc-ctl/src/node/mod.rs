@@ -1,0 +1,31 @@
+//! This node's interfaces and addresses, live, and the one role each interface has.
+
+pub mod roles;
+pub mod snat;
+pub mod watch;
+
+use std::net::IpAddr;
+
+/// An interface as the kernel tells it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Interface {
+    pub index: u32,
+    pub name: String,
+    pub is_up: bool,
+    pub is_loopback: bool,
+    /// Packets carry an Ethernet header.
+    pub is_ethernet: bool,
+    pub is_bridge: bool,
+    /// Index of the interface it is a port of (bridge, bond).
+    pub master: Option<u32>,
+    /// Global addresses, in the kernel's order: primary ones first.
+    pub addrs: Vec<IpAddr>,
+    /// Kernel driver (`veth`, `bridge`, ...) where the kernel tells it.
+    pub kind: String,
+}
+
+/// All interfaces at one moment.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Interfaces {
+    pub list: Vec<Interface>,
+}
