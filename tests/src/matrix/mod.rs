@@ -3,9 +3,11 @@
 mod cell;
 mod source;
 mod table;
+mod variant;
 mod world;
 
 pub use cell::{BackendPlace, Cell, Client, Frontend};
 pub use source::Source;
 pub use table::{Outcome, Table};
-pub use world::{MatrixWorld, VARIANTS, Variant};
+pub use variant::{VARIANTS, Variant};
+pub use world::MatrixWorld;

@@ -12,8 +12,12 @@ use super::world::MatrixWorld;
 pub enum Source {
     /// The client's own.
     Client,
-    /// The one node1 takes towards the backend.
+    /// The one node1's own processes have towards the backend: the preferred source of the route.
     NodeTowardsBackend,
+    /// The one of node1's interface towards the other node, which is what MASQUERADE takes.
+    EgressInterface,
+    /// Either of these two: SEM-087 says "egress interface/route".
+    EgressOrRoute,
     /// Any address of node1.
     AnyOfNode,
 }
@@ -28,26 +32,28 @@ pub fn expected(client: Client, backend: BackendPlace) -> Source {
         // By NodePort this is a listed deviation from SEM-083: a local backend sees the client.
         (Client::Pod, SameNode | HostOfSameNode) => Source::Client,
         // The CNI masquerades what pods send out of the node (ipMasq), Services or not.
-        (Client::Pod, OtherNode | HostOfOtherNode) => Source::NodeTowardsBackend,
+        (Client::Pod, OtherNode | HostOfOtherNode) => Source::EgressInterface,
         // Connect-time translation: the kernel chooses the source for the backend, as without a Service.
         (Client::Node, _) => Source::NodeTowardsBackend,
         // Local backends keep the client's address (listed deviation for pods, SEM-086 for the host network).
         (Client::Outside, SameNode | HostOfSameNode | Itself) => Source::Client,
         // SEM-083 and SEM-087: replies of a remote backend must come back through node1.
-        (Client::Outside, OtherNode | HostOfOtherNode) => Source::NodeTowardsBackend,
+        (Client::Outside, OtherNode | HostOfOtherNode) => Source::EgressOrRoute,
     }
 }
 
 impl Cell {
     /// The rule, resolved to addresses by asking the kernel of node1 without any Service.
     pub(super) fn expected_source(&self, world: &MatrixWorld) -> Result<Vec<IpAddr>> {
-        let node = &world.world.topology.node(1).host.agent;
+        let node = world.world.topology.node(1);
+        let backend = world.backend_addrs(self.backend).of(self.family);
+        let (towards, egress) = (node.host.agent.source_towards(backend)?, node.egress().of(self.family));
         Ok(match expected(self.client, self.backend) {
             Source::Client => vec![self.client_host(world)?.addrs.of(self.family)],
-            Source::NodeTowardsBackend => {
-                vec![node.source_towards(world.backend_addrs(self.backend).of(self.family))?]
-            }
-            Source::AnyOfNode => world.node_addresses(self.family),
+            Source::NodeTowardsBackend => vec![towards],
+            Source::EgressInterface => vec![egress],
+            Source::EgressOrRoute => vec![egress, towards],
+            Source::AnyOfNode => node.addresses().iter().map(|addrs| addrs.of(self.family)).collect(),
         })
     }
 }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 use super::cell::{Cell, Frontend};
+use super::variant::Variant;
 use crate::agent::Via;
 use crate::run_name;
 use crate::topology::Family;
@@ -21,11 +22,11 @@ pub enum Outcome {
 
 /// Results by variant and cell.
 #[derive(Debug, Default)]
-pub struct Table(BTreeMap<&'static str, BTreeMap<Cell, Outcome>>);
+pub struct Table(BTreeMap<&'static str, (Variant, BTreeMap<Cell, Outcome>)>);
 
 impl Table {
-    pub fn record(&mut self, variant: &'static str, cell: Cell, outcome: Outcome) {
-        self.0.entry(variant).or_default().insert(cell, outcome);
+    pub fn record(&mut self, variant: Variant, cell: Cell, outcome: Outcome) {
+        self.0.entry(variant.name).or_insert_with(|| (variant, BTreeMap::new())).1.insert(cell, outcome);
     }
 
     pub fn write(&self) -> Result<PathBuf> {
@@ -38,10 +39,10 @@ impl Table {
     /// A row per client, backend and frontend; a column per way to use a socket, in either family.
     pub fn render(&self) -> String {
         let mut text = String::from("ok passed, FAIL failed, . not run (filtered)\n");
-        for (variant, results) in &self.0 {
+        for (name, (variant, results)) in &self.0 {
             // Writing to a String cannot fail.
-            let _ = writeln!(text, "\n{variant}\n{}", header());
-            for row in rows() {
+            let _ = writeln!(text, "\n{name}\n{}", header());
+            for row in rows().filter(variant.has) {
                 let _ = writeln!(text, "{}", line(row, results));
             }
         }

@@ -1,47 +1,13 @@
 //! The world that the cells of one variant share: a client pod, and a Service per place of a backend.
 
-use std::net::IpAddr;
-
 use anyhow::{Context, Result};
 
 use super::cell::BackendPlace;
-use crate::daemon::Flags;
+use super::variant::Variant;
 use crate::manifests::{Backend, SERVER_PORT, Service};
 use crate::standin;
-use crate::topology::{Addrs, Family, Offloads, Options, Shape, service};
+use crate::topology::{Addrs, service};
 use crate::world::World;
-
-/// A named variant of topology and flags.
-#[derive(Clone, Copy, Debug)]
-pub struct Variant {
-    pub name: &'static str,
-    pub options: Options,
-    pub flags: Flags,
-}
-
-const TCX: Flags = Flags { xdp: "off", pod_sockets: false };
-
-const fn options(shape: Shape, offloads: Offloads, bridge_nf: bool) -> Options {
-    Options { shape, offloads, two_uplinks: false, bridge_nf }
-}
-
-/// The whole matrix runs in each of these.
-pub const VARIANTS: [Variant; 6] = [
-    Variant { name: "routed", options: options(Shape::Routed, Offloads::Default, true), flags: TCX },
-    Variant { name: "routed, tx off", options: options(Shape::Routed, Offloads::TxOff, true), flags: TCX },
-    Variant { name: "bridged", options: options(Shape::Bridged, Offloads::Default, true), flags: TCX },
-    Variant { name: "bridged, tx off", options: options(Shape::Bridged, Offloads::TxOff, true), flags: TCX },
-    Variant {
-        name: "bridged, nf-call 0",
-        options: options(Shape::Bridged, Offloads::Default, false),
-        flags: TCX,
-    },
-    Variant {
-        name: "bridged, nf-call 0, tx off",
-        options: options(Shape::Bridged, Offloads::TxOff, false),
-        flags: TCX,
-    },
-];
 
 /// A world with the matrix's pods and Services in it.
 #[derive(Debug)]
@@ -110,11 +76,6 @@ impl MatrixWorld {
             || unreachable!("every Service of the matrix has a backend"),
             |backend| backend.addrs,
         )
-    }
-
-    /// Every address that node1 has.
-    pub(super) fn node_addresses(&self, family: Family) -> Vec<IpAddr> {
-        self.world.topology.node(1).addresses().iter().map(|addrs| addrs.of(family)).collect()
     }
 
     /// What went wrong, with everything a person wants to see beside it.

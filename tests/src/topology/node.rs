@@ -82,6 +82,11 @@ impl Node {
         all
     }
 
+    /// The address of the interface towards the other node.
+    pub fn egress(&self) -> Addrs {
+        if self.options.two_uplinks { addresses::back(self.index) } else { self.host.addrs }
+    }
+
     /// The node and its pods.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         self.pods.values().map(|pod| &pod.host).chain([&self.host])
@@ -139,18 +144,33 @@ fn uplinks(netns: &Netns, name: &str, index: u8, options: Options, lan: &Netns) 
     finish_uplink(netns, "eth0", options.offloads)?;
     let mut via = other;
     if options.two_uplinks {
-        let own = addresses::back(index);
         via = addresses::back(3 - index);
         plug(lan, "back", &back_port(name), netns, "eth1")?;
-        netns.ip(&format!(
-            "addr add {}/24 dev eth1\naddr add {}/64 dev eth1 nodad\nlink set eth1 up\n\
-             route add {}/32 via {}\nroute add {}/128 via {}",
-            own.v4, own.v6, other.v4, via.v4, other.v6, via.v6
-        ))?;
+        back_uplink(netns, index, via)?;
         finish_uplink(netns, "eth1", options.offloads)?;
     }
     let pods = addresses::pod(3 - index, 0);
     netns.ip(&format!("route add {}/24 via {}\nroute add {}/64 via {}", pods.v4, via.v4, pods.v6, via.v6))
+}
+
+/// The uplink between the nodes. They speak there by their InternalIPs too (`src`), so that a UDP server bound
+/// to no address answers from the one it was asked at; only what is masqueraded or routed on has eth1's address.
+fn back_uplink(netns: &Netns, index: u8, via: Addrs) -> Result<()> {
+    let (back, own, other) = (addresses::back(index), addresses::front(index), addresses::front(3 - index));
+    let (subnet4, subnet6) = (addresses::back(0).v4, addresses::back(0).v6);
+    netns.ip(&format!(
+        "addr add {}/24 dev eth1 noprefixroute\naddr add {}/64 dev eth1 nodad noprefixroute\nlink set eth1 up\n\
+         route add {subnet4}/24 dev eth1 src {src4}\nroute add {subnet6}/64 dev eth1 src {src6}\n\
+         route add {}/32 via {} src {src4}\nroute add {}/128 via {} src {src6}",
+        back.v4,
+        back.v6,
+        other.v4,
+        via.v4,
+        other.v6,
+        via.v6,
+        src4 = own.v4,
+        src6 = own.v6,
+    ))
 }
 
 fn finish_uplink(netns: &Netns, interface: &str, offloads: Offloads) -> Result<()> {

@@ -17,13 +17,14 @@ pub fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
 
 fn of_variant(variant: Variant, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
     let shelf = Arc::new(Shelf { variant, world: OnceLock::new() });
-    let meaningful = Cell::all().into_iter().filter(|cell| cell.meaningless().is_none());
+    let cells = Cell::all().into_iter().filter(variant.has);
+    let meaningful = cells.filter(|cell| cell.meaningless().is_none());
     let cells = meaningful.map(|cell| {
         let (shelf, table) = (Arc::clone(&shelf), Arc::clone(table));
         Trial::test(format!("{}: {cell}", variant.name), move || {
             let result = shelf.try_cell(cell);
             let outcome = if result.is_ok() { Outcome::Passed } else { Outcome::Failed };
-            table.lock().unwrap_or_else(PoisonError::into_inner).record(variant.name, cell, outcome);
+            table.lock().unwrap_or_else(PoisonError::into_inner).record(variant, cell, outcome);
             result
         })
     });

@@ -1,0 +1,64 @@
+//! The variants of topology and flags in which the matrix runs, whole or in the part that the variant is about.
+
+use super::cell::{Cell, Client, Frontend};
+use crate::daemon::Flags;
+use crate::topology::{Offloads, Options, Shape};
+
+/// A named variant and its cells.
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    pub name: &'static str,
+    pub options: Options,
+    pub flags: Flags,
+    /// Whether a combination is part of this variant.
+    pub has: fn(&Cell) -> bool,
+}
+
+const TCX: Flags = Flags { xdp: "off", pod_sockets: false };
+const NATIVE: Flags = Flags { xdp: "native", ..TCX };
+const GENERIC: Flags = Flags { xdp: "generic", ..TCX };
+const POD_SOCKETS: Flags = Flags { pod_sockets: true, ..TCX };
+
+const ROUTED: Options =
+    Options { shape: Shape::Routed, offloads: Offloads::Default, two_uplinks: false, bridge_nf: true };
+const BRIDGED: Options = Options { shape: Shape::Bridged, ..ROUTED };
+const BRIDGED_NO_NF: Options = Options { bridge_nf: false, ..BRIDGED };
+
+const fn whole(name: &'static str, options: Options) -> Variant {
+    Variant { name, options, flags: TCX, has: |_| true }
+}
+
+const fn tx_off(options: Options) -> Options {
+    Options { offloads: Offloads::TxOff, ..options }
+}
+
+/// XDP stands on uplinks only, so what it changes is what comes from outside.
+const fn xdp(name: &'static str, options: Options, flags: Flags) -> Variant {
+    let options = Options { offloads: Offloads::ForXdp, ..options };
+    Variant { name, options, flags, has: |cell| matches!(cell.client, Client::Outside) }
+}
+
+const fn two_uplinks(name: &'static str, options: Options) -> Variant {
+    let options = Options { two_uplinks: true, ..tx_off(options) };
+    Variant { name, options, flags: TCX, has: |cell| matches!(cell.frontend, Frontend::NodePort) }
+}
+
+const fn pod_sockets(name: &'static str, options: Options) -> Variant {
+    Variant { name, options, flags: POD_SOCKETS, has: |cell| matches!(cell.client, Client::Pod) }
+}
+
+pub const VARIANTS: [Variant; 13] = [
+    whole("routed", ROUTED),
+    whole("routed, tx off", tx_off(ROUTED)),
+    whole("bridged", BRIDGED),
+    whole("bridged, tx off", tx_off(BRIDGED)),
+    whole("bridged, nf-call 0", BRIDGED_NO_NF),
+    whole("bridged, nf-call 0, tx off", tx_off(BRIDGED_NO_NF)),
+    two_uplinks("two uplinks", ROUTED),
+    xdp("routed, native XDP", ROUTED, NATIVE),
+    xdp("routed, generic XDP", ROUTED, GENERIC),
+    xdp("bridged, native XDP", BRIDGED, NATIVE),
+    xdp("bridged, generic XDP", BRIDGED, GENERIC),
+    pod_sockets("routed, pod sockets", ROUTED),
+    pod_sockets("bridged, pod sockets", BRIDGED),
+];

@@ -1,0 +1,3 @@
+//! The packet tier.
+
+fn main() {}
