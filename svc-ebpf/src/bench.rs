@@ -1,0 +1,201 @@
+//! Programs that only `cargo xtask bench` loads: the wrapper that restores a packet before each run, and the floors
+//! that the product's programs are compared with.
+//!
+//! BPF_PROG_TEST_RUN does not put the packet back between repeats. The wrapper writes its first 64 octets from a
+//! template, its source address and its ports from a list, and tail-calls the program under test.
+#![no_std]
+#![no_main]
+
+mod frame;
+
+use aya_ebpf::bindings::xdp_action::{XDP_ABORTED, XDP_DROP, XDP_PASS, XDP_TX};
+use aya_ebpf::macros::{map, xdp};
+use aya_ebpf::maps::{Array, LruHashMap, ProgramArray};
+use aya_ebpf::programs::XdpContext;
+use svc_common::abi::{FlowKey, FlowRecord, limits};
+use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
+use svc_common::family::{Family as _, V4, V6};
+use svc_common::wire::cursor::Cursor as _;
+use svc_common::wire::ip::{ETH_LEN, Ipv4Header, Ipv6Header, Ports, addr_v4, addr_v6};
+
+use frame::Frame;
+
+/// Where the wrapper is in its list; written by user space before a case, by the wrapper at each packet.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Progress {
+    /// Packets so far.
+    pub count: u32,
+    /// First of the case's variants, and their number (a power of two) less one.
+    pub base: u32,
+    pub mask: u32,
+    /// 1: after the last variant the source address changes, so that no packet is like one before.
+    pub fresh: u32,
+    /// Index of the program under test.
+    pub program: u32,
+}
+
+/// What differs between one packet of a case and the next.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Variant {
+    /// Last four octets of the source address.
+    pub addr: [u16; 2],
+    pub sport: u16,
+    pub dport: u16,
+}
+
+#[map]
+static PROGRESS: Array<Progress> = Array::with_max_entries(1, 0);
+#[map]
+static TEMPLATE: Array<[u64; 8]> = Array::with_max_entries(1, 0);
+#[map]
+static VARIANTS: Array<Variant> = Array::with_max_entries(4 * 65_536, 0);
+#[map]
+static UNDER_TEST: ProgramArray = ProgramArray::with_max_entries(32, 0);
+
+#[map]
+static LOOKUP4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> =
+    LruHashMap::with_max_entries(limits::FLOWS, 0);
+#[map]
+static LOOKUP6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> =
+    LruHashMap::with_max_entries(limits::FLOWS, 0);
+#[map]
+static INSERT4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> =
+    LruHashMap::with_max_entries(limits::FLOWS, 0);
+#[map]
+static INSERT6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> =
+    LruHashMap::with_max_entries(limits::FLOWS, 0);
+
+#[xdp(frags)]
+pub fn restore4(ctx: XdpContext) -> u32 {
+    restore::<{ ETH_LEN + 12 }, { ETH_LEN + V4::IP_LEN }>(&ctx)
+}
+
+#[xdp(frags)]
+pub fn restore6(ctx: XdpContext) -> u32 {
+    restore::<{ ETH_LEN + 20 }, { ETH_LEN + V6::IP_LEN }>(&ctx)
+}
+
+/// `ADDR`: offset of the last four octets of the source address; `PORTS`: of the ports.
+#[inline(always)]
+fn restore<const ADDR: usize, const PORTS: usize>(ctx: &XdpContext) -> u32 {
+    let (Some(progress), Some(template)) = (PROGRESS.get_ptr_mut(0), TEMPLATE.get(0)) else {
+        return XDP_ABORTED;
+    };
+    // SAFETY: one packet at a time: the bench is the only user.
+    let progress = unsafe { &mut *progress };
+    let count = progress.count;
+    progress.count = count.wrapping_add(1);
+    let Some(variant) = VARIANTS.get(progress.base + (count & progress.mask)) else { return XDP_ABORTED };
+    let frame = packet(ctx);
+    if frame.data + 64 > frame.end {
+        return XDP_ABORTED;
+    }
+    // The third of the four octets.
+    let epoch = if progress.fresh != 0 { (count >> 16) as u16 & 0xff } else { 0 };
+    // SAFETY: all lies within the 64 octets that are there; a frame begins at a multiple of eight.
+    unsafe {
+        (frame.data as *mut [u64; 8]).write(*template);
+        ((frame.data + ADDR) as *mut [u16; 2]).write([variant.addr[0], variant.addr[1] ^ epoch]);
+        ((frame.data + PORTS) as *mut [u16; 2]).write([variant.sport, variant.dport]);
+    }
+    let program = progress.program;
+    // SAFETY: the program array holds XDP programs; without one at the index the call falls through.
+    unsafe {
+        let _ = UNDER_TEST.tail_call(ctx, program);
+    }
+    XDP_ABORTED
+}
+
+/// The wrapper's own cost.
+#[xdp(frags)]
+pub fn empty(_ctx: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+/// Parse and answer: the least that a forwarding program does.
+#[xdp(frags)]
+pub fn turn4(ctx: XdpContext) -> u32 {
+    if key4(&packet(&ctx)).is_some() { turn(&ctx) } else { XDP_ABORTED }
+}
+
+#[xdp(frags)]
+pub fn turn6(ctx: XdpContext) -> u32 {
+    if key6(&packet(&ctx)).is_some() { turn(&ctx) } else { XDP_ABORTED }
+}
+
+/// One bare look-up of the packet's tuple.
+#[xdp(frags)]
+pub fn lookup4(ctx: XdpContext) -> u32 {
+    let Some(key) = key4(&packet(&ctx)) else { return XDP_ABORTED };
+    if LOOKUP4.get_ptr_mut(&key).is_some() { turn(&ctx) } else { XDP_DROP }
+}
+
+#[xdp(frags)]
+pub fn lookup6(ctx: XdpContext) -> u32 {
+    let Some(key) = key6(&packet(&ctx)) else { return XDP_ABORTED };
+    if LOOKUP6.get_ptr_mut(&key).is_some() { turn(&ctx) } else { XDP_DROP }
+}
+
+/// One bare insert under the packet's tuple.
+#[xdp(frags)]
+pub fn insert4(ctx: XdpContext) -> u32 {
+    let Some(key) = key4(&packet(&ctx)) else { return XDP_ABORTED };
+    if INSERT4.insert(&key, FlowRecord::default(), 0).is_ok() { turn(&ctx) } else { XDP_DROP }
+}
+
+#[xdp(frags)]
+pub fn insert6(ctx: XdpContext) -> u32 {
+    let Some(key) = key6(&packet(&ctx)) else { return XDP_ABORTED };
+    if INSERT6.insert(&key, FlowRecord::default(), 0).is_ok() { turn(&ctx) } else { XDP_DROP }
+}
+
+/// The fewest checks that the verifier takes; the product's parser does more.
+#[inline(always)]
+fn key4(frame: &Frame) -> Option<FlowKey<AddrV4>> {
+    let (ip, ports) = (frame.read::<Ipv4Header>(ETH_LEN)?, frame.read::<Ports>(ETH_LEN + V4::IP_LEN)?);
+    let key = key(addr_v4(ip.src), addr_v4(ip.dst), ports, ip.proto);
+    (frame.read::<u16>(ETH_LEN - 2)? == V4::ETHERTYPE.to_be() && ip.version_ihl == 0x45).then_some(key)
+}
+
+#[inline(always)]
+fn key6(frame: &Frame) -> Option<FlowKey<AddrV6>> {
+    let (ip, ports) = (frame.read::<Ipv6Header>(ETH_LEN)?, frame.read::<Ports>(ETH_LEN + V6::IP_LEN)?);
+    let key = key(addr_v6(ip.src), addr_v6(ip.dst), ports, ip.next_header);
+    (frame.read::<u16>(ETH_LEN - 2)? == V6::ETHERTYPE.to_be()).then_some(key)
+}
+
+#[inline(always)]
+fn key<A>(src: A, dst: A, ports: Ports, proto: u8) -> FlowKey<A> {
+    let (sport, dport) = (Port::from_be(ports.src), Port::from_be(ports.dst));
+    FlowKey { src, dst, sport, dport, proto: Proto(proto), _pad: [0; 3] }
+}
+
+/// Back to where it came from.
+#[inline(always)]
+fn turn(ctx: &XdpContext) -> u32 {
+    let Some(macs) = packet(ctx).at::<[u16; 6]>(0) else { return XDP_ABORTED };
+    // SAFETY: `at` checked the bounds.
+    unsafe {
+        let [a, b, c, d, e, f] = *macs;
+        *macs = [d, e, f, a, b, c];
+    }
+    XDP_TX
+}
+
+#[inline(always)]
+fn packet(ctx: &XdpContext) -> Frame {
+    Frame { data: ctx.data(), end: ctx.data_end() }
+}
+
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+/// Loops for ever, so that the verifier refuses a program in which a panic can be reached.
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
