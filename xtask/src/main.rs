@@ -29,6 +29,8 @@ enum Task {
     Build,
     /// Run the tests, all or one tier
     Test(test::Args),
+    /// Load every kernel program and print its verified instructions against the budget
+    Verify,
     /// Formatting and lints, as CI asks for them
     Check,
 }
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::main().map(|()| ExitCode::SUCCESS),
         Task::Build => build::main().map(|()| ExitCode::SUCCESS),
         Task::Test(args) => test::main(&args),
+        Task::Verify => test::main(&test::Args::tier("verify")),
         Task::Check => check::main().map(|()| ExitCode::SUCCESS),
     };
     result.unwrap_or_else(|error| {

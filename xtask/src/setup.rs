@@ -75,7 +75,7 @@ fn install(packages: &[&str]) -> Result<()> {
     eprintln!("setup: installing {}", packages.join(" "));
     let apt = || {
         let mut apt = Command::new("apt-get");
-        apt.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet");
+        apt.env("DEBIAN_FRONTEND", "noninteractive").args(["--quiet", "--option", "Dpkg::Use-Pty=0"]);
         apt
     };
     project::run(apt().arg("update"))?;

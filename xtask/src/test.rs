@@ -29,6 +29,13 @@ pub struct Args {
     filter: Option<String>,
 }
 
+impl Args {
+    /// All of one tier.
+    pub fn tier(name: &str) -> Self {
+        Self { list: false, tier: Some(name.to_owned()), filter: None }
+    }
+}
+
 /// How one tier went.
 struct Outcome {
     tier: &'static Tier,

@@ -1,0 +1,110 @@
+//! Every kernel program passes this kernel's verifier, within the budget of instructions recorded for it.
+//!
+//! One case a program, listed from the object without privileges. Prints what each one costs; `UPDATE_EXPECT=1`
+//! writes the budgets anew, a quarter above what was measured.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex};
+
+use aya::programs::Program;
+use aya::{Ebpf, EbpfLoader};
+use libtest_mimic::{Arguments, Failed, Trial};
+use svc_common::abi::Config;
+use svc_ctl::dataplane::object::OBJECT;
+
+const HEADER: &str =
+    "# Instructions that the verifier may look at, per program (`cargo xtask verify` compares and prints).\n";
+
+fn main() -> ExitCode {
+    // One after another: a load takes what memory it may lock, and the table stays in order.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    let object = aya_obj::Object::parse(OBJECT).expect("the embedded object is sound");
+    let mut names: Vec<_> = object.programs.into_keys().collect();
+    names.sort();
+    let run = Arc::new(Mutex::new(Run::default()));
+    let trials = names.into_iter().map(|name| {
+        let run = Arc::clone(&run);
+        Trial::test(name.clone(), move || run.lock().map_err(|err| err.to_string())?.verify(&name))
+    });
+    let conclusion = libtest_mimic::run(&arguments, trials.collect());
+    if let Some(budgets) = run.lock().ok().filter(|_| is_updating()).map(|run| run.new_budgets()) {
+        std::fs::write(budget_file(), budgets).expect("docs/ can be written");
+    }
+    conclusion.exit_code()
+}
+
+/// The maps, made once, and what has been measured so far.
+#[derive(Default)]
+struct Run {
+    ebpf: Option<Ebpf>,
+    measured: BTreeMap<String, u32>,
+}
+
+impl Run {
+    fn verify(&mut self, name: &str) -> Result<(), Failed> {
+        let program = self.ebpf()?.program_mut(name).ok_or("not in the object")?;
+        match program {
+            Program::SchedClassifier(program) => program.load()?,
+            Program::Xdp(program) => program.load()?,
+            Program::CgroupSockAddr(program) => program.load()?,
+            other => return Err(format!("svc has no use for a program like {other:?}").into()),
+        }
+        let info = program.info()?;
+        let verified = info.verified_instruction_count().unwrap_or(0);
+        let (translated, jitted) = (info.size_translated().unwrap_or(0), info.size_jitted());
+        println!(
+            "{name:<16} {verified:>7} instructions verified, {translated:>6} octets, {jitted:>6} as machine code"
+        );
+        self.measured.insert(name.to_owned(), verified);
+        match budgets().get(name) {
+            _ if is_updating() => Ok(()),
+            Some(budget) if verified <= *budget => Ok(()),
+            Some(budget) => Err(format!("{verified} instructions, the budget is {budget}").into()),
+            None => Err(format!("no budget: add `{name} N` to {}", budget_file().display()).into()),
+        }
+    }
+
+    /// Every switch on, so that no code hides from the verifier behind read-only configuration.
+    fn ebpf(&mut self) -> Result<&mut Ebpf, Failed> {
+        if self.ebpf.is_none() {
+            let config = Config {
+                snat_first: 1024,
+                snat_count: 28_976,
+                pod_sockets: 1,
+                csum_ipv6_flag: 1,
+                set_retval: 1,
+                ..Config::default()
+            };
+            self.ebpf = Some(EbpfLoader::new().override_global("CONFIG", &config, true).load(OBJECT)?);
+        }
+        self.ebpf.as_mut().ok_or_else(|| "no object".into())
+    }
+
+    fn new_budgets(&self) -> String {
+        self.measured.iter().fold(HEADER.to_owned(), |mut page, (name, verified)| {
+            let _ = writeln!(page, "{name} {}", (verified * 5 / 4).next_multiple_of(100));
+            page
+        })
+    }
+}
+
+fn budgets() -> BTreeMap<String, u32> {
+    let page = std::fs::read_to_string(budget_file()).unwrap_or_default();
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| {
+            line.split_once(' ').and_then(|(name, budget)| Some((name.to_owned(), budget.parse().ok()?)))
+        })
+        .collect()
+}
+
+fn budget_file() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/verifier-budget.txt"))
+}
+
+fn is_updating() -> bool {
+    std::env::var_os("UPDATE_EXPECT").is_some()
+}
