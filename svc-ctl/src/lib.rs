@@ -7,4 +7,5 @@ pub mod dataplane;
 pub mod model;
 pub mod node;
 pub mod plan;
+pub mod reconcile;
 pub mod source;

@@ -1,0 +1,257 @@
+//! A folder (or one file) of ordinary Kubernetes YAML, watched: edits are events.
+//!
+//! Nothing here allocates addresses or names: what an API server would choose must be written. Pods are picked by
+//! Services' selectors and Endpoints are mirrored as Kubernetes' controllers do it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::event::{Batch, SourceEvent};
+use crate::model::rejected::Rejected;
+use files::Files;
+use world::World;
+
+pub mod document;
+pub mod files;
+pub mod mirror;
+pub mod pods;
+pub mod world;
+
+/// Looked at again even if nobody says so: a folder that was away, a watch that overflowed, a network file system.
+const RESCAN_SECS: u64 = 5;
+/// Events that come this close together are one edit.
+const SETTLE_MILLIS: u64 = 10;
+/// Editors move a file away before they write it anew: it is gone only after this.
+const REMOVE_SETTLE_MILLIS: u64 = 100;
+/// A file that is being written is left alone until its writer closes it, or at most this long.
+const WRITING_SECS: u64 = 2;
+
+/// What tells whether a file has to be read again: inode, size, time of change.
+type Stamp = (u64, u64, Option<SystemTime>);
+
+/// The files that count and what was sent of them.
+#[derive(Debug)]
+pub struct Manifests {
+    folder: PathBuf,
+    /// Only this file of the folder.
+    only: Option<String>,
+    stamps: BTreeMap<String, Stamp>,
+    files: Files,
+    folder_problem: Option<String>,
+    sent: Option<(World, Vec<Rejected>)>,
+}
+
+impl Manifests {
+    /// A folder or a file that exists.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        let path = path.canonicalize().with_context(|| format!("manifests: {}", path.display()))?;
+        let is_folder = path.is_dir();
+        let only = (!is_folder).then(|| path.file_name().map(|n| n.to_string_lossy().into_owned())).flatten();
+        let folder = if is_folder { path } else { path.parent().map(Path::to_path_buf).unwrap_or_default() };
+        std::fs::read_dir(&folder).with_context(|| format!("manifests: {}", folder.display()))?;
+        Ok(Self {
+            folder,
+            only,
+            stamps: BTreeMap::new(),
+            files: Files::default(),
+            folder_problem: None,
+            sent: None,
+        })
+    }
+
+    /// Reads what has changed, but for files that somebody is writing. Returns what is new: everything at first.
+    pub fn scan(&mut self, writing: &BTreeSet<String>) -> Batch {
+        match self.read_folder(writing) {
+            Ok(()) => self.folder_problem = None,
+            Err(error) => self.folder_problem = Some(format!("{error}; its last good state stays in force")),
+        }
+        let (objects, mut report) = self.files.objects();
+        let world = World::of(&objects);
+        let folder = self.folder.display().to_string();
+        report.extend(self.folder_problem.iter().map(|p| Rejected::new(folder.as_str(), "", p.as_str())));
+        let mut batch = match &self.sent {
+            None => world.list(),
+            Some((before, _)) => world.changes_since(before),
+        };
+        if self.sent.as_ref().is_none_or(|(_, before)| *before != report) {
+            batch.push(SourceEvent::Report(report.clone()));
+        }
+        self.sent = Some((world, report));
+        batch
+    }
+
+    fn read_folder(&mut self, writing: &BTreeSet<String>) -> io::Result<()> {
+        let mut present = BTreeSet::new();
+        for entry in std::fs::read_dir(&self.folder)? {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            if self.counts(&name) {
+                present.insert(name);
+            }
+        }
+        let gone: Vec<String> =
+            self.files.names().filter(|n| !present.contains(*n)).map(str::to_owned).collect();
+        for name in gone {
+            self.files.remove(&name);
+            self.stamps.remove(&name);
+        }
+        for name in present.iter().filter(|n| !writing.contains(*n)) {
+            self.read_file(name);
+        }
+        Ok(())
+    }
+
+    fn read_file(&mut self, name: &str) {
+        let path = self.folder.join(name);
+        let stamp = stamp(&path);
+        if let Ok(stamp) = &stamp
+            && self.stamps.get(name) == Some(stamp)
+        {
+            return;
+        }
+        let text = stamp.and_then(|stamp| {
+            let text = std::fs::read_to_string(&path)?;
+            self.stamps.insert(name.to_owned(), stamp);
+            Ok(text)
+        });
+        match text {
+            Ok(text) => self.files.update(name, Ok(&text)),
+            Err(error) => {
+                self.stamps.remove(name);
+                self.files.update(name, Err(error.to_string()));
+            }
+        }
+    }
+
+    /// Hidden files and editors' copies do not count.
+    fn counts(&self, name: &str) -> bool {
+        let is_manifest = |name: &str| {
+            let extension = Path::new(name).extension().and_then(|e| e.to_str());
+            !name.starts_with('.') && matches!(extension, Some("yaml" | "yml" | "json"))
+        };
+        self.only.as_ref().map_or_else(|| is_manifest(name), |only| only == name)
+    }
+}
+
+fn stamp(path: &Path) -> io::Result<Stamp> {
+    use std::os::unix::fs::MetadataExt as _;
+    let meta = std::fs::metadata(path)?;
+    if !meta.is_file() {
+        return Err(io::Error::other("not a file"));
+    }
+    Ok((meta.ino(), meta.len(), meta.modified().ok()))
+}
+
+/// Who is writing which file, by what inotify tells.
+#[derive(Debug, Default)]
+struct Writers {
+    since: BTreeMap<String, Instant>,
+}
+
+impl Writers {
+    /// Returns how soon the folder is to be looked at, if at all.
+    fn note(&mut self, event: &notify::Event) -> Option<Duration> {
+        let names =
+            event.paths.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned());
+        let soon = Some(Duration::from_millis(SETTLE_MILLIS));
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
+                self.done(names);
+                soon
+            }
+            // A link is complete from the start; of other files the end of writing will be told.
+            EventKind::Modify(ModifyKind::Data(_)) | EventKind::Create(CreateKind::File) => {
+                if event.paths.iter().any(|p| p.is_symlink()) {
+                    return soon;
+                }
+                for name in names {
+                    self.since.entry(name).or_insert_with(Instant::now);
+                }
+                None
+            }
+            EventKind::Access(_) => None,
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => {
+                self.done(names);
+                Some(Duration::from_millis(REMOVE_SETTLE_MILLIS))
+            }
+            EventKind::Modify(ModifyKind::Name(_)) => {
+                self.done(names);
+                soon
+            }
+            EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => soon,
+        }
+    }
+
+    fn done(&mut self, names: impl Iterator<Item = String>) {
+        for name in names {
+            self.since.remove(&name);
+        }
+    }
+
+    fn writing(&mut self) -> BTreeSet<String> {
+        self.since.retain(|_, since| since.elapsed() < Duration::from_secs(WRITING_SECS));
+        self.since.keys().cloned().collect()
+    }
+}
+
+/// Watches until nobody listens any more. Fails only if there is nothing to watch at the start.
+pub async fn run(path: PathBuf, events: mpsc::Sender<Batch>) -> anyhow::Result<()> {
+    let mut manifests = Manifests::open(&path)?;
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let mut watcher = watch(&manifests.folder, &tell);
+    let mut writers = Writers::default();
+    loop {
+        let batch = manifests.scan(&writers.writing());
+        if !batch.is_empty() && events.send(batch).await.is_err() {
+            return Ok(());
+        }
+        if watcher.is_none() || manifests.folder_problem.is_some() {
+            watcher = watch(&manifests.folder, &tell);
+        }
+        let rescan = if writers.since.is_empty() { RESCAN_SECS } else { WRITING_SECS };
+        let deadline = Instant::now() + Duration::from_secs(rescan);
+        // What comes before the settling time is over belongs to the same edit.
+        let mut until = deadline;
+        loop {
+            tokio::select! {
+                () = events.closed() => return Ok(()),
+                () = tokio::time::sleep_until(until) => break,
+                event = told.recv() => {
+                    let soon = match event {
+                        Some(Ok(event)) => writers.note(&event),
+                        // The watch itself has a problem: see for ourselves.
+                        Some(Err(_)) | None => Some(Duration::from_millis(SETTLE_MILLIS)),
+                    };
+                    until = soon.map_or(until, |soon| until.min(Instant::now() + soon));
+                }
+            }
+        }
+    }
+}
+
+/// Without inotify the folder is only looked at from time to time.
+fn watch(
+    folder: &Path,
+    tell: &mpsc::UnboundedSender<notify::Result<notify::Event>>,
+) -> Option<RecommendedWatcher> {
+    let tell = tell.clone();
+    let result = notify::recommended_watcher(move |event| drop(tell.send(event))).and_then(|mut watcher| {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    result
+        .inspect_err(
+            |error| tracing::warn!(folder = %folder.display(), %error, "cannot watch; looking every 5 s"),
+        )
+        .ok()
+}
+
+#[cfg(test)]
+mod tests;

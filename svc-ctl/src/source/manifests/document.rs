@@ -1,0 +1,243 @@
+//! The text of a file into objects: many documents, `List` kinds, and what an API server would default. An error names
+//! document and field.
+
+use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_yaml_ng::{Deserializer, Value};
+
+/// An object of a kind we use.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Object {
+    Service(Box<Service>),
+    Slice(Box<EndpointSlice>),
+    Endpoints(Box<Endpoints>),
+    Pod(Box<Pod>),
+    Node(Box<Node>),
+}
+
+impl Object {
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Service(_) => "Service",
+            Self::Slice(_) => "EndpointSlice",
+            Self::Endpoints(_) => "Endpoints",
+            Self::Pod(_) => "Pod",
+            Self::Node(_) => "Node",
+        }
+    }
+
+    pub const fn metadata(&self) -> &ObjectMeta {
+        match self {
+            Self::Service(o) => &o.metadata,
+            Self::Slice(o) => &o.metadata,
+            Self::Endpoints(o) => &o.metadata,
+            Self::Pod(o) => &o.metadata,
+            Self::Node(o) => &o.metadata,
+        }
+    }
+}
+
+/// An object and where it stands: documents count from one.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    pub document: usize,
+    pub object: Object,
+}
+
+/// What is wrong with a document. `document` counts from one, as a reader would.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct DocumentError {
+    pub document: usize,
+    pub field: String,
+    pub reason: String,
+}
+
+/// What a file says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Contents {
+    pub objects: Vec<Found>,
+    /// Documents of kinds that have no effect here.
+    pub unused: Vec<DocumentError>,
+}
+
+/// Reads a file. One bad document spoils it: half an edit must not come into force.
+pub fn parse_contents(text: &str) -> Result<Contents, Vec<DocumentError>> {
+    let mut contents = Contents::default();
+    let mut errors = Vec::new();
+    for (i, document) in Deserializer::from_str(text).enumerate() {
+        let document_number = i + 1;
+        let at = |field: &str, reason: String| DocumentError {
+            document: document_number,
+            field: field.into(),
+            reason,
+        };
+        match Value::deserialize(document) {
+            Err(error) => {
+                errors.push(at("", error.to_string()));
+                // The parser cannot find its way back after a syntax error.
+                break;
+            }
+            Ok(Value::Null) => {}
+            Ok(mut value) => match value.apply_merge() {
+                Err(error) => errors.push(at("", error.to_string())),
+                Ok(()) => parse_value(value, document_number, "", None, &mut contents, &mut errors),
+            },
+        }
+    }
+    if errors.is_empty() { Ok(contents) } else { Err(errors) }
+}
+
+/// One object, or a list of them. `prefix` is where it stands in the document; `listed` the kind its list implies.
+fn parse_value(
+    value: Value,
+    document: usize,
+    prefix: &str,
+    listed: Option<(&str, &str)>,
+    contents: &mut Contents,
+    errors: &mut Vec<DocumentError>,
+) {
+    let at =
+        |field: &str, reason: String| DocumentError { document, field: format!("{prefix}{field}"), reason };
+    let text = |field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
+    let kind = text("kind").or_else(|| listed.map(|(_, kind)| kind.to_owned()));
+    let version = text("apiVersion").or_else(|| listed.map(|(version, _)| version.to_owned()));
+    let (Some(kind), Some(version)) = (kind.as_deref(), version.as_deref()) else {
+        let field = if kind.is_none() { "kind" } else { "apiVersion" };
+        errors.push(at(field, "missing: not a Kubernetes object".to_owned()));
+        return;
+    };
+    if let Some(item_kind) = kind.strip_suffix("List") {
+        let implied = (!item_kind.is_empty()).then_some((version, item_kind));
+        let Value::Mapping(mut list) = value else { return };
+        match list.remove("items") {
+            None | Some(Value::Null) => {}
+            Some(Value::Sequence(items)) => {
+                for (i, item) in items.into_iter().enumerate() {
+                    let prefix = format!("{prefix}items[{i}].");
+                    parse_value(item, document, &prefix, implied, contents, errors);
+                }
+            }
+            Some(_) => errors.push(at("items", "not a list".to_owned())),
+        }
+        return;
+    }
+    let parsed = match (version, kind) {
+        ("v1", "Service") => parse_object(value).map(|o| Object::Service(Box::new(o))),
+        ("discovery.k8s.io/v1", "EndpointSlice") => parse_object(value).map(|o| Object::Slice(Box::new(o))),
+        ("v1", "Endpoints") => parse_object(value).map(|o| Object::Endpoints(Box::new(o))),
+        ("v1", "Pod") => parse_object(value).map(|o| Object::Pod(Box::new(o))),
+        ("v1", "Node") => parse_object(value).map(|o| Object::Node(Box::new(o))),
+        _ => {
+            contents.unused.push(at("kind", format!("{kind} ({version}) has no effect here")));
+            return;
+        }
+    };
+    match parsed {
+        Err((field, reason)) => errors.push(at(&field, reason)),
+        Ok(object) if object.metadata().name.as_deref().unwrap_or_default().is_empty() => {
+            errors.push(at("metadata.name", "missing".to_owned()));
+        }
+        Ok(mut object) => {
+            default(&mut object);
+            contents.objects.push(Found { document, object });
+        }
+    }
+}
+
+fn parse_object<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error.path().to_string();
+        (if path == "." { String::new() } else { path }, error.into_inner().to_string())
+    })
+}
+
+/// What an API server would fill in, as far as anybody here looks at it.
+fn default(object: &mut Object) {
+    let meta = match object {
+        Object::Node(_) => return,
+        Object::Service(o) => &mut o.metadata,
+        Object::Endpoints(o) => &mut o.metadata,
+        Object::Pod(o) => &mut o.metadata,
+        Object::Slice(o) => {
+            for port in o.ports.iter_mut().flatten() {
+                port.name.get_or_insert_default();
+            }
+            &mut o.metadata
+        }
+    };
+    let namespace = meta.namespace.get_or_insert_default();
+    if namespace.is_empty() {
+        namespace.push_str("default");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> (usize, String) {
+        let error = parse_contents(text).unwrap_err().remove(0);
+        (error.document, error.field)
+    }
+
+    #[test]
+    fn many_documents_and_lists_are_read() {
+        let contents = parse_contents(
+            "# a comment\n---\napiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\n---\napiVersion: v1\nkind: List\n\
+             items:\n- {apiVersion: v1, kind: Pod, metadata: {name: p, namespace: x}}\n\
+             - {apiVersion: v1, kind: ServiceList, items: [{metadata: {name: b}}, {metadata: {name: c}}]}\n",
+        )
+        .unwrap();
+        let names: Vec<String> = contents
+            .objects
+            .iter()
+            .map(|f| {
+                let meta = f.object.metadata();
+                format!("{} {} {:?} {:?}", f.document, f.object.kind(), meta.namespace, meta.name)
+            })
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "1 Service Some(\"default\") Some(\"a\")",
+                "3 Pod Some(\"x\") Some(\"p\")",
+                "3 Service Some(\"default\") Some(\"b\")",
+                "3 Service Some(\"default\") Some(\"c\")"
+            ]
+        );
+    }
+
+    #[test]
+    fn an_error_names_document_and_field() {
+        const GOOD: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\n";
+        let bad = |text: &str| error(&format!("{GOOD}{text}"));
+        let service = |rest: &str| bad(&format!("{{apiVersion: v1, kind: Service, {rest}}}"));
+        assert_eq!(
+            service("metadata: {name: b}, spec: {ports: [{port: 80}, {port: x}]}"),
+            (2, "spec.ports[1].port".into())
+        );
+        assert_eq!(service("metadata: {}"), (2, "metadata.name".into()));
+        assert_eq!(bad("{apiVersion: v1}"), (2, "kind".into()));
+        assert_eq!(bad("{kind: Service}"), (2, "apiVersion".into()));
+        assert_eq!(bad("just words"), (2, "kind".into()));
+        assert_eq!(bad("a: [1, 2"), (2, String::new()));
+        assert_eq!(
+            bad("{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Pod, metadata: {name: 7}}]}"),
+            (2, "items[0].metadata.name".into())
+        );
+    }
+
+    #[test]
+    fn other_kinds_are_noted_and_harm_nothing() {
+        let contents = parse_contents(
+            "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}\n---\n\
+             {apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: k}}\n---\n\
+             {apiVersion: v1, kind: Service, metadata: {name: a}}",
+        )
+        .unwrap();
+        assert_eq!((contents.objects.len(), contents.unused.len()), (1, 2));
+    }
+}

@@ -1,0 +1,149 @@
+//! The last good state of every file, and whose object counts where two files define the same one.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use super::document::{Contents, DocumentError, Found, Object, parse_contents};
+use crate::model::rejected::Rejected;
+
+/// One file: what is in force, and what is wrong with its newest state.
+#[derive(Debug, Default)]
+struct File {
+    good: Contents,
+    bad: Vec<DocumentError>,
+}
+
+/// All files by name.
+#[derive(Debug, Default)]
+pub struct Files {
+    files: BTreeMap<String, File>,
+}
+
+impl Files {
+    /// A file is new or has changed, or could not be read. What is bad leaves the last good state in force.
+    pub fn update(&mut self, name: &str, text: Result<&str, String>) {
+        let file = self.files.entry(name.to_owned()).or_default();
+        let whole = |reason: String| vec![DocumentError { document: 0, field: String::new(), reason }];
+        file.bad = match text.map(|t| (t.trim().is_empty(), parse_contents(t))) {
+            Err(reason) => whole(reason),
+            // Editors cut a file before they write it again.
+            Ok((true, _)) if !file.good.objects.is_empty() => {
+                whole("empty: remove the file if its objects shall go".to_owned())
+            }
+            Ok((_, Err(errors))) => errors,
+            Ok((_, Ok(contents))) => {
+                file.good = contents;
+                Vec::new()
+            }
+        };
+    }
+
+    /// A file is gone, and with it its objects.
+    pub fn remove(&mut self, name: &str) {
+        self.files.remove(name);
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.files.keys().map(String::as_str)
+    }
+
+    /// The objects in force, and everything there is to report.
+    pub fn objects(&self) -> (Vec<&Object>, Vec<Rejected>) {
+        let mut report = Vec::new();
+        let mut owners: BTreeMap<(&str, &str, &str), (&str, &Found)> = BTreeMap::new();
+        for (name, file) in &self.files {
+            let errors = file.bad.iter().map(|e| (e, "; the file's last good state stays in force"));
+            for (error, note) in errors.chain(file.good.unused.iter().map(|e| (e, ""))) {
+                let object = place(name, error.document);
+                report.push(Rejected::new(object, error.field.as_str(), format!("{}{note}", error.reason)));
+            }
+            for found in &file.good.objects {
+                let meta = found.object.metadata();
+                let namespace = meta.namespace.as_deref().unwrap_or_default();
+                let key = (found.object.kind(), namespace, meta.name.as_deref().unwrap_or_default());
+                match owners.entry(key) {
+                    Entry::Vacant(free) => drop(free.insert((name, found))),
+                    Entry::Occupied(owner) => {
+                        let &(owner_file, owner) = owner.get();
+                        let reason = format!(
+                            "{} {}/{} is already defined in {}, which stays in force",
+                            key.0,
+                            key.1,
+                            key.2,
+                            place(owner_file, owner.document)
+                        );
+                        report.push(Rejected::new(place(name, found.document), "metadata.name", reason));
+                    }
+                }
+            }
+        }
+        (owners.into_values().map(|(_, found)| &found.object).collect(), report)
+    }
+}
+
+/// A document of a file as people count; document 0 is the file itself.
+fn place(name: &str, document: usize) -> String {
+    match document {
+        0 => name.to_owned(),
+        number => format!("{name} document {number}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: &str = "{apiVersion: v1, kind: Service, metadata: {name: a}}";
+    const B: &str = "{apiVersion: v1, kind: Service, metadata: {name: b}}";
+
+    fn names(files: &Files) -> Vec<String> {
+        files.objects().0.iter().map(|o| o.metadata().name.clone().unwrap()).collect()
+    }
+
+    fn report(files: &Files) -> Vec<String> {
+        files.objects().1.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_bad_document_leaves_the_whole_file_at_its_last_good_state() {
+        let mut files = Files::default();
+        files.update("x.yaml", Ok(A));
+        files.update("x.yaml", Ok(&format!("{B}\n---\nkind: 7")));
+        assert_eq!(names(&files), ["a"]);
+        assert_eq!(
+            report(&files),
+            [
+                "x.yaml document 2: kind: missing: not a Kubernetes object; the file's last good state stays in force"
+            ]
+        );
+        files.update("x.yaml", Ok(&format!("{B}\n---\n{A}")));
+        assert_eq!(names(&files), ["a", "b"]);
+        assert!(report(&files).is_empty());
+    }
+
+    #[test]
+    fn an_emptied_or_unreadable_file_keeps_its_objects_and_a_removed_one_does_not() {
+        let mut files = Files::default();
+        files.update("x.yaml", Ok(A));
+        files.update("x.yaml", Ok(""));
+        assert_eq!((names(&files).len(), report(&files).len()), (1, 1));
+        files.update("x.yaml", Err("permission denied".to_owned()));
+        assert_eq!((names(&files).len(), report(&files).len()), (1, 1));
+        files.remove("x.yaml");
+        assert_eq!((names(&files).len(), report(&files).len()), (0, 0));
+    }
+
+    #[test]
+    fn of_two_files_with_one_object_the_first_by_name_counts() {
+        let mut files = Files::default();
+        files.update("b.yaml", Ok(&format!("{B}\n---\n{A}")));
+        files.update("a.yaml", Ok(A));
+        assert_eq!(names(&files), ["a", "b"]);
+        assert_eq!(
+            report(&files),
+            [
+                "b.yaml document 2: metadata.name: Service default/a is already defined in a.yaml document 1, which stays in force"
+            ]
+        );
+    }
+}
