@@ -50,7 +50,7 @@ static PROGRESS: Array<Progress> = Array::with_max_entries(1, 0);
 #[map]
 static TEMPLATE: Array<[u64; 8]> = Array::with_max_entries(1, 0);
 #[map]
-static VARIANTS: Array<Variant> = Array::with_max_entries(4 * 65_536, 0);
+static VARIANTS: Array<Variant> = Array::with_max_entries(6 * 65_536, 0);
 #[map]
 static UNDER_TEST: ProgramArray = ProgramArray::with_max_entries(32, 0);
 

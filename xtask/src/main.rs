@@ -1,10 +1,11 @@
 //! `cargo xtask`: the only entry point anyone needs. This file names the tasks and nothing else.
 
+mod bench;
 #[path = "../../svc-ctl/build/bpf.rs"]
-#[expect(dead_code, reason = "setup asks what is missing; the bench will compile with it")]
 mod bpf;
 mod build;
 mod check;
+mod executable;
 mod privilege;
 mod project;
 mod setup;
@@ -29,6 +30,8 @@ enum Task {
     Build,
     /// Run the tests, all or one tier
     Test(test::Args),
+    /// Measure the datapath beside its floors and write docs/performance.md
+    Bench(bench::Args),
     /// Load every kernel program and print its verified instructions against the budget
     Verify,
     /// Formatting and lints, as CI asks for them
@@ -40,6 +43,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::main().map(|()| ExitCode::SUCCESS),
         Task::Build => build::main().map(|()| ExitCode::SUCCESS),
         Task::Test(args) => test::main(&args),
+        Task::Bench(args) => bench::main(&args).map(|()| ExitCode::SUCCESS),
         Task::Verify => test::main(&test::Args::tier("verify")),
         Task::Check => check::main().map(|()| ExitCode::SUCCESS),
     };

@@ -11,7 +11,7 @@ use anyhow::{Result, bail};
 
 use crate::privilege::Privilege;
 use crate::{build, project, setup};
-use harness::{Count, Executable};
+use harness::{Count, TestBinary};
 use tier::{TIERS, Tier};
 
 /// The run was good as far as it went, but tiers were left out for want of privileges (as automake's "skipped").
@@ -47,9 +47,9 @@ struct Outcome {
 pub fn main(args: &Args) -> Result<ExitCode> {
     let tiers = tier::chosen(args.tier.as_deref())?;
     setup::for_running()?;
-    let executables = harness::build(&tiers)?;
+    let binaries = harness::build(&tiers)?;
     if args.list {
-        return list(&tiers, &executables);
+        return list(&tiers, &binaries);
     }
     let privilege =
         if tiers.iter().any(|tier| tier.needs_root) { Privilege::find() } else { Privilege::None };
@@ -58,7 +58,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     let mut outcomes = Vec::new();
     for tier in tiers {
         let started = Instant::now();
-        let cases = executables.iter().filter(|executable| executable.tier == tier.name);
+        let cases = binaries.iter().filter(|binary| binary.tier == tier.name);
         let left_out = tier.needs_root && privilege == Privilege::None;
         let count = if left_out {
             eprintln!("\n== {}: left out, needs root (or sudo): {}", tier.name, tier.what);
@@ -74,27 +74,27 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     Ok(report(&outcomes))
 }
 
-fn list(tiers: &[&'static Tier], executables: &[Executable]) -> Result<ExitCode> {
+fn list(tiers: &[&'static Tier], binaries: &[TestBinary]) -> Result<ExitCode> {
     for tier in tiers {
-        let cases = listed(executables.iter().filter(|executable| executable.tier == tier.name))?;
+        let cases = listed(binaries.iter().filter(|binary| binary.tier == tier.name))?;
         println!("{:<8} {cases:>5} cases  {}", tier.name, tier.what);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn listed<'a>(executables: impl Iterator<Item = &'a Executable>) -> Result<u64> {
-    executables.map(Executable::count_cases).sum()
+fn listed<'a>(binaries: impl Iterator<Item = &'a TestBinary>) -> Result<u64> {
+    binaries.map(TestBinary::count_cases).sum()
 }
 
 fn run<'a>(
-    executables: impl Iterator<Item = &'a Executable>,
+    binaries: impl Iterator<Item = &'a TestBinary>,
     privilege: Privilege,
     svc_ctl: Option<&Path>,
     filter: Option<&str>,
 ) -> Result<Count> {
     let mut total = Count::default();
-    for executable in executables {
-        total = total + executable.run(privilege, svc_ctl, filter)?;
+    for binary in binaries {
+        total = total + binary.run(privilege, svc_ctl, filter)?;
     }
     Ok(total)
 }

@@ -7,15 +7,15 @@ use std::ops::Add;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use super::tier::{self, Tier};
+use crate::executable;
 use crate::privilege::Privilege;
-use crate::project;
 
 /// One test binary.
 #[derive(Debug)]
-pub struct Executable {
+pub struct TestBinary {
     pub tier: &'static str,
     path: PathBuf,
 }
@@ -28,40 +28,20 @@ pub struct Count {
 }
 
 /// Compiles the tests of these tiers, unprivileged, and finds their binaries.
-pub fn build(tiers: &[&Tier]) -> Result<Vec<Executable>> {
-    let mut packages: Vec<_> = tiers.iter().flat_map(|tier| tier.packages).collect();
+pub fn build(tiers: &[&Tier]) -> Result<Vec<TestBinary>> {
+    let mut packages: Vec<_> = tiers.iter().flat_map(|tier| tier.packages).copied().collect();
     packages.sort_unstable();
     packages.dedup();
-    let cargo = || {
-        let mut cargo = project::cargo();
-        cargo.args(["test", "--no-run", "--locked", "--lib", "--bins", "--tests"]);
-        cargo.args(packages.iter().flat_map(|package| ["--package", package]));
-        cargo
-    };
-    // Once for the eyes, once for the names: the second has nothing left to compile.
-    project::run(&mut cargo())?;
-    let output = cargo().args(["--color", "never"]).output()?;
-    if !output.status.success() {
-        bail!("cargo test --no-run: {}", String::from_utf8_lossy(&output.stderr));
-    }
-    let executables = String::from_utf8(output.stderr)?;
-    let executables = executables.lines().filter_map(executable_line).map(|(source, path)| {
-        Ok(Executable { tier: tier::of_source(source)?, path: project::root().join(path) })
-    });
-    let executables: Vec<_> = executables.collect::<Result<_>>()?;
-    Ok(executables
-        .into_iter()
-        .filter(|executable| tiers.iter().any(|tier| tier.name == executable.tier))
-        .collect())
+    let mut arguments = vec!["test", "--lib", "--bins", "--tests"];
+    arguments.extend(packages.into_iter().flat_map(|package| ["--package", package]));
+    let binaries = executable::build(&arguments)?.into_iter();
+    let binaries =
+        binaries.map(|found| Ok(TestBinary { tier: tier::of_source(&found.source)?, path: found.path }));
+    let binaries: Vec<_> = binaries.collect::<Result<_>>()?;
+    Ok(binaries.into_iter().filter(|binary| tiers.iter().any(|tier| tier.name == binary.tier)).collect())
 }
 
-/// `Executable unittests src/lib.rs (target/debug/deps/x-1f)` or `Executable tests/net.rs (...)`.
-fn executable_line(line: &str) -> Option<(&str, &str)> {
-    let (source, path) = line.trim().strip_prefix("Executable ")?.split_once(" (")?;
-    Some((source.strip_prefix("unittests ").unwrap_or(source), path.strip_suffix(')')?))
-}
-
-impl Executable {
+impl TestBinary {
     pub fn count_cases(&self) -> Result<u64> {
         let output =
             Command::new(&self.path).arg("--list").output().context(self.path.display().to_string())?;
@@ -132,14 +112,5 @@ mod tests {
         let line = "test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s";
         assert_eq!(result_line(line), Some(Count { passed: 12, failed: 2, skipped: 1 }));
         assert_eq!(result_line("test a ... ok"), None);
-    }
-
-    #[test]
-    fn cargo_names_source_and_path_of_each_binary() {
-        let unit = "  Executable unittests src/lib.rs (target/debug/deps/svc_common-1f)";
-        assert_eq!(executable_line(unit), Some(("src/lib.rs", "target/debug/deps/svc_common-1f")));
-        let net = "  Executable tests/net.rs (/tmp/t/debug/deps/net-2e)";
-        assert_eq!(executable_line(net), Some(("tests/net.rs", "/tmp/t/debug/deps/net-2e")));
-        assert_eq!(executable_line("    Finished `test` profile"), None);
     }
 }

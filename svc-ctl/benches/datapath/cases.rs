@@ -1,0 +1,175 @@
+//! The cases: what is run, what it is compared with, and the proof that its first packet goes where it should.
+
+use std::collections::HashMap;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::Ebpf;
+use svc_common::abi::{Counter, Direction, FlowKey};
+use svc_common::addr::{Port, Proto};
+use svc_common::family::Family;
+
+use crate::node::{BACKENDS, GATEWAY_MAC, NODE_PORT, Plan, REMOTE_MAC, UPLINK_MAC};
+use crate::packet::{LEN, Wire, build};
+use crate::tables::{Maps, counter};
+use crate::wrapper::{Flows, MANY, Setting, Variant, Wrapper};
+
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+const TTL: u8 = 64;
+/// Packets that fill a flow table twice over.
+const FILL: u32 = 300_000;
+
+#[derive(Debug)]
+pub struct Case {
+    pub family: &'static str,
+    pub name: &'static str,
+    pub setting: Setting,
+    /// The floor it is compared with (a name of the same family), and the ratio to hold.
+    pub against: Option<(&'static str, f64)>,
+}
+
+/// A loaded product: its maps, and its index among the programs under test.
+pub struct Product {
+    pub ebpf: Ebpf,
+    pub program: u32,
+}
+
+const EMPTY: &str = "floor: empty program";
+const TURN: &str = "floor: parse + TX";
+const LOOKUP: &str = "floor: LRU look-up, 64k flows";
+const INSERT: &str = "floor: LRU insert, table full";
+
+/// What the cases of a family have in common.
+pub struct Side {
+    pub name: &'static str,
+    pub wrapper: &'static str,
+    /// Programs `empty`, `turn`, `lookup`, `insert` of the bench, by index.
+    pub floors: [u32; 4],
+    /// First of this family's three lists of variants.
+    pub list: u32,
+}
+
+/// Sets up a family and proves each of its cases. `established` keeps its flows, `flooded` sees only new ones.
+pub fn prepare<F: Maps + Wire>(
+    side: &Side,
+    wrapper: &mut Wrapper,
+    established: &mut Product,
+    flooded: &mut Product,
+) -> Result<Vec<Case>> {
+    let forward_key = key::<F>(F::client(), F::node(), 1024, NODE_PORT);
+    let forward = build::<F>([UPLINK_MAC, GATEWAY_MAC], &forward_key, TTL);
+    wrapper.set_variants(side.list, (0..MANY).map(|i| client_variant::<F>(&forward_key, i)))?;
+    let setting =
+        |template, list, flows, program| Setting { wrapper: side.wrapper, template, list, flows, program };
+    let forwards = |flows, program| setting(forward, side.list, flows, program);
+    let case = |name, setting, against| Case { family: side.name, name, setting, against };
+
+    // The first packet makes the flow, the second meets its record; both come out the same.
+    let service = forwards(Flows::One, established.program);
+    let translated = |product: &mut Product| -> Result<FlowKey<F::Addr>> {
+        let flows: HashMap<_, _> = F::flows(&mut product.ebpf)?.into_iter().collect();
+        let to = flows.get(&forward_key).context("the first packet left no record")?;
+        ensure!((1..=BACKENDS).any(|n| to.dst == F::backend(n)), "{:?} is no backend", to.dst);
+        ensure!(to.src == F::node(), "masqueraded as {:?}", to.src);
+        Ok(key::<F>(to.src, to.dst, to.sport.number(), to.dport.number()))
+    };
+    for new in [1, 0] {
+        let before = counter(&mut established.ebpf, Counter::FlowNew)?;
+        let first = wrapper.first(&service)?;
+        let to = translated(established)?;
+        expect(side, "forward", first, XDP_TX, &build::<F>([REMOTE_MAC, UPLINK_MAC], &to, TTL - 1))?;
+        let moved = counter(&mut established.ebpf, Counter::FlowNew)? - before;
+        ensure!(moved == new, "{}: {moved} flows made, expected {new}", side.name);
+    }
+
+    // All flows, and the reverse packets in the order of the forward ones.
+    wrapper.run(&forwards(Flows::Many, established.program), MANY)?;
+    let flows = F::flows(&mut established.ebpf)?;
+    let records: HashMap<_, _> =
+        flows.iter().filter(|(_, r)| r.direction == Direction::FORWARD).copied().collect();
+    let replies = (0..MANY).map(|i| {
+        let record = records
+            .get(&client_key::<F>(&forward_key, i))
+            .with_context(|| format!("flow {i} has no record"))?;
+        Ok(key::<F>(record.dst, record.src, record.dport.number(), record.sport.number()))
+    });
+    let replies: Vec<_> = replies.collect::<Result<_>>()?;
+    let reverse = build::<F>([UPLINK_MAC, REMOTE_MAC], &replies[0], TTL);
+    wrapper.set_variants(side.list + 1, replies.iter().map(variant::<F>))?;
+    let reverses = |flows| setting(reverse, side.list + 1, flows, established.program);
+    let first = wrapper.first(&reverses(Flows::One))?;
+    let back = build::<F>([GATEWAY_MAC, UPLINK_MAC], &forward_key.swapped(), TTL - 1);
+    expect(side, "reverse", first, XDP_TX, &back)?;
+
+    // Not a service.
+    let other_key = key::<F>(F::client(), F::node(), 1024, 9);
+    let other = build::<F>([UPLINK_MAC, GATEWAY_MAC], &other_key, TTL);
+    wrapper.set_variants(side.list + 2, (0..MANY).map(|_| variant::<F>(&other_key)))?;
+    let passing = setting(other, side.list + 2, Flows::One, established.program);
+    expect(side, "pass", wrapper.first(&passing)?, XDP_PASS, &other)?;
+
+    // A table full of flows, and each packet one more.
+    let fresh = forwards(Flows::Fresh, flooded.program);
+    wrapper.run(&fresh, FILL)?;
+    let before = counter(&mut flooded.ebpf, Counter::FlowNew)?;
+    let (verdict, _) = wrapper.first(&fresh)?;
+    ensure!(verdict == XDP_TX, "{}: a new flow's packet: verdict {verdict}", side.name);
+    ensure!(
+        counter(&mut flooded.ebpf, Counter::FlowNew)? == before + 1,
+        "{}: no new flow was made",
+        side.name
+    );
+
+    // The floors, over as many entries.
+    let [empty, turn, lookup, insert] = side.floors;
+    F::fill_floor(&mut wrapper.ebpf, &flows)?;
+    wrapper.run(&forwards(Flows::Fresh, insert), FILL)?;
+    let turned = build::<F>([GATEWAY_MAC, UPLINK_MAC], &forward_key, TTL);
+    expect(side, EMPTY, wrapper.first(&forwards(Flows::One, empty))?, XDP_PASS, &forward)?;
+    expect(side, TURN, wrapper.first(&forwards(Flows::One, turn))?, XDP_TX, &turned)?;
+    expect(side, LOOKUP, wrapper.first(&forwards(Flows::One, lookup))?, XDP_TX, &turned)?;
+
+    Ok(vec![
+        case(EMPTY, forwards(Flows::One, empty), None),
+        case(TURN, forwards(Flows::One, turn), None),
+        case("floor: LRU look-up, 1 flow", forwards(Flows::One, lookup), None),
+        case(LOOKUP, forwards(Flows::Many, lookup), None),
+        case(INSERT, forwards(Flows::Fresh, insert), None),
+        case("not a service, pass", passing, Some((TURN, 60.0 / 36.0))),
+        case("established, forward, 1 flow", service, Some((TURN, 3.0))),
+        case("established, reverse, 1 flow", reverses(Flows::One), Some((TURN, 3.0))),
+        case(
+            "established, forward, 64k flows",
+            forwards(Flows::Many, established.program),
+            Some((LOOKUP, 1.5)),
+        ),
+        case("established, reverse, 64k flows", reverses(Flows::Many), Some((LOOKUP, 1.5))),
+        case("new flow each packet, table full", fresh, Some((INSERT, 1.4))),
+    ])
+}
+
+fn expect(side: &Side, what: &str, out: (u32, [u8; LEN]), verdict: u32, packet: &[u8; LEN]) -> Result<()> {
+    let name = side.name;
+    ensure!(out.0 == verdict, "{name}, {what}: verdict {}, expected {verdict}", out.0);
+    ensure!(out.1 == *packet, "{name}, {what}:\n got {:02x?}\nwant {packet:02x?}", out.1);
+    Ok(())
+}
+
+fn key<F: Family>(src: F::Addr, dst: F::Addr, sport: u16, dport: u16) -> FlowKey<F::Addr> {
+    FlowKey { src, dst, sport: Port::new(sport), dport: Port::new(dport), proto: Proto::UDP, _pad: [0; 3] }
+}
+
+fn variant<F: Wire>(key: &FlowKey<F::Addr>) -> Variant {
+    let (sport, dport) = (key.sport.number().to_be_bytes(), key.dport.number().to_be_bytes());
+    Variant { addr: F::tail(key.src), sport, dport }
+}
+
+/// The `i`-th client: 32k ports of two addresses.
+fn client_key<F: Plan>(first: &FlowKey<F::Addr>, i: u32) -> FlowKey<F::Addr> {
+    let src = if i & 0x8000 == 0 { first.src } else { F::second_client() };
+    FlowKey { src, sport: Port::new(1024 + (i & 0x7fff) as u16), ..*first }
+}
+
+fn client_variant<F: Wire + Plan>(first: &FlowKey<F::Addr>, i: u32) -> Variant {
+    variant::<F>(&client_key::<F>(first, i))
+}

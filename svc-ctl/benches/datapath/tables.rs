@@ -1,0 +1,89 @@
+//! The maps of the programs: one NodePort Service with remote backends, filled by hand as the daemon would.
+
+use anyhow::{Context as _, Result};
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, PerCpuArray};
+use svc_common::abi::{
+    BackendValue, Counter, Extent, FlowKey, FlowRecord, FrontendFlags, FrontendKey, FrontendValue, Iface,
+    Locality, NodeAddrFlags, Role, Scope, ServiceId, names,
+};
+use svc_common::addr::{Port, Proto};
+use svc_common::family::{Family, V4, V6};
+
+use crate::node::{BACKEND_PORT, BACKENDS, NODE_PORT, Plan};
+
+/// What both families share: the uplink's role and the extent of backend ids.
+pub fn fill_common(ebpf: &mut Ebpf, uplink: u32) -> Result<()> {
+    let iface = Iface { role: Role::UPLINK, bridge: 0, snat_v4: V4::node(), snat_v6: V6::node() };
+    HashMap::try_from(map(ebpf, names::IFACES)?)?.insert(uplink, iface, 0)?;
+    let mut selection = Array::try_from(map(ebpf, names::SELECTION)?)?;
+    for number in 1..=u32::from(BACKENDS) {
+        selection.set(number, number, 0)?;
+    }
+    Ok(())
+}
+
+/// How often a counter moved, over all CPUs.
+pub fn counter(ebpf: &mut Ebpf, counter: Counter) -> Result<u64> {
+    let counters = PerCpuArray::<_, u64>::try_from(map(ebpf, names::COUNTERS)?)?;
+    Ok(counters.get(&(counter as u32), 0)?.iter().sum())
+}
+
+pub fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map> {
+    ebpf.map_mut(name).with_context(|| format!("no map {name}"))
+}
+
+pub type Flow<F> = (FlowKey<<F as Family>::Addr>, FlowRecord<<F as Family>::Addr>);
+
+/// A family's maps, which cannot be named generically.
+pub trait Maps: Plan {
+    fn fill(ebpf: &mut Ebpf) -> Result<()>;
+    fn flows(ebpf: &mut Ebpf) -> Result<Vec<Flow<Self>>>;
+    /// Fills the table of the bare look-up.
+    fn fill_floor(bench: &mut Ebpf, flows: &[Flow<Self>]) -> Result<()>;
+}
+
+macro_rules! maps {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $lookup:literal) => {
+        impl Maps for $family {
+            fn fill(ebpf: &mut Ebpf) -> Result<()> {
+                let mut backends = Array::try_from(map(ebpf, names::$backends)?)?;
+                for number in 1..=BACKENDS {
+                    let (addr, port) = (Self::backend(number), Port::new(BACKEND_PORT));
+                    let backend = BackendValue { addr, port, locality: Locality::REMOTE, _pad: 0 };
+                    backends.set(u32::from(number), backend, 0)?;
+                }
+                let flags = NodeAddrFlags(NodeAddrFlags::LOCAL.0 | NodeAddrFlags::NODE_PORT.0);
+                HashMap::try_from(map(ebpf, names::$addrs)?)?.insert(Self::node(), flags, 0)?;
+                let key = FrontendKey {
+                    addr: <Self as Family>::Addr::default(),
+                    port: Port::new(NODE_PORT),
+                    proto: Proto::UDP,
+                    scope: Scope::NODE_PORT,
+                };
+                let cluster = Extent { first: 1, count: u32::from(BACKENDS) };
+                let value = FrontendValue {
+                    service: ServiceId(1),
+                    flags: FrontendFlags::EXTERNAL,
+                    cluster,
+                    local: Extent::default(),
+                };
+                Ok(HashMap::try_from(map(ebpf, names::$frontends)?)?.insert(key, value, 0)?)
+            }
+
+            fn flows(ebpf: &mut Ebpf) -> Result<Vec<Flow<Self>>> {
+                Ok(HashMap::try_from(map(ebpf, names::$flows)?)?.iter().collect::<Result<_, _>>()?)
+            }
+
+            fn fill_floor(bench: &mut Ebpf, flows: &[Flow<Self>]) -> Result<()> {
+                type Key = FlowKey<<$family as Family>::Addr>;
+                type Record = FlowRecord<<$family as Family>::Addr>;
+                let mut lookup = HashMap::<_, Key, Record>::try_from(map(bench, $lookup)?)?;
+                flows.iter().try_for_each(|(key, record)| Ok(lookup.insert(key, record, 0)?))
+            }
+        }
+    };
+}
+
+maps!(V4, FRONTENDS4, BACKENDS4, NODE_ADDRS4, FLOWS4, "LOOKUP4");
+maps!(V6, FRONTENDS6, BACKENDS6, NODE_ADDRS6, FLOWS6, "LOOKUP6");

@@ -1,0 +1,189 @@
+//! The restoring wrapper as user space sees it: loads it, sets it to a case, runs it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{Array, MapData, ProgramArray};
+use aya::programs::{ProgramFd, TestRun as _, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfLoader};
+
+use crate::packet::LEN;
+use crate::tables::map;
+
+/// As in svc-ebpf/src/bench.rs.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    count: u32,
+    base: u32,
+    mask: u32,
+    fresh: u32,
+    program: u32,
+}
+
+/// What differs between one packet of a case and the next, as octets in the packet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Variant {
+    pub addr: [u8; 4],
+    pub sport: [u8; 2],
+    pub dport: [u8; 2],
+}
+
+// SAFETY: repr(C), integers only, no padding.
+unsafe impl aya::Pod for Progress {}
+// SAFETY: repr(C), octets only.
+unsafe impl aya::Pod for Variant {}
+
+/// Variants per list.
+pub const MANY: u32 = 65_536;
+
+/// How the packets of a case differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flows {
+    One,
+    Many,
+    /// Every packet is a flow's first.
+    Fresh,
+}
+
+/// A setting of the wrapper.
+#[derive(Clone, Debug)]
+pub struct Setting {
+    /// `restore4` or `restore6`.
+    pub wrapper: &'static str,
+    pub template: [u8; LEN],
+    /// Which list of variants.
+    pub list: u32,
+    pub flows: Flows,
+    /// Index of the program under test.
+    pub program: u32,
+}
+
+pub struct Wrapper {
+    pub ebpf: Ebpf,
+    progress: Array<MapData, Progress>,
+    template: Array<MapData, [u8; LEN]>,
+    variants: Array<MapData, Variant>,
+    under_test: ProgramArray<MapData>,
+    programs: u32,
+    /// Where fresh flows go on, case by case.
+    fresh: std::collections::HashMap<u32, u32>,
+    context: [u8; 24],
+}
+
+impl Wrapper {
+    pub fn load(object: &[u8], uplink: u32) -> Result<Self> {
+        let mut ebpf = EbpfLoader::new().load(object).context("the bench's maps")?;
+        for (name, program) in ebpf.programs_mut() {
+            let program: &mut Xdp = program.try_into()?;
+            program.load().map_err(|err| anyhow::anyhow!("{name}: {err}"))?;
+        }
+        let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("no map {name}"));
+        let (progress, template) = (take("PROGRESS")?.try_into()?, take("TEMPLATE")?.try_into()?);
+        let (variants, under_test) = (take("VARIANTS")?.try_into()?, take("UNDER_TEST")?.try_into()?);
+        let mut context = [0; 24];
+        // struct xdp_md: data, data_end, data_meta, ingress_ifindex, ...
+        context[4..8].copy_from_slice(&(LEN as u32).to_ne_bytes());
+        context[12..16].copy_from_slice(&uplink.to_ne_bytes());
+        let fresh = Default::default();
+        Ok(Self { ebpf, progress, template, variants, under_test, programs: 0, fresh, context })
+    }
+
+    /// Makes a program one to be tested, and tells its index.
+    pub fn add(&mut self, program: &ProgramFd) -> Result<u32> {
+        let index = self.programs;
+        self.under_test.set(index, program, 0)?;
+        self.programs += 1;
+        Ok(index)
+    }
+
+    /// Makes one of the bench's own programs one to be tested.
+    pub fn add_floor(&mut self, name: &str) -> Result<u32> {
+        let program: &Xdp =
+            self.ebpf.program(name).with_context(|| format!("no program {name}"))?.try_into()?;
+        let fd = program.fd()?.try_clone()?;
+        self.add(&fd)
+    }
+
+    pub fn set_variants(&mut self, list: u32, variants: impl Iterator<Item = Variant>) -> Result<()> {
+        let mut number = 0;
+        for variant in variants.take(MANY as usize) {
+            self.variants.set(list * MANY + number, variant, 0)?;
+            number += 1;
+        }
+        ensure!(number == MANY, "list {list} has only {number} variants");
+        Ok(())
+    }
+
+    /// The first packet of a case: what the program says and what it makes of the packet.
+    pub fn first(&mut self, setting: &Setting) -> Result<(u32, [u8; LEN])> {
+        self.set(setting)?;
+        let mut out = [0; LEN];
+        let options = TestRunOptions {
+            data_in: Some(&setting.template),
+            data_out: Some(&mut out),
+            ctx_in: Some(&self.context),
+            ..TestRunOptions::default()
+        };
+        let result = xdp(&self.ebpf, setting.wrapper)?.test_run(options)?;
+        self.remember(setting)?;
+        ensure!(result.data_size_out as usize == LEN, "{} octets came out", result.data_size_out);
+        Ok((result.return_value, out))
+    }
+
+    /// Runs so many packets and tells how long they took.
+    pub fn run(&mut self, setting: &Setting, packets: u32) -> Result<Duration> {
+        self.set(setting)?;
+        let options = TestRunOptions {
+            data_in: Some(&setting.template),
+            ctx_in: Some(&self.context),
+            repeat: packets,
+            ..TestRunOptions::default()
+        };
+        let program = xdp(&self.ebpf, setting.wrapper)?;
+        let started = Instant::now();
+        program.test_run(options)?;
+        let took = started.elapsed();
+        self.remember(setting)?;
+        Ok(took)
+    }
+
+    fn set(&mut self, setting: &Setting) -> Result<()> {
+        let count = match setting.flows {
+            Flows::Fresh => *self.fresh.entry(setting.program).or_default(),
+            Flows::One | Flows::Many => 0,
+        };
+        let progress = Progress {
+            count,
+            base: setting.list * MANY,
+            mask: if setting.flows == Flows::One { 0 } else { MANY - 1 },
+            fresh: (setting.flows == Flows::Fresh).into(),
+            program: setting.program,
+        };
+        self.progress.set(0, progress, 0)?;
+        Ok(self.template.set(0, setting.template, 0)?)
+    }
+
+    fn remember(&mut self, setting: &Setting) -> Result<()> {
+        if setting.flows == Flows::Fresh {
+            self.fresh.insert(setting.program, self.progress.get(&0, 0)?.count);
+        }
+        Ok(())
+    }
+}
+
+fn xdp<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
+    Ok(ebpf.program(name).with_context(|| format!("no program {name}"))?.try_into()?)
+}
+
+/// Loads the product's object anew, with maps of its own, and gives its XDP program.
+pub fn load_product(object: &[u8], config: &svc_common::abi::Config) -> Result<(Ebpf, ProgramFd)> {
+    let mut ebpf =
+        EbpfLoader::new().override_global("CONFIG", config, true).load(object).context("svc's maps")?;
+    map(&mut ebpf, svc_common::abi::names::COUNTERS)?;
+    let program: &mut Xdp = ebpf.program_mut("uplink_xdp").context("no program uplink_xdp")?.try_into()?;
+    program.load()?;
+    let fd = program.fd()?.try_clone()?;
+    Ok((ebpf, fd))
+}
