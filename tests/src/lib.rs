@@ -3,6 +3,7 @@
 //! Read from the bottom up: `netns`, `cgroup`, `bpffs` are guards over kernel objects; `agent` is a process
 //! in one of them that talks by real sockets; `topology` joins them to a client and two nodes with pods;
 //! `world` adds manifests and one svc-ctl per node; `matrix` is the table of combinations over a world.
+//! `packet` stands apart: rows of one packet through one program, without sockets.
 
 pub mod agent;
 pub mod bpffs;
@@ -13,6 +14,7 @@ pub mod janitor;
 pub mod manifests;
 pub mod matrix;
 pub mod netns;
+pub mod packet;
 pub mod run_name;
 pub mod standin;
 pub mod topology;

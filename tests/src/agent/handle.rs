@@ -116,4 +116,22 @@ impl Job<'_> {
     pub fn stop(self) -> Result<Report> {
         self.agent.call(&Command::Stop { job: self.id })
     }
+
+    /// The job without its agent's handle, to be kept while the world around changes.
+    pub fn detach(self) -> Detached {
+        Detached { agent: self.agent.name.clone(), id: self.id }
+    }
+}
+
+/// A job that runs on; [`Detached::attach`] finds its agent again.
+#[derive(Debug)]
+pub struct Detached {
+    agent: String,
+    id: usize,
+}
+
+impl Detached {
+    pub fn attach<'a>(&self, find: impl FnOnce(&str) -> Result<&'a Agent>) -> Result<Job<'a>> {
+        Ok(Job { agent: find(&self.agent)?, id: self.id })
+    }
 }

@@ -1,11 +1,16 @@
 //! The namespace tier: real packets through real programs, driven by real manifests and the real svc-ctl.
 
 mod cells;
+mod live;
+mod refused;
+mod restart;
+mod stage;
+mod traces;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use libtest_mimic::Arguments;
+use libtest_mimic::{Arguments, Trial};
 use svc_tests::matrix::Table;
 use svc_tests::{agent, janitor};
 
@@ -13,14 +18,21 @@ fn main() -> ExitCode {
     agent::maybe_run();
     let arguments = Arguments::from_args();
     if arguments.list {
-        return libtest_mimic::run(&arguments, cells::trials(&Arc::default())).exit_code();
+        return libtest_mimic::run(&arguments, trials(&Arc::default())).exit_code();
     }
     janitor::sweep();
     let table = Arc::new(Mutex::new(Table::default()));
-    let conclusion = libtest_mimic::run(&arguments, cells::trials(&table));
+    let conclusion = libtest_mimic::run(&arguments, trials(&table));
     match table.lock().unwrap_or_else(PoisonError::into_inner).write() {
         Ok(path) => println!("the table of combinations: {}", path.display()),
         Err(error) => eprintln!("{error:#}"),
     }
     conclusion.exit_code()
+}
+
+fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
+    [cells::trials(table), refused::trials(), live::trials(), restart::trials(), traces::trials()]
+        .into_iter()
+        .flatten()
+        .collect()
 }

@@ -1,0 +1,315 @@
+//! Flow records in words. What a row expects and what the table holds are spelt as lines and compared as text, so
+//! that a difference reads itself.
+
+use std::net::IpAddr;
+
+use svc_common::abi::{Direction, FlowKey, FlowRecord, FlowState, Hook, ServiceId, Way};
+use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
+use svc_common::family::{Family as _, V4, V6};
+use svc_common::wire::checksum::Wsum;
+
+use super::place;
+use super::wire::{Case, L4, endpoint, number};
+
+/// The service of every record in a row.
+pub const SERVICE: ServiceId = ServiceId(7);
+
+/// A flow: `from` is what the client sends, `to` what the backend gets, each `SRC:PORT > DST:PORT`.
+#[derive(Clone, Debug)]
+pub struct Flow {
+    from: &'static str,
+    to: &'static str,
+    l4: L4,
+    way: Way,
+    reverse_hook: Hook,
+    /// Next hop of each direction, once known.
+    hops: [Option<&'static str>; 2],
+    unresolved: Option<&'static str>,
+    state: FlowState,
+    is_host_udp: bool,
+    ages: [u32; 2],
+    has: [bool; 2],
+}
+
+pub fn flow(from: &'static str, to: &'static str) -> Flow {
+    Flow {
+        from,
+        to,
+        l4: L4::Either,
+        way: Way::STACK,
+        reverse_hook: Hook::POD_EGRESS,
+        hops: [None; 2],
+        unresolved: None,
+        state: FlowState::NEW,
+        is_host_udp: false,
+        ages: [0; 2],
+        has: [true; 2],
+    }
+}
+
+impl Flow {
+    pub fn tcp(self) -> Self {
+        Self { l4: L4::Tcp, ..self }
+    }
+
+    pub fn udp(self) -> Self {
+        Self { l4: L4::Udp, ..self }
+    }
+
+    /// Through the stack, reversed at this hook.
+    pub fn reversed_at(self, reverse_hook: Hook) -> Self {
+        Self { reverse_hook, ..self }
+    }
+
+    /// Past the stack, both ways at ingress.
+    pub fn redirected(self) -> Self {
+        Self { way: Way::REDIRECT, reverse_hook: Hook::INGRESS, ..self }
+    }
+
+    /// A pod that reaches itself.
+    pub fn back(self) -> Self {
+        Self { way: Way::BACK, reverse_hook: Hook::INGRESS, ..self }
+    }
+
+    /// The forward record knows its next hop.
+    pub fn there(self, host: &'static str) -> Self {
+        Self { hops: [Some(host), self.hops[1]], ..self }
+    }
+
+    /// The reverse record knows its next hop.
+    pub fn and_back(self, host: &'static str) -> Self {
+        Self { hops: [self.hops[0], Some(host)], ..self }
+    }
+
+    /// The forward record knows the interface and MTU towards this host, but no MAC.
+    pub fn unresolved(self, interface: &'static str) -> Self {
+        Self { unresolved: Some(interface), ..self }
+    }
+
+    pub fn state(self, bits: &[FlowState]) -> Self {
+        Self { state: bits.iter().fold(FlowState::NEW, |s, b| s.with(*b)), ..self }
+    }
+
+    /// The backend is the node itself: with UDP it may answer from another of its addresses.
+    pub fn on_the_node(self) -> Self {
+        Self { is_host_udp: true, ..self }
+    }
+
+    /// Last packets were so many ticks ago.
+    pub fn aged(self, ticks: u32) -> Self {
+        Self { ages: [ticks; 2], ..self }
+    }
+
+    /// The reverse record's last packet was so many ticks ago.
+    pub fn aged_back(self, ticks: u32) -> Self {
+        Self { ages: [self.ages[0], ticks], ..self }
+    }
+
+    pub fn forward_only(self) -> Self {
+        Self { has: [true, false], ..self }
+    }
+
+    pub fn reverse_only(self) -> Self {
+        Self { has: [false, true], ..self }
+    }
+
+    /// The records as the tables hold them.
+    pub fn records(&self, case: Case, now: u32, ifindex: &dyn Fn(&str) -> u32) -> Vec<Line> {
+        let l4 = if self.l4 == L4::Either { case.l4 } else { self.l4 };
+        let any_source = self.is_host_udp && l4 == L4::Udp;
+        let (from, to) = (pair(self.from, case), pair(self.to, case));
+        let line = |i: usize, src: Point, dst: Point, new: (Point, Point)| Line {
+            proto: number(l4, case.family),
+            key: (src, dst),
+            new,
+            direction: i,
+            way: self.way,
+            hook: if i == 0 { Hook::INGRESS } else { self.reverse_hook },
+            twin_hook: if i == 0 { self.reverse_hook } else { Hook::INGRESS },
+            state: self.state,
+            any_source,
+            stamp: now.wrapping_sub(self.ages[i]),
+            hop: match (self.hops[i].map(place::hop), self.unresolved) {
+                (Some(hop), _) => (ifindex(hop.interface), hop.mtu, hop.smac, hop.dmac),
+                (None, Some(interface)) if i == 0 => (ifindex(interface), 1500, [0; 6], [0; 6]),
+                (None, _) => (0, 0, [0; 6], [0; 6]),
+            },
+        };
+        let wild = if any_source { (place::address("any", case.family), to.1.1) } else { to.1 };
+        let both = [line(0, from.0, from.1, to), line(1, wild, to.0, (from.1, from.0))];
+        both.into_iter().zip(self.has).filter_map(|(line, has)| has.then_some(line)).collect()
+    }
+}
+
+/// Address and port.
+pub type Point = (IpAddr, u16);
+
+fn pair(text: &str, case: Case) -> (Point, Point) {
+    let Some((src, dst)) = text.split_once(" > ") else { panic!("{text}: want SRC:PORT > DST:PORT") };
+    (endpoint(src, case), endpoint(dst, case))
+}
+
+/// One record, free of its family's types.
+#[derive(Clone, Debug)]
+pub struct Line {
+    pub proto: u8,
+    pub key: (Point, Point),
+    new: (Point, Point),
+    direction: usize,
+    way: Way,
+    hook: Hook,
+    twin_hook: Hook,
+    state: FlowState,
+    any_source: bool,
+    stamp: u32,
+    hop: (u32, u16, [u8; 6], [u8; 6]),
+}
+
+impl Line {
+    /// The record in words; its deltas are right or the line says that they are not.
+    pub fn spell(&self, now: u32) -> String {
+        let hook = |hook: Hook| match hook {
+            Hook::INGRESS => "ingress",
+            Hook::POD_EGRESS => "pod-egress",
+            Hook::UPLINK_EGRESS => "uplink-egress",
+            _ => "nowhere",
+        };
+        let way = match self.way {
+            Way::STACK => "by the stack",
+            Way::REDIRECT => "redirected",
+            Way::BACK => "back",
+            _ => "nohow",
+        };
+        let (oif, mtu, smac, dmac) = self.hop;
+        let to = |(src, dst): (Point, Point)| format!("{} > {}", spell(src), spell(dst));
+        format!(
+            "{} {} {} becomes {} at {} {way} (twin at {}) state={:#x}{} age={} hop={oif}/{mtu}/{:x?}/{:x?}",
+            if self.proto == 6 { "tcp" } else { "udp" },
+            if self.direction == 0 { "forward" } else { "reverse" },
+            to(self.key),
+            to(self.new),
+            hook(self.hook),
+            hook(self.twin_hook),
+            self.state.0,
+            if self.any_source { " any-source" } else { "" },
+            now.wrapping_sub(self.stamp),
+            smac,
+            dmac,
+        )
+    }
+}
+
+fn spell((addr, port): Point) -> String {
+    format!("{}:{port}", place::name(addr))
+}
+
+/// Between lines and the tables of one family.
+pub trait Spell: Copy + Default + PartialEq + std::fmt::Debug {
+    fn from_ip(addr: IpAddr) -> Self;
+    fn to_ip(self) -> IpAddr;
+    fn sum(self) -> Wsum;
+}
+
+impl Spell for AddrV4 {
+    fn from_ip(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V4(a) => Self::new(a.octets()),
+            IpAddr::V6(_) => panic!("{addr} is not IPv4"),
+        }
+    }
+    fn to_ip(self) -> IpAddr {
+        self.octets().into()
+    }
+    fn sum(self) -> Wsum {
+        V4::sum(self)
+    }
+}
+
+impl Spell for AddrV6 {
+    fn from_ip(addr: IpAddr) -> Self {
+        match addr {
+            IpAddr::V6(a) => Self::new(a.octets()),
+            IpAddr::V4(_) => panic!("{addr} is not IPv6"),
+        }
+    }
+    fn to_ip(self) -> IpAddr {
+        self.octets().into()
+    }
+    fn sum(self) -> Wsum {
+        V6::sum(self)
+    }
+}
+
+/// The deltas of a translation: over addresses, over ports.
+fn deltas<A: Spell>(key: &FlowKey<A>, record: &FlowRecord<A>) -> [Wsum; 2] {
+    let ports = |a: Port, b: Port| Wsum(u32::from(a.be()) + u32::from(b.be()));
+    [
+        record.src.sum().plus(record.dst.sum()).minus(key.src.sum()).minus(key.dst.sum()),
+        ports(record.sport, record.dport).minus(ports(key.sport, key.dport)),
+    ]
+}
+
+/// A line as key and value of a table.
+pub fn encode<A: Spell>(line: &Line) -> (FlowKey<A>, FlowRecord<A>) {
+    let ((src, sport), (dst, dport)) = line.key;
+    let key = FlowKey {
+        src: A::from_ip(src),
+        dst: A::from_ip(dst),
+        sport: Port::new(sport),
+        dport: Port::new(dport),
+        proto: Proto(line.proto),
+        _pad: [0; 3],
+    };
+    let ((src, sport), (dst, dport)) = line.new;
+    let (oif, mtu, smac, dmac) = line.hop;
+    let mut record = FlowRecord {
+        src: A::from_ip(src),
+        dst: A::from_ip(dst),
+        sport: Port::new(sport),
+        dport: Port::new(dport),
+        addr_delta: Wsum::ZERO,
+        port_delta: Wsum::ZERO,
+        service: SERVICE,
+        stamp: line.stamp,
+        oif,
+        mtu,
+        smac,
+        dmac,
+        state: line.state,
+        direction: if line.direction == 0 { Direction::FORWARD } else { Direction::REVERSE },
+        hook: line.hook,
+        way: line.way,
+        twin_hook: line.twin_hook,
+        any_source: line.any_source.into(),
+    };
+    [record.addr_delta, record.port_delta] = deltas(&key, &record);
+    (key, record)
+}
+
+/// A table's entry as a line; an error if what a line does not show is wrong.
+pub fn decode<A: Spell>(key: &FlowKey<A>, record: &FlowRecord<A>) -> Result<Line, String> {
+    let same = |a: Wsum, b: Wsum| a.fold() % 0xffff == b.fold() % 0xffff;
+    let [addr, port] = deltas(key, record);
+    // A key without source has no delta of its own: the packet's is taken.
+    let is_wild = record.any_source != 0 && record.direction == Direction::REVERSE;
+    if !(is_wild || same(addr, record.addr_delta)) || !same(port, record.port_delta) {
+        return Err(format!("wrong checksum deltas in {record:?}"));
+    }
+    if record.service != SERVICE {
+        return Err(format!("another service in {record:?}"));
+    }
+    let at = |addr: A, port: Port| (addr.to_ip(), port.number());
+    Ok(Line {
+        proto: key.proto.0,
+        key: (at(key.src, key.sport), at(key.dst, key.dport)),
+        new: (at(record.src, record.sport), at(record.dst, record.dport)),
+        direction: record.direction.0.into(),
+        way: record.way,
+        hook: record.hook,
+        twin_hook: record.twin_hook,
+        state: record.state,
+        any_source: record.any_source != 0,
+        stamp: record.stamp,
+        hop: (record.oif, record.mtu, record.smac, record.dmac),
+    })
+}

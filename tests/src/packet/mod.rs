@@ -1,0 +1,13 @@
+//! Packet rows: tables and a packet go in, the verdict, the whole packet, the counters and the flow records come out,
+//! through `BPF_PROG_TEST_RUN`. A row is written once, with names for addresses, and runs for both families.
+//!
+//! `place` is the little world that the names mean; `wire` makes packets from words, with checksums of its own;
+//! `flow` spells records; `row` is what a test author writes; `lab` owns namespace, programs and maps; `trial` runs.
+
+pub mod flow;
+pub mod lab;
+pub mod place;
+pub mod row;
+pub mod run;
+pub mod trial;
+pub mod wire;

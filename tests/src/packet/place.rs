@@ -1,0 +1,183 @@
+//! The little world of the rows: a node with two uplinks, routed pods, bridged pods, and what lies behind.
+//!
+//! Every address is written as IPv4; its IPv6 twin has the same four octets at the end of `fd00::`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The family a case runs for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// Names in rows, and what they stand for.
+const HOSTS: &[(&str, [u8; 4])] = &[
+    // The node: its uplinks (the first accepts NodePorts) and its bridge.
+    ("node", [192, 0, 2, 1]),
+    ("node-b", [198, 51, 100, 1]),
+    ("bridge", [10, 244, 1, 1]),
+    // Outside, behind the gateway of the first uplink.
+    ("client", [203, 0, 113, 9]),
+    ("other-client", [203, 0, 113, 10]),
+    ("gateway", [192, 0, 2, 254]),
+    ("node-2", [192, 0, 2, 2]),
+    ("node-3", [198, 51, 100, 2]),
+    // Pods on routed links, pods on the bridge.
+    ("pod-a", [10, 244, 1, 130]),
+    ("pod-b", [10, 244, 1, 131]),
+    ("port-a", [10, 244, 1, 20]),
+    ("port-b", [10, 244, 1, 21]),
+    // Pods of other nodes: plain; next hop without a MAC yet; narrow path; no route; by the second uplink.
+    ("remote", [10, 244, 2, 10]),
+    ("silent", [10, 244, 3, 10]),
+    ("narrow", [10, 244, 4, 10]),
+    ("nowhere", [10, 244, 5, 10]),
+    ("far", [10, 244, 6, 10]),
+    // Addresses of Services; one that is none.
+    ("vip", [10, 96, 0, 10]),
+    ("other-vip", [10, 96, 0, 11]),
+    ("stranger", [203, 0, 113, 77]),
+    ("any", [0, 0, 0, 0]),
+];
+
+/// Interfaces of the node: name, last octet of its MAC, last octet of the MAC of whoever is behind it by default.
+pub const INTERFACES: &[(&str, u8, u8)] = &[
+    ("up0", 0x01, 0xfe),
+    ("up1", 0x02, 0x32),
+    // Forwarding is off on this one.
+    ("up2", 0x03, 0x33),
+    ("pod0", 0x10, 0x20),
+    ("pod1", 0x11, 0x21),
+    ("port0", 0x12, 0x22),
+    ("port1", 0x13, 0x23),
+    ("cni0", 0x14, 0x22),
+];
+
+/// Next hops: host, interface, last octet of its MAC, MTU of the way.
+const HOPS: &[(&str, &str, u8, u16)] = &[
+    ("gateway", "up0", 0xfe, 1500),
+    ("remote", "up0", 0x31, 1500),
+    ("narrow", "up0", 0x31, NARROW_MTU),
+    ("far", "up1", 0x32, 1500),
+    ("port-b", "cni0", 0x23, 1500),
+    ("port-a", "cni0", 0x22, 1500),
+    ("pod-b", "pod1", 0x21, 1500),
+];
+
+/// MTU of the way to `narrow`: the least that IPv6 allows.
+pub const NARROW_MTU: u16 = 1280;
+
+/// A next hop as a record holds it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Hop {
+    pub interface: &'static str,
+    pub smac: [u8; 6],
+    pub dmac: [u8; 6],
+    pub mtu: u16,
+}
+
+pub fn hop(host: &str) -> Hop {
+    match HOPS.iter().find(|(name, ..)| *name == host) {
+        Some((_, interface, last, mtu)) => {
+            Hop { interface, smac: macs(interface).0, dmac: mac(*last), mtu: *mtu }
+        }
+        None => panic!("{host} is nobody's next hop"),
+    }
+}
+
+pub const fn mac(last: u8) -> [u8; 6] {
+    [2, 0, 0, 0, 0, last]
+}
+
+/// MACs of an interface and of whoever is behind it.
+pub fn macs(interface: &str) -> ([u8; 6], [u8; 6]) {
+    match INTERFACES.iter().find(|(name, ..)| *name == interface) {
+        Some((_, own, peer)) => (mac(*own), mac(*peer)),
+        None => panic!("no interface {interface}"),
+    }
+}
+
+pub fn address(host: &str, family: Family) -> IpAddr {
+    match HOSTS.iter().find(|(name, _)| *name == host) {
+        Some((_, octets)) => in_family(Ipv4Addr::from(*octets), family),
+        None => panic!("nobody is called {host}"),
+    }
+}
+
+fn in_family(v4: Ipv4Addr, family: Family) -> IpAddr {
+    match family {
+        Family::V4 => v4.into(),
+        Family::V6 if v4.is_unspecified() => Ipv6Addr::UNSPECIFIED.into(),
+        Family::V6 => {
+            let [a, b, c, d] = v4.octets();
+            let pair = |x, y| u16::from_be_bytes([x, y]);
+            Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, pair(a, b), pair(c, d)).into()
+        }
+    }
+}
+
+/// The name of an address, for messages.
+pub fn name(addr: IpAddr) -> String {
+    let family = if addr.is_ipv4() { Family::V4 } else { Family::V6 };
+    let host = HOSTS.iter().find(|(_, octets)| in_family(Ipv4Addr::from(*octets), family) == addr);
+    host.map_or_else(|| addr.to_string(), |(name, _)| (*name).to_owned())
+}
+
+/// What `ip -batch` makes of the world: links, addresses, routes and neighbours of both families.
+pub fn ip_batch() -> String {
+    let mut lines = vec!["link set lo up".to_owned()];
+    for (name, own, _) in INTERFACES {
+        let mac = format!("02:00:00:00:00:{own:02x}");
+        if *name == "cni0" {
+            lines.push(format!("link add cni0 address {mac} type bridge"));
+        } else {
+            lines.push(format!("link add {name} address {mac} type veth peer name {name}-peer"));
+            lines.push(format!("link set {name}-peer up"));
+        }
+        lines.push(format!("link set {name} up"));
+    }
+    for port in ["port0", "port1"] {
+        lines.push(format!("link set {port} master cni0"));
+    }
+    for family in [Family::V4, Family::V6] {
+        let (bits, prefix, flag, quiet) = match family {
+            Family::V4 => (0, "", "-4", ""),
+            Family::V6 => (96, "fd00::", "-6", " nodad"),
+        };
+        let at = |host| address(host, family);
+        for (host, device) in [("node", "up0"), ("node-b", "up1"), ("bridge", "cni0")] {
+            let length = bits + if host == "bridge" { 25 } else { 24 };
+            lines.push(format!("{flag} address add {}/{length} dev {device}{quiet}", at(host)));
+        }
+        for (host, device) in [("pod-a", "pod0"), ("pod-b", "pod1")] {
+            lines.push(format!("{flag} route add {}/{} dev {device}", at(host), bits + 32));
+        }
+        lines.push(format!("{flag} route add default via {} dev up0", at("gateway")));
+        for (net, rest) in [
+            (2, format!("via {} dev up0", at("node-2"))),
+            (3, format!("via {prefix}192.0.2.3 dev up0")),
+            (4, format!("via {} dev up0 mtu lock {NARROW_MTU}", at("node-2"))),
+            (6, format!("via {} dev up1", at("node-3"))),
+        ] {
+            lines.push(format!("{flag} route add {prefix}10.244.{net}.0/{} {rest}", bits + 24));
+        }
+        lines.push(format!("{flag} route add unreachable {prefix}10.244.5.0/{}", bits + 24));
+        for (host, device, last) in [
+            ("gateway", "up0", 0xfe),
+            ("node-2", "up0", 0x31),
+            ("node-3", "up1", 0x32),
+            ("pod-a", "pod0", 0x20),
+            ("pod-b", "pod1", 0x21),
+            ("port-a", "cni0", 0x22),
+            ("port-b", "cni0", 0x23),
+        ] {
+            let mac = format!("02:00:00:00:00:{last:02x}");
+            lines.push(format!(
+                "{flag} neighbour replace {} lladdr {mac} dev {device} nud permanent",
+                at(host)
+            ));
+        }
+    }
+    lines.join("\n")
+}

@@ -1,0 +1,239 @@
+//! What the author of a row writes: services, flows that are there, packets with what becomes of them, what stays.
+
+use svc_common::abi::{Counter, FrontendFlags, Locality};
+
+use super::flow::Flow;
+use super::wire::{L4, Packet};
+
+/// A frontend and its backends; for TCP and UDP alike.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// `HOST:PORT`; host `any` is a NodePort.
+    pub frontend: &'static str,
+    pub flags: FrontendFlags,
+    pub cluster: &'static [&'static str],
+    pub local: &'static [&'static str],
+    /// The frontend's extent lies where no table reaches.
+    pub is_torn: bool,
+}
+
+pub fn cluster_ip(frontend: &'static str, backends: &'static [&'static str]) -> Service {
+    Service { frontend, flags: FrontendFlags::NONE, cluster: backends, local: &[], is_torn: false }
+}
+
+/// A NodePort (`any:PORT`), or an external IP.
+pub fn external(frontend: &'static str, backends: &'static [&'static str]) -> Service {
+    Service { flags: FrontendFlags::EXTERNAL, ..cluster_ip(frontend, backends) }
+}
+
+impl Service {
+    /// `externalTrafficPolicy: Local`, with these backends on this node.
+    pub fn local_only(self, local: &'static [&'static str]) -> Self {
+        Self { flags: self.flags.with(FrontendFlags::LOCAL_ONLY), local, ..self }
+    }
+
+    /// Another node has endpoints, whatever the extents say.
+    pub fn usable_elsewhere(self) -> Self {
+        Self { flags: self.flags.with(FrontendFlags::USABLE_ELSEWHERE), ..self }
+    }
+
+    pub fn torn(self) -> Self {
+        Self { is_torn: true, ..self }
+    }
+}
+
+/// Where a backend of this name is.
+pub fn locality(backend: &str) -> Locality {
+    match backend.split(':').next() {
+        Some("node" | "node-b" | "bridge") => Locality::HOST,
+        Some("pod-a" | "pod-b" | "port-a" | "port-b") => Locality::LOCAL,
+        _ => Locality::REMOTE,
+    }
+}
+
+/// Where a packet is seen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum At {
+    PodIngress,
+    PodEgress,
+    UplinkIngress,
+    UplinkEgress,
+    Xdp,
+    /// At XDP, and at TC ingress of the uplink: one case each, the same answer.
+    Outside,
+}
+
+impl At {
+    pub fn program(self) -> &'static str {
+        match self {
+            Self::PodIngress => "pod_ingress",
+            Self::PodEgress => "pod_egress",
+            Self::UplinkIngress | Self::Outside => "uplink_ingress",
+            Self::UplinkEgress => "uplink_egress",
+            Self::Xdp => "uplink_xdp",
+        }
+    }
+
+    pub fn is_ingress(self) -> bool {
+        !matches!(self, Self::PodEgress | Self::UplinkEgress)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub enum Problem {
+    PortUnreachable,
+    TooBig(u16),
+}
+
+/// What becomes of a packet.
+#[derive(Clone, Debug)]
+pub enum Becomes {
+    /// Goes on to whoever is next, not an octet changed.
+    Untouched,
+    /// Goes on as this.
+    Passes(Packet),
+    /// Leaves by an interface as this.
+    Redirects(Packet),
+    /// Dropped, not an octet changed.
+    Drops,
+    /// Turned into an ICMP error from this host, back out of the interface it came by.
+    Icmp(&'static str, Problem),
+}
+
+/// One packet at one hook.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub at: At,
+    pub interface: &'static str,
+    pub packet: Packet,
+    pub becomes: Becomes,
+    pub counters: &'static [Counter],
+    /// Size of the segments that the packet will be cut into, if it will be.
+    pub gso_size: u32,
+}
+
+fn step(at: At, interface: &'static str, packet: Packet) -> Step {
+    Step { at, interface, packet, becomes: Becomes::Untouched, counters: &[], gso_size: 0 }
+}
+
+pub fn pod_in(interface: &'static str, packet: Packet) -> Step {
+    step(At::PodIngress, interface, packet)
+}
+
+pub fn pod_out(interface: &'static str, packet: Packet) -> Step {
+    step(At::PodEgress, interface, packet)
+}
+
+pub fn up_in(interface: &'static str, packet: Packet) -> Step {
+    step(At::UplinkIngress, interface, packet)
+}
+
+pub fn up_out(interface: &'static str, packet: Packet) -> Step {
+    step(At::UplinkEgress, interface, packet)
+}
+
+pub fn xdp(interface: &'static str, packet: Packet) -> Step {
+    step(At::Xdp, interface, packet)
+}
+
+pub fn outside(interface: &'static str, packet: Packet) -> Step {
+    step(At::Outside, interface, packet)
+}
+
+impl Step {
+    pub fn passes(self, packet: Packet) -> Self {
+        Self { becomes: Becomes::Passes(packet), ..self }
+    }
+
+    pub fn redirects(self, packet: Packet) -> Self {
+        Self { becomes: Becomes::Redirects(packet), ..self }
+    }
+
+    pub fn drops(self) -> Self {
+        Self { becomes: Becomes::Drops, ..self }
+    }
+
+    pub fn icmp(self, from: &'static str, problem: Problem) -> Self {
+        Self { becomes: Becomes::Icmp(from, problem), ..self }
+    }
+
+    pub fn counts(self, counters: &'static [Counter]) -> Self {
+        Self { counters, ..self }
+    }
+
+    pub fn in_segments_of(self, gso_size: u32) -> Self {
+        Self { gso_size, ..self }
+    }
+}
+
+/// One law, by one example.
+#[derive(Clone, Debug)]
+pub struct Row {
+    pub name: &'static str,
+    pub services: Vec<Service>,
+    pub before: Vec<Flow>,
+    pub steps: Vec<Step>,
+    pub after: Vec<Flow>,
+    /// Whose masquerade ports `snat0` and `snat1` are, if not the first packet's sender's.
+    pub client: Option<&'static str>,
+    pub has_snat_addresses: bool,
+    /// The one family that it runs for, and why not the other.
+    pub why_one_family: Option<(super::place::Family, &'static str)>,
+}
+
+pub fn row(name: &'static str) -> Row {
+    Row {
+        name,
+        services: Vec::new(),
+        before: Vec::new(),
+        steps: Vec::new(),
+        after: Vec::new(),
+        client: None,
+        has_snat_addresses: true,
+        why_one_family: None,
+    }
+}
+
+impl Row {
+    pub fn service(mut self, service: Service) -> Self {
+        self.services.push(service);
+        self
+    }
+
+    pub fn knows(mut self, flow: Flow) -> Self {
+        self.before.push(flow);
+        self
+    }
+
+    pub fn sees(mut self, step: Step) -> Self {
+        self.steps.push(step);
+        self
+    }
+
+    pub fn leaves(mut self, flow: Flow) -> Self {
+        self.after.push(flow);
+        self
+    }
+
+    pub fn client(self, client: &'static str) -> Self {
+        Self { client: Some(client), ..self }
+    }
+
+    pub fn without_snat_addresses(self) -> Self {
+        Self { has_snat_addresses: false, ..self }
+    }
+
+    pub fn only(self, family: super::place::Family, why: &'static str) -> Self {
+        Self { why_one_family: Some((family, why)), ..self }
+    }
+
+    /// The transports that the row's packets stand for.
+    pub fn transports(&self) -> Vec<L4> {
+        let has = |l4| self.steps.iter().any(|step| step.packet.l4 == l4);
+        match (has(L4::Either), has(L4::Udp)) {
+            (true, _) => vec![L4::Tcp, L4::Udp],
+            (false, true) => vec![L4::Udp],
+            (false, false) => vec![L4::Tcp],
+        }
+    }
+}

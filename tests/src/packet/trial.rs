@@ -1,0 +1,280 @@
+//! Runs rows: every family, transport and hook that a row stands for is one case.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use libtest_mimic::Trial;
+use svc_common::abi::{Counter, FlowKey, ServiceCounters};
+use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
+use svc_common::datapath::select::{client_hash, snat_port};
+use svc_common::family::{Family as Net, V4, V6};
+
+use super::flow::{Flow, Spell};
+use super::lab::{self, Lab};
+use super::place::Family;
+use super::row::{At, Becomes, Problem, Row, Step};
+use super::run::CHECKSUM_COMPLETE;
+use super::wire::{Case, L4, Packet, endpoint, fold, ip_len, number, pseudo, sum};
+
+/// Octets of an Ethernet header.
+const ETH: usize = 14;
+
+/// The lab, made by the first case that needs it.
+pub type Shared = Arc<Mutex<Option<Lab>>>;
+
+/// One trial a case.
+pub fn trials(row: &Row, shared: &Shared) -> Vec<Trial> {
+    let is_outside = row.steps.iter().any(|step| step.at == At::Outside);
+    let ways: &[Option<At>] = if is_outside { &[Some(At::UplinkIngress), Some(At::Xdp)] } else { &[None] };
+    let mut trials = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        if row.why_one_family.is_some_and(|(only, _)| only != family) {
+            continue;
+        }
+        for l4 in row.transports() {
+            for way in ways {
+                let (row, shared, way) = (row.clone(), Arc::clone(shared), *way);
+                let hook = way.map_or(String::new(), |at| format!(" {}", at.program()));
+                let name = format!("{} [{family:?} {l4:?}{hook}]", row.name);
+                trials.push(Trial::test(name, move || {
+                    run(&row, family, l4, way, &shared).map_err(|err| format!("{err:#}").into())
+                }));
+            }
+        }
+    }
+    trials
+}
+
+fn run(row: &Row, family: Family, l4: L4, way: Option<At>, shared: &Shared) -> Result<()> {
+    let mut row = row.clone();
+    for step in &mut row.steps {
+        if let (At::Outside, Some(at)) = (step.at, way) {
+            step.at = at;
+        }
+    }
+    let case = Case { family, l4, snat: [0; 2] };
+    let case = Case { snat: snat_ports(&row, case), ..case };
+    let mut guard = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    if guard.is_none() {
+        *guard = Some(Lab::new().context("setting up the lab")?);
+    }
+    let Some(lab) = guard.as_mut() else { bail!("no lab") };
+    run_within_a_tick(&row, case, lab, 0)?;
+    // Once more as from a card that sums the whole packet; only XDP never sees such a sum.
+    let is_tc = row.steps.iter().all(|step| step.at != At::Xdp && step.keeps_the_sum());
+    if is_tc && lab.knows_complete_checksums {
+        run_within_a_tick(&row, case, lab, CHECKSUM_COMPLETE).context("with CHECKSUM_COMPLETE")?;
+    }
+    Ok(())
+}
+
+impl Step {
+    /// The kernel's check of the whole packet's sum makes sense: the packet stays a packet of its own.
+    fn keeps_the_sum(&self) -> bool {
+        !matches!(self.becomes, Becomes::Icmp(..)) && !self.packet.has_no_checksum()
+    }
+}
+
+/// Stamps count ticks: a row that crosses the border between two is run again.
+fn run_within_a_tick(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
+    loop {
+        let begun = lab::now();
+        let outcome = run_once(row, case, lab, flags);
+        if lab::now() == begun {
+            return outcome;
+        }
+    }
+}
+
+fn run_once(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
+    lab.set_up(row, case).context("writing the tables")?;
+    for (i, step) in row.steps.iter().enumerate() {
+        take(step, case, lab, flags)
+            .with_context(|| format!("step {}: {:?} {}", i + 1, step.at, step.interface))?;
+    }
+    let now = lab::now();
+    let want = row.after.iter().flat_map(|flow| spell(flow, case, now, lab));
+    let mut want: Vec<String> = want.collect();
+    let mut got: Vec<String> = lab.flows(case.family)?.iter().map(|line| line.spell(now)).collect();
+    want.sort();
+    got.sort();
+    ensure!(want == got, "flow records\n want {}\n got  {}", want.join("\n      "), got.join("\n      "));
+    Ok(())
+}
+
+fn spell(flow: &Flow, case: Case, now: u32, lab: &Lab) -> Vec<String> {
+    let lines = flow.records(case, now, &|name| lab.ifindex(name));
+    lines.iter().map(|line| line.spell(now)).collect()
+}
+
+fn take(step: &Step, case: Case, lab: &Lab, flags: u32) -> Result<()> {
+    let input = step.packet.bytes(case, step.interface, step.at.is_ingress());
+    let (counters, service) = (lab.counters(), lab.service_counters());
+    let ran = lab.run(step.at, step.interface, step.gso_size, &input, flags).context("BPF_PROG_TEST_RUN")?;
+    let moved = difference(&lab.counters(), &counters);
+    let verdict = verdict(step, ran.verdict);
+    let bytes = |packet: &Packet| packet.bytes(case, step.interface, step.at.is_ingress());
+    let (want_verdict, want) = match &step.becomes {
+        Becomes::Untouched => ("pass", input.clone()),
+        Becomes::Drops => ("drop", input.clone()),
+        Becomes::Passes(packet) => ("pass", bytes(packet)),
+        Becomes::Redirects(packet) if step.at == At::Xdp && packet.interface() == Some(step.interface) => {
+            ("transmit", bytes(packet))
+        }
+        Becomes::Redirects(packet) => ("redirect", bytes(packet)),
+        Becomes::Icmp(from, problem) => ("redirect", icmp(&input, step, case, from, *problem, &ran.packet)?),
+    };
+    let mut want_counters: BTreeMap<&str, u64> = BTreeMap::new();
+    for counter in step.counters {
+        *want_counters.entry(counter.label()).or_default() += 1;
+    }
+    ensure!(
+        want_verdict == verdict && want_counters == moved,
+        "want {want_verdict}, counters {want_counters:?}\n got  {verdict}, counters {moved:?}{}",
+        if want == ran.packet { String::new() } else { compare(&want, &ran.packet) }
+    );
+    ensure!(want == ran.packet, "the packet{}", compare(&want, &ran.packet));
+    check_service(step, service, lab.service_counters(), &input, case)
+}
+
+fn verdict(step: &Step, code: i32) -> String {
+    let known = match (step.at, code) {
+        (At::Xdp, 1) => "drop",
+        (At::Xdp, 2) => "pass",
+        (At::Xdp, 3) => "transmit",
+        (At::Xdp, 4) => "redirect",
+        (_, -1) => "pass",
+        (_, 2) => "drop",
+        (_, 7) => "redirect",
+        (_, other) => return format!("code {other}"),
+    };
+    known.to_owned()
+}
+
+/// A translated packet counts one and its octets for its service; the first one of a flow also the flow.
+fn check_service(
+    step: &Step,
+    before: ServiceCounters,
+    after: ServiceCounters,
+    input: &[u8],
+    case: Case,
+) -> Result<()> {
+    let is_new = |c: &Counter| matches!(c, Counter::FlowNew | Counter::FlowMidstream);
+    let is_translated = matches!(step.becomes, Becomes::Passes(_) | Becomes::Redirects(_));
+    let word = |at: usize| u64::from(input[ETH + at]) << 8 | u64::from(input[ETH + at + 1]);
+    let len = match case.family {
+        Family::V4 => word(2),
+        Family::V6 => word(4) + 40,
+    };
+    let want = (
+        u64::from(step.counters.iter().any(is_new)),
+        u64::from(is_translated),
+        if is_translated { len } else { 0 },
+    );
+    let got = (after.flows - before.flows, after.packets - before.packets, after.bytes - before.bytes);
+    ensure!(want == got, "service counters (flows, packets, bytes)\n want {want:?}\n got  {got:?}");
+    Ok(())
+}
+
+/// The error message that the sender gets. Two sums in it have no single right value and are taken from `got` once
+/// they have been checked: the quoted checksum may be anything that keeps the message's checksum right, be it
+/// completed on the way by a card (CHECKSUM_PARTIAL) or not.
+fn icmp(input: &[u8], step: &Step, case: Case, from: &str, problem: Problem, got: &[u8]) -> Result<Vec<u8>> {
+    let ip = ip_len(case.family);
+    let l4 = if step.packet.l4 == L4::Either { case.l4 } else { step.packet.l4 };
+    let (l4_len, check) = if l4 == L4::Tcp { (20, 16) } else { (8, 6) };
+    let (from, _) = endpoint(&format!("{from}:0"), case);
+    let (to, _) = step.packet.source(case);
+    let mut want = [&input[6..12], &input[..6], &input[12..14]].concat();
+    let quoted = &input[ETH..ETH + ip + l4_len];
+    let (kind, mtu) = match (case.family, problem) {
+        (Family::V4, Problem::PortUnreachable) => ([3, 3], 0),
+        (Family::V4, Problem::TooBig(mtu)) => ([3, 4], mtu),
+        (Family::V6, Problem::PortUnreachable) => ([1, 4], 0),
+        (Family::V6, Problem::TooBig(mtu)) => ([2, 0], mtu),
+    };
+    let [hi, lo] = mtu.to_be_bytes();
+    let body = [&kind[..], &[0, 0, 0, 0, hi, lo], quoted].concat();
+    let number = number(L4::Icmp, case.family);
+    let len = (body.len() + if case.family == Family::V4 { ip } else { 0 }) as u16;
+    let [len_hi, len_lo] = len.to_be_bytes();
+    want.extend(match case.family {
+        Family::V4 => vec![0x45, 0xc0, len_hi, len_lo, 0, 0, 0, 0, 64, number, 0, 0],
+        Family::V6 => vec![0x60, 0, 0, 0, len_hi, len_lo, number, 64],
+    });
+    for addr in [from, to] {
+        match addr {
+            std::net::IpAddr::V4(a) => want.extend(a.octets()),
+            std::net::IpAddr::V6(a) => want.extend(a.octets()),
+        }
+    }
+    if case.family == Family::V4 {
+        let sum = !fold(sum(&want[ETH..]));
+        want[ETH + 10..ETH + 12].copy_from_slice(&sum.to_be_bytes());
+    }
+    want.extend(body);
+    if got.len() != want.len() {
+        return Ok(want);
+    }
+    let start = ETH + ip;
+    let quoted_at = start + 8 + ip;
+    let pseudo = if case.family == Family::V6 { pseudo(from, to, want.len() - start, number) } else { 0 };
+    let holds = |message: &[u8]| fold(pseudo + sum(&message[start..])) == 0xffff;
+    ensure!(holds(got), "the checksum of the ICMP error is wrong{}", compare(&want, got));
+    let mut completed = got.to_vec();
+    let sum = !fold(sum(&got[quoted_at..]));
+    completed[quoted_at + check..][..2].copy_from_slice(&sum.to_be_bytes());
+    ensure!(holds(&completed), "the ICMP error breaks when a card completes the quoted checksum");
+    for at in [start + 2, quoted_at + check] {
+        want[at..at + 2].copy_from_slice(&got[at..at + 2]);
+    }
+    Ok(want)
+}
+
+/// The client's first two candidates for a source port.
+fn snat_ports(row: &Row, case: Case) -> [u16; 2] {
+    let (addr, port) = match (row.client, row.steps.first()) {
+        (Some(client), _) => endpoint(client, case),
+        (None, Some(step)) => step.packet.source(case),
+        (None, None) => return [0; 2],
+    };
+    let proto = Proto(number(case.l4, case.family));
+    let hash = match case.family {
+        Family::V4 => hash::<V4>(AddrV4::from_ip(addr), port, proto),
+        Family::V6 => hash::<V6>(AddrV6::from_ip(addr), port, proto),
+    };
+    let (first, count) = lab::SNAT_PORTS;
+    [0, 1].map(|attempt| snat_port(hash, attempt, first, count).number())
+}
+
+fn hash<F: Net>(src: F::Addr, sport: u16, proto: Proto) -> u32 {
+    client_hash::<F>(&FlowKey { src, sport: Port::new(sport), proto, ..FlowKey::default() })
+}
+
+fn difference(
+    after: &BTreeMap<&'static str, u64>,
+    before: &BTreeMap<&'static str, u64>,
+) -> BTreeMap<&'static str, u64> {
+    let delta = |(label, value): (&&'static str, &u64)| (*label, value - before.get(label).unwrap_or(&0));
+    after.iter().map(delta).filter(|(_, moved)| *moved != 0).collect()
+}
+
+/// Two packets, sixteen octets a line, lines that differ marked.
+fn compare(want: &[u8], got: &[u8]) -> String {
+    let mut text = format!(" ({} octets wanted, {} got)", want.len(), got.len());
+    let lines = want.len().max(got.len()).div_ceil(16);
+    let slice = |packet: &[u8], i: usize| {
+        let end = packet.len().min(16 * (i + 1));
+        packet.get(16 * i..end).map_or(String::new(), |b| format!("{b:02x?}"))
+    };
+    for i in 0..lines.min(12) {
+        let (a, b) = (slice(want, i), slice(got, i));
+        if a != b {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\n {:4} want {a}\n      got  {b}", 16 * i);
+        }
+    }
+    text
+}

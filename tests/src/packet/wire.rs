@@ -1,0 +1,334 @@
+//! Packets from words. Checksums are summed from nothing over the finished bytes, octet pair by octet pair: nothing
+//! here is shared with the datapath.
+
+use std::net::IpAddr;
+
+use super::place::{self, Family};
+
+/// Transport of a packet; `Either` gives the row a TCP and a UDP case.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum L4 {
+    Tcp,
+    Udp,
+    Sctp,
+    Icmp,
+    Either,
+}
+
+/// What the UDP checksum field holds.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum UdpSum {
+    Right,
+    /// "No checksum" (RFC 768).
+    Absent,
+}
+
+pub const FIN: u8 = 1;
+pub const SYN: u8 = 2;
+pub const RST: u8 = 4;
+pub const ACK: u8 = 16;
+
+/// A case of a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    pub family: Family,
+    /// `Tcp` or `Udp`: what `Either` means.
+    pub l4: L4,
+    /// The client's own ports for masquerade, in the order they are tried (`snat0`, `snat1`).
+    pub snat: [u16; 2],
+}
+
+/// A packet in words. Times to live are 64, MACs those of the interface it is seen at, unless told.
+#[derive(Clone, Debug)]
+pub struct Packet {
+    pub l4: L4,
+    src: &'static str,
+    dst: &'static str,
+    flags: u8,
+    ttl: u8,
+    payload: usize,
+    udp_sum: UdpSum,
+    /// IPv4 options, or an IPv6 extension header: 8 octets between IP and transport header.
+    has_options: bool,
+    /// Offset in units of 8 octets, and whether more follow.
+    fragment: Option<(u16, bool)>,
+    via: Option<&'static str>,
+    is_turned: bool,
+    /// What the last two octets of the payload make the UDP checksum.
+    wanted_sum: Option<u16>,
+    claimed_len: Option<u16>,
+    cut: Option<usize>,
+}
+
+fn packet(l4: L4, src: &'static str, dst: &'static str, flags: u8, payload: usize) -> Packet {
+    Packet {
+        l4,
+        src,
+        dst,
+        flags,
+        ttl: 64,
+        payload,
+        udp_sum: UdpSum::Right,
+        has_options: false,
+        fragment: None,
+        via: None,
+        is_turned: false,
+        wanted_sum: None,
+        claimed_len: None,
+        cut: None,
+    }
+}
+
+/// A TCP segment with these flags.
+pub fn tcp(flags: u8, src: &'static str, dst: &'static str) -> Packet {
+    packet(L4::Tcp, src, dst, flags, if flags & SYN == 0 { 11 } else { 0 })
+}
+
+pub fn udp(src: &'static str, dst: &'static str) -> Packet {
+    packet(L4::Udp, src, dst, 0, 11)
+}
+
+/// A client's first packet: SYN or datagram.
+pub fn first(src: &'static str, dst: &'static str) -> Packet {
+    Packet { l4: L4::Either, payload: 0, ..tcp(SYN, src, dst) }
+}
+
+/// A packet of a flow that has begun: ACK with data, or datagram.
+pub fn later(src: &'static str, dst: &'static str) -> Packet {
+    Packet { l4: L4::Either, ..tcp(ACK, src, dst) }
+}
+
+/// Neither TCP nor UDP, with what would be ports in the same place.
+pub fn sctp(src: &'static str, dst: &'static str) -> Packet {
+    packet(L4::Sctp, src, dst, 0, 12)
+}
+
+pub fn ping(src: &'static str, dst: &'static str) -> Packet {
+    packet(L4::Icmp, src, dst, 0, 12)
+}
+
+impl Packet {
+    pub fn ttl(self, ttl: u8) -> Self {
+        Self { ttl, ..self }
+    }
+
+    pub fn payload(self, payload: usize) -> Self {
+        Self { payload, ..self }
+    }
+
+    pub fn without_checksum(self) -> Self {
+        Self { udp_sum: UdpSum::Absent, ..self }
+    }
+
+    /// The payload is such that the sum over the datagram comes out as `sum` (0 is sent as 0xffff, RFC 768).
+    pub fn that_sums_to(self, sum: u16) -> Self {
+        Self { wanted_sum: Some(sum), ..self }
+    }
+
+    pub fn with_options(self) -> Self {
+        Self { has_options: true, ..self }
+    }
+
+    pub fn fragment(self, offset: u16, more: bool) -> Self {
+        Self { fragment: Some((offset, more)), ..self }
+    }
+
+    /// Sent to this next hop: its MACs, one hop fewer.
+    pub fn via(self, host: &'static str) -> Self {
+        Self { via: Some(host), ttl: self.ttl - 1, ..self }
+    }
+
+    /// MACs swapped: back to where it came from.
+    pub fn turned(self) -> Self {
+        Self { is_turned: true, ..self }
+    }
+
+    /// One hop fewer, MACs left to the neighbour subsystem.
+    pub fn by_neighbour(self) -> Self {
+        Self { ttl: self.ttl - 1, ..self }
+    }
+
+    /// Its IP header says this is its length (IPv6: of the payload).
+    pub fn claims(self, len: u16) -> Self {
+        Self { claimed_len: Some(len), ..self }
+    }
+
+    /// Only so many octets after the fixed IP header arrive.
+    pub fn cut(self, octets: usize) -> Self {
+        Self { cut: Some(octets), ..self }
+    }
+
+    /// The interface by which it leaves, if a next hop is named.
+    pub fn interface(&self) -> Option<&'static str> {
+        self.via.map(|host| place::hop(host).interface)
+    }
+
+    pub fn has_no_checksum(&self) -> bool {
+        self.udp_sum == UdpSum::Absent
+    }
+
+    pub fn source(&self, case: Case) -> (IpAddr, u16) {
+        endpoint(self.src, case)
+    }
+
+    /// The bytes, as seen at an interface: on its way in or out.
+    pub fn bytes(&self, case: Case, interface: &str, is_ingress: bool) -> Vec<u8> {
+        let l4 = if self.l4 == L4::Either { case.l4 } else { self.l4 };
+        let ((src, sport), (dst, dport)) = (endpoint(self.src, case), endpoint(self.dst, case));
+        let mut frame = self.ethernet(case.family, interface, is_ingress);
+        let mut body = self.transport(l4, sport, dport);
+        let proto = number(l4, case.family);
+        self.set_checksum(l4, &mut body, pseudo(src, dst, body.len(), proto));
+        let ip = match (src, dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => self.ipv4(src.octets(), dst.octets(), proto, body.len()),
+            (IpAddr::V6(src), IpAddr::V6(dst)) => self.ipv6(src.octets(), dst.octets(), proto, body.len()),
+            _ => panic!("a packet of two families"),
+        };
+        let fixed = frame.len() + ip_len(case.family);
+        frame.extend(ip);
+        frame.extend(body);
+        if let Some(octets) = self.cut {
+            frame.truncate(fixed + octets);
+        }
+        frame
+    }
+
+    fn ethernet(&self, family: Family, interface: &str, is_ingress: bool) -> Vec<u8> {
+        let (own, peer) = place::macs(interface);
+        let (dmac, smac) = match self.via.map(place::hop) {
+            Some(hop) => (hop.dmac, hop.smac),
+            None if is_ingress != self.is_turned => (own, peer),
+            None => (peer, own),
+        };
+        let kind = match family {
+            Family::V4 => [0x08, 0x00],
+            Family::V6 => [0x86, 0xdd],
+        };
+        [dmac.as_slice(), &smac, &kind].concat()
+    }
+
+    fn transport(&self, l4: L4, sport: u16, dport: u16) -> Vec<u8> {
+        let mut body = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
+        let payload: Vec<u8> = (0..self.payload).map(|i| (i % 251) as u8).collect();
+        match l4 {
+            L4::Tcp => {
+                body.extend([0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0]);
+                body.extend([0x50, self.flags, 0x20, 0x00, 0, 0, 0, 0]);
+            }
+            L4::Udp => {
+                body.extend((8 + payload.len() as u16).to_be_bytes());
+                body.extend([0, 0]);
+            }
+            L4::Icmp => body[0] = 8,
+            L4::Sctp | L4::Either => {}
+        }
+        body.extend(payload);
+        body
+    }
+
+    fn set_checksum(&self, l4: L4, body: &mut [u8], pseudo: u32) {
+        let at = match l4 {
+            L4::Tcp => 16,
+            L4::Udp if self.udp_sum == UdpSum::Right => 6,
+            L4::Udp | L4::Sctp | L4::Icmp | L4::Either => return,
+        };
+        if let Some(wanted) = self.wanted_sum {
+            // Trade: the payload's last pair takes what is missing.
+            let even = body.len() & !1;
+            body[even - 2..even].fill(0);
+            let now = !fold(pseudo + sum(body));
+            let missing = fold(u32::from(!wanted) + u32::from(now));
+            body[even - 2..even].copy_from_slice(&missing.to_be_bytes());
+        }
+        let check = !fold(pseudo + sum(body));
+        let check = if l4 == L4::Udp && check == 0 { 0xffff } else { check };
+        body[at..at + 2].copy_from_slice(&check.to_be_bytes());
+    }
+
+    fn ipv4(&self, src: [u8; 4], dst: [u8; 4], proto: u8, body: usize) -> Vec<u8> {
+        let header = if self.has_options { 28 } else { 20 };
+        let len = self.claimed_len.unwrap_or((header + body) as u16).to_be_bytes();
+        let place = self.fragment.map_or(0x4000, |(offset, more)| offset | u16::from(more) << 13);
+        let [hi, lo] = place.to_be_bytes();
+        let mut ip = vec![0x40 | (header / 4) as u8, 0, len[0], len[1], 0, 1, hi, lo, self.ttl, proto, 0, 0];
+        ip.extend(src);
+        ip.extend(dst);
+        // No operation, to the end.
+        ip.resize(header, 1);
+        let check = !fold(sum(&ip));
+        ip[10..12].copy_from_slice(&check.to_be_bytes());
+        ip
+    }
+
+    fn ipv6(&self, src: [u8; 16], dst: [u8; 16], proto: u8, body: usize) -> Vec<u8> {
+        // Destination options (one PadN of six octets), fragment header.
+        let mut chain: Vec<(u8, Vec<u8>)> = Vec::new();
+        if self.has_options {
+            chain.push((60, vec![0, 0, 1, 4, 0, 0, 0, 0]));
+        }
+        if let Some((offset, more)) = self.fragment {
+            let [hi, lo] = (offset << 3 | u16::from(more)).to_be_bytes();
+            chain.push((44, vec![0, 0, hi, lo, 0, 0, 0, 1]));
+        }
+        let kinds: Vec<u8> = chain.iter().map(|(kind, _)| *kind).chain([proto]).collect();
+        let len = self.claimed_len.unwrap_or((8 * chain.len() + body) as u16).to_be_bytes();
+        let mut ip = vec![0x60, 0, 0, 0, len[0], len[1], kinds[0], self.ttl];
+        ip.extend(src);
+        ip.extend(dst);
+        for ((_, mut header), next) in chain.into_iter().zip(&kinds[1..]) {
+            header[0] = *next;
+            ip.extend(header);
+        }
+        ip
+    }
+}
+
+/// `host:port`; ports `snat0` and `snat1` are the client's for masquerade.
+pub fn endpoint(text: &str, case: Case) -> (IpAddr, u16) {
+    let Some((host, port)) = text.split_once(':') else { panic!("{text}: want HOST:PORT") };
+    let port = match port {
+        "snat0" => case.snat[0],
+        "snat1" => case.snat[1],
+        number => number.parse().unwrap_or_else(|_| panic!("{text}: no port")),
+    };
+    (place::address(host, case.family), port)
+}
+
+pub fn ip_len(family: Family) -> usize {
+    match family {
+        Family::V4 => 20,
+        Family::V6 => 40,
+    }
+}
+
+pub fn number(l4: L4, family: Family) -> u8 {
+    match l4 {
+        L4::Tcp => 6,
+        L4::Udp => 17,
+        L4::Sctp => 132,
+        L4::Icmp if family == Family::V4 => 1,
+        L4::Icmp => 58,
+        L4::Either => panic!("a case is TCP or UDP"),
+    }
+}
+
+/// Sum over pairs of octets, the last one padded with zero.
+pub fn sum(bytes: &[u8]) -> u32 {
+    bytes.chunks(2).map(|p| u32::from(p[0]) << 8 | p.get(1).map_or(0, |b| u32::from(*b))).sum()
+}
+
+pub fn fold(mut sum: u32) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
+}
+
+/// Sum over the pseudo-header (RFC 9293 section 3.1, RFC 8200 section 8.1).
+pub fn pseudo(src: IpAddr, dst: IpAddr, len: usize, proto: u8) -> u32 {
+    let octets = |addr: IpAddr| match addr {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    };
+    sum(&octets(src)) + sum(&octets(dst)) + len as u32 + u32::from(proto)
+}

@@ -1,0 +1,115 @@
+//! The stage of the scenarios: the usual hosts and one Service, whose endpoints a scenario changes.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::{Failed, Trial};
+use svc_tests::agent::{Agent, Job, Report, Via};
+use svc_tests::daemon::Flags;
+use svc_tests::manifests::{Backend, SERVER_PORT, SERVICE_PORT, Service};
+use svc_tests::topology::{Family, Options, service};
+use svc_tests::wait;
+use svc_tests::world::World;
+
+const NODE_PORT: u16 = 30080;
+
+/// Client pod `pod` and server `near` on node1, server `far` on node2, servers on both nodes, Service `web`.
+#[derive(Debug)]
+pub struct Stage {
+    pub world: World,
+}
+
+impl Stage {
+    pub fn new(test: &str, options: Options, flags: Flags, backends: &[&str]) -> Result<Self> {
+        let mut world = World::new(test, options)?;
+        for (node, pod) in [(1, "pod"), (1, "near"), (2, "far")] {
+            world.topology.node_mut(node).add_pod(pod)?.host.agent.serve(SERVER_PORT)?;
+        }
+        let mut stage = Self { world };
+        stage.set_backends(backends)?;
+        stage.world.start(flags)?;
+        Ok(stage)
+    }
+
+    /// Rewrites the manifest of the Service with these hosts as its endpoints.
+    pub fn set_backends(&self, names: &[&str]) -> Result<()> {
+        self.world.folder.write("web.yaml", &self.manifest(names)?)
+    }
+
+    pub fn manifest(&self, names: &[&str]) -> Result<String> {
+        let backends = names.iter().map(|name| self.backend(name)).collect::<Result<_>>()?;
+        let service = Service { name: "web".into(), cluster: service(10), node_port: NODE_PORT, backends };
+        Ok(service.yaml())
+    }
+
+    fn backend(&self, name: &str) -> Result<Backend> {
+        let nodes = &self.world.topology.nodes;
+        let node = nodes.iter().find(|node| node.hosts().any(|host| host.name() == name));
+        let node = node.with_context(|| format!("{name} is on no node"))?.name().to_owned();
+        Ok(Backend { name: name.into(), addrs: self.world.topology.host(name)?.addrs, node })
+    }
+
+    pub fn agent(&self, name: &str) -> Result<&Agent> {
+        Ok(&self.world.topology.host(name)?.agent)
+    }
+
+    pub fn cluster_ip(&self, family: Family) -> SocketAddr {
+        (service(10).of(family), SERVICE_PORT).into()
+    }
+
+    /// The NodePort at node1.
+    pub fn node_port(&self, family: Family) -> SocketAddr {
+        (self.world.topology.node(1).host.addrs.of(family), NODE_PORT).into()
+    }
+
+    /// One request must be answered by this server.
+    pub fn answered_by(&self, server: &str, client: &str, via: Via, to: SocketAddr) -> Result<()> {
+        let answers = self.agent(client)?.ask(via, to, 1)?;
+        let names: Vec<&str> = answers.iter().map(|answer| answer.server.as_str()).collect();
+        ensure!(names == [server], "expected {server} to answer {client} at {to}, {names:?} did");
+        Ok(())
+    }
+
+    /// [`Self::answered_by`] over every kind of socket and both families, to the ClusterIP.
+    pub fn served_at_cluster_ip(&self, server: &str, client: &str) -> Result<()> {
+        for family in Family::BOTH {
+            for via in [Via::Tcp, Via::UdpConnected, Via::UdpUnconnected] {
+                let to = self.cluster_ip(family);
+                self.answered_by(server, client, via, to).with_context(|| format!("{client} {via} {to}"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Waits until a job has had this many more good answers, whatever else it had.
+pub fn until_more(job: &Job<'_>, more: u64) -> Result<Report> {
+    let start = job.look()?;
+    wait::until(&format!("{more} more answers"), Duration::from_secs(10), || {
+        let now = job.look()?;
+        Ok((now.ok >= start.ok + more || now.failed > start.failed).then_some(now))
+    })
+}
+
+/// A background job that saw a single failure is a failure.
+pub fn no_failure(what: &str, report: &Report) -> Result<()> {
+    let Report { ok, failed, first_failure, .. } = report;
+    ensure!(*failed == 0, "{what}: {failed} of {} failed, first {first_failure:?}", ok + failed);
+    ensure!(*ok > 0, "{what}: nothing was tried");
+    Ok(())
+}
+
+/// A scenario as a trial: a sentence, the stage it needs, what happens on it.
+pub fn scenario(
+    sentence: &str,
+    set: impl FnOnce(&str) -> Result<Stage> + Send + 'static,
+    act: impl FnOnce(&mut Stage) -> Result<()> + Send + 'static,
+) -> Trial {
+    let name = sentence.to_owned();
+    Trial::test(sentence, move || {
+        let short: String = name.split(' ').filter_map(|word| word.chars().next()).collect();
+        let mut stage = set(&short).map_err(|error| Failed::from(format!("no stage: {error:#}")))?;
+        act(&mut stage).map_err(|error| format!("{error:#}\n{}", stage.world.diagnosis()).into())
+    })
+}

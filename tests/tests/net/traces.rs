@@ -1,0 +1,105 @@
+//! What svc leaves behind, and what it finds.
+
+use std::fs;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use svc_tests::agent::Via;
+use svc_tests::bpffs::BpfFs;
+use svc_tests::daemon::Flags;
+use svc_tests::topology::{Family, Options};
+use svc_tests::world::CHANGE_LIMIT;
+use svc_tests::{command, wait};
+
+use crate::stage::{Stage, scenario};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        scenario("cleanup leaves no program, pin or qdisc behind", stage, cleanup_leaves_nothing),
+        scenario(
+            "an invalid manifest leaves the last good state in force and is named",
+            stage,
+            invalid_manifest,
+        ),
+        scenario("a pinned map of another ABI is named and not used", stage, foreign_map),
+    ]
+}
+
+fn stage(test: &str) -> Result<Stage> {
+    Stage::new(test, Options::default(), Flags::default(), &["near"])
+}
+
+fn cleanup_leaves_nothing(stage: &mut Stage) -> Result<()> {
+    stage.served_at_cluster_ip("near", "pod")?;
+    for index in [1, 2] {
+        let (node, daemon) = stage.world.on_node(index)?;
+        daemon.stop()?;
+        ensure!(
+            !BpfFs::pins(daemon.pins()).is_empty(),
+            "an orderly stop keeps the pins, {} has none",
+            node.name()
+        );
+        daemon.cleanup(node)?;
+        let pins = BpfFs::pins(daemon.pins());
+        ensure!(pins.is_empty(), "{} still has pins: {pins:?}", node.name());
+        let attached = command::run(node.host.netns.command("bpftool")?.args(["-j", "net", "show"]))?;
+        ensure!(nothing_in(&serde_json::from_str(&attached)?), "{} still has {attached}", node.name());
+        let sockets = Command::new("bpftool").args(["-j", "cgroup", "tree"]).arg(node.cgroup()).output()?;
+        let sockets = String::from_utf8_lossy(&sockets.stdout).into_owned();
+        ensure!(matches!(sockets.trim(), "" | "[]"), "{} still has {sockets}", node.name());
+        let qdiscs = command::run(Command::new("tc").args(["-n", node.host.netns.name(), "qdisc"]))?;
+        ensure!(!qdiscs.contains("clsact"), "{} still has {qdiscs}", node.name());
+    }
+    Ok(())
+}
+
+/// True if every list in bpftool's answer is empty.
+fn nothing_in(answer: &Value) -> bool {
+    match answer {
+        Value::Array(entries) => entries.iter().all(|entry| entry.is_object() && nothing_in(entry)),
+        Value::Object(lists) => lists.values().all(|list| list.as_array().is_some_and(Vec::is_empty)),
+        _ => false,
+    }
+}
+
+fn invalid_manifest(stage: &mut Stage) -> Result<()> {
+    let good = stage.manifest(&["far"])?;
+    let half = &good[..good.len() / 3];
+    let wrong = good.replace("nodePort: 30080", "nodePort: many");
+    for bad in [half, &wrong] {
+        stage.world.folder.write("web.yaml", bad)?;
+        let daemon = stage.world.daemon(1)?;
+        wait::until_true("the status names web.yaml", CHANGE_LIMIT, || {
+            let status = daemon.status()?.to_string();
+            ensure!(status.contains("web.yaml"), "status is {status}");
+            Ok(true)
+        })?;
+        stage.served_at_cluster_ip("near", "pod")?;
+    }
+    stage.world.folder.write("web.yaml", &good)?;
+    let to = stage.cluster_ip(Family::V4);
+    wait::until_true("the mended manifest is in force", CHANGE_LIMIT, || {
+        stage.answered_by("far", "pod", Via::Tcp, to).map(|()| true)
+    })
+}
+
+fn foreign_map(stage: &mut Stage) -> Result<()> {
+    let (node, daemon) = stage.world.on_node(1)?;
+    daemon.kill()?;
+    let pins = BpfFs::pins(daemon.pins());
+    let pin = pins.iter().find(|pin| pin.ends_with("BACKENDS4")).context("no pin is called BACKENDS4")?;
+    fs::remove_file(pin)?;
+    let shape = ["type", "hash", "key", "8", "value", "12", "entries", "7", "name", "BACKENDS4"];
+    command::run(Command::new("bpftool").args(["map", "create"]).arg(pin).args(shape))?;
+    let _ = fs::remove_file(daemon.log_path());
+    daemon.start(node)?;
+    wait::until_true("the daemon names BACKENDS4", Duration::from_secs(10), || {
+        // Ended with an error, or running with a warning: either way the map is named.
+        let said = daemon.status().map_or_else(|error| format!("{error:#}"), |status| status.to_string());
+        ensure!((said + &daemon.log()).contains("BACKENDS4"), "the log is: {}", daemon.log());
+        Ok(true)
+    })
+}
