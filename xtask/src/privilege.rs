@@ -1,6 +1,6 @@
 //! Who we are: root, a user with sudo, or neither. Only the commands that need it are raised, one at a time.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fs;
 use std::io::{IsTerminal as _, stdin};
 use std::path::Path;
@@ -34,7 +34,7 @@ impl Privilege {
     }
 
     /// The program, raised if need be; these variables of ours reach it.
-    pub fn command(self, program: &Path, variables: &[(&str, &OsStr)]) -> Command {
+    pub fn command(self, program: &Path, variables: &[(&str, OsString)]) -> Command {
         let mut command = match self {
             Self::Sudo => {
                 let mut sudo = Command::new("sudo");
@@ -44,17 +44,17 @@ impl Privilege {
             }
             Self::Root | Self::None => Command::new(program),
         };
-        command.envs(variables.iter().copied());
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
         command
     }
 
-    /// Gives files that a raised command made below `dir` to the user who called.
-    pub fn hand_back(self, dir: &Path) -> Result<()> {
+    /// Gives files that a raised command made below these folders to the user who called.
+    pub fn hand_back(self, dirs: &[&Path]) -> Result<()> {
         if self == Self::Sudo {
             let status = fs::read_to_string("/proc/self/status")?;
             let owner = format!("{}:{}", field(&status, "Uid:"), field(&status, "Gid:"));
             let mut find = Command::new("sudo");
-            find.arg("find").arg(dir).args([
+            find.arg("find").args(dirs).args([
                 "-user",
                 "root",
                 "-exec",

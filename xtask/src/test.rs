@@ -46,13 +46,16 @@ struct Outcome {
 
 pub fn main(args: &Args) -> Result<ExitCode> {
     let tiers = tier::chosen(args.tier.as_deref())?;
+    let privileged: Vec<_> = tiers.iter().filter(|tier| tier.needs_root).map(|tier| tier.name).collect();
+    let privilege = if args.list || privileged.is_empty() { Privilege::None } else { Privilege::find() };
+    if privilege == Privilege::None && !args.list && !privileged.is_empty() {
+        eprintln!("neither root nor sudo: these tiers will be left out: {}", privileged.join(", "));
+    }
     setup::for_running()?;
-    let binaries = harness::build(&tiers)?;
+    let (binaries, orphans) = harness::build(&tiers)?;
     if args.list {
         return list(&tiers, &binaries);
     }
-    let privilege =
-        if tiers.iter().any(|tier| tier.needs_root) { Privilege::find() } else { Privilege::None };
     let svc_ctl = if tiers.iter().any(|tier| tier.needs_daemon) { Some(build::svc_ctl()?) } else { None };
 
     let mut outcomes = Vec::new();
@@ -70,8 +73,8 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         };
         outcomes.push(Outcome { tier, count, took: started.elapsed(), left_out });
     }
-    privilege.hand_back(&project::target_dir())?;
-    Ok(report(&outcomes))
+    privilege.hand_back(&[project::root(), &project::target_dir()])?;
+    Ok(report(&outcomes, &orphans))
 }
 
 fn list(tiers: &[&'static Tier], binaries: &[TestBinary]) -> Result<ExitCode> {
@@ -100,13 +103,19 @@ fn run<'a>(
 }
 
 /// Prints a line per tier and the totals last.
-fn report(outcomes: &[Outcome]) -> ExitCode {
+fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
     println!();
     for Outcome { tier, count, took, left_out } in outcomes {
         let note = if *left_out { "  left out: needs root" } else { "" };
         println!("{:<8} {count}  {:>6.1} s{note}", tier.name, took.as_secs_f64());
     }
-    let total = outcomes.iter().fold(Count::default(), |total, outcome| total + outcome.count);
+    for source in orphans {
+        println!(
+            "{source} was not run: it is named after no tier (net_*.rs, packets/main.rs), see xtask/src/test/tier.rs"
+        );
+    }
+    let mut total = outcomes.iter().fold(Count::default(), |total, outcome| total + outcome.count);
+    total.failed += orphans.len() as u64;
     println!("{total}");
     if total.failed > 0 {
         ExitCode::FAILURE

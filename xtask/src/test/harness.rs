@@ -1,6 +1,6 @@
 //! Test binaries: which ones cargo made, how they are run, and what their last lines say.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::ops::Add;
@@ -27,18 +27,21 @@ pub struct Count {
     pub skipped: u64,
 }
 
-/// Compiles the tests of these tiers, unprivileged, and finds their binaries.
-pub fn build(tiers: &[&Tier]) -> Result<Vec<TestBinary>> {
+/// Compiles the tests of these tiers, unprivileged, and finds their binaries, and the sources that are no tier's.
+pub fn build(tiers: &[&Tier]) -> Result<(Vec<TestBinary>, Vec<String>)> {
     let mut packages: Vec<_> = tiers.iter().flat_map(|tier| tier.packages).copied().collect();
     packages.sort_unstable();
     packages.dedup();
     let mut arguments = vec!["test", "--lib", "--bins", "--tests"];
     arguments.extend(packages.into_iter().flat_map(|package| ["--package", package]));
-    let binaries = executable::build(&arguments)?.into_iter();
-    let binaries =
-        binaries.map(|found| Ok(TestBinary { tier: tier::of_source(&found.source)?, path: found.path }));
-    let binaries: Vec<_> = binaries.collect::<Result<_>>()?;
-    Ok(binaries.into_iter().filter(|binary| tiers.iter().any(|tier| tier.name == binary.tier)).collect())
+    let (mut binaries, mut orphans) = (Vec::new(), Vec::new());
+    for found in executable::build(&arguments)? {
+        match tier::of_source(&found.source) {
+            Some(tier) => binaries.push(TestBinary { tier, path: found.path }),
+            None => orphans.push(found.source),
+        }
+    }
+    Ok((binaries, orphans))
 }
 
 impl TestBinary {
@@ -51,8 +54,10 @@ impl TestBinary {
 
     /// Runs it with its output shown as it comes, and counts from the line with its result.
     pub fn run(&self, privilege: Privilege, svc_ctl: Option<&Path>, filter: Option<&str>) -> Result<Count> {
-        let variables: Vec<(&str, &OsStr)> =
-            svc_ctl.iter().map(|path| ("SVC_CTL", path.as_os_str())).collect();
+        let mut variables: Vec<(&str, OsString)> =
+            svc_ctl.iter().map(|path| ("SVC_CTL", path.as_os_str().to_owned())).collect();
+        let ours = ["UPDATE_EXPECT", "RUST_BACKTRACE"];
+        variables.extend(ours.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         let mut command = privilege.command(&self.path, &variables);
         command.args(filter).stdout(Stdio::piped());
         let mut child = command.spawn().with_context(|| self.path.display().to_string())?;

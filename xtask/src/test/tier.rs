@@ -1,7 +1,7 @@
-//! The tiers, and which test binary belongs to which. A test file that belongs to none is an error, so that no test
-//! is written and never run.
+//! The tiers, and which test binary belongs to which. A test file that belongs to none counts as failed, so that
+//! no test is written and never run.
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 #[derive(Debug)]
 pub struct Tier {
@@ -71,23 +71,17 @@ pub fn chosen(name: Option<&str>) -> Result<Vec<&'static Tier>> {
     }
 }
 
-/// The tier of a test binary, by the source file that cargo names for it.
-pub fn of_source(source: &str) -> Result<&'static str> {
+/// The tier of a test binary, by the source file that cargo names for it: `tests/net/main.rs`, `tests/net_x.rs`.
+pub fn of_source(source: &str) -> Option<&'static str> {
     let Some(stem) = source.strip_prefix("tests/").and_then(|file| file.strip_suffix(".rs")) else {
-        return Ok("unit"); // src/lib.rs, src/main.rs
+        return Some("unit"); // src/lib.rs, src/main.rs
     };
     let noun = stem.split(['_', '/']).next().unwrap_or(stem);
-    Ok(match noun {
-        "architecture" => "unit",
-        "golden" => "golden",
-        "kubernetes" => "api",
-        "verify" => "verify",
-        "packets" => "packets",
-        "net" => "net",
-        _ => bail!(
-            "{source} belongs to no tier: name it after one (net_*.rs, packets_*.rs) or extend xtask's table"
-        ),
-    })
+    match noun {
+        "architecture" => Some("unit"),
+        "kubernetes" => Some("api"),
+        _ => TIERS.iter().map(|tier| tier.name).find(|name| *name == noun),
+    }
 }
 
 #[cfg(test)]
@@ -96,10 +90,10 @@ mod tests {
 
     #[test]
     fn a_test_file_belongs_to_the_tier_it_is_named_after() {
-        assert_eq!(of_source("src/lib.rs").unwrap(), "unit");
-        assert_eq!(of_source("tests/net_clusterip.rs").unwrap(), "net");
-        assert_eq!(of_source("tests/packets.rs").unwrap(), "packets");
-        assert!(of_source("tests/forgotten.rs").is_err());
+        assert_eq!(of_source("src/lib.rs"), Some("unit"));
+        assert_eq!(of_source("tests/net_clusterip.rs"), Some("net"));
+        assert_eq!(of_source("tests/packets/main.rs"), Some("packets"));
+        assert_eq!(of_source("tests/forgotten.rs"), None);
     }
 
     #[test]
