@@ -7,9 +7,11 @@ use svc_common::abi::FlowRecord;
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::family::{Family, V4, V6};
 
+use crate::tables::Tables;
+
 /// `struct bpf_fib_lookup` (linux/bpf.h), with its unions as what this use of them means.
 #[repr(C)]
-struct Params {
+pub struct Params {
     family: u8,
     l4_proto: u8,
     sport: u16,
@@ -26,15 +28,16 @@ struct Params {
 }
 const _: () = assert!(size_of::<Params>() == 64);
 
-/// What the routing table says.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Answer {
+/// What the routing table says; a small number, because it crosses a call.
+pub struct Answer;
+
+impl Answer {
     /// Next hop known down to its MAC.
-    Resolved,
+    pub const RESOLVED: u32 = 0;
     /// Interface known, MAC not yet.
-    Unresolved,
-    NoRoute,
-    ForwardingOff,
+    pub const UNRESOLVED: u32 = 1;
+    pub const NO_ROUTE: u32 = 2;
+    pub const FORWARDING_OFF: u32 = 3;
 }
 
 /// Addresses in the words of `struct bpf_fib_lookup`.
@@ -57,48 +60,49 @@ impl FibWords for V6 {
 }
 
 /// Looks up the next hop from `src` to `dst` for a packet that came in by `ifindex`, and puts it into the record.
-#[inline(always)]
-pub fn next_hop<F: FibWords>(
+#[inline(never)]
+pub fn next_hop<F: FibWords + Tables>(
     ctx: *mut c_void,
     ifindex: u32,
-    proto: u8,
-    src: F::Addr,
-    dst: F::Addr,
+    src: &F::Addr,
+    dst: &F::Addr,
     record: &mut FlowRecord<F::Addr>,
-) -> Answer {
-    let mut params = Params {
+) -> u32 {
+    let Some(scratch) = F::scratch() else { return Answer::NO_ROUTE };
+    let params = &mut scratch.fib;
+    *params = Params {
         family: F::AF,
-        l4_proto: proto,
+        l4_proto: 0,
         sport: 0,
         dport: 0,
         tot_len_mtu: 1,
         ifindex,
         tos_flow: 0,
-        src: F::words(src),
-        dst: F::words(dst),
+        src: F::words(*src),
+        dst: F::words(*dst),
         vlan: [0; 2],
         smac: [0; 6],
         dmac: [0; 6],
     };
     // SAFETY: the struct has the kernel's layout and size; the context is this program's own.
-    let answer = unsafe { bpf_fib_lookup(ctx, (&raw mut params).cast(), size_of::<Params>() as i32, 0) };
+    let answer = unsafe { bpf_fib_lookup(ctx, (&raw mut *params).cast(), size_of::<Params>() as i32, 0) };
     match answer {
         0 => {
             record.oif = params.ifindex;
             record.mtu = params.tot_len_mtu;
             record.smac = params.smac;
             record.dmac = params.dmac;
-            Answer::Resolved
+            Answer::RESOLVED
         }
         // BPF_FIB_LKUP_RET_NO_NEIGH
         7 => {
             record.oif = params.ifindex;
             record.mtu = params.tot_len_mtu;
             record.dmac = [0; 6];
-            Answer::Unresolved
+            Answer::UNRESOLVED
         }
         // BPF_FIB_LKUP_RET_FWD_DISABLED
-        5 => Answer::ForwardingOff,
-        _ => Answer::NoRoute,
+        5 => Answer::FORWARDING_OFF,
+        _ => Answer::NO_ROUTE,
     }
 }

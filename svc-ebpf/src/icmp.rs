@@ -33,12 +33,10 @@ impl Reject for Xdp<'_> {
 }
 
 impl<const L3: usize> Reject for Tc<'_, L3> {
-    #[inline(always)]
+    /// A call of its own: rare, and in need of stack.
+    #[inline(never)]
     fn reject<F: Tables + Icmp>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32 {
-        let counter = match problem {
-            Problem::NoEndpoint => Counter::RejectNoEndpoint,
-            Problem::TooBig(_) => Counter::RejectTooBig,
-        };
+        let counter = if problem.is_too_big() { Counter::RejectTooBig } else { Counter::RejectNoEndpoint };
         if packet.is_plain && answer::<F, L3>(self, packet, problem).is_some() {
             count(counter);
             self.redirect(self.ifindex())
@@ -62,21 +60,22 @@ fn answer<F: Tables + Icmp, const L3: usize>(
 ) -> Option<()> {
     let l4 = L3 + F::IP_LEN;
     let frame = tc.frame();
-    let header = frame.read::<F::Header>(L3)?;
     let macs = if L3 == ETH_LEN { frame.read::<[u16; 6]>(0)? } else { [0; 6] };
     let proto = packet.key.proto;
-    let (l4_len, rest) = if proto == Proto::TCP {
-        let mut words = frame.read::<[u16; TCP_LEN / 2]>(l4)?;
-        words[8] = 0;
-        (TCP_LEN, sum16(&words))
-    } else {
-        let mut words = frame.read::<[u16; UDP_LEN / 2]>(l4)?;
-        words[3] = 0;
-        (UDP_LEN, sum16(&words))
+    // By reference all the way: copies would not fit on the stack.
+    // SAFETY: `at` checked the bounds, and nothing moves the packet before the sums are done.
+    let (l4_len, rest, header) = unsafe {
+        let header = F::header_sum(&*frame.at::<F::Header>(L3)?);
+        if proto == Proto::TCP {
+            let words = &*frame.at::<[u16; TCP_LEN / 2]>(l4)?;
+            (TCP_LEN, sum16(words).minus(Wsum(words[8] as u32)), header)
+        } else {
+            let words = &*frame.at::<[u16; UDP_LEN / 2]>(l4)?;
+            (UDP_LEN, sum16(words).minus(Wsum(words[3] as u32)), header)
+        }
     };
     let proof = completion_proof(rest);
-    let quoted: Wsum = F::header_sum(&header).plus(rest).add_word(proof as u32);
-    let error = F::error(source::<F>(tc, packet), packet.key.src, problem, F::IP_LEN + l4_len, quoted);
+    let quoted = header.plus(rest).add_word(proof as u32);
 
     let room = (F::IP_LEN + ICMP_LEN) as i32;
     // SAFETY: the context is this program's own; the helpers check lengths themselves.
@@ -97,7 +96,7 @@ fn answer<F: Tables + Icmp, const L3: usize>(
             frame.at::<[u16; 6]>(0)?.write([d, e, f, a, b, c]);
             frame.at::<u16>(ETH_LEN - 2)?.write(F::ETHERTYPE.to_be());
         }
-        headers.write(error);
+        F::write_error(&mut *headers, source::<F>(tc, packet), &packet.key.src, problem, F::IP_LEN + l4_len, quoted);
         check.write(proof);
     }
     Some(())
@@ -105,12 +104,15 @@ fn answer<F: Tables + Icmp, const L3: usize>(
 
 /// The address that was dialled if it is this node's, else the node's own towards the client (SEM-092).
 #[inline(always)]
-fn source<F: Tables>(m: &impl Medium, packet: &Packet<F::Addr>) -> F::Addr {
+fn source<'a, F: Tables>(m: &impl Medium, packet: &'a Packet<F::Addr>) -> &'a F::Addr
+where
+    F::Addr: 'a,
+{
     if F::node_addr(&packet.key.dst).is_some() {
-        return packet.key.dst;
+        return &packet.key.dst;
     }
     match iface(m.ifindex()) {
-        Some(i) if F::snat_addr(i) != F::Addr::default() => F::snat_addr(i),
-        _ => packet.key.dst,
+        Some(i) if *F::snat_addr(i) != F::Addr::default() => F::snat_addr(i),
+        _ => &packet.key.dst,
     }
 }

@@ -6,6 +6,9 @@ use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use svc_common::abi::limits;
 use svc_common::abi::*;
 use svc_common::addr::{AddrV4, AddrV6};
+use svc_common::wire::checksum::Wsum;
+
+use crate::fib;
 
 /// Not preallocated, so that a replaced value stays whole for its readers (freed by RCU, not reused at once).
 const NO_PREALLOC: u32 = 1;
@@ -58,8 +61,31 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::CO
 #[map]
 pub static SERVICES: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
 
-/// Records are built here and not on the stack of 512 octets.
+/// Where a new flow is put together: not on the stack, which has 512 octets for a whole chain of calls.
+#[repr(C)]
+pub struct Scratch<A> {
+    pub record: FlowRecord<A>,
+    pub reverse: FlowRecord<A>,
+    pub reverse_key: FlowKey<A>,
+    pub claim: Claim,
+    pub fib: fib::Params,
+}
+
+/// The search for a free reverse key.
+#[repr(C)]
+pub struct Claim {
+    /// Delta of the ports as long as the client keeps its own.
+    pub port_delta: Wsum,
+    pub hash: u32,
+    pub now: u32,
+    pub first: u16,
+    pub count: u16,
+    pub snat: u8,
+    pub is_done: u8,
+    pub _pad: [u8; 2],
+}
+
 #[map]
-pub static SCRATCH4: PerCpuArray<[FlowRecord<AddrV4>; 2]> = PerCpuArray::with_max_entries(1, 0);
+pub static SCRATCH4: PerCpuArray<Scratch<AddrV4>> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-pub static SCRATCH6: PerCpuArray<[FlowRecord<AddrV6>; 2]> = PerCpuArray::with_max_entries(1, 0);
+pub static SCRATCH6: PerCpuArray<Scratch<AddrV6>> = PerCpuArray::with_max_entries(1, 0);

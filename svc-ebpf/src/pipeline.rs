@@ -12,12 +12,14 @@ use svc_common::wire::icmp::{Icmp, Problem};
 use svc_common::wire::ip::{ETH_LEN, Ports, tcp};
 use svc_common::wire::parse::Packet;
 
-use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use core::ffi::c_void;
+
+use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
 
 use crate::fib::{self, Answer, FibWords};
 use crate::hook::Medium;
 use crate::icmp::Reject;
-use crate::maps::CONFIG;
+use crate::maps::{CONFIG, Claim, Scratch};
 use crate::tables::{ALWAYS, IF_ABSENT, Tables, count, count_service, iface, now, selected};
 
 /// What a family brings to the kernel.
@@ -29,12 +31,40 @@ impl<F: Tables + FibWords + Icmp> Net for F {}
 pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
     let Ok(packet) = F::parse(&m.frame(), M::L3) else { return m.pass() };
     let now = now();
-    if let Some(record) = F::flow(&packet.key) {
-        if record.hook == Hook::INGRESS && !gives_way(&packet, record, now) {
-            return established::<F, M>(m, &packet, record, now);
+    let known = match F::flow(&packet.key) {
+        Some(record) if record.hook == Hook::INGRESS && !gives_way(&packet, record, now) => Some(record),
+        _ => None,
+    };
+    let record = match known {
+        Some(record) => {
+            if M::BEFORE_STACK && record.way != Way::REDIRECT {
+                return m.pass();
+            }
+            touch::<F, M>(m, &packet, record, now);
+            record
         }
-    }
-    new_flow::<F, M>(m, role, &packet, now)
+        None => match new_flow::<F, M>(m, role, &packet, now) {
+            Outcome::BEGUN => match F::scratch() {
+                Some(scratch) => &mut scratch.record,
+                None => return m.pass(),
+            },
+            Outcome::PASS => return m.pass(),
+            Outcome::NO_ENDPOINT => return m.reject::<F>(&packet, Problem::NO_ENDPOINT),
+            _ => return m.drop(),
+        },
+    };
+    send::<F, M>(m, &packet, record)
+}
+
+/// What became of a packet without record; a small number, because it crosses a call.
+struct Outcome;
+
+impl Outcome {
+    const PASS: u32 = 0;
+    /// A flow was begun; its forward record lies in the scratch space.
+    const BEGUN: u32 = 1;
+    const NO_ENDPOINT: u32 = 2;
+    const DROP: u32 = 3;
 }
 
 /// A packet on its way to a pod or to the outside: a reply of a local backend, or nothing of ours.
@@ -72,59 +102,46 @@ fn is_syn<A>(packet: &Packet<A>) -> bool {
     packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
 }
 
-#[inline(always)]
-fn established<F: Net, M: Medium + Reject>(
-    m: &M,
-    packet: &Packet<F::Addr>,
-    record: &mut FlowRecord<F::Addr>,
-    now: u32,
-) -> i32 {
-    if M::BEFORE_STACK && record.way != Way::REDIRECT {
-        return m.pass();
-    }
-    touch::<F, M>(m, packet, record, now);
-    send::<F, M>(m, packet, record)
-}
-
 /// Keeps the record's state and, once a tick, its stamp, its next hop and its twin.
 #[inline(always)]
 fn touch<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>, record: &mut FlowRecord<F::Addr>, now: u32) {
-    let proto = packet.key.proto;
-    let state = observe(record.state, record.direction, proto, packet.tcp_flags);
-    let is_over = state != record.state;
-    if is_over {
-        record.state = state;
-    }
+    let state = observe(record.state, record.direction, packet.key.proto, packet.tcp_flags);
     let is_unresolved = record.way == Way::REDIRECT && !record.is_resolved();
-    if is_unresolved || record.stamp != now {
+    if state != record.state || record.stamp != now || is_unresolved {
+        record.state = state;
         record.stamp = now;
-        if record.way == Way::REDIRECT {
-            // An answer without a route leaves the old next hop: better late than dropped.
-            fib::next_hop::<F>(m.ctx(), m.ifindex(), proto.0, record.src, record.dst, record);
-        }
-        meet_twin::<F>(&packet.key, record);
-    } else if is_over {
-        meet_twin::<F>(&packet.key, record);
+        refresh::<F>(m.ctx(), m.ifindex(), &packet.key, record);
     }
 }
 
-/// Both records of a flow know what either has seen, and each makes the other again.
-#[inline(always)]
-fn meet_twin<F: Net>(key: &FlowKey<F::Addr>, record: &mut FlowRecord<F::Addr>) {
+/// The rare part of a touch. Takes the next hop from the routing table anew; both records of the flow learn what
+/// either has seen; and a missing one is made again. A call of its own for the sake of its stack.
+#[inline(never)]
+fn refresh<F: Net>(
+    ctx: *mut c_void,
+    ifindex: u32,
+    key: &FlowKey<F::Addr>,
+    record: &mut FlowRecord<F::Addr>,
+) -> u32 {
+    if record.way == Way::REDIRECT {
+        // An answer without a route leaves the old next hop: better late than dropped.
+        fib::next_hop::<F>(ctx, ifindex, &{ record.src }, &{ record.dst }, record);
+    }
     if !knows_twin(record) {
-        return;
+        return 0;
     }
     let other_key = twin_key::<F>(key.proto, record);
     if let Some(other) = F::flow(&other_key) {
         let state = FlowState(other.state.0 | record.state.0);
         other.state = state;
         record.state = state;
-    } else if let Some([_, other]) = F::scratch() {
-        *other = twin::<F>(key, record);
-        if F::insert_flow(&other_key, other, IF_ABSENT) {
+    } else if let Some(scratch) = F::scratch() {
+        twin::<F>(key, record, &mut scratch.reverse);
+        if F::insert_flow(&other_key, &scratch.reverse, IF_ABSENT) {
             count(Counter::FlowTwinRestored);
         }
     }
+    0
 }
 
 /// Rewrites a packet by its record and sends it the record's way.
@@ -140,7 +157,7 @@ fn send<F: Net, M: Medium + Reject>(m: &M, packet: &Packet<F::Addr>, record: &Fl
             return m.pass();
         }
         if m.exceeds(packet.len, record.mtu) {
-            return m.reject::<F>(packet, Problem::TooBig(record.mtu));
+            return m.reject::<F>(packet, Problem::too_big(record.mtu));
         }
         if packet.ttl <= 1 {
             count(Counter::DropTtl);
@@ -224,27 +241,28 @@ fn swap_macs<M: Medium>(m: &M) -> bool {
     true
 }
 
-/// Finds the service of a packet without record and begins a flow.
-#[inline(always)]
-fn new_flow<F: Net, M: Medium + Reject>(m: &M, role: Role, packet: &Packet<F::Addr>, now: u32) -> i32 {
+/// Finds the service of a packet without record and begins a flow. A call of its own: its stack frame and the one of
+/// the established path do not fit into 512 octets together.
+#[inline(never)]
+fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, now: u32) -> u32 {
     let key = &packet.key;
     let Some(frontend) = lookup_frontend::<F>(key) else {
         if is_syn(packet) && !M::BEFORE_STACK {
             give_way_to_direct::<F>(key);
         }
-        return m.pass();
+        return Outcome::PASS;
     };
     let is_local_only = frontend.flags.has(FrontendFlags::LOCAL_ONLY);
     let extent = if is_local_only && role == Role::UPLINK { frontend.local } else { frontend.cluster };
     if extent.count == 0 {
         if M::BEFORE_STACK {
-            return m.pass();
+            return Outcome::PASS;
         }
         if frontend.flags.has(FrontendFlags::USABLE_ELSEWHERE) {
             count(Counter::DropNoLocalEndpoint);
-            return m.drop();
+            return Outcome::DROP;
         }
-        return m.reject::<F>(packet, Problem::NoEndpoint);
+        return Outcome::NO_ENDPOINT;
     }
     let is_midstream = key.proto == Proto::TCP && !is_syn(packet);
     let is_external = frontend.flags.has(FrontendFlags::EXTERNAL);
@@ -261,12 +279,13 @@ fn new_flow<F: Net, M: Medium + Reject>(m: &M, role: Role, packet: &Packet<F::Ad
     };
     let Some(backend) = backend else {
         count(Counter::DropNoBackend);
-        return m.drop();
+        return Outcome::DROP;
     };
     if M::BEFORE_STACK && backend.locality != Locality::REMOTE {
-        return m.pass();
+        return Outcome::PASS;
     }
-    let Some([record, reverse]) = F::scratch() else { return m.pass() };
+    let Some(scratch) = F::scratch() else { return Outcome::PASS };
+    let record = &mut scratch.record;
     // The next hop also tells whether client and backend share a bridge.
     let own = iface(m.ifindex());
     let bridge = match own {
@@ -277,103 +296,109 @@ fn new_flow<F: Net, M: Medium + Reject>(m: &M, role: Role, packet: &Packet<F::Ad
     let may_redirect = backend.locality == Locality::REMOTE || bridge != 0;
     record.oif = 0;
     if may_redirect && !is_hairpin && backend.locality != Locality::HOST {
-        match fib::next_hop::<F>(m.ctx(), m.ifindex(), key.proto.0, key.src, backend.addr, record) {
-            Answer::Resolved | Answer::Unresolved => {}
-            Answer::NoRoute => {
+        match fib::next_hop::<F>(m.ctx(), m.ifindex(), &key.src, &backend.addr, record) {
+            Answer::RESOLVED | Answer::UNRESOLVED => {}
+            Answer::NO_ROUTE => {
                 count(Counter::DropNoRoute);
-                return m.drop();
+                return Outcome::DROP;
             }
-            Answer::ForwardingOff => {
+            _ => {
                 count(Counter::DropForwardingOff);
-                return m.drop();
+                return Outcome::DROP;
             }
         }
     }
-    let hop = (record.oif, record.mtu, record.smac, record.dmac);
     let place = Situation {
         client: role,
         masquerades: is_external && !is_local_only,
         backend: backend.locality,
         is_hairpin,
-        same_bridge: bridge != 0 && hop.0 == bridge,
+        same_bridge: bridge != 0 && record.oif == bridge,
     }
     .placement();
     let mut to = Translation { src: key.src, dst: backend.addr, sport: key.sport, dport: backend.port };
     if place.snat {
-        let out = if place.way == Way::BACK { own } else { iface(hop.0) };
+        let out = if place.way == Way::BACK { own } else { iface(record.oif) };
         to.src = match out {
-            Some(out) => F::snat_addr(out),
+            Some(out) => *F::snat_addr(out),
             None => F::Addr::default(),
         };
         if to.src == F::Addr::default() {
             count(Counter::DropNoSnatAddress);
-            return m.drop();
+            return Outcome::DROP;
         }
     }
     let any_source = backend.locality == Locality::HOST && key.proto == Proto::UDP;
-    *record = forward::<F>(key, &to, place, any_source, frontend.service, now);
-    if !claim::<F>(key, record, reverse, place.snat, now) {
+    forward::<F>(key, &to, place, any_source, frontend.service, now, record);
+    if !claim::<F>(key, scratch, place.snat, now) {
         count(Counter::DropSnatExhausted);
-        return m.drop();
+        return Outcome::DROP;
     }
-    if place.way == Way::REDIRECT {
-        record.oif = hop.0;
-        record.mtu = hop.1;
-        record.smac = hop.2;
-        record.dmac = hop.3;
-    }
-    if !F::insert_flow(key, record, ALWAYS) {
+    if !F::insert_flow(key, &scratch.record, ALWAYS) {
         count(Counter::FlowTableFull);
-        return m.drop();
+        return Outcome::DROP;
     }
     count(if is_midstream { Counter::FlowMidstream } else { Counter::FlowNew });
     count_service(frontend.service, 1, 0, 0);
-    send::<F, M>(m, packet, record)
+    Outcome::BEGUN
 }
 
 /// Inserts the reverse record under a key that no other live flow owns, taking other source ports until one is free
 /// (SEM-080). The first candidate is the client's own port, or with SNAT a fixed function of the client.
 #[inline(always)]
-fn claim<F: Net>(
-    key: &FlowKey<F::Addr>,
-    record: &mut FlowRecord<F::Addr>,
-    reverse: &mut FlowRecord<F::Addr>,
-    snat: bool,
-    now: u32,
-) -> bool {
+fn claim<F: Net>(key: &FlowKey<F::Addr>, scratch: &mut Scratch<F::Addr>, snat: bool, now: u32) -> bool {
     let config = CONFIG.load();
-    let hash = client_hash::<F>(key);
-    let port_delta = record.port_delta;
-    let mut attempt = 0;
-    while attempt < limits::SNAT_TRIES {
-        if snat || attempt > 0 {
-            let port: Port = snat_port(hash, attempt, config.snat_first, config.snat_count);
-            record.sport = port;
-            record.port_delta = port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32));
-        }
-        let other_key = twin_key::<F>(key.proto, record);
-        *reverse = twin::<F>(key, record);
-        if F::insert_flow(&other_key, reverse, IF_ABSENT) {
-            return true;
-        }
-        match F::flow(&other_key) {
-            // This very client's, left over; or nobody's any more.
-            Some(owner) => {
-                let is_own = owner.dst == key.src
-                    && owner.dport == key.sport
-                    && owner.src == key.dst
-                    && owner.sport == key.dport;
-                let is_free =
-                    owner.state.is_closing() || is_expired(key.proto, owner.state, now, owner.stamp);
-                if is_own || is_free {
-                    return F::insert_flow(&other_key, reverse, ALWAYS);
-                }
-            }
-            None => return F::insert_flow(&other_key, reverse, ALWAYS),
-        }
-        attempt += 1;
+    scratch.claim = Claim {
+        port_delta: scratch.record.port_delta,
+        hash: client_hash::<F>(key),
+        now,
+        first: config.snat_first,
+        count: config.snat_count,
+        snat: snat as u8,
+        is_done: 0,
+        _pad: [0; 2],
+    };
+    // By the helper and not a loop of ours: the verifier walks its body once, not once per attempt.
+    // SAFETY: the callback has the helper's signature and gets the key, which outlives the call.
+    unsafe {
+        let step: extern "C" fn(u32, *mut c_void) -> i64 = claim_step::<F>;
+        bpf_loop(limits::SNAT_TRIES, step as *mut c_void, (&raw const *key).cast_mut().cast(), 0);
     }
-    false
+    scratch.claim.is_done != 0
+}
+
+/// One attempt; 1 ends the search.
+extern "C" fn claim_step<F: Net>(attempt: u32, key: *mut c_void) -> i64 {
+    // SAFETY: `claim` passes the client's key and waits.
+    let key = unsafe { &*key.cast::<FlowKey<F::Addr>>() };
+    let Some(Scratch { record, reverse, reverse_key, claim, .. }) = F::scratch() else { return 1 };
+    if claim.snat != 0 || attempt > 0 {
+        let port: Port = snat_port(claim.hash, attempt, claim.first, claim.count);
+        record.sport = port;
+        record.port_delta = claim.port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32));
+    }
+    *reverse_key = twin_key::<F>(key.proto, record);
+    twin::<F>(key, record, reverse);
+    if F::insert_flow(reverse_key, reverse, IF_ABSENT) {
+        claim.is_done = 1;
+        return 1;
+    }
+    let may_take = match F::flow(reverse_key) {
+        Some(owner) => {
+            // This very client's, left over; or nobody's any more.
+            let is_own = owner.dst == key.src
+                && owner.dport == key.sport
+                && owner.src == key.dst
+                && owner.sport == key.dport;
+            is_own || owner.state.is_closing() || is_expired(key.proto, owner.state, claim.now, owner.stamp)
+        }
+        None => true,
+    };
+    if may_take {
+        claim.is_done = F::insert_flow(reverse_key, reverse, ALWAYS) as u8;
+        return 1;
+    }
+    0
 }
 
 /// Exact address first, then NodePort on an address that accepts it (SEM-024).
@@ -394,16 +419,18 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Option<&'static FrontendVa
 }
 
 /// A direct connection to a backend from a port that has a translated flow to it: its replies would be translated,
-/// so the flow gives way.
-#[inline(always)]
-fn give_way_to_direct<F: Net>(key: &FlowKey<F::Addr>) {
-    let back = key.swapped();
-    if let Some(record) = F::flow(&back) {
-        if record.direction == Direction::REVERSE {
-            let forward_key = twin_key::<F>(key.proto, record);
-            F::remove_flow(&forward_key);
-            F::remove_flow(&back);
-            count(Counter::FlowGaveWay);
-        }
+/// so the flow gives way. A call of its own for the sake of its stack.
+#[inline(never)]
+fn give_way_to_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
+    let Some(scratch) = F::scratch() else { return 0 };
+    let back = &mut scratch.reverse_key;
+    *back = key.swapped();
+    let Some(record) = F::flow(back) else { return 0 };
+    if record.direction == Direction::REVERSE {
+        let forward_key = twin_key::<F>(key.proto, record);
+        F::remove_flow(&forward_key);
+        F::remove_flow(back);
+        count(Counter::FlowGaveWay);
     }
+    0
 }

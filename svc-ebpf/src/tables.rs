@@ -7,7 +7,7 @@ use svc_common::datapath::state::STAMP_SHIFT;
 use svc_common::family::{V4, V6};
 use svc_common::wire::rewrite::Rewrite;
 
-use crate::maps;
+use crate::maps::{self, Scratch};
 
 /// Only if absent: `BPF_NOEXIST`.
 pub const IF_ABSENT: u64 = 1;
@@ -24,9 +24,9 @@ pub trait Tables: Rewrite {
     fn remove_flow(key: &FlowKey<Self::Addr>);
     fn socket(key: &SockKey<Self::Addr>) -> Option<&'static SockValue<Self::Addr>>;
     fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>);
-    fn scratch() -> Option<&'static mut [FlowRecord<Self::Addr>; 2]>;
+    fn scratch() -> Option<&'static mut Scratch<Self::Addr>>;
     /// Source of what is masqueraded out of an interface.
-    fn snat_addr(iface: &Iface) -> Self::Addr;
+    fn snat_addr(iface: &Iface) -> &Self::Addr;
 }
 
 macro_rules! tables {
@@ -72,13 +72,13 @@ macro_rules! tables {
                 let _ = maps::$sockets.insert(key, value, ALWAYS);
             }
             #[inline(always)]
-            fn scratch() -> Option<&'static mut [FlowRecord<Self::Addr>; 2]> {
+            fn scratch() -> Option<&'static mut Scratch<Self::Addr>> {
                 // SAFETY: per-CPU, and a program is not interrupted by itself on its CPU.
                 maps::$scratch.get_ptr_mut(0).map(|p| unsafe { &mut *p })
             }
             #[inline(always)]
-            fn snat_addr(iface: &Iface) -> Self::Addr {
-                iface.$snat
+            fn snat_addr(iface: &Iface) -> &Self::Addr {
+                &iface.$snat
             }
         }
     };

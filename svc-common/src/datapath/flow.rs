@@ -15,7 +15,8 @@ pub struct Translation<A> {
     pub dport: Port,
 }
 
-/// The forward record of a new flow: the client's packet with `to` in its place.
+/// Makes the forward record of a new flow: the client's packet with `to` in its place. Field by field into its
+/// place: a value would be built on the stack first, of which BPF has 512 octets.
 #[inline(always)]
 pub fn forward<F: Family>(
     key: &FlowKey<F::Addr>,
@@ -24,27 +25,22 @@ pub fn forward<F: Family>(
     any_source: bool,
     service: ServiceId,
     now: u32,
-) -> FlowRecord<F::Addr> {
-    FlowRecord {
-        src: to.src,
-        dst: to.dst,
-        sport: to.sport,
-        dport: to.dport,
-        addr_delta: addr_delta::<F>((key.src, key.dst), (to.src, to.dst)),
-        port_delta: port_delta((key.sport, key.dport), (to.sport, to.dport)),
-        service,
-        stamp: now,
-        oif: 0,
-        mtu: 0,
-        smac: [0; 6],
-        dmac: [0; 6],
-        state: FlowState::NEW,
-        direction: Direction::FORWARD,
-        hook: Hook::INGRESS,
-        way: place.way,
-        twin_hook: place.reverse_hook,
-        any_source: any_source as u8,
-    }
+    record: &mut FlowRecord<F::Addr>,
+) {
+    record.src = to.src;
+    record.dst = to.dst;
+    record.sport = to.sport;
+    record.dport = to.dport;
+    record.addr_delta = addr_delta::<F>((key.src, key.dst), (to.src, to.dst));
+    record.port_delta = port_delta((key.sport, key.dport), (to.sport, to.dport));
+    record.service = service;
+    record.stamp = now;
+    record.state = FlowState::NEW;
+    record.direction = Direction::FORWARD;
+    record.hook = Hook::INGRESS;
+    record.way = place.way;
+    record.twin_hook = place.reverse_hook;
+    record.any_source = any_source as u8;
 }
 
 /// The key of a record's twin: what the other direction's packets carry.
@@ -61,34 +57,29 @@ pub fn twin_key<F: Family>(proto: Proto, record: &FlowRecord<F::Addr>) -> FlowKe
     }
 }
 
-/// The record's twin, without a next hop. A reverse record whose key has no source cannot make its twin: only the
+/// Makes the record's twin, without a next hop. A reverse record whose key has no source cannot make its twin: only the
 /// forward one knows which address of the node the backend listens at.
 #[inline(always)]
-pub fn twin<F: Family>(key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>) -> FlowRecord<F::Addr> {
-    FlowRecord {
-        src: key.dst,
-        dst: key.src,
-        sport: key.dport,
-        dport: key.sport,
-        addr_delta: record.addr_delta.negated(),
-        port_delta: record.port_delta.negated(),
-        service: record.service,
-        stamp: record.stamp,
-        oif: 0,
-        mtu: 0,
-        smac: [0; 6],
-        dmac: [0; 6],
-        state: record.state,
-        direction: if record.direction == Direction::FORWARD {
-            Direction::REVERSE
-        } else {
-            Direction::FORWARD
-        },
-        hook: record.twin_hook,
-        way: record.way,
-        twin_hook: record.hook,
-        any_source: record.any_source,
-    }
+pub fn twin<F: Family>(key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>, twin: &mut FlowRecord<F::Addr>) {
+    twin.src = key.dst;
+    twin.dst = key.src;
+    twin.sport = key.dport;
+    twin.dport = key.sport;
+    twin.addr_delta = record.addr_delta.negated();
+    twin.port_delta = record.port_delta.negated();
+    twin.service = record.service;
+    twin.stamp = record.stamp;
+    twin.oif = 0;
+    twin.mtu = 0;
+    twin.smac = [0; 6];
+    twin.dmac = [0; 6];
+    twin.state = record.state;
+    twin.direction =
+        if record.direction == Direction::FORWARD { Direction::REVERSE } else { Direction::FORWARD };
+    twin.hook = record.twin_hook;
+    twin.way = record.way;
+    twin.twin_hook = record.hook;
+    twin.any_source = record.any_source;
 }
 
 /// Whether [`twin`] can be made from this record.
@@ -117,16 +108,19 @@ mod tests {
         };
         let to = Translation { src: addr(3), dst: addr(4), sport: Port::new(2000), dport: Port::new(8080) };
         let place = Placement { snat: true, way: Way::REDIRECT, reverse_hook: Hook::INGRESS };
-        let there = forward::<V4>(&key, &to, place, false, ServiceId(7), 42);
+        let mut there = FlowRecord::default();
+        forward::<V4>(&key, &to, place, false, ServiceId(7), 42, &mut there);
         let back_key = twin_key::<V4>(Proto::TCP, &there);
-        let back = twin::<V4>(&key, &there);
+        let mut back = FlowRecord::default();
+        twin::<V4>(&key, &there, &mut back);
         assert_eq!((back_key.src, back_key.dst), (addr(4), addr(3)));
         assert_eq!(
             (back.src, back.dst, back.sport, back.dport),
             (addr(2), addr(1), Port::new(80), Port::new(1000))
         );
         assert_eq!(twin_key::<V4>(Proto::TCP, &back), key);
-        let again = twin::<V4>(&back_key, &back);
+        let mut again = FlowRecord::default();
+        twin::<V4>(&back_key, &back, &mut again);
         assert_eq!(again, there);
     }
 
@@ -136,8 +130,10 @@ mod tests {
         let to =
             Translation { src: key.src, dst: AddrV4::new([10, 0, 0, 1]), sport: key.sport, dport: key.dport };
         let place = Placement { snat: false, way: Way::STACK, reverse_hook: Hook::POD_EGRESS };
-        let there = forward::<V4>(&key, &to, place, true, ServiceId(0), 0);
+        let (mut there, mut back) = (FlowRecord::default(), FlowRecord::default());
+        forward::<V4>(&key, &to, place, true, ServiceId(0), 0, &mut there);
+        twin::<V4>(&key, &there, &mut back);
         assert_eq!(twin_key::<V4>(Proto::UDP, &there).src, AddrV4::default());
-        assert!(knows_twin(&there) && !knows_twin(&twin::<V4>(&key, &there)));
+        assert!(knows_twin(&there) && !knows_twin(&back));
     }
 }

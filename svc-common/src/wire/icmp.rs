@@ -10,13 +10,30 @@ use crate::family::{Family, V4, V6};
 /// Octets of an ICMP error's own header.
 pub const ICMP_LEN: usize = 8;
 
-/// What went wrong.
+/// What went wrong: a plain number, because an enum with a value leaves a register unset when it crosses a call.
+#[repr(transparent)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Problem {
+pub struct Problem(u32);
+
+impl Problem {
     /// Port unreachable: TCP, UDP and SCTP alike (SEM-091).
-    NoEndpoint,
-    /// Fragmentation needed / packet too big; octets that would fit.
-    TooBig(u16),
+    pub const NO_ENDPOINT: Self = Self(0);
+
+    /// Fragmentation needed / packet too big; `mtu` octets would fit and are not zero.
+    #[inline(always)]
+    pub const fn too_big(mtu: u16) -> Self {
+        Self(mtu as u32)
+    }
+
+    #[inline(always)]
+    pub const fn is_too_big(self) -> bool {
+        self.0 != 0
+    }
+
+    #[inline(always)]
+    const fn mtu_be(self) -> u16 {
+        (self.0 as u16).to_be()
+    }
 }
 
 /// IP header and ICMP header of an error.
@@ -37,14 +54,15 @@ plain!(Error<Ipv4Header>, Error<Ipv6Header>);
 pub trait Icmp: Rewrite {
     type Error: Plain;
 
-    /// The headers of an error from `src` to `dst` that quotes `quoted_len` octets whose sum is `quoted`.
-    fn error(
-        src: Self::Addr,
-        dst: Self::Addr,
+    /// Writes the headers of an error from `src` to `dst` that quotes `quoted_len` octets whose sum is `quoted`.
+    fn write_error(
+        out: &mut Self::Error,
+        src: &Self::Addr,
+        dst: &Self::Addr,
         problem: Problem,
         quoted_len: usize,
         quoted: Wsum,
-    ) -> Self::Error;
+    );
     /// Sum over an IP header.
     fn header_sum(header: &Self::Header) -> Wsum;
 }
@@ -69,16 +87,20 @@ impl Icmp for V4 {
     type Error = Error<Ipv4Header>;
 
     #[inline(always)]
-    fn error(src: AddrV4, dst: AddrV4, problem: Problem, quoted_len: usize, quoted: Wsum) -> Self::Error {
-        let (kind, code, mtu) = match problem {
-            Problem::NoEndpoint => (3, 3, 0),
-            Problem::TooBig(mtu) => (3, 4, mtu.to_be()),
-        };
+    fn write_error(
+        out: &mut Self::Error,
+        src: &AddrV4,
+        dst: &AddrV4,
+        problem: Problem,
+        quoted_len: usize,
+        quoted: Wsum,
+    ) {
+        let (kind, code, mtu) = (3, if problem.is_too_big() { 4 } else { 3 }, problem.mtu_be());
         let len = ((Self::IP_LEN + ICMP_LEN + quoted_len) as u16).to_be();
         // Version and header length, internetwork control (RFC 1812 4.3.2.5); time to live and protocol.
         let fixed = Wsum(u16::from_ne_bytes([0x45, 0xc0]) as u32 + u16::from_ne_bytes([64, 1]) as u32);
-        let ip_sum = fixed.add_word(len as u32).plus(Self::sum(src)).plus(Self::sum(dst));
-        Error {
+        let ip_sum = fixed.add_word(len as u32).plus(Self::sum(*src)).plus(Self::sum(*dst));
+        *out = Error {
             ip: Ipv4Header {
                 version_ihl: 0x45,
                 tos: 0xc0,
@@ -88,15 +110,15 @@ impl Icmp for V4 {
                 ttl: 64,
                 proto: 1,
                 check: !ip_sum.fold(),
-                src: halves_v4(src),
-                dst: halves_v4(dst),
+                src: halves_v4(*src),
+                dst: halves_v4(*dst),
             },
             kind,
             code,
             check: !first_word(kind, code).add_word(mtu as u32).plus(quoted).fold(),
             unused: 0,
             mtu,
-        }
+        };
     }
 
     #[inline(always)]
@@ -121,30 +143,35 @@ impl Icmp for V6 {
     type Error = Error<Ipv6Header>;
 
     #[inline(always)]
-    fn error(src: AddrV6, dst: AddrV6, problem: Problem, quoted_len: usize, quoted: Wsum) -> Self::Error {
-        let (kind, code, mtu) = match problem {
-            Problem::NoEndpoint => (1, 4, 0),
-            Problem::TooBig(mtu) => (2, 0, mtu.to_be()),
-        };
+    fn write_error(
+        out: &mut Self::Error,
+        src: &AddrV6,
+        dst: &AddrV6,
+        problem: Problem,
+        quoted_len: usize,
+        quoted: Wsum,
+    ) {
+        let (kind, code) = if problem.is_too_big() { (2, 0) } else { (1, 4) };
+        let mtu = problem.mtu_be();
         let payload_len = ((ICMP_LEN + quoted_len) as u16).to_be();
         // The pseudo-header: addresses, length, next header (RFC 8200 8.1).
         let pseudo =
-            Self::sum(src).plus(Self::sum(dst)).add_word(payload_len as u32).add_word(58u16.to_be() as u32);
-        Error {
+            Self::sum(*src).plus(Self::sum(*dst)).add_word(payload_len as u32).add_word(58u16.to_be() as u32);
+        *out = Error {
             ip: Ipv6Header {
                 version_class_flow: [0x6000u16.to_be(), 0],
                 payload_len,
                 next_header: 58,
                 hop_limit: 64,
-                src: halves_v6(src),
-                dst: halves_v6(dst),
+                src: halves_v6(*src),
+                dst: halves_v6(*dst),
             },
             kind,
             code,
             check: !pseudo.plus(first_word(kind, code)).add_word(mtu as u32).plus(quoted).fold(),
             unused: 0,
             mtu,
-        }
+        };
     }
 
     #[inline(always)]
