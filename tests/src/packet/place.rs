@@ -141,28 +141,28 @@ pub fn ip_batch() -> String {
         lines.push(format!("link set {port} master cni0"));
     }
     for family in [Family::V4, Family::V6] {
-        let (bits, prefix, flag, quiet) = match family {
-            Family::V4 => (0, "", "-4", ""),
-            Family::V6 => (96, "fd00::", "-6", " nodad"),
+        let (bits, prefix, default, quiet) = match family {
+            Family::V4 => (0, "", "0.0.0.0/0", ""),
+            Family::V6 => (96, "fd00::", "::/0", " nodad"),
         };
         let at = |host| address(host, family);
         for (host, device) in [("node", "up0"), ("node-b", "up1"), ("bridge", "cni0")] {
             let length = bits + if host == "bridge" { 25 } else { 24 };
-            lines.push(format!("{flag} address add {}/{length} dev {device}{quiet}", at(host)));
+            lines.push(format!("address add {}/{length} dev {device}{quiet}", at(host)));
         }
         for (host, device) in [("pod-a", "pod0"), ("pod-b", "pod1")] {
-            lines.push(format!("{flag} route add {}/{} dev {device}", at(host), bits + 32));
+            lines.push(format!("route add {}/{} dev {device}", at(host), bits + 32));
         }
-        lines.push(format!("{flag} route add default via {} dev up0", at("gateway")));
+        lines.push(format!("route add {default} via {} dev up0", at("gateway")));
         for (net, rest) in [
             (2, format!("via {} dev up0", at("node-2"))),
             (3, format!("via {prefix}192.0.2.3 dev up0")),
             (4, format!("via {} dev up0 mtu lock {NARROW_MTU}", at("node-2"))),
             (6, format!("via {} dev up1", at("node-3"))),
         ] {
-            lines.push(format!("{flag} route add {prefix}10.244.{net}.0/{} {rest}", bits + 24));
+            lines.push(format!("route add {prefix}10.244.{net}.0/{} {rest}", bits + 24));
         }
-        lines.push(format!("{flag} route add unreachable {prefix}10.244.5.0/{}", bits + 24));
+        lines.push(format!("route add unreachable {prefix}10.244.5.0/{}", bits + 24));
         for (host, device, last) in [
             ("gateway", "up0", 0xfe),
             ("node-2", "up0", 0x31),
@@ -173,10 +173,7 @@ pub fn ip_batch() -> String {
             ("port-b", "cni0", 0x23),
         ] {
             let mac = format!("02:00:00:00:00:{last:02x}");
-            lines.push(format!(
-                "{flag} neighbour replace {} lladdr {mac} dev {device} nud permanent",
-                at(host)
-            ));
+            lines.push(format!("neighbour replace {} lladdr {mac} dev {device} nud permanent", at(host)));
         }
     }
     lines.join("\n")

@@ -22,7 +22,7 @@ use super::wire::{Case, L4, Packet, endpoint, fold, ip_len, number, pseudo, sum}
 const ETH: usize = 14;
 
 /// The lab, made by the first case that needs it.
-pub type Shared = Arc<Mutex<Option<Lab>>>;
+pub type Shared = Arc<Mutex<Option<Result<Lab>>>>;
 
 /// One trial a case.
 pub fn trials(row: &Row, shared: &Shared) -> Vec<Trial> {
@@ -57,10 +57,10 @@ fn run(row: &Row, family: Family, l4: L4, way: Option<At>, shared: &Shared) -> R
     let case = Case { family, l4, snat: [0; 2] };
     let case = Case { snat: snat_ports(&row, case), ..case };
     let mut guard = shared.lock().unwrap_or_else(PoisonError::into_inner);
-    if guard.is_none() {
-        *guard = Some(Lab::new().context("setting up the lab")?);
-    }
-    let Some(lab) = guard.as_mut() else { bail!("no lab") };
+    let lab = match guard.get_or_insert_with(Lab::new) {
+        Ok(lab) => lab,
+        Err(error) => bail!("setting up the lab: {error:#}"),
+    };
     run_within_a_tick(&row, case, lab, 0)?;
     // Once more as from a card that sums the whole packet; only XDP never sees such a sum.
     let is_tc = row.steps.iter().all(|step| step.at != At::Xdp && step.keeps_the_sum());

@@ -178,7 +178,8 @@ impl Packet {
         let mut frame = self.ethernet(case.family, interface, is_ingress);
         let mut body = self.transport(l4, sport, dport);
         let proto = number(l4, case.family);
-        self.set_checksum(l4, &mut body, pseudo(src, dst, body.len(), proto));
+        let pseudo = pseudo(src, dst, body.len(), proto);
+        self.set_checksum(l4, &mut body, pseudo);
         let ip = match (src, dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => self.ipv4(src.octets(), dst.octets(), proto, body.len()),
             (IpAddr::V6(src), IpAddr::V6(dst)) => self.ipv6(src.octets(), dst.octets(), proto, body.len()),

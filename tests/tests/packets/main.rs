@@ -1,3 +1,23 @@
-//! The packet tier.
+//! The packet tier: tables and a packet in; verdict, whole packet, counters and flow records out.
 
-fn main() {}
+mod cluster;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+use svc_tests::packet::{lab, trial};
+
+fn main() -> ExitCode {
+    // One lab, one row at a time.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    let shared = trial::Shared::default();
+    let rows = cluster::rows();
+    let trials = rows.iter().flat_map(|row| trial::trials(row, &shared)).collect();
+    if !arguments.list
+        && let Err(error) = lab::isolate()
+    {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
