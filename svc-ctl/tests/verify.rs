@@ -30,8 +30,11 @@ fn main() -> ExitCode {
         Trial::test(name.clone(), move || run.lock().map_err(|err| err.to_string())?.verify(&name))
     });
     let conclusion = libtest_mimic::run(&arguments, trials.collect());
-    if let Some(budgets) = run.lock().ok().filter(|_| is_updating()).map(|run| run.new_budgets()) {
-        std::fs::write(budget_file(), budgets).expect("docs/ can be written");
+    if let Ok(run) = run.lock() {
+        println!("{}", run.report.join("\n"));
+        if is_updating() {
+            std::fs::write(budget_file(), run.new_budgets()).expect("docs/ can be written");
+        }
     }
     conclusion.exit_code()
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
 struct Run {
     ebpf: Option<Ebpf>,
     measured: BTreeMap<String, u32>,
+    report: Vec<String>,
 }
 
 impl Run {
@@ -55,9 +59,9 @@ impl Run {
         let info = program.info()?;
         let verified = info.verified_instruction_count().unwrap_or(0);
         let (translated, jitted) = (info.size_translated().unwrap_or(0), info.size_jitted());
-        println!(
+        self.report.push(format!(
             "{name:<16} {verified:>7} instructions verified, {translated:>6} octets, {jitted:>6} as machine code"
-        );
+        ));
         self.measured.insert(name.to_owned(), verified);
         match budgets().get(name) {
             _ if is_updating() => Ok(()),
