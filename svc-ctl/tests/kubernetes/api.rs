@@ -1,0 +1,259 @@
+//! A small stand-in for the Kubernetes API: lists in pages, watches from a resource version on, bookmarks, and faults on
+//! request.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use axum::body::{Body, Bytes};
+use axum::extract::{Path, Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use futures::stream;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+
+/// What goes wrong, once each.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// The list is answered with this status.
+    List(u16),
+    /// The watch is answered with this status.
+    Watch(u16),
+    /// The watch says 410 in an event.
+    WatchGone,
+    /// The watch sends half a line and ends.
+    WatchCut,
+    /// The watch sends a bookmark with the newest resource version and ends.
+    WatchBookmark,
+}
+
+#[derive(Debug, Default)]
+struct Data {
+    version: u64,
+    /// By plural and namespace/name.
+    objects: BTreeMap<String, BTreeMap<String, Value>>,
+    /// Plural, resource version, event.
+    log: Vec<(String, u64, Value)>,
+    faults: HashMap<String, VecDeque<Fault>>,
+    requests: Vec<String>,
+    /// Watches may not begin before this version.
+    oldest: u64,
+    /// Watches of an earlier epoch are over.
+    epoch: u64,
+}
+
+#[derive(Clone)]
+pub struct StandIn {
+    data: Arc<Mutex<Data>>,
+    news: watch::Sender<u64>,
+    pub url: String,
+}
+
+type Params = BTreeMap<String, String>;
+
+impl StandIn {
+    pub async fn start() -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("an address"));
+        let this = Self { data: Arc::default(), news: watch::channel(0).0, url };
+        let router = Router::new()
+            .route("/api/v1/{plural}", get(serve))
+            .route("/apis/discovery.k8s.io/v1/{plural}", get(serve))
+            .with_state(this.clone());
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        this
+    }
+
+    fn data(&self) -> MutexGuard<'_, Data> {
+        self.data.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Creates or updates an object, written as YAML or JSON.
+    pub fn apply(&self, text: &str) {
+        let mut object: Value = serde_yaml_ng::from_str(text).expect("YAML");
+        let kind = object["kind"].as_str().unwrap_or_default();
+        let plural = format!("{}s", kind.to_lowercase());
+        let key = key(&object);
+        let mut data = self.data();
+        data.version += 1;
+        let version = data.version;
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        object["metadata"]["managedFields"] = json!([{"manager": "test", "operation": "Update"}]);
+        let old = data.objects.entry(plural.clone()).or_default().insert(key, object.clone());
+        let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
+        data.log.push((plural, version, json!({"type": kind, "object": object})));
+        drop(data);
+        self.news.send_replace(version);
+    }
+
+    /// Deletes an object.
+    pub fn delete(&self, plural: &str, key: &str) {
+        let mut data = self.data();
+        data.version += 1;
+        let version = data.version;
+        let mut object = data.objects.entry(plural.to_owned()).or_default().remove(key).expect("an object");
+        object["metadata"]["resourceVersion"] = json!(version.to_string());
+        data.log.push((plural.to_owned(), version, json!({"type": "DELETED", "object": object})));
+        drop(data);
+        self.news.send_replace(version);
+    }
+
+    /// Forgets the history: watches from before now are answered with 410.
+    pub fn forget(&self) {
+        let mut data = self.data();
+        data.oldest = data.version;
+    }
+
+    /// Ends all watches of now, so that they begin anew (and meet the faults in their way).
+    pub fn break_watches(&self) {
+        let mut data = self.data();
+        data.epoch += 1;
+        let version = data.version;
+        drop(data);
+        self.news.send_replace(version);
+    }
+
+    pub fn fail(&self, plural: &str, faults: &[Fault]) {
+        self.data().faults.entry(plural.to_owned()).or_default().extend(faults.iter().cloned());
+    }
+
+    /// Faults that nobody has met yet.
+    pub fn faults_left(&self) -> usize {
+        self.data().faults.values().map(VecDeque::len).sum()
+    }
+
+    /// Requests so far: plural and parameters in order.
+    pub fn requests(&self, plural: &str) -> Vec<String> {
+        let prefix = format!("{plural} ");
+        self.data().requests.iter().filter_map(|r| r.strip_prefix(&prefix)).map(str::to_owned).collect()
+    }
+
+    fn take_fault(&self, plural: &str, wanted: impl Fn(&Fault) -> bool) -> Option<Fault> {
+        let mut data = self.data();
+        let queue = data.faults.get_mut(plural)?;
+        queue.front().is_some_and(wanted).then(|| queue.pop_front()).flatten()
+    }
+}
+
+fn key(object: &Value) -> String {
+    let meta = &object["metadata"];
+    match meta["namespace"].as_str() {
+        Some(namespace) => format!("{namespace}/{}", meta["name"].as_str().unwrap_or_default()),
+        None => meta["name"].as_str().unwrap_or_default().to_owned(),
+    }
+}
+
+async fn serve(
+    State(api): State<StandIn>,
+    Path(plural): Path<String>,
+    Query(params): Query<Params>,
+) -> Response {
+    let line = params.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join("&");
+    api.data().requests.push(format!("{plural} {line}"));
+    if params.get("watch").is_some_and(|w| w == "true") {
+        return serve_watch(api, &plural, &params);
+    }
+    serve_list(&api, &plural, &params)
+}
+
+fn status(code: u16, reason: &str) -> Response {
+    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": code,
+        "reason": reason, "message": format!("stand-in says {code}")});
+    (StatusCode::from_u16(code).unwrap_or(StatusCode::IM_A_TEAPOT), Json(body)).into_response()
+}
+
+fn serve_list(api: &StandIn, plural: &str, params: &Params) -> Response {
+    if let Some(Fault::List(code)) = api.take_fault(plural, |f| matches!(f, Fault::List(_))) {
+        return status(code, "Fault");
+    }
+    let data = api.data();
+    let all: Vec<&Value> = data.objects.get(plural).into_iter().flat_map(|o| o.values()).collect();
+    let start = params.get("continue").and_then(|c| c.parse().ok()).unwrap_or(0_usize);
+    let limit = params.get("limit").and_then(|l| l.parse().ok()).unwrap_or(usize::MAX);
+    let page: Vec<&&Value> = all.iter().skip(start).take(limit).collect();
+    let next = start + page.len();
+    let mut meta = json!({"resourceVersion": data.version.to_string()});
+    if next < all.len() {
+        meta["continue"] = json!(next.to_string());
+    }
+    let (version, kind) = match plural {
+        "services" => ("v1", "ServiceList"),
+        "nodes" => ("v1", "NodeList"),
+        _ => ("discovery.k8s.io/v1", "EndpointSliceList"),
+    };
+    Json(json!({"apiVersion": version, "kind": kind, "metadata": meta, "items": page})).into_response()
+}
+
+fn bookmark(plural: &str, version: u64, ends_list: bool) -> Value {
+    let (api_version, kind) = match plural {
+        "services" => ("v1", "Service"),
+        "nodes" => ("v1", "Node"),
+        _ => ("discovery.k8s.io/v1", "EndpointSlice"),
+    };
+    let mut meta = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+    if ends_list {
+        meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+    }
+    json!({"type": "BOOKMARK", "object": {"apiVersion": api_version, "kind": kind, "metadata": meta}})
+}
+
+fn serve_watch(api: StandIn, plural: &str, params: &Params) -> Response {
+    let fault = api.take_fault(plural, |f| !matches!(f, Fault::List(_)));
+    let data = api.data();
+    let mut from: u64 = params.get("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0);
+    let mut first = Vec::new();
+    match fault {
+        Some(Fault::Watch(code)) => return status(code, if code == 410 { "Expired" } else { "Fault" }),
+        Some(Fault::WatchCut) => {
+            return Body::from("{\"type\":\"MODIFIED\",\"object\":{\"kind\":\"Serv").into_response();
+        }
+        Some(Fault::WatchBookmark) => {
+            return Body::from(format!("{}\n", bookmark(plural, data.version, false))).into_response();
+        }
+        Some(Fault::WatchGone) => return gone(),
+        Some(Fault::List(_)) | None => {}
+    }
+    if params.get("sendInitialEvents").is_some_and(|s| s == "true") {
+        let objects = data.objects.get(plural).into_iter().flat_map(|o| o.values());
+        first.extend(objects.map(|o| json!({"type": "ADDED", "object": o})));
+        first.push(bookmark(plural, data.version, true));
+        from = data.version;
+    } else if from < data.oldest {
+        return gone();
+    }
+    let epoch = data.epoch;
+    drop(data);
+    let first: String = first.iter().map(|e| format!("{e}\n")).collect();
+    let (plural, news) = (plural.to_owned(), api.news.subscribe());
+    let lines = stream::unfold((news, from, first), move |(mut news, mut from, mut first)| {
+        let (api, plural) = (api.clone(), plural.clone());
+        async move {
+            loop {
+                let is_over = {
+                    let data = api.data();
+                    let due = data.log.iter().filter(|(p, v, _)| *p == plural && *v > from);
+                    first.extend(due.map(|(_, _, event)| format!("{event}\n")));
+                    from = data.version.max(from);
+                    data.epoch != epoch
+                };
+                if !first.is_empty() {
+                    let bytes = Bytes::from(std::mem::take(&mut first));
+                    return Some((Ok::<_, Infallible>(bytes), (news, from, first)));
+                }
+                if is_over || news.changed().await.is_err() {
+                    return None;
+                }
+            }
+        }
+    });
+    Body::from_stream(lines).into_response()
+}
+
+fn gone() -> Response {
+    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 410,
+        "reason": "Expired", "message": "too old resource version"});
+    Body::from(format!("{}\n", json!({"type": "ERROR", "object": status}))).into_response()
+}
