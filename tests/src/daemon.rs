@@ -101,11 +101,13 @@ impl Daemon {
         ended.map(|_| ())
     }
 
-    /// The status file as it is now; an error says what the daemon logged, if it ended.
-    pub fn status(&mut self) -> Result<Value> {
-        if let Some(exit) = self.child.as_mut().and_then(|child| child.try_wait().ok()).flatten() {
-            anyhow::bail!("svc-ctl ended with {exit}:\n{}", self.log());
-        }
+    /// True if it ended without being asked to.
+    pub fn ended(&mut self) -> bool {
+        self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|exit| exit.is_some()))
+    }
+
+    /// The status file as it is now.
+    pub fn status(&self) -> Result<Value> {
         let text = fs::read_to_string(self.run.join("status.json")).context("read status.json")?;
         serde_json::from_str(&text).context("parse status.json")
     }

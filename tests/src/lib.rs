@@ -16,6 +16,7 @@ pub mod matrix;
 pub mod netns;
 pub mod packet;
 pub mod run_name;
+pub mod show;
 pub mod standin;
 pub mod topology;
 pub mod wait;

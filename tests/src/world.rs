@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::bpffs::BpfFs;
@@ -56,13 +56,12 @@ impl World {
     }
 
     pub fn daemon(&mut self, node: usize) -> Result<&mut Daemon> {
-        let daemon = self.daemons.get_mut(node - 1);
-        anyhow::Context::context(daemon, "no daemon was started")
+        self.daemons.get_mut(node - 1).context("no daemon was started")
     }
 
     /// The node and its daemon, to do something with both.
     pub fn on_node(&mut self, node: usize) -> Result<(&Node, &mut Daemon)> {
-        let daemon = anyhow::Context::context(self.daemons.get_mut(node - 1), "no daemon was started")?;
+        let daemon = self.daemons.get_mut(node - 1).context("no daemon was started")?;
         Ok((self.topology.node(node), daemon))
     }
 
@@ -78,15 +77,19 @@ impl World {
         let uplinks = host.uplinks().iter().map(ToString::to_string);
         let wanted: Vec<String> =
             uplinks.chain(host.pods.values().map(|pod| pod.interface.clone())).collect();
-        wait::until_true(&format!("svc-ctl of {} is ready", host.name()), READY_LIMIT, || {
-            let status = daemon.status()?;
-            ensure!(status["synced"] == true, "not in sync: {status}");
-            for interface in &wanted {
-                ensure!(has_hooks(&status, interface), "no hooks on {interface}: {status}");
-            }
-            Ok(true)
-        })
-        .map_err(|error| error.context(daemon.log()))
+        let standing = wait::until(&format!("svc-ctl of {} is ready", host.name()), READY_LIMIT, || {
+            // An ended daemon will never be ready: no use to wait on.
+            Ok(if daemon.ended() {
+                Some(false)
+            } else {
+                all_hooked(&daemon.status()?, &wanted)?.then_some(true)
+            })
+        });
+        match standing {
+            Ok(true) => Ok(()),
+            Ok(false) => bail!("svc-ctl of {} ended:\n{}", host.name(), daemon.log()),
+            Err(error) => Err(error.context(daemon.log())),
+        }
     }
 
     /// What a person wants to read beside a failed expectation.
@@ -118,6 +121,14 @@ impl World {
 
 fn nstat_counters(nstat: &mut Command) -> Result<String> {
     command::run(nstat.args(["-as", "Tcp*InCsumErrors", "Udp*InCsumErrors", "TcpExtIPReversePathFilter"]))
+}
+
+fn all_hooked(status: &Value, interfaces: &[String]) -> Result<bool> {
+    ensure!(status["synced"] == true, "not in sync: {status}");
+    for interface in interfaces {
+        ensure!(has_hooks(status, interface), "no hooks on {interface}: {status}");
+    }
+    Ok(true)
 }
 
 /// True if status names the interface with at least one hook on it.

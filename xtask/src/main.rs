@@ -8,6 +8,7 @@ mod check;
 mod executable;
 mod privilege;
 mod project;
+mod run;
 mod setup;
 mod test;
 
@@ -28,6 +29,8 @@ enum Task {
     Setup,
     /// Build svc-ctl with its kernel programs, optimised
     Build,
+    /// Balance real traffic between network namespaces and show who answers
+    Run(run::Args),
     /// Run the tests, all or one tier
     Test(test::Args),
     /// Measure the datapath beside its floors and write docs/performance.md
@@ -42,6 +45,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Setup => setup::main().map(|()| ExitCode::SUCCESS),
         Task::Build => build::main().map(|()| ExitCode::SUCCESS),
+        Task::Run(args) => run::main(&args).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => test::main(&args),
         Task::Bench(args) => bench::main(&args).map(|()| ExitCode::SUCCESS),
         Task::Verify => test::main(&test::Args::tier("verify")),

@@ -32,7 +32,7 @@ pub(super) fn pattern(direction: Direction, offset: usize, length: usize) -> Vec
 
 pub(super) fn both_ways(via: Via, to: SocketAddr, octets: usize) -> Result<()> {
     match via {
-        Via::Tcp => tcp(to, octets),
+        Via::Tcp | Via::Http => tcp(to, octets),
         Via::UdpConnected | Via::UdpUnconnected => udp(via, to, octets),
     }
 }

@@ -5,7 +5,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, ChildStdin, Stdio};
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -73,14 +73,14 @@ impl Agent {
         self.call(&Command::SourceTowards { to })
     }
 
-    pub fn start_load(&self, via: Via, to: SocketAddr, per_second: u32) -> Result<Job<'_>> {
+    pub fn start_load(self: &Arc<Self>, via: Via, to: SocketAddr, per_second: u32) -> Result<Job> {
         let id = self.call(&Command::StartLoad { via, to, per_second })?;
-        Ok(Job { agent: self, id })
+        Ok(Job { agent: Arc::clone(self), id })
     }
 
-    pub fn start_stream(&self, to: SocketAddr, per_second: u32) -> Result<Job<'_>> {
+    pub fn start_stream(self: &Arc<Self>, to: SocketAddr, per_second: u32) -> Result<Job> {
         let id = self.call(&Command::StartStream { to, per_second })?;
-        Ok(Job { agent: self, id })
+        Ok(Job { agent: Arc::clone(self), id })
     }
 
     fn call<T: DeserializeOwned>(&self, command: &Command) -> Result<T> {
@@ -101,37 +101,19 @@ impl Drop for Agent {
     }
 }
 
-/// A load or a stream that runs in an agent until it is stopped.
+/// A load or a stream that runs in an agent until it is stopped, or the agent ends.
 #[derive(Debug)]
-pub struct Job<'a> {
-    agent: &'a Agent,
+pub struct Job {
+    agent: Arc<Agent>,
     id: usize,
 }
 
-impl Job<'_> {
+impl Job {
     pub fn look(&self) -> Result<Report> {
         self.agent.call(&Command::Look { job: self.id })
     }
 
     pub fn stop(self) -> Result<Report> {
         self.agent.call(&Command::Stop { job: self.id })
-    }
-
-    /// The job without its agent's handle, to be kept while the world around changes.
-    pub fn detach(self) -> Detached {
-        Detached { agent: self.agent.name.clone(), id: self.id }
-    }
-}
-
-/// A job that runs on; [`Detached::attach`] finds its agent again.
-#[derive(Debug)]
-pub struct Detached {
-    agent: String,
-    id: usize,
-}
-
-impl Detached {
-    pub fn attach<'a>(&self, find: impl FnOnce(&str) -> Result<&'a Agent>) -> Result<Job<'a>> {
-        Ok(Job { agent: find(&self.agent)?, id: self.id })
     }
 }

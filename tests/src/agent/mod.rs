@@ -17,7 +17,7 @@ mod udp_server;
 use std::env;
 use std::process;
 
-pub use handle::{Agent, Detached, Job};
+pub use handle::{Agent, Job};
 pub use protocol::{Answer, Refusal, Report, Via};
 
 use crate::janitor;

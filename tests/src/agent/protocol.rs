@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Via {
     Tcp,
+    /// TCP with a request as curl makes it.
+    Http,
     /// `connect` then `send` and `recv`.
     UdpConnected,
     /// `sendto` and `recvfrom`: the socket itself knows no peer.
@@ -20,6 +22,7 @@ impl fmt::Display for Via {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tcp => "TCP",
+            Self::Http => "HTTP",
             Self::UdpConnected => "UDP connected",
             Self::UdpUnconnected => "UDP unconnected",
         })
@@ -98,6 +101,18 @@ pub struct Report {
 }
 
 impl Report {
+    /// Both together.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.ok += other.ok;
+        self.failed += other.failed;
+        for (name, count) in other.by_server {
+            *self.by_server.entry(name).or_default() += count;
+        }
+        self.first_failure = self.first_failure.or(other.first_failure);
+        self
+    }
+
     /// What happened since an earlier look at the same job.
     pub fn since(&self, earlier: &Self) -> Self {
         let before = |name: &String| earlier.by_server.get(name).copied().unwrap_or(0);

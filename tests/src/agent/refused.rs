@@ -14,7 +14,7 @@ const LIMIT: Duration = Duration::from_secs(3);
 pub(super) fn probe(via: Via, to: SocketAddr) -> Result<Refusal> {
     let start = Instant::now();
     let (call, error) = match via {
-        Via::Tcp => match TcpStream::connect_timeout(&to, LIMIT) {
+        Via::Tcp | Via::Http => match TcpStream::connect_timeout(&to, LIMIT) {
             Ok(stream) => bail!("connected to {}", stream.peer_addr()?),
             Err(error) => ("connect", error),
         },

@@ -1,6 +1,6 @@
 //! One small request from a socket of its own.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -15,12 +15,25 @@ pub(super) const LIMIT: Duration = Duration::from_millis(950);
 pub(super) fn once(via: Via, to: SocketAddr) -> Result<Answer> {
     match via {
         Via::Tcp => tcp(to),
+        Via::Http => http(to),
         Via::UdpConnected | Via::UdpUnconnected => udp(via, to),
     }
 }
 
 fn tcp(to: SocketAddr) -> Result<Answer> {
     ask(&mut connect(to)?, to, "who")
+}
+
+/// The body is the answer of [`parse`].
+fn http(to: SocketAddr) -> Result<Answer> {
+    let mut stream = connect(to)?;
+    let request = format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).with_context(|| format!("write to {to}"))?;
+    let mut response = String::new();
+    stream.read_to_string(&mut response).with_context(|| format!("read from {to}"))?;
+    let (head, body) = response.split_once("\r\n\r\n").context("a response without an end of its header")?;
+    ensure!(head.starts_with("HTTP/1.1 200 "), "response {head:?}");
+    parse(body, "GET")
 }
 
 pub(super) fn connect(to: SocketAddr) -> Result<TcpStream> {

@@ -49,7 +49,7 @@ fn http(name: &str, peer: SocketAddr, reader: &mut impl BufRead, writer: &mut im
     while reader.read_line(&mut header)? > 0 && !header.trim_end().is_empty() {
         header.clear();
     }
-    let body = format!("{name} {peer}\n");
+    let body = format!("{name} {peer} GET\n");
     write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())?;
     Ok(())
 }

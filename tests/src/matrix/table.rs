@@ -68,7 +68,7 @@ fn header() -> String {
 
 fn short(via: Via) -> &'static str {
     match via {
-        Via::Tcp => "TCP",
+        Via::Tcp | Via::Http => "TCP",
         Via::UdpConnected => "UDPc",
         Via::UdpUnconnected => "UDPu",
     }

@@ -1,6 +1,7 @@
 //! A place where processes run: a namespace, a cgroup, an agent, and the address it is known by.
 
 use std::process::Command;
+use std::sync::Arc;
 
 use anyhow::Result;
 
@@ -13,7 +14,7 @@ use crate::netns::Netns;
 #[derive(Debug)]
 pub struct Host {
     // Dropped in this order: a process holds its namespace and its cgroup.
-    pub agent: Agent,
+    pub agent: Arc<Agent>,
     pub netns: Netns,
     cgroup: Cgroup,
     pub addrs: Addrs,
@@ -21,7 +22,8 @@ pub struct Host {
 
 impl Host {
     pub(super) fn new(name: &str, netns: Netns, cgroup: Cgroup, addrs: Addrs) -> Result<Self> {
-        Ok(Self { agent: Agent::start(name, &netns, &cgroup)?, netns, cgroup, addrs })
+        let agent = Arc::new(Agent::start(name, &netns, &cgroup)?);
+        Ok(Self { agent, netns, cgroup, addrs })
     }
 
     pub fn name(&self) -> &str {

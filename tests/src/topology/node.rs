@@ -95,6 +95,11 @@ impl Node {
     pub fn add_pod(&mut self, name: &str) -> Result<&Pod> {
         let addrs = addresses::pod(self.index, self.next_pod);
         self.next_pod += 1;
+        self.add_pod_at(name, addrs)
+    }
+
+    /// [`Self::add_pod`] with the addresses that a manifest gives it.
+    pub fn add_pod_at(&mut self, name: &str, addrs: Addrs) -> Result<&Pod> {
         let netns = Netns::new(&self.run.host(name))?;
         let cgroup = self.cgroup.child(&format!("kubepods/{name}"))?;
         let host = Host::new(name, netns, cgroup, addrs)?;

@@ -37,7 +37,7 @@ fn near_bridged(test: &str) -> Result<Stage> {
 }
 
 /// Clients of every kind, TCP and UDP, both families.
-fn loads(stage: &Stage) -> Result<Vec<(String, Job<'_>)>> {
+fn loads(stage: &Stage) -> Result<Vec<(String, Job)>> {
     let kinds = [
         ("pod", Via::Tcp, stage.cluster_ip(Family::V4)),
         ("node1", Via::Tcp, stage.cluster_ip(Family::V6)),
@@ -64,7 +64,7 @@ fn follow_endpoints(stage: &mut Stage) -> Result<()> {
 }
 
 /// Waits until a stretch of answers comes from this server alone.
-fn only_answered_by(job: &Job<'_>, server: &str) -> Result<()> {
+fn only_answered_by(job: &Job, server: &str) -> Result<()> {
     wait::until_true(&format!("only {server} answers"), CHANGE_LIMIT, || {
         let before = job.look()?;
         let stretch = until_more(job, 10)?.since(&before);

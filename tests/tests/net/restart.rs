@@ -52,7 +52,7 @@ fn pod_sockets(test: &str) -> Result<Stage> {
 }
 
 /// Open connections and new ones, from clients of every kind.
-fn jobs(stage: &Stage) -> Result<Vec<(String, Job<'_>)>> {
+fn jobs(stage: &Stage) -> Result<Vec<(String, Job)>> {
     let mut jobs = Vec::new();
     for family in Family::BOTH {
         let (cluster_ip, node_port) = (stage.cluster_ip(family), stage.node_port(family));
@@ -76,19 +76,18 @@ fn stopped_under_load(stage: &mut Stage) -> Result<()> {
 }
 
 fn under_load(stage: &mut Stage, end: fn(&mut Stage, usize) -> Result<()>) -> Result<()> {
-    // The agents outlive every change of the world; only their handles are borrowed from it.
-    let jobs: Vec<_> = jobs(stage)?.into_iter().map(|(what, job)| (what, job.detach())).collect();
-    let more = |stage: &Stage, moment: &str| {
+    let jobs = jobs(stage)?;
+    let more = |moment: &str| {
         jobs.iter().try_for_each(|(what, job)| {
-            let report = until_more(&job.attach(|name| stage.agent(name))?, 25)?;
+            let report = until_more(job, 25)?;
             no_failure(what, &report).with_context(|| moment.to_owned())
         })
     };
-    more(stage, "before")?;
+    more("before")?;
     (1..=2).try_for_each(|node| end(stage, node))?;
-    more(stage, "while the daemons are down")?;
+    more("while the daemons are down")?;
     (1..=2).try_for_each(|node| stage.world.restart(node))?;
-    more(stage, "after the restart")
+    more("after the restart")
 }
 
 fn pod_without_daemon(stage: &mut Stage) -> Result<()> {

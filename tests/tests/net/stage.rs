@@ -1,6 +1,7 @@
 //! The stage of the scenarios: the usual hosts and one Service, whose endpoints a scenario changes.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -50,7 +51,7 @@ impl Stage {
         Ok(Backend { name: name.into(), addrs: self.world.topology.host(name)?.addrs, node })
     }
 
-    pub fn agent(&self, name: &str) -> Result<&Agent> {
+    pub fn agent(&self, name: &str) -> Result<&Arc<Agent>> {
         Ok(&self.world.topology.host(name)?.agent)
     }
 
@@ -84,7 +85,7 @@ impl Stage {
 }
 
 /// Waits until a job has had this many more good answers, whatever else it had.
-pub fn until_more(job: &Job<'_>, more: u64) -> Result<Report> {
+pub fn until_more(job: &Job, more: u64) -> Result<Report> {
     let start = job.look()?;
     wait::until(&format!("{more} more answers"), Duration::from_secs(10), || {
         let now = job.look()?;

@@ -1,0 +1,16 @@
+//! The program behind `cargo xtask run`; xtask builds it, and starts it with the privileges it needs.
+
+use clap::Parser;
+use svc_tests::{agent, show};
+
+#[derive(Parser)]
+#[command(about = "Balance real traffic between network namespaces and show who answers")]
+struct Cli {
+    #[command(flatten)]
+    args: show::Args,
+}
+
+fn main() -> anyhow::Result<()> {
+    agent::maybe_run();
+    show::main(&Cli::parse().args)
+}

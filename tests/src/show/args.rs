@@ -1,0 +1,17 @@
+//! The flags of `cargo xtask run`; xtask reads this same file and hands them on.
+
+use std::path::PathBuf;
+
+/// Balance real HTTP and UDP traffic between network namespaces and show who answers
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Leave everything up afterwards and print commands to try by hand; Ctrl-C ends it
+    #[arg(long)]
+    pub keep: bool,
+    /// How long the show goes on
+    #[arg(long, value_name = "N", default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..))]
+    pub seconds: u32,
+    /// Write the numbers as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}

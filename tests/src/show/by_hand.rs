@@ -1,0 +1,42 @@
+//! What to type while the show stands: every line works as printed, in another terminal.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::cluster::{CLIENT_POD, Cluster};
+
+pub(super) fn print(cluster: &mut Cluster) -> Result<()> {
+    let world = cluster.world_mut();
+    let folder = world.folder.path().display().to_string();
+    let client = world.topology.client.netns.name().to_owned();
+    let pod = world.topology.host(CLIENT_POD)?.netns.name().to_owned();
+    let (node, daemon) = world.on_node(1)?;
+    let (binary, pins, run) = (shown(daemon.binary()), shown(daemon.pins()), shown(daemon.run_dir()));
+    let (netns, procs) = (node.host.netns.name(), shown(&node.cgroup().join("system/cgroup.procs")));
+    println!(
+        "
+It all stays up until Ctrl-C. Try in another terminal, as root:
+
+  ip netns exec {client} curl http://192.0.2.1:30080/          # from outside, by NodePort
+  ip netns exec {client} curl 'http://[2001:db8:1::2]:30080/'  # by the other node, IPv6
+  ip netns exec {pod} curl http://10.96.0.10/                  # from a pod, by ClusterIP
+  sh -c 'echo $$ > {procs}; exec ip netns exec {netns} curl http://10.96.0.10/'  # from node1 itself
+
+  {binary} status --run-dir {run} --pin-dir {pins}
+  {binary} get services --pin-dir {pins}
+  {binary} get backends --pin-dir {pins}
+  {binary} get flows --pin-dir {pins}
+  ip netns exec {netns} bpftool net
+
+Edit what is served, and ask again (a Ready condition of \"False\" takes a Pod out):
+
+  $EDITOR {folder}/web.yaml
+"
+    );
+    Ok(())
+}
+
+fn shown(path: &Path) -> String {
+    path.display().to_string()
+}
