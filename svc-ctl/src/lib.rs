@@ -3,9 +3,13 @@
 //! One flow: `source` (what somebody wants) -> `model` (validated nouns) -> `plan` (pure: desired tables, then the
 //! ordered difference) -> `dataplane` (the kernel's maps). `reconcile` is the loop that turns it.
 
+pub mod app;
+pub mod cli;
+mod daemon;
 pub mod dataplane;
 pub mod model;
 pub mod node;
+pub mod observe;
 pub mod plan;
 pub mod reconcile;
 pub mod source;

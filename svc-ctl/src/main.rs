@@ -1,1 +1,7 @@
-fn main() {}
+//! `svc-ctl`: arguments in, exit code out.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    svc_ctl::cli::main()
+}

@@ -25,7 +25,15 @@ pub struct Wanted {
     pub snat_v4: Ipv4Addr,
     pub snat_v6: Ipv6Addr,
     /// How XDP is to run, where it shall.
-    pub xdp: Option<XdpWay>,
+    pub xdp: Option<Xdp>,
+}
+
+/// A wish for XDP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Xdp {
+    pub way: XdpWay,
+    /// Nobody asked for it by name: a driver that cannot is no error.
+    pub is_optional: bool,
 }
 
 /// What is attached to an interface, for `status`.
@@ -50,7 +58,7 @@ impl Attachments {
         pins: &Pins,
         maps: &mut Maps,
         wanted: Vec<Wanted>,
-    ) -> Vec<String> {
+    ) -> Vec<u32> {
         let keep: BTreeSet<u32> = wanted.iter().map(|w| w.index).collect();
         let mut attacher = Attacher { loaded, pins };
         let gone: Vec<u32> = self.current.keys().copied().filter(|i| !keep.contains(i)).collect();
@@ -70,7 +78,7 @@ impl Attachments {
             let mut attached = match before {
                 Some((_, attached)) if is_same => attached.clone(),
                 _ => {
-                    fresh.push(w.name.clone());
+                    fresh.push(w.index);
                     attach(&mut attacher, &w)
                 }
             };
@@ -127,10 +135,11 @@ fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
         }
     }
     match w.xdp {
-        Some(way) => match attacher.xdp(&w.name, w.index, "uplink_xdp", way) {
+        Some(xdp) => match attacher.xdp(&w.name, w.index, "uplink_xdp", xdp.way) {
             Ok(()) => attached
                 .hooks
-                .push(format!("xdp/{}", if way == XdpWay::Native { "native" } else { "generic" })),
+                .push(format!("xdp/{}", if xdp.way == XdpWay::Native { "native" } else { "generic" })),
+            Err(err) if xdp.is_optional => tracing::info!(interface = w.name, "no native XDP: {err:#}"),
             Err(err) => attached.errors.push(format!("{err:#}")),
         },
         None => {

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod bpf;
+pub mod clsact;
 mod encode;
 pub mod fake;
 pub mod faulty;

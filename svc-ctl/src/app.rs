@@ -1,0 +1,154 @@
+//! Wires everything together and ends it in order: the only file that may name every other module.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::fcntl::{Flock, FlockArg};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::cli::args::Source;
+use crate::daemon::Daemon;
+use crate::dataplane::bpf::BpfStore;
+use crate::dataplane::maps::Maps;
+use crate::model::node::NodeAddresses;
+use crate::node::roles::RoleRules;
+use crate::node::watch::Observed;
+use crate::plan::desired::Settings;
+use crate::plan::node_ports::NodePortAddresses;
+use crate::reconcile::{self, Inputs, Options, ReconcileStatus};
+use crate::source;
+use crate::source::event::Batch;
+
+/// How often expired flows are removed and counters are told.
+const SWEEP_PERIOD: Duration = Duration::from_secs(5);
+/// Batches of events that a source may be ahead.
+const EVENTS_AHEAD: usize = 64;
+
+/// How XDP is wanted on uplinks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum XdpPolicy {
+    /// Native on network cards where the driver has it, else none.
+    Auto,
+    Native,
+    Generic,
+    Off,
+}
+
+/// Everything the daemon is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub source: Source,
+    pub kubeconfig: Option<PathBuf>,
+    pub master: Option<String>,
+    pub node_name: String,
+    pub pin_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub cgroup: PathBuf,
+    pub roles: RoleRules,
+    pub node_port_addresses: NodePortAddresses,
+    pub xdp: XdpPolicy,
+    pub pod_sockets: bool,
+    /// First and count.
+    pub snat_ports: (u16, u16),
+}
+
+/// Runs until SIGTERM or SIGINT. What is in the kernel stays there and goes on working.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    std::fs::create_dir_all(&config.run_dir)
+        .with_context(|| format!("--run-dir: making {}", config.run_dir.display()))?;
+    let _only_one = lock(&config)?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+
+    let mut daemon = Daemon::start(config.clone())?;
+    let (seen, mut interfaces) = watch::channel::<Option<Observed>>(None);
+    let mut watcher = tokio::spawn(crate::node::watch::run(seen));
+    interfaces.changed().await.context("the netlink watcher ended before it began")?;
+    let (addresses_out, addresses) = watch::channel(NodeAddresses::default());
+    observe(&mut daemon, &mut interfaces, &addresses_out);
+    daemon.prune();
+
+    let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
+    let mut source = tokio::spawn(run_source(config.clone(), events_out));
+    let (status_out, mut status) = watch::channel(ReconcileStatus::default());
+    let options = Options {
+        node_name: config.node_name.clone(),
+        settings: Settings { node_port_addresses: config.node_port_addresses.clone() },
+        ..Options::default()
+    };
+    let store = BpfStore(Maps::open(daemon.pins())?);
+    let mut reconciler =
+        tokio::spawn(reconcile::run(Inputs { events, addresses }, store, options, status_out));
+    let mut sweep = interval(SWEEP_PERIOD);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    tracing::info!(node = config.node_name, pin_dir = %config.pin_dir.display(), "serving");
+    loop {
+        tokio::select! {
+            Ok(()) = interfaces.changed() => observe(&mut daemon, &mut interfaces, &addresses_out),
+            Ok(()) = status.changed() => daemon.tell(&status.borrow_and_update()),
+            _ = sweep.tick() => daemon.sweep(),
+            ended = &mut watcher => return Err(why(ended, "the netlink watcher")),
+            ended = &mut source => return Err(why(ended, "the source")),
+            ended = &mut reconciler => {
+                let text = ended.err().map_or_else(String::new, |err| format!(": {err}"));
+                anyhow::bail!("the reconcile loop ended{text}");
+            }
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+        }
+    }
+    tracing::info!("stopping; the kernel goes on with what it has");
+    Ok(())
+}
+
+fn why(ended: Result<anyhow::Result<()>, tokio::task::JoinError>, who: &str) -> anyhow::Error {
+    match ended {
+        Ok(Ok(())) => anyhow::anyhow!("{who} ended"),
+        Ok(Err(err)) => err.context(format!("{who} ended")),
+        Err(err) => anyhow::Error::from(err).context(format!("{who} ended")),
+    }
+}
+
+/// Two daemons on one run directory would fight over the same pins.
+fn lock(config: &Config) -> anyhow::Result<Flock<std::fs::File>> {
+    let path = config.run_dir.join("lock");
+    let file = std::fs::File::create(&path).with_context(|| format!("making {}", path.display()))?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock)
+        .map_err(|(_, err)| err)
+        .with_context(|| format!("another svc-ctl runs with --run-dir {}", config.run_dir.display()))
+}
+
+fn observe(
+    daemon: &mut Daemon,
+    interfaces: &mut watch::Receiver<Option<Observed>>,
+    addresses: &watch::Sender<NodeAddresses>,
+) {
+    let Some(observed) = interfaces.borrow_and_update().clone() else { return };
+    let now = daemon.observe(&observed);
+    addresses.send_if_modified(|current| {
+        let is_new = *current != now;
+        *current = now;
+        is_new
+    });
+}
+
+async fn run_source(config: Config, events: mpsc::Sender<Batch>) -> anyhow::Result<()> {
+    match config.source {
+        Source::Manifests(path) => source::manifests::run(path, events).await,
+        Source::Kubernetes => {
+            let options = source::kubernetes::Options {
+                kubeconfig: config.kubeconfig,
+                master: config.master,
+                node_name: config.node_name,
+                streaming_lists: true,
+                page_size: 0,
+            };
+            let client = source::kubernetes::connect(&options).await?;
+            source::kubernetes::run(client, options, events).await;
+            Ok(())
+        }
+    }
+}

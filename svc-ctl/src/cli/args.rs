@@ -1,0 +1,211 @@
+//! What may be typed.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::plan::node_ports::NodePortAddresses;
+
+/// Kubernetes Services in the kernel: the node daemon and its tools.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve this node: watch Services and endpoints, keep the kernel's tables and programs.
+    Run(Box<RunArgs>),
+    /// What is attached where, which generation is in force, how full the tables are, what was refused.
+    Status(StatusArgs),
+    /// Lists what the kernel's tables hold now, whether or not the daemon runs.
+    Get(GetArgs),
+    /// Removes every trace: programs, links, maps, pins. Established translated connections end.
+    Cleanup(CleanupArgs),
+}
+
+/// Where the pinned maps and links are.
+#[derive(Args, Clone, Debug)]
+pub struct PinDir {
+    /// Directory on a bpffs for maps and links; one per node.
+    #[arg(long, value_name = "DIR", default_value = "/sys/fs/bpf/svc", env = "SVC_PIN_DIR")]
+    pub pin_dir: PathBuf,
+}
+
+/// Where the daemon tells about itself.
+#[derive(Args, Clone, Debug)]
+pub struct RunDir {
+    /// Directory for the status file of the daemon.
+    #[arg(long, value_name = "DIR", default_value = "/run/svc", env = "SVC_RUN_DIR")]
+    pub run_dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct RunArgs {
+    /// Where Services come from: `kubernetes`, or `manifests:DIR` (a folder or file of Kubernetes YAML, watched).
+    #[arg(long, value_name = "SOURCE", default_value = "kubernetes")]
+    pub source: Source,
+    /// Kubeconfig for `--source kubernetes`; without it the in-cluster credentials are used.
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Address of the API server, instead of the one in the kubeconfig.
+    #[arg(long, value_name = "URL")]
+    pub master: Option<String>,
+    /// This node's name; without it the host's name in lower case.
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    pub hostname_override: Option<String>,
+    #[command(flatten)]
+    pub pins: PinDir,
+    #[command(flatten)]
+    pub run_dir: RunDir,
+    /// cgroup v2 directory whose processes get socket load balancing: the node's own root. Without it the mount of
+    /// the cgroup v2 hierarchy is looked up.
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+    /// Interface towards clients and other nodes (name, or beginning with `*`); wins over the patterns for pods.
+    /// Others are found by themselves.
+    #[arg(long, value_name = "NAME")]
+    pub uplink: Vec<String>,
+    /// Interface to leave alone.
+    #[arg(long, value_name = "NAME")]
+    pub exclude_interface: Vec<String>,
+    /// Host end of pods' links (name, or beginning with `*`).
+    #[arg(long, value_name = "NAME", default_values = ["veth*", "cali*", "lxc*"])]
+    pub pod_interface: Vec<String>,
+    /// Addresses that accept NodePorts: CIDRs separated by commas, or `primary`. All of the node's by default.
+    #[arg(long, value_name = "CIDRS", default_value = "")]
+    pub nodeport_addresses: NodePortAddresses,
+    /// XDP on uplinks. `auto`: native on network cards, not on virtual links, whose frames carry no complete
+    /// checksum.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub xdp: XdpChoice,
+    /// Whether the socket hooks serve pods too (ClusterIP only): no cost per packet, and pods made while the daemon
+    /// is down are served.
+    #[arg(long, value_enum, default_value = "on")]
+    pub pod_sockets: Switch,
+    /// Source ports for masquerade, FIRST-LAST. By default the longest range that neither the host's ephemeral ports
+    /// nor NodePorts use.
+    #[arg(long, value_name = "RANGE")]
+    pub snat_ports: Option<PortRange>,
+}
+
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub pins: PinDir,
+    #[command(flatten)]
+    pub run_dir: RunDir,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Args, Debug)]
+pub struct GetArgs {
+    pub what: What,
+    #[command(flatten)]
+    pub pins: PinDir,
+    #[command(flatten)]
+    pub run_dir: RunDir,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Args, Debug)]
+pub struct CleanupArgs {
+    #[command(flatten)]
+    pub pins: PinDir,
+    #[command(flatten)]
+    pub run_dir: RunDir,
+    /// Accepted for symmetry with `run`; links of the cgroup go with their pins.
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum What {
+    Services,
+    Backends,
+    Flows,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum XdpChoice {
+    Auto,
+    Native,
+    Generic,
+    Off,
+}
+
+/// Where Services come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Source {
+    Kubernetes,
+    Manifests(PathBuf),
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "kubernetes" => Ok(Self::Kubernetes),
+            Some(("manifests", path)) if !path.is_empty() => Ok(Self::Manifests(path.into())),
+            _ => Err("expected `kubernetes` or `manifests:DIR`".to_owned()),
+        }
+    }
+}
+
+/// FIRST-LAST, inclusive.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct PortRange {
+    pub first: u16,
+    pub count: u16,
+}
+
+impl FromStr for PortRange {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (first, last) = text.split_once('-').ok_or("expected FIRST-LAST")?;
+        let number = |s: &str| s.parse::<u16>().map_err(|err| format!("{s}: {err}"));
+        let (first, last) = (number(first)?, number(last)?);
+        if first == 0 || last < first {
+            return Err(format!("{text}: not a range of ports"));
+        }
+        Ok(Self { first, count: (last - first).saturating_add(1) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sources_and_ranges_are_parsed() {
+        assert_eq!("manifests:/a".parse(), Ok(Source::Manifests("/a".into())));
+        assert!("manifests:".parse::<Source>().is_err() && "files:/a".parse::<Source>().is_err());
+        assert_eq!("1024-29999".parse(), Ok(PortRange { first: 1024, count: 28_976 }));
+        assert!("9-8".parse::<PortRange>().is_err() && "0-8".parse::<PortRange>().is_err());
+    }
+}

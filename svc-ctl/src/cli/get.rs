@@ -1,0 +1,155 @@
+//! `svc-ctl get`: what the kernel's tables hold, read from the pins.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+use svc_common::abi::{Extent, ServiceId};
+
+use super::args::{GetArgs, Output, What};
+use crate::dataplane::bpf::BpfStore;
+use crate::dataplane::flows;
+use crate::dataplane::maps::Maps;
+use crate::dataplane::pins::Pins;
+use crate::dataplane::store::MapStore as _;
+use crate::observe::status::StatusFile;
+use crate::plan::render::{frontend_text, locality_text};
+use crate::plan::tables::Tables;
+
+#[derive(Debug, Serialize)]
+struct ServiceRow {
+    service: String,
+    frontend: String,
+    backends: Vec<SocketAddr>,
+    /// Backends for clients from outside, where `externalTrafficPolicy: Local` makes them others.
+    local_backends: Vec<SocketAddr>,
+    flows: u64,
+    packets: u64,
+    bytes: u64,
+}
+
+#[derive(Debug, Serialize)]
+struct BackendRow {
+    id: u32,
+    address: SocketAddr,
+    locality: &'static str,
+}
+
+pub fn main(args: &GetArgs) -> anyhow::Result<()> {
+    let pins = Pins::existing(&args.pins.pin_dir)?;
+    let mut store = BpfStore(Maps::open(&pins)?);
+    match args.what {
+        What::Services => {
+            let tables = store.dump()?;
+            let names = StatusFile::read(&args.run_dir.run_dir).map(|s| s.services).unwrap_or_default();
+            show(args.output, services(&tables, &store.0, &names), service_table)
+        }
+        What::Backends => {
+            let tables = store.dump()?;
+            show(args.output, backends(&tables), backend_table)
+        }
+        What::Flows => show(args.output, flows::list(&store.0), flow_table),
+    }
+}
+
+fn show<T: Serialize>(output: Output, rows: Vec<T>, table: fn(&[T]) -> Table) -> anyhow::Result<()> {
+    match output {
+        Output::Json => println!("{}", serde_json::to_string_pretty(&rows)?),
+        Output::Table => println!("{}", table(&rows)),
+    }
+    Ok(())
+}
+
+fn services(tables: &Tables, maps: &Maps, names: &BTreeMap<u32, String>) -> Vec<ServiceRow> {
+    let addresses = |extent: Extent| -> Vec<SocketAddr> {
+        let ids = tables.extents.get(&extent).map_or(&[][..], Vec::as_slice);
+        ids.iter().filter_map(|id| tables.backends.get(id)).map(|b| (b.addr, b.port).into()).collect()
+    };
+    let name = |id: ServiceId| names.get(&id.0).cloned().unwrap_or_else(|| format!("#{}", id.0));
+    tables
+        .frontends
+        .iter()
+        .map(|(frontend, entry)| {
+            let counters = maps.service(entry.service);
+            ServiceRow {
+                service: name(entry.service),
+                frontend: frontend_text(frontend),
+                backends: addresses(entry.cluster),
+                local_backends: addresses(entry.local),
+                flows: counters.flows,
+                packets: counters.packets,
+                bytes: counters.bytes,
+            }
+        })
+        .collect()
+}
+
+fn backends(tables: &Tables) -> Vec<BackendRow> {
+    let row = |(id, b): (&svc_common::abi::BackendId, &crate::plan::tables::Backend)| BackendRow {
+        id: id.0,
+        address: (b.addr, b.port).into(),
+        locality: locality_text(b.locality),
+    };
+    tables.backends.iter().map(row).collect()
+}
+
+fn plain_table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
+    table
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    if addresses.is_empty() {
+        return "-".to_owned();
+    }
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+fn service_table(rows: &[ServiceRow]) -> Table {
+    let mut table =
+        plain_table(&["SERVICE", "FRONTEND", "BACKENDS", "LOCAL BACKENDS", "FLOWS", "PACKETS", "BYTES"]);
+    for r in rows {
+        table.add_row([
+            r.service.clone(),
+            r.frontend.clone(),
+            list(&r.backends),
+            list(&r.local_backends),
+            r.flows.to_string(),
+            r.packets.to_string(),
+            r.bytes.to_string(),
+        ]);
+    }
+    table
+}
+
+fn backend_table(rows: &[BackendRow]) -> Table {
+    let mut table = plain_table(&["ID", "ADDRESS", "WHERE"]);
+    for r in rows {
+        table.add_row([r.id.to_string(), r.address.to_string(), r.locality.to_owned()]);
+    }
+    table
+}
+
+fn flow_table(rows: &[flows::Flow]) -> Table {
+    let mut table = plain_table(&["DIRECTION", "PROTO", "PACKET", "BECOMES", "AT", "WAY", "STATE", "AGE"]);
+    for r in rows {
+        let proto = match r.proto {
+            6 => "TCP".to_owned(),
+            17 => "UDP".to_owned(),
+            other => other.to_string(),
+        };
+        table.add_row([
+            r.direction.to_owned(),
+            proto,
+            format!("{} > {}", r.from, r.to),
+            format!("{} > {}", r.becomes_from, r.becomes_to),
+            r.hook.to_owned(),
+            r.way.to_owned(),
+            r.state.clone(),
+            format!("{}/{}", r.age, r.lifetime),
+        ]);
+    }
+    table
+}

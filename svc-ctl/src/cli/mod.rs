@@ -1,0 +1,31 @@
+//! The command line: one subcommand per file.
+
+pub mod args;
+mod cleanup;
+mod get;
+mod run;
+mod status;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use args::{Cli, Command};
+
+/// Parses the arguments and runs the command. Errors go to stderr with their causes; usage errors exit with 2.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match &cli.command {
+        Command::Run(args) => run::main(args),
+        Command::Status(args) => status::main(args),
+        Command::Get(args) => get::main(args),
+        Command::Cleanup(args) => cleanup::main(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(err) => {
+            eprintln!("svc-ctl: {err:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

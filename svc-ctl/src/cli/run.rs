@@ -1,0 +1,85 @@
+//! `svc-ctl run`.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tracing_subscriber::EnvFilter;
+
+use super::args::{RunArgs, Switch, XdpChoice};
+use crate::app::{self, Config, XdpPolicy};
+use crate::node::roles::RoleRules;
+use crate::node::snat::{ephemeral_ports, port_range};
+
+pub fn main(args: &RunArgs) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = config(args)?;
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?
+        .block_on(app::run(config))
+}
+
+/// What was typed, made usable.
+fn config(args: &RunArgs) -> anyhow::Result<Config> {
+    let node_name = match &args.hostname_override {
+        Some(name) => name.clone(),
+        None => nix::unistd::gethostname().context("gethostname")?.to_string_lossy().to_lowercase(),
+    };
+    Ok(Config {
+        source: args.source.clone(),
+        kubeconfig: args.kubeconfig.clone(),
+        master: args.master.clone(),
+        node_name,
+        pin_dir: args.pins.pin_dir.clone(),
+        run_dir: args.run_dir.run_dir.clone(),
+        cgroup: match &args.cgroup {
+            Some(dir) => dir.clone(),
+            None => cgroup_mount()?,
+        },
+        roles: RoleRules {
+            uplinks: args.uplink.clone(),
+            excluded: args.exclude_interface.clone(),
+            pods: args.pod_interface.clone(),
+        },
+        node_port_addresses: args.nodeport_addresses.clone(),
+        xdp: match args.xdp {
+            XdpChoice::Auto => XdpPolicy::Auto,
+            XdpChoice::Native => XdpPolicy::Native,
+            XdpChoice::Generic => XdpPolicy::Generic,
+            XdpChoice::Off => XdpPolicy::Off,
+        },
+        pod_sockets: args.pod_sockets == Switch::On,
+        snat_ports: match args.snat_ports {
+            Some(range) => (range.first, range.count),
+            None => port_range(ephemeral_ports()),
+        },
+    })
+}
+
+/// Where the cgroup v2 hierarchy is mounted.
+fn cgroup_mount() -> anyhow::Result<PathBuf> {
+    let text = std::fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+    find_cgroup2(&text).context("no cgroup v2 hierarchy is mounted; mount one and name it by --cgroup")
+}
+
+fn find_cgroup2(mountinfo: &str) -> Option<PathBuf> {
+    mountinfo.lines().find_map(|line| {
+        let (fields, tail) = line.split_once(" - ")?;
+        (tail.split(' ').next()? == "cgroup2").then(|| fields.split(' ').nth(4).map(PathBuf::from))?
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cgroup_mount_is_found_among_others() {
+        let text = "22 27 0:20 / /sys rw - sysfs sysfs rw\n30 22 0:26 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw\n";
+        assert_eq!(find_cgroup2(text), Some("/sys/fs/cgroup/unified".into()));
+        assert_eq!(find_cgroup2("22 27 0:20 / /sys rw - sysfs sysfs rw\n"), None);
+    }
+}

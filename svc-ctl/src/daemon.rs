@@ -1,0 +1,249 @@
+//! The daemon's own state: programs, attachments, and what it tells of them.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use svc_common::abi::{self, ABI_VERSION, Counter, limits};
+use tokio::time::Instant;
+
+use crate::app::{Config, XdpPolicy};
+use crate::cli::args::Source;
+use crate::dataplane::attach::{Attacher, XdpWay};
+use crate::dataplane::flows;
+use crate::dataplane::interfaces::{Attachments, Wanted, Xdp};
+use crate::dataplane::load::{Loaded, Settings};
+use crate::dataplane::maps::Maps;
+use crate::dataplane::pins::Pins;
+use crate::model::node::NodeAddresses;
+use crate::node::roles::{Assignment, Role, assign};
+use crate::node::snat::sources;
+use crate::node::watch::Observed;
+use crate::node::{Interface, Interfaces};
+use crate::observe::status::{InterfaceStatus, RejectedStatus, StatusFile, TableStatus};
+use crate::reconcile::ReconcileStatus;
+
+/// Programs in the kernel and what they hang on.
+pub struct Daemon {
+    config: Config,
+    pins: Pins,
+    loaded: Loaded,
+    maps: Maps,
+    attachments: Attachments,
+    interfaces: Interfaces,
+    roles: BTreeMap<u32, Assignment>,
+    attach_ms: BTreeMap<u32, f64>,
+    status: StatusFile,
+}
+
+impl Daemon {
+    /// Loads the programs over the pinned maps and attaches the socket hooks.
+    pub fn start(config: Config) -> anyhow::Result<Self> {
+        let pins = Pins::open(&config.pin_dir)?;
+        for other in pins.other_versions()? {
+            tracing::warn!(path = %other.display(), "maps of another ABI version lie here; they are not used");
+        }
+        let settings = Settings { snat_ports: config.snat_ports, pod_sockets: config.pod_sockets };
+        let mut loaded = Loaded::new(&pins, settings)?;
+        let maps = Maps::open(&pins)?;
+        Attacher { loaded: &mut loaded, pins: &pins }.cgroup(&config.cgroup)?;
+        let mut warnings: Vec<String> = loaded.features.fallbacks().into_iter().map(str::to_owned).collect();
+        warnings.extend(forwarding_warnings());
+        for warning in &warnings {
+            tracing::warn!("{warning}");
+        }
+        let status = StatusFile {
+            node: config.node_name.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: ABI_VERSION,
+            source: match &config.source {
+                Source::Kubernetes => "kubernetes".to_owned(),
+                Source::Manifests(path) => format!("manifests:{}", path.display()),
+            },
+            warnings,
+            cgroup: config.cgroup.display().to_string(),
+            ..StatusFile::default()
+        };
+        Ok(Self {
+            config,
+            pins,
+            loaded,
+            maps,
+            attachments: Attachments::default(),
+            interfaces: Interfaces::default(),
+            roles: BTreeMap::new(),
+            attach_ms: BTreeMap::new(),
+            status,
+        })
+    }
+
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Gives every interface its role and programs; answers the node's addresses.
+    pub fn observe(&mut self, observed: &Observed) -> NodeAddresses {
+        self.interfaces = observed.interfaces.clone();
+        self.roles = assign(&self.interfaces, &self.config.roles);
+        let wanted = self.interfaces.list.iter().filter_map(|i| self.wanted(i)).collect();
+        let fresh = self.attachments.update(&mut self.loaded, &self.pins, &mut self.maps, wanted);
+        let elapsed = Instant::now().duration_since(observed.heard).as_secs_f64() * 1e3;
+        for index in fresh {
+            self.attach_ms.insert(index, elapsed);
+            let name = self.interfaces.list.iter().find(|i| i.index == index).map_or("", |i| i.name.as_str());
+            match self.attachments.get(index) {
+                Some(a) if !a.errors.is_empty() => {
+                    tracing::error!(interface = name, errors = ?a.errors, "not served completely");
+                }
+                Some(a) => tracing::info!(interface = name, hooks = ?a.hooks, ms = elapsed, "attached"),
+                None => {}
+            }
+        }
+        self.write();
+        self.addresses()
+    }
+
+    /// Removes links that an earlier daemon left on interfaces that are gone or have another role now.
+    pub fn prune(&mut self) {
+        if let Err(err) = self.attachments.prune(&mut self.loaded, &self.pins) {
+            tracing::warn!(%err, "looking for stale links");
+        }
+    }
+
+    /// Tells what the reconcile loop says.
+    pub fn tell(&mut self, r: &ReconcileStatus) {
+        let s = &mut self.status;
+        s.synced = r.synced;
+        s.generation = r.generation;
+        s.pending_since_unix_ms = r.pending_since_unix_ms;
+        s.last_error.clone_from(&r.last_error);
+        s.failures = r.failures;
+        s.drifts = r.drifts;
+        let keep = s.tables.iter().find(|t| t.table == "flows").cloned();
+        s.tables = r
+            .sizes
+            .iter()
+            .map(|t| TableStatus { table: t.table.to_string(), used: t.used, capacity: t.capacity })
+            .chain(keep)
+            .collect();
+        s.rejected = r
+            .rejected
+            .iter()
+            .map(|r| RejectedStatus {
+                object: r.object.clone(),
+                field: r.field.clone(),
+                reason: r.reason.clone(),
+            })
+            .collect();
+        s.services = r.services.iter().map(|(id, key)| (id.0, key.to_string())).collect();
+        self.write();
+    }
+
+    /// Removes expired flows and tells the counters.
+    pub fn sweep(&mut self) {
+        let swept = flows::sweep(&mut self.maps);
+        self.status.tables.retain(|t| t.table != "flows");
+        self.status.tables.push(TableStatus {
+            table: "flows".to_owned(),
+            used: swept.seen - swept.expired,
+            capacity: 2 * u64::from(limits::FLOWS),
+        });
+        let maps = &self.maps;
+        self.status.counters = Counter::ALL
+            .iter()
+            .map(|c| (c.label().to_owned(), maps.counter(*c)))
+            .filter(|(_, value)| *value != 0)
+            .collect();
+        self.write();
+    }
+
+    fn write(&mut self) {
+        self.status.interfaces = self.interfaces.list.iter().map(|i| self.interface_status(i)).collect();
+        if let Err(err) = self.status.write(&self.config.run_dir) {
+            tracing::warn!("{err:#}");
+        }
+    }
+
+    fn interface_status(&self, i: &Interface) -> InterfaceStatus {
+        let attached = self.attachments.get(i.index).cloned().unwrap_or_default();
+        let (role, reason) = match self.roles.get(&i.index) {
+            Some(a) => (role_name(a.role), a.reason.clone()),
+            None => (role_name(Role::None), String::new()),
+        };
+        InterfaceStatus {
+            name: i.name.clone(),
+            index: i.index,
+            role: role.to_owned(),
+            reason,
+            hooks: attached.hooks,
+            errors: attached.errors,
+            attach_ms: self.attach_ms.get(&i.index).copied(),
+        }
+    }
+
+    fn wanted(&self, i: &Interface) -> Option<Wanted> {
+        let role = match self.roles.get(&i.index)?.role {
+            Role::Uplink => abi::Role::UPLINK,
+            Role::Pod => abi::Role::POD,
+            Role::PodBridge => abi::Role::POD_BRIDGE,
+            Role::None => return None,
+        };
+        let source = sources(i, &self.interfaces, &self.roles, &[]);
+        let is_pod_bridge = |index: &u32| self.roles.get(index).is_some_and(|a| a.role == Role::PodBridge);
+        Some(Wanted {
+            index: i.index,
+            name: i.name.clone(),
+            role,
+            is_ethernet: i.is_ethernet,
+            bridge: i.master.filter(is_pod_bridge).unwrap_or(0),
+            snat_v4: source.v4,
+            snat_v6: source.v6,
+            xdp: if role == abi::Role::UPLINK { self.xdp(i) } else { None },
+        })
+    }
+
+    fn xdp(&self, i: &Interface) -> Option<Xdp> {
+        let way = |way, is_optional| Some(Xdp { way, is_optional });
+        match self.config.xdp {
+            // A driver behind it, not a virtual link.
+            XdpPolicy::Auto if i.kind.is_empty() && i.is_ethernet => way(XdpWay::Native, true),
+            XdpPolicy::Native if i.is_ethernet => way(XdpWay::Native, false),
+            XdpPolicy::Generic if i.is_ethernet => way(XdpWay::Generic, false),
+            XdpPolicy::Auto | XdpPolicy::Native | XdpPolicy::Generic | XdpPolicy::Off => None,
+        }
+    }
+
+    fn addresses(&self) -> NodeAddresses {
+        let first = |is_wanted: fn(&IpAddr) -> bool| {
+            let is_uplink = |i: &&Interface| self.roles.get(&i.index).is_some_and(|a| a.role == Role::Uplink);
+            self.interfaces.list.iter().filter(is_uplink).flat_map(|i| &i.addrs).copied().find(is_wanted)
+        };
+        let v4 = first(IpAddr::is_ipv4).and_then(|a| a.to_string().parse::<Ipv4Addr>().ok());
+        let v6 = first(IpAddr::is_ipv6).and_then(|a| a.to_string().parse::<Ipv6Addr>().ok());
+        NodeAddresses {
+            addrs: self.interfaces.list.iter().flat_map(|i| i.addrs.iter().copied()).collect(),
+            primary_v4: v4,
+            primary_v6: v6,
+        }
+    }
+}
+
+fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Uplink => "uplink",
+        Role::Pod => "pod",
+        Role::PodBridge => "pod-bridge",
+        Role::None => "none",
+    }
+}
+
+/// svc changes no sysctl: what it needs and does not find is said by name.
+fn forwarding_warnings() -> Vec<String> {
+    ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"]
+        .into_iter()
+        .filter(|name| {
+            std::fs::read_to_string(format!("/proc/sys/{name}")).is_ok_and(|value| value.trim() == "0")
+        })
+        .map(|name| format!("{name} is 0: packets for remote backends will not be forwarded"))
+        .collect()
+}

@@ -1,0 +1,88 @@
+//! The status file: written whole by the daemon on every change, read by `svc-ctl status` and by tests.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+/// Name of the file in the run directory.
+const FILE: &str = "status.json";
+
+/// Everything that `svc-ctl status` says.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct StatusFile {
+    pub node: String,
+    pub pid: u32,
+    pub version: String,
+    pub abi: u32,
+    pub source: String,
+    /// Every source has said all it knows.
+    pub synced: bool,
+    /// Counts the states of the sources that are completely in force in the kernel.
+    pub generation: u64,
+    pub pending_since_unix_ms: Option<u64>,
+    pub last_error: Option<String>,
+    pub failures: u64,
+    pub drifts: u64,
+    /// Kernel features that are missing and what is done instead; settings of the host that are needed.
+    pub warnings: Vec<String>,
+    pub interfaces: Vec<InterfaceStatus>,
+    pub cgroup: String,
+    pub tables: Vec<TableStatus>,
+    /// By label; those that are zero are left out.
+    pub counters: BTreeMap<String, u64>,
+    pub rejected: Vec<RejectedStatus>,
+    /// Names of the service ids in the tables.
+    pub services: BTreeMap<u32, String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct InterfaceStatus {
+    pub name: String,
+    pub index: u32,
+    pub role: String,
+    pub reason: String,
+    pub hooks: Vec<String>,
+    pub errors: Vec<String>,
+    /// Milliseconds from hearing of the interface to its programs being attached.
+    pub attach_ms: Option<f64>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct TableStatus {
+    pub table: String,
+    pub used: u64,
+    pub capacity: u64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct RejectedStatus {
+    pub object: String,
+    pub field: String,
+    pub reason: String,
+}
+
+impl StatusFile {
+    /// Replaces the file in one step.
+    pub fn write(&self, run_dir: &Path) -> anyhow::Result<()> {
+        let (path, fresh) = (run_dir.join(FILE), run_dir.join(format!(".{FILE}.{}", self.pid)));
+        std::fs::write(&fresh, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("writing {}", fresh.display()))?;
+        std::fs::rename(&fresh, &path).with_context(|| format!("replacing {}", path.display()))
+    }
+
+    pub fn read(run_dir: &Path) -> anyhow::Result<Self> {
+        let path = run_dir.join(FILE);
+        let text = std::fs::read(&path).with_context(|| {
+            format!("reading {}: has `svc-ctl run` been started with this --run-dir?", path.display())
+        })?;
+        serde_json::from_slice(&text).with_context(|| format!("{} is not a status file", path.display()))
+    }
+
+    /// The daemon that wrote this still runs.
+    pub fn is_running(&self) -> bool {
+        let comm = std::fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
+        comm.trim_end() == "svc-ctl"
+    }
+}
