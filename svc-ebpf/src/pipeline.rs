@@ -330,10 +330,11 @@ fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, now:
     }
     let any_source = backend.locality == Locality::HOST && key.proto == Proto::UDP;
     forward::<F>(key, &to, place, any_source, frontend.service, now, record);
-    if !claim::<F>(key, scratch, place.snat, now) {
+    if !claim::<F>(key, place.snat, now) {
         count(Counter::DropSnatExhausted);
         return Outcome::DROP;
     }
+    let Some(scratch) = F::scratch() else { return Outcome::DROP };
     if !F::insert_flow(key, &scratch.record, ALWAYS) {
         count(Counter::FlowTableFull);
         return Outcome::DROP;
@@ -346,8 +347,9 @@ fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, now:
 /// Inserts the reverse record under a key that no other live flow owns, taking other source ports until one is free
 /// (SEM-080). The first candidate is the client's own port, or with SNAT a fixed function of the client.
 #[inline(always)]
-fn claim<F: Net>(key: &FlowKey<F::Addr>, scratch: &mut Scratch<F::Addr>, snat: bool, now: u32) -> bool {
+fn claim<F: Net>(key: &FlowKey<F::Addr>, snat: bool, now: u32) -> bool {
     let config = CONFIG.load();
+    let Some(scratch) = F::scratch() else { return false };
     scratch.claim = Claim {
         port_delta: scratch.record.port_delta,
         hash: client_hash::<F>(key),
@@ -364,7 +366,8 @@ fn claim<F: Net>(key: &FlowKey<F::Addr>, scratch: &mut Scratch<F::Addr>, snat: b
         let step: extern "C" fn(u32, *mut c_void) -> i64 = claim_step::<F>;
         bpf_loop(limits::SNAT_TRIES, step as *mut c_void, (&raw const *key).cast_mut().cast(), 0);
     }
-    scratch.claim.is_done != 0
+    // Taken anew: the compiler believes that nobody but a reference's holder writes behind it.
+    F::scratch().is_some_and(|scratch| scratch.claim.is_done != 0)
 }
 
 /// One attempt; 1 ends the search.
