@@ -25,7 +25,7 @@ pub struct Flow {
     /// Next hop of each direction, once known.
     hops: [Option<&'static str>; 2],
     unresolved: Option<&'static str>,
-    state: FlowState,
+    states: [FlowState; 2],
     is_host_udp: bool,
     ages: [u32; 2],
     has: [bool; 2],
@@ -40,7 +40,7 @@ pub fn flow(from: &'static str, to: &'static str) -> Flow {
         reverse_hook: Hook::POD_EGRESS,
         hops: [None; 2],
         unresolved: None,
-        state: FlowState::NEW,
+        states: [FlowState::NEW; 2],
         is_host_udp: false,
         ages: [0; 2],
         has: [true; 2],
@@ -86,8 +86,10 @@ impl Flow {
         Self { unresolved: Some(interface), ..self }
     }
 
+    /// What both records have seen.
     pub fn state(self, bits: &[FlowState]) -> Self {
-        Self { state: bits.iter().fold(FlowState::NEW, |s, b| s.with(*b)), ..self }
+        let state = bits.iter().fold(FlowState::NEW, |s, b| s.with(*b));
+        Self { states: [state; 2], ..self }
     }
 
     /// The backend is the node itself: with UDP it may answer from another of its addresses.
@@ -126,7 +128,7 @@ impl Flow {
             way: self.way,
             hook: if i == 0 { Hook::INGRESS } else { self.reverse_hook },
             twin_hook: if i == 0 { self.reverse_hook } else { Hook::INGRESS },
-            state: self.state,
+            state: self.states[i],
             any_source,
             stamp: now.wrapping_sub(self.ages[i]),
             hop: match (self.hops[i].map(place::hop), self.unresolved) {
@@ -180,10 +182,15 @@ impl Line {
             Way::BACK => "back",
             _ => "nohow",
         };
-        let (oif, mtu, smac, dmac) = self.hop;
+        // Only a redirected packet asks for the next hop; one without a MAC has no use for the rest of it.
+        let hop = match self.hop {
+            _ if self.way != Way::REDIRECT => String::new(),
+            (oif, mtu, _, [0, 0, 0, 0, 0, 0]) => format!(" hop={oif}/{mtu}/unresolved"),
+            (oif, mtu, smac, dmac) => format!(" hop={oif}/{mtu}/{smac:x?}/{dmac:x?}"),
+        };
         let to = |(src, dst): (Point, Point)| format!("{} > {}", spell(src), spell(dst));
         format!(
-            "{} {} {} becomes {} at {} {way} (twin at {}) state={:#x}{} age={} hop={oif}/{mtu}/{:x?}/{:x?}",
+            "{} {} {} becomes {} at {} {way} (twin at {}) state={:#x}{} age={}{hop}",
             if self.proto == 6 { "tcp" } else { "udp" },
             if self.direction == 0 { "forward" } else { "reverse" },
             to(self.key),
@@ -193,8 +200,6 @@ impl Line {
             self.state.0,
             if self.any_source { " any-source" } else { "" },
             now.wrapping_sub(self.stamp),
-            smac,
-            dmac,
         )
     }
 }

@@ -62,6 +62,7 @@ const HOPS: &[(&str, &str, u8, u16)] = &[
     ("far", "up1", 0x32, 1500),
     ("port-b", "cni0", 0x23, 1500),
     ("port-a", "cni0", 0x22, 1500),
+    ("pod-a", "pod0", 0x20, 1500),
     ("pod-b", "pod1", 0x21, 1500),
 ];
 

@@ -54,8 +54,8 @@ pub struct Packet {
     fragment: Option<(u16, bool)>,
     via: Option<&'static str>,
     is_turned: bool,
-    /// What the last two octets of the payload make the UDP checksum.
-    wanted_sum: Option<u16>,
+    /// Between these endpoints the payload makes the checksum come out as zero.
+    zero_sum_between: Option<(&'static str, &'static str)>,
     claimed_len: Option<u16>,
     cut: Option<usize>,
 }
@@ -73,7 +73,7 @@ fn packet(l4: L4, src: &'static str, dst: &'static str, flags: u8, payload: usiz
         fragment: None,
         via: None,
         is_turned: false,
-        wanted_sum: None,
+        zero_sum_between: None,
         claimed_len: None,
         cut: None,
     }
@@ -120,9 +120,10 @@ impl Packet {
         Self { udp_sum: UdpSum::Absent, ..self }
     }
 
-    /// The payload is such that the sum over the datagram comes out as `sum` (0 is sent as 0xffff, RFC 768).
-    pub fn that_sums_to(self, sum: u16) -> Self {
-        Self { wanted_sum: Some(sum), ..self }
+    /// The payload is such that a datagram between these endpoints has a checksum of zero, which is sent as 0xffff
+    /// (RFC 768).
+    pub fn that_sums_to_zero(self, src: &'static str, dst: &'static str) -> Self {
+        Self { zero_sum_between: Some((src, dst)), ..self }
     }
 
     pub fn with_options(self) -> Self {
@@ -176,7 +177,7 @@ impl Packet {
         let l4 = if self.l4 == L4::Either { case.l4 } else { self.l4 };
         let ((src, sport), (dst, dport)) = (endpoint(self.src, case), endpoint(self.dst, case));
         let mut frame = self.ethernet(case.family, interface, is_ingress);
-        let mut body = self.transport(l4, sport, dport);
+        let mut body = self.transport(l4, sport, dport, self.last_pair(l4, case));
         let proto = number(l4, case.family);
         let pseudo = pseudo(src, dst, body.len(), proto);
         self.set_checksum(l4, &mut body, pseudo);
@@ -208,9 +209,13 @@ impl Packet {
         [dmac.as_slice(), &smac, &kind].concat()
     }
 
-    fn transport(&self, l4: L4, sport: u16, dport: u16) -> Vec<u8> {
+    fn transport(&self, l4: L4, sport: u16, dport: u16, last: u16) -> Vec<u8> {
         let mut body = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
-        let payload: Vec<u8> = (0..self.payload).map(|i| (i % 251) as u8).collect();
+        let mut payload: Vec<u8> = (0..self.payload).map(|i| (i % 251) as u8).collect();
+        if self.zero_sum_between.is_some() {
+            payload.truncate(self.payload.saturating_sub(2));
+            payload.extend(last.to_be_bytes());
+        }
         match l4 {
             L4::Tcp => {
                 body.extend([0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0]);
@@ -227,20 +232,20 @@ impl Packet {
         body
     }
 
+    /// What the last two octets of the payload have to be for a sum of zero; the payload is of even length.
+    fn last_pair(&self, l4: L4, case: Case) -> u16 {
+        let Some((src, dst)) = self.zero_sum_between else { return 0 };
+        let ((src, sport), (dst, dport)) = (endpoint(src, case), endpoint(dst, case));
+        let body = self.transport(l4, sport, dport, 0);
+        !fold(pseudo(src, dst, body.len(), number(l4, case.family)) + sum(&body))
+    }
+
     fn set_checksum(&self, l4: L4, body: &mut [u8], pseudo: u32) {
         let at = match l4 {
             L4::Tcp => 16,
             L4::Udp if self.udp_sum == UdpSum::Right => 6,
             L4::Udp | L4::Sctp | L4::Icmp | L4::Either => return,
         };
-        if let Some(wanted) = self.wanted_sum {
-            // Trade: the payload's last pair takes what is missing.
-            let even = body.len() & !1;
-            body[even - 2..even].fill(0);
-            let now = !fold(pseudo + sum(body));
-            let missing = fold(u32::from(!wanted) + u32::from(now));
-            body[even - 2..even].copy_from_slice(&missing.to_be_bytes());
-        }
         let check = !fold(pseudo + sum(body));
         let check = if l4 == L4::Udp && check == 0 { 0xffff } else { check };
         body[at..at + 2].copy_from_slice(&check.to_be_bytes());

@@ -1,22 +1,182 @@
-//! Pods that dial a ClusterIP.
+//! Pods that dial a ClusterIP, and the replies they get.
 
 use svc_common::abi::Counter::*;
-use svc_common::abi::{FlowState, Hook};
+use svc_common::abi::FlowState as S;
 use svc_tests::packet::flow::flow;
 use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
 
 pub fn rows() -> Vec<Row> {
+    let mut rows = through_the_stack();
+    rows.extend(host_backend());
+    rows.extend(past_the_stack());
+    rows
+}
+
+fn through_the_stack() -> Vec<Row> {
     vec![
-        row(
-            "a pod's first packet to a ClusterIP goes to a local backend through the stack (placement law b)",
-        )
-        .service(cluster_ip("vip:80", &["pod-b:8080"]))
-        .sees(
-            pod_in("pod0", first("pod-a:4000", "vip:80"))
-                .passes(first("pod-a:4000", "pod-b:8080"))
-                .counts(&[FlowNew]),
-        )
-        .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+        row("a pod's first packet to a ClusterIP goes to a local backend through the stack (placement law b)")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:80"))
+                    .passes(first("pod-a:4000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+        row("a pod's first packet to a ClusterIP goes to a remote backend through the stack, source kept (SEM-081)")
+            .service(cluster_ip("vip:80", &["remote:8080"]))
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:80"))
+                    .passes(first("pod-a:4000", "remote:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080")),
+        row("a bridged pod whose backend is not a port of its bridge goes through the stack")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(
+                pod_in("port0", first("port-a:4000", "vip:80"))
+                    .passes(first("port-a:4000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("port-a:4000 > vip:80", "port-a:4000 > pod-b:8080")),
+        row("a later packet of a pod follows its record and counts nothing but its service")
+            .service(cluster_ip("vip:80", &["remote:8080"]))
+            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(
+                pod_in("pod0", later("pod-a:4000", "vip:80")).passes(later("pod-a:4000", "pod-b:8080")),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED])),
+        row("a reply gets the ClusterIP back at the egress of the client's interface (placement law b)")
+            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
+            .sees(
+                pod_out("pod0", later("pod-b:8080", "pod-a:4000")).passes(later("vip:80", "pod-a:4000")),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED])),
+        row("a reply on its way through the backend's ingress is left alone (placement law d)")
+            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
+            .sees(pod_in("pod1", later("pod-b:8080", "pod-a:4000")))
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+        row("a reply to a pod is left alone at the uplink's egress (placement law d)")
+            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
+            .sees(up_out("up0", later("pod-b:8080", "pod-a:4000")))
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+        row("a packet towards a pod that belongs to no flow is left alone")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(pod_out("pod0", first("client:5000", "pod-a:80"))),
+        row("a pod's packet to no frontend is left alone")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(pod_in("pod0", first("pod-a:4000", "stranger:80"))),
+        row("a port that the Service does not have is left alone (SEM-096)")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(pod_in("pod0", first("pod-a:4000", "vip:81"))),
+        row("without a route to the backend the packet is dropped and counted")
+            .service(cluster_ip("vip:80", &["nowhere:8080"]))
+            .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoRoute])),
+        row("a frontend that names a missing place drops and is counted")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]).torn())
+            .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoBackend])),
+    ]
+}
+
+fn host_backend() -> Vec<Row> {
+    let there = || flow("pod-a:4000 > vip:53", "pod-a:4000 > node:5353").on_the_node();
+    vec![
+        row("a pod reaches a backend on its node's own network with its source kept (SEM-086)")
+            .service(cluster_ip("vip:53", &["node:5353"]))
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:53"))
+                    .passes(first("pod-a:4000", "node:5353"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(there()),
+        row("a reply of a backend on the node gets the ClusterIP back; both records know that it came")
+            .knows(there())
+            .sees(pod_out("pod0", later("node:5353", "pod-a:4000")).passes(later("vip:53", "pod-a:4000")))
+            .leaves(there().state(&[S::REPLIED])),
+        row("a datagram that the node answers from another of its addresses gets the ClusterIP back")
+            .knows(there().state(&[S::REPLIED]))
+            .sees(pod_out("pod0", udp("bridge:5353", "pod-a:4000")).passes(udp("vip:53", "pod-a:4000")))
+            .leaves(there().state(&[S::REPLIED])),
+        row("a datagram from a stranger is no reply of a backend on the node")
+            .knows(there())
+            .sees(pod_out("pod0", udp("stranger:5353", "pod-a:4000")))
+            .leaves(there()),
+        row("a connection is not answered from another address of the node")
+            .knows(there())
+            .sees(pod_out("pod0", tcp(ACK, "bridge:5353", "pod-a:4000")))
+            .leaves(there()),
+    ]
+}
+
+fn past_the_stack() -> Vec<Row> {
+    let peers = || flow("port-a:4000 > vip:80", "port-a:4000 > port-b:8080").redirected().there("port-b");
+    let itself = || flow("pod-a:4000 > vip:80", "node:snat0 > pod-a:8080").back();
+    vec![
+        row("two ports of one bridge talk past the stack in both directions (placement law a)")
+            .service(cluster_ip("vip:80", &["port-b:8080"]))
+            .sees(
+                pod_in("port0", first("port-a:4000", "vip:80"))
+                    .redirects(first("port-a:4000", "port-b:8080").via("port-b"))
+                    .counts(&[FlowNew]),
+            )
+            .sees(
+                pod_in("port1", later("port-b:8080", "port-a:4000"))
+                    .redirects(later("vip:80", "port-a:4000").via("port-a")),
+            )
+            .leaves(peers().and_back("port-a").state(&[S::REPLIED])),
+        row("a pod that reaches itself is masqueraded, MACs swapped, out of where it came by (SEM-084)")
+            .service(cluster_ip("vip:80", &["pod-a:8080"]))
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:80"))
+                    .redirects(first("node:snat0", "pod-a:8080").turned())
+                    .counts(&[FlowNew]),
+            )
+            .leaves(itself()),
+        row("a pod that answers itself gets the ClusterIP back, MACs swapped")
+            .client("pod-a:4000")
+            .knows(itself())
+            .sees(
+                pod_in("pod0", later("pod-a:8080", "node:snat0"))
+                    .redirects(later("vip:80", "pod-a:4000").turned()),
+            )
+            .leaves(itself().state(&[S::REPLIED])),
+        row("a bridged pod that reaches itself is masqueraded with its bridge's address (SEM-087)")
+            .service(cluster_ip("vip:80", &["port-a:8080"]))
+            .sees(
+                pod_in("port0", first("port-a:4000", "vip:80"))
+                    .redirects(first("bridge:snat0", "port-a:8080").turned())
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("port-a:4000 > vip:80", "bridge:snat0 > port-a:8080").back()),
+        row("a pod that reaches itself is dropped where the node has no address to masquerade with")
+            .without_snat_addresses()
+            .service(cluster_ip("vip:80", &["pod-a:8080"]))
+            .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoSnatAddress])),
+        row("a pod that dials a NodePort is masqueraded towards a remote backend (SEM-083)")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "node:30080"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .sees(
+                up_in("up0", later("remote:8080", "node:snat0"))
+                    .redirects(later("node:30080", "pod-a:4000").via("pod-a")),
+            )
+            .leaves(
+                flow("pod-a:4000 > node:30080", "node:snat0 > remote:8080")
+                    .redirected()
+                    .there("remote")
+                    .and_back("pod-a")
+                    .state(&[S::REPLIED]),
+            ),
+        row("a pod that dials a NodePort with policy Local chooses from all, source kept (SEM-085, V7)")
+            .service(external("any:30080", &["remote:8080"]).local_only(&[]).usable_elsewhere())
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "node:30080"))
+                    .passes(first("pod-a:4000", "remote:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > node:30080", "pod-a:4000 > remote:8080")),
     ]
 }

@@ -1,6 +1,10 @@
 //! The packet tier: tables and a packet in; verdict, whole packet, counters and flow records out.
 
+mod awkward;
 mod cluster;
+mod node_port;
+mod refusal;
+mod state;
 
 use std::process::ExitCode;
 
@@ -11,7 +15,7 @@ fn main() -> ExitCode {
     // One lab, one row at a time.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let shared = trial::Shared::default();
-    let rows = cluster::rows();
+    let rows = [cluster::rows(), node_port::rows(), refusal::rows(), state::rows(), awkward::rows()].concat();
     let trials = rows.iter().flat_map(|row| trial::trials(row, &shared)).collect();
     if !arguments.list
         && let Err(error) = lab::isolate()

@@ -1,0 +1,145 @@
+//! Packets that are no plain TCP or UDP: translated right or left alone, never half of it (DESIGN 4.5).
+
+use svc_common::abi::Counter::*;
+use svc_tests::packet::flow::flow;
+use svc_tests::packet::place::Family;
+use svc_tests::packet::row::*;
+use svc_tests::packet::wire::*;
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = left_alone();
+    rows.extend(options());
+    rows.extend(udp_checksums());
+    rows
+}
+
+fn left_alone() -> Vec<Row> {
+    // Each as a pod sends it, and as it comes from outside (TC and XDP).
+    let mut rows = Vec::new();
+    let mut alone = |name, edit: fn(Packet) -> Packet, packet: fn(&'static str, &'static str) -> Packet| {
+        rows.push(
+            row(name)
+                .service(cluster_ip("vip:80", &["remote:8080"]))
+                .sees(pod_in("pod0", edit(packet("pod-a:4000", "vip:80")))),
+        );
+        rows.push(
+            row(name)
+                .service(external("any:30080", &["remote:8080"]))
+                .sees(outside("up0", edit(packet("client:5000", "node:30080")))),
+        );
+    };
+    alone("the first fragment of a packet is left alone", |p| p.fragment(0, true), later);
+    alone("a fragment in the middle is left alone", |p| p.fragment(100, true), later);
+    alone("the last fragment is left alone", |p| p.fragment(200, false), later);
+    alone("SCTP is left alone", |p| p, sctp);
+    alone("an echo request to a service's address is left alone", |p| p, ping);
+    alone("a transport header that is cut short is left alone", |p| p.cut(7), later);
+    alone("a packet without a transport header is left alone", |p| p.cut(0), later);
+    alone("a packet that claims more than arrived is left alone", |p| p.claims(400), later);
+    alone("a packet that claims to end before its transport header is left alone", |p| p.claims(21), later);
+    rows
+}
+
+fn options() -> Vec<Row> {
+    vec![
+        row("options and extension headers are skipped, not assumed away")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:80").with_options())
+                    .passes(first("pod-a:4000", "pod-b:8080").with_options())
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+        row("options and extension headers are skipped on the way through")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(
+                outside("up0", first("client:5000", "node:30080").with_options())
+                    .redirects(first("node:snat0", "remote:8080").with_options().via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            ),
+        row("a fragment header on a whole packet is left alone")
+            .only(Family::V6, "IPv4 has no such header")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(pod_in("pod0", first("pod-a:4000", "vip:80").fragment(0, false))),
+        row("a packet that may be fragmented but is not is translated")
+            .only(Family::V4, "IPv6 routers do not fragment")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:80").fragment(0, false))
+                    .passes(first("pod-a:4000", "pod-b:8080").fragment(0, false))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+    ]
+}
+
+fn udp_checksums() -> Vec<Row> {
+    let there = || flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080");
+    let masqueraded =
+        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
+    vec![
+        row("a datagram without a checksum has none afterwards (RFC 768)")
+            .only(Family::V4, "IPv6 datagrams have a checksum (RFC 8200 section 8.1)")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(
+                pod_in("pod0", udp("pod-a:4000", "vip:80").without_checksum())
+                    .passes(udp("pod-a:4000", "pod-b:8080").without_checksum())
+                    .counts(&[FlowNew]),
+            )
+            .leaves(there()),
+        row("a datagram without a checksum has none afterwards on the way through (RFC 768)")
+            .only(Family::V4, "IPv6 datagrams have a checksum (RFC 8200 section 8.1)")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(
+                outside("up0", udp("client:5000", "node:30080").without_checksum())
+                    .redirects(udp("node:snat0", "remote:8080").without_checksum().via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(masqueraded()),
+        row("a checksum that comes out as zero is sent as all ones (RFC 768)")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(
+                pod_in(
+                    "pod0",
+                    udp("pod-a:4000", "vip:80").payload(12).that_sums_to_zero("pod-a:4000", "pod-b:8080"),
+                )
+                .passes(
+                    udp("pod-a:4000", "pod-b:8080").payload(12).that_sums_to_zero("pod-a:4000", "pod-b:8080"),
+                )
+                .counts(&[FlowNew]),
+            )
+            .leaves(there()),
+        row("a checksum that comes out as zero on the way through is sent as all ones (RFC 768)")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(
+                outside(
+                    "up0",
+                    udp("client:5000", "node:30080")
+                        .payload(12)
+                        .that_sums_to_zero("node:snat0", "remote:8080"),
+                )
+                .redirects(
+                    udp("node:snat0", "remote:8080")
+                        .payload(12)
+                        .that_sums_to_zero("node:snat0", "remote:8080")
+                        .via("remote"),
+                )
+                .counts(&[FlowNew]),
+            )
+            .leaves(masqueraded()),
+        row("a checksum of all ones becomes an ordinary one")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(
+                pod_in(
+                    "pod0",
+                    udp("pod-a:4000", "vip:80").payload(12).that_sums_to_zero("pod-a:4000", "vip:80"),
+                )
+                .passes(udp("pod-a:4000", "pod-b:8080").payload(12).that_sums_to_zero("pod-a:4000", "vip:80"))
+                .counts(&[FlowNew]),
+            )
+            .leaves(there()),
+    ]
+}

@@ -1,0 +1,291 @@
+//! Clients from outside: NodePorts and VIPs that are routed to the node, at TC and at XDP.
+
+use svc_common::abi::Counter::*;
+use svc_common::abi::{FlowState as S, Hook};
+use svc_tests::packet::flow::{Flow, flow};
+use svc_tests::packet::place::NARROW_MTU;
+use svc_tests::packet::row::*;
+use svc_tests::packet::wire::*;
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = remote_backend();
+    rows.extend(backend_of_this_node());
+    rows.extend(which_frontend());
+    rows.extend(way_out());
+    rows
+}
+
+/// The flow of most rows: masqueraded to the pod of another node.
+fn masqueraded() -> Flow {
+    flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote")
+}
+
+fn remote_backend() -> Vec<Row> {
+    vec![
+        row("a NodePort's remote backend gets the packet from the node's address by the FIB's next hop (SEM-083)")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(masqueraded()),
+        row("a later packet from outside follows its record, whatever the Service says now (SEM-120)")
+            .service(external("any:30080", &["far:8080"]))
+            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(
+                outside("up0", later("client:5000", "node:30080"))
+                    .redirects(later("node:snat0", "remote:8080").via("remote")),
+            )
+            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("a remote backend's reply goes back to the client from the NodePort")
+            .client("client:5000")
+            .knows(masqueraded())
+            .sees(
+                outside("up0", later("remote:8080", "node:snat0"))
+                    .redirects(later("node:30080", "client:5000").via("gateway")),
+            )
+            .leaves(masqueraded().and_back("gateway").state(&[S::REPLIED])),
+        row("the masquerade source is the address of the interface by which the packet leaves (SEM-087)")
+            .service(external("any:30080", &["far:8080"]))
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node-b:snat0", "far:8080").via("far"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("client:5000 > node:30080", "node-b:snat0 > far:8080").redirected().there("far")),
+        row("a reply that comes by another uplink leaves by the client's")
+            .client("client:5000")
+            .knows(flow("client:5000 > node:30080", "node-b:snat0 > far:8080").redirected().there("far"))
+            .sees(
+                outside("up1", later("far:8080", "node-b:snat0"))
+                    .redirects(later("node:30080", "client:5000").via("gateway")),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "node-b:snat0 > far:8080")
+                    .redirected()
+                    .there("far")
+                    .and_back("gateway")
+                    .state(&[S::REPLIED]),
+            ),
+        row("a client from outside reaches a ClusterIP that is routed to the node, masqueraded (SEM-106)")
+            .service(cluster_ip("vip:80", &["remote:8080"]))
+            .sees(
+                outside("up0", first("client:5000", "vip:80"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("client:5000 > vip:80", "node:snat0 > remote:8080").redirected().there("remote")),
+        row("a pod of another node that reaches itself by a NodePort is masqueraded (SEM-084)")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(
+                outside("up0", first("remote:5000", "node:30080"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("remote:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote")),
+        row("a backend on another node's own network is remote like any other")
+            .service(external("any:30080", &["gateway:8080"]))
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat0", "gateway:8080").via("gateway"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("client:5000 > node:30080", "node:snat0 > gateway:8080").redirected().there("gateway")),
+    ]
+}
+
+fn backend_of_this_node() -> Vec<Row> {
+    let local =
+        || flow("client:5000 > node:30080", "client:5000 > pod-b:8080").reversed_at(Hook::UPLINK_EGRESS);
+    let host = || {
+        flow("client:5000 > node:30080", "client:5000 > node:8080")
+            .reversed_at(Hook::UPLINK_EGRESS)
+            .on_the_node()
+    };
+    vec![
+        row("a NodePort's local backend sees the client's own address, through the stack")
+            .service(external("any:30080", &["pod-b:8080"]))
+            .sees(
+                up_in("up0", first("client:5000", "node:30080"))
+                    .passes(first("client:5000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(local()),
+        row("XDP hands up what a backend of this node will get, untouched")
+            .service(external("any:30080", &["pod-b:8080"]))
+            .sees(xdp("up0", first("client:5000", "node:30080"))),
+        row("XDP hands up later packets of a flow through the stack, untouched")
+            .service(external("any:30080", &["pod-b:8080"]))
+            .knows(local())
+            .sees(xdp("up0", later("client:5000", "node:30080")))
+            .leaves(local()),
+        row("a local backend's reply gets the node's address back at the uplink's egress alone (placement law b)")
+            .knows(local())
+            .sees(pod_in("pod1", later("pod-b:8080", "client:5000")))
+            .sees(
+                up_out("up0", later("pod-b:8080", "client:5000")).passes(later("node:30080", "client:5000")),
+            )
+            .leaves(local().state(&[S::REPLIED])),
+        row("a NodePort's backend on the node's own network sees the client's own address (SEM-086)")
+            .service(external("any:30080", &["node:8080"]))
+            .sees(
+                up_in("up0", first("client:5000", "node:30080"))
+                    .passes(first("client:5000", "node:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(host()),
+        row("XDP hands up what the node itself will get, untouched")
+            .service(external("any:30080", &["node:8080"]))
+            .sees(xdp("up0", first("client:5000", "node:30080"))),
+        row("a datagram that the node answers from another of its addresses leaves from the NodePort")
+            .knows(host().state(&[S::REPLIED]))
+            .sees(
+                up_out("up0", udp("node-b:8080", "client:5000")).passes(udp("node:30080", "client:5000")),
+            )
+            .leaves(host().state(&[S::REPLIED])),
+        row("XDP hands up the reply to a pod of this node: nothing receives frames behind a plain veth")
+            .client("pod-a:4000")
+            .knows(
+                flow("pod-a:4000 > node:30080", "node:snat0 > remote:8080")
+                    .redirected()
+                    .there("remote")
+                    .and_back("pod-a")
+                    .state(&[S::REPLIED, S::ESTABLISHED]),
+            )
+            .sees(xdp("up0", later("remote:8080", "node:snat0")))
+            .leaves(
+                flow("pod-a:4000 > node:30080", "node:snat0 > remote:8080")
+                    .redirected()
+                    .there("remote")
+                    .and_back("pod-a")
+                    .state(&[S::REPLIED, S::ESTABLISHED]),
+            ),
+    ]
+}
+
+fn which_frontend() -> Vec<Row> {
+    vec![
+        row("a NodePort on an address that does not accept it is left alone (SEM-023)")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(outside("up1", first("client:5000", "node-b:30080"))),
+        row("a NodePort on an address that is not the node's is left alone (SEM-022)")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(outside("up0", first("client:5000", "stranger:30080"))),
+        row("an exact address goes before a NodePort (SEM-024)")
+            .service(external("any:30080", &["remote:8080"]))
+            .service(external("node:30080", &["far:8080"]))
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node-b:snat0", "far:8080").via("far"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("client:5000 > node:30080", "node-b:snat0 > far:8080").redirected().there("far")),
+        row("with policy Local a client from outside gets a local backend, source kept (SEM-085, V9)")
+            .service(external("any:30080", &["remote:8080"]).local_only(&["pod-b:8080"]))
+            .sees(
+                up_in("up0", first("client:5000", "node:30080"))
+                    .passes(first("client:5000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "client:5000 > pod-b:8080")
+                    .reversed_at(Hook::UPLINK_EGRESS),
+            ),
+        row("with policy Local and no local endpoint a client from outside is dropped in silence (SEM-094, V10)")
+            .service(external("any:30080", &["remote:8080"]).local_only(&[]).usable_elsewhere())
+            .sees(
+                up_in("up0", first("client:5000", "node:30080")).drops().counts(&[DropNoLocalEndpoint]),
+            ),
+        row("an established flow goes on when the last local endpoint goes (SEM-093)")
+            .service(external("any:30080", &[]).local_only(&[]).usable_elsewhere())
+            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(
+                outside("up0", later("client:5000", "node:30080"))
+                    .redirects(later("node:snat0", "remote:8080").via("remote")),
+            )
+            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
+    ]
+}
+
+fn way_out() -> Vec<Row> {
+    let silent =
+        || flow("client:5000 > node:30080", "node:snat0 > silent:8080").redirected().unresolved("up0");
+    let narrow = || flow("client:5000 > node:30080", "node:snat0 > narrow:8080").redirected().there("narrow");
+    vec![
+        row("a next hop without a MAC is resolved by the stack's neighbour table")
+            .service(external("any:30080", &["silent:8080"]))
+            .sees(
+                up_in("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat0", "silent:8080").by_neighbour())
+                    .counts(&[FlowNew]),
+            )
+            .leaves(silent()),
+        row("XDP hands up a packet whose next hop has no MAC yet, untouched, and TC takes up its flow")
+            .service(external("any:30080", &["silent:8080"]))
+            .sees(xdp("up0", first("client:5000", "node:30080")).counts(&[FlowNew]))
+            .sees(
+                up_in("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat0", "silent:8080").by_neighbour()),
+            )
+            .leaves(silent()),
+        row("a packet larger than the next hop takes is answered with that size")
+            .knows(narrow())
+            .sees(
+                up_in("up0", udp("client:5000", "node:30080").payload(1300))
+                    .icmp("node", Problem::TooBig(NARROW_MTU))
+                    .counts(&[RejectTooBig]),
+            )
+            .leaves(narrow()),
+        row("a segment larger than the next hop takes is answered with that size")
+            .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(
+                up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(1300))
+                    .icmp("node", Problem::TooBig(NARROW_MTU))
+                    .counts(&[RejectTooBig]),
+            )
+            .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("XDP hands up a packet larger than the next hop takes, untouched")
+            .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(xdp("up0", later("client:5000", "node:30080").payload(1300)))
+            .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("a packet that just fits the next hop goes")
+            .knows(narrow())
+            .sees(
+                outside("up0", udp("client:5000", "node:30080").payload(usize::from(NARROW_MTU) - 48))
+                    .redirects(
+                        udp("node:snat0", "narrow:8080").payload(usize::from(NARROW_MTU) - 48).via("narrow"),
+                    ),
+            )
+            .leaves(narrow()),
+        row("a packet that will be cut into segments that fit is not too large")
+            .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(
+                up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(3000))
+                    .in_segments_of(1000)
+                    .redirects(tcp(ACK, "node:snat0", "narrow:8080").payload(3000).via("narrow")),
+            )
+            .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("a packet whose time to live ends here is dropped, not forwarded")
+            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(outside("up0", later("client:5000", "node:30080").ttl(1)).drops().counts(&[DropTtl]))
+            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("a packet with two hops to live makes its last one")
+            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(
+                outside("up0", later("client:5000", "node:30080").ttl(2))
+                    .redirects(later("node:snat0", "remote:8080").ttl(2).via("remote")),
+            )
+            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("an interface without an address to masquerade with drops and is counted")
+            .without_snat_addresses()
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(outside("up0", first("client:5000", "node:30080")).drops().counts(&[DropNoSnatAddress])),
+        row("a client from outside whose backend has no route is dropped and counted")
+            .service(external("any:30080", &["nowhere:8080"]))
+            .sees(outside("up0", first("client:5000", "node:30080")).drops().counts(&[DropNoRoute])),
+        row("an interface that does not forward is named by a counter of its own")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(outside("up2", first("client:5000", "node:30080")).drops().counts(&[DropForwardingOff])),
+    ]
+}

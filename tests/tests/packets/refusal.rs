@@ -1,0 +1,63 @@
+//! No endpoint: the sender is told at once, from the right address, with a message that survives checksum offload.
+//! (Every ICMP error is also checked against a card that completes the quoted checksum, see `trial`.)
+
+use svc_common::abi::Counter::*;
+use svc_common::abi::FlowState as S;
+use svc_tests::packet::flow::flow;
+use svc_tests::packet::place::Family;
+use svc_tests::packet::row::*;
+use svc_tests::packet::wire::*;
+
+pub fn rows() -> Vec<Row> {
+    let nobody = || cluster_ip("vip:80", &[]);
+    let refused = |step: Step, from| step.icmp(from, Problem::PortUnreachable).counts(&[RejectNoEndpoint]);
+    vec![
+        row("a pod is told by its node that a Service has no endpoint, and no flow is left (SEM-091, SEM-129)")
+            .service(nobody())
+            .sees(refused(pod_in("pod0", first("pod-a:4000", "vip:80")), "node")),
+        row("a bridged pod is told by its bridge's address (SEM-092)")
+            .service(nobody())
+            .sees(refused(pod_in("port0", first("port-a:4000", "vip:80")), "bridge")),
+        row("a client from outside is told by the address that it dialled (SEM-092)")
+            .service(external("any:30080", &[]))
+            .sees(refused(up_in("up0", first("client:5000", "node:30080")), "node")),
+        row("a client of a ClusterIP from outside is told by the uplink's address (SEM-092)")
+            .service(nobody())
+            .sees(refused(up_in("up0", first("client:5000", "vip:80")), "node")),
+        row("on another uplink it is that one's address (SEM-092)")
+            .service(nobody())
+            .sees(refused(up_in("up1", first("client:5000", "vip:80")), "node-b")),
+        row("XDP hands up what has no endpoint, untouched")
+            .service(nobody())
+            .sees(xdp("up0", first("client:5000", "vip:80"))),
+        row("a large datagram is quoted by its headers")
+            .service(nobody())
+            .sees(refused(pod_in("pod0", udp("pod-a:4000", "vip:80").payload(1400)), "node")),
+        row("a datagram of odd length is quoted right")
+            .service(nobody())
+            .sees(refused(pod_in("pod0", udp("pod-a:4000", "vip:80").payload(13)), "node")),
+        row("a segment with data is quoted by its headers")
+            .service(nobody())
+            .sees(refused(pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80").payload(1400)), "node")),
+        row("a datagram without a checksum is refused too")
+            .only(Family::V4, "IPv6 datagrams have a checksum (RFC 8200 section 8.1)")
+            .service(nobody())
+            .sees(refused(pod_in("pod0", udp("pod-a:4000", "vip:80").without_checksum()), "node")),
+        row("a refused packet may be on its last hop")
+            .service(nobody())
+            .sees(refused(pod_in("pod0", first("pod-a:4000", "vip:80").ttl(1)), "node")),
+        row("a packet with options that has no endpoint is dropped and counted, never half answered")
+            .service(nobody())
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:80").with_options()).drops().counts(&[DropRewrite]),
+            ),
+        row("with internal policy Local and no local endpoint a pod's packet is dropped in silence (SEM-094, V5)")
+            .service(cluster_ip("vip:80", &[]).usable_elsewhere())
+            .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoLocalEndpoint])),
+        row("an established flow goes on when the last endpoint goes (SEM-093)")
+            .service(nobody())
+            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(pod_in("pod0", later("pod-a:4000", "vip:80")).passes(later("pod-a:4000", "pod-b:8080")))
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED])),
+    ]
+}

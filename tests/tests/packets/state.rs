@@ -1,0 +1,325 @@
+//! What flows go through: states, ages, twins, collisions.
+
+use svc_common::abi::Counter::*;
+use svc_common::abi::FlowState as S;
+use svc_tests::packet::flow::{Flow, flow};
+use svc_tests::packet::row::*;
+use svc_tests::packet::wire::*;
+
+const LIVE: &[S] = &[S::REPLIED, S::ESTABLISHED];
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = tcp_states();
+    rows.extend(ages());
+    rows.extend(twins());
+    rows.extend(collisions());
+    rows
+}
+
+/// The flow that is there before most rows.
+fn old() -> Flow {
+    flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")
+}
+
+/// What comes in its place: the Service has another backend by now.
+fn anew() -> Flow {
+    flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080")
+}
+
+/// A client's packet that begins a flow to the new backend.
+fn begins(packet: fn(&'static str, &'static str) -> Packet) -> Step {
+    pod_in("pod0", packet("pod-a:4000", "vip:80"))
+        .passes(packet("pod-a:4000", "remote:8080"))
+        .counts(&[FlowNew])
+}
+
+/// A client's packet that follows the old flow.
+fn follows(packet: fn(&'static str, &'static str) -> Packet) -> Step {
+    pod_in("pod0", packet("pod-a:4000", "vip:80")).passes(packet("pod-a:4000", "pod-b:8080"))
+}
+
+fn tcp_states() -> Vec<Row> {
+    fn syn(src: &'static str, dst: &'static str) -> Packet {
+        tcp(SYN, src, dst)
+    }
+    let there = |flags| {
+        pod_in("pod0", tcp(flags, "pod-a:4000", "vip:80")).passes(tcp(flags, "pod-a:4000", "pod-b:8080"))
+    };
+    let back = |flags| {
+        pod_out("pod0", tcp(flags, "pod-b:8080", "pod-a:4000")).passes(tcp(flags, "vip:80", "pod-a:4000"))
+    };
+    let service = || cluster_ip("vip:80", &["remote:8080"]);
+    let live = |more: &[S]| old().state(&[LIVE, more].concat());
+    vec![
+        row("a handshake establishes both records")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(there(SYN).counts(&[FlowNew]))
+            .sees(back(SYN | ACK))
+            .sees(there(ACK))
+            .leaves(old().state(LIVE)),
+        row("a SYN alone establishes nothing").knows(old()).sees(there(SYN)).leaves(old()),
+        row("both records know that the client closes")
+            .knows(old().state(LIVE))
+            .sees(there(FIN | ACK))
+            .leaves(live(&[S::FIN_FORWARD])),
+        row("both records know that the backend closes")
+            .knows(old().state(LIVE))
+            .sees(back(FIN | ACK))
+            .leaves(live(&[S::FIN_REVERSE])),
+        row("both records know that both close, and the last ACK still goes through")
+            .knows(old().state(LIVE))
+            .sees(there(FIN | ACK))
+            .sees(back(FIN | ACK))
+            .sees(there(ACK))
+            .leaves(live(&[S::FIN_FORWARD, S::FIN_REVERSE])),
+        row("both records know of the client's reset")
+            .knows(old().state(LIVE))
+            .sees(there(RST))
+            .leaves(live(&[S::RESET])),
+        row("both records know of the backend's reset")
+            .knows(old().state(LIVE))
+            .sees(back(RST | ACK))
+            .leaves(live(&[S::RESET])),
+        row("a SYN on a connection that both have closed selects anew")
+            .service(service())
+            .knows(live(&[S::FIN_FORWARD, S::FIN_REVERSE]))
+            .sees(begins(syn))
+            .leaves(anew())
+            .leaves(live(&[S::FIN_FORWARD, S::FIN_REVERSE]).reverse_only()),
+        row("a SYN on a connection that was reset selects anew")
+            .service(service())
+            .knows(live(&[S::RESET]))
+            .sees(begins(syn))
+            .leaves(anew())
+            .leaves(live(&[S::RESET]).reverse_only()),
+        row("a SYN on a connection that one side has closed stays with it")
+            .service(service())
+            .knows(live(&[S::FIN_REVERSE]))
+            .sees(there(SYN))
+            .leaves(live(&[S::FIN_REVERSE])),
+        row("a SYN that is sent again stays with its backend")
+            .service(service())
+            .knows(old())
+            .sees(there(SYN))
+            .leaves(old()),
+        row("a closed connection that is opened again to the same backend takes its reverse record over")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .knows(live(&[S::FIN_FORWARD, S::FIN_REVERSE]))
+            .sees(there(SYN).counts(&[FlowNew]))
+            .leaves(old()),
+        row("a segment in mid-flow without a record is placed and counted")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(there(ACK).counts(&[FlowMidstream]))
+            .leaves(old()),
+        row("a SYN-ACK to a ClusterIP is mid-flow, not a connection")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(there(SYN | ACK).counts(&[FlowMidstream]))
+            .leaves(old()),
+        row("an established connection goes on when its Service is gone (SEM-120)")
+            .knows(old().state(LIVE))
+            .sees(there(ACK))
+            .leaves(old().state(LIVE)),
+    ]
+}
+
+fn ages() -> Vec<Row> {
+    let service = || cluster_ip("vip:80", &["remote:8080"]);
+    vec![
+        row("a datagram flow without answer ends after 30 seconds (SEM-123)")
+            .service(service())
+            .knows(old().aged(31))
+            .sees(begins(udp))
+            .leaves(anew())
+            .leaves(old().aged(31).reverse_only()),
+        row("a datagram flow without answer lives for 30 seconds (SEM-123)")
+            .service(service())
+            .knows(old().aged(29).aged_back(0))
+            .sees(follows(udp))
+            .leaves(old()),
+        row("a datagram flow with answers ends after 120 seconds (SEM-123)")
+            .service(service())
+            .knows(old().state(&[S::REPLIED]).aged(121))
+            .sees(begins(udp))
+            .leaves(anew())
+            .leaves(old().state(&[S::REPLIED]).aged(121).reverse_only()),
+        row("a datagram flow with answers lives for 120 seconds (SEM-123)")
+            .service(service())
+            .knows(old().state(&[S::REPLIED]).aged(119).aged_back(0))
+            .sees(follows(udp))
+            .leaves(old().state(&[S::REPLIED])),
+        row("answers alone keep a flow alive: one clock for both directions, as nf_conntrack (SEM-123)")
+            .knows(old().state(LIVE).aged(100))
+            .sees(pod_out("pod0", later("pod-b:8080", "pod-a:4000")).passes(later("vip:80", "pod-a:4000")))
+            .leaves(old().state(LIVE)),
+        row("a client's packets alone keep a flow alive: one clock for both directions, as nf_conntrack (SEM-123)")
+            .knows(old().state(LIVE).aged(100))
+            .sees(follows(later))
+            .leaves(old().state(LIVE)),
+        row("a connection that was never answered gives way to a SYN after a minute")
+            .service(service())
+            .knows(old().aged(61))
+            .sees(
+                pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
+                    .passes(tcp(SYN, "pod-a:4000", "remote:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(anew())
+            .leaves(old().aged(61).reverse_only()),
+        row("an established connection outlives a day's half without a packet (SEM-123)")
+            .service(service())
+            .knows(old().state(LIVE).aged(43_200).aged_back(0))
+            .sees(
+                pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80"))
+                    .passes(tcp(ACK, "pod-a:4000", "pod-b:8080")),
+            )
+            .leaves(old().state(LIVE)),
+        row("a record's next hop is taken from the FIB anew once a tick")
+            .client("client:5000")
+            .knows(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
+                    .redirected()
+                    .there("narrow")
+                    .state(LIVE)
+                    .aged(2)
+                    .aged_back(0),
+            )
+            .sees(
+                outside("up0", later("client:5000", "node:30080"))
+                    .redirects(later("node:snat0", "remote:8080").via("remote")),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
+                    .redirected()
+                    .there("remote")
+                    .state(LIVE),
+            ),
+        row("within a tick a record's next hop is not looked up again")
+            .client("client:5000")
+            .knows(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
+                    .redirected()
+                    .there("gateway")
+                    .state(LIVE),
+            )
+            .sees(
+                outside("up0", later("client:5000", "node:30080"))
+                    .redirects(later("node:snat0", "remote:8080").via("gateway")),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
+                    .redirected()
+                    .there("gateway")
+                    .state(LIVE),
+            ),
+    ]
+}
+
+fn twins() -> Vec<Row> {
+    let node_port = || {
+        flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote").state(LIVE)
+    };
+    vec![
+        row("a lost reverse record is made again by the client's next touch")
+            .knows(old().state(LIVE).aged(2).forward_only())
+            .sees(follows(later).counts(&[FlowTwinRestored]))
+            .leaves(old().state(LIVE)),
+        row("a lost forward record is made again by the next answer")
+            .knows(old().state(LIVE).aged(2).reverse_only())
+            .sees(
+                pod_out("pod0", later("pod-b:8080", "pod-a:4000"))
+                    .passes(later("vip:80", "pod-a:4000"))
+                    .counts(&[FlowTwinRestored]),
+            )
+            .leaves(old().state(LIVE)),
+        row("a lost reverse record of a masqueraded flow is made again with its port")
+            .knows(node_port().aged(2).forward_only())
+            .sees(
+                outside("up0", later("client:5000", "node:30080"))
+                    .redirects(later("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowTwinRestored]),
+            )
+            .leaves(node_port()),
+        row("a record that meets another flow's in its twin's place leaves it alone")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .knows(flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]))
+            .knows(old().aged(2).forward_only())
+            .sees(follows(later))
+            .leaves(flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]))
+            .leaves(old().forward_only()),
+    ]
+}
+
+fn collisions() -> Vec<Row> {
+    let other = || flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]);
+    let theirs = || {
+        flow("other-client:9 > node:30080", "node:snat0 > remote:8080")
+            .redirected()
+            .there("remote")
+            .state(&[S::REPLIED])
+    };
+    vec![
+        row("two VIPs, one client port, one backend: the second flow takes another source port (SEM-080)")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .knows(other())
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:80"))
+                    .passes(first("pod-a:snat1", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .sees(pod_out("pod0", later("pod-b:8080", "pod-a:snat1")).passes(later("vip:80", "pod-a:4000")))
+            .leaves(other())
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:snat1 > pod-b:8080").state(&[S::REPLIED])),
+        row("a masqueraded flow whose port is taken by a live one tries the next (SEM-080)")
+            .service(external("any:30080", &["remote:8080"]))
+            .knows(theirs())
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat1", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(theirs())
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat1 > remote:8080").redirected().there("remote"),
+            ),
+        row("a port whose flow has expired is taken")
+            .service(external("any:30080", &["remote:8080"]))
+            .knows(theirs().aged(200))
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(theirs().aged(200).forward_only())
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            ),
+        row("a client that lost its forward record gets the same port again")
+            .service(external("any:30080", &["remote:8080"]))
+            .knows(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
+                    .redirected()
+                    .reverse_only()
+                    .state(&[S::REPLIED]),
+            )
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            ),
+        row("a direct connection to the backend makes the VIP's record give way")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .knows(old())
+            .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay])),
+        row("a direct segment in mid-flow makes nothing give way")
+            .knows(old())
+            .sees(pod_in("pod0", tcp(ACK, "pod-a:4000", "pod-b:8080")))
+            .leaves(old()),
+        row("a direct connection from another port makes nothing give way")
+            .knows(old())
+            .sees(pod_in("pod0", tcp(SYN, "pod-a:4001", "pod-b:8080")))
+            .leaves(old()),
+    ]
+}
