@@ -147,7 +147,8 @@ impl<S: MapStore> Reconciler<S> {
     }
 
     fn wake_at(&self) -> Instant {
-        self.retry.map_or(self.next_compare, |(at, _)| at.min(self.next_compare))
+        // A comparison that is due and fails must wait like any other failure.
+        self.retry.map_or(self.next_compare, |(at, _)| at)
     }
 
     /// One attempt to make everything right, and what came of it.

@@ -38,7 +38,7 @@ impl Follower {
             ..Options::default()
         };
         change(&mut options);
-        let client = kubernetes::connect(&options).await.unwrap();
+        let client = kubernetes::connect(&options).await.expect("a client");
         let (send, events) = mpsc::channel(64);
         tokio::spawn(kubernetes::run(client, options, send));
         Self { store: Store::new("test-node"), events, fewest: usize::MAX }
@@ -225,10 +225,10 @@ status: {addresses: [{type: InternalIP, address: 192.168.0.2}]}
 ";
 
 fn tables_and_complaints(store: &mut Store) -> (String, Vec<String>) {
-    let addrs = ["127.0.0.1", "192.168.0.2", "192.168.1.2"].map(|a| a.parse().unwrap());
+    let addrs = ["127.0.0.1", "192.168.0.2", "192.168.1.2"].map(|a| a.parse().expect("an address"));
     store.set_addresses(NodeAddresses { addrs: addrs.into(), ..NodeAddresses::default() });
     let snapshot = store.snapshot().expect("complete");
-    let settings = Settings { node_port_addresses: "primary".parse().unwrap() };
+    let settings = Settings { node_port_addresses: "primary".parse().expect("a setting") };
     let none = Tables::default();
     let planned =
         plan_tables(&snapshot, &settings, &none, Ids::restored(&none, Capacity::default()), Tick(0));

@@ -309,4 +309,6 @@ fn entry_of(claim: &Claim, policy: Policy, cluster: Extent, local: Extent, usabl
 }
 
 #[cfg(test)]
+mod laws;
+#[cfg(test)]
 mod tests;

@@ -158,6 +158,20 @@ async fn drift_is_healed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_comparison_that_fails_is_not_tried_in_a_hurry() {
+    let maps = Shared::new(Tables::default(), 0);
+    let mut world = World::start(maps.clone());
+    world.send(list(1)).await;
+    world.wait(|s| s.generation == 1).await;
+    let begin = Instant::now();
+    maps.change(|m| m.dumps_to_fail = 5);
+    world.wait(|s| s.failures == 5).await;
+    world.wait(|s| s.last_error.is_none()).await;
+    let pauses: Duration = (0..5).map(|n| FIRST_PAUSE * (1 << n)).sum();
+    assert!(begin.elapsed() >= pauses, "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
 async fn without_a_change_nothing_is_written() {
     let maps = Shared::new(Tables::default(), 0);
     let mut world = World::start(maps.clone());
