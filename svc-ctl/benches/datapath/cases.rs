@@ -10,7 +10,7 @@ use svc_common::family::Family;
 
 use crate::node::{BACKENDS, GATEWAY_MAC, NODE_PORT, Plan, REMOTE_MAC, UPLINK_MAC};
 use crate::packet::{LEN, Wire, build};
-use crate::tables::{Maps, counter};
+use crate::tables::{Maps, counter, moved};
 use crate::wrapper::{Flows, MANY, Setting, Variant, Wrapper};
 
 const XDP_PASS: u32 = 2;
@@ -76,10 +76,12 @@ pub fn prepare<F: Maps + Wire>(
     for new in [1, 0] {
         let before = counter(&mut established.ebpf, Counter::FlowNew)?;
         let first = wrapper.first(&service)?;
-        let to = translated(established)?;
+        let counters = moved(&mut established.ebpf)?;
+        let to =
+            translated(established).with_context(|| format!("verdict {}, counters {counters:?}", first.0))?;
         expect(side, "forward", first, XDP_TX, &build::<F>([REMOTE_MAC, UPLINK_MAC], &to, TTL - 1))?;
-        let moved = counter(&mut established.ebpf, Counter::FlowNew)? - before;
-        ensure!(moved == new, "{}: {moved} flows made, expected {new}", side.name);
+        let made = counter(&mut established.ebpf, Counter::FlowNew)? - before;
+        ensure!(made == new, "{}: {made} flows made, expected {new}", side.name);
     }
 
     // All flows, and the reverse packets in the order of the forward ones.

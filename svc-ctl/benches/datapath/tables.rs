@@ -29,6 +29,13 @@ pub fn counter(ebpf: &mut Ebpf, counter: Counter) -> Result<u64> {
     Ok(counters.get(&(counter as u32), 0)?.iter().sum())
 }
 
+/// Every counter that moved.
+pub fn moved(ebpf: &mut Ebpf) -> Result<Vec<(&'static str, u64)>> {
+    let all = Counter::ALL.iter().map(|which| Ok((which.label(), counter(ebpf, *which)?)));
+    let all: Vec<_> = all.collect::<Result<_>>()?;
+    Ok(all.into_iter().filter(|(_, count)| *count > 0).collect())
+}
+
 pub fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map> {
     ebpf.map_mut(name).with_context(|| format!("no map {name}"))
 }
