@@ -97,7 +97,8 @@ pub fn next_hop<F: FibWords + Tables>(
         // BPF_FIB_LKUP_RET_NO_NEIGH
         7 => {
             record.oif = params.ifindex;
-            record.mtu = params.tot_len_mtu;
+            // The kernel tells the MTU only together with the neighbour.
+            record.mtu = 0;
             record.dmac = [0; 6];
             Answer::UNRESOLVED
         }

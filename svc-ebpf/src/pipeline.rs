@@ -127,15 +127,16 @@ fn refresh<F: Net>(
         // An answer without a route leaves the old next hop: better late than dropped.
         fib::next_hop::<F>(ctx, ifindex, &{ record.src }, &{ record.dst }, record);
     }
-    if !knows_twin(record) {
-        return 0;
-    }
     let other_key = twin_key::<F>(key.proto, record);
     if let Some(other) = F::flow(&other_key) {
         let state = FlowState(other.state.0 | record.state.0);
         other.state = state;
         record.state = state;
-    } else if let Some(scratch) = F::scratch() {
+        // One clock for both directions, as nf_conntrack: a stream that only one side feeds lives (SEM-123).
+        other.stamp = record.stamp;
+    } else if knows_twin(record)
+        && let Some(scratch) = F::scratch()
+    {
         twin::<F>(key, record, &mut scratch.reverse);
         if F::insert_flow(&other_key, &scratch.reverse, IF_ABSENT) {
             count(Counter::FlowTwinRestored);
@@ -292,7 +293,7 @@ fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, now:
         Some(i) => i.bridge,
         None => 0,
     };
-    let is_hairpin = key.src == backend.addr;
+    let is_hairpin = role == Role::POD && key.src == backend.addr;
     let may_redirect = backend.locality == Locality::REMOTE || bridge != 0;
     record.oif = 0;
     if may_redirect && !is_hairpin && backend.locality != Locality::HOST {

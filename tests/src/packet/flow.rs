@@ -81,7 +81,7 @@ impl Flow {
         Self { hops: [self.hops[0], Some(host)], ..self }
     }
 
-    /// The forward record knows the interface and MTU towards this host, but no MAC.
+    /// The forward record knows the interface, but neither MAC nor MTU yet.
     pub fn unresolved(self, interface: &'static str) -> Self {
         Self { unresolved: Some(interface), ..self }
     }
@@ -133,7 +133,7 @@ impl Flow {
             stamp: now.wrapping_sub(self.ages[i]),
             hop: match (self.hops[i].map(place::hop), self.unresolved) {
                 (Some(hop), _) => (ifindex(hop.interface), hop.mtu, hop.smac, hop.dmac),
-                (None, Some(interface)) if i == 0 => (ifindex(interface), 1500, [0; 6], [0; 6]),
+                (None, Some(interface)) if i == 0 => (ifindex(interface), 0, [0; 6], [0; 6]),
                 (None, _) => (0, 0, [0; 6], [0; 6]),
             },
         };
