@@ -17,8 +17,8 @@ pub const SERVICE: ServiceId = ServiceId(7);
 /// A flow: `from` is what the client sends, `to` what the backend gets, each `SRC:PORT > DST:PORT`.
 #[derive(Clone, Debug)]
 pub struct Flow {
-    from: &'static str,
-    to: &'static str,
+    from: String,
+    to: String,
     l4: L4,
     way: Way,
     reverse_hook: Hook,
@@ -31,10 +31,10 @@ pub struct Flow {
     has: [bool; 2],
 }
 
-pub fn flow(from: &'static str, to: &'static str) -> Flow {
+pub fn flow(from: impl Into<String>, to: impl Into<String>) -> Flow {
     Flow {
-        from,
-        to,
+        from: from.into(),
+        to: to.into(),
         l4: L4::Either,
         way: Way::STACK,
         reverse_hook: Hook::POD_EGRESS,
@@ -119,7 +119,7 @@ impl Flow {
     pub fn records(&self, case: Case, now: u32, ifindex: &dyn Fn(&str) -> u32) -> Vec<Line> {
         let l4 = if self.l4 == L4::Either { case.l4 } else { self.l4 };
         let any_source = self.is_host_udp && l4 == L4::Udp;
-        let (from, to) = (pair(self.from, case), pair(self.to, case));
+        let (from, to) = (pair(&self.from, case), pair(&self.to, case));
         let line = |i: usize, src: Point, dst: Point, new: (Point, Point)| Line {
             proto: number(l4, case.family),
             key: (src, dst),

@@ -215,6 +215,16 @@ impl Row {
         self
     }
 
+    pub fn knows_all(mut self, flows: impl Iterator<Item = Flow>) -> Self {
+        self.before.extend(flows);
+        self
+    }
+
+    pub fn leaves_all(mut self, flows: impl Iterator<Item = Flow>) -> Self {
+        self.after.extend(flows);
+        self
+    }
+
     pub fn client(self, client: &'static str) -> Self {
         Self { client: Some(client), ..self }
     }

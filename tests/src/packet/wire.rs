@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use svc_common::abi::limits::SNAT_TRIES;
+
 use super::place::{self, Family};
 
 /// Transport of a packet; `Either` gives the row a TCP and a UDP case.
@@ -34,8 +36,8 @@ pub struct Case {
     pub family: Family,
     /// `Tcp` or `Udp`: what `Either` means.
     pub l4: L4,
-    /// The client's own ports for masquerade, in the order they are tried (`snat0`, `snat1`).
-    pub snat: [u16; 2],
+    /// The client's own ports for masquerade, in the order they are tried (`snat0`, `snat1`, ...).
+    pub snat: [u16; SNAT_TRIES as usize],
 }
 
 /// A packet in words. Times to live are 64, MACs those of the interface it is seen at, unless told.
@@ -289,15 +291,17 @@ impl Packet {
     }
 }
 
-/// `host:port`; ports `snat0` and `snat1` are the client's for masquerade.
+/// `HOST:PORT`; ports `snat0`, `snat1`, ... are the client's for masquerade.
 pub fn endpoint(text: &str, case: Case) -> (IpAddr, u16) {
     let Some((host, port)) = text.split_once(':') else { panic!("{text}: want HOST:PORT") };
-    let port = match port {
-        "snat0" => case.snat[0],
-        "snat1" => case.snat[1],
-        number => number.parse().unwrap_or_else(|_| panic!("{text}: no port")),
+    let number = match port {
+        snat if snat.starts_with("snat") => {
+            snat[4..].parse().ok().and_then(|attempt: usize| case.snat.get(attempt).copied())
+        }
+        number => number.parse().ok(),
     };
-    (place::address(host, case.family), port)
+    let Some(number) = number else { panic!("{text}: no port") };
+    (place::address(host, case.family), number)
 }
 
 pub fn ip_len(family: Family) -> usize {

@@ -170,6 +170,14 @@ fn past_the_stack() -> Vec<Row> {
                     .and_back("pod-a")
                     .state(&[S::REPLIED]),
             ),
+        row("a pod that reaches itself by a NodePort is masqueraded like by a ClusterIP (SEM-084)")
+            .service(external("any:30080", &["pod-a:8080"]))
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "node:30080"))
+                    .redirects(first("node:snat0", "pod-a:8080").turned())
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > node:30080", "node:snat0 > pod-a:8080").back()),
         row("a pod that dials a NodePort with policy Local chooses from all, source kept (SEM-085, V7)")
             .service(external("any:30080", &["remote:8080"]).local_only(&[]).usable_elsewhere())
             .sees(

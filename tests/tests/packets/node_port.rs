@@ -46,6 +46,14 @@ fn remote_backend() -> Vec<Row> {
                     .redirects(later("node:30080", "client:5000").via("gateway")),
             )
             .leaves(masqueraded().and_back("gateway").state(&[S::REPLIED])),
+        row("a connection that lost both its records goes on by the same backend and port")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(
+                outside("up0", tcp(ACK, "client:5000", "node:30080"))
+                    .redirects(tcp(ACK, "node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowMidstream]),
+            )
+            .leaves(masqueraded()),
         row("the masquerade source is the address of the interface by which the packet leaves (SEM-087)")
             .service(external("any:30080", &["far:8080"]))
             .sees(

@@ -2,6 +2,7 @@
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;
+use svc_common::abi::limits::SNAT_TRIES;
 use svc_tests::packet::flow::{Flow, flow};
 use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
@@ -309,6 +310,11 @@ fn collisions() -> Vec<Row> {
             .leaves(
                 flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
             ),
+        row("a client all of whose ports are taken by live flows is dropped and counted")
+            .service(external("any:30080", &["remote:8080"]))
+            .knows_all(all_taken(S::REPLIED))
+            .sees(outside("up0", first("client:5000", "node:30080")).drops().counts(&[DropSnatExhausted]))
+            .leaves_all(all_taken(S::REPLIED)),
         row("a direct connection to the backend makes the VIP's record give way")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .knows(old())
@@ -322,4 +328,12 @@ fn collisions() -> Vec<Row> {
             .sees(pod_in("pod0", tcp(SYN, "pod-a:4001", "pod-b:8080")))
             .leaves(old()),
     ]
+}
+
+/// A live flow of somebody else on every port that the client would try.
+fn all_taken(state: S) -> impl Iterator<Item = Flow> {
+    (0..SNAT_TRIES).map(move |attempt| {
+        let from = format!("other-client:{} > node:30080", 9 + attempt);
+        flow(from, format!("node:snat{attempt} > remote:8080")).redirected().there("remote").state(&[state])
+    })
 }
