@@ -243,10 +243,10 @@ fn twins() -> Vec<Row> {
         row("a record that meets another flow's in its twin's place leaves it alone")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .knows(flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]))
-            .knows(old().aged(2).forward_only())
+            .knows(old().state(&[S::ESTABLISHED]).aged(2).forward_only())
             .sees(follows(later))
             .leaves(flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]))
-            .leaves(old().forward_only()),
+            .leaves(old().state(&[S::ESTABLISHED]).forward_only()),
     ]
 }
 
