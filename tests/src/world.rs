@@ -95,13 +95,10 @@ impl World {
     /// What a person wants to read beside a failed expectation.
     pub fn diagnosis(&self) -> String {
         let daemons = self.daemons.iter().zip(&self.topology.nodes).map(|(daemon, node)| {
-            format!(
-                "{name} status: {}\n{name} flows: {}\n{name} log:\n{}\n",
-                shown(daemon.ask_status(node)),
-                shown(daemon.get(node, "flows")),
-                daemon.log(),
-                name = node.name(),
-            )
+            let name = node.name();
+            let status = shown(daemon.ask_status(node).map(without_tables));
+            let flows = first_lines(&shown(daemon.get(node, "flows")), 12);
+            format!("{name} status: {status}\n{name} flows: {flows}\n{name} log:\n{}\n", daemon.log())
         });
         daemons.chain([self.checksum_errors()]).collect()
     }
@@ -139,7 +136,28 @@ pub fn has_hooks(status: &Value, interface: &str) -> bool {
 }
 
 fn shown(answer: Result<Value>) -> String {
-    answer.map_or_else(|error| format!("({error:#})"), |value| value.to_string())
+    match answer {
+        // One entry a line: a flow is read across.
+        Ok(Value::Array(entries)) => entries.iter().map(|entry| format!("\n  {entry}")).collect(),
+        Ok(value) => value.to_string(),
+        Err(error) => format!("({error:#})"),
+    }
+}
+
+/// Status without what is long and rarely the reason.
+fn without_tables(mut status: Value) -> Value {
+    if let Some(status) = status.as_object_mut() {
+        status.retain(|key, _| !["tables", "services"].contains(&key.as_str()));
+    }
+    status
+}
+
+fn first_lines(text: &str, count: usize) -> String {
+    let mut lines: Vec<&str> = text.lines().take(count).collect();
+    if text.lines().count() > count {
+        lines.push("...");
+    }
+    lines.join("\n")
 }
 
 /// The folder of one world, removed last.

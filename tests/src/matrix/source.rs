@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use anyhow::Result;
 
-use super::cell::{BackendPlace, Cell, Client};
+use super::cell::{BackendPlace, Cell, Client, Frontend};
 use super::world::MatrixWorld;
 
 /// Whose address the backend sees.
@@ -48,7 +48,12 @@ impl Cell {
         let node = world.world.topology.node(1);
         let backend = world.backend_addrs(self.backend).of(self.family);
         let (towards, egress) = (node.host.agent.source_towards(backend)?, node.egress().of(self.family));
-        Ok(match expected(self.client, self.backend) {
+        // Translated at connect, a pod that reaches itself never leaves itself: there is nothing to masquerade.
+        let never_leaves = world.pod_sockets()
+            && (self.client, self.backend, self.frontend)
+                == (Client::Pod, BackendPlace::Itself, Frontend::ClusterIp);
+        let rule = if never_leaves { Source::Client } else { expected(self.client, self.backend) };
+        Ok(match rule {
             Source::Client => vec![self.client_host(world)?.addrs.of(self.family)],
             Source::NodeTowardsBackend => vec![towards],
             Source::EgressInterface => vec![egress],

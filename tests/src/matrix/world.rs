@@ -78,6 +78,10 @@ impl MatrixWorld {
         )
     }
 
+    pub(super) fn pod_sockets(&self) -> bool {
+        self.variant.flags.pod_sockets
+    }
+
     /// What went wrong, with everything a person wants to see beside it.
     pub fn explain(&self, error: &anyhow::Error) -> String {
         format!("{}: {error:#}\n{}", self.variant.name, self.world.diagnosis())
