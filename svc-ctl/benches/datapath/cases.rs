@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::Ebpf;
-use svc_common::abi::{Counter, Direction, FlowKey};
+use svc_common::abi::{Counter, FlowKey};
 use svc_common::addr::{Port, Proto};
 use svc_common::family::Family;
 
@@ -56,7 +56,7 @@ pub fn prepare<F: Maps + Wire>(
     established: &mut Product,
     flooded: &mut Product,
 ) -> Result<Vec<Case>> {
-    let forward_key = key::<F>(F::client(), F::node(), 1024, NODE_PORT);
+    let forward_key = key_of::<F>(F::client(), F::node(), 1024, NODE_PORT);
     let forward = build::<F>([UPLINK_MAC, GATEWAY_MAC], &forward_key, TTL);
     wrapper.set_variants(side.list, (0..MANY).map(|i| client_variant::<F>(&forward_key, i)))?;
     let setting =
@@ -71,7 +71,7 @@ pub fn prepare<F: Maps + Wire>(
         let to = flows.get(&forward_key).context("the first packet left no record")?;
         ensure!((1..=BACKENDS).any(|n| to.dst == F::backend(n)), "{:?} is no backend", to.dst);
         ensure!(to.src == F::node(), "masqueraded as {:?}", to.src);
-        Ok(key::<F>(to.src, to.dst, to.sport.number(), to.dport.number()))
+        Ok(key_of::<F>(to.src, to.dst, to.sport.number(), to.dport.number()))
     };
     for new in [1, 0] {
         let before = counter(&mut established.ebpf, Counter::FlowNew)?;
@@ -84,27 +84,29 @@ pub fn prepare<F: Maps + Wire>(
         ensure!(made == new, "{}: {made} flows made, expected {new}", side.name);
     }
 
-    // All flows, and the reverse packets in the order of the forward ones.
+    // All flows; from here on in another order than they were made in, so that no table is walked through in order.
     wrapper.run(&forwards(Flows::Many, established.program), MANY)?;
-    let flows = F::flows(&mut established.ebpf)?;
-    let records: HashMap<_, _> =
-        flows.iter().filter(|(_, r)| r.direction == Direction::FORWARD).copied().collect();
-    let replies = (0..MANY).map(|i| {
-        let record = records
-            .get(&client_key::<F>(&forward_key, i))
-            .with_context(|| format!("flow {i} has no record"))?;
-        Ok(key::<F>(record.dst, record.src, record.dport.number(), record.sport.number()))
+    let records: HashMap<_, _> = F::flows(&mut established.ebpf)?.into_iter().collect();
+    let pairs = (0..MANY).map(|i| {
+        let key = client_key::<F>(&forward_key, i);
+        let record = records.get(&key).with_context(|| format!("flow {i} has no record"))?;
+        let reply = key_of::<F>(record.dst, record.src, record.dport.number(), record.sport.number());
+        let reverse = records.get(&reply).with_context(|| format!("flow {i} has no reverse record"))?;
+        Ok([(key, *record), (reply, *reverse)])
     });
-    let replies: Vec<_> = replies.collect::<Result<_>>()?;
-    let reverse = build::<F>([UPLINK_MAC, REMOTE_MAC], &replies[0], TTL);
-    wrapper.set_variants(side.list + 1, replies.iter().map(variant::<F>))?;
+    let pairs: Vec<_> = pairs.collect::<Result<_>>()?;
+    let shuffled = || (0..MANY).map(|i| &pairs[shuffle(i) as usize]);
+    wrapper.set_variants(side.list, shuffled().map(|[(key, _), _]| variant::<F>(key)))?;
+    wrapper.set_variants(side.list + 1, shuffled().map(|[_, (reply, _)]| variant::<F>(reply)))?;
+    let reply = pairs[0][1].0;
+    let reverse = build::<F>([UPLINK_MAC, REMOTE_MAC], &reply, TTL);
     let reverses = |flows| setting(reverse, side.list + 1, flows, established.program);
     let first = wrapper.first(&reverses(Flows::One))?;
     let back = build::<F>([GATEWAY_MAC, UPLINK_MAC], &forward_key.swapped(), TTL - 1);
     expect(side, "reverse", first, XDP_TX, &back)?;
 
     // Not a service.
-    let other_key = key::<F>(F::client(), F::node(), 1024, 9);
+    let other_key = key_of::<F>(F::client(), F::node(), 1024, 9);
     let other = build::<F>([UPLINK_MAC, GATEWAY_MAC], &other_key, TTL);
     wrapper.set_variants(side.list + 2, (0..MANY).map(|_| variant::<F>(&other_key)))?;
     let passing = setting(other, side.list + 2, Flows::One, established.program);
@@ -124,7 +126,7 @@ pub fn prepare<F: Maps + Wire>(
 
     // The floors, over as many entries.
     let [empty, turn, lookup, insert] = side.floors;
-    F::fill_floor(&mut wrapper.ebpf, &flows)?;
+    F::fill_floor(&mut wrapper.ebpf, pairs.as_flattened())?;
     wrapper.run(&forwards(Flows::Fresh, insert), FILL)?;
     let turned = build::<F>([GATEWAY_MAC, UPLINK_MAC], &forward_key, TTL);
     expect(side, EMPTY, wrapper.first(&forwards(Flows::One, empty))?, XDP_PASS, &forward)?;
@@ -157,7 +159,7 @@ fn expect(side: &Side, what: &str, out: (u32, [u8; LEN]), verdict: u32, packet: 
     Ok(())
 }
 
-fn key<F: Family>(src: F::Addr, dst: F::Addr, sport: u16, dport: u16) -> FlowKey<F::Addr> {
+fn key_of<F: Family>(src: F::Addr, dst: F::Addr, sport: u16, dport: u16) -> FlowKey<F::Addr> {
     FlowKey { src, dst, sport: Port::new(sport), dport: Port::new(dport), proto: Proto::UDP, _pad: [0; 3] }
 }
 
@@ -170,6 +172,12 @@ fn variant<F: Wire>(key: &FlowKey<F::Addr>) -> Variant {
 fn client_key<F: Plan>(first: &FlowKey<F::Addr>, i: u32) -> FlowKey<F::Addr> {
     let src = if i & 0x8000 == 0 { first.src } else { F::second_client() };
     FlowKey { src, sport: Port::new(1024 + (i & 0x7fff) as u16), ..*first }
+}
+
+/// A fixed permutation of the variants that keeps the first one first.
+fn shuffle(i: u32) -> u32 {
+    let mixed = ((i ^ (i >> 8)) * 40_503) & (MANY - 1);
+    ((mixed ^ (mixed >> 7)) * 20_021) & (MANY - 1)
 }
 
 fn client_variant<F: Wire + Plan>(first: &FlowKey<F::Addr>, i: u32) -> Variant {
