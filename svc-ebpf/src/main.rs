@@ -60,6 +60,13 @@ pub fn uplink_xdp(ctx: XdpContext) -> u32 {
     xdp_hook::ingress(&ctx) as u32
 }
 
+/// The same for generic mode, without support for fragments: with it the kernel (seen on 6.18) copies the packet into a
+/// buffer that leaves the TC hooks after it without an Ethernet header.
+#[xdp]
+pub fn uplink_xdp_skb(ctx: XdpContext) -> u32 {
+    xdp_hook::ingress(&ctx) as u32
+}
+
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(ctx: SockAddrContext) -> i32 {
     sock::connect::<V4>(&ctx)

@@ -77,9 +77,12 @@ impl Attacher<'_> {
         Ok("tcx")
     }
 
-    /// Puts the XDP program on an uplink.
-    pub fn xdp(&mut self, name: &str, index: u32, program: &str, way: XdpWay) -> anyhow::Result<()> {
-        let flags = if way == XdpWay::Native { XDP_DRV_MODE } else { XDP_SKB_MODE };
+    /// Puts the XDP program of that way on an uplink.
+    pub fn xdp(&mut self, name: &str, index: u32, way: XdpWay) -> anyhow::Result<()> {
+        let (program, flags) = match way {
+            XdpWay::Native => ("uplink_xdp", XDP_DRV_MODE),
+            XdpWay::Generic => ("uplink_xdp_skb", XDP_SKB_MODE),
+        };
         // The mode is part of the link: a link of the other mode has to go first.
         let other = format!("xdp-{}-{index}", if way == XdpWay::Native { "generic" } else { "native" });
         self.remove(&other)?;

@@ -135,7 +135,7 @@ fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
         }
     }
     match w.xdp {
-        Some(xdp) => match attacher.xdp(&w.name, w.index, "uplink_xdp", xdp.way) {
+        Some(xdp) => match attacher.xdp(&w.name, w.index, xdp.way) {
             Ok(()) => attached
                 .hooks
                 .push(format!("xdp/{}", if xdp.way == XdpWay::Native { "native" } else { "generic" })),
