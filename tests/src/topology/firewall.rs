@@ -32,6 +32,8 @@ pub(super) fn strict_rules(netns: &Netns, node: u8) -> Result<()> {
             chain forward {{
                 type filter hook forward priority filter; policy drop;
                 ct state invalid counter drop
+                # Conntrack does not track these; bridged pods find each other by them.
+                icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} counter accept
                 ct state established,related counter accept
                 ct state new counter accept
             }}

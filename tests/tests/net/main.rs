@@ -1,6 +1,7 @@
 //! The namespace tier: real packets through real programs, driven by real manifests and the real svc-ctl.
 
 mod cells;
+mod control;
 mod live;
 mod refused;
 mod restart;
@@ -31,8 +32,15 @@ fn main() -> ExitCode {
 }
 
 fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
-    [cells::trials(table), refused::trials(), live::trials(), restart::trials(), traces::trials()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        control::trials(),
+        cells::trials(table),
+        refused::trials(),
+        live::trials(),
+        restart::trials(),
+        traces::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }

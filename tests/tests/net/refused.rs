@@ -48,7 +48,8 @@ pub fn trials() -> Vec<Trial> {
 }
 
 fn stand(shelf: &Shelf, shape: Shape) -> Result<&Stage, Failed> {
-    let make = || Stage::new("refused", Options { shape, ..Options::default() }, Flags::default(), &[]);
+    let name = format!("refused {shape:?}");
+    let make = || Stage::new(&name, Options { shape, ..Options::default() }, Flags::default(), &[]);
     let stage = shelf.get_or_init(|| make().map_err(|error| format!("{error:#}")));
     stage.as_ref().map_err(|error| format!("no stage: {error}").into())
 }

@@ -6,7 +6,7 @@ use svc_tests::agent::{Job, Via};
 use svc_tests::daemon::Flags;
 use svc_tests::topology::{Family, Options, Shape};
 
-use crate::stage::{Stage, no_failure, scenario, until_more};
+use crate::stage::{Stage, no_failure, scenario, until_more_than};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -78,9 +78,9 @@ fn stopped_under_load(stage: &mut Stage) -> Result<()> {
 fn under_load(stage: &mut Stage, end: fn(&mut Stage, usize) -> Result<()>) -> Result<()> {
     let jobs = jobs(stage)?;
     let more = |moment: &str| {
-        jobs.iter().try_for_each(|(what, job)| {
-            let report = until_more(job, 25)?;
-            no_failure(what, &report).with_context(|| moment.to_owned())
+        let start: Vec<_> = jobs.iter().map(|(_, job)| job.look()).collect::<Result<_>>()?;
+        jobs.iter().zip(&start).try_for_each(|((what, job), start)| {
+            no_failure(what, &until_more_than(start, job, 25)?).with_context(|| moment.to_owned())
         })
     };
     more("before")?;

@@ -9,7 +9,7 @@ use libtest_mimic::{Failed, Trial};
 use svc_tests::agent::{Agent, Job, Report, Via};
 use svc_tests::daemon::Flags;
 use svc_tests::manifests::{Backend, SERVER_PORT, SERVICE_PORT, Service};
-use svc_tests::topology::{Family, Options, service};
+use svc_tests::topology::{Family, Options, Shape, service};
 use svc_tests::wait;
 use svc_tests::world::World;
 
@@ -23,14 +23,22 @@ pub struct Stage {
 
 impl Stage {
     pub fn new(test: &str, options: Options, flags: Flags, backends: &[&str]) -> Result<Self> {
+        let mut stage = Self::without_svc(test, options)?;
+        stage.set_backends(backends)?;
+        stage.world.start(flags)?;
+        Ok(stage)
+    }
+
+    /// The hosts and their servers alone.
+    pub fn without_svc(test: &str, options: Options) -> Result<Self> {
         let mut world = World::new(test, options)?;
         for (node, pod) in [(1, "pod"), (1, "near"), (2, "far")] {
             world.topology.node_mut(node).add_pod(pod)?.host.agent.serve(SERVER_PORT)?;
         }
-        let mut stage = Self { world };
-        stage.set_backends(backends)?;
-        stage.world.start(flags)?;
-        Ok(stage)
+        for node in &world.topology.nodes {
+            node.host.agent.serve(SERVER_PORT)?;
+        }
+        Ok(Self { world })
     }
 
     /// Rewrites the manifest of the Service with these hosts as its endpoints.
@@ -53,6 +61,10 @@ impl Stage {
 
     pub fn agent(&self, name: &str) -> Result<&Arc<Agent>> {
         Ok(&self.world.topology.host(name)?.agent)
+    }
+
+    pub fn bridged(&self) -> bool {
+        self.world.topology.options.shape == Shape::Bridged
     }
 
     pub fn cluster_ip(&self, family: Family) -> SocketAddr {
@@ -86,7 +98,11 @@ impl Stage {
 
 /// Waits until a job has had this many more good answers, whatever else it had.
 pub fn until_more(job: &Job, more: u64) -> Result<Report> {
-    let start = job.look()?;
+    until_more_than(&job.look()?, job, more)
+}
+
+/// [`until_more`] counted from an earlier look.
+pub fn until_more_than(start: &Report, job: &Job, more: u64) -> Result<Report> {
     wait::until(&format!("{more} more answers"), Duration::from_secs(10), || {
         let now = job.look()?;
         Ok((now.ok >= start.ok + more || now.failed > start.failed).then_some(now))

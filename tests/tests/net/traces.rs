@@ -1,6 +1,7 @@
 //! What svc leaves behind, and what it finds.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use serde_json::Value;
 use svc_tests::agent::Via;
 use svc_tests::bpffs::BpfFs;
 use svc_tests::daemon::Flags;
-use svc_tests::topology::{Family, Options};
+use svc_tests::topology::{Family, Node, Options};
 use svc_tests::world::CHANGE_LIMIT;
 use svc_tests::{command, wait};
 
@@ -43,16 +44,22 @@ fn cleanup_leaves_nothing(stage: &mut Stage) -> Result<()> {
             node.name()
         );
         daemon.cleanup(node)?;
-        let pins = BpfFs::pins(daemon.pins());
-        ensure!(pins.is_empty(), "{} still has pins: {pins:?}", node.name());
-        let attached = command::run(node.host.netns.command("bpftool")?.args(["-j", "net", "show"]))?;
-        ensure!(nothing_in(&serde_json::from_str(&attached)?), "{} still has {attached}", node.name());
-        let sockets = Command::new("bpftool").args(["-j", "cgroup", "tree"]).arg(node.cgroup()).output()?;
-        let sockets = String::from_utf8_lossy(&sockets.stdout).into_owned();
-        ensure!(matches!(sockets.trim(), "" | "[]"), "{} still has {sockets}", node.name());
-        let qdiscs = command::run(Command::new("tc").args(["-n", node.host.netns.name(), "qdisc"]))?;
-        ensure!(!qdiscs.contains("clsact"), "{} still has {qdiscs}", node.name());
+        // The kernel takes a program off a moment after its last reference is gone.
+        let what = format!("{} is clean", node.name());
+        wait::until_true(&what, Duration::from_secs(2), || clean(node, daemon.pins()).map(|()| true))?;
     }
+    Ok(())
+}
+
+fn clean(node: &Node, pin_dir: &Path) -> Result<()> {
+    let pins = BpfFs::pins(pin_dir);
+    ensure!(pins.is_empty(), "pins stay: {pins:?}");
+    let attached = command::run(node.host.netns.command("bpftool")?.args(["-j", "net", "show"]))?;
+    ensure!(nothing_in(&serde_json::from_str(&attached)?), "programs stay: {attached}");
+    let sockets = command::run(Command::new("bpftool").args(["-j", "cgroup", "tree"]).arg(node.cgroup()))?;
+    ensure!(matches!(sockets.trim(), "" | "[]"), "programs stay: {sockets}");
+    let qdiscs = command::run(Command::new("tc").args(["-n", node.host.netns.name(), "qdisc"]))?;
+    ensure!(!qdiscs.contains("clsact"), "qdiscs stay: {qdiscs}");
     Ok(())
 }
 

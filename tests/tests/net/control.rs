@@ -1,0 +1,65 @@
+//! The control: what must work before any Service does. A failure here is the harness's, not svc's.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use libtest_mimic::Trial;
+use svc_tests::agent::Via;
+use svc_tests::manifests::SERVER_PORT;
+use svc_tests::topology::{Family, Offloads, Options, Shape};
+
+use crate::stage::{Stage, scenario};
+
+/// Who can reach whom by their own addresses.
+const DIRECT: [(&str, &str); 9] = [
+    ("pod", "near"),
+    ("near", "pod"),
+    ("pod", "far"),
+    ("pod", "node1"),
+    ("pod", "node2"),
+    ("node1", "near"),
+    ("node1", "far"),
+    ("node1", "node2"),
+    ("client", "node1"),
+];
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (shape, shape_name) in [(Shape::Routed, "routed"), (Shape::Bridged, "bridged")] {
+        for (offloads, offloads_name) in [
+            (Offloads::Default, "default offloads"),
+            (Offloads::TxOff, "tx off"),
+            (Offloads::ForXdp, "for XDP"),
+        ] {
+            for two_uplinks in [false, true] {
+                let uplinks = if two_uplinks { "two uplinks" } else { "one uplink" };
+                let options = Options { shape, offloads, two_uplinks, ..Options::default() };
+                trials.push(scenario(
+                    &format!("hosts reach each other without svc, {shape_name}, {offloads_name}, {uplinks}"),
+                    move |test| Stage::without_svc(&format!("{test} {shape_name}"), options),
+                    |stage| direct(stage),
+                ));
+            }
+        }
+    }
+    trials
+}
+
+fn direct(stage: &Stage) -> Result<()> {
+    for family in Family::BOTH {
+        for (client, server) in DIRECT {
+            let to: SocketAddr = (stage.world.topology.host(server)?.addrs.of(family), SERVER_PORT).into();
+            for via in [Via::Tcp, Via::UdpConnected, Via::UdpUnconnected] {
+                if via != Via::Tcp && (client, server) == ("pod", "node1") && stage.bridged() {
+                    continue; // A server bound to no address answers from the bridge's, with svc or without.
+                }
+                stage.answered_by(server, client, via, to)?;
+                stage
+                    .agent(client)?
+                    .bulk(via, to, 1 << 16)
+                    .with_context(|| format!("{client} to {server} {via}"))?;
+            }
+        }
+    }
+    Ok(())
+}
