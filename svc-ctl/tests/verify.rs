@@ -63,8 +63,9 @@ impl Run {
             "{name:<16} {verified:>7} instructions verified, {translated:>6} octets, {jitted:>6} as machine code"
         ));
         self.measured.insert(name.to_owned(), verified);
+        // Without the file (on another kernel, whose verifier counts in its own way) it is enough to load.
         match budgets().get(name) {
-            _ if is_updating() => Ok(()),
+            _ if is_updating() || !budget_file().exists() => Ok(()),
             Some(budget) if verified <= *budget => Ok(()),
             Some(budget) => Err(format!("{verified} instructions, the budget is {budget}").into()),
             None => Err(format!("no budget: add `{name} N` to {}", budget_file().display()).into()),

@@ -10,6 +10,7 @@ const LOOK: Duration = Duration::from_millis(20);
 
 /// Looks until the fact holds (`Ok(Some)`); at the deadline the error says what was awaited and last seen.
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
+    let limit = limit * patience();
     let deadline = Instant::now() + limit;
     loop {
         let seen = look();
@@ -24,6 +25,11 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Op
         }
         thread::park_timeout(LOOK);
     }
+}
+
+/// What every limit is multiplied by: more than 1 in an emulated machine, by `SVC_PATIENCE`.
+fn patience() -> u32 {
+    std::env::var("SVC_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
 /// [`until`] for a fact that is only true or not.

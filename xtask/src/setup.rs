@@ -37,6 +37,14 @@ pub fn for_running() -> Result<()> {
     install_linker()
 }
 
+/// What the tests on another kernel call.
+pub fn for_machine() -> Result<()> {
+    if in_system("qemu-system-x86_64") && in_system("apt-get") {
+        return Ok(());
+    }
+    install(&["qemu-system-x86"])
+}
+
 /// Debian's names of what is missing for compiling to BPF.
 fn build_packages() -> Vec<&'static str> {
     let mut packages = Vec::new();

@@ -1,6 +1,8 @@
 //! `cargo xtask test`: every tier of tests, in the order of their price, and one line of totals at the end.
 
 mod harness;
+mod initramfs;
+mod kernel;
 mod tier;
 
 use std::path::Path;
@@ -12,7 +14,7 @@ use anyhow::{Result, bail};
 use crate::privilege::Privilege;
 use crate::{build, project, setup};
 use harness::{Count, TestBinary};
-use tier::{TIERS, Tier};
+use tier::{Runs, TIERS, Tier};
 
 /// The run was good as far as it went, but tiers were left out for want of privileges (as automake's "skipped").
 const EXIT_TIERS_LEFT_OUT: u8 = 77;
@@ -41,12 +43,13 @@ struct Outcome {
     tier: &'static Tier,
     count: Count,
     took: Duration,
-    left_out: bool,
+    left_out: Option<String>,
 }
 
 pub fn main(args: &Args) -> Result<ExitCode> {
     let tiers = tier::chosen(args.tier.as_deref())?;
-    let privileged: Vec<_> = tiers.iter().filter(|tier| tier.needs_root).map(|tier| tier.name).collect();
+    let privileged: Vec<_> =
+        tiers.iter().filter(|tier| tier.runs == Runs::HereAsRoot).map(|tier| tier.name).collect();
     let privilege = if args.list || privileged.is_empty() { Privilege::None } else { Privilege::find() };
     if privilege == Privilege::None && !args.list && !privileged.is_empty() {
         eprintln!("neither root nor sudo: these tiers will be left out: {}", privileged.join(", "));
@@ -60,16 +63,15 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 
     let mut outcomes = Vec::new();
     for tier in tiers {
+        eprintln!("\n== {}: {}", tier.name, tier.what);
         let started = Instant::now();
-        let cases = binaries.iter().filter(|binary| binary.tier == tier.name);
-        let left_out = tier.needs_root && privilege == Privilege::None;
-        let count = if left_out {
-            eprintln!("\n== {}: left out, needs root (or sudo): {}", tier.name, tier.what);
-            Count { skipped: listed(cases)?, ..Count::default() }
-        } else {
-            eprintln!("\n== {}: {}", tier.name, tier.what);
-            let privilege = if tier.needs_root { privilege } else { Privilege::None };
-            run(cases, privilege, svc_ctl.as_deref(), args.filter.as_deref())?
+        let left_out = obstacle(tier, privilege);
+        let count = match &left_out {
+            Some(reason) => {
+                eprintln!("left out: {reason}");
+                Count { skipped: count_cases(tier, &binaries)?, ..Count::default() }
+            }
+            None => run(tier, &binaries, privilege, svc_ctl.as_deref(), args.filter.as_deref())?,
         };
         outcomes.push(Outcome { tier, count, took: started.elapsed(), left_out });
     }
@@ -77,27 +79,43 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     Ok(report(&outcomes, &orphans))
 }
 
+/// Why a tier cannot run here.
+fn obstacle(tier: &Tier, privilege: Privilege) -> Option<String> {
+    match tier.runs {
+        Runs::Here => None,
+        Runs::HereAsRoot => (privilege == Privilege::None).then(|| "it needs root (or sudo)".to_owned()),
+        Runs::InMachine => setup::for_machine().err().map(|error| format!("{error:#}")),
+    }
+}
+
 fn list(tiers: &[&'static Tier], binaries: &[TestBinary]) -> Result<ExitCode> {
     for tier in tiers {
-        let cases = listed(binaries.iter().filter(|binary| binary.tier == tier.name))?;
-        println!("{:<8} {cases:>5} cases  {}", tier.name, tier.what);
+        println!("{:<8} {:>5} cases  {}", tier.name, count_cases(tier, binaries)?, tier.what);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn listed<'a>(binaries: impl Iterator<Item = &'a TestBinary>) -> Result<u64> {
-    binaries.map(TestBinary::count_cases).sum()
+fn count_cases(tier: &Tier, binaries: &[TestBinary]) -> Result<u64> {
+    if tier.runs == Runs::InMachine {
+        return kernel::count_cases(binaries);
+    }
+    binaries.iter().filter(|binary| binary.tier == tier.name).map(|binary| binary.count_cases(None)).sum()
 }
 
-fn run<'a>(
-    binaries: impl Iterator<Item = &'a TestBinary>,
+fn run(
+    tier: &Tier,
+    binaries: &[TestBinary],
     privilege: Privilege,
     svc_ctl: Option<&Path>,
     filter: Option<&str>,
 ) -> Result<Count> {
+    if let (Runs::InMachine, Some(svc_ctl)) = (tier.runs, svc_ctl) {
+        return kernel::run(binaries, svc_ctl);
+    }
+    let privilege = if tier.runs == Runs::HereAsRoot { privilege } else { Privilege::None };
     let mut total = Count::default();
-    for binary in binaries {
-        total = total + binary.run(privilege, svc_ctl, filter)?;
+    for binary in binaries.iter().filter(|binary| binary.tier == tier.name) {
+        total = total + binary.run(privilege, svc_ctl.filter(|_| tier.needs_daemon), filter)?;
     }
     Ok(total)
 }
@@ -106,7 +124,7 @@ fn run<'a>(
 fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
     println!();
     for Outcome { tier, count, took, left_out } in outcomes {
-        let note = if *left_out { "  left out: needs root" } else { "" };
+        let note = left_out.as_ref().map_or("", |_| "  left out, see above");
         println!("{:<8} {count}  {:>6.1} s{note}", tier.name, took.as_secs_f64());
     }
     for source in orphans {
@@ -119,7 +137,7 @@ fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
     println!("{total}");
     if total.failed > 0 {
         ExitCode::FAILURE
-    } else if outcomes.iter().any(|outcome| outcome.left_out) {
+    } else if outcomes.iter().any(|outcome| outcome.left_out.is_some()) {
         ExitCode::from(EXIT_TIERS_LEFT_OUT)
     } else {
         ExitCode::SUCCESS

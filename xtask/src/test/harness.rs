@@ -5,19 +5,20 @@ use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::ops::Add;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use anyhow::{Context as _, Result};
 
 use super::tier::{self, Tier};
 use crate::executable;
 use crate::privilege::Privilege;
+use crate::project;
 
 /// One test binary.
 #[derive(Debug)]
 pub struct TestBinary {
     pub tier: &'static str,
-    path: PathBuf,
+    pub path: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,9 +46,9 @@ pub fn build(tiers: &[&Tier]) -> Result<(Vec<TestBinary>, Vec<String>)> {
 }
 
 impl TestBinary {
-    pub fn count_cases(&self) -> Result<u64> {
-        let output =
-            Command::new(&self.path).arg("--list").output().context(self.path.display().to_string())?;
+    pub fn count_cases(&self, filter: Option<&str>) -> Result<u64> {
+        let mut list = Command::new(&self.path);
+        let output = list.arg("--list").args(filter).output().context(self.path.display().to_string())?;
         let listed = String::from_utf8_lossy(&output.stdout);
         Ok(listed.lines().filter(|line| line.ends_with(": test")).count() as u64)
     }
@@ -58,26 +59,33 @@ impl TestBinary {
             svc_ctl.iter().map(|path| ("SVC_CTL", path.as_os_str().to_owned())).collect();
         let ours = ["UPDATE_EXPECT", "RUST_BACKTRACE"];
         variables.extend(ours.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
+        variables.push(("CARGO_TARGET_DIR", project::target_dir().into()));
         let mut command = privilege.command(&self.path, &variables);
-        command.args(filter).stdout(Stdio::piped());
-        let mut child = command.spawn().with_context(|| self.path.display().to_string())?;
-        let stdout = child.stdout.take().context("no pipe from the test binary")?;
-
-        let mut count = None;
-        for line in BufReader::new(stdout).split(b'\n') {
-            let line = line?;
-            let line = String::from_utf8_lossy(&line);
-            count = result_line(&line).or(count);
-            writeln!(std::io::stdout(), "{line}")?;
-        }
-        let status = child.wait()?;
-        let mut count = count.unwrap_or_default();
+        command.args(filter);
+        let (status, results) = stream(&mut command)?;
+        let mut count = results.into_iter().fold(Count::default(), Count::add);
         if !status.success() && count.failed == 0 {
             println!("{} ended without a result: {status}", self.path.display());
             count.failed = 1;
         }
         Ok(count)
     }
+}
+
+/// Runs a command with its output shown as it comes, and collects the results in it.
+pub fn stream(command: &mut Command) -> Result<(ExitStatus, Vec<Count>)> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {program}"))?;
+    let stdout = child.stdout.take().context("no pipe from the program")?;
+    let mut results = Vec::new();
+    for line in BufReader::new(stdout).split(b'\n') {
+        let line = line?;
+        let line = String::from_utf8_lossy(&line);
+        results.extend(result_line(&line));
+        writeln!(std::io::stdout(), "{}", line.trim_end())?;
+    }
+    Ok((child.wait()?, results))
 }
 
 /// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`

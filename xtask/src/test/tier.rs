@@ -3,12 +3,21 @@
 
 use anyhow::Result;
 
+/// Where the cases of a tier run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runs {
+    Here,
+    /// Loads programs or makes network namespaces.
+    HereAsRoot,
+    /// In a virtual machine with another kernel.
+    InMachine,
+}
+
 #[derive(Debug)]
 pub struct Tier {
     pub name: &'static str,
     pub what: &'static str,
-    /// Loads programs or makes network namespaces.
-    pub needs_root: bool,
+    pub runs: Runs,
     /// Runs the real svc-ctl, found by the variable `SVC_CTL`.
     pub needs_daemon: bool,
     /// Packages to compile for this tier alone.
@@ -20,44 +29,51 @@ pub const TIERS: &[Tier] = &[
     Tier {
         name: "unit",
         what: "functions and laws beside the code; the import table",
-        needs_root: false,
+        runs: Runs::Here,
         needs_daemon: false,
         packages: &["svc-common", "svc-ctl", "svc-tests", "xtask"],
     },
     Tier {
         name: "golden",
         what: "manifests in, tables out, as readable files",
-        needs_root: false,
+        runs: Runs::Here,
         needs_daemon: false,
         packages: &["svc-ctl", "svc-tests"],
     },
     Tier {
         name: "api",
         what: "the kubernetes source against a stand-in of the API server",
-        needs_root: false,
+        runs: Runs::Here,
         needs_daemon: false,
         packages: &["svc-ctl"],
     },
     Tier {
         name: "verify",
         what: "this kernel's verifier takes every program, within its budget",
-        needs_root: true,
+        runs: Runs::HereAsRoot,
         needs_daemon: false,
         packages: &["svc-ctl"],
     },
     Tier {
         name: "packets",
         what: "tables and a packet in; verdict, whole packet and counters out",
-        needs_root: true,
+        runs: Runs::HereAsRoot,
         needs_daemon: false,
         packages: &["svc-tests"],
     },
     Tier {
         name: "net",
         what: "real sockets through real daemons in network namespaces",
-        needs_root: true,
+        runs: Runs::HereAsRoot,
         needs_daemon: true,
         packages: &["svc-tests"],
+    },
+    Tier {
+        name: "kernel",
+        what: "Debian's Linux 6.1 under qemu: every program, and one scenario with clsact for tcx",
+        runs: Runs::InMachine,
+        needs_daemon: true,
+        packages: &["svc-ctl", "svc-tests"],
     },
 ];
 

@@ -1,0 +1,169 @@
+//! The smoke test on an old kernel: Debian's 6.1 boots under qemu, takes every program and runs one scenario of the
+//! namespace tier, where clsact filters stand in for tcx.
+//!
+//! Nothing is installed for it but qemu: kernel and busybox are fetched by apt and unpacked below `target/kernel`.
+
+use std::fs;
+use std::ops::Add as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail};
+
+use super::harness::{Count, TestBinary, stream};
+use super::initramfs::Initramfs;
+use crate::{bpf, project};
+
+/// Which binaries run in it, and which of their cases: every program, and a pod that reaches a Service whose backend is
+/// on the other node, by both kinds of frontend.
+const RUNS: [(&str, Option<&str>); 2] = [("verify", None), ("net", Some("routed: pod to other node"))];
+const DEADLINE_SECS: &str = "1200";
+/// Where the binaries look for their scratch folder.
+const SCRATCH: &str = "/svc/target";
+/// Modules that the scenario may ask for; the rest of the kernel's is left at home.
+const MODULES: [&str; 6] = ["net", "lib", "crypto", "arch", "drivers/net/veth.ko", "drivers/net/dummy.ko"];
+
+/// Boots once and counts what the binaries say.
+pub fn run(binaries: &[TestBinary], svc_ctl: &Path) -> Result<Count> {
+    let folder = project::target_dir().join("kernel");
+    fs::create_dir_all(&folder)?;
+    let kernel = unpack(&folder, &newest_kernel()?)?;
+    let busybox = unpack(&folder, "busybox-static")?.join("bin/busybox");
+    let initramfs = folder.join("initramfs");
+    fill(binaries, svc_ctl, &kernel, &busybox)?.write(&initramfs)?;
+
+    let image = one_in(&kernel.join("boot"), "vmlinuz-")?;
+    let mut qemu = Command::new("timeout");
+    qemu.args([DEADLINE_SECS, "qemu-system-x86_64"]);
+    // Emulated: slow, but the same everywhere, also inside a virtual machine.
+    qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048", "-net", "none"]);
+    qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);
+    qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs);
+    qemu.args(["-append", "console=ttyS0 quiet panic=-1"]).stdin(Stdio::null());
+    eprintln!("booting {} (minutes, it is emulated)", kernel.display());
+    let (status, results) = stream(&mut qemu)?;
+    let mut count = results.iter().copied().fold(Count::default(), Count::add);
+    if results.len() != RUNS.len() {
+        println!("{} of {} results came out of the machine ({status})", results.len(), RUNS.len());
+        count.failed += 1;
+    }
+    Ok(count)
+}
+
+/// Cases of this tier.
+pub fn count_cases(binaries: &[TestBinary]) -> Result<u64> {
+    let counts = RUNS.iter().flat_map(|(tier, filter)| {
+        binaries
+            .iter()
+            .filter(move |binary| binary.tier == *tier)
+            .map(move |binary| binary.count_cases(*filter))
+    });
+    counts.sum()
+}
+
+/// `/init` and all it calls.
+fn fill(binaries: &[TestBinary], svc_ctl: &Path, kernel: &Path, busybox: &Path) -> Result<Initramfs> {
+    let mut root = Initramfs::default();
+    for folder in ["/proc", "/sys", "/dev", "/tmp", "/run", "/etc", "/sbin", SCRATCH] {
+        root.folder(folder);
+    }
+    root.program("busybox", busybox)?;
+    for tool in ["ip", "nft", "ethtool"] {
+        root.program(tool, &find(tool)?)?;
+    }
+    root.program("svc-ctl", svc_ctl)?;
+    let mut runs = String::new();
+    for (tier, filter) in RUNS {
+        let binary = binaries.iter().find(|binary| binary.tier == tier);
+        let binary = binary.with_context(|| format!("no test binary of the tier {tier}"))?;
+        root.program(tier, &stripped(&binary.path, tier)?)?;
+        runs += &format!("/bin/{tier} --color never '{}'\n", filter.unwrap_or_default());
+    }
+    let modules = one_in(&kernel.join("lib/modules"), "6.1")?;
+    let there = Path::new("/lib/modules").join(modules.file_name().unwrap_or_default());
+    for name in MODULES {
+        let (from, to) = (modules.join("kernel").join(name), there.join("kernel").join(name));
+        if from.is_dir() { root.tree(&to, &from)? } else { root.file(to, fs::read(&from)?) }
+    }
+    for list in ["modules.builtin", "modules.order"] {
+        root.file(there.join(list), fs::read(modules.join(list))?);
+    }
+    root.link("/sbin/modprobe", "/bin/busybox");
+    root.file("/init", init(&runs).into_bytes());
+    Ok(root)
+}
+
+fn init(runs: &str) -> String {
+    format!(
+        "#!/bin/busybox sh
+# Applets stay behind the real tools of the same name.
+export PATH=/bin:/applets CARGO_TARGET_DIR={SCRATCH} SVC_CTL=/bin/svc-ctl SVC_PATIENCE=10
+/bin/busybox mkdir /applets
+/bin/busybox --install -s /applets
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t cgroup2 cgroup /sys/fs/cgroup
+mount -t bpf bpf /sys/fs/bpf
+mount -t tmpfs tmp /tmp
+mount -t tmpfs run /run
+depmod -a
+ip link set lo up
+echo \"Linux $(uname -r)\"
+{runs}reboot -f
+"
+    )
+}
+
+/// The newest 6.1 that the distribution has, in the flavour for virtual machines.
+fn newest_kernel() -> Result<String> {
+    let pattern = "^linux-image-6[.]1[.].*-cloud-amd64$";
+    let output =
+        Command::new("apt-cache").args(["search", "--names-only", pattern]).output().context("apt-cache")?;
+    let names = String::from_utf8_lossy(&output.stdout);
+    let names = names.lines().filter_map(|line| line.split_whitespace().next());
+    let number = |name: &str| name.split('-').nth(3).and_then(|number| number.parse::<u32>().ok());
+    let newest = names.max_by_key(|name| number(name)).map(str::to_owned);
+    newest.context("apt knows no linux-image-6.1 (a Debian 12 with its package lists fetched is needed)")
+}
+
+/// Fetches a package and unpacks it, once.
+fn unpack(folder: &Path, package: &str) -> Result<PathBuf> {
+    let unpacked = folder.join(package);
+    if !unpacked.exists() {
+        project::run(Command::new("apt-get").args(["download", package]).current_dir(folder))?;
+        let archive = one_in(folder, &format!("{package}_"))?;
+        let partial = folder.join("partial");
+        project::run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&partial))?;
+        fs::rename(&partial, &unpacked)?;
+        fs::remove_file(archive)?;
+    }
+    Ok(unpacked)
+}
+
+/// A copy without debug information, which is most of a test binary.
+fn stripped(path: &Path, name: &str) -> Result<PathBuf> {
+    let copy = project::target_dir().join("kernel").join(name);
+    match bpf::find_tool(project::root(), "llvm-strip") {
+        Some(strip) => project::run(Command::new(strip).arg("-g").arg(path).arg("-o").arg(&copy))?,
+        None => fs::copy(path, &copy).map(|_| ())?,
+    }
+    Ok(copy)
+}
+
+fn find(tool: &str) -> Result<PathBuf> {
+    let folders = ["/usr/sbin", "/sbin", "/usr/bin", "/bin"].map(Path::new);
+    let found = folders.iter().map(|folder| folder.join(tool)).find(|path| path.exists());
+    found.with_context(|| format!("no {tool} on this system"))
+}
+
+/// The one entry of a folder whose name begins so.
+fn one_in(folder: &Path, prefix: &str) -> Result<PathBuf> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            return Ok(entry.path());
+        }
+    }
+    bail!("nothing called {prefix}* in {}", folder.display())
+}
