@@ -1,6 +1,5 @@
 //! Removes what a killed run could not: at the next start, and at once by a child that outlives the run.
 
-use std::env;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -9,6 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::{bpffs, cgroup, netns, run_name, wait};
+
+/// The running program, also when its file has been replaced by a new build.
+pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 
 pub(crate) const ENV: &str = "SVC_TESTS_JANITOR";
 
@@ -22,8 +24,7 @@ impl Janitor {
     /// Removes leftovers of dead runs, then leaves a child behind for this one's.
     pub fn start() -> Result<Self> {
         sweep();
-        let program = env::current_exe().context("find the running program")?;
-        let child = Command::new(program)
+        let child = Command::new(THIS_PROGRAM)
             .arg("run")
             .env(ENV, std::process::id().to_string())
             .stdin(Stdio::piped())

@@ -1,6 +1,5 @@
 //! The test's side of an agent: start it, ask it, end it.
 
-use std::env;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr};
 use std::process::{Child, ChildStdin, Stdio};
@@ -14,6 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::protocol::{Answer, Command, Refusal, Report, Via};
 use crate::cgroup::Cgroup;
+use crate::janitor::THIS_PROGRAM;
 use crate::netns::Netns;
 
 /// Longer than any command of an agent takes; each has a deadline of its own inside.
@@ -35,7 +35,7 @@ struct Pipe {
 
 impl Agent {
     pub fn start(name: &str, netns: &Netns, cgroup: &Cgroup) -> Result<Self> {
-        let mut command = netns.command(env::current_exe().context("find the running program")?)?;
+        let mut command = netns.command(THIS_PROGRAM)?;
         cgroup.adopt(&mut command)?;
         // `run` is for xtask, whose command line must name a subcommand before it gets here.
         command.arg("run").env(super::ENV, name).stdin(Stdio::piped()).stdout(Stdio::piped());
