@@ -96,7 +96,14 @@ fn answer<F: Tables + Icmp, const L3: usize>(
             frame.at::<[u16; 6]>(0)?.write([d, e, f, a, b, c]);
             frame.at::<u16>(ETH_LEN - 2)?.write(F::ETHERTYPE.to_be());
         }
-        F::write_error(&mut *headers, source::<F>(tc, packet), &packet.key.src, problem, F::IP_LEN + l4_len, quoted);
+        F::write_error(
+            &mut *headers,
+            source::<F>(tc, packet),
+            &packet.key.src,
+            problem,
+            F::IP_LEN + l4_len,
+            quoted,
+        );
         check.write(proof);
     }
     Some(())

@@ -30,6 +30,9 @@ impl<F: Tables + FibWords + Icmp> Net for F {}
 #[inline(always)]
 pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
     let Ok(packet) = F::parse(&m.frame(), M::L3) else { return m.pass() };
+    if !m.has_arrived(packet.len) {
+        return m.pass();
+    }
     let now = now();
     let known = match F::flow(&packet.key) {
         Some(record) if record.hook == Hook::INGRESS && !gives_way(&packet, record, now) => Some(record),
@@ -129,6 +132,14 @@ fn refresh<F: Net>(
     }
     let other_key = twin_key::<F>(key.proto, record);
     if let Some(other) = F::flow(&other_key) {
+        // Another flow may have taken the place since; a server on the node may answer from another address.
+        let is_twin = (other.dst == key.src || record.any_source != 0)
+            && other.dport == key.sport
+            && other.src == key.dst
+            && other.sport == key.dport;
+        if !is_twin {
+            return 0;
+        }
         let state = FlowState(other.state.0 | record.state.0);
         other.state = state;
         record.state = state;
@@ -154,7 +165,7 @@ fn send<F: Net, M: Medium + Reject>(m: &M, packet: &Packet<F::Addr>, record: &Fl
     let is_resolved = record.is_resolved();
     let is_redirect = record.way == Way::REDIRECT;
     if is_redirect {
-        if M::BEFORE_STACK && !is_resolved {
+        if M::BEFORE_STACK && !(is_resolved && m.reaches(record.oif)) {
             return m.pass();
         }
         if m.exceeds(packet.len, record.mtu) {
@@ -210,7 +221,7 @@ fn rewrite<F: Net, M: Medium>(
         ports.write(Ports { src: record.sport.be(), dst: record.dport.be() });
     }
     count_service(record.service, 0, 1, packet.len as u64);
-    m.fix_checksum::<F>(packet.l4, packet.key.proto, addr, port)
+    m.fix_checksum::<F>(packet.l4, packet.key.proto, addr, port, hops)
 }
 
 #[inline(always)]

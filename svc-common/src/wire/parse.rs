@@ -1,7 +1,7 @@
 //! A packet's tuple, or why it has none that a service could be about.
 
 use super::cursor::Cursor;
-use super::ip::{Ipv4Header, Ipv6Header, Ports, TcpHeader, addr_v4, addr_v6};
+use super::ip::{Ipv4Header, Ipv6Header, Ports, TCP_LEN, TcpHeader, UDP_LEN, addr_v4, addr_v6};
 use crate::abi::FlowKey;
 use crate::abi::limits::IPV6_EXTENSIONS;
 use crate::addr::{Port, Proto};
@@ -57,7 +57,8 @@ impl Parse for V4 {
             return Err(Skip::Fragment);
         }
         let l4 = l3 + header;
-        let (ports, tcp_flags) = transport(packet, l4, ip.proto)?;
+        let len = u16::from_be(ip.len) as u32;
+        let (ports, tcp_flags) = transport(packet, l4, ip.proto, carried(len, header))?;
         Ok(Packet {
             key: FlowKey {
                 src: addr_v4(ip.src),
@@ -68,7 +69,7 @@ impl Parse for V4 {
                 _pad: [0; 3],
             },
             l4,
-            len: u16::from_be(ip.len) as u32,
+            len,
             ttl: ip.ttl,
             tcp_flags,
             is_plain: header == Self::IP_LEN,
@@ -99,7 +100,8 @@ impl Parse for V6 {
         if matches!(next, 0 | 43 | 60) {
             return Err(Skip::TooManyHeaders);
         }
-        let (ports, tcp_flags) = transport(packet, l4, next)?;
+        let payload = u16::from_be(ip.payload_len) as u32;
+        let (ports, tcp_flags) = transport(packet, l4, next, carried(payload, l4 - l3 - Self::IP_LEN))?;
         Ok(Packet {
             key: FlowKey {
                 src: addr_v6(ip.src),
@@ -110,7 +112,7 @@ impl Parse for V6 {
                 _pad: [0; 3],
             },
             l4,
-            len: u16::from_be(ip.payload_len) as u32 + Self::IP_LEN as u32,
+            len: payload + Self::IP_LEN as u32,
             ttl: ip.hop_limit,
             tcp_flags,
             is_plain: l4 == l3 + Self::IP_LEN,
@@ -118,12 +120,30 @@ impl Parse for V6 {
     }
 }
 
+/// Octets that the IP header says are left for the transport header and what follows, after `headers`. A length of zero
+/// is that of a packet too large for the field, which only the kernel itself makes (BIG TCP).
 #[inline(always)]
-fn transport<C: Cursor + ?Sized>(packet: &C, l4: usize, proto: u8) -> Result<(Ports, u8), Skip> {
+fn carried(len: u32, headers: usize) -> u32 {
+    if len == 0 { u32::MAX } else { len.saturating_sub(headers as u32) }
+}
+
+#[inline(always)]
+fn transport<C: Cursor + ?Sized>(
+    packet: &C,
+    l4: usize,
+    proto: u8,
+    carried: u32,
+) -> Result<(Ports, u8), Skip> {
     if proto == Proto::TCP.0 {
+        if carried < TCP_LEN as u32 {
+            return Err(Skip::Truncated);
+        }
         let tcp: TcpHeader = packet.read(l4).ok_or(Skip::Truncated)?;
         Ok((tcp.ports, tcp.flags))
     } else if proto == Proto::UDP.0 {
+        if carried < UDP_LEN as u32 {
+            return Err(Skip::Truncated);
+        }
         // The whole header: its checksum gets rewritten.
         let [source, destination, ..] = packet.read::<[u16; 4]>(l4).ok_or(Skip::Truncated)?;
         Ok((Ports { src: source, dst: destination }, 0))
@@ -156,7 +176,7 @@ mod tests {
     #[test]
     fn options_move_the_transport_header() {
         let p = udp4(|p| {
-            p[14] = 0x46;
+            (p[14], p[17]) = (0x46, 32);
             p.splice(34..34, [1, 1, 1, 0]);
         });
         assert_eq!(p.map(|p| (p.l4, p.is_plain)), Ok((38, false)));
@@ -165,6 +185,7 @@ mod tests {
     #[test]
     fn what_has_no_tuple_is_told_apart() {
         assert_eq!(udp4(|p| p.truncate(41)), Err(Skip::Truncated));
+        assert_eq!(udp4(|p| p[17] = 27), Err(Skip::Truncated));
         assert_eq!(udp4(|p| p[14] = 0x44), Err(Skip::Malformed));
         assert_eq!(udp4(|p| p[14] = 0x65), Err(Skip::Malformed));
         assert_eq!(udp4(|p| p[20] = 0x20), Err(Skip::Fragment));
@@ -176,7 +197,7 @@ mod tests {
     fn ipv6_extension_headers_are_followed_to_a_bound() {
         let packet = |extensions: usize, first: u8| {
             let mut p = vec![0u8; 14];
-            p.extend([0x60, 0, 0, 0, 0, 8, first, 64]);
+            p.extend([0x60, 0, 0, 0, 0, 8 + 8 * extensions as u8, first, 64]);
             p.extend([1u8; 32]);
             for i in 0..extensions {
                 p.extend([if i + 1 == extensions { 17 } else { 60 }, 0, 0, 0, 0, 0, 0, 0]);

@@ -21,13 +21,17 @@ pub trait Medium {
 
     fn frame(&self) -> Frame;
     fn ctx(&self) -> *mut c_void;
+    /// That many octets arrived, from the IP header on: the header's length does not lie.
+    fn has_arrived(&self, len: u32) -> bool;
     /// The interface by which the packet came.
     fn ifindex(&self) -> u32;
     /// Too large for `mtu` octets from the IP header on, once segmented.
     fn exceeds(&self, len: u32, mtu: u16) -> bool;
     /// Keeps the transport checksum: `addr` and `port` are what the rewrite added to the sums over addresses (the
-    /// pseudo-header) and over ports. The packet may move.
-    fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum) -> bool;
+    /// pseudo-header) and over ports, `hops` what it took off the time to live. The packet may move.
+    fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum, hops: u8) -> bool;
+    /// Frames that are redirected to this interface arrive.
+    fn reaches(&self, oif: u32) -> bool;
     /// On to whoever is next.
     fn pass(&self) -> i32;
     fn drop(&self) -> i32;

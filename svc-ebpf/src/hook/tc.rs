@@ -79,6 +79,11 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
     }
 
     #[inline(always)]
+    fn has_arrived(&self, len: u32) -> bool {
+        len + L3 as u32 <= self.0.len()
+    }
+
+    #[inline(always)]
     fn ifindex(&self) -> u32 {
         // SAFETY: the context is this program's own.
         unsafe { (*self.0.skb.skb).ifindex }
@@ -91,7 +96,7 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
     }
 
     #[inline(always)]
-    fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum) -> bool {
+    fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum, hops: u8) -> bool {
         let skb = self.0.skb.skb;
         let at = (l4 + checksum_offset(proto)) as u32;
         let zero = if proto == Proto::UDP { BPF_F_MARK_MANGLED_0 } else { 0 };
@@ -102,13 +107,20 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
             if bpf_l4_csum_replace(skb, at, 0, addr.0 as u64, BPF_F_PSEUDO_HDR | zero | family) != 0 {
                 return false;
             }
-            // Without the flag the helper takes the delta off skb->csum, as is right where an IP header checksum
-            // changed as well. IPv6 has none: put it back (only packets with CHECKSUM_COMPLETE have such a sum).
-            if !F::HAS_L3_CHECKSUM && !has_flag {
-                bpf_csum_update(skb, addr.0);
+            // Only packets with CHECKSUM_COMPLETE have a skb->csum to keep. IPv6 has no header checksum that would
+            // balance the hop limit (second octet of its pair); and without the flag the helper takes the address
+            // delta off, as is right where an IP header checksum changed as well: put it back.
+            if !F::HAS_L3_CHECKSUM && (hops != 0 || !has_flag) {
+                let hop = Wsum::ZERO.minus(Wsum(u16::from_ne_bytes([0, hops]) as u32));
+                bpf_csum_update(skb, if has_flag { hop } else { hop.plus(addr) }.0);
             }
             port.0 == 0 || bpf_l4_csum_replace(skb, at, 0, port.0 as u64, zero) == 0
         }
+    }
+
+    #[inline(always)]
+    fn reaches(&self, _oif: u32) -> bool {
+        true
     }
 
     #[inline(always)]

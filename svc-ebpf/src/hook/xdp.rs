@@ -16,6 +16,7 @@ use svc_common::wire::ip::{ETH_LEN, checksum_offset};
 use super::Medium;
 use crate::frame::Frame;
 use crate::pipeline;
+use crate::tables::iface;
 
 /// A packet at the XDP hook.
 pub struct Xdp<'a>(&'a XdpContext);
@@ -45,6 +46,15 @@ impl Medium for Xdp<'_> {
     }
 
     #[inline(always)]
+    fn has_arrived(&self, len: u32) -> bool {
+        let frame = self.frame();
+        let wanted = ETH_LEN as u64 + len as u64;
+        // The helper only where there are fragments to count.
+        // SAFETY: the context is this program's own.
+        (frame.end - frame.data) as u64 >= wanted || unsafe { bpf_xdp_get_buff_len(self.0.ctx) } >= wanted
+    }
+
+    #[inline(always)]
     fn ifindex(&self) -> u32 {
         // SAFETY: the context is this program's own.
         unsafe { (*self.0.ctx).ingress_ifindex }
@@ -58,7 +68,7 @@ impl Medium for Xdp<'_> {
 
     /// Frames at this hook carry complete checksums: it is attached only where drivers deliver them.
     #[inline(always)]
-    fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum) -> bool {
+    fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum, _hops: u8) -> bool {
         let Some(check) = self.frame().at::<u16>(l4 + checksum_offset(proto)) else { return false };
         // SAFETY: `at` checked the bounds.
         unsafe {
@@ -71,6 +81,12 @@ impl Medium for Xdp<'_> {
             check.write(if proto == Proto::UDP && sum == 0 { 0xffff } else { sum });
         }
         true
+    }
+
+    /// Uplinks; not the veths and bridges of pods (aya-notes, "XDP on veth").
+    #[inline(always)]
+    fn reaches(&self, oif: u32) -> bool {
+        oif == self.ifindex() || matches!(iface(oif), Some(i) if i.role == Role::UPLINK)
     }
 
     #[inline(always)]

@@ -12,6 +12,9 @@ mod firewall;
 mod host;
 mod node;
 mod pod;
+mod xdp_pass;
+
+use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result};
 
@@ -70,6 +73,8 @@ pub struct Topology {
     pub nodes: [Node; 2],
     lan: Netns,
     cgroup: Cgroup,
+    /// Hold the XDP programs of the LAN's ports.
+    links: Vec<OwnedFd>,
 }
 
 impl Topology {
@@ -80,7 +85,8 @@ impl Topology {
         let node =
             |index| Node::new(name, index, options, &lan, &cgroup).with_context(|| format!("node{index}"));
         let nodes = [node(1)?, node(2)?];
-        let topology = Self { name: name.clone(), options, client, nodes, lan, cgroup };
+        let mut topology =
+            Self { name: name.clone(), options, client, nodes, lan, cgroup, links: Vec::new() };
         if options.offloads == Offloads::ForXdp {
             topology.prepare_lan_for_xdp()?;
         }
@@ -107,12 +113,18 @@ impl Topology {
         &self.cgroup
     }
 
-    fn prepare_lan_for_xdp(&self) -> Result<()> {
+    fn prepare_lan_for_xdp(&mut self) -> Result<()> {
         prepare_for_xdp(&self.client.netns, "eth0")?;
         for host in ["client", "node1", "node2"] {
-            prepare_for_xdp(&self.lan, &front_port(host))?;
+            let mut ports = vec![front_port(host)];
             if self.options.two_uplinks && host != "client" {
-                prepare_for_xdp(&self.lan, &back_port(host))?;
+                ports.push(back_port(host));
+            }
+            for port in ports {
+                prepare_for_xdp(&self.lan, &port)?;
+                if host != "client" {
+                    self.links.push(xdp_pass::attach(&self.lan, &port)?);
+                }
             }
         }
         Ok(())
