@@ -27,7 +27,8 @@ fn talk(name: &str, stream: TcpStream) -> Result<()> {
         match line.trim_end().split_once(' ') {
             Some(("GET", _)) => return http(name, peer, &mut reader, &mut writer),
             Some(("bulk", octets)) => bulk(octets, &mut reader, &mut writer)?,
-            _ => writeln!(writer, "{name} {peer} {}", line.trim_end())?,
+            // One write: an answer is one segment.
+            _ => writer.write_all(format!("{name} {peer} {}\n", line.trim_end()).as_bytes())?,
         }
         line.clear();
     }
@@ -50,7 +51,9 @@ fn http(name: &str, peer: SocketAddr, reader: &mut impl BufRead, writer: &mut im
         header.clear();
     }
     let body = format!("{name} {peer} GET\n");
-    write!(writer, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len())?;
+    let response =
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+    writer.write_all(response.as_bytes())?;
     Ok(())
 }
 
