@@ -158,6 +158,11 @@ fn translate<F: Tables>(
         count(Counter::DropNoBackend);
         return REFUSE;
     };
+    // A server on the node that is bound to the wildcard address may answer a pod's datagram from any address of the
+    // node, which only the packet path recognises.
+    if !is_host && proto == Proto::UDP && backend.locality == Locality::HOST {
+        return ALLOW;
+    }
     let key = SockKey {
         cookie: [cookie as u32, (cookie >> 32) as u32],
         addr: backend.addr,
