@@ -6,6 +6,7 @@
 //! `packet` stands apart: rows of one packet through one program, without sockets.
 
 pub mod agent;
+pub mod attached;
 pub mod bpffs;
 pub mod cgroup;
 pub mod command;

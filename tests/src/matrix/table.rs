@@ -29,6 +29,11 @@ impl Table {
         self.0.entry(variant.name).or_insert_with(|| (variant, BTreeMap::new())).1.insert(cell, outcome);
     }
 
+    /// True if no cell was run, as when a filter names something else.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub fn write(&self) -> Result<PathBuf> {
         let path = run_name::scratch_dir().join("matrix.txt");
         fs::create_dir_all(run_name::scratch_dir())?;

@@ -18,10 +18,13 @@ pub(super) fn print(cluster: &mut Cluster) -> Result<()> {
         "
 It all stays up until Ctrl-C. Try in another terminal, as root:
 
-  ip netns exec {client} curl http://192.0.2.1:30080/          # from outside, by NodePort
-  ip netns exec {client} curl 'http://[2001:db8:1::2]:30080/'  # by the other node, IPv6
-  ip netns exec {pod} curl http://10.96.0.10/                  # from a pod, by ClusterIP
-  sh -c 'echo $$ > {procs}; exec ip netns exec {netns} curl http://10.96.0.10/'  # from node1 itself
+  # from outside by NodePort, by the other node and IPv6, from a pod by ClusterIP, from node1 itself
+  ip netns exec {client} curl -s http://192.0.2.1:30080/
+  ip netns exec {client} curl -s 'http://[2001:db8:1::2]:30080/'
+  ip netns exec {pod} curl -s http://10.96.0.10/
+  sh -c 'echo $$ > {procs}; exec ip netns exec {netns} curl -s http://10.96.0.10/'
+
+  # what svc knows and does on node1
 
   {binary} status --run-dir {run} --pin-dir {pins}
   {binary} get services --pin-dir {pins}
@@ -29,8 +32,7 @@ It all stays up until Ctrl-C. Try in another terminal, as root:
   {binary} get flows --pin-dir {pins}
   ip netns exec {netns} bpftool net
 
-Edit what is served, and ask again (a Ready condition of \"False\" takes a Pod out):
-
+  # edit what is served, and ask again: a Ready condition of \"False\" takes a Pod out
   $EDITOR {folder}/web.yaml
 "
     );

@@ -24,9 +24,12 @@ fn main() -> ExitCode {
     janitor::sweep();
     let table = Arc::new(Mutex::new(Table::default()));
     let conclusion = libtest_mimic::run(&arguments, trials(&table));
-    match table.lock().unwrap_or_else(PoisonError::into_inner).write() {
-        Ok(path) => println!("the table of combinations: {}", path.display()),
-        Err(error) => eprintln!("{error:#}"),
+    let table = table.lock().unwrap_or_else(PoisonError::into_inner);
+    if !table.is_empty() {
+        match table.write() {
+            Ok(path) => println!("the table of combinations: {}", path.display()),
+            Err(error) => eprintln!("{error:#}"),
+        }
     }
     conclusion.exit_code()
 }

@@ -1,0 +1,77 @@
+//! Asks the kernel which programs are attached where, without any tool that might be too old to know the hook.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::netns::Netns;
+
+/// bpf(2), BPF_PROG_QUERY.
+const PROG_QUERY: libc::c_long = 16;
+
+/// `enum bpf_attach_type`: the TCX hooks of an interface (XDP shows in `ip link`).
+const AT_INTERFACE: [(u32, &str); 2] = [(46, "tcx ingress"), (47, "tcx egress")];
+/// `enum bpf_attach_type`: what svc attaches to cgroups, connect to getpeername.
+const AT_CGROUP: [(u32, &str); 8] = [
+    (10, "connect4"),
+    (11, "connect6"),
+    (14, "sendmsg4"),
+    (15, "sendmsg6"),
+    (19, "recvmsg4"),
+    (20, "recvmsg6"),
+    (29, "getpeername4"),
+    (30, "getpeername6"),
+];
+
+/// The part of `union bpf_attr` that BPF_PROG_QUERY reads and writes (up to `revision`).
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    padding: u32,
+    more: [u64; 4],
+}
+
+/// Every hook with a program on it, of all interfaces of a namespace.
+pub fn at_interfaces(netns: &Netns) -> Result<Vec<String>> {
+    netns.within(|| {
+        let mut found = Vec::new();
+        for (index, name) in nix::net::if_::if_nameindex()?.iter().map(|i| (i.index(), i.name().to_owned())) {
+            for (kind, hook) in AT_INTERFACE {
+                let count = query(index, kind).with_context(|| format!("{hook} of {name:?}"))?;
+                found.extend((count > 0).then(|| format!("{hook} of {name:?}")));
+            }
+        }
+        Ok(found)
+    })
+}
+
+/// Every hook with a program on it of a cgroup itself.
+pub fn at_cgroup(path: &Path) -> Result<Vec<String>> {
+    ensure!(fs::metadata(path)?.is_dir(), "{} is no cgroup", path.display());
+    let dir = File::open(path)?;
+    let target = u32::try_from(dir.as_raw_fd())?;
+    let mut found = Vec::new();
+    for (kind, hook) in AT_CGROUP {
+        let count = query(target, kind).with_context(|| format!("{hook} of {}", path.display()))?;
+        found.extend((count > 0).then(|| format!("{hook} of {}", path.display())));
+    }
+    Ok(found)
+}
+
+/// How many programs are on a hook of an interface (by index) or a cgroup (by descriptor).
+fn query(target: u32, attach_type: u32) -> io::Result<u32> {
+    let mut query = Query { target, attach_type, ..Query::default() };
+    // SAFETY: the kernel reads and writes no more than the given size, all of it ours and initialised; prog_ids is
+    // null, which asks for the number alone.
+    let code = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut query, size_of::<Query>()) };
+    if code < 0 { Err(io::Error::last_os_error()) } else { Ok(query.count) }
+}
