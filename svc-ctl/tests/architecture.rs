@@ -192,8 +192,8 @@ fn source_files() -> Vec<PathBuf> {
     let mut folders: Vec<_> = crates.iter().map(|name| project().join(name).join("src")).collect();
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(&folder).expect("a crate has sources") {
+            let path = entry.expect("a folder can be read").path();
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -206,11 +206,11 @@ fn source_files() -> Vec<PathBuf> {
 }
 
 fn project() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate stands in its workspace")
 }
 
 fn relative(file: &Path) -> String {
-    file.strip_prefix(project()).unwrap().display().to_string()
+    file.strip_prefix(project()).expect("found below the project").display().to_string()
 }
 
 fn read(file: &Path) -> String {
