@@ -166,6 +166,9 @@ fn is_reached(file: &Path) -> bool {
         ("mod.rs", Some(outer)) => (name(folder), outer),
         (file, _) => (file.trim_end_matches(".rs").to_owned(), folder),
     };
+    if folder.ends_with("src/bin") {
+        return true; // found by cargo itself
+    }
     let crate_root = folder.ends_with("src");
     if crate_root && ROOTS.contains(&name(file).as_str()) {
         return true;
