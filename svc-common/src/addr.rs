@@ -7,11 +7,11 @@ pub struct AddrV4(u32);
 
 /// An IPv6 address; its bytes in memory are those on the wire.
 #[repr(transparent)]
+#[expect(clippy::derived_hash_with_manual_eq, reason = "the manual one is the same relation, spelt out")]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialOrd)]
 pub struct AddrV6([u32; 4]);
 
 // By words and without a branch: the derived comparison becomes a call to bcmp in BPF.
-#[expect(clippy::derived_hash_with_manual_eq, reason = "the same relation, spelt out")]
 impl PartialEq for AddrV6 {
     #[inline(always)]
     fn eq(&self, other: &Self) -> bool {

@@ -67,6 +67,7 @@ pub struct Scratch<A> {
     pub record: FlowRecord<A>,
     pub reverse: FlowRecord<A>,
     pub reverse_key: FlowKey<A>,
+    pub forward_key: FlowKey<A>,
     pub claim: Claim,
     pub fib: fib::Params,
 }

@@ -437,14 +437,13 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Option<&'static FrontendVa
 /// so the flow gives way. A call of its own for the sake of its stack.
 #[inline(never)]
 fn give_way_to_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
-    let Some(scratch) = F::scratch() else { return 0 };
-    let back = &mut scratch.reverse_key;
-    *back = key.swapped();
-    let Some(record) = F::flow(back) else { return 0 };
+    let Some(Scratch { reverse_key, forward_key, .. }) = F::scratch() else { return 0 };
+    *reverse_key = key.swapped();
+    let Some(record) = F::flow(reverse_key) else { return 0 };
     if record.direction == Direction::REVERSE {
-        let forward_key = twin_key::<F>(key.proto, record);
-        F::remove_flow(&forward_key);
-        F::remove_flow(back);
+        *forward_key = twin_key::<F>(key.proto, record);
+        F::remove_flow(forward_key);
+        F::remove_flow(reverse_key);
         count(Counter::FlowGaveWay);
     }
     0

@@ -43,20 +43,20 @@ pub fn main(args: &GetArgs) -> anyhow::Result<()> {
         What::Services => {
             let tables = store.dump()?;
             let names = StatusFile::read(&args.run_dir.run_dir).map(|s| s.services).unwrap_or_default();
-            show(args.output, services(&tables, &store.0, &names), service_table)
+            show(args.output, &services(&tables, &store.0, &names), service_table)
         }
         What::Backends => {
             let tables = store.dump()?;
-            show(args.output, backends(&tables), backend_table)
+            show(args.output, &backends(&tables), backend_table)
         }
-        What::Flows => show(args.output, flows::list(&store.0), flow_table),
+        What::Flows => show(args.output, &flows::list(&store.0), flow_table),
     }
 }
 
-fn show<T: Serialize>(output: Output, rows: Vec<T>, table: fn(&[T]) -> Table) -> anyhow::Result<()> {
+fn show<T: Serialize>(output: Output, rows: &[T], table: fn(&[T]) -> Table) -> anyhow::Result<()> {
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&rows)?),
-        Output::Table => println!("{}", table(&rows)),
+        Output::Json => println!("{}", serde_json::to_string_pretty(rows)?),
+        Output::Table => println!("{}", table(rows)),
     }
     Ok(())
 }

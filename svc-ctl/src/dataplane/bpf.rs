@@ -88,6 +88,12 @@ impl BpfStore {
             if tables.extents.contains_key(&extent) {
                 continue;
             }
+            // What lies in a pin may be anything: an extent that does not fit into the table is none, and the next
+            // difference puts the frontend right.
+            if u64::from(extent.first) + u64::from(extent.count) > u64::from(self.0.selection.len()) {
+                tracing::warn!(?extent, "a pinned frontend names places beyond the table");
+                continue;
+            }
             let mut ids = Vec::with_capacity(extent.count as usize);
             for place in extent.first..extent.first.saturating_add(extent.count) {
                 let id = self.0.selection.get(&place, 0).map_err(io_error)?;

@@ -93,10 +93,10 @@ impl Attachments {
         let attacher = Attacher { loaded, pins };
         for name in pins.link_names()? {
             let index = name.rsplit_once('-').and_then(|(_, index)| index.parse::<u32>().ok());
-            if index.is_some_and(|index| !self.current.contains_key(&index)) {
-                if let Err(err) = attacher.remove(&name) {
-                    tracing::warn!(link = name, %err, "a stale link stays");
-                }
+            if index.is_some_and(|index| !self.current.contains_key(&index))
+                && let Err(err) = attacher.remove(&name)
+            {
+                tracing::warn!(link = name, %err, "a stale link stays");
             }
         }
         Ok(())
