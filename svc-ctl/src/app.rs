@@ -1,10 +1,11 @@
 //! Wires everything together and ends it in order: the only file that may name every other module.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval};
@@ -13,6 +14,7 @@ use crate::cli::args::Source;
 use crate::daemon::Daemon;
 use crate::dataplane::bpf::BpfStore;
 use crate::dataplane::maps::Maps;
+use crate::dataplane::pins::{Lock, lock_file};
 use crate::model::node::NodeAddresses;
 use crate::node::roles::RoleRules;
 use crate::node::watch::Observed;
@@ -57,9 +59,10 @@ pub struct Config {
 
 /// Runs until SIGTERM or SIGINT. What is in the kernel stays there and goes on working.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    check(&config).await?;
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir: making {}", config.run_dir.display()))?;
-    let _only_one = lock(&config)?;
+    let _only_one = lock(&config.run_dir)?;
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
 
@@ -112,13 +115,34 @@ fn why(ended: Result<anyhow::Result<()>, tokio::task::JoinError>, who: &str) -> 
     }
 }
 
-/// Two daemons on one run directory would fight over the same pins.
-fn lock(config: &Config) -> anyhow::Result<Flock<std::fs::File>> {
-    let path = config.run_dir.join("lock");
-    let file = std::fs::File::create(&path).with_context(|| format!("making {}", path.display()))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_, err)| err)
-        .with_context(|| format!("another svc-ctl runs with --run-dir {}", config.run_dir.display()))
+/// Two daemons with one run directory would tell of themselves in one file. That they do not share pins is seen to by
+/// the lock of the pin directory, which [`Daemon`] holds.
+fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
+    let file = File::options().create(true).truncate(false).write(true).open(run_dir.join("lock"));
+    lock_file(file, || format!("--run-dir {}", run_dir.display()))
+}
+
+/// Looks at all that the start depends on and that is not ours, so that a failed start leaves nothing in the kernel.
+async fn check(config: &Config) -> anyhow::Result<()> {
+    match &config.source {
+        Source::Manifests(path) => drop(source::manifests::Manifests::open(path)?),
+        Source::Kubernetes => drop(source::kubernetes::connect(&kubernetes_options(config)).await?),
+    }
+    let kind = statfs(&config.cgroup).with_context(|| format!("--cgroup {}", config.cgroup.display()))?;
+    if kind.filesystem_type() != CGROUP2_SUPER_MAGIC {
+        anyhow::bail!("--cgroup {}: not a cgroup v2 directory", config.cgroup.display());
+    }
+    Ok(())
+}
+
+fn kubernetes_options(config: &Config) -> source::kubernetes::Options {
+    source::kubernetes::Options {
+        kubeconfig: config.kubeconfig.clone(),
+        master: config.master.clone(),
+        node_name: config.node_name.clone(),
+        streaming_lists: true,
+        page_size: 0,
+    }
 }
 
 fn observe(
@@ -136,16 +160,10 @@ fn observe(
 }
 
 async fn run_source(config: Config, events: mpsc::Sender<Batch>) -> anyhow::Result<()> {
-    match config.source {
-        Source::Manifests(path) => source::manifests::run(path, events).await,
+    match &config.source {
+        Source::Manifests(path) => source::manifests::run(path.clone(), events).await,
         Source::Kubernetes => {
-            let options = source::kubernetes::Options {
-                kubeconfig: config.kubeconfig,
-                master: config.master,
-                node_name: config.node_name,
-                streaming_lists: true,
-                page_size: 0,
-            };
+            let options = kubernetes_options(&config);
             let client = source::kubernetes::connect(&options).await?;
             source::kubernetes::run(client, options, events).await;
             Ok(())

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use svc_common::abi::{self, ABI_VERSION, Counter, limits};
 use tokio::time::Instant;
@@ -13,19 +14,22 @@ use crate::dataplane::flows;
 use crate::dataplane::interfaces::{Attachments, Wanted, Xdp};
 use crate::dataplane::load::{Loaded, Settings};
 use crate::dataplane::maps::Maps;
-use crate::dataplane::pins::Pins;
+use crate::dataplane::pins::{Lock, Pins};
 use crate::model::node::NodeAddresses;
 use crate::node::roles::{Assignment, Role, assign};
 use crate::node::snat::sources;
 use crate::node::watch::Observed;
 use crate::node::{Interface, Interfaces};
 use crate::observe::status::{InterfaceStatus, RejectedStatus, StatusFile, TableStatus};
+use crate::plan::serving::Serving;
 use crate::reconcile::ReconcileStatus;
 
 /// Programs in the kernel and what they hang on.
 pub struct Daemon {
     config: Config,
     pins: Pins,
+    /// No other daemon uses these pins, and `cleanup` lets them be.
+    _lock: Lock,
     loaded: Loaded,
     maps: Maps,
     attachments: Attachments,
@@ -33,12 +37,15 @@ pub struct Daemon {
     roles: BTreeMap<u32, Assignment>,
     attach_ms: BTreeMap<u32, f64>,
     status: StatusFile,
+    /// What UDP flows were last held against.
+    serving: Arc<Serving>,
 }
 
 impl Daemon {
     /// Loads the programs over the pinned maps and attaches the socket hooks.
     pub fn start(config: Config) -> anyhow::Result<Self> {
         let pins = Pins::open(&config.pin_dir)?;
+        let lock = pins.lock()?;
         for other in pins.other_versions()? {
             tracing::warn!(path = %other.display(), "maps of another ABI version lie here; they are not used");
         }
@@ -67,6 +74,7 @@ impl Daemon {
         Ok(Self {
             config,
             pins,
+            _lock: lock,
             loaded,
             maps,
             attachments: Attachments::default(),
@@ -74,6 +82,7 @@ impl Daemon {
             roles: BTreeMap::new(),
             attach_ms: BTreeMap::new(),
             status,
+            serving: Arc::default(),
         })
     }
 
@@ -136,6 +145,13 @@ impl Daemon {
             })
             .collect();
         s.services = r.services.iter().map(|(id, key)| (id.0, key.to_string())).collect();
+        // The new state is in force: a packet cannot begin a stale flow again (SEM-126).
+        if self.serving != r.serving {
+            self.serving = Arc::clone(&r.serving);
+            let removed = flows::remove_stale(&mut self.maps, &r.serving, &r.tables.node_addrs);
+            s.udp_flows_removed += removed;
+            tracing::debug!(removed, "UDP flows to endpoints that are gone");
+        }
         self.write();
     }
 

@@ -1,17 +1,29 @@
 //! `svc-ctl cleanup`.
 
+use std::io;
+
 use anyhow::Context as _;
 
 use super::args::CleanupArgs;
 use crate::dataplane::clsact;
-use crate::dataplane::pins::Pins;
+use crate::dataplane::pins::{Pins, is_locked};
 
 pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
-    let filters = clsact::remove_all()?;
+    // First: it refuses a directory that is not ours, and one that a daemon uses.
     let removed = Pins::remove(&args.pins.pin_dir)?;
-    let status = args.run_dir.run_dir.join("status.json");
-    if status.exists() {
-        std::fs::remove_file(&status).with_context(|| format!("removing {}", status.display()))?;
+    let filters = clsact::remove_all()?;
+    let run_dir = &args.run_dir.run_dir;
+    // A daemon of other pins may have its files there.
+    if !is_locked(&run_dir.join("lock")) {
+        for name in ["status.json", "lock"] {
+            let path = run_dir.join(name);
+            match std::fs::remove_file(&path) {
+                Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                    return Err(err).with_context(|| format!("removing {}", path.display()));
+                }
+                _ => {}
+            }
+        }
     }
     println!("removed {removed} pins of {} and {filters} clsact filters", args.pins.pin_dir.display());
     Ok(())

@@ -1,10 +1,14 @@
 //! Where everything is pinned: maps below a folder named by the ABI version, links beside it by hook and interface,
 //! so that an upgrade takes the old program's place and two versions never share a map.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 use svc_common::abi::ABI_VERSION;
@@ -28,10 +32,16 @@ impl Pins {
                 .with_context(|| format!("--pin-dir {}: mounting a bpffs at /sys/fs/bpf", root.display()))?;
         }
         let pins = Self { root: root.to_owned() };
-        for dir in [pins.maps(), pins.links()] {
+        pins.make()?;
+        Ok(pins)
+    }
+
+    /// Makes the directories that are not there.
+    pub fn make(&self) -> anyhow::Result<()> {
+        for dir in [self.maps(), self.links()] {
             std::fs::create_dir_all(&dir).with_context(|| format!("--pin-dir: making {}", dir.display()))?;
         }
-        Ok(pins)
+        Ok(())
     }
 
     /// An existing directory, for commands that only look.
@@ -65,8 +75,10 @@ impl Pins {
     pub fn other_versions(&self) -> io::Result<Vec<PathBuf>> {
         let mut others = Vec::new();
         for entry in std::fs::read_dir(&self.root)? {
-            let path = entry?.path();
-            if path.is_dir() && path != self.maps() && path != self.links() {
+            let entry = entry?;
+            let path = entry.path();
+            let is_kept = is_ours(&entry.file_name().to_string_lossy());
+            if is_kept && path.is_dir() && path != self.maps() && path != self.links() {
                 others.push(path);
             }
         }
@@ -83,27 +95,76 @@ impl Pins {
         Ok(names)
     }
 
-    /// Removes every pin and the directory itself. What the kernel holds only by a pin goes with it.
+    /// The one daemon of these pins: until the answer is dropped, nobody else gets it.
+    pub fn lock(&self) -> anyhow::Result<Lock> {
+        lock_file(File::open(&self.root), || format!("--pin-dir {}", self.root.display()))
+    }
+
+    /// Removes every pin of ours below a directory on a bpffs, and the directory itself once it is empty. What the
+    /// kernel holds only by a pin goes with it. Nothing is touched elsewhere, nor while a daemon runs.
     pub fn remove(root: &Path) -> anyhow::Result<usize> {
         let mut removed = 0;
         if !root.exists() {
             return Ok(0);
         }
+        if !is_bpffs(root) {
+            bail!("--pin-dir {}: not on a bpffs; nothing was removed", root.display());
+        }
+        let _alone = Self { root: root.to_owned() }.lock()?;
         for entry in std::fs::read_dir(root).with_context(|| format!("--pin-dir {}", root.display()))? {
-            let dir = entry?.path();
-            if !dir.is_dir() {
+            let entry = entry?;
+            if !entry.file_type()?.is_dir() || !is_ours(&entry.file_name().to_string_lossy()) {
                 continue;
             }
+            let dir = entry.path();
             for pin in std::fs::read_dir(&dir)? {
                 let pin = pin?.path();
                 std::fs::remove_file(&pin).with_context(|| format!("removing {}", pin.display()))?;
                 removed += 1;
             }
-            std::fs::remove_dir(&dir)?;
+            std::fs::remove_dir(&dir).with_context(|| format!("removing {}", dir.display()))?;
         }
-        std::fs::remove_dir(root).with_context(|| format!("removing {}", root.display()))?;
-        Ok(removed)
+        match std::fs::remove_dir(root) {
+            Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(removed),
+            // The root of the bpffs itself may be named.
+            Err(err) if err.kind() == io::ErrorKind::ResourceBusy => Ok(removed),
+            result => result.map(|()| removed).with_context(|| format!("removing {}", root.display())),
+        }
     }
+}
+
+/// Held by the one that may change what lies there.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
+
+/// How often a lock that somebody tries just now (`status` looks whether it is free) is asked for again.
+const LOCK_TRIES: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(20);
+
+/// Takes the lock of a file; the error says whose it is by what names it.
+pub fn lock_file(file: io::Result<File>, what: impl Fn() -> String) -> anyhow::Result<Lock> {
+    let mut file = file.with_context(&what)?;
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(Lock(lock)),
+            Err((back, Errno::EWOULDBLOCK)) => file = back,
+            Err((_, err)) => return Err(err).with_context(|| format!("locking {}", what())),
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    bail!("another svc-ctl runs with {}", what())
+}
+
+/// Somebody holds the lock of that file.
+pub fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
+}
+
+/// `links` or `v` and a number.
+fn is_ours(name: &str) -> bool {
+    let is_number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
+    name == "links" || name.strip_prefix('v').is_some_and(is_number)
 }
 
 /// The closest ancestor that exists.
@@ -113,4 +174,46 @@ fn nearest(path: &Path) -> &Path {
 
 fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|s| s.filesystem_type() == BPF_FS_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn scratch(name: &str) -> PathBuf {
+        let dir = std::env::temp_dir().join(format!("svc-pins-{name}-{}", std::process::id()));
+        std::fs::create_dir_all(dir.join("links")).unwrap();
+        dir
+    }
+
+    #[test]
+    fn cleanup_touches_nothing_that_is_not_on_a_bpffs() {
+        let dir = scratch("foreign");
+        let file = dir.join("links/precious");
+        std::fs::write(&file, "x").unwrap();
+        let err = Pins::remove(&dir).unwrap_err().to_string();
+        assert!(err.contains("--pin-dir") && err.contains("not on a bpffs"), "{err}");
+        assert!(file.exists());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn only_links_and_versions_are_ours() {
+        assert!(is_ours("links") && is_ours("v4") && is_ours("v12"));
+        assert!(!is_ours("v") && !is_ours("v4a") && !is_ours("home") && !is_ours("") && !is_ours("vx"));
+    }
+
+    #[test]
+    fn a_pin_directory_has_one_holder() {
+        let dir = scratch("lock");
+        let pins = Pins { root: dir.clone() };
+        assert!(!is_locked(&dir));
+        let held = pins.lock().unwrap();
+        assert!(is_locked(&dir));
+        let err = format!("{:#}", pins.lock().unwrap_err());
+        assert_eq!(err, format!("another svc-ctl runs with --pin-dir {}", dir.display()));
+        drop(held);
+        drop(pins.lock().unwrap());
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }
