@@ -214,6 +214,7 @@ impl Daemon {
             bridge: i.master.filter(is_pod_bridge).unwrap_or(0),
             snat_v4: source.v4,
             snat_v6: source.v6,
+            mac: i.mac,
             xdp: if role == abi::Role::UPLINK { self.xdp(i) } else { None },
         })
     }

@@ -7,7 +7,11 @@ use svc_common::abi::FlowRecord;
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::family::{Family, V4, V6};
 
+use crate::maps::CONFIG;
 use crate::tables::Tables;
+
+/// `BPF_FIB_LOOKUP_SRC` (Linux 6.7).
+const FIB_LOOKUP_SRC: u32 = 1 << 4;
 
 /// `struct bpf_fib_lookup` (linux/bpf.h), with its unions as what this use of them means.
 #[repr(C)]
@@ -43,6 +47,7 @@ impl Answer {
 /// Addresses in the words of `struct bpf_fib_lookup`.
 pub trait FibWords: Family {
     fn words(addr: Self::Addr) -> [u32; 4];
+    fn from_words(words: &[u32; 4]) -> Self::Addr;
 }
 
 impl FibWords for V4 {
@@ -50,12 +55,22 @@ impl FibWords for V4 {
     fn words(addr: AddrV4) -> [u32; 4] {
         [addr.be(), 0, 0, 0]
     }
+
+    #[inline(always)]
+    fn from_words(words: &[u32; 4]) -> AddrV4 {
+        AddrV4::from_be(words[0])
+    }
 }
 
 impl FibWords for V6 {
     #[inline(always)]
     fn words(addr: AddrV6) -> [u32; 4] {
         addr.be()
+    }
+
+    #[inline(always)]
+    fn from_words(words: &[u32; 4]) -> AddrV6 {
+        AddrV6::from_be(*words)
     }
 }
 
@@ -84,8 +99,9 @@ pub fn next_hop<F: FibWords + Tables>(
         smac: [0; 6],
         dmac: [0; 6],
     };
+    let flags = if CONFIG.load().fib_source != 0 { FIB_LOOKUP_SRC } else { 0 };
     // SAFETY: the struct has the kernel's layout and size; the context is this program's own.
-    let answer = unsafe { bpf_fib_lookup(ctx, (&raw mut *params).cast(), size_of::<Params>() as i32, 0) };
+    let answer = unsafe { bpf_fib_lookup(ctx, (&raw mut *params).cast(), size_of::<Params>() as i32, flags) };
     match answer {
         0 => {
             record.oif = params.ifindex;
@@ -105,5 +121,14 @@ pub fn next_hop<F: FibWords + Tables>(
         // BPF_FIB_LKUP_RET_FWD_DISABLED
         5 => Answer::FORWARDING_OFF,
         _ => Answer::NO_ROUTE,
+    }
+}
+
+/// The source that the kernel would choose for the route last looked up on this CPU.
+#[inline(always)]
+pub fn preferred_source<F: FibWords + Tables>() -> F::Addr {
+    match F::scratch() {
+        Some(scratch) => F::from_words(&scratch.fib.src),
+        None => F::Addr::default(),
     }
 }

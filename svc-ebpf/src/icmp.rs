@@ -13,7 +13,7 @@ use svc_common::wire::parse::Packet;
 use crate::hook::Medium;
 use crate::hook::tc::Tc;
 use crate::hook::xdp::Xdp;
-use crate::tables::{Tables, count, iface};
+use crate::tables::{Tables, count, iface, may_reject};
 
 /// `BPF_ADJ_ROOM_MAC`: room between the link header and the IP header.
 const ADJ_ROOM_MAC: u32 = 1;
@@ -37,6 +37,10 @@ impl<const L3: usize> Reject for Tc<'_, L3> {
     #[inline(never)]
     fn reject<F: Tables + Icmp>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32 {
         let counter = if problem.is_too_big() { Counter::RejectTooBig } else { Counter::RejectNoEndpoint };
+        if !may_reject() {
+            count(Counter::RejectLimited);
+            return self.drop();
+        }
         if packet.is_plain && answer::<F, L3>(self, packet, problem).is_some() {
             count(counter);
             self.redirect(self.ifindex())

@@ -21,7 +21,7 @@ pub static CONFIG: Global<Config> = Global::new(Config {
     pod_sockets: 0,
     csum_ipv6_flag: 0,
     set_retval: 0,
-    _pad: 0,
+    fib_source: 0,
 });
 
 #[map]
@@ -60,6 +60,10 @@ pub static SOCKETS6: LruHashMap<SockKey<AddrV6>, SockValue<AddrV6>> =
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::COUNTERS, 0);
 #[map]
 pub static SERVICES: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
+
+/// ICMP errors sent by this CPU: the tick they were counted in, and how many.
+#[map]
+pub static REJECTS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
 
 /// Where a new flow is put together: not on the stack, which has 512 octets for a whole chain of calls.
 #[repr(C)]

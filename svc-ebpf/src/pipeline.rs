@@ -30,7 +30,7 @@ impl<F: Tables + FibWords + Icmp> Net for F {}
 #[inline(always)]
 pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
     let Ok(packet) = F::parse(&m.frame(), M::L3) else { return m.pass() };
-    if !m.has_arrived(packet.len) {
+    if !m.has_arrived(packet.len) || !m.is_ours(role) {
         return m.pass();
     }
     let now = now();
@@ -82,6 +82,11 @@ pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
     match record {
         Some(record) if record.hook == hook => {
             let now = now();
+            // A datagram flow that has expired counts as absent, also where nobody has removed it.
+            let proto = packet.key.proto;
+            if proto != Proto::TCP && is_expired(proto, record.state, now, record.stamp) {
+                return m.pass();
+            }
             touch::<F, M>(m, &packet, record, now);
             if rewrite::<F, M>(m, &packet, record, 0) { m.pass() } else { failed(m) }
         }
@@ -168,7 +173,7 @@ fn send<F: Net, M: Medium + Reject>(m: &M, packet: &Packet<F::Addr>, record: &Fl
         if M::BEFORE_STACK && !(is_resolved && m.reaches(record.oif)) {
             return m.pass();
         }
-        if m.exceeds(packet.len, record.mtu) {
+        if m.exceeds(packet.len, (packet.l4 - M::L3) as u32 + packet.l4_len as u32, record.mtu) {
             return m.reject::<F>(packet, Problem::too_big(record.mtu));
         }
         if packet.ttl <= 1 {
@@ -301,6 +306,7 @@ fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, now:
     // The next hop also tells whether client and backend share a bridge.
     let own = iface(m.ifindex());
     let bridge = match own {
+        Some(i) if !m.is_addressed_to(i) => return Outcome::PASS,
         Some(i) => i.bridge,
         None => 0,
     };
@@ -330,11 +336,16 @@ fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, now:
     .placement();
     let mut to = Translation { src: key.src, dst: backend.addr, sport: key.sport, dport: backend.port };
     if place.snat {
-        let out = if place.way == Way::BACK { own } else { iface(record.oif) };
-        to.src = match out {
-            Some(out) => *F::snat_addr(out),
-            None => F::Addr::default(),
-        };
+        // The route's own preferred source where the kernel tells it, else the interface's (SEM-087).
+        if place.way != Way::BACK && CONFIG.load().fib_source != 0 {
+            to.src = fib::preferred_source::<F>();
+        } else {
+            let out = if place.way == Way::BACK { own } else { iface(record.oif) };
+            to.src = match out {
+                Some(out) => *F::snat_addr(out),
+                None => F::Addr::default(),
+            };
+        }
         if to.src == F::Addr::default() {
             count(Counter::DropNoSnatAddress);
             return Outcome::DROP;

@@ -119,6 +119,21 @@ pub fn count_service(service: ServiceId, flows: u64, packets: u64, bytes: u64) {
     }
 }
 
+/// One more ICMP error may be sent in this tick.
+#[inline(always)]
+pub fn may_reject() -> bool {
+    let Some(p) = maps::REJECTS.get_ptr_mut(0) else { return false };
+    let now = now();
+    // SAFETY: this CPU's own slot.
+    let [tick, sent] = unsafe { &mut *p };
+    if *tick != now {
+        *tick = now;
+        *sent = 0;
+    }
+    *sent += 1;
+    *sent <= limits::REJECTS
+}
+
 /// The present, as flow records stamp it.
 #[inline(always)]
 pub fn now() -> u32 {

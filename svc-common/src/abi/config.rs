@@ -17,7 +17,8 @@ pub struct Config {
     pub csum_ipv6_flag: u8,
     /// 1: `bpf_set_retval` may be called from connect and sendmsg hooks (5.18).
     pub set_retval: u8,
-    pub _pad: u8,
+    /// 1: `bpf_fib_lookup` tells the preferred source of a route (6.7).
+    pub fib_source: u8,
 }
 
 abi! { Config = 16 }

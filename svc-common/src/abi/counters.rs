@@ -34,6 +34,8 @@ counters! {
     RejectNoEndpoint = "reject_no_endpoint",
     /// Larger than the next hop's MTU: ICMP fragmentation needed / packet too big sent.
     RejectTooBig = "reject_too_big",
+    /// An ICMP error was due, but the limit of a second was used up.
+    RejectLimited = "reject_limited",
     /// Traffic policy Local and no endpoint on this node (SEM-094).
     DropNoLocalEndpoint = "drop_no_local_endpoint",
     /// Every source port tried is taken by another live flow.

@@ -18,6 +18,8 @@ pub const IFACES: u32 = 4_096;
 pub const SOCKETS: u32 = 65_536;
 /// Slots of the counter array; more than there are counters, so that one more does not change the map.
 pub const COUNTERS: u32 = 64;
+/// ICMP errors that one CPU sends in one tick of a stamp (2^30 ns).
+pub const REJECTS: u32 = 1_000;
 /// Source ports tried before a flow is refused.
 pub const SNAT_TRIES: u32 = 16;
 /// IPv6 extension headers skipped before a packet is left alone.

@@ -19,7 +19,7 @@ pub use flow::{Direction, FlowKey, FlowRecord, FlowState, Hook, Way};
 pub use frontend::{
     BackendId, BackendValue, Extent, FrontendFlags, FrontendKey, FrontendValue, Locality, Scope, ServiceId,
 };
-pub use node::{Iface, NodeAddrFlags, Role};
+pub use node::{Iface, IfaceFlags, NodeAddrFlags, Role};
 pub use socket::{SockKey, SockValue};
 
 /// Bumped by every change of a key, a value or a meaning in this module.

@@ -28,6 +28,25 @@ pub struct Iface {
     /// Source of what is masqueraded out of this interface (SEM-087); zero if the node has none of the family.
     pub snat_v4: AddrV4,
     pub snat_v6: AddrV6,
+    /// Its MAC; zero on devices without an Ethernet header.
+    pub mac: [u8; 6],
+    pub flags: IfaceFlags,
+}
+
+/// Properties of an interface, a set of bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct IfaceFlags(pub u16);
+
+impl IfaceFlags {
+    pub const NONE: Self = Self(0);
+    /// Native XDP runs here, so that frames which XDP redirects to it leave.
+    pub const TAKES_XDP: Self = Self(1);
+
+    #[inline(always)]
+    pub const fn has(self, bit: Self) -> bool {
+        self.0 & bit.0 != 0
+    }
 }
 
 /// Properties of an address of this node, a set of bits; value of the node-address table, whose key is the address.
@@ -47,4 +66,4 @@ impl NodeAddrFlags {
     }
 }
 
-abi! { Iface = 28, NodeAddrFlags = 4, AddrV4 = 4, AddrV6 = 16 }
+abi! { Iface = 36, NodeAddrFlags = 4, AddrV4 = 4, AddrV6 = 16 }

@@ -15,6 +15,8 @@ pub struct Packet<A> {
     pub l4: usize,
     /// Octets from the IP header on.
     pub len: u32,
+    /// Octets of the TCP or UDP header.
+    pub l4_len: u8,
     /// Time to live / hop limit.
     pub ttl: u8,
     /// TCP flags; 0 for UDP.
@@ -58,7 +60,7 @@ impl Parse for V4 {
         }
         let l4 = l3 + header;
         let len = u16::from_be(ip.len) as u32;
-        let (ports, tcp_flags) = transport(packet, l4, ip.proto, carried(len, header))?;
+        let (ports, tcp_flags, l4_len) = transport(packet, l4, ip.proto, carried(len, header))?;
         Ok(Packet {
             key: FlowKey {
                 src: addr_v4(ip.src),
@@ -71,6 +73,7 @@ impl Parse for V4 {
             l4,
             len,
             ttl: ip.ttl,
+            l4_len,
             tcp_flags,
             is_plain: header == Self::IP_LEN,
         })
@@ -101,7 +104,8 @@ impl Parse for V6 {
             return Err(Skip::TooManyHeaders);
         }
         let payload = u16::from_be(ip.payload_len) as u32;
-        let (ports, tcp_flags) = transport(packet, l4, next, carried(payload, l4 - l3 - Self::IP_LEN))?;
+        let (ports, tcp_flags, l4_len) =
+            transport(packet, l4, next, carried(payload, l4 - l3 - Self::IP_LEN))?;
         Ok(Packet {
             key: FlowKey {
                 src: addr_v6(ip.src),
@@ -114,6 +118,7 @@ impl Parse for V6 {
             l4,
             len: payload + Self::IP_LEN as u32,
             ttl: ip.hop_limit,
+            l4_len,
             tcp_flags,
             is_plain: l4 == l3 + Self::IP_LEN,
         })
@@ -133,20 +138,20 @@ fn transport<C: Cursor + ?Sized>(
     l4: usize,
     proto: u8,
     carried: u32,
-) -> Result<(Ports, u8), Skip> {
+) -> Result<(Ports, u8, u8), Skip> {
     if proto == Proto::TCP.0 {
         if carried < TCP_LEN as u32 {
             return Err(Skip::Truncated);
         }
         let tcp: TcpHeader = packet.read(l4).ok_or(Skip::Truncated)?;
-        Ok((tcp.ports, tcp.flags))
+        Ok((tcp.ports, tcp.flags, (tcp.offset >> 4) << 2))
     } else if proto == Proto::UDP.0 {
         if carried < UDP_LEN as u32 {
             return Err(Skip::Truncated);
         }
         // The whole header: its checksum gets rewritten.
         let [source, destination, ..] = packet.read::<[u16; 4]>(l4).ok_or(Skip::Truncated)?;
-        Ok((Ports { src: source, dst: destination }, 0))
+        Ok((Ports { src: source, dst: destination }, 0, UDP_LEN as u8))
     } else {
         Err(Skip::OtherProtocol)
     }

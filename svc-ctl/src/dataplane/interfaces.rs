@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
-use svc_common::abi::{Iface, Role};
+use svc_common::abi::{Iface, IfaceFlags, Role};
 
 use super::attach::{Attacher, Place, XdpWay};
 use super::encode;
 use super::load::Loaded;
 use super::maps::Maps;
 use super::pins::Pins;
+
+/// The hook that lets XDP on other interfaces send to this one.
+const NATIVE_XDP: &str = "xdp/native";
 
 /// An interface that shall have programs.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -24,6 +27,7 @@ pub struct Wanted {
     pub bridge: u32,
     pub snat_v4: Ipv4Addr,
     pub snat_v6: Ipv6Addr,
+    pub mac: [u8; 6],
     /// How XDP is to run, where it shall.
     pub xdp: Option<Xdp>,
 }
@@ -70,19 +74,22 @@ impl Attachments {
         }
         let mut fresh = Vec::new();
         for w in wanted {
-            let has_table = put_iface(maps, &w);
             let before = self.current.get(&w.index);
             let is_same = before.is_some_and(|(b, a)| {
                 a.errors.is_empty() && b.name == w.name && b.role == w.role && b.xdp == w.xdp
             });
             let mut attached = match before {
                 Some((_, attached)) if is_same => attached.clone(),
-                _ => {
-                    fresh.push(w.index);
-                    attach(&mut attacher, &w)
-                }
+                // The programs find the interface in the table from their first packet on.
+                _ => match put_iface(maps, &w, &Attached::default()) {
+                    Ok(()) => {
+                        fresh.push(w.index);
+                        attach(&mut attacher, &w)
+                    }
+                    Err(err) => Attached { errors: vec![err], ..Attached::default() },
+                },
             };
-            attached.errors.extend(has_table.err());
+            attached.errors.extend(put_iface(maps, &w, &attached).err());
             self.current.insert(w.index, (w, attached));
         }
         fresh
@@ -107,12 +114,15 @@ impl Attachments {
     }
 }
 
-fn put_iface(maps: &mut Maps, w: &Wanted) -> Result<(), String> {
+fn put_iface(maps: &mut Maps, w: &Wanted, attached: &Attached) -> Result<(), String> {
+    let takes_xdp = attached.hooks.iter().any(|hook| hook == NATIVE_XDP);
     let value = Iface {
         role: w.role,
         bridge: w.bridge,
         snat_v4: encode::v4(w.snat_v4),
         snat_v6: encode::v6(w.snat_v6),
+        mac: w.mac,
+        flags: if takes_xdp { IfaceFlags::TAKES_XDP } else { IfaceFlags::NONE },
     };
     maps.ifaces.insert(w.index, value, 0).map_err(|err| format!("IFACES: {err}"))
 }

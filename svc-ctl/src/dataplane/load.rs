@@ -29,6 +29,8 @@ pub struct Features {
     pub tcx: bool,
     /// `BPF_F_IPV6` of `bpf_l4_csum_replace` (6.16); below it the sum is compensated.
     pub csum_ipv6_flag: bool,
+    /// `BPF_FIB_LOOKUP_SRC` (6.7); below it masquerade takes the interface's first address.
+    pub fib_source: bool,
     /// `bpf_set_retval` (5.18); below it a refused connect says EPERM.
     pub set_retval: bool,
 }
@@ -38,7 +40,12 @@ impl Features {
     pub fn detect() -> Self {
         let running = KernelVersion::current().ok();
         let at_least = |major, minor| running.is_some_and(|r| r >= KernelVersion::new(major, minor, 0));
-        Self { tcx: at_least(6, 6), csum_ipv6_flag: at_least(6, 16), set_retval: at_least(5, 18) }
+        Self {
+            tcx: at_least(6, 6),
+            csum_ipv6_flag: at_least(6, 16),
+            fib_source: at_least(6, 7),
+            set_retval: at_least(5, 18),
+        }
     }
 
     /// What is missing and what is done instead, by name.
@@ -72,7 +79,7 @@ impl Loaded {
             pod_sockets: settings.pod_sockets.into(),
             csum_ipv6_flag: features.csum_ipv6_flag.into(),
             set_retval: features.set_retval.into(),
-            _pad: 0,
+            fib_source: features.fib_source.into(),
         };
         check_abi(pins)?;
         let mut loader = EbpfLoader::new();

@@ -20,6 +20,8 @@ pub struct Interface {
     pub master: Option<u32>,
     /// Global addresses, in the kernel's order: primary ones first.
     pub addrs: Vec<IpAddr>,
+    /// Link-layer address; zero where there is none of six octets.
+    pub mac: [u8; 6],
     /// Kernel driver (`veth`, `bridge`, ...) where the kernel tells it.
     pub kind: String,
 }

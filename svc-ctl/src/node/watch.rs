@@ -83,6 +83,7 @@ fn interface(link: LinkMessage) -> Interface {
     for attribute in link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => interface.name = name,
+            LinkAttribute::Address(bytes) => interface.mac = bytes.try_into().unwrap_or_default(),
             LinkAttribute::Controller(index) => interface.master = Some(index).filter(|i| *i != 0),
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {

@@ -6,6 +6,7 @@ pub mod xdp;
 
 use core::ffi::c_void;
 
+use svc_common::abi::{Iface, Role};
 use svc_common::addr::Proto;
 use svc_common::family::Family;
 use svc_common::wire::checksum::Wsum;
@@ -25,11 +26,15 @@ pub trait Medium {
     fn has_arrived(&self, len: u32) -> bool;
     /// The interface by which the packet came.
     fn ifindex(&self) -> u32;
-    /// Too large for `mtu` octets from the IP header on, once segmented.
-    fn exceeds(&self, len: u32, mtu: u16) -> bool;
+    /// Too large for `mtu` octets from the IP header on, once segmented; `headers` octets stand before the payload.
+    fn exceeds(&self, len: u32, headers: u32, mtu: u16) -> bool;
     /// Keeps the transport checksum: `addr` and `port` are what the rewrite added to the sums over addresses (the
     /// pseudo-header) and over ports, `hops` what it took off the time to live. The packet may move.
     fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum, hops: u8) -> bool;
+    /// The frame is addressed to this machine, as far as this hook can tell cheaply; asked for every packet.
+    fn is_ours(&self, role: Role) -> bool;
+    /// The frame is addressed to this interface; asked for new flows.
+    fn is_addressed_to(&self, iface: &Iface) -> bool;
     /// Frames that are redirected to this interface arrive.
     fn reaches(&self, oif: u32) -> bool;
     /// On to whoever is next.

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh};
 use aya_ebpf::programs::TcContext;
-use svc_common::abi::{Hook, Role};
+use svc_common::abi::{Hook, Iface, Role};
 use svc_common::addr::Proto;
 use svc_common::family::{Family, V4, V6};
 use svc_common::wire::checksum::Wsum;
@@ -17,6 +17,8 @@ use crate::{maps, pipeline};
 
 const TCX_NEXT: i32 = -1;
 const TC_ACT_SHOT: i32 = 2;
+/// linux/if_packet.h
+const PACKET_OTHERHOST: u32 = 3;
 
 const BPF_F_PSEUDO_HDR: u64 = 1 << 4;
 const BPF_F_MARK_MANGLED_0: u64 = 1 << 5;
@@ -90,9 +92,25 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
     }
 
     #[inline(always)]
-    fn exceeds(&self, len: u32, mtu: u16) -> bool {
-        // SAFETY: the context is this program's own. A packet with a segment size gets cut to fit on its way out.
-        len > mtu as u32 && mtu != 0 && unsafe { (*self.0.skb.skb).gso_size } == 0
+    fn exceeds(&self, len: u32, headers: u32, mtu: u16) -> bool {
+        if len <= mtu as u32 || mtu == 0 {
+            return false;
+        }
+        // SAFETY: the context is this program's own.
+        let segment = unsafe { (*self.0.skb.skb).gso_size };
+        segment == 0 || segment + headers > mtu as u32
+    }
+
+    /// A pod's frames come by a bridge port or a veth of their own, where "other host" says nothing.
+    #[inline(always)]
+    fn is_ours(&self, role: Role) -> bool {
+        // SAFETY: the context is this program's own.
+        role != Role::UPLINK || unsafe { (*self.0.skb.skb).pkt_type } != PACKET_OTHERHOST
+    }
+
+    #[inline(always)]
+    fn is_addressed_to(&self, _iface: &Iface) -> bool {
+        true
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
-use svc_common::abi::Role;
+use svc_common::abi::{Iface, IfaceFlags, Role};
 use svc_common::addr::Proto;
 use svc_common::family::{Family, V4, V6};
 use svc_common::wire::checksum::Wsum;
@@ -61,7 +61,7 @@ impl Medium for Xdp<'_> {
     }
 
     #[inline(always)]
-    fn exceeds(&self, len: u32, mtu: u16) -> bool {
+    fn exceeds(&self, len: u32, _headers: u32, mtu: u16) -> bool {
         // SAFETY: the context is this program's own.
         len > mtu as u32 && mtu != 0 && unsafe { bpf_xdp_get_buff_len(self.0.ctx) } > mtu as u64
     }
@@ -83,10 +83,27 @@ impl Medium for Xdp<'_> {
         true
     }
 
-    /// Uplinks; not the veths and bridges of pods (aya-notes, "XDP on veth").
+    /// Network cards drop what is not theirs; a promiscuous one is caught when a flow begins.
+    #[inline(always)]
+    fn is_ours(&self, _role: Role) -> bool {
+        true
+    }
+
+    #[inline(always)]
+    fn is_addressed_to(&self, iface: &Iface) -> bool {
+        let Some([a, b, c]) = self.frame().read::<[u16; 6]>(0).map(|[a, b, c, ..]| [a, b, c]) else {
+            return false;
+        };
+        let m = iface.mac;
+        let h = |x: u8, y: u8| u16::from_ne_bytes([x, y]);
+        (a ^ h(m[0], m[1])) | (b ^ h(m[2], m[3])) | (c ^ h(m[4], m[5])) == 0
+    }
+
+    /// Interfaces that run native XDP; not the veths and bridges of pods, nor devices without `ndo_xdp_xmit`, where
+    /// frames would vanish.
     #[inline(always)]
     fn reaches(&self, oif: u32) -> bool {
-        oif == self.ifindex() || matches!(iface(oif), Some(i) if i.role == Role::UPLINK)
+        oif == self.ifindex() || matches!(iface(oif), Some(i) if i.flags.has(IfaceFlags::TAKES_XDP))
     }
 
     #[inline(always)]

@@ -126,6 +126,8 @@ impl Lab {
                 bridge: if is_port { self.ifindex("cni0") } else { 0 },
                 snat_v4: AddrV4::from_ip(place::address(own, Family::V4)),
                 snat_v6: AddrV6::from_ip(place::address(own, Family::V6)),
+                mac: place::macs(name).0,
+                flags: if role == Role::UPLINK { IfaceFlags::TAKES_XDP } else { IfaceFlags::NONE },
             };
             self.store.0.ifaces.insert(index, iface, 0)?;
         }

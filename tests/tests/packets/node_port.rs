@@ -285,10 +285,15 @@ fn way_out() -> Vec<Row> {
                     .redirects(later("node:snat0", "remote:8080").ttl(2).via("remote")),
             )
             .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
-        row("an interface without an address to masquerade with drops and is counted")
+        row("the source of a masqueraded packet is the route's, whatever the interface table says (SEM-087)")
             .without_snat_addresses()
             .service(external("any:30080", &["remote:8080"]))
-            .sees(outside("up0", first("client:5000", "node:30080")).drops().counts(&[DropNoSnatAddress])),
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(masqueraded()),
         row("a client from outside whose backend has no route is dropped and counted")
             .service(external("any:30080", &["nowhere:8080"]))
             .sees(outside("up0", first("client:5000", "node:30080")).drops().counts(&[DropNoRoute])),
