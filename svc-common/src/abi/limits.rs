@@ -1,4 +1,4 @@
-//! Every capacity, with its unit. The daemon may ask for others at load; these are the defaults.
+//! Every capacity, with its unit.
 
 /// Frontends per family (20 and 36 octets each, allocated as used).
 pub const FRONTENDS: u32 = 65_536;
