@@ -205,6 +205,10 @@ fn convert_service_ports(spec: &core::ServiceSpec, refusals: &mut Refusals) -> V
         else {
             continue;
         };
+        if proto == Proto::SCTP {
+            refusals.refuse(format!("spec.ports[{i}].protocol"), "SCTP is not supported yet");
+            continue;
+        }
         let Some(number) = refusals.keep(format!("spec.ports[{i}].port"), parse_port(port.port)) else {
             continue;
         };

@@ -103,6 +103,18 @@ fn a_rejection_names_the_field_and_spares_the_rest() {
 }
 
 #[test]
+fn an_sctp_port_is_refused_by_name_and_spares_the_rest() {
+    let converted = service(
+        "{metadata: {name: a}, spec: {clusterIP: 10.0.0.1, ports: [{port: 80, name: a},
+          {port: 81, name: b, protocol: SCTP}, {port: 82, name: b, protocol: UDP}]}}",
+    );
+    let rejected: Vec<String> = converted.rejected.iter().map(ToString::to_string).collect();
+    assert_eq!(rejected, ["Service default/a: spec.ports[1].protocol: SCTP is not supported yet"]);
+    let value = converted.value.unwrap();
+    assert_eq!(value.ports.iter().map(|p| p.port.get()).collect::<Vec<_>>(), [80, 82]);
+}
+
+#[test]
 fn cluster_ips_that_are_none_are_refused() {
     for (spec, field) in [
         ("clusterIP: 10.0.0", "spec.clusterIP"),
