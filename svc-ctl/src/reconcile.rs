@@ -21,6 +21,7 @@ use crate::model::store::{Snapshot, Store};
 use crate::plan::desired::{Settings, plan_tables};
 use crate::plan::diff::{apply_op, plan_diff};
 use crate::plan::ids::{Capacity, Ids, Tick};
+use crate::plan::serving::Serving;
 use crate::plan::tables::Tables;
 use crate::source::event::Batch;
 
@@ -74,6 +75,9 @@ pub struct ReconcileStatus {
     /// What the kernel holds.
     #[serde(skip)]
     pub tables: Arc<Tables>,
+    /// Where UDP flows may stay, by what the kernel holds.
+    #[serde(skip)]
+    pub serving: Arc<Serving>,
     #[serde(skip)]
     pub services: Arc<BTreeMap<ServiceId, ServicePortKey>>,
 }
@@ -225,6 +229,9 @@ impl<S: MapStore> Reconciler<S> {
             return Err(error.to_string());
         }
         ids.release(now);
+        if *self.status.serving != planned.serving {
+            self.status.serving = Arc::new(planned.serving);
+        }
         self.status.services = Arc::new(ids.services().iter().map(|(key, &id)| (id, key.clone())).collect());
         if self.status.pending_since_unix_ms.take().is_some() {
             self.status.generation += 1;

@@ -1,15 +1,20 @@
 //! The flow table from outside: listing it, and expiry while the daemon lives.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use aya::Pod;
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use svc_common::abi::*;
+use svc_common::addr::Proto;
+use svc_common::datapath::flow::twin_key;
 use svc_common::datapath::state::{STAMP_SHIFT, age, is_expired, lifetime};
+use svc_common::family::{Family, V4, V6};
 
 use super::encode::Encode;
 use super::maps::{FamilyMaps, Maps};
+use crate::plan::serving::{Serving, is_stale};
 
 /// One record, in words.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -63,6 +68,13 @@ pub fn sweep(maps: &mut Maps) -> Swept {
     swept
 }
 
+/// Removes UDP flows to endpoints that are gone, both records of each; answers how many flows. One pass over each
+/// family's table, as it is: what changes meanwhile does not fail it.
+pub fn remove_stale(maps: &mut Maps, serving: &Serving, node_addrs: &BTreeMap<IpAddr, NodeAddrFlags>) -> u64 {
+    let is_stale = |original, backend| is_stale(serving, node_addrs, Proto::UDP, original, backend);
+    remove_family::<V4>(&mut maps.v4, is_stale) + remove_family::<V6>(&mut maps.v6, is_stale)
+}
+
 fn collect<A: Pod + Encode>(maps: &FamilyMaps<A>, now: u32, flows: &mut Vec<Flow>)
 where
     FrontendKey<A>: Pod,
@@ -112,6 +124,39 @@ where
             swept.expired += 1;
         }
     }
+}
+
+fn remove_family<F: Family>(
+    maps: &mut FamilyMaps<F::Addr>,
+    is_stale: impl Fn(SocketAddr, SocketAddr) -> bool,
+) -> u64
+where
+    F::Addr: Pod + Encode,
+    FrontendKey<F::Addr>: Pod,
+    BackendValue<F::Addr>: Pod,
+    FlowKey<F::Addr>: Pod,
+    FlowRecord<F::Addr>: Pod,
+{
+    let socket = |addr: F::Addr, port: svc_common::addr::Port| (addr.to_ip(), port.number()).into();
+    let mut stale = Vec::new();
+    for (key, record) in maps.flows.iter().flatten() {
+        let is_forward = key.proto == Proto::UDP && record.direction == Direction::FORWARD;
+        if is_forward && is_stale(socket(key.dst, key.dport), socket(record.dst, record.dport)) {
+            stale.push((key, twin_key::<F>(key.proto, &record)));
+        }
+    }
+    let mut removed = 0;
+    for (key, twin) in stale {
+        // The backend's answers to another flow may have come to the same key.
+        let is_ours =
+            |r: FlowRecord<F::Addr>| r.direction == Direction::REVERSE && twin_key::<F>(key.proto, &r) == key;
+        // The forward record last: a reverse one that is left alone would make it again.
+        if maps.flows.get(&twin, 0).is_ok_and(is_ours) {
+            let _ = maps.flows.remove(&twin);
+        }
+        removed += u64::from(maps.flows.remove(&key).is_ok());
+    }
+    removed
 }
 
 fn hook_name(hook: Hook) -> &'static str {

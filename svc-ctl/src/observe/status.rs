@@ -32,6 +32,8 @@ pub struct StatusFile {
     pub tables: Vec<TableStatus>,
     /// By label; those that are zero are left out.
     pub counters: BTreeMap<String, u64>,
+    /// UDP flows that were ended because their endpoint was gone, since the start.
+    pub udp_flows_removed: u64,
     pub rejected: Vec<RejectedStatus>,
     /// Names of the service ids in the tables.
     pub services: BTreeMap<u32, String>,

@@ -2,7 +2,7 @@
 //! harms nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use svc_common::abi::{Extent, FrontendFlags, Locality};
@@ -11,6 +11,7 @@ use super::frontends::{Claim, plan_frontends};
 use super::ids::{Full, Ids, Tick};
 use super::node_ports::{NodePortAddresses, plan_node_addrs};
 use super::policy::{Categories, Policy, is_local, plan_categories};
+use super::serving::{Serving, serving_set};
 use super::tables::{Backend, Frontend, FrontendEntry, Tables};
 use crate::model::endpoint::{PortEndpoint, port_endpoints};
 use crate::model::name::{IpFamily, ServiceName, ServicePortKey};
@@ -29,6 +30,8 @@ pub struct Settings {
 pub struct Planned {
     pub tables: Tables,
     pub ids: Ids,
+    /// Where UDP flows may stay.
+    pub serving: Serving,
     /// Addresses claimed twice, tables that are full.
     pub problems: Vec<Rejected>,
     /// Some table had no room: worth another try when places have come free.
@@ -52,13 +55,14 @@ pub fn plan_tables(
     now: Tick,
 ) -> Planned {
     let mut problems = Vec::new();
-    let wanted = plan_claims(snapshot, &mut problems);
+    let wanted = plan_claims(snapshot, actual, &ids, &mut problems);
     let mut plan = Plan {
         snapshot,
         actual,
         now,
         ids,
         tables: Tables::default(),
+        serving: Serving::default(),
         problems,
         counts: [0; 2],
         is_full: false,
@@ -69,14 +73,18 @@ pub fn plan_tables(
     for one in &wanted {
         plan.add(one);
     }
-    let Plan { mut ids, tables, problems, is_full, .. } = plan;
+    let Plan { mut ids, tables, serving, problems, is_full, .. } = plan;
     ids.retire_unused(&tables);
-    Planned { tables, ids, problems, is_full }
+    Planned { tables, ids, serving, problems, is_full }
 }
 
-/// Gives every frontend to one service port: cluster addresses first (nobody takes those of others), then the oldest
-/// Service, then the first by name. In the order of names.
-fn plan_claims<'a>(snapshot: &'a Snapshot, problems: &mut Vec<Rejected>) -> Vec<Wanted<'a>> {
+/// Gives every frontend to one service port. In the order of names.
+fn plan_claims<'a>(
+    snapshot: &'a Snapshot,
+    actual: &Tables,
+    ids: &Ids,
+    problems: &mut Vec<Rejected>,
+) -> Vec<Wanted<'a>> {
     let mut wanted: Vec<Wanted<'a>> = Vec::new();
     for service in snapshot.services.values() {
         for addresses in &service.families {
@@ -86,26 +94,68 @@ fn plan_claims<'a>(snapshot: &'a Snapshot, problems: &mut Vec<Rejected>) -> Vec<
             report_source_ranges(service, addresses, problems);
         }
     }
-    let mut queue: Vec<(bool, i64, usize, usize)> = Vec::new();
+    let mut claimants: BTreeMap<Frontend, Vec<Claimant>> = BTreeMap::new();
     for (w, one) in wanted.iter().enumerate() {
-        let created = one.service.created.unwrap_or(i64::MAX);
-        queue.extend(one.claims.iter().enumerate().map(|(c, claim)| (claim.external, created, w, c)));
-    }
-    queue.sort_unstable();
-    let mut owners: BTreeMap<Frontend, (usize, usize)> = BTreeMap::new();
-    for &(_, _, w, c) in &queue {
-        let frontend = wanted[w].claims[c].frontend;
-        let owner = *owners.entry(frontend).or_insert((w, c));
-        // The same address twice in one Service is no quarrel.
-        if owner.0 != w {
-            problems.push(claimed_twice(&wanted[w], &wanted[w].claims[c], &wanted[owner.0]));
+        for (c, claim) in one.claims.iter().enumerate() {
+            let claimant =
+                Claimant { external: claim.external, created: one.service.created, holds: false, w, c };
+            claimants.entry(claim.frontend).or_default().push(claimant);
         }
+    }
+    let is_alone = |frontend: &Frontend| claimants.get(frontend).is_some_and(|all| all.len() == 1);
+    let holds = |one: &Wanted<'_>, frontend: &Frontend| {
+        let id_at = |frontend: &Frontend| actual.frontends.get(frontend).map(|entry| entry.service);
+        let Some(held_by) = id_at(frontend) else { return false };
+        match ids.services().get(&one.service.key(one.port)) {
+            Some(id) => *id == held_by,
+            // After a restart nobody has an id yet: it is known by an address that only it claims.
+            None => one.claims.iter().any(|c| is_alone(&c.frontend) && id_at(&c.frontend) == Some(held_by)),
+        }
+    };
+    let mut owners: BTreeMap<Frontend, (usize, usize)> = BTreeMap::new();
+    let mut losers: Vec<(bool, usize, usize, usize)> = Vec::new();
+    for (frontend, all) in &claimants {
+        let held =
+            |claimant: &Claimant| Claimant { holds: holds(&wanted[claimant.w], frontend), ..*claimant };
+        let owner = match all.as_slice() {
+            [only] => *only,
+            all => owner_of(&all.iter().map(held).collect::<Vec<_>>()).unwrap_or(all[0]),
+        };
+        owners.insert(*frontend, (owner.w, owner.c));
+        // The same address twice in one Service is no quarrel.
+        let others = all.iter().filter(|claimant| claimant.w != owner.w);
+        losers.extend(others.map(|loser| (loser.external, loser.w, loser.c, owner.w)));
+    }
+    losers.sort_unstable();
+    for (_, w, c, owner) in losers {
+        problems.push(claimed_twice(&wanted[w], &wanted[w].claims[c], &wanted[owner]));
     }
     for (w, one) in wanted.iter_mut().enumerate() {
         let mut c = 0;
         one.claims.retain(|claim| (owners.get(&claim.frontend) == Some(&(w, c)), c += 1).0);
     }
     wanted
+}
+
+/// One claim to a frontend, by its place in the list of service ports: the order of names.
+#[derive(Clone, Copy, Debug)]
+struct Claimant {
+    external: bool,
+    created: Option<i64>,
+    /// The kernel leads the frontend to this service port now.
+    holds: bool,
+    w: usize,
+    c: usize,
+}
+
+/// Who gets a frontend: a cluster address goes before all, the older Service before the younger where both ages are
+/// known, then who has it, then the first by name. Two rounds, because age does not order those without.
+fn owner_of(claimants: &[Claimant]) -> Option<Claimant> {
+    let internal = claimants.iter().any(|c| !c.external);
+    let entitled = || claimants.iter().filter(|c| c.external != internal).copied();
+    let oldest = entitled().filter(|c| c.created.is_some()).min_by_key(|c| (c.created, !c.holds, c.w, c.c));
+    let ageless = entitled().filter(|c| c.created.is_none());
+    oldest.into_iter().chain(ageless).min_by_key(|c| (!c.holds, c.w, c.c))
 }
 
 fn claimed_twice(loser: &Wanted<'_>, claim: &Claim, owner: &Wanted<'_>) -> Rejected {
@@ -132,6 +182,7 @@ struct Plan<'a> {
     now: Tick,
     ids: Ids,
     tables: Tables,
+    serving: Serving,
     problems: Vec<Rejected>,
     /// Frontends per family.
     counts: [u32; 2],
@@ -190,6 +241,9 @@ impl Plan<'_> {
         for claim in &wanted.claims {
             let entry = entry_of(claim, policy, cluster, local, categories.usable_anywhere);
             self.tables.frontends.insert(claim.frontend, FrontendEntry { service, ..entry });
+            if let Some(set) = &categories.serving {
+                self.serving.insert(claim.frontend, Arc::clone(set));
+            }
         }
         self.counts[family as usize] = count;
         self.publish(&categories.cluster, cluster);
@@ -207,6 +261,7 @@ impl Plan<'_> {
             cluster: targets(&found.cluster),
             local: targets(&found.local),
             usable_anywhere: found.usable_anywhere,
+            serving: serving_set(port.proto, &endpoints),
         }
     }
 
@@ -278,6 +333,7 @@ struct Lists {
     cluster: Vec<Target>,
     local: Vec<Target>,
     usable_anywhere: bool,
+    serving: Option<Arc<BTreeSet<SocketAddr>>>,
 }
 
 fn policy_of(wanted: &Wanted<'_>) -> Policy {

@@ -10,4 +10,5 @@ mod numbers;
 mod places;
 pub mod policy;
 pub mod render;
+pub mod serving;
 pub mod tables;

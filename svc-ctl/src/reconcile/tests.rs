@@ -145,6 +145,26 @@ async fn while_writes_fail_the_change_is_shown_as_pending() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn where_udp_flows_may_stay_is_told_when_it_is_in_force_and_not_before() {
+    let maps = Shared::new(Tables::default(), 1);
+    let mut world = World::start(maps.clone());
+    let service =
+        "{metadata: {name: dns}, spec: {clusterIP: 10.96.0.53, ports: [{port: 53, protocol: UDP}]}}";
+    let slice = "{metadata: {name: dns-1, labels: {kubernetes.io/service-name: dns}}, addressType: IPv4,
+        ports: [{name: '', port: 5353, protocol: UDP}], endpoints: [{addresses: [10.0.0.1]}]}";
+    let mut batch = list(0);
+    batch.push(SourceEvent::Service(Event::Apply(Box::new(serde_yaml_ng::from_str(service).unwrap()))));
+    batch.push(SourceEvent::Slice(Event::Apply(Box::new(serde_yaml_ng::from_str(slice).unwrap()))));
+    world.send(batch).await;
+    let status = world.wait(|s| s.failures > 3).await;
+    assert!(status.serving.is_empty());
+    maps.change(|m| m.period = 0);
+    let status = world.wait(|s| s.generation == 1).await;
+    let sets: Vec<_> = status.serving.values().flat_map(|set| set.iter().map(ToString::to_string)).collect();
+    assert_eq!(sets, ["10.0.0.1:5353"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn drift_is_healed() {
     let maps = Shared::new(Tables::default(), 0);
     let mut world = World::start(maps.clone());

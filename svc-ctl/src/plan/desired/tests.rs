@@ -114,6 +114,64 @@ fn the_first_by_name_keeps_an_address_and_a_cluster_address_goes_before_all() {
 }
 
 #[test]
+fn only_udp_frontends_with_an_endpoint_that_serves_say_where_flows_may_stay() {
+    let ports = "ports: [{name: '', protocol: UDP, port: 53}]";
+    let world = |slice: &str| {
+        let mut store = Store::new("node1");
+        let service = "{metadata: {name: dns}, spec: {clusterIP: 10.96.0.1, ports: [
+            {port: 53, protocol: UDP, nodePort: 30053}, {name: tcp, port: 53}]}}";
+        let slice = format!(
+            "{{metadata: {{name: s, labels: {{kubernetes.io/service-name: dns}}}}, addressType: IPv4, {ports},
+            endpoints: [{slice}]}}"
+        );
+        let service = Box::new(serde_yaml_ng::from_str(service).unwrap());
+        let slice = Box::new(serde_yaml_ng::from_str(&slice).unwrap());
+        for event in [
+            SourceEvent::Service(Event::Init),
+            SourceEvent::Service(Event::InitApply(service)),
+            SourceEvent::Service(Event::InitDone),
+            SourceEvent::Slice(Event::Init),
+            SourceEvent::Slice(Event::InitApply(slice)),
+            SourceEvent::Slice(Event::InitDone),
+            SourceEvent::Node(Event::Init),
+            SourceEvent::Node(Event::InitDone),
+        ] {
+            store.take(event);
+        }
+        let serving = first_plan(&store.snapshot().unwrap(), Capacity::default()).serving;
+        let line = |(f, set): (&Frontend, &Arc<BTreeSet<SocketAddr>>)| {
+            let set: Vec<String> = set.iter().map(ToString::to_string).collect();
+            format!("{} {}", crate::plan::render::frontend_text(f), set.join(" "))
+        };
+        serving.iter().map(line).collect::<Vec<_>>()
+    };
+    // Terminating and serving, ready and not serving, neither.
+    let mixed = "{addresses: [10.0.0.1], conditions: {ready: false, serving: true, terminating: true}},
+        {addresses: [10.0.0.2], conditions: {ready: true, serving: false}},
+        {addresses: [10.0.0.3], conditions: {ready: false, serving: false}}";
+    assert_eq!(
+        world(mixed),
+        ["node-port:30053/UDP/IPv4 10.0.0.1:53 10.0.0.2:53", "10.96.0.1:53/UDP 10.0.0.1:53 10.0.0.2:53"]
+    );
+    assert!(world("{addresses: [10.0.0.3], conditions: {ready: false, serving: false}}").is_empty());
+}
+
+#[test]
+fn age_goes_before_the_holder_only_where_both_ages_are_known() {
+    let of = |created, holds, w| Claimant { external: true, created, holds, w, c: 0 };
+    let owner = |all: &[Claimant]| owner_of(all).map(|c| c.w);
+    assert_eq!(owner(&[of(Some(2), true, 0), of(Some(1), false, 1)]), Some(1));
+    assert_eq!(owner(&[of(Some(1), false, 0), of(Some(1), true, 1)]), Some(1));
+    assert_eq!(owner(&[of(Some(1), false, 0), of(None, true, 1)]), Some(1));
+    assert_eq!(owner(&[of(None, false, 0), of(Some(1), true, 1)]), Some(1));
+    assert_eq!(owner(&[of(None, false, 0), of(Some(1), false, 1)]), Some(0));
+    // The holder is not the oldest of those with an age: it is out, and names decide between the other two.
+    assert_eq!(owner(&[of(None, false, 0), of(Some(2), true, 1), of(Some(1), false, 2)]), Some(0));
+    let cluster = Claimant { external: false, ..of(None, false, 1) };
+    assert_eq!(owner(&[of(Some(1), true, 0), cluster]), Some(1));
+}
+
+#[test]
 fn a_full_table_names_the_service_and_spares_the_others() {
     let capacity = Capacity { selection: 4, ..Capacity::default() };
     let old = snapshot(
