@@ -8,13 +8,16 @@ use anyhow::Context as _;
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::args::Source;
 use crate::daemon::Daemon;
 use crate::dataplane::bpf::BpfStore;
+use crate::dataplane::flows;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::{Lock, lock_file};
+use crate::dataplane::usage::usage;
 use crate::model::node::NodeAddresses;
 use crate::node::roles::RoleRules;
 use crate::node::watch::Observed;
@@ -85,6 +88,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let store = BpfStore(Maps::open(daemon.pins())?);
     let mut reconciler =
         tokio::spawn(reconcile::run(Inputs { events, addresses }, store, options, status_out));
+    let mut sweeps = JoinSet::new();
     let mut sweep = interval(SWEEP_PERIOD);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     tracing::info!(node = config.node_name, pin_dir = %config.pin_dir.display(), "serving");
@@ -92,7 +96,18 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         tokio::select! {
             Ok(()) = interfaces.changed() => observe(&mut daemon, &mut interfaces, &addresses_out),
             Ok(()) = status.changed() => daemon.tell(&status.borrow_and_update()),
-            _ = sweep.tick() => daemon.sweep(),
+            _ = sweep.tick() => {
+                daemon.sweep();
+                // A table that takes longer than the period is not read twice at once.
+                if sweeps.is_empty() {
+                    let pins = daemon.pins().clone();
+                    sweeps.spawn_blocking(move || flows::sweep(&pins).and_then(|_| usage(&pins)));
+                }
+            }
+            Some(ended) = sweeps.join_next() => match ended.map_err(anyhow::Error::from).flatten() {
+                Ok(usage) => daemon.used(&usage),
+                Err(err) => tracing::warn!("removing expired flows: {err:#}"),
+            },
             ended = &mut watcher => return Err(why(ended, "the netlink watcher")),
             ended = &mut source => return Err(why(ended, "the source")),
             ended = &mut reconciler => {

@@ -4,17 +4,18 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use svc_common::abi::{self, ABI_VERSION, Counter, limits};
+use svc_common::abi::{self, ABI_VERSION};
 use tokio::time::Instant;
 
 use crate::app::{Config, XdpPolicy};
 use crate::cli::args::Source;
-use crate::dataplane::attach::{Attacher, XdpWay};
+use crate::dataplane::attach::{Attacher, XdpWay, is_cgroup_attached};
 use crate::dataplane::flows;
 use crate::dataplane::interfaces::{Attachments, Wanted, Xdp};
-use crate::dataplane::load::{Loaded, Settings};
+use crate::dataplane::load::{Features, Loaded, Settings};
 use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::{Lock, Pins};
+use crate::dataplane::usage::Usage;
 use crate::model::node::NodeAddresses;
 use crate::node::roles::{Assignment, Role, assign};
 use crate::node::snat::sources;
@@ -29,7 +30,7 @@ pub struct Daemon {
     config: Config,
     pins: Pins,
     /// No other daemon uses these pins, and `cleanup` lets them be.
-    _lock: Lock,
+    lock: Lock,
     loaded: Loaded,
     maps: Maps,
     attachments: Attachments,
@@ -37,6 +38,9 @@ pub struct Daemon {
     roles: BTreeMap<u32, Assignment>,
     attach_ms: BTreeMap<u32, f64>,
     status: StatusFile,
+    usage: Vec<TableStatus>,
+    /// Why attaching anew failed the last time.
+    restore_problem: Option<String>,
     /// What UDP flows were last held against.
     serving: Arc<Serving>,
 }
@@ -53,8 +57,7 @@ impl Daemon {
         let mut loaded = Loaded::new(&pins, settings)?;
         let maps = Maps::open(&pins)?;
         Attacher { loaded: &mut loaded, pins: &pins }.cgroup(&config.cgroup)?;
-        let mut warnings: Vec<String> = loaded.features.fallbacks().into_iter().map(str::to_owned).collect();
-        warnings.extend(forwarding_warnings());
+        let warnings = warnings(loaded.features);
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
@@ -74,7 +77,7 @@ impl Daemon {
         Ok(Self {
             config,
             pins,
-            _lock: lock,
+            lock,
             loaded,
             maps,
             attachments: Attachments::default(),
@@ -82,6 +85,8 @@ impl Daemon {
             roles: BTreeMap::new(),
             attach_ms: BTreeMap::new(),
             status,
+            usage: Vec::new(),
+            restore_problem: None,
             serving: Arc::default(),
         })
     }
@@ -112,10 +117,10 @@ impl Daemon {
         self.addresses()
     }
 
-    /// Removes links that an earlier daemon left on interfaces that are gone or have another role now.
+    /// Removes what an earlier daemon left for interfaces that are gone or have another role now.
     pub fn prune(&mut self) {
-        if let Err(err) = self.attachments.prune(&mut self.loaded, &self.pins) {
-            tracing::warn!(%err, "looking for stale links");
+        if let Err(err) = self.attachments.prune(&mut self.loaded, &self.pins, &mut self.maps) {
+            tracing::warn!(%err, "looking for what an earlier daemon left");
         }
     }
 
@@ -128,12 +133,11 @@ impl Daemon {
         s.last_error.clone_from(&r.last_error);
         s.failures = r.failures;
         s.drifts = r.drifts;
-        let keep = s.tables.iter().find(|t| t.table == "flows").cloned();
         s.tables = r
             .sizes
             .iter()
             .map(|t| TableStatus { table: t.table.to_string(), used: t.used, capacity: t.capacity })
-            .chain(keep)
+            .chain(self.usage.iter().cloned())
             .collect();
         s.rejected = r
             .rejected
@@ -155,22 +159,66 @@ impl Daemon {
         self.write();
     }
 
-    /// Removes expired flows and tells the counters.
+    /// Puts right what others did to the host's settings, links and pins, and tells the counters.
     pub fn sweep(&mut self) {
-        let swept = flows::sweep(&mut self.maps);
-        self.status.tables.retain(|t| t.table != "flows");
-        self.status.tables.push(TableStatus {
-            table: "flows".to_owned(),
-            used: swept.seen - swept.expired,
-            capacity: 2 * u64::from(limits::FLOWS),
-        });
-        let maps = &self.maps;
-        self.status.counters = Counter::ALL
-            .iter()
-            .map(|c| (c.label().to_owned(), maps.counter(*c)))
-            .filter(|(_, value)| *value != 0)
-            .collect();
+        self.warn();
+        match self.restore() {
+            Ok(()) => self.restore_problem = None,
+            Err(err) => {
+                let text = format!("{err:#}");
+                if self.restore_problem.as_ref() != Some(&text) {
+                    tracing::error!("attaching anew: {text}");
+                }
+                self.restore_problem = Some(text);
+            }
+        }
+        self.status.counters = self.maps.nonzero_counters();
         self.write();
+    }
+
+    /// How full the tables are that the programs fill.
+    pub fn used(&mut self, usage: &[Usage]) {
+        self.usage = usage
+            .iter()
+            .map(|u| TableStatus { table: u.table.to_owned(), used: u.used, capacity: u.capacity })
+            .collect();
+        self.status.tables.retain(|t| !self.usage.iter().any(|u| u.table == t.table));
+        self.status.tables.extend(self.usage.iter().cloned());
+    }
+
+    fn warn(&mut self) {
+        let now = warnings(self.loaded.features);
+        for warning in now.iter().filter(|w| !self.status.warnings.contains(w)) {
+            tracing::warn!("{warning}");
+        }
+        for warning in self.status.warnings.iter().filter(|w| !now.contains(w)) {
+            tracing::info!("no longer so: {warning}");
+        }
+        self.status.warnings = now;
+    }
+
+    /// Attaches and pins anew what is no longer attached or pinned.
+    fn restore(&mut self) -> anyhow::Result<()> {
+        self.pins.make()?;
+        if !self.lock.is_of(&self.config.pin_dir) {
+            self.lock = self.pins.lock()?;
+        }
+        let pinned = self.loaded.pin_maps(&self.pins)?;
+        if pinned != 0 {
+            tracing::warn!(maps = pinned, "maps had lost their pins: pinned anew");
+            self.status.reattached += pinned;
+        }
+        for index in self.attachments.restore(&mut self.loaded, &self.pins)? {
+            let name = self.interfaces.list.iter().find(|i| i.index == index).map_or("", |i| i.name.as_str());
+            tracing::warn!(interface = name, "programs or their pins were gone: attached anew");
+            self.status.reattached += 1;
+        }
+        if !is_cgroup_attached(&self.pins, &self.config.cgroup) {
+            Attacher { loaded: &mut self.loaded, pins: &self.pins }.cgroup(&self.config.cgroup)?;
+            tracing::warn!("socket hooks or their pins were gone: attached anew");
+            self.status.reattached += 1;
+        }
+        Ok(())
     }
 
     fn write(&mut self) {
@@ -254,13 +302,16 @@ fn role_name(role: Role) -> &'static str {
     }
 }
 
-/// svc changes no sysctl: what it needs and does not find is said by name.
-fn forwarding_warnings() -> Vec<String> {
-    ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"]
-        .into_iter()
-        .filter(|name| {
-            std::fs::read_to_string(format!("/proc/sys/{name}")).is_ok_and(|value| value.trim() == "0")
-        })
-        .map(|name| format!("{name} is 0: packets for remote backends will not be forwarded"))
-        .collect()
+/// Kernel features that are missing, and settings of the host. svc changes no sysctl: what it needs and does not find
+/// is said by name.
+fn warnings(features: Features) -> Vec<String> {
+    let is_off = |name: &&str| {
+        std::fs::read_to_string(format!("/proc/sys/{name}")).is_ok_and(|value| value.trim() == "0")
+    };
+    let forwarding = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].into_iter().filter(is_off);
+    features.fallbacks().into_iter().map(str::to_owned).chain(forwarding.map(forwarding_warning)).collect()
+}
+
+fn forwarding_warning(name: &str) -> String {
+    format!("{name} is 0: packets are not forwarded to pods or other nodes")
 }

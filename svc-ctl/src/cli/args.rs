@@ -48,7 +48,8 @@ pub struct RunArgs {
     /// Where Services come from: `kubernetes`, or `manifests:DIR` (a folder or file of Kubernetes YAML, watched).
     #[arg(long, value_name = "SOURCE", default_value = "kubernetes")]
     pub source: Source,
-    /// Kubeconfig for `--source kubernetes`; without it the in-cluster credentials are used.
+    /// Kubeconfig for `--source kubernetes`; without it `~/.kube/config` is read, and without that the in-cluster
+    /// credentials are used.
     #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
     /// Address of the API server, instead of the one in the kubeconfig.
@@ -76,7 +77,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", default_values = ["veth*", "cali*", "lxc*"])]
     pub pod_interface: Vec<String>,
     /// Addresses that accept NodePorts: CIDRs separated by commas, or `primary`. All of the node's by default.
-    #[arg(long, value_name = "CIDRS", default_value = "")]
+    #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
     pub nodeport_addresses: NodePortAddresses,
     /// XDP on uplinks. `auto`: native on network cards, not on virtual links, whose frames carry no complete
     /// checksum.
@@ -119,7 +120,7 @@ pub struct CleanupArgs {
     pub pins: PinDir,
     #[command(flatten)]
     pub run_dir: RunDir,
-    /// Accepted for symmetry with `run`; links of the cgroup go with their pins.
+    /// Has no effect: the links of the cgroup go with their pins. Accepted so that the flags of `run` can be given.
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
 }

@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use svc_common::abi::{Extent, ServiceId};
+use svc_common::abi::Extent;
 
 use super::args::{GetArgs, Output, What};
+use super::output::emit;
 use crate::dataplane::bpf::BpfStore;
 use crate::dataplane::flows;
 use crate::dataplane::maps::Maps;
@@ -36,6 +37,18 @@ struct BackendRow {
     locality: &'static str,
 }
 
+#[derive(Debug, Serialize)]
+struct FlowRow {
+    service_name: String,
+    #[serde(flatten)]
+    flow: flows::Flow,
+}
+
+/// What the daemon called it last, or its number.
+fn service_name(names: &BTreeMap<u32, String>, id: u32) -> String {
+    names.get(&id).cloned().unwrap_or_else(|| format!("#{id}"))
+}
+
 pub fn main(args: &GetArgs) -> anyhow::Result<()> {
     let pins = Pins::existing(&args.pins.pin_dir)?;
     let mut store = BpfStore(Maps::open(&pins)?);
@@ -49,16 +62,20 @@ pub fn main(args: &GetArgs) -> anyhow::Result<()> {
             let tables = store.dump()?;
             show(args.output, &backends(&tables), backend_table)
         }
-        What::Flows => show(args.output, &flows::list(&store.0), flow_table),
+        What::Flows => {
+            let names = StatusFile::read(&args.run_dir.run_dir).map(|s| s.services).unwrap_or_default();
+            let row = |flow: flows::Flow| FlowRow { service_name: service_name(&names, flow.service), flow };
+            let rows: Vec<FlowRow> = flows::list(&store.0).into_iter().map(row).collect();
+            show(args.output, &rows, flow_table)
+        }
     }
 }
 
 fn show<T: Serialize>(output: Output, rows: &[T], table: fn(&[T]) -> Table) -> anyhow::Result<()> {
     match output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(rows)?),
-        Output::Table => println!("{}", table(rows)),
+        Output::Json => emit(&format!("{}\n", serde_json::to_string_pretty(rows)?)),
+        Output::Table => emit(&format!("{}\n", table(rows))),
     }
-    Ok(())
 }
 
 fn services(tables: &Tables, maps: &Maps, names: &BTreeMap<u32, String>) -> Vec<ServiceRow> {
@@ -66,14 +83,13 @@ fn services(tables: &Tables, maps: &Maps, names: &BTreeMap<u32, String>) -> Vec<
         let ids = tables.extents.get(&extent).map_or(&[][..], Vec::as_slice);
         ids.iter().filter_map(|id| tables.backends.get(id)).map(|b| (b.addr, b.port).into()).collect()
     };
-    let name = |id: ServiceId| names.get(&id.0).cloned().unwrap_or_else(|| format!("#{}", id.0));
     tables
         .frontends
         .iter()
         .map(|(frontend, entry)| {
             let counters = maps.service(entry.service);
             ServiceRow {
-                service: name(entry.service),
+                service: service_name(names, entry.service.0),
                 frontend: frontend_text(frontend),
                 backends: addresses(entry.cluster),
                 local_backends: addresses(entry.local),
@@ -132,9 +148,11 @@ fn backend_table(rows: &[BackendRow]) -> Table {
     table
 }
 
-fn flow_table(rows: &[flows::Flow]) -> Table {
-    let mut table = plain_table(&["DIRECTION", "PROTO", "PACKET", "BECOMES", "AT", "WAY", "STATE", "AGE"]);
-    for r in rows {
+fn flow_table(rows: &[FlowRow]) -> Table {
+    let mut table =
+        plain_table(&["DIRECTION", "PROTO", "PACKET", "BECOMES", "AT", "WAY", "STATE", "AGE", "SERVICE"]);
+    for row in rows {
+        let r = &row.flow;
         let proto = match r.proto {
             6 => "TCP".to_owned(),
             17 => "UDP".to_owned(),
@@ -149,6 +167,7 @@ fn flow_table(rows: &[flows::Flow]) -> Table {
             r.way.to_owned(),
             r.state.clone(),
             format!("{}/{}", r.age, r.lifetime),
+            row.service_name.clone(),
         ]);
     }
     table

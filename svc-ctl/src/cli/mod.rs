@@ -3,6 +3,7 @@
 pub mod args;
 mod cleanup;
 mod get;
+mod output;
 mod run;
 mod status;
 

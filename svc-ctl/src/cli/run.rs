@@ -1,5 +1,6 @@
 //! `svc-ctl run`.
 
+use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -12,7 +13,12 @@ use crate::node::snat::{ephemeral_ports, port_range};
 
 pub fn main(args: &RunArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(is_terminal)
+        .with_writer(std::io::stderr)
+        .init();
     let config = config(args)?;
     tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)

@@ -1,55 +1,85 @@
 //! `svc-ctl status`.
 
+use std::fmt::Write as _;
+use std::path::Path;
+
 use comfy_table::{Table, presets};
 
 use super::args::{Output, StatusArgs};
-use crate::observe::status::StatusFile;
+use super::output::emit;
+use crate::dataplane::maps::Maps;
+use crate::dataplane::pins::{Pins, is_locked};
+use crate::dataplane::usage::usage;
+use crate::observe::status::{StatusFile, TableStatus};
 
 /// Share of a table beyond which it is worth a warning.
 const CROWDED: f64 = 0.7;
 
 pub fn main(args: &StatusArgs) -> anyhow::Result<()> {
-    let status = StatusFile::read(&args.run_dir.run_dir)?;
-    match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&status)?),
-        Output::Table => print(&status),
+    let run_dir = &args.run_dir.run_dir;
+    let mut status = StatusFile::read(run_dir)?;
+    // The file is as old as the daemon's last word; the kernel goes on without it.
+    if let Err(err) = read_live(&mut status, &args.pins.pin_dir) {
+        tracing::debug!("{err:#}");
     }
+    match args.output {
+        Output::Json => emit(&format!("{}\n", serde_json::to_string_pretty(&status)?)),
+        Output::Table => emit(&text(&status, is_locked(&run_dir.join("lock")))?),
+    }
+}
+
+/// Puts counters and the use of tables as the pinned maps have them now in place of what the file says.
+fn read_live(status: &mut StatusFile, pin_dir: &Path) -> anyhow::Result<()> {
+    let pins = Pins::existing(pin_dir)?;
+    let (maps, usage) = (Maps::open(&pins)?, usage(&pins)?);
+    status.counters = maps.nonzero_counters();
+    status.tables.retain(|t| !usage.iter().any(|u| u.table == t.table));
+    status.tables.extend(usage.iter().map(|u| TableStatus {
+        table: u.table.to_owned(),
+        used: u.used,
+        capacity: u.capacity,
+    }));
     Ok(())
 }
 
-fn print(s: &StatusFile) {
-    let daemon = if s.is_running() {
+fn text(s: &StatusFile, is_running: bool) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
+    let daemon = if is_running {
         format!("running, pid {}", s.pid)
     } else {
         format!("not running (was pid {}); the kernel goes on with what follows", s.pid)
     };
-    println!("node        {}", s.node);
-    println!("daemon      {daemon}, version {}, ABI {}", s.version, s.abi);
-    println!("source      {}, {}", s.source, if s.synced { "synced" } else { "not synced yet" });
+    writeln!(out, "node        {}", s.node)?;
+    writeln!(out, "daemon      {daemon}, version {}, ABI {}", s.version, s.abi)?;
+    writeln!(out, "source      {}, {}", s.source, if s.synced { "synced" } else { "not synced yet" })?;
     let pending = if s.pending_since_unix_ms.is_some() { ", a newer one is pending" } else { "" };
-    println!("generation  {} in force{pending}", s.generation);
+    writeln!(out, "generation  {} in force{pending}", s.generation)?;
     if let Some(error) = &s.last_error {
-        println!("last error  {error} ({} so far)", s.failures);
+        writeln!(out, "last error  {error} ({} so far)", s.failures)?;
     }
-    println!("cgroup      {}", s.cgroup);
+    writeln!(out, "cgroup      {}", s.cgroup)?;
+    if s.reattached != 0 {
+        writeln!(out, "reattached  {} (found detached or unpinned)", s.reattached)?;
+    }
     for warning in &s.warnings {
-        println!("warning     {warning}");
+        writeln!(out, "warning     {warning}")?;
     }
-    println!("\n{}", interfaces(s));
-    println!("\n{}", tables(s));
+    writeln!(out, "\n{}", interfaces(s))?;
+    writeln!(out, "\n{}", tables(s))?;
     if !s.counters.is_empty() {
-        println!();
+        writeln!(out)?;
         for (label, value) in &s.counters {
-            println!("{label:26}{value}");
+            writeln!(out, "{label:26}{value}")?;
         }
     }
     if !s.rejected.is_empty() {
-        println!("\nrefused");
+        writeln!(out, "\nrefused")?;
         for r in &s.rejected {
             let field = if r.field.is_empty() { String::new() } else { format!(": {}", r.field) };
-            println!("  {}{field}: {}", r.object, r.reason);
+            writeln!(out, "  {}{field}: {}", r.object, r.reason)?;
         }
     }
+    Ok(out)
 }
 
 fn interfaces(s: &StatusFile) -> Table {

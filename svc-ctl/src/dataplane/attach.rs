@@ -4,12 +4,14 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use aya::programs::TcAttachType;
 use aya::programs::tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact};
 
+use super::clsact;
 use super::load::Loaded;
 use super::pins::Pins;
 use super::sys;
@@ -49,6 +51,44 @@ pub enum XdpWay {
     Generic,
 }
 
+/// What a link is made to, and what the kernel calls that afterwards: the interface's index for both, or a descriptor
+/// and the id (in its lower half) of a cgroup.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    number: u32,
+    id: u32,
+}
+
+impl Target {
+    fn interface(index: u32) -> Self {
+        Self { number: index, id: index }
+    }
+}
+
+/// The link is pinned and attached to the target of that id, which is zero once that is gone.
+fn is_linked(pins: &Pins, label: &str, id: u32) -> bool {
+    sys::open_pin(&pins.link(label))
+        .and_then(|link| sys::link_info(link.as_fd()))
+        .is_ok_and(|i| i.target == id)
+}
+
+/// What `hook` (as [`super::interfaces::Attached`] names it) says is still so.
+pub fn is_attached(pins: &Pins, hook: &str, index: u32) -> bool {
+    match hook.split_once('/') {
+        Some(("clsact", "ingress")) => clsact::is_attached(index, Place::Ingress),
+        Some(("clsact", _)) => clsact::is_attached(index, Place::Egress),
+        Some((kind, way)) => is_linked(pins, &format!("{kind}-{way}-{index}"), index),
+        None => false,
+    }
+}
+
+/// Every socket hook is on that cgroup.
+pub fn is_cgroup_attached(pins: &Pins, path: &Path) -> bool {
+    // A cgroup that is gone cannot be attached to anew.
+    let Ok(dir) = path.metadata() else { return true };
+    CGROUP_HOOKS.iter().all(|(program, _)| is_linked(pins, &format!("cgroup-{program}"), dir.ino() as u32))
+}
+
 /// Attaches and detaches for one node.
 pub struct Attacher<'a> {
     pub loaded: &'a mut Loaded,
@@ -72,7 +112,7 @@ impl Attacher<'_> {
             Place::Ingress => ("tcx-ingress", TCX_INGRESS),
             Place::Egress => ("tcx-egress", TCX_EGRESS),
         };
-        self.link(&format!("{label}-{index}"), program, index, attach_type, 0)
+        self.link(&format!("{label}-{index}"), program, Target::interface(index), attach_type, 0)
             .with_context(|| format!("{label} of {name}"))?;
         Ok("tcx")
     }
@@ -87,14 +127,16 @@ impl Attacher<'_> {
         let other = format!("xdp-{}-{index}", if way == XdpWay::Native { "generic" } else { "native" });
         self.remove(&other)?;
         let label = format!("xdp-{}-{index}", if way == XdpWay::Native { "native" } else { "generic" });
-        self.link(&label, program, index, BPF_XDP, flags).with_context(|| format!("XDP of {name}"))
+        self.link(&label, program, Target::interface(index), BPF_XDP, flags)
+            .with_context(|| format!("XDP of {name}"))
     }
 
     /// Puts the socket hooks on a cgroup.
     pub fn cgroup(&mut self, path: &Path) -> anyhow::Result<()> {
         let dir = File::open(path).with_context(|| format!("--cgroup {}", path.display()))?;
+        let id = dir.metadata()?.ino() as u32;
         for (program, attach_type) in CGROUP_HOOKS {
-            let target = dir.as_raw_fd() as u32;
+            let target = Target { number: dir.as_raw_fd() as u32, id };
             self.link(&format!("cgroup-{program}"), program, target, attach_type, 0)
                 .with_context(|| format!("--cgroup {}: {program}", path.display()))?;
         }
@@ -115,7 +157,7 @@ impl Attacher<'_> {
         &mut self,
         label: &str,
         program: &str,
-        target: u32,
+        target: Target,
         attach_type: u32,
         flags: u32,
     ) -> anyhow::Result<()> {
@@ -123,15 +165,13 @@ impl Attacher<'_> {
         let prog = self.loaded.program(program)?;
         if pin.exists() {
             let link = sys::open_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;
-            let info = sys::link_info(link.as_fd())?;
-            // A cgroup link has its id where the others have the interface's index, which is zero once that is gone.
-            let is_live = label.starts_with("cgroup-") || info.target == target;
+            let is_live = sys::link_info(link.as_fd())?.target == target.id;
             if is_live && sys::link_update(link.as_fd(), prog.as_fd()).is_ok() {
                 return Ok(());
             }
             std::fs::remove_file(&pin).with_context(|| format!("unpinning {}", pin.display()))?;
         }
-        let link = sys::link_create(prog.as_fd(), target, attach_type, flags)?;
+        let link = sys::link_create(prog.as_fd(), target.number, attach_type, flags)?;
         sys::pin(link.as_fd(), &pin).with_context(|| format!("pinning {}", pin.display()))
     }
 

@@ -1,8 +1,15 @@
-//! Removing our clsact filters and the qdiscs they were in (kernels without tcx).
+//! Our clsact filters from outside (kernels without tcx): whether they are there, and removing them and the qdiscs
+//! they were in.
+
+use std::collections::BTreeMap;
+use std::io;
 
 use aya::programs::TcAttachType;
 use aya::programs::tc::qdisc_detach_program;
 use nix::net::if_::if_nameindex;
+
+use super::attach::{CLSACT_PRIORITY, Place};
+use super::netlink;
 
 const PROGRAMS: [(&str, TcAttachType); 6] = [
     ("pod_ingress", TcAttachType::Ingress),
@@ -15,13 +22,37 @@ const PROGRAMS: [(&str, TcAttachType); 6] = [
 
 /// Removes our filters from every interface; answers how many programs there were.
 pub fn remove_all() -> anyhow::Result<usize> {
-    let mut removed = 0;
-    for interface in &if_nameindex()? {
-        let name = interface.name().to_string_lossy();
-        for (program, place) in PROGRAMS {
-            // No such filter, no such qdisc: what is wanted.
-            removed += usize::from(qdisc_detach_program(&name, place, program).is_ok());
+    Ok(interfaces()?.iter().map(|(index, name)| remove(*index, name)).sum())
+}
+
+/// Every interface of this network namespace.
+pub fn interfaces() -> io::Result<BTreeMap<u32, String>> {
+    let named = |i: &nix::net::if_::Interface| (i.index() as u32, i.name().to_string_lossy().into_owned());
+    Ok(if_nameindex()?.iter().map(named).collect())
+}
+
+/// Removes our filters from an interface, and the qdisc if they were the last in it; answers how many there were.
+pub fn remove(index: u32, name: &str) -> usize {
+    // No such filter, no such qdisc, no such interface: what is wanted.
+    let is_gone =
+        |(program, place): &(&str, TcAttachType)| qdisc_detach_program(name, *place, program).is_ok();
+    let removed = PROGRAMS.iter().filter(|p| is_gone(p)).count();
+    if removed != 0 && is_empty(index) {
+        // Others' empty qdiscs stay: this one had our filters.
+        if let Err(err) = netlink::remove_clsact(index) {
+            tracing::warn!(interface = name, %err, "an empty clsact qdisc stays");
         }
     }
-    Ok(removed)
+    removed
+}
+
+/// Our filter is at that place.
+pub fn is_attached(index: u32, place: Place) -> bool {
+    netlink::filter_priorities(index, place).is_ok_and(|all| all.contains(&CLSACT_PRIORITY))
+}
+
+fn is_empty(index: u32) -> bool {
+    [Place::Ingress, Place::Egress]
+        .into_iter()
+        .all(|place| netlink::filter_priorities(index, place).is_ok_and(|all| all.is_empty()))
 }

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd as _;
 
 use aya::Pod;
+use aya::maps::MapData;
 use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use svc_common::abi::*;
@@ -14,6 +16,8 @@ use svc_common::family::{Family, V4, V6};
 
 use super::encode::Encode;
 use super::maps::{FamilyMaps, Maps};
+use super::pins::Pins;
+use super::sys;
 use crate::plan::serving::{Serving, is_stale};
 
 /// One record, in words.
@@ -35,13 +39,6 @@ pub struct Flow {
     pub service: u32,
 }
 
-/// What a sweep did.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
-pub struct Swept {
-    pub seen: u64,
-    pub expired: u64,
-}
-
 /// The present in a record's ticks.
 pub fn now() -> u32 {
     let Ok(t) = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) else { return 0 };
@@ -59,13 +56,13 @@ pub fn list(maps: &Maps) -> Vec<Flow> {
     flows
 }
 
-/// Removes what has expired. Reads a table that changes meanwhile: what it misses is for the next sweep.
-pub fn sweep(maps: &mut Maps) -> Swept {
+/// Removes what has expired; answers how many records. Reads a table that changes meanwhile: what it misses is for the
+/// next sweep.
+pub fn sweep(pins: &Pins) -> anyhow::Result<u64> {
+    let mut maps = Maps::open(pins)?;
     let now = now();
-    let mut swept = Swept::default();
-    sweep_family(&mut maps.v4, now, &mut swept);
-    sweep_family(&mut maps.v6, now, &mut swept);
-    swept
+    Ok(sweep_family(&mut maps.v4, pins, names::FLOWS4, now)?
+        + sweep_family(&mut maps.v6, pins, names::FLOWS6, now)?)
 }
 
 /// Removes UDP flows to endpoints that are gone, both records of each; answers how many flows. One pass over each
@@ -104,26 +101,39 @@ where
     }
 }
 
-fn sweep_family<A: Pod + Encode>(maps: &mut FamilyMaps<A>, now: u32, swept: &mut Swept)
+fn sweep_family<A: Pod + Encode>(
+    maps: &mut FamilyMaps<A>,
+    pins: &Pins,
+    name: &str,
+    now: u32,
+) -> anyhow::Result<u64>
 where
     FrontendKey<A>: Pod,
     BackendValue<A>: Pod,
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,
 {
-    let mut expired = Vec::new();
-    for (key, record) in maps.flows.iter().flatten() {
-        swept.seen += 1;
-        if is_expired(key.proto, record.state, now, record.stamp) {
-            expired.push(key);
-        }
-    }
+    let has_expired = |key: &FlowKey<A>, r: &FlowRecord<A>| is_expired(key.proto, r.state, now, r.stamp);
+    let map = MapData::from_pin(pins.map(name))?;
+    let mut expired: Vec<FlowKey<A>> = Vec::new();
+    sys::each_entry(
+        map.fd().as_fd(),
+        (size_of::<FlowKey<A>>(), size_of::<FlowRecord<A>>()),
+        |key, record| {
+            let (Some(key), Some(record)) = (sys::read(key), sys::read(record)) else { return };
+            if has_expired(&key, &record) {
+                expired.push(key);
+            }
+        },
+    )?;
+    let mut removed = 0;
     for key in expired {
-        // Evicted or refreshed meanwhile: the next packet makes what it needs again.
-        if maps.flows.remove(&key).is_ok() {
-            swept.expired += 1;
+        // Evicted or refreshed meanwhile: it is not ours to remove.
+        if maps.flows.get(&key, 0).is_ok_and(|r| has_expired(&key, &r)) && maps.flows.remove(&key).is_ok() {
+            removed += 1;
         }
     }
+    Ok(removed)
 }
 
 fn remove_family<F: Family>(

@@ -6,7 +6,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde::Serialize;
 use svc_common::abi::{Iface, IfaceFlags, Role};
 
-use super::attach::{Attacher, Place, XdpWay};
+use super::attach::{Attacher, Place, XdpWay, is_attached};
+use super::clsact;
 use super::encode;
 use super::load::Loaded;
 use super::maps::Maps;
@@ -67,8 +68,9 @@ impl Attachments {
         let mut attacher = Attacher { loaded, pins };
         let gone: Vec<u32> = self.current.keys().copied().filter(|i| !keep.contains(i)).collect();
         for index in gone {
-            self.current.remove(&index);
-            detach(&attacher, index);
+            if let Some((w, _)) = self.current.remove(&index) {
+                detach(&attacher, &w);
+            }
             // Already gone is what is wanted.
             let _ = maps.ifaces.remove(&index);
         }
@@ -95,8 +97,10 @@ impl Attachments {
         fresh
     }
 
-    /// Unpins links of interfaces that are not among the attached: they were left by an earlier daemon.
-    pub fn prune(&self, loaded: &mut Loaded, pins: &Pins) -> std::io::Result<()> {
+    /// Removes what an earlier daemon left for interfaces that are not among the attached: links, filters, entries of
+    /// the interface table.
+    pub fn prune(&self, loaded: &mut Loaded, pins: &Pins, maps: &mut Maps) -> anyhow::Result<()> {
+        let has_tcx = loaded.features.tcx;
         let attacher = Attacher { loaded, pins };
         for name in pins.link_names()? {
             let index = name.rsplit_once('-').and_then(|(_, index)| index.parse::<u32>().ok());
@@ -106,7 +110,38 @@ impl Attachments {
                 tracing::warn!(link = name, %err, "a stale link stays");
             }
         }
+        if !has_tcx {
+            for (index, name) in clsact::interfaces()? {
+                if !self.current.contains_key(&index) {
+                    clsact::remove(index, &name);
+                }
+            }
+        }
+        let stale: Vec<u32> =
+            maps.ifaces.keys().flatten().filter(|i| !self.current.contains_key(i)).collect();
+        for index in stale {
+            maps.ifaces.remove(&index)?;
+        }
         Ok(())
+    }
+
+    /// Attaches anew where somebody detached a program or removed its pin; answers the interfaces.
+    pub fn restore(&mut self, loaded: &mut Loaded, pins: &Pins) -> anyhow::Result<Vec<u32>> {
+        let is_lost = |index: &u32, a: &Attached| !a.hooks.iter().all(|hook| is_attached(pins, hook, *index));
+        let mut lost: Vec<u32> =
+            self.current.iter().filter(|(i, (_, a))| is_lost(i, a)).map(|(i, _)| *i).collect();
+        if !lost.is_empty() {
+            // Of those that are gone the netlink watcher will tell.
+            let present = clsact::interfaces()?;
+            lost.retain(|index| present.contains_key(index));
+        }
+        let mut attacher = Attacher { loaded, pins };
+        for index in &lost {
+            if let Some((w, attached)) = self.current.get_mut(index) {
+                *attached = attach(&mut attacher, w);
+            }
+        }
+        Ok(lost)
     }
 
     pub fn get(&self, index: u32) -> Option<&Attached> {
@@ -138,6 +173,10 @@ fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
     } else {
         &[]
     };
+    if programs.is_empty() {
+        // It may have had another role.
+        detach_tc(attacher, w);
+    }
     for (program, place) in programs {
         match attacher.tc(&w.name, w.index, program, *place) {
             Ok(how) => attached.hooks.push(format!("{how}/{}", label(*place))),
@@ -163,11 +202,25 @@ fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
     attached
 }
 
-fn detach(attacher: &Attacher<'_>, index: u32) {
-    for link in ["tcx-ingress", "tcx-egress", "xdp-native", "xdp-generic"] {
-        if let Err(err) = attacher.remove(&format!("{link}-{index}")) {
-            tracing::warn!(link, index, %err, "a link of an interface that is gone stays");
-        }
+fn detach(attacher: &Attacher<'_>, w: &Wanted) {
+    detach_tc(attacher, w);
+    for link in ["xdp-native", "xdp-generic"] {
+        remove_link(attacher, link, w.index);
+    }
+}
+
+fn detach_tc(attacher: &Attacher<'_>, w: &Wanted) {
+    if !attacher.loaded.features.tcx {
+        clsact::remove(w.index, &w.name);
+    }
+    for link in ["tcx-ingress", "tcx-egress"] {
+        remove_link(attacher, link, w.index);
+    }
+}
+
+fn remove_link(attacher: &Attacher<'_>, link: &str, index: u32) {
+    if let Err(err) = attacher.remove(&format!("{link}-{index}")) {
+        tracing::warn!(link, index, %err, "a link that is no longer wanted stays");
     }
 }
 

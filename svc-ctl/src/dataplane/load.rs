@@ -100,6 +100,21 @@ impl Loaded {
         Ok(Self { ebpf, features })
     }
 
+    /// Pins those of our maps that have lost their pin; answers how many.
+    pub fn pin_maps(&self, pins: &Pins) -> anyhow::Result<u64> {
+        let mut pinned = 0;
+        for name in names::MAPS {
+            let path = pins.map(name);
+            if !path.exists()
+                && let Some(map) = self.ebpf.map(name)
+            {
+                map.pin(&path).with_context(|| format!("pinning {}", path.display()))?;
+                pinned += 1;
+            }
+        }
+        Ok(pinned)
+    }
+
     /// A descriptor of a loaded program.
     pub fn program(&self, name: &str) -> anyhow::Result<OwnedFd> {
         let program = self.ebpf.program(name).with_context(|| format!("no program {name} in the object"))?;

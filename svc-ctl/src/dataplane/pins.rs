@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -135,7 +136,15 @@ impl Pins {
 
 /// Held by the one that may change what lies there.
 #[derive(Debug)]
-pub struct Lock(#[expect(dead_code, reason = "held, not used")] Flock<File>);
+pub struct Lock(Flock<File>);
+
+impl Lock {
+    /// What is locked is what lies at the path now, not what was there once.
+    pub fn is_of(&self, path: &Path) -> bool {
+        let id = |m: std::fs::Metadata| (m.dev(), m.ino());
+        matches!((self.0.metadata().map(id), path.metadata().map(id)), (Ok(a), Ok(b)) if a == b)
+    }
+}
 
 /// How often a lock that somebody tries just now (`status` looks whether it is free) is asked for again.
 const LOCK_TRIES: u32 = 5;
@@ -212,6 +221,7 @@ mod tests {
         assert!(is_locked(&dir));
         let err = format!("{:#}", pins.lock().unwrap_err());
         assert_eq!(err, format!("another svc-ctl runs with --pin-dir {}", dir.display()));
+        assert!(held.is_of(&dir) && !held.is_of(&dir.join("links")));
         drop(held);
         drop(pins.lock().unwrap());
         std::fs::remove_dir_all(&dir).unwrap();

@@ -10,6 +10,7 @@ use std::path::Path;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 
@@ -117,6 +118,76 @@ pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
     Ok(info)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Entries asked for at once, at first.
+const BATCH: usize = 1024;
+
+/// Reads a hash map of that size of keys and values by the batch. It walks buckets: entries that come and go meanwhile
+/// do not disturb it.
+pub fn each_entry(
+    map: BorrowedFd<'_>,
+    (key_size, value_size): (usize, usize),
+    mut each: impl FnMut(&[u8], &[u8]),
+) -> io::Result<()> {
+    let mut size = BATCH;
+    let (mut keys, mut values) = (vec![0u8; size * key_size], vec![0u8; size * value_size]);
+    // The place in the table: four octets for hashes.
+    let (mut place, mut is_first) = ([0u8; 64], true);
+    loop {
+        let before = place;
+        let mut attr = Batch {
+            in_batch: if is_first { 0 } else { before.as_ptr() as u64 },
+            out_batch: place.as_mut_ptr() as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: size as u32,
+            map_fd: map.as_raw_fd() as u32,
+            ..Batch::default()
+        };
+        let is_end = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
+            Ok(_) => false,
+            Err(err) => match err.raw_os_error() {
+                Some(libc::ENOENT) => true,
+                // A bucket with more entries than were asked for.
+                Some(libc::ENOSPC) => {
+                    size *= 2;
+                    keys.resize(size * key_size, 0);
+                    values.resize(size * value_size, 0);
+                    place = before;
+                    continue;
+                }
+                _ => return Err(err),
+            },
+        };
+        let entries = keys.chunks_exact(key_size).zip(values.chunks_exact(value_size));
+        for (key, value) in entries.take(attr.count as usize) {
+            each(key, value);
+        }
+        if is_end {
+            return Ok(());
+        }
+        is_first = false;
+    }
+}
+
+/// A value from the octets of a map's key or value, if there are as many as it has.
+pub fn read<T: aya::Pod>(octets: &[u8]) -> Option<T> {
+    // SAFETY: `Pod` promises that every pattern of octets is a value, and the length was compared.
+    (octets.len() == size_of::<T>()).then(|| unsafe { octets.as_ptr().cast::<T>().read_unaligned() })
 }
 
 /// The cookie of the network namespace we run in.

@@ -34,6 +34,9 @@ pub struct StatusFile {
     pub counters: BTreeMap<String, u64>,
     /// UDP flows that were ended because their endpoint was gone, since the start.
     pub udp_flows_removed: u64,
+    /// Times that something was found detached or unpinned and was attached or pinned anew, since the start.
+    #[serde(default)]
+    pub reattached: u64,
     pub rejected: Vec<RejectedStatus>,
     /// Names of the service ids in the tables.
     pub services: BTreeMap<u32, String>,
@@ -80,11 +83,5 @@ impl StatusFile {
             format!("reading {}: has `svc-ctl run` been started with this --run-dir?", path.display())
         })?;
         serde_json::from_slice(&text).with_context(|| format!("{} is not a status file", path.display()))
-    }
-
-    /// The daemon that wrote this still runs.
-    pub fn is_running(&self) -> bool {
-        let comm = std::fs::read_to_string(format!("/proc/{}/comm", self.pid)).unwrap_or_default();
-        comm.trim_end() == "svc-ctl"
     }
 }

@@ -1,0 +1,157 @@
+//! The few rtnetlink requests about traffic control that have to be made in the middle of other work: the filters of
+//! a clsact qdisc, and its removal.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+
+use super::attach::Place;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+const RTM_DELQDISC: u16 = 37;
+const RTM_NEWTFILTER: u16 = 44;
+const RTM_GETTFILTER: u16 = 46;
+const NLM_F_REQUEST: u16 = 1;
+const NLM_F_ACK: u16 = 4;
+const NLM_F_DUMP: u16 = 0x300;
+const TCA_KIND: u16 = 1;
+
+const CLSACT_PARENT: u32 = 0xffff_fff1;
+const CLSACT_HANDLE: u32 = 0xffff_0000;
+const INGRESS_PARENT: u32 = 0xffff_fff2;
+const EGRESS_PARENT: u32 = 0xffff_fff3;
+
+/// Octets of a message's header, and of `struct tcmsg` behind it.
+const HEADER: usize = 16;
+#[cfg(test)]
+const TCMSG: usize = 20;
+
+/// Priorities of the filters at a place of an interface's clsact qdisc; none if there is no such qdisc.
+pub fn filter_priorities(index: u32, place: Place) -> io::Result<Vec<u16>> {
+    let parent = match place {
+        Place::Ingress => INGRESS_PARENT,
+        Place::Egress => EGRESS_PARENT,
+    };
+    let mut priorities = Vec::new();
+    exchange(&message(RTM_GETTFILTER, NLM_F_DUMP, index, 0, parent, None), |kind, body| {
+        if kind == RTM_NEWTFILTER
+            && let Some(info) = word(body, 16)
+        {
+            priorities.push((info >> 16) as u16);
+        }
+    })?;
+    Ok(priorities)
+}
+
+/// Removes the clsact qdisc of an interface.
+pub fn remove_clsact(index: u32) -> io::Result<()> {
+    let request = message(RTM_DELQDISC, NLM_F_ACK, index, CLSACT_HANDLE, CLSACT_PARENT, Some("clsact"));
+    exchange(&request, |_, _| {})
+}
+
+fn message(kind: u16, flags: u16, index: u32, handle: u32, parent: u32, qdisc: Option<&str>) -> Vec<u8> {
+    let mut body = vec![0; 4];
+    for value in [index, handle, parent, 0] {
+        body.extend(value.to_ne_bytes());
+    }
+    if let Some(name) = qdisc {
+        body.extend((4 + name.len() as u16 + 1).to_ne_bytes());
+        body.extend(TCA_KIND.to_ne_bytes());
+        body.extend(name.as_bytes());
+        body.push(0);
+        body.resize(body.len().next_multiple_of(4), 0);
+    }
+    let mut whole = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
+    whole.extend(kind.to_ne_bytes());
+    whole.extend((flags | NLM_F_REQUEST).to_ne_bytes());
+    // One request a socket: its sequence number and sender do not matter.
+    whole.extend([0; 8]);
+    whole.extend(body);
+    whole
+}
+
+/// Sends a request and reads its answers to the end.
+fn exchange(request: &[u8], mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
+    let socket =
+        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+    send(socket.as_raw_fd(), request, MsgFlags::empty())?;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        let len = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        if read_answers(buffer.get(..len).unwrap_or_default(), &mut each)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Reads one datagram; true if it holds the end.
+fn read_answers(mut rest: &[u8], each: &mut impl FnMut(u16, &[u8])) -> io::Result<bool> {
+    while let Some(len) = word(rest, 0) {
+        let len = len as usize;
+        let (Some(kind), Some(body)) = (half(rest, 4), rest.get(HEADER..len)) else {
+            return Err(io::Error::other("a netlink answer is cut off"));
+        };
+        match kind {
+            NLMSG_DONE => return Ok(true),
+            NLMSG_ERROR => {
+                return match word(body, 0).unwrap_or_default() as i32 {
+                    0 => Ok(true),
+                    code => Err(io::Error::from_raw_os_error(code.wrapping_neg())),
+                };
+            }
+            _ => each(kind, body),
+        }
+        rest = rest.get(len.next_multiple_of(4)..).unwrap_or_default();
+    }
+    Ok(false)
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..)?.first_chunk().map(|b| u32::from_ne_bytes(*b))
+}
+
+fn half(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..)?.first_chunk().map(|b| u16::from_ne_bytes(*b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_have_the_kernels_layout() {
+        let m = message(RTM_DELQDISC, NLM_F_ACK, 7, CLSACT_HANDLE, CLSACT_PARENT, Some("clsact"));
+        assert_eq!((m.len(), word(&m, 0)), (HEADER + TCMSG + 12, Some(48)));
+        assert_eq!((half(&m, 4), half(&m, 6)), (Some(37), Some(5)));
+        assert_eq!(
+            (word(&m, 20), word(&m, 24), word(&m, 28)),
+            (Some(7), Some(0xffff_0000), Some(0xffff_fff1))
+        );
+        assert_eq!((half(&m, 36), half(&m, 38), m.get(40..47)), (Some(11), Some(1), Some(&b"clsact\0"[..])));
+    }
+
+    #[test]
+    fn answers_are_read_to_their_end_and_errors_are_told() {
+        let answer = |kind: u16, first: i32| {
+            let mut m = message(kind, 0, 0, 0, 0, None);
+            m.splice(16..20, first.to_ne_bytes());
+            m
+        };
+        let mut seen = Vec::new();
+        let mut both = answer(RTM_NEWTFILTER, 0);
+        both.extend(answer(NLMSG_DONE, 0));
+        assert!(read_answers(&both, &mut |kind, _| seen.push(kind)).unwrap());
+        assert_eq!(seen, [RTM_NEWTFILTER]);
+        assert!(!read_answers(&answer(RTM_NEWTFILTER, 0), &mut |_, _| {}).unwrap());
+        let err = read_answers(&answer(NLMSG_ERROR, -libc::ENOENT), &mut |_, _| {}).unwrap_err();
+        assert_eq!(err.kind(), io::ErrorKind::NotFound);
+        assert!(read_answers(&[40, 0, 0, 0, 1], &mut |_, _| {}).is_err());
+    }
+
+    #[test]
+    fn an_interface_without_qdisc_has_no_filters() {
+        assert_eq!(filter_priorities(1, Place::Ingress).unwrap(), Vec::<u16>::new());
+    }
+}
