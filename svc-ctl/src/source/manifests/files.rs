@@ -10,6 +10,8 @@ use crate::model::rejected::Rejected;
 #[derive(Debug, Default)]
 struct File {
     good: Contents,
+    /// There has been a good state.
+    had_good: bool,
     bad: Vec<DocumentError>,
 }
 
@@ -33,6 +35,7 @@ impl Files {
             Ok((_, Err(errors))) => errors,
             Ok((_, Ok(contents))) => {
                 file.good = contents;
+                file.had_good = true;
                 Vec::new()
             }
         };
@@ -52,7 +55,12 @@ impl Files {
         let mut report = Vec::new();
         let mut owners: BTreeMap<(&str, &str, &str), (&str, &Found)> = BTreeMap::new();
         for (name, file) in &self.files {
-            let errors = file.bad.iter().map(|e| (e, "; the file's last good state stays in force"));
+            let consequence = if file.had_good {
+                "; the file's last good state stays in force"
+            } else {
+                "; nothing of the file is in force"
+            };
+            let errors = file.bad.iter().map(|e| (e, consequence));
             for (error, note) in errors.chain(file.good.unused.iter().map(|e| (e, ""))) {
                 let object = place(name, error.document);
                 report.push(Rejected::new(object, error.field.as_str(), format!("{}{note}", error.reason)));
@@ -119,6 +127,14 @@ mod tests {
         files.update("x.yaml", Ok(&format!("{B}\n---\n{A}")));
         assert_eq!(names(&files), ["a", "b"]);
         assert!(report(&files).is_empty());
+    }
+
+    #[test]
+    fn a_new_file_that_is_bad_has_no_last_good_state() {
+        let mut files = Files::default();
+        files.update("x.yaml", Ok("kind: 7"));
+        let text = report(&files).join("");
+        assert!(text.ends_with("; nothing of the file is in force"), "{text}");
     }
 
     #[test]
