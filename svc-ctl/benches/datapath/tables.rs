@@ -5,16 +5,23 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, PerCpuArray};
 use svc_common::abi::{
     BackendValue, Counter, Extent, FlowKey, FlowRecord, FrontendFlags, FrontendKey, FrontendValue, Iface,
-    Locality, NodeAddrFlags, Role, Scope, ServiceId, names,
+    IfaceFlags, Locality, NodeAddrFlags, Role, Scope, ServiceId, names,
 };
 use svc_common::addr::{Port, Proto};
 use svc_common::family::{Family, V4, V6};
 
-use crate::node::{BACKEND_PORT, BACKENDS, NODE_PORT, Plan};
+use crate::node::{BACKEND_PORT, BACKENDS, NODE_PORT, Plan, UPLINK_MAC};
 
 /// What both families share: the uplink's role and the extent of backend ids.
 pub fn fill_common(ebpf: &mut Ebpf, uplink: u32) -> Result<()> {
-    let iface = Iface { role: Role::UPLINK, bridge: 0, snat_v4: V4::node(), snat_v6: V6::node() };
+    let iface = Iface {
+        role: Role::UPLINK,
+        bridge: 0,
+        snat_v4: V4::node(),
+        snat_v6: V6::node(),
+        mac: UPLINK_MAC,
+        flags: IfaceFlags::TAKES_XDP,
+    };
     HashMap::try_from(map(ebpf, names::IFACES)?)?.insert(uplink, iface, 0)?;
     let mut selection = Array::try_from(map(ebpf, names::SELECTION)?)?;
     for number in 1..=u32::from(BACKENDS) {
