@@ -27,7 +27,7 @@ pub fn remove_all() -> anyhow::Result<usize> {
 
 /// Every interface of this network namespace.
 pub fn interfaces() -> io::Result<BTreeMap<u32, String>> {
-    let named = |i: &nix::net::if_::Interface| (i.index() as u32, i.name().to_string_lossy().into_owned());
+    let named = |i: &nix::net::if_::Interface| (i.index(), i.name().to_string_lossy().into_owned());
     Ok(if_nameindex()?.iter().map(named).collect())
 }
 

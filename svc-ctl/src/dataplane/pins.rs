@@ -159,6 +159,7 @@ pub fn lock_file(file: io::Result<File>, what: impl Fn() -> String) -> anyhow::R
             Err((back, Errno::EWOULDBLOCK)) => file = back,
             Err((_, err)) => return Err(err).with_context(|| format!("locking {}", what())),
         }
+        #[expect(clippy::disallowed_methods, reason = "nobody tells when a lock becomes free")]
         std::thread::sleep(LOCK_PAUSE);
     }
     bail!("another svc-ctl runs with {}", what())
