@@ -126,9 +126,22 @@ impl Daemon {
         Ok(serde_json::from_str(&command::run(&mut command)?)?)
     }
 
+    /// Another daemon on the same pins, whose files are elsewhere.
+    pub fn rival(&self, run_dir: &Path) -> Result<Self> {
+        fs::create_dir_all(run_dir).with_context(|| format!("make {}", run_dir.display()))?;
+        let (binary, manifests, pins) = (self.binary.clone(), self.manifests.clone(), self.pins.clone());
+        Ok(Self { binary, manifests, pins, run: run_dir.into(), flags: self.flags, child: None })
+    }
+
     pub fn cleanup(&self, node: &Node) -> Result<()> {
+        self.cleanup_of(node, &self.pins)
+    }
+
+    /// Tells svc-ctl to clean up a folder, whatever is in it.
+    pub fn cleanup_of(&self, node: &Node, pin_dir: &Path) -> Result<()> {
         let mut command = node.host.command(&self.binary)?;
-        command.args(["cleanup", "--pin-dir"]).arg(&self.pins).arg("--cgroup").arg(node.cgroup());
+        command.args(["cleanup", "--pin-dir"]).arg(pin_dir).arg("--cgroup").arg(node.cgroup());
+        command.arg("--run-dir").arg(&self.run);
         command::run(&mut command).map(|_| ())
     }
 

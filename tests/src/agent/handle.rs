@@ -83,6 +83,11 @@ impl Agent {
         Ok(Job { agent: Arc::clone(self), id })
     }
 
+    pub fn start_datagrams(self: &Arc<Self>, via: Via, to: SocketAddr, per_second: u32) -> Result<Job> {
+        let id = self.call(&Command::StartDatagrams { via, to, per_second })?;
+        Ok(Job { agent: Arc::clone(self), id })
+    }
+
     fn call<T: DeserializeOwned>(&self, command: &Command) -> Result<T> {
         let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         let line = serde_json::to_string(command)?;

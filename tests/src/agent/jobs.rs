@@ -8,7 +8,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::protocol::{Answer, Report, Via};
-use super::request;
+use super::request::{self, Datagrams};
+
+/// Short, because what is asked is how soon a socket that is not answered is answered again.
+const DATAGRAM_LIMIT: Duration = Duration::from_millis(200);
 
 #[derive(Default)]
 pub(super) struct Jobs(Vec<Job>);
@@ -38,6 +41,13 @@ impl Jobs {
     pub(super) fn stream(&mut self, to: SocketAddr, per_second: u32) -> Result<usize> {
         let mut stream = request::connect(to)?;
         Ok(self.start(per_second, move |n| request::ask(&mut stream, to, &format!("tick-{n}"))))
+    }
+
+    /// One socket, so one source port for all of it.
+    pub(super) fn datagrams(&mut self, via: Via, to: SocketAddr, per_second: u32) -> Result<usize> {
+        let socket = Datagrams::open(via, to)?;
+        socket.set_limit(DATAGRAM_LIMIT)?;
+        Ok(self.start(per_second, move |n| socket.ask(&format!("tick-{n}"))))
     }
 
     fn start(&mut self, per_second: u32, act: impl FnMut(u64) -> Result<Answer> + Send + 'static) -> usize {

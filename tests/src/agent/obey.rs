@@ -34,6 +34,7 @@ fn obey(name: &str, command: &Command, jobs: &mut Jobs) -> Result<Value> {
         Command::SourceTowards { to } => json(source_towards(to)?),
         Command::StartLoad { via, to, per_second } => json(jobs.load(via, to, per_second)),
         Command::StartStream { to, per_second } => json(jobs.stream(to, per_second)?),
+        Command::StartDatagrams { via, to, per_second } => json(jobs.datagrams(via, to, per_second)?),
         Command::Look { job } => json(jobs.look(job)?),
         Command::Stop { job } => json(jobs.stop(job)?),
     }

@@ -67,6 +67,12 @@ pub(super) enum Command {
         to: SocketAddr,
         per_second: u32,
     },
+    /// One UDP socket in the background, as [`Command::StartStream`].
+    StartDatagrams {
+        via: Via,
+        to: SocketAddr,
+        per_second: u32,
+    },
     Look {
         job: usize,
     },

@@ -19,12 +19,20 @@ pub(super) fn probe(via: Via, to: SocketAddr) -> Result<Refusal> {
             Err(error) => ("connect", error),
         },
         Via::UdpConnected => connected_datagram(to)?,
-        Via::UdpUnconnected => bail!("an unconnected UDP socket is not told about refusals"),
+        Via::UdpUnconnected => ("sendto", datagram(to)?),
     };
     let elapsed_ms = u64::try_from(start.elapsed().as_millis())?;
     // connect_timeout's own error has no errno.
     let errno = error.raw_os_error().unwrap_or(libc::ETIMEDOUT);
     Ok(Refusal { errno, call: call.into(), elapsed_ms })
+}
+
+/// An unconnected socket is told by the call itself or never: nobody sends it what an ICMP error says.
+fn datagram(to: SocketAddr) -> Result<io::Error> {
+    match UdpSocket::bind(unspecified(to.ip()))?.send_to(b"who", to) {
+        Ok(_) => bail!("sendto {to} says nothing of a refusal"),
+        Err(error) => Ok(error),
+    }
 }
 
 fn connected_datagram(to: SocketAddr) -> Result<(&'static str, io::Error)> {

@@ -58,11 +58,7 @@ pub(super) fn ask(stream: &mut TcpStream, to: SocketAddr, line: &str) -> Result<
 
 fn udp(via: Via, to: SocketAddr) -> Result<Answer> {
     let socket = Datagrams::open(via, to)?;
-    let token = format!("who-{}", socket.local_port()?);
-    socket.send(token.as_bytes())?;
-    let mut buffer = [0; 256];
-    let length = socket.receive(&mut buffer)?;
-    parse(&String::from_utf8_lossy(buffer.get(..length).unwrap_or_default()), &token)
+    socket.ask(&format!("who-{}", socket.local_port()?))
 }
 
 /// `NAME PEER LINE`: the line must be the one that was sent.
@@ -92,6 +88,23 @@ impl Datagrams {
             ensure!(peer == to, "getpeername says {peer}, dialled {to}");
         }
         Ok(Self { socket, to, connected })
+    }
+
+    pub(super) fn set_limit(&self, limit: Duration) -> Result<()> {
+        Ok(self.socket.set_read_timeout(Some(limit))?)
+    }
+
+    /// A word of its own, and its answer; answers to earlier words come too late and are not heard.
+    pub(super) fn ask(&self, word: &str) -> Result<Answer> {
+        self.send(word.as_bytes())?;
+        loop {
+            let mut buffer = [0; 256];
+            let length = self.receive(&mut buffer)?;
+            let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
+            if !answer.contains(" tick-") || answer.ends_with(&format!(" {word}")) {
+                return parse(&answer, word);
+            }
+        }
     }
 
     pub(super) fn local_port(&self) -> Result<u16> {

@@ -2,7 +2,10 @@
 
 mod cells;
 mod control;
+mod guards;
+mod heal;
 mod live;
+mod mapped;
 mod refused;
 mod restart;
 mod stage;
@@ -39,9 +42,12 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         control::trials(),
         cells::trials(table),
         refused::trials(),
+        mapped::trials(),
         live::trials(),
+        heal::trials(),
         restart::trials(),
         traces::trials(),
+        guards::trials(),
     ]
     .into_iter()
     .flatten()

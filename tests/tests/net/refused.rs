@@ -9,10 +9,8 @@ use svc_tests::agent::{Refusal, Via};
 use svc_tests::daemon::Flags;
 use svc_tests::topology::{Family, Options, Shape};
 
-use crate::stage::Stage;
+use crate::stage::{AT_ONCE_MS, Stage};
 
-/// At once: well below the second after which a SYN is sent again.
-const AT_ONCE_MS: u64 = 500;
 /// On veth the ICMP error may come back while connect() still owns the socket, which only makes the kernel try
 /// again after a second (with nft's reject as well); the second error is then taken.
 const SECOND_SYN_MS: u64 = 1500;

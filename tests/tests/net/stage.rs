@@ -11,9 +11,11 @@ use svc_tests::daemon::Flags;
 use svc_tests::manifests::{Backend, SERVER_PORT, SERVICE_PORT, Service};
 use svc_tests::topology::{Family, Options, Shape, service};
 use svc_tests::wait;
-use svc_tests::world::World;
+use svc_tests::world::{CHANGE_LIMIT, World};
 
 const NODE_PORT: u16 = 30080;
+/// At once: well below the second after which a SYN is sent again.
+pub const AT_ONCE_MS: u64 = 500;
 
 /// Client pod `pod` and server `near` on node1, server `far` on node2, servers on both nodes, Service `web`.
 #[derive(Debug)]
@@ -47,9 +49,13 @@ impl Stage {
     }
 
     pub fn manifest(&self, names: &[&str]) -> Result<String> {
+        Ok(self.service(names)?.yaml())
+    }
+
+    /// Service `web` with these hosts as its endpoints.
+    pub fn service(&self, names: &[&str]) -> Result<Service> {
         let backends = names.iter().map(|name| self.backend(name)).collect::<Result<_>>()?;
-        let service = Service { name: "web".into(), cluster: service(10), node_port: NODE_PORT, backends };
-        Ok(service.yaml())
+        Ok(Service { name: "web".into(), cluster: service(10), node_port: NODE_PORT, backends })
     }
 
     fn backend(&self, name: &str) -> Result<Backend> {
@@ -82,6 +88,13 @@ impl Stage {
         let names: Vec<&str> = answers.iter().map(|answer| answer.server.as_str()).collect();
         ensure!(names == [server], "expected {server} to answer {client} at {to}, {names:?} did");
         Ok(())
+    }
+
+    /// [`Self::answered_by`] within the time that a changed manifest may take.
+    pub fn soon_answered_by(&self, server: &str, client: &str, to: SocketAddr) -> Result<()> {
+        wait::until_true(&format!("{server} answers {client}"), CHANGE_LIMIT, || {
+            self.answered_by(server, client, Via::Tcp, to).map(|()| true)
+        })
     }
 
     /// [`Self::answered_by`] over every kind of socket and both families, to the ClusterIP.

@@ -1,0 +1,132 @@
+//! What is somebody's already is not taken: pins of a running daemon, folders of others, an address that is served.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use svc_tests::agent::Via;
+use svc_tests::bpffs::BpfFs;
+use svc_tests::daemon::Flags;
+use svc_tests::manifests::Service;
+use svc_tests::topology::{Family, Options};
+use svc_tests::wait;
+use svc_tests::world::CHANGE_LIMIT;
+
+use crate::stage::{Stage, no_failure, scenario, until_more};
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        scenario("cleanup is refused while the daemon runs, and names it", stage, cleanup_under_a_daemon),
+        scenario("a second daemon on the same pins is refused, and names --pin-dir", stage, second_daemon),
+        scenario("cleanup of a folder that is no bpffs is refused and deletes nothing", stage, plain_folder),
+        scenario(
+            "a new Service with an earlier name does not take the address of one that is served, and is named",
+            stage,
+            contested_address,
+        ),
+    ]
+}
+
+fn stage(test: &str) -> Result<Stage> {
+    Stage::new(test, Options::default(), Flags::default(), &["near"])
+}
+
+fn cleanup_under_a_daemon(stage: &mut Stage) -> Result<()> {
+    let (node, daemon) = stage.world.on_node(1)?;
+    let before = BpfFs::pins(daemon.pins());
+    let said = refusal(daemon.cleanup(node), "cleanup went through")?;
+    let named = said.contains("svc-ctl runs") && said.contains(&*daemon.pins().to_string_lossy());
+    ensure!(named, "no word of the daemon that runs: {said}");
+    ensure!(!daemon.ended(), "the daemon ended: {}", daemon.log());
+    ensure!(BpfFs::pins(daemon.pins()) == before, "pins are gone");
+    stage.served_at_cluster_ip("near", "pod")
+}
+
+fn second_daemon(stage: &mut Stage) -> Result<()> {
+    let (node, daemon) = stage.world.on_node(1)?;
+    let mut rival = daemon.rival(&daemon.run_dir().join("rival"))?;
+    rival.start(node)?;
+    wait::until_true("the second daemon ends", Duration::from_secs(5), || {
+        let ended = rival.ended();
+        ensure!(ended, "it runs: {}", rival.log());
+        Ok(ended)
+    })?;
+    ensure!(rival.log().contains("--pin-dir"), "no word of --pin-dir: {}", rival.log());
+    ensure!(!daemon.ended(), "the first daemon ended: {}", daemon.log());
+    // The first one is still in charge: it takes new manifests.
+    stage.set_backends(&["far"])?;
+    stage.soon_answered_by("far", "pod", stage.cluster_ip(Family::V4))?;
+    stage.served_at_cluster_ip("far", "pod")
+}
+
+fn plain_folder(stage: &mut Stage) -> Result<()> {
+    let (node, daemon) = stage.world.on_node(1)?;
+    daemon.stop()?;
+    let folder = daemon.run_dir().join("mine");
+    let files = ["FLOWS4", "letters/home", "links/eth0"].map(|name| folder.join(name));
+    for file in &files {
+        fs::create_dir_all(file.parent().context("a folder")?)?;
+        fs::write(file, "mine")?;
+    }
+    let said = refusal(daemon.cleanup_of(node, &folder), "cleanup went through")?;
+    ensure!(said.contains(&*folder.to_string_lossy()), "no word of the folder: {said}");
+    for file in &files {
+        ensure!(fs::read(file).is_ok_and(|text| text == b"mine"), "{} is gone", file.display());
+    }
+    ensure!(!BpfFs::pins(daemon.pins()).is_empty(), "the pins are gone");
+    stage.served_at_cluster_ip("near", "pod")
+}
+
+/// What svc-ctl said when it refused.
+fn refusal(outcome: Result<()>, otherwise: &str) -> Result<String> {
+    match outcome {
+        Ok(()) => anyhow::bail!("{otherwise}"),
+        Err(error) => {
+            // The command line is in the error too, before what the program said.
+            let text = format!("{error:#}");
+            Ok(text.split_once("exit status: ").map(|(_, said)| said.to_owned()).unwrap_or(text))
+        }
+    }
+}
+
+/// `alpha` comes before `web` in any order of names.
+fn contested_address(stage: &mut Stage) -> Result<()> {
+    let mut jobs = Vec::new();
+    for family in Family::BOTH {
+        for (client, to) in [
+            ("pod", stage.cluster_ip(family)),
+            ("node1", stage.cluster_ip(family)),
+            ("client", stage.node_port(family)),
+        ] {
+            for via in [Via::Tcp, Via::UdpConnected] {
+                let job = stage.agent(client)?.start_load(via, to, 50)?;
+                jobs.push((format!("{client} {via} {to}"), job));
+            }
+        }
+    }
+    jobs.iter().try_for_each(|(_, job)| until_more(job, 5).map(|_| ()))?;
+    let alpha = Service { name: "alpha".into(), ..stage.service(&["far"])? };
+    stage.world.folder.write_service(&alpha)?;
+    for node in [1, 2] {
+        let daemon = stage.world.daemon(node)?;
+        wait::until_true(&format!("node{node} names alpha"), CHANGE_LIMIT, || {
+            let rejected = daemon.status()?["rejected"].clone();
+            let named = rejected.as_array().is_some_and(|all| all.iter().any(names_alpha));
+            ensure!(named, "rejected is {rejected}");
+            Ok(true)
+        })?;
+    }
+    for (what, job) in jobs {
+        until_more(&job, 20)?;
+        let report = job.stop()?;
+        no_failure(&what, &report)?;
+        ensure!(report.by_server.keys().eq(["near"]), "{what}: {:?} answered", report.by_server);
+    }
+    Ok(())
+}
+
+fn names_alpha(rejected: &Value) -> bool {
+    rejected.to_string().contains("alpha")
+}

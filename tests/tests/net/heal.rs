@@ -1,0 +1,141 @@
+//! A UDP socket outlives its backend: datagrams know no connection whose end would tell it to begin anew (SEM-124).
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use svc_tests::agent::{Job, Via};
+use svc_tests::daemon::Flags;
+use svc_tests::topology::{Family, Options, Shape};
+use svc_tests::wait;
+use svc_tests::world::CHANGE_LIMIT;
+
+use crate::stage::{Stage, no_failure, scenario, until_more};
+
+/// From the changed manifest to the first answer of the new backend on the old socket.
+const HEAL_LIMIT: Duration = Duration::from_secs(2);
+/// Sockets that stay, of each kind: were each chosen for anew, all would choose the same of two once in 2^8 times.
+const SOCKETS: usize = 8;
+const VIAS: [Via; 2] = [Via::UdpConnected, Via::UdpUnconnected];
+
+type Address = fn(&Stage, Family) -> SocketAddr;
+const CLIENTS: [(&str, &str, Address); 2] =
+    [("a pod", "pod", Stage::cluster_ip), ("an outside client", "client", Stage::node_port)];
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for (shape, shape_name) in [(Shape::Routed, "routed"), (Shape::Bridged, "bridged")] {
+        for (who, client, address) in CLIENTS {
+            let stage = move |test: &str| {
+                let options = Options { shape, ..Options::default() };
+                Stage::new(&format!("{test} {shape_name} {client}"), options, Flags::default(), &["near"])
+            };
+            trials.push(scenario(
+                &format!(
+                    "{shape_name}: a UDP socket of {who} goes on with the backend that replaces its own"
+                ),
+                stage,
+                move |stage| replaced(stage, client, address),
+            ));
+            trials.push(scenario(
+                &format!("{shape_name}: a UDP socket of {who} goes on when its backend's pod is deleted"),
+                stage,
+                move |stage| deleted(stage, client, address),
+            ));
+            trials.push(scenario(
+                &format!(
+                    "{shape_name}: a UDP socket of {who} stays with its backend when replicas come and go"
+                ),
+                stage,
+                move |stage| stays(stage, client, address),
+            ));
+        }
+    }
+    trials
+}
+
+/// Sockets of both families and both kinds.
+fn sockets(stage: &Stage, client: &str, address: Address) -> Result<Vec<(String, Job)>> {
+    let mut jobs = Vec::new();
+    for family in Family::BOTH {
+        for via in VIAS {
+            let to = address(stage, family);
+            jobs.push((format!("{client} {via} {to}"), stage.agent(client)?.start_datagrams(via, to, 50)?));
+        }
+    }
+    for (what, job) in &jobs {
+        no_failure(what, &until_more(job, 5)?)?;
+    }
+    Ok(jobs)
+}
+
+fn replaced(stage: &mut Stage, client: &str, address: Address) -> Result<()> {
+    let jobs = sockets(stage, client, address)?;
+    // To the other node, back, and to the host network: the old backends would all still answer.
+    for server in ["far", "near", "node2", "far"] {
+        stage.set_backends(&[server])?;
+        heal(&jobs, server)?;
+    }
+    Ok(())
+}
+
+fn deleted(stage: &mut Stage, client: &str, address: Address) -> Result<()> {
+    let jobs = sockets(stage, client, address)?;
+    stage.world.topology.node_mut(1).remove_pod("near");
+    stage.set_backends(&["far"])?;
+    heal(&jobs, "far")
+}
+
+/// Within the limit the new backend answers, and from then on only it.
+fn heal(jobs: &[(String, Job)], server: &str) -> Result<()> {
+    let before: Vec<_> = jobs.iter().map(|(_, job)| job.look()).collect::<Result<_>>()?;
+    wait::until_true(&format!("{server} answers every socket"), HEAL_LIMIT, || {
+        for ((what, job), before) in jobs.iter().zip(&before) {
+            let answers = job.look()?.since(before).by_server;
+            ensure!(answers.contains_key(server), "{what}: {answers:?} answered");
+        }
+        Ok(true)
+    })?;
+    for (what, job) in jobs {
+        let from = job.look()?;
+        let stretch = until_more(job, 10)?.since(&from);
+        no_failure(what, &stretch)?;
+        ensure!(stretch.by_server.keys().eq([server]), "{what}: {:?} answered", stretch.by_server);
+    }
+    Ok(())
+}
+
+fn stays(stage: &mut Stage, client: &str, address: Address) -> Result<()> {
+    let mut jobs = Vec::new();
+    for family in Family::BOTH {
+        for via in VIAS {
+            for _ in 0..SOCKETS {
+                let to = address(stage, family);
+                jobs.push((to, via, stage.agent(client)?.start_datagrams(via, to, 20)?));
+            }
+        }
+    }
+    jobs.iter().try_for_each(|(_, _, job)| until_more(job, 2).map(|_| ()))?;
+    for (backends, newest) in [(&["near", "far"][..], "far"), (&["near", "node2"], "node2")] {
+        stage.set_backends(backends)?;
+        for family in Family::BOTH {
+            reaches(stage, client, address(stage, family), newest)?;
+        }
+        for (to, via, job) in &jobs {
+            let now = until_more(job, 5)?;
+            no_failure(&format!("{client} {via} {to}"), &now)?;
+            ensure!(now.by_server.keys().eq(["near"]), "{via} {to}: {:?} answered", now.by_server);
+        }
+    }
+    Ok(())
+}
+
+/// The change is in force once some new socket is answered by the new backend.
+fn reaches(stage: &Stage, client: &str, to: SocketAddr, server: &str) -> Result<()> {
+    wait::until_true(&format!("{server} answers a new socket"), CHANGE_LIMIT, || {
+        let answers = stage.agent(client)?.ask(Via::UdpConnected, to, 10)?;
+        Ok(answers.iter().any(|answer| answer.server == server))
+    })
+    .with_context(|| format!("{client} {to}"))
+}
