@@ -27,9 +27,9 @@ It all stays up until Ctrl-C. Try in another terminal, as root:
   # what svc knows and does on node1
 
   {binary} status --run-dir {run} --pin-dir {pins}
-  {binary} get services --pin-dir {pins}
+  {binary} get services --run-dir {run} --pin-dir {pins}
   {binary} get backends --pin-dir {pins}
-  {binary} get flows --pin-dir {pins}
+  {binary} get flows --run-dir {run} --pin-dir {pins}
   ip netns exec {netns} bpftool net
 
   # edit what is served, and ask again: a Ready condition of \"False\" takes a Pod out
