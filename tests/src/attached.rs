@@ -1,12 +1,15 @@
-//! Asks the kernel which programs are attached where, without any tool that might be too old to know the hook.
+//! Asks the kernel which programs are attached where, bpftool being too old to know the newer
+//! hooks; tc, as old as its filters, is asked for those.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::command;
 use crate::netns::Netns;
 
 /// bpf(2), BPF_PROG_QUERY.
@@ -14,6 +17,8 @@ const PROG_QUERY: libc::c_long = 16;
 
 /// `enum bpf_attach_type`: the TCX hooks of an interface (XDP shows in `ip link`).
 const AT_INTERFACE: [(u32, &str); 2] = [(46, "tcx ingress"), (47, "tcx egress")];
+/// The two sides of a clsact qdisc, as tc calls them.
+const CLSACT_SIDES: [&str; 2] = ["ingress", "egress"];
 /// `enum bpf_attach_type`: what svc attaches to cgroups, connect to getpeername.
 const AT_CGROUP: [(u32, &str); 8] = [
     (10, "connect4"),
@@ -40,14 +45,28 @@ struct Query {
     more: [u64; 4],
 }
 
-/// Every hook with a program on it, of all interfaces of a namespace.
+/// Every hook with a program on it, of all interfaces of a namespace: tcx links and clsact filters.
 pub fn at_interfaces(netns: &Netns) -> Result<Vec<String>> {
     netns.within(|| {
         let mut found = Vec::new();
-        for (index, name) in nix::net::if_::if_nameindex()?.iter().map(|i| (i.index(), i.name().to_owned())) {
+        for (index, name) in nix::net::if_::if_nameindex()?
+            .iter()
+            .map(|i| (i.index(), i.name().to_string_lossy().into_owned()))
+        {
             for (kind, hook) in AT_INTERFACE {
-                let count = query(index, kind).with_context(|| format!("{hook} of {name:?}"))?;
+                let count = match query(index, kind) {
+                    // Before 6.6 there is no such hook; clsact stands in for it.
+                    Err(error) if error.raw_os_error() == Some(libc::EINVAL) => 0,
+                    count => count.with_context(|| format!("{hook} of {name:?}"))?,
+                };
                 found.extend((count > 0).then(|| format!("{hook} of {name:?}")));
+            }
+            for side in CLSACT_SIDES {
+                let mut tc = Command::new("tc");
+                let filters = command::run(tc.args(["filter", "show", "dev", &name, side]));
+                // An interface without the qdisc is an error to some versions of tc, and empty to others.
+                let found_here = filters.is_ok_and(|filters| filters.contains("bpf"));
+                found.extend(found_here.then(|| format!("clsact {side} of {name:?}")));
             }
         }
         Ok(found)

@@ -9,6 +9,7 @@ mod mapped;
 mod refused;
 mod restart;
 mod stage;
+mod strangers;
 mod traces;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         restart::trials(),
         traces::trials(),
         guards::trials(),
+        strangers::trials(),
     ]
     .into_iter()
     .flatten()

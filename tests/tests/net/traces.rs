@@ -42,6 +42,9 @@ fn cleanup_leaves_nothing(stage: &mut Stage) -> Result<()> {
             "an orderly stop keeps the pins, {} has none",
             node.name()
         );
+        // Else nothing could stay, and its absence would show nothing.
+        let hooks = attached::at_interfaces(&node.host.netns)?;
+        ensure!(!hooks.is_empty(), "an orderly stop keeps the programs, {} has none", node.name());
         daemon.cleanup(node)?;
         // The kernel takes a program off a moment after its last reference is gone.
         let what = format!("{} is clean", node.name());
