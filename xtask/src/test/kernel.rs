@@ -1,4 +1,4 @@
-//! The smoke test on an old kernel: Debian's 6.1 boots under qemu, takes every program and runs one scenario of the
+//! The smoke test on an old kernel: Debian's 6.1 boots under qemu, takes every program and runs two scenarios of the
 //! namespace tier, where clsact filters stand in for tcx.
 //!
 //! Nothing is installed for it but qemu: kernel and busybox are fetched by apt and unpacked below `target/kernel`.
@@ -14,9 +14,13 @@ use super::harness::{Count, TestBinary, stream};
 use super::initramfs::Initramfs;
 use crate::{bpf, project};
 
-/// Which binaries run in it, and which of their cases: every program, and a pod that reaches a Service whose backend is
-/// on the other node, by both kinds of frontend.
-const RUNS: [(&str, Option<&str>); 2] = [("verify", None), ("net", Some("routed: pod to other node"))];
+/// Which binaries run in it, and which of their cases: every program; a pod that reaches a Service whose backend is
+/// on the other node, by both kinds of frontend; and the end of it all, as only here there are qdiscs to remove.
+const RUNS: [(&str, Option<&str>); 3] = [
+    ("verify", None),
+    ("net", Some("routed: pod to other node")),
+    ("net", Some("cleanup leaves no program")),
+];
 const DEADLINE_SECS: &str = "1200";
 /// Where the binaries look for their scratch folder.
 const SCRATCH: &str = "/svc/target";
@@ -68,7 +72,7 @@ fn fill(binaries: &[TestBinary], svc_ctl: &Path, kernel: &Path, busybox: &Path) 
         root.folder(folder);
     }
     root.program("busybox", busybox)?;
-    for tool in ["ip", "nft", "ethtool"] {
+    for tool in ["ip", "tc", "nft", "ethtool"] {
         root.program(tool, &find(tool)?)?;
     }
     root.program("svc-ctl", svc_ctl)?;

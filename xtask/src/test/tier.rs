@@ -70,7 +70,7 @@ pub const TIERS: &[Tier] = &[
     },
     Tier {
         name: "kernel",
-        what: "Debian's Linux 6.1 under qemu: every program, and one scenario with clsact for tcx",
+        what: "Debian's Linux 6.1 under qemu: every program, two scenarios with clsact for tcx",
         runs: Runs::InMachine,
         needs_daemon: true,
         packages: &["svc-ctl", "svc-tests"],
