@@ -16,16 +16,19 @@ pub enum Source {
     NodeTowardsBackend,
     /// The one of node1's interface towards the other node, which is what MASQUERADE takes.
     EgressInterface,
-    /// Either of these two: SEM-087 says "egress interface/route".
-    EgressOrRoute,
     /// Any address of node1.
     AnyOfNode,
 }
 
-/// The rules of DESIGN 4.1 and 4.4; the frontend does not matter to any of them.
-pub fn expected(client: Client, backend: BackendPlace) -> Source {
+/// The rules of DESIGN 4.1 and 4.4.
+pub fn expected(client: Client, backend: BackendPlace, frontend: Frontend) -> Source {
     use BackendPlace::{HostOfOtherNode, HostOfSameNode, Itself, OtherNode, SameNode};
     match (client, backend) {
+        // SEM-083 and SEM-087: masqueraded by svc with the preferred source of the route; replies come back through node1.
+        (Client::Pod, OtherNode | HostOfOtherNode) if frontend == Frontend::NodePort => {
+            Source::NodeTowardsBackend
+        }
+        (Client::Outside, OtherNode | HostOfOtherNode) => Source::NodeTowardsBackend,
         // SEM-084: a pod that reaches itself is masqueraded, else it would see its own address as a stranger's.
         (Client::Pod, Itself) => Source::AnyOfNode,
         // Nothing on the way masquerades: the CNI spares its own subnet and what ends in the node.
@@ -37,8 +40,6 @@ pub fn expected(client: Client, backend: BackendPlace) -> Source {
         (Client::Node, _) => Source::NodeTowardsBackend,
         // Local backends keep the client's address (listed deviation for pods, SEM-086 for the host network).
         (Client::Outside, SameNode | HostOfSameNode | Itself) => Source::Client,
-        // SEM-083 and SEM-087: replies of a remote backend must come back through node1.
-        (Client::Outside, OtherNode | HostOfOtherNode) => Source::EgressOrRoute,
     }
 }
 
@@ -52,12 +53,12 @@ impl Cell {
         let never_leaves = world.pod_sockets()
             && (self.client, self.backend, self.frontend)
                 == (Client::Pod, BackendPlace::Itself, Frontend::ClusterIp);
-        let rule = if never_leaves { Source::Client } else { expected(self.client, self.backend) };
+        let rule =
+            if never_leaves { Source::Client } else { expected(self.client, self.backend, self.frontend) };
         Ok(match rule {
             Source::Client => vec![self.client_host(world)?.addrs.of(self.family)],
             Source::NodeTowardsBackend => vec![towards],
             Source::EgressInterface => vec![egress],
-            Source::EgressOrRoute => vec![egress, towards],
             Source::AnyOfNode => node.addresses().iter().map(|addrs| addrs.of(self.family)).collect(),
         })
     }
