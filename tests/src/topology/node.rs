@@ -187,10 +187,12 @@ fn finish_uplink(netns: &Netns, interface: &str, offloads: Offloads) -> Result<(
     }
 }
 
+/// With an address of its own, as the CNI plugin gives it: else the bridge takes the lowest of its ports', and another
+/// one when that port goes, which the pods' neighbour entries do not survive.
 fn bridge(netns: &Netns, index: u8, netfilter: bool) -> Result<()> {
     let gateway = addresses::pod(index, 1);
     netns.ip(&format!(
-        "link add cni0 type bridge\nlink set cni0 up\n\
+        "link add name cni0 address 02:00:0a:f4:{index:02x}:01 type bridge\nlink set cni0 up\n\
          addr add {}/24 dev cni0\naddr add {}/64 dev cni0 nodad",
         gateway.v4, gateway.v6
     ))?;
