@@ -1,7 +1,7 @@
 //! The daemon's own state: programs, attachments, and what it tells of them.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use svc_common::abi::{self, ABI_VERSION};
@@ -283,8 +283,8 @@ impl Daemon {
             let is_uplink = |i: &&Interface| self.roles.get(&i.index).is_some_and(|a| a.role == Role::Uplink);
             self.interfaces.list.iter().filter(is_uplink).flat_map(|i| &i.addrs).copied().find(is_wanted)
         };
-        let v4 = first(IpAddr::is_ipv4).and_then(|a| a.to_string().parse::<Ipv4Addr>().ok());
-        let v6 = first(IpAddr::is_ipv6).and_then(|a| a.to_string().parse::<Ipv6Addr>().ok());
+        let v4 = first(IpAddr::is_ipv4).and_then(|a| if let IpAddr::V4(a) = a { Some(a) } else { None });
+        let v6 = first(IpAddr::is_ipv6).and_then(|a| if let IpAddr::V6(a) = a { Some(a) } else { None });
         NodeAddresses {
             addrs: self.interfaces.list.iter().flat_map(|i| i.addrs.iter().copied()).collect(),
             primary_v4: v4,

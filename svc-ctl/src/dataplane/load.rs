@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context as _, bail};
 use aya::maps::MapData;
-use aya::programs::{CgroupSockAddr, Program, SchedClassifier, Xdp};
+use aya::programs::{Program, SchedClassifier, Xdp};
 use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
 use svc_common::abi::{Config, names};
@@ -140,11 +140,6 @@ impl Loaded {
 
     /// For tests that run programs by hand.
     pub fn xdp(&mut self, name: &str) -> anyhow::Result<&mut Xdp> {
-        Ok(self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
-    }
-
-    /// For tests that look at sock_addr programs.
-    pub fn sock_addr(&mut self, name: &str) -> anyhow::Result<&mut CgroupSockAddr> {
         Ok(self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
     }
 }
