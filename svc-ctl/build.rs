@@ -32,9 +32,12 @@ fn embed() -> Result<(), String> {
     bpf::compile(project, "svc-prog", &bpf_target_dir(&out_dir), &variable("CARGO_CFG_TARGET_ARCH")?, &object)
 }
 
-/// `bpf` in the target directory in use, so that every profile shares one build of the programs.
+/// `bpf` in the target directory in use, so that every profile and target shares one build of the programs.
 fn bpf_target_dir(out_dir: &Path) -> PathBuf {
-    let target = out_dir.ancestors().find(|dir| dir.join("CACHEDIR.TAG").exists());
+    // Built for a named target, cargo puts a tagged folder of that name in between.
+    let triple = env::var_os("TARGET").unwrap_or_default();
+    let mut tagged = out_dir.ancestors().filter(|dir| dir.join("CACHEDIR.TAG").exists());
+    let target = tagged.find(|dir| dir.file_name() != Some(&triple));
     target.unwrap_or(out_dir).join("bpf")
 }
 

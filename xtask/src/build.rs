@@ -1,5 +1,7 @@
-//! Builds the product: one binary, `svc-ctl`, with the kernel programs inside.
+//! Builds the product: one binary, `svc-ctl`, with the kernel programs inside. It is static, so the same file runs on a
+//! host, in an image without anything else, and on a machine with another C library: what is tested is what ships.
 
+use std::env;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -13,8 +15,19 @@ pub fn main() -> Result<()> {
     Ok(())
 }
 
-/// Builds svc-ctl, optimised and without privileges, and says where it is.
 pub fn svc_ctl() -> Result<PathBuf> {
-    project::run(project::cargo().args(["build", "--release", "--locked", "--package", "svc-ctl"]))?;
-    Ok(project::target_dir().join("release/svc-ctl"))
+    program("svc-ctl", "svc-ctl")
+}
+
+/// Builds a program, optimised, static and without privileges, and says where it is.
+pub fn program(package: &str, name: &str) -> Result<PathBuf> {
+    let target = format!("{}-unknown-linux-gnu", env::consts::ARCH);
+    let mut cargo = project::cargo();
+    cargo.args(["build", "--release", "--locked", "--package", package, "--bin", name]);
+    // With a target named, the flags reach the program and neither build scripts nor procedural macros.
+    cargo.args(["--target", &target]);
+    let flags = env::var("RUSTFLAGS").unwrap_or_default();
+    cargo.env("RUSTFLAGS", format!("{flags} -Ctarget-feature=+crt-static"));
+    project::run(&mut cargo)?;
+    Ok(project::target_dir().join(target).join("release").join(name))
 }

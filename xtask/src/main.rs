@@ -4,8 +4,16 @@ mod bench;
 #[path = "../../svc-ctl/build/bpf.rs"]
 mod bpf;
 mod build;
+mod cache;
 mod check;
+mod cluster;
+mod components;
+mod conformance;
+mod debian;
 mod executable;
+mod file_tree;
+mod go;
+mod image;
 mod privilege;
 mod project;
 mod run;
@@ -31,6 +39,12 @@ enum Task {
     Build,
     /// Balance real traffic between network namespaces and show who answers
     Run(run::Args),
+    /// Make a Kubernetes cluster of network namespaces with svc in it, and talk to it
+    Cluster(cluster::Args),
+    /// Run Kubernetes' own tests of Services on such a cluster
+    Conformance(conformance::Args),
+    /// Make the container image of svc, without a docker daemon
+    Image(image::Args),
     /// Run the tests, all or one tier
     Test(test::Args),
     /// Measure the datapath beside its floors and write docs/performance.md
@@ -46,6 +60,9 @@ fn main() -> ExitCode {
         Task::Setup => setup::main().map(|()| ExitCode::SUCCESS),
         Task::Build => build::main().map(|()| ExitCode::SUCCESS),
         Task::Run(args) => run::main(&args).map(|()| ExitCode::SUCCESS),
+        Task::Cluster(args) => cluster::main(&args).map(|()| ExitCode::SUCCESS),
+        Task::Conformance(args) => conformance::main(&args).map(|()| ExitCode::SUCCESS),
+        Task::Image(args) => image::main(&args).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => test::main(&args),
         Task::Bench(args) => bench::main(&args).map(|()| ExitCode::SUCCESS),
         Task::Verify => test::main(&test::Args::tier("verify")),

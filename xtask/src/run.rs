@@ -20,18 +20,15 @@ const SHOW: &str = "svc-show";
 pub fn main(_checked: &Args) -> Result<()> {
     setup::for_running()?;
     let svc_ctl = build::svc_ctl()?;
-    let mut cargo = project::cargo();
-    cargo.args(["build", "--release", "--locked", "--package", "svc-tests", "--bin", SHOW]);
-    project::run(&mut cargo)?;
+    let show = build::program("svc-tests", SHOW)?;
 
     let privilege = Privilege::find();
     ensure!(
         privilege != Privilege::None,
         "network namespaces and programs in the kernel need root: become root, or install sudo"
     );
-    let target = project::target_dir();
-    let variables = [("SVC_CTL", svc_ctl.into()), ("CARGO_TARGET_DIR", target.clone().into())];
-    let mut show = privilege.command(&target.join("release").join(SHOW), &variables);
+    let variables = [("SVC_CTL", svc_ctl.into()), ("CARGO_TARGET_DIR", project::target_dir().into())];
+    let mut show = privilege.command(&show, &variables);
     // As typed: the show has the same flags, and clap has found them good.
     let error = show.args(env::args_os().skip(2)).exec();
     Err(error).with_context(|| format!("cannot start {SHOW}"))

@@ -1,20 +1,21 @@
 //! Finds what building and testing need and installs what is missing: system packages by apt as root, the linker into
-//! `target/tools`. Instant when all is there. Without root it installs what it may and prints the rest as commands.
+//! `target/tools`, Go into the cache. Instant when all is there. Without root it installs what it may and prints the rest as commands.
 
 use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{bpf, privilege, project};
+use crate::{bpf, components, privilege, project};
 
 const BPF_LINKER: &str = "0.13.0";
 /// The host compiler links with it; the packages of a distribution's Rust bring it along, rustup does not.
 const C_COMPILER: &str = "gcc";
 
-/// Everything: what building needs, and what the tests and `xtask run` call.
+/// Everything: what building needs, what the tests and `xtask run` call, and a Go for the components of a cluster.
 pub fn main() -> Result<()> {
     for_running()?;
+    components::setup()?;
     eprintln!("setup: everything is in place");
     Ok(())
 }

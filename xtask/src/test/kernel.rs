@@ -11,8 +11,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, Result, bail};
 
 use super::harness::{Count, TestBinary, stream};
-use super::initramfs::Initramfs;
-use crate::{bpf, project};
+use super::initramfs;
+use crate::file_tree::FileTree;
+use crate::{bpf, debian, project};
 
 /// Which binaries run in it, and which of their cases: every program; a pod that reaches a Service whose backend is
 /// on the other node, by both kinds of frontend; and the end of it all, as only here there are qdiscs to remove.
@@ -31,10 +32,10 @@ const MODULES: [&str; 6] = ["net", "lib", "crypto", "arch", "drivers/net/veth.ko
 pub fn run(binaries: &[TestBinary], svc_ctl: &Path) -> Result<Count> {
     let folder = project::target_dir().join("kernel");
     fs::create_dir_all(&folder)?;
-    let kernel = unpack(&folder, &newest_kernel()?)?;
-    let busybox = unpack(&folder, "busybox-static")?.join("bin/busybox");
+    let kernel = debian::unpack(&folder, &newest_kernel()?)?;
+    let busybox = debian::unpack(&folder, "busybox-static")?.join("bin/busybox");
     let initramfs = folder.join("initramfs");
-    fill(binaries, svc_ctl, &kernel, &busybox)?.write(&initramfs)?;
+    initramfs::pack(&fill(binaries, svc_ctl, &kernel, &busybox)?, &initramfs)?;
 
     let image = one_in(&kernel.join("boot"), "vmlinuz-")?;
     let mut qemu = Command::new("timeout");
@@ -66,21 +67,21 @@ pub fn count_cases(binaries: &[TestBinary]) -> Result<u64> {
 }
 
 /// `/init` and all it calls.
-fn fill(binaries: &[TestBinary], svc_ctl: &Path, kernel: &Path, busybox: &Path) -> Result<Initramfs> {
-    let mut root = Initramfs::default();
+fn fill(binaries: &[TestBinary], svc_ctl: &Path, kernel: &Path, busybox: &Path) -> Result<FileTree> {
+    let mut root = FileTree::default();
     for folder in ["/proc", "/sys", "/dev", "/tmp", "/run", "/etc", "/sbin", SCRATCH] {
         root.folder(folder);
     }
-    root.program("busybox", busybox)?;
+    initramfs::add_program(&mut root, "busybox", busybox)?;
     for tool in ["ip", "tc", "nft", "ethtool"] {
-        root.program(tool, &find(tool)?)?;
+        initramfs::add_program(&mut root, tool, &find(tool)?)?;
     }
-    root.program("svc-ctl", svc_ctl)?;
+    initramfs::add_program(&mut root, "svc-ctl", svc_ctl)?;
     let mut runs = String::new();
     for (tier, filter) in RUNS {
         let binary = binaries.iter().find(|binary| binary.tier == tier);
         let binary = binary.with_context(|| format!("no test binary of the tier {tier}"))?;
-        root.program(tier, &stripped(&binary.path, tier)?)?;
+        initramfs::add_program(&mut root, tier, &stripped(&binary.path, tier)?)?;
         runs += &format!("/bin/{tier} --color never '{}'\n", filter.unwrap_or_default());
     }
     let modules = one_in(&kernel.join("lib/modules"), "6.1")?;
@@ -93,7 +94,7 @@ fn fill(binaries: &[TestBinary], svc_ctl: &Path, kernel: &Path, busybox: &Path) 
         root.file(there.join(list), fs::read(modules.join(list))?);
     }
     root.link("/sbin/modprobe", "/bin/busybox");
-    root.file("/init", init(&runs).into_bytes());
+    root.program("/init", init(&runs).into_bytes());
     Ok(root)
 }
 
@@ -129,20 +130,6 @@ fn newest_kernel() -> Result<String> {
     let number = |name: &str| name.split('-').nth(3).and_then(|number| number.parse::<u32>().ok());
     let newest = names.max_by_key(|name| number(name)).map(str::to_owned);
     newest.context("apt knows no linux-image-6.1 (a Debian 12 with its package lists fetched is needed)")
-}
-
-/// Fetches a package and unpacks it, once.
-fn unpack(folder: &Path, package: &str) -> Result<PathBuf> {
-    let unpacked = folder.join(package);
-    if !unpacked.exists() {
-        project::run(Command::new("apt-get").args(["download", package]).current_dir(folder))?;
-        let archive = one_in(folder, &format!("{package}_"))?;
-        let partial = folder.join("partial");
-        project::run(Command::new("dpkg-deb").arg("-x").arg(&archive).arg(&partial))?;
-        fs::rename(&partial, &unpacked)?;
-        fs::remove_file(archive)?;
-    }
-    Ok(unpacked)
 }
 
 /// A copy without debug information, which is most of a test binary.

@@ -1,0 +1,113 @@
+//! The programs of a cluster that are not ours: taken from where the user points, else built from the Go modules of
+//! `tests/cluster`, once for a version, into the cache. This file decides where each comes from and puts links to all of
+//! them into one folder; `module` is what exists, `build` compiles it.
+
+mod build;
+mod module;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+pub use module::{COREDNS, E2E, Module};
+
+use crate::{cache, debian, go, project};
+
+/// etcd, API server, controllers, scheduler, kubectl; also what a node runs of Kubernetes.
+pub const CONTROL_PLANE: &[Module] = &[module::KUBERNETES];
+/// What a node runs besides: the container runtime and the CNI plugins (and runc, which is not from a module).
+pub const NODES: &[Module] = &[module::CONTAINERD, module::CNI];
+pub const DNS: &[Module] = &[COREDNS];
+/// Kubernetes' own tests and the programs of their images.
+pub const CONFORMANCE: &[Module] = &[E2E];
+
+/// Name (`kubelet`, `cni/bridge`) -> where the program is.
+#[derive(Debug, Default)]
+pub struct Programs(BTreeMap<&'static str, PathBuf>);
+
+impl Programs {
+    pub fn get(&self, name: &str) -> Result<&Path> {
+        self.0.get(name).map(PathBuf::as_path).with_context(|| format!("no program {name}"))
+    }
+
+    /// Links to all of them in `target/cluster/bin`; links of earlier calls for more stay.
+    pub fn link(&self) -> Result<PathBuf> {
+        let folder = project::target_dir().join("cluster/bin");
+        for (name, program) in &self.0 {
+            let link = folder.join(name);
+            if fs::read_link(&link).is_ok_and(|to| to == *program) {
+                continue;
+            }
+            fs::create_dir_all(link.parent().unwrap_or(&folder))?;
+            // By rename: a cluster that is up never misses a program.
+            let fresh = folder.join("link");
+            let _ = fs::remove_file(&fresh);
+            symlink(program, &fresh).with_context(|| fresh.display().to_string())?;
+            fs::rename(&fresh, &link).with_context(|| link.display().to_string())?;
+        }
+        Ok(folder)
+    }
+}
+
+/// Finds the programs of these modules, and builds those that nobody gives.
+pub fn programs(sets: &[&[Module]]) -> Result<Programs> {
+    let mut found = Programs::default();
+    for module in sets.iter().copied().flatten() {
+        let given = module.programs.iter().map(|name| (*name, given(name)));
+        let (given, missing): (Vec<_>, Vec<_>) = given.partition(|(_, place)| place.is_some());
+        found.0.extend(given.into_iter().filter_map(|(name, place)| Some((name, place?))));
+        if missing.is_empty() {
+            continue;
+        }
+        let built = build::module(module)?;
+        found.0.extend(missing.into_iter().map(|(name, _)| (name, built.join(name))));
+    }
+    if sets.contains(&NODES) {
+        found.0.insert("runc", runc()?);
+    }
+    Ok(found)
+}
+
+/// Where a program is among those that the user brings.
+fn given(name: &str) -> Option<PathBuf> {
+    // The name by which envtest's programs are known; it has these three.
+    let assets = ["etcd", "kube-apiserver", "kubectl"].contains(&name).then_some("KUBEBUILDER_ASSETS");
+    let dirs = [Some("SVC_CLUSTER_BIN"), assets].into_iter().flatten().filter_map(env::var_os);
+    let program = dirs.map(|dir| project::root().join(dir).join(name)).find(|program| program.exists())?;
+    Some(program)
+}
+
+/// runc is linked with C libraries that every Debian has: its package is unpacked, not installed.
+fn runc() -> Result<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let dirs = env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let installed = dirs.map(|dir| dir.join("runc")).find(|program| program.is_file());
+    match given("runc").or(installed) {
+        Some(program) => Ok(program),
+        None => Ok(debian::unpack(&cache::dir()?.join("debian"), "runc")?.join("usr/sbin/runc")),
+    }
+}
+
+/// Where the source of an upstream module is, as the module of ours locks it.
+pub fn source(upstream: &str, module: &Module) -> Result<PathBuf> {
+    let go = go::ensure(&module.folder())?;
+    let mut list = Command::new(&go.program);
+    list.args(["list", "-m", "-f", "{{.Dir}}", upstream]).current_dir(module.folder()).env_remove("GOROOT");
+    let output = list.output().context("go list")?;
+    let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    ensure!(!dir.is_empty(), "go list -m {upstream}: {}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(dir.into())
+}
+
+/// Fetches a Go where the machine's is missing or too old for any module.
+pub fn setup() -> Result<()> {
+    for module in [CONTROL_PLANE, NODES, DNS, CONFORMANCE].into_iter().flatten() {
+        go::ensure(&module.folder())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,159 @@
+//! The Go toolchain: the machine's if it is new enough for a module, else one of our own in the cache, which comes as a
+//! module itself, so that only the module proxy in use must be reachable; any older Go can fetch it.
+
+use std::env;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::{cache, debian, project};
+
+/// The release that is fetched where the machine has none, or an older one than a module asks for.
+const FETCHED: &str = "1.26.8";
+
+/// A go command, and the version that it gives for itself.
+#[derive(Debug)]
+pub struct Go {
+    pub program: PathBuf,
+    pub version: String,
+}
+
+/// Finds a Go that takes this module; never fetches one.
+pub fn find(module: &Path) -> Result<Option<Go>> {
+    let wanted = wanted(module)?;
+    let mut programs = programs();
+    programs.push(ours()?);
+    Ok(programs.into_iter().find_map(|program| {
+        let version = version(&program, module)?;
+        (numbers(&version) >= numbers(&wanted)).then_some(Go { program, version })
+    }))
+}
+
+/// Finds a Go that takes this module, and fetches one if there is none.
+pub fn ensure(module: &Path) -> Result<Go> {
+    if let Some(go) = find(module)? {
+        return Ok(go);
+    }
+    let wanted = wanted(module)?;
+    let there = programs().iter().find_map(|program| version(program, module));
+    let there = there.map_or("there is none".to_owned(), |version| format!("here is {version}"));
+    let advice = || format!("Go {wanted} or newer is needed, {there}, and Go {FETCHED} cannot be fetched");
+    eprintln!("setup: Go {wanted} or newer is needed, {there}: fetching Go {FETCHED} into the cache");
+    fetch().with_context(advice)?;
+    find(module)?.with_context(|| format!("{} does not run", ours().unwrap_or_default().display()))
+}
+
+fn programs() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let usual = ["/usr/local/go/bin", "/usr/lib/go/bin"].map(PathBuf::from);
+    let programs = env::split_paths(&path).chain(usual).map(|dir| dir.join("go"));
+    programs.filter(|program| program.is_file()).collect()
+}
+
+fn ours() -> Result<PathBuf> {
+    Ok(cache::dir()?.join(format!("go/go{FETCHED}/bin/go")))
+}
+
+/// Asked inside the module: where the user lets Go choose its toolchain, this is the chosen one.
+fn version(program: &Path, module: &Path) -> Option<String> {
+    let output = Command::new(program).arg("version").current_dir(module).output().ok()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.split_whitespace().nth(2)?.strip_prefix("go").map(str::to_owned)
+}
+
+/// The `go` line of a module.
+fn wanted(module: &Path) -> Result<String> {
+    let path = module.join("go.mod");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let line = text.lines().find_map(|line| line.strip_prefix("go "));
+    line.map(str::to_owned).with_context(|| format!("{}: no go line", path.display()))
+}
+
+/// `1.26.8`, `1.26rc1`, `1.26-X:nodwarf5`: what is compared; a missing number is 0.
+fn numbers(version: &str) -> [u32; 3] {
+    let mut parts = version.split('.').map(|part| {
+        let digits = part.find(|c: char| !c.is_ascii_digit()).map_or(part, |end| &part[..end]);
+        digits.parse().unwrap_or(0)
+    });
+    std::array::from_fn(|_| parts.next().unwrap_or(0))
+}
+
+fn fetch() -> Result<()> {
+    let arch = match env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => bail!("no toolchain of Go is known for {other}"),
+    };
+    let place = cache::dir()?.join(format!("go/go{FETCHED}"));
+    let helper = any_go()?;
+    cache::once(&place, |partial| {
+        // A cache of its own: what the module brings is moved out of it, and the rest thrown away.
+        let modules = partial.join("modules");
+        fs::create_dir(&modules)?;
+        let toolchain = format!("golang.org/toolchain@v0.0.1-go{FETCHED}.linux-{arch}");
+        let mut download = Command::new(&helper);
+        download.args(["mod", "download", &toolchain]).current_dir(partial);
+        download.env("GO111MODULE", "on").env("GOFLAGS", "-modcacherw").env("GOMODCACHE", &modules);
+        download.env("GOTOOLCHAIN", "local").env_remove("GOROOT");
+        project::run(&mut download)?;
+        let unpacked = modules.join(&toolchain);
+        for entry in fs::read_dir(&unpacked).with_context(|| unpacked.display().to_string())? {
+            let entry = entry?;
+            fs::rename(entry.path(), partial.join(entry.file_name()))?;
+        }
+        fs::remove_dir_all(&modules)?;
+        unpack_what_modules_cannot_hold(partial)
+    })
+}
+
+/// A module has no executables, and no modules inside: their go.mod travels under another name.
+fn unpack_what_modules_cannot_hold(root: &Path) -> Result<()> {
+    let tools = fs::read_dir(root.join("pkg/tool"))?.map(|dir| Ok(dir?.path()));
+    for folder in tools.chain([Ok(root.join("bin"))]).collect::<Result<Vec<_>>>()? {
+        for program in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+            fs::set_permissions(program?.path(), fs::Permissions::from_mode(0o755))?;
+        }
+    }
+    for module in ["src", "src/cmd"].map(|dir| root.join(dir)) {
+        fs::rename(module.join("_go.mod"), module.join("go.mod"))
+            .with_context(|| module.display().to_string())?;
+    }
+    Ok(())
+}
+
+/// Whatever can download a module: a Go of the machine, or the distribution's, unpacked into the cache.
+fn any_go() -> Result<PathBuf> {
+    if let Some(program) = programs().into_iter().next() {
+        return Ok(program);
+    }
+    let package = debian::first_dependency("golang-go")?;
+    let unpacked = debian::unpack(&cache::dir()?.join("debian"), &package)?;
+    // golang-1.19-go has usr/lib/go-1.19/bin/go.
+    let release = package.trim_start_matches("golang-").trim_end_matches("-go");
+    let program = unpacked.join(format!("usr/lib/go-{release}/bin/go"));
+    ensure!(program.exists(), "no {} in the package {package}", program.display());
+    Ok(program)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        assert!(numbers("1.26.0") > numbers("1.19.8"));
+        assert!(numbers("1.26") == numbers("1.26.0"));
+        assert!(numbers("1.100rc1") > numbers("1.26.8"));
+        assert_eq!(numbers("devel"), [0, 0, 0]);
+    }
+
+    #[test]
+    fn every_module_says_which_go_it_takes() {
+        for module in fs::read_dir(project::root().join("tests/cluster")).unwrap() {
+            assert!(numbers(&wanted(&module.unwrap().path()).unwrap()) >= [1, 26, 0]);
+        }
+    }
+}

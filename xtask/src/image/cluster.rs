@@ -1,0 +1,70 @@
+//! The images of a cluster, as tars that every node imports: nothing is ever pulled from a registry.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result};
+
+use super::oci::Image;
+use crate::components::{self, Programs};
+use crate::file_tree::{FileTree, read};
+use crate::{build, project};
+
+/// The names by which the kubelet and the tests of the release that `tests/cluster` locks ask for it.
+const PAUSE: [&str; 2] = ["registry.k8s.io/pause:3.10.2", "registry.k8s.io/pause:3.10"];
+
+/// Which images a cluster gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// pause, svc, echo.
+    Ours,
+    /// And a DNS.
+    Dns,
+    /// And what Kubernetes' own tests run.
+    Conformance,
+}
+
+/// Writes them to `target/cluster/images`, which then has these and no others.
+pub fn write(wanted: Wanted, programs: &Programs) -> Result<PathBuf> {
+    let folder = project::target_dir().join("cluster/images");
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    let echo = read(&build::program("svc-tests", "svc-echo")?)?;
+    let mut images = vec![
+        ("svc", super::svc(&super::name("svc"))?),
+        ("echo", one_program(vec![super::name("echo")], "/svc-echo", echo.clone())),
+        ("pause", Image { command: vec!["pause"], user: "65535:65535", ..pause(echo) }),
+    ];
+    if wanted != Wanted::Ours {
+        let names = vec![format!("svc.local/coredns:{}", components::COREDNS.version()?)];
+        images.push(("coredns", one_program(names, "/coredns", read(programs.get("coredns")?)?)));
+    }
+    if wanted == Wanted::Conformance {
+        images.extend(super::e2e::images(programs)?);
+    }
+    let mut names = BTreeSet::new();
+    for (name, image) in images {
+        let path = folder.join(name).with_extension("tar");
+        let written = image.write(&path).with_context(|| format!("image {name}"))?;
+        eprintln!("image {name}: {:.1} MB", written.size as f64 / 1e6);
+        names.insert(path);
+    }
+    for entry in fs::read_dir(&folder)? {
+        let path = entry?.path();
+        if !names.contains(&path) {
+            fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(folder)
+}
+
+/// The program that keeps a pod's namespaces is our test server in another part.
+fn pause(echo: Vec<u8>) -> Image {
+    one_program(PAUSE.map(str::to_owned).to_vec(), "/svc-echo", echo)
+}
+
+pub(super) fn one_program(names: Vec<String>, path: &'static str, content: Vec<u8>) -> Image {
+    let mut root = FileTree::default();
+    root.program(path, content);
+    Image { names, root, entrypoint: vec![path], ..Image::default() }
+}

@@ -1,0 +1,210 @@
+//! Writes an image as a tar that containerd (`ctr images import`) and docker (`docker load`) take: an OCI layout, and
+//! beside it the list that docker reads. The same contents give the same octets.
+
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use tar::{Builder, EntryType, Header};
+
+use crate::file_tree::{Entry, FileTree};
+
+/// What a container of it is made of.
+#[derive(Debug, Default)]
+pub struct Image {
+    /// All that it is known by, as `svc.local/svc:0.1.0`.
+    pub names: Vec<String>,
+    pub root: FileTree,
+    pub entrypoint: Vec<&'static str>,
+    pub command: Vec<&'static str>,
+    /// `UID:GID`; root if empty.
+    pub user: &'static str,
+}
+
+/// What became of an image.
+#[derive(Debug)]
+pub struct Written {
+    /// Octets of the tar.
+    pub size: u64,
+    /// Of the manifest, `sha256:...`: what a registry would call it.
+    pub digest: String,
+}
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
+const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
+const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+impl Image {
+    /// Written under another name and renamed, so that nobody reads half of it.
+    pub fn write(&self, path: &Path) -> Result<Written> {
+        let context = || path.display().to_string();
+        let layer = Blob::new(LAYER, layer(&self.root)?);
+        let config = Blob::json(CONFIG, &self.config(&layer));
+        let manifest = json!({
+            "schemaVersion": 2, "mediaType": MANIFEST,
+            "config": config.descriptor(), "layers": [layer.descriptor()],
+        });
+        let manifest = Blob::json(MANIFEST, &manifest);
+        let partial = path.with_extension("partial");
+        let file = File::create(&partial).with_context(|| partial.display().to_string())?;
+        let mut archive = Builder::new(BufWriter::new(file));
+        append(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
+        append(&mut archive, "index.json", &octets(&self.index(&manifest)))?;
+        append(&mut archive, "manifest.json", &octets(&self.list_for_docker(&config, &layer)))?;
+        for blob in [&config, &layer, &manifest] {
+            append(&mut archive, &blob.path(), &blob.content)?;
+        }
+        archive.into_inner()?.flush().with_context(context)?;
+        fs::rename(&partial, path).with_context(context)?;
+        Ok(Written { size: fs::metadata(path)?.len(), digest: manifest.digest })
+    }
+
+    fn config(&self, layer: &Blob) -> Value {
+        json!({
+            "architecture": architecture(), "os": "linux", "created": "1970-01-01T00:00:00Z",
+            "config": {
+                "Entrypoint": self.entrypoint, "Cmd": self.command, "User": self.user,
+                "WorkingDir": "/", "Env": [PATH],
+            },
+            "rootfs": { "type": "layers", "diff_ids": [layer.digest] },
+            "history": [{ "created": "1970-01-01T00:00:00Z", "created_by": "cargo xtask image" }],
+        })
+    }
+
+    fn index(&self, manifest: &Blob) -> Value {
+        let named = self.names.iter().map(|name| {
+            let mut entry = manifest.descriptor();
+            entry["platform"] = json!({ "architecture": architecture(), "os": "linux" });
+            let tag = name.rsplit(':').next();
+            entry["annotations"] =
+                json!({ "io.containerd.image.name": name, "org.opencontainers.image.ref.name": tag });
+            entry
+        });
+        json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": named.collect::<Vec<_>>() })
+    }
+
+    fn list_for_docker(&self, config: &Blob, layer: &Blob) -> Value {
+        json!([{ "Config": config.path(), "RepoTags": self.names, "Layers": [layer.path()] }])
+    }
+}
+
+/// Content that is known by its hash.
+struct Blob {
+    media_type: &'static str,
+    content: Vec<u8>,
+    digest: String,
+}
+
+impl Blob {
+    fn new(media_type: &'static str, content: Vec<u8>) -> Self {
+        let hash = Sha256::digest(&content);
+        let digest = hash.iter().map(|octet| format!("{octet:02x}")).collect::<String>();
+        Self { media_type, content, digest: format!("sha256:{digest}") }
+    }
+
+    fn json(media_type: &'static str, value: &Value) -> Self {
+        Self::new(media_type, octets(value))
+    }
+
+    fn descriptor(&self) -> Value {
+        json!({ "mediaType": self.media_type, "digest": self.digest, "size": self.content.len() })
+    }
+
+    fn path(&self) -> String {
+        format!("blobs/{}", self.digest.replace(':', "/"))
+    }
+}
+
+fn octets(value: &Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
+
+/// Go's word for the machine that this runs on, which is also what is built for.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+/// The root file system: owned by root, from the beginning of time, in the order of names.
+fn layer(root: &FileTree) -> Result<Vec<u8>> {
+    let mut archive = Builder::new(Vec::new());
+    for (path, entry) in root.entries() {
+        let name = path.strip_prefix("/").unwrap_or(path);
+        let mut header = header();
+        match entry {
+            Entry::Folder { mode } => {
+                header.set_entry_type(EntryType::Directory);
+                header.set_mode(*mode);
+                archive.append_data(&mut header, name, &[][..])
+            }
+            Entry::File { mode, content } => {
+                header.set_size(content.len() as u64);
+                header.set_mode(*mode);
+                archive.append_data(&mut header, name, content.as_slice())
+            }
+            Entry::Link { to } => {
+                header.set_entry_type(EntryType::Symlink);
+                header.set_mode(0o777);
+                archive.append_link(&mut header, name, to)
+            }
+        }
+        .with_context(|| path.display().to_string())?;
+    }
+    Ok(archive.into_inner()?)
+}
+
+fn append(archive: &mut Builder<impl Write>, name: &str, content: &[u8]) -> Result<()> {
+    let mut header = header();
+    header.set_size(content.len() as u64);
+    archive.append_data(&mut header, name, content).with_context(|| name.to_owned())
+}
+
+fn header() -> Header {
+    let mut header = Header::new_gnu();
+    header.set_mode(0o644);
+    header
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_contents_give_equal_octets_and_every_blob_is_what_its_name_says() {
+        let folder = crate::project::target_dir().join("tmp").join(format!("image-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let image = || {
+            let mut root = FileTree::default();
+            root.folder_with_mode("/tmp", 0o1777);
+            root.program("/bin/a", vec![7; 1000]);
+            root.link("/bin/b", "a");
+            Image { names: vec!["svc.local/a:1".into()], root, ..Image::default() }
+        };
+        let (first, second) = (folder.join("1.tar"), folder.join("2.tar"));
+        let written = image().write(&first).unwrap();
+        assert_eq!(written.digest, image().write(&second).unwrap().digest);
+        assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
+
+        let mut found = Vec::new();
+        for entry in tar::Archive::new(File::open(&first).unwrap()).entries().unwrap() {
+            let mut entry = entry.unwrap();
+            let name = entry.path().unwrap().display().to_string();
+            let mut content = Vec::new();
+            std::io::copy(&mut entry, &mut content).unwrap();
+            if name.starts_with("blobs/") {
+                assert_eq!(Blob::new(LAYER, content).path(), name);
+            }
+            found.push(name);
+        }
+        assert!(found.contains(&format!("blobs/{}", written.digest.replace(':', "/"))), "{found:?}");
+        fs::remove_dir_all(folder).unwrap();
+    }
+}
