@@ -9,6 +9,7 @@ pub mod agent;
 pub mod attached;
 pub mod bpffs;
 pub mod cgroup;
+pub mod cluster;
 pub mod command;
 pub mod daemon;
 pub mod janitor;

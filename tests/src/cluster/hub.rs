@@ -1,0 +1,31 @@
+//! The network namespace in the middle: a bridge that every node has a port of, and the control plane's home.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::addresses::{HUB_V4, HUB_V6};
+use crate::netns::Netns;
+
+pub(super) const BRIDGE: &str = "br0";
+
+pub(super) fn make(name: &str) -> Result<Netns> {
+    let netns = Netns::new(name)?;
+    netns.ip(&format!(
+        "link add {BRIDGE} type bridge\n\
+         link set {BRIDGE} up\n\
+         addr add {HUB_V4}/24 dev {BRIDGE}\n\
+         addr add {HUB_V6}/64 dev {BRIDGE} nodad"
+    ))?;
+    netns.sysctl(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
+    leave_bridged_packets_alone(&netns)?;
+    Ok(netns)
+}
+
+/// What nodes say to each other is none of the hub's netfilter's business, where that would look.
+fn leave_bridged_packets_alone(netns: &Netns) -> Result<()> {
+    ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"]
+        .iter()
+        .filter(|key| Path::new("/proc/sys").join(key).exists())
+        .try_for_each(|key| netns.sysctl(&[(key, "0")]))
+}

@@ -1,0 +1,91 @@
+//! One program of the cluster: in a cgroup of its own and with a log, so that both tell how it does.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, setsid};
+
+use crate::cgroup::Cgroup;
+use crate::wait;
+
+/// How many last lines of its log an ended program is reported with.
+const LINES: usize = 15;
+/// The API server lets requests in flight come to their end.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A running program; dropping it ends it and all its children.
+#[derive(Debug)]
+pub(super) struct Process {
+    name: String,
+    log: PathBuf,
+    child: Child,
+    cgroup: Cgroup,
+}
+
+impl Process {
+    /// Starts `command` in the cgroup `name` below `parent`; what it says goes to `log_dir/name.log`.
+    pub(super) fn start(name: &str, mut command: Command, parent: &Cgroup, log_dir: &Path) -> Result<Self> {
+        let log = log_dir.join(format!("{name}.log"));
+        let file = File::options().create(true).append(true).open(&log);
+        let file = file.with_context(|| format!("open {}", log.display()))?;
+        let cgroup = parent.child(name)?;
+        cgroup.adopt(&mut command)?;
+        command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+        leave_terminal(&mut command);
+        let child = command.spawn().with_context(|| format!("start {name}"))?;
+        Ok(Self { name: name.to_owned(), log, child, cgroup })
+    }
+
+    /// An error that names the program if it has ended.
+    pub(super) fn check(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait().with_context(|| format!("look at {}", self.name))? {
+            bail!("{} ended: {status}; the end of {}:\n{}", self.name, self.log.display(), self.last_lines());
+        }
+        Ok(())
+    }
+
+    pub(super) fn last_lines(&self) -> String {
+        last_lines(&self.log)
+    }
+
+    /// SIGTERM, then as long as it needs.
+    pub(super) fn stop(mut self) -> Result<()> {
+        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)
+            .with_context(|| format!("terminate {}", self.name))?;
+        let ended = || Ok(self.child.try_wait()?.is_some());
+        wait::until_true(&format!("{} ends after SIGTERM", self.name), STOP_LIMIT, ended)
+    }
+
+    /// Holds every thread of it where it is, or lets them go on: slow, without being gone.
+    pub(super) fn freeze(&self, frozen: bool) -> Result<()> {
+        let path = self.cgroup.path().join("cgroup.freeze");
+        fs::write(&path, if frozen { "1" } else { "0" }).with_context(|| format!("write {}", path.display()))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Already ended is as good; the cgroup ends what the program started.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The end of a log, for an error that should be understood without opening it.
+pub(super) fn last_lines(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
+}
+
+/// A session of its own: no Ctrl-C reaches it, and it may outlive who started it.
+fn leave_terminal(command: &mut Command) {
+    let leave = || Ok(setsid().map(drop)?);
+    // SAFETY: between fork and exec only the system call setsid is made; nothing is allocated or locked.
+    unsafe { std::os::unix::process::CommandExt::pre_exec(command, leave) };
+}
