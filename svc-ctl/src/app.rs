@@ -14,10 +14,10 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::cli::args::Source;
 use crate::daemon::Daemon;
 use crate::dataplane::bpf::BpfStore;
-use crate::dataplane::flows;
+use crate::dataplane::{affinity, flows};
 use crate::dataplane::maps::Maps;
-use crate::dataplane::pins::{Lock, lock_file};
-use crate::dataplane::usage::usage;
+use crate::dataplane::pins::{Pins, Lock, lock_file};
+use crate::dataplane::usage::{Usage, usage};
 use crate::model::node::NodeAddresses;
 use crate::node::roles::RoleRules;
 use crate::node::watch::Observed;
@@ -25,7 +25,6 @@ use crate::plan::desired::Settings;
 use crate::plan::node_ports::NodePortAddresses;
 use crate::reconcile::{self, Inputs, Options, ReconcileStatus};
 use crate::source;
-use crate::source::event::Batch;
 
 /// How often expired flows are removed and counters are told.
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
@@ -62,12 +61,25 @@ pub struct Config {
 
 /// Runs until SIGTERM or SIGINT. What is in the kernel stays there and goes on working.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    check(&config).await?;
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
+    tokio::select! {
+        ended = serve(config) => return ended,
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    tracing::info!("stopping; the kernel goes on with what it has");
+    Ok(())
+}
+
+/// Ends only by an error; drop it to stop.
+async fn serve(config: Config) -> anyhow::Result<()> {
+    // What is not ours comes first, so that a failed start leaves nothing in the kernel.
+    check_cgroup(&config.cgroup)?;
+    let source = open_source(&config).await?;
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir: making {}", config.run_dir.display()))?;
     let _only_one = lock(&config.run_dir)?;
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
 
     let mut daemon = Daemon::start(config.clone())?;
     let (seen, mut interfaces) = watch::channel::<Option<Observed>>(None);
@@ -78,7 +90,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     daemon.prune();
 
     let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
-    let mut source = tokio::spawn(run_source(config.clone(), events_out));
+    let mut source = tokio::spawn(source.run(events_out));
     let (status_out, mut status) = watch::channel(ReconcileStatus::default());
     let options = Options {
         node_name: config.node_name.clone(),
@@ -101,7 +113,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 // A table that takes longer than the period is not read twice at once.
                 if sweeps.is_empty() {
                     let pins = daemon.pins().clone();
-                    sweeps.spawn_blocking(move || flows::sweep(&pins).and_then(|_| usage(&pins)));
+                    sweeps.spawn_blocking(move || sweep_tables(&pins));
                 }
             }
             Some(ended) = sweeps.join_next() => match ended.map_err(anyhow::Error::from).flatten() {
@@ -114,12 +126,15 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 let text = ended.err().map_or_else(String::new, |err| format!(": {err}"));
                 anyhow::bail!("the reconcile loop ended{text}");
             }
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
         }
     }
-    tracing::info!("stopping; the kernel goes on with what it has");
-    Ok(())
+}
+
+/// Removes what has expired; answers how full the tables are then.
+fn sweep_tables(pins: &Pins) -> anyhow::Result<Vec<Usage>> {
+    flows::sweep(pins)?;
+    affinity::sweep(pins)?;
+    usage(pins)
 }
 
 fn why(ended: Result<anyhow::Result<()>, tokio::task::JoinError>, who: &str) -> anyhow::Error {
@@ -137,26 +152,30 @@ fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
     lock_file(file, || format!("--run-dir {}", run_dir.display()))
 }
 
-/// Looks at all that the start depends on and that is not ours, so that a failed start leaves nothing in the kernel.
-async fn check(config: &Config) -> anyhow::Result<()> {
-    match &config.source {
-        Source::Manifests(path) => drop(source::manifests::Manifests::open(path)?),
-        Source::Kubernetes => drop(source::kubernetes::connect(&kubernetes_options(config)).await?),
-    }
-    let kind = statfs(&config.cgroup).with_context(|| format!("--cgroup {}", config.cgroup.display()))?;
-    if kind.filesystem_type() != CGROUP2_SUPER_MAGIC {
-        anyhow::bail!("--cgroup {}: not a cgroup v2 directory", config.cgroup.display());
-    }
+fn check_cgroup(dir: &Path) -> anyhow::Result<()> {
+    let kind = statfs(dir).with_context(|| format!("--cgroup {}", dir.display()))?;
+    anyhow::ensure!(
+        kind.filesystem_type() == CGROUP2_SUPER_MAGIC,
+        "--cgroup {}: not a cgroup v2 directory",
+        dir.display()
+    );
     Ok(())
 }
 
-fn kubernetes_options(config: &Config) -> source::kubernetes::Options {
-    source::kubernetes::Options {
-        kubeconfig: config.kubeconfig.clone(),
-        master: config.master.clone(),
-        node_name: config.node_name.clone(),
-        streaming_lists: true,
-        page_size: 0,
+async fn open_source(config: &Config) -> anyhow::Result<source::Opened> {
+    match &config.source {
+        Source::Manifests(path) => source::Opened::manifests(path),
+        Source::Kubernetes => {
+            let options = source::kubernetes::Options {
+                kubeconfig: config.kubeconfig.clone(),
+                master: config.master.clone(),
+                service_account: source::kubernetes::SERVICE_ACCOUNT.into(),
+                node_name: config.node_name.clone(),
+                streaming_lists: true,
+                page_size: 0,
+            };
+            source::Opened::kubernetes(options).await
+        }
     }
 }
 
@@ -172,16 +191,4 @@ fn observe(
         *current = now;
         is_new
     });
-}
-
-async fn run_source(config: Config, events: mpsc::Sender<Batch>) -> anyhow::Result<()> {
-    match &config.source {
-        Source::Manifests(path) => source::manifests::run(path.clone(), events).await,
-        Source::Kubernetes => {
-            let options = kubernetes_options(&config);
-            let client = source::kubernetes::connect(&options).await?;
-            source::kubernetes::run(client, options, events).await;
-            Ok(())
-        }
-    }
 }

@@ -17,6 +17,8 @@ use tokio::sync::mpsc;
 
 #[path = "kubernetes/api.rs"]
 mod api;
+#[path = "kubernetes/connect.rs"]
+mod connect;
 
 /// Everything has happened by then, or never will.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -257,15 +259,4 @@ async fn both_sources_make_the_same_tables_of_the_same_manifests() {
         "{tables}"
     );
     assert_eq!(complaints.len(), 2, "{complaints:?}");
-}
-
-#[tokio::test]
-async fn a_client_says_what_is_wrong_with_its_flags() {
-    let error = |options: Options| async move {
-        kubernetes::connect(&options).await.map(drop).expect_err("a bad flag").to_string()
-    };
-    let bad_url = Options { master: Some("not a url".to_owned()), ..Options::default() };
-    assert!(error(bad_url).await.contains("--master"));
-    let no_file = Options { kubeconfig: Some("/nonexistent/config".into()), ..Options::default() };
-    assert!(error(no_file).await.contains("--kubeconfig: /nonexistent/config"));
 }

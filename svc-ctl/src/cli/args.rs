@@ -48,12 +48,12 @@ pub struct RunArgs {
     /// Where Services come from: `kubernetes`, or `manifests:DIR` (a folder or file of Kubernetes YAML, watched).
     #[arg(long, value_name = "SOURCE", default_value = "kubernetes")]
     pub source: Source,
-    /// Kubeconfig for `--source kubernetes`; without it `~/.kube/config` is read, and without that the in-cluster
-    /// credentials are used.
+    /// Kubeconfig for `--source kubernetes`; without it the pod's service account is used.
     #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,
-    /// Address of the API server, instead of the one in the kubeconfig.
-    #[arg(long, value_name = "URL")]
+    /// Address of the API server, instead of the one in the kubeconfig or of the Service `kubernetes`, which svc itself
+    /// serves. Empty counts as not given.
+    #[arg(long, value_name = "URL", env = "SVC_MASTER")]
     pub master: Option<String>,
     /// This node's name; without it the host's name in lower case.
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
@@ -130,6 +130,8 @@ pub enum What {
     Services,
     Backends,
     Flows,
+    /// Clients that stay with their backend (`sessionAffinity: ClientIP`).
+    Affinity,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

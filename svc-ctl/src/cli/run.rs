@@ -20,12 +20,15 @@ pub fn main(args: &RunArgs) -> anyhow::Result<()> {
         .with_writer(std::io::stderr)
         .init();
     let config = config(args)?;
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
-        .context("starting the runtime")?
-        .block_on(app::run(config))
+        .context("starting the runtime")?;
+    let ended = runtime.block_on(app::run(config));
+    // Nobody waits for a table that is being read.
+    runtime.shutdown_background();
+    ended
 }
 
 /// What was typed, made usable.
@@ -36,8 +39,9 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
     };
     Ok(Config {
         source: args.source.clone(),
-        kubeconfig: args.kubeconfig.clone(),
-        master: args.master.clone(),
+        // A variable of the environment may be there and empty.
+        kubeconfig: args.kubeconfig.clone().filter(|path| !path.as_os_str().is_empty()),
+        master: args.master.clone().filter(|url| !url.is_empty()),
         node_name,
         pin_dir: args.pins.pin_dir.clone(),
         run_dir: args.run_dir.run_dir.clone(),

@@ -3,7 +3,11 @@
 //! A watch that breaks is taken up where it was; one that is too old (410) is listed anew, and until the new list is
 //! complete everything known stays in force. Failures are tried again with growing pauses, for ever.
 
+mod connect;
+mod resolve;
+
 use std::collections::BTreeMap;
+use std::error::Error as _;
 use std::fmt::Debug;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
@@ -11,16 +15,15 @@ use std::pin::pin;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::runtime::watcher::{self, watcher};
-use kube::{Api, Client, Config, Resource, ResourceExt as _};
+use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use tokio::sync::mpsc;
 
+pub use self::connect::{SERVICE_ACCOUNT, connect};
 use super::event::{Batch, Event, SourceEvent};
 use crate::model::rejected::Rejected;
 
@@ -40,33 +43,17 @@ const MAX_BATCH: usize = 1024;
 /// How to reach the API and what to ask of it.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// `--kubeconfig`; otherwise `$KUBECONFIG`, `~/.kube/config` or the pod's service account.
+    /// `--kubeconfig`; without it the pod's service account is used.
     pub kubeconfig: Option<PathBuf>,
     /// `--master`: overrides the address.
     pub master: Option<String>,
+    /// Where a pod finds its credentials: [`SERVICE_ACCOUNT`].
+    pub service_account: PathBuf,
     pub node_name: String,
     /// Ask for the first list as a stream (servers from 1.32 on); falls back by itself.
     pub streaming_lists: bool,
     /// Objects in a page of a list; the library's default if zero.
     pub page_size: u32,
-}
-
-/// A client as the options say. Nothing is sent yet.
-pub async fn connect(options: &Options) -> anyhow::Result<Client> {
-    let mut config = match (&options.kubeconfig, &options.master) {
-        (Some(path), _) => {
-            let subject = || format!("--kubeconfig: {}", path.display());
-            let file = Kubeconfig::read_from(path).with_context(subject)?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.with_context(subject)?
-        }
-        // Its address is the one given below.
-        (None, Some(_)) => Config::new(Default::default()),
-        (None, None) => Config::infer().await.context("no Kubernetes API: give --kubeconfig or --master")?,
-    };
-    if let Some(url) = &options.master {
-        config.cluster_url = url.parse().with_context(|| format!("--master: {url:?} is not a URL"))?;
-    }
-    Client::try_from(config).context("Kubernetes client")
 }
 
 /// Lists and watches until nobody listens any more.
@@ -121,8 +108,9 @@ impl Feed {
                     return;
                 }
                 let Some(error) = error else { continue };
-                tracing::warn!(kind, %error, pause_ms = pause.as_millis(), "the Kubernetes API fails");
-                self.tell(kind, Some(error.to_string())).await;
+                let text = with_causes(&error);
+                tracing::warn!(kind, error = text, pause_ms = pause.as_millis(), "the Kubernetes API fails");
+                self.tell(kind, Some(text)).await;
                 tokio::select! {
                     () = tokio::time::sleep(with_jitter(pause)) => {}
                     () = self.events.closed() => return,
@@ -214,6 +202,20 @@ fn after(error: &watcher::Error, config: &watcher::Config) -> Option<watcher::Co
         }
         _ => None,
     }
+}
+
+/// The error and what is behind it; many of the library's errors repeat their cause, and many do not.
+fn with_causes(error: &watcher::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text += &format!(": {more}");
+        }
+        next = cause.source();
+    }
+    text
 }
 
 /// Up to half as long again, so that all nodes of a cluster do not come back at once.

@@ -3,3 +3,38 @@
 pub mod event;
 pub mod kubernetes;
 pub mod manifests;
+
+use std::path::{Path, PathBuf};
+
+use kube::Client;
+use tokio::sync::mpsc;
+
+use event::Batch;
+
+/// A source that has been found good and can begin.
+pub enum Opened {
+    Manifests(PathBuf),
+    Kubernetes(Box<Client>, kubernetes::Options),
+}
+
+impl Opened {
+    pub fn manifests(path: &Path) -> anyhow::Result<Self> {
+        manifests::Manifests::open(path)?;
+        Ok(Self::Manifests(path.to_owned()))
+    }
+
+    pub async fn kubernetes(options: kubernetes::Options) -> anyhow::Result<Self> {
+        Ok(Self::Kubernetes(Box::new(kubernetes::connect(&options).await?), options))
+    }
+
+    /// Runs until nobody listens any more.
+    pub async fn run(self, events: mpsc::Sender<Batch>) -> anyhow::Result<()> {
+        match self {
+            Self::Manifests(path) => manifests::run(path, events).await,
+            Self::Kubernetes(client, options) => {
+                kubernetes::run(*client, options, events).await;
+                Ok(())
+            }
+        }
+    }
+}

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -39,6 +39,8 @@ struct Data {
     log: Vec<(String, u64, Value)>,
     faults: HashMap<String, VecDeque<Fault>>,
     requests: Vec<String>,
+    /// What the last request said of who sent it.
+    authorization: Option<String>,
     /// Watches may not begin before this version.
     oldest: u64,
     /// Watches of an earlier epoch are over.
@@ -101,6 +103,11 @@ impl StandIn {
         self.news.send_replace(version);
     }
 
+    /// What the last request said of who sent it.
+    pub fn authorization(&self) -> Option<String> {
+        self.data().authorization.clone()
+    }
+
     /// Forgets the history: watches from before now are answered with 410.
     pub fn forget(&self) {
         let mut data = self.data();
@@ -150,7 +157,10 @@ async fn serve(
     State(api): State<StandIn>,
     Path(plural): Path<String>,
     Query(params): Query<Params>,
+    headers: HeaderMap,
 ) -> Response {
+    let authorization = headers.get("authorization").and_then(|value| value.to_str().ok());
+    api.data().authorization = authorization.map(str::to_owned);
     let line = params.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join("&");
     api.data().requests.push(format!("{plural} {line}"));
     if params.get("watch").is_some_and(|w| w == "true") {

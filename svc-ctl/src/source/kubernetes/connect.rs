@@ -1,0 +1,121 @@
+//! Where the Kubernetes API is and who we are to it, told as kube-proxy is told.
+//!
+//! The ClusterIP of `kubernetes` is served by svc itself, so a pod's usual way to the API is only taken where it works
+//! already: while the kernel goes on with what an earlier daemon left, or beside another proxy.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, bail, ensure};
+use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ConfigExt as _};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tower::timeout::Timeout;
+use tower::{BoxError, ServiceBuilder, service_fn};
+
+use super::Options;
+use super::resolve::resolve;
+
+/// Where a pod finds its credentials: `token`, `ca.crt`. The kubelet renews them; both are read again every minute.
+pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+/// What to do when the API cannot be found.
+const HINT: &str = "give --kubeconfig FILE or --master URL \
+    (in a cluster: `master` in the ConfigMap kube-system/svc)";
+
+/// All addresses of a name together.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
+/// Until an answer begins: longer than the API server itself works on a request.
+const ANSWER_WITHIN: Duration = Duration::from_secs(90);
+/// A connection whose peer has been silent for so long is dead; a watch on it would hear nothing more.
+const SILENT_FOR: Duration = Duration::from_secs(30);
+/// How long to try the ClusterIP of `kubernetes` at the start.
+const REACHABLE_WITHIN: Duration = Duration::from_secs(3);
+
+/// A client as the options say. Nothing has been asked yet; but an address that nobody gave has been tried.
+pub async fn connect(options: &Options) -> anyhow::Result<Client> {
+    let mut config = match (&options.kubeconfig, &options.master) {
+        (Some(path), _) => from_file(path).await?,
+        // Its address is the one given below.
+        (None, Some(_)) => credentials(&options.service_account)?.unwrap_or_else(nobody),
+        (None, None) => in_cluster(&options.service_account).await?,
+    };
+    if let Some(url) = &options.master {
+        let not_a_url = || format!("--master: {url:?} is not a URL (https://HOST:PORT)");
+        config.cluster_url = url.parse().with_context(not_a_url)?;
+        ensure!(matches!(config.cluster_url.scheme_str(), Some("https" | "http")), not_a_url());
+    }
+    client(&config).context("Kubernetes client")
+}
+
+async fn from_file(path: &Path) -> anyhow::Result<Config> {
+    let subject = || format!("--kubeconfig: {}", path.display());
+    let file = Kubeconfig::read_from(path).with_context(subject)?;
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
+    let config = config.with_context(subject)?;
+    ensure!(config.proxy_url.is_none(), "{}: proxy-url is not supported", subject());
+    Ok(config)
+}
+
+/// What a pod's service account gives, if there is one.
+fn credentials(dir: &Path) -> anyhow::Result<Option<Config>> {
+    let (token, ca) = (dir.join("token"), dir.join("ca.crt"));
+    if !token.exists() {
+        return Ok(None);
+    }
+    ensure!(ca.exists(), "{}: missing, though there is a token beside it", ca.display());
+    let mut config = nobody();
+    config.auth_info.token_file = Some(token.display().to_string());
+    // Nobody is trusted but whom the file names.
+    config.root_cert = Some(Vec::new());
+    config.root_cert_file = Some(ca);
+    Ok(Some(config))
+}
+
+/// No address, no credentials.
+fn nobody() -> Config {
+    Config::new(Default::default())
+}
+
+/// The way of ordinary pods: the ClusterIP of `kubernetes`, if it works.
+async fn in_cluster(service_account: &Path) -> anyhow::Result<Config> {
+    let Some(mut config) = credentials(service_account)? else {
+        bail!("no Kubernetes API is named: {HINT}");
+    };
+    let variable =
+        |name| std::env::var(name).with_context(|| format!("no {name} in the environment: {HINT}"));
+    let (host, port) = (variable("KUBERNETES_SERVICE_HOST")?, variable("KUBERNETES_SERVICE_PORT")?);
+    let address = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    config.cluster_url = format!("https://{address}").parse().with_context(|| address.clone())?;
+    let target: SocketAddr = address.parse().with_context(|| format!("{address}: not an address: {HINT}"))?;
+    let tried = timeout(REACHABLE_WITHIN, TcpStream::connect(target)).await;
+    tried.map_err(io::Error::from).flatten().with_context(|| {
+        format!("the Service kubernetes ({address}) does not answer, and svc is what would serve it: {HINT}")
+    })?;
+    Ok(config)
+}
+
+/// Like the library's own, but with our resolver, and without its silent retries: failures are ours to tell.
+fn client(config: &Config) -> anyhow::Result<Client> {
+    let mut tcp = HttpConnector::new_with_resolver(service_fn(resolve));
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT_WITHIN));
+    tcp.set_keepalive(Some(SILENT_FOR));
+    tcp.set_tcp_user_timeout(Some(SILENT_FOR));
+    let tls = config.rustls_https_connector_with_connector(tcp)?;
+    let http = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(tls);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(Timeout::new(http, ANSWER_WITHIN));
+    Ok(Client::new(service, config.default_namespace.clone()))
+}
