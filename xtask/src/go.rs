@@ -88,14 +88,15 @@ fn fetch() -> Result<()> {
         other => bail!("no toolchain of Go is known for {other}"),
     };
     let place = cache::dir()?.join(format!("go/go{FETCHED}"));
-    let helper = any_go()?;
     cache::once(&place, |partial| {
-        // A cache of its own: what the module brings is moved out of it, and the rest thrown away.
-        let modules = partial.join("modules");
-        fs::create_dir(&modules)?;
+        // What is needed on the way only; the toolchain is moved out of it.
+        let way = partial.join("way");
+        let modules = way.join("modules");
+        fs::create_dir_all(&modules)?;
+        let helper = any_go(&way)?;
         let toolchain = format!("golang.org/toolchain@v0.0.1-go{FETCHED}.linux-{arch}");
         let mut download = Command::new(&helper);
-        download.args(["mod", "download", &toolchain]).current_dir(partial);
+        download.args(["mod", "download", &toolchain]).current_dir(&way);
         download.env("GO111MODULE", "on").env("GOFLAGS", "-modcacherw").env("GOMODCACHE", &modules);
         download.env("GOTOOLCHAIN", "local").env_remove("GOROOT");
         project::run(&mut download)?;
@@ -104,7 +105,7 @@ fn fetch() -> Result<()> {
             let entry = entry?;
             fs::rename(entry.path(), partial.join(entry.file_name()))?;
         }
-        fs::remove_dir_all(&modules)?;
+        fs::remove_dir_all(&way)?;
         unpack_what_modules_cannot_hold(partial)
     })
 }
@@ -124,13 +125,13 @@ fn unpack_what_modules_cannot_hold(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whatever can download a module: a Go of the machine, or the distribution's, unpacked into the cache.
-fn any_go() -> Result<PathBuf> {
+/// Whatever can download a module: a Go of the machine, or the distribution's, unpacked into a folder.
+fn any_go(folder: &Path) -> Result<PathBuf> {
     if let Some(program) = programs().into_iter().next() {
         return Ok(program);
     }
     let package = debian::first_dependency("golang-go")?;
-    let unpacked = debian::unpack(&cache::dir()?.join("debian"), &package)?;
+    let unpacked = debian::unpack(folder, &package)?;
     // golang-1.19-go has usr/lib/go-1.19/bin/go.
     let release = package.trim_start_matches("golang-").trim_end_matches("-go");
     let program = unpacked.join(format!("usr/lib/go-{release}/bin/go"));

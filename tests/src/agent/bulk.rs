@@ -1,34 +1,17 @@
-//! Many octets each way, their contents known to both ends.
+//! The client's side of a bulk exchange: many octets each way, their contents known to both ends.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
 use anyhow::{Context, Result, bail, ensure};
+use svc_echo::exchange::{Direction, PIECE, Piece, pattern};
 
 use super::protocol::Via;
 use super::request::{self, Datagrams};
 
-/// Octets of contents in a datagram, as a careful application sends them.
-pub(super) const PIECE: usize = 1200;
-
 /// Datagrams on the way at once: few enough that no socket buffer overflows, so nothing is sent twice and
 /// every loss is seen.
 const WINDOW: u32 = 16;
-
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Direction {
-    Up,
-    Down,
-}
-
-/// The contents at an offset: no period that a segment size could hide, and different each way.
-pub(super) fn pattern(direction: Direction, offset: usize, length: usize) -> Vec<u8> {
-    let salt = match direction {
-        Direction::Up => 0x9e37,
-        Direction::Down => 0x7f4a,
-    };
-    (offset..offset + length).map(|at| (at.wrapping_mul(at ^ salt) >> 7).to_le_bytes()[0]).collect()
-}
 
 pub(super) fn both_ways(via: Via, to: SocketAddr, octets: usize) -> Result<()> {
     match via {
@@ -90,35 +73,5 @@ fn check(datagram: &[u8], last: u32, octets: usize) -> Result<()> {
             Ok(())
         }
         other => bail!("a piece of kind {other}"),
-    }
-}
-
-/// A datagram of the exchange: a kind, a number, contents.
-pub(super) struct Piece<'a> {
-    pub(super) kind: u8,
-    pub(super) number: u32,
-    pub(super) payload: &'a [u8],
-}
-
-impl<'a> Piece<'a> {
-    pub(super) const UP: u8 = 1;
-    pub(super) const ACK: u8 = 2;
-    pub(super) const WANT: u8 = 3;
-    pub(super) const DOWN: u8 = 4;
-
-    /// None if it is text: no text begins with an octet this small.
-    pub(super) fn parse(datagram: &'a [u8]) -> Option<Self> {
-        let (&kind, rest) = datagram.split_first()?;
-        let (number, payload) = rest.split_first_chunk::<4>()?;
-        (kind <= Self::DOWN).then(|| Self { kind, number: u32::from_be_bytes(*number), payload })
-    }
-
-    pub(super) fn write(kind: u8, number: u32, payload: &[u8]) -> Vec<u8> {
-        [&[kind], &number.to_be_bytes()[..], payload].concat()
-    }
-
-    /// Where in the whole the contents belong.
-    pub(super) fn at(&self) -> usize {
-        usize::try_from(self.number).unwrap_or(usize::MAX / PIECE) * PIECE
     }
 }

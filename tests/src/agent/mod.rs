@@ -10,9 +10,6 @@ mod obey;
 mod protocol;
 mod refused;
 mod request;
-mod serve;
-mod tcp_server;
-mod udp_server;
 
 use std::env;
 use std::process;

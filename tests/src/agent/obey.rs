@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::jobs::Jobs;
 use super::protocol::Command;
-use super::{bulk, refused, request, serve};
+use super::{bulk, refused, request};
 
 /// Obeys until stdin ends.
 pub(super) fn stdin(name: &str) -> Result<()> {
@@ -24,7 +24,7 @@ pub(super) fn stdin(name: &str) -> Result<()> {
 
 fn obey(name: &str, command: &Command, jobs: &mut Jobs) -> Result<Value> {
     match *command {
-        Command::Serve { port } => json(serve::both(name, port)?),
+        Command::Serve { port } => json(svc_echo::serve(name, &[port], &[port])?),
         Command::Ask { via, to, count } => {
             let ask = |n| request::once(via, to).with_context(|| format!("request {n} of {count}"));
             json((1..=count).map(ask).collect::<Result<Vec<_>>>()?)

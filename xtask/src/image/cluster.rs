@@ -29,7 +29,7 @@ pub enum Wanted {
 pub fn write(wanted: Wanted, programs: &Programs) -> Result<PathBuf> {
     let folder = project::target_dir().join("cluster/images");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let echo = read(&build::program("svc-tests", "svc-echo")?)?;
+    let echo = read(&build::program("svc-echo", "svc-echo")?)?;
     let mut images = vec![
         ("svc", super::svc(&super::name("svc"))?),
         ("echo", one_program(vec![super::name("echo")], "/svc-echo", echo.clone())),

@@ -1,10 +1,10 @@
-//! Opens the server's sockets: TCP and UDP of both families on one port, bound to no address in particular.
+//! Opens the server's sockets: those of both families on one port, bound to no address in particular.
 //!
 //! Bound to 0.0.0.0 and ::, as most servers are: the source of a UDP answer is then the route's choice, not
 //! the address that was asked.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
-use std::os::fd::FromRawFd;
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::thread;
 
 use anyhow::{Context, Result};
@@ -12,25 +12,32 @@ use nix::sys::socket::sockopt::{Ipv6V6Only, ReuseAddr};
 use nix::sys::socket::{
     AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt, socket,
 };
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
-use super::{tcp_server, udp_server};
+use crate::{tcp, udp};
 
-pub(super) fn both(name: &str, port: u16) -> Result<()> {
-    for at in
-        [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))]
-    {
+/// Answers from now on, in the background, until the process ends.
+pub(crate) fn lines(name: &str, port: u16) -> Result<()> {
+    for at in unspecified(port) {
         let listener = open(at, SockType::Stream)?;
         listen(&listener, Backlog::new(128)?)?;
-        // SAFETY: the descriptor is a fresh listening socket that nobody else owns.
-        let listener = unsafe { TcpListener::from_raw_fd(listener.into_raw_fd()) };
-        let (tcp_name, udp_name) = (name.to_owned(), name.to_owned());
-        thread::spawn(move || tcp_server::run(&tcp_name, &listener));
-        // SAFETY: the descriptor is a fresh datagram socket that nobody else owns.
-        let datagrams = unsafe { UdpSocket::from_raw_fd(open(at, SockType::Datagram)?.into_raw_fd()) };
-        thread::spawn(move || udp_server::run(&udp_name, &datagrams));
+        let name = name.to_owned();
+        thread::spawn(move || tcp::run(&name, &TcpListener::from(listener)));
     }
     Ok(())
+}
+
+/// Answers from now on, in the background, until the process ends.
+pub(crate) fn datagrams(name: &str, port: u16) -> Result<()> {
+    for at in unspecified(port) {
+        let socket = open(at, SockType::Datagram)?;
+        let name = name.to_owned();
+        thread::spawn(move || udp::run(&name, &UdpSocket::from(socket)));
+    }
+    Ok(())
+}
+
+fn unspecified(port: u16) -> [SocketAddr; 2] {
+    [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))]
 }
 
 /// A bound socket; the IPv6 one leaves IPv4 to its sibling.

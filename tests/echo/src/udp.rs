@@ -2,9 +2,9 @@
 
 use std::net::UdpSocket;
 
-use super::bulk::{Direction, PIECE, Piece, pattern};
+use crate::exchange::{Direction, PIECE, Piece, pattern};
 
-pub(super) fn run(name: &str, socket: &UdpSocket) {
+pub(crate) fn run(name: &str, socket: &UdpSocket) {
     let mut buffer = [0; 2048];
     // An ICMP error for an earlier answer comes up as an error of recv_from; the next datagram is unaffected.
     loop {

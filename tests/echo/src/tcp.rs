@@ -6,9 +6,9 @@ use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
-use super::bulk::{Direction, pattern};
+use crate::exchange::{Direction, pattern};
 
-pub(super) fn run(name: &str, listener: &TcpListener) {
+pub(crate) fn run(name: &str, listener: &TcpListener) {
     for stream in listener.incoming().flatten() {
         let name = name.to_owned();
         // What goes wrong with a connection is the client's to notice and tell.

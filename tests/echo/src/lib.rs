@@ -1,0 +1,52 @@
+//! The test server: it tells its name and whom it saw, over TCP, UDP and HTTP. Agents in namespaces and pods of a real
+//! cluster answer alike, since both are this.
+
+pub mod exchange;
+mod listen;
+mod tcp;
+mod udp;
+
+use anyhow::Result;
+
+/// Answers on these ports of both families from now on, in the background, until the process ends.
+///
+/// # Errors
+///
+/// Names the address that could not be bound.
+pub fn serve(name: &str, tcp: &[u16], udp: &[u16]) -> Result<()> {
+    tcp.iter().try_for_each(|port| listen::lines(name, *port))?;
+    udp.iter().try_for_each(|port| listen::datagrams(name, *port))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+    use std::net::{TcpStream, UdpSocket};
+
+    #[test]
+    fn a_line_a_datagram_and_a_get_are_answered_with_name_and_peer() {
+        // Whatever port was free a moment ago, in both protocols.
+        let port = UdpSocket::bind("[::1]:0").unwrap().local_addr().unwrap().port();
+        super::serve("a", &[port], &[port]).unwrap();
+
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let client = stream.local_addr().unwrap();
+        stream.write_all(b"who\n").unwrap();
+        let mut answer = String::new();
+        BufReader::new(&stream).read_line(&mut answer).unwrap();
+        assert_eq!(answer, format!("a {client} who\n"));
+
+        let mut stream = TcpStream::connect(("::1", port)).unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+        answer.clear();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.send_to(b"who", ("127.0.0.1", port)).unwrap();
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer).unwrap();
+        let seen = format!("a {} who", socket.local_addr().unwrap());
+        assert_eq!(String::from_utf8_lossy(&buffer[..length]), seen);
+    }
+}

@@ -1,0 +1,61 @@
+//! `svc-echo`: the test server and the pause program of a cluster's images, in one static file. It ends when it is told
+//! to, which the first process of a container must see to itself.
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::gethostname;
+
+#[derive(Parser)]
+#[command(about = "A test server that tells its name and whom it saw")]
+struct Cli {
+    #[command(subcommand)]
+    part: Part,
+}
+
+#[derive(Subcommand)]
+enum Part {
+    /// Answer each line (TCP), datagram (UDP) and GET (HTTP) with NAME PEER:PORT and what was said
+    Serve(Serve),
+    /// Keep a pod's namespaces: reap what dies in them, until told to end
+    Pause,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// Listen for lines and HTTP here; may be given again
+    #[arg(long, value_name = "PORT")]
+    tcp: Vec<u16>,
+    /// Listen for datagrams here; may be given again
+    #[arg(long, value_name = "PORT")]
+    udp: Vec<u16>,
+    /// What to answer as; the name of the host without it, which in a pod is the pod's
+    #[arg(long)]
+    name: Option<String>,
+}
+
+impl Cli {
+    /// Ends with SIGTERM or SIGINT, or an error of the start.
+    fn run(self) -> Result<()> {
+        // Blocked before there are threads: then only `wait` gets them, and the first process of a PID namespace,
+        // which the kernel spares signals that nobody handles, gets them at all.
+        let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
+        signals.thread_block()?;
+        if let Part::Serve(serve) = self.part {
+            let name = match serve.name {
+                Some(name) => name,
+                None => gethostname()?.to_string_lossy().into_owned(),
+            };
+            svc_echo::serve(&name, &serve.tcp, &serve.udp)?;
+        }
+        while signals.wait()? == Signal::SIGCHLD {
+            while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|it| it != WaitStatus::StillAlive) {}
+        }
+        Ok(())
+    }
+}
+
+fn main() -> Result<()> {
+    Cli::parse().run()
+}
