@@ -1,4 +1,9 @@
-//! `cargo xtask cluster`: builds what a cluster is made of without privileges, then becomes `svc-cluster` with them.
+//! `cargo xtask cluster` and `cargo xtask conformance`: builds what a cluster is made of without privileges, then becomes
+//! `svc-cluster` with them.
+
+#[expect(dead_code, reason = "svc-cluster reads what is typed; here it is only found good")]
+#[path = "../../tests/src/cluster/args.rs"]
+mod args;
 
 use std::env;
 use std::ffi::OsString;
@@ -6,36 +11,35 @@ use std::os::unix::process::CommandExt as _;
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::components::{self, Module};
+pub use args::{Command, Conformance};
+
+use crate::components::{CONFORMANCE, CONTROL_PLANE, DNS, Module, NODES};
 use crate::image::cluster::{self as images, Wanted};
 use crate::privilege::Privilege;
-use crate::{build, cache, project, setup};
+use crate::{build, cache, components, project, setup};
 
 /// The program, in the package of the tests, whose harness it stands on.
 const PROGRAM: &str = "svc-cluster";
 
-#[derive(clap::Args)]
-pub struct Args {
-    /// up, down, status, shell NODE, kubectl ...; `up --help` and the like say more
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
-    words: Vec<OsString>,
+/// Does not return when all goes well.
+pub fn main(command: &Command) -> Result<()> {
+    match command {
+        Command::Up(_) => become_svc_cluster(prepare(&[CONTROL_PLANE, NODES, DNS], Wanted::Dns)?),
+        Command::Conformance(checked) => conformance(checked),
+        Command::Down | Command::Status | Command::Shell(_) | Command::Kubectl { .. } => {
+            become_svc_cluster(vec![("SVC_CLUSTER_BIN", project::target_dir().join("cluster/bin").into())])
+        }
+    }
 }
 
 /// Does not return when all goes well.
-pub fn main(args: &Args) -> Result<()> {
-    setup::for_running()?;
-    let makes_one =
-        args.words.first().is_some_and(|word| word == "up") && !args.words.contains(&"--help".into());
-    let variables = if makes_one {
-        prepare(&[components::CONTROL_PLANE, components::NODES, components::DNS], Wanted::Dns)?
-    } else {
-        vec![("SVC_CLUSTER_BIN", project::target_dir().join("cluster/bin").into())]
-    };
-    become_svc_cluster(variables)
+pub fn conformance(_checked: &Conformance) -> Result<()> {
+    become_svc_cluster(prepare(&[CONTROL_PLANE, NODES, DNS, CONFORMANCE], Wanted::Conformance)?)
 }
 
 /// Builds all that a cluster needs, and says where it is in the variables by which `svc-cluster` finds it.
 pub fn prepare(sets: &[&[Module]], wanted: Wanted) -> Result<Vec<(&'static str, OsString)>> {
+    setup::for_running()?;
     let programs = components::programs(sets)?;
     let images = images::write(wanted, &programs)?;
     Ok(vec![
@@ -45,8 +49,8 @@ pub fn prepare(sets: &[&[Module]], wanted: Wanted) -> Result<Vec<(&'static str, 
     ])
 }
 
-/// Does not return when all goes well: the words are those that were typed, with the task's own name where it is one.
-pub fn become_svc_cluster(mut variables: Vec<(&'static str, OsString)>) -> Result<()> {
+/// The words are those that were typed, without the task's own name where `svc-cluster` has none like it.
+fn become_svc_cluster(mut variables: Vec<(&'static str, OsString)>) -> Result<()> {
     let program = build::program("svc-tests", PROGRAM)?;
     let privilege = Privilege::find();
     ensure!(
@@ -55,7 +59,8 @@ pub fn become_svc_cluster(mut variables: Vec<(&'static str, OsString)>) -> Resul
     );
     variables.push(("SVC_CACHE", cache::dir()?.into()));
     variables.push(("CARGO_TARGET_DIR", project::target_dir().into()));
-    let task = env::args_os().skip(1).filter(|word| word != "cluster");
-    let error = privilege.command(&program, &variables).args(task).exec();
+    let words: Vec<_> = env::args_os().skip(1).collect();
+    let words = words.strip_prefix(&[OsString::from("cluster")]).unwrap_or(&words);
+    let error = privilege.command(&program, &variables).args(words).exec();
     Err(error).with_context(|| format!("cannot start {PROGRAM}"))
 }

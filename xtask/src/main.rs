@@ -8,7 +8,6 @@ mod cache;
 mod check;
 mod cluster;
 mod components;
-mod conformance;
 mod debian;
 mod executable;
 mod file_tree;
@@ -40,9 +39,12 @@ enum Task {
     /// Balance real traffic between network namespaces and show who answers
     Run(run::Args),
     /// Make a Kubernetes cluster of network namespaces with svc in it, and talk to it
-    Cluster(cluster::Args),
+    Cluster {
+        #[command(subcommand)]
+        command: cluster::Command,
+    },
     /// Run Kubernetes' own tests of Services on such a cluster
-    Conformance(conformance::Args),
+    Conformance(cluster::Conformance),
     /// Make the container image of svc, without a docker daemon
     Image(image::Args),
     /// Run the tests, all or one tier
@@ -60,8 +62,8 @@ fn main() -> ExitCode {
         Task::Setup => setup::main().map(|()| ExitCode::SUCCESS),
         Task::Build => build::main().map(|()| ExitCode::SUCCESS),
         Task::Run(args) => run::main(&args).map(|()| ExitCode::SUCCESS),
-        Task::Cluster(args) => cluster::main(&args).map(|()| ExitCode::SUCCESS),
-        Task::Conformance(args) => conformance::main(&args).map(|()| ExitCode::SUCCESS),
+        Task::Cluster { command } => cluster::main(&command).map(|()| ExitCode::SUCCESS),
+        Task::Conformance(args) => cluster::conformance(&args).map(|()| ExitCode::SUCCESS),
         Task::Image(args) => image::main(&args).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => test::main(&args),
         Task::Bench(args) => bench::main(&args).map(|()| ExitCode::SUCCESS),

@@ -1,0 +1,115 @@
+//! What a person types: commands and flags of `svc-cluster`.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+/// A real Kubernetes cluster in namespaces of this machine
+#[derive(Parser, Debug)]
+#[command(name = "svc-cluster")]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Clone, Debug)]
+pub enum Command {
+    /// Make a cluster, or say that it is there
+    Up(Up),
+    /// Remove the cluster and all its traces, also what an interrupted run left
+    Down,
+    /// Versions, processes, nodes, pods, seconds of each step of the start
+    Status,
+    /// A shell, or a command, in a node (n1, n2, ...), in the hub or in the client outside
+    Shell(Shell),
+    /// kubectl as administrator
+    #[command(disable_help_flag = true)]
+    Kubectl {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
+    /// Run Kubernetes' own network tests on the cluster
+    Conformance(Conformance),
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Up {
+    /// How many nodes
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
+    pub nodes: u8,
+    /// How pods are linked to their node
+    #[arg(long, value_enum, default_value_t = Cni::Ptp)]
+    pub cni: Cni,
+    /// What serves Services
+    #[arg(long, value_enum, default_value_t = Proxy::Svc)]
+    pub proxy: Proxy,
+    /// No reverse path filter, no masquerading by the CNI, no FORWARD rule against INVALID
+    #[arg(long)]
+    pub lenient: bool,
+    /// Zones of the nodes in turn
+    #[arg(long, value_delimiter = ',', value_name = "ZONE,...")]
+    pub zones: Vec<String>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cni {
+    /// A bridge on each node
+    Bridge,
+    /// A routed veth pair for each pod
+    Ptp,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proxy {
+    /// This project's DaemonSet
+    Svc,
+    KubeProxyNftables,
+    KubeProxyIptables,
+    /// Nothing
+    None,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Shell {
+    /// n1, n2, ..., hub or client
+    pub host: String,
+    /// What to run instead of a shell
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub command: Vec<OsString>,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Conformance {
+    /// A regular expression over the names of specs, instead of all about Services
+    pub focus: Option<String>,
+    /// What the cluster must be served by; it is made again if it is not
+    #[arg(long, value_enum)]
+    pub proxy: Option<Proxy>,
+    /// Specs at the same time
+    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub procs: u8,
+    /// Where the report of the run and its log go, instead of the cluster's folder
+    #[arg(long, value_name = "DIR")]
+    pub output: Option<PathBuf>,
+}
+
+/// The word by which the flag is typed.
+pub fn word(value: &impl ValueEnum) -> String {
+    value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+}
+
+impl Up {
+    /// The flags that make the same cluster, for comparing and for showing.
+    pub fn words(&self) -> String {
+        let lenient = if self.lenient { " --lenient" } else { "" };
+        let zones =
+            if self.zones.is_empty() { String::new() } else { format!(" --zones {}", self.zones.join(",")) };
+        format!(
+            "--nodes {} --cni {} --proxy {}{lenient}{zones}",
+            self.nodes,
+            word(&self.cni),
+            word(&self.proxy)
+        )
+    }
+}
