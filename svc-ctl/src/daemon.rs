@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::app::{Config, XdpPolicy};
 use crate::cli::args::Source;
+use crate::dataplane::affinity;
 use crate::dataplane::attach::{Attacher, XdpWay, is_cgroup_attached};
 use crate::dataplane::flows;
 use crate::dataplane::interfaces::{Attachments, Wanted, Xdp};
@@ -23,6 +24,7 @@ use crate::node::watch::Observed;
 use crate::node::{Interface, Interfaces};
 use crate::observe::status::{InterfaceStatus, RejectedStatus, StatusFile, TableStatus};
 use crate::plan::serving::Serving;
+use crate::plan::stays::Stays;
 use crate::reconcile::ReconcileStatus;
 
 /// Programs in the kernel and what they hang on.
@@ -43,6 +45,8 @@ pub struct Daemon {
     restore_problem: Option<String>,
     /// What UDP flows were last held against.
     serving: Arc<Serving>,
+    /// What affinity was last held against.
+    stays: Option<Arc<Stays>>,
 }
 
 impl Daemon {
@@ -88,6 +92,7 @@ impl Daemon {
             usage: Vec::new(),
             restore_problem: None,
             serving: Arc::default(),
+            stays: None,
         })
     }
 
@@ -156,7 +161,20 @@ impl Daemon {
             s.udp_flows_removed += removed;
             tracing::debug!(removed, "UDP flows to endpoints that are gone");
         }
+        self.end_stays(r);
         self.write();
+    }
+
+    /// Forgets which clients stay with backends that are no endpoints any more (SEM-233).
+    fn end_stays(&mut self, r: &ReconcileStatus) {
+        let Some(stays) = r.stays.as_ref().filter(|_| self.stays != r.stays) else { return };
+        match affinity::remove_stale(&self.pins, stays) {
+            Ok(removed) => {
+                tracing::debug!(removed, "affinity to endpoints that are gone");
+                self.stays = Some(Arc::clone(stays));
+            }
+            Err(err) => tracing::warn!("forgetting who stays with endpoints that are gone: {err:#}"),
+        }
     }
 
     /// Puts right what others did to the host's settings, links and pins, and tells the counters.

@@ -22,6 +22,7 @@ use crate::plan::desired::{Settings, plan_tables};
 use crate::plan::diff::{apply_op, plan_diff};
 use crate::plan::ids::{Capacity, Ids, Tick};
 use crate::plan::serving::Serving;
+use crate::plan::stays::Stays;
 use crate::plan::tables::Tables;
 use crate::source::event::Batch;
 
@@ -78,6 +79,9 @@ pub struct ReconcileStatus {
     /// Where UDP flows may stay, by what the kernel holds.
     #[serde(skip)]
     pub serving: Arc<Serving>,
+    /// Where clients may stay, by what the kernel holds; nothing before it holds what the sources want.
+    #[serde(skip)]
+    pub stays: Option<Arc<Stays>>,
     #[serde(skip)]
     pub services: Arc<BTreeMap<ServiceId, ServicePortKey>>,
 }
@@ -231,6 +235,9 @@ impl<S: MapStore> Reconciler<S> {
         ids.release(now);
         if *self.status.serving != planned.serving {
             self.status.serving = Arc::new(planned.serving);
+        }
+        if self.status.stays.as_deref() != Some(&planned.stays) {
+            self.status.stays = Some(Arc::new(planned.stays));
         }
         self.status.services = Arc::new(ids.services().iter().map(|(key, &id)| (id, key.clone())).collect());
         if self.status.pending_since_unix_ms.take().is_some() {

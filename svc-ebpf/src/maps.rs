@@ -57,6 +57,12 @@ pub static SOCKETS4: LruHashMap<SockKey<AddrV4>, SockValue<AddrV4>> =
 pub static SOCKETS6: LruHashMap<SockKey<AddrV6>, SockValue<AddrV6>> =
     LruHashMap::with_max_entries(limits::SOCKETS, 0);
 #[map]
+pub static AFFINITY4: LruHashMap<AffinityKey<AddrV4>, AffinityValue> =
+    LruHashMap::with_max_entries(limits::AFFINITY, 0);
+#[map]
+pub static AFFINITY6: LruHashMap<AffinityKey<AddrV6>, AffinityValue> =
+    LruHashMap::with_max_entries(limits::AFFINITY, 0);
+#[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::COUNTERS, 0);
 #[map]
 pub static SERVICES: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
@@ -73,6 +79,7 @@ pub struct Scratch<A> {
     pub reverse_key: FlowKey<A>,
     pub forward_key: FlowKey<A>,
     pub claim: Claim,
+    pub client: AffinityKey<A>,
     pub fib: fib::Params,
 }
 

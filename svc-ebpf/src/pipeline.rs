@@ -16,6 +16,7 @@ use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_get_prandom_u32, bpf_loop};
 
+use crate::affinity;
 use crate::fib::{self, Answer, FibWords};
 use crate::hook::Medium;
 use crate::icmp::Reject;
@@ -270,7 +271,7 @@ fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, now:
         return Outcome::PASS;
     };
     let is_local_only = frontend.flags.has(FrontendFlags::LOCAL_ONLY);
-    let extent = if is_local_only && role == Role::UPLINK { frontend.local } else { frontend.cluster };
+    let extent = if is_local_only && role == Role::UPLINK { &frontend.local } else { &frontend.cluster };
     if extent.count == 0 {
         if M::BEFORE_STACK {
             return Outcome::PASS;
@@ -283,18 +284,21 @@ fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, now:
     }
     let is_midstream = key.proto == Proto::TCP && !is_syn(packet);
     let is_external = frontend.flags.has(FrontendFlags::EXTERNAL);
-    // North-south by hash, so that a lost record is made again the same; in the cluster at random (SEM-067).
-    let number = if is_external || is_midstream {
-        tuple_hash::<F>(key)
+    let kept =
+        if affinity::seconds(frontend) == 0 { affinity::NOBODY } else { kept::<F>(frontend, key, extent) };
+    let id = if kept != affinity::NOBODY {
+        kept
     } else {
-        // SAFETY: no arguments.
-        unsafe { bpf_get_prandom_u32() }
+        // North-south by hash, so that a lost record is made again the same; in the cluster at random (SEM-067).
+        let number = if is_external || is_midstream {
+            tuple_hash::<F>(key)
+        } else {
+            // SAFETY: no arguments.
+            unsafe { bpf_get_prandom_u32() }
+        };
+        selected(extent.first.wrapping_add(index(number, extent.count))).unwrap_or(affinity::NOBODY)
     };
-    let backend = match selected(extent.first.wrapping_add(index(number, extent.count))) {
-        Some(id) => F::backend(id),
-        None => None,
-    };
-    let Some(backend) = backend else {
+    let Some(backend) = (if id == affinity::NOBODY { None } else { F::backend(id) }) else {
         count(Counter::DropNoBackend);
         return Outcome::DROP;
     };
@@ -362,9 +366,24 @@ fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, now:
         count(Counter::FlowTableFull);
         return Outcome::DROP;
     }
+    // A segment in mid-flow is no new connection.
+    let seconds = affinity::seconds(frontend);
+    if seconds != 0 && !is_midstream {
+        affinity::keep::<F>(&scratch.client, id, seconds, true);
+    }
     count(if is_midstream { Counter::FlowMidstream } else { Counter::FlowNew });
     count_service(frontend.service, 1, 0, 0);
     Outcome::BEGUN
+}
+
+/// The backend that the client of a new flow stays with. Leaves the client in the scratch space.
+#[inline(always)]
+fn kept<F: Net>(frontend: &FrontendValue, key: &FlowKey<F::Addr>, extent: &Extent) -> u32 {
+    let Some(Scratch { client, .. }) = F::scratch() else { return affinity::NOBODY };
+    client.service = frontend.service;
+    client.netns = [0; 2];
+    client.addr = key.src;
+    affinity::kept::<F>(client, extent)
 }
 
 /// Inserts the reverse record under a key that no other live flow owns, taking other source ports until one is free

@@ -24,13 +24,15 @@ pub trait Tables: Rewrite {
     fn remove_flow(key: &FlowKey<Self::Addr>);
     fn socket(key: &SockKey<Self::Addr>) -> Option<&'static SockValue<Self::Addr>>;
     fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>);
+    fn affinity(client: &AffinityKey<Self::Addr>) -> Option<&'static mut AffinityValue>;
+    fn insert_affinity(client: &AffinityKey<Self::Addr>, value: &AffinityValue);
     fn scratch() -> Option<&'static mut Scratch<Self::Addr>>;
     /// Source of what is masqueraded out of an interface.
     fn snat_addr(iface: &Iface) -> &Self::Addr;
 }
 
 macro_rules! tables {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $sockets:ident, $scratch:ident, $snat:ident) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $sockets:ident, $affinity:ident, $scratch:ident, $snat:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue> {
@@ -72,6 +74,17 @@ macro_rules! tables {
                 let _ = maps::$sockets.insert(key, value, ALWAYS);
             }
             #[inline(always)]
+            fn affinity(client: &AffinityKey<Self::Addr>) -> Option<&'static mut AffinityValue> {
+                // SAFETY: map memory stays valid for the program's run; racing writers write two words that are each
+                // right on their own, and a backend is never used without having been found in the extent.
+                maps::$affinity.get_ptr_mut(client).map(|p| unsafe { &mut *p })
+            }
+            #[inline(always)]
+            fn insert_affinity(client: &AffinityKey<Self::Addr>, value: &AffinityValue) {
+                // A full LRU table evicts; then a client is chosen for anew.
+                let _ = maps::$affinity.insert(client, value, ALWAYS);
+            }
+            #[inline(always)]
             fn scratch() -> Option<&'static mut Scratch<Self::Addr>> {
                 // SAFETY: per-CPU, and a program is not interrupted by itself on its CPU.
                 maps::$scratch.get_ptr_mut(0).map(|p| unsafe { &mut *p })
@@ -84,8 +97,8 @@ macro_rules! tables {
     };
 }
 
-tables!(V4, FRONTENDS4, BACKENDS4, NODE_ADDRS4, FLOWS4, SOCKETS4, SCRATCH4, snat_v4);
-tables!(V6, FRONTENDS6, BACKENDS6, NODE_ADDRS6, FLOWS6, SOCKETS6, SCRATCH6, snat_v6);
+tables!(V4, FRONTENDS4, BACKENDS4, NODE_ADDRS4, FLOWS4, SOCKETS4, AFFINITY4, SCRATCH4, snat_v4);
+tables!(V6, FRONTENDS6, BACKENDS6, NODE_ADDRS6, FLOWS6, SOCKETS6, AFFINITY6, SCRATCH6, snat_v6);
 
 #[inline(always)]
 pub fn iface(index: u32) -> Option<&'static Iface> {

@@ -19,6 +19,8 @@ pub struct Service {
     pub name: String,
     pub cluster: Addrs,
     pub node_port: u16,
+    /// Seconds of `sessionAffinity: ClientIP`.
+    pub affinity: Option<u32>,
     pub backends: Vec<Backend>,
 }
 
@@ -97,6 +99,11 @@ impl Service {
             v4 = cluster.v4,
             v6 = cluster.v6,
         );
+        if let Some(seconds) = self.affinity {
+            text.push_str(&format!(
+                "  sessionAffinity: ClientIP\n  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}\n"
+            ));
+        }
         for family in Family::BOTH {
             text.push_str(&self.slice(family));
         }

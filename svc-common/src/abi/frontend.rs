@@ -35,7 +35,7 @@ pub struct FrontendKey<A> {
     pub scope: Scope,
 }
 
-/// A run of backend ids in the selection table; never changed while a frontend names it.
+/// A run of backend ids in the selection table, in ascending order; never changed while a frontend names it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Extent {
@@ -80,6 +80,8 @@ pub struct FrontendValue {
     pub cluster: Extent,
     /// Backends on this node, for clients from outside where `LOCAL_ONLY`; empty otherwise.
     pub local: Extent,
+    /// Seconds that a client stays with its backend after its last new flow (`sessionAffinity: ClientIP`); 0: not at all.
+    pub affinity: u32,
 }
 
 /// Where a backend is, seen from this node; decides placement and SNAT.
@@ -109,7 +111,7 @@ pub struct BackendValue<A> {
 abi! {
     FrontendKey<AddrV4> = 8,
     FrontendKey<AddrV6> = 20,
-    FrontendValue = 24,
+    FrontendValue = 28,
     BackendValue<AddrV4> = 8,
     BackendValue<AddrV6> = 20,
 }

@@ -1,6 +1,6 @@
 //! Every capacity, with its unit.
 
-/// Frontends per family (20 and 36 octets each, allocated as used).
+/// Frontends per family (36 and 48 octets each, allocated as used).
 pub const FRONTENDS: u32 = 65_536;
 /// Backend ids in all extents of both families (4 octets each, allocated at once).
 pub const SELECTION: u32 = 262_144;
@@ -16,11 +16,15 @@ pub const NODE_ADDRS: u32 = 1_024;
 pub const IFACES: u32 = 4_096;
 /// Sockets whose frontend is remembered, per family.
 pub const SOCKETS: u32 = 65_536;
+/// Clients whose backend is remembered for session affinity, per family (about 80 and 90 octets each, allocated at once).
+pub const AFFINITY: u32 = 65_536;
 /// Slots of the counter array; more than there are counters, so that one more does not change the map.
 pub const COUNTERS: u32 = 64;
 /// ICMP errors that one CPU sends in one tick of a stamp (2^30 ns).
 pub const REJECTS: u32 = 1_000;
 /// Source ports tried before a flow is refused.
 pub const SNAT_TRIES: u32 = 16;
+/// Halvings after which the largest extent, which has no backend twice, has come down to one place.
+pub const EXTENT_HALVINGS: u32 = BACKENDS.ilog2();
 /// IPv6 extension headers skipped before a packet is left alone.
 pub const IPV6_EXTENSIONS: usize = 4;

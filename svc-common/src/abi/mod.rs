@@ -3,6 +3,7 @@
 //! Plain data only: `repr(C)`, no padding (checked by size), no `bool`, no `enum`, no `Option`. A change here bumps
 //! [`ABI_VERSION`], which names the folder of the pins, so that two versions never share a map.
 
+mod affinity;
 mod config;
 mod counters;
 mod flow;
@@ -13,6 +14,7 @@ mod socket;
 pub mod limits;
 pub mod names;
 
+pub use affinity::{AffinityKey, AffinityValue};
 pub use config::Config;
 pub use counters::{Counter, ServiceCounters};
 pub use flow::{Direction, FlowKey, FlowRecord, FlowState, Hook, Way};
@@ -23,7 +25,7 @@ pub use node::{Iface, IfaceFlags, NodeAddrFlags, Role};
 pub use socket::{SockKey, SockValue};
 
 /// Bumped by every change of a key, a value or a meaning in this module.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// Checks the size (so that nobody's padding slips in) and, for the daemon, declares the type plain data.
 macro_rules! abi {

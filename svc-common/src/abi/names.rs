@@ -12,6 +12,8 @@ pub const NODE_ADDRS6: &str = "NODE_ADDRS6";
 pub const IFACES: &str = "IFACES";
 pub const SOCKETS4: &str = "SOCKETS4";
 pub const SOCKETS6: &str = "SOCKETS6";
+pub const AFFINITY4: &str = "AFFINITY4";
+pub const AFFINITY6: &str = "AFFINITY6";
 pub const COUNTERS: &str = "COUNTERS";
 pub const SERVICES: &str = "SERVICES";
 
@@ -29,6 +31,8 @@ pub const MAPS: &[&str] = &[
     IFACES,
     SOCKETS4,
     SOCKETS6,
+    AFFINITY4,
+    AFFINITY6,
     COUNTERS,
     SERVICES,
 ];

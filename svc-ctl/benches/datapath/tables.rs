@@ -81,6 +81,7 @@ macro_rules! maps {
                     flags: FrontendFlags::EXTERNAL,
                     cluster,
                     local: Extent::default(),
+                    affinity: 0,
                 };
                 Ok(HashMap::try_from(map(ebpf, names::$frontends)?)?.insert(key, value, 0)?)
             }

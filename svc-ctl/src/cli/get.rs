@@ -5,15 +5,15 @@ use std::net::SocketAddr;
 
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use svc_common::abi::Extent;
+use svc_common::abi::{BackendId, Extent};
 
 use super::args::{GetArgs, Output, What};
 use super::output::emit;
 use crate::dataplane::bpf::BpfStore;
-use crate::dataplane::flows;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::Pins;
 use crate::dataplane::store::MapStore as _;
+use crate::dataplane::{affinity, flows};
 use crate::observe::status::StatusFile;
 use crate::plan::render::{frontend_text, locality_text};
 use crate::plan::tables::Tables;
@@ -25,6 +25,8 @@ struct ServiceRow {
     backends: Vec<SocketAddr>,
     /// Backends for clients from outside, where `externalTrafficPolicy: Local` makes them others.
     local_backends: Vec<SocketAddr>,
+    /// Seconds that a client stays with its backend; 0: not at all.
+    affinity_seconds: u32,
     flows: u64,
     packets: u64,
     bytes: u64,
@@ -42,6 +44,15 @@ struct FlowRow {
     service_name: String,
     #[serde(flatten)]
     flow: flows::Flow,
+}
+
+#[derive(Debug, Serialize)]
+struct StayRow {
+    service_name: String,
+    /// Missing once the backend is in no table any more.
+    address: Option<SocketAddr>,
+    #[serde(flatten)]
+    stay: affinity::Stay,
 }
 
 /// What the daemon called it last, or its number.
@@ -68,6 +79,11 @@ pub fn main(args: &GetArgs) -> anyhow::Result<()> {
             let rows: Vec<FlowRow> = flows::list(&store.0).into_iter().map(row).collect();
             show(args.output, &rows, flow_table)
         }
+        What::Affinity => {
+            let tables = store.dump()?;
+            let names = StatusFile::read(&args.run_dir.run_dir).map(|s| s.services).unwrap_or_default();
+            show(args.output, &stays(affinity::list(&pins)?, &tables, &names), stay_table)
+        }
     }
 }
 
@@ -93,6 +109,7 @@ fn services(tables: &Tables, maps: &Maps, names: &BTreeMap<u32, String>) -> Vec<
                 frontend: frontend_text(frontend),
                 backends: addresses(entry.cluster),
                 local_backends: addresses(entry.local),
+                affinity_seconds: entry.affinity,
                 flows: counters.flows,
                 packets: counters.packets,
                 bytes: counters.bytes,
@@ -102,12 +119,21 @@ fn services(tables: &Tables, maps: &Maps, names: &BTreeMap<u32, String>) -> Vec<
 }
 
 fn backends(tables: &Tables) -> Vec<BackendRow> {
-    let row = |(id, b): (&svc_common::abi::BackendId, &crate::plan::tables::Backend)| BackendRow {
+    let row = |(id, b): (&BackendId, &crate::plan::tables::Backend)| BackendRow {
         id: id.0,
         address: (b.addr, b.port).into(),
         locality: locality_text(b.locality),
     };
     tables.backends.iter().map(row).collect()
+}
+
+fn stays(list: Vec<affinity::Stay>, tables: &Tables, names: &BTreeMap<u32, String>) -> Vec<StayRow> {
+    let row = |stay: affinity::Stay| StayRow {
+        service_name: service_name(names, stay.service),
+        address: tables.backends.get(&BackendId(stay.backend)).map(|b| (b.addr, b.port).into()),
+        stay,
+    };
+    list.into_iter().map(row).collect()
 }
 
 fn plain_table(header: &[&str]) -> Table {
@@ -168,6 +194,19 @@ fn flow_table(rows: &[FlowRow]) -> Table {
             r.state.clone(),
             format!("{}/{}", r.age, r.lifetime),
             row.service_name.clone(),
+        ]);
+    }
+    table
+}
+
+fn stay_table(rows: &[StayRow]) -> Table {
+    let mut table = plain_table(&["SERVICE", "CLIENT", "BACKEND", "FOR"]);
+    for r in rows {
+        table.add_row([
+            r.service_name.clone(),
+            r.stay.client.clone(),
+            r.address.map_or_else(|| format!("#{}", r.stay.backend), |a| a.to_string()),
+            format!("{} s", r.stay.seconds_left),
         ]);
     }
     table

@@ -143,7 +143,8 @@ where
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,
 {
-    let value = FrontendValue { service: e.service, flags: e.flags, cluster: e.cluster, local: e.local };
+    let FrontendEntry { service, flags, cluster, local, affinity } = *e;
+    let value = FrontendValue { service, flags, cluster, local, affinity };
     maps.frontends.insert(frontend_key(f, addr), value, ANY).map_err(io_error)
 }
 
@@ -180,8 +181,8 @@ where
         let (key, v) = entry.map_err(io_error)?;
         let frontend =
             Frontend { addr: key.addr.to_ip(), port: key.port.number(), proto: key.proto, scope: key.scope };
-        let value = FrontendEntry { service: v.service, flags: v.flags, cluster: v.cluster, local: v.local };
-        tables.frontends.insert(frontend, value);
+        let FrontendValue { service, flags, cluster, local, affinity } = v;
+        tables.frontends.insert(frontend, FrontendEntry { service, flags, cluster, local, affinity });
     }
     for entry in maps.node_addrs.iter() {
         let (addr, flags) = entry.map_err(io_error)?;

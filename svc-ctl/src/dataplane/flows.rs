@@ -2,22 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsFd as _;
 
 use aya::Pod;
-use aya::maps::MapData;
-use nix::time::{ClockId, clock_gettime};
 use serde::Serialize;
 use svc_common::abi::*;
-use svc_common::addr::Proto;
+use svc_common::addr::{AddrV4, AddrV6, Proto};
 use svc_common::datapath::flow::twin_key;
 use svc_common::datapath::state::{STAMP_SHIFT, age, is_expired, lifetime};
 use svc_common::family::{Family, V4, V6};
 
+use super::clock::coarse_ns;
 use super::encode::Encode;
+use super::entries::remove_where;
 use super::maps::{FamilyMaps, Maps};
 use super::pins::Pins;
-use super::sys;
 use crate::plan::serving::{Serving, is_stale};
 
 /// One record, in words.
@@ -40,10 +38,8 @@ pub struct Flow {
 }
 
 /// The present in a record's ticks.
-pub fn now() -> u32 {
-    let Ok(t) = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE) else { return 0 };
-    let nanos = (t.tv_sec() as u64).wrapping_mul(1_000_000_000).wrapping_add(t.tv_nsec() as u64);
-    (nanos >> STAMP_SHIFT) as u32
+fn now() -> u32 {
+    (coarse_ns() >> STAMP_SHIFT) as u32
 }
 
 /// Every record of both families, sorted.
@@ -56,13 +52,10 @@ pub fn list(maps: &Maps) -> Vec<Flow> {
     flows
 }
 
-/// Removes what has expired; answers how many records. Reads a table that changes meanwhile: what it misses is for the
-/// next sweep.
+/// Removes what has expired; answers how many records.
 pub fn sweep(pins: &Pins) -> anyhow::Result<u64> {
-    let mut maps = Maps::open(pins)?;
     let now = now();
-    Ok(sweep_family(&mut maps.v4, pins, names::FLOWS4, now)?
-        + sweep_family(&mut maps.v6, pins, names::FLOWS6, now)?)
+    Ok(sweep_family::<AddrV4>(pins, names::FLOWS4, now)? + sweep_family::<AddrV6>(pins, names::FLOWS6, now)?)
 }
 
 /// Removes UDP flows to endpoints that are gone, both records of each; answers how many flows. One pass over each
@@ -101,39 +94,14 @@ where
     }
 }
 
-fn sweep_family<A: Pod + Encode>(
-    maps: &mut FamilyMaps<A>,
-    pins: &Pins,
-    name: &str,
-    now: u32,
-) -> anyhow::Result<u64>
+fn sweep_family<A: Pod>(pins: &Pins, name: &str, now: u32) -> anyhow::Result<u64>
 where
-    FrontendKey<A>: Pod,
-    BackendValue<A>: Pod,
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,
 {
-    let has_expired = |key: &FlowKey<A>, r: &FlowRecord<A>| is_expired(key.proto, r.state, now, r.stamp);
-    let map = MapData::from_pin(pins.map(name))?;
-    let mut expired: Vec<FlowKey<A>> = Vec::new();
-    sys::each_entry(
-        map.fd().as_fd(),
-        (size_of::<FlowKey<A>>(), size_of::<FlowRecord<A>>()),
-        |key, record| {
-            let (Some(key), Some(record)) = (sys::read(key), sys::read(record)) else { return };
-            if has_expired(&key, &record) {
-                expired.push(key);
-            }
-        },
-    )?;
-    let mut removed = 0;
-    for key in expired {
-        // Evicted or refreshed meanwhile: it is not ours to remove.
-        if maps.flows.get(&key, 0).is_ok_and(|r| has_expired(&key, &r)) && maps.flows.remove(&key).is_ok() {
-            removed += 1;
-        }
-    }
-    Ok(removed)
+    remove_where(pins, name, |key: &FlowKey<A>, r: &FlowRecord<A>| {
+        is_expired(key.proto, r.state, now, r.stamp)
+    })
 }
 
 fn remove_family<F: Family>(

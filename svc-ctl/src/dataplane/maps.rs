@@ -34,7 +34,8 @@ pub struct Maps {
     pub services: PerCpuArray<MapData, ServiceCounters>,
 }
 
-fn open<T: TryFrom<Map>>(pins: &Pins, name: &str) -> anyhow::Result<T>
+/// Opens a pinned map as what it is.
+pub(super) fn open<T: TryFrom<Map>>(pins: &Pins, name: &str) -> anyhow::Result<T>
 where
     T::Error: std::error::Error + Send + Sync + 'static,
 {

@@ -1,9 +1,12 @@
 //! The kernel's tables as the daemon sees them.
 
+pub mod affinity;
 pub mod attach;
 pub mod bpf;
+mod clock;
 pub mod clsact;
 mod encode;
+mod entries;
 pub mod fake;
 pub mod faulty;
 pub mod flows;

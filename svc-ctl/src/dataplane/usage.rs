@@ -9,11 +9,13 @@ use svc_common::abi::names;
 use super::pins::Pins;
 use super::sys;
 
-const TABLES: [(&str, &str); 5] = [
+const TABLES: [(&str, &str); 7] = [
     (names::FLOWS4, "flows (IPv4)"),
     (names::FLOWS6, "flows (IPv6)"),
     (names::SOCKETS4, "sockets (IPv4)"),
     (names::SOCKETS6, "sockets (IPv6)"),
+    (names::AFFINITY4, "affinity (IPv4)"),
+    (names::AFFINITY6, "affinity (IPv6)"),
     (names::IFACES, "interfaces"),
 ];
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
@@ -92,9 +93,7 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
     }
     convert_addresses(object, spec, &mut families, &mut refusals);
     let ports = convert_service_ports(spec, &mut refusals);
-    if spec.session_affinity.as_deref() == Some("ClientIP") {
-        refusals.refuse("spec.sessionAffinity", "ClientIP is not supported yet: connections are spread");
-    }
+    let affinity = convert_affinity(spec, &mut refusals);
     if families.is_empty() {
         return refusals.done(None);
     }
@@ -109,6 +108,7 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
         ports,
         internal_local: is_local(&spec.internal_traffic_policy),
         external_local: has_external_policy && is_local(&spec.external_traffic_policy),
+        affinity,
     };
     refusals.done(Some(service))
 }
@@ -195,6 +195,25 @@ fn convert_addresses(
         let family = families.iter_mut().find(|f| f.family() == IpFamily::of(range.addr()));
         family.into_iter().for_each(|f| f.source_ranges.push(range));
     }
+}
+
+/// Seconds of affinity, three hours where nothing (sensible) is said (SEM-035).
+fn convert_affinity(spec: &core::ServiceSpec, refusals: &mut Refusals) -> Option<NonZeroU32> {
+    const DEFAULT: NonZeroU32 = NonZeroU32::new(10_800).unwrap();
+    match spec.session_affinity.as_deref() {
+        None | Some("" | "None") => return None,
+        Some("ClientIP") => {}
+        Some(other) => {
+            refusals.refuse("spec.sessionAffinity", format!("{other:?} is not an affinity (None, ClientIP)"));
+            return None;
+        }
+    }
+    let config = spec.session_affinity_config.as_ref().and_then(|c| c.client_ip.as_ref());
+    let Some(seconds) = config.and_then(|c| c.timeout_seconds) else { return Some(DEFAULT) };
+    let valid = u32::try_from(seconds).ok().filter(|s| *s <= 86_400).and_then(NonZeroU32::new);
+    let reason = || format!("{seconds} is not between 1 and 86400: {DEFAULT} is used");
+    let field = "spec.sessionAffinityConfig.clientIP.timeoutSeconds";
+    refusals.keep(field, valid.ok_or_else(reason)).or(Some(DEFAULT))
 }
 
 fn convert_service_ports(spec: &core::ServiceSpec, refusals: &mut Refusals) -> Vec<ServicePort> {

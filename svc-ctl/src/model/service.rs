@@ -1,7 +1,7 @@
 //! A Service that this node proxies.
 
 use std::net::IpAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -23,6 +23,8 @@ pub struct Service {
     pub internal_local: bool,
     /// `externalTrafficPolicy: Local` where it has a meaning (SEM-019).
     pub external_local: bool,
+    /// `sessionAffinity: ClientIP`: seconds that a client stays with its backend after its last new connection.
+    pub affinity: Option<NonZeroU32>,
 }
 
 /// The addresses of a Service in one family.

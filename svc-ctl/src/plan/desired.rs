@@ -3,15 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use svc_common::abi::{Extent, FrontendFlags, Locality};
+use svc_common::abi::{BackendId, Extent, FrontendFlags, Locality};
 
 use super::frontends::{Claim, plan_frontends};
 use super::ids::{Full, Ids, Tick};
 use super::node_ports::{NodePortAddresses, plan_node_addrs};
 use super::policy::{Categories, Policy, is_local, plan_categories};
 use super::serving::{Serving, serving_set};
+use super::stays::Stays;
 use super::tables::{Backend, Frontend, FrontendEntry, Tables};
 use crate::model::endpoint::{PortEndpoint, port_endpoints};
 use crate::model::name::{IpFamily, ServiceName, ServicePortKey};
@@ -32,6 +34,8 @@ pub struct Planned {
     pub ids: Ids,
     /// Where UDP flows may stay.
     pub serving: Serving,
+    /// Where clients may stay.
+    pub stays: Stays,
     /// Addresses claimed twice, tables that are full.
     pub problems: Vec<Rejected>,
     /// Some table had no room: worth another try when places have come free.
@@ -63,6 +67,7 @@ pub fn plan_tables(
         ids,
         tables: Tables::default(),
         serving: Serving::default(),
+        stays: Stays::default(),
         problems,
         counts: [0; 2],
         is_full: false,
@@ -73,9 +78,9 @@ pub fn plan_tables(
     for one in &wanted {
         plan.add(one);
     }
-    let Plan { mut ids, tables, serving, problems, is_full, .. } = plan;
-    ids.retire_unused(&tables);
-    Planned { tables, ids, serving, problems, is_full }
+    let Plan { mut ids, tables, serving, stays, problems, is_full, .. } = plan;
+    ids.retire_unused(&tables, &stays);
+    Planned { tables, ids, serving, stays, problems, is_full }
 }
 
 /// Gives every frontend to one service port. In the order of names.
@@ -183,6 +188,7 @@ struct Plan<'a> {
     ids: Ids,
     tables: Tables,
     serving: Serving,
+    stays: Stays,
     problems: Vec<Rejected>,
     /// Frontends per family.
     counts: [u32; 2],
@@ -238,9 +244,15 @@ impl Plan<'_> {
         let service = self.ids.service(key, wanted.claims.iter().map(|c| &c.frontend), self.now)?;
         let cluster = self.extent(&categories.cluster)?;
         let local = self.extent(&categories.local)?;
+        let affinity = wanted.service.affinity.map_or(0, NonZeroU32::get);
+        if affinity != 0 {
+            // The last thing that may fail: what is rolled back is in nobody's hands yet.
+            let listed = self.backend_ids(categories.listed.iter().copied())?;
+            self.stays.entry(service).or_default().extend(listed);
+        }
         for claim in &wanted.claims {
             let entry = entry_of(claim, policy, cluster, local, categories.usable_anywhere);
-            self.tables.frontends.insert(claim.frontend, FrontendEntry { service, ..entry });
+            self.tables.frontends.insert(claim.frontend, FrontendEntry { service, affinity, ..entry });
             if let Some(set) = &categories.serving {
                 self.serving.insert(claim.frontend, Arc::clone(set));
             }
@@ -262,6 +274,7 @@ impl Plan<'_> {
             local: targets(&found.local),
             usable_anywhere: found.usable_anywhere,
             serving: serving_set(port.proto, &endpoints),
+            listed: endpoints.iter().map(PortEndpoint::target).collect(),
         }
     }
 
@@ -279,12 +292,13 @@ impl Plan<'_> {
     }
 
     fn extent(&mut self, targets: &[Target]) -> Result<Extent, Full> {
-        let mut set = Vec::with_capacity(targets.len());
-        for &(addr, port, _) in targets {
-            set.push(self.ids.backend(addr, port, self.now)?);
-        }
+        let mut set = self.backend_ids(targets.iter().map(|&(addr, port, _)| (addr, port)))?;
         set.sort_unstable();
         self.ids.extent(&set, self.now)
+    }
+
+    fn backend_ids(&mut self, targets: impl Iterator<Item = (IpAddr, u16)>) -> Result<Vec<BackendId>, Full> {
+        targets.map(|(addr, port)| self.ids.backend(addr, port, self.now)).collect()
     }
 
     /// Puts an extent and its backends into the tables; ids were given out by `extent`.
@@ -318,6 +332,9 @@ impl Plan<'_> {
                         let backend = self.actual.backends.get(id);
                         backend.map(|&b| *self.tables.backends.entry(*id).or_insert(b));
                     }
+                    if entry.affinity != 0 {
+                        self.stays.entry(service).or_default().extend(set.iter().copied());
+                    }
                     self.tables.extents.insert(*extent, set);
                 }
                 self.counts[wanted.addresses.family() as usize] += 1;
@@ -334,6 +351,8 @@ struct Lists {
     local: Vec<Target>,
     usable_anywhere: bool,
     serving: Option<Arc<BTreeSet<SocketAddr>>>,
+    /// Every endpoint, whatever its conditions.
+    listed: Vec<(IpAddr, u16)>,
 }
 
 fn policy_of(wanted: &Wanted<'_>) -> Policy {
@@ -361,7 +380,7 @@ fn entry_of(claim: &Claim, policy: Policy, cluster: Extent, local: Extent, usabl
             (cluster, local)
         }
     };
-    FrontendEntry { service: svc_common::abi::ServiceId(0), flags, cluster, local }
+    FrontendEntry { service: svc_common::abi::ServiceId(0), flags, cluster, local, affinity: 0 }
 }
 
 #[cfg(test)]

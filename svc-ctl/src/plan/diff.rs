@@ -88,6 +88,7 @@ mod tests {
                     flags: FrontendFlags::NONE,
                     cluster: extent(cluster),
                     local: extent(local),
+                    affinity: 0,
                 };
                 let frontend =
                     Frontend { addr: ip(100 + n), port: 80, proto: Proto::TCP, scope: Scope::ADDRESS };

@@ -8,6 +8,7 @@ use svc_common::abi::{BackendId, Extent, ServiceId, limits};
 
 use super::numbers::Numbers;
 use super::places::Places;
+use super::stays::Stays;
 use super::tables::{Frontend, Tables};
 use crate::model::name::ServicePortKey;
 
@@ -196,15 +197,18 @@ impl Ids {
         &self.services
     }
 
-    /// Forgets what the planned tables no longer use. It is not used again before `release` and a grace.
-    pub fn retire_unused(&mut self, tables: &Tables) {
+    /// Forgets what the planned tables no longer use, and no client may stay with. It is not used again before `release`
+    /// and a grace.
+    pub fn retire_unused(&mut self, tables: &Tables, stays: &Stays) {
         let used: BTreeSet<ServiceId> = tables.frontends.values().map(|e| e.service).collect();
         let numbers = &mut self.service_numbers;
         self.services.retain(|_, id| used.contains(id) || (numbers.retire(id.0), false).1);
         let unclaimed: BTreeSet<ServiceId> = std::mem::take(&mut self.restored).into_values().collect();
         unclaimed.difference(&used).for_each(|id| numbers.retire(id.0));
         let numbers = &mut self.backend_numbers;
-        self.backends.retain(|_, id| tables.backends.contains_key(id) || (numbers.retire(id.0), false).1);
+        let stayed: BTreeSet<BackendId> = stays.values().flatten().copied().collect();
+        let is_used = |id: &BackendId| tables.backends.contains_key(id) || stayed.contains(id);
+        self.backends.retain(|_, id| is_used(id) || (numbers.retire(id.0), false).1);
         let places = &mut self.places;
         self.extents.retain(|_, e| tables.extents.contains_key(e) || (places.retire(*e), false).1);
     }

@@ -11,4 +11,5 @@ mod places;
 pub mod policy;
 pub mod render;
 pub mod serving;
+pub mod stays;
 pub mod tables;

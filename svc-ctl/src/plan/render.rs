@@ -60,7 +60,8 @@ pub fn locality_text(locality: Locality) -> &'static str {
 fn entry_text(entry: &FrontendEntry) -> String {
     let flags = FRONTEND_FLAGS.map(|(bit, word)| (entry.flags.has(bit), word));
     let (cluster, local) = (extent_text(entry.cluster), extent_text(entry.local));
-    format!("service={} cluster={cluster} local={local} {}", entry.service.0, words(&flags))
+    let affinity = if entry.affinity == 0 { String::new() } else { format!(" affinity={}s", entry.affinity) };
+    format!("service={} cluster={cluster} local={local} {}{affinity}", entry.service.0, words(&flags))
 }
 
 fn extent_text(extent: Extent) -> String {
@@ -97,12 +98,17 @@ fn parse_line(line: &str, tables: &mut Tables) -> Option<()> {
             let set = ids.iter().map(|id| parse_backend_id(id)).collect::<Option<Vec<_>>>()?;
             tables.extents.insert(parse_extent(extent)?, set);
         }
-        ["frontend", frontend, service, cluster, local, flags] => {
+        ["frontend", frontend, service, cluster, local, flags, affinity @ ..] => {
             let entry = FrontendEntry {
                 service: ServiceId(service.strip_prefix("service=")?.parse().ok()?),
                 flags: FrontendFlags(parse_words(flags, &FRONTEND_FLAGS.map(|(f, word)| (f.0, word)))?),
                 cluster: parse_extent(cluster.strip_prefix("cluster=")?)?,
                 local: parse_extent(local.strip_prefix("local=")?)?,
+                affinity: match affinity {
+                    [] => 0,
+                    [one] => one.strip_prefix("affinity=")?.strip_suffix('s')?.parse().ok()?,
+                    _ => return None,
+                },
             };
             tables.frontends.insert(parse_frontend(frontend)?, entry);
         }
@@ -160,7 +166,7 @@ backend   b7 [fd00::7]:8080 host
 extent    0+2 -> b1 b2
 extent    2+1 -> b7
 frontend  node-port:30080/TCP/IPv4 service=1 cluster=0+2 local=2+1 external,local-only,usable
-frontend  10.96.0.10:80/TCP service=1 cluster=0+2 local=- usable
+frontend  10.96.0.10:80/TCP service=1 cluster=0+2 local=- usable affinity=10800s
 frontend  [fd00:96::10]:53/UDP service=2 cluster=- local=- -
 node-addr 127.0.0.1 local
 node-addr 192.0.2.1 local,node-port

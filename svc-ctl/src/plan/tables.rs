@@ -24,6 +24,8 @@ pub struct FrontendEntry {
     pub flags: FrontendFlags,
     pub cluster: Extent,
     pub local: Extent,
+    /// Seconds that a client stays with its backend; 0: not at all.
+    pub affinity: u32,
 }
 
 /// An address and port that can receive traffic. Its id is its identity for as long as anything uses it.

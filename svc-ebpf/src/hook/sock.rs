@@ -10,6 +10,7 @@ use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
 use svc_common::datapath::select::{index, mix};
 use svc_common::family::{V4, V6};
 
+use crate::affinity;
 use crate::maps::CONFIG;
 use crate::tables::{Tables, count, count_service, selected};
 
@@ -130,7 +131,7 @@ fn translate<F: Tables>(
     if !is_host && (config.pod_sockets == 0 || frontend.flags.has(FrontendFlags::EXTERNAL)) {
         return ALLOW;
     }
-    let extent = frontend.cluster;
+    let extent = &frontend.cluster;
     if extent.count == 0 {
         if frontend.flags.has(FrontendFlags::USABLE_ELSEWHERE) {
             count(Counter::DropNoLocalEndpoint);
@@ -145,31 +146,45 @@ fn translate<F: Tables>(
     }
     // SAFETY: the context is this program's own.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
-    let number = match choice {
-        // SAFETY: no arguments.
-        Choice::Random => unsafe { bpf_get_prandom_u32() },
-        Choice::Sticky => mix(cookie as u32 ^ F::fold(addr), port.be() as u32),
+    // No source is chosen yet: a namespace is a client (SEM-237).
+    let client = AffinityKey {
+        service: frontend.service,
+        netns: [netns as u32, (netns >> 32) as u32],
+        addr: F::Addr::default(),
     };
-    let backend = match selected(extent.first.wrapping_add(index(number, extent.count))) {
-        Some(id) => F::backend(id),
-        None => None,
+    let has_affinity = affinity::seconds(frontend) != 0;
+    let kept = if has_affinity { affinity::kept::<F>(&client, extent) } else { affinity::NOBODY };
+    let id = if kept != affinity::NOBODY {
+        kept
+    } else {
+        let number = match choice {
+            // SAFETY: no arguments.
+            Choice::Random => unsafe { bpf_get_prandom_u32() },
+            Choice::Sticky => mix(cookie as u32 ^ F::fold(addr), port.be() as u32),
+        };
+        selected(extent.first.wrapping_add(index(number, extent.count))).unwrap_or(affinity::NOBODY)
     };
-    let Some(backend) = backend else {
+    let Some(backend) = (if id == affinity::NOBODY { None } else { F::backend(id) }) else {
         count(Counter::DropNoBackend);
         return REFUSE;
     };
-    // A server on the node that is bound to the wildcard address may answer a pod's datagram from any address of the
-    // node, which only the packet path recognises.
-    if !is_host && proto == Proto::UDP && backend.locality == Locality::HOST {
-        return ALLOW;
-    }
     let key = SockKey {
         cookie: [cookie as u32, (cookie >> 32) as u32],
         addr: backend.addr,
         port: backend.port,
         _pad: [0; 2],
     };
-    if F::socket(&key).is_none_or(|v| v.addr != addr || v.port != port) {
+    let is_new = F::socket(&key).is_none_or(|v| v.addr != addr || v.port != port);
+    let seconds = affinity::seconds(frontend);
+    if seconds != 0 {
+        affinity::keep::<F>(&client, id, seconds, is_new);
+    }
+    // A server on the node that is bound to the wildcard address may answer a pod's datagram from any address of the
+    // node, which only the packet path recognises.
+    if !is_host && proto == Proto::UDP && backend.locality == Locality::HOST {
+        return ALLOW;
+    }
+    if is_new {
         F::insert_socket(&key, &SockValue { addr, port, _pad: [0; 2] });
         count_service(frontend.service, 1, 0, 0);
         count(Counter::SocketConnect);

@@ -56,6 +56,7 @@ impl MatrixWorld {
             name: format!("at-{name}"),
             cluster: service(10 + n),
             node_port: 30080 + u16::from(n),
+            affinity: None,
             backends: vec![backend],
         })
     }

@@ -23,6 +23,7 @@ use super::flow::{Line, SERVICE, Spell, decode, encode};
 use super::place::{self, Family, INTERFACES};
 use super::row::{At, Row, Service, locality};
 use super::run::{self, Ran};
+use super::stay;
 use super::wire::{Case, endpoint};
 use crate::command;
 
@@ -35,6 +36,9 @@ pub struct Lab {
     _loaded: Loaded,
     programs: BTreeMap<&'static str, OwnedFd>,
     store: BpfStore,
+    stays: stay::Tables,
+    /// What the rows call the backends.
+    backends: Backends,
     interfaces: BTreeMap<&'static str, u32>,
     pub knows_complete_checksums: bool,
 }
@@ -67,7 +71,9 @@ impl Lab {
         }
         let knows_complete_checksums = loaded.features.csum_ipv6_flag;
         let store = BpfStore(Maps::open(&pins)?);
-        Ok(Self { _loaded: loaded, programs, store, interfaces, knows_complete_checksums })
+        let stays = stay::Tables::open(&pins)?;
+        let backends = Backends::default();
+        Ok(Self { _loaded: loaded, programs, store, stays, backends, interfaces, knows_complete_checksums })
     }
 
     pub fn ifindex(&self, interface: &str) -> u32 {
@@ -81,6 +87,8 @@ impl Lab {
     pub fn set_up(&mut self, row: &Row, case: Case) -> Result<()> {
         clear(&mut self.store.0.v4)?;
         clear(&mut self.store.0.v6)?;
+        self.stays.clear()?;
+        self.backends = Backends::default();
         self.write_interfaces(row.has_snat_addresses)?;
         let mut ops = Vec::new();
         for family in [Family::V4, Family::V6] {
@@ -91,12 +99,15 @@ impl Lab {
                 ops.push(MapOp::PutNodeAddr(place::address(host, family), flags));
             }
         }
-        let mut next = 1;
+        let mut next = 0;
         for service in &row.services {
-            put_service(service, case, &mut next, &mut ops);
+            put_service(service, case, &mut self.backends, &mut next, &mut ops);
         }
         let (_, result) = self.store.apply(&ops);
         result?;
+        for stay in &row.stays_before {
+            self.stays.insert(stay, self.backends.id(stay.backend), case.family)?;
+        }
         let now = now();
         for flow in &row.before {
             for line in flow.records(case, now, &|name| self.ifindex(name)) {
@@ -162,6 +173,11 @@ impl Lab {
             Family::V6 => dump(&self.store.0.v6),
         }
     }
+
+    /// Who stays with whom, in words.
+    pub fn stays(&self, family: Family) -> Result<Vec<String>> {
+        self.stays.spell(family, &|id| self.backends.name(id))
+    }
 }
 
 fn build_world() -> Result<()> {
@@ -180,17 +196,35 @@ fn build_world() -> Result<()> {
     Ok(())
 }
 
-fn put_service(service: &Service, case: Case, next: &mut u32, ops: &mut Vec<MapOp>) {
+/// The names of backends; the first has id 1.
+#[derive(Default)]
+struct Backends(Vec<&'static str>);
+
+impl Backends {
+    fn id(&mut self, name: &'static str) -> BackendId {
+        let known = self.0.iter().position(|other| *other == name);
+        let at = known.unwrap_or_else(|| (self.0.push(name), self.0.len() - 1).1);
+        BackendId(at as u32 + 1)
+    }
+
+    fn name(&self, id: BackendId) -> String {
+        let name = self.0.get((id.0 as usize).wrapping_sub(1));
+        name.map_or_else(|| format!("backend {}", id.0), |name| (*name).to_owned())
+    }
+}
+
+fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut u32, ops: &mut Vec<MapOp>) {
     let mut put = |backends: &[&'static str]| {
-        let first = *next;
         let mut ids = Vec::new();
         for text in backends {
             let (addr, port) = endpoint(text, case);
-            ops.push(MapOp::PutBackend(BackendId(*next), Backend { addr, port, locality: locality(text) }));
-            ids.push(BackendId(*next));
-            *next += 1;
+            let id = known.id(text);
+            ops.push(MapOp::PutBackend(id, Backend { addr, port, locality: locality(text) }));
+            ids.push(id);
         }
-        let extent = Extent { first: if ids.is_empty() { 0 } else { first }, count: ids.len() as u32 };
+        ids.sort();
+        let extent = Extent { first: if ids.is_empty() { 0 } else { *next }, count: ids.len() as u32 };
+        *next += extent.count;
         ops.push(MapOp::PutExtent(extent, ids));
         extent
     };
@@ -200,23 +234,29 @@ fn put_service(service: &Service, case: Case, next: &mut u32, ops: &mut Vec<MapO
     }
     let (addr, port) = endpoint(service.frontend, case);
     let scope = if addr.is_unspecified() { Scope::NODE_PORT } else { Scope::ADDRESS };
+    let Service { flags, affinity, .. } = *service;
     for proto in [Proto::TCP, Proto::UDP] {
-        let entry = FrontendEntry { service: SERVICE, flags: service.flags, cluster, local };
+        let entry = FrontendEntry { service: SERVICE, flags, cluster, local, affinity };
         ops.push(MapOp::PutFrontend(Frontend { addr, port, proto, scope }, entry));
     }
 }
 
 /// The present in ticks of a record's stamp, and how far into the tick it is.
 pub fn clock() -> (u32, u64) {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec of ours.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    let ns = time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64;
+    let ns = coarse_ns();
     ((ns >> STAMP_SHIFT) as u32, ns & ((1 << STAMP_SHIFT) - 1))
 }
 
 pub fn now() -> u32 {
     clock().0
+}
+
+/// Nanoseconds of the clock that the programs stamp by.
+pub fn coarse_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec of ours.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn clear<A: Pod + Spell>(maps: &mut FamilyMaps<A>) -> Result<()>

@@ -2,12 +2,13 @@
 //! through `BPF_PROG_TEST_RUN`. A row is written once, with names for addresses, and runs for both families.
 //!
 //! `place` is the little world that the names mean; `wire` makes packets from words, with checksums of its own;
-//! `flow` spells records; `row` is what a test author writes; `lab` owns namespace, programs and maps; `trial` runs.
+//! `flow` spells records, `stay` affinity; `row` is what a test author writes; `lab` owns namespace, programs and maps; `trial` runs.
 
 pub mod flow;
 pub mod lab;
 pub mod place;
 pub mod row;
 pub mod run;
+pub mod stay;
 pub mod trial;
 pub mod wire;

@@ -3,6 +3,7 @@
 use svc_common::abi::{Counter, FrontendFlags, Locality};
 
 use super::flow::Flow;
+use super::stay::Stay;
 use super::wire::{L4, Packet};
 
 /// A frontend and its backends; for TCP and UDP alike.
@@ -15,10 +16,13 @@ pub struct Service {
     pub local: &'static [&'static str],
     /// The frontend's extent lies where no table reaches.
     pub is_torn: bool,
+    /// Seconds of session affinity; 0: none.
+    pub affinity: u32,
 }
 
 pub fn cluster_ip(frontend: &'static str, backends: &'static [&'static str]) -> Service {
-    Service { frontend, flags: FrontendFlags::NONE, cluster: backends, local: &[], is_torn: false }
+    let flags = FrontendFlags::NONE;
+    Service { frontend, flags, cluster: backends, local: &[], is_torn: false, affinity: 0 }
 }
 
 /// A NodePort (`any:PORT`), or an external IP.
@@ -39,6 +43,11 @@ impl Service {
 
     pub fn torn(self) -> Self {
         Self { is_torn: true, ..self }
+    }
+
+    /// `sessionAffinity: ClientIP`.
+    pub fn affine(self, seconds: u32) -> Self {
+        Self { affinity: seconds, ..self }
     }
 }
 
@@ -174,6 +183,8 @@ pub struct Row {
     pub before: Vec<Flow>,
     pub steps: Vec<Step>,
     pub after: Vec<Flow>,
+    pub stays_before: Vec<Stay>,
+    pub stays_after: Vec<Stay>,
     /// Whose masquerade ports `snat0` and `snat1` are, if not the first packet's sender's.
     pub client: Option<&'static str>,
     pub has_snat_addresses: bool,
@@ -188,6 +199,8 @@ pub fn row(name: &'static str) -> Row {
         before: Vec::new(),
         steps: Vec::new(),
         after: Vec::new(),
+        stays_before: Vec::new(),
+        stays_after: Vec::new(),
         client: None,
         has_snat_addresses: true,
         why_one_family: None,
@@ -222,6 +235,16 @@ impl Row {
 
     pub fn leaves_all(mut self, flows: impl Iterator<Item = Flow>) -> Self {
         self.after.extend(flows);
+        self
+    }
+
+    pub fn remembers(mut self, stay: Stay) -> Self {
+        self.stays_before.push(stay);
+        self
+    }
+
+    pub fn keeps(mut self, stay: Stay) -> Self {
+        self.stays_after.push(stay);
         self
     }
 

@@ -17,6 +17,7 @@ use super::lab::{self, Lab};
 use super::place::Family;
 use super::row::{At, Becomes, Problem, Row, Step};
 use super::run::CHECKSUM_COMPLETE;
+use super::stay::Stay;
 use super::wire::{Case, L4, Packet, endpoint, fold, ip_len, number, pseudo, sum};
 
 /// Octets of an Ethernet header.
@@ -113,6 +114,11 @@ fn run_once(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
     want.sort();
     got.sort();
     ensure!(want == got, "flow records\n want {}\n got  {}", want.join("\n      "), got.join("\n      "));
+    let mut want: Vec<String> = row.stays_after.iter().map(Stay::spell).collect();
+    let mut got = lab.stays(case.family)?;
+    want.sort();
+    got.sort();
+    ensure!(want == got, "affinity\n want {want:?}\n got  {got:?}");
     Ok(())
 }
 

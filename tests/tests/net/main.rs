@@ -1,5 +1,6 @@
 //! The namespace tier: real packets through real programs, driven by real manifests and the real svc-ctl.
 
+mod affinity;
 mod cells;
 mod control;
 mod guards;
@@ -45,6 +46,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         refused::trials(),
         mapped::trials(),
         live::trials(),
+        affinity::trials(),
         heal::trials(),
         restart::trials(),
         traces::trials(),

@@ -55,7 +55,8 @@ impl Stage {
     /// Service `web` with these hosts as its endpoints.
     pub fn service(&self, names: &[&str]) -> Result<Service> {
         let backends = names.iter().map(|name| self.backend(name)).collect::<Result<_>>()?;
-        Ok(Service { name: "web".into(), cluster: service(10), node_port: NODE_PORT, backends })
+        let (name, cluster) = ("web".into(), service(10));
+        Ok(Service { name, cluster, node_port: NODE_PORT, affinity: None, backends })
     }
 
     fn backend(&self, name: &str) -> Result<Backend> {

@@ -1,5 +1,6 @@
 //! The packet tier: tables and a packet in; verdict, whole packet, counters and flow records out.
 
+mod affinity;
 mod awkward;
 mod cluster;
 mod node_port;
@@ -15,7 +16,15 @@ fn main() -> ExitCode {
     // One lab, one row at a time.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let shared = trial::Shared::default();
-    let rows = [cluster::rows(), node_port::rows(), refusal::rows(), state::rows(), awkward::rows()].concat();
+    let rows = [
+        cluster::rows(),
+        node_port::rows(),
+        refusal::rows(),
+        state::rows(),
+        affinity::rows(),
+        awkward::rows(),
+    ]
+    .concat();
     let trials = rows.iter().flat_map(|row| trial::trials(row, &shared)).collect();
     if !arguments.list
         && let Err(error) = lab::isolate()

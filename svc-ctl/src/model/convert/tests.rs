@@ -144,6 +144,42 @@ fn external_policy_counts_only_where_it_has_a_meaning() {
 }
 
 #[test]
+fn affinity_lasts_for_its_timeout_or_three_hours_as_in_sem_035() {
+    let convert = |spec: &str| {
+        let yaml = format!("{{metadata: {{name: a}}, spec: {{clusterIP: 10.0.0.1, {spec}}}}}");
+        let converted = service(&yaml);
+        let rejected: Vec<String> = converted.rejected.iter().map(ToString::to_string).collect();
+        (converted.value.unwrap().affinity.map(NonZeroU32::get), rejected)
+    };
+    let timeout = |seconds: i32| {
+        format!(
+            "sessionAffinity: ClientIP, sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}"
+        )
+    };
+    assert_eq!(convert("ports: []"), (None, vec![]));
+    assert_eq!(convert("sessionAffinity: None"), (None, vec![]));
+    for spec in [
+        "sessionAffinity: ClientIP",
+        "sessionAffinity: ClientIP, sessionAffinityConfig: {}",
+        "sessionAffinity: ClientIP, sessionAffinityConfig: {clientIP: {}}",
+    ] {
+        assert_eq!(convert(spec), (Some(10_800), vec![]), "{spec}");
+    }
+    for seconds in [1, 86_400] {
+        assert_eq!(convert(&timeout(seconds)), (Some(seconds as u32), vec![]));
+    }
+    for seconds in [-1, 0, 86_401] {
+        let reason = format!(
+            "Service default/a: spec.sessionAffinityConfig.clientIP.timeoutSeconds: {seconds} is not between 1 and \
+             86400: 10800 is used"
+        );
+        assert_eq!(convert(&timeout(seconds)), (Some(10_800), vec![reason]));
+    }
+    let reason = "Service default/a: spec.sessionAffinity: \"Cookie\" is not an affinity (None, ClientIP)";
+    assert_eq!(convert("sessionAffinity: Cookie"), (None, vec![reason.to_owned()]));
+}
+
+#[test]
 fn slice_conditions_default_to_ready_and_serving() {
     let converted = slice(
         "{metadata: {name: s, labels: {kubernetes.io/service-name: web}}, addressType: IPv4,
@@ -222,4 +258,16 @@ fn a_node_lists_internal_addresses_first() {
     assert_eq!(node.zone.as_deref(), Some("z1"));
     let addresses: Vec<String> = node.addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, ["10.0.0.1", "fd00::1", "192.0.2.1"]);
+}
+
+#[test]
+fn sem_211_a_node_that_is_about_to_go_is_not_eligible() {
+    let is_eligible =
+        |yaml: &str| convert_node(&serde_yaml_ng::from_str(yaml).unwrap()).value.unwrap().is_eligible;
+    assert!(is_eligible("{metadata: {name: a}}"));
+    assert!(is_eligible("{metadata: {name: a}, spec: {taints: [{key: other, effect: NoExecute}]}}"));
+    let taint =
+        "{metadata: {name: a}, spec: {taints: [{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}]}}";
+    assert!(!is_eligible(taint));
+    assert!(!is_eligible("{metadata: {name: a, deletionTimestamp: '2026-01-01T00:00:00Z'}}"));
 }

@@ -65,6 +65,8 @@ fn snapshot(state: &State) -> Snapshot {
             ports: vec![ServicePort { name: "".into(), proto: Proto::TCP, port, node_port: None }],
             internal_local: false,
             external_local,
+            affinity: None,
+            health_check_port: None,
         };
         let endpoint = |bit: u8| Endpoint {
             addr: format!("10.0.0.{bit}").parse().unwrap(),

@@ -157,6 +157,60 @@ fn only_udp_frontends_with_an_endpoint_that_serves_say_where_flows_may_stay() {
 }
 
 #[test]
+fn clients_may_stay_with_what_is_listed_and_its_ids_live_as_long_as_in_sem_233() {
+    let affine = "clusterIP: 10.96.0.1, sessionAffinity: ClientIP";
+    let world = |slices: &[(&str, &str)]| snapshot(&[("a", affine), ("b", "clusterIP: 10.96.0.2")], slices);
+    let ids = |planned: &Planned| -> Vec<(u32, Vec<u32>)> {
+        let list = |ids: &BTreeSet<BackendId>| ids.iter().map(|id| id.0).collect();
+        planned.stays.iter().map(|(service, ids)| (service.0, list(ids))).collect()
+    };
+    let is_ready = "10.0.0.3], conditions: {ready: true, serving: true";
+    let unready = "10.0.0.3], conditions: {ready: false, serving: false";
+    let three = |third: &str| {
+        let mut store = Store::new("node1");
+        let yaml = format!(
+            "{{metadata: {{name: s, labels: {{kubernetes.io/service-name: a}}}}, addressType: IPv4,
+            ports: [{{name: '', port: 8080}}],
+            endpoints: [{{addresses: [10.0.0.1]}}, {{addresses: [10.0.0.2]}}, {{addresses: [{third}}}}}]}}"
+        );
+        let service = format!("{{metadata: {{name: a}}, spec: {{ports: [{{port: 80}}], {affine}}}}}");
+        for event in [
+            SourceEvent::Service(Event::Init),
+            SourceEvent::Service(Event::InitApply(Box::new(serde_yaml_ng::from_str(&service).unwrap()))),
+            SourceEvent::Service(Event::InitDone),
+            SourceEvent::Slice(Event::Init),
+            SourceEvent::Slice(Event::InitApply(Box::new(serde_yaml_ng::from_str(&yaml).unwrap()))),
+            SourceEvent::Slice(Event::InitDone),
+            SourceEvent::Node(Event::Init),
+            SourceEvent::Node(Event::InitDone),
+        ] {
+            store.take(event);
+        }
+        store.snapshot().unwrap()
+    };
+    let next = |world: &Snapshot, last: Planned| {
+        let mut ids = last.ids;
+        ids.release(Tick(0));
+        plan(world, &last.tables, ids, 0)
+    };
+    let all = first_plan(&three(is_ready), Capacity::default());
+    assert_eq!(ids(&all), [(1, vec![1, 2, 3])]);
+    // An endpoint that is not ready is not chosen, and yet keeps its clients.
+    let fewer = next(&three(unready), all);
+    assert_eq!((fewer.tables.backends.len(), ids(&fewer)), (2, vec![(1, vec![1, 2, 3])]));
+    let back = next(&three(is_ready), fewer);
+    assert_eq!((back.tables.backends.len(), ids(&back)), (3, vec![(1, vec![1, 2, 3])]));
+    // One that was gone is another one when it comes back.
+    let gone = next(&world(&[("a", "10.0.0.1 10.0.0.2"), ("b", "10.0.0.9")]), back);
+    assert_eq!(ids(&gone), [(1, vec![1, 2])]);
+    let anew = next(&world(&[("a", "10.0.0.1 10.0.0.2 10.0.0.3")]), gone);
+    assert_eq!(ids(&anew), [(1, vec![1, 2, 5])]);
+    // Without affinity nobody stays.
+    let none = next(&snapshot(&[("a", "clusterIP: 10.96.0.1")], &[("a", "10.0.0.1")]), anew);
+    assert_eq!(ids(&none), []);
+}
+
+#[test]
 fn age_goes_before_the_holder_only_where_both_ages_are_known() {
     let of = |created, holds, w| Claimant { external: true, created, holds, w, c: 0 };
     let owner = |all: &[Claimant]| owner_of(all).map(|c| c.w);

@@ -1,0 +1,115 @@
+//! How long a client stays with its backend, and whether the backend may still be chosen.
+
+use crate::abi::{BackendId, Extent};
+
+/// Length of one moment, the unit of [`crate::abi::AffinityValue::until`], as a shift of nanoseconds: 2^26 ns, a
+/// fifteenth of a second. A second would be too coarse for `timeoutSeconds: 1`, and milliseconds overflow.
+pub const MOMENT_SHIFT: u32 = 26;
+
+/// The end of a stay of that many seconds that begins now: never early, late by less than two moments.
+#[inline(always)]
+pub const fn stay_until(now: u32, seconds: u32) -> u32 {
+    let moments = (seconds as u64 * 1_000_000_000) >> MOMENT_SHIFT;
+    now.wrapping_add(moments as u32).wrapping_add(2)
+}
+
+/// A stay is over, so that the client may get another backend.
+#[inline(always)]
+pub const fn is_over(now: u32, until: u32) -> bool {
+    until.wrapping_sub(now).wrapping_sub(1) > u32::MAX / 2
+}
+
+/// The search for a backend in an extent, whose ids ascend. Ends after [`crate::abi::limits::EXTENT_HALVINGS`] at most.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Search {
+    /// What is left: the last place whose id is not larger lies here.
+    left: Extent,
+    backend: BackendId,
+}
+
+impl Search {
+    #[inline(always)]
+    pub const fn new(extent: &Extent, backend: BackendId) -> Self {
+        Self { left: *extent, backend }
+    }
+
+    /// Halves what is left; `at` tells the id at a place. False: there is nothing to halve any more.
+    #[inline(always)]
+    pub fn halve(&mut self, at: impl Fn(u32) -> Option<u32>) -> bool {
+        let half = self.left.count / 2;
+        let middle = self.left.first.wrapping_add(half);
+        if half != 0 && at(middle).is_some_and(|id| id <= self.backend.0) {
+            self.left.first = middle;
+        }
+        self.left.count -= half;
+        half != 0
+    }
+
+    /// After the last halving: the extent holds the backend.
+    #[inline(always)]
+    pub fn is_found(&self, at: impl Fn(u32) -> Option<u32>) -> bool {
+        self.left.count == 1 && at(self.left.first) == Some(self.backend.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::abi::limits;
+
+    fn contains(extent: Extent, id: u32, at: impl Fn(u32) -> Option<u32>) -> bool {
+        let mut search = Search::new(&extent, BackendId(id));
+        let _ended = (0..limits::EXTENT_HALVINGS).any(|_| !search.halve(&at));
+        search.is_found(at)
+    }
+
+    /// Whether an extent of these ids, which lies behind others in the table, holds one.
+    fn holds(ids: &[u32], id: u32) -> bool {
+        let table: Vec<u32> = [id, id, id].into_iter().chain(ids.iter().copied()).chain([id]).collect();
+        let extent = Extent { first: 3, count: ids.len() as u32 };
+        contains(extent, id, |place| table.get(place as usize).copied())
+    }
+
+    #[test]
+    fn an_extent_holds_its_own_ids_and_no_others() {
+        for len in 0..40 {
+            let ids: Vec<u32> = (0..len).map(|n| 10 + 3 * n).collect();
+            for id in 0..140 {
+                assert_eq!(holds(&ids, id), ids.contains(&id), "{id} of {len}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_extent_is_searched_to_the_end() {
+        let ids: Vec<u32> = (1..limits::BACKENDS).collect();
+        assert!(ids.iter().step_by(97).chain(ids.last()).all(|id| holds(&ids, *id)));
+        assert!(!holds(&ids, 0) && !holds(&ids, limits::BACKENDS));
+    }
+
+    #[test]
+    fn an_extent_beyond_the_table_holds_nothing() {
+        assert!(!contains(Extent { first: 5, count: 9 }, 1, |_| None));
+    }
+
+    #[test]
+    fn a_stay_lasts_for_its_seconds_and_less_than_two_moments_more() {
+        let moment = |ns: u64| (ns >> MOMENT_SHIFT) as u32;
+        for seconds in [1, 2, 10_800, 86_400] {
+            for start in [0, 1, 40_000_000, (1_u64 << 58) - 1] {
+                let until = stay_until(moment(start), seconds);
+                let after = |ns: u64| is_over(moment(start + u64::from(seconds) * 1_000_000_000 + ns), until);
+                assert!(!after(0), "{seconds} s from {start}");
+                assert!(after(2 << MOMENT_SHIFT), "{seconds} s from {start}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stay_that_begins_on_a_clock_ahead_is_not_over() {
+        assert!(!is_over(7, stay_until(9, 1)));
+        assert!(!is_over(u32::MAX, stay_until(u32::MAX, 86_400)));
+        assert!(is_over(5, 5) && !is_over(5, 6));
+    }
+}

@@ -1,0 +1,15 @@
+//! Where clients of a service port with session affinity may stay. Entries of the kernel's table that are not among
+//! these are removed: an endpoint that comes back does not get its old clients back (SEM-233), and affinity that is
+//! switched on begins with an empty table (SEM-235).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use svc_common::abi::{BackendId, ServiceId};
+
+/// Every endpoint that Kubernetes lists, whether it may be chosen now or not; of service ports with affinity alone.
+pub type Stays = BTreeMap<ServiceId, BTreeSet<BackendId>>;
+
+/// A client of that service port may stay with that backend.
+pub fn may_stay(stays: &Stays, service: ServiceId, backend: BackendId) -> bool {
+    stays.get(&service).is_some_and(|backends| backends.contains(&backend))
+}

@@ -1,0 +1,114 @@
+//! Session affinity in rows: which client stays with which backend, and for how long.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+use aya::Pod;
+use aya::maps::{HashMap, Map, MapData};
+use svc_common::abi::{AffinityKey, AffinityValue, BackendId, names};
+use svc_common::addr::{AddrV4, AddrV6};
+use svc_common::datapath::affinity::MOMENT_SHIFT;
+use svc_ctl::dataplane::pins::Pins;
+
+use super::flow::{SERVICE, Spell};
+use super::lab::coarse_ns;
+use super::place::{self, Family};
+
+/// A client that stays with a backend for so many seconds more; a row passes within less than five.
+#[derive(Clone, Copy, Debug)]
+pub struct Stay {
+    pub client: &'static str,
+    /// `HOST:PORT`, of one of the row's services or of none.
+    pub backend: &'static str,
+    pub seconds: u32,
+}
+
+pub fn stay(client: &'static str, backend: &'static str, seconds: u32) -> Stay {
+    Stay { client, backend, seconds }
+}
+
+impl Stay {
+    pub fn spell(&self) -> String {
+        spell(self.client, self.backend, self.seconds)
+    }
+}
+
+fn spell(client: &str, backend: &str, seconds: u32) -> String {
+    format!("{client} stays with {backend} for about {} s", (seconds + 5) / 10 * 10)
+}
+
+/// The tables of both families.
+pub struct Tables {
+    v4: Table<AddrV4>,
+    v6: Table<AddrV6>,
+}
+
+type Table<A> = HashMap<MapData, AffinityKey<A>, AffinityValue>;
+
+impl Tables {
+    pub fn open(pins: &Pins) -> Result<Self> {
+        Ok(Self { v4: open(pins, names::AFFINITY4)?, v6: open(pins, names::AFFINITY6)? })
+    }
+
+    pub fn clear(&mut self) -> Result<()> {
+        clear(&mut self.v4)?;
+        clear(&mut self.v6)
+    }
+
+    pub fn insert(&mut self, stay: &Stay, backend: BackendId, family: Family) -> Result<()> {
+        let until = now().wrapping_add(((u64::from(stay.seconds) * 1_000_000_000) >> MOMENT_SHIFT) as u32);
+        let value = AffinityValue { backend, until };
+        let client = place::address(stay.client, family);
+        match family {
+            Family::V4 => Ok(self.v4.insert(key::<AddrV4>(client), value, 0)?),
+            Family::V6 => Ok(self.v6.insert(key::<AddrV6>(client), value, 0)?),
+        }
+    }
+
+    /// A family's stays in words; `name` tells what a backend is called.
+    pub fn spell(&self, family: Family, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>> {
+        match family {
+            Family::V4 => lines(&self.v4, name),
+            Family::V6 => lines(&self.v6, name),
+        }
+    }
+}
+
+fn now() -> u32 {
+    (coarse_ns() >> MOMENT_SHIFT) as u32
+}
+
+fn key<A: Spell>(client: IpAddr) -> AffinityKey<A> {
+    AffinityKey { service: SERVICE, netns: [0; 2], addr: A::from_ip(client) }
+}
+
+fn open<A: Pod>(pins: &Pins, name: &str) -> Result<Table<A>>
+where
+    AffinityKey<A>: Pod,
+{
+    let data = MapData::from_pin(pins.map(name)).with_context(|| format!("opening {name}"))?;
+    Ok(HashMap::try_from(Map::from_map_data(data)?)?)
+}
+
+fn clear<A: Pod>(table: &mut Table<A>) -> Result<()>
+where
+    AffinityKey<A>: Pod,
+{
+    let keys: Result<Vec<_>, _> = table.keys().collect();
+    Ok(keys?.iter().try_for_each(|key| table.remove(key))?)
+}
+
+fn lines<A: Pod + Spell>(table: &Table<A>, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>>
+where
+    AffinityKey<A>: Pod,
+{
+    let mut lines = Vec::new();
+    for entry in table.iter() {
+        let (key, value) = entry?;
+        let seconds = (u64::from(value.until.wrapping_sub(now())) << MOMENT_SHIFT) / 1_000_000_000;
+        let whose = if key.service == SERVICE && key.netns == [0; 2] { "" } else { " (another client!)" };
+        let line = spell(&place::name(key.addr.to_ip()), &name(value.backend), seconds as u32);
+        lines.push(format!("{line}{whose}"));
+    }
+    Ok(lines)
+}

@@ -1,0 +1,141 @@
+//! Clients that stay with their backend: `sessionAffinity: ClientIP` (SEM 7).
+
+use svc_common::abi::Counter::*;
+use svc_common::abi::FlowState as S;
+use svc_common::abi::Hook;
+use svc_tests::packet::flow::flow;
+use svc_tests::packet::row::*;
+use svc_tests::packet::stay::stay;
+use svc_tests::packet::wire::*;
+
+/// Enough that a row hardly passes by chance.
+const MANY: &[&str] = &[
+    "remote:8080",
+    "remote:8081",
+    "remote:8082",
+    "remote:8083",
+    "pod-b:8080",
+    "remote:8084",
+    "remote:8085",
+    "remote:8086",
+    "remote:8087",
+];
+const SECONDS: u32 = 100;
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = pods();
+    rows.extend(outside_clients());
+    rows
+}
+
+fn pods() -> Vec<Row> {
+    let vip = |backends| cluster_ip("vip:80", backends).affine(SECONDS);
+    let begins = || {
+        pod_in("pod0", first("pod-a:4000", "vip:80"))
+            .passes(first("pod-a:4000", "pod-b:8080"))
+            .counts(&[FlowNew])
+    };
+    let begun = || flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080");
+    vec![
+        row("a client's first flow is the begin of its stay (SEM-232)")
+            .service(vip(&["pod-b:8080"]))
+            .sees(begins())
+            .leaves(begun())
+            .keeps(stay("pod-a", "pod-b:8080", SECONDS)),
+        row("a new flow goes to the backend that its client stays with, whose stay begins anew (SEM-231, SEM-232)")
+            .service(vip(MANY))
+            .remembers(stay("pod-a", "pod-b:8080", 50))
+            .sees(begins())
+            .leaves(begun())
+            .keeps(stay("pod-a", "pod-b:8080", SECONDS)),
+        row("a client's stay is nobody else's (SEM-230)")
+            .service(vip(&["pod-b:8080"]))
+            .remembers(stay("pod-b", "remote:8080", 50))
+            .sees(begins())
+            .leaves(begun())
+            .keeps(stay("pod-b", "remote:8080", 50))
+            .keeps(stay("pod-a", "pod-b:8080", SECONDS)),
+        row("ClusterIP and NodePort of a service port share their clients' stays, whatever the source port (SEM-230)")
+            .service(vip(MANY))
+            .service(external("any:30080", MANY).affine(SECONDS))
+            .remembers(stay("pod-a", "pod-b:8080", 50))
+            .sees(begins())
+            .sees(
+                pod_in("pod0", first("pod-a:4001", "node:30080"))
+                    .passes(first("pod-a:4001", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(begun())
+            .leaves(flow("pod-a:4001 > node:30080", "pod-a:4001 > pod-b:8080"))
+            .keeps(stay("pod-a", "pod-b:8080", SECONDS)),
+        row("a backend that may not be chosen any more loses its clients to another (SEM-233)")
+            .service(vip(&["pod-b:8080"]))
+            .remembers(stay("pod-a", "remote:8080", 50))
+            .sees(begins())
+            .leaves(begun())
+            .keeps(stay("pod-a", "pod-b:8080", SECONDS)),
+        row("packets of a flow that is there leave its client's stay alone (SEM-232)")
+            .service(vip(MANY))
+            .knows(begun().state(&[S::REPLIED, S::ESTABLISHED]))
+            .remembers(stay("pod-a", "pod-b:8080", 50))
+            .sees(
+                pod_in("pod0", later("pod-a:4000", "vip:80")).passes(later("pod-a:4000", "pod-b:8080")),
+            )
+            .leaves(begun().state(&[S::REPLIED, S::ESTABLISHED]))
+            .keeps(stay("pod-a", "pod-b:8080", 50)),
+        row("a segment in mid-flow goes to its client's backend, and no stay begins (SEM-232)")
+            .service(vip(MANY))
+            .remembers(stay("pod-a", "pod-b:8080", 50))
+            .sees(
+                pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80"))
+                    .passes(tcp(ACK, "pod-a:4000", "pod-b:8080"))
+                    .counts(&[FlowMidstream]),
+            )
+            .leaves(begun())
+            .keeps(stay("pod-a", "pod-b:8080", 50)),
+        row("without affinity nobody's stay counts, and none begins (SEM-235)")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .remembers(stay("pod-b", "pod-b:8080", 50))
+            .sees(begins())
+            .leaves(begun())
+            .keeps(stay("pod-b", "pod-b:8080", 50)),
+        row("a flow that cannot begin is no begin of a stay")
+            .service(vip(&["nowhere:8080"]))
+            .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoRoute])),
+    ]
+}
+
+fn outside_clients() -> Vec<Row> {
+    let node_port = || external("any:30080", MANY).affine(SECONDS);
+    let to_remote = || {
+        outside("up0", first("client:5000", "node:30080"))
+            .redirects(first("node:snat0", "remote:8085").via("remote"))
+            .counts(&[FlowNew])
+    };
+    let begun = || flow("client:5000 > node:30080", "node:snat0 > remote:8085").redirected().there("remote");
+    vec![
+        row("an outside client is known by its own address, not by the one it is masqueraded with (SEM-236)")
+            .service(node_port())
+            .remembers(stay("client", "remote:8085", 50))
+            .sees(to_remote())
+            .leaves(begun())
+            .keeps(stay("client", "remote:8085", SECONDS)),
+        row("XDP leaves a client whose backend is on this node to the stack, and its stay alone")
+            .service(node_port())
+            .remembers(stay("client", "pod-b:8080", 50))
+            .sees(xdp("up0", first("client:5000", "node:30080")))
+            .keeps(stay("client", "pod-b:8080", 50)),
+        row("with policy Local a client from outside stays with no backend of another node (SEM-233)")
+            .service(external("any:30080", MANY).local_only(&["pod-b:8080"]).affine(SECONDS))
+            .remembers(stay("client", "remote:8085", 50))
+            .sees(
+                up_in("up0", first("client:5000", "node:30080"))
+                    .passes(first("client:5000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "client:5000 > pod-b:8080").reversed_at(Hook::UPLINK_EGRESS),
+            )
+            .keeps(stay("client", "pod-b:8080", SECONDS)),
+    ]
+}
