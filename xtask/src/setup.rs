@@ -1,5 +1,6 @@
 //! Finds what building and testing need and installs what is missing: system packages by apt as root, the linker into
-//! `target/tools`, Go into the cache. Instant when all is there. Without root it installs what it may and prints the rest as commands.
+//! `target/tools`, Go into the cache. Instant when all is there. Without root it installs what it may and prints the rest
+//! as commands.
 
 use std::path::Path;
 use std::process::Command;
