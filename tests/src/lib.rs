@@ -11,6 +11,7 @@ pub mod bpffs;
 pub mod cgroup;
 pub mod cluster;
 pub mod command;
+pub mod conformance;
 pub mod daemon;
 pub mod janitor;
 pub mod manifests;

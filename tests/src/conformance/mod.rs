@@ -1,0 +1,53 @@
+//! Kubernetes' own end-to-end suite against a running cluster, and the table of what passes with which proxy.
+//!
+//! Records of whole runs lie in `tests/conformance/`, beside `notes.yaml`, in which people say why a spec does not pass;
+//! `tests/CONFORMANCE.md` is made of them.
+
+pub mod notes;
+pub mod record;
+pub mod report;
+pub mod suite;
+pub mod table;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::run_name;
+use notes::Notes;
+use record::Record;
+use table::Table;
+
+/// The proxy that svc is held against.
+pub const WITNESS: &str = "kube-proxy-nftables";
+pub const OURS: &str = "svc";
+
+fn folder() -> PathBuf {
+    run_name::workspace_dir().join("tests/conformance")
+}
+
+/// Where a whole run of this proxy is kept.
+pub fn record_path(proxy: &str) -> PathBuf {
+    folder().join(format!("{proxy}.json"))
+}
+
+fn table_path() -> PathBuf {
+    run_name::workspace_dir().join("tests/CONFORMANCE.md")
+}
+
+/// The table of what is recorded.
+pub fn table() -> Result<Table> {
+    let path = folder().join("notes.yaml");
+    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let notes = Notes::parse(&text)?;
+    Ok(table::make(&Record::read(&record_path(WITNESS))?, &Record::read(&record_path(OURS))?, &notes))
+}
+
+/// Writes the table; fails after that if it has problems.
+pub fn publish() -> Result<Table> {
+    let table = table()?;
+    fs::write(table_path(), &table.text).with_context(|| format!("write {}", table_path().display()))?;
+    ensure!(table.problems.is_empty(), "{}:\n  {}", table_path().display(), table.problems.join("\n  "));
+    Ok(table)
+}

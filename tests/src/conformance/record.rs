@@ -1,0 +1,44 @@
+//! One run of the suite, as it is kept in `tests/conformance/PROXY.json`.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::report::{Outcome, Outcomes};
+
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Record {
+    pub proxy: String,
+    /// Version of the suite and of the cluster.
+    pub kubernetes: String,
+    /// Nodes, CNI plugin, strictness: as `svc-cluster status` says it.
+    pub cluster: String,
+    pub kernel: String,
+    pub outcomes: Outcomes,
+}
+
+impl Record {
+    pub fn read(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("parse {}", path.display()))
+    }
+
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_string_pretty(self)? + "\n";
+        fs::write(path, text).with_context(|| format!("write {}", path.display()))
+    }
+
+    pub fn outcome(&self, spec: &str) -> &Outcome {
+        self.outcomes.get(spec).unwrap_or(&Outcome::NotRun)
+    }
+
+    pub fn passed(&self) -> usize {
+        self.outcomes.values().filter(|outcome| **outcome == Outcome::Passed).count()
+    }
+
+    pub fn failed(&self) -> usize {
+        self.outcomes.values().filter(|outcome| matches!(outcome, Outcome::Failed(_))).count()
+    }
+}

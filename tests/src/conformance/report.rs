@@ -1,0 +1,105 @@
+//! Reads ginkgo's JSON report: what became of each spec.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+/// What became of one spec.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    Passed,
+    /// With the first line of the reason.
+    Failed(String),
+    /// The spec itself found that it cannot run here, and why.
+    Skipped(String),
+    /// Left out by the choice of specs.
+    NotRun,
+}
+
+/// Outcomes by the full text of a spec.
+pub type Outcomes = BTreeMap<String, Outcome>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Suite {
+    spec_reports: Vec<Spec>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Spec {
+    #[serde(default)]
+    container_hierarchy_texts: Option<Vec<String>>,
+    leaf_node_type: String,
+    leaf_node_text: String,
+    state: String,
+    #[serde(default)]
+    failure: Option<Failure>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Failure {
+    message: String,
+}
+
+/// The specs of a report that belong to sig-network.
+pub fn parse(text: &str) -> Result<Outcomes> {
+    let suites: Vec<Suite> = serde_json::from_str(text).context("ginkgo's report")?;
+    let specs = suites.into_iter().flat_map(|suite| suite.spec_reports);
+    let ours = specs.filter(|spec| spec.leaf_node_type == "It").map(|spec| (spec.name(), spec.outcome()));
+    Ok(ours.filter(|(name, _)| name.starts_with("[sig-network]")).collect())
+}
+
+impl Spec {
+    fn name(&self) -> String {
+        let containers = self.container_hierarchy_texts.iter().flatten().map(String::as_str);
+        containers.chain([self.leaf_node_text.as_str()]).collect::<Vec<_>>().join(" ")
+    }
+
+    fn outcome(&self) -> Outcome {
+        let message = self.failure.as_ref().map_or("", |failure| &failure.message);
+        let line = message.lines().next().unwrap_or_default();
+        match self.state.as_str() {
+            "passed" => Outcome::Passed,
+            "skipped" | "pending" if line.is_empty() => Outcome::NotRun,
+            "skipped" => Outcome::Skipped(line.trim_start_matches("skipped - ").into()),
+            state if line.is_empty() => Outcome::Failed(state.into()),
+            _ => Outcome::Failed(line.into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_is_named_by_all_its_texts_and_judged_by_its_state() {
+        let text = r#"[{"SpecReports": [
+            {"ContainerHierarchyTexts": null, "LeafNodeType": "BeforeSuite", "LeafNodeText": "", "State": "passed"},
+            {"ContainerHierarchyTexts": ["[sig-node] Pods"], "LeafNodeType": "It", "LeafNodeText": "run", "State": "passed"},
+            {"ContainerHierarchyTexts": ["[sig-network] DNS"], "LeafNodeType": "It", "LeafNodeText": "a", "State": "passed"},
+            {"ContainerHierarchyTexts": ["[sig-network] DNS"], "LeafNodeType": "It", "LeafNodeText": "b", "State": "skipped"},
+            {"ContainerHierarchyTexts": ["[sig-network] DNS"], "LeafNodeType": "It", "LeafNodeText": "c", "State": "skipped",
+             "Failure": {"Message": "skipped - Requires >= 3 zones\nmore"}},
+            {"ContainerHierarchyTexts": ["[sig-network] DNS"], "LeafNodeType": "It", "LeafNodeText": "d", "State": "failed",
+             "Failure": {"Message": "timed out\nmore"}},
+            {"ContainerHierarchyTexts": ["[sig-network] DNS"], "LeafNodeType": "It", "LeafNodeText": "e", "State": "interrupted"}
+        ]}]"#;
+        let outcomes: Vec<_> = parse(text).unwrap().into_iter().collect();
+        let dns = |leaf: &str, outcome| (format!("[sig-network] DNS {leaf}"), outcome);
+        assert_eq!(
+            outcomes,
+            [
+                dns("a", Outcome::Passed),
+                dns("b", Outcome::NotRun),
+                dns("c", Outcome::Skipped("Requires >= 3 zones".into())),
+                dns("d", Outcome::Failed("timed out".into())),
+                dns("e", Outcome::Failed("interrupted".into())),
+            ]
+        );
+    }
+}

@@ -1,0 +1,90 @@
+//! Runs the suite's programs (`ginkgo`, `e2e.test`) against a running cluster.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, ensure};
+
+use super::report::{self, Outcomes};
+use crate::netns::Netns;
+
+/// What is asked of a cluster that has no cloud, no network policies and no ingress controller: the rest of sig-network.
+const FOCUS: &str = r"\[sig-network\]";
+const LEFT_OUT: &str = r"Netpol|NetworkPolicy|Ingress|LoadBalancers|kube-proxy migration|Feature:PerformanceDNS|DNS configMap nameserver|Disruptive";
+/// These change what the others stand on.
+const ALONE: &str = r"\[Serial\]";
+
+/// Where the suite runs and what it finds there.
+#[derive(Debug)]
+pub struct Place<'a> {
+    /// The network namespace from which API server and nodes are reached.
+    pub hub: &'a Netns,
+    pub kubeconfig: PathBuf,
+    /// Where ginkgo, e2e.test and kubectl are.
+    pub programs: PathBuf,
+    pub nodes: usize,
+    /// Where reports and logs go.
+    pub dir: PathBuf,
+}
+
+/// Runs all of it, or what a focus names: first side by side, then one by one what must be alone.
+pub fn run(place: &Place<'_>, focus: Option<&str>, procs: usize) -> Result<Outcomes> {
+    fs::create_dir_all(&place.dir).with_context(|| format!("make {}", place.dir.display()))?;
+    let skip = focus.map_or_else(|| format!("{LEFT_OUT}|{ALONE}"), |_| ALONE.to_owned());
+    let mut outcomes = place.part("together", focus.unwrap_or(FOCUS), &skip, procs)?;
+    let alone = format!("{}.*{ALONE}", focus.unwrap_or(FOCUS));
+    let skip = focus.map_or(LEFT_OUT, |_| "");
+    for (spec, outcome) in place.part("alone", &alone, skip, 1)? {
+        if outcome != report::Outcome::NotRun {
+            outcomes.insert(spec, outcome);
+        }
+    }
+    Ok(outcomes)
+}
+
+impl Place<'_> {
+    /// One call of ginkgo. That specs fail is no error here.
+    fn part(&self, name: &str, focus: &str, skip: &str, procs: usize) -> Result<Outcomes> {
+        let report = self.dir.join(format!("{name}.json"));
+        let _ = fs::remove_file(&report);
+        let log = self.dir.join(format!("{name}.log"));
+        let mut ginkgo = self.hub.command(self.programs.join("ginkgo"))?;
+        ginkgo.current_dir(&self.dir).args(["run", "--no-color", "-v", "--timeout=3h"]);
+        ginkgo.arg(format!("--procs={procs}")).arg(format!("--focus={focus}"));
+        if !skip.is_empty() {
+            ginkgo.arg(format!("--skip={skip}"));
+        }
+        ginkgo.arg(format!("--json-report={name}.json")).arg(format!("--output-dir={}", self.dir.display()));
+        ginkgo.arg(self.programs.join("e2e.test")).arg("--").args(self.flags());
+        let status = logged(&mut ginkgo, &log)?;
+        let text = fs::read_to_string(&report).with_context(|| {
+            format!("{status}: ginkgo wrote no report {}; its log is {}", report.display(), log.display())
+        })?;
+        let outcomes = report::parse(&text)?;
+        ensure!(!outcomes.is_empty(), "no spec of sig-network in {}", report.display());
+        Ok(outcomes)
+    }
+
+    fn flags(&self) -> Vec<String> {
+        vec![
+            "--provider=skeleton".into(),
+            format!("--kubeconfig={}", self.kubeconfig.display()),
+            format!("--kubectl-path={}", self.programs.join("kubectl").display()),
+            format!("--num-nodes={}", self.nodes),
+            "--allowed-not-ready-nodes=0".into(),
+            "--dump-logs-on-failure=false".into(),
+        ]
+    }
+}
+
+fn logged(command: &mut Command, log: &Path) -> Result<std::process::ExitStatus> {
+    let file = fs::File::create(log).with_context(|| format!("make {}", log.display()))?;
+    let mut child = command
+        .stdin(std::process::Stdio::null())
+        .stdout(file.try_clone()?)
+        .stderr(file)
+        .spawn()
+        .with_context(|| format!("start {command:?}"))?;
+    Ok(child.wait()?)
+}
