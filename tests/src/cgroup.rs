@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::mem::ManuallyDrop;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -32,6 +33,11 @@ impl Cgroup {
         Ok(Self { path })
     }
 
+    /// One that stays when this guard goes.
+    pub fn leave(self) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(self)
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -58,7 +64,7 @@ impl Drop for Cgroup {
 }
 
 /// Ends what runs in the cgroup and removes it from the leaves up.
-fn remove(path: &Path) {
+pub(crate) fn remove(path: &Path) {
     if !path.exists() {
         return;
     }
@@ -70,7 +76,7 @@ fn remove(path: &Path) {
     });
 }
 
-fn remove_leaves_first(path: &Path) {
+pub(crate) fn remove_leaves_first(path: &Path) {
     for entry in fs::read_dir(path).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             remove_leaves_first(&entry.path());

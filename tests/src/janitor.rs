@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::cluster::hierarchies;
 use crate::{bpffs, cgroup, netns, run_name, wait};
 
 /// The running program, also when its file has been replaced by a new build.
@@ -40,6 +41,7 @@ impl Janitor {
 /// Ends processes, then removes their namespaces, mounts and folders.
 pub fn sweep() {
     cgroup::remove_stale();
+    hierarchies::remove_stale();
     netns::remove_stale();
     bpffs::remove_stale();
 }

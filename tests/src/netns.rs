@@ -1,6 +1,7 @@
 //! Owns network namespaces: made, entered, and removed with their guard.
 
 use std::fs::{self, File};
+use std::mem::ManuallyDrop;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,11 @@ impl Netns {
         let netns = Self { name: name.into() };
         netns.ip("link set lo up")?;
         Ok(netns)
+    }
+
+    /// A namespace that somebody else made and will remove.
+    pub fn of_others(name: &str) -> ManuallyDrop<Self> {
+        ManuallyDrop::new(Self { name: name.into() })
     }
 
     pub fn name(&self) -> &str {
@@ -97,17 +103,18 @@ impl Drop for Netns {
     }
 }
 
-fn remove(name: &str) {
+pub(crate) fn remove(name: &str) {
     // Nothing useful can be done in a drop; what stays is removed by the next run as stale.
     let _ = command::run(Command::new("ip").args(["netns", "delete", name]));
 }
 
+/// The names of all network namespaces that have one.
+pub fn names() -> Vec<String> {
+    let entries = fs::read_dir(DIR).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}
+
 /// Removes namespaces whose owner died without dropping them.
 pub fn remove_stale() {
-    let Ok(entries) = fs::read_dir(DIR) else { return };
-    for name in entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()) {
-        if run_name::is_stale(&name) {
-            remove(&name);
-        }
-    }
+    names().iter().filter(|name| run_name::is_stale(name)).for_each(|name| remove(name));
 }

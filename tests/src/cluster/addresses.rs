@@ -2,19 +2,49 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-pub const HUB_V4: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
-pub const HUB_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, 1);
+pub use crate::topology::Addrs;
+
+pub const HUB: Addrs = on_hub(1, 1);
+/// A machine that is not of the cluster.
+pub const CLIENT: Addrs = on_hub(200, 0x200);
 
 /// Dual stack, IPv4 first, as the components take them.
 pub const SERVICE_CIDRS: &str = "10.96.0.0/16,fd00:96::/112";
-pub const POD_CIDRS: &str = "10.244.0.0/16,fd00:244::/56";
+pub const POD_CIDRS: [&str; 2] = ["10.244.0.0/16", "fd00:244::/56"];
 
-/// ClusterIPs of the Service `kubernetes`, which the API server's certificate must name.
-pub const KUBERNETES_V4: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
-pub const KUBERNETES_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, 1);
+/// The Service `kubernetes`, which the API server's certificate must name.
+pub const KUBERNETES: Addrs = service(1);
+/// The Service of the cluster's DNS.
+pub const DNS: Addrs = service(0xa);
 
 pub const API_PORT: u16 = 26443;
 pub const CONTROLLER_MANAGER_PORT: u16 = 26444;
 pub const SCHEDULER_PORT: u16 = 26445;
 pub const ETCD_PORT: u16 = 33790;
 pub const ETCD_PEER_PORT: u16 = 33800;
+
+/// Node 1 is 172.30.0.11 and fd00:30::11.
+pub const fn node(index: u8) -> Addrs {
+    on_hub(10 + index, 0x10 + index as u16)
+}
+
+/// An address of a node's pods, which are a /24 and a /64; the first one is the node's own.
+pub const fn pod(node: u8, host: u16) -> Addrs {
+    Addrs {
+        v4: Ipv4Addr::new(10, 244, node, if host > 254 { 254 } else { host as u8 }),
+        v6: Ipv6Addr::new(0xfd00, 0x244, 0, node as u16, 0, 0, 0, host),
+    }
+}
+
+pub fn pod_cidrs(node: u8) -> [String; 2] {
+    let Addrs { v4, v6 } = pod(node, 0);
+    [format!("{v4}/24"), format!("{v6}/64")]
+}
+
+const fn on_hub(v4: u8, v6: u16) -> Addrs {
+    Addrs { v4: Ipv4Addr::new(172, 30, 0, v4), v6: Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, v6) }
+}
+
+const fn service(host: u8) -> Addrs {
+    Addrs { v4: Ipv4Addr::new(10, 96, 0, host), v6: Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, host as u16) }
+}

@@ -1,7 +1,6 @@
 //! What a person types: commands and flags of `svc-cluster`.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
@@ -29,8 +28,6 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Run Kubernetes' own network tests on the cluster
-    Conformance(Conformance),
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -77,21 +74,6 @@ pub struct Shell {
     /// What to run instead of a shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,
-}
-
-#[derive(clap::Args, Clone, Debug)]
-pub struct Conformance {
-    /// A regular expression over the names of specs, instead of all about Services
-    pub focus: Option<String>,
-    /// What the cluster must be served by; it is made again if it is not
-    #[arg(long, value_enum)]
-    pub proxy: Option<Proxy>,
-    /// Specs at the same time
-    #[arg(long, default_value_t = 6, value_parser = clap::value_parser!(u8).range(1..=32))]
-    pub procs: u8,
-    /// Where the report of the run and its log go, instead of the cluster's folder
-    #[arg(long, value_name = "DIR")]
-    pub output: Option<PathBuf>,
 }
 
 /// The word by which the flag is typed.

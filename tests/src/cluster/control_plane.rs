@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::addresses::{API_PORT, CONTROLLER_MANAGER_PORT, HUB_V4, SCHEDULER_PORT};
+use super::addresses::{API_PORT, CONTROLLER_MANAGER_PORT, HUB, SCHEDULER_PORT};
 use super::kubeconfig::Users;
 use super::pki::Pki;
 use super::process::Process;
@@ -38,7 +38,7 @@ pub struct ControlPlane {
     apiserver: Option<Process>,
     etcd: Option<Process>,
     hub_cgroup: Cgroup,
-    _cgroup: Cgroup,
+    cgroup: Cgroup,
     hub: Netns,
     pki: Pki,
     users: Users,
@@ -60,7 +60,7 @@ impl ControlPlane {
             apiserver: None,
             etcd: None,
             hub_cgroup: cgroup.child("hub")?,
-            _cgroup: cgroup,
+            cgroup,
             hub: hub::make(&settings.host("hub"))?,
             pki,
             users,
@@ -129,11 +129,7 @@ impl ControlPlane {
     }
 
     fn kubectl_as(&self, user: &str) -> Result<Command> {
-        let mut command = self.hub.command(self.settings.program("kubectl")?)?;
-        command.env("KUBECONFIG", self.kubeconfig(user));
-        // Nothing is read from or written to the caller's home.
-        command.env("KUBECACHEDIR", self.dir.0.join("kubectl-cache")).env("KUBERC", "off");
-        Ok(command)
+        self.settings.kubectl(&self.hub, &self.kubeconfig(user))
     }
 
     /// Applies manifests (YAML or JSON).
@@ -151,7 +147,7 @@ impl ControlPlane {
     }
 
     fn url_of_hub() -> String {
-        format!("https://{HUB_V4}:{API_PORT}")
+        format!("https://{}:{API_PORT}", HUB.v4)
     }
 
     /// The network namespace that the API server is in: 172.30.0.1 and fd00:30::1 on the bridge `br0`.
@@ -168,6 +164,15 @@ impl ControlPlane {
         &self.dir.0
     }
 
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The cluster's, above those of hub and nodes.
+    pub(super) fn cgroup(&self) -> &Cgroup {
+        &self.cgroup
+    }
+
     /// An error that names the component that has ended, with the end of its log.
     pub fn check(&mut self) -> Result<()> {
         let processes =
@@ -178,7 +183,7 @@ impl ControlPlane {
     fn launch(&self, name: &str, flags: Vec<String>) -> Result<Process> {
         let mut command = self.hub.command(self.settings.program(name)?)?;
         command.args(flags);
-        Process::start(name, command, &self.hub_cgroup, &self.dir.log())
+        Process::start(name, command, self.hub_cgroup.child(name)?, &self.dir.log())
     }
 
     fn await_health(&mut self, name: &str, port: u16, wanted: &str) -> Result<()> {

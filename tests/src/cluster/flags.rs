@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::addresses::{
-    API_PORT, CONTROLLER_MANAGER_PORT, ETCD_PEER_PORT, ETCD_PORT, HUB_V4, POD_CIDRS, SCHEDULER_PORT,
+    API_PORT, CONTROLLER_MANAGER_PORT, ETCD_PEER_PORT, ETCD_PORT, HUB, POD_CIDRS, SCHEDULER_PORT,
     SERVICE_CIDRS,
 };
 use super::kubeconfig::Users;
@@ -27,7 +27,7 @@ pub(super) fn apiserver(pki: &Pki, users: &Users) -> Vec<String> {
         format!("--etcd-servers=http://127.0.0.1:{ETCD_PORT}"),
         format!("--secure-port={API_PORT}"),
         "--bind-address=::".into(),
-        format!("--advertise-address={HUB_V4}"),
+        format!("--advertise-address={}", HUB.v4),
         certificate("tls-cert-file", "apiserver"),
         key("tls-private-key-file", "apiserver"),
         certificate("client-ca-file", "ca"),
@@ -64,7 +64,7 @@ pub(super) fn controller_manager(pki: &Pki, users: &Users) -> Vec<String> {
         format!("--cluster-signing-cert-file={}", pki.certificate("ca").display()),
         format!("--cluster-signing-key-file={}", pki.key("ca").display()),
         "--allocate-node-cidrs=true".into(),
-        format!("--cluster-cidr={POD_CIDRS}"),
+        format!("--cluster-cidr={}", POD_CIDRS.join(",")),
         format!("--service-cluster-ip-range={SERVICE_CIDRS}"),
         "--node-cidr-mask-size-ipv4=24".into(),
         "--node-cidr-mask-size-ipv6=64".into(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::addresses::{HUB_V4, HUB_V6};
+use super::addresses::HUB;
 use crate::netns::Netns;
 
 pub(super) const BRIDGE: &str = "br0";
@@ -14,8 +14,9 @@ pub(super) fn make(name: &str) -> Result<Netns> {
     netns.ip(&format!(
         "link add {BRIDGE} type bridge\n\
          link set {BRIDGE} up\n\
-         addr add {HUB_V4}/24 dev {BRIDGE}\n\
-         addr add {HUB_V6}/64 dev {BRIDGE} nodad"
+         addr add {}/24 dev {BRIDGE}\n\
+         addr add {}/64 dev {BRIDGE} nodad",
+        HUB.v4, HUB.v6
     ))?;
     netns.sysctl(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
     leave_bridged_packets_alone(&netns)?;

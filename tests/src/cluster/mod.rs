@@ -3,16 +3,38 @@
 //! [`ControlPlane`] alone is enough for tests against a real API server. Everything of a cluster carries its
 //! name: network namespaces, cgroups, one folder. So all of it can be found and removed by name, after a crash too.
 
-mod addresses;
+pub mod addresses;
+pub mod args;
+mod cluster;
 mod control_plane;
+mod dns;
+mod down;
 mod etcd;
 mod flags;
+pub(crate) mod hierarchies;
 mod hub;
+mod images;
 mod kubeconfig;
+mod node;
 mod pki;
+mod preflight;
 mod process;
+mod proxy;
+mod running;
 mod settings;
+mod shell;
+mod state;
+mod status;
+mod steps;
+mod up;
 
-pub use addresses::{API_PORT, HUB_V4};
+pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
+pub use down::down;
+pub use node::{Node, maybe_run};
+pub use running::Running;
 pub use settings::Settings;
+pub use shell::shell;
+pub use status::status;
+pub use steps::Steps;
+pub use up::up;

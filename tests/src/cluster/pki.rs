@@ -11,7 +11,7 @@ use rcgen::{
     KeyPair, KeyUsagePurpose, SanType,
 };
 
-use super::addresses::{HUB_V4, HUB_V6, KUBERNETES_V4, KUBERNETES_V6};
+use super::addresses::{HUB, KUBERNETES};
 
 /// What the API server answers to.
 const API_NAMES: [&str; 5] = [
@@ -102,10 +102,10 @@ fn api_addresses() -> Vec<SanType> {
     let addresses: [IpAddr; 6] = [
         [127, 0, 0, 1].into(),
         std::net::Ipv6Addr::LOCALHOST.into(),
-        HUB_V4.into(),
-        HUB_V6.into(),
-        KUBERNETES_V4.into(),
-        KUBERNETES_V6.into(),
+        HUB.v4.into(),
+        HUB.v6.into(),
+        KUBERNETES.v4.into(),
+        KUBERNETES.v6.into(),
     ];
     let names = API_NAMES.iter().filter_map(|name| (*name).try_into().ok()).map(SanType::DnsName);
     names.chain(addresses.map(SanType::IpAddress)).collect()

@@ -27,17 +27,24 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `command` in the cgroup `name` below `parent`; what it says goes to `log_dir/name.log`.
-    pub(super) fn start(name: &str, mut command: Command, parent: &Cgroup, log_dir: &Path) -> Result<Self> {
+    /// Starts `command` in a cgroup that is all its own; what it says goes to `log_dir/name.log`.
+    pub(super) fn start(name: &str, mut command: Command, cgroup: Cgroup, log_dir: &Path) -> Result<Self> {
         let log = log_dir.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log);
         let file = file.with_context(|| format!("open {}", log.display()))?;
-        let cgroup = parent.child(name)?;
         cgroup.adopt(&mut command)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         leave_terminal(&mut command);
         let child = command.spawn().with_context(|| format!("start {name}"))?;
         Ok(Self { name: name.to_owned(), log, child, cgroup })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn pid(&self) -> Pid {
+        Pid::from_raw(self.child.id().cast_signed())
     }
 
     /// An error that names the program if it has ended.
@@ -54,8 +61,7 @@ impl Process {
 
     /// SIGTERM, then as long as it needs.
     pub(super) fn stop(mut self) -> Result<()> {
-        kill(Pid::from_raw(i32::try_from(self.child.id())?), Signal::SIGTERM)
-            .with_context(|| format!("terminate {}", self.name))?;
+        kill(self.pid(), Signal::SIGTERM).with_context(|| format!("terminate {}", self.name))?;
         let ended = || Ok(self.child.try_wait()?.is_some());
         wait::until_true(&format!("{} ends after SIGTERM", self.name), STOP_LIMIT, ended)
     }

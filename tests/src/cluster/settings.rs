@@ -1,14 +1,21 @@
 //! What a cluster is called, where its files and its programs are, and what may differ between clusters.
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::netns::Netns;
 use crate::run_name::RunName;
 
 /// Where the components are: xtask sets it, a person may.
 const BIN: &str = "SVC_CLUSTER_BIN";
+const IMAGES: &str = "SVC_CLUSTER_IMAGES";
+/// What outlives a `cargo clean`; the one cluster that outlives the program has its folder there.
+const CACHE: &str = "SVC_CACHE";
+/// The cluster of `cargo xtask cluster`. A name without a pid: no janitor takes it for a leftover.
+const LASTING: &str = "svc-cluster";
 
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -18,6 +25,8 @@ pub struct Settings {
     pub dir: PathBuf,
     /// Holds etcd, kube-apiserver and the others.
     pub bin: PathBuf,
+    /// Holds archives of images, which every node imports; a control plane alone needs none.
+    pub images: PathBuf,
     /// How many nodes have credentials (`n1`, `n2`, ...); none of them need exist.
     pub nodes: u8,
     /// Flags of the API server over its usual ones.
@@ -32,13 +41,36 @@ impl Settings {
             name: name.as_str().to_owned(),
             dir: name.dir(),
             bin: bin_dir()?,
+            images: env::var_os(IMAGES).unwrap_or_default().into(),
             nodes: 3,
+            apiserver_flags: Vec::new(),
+        })
+    }
+
+    /// The settings of the cluster that stays until it is taken down.
+    pub fn lasting() -> Result<Self> {
+        let cache = env::var_os(CACHE).with_context(|| format!("{CACHE} is not set; cargo xtask sets it"))?;
+        Ok(Self {
+            name: LASTING.to_owned(),
+            dir: std::path::absolute(&cache)?.join("cluster").join(LASTING),
+            bin: bin_dir()?,
+            images: env::var_os(IMAGES).unwrap_or_default().into(),
+            nodes: 0,
             apiserver_flags: Vec::new(),
         })
     }
 
     pub fn host(&self, host: &str) -> String {
         format!("{}-{host}", self.name)
+    }
+
+    /// `kubectl` in the hub with a kubeconfig of the cluster's.
+    pub(super) fn kubectl(&self, hub: &Netns, kubeconfig: &Path) -> Result<Command> {
+        let mut command = hub.command(self.program("kubectl")?)?;
+        command.env("KUBECONFIG", kubeconfig);
+        // Nothing is read from or written to the caller's home.
+        command.env("KUBECACHEDIR", self.dir.join("kubectl-cache")).env("KUBERC", "off");
+        Ok(command)
     }
 
     /// The path of a component.

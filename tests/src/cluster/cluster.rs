@@ -1,0 +1,138 @@
+//! A whole cluster: control plane, nodes, a client outside, what serves Services, DNS.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use super::addresses::CLIENT;
+use super::args::{Proxy, Up};
+use super::control_plane::ControlPlane;
+use super::node::{self, Node, network};
+use super::settings::Settings;
+use super::steps::Steps;
+use super::{dns, proxy};
+use crate::netns::Netns;
+use crate::{command, wait};
+
+/// From a node's start until it is ready: images are imported meanwhile.
+const NODE_LIMIT: Duration = Duration::from_secs(120);
+/// From a manifest until its pods are ready.
+const PODS_LIMIT: Duration = Duration::from_secs(120);
+
+/// A running cluster; dropping it removes everything.
+#[derive(Debug)]
+pub struct Cluster {
+    // Dropped in this order: the nodes stand on the hub.
+    nodes: Vec<Node>,
+    client: Netns,
+    plane: ControlPlane,
+}
+
+impl Cluster {
+    /// Returns when nodes, proxy and DNS are ready.
+    pub fn up(settings: &Settings, options: &Up, steps: &mut Steps) -> Result<Self> {
+        let settings = Settings { nodes: options.nodes, ..settings.clone() };
+        let plane = steps.run("the control plane is ready", || ControlPlane::start(&settings))?;
+        let client = network::machine(plane.hub(), &settings.host("client"), "client", CLIENT)?;
+        let mut cluster = Self { nodes: Vec::new(), client, plane };
+        let has_dns = steps.run("the nodes are started", || cluster.start_parts(options))?;
+        for index in 1..=options.nodes {
+            let name = node::name(index);
+            steps.run(&format!("{name} is ready"), || cluster.await_node(&name))?;
+        }
+        if options.proxy == Proxy::Svc {
+            steps.run("svc is ready on every node", || {
+                cluster.await_rollout("kube-system", proxy::DAEMON_SET)
+            })?;
+        }
+        // Without a proxy CoreDNS cannot reach the API server; it waits for whoever comes.
+        if has_dns && options.proxy != Proxy::None {
+            steps.run("DNS is ready", || cluster.await_rollout("kube-system", dns::DEPLOYMENT))?;
+        }
+        Ok(cluster)
+    }
+
+    /// Nodes come to life by themselves, and find that they have pods to run. True if one of them is the DNS.
+    fn start_parts(&mut self, options: &Up) -> Result<bool> {
+        for index in 1..=options.nodes {
+            self.nodes.push(Node::start(index, options, &self.plane)?);
+        }
+        if options.proxy == Proxy::Svc {
+            proxy::deploy_svc(&self.plane)?;
+        }
+        dns::apply(&self.plane)
+    }
+
+    pub fn plane(&mut self) -> &mut ControlPlane {
+        &mut self.plane
+    }
+
+    /// A machine on the nodes' network that is not of the cluster.
+    pub fn client(&self) -> &Netns {
+        &self.client
+    }
+
+    /// `node` counts from 1.
+    pub fn node(&self, node: usize) -> Option<&Node> {
+        self.nodes.get(node.checked_sub(1)?)
+    }
+
+    /// An error that names what has ended, anywhere.
+    pub fn check(&mut self) -> Result<()> {
+        self.plane.check()?;
+        self.nodes.iter_mut().try_for_each(Node::check)
+    }
+
+    fn await_node(&mut self, name: &str) -> Result<()> {
+        self.await_fact(&format!("{name} is ready"), NODE_LIMIT, |plane| {
+            let text = command::run(plane.kubectl()?.args(["get", "node", name, "-o", "json"]))?;
+            let node: Value = serde_json::from_str(&text).context("parse a Node")?;
+            let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+            let is_ready = |condition: &Value| condition["type"] == "Ready" && condition["status"] == "True";
+            Ok(conditions.into_iter().any(is_ready).then_some(()))
+        })
+    }
+
+    /// Waits until all pods of a Deployment or DaemonSet (`kind/name`) are those that it asks for, and ready.
+    pub fn await_rollout(&mut self, namespace: &str, object: &str) -> Result<()> {
+        let waited = self.await_fact(&format!("{object} is rolled out"), PODS_LIMIT, |plane| {
+            let ask = ["-n", namespace, "rollout", "status", "--watch=false", object];
+            let answer = command::run(plane.kubectl()?.args(ask))?;
+            Ok(answer.contains("successfully rolled out").then_some(()))
+        });
+        waited.map_err(|error| error.context(self.describe(namespace, object)))
+    }
+
+    /// [`wait::until`], ended at once by a component that ends.
+    fn await_fact<T>(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        look: impl Fn(&ControlPlane) -> Result<Option<T>>,
+    ) -> Result<T> {
+        wait::until(what, limit, || {
+            if let Err(ended) = self.check() {
+                return Ok(Some(Err(ended)));
+            }
+            Ok(look(&self.plane)?.map(Ok))
+        })?
+    }
+
+    /// What the cluster has to say about pods that do not come to life.
+    fn describe(&self, namespace: &str, object: &str) -> String {
+        let ask = |words: &[&str]| {
+            let answer = self.plane.kubectl().and_then(|mut kubectl| command::run(kubectl.args(words)));
+            answer.unwrap_or_else(|error| format!("{error:#}"))
+        };
+        let pods = ask(&["-n", namespace, "get", "pods", "-o", "wide"]);
+        let events = ask(&["-n", namespace, "get", "events", "--field-selector=type=Warning"]);
+        let log = ask(&["-n", namespace, "logs", "--all-pods", "--tail=15", object]);
+        format!("pods:\n{pods}\nwarnings:\n{events}\nlogs:\n{log}")
+    }
+
+    /// Leaves everything as it is, to be found again by its name.
+    pub fn leave(self) {
+        std::mem::forget(self);
+    }
+}

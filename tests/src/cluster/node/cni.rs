@@ -1,0 +1,58 @@
+//! How pods get their link and addresses: the configuration of the CNI plugins.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::cluster::addresses::{self, POD_CIDRS};
+use crate::cluster::args::Cni;
+
+/// Hosts of a node's range that pods get: behind the gateway, below the broadcast address.
+const FIRST: u16 = 2;
+const LAST: u16 = 254;
+
+pub(super) fn configure(dir: &Path, node: u8, cni: Cni, masquerade: bool) -> Result<()> {
+    fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
+    let path = dir.join("10-pods.conflist");
+    fs::write(&path, format!("{:#}\n", config(node, cni, masquerade)))
+        .with_context(|| format!("write {}", path.display()))
+}
+
+fn config(node: u8, cni: Cni, masquerade: bool) -> Value {
+    let mut link = match cni {
+        Cni::Bridge => json!({"type": "bridge", "bridge": "cni0", "isGateway": true, "hairpinMode": true}),
+        Cni::Ptp => json!({"type": "ptp"}),
+    };
+    link["ipMasq"] = masquerade.into();
+    link["ipMasqBackend"] = "nftables".into();
+    link["mtu"] = 1500.into();
+    link["ipam"] = json!({
+        "type": "host-local",
+        "dataDir": "/var/lib/cni/networks",
+        "ranges": ranges(node, cni),
+        "routes": [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}],
+    });
+    let ports = json!({
+        "type": "portmap",
+        "backend": "nftables",
+        "capabilities": {"portMappings": true},
+        "snat": true,
+    });
+    json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [link, ports]})
+}
+
+/// The plugins masquerade what leaves the subnet. On a routed link that can be all pods of the cluster; on a bridge
+/// it must be what the bridge holds, so pods of other nodes are among what is masqueraded.
+fn ranges(node: u8, cni: Cni) -> Value {
+    let subnets = match cni {
+        Cni::Bridge => addresses::pod_cidrs(node),
+        Cni::Ptp => POD_CIDRS.map(str::to_owned),
+    };
+    let [gateway, first, last] = [1, FIRST, LAST].map(|host| addresses::pod(node, host));
+    json!([
+        [{"subnet": subnets[0], "gateway": gateway.v4, "rangeStart": first.v4, "rangeEnd": last.v4}],
+        [{"subnet": subnets[1], "gateway": gateway.v6, "rangeStart": first.v6, "rangeEnd": last.v6}],
+    ])
+}

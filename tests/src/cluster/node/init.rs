@@ -1,0 +1,130 @@
+//! A node's first process: makes the namespaces, then in them starts what a node runs, and reaps what has ended.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, exit};
+use std::{env, iter};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{getpid, sethostname};
+
+use super::spec::{self, Spec};
+use super::{containerd, mounts};
+use crate::cgroup::Cgroup;
+use crate::cluster::hierarchies;
+use crate::cluster::process::Process;
+use crate::janitor::THIS_PROGRAM;
+
+/// Call this first in every `main` that makes clusters: in a node it does not return.
+pub fn maybe_run() {
+    let Some(path) = env::var_os(spec::ENV) else { return };
+    let ended = read(Path::new(&path)).and_then(|spec| if is_first() { live(&spec) } else { enter(&spec) });
+    if let Err(error) = ended {
+        eprintln!("{error:#}");
+    }
+    exit(1);
+}
+
+fn read(path: &Path) -> Result<Spec> {
+    let text = fs::read(path).with_context(|| format!("read {}", path.display()))?;
+    serde_json::from_slice(&text).with_context(|| format!("parse {}", path.display()))
+}
+
+fn is_first() -> bool {
+    getpid().as_raw() == 1
+}
+
+/// Outside: joins the node's cgroups, which become the roots it sees, and starts this program again as PID 1.
+fn enter(spec: &Spec) -> Result<()> {
+    let all = hierarchies::all()?;
+    all.iter().try_for_each(|hierarchy| hierarchy.join(&spec.cgroup))?;
+    unshare(
+        CloneFlags::CLONE_NEWCGROUP
+            | CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWUTS
+            | CloneFlags::CLONE_NEWIPC,
+    )
+    .context("make namespaces")?;
+    // Only cgroups without processes have children with controllers (v2), and this process stays.
+    if let Some(v2) = all.iter().find(|hierarchy| hierarchy.is_v2()) {
+        let init = v2.mount.join(&spec.cgroup).join("init");
+        fs::create_dir_all(&init).with_context(|| format!("make {}", init.display()))?;
+        hierarchies::move_into(&init)?;
+        hierarchies::delegate(&v2.mount.join(&spec.cgroup))?;
+    }
+    let status = Command::new(THIS_PROGRAM).status().context("start the node's first process")?;
+    anyhow::bail!("the node's first process ended: {status}")
+}
+
+/// Inside: never ends while all goes well.
+fn live(spec: &Spec) -> Result<()> {
+    mounts::make(spec)?;
+    sethostname(&spec.name).context("set the host name")?;
+    write_etc(spec)?;
+    let containerd = containerd::start(spec)?;
+    containerd::import(spec)?;
+    let mut components = vec![containerd, start(spec, "kubelet", &spec.kubelet_flags)?];
+    if let Some(config) = &spec.kube_proxy {
+        components.push(start(spec, "kube-proxy", &[format!("--config={}", config.display())])?);
+    }
+    reap(spec, &components)
+}
+
+fn write_etc(spec: &Spec) -> Result<()> {
+    for (name, text) in [
+        ("hosts", format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {}\n", spec.name)),
+        ("hostname", format!("{}\n", spec.name)),
+        // No name server is upstream of the cluster's own.
+        ("resolv.conf", String::new()),
+    ] {
+        let path = Path::new("/etc").join(name);
+        // A link may lead into a folder that is another one here.
+        let _ = fs::remove_file(&path);
+        fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    }
+    let id: String = spec
+        .name
+        .bytes()
+        .map(|octet| format!("{octet:02x}"))
+        .chain(iter::repeat("0".into()))
+        .take(32)
+        .collect();
+    fs::write("/etc/machine-id", format!("{:.32}\n", id)).context("write /etc/machine-id")
+}
+
+/// Starts a component in a cgroup of its own.
+pub(super) fn start(spec: &Spec, name: &str, flags: &[String]) -> Result<Process> {
+    let mut command = Command::new(spec.bin.join(name));
+    command.args(flags).env_remove(spec::ENV).env("PATH", path(spec));
+    Process::start(name, command, Cgroup::new(name)?, &spec.log_dir())
+}
+
+/// The components find runc, shim and nft.
+fn path(spec: &Spec) -> String {
+    format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", spec.bin.display())
+}
+
+/// Children of whoever died are children of PID 1. What ends of the components is noted, not started again.
+fn reap(spec: &Spec, components: &[Process]) -> Result<()> {
+    loop {
+        match waitpid(None, None) {
+            Ok(status) => note(spec, components, status)?,
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("wait for children"),
+        }
+    }
+}
+
+fn note(spec: &Spec, components: &[Process], status: WaitStatus) -> Result<()> {
+    let Some(ended) = components.iter().find(|process| status.pid() == Some(process.pid())) else {
+        return Ok(());
+    };
+    let mut file = File::options().create(true).append(true).open(spec.ended()).context("open the note")?;
+    writeln!(file, "{} of {} ended ({status:?}):\n{}", ended.name(), spec.name, ended.last_lines())?;
+    Ok(())
+}

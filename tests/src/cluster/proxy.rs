@@ -1,0 +1,60 @@
+//! What serves Services: svc as its DaemonSet, or kube-proxy beside the kubelet.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::json;
+
+use super::addresses::POD_CIDRS;
+use super::args::Proxy;
+use super::control_plane::ControlPlane;
+use super::images;
+use crate::command;
+use crate::run_name::workspace_dir;
+
+/// The manifests that users apply.
+const DEPLOY: &str = "deploy";
+/// What they are about.
+pub(super) const DAEMON_SET: &str = "daemonset/svc";
+
+pub(super) fn kube_proxy_mode(proxy: Proxy) -> Option<&'static str> {
+    match proxy {
+        Proxy::KubeProxyNftables => Some("nftables"),
+        Proxy::KubeProxyIptables => Some("iptables"),
+        Proxy::Svc | Proxy::None => None,
+    }
+}
+
+pub(super) fn configure_kube_proxy(path: &Path, mode: &str, node: &str, kubeconfig: &Path) -> Result<()> {
+    let config = json!({
+        "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+        "kind": "KubeProxyConfiguration",
+        "mode": mode,
+        "hostnameOverride": node,
+        "clientConnection": {"kubeconfig": kubeconfig},
+        "clusterCIDR": POD_CIDRS.join(","),
+        "bindAddress": "0.0.0.0",
+        // Neither may be changed outside the machine's first network namespace and without privileges over it.
+        "oomScoreAdj": 0,
+        "conntrack": {"maxPerCore": 0, "min": 0},
+    });
+    fs::write(path, format!("{config:#}\n")).with_context(|| format!("write {}", path.display()))
+}
+
+/// Applies the shipped manifests, with the one thing that svc cannot know: where the API server is.
+pub(super) fn deploy_svc(plane: &ControlPlane) -> Result<()> {
+    let archives = images::archives(&plane.settings().images)?;
+    ensure!(images::find(&archives, "svc.local/svc:")?.is_some(), "the image svc.local/svc is not there");
+    plane.apply(
+        &json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "svc", "namespace": "kube-system"},
+            "data": {"master": plane.url()},
+        })
+        .to_string(),
+    )?;
+    let manifests = workspace_dir().join(DEPLOY);
+    command::run(plane.kubectl()?.arg("apply").arg("-f").arg(manifests)).map(drop)
+}

@@ -1,0 +1,67 @@
+//! What is remembered of a cluster that outlives the program: how it was made, and how long that took.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use super::args::{Up, word};
+use super::images;
+use super::settings::Settings;
+use super::steps::{Step, Steps};
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct State {
+    /// The flags it was made by.
+    pub flags: String,
+    pub proxy: String,
+    pub nodes: u8,
+    /// What programs and images were when it was made: path, size and time of each.
+    made_of: Vec<String>,
+    pub steps: Vec<Step>,
+}
+
+impl State {
+    pub(super) fn new(settings: &Settings, options: &Up, steps: &Steps) -> Result<Self> {
+        Ok(Self {
+            flags: options.words(),
+            proxy: word(&options.proxy),
+            nodes: options.nodes,
+            made_of: made_of(settings)?,
+            steps: steps.done().to_vec(),
+        })
+    }
+
+    /// None if there is no cluster, or only half of one.
+    pub(super) fn read(settings: &Settings) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path(settings)).ok()?).ok()
+    }
+
+    /// The last thing of a start: a cluster without it is half made.
+    pub(super) fn write(&self, settings: &Settings) -> Result<()> {
+        let path = path(settings);
+        fs::write(&path, serde_json::to_vec_pretty(self)?)
+            .with_context(|| format!("write {}", path.display()))
+    }
+
+    /// True if the same would come out again.
+    pub(super) fn is_of(&self, settings: &Settings, options: &Up) -> bool {
+        self.flags == options.words() && made_of(settings).is_ok_and(|now| now == self.made_of)
+    }
+}
+
+fn path(settings: &Settings) -> PathBuf {
+    settings.dir.join("state.json")
+}
+
+fn made_of(settings: &Settings) -> Result<Vec<String>> {
+    let programs = ["kube-apiserver", "kubelet", "containerd"].map(|name| settings.bin.join(name));
+    let images = images::archives(&settings.images)?;
+    programs.iter().chain(&images).map(|path| fingerprint(path)).collect()
+}
+
+fn fingerprint(path: &Path) -> Result<String> {
+    let data = fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
+    Ok(format!("{} {} {:?}", path.display(), data.len(), data.modified()?))
+}

@@ -1,0 +1,96 @@
+//! `status`: what a person wants to know of a cluster, in one page.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+
+use super::running::Running;
+use crate::command;
+
+pub fn status(running: &Running) -> Result<()> {
+    println!("cluster up {}\n", running.state.flags);
+    for step in &running.state.steps {
+        println!("{:6.1} s  {}", step.at, step.name);
+    }
+    println!("\n{:<28} {:>8} {:>10}", "process", "pid", "RSS");
+    let top = running.cgroup("")?;
+    let mut total = 0;
+    for process in processes(&top) {
+        total += process.rss;
+        println!("{:<28} {:>8} {:>6} MiB", process.name, process.pids, process.rss / MIB);
+    }
+    println!("{:<28} {:>8} {:>6} MiB\n", "all", "", total / MIB);
+    for ask in [vec!["version"], vec!["get", "nodes", "-o", "wide"], vec!["get", "pods", "-A", "-o", "wide"]]
+    {
+        println!("{}", command::run(running.kubectl()?.args(ask))?);
+    }
+    running.check()
+}
+
+const MIB: u64 = 1 << 20;
+
+/// A component, or all of a node's containers.
+struct Process {
+    name: String,
+    pids: String,
+    /// Octets.
+    rss: u64,
+}
+
+fn processes(top: &Path) -> Vec<Process> {
+    let mut found: BTreeMap<String, (Vec<u32>, u64)> = BTreeMap::new();
+    visit(top, &mut |cgroup, pid| {
+        let place = cgroup.strip_prefix(top).unwrap_or(cgroup);
+        let host = place.iter().next().unwrap_or_default().display().to_string();
+        let rss = rss(pid);
+        let entry = found.entry(format!("{host}/{}", kind(pid))).or_default();
+        entry.0.push(pid);
+        entry.1 += rss;
+    });
+    let named = |(name, (pids, rss)): (String, (Vec<u32>, u64))| {
+        let pids = if let [pid] = pids[..] { pid.to_string() } else { format!("{} of", pids.len()) };
+        Process { name, pids, rss }
+    };
+    found.into_iter().map(named).collect()
+}
+
+/// The component's name; everything in containers is one.
+fn kind(pid: u32) -> String {
+    const COMPONENTS: [&str; 8] = [
+        "etcd",
+        "kube-apiserver",
+        "kube-controller-manager",
+        "kube-scheduler",
+        "containerd",
+        "containerd-shim-runc-v2",
+        "kubelet",
+        "kube-proxy",
+    ];
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let program = line.split(|octet| *octet == 0).next().unwrap_or_default();
+    let program = String::from_utf8_lossy(program);
+    let name = Path::new(program.as_ref()).file_name().unwrap_or_default().display().to_string();
+    match name.as_str() {
+        "exe" => "init".into(),
+        name if COMPONENTS.contains(&name) => name.to_owned(),
+        _ => "containers".into(),
+    }
+}
+
+fn rss(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+fn visit(cgroup: &Path, act: &mut impl FnMut(&Path, u32)) {
+    let pids = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
+    pids.lines().filter_map(|line| line.parse().ok()).for_each(|pid| act(cgroup, pid));
+    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            visit(&entry.path(), act);
+        }
+    }
+}
