@@ -1,6 +1,7 @@
 //! Wires everything together and ends it in order: the only file that may name every other module.
 
 use std::fs::File;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use crate::dataplane::{affinity, flows};
 use crate::model::node::NodeAddresses;
 use crate::node::roles::RoleRules;
 use crate::node::watch::Observed;
+use crate::observe::health::Servers;
 use crate::plan::desired::Settings;
 use crate::plan::node_ports::NodePortAddresses;
 use crate::reconcile::{self, Inputs, Options, ReconcileStatus};
@@ -53,6 +55,9 @@ pub struct Config {
     pub cgroup: PathBuf,
     pub roles: RoleRules,
     pub node_port_addresses: NodePortAddresses,
+    /// Where health is told, and where the mode is.
+    pub healthz: Option<SocketAddr>,
+    pub metrics: Option<SocketAddr>,
     pub xdp: XdpPolicy,
     pub pod_sockets: bool,
     /// First and count.
@@ -100,6 +105,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let store = BpfStore(Maps::open(daemon.pins())?);
     let mut reconciler =
         tokio::spawn(reconcile::run(Inputs { events, addresses }, store, options, status_out));
+    let mut servers = Servers::start(config.healthz, config.metrics, &status);
     let mut sweeps = JoinSet::new();
     let mut sweep = interval(SWEEP_PERIOD);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -108,6 +114,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tokio::select! {
             Ok(()) = interfaces.changed() => observe(&mut daemon, &mut interfaces, &addresses_out),
             Ok(()) = status.changed() => daemon.tell(&status.borrow_and_update()),
+            problems = servers.problems() => daemon.tell_listeners(&problems?),
             _ = sweep.tick() => {
                 daemon.sweep();
                 // A table that takes longer than the period is not read twice at once.

@@ -18,6 +18,7 @@ use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::{Lock, Pins};
 use crate::dataplane::usage::Usage;
 use crate::model::node::NodeAddresses;
+use crate::model::rejected::Rejected;
 use crate::node::roles::{Assignment, Role, assign};
 use crate::node::snat::sources;
 use crate::node::watch::Observed;
@@ -45,6 +46,8 @@ pub struct Daemon {
     restore_problem: Option<String>,
     /// What UDP flows were last held against.
     serving: Arc<Serving>,
+    /// Listeners that could not be opened.
+    listeners: Vec<Rejected>,
     /// What affinity was last held against.
     stays: Option<Arc<Stays>>,
 }
@@ -92,6 +95,7 @@ impl Daemon {
             usage: Vec::new(),
             restore_problem: None,
             serving: Arc::default(),
+            listeners: Vec::new(),
             stays: None,
         })
     }
@@ -144,15 +148,7 @@ impl Daemon {
             .map(|t| TableStatus { table: t.table.to_string(), used: t.used, capacity: t.capacity })
             .chain(self.usage.iter().cloned())
             .collect();
-        s.rejected = r
-            .rejected
-            .iter()
-            .map(|r| RejectedStatus {
-                object: r.object.clone(),
-                field: r.field.clone(),
-                reason: r.reason.clone(),
-            })
-            .collect();
+        s.rejected = r.rejected.iter().chain(&self.listeners).map(rejected_status).collect();
         s.services = r.services.iter().map(|(id, key)| (id.0, key.to_string())).collect();
         // The new state is in force: a packet cannot begin a stale flow again (SEM-126).
         if self.serving != r.serving {
@@ -162,6 +158,15 @@ impl Daemon {
             tracing::debug!(removed, "UDP flows to endpoints that are gone");
         }
         self.end_stays(r);
+        self.write();
+    }
+
+    /// Tells which listeners could not be opened.
+    pub fn tell_listeners(&mut self, problems: &[Rejected]) {
+        let rejected = &mut self.status.rejected;
+        rejected.retain(|r| !self.listeners.iter().map(rejected_status).any(|old| old == *r));
+        rejected.extend(problems.iter().map(rejected_status));
+        self.listeners = problems.to_vec();
         self.write();
     }
 
@@ -309,6 +314,10 @@ impl Daemon {
             primary_v6: v6,
         }
     }
+}
+
+fn rejected_status(r: &Rejected) -> RejectedStatus {
+    RejectedStatus { object: r.object.clone(), field: r.field.clone(), reason: r.reason.clone() }
 }
 
 fn role_name(role: Role) -> &'static str {

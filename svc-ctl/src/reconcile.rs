@@ -20,6 +20,7 @@ use crate::model::rejected::Rejected;
 use crate::model::store::{Snapshot, Store};
 use crate::plan::desired::{Settings, plan_tables};
 use crate::plan::diff::{apply_op, plan_diff};
+use crate::plan::health_ports::{HealthPorts, plan_health_ports};
 use crate::plan::ids::{Capacity, Ids, Tick};
 use crate::plan::serving::Serving;
 use crate::plan::stays::Stays;
@@ -64,6 +65,10 @@ pub struct ReconcileStatus {
     pub generation: u64,
     /// Milliseconds since 1970: the oldest change that is not in force yet.
     pub pending_since_unix_ms: Option<u64>,
+    /// Milliseconds since 1970: when the tables were last found or made right.
+    pub updated_unix_ms: Option<u64>,
+    /// Load balancers may send this node new connections (SEM-211).
+    pub is_node_eligible: bool,
     pub last_error: Option<String>,
     /// Failed attempts since the start.
     pub failures: u64,
@@ -84,6 +89,8 @@ pub struct ReconcileStatus {
     pub stays: Option<Arc<Stays>>,
     #[serde(skip)]
     pub services: Arc<BTreeMap<ServiceId, ServicePortKey>>,
+    #[serde(skip)]
+    pub health_ports: Arc<HealthPorts>,
 }
 
 /// Runs for ever; drop it to stop, nothing is left half done.
@@ -183,6 +190,13 @@ impl<S: MapStore> Reconciler<S> {
         if changed && self.status.synced {
             self.status.pending_since_unix_ms.get_or_insert_with(unix_ms);
             self.snapshot = self.model.snapshot();
+            self.status.is_node_eligible = self.snapshot.as_ref().is_some_and(|s| s.node.is_eligible);
+            // Who asks about health sees it even if the next write never comes back.
+            self.sender.send_if_modified(|told| {
+                told.pending_since_unix_ms = self.status.pending_since_unix_ms;
+                told.is_node_eligible = self.status.is_node_eligible;
+                false
+            });
         }
         let compare = Instant::now() >= self.next_compare;
         if compare || self.actual.is_none() {
@@ -217,7 +231,9 @@ impl<S: MapStore> Reconciler<S> {
         let actual = self.actual.as_mut().ok_or_else(unread)?;
         let ids = self.ids.take().ok_or_else(unread)?;
         let now = Tick(self.start.elapsed().as_secs());
-        let planned = plan_tables(snapshot, &self.options.settings, actual, ids, now);
+        let mut planned = plan_tables(snapshot, &self.options.settings, actual, ids, now);
+        let (health_ports, clashes) = plan_health_ports(snapshot, &self.options.settings.node_port_addresses);
+        planned.problems.extend(clashes);
         for problem in planned.problems.iter().filter(|p| !self.problems.contains(p)) {
             tracing::warn!(object = %problem.object, field = %problem.field, reason = %problem.reason, "problem");
         }
@@ -240,6 +256,10 @@ impl<S: MapStore> Reconciler<S> {
             self.status.stays = Some(Arc::new(planned.stays));
         }
         self.status.services = Arc::new(ids.services().iter().map(|(key, &id)| (id, key.clone())).collect());
+        if *self.status.health_ports != health_ports {
+            self.status.health_ports = Arc::new(health_ports);
+        }
+        self.status.updated_unix_ms = Some(unix_ms());
         if self.status.pending_since_unix_ms.take().is_some() {
             self.status.generation += 1;
             tracing::debug!(generation = self.status.generation, ops = done, "applied");
@@ -269,7 +289,8 @@ impl<S: MapStore> Reconciler<S> {
     }
 }
 
-fn unix_ms() -> u64 {
+/// The time of day, in milliseconds since 1970.
+pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,6 @@
 //! What may be typed.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -79,6 +80,12 @@ pub struct RunArgs {
     /// Addresses that accept NodePorts: CIDRs separated by commas, or `primary`. All of the node's by default.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
     pub nodeport_addresses: NodePortAddresses,
+    /// Where `/healthz`, `/livez` and `/readyz` are answered; empty: nowhere. 0.0.0.0 and [::] are both families.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
+    pub healthz_bind_address: BindAddress,
+    /// Where `/proxyMode` is answered; empty: nowhere.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10249")]
+    pub metrics_bind_address: BindAddress,
     /// XDP on uplinks. `auto`: native on network cards, not on virtual links, whose frames carry no complete
     /// checksum.
     #[arg(long, value_enum, default_value = "auto")]
@@ -173,6 +180,21 @@ impl FromStr for Source {
     }
 }
 
+/// Where to listen, if anywhere.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BindAddress(pub Option<SocketAddr>);
+
+impl FromStr for BindAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Ok(Self(None)),
+            _ => text.parse().map(|address| Self(Some(address))).map_err(|_| "expected IP:PORT".to_owned()),
+        }
+    }
+}
+
 /// FIRST-LAST, inclusive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct PortRange {
@@ -209,6 +231,8 @@ mod tests {
         assert_eq!("manifests:/a".parse(), Ok(Source::Manifests("/a".into())));
         assert!("manifests:".parse::<Source>().is_err() && "files:/a".parse::<Source>().is_err());
         assert_eq!("1024-29999".parse(), Ok(PortRange { first: 1024, count: 28_976 }));
+        assert_eq!("[::1]:1".parse(), Ok(BindAddress(Some((std::net::Ipv6Addr::LOCALHOST, 1).into()))));
+        assert!("".parse() == Ok(BindAddress(None)) && "localhost:1".parse::<BindAddress>().is_err());
         assert!("9-8".parse::<PortRange>().is_err() && "0-8".parse::<PortRange>().is_err());
     }
 }

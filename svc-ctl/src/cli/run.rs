@@ -55,6 +55,8 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
             pods: args.pod_interface.clone(),
         },
         node_port_addresses: args.nodeport_addresses.clone(),
+        healthz: args.healthz_bind_address.0,
+        metrics: args.metrics_bind_address.0,
         xdp: match args.xdp {
             XdpChoice::Auto => XdpPolicy::Auto,
             XdpChoice::Native => XdpPolicy::Native,

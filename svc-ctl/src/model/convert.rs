@@ -1,9 +1,11 @@
 //! Kubernetes objects into the model: the single place that parses and rejects. A rejection names the object and the
 //! field; the rest of the object is used where that makes sense.
 
+mod node;
+
 use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::num::NonZeroU32;
+use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
@@ -11,9 +13,9 @@ use k8s_openapi::api::discovery::v1 as discovery;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use svc_common::addr::Proto;
 
+pub use self::node::convert_node;
 use super::endpoint::{Endpoint, Slice, SlicePort};
 use super::name::{IpFamily, ServiceName, SliceKey, proto_from_label};
-use super::node::NodeInfo;
 use super::parse::{parse_cidr, parse_ip, parse_port};
 use super::rejected::Rejected;
 use super::service::{Service, ServiceAddresses, ServicePort};
@@ -94,6 +96,7 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
     convert_addresses(object, spec, &mut families, &mut refusals);
     let ports = convert_service_ports(spec, &mut refusals);
     let affinity = convert_affinity(spec, &mut refusals);
+    let health_check_port = convert_health_check_port(spec, &mut refusals);
     if families.is_empty() {
         return refusals.done(None);
     }
@@ -109,6 +112,7 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
         internal_local: is_local(&spec.internal_traffic_policy),
         external_local: has_external_policy && is_local(&spec.external_traffic_policy),
         affinity,
+        health_check_port,
     };
     refusals.done(Some(service))
 }
@@ -216,6 +220,14 @@ fn convert_affinity(spec: &core::ServiceSpec, refusals: &mut Refusals) -> Option
     refusals.keep(field, valid.ok_or_else(reason)).or(Some(DEFAULT))
 }
 
+/// Only for load balancers that must know which nodes have endpoints (SEM-200).
+fn convert_health_check_port(spec: &core::ServiceSpec, refusals: &mut Refusals) -> Option<NonZeroU16> {
+    let is_needed = spec.type_.as_deref() == Some("LoadBalancer")
+        && spec.external_traffic_policy.as_deref() == Some("Local");
+    let port = spec.health_check_node_port.filter(|&port| is_needed && port != 0)?;
+    refusals.keep("spec.healthCheckNodePort", parse_port(port))
+}
+
 fn convert_service_ports(spec: &core::ServiceSpec, refusals: &mut Refusals) -> Vec<ServicePort> {
     let mut ports: Vec<ServicePort> = Vec::new();
     for (i, port) in spec.ports.iter().flatten().enumerate() {
@@ -321,28 +333,6 @@ fn convert_endpoint(
         zone_hints: zones.map(|z| Arc::from(z.name.as_str())).collect::<BTreeSet<_>>(),
         node_hints: nodes.map(|n| Arc::from(n.name.as_str())).collect::<BTreeSet<_>>(),
     })
-}
-
-/// A node.
-pub fn convert_node(object: &core::Node) -> Converted<NodeInfo> {
-    let mut refusals = Refusals::new("Node", &object.metadata);
-    let listed = object.status.as_ref().and_then(|s| s.addresses.as_ref());
-    let mut addresses: Vec<(bool, IpAddr)> = Vec::new();
-    for (i, address) in listed.iter().flat_map(|a| a.iter()).enumerate() {
-        if address.type_ == "InternalIP" || address.type_ == "ExternalIP" {
-            let field = format!("status.addresses[{i}].address");
-            let ip = refusals.keep(field, parse_ip(&address.address));
-            addresses.extend(ip.map(|ip| (address.type_ != "InternalIP", ip)));
-        }
-    }
-    // Internal addresses first, otherwise in the order they are listed.
-    addresses.sort_by_key(|&(external, _)| external);
-    let node = NodeInfo {
-        name: object.metadata.name.as_deref().unwrap_or_default().into(),
-        zone: label(&object.metadata, LABEL_ZONE).map(Arc::from),
-        addresses: addresses.into_iter().map(|(_, ip)| ip).collect(),
-    };
-    refusals.done(Some(node))
 }
 
 #[cfg(test)]

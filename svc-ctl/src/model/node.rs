@@ -14,12 +14,14 @@ pub struct NodeInfo {
     pub zone: Option<Arc<str>>,
     /// `status.addresses` that are IP addresses, InternalIP first.
     pub addresses: Vec<IpAddr>,
+    /// Load balancers may send it new connections: it is known and not about to go (SEM-211).
+    pub is_eligible: bool,
 }
 
 impl NodeInfo {
     /// A node of which only the name is known.
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), zone: None, addresses: Vec::new() }
+        Self { name: name.into(), zone: None, addresses: Vec::new(), is_eligible: false }
     }
 
     /// Its first address of a family.

@@ -25,6 +25,8 @@ pub struct Service {
     pub external_local: bool,
     /// `sessionAffinity: ClientIP`: seconds that a client stays with its backend after its last new connection.
     pub affinity: Option<NonZeroU32>,
+    /// Where load balancers ask whether this node has ready endpoints (SEM-200).
+    pub health_check_port: Option<NonZeroU16>,
 }
 
 /// The addresses of a Service in one family.

@@ -1,3 +1,4 @@
 //! What the daemon tells about itself.
 
+pub mod health;
 pub mod status;

@@ -61,7 +61,7 @@ pub struct TableStatus {
     pub capacity: u64,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct RejectedStatus {
     pub object: String,
     pub field: String,

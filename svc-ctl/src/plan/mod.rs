@@ -4,6 +4,7 @@
 pub mod desired;
 pub mod diff;
 pub mod frontends;
+pub mod health_ports;
 pub mod ids;
 pub mod node_ports;
 mod numbers;

@@ -1,7 +1,7 @@
 //! What no sequence of worlds, failures and restarts may break: a frontend always leads to the whole set of backends of
 //! its old or of its new state, never to a mixture, in tables that are flat arrays as the kernel's.
 
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU32};
 
 use proptest::prelude::*;
 use svc_common::abi::{BackendId, Scope};
@@ -65,7 +65,7 @@ fn snapshot(state: &State) -> Snapshot {
             ports: vec![ServicePort { name: "".into(), proto: Proto::TCP, port, node_port: None }],
             internal_local: false,
             external_local,
-            affinity: None,
+            affinity: external_local.then_some(NonZeroU32::MIN),
             health_check_port: None,
         };
         let endpoint = |bit: u8| Endpoint {
@@ -170,6 +170,8 @@ proptest! {
         let mut kernel = Kernel::default();
         let mut ids = Ids::restored(&Tables::default(), CAPACITY);
         let mut now = Tick(0);
+        // The backends that somebody may stay with, as the kernel's affinity tables name them.
+        let mut stayed: BTreeMap<BackendId, (IpAddr, u16)> = BTreeMap::new();
         for step in steps {
             now.0 += step.seconds;
             let actual = kernel.dump();
@@ -196,6 +198,15 @@ proptest! {
                 prop_assert_eq!(&kernel.dump(), &planned.tables);
                 prop_assert!(planned.is_full || kernel.leads().len() == 2 * step.state.iter().flatten().count());
                 ids.release(now);
+                stayed.retain(|id, _| planned.stays.values().any(|ids| ids.contains(id)));
+                for (id, backend) in &planned.tables.backends {
+                    let target = (backend.addr, backend.port);
+                    prop_assert_eq!(*stayed.get(id).unwrap_or(&target), target, "{:?} is another one now", id);
+                }
+                for id in planned.stays.values().flatten() {
+                    let backend = planned.tables.backends.get(id);
+                    stayed.extend(backend.map(|b| (*id, (b.addr, b.port))));
+                }
             }
         }
     }

@@ -94,9 +94,8 @@ fn endpoints_are_categorised_as_kube_proxy_does() {
     ];
     for (row, flags, zone, list, cluster, local, usable) in rows {
         let node = NodeInfo {
-            name: NODE.into(),
             zone: (!zone.is_empty()).then(|| format!("zone-{zone}").as_str().into()),
-            addresses: Vec::new(),
+            ..NodeInfo::named(NODE)
         };
         let endpoints: Vec<Endpoint> = list.split(' ').filter(|e| !e.is_empty()).map(endpoint).collect();
         let endpoints: Vec<_> =

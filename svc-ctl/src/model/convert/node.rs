@@ -1,0 +1,40 @@
+//! Node objects into the model.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1 as core;
+
+use super::{LABEL_ZONE, Refusals, label};
+use crate::model::node::NodeInfo;
+use crate::model::parse::parse_ip;
+use crate::model::store::Converted;
+
+/// A node with this taint is about to go (SEM-211).
+const TAINT_TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+
+/// A node.
+pub fn convert_node(object: &core::Node) -> Converted<NodeInfo> {
+    let mut refusals = Refusals::new("Node", &object.metadata);
+    let listed = object.status.as_ref().and_then(|s| s.addresses.as_ref());
+    let mut addresses: Vec<(bool, IpAddr)> = Vec::new();
+    for (i, address) in listed.iter().flat_map(|a| a.iter()).enumerate() {
+        if address.type_ == "InternalIP" || address.type_ == "ExternalIP" {
+            let field = format!("status.addresses[{i}].address");
+            let ip = refusals.keep(field, parse_ip(&address.address));
+            addresses.extend(ip.map(|ip| (address.type_ != "InternalIP", ip)));
+        }
+    }
+    // Internal addresses first, otherwise in the order they are listed.
+    addresses.sort_by_key(|&(external, _)| external);
+    let mut taints = object.spec.iter().flat_map(|s| s.taints.iter().flatten());
+    let is_going =
+        object.metadata.deletion_timestamp.is_some() || taints.any(|t| t.key == TAINT_TO_BE_DELETED);
+    let node = NodeInfo {
+        name: object.metadata.name.as_deref().unwrap_or_default().into(),
+        zone: label(&object.metadata, LABEL_ZONE).map(Arc::from),
+        addresses: addresses.into_iter().map(|(_, ip)| ip).collect(),
+        is_eligible: !is_going,
+    };
+    refusals.done(Some(node))
+}

@@ -1,0 +1,85 @@
+//! The answers, octet by octet as kube-proxy gives them (SEM-204 to SEM-207, SEM-210 to SEM-213).
+
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Health;
+use crate::model::name::ServiceName;
+
+/// What is asked of the daemon.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Question {
+    /// May load balancers use this node?
+    Healthz,
+    /// Does the daemon work?
+    Livez,
+    /// Is everything in force that was there at the start? Ours; kube-proxy has no such path.
+    Readyz,
+}
+
+/// A status and its JSON.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Answer {
+    pub is_ok: bool,
+    /// Ready endpoints on this node, where a Service was asked about.
+    pub weight: Option<usize>,
+    pub body: String,
+}
+
+/// About the daemon; `now` in milliseconds since 1970.
+pub fn about_daemon(question: Question, health: &Health, now: u64) -> Answer {
+    let is_healthy = health.is_healthy(now);
+    let updated = if is_healthy { now } else { health.updated.unwrap_or_default() };
+    // One loop writes both families.
+    let family = json!({"lastUpdated": time(updated), "healthy": is_healthy});
+    let mut body = json!({
+        "lastUpdated": time(updated),
+        "currentTime": time(now),
+        "healthy": is_healthy,
+        "status": {"IPv4": family, "IPv6": family},
+    });
+    let is_ok = match question {
+        Question::Healthz => {
+            body["nodeEligible"] = Value::Bool(health.is_node_eligible);
+            is_healthy && health.is_node_eligible
+        }
+        Question::Livez => is_healthy,
+        Question::Readyz => {
+            body["complete"] = Value::Bool(health.is_complete);
+            is_healthy && health.is_complete
+        }
+    };
+    Answer { is_ok, weight: None, body: body.to_string() }
+}
+
+/// About a Service with so many ready endpoints on this node.
+pub fn about_service(service: &ServiceName, local_endpoints: usize, is_healthy: bool) -> Answer {
+    let quoted = |text: &str| Value::from(text).to_string();
+    let body = format!(
+        "{{\n\t\"service\": {{\n\t\t\"namespace\": {},\n\t\t\"name\": {}\n\t}},\n\t\"localEndpoints\": \
+         {local_endpoints},\n\t\"serviceProxyHealthy\": {is_healthy}\n}}",
+        quoted(&service.namespace),
+        quoted(&service.name)
+    );
+    Answer { is_ok: is_healthy && local_endpoints > 0, weight: Some(local_endpoints), body }
+}
+
+/// RFC 3339.
+fn time(unix_ms: u64) -> String {
+    let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
+    Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX).to_string()
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let status = if self.is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        let headers = [("content-type", "application/json"), ("x-content-type-options", "nosniff")];
+        let mut response = (status, headers, self.body).into_response();
+        if let Some(weight) = self.weight {
+            response.headers_mut().insert("x-load-balancing-endpoint-weight", weight.into());
+        }
+        response
+    }
+}

@@ -1,0 +1,192 @@
+//! What is answered when, and by real sockets.
+
+use std::io::{Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
+use std::num::NonZeroU16;
+use std::sync::Arc;
+
+use super::answer::{Question, about_daemon, about_service};
+use super::*;
+use crate::model::name::ServiceName;
+use crate::plan::health_ports::{HealthPort, HealthPorts};
+
+/// Everything has happened by then, or never will.
+const DEADLINE: Duration = Duration::from_secs(30);
+/// 2026-01-01T00:00:00Z, in milliseconds since 1970.
+const NOW: u64 = 1_767_225_600_000;
+const GOOD: Health =
+    Health { is_complete: true, pending_since: None, updated: Some(NOW - 90_000), is_node_eligible: true };
+
+/// Status of `/healthz`, `/livez`, `/readyz`.
+fn answers(health: Health) -> [bool; 3] {
+    [Question::Healthz, Question::Livez, Question::Readyz].map(|q| about_daemon(q, &health, NOW).is_ok)
+}
+
+#[test]
+fn sem_210_only_what_waits_for_too_long_is_unhealthy() {
+    assert_eq!(answers(GOOD), [true; 3]);
+    let waiting = |ms| Health { pending_since: Some(NOW - ms), ..GOOD };
+    assert_eq!(answers(waiting(60_000)), [true; 3]);
+    assert_eq!(answers(waiting(60_001)), [false; 3]);
+    // A clock that was set back is no illness.
+    assert_eq!(answers(Health { pending_since: Some(NOW + 1), ..GOOD }), [true; 3]);
+}
+
+#[test]
+fn sem_212_a_node_that_is_about_to_go_is_alive_and_ready() {
+    assert_eq!(answers(Health { is_node_eligible: false, ..GOOD }), [false, true, true]);
+}
+
+#[test]
+fn a_daemon_that_begins_is_alive_and_not_ready() {
+    assert_eq!(answers(Health { is_node_eligible: true, ..Health::default() }), [true, true, false]);
+}
+
+#[test]
+fn sem_213_the_fields_are_those_of_kube_proxy() {
+    let body = |question, health: &Health| about_daemon(question, health, NOW).body;
+    let (now, then) = ("2026-01-01T00:00:00Z", "2025-12-31T23:58:30Z");
+    assert_eq!(
+        body(Question::Healthz, &GOOD),
+        format!(
+            "{{\"currentTime\":\"{now}\",\"healthy\":true,\"lastUpdated\":\"{now}\",\"nodeEligible\":true,\"status\":\
+             {{\"IPv4\":{{\"healthy\":true,\"lastUpdated\":\"{now}\"}},\"IPv6\":{{\"healthy\":true,\"lastUpdated\":\
+             \"{now}\"}}}}}}"
+        )
+    );
+    let ill = Health { pending_since: Some(NOW - 70_000), ..GOOD };
+    let text = body(Question::Livez, &ill);
+    assert!(
+        text.contains(&format!("\"lastUpdated\":\"{then}\"")) && !text.contains("nodeEligible"),
+        "{text}"
+    );
+}
+
+#[test]
+fn sem_204_and_206_a_service_is_served_where_it_has_endpoints_and_a_healthy_daemon() {
+    let web = ServiceName::new("shop", "web");
+    let good = about_service(&web, 2, true);
+    assert_eq!((good.is_ok, good.weight), (true, Some(2)));
+    let expected = "{\n\t\"service\": {\n\t\t\"namespace\": \"shop\",\n\t\t\"name\": \"web\"\n\t},\n\t\
+        \"localEndpoints\": 2,\n\t\"serviceProxyHealthy\": true\n}";
+    assert_eq!(good.body, expected);
+    assert!(!about_service(&web, 0, true).is_ok);
+    let ill = about_service(&web, 2, false);
+    assert!(!ill.is_ok && ill.weight == Some(2) && ill.body.ends_with("\"serviceProxyHealthy\": false\n}"));
+}
+
+/// Running servers, told what to say by the test.
+struct World {
+    status: watch::Sender<ReconcileStatus>,
+    servers: Servers,
+    healthz: SocketAddr,
+    metrics: SocketAddr,
+}
+
+impl World {
+    fn start() -> Self {
+        let (status, told) = watch::channel(ReconcileStatus::default());
+        let [healthz, metrics] = [free_port(), free_port()];
+        Self { servers: Servers::start(Some(healthz), Some(metrics), &told), status, healthz, metrics }
+    }
+
+    /// Wants these ports to be served on the loopback, with so many endpoints.
+    fn want(&self, ports: &[(SocketAddr, usize)]) {
+        let port = |&(address, local_endpoints): &(SocketAddr, usize)| {
+            let service = ServiceName::new("shop", "web");
+            (NonZeroU16::new(address.port()).unwrap(), HealthPort { service, local_endpoints })
+        };
+        let plan = HealthPorts {
+            addresses: Some([IpAddr::from(Ipv4Addr::LOCALHOST)].into()),
+            ports: ports.iter().map(port).collect(),
+        };
+        self.status.send_modify(|status| status.health_ports = Arc::new(plan));
+    }
+}
+
+fn free_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Asks until the answer has this in it.
+async fn until(address: SocketAddr, request: &'static str, wanted: &'static str) -> String {
+    let ask = move || {
+        let mut text = String::new();
+        let asked = TcpStream::connect(address).and_then(|mut stream| {
+            stream.set_read_timeout(Some(DEADLINE))?;
+            write!(stream, "{request} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")?;
+            stream.read_to_string(&mut text)
+        });
+        asked.map_or_else(|error| error.to_string(), |_| text)
+    };
+    let wait = async {
+        loop {
+            let text = tokio::task::spawn_blocking(ask).await.unwrap();
+            if text.contains(wanted) {
+                return text;
+            }
+        }
+    };
+    tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("{address} never says {wanted}"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_answers_as_its_state_is() {
+    let world = World::start();
+    until(world.healthz, "GET /livez", "HTTP/1.1 200 OK").await;
+    let text = until(world.healthz, "GET /healthz", "HTTP/1.1 503").await;
+    for header in ["content-type: application/json\r\n", "x-content-type-options: nosniff\r\n"] {
+        assert!(text.contains(header), "{text}");
+    }
+    until(world.healthz, "GET /readyz", "HTTP/1.1 503").await;
+    world.status.send_modify(|s| (s.synced, s.generation, s.is_node_eligible) = (true, 1, true));
+    until(world.healthz, "GET /readyz", "HTTP/1.1 200 OK").await;
+    until(world.healthz, "GET /healthz", "HTTP/1.1 200 OK").await;
+    until(world.healthz, "GET /nothing", "HTTP/1.1 404").await;
+    until(world.metrics, "GET /proxyMode", "\r\n\r\nsvc").await;
+    until(world.metrics, "GET /healthz", "\r\n\r\nok").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sem_201_to_207_health_check_node_ports_follow_the_plan() {
+    let (world, [a, b]) = (World::start(), [free_port(), free_port()]);
+    world.want(&[(a, 1)]);
+    let text = until(a, "POST /any/path", "HTTP/1.1 200 OK").await;
+    assert!(
+        text.contains("x-load-balancing-endpoint-weight: 1\r\n") && text.contains("\"localEndpoints\": 1")
+    );
+    // A kept connection shows that the listener stays.
+    let mut kept = TcpStream::connect(a).unwrap();
+    kept.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut ask_again = || {
+        write!(kept, "GET / HTTP/1.1\r\nhost: test\r\n\r\n").unwrap();
+        let mut octets = [0; 1024];
+        let n = kept.read(&mut octets).unwrap();
+        String::from_utf8_lossy(&octets[..n]).into_owned()
+    };
+    assert!(ask_again().contains("HTTP/1.1 200 OK"));
+    world.want(&[(a, 0), (b, 2)]);
+    until(b, "GET /", "\"localEndpoints\": 2").await;
+    assert!(ask_again().contains("HTTP/1.1 503"));
+    world.want(&[(b, 2)]);
+    until(a, "GET /", "refused").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_is_taken_is_named_and_served_once_it_is_free() {
+    let (mut world, free) = (World::start(), free_port());
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    world.want(&[(address, 1), (free, 1)]);
+    until(free, "GET /", "HTTP/1.1 200 OK").await;
+    let problems = tokio::time::timeout(DEADLINE, world.servers.problems()).await.unwrap().unwrap();
+    let expected = format!(
+        "Service shop/web: spec.healthCheckNodePort: listening on {address}: Address already in use (os error 98)"
+    );
+    assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    drop(taken);
+    world.status.send_modify(|_| {});
+    until(address, "GET /", "HTTP/1.1 200 OK").await;
+    let problems = tokio::time::timeout(DEADLINE, world.servers.problems()).await.unwrap().unwrap();
+    assert_eq!(problems, []);
+}
