@@ -35,6 +35,9 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 /// A connection whose peer has been silent for so long is dead; a watch on it would hear nothing more.
 const SILENT_FOR: Duration = Duration::from_secs(30);
+/// How often a silent peer is asked for a sign of life. The kernel's own pause between two questions is 75 s, and only
+/// then is silence looked at.
+const ASK_EVERY: Duration = Duration::from_secs(10);
 /// How long to try the ClusterIP of `kubernetes` at the start.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(3);
 
@@ -107,7 +110,8 @@ fn client(config: &Config) -> anyhow::Result<Client> {
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT_WITHIN));
-    tcp.set_keepalive(Some(SILENT_FOR));
+    tcp.set_keepalive(Some(ASK_EVERY));
+    tcp.set_keepalive_interval(Some(ASK_EVERY));
     tcp.set_tcp_user_timeout(Some(SILENT_FOR));
     let tls = config.rustls_https_connector_with_connector(tcp)?;
     let http = legacy::Client::builder(TokioExecutor::new()).build::<_, Body>(tls);
