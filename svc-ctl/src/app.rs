@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -20,6 +19,7 @@ use crate::dataplane::pins::{Lock, Pins, lock_file};
 use crate::dataplane::usage::{Usage, usage};
 use crate::dataplane::{affinity, flows};
 use crate::model::node::NodeAddresses;
+use crate::node::cgroup;
 use crate::node::roles::RoleRules;
 use crate::node::watch::Observed;
 use crate::observe::health::Servers;
@@ -52,7 +52,8 @@ pub struct Config {
     pub node_name: String,
     pub pin_dir: PathBuf,
     pub run_dir: PathBuf,
-    pub cgroup: PathBuf,
+    /// Without it the node's own is looked for.
+    pub cgroup: Option<PathBuf>,
     pub roles: RoleRules,
     pub node_port_addresses: NodePortAddresses,
     /// Where health is told, and where the mode is.
@@ -80,13 +81,13 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// Ends only by an error; drop it to stop.
 async fn serve(config: Config) -> anyhow::Result<()> {
     // What is not ours comes first, so that a failed start leaves nothing in the kernel.
-    check_cgroup(&config.cgroup)?;
     let source = open_source(&config).await?;
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir: making {}", config.run_dir.display()))?;
     let _only_one = lock(&config.run_dir)?;
+    let cgroup = cgroup::open(config.cgroup.as_deref(), &config.run_dir)?;
 
-    let mut daemon = Daemon::start(config.clone())?;
+    let mut daemon = Daemon::start(config.clone(), cgroup)?;
     let (seen, mut interfaces) = watch::channel::<Option<Observed>>(None);
     let mut watcher = tokio::spawn(crate::node::watch::run(seen));
     interfaces.changed().await.context("the netlink watcher ended before it began")?;
@@ -157,16 +158,6 @@ fn why(ended: Result<anyhow::Result<()>, tokio::task::JoinError>, who: &str) -> 
 fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
     let file = File::options().create(true).truncate(false).write(true).open(run_dir.join("lock"));
     lock_file(file, || format!("--run-dir {}", run_dir.display()))
-}
-
-fn check_cgroup(dir: &Path) -> anyhow::Result<()> {
-    let kind = statfs(dir).with_context(|| format!("--cgroup {}", dir.display()))?;
-    anyhow::ensure!(
-        kind.filesystem_type() == CGROUP2_SUPER_MAGIC,
-        "--cgroup {}: not a cgroup v2 directory",
-        dir.display()
-    );
-    Ok(())
 }
 
 async fn open_source(config: &Config) -> anyhow::Result<source::Opened> {

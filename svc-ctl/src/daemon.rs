@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use svc_common::abi::{self, ABI_VERSION};
@@ -31,6 +32,8 @@ use crate::reconcile::ReconcileStatus;
 /// Programs in the kernel and what they hang on.
 pub struct Daemon {
     config: Config,
+    /// The node's cgroup.
+    cgroup: PathBuf,
     pins: Pins,
     /// No other daemon uses these pins, and `cleanup` lets them be.
     lock: Lock,
@@ -54,7 +57,7 @@ pub struct Daemon {
 
 impl Daemon {
     /// Loads the programs over the pinned maps and attaches the socket hooks.
-    pub fn start(config: Config) -> anyhow::Result<Self> {
+    pub fn start(config: Config, cgroup: PathBuf) -> anyhow::Result<Self> {
         let pins = Pins::open(&config.pin_dir)?;
         let lock = pins.lock()?;
         for other in pins.other_versions()? {
@@ -63,7 +66,7 @@ impl Daemon {
         let settings = Settings { snat_ports: config.snat_ports, pod_sockets: config.pod_sockets };
         let mut loaded = Loaded::new(&pins, settings)?;
         let maps = Maps::open(&pins)?;
-        Attacher { loaded: &mut loaded, pins: &pins }.cgroup(&config.cgroup)?;
+        Attacher { loaded: &mut loaded, pins: &pins }.cgroup(&cgroup)?;
         let warnings = warnings(loaded.features);
         for warning in &warnings {
             tracing::warn!("{warning}");
@@ -78,11 +81,12 @@ impl Daemon {
                 Source::Manifests(path) => format!("manifests:{}", path.display()),
             },
             warnings,
-            cgroup: config.cgroup.display().to_string(),
+            cgroup: cgroup.display().to_string(),
             ..StatusFile::default()
         };
         Ok(Self {
             config,
+            cgroup,
             pins,
             lock,
             loaded,
@@ -236,8 +240,8 @@ impl Daemon {
             tracing::warn!(interface = name, "programs or their pins were gone: attached anew");
             self.status.reattached += 1;
         }
-        if !is_cgroup_attached(&self.pins, &self.config.cgroup) {
-            Attacher { loaded: &mut self.loaded, pins: &self.pins }.cgroup(&self.config.cgroup)?;
+        if !is_cgroup_attached(&self.pins, &self.cgroup) {
+            Attacher { loaded: &mut self.loaded, pins: &self.pins }.cgroup(&self.cgroup)?;
             tracing::warn!("socket hooks or their pins were gone: attached anew");
             self.status.reattached += 1;
         }

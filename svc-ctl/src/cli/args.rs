@@ -63,8 +63,8 @@ pub struct RunArgs {
     pub pins: PinDir,
     #[command(flatten)]
     pub run_dir: RunDir,
-    /// cgroup v2 directory whose processes get socket load balancing: the node's own root. Without it the mount of
-    /// the cgroup v2 hierarchy is looked up.
+    /// cgroup v2 directory whose processes get socket load balancing: the node's own root. Without it the mount that
+    /// shows most of the hierarchy is taken; where there is none, one is made in the run directory.
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
     /// Interface towards clients and other nodes (name, or beginning with `*`); wins over the patterns for pods.

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use super::args::CleanupArgs;
 use crate::dataplane::clsact;
 use crate::dataplane::pins::{Pins, is_locked};
+use crate::node::cgroup;
 
 pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
     // First: it refuses a directory that is not ours, and one that a daemon uses.
@@ -15,6 +16,7 @@ pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
     let run_dir = &args.run_dir.run_dir;
     // A daemon of other pins may have its files there.
     if !is_locked(&run_dir.join("lock")) {
+        cgroup::cleanup(run_dir)?;
         for name in ["status.json", "lock"] {
             let path = run_dir.join(name);
             match std::fs::remove_file(&path) {

@@ -1,7 +1,6 @@
 //! `svc-ctl run`.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
@@ -45,10 +44,7 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
         node_name,
         pin_dir: args.pins.pin_dir.clone(),
         run_dir: args.run_dir.run_dir.clone(),
-        cgroup: match &args.cgroup {
-            Some(dir) => dir.clone(),
-            None => cgroup_mount()?,
-        },
+        cgroup: args.cgroup.clone(),
         roles: RoleRules {
             uplinks: args.uplink.clone(),
             excluded: args.exclude_interface.clone(),
@@ -69,29 +65,4 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
             None => port_range(ephemeral_ports()),
         },
     })
-}
-
-/// Where the cgroup v2 hierarchy is mounted.
-fn cgroup_mount() -> anyhow::Result<PathBuf> {
-    let text = std::fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
-    find_cgroup2(&text).context("no cgroup v2 hierarchy is mounted; mount one and name it by --cgroup")
-}
-
-fn find_cgroup2(mountinfo: &str) -> Option<PathBuf> {
-    mountinfo.lines().find_map(|line| {
-        let (fields, tail) = line.split_once(" - ")?;
-        (tail.split(' ').next()? == "cgroup2").then(|| fields.split(' ').nth(4).map(PathBuf::from))?
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_cgroup_mount_is_found_among_others() {
-        let text = "22 27 0:20 / /sys rw - sysfs sysfs rw\n30 22 0:26 / /sys/fs/cgroup/unified rw,relatime shared:9 - cgroup2 cgroup2 rw\n";
-        assert_eq!(find_cgroup2(text), Some("/sys/fs/cgroup/unified".into()));
-        assert_eq!(find_cgroup2("22 27 0:20 / /sys rw - sysfs sysfs rw\n"), None);
-    }
 }

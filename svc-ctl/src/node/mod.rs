@@ -1,5 +1,6 @@
-//! This node's interfaces and addresses, live, and the one role each interface has.
+//! This node: its interfaces and addresses, live, the one role each interface has, and its cgroup.
 
+pub mod cgroup;
 pub mod roles;
 pub mod snat;
 pub mod watch;
