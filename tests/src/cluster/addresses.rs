@@ -29,10 +29,10 @@ pub const fn node(index: u8) -> Addrs {
 }
 
 /// An address of a node's pods, which are a /24 and a /64; the first one is the node's own.
-pub const fn pod(node: u8, host: u16) -> Addrs {
+pub const fn pod(node: u8, host: u8) -> Addrs {
     Addrs {
-        v4: Ipv4Addr::new(10, 244, node, if host > 254 { 254 } else { host as u8 }),
-        v6: Ipv6Addr::new(0xfd00, 0x244, 0, node as u16, 0, 0, 0, host),
+        v4: Ipv4Addr::new(10, 244, node, host),
+        v6: Ipv6Addr::new(0xfd00, 0x244, 0, node as u16, 0, 0, 0, host as u16),
     }
 }
 

@@ -33,10 +33,11 @@ impl Cluster {
     /// Returns when nodes, proxy and DNS are ready.
     pub fn up(settings: &Settings, options: &Up, steps: &mut Steps) -> Result<Self> {
         let settings = Settings { nodes: options.nodes, ..settings.clone() };
-        let plane = steps.run("the control plane is ready", || ControlPlane::start(&settings))?;
+        let plane = steps.run("the API server is ready", || ControlPlane::begin(&settings))?;
         let client = network::machine(plane.hub(), &settings.host("client"), "client", CLIENT)?;
         let mut cluster = Self { nodes: Vec::new(), client, plane };
         let has_dns = steps.run("the nodes are started", || cluster.start_parts(options))?;
+        steps.run("the controllers are ready", || cluster.plane.await_controllers())?;
         for index in 1..=options.nodes {
             let name = node::name(index);
             steps.run(&format!("{name} is ready"), || cluster.await_node(&name))?;
@@ -53,15 +54,24 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// Nodes come to life by themselves, and find that they have pods to run. True if one of them is the DNS.
+    /// All objects at once: pods wait for nodes, and nodes find what they have to run. True if the DNS is among it.
     fn start_parts(&mut self, options: &Up) -> Result<bool> {
+        let settings = self.plane.settings();
+        let mut objects: Vec<String> =
+            (1..=options.nodes).map(|index| node::object(index, &options.zones).to_string()).collect();
+        let mut kubectl = self.plane.kubectl()?;
+        kubectl.args(["apply", "-f", "-"]);
+        if options.proxy == Proxy::Svc {
+            objects.push(proxy::svc_config(&self.plane.url()).to_string());
+            kubectl.arg("-f").arg(proxy::svc_manifests(settings)?);
+        }
+        let dns = dns::manifests(settings)?;
+        objects.extend(dns.clone());
+        command::feed(&mut kubectl, &objects.join("\n---\n"))?;
         for index in 1..=options.nodes {
             self.nodes.push(Node::start(index, options, &self.plane)?);
         }
-        if options.proxy == Proxy::Svc {
-            proxy::deploy_svc(&self.plane)?;
-        }
-        dns::apply(&self.plane)
+        Ok(dns.is_some())
     }
 
     pub fn plane(&mut self) -> &mut ControlPlane {

@@ -49,6 +49,13 @@ pub struct ControlPlane {
 impl ControlPlane {
     /// Starts all four and waits until each says it is ready.
     pub fn start(settings: &Settings) -> Result<Self> {
+        let mut plane = Self::begin(settings)?;
+        plane.await_controllers()?;
+        Ok(plane)
+    }
+
+    /// [`Self::start`] as far as the API server; the other two come to life by themselves.
+    pub(super) fn begin(settings: &Settings) -> Result<Self> {
         let dir = Folder::make(settings.dir.clone())?;
         let pki = Pki::make(&dir.0.join("pki"))?;
         let users =
@@ -95,9 +102,14 @@ impl ControlPlane {
     }
 
     fn start_controllers(&mut self) -> Result<()> {
-        let controller_manager = flags::controller_manager(&self.pki, &self.users);
+        let mut controller_manager = flags::controller_manager(&self.pki, &self.users);
+        controller_manager.extend(self.settings.controller_flags.iter().cloned());
         self.controller_manager = Some(self.launch(CONTROLLER_MANAGER, controller_manager)?);
         self.scheduler = Some(self.launch(SCHEDULER, flags::scheduler(&self.users))?);
+        Ok(())
+    }
+
+    pub(super) fn await_controllers(&mut self) -> Result<()> {
         self.await_health(CONTROLLER_MANAGER, CONTROLLER_MANAGER_PORT, LAST_CONTROLLER)?;
         self.await_health(SCHEDULER, SCHEDULER_PORT, "healthz check passed")
     }

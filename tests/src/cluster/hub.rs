@@ -1,4 +1,6 @@
 //! The network namespace in the middle: a bridge that every node has a port of, and the control plane's home.
+//!
+//! It is linked to nothing else, so no address and no port in it can be taken already, whatever the machine runs.
 
 use std::path::Path;
 

@@ -1,16 +1,15 @@
 //! What serves Services: svc as its DaemonSet, or kube-proxy beside the kubelet.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::addresses::POD_CIDRS;
 use super::args::Proxy;
-use super::control_plane::ControlPlane;
 use super::images;
-use crate::command;
+use super::settings::Settings;
 use crate::run_name::workspace_dir;
 
 /// The manifests that users apply.
@@ -42,19 +41,19 @@ pub(super) fn configure_kube_proxy(path: &Path, mode: &str, node: &str, kubeconf
     fs::write(path, format!("{config:#}\n")).with_context(|| format!("write {}", path.display()))
 }
 
-/// Applies the shipped manifests, with the one thing that svc cannot know: where the API server is.
-pub(super) fn deploy_svc(plane: &ControlPlane) -> Result<()> {
-    let archives = images::archives(&plane.settings().images)?;
+/// The shipped manifests, applied as users apply them.
+pub(super) fn svc_manifests(settings: &Settings) -> Result<PathBuf> {
+    let archives = images::archives(&settings.images)?;
     ensure!(images::find(&archives, "svc.local/svc:")?.is_some(), "the image svc.local/svc is not there");
-    plane.apply(
-        &json!({
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": "svc", "namespace": "kube-system"},
-            "data": {"master": plane.url()},
-        })
-        .to_string(),
-    )?;
-    let manifests = workspace_dir().join(DEPLOY);
-    command::run(plane.kubectl()?.arg("apply").arg("-f").arg(manifests)).map(drop)
+    Ok(workspace_dir().join(DEPLOY))
+}
+
+/// The one thing that svc cannot know: where the API server is.
+pub(super) fn svc_config(url: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "metadata": {"name": "svc", "namespace": "kube-system"},
+        "data": {"master": url},
+    })
 }

@@ -1,7 +1,8 @@
 //! A cluster that another run of this program made: found by its name, asked, never removed.
 
 use std::fs;
-use std::path::PathBuf;
+use std::mem::ManuallyDrop;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
@@ -26,11 +27,26 @@ impl Running {
 
     /// `kubectl` as administrator.
     pub fn kubectl(&self) -> Result<Command> {
-        let hub = Netns::of_others(&self.settings.host("hub"));
-        self.settings.kubectl(&hub, &self.kubeconfig())
+        self.settings.kubectl(&self.hub(), &self.kubeconfig())
     }
 
-    pub(super) fn kubeconfig(&self) -> PathBuf {
+    /// The network namespace from which API server, nodes and pods are reached.
+    pub fn hub(&self) -> ManuallyDrop<Netns> {
+        Netns::of_others(&self.settings.host("hub"))
+    }
+
+    /// Where kubectl and the others are.
+    pub fn programs(&self) -> &Path {
+        &self.settings.bin
+    }
+
+    /// Goes with the cluster.
+    pub fn dir(&self) -> &Path {
+        &self.settings.dir
+    }
+
+    /// The administrator's.
+    pub fn kubeconfig(&self) -> PathBuf {
         self.settings.dir.join("users/admin.kubeconfig")
     }
 
@@ -53,7 +69,7 @@ impl Running {
 }
 
 /// The node's PID 1, by the number it has here.
-pub(super) fn first_process(cgroup: &std::path::Path) -> Result<u32> {
+pub(super) fn first_process(cgroup: &Path) -> Result<u32> {
     let path = cgroup.join("init/cgroup.procs");
     let pids = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
     let found = pids.lines().filter_map(|line| line.parse().ok()).find(|pid| is_first(*pid));

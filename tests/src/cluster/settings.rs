@@ -31,6 +31,8 @@ pub struct Settings {
     pub nodes: u8,
     /// Flags of the API server over its usual ones.
     pub apiserver_flags: Vec<String>,
+    /// Flags of the controller manager over its usual ones.
+    pub controller_flags: Vec<String>,
 }
 
 impl Settings {
@@ -44,6 +46,7 @@ impl Settings {
             images: env::var_os(IMAGES).unwrap_or_default().into(),
             nodes: 3,
             apiserver_flags: Vec::new(),
+            controller_flags: Vec::new(),
         })
     }
 
@@ -57,6 +60,7 @@ impl Settings {
             images: env::var_os(IMAGES).unwrap_or_default().into(),
             nodes: 0,
             apiserver_flags: Vec::new(),
+            controller_flags: Vec::new(),
         })
     }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::node::PROCESS;
 use super::running::Running;
 use crate::command;
 
@@ -58,7 +59,8 @@ fn processes(top: &Path) -> Vec<Process> {
 
 /// The component's name; everything in containers is one.
 fn kind(pid: u32) -> String {
-    const COMPONENTS: [&str; 8] = [
+    const COMPONENTS: [&str; 9] = [
+        PROCESS,
         "etcd",
         "kube-apiserver",
         "kube-controller-manager",
@@ -72,11 +74,7 @@ fn kind(pid: u32) -> String {
     let program = line.split(|octet| *octet == 0).next().unwrap_or_default();
     let program = String::from_utf8_lossy(program);
     let name = Path::new(program.as_ref()).file_name().unwrap_or_default().display().to_string();
-    match name.as_str() {
-        "exe" => "init".into(),
-        name if COMPONENTS.contains(&name) => name.to_owned(),
-        _ => "containers".into(),
-    }
+    if COMPONENTS.contains(&name.as_str()) { name } else { "containers".into() }
 }
 
 fn rss(pid: u32) -> u64 {

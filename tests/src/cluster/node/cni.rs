@@ -10,8 +10,8 @@ use crate::cluster::addresses::{self, POD_CIDRS};
 use crate::cluster::args::Cni;
 
 /// Hosts of a node's range that pods get: behind the gateway, below the broadcast address.
-const FIRST: u16 = 2;
-const LAST: u16 = 254;
+const FIRST: u8 = 2;
+const LAST: u8 = 254;
 
 pub(super) fn configure(dir: &Path, node: u8, cni: Cni, masquerade: bool) -> Result<()> {
     fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
@@ -55,4 +55,29 @@ fn ranges(node: u8, cni: Cni) -> Value {
         [{"subnet": subnets[0], "gateway": gateway.v4, "rangeStart": first.v4, "rangeEnd": last.v4}],
         [{"subnet": subnets[1], "gateway": gateway.v6, "rangeStart": first.v6, "rangeEnd": last.v6}],
     ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_routed_pod_masquerades_behind_the_subnet_of_all_pods_and_a_bridged_one_behind_its_nodes() {
+        let subnet = |cni| ranges(2, cni)[0][0]["subnet"].clone();
+        assert_eq!(subnet(Cni::Ptp), "10.244.0.0/16");
+        assert_eq!(subnet(Cni::Bridge), "10.244.2.0/24");
+    }
+
+    #[test]
+    fn nodes_share_no_address_of_pods() {
+        let range = |node, family: usize| {
+            let range = &ranges(node, Cni::Ptp)[family][0];
+            (range["gateway"].clone(), range["rangeStart"].clone(), range["rangeEnd"].clone())
+        };
+        assert_eq!(range(1, 0), ("10.244.1.1".into(), "10.244.1.2".into(), "10.244.1.254".into()));
+        assert_eq!(
+            range(2, 1),
+            ("fd00:244:0:2::1".into(), "fd00:244:0:2::2".into(), "fd00:244:0:2::fe".into())
+        );
+    }
 }

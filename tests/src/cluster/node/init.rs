@@ -1,10 +1,11 @@
 //! A node's first process: makes the namespaces, then in them starts what a node runs, and reaps what has ended.
 
+use std::env;
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, exit};
-use std::{env, iter};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -18,6 +19,9 @@ use crate::cgroup::Cgroup;
 use crate::cluster::hierarchies;
 use crate::cluster::process::Process;
 use crate::janitor::THIS_PROGRAM;
+
+/// What a list of processes shows.
+pub(in crate::cluster) const PROCESS: &str = "svc-node";
 
 /// Call this first in every `main` that makes clusters: in a node it does not return.
 pub fn maybe_run() {
@@ -57,7 +61,8 @@ fn enter(spec: &Spec) -> Result<()> {
         hierarchies::move_into(&init)?;
         hierarchies::delegate(&v2.mount.join(&spec.cgroup))?;
     }
-    let status = Command::new(THIS_PROGRAM).status().context("start the node's first process")?;
+    let status =
+        Command::new(THIS_PROGRAM).arg0(PROCESS).status().context("start the node's first process")?;
     anyhow::bail!("the node's first process ended: {status}")
 }
 
@@ -87,14 +92,8 @@ fn write_etc(spec: &Spec) -> Result<()> {
         let _ = fs::remove_file(&path);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
-    let id: String = spec
-        .name
-        .bytes()
-        .map(|octet| format!("{octet:02x}"))
-        .chain(iter::repeat("0".into()))
-        .take(32)
-        .collect();
-    fs::write("/etc/machine-id", format!("{:.32}\n", id)).context("write /etc/machine-id")
+    let id: String = spec.name.bytes().map(|octet| format!("{octet:02x}")).collect();
+    fs::write("/etc/machine-id", format!("{id:0>32}\n")).context("write /etc/machine-id")
 }
 
 /// Starts a component in a cgroup of its own.

@@ -11,11 +11,13 @@ pub(super) mod network;
 mod spec;
 
 use std::fs;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+pub(super) use init::PROCESS;
 pub use init::maybe_run;
 use spec::Spec;
 
@@ -52,8 +54,6 @@ impl Node {
             dir,
         };
         spec.write(index, options, plane)?;
-        plane.apply(&object(index, &options.zones).to_string())?;
-
         let netns = network::machine(plane.hub(), &settings.host(&name), &name, addresses::node(index))?;
         network::forward(&netns, !options.lenient)?;
         for other in (1..=options.nodes).filter(|other| *other != index) {
@@ -62,7 +62,7 @@ impl Node {
         network::route_pods(plane.hub(), index)?;
 
         let mut command = netns.command(THIS_PROGRAM)?;
-        command.env(spec::ENV, spec.path());
+        command.arg0(PROCESS).env(spec::ENV, spec.path());
         let process = Process::start("node", command, plane.cgroup().child(&name)?, &spec.log_dir())?;
         Ok(Self { process, _hierarchies: OldHierarchies::of(&spec.cgroup), netns, spec })
     }
@@ -100,7 +100,7 @@ pub(super) fn name(index: u8) -> String {
 }
 
 /// The Node, made before its kubelet registers it, so that its pods' ranges are known from the beginning.
-fn object(index: u8, zones: &[String]) -> Value {
+pub(super) fn object(index: u8, zones: &[String]) -> Value {
     let mut labels = json!({});
     if !zones.is_empty() {
         labels["topology.kubernetes.io/zone"] = zones[usize::from(index - 1) % zones.len()].clone().into();
