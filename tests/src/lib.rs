@@ -17,6 +17,7 @@ pub mod janitor;
 pub mod manifests;
 pub mod matrix;
 pub mod netns;
+pub mod ownership;
 pub mod packet;
 pub mod run_name;
 pub mod show;

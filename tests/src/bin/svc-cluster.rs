@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use clap::Parser;
 use svc_tests::cluster::args::{Cli, Command};
 use svc_tests::cluster::{self, Running, Settings};
+use svc_tests::conformance;
 
 fn main() -> anyhow::Result<()> {
     cluster::maybe_run();
@@ -14,6 +15,7 @@ fn main() -> anyhow::Result<()> {
         Command::Down => cluster::down(&settings),
         Command::Status => cluster::status(&Running::open(&settings)?),
         Command::Shell(args) => cluster::shell(&Running::open(&settings)?, &args),
+        Command::Conformance(args) => conformance::main(&settings, &args),
         Command::Kubectl { args } => Err(Running::open(&settings)?.kubectl()?.args(args).exec().into()),
     }
 }

@@ -28,6 +28,8 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Run Kubernetes' own network tests on a cluster of three nodes
+    Conformance(Conformance),
 }
 
 #[derive(clap::Args, Clone, Debug)]
@@ -74,6 +76,18 @@ pub struct Shell {
     /// What to run instead of a shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,
+}
+
+#[derive(clap::Args, Clone, Debug)]
+pub struct Conformance {
+    /// A regular expression over the names of specs; the results are shown and not recorded
+    pub focus: Option<String>,
+    /// What serves Services
+    #[arg(long, value_enum, default_value_t = Proxy::Svc)]
+    pub proxy: Proxy,
+    /// How many specs run side by side
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=32))]
+    pub procs: u8,
 }
 
 /// The word by which the flag is typed.

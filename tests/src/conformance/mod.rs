@@ -6,6 +6,7 @@
 pub mod notes;
 pub mod record;
 pub mod report;
+mod run;
 pub mod suite;
 pub mod table;
 
@@ -17,6 +18,7 @@ use anyhow::{Context, Result, ensure};
 use crate::run_name;
 use notes::Notes;
 use record::Record;
+pub use run::main;
 use table::Table;
 
 /// The proxy that svc is held against.

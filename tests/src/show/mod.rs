@@ -4,11 +4,11 @@ mod args;
 mod by_hand;
 mod cluster;
 mod interrupt;
-mod ownership;
 mod screen;
 mod summary;
 mod traffic;
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -20,7 +20,7 @@ use summary::{Phase, Summary};
 use traffic::Traffic;
 
 use crate::agent::Report;
-use crate::{janitor, wait};
+use crate::{janitor, ownership, run_name, wait};
 
 /// How often the chart moves.
 const TICK: Duration = Duration::from_millis(250);
@@ -34,7 +34,10 @@ pub fn main(args: &Args) -> Result<()> {
     interrupt::catch()?;
     janitor::sweep();
     let shown = show(args);
-    ownership::hand_back(args.report.as_deref())?;
+    let scratch = run_name::scratch_dir();
+    let written: Vec<&Path> =
+        [Some(scratch.as_path()), args.report.as_deref()].into_iter().flatten().collect();
+    ownership::hand_back(&written)?;
     let summary = shown?;
     ensure!(summary.failures == 0, "{} of {} requests failed", summary.failures, summary.requests);
     Ok(())

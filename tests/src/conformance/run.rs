@@ -1,0 +1,79 @@
+//! `cargo xtask conformance`: a cluster of three nodes in three zones, the suite on it, what came of it.
+
+use std::fs;
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use super::record::Record;
+use super::report::{Outcome, Outcomes};
+use super::suite::{self, Place};
+use super::{OURS, WITNESS, publish, record_path};
+use crate::cluster::args::{Cni, Conformance, Up, word};
+use crate::cluster::{self, Running, Settings};
+use crate::{command, ownership};
+
+/// Some specs need three nodes, and three zones.
+const NODES: u8 = 3;
+
+/// Leaves the cluster up, for a look at it and for the next run.
+pub fn main(settings: &Settings, args: &Conformance) -> Result<()> {
+    let zones = ["zone-a", "zone-b", "zone-c"].map(str::to_owned).to_vec();
+    let cluster = Up { nodes: NODES, cni: Cni::Ptp, proxy: args.proxy, lenient: false, zones };
+    cluster::up(settings, &cluster)?;
+    let running = Running::open(settings)?;
+    let hub = running.hub();
+    let place = Place {
+        hub: &hub,
+        kubeconfig: running.kubeconfig(),
+        programs: settings.bin.clone(),
+        nodes: NODES.into(),
+        dir: settings.dir.join("conformance"),
+    };
+    let began = Instant::now();
+    let outcomes = suite::run(&place, args.focus.as_deref(), args.procs.into())?;
+    show(&outcomes);
+    eprintln!("{} s; reports and logs are in {}", began.elapsed().as_secs(), place.dir.display());
+    if args.focus.is_some() {
+        let failed = outcomes.values().filter(|outcome| matches!(outcome, Outcome::Failed(_))).count();
+        ensure!(failed == 0, "{failed} specs failed");
+        return Ok(());
+    }
+    record(&running, &word(&args.proxy), outcomes)
+}
+
+/// Every spec that was run.
+fn show(outcomes: &Outcomes) {
+    for (spec, outcome) in outcomes {
+        match outcome {
+            Outcome::Passed => println!("pass  {spec}"),
+            Outcome::Failed(why) => println!("FAIL  {spec}: {why}"),
+            Outcome::Skipped(why) => println!("skip  {spec}: {why}"),
+            Outcome::NotRun => {}
+        }
+    }
+}
+
+/// Keeps a whole run; with both proxies' the table is made anew.
+fn record(running: &Running, proxy: &str, outcomes: Outcomes) -> Result<()> {
+    let version: Value =
+        serde_json::from_str(&command::run(running.kubectl()?.args(["version", "-o", "json"]))?)?;
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("the kernel's version")?;
+    let record = Record {
+        proxy: proxy.to_owned(),
+        kubernetes: version["serverVersion"]["gitVersion"].as_str().unwrap_or_default().to_owned(),
+        cluster: running.state.flags.replace(&format!(" --proxy {proxy}"), ""),
+        kernel: kernel.trim().to_owned(),
+        outcomes,
+    };
+    record.write(&record_path(proxy))?;
+    println!("{proxy}: {} passed, {} failed", record.passed(), record.failed());
+    let published = if [OURS, WITNESS].iter().all(|proxy| record_path(proxy).exists()) {
+        publish().map(drop)
+    } else {
+        Ok(())
+    };
+    ownership::hand_back(&[&super::folder(), &super::table_path()])?;
+    published
+}
