@@ -1,6 +1,7 @@
 //! The real svc-ctl on a node: found, started, asked, killed, cleaned up after.
 
 use std::env;
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -30,11 +31,36 @@ impl Default for Flags {
     }
 }
 
+/// Where a daemon learns of Services, and by which name it knows its node.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A folder; the node has the name it has in the topology.
+    Manifests(PathBuf),
+    /// An API server; `link` is the node's interface towards it, which is not served.
+    Kubernetes { kubeconfig: PathBuf, node_name: String, link: String },
+}
+
+impl Source {
+    /// What `svc-ctl run` is told of it.
+    fn arguments(&self, node: &Node) -> Vec<OsString> {
+        let (source, name, more) = match self {
+            Self::Manifests(dir) => (format!("manifests:{}", dir.display()), node.name(), Vec::new()),
+            Self::Kubernetes { kubeconfig, node_name, link } => {
+                let more =
+                    ["--kubeconfig".into(), kubeconfig.into(), "--exclude-interface".into(), link.into()];
+                ("kubernetes".to_owned(), node_name.as_str(), more.to_vec())
+            }
+        };
+        let first = ["--source".into(), source.into(), "--hostname-override".into(), name.into()];
+        first.into_iter().chain(more).collect()
+    }
+}
+
 /// One node's daemon, running or not; its pins outlive it until [`Daemon::cleanup`].
 #[derive(Debug)]
 pub struct Daemon {
     binary: PathBuf,
-    manifests: PathBuf,
+    source: Source,
     pins: PathBuf,
     run: PathBuf,
     flags: Flags,
@@ -42,11 +68,11 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub fn new(node: &Node, bpffs: &BpfFs, dir: &Path, manifests: &Path, flags: Flags) -> Result<Self> {
+    pub fn new(node: &Node, bpffs: &BpfFs, dir: &Path, source: Source, flags: Flags) -> Result<Self> {
         let (pins, run) = (bpffs.path().join(node.name()), dir.join(node.name()));
         fs::create_dir_all(&pins).with_context(|| format!("make {}", pins.display()))?;
         fs::create_dir_all(&run).with_context(|| format!("make {}", run.display()))?;
-        Ok(Self { binary: find()?, manifests: manifests.into(), pins, run, flags, child: None })
+        Ok(Self { binary: find()?, source, pins, run, flags, child: None })
     }
 
     pub fn pins(&self) -> &Path {
@@ -64,8 +90,7 @@ impl Daemon {
     pub fn start(&mut self, node: &Node) -> Result<()> {
         let log = File::options().create(true).append(true).open(self.log_path()).context("open the log")?;
         let mut command = node.host.command(&self.binary)?;
-        command.arg("run").arg("--source").arg(format!("manifests:{}", self.manifests.display()));
-        command.args(["--hostname-override", node.name()]).arg("--pin-dir").arg(&self.pins);
+        command.arg("run").args(self.source.arguments(node)).arg("--pin-dir").arg(&self.pins);
         command.arg("--run-dir").arg(&self.run).arg("--cgroup").arg(node.cgroup());
         for uplink in node.uplinks() {
             command.args(["--uplink", uplink]);
@@ -115,7 +140,8 @@ impl Daemon {
     /// `svc-ctl get WHAT -o json`.
     pub fn get(&self, node: &Node, what: &str) -> Result<Value> {
         let mut command = node.host.command(&self.binary)?;
-        let text = command::run(command.args(["get", what, "-o", "json", "--pin-dir"]).arg(&self.pins))?;
+        command.args(["get", what, "-o", "json", "--run-dir"]).arg(&self.run);
+        let text = command::run(command.arg("--pin-dir").arg(&self.pins))?;
         serde_json::from_str(&text).with_context(|| format!("parse: {text}"))
     }
 
@@ -129,8 +155,8 @@ impl Daemon {
     /// Another daemon on the same pins, whose files are elsewhere.
     pub fn rival(&self, run_dir: &Path) -> Result<Self> {
         fs::create_dir_all(run_dir).with_context(|| format!("make {}", run_dir.display()))?;
-        let (binary, manifests, pins) = (self.binary.clone(), self.manifests.clone(), self.pins.clone());
-        Ok(Self { binary, manifests, pins, run: run_dir.into(), flags: self.flags, child: None })
+        let (binary, source, pins) = (self.binary.clone(), self.source.clone(), self.pins.clone());
+        Ok(Self { binary, source, pins, run: run_dir.into(), flags: self.flags, child: None })
     }
 
     pub fn cleanup(&self, node: &Node) -> Result<()> {

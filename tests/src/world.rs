@@ -1,5 +1,6 @@
 //! A topology with manifests and one svc-ctl per node, and what to print when something in it went wrong.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -7,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::bpffs::BpfFs;
-use crate::daemon::{Daemon, Flags};
+use crate::daemon::{Daemon, Flags, Source};
 use crate::janitor::Janitor;
 use crate::manifests::Folder;
 use crate::run_name::RunName;
@@ -46,13 +47,24 @@ impl World {
 
     /// Starts a daemon on each node and waits until both stand.
     pub fn start(&mut self, flags: Flags) -> Result<()> {
-        let dir = self.scratch.0.dir();
-        for node in &self.topology.nodes {
-            let mut daemon = Daemon::new(node, &self.bpffs, &dir, self.folder.path(), flags)?;
-            daemon.start(node)?;
-            self.daemons.push(daemon);
+        for _ in 1..=2 {
+            self.start_next(Source::Manifests(self.folder.path().into()), flags)?;
         }
         (1..=2).try_for_each(|node| self.ready(node))
+    }
+
+    /// Starts a daemon on the first node that has none.
+    pub fn start_next(&mut self, source: Source, flags: Flags) -> Result<()> {
+        let node = self.topology.nodes.get(self.daemons.len()).context("every node has a daemon")?;
+        let mut daemon = Daemon::new(node, &self.bpffs, &self.dir(), source, flags)?;
+        daemon.start(node)?;
+        self.daemons.push(daemon);
+        Ok(())
+    }
+
+    /// The folder of this world's files.
+    pub fn dir(&self) -> PathBuf {
+        self.scratch.0.dir()
     }
 
     pub fn daemon(&mut self, node: usize) -> Result<&mut Daemon> {

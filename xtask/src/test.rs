@@ -5,15 +5,15 @@ mod initramfs;
 mod kernel;
 mod tier;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use crate::privilege::Privilege;
-use crate::{build, project, setup};
-use harness::{Count, TestBinary};
+use crate::{build, components, project, setup};
+use harness::{Count, Programs, TestBinary};
 use tier::{Runs, TIERS, Tier};
 
 /// The run was good as far as it went, but tiers were left out for want of privileges (as automake's "skipped").
@@ -43,7 +43,7 @@ struct Outcome {
     tier: &'static Tier,
     count: Count,
     took: Duration,
-    left_out: Option<String>,
+    left_out: Option<anyhow::Error>,
 }
 
 pub fn main(args: &Args) -> Result<ExitCode> {
@@ -65,13 +65,15 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     for tier in tiers {
         eprintln!("\n== {}: {}", tier.name, tier.what);
         let started = Instant::now();
-        let left_out = obstacle(tier, privilege);
-        let count = match &left_out {
-            Some(reason) => {
-                eprintln!("left out: {reason}");
-                Count { skipped: count_cases(tier, &binaries)?, ..Count::default() }
+        let (count, left_out) = match prepare(tier, privilege) {
+            Ok(bin) => {
+                let programs = Programs { svc_ctl: svc_ctl.as_deref().filter(|_| tier.needs_daemon), bin };
+                (run(tier, &binaries, privilege, &programs, args.filter.as_deref())?, None)
             }
-            None => run(tier, &binaries, privilege, svc_ctl.as_deref(), args.filter.as_deref())?,
+            Err(reason) => {
+                eprintln!("left out: {reason:#}");
+                (Count { skipped: count_cases(tier, &binaries)?, ..Count::default() }, Some(reason))
+            }
         };
         outcomes.push(Outcome { tier, count, took: started.elapsed(), left_out });
     }
@@ -79,18 +81,20 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     Ok(report(&outcomes, &orphans))
 }
 
-/// Why a tier cannot run here.
-fn obstacle(tier: &Tier, privilege: Privilege) -> Option<String> {
+/// Gets what a tier needs besides our own programs, and says where Kubernetes' are; an error tells why the tier cannot
+/// run here.
+fn prepare(tier: &Tier, privilege: Privilege) -> Result<Option<PathBuf>> {
     match tier.runs {
-        Runs::Here => None,
-        Runs::HereAsRoot => (privilege == Privilege::None).then(|| "it needs root (or sudo)".to_owned()),
-        Runs::InMachine => setup::for_machine().err().map(|error| format!("{error:#}")),
+        Runs::HereAsRoot if privilege == Privilege::None => bail!("it needs root (or sudo)"),
+        Runs::Here | Runs::HereAsRoot if tier.components.is_empty() => Ok(None),
+        Runs::Here | Runs::HereAsRoot => Ok(Some(components::programs(tier.components)?.link()?)),
+        Runs::InMachine => setup::for_machine().map(|()| None),
     }
 }
 
 fn list(tiers: &[&'static Tier], binaries: &[TestBinary]) -> Result<ExitCode> {
     for tier in tiers {
-        println!("{:<8} {:>5} cases  {}", tier.name, count_cases(tier, binaries)?, tier.what);
+        println!("{:<9} {:>5} cases  {}", tier.name, count_cases(tier, binaries)?, tier.what);
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -106,16 +110,16 @@ fn run(
     tier: &Tier,
     binaries: &[TestBinary],
     privilege: Privilege,
-    svc_ctl: Option<&Path>,
+    programs: &Programs<'_>,
     filter: Option<&str>,
 ) -> Result<Count> {
-    if let (Runs::InMachine, Some(svc_ctl)) = (tier.runs, svc_ctl) {
+    if let (Runs::InMachine, Some(svc_ctl)) = (tier.runs, programs.svc_ctl) {
         return kernel::run(binaries, svc_ctl);
     }
     let privilege = if tier.runs == Runs::HereAsRoot { privilege } else { Privilege::None };
     let mut total = Count::default();
     for binary in binaries.iter().filter(|binary| binary.tier == tier.name) {
-        total = total + binary.run(privilege, svc_ctl.filter(|_| tier.needs_daemon), filter)?;
+        total = total + binary.run(privilege, programs, filter)?;
     }
     Ok(total)
 }
@@ -125,7 +129,7 @@ fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
     println!();
     for Outcome { tier, count, took, left_out } in outcomes {
         let note = left_out.as_ref().map_or("", |_| "  left out, see above");
-        println!("{:<8} {count}  {:>6.1} s{note}", tier.name, took.as_secs_f64());
+        println!("{:<9} {count}  {:>6.1} s{note}", tier.name, took.as_secs_f64());
     }
     for source in orphans {
         println!(

@@ -21,6 +21,14 @@ pub struct TestBinary {
     pub path: PathBuf,
 }
 
+/// What the tests of a tier start.
+#[derive(Debug)]
+pub struct Programs<'a> {
+    pub svc_ctl: Option<&'a Path>,
+    /// The folder with Kubernetes' programs.
+    pub bin: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     pub passed: u64,
@@ -54,9 +62,10 @@ impl TestBinary {
     }
 
     /// Runs it with its output shown as it comes, and counts from the line with its result.
-    pub fn run(&self, privilege: Privilege, svc_ctl: Option<&Path>, filter: Option<&str>) -> Result<Count> {
+    pub fn run(&self, privilege: Privilege, programs: &Programs<'_>, filter: Option<&str>) -> Result<Count> {
+        let places = [("SVC_CTL", programs.svc_ctl), ("SVC_CLUSTER_BIN", programs.bin.as_deref())];
         let mut variables: Vec<(&str, OsString)> =
-            svc_ctl.iter().map(|path| ("SVC_CTL", path.as_os_str().to_owned())).collect();
+            places.into_iter().filter_map(|(name, place)| Some((name, place?.into()))).collect();
         let ours = ["UPDATE_EXPECT", "RUST_BACKTRACE"];
         variables.extend(ours.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         variables.push(("CARGO_TARGET_DIR", project::target_dir().into()));

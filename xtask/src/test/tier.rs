@@ -3,6 +3,8 @@
 
 use anyhow::Result;
 
+use crate::components::{self, Module};
+
 /// Where the cases of a tier run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runs {
@@ -20,6 +22,8 @@ pub struct Tier {
     pub runs: Runs,
     /// Runs the real svc-ctl, found by the variable `SVC_CTL`.
     pub needs_daemon: bool,
+    /// Programs of Kubernetes that it runs, found in the folder `SVC_CLUSTER_BIN`.
+    pub components: &'static [&'static [Module]],
     /// Packages to compile for this tier alone.
     pub packages: &'static [&'static str],
 }
@@ -31,13 +35,15 @@ pub const TIERS: &[Tier] = &[
         what: "functions and laws beside the code; the import table",
         runs: Runs::Here,
         needs_daemon: false,
-        packages: &["svc-common", "svc-ctl", "svc-tests", "xtask"],
+        components: &[],
+        packages: &["svc-common", "svc-ctl", "svc-echo", "svc-tests", "xtask"],
     },
     Tier {
         name: "golden",
         what: "manifests in, tables out, as readable files",
         runs: Runs::Here,
         needs_daemon: false,
+        components: &[],
         packages: &["svc-ctl", "svc-tests"],
     },
     Tier {
@@ -45,6 +51,7 @@ pub const TIERS: &[Tier] = &[
         what: "the kubernetes source against a stand-in of the API server",
         runs: Runs::Here,
         needs_daemon: false,
+        components: &[],
         packages: &["svc-ctl"],
     },
     Tier {
@@ -52,6 +59,7 @@ pub const TIERS: &[Tier] = &[
         what: "this kernel's verifier takes every program, within its budget",
         runs: Runs::HereAsRoot,
         needs_daemon: false,
+        components: &[],
         packages: &["svc-ctl"],
     },
     Tier {
@@ -59,6 +67,7 @@ pub const TIERS: &[Tier] = &[
         what: "tables and a packet in; verdict, whole packet and counters out",
         runs: Runs::HereAsRoot,
         needs_daemon: false,
+        components: &[],
         packages: &["svc-tests"],
     },
     Tier {
@@ -66,6 +75,15 @@ pub const TIERS: &[Tier] = &[
         what: "real sockets through real daemons in network namespaces",
         runs: Runs::HereAsRoot,
         needs_daemon: true,
+        components: &[],
+        packages: &["svc-tests"],
+    },
+    Tier {
+        name: "apiserver",
+        what: "the real API server as an adversary: changes, outages, rights, under load",
+        runs: Runs::HereAsRoot,
+        needs_daemon: true,
+        components: &[components::CONTROL_PLANE],
         packages: &["svc-tests"],
     },
     Tier {
@@ -73,6 +91,7 @@ pub const TIERS: &[Tier] = &[
         what: "Debian's Linux 6.1 under qemu: every program, two scenarios with clsact for tcx",
         runs: Runs::InMachine,
         needs_daemon: true,
+        components: &[],
         packages: &["svc-ctl", "svc-tests"],
     },
 ];

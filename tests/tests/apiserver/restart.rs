@@ -1,0 +1,77 @@
+//! The daemon starts anew while the API server does not tell it everything.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::json;
+use svc_tests::wait;
+
+use crate::case::Case;
+use crate::link::{caught_up, change, two_services};
+use crate::plane::ACCOUNTS;
+use crate::stage::{Stage, Theatre, case_on};
+
+pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
+    let relayed = |sentence, name: &'static str, act: fn(&Stage, &Case<'_>) -> Result<()>| {
+        let theatre = Arc::clone(theatre);
+        case_on(sentence, move || Ok(Arc::new(Stage::relayed(name, theatre.calm()?)?)), act)
+    };
+    vec![
+        relayed(
+            "a daemon that starts while the API server is away goes on with what is pinned",
+            "alone",
+            alone,
+        ),
+        relayed("a daemon that may not see EndpointSlices prunes nothing", "blind", blind),
+    ]
+}
+
+fn alone(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    two_services(stage, case)?;
+    stage.on_node(|_, daemon| daemon.kill())?;
+    let before = stage.everything()?;
+    stage.relay()?.shut(true);
+    change(case)?;
+    stage.on_node(|node, daemon| daemon.start(node))?;
+    for kind in ["Services", "EndpointSlices", "Node"] {
+        stage.soon_told(kind, "")?;
+    }
+    unchanged(stage, &before)?;
+    stage.relay()?.shut(false);
+    stage.ready()?;
+    caught_up(stage, case)
+}
+
+fn blind(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    two_services(stage, case)?;
+    stage.on_node(|_, daemon| daemon.kill())?;
+    let before = stage.everything()?;
+    let (plane, name) = (stage.plane(), &stage.name);
+    plane.kubectl(&["delete", "clusterrolebinding", name])?;
+    plane.kubectl(&["create", "clusterrole", name, "--verb=list,watch", "--resource=services,nodes"])?;
+    let account = format!("--serviceaccount={ACCOUNTS}:{name}");
+    plane.kubectl(&["create", "clusterrolebinding", "half", "--clusterrole", name, &account])?;
+    stage.soon_cannot("endpointslices")?;
+    change(case)?;
+    stage.on_node(|node, daemon| daemon.start(node))?;
+    stage.soon_told("EndpointSlices", "forbidden")?;
+    wait::until_true("the Services are known", Duration::from_secs(10), || {
+        let status = stage.on_node(|_, daemon| daemon.status())?;
+        ensure!(!status["rejected"].to_string().contains("\"Services\""), "{}", status["rejected"]);
+        ensure!(status["synced"] == json!(false), "synced, but for EndpointSlices");
+        Ok(true)
+    })?;
+    unchanged(stage, &before)?;
+    plane.create(&stage.binding())?;
+    stage.ready()?;
+    caught_up(stage, case)
+}
+
+fn unchanged(stage: &Stage, before: &std::collections::BTreeSet<String>) -> Result<()> {
+    stage.unnoticed()?;
+    let now = stage.everything()?;
+    ensure!(now == *before, "the tables have changed: {before:?}, {now:?}");
+    Ok(())
+}

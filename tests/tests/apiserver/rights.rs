@@ -1,0 +1,121 @@
+//! Who the daemon is to the API server and what it may: tokens and roles that change while it runs.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::{Value, json};
+use svc_tests::wait;
+
+use crate::case::Case;
+use crate::link::{caught_up, change, two_services};
+use crate::plane::{ACCOUNTS, ROLE};
+use crate::stage::{Stage, Theatre, case_on};
+
+/// The token's file is read again after this time, and after this time the API server forgets that a token was good.
+const TOKEN_LIMIT: Duration = Duration::from_secs(75);
+
+pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
+    let relayed = |sentence, name: &'static str, act: fn(&Stage, &Case<'_>) -> Result<()>| {
+        let theatre = Arc::clone(theatre);
+        case_on(sentence, move || Ok(Arc::new(Stage::relayed(name, theatre.calm()?)?)), act)
+    };
+    let quiet = Arc::clone(theatre);
+    vec![
+        relayed("a token that is replaced is taken up before the old one ends", "token", token),
+        relayed("rights that are taken away for a while are missed by nobody", "rights", rights),
+        case_on(
+            "the shipped role gives what the daemon asks for and nothing else",
+            move || quiet.quiet(),
+            role,
+        ),
+    ]
+}
+
+/// A token that ends with its Secret.
+fn bound_token(stage: &Stage, secret: &str) -> Result<String> {
+    let plane = stage.plane();
+    plane.create(
+        &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret, "namespace": ACCOUNTS}}),
+    )?;
+    let bound = ["--bound-object-kind=Secret", "--bound-object-name", secret];
+    let token = plane.kubectl(&[&["-n", ACCOUNTS, "create", "token", &stage.name], &bound[..]].concat())?;
+    Ok(token.trim().to_owned())
+}
+
+fn token(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    two_services(stage, case)?;
+    stage.on_node(|_, daemon| daemon.kill())?;
+    stage.write_token(&bound_token(stage, "first")?)?;
+    stage.on_node(|node, daemon| daemon.start(node))?;
+    stage.ready()?;
+    let old = last_credentials(stage)?;
+
+    stage.write_token(&bound_token(stage, "second")?)?;
+    wait::until_true("every watch comes with the new token", TOKEN_LIMIT, || {
+        stage.relay()?.cut_after(0);
+        stage.unnoticed()?;
+        let now = last_credentials(stage)?;
+        ensure!(now.is_disjoint(&old), "the last came with {now:?}, the old one was {old:?}");
+        Ok(true)
+    })?;
+
+    stage.plane().kubectl(&["-n", ACCOUNTS, "delete", "secret", "first"])?;
+    stage.relay()?.cut_after(0);
+    change(case)?;
+    caught_up(stage, case)
+}
+
+/// The tokens of the last request for each kind of object.
+fn last_credentials(stage: &Stage) -> Result<BTreeSet<String>> {
+    let requests = stage.requests()?;
+    let last = |kind: &str| requests.iter().rfind(|request| request.resource == kind);
+    let kinds = ["services", "endpointslices", "nodes"];
+    Ok(kinds.into_iter().filter_map(last).map(|request| request.credential.clone()).collect())
+}
+
+fn rights(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    two_services(stage, case)?;
+    stage.plane().kubectl(&["delete", "clusterrolebinding", &stage.name])?;
+    // The authorizer has heard of it when it refuses.
+    stage.soon_cannot("endpointslices")?;
+    stage.relay()?.cut_after(0);
+    for kind in ["Services", "EndpointSlices", "Node"] {
+        stage.soon_told(kind, "forbidden")?;
+    }
+    let before = stage.everything()?;
+    change(case)?;
+    stage.unnoticed()?;
+    ensure!(stage.everything()? == before, "the tables have changed");
+    stage.plane().create(&stage.binding())?;
+    caught_up(stage, case)
+}
+
+fn role(stage: &Stage, _case: &Case<'_>) -> Result<()> {
+    let role: Value =
+        serde_json::from_str(&stage.plane().kubectl(&["get", "clusterrole", ROLE, "-o", "json"])?)?;
+    let mut given = BTreeSet::new();
+    for rule in role["rules"].as_array().into_iter().flatten() {
+        for (verb, resource) in pairs(&rule["verbs"], &rule["resources"]) {
+            given.insert(format!("{verb} {resource}"));
+        }
+    }
+    // A list is asked for where lists cannot be streamed; the server with that switched off is another.
+    let kinds = ["services", "endpointslices", "nodes"];
+    let needed = kinds.into_iter().flat_map(|kind| [format!("list {kind}"), format!("watch {kind}")]);
+    ensure!(given == needed.collect(), "the role gives {given:?}");
+    let asked = stage.requests()?;
+    let refused: Vec<_> = asked.iter().filter(|request| request.code == 403).collect();
+    ensure!(refused.is_empty(), "the daemon was refused {refused:?}");
+    let watched: BTreeSet<_> =
+        asked.iter().filter(|request| request.verb == "watch").map(|r| &r.resource).collect();
+    ensure!(watched.len() == kinds.len(), "the daemon watches {watched:?}");
+    Ok(())
+}
+
+fn pairs<'a>(verbs: &'a Value, resources: &'a Value) -> impl Iterator<Item = (&'a str, &'a str)> {
+    let words = |value: &'a Value| value.as_array().into_iter().flatten().filter_map(Value::as_str);
+    words(verbs).flat_map(move |verb| words(resources).map(move |resource| (verb, resource)))
+}

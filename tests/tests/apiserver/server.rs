@@ -1,0 +1,110 @@
+//! An API server that is stopped, killed, frozen, that forgets, and that cannot stream lists.
+
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
+
+use crate::case::Case;
+use crate::link::{caught_up, change, two_services, unnoticed_for};
+use crate::stage::{Stage, Theatre, play};
+
+pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
+    let case = |sentence: &'static str, act: fn(&Stage, &Case<'_>) -> Result<()>| {
+        let theatre = Arc::clone(theatre);
+        Trial::test(sentence, move || {
+            // One after the other: there is one server to hurt.
+            let _turn = theatre.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let set = || {
+                let stage = theatre.hurt()?;
+                stage.plane().revive();
+                Ok(stage)
+            };
+            play(sentence, set, act)
+        })
+    };
+    vec![
+        case("lists are streamed, and asked for in pages where the server cannot", lists),
+        case("an API server that is restarted is missed by nobody, then all is caught up", restarted),
+        case("an API server that is killed is missed by nobody, then all is caught up", killed),
+        case("an API server that is frozen is missed by nobody, then all is caught up", frozen),
+        case("a watch that is too old lists anew and misses nothing", compacted),
+    ]
+}
+
+fn lists(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    two_services(stage, case)?;
+    let asked = stage.requests()?;
+    ensure!(asked.iter().all(|request| request.verb == "watch"), "not all was streamed: {asked:?}");
+    let bookmarks = asked.iter().all(|request| request.parameter("allowWatchBookmarks") == Some("true"));
+    ensure!(bookmarks, "a watch without bookmarks: {asked:?}");
+
+    stage.on_node(|_, daemon| daemon.kill())?;
+    let plane = stage.plane();
+    plane.control_mut().kill_apiserver()?;
+    plane.control_mut().start_apiserver_with(&["--feature-gates=WatchList=false"])?;
+    change(case)?;
+    stage.on_node(|node, daemon| daemon.start(node))?;
+    stage.ready()?;
+    caught_up(stage, case)?;
+    let now = stage.requests()?;
+    for kind in ["services", "endpointslices", "nodes"] {
+        let is_listed = now.iter().any(|r| r.resource == kind && r.verb == "list" && r.code == 200);
+        ensure!(is_listed, "{kind} were not listed: {:?}", now.get(asked.len()..));
+    }
+    plane.control_mut().kill_apiserver()?;
+    plane.control_mut().start_apiserver()
+}
+
+fn restarted(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    gone_for_a_while(stage, case, || stage.plane().control_mut().stop_apiserver())
+}
+
+fn killed(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    gone_for_a_while(stage, case, || stage.plane().control_mut().kill_apiserver())
+}
+
+fn gone_for_a_while(stage: &Stage, case: &Case<'_>, end: impl Fn() -> Result<()>) -> Result<()> {
+    two_services(stage, case)?;
+    // Of these alone: an API server that stops in good order takes itself out of the Service kubernetes.
+    let before = stage.table(&case.namespace)?;
+    end()?;
+    stage.unnoticed()?;
+    ensure!(stage.table(&case.namespace)? == before, "the tables have changed");
+    stage.plane().control_mut().start_apiserver()?;
+    change(case)?;
+    caught_up(stage, case)
+}
+
+fn frozen(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    two_services(stage, case)?;
+    stage.plane().control().freeze_apiserver(true)?;
+    let seen = unnoticed_for(stage, Instant::now(), Duration::from_secs(3));
+    stage.plane().control().freeze_apiserver(false)?;
+    seen?;
+    change(case)?;
+    caught_up(stage, case)
+}
+
+fn compacted(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    two_services(stage, case)?;
+    stage.relay()?.shut(true);
+    change(case)?;
+    let plane = stage.plane();
+    plane.control().compact_etcd()?;
+    // What it has seen itself it would still tell.
+    plane.control_mut().kill_apiserver()?;
+    plane.control_mut().start_apiserver()?;
+    let asked = stage.requests()?.len();
+    stage.relay()?.shut(false);
+    caught_up(stage, case)?;
+    let requests = stage.requests()?;
+    let news = requests.get(asked..).unwrap_or_default();
+    for kind in ["services", "endpointslices"] {
+        let first = news.iter().find(|request| request.resource == kind);
+        ensure!(first.is_some_and(|request| !request.is_list()), "{kind} did not go on first: {news:?}");
+        ensure!(news.iter().any(|r| r.resource == kind && r.is_list()), "{kind} were not listed: {news:?}");
+    }
+    Ok(())
+}
