@@ -1,6 +1,8 @@
 //! `down`: everything of a cluster goes, found by its name, whoever made it and however that ended.
 
 use std::fs;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -11,6 +13,11 @@ use crate::{cgroup, netns};
 
 /// Also right when there is nothing, or only half.
 pub fn down(settings: &Settings) -> Result<()> {
+    let _alone = alone(settings)?;
+    remove(settings)
+}
+
+pub(super) fn remove(settings: &Settings) -> Result<()> {
     // Processes first: with them go their mounts and nameless namespaces.
     cgroup::remove(&cgroup::mount_point()?.join(&settings.name));
     hierarchies::remove(Path::new(&settings.name));
@@ -36,8 +43,14 @@ fn left(settings: &Settings) -> Vec<String> {
 }
 
 fn namespaces(settings: &Settings) -> Vec<String> {
-    let prefix = settings.host("");
-    netns::names().into_iter().filter(|name| name.starts_with(&prefix)).collect()
+    netns::names().into_iter().filter(|name| is_of(settings, name)).collect()
+}
+
+/// Another cluster's name may begin with this one's.
+fn is_of(settings: &Settings, namespace: &str) -> bool {
+    let host = namespace.strip_prefix(&settings.host("")).unwrap_or_default();
+    let is_node = |word: &str| word.strip_prefix('n').is_some_and(|index| index.parse::<u8>().is_ok());
+    ["hub", "client"].contains(&host) || is_node(host)
 }
 
 /// Mounts on the machine itself, where a node never makes any.
@@ -46,4 +59,12 @@ fn mounts(settings: &Settings) -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
     points.filter(|point| point.starts_with(&dir)).map(|point| format!("mount {point}")).collect()
+}
+
+/// Two runs at the same time would remove each other's halves. The name of a socket ends with its process and leaves
+/// nothing behind.
+pub(super) fn alone(settings: &Settings) -> Result<UnixListener> {
+    let name = SocketAddr::from_abstract_name(&settings.name)?;
+    UnixListener::bind_addr(&name)
+        .with_context(|| format!("{}: another run is making or removing it", settings.name))
 }

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::node;
+use super::node::{self, first_process};
 use super::settings::Settings;
 use super::state::State;
 use crate::netns::Netns;
@@ -21,7 +21,10 @@ pub struct Running {
 
 impl Running {
     pub fn open(settings: &Settings) -> Result<Self> {
-        let state = State::read(settings).context("no cluster is up: cargo xtask cluster up")?;
+        let state = State::read(settings).with_context(|| match settings.dir.exists() {
+            true => "half a cluster is there: cargo xtask cluster up makes it whole, down removes it",
+            false => "no cluster is up: cargo xtask cluster up",
+        })?;
         Ok(Self { settings: settings.clone(), state })
     }
 
@@ -54,7 +57,7 @@ impl Running {
     pub fn check(&self) -> Result<()> {
         for index in 1..=self.state.nodes {
             let name = node::name(index);
-            first_process(&self.cgroup(&name)?)?;
+            first_process(&self.settings, &name)?;
             let note = fs::read_to_string(self.settings.dir.join(&name).join("ended"));
             ensure!(note.is_err(), "{}", note.unwrap_or_default());
         }
@@ -62,24 +65,8 @@ impl Running {
         ready.map(drop).context("the API server does not answer")
     }
 
-    /// The cgroup of `hub` or a node, in the v2 hierarchy.
-    pub(super) fn cgroup(&self, host: &str) -> Result<PathBuf> {
-        Ok(cgroup::mount_point()?.join(&self.settings.name).join(host))
+    /// Above those of hub and nodes, in the v2 hierarchy.
+    pub(super) fn cgroup(&self) -> Result<PathBuf> {
+        Ok(cgroup::mount_point()?.join(&self.settings.name))
     }
-}
-
-/// The node's PID 1, by the number it has here.
-pub(super) fn first_process(cgroup: &Path) -> Result<u32> {
-    let path = cgroup.join("init/cgroup.procs");
-    let pids = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    let found = pids.lines().filter_map(|line| line.parse().ok()).find(|pid| is_first(*pid));
-    found.with_context(|| format!("no first process in {}", cgroup.display()))
-}
-
-/// `NSpid:` has a process' number in each PID namespace, the innermost last.
-fn is_first(pid: u32) -> bool {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
-    let numbers: Vec<_> = numbers.split_whitespace().collect();
-    numbers.len() > 1 && numbers.last() == Some(&"1")
 }

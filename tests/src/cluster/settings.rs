@@ -7,13 +7,15 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::netns::Netns;
-use crate::run_name::RunName;
+use crate::run_name::{self, RunName};
 
 /// Where the components are: xtask sets it, a person may.
 const BIN: &str = "SVC_CLUSTER_BIN";
 const IMAGES: &str = "SVC_CLUSTER_IMAGES";
 /// What outlives a `cargo clean`; the one cluster that outlives the program has its folder there.
 const CACHE: &str = "SVC_CACHE";
+/// Another name makes another cluster, beside the first.
+const NAME: &str = "SVC_CLUSTER_NAME";
 /// The cluster of `cargo xtask cluster`. A name without a pid: no janitor takes it for a leftover.
 const LASTING: &str = "svc-cluster";
 
@@ -53,10 +55,14 @@ impl Settings {
     /// The settings of the cluster that stays until it is taken down.
     pub fn lasting() -> Result<Self> {
         let cache = env::var_os(CACHE).with_context(|| format!("{CACHE} is not set; cargo xtask sets it"))?;
+        let name = env::var(NAME).unwrap_or_else(|_| LASTING.to_owned());
+        let is_plain = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+        ensure!(is_plain && run_name::owner(&name).is_none(), "{NAME}={name}: not a name for a cluster");
         Ok(Self {
-            name: LASTING.to_owned(),
-            dir: std::path::absolute(&cache)?.join("cluster").join(LASTING),
-            bin: bin_dir()?,
+            dir: std::path::absolute(&cache)?.join("cluster").join(&name),
+            name,
+            // What only removes it needs none.
+            bin: bin_dir().unwrap_or_default(),
             images: env::var_os(IMAGES).unwrap_or_default().into(),
             nodes: 0,
             apiserver_flags: Vec::new(),
@@ -80,7 +86,7 @@ impl Settings {
     /// The path of a component.
     pub fn program(&self, name: &str) -> Result<PathBuf> {
         let path = self.bin.join(name);
-        ensure!(path.is_file(), "{name} is not in {BIN}={}", self.bin.display());
+        ensure!(path.is_file(), "{name} is not in {BIN}={}; cargo xtask sets it", self.bin.display());
         Ok(path)
     }
 }

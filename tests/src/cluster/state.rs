@@ -65,3 +65,27 @@ fn fingerprint(path: &Path) -> Result<String> {
     let data = fs::metadata(path).with_context(|| format!("look at {}", path.display()))?;
     Ok(format!("{} {} {:?}", path.display(), data.len(), data.modified()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::cluster::args::{Cli, Command};
+
+    fn up(flags: &str) -> Up {
+        match Cli::parse_from("svc-cluster up".split(' ').chain(flags.split_whitespace())).command {
+            Command::Up(options) => options,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_flags_that_are_shown_make_the_same_cluster() {
+        for flags in ["", "--nodes 3 --zones a,b --lenient", "--cni bridge --proxy kube-proxy-iptables"] {
+            let shown = up(flags).words();
+            assert_eq!(up(&shown).words(), shown);
+        }
+        assert_eq!(up("").words(), "--nodes 2 --cni ptp --proxy svc");
+    }
+}

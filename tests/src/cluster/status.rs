@@ -16,7 +16,7 @@ pub fn status(running: &Running) -> Result<()> {
         println!("{:6.1} s  {}", step.at, step.name);
     }
     println!("\n{:<28} {:>8} {:>10}", "process", "pid", "RSS");
-    let top = running.cgroup("")?;
+    let top = running.cgroup()?;
     let mut total = 0;
     for process in processes(&top) {
         total += process.rss;

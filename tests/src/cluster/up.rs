@@ -1,13 +1,10 @@
 //! `up`: a cluster that is there as it should be stays; anything else is removed, and made again.
 
-use std::fs::{self, File};
-
-use anyhow::{Context, Result, anyhow};
-use nix::fcntl::{Flock, FlockArg};
+use anyhow::Result;
 
 use super::args::Up;
 use super::cluster::Cluster;
-use super::down::{down, is_anything_left};
+use super::down::{alone, is_anything_left, remove};
 use super::preflight;
 use super::running::Running;
 use super::settings::Settings;
@@ -23,7 +20,7 @@ pub fn up(settings: &Settings, options: &Up) -> Result<()> {
     }
     if is_anything_left(settings) {
         eprintln!("what is left of another cluster is removed first");
-        down(settings)?;
+        remove(settings)?;
     }
     eprintln!("making a cluster: {}", options.words());
     let mut steps = Steps::new(true);
@@ -37,14 +34,4 @@ pub fn up(settings: &Settings, options: &Up) -> Result<()> {
 fn is_running(settings: &Settings, options: &Up) -> bool {
     State::read(settings).is_some_and(|state| state.is_of(settings, options))
         && Running::open(settings).and_then(|running| running.check()).is_ok()
-}
-
-/// Two runs at the same time would remove each other's halves.
-fn alone(settings: &Settings) -> Result<Flock<File>> {
-    let path = settings.dir.with_extension("lock");
-    let parent = path.parent().context("a folder above the cluster's")?;
-    fs::create_dir_all(parent).with_context(|| format!("make {}", parent.display()))?;
-    let file = File::create(&path).with_context(|| format!("open {}", path.display()))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|(_, error)| anyhow!("{}: {error}: another run is making the cluster", path.display()))
 }

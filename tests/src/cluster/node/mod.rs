@@ -4,6 +4,7 @@
 
 mod cni;
 mod containerd;
+mod enter;
 mod init;
 mod kubelet;
 mod mounts;
@@ -17,6 +18,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+pub(super) use enter::{command, first_process};
 pub(super) use init::PROCESS;
 pub use init::maybe_run;
 use spec::Spec;

@@ -1,0 +1,36 @@
+//! The way into a node from outside.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::cgroup::{self, Cgroup};
+use crate::cluster::settings::Settings;
+
+/// A command in all namespaces of the node, and in a cgroup of it: what the node says of its sockets holds for it too.
+pub(in crate::cluster) fn command(settings: &Settings, node: &str, program: &OsStr) -> Result<Command> {
+    let target = format!("--target={}", first_process(settings, node)?);
+    let all = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--wd=/", "--"];
+    let mut command = Command::new("nsenter");
+    command.arg(target).args(all).arg(program);
+    Cgroup::new(&format!("{}/{node}/shell", settings.name))?.leave().adopt(&mut command)?;
+    Ok(command)
+}
+
+/// The node's PID 1, by the number it has here.
+pub(in crate::cluster) fn first_process(settings: &Settings, node: &str) -> Result<u32> {
+    let procs = cgroup::mount_point()?.join(&settings.name).join(node).join("init/cgroup.procs");
+    let pids = fs::read_to_string(&procs).with_context(|| format!("read {}", procs.display()))?;
+    let found = pids.lines().filter_map(|line| line.parse().ok()).find(|pid| is_first(*pid));
+    found.with_context(|| format!("node {node} has ended"))
+}
+
+/// `NSpid:` has a process' number in each PID namespace, the innermost last.
+fn is_first(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();
+    let numbers: Vec<_> = numbers.split_whitespace().collect();
+    numbers.len() > 1 && numbers.last() == Some(&"1")
+}
