@@ -39,7 +39,7 @@ fn parse_line(line: &str) -> Option<Hierarchy> {
     let mut words = filesystem.split(' ');
     let kind = match words.next()? {
         "cgroup2" => Kind::V2,
-        "cgroup" => Kind::V1(mount_options(words.last()?)),
+        "cgroup" => Kind::V1(mount_options(words.next_back()?)),
         _ => return None,
     };
     Some(Hierarchy { mount, kind })

@@ -5,7 +5,6 @@
 
 pub mod addresses;
 pub mod args;
-mod cluster;
 mod control_plane;
 mod dns;
 mod down;
@@ -27,8 +26,8 @@ mod state;
 mod status;
 mod steps;
 mod up;
+mod whole;
 
-pub use cluster::Cluster;
 pub use control_plane::ControlPlane;
 pub use down::down;
 pub use node::{Node, maybe_run};
@@ -38,3 +37,4 @@ pub use shell::shell;
 pub use status::status;
 pub use steps::Steps;
 pub use up::up;
+pub use whole::Cluster;

@@ -3,13 +3,13 @@
 use anyhow::Result;
 
 use super::args::Up;
-use super::cluster::Cluster;
 use super::down::{alone, is_anything_left, remove};
 use super::preflight;
 use super::running::Running;
 use super::settings::Settings;
 use super::state::State;
 use super::steps::Steps;
+use super::whole::Cluster;
 
 pub fn up(settings: &Settings, options: &Up) -> Result<()> {
     preflight::check(settings, options)?;
