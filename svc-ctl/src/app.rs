@@ -87,6 +87,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let _only_one = lock(&config.run_dir)?;
     let cgroup = cgroup::open(config.cgroup.as_deref(), &config.run_dir)?;
 
+    // Who asks is answered while programs are loaded: alive, not ready.
+    let (status_out, mut status) = watch::channel(ReconcileStatus::default());
+    let mut servers = Servers::start(config.healthz, config.metrics, &status);
     let mut daemon = Daemon::start(config.clone(), cgroup)?;
     let (seen, mut interfaces) = watch::channel::<Option<Observed>>(None);
     let mut watcher = tokio::spawn(crate::node::watch::run(seen));
@@ -97,7 +100,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
     let mut source = tokio::spawn(source.run(events_out));
-    let (status_out, mut status) = watch::channel(ReconcileStatus::default());
     let options = Options {
         node_name: config.node_name.clone(),
         settings: Settings { node_port_addresses: config.node_port_addresses.clone() },
@@ -106,7 +108,6 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let store = BpfStore(Maps::open(daemon.pins())?);
     let mut reconciler =
         tokio::spawn(reconcile::run(Inputs { events, addresses }, store, options, status_out));
-    let mut servers = Servers::start(config.healthz, config.metrics, &status);
     let mut sweeps = JoinSet::new();
     let mut sweep = interval(SWEEP_PERIOD);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);

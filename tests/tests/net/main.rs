@@ -5,6 +5,7 @@ mod cells;
 mod control;
 mod guards;
 mod heal;
+mod health;
 mod live;
 mod mapped;
 mod refused;
@@ -48,6 +49,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         live::trials(),
         affinity::trials(),
         heal::trials(),
+        health::trials(),
         restart::trials(),
         traces::trials(),
         guards::trials(),

@@ -1,0 +1,93 @@
+//! What load balancers are told, asked from outside over both families (SEM-200 to SEM-216).
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use svc_tests::agent::Via;
+use svc_tests::daemon::Flags;
+use svc_tests::topology::{Family, Options};
+use svc_tests::wait;
+use svc_tests::world::CHANGE_LIMIT;
+
+use crate::stage::{Stage, scenario};
+
+const HEALTHZ_PORT: u16 = 10256;
+const HEALTH_CHECK_NODE_PORT: u16 = 32345;
+const TAINT: &str = "taints: [{key: ToBeDeletedByClusterAutoscaler, effect: NoSchedule}], podCIDR:";
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        scenario(
+            "a health check node port tells balancers which nodes have ready endpoints, as they come and go",
+            stage,
+            health_check_node_port,
+        ),
+        scenario("a node that is about to go says so to balancers, and serves on", stage, node_about_to_go),
+    ]
+}
+
+fn stage(test: &str) -> Result<Stage> {
+    Stage::new(test, Options::default(), Flags::default(), &["near"])
+}
+
+fn health_check_node_port(stage: &mut Stage) -> Result<()> {
+    for (backends, weights) in [(["near"].as_slice(), [1, 0]), (&["far"], [0, 1]), (&["near", "far"], [1, 1])]
+    {
+        let local = "type: LoadBalancer\n  externalTrafficPolicy: Local\n  healthCheckNodePort: 32345";
+        let manifest = stage.manifest(backends)?.replace("type: NodePort", local);
+        stage.world.folder.write("web.yaml", &manifest)?;
+        for (node, weight) in ["node1", "node2"].into_iter().zip(weights) {
+            let status = if weight > 0 { "HTTP/1.1 200" } else { "HTTP/1.1 503" };
+            let header = format!("x-load-balancing-endpoint-weight: {weight}\r\n");
+            says(stage, node, HEALTH_CHECK_NODE_PORT, "/healthz", &[status, &header])?;
+        }
+    }
+    stage.set_backends(&["near"])?;
+    wait::until_true("the port is closed", CHANGE_LIMIT, || {
+        Ok(ask(stage, "node1", Family::V4, HEALTH_CHECK_NODE_PORT, "/").is_err())
+    })
+}
+
+fn node_about_to_go(stage: &mut Stage) -> Result<()> {
+    for path in ["/healthz", "/livez", "/readyz"] {
+        says(stage, "node1", HEALTHZ_PORT, path, &["HTTP/1.1 200", "\"lastUpdated\":"])?;
+    }
+    let nodes = std::fs::read_to_string(stage.world.folder.path().join("nodes.yaml")).context("the nodes")?;
+    stage.world.folder.write("nodes.yaml", &nodes.replacen("podCIDR:", TAINT, 1))?;
+    says(stage, "node1", HEALTHZ_PORT, "/healthz", &["HTTP/1.1 503", "\"nodeEligible\":false"])?;
+    for path in ["/livez", "/readyz"] {
+        says(stage, "node1", HEALTHZ_PORT, path, &["HTTP/1.1 200"])?;
+    }
+    says(stage, "node2", HEALTHZ_PORT, "/healthz", &["HTTP/1.1 200"])?;
+    for family in Family::BOTH {
+        stage.answered_by("near", "client", Via::Tcp, stage.node_port(family))?;
+    }
+    stage.served_at_cluster_ip("near", "pod")
+}
+
+/// The client outside is soon told all of this, over both families.
+fn says(stage: &Stage, node: &str, port: u16, path: &str, wanted: &[&str]) -> Result<()> {
+    for family in Family::BOTH {
+        wait::until_true(&format!("{node}:{port}{path} says {wanted:?}"), CHANGE_LIMIT, || {
+            let answer = ask(stage, node, family, port, path)?;
+            ensure!(wanted.iter().all(|w| answer.contains(w)), "it says {answer:?}");
+            Ok(true)
+        })?;
+    }
+    Ok(())
+}
+
+fn ask(stage: &Stage, node: &str, family: Family, port: u16, path: &str) -> Result<String> {
+    let to: SocketAddr = (stage.world.topology.host(node)?.addrs.of(family), port).into();
+    stage.world.topology.client.netns.within(|| {
+        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n")?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text)?;
+        Ok(text)
+    })
+}
