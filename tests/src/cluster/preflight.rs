@@ -11,8 +11,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 use super::args::{Cni, Proxy, Up};
-use super::images;
 use super::settings::Settings;
+use super::{hierarchies, images};
 use crate::netns::Netns;
 use crate::run_name::RunName;
 use crate::{cgroup, janitor};
@@ -30,6 +30,8 @@ const PROGRAMS: [&str; 11] = [
     "runc",
     "cni/host-local",
 ];
+
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 pub(super) fn check(settings: &Settings, options: &Up) -> Result<()> {
     ensure!(geteuid().is_root(), "a cluster needs root: namespaces, mounts, cgroups");
@@ -75,7 +77,21 @@ fn cgroups() -> Result<()> {
     let made = cgroup::Cgroup::new(&name).context("no cgroup can be made")?;
     let kill = made.path().join("cgroup.kill");
     ensure!(kill.exists(), "{} has no cgroup.kill: Linux 5.14 or newer is needed", root.display());
-    Ok(())
+    let has_old = hierarchies::all()?.iter().any(|hierarchy| !hierarchy.is_v2());
+    if has_old { Ok(()) } else { controllers(&root, made.path()) }
+}
+
+/// Where v2 has the controllers, runc wants these, and only the machine's own root can hand them down.
+fn controllers(root: &Path, cgroup: &Path) -> Result<()> {
+    let path = cgroup.join("cgroup.controllers");
+    let had = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+    let missing = CONTROLLERS.iter().find(|name| !had.split_whitespace().any(|word| word == **name));
+    match missing {
+        None => Ok(()),
+        Some(name) => {
+            bail!("{}/cgroup.subtree_control does not hand down {name}: write +{name} to it", root.display())
+        }
+    }
 }
 
 fn network() -> Result<()> {
