@@ -23,18 +23,32 @@ const PROGRAM: &str = "svc-cluster";
 
 /// Does not return when all goes well.
 pub fn main(command: &Command) -> Result<()> {
-    match command {
-        Command::Up(_) => become_svc_cluster(prepare(&[CONTROL_PLANE, NODES, DNS], Wanted::Dns)?),
-        Command::Conformance(checked) => conformance(checked),
+    // Asked before minutes of building.
+    let privilege = privileged()?;
+    let variables = match command {
+        Command::Up(_) => prepare(&[CONTROL_PLANE, NODES, DNS], Wanted::Dns)?,
+        Command::Conformance(checked) => return conformance(checked),
         Command::Down | Command::Status | Command::Shell(_) | Command::Kubectl { .. } => {
-            become_svc_cluster(vec![("SVC_CLUSTER_BIN", project::target_dir().join("cluster/bin").into())])
+            vec![("SVC_CLUSTER_BIN", project::target_dir().join("cluster/bin").into())]
         }
-    }
+    };
+    become_svc_cluster(privilege, variables)
 }
 
 /// Does not return when all goes well.
 pub fn conformance(_checked: &Conformance) -> Result<()> {
-    become_svc_cluster(prepare(&[CONTROL_PLANE, NODES, DNS, CONFORMANCE], Wanted::Conformance)?)
+    let privilege = privileged()?;
+    let sets = [CONTROL_PLANE, NODES, DNS, CONFORMANCE];
+    become_svc_cluster(privilege, prepare(&sets, Wanted::Conformance)?)
+}
+
+fn privileged() -> Result<Privilege> {
+    let privilege = Privilege::find();
+    ensure!(
+        privilege != Privilege::None,
+        "namespaces, mounts and programs in the kernel need root: become root, or install sudo"
+    );
+    Ok(privilege)
 }
 
 /// Builds all that a cluster needs, and says where it is in the variables by which `svc-cluster` finds it.
@@ -50,13 +64,11 @@ pub fn prepare(sets: &[&[Module]], wanted: Wanted) -> Result<Vec<(&'static str, 
 }
 
 /// The words are those that were typed, without the task's own name where `svc-cluster` has none like it.
-fn become_svc_cluster(mut variables: Vec<(&'static str, OsString)>) -> Result<()> {
+fn become_svc_cluster(privilege: Privilege, mut variables: Vec<(&'static str, OsString)>) -> Result<()> {
     let program = build::program("svc-tests", PROGRAM)?;
-    let privilege = Privilege::find();
-    ensure!(
-        privilege != Privilege::None,
-        "namespaces, mounts and programs in the kernel need root: become root, or install sudo"
-    );
+    // What the user says by the environment; sudo would keep it from the program.
+    let said = ["SVC_CLUSTER_NAME", "SVC_PATIENCE"];
+    variables.extend(said.into_iter().filter_map(|name| Some((name, env::var_os(name)?))));
     variables.push(("SVC_CACHE", cache::dir()?.into()));
     variables.push(("CARGO_TARGET_DIR", project::target_dir().into()));
     let words: Vec<_> = env::args_os().skip(1).collect();

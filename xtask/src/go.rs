@@ -40,7 +40,12 @@ pub fn ensure(module: &Path) -> Result<Go> {
     let wanted = wanted(module)?;
     let there = programs().iter().find_map(|program| version(program, module));
     let there = there.map_or("there is none".to_owned(), |version| format!("here is {version}"));
-    let advice = || format!("Go {wanted} or newer is needed, {there}, and Go {FETCHED} cannot be fetched");
+    let advice = || {
+        format!(
+            "Go {wanted} or newer is needed, {there}, and Go {FETCHED} cannot be fetched; \
+             install it, or bring ready programs by SVC_CLUSTER_BIN"
+        )
+    };
     eprintln!("setup: Go {wanted} or newer is needed, {there}: fetching Go {FETCHED} into the cache");
     fetch().with_context(advice)?;
     find(module)?.with_context(|| format!("{} does not run", ours().unwrap_or_default().display()))
