@@ -158,8 +158,9 @@ mod tests {
 
     #[test]
     fn every_module_says_which_go_it_takes() {
-        for module in fs::read_dir(project::root().join("tests/cluster")).unwrap() {
-            assert!(numbers(&wanted(&module.unwrap().path()).unwrap()) >= [1, 26, 0]);
-        }
+        let entries = fs::read_dir(project::root().join("tests/cluster")).unwrap();
+        let folders = entries.map(|entry| entry.unwrap().path()).filter(|path| path.join("go.mod").exists());
+        let versions: Vec<_> = folders.map(|module| numbers(&wanted(&module).unwrap())).collect();
+        assert!(versions.len() >= 5 && versions.iter().all(|version| *version >= [1, 26, 0]), "{versions:?}");
     }
 }
