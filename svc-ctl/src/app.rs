@@ -32,6 +32,8 @@ use crate::source;
 const SWEEP_PERIOD: Duration = Duration::from_secs(5);
 /// Batches of events that a source may be ahead.
 const EVENTS_AHEAD: usize = 64;
+/// Warnings that may wait for the API server.
+const WARNINGS_AHEAD: usize = 64;
 
 /// How XDP is wanted on uplinks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,7 +91,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     // Who asks is answered while programs are loaded: alive, not ready.
     let (status_out, mut status) = watch::channel(ReconcileStatus::default());
-    let mut servers = Servers::start(config.healthz, config.metrics, &status);
+    let (warn, warnings) = mpsc::channel(WARNINGS_AHEAD);
+    let mut servers = Servers::start(config.healthz, config.metrics, &status, warn);
     let mut daemon = Daemon::start(config.clone(), cgroup)?;
     let (seen, mut interfaces) = watch::channel::<Option<Observed>>(None);
     let mut watcher = tokio::spawn(crate::node::watch::run(seen));
@@ -99,7 +102,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     daemon.prune();
 
     let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
-    let mut source = tokio::spawn(source.run(events_out));
+    let mut source = tokio::spawn(source.run(events_out, warnings));
     let options = Options {
         node_name: config.node_name.clone(),
         settings: Settings { node_port_addresses: config.node_port_addresses.clone() },

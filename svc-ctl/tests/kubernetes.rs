@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use api::{Fault, StandIn};
+use svc_ctl::model::name::ServiceName;
 use svc_ctl::model::node::NodeAddresses;
 use svc_ctl::model::store::Store;
+use svc_ctl::model::warning::Warning;
 use svc_ctl::plan::desired::{Settings, plan_tables};
 use svc_ctl::plan::ids::{Capacity, Ids, Tick};
 use svc_ctl::plan::render::render;
@@ -28,6 +30,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 struct Follower {
     store: Store,
     events: mpsc::Receiver<Batch>,
+    warn: mpsc::Sender<Warning>,
     /// Services seen in every state since the start that was complete; a tear shows as a missing one.
     fewest: usize,
 }
@@ -42,8 +45,9 @@ impl Follower {
         change(&mut options);
         let client = kubernetes::connect(&options).await.expect("a client");
         let (send, events) = mpsc::channel(64);
-        tokio::spawn(kubernetes::run(client, options, send));
-        Self { store: Store::new("test-node"), events, fewest: usize::MAX }
+        let (warn, warnings) = mpsc::channel(8);
+        tokio::spawn(kubernetes::run(client, options, send, warnings));
+        Self { store: Store::new("test-node"), events, warn, fewest: usize::MAX }
     }
 
     /// Takes what comes until it is true, and fails if it never is.
@@ -259,4 +263,22 @@ async fn both_sources_make_the_same_tables_of_the_same_manifests() {
         "{tables}"
     );
     assert_eq!(complaints.len(), 2, "{complaints:?}");
+}
+
+#[tokio::test]
+async fn a_warning_becomes_an_event_on_its_service() {
+    let api = api_with(&["a"]).await;
+    let mut follower = Follower::start(&api, |_| {}).await;
+    let warning =
+        Warning { service: ServiceName::new("default", "a"), reason: "Failed", note: "a port".to_owned() };
+    follower.warn.send(warning).await.expect("the source takes warnings");
+    follower.until("the Event arrives", |_| !api.created().is_empty()).await;
+    let event = &api.created()[0];
+    assert_eq!(
+        (&event["type"], &event["reason"], &event["note"]),
+        (&"Warning".into(), &"Failed".into(), &"a port".into())
+    );
+    assert_eq!((&event["regarding"]["kind"], &event["regarding"]["name"]), (&"Service".into(), &"a".into()));
+    assert_eq!(event["reportingInstance"], "test-node");
+    follower.until_services(&["a"]).await;
 }

@@ -11,3 +11,4 @@ pub mod rejected;
 pub mod service;
 pub mod store;
 mod tracker;
+pub mod warning;

@@ -4,6 +4,7 @@
 //! complete everything known stays in force. Failures are tried again with growing pauses, for ever.
 
 mod connect;
+mod events;
 mod resolve;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use tokio::sync::mpsc;
 pub use self::connect::{SERVICE_ACCOUNT, connect};
 use super::event::{Batch, Event, SourceEvent};
 use crate::model::rejected::Rejected;
+use crate::model::warning::Warning;
 
 /// Other proxies' Services are not even sent to us (SEM-003).
 const SERVICE_LABELS: &str = "!service.kubernetes.io/service-proxy-name";
@@ -56,8 +58,13 @@ pub struct Options {
     pub page_size: u32,
 }
 
-/// Lists and watches until nobody listens any more.
-pub async fn run(client: Client, options: Options, events: mpsc::Sender<Batch>) {
+/// Lists and watches until nobody listens any more, and publishes warnings as Events.
+pub async fn run(
+    client: Client,
+    options: Options,
+    events: mpsc::Sender<Batch>,
+    warnings: mpsc::Receiver<Warning>,
+) {
     let feed = Feed { events, options, failing: Mutex::default() };
     let services = watcher::Config::default().labels(SERVICE_LABELS).fields(SERVICE_FIELDS);
     let slices = watcher::Config::default().labels(SLICE_LABELS);
@@ -65,7 +72,8 @@ pub async fn run(client: Client, options: Options, events: mpsc::Sender<Batch>) 
     tokio::join!(
         feed.follow("Services", Api::<Service>::all(client.clone()), services, SourceEvent::Service),
         feed.follow("EndpointSlices", Api::<EndpointSlice>::all(client.clone()), slices, SourceEvent::Slice),
-        feed.follow("our Node", Api::<Node>::all(client), node, SourceEvent::Node),
+        feed.follow("our Node", Api::<Node>::all(client.clone()), node, SourceEvent::Node),
+        events::publish(client, &feed.options.node_name, warnings),
     );
 }
 

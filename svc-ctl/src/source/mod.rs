@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use kube::Client;
 use tokio::sync::mpsc;
 
+use crate::model::warning::Warning;
 use event::Batch;
 
 /// A source that has been found good and can begin.
@@ -27,12 +28,16 @@ impl Opened {
         Ok(Self::Kubernetes(Box::new(kubernetes::connect(&options).await?), options))
     }
 
-    /// Runs until nobody listens any more.
-    pub async fn run(self, events: mpsc::Sender<Batch>) -> anyhow::Result<()> {
+    /// Runs until nobody listens any more. Warnings go back to where the Services come from, if it takes any.
+    pub async fn run(
+        self,
+        events: mpsc::Sender<Batch>,
+        warnings: mpsc::Receiver<Warning>,
+    ) -> anyhow::Result<()> {
         match self {
             Self::Manifests(path) => manifests::run(path, events).await,
             Self::Kubernetes(client, options) => {
-                kubernetes::run(*client, options, events).await;
+                kubernetes::run(*client, options, events, warnings).await;
                 Ok(())
             }
         }

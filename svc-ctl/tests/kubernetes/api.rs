@@ -9,7 +9,7 @@ use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures::stream;
 use serde_json::{Value, json};
@@ -39,6 +39,8 @@ struct Data {
     log: Vec<(String, u64, Value)>,
     faults: HashMap<String, VecDeque<Fault>>,
     requests: Vec<String>,
+    /// Objects that were sent to be created.
+    created: Vec<Value>,
     /// What the last request said of who sent it.
     authorization: Option<String>,
     /// Watches may not begin before this version.
@@ -63,6 +65,7 @@ impl StandIn {
         let this = Self { data: Arc::default(), news: watch::channel(0).0, url };
         let router = Router::new()
             .route("/api/v1/{plural}", get(serve))
+            .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events", post(create))
             .route("/apis/discovery.k8s.io/v1/{plural}", get(serve))
             .with_state(this.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
@@ -101,6 +104,11 @@ impl StandIn {
         data.log.push((plural.to_owned(), version, json!({"type": "DELETED", "object": object})));
         drop(data);
         self.news.send_replace(version);
+    }
+
+    /// Objects that were sent to be created.
+    pub fn created(&self) -> Vec<Value> {
+        self.data().created.clone()
     }
 
     /// What the last request said of who sent it.
@@ -167,6 +175,11 @@ async fn serve(
         return serve_watch(api, &plural, &params);
     }
     serve_list(&api, &plural, &params)
+}
+
+async fn create(State(api): State<StandIn>, Json(object): Json<Value>) -> Json<Value> {
+    api.data().created.push(object.clone());
+    Json(object)
 }
 
 fn status(code: u16, reason: &str) -> Response {

@@ -9,10 +9,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::model::rejected::Rejected;
+use crate::model::warning::Warning;
 use crate::reconcile::ReconcileStatus;
 
 /// A change that is not in force after this time: something is wrong (SEM-210).
@@ -77,6 +78,7 @@ impl Servers {
         healthz: Option<SocketAddr>,
         metrics: Option<SocketAddr>,
         status: &watch::Receiver<ReconcileStatus>,
+        warnings: mpsc::Sender<Warning>,
     ) -> Self {
         let (sender, receiver) = watch::channel(BTreeMap::new());
         let (problems, mut tasks) = (Problems(sender), JoinSet::new());
@@ -92,7 +94,7 @@ impl Servers {
                 problems.clone(),
             ));
         }
-        tasks.spawn(ports::run(status.clone(), problems));
+        tasks.spawn(ports::run(status.clone(), problems, warnings));
         Self { tasks, problems: receiver }
     }
 

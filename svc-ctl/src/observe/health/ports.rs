@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 
 use axum::Router;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -15,31 +15,40 @@ use super::listen::listen;
 use super::{Health, Problems, TRY_AGAIN_AFTER};
 use crate::model::name::ServiceName;
 use crate::model::rejected::Rejected;
+use crate::model::warning::Warning;
 use crate::plan::health_ports::HealthPorts;
 use crate::reconcile::{ReconcileStatus, unix_ms};
 
 /// Opens and closes listeners as the plan says, until the reconcile loop is gone.
-pub async fn run(mut status: watch::Receiver<ReconcileStatus>, problems: Problems) {
+pub async fn run(
+    mut status: watch::Receiver<ReconcileStatus>,
+    problems: Problems,
+    warnings: mpsc::Sender<Warning>,
+) {
     let mut open: BTreeMap<SocketAddr, Listener> = BTreeMap::new();
+    let mut failed: Vec<Failure> = Vec::new();
     loop {
         let plan = status.borrow_and_update().health_ports.clone();
         let wanted = addresses(&plan);
         open.retain(|address, _| wanted.contains_key(address));
-        let mut failed = Vec::new();
+        let before = std::mem::take(&mut failed);
         for (address, (port, service)) in wanted {
             if open.contains_key(&address) {
                 continue;
             }
             match listen(address) {
                 Ok(listener) => drop(open.insert(address, Listener::start(listener, port, service, &status))),
-                Err(error) => failed.push(Rejected::new(
-                    format!("Service {service}"),
-                    "spec.healthCheckNodePort",
-                    format!("listening on {address}: {error}"),
-                )),
+                Err(error) => failed.push(Failure {
+                    service: service.clone(),
+                    reason: format!("listening on {address}: {error}"),
+                }),
             }
         }
-        problems.set("health check node ports", &failed);
+        problems.set("health check node ports", &failed.iter().map(Failure::rejected).collect::<Vec<_>>());
+        for new in failed.iter().filter(|f| !before.contains(f)) {
+            // Where nobody takes them, or too many are waiting, the status has it all the same.
+            drop(warnings.try_send(new.warning()));
+        }
         tokio::select! {
             changed = status.changed() => if changed.is_err() { return },
             () = sleep(TRY_AGAIN_AFTER), if !failed.is_empty() => {}
@@ -54,6 +63,24 @@ fn addresses(plan: &HealthPorts) -> BTreeMap<SocketAddr, (NonZeroU16, &ServiceNa
     ports
         .flat_map(|(&port, p)| at.iter().map(move |&a| ((a, port.get()).into(), (port, &p.service))))
         .collect()
+}
+
+/// A port that could not be opened.
+#[derive(PartialEq)]
+struct Failure {
+    service: ServiceName,
+    reason: String,
+}
+
+impl Failure {
+    fn rejected(&self) -> Rejected {
+        Rejected::new(format!("Service {}", self.service), "spec.healthCheckNodePort", self.reason.as_str())
+    }
+
+    fn warning(&self) -> Warning {
+        let (service, note) = (self.service.clone(), format!("healthCheckNodePort: {}", self.reason));
+        Warning { service, reason: "FailedToStartServiceHealthcheck", note }
+    }
 }
 
 /// Ends when dropped.

@@ -79,6 +79,7 @@ fn sem_204_and_206_a_service_is_served_where_it_has_endpoints_and_a_healthy_daem
 struct World {
     status: watch::Sender<ReconcileStatus>,
     servers: Servers,
+    warnings: mpsc::Receiver<Warning>,
     healthz: SocketAddr,
     metrics: SocketAddr,
 }
@@ -87,7 +88,9 @@ impl World {
     fn start() -> Self {
         let (status, told) = watch::channel(ReconcileStatus::default());
         let [healthz, metrics] = [free_port(), free_port()];
-        Self { servers: Servers::start(Some(healthz), Some(metrics), &told), status, healthz, metrics }
+        let (warn, warnings) = mpsc::channel(8);
+        let servers = Servers::start(Some(healthz), Some(metrics), &told, warn);
+        Self { status, servers, warnings, healthz, metrics }
     }
 
     /// Wants these ports to be served on the loopback, with so many endpoints.
@@ -184,9 +187,12 @@ async fn a_port_that_is_taken_is_named_and_served_once_it_is_free() {
         "Service shop/web: spec.healthCheckNodePort: listening on {address}: Address already in use (os error 98)"
     );
     assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
+    let warning = world.warnings.try_recv().unwrap();
+    assert_eq!((&*warning.service.name, warning.reason), ("web", "FailedToStartServiceHealthcheck"));
     drop(taken);
     world.status.send_modify(|_| {});
     until(address, "GET /", "HTTP/1.1 200 OK").await;
     let problems = tokio::time::timeout(DEADLINE, world.servers.problems()).await.unwrap().unwrap();
     assert_eq!(problems, []);
+    assert!(world.warnings.try_recv().is_err(), "warned twice");
 }
