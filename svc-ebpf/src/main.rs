@@ -8,6 +8,7 @@ mod frame;
 mod hook;
 mod icmp;
 mod maps;
+mod new_flow;
 mod pipeline;
 mod tables;
 

@@ -80,6 +80,8 @@ pub struct Scratch<A> {
     pub forward_key: FlowKey<A>,
     pub claim: Claim,
     pub client: AffinityKey<A>,
+    /// Id of the backend that was chosen.
+    pub backend: u32,
     pub fib: fib::Params,
 }
 

@@ -177,6 +177,9 @@ proptest! {
             let actual = kernel.dump();
             if step.restart {
                 ids = Ids::restored(&actual, CAPACITY);
+                // Numbers that no table shows are forgotten. If one is given out before the daemon has removed who stays
+                // with it, a client goes to a backend that may be chosen as well as any.
+                stayed.clear();
             }
             let planned = plan_tables(&snapshot(&step.state), &Settings::default(), &actual, ids, now);
             ids = planned.ids;
