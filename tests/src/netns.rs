@@ -19,27 +19,38 @@ const DIR: &str = "/run/netns";
 #[derive(Debug)]
 pub struct Netns {
     name: String,
+    path: PathBuf,
 }
 
 impl Netns {
     pub fn new(name: &str) -> Result<Self> {
         command::run(Command::new("ip").args(["netns", "add", name]))?;
-        let netns = Self { name: name.into() };
+        let netns = Self::named(name);
         netns.ip("link set lo up")?;
         Ok(netns)
     }
 
     /// A namespace that somebody else made and will remove.
     pub fn of_others(name: &str) -> ManuallyDrop<Self> {
-        ManuallyDrop::new(Self { name: name.into() })
+        ManuallyDrop::new(Self::named(name))
+    }
+
+    /// [`Self::of_others`] where its file is elsewhere: another mount namespace's `/run/netns` by way of `/proc`.
+    pub fn at(path: PathBuf) -> ManuallyDrop<Self> {
+        let name = path.file_name().unwrap_or_default().display().to_string();
+        ManuallyDrop::new(Self { name, path })
+    }
+
+    fn named(name: &str) -> Self {
+        Self { name: name.into(), path: Path::new(DIR).join(name) }
     }
 
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    pub fn path(&self) -> PathBuf {
-        Path::new(DIR).join(&self.name)
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// A command that will run in this namespace, in the file system of the caller (so that cgroups stay visible).
@@ -54,7 +65,7 @@ impl Netns {
 
     /// Lines of `ip -batch`, dual stack, in one process.
     pub fn ip(&self, lines: &str) -> Result<()> {
-        command::feed(Command::new("ip").args(["-n", &self.name, "-batch", "-"]), lines)?;
+        command::feed(self.command("ip")?.args(["-batch", "-"]), lines)?;
         Ok(())
     }
 
@@ -93,7 +104,7 @@ impl Netns {
     }
 
     fn open(&self) -> Result<File> {
-        File::open(self.path()).with_context(|| format!("open network namespace {}", self.name))
+        File::open(&self.path).with_context(|| format!("open network namespace {}", self.name))
     }
 }
 

@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::node::{self, first_process};
+use super::places::Places;
 use super::settings::Settings;
 use super::state::State;
 use crate::netns::Netns;
@@ -30,12 +31,16 @@ impl Running {
 
     /// `kubectl` as administrator.
     pub fn kubectl(&self) -> Result<Command> {
-        self.settings.kubectl(&self.hub(), &self.kubeconfig())
+        self.places().kubectl()
     }
 
     /// The network namespace from which API server, nodes and pods are reached.
     pub fn hub(&self) -> ManuallyDrop<Netns> {
-        Netns::of_others(&self.settings.host("hub"))
+        self.settings.hub()
+    }
+
+    pub fn places(&self) -> Places {
+        Places::of(&self.settings)
     }
 
     /// Where kubectl and the others are.
@@ -50,7 +55,7 @@ impl Running {
 
     /// The administrator's.
     pub fn kubeconfig(&self) -> PathBuf {
-        self.settings.dir.join("users/admin.kubeconfig")
+        self.settings.admin()
     }
 
     /// An error that says what does not live as it should.

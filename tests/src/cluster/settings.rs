@@ -1,6 +1,7 @@
 //! What a cluster is called, where its files and its programs are, and what may differ between clusters.
 
 use std::env;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -72,6 +73,16 @@ impl Settings {
 
     pub fn host(&self, host: &str) -> String {
         format!("{}-{host}", self.name)
+    }
+
+    /// The network namespace from which API server, nodes and pods are reached.
+    pub(super) fn hub(&self) -> ManuallyDrop<Netns> {
+        Netns::of_others(&self.host("hub"))
+    }
+
+    /// The administrator's kubeconfig.
+    pub(super) fn admin(&self) -> PathBuf {
+        self.dir.join("users/admin.kubeconfig")
     }
 
     /// `kubectl` in the hub with a kubeconfig of the cluster's.

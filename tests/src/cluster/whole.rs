@@ -9,6 +9,7 @@ use super::addresses::CLIENT;
 use super::args::{Proxy, Up};
 use super::control_plane::ControlPlane;
 use super::node::{self, Node, network};
+use super::places::Places;
 use super::settings::Settings;
 use super::steps::Steps;
 use super::{dns, proxy};
@@ -76,6 +77,10 @@ impl Cluster {
 
     pub fn plane(&mut self) -> &mut ControlPlane {
         &mut self.plane
+    }
+
+    pub fn places(&self) -> Places {
+        Places::of(self.plane.settings())
     }
 
     /// A machine on the nodes' network that is not of the cluster.

@@ -1,0 +1,102 @@
+//! Places in a cluster where sockets are opened: outside, on a node, in a pod. Found by the cluster's name alone.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::mem::ManuallyDrop;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::ifaddrs::getifaddrs;
+
+use super::node::first_process;
+use super::pods::Pod;
+use super::settings::Settings;
+use crate::agent::Agent;
+use crate::cgroup::Cgroup;
+use crate::netns::Netns;
+use crate::{command, wait};
+
+/// From an object until its pods are ready.
+const PODS_LIMIT: Duration = Duration::from_secs(120);
+
+/// Of a running cluster, whoever made it.
+#[derive(Clone, Debug)]
+pub struct Places {
+    settings: Settings,
+}
+
+impl Places {
+    pub(super) fn of(settings: &Settings) -> Self {
+        Self { settings: settings.clone() }
+    }
+
+    /// `kubectl` as administrator.
+    pub fn kubectl(&self) -> Result<Command> {
+        self.settings.kubectl(&self.settings.hub(), &self.settings.admin())
+    }
+
+    /// A client on a machine that is not of the cluster.
+    pub fn outside(&self) -> Result<Agent> {
+        self.agent("client", "client", &Netns::of_others(&self.settings.host("client")))
+    }
+
+    /// A process of a node (`n1`), as one outside of all pods.
+    pub fn on_node(&self, node: &str) -> Result<Agent> {
+        self.agent(node, node, &Netns::of_others(&self.settings.host(node)))
+    }
+
+    /// One more process in a pod's network, also of a pod whose image has nothing to run.
+    pub fn in_pod(&self, pod: &Pod) -> Result<Agent> {
+        let netns = self.netns(pod)?;
+        self.agent(&pod.name, &pod.node, &netns)
+    }
+
+    /// The cgroup is below the host's, so that what the node's hooks do to sockets is done to the agent's.
+    fn agent(&self, name: &str, host: &str, netns: &Netns) -> Result<Agent> {
+        let cgroup = Cgroup::new(&format!("{}/{host}/agents", self.settings.name))?;
+        // It stays for other agents, and goes with the cluster.
+        Agent::start(name, netns, &cgroup.leave())
+    }
+
+    /// The CNI's file names are random, so the pod's is known by its addresses.
+    fn netns(&self, pod: &Pod) -> Result<ManuallyDrop<Netns>> {
+        let first = first_process(&self.settings, &pod.node)?;
+        let dir = PathBuf::from(format!("/proc/{first}/root/run/netns"));
+        let files = fs::read_dir(&dir).with_context(|| format!("read {}", dir.display()))?;
+        let mut all = files.flatten().map(|file| Netns::at(file.path()));
+        let found =
+            all.find(|netns| addresses(netns).is_ok_and(|has| pod.ips.iter().any(|ip| has.contains(ip))));
+        found.with_context(|| format!("pod {} has no network namespace of its own on {}", pod.name, pod.node))
+    }
+
+    /// All pods that a selector (`app=a`) chooses.
+    pub fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>> {
+        let ask = ["-n", namespace, "get", "pods", "-o", "json", "-l", selector];
+        let list = command::run(self.kubectl()?.args(ask))?;
+        Ok(Pod::of_list(&serde_json::from_str(&list).context("parse a list of pods")?))
+    }
+
+    /// Waits until a selector chooses so many pods, all of them ready and none about to end.
+    pub fn await_pods(&self, namespace: &str, selector: &str, count: usize) -> Result<Vec<Pod>> {
+        let what = format!("{count} pods with {selector} in {namespace} are ready");
+        wait::until(&what, PODS_LIMIT, || {
+            let pods = self.pods(namespace, selector)?;
+            let are_ready = pods.iter().all(|pod| pod.is_ready && !pod.is_ending);
+            Ok((pods.len() == count && are_ready).then_some(pods))
+        })
+    }
+}
+
+fn addresses(netns: &Netns) -> Result<BTreeSet<IpAddr>> {
+    netns.within(|| {
+        let ips = getifaddrs()?.filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|it| it.ip().into());
+            v4.or_else(|| address.as_sockaddr_in6().map(|it| it.ip().into()))
+        });
+        Ok(ips.collect())
+    })
+}
