@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use svc_tests::topology::Family;
 
 use crate::case::Case;
-use crate::stage::{Stage, Theatre, case_on};
+use crate::stage::Stage;
+use crate::theatre::{Theatre, case_on};
 
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
@@ -33,9 +34,8 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
 
 fn relabelled(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
-    case.service("one", &json!({"selector": {"app": "near"}}))?;
-    case.service("other", &json!({"selector": {"app": "moved"}}))?;
-    let (one, other) = (case.cluster_ips("one")?, case.cluster_ips("other")?);
+    let one = case.service("one", &json!({"selector": {"app": "near"}}))?;
+    let other = case.service("other", &json!({"selector": {"app": "moved"}}))?;
     stage.soon_answered_by("near", "pod", one[0])?;
     stage.soon_refused("pod", other[0])?;
     case.kubectl(&["label", "pod", "near", "app=moved", "--overwrite"])?;
@@ -47,8 +47,7 @@ fn relabelled(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
 fn readiness(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
-    case.service("web", &json!({"selector": {"app": "near"}}))?;
-    let to = case.cluster_ip("web", Family::V4)?;
+    let [to, _] = case.service("web", &json!({"selector": {"app": "near"}}))?;
     for _ in 0..2 {
         stage.soon_answered_by("near", "pod", to)?;
         case.ready("near", false)?;
@@ -60,8 +59,7 @@ fn readiness(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
 fn terminating(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near", "far"])?;
-    case.service("web", &json!({"selector": {"stage": stage.name}}))?;
-    let to = case.cluster_ips("web")?;
+    let to = case.service("web", &json!({"selector": {"stage": stage.name}}))?;
     let table = |hosts: &[&str]| -> Result<()> {
         let behind = hosts.iter().map(|host| case.backends(host, stage.port)).collect::<Result<Vec<_>>>()?;
         let rows = [0, 1].map(|family: usize| {
@@ -82,14 +80,13 @@ fn terminating(stage: &Stage, case: &Case<'_>) -> Result<()> {
 }
 
 fn mirrored(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    case.service("web", &json!({}))?;
-    let to = case.cluster_ips("web")?;
+    let to = case.service("web", &json!({}))?;
     stage.soon_refused("pod", to[0])?;
     let subsets = |host: &str| -> Result<Value> {
         let addrs = stage.addrs(host)?;
         Ok(json!([{"addresses": [{"ip": addrs.v4}, {"ip": addrs.v6}], "ports": [{"port": stage.port}]}]))
     };
-    case.create(&json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web"},
+    case.create(json!({"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "web"},
         "subsets": subsets("near")?}))?;
     stage.soon_answered_by("near", "pod", to[0])?;
     stage.soon_answered_by("near", "pod", to[1])?;
@@ -117,15 +114,14 @@ fn slice(stage: &Stage, name: &str, host: &str, family: Family, labels: &[&str])
 }
 
 fn manual_slices(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    case.service("web", &json!({}))?;
-    let [v4, v6] = case.cluster_ips("web")?;
-    case.create(&slice(stage, "four", "near", Family::V4, &[])?)?;
+    let [v4, v6] = case.service("web", &json!({}))?;
+    case.create(slice(stage, "four", "near", Family::V4, &[])?)?;
     stage.soon_answered_by("near", "pod", v4)?;
     stage.soon_refused("pod", v6)?;
-    case.create(&slice(stage, "six", "far", Family::V6, &[])?)?;
+    case.create(slice(stage, "six", "far", Family::V6, &[])?)?;
     stage.soon_answered_by("far", "pod", v6)?;
     // Slices of one Service are taken together, and one by one away.
-    case.create(&slice(stage, "four-more", "far", Family::V4, &[])?)?;
+    case.create(slice(stage, "four-more", "far", Family::V4, &[])?)?;
     let ([near4, _], [far4, far6]) = (case.backends("near", stage.port)?, case.backends("far", stage.port)?);
     case.soon_table(&[(format!("{v4}/TCP"), vec![near4, far4.clone()]), (format!("{v6}/TCP"), vec![far6])])?;
     case.kubectl(&["delete", "endpointslices", "four", "six"])?;
@@ -134,9 +130,8 @@ fn manual_slices(stage: &Stage, case: &Case<'_>) -> Result<()> {
 }
 
 fn headless_slices(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    case.service("web", &json!({}))?;
-    let to = case.cluster_ip("web", Family::V4)?;
-    case.create(&slice(stage, "web", "near", Family::V4, &[HEADLESS])?)?;
+    let [to, _] = case.service("web", &json!({}))?;
+    case.create(slice(stage, "web", "near", Family::V4, &[HEADLESS])?)?;
     stage.soon_refused("pod", to)?;
     for _ in 0..2 {
         case.kubectl(&["label", "endpointslice", "web", &format!("{HEADLESS}-")])?;
@@ -152,19 +147,18 @@ fn headless_slices(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
 fn node_again(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near", "far"])?;
-    case.service("web", &json!({"selector": {"app": "near"}}))?;
-    let to = case.cluster_ips("web")?;
+    let to = case.service("web", &json!({"selector": {"app": "near"}}))?;
     stage.soon_answered_by("near", "pod", to[0])?;
     stage.soon_answered_by("near", "pod", to[1])?;
     case.kubectl(&["delete", "node", &stage.node_name(1)])?;
     // Made after it: when it is served, the deletion has been seen.
-    case.service("late", &json!({"selector": {"app": "far"}}))?;
-    stage.soon_answered_by("far", "pod", case.cluster_ip("late", Family::V6)?)?;
+    let [_, late] = case.service("late", &json!({"selector": {"app": "far"}}))?;
+    stage.soon_answered_by("far", "pod", late)?;
     stage.answered_by("near", "pod", to[0])?;
     stage.unnoticed()?;
     stage.make_node(1)?;
-    case.service("later", &json!({"selector": {"app": "near"}}))?;
-    stage.soon_answered_by("near", "pod", case.cluster_ip("later", Family::V4)?)?;
+    let [later, _] = case.service("later", &json!({"selector": {"app": "near"}}))?;
+    stage.soon_answered_by("near", "pod", later)?;
     stage.answered_by("near", "node1", to[1])
 }
 

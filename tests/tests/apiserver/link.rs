@@ -1,16 +1,17 @@
 //! What can happen between the daemon and an API server that is well.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::json;
-use svc_tests::topology::Family;
 use svc_tests::wait;
 
 use crate::case::Case;
-use crate::stage::{Stage, Theatre, case_on};
+use crate::stage::Stage;
+use crate::theatre::{Theatre, case_on};
 
 pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
     let direct = |sentence, name: &'static str, act: fn(&Stage, &Case<'_>) -> Result<()>| {
@@ -34,46 +35,62 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
     ]
 }
 
-/// A Service that will have another endpoint, one that will be gone.
-pub fn two_services(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    case.pods(&["near", "far"])?;
-    for name in ["kept", "gone"] {
-        case.service(name, &json!({"selector": {"app": "near"}}))?;
-        stage.soon_answered_by("near", "pod", case.cluster_ip(name, Family::V6)?)?;
-        stage.soon_answered_by("near", "pod", case.cluster_ip(name, Family::V4)?)?;
+/// Services before and after a time in which the daemon is told nothing.
+#[derive(Debug)]
+pub struct Changing {
+    /// Will have another endpoint.
+    kept: [SocketAddr; 2],
+}
+
+impl Changing {
+    /// `kept` and `gone`, both served.
+    pub fn new(stage: &Stage, case: &Case<'_>) -> Result<Self> {
+        case.pods(&["near", "far"])?;
+        let kept = case.service("kept", &json!({"selector": {"app": "near"}}))?;
+        let gone = case.service("gone", &json!({"selector": {"app": "near"}}))?;
+        kept.iter().chain(&gone).try_for_each(|to| stage.soon_answered_by("near", "pod", *to))?;
+        Ok(Self { kept })
     }
-    Ok(())
+
+    /// One goes, one has another endpoint, one is new.
+    pub fn change(self, case: &Case<'_>) -> Result<Changed> {
+        case.kubectl(&["delete", "service", "gone"])?;
+        case.patch("kept", &json!({"spec": {"selector": {"app": "far"}}}))?;
+        Ok(Changed { kept: self.kept, new: case.service("new", &json!({"selector": {"app": "near"}}))? })
+    }
 }
 
-/// Changes of every kind, for a daemon that does not hear of them.
-pub fn change(case: &Case<'_>) -> Result<()> {
-    case.kubectl(&["delete", "service", "gone"])?;
-    case.patch("kept", &json!({"spec": {"selector": {"app": "far"}}}))?;
-    case.service("new", &json!({"selector": {"app": "near"}}))
+/// What [`Changing::change`] has left.
+#[derive(Debug)]
+pub struct Changed {
+    kept: [SocketAddr; 2],
+    new: [SocketAddr; 2],
 }
 
-/// Waits until the changes are in force and nothing else is.
-pub fn caught_up(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    let ([kept4, kept6], [new4, new6]) = (case.cluster_ips("kept")?, case.cluster_ips("new")?);
-    let ([near4, near6], [far4, far6]) =
-        (case.backends("near", stage.port)?, case.backends("far", stage.port)?);
-    let rows = [(kept4, far4), (kept6, far6), (new4, near4), (new6, near6)];
-    case.soon_table(&rows.map(|(to, backend)| (format!("{to}/TCP"), vec![backend])))?;
-    stage.answered_by("far", "pod", kept4)?;
-    stage.answered_by("near", "pod", new6)
+impl Changed {
+    /// The changes come to be in force, and nothing else is.
+    pub fn soon_in_force(&self, stage: &Stage, case: &Case<'_>) -> Result<()> {
+        let ([kept4, kept6], [new4, new6]) = (self.kept, self.new);
+        let ([near4, near6], [far4, far6]) =
+            (case.backends("near", stage.port)?, case.backends("far", stage.port)?);
+        let rows = [(kept4, far4), (kept6, far6), (new4, near4), (new6, near6)];
+        case.soon_table(&rows.map(|(to, backend)| (format!("{to}/TCP"), vec![backend])))?;
+        stage.answered_by("far", "pod", kept4)?;
+        stage.answered_by("near", "pod", new6)
+    }
 }
 
 fn away(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    two_services(stage, case)?;
+    let services = Changing::new(stage, case)?;
     let before = stage.table(&case.namespace)?;
     stage.block(true)?;
     let start = Instant::now();
-    change(case)?;
+    let changed = services.change(case)?;
     unnoticed_for(stage, start, Duration::from_secs(60))?;
     let after = stage.table(&case.namespace)?;
     ensure!(after == before, "the tables have changed: {before:?}, {after:?}");
     stage.block(false)?;
-    caught_up(stage, case)
+    changed.soon_in_force(stage, case)
 }
 
 /// Traffic goes on until so long after the start.
@@ -87,7 +104,6 @@ pub fn unnoticed_for(stage: &Stage, start: Instant, time: Duration) -> Result<()
 /// The server sends a bookmark a minute. Our Node is quiet, so only by one can its watch know a later version than the
 /// Node's own.
 fn bookmark(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    case.service("web", &json!({}))?;
     unnoticed_for(stage, Instant::now(), Duration::from_secs(65))?;
     let name = stage.node_name(1);
     let own: u64 =
@@ -107,8 +123,7 @@ fn cut_events(stage: &Stage, case: &Case<'_>) -> Result<()> {
     for round in 0..6 {
         // Every watch that hears of these changes ends inside the event that tells of them.
         stage.relay()?.cut_after(50 + 150 * round);
-        case.service("web", &json!({"selector": {"app": "near"}}))?;
-        let [v4, v6] = case.cluster_ips("web")?;
+        let [v4, v6] = case.service("web", &json!({"selector": {"app": "near"}}))?;
         let [back4, back6] = case.backends("near", stage.port)?;
         case.soon_table(&[(format!("{v4}/TCP"), vec![back4]), (format!("{v6}/TCP"), vec![back6])])?;
         stage.relay()?.cut_after(50 + 150 * round);
@@ -121,10 +136,10 @@ fn cut_events(stage: &Stage, case: &Case<'_>) -> Result<()> {
 }
 
 fn cut_lists(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    two_services(stage, case)?;
+    let services = Changing::new(stage, case)?;
     stage.on_node(|_, daemon| daemon.kill())?;
     let before = stage.everything()?;
-    change(case)?;
+    let changed = services.change(case)?;
     let relay = stage.relay()?;
     let mut allowance = 1500;
     relay.allow_each(Some(allowance));
@@ -140,16 +155,16 @@ fn cut_lists(stage: &Stage, case: &Case<'_>) -> Result<()> {
     }
     relay.allow_each(None);
     stage.ready()?;
-    caught_up(stage, case)
+    changed.soon_in_force(stage, case)
 }
 
 fn slow(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    two_services(stage, case)?;
+    let services = Changing::new(stage, case)?;
     stage.relay()?.slow(Duration::from_millis(50));
-    change(case)?;
-    caught_up(stage, case)?;
+    let changed = services.change(case)?;
+    changed.soon_in_force(stage, case)?;
     stage.on_node(|_, daemon| daemon.kill())?;
     stage.on_node(|node, daemon| daemon.start(node))?;
     stage.ready()?;
-    caught_up(stage, case)
+    changed.soon_in_force(stage, case)
 }

@@ -3,6 +3,7 @@
 mod case;
 mod endpoints;
 mod link;
+mod objects;
 mod plane;
 mod relay;
 mod restart;
@@ -10,6 +11,7 @@ mod rights;
 mod server;
 mod services;
 mod stage;
+mod theatre;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -17,10 +19,10 @@ use std::sync::Arc;
 use libtest_mimic::{Arguments, Trial};
 use svc_tests::{agent, janitor};
 
-use crate::stage::Theatre;
+use crate::theatre::Theatre;
 
 /// Cases mostly wait, so more of them than processors run at once.
-const THREADS: usize = 4;
+const THREADS: usize = 6;
 
 fn main() -> ExitCode {
     agent::maybe_run();

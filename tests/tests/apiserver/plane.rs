@@ -6,11 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use svc_tests::cluster::{ControlPlane, Settings};
-use svc_tests::{command, run_name};
+use svc_tests::{command, run_name, wait};
+
+use crate::objects;
 
 /// The daemons' accounts are in this namespace; only their requests are in the audit log.
 pub const ACCOUNTS: &str = "svc-daemons";
@@ -39,12 +42,12 @@ impl Plane {
         ];
         // No kubelet is there to say that Nodes are well; else their Pods would be taken out of Services.
         settings.controller_flags = vec!["--node-monitor-grace-period=24h".into()];
+        // By default they do twenty things a second.
+        settings.controller_flags.extend(["--kube-api-qps=1000".into(), "--kube-api-burst=1000".into()]);
         let control = ControlPlane::start(&settings)?;
         let rights = run_name::workspace_dir().join("deploy/rbac.yaml");
         control.apply(&fs::read_to_string(&rights).with_context(|| rights.display().to_string())?)?;
-        control.apply(
-            &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": ACCOUNTS}}).to_string(),
-        )?;
+        control.apply(&objects::namespace(ACCOUNTS).to_string())?;
         let (kubectl, next_node) = (settings.program("kubectl")?, AtomicU8::new(FIRST_NODE));
         Ok(Self { control: RwLock::new(control), kubectl, audit, next_node })
     }
@@ -69,17 +72,29 @@ impl Plane {
         command::run(self.kubectl_command()?.args(arguments))
     }
 
-    /// [`Self::kubectl`] with objects on stdin.
-    pub fn kubectl_with(&self, arguments: &[&str], objects: &Value) -> Result<String> {
-        command::feed(self.kubectl_command()?.args(arguments), &objects.to_string())
+    /// Creates objects; as they are then.
+    pub fn create(&self, objects: &[Value]) -> Result<Vec<Value>> {
+        let made = self.with_objects(&["create", "-o", "json"], objects)?;
+        let made = serde_json::Deserializer::from_str(&made).into_iter().collect::<Result<_, _>>();
+        made.context("what was created")
+    }
+
+    /// Says what a kubelet would of Nodes and Pods: takes their status alone.
+    pub fn set_status(&self, objects: &[Value]) -> Result<()> {
+        // Controllers write to them too.
+        wait::until("the status is taken", Duration::from_secs(10), || {
+            self.with_objects(&["replace", "--subresource=status"], objects).map(|_| Some(()))
+        })
+    }
+
+    /// One call of kubectl for many objects: each costs more than what is asked by it.
+    fn with_objects(&self, arguments: &[&str], objects: &[Value]) -> Result<String> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        command::feed(self.kubectl_command()?.args(arguments).args(["-f", "-"]), &list)
     }
 
     fn kubectl_command(&self) -> Result<Command> {
         self.control().kubectl()
-    }
-
-    pub fn create(&self, object: &Value) -> Result<()> {
-        self.kubectl_with(&["create", "-f", "-"], object).map(drop)
     }
 
     /// Where the API server listens.
@@ -102,7 +117,10 @@ impl Plane {
         let text = fs::read_to_string(&self.audit).context("read the audit log")?;
         let user = format!("system:serviceaccount:{ACCOUNTS}:{account}");
         let parsed = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        Ok(parsed.filter(|entry| entry["user"]["username"] == *user).filter_map(Request::parse).collect())
+        Ok(parsed
+            .filter(|entry| entry["user"]["username"] == *user)
+            .filter_map(|entry| Request::parse(&entry))
+            .collect())
     }
 }
 
@@ -129,7 +147,7 @@ impl Request {
         self.verb == "list" || self.parameter("sendInitialEvents") == Some("true")
     }
 
-    fn parse(entry: Value) -> Option<Self> {
+    fn parse(entry: &Value) -> Option<Self> {
         let is_watch = entry["verb"] == "watch";
         let is_refused = entry["responseStatus"]["code"].as_u64()? >= 400;
         let wanted = if is_watch && !is_refused { "ResponseStarted" } else { "ResponseComplete" };

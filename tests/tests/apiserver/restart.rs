@@ -9,9 +9,10 @@ use serde_json::json;
 use svc_tests::wait;
 
 use crate::case::Case;
-use crate::link::{caught_up, change, two_services};
+use crate::link::Changing;
 use crate::plane::ACCOUNTS;
-use crate::stage::{Stage, Theatre, case_on};
+use crate::stage::Stage;
+use crate::theatre::{Theatre, case_on};
 
 pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
     let relayed = |sentence, name: &'static str, act: fn(&Stage, &Case<'_>) -> Result<()>| {
@@ -29,11 +30,11 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
 }
 
 fn alone(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    two_services(stage, case)?;
+    let services = Changing::new(stage, case)?;
     stage.on_node(|_, daemon| daemon.kill())?;
     let before = stage.everything()?;
     stage.relay()?.shut(true);
-    change(case)?;
+    let changed = services.change(case)?;
     stage.on_node(|node, daemon| daemon.start(node))?;
     for kind in ["Services", "EndpointSlices", "Node"] {
         stage.soon_told(kind, "")?;
@@ -41,11 +42,11 @@ fn alone(stage: &Stage, case: &Case<'_>) -> Result<()> {
     unchanged(stage, &before)?;
     stage.relay()?.shut(false);
     stage.ready()?;
-    caught_up(stage, case)
+    changed.soon_in_force(stage, case)
 }
 
 fn blind(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    two_services(stage, case)?;
+    let services = Changing::new(stage, case)?;
     stage.on_node(|_, daemon| daemon.kill())?;
     let before = stage.everything()?;
     let (plane, name) = (stage.plane(), &stage.name);
@@ -54,7 +55,7 @@ fn blind(stage: &Stage, case: &Case<'_>) -> Result<()> {
     let account = format!("--serviceaccount={ACCOUNTS}:{name}");
     plane.kubectl(&["create", "clusterrolebinding", "half", "--clusterrole", name, &account])?;
     stage.soon_cannot("endpointslices")?;
-    change(case)?;
+    let changed = services.change(case)?;
     stage.on_node(|node, daemon| daemon.start(node))?;
     stage.soon_told("EndpointSlices", "forbidden")?;
     wait::until_true("the Services are known", Duration::from_secs(10), || {
@@ -64,9 +65,9 @@ fn blind(stage: &Stage, case: &Case<'_>) -> Result<()> {
         Ok(true)
     })?;
     unchanged(stage, &before)?;
-    plane.create(&stage.binding())?;
+    plane.create(&[stage.binding()])?;
     stage.ready()?;
-    caught_up(stage, case)
+    changed.soon_in_force(stage, case)
 }
 
 fn unchanged(stage: &Stage, before: &std::collections::BTreeSet<String>) -> Result<()> {

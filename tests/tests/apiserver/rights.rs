@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use svc_tests::wait;
 
 use crate::case::Case;
-use crate::link::{caught_up, change, two_services};
+use crate::link::Changing;
 use crate::plane::{ACCOUNTS, ROLE};
-use crate::stage::{Stage, Theatre, case_on};
+use crate::stage::Stage;
+use crate::theatre::{Theatre, case_on};
 
 /// The token's file is read again after this time, and after this time the API server forgets that a token was good.
 const TOKEN_LIMIT: Duration = Duration::from_secs(75);
@@ -37,16 +38,15 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
 /// A token that ends with its Secret.
 fn bound_token(stage: &Stage, secret: &str) -> Result<String> {
     let plane = stage.plane();
-    plane.create(
-        &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret, "namespace": ACCOUNTS}}),
-    )?;
+    let metadata = json!({"name": secret, "namespace": ACCOUNTS});
+    plane.create(&[json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})])?;
     let bound = ["--bound-object-kind=Secret", "--bound-object-name", secret];
     let token = plane.kubectl(&[&["-n", ACCOUNTS, "create", "token", &stage.name], &bound[..]].concat())?;
     Ok(token.trim().to_owned())
 }
 
 fn token(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    two_services(stage, case)?;
+    let services = Changing::new(stage, case)?;
     stage.on_node(|_, daemon| daemon.kill())?;
     stage.write_token(&bound_token(stage, "first")?)?;
     stage.on_node(|node, daemon| daemon.start(node))?;
@@ -64,8 +64,8 @@ fn token(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
     stage.plane().kubectl(&["-n", ACCOUNTS, "delete", "secret", "first"])?;
     stage.relay()?.cut_after(0);
-    change(case)?;
-    caught_up(stage, case)
+    let changed = services.change(case)?;
+    changed.soon_in_force(stage, case)
 }
 
 /// The tokens of the last request for each kind of object.
@@ -77,7 +77,7 @@ fn last_credentials(stage: &Stage) -> Result<BTreeSet<String>> {
 }
 
 fn rights(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    two_services(stage, case)?;
+    let services = Changing::new(stage, case)?;
     stage.plane().kubectl(&["delete", "clusterrolebinding", &stage.name])?;
     // The authorizer has heard of it when it refuses.
     stage.soon_cannot("endpointslices")?;
@@ -86,11 +86,11 @@ fn rights(stage: &Stage, case: &Case<'_>) -> Result<()> {
         stage.soon_told(kind, "forbidden")?;
     }
     let before = stage.everything()?;
-    change(case)?;
+    let changed = services.change(case)?;
     stage.unnoticed()?;
     ensure!(stage.everything()? == before, "the tables have changed");
-    stage.plane().create(&stage.binding())?;
-    caught_up(stage, case)
+    stage.plane().create(&[stage.binding()]).map(drop)?;
+    changed.soon_in_force(stage, case)
 }
 
 fn role(stage: &Stage, _case: &Case<'_>) -> Result<()> {

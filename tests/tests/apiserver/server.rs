@@ -7,8 +7,9 @@ use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 
 use crate::case::Case;
-use crate::link::{caught_up, change, two_services, unnoticed_for};
-use crate::stage::{Stage, Theatre, play};
+use crate::link::{Changing, unnoticed_for};
+use crate::stage::Stage;
+use crate::theatre::{Theatre, play};
 
 pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
     let case = |sentence: &'static str, act: fn(&Stage, &Case<'_>) -> Result<()>| {
@@ -25,72 +26,77 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
         })
     };
     vec![
-        case("lists are streamed, and asked for in pages where the server cannot", lists),
         case("an API server that is restarted is missed by nobody, then all is caught up", restarted),
-        case("an API server that is killed is missed by nobody, then all is caught up", killed),
         case("an API server that is frozen is missed by nobody, then all is caught up", frozen),
         case("a watch that is too old lists anew and misses nothing", compacted),
+        case("an API server that is killed and streams no lists when it is back is missed by nobody", killed),
     ]
 }
 
-fn lists(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    two_services(stage, case)?;
+fn restarted(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    let services = Changing::new(stage, case)?;
+    let plane = stage.plane();
+    gone_for_a_while(stage, case, || {
+        plane.control_mut().stop_apiserver()?;
+        stage.unnoticed()?;
+        plane.control_mut().start_apiserver()
+    })?;
+    services.change(case)?.soon_in_force(stage, case)
+}
+
+/// Leaves behind a server that cannot stream lists, which is as good for any other case.
+fn killed(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    let services = Changing::new(stage, case)?;
     let asked = stage.requests()?;
     ensure!(asked.iter().all(|request| request.verb == "watch"), "not all was streamed: {asked:?}");
     let bookmarks = asked.iter().all(|request| request.parameter("allowWatchBookmarks") == Some("true"));
     ensure!(bookmarks, "a watch without bookmarks: {asked:?}");
 
-    stage.on_node(|_, daemon| daemon.kill())?;
     let plane = stage.plane();
-    plane.control_mut().kill_apiserver()?;
-    plane.control_mut().start_apiserver_with(&["--feature-gates=WatchList=false"])?;
-    change(case)?;
+    gone_for_a_while(stage, case, || {
+        plane.control_mut().kill_apiserver()?;
+        stage.unnoticed()?;
+        plane.control_mut().start_apiserver_with(&["--feature-gates=WatchList=false"])
+    })?;
+    let changed = services.change(case)?;
+    changed.soon_in_force(stage, case)?;
+
+    stage.on_node(|_, daemon| daemon.kill())?;
     stage.on_node(|node, daemon| daemon.start(node))?;
     stage.ready()?;
-    caught_up(stage, case)?;
+    changed.soon_in_force(stage, case)?;
     let now = stage.requests()?;
     for kind in ["services", "endpointslices", "nodes"] {
         let is_listed = now.iter().any(|r| r.resource == kind && r.verb == "list" && r.code == 200);
         ensure!(is_listed, "{kind} were not listed: {:?}", now.get(asked.len()..));
     }
-    plane.control_mut().kill_apiserver()?;
-    plane.control_mut().start_apiserver()
+    Ok(())
 }
 
-fn restarted(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    gone_for_a_while(stage, case, || stage.plane().control_mut().stop_apiserver())
-}
-
-fn killed(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    gone_for_a_while(stage, case, || stage.plane().control_mut().kill_apiserver())
-}
-
-fn gone_for_a_while(stage: &Stage, case: &Case<'_>, end: impl Fn() -> Result<()>) -> Result<()> {
-    two_services(stage, case)?;
-    // Of these alone: an API server that stops in good order takes itself out of the Service kubernetes.
+/// Nothing of the case's Services changes meanwhile. (An API server that stops in good order takes itself out of the
+/// Service kubernetes.)
+fn gone_for_a_while(stage: &Stage, case: &Case<'_>, hurt: impl FnOnce() -> Result<()>) -> Result<()> {
     let before = stage.table(&case.namespace)?;
-    end()?;
-    stage.unnoticed()?;
-    ensure!(stage.table(&case.namespace)? == before, "the tables have changed");
-    stage.plane().control_mut().start_apiserver()?;
-    change(case)?;
-    caught_up(stage, case)
+    hurt()?;
+    let now = stage.table(&case.namespace)?;
+    ensure!(now == before, "the tables have changed: {before:?}, {now:?}");
+    Ok(())
 }
 
 fn frozen(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    two_services(stage, case)?;
+    let services = Changing::new(stage, case)?;
     stage.plane().control().freeze_apiserver(true)?;
     let seen = unnoticed_for(stage, Instant::now(), Duration::from_secs(3));
     stage.plane().control().freeze_apiserver(false)?;
     seen?;
-    change(case)?;
-    caught_up(stage, case)
+    let changed = services.change(case)?;
+    changed.soon_in_force(stage, case)
 }
 
 fn compacted(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    two_services(stage, case)?;
+    let services = Changing::new(stage, case)?;
     stage.relay()?.shut(true);
-    change(case)?;
+    let changed = services.change(case)?;
     let plane = stage.plane();
     plane.control().compact_etcd()?;
     // What it has seen itself it would still tell.
@@ -98,7 +104,7 @@ fn compacted(stage: &Stage, case: &Case<'_>) -> Result<()> {
     plane.control_mut().start_apiserver()?;
     let asked = stage.requests()?.len();
     stage.relay()?.shut(false);
-    caught_up(stage, case)?;
+    changed.soon_in_force(stage, case)?;
     let requests = stage.requests()?;
     let news = requests.get(asked..).unwrap_or_default();
     for kind in ["services", "endpointslices"] {

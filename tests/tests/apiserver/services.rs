@@ -8,8 +8,10 @@ use libtest_mimic::Trial;
 use serde_json::json;
 use svc_tests::topology::Family;
 
-use crate::case::{Case, PORT};
-use crate::stage::{Stage, Theatre, case_on};
+use crate::case::Case;
+use crate::objects::PORT;
+use crate::stage::Stage;
+use crate::theatre::{Theatre, case_on};
 
 /// Addresses that a load balancer would give.
 const BALANCER: [&str; 2] = ["203.0.113.80", "2001:db8:80::80"];
@@ -36,8 +38,7 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
 
 fn comes_and_goes(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
-    case.service("web", &json!({"selector": {"app": "near"}}))?;
-    for to in case.cluster_ips("web")? {
+    for to in case.service("web", &json!({"selector": {"app": "near"}}))? {
         stage.soon_answered_by("near", "pod", to)?;
         stage.soon_answered_by("near", "node1", to)?;
     }
@@ -47,8 +48,7 @@ fn comes_and_goes(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
 fn retargeted(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near", "far"])?;
-    case.service("web", &json!({"selector": {"app": "near"}}))?;
-    let [v4, v6] = case.cluster_ips("web")?;
+    let [v4, v6] = case.service("web", &json!({"selector": {"app": "near"}}))?;
     stage.soon_answered_by("near", "pod", v4)?;
     case.patch("web", &json!({"spec": {"selector": {"app": "far"}}}))?;
     stage.soon_answered_by("far", "pod", v4)?;
@@ -74,8 +74,7 @@ fn retargeted(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
 fn types(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
-    case.service("web", &json!({"selector": {"app": "near"}}))?;
-    let addresses = case.cluster_ips("web")?;
+    let addresses = case.service("web", &json!({"selector": {"app": "near"}}))?;
     stage.soon_answered_by("near", "pod", addresses[0])?;
 
     case.patch("web", &json!({"spec": {"type": "NodePort"}}))?;
@@ -111,7 +110,7 @@ fn types(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
 fn external_name_to_node_port(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
-    case.create(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+    case.create(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"type": "ExternalName", "externalName": "web.example"}}))?;
     let ports = json!([{"port": PORT, "targetPort": stage.port}]);
     case.patch(
@@ -137,12 +136,12 @@ fn node_ports(stage: &Stage, case: &Case<'_>) -> Result<[SocketAddr; 2]> {
 
 fn left_alone(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
-    case.service("headless", &json!({"clusterIP": "None", "selector": {"app": "near"}}))?;
-    case.create(&json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "name"},
+    let headless = json!({"clusterIP": "None", "selector": {"app": "near"}});
+    case.create(case.service_object("headless", &headless))?;
+    case.create(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "name"},
         "spec": {"type": "ExternalName", "externalName": "web.example", "ports": [{"port": PORT}]}}))?;
     // Made last: when it is served, the others have been seen.
-    case.service("web", &json!({"selector": {"app": "near"}}))?;
-    let [v4, v6] = case.cluster_ips("web")?;
+    let [v4, v6] = case.service("web", &json!({"selector": {"app": "near"}}))?;
     stage.soon_answered_by("near", "pod", v4)?;
     let [back4, back6] = case.backends("near", stage.port)?;
     case.soon_table(&[(format!("{v4}/TCP"), vec![back4]), (format!("{v6}/TCP"), vec![back6])])
@@ -150,8 +149,7 @@ fn left_alone(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
 fn proxy_name(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
-    case.service("web", &json!({"selector": {"app": "near"}}))?;
-    let [v4, v6] = case.cluster_ips("web")?;
+    let [v4, v6] = case.service("web", &json!({"selector": {"app": "near"}}))?;
     for _ in 0..2 {
         stage.soon_answered_by("near", "pod", v4)?;
         stage.soon_answered_by("near", "pod", v6)?;
@@ -165,7 +163,8 @@ fn proxy_name(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
 fn second_family(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
-    case.service("web", &json!({"ipFamilyPolicy": "SingleStack", "selector": {"app": "near"}}))?;
+    let single_stack = json!({"ipFamilyPolicy": "SingleStack", "selector": {"app": "near"}});
+    case.create(case.service_object("web", &single_stack))?;
     let v4 = case.cluster_ip("web", Family::V4)?;
     let [back4, back6] = case.backends("near", stage.port)?;
     let single = [(format!("{v4}/TCP"), vec![back4])];
@@ -184,13 +183,12 @@ fn second_family(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
 fn made_anew(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
-    case.service("web", &json!({"selector": {"app": "near"}}))?;
-    let old = case.cluster_ips("web")?;
+    let old = case.service("web", &json!({"selector": {"app": "near"}}))?;
     stage.soon_answered_by("near", "pod", old[0])?;
     // At once, so that a daemon that merges events sees both in one.
     let anew = case.service_object("web", &json!({"selector": {"app": "near"}}));
     case.kubectl(&["delete", "service", "web", "--wait=false"])?;
-    case.create(&anew)?;
+    case.create(anew)?;
     let new = case.cluster_ips("web")?;
     ensure!(old[0] != new[0], "the API server gives the same address again");
     let [back4, back6] = case.backends("near", stage.port)?;
@@ -200,8 +198,7 @@ fn made_anew(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
 fn address_passed_on(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near", "far"])?;
-    case.service("first", &json!({"selector": {"app": "near"}}))?;
-    let addresses = case.cluster_ips("first")?;
+    let addresses = case.service("first", &json!({"selector": {"app": "near"}}))?;
     stage.soon_answered_by("near", "pod", addresses[0])?;
     let ips = addresses.map(|to| to.ip());
     case.kubectl(&["delete", "service", "first", "--wait=false"])?;
@@ -214,7 +211,7 @@ fn many(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
     let object = |n| case.service_object(&format!("web-{n}"), &json!({"selector": {"app": "near"}}));
     let items: Vec<_> = (0..COUNT).map(object).collect();
-    case.create(&json!({"apiVersion": "v1", "kind": "List", "items": items}))?;
+    stage.plane().create(&items)?;
     let frontends = case.soon_backed(2 * COUNT)?;
     for frontend in frontends.iter().step_by(7) {
         stage.answered_by("near", "pod", frontend.trim_end_matches("/TCP").parse()?)?;
