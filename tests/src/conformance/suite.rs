@@ -15,6 +15,9 @@ const LEFT_OUT: &str = r"Netpol|NetworkPolicy|Ingress|LoadBalancers|kube-proxy m
 /// These change what the others stand on.
 const ALONE: &str = r"\[Serial\]";
 
+/// A spec that fails is tried once more: many give a busy machine too little time.
+const ATTEMPTS: &str = "--flake-attempts=2";
+
 /// Where the suite runs and what it finds there.
 #[derive(Debug)]
 pub struct Place<'a> {
@@ -50,7 +53,7 @@ impl Place<'_> {
         let _ = fs::remove_file(&report);
         let log = self.dir.join(format!("{name}.log"));
         let mut ginkgo = self.hub.command(self.programs.join("ginkgo"))?;
-        ginkgo.current_dir(&self.dir).args(["run", "--no-color", "-v", "--timeout=3h"]);
+        ginkgo.current_dir(&self.dir).args(["run", "--no-color", "-v", "--timeout=3h", ATTEMPTS]);
         ginkgo.arg(format!("--procs={procs}")).arg(format!("--focus={focus}"));
         if !skip.is_empty() {
             ginkgo.arg(format!("--skip={skip}"));
