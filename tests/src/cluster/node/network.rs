@@ -32,6 +32,9 @@ pub(in crate::cluster) fn route_pods(netns: &Netns, node: u8) -> Result<()> {
 
 pub(super) fn forward(netns: &Netns, strict: bool) -> Result<()> {
     netns.sysctl(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
+    // The CNI gives a pod's gateway its address anew with each pod. Whether somebody else has it would be asked for a
+    // second or two, and the pod be ready meanwhile without being heard.
+    netns.sysctl(&[("net/ipv6/conf/default/accept_dad", "0")])?;
     let filter = if strict { "1" } else { "0" };
     for interface in ["all", "default", "eth0", "lo"] {
         netns.sysctl(&[(&format!("net/ipv4/conf/{interface}/rp_filter"), filter)])?;
