@@ -1,6 +1,6 @@
 //! The Kubernetes source against a small stand-in for the API that fails on request.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use api::{Fault, StandIn};
 use svc_ctl::model::name::ServiceName;
@@ -173,6 +173,20 @@ async fn lists_are_streamed_on_request_and_paged_where_the_server_refuses() {
     let mut follower = Follower::start(&api, |o| o.streaming_lists = true).await;
     follower.until_services(&["a", "b"]).await;
     assert!(api.requests("services").iter().any(|r| r.contains("limit=")));
+}
+
+/// A server that comes back after a while is well when it refuses; the pause has grown meanwhile.
+#[tokio::test]
+async fn what_a_server_wants_otherwise_it_gets_at_once_however_long_it_was_away() {
+    let api = api_with(&["a"]).await;
+    let away = [500, 500, 500, 500].map(Fault::Watch);
+    api.fail("services", &[&away[..], &[Fault::Watch(422)]].concat());
+    let mut follower = Follower::start(&api, |o| o.streaming_lists = true).await;
+    follower.until("the server refuses", |_| api.requests("services").len() == 5).await;
+    let refused = Instant::now();
+    follower.until_services(&["a"]).await;
+    // The fifth pause would be 3.2 s at least.
+    assert!(refused.elapsed() < Duration::from_millis(2500), "{:?}", refused.elapsed());
 }
 
 #[tokio::test]

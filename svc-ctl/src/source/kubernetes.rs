@@ -39,6 +39,9 @@ const SLICE_LABELS: &str = "!service.kubernetes.io/headless";
 /// Pause after the first failure; doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A server that is well may refuse so often in a row: the version is too old, lists are not streamed, the selector is not
+/// known. After that it is a failure like any other.
+const REFUSALS: u32 = 3;
 /// Events that have arrived together go on together, but no more of them than this.
 const MAX_BATCH: usize = 1024;
 
@@ -102,29 +105,37 @@ impl Feed {
         if self.options.streaming_lists {
             config = config.streaming_lists();
         }
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, mut refusals) = (FIRST_PAUSE, 0);
         loop {
             let mut stream = pin!(watcher(api.clone(), config.clone()).ready_chunks(MAX_BATCH));
             while let Some(chunk) = stream.next().await {
                 let (batch, error) = sort(chunk, &wrap);
                 // A list that only begins is no success yet.
                 if batch.iter().any(|event| !is_begin(event)) && error.is_none() {
-                    pause = FIRST_PAUSE;
+                    (pause, refusals) = (FIRST_PAUSE, 0);
                     self.tell(kind, None).await;
                 }
                 if !batch.is_empty() && self.events.send(batch).await.is_err() {
                     return;
                 }
                 let Some(error) = error else { continue };
+                let next = after(&error, &config);
+                // The pause may have grown long while the server was away; now it is there.
+                let is_refusal = refusals < REFUSALS && (next.is_some() || is_too_old(&error));
+                let rest = if is_refusal { FIRST_PAUSE } else { pause };
                 let text = with_causes(&error);
-                tracing::warn!(kind, error = text, pause_ms = pause.as_millis(), "the Kubernetes API fails");
+                tracing::warn!(kind, error = text, pause_ms = rest.as_millis(), "the Kubernetes API fails");
                 self.tell(kind, Some(text)).await;
                 tokio::select! {
-                    () = tokio::time::sleep(with_jitter(pause)) => {}
+                    () = tokio::time::sleep(with_jitter(rest)) => {}
                     () = self.events.closed() => return,
                 }
-                pause = (pause * 2).min(LONGEST_PAUSE);
-                if let Some(next) = after(&error, &config) {
+                if is_refusal {
+                    refusals += 1;
+                } else {
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                if let Some(next) = next {
                     config = next;
                     break;
                 }
@@ -187,6 +198,11 @@ fn translate<T: Resource>(event: watcher::Event<T>) -> Event<Box<T>> {
         watcher::Event::Apply(object) => Event::Apply(trim(object)),
         watcher::Event::Delete(object) => Event::Delete(trim(object)),
     }
+}
+
+/// The watch has been told so; the library lists anew by itself.
+fn is_too_old(error: &watcher::Error) -> bool {
+    matches!(error, watcher::Error::WatchError(status) if status.code == 410)
 }
 
 /// What a new watch must do otherwise, where the old one cannot go on by itself.
