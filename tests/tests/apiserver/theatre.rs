@@ -28,7 +28,7 @@ impl Theatre {
 
     /// The API server that is stopped, killed and frozen; by one case at a time.
     pub fn hurt(&self) -> Result<Arc<Stage>> {
-        self.hurt.get(|| Ok(Arc::new(Stage::relayed("hurt", Arc::new(Plane::start("hurt")?))?)))
+        self.hurt.get(|| Ok(Arc::new(Stage::relayed("hurt", Arc::new(Plane::start("frail")?))?)))
     }
 
     pub fn quiet(&self) -> Result<Arc<Stage>> {
