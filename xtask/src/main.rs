@@ -15,6 +15,7 @@ mod go;
 mod image;
 mod privilege;
 mod project;
+mod raised;
 mod run;
 mod setup;
 mod test;

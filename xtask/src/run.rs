@@ -4,32 +4,26 @@
 mod args;
 
 use std::env;
-use std::os::unix::process::CommandExt as _;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 
 pub use args::Args;
 
-use crate::privilege::Privilege;
-use crate::{build, project, setup};
+use crate::{build, cluster, raised, setup};
 
 /// The program, in the package of the tests, whose harness it stands on.
 const SHOW: &str = "svc-show";
 
-/// Does not return when all goes well: the show takes this process's place, so that Ctrl-C is its own to handle.
-pub fn main(_checked: &Args) -> Result<()> {
-    setup::for_running()?;
-    let svc_ctl = build::svc_ctl()?;
-    let show = build::program("svc-tests", SHOW)?;
-
-    let privilege = Privilege::find();
-    ensure!(
-        privilege != Privilege::None,
-        "network namespaces and programs in the kernel need root: become root, or install sudo"
-    );
-    let variables = [("SVC_CTL", svc_ctl.into()), ("CARGO_TARGET_DIR", project::target_dir().into())];
-    let mut show = privilege.command(&show, &variables);
+/// Does not return when all goes well.
+pub fn main(args: &Args) -> Result<()> {
+    let privilege = raised::privilege()?;
+    let variables = if args.cluster {
+        cluster::prepare_up()?
+    } else {
+        setup::for_running()?;
+        vec![("SVC_CTL", build::svc_ctl()?.into())]
+    };
     // As typed: the show has the same flags, and clap has found them good.
-    let error = show.args(env::args_os().skip(2)).exec();
-    Err(error).with_context(|| format!("cannot start {SHOW}"))
+    let words: Vec<_> = env::args_os().skip(2).collect();
+    raised::become_program(privilege, SHOW, variables, &words)
 }

@@ -53,6 +53,10 @@ impl Agent {
         &self.name
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn serve(&self, port: u16) -> Result<()> {
         self.call(&Command::Serve { port })
     }

@@ -1,10 +1,10 @@
 //! The program behind `cargo xtask run`; xtask builds it, and starts it with the privileges it needs.
 
 use clap::Parser;
-use svc_tests::{agent, show};
+use svc_tests::{agent, cluster, show};
 
 #[derive(Parser)]
-#[command(about = "Balance real traffic between network namespaces and show who answers")]
+#[command(about = "Balance real traffic and show who answers")]
 struct Cli {
     #[command(flatten)]
     args: show::Args,
@@ -12,5 +12,6 @@ struct Cli {
 
 fn main() -> anyhow::Result<()> {
     agent::maybe_run();
+    cluster::maybe_run();
     show::main(&Cli::parse().args)
 }

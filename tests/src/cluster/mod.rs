@@ -35,6 +35,7 @@ pub use down::down;
 pub use node::{Node, maybe_run};
 pub use places::Places;
 pub use pods::Pod;
+pub use preflight::check as preflight;
 pub use running::Running;
 pub use settings::Settings;
 pub use shell::shell;

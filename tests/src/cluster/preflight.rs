@@ -33,7 +33,8 @@ const PROGRAMS: [&str; 11] = [
 
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
-pub(super) fn check(settings: &Settings, options: &Up) -> Result<()> {
+/// An error that names what is missing, so that no cluster can be made here.
+pub fn check(settings: &Settings, options: &Up) -> Result<()> {
     ensure!(geteuid().is_root(), "a cluster needs root: namespaces, mounts, cgroups");
     janitor::sweep();
     tools(options)?;

@@ -81,7 +81,7 @@ impl Settings {
     }
 
     /// The administrator's kubeconfig.
-    pub(super) fn admin(&self) -> PathBuf {
+    pub fn admin(&self) -> PathBuf {
         self.dir.join("users/admin.kubeconfig")
     }
 

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 /// Balance real HTTP and UDP traffic between network namespaces and show who answers
 #[derive(clap::Args, Clone, Debug)]
 pub struct Args {
+    /// Do it with kubectl and pods of a real cluster: the one that is up with svc in it, or one for the show alone
+    #[arg(long)]
+    pub cluster: bool,
     /// Leave everything up afterwards and print commands to try by hand; Ctrl-C ends it
     #[arg(long)]
     pub keep: bool,

@@ -1,39 +1,33 @@
-//! Owns `cargo xtask run`: the examples brought to life, traffic, and who answered, while replicas come and go.
+//! Owns `cargo xtask run`: servers, traffic, and who answered, while replicas come and go. What it is shown on is a
+//! stage: the examples brought to life, or a real cluster.
 
 mod args;
-mod by_hand;
-mod cluster;
 mod interrupt;
 mod screen;
+mod stage;
 mod summary;
 mod traffic;
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
 pub use args::Args;
-use cluster::Cluster;
 use screen::Screen;
+use stage::{Act, Examples, Kubernetes, Stage};
 use summary::{Phase, Summary};
 use traffic::Traffic;
 
-use crate::agent::Report;
 use crate::{janitor, ownership, run_name, wait};
 
 /// How often the chart moves.
 const TICK: Duration = Duration::from_millis(250);
-/// A change of the manifests shows in the traffic within this time.
-const CHANGE_LIMIT: Duration = Duration::from_secs(10);
-
-/// The acts of the show; each has an equal part of the time.
-const ACTS: u32 = 3;
 
 pub fn main(args: &Args) -> Result<()> {
-    interrupt::catch()?;
     janitor::sweep();
-    let shown = show(args);
+    let shown = if args.cluster { play::<Kubernetes>(args) } else { play::<Examples>(args) };
     let scratch = run_name::scratch_dir();
     let written: Vec<&Path> =
         [Some(scratch.as_path()), args.report.as_deref()].into_iter().flatten().collect();
@@ -43,77 +37,76 @@ pub fn main(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn show(args: &Args) -> Result<Summary> {
-    let screen = Screen::new();
-    screen.say("making two nodes, a client and the pods of examples/*.yaml");
-    let mut cluster = Cluster::new()?;
-    let traffic = Traffic::start(&cluster)?;
-    let mut show =
-        Show { traffic, screen, phases: Vec::new(), part: Duration::from_secs(args.seconds.into()) / ACTS };
-
-    show.act("three replicas", |_| true)?;
-    cluster.add_replica()?;
-    show.act("a replica is added", |answered| answered.contains("web-4"))?;
-    cluster.take_replica_out()?;
-    show.act("a replica is removed", |answered| !answered.contains("web-1"))?;
-    let summary = show.end(args, &cluster)?;
+fn play<S: Stage>(args: &Args) -> Result<Summary> {
+    let screen = Screen::new(S::NAME_WIDTH);
+    let stage = S::make(&screen)?;
+    let traffic = Traffic::start(&stage.clients()?)?;
+    let acts = u32::try_from(S::ACTS.len()).context("the number of acts")?;
+    let part = Duration::from_secs(args.seconds.into()) / acts;
+    let mut show = Show { stage, traffic, screen, phases: Vec::new(), part };
+    for act in S::ACTS {
+        if !interrupt::asked() {
+            show.act(act)?;
+        }
+    }
+    let Show { mut stage, traffic, screen, phases, .. } = show;
+    let summary = Summary::new(&traffic.stop()?, phases);
+    screen.end(&summary);
+    if summary.failures > 0 {
+        eprintln!("{}", stage.diagnosis());
+    }
+    if let Some(path) = &args.report {
+        std::fs::write(path, serde_json::to_string_pretty(&summary)? + "\n")
+            .with_context(|| format!("write {}", path.display()))?;
+    }
     if args.keep && !interrupt::asked() {
-        by_hand::print(&mut cluster)?;
+        println!("\nIt all stays up until Ctrl-C. Try in another terminal, as root:\n\n{}", stage.by_hand()?);
         interrupt::wait();
     }
     Ok(summary)
 }
 
 /// What goes on while the clients send.
-struct Show {
+struct Show<S> {
+    // Dropped in this order: clients before what they stand on.
     traffic: Traffic,
+    stage: S,
     screen: Screen,
     phases: Vec<Phase>,
     part: Duration,
 }
 
-/// Who answered in the last tick.
-struct Answered<'a>(&'a Report);
-
-impl Answered<'_> {
-    fn contains(&self, server: &str) -> bool {
-        self.0.by_server.contains_key(server)
-    }
-}
-
-impl Show {
+impl<S: Stage> Show<S> {
     /// Lets traffic flow for a part of the time; by its end the last tick must look as it should.
-    fn act(&mut self, name: &str, follows: impl Fn(&Answered<'_>) -> bool) -> Result<()> {
+    fn act(&mut self, act: &Act<S>) -> Result<()> {
+        let name = act.name;
         self.screen.say(name);
-        let (start, began) = (self.traffic.look()?, Instant::now());
-        let mut before = start.clone();
-        let mut tick_began = began;
-        wait::until_true(&format!("traffic follows: {name}"), self.part + CHANGE_LIMIT, || {
-            if tick_began.elapsed() < TICK {
-                return Ok(interrupt::asked());
-            }
-            let now = self.traffic.look()?;
-            let tick = now.since(&before);
-            self.screen.chart(&tick, &now.since(&start), tick_began.elapsed());
-            (before, tick_began) = (now, Instant::now());
-            Ok(interrupt::asked() || (began.elapsed() >= self.part && follows(&Answered(&tick))))
-        })?;
+        let start = self.traffic.look()?;
+        (act.begin)(&mut self.stage, &self.screen)?;
+        let began = Instant::now();
+        let (mut before, mut tick_began, mut wrong) = (start.clone(), began, None);
+        let waited =
+            wait::until_true(&format!("traffic follows: {name}"), self.part + S::CHANGE_LIMIT, || {
+                if tick_began.elapsed() < TICK {
+                    return Ok(interrupt::asked());
+                }
+                let now = self.traffic.look()?;
+                let tick = now.since(&before);
+                self.screen.chart(&tick, &now.since(&start), tick_began.elapsed());
+                (before, tick_began) = (now, Instant::now());
+                if began.elapsed() >= self.part {
+                    let answered: BTreeSet<&str> = tick.by_server.keys().map(String::as_str).collect();
+                    wrong = self.stage.wrong(&answered)?;
+                    return Ok(wrong.is_none() || interrupt::asked());
+                }
+                Ok(interrupt::asked())
+            });
+        if let Err(error) = waited {
+            return Err(error.context(format!("{}\n{}", wrong.unwrap_or_default(), self.stage.diagnosis())));
+        }
         let total = before.since(&start);
         self.screen.total(name, &total);
         self.phases.push(Phase::new(name, &total));
         Ok(())
-    }
-
-    fn end(self, args: &Args, cluster: &Cluster) -> Result<Summary> {
-        let summary = Summary::new(&self.traffic.stop()?, self.phases);
-        self.screen.end(&summary);
-        if summary.failures > 0 {
-            eprintln!("{}", cluster.world().diagnosis());
-        }
-        if let Some(path) = &args.report {
-            std::fs::write(path, serde_json::to_string_pretty(&summary)? + "\n")
-                .with_context(|| format!("write {}", path.display()))?;
-        }
-        Ok(summary)
     }
 }

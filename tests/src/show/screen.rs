@@ -12,48 +12,75 @@ use crate::agent::Report;
 /// Answers per second at which a bar is full.
 const FULL: u64 = 200;
 
+/// A bar goes when nobody has answered by its name for so many ticks.
+const SILENCE: u32 = 8;
+
 /// The terminal, or whatever stdout is.
 pub(super) struct Screen {
     /// None without a terminal.
-    bars: Option<(MultiProgress, BTreeMap<String, ProgressBar>)>,
+    bars: Option<(MultiProgress, BTreeMap<String, Bar>)>,
+    /// Characters of a name.
+    width: usize,
+}
+
+struct Bar {
+    bar: ProgressBar,
+    /// Ticks since the last answer.
+    silence: u32,
 }
 
 impl Screen {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(width: usize) -> Self {
         let terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-        Self { bars: terminal.then(|| (MultiProgress::new(), BTreeMap::new())) }
+        Self { bars: terminal.then(|| (MultiProgress::new(), BTreeMap::new())), width }
+    }
+
+    /// What comes now.
+    pub(super) fn say(&self, line: &str) {
+        self.line(&format!("== {line}"));
+    }
+
+    /// A command, and what it answered.
+    pub(super) fn typed(&self, command: &str, answer: &str) {
+        self.line(&format!("$ {command}"));
+        answer.lines().for_each(|line| self.line(line));
     }
 
     /// A line that stays.
-    pub(super) fn say(&self, line: &str) {
+    fn line(&self, line: &str) {
         match &self.bars {
             // A terminal that went away is no reason to end the show.
-            Some((bars, _)) => _ = bars.println(format!("== {line}")),
-            None => println!("== {line}"),
+            Some((bars, _)) => _ = bars.println(line),
+            None => println!("{line}"),
         }
     }
 
     /// Who answered how often lately (`tick`) and since the act began (`act`).
     pub(super) fn chart(&mut self, tick: &Report, act: &Report, time: Duration) {
         let Some((all, bars)) = &mut self.bars else { return };
-        for name in act.by_server.keys() {
+        for name in tick.by_server.keys() {
             if !bars.contains_key(name) {
-                let place = bars.range(name.clone()..).next().map(|(_, next)| next.clone());
-                let bar = match place {
-                    Some(next) => all.insert_before(&next, ProgressBar::new(FULL)),
+                let bar = match bars.range(name.clone()..).next() {
+                    Some((_, next)) => all.insert_before(&next.bar, ProgressBar::new(FULL)),
                     None => all.add(ProgressBar::new(FULL)),
                 };
-                bar.set_style(style());
+                bar.set_style(style(self.width));
                 bar.set_prefix(name.clone());
-                bars.insert(name.clone(), bar);
+                bars.insert(name.clone(), Bar { bar, silence: 0 });
             }
         }
-        for (name, bar) in bars {
+        bars.retain(|name, Bar { bar, silence }| {
             let count = |report: &Report| report.by_server.get(name).copied().unwrap_or(0);
             let per_second = count(tick) * 1000 / u64::try_from(time.as_millis()).unwrap_or(1000).max(1);
             bar.set_position(per_second.min(FULL));
             bar.set_message(format!("{per_second:>4}/s {:>7}", count(act)));
-        }
+            *silence = if per_second == 0 { *silence + 1 } else { 0 };
+            let stays = *silence < SILENCE;
+            if !stays {
+                all.remove(bar);
+            }
+            stays
+        });
     }
 
     /// What an act came to.
@@ -67,7 +94,7 @@ impl Screen {
         ));
     }
 
-    pub(super) fn end(self, summary: &Summary) {
+    pub(super) fn end(&self, summary: &Summary) {
         if let Some((bars, _)) = &self.bars {
             // Only what has been said stays on the terminal.
             _ = bars.clear();
@@ -76,7 +103,7 @@ impl Screen {
         let most = summary.backends.values().max().copied().unwrap_or(1).max(1);
         for (name, count) in &summary.backends {
             let length = usize::try_from(count * 40 / most).unwrap_or_default();
-            println!("{name:>8} {count:>7} {}", "█".repeat(length));
+            println!("{name:>width$} {count:>7} {}", "█".repeat(length), width = self.width);
         }
         if let Some(failure) = &summary.first_failure {
             println!("the first failure: {failure}");
@@ -84,8 +111,8 @@ impl Screen {
     }
 }
 
-fn style() -> ProgressStyle {
-    let style = ProgressStyle::with_template("{prefix:>8} {bar:50.cyan/black} {msg}");
-    // The template is constant; a wrong one would show in the first run.
+fn style(width: usize) -> ProgressStyle {
+    let style = ProgressStyle::with_template(&format!("{{prefix:>{width}}} {{bar:50.cyan/black}} {{msg}}"));
+    // The template is constant but for the width; a wrong one would show in the first run.
     style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("██ ")
 }

@@ -14,6 +14,9 @@ use crate::{build, project};
 /// The names by which the kubelet and the tests of the release that `tests/cluster` locks ask for it.
 const PAUSE: [&str; 2] = ["registry.k8s.io/pause:3.10.2", "registry.k8s.io/pause:3.10"];
 
+/// The test server by a second name: what a Deployment is rolled to.
+const NEXT_ECHO: &str = "svc.local/echo:next";
+
 /// Which images a cluster gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
@@ -32,7 +35,7 @@ pub fn write(wanted: Wanted, programs: &Programs) -> Result<PathBuf> {
     let echo = read(&build::program("svc-echo", "svc-echo")?)?;
     let mut images = vec![
         ("svc", super::svc(&super::name("svc"))?),
-        ("echo", one_program(vec![super::name("echo")], "/svc-echo", echo.clone())),
+        ("echo", one_program(vec![super::name("echo"), NEXT_ECHO.into()], "/svc-echo", echo.clone())),
         ("pause", Image { command: vec!["pause"], user: "65535:65535", ..pause(echo) }),
     ];
     if wanted != Wanted::Ours {

@@ -4,28 +4,24 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::cluster::{CLIENT_POD, Cluster};
+use super::CLIENT_POD;
+use crate::world::World;
 
-pub(super) fn print(cluster: &mut Cluster) -> Result<()> {
-    let world = cluster.world_mut();
+pub(super) fn lines(world: &mut World) -> Result<String> {
     let folder = world.folder.path().display().to_string();
     let client = world.topology.client.netns.name().to_owned();
     let pod = world.topology.host(CLIENT_POD)?.netns.name().to_owned();
     let (node, daemon) = world.on_node(1)?;
     let (binary, pins, run) = (shown(daemon.binary()), shown(daemon.pins()), shown(daemon.run_dir()));
     let (netns, procs) = (node.host.netns.name(), shown(&node.cgroup().join("system/cgroup.procs")));
-    println!(
-        "
-It all stays up until Ctrl-C. Try in another terminal, as root:
-
-  # from outside by NodePort, by the other node and IPv6, from a pod by ClusterIP, from node1 itself
+    Ok(format!(
+        "  # from outside by NodePort, by the other node and IPv6, from a pod by ClusterIP, from node1 itself
   ip netns exec {client} curl -s http://192.0.2.1:30080/
   ip netns exec {client} curl -s 'http://[2001:db8:1::2]:30080/'
   ip netns exec {pod} curl -s http://10.96.0.10/
   sh -c 'echo $$ > {procs}; exec ip netns exec {netns} curl -s http://10.96.0.10/'
 
   # what svc knows and does on node1
-
   {binary} status --run-dir {run} --pin-dir {pins}
   {binary} get services --run-dir {run} --pin-dir {pins}
   {binary} get backends --pin-dir {pins}
@@ -35,8 +31,7 @@ It all stays up until Ctrl-C. Try in another terminal, as root:
   # edit what is served, and ask again: a Ready condition of \"False\" takes a Pod out
   $EDITOR {folder}/web.yaml
 "
-    );
-    Ok(())
+    ))
 }
 
 fn shown(path: &Path) -> String {

@@ -1,0 +1,134 @@
+//! The stage of two simulated nodes: a namespace for every Pod of the examples, made as a kubelet would, before it is
+//! Ready; what changes is a manifest.
+
+mod by_hand;
+mod pod;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use super::{Act, Client, Stage};
+use crate::agent::Via;
+use crate::daemon::Flags;
+use crate::run_name;
+use crate::show::interrupt;
+use crate::show::screen::Screen;
+use crate::topology::Options;
+use crate::world::World;
+use pod::Pod;
+
+const FILES: [&str; 3] = ["nodes.yaml", "web.yaml", "dns.yaml"];
+/// The pod from which the clients inside the cluster ask; no manifest names it.
+const CLIENT_POD: &str = "client-pod";
+
+/// HTTP and UDP, ClusterIP and NodePort, both families, from every kind of place.
+const CLIENTS: [(&str, Via, &str); 7] = [
+    (CLIENT_POD, Via::Http, "10.96.0.10:80"),
+    (CLIENT_POD, Via::Http, "[fd00:10:96::10]:80"),
+    ("node1", Via::Http, "10.96.0.10:80"),
+    ("client", Via::Http, "192.0.2.1:30080"),
+    ("client", Via::Http, "[2001:db8:1::2]:30080"),
+    (CLIENT_POD, Via::UdpConnected, "10.96.0.53:53"),
+    ("client", Via::UdpUnconnected, "192.0.2.1:30053"),
+];
+
+/// The examples, alive.
+pub(in crate::show) struct Examples {
+    world: World,
+    /// The web Service's file as it is in force now.
+    web: String,
+    /// The Pods that manifests name.
+    servers: BTreeSet<String>,
+}
+
+impl Stage for Examples {
+    const ACTS: &'static [Act<Self>] = &[
+        Act { name: "three replicas", begin: |_, _| Ok(()) },
+        Act { name: "a replica is added", begin: |stage, _| stage.add_replica() },
+        Act { name: "a replica is removed", begin: |stage, _| stage.take_replica_out() },
+    ];
+    const CHANGE_LIMIT: Duration = Duration::from_secs(10);
+    const NAME_WIDTH: usize = 8;
+
+    fn make(screen: &Screen) -> Result<Self> {
+        interrupt::catch()?;
+        screen.say("making two nodes, a client and the pods of examples/*.yaml");
+        let mut world = World::new("show", Options::default())?;
+        world.topology.node_mut(1).add_pod(CLIENT_POD)?;
+        let mut stage = Self { world, web: String::new(), servers: BTreeSet::new() };
+        for file in FILES {
+            let path = run_name::workspace_dir().join("examples").join(file);
+            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
+            stage.run_pods(&text)?;
+            stage.world.folder.write(file, &text)?;
+            if file == "web.yaml" {
+                stage.web = text;
+            }
+        }
+        stage.world.start(Flags::default())?;
+        Ok(stage)
+    }
+
+    fn clients(&self) -> Result<Vec<Client>> {
+        let client = |(host, via, to): (&str, Via, &str)| {
+            let agent = Arc::clone(&self.world.topology.host(host)?.agent);
+            Ok(Client { agent, via, to: to.parse().with_context(|| format!("{to} is no address"))? })
+        };
+        CLIENTS.into_iter().map(client).collect()
+    }
+
+    fn wrong(&mut self, answered: &BTreeSet<&str>) -> Result<Option<String>> {
+        let should: BTreeSet<&str> = self.servers.iter().map(String::as_str).collect();
+        Ok((*answered != should).then(|| format!("{answered:?} answer, not {should:?}")))
+    }
+
+    fn diagnosis(&self) -> String {
+        self.world.diagnosis()
+    }
+
+    fn by_hand(&mut self) -> Result<String> {
+        by_hand::lines(&mut self.world)
+    }
+}
+
+impl Examples {
+    /// A fourth web Pod beside the third: first it runs, then the manifest says so.
+    fn add_replica(&mut self) -> Result<()> {
+        let third = documents(&self.web).find(|document| document.contains("name: web-3"));
+        let third = third.context("web.yaml has no Pod web-3")?;
+        let fourth = third.replace("web-3", "web-4").replace(".23", ".24").replace("::23", "::24");
+        self.run_pods(&fourth)?;
+        self.rewrite(format!("{}---\n{fourth}", self.web))
+    }
+
+    /// Takes the first web Pod out of the manifest; it goes on running, as Pods do while they end.
+    fn take_replica_out(&mut self) -> Result<()> {
+        let rest: Vec<&str> =
+            documents(&self.web).filter(|document| !document.contains("name: web-1")).collect();
+        self.servers.remove("web-1");
+        self.rewrite(rest.join("---\n"))
+    }
+
+    fn rewrite(&mut self, text: String) -> Result<()> {
+        self.web = text;
+        self.world.folder.write("web.yaml", &self.web)
+    }
+
+    /// A namespace with a server in it for every Pod of a file.
+    fn run_pods(&mut self, text: &str) -> Result<()> {
+        for Pod { name, node, addrs, port } in pod::read_all(text)? {
+            let made = self.world.topology.node_mut(node).add_pod_at(&name, addrs)?;
+            made.host.agent.serve(port)?;
+            self.servers.insert(name);
+        }
+        Ok(())
+    }
+}
+
+fn documents(text: &str) -> impl Iterator<Item = &str> {
+    text.split("---\n")
+}
