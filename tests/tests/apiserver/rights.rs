@@ -12,7 +12,7 @@ use svc_tests::wait;
 use crate::case::Case;
 use crate::link::Changing;
 use crate::plane::{ACCOUNTS, ROLE};
-use crate::stage::Stage;
+use crate::stage::{CHANGE_LIMIT, Stage};
 use crate::theatre::{Theatre, case_on};
 
 /// The token's file is read again after this time, and after this time the API server forgets that a token was good.
@@ -23,10 +23,15 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
         let theatre = Arc::clone(theatre);
         case_on(sentence, move || Ok(Arc::new(Stage::relayed(name, theatre.calm()?)?)), act)
     };
-    let quiet = Arc::clone(theatre);
+    let (quiet, quiet_too) = (Arc::clone(theatre), Arc::clone(theatre));
     vec![
         relayed("a token that is replaced is taken up before the old one ends", "token", token),
         relayed("rights that are taken away for a while are missed by nobody", "rights", rights),
+        case_on(
+            "what the daemon has to tell of a Service is an Event on it",
+            move || quiet_too.quiet(),
+            event,
+        ),
         case_on(
             "the shipped role gives what the daemon asks for and nothing else",
             move || quiet.quiet(),
@@ -105,7 +110,8 @@ fn role(stage: &Stage, _case: &Case<'_>) -> Result<()> {
     // A list is asked for where lists cannot be streamed; the server with that switched off is another.
     let kinds = ["services", "endpointslices", "nodes"];
     let needed = kinds.into_iter().flat_map(|kind| [format!("list {kind}"), format!("watch {kind}")]);
-    ensure!(given == needed.collect(), "the role gives {given:?}");
+    let events = ["create events", "patch events"].map(str::to_owned);
+    ensure!(given == needed.chain(events).collect(), "the role gives {given:?}");
     let asked = stage.requests()?;
     let refused: Vec<_> = asked.iter().filter(|request| request.code == 403).collect();
     ensure!(refused.is_empty(), "the daemon was refused {refused:?}");
@@ -113,6 +119,21 @@ fn role(stage: &Stage, _case: &Case<'_>) -> Result<()> {
         asked.iter().filter(|request| request.verb == "watch").map(|r| &r.resource).collect();
     ensure!(watched.len() == kinds.len(), "the daemon watches {watched:?}");
     Ok(())
+}
+
+/// A health check node port that somebody else has.
+fn event(stage: &Stage, case: &Case<'_>) -> Result<()> {
+    const TAKEN: u16 = 32001;
+    stage.agent("node1")?.serve(TAKEN)?;
+    case.service(
+        "web",
+        &json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": TAKEN}),
+    )?;
+    wait::until_true("the Service has an Event that names the port", CHANGE_LIMIT, || {
+        let events = case.kubectl(&["get", "events", "--field-selector", "involvedObject.name=web"])?;
+        ensure!(events.contains(&TAKEN.to_string()), "its Events are: {events}");
+        Ok(true)
+    })
 }
 
 fn pairs<'a>(verbs: &'a Value, resources: &'a Value) -> impl Iterator<Item = (&'a str, &'a str)> {
