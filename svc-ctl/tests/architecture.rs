@@ -181,7 +181,8 @@ fn is_reached(file: &Path) -> bool {
     owners.iter().any(|owner| {
         let source = fs::read_to_string(owner).unwrap_or_default();
         source.lines().any(|line| {
-            line.trim().trim_start_matches("pub ").trim_start_matches("pub(crate) ") == declaration
+            let visibility = line.trim().strip_suffix(&declaration);
+            visibility.is_some_and(|shown| shown.is_empty() || shown.starts_with("pub"))
         })
     })
 }
