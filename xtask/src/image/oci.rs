@@ -1,8 +1,8 @@
 //! Writes an image as a tar that containerd (`ctr images import`) and docker (`docker load`) take: an OCI layout, and
 //! beside it the list that docker reads. The same contents give the same octets.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
+use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context as _, Result};
@@ -40,9 +40,9 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Image {
-    /// Written under another name and renamed, so that nobody reads half of it.
+    /// Written under another name and renamed, so that nobody reads half of it; and not at all where it is there already,
+    /// so that a cluster made of it is known to be the same.
     pub fn write(&self, path: &Path) -> Result<Written> {
-        let context = || path.display().to_string();
         let layer = Blob::new(LAYER, layer(&self.root)?);
         let config = Blob::json(CONFIG, &self.config(&layer));
         let manifest = json!({
@@ -50,18 +50,20 @@ impl Image {
             "config": config.descriptor(), "layers": [layer.descriptor()],
         });
         let manifest = Blob::json(MANIFEST, &manifest);
-        let partial = path.with_extension("partial");
-        let file = File::create(&partial).with_context(|| partial.display().to_string())?;
-        let mut archive = Builder::new(BufWriter::new(file));
+        let mut archive = Builder::new(Vec::new());
         append(&mut archive, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)?;
         append(&mut archive, "index.json", &octets(&self.index(&manifest)))?;
         append(&mut archive, "manifest.json", &octets(&self.list_for_docker(&config, &layer)))?;
         for blob in [&config, &layer, &manifest] {
             append(&mut archive, &blob.path(), &blob.content)?;
         }
-        archive.into_inner()?.flush().with_context(context)?;
-        fs::rename(&partial, path).with_context(context)?;
-        Ok(Written { size: fs::metadata(path)?.len(), digest: manifest.digest })
+        let archive = archive.into_inner()?;
+        if !fs::read(path).is_ok_and(|present| present == archive) {
+            let partial = path.with_extension("partial");
+            fs::write(&partial, &archive).with_context(|| partial.display().to_string())?;
+            fs::rename(&partial, path).with_context(|| path.display().to_string())?;
+        }
+        Ok(Written { size: archive.len() as u64, digest: manifest.digest })
     }
 
     fn config(&self, layer: &Blob) -> Value {
@@ -192,9 +194,12 @@ mod tests {
         let written = image().write(&first).unwrap();
         assert_eq!(written.digest, image().write(&second).unwrap().digest);
         assert_eq!(fs::read(&first).unwrap(), fs::read(&second).unwrap());
+        let made = fs::metadata(&first).unwrap().modified().unwrap();
+        image().write(&first).unwrap();
+        assert_eq!(fs::metadata(&first).unwrap().modified().unwrap(), made, "what is there stays");
 
         let mut found = Vec::new();
-        for entry in tar::Archive::new(File::open(&first).unwrap()).entries().unwrap() {
+        for entry in tar::Archive::new(fs::File::open(&first).unwrap()).entries().unwrap() {
             let mut entry = entry.unwrap();
             let name = entry.path().unwrap().display().to_string();
             let mut content = Vec::new();
