@@ -32,6 +32,12 @@ impl<'a> Case<'a> {
         self.stage.plane().kubectl(&[&["-n", &self.namespace], arguments].concat())
     }
 
+    /// What the API server has, to read beside a failed expectation.
+    pub fn objects(&self) -> String {
+        let asked = self.kubectl(&["get", "services,endpointslices,pods", "-o", "wide"]);
+        asked.unwrap_or_else(|error| format!("{error:#}"))
+    }
+
     /// Creates an object in the namespace.
     pub fn create(&self, mut object: Value) -> Result<()> {
         object["metadata"]["namespace"] = self.namespace.as_str().into();

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use svc_tests::topology::Family;
 
 use crate::case::Case;
+use crate::objects;
 use crate::stage::Stage;
 use crate::theatre::{Theatre, case_on};
 
@@ -100,17 +101,9 @@ fn mirrored(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
 /// A slice of `web` with one host in it.
 fn slice(stage: &Stage, name: &str, host: &str, family: Family, labels: &[&str]) -> Result<Value> {
-    let mut all = json!({"kubernetes.io/service-name": "web"});
-    labels.iter().for_each(|label| all[label] = "".into());
-    let kind = if family == Family::V4 { "IPv4" } else { "IPv6" };
-    Ok(json!({
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {"name": name, "labels": all},
-        "addressType": kind,
-        "ports": [{"name": "", "port": stage.port}],
-        "endpoints": [{"addresses": [stage.addrs(host)?.of(family)]}],
-    }))
+    let mut slice = objects::slice(name, "web", stage.addrs(host)?.of(family), stage.port);
+    labels.iter().for_each(|label| slice["metadata"]["labels"][label] = "".into());
+    Ok(slice)
 }
 
 fn manual_slices(stage: &Stage, case: &Case<'_>) -> Result<()> {

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
-use serde_json::json;
+use serde_json::{Value, json};
+use svc_tests::topology::Family;
 use svc_tests::wait;
 
 use crate::case::Case;
+use crate::objects;
 use crate::stage::Stage;
 use crate::theatre::{Theatre, case_on};
 
@@ -35,7 +37,8 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
     ]
 }
 
-/// Services before and after a time in which the daemon is told nothing.
+/// Services before a time in which the daemon is told nothing. Their slices are made by hand: nobody but the daemon has
+/// to catch up.
 #[derive(Debug)]
 pub struct Changing {
     /// Will have another endpoint.
@@ -45,19 +48,35 @@ pub struct Changing {
 impl Changing {
     /// `kept` and `gone`, both served.
     pub fn new(stage: &Stage, case: &Case<'_>) -> Result<Self> {
-        case.pods(&["near", "far"])?;
-        let kept = case.service("kept", &json!({"selector": {"app": "near"}}))?;
-        let gone = case.service("gone", &json!({"selector": {"app": "near"}}))?;
+        let kept = made(stage, case, "kept")?;
+        let gone = made(stage, case, "gone")?;
         kept.iter().chain(&gone).try_for_each(|to| stage.soon_answered_by("near", "pod", *to))?;
         Ok(Self { kept })
     }
 
     /// One goes, one has another endpoint, one is new.
-    pub fn change(self, case: &Case<'_>) -> Result<Changed> {
+    pub fn change(self, stage: &Stage, case: &Case<'_>) -> Result<Changed> {
         case.kubectl(&["delete", "service", "gone"])?;
-        case.patch("kept", &json!({"spec": {"selector": {"app": "far"}}}))?;
-        Ok(Changed { kept: self.kept, new: case.service("new", &json!({"selector": {"app": "near"}}))? })
+        stage.plane().replace(&slices(stage, case, "kept", "far")?)?;
+        Ok(Changed { kept: self.kept, new: made(stage, case, "new")? })
     }
+}
+
+/// A Service with `near` behind it.
+fn made(stage: &Stage, case: &Case<'_>, name: &str) -> Result<[SocketAddr; 2]> {
+    stage.plane().create(&slices(stage, case, name, "near")?)?;
+    case.service(name, &json!({}))
+}
+
+/// Slices of a Service with this host in them.
+fn slices(stage: &Stage, case: &Case<'_>, service: &str, host: &str) -> Result<[Value; 2]> {
+    let addrs = stage.addrs(host)?;
+    Ok([("v4", Family::V4), ("v6", Family::V6)].map(|(suffix, family)| {
+        let name = format!("{service}-{suffix}");
+        let mut slice = objects::slice(&name, service, addrs.of(family), stage.port);
+        slice["metadata"]["namespace"] = case.namespace.as_str().into();
+        slice
+    }))
 }
 
 /// What [`Changing::change`] has left.
@@ -85,7 +104,7 @@ fn away(stage: &Stage, case: &Case<'_>) -> Result<()> {
     let before = stage.table(&case.namespace)?;
     stage.block(true)?;
     let start = Instant::now();
-    let changed = services.change(case)?;
+    let changed = services.change(stage, case)?;
     unnoticed_for(stage, start, Duration::from_secs(60))?;
     let after = stage.table(&case.namespace)?;
     ensure!(after == before, "the tables have changed: {before:?}, {after:?}");
@@ -139,7 +158,7 @@ fn cut_lists(stage: &Stage, case: &Case<'_>) -> Result<()> {
     let services = Changing::new(stage, case)?;
     stage.on_node(|_, daemon| daemon.kill())?;
     let before = stage.everything()?;
-    let changed = services.change(case)?;
+    let changed = services.change(stage, case)?;
     let relay = stage.relay()?;
     let mut allowance = 1500;
     relay.allow_each(Some(allowance));
@@ -161,7 +180,7 @@ fn cut_lists(stage: &Stage, case: &Case<'_>) -> Result<()> {
 fn slow(stage: &Stage, case: &Case<'_>) -> Result<()> {
     let services = Changing::new(stage, case)?;
     stage.relay()?.slow(Duration::from_millis(50));
-    let changed = services.change(case)?;
+    let changed = services.change(stage, case)?;
     changed.soon_in_force(stage, case)?;
     stage.on_node(|_, daemon| daemon.kill())?;
     stage.on_node(|node, daemon| daemon.start(node))?;

@@ -101,6 +101,18 @@ pub fn service([namespace, name]: [&str; 2], target: u16, more: &Value) -> Value
     })
 }
 
+/// A slice of a Service with one endpoint, made by hand.
+pub fn slice(name: &str, service: &str, address: IpAddr, port: u16) -> Value {
+    json!({
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": name, "labels": {"kubernetes.io/service-name": service}},
+        "addressType": if address.is_ipv4() { "IPv4" } else { "IPv6" },
+        "ports": [{"name": "", "port": port}],
+        "endpoints": [{"addresses": [address]}],
+    })
+}
+
 /// Where clients find a dual-stack Service, by IPv4 and by IPv6.
 pub fn cluster_ips(service: &Value) -> Result<[SocketAddr; 2]> {
     let [v4, v6] = [true, false].map(|is_ipv4| cluster_ip(service, is_ipv4));

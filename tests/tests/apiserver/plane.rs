@@ -79,6 +79,11 @@ impl Plane {
         made.context("what was created")
     }
 
+    /// Puts objects in the place of those of the same name.
+    pub fn replace(&self, objects: &[Value]) -> Result<()> {
+        self.with_objects(&["replace"], objects).map(drop)
+    }
+
     /// Says what a kubelet would of Nodes and Pods: takes their status alone.
     pub fn set_status(&self, objects: &[Value]) -> Result<()> {
         // Controllers write to them too.

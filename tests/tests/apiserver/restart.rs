@@ -34,7 +34,7 @@ fn alone(stage: &Stage, case: &Case<'_>) -> Result<()> {
     stage.on_node(|_, daemon| daemon.kill())?;
     let before = stage.everything()?;
     stage.relay()?.shut(true);
-    let changed = services.change(case)?;
+    let changed = services.change(stage, case)?;
     stage.on_node(|node, daemon| daemon.start(node))?;
     for kind in ["Services", "EndpointSlices", "Node"] {
         stage.soon_told(kind, "")?;
@@ -55,7 +55,7 @@ fn blind(stage: &Stage, case: &Case<'_>) -> Result<()> {
     let account = format!("--serviceaccount={ACCOUNTS}:{name}");
     plane.kubectl(&["create", "clusterrolebinding", "half", "--clusterrole", name, &account])?;
     stage.soon_cannot("endpointslices")?;
-    let changed = services.change(case)?;
+    let changed = services.change(stage, case)?;
     stage.on_node(|node, daemon| daemon.start(node))?;
     stage.soon_told("EndpointSlices", "forbidden")?;
     wait::until_true("the Services are known", Duration::from_secs(10), || {

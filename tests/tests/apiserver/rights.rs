@@ -69,7 +69,7 @@ fn token(stage: &Stage, case: &Case<'_>) -> Result<()> {
 
     stage.plane().kubectl(&["-n", ACCOUNTS, "delete", "secret", "first"])?;
     stage.relay()?.cut_after(0);
-    let changed = services.change(case)?;
+    let changed = services.change(stage, case)?;
     changed.soon_in_force(stage, case)
 }
 
@@ -91,7 +91,7 @@ fn rights(stage: &Stage, case: &Case<'_>) -> Result<()> {
         stage.soon_told(kind, "forbidden")?;
     }
     let before = stage.everything()?;
-    let changed = services.change(case)?;
+    let changed = services.change(stage, case)?;
     stage.unnoticed()?;
     ensure!(stage.everything()? == before, "the tables have changed");
     stage.plane().create(&[stage.binding()]).map(drop)?;

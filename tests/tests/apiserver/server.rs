@@ -41,7 +41,7 @@ fn restarted(stage: &Stage, case: &Case<'_>) -> Result<()> {
         stage.unnoticed()?;
         plane.control_mut().start_apiserver()
     })?;
-    services.change(case)?.soon_in_force(stage, case)
+    services.change(stage, case)?.soon_in_force(stage, case)
 }
 
 /// Leaves behind a server that cannot stream lists, which is as good for any other case.
@@ -58,7 +58,7 @@ fn killed(stage: &Stage, case: &Case<'_>) -> Result<()> {
         stage.unnoticed()?;
         plane.control_mut().start_apiserver_with(&["--feature-gates=WatchList=false"])
     })?;
-    let changed = services.change(case)?;
+    let changed = services.change(stage, case)?;
     changed.soon_in_force(stage, case)?;
 
     stage.on_node(|_, daemon| daemon.kill())?;
@@ -89,14 +89,14 @@ fn frozen(stage: &Stage, case: &Case<'_>) -> Result<()> {
     let seen = unnoticed_for(stage, Instant::now(), Duration::from_secs(3));
     stage.plane().control().freeze_apiserver(false)?;
     seen?;
-    let changed = services.change(case)?;
+    let changed = services.change(stage, case)?;
     changed.soon_in_force(stage, case)
 }
 
 fn compacted(stage: &Stage, case: &Case<'_>) -> Result<()> {
     let services = Changing::new(stage, case)?;
     stage.relay()?.shut(true);
-    let changed = services.change(case)?;
+    let changed = services.change(stage, case)?;
     let plane = stage.plane();
     plane.control().compact_etcd()?;
     // What it has seen itself it would still tell.

@@ -69,10 +69,8 @@ pub fn play(
     act: impl FnOnce(&Stage, &Case<'_>) -> Result<()>,
 ) -> Result<(), Failed> {
     let stage = set().map_err(|error| Failed::from(format!("no stage: {error:#}")))?;
-    let run = || {
-        let case = Case::new(&stage, sentence)?;
-        act(&stage, &case)?;
-        stage.unnoticed()
-    };
-    run().map_err(|error| format!("{error:#}\n{}", stage.diagnosis()).into())
+    let case =
+        Case::new(&stage, sentence).map_err(|error| Failed::from(format!("no namespace: {error:#}")))?;
+    let outcome = act(&stage, &case).and_then(|()| stage.unnoticed());
+    outcome.map_err(|error| format!("{error:#}\n{}\n{}", case.objects(), stage.diagnosis()).into())
 }
