@@ -5,12 +5,12 @@ mod initramfs;
 mod kernel;
 mod tier;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::image::cluster::{self as images, Wanted};
 use crate::privilege::Privilege;
 use crate::{build, components, project, setup};
 use harness::{Count, Programs, TestBinary};
@@ -43,7 +43,7 @@ struct Outcome {
     tier: &'static Tier,
     count: Count,
     took: Duration,
-    left_out: Option<anyhow::Error>,
+    left_out: bool,
 }
 
 pub fn main(args: &Args) -> Result<ExitCode> {
@@ -65,30 +65,38 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     for tier in tiers {
         eprintln!("\n== {}: {}", tier.name, tier.what);
         let started = Instant::now();
-        let (count, left_out) = match prepare(tier, privilege) {
-            Ok(bin) => {
-                let programs = Programs { svc_ctl: svc_ctl.as_deref().filter(|_| tier.needs_daemon), bin };
-                (run(tier, &binaries, privilege, &programs, args.filter.as_deref())?, None)
+        let ran = match prepare(tier, privilege) {
+            Ok(programs) => {
+                let programs =
+                    Programs { svc_ctl: svc_ctl.as_deref().filter(|_| tier.needs_daemon), ..programs };
+                run(tier, &binaries, privilege, &programs, args.filter.as_deref())?
             }
             Err(reason) => {
                 eprintln!("left out: {reason:#}");
-                (Count { skipped: count_cases(tier, &binaries)?, ..Count::default() }, Some(reason))
+                None
             }
         };
-        outcomes.push(Outcome { tier, count, took: started.elapsed(), left_out });
+        let count = match ran {
+            Some(count) => count,
+            None => Count { skipped: count_cases(tier, &binaries)?, ..Count::default() },
+        };
+        outcomes.push(Outcome { tier, count, took: started.elapsed(), left_out: ran.is_none() });
     }
     privilege.hand_back(&[project::root(), &project::target_dir()])?;
     Ok(report(&outcomes, &orphans))
 }
 
-/// Gets what a tier needs besides our own programs, and says where Kubernetes' are; an error tells why the tier cannot
-/// run here.
-fn prepare(tier: &Tier, privilege: Privilege) -> Result<Option<PathBuf>> {
+/// Gets what a tier needs besides the daemon, and says where it is; an error tells why the tier cannot run here.
+fn prepare(tier: &Tier, privilege: Privilege) -> Result<Programs<'static>> {
     match tier.runs {
         Runs::HereAsRoot if privilege == Privilege::None => bail!("it needs root (or sudo)"),
-        Runs::Here | Runs::HereAsRoot if tier.components.is_empty() => Ok(None),
-        Runs::Here | Runs::HereAsRoot => Ok(Some(components::programs(tier.components)?.link()?)),
-        Runs::InMachine => setup::for_machine().map(|()| None),
+        Runs::Here | Runs::HereAsRoot if tier.components.is_empty() => Ok(Programs::default()),
+        Runs::Here | Runs::HereAsRoot => {
+            let programs = components::programs(tier.components)?;
+            let images = if tier.needs_images { Some(images::write(Wanted::Ours, &programs)?) } else { None };
+            Ok(Programs { bin: Some(programs.link()?), images, svc_ctl: None })
+        }
+        Runs::InMachine => setup::for_machine().map(|()| Programs::default()),
     }
 }
 
@@ -106,29 +114,31 @@ fn count_cases(tier: &Tier, binaries: &[TestBinary]) -> Result<u64> {
     binaries.iter().filter(|binary| binary.tier == tier.name).map(|binary| binary.count_cases(None)).sum()
 }
 
+/// None if the tier has left itself out.
 fn run(
     tier: &Tier,
     binaries: &[TestBinary],
     privilege: Privilege,
     programs: &Programs<'_>,
     filter: Option<&str>,
-) -> Result<Count> {
+) -> Result<Option<Count>> {
     if let (Runs::InMachine, Some(svc_ctl)) = (tier.runs, programs.svc_ctl) {
-        return kernel::run(binaries, svc_ctl);
+        return kernel::run(binaries, svc_ctl).map(Some);
     }
     let privilege = if tier.runs == Runs::HereAsRoot { privilege } else { Privilege::None };
     let mut total = Count::default();
     for binary in binaries.iter().filter(|binary| binary.tier == tier.name) {
-        total = total + binary.run(privilege, programs, filter)?;
+        let Some(count) = binary.run(privilege, programs, filter)? else { return Ok(None) };
+        total = total + count;
     }
-    Ok(total)
+    Ok(Some(total))
 }
 
 /// Prints a line per tier and the totals last.
 fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
     println!();
     for Outcome { tier, count, took, left_out } in outcomes {
-        let note = left_out.as_ref().map_or("", |_| "  left out, see above");
+        let note = if *left_out { "  left out, see above" } else { "" };
         println!("{:<9} {count}  {:>6.1} s{note}", tier.name, took.as_secs_f64());
     }
     for source in orphans {
@@ -141,7 +151,7 @@ fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
     println!("{total}");
     if total.failed > 0 {
         ExitCode::FAILURE
-    } else if outcomes.iter().any(|outcome| outcome.left_out.is_some()) {
+    } else if outcomes.iter().any(|outcome| outcome.left_out) {
         ExitCode::from(EXIT_TIERS_LEFT_OUT)
     } else {
         ExitCode::SUCCESS

@@ -6,6 +6,8 @@ mod listen;
 mod tcp;
 mod udp;
 
+use std::sync::atomic::Ordering;
+
 use anyhow::Result;
 
 /// Answers on these ports of both families from now on, in the background, until the process ends.
@@ -18,13 +20,18 @@ pub fn serve(name: &str, tcp: &[u16], udp: &[u16]) -> Result<()> {
     udp.iter().try_for_each(|port| listen::datagrams(name, *port))
 }
 
+/// From now on a GET is answered with 503; everything else goes on.
+pub fn say_not_ready() {
+    tcp::IS_ENDING.store(true, Ordering::Relaxed);
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{BufRead as _, BufReader, Read as _, Write as _};
     use std::net::{TcpStream, UdpSocket};
 
     #[test]
-    fn a_line_a_datagram_and_a_get_are_answered_with_name_and_peer() {
+    fn a_line_a_datagram_and_a_get_are_answered_with_name_and_peer_and_only_the_get_differs_at_the_end() {
         // Whatever port was free a moment ago, in both protocols.
         let port = UdpSocket::bind("[::1]:0").unwrap().local_addr().unwrap().port();
         super::serve("a", &[port], &[port]).unwrap();
@@ -41,6 +48,13 @@ mod tests {
         answer.clear();
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+
+        super::say_not_ready();
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(b"GET /healthz HTTP/1.1\r\n\r\n").unwrap();
+        answer.clear();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
 
         let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
         socket.send_to(b"who", ("127.0.0.1", port)).unwrap();

@@ -1,6 +1,9 @@
 //! `svc-echo`: the test server and the pause program of a cluster's images, in one static file. It ends when it is told
 //! to, which the first process of a container must see to itself.
 
+use std::thread;
+use std::time::Duration;
+
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use nix::sys::signal::{SigSet, Signal};
@@ -33,6 +36,9 @@ struct Serve {
     /// What to answer as; the name of the host without it, which in a pod is the pod's
     #[arg(long)]
     name: Option<String>,
+    /// When told to end, answer a GET with 503 (a probe then says: not ready), and serve on for so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    linger: u64,
 }
 
 impl Cli {
@@ -42,7 +48,9 @@ impl Cli {
         // which the kernel spares signals that nobody handles, gets them at all.
         let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
         signals.thread_block()?;
+        let mut linger = Duration::ZERO;
         if let Part::Serve(serve) = self.part {
+            linger = Duration::from_secs(serve.linger);
             let name = match serve.name {
                 Some(name) => name,
                 None => gethostname()?.to_string_lossy().into_owned(),
@@ -52,6 +60,8 @@ impl Cli {
         while signals.wait()? == Signal::SIGCHLD {
             while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|it| it != WaitStatus::StillAlive) {}
         }
+        svc_echo::say_not_ready();
+        thread::sleep(linger);
         Ok(())
     }
 }

@@ -2,11 +2,15 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
 use crate::exchange::{Direction, pattern};
+
+/// The process has been told to end.
+pub(crate) static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn run(name: &str, listener: &TcpListener) {
     for stream in listener.incoming().flatten() {
@@ -51,8 +55,9 @@ fn http(name: &str, peer: SocketAddr, reader: &mut impl BufRead, writer: &mut im
         header.clear();
     }
     let body = format!("{name} {peer} GET\n");
+    let status = if IS_ENDING.load(Ordering::Relaxed) { "503 Service Unavailable" } else { "200 OK" };
     let response =
-        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
     writer.write_all(response.as_bytes())?;
     Ok(())
 }

@@ -19,6 +19,8 @@ use crate::netns::Netns;
 /// Longer than any command of an agent takes; each has a deadline of its own inside.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
+const SOON: Duration = Duration::from_millis(200);
+
 /// A process that opens sockets on behalf of a test.
 #[derive(Debug)]
 pub struct Agent {
@@ -87,9 +89,26 @@ impl Agent {
         Ok(Job { agent: Arc::clone(self), id })
     }
 
+    /// What is asked is how soon a socket that is not answered is answered again.
     pub fn start_datagrams(self: &Arc<Self>, via: Via, to: SocketAddr, per_second: u32) -> Result<Job> {
-        let id = self.call(&Command::StartDatagrams { via, to, per_second })?;
+        self.start_datagrams_within(SOON, via, to, per_second)
+    }
+
+    pub fn start_datagrams_within(
+        self: &Arc<Self>,
+        limit: Duration,
+        via: Via,
+        to: SocketAddr,
+        per_second: u32,
+    ) -> Result<Job> {
+        let limit_ms = u64::try_from(limit.as_millis())?;
+        let id = self.call(&Command::StartDatagrams { via, to, per_second, limit_ms })?;
         Ok(Job { agent: Arc::clone(self), id })
+    }
+
+    /// All jobs together.
+    pub fn look_around(&self) -> Result<Report> {
+        self.call(&Command::LookAround)
     }
 
     fn call<T: DeserializeOwned>(&self, command: &Command) -> Result<T> {

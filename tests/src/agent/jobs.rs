@@ -10,9 +10,6 @@ use anyhow::{Context, Result};
 use super::protocol::{Answer, Report, Via};
 use super::request::{self, Datagrams};
 
-/// Short, because what is asked is how soon a socket that is not answered is answered again.
-const DATAGRAM_LIMIT: Duration = Duration::from_millis(200);
-
 #[derive(Default)]
 pub(super) struct Jobs(Vec<Job>);
 
@@ -44,9 +41,15 @@ impl Jobs {
     }
 
     /// One socket, so one source port for all of it.
-    pub(super) fn datagrams(&mut self, via: Via, to: SocketAddr, per_second: u32) -> Result<usize> {
+    pub(super) fn datagrams(
+        &mut self,
+        via: Via,
+        to: SocketAddr,
+        per_second: u32,
+        limit: Duration,
+    ) -> Result<usize> {
         let socket = Datagrams::open(via, to)?;
-        socket.set_limit(DATAGRAM_LIMIT)?;
+        socket.set_limit(limit)?;
         Ok(self.start(per_second, move |n| socket.ask(&format!("tick-{n}"))))
     }
 
@@ -61,6 +64,10 @@ impl Jobs {
 
     pub(super) fn look(&self, job: usize) -> Result<Report> {
         Ok(self.0.get(job).context("no such job")?.shared.lock().report.clone())
+    }
+
+    pub(super) fn look_around(&self) -> Report {
+        self.0.iter().map(|job| job.shared.lock().report.clone()).fold(Report::default(), Report::and)
     }
 
     pub(super) fn stop(&mut self, job: usize) -> Result<Report> {
@@ -105,6 +112,11 @@ impl Report {
             }
             Err(error) => {
                 self.failed += 1;
+                eprintln!(
+                    "DBG {:?} {} {error:#}",
+                    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH),
+                    std::env::var("SVC_TESTS_AGENT").unwrap_or_default()
+                );
                 self.first_failure.get_or_insert_with(|| format!("{error:#}"));
             }
         }

@@ -16,6 +16,7 @@ use std::process;
 
 pub use handle::{Agent, Job};
 pub use protocol::{Answer, Refusal, Report, Via};
+pub use request::LIMIT;
 
 use crate::janitor;
 

@@ -2,6 +2,7 @@
 
 use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -34,8 +35,11 @@ fn obey(name: &str, command: &Command, jobs: &mut Jobs) -> Result<Value> {
         Command::SourceTowards { to } => json(source_towards(to)?),
         Command::StartLoad { via, to, per_second } => json(jobs.load(via, to, per_second)),
         Command::StartStream { to, per_second } => json(jobs.stream(to, per_second)?),
-        Command::StartDatagrams { via, to, per_second } => json(jobs.datagrams(via, to, per_second)?),
+        Command::StartDatagrams { via, to, per_second, limit_ms } => {
+            json(jobs.datagrams(via, to, per_second, Duration::from_millis(limit_ms))?)
+        }
         Command::Look { job } => json(jobs.look(job)?),
+        Command::LookAround => json(jobs.look_around()),
         Command::Stop { job } => json(jobs.stop(job)?),
     }
 }

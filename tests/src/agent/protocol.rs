@@ -67,15 +67,18 @@ pub(super) enum Command {
         to: SocketAddr,
         per_second: u32,
     },
-    /// One UDP socket in the background, as [`Command::StartStream`].
+    /// One UDP socket in the background, as [`Command::StartStream`]; an answer later than the limit is none.
     StartDatagrams {
         via: Via,
         to: SocketAddr,
         per_second: u32,
+        limit_ms: u64,
     },
     Look {
         job: usize,
     },
+    /// At all jobs together.
+    LookAround,
     Stop {
         job: usize,
     },

@@ -10,7 +10,7 @@ use super::obey::unspecified;
 use super::protocol::{Answer, Via};
 
 /// Less than the second after which TCP sends a SYN again: a lost first packet must not be hidden by it.
-pub(super) const LIMIT: Duration = Duration::from_millis(950);
+pub const LIMIT: Duration = Duration::from_millis(950);
 
 pub(super) fn once(via: Via, to: SocketAddr) -> Result<Answer> {
     match via {
@@ -120,7 +120,7 @@ impl Datagrams {
 
     /// Receives one datagram, whose source must be the address that was dialled.
     pub(super) fn receive(&self, buffer: &mut [u8]) -> Result<usize> {
-        let context = || format!("receive from {}", self.to);
+        let context = || format!("receive from {} on {:?}", self.to, self.socket.local_addr());
         if self.connected {
             return self.socket.recv(buffer).with_context(context);
         }

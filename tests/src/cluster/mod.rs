@@ -20,6 +20,7 @@ mod places;
 mod pods;
 mod preflight;
 mod process;
+mod processes;
 mod proxy;
 mod running;
 mod settings;

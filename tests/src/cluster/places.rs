@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::ifaddrs::getifaddrs;
+use nix::unistd::Pid;
 
 use super::node::first_process;
 use super::pods::Pod;
+use super::processes::{program, visit};
 use super::settings::Settings;
 use crate::agent::Agent;
-use crate::cgroup::Cgroup;
+use crate::cgroup::{Cgroup, mount_point};
 use crate::netns::Netns;
 use crate::{command, wait};
 
@@ -52,6 +54,23 @@ impl Places {
     pub fn in_pod(&self, pod: &Pod) -> Result<Agent> {
         let netns = self.netns(pod)?;
         self.agent(&pod.name, &pod.node, &netns)
+    }
+
+    /// `kubectl` as administrator in a pod's network.
+    pub fn kubectl_in(&self, pod: &Pod) -> Result<Command> {
+        let netns = self.netns(pod)?;
+        self.settings.kubectl(&netns, &self.settings.admin())
+    }
+
+    /// The node's processes of that name, those in containers too, by their numbers here.
+    pub fn processes(&self, node: &str, name: &str) -> Result<Vec<Pid>> {
+        let mut found = Vec::new();
+        visit(&mount_point()?.join(&self.settings.name).join(node), &mut |_, pid| {
+            if program(pid) == name {
+                found.push(pid);
+            }
+        });
+        found.into_iter().map(|pid| Ok(Pid::from_raw(pid.try_into()?))).collect()
     }
 
     /// The cgroup is below the host's, so that what the node's hooks do to sockets is done to the agent's.

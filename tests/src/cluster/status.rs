@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::node::PROCESS;
+use super::processes::{program, visit};
 use super::running::Running;
 use crate::command;
 
@@ -70,10 +71,7 @@ fn kind(pid: u32) -> String {
         "kubelet",
         "kube-proxy",
     ];
-    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let program = line.split(|octet| *octet == 0).next().unwrap_or_default();
-    let program = String::from_utf8_lossy(program);
-    let name = Path::new(program.as_ref()).file_name().unwrap_or_default().display().to_string();
+    let name = program(pid);
     if COMPONENTS.contains(&name.as_str()) { name } else { "containers".into() }
 }
 
@@ -81,14 +79,4 @@ fn rss(pid: u32) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) * 1024
-}
-
-fn visit(cgroup: &Path, act: &mut impl FnMut(&Path, u32)) {
-    let pids = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
-    pids.lines().filter_map(|line| line.parse().ok()).for_each(|pid| act(cgroup, pid));
-    for entry in fs::read_dir(cgroup).into_iter().flatten().flatten() {
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            visit(&entry.path(), act);
-        }
-    }
 }

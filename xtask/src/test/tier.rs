@@ -24,6 +24,8 @@ pub struct Tier {
     pub needs_daemon: bool,
     /// Programs of Kubernetes that it runs, found in the folder `SVC_CLUSTER_BIN`.
     pub components: &'static [&'static [Module]],
+    /// Needs images of ours, found in the folder `SVC_CLUSTER_IMAGES`.
+    pub needs_images: bool,
     /// Packages to compile for this tier alone.
     pub packages: &'static [&'static str],
 }
@@ -36,6 +38,7 @@ pub const TIERS: &[Tier] = &[
         runs: Runs::Here,
         needs_daemon: false,
         components: &[],
+        needs_images: false,
         packages: &["svc-common", "svc-ctl", "svc-echo", "svc-tests", "xtask"],
     },
     Tier {
@@ -44,6 +47,7 @@ pub const TIERS: &[Tier] = &[
         runs: Runs::Here,
         needs_daemon: false,
         components: &[],
+        needs_images: false,
         packages: &["svc-ctl", "svc-tests"],
     },
     Tier {
@@ -52,6 +56,7 @@ pub const TIERS: &[Tier] = &[
         runs: Runs::Here,
         needs_daemon: false,
         components: &[],
+        needs_images: false,
         packages: &["svc-ctl"],
     },
     Tier {
@@ -60,6 +65,7 @@ pub const TIERS: &[Tier] = &[
         runs: Runs::HereAsRoot,
         needs_daemon: false,
         components: &[],
+        needs_images: false,
         packages: &["svc-ctl"],
     },
     Tier {
@@ -68,6 +74,7 @@ pub const TIERS: &[Tier] = &[
         runs: Runs::HereAsRoot,
         needs_daemon: false,
         components: &[],
+        needs_images: false,
         packages: &["svc-tests"],
     },
     Tier {
@@ -76,6 +83,7 @@ pub const TIERS: &[Tier] = &[
         runs: Runs::HereAsRoot,
         needs_daemon: true,
         components: &[],
+        needs_images: false,
         packages: &["svc-tests"],
     },
     Tier {
@@ -84,6 +92,16 @@ pub const TIERS: &[Tier] = &[
         runs: Runs::HereAsRoot,
         needs_daemon: true,
         components: &[components::CONTROL_PLANE],
+        needs_images: false,
+        packages: &["svc-tests"],
+    },
+    Tier {
+        name: "cluster",
+        what: "a real cluster: replicas, daemons and rolling updates under load",
+        runs: Runs::HereAsRoot,
+        needs_daemon: false,
+        components: &[components::CONTROL_PLANE, components::NODES],
+        needs_images: true,
         packages: &["svc-tests"],
     },
     Tier {
@@ -92,6 +110,7 @@ pub const TIERS: &[Tier] = &[
         runs: Runs::InMachine,
         needs_daemon: true,
         components: &[],
+        needs_images: false,
         packages: &["svc-ctl", "svc-tests"],
     },
 ];

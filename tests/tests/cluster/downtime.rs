@@ -1,0 +1,74 @@
+//! How long a node was without its daemon, and what went through it meanwhile.
+
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use svc_tests::agent::Report;
+use svc_tests::netns::Netns;
+use svc_tests::wait;
+
+use crate::load::Way;
+
+/// Where the daemon tells how it is.
+const HEALTH_PORT: u16 = 10256;
+const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+/// For a daemon to be replaced, each half of it.
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub struct Downtime {
+    pub node: String,
+    /// Since the beginning.
+    pub down: Duration,
+    pub up: Duration,
+    pub inside: Report,
+}
+
+/// As the node's health port tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Daemon {
+    /// Nobody listens.
+    Gone,
+    /// It is there, and has not applied everything.
+    Starting,
+    Ready,
+}
+
+/// Waits until the daemon is gone and then until one is ready. Counted is only what was answered between two looks at a
+/// node without a ready daemon, so rather too little.
+pub fn watch(way: &Way, client: &Netns, began: Instant) -> Result<Downtime> {
+    let health = SocketAddr::new(way.address, HEALTH_PORT);
+    wait::until_true(&format!("the daemon of {} is gone", way.node), LIMIT, || {
+        Ok(client.within(|| look(health))? == Daemon::Gone)
+    })?;
+    let down = began.elapsed();
+    let before = way.look()?;
+    let mut last = before.clone();
+    wait::until_true(&format!("a daemon of {} is ready", way.node), LIMIT, || {
+        let seen = way.look()?;
+        let is_ready = client.within(|| look(health))? == Daemon::Ready;
+        if !is_ready {
+            last = seen;
+        }
+        Ok(is_ready)
+    })?;
+    Ok(Downtime { node: way.node.clone(), down, up: began.elapsed(), inside: last.since(&before) })
+}
+
+fn look(health: SocketAddr) -> Result<Daemon> {
+    match TcpStream::connect_timeout(&health, ANSWER_LIMIT) {
+        Ok(stream) => Ok(ask(stream).unwrap_or(Daemon::Starting)),
+        Err(error) if error.kind() == ErrorKind::ConnectionRefused => Ok(Daemon::Gone),
+        Err(error) => Err(error).with_context(|| format!("connect {health}")),
+    }
+}
+
+fn ask(mut stream: TcpStream) -> Result<Daemon> {
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: node\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(if answer.starts_with("HTTP/1.1 200 ") { Daemon::Ready } else { Daemon::Starting })
+}

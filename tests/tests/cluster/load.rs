@@ -1,0 +1,137 @@
+//! Traffic to the Service from everywhere, in both families and protocols: new connections, and such that last.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use svc_tests::agent::{Agent, Job, LIMIT, Report, Via};
+use svc_tests::cluster::Pod;
+use svc_tests::cluster::addresses::{self, Addrs};
+
+use crate::stage::{NODE_PORT, PORT, Stage};
+
+/// How much of it, for each of the [`COMBINATIONS`].
+#[derive(Clone, Copy, Debug)]
+pub struct Rates {
+    /// Connections or sockets a second that ask once.
+    pub new: u32,
+    /// Connections or sockets that last.
+    pub streams: u32,
+    /// What each of those asks a second.
+    pub asks: u32,
+}
+
+/// From pod and node by ClusterIP and NodePort, from outside by NodePort; both protocols, both families; two nodes.
+pub const COMBINATIONS: u32 = (2 * 2 + 1) * 2 * 2 * 2;
+
+/// Runs until it is dropped.
+#[derive(Debug)]
+pub struct Load {
+    /// In the nodes' order.
+    ways: Vec<Way>,
+}
+
+/// All that comes into the cluster's network at one node.
+#[derive(Debug)]
+pub struct Way {
+    pub node: String,
+    pub address: IpAddr,
+    agents: Vec<Arc<Agent>>,
+    new: Vec<Job>,
+    streams: Vec<Job>,
+}
+
+impl Load {
+    /// Returns when every combination has been answered.
+    pub fn start(stage: &Stage, rates: Rates) -> Result<Self> {
+        let ways = stage.clients.iter().zip(1..).map(|(pod, index)| Way::start(stage, pod, index, rates));
+        Ok(Self { ways: ways.collect::<Result<_>>()? })
+    }
+
+    pub fn ways(&self) -> &[Way] {
+        &self.ways
+    }
+
+    pub fn look(&self) -> Result<Report> {
+        self.sum(Way::look)
+    }
+
+    /// Of new connections alone.
+    pub fn look_new(&self) -> Result<Report> {
+        self.sum(|way| look_at(&way.new))
+    }
+
+    pub fn look_streams(&self) -> Result<Report> {
+        self.sum(|way| look_at(&way.streams))
+    }
+
+    /// An error that tells of the first request that was not answered.
+    pub fn check(&self) -> Result<Report> {
+        for (way, agent) in self.ways.iter().flat_map(|way| way.agents.iter().map(move |agent| (way, agent)))
+        {
+            let Report { ok, failed, first_failure, .. } = agent.look_around()?;
+            let error = first_failure.unwrap_or_default();
+            let (name, node) = (agent.name(), &way.node);
+            ensure!(failed == 0, "{failed} of {} of {name} by {node} failed: {error}", ok + failed);
+        }
+        self.look()
+    }
+
+    fn sum(&self, look: impl Fn(&Way) -> Result<Report>) -> Result<Report> {
+        self.ways.iter().try_fold(Report::default(), |sum, way| Ok(sum.and(look(way)?)))
+    }
+}
+
+impl Way {
+    fn start(stage: &Stage, pod: &Pod, index: u8, rates: Rates) -> Result<Self> {
+        let places = &stage.places;
+        let Addrs { v4, v6 } = addresses::node(index);
+        let node_ports = at(&[v4.into(), v6.into()], NODE_PORT);
+        let inside = [at(&stage.cluster_ips, PORT), node_ports.clone()].concat();
+        let (agents, new, streams) = (Vec::new(), Vec::new(), Vec::new());
+        let mut way = Self { node: pod.node.clone(), address: v4.into(), agents, new, streams };
+        way.ask(places.in_pod(pod)?, &inside, rates)?;
+        way.ask(places.on_node(&pod.node)?, &inside, rates)?;
+        way.ask(places.outside()?, &node_ports, rates)?;
+        Ok(way)
+    }
+
+    fn ask(&mut self, agent: Agent, frontends: &[SocketAddr], rates: Rates) -> Result<()> {
+        let agent = Arc::new(agent);
+        for (to, via) in frontends.iter().flat_map(|to| [(*to, Via::Tcp), (*to, Via::UdpConnected)]) {
+            agent.ask(via, to, 1).with_context(|| format!("on the way of {}", self.node))?;
+            if rates.new > 0 {
+                self.new.push(agent.start_load(via, to, rates.new)?);
+            }
+            for number in 0..rates.streams {
+                self.streams.push(match via {
+                    Via::Tcp | Via::Http => agent.start_stream(to, rates.asks)?,
+                    Via::UdpConnected | Via::UdpUnconnected => {
+                        let via = if number % 2 == 0 { via } else { Via::UdpUnconnected };
+                        agent.start_datagrams_within(LIMIT, via, to, rates.asks)?
+                    }
+                });
+            }
+        }
+        self.agents.push(agent);
+        Ok(())
+    }
+
+    pub fn look(&self) -> Result<Report> {
+        self.agents.iter().try_fold(Report::default(), |sum, agent| Ok(sum.and(agent.look_around()?)))
+    }
+}
+
+fn look_at(jobs: &[Job]) -> Result<Report> {
+    jobs.iter().try_fold(Report::default(), |sum, job| Ok(sum.and(job.look()?)))
+}
+
+fn at(ips: &[IpAddr], port: u16) -> Vec<SocketAddr> {
+    ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
+}
+
+/// The servers in a report are the pods' names.
+pub fn servers(report: &Report) -> BTreeSet<&str> {
+    report.by_server.keys().map(String::as_str).collect()
+}
