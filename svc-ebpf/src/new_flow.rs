@@ -36,7 +36,8 @@ impl Outcome {
 pub fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, now: u32) -> u32 {
     let key = &packet.key;
     let Some(frontend) = lookup_frontend::<F>(key) else {
-        if is_syn(packet) && !M::BEFORE_STACK {
+        // Any datagram may be the first of its socket, which the socket hooks may have connected to the backend.
+        if (is_syn(packet) || key.proto == Proto::UDP) && !M::BEFORE_STACK {
             give_way_to_direct::<F>(key);
         }
         return Outcome::PASS;
@@ -235,7 +236,7 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Option<&'static FrontendVa
     }
 }
 
-/// A direct connection to a backend from a port that has a translated flow to it: its replies would be translated,
+/// A direct connection or datagram to a backend from a port that has a translated flow to it: its replies would be translated,
 /// so the flow gives way. A call of its own for the sake of its stack.
 #[inline(never)]
 fn give_way_to_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {

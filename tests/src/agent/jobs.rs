@@ -112,11 +112,6 @@ impl Report {
             }
             Err(error) => {
                 self.failed += 1;
-                eprintln!(
-                    "DBG {:?} {} {error:#}",
-                    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH),
-                    std::env::var("SVC_TESTS_AGENT").unwrap_or_default()
-                );
                 self.first_failure.get_or_insert_with(|| format!("{error:#}"));
             }
         }

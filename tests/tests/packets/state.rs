@@ -319,6 +319,14 @@ fn collisions() -> Vec<Row> {
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .knows(old())
             .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay])),
+        row("a direct datagram to the backend makes the VIP's record give way")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .knows(old().udp())
+            .sees(pod_in("pod0", udp("pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay])),
+        row("a direct datagram from another port makes nothing give way")
+            .knows(old().udp())
+            .sees(pod_in("pod0", udp("pod-a:4001", "pod-b:8080")))
+            .leaves(old().udp()),
         row("a direct segment in mid-flow makes nothing give way")
             .knows(old())
             .sees(pod_in("pod0", tcp(ACK, "pod-a:4000", "pod-b:8080")))
