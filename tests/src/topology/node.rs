@@ -125,6 +125,7 @@ impl Node {
             Shape::Routed => pod.link_routed(node)?,
             Shape::Bridged => pod.link_bridged(node, addresses::pod(self.index, 1))?,
         }
+        pod.await_link(node)?;
         match self.options.offloads {
             Offloads::Default => Ok(()),
             Offloads::TxOff => node.offload(&pod.interface, "tx", false),

@@ -1,12 +1,17 @@
 //! A pod and its link to the node, in either shape.
 
+use std::time::Duration;
+
 use anyhow::Result;
 
 use super::{Addrs, Host, addresses, firewall};
 use crate::netns::Netns;
+use crate::{command, wait};
 
 /// The MAC of every host end in the routed shape, as Calico has it.
 const HOST_END: &str = "ee:ee:ee:ee:ee:ee";
+
+const LINK_LIMIT: Duration = Duration::from_secs(5);
 
 /// Linux takes interface names of at most 15 octets.
 const NAME_LIMIT: usize = 15;
@@ -51,6 +56,19 @@ impl Pod {
              route add default via {}\nroute add default via {}",
             gateway.v4, gateway.v6
         ))
+    }
+
+    /// Waits until both ends send: an interface that is up drops packets until the kernel's link watch has given it its
+    /// queue, which takes a busy machine longer than a client waits.
+    pub(super) fn await_link(&self, node: &Netns) -> Result<()> {
+        [(node, self.interface.as_str()), (&self.host.netns, "eth0")].into_iter().try_for_each(
+            |(netns, interface)| {
+                wait::until_true(&format!("{interface} of {} sends", netns.name()), LINK_LIMIT, || {
+                    let shown = command::run(netns.command("ip")?.args(["-o", "link", "show", interface]))?;
+                    Ok(shown.contains("state UP") && !shown.contains("qdisc noop "))
+                })
+            },
+        )
     }
 
     fn plug(&self, node: &Netns) -> Result<()> {

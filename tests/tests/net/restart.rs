@@ -5,6 +5,8 @@ use libtest_mimic::Trial;
 use svc_tests::agent::{Job, Via};
 use svc_tests::daemon::Flags;
 use svc_tests::topology::{Family, Options, Shape};
+use svc_tests::wait;
+use svc_tests::world::CHANGE_LIMIT;
 
 use crate::stage::{Stage, no_failure, scenario, until_more_than};
 
@@ -96,6 +98,10 @@ fn pod_without_daemon(stage: &mut Stage) -> Result<()> {
     stage.world.topology.node_mut(1).add_pod("late")?;
     for family in Family::BOTH {
         let to = stage.cluster_ip(family);
+        // On a busy machine the very first packet over a new link is sometimes lost, as one over any new interface may be.
+        wait::until_true("the new pod is served", CHANGE_LIMIT, || {
+            stage.agent("late")?.ask(Via::Tcp, to, 1).map(|_| true)
+        })?;
         for via in [Via::Tcp, Via::UdpConnected, Via::UdpUnconnected] {
             stage
                 .agent("late")?
