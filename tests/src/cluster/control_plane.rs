@@ -24,6 +24,8 @@ const ETCD: &str = "etcd";
 const APISERVER: &str = "kube-apiserver";
 const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 const SCHEDULER: &str = "kube-scheduler";
+/// Without one of these a cluster is not whole.
+pub(super) const COMPONENTS: [&str; 4] = [ETCD, APISERVER, CONTROLLER_MANAGER, SCHEDULER];
 
 /// The controller manager lists its controllers when it has started them all. Before that it is no use to anybody
 /// and cannot live without an API server.

@@ -5,10 +5,13 @@ use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
+use super::control_plane::COMPONENTS;
 use super::node::{self, first_process};
 use super::places::Places;
+use super::process::last_lines;
+use super::processes::{program, visit};
 use super::settings::Settings;
 use super::state::State;
 use crate::netns::Netns;
@@ -66,8 +69,18 @@ impl Running {
             let note = fs::read_to_string(self.settings.dir.join(&name).join("ended"));
             ensure!(note.is_err(), "{}", note.unwrap_or_default());
         }
+        self.check_components()?;
         let ready = command::run(self.kubectl()?.args(["get", "--raw", "/readyz"]));
         ready.map(drop).context("the API server does not answer")
+    }
+
+    fn check_components(&self) -> Result<()> {
+        let mut running = Vec::new();
+        visit(&self.cgroup()?.join("hub"), &mut |_, pid| running.push(program(pid)));
+        let ended = COMPONENTS.iter().find(|name| !running.iter().any(|program| program == *name));
+        let Some(name) = ended else { return Ok(()) };
+        let log = self.settings.dir.join("log").join(format!("{name}.log"));
+        bail!("{name} has ended; cargo xtask cluster up makes the cluster anew:\n{}", last_lines(&log))
     }
 
     /// Above those of hub and nodes, in the v2 hierarchy.
