@@ -61,6 +61,10 @@ impl Cli {
             while waitpid(None, Some(WaitPidFlag::WNOHANG)).is_ok_and(|it| it != WaitStatus::StillAlive) {}
         }
         svc_echo::say_not_ready();
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "it was asked for a time, and nobody tells when it is over"
+        )]
         thread::sleep(linger);
         Ok(())
     }
