@@ -94,7 +94,8 @@ pub struct Claim {
     pub now: u32,
     pub first: u16,
     pub count: u16,
-    pub snat: u8,
+    /// A port of the SNAT range from the first attempt on.
+    pub takes_port: u8,
     pub is_done: u8,
     pub _pad: [u8; 2],
 }

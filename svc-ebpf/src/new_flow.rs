@@ -130,7 +130,9 @@ pub fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, 
     }
     let any_source = backend.locality == Locality::HOST && key.proto == Proto::UDP;
     forward::<F>(key, &to, place, any_source, frontend.service, now, record);
-    if !claim::<F>(key, place.snat, now) {
+    // The pod's other sockets may be connected to the backend itself, by the socket hooks, from the very same port.
+    let may_meet_direct = role == Role::POD && CONFIG.load().pod_sockets != 0;
+    if !claim::<F>(key, place.snat || may_meet_direct, now) {
         count(Counter::DropSnatExhausted);
         return Outcome::DROP;
     }
@@ -160,9 +162,10 @@ fn kept<F: Net>(frontend: &FrontendValue, key: &FlowKey<F::Addr>, extent: &Exten
 }
 
 /// Inserts the reverse record under a key that no other live flow owns, taking other source ports until one is free
-/// (SEM-080). The first candidate is the client's own port, or with SNAT a fixed function of the client.
+/// (SEM-080). The first candidate is the client's own port, or a fixed function of the client where one of the SNAT
+/// range is to be taken.
 #[inline(always)]
-fn claim<F: Net>(key: &FlowKey<F::Addr>, snat: bool, now: u32) -> bool {
+fn claim<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool {
     let config = CONFIG.load();
     let Some(scratch) = F::scratch() else { return false };
     scratch.claim = Claim {
@@ -171,7 +174,7 @@ fn claim<F: Net>(key: &FlowKey<F::Addr>, snat: bool, now: u32) -> bool {
         now,
         first: config.snat_first,
         count: config.snat_count,
-        snat: snat as u8,
+        takes_port: takes_port as u8,
         is_done: 0,
         _pad: [0; 2],
     };
@@ -190,7 +193,7 @@ extern "C" fn claim_step<F: Net>(attempt: u32, key: *mut c_void) -> i64 {
     // SAFETY: `claim` passes the client's key and waits.
     let key = unsafe { &*key.cast::<FlowKey<F::Addr>>() };
     let Some(Scratch { record, reverse, reverse_key, claim, .. }) = F::scratch() else { return 1 };
-    if claim.snat != 0 || attempt > 0 {
+    if claim.takes_port != 0 || attempt > 0 {
         let port: Port = snat_port(claim.hash, attempt, claim.first, claim.count);
         record.sport = port;
         record.port_delta = claim.port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32));
@@ -236,8 +239,8 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Option<&'static FrontendVa
     }
 }
 
-/// A direct connection or datagram to a backend from a port that has a translated flow to it: its replies would be translated,
-/// so the flow gives way. A call of its own for the sake of its stack.
+/// A direct connection or datagram to a backend from a port that has a translated flow to it: its replies would be
+/// translated, so the flow gives way. A call of its own for the sake of its stack.
 #[inline(never)]
 fn give_way_to_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     let Some(Scratch { reverse_key, forward_key, .. }) = F::scratch() else { return 0 };

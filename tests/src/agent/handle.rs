@@ -67,6 +67,11 @@ impl Agent {
         self.call(&Command::Ask { via, to, count })
     }
 
+    /// Two answers of each, in turns: from sockets that share a source port.
+    pub fn ask_from_one_port(&self, via: Via, to: &[SocketAddr]) -> Result<Vec<Answer>> {
+        self.call(&Command::AskFromOnePort { via, to: to.to_vec() })
+    }
+
     pub fn bulk(&self, via: Via, to: SocketAddr, octets: usize) -> Result<()> {
         self.call(&Command::Bulk { via, to, octets })
     }

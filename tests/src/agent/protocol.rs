@@ -41,6 +41,11 @@ pub(super) enum Command {
         to: SocketAddr,
         count: u32,
     },
+    /// One request to each, from sockets that share a source port and are all open to the end; then round once more.
+    AskFromOnePort {
+        via: Via,
+        to: Vec<SocketAddr>,
+    },
     /// `octets` each way, contents compared at both ends.
     Bulk {
         via: Via,

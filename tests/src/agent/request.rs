@@ -5,6 +5,7 @@ use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use socket2::{Domain, Socket, Type};
 
 use super::obey::unspecified;
 use super::protocol::{Answer, Via};
@@ -18,6 +19,35 @@ pub(super) fn once(via: Via, to: SocketAddr) -> Result<Answer> {
         Via::Http => http(to),
         Via::UdpConnected | Via::UdpUnconnected => udp(via, to),
     }
+}
+
+pub(super) fn from_one_port(via: Via, to: &[SocketAddr]) -> Result<Vec<Answer>> {
+    let kind = if via == Via::Tcp { Type::STREAM } else { Type::DGRAM };
+    let mut port = 0;
+    let mut sockets = Vec::new();
+    for to in to {
+        let socket = Socket::new(Domain::for_address(*to), kind, None)?;
+        socket.set_reuse_address(true)?;
+        socket.bind(&SocketAddr::new(unspecified(to.ip()).ip(), port).into())?;
+        socket.set_read_timeout(Some(LIMIT))?;
+        socket.connect_timeout(&(*to).into(), LIMIT).with_context(|| format!("connect {to}"))?;
+        port = socket.local_addr()?.as_socket().context("a socket of the Internet")?.port();
+        sockets.push((socket, *to));
+    }
+    let mut answers = Vec::new();
+    for round in 0..2 {
+        for (socket, to) in &sockets {
+            let answer = match via {
+                Via::Tcp | Via::Http => ask(&mut TcpStream::from(socket.try_clone()?), *to, "who"),
+                Via::UdpConnected | Via::UdpUnconnected => {
+                    let socket = UdpSocket::from(socket.try_clone()?);
+                    Datagrams { socket, to: *to, connected: true }.ask("who")
+                }
+            };
+            answers.push(answer.with_context(|| format!("round {round}"))?);
+        }
+    }
+    Ok(answers)
 }
 
 fn tcp(to: SocketAddr) -> Result<Answer> {

@@ -8,6 +8,7 @@ mod heal;
 mod health;
 mod live;
 mod mapped;
+mod one_port;
 mod refused;
 mod restart;
 mod stage;
@@ -46,6 +47,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         cells::trials(table),
         refused::trials(),
         mapped::trials(),
+        one_port::trials(),
         live::trials(),
         affinity::trials(),
         heal::trials(),
