@@ -64,6 +64,8 @@ pub struct Daemon {
     pins: PathBuf,
     run: PathBuf,
     flags: Flags,
+    /// Flags of `svc-ctl run` over those, each as it is typed.
+    pub more: Vec<String>,
     child: Option<Child>,
 }
 
@@ -72,7 +74,7 @@ impl Daemon {
         let (pins, run) = (bpffs.path().join(node.name()), dir.join(node.name()));
         fs::create_dir_all(&pins).with_context(|| format!("make {}", pins.display()))?;
         fs::create_dir_all(&run).with_context(|| format!("make {}", run.display()))?;
-        Ok(Self { binary: find()?, source, pins, run, flags, child: None })
+        Ok(Self { binary: find()?, source, pins, run, flags, more: Vec::new(), child: None })
     }
 
     pub fn pins(&self) -> &Path {
@@ -95,7 +97,7 @@ impl Daemon {
         for uplink in node.uplinks() {
             command.args(["--uplink", uplink]);
         }
-        command.args(["--xdp", self.flags.xdp]);
+        command.args(["--xdp", self.flags.xdp]).args(&self.more);
         command.args(["--pod-sockets", if self.flags.pod_sockets { "on" } else { "off" }]);
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
@@ -156,7 +158,8 @@ impl Daemon {
     pub fn rival(&self, run_dir: &Path) -> Result<Self> {
         fs::create_dir_all(run_dir).with_context(|| format!("make {}", run_dir.display()))?;
         let (binary, source, pins) = (self.binary.clone(), self.source.clone(), self.pins.clone());
-        Ok(Self { binary, source, pins, run: run_dir.into(), flags: self.flags, child: None })
+        let (flags, more) = (self.flags, self.more.clone());
+        Ok(Self { binary, source, pins, run: run_dir.into(), flags, more, child: None })
     }
 
     pub fn cleanup(&self, node: &Node) -> Result<()> {

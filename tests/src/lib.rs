@@ -3,7 +3,7 @@
 //! Read from the bottom up: `netns`, `cgroup`, `bpffs` are guards over kernel objects; `agent` is a process
 //! in one of them that talks by real sockets; `topology` joins them to a client and two nodes with pods;
 //! `world` adds manifests and one svc-ctl per node; `matrix` is the table of combinations over a world.
-//! `packet` stands apart: rows of one packet through one program, without sockets.
+//! `witness` plays the same on two worlds, one with kube-proxy. `packet` stands apart: rows of one packet through one program, without sockets.
 
 pub mod agent;
 pub mod attached;
@@ -24,4 +24,5 @@ pub mod show;
 pub mod standin;
 pub mod topology;
 pub mod wait;
+pub mod witness;
 pub mod world;

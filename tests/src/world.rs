@@ -55,10 +55,26 @@ impl World {
 
     /// Starts a daemon on the first node that has none.
     pub fn start_next(&mut self, source: Source, flags: Flags) -> Result<()> {
+        self.start_next_with(source, flags, Vec::new())
+    }
+
+    /// [`Self::start_next`] with more flags.
+    pub fn start_next_with(&mut self, source: Source, flags: Flags, more: Vec<String>) -> Result<()> {
         let node = self.topology.nodes.get(self.daemons.len()).context("every node has a daemon")?;
         let mut daemon = Daemon::new(node, &self.bpffs, &self.dir(), source, flags)?;
+        daemon.more = more;
         daemon.start(node)?;
         self.daemons.push(daemon);
+        Ok(())
+    }
+
+    /// Ends every daemon and removes what it has left; the nodes have none then.
+    pub fn end_daemons(&mut self) -> Result<()> {
+        for (daemon, node) in self.daemons.iter_mut().zip(&self.topology.nodes) {
+            daemon.stop()?;
+            daemon.cleanup(node)?;
+        }
+        self.daemons.clear();
         Ok(())
     }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use serde::de::DeserializeOwned;
 
-use super::protocol::{Answer, Command, Refusal, Report, Via};
+use super::protocol::{Answer, Command, Probe, Refusal, Report, Tried, Via};
 use crate::cgroup::Cgroup;
 use crate::janitor::THIS_PROGRAM;
 use crate::netns::Netns;
@@ -60,7 +60,12 @@ impl Agent {
     }
 
     pub fn serve(&self, port: u16) -> Result<()> {
-        self.call(&Command::Serve { port })
+        self.serve_as(&self.name, port)
+    }
+
+    /// [`Self::serve`] under another name than its own.
+    pub fn serve_as(&self, name: &str, port: u16) -> Result<()> {
+        self.call(&Command::Serve { name: name.into(), port })
     }
 
     pub fn ask(&self, via: Via, to: SocketAddr, count: u32) -> Result<Vec<Answer>> {
@@ -78,6 +83,11 @@ impl Agent {
 
     pub fn refused(&self, via: Via, to: SocketAddr) -> Result<Refusal> {
         self.call(&Command::Refused { via, to })
+    }
+
+    /// What became of each request of each probe.
+    pub fn probe(&self, probes: Vec<Probe>) -> Result<Vec<Vec<Tried>>> {
+        self.call(&Command::Probe { probes })
     }
 
     pub fn source_towards(&self, to: IpAddr) -> Result<IpAddr> {

@@ -7,6 +7,7 @@ mod bulk;
 mod handle;
 mod jobs;
 mod obey;
+mod probe;
 mod protocol;
 mod refused;
 mod request;
@@ -15,7 +16,7 @@ use std::env;
 use std::process;
 
 pub use handle::{Agent, Job};
-pub use protocol::{Answer, Refusal, Report, Via};
+pub use protocol::{Answer, Probe, Refusal, Report, Tried, Via};
 pub use request::LIMIT;
 
 use crate::janitor;
@@ -25,8 +26,8 @@ const ENV: &str = "SVC_TESTS_AGENT";
 
 /// Call this first in every `main` that uses the harness: in an agent it does not return.
 pub fn maybe_run() {
-    if let Ok(name) = env::var(ENV) {
-        process::exit(i32::from(obey::stdin(&name).is_err()));
+    if env::var_os(ENV).is_some() {
+        process::exit(i32::from(obey::stdin().is_err()));
     }
     if let Ok(owner) = env::var(janitor::ENV) {
         janitor::run(&owner);

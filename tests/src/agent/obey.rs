@@ -10,22 +10,23 @@ use serde_json::Value;
 
 use super::jobs::Jobs;
 use super::protocol::Command;
-use super::{bulk, refused, request};
+use super::{bulk, probe, refused, request};
 
 /// Obeys until stdin ends.
-pub(super) fn stdin(name: &str) -> Result<()> {
+pub(super) fn stdin() -> Result<()> {
     let mut jobs = Jobs::default();
     for line in io::stdin().lock().lines() {
         let command: Command = serde_json::from_str(&line?)?;
-        let outcome = obey(name, &command, &mut jobs).map_err(|error| format!("{error:#}"));
+        let outcome = obey(&command, &mut jobs).map_err(|error| format!("{error:#}"));
         writeln!(io::stdout(), "{}", serde_json::to_string(&outcome)?)?;
     }
     Ok(())
 }
 
-fn obey(name: &str, command: &Command, jobs: &mut Jobs) -> Result<Value> {
+fn obey(command: &Command, jobs: &mut Jobs) -> Result<Value> {
     match *command {
-        Command::Serve { port } => json(svc_echo::serve(name, &[port], &[port])?),
+        Command::Serve { ref name, port } => json(svc_echo::serve(name, &[port], &[port])?),
+        Command::Probe { ref probes } => json(probe::all(probes)?),
         Command::Ask { via, to, count } => {
             let ask = |n| request::once(via, to).with_context(|| format!("request {n} of {count}"));
             json((1..=count).map(ask).collect::<Result<Vec<_>>>()?)

@@ -33,6 +33,8 @@ impl fmt::Display for Via {
 pub(super) enum Command {
     /// Serve TCP and UDP of both families on a port.
     Serve {
+        /// What it says its name is.
+        name: String,
         port: u16,
     },
     /// `count` small requests, each from a socket of its own.
@@ -56,6 +58,10 @@ pub(super) enum Command {
     Refused {
         via: Via,
         to: SocketAddr,
+    },
+    /// Requests that may fail, several probes at once.
+    Probe {
+        probes: Vec<Probe>,
     },
     /// The local address the kernel takes towards `to`.
     SourceTowards {
@@ -94,6 +100,28 @@ pub(super) enum Command {
 pub struct Answer {
     pub server: String,
     pub seen_from: SocketAddr,
+}
+
+/// Requests from sockets of their own, one after the other, to each of the addresses in turn.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Probe {
+    pub via: Via,
+    /// The client's address, if it isn't for the kernel to choose.
+    pub from: Option<IpAddr>,
+    pub to: Vec<SocketAddr>,
+    pub tries: usize,
+}
+
+/// What became of one request.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Tried {
+    Answered(Answer),
+    /// ECONNREFUSED, by whatever way it came.
+    Refused,
+    Unreachable,
+    /// No answer in time; or the kernel would not even send it.
+    Nothing,
+    Odd(String),
 }
 
 /// How a request was refused.

@@ -87,8 +87,7 @@ pub(super) fn ask(stream: &mut TcpStream, to: SocketAddr, line: &str) -> Result<
 }
 
 fn udp(via: Via, to: SocketAddr) -> Result<Answer> {
-    let socket = Datagrams::open(via, to)?;
-    socket.ask(&format!("who-{}", socket.local_port()?))
+    Datagrams::open(via, to)?.ask_once()
 }
 
 /// `NAME PEER LINE`: the line must be the one that was sent.
@@ -109,7 +108,11 @@ pub(super) struct Datagrams {
 
 impl Datagrams {
     pub(super) fn open(via: Via, to: SocketAddr) -> Result<Self> {
-        let socket = UdpSocket::bind(unspecified(to.ip()))?;
+        Self::open_from(unspecified(to.ip()), via, to)
+    }
+
+    pub(super) fn open_from(from: SocketAddr, via: Via, to: SocketAddr) -> Result<Self> {
+        let socket = UdpSocket::bind(from)?;
         socket.set_read_timeout(Some(LIMIT))?;
         let connected = via == Via::UdpConnected;
         if connected {
@@ -137,8 +140,9 @@ impl Datagrams {
         }
     }
 
-    pub(super) fn local_port(&self) -> Result<u16> {
-        Ok(self.socket.local_addr()?.port())
+    /// The one question of a socket.
+    pub(super) fn ask_once(&self) -> Result<Answer> {
+        self.ask(&format!("who-{}", self.socket.local_addr()?.port()))
     }
 
     pub(super) fn send(&self, datagram: &[u8]) -> Result<()> {

@@ -96,6 +96,15 @@ pub const TIERS: &[Tier] = &[
         packages: &["svc-tests"],
     },
     Tier {
+        name: "witness",
+        what: "kube-proxy and svc side by side: the same objects, the same clients, the same answers",
+        runs: Runs::HereAsRoot,
+        needs_daemon: true,
+        components: &[components::CONTROL_PLANE],
+        needs_images: false,
+        packages: &["svc-tests"],
+    },
+    Tier {
         name: "cluster",
         what: "a real cluster: replicas, daemons and rolling updates under load",
         runs: Runs::HereAsRoot,

@@ -1,0 +1,91 @@
+//! Requests that may fail, each from a socket of its own: who answered, or in what way nobody did.
+
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Error, Result, anyhow, ensure};
+use nix::errno::Errno;
+use nix::sys::socket::sockopt::SendTimeout;
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket,
+};
+use nix::sys::time::TimeVal;
+
+use super::obey::unspecified;
+use super::protocol::{Answer, Probe, Tried, Via};
+use super::request::{self, Datagrams};
+
+/// An ICMP error that comes while the kernel is still inside `connect` is not heard; the one for the second SYN is, a
+/// second later.
+const CONNECT_LIMIT: Duration = Duration::from_millis(1900);
+/// Where nobody has answered so many requests, nobody is asked again.
+const IN_VAIN: usize = 2;
+/// Probes at once. Most of them do nothing but wait.
+const WORKERS: usize = 8;
+
+/// The results in the order of the probes.
+pub(super) fn all(probes: &[Probe]) -> Result<Vec<Vec<Tried>>> {
+    let queue = Mutex::new(probes.iter().enumerate());
+    let next = || queue.lock().ok().and_then(|mut queue| queue.next());
+    let work = || std::iter::from_fn(next).map(|(n, probe)| (n, one(probe))).collect::<Vec<_>>();
+    let mut results = thread::scope(|scope| {
+        let workers: Vec<_> = (0..WORKERS.min(probes.len())).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(thread::ScopedJoinHandle::join).collect::<Result<Vec<_>, _>>()
+    })
+    .map_err(|_| anyhow!("a probe panicked"))?
+    .concat();
+    results.sort_by_key(|(n, _)| *n);
+    Ok(results.into_iter().map(|(_, tried)| tried).collect())
+}
+
+/// One after the other: what the first request leaves behind (a stay) holds for the next.
+fn one(probe: &Probe) -> Vec<Tried> {
+    let mut seen: Vec<Tried> = Vec::new();
+    for to in probe.to.iter().cycle().take(probe.tries) {
+        if seen.len() >= IN_VAIN && !seen.iter().any(|tried| matches!(tried, Tried::Answered(_))) {
+            break;
+        }
+        seen.push(request(probe.via, probe.from, *to).map_or_else(|error| failure(&error), Tried::Answered));
+    }
+    seen
+}
+
+fn request(via: Via, from: Option<IpAddr>, to: SocketAddr) -> Result<Answer> {
+    let from = from.map_or_else(|| unspecified(to.ip()), |from| (from, 0).into());
+    match via {
+        Via::Tcp | Via::Http => request::ask(&mut connect_from(from, to)?, to, "who"),
+        Via::UdpConnected | Via::UdpUnconnected => Datagrams::open_from(from, via, to)?.ask_once(),
+    }
+}
+
+fn connect_from(from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
+    let family = if to.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
+    let fd: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // It limits `connect` too.
+    setsockopt(&fd, SendTimeout, &TimeVal::new(CONNECT_LIMIT.as_secs().cast_signed(), 900_000))?;
+    bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).map_err(io::Error::from)?;
+    connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).map_err(io::Error::from)?;
+    let stream = TcpStream::from(fd);
+    stream.set_read_timeout(Some(request::LIMIT))?;
+    let peer = stream.peer_addr()?;
+    ensure!(peer == to, "getpeername says {peer}, dialled {to}");
+    Ok(stream)
+}
+
+/// A datagram that the node's own firewall drops comes back as EPERM; everywhere else a drop is silence.
+fn failure(error: &Error) -> Tried {
+    let Some(cause) = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()) else {
+        return Tried::Odd(format!("{error:#}"));
+    };
+    match cause.raw_os_error().map(Errno::from_raw) {
+        Some(Errno::ECONNREFUSED) => Tried::Refused,
+        Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH) => Tried::Unreachable,
+        Some(Errno::EPERM | Errno::ETIMEDOUT | Errno::EINPROGRESS) => Tried::Nothing,
+        _ if matches!(cause.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Tried::Nothing,
+        _ => Tried::Odd(format!("{error:#}")),
+    }
+}

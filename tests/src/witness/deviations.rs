@@ -1,0 +1,80 @@
+//! Where svc does something else than kube-proxy, on purpose: which rows, what svc does, why.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use serde::Deserialize;
+
+use super::outcome::Outcome;
+use super::row::Row;
+
+/// The hand-kept list.
+#[derive(Debug)]
+pub struct Deviations(pub Vec<Deviation>);
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deviation {
+    /// All of these texts are in the row's name.
+    pub rows: Vec<String>,
+    /// None of these is.
+    #[serde(default)]
+    pub but: Vec<String>,
+    /// What the client meets with svc.
+    pub svc: String,
+    pub why: String,
+}
+
+impl Deviations {
+    pub fn load(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        Self::parse(&text).with_context(|| path.display().to_string())
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        Ok(Self(serde_yaml_ng::from_str(text)?))
+    }
+
+    /// The first that a row is one of.
+    pub fn of(&self, row: &Row) -> Option<&Deviation> {
+        self.0.iter().find(|deviation| deviation.is_about(&row.name))
+    }
+
+    /// Those that none of all rows is one of.
+    pub fn idle(&self, rows: &[Row]) -> Vec<String> {
+        let is_idle = |deviation: &&Deviation| !rows.iter().any(|row| deviation.is_about(&row.name));
+        self.0
+            .iter()
+            .filter(is_idle)
+            .map(|deviation| format!("{:?}: {}", deviation.rows, deviation.why))
+            .collect()
+    }
+}
+
+impl Deviation {
+    pub fn is_about(&self, row: &str) -> bool {
+        self.rows.iter().all(|text| row.contains(text)) && !self.but.iter().any(|text| row.contains(text))
+    }
+
+    pub fn outcome(&self) -> Result<Outcome> {
+        self.svc.parse().map_err(anyhow::Error::msg).with_context(|| format!("deviation {:?}", self.rows))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deviation_is_about_rows_with_all_of_its_texts_and_none_of_the_others() {
+        let text = "- {rows: [pod, UDP], but: [IPv6], svc: refused, why: so}";
+        let deviations = Deviations::parse(text).unwrap();
+        let is_about = |row: &str| deviations.0[0].is_about(row);
+        assert!(
+            is_about("pod over UDP IPv4") && !is_about("pod over TCP IPv4") && !is_about("pod over UDP IPv6")
+        );
+        assert_eq!(deviations.0[0].outcome().unwrap().to_string(), "refused");
+        assert!(Deviations::parse("- {rows: [pod], svc: refused}").is_err());
+    }
+}

@@ -1,0 +1,93 @@
+//! One line of a group of cases: who dials what, and what they meet if the rules hold.
+
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use super::frontend::Frontend;
+use super::outcome::Outcome;
+use crate::agent::Via;
+use crate::topology::Family;
+
+/// `PAR-050 SEM-085 pod at NodePort@node1 [TCP IPv4]: a1 b1 from pod`. Instead of `at`, `stays at` and several
+/// frontends with commas: one after the other, again and again, and always the same server. Without brackets it is meant
+/// for either protocol and family.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Line {
+    /// Of the rules that it is about.
+    pub ids: Vec<String>,
+    pub client: String,
+    pub stays: bool,
+    pub frontends: Vec<Frontend>,
+    pub vias: Vec<Via>,
+    pub families: Vec<Family>,
+    /// None if only kube-proxy knows.
+    pub expected: Option<Outcome>,
+}
+
+impl FromStr for Line {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (dials, expected) = text.split_once(": ").ok_or_else(|| format!("{text}: no outcome"))?;
+        let (who, whom) = dials.split_once(" at ").ok_or_else(|| format!("{text}: no frontend"))?;
+        let (whom, only) = match whom.split_once(" [") {
+            Some((whom, only)) => (whom, only.trim_end_matches(']')),
+            None => (whom, ""),
+        };
+        let mut words: Vec<&str> = who.split(' ').collect();
+        let stays = words.pop_if(|word| *word == "stays").is_some();
+        let client = words.pop().unwrap_or_default().to_owned();
+        let ids: Vec<_> = words.into_iter().map(str::to_owned).collect();
+        if client.is_empty() || ids.iter().any(|id| !id.starts_with("SEM-") && !id.starts_with("PAR-")) {
+            return Err(format!("{text}: neither rules nor a client: {who}"));
+        }
+        let mut vias = vec![Via::Tcp, Via::UdpConnected];
+        let mut families = Family::BOTH.to_vec();
+        for word in only.split(' ') {
+            match word {
+                "" => {}
+                "TCP" => vias.retain(|via| *via == Via::Tcp),
+                "UDP" => vias.retain(|via| *via == Via::UdpConnected),
+                "IPv4" => families.retain(|family| *family == Family::V4),
+                "IPv6" => families.retain(|family| *family == Family::V6),
+                _ => return Err(format!("{text}: what is [{word}]?")),
+            }
+        }
+        let frontends = whom.split(", ").map(str::parse).collect::<Result<_, _>>()?;
+        let expected = Some(expected.parse().map_err(|error| format!("{text}: {error}"))?);
+        Ok(Self { ids, client, stays, frontends, vias, families, expected })
+    }
+}
+
+impl TryFrom<String> for Line {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_rules_client_frontends_and_outcome() {
+        let line: Line = "PAR-050 SEM-085 pod at NodePort@node1 [TCP IPv4]: a1 b1 from pod".parse().unwrap();
+        assert_eq!((line.ids.len(), line.client.as_str(), line.stays), (2, "pod", false));
+        assert_eq!((line.vias, line.families), (vec![Via::Tcp], vec![Family::V4]));
+        assert_eq!(line.expected.unwrap().to_string(), "a1 b1 from pod");
+        let line: Line = "SEM-230 client stays at ClusterIP, vip: same from node1".parse().unwrap();
+        assert!(line.stays && line.frontends.len() == 2 && line.vias.len() == 2);
+        for wrong in [
+            "pod at ClusterIP",
+            "pod: refused",
+            "PAR1 pod at ClusterIP: refused",
+            "pod at ClusterIP [IP]: refused",
+        ] {
+            assert!(wrong.parse::<Line>().is_err(), "{wrong}");
+        }
+    }
+}

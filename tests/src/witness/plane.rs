@@ -1,0 +1,174 @@
+//! The API server that both proxies watch: writes the objects, and tells the addresses that they were given.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::{Value, json};
+
+use super::NAMESPACE;
+use super::frontend::{At, Frontend};
+use super::row::Row;
+use super::service::{Number, Place, Service};
+use crate::agent::Via;
+use crate::cluster::{ControlPlane, Settings};
+use crate::manifests::{SERVER_PORT, SERVICE_PORT};
+use crate::topology::{Family, Node};
+use crate::{command, wait};
+
+/// Allocated to no Service: the API server takes from the other end of the range first.
+const NOBODY: [&str; 2] = ["10.96.250.250", "fd00:96::fafa"];
+
+pub struct Plane {
+    control: ControlPlane,
+    settings: Settings,
+    numbers: BTreeMap<String, Number>,
+    /// As the API server has them.
+    services: BTreeMap<String, Value>,
+}
+
+impl Plane {
+    pub fn start() -> Result<Self> {
+        let mut settings = Settings::of_test("witness")?;
+        settings.controller_flags = vec!["--node-monitor-grace-period=24h".into()];
+        let control = ControlPlane::start(&settings)?;
+        let plane = Self { control, settings, numbers: BTreeMap::new(), services: BTreeMap::new() };
+        plane.apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})])?;
+        Ok(plane)
+    }
+
+    pub fn kube_proxy(&self) -> Result<PathBuf> {
+        self.settings.program("kube-proxy")
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.control.kubeconfig("admin")
+    }
+
+    pub fn hub(&self) -> &crate::netns::Netns {
+        self.control.hub()
+    }
+
+    /// node1 is in zone-a, node2 in zone-b.
+    pub fn introduce(&self, nodes: &[Node]) -> Result<()> {
+        let objects: Vec<_> =
+            nodes.iter().zip(["zone-a", "zone-b"]).map(|(node, zone)| node_object(node, zone)).collect();
+        self.feed(&["create"], &objects)?;
+        self.set_status(&objects)
+    }
+
+    /// Makes Services what they should be from now on. None: it goes.
+    pub fn set(
+        &mut self,
+        services: &[(String, Option<Service>)],
+        places: &BTreeMap<String, Place>,
+    ) -> Result<()> {
+        let (mut objects, mut statuses) = (Vec::new(), Vec::new());
+        for (name, service) in services {
+            let Some(service) = service else {
+                self.kubectl(&["delete", "service", name])?;
+                continue;
+            };
+            let next = u8::try_from(self.numbers.len()).context("too many Services")?;
+            let number = *self.numbers.entry(name.clone()).or_insert(Number(next));
+            objects.push(service.object(name, number));
+            objects.extend(service.slices(name, number, places)?);
+            if service.has_vips() {
+                statuses.push(service.status(name, number));
+            }
+        }
+        self.apply(&objects)?;
+        self.set_status(&statuses)?;
+        let list: Value = serde_json::from_str(&self.kubectl(&["get", "services", "-o", "json"])?)?;
+        let items = list["items"].as_array().into_iter().flatten();
+        self.services = items
+            .filter_map(|item| Some((item["metadata"]["name"].as_str()?.to_owned(), item.clone())))
+            .collect();
+        Ok(())
+    }
+
+    /// Where a row's client finds each of its frontends.
+    pub fn addresses(&self, row: &Row, places: &BTreeMap<String, Place>) -> Result<Vec<SocketAddr>> {
+        row.frontends.iter().map(|frontend| self.address(row, frontend, places)).collect()
+    }
+
+    fn address(
+        &self,
+        row: &Row,
+        frontend: &Frontend,
+        places: &BTreeMap<String, Place>,
+    ) -> Result<SocketAddr> {
+        let place = |host: &str| places.get(host).with_context(|| format!("no host {host}"));
+        let number =
+            || self.numbers.get(&row.service).copied().with_context(|| format!("no Service {}", row.service));
+        let (ip, port) = match &frontend.at {
+            At::ClusterIp => (self.cluster_ip(&row.service, row.family)?, SERVICE_PORT),
+            At::NodePort(host) => (place(host)?.addrs.of(row.family), self.node_port(&row.service, row.via)?),
+            At::External(n) => (number()?.external(*n).of(row.family), SERVICE_PORT),
+            At::Vip(n) => (number()?.vip(*n).of(row.family), SERVICE_PORT),
+            At::Nobody => (NOBODY[usize::from(row.family == Family::V6)].parse()?, SERVICE_PORT),
+            At::Host(host) => (place(host)?.addrs.of(row.family), SERVER_PORT),
+        };
+        Ok((ip, frontend.port.unwrap_or(port)).into())
+    }
+
+    pub fn cluster_ip(&self, service: &str, family: Family) -> Result<IpAddr> {
+        let ips = self.services.get(service).and_then(|service| service["spec"]["clusterIPs"].as_array());
+        let mut ips = ips.into_iter().flatten().filter_map(|ip| ip.as_str()?.parse::<IpAddr>().ok());
+        let found = ips.find(|ip| ip.is_ipv4() == (family == Family::V4));
+        found.with_context(|| format!("{service} has no ClusterIP of {family}"))
+    }
+
+    /// Of the first port of the protocol.
+    fn node_port(&self, service: &str, via: Via) -> Result<u16> {
+        let protocol = if via == Via::Tcp { "TCP" } else { "UDP" };
+        let ports = self.services.get(service).and_then(|service| service["spec"]["ports"].as_array());
+        let port = ports.into_iter().flatten().find(|port| port["protocol"] == protocol);
+        let number = port.and_then(|port| port["nodePort"].as_u64()?.try_into().ok());
+        number.with_context(|| format!("{service} has no NodePort over {protocol}"))
+    }
+
+    fn apply(&self, objects: &[Value]) -> Result<()> {
+        self.feed(&["apply", "--server-side", "--force-conflicts"], objects)
+    }
+
+    fn set_status(&self, objects: &[Value]) -> Result<()> {
+        // Controllers write to it too.
+        wait::until("the status is taken", Duration::from_secs(10), || {
+            self.feed(&["replace", "--subresource=status"], objects).map(Some)
+        })
+    }
+
+    /// One call of kubectl for many objects: each costs more than what is asked by it.
+    fn feed(&self, arguments: &[&str], objects: &[Value]) -> Result<()> {
+        if objects.is_empty() {
+            return Ok(());
+        }
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+        command::feed(self.control.kubectl()?.args(arguments).args(["-f", "-"]), &list).map(drop)
+    }
+
+    fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        command::run(self.control.kubectl()?.args(["-n", NAMESPACE]).args(arguments))
+    }
+}
+
+fn node_object(node: &Node, zone: &str) -> Value {
+    let (own, pods) = (node.host.addrs, node.pod_cidrs());
+    let (pods4, pods6) = (format!("{}/24", pods.v4), format!("{}/64", pods.v6));
+    json!({
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": node.name(), "labels": {"topology.kubernetes.io/zone": zone}},
+        "spec": {"podCIDR": pods4, "podCIDRs": [pods4, pods6]},
+        "status": {
+            "addresses": [
+                {"type": "InternalIP", "address": own.v4},
+                {"type": "InternalIP", "address": own.v6},
+            ],
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    })
+}

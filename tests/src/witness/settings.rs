@@ -1,0 +1,55 @@
+//! What both proxies are told, each in its own words.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+/// As the parity suite has it, if nothing else is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// No way to tell a pod of the cluster from others; else it is known by its address.
+    pub no_detector: bool,
+    pub masquerade_all: bool,
+    /// NodePorts on every address of the nodes' network; else on the nodes' InternalIPs alone.
+    pub wide_node_ports: bool,
+}
+
+/// The pods of all nodes.
+const POD_CIDRS: &str = "10.244.0.0/16,fd00:10:244::/48";
+const NODE_IPS: [&str; 4] = ["192.0.2.1/32", "192.0.2.2/32", "2001:db8:1::1/128", "2001:db8:1::2/128"];
+const NODE_NETS: [&str; 2] = ["192.0.2.0/24", "2001:db8:1::/64"];
+
+impl Settings {
+    fn node_ports(self) -> &'static [&'static str] {
+        if self.wide_node_ports { &NODE_NETS } else { &NODE_IPS }
+    }
+
+    /// Tells them apart in names.
+    pub fn number(self) -> u8 {
+        [self.no_detector, self.masquerade_all, self.wide_node_ports]
+            .into_iter()
+            .fold(0, |number, is_set| 2 * number + u8::from(is_set))
+    }
+
+    /// The file that kube-proxy reads.
+    pub fn of_kube_proxy(self, node: &str, kubeconfig: &std::path::Path) -> Value {
+        json!({
+            "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
+            "kind": "KubeProxyConfiguration",
+            "mode": "nftables",
+            "hostnameOverride": node,
+            "clientConnection": {"kubeconfig": kubeconfig},
+            "clusterCIDR": if self.no_detector { "" } else { POD_CIDRS },
+            "nodePortAddresses": self.node_ports(),
+            "nftables": {"masqueradeAll": self.masquerade_all, "minSyncPeriod": "100ms", "syncPeriod": "10s"},
+            // Neither may be changed outside the machine's first network namespace.
+            "oomScoreAdj": 0,
+            "conntrack": {"maxPerCore": 0, "min": 0},
+        })
+    }
+
+    /// The flags of svc-ctl.
+    pub fn of_svc(self) -> Vec<String> {
+        vec!["--nodeport-addresses".into(), self.node_ports().join(",")]
+    }
+}

@@ -1,0 +1,75 @@
+//! The real kube-proxy as a witness: what clients meet with svc and with it, row by row.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
+
+use anyhow::Result;
+use libtest_mimic::{Arguments, Failed, Trial};
+use svc_tests::witness::{self, Deviations, Group, Met, Row};
+use svc_tests::{agent, janitor};
+
+fn main() -> ExitCode {
+    agent::maybe_run();
+    let arguments = Arguments::from_args();
+    if !arguments.list {
+        janitor::sweep();
+    }
+    match trials(arguments.filter.as_deref()) {
+        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// All that is played, when the first trial asks for it.
+struct Play {
+    groups: Vec<Group>,
+    rows: Vec<Row>,
+    deviations: Deviations,
+    met: OnceLock<Result<BTreeMap<String, Met>, String>>,
+}
+
+fn trials(filter: Option<&str>) -> Result<Vec<Trial>> {
+    let groups = Group::load_all(&witness::folder().join("groups"))?;
+    let deviations = Deviations::load(&witness::folder().join("deviations.yaml"))?;
+    let mut rows: Vec<Row> = groups.iter().flat_map(Group::rows).collect();
+    let idle = deviations.idle(&rows);
+    // What nobody asks about need not be played.
+    rows.retain(|row| filter.is_none_or(|filter| row.name.contains(filter)));
+    let play = Arc::new(Play { groups, rows, deviations, met: OnceLock::new() });
+    let trial = |row: &Row| {
+        let (play, row) = (Arc::clone(&play), row.clone());
+        Trial::test(row.name.clone(), move || judge(&play, &row))
+    };
+    let mut trials: Vec<_> = play.rows.iter().map(trial).collect();
+    trials.push(Trial::test("every listed deviation from kube-proxy is about some row", move || {
+        if idle.is_empty() { Ok(()) } else { Err(idle.join("\n").into()) }
+    }));
+    Ok(trials)
+}
+
+/// kube-proxy does what the row says, and svc what kube-proxy does, or what is listed as its deviation.
+fn judge(play: &Play, row: &Row) -> Result<(), Failed> {
+    let played = play.met.get_or_init(|| {
+        witness::play(&play.groups, &play.rows).map_err(|error| format!("the play ended early: {error:#}"))
+    });
+    let met = played.as_ref()?.get(&row.name).ok_or("the row was not played")?;
+    let complain = |what: &str| {
+        Err(Failed::from(format!("{what}\nkube-proxy: {}\nsvc:        {}", met.kube_proxy, met.svc)))
+    };
+    if row.expected.as_ref().is_some_and(|expected| met.kube_proxy != *expected) {
+        return complain("kube-proxy does something else than the row says");
+    }
+    match play.deviations.of(row) {
+        None if met.svc != met.kube_proxy => complain("svc does something else than kube-proxy"),
+        None => Ok(()),
+        Some(_) if met.svc == met.kube_proxy => complain("a deviation is listed, and there is none"),
+        Some(deviation) if met.svc != deviation.outcome()? => {
+            complain(&format!("svc does something else than the listed {}", deviation.svc))
+        }
+        Some(_) => Ok(()),
+    }
+}
