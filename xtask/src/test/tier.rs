@@ -141,7 +141,7 @@ pub fn of_source(source: &str) -> Option<&'static str> {
     };
     let noun = stem.split(['_', '/']).next().unwrap_or(stem);
     match noun {
-        "architecture" => Some("unit"),
+        "architecture" | "coverage" => Some("unit"),
         "kubernetes" => Some("api"),
         _ => TIERS.iter().map(|tier| tier.name).find(|name| *name == noun),
     }
