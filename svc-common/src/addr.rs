@@ -134,6 +134,8 @@ impl Proto {
     pub const TCP: Self = Self(6);
     pub const UDP: Self = Self(17);
     pub const SCTP: Self = Self(132);
+    pub const ICMP: Self = Self(1);
+    pub const ICMPV6: Self = Self(58);
 }
 
 #[cfg(test)]

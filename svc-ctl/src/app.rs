@@ -20,11 +20,10 @@ use crate::dataplane::usage::{Usage, usage};
 use crate::dataplane::{affinity, flows};
 use crate::model::node::NodeAddresses;
 use crate::node::cgroup;
-use crate::node::roles::RoleRules;
+use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::watch::Observed;
 use crate::observe::health::Servers;
 use crate::plan::desired::Settings;
-use crate::plan::node_ports::NodePortAddresses;
 use crate::reconcile::{self, Inputs, Options, ReconcileStatus};
 use crate::source;
 
@@ -57,7 +56,10 @@ pub struct Config {
     /// Without it the node's own is looked for.
     pub cgroup: Option<PathBuf>,
     pub roles: RoleRules,
-    pub node_port_addresses: NodePortAddresses,
+    /// What the plan is told.
+    pub settings: Settings,
+    /// Which interfaces are local pods'.
+    pub pod_interfaces: PodInterfaces,
     /// Where health is told, and where the mode is.
     pub healthz: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,
@@ -105,7 +107,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let mut source = tokio::spawn(source.run(events_out, warnings));
     let options = Options {
         node_name: config.node_name.clone(),
-        settings: Settings { node_port_addresses: config.node_port_addresses.clone() },
+        settings: config.settings.clone(),
         ..Options::default()
     };
     let store = BpfStore(Maps::open(daemon.pins())?);

@@ -25,6 +25,7 @@ use crate::node::snat::sources;
 use crate::node::watch::Observed;
 use crate::node::{Interface, Interfaces};
 use crate::observe::status::{InterfaceStatus, RejectedStatus, StatusFile, TableStatus};
+use crate::plan::prefixes::LocalPods;
 use crate::plan::serving::Serving;
 use crate::plan::stays::Stays;
 use crate::reconcile::ReconcileStatus;
@@ -63,7 +64,13 @@ impl Daemon {
         for other in pins.other_versions()? {
             tracing::warn!(path = %other.display(), "maps of another ABI version lie here; they are not used");
         }
-        let settings = Settings { snat_ports: config.snat_ports, pod_sockets: config.pod_sockets };
+        let local_pods = &config.settings.local_pods;
+        let settings = Settings {
+            snat_ports: config.snat_ports,
+            pod_sockets: config.pod_sockets,
+            pods_by_source: matches!(local_pods, LocalPods::Within(_) | LocalPods::OfNode),
+            service_cidrs: !config.settings.service_cidrs.0.is_empty(),
+        };
         let mut loaded = Loaded::new(&pins, settings)?;
         let maps = Maps::open(&pins)?;
         Attacher { loaded: &mut loaded, pins: &pins }.cgroup(&cgroup)?;
@@ -157,7 +164,7 @@ impl Daemon {
         // The new state is in force: a packet cannot begin a stale flow again (SEM-126).
         if self.serving != r.serving {
             self.serving = Arc::clone(&r.serving);
-            let removed = flows::remove_stale(&mut self.maps, &r.serving, &r.tables.node_addrs);
+            let removed = flows::remove_stale(&mut self.maps, &r.serving, &r.tables.addresses);
             s.udp_flows_removed += removed;
             tracing::debug!(removed, "UDP flows to endpoints that are gone");
         }
@@ -290,6 +297,8 @@ impl Daemon {
             snat_v4: source.v4,
             snat_v6: source.v6,
             mac: i.mac,
+            is_of_pods: self.config.settings.local_pods == LocalPods::ByInterface
+                && self.config.pod_interfaces.has(i, role == abi::Role::POD, &self.interfaces),
             xdp: if role == abi::Role::UPLINK { self.xdp(i) } else { None },
         })
     }

@@ -303,15 +303,15 @@ fn sizes(tables: &Tables, capacity: &Capacity) -> Vec<TableSize> {
     };
     let of = |family: IpFamily| move |addr: std::net::IpAddr| IpFamily::of(addr) == family;
     let frontends = |f| tables.frontends.keys().filter(|k| of(f)(k.addr)).count();
-    let addrs = |f| tables.node_addrs.keys().filter(|a| of(f)(**a)).count();
+    let addrs = |f| tables.addresses.keys().filter(|a| of(f)(**a)).count();
     let selection = tables.extents.keys().map(|e| e.count as usize).sum();
     vec![
         size("frontends (IPv4)", frontends(IpFamily::V4), capacity.frontends),
         size("frontends (IPv6)", frontends(IpFamily::V6), capacity.frontends),
         size("backends", tables.backends.len(), capacity.backends),
         size("selection", selection, capacity.selection),
-        size("node addresses (IPv4)", addrs(IpFamily::V4), capacity.node_addrs),
-        size("node addresses (IPv6)", addrs(IpFamily::V6), capacity.node_addrs),
+        size("node addresses (IPv4)", addrs(IpFamily::V4), capacity.addresses),
+        size("node addresses (IPv6)", addrs(IpFamily::V6), capacity.addresses),
     ]
 }
 

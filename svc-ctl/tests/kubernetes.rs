@@ -248,7 +248,8 @@ fn tables_and_complaints(store: &mut Store) -> (String, Vec<String>) {
     let addrs = ["127.0.0.1", "192.168.0.2", "192.168.1.2"].map(|a| a.parse().expect("an address"));
     store.set_addresses(NodeAddresses { addrs: addrs.into(), ..NodeAddresses::default() });
     let snapshot = store.snapshot().expect("complete");
-    let settings = Settings { node_port_addresses: "primary".parse().expect("a setting") };
+    let settings =
+        Settings { node_port_addresses: "primary".parse().expect("a setting"), ..Settings::default() };
     let none = Tables::default();
     let planned =
         plan_tables(&snapshot, &settings, &none, Ids::restored(&none, Capacity::default()), Tick(0));
@@ -273,7 +274,7 @@ async fn both_sources_make_the_same_tables_of_the_same_manifests() {
     let (tables, complaints) = tables_and_complaints(&mut follower.store);
     assert_eq!((tables.clone(), complaints.clone()), tables_and_complaints(&mut by_hand));
     assert!(
-        tables.contains("node-addr 192.168.0.2 local,node-port\nnode-addr 192.168.1.2 local\n"),
+        tables.contains("address   192.168.0.2 local,node-port\naddress   192.168.1.2 local\n"),
         "{tables}"
     );
     assert_eq!(complaints.len(), 2, "{complaints:?}");

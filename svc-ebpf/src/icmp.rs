@@ -13,7 +13,7 @@ use svc_common::wire::parse::Packet;
 use crate::hook::Medium;
 use crate::hook::tc::Tc;
 use crate::hook::xdp::Xdp;
-use crate::tables::{Tables, count, iface, may_reject};
+use crate::tables::{Tables, count, iface, is_own, may_reject};
 
 /// `BPF_ADJ_ROOM_MAC`: room between the link header and the IP header.
 const ADJ_ROOM_MAC: u32 = 1;
@@ -36,7 +36,11 @@ impl<const L3: usize> Reject for Tc<'_, L3> {
     /// A call of its own: rare, and in need of stack.
     #[inline(never)]
     fn reject<F: Tables + Icmp>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32 {
-        let counter = if problem.is_too_big() { Counter::RejectTooBig } else { Counter::RejectNoEndpoint };
+        let counter = match problem {
+            Problem::NO_ENDPOINT => Counter::RejectNoEndpoint,
+            Problem::UNKNOWN_PORT => Counter::RejectUnknownPort,
+            _ => Counter::RejectTooBig,
+        };
         if !may_reject() {
             count(Counter::RejectLimited);
             return self.drop();
@@ -75,10 +79,13 @@ fn answer<F: Tables + Icmp, const L3: usize>(
             (TCP_LEN, sum16(words).minus(Wsum(words[8] as u32)), header)
         } else {
             let words = &*frame.at::<[u16; UDP_LEN / 2]>(l4)?;
-            (UDP_LEN, sum16(words).minus(Wsum(words[3] as u32)), header)
+            let check = if proto == Proto::UDP { words[3] } else { 0 };
+            (UDP_LEN, sum16(words).minus(Wsum(check as u32)), header)
         }
     };
-    let proof = completion_proof(rest);
+    // Other protocols have no checksum there that would be completed.
+    let has_checksum = proto == Proto::TCP || proto == Proto::UDP;
+    let proof = if has_checksum { completion_proof(rest) } else { 0 };
     let quoted = header.plus(rest).add_word(proof as u32);
 
     let room = (F::IP_LEN + ICMP_LEN) as i32;
@@ -108,7 +115,9 @@ fn answer<F: Tables + Icmp, const L3: usize>(
             F::IP_LEN + l4_len,
             quoted,
         );
-        check.write(proof);
+        if has_checksum {
+            check.write(proof);
+        }
     }
     Some(())
 }
@@ -119,7 +128,7 @@ fn source<'a, F: Tables>(m: &impl Medium, packet: &'a Packet<F::Addr>) -> &'a F:
 where
     F::Addr: 'a,
 {
-    if F::node_addr(&packet.key.dst).is_some() {
+    if is_own::<F>(&packet.key.dst) {
         return &packet.key.dst;
     }
     match iface(m.ifindex()) {

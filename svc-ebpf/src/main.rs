@@ -9,6 +9,7 @@ mod hook;
 mod icmp;
 mod maps;
 mod new_flow;
+mod other;
 mod pipeline;
 mod tables;
 

@@ -2,6 +2,7 @@
 
 use aya_ebpf::Global;
 use aya_ebpf::macros::map;
+use aya_ebpf::maps::lpm_trie::LpmTrie;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray};
 use svc_common::abi::limits;
 use svc_common::abi::*;
@@ -22,6 +23,9 @@ pub static CONFIG: Global<Config> = Global::new(Config {
     csum_ipv6_flag: 0,
     set_retval: 0,
     fib_source: 0,
+    pods_by_source: 0,
+    service_cidrs: 0,
+    _pad: [0; 2],
 });
 
 #[map]
@@ -43,11 +47,17 @@ pub static FLOWS4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> =
 pub static FLOWS6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> =
     LruHashMap::with_max_entries(limits::FLOWS, 0);
 #[map]
-pub static NODE_ADDRS4: HashMap<AddrV4, NodeAddrFlags> =
-    HashMap::with_max_entries(limits::NODE_ADDRS, NO_PREALLOC);
+pub static ADDRESSES4: HashMap<AddrV4, AddressFlags> =
+    HashMap::with_max_entries(limits::ADDRESSES, NO_PREALLOC);
 #[map]
-pub static NODE_ADDRS6: HashMap<AddrV6, NodeAddrFlags> =
-    HashMap::with_max_entries(limits::NODE_ADDRS, NO_PREALLOC);
+pub static ADDRESSES6: HashMap<AddrV6, AddressFlags> =
+    HashMap::with_max_entries(limits::ADDRESSES, NO_PREALLOC);
+#[map]
+pub static PREFIXES4: LpmTrie<PrefixKey<AddrV4>, u8> =
+    LpmTrie::with_max_entries(limits::PREFIXES, NO_PREALLOC);
+#[map]
+pub static PREFIXES6: LpmTrie<PrefixKey<AddrV6>, u8> =
+    LpmTrie::with_max_entries(limits::PREFIXES, NO_PREALLOC);
 #[map]
 pub static IFACES: HashMap<u32, Iface> = HashMap::with_max_entries(limits::IFACES, NO_PREALLOC);
 #[map]

@@ -28,6 +28,7 @@ impl Outcome {
     pub const BEGUN: u32 = 1;
     pub const NO_ENDPOINT: u32 = 2;
     pub const DROP: u32 = 3;
+    pub const UNKNOWN_PORT: u32 = 4;
 }
 
 /// Finds the service of a packet without record and begins a flow. A call of its own: its stack frame and the one of
@@ -35,40 +36,60 @@ impl Outcome {
 #[inline(never)]
 pub fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, now: u32) -> u32 {
     let key = &packet.key;
-    let Some(frontend) = lookup_frontend::<F>(key) else {
-        // Any datagram may be the first of its socket, which the socket hooks may have connected to the backend.
-        if (is_syn(packet) || key.proto == Proto::UDP) && !M::BEFORE_STACK {
-            give_way_to_direct::<F>(key);
+    let frontend = match lookup_frontend::<F>(key) {
+        Ok(frontend) => frontend,
+        Err(_) if M::BEFORE_STACK => return Outcome::PASS,
+        Err(address) => {
+            let outcome = nobodys::<F>(address, &key.dst);
+            // Any datagram may be the first of its socket, which the socket hooks may have connected to the backend.
+            if outcome == Outcome::PASS && (is_syn(packet) || key.proto == Proto::UDP) {
+                give_way_to_direct::<F>(key);
+            }
+            return outcome;
         }
-        return Outcome::PASS;
     };
-    let is_local_only = frontend.flags.has(FrontendFlags::LOCAL_ONLY);
-    let extent = if is_local_only && role == Role::UPLINK { &frontend.local } else { &frontend.cluster };
+    let own = iface(m.ifindex());
+    if own.is_some_and(|i| !m.is_addressed_to(i)) {
+        return Outcome::PASS;
+    }
+    let flags = frontend.flags;
+    if flags.has(FrontendFlags::SOURCE_RANGES)
+        && !F::is_listed(PrefixList::sources_of(frontend.service), &key.src)
+    {
+        count(Counter::DropSourceRange);
+        return Outcome::DROP;
+    }
+    let is_pod = is_local_pod::<F>(own, &key.src);
+    let is_local_only = flags.has(FrontendFlags::LOCAL_ONLY);
+    let chooses_local = is_local_only && !is_pod;
+    let extent = if chooses_local { &frontend.local } else { &frontend.cluster };
     if extent.count == 0 {
         if M::BEFORE_STACK {
             return Outcome::PASS;
         }
-        if frontend.flags.has(FrontendFlags::USABLE_ELSEWHERE) {
+        if flags.has(FrontendFlags::USABLE_ELSEWHERE) {
             count(Counter::DropNoLocalEndpoint);
             return Outcome::DROP;
         }
         return Outcome::NO_ENDPOINT;
     }
     let is_midstream = key.proto == Proto::TCP && !is_syn(packet);
-    let is_external = frontend.flags.has(FrontendFlags::EXTERNAL);
     let kept =
         if affinity::seconds(frontend) == 0 { affinity::NOBODY } else { kept::<F>(frontend, key, extent) };
     let id = if kept != affinity::NOBODY {
         kept
     } else {
-        // North-south by hash, so that a lost record is made again the same; in the cluster at random (SEM-067).
-        let number = if is_external || is_midstream {
+        // By Maglev where the frontend has a table, so that other nodes choose the same and a lost record is made again
+        // the same; else at random (SEM-067), but nothing in mid-flow.
+        let has_table = frontend.maglev.count != 0 && (chooses_local || !is_local_only);
+        let places = if has_table { &frontend.maglev } else { extent };
+        let number = if has_table || is_midstream {
             tuple_hash::<F>(key)
         } else {
             // SAFETY: no arguments.
             unsafe { bpf_get_prandom_u32() }
         };
-        selected(extent.first.wrapping_add(index(number, extent.count))).unwrap_or(affinity::NOBODY)
+        selected(places.first.wrapping_add(index(number, places.count))).unwrap_or(affinity::NOBODY)
     };
     let Some(backend) = (if id == affinity::NOBODY { None } else { F::backend(id) }) else {
         count(Counter::DropNoBackend);
@@ -80,19 +101,18 @@ pub fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, 
     let Some(scratch) = F::scratch() else { return Outcome::PASS };
     scratch.backend = id;
     let record = &mut scratch.record;
-    // The next hop also tells whether client and backend share a bridge.
-    let own = iface(m.ifindex());
-    let bridge = match own {
-        Some(i) if !m.is_addressed_to(i) => return Outcome::PASS,
-        Some(i) => i.bridge,
-        None => 0,
-    };
+    let bridge = own.map_or(0, |i| i.bridge);
     let is_hairpin = role == Role::POD && key.src == backend.addr;
-    let may_redirect = backend.locality == Locality::REMOTE || bridge != 0;
+    let client_bit = if is_pod { FrontendFlags::MASQUERADE_PODS } else { FrontendFlags::MASQUERADE_OTHERS };
+    let masquerades = flags.has(client_bit)
+        && (backend.locality == Locality::REMOTE || flags.has(FrontendFlags::MASQUERADE_TO_LOCAL));
     record.oif = 0;
-    if may_redirect && !is_hairpin && backend.locality != Locality::HOST {
+    // The next hop also tells whether client and backend share a bridge.
+    if (masquerades || bridge != 0) && !is_hairpin && backend.locality != Locality::HOST {
         match fib::next_hop::<F>(m.ctx(), m.ifindex(), &key.src, &backend.addr, record) {
             Answer::RESOLVED | Answer::UNRESOLVED => {}
+            // The stack will say so.
+            _ if !masquerades => {}
             Answer::NO_ROUTE => {
                 count(Counter::DropNoRoute);
                 return Outcome::DROP;
@@ -105,12 +125,15 @@ pub fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, 
     }
     let place = Situation {
         client: role,
-        masquerades: is_external && !is_local_only,
+        masquerades,
         backend: backend.locality,
         is_hairpin,
         same_bridge: bridge != 0 && record.oif == bridge,
     }
     .placement();
+    if M::BEFORE_STACK && place.way == Way::STACK {
+        return Outcome::PASS;
+    }
     let mut to = Translation { src: key.src, dst: backend.addr, sport: key.sport, dport: backend.port };
     if place.snat {
         // The route's own preferred source where the kernel tells it, else the interface's (SEM-087).
@@ -222,21 +245,48 @@ extern "C" fn claim_step<F: Net>(attempt: u32, key: *mut c_void) -> i64 {
     0
 }
 
-/// Exact address first, then NodePort on an address that accepts it (SEM-024).
+/// Exact address first, then NodePort on an address that accepts it (SEM-024); else what is known of the address.
 #[inline(always)]
-fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Option<&'static FrontendValue> {
+fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Result<&'static FrontendValue, AddressFlags> {
     let mut wanted = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: Scope::ADDRESS };
     if let Some(frontend) = F::frontend(&wanted) {
-        return Some(frontend);
+        return Ok(frontend);
     }
-    match F::node_addr(&key.dst) {
-        Some(flags) if flags.has(NodeAddrFlags::NODE_PORT) => {
-            wanted.addr = F::Addr::default();
-            wanted.scope = Scope::NODE_PORT;
-            F::frontend(&wanted)
+    let address = F::address(&key.dst).unwrap_or_default();
+    if address.has(AddressFlags::NODE_PORT) {
+        wanted.addr = F::Addr::default();
+        wanted.scope = Scope::NODE_PORT;
+        if let Some(frontend) = F::frontend(&wanted) {
+            return Ok(frontend);
         }
-        _ => None,
     }
+    Err(address)
+}
+
+/// What becomes of a packet to no frontend: refused at a ClusterIP (V11), dropped at a Service's address that no Service
+/// has (V12), else left alone. An address that the node has as well is the node's to answer for.
+#[inline(always)]
+pub fn nobodys<F: Net>(address: AddressFlags, dst: &F::Addr) -> u32 {
+    if address.has(AddressFlags::LOCAL) {
+        return Outcome::PASS;
+    }
+    if address.has(AddressFlags::CLUSTER_IP) {
+        return Outcome::UNKNOWN_PORT;
+    }
+    if CONFIG.load().service_cidrs != 0 && F::is_listed(PrefixList::SERVICE_CIDRS, dst) {
+        count(Counter::DropUnallocated);
+        return Outcome::DROP;
+    }
+    Outcome::PASS
+}
+
+/// By the interface it came by, or by its source (SEM 4.3).
+#[inline(always)]
+fn is_local_pod<F: Net>(own: Option<&Iface>, src: &F::Addr) -> bool {
+    if CONFIG.load().pods_by_source != 0 {
+        return F::is_listed(PrefixList::LOCAL_PODS, src);
+    }
+    own.is_some_and(|i| i.flags.has(IfaceFlags::LOCAL_PODS))
 }
 
 /// A direct connection or datagram to a backend from a port that has a translated flow to it: its replies would be

@@ -8,7 +8,7 @@ use svc_common::datapath::state::{is_expired, observe};
 use svc_common::wire::checksum::{Wsum, addr_delta};
 use svc_common::wire::icmp::{Icmp, Problem};
 use svc_common::wire::ip::{ETH_LEN, Ports, tcp};
-use svc_common::wire::parse::Packet;
+use svc_common::wire::parse::{Packet, Skip};
 
 use core::ffi::c_void;
 
@@ -16,7 +16,8 @@ use crate::fib::{self, FibWords};
 use crate::hook::Medium;
 use crate::icmp::Reject;
 use crate::new_flow::{Outcome, new_flow};
-use crate::tables::{IF_ABSENT, Tables, count, count_service, now};
+use crate::other;
+use crate::tables::{IF_ABSENT, Tables, count, count_service, is_own, now};
 
 /// What a family brings to the kernel.
 pub trait Net: Tables + FibWords + Icmp {}
@@ -25,7 +26,19 @@ impl<F: Tables + FibWords + Icmp> Net for F {}
 /// A packet that came in by a pod interface or an uplink.
 #[inline(always)]
 pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
-    let Ok(packet) = F::parse(&m.frame(), M::L3) else { return m.pass() };
+    // One place for both ways: the stack is short.
+    let mut packet = Packet::default();
+    match F::parse(&m.frame(), M::L3) {
+        Ok(parsed) => packet = parsed,
+        Err(Skip::OtherProtocol) => {
+            return match other::judge::<F, M>(m, role, &mut packet) {
+                Outcome::PASS => m.pass(),
+                Outcome::UNKNOWN_PORT => m.reject::<F>(&packet, Problem::UNKNOWN_PORT),
+                _ => m.drop(),
+            };
+        }
+        Err(_) => return m.pass(),
+    }
     if !m.has_arrived(packet.len) || !m.is_ours(role) {
         return m.pass();
     }
@@ -49,6 +62,7 @@ pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
             },
             Outcome::PASS => return m.pass(),
             Outcome::NO_ENDPOINT => return m.reject::<F>(&packet, Problem::NO_ENDPOINT),
+            Outcome::UNKNOWN_PORT => return m.reject::<F>(&packet, Problem::UNKNOWN_PORT),
             _ => return m.drop(),
         },
     };
@@ -61,7 +75,7 @@ pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
     let Ok(packet) = F::parse(&m.frame(), M::L3) else { return m.pass() };
     let mut record = F::flow(&packet.key);
     // A server on the node that is bound to the wildcard address answers from whichever address the route prefers.
-    if record.is_none() && packet.key.proto == Proto::UDP && F::node_addr(&packet.key.src).is_some() {
+    if record.is_none() && packet.key.proto == Proto::UDP && is_own::<F>(&packet.key.src) {
         record = F::flow(&FlowKey { src: F::Addr::default(), ..packet.key });
     }
     match record {

@@ -2,9 +2,10 @@
 //! this crate) writes both implementations.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::maps::lpm_trie::Key;
 use svc_common::abi::*;
 use svc_common::datapath::state::STAMP_SHIFT;
-use svc_common::family::{V4, V6};
+use svc_common::family::{Family as _, V4, V6};
 use svc_common::wire::rewrite::Rewrite;
 
 use crate::maps::{self, Scratch};
@@ -18,7 +19,9 @@ pub const ALWAYS: u64 = 0;
 pub trait Tables: Rewrite {
     fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue>;
     fn backend(id: u32) -> Option<&'static BackendValue<Self::Addr>>;
-    fn node_addr(addr: &Self::Addr) -> Option<NodeAddrFlags>;
+    fn address(addr: &Self::Addr) -> Option<AddressFlags>;
+    /// The address is within a prefix of the list.
+    fn is_listed(list: PrefixList, addr: &Self::Addr) -> bool;
     fn flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
     fn insert_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>, flags: u64) -> bool;
     fn remove_flow(key: &FlowKey<Self::Addr>);
@@ -32,7 +35,7 @@ pub trait Tables: Rewrite {
 }
 
 macro_rules! tables {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $sockets:ident, $affinity:ident, $scratch:ident, $snat:ident) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $sockets:ident, $affinity:ident, $scratch:ident, $snat:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue> {
@@ -44,9 +47,15 @@ macro_rules! tables {
                 maps::$backends.get(id)
             }
             #[inline(always)]
-            fn node_addr(addr: &Self::Addr) -> Option<NodeAddrFlags> {
+            fn address(addr: &Self::Addr) -> Option<AddressFlags> {
                 // SAFETY: as for frontends.
                 unsafe { maps::$addrs.get(addr) }.copied()
+            }
+            #[inline(always)]
+            fn is_listed(list: PrefixList, addr: &Self::Addr) -> bool {
+                let bits = PrefixList::BITS + 8 * Self::ADDR_LEN as u32;
+                let key = Key::new(bits, PrefixKey { list, addr: *addr });
+                maps::$prefixes.get(&key).is_some()
             }
             #[inline(always)]
             fn flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>> {
@@ -97,8 +106,14 @@ macro_rules! tables {
     };
 }
 
-tables!(V4, FRONTENDS4, BACKENDS4, NODE_ADDRS4, FLOWS4, SOCKETS4, AFFINITY4, SCRATCH4, snat_v4);
-tables!(V6, FRONTENDS6, BACKENDS6, NODE_ADDRS6, FLOWS6, SOCKETS6, AFFINITY6, SCRATCH6, snat_v6);
+tables!(V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, SOCKETS4, AFFINITY4, SCRATCH4, snat_v4);
+tables!(V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, SOCKETS6, AFFINITY6, SCRATCH6, snat_v6);
+
+/// An address of this node.
+#[inline(always)]
+pub fn is_own<F: Tables>(addr: &F::Addr) -> bool {
+    F::address(addr).is_some_and(|flags| flags.has(AddressFlags::LOCAL))
+}
 
 #[inline(always)]
 pub fn iface(index: u32) -> Option<&'static Iface> {

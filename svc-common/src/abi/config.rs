@@ -19,6 +19,11 @@ pub struct Config {
     pub set_retval: u8,
     /// 1: `bpf_fib_lookup` tells the preferred source of a route (6.7).
     pub fib_source: u8,
+    /// 1: who is a local pod is told by its source address (`PrefixList::LOCAL_PODS`) and not by its interface.
+    pub pods_by_source: u8,
+    /// 1: what is sent to an address of `PrefixList::SERVICE_CIDRS` that no Service has is dropped (SEM-094, V12).
+    pub service_cidrs: u8,
+    pub _pad: [u8; 2],
 }
 
-abi! { Config = 16 }
+abi! { Config = 20 }

@@ -56,6 +56,12 @@ counters! {
     SocketConnect = "socket_connect",
     /// A socket's connect was refused: no endpoint.
     SocketRefused = "socket_refused",
+    /// A port of a ClusterIP that its Service does not have: ICMP port unreachable sent (V11).
+    RejectUnknownPort = "reject_unknown_port",
+    /// The source is in none of `spec.loadBalancerSourceRanges` (SEM-031).
+    DropSourceRange = "drop_source_range",
+    /// An address of a Service CIDR that no Service has (V12).
+    DropUnallocated = "drop_unallocated",
 }
 
 /// Value of the per-CPU service array, indexed by service id.

@@ -50,14 +50,23 @@ pub struct FrontendFlags(pub u32);
 
 impl FrontendFlags {
     pub const NONE: Self = Self(0);
-    /// An external frontend (NodePort, external IP, load-balancer IP): what leaves for a remote backend is masqueraded
-    /// (SEM-083) unless `LOCAL_ONLY`.
+    /// An external frontend: NodePort, external IP, load-balancer IP.
     pub const EXTERNAL: Self = Self(1);
     /// `externalTrafficPolicy: Local`: clients from outside choose from the `local` extent, pods and processes of this
     /// node from the `cluster` extent (SEM 3.4, V7 to V10).
     pub const LOCAL_ONLY: Self = Self(2);
     /// Some endpoint is usable somewhere in the cluster: an empty extent means drop, not reject (SEM-065).
     pub const USABLE_ELSEWHERE: Self = Self(4);
+    /// Local pods are masqueraded (SEM-081, SEM-083).
+    pub const MASQUERADE_PODS: Self = Self(8);
+    /// Everybody else is masqueraded.
+    pub const MASQUERADE_OTHERS: Self = Self(16);
+    /// Masquerade also towards backends of this node, whose answers would find the client without it.
+    pub const MASQUERADE_TO_LOCAL: Self = Self(32);
+    /// Only sources that `PrefixList::sources_of` has may use it (SEM-030).
+    pub const SOURCE_RANGES: Self = Self(64);
+    /// This node itself is such a source.
+    pub const NODE_IN_RANGES: Self = Self(128);
 
     #[inline(always)]
     pub const fn has(self, bit: Self) -> bool {
@@ -80,6 +89,8 @@ pub struct FrontendValue {
     pub cluster: Extent,
     /// Backends on this node, for clients from outside where `LOCAL_ONLY`; empty otherwise.
     pub local: Extent,
+    /// Maglev table over `local` where `LOCAL_ONLY`, else over `cluster`; empty: selection is random.
+    pub maglev: Extent,
     /// Seconds that a client stays with its backend after its last new flow (`sessionAffinity: ClientIP`); 0: not at all.
     pub affinity: u32,
 }
@@ -111,7 +122,7 @@ pub struct BackendValue<A> {
 abi! {
     FrontendKey<AddrV4> = 8,
     FrontendKey<AddrV6> = 20,
-    FrontendValue = 28,
+    FrontendValue = 36,
     BackendValue<AddrV4> = 8,
     BackendValue<AddrV6> = 20,
 }

@@ -2,16 +2,18 @@
 
 /// Frontends per family (36 and 48 octets each, allocated as used).
 pub const FRONTENDS: u32 = 65_536;
-/// Backend ids in all extents of both families (4 octets each, allocated at once).
-pub const SELECTION: u32 = 262_144;
+/// Backend ids in all extents and Maglev tables of both families (4 octets each, allocated at once).
+pub const SELECTION: u32 = 2_097_152;
 /// Backends per family (8 and 20 octets each, allocated at once).
 pub const BACKENDS: u32 = 65_536;
 /// Service ports that have counters (24 octets per CPU each).
 pub const SERVICES: u32 = 32_768;
 /// Flow records per family, two a flow (about 120 and 170 octets each, allocated at once).
 pub const FLOWS: u32 = 262_144;
-/// Addresses of this node per family.
-pub const NODE_ADDRS: u32 = 1_024;
+/// Addresses of Services and of this node per family (about 70 and 80 octets each, allocated as used).
+pub const ADDRESSES: u32 = 131_072;
+/// Prefixes per family: source ranges, Service CIDRs, pod CIDRs (about 60 and 80 octets each, allocated as used).
+pub const PREFIXES: u32 = 65_536;
 /// Interfaces.
 pub const IFACES: u32 = 4_096;
 /// Sockets whose frontend is remembered, per family.

@@ -9,6 +9,7 @@ mod counters;
 mod flow;
 mod frontend;
 mod node;
+mod prefix;
 mod socket;
 
 pub mod limits;
@@ -21,11 +22,12 @@ pub use flow::{Direction, FlowKey, FlowRecord, FlowState, Hook, Way};
 pub use frontend::{
     BackendId, BackendValue, Extent, FrontendFlags, FrontendKey, FrontendValue, Locality, Scope, ServiceId,
 };
-pub use node::{Iface, IfaceFlags, NodeAddrFlags, Role};
+pub use node::{AddressFlags, Iface, IfaceFlags, Role};
+pub use prefix::{PrefixKey, PrefixList};
 pub use socket::{SockKey, SockValue};
 
 /// Bumped by every change of a key, a value or a meaning in this module.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// Checks the size (so that nobody's padding slips in) and, for the daemon, declares the type plain data.
 macro_rules! abi {

@@ -7,8 +7,10 @@ pub const BACKENDS4: &str = "BACKENDS4";
 pub const BACKENDS6: &str = "BACKENDS6";
 pub const FLOWS4: &str = "FLOWS4";
 pub const FLOWS6: &str = "FLOWS6";
-pub const NODE_ADDRS4: &str = "NODE_ADDRS4";
-pub const NODE_ADDRS6: &str = "NODE_ADDRS6";
+pub const ADDRESSES4: &str = "ADDRESSES4";
+pub const ADDRESSES6: &str = "ADDRESSES6";
+pub const PREFIXES4: &str = "PREFIXES4";
+pub const PREFIXES6: &str = "PREFIXES6";
 pub const IFACES: &str = "IFACES";
 pub const SOCKETS4: &str = "SOCKETS4";
 pub const SOCKETS6: &str = "SOCKETS6";
@@ -19,20 +21,6 @@ pub const SERVICES: &str = "SERVICES";
 
 /// Every map that is pinned.
 pub const MAPS: &[&str] = &[
-    FRONTENDS4,
-    FRONTENDS6,
-    SELECTION,
-    BACKENDS4,
-    BACKENDS6,
-    FLOWS4,
-    FLOWS6,
-    NODE_ADDRS4,
-    NODE_ADDRS6,
-    IFACES,
-    SOCKETS4,
-    SOCKETS6,
-    AFFINITY4,
-    AFFINITY6,
-    COUNTERS,
-    SERVICES,
+    FRONTENDS4, FRONTENDS6, SELECTION, BACKENDS4, BACKENDS6, FLOWS4, FLOWS6, ADDRESSES4, ADDRESSES6,
+    PREFIXES4, PREFIXES6, IFACES, SOCKETS4, SOCKETS6, AFFINITY4, AFFINITY6, COUNTERS, SERVICES,
 ];

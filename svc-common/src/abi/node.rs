@@ -42,28 +42,43 @@ impl IfaceFlags {
     pub const NONE: Self = Self(0);
     /// Native XDP runs here, so that frames which XDP redirects to it leave.
     pub const TAKES_XDP: Self = Self(1);
+    /// What comes in here was sent by a local pod (SEM 4.3).
+    pub const LOCAL_PODS: Self = Self(2);
 
     #[inline(always)]
     pub const fn has(self, bit: Self) -> bool {
         self.0 & bit.0 != 0
     }
+
+    #[must_use]
+    pub const fn with(self, bit: Self) -> Self {
+        Self(self.0 | bit.0)
+    }
 }
 
-/// Properties of an address of this node, a set of bits; value of the node-address table, whose key is the address.
+/// Properties of an address of this node or of a Service, a set of bits; value of the address table, whose key is the
+/// address.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct NodeAddrFlags(pub u32);
+pub struct AddressFlags(pub u32);
 
-impl NodeAddrFlags {
+impl AddressFlags {
     /// Assigned to an interface of this node.
     pub const LOCAL: Self = Self(1);
     /// Accepts NodePorts (SEM-020 to SEM-023).
     pub const NODE_PORT: Self = Self(2);
+    /// The ClusterIP of a Service: a port that it does not have is refused (V11).
+    pub const CLUSTER_IP: Self = Self(4);
 
     #[inline(always)]
     pub const fn has(self, bit: Self) -> bool {
         self.0 & bit.0 != 0
     }
+
+    #[must_use]
+    pub const fn with(self, bit: Self) -> Self {
+        Self(self.0 | bit.0)
+    }
 }
 
-abi! { Iface = 36, NodeAddrFlags = 4, AddrV4 = 4, AddrV6 = 16 }
+abi! { Iface = 36, AddressFlags = 4, AddrV4 = 4, AddrV6 = 16 }

@@ -8,7 +8,7 @@ use crate::abi::{Hook, Locality, Role, Way};
 pub struct Situation {
     /// Role of the interface by which the client's packet came.
     pub client: Role,
-    /// The frontend is external and masquerades what leaves for a remote backend (SEM-083).
+    /// The client's address is to be replaced by this node's (SEM 4.2).
     pub masquerades: bool,
     pub backend: Locality,
     /// The backend is the client itself (SEM-084).
@@ -40,11 +40,11 @@ impl Situation {
             through_stack
         } else if self.client == Role::POD && self.is_hairpin {
             Placement { snat: true, way: Way::BACK, reverse_hook: Hook::INGRESS }
-        } else if self.client == Role::POD && self.same_bridge {
-            Placement { snat: false, way: Way::REDIRECT, reverse_hook: Hook::INGRESS }
-        } else if self.backend == Locality::REMOTE && (self.client == Role::UPLINK || self.masquerades) {
+        } else if self.masquerades {
             // Its source is an address of this node: it never enters the stack (placement law c).
             Placement { snat: true, way: Way::REDIRECT, reverse_hook: Hook::INGRESS }
+        } else if self.client == Role::POD && self.same_bridge {
+            Placement { snat: false, way: Way::REDIRECT, reverse_hook: Hook::INGRESS }
         } else {
             through_stack
         }
@@ -69,14 +69,15 @@ mod tests {
             ((pod, false, local, true, true), (true, back, ingress)),
             ((pod, false, remote, false, false), (false, stack, pod_out)),
             ((pod, false, host, false, false), (false, stack, pod_out)),
-            ((pod, true, local, false, false), (false, stack, pod_out)),
+            ((pod, true, local, false, false), (true, redirect, ingress)),
+            ((pod, true, local, false, true), (true, redirect, ingress)),
             ((pod, true, local, true, false), (true, back, ingress)),
             ((pod, true, remote, false, false), (true, redirect, ingress)),
             ((pod, true, host, false, false), (false, stack, pod_out)),
-            ((up, true, local, false, false), (false, stack, up_out)),
+            ((up, true, local, false, false), (true, redirect, ingress)),
             ((up, true, remote, false, false), (true, redirect, ingress)),
             ((up, true, host, false, false), (false, stack, up_out)),
-            ((up, false, remote, false, false), (true, redirect, ingress)),
+            ((up, false, remote, false, false), (false, stack, up_out)),
             ((up, false, local, false, false), (false, stack, up_out)),
         ];
         for ((client, masquerades, backend, is_hairpin, same_bridge), (snat, way, reverse_hook)) in rows {

@@ -1,10 +1,11 @@
 //! ICMP errors (RFC 792, RFC 4443): the headers that go before the quoted packet.
 
 use super::checksum::Wsum;
-use super::cursor::{Plain, plain};
+use super::cursor::{Cursor, Plain, plain};
 use super::ip::{Ipv4Header, Ipv6Header, halves_v4, halves_v6};
+use super::parse::Headers;
 use super::rewrite::Rewrite;
-use crate::addr::{AddrV4, AddrV6};
+use crate::addr::{AddrV4, AddrV6, Proto};
 use crate::family::{Family, V4, V6};
 
 /// Octets of an ICMP error's own header.
@@ -18,6 +19,8 @@ pub struct Problem(u32);
 impl Problem {
     /// Port unreachable: TCP, UDP and SCTP alike (SEM-091).
     pub const NO_ENDPOINT: Self = Self(0);
+    /// Port unreachable: the Service has no such port.
+    pub const UNKNOWN_PORT: Self = Self(1 << 16);
 
     /// Fragmentation needed / packet too big; `mtu` octets would fit and are not zero.
     #[inline(always)]
@@ -27,7 +30,7 @@ impl Problem {
 
     #[inline(always)]
     pub const fn is_too_big(self) -> bool {
-        self.0 != 0
+        self.0 as u16 != 0
     }
 
     #[inline(always)]
@@ -65,6 +68,14 @@ pub trait Icmp: Rewrite {
     );
     /// Sum over an IP header.
     fn header_sum(header: &Self::Header) -> Wsum;
+    /// An ICMP error. One that is cut short counts as such.
+    fn is_error<C: Cursor + ?Sized>(packet: &C, ip: &Headers<Self::Addr>) -> bool;
+}
+
+/// The type of an ICMP message whose header lies at `l4`.
+#[inline(always)]
+fn kind<C: Cursor + ?Sized>(packet: &C, l4: usize) -> Option<u8> {
+    packet.read::<[u16; 4]>(l4).map(|words| words[0].to_ne_bytes()[0])
 }
 
 /// Sum over 16-bit words.
@@ -137,6 +148,12 @@ impl Icmp for V4 {
             h.dst[1],
         ])
     }
+
+    #[inline(always)]
+    fn is_error<C: Cursor + ?Sized>(packet: &C, ip: &Headers<AddrV4>) -> bool {
+        // Unreachable, quench, redirect, time exceeded, parameter problem.
+        ip.proto == Proto::ICMP && matches!(kind(packet, ip.l4), None | Some(3 | 4 | 5 | 11 | 12))
+    }
 }
 
 impl Icmp for V6 {
@@ -183,5 +200,10 @@ impl Icmp for V6 {
             u16::from_ne_bytes([h.next_header, h.hop_limit]),
         ]);
         rest.plus(sum16(&h.src)).plus(sum16(&h.dst))
+    }
+
+    #[inline(always)]
+    fn is_error<C: Cursor + ?Sized>(packet: &C, ip: &Headers<AddrV6>) -> bool {
+        ip.proto == Proto::ICMPV6 && kind(packet, ip.l4).is_none_or(|kind| kind < 128)
     }
 }

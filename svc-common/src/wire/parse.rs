@@ -8,7 +8,7 @@ use crate::addr::{Port, Proto};
 use crate::family::{Family, V4, V6};
 
 /// What the datapath needs to know of a packet.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Packet<A> {
     pub key: FlowKey<A>,
     /// Offset of the TCP or UDP header from the packet's first octet.
@@ -40,49 +40,82 @@ pub enum Skip {
     TooManyHeaders,
 }
 
+/// What the IP header and what follows it say before the transport header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Headers<A> {
+    pub src: A,
+    pub dst: A,
+    pub proto: Proto,
+    /// Offset of the transport header from the packet's first octet.
+    pub l4: usize,
+    /// Octets from the IP header on.
+    pub len: u32,
+    /// Octets from the transport header on, as the IP header says.
+    pub carried: u32,
+    pub ttl: u8,
+    pub is_plain: bool,
+    pub is_fragment: bool,
+}
+
 /// Families that can be parsed.
 pub trait Parse: Family {
+    /// Reads the IP header at `l3` and finds the transport header.
+    fn headers<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Headers<Self::Addr>, Skip>;
+
     /// Reads IP and transport header at `l3`.
-    fn parse<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Packet<Self::Addr>, Skip>;
+    #[inline(always)]
+    fn parse<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Packet<Self::Addr>, Skip> {
+        let ip = Self::headers(packet, l3)?;
+        if ip.is_fragment {
+            return Err(Skip::Fragment);
+        }
+        let (ports, tcp_flags, l4_len) = transport(packet, ip.l4, ip.proto.0, ip.carried)?;
+        Ok(Packet {
+            key: FlowKey {
+                src: ip.src,
+                dst: ip.dst,
+                sport: Port::from_be(ports.src),
+                dport: Port::from_be(ports.dst),
+                proto: ip.proto,
+                _pad: [0; 3],
+            },
+            l4: ip.l4,
+            len: ip.len,
+            ttl: ip.ttl,
+            l4_len,
+            tcp_flags,
+            is_plain: ip.is_plain,
+        })
+    }
 }
 
 impl Parse for V4 {
     #[inline(always)]
-    fn parse<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Packet<Self::Addr>, Skip> {
+    fn headers<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Headers<Self::Addr>, Skip> {
         let ip: Ipv4Header = packet.read(l3).ok_or(Skip::Truncated)?;
         let header = ((ip.version_ihl & 0x0f) as usize) << 2;
         if ip.version_ihl >> 4 != 4 || header < Self::IP_LEN {
             return Err(Skip::Malformed);
         }
-        // More fragments, or an offset.
-        if u16::from_be(ip.fragment) & 0x3fff != 0 {
-            return Err(Skip::Fragment);
-        }
-        let l4 = l3 + header;
         let len = u16::from_be(ip.len) as u32;
-        let (ports, tcp_flags, l4_len) = transport(packet, l4, ip.proto, carried(len, header))?;
-        Ok(Packet {
-            key: FlowKey {
-                src: addr_v4(ip.src),
-                dst: addr_v4(ip.dst),
-                sport: Port::from_be(ports.src),
-                dport: Port::from_be(ports.dst),
-                proto: Proto(ip.proto),
-                _pad: [0; 3],
-            },
-            l4,
+        Ok(Headers {
+            src: addr_v4(ip.src),
+            dst: addr_v4(ip.dst),
+            proto: Proto(ip.proto),
+            l4: l3 + header,
             len,
+            carried: carried(len, header),
             ttl: ip.ttl,
-            l4_len,
-            tcp_flags,
             is_plain: header == Self::IP_LEN,
+            // More fragments, or an offset.
+            is_fragment: u16::from_be(ip.fragment) & 0x3fff != 0,
         })
     }
 }
 
 impl Parse for V6 {
     #[inline(always)]
-    fn parse<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Packet<Self::Addr>, Skip> {
+    fn headers<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Headers<Self::Addr>, Skip> {
         let ip: Ipv6Header = packet.read(l3).ok_or(Skip::Truncated)?;
         if u16::from_be(ip.version_class_flow[0]) >> 12 != 6 {
             return Err(Skip::Malformed);
@@ -96,7 +129,6 @@ impl Parse for V6 {
                     next = following;
                     l4 += (units as usize + 1) << 3;
                 }
-                44 => return Err(Skip::Fragment),
                 _ => break,
             }
         }
@@ -104,23 +136,16 @@ impl Parse for V6 {
             return Err(Skip::TooManyHeaders);
         }
         let payload = u16::from_be(ip.payload_len) as u32;
-        let (ports, tcp_flags, l4_len) =
-            transport(packet, l4, next, carried(payload, l4 - l3 - Self::IP_LEN))?;
-        Ok(Packet {
-            key: FlowKey {
-                src: addr_v6(ip.src),
-                dst: addr_v6(ip.dst),
-                sport: Port::from_be(ports.src),
-                dport: Port::from_be(ports.dst),
-                proto: Proto(next),
-                _pad: [0; 3],
-            },
+        Ok(Headers {
+            src: addr_v6(ip.src),
+            dst: addr_v6(ip.dst),
+            proto: Proto(next),
             l4,
             len: payload + Self::IP_LEN as u32,
+            carried: carried(payload, l4 - l3 - Self::IP_LEN),
             ttl: ip.hop_limit,
-            l4_len,
-            tcp_flags,
             is_plain: l4 == l3 + Self::IP_LEN,
+            is_fragment: next == 44,
         })
     }
 }

@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, PerCpuArray};
 use svc_common::abi::{
-    BackendValue, Counter, Extent, FlowKey, FlowRecord, FrontendFlags, FrontendKey, FrontendValue, Iface,
-    IfaceFlags, Locality, NodeAddrFlags, Role, Scope, ServiceId, names,
+    AddressFlags, BackendValue, Counter, Extent, FlowKey, FlowRecord, FrontendFlags, FrontendKey,
+    FrontendValue, Iface, IfaceFlags, Locality, Role, Scope, ServiceId, names,
 };
 use svc_common::addr::{Port, Proto};
 use svc_common::family::{Family, V4, V6};
@@ -67,7 +67,7 @@ macro_rules! maps {
                     let backend = BackendValue { addr, port, locality: Locality::REMOTE, _pad: 0 };
                     backends.set(u32::from(number), backend, 0)?;
                 }
-                let flags = NodeAddrFlags(NodeAddrFlags::LOCAL.0 | NodeAddrFlags::NODE_PORT.0);
+                let flags = AddressFlags(AddressFlags::LOCAL.0 | AddressFlags::NODE_PORT.0);
                 HashMap::try_from(map(ebpf, names::$addrs)?)?.insert(Self::node(), flags, 0)?;
                 let key = FrontendKey {
                     addr: <Self as Family>::Addr::default(),
@@ -78,7 +78,10 @@ macro_rules! maps {
                 let cluster = Extent { first: 1, count: u32::from(BACKENDS) };
                 let value = FrontendValue {
                     service: ServiceId(1),
-                    flags: FrontendFlags::EXTERNAL,
+                    flags: FrontendFlags::EXTERNAL
+                        .with(FrontendFlags::MASQUERADE_PODS)
+                        .with(FrontendFlags::MASQUERADE_OTHERS),
+                    maglev: Extent::default(),
                     cluster,
                     local: Extent::default(),
                     affinity: 0,
@@ -100,5 +103,5 @@ macro_rules! maps {
     };
 }
 
-maps!(V4, FRONTENDS4, BACKENDS4, NODE_ADDRS4, FLOWS4, "LOOKUP4");
-maps!(V6, FRONTENDS6, BACKENDS6, NODE_ADDRS6, FLOWS6, "LOOKUP6");
+maps!(V4, FRONTENDS4, BACKENDS4, ADDRESSES4, FLOWS4, "LOOKUP4");
+maps!(V6, FRONTENDS6, BACKENDS6, ADDRESSES6, FLOWS6, "LOOKUP6");

@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::model::service::Selection;
 use crate::plan::node_ports::NodePortAddresses;
+use crate::plan::prefixes::Cidrs;
 
 /// Kubernetes Services in the kernel: the node daemon and its tools.
 #[derive(Debug, Parser)]
@@ -80,6 +82,32 @@ pub struct RunArgs {
     /// Addresses that accept NodePorts: CIDRs separated by commas, or `primary`. All of the node's by default.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
     pub nodeport_addresses: NodePortAddresses,
+    /// How it is told who is a pod of this node: what comes from a pod is not masqueraded towards a ClusterIP, and with
+    /// `externalTrafficPolicy: Local` it reaches every endpoint. `interface`: by the roles of interfaces.
+    #[arg(long, value_enum, value_name = "MODE", default_value = "interface")]
+    pub detect_local_mode: DetectLocal,
+    /// Where pods of the cluster have their addresses, for `--detect-local-mode cluster-cidr`: CIDRs separated by commas.
+    #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
+    pub cluster_cidr: Cidrs,
+    /// The bridge that pods hang on, for `--detect-local-mode bridge-interface`.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub pod_bridge_interface: String,
+    /// How the names of pods' interfaces begin, for `--detect-local-mode interface-name-prefix`.
+    #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
+    pub pod_interface_name_prefix: String,
+    /// Masquerade everybody who dials a ClusterIP, pods too.
+    #[arg(long)]
+    pub masquerade_all: bool,
+    /// Masquerade also what goes to backends of this node, as kube-proxy does; without it they see who the client is.
+    #[arg(long)]
+    pub masquerade_local_backends: bool,
+    /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone.
+    #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
+    pub service_cidr: Cidrs,
+    /// How backends are chosen where a Service's annotation `svc/selection` does not say: `maglev` (every node the same for
+    /// the same client) or `random`. By default Maglev for clients from outside, random for others.
+    #[arg(long, value_name = "WAY")]
+    pub selection: Option<Selection>,
     /// Where `/healthz`, `/livez` and `/readyz` are answered; empty: nowhere. 0.0.0.0 and [::] are both families.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
     pub healthz_bind_address: BindAddress,
@@ -151,6 +179,16 @@ pub enum Output {
 pub enum Switch {
     On,
     Off,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum DetectLocal {
+    Interface,
+    ClusterCidr,
+    NodeCidr,
+    BridgeInterface,
+    InterfaceNamePrefix,
+    None,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

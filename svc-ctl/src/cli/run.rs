@@ -5,10 +5,13 @@ use std::io::IsTerminal as _;
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
-use super::args::{RunArgs, Switch, XdpChoice};
+use super::args::{DetectLocal, RunArgs, Switch, XdpChoice};
 use crate::app::{self, Config, XdpPolicy};
-use crate::node::roles::RoleRules;
+use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat::{ephemeral_ports, port_range};
+use crate::plan::desired::Settings;
+use crate::plan::entry::Masquerade;
+use crate::plan::prefixes::LocalPods;
 
 pub fn main(args: &RunArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -28,6 +31,31 @@ pub fn main(args: &RunArgs) -> anyhow::Result<()> {
     // Nobody waits for a table that is being read.
     runtime.shutdown_background();
     ended
+}
+
+/// A mode that needs another flag names it.
+fn local_pods(args: &RunArgs) -> anyhow::Result<LocalPods> {
+    let needs = |flag: &str, is_empty: bool| {
+        anyhow::ensure!(!is_empty, "--detect-local-mode needs {flag}");
+        Ok(())
+    };
+    Ok(match args.detect_local_mode {
+        DetectLocal::Interface => LocalPods::ByInterface,
+        DetectLocal::BridgeInterface => {
+            needs("--pod-bridge-interface", args.pod_bridge_interface.is_empty())?;
+            LocalPods::ByInterface
+        }
+        DetectLocal::InterfaceNamePrefix => {
+            needs("--pod-interface-name-prefix", args.pod_interface_name_prefix.is_empty())?;
+            LocalPods::ByInterface
+        }
+        DetectLocal::ClusterCidr => {
+            needs("--cluster-cidr", args.cluster_cidr.0.is_empty())?;
+            LocalPods::Within(args.cluster_cidr.clone())
+        }
+        DetectLocal::NodeCidr => LocalPods::OfNode,
+        DetectLocal::None => LocalPods::Nobody,
+    })
 }
 
 /// What was typed, made usable.
@@ -50,7 +78,20 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
             excluded: args.exclude_interface.clone(),
             pods: args.pod_interface.clone(),
         },
-        node_port_addresses: args.nodeport_addresses.clone(),
+        settings: Settings {
+            node_port_addresses: args.nodeport_addresses.clone(),
+            masquerade: Masquerade { all: args.masquerade_all, to_local: args.masquerade_local_backends },
+            local_pods: local_pods(args)?,
+            service_cidrs: args.service_cidr.clone(),
+            selection: args.selection,
+        },
+        pod_interfaces: match args.detect_local_mode {
+            DetectLocal::BridgeInterface => PodInterfaces::PortsOf(args.pod_bridge_interface.clone()),
+            DetectLocal::InterfaceNamePrefix => {
+                PodInterfaces::Beginning(args.pod_interface_name_prefix.clone())
+            }
+            _ => PodInterfaces::ByRole,
+        },
         healthz: args.healthz_bind_address.0,
         metrics: args.metrics_bind_address.0,
         xdp: match args.xdp {

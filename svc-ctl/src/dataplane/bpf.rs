@@ -5,13 +5,15 @@ use std::net::IpAddr;
 
 use aya::Pod;
 use aya::maps::MapError;
+use aya::maps::lpm_trie::Key;
+use ipnet::IpNet;
 use svc_common::abi::*;
 use svc_common::addr::Port;
 
 use super::encode::{self, Encode};
 use super::maps::{FamilyMaps, Maps};
 use super::store::{MapStore, StoreError};
-use crate::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Tables};
+use crate::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Prefix, Tables};
 
 /// `BPF_ANY`.
 const ANY: u64 = 0;
@@ -63,13 +65,21 @@ impl BpfStore {
                 IpAddr::V4(a) => gone(maps.v4.frontends.remove(&frontend_key(f, encode::v4(a)))),
                 IpAddr::V6(a) => gone(maps.v6.frontends.remove(&frontend_key(f, encode::v6(a)))),
             },
-            MapOp::PutNodeAddr(addr, flags) => match addr {
-                IpAddr::V4(a) => maps.v4.node_addrs.insert(encode::v4(*a), *flags, ANY).map_err(io_error),
-                IpAddr::V6(a) => maps.v6.node_addrs.insert(encode::v6(*a), *flags, ANY).map_err(io_error),
+            MapOp::PutAddress(addr, flags) => match addr {
+                IpAddr::V4(a) => maps.v4.addresses.insert(encode::v4(*a), *flags, ANY).map_err(io_error),
+                IpAddr::V6(a) => maps.v6.addresses.insert(encode::v6(*a), *flags, ANY).map_err(io_error),
             },
-            MapOp::DeleteNodeAddr(addr) => match addr {
-                IpAddr::V4(a) => gone(maps.v4.node_addrs.remove(&encode::v4(*a))),
-                IpAddr::V6(a) => gone(maps.v6.node_addrs.remove(&encode::v6(*a))),
+            MapOp::DeleteAddress(addr) => match addr {
+                IpAddr::V4(a) => gone(maps.v4.addresses.remove(&encode::v4(*a))),
+                IpAddr::V6(a) => gone(maps.v6.addresses.remove(&encode::v6(*a))),
+            },
+            MapOp::PutPrefix(Prefix { list, net }) => match net.addr() {
+                IpAddr::V4(a) => put_prefix(&mut maps.v4, *list, *net, encode::v4(a)),
+                IpAddr::V6(a) => put_prefix(&mut maps.v6, *list, *net, encode::v6(a)),
+            },
+            MapOp::DeletePrefix(Prefix { list, net }) => match net.addr() {
+                IpAddr::V4(a) => gone(maps.v4.prefixes.remove(&prefix_key(*list, *net, encode::v4(a)))),
+                IpAddr::V6(a) => gone(maps.v6.prefixes.remove(&prefix_key(*list, *net, encode::v6(a)))),
             },
             // Array slots cannot be removed; nothing refers to them any more.
             MapOp::FreeExtent(_) | MapOp::FreeBackend(..) => Ok(()),
@@ -81,7 +91,7 @@ impl BpfStore {
         let named: Vec<(Extent, bool)> = tables
             .frontends
             .iter()
-            .flat_map(|(f, e)| [(e.cluster, f.addr.is_ipv4()), (e.local, f.addr.is_ipv4())])
+            .flat_map(|(f, e)| [e.cluster, e.local, e.maglev].map(|extent| (extent, f.addr.is_ipv4())))
             .filter(|(extent, _)| extent.count != 0)
             .collect();
         for (extent, is_v4) in named {
@@ -112,7 +122,8 @@ fn describe(op: &MapOp) -> (&'static str, String) {
         MapOp::PutBackend(..) | MapOp::FreeBackend(..) => "BACKENDS",
         MapOp::PutExtent(..) | MapOp::FreeExtent(_) => "SELECTION",
         MapOp::PutFrontend(..) | MapOp::DeleteFrontend(_) => "FRONTENDS",
-        MapOp::PutNodeAddr(..) | MapOp::DeleteNodeAddr(_) => "NODE_ADDRS",
+        MapOp::PutPrefix(_) | MapOp::DeletePrefix(_) => "PREFIXES",
+        MapOp::PutAddress(..) | MapOp::DeleteAddress(_) => "ADDRESSES",
     };
     (map, format!("{op:?}"))
 }
@@ -139,18 +150,38 @@ fn frontend_key<A>(frontend: &Frontend, addr: A) -> FrontendKey<A> {
 fn put_frontend<A: Pod>(maps: &mut FamilyMaps<A>, f: &Frontend, e: &FrontendEntry, addr: A) -> io::Result<()>
 where
     FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
     BackendValue<A>: Pod,
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,
 {
-    let FrontendEntry { service, flags, cluster, local, affinity } = *e;
-    let value = FrontendValue { service, flags, cluster, local, affinity };
+    let FrontendEntry { service, flags, cluster, local, maglev, affinity } = *e;
+    let value = FrontendValue { service, flags, cluster, local, maglev, affinity };
     maps.frontends.insert(frontend_key(f, addr), value, ANY).map_err(io_error)
+}
+
+fn prefix_key<A>(list: PrefixList, net: IpNet, addr: A) -> Key<PrefixKey<A>>
+where
+    PrefixKey<A>: Pod,
+{
+    Key::new(PrefixList::BITS + u32::from(net.prefix_len()), PrefixKey { list, addr })
+}
+
+fn put_prefix<A: Pod>(maps: &mut FamilyMaps<A>, list: PrefixList, net: IpNet, addr: A) -> io::Result<()>
+where
+    FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
+    BackendValue<A>: Pod,
+    FlowKey<A>: Pod,
+    FlowRecord<A>: Pod,
+{
+    maps.prefixes.insert(&prefix_key(list, net, addr), 1, ANY).map_err(io_error)
 }
 
 fn put_backend<A: Pod>(maps: &mut FamilyMaps<A>, id: BackendId, b: &Backend, addr: A) -> io::Result<()>
 where
     FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
     BackendValue<A>: Pod,
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,
@@ -162,6 +193,7 @@ where
 fn get_backend<A: Pod + Encode>(maps: &FamilyMaps<A>, id: u32) -> io::Result<Backend>
 where
     FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
     BackendValue<A>: Pod,
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,
@@ -173,6 +205,7 @@ where
 fn dump_family<A: Pod + Encode>(maps: &FamilyMaps<A>, tables: &mut Tables) -> io::Result<()>
 where
     FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
     BackendValue<A>: Pod,
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,
@@ -181,12 +214,21 @@ where
         let (key, v) = entry.map_err(io_error)?;
         let frontend =
             Frontend { addr: key.addr.to_ip(), port: key.port.number(), proto: key.proto, scope: key.scope };
-        let FrontendValue { service, flags, cluster, local, affinity } = v;
-        tables.frontends.insert(frontend, FrontendEntry { service, flags, cluster, local, affinity });
+        let FrontendValue { service, flags, cluster, local, maglev, affinity } = v;
+        tables.frontends.insert(frontend, FrontendEntry { service, flags, cluster, local, maglev, affinity });
     }
-    for entry in maps.node_addrs.iter() {
+    for entry in maps.addresses.iter() {
         let (addr, flags) = entry.map_err(io_error)?;
-        tables.node_addrs.insert(addr.to_ip(), flags);
+        tables.addresses.insert(addr.to_ip(), flags);
+    }
+    for entry in maps.prefixes.iter() {
+        let (key, _) = entry.map_err(io_error)?;
+        let PrefixKey { list, addr } = key.data();
+        let bits = key.prefix_len().saturating_sub(PrefixList::BITS);
+        // What lies in a pin may be anything; the next difference puts it right.
+        if let Some(net) = u8::try_from(bits).ok().and_then(|bits| IpNet::new(addr.to_ip(), bits).ok()) {
+            tables.prefixes.insert(Prefix { list, net });
+        }
     }
     Ok(())
 }

@@ -60,14 +60,15 @@ pub fn sweep(pins: &Pins) -> anyhow::Result<u64> {
 
 /// Removes UDP flows to endpoints that are gone, both records of each; answers how many flows. One pass over each
 /// family's table, as it is: what changes meanwhile does not fail it.
-pub fn remove_stale(maps: &mut Maps, serving: &Serving, node_addrs: &BTreeMap<IpAddr, NodeAddrFlags>) -> u64 {
-    let is_stale = |original, backend| is_stale(serving, node_addrs, Proto::UDP, original, backend);
+pub fn remove_stale(maps: &mut Maps, serving: &Serving, addresses: &BTreeMap<IpAddr, AddressFlags>) -> u64 {
+    let is_stale = |original, backend| is_stale(serving, addresses, Proto::UDP, original, backend);
     remove_family::<V4>(&mut maps.v4, is_stale) + remove_family::<V6>(&mut maps.v6, is_stale)
 }
 
 fn collect<A: Pod + Encode>(maps: &FamilyMaps<A>, now: u32, flows: &mut Vec<Flow>)
 where
     FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
     BackendValue<A>: Pod,
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,
@@ -111,6 +112,7 @@ fn remove_family<F: Family>(
 where
     F::Addr: Pod + Encode,
     FrontendKey<F::Addr>: Pod,
+    PrefixKey<F::Addr>: Pod,
     BackendValue<F::Addr>: Pod,
     FlowKey<F::Addr>: Pod,
     FlowRecord<F::Addr>: Pod,

@@ -29,6 +29,8 @@ pub struct Wanted {
     pub snat_v4: Ipv4Addr,
     pub snat_v6: Ipv6Addr,
     pub mac: [u8; 6],
+    /// What comes in here was sent by local pods.
+    pub is_of_pods: bool,
     /// How XDP is to run, where it shall.
     pub xdp: Option<Xdp>,
 }
@@ -151,13 +153,16 @@ impl Attachments {
 
 fn put_iface(maps: &mut Maps, w: &Wanted, attached: &Attached) -> Result<(), String> {
     let takes_xdp = attached.hooks.iter().any(|hook| hook == NATIVE_XDP);
+    let bits = [(takes_xdp, IfaceFlags::TAKES_XDP), (w.is_of_pods, IfaceFlags::LOCAL_PODS)];
+    let set = bits.iter().filter(|(is_set, _)| *is_set);
+    let flags = set.fold(IfaceFlags::NONE, |flags, (_, bit)| flags.with(*bit));
     let value = Iface {
         role: w.role,
         bridge: w.bridge,
         snat_v4: encode::v4(w.snat_v4),
         snat_v6: encode::v6(w.snat_v6),
         mac: w.mac,
-        flags: if takes_xdp { IfaceFlags::TAKES_XDP } else { IfaceFlags::NONE },
+        flags,
     };
     maps.ifaces.insert(w.index, value, 0).map_err(|err| format!("IFACES: {err}"))
 }

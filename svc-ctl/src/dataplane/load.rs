@@ -20,6 +20,10 @@ pub struct Settings {
     pub snat_ports: (u16, u16),
     /// The cgroup hooks serve pods too.
     pub pod_sockets: bool,
+    /// Sources tell who is a local pod, not interfaces.
+    pub pods_by_source: bool,
+    /// There are Service CIDRs in the table of prefixes.
+    pub service_cidrs: bool,
 }
 
 /// Kernel features with a fallback.
@@ -80,6 +84,9 @@ impl Loaded {
             csum_ipv6_flag: features.csum_ipv6_flag.into(),
             set_retval: features.set_retval.into(),
             fib_source: features.fib_source.into(),
+            pods_by_source: settings.pods_by_source.into(),
+            service_cidrs: settings.service_cidrs.into(),
+            _pad: [0; 2],
         };
         check_abi(pins)?;
         let mut loader = EbpfLoader::new();

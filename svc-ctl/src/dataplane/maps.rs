@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use aya::Pod;
+use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use svc_common::abi::*;
 use svc_common::addr::{AddrV4, AddrV6};
@@ -14,13 +15,15 @@ use super::pins::Pins;
 pub struct FamilyMaps<A: Pod>
 where
     FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
     BackendValue<A>: Pod,
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,
 {
     pub frontends: HashMap<MapData, FrontendKey<A>, FrontendValue>,
     pub backends: Array<MapData, BackendValue<A>>,
-    pub node_addrs: HashMap<MapData, A, NodeAddrFlags>,
+    pub addresses: HashMap<MapData, A, AddressFlags>,
+    pub prefixes: LpmTrie<MapData, PrefixKey<A>, u8>,
     pub flows: HashMap<MapData, FlowKey<A>, FlowRecord<A>>,
 }
 
@@ -52,13 +55,15 @@ impl Maps {
             v4: FamilyMaps {
                 frontends: open(pins, names::FRONTENDS4)?,
                 backends: open(pins, names::BACKENDS4)?,
-                node_addrs: open(pins, names::NODE_ADDRS4)?,
+                addresses: open(pins, names::ADDRESSES4)?,
+                prefixes: open(pins, names::PREFIXES4)?,
                 flows: open(pins, names::FLOWS4)?,
             },
             v6: FamilyMaps {
                 frontends: open(pins, names::FRONTENDS6)?,
                 backends: open(pins, names::BACKENDS6)?,
-                node_addrs: open(pins, names::NODE_ADDRS6)?,
+                addresses: open(pins, names::ADDRESSES6)?,
+                prefixes: open(pins, names::PREFIXES6)?,
                 flows: open(pins, names::FLOWS6)?,
             },
             selection: open(pins, names::SELECTION)?,

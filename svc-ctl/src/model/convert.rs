@@ -18,7 +18,7 @@ use super::endpoint::{Endpoint, Slice, SlicePort};
 use super::name::{IpFamily, ServiceName, SliceKey, proto_from_label};
 use super::parse::{parse_cidr, parse_ip, parse_port};
 use super::rejected::Rejected;
-use super::service::{Service, ServiceAddresses, ServicePort};
+use super::service::{Selection, Service, ServiceAddresses, ServicePort};
 use super::store::Converted;
 
 /// Services with this label are another proxy's (SEM-003).
@@ -27,6 +27,8 @@ pub const LABEL_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 pub const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 /// The Service a slice belongs to (SEM-042).
 pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
+/// How backends of this Service are chosen: `random` or `maglev`.
+pub const ANNOTATION_SELECTION: &str = "svc/selection";
 /// The zone of a node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -97,6 +99,10 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
     let ports = convert_service_ports(spec, &mut refusals);
     let affinity = convert_affinity(spec, &mut refusals);
     let health_check_port = convert_health_check_port(spec, &mut refusals);
+    let annotations = object.metadata.annotations.as_ref();
+    let selection = annotations.and_then(|a| a.get(ANNOTATION_SELECTION)).and_then(|text| {
+        refusals.keep(format!("metadata.annotations[{ANNOTATION_SELECTION}]"), text.parse::<Selection>())
+    });
     if families.is_empty() {
         return refusals.done(None);
     }
@@ -112,6 +118,7 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
         internal_local: is_local(&spec.internal_traffic_policy),
         external_local: has_external_policy && is_local(&spec.external_traffic_policy),
         affinity,
+        selection,
         health_check_port,
     };
     refusals.done(Some(service))

@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
+use ipnet::IpNet;
+
 use super::name::IpFamily;
 
 /// The parts of our Node object that change the tables.
@@ -14,6 +16,8 @@ pub struct NodeInfo {
     pub zone: Option<Arc<str>>,
     /// `status.addresses` that are IP addresses, InternalIP first.
     pub addresses: Vec<IpAddr>,
+    /// `spec.podCIDRs`: where its pods get their addresses.
+    pub pod_cidrs: Vec<IpNet>,
     /// Load balancers may send it new connections: it is known and not about to go (SEM-211).
     pub is_eligible: bool,
 }
@@ -21,7 +25,13 @@ pub struct NodeInfo {
 impl NodeInfo {
     /// A node of which only the name is known.
     pub fn named(name: &str) -> Self {
-        Self { name: name.into(), zone: None, addresses: Vec::new(), is_eligible: false }
+        Self {
+            name: name.into(),
+            zone: None,
+            addresses: Vec::new(),
+            pod_cidrs: Vec::new(),
+            is_eligible: false,
+        }
     }
 
     /// Its first address of a family.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
+use std::str::FromStr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -25,8 +26,30 @@ pub struct Service {
     pub external_local: bool,
     /// `sessionAffinity: ClientIP`: seconds that a client stays with its backend after its last new connection.
     pub affinity: Option<NonZeroU32>,
+    /// How backends are chosen, where the Service says so.
+    pub selection: Option<Selection>,
     /// Where load balancers ask whether this node has ready endpoints (SEM-200).
     pub health_check_port: Option<NonZeroU16>,
+}
+
+/// How the backend of a new flow is chosen.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Selection {
+    Random,
+    /// By a table that every node makes the same (`plan::maglev`).
+    Maglev,
+}
+
+impl FromStr for Selection {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "random" => Ok(Self::Random),
+            "maglev" => Ok(Self::Maglev),
+            _ => Err(format!("{text:?} is not a way to choose (random, maglev)")),
+        }
+    }
 }
 
 /// The addresses of a Service in one family.

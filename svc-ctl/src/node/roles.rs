@@ -40,6 +40,28 @@ impl Default for RoleRules {
     }
 }
 
+/// Which interfaces are local pods' (SEM 4.3).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PodInterfaces {
+    /// Those whose role says so.
+    ByRole,
+    /// The ports of the bridge of that name, and itself.
+    PortsOf(String),
+    /// Those whose name begins so.
+    Beginning(String),
+}
+
+impl PodInterfaces {
+    pub fn has(&self, i: &Interface, is_pod: bool, all: &Interfaces) -> bool {
+        let name_of = |index| all.list.iter().find(|other| other.index == index).map(|other| &other.name);
+        match self {
+            Self::ByRole => is_pod,
+            Self::PortsOf(bridge) => i.name == *bridge || i.master.and_then(name_of) == Some(bridge),
+            Self::Beginning(prefix) => i.name.starts_with(prefix),
+        }
+    }
+}
+
 /// Gives every interface its role, by index.
 pub fn assign(interfaces: &Interfaces, rules: &RoleRules) -> BTreeMap<u32, Assignment> {
     let is_pod = |i: &Interface| {

@@ -6,25 +6,35 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use svc_common::abi::{BackendId, Extent, FrontendFlags, Locality};
+use svc_common::abi::{AddressFlags, BackendId, Extent, Locality, PrefixList};
 
+use super::entry::{Masquerade, Shared};
 use super::frontends::{Claim, plan_frontends};
 use super::ids::{Full, Ids, Tick};
-use super::node_ports::{NodePortAddresses, plan_node_addrs};
+use super::maglev::plan_maglev;
+use super::node_ports::{NodePortAddresses, plan_node_addresses};
 use super::policy::{Categories, Policy, is_local, plan_categories};
+use super::prefixes::{Cidrs, LocalPods, is_node_in_ranges, listed, source_ranges};
 use super::serving::{Serving, serving_set};
 use super::stays::Stays;
-use super::tables::{Backend, Frontend, FrontendEntry, Tables};
+use super::tables::{Backend, Frontend, Prefix, Tables};
 use crate::model::endpoint::{PortEndpoint, port_endpoints};
 use crate::model::name::{IpFamily, ServiceName, ServicePortKey};
 use crate::model::rejected::Rejected;
-use crate::model::service::{Service, ServiceAddresses, ServicePort};
+use crate::model::service::{Selection, Service, ServiceAddresses, ServicePort};
 use crate::model::store::Snapshot;
 
 /// What the operator sets.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Settings {
     pub node_port_addresses: NodePortAddresses,
+    pub masquerade: Masquerade,
+    pub local_pods: LocalPods,
+    /// Where ClusterIPs come from, if what is sent to one that no Service has shall be dropped.
+    pub service_cidrs: Cidrs,
+    /// How backends are chosen where the Service does not say; by default for clients from outside by Maglev, for others
+    /// at random.
+    pub selection: Option<Selection>,
 }
 
 /// The outcome of a plan.
@@ -62,6 +72,7 @@ pub fn plan_tables(
     let wanted = plan_claims(snapshot, actual, &ids, &mut problems);
     let mut plan = Plan {
         snapshot,
+        settings,
         actual,
         now,
         ids,
@@ -70,11 +81,14 @@ pub fn plan_tables(
         stays: Stays::default(),
         problems,
         counts: [0; 2],
+        address_counts: [0; 2],
         is_full: false,
     };
-    plan.tables.node_addrs =
-        plan_node_addrs(&settings.node_port_addresses, &snapshot.node, &snapshot.addresses);
-    plan.check_node_addrs();
+    plan.tables.addresses =
+        plan_node_addresses(&settings.node_port_addresses, &snapshot.node, &snapshot.addresses);
+    plan.check_addresses();
+    plan.tables.prefixes.extend(listed(PrefixList::SERVICE_CIDRS, &settings.service_cidrs.0));
+    plan.tables.prefixes.extend(listed(PrefixList::LOCAL_PODS, settings.local_pods.prefixes(&snapshot.node)));
     for one in &wanted {
         plan.add(one);
     }
@@ -96,7 +110,6 @@ fn plan_claims<'a>(
             for port in &service.ports {
                 wanted.push(Wanted { service, port, addresses, claims: plan_frontends(port, addresses) });
             }
-            report_source_ranges(service, addresses, problems);
         }
     }
     let mut claimants: BTreeMap<Frontend, Vec<Claimant>> = BTreeMap::new();
@@ -169,20 +182,10 @@ fn claimed_twice(loser: &Wanted<'_>, claim: &Claim, owner: &Wanted<'_>) -> Rejec
     Rejected::new(format!("Service {}", loser.service.name), claim.field, reason)
 }
 
-fn report_source_ranges(service: &Service, addresses: &ServiceAddresses, problems: &mut Vec<Rejected>) {
-    if !addresses.source_ranges.is_empty() && !addresses.load_balancer_ips.is_empty() {
-        let reason = "not supported yet: the load-balancer addresses are left alone, not opened to everybody";
-        problems.push(Rejected::new(
-            format!("Service {}", service.name),
-            "spec.loadBalancerSourceRanges",
-            reason,
-        ));
-    }
-}
-
 /// The plan while it grows.
 struct Plan<'a> {
     snapshot: &'a Snapshot,
+    settings: &'a Settings,
     actual: &'a Tables,
     now: Tick,
     ids: Ids,
@@ -192,6 +195,8 @@ struct Plan<'a> {
     problems: Vec<Rejected>,
     /// Frontends per family.
     counts: [u32; 2],
+    /// Addresses per family.
+    address_counts: [u32; 2],
     is_full: bool,
 }
 
@@ -199,16 +204,18 @@ struct Plan<'a> {
 type Target = (IpAddr, u16, Locality);
 
 impl Plan<'_> {
-    fn check_node_addrs(&mut self) {
+    fn check_addresses(&mut self) {
         for family in IpFamily::ALL {
-            let capacity = self.ids.capacity.node_addrs as usize;
+            let capacity = self.ids.capacity.addresses as usize;
             let addrs: Vec<IpAddr> =
-                self.tables.node_addrs.keys().copied().filter(|&a| IpFamily::of(a) == family).collect();
+                self.tables.addresses.keys().copied().filter(|&a| IpFamily::of(a) == family).collect();
             if let Some(surplus) = addrs.get(capacity..).filter(|s| !s.is_empty()) {
-                let full = Full { table: "node address", capacity: capacity as u32 };
+                let full = Full { table: "address", capacity: capacity as u32 };
                 self.problems.push(Rejected::new("Node", "", format!("{full}: {} left out", surplus.len())));
-                self.tables.node_addrs.retain(|a, _| !surplus.contains(a));
+                self.tables.addresses.retain(|a, _| !surplus.contains(a));
             }
+            let count = self.tables.addresses.keys().filter(|&&a| IpFamily::of(a) == family).count();
+            self.address_counts[family as usize] = count as u32;
         }
     }
 
@@ -240,19 +247,46 @@ impl Plan<'_> {
             return Err(Full { table: "frontends", capacity });
         }
         let categories = self.categories(wanted, &key.service);
-        let policy = policy_of(wanted);
         let service = self.ids.service(key, wanted.claims.iter().map(|c| &c.frontend), self.now)?;
         let cluster = self.extent(&categories.cluster)?;
         let local = self.extent(&categories.local)?;
+        let is_node_in_ranges =
+            is_node_in_ranges(wanted.addresses, &self.snapshot.node, &self.snapshot.addresses);
+        if wanted.claims.iter().any(|claim| claim.is_restricted) {
+            self.restrict(family, source_ranges(service, wanted.addresses, is_node_in_ranges))?;
+        }
+        self.publish_cluster_ip(wanted.addresses.cluster_ip)?;
         let affinity = wanted.service.affinity.map_or(0, NonZeroU32::get);
         if affinity != 0 {
             // The last thing that may fail: what is rolled back is in nobody's hands yet.
             let listed = self.backend_ids(categories.listed.iter().copied())?;
             self.stays.entry(service).or_default().extend(listed);
         }
+        let mut shared = Shared {
+            service,
+            policy: policy_of(wanted),
+            selection: wanted.service.selection.or(self.settings.selection),
+            usable_anywhere: categories.usable_anywhere,
+            cluster,
+            local,
+            maglev_cluster: Extent::default(),
+            maglev_local: Extent::default(),
+            affinity,
+            masquerade: self.settings.masquerade,
+            knows_pods: self.settings.local_pods.is_known(&self.snapshot.node, family),
+            is_node_in_ranges,
+        };
+        let tabled: Vec<bool> =
+            wanted.claims.iter().filter(|c| shared.has_table(c)).map(|c| shared.is_local(c)).collect();
+        if tabled.contains(&false) {
+            shared.maglev_cluster = self.maglev(key, &categories.cluster);
+        }
+        if tabled.contains(&true) {
+            shared.maglev_local = self.maglev(key, &categories.local);
+        }
         for claim in &wanted.claims {
-            let entry = entry_of(claim, policy, cluster, local, categories.usable_anywhere);
-            self.tables.frontends.insert(claim.frontend, FrontendEntry { service, affinity, ..entry });
+            let entry = shared.entry(claim);
+            self.tables.frontends.insert(claim.frontend, entry);
             if let Some(set) = &categories.serving {
                 self.serving.insert(claim.frontend, Arc::clone(set));
             }
@@ -297,6 +331,54 @@ impl Plan<'_> {
         self.ids.extent(&set, self.now)
     }
 
+    /// The Maglev table over these; without room for it there is none, and backends are chosen at random.
+    fn maglev(&mut self, key: &ServicePortKey, targets: &[Target]) -> Extent {
+        let backends: Vec<(IpAddr, u16)> = targets.iter().map(|&(addr, port, _)| (addr, port)).collect();
+        let Ok(ids) = self.backend_ids(backends.iter().copied()) else { return Extent::default() };
+        let places: Vec<BackendId> = plan_maglev(&backends).into_iter().map(|i| ids[i]).collect();
+        match self.ids.extent(&places, self.now) {
+            Ok(extent) => {
+                if extent.count > 0 {
+                    self.tables.extents.insert(extent, places);
+                }
+                extent
+            }
+            Err(full) => {
+                let reason = format!("{full}: no Maglev table, backends are chosen at random");
+                let field = format!("spec.ports[{}]", key.port);
+                self.problems.push(Rejected::new(format!("Service {}", key.service), field, reason));
+                self.is_full = true;
+                Extent::default()
+            }
+        }
+    }
+
+    fn restrict(&mut self, family: IpFamily, sources: Vec<Prefix>) -> Result<(), Full> {
+        let capacity = self.ids.capacity.prefixes;
+        let of_family = self.tables.prefixes.iter().filter(|p| IpFamily::of(p.net.addr()) == family).count();
+        if of_family + sources.len() > capacity as usize {
+            return Err(Full { table: "prefix", capacity });
+        }
+        self.tables.prefixes.extend(sources);
+        Ok(())
+    }
+
+    fn publish_cluster_ip(&mut self, addr: IpAddr) -> Result<(), Full> {
+        let capacity = self.ids.capacity.addresses;
+        let count = &mut self.address_counts[IpFamily::of(addr) as usize];
+        let flags = self.tables.addresses.entry(addr).or_insert_with(|| {
+            *count += 1;
+            AddressFlags::default()
+        });
+        *flags = flags.with(AddressFlags::CLUSTER_IP);
+        if *count > capacity {
+            *count -= 1;
+            self.tables.addresses.remove(&addr);
+            return Err(Full { table: "address", capacity });
+        }
+        Ok(())
+    }
+
     fn backend_ids(&mut self, targets: impl Iterator<Item = (IpAddr, u16)>) -> Result<Vec<BackendId>, Full> {
         targets.map(|(addr, port)| self.ids.backend(addr, port, self.now)).collect()
     }
@@ -323,7 +405,7 @@ impl Plan<'_> {
         for claim in &wanted.claims {
             let entry = self.actual.frontends.get(&claim.frontend).filter(|e| e.service == service);
             let Some(&entry) = entry else { continue };
-            let extents = [entry.cluster, entry.local];
+            let extents = [entry.cluster, entry.local, entry.maglev];
             if extents.iter().all(|e| self.ids.holds(*e, self.actual)) {
                 kept = true;
                 for extent in extents.iter().filter(|e| e.count > 0) {
@@ -338,6 +420,8 @@ impl Plan<'_> {
                     self.tables.extents.insert(*extent, set);
                 }
                 self.counts[wanted.addresses.family() as usize] += 1;
+                let list = PrefixList::sources_of(service);
+                self.tables.prefixes.extend(self.actual.prefixes.iter().filter(|p| p.list == list));
                 self.tables.frontends.insert(claim.frontend, entry);
             }
         }
@@ -361,26 +445,6 @@ fn policy_of(wanted: &Wanted<'_>) -> Policy {
         external_local: wanted.service.external_local,
         externally_accessible: wanted.port.is_externally_accessible(wanted.addresses),
     }
-}
-
-fn entry_of(claim: &Claim, policy: Policy, cluster: Extent, local: Extent, usable: bool) -> FrontendEntry {
-    let mut flags = FrontendFlags::NONE;
-    if usable {
-        flags = flags.with(FrontendFlags::USABLE_ELSEWHERE);
-    }
-    if claim.external {
-        flags = flags.with(FrontendFlags::EXTERNAL);
-    }
-    let none = Extent::default();
-    let (cluster, local) = match (claim.external, policy.internal_local, policy.external_local) {
-        (false, true, _) => (local, none),
-        (false, false, _) | (true, _, false) => (cluster, none),
-        (true, _, true) => {
-            flags = flags.with(FrontendFlags::LOCAL_ONLY);
-            (cluster, local)
-        }
-    };
-    FrontendEntry { service: svc_common::abi::ServiceId(0), flags, cluster, local, affinity: 0 }
 }
 
 #[cfg(test)]

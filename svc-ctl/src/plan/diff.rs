@@ -1,4 +1,4 @@
-//! (actual, desired) -> ordered ops. Make before break: backends, extents, frontends, node addresses are put in this
+//! (actual, desired) -> ordered ops. Make before break: backends, extents, prefixes, frontends, addresses are put in this
 //! order and deleted in the reverse, so that after every prefix no frontend names a missing extent and no extent a
 //! missing backend.
 
@@ -11,10 +11,12 @@ pub fn plan_diff(actual: &Tables, desired: &Tables) -> Vec<MapOp> {
     let mut ops: Vec<MapOp> = Vec::new();
     ops.extend(changed(&actual.backends, &desired.backends).map(|(&id, &b)| MapOp::PutBackend(id, b)));
     ops.extend(changed(&actual.extents, &desired.extents).map(|(&e, set)| MapOp::PutExtent(e, set.clone())));
+    ops.extend(desired.prefixes.difference(&actual.prefixes).map(|&p| MapOp::PutPrefix(p)));
     ops.extend(changed(&actual.frontends, &desired.frontends).map(|(&f, &e)| MapOp::PutFrontend(f, e)));
-    ops.extend(changed(&actual.node_addrs, &desired.node_addrs).map(|(&a, &f)| MapOp::PutNodeAddr(a, f)));
+    ops.extend(changed(&actual.addresses, &desired.addresses).map(|(&a, &f)| MapOp::PutAddress(a, f)));
+    ops.extend(gone(&actual.addresses, &desired.addresses).map(|(&a, _)| MapOp::DeleteAddress(a)));
     ops.extend(gone(&actual.frontends, &desired.frontends).map(|(&f, _)| MapOp::DeleteFrontend(f)));
-    ops.extend(gone(&actual.node_addrs, &desired.node_addrs).map(|(&a, _)| MapOp::DeleteNodeAddr(a)));
+    ops.extend(actual.prefixes.difference(&desired.prefixes).map(|&p| MapOp::DeletePrefix(p)));
     ops.extend(gone(&actual.extents, &desired.extents).map(|(&e, _)| MapOp::FreeExtent(e)));
     ops.extend(gone(&actual.backends, &desired.backends).map(|(&id, &b)| MapOp::FreeBackend(id, b)));
     ops
@@ -26,9 +28,11 @@ pub fn apply_op(tables: &mut Tables, op: &MapOp) {
         MapOp::PutBackend(id, backend) => drop(tables.backends.insert(*id, *backend)),
         MapOp::PutExtent(extent, set) => drop(tables.extents.insert(*extent, set.clone())),
         MapOp::PutFrontend(frontend, entry) => drop(tables.frontends.insert(*frontend, *entry)),
-        MapOp::PutNodeAddr(addr, flags) => drop(tables.node_addrs.insert(*addr, *flags)),
+        MapOp::PutAddress(addr, flags) => drop(tables.addresses.insert(*addr, *flags)),
+        MapOp::PutPrefix(prefix) => drop(tables.prefixes.insert(*prefix)),
+        MapOp::DeletePrefix(prefix) => drop(tables.prefixes.remove(prefix)),
         MapOp::DeleteFrontend(frontend) => drop(tables.frontends.remove(frontend)),
-        MapOp::DeleteNodeAddr(addr) => drop(tables.node_addrs.remove(addr)),
+        MapOp::DeleteAddress(addr) => drop(tables.addresses.remove(addr)),
         MapOp::FreeExtent(extent) => drop(tables.extents.remove(extent)),
         MapOp::FreeBackend(id, _) => drop(tables.backends.remove(id)),
     }
@@ -53,7 +57,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use proptest::prelude::*;
-    use svc_common::abi::{BackendId, Extent, FrontendFlags, Locality, NodeAddrFlags, Scope, ServiceId};
+    use svc_common::abi::{AddressFlags, BackendId, Extent, FrontendFlags, Locality, Scope, ServiceId};
     use svc_common::addr::Proto;
 
     use super::*;
@@ -88,20 +92,21 @@ mod tests {
                     flags: FrontendFlags::NONE,
                     cluster: extent(cluster),
                     local: extent(local),
+                    maglev: extent(cluster),
                     affinity: 0,
                 };
                 let frontend =
                     Frontend { addr: ip(100 + n), port: 80, proto: Proto::TCP, scope: Scope::ADDRESS };
                 tables.frontends.insert(frontend, entry);
             }
-            tables.node_addrs = addrs.into_iter().map(|(n, f)| (ip(200 + n), NodeAddrFlags(f))).collect();
+            tables.addresses = addrs.into_iter().map(|(n, f)| (ip(200 + n), AddressFlags(f))).collect();
             tables
         })
     }
 
     fn assert_whole(tables: &Tables) {
         for entry in tables.frontends.values() {
-            for extent in [entry.cluster, entry.local].into_iter().filter(|e| e.count > 0) {
+            for extent in [entry.cluster, entry.local, entry.maglev].into_iter().filter(|e| e.count > 0) {
                 let set = tables.extents.get(&extent).expect("a frontend names a missing extent");
                 assert!(
                     set.iter().all(|id| tables.backends.contains_key(id)),

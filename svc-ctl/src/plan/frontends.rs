@@ -12,6 +12,8 @@ pub struct Claim {
     pub frontend: Frontend,
     /// For clients outside the cluster: the external traffic policy applies.
     pub external: bool,
+    /// Only for some sources (SEM-030).
+    pub is_restricted: bool,
     pub field: &'static str,
 }
 
@@ -19,20 +21,17 @@ pub struct Claim {
 pub fn plan_frontends(port: &ServicePort, addresses: &ServiceAddresses) -> Vec<Claim> {
     let number = port.port.get();
     let at = |addr| Frontend { addr, port: number, proto: port.proto, scope: Scope::ADDRESS };
-    let claim = |frontend, field| Claim { frontend, external: true, field };
-    let mut claims =
-        vec![Claim { frontend: at(addresses.cluster_ip), external: false, field: "spec.clusterIPs" }];
+    let claim = |frontend, field| Claim { frontend, external: true, is_restricted: false, field };
+    let mut claims = vec![Claim { external: false, ..claim(at(addresses.cluster_ip), "spec.clusterIPs") }];
     claims.extend(port.node_port.map(|node_port| {
         let addr = IpFamily::of(addresses.cluster_ip).unspecified();
         let scope = Scope::NODE_PORT;
         claim(Frontend { addr, port: node_port.get(), proto: port.proto, scope }, "spec.ports.nodePort")
     }));
     claims.extend(addresses.external_ips.iter().map(|&ip| claim(at(ip), "spec.externalIPs")));
-    // The tables cannot check who the client is yet: an address that is open to some is open to nobody.
-    if addresses.source_ranges.is_empty() {
-        let ips = addresses.load_balancer_ips.iter();
-        claims.extend(ips.map(|&ip| claim(at(ip), "status.loadBalancer.ingress")));
-    }
+    let is_restricted = !addresses.source_ranges.is_empty();
+    let ips = addresses.load_balancer_ips.iter();
+    claims.extend(ips.map(|&ip| Claim { is_restricted, ..claim(at(ip), "status.loadBalancer.ingress") }));
     claims
 }
 
@@ -57,7 +56,10 @@ mod tests {
             load_balancer_ips: vec!["192.0.2.2".parse().unwrap()],
             source_ranges: ranges.iter().map(|r| r.parse().unwrap()).collect(),
         };
-        let text = |c: &Claim| format!("{} {} {}", c.frontend.addr, c.frontend.port, c.external);
+        let text = |c: &Claim| {
+            let restricted = if c.is_restricted { " restricted" } else { "" };
+            format!("{} {} {}{restricted}", c.frontend.addr, c.frontend.port, c.external)
+        };
         plan_frontends(&port, &addresses).iter().map(text).collect()
     }
 
@@ -70,7 +72,9 @@ mod tests {
     }
 
     #[test]
-    fn a_restricted_load_balancer_address_is_not_opened_to_everybody() {
-        assert!(!claims("10.0.0.1", 0, &["203.0.113.0/24"]).contains(&"192.0.2.2 80 true".to_owned()));
+    fn source_ranges_restrict_load_balancer_addresses_alone_sem_030() {
+        let all =
+            ["10.0.0.1 80 false", "0.0.0.0 30080 true", "192.0.2.1 80 true", "192.0.2.2 80 true restricted"];
+        assert_eq!(claims("10.0.0.1", 30080, &["203.0.113.0/24"]), all);
     }
 }

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
-use svc_common::abi::NodeAddrFlags;
+use svc_common::abi::AddressFlags;
 
-use super::node_ports::{NodePortAddresses, plan_node_addrs};
+use super::node_ports::{NodePortAddresses, plan_node_addresses};
 use crate::model::name::ServiceName;
 use crate::model::rejected::Rejected;
 use crate::model::service::Service;
@@ -66,8 +66,8 @@ fn addresses(snapshot: &Snapshot, setting: &NodePortAddresses) -> Option<BTreeSe
     if *setting == NodePortAddresses::All {
         return None;
     }
-    let planned = plan_node_addrs(setting, &snapshot.node, &snapshot.addresses);
-    let accepting = planned.into_iter().filter(|(_, flags)| flags.has(NodeAddrFlags::NODE_PORT));
+    let planned = plan_node_addresses(setting, &snapshot.node, &snapshot.addresses);
+    let accepting = planned.into_iter().filter(|(_, flags)| flags.has(AddressFlags::NODE_PORT));
     Some(accepting.map(|(addr, _)| addr).collect())
 }
 

@@ -30,7 +30,9 @@ pub struct Capacity {
     pub selection: u32,
     pub services: u32,
     /// Per family.
-    pub node_addrs: u32,
+    pub addresses: u32,
+    /// Per family.
+    pub prefixes: u32,
 }
 
 impl Default for Capacity {
@@ -40,7 +42,8 @@ impl Default for Capacity {
             backends: limits::BACKENDS,
             selection: limits::SELECTION,
             services: limits::SERVICES,
-            node_addrs: limits::NODE_ADDRS,
+            addresses: limits::ADDRESSES,
+            prefixes: limits::PREFIXES,
         }
     }
 }

@@ -3,13 +3,16 @@
 
 pub mod desired;
 pub mod diff;
+pub mod entry;
 pub mod frontends;
 pub mod health_ports;
 pub mod ids;
+pub mod maglev;
 pub mod node_ports;
 mod numbers;
 mod places;
 pub mod policy;
+pub mod prefixes;
 pub mod render;
 pub mod serving;
 pub mod stays;

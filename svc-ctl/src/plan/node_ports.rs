@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use svc_common::abi::NodeAddrFlags;
+use svc_common::abi::AddressFlags;
 
 use crate::model::name::IpFamily;
 use crate::model::node::{NodeAddresses, NodeInfo};
@@ -36,14 +36,14 @@ impl FromStr for NodePortAddresses {
 }
 
 /// The addresses of the node with what each is good for.
-pub fn plan_node_addrs(
+pub fn plan_node_addresses(
     setting: &NodePortAddresses,
     node: &NodeInfo,
     addresses: &NodeAddresses,
-) -> BTreeMap<IpAddr, NodeAddrFlags> {
+) -> BTreeMap<IpAddr, AddressFlags> {
     let flags = |addr: IpAddr| {
         let accepts = !addr.is_loopback() && accepts_node_ports(setting, addr, node, addresses);
-        NodeAddrFlags(NodeAddrFlags::LOCAL.0 | if accepts { NodeAddrFlags::NODE_PORT.0 } else { 0 })
+        AddressFlags(AddressFlags::LOCAL.0 | if accepts { AddressFlags::NODE_PORT.0 } else { 0 })
     };
     addresses.addrs.iter().map(|&addr| (addr, flags(addr))).collect()
 }
@@ -81,10 +81,10 @@ mod tests {
             primary_v4: Some("192.168.1.2".parse().unwrap()),
             primary_v6: Some("2001:db8::1".parse().unwrap()),
         };
-        let planned = plan_node_addrs(&setting.parse().unwrap(), &node, &addresses);
+        let planned = plan_node_addresses(&setting.parse().unwrap(), &node, &addresses);
         assert_eq!(planned.len(), 6);
-        assert!(planned.values().all(|f| f.has(NodeAddrFlags::LOCAL)));
-        let accepting = planned.iter().filter(|(_, f)| f.has(NodeAddrFlags::NODE_PORT));
+        assert!(planned.values().all(|f| f.has(AddressFlags::LOCAL)));
+        let accepting = planned.iter().filter(|(_, f)| f.has(AddressFlags::NODE_PORT));
         accepting.map(|(a, _)| a.to_string()).collect()
     }
 

@@ -2,20 +2,35 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use svc_common::abi::{BackendId, Extent, FrontendFlags, Locality, NodeAddrFlags, Scope, ServiceId};
+use std::collections::BTreeSet;
 
-use super::tables::{Backend, Frontend, FrontendEntry, Tables};
+use svc_common::abi::{
+    AddressFlags, BackendId, Extent, FrontendFlags, Locality, PrefixList, Scope, ServiceId,
+};
+
+use super::maglev::plan_maglev;
+use super::tables::{Backend, Frontend, FrontendEntry, Prefix, Tables};
 use crate::model::name::{IpFamily, proto_from_label, proto_label};
 
-const FRONTEND_FLAGS: [(FrontendFlags, &str); 3] = [
+const FRONTEND_FLAGS: [(FrontendFlags, &str); 8] = [
     (FrontendFlags::EXTERNAL, "external"),
     (FrontendFlags::LOCAL_ONLY, "local-only"),
     (FrontendFlags::USABLE_ELSEWHERE, "usable"),
+    (FrontendFlags::MASQUERADE_PODS, "masquerade-pods"),
+    (FrontendFlags::MASQUERADE_OTHERS, "masquerade-others"),
+    (FrontendFlags::MASQUERADE_TO_LOCAL, "masquerade-to-local"),
+    (FrontendFlags::SOURCE_RANGES, "source-ranges"),
+    (FrontendFlags::NODE_IN_RANGES, "node-in-ranges"),
 ];
 const LOCALITIES: [(Locality, &str); 3] =
     [(Locality::REMOTE, "remote"), (Locality::LOCAL, "local"), (Locality::HOST, "host")];
-const NODE_ADDR_FLAGS: [(u32, &str); 2] =
-    [(NodeAddrFlags::LOCAL.0, "local"), (NodeAddrFlags::NODE_PORT.0, "node-port")];
+const ADDRESS_FLAGS: [(u32, &str); 3] = [
+    (AddressFlags::LOCAL.0, "local"),
+    (AddressFlags::NODE_PORT.0, "node-port"),
+    (AddressFlags::CLUSTER_IP.0, "cluster-ip"),
+];
+const SERVICE_CIDRS: &str = "service-cidrs";
+const LOCAL_PODS: &str = "local-pods";
 
 /// All tables.
 pub fn render(tables: &Tables) -> String {
@@ -29,18 +44,53 @@ pub fn render(tables: &Tables) -> String {
         );
         text.push_str(&line);
     }
-    for (extent, set) in &tables.extents {
-        let ids: Vec<String> = set.iter().map(|id| format!("b{}", id.0)).collect();
-        text.push_str(&format!("extent    {} -> {}\n", extent_text(*extent), ids.join(" ")));
+    for (extent, places) in &tables.extents {
+        let members: BTreeSet<BackendId> = places.iter().copied().collect();
+        // A Maglev table follows from its members.
+        let is_maglev = members.len() != places.len() && maglev_of(tables, &members).as_ref() == Some(places);
+        let word = if is_maglev { "maglev" } else { "extent" };
+        let ids = |set: &mut dyn Iterator<Item = &BackendId>| -> Vec<String> {
+            set.map(|id| format!("b{}", id.0)).collect()
+        };
+        let ids = if is_maglev { ids(&mut members.iter()) } else { ids(&mut places.iter()) };
+        text.push_str(&format!("{word:<9} {} -> {}\n", extent_text(*extent), ids.join(" ")));
     }
     for (frontend, entry) in &tables.frontends {
         text.push_str(&format!("frontend  {} {}\n", frontend_text(frontend), entry_text(entry)));
     }
-    for (addr, flags) in &tables.node_addrs {
-        let bits = NODE_ADDR_FLAGS.map(|(bit, word)| (flags.0 & bit != 0, word));
-        text.push_str(&format!("node-addr {addr} {}\n", words(&bits)));
+    for (addr, flags) in &tables.addresses {
+        let bits = ADDRESS_FLAGS.map(|(bit, word)| (flags.0 & bit != 0, word));
+        text.push_str(&format!("address   {addr} {}\n", words(&bits)));
+    }
+    for Prefix { list, net } in &tables.prefixes {
+        text.push_str(&format!("prefix    {} {net}\n", list_text(*list)));
     }
     text
+}
+
+/// The Maglev table over backends of these tables.
+fn maglev_of(tables: &Tables, members: &BTreeSet<BackendId>) -> Option<Vec<BackendId>> {
+    let ids: Vec<BackendId> = members.iter().copied().collect();
+    let backend = |id| tables.backends.get(id).map(|b| (b.addr, b.port));
+    let backends = ids.iter().map(backend).collect::<Option<Vec<_>>>()?;
+    Some(plan_maglev(&backends).into_iter().map(|i| ids[i]).collect())
+}
+
+/// `sources-of-3`, `service-cidrs`, `local-pods`.
+fn list_text(list: PrefixList) -> String {
+    match list {
+        PrefixList::SERVICE_CIDRS => SERVICE_CIDRS.to_owned(),
+        PrefixList::LOCAL_PODS => LOCAL_PODS.to_owned(),
+        PrefixList(service) => format!("sources-of-{service}"),
+    }
+}
+
+fn parse_list(text: &str) -> Option<PrefixList> {
+    match text {
+        SERVICE_CIDRS => Some(PrefixList::SERVICE_CIDRS),
+        LOCAL_PODS => Some(PrefixList::LOCAL_PODS),
+        _ => text.strip_prefix("sources-of-")?.parse().ok().map(PrefixList),
+    }
 }
 
 /// `10.96.0.10:80/TCP`, or `node-port:30080/TCP/IPv4`.
@@ -60,8 +110,12 @@ pub fn locality_text(locality: Locality) -> &'static str {
 fn entry_text(entry: &FrontendEntry) -> String {
     let flags = FRONTEND_FLAGS.map(|(bit, word)| (entry.flags.has(bit), word));
     let (cluster, local) = (extent_text(entry.cluster), extent_text(entry.local));
+    let maglev = match entry.maglev.count {
+        0 => String::new(),
+        _ => format!(" maglev={}", extent_text(entry.maglev)),
+    };
     let affinity = if entry.affinity == 0 { String::new() } else { format!(" affinity={}s", entry.affinity) };
-    format!("service={} cluster={cluster} local={local} {}{affinity}", entry.service.0, words(&flags))
+    format!("service={} cluster={cluster} local={local} {}{maglev}{affinity}", entry.service.0, words(&flags))
 }
 
 fn extent_text(extent: Extent) -> String {
@@ -98,23 +152,38 @@ fn parse_line(line: &str, tables: &mut Tables) -> Option<()> {
             let set = ids.iter().map(|id| parse_backend_id(id)).collect::<Option<Vec<_>>>()?;
             tables.extents.insert(parse_extent(extent)?, set);
         }
-        ["frontend", frontend, service, cluster, local, flags, affinity @ ..] => {
+        ["maglev", extent, "->", ids @ ..] => {
+            let members = ids.iter().map(|id| parse_backend_id(id)).collect::<Option<BTreeSet<_>>>()?;
+            tables.extents.insert(parse_extent(extent)?, maglev_of(tables, &members)?);
+        }
+        ["prefix", list, net] => {
+            tables.prefixes.insert(Prefix { list: parse_list(list)?, net: net.parse().ok()? });
+        }
+        ["frontend", frontend, service, cluster, local, flags, rest @ ..] => {
+            let mut rest = rest.iter().copied().peekable();
+            let maglev = rest.next_if(|word| word.starts_with("maglev="));
             let entry = FrontendEntry {
                 service: ServiceId(service.strip_prefix("service=")?.parse().ok()?),
                 flags: FrontendFlags(parse_words(flags, &FRONTEND_FLAGS.map(|(f, word)| (f.0, word)))?),
                 cluster: parse_extent(cluster.strip_prefix("cluster=")?)?,
                 local: parse_extent(local.strip_prefix("local=")?)?,
-                affinity: match affinity {
-                    [] => 0,
-                    [one] => one.strip_prefix("affinity=")?.strip_suffix('s')?.parse().ok()?,
-                    _ => return None,
+                maglev: match maglev {
+                    Some(word) => parse_extent(word.strip_prefix("maglev=")?)?,
+                    None => Extent::default(),
+                },
+                affinity: match rest.next() {
+                    Some(word) => word.strip_prefix("affinity=")?.strip_suffix('s')?.parse().ok()?,
+                    None => 0,
                 },
             };
+            if rest.next().is_some() {
+                return None;
+            }
             tables.frontends.insert(parse_frontend(frontend)?, entry);
         }
-        ["node-addr", addr, flags] => {
-            let flags = NodeAddrFlags(parse_words(flags, &NODE_ADDR_FLAGS)?);
-            tables.node_addrs.insert(addr.parse::<IpAddr>().ok()?, flags);
+        ["address", addr, flags] => {
+            let flags = AddressFlags(parse_words(flags, &ADDRESS_FLAGS)?);
+            tables.addresses.insert(addr.parse::<IpAddr>().ok()?, flags);
         }
         _ => return None,
     }
@@ -165,11 +234,16 @@ backend   b2 10.244.2.1:8080 remote
 backend   b7 [fd00::7]:8080 host
 extent    0+2 -> b1 b2
 extent    2+1 -> b7
-frontend  node-port:30080/TCP/IPv4 service=1 cluster=0+2 local=2+1 external,local-only,usable
+maglev    3+2053 -> b1 b2
+frontend  node-port:30080/TCP/IPv4 service=1 cluster=0+2 local=2+1 external,local-only,usable maglev=3+2053
 frontend  10.96.0.10:80/TCP service=1 cluster=0+2 local=- usable affinity=10800s
 frontend  [fd00:96::10]:53/UDP service=2 cluster=- local=- -
-node-addr 127.0.0.1 local
-node-addr 192.0.2.1 local,node-port
+address   10.96.0.10 cluster-ip
+address   127.0.0.1 local
+address   192.0.2.1 local,node-port
+prefix    sources-of-1 203.0.113.0/24
+prefix    local-pods 10.244.0.0/16
+prefix    service-cidrs fd00:96::/112
 ";
 
     #[test]
@@ -180,8 +254,8 @@ node-addr 192.0.2.1 local,node-port
 
     #[test]
     fn what_is_not_understood_is_named_by_its_line() {
-        for line in ["backend b1 10.0.0.1 local", "frontend x", "gibberish", "node-addr 10.0.0.1 shiny"] {
-            let text = format!("node-addr 10.0.0.9 local\n{line}\n");
+        for line in ["backend b1 10.0.0.1 local", "frontend x", "gibberish", "address   10.0.0.1 shiny"] {
+            let text = format!("address   10.0.0.9 local\n{line}\n");
             assert_eq!(parse(&text), Err(format!("line 2: not understood: {line}")));
         }
     }

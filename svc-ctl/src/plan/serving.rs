@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use svc_common::abi::{NodeAddrFlags, Scope};
+use svc_common::abi::{AddressFlags, Scope};
 use svc_common::addr::Proto;
 
 use super::tables::Frontend;
@@ -30,7 +30,7 @@ pub fn serving_set(proto: Proto, endpoints: &[PortEndpoint<'_>]) -> Option<Arc<B
 /// A flow that a client opened to `original`, and that goes to `backend`, must end.
 pub fn is_stale(
     serving: &Serving,
-    node_addrs: &BTreeMap<IpAddr, NodeAddrFlags>,
+    addresses: &BTreeMap<IpAddr, AddressFlags>,
     proto: Proto,
     original: SocketAddr,
     backend: SocketAddr,
@@ -40,7 +40,7 @@ pub fn is_stale(
     }
     let at = |addr, scope| serving.get(&Frontend { addr, port: original.port(), proto, scope });
     let node_port = || {
-        let is_ours = node_addrs.contains_key(&original.ip());
+        let is_ours = addresses.get(&original.ip()).is_some_and(|flags| flags.has(AddressFlags::LOCAL));
         is_ours.then(|| at(IpFamily::of(original.ip()).unspecified(), Scope::NODE_PORT)).flatten()
     };
     let set = at(original.ip(), Scope::ADDRESS).or_else(node_port);
@@ -71,13 +71,12 @@ mod tests {
 
     /// The endpoints whose flows from `original` are stale, by protocol.
     fn stale(serving: &Serving, original: &str) -> Vec<(Proto, &'static str)> {
-        let node_addrs =
-            ["192.0.2.1", "127.0.0.1"].map(|a| (a.parse().unwrap(), NodeAddrFlags::LOCAL)).into();
+        let addresses = ["192.0.2.1", "127.0.0.1"].map(|a| (a.parse().unwrap(), AddressFlags::LOCAL)).into();
         let protos = [Proto::TCP, Proto::UDP, Proto::SCTP].into_iter();
         let flows = protos.flat_map(|proto| ENDPOINTS.map(|endpoint| (proto, endpoint)));
         let original = original.parse().unwrap();
         flows
-            .filter(|(proto, to)| is_stale(serving, &node_addrs, *proto, original, to.parse().unwrap()))
+            .filter(|(proto, to)| is_stale(serving, &addresses, *proto, original, to.parse().unwrap()))
             .collect()
     }
 

@@ -1,9 +1,12 @@
 //! The full contents of the daemon's maps as a value, desired or actual, and the ordered changes between two of them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use svc_common::abi::{BackendId, Extent, FrontendFlags, Locality, NodeAddrFlags, Scope, ServiceId};
+use ipnet::IpNet;
+use svc_common::abi::{
+    AddressFlags, BackendId, Extent, FrontendFlags, Locality, PrefixList, Scope, ServiceId,
+};
 use svc_common::addr::Proto;
 
 /// What identifies a frontend in the kernel.
@@ -24,8 +27,17 @@ pub struct FrontendEntry {
     pub flags: FrontendFlags,
     pub cluster: Extent,
     pub local: Extent,
+    /// Places of a Maglev table; empty: selection is random.
+    pub maglev: Extent,
     /// Seconds that a client stays with its backend; 0: not at all.
     pub affinity: u32,
+}
+
+/// A prefix of a list.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Prefix {
+    pub list: PrefixList,
+    pub net: IpNet,
 }
 
 /// An address and port that can receive traffic. Its id is its identity for as long as anything uses it.
@@ -41,10 +53,13 @@ pub struct Backend {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Tables {
     pub frontends: BTreeMap<Frontend, FrontendEntry>,
-    /// Runs of backend ids, all of one family; equal sets share a run. An empty set has no run: its extent is zero.
+    /// Runs of backend ids, all of one family: sets, which ascend, and Maglev tables. Equal ones share a run; an empty one
+    /// has none, its extent is zero.
     pub extents: BTreeMap<Extent, Vec<BackendId>>,
     pub backends: BTreeMap<BackendId, Backend>,
-    pub node_addrs: BTreeMap<IpAddr, NodeAddrFlags>,
+    /// Addresses of this node and of Services.
+    pub addresses: BTreeMap<IpAddr, AddressFlags>,
+    pub prefixes: BTreeSet<Prefix>,
 }
 
 /// One ordered change to one map.
@@ -53,9 +68,11 @@ pub enum MapOp {
     PutBackend(BackendId, Backend),
     PutExtent(Extent, Vec<BackendId>),
     PutFrontend(Frontend, FrontendEntry),
-    PutNodeAddr(IpAddr, NodeAddrFlags),
+    PutAddress(IpAddr, AddressFlags),
+    PutPrefix(Prefix),
     DeleteFrontend(Frontend),
-    DeleteNodeAddr(IpAddr),
+    DeleteAddress(IpAddr),
+    DeletePrefix(Prefix),
     /// Nothing refers to it any more; its place may be used again after a grace period.
     FreeExtent(Extent),
     FreeBackend(BackendId, Backend),

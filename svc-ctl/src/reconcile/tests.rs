@@ -214,7 +214,7 @@ async fn addresses_of_the_node_are_followed() {
     let addrs = ["192.0.2.1".parse().unwrap()].into();
     world.addresses.send(NodeAddresses { addrs, ..NodeAddresses::default() }).unwrap();
     world.wait(|s| s.generation == 2).await;
-    assert!(render(&maps.tables()).contains("node-addr 192.0.2.1 local,node-port"));
+    assert!(render(&maps.tables()).contains("address   192.0.2.1 local,node-port"));
 }
 
 #[tokio::test(start_paused = true)]

@@ -12,6 +12,8 @@ use svc_common::family::{V4, V6};
 
 use crate::affinity;
 use crate::maps::CONFIG;
+use crate::new_flow::{Outcome, nobodys};
+use crate::pipeline::Net;
 use crate::tables::{Tables, count, count_service, selected};
 
 const ALLOW: i32 = 1;
@@ -19,7 +21,7 @@ const REFUSE: i32 = 0;
 const ECONNREFUSED: i32 = 111;
 
 /// Families as a socket address carries them.
-pub trait SockFamily: Tables {
+pub trait SockFamily: Net {
     /// The hook's own family is IPv6: its addresses may be mapped IPv4.
     const MAY_BE_MAPPED: bool;
     fn read(ctx: *mut bpf_sock_addr) -> Self::Addr;
@@ -102,7 +104,7 @@ fn dispatch<F: SockFamily>(ctx: *mut bpf_sock_addr, choice: Choice) -> i32 {
 
 /// Replaces the address that a socket dials by a backend's, if a service answers there.
 #[inline(always)]
-fn translate<F: Tables>(
+fn translate<F: Net>(
     ctx: *mut bpf_sock_addr,
     addr: F::Addr,
     choice: Choice,
@@ -112,37 +114,47 @@ fn translate<F: Tables>(
     let (port, proto) = unsafe { (Port::from_be((*ctx).user_port as u16), Proto((*ctx).protocol as u8)) };
     let mut wanted = FrontendKey { addr, port, proto, scope: Scope::ADDRESS };
     let mut frontend = F::frontend(&wanted);
+    let mut address = AddressFlags::default();
     if frontend.is_none() {
+        address = F::address(&addr).unwrap_or_default();
         // NodePort of this node, dialled from this node; never of another one (SEM-107).
-        if let Some(flags) = F::node_addr(&addr) {
-            if flags.has(NodeAddrFlags::NODE_PORT) {
-                wanted.addr = F::Addr::default();
-                wanted.scope = Scope::NODE_PORT;
-                frontend = F::frontend(&wanted);
-            }
+        if address.has(AddressFlags::NODE_PORT) {
+            wanted.addr = F::Addr::default();
+            wanted.scope = Scope::NODE_PORT;
+            frontend = F::frontend(&wanted);
         }
     }
-    let Some(frontend) = frontend else { return ALLOW };
     let config = CONFIG.load();
     // SAFETY: the context is this program's own.
     let netns = unsafe { bpf_get_netns_cookie(ctx.cast()) };
     let is_host = netns as u32 == config.host_netns[0] && (netns >> 32) as u32 == config.host_netns[1];
-    // A pod's external frontends may want a masquerade, which only the packet path can do.
-    if !is_host && (config.pod_sockets == 0 || frontend.flags.has(FrontendFlags::EXTERNAL)) {
+    if !is_host && config.pod_sockets == 0 {
         return ALLOW;
+    }
+    let Some(frontend) = frontend else {
+        return match nobodys::<F>(address, &addr) {
+            Outcome::PASS => ALLOW,
+            Outcome::UNKNOWN_PORT => refuse(),
+            _ => REFUSE,
+        };
+    };
+    let flags = frontend.flags;
+    // A masquerade is the packet path's to do.
+    if !is_host && (flags.has(FrontendFlags::EXTERNAL) || flags.has(FrontendFlags::MASQUERADE_PODS)) {
+        return ALLOW;
+    }
+    // The source is not chosen yet: it will be this node's.
+    if flags.has(FrontendFlags::SOURCE_RANGES) && !flags.has(FrontendFlags::NODE_IN_RANGES) {
+        count(Counter::DropSourceRange);
+        return REFUSE;
     }
     let extent = &frontend.cluster;
     if extent.count == 0 {
-        if frontend.flags.has(FrontendFlags::USABLE_ELSEWHERE) {
+        if flags.has(FrontendFlags::USABLE_ELSEWHERE) {
             count(Counter::DropNoLocalEndpoint);
             return REFUSE;
         }
-        count(Counter::SocketRefused);
-        if config.set_retval != 0 {
-            // SAFETY: plain helper call; below 5.18 the branch is dead code to the verifier.
-            unsafe { bpf_set_retval(-ECONNREFUSED) };
-        }
-        return REFUSE;
+        return refuse();
     }
     // SAFETY: the context is this program's own.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
@@ -193,6 +205,17 @@ fn translate<F: Tables>(
     // SAFETY: as above.
     unsafe { (*ctx).user_port = backend.port.be() as u32 };
     ALLOW
+}
+
+/// The call says ECONNREFUSED, as if the backend had refused.
+#[inline(always)]
+fn refuse() -> i32 {
+    count(Counter::SocketRefused);
+    if CONFIG.load().set_retval != 0 {
+        // SAFETY: plain helper call; below 5.18 the branch is dead code to the verifier.
+        unsafe { bpf_set_retval(-ECONNREFUSED) };
+    }
+    REFUSE
 }
 
 /// Shows a socket the frontend that it dialled instead of the backend (recvmsg, getpeername).

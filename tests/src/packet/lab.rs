@@ -17,7 +17,7 @@ use svc_ctl::dataplane::load::{Loaded, Settings};
 use svc_ctl::dataplane::maps::{FamilyMaps, Maps};
 use svc_ctl::dataplane::pins::Pins;
 use svc_ctl::dataplane::store::MapStore as _;
-use svc_ctl::plan::tables::{Backend, Frontend, FrontendEntry, MapOp};
+use svc_ctl::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Prefix};
 
 use super::flow::{Line, SERVICE, Spell, decode, encode};
 use super::place::{self, Family, INTERFACES};
@@ -61,7 +61,13 @@ impl Lab {
             interfaces.insert(*name, nix::net::if_::if_nametoindex(*name)?);
         }
         let pins = Pins::open("/sys/fs/bpf/packets".as_ref())?;
-        let mut loaded = Loaded::new(&pins, Settings { snat_ports: SNAT_PORTS, pod_sockets: false })?;
+        let settings = Settings {
+            snat_ports: SNAT_PORTS,
+            pod_sockets: false,
+            pods_by_source: false,
+            service_cidrs: true,
+        };
+        let mut loaded = Loaded::new(&pins, settings)?;
         for uplink in ["up0", "up1", "up2"] {
             loaded.xdp("uplink_xdp")?.attach(uplink, XdpMode::Driver).context("XDP on a veth")?;
         }
@@ -92,14 +98,17 @@ impl Lab {
         self.write_interfaces(row.has_snat_addresses)?;
         let mut ops = Vec::new();
         for family in [Family::V4, Family::V6] {
-            let both = NodeAddrFlags(NodeAddrFlags::LOCAL.0 | NodeAddrFlags::NODE_PORT.0);
+            let both = AddressFlags(AddressFlags::LOCAL.0 | AddressFlags::NODE_PORT.0);
             for (host, flags) in
-                [("node", both), ("node-b", NodeAddrFlags::LOCAL), ("bridge", NodeAddrFlags::LOCAL)]
+                [("node", both), ("node-b", AddressFlags::LOCAL), ("bridge", AddressFlags::LOCAL)]
             {
-                ops.push(MapOp::PutNodeAddr(place::address(host, family), flags));
+                ops.push(MapOp::PutAddress(place::address(host, family), flags));
             }
         }
         let mut next = 0;
+        // Where `vip` and its neighbours come from.
+        let cidr = Prefix { list: PrefixList::SERVICE_CIDRS, net: place::prefix("vip/16", case.family) };
+        ops.extend(row.has_service_cidr.then_some(MapOp::PutPrefix(cidr)));
         for service in &row.services {
             put_service(service, case, &mut self.backends, &mut next, &mut ops);
         }
@@ -138,7 +147,11 @@ impl Lab {
                 snat_v4: AddrV4::from_ip(place::address(own, Family::V4)),
                 snat_v6: AddrV6::from_ip(place::address(own, Family::V6)),
                 mac: place::macs(name).0,
-                flags: if role == Role::UPLINK { IfaceFlags::TAKES_XDP } else { IfaceFlags::NONE },
+                flags: match role {
+                    Role::UPLINK => IfaceFlags::TAKES_XDP,
+                    Role::POD => IfaceFlags::LOCAL_PODS,
+                    _ => IfaceFlags::NONE,
+                },
             };
             self.store.0.ifaces.insert(index, iface, 0)?;
         }
@@ -235,8 +248,25 @@ fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut u
     let (addr, port) = endpoint(service.frontend, case);
     let scope = if addr.is_unspecified() { Scope::NODE_PORT } else { Scope::ADDRESS };
     let Service { flags, affinity, .. } = *service;
+    let list = PrefixList::sources_of(SERVICE);
+    ops.extend(
+        service
+            .sources
+            .iter()
+            .map(|text| MapOp::PutPrefix(Prefix { list, net: place::prefix(text, case.family) })),
+    );
+    if scope == Scope::ADDRESS && !flags.has(FrontendFlags::EXTERNAL) {
+        // The node may have it as well.
+        let own =
+            if locality(service.frontend) == Locality::HOST { AddressFlags::LOCAL } else { AddressFlags(0) };
+        ops.push(MapOp::PutAddress(addr, own.with(AddressFlags::CLUSTER_IP)));
+    }
+    let maglev = Extent { first: *next, count: service.maglev.len() as u32 };
+    *next += maglev.count;
+    let places = service.maglev.iter().map(|&at| known.id(service.cluster[at])).collect();
+    ops.push(MapOp::PutExtent(maglev, places));
     for proto in [Proto::TCP, Proto::UDP] {
-        let entry = FrontendEntry { service: SERVICE, flags, cluster, local, affinity };
+        let entry = FrontendEntry { service: SERVICE, flags, cluster, local, maglev, affinity };
         ops.push(MapOp::PutFrontend(Frontend { addr, port, proto, scope }, entry));
     }
 }
@@ -262,6 +292,7 @@ pub fn coarse_ns() -> u64 {
 fn clear<A: Pod + Spell>(maps: &mut FamilyMaps<A>) -> Result<()>
 where
     FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
     BackendValue<A>: Pod,
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,
@@ -270,12 +301,17 @@ where
     keys?.iter().try_for_each(|key| maps.frontends.remove(key))?;
     let keys: Result<Vec<_>, _> = maps.flows.keys().collect();
     keys?.iter().try_for_each(|key| maps.flows.remove(key))?;
+    let keys: Result<Vec<_>, _> = maps.addresses.keys().collect();
+    keys?.iter().try_for_each(|key| maps.addresses.remove(key))?;
+    let keys: Result<Vec<_>, _> = maps.prefixes.keys().collect();
+    keys?.iter().try_for_each(|key| maps.prefixes.remove(key))?;
     Ok(())
 }
 
 fn insert<A: Pod + Spell>(maps: &mut FamilyMaps<A>, line: &Line) -> Result<()>
 where
     FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
     BackendValue<A>: Pod,
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,
@@ -287,6 +323,7 @@ where
 fn dump<A: Pod + Spell>(maps: &FamilyMaps<A>) -> Result<Vec<Line>>
 where
     FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
     BackendValue<A>: Pod,
     FlowKey<A>: Pod,
     FlowRecord<A>: Pod,

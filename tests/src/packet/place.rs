@@ -4,6 +4,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use ipnet::IpNet;
+
 /// The family a case runs for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Family {
@@ -37,6 +39,7 @@ const HOSTS: &[(&str, [u8; 4])] = &[
     // Addresses of Services; one that is none.
     ("vip", [10, 96, 0, 10]),
     ("other-vip", [10, 96, 0, 11]),
+    ("unallocated", [10, 96, 1, 9]),
     ("stranger", [203, 0, 113, 77]),
     ("any", [0, 0, 0, 0]),
 ];
@@ -106,6 +109,19 @@ pub fn address(host: &str, family: Family) -> IpAddr {
     }
 }
 
+/// `HOST/BITS`: the prefix that leaves so many bits of the host's address open.
+pub fn prefix(text: &str, family: Family) -> IpNet {
+    let Some((host, Ok(open))) = text.split_once('/').map(|(host, bits)| (host, bits.parse::<u8>())) else {
+        panic!("{text}: want HOST/BITS")
+    };
+    let addr = address(host, family);
+    let length = if addr.is_ipv4() { 32 } else { 128 } - open;
+    match IpNet::new(addr, length) {
+        Ok(net) => net.trunc(),
+        Err(error) => panic!("{text}: {error}"),
+    }
+}
+
 fn in_family(v4: Ipv4Addr, family: Family) -> IpAddr {
     match family {
         Family::V4 => v4.into(),
@@ -152,7 +168,8 @@ pub fn ip_batch() -> String {
             lines.push(format!("address add {}/{length} dev {device}{quiet}", at(host)));
         }
         for (host, device) in [("pod-a", "pod0"), ("pod-b", "pod1")] {
-            lines.push(format!("route add {}/{} dev {device}", at(host), bits + 32));
+            // Else IPv6 prefers the address that looks most like the pod's.
+            lines.push(format!("route add {}/{} dev {device} src {}", at(host), bits + 32, at("node")));
         }
         lines.push(format!("route add {default} via {} dev up0", at("gateway")));
         for (net, rest) in [

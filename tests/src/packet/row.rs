@@ -18,22 +18,40 @@ pub struct Service {
     pub is_torn: bool,
     /// Seconds of session affinity; 0: none.
     pub affinity: u32,
+    /// Who may use it, if not everybody: `HOST/BITS`, all addresses that differ from the host's in the last bits alone.
+    pub sources: &'static [&'static str],
+    /// Chosen by a Maglev table over these places, each the index of a backend.
+    pub maglev: &'static [usize],
 }
 
 pub fn cluster_ip(frontend: &'static str, backends: &'static [&'static str]) -> Service {
-    let flags = FrontendFlags::NONE;
-    Service { frontend, flags, cluster: backends, local: &[], is_torn: false, affinity: 0 }
+    // Who a local pod is, is known.
+    let flags = FrontendFlags::MASQUERADE_OTHERS;
+    Service {
+        frontend,
+        flags,
+        cluster: backends,
+        local: &[],
+        is_torn: false,
+        affinity: 0,
+        sources: &[],
+        maglev: &[],
+    }
 }
 
 /// A NodePort (`any:PORT`), or an external IP.
 pub fn external(frontend: &'static str, backends: &'static [&'static str]) -> Service {
-    Service { flags: FrontendFlags::EXTERNAL, ..cluster_ip(frontend, backends) }
+    let service = cluster_ip(frontend, backends);
+    let flags = service.flags.with(FrontendFlags::EXTERNAL).with(FrontendFlags::MASQUERADE_PODS);
+    Service { flags, ..service }
 }
 
 impl Service {
     /// `externalTrafficPolicy: Local`, with these backends on this node.
     pub fn local_only(self, local: &'static [&'static str]) -> Self {
-        Self { flags: self.flags.with(FrontendFlags::LOCAL_ONLY), local, ..self }
+        // Nobody is masqueraded (SEM-085).
+        let service = self.masquerades_nobody();
+        Self { flags: service.flags.with(FrontendFlags::LOCAL_ONLY), local, ..service }
     }
 
     /// Another node has endpoints, whatever the extents say.
@@ -43,6 +61,31 @@ impl Service {
 
     pub fn torn(self) -> Self {
         Self { is_torn: true, ..self }
+    }
+
+    /// `--masquerade-all`.
+    pub fn masquerades_all(self) -> Self {
+        Self { flags: self.flags.with(FrontendFlags::MASQUERADE_PODS), ..self }
+    }
+
+    /// Nobody knows who a local pod is.
+    pub fn masquerades_nobody(self) -> Self {
+        let bits = FrontendFlags::MASQUERADE_PODS.0 | FrontendFlags::MASQUERADE_OTHERS.0;
+        Self { flags: FrontendFlags(self.flags.0 & !bits), ..self }
+    }
+
+    /// `--masquerade-local-backends`.
+    pub fn masquerades_to_local(self) -> Self {
+        Self { flags: self.flags.with(FrontendFlags::MASQUERADE_TO_LOCAL), ..self }
+    }
+
+    /// `loadBalancerSourceRanges`.
+    pub fn only_for(self, sources: &'static [&'static str]) -> Self {
+        Self { flags: self.flags.with(FrontendFlags::SOURCE_RANGES), sources, ..self }
+    }
+
+    pub fn by_maglev(self, maglev: &'static [usize]) -> Self {
+        Self { maglev, ..self }
     }
 
     /// `sessionAffinity: ClientIP`.
@@ -188,6 +231,8 @@ pub struct Row {
     /// Whose masquerade ports `snat0` and `snat1` are, if not the first packet's sender's.
     pub client: Option<&'static str>,
     pub has_snat_addresses: bool,
+    /// `--service-cidr`: ClusterIPs come from where `vip` lies.
+    pub has_service_cidr: bool,
     /// The one family that it runs for, and why not the other.
     pub why_one_family: Option<(super::place::Family, &'static str)>,
 }
@@ -203,6 +248,7 @@ pub fn row(name: &'static str) -> Row {
         stays_after: Vec::new(),
         client: None,
         has_snat_addresses: true,
+        has_service_cidr: false,
         why_one_family: None,
     }
 }
@@ -254,6 +300,10 @@ impl Row {
 
     pub fn without_snat_addresses(self) -> Self {
         Self { has_snat_addresses: false, ..self }
+    }
+
+    pub fn with_service_cidr(self) -> Self {
+        Self { has_service_cidr: true, ..self }
     }
 
     pub fn only(self, family: super::place::Family, why: &'static str) -> Self {

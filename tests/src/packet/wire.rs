@@ -179,7 +179,7 @@ impl Packet {
         let l4 = if self.l4 == L4::Either { case.l4 } else { self.l4 };
         let ((src, sport), (dst, dport)) = (endpoint(self.src, case), endpoint(self.dst, case));
         let mut frame = self.ethernet(case.family, interface, is_ingress);
-        let mut body = self.transport(l4, sport, dport, self.last_pair(l4, case));
+        let mut body = self.transport(l4, case.family, sport, dport, self.last_pair(l4, case));
         let proto = number(l4, case.family);
         let pseudo = pseudo(src, dst, body.len(), proto);
         self.set_checksum(l4, &mut body, pseudo);
@@ -211,7 +211,7 @@ impl Packet {
         [dmac.as_slice(), &smac, &kind].concat()
     }
 
-    fn transport(&self, l4: L4, sport: u16, dport: u16, last: u16) -> Vec<u8> {
+    fn transport(&self, l4: L4, family: Family, sport: u16, dport: u16, last: u16) -> Vec<u8> {
         let mut body = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
         let mut payload: Vec<u8> = (0..self.payload).map(|i| (i % 251) as u8).collect();
         if self.zero_sum_between.is_some() {
@@ -227,7 +227,7 @@ impl Packet {
                 body.extend((8 + payload.len() as u16).to_be_bytes());
                 body.extend([0, 0]);
             }
-            L4::Icmp => body[0] = 8,
+            L4::Icmp => body[0] = if family == Family::V4 { 8 } else { 128 },
             L4::Sctp | L4::Either => {}
         }
         body.extend(payload);
@@ -238,7 +238,7 @@ impl Packet {
     fn last_pair(&self, l4: L4, case: Case) -> u16 {
         let Some((src, dst)) = self.zero_sum_between else { return 0 };
         let ((src, sport), (dst, dport)) = (endpoint(src, case), endpoint(dst, case));
-        let body = self.transport(l4, sport, dport, 0);
+        let body = self.transport(l4, case.family, sport, dport, 0);
         !fold(pseudo(src, dst, body.len(), number(l4, case.family)) + sum(&body))
     }
 

@@ -100,7 +100,7 @@ fn pods() -> Vec<Row> {
             .leaves(begun())
             .keeps(stay("pod-b", "pod-b:8080", 50)),
         row("a flow that cannot begin is no begin of a stay")
-            .service(vip(&["nowhere:8080"]))
+            .service(external("vip:80", &["nowhere:8080"]).affine(SECONDS))
             .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoRoute])),
     ]
 }

@@ -31,12 +31,20 @@ fn left_alone() -> Vec<Row> {
     alone("the first fragment of a packet is left alone", |p| p.fragment(0, true), later);
     alone("a fragment in the middle is left alone", |p| p.fragment(100, true), later);
     alone("the last fragment is left alone", |p| p.fragment(200, false), later);
-    alone("SCTP is left alone", |p| p, sctp);
-    alone("an echo request to a service's address is left alone", |p| p, ping);
     alone("a transport header that is cut short is left alone", |p| p.cut(7), later);
     alone("a packet without a transport header is left alone", |p| p.cut(0), later);
     alone("a packet that claims more than arrived is left alone", |p| p.claims(400), later);
     alone("a packet that claims to end before its transport header is left alone", |p| p.claims(7), later);
+    for (name, packet) in [
+        ("SCTP to a port that only TCP and UDP have is left alone", sctp as fn(_, _) -> _),
+        ("an echo request to the node is left alone (SEM-110)", ping),
+    ] {
+        rows.push(
+            row(name)
+                .service(external("any:30080", &["remote:8080"]))
+                .sees(outside("up0", packet("client:5000", "node:30080"))),
+        );
+    }
     rows
 }
 

@@ -66,12 +66,14 @@ fn through_the_stack() -> Vec<Row> {
         row("a pod's packet to no frontend is left alone")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(pod_in("pod0", first("pod-a:4000", "stranger:80"))),
-        row("a port that the Service does not have is left alone (SEM-096)")
-            .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .sees(pod_in("pod0", first("pod-a:4000", "vip:81"))),
-        row("without a route to the backend the packet is dropped and counted")
+        row("without a route to the backend it is the stack that says so")
             .service(cluster_ip("vip:80", &["nowhere:8080"]))
-            .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoRoute])),
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:80"))
+                    .passes(first("pod-a:4000", "nowhere:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > nowhere:8080")),
         row("a frontend that names a missing place drops and is counted")
             .service(cluster_ip("vip:80", &["pod-b:8080"]).torn())
             .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoBackend])),

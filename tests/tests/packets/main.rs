@@ -4,6 +4,7 @@ mod affinity;
 mod awkward;
 mod cluster;
 mod node_port;
+mod policy;
 mod refusal;
 mod state;
 
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     let rows = [
         cluster::rows(),
         node_port::rows(),
+        policy::rows(),
         refusal::rows(),
         state::rows(),
         affinity::rows(),

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use super::{LABEL_ZONE, Refusals, label};
 use crate::model::node::NodeInfo;
-use crate::model::parse::parse_ip;
+use crate::model::parse::{parse_cidr, parse_ip};
 use crate::model::store::Converted;
 
 /// A node with this taint is about to go (SEM-211).
@@ -27,6 +27,11 @@ pub fn convert_node(object: &core::Node) -> Converted<NodeInfo> {
     }
     // Internal addresses first, otherwise in the order they are listed.
     addresses.sort_by_key(|&(external, _)| external);
+    let listed = object.spec.as_ref().and_then(|s| s.pod_cidrs.as_ref());
+    let mut pod_cidrs = Vec::new();
+    for (i, text) in listed.iter().flat_map(|c| c.iter()).enumerate() {
+        pod_cidrs.extend(refusals.keep(format!("spec.podCIDRs[{i}]"), parse_cidr(text)));
+    }
     let mut taints = object.spec.iter().flat_map(|s| s.taints.iter().flatten());
     let is_going =
         object.metadata.deletion_timestamp.is_some() || taints.any(|t| t.key == TAINT_TO_BE_DELETED);
@@ -34,6 +39,7 @@ pub fn convert_node(object: &core::Node) -> Converted<NodeInfo> {
         name: object.metadata.name.as_deref().unwrap_or_default().into(),
         zone: label(&object.metadata, LABEL_ZONE).map(Arc::from),
         addresses: addresses.into_iter().map(|(_, ip)| ip).collect(),
+        pod_cidrs,
         is_eligible: !is_going,
     };
     refusals.done(Some(node))

@@ -4,7 +4,7 @@
 use std::num::{NonZeroU16, NonZeroU32};
 
 use proptest::prelude::*;
-use svc_common::abi::{BackendId, Scope};
+use svc_common::abi::{BackendId, FrontendFlags, Scope};
 use svc_common::addr::Proto;
 
 use super::*;
@@ -13,11 +13,11 @@ use crate::model::name::SliceKey;
 use crate::model::node::{NodeAddresses, NodeInfo};
 use crate::plan::diff::plan_diff;
 use crate::plan::ids::Capacity;
-use crate::plan::tables::MapOp;
+use crate::plan::tables::{FrontendEntry, MapOp};
 
 /// Small, so that places and numbers are used again and sometimes run out.
 const CAPACITY: Capacity =
-    Capacity { frontends: 16, backends: 12, selection: 14, services: 6, node_addrs: 4 };
+    Capacity { frontends: 16, backends: 12, selection: 14, services: 6, addresses: 8, prefixes: 4 };
 
 /// One state of the world: per service (if it exists) which endpoints it has, and its external policy.
 type State = Vec<Option<(u8, bool)>>;
@@ -66,6 +66,8 @@ fn snapshot(state: &State) -> Snapshot {
             internal_local: false,
             external_local,
             affinity: external_local.then_some(NonZeroU32::MIN),
+            // A table needs more room than there is here.
+            selection: Some(Selection::Random),
             health_check_port: None,
         };
         let endpoint = |bit: u8| Endpoint {
@@ -98,6 +100,7 @@ struct Kernel {
     selection: BTreeMap<u32, BackendId>,
     backends: BTreeMap<BackendId, Backend>,
     frontends: BTreeMap<Frontend, FrontendEntry>,
+    addresses: BTreeMap<IpAddr, AddressFlags>,
 }
 
 impl Kernel {
@@ -107,7 +110,9 @@ impl Kernel {
             MapOp::PutExtent(extent, set) => self.selection.extend((extent.first..).zip(set.iter().copied())),
             MapOp::PutFrontend(frontend, entry) => drop(self.frontends.insert(*frontend, *entry)),
             MapOp::DeleteFrontend(frontend) => drop(self.frontends.remove(frontend)),
-            MapOp::PutNodeAddr(..) | MapOp::DeleteNodeAddr(_) => {}
+            MapOp::PutAddress(addr, flags) => drop(self.addresses.insert(*addr, *flags)),
+            MapOp::DeleteAddress(addr) => drop(self.addresses.remove(addr)),
+            MapOp::PutPrefix(_) | MapOp::DeletePrefix(_) => {}
             MapOp::FreeExtent(_) | MapOp::FreeBackend(..) => {}
         }
     }
@@ -129,7 +134,8 @@ impl Kernel {
     }
 
     fn dump(&self) -> Tables {
-        let mut tables = Tables { frontends: self.frontends.clone(), ..Tables::default() };
+        let (frontends, addresses) = (self.frontends.clone(), self.addresses.clone());
+        let mut tables = Tables { frontends, addresses, ..Tables::default() };
         for entry in self.frontends.values() {
             for extent in [entry.cluster, entry.local].into_iter().filter(|e| e.count > 0) {
                 let set = self.ids(extent);
@@ -159,7 +165,10 @@ fn wanted(state: &State, frontend: &Frontend) -> Option<Leads> {
         flags = flags.with(FrontendFlags::LOCAL_ONLY);
         return Some((flags.0, list(false), list(true)));
     }
-    Some((flags.0, list(false), Vec::new()))
+    if is_external {
+        flags = flags.with(FrontendFlags::MASQUERADE_PODS);
+    }
+    Some((flags.with(FrontendFlags::MASQUERADE_OTHERS).0, list(false), Vec::new()))
 }
 
 proptest! {
@@ -217,7 +226,7 @@ proptest! {
     #[test]
     fn what_does_not_fit_now_fits_when_places_have_come_free(state in arb_step()) {
         // Any single state fits into tables that hold twice as much: the other half is for the change.
-        let capacity = Capacity { frontends: 16, backends: 17, selection: 200, services: 9, node_addrs: 4 };
+        let capacity = Capacity { frontends: 16, backends: 17, selection: 200, services: 9, addresses: 8, prefixes: 4 };
         let mut ids = Ids::restored(&Tables::default(), capacity);
         let mut actual = Tables::default();
         for round in 0..4 {

@@ -66,10 +66,12 @@ fn equal_sets_share_an_extent_and_host_addresses_are_host_backends() {
         "backend   b1 10.0.0.2:8080 remote
 backend   b2 192.0.2.1:8080 host
 extent    0+2 -> b1 b2
-frontend  10.96.0.1:80/TCP service=1 cluster=0+2 local=- usable
-frontend  10.96.0.2:80/TCP service=2 cluster=0+2 local=- usable
-node-addr 127.0.0.1 local
-node-addr 192.0.2.1 local,node-port
+frontend  10.96.0.1:80/TCP service=1 cluster=0+2 local=- usable,masquerade-others
+frontend  10.96.0.2:80/TCP service=2 cluster=0+2 local=- usable,masquerade-others
+address   10.96.0.1 cluster-ip
+address   10.96.0.2 cluster-ip
+address   127.0.0.1 local
+address   192.0.2.1 local,node-port
 "
     );
 }

@@ -1,0 +1,86 @@
+//! What a frontend tells the programs to do: from where to choose, whom to masquerade (SEM 3.4, 4.2).
+
+use svc_common::abi::{Extent, FrontendFlags, ServiceId};
+
+use super::frontends::Claim;
+use super::policy::Policy;
+use super::tables::FrontendEntry;
+use crate::model::service::Selection;
+
+/// What the operator says about masquerading.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Masquerade {
+    /// Everybody who dials a ClusterIP, pods too.
+    pub all: bool,
+    /// Also what goes to a backend of this node, as kube-proxy does. Its answers find the client without it, and the
+    /// backend sees who the client is.
+    pub to_local: bool,
+}
+
+/// What all frontends of a service port in one family share.
+#[derive(Clone, Copy, Debug)]
+pub struct Shared {
+    pub service: ServiceId,
+    pub policy: Policy,
+    pub selection: Option<Selection>,
+    pub usable_anywhere: bool,
+    pub cluster: Extent,
+    pub local: Extent,
+    /// Maglev tables over the two.
+    pub maglev_cluster: Extent,
+    pub maglev_local: Extent,
+    /// Seconds.
+    pub affinity: u32,
+    pub masquerade: Masquerade,
+    /// It is known who a local pod is.
+    pub knows_pods: bool,
+    pub is_node_in_ranges: bool,
+}
+
+impl Shared {
+    /// Clients choose by a Maglev table: those from outside, so that whichever node they come by chooses the same.
+    pub fn has_table(&self, claim: &Claim) -> bool {
+        self.selection.map_or(claim.external, |selection| selection == Selection::Maglev)
+    }
+
+    /// Clients, or those from outside, choose among endpoints of this node.
+    pub const fn is_local(&self, claim: &Claim) -> bool {
+        if claim.external { self.policy.external_local } else { self.policy.internal_local }
+    }
+
+    /// The entry of one of the frontends.
+    pub fn entry(&self, claim: &Claim) -> FrontendEntry {
+        let is_local = self.is_local(claim);
+        let external_local = claim.external && is_local;
+        // By way of an external frontend everybody is masqueraded, or nobody (SEM-083, SEM-085). At a ClusterIP who is no
+        // local pod came by way of this node, and must have his answers by it (SEM-081).
+        let (pods, others) = match claim.external {
+            true => (!is_local, !is_local),
+            false => (self.masquerade.all, self.masquerade.all || self.knows_pods),
+        };
+        let bits = [
+            (self.usable_anywhere, FrontendFlags::USABLE_ELSEWHERE),
+            (claim.external, FrontendFlags::EXTERNAL),
+            (external_local, FrontendFlags::LOCAL_ONLY),
+            (pods, FrontendFlags::MASQUERADE_PODS),
+            (others, FrontendFlags::MASQUERADE_OTHERS),
+            (others && self.masquerade.to_local, FrontendFlags::MASQUERADE_TO_LOCAL),
+            (claim.is_restricted, FrontendFlags::SOURCE_RANGES),
+            (claim.is_restricted && self.is_node_in_ranges, FrontendFlags::NODE_IN_RANGES),
+        ];
+        let set = bits.iter().filter(|(is_set, _)| *is_set);
+        let flags = set.fold(FrontendFlags::NONE, |flags, (_, bit)| flags.with(*bit));
+        let none = Extent::default();
+        let (cluster, local) = match (is_local, claim.external) {
+            (false, _) => (self.cluster, none),
+            (true, false) => (self.local, none),
+            (true, true) => (self.cluster, self.local),
+        };
+        let maglev = match (self.has_table(claim), is_local) {
+            (false, _) => none,
+            (true, false) => self.maglev_cluster,
+            (true, true) => self.maglev_local,
+        };
+        FrontendEntry { service: self.service, flags, cluster, local, maglev, affinity: self.affinity }
+    }
+}

@@ -1,0 +1,239 @@
+//! Who may come in, who is masqueraded, and what is refused at an address that has no such port.
+
+use svc_common::abi::Counter::*;
+use svc_common::abi::FlowState as S;
+use svc_common::abi::Hook;
+use svc_tests::packet::flow::flow;
+use svc_tests::packet::row::*;
+use svc_tests::packet::wire::*;
+
+pub fn rows() -> Vec<Row> {
+    [source_ranges(), strangers_to_the_service(), masquerade(), local_backends(), maglev()].concat()
+}
+
+fn source_ranges() -> Vec<Row> {
+    let balancer = |backends| external("vip:80", backends).only_for(&["client/0", "pod-a/0"]);
+    let there = || flow("client:5000 > vip:80", "node:snat0 > remote:8080").redirected().there("remote");
+    vec![
+        row("a source within the ranges may use a load balancer's address (SEM-030)")
+            .service(balancer(&["remote:8080"]))
+            .sees(
+                outside("up0", first("client:5000", "vip:80"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(there()),
+        row("a source outside the ranges is dropped in silence (SEM-031, V1)")
+            .service(balancer(&["remote:8080"]))
+            .sees(outside("up0", first("other-client:5000", "vip:80")).drops().counts(&[DropSourceRange])),
+        row("a pod outside the ranges is dropped as well (SEM-031)")
+            .service(balancer(&["remote:8080"]))
+            .sees(pod_in("pod1", first("pod-b:4000", "vip:80")).drops().counts(&[DropSourceRange])),
+        row("a pod within the ranges comes in (SEM-031)")
+            .service(balancer(&["pod-b:8080"]))
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:80"))
+                    .passes(first("pod-a:4000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+        row("without an endpoint a source outside the ranges is dropped, not refused (SEM-033)")
+            .service(balancer(&[]))
+            .sees(up_in("up0", first("other-client:5000", "vip:80")).drops().counts(&[DropSourceRange])),
+        row("without an endpoint a source within the ranges is refused (SEM-033)")
+            .service(balancer(&[]))
+            .sees(
+                up_in("up0", first("client:5000", "vip:80"))
+                    .icmp("node", Problem::PortUnreachable)
+                    .counts(&[RejectNoEndpoint]),
+            ),
+        row("a flow that is established goes on when its source is shut out (SEM-031, SEM-093)")
+            .service(external("vip:80", &["remote:8080"]).only_for(&["other-client/0"]))
+            .client("client:5000")
+            .knows(there().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(
+                outside("up0", later("client:5000", "vip:80"))
+                    .redirects(later("node:snat0", "remote:8080").via("remote")),
+            )
+            .leaves(there().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("a range of many addresses lets all of them in (SEM-030)")
+            .service(external("vip:80", &["remote:8080"]).only_for(&["client/8"]))
+            .sees(
+                outside("up0", first("other-client:5000", "vip:80"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("other-client:5000 > vip:80", "node:snat0 > remote:8080").redirected().there("remote"),
+            ),
+    ]
+}
+
+fn strangers_to_the_service() -> Vec<Row> {
+    let web = || cluster_ip("vip:80", &["pod-b:8080"]);
+    let refused = |step: Step| step.icmp("node", Problem::PortUnreachable).counts(&[RejectUnknownPort]);
+    vec![
+        row("a port that a ClusterIP does not have is refused (SEM-094, V11)")
+            .service(web())
+            .sees(refused(pod_in("pod0", first("pod-a:4000", "vip:81")))),
+        row("from outside as well (SEM-094, V11)")
+            .service(web())
+            .sees(refused(up_in("up0", first("client:5000", "vip:81")))),
+        row("an echo request to a ClusterIP is refused (SEM-095)")
+            .service(web())
+            .sees(refused(pod_in("pod0", ping("pod-a:4000", "vip:80")))),
+        row("an echo request to an external address of a Service is left alone (SEM-110)")
+            .service(external("vip:80", &["pod-b:8080"]))
+            .sees(pod_in("pod0", ping("pod-a:4000", "vip:80"))),
+        row("a port that an external address does not have is left alone (SEM-096)")
+            .service(external("vip:80", &["pod-b:8080"]))
+            .sees(pod_in("pod0", first("pod-a:4000", "vip:81"))),
+        row("a ClusterIP that is the node's own address as well is the node's to answer for (SEM-331)")
+            .service(cluster_ip("node-b:80", &["pod-b:8080"]))
+            .sees(pod_in("pod0", first("pod-a:4000", "node-b:81"))),
+        row("an address of the Service CIDR that no Service has is dropped (SEM-094, V12)")
+            .with_service_cidr()
+            .service(web())
+            .sees(pod_in("pod0", first("pod-a:4000", "unallocated:80")).drops().counts(&[DropUnallocated])),
+        row("an echo request to such an address is dropped too (SEM-095)")
+            .with_service_cidr()
+            .service(web())
+            .sees(pod_in("pod0", ping("pod-a:4000", "unallocated:80")).drops().counts(&[DropUnallocated])),
+        row("without the option such a packet is left alone (V13)")
+            .service(web())
+            .sees(pod_in("pod0", first("pod-a:4000", "unallocated:80"))),
+        row("an address outside the Service CIDR is left alone (V13)")
+            .with_service_cidr()
+            .service(web())
+            .sees(pod_in("pod0", first("pod-a:4000", "stranger:80"))),
+        row("XDP hands up what the stack's hook refuses or drops, untouched")
+            .with_service_cidr()
+            .service(web())
+            .sees(xdp("up0", first("client:5000", "vip:81")))
+            .sees(xdp("up0", ping("client:5000", "vip:80")))
+            .sees(xdp("up0", first("client:5000", "unallocated:80"))),
+    ]
+}
+
+fn masquerade() -> Vec<Row> {
+    let outside_to_cluster_ip =
+        || flow("client:5000 > vip:80", "node:snat0 > remote:8080").redirected().there("remote");
+    vec![
+        row("who comes from outside to a ClusterIP is masqueraded towards another node (SEM-081, SEM-106)")
+            .service(cluster_ip("vip:80", &["remote:8080"]))
+            .sees(
+                outside("up0", first("client:5000", "vip:80"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(outside_to_cluster_ip()),
+        row("where nobody knows who a pod is, who comes from outside keeps his address (SEM-081, PAR-110)")
+            .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_nobody())
+            .sees(
+                up_in("up0", first("client:5000", "vip:80"))
+                    .passes(first("client:5000", "remote:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("client:5000 > vip:80", "client:5000 > remote:8080").reversed_at(Hook::UPLINK_EGRESS),
+            ),
+        row("XDP hands such a packet up, untouched")
+            .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_nobody())
+            .sees(xdp("up0", first("client:5000", "vip:80"))),
+        row("with masquerade for all a pod is masqueraded to a ClusterIP as well (SEM-081, PAR-111)")
+            .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_all())
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:80"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "node:snat0 > remote:8080").redirected().there("remote")),
+        row("masquerade for all leaves policy Local alone (SEM-085)")
+            .service(external("any:30080", &["remote:8080"]).local_only(&["pod-b:8080"]))
+            .sees(
+                up_in("up0", first("client:5000", "node:30080"))
+                    .passes(first("client:5000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "client:5000 > pod-b:8080").reversed_at(Hook::UPLINK_EGRESS),
+            ),
+    ]
+}
+
+fn local_backends() -> Vec<Row> {
+    let node_port = || external("any:30080", &["pod-b:8080"]).masquerades_to_local();
+    let there = || flow("client:5000 > node:30080", "node:snat0 > pod-b:8080").redirected().there("pod-b");
+    vec![
+        row("with kube-proxy's masquerade a backend of this node sees the node (SEM-083)")
+            .service(node_port())
+            .sees(
+                up_in("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat0", "pod-b:8080").via("pod-b"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(there()),
+        row("and its answer goes back past the stack (placement law c)")
+            .client("client:5000")
+            .knows(there())
+            .sees(
+                pod_in("pod1", later("pod-b:8080", "node:snat0"))
+                    .redirects(later("node:30080", "client:5000").via("gateway")),
+            )
+            .leaves(there().and_back("gateway").state(&[S::REPLIED])),
+        row("with it a pod that dials a NodePort is masqueraded to its neighbour (SEM-083)")
+            .service(node_port())
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "node:30080"))
+                    .redirects(first("node:snat0", "pod-b:8080").via("pod-b"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > node:30080", "node:snat0 > pod-b:8080").redirected().there("pod-b")),
+        row("with it a backend on the node's own network still sees the client (SEM-086)")
+            .service(external("any:30080", &["node:8080"]).masquerades_to_local())
+            .sees(
+                up_in("up0", first("client:5000", "node:30080"))
+                    .passes(first("client:5000", "node:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "client:5000 > node:8080")
+                    .reversed_at(Hook::UPLINK_EGRESS)
+                    .on_the_node(),
+            ),
+        row("without it a backend of this node sees the client (a deviation, on purpose)")
+            .service(external("any:30080", &["pod-b:8080"]))
+            .sees(
+                up_in("up0", first("client:5000", "node:30080"))
+                    .passes(first("client:5000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "client:5000 > pod-b:8080").reversed_at(Hook::UPLINK_EGRESS),
+            ),
+    ]
+}
+
+fn maglev() -> Vec<Row> {
+    // Both backends are in the extent, one of them in every place of the table.
+    let by_table = |places| external("any:30080", &["far:8080", "remote:8080"]).by_maglev(places);
+    let there = || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
+    vec![
+        row("a client from outside gets the backend of its place in the Maglev table")
+            .service(by_table(&[1, 1, 1, 1, 1, 1, 1]))
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(there()),
+        row("what has lost its record in mid-flow finds its backend by the Maglev table again")
+            .service(by_table(&[1, 1, 1, 1, 1, 1, 1]))
+            .sees(
+                outside("up0", tcp(ACK, "client:5000", "node:30080"))
+                    .redirects(tcp(ACK, "node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowMidstream]),
+            )
+            .leaves(there()),
+    ]
+}
