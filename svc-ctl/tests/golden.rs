@@ -13,13 +13,19 @@
 //! | `restart` | forgets everything but what the fake kernel holds |
 //! | `tables == SECTION` | compares all tables, rendered |
 //! | `rejected == SECTION` | compares what is rejected, a line each |
+//! | `serving == SECTION` | compares where UDP flows may stay: unchanged, none is looked for |
+//! | `health == SECTION` | compares health check ports and the local endpoints they tell |
 //!
 //! After every edit it is checked that each prefix of the changes is whole and that planning again changes nothing.
 //! `UPDATE_EXPECT=1` rewrites the compared sections; read the difference.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use svc_ctl::dataplane::fake::FakeStore;
@@ -29,9 +35,11 @@ use svc_ctl::model::rejected::Rejected;
 use svc_ctl::model::store::Store;
 use svc_ctl::plan::desired::{Settings, plan_tables};
 use svc_ctl::plan::diff::{apply_op, plan_diff};
+use svc_ctl::plan::health_ports::{HealthPort, plan_health_ports};
 use svc_ctl::plan::ids::{Capacity, GRACE_TICKS, Ids, Tick};
-use svc_ctl::plan::render::{parse, render};
-use svc_ctl::plan::tables::Tables;
+use svc_ctl::plan::render::{frontend_text, parse, render};
+use svc_ctl::plan::serving::Serving;
+use svc_ctl::plan::tables::{Frontend, Tables};
 use svc_ctl::source::event::SourceEvent;
 use svc_ctl::source::manifests::files::Files;
 use svc_ctl::source::manifests::world::World;
@@ -106,9 +114,14 @@ fn run_case(path: &Path) -> Result<(), String> {
     for (line, step) in case.steps.clone() {
         let words: Vec<&str> = step.split_whitespace().collect();
         let result = match words.as_slice() {
-            ["tables" | "rejected", "==", name] => {
+            [what @ ("tables" | "rejected" | "serving" | "health"), "==", name] => {
                 used.push((*name).to_owned());
-                let actual = if words[0] == "tables" { render(&run.kernel.tables) } else { run.rejected() };
+                let actual = match *what {
+                    "tables" => render(&run.kernel.tables),
+                    "rejected" => run.rejected(),
+                    "serving" => run.serving(),
+                    _ => run.health()?,
+                };
                 compare(&mut case, name, &actual, update)
             }
             ["apply", names @ ..] => {
@@ -152,6 +165,7 @@ struct Run {
     ids: Ids,
     kernel: FakeStore,
     problems: Vec<Rejected>,
+    serving: Serving,
     clock: Tick,
 }
 
@@ -171,6 +185,7 @@ impl Run {
             ids: Ids::restored(&Tables::default(), capacity),
             kernel: FakeStore::default(),
             problems: Vec::new(),
+            serving: Serving::default(),
             clock: Tick(0),
         }
     }
@@ -242,6 +257,7 @@ impl Run {
         let planned =
             plan_tables(&snapshot, &self.settings, &self.kernel.tables, self.ids.clone(), self.clock);
         self.problems = planned.problems;
+        self.serving = planned.serving;
         self.ids = planned.ids;
         let ops = plan_diff(&self.kernel.tables, &planned.tables);
         if !may_change && !ops.is_empty() {
@@ -263,6 +279,23 @@ impl Run {
 
     fn rejected(&self) -> String {
         self.store.rejected().iter().chain(&self.problems).map(|r| format!("{r}\n")).collect()
+    }
+
+    fn serving(&self) -> String {
+        let line = |(frontend, set): (&Frontend, &Arc<BTreeSet<SocketAddr>>)| {
+            let set: Vec<String> = set.iter().map(ToString::to_string).collect();
+            format!("{} {}\n", frontend_text(frontend), set.join(" "))
+        };
+        self.serving.iter().map(line).collect()
+    }
+
+    fn health(&mut self) -> Result<String, String> {
+        let snapshot = self.store.snapshot().ok_or("the source is not complete")?;
+        let (planned, _) = plan_health_ports(&snapshot, &self.settings.node_port_addresses);
+        let line = |(port, of): (&NonZeroU16, &HealthPort)| {
+            format!("{port} {} {} local\n", of.service, of.local_endpoints)
+        };
+        Ok(planned.ports.iter().map(line).collect())
     }
 }
 

@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn slices_of_one_port_name_join_whatever_their_numbers() {
+    fn sem_046_slices_of_one_port_name_join_whatever_their_numbers() {
         let slices = [slice("a", 8080, &[("10.0.0.1", false)]), slice("b", 9090, &[("10.0.0.2", false)])];
         assert_eq!(
             targets(&slices),
@@ -125,14 +125,14 @@ mod tests {
     }
 
     #[test]
-    fn a_running_duplicate_takes_the_place_of_a_terminating_one_and_not_the_reverse() {
+    fn sem_051_a_running_duplicate_takes_the_place_of_a_terminating_one_and_not_the_reverse() {
         let (old, new) = (slice("a", 80, &[("10.0.0.1", true)]), slice("b", 80, &[("10.0.0.1", false)]));
         assert_eq!(targets(&[old.clone(), new.clone()]), [("10.0.0.1".to_owned(), 80, false)]);
         assert_eq!(targets(&[new, old]), [("10.0.0.1".to_owned(), 80, false)]);
     }
 
     #[test]
-    fn other_ports_protocols_and_families_are_not_joined() {
+    fn sem_046_other_ports_protocols_and_families_are_not_joined() {
         let slices = [slice("a", 80, &[("10.0.0.1", false)])];
         assert!(port_endpoints(&slices, IpFamily::V4, "https", Proto::TCP).is_empty());
         assert!(port_endpoints(&slices, IpFamily::V4, "http", Proto::UDP).is_empty());

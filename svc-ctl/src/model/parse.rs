@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn leading_zeros_are_decimal() {
+    fn sem_009_leading_zeros_are_decimal() {
         for (text, canonical) in [
             ("172.30.0.041", "172.30.0.41"),
             ("1.2.3.004", "1.2.3.4"),
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn cidrs_lose_spaces_and_host_bits() {
+    fn sem_009_cidrs_lose_spaces_and_host_bits() {
         assert_eq!(parse_cidr(" 203.0.113.000/025").map(|n| n.to_string()), Ok("203.0.113.0/25".to_owned()));
         assert_eq!(parse_cidr("10.1.2.3/8").map(|n| n.to_string()), Ok("10.0.0.0/8".to_owned()));
         for text in ["10.0.0.0", "10.0.0.0/33", "x/8", "::/129", "10.0.0.0/"] {

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_taken_back_is_no_change() {
+    fn sem_055_a_change_taken_back_is_no_change() {
         let mut map = Tracker::default();
         map.set(&1, Some("a"));
         map.clear_dirty();

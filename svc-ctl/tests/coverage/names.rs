@@ -41,7 +41,11 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 /// Test code as a whole; of other files it is what stands below `#[cfg(test)]`. The scanner names rules as its own rows.
 fn is_test_file(place: &str) -> bool {
     let is_own = place.contains("/tests/coverage");
-    (place.contains("/tests/") || place.ends_with("/tests.rs") || place.ends_with("/laws.rs")) && !is_own
+    (place.contains("/tests/")
+        || place.starts_with("tests/src/matrix/")
+        || place.ends_with("/tests.rs")
+        || place.ends_with("/laws.rs"))
+        && !is_own
 }
 
 fn of_golden(text: &str) -> Vec<String> {
@@ -86,7 +90,13 @@ fn walk(tokens: TokenStream, is_test: bool, names: &mut Vec<String>) {
                 is_test_mod &= !ends_item(&group);
             }
             TokenTree::Punct(end) if end.as_char() == ';' => is_test_mod = false,
-            TokenTree::Literal(literal) if is_test => names.extend(text_of(&literal.to_string())),
+            TokenTree::Literal(literal) if is_test => {
+                // A table is a text with a row in each line.
+                let text = text_of(&literal.to_string()).unwrap_or_default();
+                names.extend(
+                    text.lines().map(|line| line.split(" | ").next().unwrap_or(line).trim().to_owned()),
+                );
+            }
             TokenTree::Ident(_) | TokenTree::Punct(_) | TokenTree::Literal(_) => {}
         }
     }

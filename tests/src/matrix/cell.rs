@@ -86,6 +86,22 @@ impl Cell {
         }
     }
 
+    /// The rule of Service semantics that the combination shows.
+    pub fn rule(&self) -> &'static str {
+        use BackendPlace::{HostOfSameNode, Itself};
+        match (self.client, self.backend, self.frontend) {
+            (Client::Pod, Itself, _) => "SEM-100",
+            (Client::Pod | Client::Node, HostOfSameNode, Frontend::ClusterIp) => "SEM-101",
+            (Client::Pod, _, Frontend::ClusterIp) => "SEM-081",
+            (Client::Pod, _, Frontend::NodePort) => "SEM-104",
+            (Client::Node, _, Frontend::ClusterIp) => "SEM-102",
+            (Client::Node, _, Frontend::NodePort) => "SEM-103",
+            (Client::Outside, _, Frontend::ClusterIp) => "SEM-106",
+            (Client::Outside, HostOfSameNode, Frontend::NodePort) => "SEM-086",
+            (Client::Outside, _, Frontend::NodePort) => "SEM-083",
+        }
+    }
+
     /// 20 small requests and 1 MiB each way, with who answered and the source the backend saw.
     pub fn run(&self, world: &MatrixWorld) -> Result<()> {
         let to = self.dialled(world);

@@ -25,11 +25,11 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
         case_on("a Node that is deleted and made again is missed by no Service", own_node, node_again),
         case("a Pod that is relabelled leaves one Service for another", relabelled),
         case("a Pod serves while it is Ready", readiness),
-        case("a Pod that is terminating serves only where nobody else does", terminating),
-        case("Endpoints made by hand are mirrored and served", mirrored),
-        case("EndpointSlices made by hand are served", manual_slices),
-        case("slices with the label headless are left alone until they lose it", headless_slices),
-        case("a process of the node reaches the API server by the Service kubernetes", kubernetes),
+        case("a Pod that is terminating serves only where nobody else does (SEM-131)", terminating),
+        case("Endpoints made by hand are mirrored and served (SEM-040)", mirrored),
+        case("EndpointSlices made by hand are served (SEM-041)", manual_slices),
+        case("slices with the label headless are left alone until they lose it (SEM-004)", headless_slices),
+        case("a process of the node reaches the API server by the Service kubernetes (SEM-018)", kubernetes),
     ]
 }
 

@@ -24,12 +24,15 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
     };
     vec![
         case("a Service is served from its creation to its deletion", comes_and_goes),
-        case("a Service follows its selector, its port and its target port", retargeted),
+        case("a Service follows its selector, its port and its target port (SEM-008)", retargeted),
         case("a Service goes from ClusterIP to NodePort to LoadBalancer to ExternalName and back", types),
         case("an ExternalName Service becomes a NodePort Service and back", external_name_to_node_port),
-        case("headless and ExternalName Services are left alone", left_alone),
-        case("a Service with the name of another proxy is left alone until it loses it", proxy_name),
-        case("a Service gets a second family and loses it again", second_family),
+        case("headless and ExternalName Services are left alone (SEM-001, SEM-002)", left_alone),
+        case(
+            "a Service with the name of another proxy is left alone until it loses it (SEM-003)",
+            proxy_name,
+        ),
+        case("a Service gets a second family and loses it again (SEM-036)", second_family),
         case("a Service made anew under its name is served at its new address alone", made_anew),
         case("an address that passes to another Service serves the other", address_passed_on),
         case("three hundred Services made at once are all served, and gone when deleted at once", many),

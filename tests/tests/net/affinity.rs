@@ -38,7 +38,7 @@ pub fn trials() -> Vec<Trial> {
                 trials.push(scenario(&format!("{shape_name}, pods by {by}: {law}"), stage, act));
             };
             add(
-                "a client stays with one backend, whatever it dials (SEM-230)",
+                "a client stays with one backend, whatever it dials (SEM-230, SEM-237)",
                 match pod_sockets {
                     false => |stage| one_backend(stage, &CLIENTS),
                     // A pod's namespace and its address are two clients (SEM-237).
@@ -48,7 +48,7 @@ pub fn trials() -> Vec<Trial> {
             add("a client stays with one backend of each frontend (SEM-231)", each_frontend);
             add("affinity is switched on and off under way (SEM-235)", switched);
             add("a backend that is gone loses its clients for good (SEM-233)", replaced);
-            add("a client may get another backend when its time is over (SEM-232)", time_is_over);
+            add("a client may get another backend when its time is over (SEM-232, SEM-238)", time_is_over);
         }
     }
     trials

@@ -21,7 +21,7 @@ fn of_variant(variant: Variant, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
     let meaningful = cells.filter(|cell| cell.meaningless().is_none());
     let cells = meaningful.map(|cell| {
         let (shelf, table) = (Arc::clone(&shelf), Arc::clone(table));
-        Trial::test(format!("{}: {cell}", variant.name), move || {
+        Trial::test(format!("{}: {cell} ({})", variant.name, cell.rule()), move || {
             let result = shelf.try_cell(cell);
             let outcome = if result.is_ok() { Outcome::Passed } else { Outcome::Failed };
             table.lock().unwrap_or_else(PoisonError::into_inner).record(variant, cell, outcome);

@@ -33,13 +33,15 @@ pub fn trials() -> Vec<Trial> {
             };
             trials.push(scenario(
                 &format!(
-                    "{shape_name}: a UDP socket of {who} goes on with the backend that replaces its own"
+                    "{shape_name}: a UDP socket of {who} goes on with the backend that replaces its own (SEM-124)"
                 ),
                 stage,
                 move |stage| replaced(stage, client, address),
             ));
             trials.push(scenario(
-                &format!("{shape_name}: a UDP socket of {who} goes on when its backend's pod is deleted"),
+                &format!(
+                    "{shape_name}: a UDP socket of {who} goes on when its backend's pod is deleted (SEM-125)"
+                ),
                 stage,
                 move |stage| deleted(stage, client, address),
             ));
@@ -49,7 +51,7 @@ pub fn trials() -> Vec<Trial> {
             }
             trials.push(scenario(
                 &format!(
-                    "{shape_name}: a UDP socket of {who} stays with its backend when replicas come and go"
+                    "{shape_name}: a UDP socket of {who} stays with its backend when replicas come and go (SEM-127)"
                 ),
                 stage,
                 move |stage| stays(stage, client, address),

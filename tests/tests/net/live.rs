@@ -12,13 +12,25 @@ use crate::stage::{Stage, no_failure, scenario, until_more};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        scenario("new connections follow edited endpoints without a failure", near, follow_endpoints),
-        scenario("an open connection stays with an endpoint that is taken away", near, open_connection_stays),
         scenario(
-            "a Service that loses its last endpoint refuses and one that gets it back serves",
+            "new connections follow edited endpoints without a failure (SEM-120)",
+            near,
+            follow_endpoints,
+        ),
+        scenario(
+            "an open connection stays with an endpoint that is taken away (SEM-120, SEM-128)",
+            near,
+            open_connection_stays,
+        ),
+        scenario(
+            "a Service that loses its last endpoint refuses and one that gets it back serves (SEM-129)",
             near,
             come_and_go,
         ),
+        scenario("nobody listens on a NodePort: a process may (SEM-026)", near, |stage| {
+            let port = stage.node_port(Family::V4).port();
+            stage.agent("node1")?.serve(port)
+        }),
         scenario("a new pod is served soon after its interface appears, routed", near, |stage| {
             new_pod(stage)
         }),

@@ -28,8 +28,9 @@ pub fn trials() -> Vec<Trial> {
             for client in ["pod", "node1", "client"] {
                 for via in [Via::Tcp, Via::UdpConnected] {
                     for family in Family::BOTH {
+                        let rule = if client == "node1" { "SEM-097" } else { "SEM-091" };
                         let name = format!(
-                            "{shape_name}: {frontend} without endpoints refuses {client} {via} {family} at once"
+                            "{shape_name}: {frontend} without endpoints refuses {client} {via} {family} at once ({rule})"
                         );
                         let shelf = Arc::clone(&shelf);
                         trials.push(Trial::test(name, move || {

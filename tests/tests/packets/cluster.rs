@@ -15,7 +15,7 @@ pub fn rows() -> Vec<Row> {
 
 fn through_the_stack() -> Vec<Row> {
     vec![
-        row("a pod's first packet to a ClusterIP goes to a local backend through the stack (placement law b)")
+        row("a pod's first packet to a ClusterIP goes to a local backend through the stack (placement law b, SEM-078)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(
                 pod_in("pod0", first("pod-a:4000", "vip:80"))
@@ -39,14 +39,14 @@ fn through_the_stack() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(flow("port-a:4000 > vip:80", "port-a:4000 > pod-b:8080")),
-        row("a later packet of a pod follows its record and counts nothing but its service")
+        row("a later packet of a pod follows its record and counts nothing but its service (SEM-079)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 pod_in("pod0", later("pod-a:4000", "vip:80")).passes(later("pod-a:4000", "pod-b:8080")),
             )
             .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED])),
-        row("a reply gets the ClusterIP back at the egress of the client's interface (placement law b)")
+        row("a reply gets the ClusterIP back at the egress of the client's interface (placement law b, SEM-079)")
             .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
             .sees(
                 pod_out("pod0", later("pod-b:8080", "pod-a:4000")).passes(later("vip:80", "pod-a:4000")),
@@ -60,10 +60,10 @@ fn through_the_stack() -> Vec<Row> {
             .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
             .sees(up_out("up0", later("pod-b:8080", "pod-a:4000")))
             .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
-        row("a packet towards a pod that belongs to no flow is left alone")
+        row("a packet towards a pod that belongs to no flow is left alone (SEM-108)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(pod_out("pod0", first("client:5000", "pod-a:80"))),
-        row("a pod's packet to no frontend is left alone")
+        row("a pod's packet to no frontend is left alone (SEM-088)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(pod_in("pod0", first("pod-a:4000", "stranger:80"))),
         row("without a route to the backend it is the stack that says so")

@@ -177,7 +177,7 @@ fn which_frontend() -> Vec<Row> {
         row("a NodePort on an address that does not accept it is left alone (SEM-023)")
             .service(external("any:30080", &["remote:8080"]))
             .sees(outside("up1", first("client:5000", "node-b:30080"))),
-        row("a NodePort on an address that is not the node's is left alone (SEM-022)")
+        row("a NodePort on an address that is not the node's is left alone (SEM-022, SEM-107)")
             .service(external("any:30080", &["remote:8080"]))
             .sees(outside("up0", first("client:5000", "stranger:30080"))),
         row("an exact address goes before a NodePort (SEM-024)")

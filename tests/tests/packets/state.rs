@@ -116,7 +116,7 @@ fn tcp_states() -> Vec<Row> {
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(there(SYN | ACK).counts(&[FlowMidstream]))
             .leaves(old()),
-        row("an established connection goes on when its Service is gone (SEM-120)")
+        row("an established connection goes on when its Service is gone (SEM-120, SEM-121)")
             .knows(old().state(LIVE))
             .sees(there(ACK))
             .leaves(old().state(LIVE)),

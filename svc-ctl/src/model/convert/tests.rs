@@ -15,7 +15,7 @@ fn fields<T>(converted: &Converted<T>) -> Vec<&str> {
 }
 
 #[test]
-fn headless_external_name_and_foreign_services_are_not_ours() {
+fn sem_001_sem_002_sem_003_headless_external_name_and_foreign_services_are_not_ours() {
     for yaml in [
         "{metadata: {name: a}, spec: {clusterIP: None, ports: [{port: 80}]}}",
         "{metadata: {name: a}, spec: {clusterIPs: [None], ports: [{port: 80}]}}",
@@ -30,7 +30,7 @@ fn headless_external_name_and_foreign_services_are_not_ours() {
 }
 
 #[test]
-fn a_family_without_cluster_ip_has_no_addresses_at_all() {
+fn sem_005_a_family_without_cluster_ip_has_no_addresses_at_all() {
     let converted = service(
         "{metadata: {name: a}, spec: {clusterIP: 10.0.0.1, clusterIPs: [10.0.0.1], ipFamilies: [IPv4],
           externalIPs: [192.0.2.1, '2001:db8::1'], ports: [{port: 80, nodePort: 30080}]}}",
@@ -42,7 +42,7 @@ fn a_family_without_cluster_ip_has_no_addresses_at_all() {
 }
 
 #[test]
-fn dual_stack_takes_the_address_of_each_family() {
+fn sem_006_dual_stack_takes_the_address_of_each_family() {
     let converted = service(
         "{metadata: {name: a}, spec: {clusterIP: 'fd00::1', clusterIPs: ['fd00::1', 10.0.0.1],
           ipFamilies: [IPv6, IPv4], ports: [{port: 53, protocol: UDP}, {port: 53, name: tcp}]}}",
@@ -53,7 +53,7 @@ fn dual_stack_takes_the_address_of_each_family() {
 }
 
 #[test]
-fn sloppy_addresses_are_canonical_as_in_par_126() {
+fn sem_009_par_126_sloppy_addresses_are_canonical() {
     let converted = service(
         "{metadata: {name: a}, spec: {type: LoadBalancer, clusterIP: 172.30.0.041, externalIPs: [192.168.099.022],
           loadBalancerSourceRanges: [' 203.0.113.000/025'], ports: [{port: 80}]},
@@ -68,7 +68,7 @@ fn sloppy_addresses_are_canonical_as_in_par_126() {
 }
 
 #[test]
-fn load_balancer_entries_follow_their_ip_mode_as_in_par_125() {
+fn sem_013_par_125_load_balancer_entries_follow_their_ip_mode() {
     let converted = service(
         "{metadata: {name: a}, spec: {type: LoadBalancer, clusterIP: 10.0.0.1, ports: [{port: 80}]},
           status: {loadBalancer: {ingress: [{ip: 1.1.1.1, ipMode: VIP}, {ip: 1.1.1.2}, {ip: 1.1.1.3, ipMode: Proxy},
@@ -115,7 +115,7 @@ fn an_sctp_port_is_refused_by_name_and_spares_the_rest() {
 }
 
 #[test]
-fn cluster_ips_that_are_none_are_refused() {
+fn sem_006_cluster_ips_that_are_none_are_refused() {
     for (spec, field) in [
         ("clusterIP: 10.0.0", "spec.clusterIP"),
         ("clusterIP: 127.0.0.1", "spec.clusterIP"),
@@ -130,7 +130,7 @@ fn cluster_ips_that_are_none_are_refused() {
 }
 
 #[test]
-fn external_policy_counts_only_where_it_has_a_meaning() {
+fn sem_019_external_policy_counts_only_where_it_has_a_meaning() {
     let local = |spec: &str| {
         let yaml = format!(
             "{{metadata: {{name: a}}, spec: {{clusterIP: 10.0.0.1, externalTrafficPolicy: Local, {spec}}}}}"
@@ -144,7 +144,7 @@ fn external_policy_counts_only_where_it_has_a_meaning() {
 }
 
 #[test]
-fn affinity_lasts_for_its_timeout_or_three_hours_as_in_sem_035() {
+fn sem_035_affinity_lasts_for_its_timeout_or_three_hours() {
     let convert = |spec: &str| {
         let yaml = format!("{{metadata: {{name: a}}, spec: {{clusterIP: 10.0.0.1, {spec}}}}}");
         let converted = service(&yaml);
@@ -180,7 +180,7 @@ fn affinity_lasts_for_its_timeout_or_three_hours_as_in_sem_035() {
 }
 
 #[test]
-fn slice_conditions_default_to_ready_and_serving() {
+fn sem_044_sem_048_the_first_address_counts_and_conditions_default_to_ready_and_serving() {
     let converted = slice(
         "{metadata: {name: s, labels: {kubernetes.io/service-name: web}}, addressType: IPv4,
           ports: [{name: '', port: 80}],
@@ -196,7 +196,7 @@ fn slice_conditions_default_to_ready_and_serving() {
 }
 
 #[test]
-fn slices_that_are_not_for_us() {
+fn sem_004_sem_042_sem_043_slices_that_are_not_for_us_are_left_out() {
     for (yaml, rejected) in [
         (
             "{metadata: {name: s, labels: {kubernetes.io/service-name: w, service.kubernetes.io/headless: ''}}, addressType: IPv4, endpoints: []}",
@@ -222,7 +222,7 @@ fn slices_that_are_not_for_us() {
 }
 
 #[test]
-fn bad_slice_entries_are_named_and_spare_the_rest() {
+fn sem_045_bad_slice_entries_are_named_and_spare_the_rest() {
     let converted = slice(
         "{metadata: {name: s, labels: {kubernetes.io/service-name: web}}, addressType: IPv4,
           ports: [{port: 80}, {name: a}, {name: b, port: 99999}, {name: c, port: 80, protocol: X}, {name: d, port: 1}],

@@ -114,12 +114,12 @@ mod tests {
     const SERVICE: &str = "{metadata: {name: db}, spec: {clusterIP: 10.96.0.1}}";
 
     #[test]
-    fn endpoints_of_a_service_without_a_selector_are_mirrored() {
+    fn sem_040_endpoints_of_a_service_without_a_selector_are_mirrored() {
         assert_eq!(mirrored(ENDPOINTS, Some(SERVICE)), ["IPv4 10.0.0.1 10.0.0.2!", "IPv6 fd00::1"]);
     }
 
     #[test]
-    fn others_are_not() {
+    fn sem_040_other_endpoints_are_not_mirrored() {
         assert!(mirrored(ENDPOINTS, None).is_empty());
         let selector = SERVICE.replace("spec: {", "spec: {selector: {a: b}, ");
         assert!(mirrored(ENDPOINTS, Some(&selector)).is_empty());

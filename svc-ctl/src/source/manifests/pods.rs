@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn pods_become_endpoints_as_their_conditions_say() {
+    fn sem_049_sem_050_pods_become_endpoints_as_their_conditions_say() {
         for (status, line) in [
             ("podIP: 10.0.0.1", "10.0.0.1 8080 rs"),
             ("podIP: 10.0.0.1, conditions: [{type: Ready, status: 'True'}]", "10.0.0.1 8080 rs"),
@@ -203,12 +203,34 @@ mod tests {
     }
 
     #[test]
-    fn a_terminating_pod_serves_and_is_not_ready() {
+    fn sem_049_a_terminating_pod_serves_and_is_not_ready() {
         let pod = pod("podIP: 10.0.0.1", 8080)
             .replace("name: p,", "name: p, deletionTimestamp: 2026-01-01T00:00:00Z,");
         assert_eq!(endpoints(WEB, &[&pod]), ["10.0.0.1 8080 st"]);
         let publish = WEB.replace("selector", "publishNotReadyAddresses: true, selector");
         assert_eq!(endpoints(&publish, &[&pod]), ["10.0.0.1 8080 rst"]);
+    }
+
+    #[test]
+    fn sem_054_traffic_distribution_becomes_hints() {
+        let hints = |distribution: &str, node: &str| {
+            let service = WEB.replace("selector", &format!("trafficDistribution: {distribution}, selector"));
+            let service: Service = serde_yaml_ng::from_str(&service).unwrap();
+            let pod = pod("podIP: 10.0.0.1", 8080).replace("n1", node);
+            let pod: Pod = serde_yaml_ng::from_str(&pod).unwrap();
+            let slices = slices_of_pods(&service, &[&pod], &Zones::from([("n1", "z1")]));
+            let hints = slices[0].endpoints.as_ref().unwrap()[0].hints.clone().unwrap_or_default();
+            let zones: Vec<String> = hints.for_zones.into_iter().flatten().map(|zone| zone.name).collect();
+            let nodes: Vec<String> = hints.for_nodes.into_iter().flatten().map(|node| node.name).collect();
+            format!("zones [{}], nodes [{}]", zones.join(" "), nodes.join(" "))
+        };
+        for close in ["PreferClose", "PreferSameZone"] {
+            assert_eq!(hints(close, "n1"), "zones [z1], nodes []");
+            assert_eq!(hints(close, "nowhere"), "zones [], nodes []");
+        }
+        assert_eq!(hints("PreferSameNode", "n1"), "zones [z1], nodes [n1]");
+        assert_eq!(hints("PreferSameNode", "nowhere"), "zones [], nodes [nowhere]");
+        assert_eq!(hints("null", "n1"), "zones [], nodes []");
     }
 
     #[test]
