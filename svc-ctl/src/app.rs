@@ -65,6 +65,8 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     pub xdp: XdpPolicy,
     pub pod_sockets: bool,
+    /// Where namespaces of pods have names.
+    pub netns_dirs: Vec<PathBuf>,
     /// First and count.
     pub snat_ports: (u16, u16),
 }

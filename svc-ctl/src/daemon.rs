@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use svc_common::abi::{self, ABI_VERSION};
+use svc_common::addr::Proto;
 use tokio::time::Instant;
 
 use crate::app::{Config, XdpPolicy};
@@ -17,16 +18,18 @@ use crate::dataplane::interfaces::{Attachments, Wanted, Xdp};
 use crate::dataplane::load::{Features, Loaded, Settings};
 use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::{Lock, Pins};
+use crate::dataplane::sockets::Sockets;
 use crate::dataplane::usage::Usage;
 use crate::model::node::NodeAddresses;
 use crate::model::rejected::Rejected;
+use crate::node::netns;
 use crate::node::roles::{Assignment, Role, assign};
 use crate::node::snat::sources;
 use crate::node::watch::Observed;
 use crate::node::{Interface, Interfaces};
 use crate::observe::status::{InterfaceStatus, RejectedStatus, StatusFile, TableStatus};
 use crate::plan::prefixes::LocalPods;
-use crate::plan::serving::Serving;
+use crate::plan::serving::{Serving, is_stale};
 use crate::plan::stays::Stays;
 use crate::reconcile::ReconcileStatus;
 
@@ -48,8 +51,11 @@ pub struct Daemon {
     usage: Vec<TableStatus>,
     /// Why attaching anew failed the last time.
     restore_problem: Option<String>,
-    /// What UDP flows were last held against.
+    /// What UDP flows and sockets were last held against.
     serving: Arc<Serving>,
+    sockets: Sockets,
+    /// Why UDP sockets stay with endpoints that are gone.
+    socket_problem: Option<String>,
     /// Listeners that could not be opened.
     listeners: Vec<Rejected>,
     /// What affinity was last held against.
@@ -106,6 +112,8 @@ impl Daemon {
             usage: Vec::new(),
             restore_problem: None,
             serving: Arc::default(),
+            sockets: Sockets::default(),
+            socket_problem: None,
             listeners: Vec::new(),
             stays: None,
         })
@@ -167,6 +175,7 @@ impl Daemon {
             let removed = flows::remove_stale(&mut self.maps, &r.serving, &r.tables.addresses);
             s.udp_flows_removed += removed;
             tracing::debug!(removed, "UDP flows to endpoints that are gone");
+            self.end_sockets(r);
         }
         self.end_stays(r);
         self.write();
@@ -179,6 +188,25 @@ impl Daemon {
         rejected.extend(problems.iter().map(rejected_status));
         self.listeners = problems.to_vec();
         self.write();
+    }
+
+    /// Ends connected UDP sockets of endpoints that are gone (SEM-130).
+    fn end_sockets(&mut self, r: &ReconcileStatus) {
+        let is_stale =
+            |dialled, backend| is_stale(&r.serving, &r.tables.addresses, Proto::UDP, dialled, backend);
+        let namespaces = || netns::all(&self.config.netns_dirs);
+        match self.sockets.end_stale(&self.pins, is_stale, namespaces) {
+            Ok(outcome) => {
+                tracing::debug!(ended = outcome.ended, "UDP sockets of endpoints that are gone");
+                self.status.udp_sockets_ended += outcome.ended;
+                self.status.udp_sockets_left += outcome.left;
+                if outcome.refusal.is_some() {
+                    self.socket_problem = outcome.refusal;
+                    self.warn();
+                }
+            }
+            Err(err) => tracing::warn!("ending UDP sockets of endpoints that are gone: {err:#}"),
+        }
     }
 
     /// Forgets which clients stay with backends that are no endpoints any more (SEM-233).
@@ -221,7 +249,8 @@ impl Daemon {
     }
 
     fn warn(&mut self) {
-        let now = warnings(self.loaded.features);
+        let now: Vec<_> =
+            warnings(self.loaded.features).into_iter().chain(self.socket_problem.clone()).collect();
         for warning in now.iter().filter(|w| !self.status.warnings.contains(w)) {
             tracing::warn!("{warning}");
         }

@@ -122,6 +122,10 @@ pub struct RunArgs {
     /// is down are served.
     #[arg(long, value_enum, default_value = "on")]
     pub pod_sockets: Switch,
+    /// Directory where network namespaces of pods have names; may be given again. UDP sockets in them that a gone backend
+    /// would keep are ended.
+    #[arg(long, value_name = "DIR", default_values = ["/run/netns"])]
+    pub netns_dir: Vec<PathBuf>,
     /// Source ports for masquerade, FIRST-LAST. By default the longest range that neither the host's ephemeral ports
     /// nor NodePorts use.
     #[arg(long, value_name = "RANGE")]

@@ -101,6 +101,7 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
             XdpChoice::Off => XdpPolicy::Off,
         },
         pod_sockets: args.pod_sockets == Switch::On,
+        netns_dirs: args.netns_dir.clone(),
         snat_ports: match args.snat_ports {
             Some(range) => (range.first, range.count),
             None => port_range(ephemeral_ports()),

@@ -61,6 +61,11 @@ fn text(s: &StatusFile, is_running: bool) -> Result<String, std::fmt::Error> {
     if s.reattached != 0 {
         writeln!(out, "reattached  {} (found detached or unpinned)", s.reattached)?;
     }
+    let (ended, left) = (s.udp_sockets_ended, s.udp_sockets_left);
+    if (ended, left) != (0, 0) {
+        let left = if left == 0 { String::new() } else { format!(", {left} could not be") };
+        writeln!(out, "sockets     {ended} connected UDP sockets ended, their endpoints being gone{left}")?;
+    }
     for warning in &s.warnings {
         writeln!(out, "warning     {warning}")?;
     }

@@ -16,6 +16,8 @@ pub mod maps;
 mod netlink;
 pub mod object;
 pub mod pins;
+mod sock_diag;
+pub mod sockets;
 pub mod store;
 pub mod sys;
 pub mod usage;

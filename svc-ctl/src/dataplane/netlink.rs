@@ -1,5 +1,5 @@
-//! The few rtnetlink requests about traffic control that have to be made in the middle of other work: the filters of
-//! a clsact qdisc, and its removal.
+//! The few netlink requests that have to be made in the middle of other work. Here those about traffic control: the
+//! filters of a clsact qdisc, and its removal; `sock_diag` has those about sockets.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -14,8 +14,8 @@ const RTM_DELQDISC: u16 = 37;
 const RTM_NEWTFILTER: u16 = 44;
 const RTM_GETTFILTER: u16 = 46;
 const NLM_F_REQUEST: u16 = 1;
-const NLM_F_ACK: u16 = 4;
-const NLM_F_DUMP: u16 = 0x300;
+pub(super) const NLM_F_ACK: u16 = 4;
+pub(super) const NLM_F_DUMP: u16 = 0x300;
 const TCA_KIND: u16 = 1;
 
 const CLSACT_PARENT: u32 = 0xffff_fff1;
@@ -35,7 +35,8 @@ pub fn filter_priorities(index: u32, place: Place) -> io::Result<Vec<u16>> {
         Place::Egress => EGRESS_PARENT,
     };
     let mut priorities = Vec::new();
-    exchange(&message(RTM_GETTFILTER, NLM_F_DUMP, index, 0, parent, None), |kind, body| {
+    let request = tc_message(RTM_GETTFILTER, NLM_F_DUMP, index, 0, parent, None);
+    exchange(SockProtocol::NetlinkRoute, &request, |kind, body| {
         if kind == RTM_NEWTFILTER
             && let Some(info) = word(body, 16)
         {
@@ -47,11 +48,11 @@ pub fn filter_priorities(index: u32, place: Place) -> io::Result<Vec<u16>> {
 
 /// Removes the clsact qdisc of an interface.
 pub fn remove_clsact(index: u32) -> io::Result<()> {
-    let request = message(RTM_DELQDISC, NLM_F_ACK, index, CLSACT_HANDLE, CLSACT_PARENT, Some("clsact"));
-    exchange(&request, |_, _| {})
+    let request = tc_message(RTM_DELQDISC, NLM_F_ACK, index, CLSACT_HANDLE, CLSACT_PARENT, Some("clsact"));
+    exchange(SockProtocol::NetlinkRoute, &request, |_, _| {})
 }
 
-fn message(kind: u16, flags: u16, index: u32, handle: u32, parent: u32, qdisc: Option<&str>) -> Vec<u8> {
+fn tc_message(kind: u16, flags: u16, index: u32, handle: u32, parent: u32, qdisc: Option<&str>) -> Vec<u8> {
     let mut body = vec![0; 4];
     for value in [index, handle, parent, 0] {
         body.extend(value.to_ne_bytes());
@@ -63,6 +64,11 @@ fn message(kind: u16, flags: u16, index: u32, handle: u32, parent: u32, qdisc: O
         body.push(0);
         body.resize(body.len().next_multiple_of(4), 0);
     }
+    message(kind, flags, &body)
+}
+
+/// A request with its header.
+pub(super) fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     let mut whole = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
     whole.extend(kind.to_ne_bytes());
     whole.extend((flags | NLM_F_REQUEST).to_ne_bytes());
@@ -73,9 +79,12 @@ fn message(kind: u16, flags: u16, index: u32, handle: u32, parent: u32, qdisc: O
 }
 
 /// Sends a request and reads its answers to the end.
-fn exchange(request: &[u8], mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
-    let socket =
-        socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
+pub(super) fn exchange(
+    protocol: SockProtocol,
+    request: &[u8],
+    mut each: impl FnMut(u16, &[u8]),
+) -> io::Result<()> {
+    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
     send(socket.as_raw_fd(), request, MsgFlags::empty())?;
     let mut buffer = vec![0; 1 << 16];
     loop {
@@ -122,7 +131,7 @@ mod tests {
 
     #[test]
     fn requests_have_the_kernels_layout() {
-        let m = message(RTM_DELQDISC, NLM_F_ACK, 7, CLSACT_HANDLE, CLSACT_PARENT, Some("clsact"));
+        let m = tc_message(RTM_DELQDISC, NLM_F_ACK, 7, CLSACT_HANDLE, CLSACT_PARENT, Some("clsact"));
         assert_eq!((m.len(), word(&m, 0)), (HEADER + TCMSG + 12, Some(48)));
         assert_eq!((half(&m, 4), half(&m, 6)), (Some(37), Some(5)));
         assert_eq!(
@@ -135,7 +144,7 @@ mod tests {
     #[test]
     fn answers_are_read_to_their_end_and_errors_are_told() {
         let answer = |kind: u16, first: i32| {
-            let mut m = message(kind, 0, 0, 0, 0, None);
+            let mut m = tc_message(kind, 0, 0, 0, 0, None);
             m.splice(16..20, first.to_ne_bytes());
             m
         };

@@ -1,6 +1,7 @@
 //! This node: its interfaces and addresses, live, the one role each interface has, and its cgroup.
 
 pub mod cgroup;
+pub mod netns;
 pub mod roles;
 pub mod snat;
 pub mod watch;

@@ -34,6 +34,12 @@ pub struct StatusFile {
     pub counters: BTreeMap<String, u64>,
     /// UDP flows that were ended because their endpoint was gone, since the start.
     pub udp_flows_removed: u64,
+    /// Connected UDP sockets that were ended because their endpoint was gone, since the start.
+    #[serde(default)]
+    pub udp_sockets_ended: u64,
+    /// Those that should have ended and that the kernel would not end.
+    #[serde(default)]
+    pub udp_sockets_left: u64,
     /// Times that something was found detached or unpinned and was attached or pinned anew, since the start.
     #[serde(default)]
     pub reattached: u64,

@@ -116,8 +116,24 @@ impl Agent {
         to: SocketAddr,
         per_second: u32,
     ) -> Result<Job> {
+        self.datagrams(limit, via, to, per_second, false)
+    }
+
+    /// A connected socket that is replaced by another one after an error.
+    pub fn start_redialling(self: &Arc<Self>, to: SocketAddr, per_second: u32) -> Result<Job> {
+        self.datagrams(SOON, Via::UdpConnected, to, per_second, true)
+    }
+
+    fn datagrams(
+        self: &Arc<Self>,
+        limit: Duration,
+        via: Via,
+        to: SocketAddr,
+        per_second: u32,
+        redials: bool,
+    ) -> Result<Job> {
         let limit_ms = u64::try_from(limit.as_millis())?;
-        let id = self.call(&Command::StartDatagrams { via, to, per_second, limit_ms })?;
+        let id = self.call(&Command::StartDatagrams { via, to, per_second, limit_ms, redials })?;
         Ok(Job { agent: Arc::clone(self), id })
     }
 

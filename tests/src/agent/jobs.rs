@@ -40,17 +40,27 @@ impl Jobs {
         Ok(self.start(per_second, move |n| request::ask(&mut stream, to, &format!("tick-{n}"))))
     }
 
-    /// One socket, so one source port for all of it.
+    /// One socket, so one source port for all of it, or until an error if it redials.
     pub(super) fn datagrams(
         &mut self,
         via: Via,
         to: SocketAddr,
         per_second: u32,
         limit: Duration,
+        redials: bool,
     ) -> Result<usize> {
-        let socket = Datagrams::open(via, to)?;
-        socket.set_limit(limit)?;
-        Ok(self.start(per_second, move |n| socket.ask(&format!("tick-{n}"))))
+        let open = move || {
+            let socket = Datagrams::open(via, to)?;
+            socket.set_limit(limit).map(|()| socket)
+        };
+        let mut socket = open()?;
+        Ok(self.start(per_second, move |n| {
+            let outcome = socket.ask(&format!("tick-{n}"));
+            if outcome.is_err() && redials {
+                socket = open()?;
+            }
+            outcome
+        }))
     }
 
     fn start(&mut self, per_second: u32, act: impl FnMut(u64) -> Result<Answer> + Send + 'static) -> usize {

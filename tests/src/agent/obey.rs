@@ -37,8 +37,9 @@ fn obey(command: &Command, jobs: &mut Jobs) -> Result<Value> {
         Command::SourceTowards { to } => json(source_towards(to)?),
         Command::StartLoad { via, to, per_second } => json(jobs.load(via, to, per_second)),
         Command::StartStream { to, per_second } => json(jobs.stream(to, per_second)?),
-        Command::StartDatagrams { via, to, per_second, limit_ms } => {
-            json(jobs.datagrams(via, to, per_second, Duration::from_millis(limit_ms))?)
+        Command::StartDatagrams { via, to, per_second, limit_ms, redials } => {
+            let limit = Duration::from_millis(limit_ms);
+            json(jobs.datagrams(via, to, per_second, limit, redials)?)
         }
         Command::Look { job } => json(jobs.look(job)?),
         Command::LookAround => json(jobs.look_around()),

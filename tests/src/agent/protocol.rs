@@ -78,12 +78,14 @@ pub(super) enum Command {
         to: SocketAddr,
         per_second: u32,
     },
-    /// One UDP socket in the background, as [`Command::StartStream`]; an answer later than the limit is none.
+    /// One UDP socket in the background, as [`Command::StartStream`]; an answer later than the limit is none. After an
+    /// error a client that redials opens another socket, as resolvers do.
     StartDatagrams {
         via: Via,
         to: SocketAddr,
         per_second: u32,
         limit_ms: u64,
+        redials: bool,
     },
     Look {
         job: usize,

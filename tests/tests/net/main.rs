@@ -11,6 +11,7 @@ mod mapped;
 mod one_port;
 mod refused;
 mod restart;
+mod sockets;
 mod stage;
 mod strangers;
 mod traces;
@@ -51,6 +52,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         live::trials(),
         affinity::trials(),
         heal::trials(),
+        sockets::trials(),
         health::trials(),
         restart::trials(),
         traces::trials(),
