@@ -25,7 +25,7 @@ const CONNECT_LIMIT: Duration = Duration::from_millis(1900);
 /// Where nobody has answered so many requests, nobody is asked again.
 const IN_VAIN: usize = 2;
 /// Probes at once. Most of them do nothing but wait.
-const WORKERS: usize = 8;
+const WORKERS: usize = 24;
 
 /// The results in the order of the probes.
 pub(super) fn all(probes: &[Probe]) -> Result<Vec<Vec<Tried>>> {
@@ -58,7 +58,14 @@ fn request(via: Via, from: Option<IpAddr>, to: SocketAddr) -> Result<Answer> {
     let from = from.map_or_else(|| unspecified(to.ip()), |from| (from, 0).into());
     match via {
         Via::Tcp | Via::Http => request::ask(&mut connect_from(from, to)?, to, "who"),
-        Via::UdpConnected | Via::UdpUnconnected => Datagrams::open_from(from, via, to)?.ask_once(),
+        Via::UdpConnected | Via::UdpUnconnected => {
+            let socket = Datagrams::open_from(from, via, to)?;
+            socket.ask_once().or_else(|error| match errno(&error) {
+                // The node's own firewall has taken the datagram. If it has refused it, the next call says so.
+                Some(Errno::EPERM) => Err(socket.receive(&mut [0; 64]).err().unwrap_or(error)),
+                _ => Err(error),
+            })
+        }
     }
 }
 
@@ -76,16 +83,18 @@ fn connect_from(from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// A datagram that the node's own firewall drops comes back as EPERM; everywhere else a drop is silence.
+fn errno(error: &Error) -> Option<Errno> {
+    let cause = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>())?;
+    let timed_out = matches!(cause.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    if timed_out { Some(Errno::ETIMEDOUT) } else { cause.raw_os_error().map(Errno::from_raw) }
+}
+
 fn failure(error: &Error) -> Tried {
-    let Some(cause) = error.chain().find_map(|cause| cause.downcast_ref::<io::Error>()) else {
-        return Tried::Odd(format!("{error:#}"));
-    };
-    match cause.raw_os_error().map(Errno::from_raw) {
+    match errno(error) {
         Some(Errno::ECONNREFUSED) => Tried::Refused,
         Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH) => Tried::Unreachable,
-        Some(Errno::EPERM | Errno::ETIMEDOUT | Errno::EINPROGRESS) => Tried::Nothing,
-        _ if matches!(cause.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Tried::Nothing,
+        // What `connect` says at its limit, and what `send` says of a datagram that is not sent.
+        Some(Errno::ETIMEDOUT | Errno::EINPROGRESS | Errno::EPERM) => Tried::Nothing,
         _ => Tried::Odd(format!("{error:#}")),
     }
 }

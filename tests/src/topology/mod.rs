@@ -113,6 +113,11 @@ impl Topology {
         &self.cgroup
     }
 
+    /// The networks in the middle, and the nodes' default gateway.
+    pub fn lan(&self) -> &Netns {
+        &self.lan
+    }
+
     fn prepare_lan_for_xdp(&mut self) -> Result<()> {
         prepare_for_xdp(&self.client.netns, "eth0")?;
         for host in ["client", "node1", "node2"] {

@@ -8,6 +8,7 @@
 mod deviations;
 mod endpoint;
 mod frontend;
+mod ground;
 mod group;
 mod kube_proxy;
 mod line;
@@ -21,7 +22,7 @@ mod side;
 
 use std::path::PathBuf;
 
-pub use deviations::Deviations;
+pub use deviations::{Deviations, Waits};
 pub use group::Group;
 pub use outcome::Outcome;
 pub use play::{Met, play};

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::ground;
 use super::kube_proxy::KubeProxy;
 use super::outcome::Outcome;
 use super::plane::Plane;
@@ -16,8 +17,7 @@ use super::service::Place;
 use super::settings::Settings;
 use crate::agent::{Agent, Probe, Via};
 use crate::daemon::{Flags, Source};
-use crate::manifests::SERVER_PORT;
-use crate::topology::{Family, Node, Options, Topology};
+use crate::topology::{Family, Node, Options};
 use crate::wait;
 use crate::world::World;
 
@@ -47,11 +47,6 @@ impl Proxy {
     }
 }
 
-/// `pod` and `far` are clients, the others servers; those of `a` are on node1, those of `b` on node2.
-const PODS: [(usize, &str); 7] =
-    [(1, "pod"), (1, "a1"), (1, "a2"), (1, "a3"), (2, "far"), (2, "b1"), (2, "b2")];
-/// A node's interface towards the hub.
-const LINK: &str = "api0";
 /// What a proxy has been told shows in the traffic within this time.
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
 /// As many rows as an agent does well before whoever asked gives it up.
@@ -61,6 +56,7 @@ pub struct Side {
     pub proxy: Proxy,
     // Before what they stand on.
     kube_proxies: Vec<KubeProxy>,
+    _lb: Agent,
     world: World,
     pub places: BTreeMap<String, Place>,
     names: BTreeMap<IpAddr, String>,
@@ -69,24 +65,16 @@ pub struct Side {
 impl Side {
     pub fn new(proxy: Proxy, plane: &Plane) -> Result<Self> {
         let mut world = World::new(proxy.name(), Options::default())?;
-        for (node, pod) in PODS {
-            world.topology.node_mut(node).add_pod(pod)?.host.agent.serve(SERVER_PORT)?;
+        for (node, pod) in ground::PODS {
+            world.topology.node_mut(node).add_pod(pod)?;
         }
-        for (node, number) in world.topology.nodes.iter().zip(1..) {
-            node.host.agent.serve(SERVER_PORT)?;
-            prepare(node, plane, proxy.first_on_hub() + number)?;
-        }
-        lead_client(&world.topology)?;
-        let hosts = world.topology.nodes.iter().flat_map(|node| node.hosts().map(|host| (node.name(), host)));
-        let hosts = hosts.chain([("", &world.topology.client)]);
-        let places: BTreeMap<_, _> = hosts
-            .map(|(node, host)| (host.name().to_owned(), Place { addrs: host.addrs, node: node.to_owned() }))
-            .collect();
+        let lb = ground::prepare(&world.topology, plane.hub(), proxy.first_on_hub())?;
+        let places = ground::places(&world.topology);
         let names = places
             .iter()
             .flat_map(|(name, place)| Family::BOTH.map(|family| (place.addrs.of(family), name.clone())))
             .collect();
-        Ok(Self { proxy, kube_proxies: Vec::new(), world, places, names })
+        Ok(Self { proxy, kube_proxies: Vec::new(), _lb: lb, world, places, names })
     }
 
     pub fn nodes(&self) -> &[Node] {
@@ -110,7 +98,7 @@ impl Side {
                     let source = Source::Kubernetes {
                         kubeconfig: plane.kubeconfig(),
                         node_name: node.to_owned(),
-                        link: LINK.to_owned(),
+                        link: ground::LINK.to_owned(),
                     };
                     self.world.start_next_with(source, Flags::default(), settings.of_svc())?;
                 }
@@ -145,7 +133,8 @@ impl Side {
     }
 
     fn agent(&self, name: &str) -> Result<Arc<Agent>> {
-        Ok(Arc::clone(&self.world.topology.host(name)?.agent))
+        let host = if name == ground::STRANGER { "client" } else { name };
+        Ok(Arc::clone(&self.world.topology.host(host)?.agent))
     }
 
     /// What the client of each row meets, in the rows' order; clients at once, each one's rows some at once.
@@ -182,36 +171,8 @@ impl Side {
 
     fn probe(&self, plane: &Plane, row: &Row) -> Result<Probe> {
         let to = plane.addresses(row, &self.places).with_context(|| row.name.clone())?;
-        Ok(Probe { via: row.via, from: None, to, tries: row.tries })
+        let is_stranger = row.client == ground::STRANGER;
+        let from = is_stranger.then(|| ground::STRANGERS_ADDRS.of(row.family));
+        Ok(Probe { via: row.via, from, to, tries: row.tries })
     }
-}
-
-/// Gives a node an interface to the hub, and a CNI that masquerades only what leaves the cluster, so that pods see each
-/// other. No limit to ICMP errors: a client that is refused often should hear it every time.
-fn prepare(node: &Node, plane: &Plane, number: u8) -> Result<()> {
-    let netns = &node.host.netns;
-    plane.hub().ip(&format!(
-        "link add n{number} type veth peer name {LINK} netns {}\nlink set n{number} master br0 up",
-        netns.name()
-    ))?;
-    netns.ip(&format!("addr add 172.30.0.{number}/24 dev {LINK}\nlink set {LINK} up"))?;
-    netns.sysctl(&[("net/ipv4/icmp_ratemask", "0"), ("net/ipv6/icmp/ratelimit", "0")])?;
-    let pods = node.pod_cidrs();
-    netns.nft(&format!(
-        "flush chain inet cni postrouting
-         add rule inet cni postrouting ip saddr {}/24 ip daddr != 10.244.0.0/16 masquerade
-         add rule inet cni postrouting ip6 saddr {}/64 ip6 daddr != fd00:10:244::/48 masquerade",
-        pods.v4, pods.v6
-    ))
-}
-
-/// The outside client takes node1 for the router of everything that is no host: ClusterIPs, external addresses, VIPs.
-fn lead_client(topology: &Topology) -> Result<()> {
-    let via = topology.node(1).host.addrs;
-    topology.client.netns.ip(&format!(
-        "route add 198.18.0.0/15 via {v4}\nroute add 2001:db8:12::/47 via {v6}\n\
-         route add fd00:96::/112 via {v6}",
-        v4 = via.v4,
-        v6 = via.v6
-    ))
 }
