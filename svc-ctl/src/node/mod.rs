@@ -20,7 +20,7 @@ pub struct Interface {
     pub is_bridge: bool,
     /// Index of the interface it is a port of (bridge, bond).
     pub master: Option<u32>,
-    /// Global addresses, in the kernel's order: primary ones first.
+    /// Global addresses, in the kernel's order: primary ones first, deprecated ones last.
     pub addrs: Vec<IpAddr>,
     /// Link-layer address; zero where there is none of six octets.
     pub mac: [u8; 6],

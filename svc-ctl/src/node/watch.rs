@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use anyhow::Context as _;
 use futures::{StreamExt as _, TryStreamExt as _};
-use rtnetlink::packet_route::address::{AddressAttribute, AddressScope};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressScope};
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
@@ -56,6 +56,7 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
         by_index.insert(interface.index, interface);
     }
     let mut addresses = handle.address().get().execute();
+    let mut old = Vec::new();
     while let Some(address) = addresses.try_next().await? {
         let Some(interface) = by_index.get_mut(&address.header.index) else { continue };
         if address.header.scope != AddressScope::Universe && address.header.scope != AddressScope::Site {
@@ -66,7 +67,16 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
             |wanted: fn(&AddressAttribute) -> Option<IpAddr>| address.attributes.iter().find_map(wanted);
         let local = find(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
         let plain = find(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
-        interface.addrs.extend(local.or(plain));
+        let ip = local.or(plain);
+        // As a source the kernel takes one whose time is over only if there is no other.
+        if address.header.flags.contains(AddressHeaderFlags::Deprecated) {
+            old.extend(ip.map(|ip| (interface.index, ip)));
+        } else {
+            interface.addrs.extend(ip);
+        }
+    }
+    for (index, ip) in old {
+        by_index.entry(index).and_modify(|interface| interface.addrs.push(ip));
     }
     Ok(Interfaces { list: by_index.into_values().collect() })
 }

@@ -60,10 +60,10 @@ fn request(via: Via, from: Option<IpAddr>, to: SocketAddr) -> Result<Answer> {
         Via::Tcp | Via::Http => request::ask(&mut connect_from(from, to)?, to, "who"),
         Via::UdpConnected | Via::UdpUnconnected => {
             let socket = Datagrams::open_from(from, via, to)?;
-            socket.ask_once().or_else(|error| match errno(&error) {
+            socket.ask_once().map_err(|error| match errno(&error) {
                 // The node's own firewall has taken the datagram. If it has refused it, the next call says so.
-                Some(Errno::EPERM) => Err(socket.receive(&mut [0; 64]).err().unwrap_or(error)),
-                _ => Err(error),
+                Some(Errno::EPERM) => socket.receive(&mut [0; 64]).err().unwrap_or(error),
+                _ => error,
             })
         }
     }

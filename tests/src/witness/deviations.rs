@@ -1,7 +1,5 @@
-//! Where svc does something else than kube-proxy, on purpose: which rows, what svc does, why. And where it does not yet do
-//! what it should.
+//! Where svc does something else than kube-proxy, on purpose: which rows, what svc does, why.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -61,21 +59,6 @@ impl Deviation {
 
     pub fn outcome(&self) -> Result<Outcome> {
         self.svc.parse().map_err(anyhow::Error::msg).with_context(|| format!("deviation {:?}", self.rows))
-    }
-}
-
-/// Rows that wait for something to be made, by what they wait for: beginnings of their names.
-#[derive(Debug, Deserialize)]
-pub struct Waits(BTreeMap<String, Vec<String>>);
-
-impl Waits {
-    pub fn load(path: &Path) -> Result<Self> {
-        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
-        serde_yaml_ng::from_str(&text).with_context(|| path.display().to_string())
-    }
-
-    pub fn has(&self, row: &Row) -> bool {
-        self.0.values().flatten().any(|beginning| row.name.starts_with(beginning))
     }
 }
 

@@ -22,7 +22,7 @@ mod side;
 
 use std::path::PathBuf;
 
-pub use deviations::{Deviations, Waits};
+pub use deviations::Deviations;
 pub use group::Group;
 pub use outcome::Outcome;
 pub use play::{Met, play};

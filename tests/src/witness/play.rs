@@ -89,6 +89,9 @@ fn meet(plane: &Plane, sides: &[Side], rows: &[&Row]) -> Result<BTreeMap<String,
         left = met.iter().filter(|(row, met)| !met.is_plain(row)).map(|(row, _)| *row).collect();
         eprintln!("look {look}: {} rows, {} to look at again", met.len(), left.len());
         all.extend(met.into_iter().map(|(row, met)| (row.name.clone(), met)));
+        if left.is_empty() {
+            break;
+        }
     }
     Ok(all)
 }

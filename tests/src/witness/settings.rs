@@ -3,6 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::cluster::addresses::SERVICE_CIDRS;
+
 /// As the parity suite has it, if nothing else is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -48,8 +50,19 @@ impl Settings {
         })
     }
 
-    /// The flags of svc-ctl.
+    /// The flags of svc-ctl that make it do all of this as kube-proxy does.
     pub fn of_svc(self) -> Vec<String> {
-        vec!["--nodeport-addresses".into(), self.node_ports().join(",")]
+        let mut flags = vec!["--masquerade-local-backends".to_owned()];
+        let mut set = |flag: &str, value: &str| flags.extend([flag.to_owned(), value.to_owned()]);
+        set("--nodeport-addresses", &self.node_ports().join(","));
+        set("--service-cidr", SERVICE_CIDRS);
+        if self.no_detector {
+            set("--detect-local-mode", "none");
+        } else {
+            set("--detect-local-mode", "cluster-cidr");
+            set("--cluster-cidr", POD_CIDRS);
+        }
+        flags.extend(self.masquerade_all.then(|| "--masquerade-all".to_owned()));
+        flags
     }
 }

@@ -1,12 +1,12 @@
 //! The real kube-proxy as a witness: what clients meet with svc and with it, row by row.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use svc_tests::witness::{self, Deviations, Group, Met, Row, Waits};
+use svc_tests::witness::{self, Deviations, Group, Met, Row};
 use svc_tests::{agent, janitor};
 
 fn main() -> ExitCode {
@@ -37,20 +37,15 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
     let deviations = Deviations::load(&witness::folder().join("deviations.yaml"))?;
     let mut rows: Vec<Row> = groups.iter().flat_map(Group::rows).collect();
     let idle = deviations.idle(&rows);
-    let waits = Waits::load(&witness::folder().join("waits.yaml"))?;
-    let waiting: BTreeSet<_> = rows.iter().filter(|row| waits.has(row)).map(|row| row.name.clone()).collect();
-    let trial_names = rows.iter().map(|row| row.name.clone()).collect::<Vec<_>>();
     // What nobody asks about need not be played.
     let filter = arguments.filter.as_ref();
-    let with_waiting = arguments.include_ignored || arguments.ignored;
     rows.retain(|row| filter.is_none_or(|filter| row.name.contains(filter)));
-    rows.retain(|row| with_waiting || !waiting.contains(&row.name));
     let play = Arc::new(Play { groups, rows, deviations, met: OnceLock::new() });
-    let trial = |name: String| {
-        let (play, waits) = (Arc::clone(&play), waiting.contains(&name));
-        Trial::test(name.clone(), move || judge(&play, &name)).with_ignored_flag(waits)
+    let trial = |row: &Row| {
+        let (play, row) = (Arc::clone(&play), row.clone());
+        Trial::test(row.name.clone(), move || judge(&play, &row))
     };
-    let mut trials: Vec<_> = trial_names.into_iter().map(trial).collect();
+    let mut trials: Vec<_> = play.rows.iter().map(trial).collect();
     trials.push(Trial::test("every listed deviation from kube-proxy is about some row", move || {
         if idle.is_empty() { Ok(()) } else { Err(idle.join("\n").into()) }
     }));
@@ -58,12 +53,11 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
 }
 
 /// kube-proxy does what the row says, and svc what kube-proxy does, or what is listed as its deviation.
-fn judge(play: &Play, name: &str) -> Result<(), Failed> {
-    let row = play.rows.iter().find(|row| row.name == name).ok_or("no such row")?;
+fn judge(play: &Play, row: &Row) -> Result<(), Failed> {
     let played = play.met.get_or_init(|| {
         witness::play(&play.groups, &play.rows).map_err(|error| format!("the play ended early: {error:#}"))
     });
-    let met = played.as_ref()?.get(name).ok_or("the row was not played")?;
+    let met = played.as_ref()?.get(&row.name).ok_or("the row was not played")?;
     let complain = |what: &str| {
         Err(Failed::from(format!("{what}\nkube-proxy: {}\nsvc:        {}", met.kube_proxy, met.svc)))
     };
