@@ -29,6 +29,8 @@ pub const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// How backends of this Service are chosen: `random` or `maglev`.
 pub const ANNOTATION_SELECTION: &str = "svc/selection";
+/// What a Service may be; an absent type is the first.
+const TYPES: [&str; 5] = ["", "ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
 /// The zone of a node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 
@@ -76,6 +78,26 @@ impl Refusals {
         self.keep(field, proto_from_label(label).ok_or_else(reason))
     }
 
+    /// Whether the object can be told from others.
+    fn has_name(&mut self, meta: &ObjectMeta) -> bool {
+        let has_name = meta.name.as_ref().is_some_and(|name| !name.is_empty());
+        if !has_name {
+            self.refuse("metadata.name", "missing");
+        }
+        has_name
+    }
+
+    fn is_local(&mut self, field: &str, policy: Option<&str>) -> bool {
+        match policy {
+            Some("Local") => true,
+            None | Some("" | "Cluster") => false,
+            Some(other) => {
+                self.refuse(field, format!("{other:?} is not a policy (Cluster, Local): Cluster is used"));
+                false
+            }
+        }
+    }
+
     fn done<T>(self, value: Option<T>) -> Converted<T> {
         Converted { value, rejected: self.rejected }
     }
@@ -84,6 +106,9 @@ impl Refusals {
 /// A Service, or nothing if it is not for us: headless, ExternalName, another proxy's (SEM-001 to SEM-003).
 pub fn convert_service(object: &core::Service) -> Converted<Service> {
     let mut refusals = Refusals::new("Service", &object.metadata);
+    if !refusals.has_name(&object.metadata) {
+        return refusals.done(None);
+    }
     let Some(spec) = &object.spec else { return refusals.done(None) };
     let foreign = has_label(&object.metadata, LABEL_PROXY_NAME);
     let cluster_ips = cluster_ips(spec);
@@ -103,10 +128,16 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
     let selection = annotations.and_then(|a| a.get(ANNOTATION_SELECTION)).and_then(|text| {
         refusals.keep(format!("metadata.annotations[{ANNOTATION_SELECTION}]"), text.parse::<Selection>())
     });
+    if let Some(other) = spec.type_.as_deref().filter(|&t| !TYPES.contains(&t)) {
+        refusals.refuse("spec.type", format!("{other:?} is not a type of Service: ClusterIP is used"));
+    }
+    let internal_local =
+        refusals.is_local("spec.internalTrafficPolicy", spec.internal_traffic_policy.as_deref());
+    let external_local =
+        refusals.is_local("spec.externalTrafficPolicy", spec.external_traffic_policy.as_deref());
     if families.is_empty() {
         return refusals.done(None);
     }
-    let is_local = |policy: &Option<String>| policy.as_deref() == Some("Local");
     let has_external_policy = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"))
         || spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
     let key = slice_key(&object.metadata);
@@ -115,8 +146,8 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
         created: object.metadata.creation_timestamp.as_ref().map(|t| t.0.as_second()),
         families,
         ports,
-        internal_local: is_local(&spec.internal_traffic_policy),
-        external_local: has_external_policy && is_local(&spec.external_traffic_policy),
+        internal_local,
+        external_local: has_external_policy && external_local,
         affinity,
         selection,
         health_check_port,
@@ -192,19 +223,33 @@ fn convert_addresses(
     for (i, entry) in ingress.and_then(|l| l.ingress.as_ref()).iter().flat_map(|e| e.iter()).enumerate() {
         // "Proxy": the balancer hands over to node ports; its address is left alone (SEM-013).
         let Some(text) = entry.ip.as_deref().filter(|ip| !ip.is_empty()) else { continue };
-        if entry.ip_mode.as_deref() == Some("Proxy") {
-            continue;
+        match entry.ip_mode.as_deref() {
+            None | Some("VIP") => {}
+            Some("Proxy") => continue,
+            Some(other) => {
+                let field = format!("status.loadBalancer.ingress[{i}].ipMode");
+                refusals.refuse(field, format!("{other:?} is not a mode (VIP, Proxy): left alone"));
+                continue;
+            }
         }
         let field = format!("status.loadBalancer.ingress[{i}].ip");
         let Some(ip) = refusals.keep(field, parse_service_ip(text)) else { continue };
         let family = families.iter_mut().find(|f| f.family() == IpFamily::of(ip));
         family.into_iter().for_each(|f| f.load_balancer_ips.push(ip));
     }
+    let mut has_bad_range = false;
     for (i, text) in spec.load_balancer_source_ranges.iter().flatten().enumerate() {
         let field = format!("spec.loadBalancerSourceRanges[{i}]");
-        let Some(range) = refusals.keep(field, parse_cidr(text)) else { continue };
+        let Some(range) = refusals.keep(field, parse_cidr(text)) else {
+            has_bad_range = true;
+            continue;
+        };
         let family = families.iter_mut().find(|f| f.family() == IpFamily::of(range.addr()));
         family.into_iter().for_each(|f| f.source_ranges.push(range));
+    }
+    // Somebody wanted to shut most clients out: what is left must not let all of them in.
+    if has_bad_range {
+        families.iter_mut().filter(|f| f.source_ranges.is_empty()).for_each(|f| f.load_balancer_ips.clear());
     }
 }
 
@@ -271,6 +316,9 @@ fn convert_service_ports(spec: &core::ServiceSpec, refusals: &mut Refusals) -> V
 /// A slice, or nothing if it is of a headless Service or has host names for addresses (SEM-004, SEM-043).
 pub fn convert_slice(object: &discovery::EndpointSlice) -> Converted<Slice> {
     let mut refusals = Refusals::new("EndpointSlice", &object.metadata);
+    if !refusals.has_name(&object.metadata) {
+        return refusals.done(None);
+    }
     if has_label(&object.metadata, LABEL_HEADLESS) || object.address_type == "FQDN" {
         return refusals.done(None);
     }

@@ -16,6 +16,9 @@ const TAINT_TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 /// A node.
 pub fn convert_node(object: &core::Node) -> Converted<NodeInfo> {
     let mut refusals = Refusals::new("Node", &object.metadata);
+    if !refusals.has_name(&object.metadata) {
+        return refusals.done(None);
+    }
     let listed = object.status.as_ref().and_then(|s| s.addresses.as_ref());
     let mut addresses: Vec<(bool, IpAddr)> = Vec::new();
     for (i, address) in listed.iter().flat_map(|a| a.iter()).enumerate() {

@@ -80,6 +80,56 @@ fn sem_013_par_125_load_balancer_entries_follow_their_ip_mode() {
 }
 
 #[test]
+fn sem_013_only_the_mode_vip_is_handled() {
+    let converted = service(
+        "{metadata: {name: a}, spec: {type: LoadBalancer, clusterIP: 10.0.0.1, ports: [{port: 80}]},
+          status: {loadBalancer: {ingress: [{ip: 1.1.1.1, ipMode: Vip}]}}}",
+    );
+    assert_eq!(fields(&converted), ["status.loadBalancer.ingress[0].ipMode"]);
+    assert!(converted.value.unwrap().families[0].load_balancer_ips.is_empty());
+}
+
+#[test]
+fn sem_030_an_address_whose_only_source_range_is_none_is_opened_to_nobody() {
+    let load_balancer_ips = |ranges: &str| {
+        let converted = service(&format!(
+            "{{metadata: {{name: a}}, spec: {{type: LoadBalancer, clusterIPs: [10.0.0.1, 'fd00::1'],
+              loadBalancerSourceRanges: [{ranges}], ports: [{{port: 80}}]}},
+              status: {{loadBalancer: {{ingress: [{{ip: 1.1.1.1}}, {{ip: 'fd00::9'}}]}}}}}}"
+        ));
+        let families = converted.value.unwrap().families;
+        families.iter().map(|family| family.load_balancer_ips.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(load_balancer_ips(""), [1, 1]);
+    // Ranges of one family leave the other one open to all.
+    assert_eq!(load_balancer_ips("10.0.0.0/8"), [1, 1]);
+    assert_eq!(load_balancer_ips("10.0.0.0/33"), [0, 0]);
+    assert_eq!(load_balancer_ips("10.0.0.0/33, 10.0.0.0/8"), [1, 0]);
+}
+
+#[test]
+fn an_object_without_a_name_is_refused() {
+    let nameless = service("{metadata: {}, spec: {clusterIP: 10.0.0.1, ports: [{port: 80}]}}");
+    assert_eq!((fields(&nameless), &nameless.value), (vec!["metadata.name"], &None));
+    let nameless =
+        slice("{metadata: {labels: {kubernetes.io/service-name: a}}, addressType: IPv4, endpoints: []}");
+    assert_eq!((fields(&nameless), &nameless.value), (vec!["metadata.name"], &None));
+    let nameless = convert_node(&serde_yaml_ng::from_str("{metadata: {name: ''}}").unwrap());
+    assert_eq!((fields(&nameless), &nameless.value), (vec!["metadata.name"], &None));
+}
+
+#[test]
+fn sem_019_a_type_or_policy_that_is_none_is_named_and_counts_as_the_default() {
+    let converted = service(
+        "{metadata: {name: a}, spec: {type: Cluster, clusterIP: 10.0.0.1, externalIPs: [192.0.2.1],
+          externalTrafficPolicy: local, internalTrafficPolicy: All, ports: [{port: 80}]}}",
+    );
+    assert_eq!(fields(&converted), ["spec.type", "spec.internalTrafficPolicy", "spec.externalTrafficPolicy"]);
+    let value = converted.value.unwrap();
+    assert!(!value.internal_local && !value.external_local);
+}
+
+#[test]
 fn a_rejection_names_the_field_and_spares_the_rest() {
     let converted = service(
         "{metadata: {name: a, namespace: shop}, spec: {type: NodePort, clusterIP: 10.0.0.1, externalIPs: [nowhere],
