@@ -6,7 +6,7 @@
 //! | step | does |
 //! |---|---|
 //! | `node NAME ADDRESS..` | who we are (first, at most once) |
-//! | `nodeport-addresses LIST` | the flag |
+//! | `nodeport-addresses LIST`, `service-cidr LIST` | the flags |
 //! | `capacity TABLE N` | room in a table (`selection`, `backends`, `services`, `frontends`) |
 //! | `apply SECTION..` | writes files, all in one edit |
 //! | `delete FILE..` | removes files |
@@ -199,6 +199,7 @@ impl Run {
                 self.restart();
             }
             ["nodeport-addresses", list] => self.settings.node_port_addresses = list.parse()?,
+            ["service-cidr", list] => self.settings.service_cidrs = list.parse()?,
             ["capacity", table, number] => {
                 let number = number.parse().map_err(|_| format!("{number:?} is no number"))?;
                 match *table {

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn node_ports_are_accepted_where_the_setting_says() {
+    fn sem_020_sem_021_sem_025_node_ports_are_accepted_where_the_setting_says_and_never_at_loopback() {
         let (v4, v6) = (["192.168.0.2", "192.168.1.2"], ["2001:db8::1", "2001:db8:1::2"]);
         assert_eq!(accepted(""), [v4, v6].concat());
         assert_eq!(accepted("primary"), ["192.168.0.2", "2001:db8::1"]);

@@ -83,7 +83,7 @@ mod tests {
     const GONE: [(Proto, &str); 2] = [(Proto::UDP, ENDPOINTS[1]), (Proto::UDP, ENDPOINTS[2])];
 
     #[test]
-    fn par_190_only_udp_flows_to_endpoints_that_are_gone_end() {
+    fn par_190_sem_128_only_udp_flows_to_endpoints_that_are_gone_end() {
         for vip in VIPS {
             assert_eq!(stale(&serving(), &format!("{vip}:8000")), GONE, "{vip}");
         }
@@ -114,6 +114,16 @@ mod tests {
     }
 
     #[test]
+    fn par_194_of_a_million_foreign_flows_only_those_to_the_port_are_stale() {
+        let (serving, nobody) = (serving(), BTreeMap::new());
+        let (vip, gone) = ("172.30.1.1".parse().unwrap(), ENDPOINTS[2].parse().unwrap());
+        // Every port, sixteen times: the clients' ports do not matter.
+        let originals = (0..1 << 20).map(|n: u32| SocketAddr::new(vip, n as u16));
+        let stale = originals.filter(|to| is_stale(&serving, &nobody, Proto::UDP, *to, gone));
+        assert_eq!(stale.map(|to| to.port()).collect::<Vec<_>>(), [8000; 16]);
+    }
+
+    #[test]
     fn par_195_a_service_without_endpoints_keeps_its_flows() {
         for original in ["172.30.1.1:8000", "192.0.2.1:32000"] {
             assert_eq!(stale(&Serving::default(), original), []);
@@ -121,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_port_of_an_endpoint_counts() {
+    fn sem_125_the_port_of_an_endpoint_counts() {
         let vip = "1.2.3.4:8000".parse().unwrap();
         let old_target_port = "10.240.0.4:4001".parse().unwrap();
         assert!(is_stale(&serving(), &BTreeMap::new(), Proto::UDP, vip, old_target_port));

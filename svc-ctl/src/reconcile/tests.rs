@@ -145,7 +145,7 @@ async fn while_writes_fail_the_change_is_shown_as_pending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_udp_flows_may_stay_is_told_when_it_is_in_force_and_not_before() {
+async fn sem_126_where_udp_flows_may_stay_is_told_when_it_is_in_force_and_not_before() {
     let maps = Shared::new(Tables::default(), 1);
     let mut world = World::start(maps.clone());
     let service =
@@ -192,7 +192,7 @@ async fn a_comparison_that_fails_is_not_tried_in_a_hurry() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_a_change_nothing_is_written() {
+async fn par_131_sem_055_without_a_change_nothing_is_written() {
     let maps = Shared::new(Tables::default(), 0);
     let mut world = World::start(maps.clone());
     world.send(list(3)).await;
@@ -206,7 +206,7 @@ async fn without_a_change_nothing_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn addresses_of_the_node_are_followed() {
+async fn sem_022_addresses_of_the_node_are_followed() {
     let maps = Shared::new(Tables::default(), 0);
     let mut world = World::start(maps.clone());
     world.send(list(1)).await;

@@ -50,12 +50,21 @@ fn is_test_file(place: &str) -> bool {
 
 fn of_golden(text: &str) -> Vec<String> {
     let head = text.lines().take_while(|line| !line.starts_with("-- "));
-    head.filter_map(|line| line.strip_prefix("# ")).map(str::to_owned).collect()
+    let paragraphs = head.map(|line| line.strip_prefix("# ").unwrap_or("\n")).collect::<Vec<_>>().join(" ");
+    // A clause begins with its rule.
+    let clauses = ["SEM-", "PAR-"].iter().fold(paragraphs, |text, kind| {
+        text.replace(&format!(". {kind}"), &format!(".\n{kind}"))
+            .replace(&format!("; {kind}"), &format!(";\n{kind}"))
+    });
+    clauses.lines().map(|clause| clause.trim().to_owned()).filter(|clause| !clause.is_empty()).collect()
 }
 
 fn of_witness(text: &str) -> Vec<String> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with('#'));
-    lines.filter_map(|line| line.trim().strip_prefix("- ")).map(str::to_owned).collect()
+    lines
+        .filter_map(|line| line.trim().strip_prefix("- "))
+        .map(|row| row.trim_matches('"').to_owned())
+        .collect()
 }
 
 pub fn of_rust(text: &str, is_test: bool) -> Vec<String> {

@@ -55,7 +55,7 @@ fn reasons(planned: &Planned) -> Vec<String> {
 }
 
 #[test]
-fn equal_sets_share_an_extent_and_host_addresses_are_host_backends() {
+fn sem_059_equal_sets_share_an_extent_and_host_addresses_are_host_backends() {
     let world = snapshot(
         &[("a", "clusterIP: 10.96.0.1"), ("b", "clusterIP: 10.96.0.2")],
         &[("a", "10.0.0.2 192.0.2.1"), ("b", "192.0.2.1 10.0.0.2")],
@@ -94,7 +94,7 @@ fn ids_survive_a_restart_and_arrivals_before_them() {
 }
 
 #[test]
-fn the_first_by_name_keeps_an_address_and_a_cluster_address_goes_before_all() {
+fn sem_017_the_first_by_name_keeps_an_address_and_a_cluster_address_goes_before_all() {
     let world = snapshot(
         &[
             ("a", "clusterIP: 10.96.0.1, externalIPs: [10.96.0.2, 192.0.2.9]"),
@@ -116,7 +116,7 @@ fn the_first_by_name_keeps_an_address_and_a_cluster_address_goes_before_all() {
 }
 
 #[test]
-fn only_udp_frontends_with_an_endpoint_that_serves_say_where_flows_may_stay() {
+fn sem_124_only_udp_frontends_with_an_endpoint_that_serves_say_where_flows_may_stay() {
     let ports = "ports: [{name: '', protocol: UDP, port: 53}]";
     let world = |slice: &str| {
         let mut store = Store::new("node1");
@@ -159,7 +159,7 @@ fn only_udp_frontends_with_an_endpoint_that_serves_say_where_flows_may_stay() {
 }
 
 #[test]
-fn clients_may_stay_with_what_is_listed_and_its_ids_live_as_long_as_in_sem_233() {
+fn sem_233_clients_may_stay_with_what_is_listed_and_its_ids_live_as_long() {
     let affine = "clusterIP: 10.96.0.1, sessionAffinity: ClientIP";
     let world = |slices: &[(&str, &str)]| snapshot(&[("a", affine), ("b", "clusterIP: 10.96.0.2")], slices);
     let ids = |planned: &Planned| -> Vec<(u32, Vec<u32>)> {
@@ -213,7 +213,7 @@ fn clients_may_stay_with_what_is_listed_and_its_ids_live_as_long_as_in_sem_233()
 }
 
 #[test]
-fn age_goes_before_the_holder_only_where_both_ages_are_known() {
+fn sem_017_age_goes_before_the_holder_only_where_both_ages_are_known() {
     let of = |created, holds, w| Claimant { external: true, created, holds, w, c: 0 };
     let owner = |all: &[Claimant]| owner_of(all).map(|c| c.w);
     assert_eq!(owner(&[of(Some(2), true, 0), of(Some(1), false, 1)]), Some(1));
