@@ -17,7 +17,7 @@ use crate::fib::{self, Answer};
 use crate::hook::Medium;
 use crate::maps::{CONFIG, Claim, Scratch};
 use crate::pipeline::{Net, is_syn};
-use crate::tables::{ALWAYS, IF_ABSENT, count, count_service, iface, selected};
+use crate::tables::{ALWAYS, IF_ABSENT, count, count_service, iface, is_own, selected};
 
 /// What became of a packet without record; a small number, because it crosses a call.
 pub struct Outcome;
@@ -295,10 +295,20 @@ fn is_local_pod<F: Net>(own: Option<&Iface>, src: &F::Addr) -> bool {
 fn give_way_to_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     let Some(Scratch { reverse_key, forward_key, .. }) = F::scratch() else { return 0 };
     *reverse_key = key.swapped();
+    // A datagram server on the node may answer from any of its addresses: its flows' answers have a key without source.
+    if key.proto == Proto::UDP && is_own::<F>(&key.dst) {
+        reverse_key.src = F::Addr::default();
+    }
     let Some(record) = F::flow(reverse_key) else { return 0 };
     if record.direction == Direction::REVERSE {
         *forward_key = twin_key::<F>(key.proto, record);
-        F::remove_flow(forward_key);
+        // The client may have begun another flow there since, to another backend, which is nobody's to cut.
+        if let Some(forward) = F::flow(forward_key)
+            && forward.dport == key.dport
+            && (forward.any_source != 0 || forward.dst == key.dst)
+        {
+            F::remove_flow(forward_key);
+        }
         F::remove_flow(reverse_key);
         count(Counter::FlowGaveWay);
     }

@@ -11,7 +11,7 @@ mod state;
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
-use svc_tests::packet::{lab, trial};
+use svc_tests::packet::{kernel, trial};
 
 fn main() -> ExitCode {
     // One lab, one row at a time.
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     .concat();
     let trials = rows.iter().flat_map(|row| trial::trials(row, &shared)).collect();
     if !arguments.list
-        && let Err(error) = lab::isolate()
+        && let Err(error) = kernel::isolate()
     {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;

@@ -323,6 +323,14 @@ fn collisions() -> Vec<Row> {
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .knows(old().udp())
             .sees(pod_in("pod0", udp("pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay])),
+        row("a direct datagram to a server on the node makes the VIP's record give way (SEM-108)")
+            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > node:8080").udp().on_the_node())
+            .sees(pod_in("pod0", udp("pod-a:4000", "node:8080")).counts(&[FlowGaveWay])),
+        row("a direct datagram to an old backend leaves the client's new flow alone (SEM-120)")
+            .knows(old().udp().reverse_only())
+            .knows(anew().udp())
+            .sees(pod_in("pod0", udp("pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay]))
+            .leaves(anew().udp()),
         row("a direct datagram from another port makes nothing give way")
             .knows(old().udp())
             .sees(pod_in("pod0", udp("pod-a:4001", "pod-b:8080")))
