@@ -3,6 +3,7 @@
 mod harness;
 mod initramfs;
 mod kernel;
+mod mutants;
 mod tier;
 
 use std::process::ExitCode;
@@ -48,8 +49,7 @@ struct Outcome {
 
 pub fn main(args: &Args) -> Result<ExitCode> {
     let tiers = tier::chosen(args.tier.as_deref())?;
-    let privileged: Vec<_> =
-        tiers.iter().filter(|tier| tier.runs == Runs::HereAsRoot).map(|tier| tier.name).collect();
+    let privileged: Vec<_> = tiers.iter().filter(|tier| tier.needs_root()).map(|tier| tier.name).collect();
     let privilege = if args.list || privileged.is_empty() { Privilege::None } else { Privilege::find() };
     if privilege == Privilege::None && !args.list && !privileged.is_empty() {
         eprintln!("neither root nor sudo: these tiers will be left out: {}", privileged.join(", "));
@@ -89,9 +89,13 @@ pub fn main(args: &Args) -> Result<ExitCode> {
 /// Gets what a tier needs besides the daemon, and says where it is; an error tells why the tier cannot run here.
 fn prepare(tier: &Tier, privilege: Privilege) -> Result<Programs<'static>> {
     match tier.runs {
-        Runs::HereAsRoot if privilege == Privilege::None => bail!("it needs root (or sudo)"),
-        Runs::Here | Runs::HereAsRoot if tier.components.is_empty() => Ok(Programs::default()),
-        Runs::Here | Runs::HereAsRoot => {
+        Runs::HereAsRoot | Runs::AgainstMutants if privilege == Privilege::None => {
+            bail!("it needs root (or sudo)")
+        }
+        Runs::Here | Runs::HereAsRoot | Runs::AgainstMutants if tier.components.is_empty() => {
+            Ok(Programs::default())
+        }
+        Runs::Here | Runs::HereAsRoot | Runs::AgainstMutants => {
             let programs = components::programs(tier.components)?;
             let images = if tier.needs_images { Some(images::write(Wanted::Ours, &programs)?) } else { None };
             Ok(Programs { bin: Some(programs.link()?), images, svc_ctl: None })
@@ -102,14 +106,16 @@ fn prepare(tier: &Tier, privilege: Privilege) -> Result<Programs<'static>> {
 
 fn list(tiers: &[&'static Tier], binaries: &[TestBinary]) -> Result<ExitCode> {
     for tier in tiers {
-        println!("{:<9} {:>5} cases  {}", tier.name, count_cases(tier, binaries)?, tier.what);
+        println!("{:<12} {:>5} cases  {}", tier.name, count_cases(tier, binaries)?, tier.what);
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn count_cases(tier: &Tier, binaries: &[TestBinary]) -> Result<u64> {
-    if tier.runs == Runs::InMachine {
-        return kernel::count_cases(binaries);
+    match tier.runs {
+        Runs::InMachine => return kernel::count_cases(binaries),
+        Runs::AgainstMutants => return Ok(mutants::count_cases()),
+        Runs::Here | Runs::HereAsRoot => {}
     }
     binaries.iter().filter(|binary| binary.tier == tier.name).map(|binary| binary.count_cases(None)).sum()
 }
@@ -125,6 +131,9 @@ fn run(
     if let (Runs::InMachine, Some(svc_ctl)) = (tier.runs, programs.svc_ctl) {
         return kernel::run(binaries, svc_ctl).map(Some);
     }
+    if tier.runs == Runs::AgainstMutants {
+        return mutants::run(binaries, privilege, filter).map(Some);
+    }
     let privilege = if tier.runs == Runs::HereAsRoot { privilege } else { Privilege::None };
     let mut total = Count::default();
     for binary in binaries.iter().filter(|binary| binary.tier == tier.name) {
@@ -139,7 +148,7 @@ fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
     println!();
     for Outcome { tier, count, took, left_out } in outcomes {
         let note = if *left_out { "  left out, see above" } else { "" };
-        println!("{:<9} {count}  {:>6.1} s{note}", tier.name, took.as_secs_f64());
+        println!("{:<12} {count}  {:>6.1} s{note}", tier.name, took.as_secs_f64());
     }
     for source in orphans {
         println!(

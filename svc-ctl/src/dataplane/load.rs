@@ -74,6 +74,11 @@ pub struct Loaded {
 impl Loaded {
     /// Loads every program over the maps pinned at `pins`, making the maps that are not there yet.
     pub fn new(pins: &Pins, settings: Settings) -> anyhow::Result<Self> {
+        Self::with_object(OBJECT, pins, settings)
+    }
+
+    /// The same with the programs of another object, whose maps are this version's.
+    pub fn with_object(object: &[u8], pins: &Pins, settings: Settings) -> anyhow::Result<Self> {
         let features = Features::detect();
         let cookie = sys::netns_cookie().context("SO_NETNS_COOKIE (Linux 5.14)")?;
         let config = Config {
@@ -94,7 +99,7 @@ impl Loaded {
         for name in names::MAPS {
             loader.map_pin_path(name, pins.map(name));
         }
-        let mut ebpf = loader.load(OBJECT).context("loading the maps")?;
+        let mut ebpf = loader.load(object).context("loading the maps")?;
         for (name, program) in ebpf.programs_mut() {
             match program {
                 Program::SchedClassifier(p) => p.load(),

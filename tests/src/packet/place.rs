@@ -122,7 +122,8 @@ pub fn prefix(text: &str, family: Family) -> IpNet {
     }
 }
 
-fn in_family(v4: Ipv4Addr, family: Family) -> IpAddr {
+/// The twin of an IPv4 address in a family.
+pub fn in_family(v4: Ipv4Addr, family: Family) -> IpAddr {
     match family {
         Family::V4 => v4.into(),
         Family::V6 if v4.is_unspecified() => Ipv6Addr::UNSPECIFIED.into(),

@@ -131,7 +131,7 @@ impl At {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Problem {
     PortUnreachable,
     TooBig(u16),

@@ -11,7 +11,7 @@ use svc_common::datapath::affinity::MOMENT_SHIFT;
 use svc_ctl::dataplane::pins::Pins;
 
 use super::flow::{SERVICE, Spell};
-use super::lab::coarse_ns;
+use super::kernel::coarse_ns;
 use super::place::{self, Family};
 
 /// A client that stays with a backend for so many seconds more; a row passes within less than five.
@@ -65,6 +65,12 @@ impl Tables {
         }
     }
 
+    /// Every stay ends so many moments earlier.
+    pub fn age(&mut self, moments: u32) -> Result<()> {
+        age(&mut self.v4, moments)?;
+        age(&mut self.v6, moments)
+    }
+
     /// A family's stays in words; `name` tells what a backend is called.
     pub fn spell(&self, family: Family, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>> {
         match family {
@@ -96,6 +102,17 @@ where
 {
     let keys: Result<Vec<_>, _> = table.keys().collect();
     Ok(keys?.iter().try_for_each(|key| table.remove(key))?)
+}
+
+fn age<A: Pod>(table: &mut Table<A>, moments: u32) -> Result<()>
+where
+    AffinityKey<A>: Pod,
+{
+    let stays: Result<Vec<_>, _> = table.iter().collect();
+    for (key, value) in stays? {
+        table.insert(key, AffinityValue { until: value.until.wrapping_sub(moments), ..value }, 0)?;
+    }
+    Ok(())
 }
 
 fn lines<A: Pod + Spell>(table: &Table<A>, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>>

@@ -1,7 +1,6 @@
 //! Runs rows: every family, transport and hook that a row stands for is one case.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -12,13 +11,15 @@ use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
 use svc_common::datapath::select::{client_hash, snat_port};
 use svc_common::family::{Family as Net, V4, V6};
 
+use super::error::{self, compare};
 use super::flow::{Flow, Spell};
+use super::kernel;
 use super::lab::{self, Lab};
 use super::place::Family;
 use super::row::{At, Becomes, Problem, Row, Step};
 use super::run::CHECKSUM_COMPLETE;
 use super::stay::Stay;
-use super::wire::{Case, L4, Packet, endpoint, fold, ip_len, number, pseudo, sum};
+use super::wire::{Case, L4, Packet, endpoint, number};
 
 /// Octets of an Ethernet header.
 const ETH: usize = 14;
@@ -63,7 +64,7 @@ fn run(row: &Row, family: Family, l4: L4, flags: u32, shared: &Shared) -> Result
         Ok(lab) => lab,
         Err(error) => bail!("setting up the lab: {error:#}"),
     };
-    if flags == CHECKSUM_COMPLETE && !lab.knows_complete_checksums {
+    if flags == CHECKSUM_COMPLETE && !lab.kernel.knows_complete_checksums {
         // Linux 6.16 knows the flag; below it there is nothing that could run.
         return Ok(());
     }
@@ -93,9 +94,9 @@ impl Step {
 /// Stamps count ticks: a row that crosses the border between two is run again.
 fn run_within_a_tick(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
     loop {
-        let begun = lab::now();
+        let begun = kernel::now();
         let outcome = run_once(row, case, lab, flags);
-        if lab::now() == begun {
+        if kernel::now() == begun {
             return outcome;
         }
     }
@@ -107,7 +108,7 @@ fn run_once(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
         take(step, case, lab, flags)
             .with_context(|| format!("step {}: {:?} {}", i + 1, step.at, step.interface))?;
     }
-    let now = lab::now();
+    let now = kernel::now();
     let want = row.after.iter().flat_map(|flow| spell(flow, case, now, lab));
     let mut want: Vec<String> = want.collect();
     let mut got: Vec<String> = lab.flows(case.family)?.iter().map(|line| line.spell(now)).collect();
@@ -123,15 +124,16 @@ fn run_once(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
 }
 
 fn spell(flow: &Flow, case: Case, now: u32, lab: &Lab) -> Vec<String> {
-    let lines = flow.records(case, now, &|name| lab.ifindex(name));
+    let lines = flow.records(case, now, &|name| lab.kernel.ifindex(name));
     lines.iter().map(|line| line.spell(now)).collect()
 }
 
 fn take(step: &Step, case: Case, lab: &Lab, flags: u32) -> Result<()> {
     let input = step.packet.bytes(case, step.interface, step.at.is_ingress());
-    let (counters, service) = (lab.counters(), lab.service_counters());
-    let ran = lab.run(step.at, step.interface, step.gso_size, &input, flags).context("BPF_PROG_TEST_RUN")?;
-    let moved = difference(&lab.counters(), &counters);
+    let (counters, service) = (lab.kernel.counters(), lab.service_counters());
+    let ran =
+        lab.kernel.run(step.at, step.interface, step.gso_size, &input, flags).context("BPF_PROG_TEST_RUN")?;
+    let moved = difference(&lab.kernel.counters(), &counters);
     let verdict = verdict(step, ran.verdict);
     let bytes = |packet: &Packet| packet.bytes(case, step.interface, step.at.is_ingress());
     let (want_verdict, want) = match &step.becomes {
@@ -196,64 +198,13 @@ fn check_service(
     Ok(())
 }
 
-/// The error message that the sender gets. Two sums in it have no single right value and are taken from `got` once
-/// they have been checked: the quoted checksum may be anything that keeps the message's checksum right, be it
-/// completed on the way by a card (CHECKSUM_PARTIAL) or not.
+/// The error message that the sender gets.
 fn icmp(input: &[u8], step: &Step, case: Case, from: &str, problem: Problem, got: &[u8]) -> Result<Vec<u8>> {
-    let ip = ip_len(case.family);
     let l4 = if step.packet.l4 == L4::Either { case.l4 } else { step.packet.l4 };
-    let (l4_len, check) = match l4 {
-        L4::Tcp => (20, Some(16)),
-        L4::Udp => (8, Some(6)),
-        L4::Sctp | L4::Icmp | L4::Either => (8, None),
-    };
     let (from, _) = endpoint(&format!("{from}:0"), case);
     let (to, _) = step.packet.source(case);
-    let mut want = [&input[6..12], &input[..6], &input[12..14]].concat();
-    let quoted = &input[ETH..ETH + ip + l4_len];
-    let (kind, mtu) = match (case.family, problem) {
-        (Family::V4, Problem::PortUnreachable) => ([3, 3], 0),
-        (Family::V4, Problem::TooBig(mtu)) => ([3, 4], mtu),
-        (Family::V6, Problem::PortUnreachable) => ([1, 4], 0),
-        (Family::V6, Problem::TooBig(mtu)) => ([2, 0], mtu),
-    };
-    let [hi, lo] = mtu.to_be_bytes();
-    let body = [&kind[..], &[0, 0, 0, 0, hi, lo], quoted].concat();
-    let number = number(L4::Icmp, case.family);
-    let len = (body.len() + if case.family == Family::V4 { ip } else { 0 }) as u16;
-    let [len_hi, len_lo] = len.to_be_bytes();
-    want.extend(match case.family {
-        Family::V4 => vec![0x45, 0xc0, len_hi, len_lo, 0, 0, 0, 0, 64, number, 0, 0],
-        Family::V6 => vec![0x60, 0, 0, 0, len_hi, len_lo, number, 64],
-    });
-    for addr in [from, to] {
-        match addr {
-            std::net::IpAddr::V4(a) => want.extend(a.octets()),
-            std::net::IpAddr::V6(a) => want.extend(a.octets()),
-        }
-    }
-    if case.family == Family::V4 {
-        let sum = !fold(sum(&want[ETH..]));
-        want[ETH + 10..ETH + 12].copy_from_slice(&sum.to_be_bytes());
-    }
-    want.extend(body);
-    if got.len() != want.len() {
-        return Ok(want);
-    }
-    let start = ETH + ip;
-    let quoted_at = start + 8 + ip;
-    let pseudo = if case.family == Family::V6 { pseudo(from, to, want.len() - start, number) } else { 0 };
-    let holds = |message: &[u8]| fold(pseudo + sum(&message[start..])) == 0xffff;
-    ensure!(holds(got), "the checksum of the ICMP error is wrong{}", compare(&want, got));
-    want[start + 2..start + 4].copy_from_slice(&got[start + 2..start + 4]);
-    let Some(check) = check else { return Ok(want) };
-    let mut completed = got.to_vec();
-    let sum = !fold(sum(&got[quoted_at..]));
-    completed[quoted_at + check..][..2].copy_from_slice(&sum.to_be_bytes());
-    ensure!(holds(&completed), "the ICMP error breaks when a card completes the quoted checksum");
-    let at = quoted_at + check;
-    want[at..at + 2].copy_from_slice(&got[at..at + 2]);
-    Ok(want)
+    let answer = error::Answer { from, to, l4, problem };
+    answer.to_octets(input, got)
 }
 
 /// The client's candidates for a source port, in their order.
@@ -282,22 +233,4 @@ fn difference(
 ) -> BTreeMap<&'static str, u64> {
     let delta = |(label, value): (&&'static str, &u64)| (*label, value - before.get(label).unwrap_or(&0));
     after.iter().map(delta).filter(|(_, moved)| *moved != 0).collect()
-}
-
-/// Two packets, sixteen octets a line, lines that differ marked.
-fn compare(want: &[u8], got: &[u8]) -> String {
-    let mut text = format!(" ({} octets wanted, {} got)", want.len(), got.len());
-    let lines = want.len().max(got.len()).div_ceil(16);
-    let slice = |packet: &[u8], i: usize| {
-        let end = packet.len().min(16 * (i + 1));
-        packet.get(16 * i..end).map_or(String::new(), |b| format!("{b:02x?}"))
-    };
-    for i in 0..lines.min(12) {
-        let (a, b) = (slice(want, i), slice(got, i));
-        if a != b {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "\n {:4} want {a}\n      got  {b}", 16 * i);
-        }
-    }
-    text
 }

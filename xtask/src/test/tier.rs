@@ -13,6 +13,8 @@ pub enum Runs {
     HereAsRoot,
     /// In a virtual machine with another kernel.
     InMachine,
+    /// Against a pipeline with one thing broken, as root.
+    AgainstMutants,
 }
 
 #[derive(Debug)]
@@ -28,6 +30,12 @@ pub struct Tier {
     pub needs_images: bool,
     /// Packages to compile for this tier alone.
     pub packages: &'static [&'static str],
+}
+
+impl Tier {
+    pub fn needs_root(&self) -> bool {
+        matches!(self.runs, Runs::HereAsRoot | Runs::AgainstMutants)
+    }
 }
 
 /// In the order they run: the cheap ones first.
@@ -72,6 +80,24 @@ pub const TIERS: &[Tier] = &[
         name: "packets",
         what: "tables and a packet in; verdict, whole packet and counters out",
         runs: Runs::HereAsRoot,
+        needs_daemon: false,
+        components: &[],
+        needs_images: false,
+        packages: &["svc-tests"],
+    },
+    Tier {
+        name: "differential",
+        what: "a million packets of random worlds against an independent model",
+        runs: Runs::HereAsRoot,
+        needs_daemon: false,
+        components: &[],
+        needs_images: false,
+        packages: &["svc-tests"],
+    },
+    Tier {
+        name: "mutants",
+        what: "the pipeline with one thing broken: the tier differential must notice",
+        runs: Runs::AgainstMutants,
         needs_daemon: false,
         components: &[],
         needs_images: false,

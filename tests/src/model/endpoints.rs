@@ -1,0 +1,139 @@
+//! Sections 2 and 3 of the rules: the endpoints of a service port, and which of them may be chosen from this node.
+
+use std::net::SocketAddr;
+
+use super::ground;
+use super::world::{Endpoint, Port, Service, THIS_NODE, World};
+
+/// Somewhere traffic can go.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Target {
+    pub at: SocketAddr,
+    pub place: Place,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Place {
+    /// A pod of this node.
+    Local,
+    /// An address of this node itself.
+    Host,
+    Remote,
+}
+
+/// What section 3.2 makes of the endpoints.
+#[derive(Clone, Debug, Default)]
+pub struct Lists {
+    pub cluster: Vec<Target>,
+    pub local: Vec<Target>,
+    /// Some endpoint is usable anywhere in the cluster (SEM-065).
+    pub any: bool,
+}
+
+/// Every endpoint of a service port in a family once, as (its port, it): of duplicates the first, but a later one that is
+/// not terminating takes the place of one that is (SEM-046, SEM-051).
+fn merged<'a>(world: &'a World, service: &Service, port: &Port, is_v4: bool) -> Vec<(u16, &'a Endpoint)> {
+    let mut all: Vec<(u16, &Endpoint)> = Vec::new();
+    for slice in world.slices.iter().filter(|s| s.service == service.name && s.is_v4 == is_v4) {
+        for (name, proto, number) in &slice.ports {
+            if (*name, *proto) != (port.name, port.proto) {
+                continue;
+            }
+            for endpoint in &slice.endpoints {
+                match all.iter_mut().find(|(n, e)| n == number && e.addr == endpoint.addr) {
+                    Some(known) if known.1.is_terminating() && !endpoint.is_terminating() => {
+                        known.1 = endpoint;
+                    }
+                    Some(_) => {}
+                    None => all.push((*number, endpoint)),
+                }
+            }
+        }
+    }
+    all
+}
+
+fn target((port, endpoint): (u16, &Endpoint)) -> Target {
+    let place = match () {
+        () if ground::is_node(endpoint.addr) => Place::Host,
+        () if is_local(endpoint) => Place::Local,
+        () => Place::Remote,
+    };
+    Target { at: (endpoint.addr, port).into(), place }
+}
+
+/// SEM-052.
+fn is_local(endpoint: &Endpoint) -> bool {
+    endpoint.node == Some(THIS_NODE)
+}
+
+/// Serving and terminating: good enough where nothing is ready (SEM-062, SEM-064).
+fn is_fallback(endpoint: &Endpoint) -> bool {
+    endpoint.is_serving() && endpoint.is_terminating()
+}
+
+/// It has a frontend for the outside in this family (SEM-019).
+pub fn is_external(service: &Service, port: &Port, is_v4: bool) -> bool {
+    port.node_port.is_some()
+        || service.external_ips.iter().any(|ip| ip.is_ipv4() == is_v4)
+        || service.ingress.iter().any(|i| i.ip.is_ipv4() == is_v4 && i.mode != Some("Proxy"))
+}
+
+/// The external policy means something for this Service (SEM-019).
+pub fn has_local_policy(service: &Service) -> bool {
+    service.external_local && (service.kind != "ClusterIP" || !service.external_ips.is_empty())
+}
+
+/// The decision of section 3.2.
+pub fn lists(world: &World, service: &Service, port: &Port, is_v4: bool) -> Lists {
+    let all = merged(world, service, port, is_v4);
+    let uses_cluster = !service.internal_local || is_external(service, port, is_v4);
+    let uses_local =
+        service.internal_local || (has_local_policy(service) && is_external(service, port, is_v4));
+    let targets = |wanted: &dyn Fn(&Endpoint) -> bool| -> Vec<Target> {
+        all.iter().filter(|(_, e)| wanted(e)).map(|one| target(*one)).collect()
+    };
+    let mut lists = Lists::default();
+    if uses_cluster {
+        let ready: Vec<&Endpoint> = all.iter().map(|(_, e)| *e).filter(|e| e.is_ready()).collect();
+        let here = hinted(&ready, world);
+        lists.cluster = targets(&|e| e.is_ready() && here(e));
+        if lists.cluster.is_empty() {
+            lists.cluster = targets(&is_fallback);
+        }
+        lists.any = !lists.cluster.is_empty();
+    }
+    if uses_local {
+        lists.any |= all.iter().any(|(_, e)| e.is_ready() || is_fallback(e));
+        lists.local = targets(&|e| is_local(e) && e.is_ready());
+        if lists.local.is_empty() {
+            lists.local = targets(&|e| is_local(e) && is_fallback(e));
+        }
+    }
+    lists
+}
+
+/// Which of the ready endpoints topology hints leave over (SEM-070 to SEM-073).
+fn hinted(ready: &[&Endpoint], world: &World) -> impl Fn(&Endpoint) -> bool {
+    let for_node = |e: &Endpoint| e.node_hints.contains(&THIS_NODE);
+    let zone = world.zone;
+    let for_zone = move |e: &Endpoint| zone.is_some_and(|z| e.zone_hints.contains(&z));
+    let by_node = ready.iter().all(|e| !e.node_hints.is_empty()) && ready.iter().any(|e| for_node(e));
+    let by_zone = ready.iter().all(|e| !e.zone_hints.is_empty()) && ready.iter().any(|e| for_zone(e));
+    move |e| match (by_node, by_zone) {
+        (true, _) => for_node(e),
+        (false, true) => for_zone(e),
+        (false, false) => true,
+    }
+}
+
+/// Where a UDP flow of the port may stay (SEM-124; whatever is ready may be chosen anew, so it may be kept as well).
+pub fn serving(world: &World, service: &Service, port: &Port, is_v4: bool) -> Vec<SocketAddr> {
+    let all = merged(world, service, port, is_v4).into_iter();
+    all.filter(|(_, e)| e.is_ready() || e.is_serving()).map(|one| target(one).at).collect()
+}
+
+/// Every endpoint, whatever its conditions (SEM-233).
+pub fn listed(world: &World, service: &Service, port: &Port, is_v4: bool) -> Vec<SocketAddr> {
+    merged(world, service, port, is_v4).into_iter().map(|one| target(one).at).collect()
+}

@@ -1,0 +1,221 @@
+//! The flows that have begun, and which client stays with whom: what a connection tracker would know, as lists.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::ground;
+use super::packet::{ACK, FIN, RST, SYN};
+use super::world::{Proto, Tuple};
+
+/// Milliseconds.
+pub type Time = i64;
+
+/// How a translated packet goes on.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Way {
+    /// On through this node's own stack.
+    Stack,
+    /// Out by the route, past the stack.
+    Redirect,
+    /// Back out of where it came from.
+    Back,
+}
+
+/// Where the backend's answers are met.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BackAt {
+    Ingress,
+    PodEgress,
+    UplinkEgress,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    Client,
+    Backend,
+}
+
+#[derive(Clone, Debug)]
+pub struct Flow {
+    /// What the client sends, and what the backend gets.
+    pub client: Tuple,
+    pub backend: Tuple,
+    pub way: Way,
+    pub back_at: BackAt,
+    /// A datagram server on the node itself: it may answer from any of the node's addresses.
+    pub any_source: bool,
+    /// Which of its tuples no later flow has taken.
+    pub owns_client: bool,
+    pub owns_backend: bool,
+    /// What its packets have said, without the one that began it and with it: no rule says whether that one counts.
+    said: [Said; 2],
+    last: Time,
+}
+
+/// What a flow has been through.
+#[derive(Clone, Copy, Debug, Default)]
+struct Said {
+    replied: bool,
+    established: bool,
+    closed: [bool; 2],
+    reset: bool,
+}
+
+/// Whether a flow still counts.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Life {
+    Live,
+    Over,
+    /// Too near to its end to tell by another clock.
+    Unsure,
+}
+
+impl Life {
+    /// Over by one reason or the other.
+    pub fn either(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Over, _) | (_, Self::Over) => Self::Over,
+            (Self::Live, Self::Live) => Self::Live,
+            _ => Self::Unsure,
+        }
+    }
+}
+
+impl Flow {
+    pub fn new(client: Tuple, backend: Tuple, way: Way, back_at: BackAt) -> Self {
+        let (owns_client, owns_backend, said) = (true, true, [Said::default(); 2]);
+        Self { client, backend, way, back_at, any_source: false, owns_client, owns_backend, said, last: 0 }
+    }
+
+    /// Its first packet, with these TCP flags.
+    pub fn begin(&mut self, flags: u8, now: Time) {
+        self.last = now;
+        self.said[1].hear(self.client.proto, Side::Client, flags);
+    }
+
+    /// A packet of one side with these TCP flags.
+    pub fn touch(&mut self, side: Side, flags: u8, now: Time) {
+        self.last = now;
+        let proto = self.client.proto;
+        self.said.iter_mut().for_each(|said| said.hear(proto, side, flags));
+    }
+
+    /// Both sides have closed it, or one has reset it: a new connection may have its tuple.
+    pub fn is_closing(&self) -> Life {
+        match self.said.map(|said| said.is_closing()) {
+            [true, true] => Life::Over,
+            [false, false] => Life::Live,
+            _ => Life::Unsure,
+        }
+    }
+
+    pub fn life(&self, now: Time) -> Life {
+        // The kernel counts in ticks of 2^30 ns, and two clocks may be a tick apart.
+        const TICK: Time = 1_074;
+        let age = now - self.last;
+        let lives = self.said.map(|said| match said.lifetime(self.client.proto) {
+            limit if age > (limit + 2) * TICK => Life::Over,
+            limit if age < (limit - 1) * TICK => Life::Live,
+            _ => Life::Unsure,
+        });
+        if lives[0] == lives[1] { lives[0] } else { Life::Unsure }
+    }
+
+    /// A packet that carries this tuple is the backend's answer.
+    pub fn is_answer(&self, tuple: Tuple) -> bool {
+        let answer = self.backend.swapped();
+        let is_source = tuple.src == answer.src
+            || (self.any_source && tuple.src.port() == answer.src.port() && ground::is_node(tuple.src.ip()));
+        tuple.proto == answer.proto && tuple.dst == answer.dst && is_source
+    }
+
+    /// Answers to `backend` could not be told from answers to this flow.
+    fn is_answered_like(&self, backend: Tuple) -> bool {
+        self.is_answer(backend.swapped())
+    }
+}
+
+impl Said {
+    fn hear(&mut self, proto: Proto, side: Side, flags: u8) {
+        self.replied |= side == Side::Backend;
+        if proto == Proto::Tcp {
+            self.established |= side == Side::Client && flags & (SYN | ACK | RST) == ACK;
+            self.closed[side as usize] |= flags & FIN != 0;
+            self.reset |= flags & RST != 0;
+        }
+    }
+
+    fn is_closing(&self) -> bool {
+        self.reset || self.closed == [true; 2]
+    }
+
+    /// Seconds without a packet that it lives (SEM-123, and nf_conntrack's way with what is closing).
+    fn lifetime(&self, proto: Proto) -> Time {
+        match (proto, self.closed) {
+            (Proto::Udp | Proto::Icmp, _) => {
+                if self.replied {
+                    120
+                } else {
+                    30
+                }
+            }
+            _ if self.reset => 10,
+            (_, [true, true]) => 120,
+            (_, [true, false] | [false, true]) => 3_600,
+            _ if self.established => 86_400,
+            _ => 60,
+        }
+    }
+}
+
+/// That a client of a service port keeps its backend (section 7).
+#[derive(Clone, Debug)]
+pub struct Stay {
+    pub service_port: String,
+    pub client: IpAddr,
+    pub backend: SocketAddr,
+    pub until: Time,
+}
+
+#[derive(Debug, Default)]
+pub struct Memory {
+    pub flows: Vec<Flow>,
+    pub stays: Vec<Stay>,
+}
+
+impl Memory {
+    /// The flow whose client sends this.
+    pub fn of_client(&self, tuple: Tuple) -> Option<usize> {
+        self.flows.iter().position(|f| f.owns_client && f.client == tuple)
+    }
+
+    /// The flow whose backend sends this, if its answers are met here.
+    pub fn of_backend(&self, tuple: Tuple, at: BackAt) -> Option<usize> {
+        self.flows.iter().position(|f| f.owns_backend && f.back_at == at && f.is_answer(tuple))
+    }
+
+    /// Whether another client's flow has the tuple towards the backend and is still alive.
+    pub fn is_taken(&self, client: Tuple, backend: Tuple, now: Time) -> Life {
+        let mut others =
+            self.flows.iter().filter(|f| f.owns_backend && f.client != client && f.is_answered_like(backend));
+        others.next().map_or(Life::Over, |f| f.is_closing().either(f.life(now)))
+    }
+
+    /// A new flow takes its tuples from whoever has them.
+    pub fn begin(&mut self, flow: Flow) {
+        for old in &mut self.flows {
+            old.owns_client &= old.client != flow.client;
+            old.owns_backend &= !old.is_answered_like(flow.backend);
+        }
+        self.flows.push(flow);
+    }
+
+    pub fn forget(&mut self, flow: usize) {
+        let flow = &mut self.flows[flow];
+        (flow.owns_client, flow.owns_backend) = (false, false);
+    }
+
+    pub fn stay(&mut self, stay: Stay) {
+        self.stays.retain(|s| (&s.service_port, s.client) != (&stay.service_port, stay.client));
+        self.stays.push(stay);
+    }
+}

@@ -1,0 +1,16 @@
+//! The independent model: a naive interpreter of the rules of Service semantics (SEM). It is told what Kubernetes says
+//! and shown packets, and answers what may become of each. It shares no decision with svc: not its parser, not its plan,
+//! not its datapath; what both have in common is the rules.
+//!
+//! `world` is what Kubernetes says, `objects` the same as Kubernetes' own objects; `ground` is what lies around the node.
+//! `endpoints` and `verdict` are sections 2 to 4 of the rules, read line by line; `memory` knows the flows that have begun;
+//! `packet` is a packet and its octets; `oracle` answers.
+
+pub mod endpoints;
+pub mod ground;
+pub mod memory;
+pub mod objects;
+pub mod oracle;
+pub mod packet;
+pub mod verdict;
+pub mod world;

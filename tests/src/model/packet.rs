@@ -1,0 +1,168 @@
+//! A packet and its octets. Every checksum is summed from nothing over the finished octets, by `packet::wire`'s own sums.
+
+use std::net::IpAddr;
+
+use super::world::{Proto, Tuple};
+use crate::packet::wire::{fold, pseudo, sum};
+
+pub const FIN: u8 = 1;
+pub const SYN: u8 = 2;
+pub const RST: u8 = 4;
+pub const ACK: u8 = 16;
+
+/// Octets of an Ethernet header.
+pub const ETH: usize = 14;
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Packet {
+    pub tuple: Tuple,
+    pub shape: Shape,
+}
+
+/// All of a packet that is not its tuple.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Shape {
+    /// Of TCP.
+    pub flags: u8,
+    /// Time to live, hop limit.
+    pub ttl: u8,
+    /// Octets after the transport header.
+    pub payload: usize,
+    /// IPv4 options, or an IPv6 extension header: 8 octets.
+    pub has_options: bool,
+    /// A datagram with no checksum (RFC 768).
+    pub has_no_sum: bool,
+    /// It is sent to somebody else's MAC.
+    pub is_stray: bool,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self { flags: 0, ttl: 64, payload: 11, has_options: false, has_no_sum: false, is_stray: false }
+    }
+}
+
+impl Packet {
+    pub fn is_syn(&self) -> bool {
+        self.tuple.proto == Proto::Tcp && self.shape.flags & (SYN | ACK) == SYN
+    }
+
+    /// Octets from the IP header on.
+    pub fn size(&self) -> usize {
+        let ip = if self.tuple.src.is_ipv4() { 20 } else { 40 };
+        ip + if self.shape.has_options { 8 } else { 0 } + header(self.tuple.proto) + self.shape.payload
+    }
+
+    /// The frame, from the one MAC to the other.
+    pub fn octets(&self, dmac: [u8; 6], smac: [u8; 6]) -> Vec<u8> {
+        let mut frame = Vec::with_capacity(ETH + self.size());
+        frame.extend(dmac);
+        frame.extend(smac);
+        let body = self.transport();
+        match (self.tuple.src.ip(), self.tuple.dst.ip()) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                frame.extend([0x08, 0x00]);
+                frame.extend(self.ipv4(src.octets(), dst.octets()));
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                frame.extend([0x86, 0xdd]);
+                frame.extend(self.ipv6(src.octets(), dst.octets()));
+            }
+            _ => panic!("a packet of two families"),
+        }
+        frame.extend(body);
+        frame
+    }
+
+    fn transport(&self) -> Vec<u8> {
+        let Tuple { proto, src, dst } = self.tuple;
+        let mut body = Vec::with_capacity(header(proto) + self.shape.payload);
+        body.extend(src.port().to_be_bytes());
+        body.extend(dst.port().to_be_bytes());
+        match proto {
+            Proto::Tcp => {
+                body.extend([0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc, 0xde, 0xf0]);
+                body.extend([0x50, self.shape.flags, 0x20, 0x00, 0, 0, 0, 0]);
+            }
+            Proto::Udp => {
+                body.extend((8 + self.shape.payload as u16).to_be_bytes());
+                body.extend([0, 0]);
+            }
+            Proto::Sctp => body.extend([0; 8]),
+            Proto::Icmp => {
+                body[..4].copy_from_slice(&[if src.is_ipv4() { 8 } else { 128 }, 0, 0, 0]);
+                body.extend([0; 4]);
+            }
+        }
+        body.extend((0..self.shape.payload).map(|i| (i % 251) as u8));
+        let at = match proto {
+            Proto::Tcp => 16,
+            Proto::Udp if !self.shape.has_no_sum => 6,
+            Proto::Udp | Proto::Sctp | Proto::Icmp => return body,
+        };
+        let check = !fold(pseudo(src.ip(), dst.ip(), body.len(), self.number()) + sum(&body));
+        // A datagram's sum of zero is sent as its other spelling.
+        let check = if proto == Proto::Udp && check == 0 { 0xffff } else { check };
+        body[at..at + 2].copy_from_slice(&check.to_be_bytes());
+        body
+    }
+
+    fn number(&self) -> u8 {
+        match self.tuple.proto {
+            Proto::Tcp => 6,
+            Proto::Udp => 17,
+            Proto::Sctp => 132,
+            Proto::Icmp if self.tuple.src.is_ipv4() => 1,
+            Proto::Icmp => 58,
+        }
+    }
+
+    fn ipv4(&self, src: [u8; 4], dst: [u8; 4]) -> Vec<u8> {
+        let header: usize = if self.shape.has_options { 28 } else { 20 };
+        let [hi, lo] = (self.size() as u16).to_be_bytes();
+        let first = 0x40 | (header / 4) as u8;
+        let mut ip = vec![first, 0, hi, lo, 0, 1, 0x40, 0, self.shape.ttl, self.number(), 0, 0];
+        ip.extend(src);
+        ip.extend(dst);
+        // No operation, to the end.
+        ip.resize(header, 1);
+        let check = !fold(sum(&ip));
+        ip[10..12].copy_from_slice(&check.to_be_bytes());
+        ip
+    }
+
+    fn ipv6(&self, src: [u8; 16], dst: [u8; 16]) -> Vec<u8> {
+        let [hi, lo] = ((self.size() - 40) as u16).to_be_bytes();
+        let next = if self.shape.has_options { 60 } else { self.number() };
+        let mut ip = vec![0x60, 0, 0, 0, hi, lo, next, self.shape.ttl];
+        ip.extend(src);
+        ip.extend(dst);
+        if self.shape.has_options {
+            ip.extend([self.number(), 0, 1, 4, 0, 0, 0, 0]);
+        }
+        ip
+    }
+}
+
+fn header(proto: Proto) -> usize {
+    match proto {
+        Proto::Tcp => 20,
+        Proto::Udp | Proto::Icmp => 8,
+        Proto::Sctp => 12,
+    }
+}
+
+/// The tuple that a packet of this shape carries in its octets now; nothing if it is too short.
+pub fn tuple_in(octets: &[u8], like: &Packet) -> Option<Tuple> {
+    let options = if like.shape.has_options { 8 } else { 0 };
+    let array = |at: usize, len: usize| octets.get(at..at + len);
+    let port = |at: usize| array(at, 2).map(|p| u16::from_be_bytes([p[0], p[1]]));
+    let (src, dst, l4): (IpAddr, IpAddr, usize) = if like.tuple.src.is_ipv4() {
+        let address = |at| array(at, 4).and_then(|a| <[u8; 4]>::try_from(a).ok()).map(IpAddr::from);
+        (address(ETH + 12)?, address(ETH + 16)?, ETH + 20 + options)
+    } else {
+        let address = |at| array(at, 16).and_then(|a| <[u8; 16]>::try_from(a).ok()).map(IpAddr::from);
+        (address(ETH + 8)?, address(ETH + 24)?, ETH + 40 + options)
+    };
+    Some(Tuple { proto: like.tuple.proto, src: (src, port(l4)?).into(), dst: (dst, port(l4 + 2)?).into() })
+}

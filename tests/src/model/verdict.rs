@@ -1,0 +1,148 @@
+//! Frontends (section 1.2) and the verdict on a new connection to one (section 3.4), line by line.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::endpoints::{Target, has_local_policy, lists};
+use super::ground;
+use super::world::{NodePorts, Port, Proto, Service, World};
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    ClusterIp,
+    NodePort,
+    ExternalIp,
+    LoadBalancer,
+}
+
+/// What a client dialled.
+#[derive(Clone, Copy, Debug)]
+pub struct Frontend<'a> {
+    pub service: &'a Service,
+    pub port: &'a Port,
+    pub kind: Kind,
+}
+
+/// Who dialled.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Client {
+    /// A pod of this node: it came by a pod's interface (SEM-090).
+    Pod,
+    Outside,
+}
+
+#[derive(Clone, Debug)]
+pub enum Verdict {
+    /// Silence; and the counter that says why.
+    Drop(&'static str),
+    Reject,
+    /// One of these, and whether a remote one sees an address of this node.
+    Pick {
+        from: Vec<Target>,
+        masquerade: bool,
+    },
+}
+
+/// The frontend of a destination: addresses of Services before NodePorts (SEM-024).
+pub fn frontend<'a>(world: &'a World, dst: SocketAddr, proto: Proto) -> Option<Frontend<'a>> {
+    let (ip, number) = (dst.ip(), dst.port());
+    let ports = || {
+        let all = world.services.iter().filter(|s| s.cluster_ips.iter().any(|c| same_family(*c, ip)));
+        all.flat_map(|s| s.ports.iter().map(move |p| (s, p))).filter(|(_, p)| p.proto == proto)
+    };
+    let address_of = |s: &Service| {
+        let load_balancer = s.ingress.iter().any(|i| i.ip == ip && i.mode != Some("Proxy"));
+        match () {
+            () if s.cluster_ips.contains(&ip) => Some(Kind::ClusterIp),
+            () if s.external_ips.contains(&ip) => Some(Kind::ExternalIp),
+            () if load_balancer => Some(Kind::LoadBalancer),
+            () => None,
+        }
+    };
+    let by_address = ports()
+        .filter(|(_, p)| p.port == number)
+        .find_map(|(service, port)| address_of(service).map(|kind| Frontend { service, port, kind }));
+    by_address.or_else(|| {
+        let found = ports().find(|(_, p)| p.node_port == Some(number) && accepts_node_ports(world, ip));
+        found.map(|(service, port)| Frontend { service, port, kind: Kind::NodePort })
+    })
+}
+
+fn same_family(a: IpAddr, b: IpAddr) -> bool {
+    a.is_ipv4() == b.is_ipv4()
+}
+
+/// SEM-020 to SEM-023.
+fn accepts_node_ports(world: &World, ip: IpAddr) -> bool {
+    match world.node_ports {
+        NodePorts::All => ground::is_node(ip),
+        NodePorts::Primary => ground::quad(ip) == ground::NODE[0],
+    }
+}
+
+/// The verdict table; the first line that fits.
+pub fn verdict(world: &World, frontend: &Frontend<'_>, client: Client, source: IpAddr) -> Verdict {
+    let Frontend { service, port, kind } = *frontend;
+    let lists = lists(world, service, port, source.is_ipv4());
+    let pick = |from: Vec<Target>, masquerade| match from.is_empty() {
+        true => Verdict::Drop("drop_no_local_endpoint"),
+        false => Verdict::Pick { from, masquerade },
+    };
+    // V1
+    if kind == Kind::LoadBalancer && !is_allowed(service, source) {
+        return Verdict::Drop("drop_source_range");
+    }
+    // V2
+    if !lists.any {
+        return Verdict::Reject;
+    }
+    let is_external_local = kind != Kind::ClusterIp && has_local_policy(service);
+    let settings = world.settings;
+    // SEM-081
+    let masks_at_cluster_ip = settings.masquerade_all || (settings.knows_pods && client == Client::Outside);
+    match (kind, client) {
+        // V3 to V5
+        (Kind::ClusterIp, _) if service.internal_local => pick(lists.local, masks_at_cluster_ip),
+        (Kind::ClusterIp, _) => pick(lists.cluster, masks_at_cluster_ip),
+        // V7
+        (_, Client::Pod) if is_external_local => pick(lists.cluster, false),
+        // V9, V10
+        (_, Client::Outside) if is_external_local => pick(lists.local, false),
+        // V6
+        _ => pick(lists.cluster, true),
+    }
+}
+
+/// Source ranges of the family, if there are any (SEM-030); where this node is in one, so is the address itself (SEM-032).
+fn is_allowed(service: &Service, source: IpAddr) -> bool {
+    let ranges: Vec<_> = service.source_ranges.iter().filter(|(net, _)| same_family(*net, source)).collect();
+    let holds = |addr: IpAddr| ranges.iter().any(|(net, bits)| has_prefix(addr, *net, *bits));
+    let is_itself = service.ingress.iter().any(|i| i.ip == source);
+    ranges.is_empty() || holds(source) || (is_itself && holds(ground::at(ground::NODE[0], source.is_ipv4())))
+}
+
+/// What is wrong with a destination that is no frontend.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Nobodys {
+    /// A port, or a protocol, that the Service of the address does not have (V11).
+    Port,
+    /// An address that no Service has, where Services' addresses come from (V12).
+    Address,
+}
+
+/// V11 to V13, for every protocol (SEM-095). An address of the node itself is the node's to answer for.
+pub fn nobodys(world: &World, dst: IpAddr) -> Option<Nobodys> {
+    match () {
+        () if ground::is_node(dst) => None,
+        () if world.services.iter().any(|s| s.cluster_ips.contains(&dst)) => Some(Nobodys::Port),
+        () if world.settings.has_service_cidr && ground::is_cluster_ip(dst) => Some(Nobodys::Address),
+        () => None,
+    }
+}
+
+fn has_prefix(addr: IpAddr, net: IpAddr, bits: u8) -> bool {
+    let words = |a: IpAddr| match a {
+        IpAddr::V4(a) => u128::from(u32::from(a)) << 96,
+        IpAddr::V6(a) => u128::from(a),
+    };
+    bits == 0 || (words(addr) ^ words(net)) >> (128 - u32::from(bits)) == 0
+}

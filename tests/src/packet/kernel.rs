@@ -1,0 +1,227 @@
+//! The kernel of the packet tiers: a network namespace with the little world of `place`, the programs loaded over
+//! tables of its own, and what a test asks of them. Whose the tables' contents are is somebody else's.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use aya::Pod;
+use aya::programs::XdpMode;
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use svc_common::abi::*;
+use svc_common::addr::AddrV4;
+use svc_common::addr::AddrV6;
+use svc_common::datapath::state::STAMP_SHIFT;
+use svc_ctl::dataplane::bpf::BpfStore;
+use svc_ctl::dataplane::load::{Loaded, Settings};
+use svc_ctl::dataplane::maps::{FamilyMaps, Maps};
+use svc_ctl::dataplane::object::OBJECT;
+use svc_ctl::dataplane::pins::Pins;
+
+use super::flow::Spell;
+use super::place::{self, Family, INTERFACES};
+use super::row::At;
+use super::run::{self, Ran};
+use crate::command;
+
+/// Programs, tables and interfaces of the namespace that the process is in.
+pub struct Kernel {
+    // Its XDP link keeps the receive queues that test runs need.
+    _loaded: Loaded,
+    programs: BTreeMap<&'static str, OwnedFd>,
+    pub pins: Pins,
+    pub store: BpfStore,
+    interfaces: BTreeMap<&'static str, u32>,
+    pub knows_complete_checksums: bool,
+}
+
+/// Moves the process (still with one thread) into a network and mount namespace of its own.
+pub fn isolate() -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
+        .context("a namespace of its own (needs root)")?;
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).context("private mounts")?;
+    mount(Some("bpffs"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), none).context("a bpffs")
+}
+
+impl Kernel {
+    /// Builds the world and loads the programs, which masquerade with these source ports: the first, and how many.
+    pub fn new(snat_ports: (u16, u16)) -> Result<Self> {
+        Self::with_object(OBJECT, snat_ports)
+    }
+
+    /// The same with the programs of this object.
+    pub fn with_object(object: &[u8], snat_ports: (u16, u16)) -> Result<Self> {
+        build_world()?;
+        let mut interfaces = BTreeMap::new();
+        for (name, ..) in INTERFACES {
+            interfaces.insert(*name, nix::net::if_::if_nametoindex(*name)?);
+        }
+        let pins = Pins::open("/sys/fs/bpf/packets".as_ref())?;
+        let settings =
+            Settings { snat_ports, pod_sockets: false, pods_by_source: false, service_cidrs: true };
+        let mut loaded = Loaded::with_object(object, &pins, settings)?;
+        for uplink in ["up0", "up1", "up2"] {
+            loaded.xdp("uplink_xdp")?.attach(uplink, XdpMode::Driver).context("XDP on a veth")?;
+        }
+        let mut programs = BTreeMap::new();
+        for at in [At::PodIngress, At::PodEgress, At::UplinkIngress, At::UplinkEgress, At::Xdp] {
+            programs.insert(at.program(), loaded.program(at.program())?);
+        }
+        let knows_complete_checksums = loaded.features.csum_ipv6_flag;
+        let store = BpfStore(Maps::open(&pins)?);
+        Ok(Self { _loaded: loaded, programs, pins, store, interfaces, knows_complete_checksums })
+    }
+
+    pub fn ifindex(&self, interface: &str) -> u32 {
+        match self.interfaces.get(interface) {
+            Some(index) => *index,
+            None => panic!("no interface {interface}"),
+        }
+    }
+
+    /// Forgets frontends, addresses, prefixes and flows of both families.
+    pub fn clear(&mut self) -> Result<()> {
+        clear_frontends(&mut self.store.0.v4)?;
+        clear_frontends(&mut self.store.0.v6)?;
+        self.clear_flows()
+    }
+
+    pub fn clear_flows(&mut self) -> Result<()> {
+        clear_flows(&mut self.store.0.v4)?;
+        clear_flows(&mut self.store.0.v6)
+    }
+
+    /// Every flow had its last packet so many ticks earlier.
+    pub fn age_flows(&mut self, ticks: u32) -> Result<()> {
+        age_flows(&mut self.store.0.v4, ticks)?;
+        age_flows(&mut self.store.0.v6, ticks)
+    }
+
+    /// Tells the programs of the interfaces; without addresses to masquerade with, or without telling which are pods', if
+    /// wanted so.
+    pub fn write_interfaces(&mut self, has_snat_addresses: bool, knows_pods: bool) -> Result<()> {
+        for (name, index) in &self.interfaces {
+            let (role, own) = match *name {
+                "up0" => (Role::UPLINK, "node"),
+                "up1" => (Role::UPLINK, "node-b"),
+                "up2" => (Role::UPLINK, "any"),
+                "cni0" => (Role::POD_BRIDGE, "bridge"),
+                "port0" | "port1" => (Role::POD, "bridge"),
+                _ => (Role::POD, "node"),
+            };
+            let is_port = name.starts_with("port");
+            let own = if has_snat_addresses { own } else { "any" };
+            let iface = Iface {
+                role,
+                bridge: if is_port { self.ifindex("cni0") } else { 0 },
+                snat_v4: AddrV4::from_ip(place::address(own, Family::V4)),
+                snat_v6: AddrV6::from_ip(place::address(own, Family::V6)),
+                mac: place::macs(name).0,
+                flags: match role {
+                    Role::UPLINK => IfaceFlags::TAKES_XDP,
+                    Role::POD if knows_pods => IfaceFlags::LOCAL_PODS,
+                    _ => IfaceFlags::NONE,
+                },
+            };
+            self.store.0.ifaces.insert(index, iface, 0)?;
+        }
+        Ok(())
+    }
+
+    /// Runs the program of a hook.
+    pub fn run(&self, at: At, interface: &str, gso: u32, packet: &[u8], flags: u32) -> Result<Ran> {
+        let program =
+            self.programs.get(at.program()).with_context(|| format!("{at:?} has no program"))?.as_fd();
+        let index = self.ifindex(interface);
+        Ok(match at {
+            At::Xdp => run::xdp(program, packet, index)?,
+            _ => run::tc(program, packet, index, gso, flags)?,
+        })
+    }
+
+    /// Every counter that is not zero.
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        let value = |c: &Counter| (c.label(), self.store.0.counter(*c));
+        Counter::ALL.iter().map(value).filter(|(_, v)| *v != 0).collect()
+    }
+}
+
+fn build_world() -> Result<()> {
+    let sysctl = |key: &str, value: &str| {
+        std::fs::write(format!("/proc/sys/net/{key}"), value).with_context(|| format!("sysctl {key}"))
+    };
+    // No noise, and addresses that count at once.
+    for key in ["ipv6/conf/default/accept_dad", "ipv6/conf/default/router_solicitations"] {
+        sysctl(key, "0")?;
+    }
+    command::feed(Command::new("ip").args(["-batch", "-"]), &place::ip_batch())?;
+    for version in ["ipv4", "ipv6"] {
+        sysctl(&format!("{version}/conf/all/forwarding"), "1")?;
+        sysctl(&format!("{version}/conf/up2/forwarding"), "0")?;
+    }
+    Ok(())
+}
+
+/// The present in ticks of a record's stamp, and how far into the tick it is.
+pub fn clock() -> (u32, u64) {
+    let ns = coarse_ns();
+    ((ns >> STAMP_SHIFT) as u32, ns & ((1 << STAMP_SHIFT) - 1))
+}
+
+pub fn now() -> u32 {
+    clock().0
+}
+
+/// Nanoseconds of the clock that the programs stamp by.
+pub fn coarse_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the pointer is to a timespec of ours.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
+}
+
+fn clear_frontends<A: Pod>(maps: &mut FamilyMaps<A>) -> Result<()>
+where
+    FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
+    BackendValue<A>: Pod,
+    FlowKey<A>: Pod,
+    FlowRecord<A>: Pod,
+{
+    let keys: Result<Vec<_>, _> = maps.frontends.keys().collect();
+    keys?.iter().try_for_each(|key| maps.frontends.remove(key))?;
+    let keys: Result<Vec<_>, _> = maps.addresses.keys().collect();
+    keys?.iter().try_for_each(|key| maps.addresses.remove(key))?;
+    let keys: Result<Vec<_>, _> = maps.prefixes.keys().collect();
+    Ok(keys?.iter().try_for_each(|key| maps.prefixes.remove(key))?)
+}
+
+fn clear_flows<A: Pod>(maps: &mut FamilyMaps<A>) -> Result<()>
+where
+    FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
+    BackendValue<A>: Pod,
+    FlowKey<A>: Pod,
+    FlowRecord<A>: Pod,
+{
+    let keys: Result<Vec<_>, _> = maps.flows.keys().collect();
+    Ok(keys?.iter().try_for_each(|key| maps.flows.remove(key))?)
+}
+
+fn age_flows<A: Pod>(maps: &mut FamilyMaps<A>, ticks: u32) -> Result<()>
+where
+    FrontendKey<A>: Pod,
+    PrefixKey<A>: Pod,
+    BackendValue<A>: Pod,
+    FlowKey<A>: Pod,
+    FlowRecord<A>: Pod,
+{
+    let flows: Result<Vec<_>, _> = maps.flows.iter().collect();
+    for (key, record) in flows? {
+        maps.flows.insert(key, FlowRecord { stamp: record.stamp.wrapping_sub(ticks), ..record }, 0)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,84 @@
+//! One case: a world, flows, and what happens to them in order.
+
+use std::fmt;
+
+use svc_tests::model::packet::Shape;
+use svc_tests::model::world::{Tuple, World};
+
+#[derive(Clone)]
+pub struct Case {
+    pub world: World,
+    pub flows: Vec<Flow>,
+    pub steps: Vec<Step>,
+}
+
+/// What a client sends, and the interface by which it comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Flow {
+    pub interface: &'static str,
+    pub tuple: Tuple,
+}
+
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A packet of a flow's client.
+    Client { flow: usize, shape: Shape, how: How },
+    /// An answer of the backend that the flow was given; nothing if it was given none.
+    Backend { flow: usize, shape: Shape, how: How },
+    /// The client sends to the flow's backend itself, from the same port.
+    Direct { flow: usize, shape: Shape, how: How },
+    /// So many ticks pass.
+    Age(u32),
+    /// Kubernetes says something else.
+    Change(Box<World>),
+}
+
+/// How a packet reaches the programs.
+#[derive(Clone, Copy, Debug)]
+pub struct How {
+    /// By XDP first, where there is XDP.
+    pub by_xdp: bool,
+    /// A card has summed the whole packet (CHECKSUM_COMPLETE): the kernel checks that the sum is kept.
+    pub is_summed: bool,
+    /// The server answers from another address of the node.
+    pub elsewhere: bool,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_world(f, &self.world)?;
+        for (i, step) in self.steps.iter().enumerate() {
+            write!(f, "  {:3} ", i + 1)?;
+            match step {
+                Step::Client { flow, shape, how } => {
+                    let Flow { interface, tuple } = self.flows[*flow];
+                    writeln!(f, "flow {flow}, client by {interface}: {tuple:?} {shape:?} {how:?}")?;
+                }
+                Step::Backend { flow, shape, how } => {
+                    writeln!(f, "flow {flow}, its backend answers: {shape:?} {how:?}")?;
+                }
+                Step::Direct { flow, shape, how } => {
+                    writeln!(f, "flow {flow}, client to its backend itself: {shape:?} {how:?}")?;
+                }
+                Step::Age(ticks) => writeln!(f, "{ticks} ticks pass")?,
+                Step::Change(world) => {
+                    writeln!(f, "Kubernetes says something else:")?;
+                    write_world(f, world)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn write_world(f: &mut fmt::Formatter<'_>, world: &World) -> fmt::Result {
+    let World { zone, node_ports, has_pod_addresses, settings, services, slices } = world;
+    writeln!(f, "  zone {zone:?}, NodePorts at {node_ports:?}, own addresses {has_pod_addresses}")?;
+    writeln!(f, "  {settings:?}")?;
+    services.iter().try_for_each(|service| writeln!(f, "  {service:?}"))?;
+    for slice in slices {
+        writeln!(f, "  slice {} of {}, ports {:?}", slice.name, slice.service, slice.ports)?;
+        slice.endpoints.iter().try_for_each(|endpoint| writeln!(f, "    {endpoint:?}"))?;
+    }
+    Ok(())
+}

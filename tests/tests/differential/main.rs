@@ -1,0 +1,135 @@
+//! The differential tier: random worlds go through svc's plan into the tables, random packets through its programs, and
+//! whatever becomes of each must be what the independent model allows.
+//!
+//! `SVC_DIFF_PACKETS` is how many packets are compared at least, `SVC_DIFF_SEED` the seed of the first case; each case
+//! has a seed of its own, printed when it fails. `SVC_DIFF_MUTANT` is an object with other programs, which are broken:
+//! then the tier passes when it notices.
+
+mod case;
+mod flows;
+mod fuzz;
+mod histogram;
+mod node;
+mod rng;
+mod run;
+mod shrink;
+mod worlds;
+
+use std::env;
+use std::fs;
+use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use svc_tests::packet::kernel;
+
+use rng::Rng;
+use run::Runner;
+
+/// Packets that are compared at least.
+const PACKETS: u64 = 1_000_000;
+/// A mutant is noticed within so many.
+const PACKETS_OF_MUTANT: u64 = 50_000;
+/// Frames with octets changed, in one case of so many.
+const FRAMES: usize = 200_000;
+const FRAMES_PER_CASE: usize = 500;
+
+/// The kernel, made by the first trial that needs it.
+type Shared = Arc<Mutex<Option<Runner>>>;
+
+fn main() -> ExitCode {
+    // One kernel, one case at a time.
+    let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
+    let shared = Shared::default();
+    let trial = |name: &str, test: fn(&mut Runner) -> Result<(), String>| {
+        let shared = Arc::clone(&shared);
+        Trial::test(name, move || with_runner(&shared, test).map_err(Failed::from))
+    };
+    let trials = if env::var_os("SVC_DIFF_MUTANT").is_some() {
+        vec![trial("the model notices that the pipeline is broken", notice)]
+    } else {
+        vec![
+            trial("kernel and model agree on every packet of random worlds", agree),
+            trial("a frame with octets changed is left alone, dropped, refused or translated whole", survive),
+        ]
+    };
+    if !arguments.list
+        && let Err(error) = kernel::isolate()
+    {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn with_runner(shared: &Shared, test: fn(&mut Runner) -> Result<(), String>) -> Result<(), String> {
+    let mut guard = shared.lock().unwrap_or_else(PoisonError::into_inner);
+    if guard.is_none() {
+        let mutant = env::var_os("SVC_DIFF_MUTANT").map(fs::read).transpose();
+        let mutant = mutant.map_err(|error| format!("SVC_DIFF_MUTANT: {error}"))?;
+        *guard = Some(Runner::new(mutant.as_deref()).map_err(|error| format!("setting up: {error:#}"))?);
+    }
+    guard.as_mut().map_or(Ok(()), test)
+}
+
+fn agree(runner: &mut Runner) -> Result<(), String> {
+    let (first, packets) = (first_seed()?, number("SVC_DIFF_PACKETS")?.unwrap_or(PACKETS));
+    eprintln!("seed {first}, at least {packets} packets");
+    let started = Instant::now();
+    for seed in first.. {
+        let case = flows::case(seed);
+        if let Err((step, error)) = runner.run(&case) {
+            let small = shrink::shrink(case, |case| (0..4).any(|_| runner.run(case).is_err()));
+            let last = (0..20).find_map(|_| runner.run(&small).err());
+            let (at, why) = last.unwrap_or((step, error));
+            return Err(format!("seed {seed}, step {}: {why:#}\nthe case, made small:\n{small}", at + 1));
+        }
+        if runner.histogram.packets >= packets {
+            break;
+        }
+    }
+    eprintln!("{}in {:.1} s", runner.histogram, started.elapsed().as_secs_f64());
+    // A run that somebody has made short is not asked for them.
+    if packets < PACKETS { Ok(()) } else { enough(&runner.histogram.gaps()) }
+}
+
+fn notice(runner: &mut Runner) -> Result<(), String> {
+    for seed in first_seed()?.. {
+        if let Err((step, error)) = runner.run(&flows::case(seed)) {
+            let packets = runner.histogram.packets;
+            eprintln!("noticed after {packets} packets, seed {seed}, step {}: {error:#}", step + 1);
+            return Ok(());
+        }
+        if runner.histogram.packets > PACKETS_OF_MUTANT {
+            break;
+        }
+    }
+    Err(format!("{} packets, and nothing was noticed", runner.histogram.packets))
+}
+
+fn survive(runner: &mut Runner) -> Result<(), String> {
+    let first = first_seed()?;
+    let cases = (FRAMES / FRAMES_PER_CASE) as u64;
+    eprintln!("seed {first}, {FRAMES} frames");
+    for seed in first..first + cases {
+        let fuzzed = runner.fuzz(&flows::case(seed), &mut Rng(!seed), FRAMES_PER_CASE);
+        fuzzed.map_err(|error| format!("seed {seed}: {error:#}"))?;
+    }
+    enough(&runner.histogram.gaps_of_frames())
+}
+
+fn enough(gaps: &[String]) -> Result<(), String> {
+    if gaps.is_empty() { Ok(()) } else { Err(format!("met too seldom:\n{}", gaps.join("\n"))) }
+}
+
+fn first_seed() -> Result<u64, String> {
+    Ok(number("SVC_DIFF_SEED")?.unwrap_or(1))
+}
+
+/// A number from the environment.
+fn number(name: &str) -> Result<Option<u64>, String> {
+    let Some(text) = env::var_os(name) else { return Ok(None) };
+    let text = text.to_string_lossy();
+    text.parse().map(Some).map_err(|error| format!("{name}={text}: {error}"))
+}

@@ -1,0 +1,158 @@
+//! The kernel's side: Kubernetes' objects go through svc's own model and plan into the tables, packets through its
+//! programs.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context as _, Result, anyhow};
+use ipnet::IpNet;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
+use svc_ctl::dataplane::flows::remove_stale;
+use svc_ctl::dataplane::object::OBJECT;
+use svc_ctl::dataplane::store::MapStore as _;
+use svc_ctl::dataplane::{affinity, flows};
+use svc_ctl::model::node::NodeAddresses;
+use svc_ctl::model::service::Selection;
+use svc_ctl::model::store::Store;
+use svc_ctl::plan::desired::{Settings, plan_tables};
+use svc_ctl::plan::diff::plan_diff;
+use svc_ctl::plan::entry::Masquerade;
+use svc_ctl::plan::ids::{Capacity, Ids, Tick};
+use svc_ctl::plan::node_ports::NodePortAddresses;
+use svc_ctl::plan::prefixes::{Cidrs, LocalPods};
+use svc_ctl::plan::stays::Stays;
+use svc_ctl::plan::tables::Tables;
+use svc_ctl::source::event::{Event, SourceEvent};
+use svc_tests::model::ground::{NODE, SERVICE_CIDR, at};
+use svc_tests::model::objects;
+use svc_tests::model::world::{self, NodePorts, THIS_NODE, World};
+use svc_tests::packet::kernel::Kernel;
+use svc_tests::packet::stay;
+
+/// Source ports of masquerade: first and count. Few, so that they are used up.
+pub const SNAT_PORTS: (u16, u16) = (20_000, 37);
+
+pub struct Node {
+    pub kernel: Kernel,
+    stays: stay::Tables,
+    ids: Option<Ids>,
+    tables: Tables,
+    /// Seconds of the plan's clock; every change is far from the last.
+    clock: u64,
+}
+
+impl Node {
+    pub fn new(mutant: Option<&[u8]>) -> Result<Self> {
+        // Errors are limited per CPU.
+        let mut cpu = CpuSet::new();
+        cpu.set(0)?;
+        sched_setaffinity(Pid::from_raw(0), &cpu).context("staying on one CPU")?;
+        let kernel = Kernel::with_object(mutant.unwrap_or(OBJECT), SNAT_PORTS)?;
+        let stays = stay::Tables::open(&kernel.pins)?;
+        let tables = Tables::default();
+        let ids = Some(Ids::restored(&tables, Capacity::default()));
+        Ok(Self { kernel, stays, ids, tables, clock: 0 })
+    }
+
+    /// Nothing has been seen yet.
+    pub fn forget(&mut self) -> Result<()> {
+        self.kernel.clear_flows()?;
+        affinity::remove_stale(&self.kernel.pins, &Stays::new())?;
+        Ok(())
+    }
+
+    /// Kubernetes says this: plan it, write the difference, and end what may not stay.
+    pub fn apply(&mut self, world: &World) -> Result<()> {
+        self.kernel.write_interfaces(world.has_pod_addresses, world.settings.knows_pods)?;
+        let mut store = Store::new(THIS_NODE);
+        store.set_addresses(addresses());
+        for event in events(world)? {
+            store.take(event);
+        }
+        let rejected = store.rejected();
+        let snapshot = store.snapshot().context("the lists are not complete")?;
+        anyhow::ensure!(rejected.is_empty(), "svc refuses an object: {rejected:?}");
+        let node_port_addresses = match world.node_ports {
+            NodePorts::All => NodePortAddresses::All,
+            NodePorts::Primary => NodePortAddresses::Primary,
+        };
+        let cidrs = [true, false].map(service_cidr);
+        let settings = Settings {
+            node_port_addresses,
+            masquerade: Masquerade {
+                all: world.settings.masquerade_all,
+                to_local: world.settings.masquerade_to_local,
+            },
+            local_pods: if world.settings.knows_pods { LocalPods::ByInterface } else { LocalPods::Nobody },
+            service_cidrs: Cidrs(cidrs.into_iter().filter(|_| world.settings.has_service_cidr).collect()),
+            selection: world.settings.selection.map(|selection| match selection {
+                world::Selection::Random => Selection::Random,
+                world::Selection::Maglev => Selection::Maglev,
+            }),
+        };
+        self.clock += 10;
+        let ids = self.ids.take().context("the last plan failed")?;
+        let planned = plan_tables(&snapshot, &settings, &self.tables, ids, Tick(self.clock));
+        anyhow::ensure!(planned.problems.is_empty(), "the plan has problems: {:?}", planned.problems);
+        let (_, result) = self.kernel.store.apply(&plan_diff(&self.tables, &planned.tables));
+        result?;
+        let mut ids = planned.ids;
+        ids.release(Tick(self.clock));
+        self.ids = Some(ids);
+        self.tables = planned.tables;
+        remove_stale(&mut self.kernel.store.0, &planned.serving, &self.tables.addresses);
+        affinity::remove_stale(&self.kernel.pins, &planned.stays)?;
+        Ok(())
+    }
+
+    /// So many ticks pass, for flows and stays alike.
+    pub fn age(&mut self, ticks: u32) -> Result<()> {
+        // A tick is 2^30 ns, a stay's moment 2^26.
+        self.kernel.age_flows(ticks)?;
+        self.stays.age(ticks << 4)
+    }
+
+    /// Where the records say that a client's packets go, as `PROTO FROM > TO`.
+    pub fn records(&self) -> Vec<flows::Flow> {
+        flows::list(&self.kernel.store.0)
+    }
+}
+
+fn service_cidr(is_v4: bool) -> IpNet {
+    let (octets, bits) = SERVICE_CIDR;
+    let net = IpNet::new(at(octets, is_v4), if is_v4 { bits } else { 96 + bits });
+    net.unwrap_or_else(|error| panic!("a prefix of ours: {error}"))
+}
+
+fn addresses() -> NodeAddresses {
+    let addrs: Vec<IpAddr> = NODE.iter().flat_map(|n| [at(*n, true), at(*n, false)]).collect();
+    NodeAddresses {
+        addrs: addrs.into_iter().chain([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]).collect(),
+        primary_v4: None,
+        primary_v6: None,
+    }
+}
+
+fn events(world: &World) -> Result<Vec<SourceEvent>> {
+    let object = |err| anyhow!("no Kubernetes object: {err}");
+    let own: Vec<IpAddr> = [true, false].map(|is_v4| at(NODE[0], is_v4)).to_vec();
+    let mut events = vec![
+        SourceEvent::Node(Event::Init),
+        SourceEvent::Node(Event::InitApply(
+            serde_json::from_value(objects::node(world, &own)).map_err(object)?,
+        )),
+        SourceEvent::Node(Event::InitDone),
+        SourceEvent::Service(Event::Init),
+    ];
+    for service in &world.services {
+        let service = serde_json::from_value(objects::service(service)).map_err(object)?;
+        events.push(SourceEvent::Service(Event::InitApply(service)));
+    }
+    events.extend([SourceEvent::Service(Event::InitDone), SourceEvent::Slice(Event::Init)]);
+    for slice in &world.slices {
+        let slice = serde_json::from_value(objects::slice(slice)).map_err(object)?;
+        events.push(SourceEvent::Slice(Event::InitApply(slice)));
+    }
+    events.push(SourceEvent::Slice(Event::InitDone));
+    Ok(events)
+}

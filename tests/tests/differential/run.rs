@@ -1,0 +1,438 @@
+//! Runs a case through the kernel and the model at once: whatever the programs make of a packet must be among what the
+//! rules allow, octet by octet; then the model takes note.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use svc_common::abi::Counter;
+use svc_tests::model::ground::{self, is_pod};
+use svc_tests::model::memory::{BackAt, Memory, Way};
+use svc_tests::model::oracle::{Exit, Fate, Model, Possible, Seen, Then};
+use svc_tests::model::packet::{ETH, Packet, Shape, tuple_in};
+use svc_tests::model::world::{Proto, Tuple, World};
+use svc_tests::packet::error::{Answer, compare};
+use svc_tests::packet::kernel::coarse_ns;
+use svc_tests::packet::place;
+use svc_tests::packet::row::At;
+use svc_tests::packet::run::CHECKSUM_COMPLETE;
+use svc_tests::packet::wire::L4;
+
+use super::case::{Case, Flow, How, Step};
+use super::fuzz;
+use super::histogram::Histogram;
+use super::node::{Node, SNAT_PORTS};
+use super::rng::Rng;
+
+/// Counters are compared after so many steps, and at the end of a case.
+const STEPS_PER_COUNT: usize = 16;
+/// So many errors in two ticks and no more are sent for sure.
+const ERRORS: u64 = 1_000;
+
+type Counts = BTreeMap<&'static str, u64>;
+
+pub struct Runner {
+    node: Node,
+    pub histogram: Histogram,
+    /// Errors sent in a tick of the clock, this one and the last.
+    errors: [(u64, u64); 2],
+}
+
+/// What a program made of a packet.
+pub struct Outcome {
+    pub verdict: Verdict,
+    pub octets: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    Pass,
+    Drop,
+    Redirect,
+    /// XDP: back out of the same interface.
+    Transmit,
+}
+
+impl Runner {
+    /// With the product's programs, or with those of another object.
+    pub fn new(mutant: Option<&[u8]>) -> Result<Self> {
+        Ok(Self { node: Node::new(mutant)?, histogram: Histogram::default(), errors: [(0, 0); 2] })
+    }
+
+    /// The error is the first disagreement, with the number of its step.
+    pub fn run(&mut self, case: &Case) -> Result<(), (usize, anyhow::Error)> {
+        self.node.forget().and_then(|()| self.node.apply(&case.world)).map_err(|error| (0, error))?;
+        let (first, count) = SNAT_PORTS;
+        let mut trial = Trial {
+            case,
+            model: Model {
+                world: case.world.clone(),
+                memory: Memory::default(),
+                now: 0,
+                snat_ports: first..first + count,
+                is_limited: false,
+            },
+            aged: 0,
+            expected: Counts::new(),
+            before: self.counters(),
+        };
+        for (i, step) in case.steps.iter().enumerate() {
+            self.take(&mut trial, step).map_err(|error| (i, error))?;
+            if (i + 1) % STEPS_PER_COUNT == 0 || i + 1 == case.steps.len() {
+                self.compare_counters(&trial).map_err(|error| (i, error))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Frames that may be anything, to the flows of a case.
+    pub fn fuzz(&mut self, case: &Case, rng: &mut Rng, frames: usize) -> Result<()> {
+        self.node.forget()?;
+        self.node.apply(&case.world)?;
+        for _ in 0..frames {
+            let (interface, frame) = fuzz::frame(rng, case);
+            let hooks: &[At] = if is_pod(interface) {
+                &[At::PodIngress, At::PodEgress]
+            } else {
+                &[At::Xdp, At::UplinkIngress]
+            };
+            let at = rng.pick(hooks);
+            // A test run at TC wants an IP header (of either family).
+            if at != At::Xdp && frame.len() < ETH + 40 {
+                continue;
+            }
+            let outcome = self.program(at, interface, &frame, 0)?;
+            let became = fuzz::check(&case.world, &frame, &outcome);
+            self.histogram.add(became.with_context(|| format!("{at:?} of {interface}"))?.to_owned());
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, trial: &mut Trial<'_>, step: &Step) -> Result<()> {
+        match step {
+            Step::Age(ticks) => {
+                trial.aged += i64::from(*ticks) << 30;
+                self.node.age(*ticks)
+            }
+            Step::Change(world) => {
+                self.node.apply(world)?;
+                trial.tell_time();
+                trial.model.change(World::clone(world));
+                Ok(())
+            }
+            Step::Client { flow, shape, how } => {
+                let Flow { interface, tuple } = trial.case.flows[*flow];
+                self.histogram.client(&trial.model.world, tuple);
+                self.send(trial, tuple, *shape, *how, Seen::Arriving(interface))
+            }
+            Step::Backend { flow, shape, how } => {
+                let Some((tuple, seen)) = trial.answer(*flow, *how) else { return Ok(()) };
+                self.send(trial, tuple, *shape, *how, seen)
+            }
+            Step::Direct { flow, shape, how } => {
+                let Flow { interface, tuple } = trial.case.flows[*flow];
+                let Some(dst) = trial.backend_of(tuple) else { return Ok(()) };
+                self.send(trial, Tuple { dst, ..tuple }, *shape, *how, Seen::Arriving(interface))
+            }
+        }
+    }
+
+    fn send(
+        &mut self,
+        trial: &mut Trial<'_>,
+        tuple: Tuple,
+        shape: Shape,
+        how: How,
+        seen: Seen,
+    ) -> Result<()> {
+        let packet = Packet { tuple, shape };
+        let (interface, is_ingress) = match seen {
+            Seen::Arriving(interface) => (interface, true),
+            Seen::Leaving(interface) => (interface, false),
+        };
+        trial.tell_time();
+        trial.model.is_limited = self.errors.iter().map(|(_, n)| n).sum::<u64>() >= ERRORS;
+        let possible = trial.model.judge(&packet, seen);
+        let (own, peer) = place::macs(interface);
+        let own = if shape.is_stray { place::mac(0x77) } else { own };
+        let (dmac, smac) = if is_ingress { (own, peer) } else { (peer, own) };
+        let input = packet.octets(dmac, smac);
+        // What the counters say is asked where it makes a difference.
+        let before = possible.iter().any(|p| p.counts != possible[0].counts).then(|| self.counters());
+
+        let may_err = possible.iter().any(|p| matches!(p.fate, Fate::Refused { .. }));
+        let is_summed = how.is_summed
+            && self.node.kernel.knows_complete_checksums
+            && !may_err
+            && !shape.has_no_sum
+            && matches!(tuple.proto, Proto::Tcp | Proto::Udp);
+        let flags = if is_summed { CHECKSUM_COMPLETE } else { 0 };
+        let (outcome, at) = self.through(&input, interface, is_ingress, how.by_xdp, flags)?;
+        trial.tell_time();
+
+        let told = before.map(|before| difference(&self.counters(), &before));
+        let examined = Examined { packet: &packet, input: &input, outcome: &outcome, at, interface, told };
+        let allowed: Vec<&Possible> = possible.iter().filter(|p| examined.is(p)).collect();
+        let chosen = self.one_of(&allowed, tuple);
+        let Some(chosen) = chosen else { bail!(examined.complaint(&possible)) };
+        examined.check_octets(chosen)?;
+        self.histogram.count(&packet, seen, at, chosen);
+        if matches!(chosen.fate, Fate::Refused { .. }) || chosen.counts.contains(&"reject_limited") {
+            self.sent_an_error();
+        }
+        for label in &chosen.counts {
+            *trial.expected.entry(label).or_default() += 1;
+        }
+        let then = chosen.then.clone();
+        trial.model.learn(&packet, then);
+        Ok(())
+    }
+
+    /// By XDP, if wanted and there, and by TC what XDP has left alone.
+    fn through(
+        &self,
+        input: &[u8],
+        interface: &str,
+        is_ingress: bool,
+        by_xdp: bool,
+        flags: u32,
+    ) -> Result<(Outcome, At)> {
+        let at = match (is_pod(interface), is_ingress) {
+            (true, true) => At::PodIngress,
+            (true, false) => At::PodEgress,
+            (false, true) => At::UplinkIngress,
+            (false, false) => At::UplinkEgress,
+        };
+        if by_xdp && at == At::UplinkIngress {
+            let outcome = self.program(At::Xdp, interface, input, 0)?;
+            if outcome.verdict != Verdict::Pass {
+                return Ok((outcome, At::Xdp));
+            }
+            ensure!(outcome.octets == input, "XDP hands up a packet that it has changed");
+        }
+        Ok((self.program(at, interface, input, flags)?, at))
+    }
+
+    fn program(&self, at: At, interface: &str, input: &[u8], flags: u32) -> Result<Outcome> {
+        let ran = self.node.kernel.run(at, interface, 0, input, flags).context("BPF_PROG_TEST_RUN")?;
+        let verdict = match (at, ran.verdict) {
+            (At::Xdp, 2) | (_, -1) => Verdict::Pass,
+            (At::Xdp, 1) => Verdict::Drop,
+            (At::Xdp, 3) => Verdict::Transmit,
+            (At::Xdp, 4) | (_, 7) => Verdict::Redirect,
+            (_, 2) => Verdict::Drop,
+            (_, code) => bail!("verdict {code}"),
+        };
+        Ok(Outcome { verdict, octets: ran.packet })
+    }
+
+    /// The one fate among those that look alike: where they began different flows, the record tells.
+    fn one_of<'a>(&self, allowed: &[&'a Possible], client: Tuple) -> Option<&'a Possible> {
+        let begins = allowed.iter().any(|p| matches!(p.then, Then::Begin(..)));
+        if allowed.len() < 2 || !begins {
+            return allowed.first().copied();
+        }
+        let records = self.node.records();
+        let record = records.iter().find(|r| {
+            (r.direction, r.from, r.to, r.proto) == ("forward", client.src, client.dst, number(client.proto))
+        });
+        let tells = |p: &&&Possible| match (&p.then, record) {
+            (Then::Begin(flow, _), Some(r)) => {
+                (flow.backend.src, flow.backend.dst) == (r.becomes_from, r.becomes_to)
+            }
+            (Then::Begin(..), None) => false,
+            _ => true,
+        };
+        allowed.iter().find(tells).copied()
+    }
+
+    fn sent_an_error(&mut self) {
+        let tick = coarse_ns() >> 30;
+        let [last, this] = &mut self.errors;
+        if this.0 != tick {
+            *last = if this.0 + 1 == tick { *this } else { (tick, 0) };
+            *this = (tick, 0);
+        }
+        this.1 += 1;
+    }
+
+    fn counters(&self) -> Counts {
+        self.node.kernel.counters()
+    }
+
+    fn compare_counters(&self, trial: &Trial<'_>) -> Result<()> {
+        let mut moved = difference(&self.counters(), &trial.before);
+        // Whether a record that is missing is made again is a matter of the clock.
+        moved.remove(Counter::FlowTwinRestored.label());
+        ensure!(moved == trial.expected, "counters\n want {:?}\n got  {moved:?}", trial.expected);
+        Ok(())
+    }
+}
+
+/// A case under way.
+struct Trial<'a> {
+    case: &'a Case,
+    model: Model,
+    /// Nanoseconds that have been made to pass.
+    aged: i64,
+    expected: Counts,
+    before: Counts,
+}
+
+impl Trial<'_> {
+    fn tell_time(&mut self) {
+        self.model.now = (coarse_ns() as i64 + self.aged) / 1_000_000;
+    }
+
+    /// The backend that a client's flow was given.
+    fn backend_of(&self, client: Tuple) -> Option<SocketAddr> {
+        self.model.memory.flows.iter().rev().find(|f| f.client == client).map(|f| f.backend.dst)
+    }
+
+    /// What a flow's backend sends, and where it is seen; nothing if the flow has none.
+    fn answer(&self, flow: usize, how: How) -> Option<(Tuple, Seen)> {
+        let Flow { interface, tuple } = self.case.flows[flow];
+        let known = self.model.memory.flows.iter().rev().find(|f| f.client == tuple)?;
+        let mut answer = known.backend.swapped();
+        let seen = match (known.back_at, known.way) {
+            (BackAt::PodEgress | BackAt::UplinkEgress, _) => Seen::Leaving(interface),
+            (BackAt::Ingress, Way::Back) => Seen::Arriving(interface),
+            (BackAt::Ingress, Way::Stack | Way::Redirect) => {
+                // A neighbour on the bridge answers by its own port.
+                let route = ground::route(answer.src.ip())?;
+                Seen::Arriving(if route.interface == "cni0" { "port1" } else { route.interface })
+            }
+        };
+        if known.any_source && how.elsewhere {
+            let other = ground::at(ground::NODE[usize::from(interface.len() % 3 == 0)], answer.src.is_ipv4());
+            answer.src.set_ip(other);
+        }
+        Some((answer, seen))
+    }
+}
+
+/// A packet and what became of it.
+struct Examined<'a> {
+    packet: &'a Packet,
+    input: &'a [u8],
+    outcome: &'a Outcome,
+    at: At,
+    interface: &'static str,
+    /// What the counters say; asked where they make a difference.
+    told: Option<Counts>,
+}
+
+impl Examined<'_> {
+    /// This fate it may have been: verdict, tuple, counters.
+    fn is(&self, possible: &Possible) -> bool {
+        let Outcome { verdict, octets } = self.outcome;
+        let is_same = || octets == self.input;
+        let looks_like = match possible.fate {
+            Fate::Untouched => *verdict == Verdict::Pass && is_same(),
+            Fate::Dropped => *verdict == Verdict::Drop && is_same(),
+            Fate::Refused { .. } => *verdict == Verdict::Redirect && is_error(octets),
+            Fate::Goes { as_, exit } => {
+                *verdict == self.wanted(exit) && tuple_in(octets, self.packet) == Some(as_)
+            }
+        };
+        looks_like && self.says(possible)
+    }
+
+    fn says(&self, possible: &Possible) -> bool {
+        let mut want = Counts::new();
+        possible.counts.iter().for_each(|label| *want.entry(label).or_default() += 1);
+        self.told.as_ref().is_none_or(|told| {
+            let told = told.iter().filter(|(label, _)| **label != Counter::FlowTwinRestored.label());
+            told.map(|(label, n)| (*label, *n)).eq(want)
+        })
+    }
+
+    fn wanted(&self, exit: Exit) -> Verdict {
+        match exit {
+            Exit::Stack => Verdict::Pass,
+            Exit::Back => Verdict::Redirect,
+            Exit::Hop(route) if self.at == At::Xdp && route.interface == self.interface => Verdict::Transmit,
+            Exit::Hop(_) => Verdict::Redirect,
+        }
+    }
+
+    /// The packet is what it should be, whole.
+    fn check_octets(&self, chosen: &Possible) -> Result<()> {
+        let got = &self.outcome.octets;
+        let want = match chosen.fate {
+            Fate::Untouched | Fate::Dropped => return Ok(()),
+            Fate::Refused { from, problem } => {
+                let l4 = match self.packet.tuple.proto {
+                    Proto::Tcp => L4::Tcp,
+                    Proto::Udp => L4::Udp,
+                    Proto::Sctp => L4::Sctp,
+                    Proto::Icmp => L4::Icmp,
+                };
+                let to = self.packet.tuple.src.ip();
+                Answer { from, to, l4, problem }.to_octets(self.input, got)?
+            }
+            Fate::Goes { as_, exit } => {
+                let (dmac, smac) = match exit {
+                    Exit::Stack => (mac(self.input, 0), mac(self.input, 6)),
+                    Exit::Back => (mac(self.input, 6), mac(self.input, 0)),
+                    Exit::Hop(route) => match route.mac {
+                        Some(dmac) => (dmac, place::macs(route.interface).0),
+                        None => (mac(self.input, 0), mac(self.input, 6)),
+                    },
+                };
+                let hops = u8::from(matches!(exit, Exit::Hop(_)));
+                let shape = Shape { ttl: self.packet.shape.ttl - hops, ..self.packet.shape };
+                Packet { tuple: as_, shape }.octets(dmac, smac)
+            }
+        };
+        ensure!(want == *got, "{:?} at {:?}: the packet{}", self.packet, self.at, compare(&want, got));
+        Ok(())
+    }
+
+    fn complaint(&self, possible: &[Possible]) -> String {
+        let Outcome { verdict, octets } = self.outcome;
+        let change = match octets == self.input {
+            true => "unchanged".to_owned(),
+            false => format!("as {:?}, {} octets", tuple_in(octets, self.packet), octets.len()),
+        };
+        let allowed: Vec<String> =
+            possible.iter().take(12).map(|p| format!("{:?} {:?}", p.fate, p.counts)).collect();
+        format!(
+            "{:?}\n at {:?} of {}: {verdict:?}, {change}, counters {:?}\n allowed (of {}):\n  {}",
+            self.packet,
+            self.at,
+            self.interface,
+            self.told,
+            possible.len(),
+            allowed.join("\n  ")
+        )
+    }
+}
+
+/// An ICMP message without options before it.
+fn is_error(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) => frame.get(ETH + 9) == Some(&1),
+        _ => frame.get(ETH + 6) == Some(&58),
+    }
+}
+
+fn mac(frame: &[u8], at: usize) -> [u8; 6] {
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&frame[at..at + 6]);
+    mac
+}
+
+const fn number(proto: Proto) -> u8 {
+    match proto {
+        Proto::Tcp => 6,
+        Proto::Udp => 17,
+        Proto::Sctp => 132,
+        Proto::Icmp => 1,
+    }
+}
+
+fn difference(after: &Counts, before: &Counts) -> Counts {
+    let delta = |(label, value): (&&'static str, &u64)| (*label, value - before.get(label).unwrap_or(&0));
+    after.iter().map(delta).filter(|(_, moved)| *moved != 0).collect()
+}

@@ -1,0 +1,119 @@
+//! The tier mutants: the pipeline with one thing broken, compiled like the real one and given to the tier
+//! `differential`, which must notice. A mutant that survives says that the model is blind there.
+//!
+//! A mutant is text that stands once in a file, and what stands there instead; one whose text is gone fails.
+
+mod table;
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use super::harness::{Count, TestBinary, stream};
+use crate::privilege::Privilege;
+use crate::{bpf, project};
+use table::{MUTANTS, Mutant};
+
+/// The tier whose binary looks at a mutant.
+const WITNESS: &str = "differential";
+
+pub fn count_cases() -> u64 {
+    MUTANTS.len() as u64
+}
+
+pub fn run(binaries: &[TestBinary], privilege: Privilege, filter: Option<&str>) -> Result<Count> {
+    let witness = binaries.iter().find(|binary| binary.tier == WITNESS);
+    let witness = witness.context("the tier differential has no binary")?;
+    let source = copy_of_sources()?;
+    let mut count = Count::default();
+    for mutant in MUTANTS.iter().filter(|m| filter.is_none_or(|f| m.name.contains(f))) {
+        let caught = make(mutant, &source).and_then(|object| is_caught(witness, privilege, &object));
+        let is_caught = caught.unwrap_or_else(|error| {
+            println!("{error:#}");
+            false
+        });
+        println!("mutant {:?} ... {}", mutant.name, if is_caught { "caught" } else { "NOT CAUGHT" });
+        if is_caught { count.passed += 1 } else { count.failed += 1 }
+    }
+    Ok(count)
+}
+
+/// A workspace whose kernel side is a copy, so that it can be changed, and whose rest is the real one.
+fn copy_of_sources() -> Result<PathBuf> {
+    let source = project::target_dir().join("mutants/source");
+    fs::create_dir_all(&source)?;
+    for name in ["Cargo.toml", "Cargo.lock"] {
+        copy(&project::root().join(name), &source.join(name))?;
+    }
+    for name in ["svc-ctl", "tests", "xtask", "target"] {
+        let link = source.join(name);
+        if !link.exists() {
+            symlink(project::root().join(name), &link).with_context(|| link.display().to_string())?;
+        }
+    }
+    Ok(source)
+}
+
+/// Compiles the mutant, and puts the sources back.
+fn make(mutant: &Mutant, source: &Path) -> Result<PathBuf> {
+    for name in ["svc-common", "svc-ebpf"] {
+        copy_tree(&project::root().join(name), &source.join(name))?;
+    }
+    let path = source.join(mutant.file);
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let times = text.matches(mutant.from).count();
+    ensure!(times == 1, "its text stands {times} times in {}: {}", mutant.file, mutant.from);
+    fs::write(&path, text.replace(mutant.from, mutant.to))?;
+    let target = project::target_dir().join("mutants/bpf");
+    let object = project::target_dir().join("mutants/svc-prog");
+    fs::create_dir_all(&target)?;
+    bpf::compile(source, "svc-prog", &target, std::env::consts::ARCH, &object).map_err(anyhow::Error::msg)?;
+    Ok(object)
+}
+
+/// The witness passes when it disagrees with what it is given.
+fn is_caught(witness: &TestBinary, privilege: Privilege, object: &Path) -> Result<bool> {
+    let variables = [("SVC_DIFF_MUTANT", OsString::from(object))];
+    let (status, results) = stream(&mut privilege.command(&witness.path, &variables))?;
+    match results.as_slice() {
+        [Count { passed: 1, failed: 0, .. }] => Ok(status.success()),
+        [_] => Ok(false),
+        _ => bail!("{} ended without a result: {status}", witness.path.display()),
+    }
+}
+
+/// Files that are the same keep their time, so that cargo compiles no more than what has changed.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let new = fs::read(from).with_context(|| from.display().to_string())?;
+    if fs::read(to).ok().as_ref() != Some(&new) {
+        fs::write(to, new).with_context(|| to.display().to_string())?;
+    }
+    Ok(())
+}
+
+fn copy_tree(from: &Path, to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() { copy_tree(&entry.path(), &to)? } else { copy(&entry.path(), &to)? }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_mutant_applies_and_has_a_name_of_its_own() {
+        for mutant in MUTANTS {
+            let text = fs::read_to_string(project::root().join(mutant.file)).unwrap();
+            assert_eq!(text.matches(mutant.from).count(), 1, "{}", mutant.name);
+            assert_eq!(MUTANTS.iter().filter(|m| m.name == mutant.name).count(), 1);
+        }
+    }
+}

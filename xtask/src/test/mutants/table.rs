@@ -1,0 +1,90 @@
+//! The mutants. Each is one mistake that somebody could make in the kernel's side of the datapath.
+
+/// One mistake.
+pub struct Mutant {
+    pub name: &'static str,
+    pub file: &'static str,
+    pub from: &'static str,
+    pub to: &'static str,
+}
+
+pub const MUTANTS: &[Mutant] = &[
+    Mutant {
+        name: "IPv6 hop limit is not taken off",
+        file: "svc-common/src/wire/rewrite.rs",
+        from: "header.hop_limit = header.hop_limit.wrapping_sub(hops);",
+        to: "header.hop_limit = header.hop_limit.wrapping_sub(0 * hops);",
+    },
+    Mutant {
+        name: "XDP makes a checksum for a datagram that has none",
+        file: "svc-ebpf/src/hook/xdp.rs",
+        from: "if proto == Proto::UDP && stored == 0 {",
+        to: "if proto == Proto::TCP && stored == 0 {",
+    },
+    Mutant {
+        name: "another source port is forgotten in the checksum",
+        file: "svc-ebpf/src/new_flow.rs",
+        from: "claim.port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32))",
+        to: "claim.port_delta",
+    },
+    Mutant {
+        name: "a SYN stays with a closed connection",
+        file: "svc-ebpf/src/pipeline.rs",
+        from: "(record.state.is_closing() || is_expired",
+        to: "(is_expired",
+    },
+    Mutant {
+        name: "datagram flows without answer live as long as answered ones",
+        file: "svc-common/src/datapath/state.rs",
+        from: "{ 120 } else { 30 }",
+        to: "{ 120 } else { 120 }",
+    },
+    Mutant {
+        name: "pods are refused the short-circuit of policy Local",
+        file: "svc-ebpf/src/new_flow.rs",
+        from: "is_local_only && !is_pod",
+        to: "is_local_only",
+    },
+    Mutant {
+        name: "the index of a backend is off by one",
+        file: "svc-common/src/datapath/select.rs",
+        from: "((number as u64 * count as u64) >> 32) as u32",
+        to: "((number as u64 * count as u64) >> 32) as u32 + 1",
+    },
+    Mutant {
+        name: "a pod that reaches itself sees itself",
+        file: "svc-common/src/datapath/placement.rs",
+        from: "Placement { snat: true, way: Way::BACK, reverse_hook: Hook::INGRESS }\n        }",
+        to: "Placement { snat: false, way: Way::BACK, reverse_hook: Hook::INGRESS }\n        }",
+    },
+    Mutant {
+        name: "a client stays with a backend that may not be chosen",
+        file: "svc-ebpf/src/affinity.rs",
+        from: "if holds(extent, backend) { backend.0 } else { NOBODY }",
+        to: "if holds(extent, backend) { backend.0 } else { backend.0 }",
+    },
+    Mutant {
+        name: "a live flow's source port is given away",
+        file: "svc-ebpf/src/new_flow.rs",
+        from: "is_own || owner.state.is_closing()",
+        to: "true || is_own || owner.state.is_closing()",
+    },
+    Mutant {
+        name: "answers come from the backend's port",
+        file: "svc-common/src/datapath/flow.rs",
+        from: "twin.sport = key.dport;",
+        to: "twin.sport = record.dport;",
+    },
+    Mutant {
+        name: "NodePorts are served at every address of the node",
+        file: "svc-ebpf/src/new_flow.rs",
+        from: "if address.has(AddressFlags::NODE_PORT) {",
+        to: "if address.has(AddressFlags::LOCAL) {",
+    },
+    Mutant {
+        name: "an error comes from another address than the one dialled",
+        file: "svc-ebpf/src/icmp.rs",
+        from: "if F::node_addr(&packet.key.dst).is_some() {",
+        to: "if F::node_addr(&packet.key.dst).is_none() {",
+    },
+];
