@@ -48,8 +48,21 @@ pub fn prepare(topology: &Topology, hub: &Netns, number: u8) -> Result<Agent> {
         v4 = via.v4,
         v6 = via.v6
     ))?;
-    topology.lan().ip("route add local 198.18.0.0/15 dev lo\nroute add local 2001:db8:12::/47 dev lo")?;
-    let lb = Agent::start("lb", topology.lan(), topology.cgroup())?;
+    let lan = topology.lan();
+    for range in ["198.18.0.0/15", "2001:db8:12::/47", "10.96.0.0/16", "fd00:96::/112"] {
+        lan.ip(&format!("route add local {range} dev lo"))?;
+    }
+    // Back by the way the client's packets come, which it should not be told to shorten: conntrack wants to see both.
+    for client in [topology.client.addrs, stranger] {
+        lan.ip(&format!(
+            "route add {}/32 via {}\nroute add {}/128 via {}",
+            client.v4, via.v4, client.v6, via.v6
+        ))?;
+    }
+    let keys = ["ipv4/conf/all", "ipv4/conf/eth0", "ipv6/conf/all", "ipv6/conf/eth0"];
+    let keys = keys.map(|conf| format!("net/{conf}/accept_redirects"));
+    keys.iter().try_for_each(|key| topology.client.netns.sysctl(&[(key, "0")]))?;
+    let lb = Agent::start("lb", lan, topology.cgroup())?;
     lb.serve(SERVICE_PORT)?;
     Ok(lb)
 }

@@ -66,8 +66,8 @@ impl Group {
                 };
             }
             for (service, lines) in &content.rows {
-                let endpoints = now.get(service).map_or(0, |service| service.endpoints.len());
-                rows.extend(lines.iter().flat_map(|line| Row::of(self, step, service, endpoints, line)));
+                let now = now.get(service).copied();
+                rows.extend(lines.iter().flat_map(|line| Row::of(self, step, service, now, line)));
             }
         }
         rows

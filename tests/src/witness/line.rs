@@ -11,7 +11,8 @@ use crate::topology::Family;
 
 /// `PAR-050 SEM-085 pod at NodePort@node1 [TCP IPv4]: a1 b1 from pod`. Instead of `at`, `stays at` and several
 /// frontends with commas: one after the other, again and again, and always the same server. Without brackets it is meant
-/// for either protocol and family.
+/// for either protocol and family. After the outcome may stand `; by default a1 from pod`: what is met with svc's own
+/// settings, or `; by default by chance`, if that is no single thing.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Line {
@@ -24,6 +25,8 @@ pub struct Line {
     pub families: Vec<Family>,
     /// None if only kube-proxy knows.
     pub expected: Option<Outcome>,
+    /// With svc's own settings. None if that is not for the line to say.
+    pub by_default: Option<Outcome>,
 }
 
 impl FromStr for Line {
@@ -56,8 +59,19 @@ impl FromStr for Line {
             }
         }
         let frontends = whom.split(", ").map(str::parse).collect::<Result<_, _>>()?;
-        let expected = Some(expected.parse().map_err(|error| format!("{text}: {error}"))?);
-        Ok(Self { ids, client, stays, frontends, vias, families, expected })
+        let outcome = |words: &str| words.parse::<Outcome>().map_err(|error| format!("{text}: {error}"));
+        let (expected, by_default) = expected.split_once("; by default ").unwrap_or((expected, expected));
+        let by_default = if by_default == "by chance" { None } else { Some(outcome(by_default)?) };
+        Ok(Self {
+            ids,
+            client,
+            stays,
+            frontends,
+            vias,
+            families,
+            expected: Some(outcome(expected)?),
+            by_default,
+        })
     }
 }
 
@@ -79,7 +93,11 @@ mod tests {
         assert_eq!((line.ids.len(), line.client.as_str(), line.stays), (2, "pod", false));
         assert_eq!((line.vias, line.families), (vec![Via::Tcp], vec![Family::V4]));
         assert_eq!(line.expected.unwrap().to_string(), "a1 b1 from pod");
-        let line: Line = "SEM-230 client stays at ClusterIP, vip: same from node1".parse().unwrap();
+        assert_eq!(line.by_default.unwrap().to_string(), "a1 b1 from pod");
+        let line: Line = "SEM-230 client stays at ClusterIP, vip: same from node1; by default same from pod"
+            .parse()
+            .unwrap();
+        assert_eq!(line.by_default.unwrap().to_string(), "same from pod");
         assert!(line.stays && line.frontends.len() == 2 && line.vias.len() == 2);
         for wrong in [
             "pod at ClusterIP",

@@ -2,7 +2,7 @@
 //! that must do the same.
 //!
 //! Read from the bottom up: `endpoint`, `service` are objects as the groups of cases write them; `frontend`, `outcome`,
-//! `line` say who dials what and what they meet; `group` is a file of them and `row` what comes of its lines. `plane` is
+//! `line` say who dials what and what they meet; `group` is a file of them (`random` makes others) and `row` what comes of the lines. `plane` is
 //! the API server that both proxies watch, `side` a network with one of them, and `play` brings it all together.
 
 mod deviations;
@@ -15,6 +15,7 @@ mod line;
 mod outcome;
 mod plane;
 mod play;
+mod random;
 mod row;
 mod service;
 mod settings;
@@ -26,6 +27,7 @@ pub use deviations::Deviations;
 pub use group::Group;
 pub use outcome::Outcome;
 pub use play::{Met, play};
+pub use random::groups as random_groups;
 pub use row::Row;
 
 use crate::run_name::workspace_dir;

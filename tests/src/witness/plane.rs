@@ -1,6 +1,6 @@
 //! The API server that both proxies watch: writes the objects, and tells the addresses that they were given.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -25,6 +25,8 @@ pub struct Plane {
     control: ControlPlane,
     settings: Settings,
     numbers: BTreeMap<String, Number>,
+    /// The names of each Service's slices.
+    slices: BTreeMap<String, BTreeSet<String>>,
     /// As the API server has them.
     services: BTreeMap<String, Value>,
 }
@@ -34,7 +36,13 @@ impl Plane {
         let mut settings = Settings::of_test("witness")?;
         settings.controller_flags = vec!["--node-monitor-grace-period=24h".into()];
         let control = ControlPlane::start(&settings)?;
-        let plane = Self { control, settings, numbers: BTreeMap::new(), services: BTreeMap::new() };
+        let plane = Self {
+            control,
+            settings,
+            numbers: BTreeMap::new(),
+            slices: BTreeMap::new(),
+            services: BTreeMap::new(),
+        };
         plane.apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})])?;
         Ok(plane)
     }
@@ -65,7 +73,7 @@ impl Plane {
         services: &[(String, Option<Service>)],
         places: &BTreeMap<String, Place>,
     ) -> Result<()> {
-        let (mut objects, mut statuses) = (Vec::new(), Vec::new());
+        let (mut objects, mut statuses, mut gone) = (Vec::new(), Vec::new(), Vec::new());
         for (name, service) in services {
             let Some(service) = service else {
                 self.kubectl(&["delete", "service", name])?;
@@ -74,10 +82,22 @@ impl Plane {
             let next = u8::try_from(self.numbers.len()).context("too many Services")?;
             let number = *self.numbers.entry(name.clone()).or_insert(Number(next));
             objects.push(service.object(name, number));
-            objects.extend(service.slices(name, number, places)?);
+            let slices = service.slices(name, number, places)?;
+            let slice_names: BTreeSet<_> = slices
+                .iter()
+                .filter_map(|slice| slice["metadata"]["name"].as_str())
+                .map(str::to_owned)
+                .collect();
+            let old = self.slices.insert(name.clone(), slice_names.clone()).unwrap_or_default();
+            gone.extend(old.difference(&slice_names).cloned());
+            objects.extend(slices);
             if service.has_vips() {
                 statuses.push(service.status(name, number));
             }
+        }
+        if !gone.is_empty() {
+            let gone = gone.iter().map(String::as_str);
+            self.kubectl(&["delete", "endpointslices"].into_iter().chain(gone).collect::<Vec<_>>())?;
         }
         self.apply(&objects)?;
         self.set_status(&statuses)?;

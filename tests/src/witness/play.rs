@@ -19,6 +19,8 @@ use crate::topology::Family;
 pub struct Met {
     pub kube_proxy: Outcome,
     pub svc: Outcome,
+    /// With its own settings, if the row says what that should be.
+    pub by_default: Option<Outcome>,
 }
 
 /// A difference that is gone when it is looked at again was chance: a packet lost on a busy machine, a server that was
@@ -49,6 +51,9 @@ fn round(
     rows: &[&Row],
 ) -> Result<BTreeMap<String, Met>> {
     let last = rows.iter().map(|row| row.step).max().unwrap_or(0);
+    // Who plays nothing need not be there.
+    let count = sides.iter().take_while(|side| rows.iter().any(|row| side.proxy.plays(row))).count();
+    let sides = sides.get_mut(..count).unwrap_or_default();
     let mut all = BTreeMap::new();
     for step in 0..=last {
         let places = sides.first().context("no side")?.places.clone();
@@ -82,10 +87,26 @@ fn meet(plane: &Plane, sides: &[Side], rows: &[&Row]) -> Result<BTreeMap<String,
     let mut all = BTreeMap::new();
     let mut left = rows.to_vec();
     for look in 1..=LOOKS {
-        let mut outcomes = on_all(sides, |side| side.meet(plane, &left))?.into_iter();
-        let (kube_proxy, svc) = (outcomes.next().context("a side")?, outcomes.next().context("a side")?);
-        let met = left.iter().zip(kube_proxy.into_iter().zip(svc));
-        let met: Vec<_> = met.map(|(row, (kube_proxy, svc))| (*row, Met { kube_proxy, svc })).collect();
+        let mut outcomes = on_all(sides, |side| {
+            let rows: Vec<_> = left.iter().filter(|row| side.proxy.plays(row)).copied().collect();
+            Ok(rows
+                .iter()
+                .map(|row| row.name.clone())
+                .zip(side.meet(plane, &rows)?)
+                .collect::<BTreeMap<_, _>>())
+        })?
+        .into_iter();
+        let (kube_proxy, svc, by_default) = (outcomes.next(), outcomes.next(), outcomes.next());
+        let of = |side: &Option<BTreeMap<_, _>>, row: &Row| side.as_ref()?.get(&row.name).cloned();
+        let met = left.iter().map(|row| {
+            let met = Met {
+                kube_proxy: of(&kube_proxy, row).context("kube-proxy has not played it")?,
+                svc: of(&svc, row).context("svc has not played it")?,
+                by_default: of(&by_default, row),
+            };
+            Ok((*row, met))
+        });
+        let met = met.collect::<Result<Vec<_>>>()?;
         left = met.iter().filter(|(row, met)| !met.is_plain(row)).map(|(row, _)| *row).collect();
         eprintln!("look {look}: {} rows, {} to look at again", met.len(), left.len());
         all.extend(met.into_iter().map(|(row, met)| (row.name.clone(), met)));
@@ -97,10 +118,11 @@ fn meet(plane: &Plane, sides: &[Side], rows: &[&Row]) -> Result<BTreeMap<String,
 }
 
 impl Met {
-    /// As was expected, on both sides.
+    /// As was expected, on all sides.
     pub fn is_plain(&self, row: &Row) -> bool {
         self.svc == self.kube_proxy
             && row.expected.as_ref().is_none_or(|expected| self.kube_proxy == *expected)
+            && self.by_default == row.by_default
     }
 }
 

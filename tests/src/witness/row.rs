@@ -4,6 +4,7 @@ use super::frontend::Frontend;
 use super::group::Group;
 use super::line::Line;
 use super::outcome::Outcome;
+use super::service::Service;
 use super::settings::Settings;
 use crate::agent::Via;
 use crate::topology::Family;
@@ -29,24 +30,37 @@ pub struct Row {
     pub family: Family,
     pub tries: usize,
     pub expected: Option<Outcome>,
+    pub by_default: Option<Outcome>,
+    /// The Service, to read beside a difference.
+    pub definition: String,
 }
 
 impl Row {
+    /// The sentence about svc with its own settings.
+    pub fn name_by_default(&self) -> Option<String> {
+        let (name, outcome) = (self.name.split_once(" meets ")?.0, self.by_default.as_ref()?);
+        let ids = self.name.rsplit_once(" (").map(|(_, ids)| format!(" ({ids}")).unwrap_or_default();
+        Some(format!("by default, {name} meets {outcome}{ids}"))
+    }
+
     /// A line in every protocol and family that it is meant for.
-    pub fn of(group: &Group, step: usize, service: &str, endpoints: usize, line: &Line) -> Vec<Self> {
+    pub fn of(group: &Group, step: usize, name: &str, service: Option<&Service>, line: &Line) -> Vec<Self> {
+        let endpoints = service.map_or(0, |service| service.endpoints.len());
         let all = line.vias.iter().flat_map(|via| line.families.iter().map(|family| (*via, *family)));
         all.map(|(via, family)| Self {
-            name: sentence(group, step, service, line, via, family),
+            name: sentence(group, step, name, line, via, family),
             settings: group.settings,
             step,
             client: line.client.clone(),
-            service: object_name(&group.name, service),
+            service: object_name(&group.name, name),
+            definition: format!("{service:?}"),
             frontends: line.frontends.clone(),
             stays: line.stays,
             via,
             family,
             tries: TRIES_AT_LEAST.max(TRIES_PER_ENDPOINT * endpoints),
             expected: line.expected.clone(),
+            by_default: if group.settings.has_defaults() { line.by_default.clone() } else { None },
         })
         .collect()
     }
@@ -63,12 +77,12 @@ fn sentence(group: &Group, step: usize, service: &str, line: &Line, via: Via, fa
     let (name, client, frontends) = (&group.name, &line.client, frontends.join(" and "));
     let step = if group.steps.len() > 1 { format!(" step {}", step + 1) } else { String::new() };
     let does = if line.stays { "stays at" } else { "at" };
-    let meets = line
-        .expected
-        .as_ref()
-        .map_or_else(|| "whatever it meets".to_owned(), |outcome| format!("meets {outcome}"));
+    let meets = match &line.expected {
+        Some(outcome) => format!("meets {outcome}, as"),
+        None => "fares as".to_owned(),
+    };
     let ids = if line.ids.is_empty() { String::new() } else { format!(" ({})", line.ids.join(", ")) };
     format!(
-        "{name}{step}: {client} {does} {frontends} of {service} over {protocol} {family} {meets}, as with kube-proxy{ids}"
+        "{name}{step}: {client} {does} {frontends} of {service} over {protocol} {family} {meets} with kube-proxy{ids}"
     )
 }

@@ -19,22 +19,20 @@ use crate::topology::{Addrs, Family};
 pub struct Service {
     /// Over the usual spec; null takes a field away.
     #[serde(default)]
-    spec: Value,
+    pub spec: Value,
     #[serde(default)]
-    labels: BTreeMap<String, String>,
-    #[serde(default)]
-    annotations: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
     /// Labels of its slices.
     #[serde(default)]
-    slice_labels: BTreeMap<String, String>,
+    pub slice_labels: BTreeMap<String, String>,
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
     /// The ipMode of each of its load balancer addresses.
     #[serde(default = "one_vip")]
-    vips: Vec<Option<String>>,
+    pub vips: Vec<Option<String>>,
     /// How many external addresses it has.
     #[serde(default = "one")]
-    external: u8,
+    pub external: u8,
 }
 
 fn one() -> u8 {
@@ -75,7 +73,7 @@ impl Service {
         let mut object = json!({
             "apiVersion": "v1",
             "kind": "Service",
-            "metadata": {"name": name, "namespace": NAMESPACE, "labels": self.labels, "annotations": self.annotations},
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": self.labels},
             "spec": {
                 "type": "LoadBalancer",
                 "ipFamilyPolicy": "RequireDualStack",
@@ -108,7 +106,6 @@ impl Service {
         Self {
             spec: json!({"type": "ClusterIP"}),
             labels: BTreeMap::new(),
-            annotations: BTreeMap::new(),
             slice_labels: BTreeMap::new(),
             endpoints: vec![endpoint],
             vips: Vec::new(),

@@ -26,6 +26,11 @@ impl Settings {
         if self.wide_node_ports { &NODE_NETS } else { &NODE_IPS }
     }
 
+    /// True if svc's own settings may be compared with them.
+    pub fn has_defaults(self) -> bool {
+        !self.no_detector && !self.masquerade_all
+    }
+
     /// Tells them apart in names.
     pub fn number(self) -> u8 {
         [self.no_detector, self.masquerade_all, self.wide_node_ports]
@@ -50,11 +55,16 @@ impl Settings {
         })
     }
 
+    /// The flags of svc-ctl that leave it as it is, but for the addresses of NodePorts.
+    pub fn of_svc_by_default(self) -> Vec<String> {
+        vec!["--nodeport-addresses".to_owned(), self.node_ports().join(",")]
+    }
+
     /// The flags of svc-ctl that make it do all of this as kube-proxy does.
     pub fn of_svc(self) -> Vec<String> {
-        let mut flags = vec!["--masquerade-local-backends".to_owned()];
+        let mut flags = self.of_svc_by_default();
+        flags.push("--masquerade-local-backends".to_owned());
         let mut set = |flag: &str, value: &str| flags.extend([flag.to_owned(), value.to_owned()]);
-        set("--nodeport-addresses", &self.node_ports().join(","));
         set("--service-cidr", SERVICE_CIDRS);
         if self.no_detector {
             set("--detect-local-mode", "none");

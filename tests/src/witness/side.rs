@@ -25,24 +25,34 @@ use crate::world::World;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Proxy {
     KubeProxy,
+    /// Told to do as kube-proxy does.
     Svc,
+    /// As it is.
+    SvcByDefault,
 }
 
 impl Proxy {
-    pub const ALL: [Self; 2] = [Self::KubeProxy, Self::Svc];
+    pub const ALL: [Self; 3] = [Self::KubeProxy, Self::Svc, Self::SvcByDefault];
+
+    /// Whether it has anything to do with a row.
+    pub fn plays(self, row: &Row) -> bool {
+        self != Self::SvcByDefault || row.by_default.is_some()
+    }
 
     fn name(self) -> &'static str {
         match self {
             Self::KubeProxy => "wit-kp",
             Self::Svc => "wit-svc",
+            Self::SvcByDefault => "wit-def",
         }
     }
 
-    /// The hub is 172.30.0.1; a node of ours is 20 or 40 and its number.
+    /// The hub is 172.30.0.1, and our nodes are 21 and 22, and so on.
     fn first_on_hub(self) -> u8 {
         match self {
-            Self::KubeProxy => 20,
-            Self::Svc => 40,
+            Self::KubeProxy => 21,
+            Self::Svc => 41,
+            Self::SvcByDefault => 61,
         }
     }
 }
@@ -92,15 +102,21 @@ impl Side {
                     self.kube_proxies.push(KubeProxy::start(&plane.kube_proxy()?, node, &dir, &config)?);
                 }
             }
-            Proxy::Svc => {
+            Proxy::Svc | Proxy::SvcByDefault => {
                 self.world.end_daemons()?;
+                let (flags, more) = match self.proxy {
+                    Proxy::SvcByDefault => {
+                        (Flags { pod_sockets: true, ..Flags::default() }, settings.of_svc_by_default())
+                    }
+                    Proxy::Svc | Proxy::KubeProxy => (Flags::default(), settings.of_svc()),
+                };
                 for node in ["node1", "node2"] {
                     let source = Source::Kubernetes {
                         kubeconfig: plane.kubeconfig(),
                         node_name: node.to_owned(),
                         link: ground::LINK.to_owned(),
                     };
-                    self.world.start_next_with(source, Flags::default(), settings.of_svc())?;
+                    self.world.start_next_with(source, flags, more.clone())?;
                 }
                 (1..=2).try_for_each(|node| self.world.ready(node))?;
             }

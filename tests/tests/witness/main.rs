@@ -9,6 +9,10 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use svc_tests::witness::{self, Deviations, Group, Met, Row};
 use svc_tests::{agent, janitor};
 
+/// Makes other random worlds.
+const SEED_ENV: &str = "SVC_WITNESS_SEED";
+const SEED: u64 = 1;
+
 fn main() -> ExitCode {
     agent::maybe_run();
     let arguments = Arguments::from_args();
@@ -33,33 +37,52 @@ struct Play {
 }
 
 fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
-    let groups = Group::load_all(&witness::folder().join("groups"))?;
+    let mut groups = Group::load_all(&witness::folder().join("groups"))?;
+    let seed = std::env::var(SEED_ENV).ok().map_or(Ok(SEED), |seed| seed.parse())?;
+    eprintln!("the random worlds have {SEED_ENV}={seed}");
+    groups.extend(witness::random_groups(seed));
     let deviations = Deviations::load(&witness::folder().join("deviations.yaml"))?;
     let mut rows: Vec<Row> = groups.iter().flat_map(Group::rows).collect();
     let idle = deviations.idle(&rows);
     // What nobody asks about need not be played.
     let filter = arguments.filter.as_ref();
-    rows.retain(|row| filter.is_none_or(|filter| row.name.contains(filter)));
+    let is_wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
+    rows.retain(|row| is_wanted(&row.name) || row.name_by_default().is_some_and(|name| is_wanted(&name)));
     let play = Arc::new(Play { groups, rows, deviations, met: OnceLock::new() });
     let trial = |row: &Row| {
         let (play, row) = (Arc::clone(&play), row.clone());
         Trial::test(row.name.clone(), move || judge(&play, &row))
     };
+    let trial_by_default = |row: &Row| {
+        let (play, row) = (Arc::clone(&play), row.clone());
+        Some(Trial::test(row.name_by_default()?, move || judge_default(&play, &row)))
+    };
     let mut trials: Vec<_> = play.rows.iter().map(trial).collect();
+    trials.extend(play.rows.iter().filter_map(trial_by_default));
     trials.push(Trial::test("every listed deviation from kube-proxy is about some row", move || {
         if idle.is_empty() { Ok(()) } else { Err(idle.join("\n").into()) }
     }));
     Ok(trials)
 }
 
+impl Play {
+    /// What came of a row.
+    fn met(&self, row: &Row) -> Result<&Met, Failed> {
+        let played = self.met.get_or_init(|| {
+            witness::play(&self.groups, &self.rows)
+                .map_err(|error| format!("the play ended early: {error:#}"))
+        });
+        Ok(played.as_ref()?.get(&row.name).ok_or("the row was not played")?)
+    }
+}
+
 /// kube-proxy does what the row says, and svc what kube-proxy does, or what is listed as its deviation.
 fn judge(play: &Play, row: &Row) -> Result<(), Failed> {
-    let played = play.met.get_or_init(|| {
-        witness::play(&play.groups, &play.rows).map_err(|error| format!("the play ended early: {error:#}"))
-    });
-    let met = played.as_ref()?.get(&row.name).ok_or("the row was not played")?;
+    let met = play.met(row)?;
     let complain = |what: &str| {
-        Err(Failed::from(format!("{what}\nkube-proxy: {}\nsvc:        {}", met.kube_proxy, met.svc)))
+        let Met { kube_proxy, svc, .. } = met;
+        let definition = &row.definition;
+        Err(Failed::from(format!("{what}\nkube-proxy: {kube_proxy}\nsvc:        {svc}\n{definition}")))
     };
     if row.expected.as_ref().is_some_and(|expected| met.kube_proxy != *expected) {
         return complain("kube-proxy does something else than the row says");
@@ -73,4 +96,18 @@ fn judge(play: &Play, row: &Row) -> Result<(), Failed> {
         }
         Some(_) => Ok(()),
     }
+}
+
+/// With its own settings svc does what the row says of them.
+fn judge_default(play: &Play, row: &Row) -> Result<(), Failed> {
+    let met = play.met(row)?;
+    if met.by_default == row.by_default {
+        return Ok(());
+    }
+    let outcome = met.by_default.as_ref().map(ToString::to_string).unwrap_or_default();
+    Err(format!(
+        "svc by default does something else than the row says\nkube-proxy: {}\nsvc:        {outcome}\n{}",
+        met.kube_proxy, row.definition
+    )
+    .into())
 }
