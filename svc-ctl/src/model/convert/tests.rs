@@ -1,6 +1,11 @@
 //! Rows of conversion: YAML in, model or rejections out.
 
+use std::net::IpAddr;
+use std::num::NonZeroU32;
+
 use super::*;
+use crate::model::endpoint::Slice;
+use crate::model::service::Service;
 
 fn service(yaml: &str) -> Converted<Service> {
     convert_service(&serde_yaml_ng::from_str(yaml).unwrap())

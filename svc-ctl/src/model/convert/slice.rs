@@ -1,0 +1,89 @@
+//! EndpointSlices into the model.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::api::discovery::v1 as discovery;
+
+use super::{LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, has_label, label, slice_key};
+use crate::model::endpoint::{Endpoint, Slice, SlicePort};
+use crate::model::name::{IpFamily, ServiceName};
+use crate::model::parse::{parse_ip, parse_port};
+use crate::model::store::Converted;
+
+/// A slice, or nothing if it is of a headless Service or has host names for addresses (SEM-004, SEM-043).
+pub fn convert_slice(object: &discovery::EndpointSlice) -> Converted<Slice> {
+    let mut refusals = Refusals::new("EndpointSlice", &object.metadata);
+    if !refusals.has_name(&object.metadata) {
+        return refusals.done(None);
+    }
+    if has_label(&object.metadata, LABEL_HEADLESS) || object.address_type == "FQDN" {
+        return refusals.done(None);
+    }
+    let key = slice_key(&object.metadata);
+    let Some(service) = label(&object.metadata, LABEL_SERVICE_NAME) else {
+        refusals.refuse(format!("metadata.labels.{LABEL_SERVICE_NAME}"), "missing: no Service to belong to");
+        return refusals.done(None);
+    };
+    let Some(family) = IpFamily::from_label(&object.address_type) else {
+        let reason = format!("{:?} is not an address type (IPv4, IPv6, FQDN)", object.address_type);
+        refusals.refuse("addressType", reason);
+        return refusals.done(None);
+    };
+    let service = ServiceName { namespace: Arc::clone(&key.namespace), name: service.into() };
+    let ports = convert_slice_ports(object, &mut refusals);
+    let endpoints = object.endpoints.iter().flatten().enumerate();
+    let endpoints = endpoints.filter_map(|(i, e)| convert_endpoint(i, e, family, &mut refusals)).collect();
+    refusals.done(Some(Slice { key, service, family, ports, endpoints }))
+}
+
+fn convert_slice_ports(object: &discovery::EndpointSlice, refusals: &mut Refusals) -> Vec<SlicePort> {
+    let mut ports = Vec::new();
+    for (i, port) in object.ports.iter().flatten().enumerate() {
+        // A port without a name or a number is not implemented by kube-proxy either (SEM-045).
+        let (Some(name), Some(number)) = (&port.name, port.port.filter(|&n| n != 0)) else {
+            refusals.refuse(format!("ports[{i}]"), "a port needs a name (it may be empty) and a number");
+            continue;
+        };
+        let proto = refusals.proto(format!("ports[{i}].protocol"), port.protocol.as_deref());
+        let number = refusals.keep(format!("ports[{i}].port"), parse_port(number));
+        if let (Some(proto), Some(port)) = (proto, number) {
+            ports.push(SlicePort { name: name.as_str().into(), proto, port });
+        }
+    }
+    ports
+}
+
+fn convert_endpoint(
+    i: usize,
+    endpoint: &discovery::Endpoint,
+    family: IpFamily,
+    refusals: &mut Refusals,
+) -> Option<Endpoint> {
+    // Only the first address counts; they are interchangeable (SEM-044).
+    let text = endpoint.addresses.first()?;
+    let field = format!("endpoints[{i}].addresses[0]");
+    let addr = refusals.keep(field.as_str(), parse_ip(text))?;
+    if IpFamily::of(addr) != family {
+        refusals.refuse(field, format!("{text} is not of the slice's addressType {}", family.label()));
+        return None;
+    }
+    if addr.is_unspecified() || addr.is_multicast() {
+        refusals.refuse(field, format!("{text} cannot be the address of an endpoint"));
+        return None;
+    }
+    // What is not said counts as ready, serving, not terminating (SEM-048).
+    let conditions = endpoint.conditions.as_ref();
+    let hints = endpoint.hints.as_ref();
+    let zones = hints.and_then(|h| h.for_zones.as_ref()).into_iter().flatten();
+    let nodes = hints.and_then(|h| h.for_nodes.as_ref()).into_iter().flatten();
+    Some(Endpoint {
+        addr,
+        ready: conditions.and_then(|c| c.ready).unwrap_or(true),
+        serving: conditions.and_then(|c| c.serving).unwrap_or(true),
+        terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
+        node: endpoint.node_name.as_deref().filter(|n| !n.is_empty()).map(Arc::from),
+        zone_hints: zones.map(|z| Arc::from(z.name.as_str())).collect::<BTreeSet<_>>(),
+        node_hints: nodes.map(|n| Arc::from(n.name.as_str())).collect::<BTreeSet<_>>(),
+    })
+}
