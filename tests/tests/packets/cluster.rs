@@ -31,6 +31,16 @@ fn through_the_stack() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080")),
+        row("a backend whose address is another Service's is translated to once (SEM-059)")
+            .service(cluster_ip("vip:80", &["other-vip:80"]))
+            .service(cluster_ip("other-vip:80", &["pod-b:8080"]))
+            .sees(
+                pod_in("pod0", first("pod-a:4000", "vip:80"))
+                    .passes(first("pod-a:4000", "other-vip:80"))
+                    .counts(&[FlowNew]),
+            )
+            .sees(up_out("up0", first("pod-a:4000", "other-vip:80")))
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > other-vip:80")),
         row("a bridged pod whose backend is not a port of its bridge goes through the stack")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(
