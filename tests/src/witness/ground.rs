@@ -43,11 +43,11 @@ pub fn prepare(topology: &Topology, hub: &Netns, number: u8) -> Result<Agent> {
     topology.node(1).host.netns.ip(&second_address(alternative))?;
     let via = topology.node(1).host.addrs;
     topology.client.netns.ip(&second_address(stranger))?;
-    topology.client.netns.ip(&format!(
-        "route add 198.18.0.0/15 via {v4}\nroute add 2001:db8:12::/47 via {v6}\nroute add fd00:96::/112 via {v6}",
-        v4 = via.v4,
-        v6 = via.v6
-    ))?;
+    for range in ["198.18.0.0/15", "2001:db8:12::/47", "fd00:96::/112", "10.244.0.0/16", "fd00:10:244::/48"] {
+        let via = if range.contains(':') { via.v6.to_string() } else { via.v4.to_string() };
+        topology.client.netns.ip(&format!("route add {range} via {via}"))?;
+    }
+    serve(&topology.client)?;
     let lan = topology.lan();
     for range in ["198.18.0.0/15", "2001:db8:12::/47", "10.96.0.0/16", "fd00:96::/112"] {
         lan.ip(&format!("route add local {range} dev lo"))?;
@@ -85,7 +85,7 @@ fn join(node: &Netns, hub: &Netns, number: u8) -> Result<()> {
     node.ip(&format!("addr add 172.30.0.{number}/24 dev {LINK}\nlink set {LINK} up"))
 }
 
-/// A CNI that masquerades only what leaves the cluster, so that pods see each other. No limit to ICMP errors: a client that
+/// A CNI that masquerades only what leaves the cluster, so that pods see each other, and node1 by its other address sees them. No limit to ICMP errors: a client that
 /// is refused often should hear it every time.
 fn set_rules(node: &Node) -> Result<()> {
     let netns = &node.host.netns;
@@ -93,10 +93,22 @@ fn set_rules(node: &Node) -> Result<()> {
     let pods = node.pod_cidrs();
     netns.nft(&format!(
         "flush chain inet cni postrouting
-         add rule inet cni postrouting ip saddr {}/24 ip daddr != 10.244.0.0/16 masquerade
-         add rule inet cni postrouting ip6 saddr {}/64 ip6 daddr != fd00:10:244::/48 masquerade",
-        pods.v4, pods.v6
+         add rule inet cni postrouting ip saddr {}/24 ip daddr != {{ 10.244.0.0/16, {} }} masquerade
+         add rule inet cni postrouting ip6 saddr {}/64 ip6 daddr != {{ fd00:10:244::/48, {} }} masquerade",
+        pods.v4, ALTERNATIVE.1.v4, pods.v6, ALTERNATIVE.1.v6
     ))
+}
+
+/// Gives a node addresses of load balancers, as one that announces them does; again is no harm. They are no sources but
+/// towards themselves.
+pub fn hold(node: &Node, addresses: &[Addrs]) -> Result<()> {
+    let lines = addresses.iter().map(|addrs| {
+        format!(
+            "addr replace {}/32 dev lo scope host\naddr replace {}/128 dev lo nodad preferred_lft 0\n",
+            addrs.v4, addrs.v6
+        )
+    });
+    node.host.netns.ip(&lines.collect::<String>())
 }
 
 /// Every host by its name, and addresses that have names of their own.

@@ -3,11 +3,17 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::topology::Node;
+use crate::{command, wait};
+
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// Its tables, and the range of ClusterIPs that each should drop what nobody has of.
+const TABLES: [(&str, &str); 2] = [("ip kube-proxy", "10.96.0.0/16"), ("ip6 kube-proxy", "fd00:96::/112")];
 
 /// A running kube-proxy; dropping it ends it, and its rules stay until it starts again.
 #[derive(Debug)]
@@ -17,7 +23,32 @@ pub struct KubeProxy {
 }
 
 impl KubeProxy {
+    /// Starts it until it knows of the ranges of ClusterIPs: if it hears of them after its first sync, it forgets about them
+    /// until the next time that it writes everything, in an hour.
     pub fn start(program: &Path, node: &Node, dir: &Path, config: &Value) -> Result<Self> {
+        let what = format!("kube-proxy of {} knows the ranges of ClusterIPs", node.name());
+        wait::until(&what, START_LIMIT, || {
+            // What an earlier one has written says nothing about this one.
+            node.host.netns.nft(
+                &TABLES.map(|(table, _)| format!("add table {table}\ndelete table {table}\n")).concat(),
+            )?;
+            let mut started = Self::once(program, node, dir, config)?;
+            let rules = wait::until("its first sync", START_LIMIT, || {
+                if let Err(ended) = started.check() {
+                    return Ok(Some(Err(ended)));
+                }
+                TABLES
+                    .iter()
+                    .map(|(table, _)| check_chain(node, table))
+                    .collect::<Result<Vec<_>>>()
+                    .map(|all| Some(Ok(all)))
+            })??;
+            let is_whole = rules.iter().zip(TABLES).all(|(rules, (_, range))| rules.contains(range));
+            Ok(is_whole.then_some(started))
+        })
+    }
+
+    fn once(program: &Path, node: &Node, dir: &Path, config: &Value) -> Result<Self> {
         let file = |kind: &str| dir.join(format!("{}-kube-proxy.{kind}", node.name()));
         let (path, log) = (file("json"), file("log"));
         fs::write(&path, config.to_string()).with_context(|| format!("write {}", path.display()))?;
@@ -49,4 +80,12 @@ impl Drop for KubeProxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The rules for what goes to a ClusterIP that is not served, once they are there.
+fn check_chain(node: &Node, table: &str) -> Result<String> {
+    let mut nft = node.host.netns.command("nft")?;
+    let rules = command::run(nft.args(["list", "chain"]).args(table.split(' ')).arg("cluster-ips-check"))?;
+    ensure!(rules.contains("@cluster-ips"), "nothing is in it: {rules}");
+    Ok(rules)
 }

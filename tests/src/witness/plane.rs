@@ -15,7 +15,7 @@ use super::service::{Number, Place, Service};
 use crate::agent::Via;
 use crate::cluster::{ControlPlane, Settings};
 use crate::manifests::{SERVER_PORT, SERVICE_PORT};
-use crate::topology::{Family, Node};
+use crate::topology::{Addrs, Family, Node};
 use crate::{command, wait};
 
 /// Allocated to no Service: the API server takes from the other end of the range first.
@@ -29,6 +29,8 @@ pub struct Plane {
     slices: BTreeMap<String, BTreeSet<String>>,
     /// As the API server has them.
     services: BTreeMap<String, Value>,
+    /// Addresses of load balancers that node1 has itself.
+    pub held: Vec<Addrs>,
 }
 
 impl Plane {
@@ -42,6 +44,7 @@ impl Plane {
             numbers: BTreeMap::new(),
             slices: BTreeMap::new(),
             services: BTreeMap::new(),
+            held: Vec::new(),
         };
         plane.apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})])?;
         Ok(plane)
@@ -91,6 +94,7 @@ impl Plane {
             let old = self.slices.insert(name.clone(), slice_names.clone()).unwrap_or_default();
             gone.extend(old.difference(&slice_names).cloned());
             objects.extend(slices);
+            self.held.extend(service.is_held.then(|| number.vip(0)));
             if service.has_vips() {
                 statuses.push(service.status(name, number));
             }

@@ -5,6 +5,7 @@ use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::ground;
 use super::group::Group;
 use super::outcome::Outcome;
 use super::plane::Plane;
@@ -63,6 +64,7 @@ fn round(
         let at = Family::BOTH.map(|family| plane.cluster_ip(&marker, family).map(|ip| (ip, 80).into()));
         let at = at.into_iter().collect::<Result<Vec<_>>>()?;
         on_all_mut(sides, |side| {
+            ground::hold(&side.nodes()[0], &plane.held)?;
             if step == 0 {
                 side.start(plane, settings)?;
             }

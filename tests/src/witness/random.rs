@@ -102,6 +102,7 @@ fn service(rng: &mut Rng) -> (Service, Kind) {
         slice_labels: label(rng, "service.kubernetes.io/headless"),
         endpoints: endpoints(rng, if stays { &PODS } else { &HOSTS }),
         vips: vips.clone(),
+        is_held: false,
         external,
     };
     (service, Kind { has_node_ports, vips: vips.len() as u8, external, stays })

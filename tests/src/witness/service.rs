@@ -30,6 +30,9 @@ pub struct Service {
     /// The ipMode of each of its load balancer addresses.
     #[serde(default = "one_vip")]
     pub vips: Vec<Option<String>>,
+    /// node1 has its first load balancer address itself, as an address of its own.
+    #[serde(default)]
+    pub is_held: bool,
     /// How many external addresses it has.
     #[serde(default = "one")]
     pub external: u8,
@@ -109,6 +112,7 @@ impl Service {
             slice_labels: BTreeMap::new(),
             endpoints: vec![endpoint],
             vips: Vec::new(),
+            is_held: false,
             external: 0,
         }
     }
