@@ -1,5 +1,7 @@
 //! Manifests and pods change while traffic flows.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use svc_tests::agent::{Job, Via};
@@ -31,6 +33,7 @@ pub fn trials() -> Vec<Trial> {
             let port = stage.node_port(Family::V4).port();
             stage.agent("node1")?.serve(port)
         }),
+        scenario("NodePorts follow the addresses of the node (SEM-022)", near, follow_addresses),
         scenario("a new pod is served soon after its interface appears, routed", near, |stage| {
             new_pod(stage)
         }),
@@ -110,6 +113,33 @@ fn come_and_go(stage: &mut Stage) -> Result<()> {
         stage.set_backends(&["near"])?;
         wait::until_true("the Service serves", CHANGE_LIMIT, || {
             stage.answered_by("near", "pod", Via::Tcp, to).map(|()| true)
+        })?;
+    }
+    Ok(())
+}
+
+/// An address comes and goes; once it is gone the node's own sockets would still be led to the Service by a stale table.
+fn follow_addresses(stage: &mut Stage) -> Result<()> {
+    let late = |family| -> IpAddr {
+        match family {
+            Family::V4 => Ipv4Addr::new(192, 0, 2, 77).into(),
+            Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x77).into(),
+        }
+    };
+    let netns = &stage.world.topology.node(1).host.netns;
+    let addresses = (late(Family::V4), late(Family::V6));
+    netns
+        .ip(&format!("addr add {}/32 dev eth0\naddr add {}/128 dev eth0 nodad", addresses.0, addresses.1))?;
+    let at = |family| SocketAddr::from((late(family), stage.node_port(family).port()));
+    for family in Family::BOTH {
+        for client in ["client", "node1"] {
+            stage.soon_answered_by("near", client, at(family))?;
+        }
+    }
+    netns.ip(&format!("addr del {}/32 dev eth0\naddr del {}/128 dev eth0", addresses.0, addresses.1))?;
+    for family in Family::BOTH {
+        wait::until_true("the node is not led to the Service by an address it lost", CHANGE_LIMIT, || {
+            Ok(stage.agent("node1")?.ask(Via::Tcp, at(family), 1).is_err())
         })?;
     }
     Ok(())
