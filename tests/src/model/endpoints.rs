@@ -31,10 +31,12 @@ pub struct Lists {
 }
 
 /// Every endpoint of a service port in a family once, as (its port, it): of duplicates the first, but a later one that is
-/// not terminating takes the place of one that is (SEM-046, SEM-051).
+/// not terminating takes the place of one that is (SEM-051).
 fn merged<'a>(world: &'a World, service: &Service, port: &Port, is_v4: bool) -> Vec<(u16, &'a Endpoint)> {
     let mut all: Vec<(u16, &Endpoint)> = Vec::new();
-    for slice in world.slices.iter().filter(|s| s.service == service.name && s.is_v4 == is_v4) {
+    let slices = world.slices.iter().filter(|s| s.service == service.name && s.is_v4 == is_v4);
+    // All slices of a Service are one, whatever number each has for the port.
+    for slice in slices.take(if world.holds("SEM-046") { usize::MAX } else { 1 }) {
         for (name, proto, number) in &slice.ports {
             if (*name, *proto) != (port.name, port.proto) {
                 continue;
@@ -53,23 +55,22 @@ fn merged<'a>(world: &'a World, service: &Service, port: &Port, is_v4: bool) -> 
     all
 }
 
-fn target((port, endpoint): (u16, &Endpoint)) -> Target {
+fn target(world: &World, (port, endpoint): (u16, &Endpoint)) -> Target {
     let place = match () {
         () if ground::is_node(endpoint.addr) => Place::Host,
-        () if is_local(endpoint) => Place::Local,
+        () if is_local(world, endpoint) => Place::Local,
         () => Place::Remote,
     };
     Target { at: (endpoint.addr, port).into(), place }
 }
 
-/// SEM-052.
-fn is_local(endpoint: &Endpoint) -> bool {
-    endpoint.node == Some(THIS_NODE)
+fn is_local(world: &World, endpoint: &Endpoint) -> bool {
+    if world.holds("SEM-052") { endpoint.node == Some(THIS_NODE) } else { endpoint.node.is_some() }
 }
 
-/// Serving and terminating: good enough where nothing is ready (SEM-062, SEM-064).
-fn is_fallback(endpoint: &Endpoint) -> bool {
-    endpoint.is_serving() && endpoint.is_terminating()
+/// Serving and terminating: good enough where nothing is ready.
+fn is_fallback(world: &World, endpoint: &Endpoint) -> bool {
+    endpoint.is_terminating() && (endpoint.is_serving() || !world.holds("SEM-064"))
 }
 
 /// It has a frontend for the outside in this family (SEM-019).
@@ -79,47 +80,60 @@ pub fn is_external(service: &Service, port: &Port, is_v4: bool) -> bool {
         || service.ingress.iter().any(|i| i.ip.is_ipv4() == is_v4 && i.mode != Some("Proxy"))
 }
 
-/// The external policy means something for this Service (SEM-019).
-pub fn has_local_policy(service: &Service) -> bool {
-    service.external_local && (service.kind != "ClusterIP" || !service.external_ips.is_empty())
+/// The external policy means something for this Service.
+pub fn has_local_policy(world: &World, service: &Service) -> bool {
+    world.holds("SEM-019")
+        && service.external_local
+        && (service.kind != "ClusterIP" || !service.external_ips.is_empty())
 }
 
 /// The decision of section 3.2.
 pub fn lists(world: &World, service: &Service, port: &Port, is_v4: bool) -> Lists {
     let all = merged(world, service, port, is_v4);
-    let uses_cluster = !service.internal_local || is_external(service, port, is_v4);
+    let is_external = is_external(service, port, is_v4);
+    let uses_cluster = !service.internal_local || (is_external && world.holds("SEM-060"));
     let uses_local =
-        service.internal_local || (has_local_policy(service) && is_external(service, port, is_v4));
+        service.internal_local || (has_local_policy(world, service) && is_external && world.holds("SEM-061"));
     let targets = |wanted: &dyn Fn(&Endpoint) -> bool| -> Vec<Target> {
-        all.iter().filter(|(_, e)| wanted(e)).map(|one| target(*one)).collect()
+        all.iter().filter(|(_, e)| wanted(e)).map(|one| target(world, *one)).collect()
     };
+    let ready: Vec<&Endpoint> = all.iter().map(|(_, e)| *e).filter(|e| e.is_ready(world)).collect();
+    let here = hinted(&ready, world);
     let mut lists = Lists::default();
     if uses_cluster {
-        let ready: Vec<&Endpoint> = all.iter().map(|(_, e)| *e).filter(|e| e.is_ready()).collect();
-        let here = hinted(&ready, world);
-        lists.cluster = targets(&|e| e.is_ready() && here(e));
+        lists.cluster = targets(&|e| e.is_ready(world) && here(e));
         if lists.cluster.is_empty() {
-            lists.cluster = targets(&is_fallback);
+            lists.cluster = targets(&|e| is_fallback(world, e));
         }
         lists.any = !lists.cluster.is_empty();
     }
     if uses_local {
-        lists.any |= all.iter().any(|(_, e)| e.is_ready() || is_fallback(e));
-        lists.local = targets(&|e| is_local(e) && e.is_ready());
-        if lists.local.is_empty() {
-            lists.local = targets(&|e| is_local(e) && is_fallback(e));
+        lists.any |= all.iter().any(|(_, e)| e.is_ready(world) || is_fallback(world, e));
+        lists.local =
+            targets(&|e| is_local(world, e) && e.is_ready(world) && (world.holds("SEM-063") || here(e)));
+        // By itself, whatever other nodes have.
+        if lists.local.is_empty() && (ready.is_empty() || world.holds("SEM-062")) {
+            lists.local = targets(&|e| is_local(world, e) && is_fallback(world, e));
         }
     }
+    lists.any |= !world.holds("SEM-065");
     lists
 }
 
-/// Which of the ready endpoints topology hints leave over (SEM-070 to SEM-073).
+/// Which of the ready endpoints topology hints leave over.
 fn hinted(ready: &[&Endpoint], world: &World) -> impl Fn(&Endpoint) -> bool {
     let for_node = |e: &Endpoint| e.node_hints.contains(&THIS_NODE);
     let zone = world.zone;
     let for_zone = move |e: &Endpoint| zone.is_some_and(|z| e.zone_hints.contains(&z));
-    let by_node = ready.iter().all(|e| !e.node_hints.is_empty()) && ready.iter().any(|e| for_node(e));
-    let by_zone = ready.iter().all(|e| !e.zone_hints.is_empty()) && ready.iter().any(|e| for_zone(e));
+    // One without hints disables them for all.
+    let all = |has: &dyn Fn(&Endpoint) -> bool| match world.holds("SEM-073") {
+        true => ready.iter().all(|e| has(e)),
+        false => ready.iter().any(|e| has(e)),
+    };
+    let by_node =
+        world.holds("SEM-071") && all(&|e| !e.node_hints.is_empty()) && ready.iter().any(|e| for_node(e));
+    let by_zone =
+        world.holds("SEM-072") && all(&|e| !e.zone_hints.is_empty()) && ready.iter().any(|e| for_zone(e));
     move |e| match (by_node, by_zone) {
         (true, _) => for_node(e),
         (false, true) => for_zone(e),
@@ -130,10 +144,10 @@ fn hinted(ready: &[&Endpoint], world: &World) -> impl Fn(&Endpoint) -> bool {
 /// Where a UDP flow of the port may stay (SEM-124; whatever is ready may be chosen anew, so it may be kept as well).
 pub fn serving(world: &World, service: &Service, port: &Port, is_v4: bool) -> Vec<SocketAddr> {
     let all = merged(world, service, port, is_v4).into_iter();
-    all.filter(|(_, e)| e.is_ready() || e.is_serving()).map(|one| target(one).at).collect()
+    all.filter(|(_, e)| e.is_ready(world) || e.is_serving()).map(|one| target(world, one).at).collect()
 }
 
 /// Every endpoint, whatever its conditions (SEM-233).
 pub fn listed(world: &World, service: &Service, port: &Port, is_v4: bool) -> Vec<SocketAddr> {
-    merged(world, service, port, is_v4).into_iter().map(|one| target(one).at).collect()
+    merged(world, service, port, is_v4).into_iter().map(|one| target(world, one).at).collect()
 }

@@ -4,6 +4,9 @@
 //!
 //! `world` is what Kubernetes says, `objects` the same as Kubernetes' own objects; `ground` is what lies around the node.
 //! `endpoints` and `verdict` are sections 2 to 4 of the rules, read line by line; `memory` knows the flows that have begun;
+//! A rule that decides something is named where it does (`World::holds`), so that it can be broken: then kernel and model
+//! must disagree, or no packet has put the rule to the test.
+//!
 //! `packet` is a packet and its octets; `oracle` answers.
 
 pub mod endpoints;

@@ -112,15 +112,21 @@ impl Model {
     /// Kubernetes says something else. Datagram flows to what does not serve any more end (SEM-124), clients do not stay
     /// with what is no endpoint any more (SEM-233).
     pub fn change(&mut self, world: World) {
-        self.world = world;
+        let broken = self.world.broken;
+        self.world = World { broken, ..world };
         for i in 0..self.memory.flows.len() {
             let Flow { client, backend, owns_client, .. } = self.memory.flows[i];
-            if owns_client && client.proto == Proto::Udp && self.is_stale(client.dst, backend.dst) {
+            if owns_client && client.proto == Proto::Udp && self.is_stale(client.dst, backend.dst)
+                || !self.world.holds("SEM-120")
+            {
                 self.memory.forget(i);
             }
         }
         let world = &self.world;
         self.memory.stays.retain(|stay| {
+            if !world.holds("SEM-235") {
+                return true;
+            }
             let ports = world.services.iter().filter(|s| s.affinity.is_some());
             let mut ports = ports.flat_map(|s| s.ports.iter().map(move |p| (s, p)));
             ports.any(|(service, port)| {
@@ -136,7 +142,8 @@ impl Model {
             return false;
         };
         let serving = serving(&self.world, service, port, dialled.is_ipv4());
-        !serving.is_empty() && !serving.contains(&backend)
+        let is_kept = serving.contains(&backend) && self.world.holds("SEM-127");
+        self.world.holds("SEM-124") && !serving.is_empty() && !is_kept
     }
 
     fn leaving(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
@@ -185,6 +192,7 @@ impl Model {
     /// Whether a packet of a known flow belongs to it, or begins another.
     fn gives_way(&self, flow: &Flow, packet: &Packet) -> Life {
         match (packet.tuple.proto, packet.is_syn()) {
+            _ if !self.world.holds("SEM-123") => Life::Live,
             (Proto::Tcp, true) => flow.is_closing().either(flow.life(self.now)),
             // A segment in the middle of what is over: the tracker may have forgotten it.
             (Proto::Tcp, false) if flow.life(self.now) == Life::Over => Life::Unsure,
@@ -234,7 +242,8 @@ impl Model {
     ) -> Vec<Possible> {
         let dialled = packet.tuple.dst.ip();
         let own = ground::own(interface, dialled.is_ipv4()).filter(|_| self.world.has_pod_addresses);
-        let from = if ground::is_node(dialled) { dialled } else { own.unwrap_or(dialled) };
+        let is_own = ground::is_node(dialled) || !self.world.holds("SEM-092");
+        let from = if is_own { dialled } else { own.unwrap_or(dialled) };
         // A message that cannot be quoted is not sent.
         let mut fates = vec![match packet.shape.has_options {
             true => possible(Fate::Dropped, &["drop_rewrite"], then.clone()),
@@ -259,7 +268,7 @@ impl Model {
             Verdict::Pick { from, masquerade } => {
                 let kept = self.kept(&found, src.ip(), &from);
                 let chosen = |target: &&Target| match kept {
-                    Some((backend, Life::Live)) => target.at == backend,
+                    Some((backend, Life::Live)) => (target.at == backend) == self.world.holds("SEM-231"),
                     _ => true,
                 };
                 let begin = |target| self.begin(packet, interface, &found, target, masquerade);
@@ -268,12 +277,12 @@ impl Model {
         }
     }
 
-    /// The backend that a client stays with, if it may be chosen (SEM-231).
+    /// The backend that a client stays with, if it may be chosen.
     fn kept(&self, found: &Frontend<'_>, client: IpAddr, from: &[Target]) -> Option<(SocketAddr, Life)> {
         found.service.affinity?;
         let name = service_port(&found.service.name, found.port.name, found.port.proto);
         let stay = self.memory.stays.iter().find(|s| s.service_port == name && s.client == client)?;
-        if !from.iter().any(|t| t.at == stay.backend) {
+        if !from.iter().any(|t| t.at == stay.backend) && self.world.holds("SEM-233") {
             return None;
         }
         match self.now - stay.until {
@@ -285,7 +294,9 @@ impl Model {
 
     /// A destination that is no frontend.
     fn to_nobody(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
-        match nobodys(&self.world, packet.tuple.dst.ip()) {
+        let has_ports = matches!(packet.tuple.proto, Proto::Tcp | Proto::Udp);
+        match nobodys(&self.world, packet.tuple.dst.ip()).filter(|_| has_ports || self.world.holds("SEM-095"))
+        {
             None => vec![self.direct(packet)],
             Some(Nobodys::Address) => vec![possible(Fate::Dropped, &["drop_unallocated"], Then::Nothing)],
             Some(Nobodys::Port) => self.refuse(
@@ -301,6 +312,7 @@ impl Model {
     /// Nobody's address: a new direct connection makes a translated flow with the same tuple to the backend give way.
     fn direct(&self, packet: &Packet) -> Possible {
         let may_begin = packet.is_syn() || packet.tuple.proto == Proto::Udp;
+        let may_begin = may_begin && self.world.holds("SEM-108");
         let is_same = |f: &Flow| f.owns_backend && f.is_answer(packet.tuple.swapped());
         match self.memory.flows.iter().position(|f| may_begin && is_same(f)) {
             Some(i) => possible(Fate::Untouched, &["flow_gave_way"], Then::Forget(i)),
@@ -320,12 +332,12 @@ impl Model {
         let Tuple { proto, src, .. } = packet.tuple;
         let is_pod = ground::is_pod(interface);
         let is_bridged = ground::is_bridged(interface);
-        let is_itself = is_pod && src.ip() == target.at.ip();
+        let is_itself = is_pod && src.ip() == target.at.ip() && self.world.holds("SEM-084");
         let route = ground::route(target.at.ip());
         let drop = |label| vec![possible(Fate::Dropped, &[label], Then::Nothing)];
         let is_masked = match target.place {
-            // SEM-086
-            Place::Host => false,
+            // It never leaves.
+            Place::Host => masquerade && !self.world.holds("SEM-086"),
             Place::Local => masquerade && self.world.settings.masquerade_to_local,
             Place::Remote => masquerade,
         };
@@ -339,7 +351,6 @@ impl Model {
         }
         let is_neighbour = is_bridged && route.is_some_and(|r| r.interface == "cni0");
         let (way, back_at) = match target.place {
-            // SEM-084
             Place::Local | Place::Remote if is_itself => (Way::Back, BackAt::Ingress),
             Place::Local | Place::Remote if is_masked || is_neighbour => (Way::Redirect, BackAt::Ingress),
             Place::Host | Place::Local | Place::Remote if is_pod => (Way::Stack, BackAt::PodEgress),
@@ -361,7 +372,9 @@ impl Model {
             service_port: service_port(&found.service.name, found.port.name, proto),
             client: src.ip(),
             backend: target.at,
-            until: self.now + Time::from(seconds) * 1_000,
+            // For so long after its last new flow, and no longer.
+            until: self.now
+                + Time::from(if self.world.holds("SEM-232") { seconds } else { 100 * seconds }) * 1_000,
         });
         let mut fates = Vec::new();
         let ports = self.source_ports(packet.tuple, source, target.at, is_masked);
@@ -389,7 +402,7 @@ impl Model {
         };
         let own = client.src.port();
         let is_own_taken = if masked { Life::Live } else { taken(own) };
-        if is_own_taken == Life::Over {
+        if is_own_taken == Life::Over || !(masked || self.world.holds("SEM-080")) {
             return SourcePorts { free: vec![own], may_fail: false };
         }
         let free: Vec<u16> = self.snat_ports.clone().filter(|port| taken(*port) != Life::Live).collect();

@@ -47,13 +47,15 @@ pub fn frontend<'a>(world: &'a World, dst: SocketAddr, proto: Proto) -> Option<F
     let (ip, number) = (dst.ip(), dst.port());
     let ports = || {
         let all = world.services.iter().filter(|s| s.cluster_ips.iter().any(|c| same_family(*c, ip)));
-        all.flat_map(|s| s.ports.iter().map(move |p| (s, p))).filter(|(_, p)| p.proto == proto)
+        all.flat_map(|s| s.ports.iter().map(move |p| (s, p)))
+            .filter(|(_, p)| p.proto == proto || !world.holds("SEM-027"))
     };
     let address_of = |s: &Service| {
-        let load_balancer = s.ingress.iter().any(|i| i.ip == ip && i.mode != Some("Proxy"));
+        let load_balancer =
+            s.ingress.iter().any(|i| i.ip == ip && (i.mode != Some("Proxy") || !world.holds("SEM-013")));
         match () {
             () if s.cluster_ips.contains(&ip) => Some(Kind::ClusterIp),
-            () if s.external_ips.contains(&ip) => Some(Kind::ExternalIp),
+            () if s.external_ips.contains(&ip) && world.holds("SEM-012") => Some(Kind::ExternalIp),
             () if load_balancer => Some(Kind::LoadBalancer),
             () => None,
         }
@@ -71,10 +73,10 @@ fn same_family(a: IpAddr, b: IpAddr) -> bool {
     a.is_ipv4() == b.is_ipv4()
 }
 
-/// SEM-020 to SEM-023.
 fn accepts_node_ports(world: &World, ip: IpAddr) -> bool {
     match world.node_ports {
         NodePorts::All => ground::is_node(ip),
+        NodePorts::Primary if !world.holds("SEM-021") => ground::is_node(ip),
         NodePorts::Primary => ground::quad(ip) == ground::NODE[0],
     }
 }
@@ -88,27 +90,27 @@ pub fn verdict(world: &World, frontend: &Frontend<'_>, client: Client, source: I
         false => Verdict::Pick { from, masquerade },
     };
     // V1
-    if kind == Kind::LoadBalancer && !is_allowed(service, source) {
+    if kind == Kind::LoadBalancer && !is_allowed(service, source) && world.holds("SEM-030") {
         return Verdict::Drop("drop_source_range");
     }
     // V2
-    if !lists.any {
+    if !lists.any && world.holds("SEM-094") {
         return Verdict::Reject;
     }
-    let is_external_local = kind != Kind::ClusterIp && has_local_policy(service);
+    let is_external_local = kind != Kind::ClusterIp && has_local_policy(world, service);
     let settings = world.settings;
-    // SEM-081
-    let masks_at_cluster_ip = settings.masquerade_all || (settings.knows_pods && client == Client::Outside);
+    let masks_at_cluster_ip = world.holds("SEM-081")
+        && (settings.masquerade_all || (settings.knows_pods && client == Client::Outside));
     match (kind, client) {
         // V3 to V5
         (Kind::ClusterIp, _) if service.internal_local => pick(lists.local, masks_at_cluster_ip),
         (Kind::ClusterIp, _) => pick(lists.cluster, masks_at_cluster_ip),
         // V7
-        (_, Client::Pod) if is_external_local => pick(lists.cluster, false),
+        (_, Client::Pod) if is_external_local && world.holds("SEM-090") => pick(lists.cluster, false),
         // V9, V10
-        (_, Client::Outside) if is_external_local => pick(lists.local, false),
+        (_, Client::Outside | Client::Pod) if is_external_local => pick(lists.local, false),
         // V6
-        _ => pick(lists.cluster, true),
+        _ => pick(lists.cluster, world.holds("SEM-083")),
     }
 }
 

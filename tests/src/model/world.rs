@@ -44,9 +44,18 @@ pub struct World {
     /// The node has addresses towards its pods to masquerade with.
     pub has_pod_addresses: bool,
     pub settings: Settings,
+    /// A rule that the model does not keep to: none, but to see whether somebody notices.
+    pub broken: Option<&'static str>,
     pub services: Vec<Service>,
     /// In the order of their names.
     pub slices: Vec<Slice>,
+}
+
+impl World {
+    /// The model keeps to this rule.
+    pub fn holds(&self, rule: &str) -> bool {
+        self.broken != Some(rule)
+    }
 }
 
 /// What the operator sets.
@@ -132,9 +141,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    // What is not said (SEM-048).
-    pub fn is_ready(&self) -> bool {
-        self.ready.unwrap_or(true)
+    pub fn is_ready(&self, world: &World) -> bool {
+        self.ready.unwrap_or(world.holds("SEM-048"))
     }
     pub fn is_serving(&self) -> bool {
         self.serving.unwrap_or(true)

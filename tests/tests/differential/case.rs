@@ -72,7 +72,7 @@ impl fmt::Display for Case {
 }
 
 fn write_world(f: &mut fmt::Formatter<'_>, world: &World) -> fmt::Result {
-    let World { zone, node_ports, has_pod_addresses, settings, services, slices } = world;
+    let World { zone, node_ports, has_pod_addresses, settings, services, slices, broken: _ } = world;
     writeln!(f, "  zone {zone:?}, NodePorts at {node_ports:?}, own addresses {has_pod_addresses}")?;
     writeln!(f, "  {settings:?}")?;
     services.iter().try_for_each(|service| writeln!(f, "  {service:?}"))?;

@@ -31,12 +31,22 @@ use run::Runner;
 const PACKETS: u64 = 1_000_000;
 /// A mutant is noticed within so many.
 const PACKETS_OF_MUTANT: u64 = 50_000;
+/// A rule that is broken in the model is noticed within so many.
+const PACKETS_OF_RULE: u64 = 200_000;
 /// Frames with octets changed, in one case of so many.
 const FRAMES: usize = 200_000;
 const FRAMES_PER_CASE: usize = 500;
 
 /// The kernel, made by the first trial that needs it.
 type Shared = Arc<Mutex<Option<Runner>>>;
+
+/// Rules that are put to the test by being broken in the model: each must make a difference to some packet.
+const RULES: &[&str] = &[
+    "SEM-012", "SEM-013", "SEM-019", "SEM-021", "SEM-027", "SEM-030", "SEM-046", "SEM-048", "SEM-052",
+    "SEM-060", "SEM-061", "SEM-062", "SEM-063", "SEM-064", "SEM-065", "SEM-071", "SEM-072", "SEM-073",
+    "SEM-080", "SEM-081", "SEM-083", "SEM-084", "SEM-086", "SEM-090", "SEM-092", "SEM-094", "SEM-095",
+    "SEM-108", "SEM-120", "SEM-123", "SEM-124", "SEM-127", "SEM-231", "SEM-232", "SEM-233", "SEM-235",
+];
 
 fn main() -> ExitCode {
     // One kernel, one case at a time.
@@ -46,6 +56,12 @@ fn main() -> ExitCode {
         let shared = Arc::clone(&shared);
         Trial::test(name, move || with_runner(&shared, test).map_err(Failed::from))
     };
+    let rule = |rule: &'static str| {
+        let shared = Arc::clone(&shared);
+        Trial::test(format!("a packet tells whether {rule} holds"), move || {
+            with_runner(&shared, |runner| tells(runner, rule)).map_err(Failed::from)
+        })
+    };
     let trials = if env::var_os("SVC_DIFF_MUTANT").is_some() {
         vec![trial("the model notices that the pipeline is broken", notice)]
     } else {
@@ -53,6 +69,9 @@ fn main() -> ExitCode {
             trial("kernel and model agree on every packet of random worlds", agree),
             trial("a frame with octets changed is left alone, dropped, refused or translated whole", survive),
         ]
+        .into_iter()
+        .chain(RULES.iter().map(|name| rule(name)))
+        .collect()
     };
     if !arguments.list
         && let Err(error) = kernel::isolate()
@@ -63,7 +82,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn with_runner(shared: &Shared, test: fn(&mut Runner) -> Result<(), String>) -> Result<(), String> {
+fn with_runner(shared: &Shared, test: impl FnOnce(&mut Runner) -> Result<(), String>) -> Result<(), String> {
     let mut guard = shared.lock().unwrap_or_else(PoisonError::into_inner);
     if guard.is_none() {
         let mutant = env::var_os("SVC_DIFF_MUTANT").map(fs::read).transpose();
@@ -106,6 +125,23 @@ fn notice(runner: &mut Runner) -> Result<(), String> {
         }
     }
     Err(format!("{} packets, and nothing was noticed", runner.histogram.packets))
+}
+
+fn tells(runner: &mut Runner, rule: &'static str) -> Result<(), String> {
+    runner.broken = Some(rule);
+    let before = runner.histogram.packets;
+    let mut seeds = first_seed()?..;
+    let found = loop {
+        let sent = runner.histogram.packets - before;
+        if seeds.next().is_some_and(|seed| runner.run(&flows::case(seed)).is_err()) {
+            break Ok(());
+        }
+        if sent > PACKETS_OF_RULE {
+            break Err(format!("{rule} is broken, and {sent} packets show no difference"));
+        }
+    };
+    runner.broken = None;
+    found
 }
 
 fn survive(runner: &mut Runner) -> Result<(), String> {

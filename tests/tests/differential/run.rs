@@ -34,6 +34,8 @@ type Counts = BTreeMap<&'static str, u64>;
 pub struct Runner {
     node: Node,
     pub histogram: Histogram,
+    /// A rule that the model shall not keep to.
+    pub broken: Option<&'static str>,
     /// Errors sent in a tick of the clock, this one and the last.
     errors: [(u64, u64); 2],
 }
@@ -56,7 +58,12 @@ pub enum Verdict {
 impl Runner {
     /// With the product's programs, or with those of another object.
     pub fn new(mutant: Option<&[u8]>) -> Result<Self> {
-        Ok(Self { node: Node::new(mutant)?, histogram: Histogram::default(), errors: [(0, 0); 2] })
+        Ok(Self {
+            node: Node::new(mutant)?,
+            histogram: Histogram::default(),
+            broken: None,
+            errors: [(0, 0); 2],
+        })
     }
 
     /// The error is the first disagreement, with the number of its step.
@@ -66,7 +73,7 @@ impl Runner {
         let mut trial = Trial {
             case,
             model: Model {
-                world: case.world.clone(),
+                world: World { broken: self.broken, ..case.world.clone() },
                 memory: Memory::default(),
                 now: 0,
                 snat_ports: first..first + count,

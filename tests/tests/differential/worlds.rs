@@ -20,6 +20,7 @@ pub fn world(rng: &mut Rng) -> World {
         node_ports: rng.weigh(&[(3, NodePorts::All), (1, NodePorts::Primary)]),
         has_pod_addresses: rng.percent(88),
         settings: settings(rng),
+        broken: None,
         services,
         slices,
     }
