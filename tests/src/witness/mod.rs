@@ -13,6 +13,8 @@ mod group;
 mod kube_proxy;
 mod line;
 mod outcome;
+#[cfg(test)]
+mod page;
 mod plane;
 mod play;
 mod random;

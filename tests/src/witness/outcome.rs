@@ -56,6 +56,14 @@ impl Outcome {
     pub fn is_answered(&self) -> bool {
         !self.answers.is_empty()
     }
+
+    pub fn is_refused(&self) -> bool {
+        self.failures.contains(REFUSED)
+    }
+
+    pub fn is_silent(&self) -> bool {
+        self.failures.contains(NOTHING)
+    }
 }
 
 impl fmt::Display for Outcome {

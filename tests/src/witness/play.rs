@@ -12,7 +12,7 @@ use super::plane::Plane;
 use super::row::{self, Row};
 use super::service::Service;
 use super::settings::Settings;
-use super::side::{Proxy, Side};
+use super::side::{Datapath, Side};
 use crate::topology::Family;
 
 /// What came of a row.
@@ -31,7 +31,7 @@ const LOOKS: usize = 3;
 /// By the rows' names.
 pub fn play(groups: &[Group], rows: &[Row]) -> Result<BTreeMap<String, Met>> {
     let mut plane = Plane::start()?;
-    let mut sides = on_all(&Proxy::ALL, |proxy| Side::new(*proxy, &plane))?;
+    let mut sides = on_all(&Datapath::ALL, |datapath| Side::new(*datapath, &plane))?;
     let first = sides.first().context("no side")?;
     plane.introduce(first.nodes())?;
     let mut all = BTreeMap::new();
@@ -53,7 +53,7 @@ fn round(
 ) -> Result<BTreeMap<String, Met>> {
     let last = rows.iter().map(|row| row.step).max().unwrap_or(0);
     // Who plays nothing need not be there.
-    let count = sides.iter().take_while(|side| rows.iter().any(|row| side.proxy.plays(row))).count();
+    let count = sides.iter().take_while(|side| rows.iter().any(|row| side.datapath.plays(row))).count();
     let sides = sides.get_mut(..count).unwrap_or_default();
     let mut all = BTreeMap::new();
     for step in 0..=last {
@@ -90,7 +90,7 @@ fn meet(plane: &Plane, sides: &[Side], rows: &[&Row]) -> Result<BTreeMap<String,
     let mut left = rows.to_vec();
     for look in 1..=LOOKS {
         let mut outcomes = on_all(sides, |side| {
-            let rows: Vec<_> = left.iter().filter(|row| side.proxy.plays(row)).copied().collect();
+            let rows: Vec<_> = left.iter().filter(|row| side.datapath.plays(row)).copied().collect();
             Ok(rows
                 .iter()
                 .map(|row| row.name.clone())

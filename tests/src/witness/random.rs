@@ -25,8 +25,8 @@ const LINES_PER_SERVICE: usize = 7;
 const HOSTS: [&str; 7] = ["a1", "a2", "a3", "b1", "b2", "node1", "node2"];
 const PODS: [&str; 5] = ["a1", "a2", "a3", "b1", "b2"];
 const CLIENTS: [&str; 8] = ["pod", "node1", "client", "stranger", "far", "node2", "a1", "b1"];
-/// Those that are no servers: whoever answers them sees the same source.
-const OTHERS: [&str; 6] = ["pod", "node1", "client", "stranger", "far", "node2"];
+/// What is not masqueraded on its way in to a server of node2 comes back another way, to a client that does not know it.
+const OUTSIDE: [&str; 2] = ["client", "stranger"];
 
 /// A world for each of the settings.
 pub fn groups(seed: u64) -> Vec<Group> {
@@ -42,21 +42,23 @@ pub fn groups(seed: u64) -> Vec<Group> {
         let is_usual = settings == Settings::default();
         let (services, steps) =
             if is_usual { (SERVICES, STEPS) } else { (SERVICES_OF_OTHERS, STEPS_OF_OTHERS) };
+        let clients: Vec<_> =
+            CLIENTS.into_iter().filter(|client| !settings.no_detector || !OUTSIDE.contains(client)).collect();
         Group {
             name: format!("random-{seed}-{}", settings.number()),
             about: "a world that nobody has thought of".to_owned(),
             settings,
-            steps: (0..steps).map(|_| step(&mut rng, services)).collect(),
+            steps: (0..steps).map(|_| step(&mut rng, services, &clients)).collect(),
         }
     })
     .collect()
 }
 
-fn step(rng: &mut Rng, count: usize) -> Step {
+fn step(rng: &mut Rng, count: usize, clients: &[&str]) -> Step {
     let (mut services, mut rows) = (BTreeMap::new(), BTreeMap::new());
     for n in 1..=count {
         let (service, kind) = service(rng);
-        rows.insert(format!("s{n}"), lines(rng, &kind));
+        rows.insert(format!("s{n}"), lines(rng, &kind, clients));
         services.insert(format!("s{n}"), Some(service));
     }
     Step { services, rows }
@@ -147,14 +149,15 @@ fn endpoint(rng: &mut Rng, mood: &Mood, host: &str) -> Endpoint {
     words.join(" ").parse().unwrap_or_else(|error| unreachable!("{error}"))
 }
 
-fn lines(rng: &mut Rng, kind: &Kind) -> Vec<Line> {
+fn lines(rng: &mut Rng, kind: &Kind, clients: &[&str]) -> Vec<Line> {
     if kind.stays {
-        // One line each: two at once would race for the first choice.
-        return OTHERS.iter().map(|client| line(rng, kind, client)).collect();
+        // One line each: two at once would race for the first choice. None for a server: what it sees depends on the choice.
+        let others = clients.iter().filter(|client| !PODS.contains(client));
+        return others.map(|client| line(rng, kind, client)).collect();
     }
     (0..LINES_PER_SERVICE)
         .map(|_| {
-            let client = one_of(rng, &CLIENTS);
+            let client = one_of(rng, clients);
             line(rng, kind, client)
         })
         .collect()

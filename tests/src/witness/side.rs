@@ -21,9 +21,9 @@ use crate::topology::{Family, Node, Options};
 use crate::wait;
 use crate::world::World;
 
-/// What the Services of a side are served by.
+/// What serves the Services of a side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Proxy {
+pub enum Datapath {
     KubeProxy,
     /// Told to do as kube-proxy does.
     Svc,
@@ -31,7 +31,7 @@ pub enum Proxy {
     SvcByDefault,
 }
 
-impl Proxy {
+impl Datapath {
     pub const ALL: [Self; 3] = [Self::KubeProxy, Self::Svc, Self::SvcByDefault];
 
     /// Whether it has anything to do with a row.
@@ -63,7 +63,7 @@ const SYNC_LIMIT: Duration = Duration::from_secs(60);
 const BATCH: usize = 48;
 
 pub struct Side {
-    pub proxy: Proxy,
+    pub datapath: Datapath,
     // Before what they stand on.
     kube_proxies: Vec<KubeProxy>,
     _lb: Agent,
@@ -73,18 +73,18 @@ pub struct Side {
 }
 
 impl Side {
-    pub fn new(proxy: Proxy, plane: &Plane) -> Result<Self> {
-        let mut world = World::new(proxy.name(), Options::default())?;
+    pub fn new(datapath: Datapath, plane: &Plane) -> Result<Self> {
+        let mut world = World::new(datapath.name(), Options::default())?;
         for (node, pod) in ground::PODS {
             world.topology.node_mut(node).add_pod(pod)?;
         }
-        let lb = ground::prepare(&world.topology, plane.hub(), proxy.first_on_hub())?;
+        let lb = ground::prepare(&world.topology, plane.hub(), datapath.first_on_hub())?;
         let places = ground::places(&world.topology);
         let names = places
             .iter()
             .flat_map(|(name, place)| Family::BOTH.map(|family| (place.addrs.of(family), name.clone())))
             .collect();
-        Ok(Self { proxy, kube_proxies: Vec::new(), _lb: lb, world, places, names })
+        Ok(Self { datapath, kube_proxies: Vec::new(), _lb: lb, world, places, names })
     }
 
     pub fn nodes(&self) -> &[Node] {
@@ -93,8 +93,8 @@ impl Side {
 
     /// Starts the proxy anew on both nodes.
     pub fn start(&mut self, plane: &Plane, settings: Settings) -> Result<()> {
-        match self.proxy {
-            Proxy::KubeProxy => {
+        match self.datapath {
+            Datapath::KubeProxy => {
                 self.kube_proxies.clear();
                 let dir = self.world.dir();
                 for node in &self.world.topology.nodes {
@@ -102,13 +102,13 @@ impl Side {
                     self.kube_proxies.push(KubeProxy::start(&plane.kube_proxy()?, node, &dir, &config)?);
                 }
             }
-            Proxy::Svc | Proxy::SvcByDefault => {
+            Datapath::Svc | Datapath::SvcByDefault => {
                 self.world.end_daemons()?;
-                let (flags, more) = match self.proxy {
-                    Proxy::SvcByDefault => {
+                let (flags, more) = match self.datapath {
+                    Datapath::SvcByDefault => {
                         (Flags { pod_sockets: true, ..Flags::default() }, settings.of_svc_by_default())
                     }
-                    Proxy::Svc | Proxy::KubeProxy => (Flags::default(), settings.of_svc()),
+                    Datapath::Svc | Datapath::KubeProxy => (Flags::default(), settings.of_svc()),
                 };
                 for node in ["node1", "node2"] {
                     let source = Source::Kubernetes {
@@ -129,7 +129,7 @@ impl Side {
         for client in ["pod", "node1", "far", "node2"] {
             let agent = self.agent(client)?;
             for to in at {
-                let what = format!("{client} is answered at {to} with {:?}", self.proxy);
+                let what = format!("{client} is answered at {to} with {:?}", self.datapath);
                 let kube_proxies = &mut self.kube_proxies;
                 let answered = wait::until(&what, SYNC_LIMIT, || {
                     if let Err(ended) = kube_proxies.iter_mut().try_for_each(KubeProxy::check) {

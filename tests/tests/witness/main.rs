@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use svc_tests::witness::{self, Deviations, Group, Met, Row};
+use svc_tests::witness::{self, Deviations, Group, Met, Outcome, Row};
 use svc_tests::{agent, janitor};
 
 /// Makes other random worlds.
@@ -62,6 +62,11 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
     trials.push(Trial::test("every listed deviation from kube-proxy is about some row", move || {
         if idle.is_empty() { Ok(()) } else { Err(idle.join("\n").into()) }
     }));
+    if filter.is_none() {
+        trials.push(Trial::test("clients are answered, refused and left alone often enough", move || {
+            vary(&play.rows.iter().map(|row| play.met(row)).collect::<Result<Vec<_>, _>>()?)
+        }));
+    }
     Ok(trials)
 }
 
@@ -96,6 +101,17 @@ fn judge(play: &Play, row: &Row) -> Result<(), Failed> {
         }
         Some(_) => Ok(()),
     }
+}
+
+/// Two networks that are broken alike would be alike too.
+fn vary(all: &[&Met]) -> Result<(), Failed> {
+    let count = |is_so: fn(&Outcome) -> bool| all.iter().filter(|met| is_so(&met.kube_proxy)).count();
+    let answered = count(Outcome::is_answered);
+    let (refused, silent) = (count(Outcome::is_refused), count(Outcome::is_silent));
+    let counted =
+        format!("of {} rows {answered} are answered, {refused} refused, {silent} silent", all.len());
+    eprintln!("{counted}");
+    if answered > 1000 && refused > 100 && silent > 100 { Ok(()) } else { Err(counted.into()) }
 }
 
 /// With its own settings svc does what the row says of them.
