@@ -56,7 +56,8 @@ struct Honest {
 fn honest(frame: &[u8]) -> Option<Honest> {
     let word = |at: usize| frame.get(at..at + 2).map(|w| usize::from(w[0]) << 8 | usize::from(w[1]));
     let (is_v4, mut next, mut l4, end) = match (word(12)?, frame.get(ETH)? >> 4) {
-        (0x0800, 4) if word(ETH + 6)? & 0x3fff == 0 => {
+        // The first fragment has the ports.
+        (0x0800, 4) if word(ETH + 6)? & 0x1fff == 0 => {
             let header = 4 * usize::from(frame[ETH] & 15);
             (header >= 20).then_some((true, *frame.get(ETH + 9)?, ETH + header, ETH + word(ETH + 2)?))?
         }
@@ -66,9 +67,13 @@ fn honest(frame: &[u8]) -> Option<Honest> {
     // A length of zero is that of a packet too large for the field.
     let is_jumbo = word(ETH + if is_v4 { 2 } else { 4 })? == 0;
     let end = if is_jumbo { frame.len() } else { end };
-    while !is_v4 && matches!(next, 0 | 43 | 60) {
-        let units = *frame.get(l4 + 1)?;
-        next = frame[l4];
+    while !is_v4 && matches!(next, 0 | 43 | 44 | 60) {
+        let is_part = next == 44;
+        if is_part && word(l4 + 2)? & 0xfff8 != 0 {
+            return None;
+        }
+        let units = if is_part { 0 } else { *frame.get(l4 + 1)? };
+        next = *frame.get(l4)?;
         l4 += 8 * (usize::from(units) + 1);
     }
     let (proto, header) = match next {

@@ -84,7 +84,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "an error comes from another address than the one dialled",
         file: "svc-ebpf/src/icmp.rs",
-        from: "if F::node_addr(&packet.key.dst).is_some() {",
-        to: "if F::node_addr(&packet.key.dst).is_none() {",
+        from: "if is_own::<F>(&packet.key.dst) {",
+        to: "if !is_own::<F>(&packet.key.dst) {",
     },
 ];
