@@ -81,7 +81,8 @@ impl TestBinary {
         ];
         let mut variables: Vec<(&str, OsString)> =
             places.into_iter().filter_map(|(name, place)| Some((name, place?.into()))).collect();
-        let ours = ["UPDATE_EXPECT", "RUST_BACKTRACE", "SVC_DIFF_SEED", "SVC_DIFF_PACKETS"];
+        let ours =
+            ["UPDATE_EXPECT", "RUST_BACKTRACE", "SVC_DIFF_SEED", "SVC_DIFF_PACKETS", "SVC_WITNESS_SEED"];
         variables.extend(ours.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         variables.push(("CARGO_TARGET_DIR", project::target_dir().into()));
         let mut command = privilege.command(&self.path, &variables);
