@@ -104,14 +104,18 @@ fn end_in(namespace: &File, wanted: &BTreeSet<Translated>, outcome: &mut Outcome
             return;
         }
     };
-    for socket in sockets.iter().filter(|s| wanted.contains(&(s.cookie(), s.peer()))) {
-        match sock_diag::end(socket) {
-            Ok(()) => outcome.ended += 1,
+    let wanted = sockets.iter().filter(|s| wanted.contains(&(s.cookie(), s.peer())));
+    wanted.for_each(|socket| outcome.count(sock_diag::end(socket)));
+}
+
+impl Outcome {
+    fn count(&mut self, answer: io::Result<()>) {
+        match answer {
+            Ok(()) => self.ended += 1,
             Err(err) if is_closed(&err) => {}
             Err(err) => {
-                outcome.left += 1;
-                outcome.refusal =
-                    Some(format!("UDP sockets cannot be ended (CONFIG_INET_DIAG_DESTROY): {err}"));
+                self.left += 1;
+                self.refusal = Some(format!("UDP sockets cannot be ended (CONFIG_INET_DIAG_DESTROY): {err}"));
             }
         }
     }
@@ -120,4 +124,24 @@ fn end_in(namespace: &File, wanted: &BTreeSet<Translated>, outcome: &mut Outcome
 /// Closed, or connected elsewhere, before we came.
 fn is_closed(err: &io::Error) -> bool {
     err.kind() == ErrorKind::NotFound || err.raw_os_error() == Some(libc::ESTALE)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sem_130_a_kernel_that_refuses_is_named_and_what_closed_meanwhile_is_no_matter() {
+        let mut outcome = Outcome::default();
+        outcome.count(Ok(()));
+        for gone in [libc::ENOENT, libc::ESTALE] {
+            outcome.count(Err(io::Error::from_raw_os_error(gone)));
+        }
+        assert_eq!((outcome.ended, outcome.left, &outcome.refusal), (1, 0, &None));
+        for _ in 0..2 {
+            outcome.count(Err(io::Error::from_raw_os_error(libc::EOPNOTSUPP)));
+        }
+        assert_eq!((outcome.ended, outcome.left), (1, 2));
+        assert!(outcome.refusal.is_some_and(|text| text.contains("CONFIG_INET_DIAG_DESTROY")));
+    }
 }

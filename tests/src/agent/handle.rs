@@ -119,9 +119,10 @@ impl Agent {
         self.datagrams(limit, via, to, per_second, false)
     }
 
-    /// A connected socket that is replaced by another one after an error.
+    /// A connected socket that is replaced by another one after an error. A late answer is good: what is asked is
+    /// whether the socket lives.
     pub fn start_redialling(self: &Arc<Self>, to: SocketAddr, per_second: u32) -> Result<Job> {
-        self.datagrams(SOON, Via::UdpConnected, to, per_second, true)
+        self.datagrams(super::LIMIT, Via::UdpConnected, to, per_second, true)
     }
 
     fn datagrams(

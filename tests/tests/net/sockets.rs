@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
-use svc_tests::agent::{Job, Report, Via};
+use svc_tests::agent::{Job, LIMIT, Report, Via};
 use svc_tests::daemon::Flags;
 use svc_tests::manifests::{SERVER_PORT, Service};
 use svc_tests::topology::{Family, Options, service};
@@ -149,10 +149,13 @@ fn others_live(stage: &mut Stage, client: &str) -> Result<()> {
         stage.soon_answered_by("near", client, to)?;
         jobs.push((
             format!("of another Service {to}"),
-            agent.start_datagrams(Via::UdpConnected, to, PER_SECOND)?,
+            agent.start_datagrams_within(LIMIT, Via::UdpConnected, to, PER_SECOND)?,
         ));
         let pod = (stage.world.topology.host("near")?.addrs.of(family), SERVER_PORT).into();
-        jobs.push((format!("to the pod {pod}"), agent.start_datagrams(Via::UdpConnected, pod, PER_SECOND)?));
+        jobs.push((
+            format!("to the pod {pod}"),
+            agent.start_datagrams_within(LIMIT, Via::UdpConnected, pod, PER_SECOND)?,
+        ));
         let to = stage.cluster_ip(family);
         for _ in 0..SOCKETS {
             jobs.push((format!("stream {to}"), agent.start_stream(to, PER_SECOND)?));

@@ -81,6 +81,12 @@ fn tcp_states() -> Vec<Row> {
             .knows(old().state(LIVE))
             .sees(back(RST | ACK))
             .leaves(live(&[S::RESET])),
+        row("a backend's segments are given the ClusterIP back after the reset as before (SEM-089)")
+            .knows(live(&[S::RESET]))
+            .sees(back(ACK))
+            .sees(back(FIN | ACK))
+            .sees(back(RST))
+            .leaves(live(&[S::RESET, S::FIN_REVERSE])),
         row("a SYN on a connection that both have closed selects anew")
             .service(service())
             .knows(live(&[S::FIN_FORWARD, S::FIN_REVERSE]))
