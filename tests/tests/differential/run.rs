@@ -110,7 +110,12 @@ impl Runner {
             }
             let outcome = self.program(at, interface, &frame, 0)?;
             let became = fuzz::check(&case.world, &frame, &outcome);
-            self.histogram.add(became.with_context(|| format!("{at:?} of {interface}"))?.to_owned());
+            let became = became.with_context(|| format!("{at:?} of {interface}"))?;
+            self.histogram.add(became.to_owned());
+            // A frame that is dropped may have been one error too many.
+            if matches!(became, "frame refused" | "frame dropped") {
+                self.sent_an_error();
+            }
         }
         Ok(())
     }
@@ -184,7 +189,9 @@ impl Runner {
         let Some(chosen) = chosen else { bail!(examined.complaint(&possible)) };
         examined.check_octets(chosen)?;
         self.histogram.count(&packet, seen, at, chosen);
-        if matches!(chosen.fate, Fate::Refused { .. }) || chosen.counts.contains(&"reject_limited") {
+        // One that could not be written counts as well.
+        let was_due = chosen.counts.iter().any(|l| matches!(*l, "reject_limited" | "drop_rewrite"));
+        if was_due || matches!(chosen.fate, Fate::Refused { .. }) {
             self.sent_an_error();
         }
         for label in &chosen.counts {
