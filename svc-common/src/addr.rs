@@ -47,6 +47,12 @@ impl AddrV4 {
 }
 
 impl AddrV6 {
+    /// The words whose memory holds the bytes on the wire, in place.
+    #[inline(always)]
+    pub const fn words(&self) -> &[u32; 4] {
+        &self.0
+    }
+
     /// From four words whose memory holds the bytes on the wire (as the kernel's `__be32[4]`).
     #[inline(always)]
     pub const fn from_be(words: [u32; 4]) -> Self {
@@ -136,6 +142,12 @@ impl Proto {
     pub const SCTP: Self = Self(132);
     pub const ICMP: Self = Self(1);
     pub const ICMPV6: Self = Self(58);
+
+    /// Protocols that services are made of.
+    #[inline(always)]
+    pub const fn has_ports(self) -> bool {
+        matches!(self, Self::TCP | Self::UDP | Self::SCTP)
+    }
 }
 
 #[cfg(test)]

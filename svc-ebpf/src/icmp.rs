@@ -4,11 +4,11 @@
 use aya_ebpf::helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail};
 use svc_common::abi::Counter;
 use svc_common::addr::Proto;
-use svc_common::wire::checksum::{Wsum, completion_proof};
+use svc_common::wire::checksum::{Wsum, completion_proof, sum16};
 use svc_common::wire::cursor::Cursor as _;
-use svc_common::wire::icmp::{ICMP_LEN, Icmp, Problem, sum16};
+use svc_common::wire::icmp::{ICMP_LEN, Icmp, Problem};
 use svc_common::wire::ip::{ETH_LEN, TCP_LEN, UDP_LEN, checksum_offset};
-use svc_common::wire::parse::Packet;
+use svc_common::wire::parse::{Packet, Shape};
 
 use crate::hook::Medium;
 use crate::hook::tc::Tc;
@@ -45,7 +45,7 @@ impl<const L3: usize> Reject for Tc<'_, L3> {
             count(Counter::RejectLimited);
             return self.drop();
         }
-        if packet.is_plain && answer::<F, L3>(self, packet, problem).is_some() {
+        if packet.shape.has(Shape::PLAIN) && answer::<F, L3>(self, packet, problem).is_some() {
             count(counter);
             self.redirect(self.ifindex())
         } else {

@@ -11,6 +11,7 @@ mod maps;
 mod new_flow;
 mod other;
 mod pipeline;
+mod quoted;
 mod tables;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};

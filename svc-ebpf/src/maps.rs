@@ -8,6 +8,9 @@ use svc_common::abi::limits;
 use svc_common::abi::*;
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::wire::checksum::Wsum;
+use svc_common::wire::ip::Ports;
+use svc_common::wire::parse::Packet;
+use svc_common::wire::rewrite::HeaderWords;
 
 use crate::fib;
 
@@ -73,6 +76,12 @@ pub static AFFINITY4: LruHashMap<AffinityKey<AddrV4>, AffinityValue> =
 pub static AFFINITY6: LruHashMap<AffinityKey<AddrV6>, AffinityValue> =
     LruHashMap::with_max_entries(limits::AFFINITY, 0);
 #[map]
+pub static FRAGMENTS4: LruHashMap<FragmentKey<AddrV4>, FragmentPorts> =
+    LruHashMap::with_max_entries(limits::FRAGMENTS, 0);
+#[map]
+pub static FRAGMENTS6: LruHashMap<FragmentKey<AddrV6>, FragmentPorts> =
+    LruHashMap::with_max_entries(limits::FRAGMENTS, 0);
+#[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::COUNTERS, 0);
 #[map]
 pub static SERVICES: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
@@ -90,9 +99,23 @@ pub struct Scratch<A> {
     pub forward_key: FlowKey<A>,
     pub claim: Claim,
     pub client: AffinityKey<A>,
+    pub fragment: FragmentKey<A>,
+    pub quoted: Quoted,
+    pub packet: Packet<A>,
     /// Id of the backend that was chosen.
     pub backend: u32,
     pub fib: fib::Params,
+}
+
+/// Parts of an ICMP error.
+#[repr(C)]
+pub struct Quoted {
+    pub icmp: [u16; 4],
+    /// An IP header, quoted or the error's own.
+    pub header: HeaderWords,
+    pub ports: Ports,
+    pub check: u16,
+    pub _pad: u16,
 }
 
 /// The search for a free reverse key.

@@ -294,10 +294,15 @@ fn is_local_pod<F: Net>(own: Option<&Iface>, src: &F::Addr) -> bool {
 #[inline(never)]
 fn give_way_to_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     let Some(Scratch { reverse_key, forward_key, .. }) = F::scratch() else { return 0 };
-    *reverse_key = key.swapped();
+    // Field by field, without a copy on the stack.
+    reverse_key.dst = key.src;
+    (reverse_key.sport, reverse_key.dport) = (key.dport, key.sport);
+    (reverse_key.proto, reverse_key._pad) = (key.proto, [0; 3]);
     // A datagram server on the node may answer from any of its addresses: its flows' answers have a key without source.
     if key.proto == Proto::UDP && is_own::<F>(&key.dst) {
         reverse_key.src = F::Addr::default();
+    } else {
+        reverse_key.src = key.dst;
     }
     let Some(record) = F::flow(reverse_key) else { return 0 };
     if record.direction == Direction::REVERSE {

@@ -5,10 +5,9 @@ use svc_common::abi::*;
 use svc_common::addr::Proto;
 use svc_common::datapath::flow::{knows_twin, twin, twin_key};
 use svc_common::datapath::state::{is_expired, observe};
-use svc_common::wire::checksum::{Wsum, addr_delta};
 use svc_common::wire::icmp::{Icmp, Problem};
 use svc_common::wire::ip::{ETH_LEN, Ports, tcp};
-use svc_common::wire::parse::{Packet, Skip};
+use svc_common::wire::parse::{Packet, Shape, Skip};
 
 use core::ffi::c_void;
 
@@ -16,8 +15,9 @@ use crate::fib::{self, FibWords};
 use crate::hook::Medium;
 use crate::icmp::Reject;
 use crate::new_flow::{Outcome, new_flow};
-use crate::other;
-use crate::tables::{IF_ABSENT, Tables, count, count_service, is_own, now};
+use crate::other::{self, Verdict};
+use crate::quoted::{self, delta_of};
+use crate::tables::{IF_ABSENT, Tables, count, count_service, now};
 
 /// What a family brings to the kernel.
 pub trait Net: Tables + FibWords + Icmp {}
@@ -26,20 +26,15 @@ impl<F: Tables + FibWords + Icmp> Net for F {}
 /// A packet that came in by a pod interface or an uplink.
 #[inline(always)]
 pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
-    // One place for both ways: the stack is short.
-    let mut packet = Packet::default();
-    match F::parse(&m.frame(), M::L3) {
-        Ok(parsed) => packet = parsed,
-        Err(Skip::OtherProtocol) => {
-            return match other::judge::<F, M>(m, role, &mut packet) {
-                Outcome::PASS => m.pass(),
-                Outcome::UNKNOWN_PORT => m.reject::<F>(&packet, Problem::UNKNOWN_PORT),
-                _ => m.drop(),
-            };
-        }
-        Err(_) => return m.pass(),
-    }
-    if !m.has_arrived(packet.len) || !m.is_ours(role) {
+    let packet = match F::parse(&m.frame(), M::L3) {
+        Ok(packet) => packet,
+        Err(why) => return untupled::<F, M>(m, role, why),
+    };
+    // The other fragments are the stack's hook's to find.
+    if (M::BEFORE_STACK && packet.shape.has(Shape::FRAGMENT))
+        || !m.has_arrived(packet.len)
+        || !m.is_ours(role)
+    {
         return m.pass();
     }
     let now = now();
@@ -66,20 +61,50 @@ pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
             _ => return m.drop(),
         },
     };
+    if packet.shape.has(Shape::FRAGMENT) {
+        other::remember::<F, M>(m, &packet.key);
+    }
     send::<F, M>(m, &packet, record)
+}
+
+/// A packet that came in and has no tuple.
+#[inline(always)]
+fn untupled<F: Net, M: Medium + Reject>(m: &M, role: Role, why: Skip) -> i32 {
+    match why {
+        // Rare enough for the stack's hook.
+        _ if M::BEFORE_STACK => m.pass(),
+        Skip::Fragment => other::fragment::<F, M>(m, Hook::INGRESS, role),
+        Skip::OtherProtocol => match other::portless::<F, M>(m, Hook::INGRESS, role) {
+            Verdict::UNKNOWN_PORT => match F::scratch() {
+                Some(scratch) => m.reject::<F>(&scratch.packet, Problem::UNKNOWN_PORT),
+                None => m.pass(),
+            },
+            Verdict::QUOTES => quoted::translate::<F, M>(m, Hook::INGRESS, role),
+            action => action,
+        },
+        Skip::Truncated | Skip::Malformed | Skip::TooManyHeaders => m.pass(),
+    }
 }
 
 /// A packet on its way to a pod or to the outside: a reply of a local backend, or nothing of ours.
 #[inline(always)]
 pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
-    let Ok(packet) = F::parse(&m.frame(), M::L3) else { return m.pass() };
-    let mut record = F::flow(&packet.key);
-    // A server on the node that is bound to the wildcard address answers from whichever address the route prefers.
-    if record.is_none() && packet.key.proto == Proto::UDP && is_own::<F>(&packet.key.src) {
-        record = F::flow(&FlowKey { src: F::Addr::default(), ..packet.key });
-    }
-    match record {
-        Some(record) if record.hook == hook => {
+    let packet = match F::parse(&m.frame(), M::L3) {
+        Ok(packet) => packet,
+        Err(Skip::OtherProtocol) => {
+            return match other::portless::<F, M>(m, hook, Role::NONE) {
+                Verdict::QUOTES => quoted::translate::<F, M>(m, hook, Role::NONE),
+                action => action,
+            };
+        }
+        Err(Skip::Fragment) => return other::fragment::<F, M>(m, hook, Role::NONE),
+        Err(_) => return m.pass(),
+    };
+    match other::record_at::<F>(&packet.key, hook) {
+        Some(record) => {
+            if packet.shape.has(Shape::FRAGMENT) {
+                other::remember::<F, M>(m, &packet.key);
+            }
             let now = now();
             // A datagram flow that has expired counts as absent, also where nobody has removed it.
             let proto = packet.key.proto;
@@ -180,14 +205,20 @@ fn send<F: Net, M: Medium + Reject>(m: &M, packet: &Packet<F::Addr>, record: &Fl
             return m.drop();
         }
     }
-    let (oif, smac, dmac) = (record.oif, record.smac, record.dmac);
-    if !rewrite::<F, M>(m, packet, record, is_redirect as u8) {
-        return failed(m);
+    if rewrite::<F, M>(m, packet, record, is_redirect as u8) { leave::<F, M>(m, record) } else { failed(m) }
+}
+
+/// Sends a packet that has been rewritten the record's way.
+#[inline(always)]
+pub fn leave<F: Net, M: Medium>(m: &M, record: &FlowRecord<F::Addr>) -> i32 {
+    if record.way == Way::STACK {
+        return m.pass();
     }
-    if !is_redirect {
+    if record.way != Way::REDIRECT {
         return if swap_macs(m) { m.redirect(m.ifindex()) } else { failed(m) };
     }
-    if is_resolved && M::L3 == ETH_LEN {
+    let (oif, smac, dmac) = (record.oif, record.smac, record.dmac);
+    if record.is_resolved() && M::L3 == ETH_LEN {
         if write_macs(m, dmac, smac) { m.redirect(oif) } else { failed(m) }
     } else {
         m.redirect_neigh(oif)
@@ -208,12 +239,7 @@ fn rewrite<F: Net, M: Medium>(
     record: &FlowRecord<F::Addr>,
     hops: u8,
 ) -> bool {
-    // The key of such a reverse record does not say which source the packet has.
-    let addr: Wsum = if record.any_source != 0 && record.direction == Direction::REVERSE {
-        addr_delta::<F>((packet.key.src, packet.key.dst), (record.src, record.dst))
-    } else {
-        record.addr_delta
-    };
+    let addr = delta_of::<F>(record, packet.key.src, packet.key.dst);
     let port = record.port_delta;
     let frame = m.frame();
     let (Some(ip), Some(ports)) = (frame.at::<F::Header>(M::L3), frame.at::<Ports>(packet.l4)) else {

@@ -29,13 +29,15 @@ pub trait Tables: Rewrite {
     fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>);
     fn affinity(client: &AffinityKey<Self::Addr>) -> Option<&'static mut AffinityValue>;
     fn insert_affinity(client: &AffinityKey<Self::Addr>, value: &AffinityValue);
+    fn fragment(key: &FragmentKey<Self::Addr>) -> Option<FragmentPorts>;
+    fn insert_fragment(key: &FragmentKey<Self::Addr>, ports: &FragmentPorts);
     fn scratch() -> Option<&'static mut Scratch<Self::Addr>>;
     /// Source of what is masqueraded out of an interface.
     fn snat_addr(iface: &Iface) -> &Self::Addr;
 }
 
 macro_rules! tables {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $sockets:ident, $affinity:ident, $scratch:ident, $snat:ident) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $sockets:ident, $affinity:ident, $fragments:ident, $scratch:ident, $snat:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue> {
@@ -94,6 +96,16 @@ macro_rules! tables {
                 let _ = maps::$affinity.insert(client, value, ALWAYS);
             }
             #[inline(always)]
+            fn fragment(key: &FragmentKey<Self::Addr>) -> Option<FragmentPorts> {
+                // SAFETY: two small integers that are written together.
+                unsafe { maps::$fragments.get(key) }.copied()
+            }
+            #[inline(always)]
+            fn insert_fragment(key: &FragmentKey<Self::Addr>, ports: &FragmentPorts) {
+                // A full LRU table evicts; then what is left of that packet is dropped and counted.
+                let _ = maps::$fragments.insert(key, ports, ALWAYS);
+            }
+            #[inline(always)]
             fn scratch() -> Option<&'static mut Scratch<Self::Addr>> {
                 // SAFETY: per-CPU, and a program is not interrupted by itself on its CPU.
                 maps::$scratch.get_ptr_mut(0).map(|p| unsafe { &mut *p })
@@ -106,8 +118,14 @@ macro_rules! tables {
     };
 }
 
-tables!(V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, SOCKETS4, AFFINITY4, SCRATCH4, snat_v4);
-tables!(V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, SOCKETS6, AFFINITY6, SCRATCH6, snat_v6);
+tables!(
+    V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, SOCKETS4, AFFINITY4, FRAGMENTS4, SCRATCH4,
+    snat_v4
+);
+tables!(
+    V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, SOCKETS6, AFFINITY6, FRAGMENTS6, SCRATCH6,
+    snat_v6
+);
 
 /// An address of this node.
 #[inline(always)]

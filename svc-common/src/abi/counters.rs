@@ -62,6 +62,10 @@ counters! {
     DropSourceRange = "drop_source_range",
     /// An address of a Service CIDR that no Service has (V12).
     DropUnallocated = "drop_unallocated",
+    /// An ICMP error that quotes a translated packet was translated back (SEM-079).
+    IcmpTranslated = "icmp_translated",
+    /// A fragment to a Service's address whose first one has not been seen (SEM-109).
+    DropFragment = "drop_fragment",
 }
 
 /// Value of the per-CPU service array, indexed by service id.

@@ -20,6 +20,8 @@ pub const IFACES: u32 = 4_096;
 pub const SOCKETS: u32 = 65_536;
 /// Clients whose backend is remembered for session affinity, per family (about 80 and 90 octets each, allocated at once).
 pub const AFFINITY: u32 = 65_536;
+/// Packets per family whose fragments are on their way (about 70 and 100 octets each, allocated at once).
+pub const FRAGMENTS: u32 = 8_192;
 /// Slots of the counter array; more than there are counters, so that one more does not change the map.
 pub const COUNTERS: u32 = 64;
 /// ICMP errors that one CPU sends in one tick of a stamp (2^30 ns).

@@ -7,6 +7,7 @@ mod affinity;
 mod config;
 mod counters;
 mod flow;
+mod fragment;
 mod frontend;
 mod node;
 mod prefix;
@@ -19,6 +20,7 @@ pub use affinity::{AffinityKey, AffinityValue};
 pub use config::Config;
 pub use counters::{Counter, ServiceCounters};
 pub use flow::{Direction, FlowKey, FlowRecord, FlowState, Hook, Way};
+pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{
     BackendId, BackendValue, Extent, FrontendFlags, FrontendKey, FrontendValue, Locality, Scope, ServiceId,
 };

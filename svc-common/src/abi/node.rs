@@ -69,6 +69,8 @@ impl AddressFlags {
     pub const NODE_PORT: Self = Self(2);
     /// The ClusterIP of a Service: a port that it does not have is refused (V11).
     pub const CLUSTER_IP: Self = Self(4);
+    /// An external IP or load-balancer IP of a Service.
+    pub const EXTERNAL_IP: Self = Self(8);
 
     #[inline(always)]
     pub const fn has(self, bit: Self) -> bool {

@@ -55,6 +55,17 @@ impl Wsum {
     }
 }
 
+/// Sum over 16-bit words.
+#[inline(always)]
+pub fn sum16<const N: usize>(words: &[u16; N]) -> Wsum {
+    let mut sum = 0u32;
+    for w in words {
+        // At most 20 words here: no carry out of 32 bits.
+        sum += *w as u32;
+    }
+    Wsum(sum)
+}
+
 /// Delta of replacing addresses (source and destination).
 #[inline(always)]
 pub fn addr_delta<F: Family>(old: (F::Addr, F::Addr), new: (F::Addr, F::Addr)) -> Wsum {

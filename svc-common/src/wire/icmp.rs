@@ -1,10 +1,10 @@
 //! ICMP errors (RFC 792, RFC 4443): the headers that go before the quoted packet.
 
-use super::checksum::Wsum;
+use super::checksum::{Wsum, sum16};
 use super::cursor::{Cursor, Plain, plain};
 use super::ip::{Ipv4Header, Ipv6Header, halves_v4, halves_v6};
 use super::parse::Headers;
-use super::rewrite::Rewrite;
+use super::rewrite::{HeaderWords, Rewrite};
 use crate::addr::{AddrV4, AddrV6, Proto};
 use crate::family::{Family, V4, V6};
 
@@ -68,25 +68,26 @@ pub trait Icmp: Rewrite {
     );
     /// Sum over an IP header.
     fn header_sum(header: &Self::Header) -> Wsum;
+    /// Octets of a quoted packet's header, 0 where no ports follow it, and its protocol.
+    fn quoted(header: &HeaderWords) -> (usize, Proto);
     /// An ICMP error. One that is cut short counts as such.
     fn is_error<C: Cursor + ?Sized>(packet: &C, ip: &Headers<Self::Addr>) -> bool;
+}
+
+/// What translating a quoted packet adds to the sum over an ICMP message: `addr` and `port` are what it adds to the sums
+/// over the quoted addresses and ports, `outer` over those of the message itself. The quoted checksums take their part off
+/// again: that of an IPv4 header, and the transport's if it is quoted.
+#[inline(always)]
+pub fn quote_delta<F: Family>(addr: Wsum, port: Wsum, has_check: bool, outer: Wsum) -> Wsum {
+    // IPv6 has no header checksum, and the message's own addresses count by the pseudo-header (RFC 4443 section 2.3).
+    let delta = if F::HAS_L3_CHECKSUM { port } else { port.plus(addr).plus(outer) };
+    if has_check { delta.minus(addr).minus(port) } else { delta }
 }
 
 /// The type of an ICMP message whose header lies at `l4`.
 #[inline(always)]
 fn kind<C: Cursor + ?Sized>(packet: &C, l4: usize) -> Option<u8> {
     packet.read::<[u16; 4]>(l4).map(|words| words[0].to_ne_bytes()[0])
-}
-
-/// Sum over 16-bit words.
-#[inline(always)]
-pub fn sum16<const N: usize>(words: &[u16; N]) -> Wsum {
-    let mut sum = 0u32;
-    for w in words {
-        // At most 20 words here: no carry out of 32 bits.
-        sum += *w as u32;
-    }
-    Wsum(sum)
 }
 
 #[inline(always)]
@@ -150,6 +151,17 @@ impl Icmp for V4 {
     }
 
     #[inline(always)]
+    fn quoted(header: &HeaderWords) -> (usize, Proto) {
+        let [first, ..] = header[0].to_ne_bytes();
+        let [_, _, high, low] = header[1].to_ne_bytes();
+        let [_, proto, ..] = header[2].to_ne_bytes();
+        let length = ((first & 0x0f) as usize) << 2;
+        let is_first = u16::from_be_bytes([high, low]) & 0x1fff == 0;
+        let is_known = first >> 4 == 4 && length >= Self::IP_LEN && is_first;
+        (if is_known && Proto(proto).has_ports() { length } else { 0 }, Proto(proto))
+    }
+
+    #[inline(always)]
     fn is_error<C: Cursor + ?Sized>(packet: &C, ip: &Headers<AddrV4>) -> bool {
         // Unreachable, quench, redirect, time exceeded, parameter problem.
         ip.proto == Proto::ICMP && matches!(kind(packet, ip.l4), None | Some(3 | 4 | 5 | 11 | 12))
@@ -200,6 +212,14 @@ impl Icmp for V6 {
             u16::from_ne_bytes([h.next_header, h.hop_limit]),
         ]);
         rest.plus(sum16(&h.src)).plus(sum16(&h.dst))
+    }
+
+    #[inline(always)]
+    fn quoted(header: &HeaderWords) -> (usize, Proto) {
+        let [first, ..] = header[0].to_ne_bytes();
+        let [_, _, proto, _] = header[1].to_ne_bytes();
+        let is_known = first >> 4 == 6 && Proto(proto).has_ports();
+        (if is_known { Self::IP_LEN } else { 0 }, Proto(proto))
     }
 
     #[inline(always)]

@@ -21,20 +21,40 @@ pub struct Packet<A> {
     pub ttl: u8,
     /// TCP flags; 0 for UDP.
     pub tcp_flags: u8,
-    /// No options, no extension headers: the transport header follows the fixed IP header.
-    pub is_plain: bool,
+    pub shape: Shape,
 }
 
-/// Why a packet has no tuple. None of these is a service's packet, so all of them are left alone.
+/// Properties of a packet, a set of bits.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Shape(u8);
+
+impl Shape {
+    /// No options, no extension headers: the transport header follows the fixed IP header.
+    pub const PLAIN: Self = Self(1);
+    /// The first fragment of a packet; the others have no ports.
+    pub const FRAGMENT: Self = Self(2);
+
+    #[inline(always)]
+    pub const fn new(is_plain: bool, is_fragment: bool) -> Self {
+        Self(is_plain as u8 | (is_fragment as u8) << 1)
+    }
+
+    #[inline(always)]
+    pub const fn has(self, bit: Self) -> bool {
+        self.0 & bit.0 != 0
+    }
+}
+
+/// Why a packet has no tuple.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Skip {
     /// Cut short, or the lengths lie.
     Truncated,
     /// Another IP version than the link layer says, or a header length below the minimum.
     Malformed,
-    /// Neither TCP nor UDP.
+    /// Neither TCP, UDP nor SCTP.
     OtherProtocol,
-    /// A fragment: only the first one has ports.
+    /// A fragment that is not the first: it has no ports.
     Fragment,
     /// More extension headers than are followed.
     TooManyHeaders,
@@ -54,7 +74,11 @@ pub struct Headers<A> {
     pub carried: u32,
     pub ttl: u8,
     pub is_plain: bool,
+    /// A part of a packet, and whether the first, which has the transport header.
     pub is_fragment: bool,
+    pub is_first: bool,
+    /// What the parts have in common besides addresses and protocol.
+    pub fragment_id: u32,
 }
 
 /// Families that can be parsed.
@@ -66,7 +90,7 @@ pub trait Parse: Family {
     #[inline(always)]
     fn parse<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Packet<Self::Addr>, Skip> {
         let ip = Self::headers(packet, l3)?;
-        if ip.is_fragment {
+        if !ip.is_first {
             return Err(Skip::Fragment);
         }
         let (ports, tcp_flags, l4_len) = transport(packet, ip.l4, ip.proto.0, ip.carried)?;
@@ -84,7 +108,7 @@ pub trait Parse: Family {
             ttl: ip.ttl,
             l4_len,
             tcp_flags,
-            is_plain: ip.is_plain,
+            shape: Shape::new(ip.is_plain, ip.is_fragment),
         })
     }
 }
@@ -109,6 +133,8 @@ impl Parse for V4 {
             is_plain: header == Self::IP_LEN,
             // More fragments, or an offset.
             is_fragment: u16::from_be(ip.fragment) & 0x3fff != 0,
+            is_first: u16::from_be(ip.fragment) & 0x1fff == 0,
+            fragment_id: ip.id as u32,
         })
     }
 }
@@ -121,6 +147,7 @@ impl Parse for V6 {
             return Err(Skip::Malformed);
         }
         let (mut next, mut l4) = (ip.next_header, l3 + Self::IP_LEN);
+        let (mut place, mut fragment_id) = (0, 0);
         for _ in 0..IPV6_EXTENSIONS {
             match next {
                 // Hop-by-hop, routing, destination options: next header, length in 8 octets beyond the first 8.
@@ -132,7 +159,15 @@ impl Parse for V6 {
                 _ => break,
             }
         }
-        if matches!(next, 0 | 43 | 60) {
+        // Fragment, which stands last here: next header, reserved, place and more, identification.
+        if next == 44 {
+            let [following, at, high, low] = packet.read::<[u16; 4]>(l4).ok_or(Skip::Truncated)?;
+            next = following.to_ne_bytes()[0];
+            place = u16::from_be(at) & 0xfff9;
+            fragment_id = (high as u32) << 16 | low as u32;
+            l4 += 8;
+        }
+        if matches!(next, 0 | 43 | 44 | 60) {
             return Err(Skip::TooManyHeaders);
         }
         let payload = u16::from_be(ip.payload_len) as u32;
@@ -145,7 +180,9 @@ impl Parse for V6 {
             carried: carried(payload, l4 - l3 - Self::IP_LEN),
             ttl: ip.hop_limit,
             is_plain: l4 == l3 + Self::IP_LEN,
-            is_fragment: next == 44,
+            is_fragment: place != 0,
+            is_first: place & 0xfff8 == 0,
+            fragment_id,
         })
     }
 }
@@ -200,7 +237,7 @@ mod tests {
         let p = udp4(|_| ()).unwrap();
         assert_eq!((p.key.sport.number(), p.key.dport.number(), p.l4, p.len), (0x1234, 53, 34, 28));
         assert_eq!((p.key.src.octets(), p.key.dst.octets()), ([10, 0, 0, 1], [10, 0, 0, 2]));
-        assert!(p.is_plain);
+        assert!(p.shape.has(Shape::PLAIN));
     }
 
     #[test]
@@ -209,7 +246,7 @@ mod tests {
             (p[14], p[17]) = (0x46, 32);
             p.splice(34..34, [1, 1, 1, 0]);
         });
-        assert_eq!(p.map(|p| (p.l4, p.is_plain)), Ok((38, false)));
+        assert_eq!(p.map(|p| (p.l4, p.shape.has(Shape::PLAIN))), Ok((38, false)));
     }
 
     #[test]
@@ -218,9 +255,15 @@ mod tests {
         assert_eq!(udp4(|p| p[17] = 27), Err(Skip::Truncated));
         assert_eq!(udp4(|p| p[14] = 0x44), Err(Skip::Malformed));
         assert_eq!(udp4(|p| p[14] = 0x65), Err(Skip::Malformed));
-        assert_eq!(udp4(|p| p[20] = 0x20), Err(Skip::Fragment));
         assert_eq!(udp4(|p| p[21] = 1), Err(Skip::Fragment));
         assert_eq!(udp4(|p| p[23] = 1), Err(Skip::OtherProtocol));
+    }
+
+    #[test]
+    fn the_first_fragment_has_its_tuple_and_says_that_more_follow() {
+        let p = udp4(|p| (p[18], p[19], p[20]) = (0x12, 0x34, 0x20)).unwrap();
+        assert!(p.shape.has(Shape::FRAGMENT) && p.key.dport.number() == 53);
+        assert!(!udp4(|_| ()).unwrap().shape.has(Shape::FRAGMENT));
     }
 
     #[test]
@@ -238,6 +281,6 @@ mod tests {
         assert_eq!(packet(0, 17), Ok(54));
         assert_eq!(packet(IPV6_EXTENSIONS, 60), Ok(54 + 8 * IPV6_EXTENSIONS));
         assert_eq!(packet(IPV6_EXTENSIONS + 1, 60), Err(Skip::TooManyHeaders));
-        assert_eq!(packet(1, 44), Err(Skip::Fragment));
+        assert_eq!(packet(1, 44), Ok(62));
     }
 }

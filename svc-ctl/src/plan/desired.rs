@@ -1,12 +1,13 @@
 //! (Snapshot, Ids) -> (Tables, Ids): what the kernel should hold. Pure; what cannot be had is a problem by name and
 //! harms nothing else.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
-use svc_common::abi::{AddressFlags, BackendId, Extent, Locality, PrefixList};
+use svc_common::abi::{AddressFlags, BackendId, Extent, Locality, PrefixList, Scope};
 
 use super::entry::{Masquerade, Shared};
 use super::frontends::{Claim, plan_frontends};
@@ -255,7 +256,10 @@ impl Plan<'_> {
         if wanted.claims.iter().any(|claim| claim.is_restricted) {
             self.restrict(family, source_ranges(service, wanted.addresses, is_node_in_ranges))?;
         }
-        self.publish_cluster_ip(wanted.addresses.cluster_ip)?;
+        for claim in wanted.claims.iter().filter(|claim| claim.frontend.scope == Scope::ADDRESS) {
+            let flag = if claim.external { AddressFlags::EXTERNAL_IP } else { AddressFlags::CLUSTER_IP };
+            self.publish_address(claim.frontend.addr, flag)?;
+        }
         let affinity = wanted.service.affinity.map_or(0, NonZeroU32::get);
         if affinity != 0 {
             // The last thing that may fail: what is rolled back is in nobody's hands yet.
@@ -363,18 +367,19 @@ impl Plan<'_> {
         Ok(())
     }
 
-    fn publish_cluster_ip(&mut self, addr: IpAddr) -> Result<(), Full> {
+    fn publish_address(&mut self, addr: IpAddr, flag: AddressFlags) -> Result<(), Full> {
         let capacity = self.ids.capacity.addresses;
         let count = &mut self.address_counts[IpFamily::of(addr) as usize];
-        let flags = self.tables.addresses.entry(addr).or_insert_with(|| {
-            *count += 1;
-            AddressFlags::default()
-        });
-        *flags = flags.with(AddressFlags::CLUSTER_IP);
-        if *count > capacity {
-            *count -= 1;
-            self.tables.addresses.remove(&addr);
-            return Err(Full { table: "address", capacity });
+        match self.tables.addresses.entry(addr) {
+            Entry::Occupied(mut known) => {
+                let flags = known.get_mut();
+                *flags = flags.with(flag);
+            }
+            Entry::Vacant(_) if *count >= capacity => return Err(Full { table: "address", capacity }),
+            Entry::Vacant(free) => {
+                free.insert(flag);
+                *count += 1;
+            }
         }
         Ok(())
     }
@@ -420,6 +425,8 @@ impl Plan<'_> {
                     self.tables.extents.insert(*extent, set);
                 }
                 self.counts[wanted.addresses.family() as usize] += 1;
+                let flags = self.actual.addresses.get(&claim.frontend.addr);
+                flags.map(|&flags| self.publish_address(claim.frontend.addr, flags));
                 let list = PrefixList::sources_of(service);
                 self.tables.prefixes.extend(self.actual.prefixes.iter().filter(|p| p.list == list));
                 self.tables.frontends.insert(claim.frontend, entry);

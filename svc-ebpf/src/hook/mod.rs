@@ -10,6 +10,7 @@ use svc_common::abi::{Iface, Role};
 use svc_common::addr::Proto;
 use svc_common::family::Family;
 use svc_common::wire::checksum::Wsum;
+use svc_common::wire::cursor::Plain;
 
 use crate::frame::Frame;
 
@@ -31,6 +32,25 @@ pub trait Medium {
     /// Keeps the transport checksum: `addr` and `port` are what the rewrite added to the sums over addresses (the
     /// pseudo-header) and over ports, `hops` what it took off the time to live. The packet may move.
     fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum, hops: u8) -> bool;
+    /// Keeps the sum that the card made over the whole packet: `addr` is what the rewrite added to the addresses without
+    /// a transport checksum that takes it off again, `hops` what it took off the time to live.
+    fn fix_sum<F: Family>(&self, addr: Wsum, hops: u8);
+    /// Copies what lies at an offset, in whichever part of the packet; false if it is too short.
+    fn load_octets<T: Copy>(&self, offset: usize, to: &mut T, octets: usize) -> bool;
+    /// Writes what was loaded and changed; sums are not kept.
+    fn store_octets<T: Copy>(&self, offset: usize, from: &T, octets: usize) -> bool;
+
+    /// All of a value.
+    #[inline(always)]
+    fn load<T: Plain>(&self, offset: usize, to: &mut T) -> bool {
+        self.load_octets(offset, to, size_of::<T>())
+    }
+
+    #[inline(always)]
+    fn store<T: Plain>(&self, offset: usize, from: &T) -> bool {
+        self.store_octets(offset, from, size_of::<T>())
+    }
+
     /// The frame is addressed to this machine, as far as this hook can tell cheaply; asked for every packet.
     fn is_ours(&self, role: Role) -> bool;
     /// The frame is addressed to this interface; asked for new flows.

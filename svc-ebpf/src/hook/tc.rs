@@ -3,7 +3,10 @@
 use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext as _;
-use aya_ebpf::helpers::generated::{bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh};
+use aya_ebpf::helpers::generated::{
+    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_load_bytes,
+    bpf_skb_store_bytes,
+};
 use aya_ebpf::programs::TcContext;
 use svc_common::abi::{Hook, Iface, Role};
 use svc_common::addr::Proto;
@@ -99,6 +102,31 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         // SAFETY: the context is this program's own.
         let segment = unsafe { (*self.0.skb.skb).gso_size };
         segment == 0 || segment + headers > mtu as u32
+    }
+
+    /// An IPv4 header's checksum balances all that changes in it.
+    #[inline(always)]
+    fn fix_sum<F: Family>(&self, addr: Wsum, hops: u8) {
+        if !F::HAS_L3_CHECKSUM {
+            let hop = Wsum::ZERO.minus(Wsum(u16::from_ne_bytes([0, hops]) as u32));
+            // SAFETY: plain helper call; packets without a sum are left alone.
+            unsafe { bpf_csum_update(self.0.skb.skb, hop.plus(addr).0) };
+        }
+    }
+
+    #[inline(always)]
+    fn load_octets<T: Copy>(&self, offset: usize, to: &mut T, octets: usize) -> bool {
+        // SAFETY: callers name no more octets than the value has, which the verifier checks; the helper checks the packet's
+        // length.
+        let to = (&raw mut *to).cast();
+        unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), offset as u32, to, octets as u32) == 0 }
+    }
+
+    #[inline(always)]
+    fn store_octets<T: Copy>(&self, offset: usize, from: &T, octets: usize) -> bool {
+        let from = (&raw const *from).cast();
+        // SAFETY: as above.
+        unsafe { bpf_skb_store_bytes(self.0.skb.skb, offset as u32, from, octets as u32, 0) == 0 }
     }
 
     /// A pod's frames come by a bridge port or a veth of their own, where "other host" says nothing.

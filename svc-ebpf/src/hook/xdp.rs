@@ -83,6 +83,20 @@ impl Medium for Xdp<'_> {
         true
     }
 
+    #[inline(always)]
+    fn fix_sum<F: Family>(&self, _addr: Wsum, _hops: u8) {}
+
+    /// Nothing that is rare is done here.
+    #[inline(always)]
+    fn load_octets<T: Copy>(&self, _offset: usize, _to: &mut T, _octets: usize) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn store_octets<T: Copy>(&self, _offset: usize, _from: &T, _octets: usize) -> bool {
+        false
+    }
+
     /// Network cards drop what is not theirs; a promiscuous one is caught when a flow begins.
     #[inline(always)]
     fn is_ours(&self, _role: Role) -> bool {

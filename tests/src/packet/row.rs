@@ -312,7 +312,7 @@ impl Row {
 
     /// The transports that the row's packets stand for.
     pub fn transports(&self) -> Vec<L4> {
-        let has = |l4| self.steps.iter().any(|step| step.packet.l4 == l4);
+        let has = |l4| self.steps.iter().any(|step| step.packet.protocol() == l4);
         match (has(L4::Either), has(L4::Udp)) {
             (true, _) => vec![L4::Tcp, L4::Udp],
             (false, true) => vec![L4::Udp],

@@ -60,6 +60,30 @@ pub struct Packet {
     zero_sum_between: Option<(&'static str, &'static str)>,
     claimed_len: Option<u16>,
     cut: Option<usize>,
+    /// What an ICMP error quotes: the packet, and how many octets behind its IP header.
+    quotes: Option<(Complaint, Box<Packet>, usize)>,
+}
+
+/// What an ICMP error says.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Complaint {
+    PortUnreachable,
+    TooBig(u16),
+    TimeExceeded,
+}
+
+impl Complaint {
+    /// Type, code, and the last two octets of the header.
+    const fn header(self, family: Family) -> ([u8; 2], u16) {
+        match (self, family) {
+            (Self::PortUnreachable, Family::V4) => ([3, 3], 0),
+            (Self::PortUnreachable, Family::V6) => ([1, 4], 0),
+            (Self::TooBig(mtu), Family::V4) => ([3, 4], mtu),
+            (Self::TooBig(mtu), Family::V6) => ([2, 0], mtu),
+            (Self::TimeExceeded, Family::V4) => ([11, 0], 0),
+            (Self::TimeExceeded, Family::V6) => ([3, 0], 0),
+        }
+    }
 }
 
 fn packet(l4: L4, src: &'static str, dst: &'static str, flags: u8, payload: usize) -> Packet {
@@ -78,6 +102,7 @@ fn packet(l4: L4, src: &'static str, dst: &'static str, flags: u8, payload: usiz
         zero_sum_between: None,
         claimed_len: None,
         cut: None,
+        quotes: None,
     }
 }
 
@@ -109,7 +134,22 @@ pub fn ping(src: &'static str, dst: &'static str) -> Packet {
     packet(L4::Icmp, src, dst, 0, 12)
 }
 
+/// An ICMP error (ports do not count) about a packet, of which it quotes the least: 8 octets behind the IP header.
+pub fn complaint(what: Complaint, src: &'static str, dst: &'static str, about: Packet) -> Packet {
+    Packet { quotes: Some((what, Box::new(about), 8)), ..packet(L4::Icmp, src, dst, 0, 0) }
+}
+
 impl Packet {
+    /// The error quotes so many octets behind the IP header.
+    pub fn quoting(self, octets: usize) -> Self {
+        Self { quotes: self.quotes.map(|(what, about, _)| (what, about, octets)), ..self }
+    }
+
+    /// That a case is about: the quoted packet's, in an ICMP error.
+    pub fn protocol(&self) -> L4 {
+        self.quotes.as_ref().map_or(self.l4, |(_, about, _)| about.l4)
+    }
+
     pub fn ttl(self, ttl: u8) -> Self {
         Self { ttl, ..self }
     }
@@ -179,10 +219,17 @@ impl Packet {
         let l4 = if self.l4 == L4::Either { case.l4 } else { self.l4 };
         let ((src, sport), (dst, dport)) = (endpoint(self.src, case), endpoint(self.dst, case));
         let mut frame = self.ethernet(case.family, interface, is_ingress);
-        let mut body = self.transport(l4, case.family, sport, dport, self.last_pair(l4, case));
+        let mut body = match (&self.quotes, self.fragment) {
+            (Some((what, about, octets)), _) => quotation(*what, about, *octets, case),
+            // Only the first one has a transport header.
+            (None, Some((offset, _))) if offset != 0 => (0..24).collect(),
+            (None, _) => self.transport(l4, case.family, sport, dport, self.last_pair(l4, case)),
+        };
         let proto = number(l4, case.family);
         let pseudo = pseudo(src, dst, body.len(), proto);
-        self.set_checksum(l4, &mut body, pseudo);
+        if self.fragment.is_none_or(|(offset, _)| offset == 0) {
+            self.set_checksum(l4, case.family, &mut body, pseudo);
+        }
         let ip = match (src, dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => self.ipv4(src.octets(), dst.octets(), proto, body.len()),
             (IpAddr::V6(src), IpAddr::V6(dst)) => self.ipv6(src.octets(), dst.octets(), proto, body.len()),
@@ -227,7 +274,8 @@ impl Packet {
                 body.extend((8 + payload.len() as u16).to_be_bytes());
                 body.extend([0, 0]);
             }
-            L4::Icmp => body[0] = if family == Family::V4 { 8 } else { 128 },
+            // The echo request's checksum lies where a port would.
+            L4::Icmp => body[..4].copy_from_slice(&[if family == Family::V4 { 8 } else { 128 }, 0, 0, 0]),
             L4::Sctp | L4::Either => {}
         }
         body.extend(payload);
@@ -242,11 +290,14 @@ impl Packet {
         !fold(pseudo(src, dst, body.len(), number(l4, case.family)) + sum(&body))
     }
 
-    fn set_checksum(&self, l4: L4, body: &mut [u8], pseudo: u32) {
+    fn set_checksum(&self, l4: L4, family: Family, body: &mut [u8], pseudo: u32) {
+        // ICMP has no pseudo-header, ICMPv6 has (RFC 792, RFC 4443 section 2.3).
+        let pseudo = if l4 == L4::Icmp && family == Family::V4 { 0 } else { pseudo };
         let at = match l4 {
+            L4::Icmp => 2,
             L4::Tcp => 16,
             L4::Udp if self.udp_sum == UdpSum::Right => 6,
-            L4::Udp | L4::Sctp | L4::Icmp | L4::Either => return,
+            L4::Udp | L4::Sctp | L4::Either => return,
         };
         let check = !fold(pseudo + sum(body));
         let check = if l4 == L4::Udp && check == 0 { 0xffff } else { check };
@@ -289,6 +340,16 @@ impl Packet {
         }
         ip
     }
+}
+
+/// The octets of an ICMP error behind its IP header, without checksum.
+fn quotation(what: Complaint, about: &Packet, octets: usize, case: Case) -> Vec<u8> {
+    let ([kind, code], mtu) = what.header(case.family);
+    let [high, low] = mtu.to_be_bytes();
+    let frame = about.bytes(case, "up0", true);
+    let behind = 14 + ip_len(case.family) + if about.has_options { 8 } else { 0 };
+    let quoted = frame.get(14..(behind + octets).min(frame.len())).unwrap_or_default();
+    [&[kind, code, 0, 0, 0, 0, high, low], quoted].concat()
 }
 
 /// `HOST:PORT`; ports `snat0`, `snat1`, ... are the client's for masquerade.

@@ -28,9 +28,6 @@ fn left_alone() -> Vec<Row> {
                 .sees(outside("up0", edit(packet("client:5000", "node:30080")))),
         );
     };
-    alone("the first fragment of a packet is left alone", |p| p.fragment(0, true), later);
-    alone("a fragment in the middle is left alone", |p| p.fragment(100, true), later);
-    alone("the last fragment is left alone", |p| p.fragment(200, false), later);
     alone("a transport header that is cut short is left alone", |p| p.cut(7), later);
     alone("a packet without a transport header is left alone", |p| p.cut(0), later);
     alone("a packet that claims more than arrived is left alone", |p| p.claims(400), later);
@@ -68,12 +65,7 @@ fn options() -> Vec<Row> {
             .leaves(
                 flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
             ),
-        row("a fragment header on a whole packet is left alone")
-            .only(Family::V6, "IPv4 has no such header")
-            .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .sees(pod_in("pod0", first("pod-a:4000", "vip:80").fragment(0, false))),
-        row("a packet that may be fragmented but is not is translated")
-            .only(Family::V4, "IPv6 routers do not fragment")
+        row("a packet that may be fragmented but is not, or is one fragment alone, is translated (RFC 6946)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(
                 pod_in("pod0", first("pod-a:4000", "vip:80").fragment(0, false))

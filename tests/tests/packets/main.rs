@@ -3,8 +3,10 @@
 mod affinity;
 mod awkward;
 mod cluster;
+mod fragments;
 mod node_port;
 mod policy;
+mod quoted;
 mod refusal;
 mod state;
 
@@ -21,6 +23,8 @@ fn main() -> ExitCode {
         cluster::rows(),
         node_port::rows(),
         policy::rows(),
+        quoted::rows(),
+        fragments::rows(),
         refusal::rows(),
         state::rows(),
         affinity::rows(),

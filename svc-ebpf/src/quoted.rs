@@ -1,0 +1,85 @@
+//! ICMP errors that quote a translated packet: the sender gets to see the packet that it sent, and path MTU discovery
+//! works through a Service (SEM-079; RFC 5508 section 4).
+//!
+//! Rare: parts of the packet are copied, changed and stored by helpers, in memory that is not the stack's.
+
+use svc_common::abi::*;
+use svc_common::addr::{Port, Proto};
+use svc_common::wire::checksum::{Wsum, addr_delta};
+use svc_common::wire::icmp::{ICMP_LEN, quote_delta};
+use svc_common::wire::ip::{Ports, TCP_CHECKSUM, UDP_CHECKSUM};
+
+use crate::hook::Medium;
+use crate::maps::Quoted;
+use crate::other::{headers, learn_next_hop, record_at};
+use crate::pipeline::{Net, leave};
+use crate::tables::{count, count_service};
+
+/// What a record adds to a sum over the addresses of a packet. The key of some reverse records does not say which source
+/// the packet has.
+#[inline(always)]
+pub fn delta_of<F: Net>(record: &FlowRecord<F::Addr>, src: F::Addr, dst: F::Addr) -> Wsum {
+    if record.any_source != 0 && record.direction == Direction::REVERSE {
+        addr_delta::<F>((src, dst), (record.src, record.dst))
+    } else {
+        record.addr_delta
+    }
+}
+
+/// Translates an ICMP error. What it quotes went the other way than it comes: the record of its
+/// own direction translates both.
+#[inline(never)]
+pub fn translate<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
+    let Some(ip) = headers::<F, M>(m, role) else { return m.pass() };
+    let Some(scratch) = F::scratch() else { return m.pass() };
+    let Quoted { icmp, header, ports, check, .. } = &mut scratch.quoted;
+    let (icmp_at, inner_l3) = (ip.l4, ip.l4 + ICMP_LEN);
+    if !m.load(icmp_at, icmp) || !m.load_octets(inner_l3, header, F::IP_LEN) {
+        return m.pass();
+    }
+    let (length, proto) = F::quoted(header);
+    let inner_l4 = inner_l3 + length;
+    if length == 0 || !m.load(inner_l4, ports) {
+        return m.pass();
+    }
+    let key = &mut scratch.packet.key;
+    F::addresses(header, &mut key.dst, &mut key.src);
+    (key.sport, key.dport, key.proto) = (Port::from_be(ports.dst), Port::from_be(ports.src), proto);
+    let Some(record) = record_at::<F>(key, hook) else { return m.pass() };
+    let hops = (record.way == Way::REDIRECT) as u8;
+    learn_next_hop::<F, M>(m, record);
+    if hops != 0 && ip.ttl <= 1 {
+        count(Counter::DropTtl);
+        return m.drop();
+    }
+    // The quoted packet as its sender knows it.
+    let addr = F::readdress(header, &record.dst, &record.src, 0);
+    let port = record.port_delta;
+    *ports = Ports { src: record.dport.be(), dst: record.sport.be() };
+    let mut is_stored = m.store_octets(inner_l3, header, F::IP_LEN) && m.store(inner_l4, ports);
+    let check_at = inner_l4 + if proto == Proto::TCP { TCP_CHECKSUM } else { UDP_CHECKSUM };
+    // SCTP's is no sum; TCP's may lie beyond what is quoted; a datagram without a checksum keeps none.
+    let has_check = proto != Proto::SCTP && m.load(check_at, check) && (*check != 0 || proto == Proto::TCP);
+    if has_check {
+        *check = addr.plus(port).apply(*check);
+        is_stored = is_stored && m.store(check_at, check);
+    }
+    // The error itself: a backend complains in the name of its Service, a router in its own.
+    is_stored = is_stored && m.load_octets(M::L3, header, F::IP_LEN);
+    F::addresses(header, &mut scratch.client.addr, &mut scratch.fragment.dst);
+    let is_from_backend = scratch.client.addr == scratch.packet.key.src;
+    let outer = if is_from_backend {
+        F::readdress(header, &record.src, &record.dst, hops)
+    } else {
+        F::readdress(header, &scratch.client.addr, &record.dst, hops)
+    };
+    icmp[1] = quote_delta::<F>(addr, port, has_check, outer).apply(icmp[1]);
+    if !is_stored || !m.store_octets(M::L3, header, F::IP_LEN) || !m.store(icmp_at, icmp) {
+        count(Counter::DropRewrite);
+        return m.drop();
+    }
+    m.fix_sum::<F>(Wsum::ZERO, hops);
+    count(Counter::IcmpTranslated);
+    count_service(record.service, 0, 1, ip.len as u64);
+    leave::<F, M>(m, record)
+}
