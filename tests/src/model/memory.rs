@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::ground;
-use super::packet::{ACK, FIN, RST, SYN};
+use super::packet::{ACK, FIN, Packet, RST, SYN};
 use super::world::{Proto, Tuple};
 
 /// Milliseconds.
@@ -99,6 +99,11 @@ impl Flow {
         self.said.iter_mut().for_each(|said| said.hear(proto, side, flags));
     }
 
+    /// Its backend has been heard.
+    pub fn has_answered(&self) -> bool {
+        self.said[0].replied
+    }
+
     /// Both sides have closed it, or one has reset it: a new connection may have its tuple.
     pub fn is_closing(&self) -> Life {
         match self.said.map(|said| said.is_closing()) {
@@ -176,8 +181,25 @@ pub struct Stay {
     pub until: Time,
 }
 
+/// The tuple of a packet whose first fragment has been seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    pub id: u16,
+    pub tuple: Tuple,
+}
+
+impl Known {
+    /// Another fragment of it, by all that a fragment shows.
+    pub fn is_of(&self, packet: &Packet) -> bool {
+        let Tuple { proto, src, dst } = packet.tuple;
+        packet.shape.part.is_some_and(|part| part.id == self.id)
+            && (proto, src.ip(), dst.ip()) == (self.tuple.proto, self.tuple.src.ip(), self.tuple.dst.ip())
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Memory {
+    pub parts: Vec<Known>,
     pub flows: Vec<Flow>,
     pub stays: Vec<Stay>,
 }

@@ -4,16 +4,18 @@
 //!
 //! `world` is what Kubernetes says, `objects` the same as Kubernetes' own objects; `ground` is what lies around the node.
 //! `endpoints` and `verdict` are sections 2 to 4 of the rules, read line by line; `memory` knows the flows that have begun;
+//! `packet` is a packet and its octets; `oracle` answers, `begin` for first packets, `rare` for those without ports.
+//!
 //! A rule that decides something is named where it does (`World::holds`), so that it can be broken: then kernel and model
 //! must disagree, or no packet has put the rule to the test.
-//!
-//! `packet` is a packet and its octets; `oracle` answers.
 
+mod begin;
 pub mod endpoints;
 pub mod ground;
 pub mod memory;
 pub mod objects;
 pub mod oracle;
 pub mod packet;
+mod rare;
 pub mod verdict;
 pub mod world;

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
-use super::endpoints::{Place, Target, listed, serving};
+use super::endpoints::{listed, serving};
 use super::ground::{self, Route};
-use super::memory::{BackAt, Flow, Life, Memory, Side, Stay, Time, Way};
+use super::memory::{BackAt, Flow, Known, Life, Memory, Side, Stay, Time, Way};
 use super::packet::Packet;
-use super::verdict::{Client, Frontend, Kind, Nobodys, Verdict, frontend, nobodys, verdict};
+use super::verdict::{Frontend, Kind, Nobodys, frontend, nobodys};
 use super::world::{Proto, Tuple, World};
 use crate::packet::row::Problem;
 
@@ -31,8 +31,10 @@ pub enum Fate {
         from: IpAddr,
         problem: Problem,
     },
+    /// As this; an ICMP error besides with this in it.
     Goes {
         as_: Tuple,
+        quoted: Option<Tuple>,
         exit: Exit,
     },
 }
@@ -63,11 +65,11 @@ pub enum Then {
     Forget(usize),
 }
 
-fn possible(fate: Fate, counts: &[&'static str], then: Then) -> Possible {
+pub(super) fn possible(fate: Fate, counts: &[&'static str], then: Then) -> Possible {
     Possible { fate, counts: counts.to_vec(), then }
 }
 
-fn untouched() -> Possible {
+pub(super) fn untouched() -> Possible {
     possible(Fate::Untouched, &[], Then::Nothing)
 }
 
@@ -84,6 +86,17 @@ pub struct Model {
 impl Model {
     /// Everything that may become of a packet.
     pub fn judge(&self, packet: &Packet, seen: Seen) -> Vec<Possible> {
+        let comes_by_uplink = matches!(seen, Seen::Arriving(interface) if !ground::is_pod(interface));
+        let is_rare = packet.quotes.is_some() || !packet.has_ports();
+        if is_rare && packet.shape.is_stray && comes_by_uplink {
+            return vec![untouched()];
+        }
+        if let Some(quote) = &packet.quotes {
+            return self.about(packet, quote, seen);
+        }
+        if is_rare {
+            return self.part(packet, seen);
+        }
         match (packet.tuple.proto, seen) {
             (Proto::Sctp | Proto::Icmp, Seen::Arriving(interface)) if !packet.shape.is_stray => {
                 self.to_nobody(packet, interface)
@@ -97,6 +110,10 @@ impl Model {
     /// Remembers what became of it.
     pub fn learn(&mut self, packet: &Packet, then: Then) {
         let (flags, now) = (packet.shape.flags, self.now);
+        // The first fragment of a packet that belongs to a flow tells where the others go.
+        if let (Some(part), Then::Touch(..) | Then::Begin(..)) = (packet.shape.part, &then) {
+            self.memory.parts.push(Known { id: part.id, tuple: packet.tuple });
+        }
         match then {
             Then::Nothing => {}
             Then::Touch(flow, side) => self.memory.flows[flow].touch(side, flags, now),
@@ -151,7 +168,7 @@ impl Model {
         let Some(i) = self.memory.of_backend(packet.tuple, at) else { return vec![untouched()] };
         let flow = &self.memory.flows[i];
         let goes = possible(
-            Fate::Goes { as_: flow.client.swapped(), exit: Exit::Stack },
+            Fate::Goes { as_: flow.client.swapped(), quoted: None, exit: Exit::Stack },
             &[],
             Then::Touch(i, Side::Backend),
         );
@@ -201,7 +218,7 @@ impl Model {
     }
 
     /// A packet of a flow, from either side.
-    fn goes_on(
+    pub(super) fn goes_on(
         &self,
         packet: &Packet,
         interface: &'static str,
@@ -210,7 +227,7 @@ impl Model {
         then: &Then,
     ) -> Vec<Possible> {
         let as_ = if side == Side::Client { flow.backend } else { flow.client.swapped() };
-        let goes = |exit| vec![possible(Fate::Goes { as_, exit }, &[], then.clone())];
+        let goes = |exit| vec![possible(Fate::Goes { as_, quoted: None, exit }, &[], then.clone())];
         let route = match flow.way {
             Way::Stack => return goes(Exit::Stack),
             Way::Back => return goes(Exit::Back),
@@ -232,7 +249,7 @@ impl Model {
     }
 
     /// An ICMP error from the address that was dialled if it is the node's, else from the node's own (SEM-092).
-    fn refuse(
+    pub(super) fn refuse(
         &self,
         packet: &Packet,
         interface: &'static str,
@@ -245,9 +262,9 @@ impl Model {
         let is_own = ground::is_node(dialled) || !self.world.holds("SEM-092");
         let from = if is_own { dialled } else { own.unwrap_or(dialled) };
         // A message that cannot be quoted is not sent.
-        let mut fates = vec![match packet.shape.has_options {
-            true => possible(Fate::Dropped, &["drop_rewrite"], then.clone()),
-            false => possible(Fate::Refused { from, problem }, &[label], then.clone()),
+        let mut fates = vec![match packet.is_plain() {
+            false => possible(Fate::Dropped, &["drop_rewrite"], then.clone()),
+            true => possible(Fate::Refused { from, problem }, &[label], then.clone()),
         }];
         if self.is_limited {
             fates.push(possible(Fate::Dropped, &["reject_limited"], then.clone()));
@@ -255,45 +272,8 @@ impl Model {
         fates
     }
 
-    fn new_flow(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
-        let Tuple { proto, src, dst } = packet.tuple;
-        let Some(found) = frontend(&self.world, dst, proto) else { return self.to_nobody(packet, interface) };
-        let is_pod = ground::is_pod(interface) && self.world.settings.knows_pods;
-        let client = if is_pod { Client::Pod } else { Client::Outside };
-        match verdict(&self.world, &found, client, src.ip()) {
-            Verdict::Drop(label) => vec![possible(Fate::Dropped, &[label], Then::Nothing)],
-            Verdict::Reject => {
-                self.refuse(packet, interface, Problem::PortUnreachable, "reject_no_endpoint", &Then::Nothing)
-            }
-            Verdict::Pick { from, masquerade } => {
-                let kept = self.kept(&found, src.ip(), &from);
-                let chosen = |target: &&Target| match kept {
-                    Some((backend, Life::Live)) => (target.at == backend) == self.world.holds("SEM-231"),
-                    _ => true,
-                };
-                let begin = |target| self.begin(packet, interface, &found, target, masquerade);
-                from.iter().filter(chosen).flat_map(begin).collect()
-            }
-        }
-    }
-
-    /// The backend that a client stays with, if it may be chosen.
-    fn kept(&self, found: &Frontend<'_>, client: IpAddr, from: &[Target]) -> Option<(SocketAddr, Life)> {
-        found.service.affinity?;
-        let name = service_port(&found.service.name, found.port.name, found.port.proto);
-        let stay = self.memory.stays.iter().find(|s| s.service_port == name && s.client == client)?;
-        if !from.iter().any(|t| t.at == stay.backend) && self.world.holds("SEM-233") {
-            return None;
-        }
-        match self.now - stay.until {
-            ..0 => Some((stay.backend, Life::Live)),
-            0..300 => Some((stay.backend, Life::Unsure)),
-            _ => None,
-        }
-    }
-
     /// A destination that is no frontend.
-    fn to_nobody(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
+    pub(super) fn to_nobody(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
         let has_ports = matches!(packet.tuple.proto, Proto::Tcp | Proto::Udp);
         match nobodys(&self.world, packet.tuple.dst.ip()).filter(|_| has_ports || self.world.holds("SEM-095"))
         {
@@ -319,107 +299,10 @@ impl Model {
             None => untouched(),
         }
     }
-
-    /// A flow to one backend: where it is translated, and what the backend sees.
-    fn begin(
-        &self,
-        packet: &Packet,
-        interface: &'static str,
-        found: &Frontend<'_>,
-        target: &Target,
-        masquerade: bool,
-    ) -> Vec<Possible> {
-        let Tuple { proto, src, .. } = packet.tuple;
-        let is_pod = ground::is_pod(interface);
-        let is_bridged = ground::is_bridged(interface);
-        let is_itself = is_pod && src.ip() == target.at.ip() && self.world.holds("SEM-084");
-        let route = ground::route(target.at.ip());
-        let drop = |label| vec![possible(Fate::Dropped, &[label], Then::Nothing)];
-        let is_masked = match target.place {
-            // It never leaves.
-            Place::Host => masquerade && !self.world.holds("SEM-086"),
-            Place::Local => masquerade && self.world.settings.masquerade_to_local,
-            Place::Remote => masquerade,
-        };
-        if is_masked && !is_itself {
-            if !ground::forwards(interface) {
-                return drop("drop_forwarding_off");
-            }
-            if route.is_none() {
-                return drop("drop_no_route");
-            }
-        }
-        let is_neighbour = is_bridged && route.is_some_and(|r| r.interface == "cni0");
-        let (way, back_at) = match target.place {
-            Place::Local | Place::Remote if is_itself => (Way::Back, BackAt::Ingress),
-            Place::Local | Place::Remote if is_masked || is_neighbour => (Way::Redirect, BackAt::Ingress),
-            Place::Host | Place::Local | Place::Remote if is_pod => (Way::Stack, BackAt::PodEgress),
-            Place::Host | Place::Local | Place::Remote => (Way::Stack, BackAt::UplinkEgress),
-        };
-        let is_masked = is_masked || way == Way::Back;
-        let out = match way {
-            Way::Back => Some(interface).filter(|_| self.world.has_pod_addresses),
-            Way::Stack | Way::Redirect => route.map(|r| r.interface),
-        };
-        let source = match is_masked {
-            false => Some(src.ip()),
-            true => out.and_then(|out| ground::own(out, src.is_ipv4())),
-        };
-        let Some(source) = source else { return drop("drop_no_snat_address") };
-        let is_midstream = proto == Proto::Tcp && !packet.is_syn();
-        let label = if is_midstream { "flow_midstream" } else { "flow_new" };
-        let stay = found.service.affinity.filter(|_| !is_midstream).map(|seconds| Stay {
-            service_port: service_port(&found.service.name, found.port.name, proto),
-            client: src.ip(),
-            backend: target.at,
-            // For so long after its last new flow, and no longer.
-            until: self.now
-                + Time::from(if self.world.holds("SEM-232") { seconds } else { 100 * seconds }) * 1_000,
-        });
-        let mut fates = Vec::new();
-        let ports = self.source_ports(packet.tuple, source, target.at, is_masked);
-        if ports.may_fail {
-            fates.extend(drop("drop_snat_exhausted"));
-        }
-        for port in ports.free {
-            let backend = Tuple { proto, src: (source, port).into(), dst: target.at };
-            let mut flow = Flow::new(packet.tuple, backend, way, back_at);
-            flow.any_source = target.place == Place::Host && proto == Proto::Udp;
-            let then = Then::Begin(Box::new(flow.clone()), stay.clone());
-            for mut fate in self.goes_on(packet, interface, &flow, Side::Client, &then) {
-                fate.counts.push(label);
-                fates.push(fate);
-            }
-        }
-        fates
-    }
-
-    /// The ports that the backend may see: the client's own unless masqueraded or taken, then any free one (SEM-080).
-    fn source_ports(&self, client: Tuple, source: IpAddr, target: SocketAddr, masked: bool) -> SourcePorts {
-        let taken = |port: u16| {
-            let backend = Tuple { proto: client.proto, src: (source, port).into(), dst: target };
-            self.memory.is_taken(client, backend, self.now)
-        };
-        let own = client.src.port();
-        let is_own_taken = if masked { Life::Live } else { taken(own) };
-        if is_own_taken == Life::Over || !(masked || self.world.holds("SEM-080")) {
-            return SourcePorts { free: vec![own], may_fail: false };
-        }
-        let free: Vec<u16> = self.snat_ports.clone().filter(|port| taken(*port) != Life::Live).collect();
-        // Sixteen are tried.
-        let may_fail = self.snat_ports.clone().filter(|port| taken(*port) != Life::Over).count() >= 15;
-        let own = (is_own_taken == Life::Unsure).then_some(own);
-        SourcePorts { free: own.into_iter().chain(free).collect(), may_fail }
-    }
-}
-
-struct SourcePorts {
-    free: Vec<u16>,
-    may_fail: bool,
 }
 
 /// The identity of a service port (SEM-007).
-fn service_port(service: &str, port: &str, proto: Proto) -> String {
+pub(super) fn service_port(service: &str, port: &str, proto: Proto) -> String {
     format!("{service}:{port}/{proto:?}")
 }
 

@@ -17,6 +17,25 @@ pub const ETH: usize = 14;
 pub struct Packet {
     pub tuple: Tuple,
     pub shape: Shape,
+    /// It is an ICMP error about this one.
+    pub quotes: Option<Quote>,
+}
+
+/// The begin of another packet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Quote {
+    pub tuple: Tuple,
+    pub shape: Shape,
+    /// Octets of it after its IP header.
+    pub octets: usize,
+}
+
+/// A part of a packet: these octets after its IP header.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Part {
+    pub id: u16,
+    pub from: usize,
+    pub to: usize,
 }
 
 /// All of a packet that is not its tuple.
@@ -34,11 +53,20 @@ pub struct Shape {
     pub has_no_sum: bool,
     /// It is sent to somebody else's MAC.
     pub is_stray: bool,
+    pub part: Option<Part>,
 }
 
 impl Default for Shape {
     fn default() -> Self {
-        Self { flags: 0, ttl: 64, payload: 11, has_options: false, has_no_sum: false, is_stray: false }
+        Self {
+            flags: 0,
+            ttl: 64,
+            payload: 11,
+            has_options: false,
+            has_no_sum: false,
+            is_stray: false,
+            part: None,
+        }
     }
 }
 
@@ -47,10 +75,32 @@ impl Packet {
         self.tuple.proto == Proto::Tcp && self.shape.flags & (SYN | ACK) == SYN
     }
 
+    /// The transport header follows the fixed IP header.
+    pub fn is_plain(&self) -> bool {
+        !self.shape.has_options && (self.shape.part.is_none() || self.tuple.src.is_ipv4())
+    }
+
+    /// It has ports of its own: it is no part of a packet but the first.
+    pub fn has_ports(&self) -> bool {
+        self.shape.part.is_none_or(|part| part.from == 0)
+    }
+
     /// Octets from the IP header on.
     pub fn size(&self) -> usize {
-        let ip = if self.tuple.src.is_ipv4() { 20 } else { 40 };
-        ip + if self.shape.has_options { 8 } else { 0 } + header(self.tuple.proto) + self.shape.payload
+        let is_v4 = self.tuple.src.is_ipv4();
+        let options = if self.shape.has_options { 8 } else { 0 };
+        let fragment = if self.shape.part.is_some() && !is_v4 { 8 } else { 0 };
+        let body = match (self.shape.part, self.quotes) {
+            (Some(part), _) => part.to - part.from,
+            (None, Some(quote)) => 8 + if is_v4 { 20 } else { 40 } + quote.octets,
+            (None, None) => self.whole(),
+        };
+        options + fragment + body + if is_v4 { 20 } else { 40 }
+    }
+
+    /// Octets after the IP header of the packet that this one is a part of.
+    pub fn whole(&self) -> usize {
+        header(self.tuple.proto) + self.shape.payload
     }
 
     /// The frame, from the one MAC to the other.
@@ -58,7 +108,11 @@ impl Packet {
         let mut frame = Vec::with_capacity(ETH + self.size());
         frame.extend(dmac);
         frame.extend(smac);
-        let body = self.transport();
+        let body = match (self.quotes, self.shape.part) {
+            (Some(quote), _) => self.error(&quote),
+            (None, Some(part)) => self.transport()[part.from..part.to].to_vec(),
+            (None, None) => self.transport(),
+        };
         match (self.tuple.src.ip(), self.tuple.dst.ip()) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 frame.extend([0x08, 0x00]);
@@ -72,6 +126,20 @@ impl Packet {
         }
         frame.extend(body);
         frame
+    }
+
+    /// Fragmentation needed / packet too big.
+    fn error(&self, quote: &Quote) -> Vec<u8> {
+        let (src, dst) = (self.tuple.src.ip(), self.tuple.dst.ip());
+        let kind: [u8; 8] = if src.is_ipv4() { [3, 4, 0, 0, 0, 0, 5, 0] } else { [2, 0, 0, 0, 0, 0, 5, 0] };
+        let quoted = Self { tuple: quote.tuple, shape: quote.shape, quotes: None };
+        let frame = quoted.octets([0; 6], [0; 6]);
+        let len = quote.octets + if src.is_ipv4() { 20 } else { 40 };
+        let mut body = [&kind[..], &frame[ETH..ETH + len]].concat();
+        let pseudo = if src.is_ipv4() { 0 } else { pseudo(src, dst, body.len(), self.number()) };
+        let check = !fold(pseudo + sum(&body));
+        body[2..4].copy_from_slice(&check.to_be_bytes());
+        body
     }
 
     fn transport(&self) -> Vec<u8> {
@@ -121,7 +189,12 @@ impl Packet {
         let header: usize = if self.shape.has_options { 28 } else { 20 };
         let [hi, lo] = (self.size() as u16).to_be_bytes();
         let first = 0x40 | (header / 4) as u8;
-        let mut ip = vec![first, 0, hi, lo, 0, 1, 0x40, 0, self.shape.ttl, self.number(), 0, 0];
+        let (id, place) = self.shape.part.map_or((1, 0x4000), |part| {
+            (part.id, (part.from / 8) as u16 | u16::from(part.to < self.whole()) << 13)
+        });
+        let ([id, id_low], [place, place_low]) = (id.to_be_bytes(), place.to_be_bytes());
+        let mut ip =
+            vec![first, 0, hi, lo, id, id_low, place, place_low, self.shape.ttl, self.number(), 0, 0];
         ip.extend(src);
         ip.extend(dst);
         // No operation, to the end.
@@ -133,12 +206,18 @@ impl Packet {
 
     fn ipv6(&self, src: [u8; 16], dst: [u8; 16]) -> Vec<u8> {
         let [hi, lo] = ((self.size() - 40) as u16).to_be_bytes();
-        let next = if self.shape.has_options { 60 } else { self.number() };
+        let last = if self.shape.part.is_some() { 44 } else { self.number() };
+        let next = if self.shape.has_options { 60 } else { last };
         let mut ip = vec![0x60, 0, 0, 0, hi, lo, next, self.shape.ttl];
         ip.extend(src);
         ip.extend(dst);
         if self.shape.has_options {
-            ip.extend([self.number(), 0, 1, 4, 0, 0, 0, 0]);
+            ip.extend([last, 0, 1, 4, 0, 0, 0, 0]);
+        }
+        if let Some(part) = self.shape.part {
+            let place = part.from as u16 | u16::from(part.to < self.whole());
+            let ([hi, lo], [id, id_low]) = (place.to_be_bytes(), part.id.to_be_bytes());
+            ip.extend([self.number(), 0, hi, lo, 0, 0, id, id_low]);
         }
         ip
     }
@@ -152,17 +231,23 @@ fn header(proto: Proto) -> usize {
     }
 }
 
-/// The tuple that a packet of this shape carries in its octets now; nothing if it is too short.
+/// The tuple that a packet of this shape carries in its octets now, with the ports of `like` where it has none; nothing if
+/// it is too short.
 pub fn tuple_in(octets: &[u8], like: &Packet) -> Option<Tuple> {
     let options = if like.shape.has_options { 8 } else { 0 };
+    let fragment = if like.shape.part.is_some() { 8 } else { 0 };
     let array = |at: usize, len: usize| octets.get(at..at + len);
-    let port = |at: usize| array(at, 2).map(|p| u16::from_be_bytes([p[0], p[1]]));
     let (src, dst, l4): (IpAddr, IpAddr, usize) = if like.tuple.src.is_ipv4() {
         let address = |at| array(at, 4).and_then(|a| <[u8; 4]>::try_from(a).ok()).map(IpAddr::from);
         (address(ETH + 12)?, address(ETH + 16)?, ETH + 20 + options)
     } else {
         let address = |at| array(at, 16).and_then(|a| <[u8; 16]>::try_from(a).ok()).map(IpAddr::from);
-        (address(ETH + 8)?, address(ETH + 24)?, ETH + 40 + options)
+        (address(ETH + 8)?, address(ETH + 24)?, ETH + 40 + options + fragment)
     };
-    Some(Tuple { proto: like.tuple.proto, src: (src, port(l4)?).into(), dst: (dst, port(l4 + 2)?).into() })
+    let port = |at: usize| array(at, 2).map(|p| u16::from_be_bytes([p[0], p[1]]));
+    let (sport, dport) = match like.has_ports() && like.quotes.is_none() {
+        true => (port(l4)?, port(l4 + 2)?),
+        false => (like.tuple.src.port(), like.tuple.dst.port()),
+    };
+    Some(Tuple { proto: like.tuple.proto, src: (src, sport).into(), dst: (dst, dport).into() })
 }

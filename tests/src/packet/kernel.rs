@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 use aya::Pod;
+use aya::maps::{HashMap, Map, MapData};
 use aya::programs::XdpMode;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -89,7 +90,10 @@ impl Kernel {
         self.clear_flows()
     }
 
+    /// Forgets flows, and packets whose fragments are on their way.
     pub fn clear_flows(&mut self) -> Result<()> {
+        clear_fragments::<AddrV4>(&self.pins, names::FRAGMENTS4)?;
+        clear_fragments::<AddrV6>(&self.pins, names::FRAGMENTS6)?;
         clear_flows(&mut self.store.0.v4)?;
         clear_flows(&mut self.store.0.v6)
     }
@@ -209,6 +213,17 @@ where
 {
     let keys: Result<Vec<_>, _> = maps.flows.keys().collect();
     Ok(keys?.iter().try_for_each(|key| maps.flows.remove(key))?)
+}
+
+fn clear_fragments<A: Pod>(pins: &Pins, name: &str) -> Result<()>
+where
+    FragmentKey<A>: Pod,
+{
+    let map = MapData::from_pin(pins.map(name)).with_context(|| format!("opening {name}"))?;
+    let mut map: HashMap<MapData, FragmentKey<A>, FragmentPorts> =
+        HashMap::try_from(Map::from_map_data(map)?)?;
+    let keys: Result<Vec<_>, _> = map.keys().collect();
+    Ok(keys?.iter().try_for_each(|key| map.remove(key))?)
 }
 
 fn age_flows<A: Pod>(maps: &mut FamilyMaps<A>, ticks: u32) -> Result<()>

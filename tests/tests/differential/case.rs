@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use svc_tests::model::memory::Side;
 use svc_tests::model::packet::Shape;
 use svc_tests::model::world::{Tuple, World};
 
@@ -27,6 +28,8 @@ pub enum Step {
     Backend { flow: usize, shape: Shape, how: How },
     /// The client sends to the flow's backend itself, from the same port.
     Direct { flow: usize, shape: Shape, how: How },
+    /// Somebody on the way to this side complains of a packet of that shape.
+    Error { flow: usize, by: Side, shape: Shape, octets: usize, is_router: bool, how: How },
     /// So many ticks pass.
     Age(u32),
     /// Kubernetes says something else.
@@ -59,6 +62,10 @@ impl fmt::Display for Case {
                 }
                 Step::Direct { flow, shape, how } => {
                     writeln!(f, "flow {flow}, client to its backend itself: {shape:?} {how:?}")?;
+                }
+                Step::Error { flow, by, shape, octets, is_router, how } => {
+                    let who = if *is_router { "a router before" } else { "" };
+                    writeln!(f, "flow {flow}, {who} {by:?} complains, {octets} octets of {shape:?} {how:?}")?;
                 }
                 Step::Age(ticks) => writeln!(f, "{ticks} ticks pass")?,
                 Step::Change(world) => {

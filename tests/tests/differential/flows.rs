@@ -3,7 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use svc_tests::model::ground::{NODE, PODS, UPLINKS, at, is_pod};
-use svc_tests::model::packet::{ACK, FIN, RST, SYN, Shape};
+use svc_tests::model::memory::Side;
+use svc_tests::model::packet::{ACK, FIN, Part, RST, SYN, Shape};
 use svc_tests::model::world::{Proto, Tuple, World};
 
 use super::case::{Case, Flow, How, Step};
@@ -66,10 +67,10 @@ fn flow(
 ) -> Flow {
     let any = |rng: &mut Rng, of: &[(SocketAddr, Proto)]| (!of.is_empty()).then(|| rng.pick(of));
     let (dst, proto) = match rng.below(100) {
-        0..89 => any(rng, dialled),
-        89..92 => any(rng, backends),
+        0..92 => any(rng, dialled),
+        92..94 => any(rng, backends),
         // A Service's address, another port or protocol.
-        92..96 => any(rng, dialled).map(|(s, p)| match rng.below(3) {
+        94..97 => any(rng, dialled).map(|(s, p)| match rng.below(3) {
             0 => (SocketAddr::new(s.ip(), s.port() + 7), p),
             1 => (s, if p == Proto::Tcp { Proto::Udp } else { Proto::Tcp }),
             _ => (s, rng.pick(&[Proto::Sctp, Proto::Icmp])),
@@ -117,7 +118,16 @@ fn script(rng: &mut Rng, flow: usize, of: &Flow) -> Vec<Step> {
         let step =
             if is_client { Step::Client { flow, shape, how } } else { Step::Backend { flow, shape, how } };
         steps.push(step);
-        if is_pod(of.interface) && rng.percent(3) {
+        if rng.percent(2) {
+            let by = rng.pick(&[Side::Client, Side::Backend]);
+            let shape = Shape { has_options: false, is_stray: false, ..shape };
+            let (octets, is_router) = (rng.pick(&[8, 24, 500]), rng.percent(60));
+            steps.push(Step::Error { flow, by, shape, octets, is_router, how });
+        }
+        if of.tuple.proto == Proto::Udp && rng.percent(3) {
+            steps.extend(in_parts(rng, flow, is_client, how));
+        }
+        if is_pod(of.interface) && rng.percent(2) {
             steps.push(Step::Direct { flow, shape: Shape { flags: SYN, ..shape }, how });
         }
     };
@@ -156,6 +166,25 @@ fn script(rng: &mut Rng, flow: usize, of: &Flow) -> Vec<Step> {
     steps
 }
 
+/// A datagram in fragments, mostly in order and whole.
+fn in_parts(rng: &mut Rng, flow: usize, is_client: bool, how: How) -> Vec<Step> {
+    let whole = 8 + 40 + rng.below(60);
+    let id = rng.next() as u16;
+    let (first, second) = (8 * (1 + rng.below(2)), 8 * (3 + rng.below(2)));
+    let mut parts = vec![(0, first), (first, second), (second, whole)];
+    match rng.below(8) {
+        0 => parts.rotate_left(1),
+        1 => drop(parts.remove(0)),
+        _ => {}
+    }
+    let ttl = if rng.percent(3) { 1 } else { 64 };
+    let step = |(from, to)| {
+        let shape = Shape { payload: whole - 8, ttl, part: Some(Part { id, from, to }), ..Shape::default() };
+        if is_client { Step::Client { flow, shape, how } } else { Step::Backend { flow, shape, how } }
+    };
+    parts.into_iter().map(step).collect()
+}
+
 fn shape(rng: &mut Rng, flags: u8, of: &Flow) -> Shape {
     Shape {
         flags,
@@ -169,6 +198,7 @@ fn shape(rng: &mut Rng, flags: u8, of: &Flow) -> Shape {
         has_no_sum: of.tuple.proto == Proto::Udp && rng.percent(6),
         // XDP looks at the MAC only when a flow begins.
         is_stray: flags == SYN && rng.percent(2),
+        part: None,
     }
 }
 

@@ -25,7 +25,7 @@ pub fn frame(rng: &mut Rng, case: &Case) -> (&'static str, Vec<u8>) {
         ..Shape::default()
     };
     let (own, peer) = place::macs(flow.interface);
-    let mut frame = Packet { tuple: flow.tuple, shape }.octets(own, peer);
+    let mut frame = Packet { tuple: flow.tuple, shape, quotes: None }.octets(own, peer);
     for _ in 0..rng.below(4) {
         // The headers more than the payload.
         let at = 12 + rng.below(frame.len().min(72) - 12);
@@ -118,6 +118,9 @@ pub fn check(world: &World, input: &[u8], outcome: &Outcome) -> Result<&'static 
     if octets[kind] == icmp && is_back {
         return check_error(input, octets, is_v4).map(|()| "frame refused");
     }
+    if is_later_part(input) {
+        return check_part(input, octets, is_v4).map(|()| "fragment translated");
+    }
     let Some(was) = honest(input) else { anyhow::bail!("what is no packet was changed{}", difference()) };
     ensure!(honest(octets).as_ref() == Some(&was), "the headers lie now{}", difference());
     let mut masked = [input.to_vec(), octets.clone()];
@@ -168,6 +171,32 @@ fn destination(frame: &[u8], h: &Honest) -> std::net::SocketAddr {
         octets.copy_from_slice(&frame[ETH + 24..ETH + 40]);
         (octets, port).into()
     }
+}
+
+/// A fragment that is not the first.
+fn is_later_part(frame: &[u8]) -> bool {
+    match frame.get(12..ETH + 8) {
+        Some([0x08, 0x00, ip @ ..]) => (u16::from(ip[6]) << 8 | u16::from(ip[7])) & 0x1fff != 0,
+        // Somewhere in the chain of headers, which may be anything.
+        Some(_) => honest(frame).is_none(),
+        None => false,
+    }
+}
+
+/// Only addresses, time to live and MACs of such a one may change.
+fn check_part(input: &[u8], got: &[u8], is_v4: bool) -> Result<()> {
+    let mut masked = [input.to_vec(), got.to_vec()];
+    for frame in &mut masked {
+        frame[..12].fill(0);
+        let (ttl, addresses) = if is_v4 { (8, 12..20) } else { (7, 8..40) };
+        frame[ETH + ttl] = 0;
+        frame[ETH + addresses.start..ETH + addresses.end].fill(0);
+        if is_v4 {
+            frame[ETH + 10..ETH + 12].fill(0);
+        }
+    }
+    ensure!(masked[0] == masked[1], "more of a fragment was written{}", compare(input, got));
+    Ok(())
 }
 
 /// An ICMP error to the sender: its checksums are right and it quotes the frame's IP header.

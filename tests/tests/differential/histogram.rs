@@ -38,6 +38,8 @@ const MET: &[&str] = &[
     "counter reject_too_big",
     "counter reject_limited",
     "counter drop_no_local_endpoint",
+    "counter icmp_translated",
+    "counter drop_fragment",
     "counter drop_source_range",
     "counter drop_unallocated",
     "counter drop_snat_exhausted",

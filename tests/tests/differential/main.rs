@@ -6,6 +6,7 @@
 //! then the tier passes when it notices.
 
 mod case;
+mod examine;
 mod flows;
 mod fuzz;
 mod histogram;

@@ -52,7 +52,11 @@ fn size(case: &Case) -> usize {
 fn worlds(case: &mut Case) -> Vec<&mut World> {
     let later = case.steps.iter_mut().filter_map(|step| match step {
         Step::Change(world) => Some(&mut **world),
-        Step::Client { .. } | Step::Backend { .. } | Step::Direct { .. } | Step::Age(_) => None,
+        Step::Client { .. }
+        | Step::Backend { .. }
+        | Step::Direct { .. }
+        | Step::Error { .. }
+        | Step::Age(_) => None,
     });
     std::iter::once(&mut case.world).chain(later).collect()
 }

@@ -1,0 +1,149 @@
+//! The answer for the first packet of a flow: which backends it may get, where it is translated, and what the backend
+//! sees.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::endpoints::{Place, Target};
+use super::ground;
+use super::memory::{BackAt, Flow, Life, Side, Stay, Time, Way};
+use super::oracle::{Fate, Model, Possible, Then, possible, service_port};
+use super::packet::Packet;
+use super::verdict::{Client, Frontend, Verdict, frontend, verdict};
+use super::world::{Proto, Tuple};
+use crate::packet::row::Problem;
+
+impl Model {
+    pub(super) fn new_flow(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
+        let Tuple { proto, src, dst } = packet.tuple;
+        let Some(found) = frontend(&self.world, dst, proto) else { return self.to_nobody(packet, interface) };
+        let is_pod = ground::is_pod(interface) && self.world.settings.knows_pods;
+        let client = if is_pod { Client::Pod } else { Client::Outside };
+        match verdict(&self.world, &found, client, src.ip()) {
+            Verdict::Drop(label) => vec![possible(Fate::Dropped, &[label], Then::Nothing)],
+            Verdict::Reject => {
+                self.refuse(packet, interface, Problem::PortUnreachable, "reject_no_endpoint", &Then::Nothing)
+            }
+            Verdict::Pick { from, masquerade } => {
+                let kept = self.kept(&found, src.ip(), &from);
+                let chosen = |target: &&Target| match kept {
+                    Some((backend, Life::Live)) => (target.at == backend) == self.world.holds("SEM-231"),
+                    _ => true,
+                };
+                let begin = |target| self.begin(packet, interface, &found, target, masquerade);
+                from.iter().filter(chosen).flat_map(begin).collect()
+            }
+        }
+    }
+
+    /// The backend that a client stays with, if it may be chosen.
+    fn kept(&self, found: &Frontend<'_>, client: IpAddr, from: &[Target]) -> Option<(SocketAddr, Life)> {
+        found.service.affinity?;
+        let name = service_port(&found.service.name, found.port.name, found.port.proto);
+        let stay = self.memory.stays.iter().find(|s| s.service_port == name && s.client == client)?;
+        if !from.iter().any(|t| t.at == stay.backend) && self.world.holds("SEM-233") {
+            return None;
+        }
+        match self.now - stay.until {
+            ..0 => Some((stay.backend, Life::Live)),
+            0..300 => Some((stay.backend, Life::Unsure)),
+            _ => None,
+        }
+    }
+
+    /// A flow to one backend: where it is translated, and what the backend sees.
+    fn begin(
+        &self,
+        packet: &Packet,
+        interface: &'static str,
+        found: &Frontend<'_>,
+        target: &Target,
+        masquerade: bool,
+    ) -> Vec<Possible> {
+        let Tuple { proto, src, .. } = packet.tuple;
+        let is_pod = ground::is_pod(interface);
+        let is_bridged = ground::is_bridged(interface);
+        let is_itself = is_pod && src.ip() == target.at.ip() && self.world.holds("SEM-084");
+        let route = ground::route(target.at.ip());
+        let drop = |label| vec![possible(Fate::Dropped, &[label], Then::Nothing)];
+        let is_masked = match target.place {
+            // It never leaves.
+            Place::Host => masquerade && !self.world.holds("SEM-086"),
+            Place::Local => masquerade && self.world.settings.masquerade_to_local,
+            Place::Remote => masquerade,
+        };
+        if is_masked && !is_itself {
+            if !ground::forwards(interface) {
+                return drop("drop_forwarding_off");
+            }
+            if route.is_none() {
+                return drop("drop_no_route");
+            }
+        }
+        let is_neighbour = is_bridged && route.is_some_and(|r| r.interface == "cni0");
+        let (way, back_at) = match target.place {
+            Place::Local | Place::Remote if is_itself => (Way::Back, BackAt::Ingress),
+            Place::Local | Place::Remote if is_masked || is_neighbour => (Way::Redirect, BackAt::Ingress),
+            Place::Host | Place::Local | Place::Remote if is_pod => (Way::Stack, BackAt::PodEgress),
+            Place::Host | Place::Local | Place::Remote => (Way::Stack, BackAt::UplinkEgress),
+        };
+        let is_masked = is_masked || way == Way::Back;
+        let out = match way {
+            Way::Back => Some(interface).filter(|_| self.world.has_pod_addresses),
+            Way::Stack | Way::Redirect => route.map(|r| r.interface),
+        };
+        let source = match is_masked {
+            false => Some(src.ip()),
+            true => out.and_then(|out| ground::own(out, src.is_ipv4())),
+        };
+        let Some(source) = source else { return drop("drop_no_snat_address") };
+        let is_midstream = proto == Proto::Tcp && !packet.is_syn();
+        let label = if is_midstream { "flow_midstream" } else { "flow_new" };
+        let stay = found.service.affinity.filter(|_| !is_midstream).map(|seconds| Stay {
+            service_port: service_port(&found.service.name, found.port.name, proto),
+            client: src.ip(),
+            backend: target.at,
+            // For so long after its last new flow, and no longer.
+            until: self.now
+                + Time::from(if self.world.holds("SEM-232") { seconds } else { 100 * seconds }) * 1_000,
+        });
+        let mut fates = Vec::new();
+        let ports = self.source_ports(packet.tuple, source, target.at, is_masked);
+        if ports.may_fail {
+            fates.extend(drop("drop_snat_exhausted"));
+        }
+        for port in ports.free {
+            let backend = Tuple { proto, src: (source, port).into(), dst: target.at };
+            let mut flow = Flow::new(packet.tuple, backend, way, back_at);
+            flow.any_source = target.place == Place::Host && proto == Proto::Udp;
+            let then = Then::Begin(Box::new(flow.clone()), stay.clone());
+            for mut fate in self.goes_on(packet, interface, &flow, Side::Client, &then) {
+                fate.counts.push(label);
+                fates.push(fate);
+            }
+        }
+        fates
+    }
+
+    /// The ports that the backend may see: the client's own unless masqueraded or taken, then any free one (SEM-080).
+    fn source_ports(&self, client: Tuple, source: IpAddr, target: SocketAddr, masked: bool) -> SourcePorts {
+        let taken = |port: u16| {
+            let backend = Tuple { proto: client.proto, src: (source, port).into(), dst: target };
+            self.memory.is_taken(client, backend, self.now)
+        };
+        let own = client.src.port();
+        let is_own_taken = if masked { Life::Live } else { taken(own) };
+        if is_own_taken == Life::Over || !(masked || self.world.holds("SEM-080")) {
+            return SourcePorts { free: vec![own], may_fail: false };
+        }
+        let free: Vec<u16> = self.snat_ports.clone().filter(|port| taken(*port) != Life::Live).collect();
+        // Sixteen are tried.
+        let may_fail = self.snat_ports.clone().filter(|port| taken(*port) != Life::Over).count() >= 15;
+        let own = (is_own_taken == Life::Unsure).then_some(own);
+        SourcePorts { free: own.into_iter().chain(free).collect(), may_fail }
+    }
+}
+
+struct SourcePorts {
+    free: Vec<u16>,
+    may_fail: bool,
+}

@@ -1,0 +1,92 @@
+//! The answer for packets without ports of their own: fragments but the first (SEM-109), and ICMP errors that quote a
+//! translated packet (SEM-079).
+
+use super::ground;
+use super::memory::{BackAt, Flow, Life, Side, Way};
+use super::oracle::{Exit, Fate, Model, Possible, Seen, Then, possible, untouched};
+use super::packet::{Packet, Quote};
+use super::world::Tuple;
+
+impl Model {
+    /// A fragment goes the way of its first one. One that comes alone must not leave with a Service's address.
+    pub(super) fn part(&self, packet: &Packet, seen: Seen) -> Vec<Possible> {
+        let known = self.memory.parts.iter().rev().find(|known| known.is_of(packet));
+        if let Some((flow, side)) = known.and_then(|known| self.met(known.tuple, seen)) {
+            let as_ = if side == Side::Client { flow.backend } else { flow.client.swapped() };
+            return self.unless_over(flow, self.moves(packet, flow, as_, None, &[]));
+        }
+        let is_services = self.world.services.iter().any(|s| {
+            let balanced = s.ingress.iter().filter(|i| i.mode != Some("Proxy")).map(|i| i.ip);
+            let mut all = s.cluster_ips.iter().chain(&s.external_ips).copied().chain(balanced);
+            all.any(|ip| ip == packet.tuple.dst.ip())
+        });
+        let is_arriving = matches!(seen, Seen::Arriving(_));
+        match is_arriving && is_services && !ground::is_node(packet.tuple.dst.ip()) {
+            true => vec![possible(Fate::Dropped, &["drop_fragment"], Then::Nothing)],
+            false => vec![untouched()],
+        }
+    }
+
+    /// An error about a packet: its sender, and the packet in it, are shown as the sender of that packet knows them.
+    pub(super) fn about(&self, packet: &Packet, quote: &Quote, seen: Seen) -> Vec<Possible> {
+        let answer = quote.tuple.swapped();
+        let Some((flow, side)) = self.met(answer, seen) else { return vec![untouched()] };
+        let (as_, quoted) = match side {
+            Side::Client => (flow.backend, flow.backend.swapped()),
+            Side::Backend => (flow.client.swapped(), flow.client),
+        };
+        let outer = packet.tuple;
+        let mut src = outer.src;
+        if src.ip() == answer.src.ip() {
+            src.set_ip(as_.src.ip());
+        }
+        let mut dst = outer.dst;
+        dst.set_ip(as_.dst.ip());
+        self.unless_over(
+            flow,
+            self.moves(packet, flow, Tuple { src, dst, ..outer }, Some(quoted), &["icmp_translated"]),
+        )
+    }
+
+    /// The flow whose packet of this tuple would be met here, and whose it would be.
+    fn met(&self, tuple: Tuple, seen: Seen) -> Option<(&Flow, Side)> {
+        let (client, at) = match seen {
+            Seen::Arriving(_) => (self.memory.of_client(tuple), BackAt::Ingress),
+            Seen::Leaving(interface) if ground::is_pod(interface) => (None, BackAt::PodEgress),
+            Seen::Leaving(_) => (None, BackAt::UplinkEgress),
+        };
+        let backend = || self.memory.of_backend(tuple, at).map(|i| (i, Side::Backend));
+        let (i, side) = client.map(|i| (i, Side::Client)).or_else(backend)?;
+        Some((&self.memory.flows[i], side))
+    }
+
+    fn moves(
+        &self,
+        packet: &Packet,
+        flow: &Flow,
+        as_: Tuple,
+        quoted: Option<Tuple>,
+        counts: &[&'static str],
+    ) -> Vec<Possible> {
+        let exit = match flow.way {
+            Way::Stack => Exit::Stack,
+            Way::Back => Exit::Back,
+            Way::Redirect if packet.shape.ttl <= 1 => {
+                return vec![possible(Fate::Dropped, &["drop_ttl"], Then::Nothing)];
+            }
+            Way::Redirect => match ground::route(as_.dst.ip()) {
+                Some(route) => Exit::Hop(route),
+                None => return vec![possible(Fate::Dropped, &["drop_no_route"], Then::Nothing)],
+            },
+        };
+        vec![possible(Fate::Goes { as_, quoted, exit }, counts, Then::Nothing)]
+    }
+
+    /// What belongs to a flow that may be forgotten may be left alone as well.
+    fn unless_over(&self, flow: &Flow, mut fates: Vec<Possible>) -> Vec<Possible> {
+        if flow.life(self.now) != Life::Live {
+            fates.push(untouched());
+        }
+        fates
+    }
+}

@@ -1,0 +1,134 @@
+//! A packet beside what became of it: which of the fates that the rules allow it was, and whether all of it is right.
+
+use anyhow::{Result, ensure};
+use svc_common::abi::Counter;
+use svc_tests::model::oracle::{Exit, Fate, Possible};
+use svc_tests::model::packet::{ETH, Packet, Quote, Shape, tuple_in};
+use svc_tests::model::world::{Proto, Tuple};
+use svc_tests::packet::error::{Answer, compare};
+use svc_tests::packet::place;
+use svc_tests::packet::row::At;
+use svc_tests::packet::wire::L4;
+
+use super::run::{Counts, Outcome, Verdict};
+
+/// A packet and what became of it.
+pub struct Examined<'a> {
+    pub packet: &'a Packet,
+    pub input: &'a [u8],
+    pub outcome: &'a Outcome,
+    pub at: At,
+    pub interface: &'static str,
+    /// What the counters say; asked where they make a difference.
+    pub told: Option<Counts>,
+}
+
+impl Examined<'_> {
+    /// This fate it may have been: verdict, tuple, counters.
+    pub fn is(&self, possible: &Possible) -> bool {
+        let Outcome { verdict, octets } = self.outcome;
+        let is_same = || octets == self.input;
+        let looks_like = match possible.fate {
+            Fate::Untouched => *verdict == Verdict::Pass && is_same(),
+            Fate::Dropped => *verdict == Verdict::Drop && is_same(),
+            Fate::Refused { .. } => *verdict == Verdict::Redirect && is_error(octets),
+            Fate::Goes { as_, exit, .. } => *verdict == self.wanted(exit) && self.carries(as_),
+        };
+        looks_like && self.says(possible)
+    }
+
+    /// The packet that came out has this tuple, as far as it shows.
+    fn carries(&self, tuple: Tuple) -> bool {
+        let packet = self.packet;
+        let got = tuple_in(&self.outcome.octets, packet);
+        match packet.has_ports() && packet.quotes.is_none() {
+            true => got == Some(tuple),
+            false => got.is_some_and(|g| (g.src.ip(), g.dst.ip()) == (tuple.src.ip(), tuple.dst.ip())),
+        }
+    }
+
+    fn says(&self, possible: &Possible) -> bool {
+        let mut want = Counts::new();
+        possible.counts.iter().for_each(|label| *want.entry(label).or_default() += 1);
+        self.told.as_ref().is_none_or(|told| {
+            let told = told.iter().filter(|(label, _)| **label != Counter::FlowTwinRestored.label());
+            told.map(|(label, n)| (*label, *n)).eq(want)
+        })
+    }
+
+    fn wanted(&self, exit: Exit) -> Verdict {
+        match exit {
+            Exit::Stack => Verdict::Pass,
+            Exit::Back => Verdict::Redirect,
+            Exit::Hop(route) if self.at == At::Xdp && route.interface == self.interface => Verdict::Transmit,
+            Exit::Hop(_) => Verdict::Redirect,
+        }
+    }
+
+    /// The packet is what it should be, whole.
+    pub fn check_octets(&self, chosen: &Possible) -> Result<()> {
+        let got = &self.outcome.octets;
+        let want = match chosen.fate {
+            Fate::Untouched | Fate::Dropped => return Ok(()),
+            Fate::Refused { from, problem } => {
+                let l4 = match self.packet.tuple.proto {
+                    Proto::Tcp => L4::Tcp,
+                    Proto::Udp => L4::Udp,
+                    Proto::Sctp => L4::Sctp,
+                    Proto::Icmp => L4::Icmp,
+                };
+                let to = self.packet.tuple.src.ip();
+                Answer { from, to, l4, problem }.to_octets(self.input, got)?
+            }
+            Fate::Goes { as_, quoted, exit } => {
+                let (dmac, smac) = match exit {
+                    Exit::Stack => (mac(self.input, 0), mac(self.input, 6)),
+                    Exit::Back => (mac(self.input, 6), mac(self.input, 0)),
+                    Exit::Hop(route) => match route.mac {
+                        Some(dmac) => (dmac, place::macs(route.interface).0),
+                        None => (mac(self.input, 0), mac(self.input, 6)),
+                    },
+                };
+                let hops = u8::from(matches!(exit, Exit::Hop(_)));
+                let shape = Shape { ttl: self.packet.shape.ttl - hops, ..self.packet.shape };
+                let quotes = self.packet.quotes.zip(quoted).map(|(q, tuple)| Quote { tuple, ..q });
+                Packet { tuple: as_, shape, quotes }.octets(dmac, smac)
+            }
+        };
+        ensure!(want == *got, "{:?} at {:?}: the packet{}", self.packet, self.at, compare(&want, got));
+        Ok(())
+    }
+
+    pub fn complaint(&self, possible: &[Possible]) -> String {
+        let Outcome { verdict, octets } = self.outcome;
+        let change = match octets == self.input {
+            true => "unchanged".to_owned(),
+            false => format!("as {:?}, {} octets", tuple_in(octets, self.packet), octets.len()),
+        };
+        let allowed: Vec<String> =
+            possible.iter().take(12).map(|p| format!("{:?} {:?}", p.fate, p.counts)).collect();
+        format!(
+            "{:?}\n at {:?} of {}: {verdict:?}, {change}, counters {:?}\n allowed (of {}):\n  {}",
+            self.packet,
+            self.at,
+            self.interface,
+            self.told,
+            possible.len(),
+            allowed.join("\n  ")
+        )
+    }
+}
+
+/// An ICMP message without options before it.
+fn is_error(frame: &[u8]) -> bool {
+    match frame.get(12..14) {
+        Some([0x08, 0x00]) => frame.get(ETH + 9) == Some(&1),
+        _ => frame.get(ETH + 6) == Some(&58),
+    }
+}
+
+fn mac(frame: &[u8], at: usize) -> [u8; 6] {
+    let mut mac = [0; 6];
+    mac.copy_from_slice(&frame[at..at + 6]);
+    mac
+}
