@@ -12,6 +12,7 @@ mod new_flow;
 mod other;
 mod pipeline;
 mod quoted;
+mod sctp;
 mod tables;
 
 use aya_ebpf::macros::{cgroup_sock_addr, classifier, xdp};

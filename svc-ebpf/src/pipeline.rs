@@ -17,6 +17,7 @@ use crate::icmp::Reject;
 use crate::new_flow::{Outcome, new_flow};
 use crate::other::{self, Verdict};
 use crate::quoted::{self, delta_of};
+use crate::sctp;
 use crate::tables::{IF_ABSENT, Tables, count, count_service, now};
 
 /// What a family brings to the kernel.
@@ -102,14 +103,14 @@ pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
     };
     match other::record_at::<F>(&packet.key, hook) {
         Some(record) => {
-            if packet.shape.has(Shape::FRAGMENT) {
-                other::remember::<F, M>(m, &packet.key);
-            }
             let now = now();
             // A datagram flow that has expired counts as absent, also where nobody has removed it.
             let proto = packet.key.proto;
             if proto != Proto::TCP && is_expired(proto, record.state, now, record.stamp) {
                 return m.pass();
+            }
+            if packet.shape.has(Shape::FRAGMENT) {
+                other::remember::<F, M>(m, &packet.key);
             }
             touch::<F, M>(m, &packet, record, now);
             if rewrite::<F, M>(m, &packet, record, 0) { m.pass() } else { failed(m) }
@@ -245,13 +246,16 @@ fn rewrite<F: Net, M: Medium>(
     let (Some(ip), Some(ports)) = (frame.at::<F::Header>(M::L3), frame.at::<Ports>(packet.l4)) else {
         return false;
     };
+    if packet.key.proto == Proto::SCTP && !sctp::fix::<F, M>(m, packet, record, hops) {
+        return false;
+    }
     // SAFETY: `at` checked the bounds of both; they do not overlap.
     unsafe {
         F::rewrite(&mut *ip, record.src, record.dst, addr, hops);
         ports.write(Ports { src: record.sport.be(), dst: record.dport.be() });
     }
     count_service(record.service, 0, 1, packet.len as u64);
-    m.fix_checksum::<F>(packet.l4, packet.key.proto, addr, port, hops)
+    packet.key.proto == Proto::SCTP || m.fix_checksum::<F>(packet.l4, packet.key.proto, addr, port, hops)
 }
 
 #[inline(always)]

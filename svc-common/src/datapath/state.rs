@@ -42,6 +42,10 @@ pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) 
 /// Ticks without a packet after which a flow counts as absent.
 #[inline(always)]
 pub const fn lifetime(proto: Proto, state: FlowState) -> u32 {
+    if proto.0 == Proto::SCTP.0 && state.has(FlowState::REPLIED) {
+        // Heartbeats come every 30 s (RFC 9260 section 8.3); nf_conntrack's own time.
+        return 210;
+    }
     if proto.0 != Proto::TCP.0 {
         return if state.has(FlowState::REPLIED) { 120 } else { 30 };
     }

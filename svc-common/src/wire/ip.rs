@@ -7,6 +7,8 @@ use crate::addr::{AddrV4, AddrV6, Proto};
 pub const ETH_LEN: usize = 14;
 /// Octets of a UDP header, and of what an ICMP error quotes at least (RFC 792).
 pub const UDP_LEN: usize = 8;
+/// Octets of an SCTP common header (RFC 9260 section 3.1).
+pub const SCTP_LEN: usize = 12;
 /// Octets of a TCP header without options.
 pub const TCP_LEN: usize = 20;
 /// Offset of the checksum in a TCP header.
@@ -76,7 +78,7 @@ pub mod tcp {
     pub const ACK: u8 = 16;
 }
 
-/// Offset of the checksum in the header of a protocol that services are made of.
+/// Offset of the checksum in a TCP or UDP header.
 #[inline(always)]
 pub const fn checksum_offset(proto: Proto) -> usize {
     if proto.0 == Proto::TCP.0 { TCP_CHECKSUM } else { UDP_CHECKSUM }

@@ -1,7 +1,7 @@
 //! A packet's tuple, or why it has none that a service could be about.
 
 use super::cursor::Cursor;
-use super::ip::{Ipv4Header, Ipv6Header, Ports, TCP_LEN, TcpHeader, UDP_LEN, addr_v4, addr_v6};
+use super::ip::{Ipv4Header, Ipv6Header, Ports, SCTP_LEN, TCP_LEN, TcpHeader, UDP_LEN, addr_v4, addr_v6};
 use crate::abi::FlowKey;
 use crate::abi::limits::IPV6_EXTENSIONS;
 use crate::addr::{Port, Proto};
@@ -214,6 +214,12 @@ fn transport<C: Cursor + ?Sized>(
         // The whole header: its checksum gets rewritten.
         let [source, destination, ..] = packet.read::<[u16; 4]>(l4).ok_or(Skip::Truncated)?;
         Ok((Ports { src: source, dst: destination }, 0, UDP_LEN as u8))
+    } else if proto == Proto::SCTP.0 {
+        if carried < SCTP_LEN as u32 {
+            return Err(Skip::Truncated);
+        }
+        let [source, destination, ..] = packet.read::<[u16; 6]>(l4).ok_or(Skip::Truncated)?;
+        Ok((Ports { src: source, dst: destination }, 0, SCTP_LEN as u8))
     } else {
         Err(Skip::OtherProtocol)
     }

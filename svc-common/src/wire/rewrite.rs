@@ -73,8 +73,14 @@ impl Rewrite for V6 {
             delta = delta.add_word(word).add_word(!header[at]);
             header[at] = word;
         };
-        (put(2, src[0]), put(3, src[1]), put(4, src[2]), put(5, src[3]));
-        (put(6, dst[0]), put(7, dst[1]), put(8, dst[2]), put(9, dst[3]));
+        put(2, src[0]);
+        put(3, src[1]);
+        put(4, src[2]);
+        put(5, src[3]);
+        put(6, dst[0]);
+        put(7, dst[1]);
+        put(8, dst[2]);
+        put(9, dst[3]);
         let [high, low, next, limit] = header[1].to_ne_bytes();
         header[1] = u32::from_ne_bytes([high, low, next, limit.wrapping_sub(hops)]);
         delta

@@ -32,6 +32,8 @@ pub trait Medium {
     /// Keeps the transport checksum: `addr` and `port` are what the rewrite added to the sums over addresses (the
     /// pseudo-header) and over ports, `hops` what it took off the time to live. The packet may move.
     fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum, hops: u8) -> bool;
+    /// Flips bits of an SCTP checksum; `others` is what else the rewrite adds to a sum over the whole packet.
+    fn fix_crc(&self, l4: usize, flip: u32, others: Wsum) -> bool;
     /// Keeps the sum that the card made over the whole packet: `addr` is what the rewrite added to the addresses without
     /// a transport checksum that takes it off again, `hops` what it took off the time to live.
     fn fix_sum<F: Family>(&self, addr: Wsum, hops: u8);

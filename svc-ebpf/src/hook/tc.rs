@@ -12,7 +12,7 @@ use svc_common::abi::{Hook, Iface, Role};
 use svc_common::addr::Proto;
 use svc_common::family::{Family, V4, V6};
 use svc_common::wire::checksum::Wsum;
-use svc_common::wire::ip::{ETH_LEN, checksum_offset};
+use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
 
 use super::Medium;
 use crate::frame::Frame;
@@ -102,6 +102,23 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         // SAFETY: the context is this program's own.
         let segment = unsafe { (*self.0.skb.skb).gso_size };
         segment == 0 || segment + headers > mtu as u32
+    }
+
+    #[inline(always)]
+    fn fix_crc(&self, l4: usize, flip: u32, others: Wsum) -> bool {
+        let Some(header) = self.frame().at::<[u16; SCTP_LEN / 2]>(l4) else { return false };
+        let [a, b, c, d] = flip.to_ne_bytes();
+        let (high, low) = (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]));
+        // SAFETY: `at` checked the bounds; a helper that moves nothing.
+        unsafe {
+            let words = &mut *header;
+            let before = Wsum(words[4] as u32 + words[5] as u32);
+            words[4] ^= high;
+            words[5] ^= low;
+            let after = Wsum(words[4] as u32 + words[5] as u32);
+            bpf_csum_update(self.0.skb.skb, others.plus(after).minus(before).0);
+        }
+        true
     }
 
     /// An IPv4 header's checksum balances all that changes in it.

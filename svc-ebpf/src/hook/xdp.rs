@@ -11,7 +11,7 @@ use svc_common::addr::Proto;
 use svc_common::family::{Family, V4, V6};
 use svc_common::wire::checksum::Wsum;
 use svc_common::wire::cursor::Cursor as _;
-use svc_common::wire::ip::{ETH_LEN, checksum_offset};
+use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
 
 use super::Medium;
 use crate::frame::Frame;
@@ -80,6 +80,17 @@ impl Medium for Xdp<'_> {
             // Zero means "no checksum" (RFC 768); its other spelling does not.
             check.write(if proto == Proto::UDP && sum == 0 { 0xffff } else { sum });
         }
+        true
+    }
+
+    #[inline(always)]
+    fn fix_crc(&self, l4: usize, flip: u32, _others: Wsum) -> bool {
+        let Some(header) = self.frame().at::<[u16; SCTP_LEN / 2]>(l4) else { return false };
+        let [a, b, c, d] = flip.to_ne_bytes();
+        // SAFETY: `at` checked the bounds.
+        let words = unsafe { &mut *header };
+        words[4] ^= u16::from_ne_bytes([a, b]);
+        words[5] ^= u16::from_ne_bytes([c, d]);
         true
     }
 

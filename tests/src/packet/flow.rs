@@ -56,6 +56,10 @@ impl Flow {
         Self { l4: L4::Udp, ..self }
     }
 
+    pub fn sctp(self) -> Self {
+        Self { l4: L4::Sctp, ..self }
+    }
+
     /// Through the stack, reversed at this hook.
     pub fn reversed_at(self, reverse_hook: Hook) -> Self {
         Self { reverse_hook, ..self }
@@ -191,7 +195,11 @@ impl Line {
         let to = |(src, dst): (Point, Point)| format!("{} > {}", spell(src), spell(dst));
         format!(
             "{} {} {} becomes {} at {} {way} (twin at {}) state={:#x}{} age={}{hop}",
-            if self.proto == 6 { "tcp" } else { "udp" },
+            match self.proto {
+                6 => "tcp",
+                17 => "udp",
+                _ => "sctp",
+            },
             if self.direction == 0 { "forward" } else { "reverse" },
             to(self.key),
             to(self.new),

@@ -146,7 +146,7 @@ fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut u
     *next += maglev.count;
     let places = service.maglev.iter().map(|&at| known.id(service.cluster[at])).collect();
     ops.push(MapOp::PutExtent(maglev, places));
-    for proto in [Proto::TCP, Proto::UDP] {
+    for proto in [Proto::TCP, Proto::UDP, Proto::SCTP] {
         let entry = FrontendEntry { service: SERVICE, flags, cluster, local, maglev, affinity };
         ops.push(MapOp::PutFrontend(Frontend { addr, port, proto, scope }, entry));
     }

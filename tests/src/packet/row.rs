@@ -6,7 +6,7 @@ use super::flow::Flow;
 use super::stay::Stay;
 use super::wire::{L4, Packet};
 
-/// A frontend and its backends; for TCP and UDP alike.
+/// A frontend and its backends; for TCP, UDP and SCTP alike.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// `HOST:PORT`; host `any` is a NodePort.
@@ -313,10 +313,11 @@ impl Row {
     /// The transports that the row's packets stand for.
     pub fn transports(&self) -> Vec<L4> {
         let has = |l4| self.steps.iter().any(|step| step.packet.protocol() == l4);
-        match (has(L4::Either), has(L4::Udp)) {
-            (true, _) => vec![L4::Tcp, L4::Udp],
-            (false, true) => vec![L4::Udp],
-            (false, false) => vec![L4::Tcp],
+        match (has(L4::Either), has(L4::Udp), has(L4::Sctp)) {
+            (true, ..) => vec![L4::Tcp, L4::Udp],
+            (false, true, _) => vec![L4::Udp],
+            (false, false, true) => vec![L4::Sctp],
+            (false, false, false) => vec![L4::Tcp],
         }
     }
 }

@@ -34,7 +34,7 @@ pub const ACK: u8 = 16;
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub family: Family,
-    /// `Tcp` or `Udp`: what `Either` means.
+    /// `Tcp` or `Udp`: what `Either` means; `Sctp` where a row is about that.
     pub l4: L4,
     /// The client's own ports for masquerade, in the order they are tried (`snat0`, `snat1`, ...).
     pub snat: [u16; SNAT_TRIES as usize],
@@ -125,9 +125,9 @@ pub fn later(src: &'static str, dst: &'static str) -> Packet {
     Packet { l4: L4::Either, ..tcp(ACK, src, dst) }
 }
 
-/// Neither TCP nor UDP, with what would be ports in the same place.
+/// An SCTP packet with something in it that is no chunk.
 pub fn sctp(src: &'static str, dst: &'static str) -> Packet {
-    packet(L4::Sctp, src, dst, 0, 12)
+    packet(L4::Sctp, src, dst, 0, 11)
 }
 
 pub fn ping(src: &'static str, dst: &'static str) -> Packet {
@@ -276,7 +276,9 @@ impl Packet {
             }
             // The echo request's checksum lies where a port would.
             L4::Icmp => body[..4].copy_from_slice(&[if family == Family::V4 { 8 } else { 128 }, 0, 0, 0]),
-            L4::Sctp | L4::Either => {}
+            // Verification tag, checksum.
+            L4::Sctp => body.extend([9, 8, 7, 6, 0, 0, 0, 0]),
+            L4::Either => {}
         }
         body.extend(payload);
         body
@@ -297,7 +299,11 @@ impl Packet {
             L4::Icmp => 2,
             L4::Tcp => 16,
             L4::Udp if self.udp_sum == UdpSum::Right => 6,
-            L4::Udp | L4::Sctp | L4::Either => return,
+            L4::Sctp => {
+                let check = crc32c(body).to_le_bytes();
+                return body[8..12].copy_from_slice(&check);
+            }
+            L4::Udp | L4::Either => return,
         };
         let check = !fold(pseudo + sum(body));
         let check = if l4 == L4::Udp && check == 0 { 0xffff } else { check };
@@ -381,6 +387,12 @@ pub fn number(l4: L4, family: Family) -> u8 {
         L4::Icmp => 58,
         L4::Either => panic!("a case is TCP or UDP"),
     }
+}
+
+/// The checksum of SCTP, bit by bit (RFC 9260 appendix A).
+fn crc32c(bytes: &[u8]) -> u32 {
+    let step = |register: u32| (register >> 1) ^ if register & 1 == 1 { 0x82f6_3b78 } else { 0 };
+    !bytes.iter().fold(u32::MAX, |register, byte| (0..8).fold(register ^ u32::from(*byte), |r, _| step(r)))
 }
 
 /// Sum over pairs of octets, the last one padded with zero.

@@ -8,6 +8,7 @@ mod node_port;
 mod policy;
 mod quoted;
 mod refusal;
+mod sctp;
 mod state;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
         quoted::rows(),
         fragments::rows(),
         refusal::rows(),
+        sctp::rows(),
         state::rows(),
         affinity::rows(),
         awkward::rows(),

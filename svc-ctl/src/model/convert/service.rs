@@ -5,7 +5,6 @@ use std::num::{NonZeroU16, NonZeroU32};
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
-use svc_common::addr::Proto;
 
 use super::{ANNOTATION_SELECTION, LABEL_PROXY_NAME, Refusals, has_label, slice_key};
 use crate::model::name::{IpFamily, ServiceName};
@@ -201,10 +200,6 @@ fn convert_service_ports(spec: &core::ServiceSpec, refusals: &mut Refusals) -> V
         else {
             continue;
         };
-        if proto == Proto::SCTP {
-            refusals.refuse(format!("spec.ports[{i}].protocol"), "SCTP is not supported yet");
-            continue;
-        }
         let Some(number) = refusals.keep(format!("spec.ports[{i}].port"), parse_port(port.port)) else {
             continue;
         };

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
+use svc_common::addr::Proto;
+
 use super::*;
 use crate::model::endpoint::Slice;
 use crate::model::service::Service;
@@ -158,15 +160,15 @@ fn a_rejection_names_the_field_and_spares_the_rest() {
 }
 
 #[test]
-fn an_sctp_port_is_refused_by_name_and_spares_the_rest() {
+fn sem_010_ports_of_all_three_protocols_are_served() {
     let converted = service(
         "{metadata: {name: a}, spec: {clusterIP: 10.0.0.1, ports: [{port: 80, name: a},
           {port: 81, name: b, protocol: SCTP}, {port: 82, name: b, protocol: UDP}]}}",
     );
-    let rejected: Vec<String> = converted.rejected.iter().map(ToString::to_string).collect();
-    assert_eq!(rejected, ["Service default/a: spec.ports[1].protocol: SCTP is not supported yet"]);
+    assert!(converted.rejected.is_empty());
     let value = converted.value.unwrap();
-    assert_eq!(value.ports.iter().map(|p| p.port.get()).collect::<Vec<_>>(), [80, 82]);
+    let ports: Vec<(u16, Proto)> = value.ports.iter().map(|p| (p.port.get(), p.proto)).collect();
+    assert_eq!(ports, [(80, Proto::TCP), (81, Proto::SCTP), (82, Proto::UDP)]);
 }
 
 #[test]

@@ -1,0 +1,125 @@
+//! The checksum of SCTP (RFC 9260 appendix A): CRC32c, kept by its delta.
+//!
+//! A CRC is linear: the sum over data with some bits flipped is the old sum with the CRC of the flipped bits alone flipped
+//! into it. The ports are the first four octets of a packet, so what is to be known of the rest is its length.
+
+/// The generator, bits reversed.
+const POLYNOMIAL: u32 = 0x82f6_3b78;
+
+/// Steps of [`Delta`]: one for each bit of a packet's length.
+pub const STEPS: u32 = 16;
+
+/// What flipping bits of a packet's first four octets flips in its checksum. A computation in steps, so that the kernel can
+/// count them: its verifier looks at a loop's body once per round.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Delta {
+    register: u32,
+    length: u32,
+}
+
+impl Delta {
+    /// `bits`: a word as it lies in the packet; `length`: octets of the packet from there on, 65,535 at most.
+    #[inline(always)]
+    pub const fn new(bits: u32, length: u32) -> Self {
+        Self { register: u32::from_le(bits), length }
+    }
+
+    /// To be done for each `n` below [`STEPS`], in any order.
+    #[inline(always)]
+    pub const fn step(&mut self, n: u32) {
+        // Never by a branch: the verifier would walk each of them. The sign of a shifted word is one that no compiler makes a
+        // branch of.
+        let all = sign(self.length << (31 - (n & 31)));
+        // An octet of zeros is eight bits of zeros.
+        self.register = (times(self.register, power(n + 3)) & all) | (self.register & !all);
+    }
+
+    /// As a word as it lies in the packet.
+    #[inline(always)]
+    pub const fn flipped(self) -> u32 {
+        self.register.to_le()
+    }
+}
+
+/// All ones if the highest bit is set, else zero.
+#[inline(always)]
+const fn sign(word: u32) -> u32 {
+    (word.cast_signed() >> 31).cast_unsigned()
+}
+
+/// The product of two polynomials modulo the generator, bits reversed.
+#[inline(always)]
+const fn times(a: u32, b: u32) -> u32 {
+    let (mut product, mut shifted) = (0, b);
+    let mut n = 0;
+    while n < 32 {
+        product ^= shifted & sign(a << n);
+        shifted = (shifted >> 1) ^ (POLYNOMIAL & sign(shifted << 31));
+        n += 1;
+    }
+    product
+}
+
+/// The generator's remainder of x to the power of 2 to the `n`: that many bits of zeros.
+#[inline(always)]
+const fn power(n: u32) -> u32 {
+    POWERS[n as usize & 31]
+}
+
+const POWERS: [u32; 32] = {
+    let mut powers = [0; 32];
+    // x itself.
+    powers[0] = 1 << 30;
+    let mut n = 1;
+    while n < 32 {
+        powers[n] = times(powers[n - 1], powers[n - 1]);
+        n += 1;
+    }
+    powers
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bit by bit over all octets, as the RFC has it.
+    fn full(octets: &[u8]) -> u32 {
+        let mut register = u32::MAX;
+        for octet in octets {
+            register ^= u32::from(*octet);
+            for _ in 0..8 {
+                register = (register >> 1) ^ if register & 1 == 1 { POLYNOMIAL } else { 0 };
+            }
+        }
+        !register
+    }
+
+    #[test]
+    fn the_sum_is_the_one_of_the_rfc() {
+        // RFC 3720 appendix B.4: 32 octets of zeros.
+        assert_eq!(full(&[0; 32]), 0x8a91_36aa);
+    }
+
+    #[test]
+    fn a_delta_equals_a_full_recomputation() {
+        let mut seed = 1u64;
+        let mut next = || {
+            seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (seed >> 33) as u32
+        };
+        for length in (8..400).chain([1480, 1500, 9000, 65_515]) {
+            let mut packet: Vec<u8> = (0..length).map(|_| next() as u8).collect();
+            packet[8..12.min(length)].fill(0);
+            let old = full(&packet).to_le_bytes();
+            let ports = [next() as u8, next() as u8, next() as u8, next() as u8];
+            let flipped: [u8; 4] = core::array::from_fn(|i| packet[i] ^ ports[i]);
+            packet[..4].copy_from_slice(&ports);
+            let mut delta = Delta::new(u32::from_ne_bytes(flipped), length as u32);
+            (0..STEPS).for_each(|n| delta.step(n));
+            let change = delta.flipped().to_ne_bytes();
+            let got: [u8; 4] = core::array::from_fn(|i| old[i] ^ change[i]);
+            assert_eq!(got, full(&packet).to_le_bytes(), "{length} octets");
+        }
+    }
+}

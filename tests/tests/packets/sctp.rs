@@ -1,0 +1,97 @@
+//! SCTP: the same ways as datagrams, and a checksum that is no sum (RFC 9260). Packets are made here, not by the kernel's
+//! SCTP, which no test loads (SEM-010).
+
+use svc_common::abi::Counter::*;
+use svc_common::abi::FlowState as S;
+use svc_tests::packet::flow::flow;
+use svc_tests::packet::row::*;
+use svc_tests::packet::wire::Complaint::*;
+use svc_tests::packet::wire::*;
+
+pub fn rows() -> Vec<Row> {
+    let pods = || flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").sctp();
+    let masqueraded =
+        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").sctp().redirected().there("remote");
+    vec![
+        row("SCTP to a ClusterIP is translated, its checksum right for the new port (SEM-010, PAR-016)")
+            .service(cluster_ip("vip:80", &["remote:8080"]))
+            .sees(
+                pod_in("pod0", sctp("pod-a:4000", "vip:80"))
+                    .passes(sctp("pod-a:4000", "remote:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(pods()),
+        row("SCTP to a backend of the same port keeps its checksum (SEM-010, PAR-016)")
+            .service(cluster_ip("vip:80", &["pod-b:80"]))
+            .sees(
+                pod_in("pod0", sctp("pod-a:4000", "vip:80"))
+                    .passes(sctp("pod-a:4000", "pod-b:80"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:80").sctp()),
+        row("an SCTP answer gets the ClusterIP back (SEM-079)")
+            .knows(pods())
+            .sees(
+                pod_out("pod0", sctp("remote:8080", "pod-a:4000")).passes(sctp("vip:80", "pod-a:4000")),
+            )
+            .leaves(pods().state(&[S::REPLIED])),
+        row("SCTP through a NodePort is masqueraded, both ports new (SEM-083)")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(
+                outside("up0", sctp("client:5000", "node:30080"))
+                    .redirects(sctp("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(masqueraded()),
+        row("an SCTP answer of a remote backend finds the client (SEM-079)")
+            .client("client:5000")
+            .knows(masqueraded().and_back("gateway"))
+            .sees(
+                outside("up0", sctp("remote:8080", "node:snat0"))
+                    .redirects(sctp("node:30080", "client:5000").via("gateway")),
+            )
+            .leaves(masqueraded().and_back("gateway").state(&[S::REPLIED])),
+        row("a long SCTP packet has a right checksum as well")
+            .service(cluster_ip("vip:80", &["remote:8080"]))
+            .sees(
+                pod_in("pod0", sctp("pod-a:4000", "vip:80").payload(1401))
+                    .passes(sctp("pod-a:4000", "remote:8080").payload(1401))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(pods()),
+        row("SCTP with options in its IP header has a right checksum as well")
+            .service(cluster_ip("vip:80", &["remote:8080"]))
+            .sees(
+                pod_in("pod0", sctp("pod-a:4000", "vip:80").with_options())
+                    .passes(sctp("pod-a:4000", "remote:8080").with_options())
+                    .counts(&[FlowNew]),
+            )
+            .leaves(pods()),
+        row("SCTP without an endpoint is refused by ICMP, not by an ABORT (SEM-091)")
+            .service(cluster_ip("vip:80", &[]))
+            .sees(
+                pod_in("pod0", sctp("pod-a:4000", "vip:80"))
+                    .icmp("node", Problem::PortUnreachable)
+                    .counts(&[RejectNoEndpoint]),
+            ),
+        row("an error about an SCTP packet is translated (SEM-079)")
+            .knows(pods())
+            .sees(
+                pod_out("pod0", complaint(TooBig(1300), "gateway:0", "pod-a:0", sctp("pod-a:4000", "remote:8080")))
+                    .passes(complaint(TooBig(1300), "gateway:0", "pod-a:0", sctp("pod-a:4000", "vip:80")))
+                    .counts(&[IcmpTranslated]),
+            )
+            .leaves(pods()),
+        row("a first SCTP fragment whose ports change is dropped: nobody knows the length of the whole (SEM-010)")
+            .service(cluster_ip("vip:80", &["remote:8080"]))
+            .sees(
+                pod_in("pod0", sctp("pod-a:4000", "vip:80").fragment(0, true))
+                    .drops()
+                    .counts(&[FlowNew, DropRewrite]),
+            )
+            .leaves(pods()),
+        row("an SCTP header that is cut short is left alone")
+            .service(cluster_ip("vip:80", &["remote:8080"]))
+            .sees(pod_in("pod0", sctp("pod-a:4000", "vip:80").cut(11))),
+    ]
+}
