@@ -99,11 +99,6 @@ impl Flow {
         self.said.iter_mut().for_each(|said| said.hear(proto, side, flags));
     }
 
-    /// Its backend has been heard.
-    pub fn has_answered(&self) -> bool {
-        self.said[0].replied
-    }
-
     /// Both sides have closed it, or one has reset it: a new connection may have its tuple.
     pub fn is_closing(&self) -> Life {
         match self.said.map(|said| said.is_closing()) {
