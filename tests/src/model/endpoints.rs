@@ -130,13 +130,12 @@ fn hinted(ready: &[&Endpoint], world: &World) -> impl Fn(&Endpoint) -> bool {
         true => ready.iter().all(|e| has(e)),
         false => ready.iter().any(|e| has(e)),
     };
-    let by_node =
-        world.holds("SEM-071") && all(&|e| !e.node_hints.is_empty()) && ready.iter().any(|e| for_node(e));
-    let by_zone =
-        world.holds("SEM-072") && all(&|e| !e.zone_hints.is_empty()) && ready.iter().any(|e| for_zone(e));
+    let by_node = all(&|e| !e.node_hints.is_empty()) && ready.iter().any(|e| for_node(e));
+    let by_zone = all(&|e| !e.zone_hints.is_empty()) && ready.iter().any(|e| for_zone(e));
+    let (by_node_holds, by_zone_holds) = (world.holds("SEM-071"), world.holds("SEM-072"));
     move |e| match (by_node, by_zone) {
-        (true, _) => for_node(e),
-        (false, true) => for_zone(e),
+        (true, _) => for_node(e) == by_node_holds,
+        (false, true) => for_zone(e) == by_zone_holds,
         (false, false) => true,
     }
 }
