@@ -23,6 +23,10 @@ const TC_ACT_SHOT: i32 = 2;
 /// linux/if_packet.h
 const PACKET_OTHERHOST: u32 = 3;
 
+/// Ethernet type of a frame with a VLAN tag, and the VLAN's number in that (IEEE 802.1Q).
+const ETH_P_8021Q: u16 = 0x8100;
+const VLAN_ID: u32 = 0x0fff;
+
 const BPF_F_PSEUDO_HDR: u64 = 1 << 4;
 const BPF_F_MARK_MANGLED_0: u64 = 1 << 5;
 /// Linux 6.16.
@@ -64,8 +68,16 @@ impl<const L3: usize> Tc<'_, L3> {
             // A packet that cannot be made linear is parsed as far as it is.
             let _ = self.0.pull_data(if len < HEADERS { len } else { HEADERS });
         }
+        let skb = self.0.skb.skb;
         // SAFETY: the context is this program's own.
-        u16::from_be(unsafe { (*self.0.skb.skb).protocol } as u16)
+        let (is_tagged, tag) = unsafe { ((*skb).vlan_present != 0, (*skb).vlan_tci) };
+        // What the card took out of the frame: a VLAN has an interface of its own, whose programs see the packet next. Without
+        // a number it is a priority alone.
+        if is_tagged && tag & VLAN_ID != 0 {
+            return ETH_P_8021Q;
+        }
+        // SAFETY: as above.
+        u16::from_be(unsafe { (*skb).protocol } as u16)
     }
 }
 

@@ -5,7 +5,8 @@ use std::net::UdpSocket;
 use crate::exchange::{Direction, PIECE, Piece, pattern};
 
 pub(crate) fn run(name: &str, socket: &UdpSocket) {
-    let mut buffer = [0; 2048];
+    // The largest there is: it comes in fragments, and so does its answer.
+    let mut buffer = vec![0; usize::from(u16::MAX)];
     // An ICMP error for an earlier answer comes up as an error of recv_from; the next datagram is unaffected.
     loop {
         let Ok((length, peer)) = socket.recv_from(&mut buffer) else { continue };

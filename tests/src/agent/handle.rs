@@ -72,6 +72,11 @@ impl Agent {
         self.call(&Command::Ask { via, to, count })
     }
 
+    /// A datagram of so many octets, and an answer that holds as many.
+    pub fn ask_long(&self, via: Via, to: SocketAddr, octets: usize) -> Result<Answer> {
+        self.call(&Command::AskLong { via, to, octets })
+    }
+
     /// Two answers of each, in turns: from sockets that share a source port.
     pub fn ask_from_one_port(&self, via: Via, to: &[SocketAddr]) -> Result<Vec<Answer>> {
         self.call(&Command::AskFromOnePort { via, to: to.to_vec() })

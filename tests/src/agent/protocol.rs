@@ -43,6 +43,12 @@ pub(super) enum Command {
         to: SocketAddr,
         count: u32,
     },
+    /// One datagram of so many octets, and an answer that holds as many.
+    AskLong {
+        via: Via,
+        to: SocketAddr,
+        octets: usize,
+    },
     /// One request to each, from sockets that share a source port and are all open to the end; then round once more.
     AskFromOnePort {
         via: Via,

@@ -21,6 +21,11 @@ pub(super) fn once(via: Via, to: SocketAddr) -> Result<Answer> {
     }
 }
 
+/// A datagram of so many octets, and an answer that holds as many.
+pub(super) fn long(via: Via, to: SocketAddr, octets: usize) -> Result<Answer> {
+    Datagrams::open(via, to)?.ask(&"long".repeat(octets.div_ceil(4)))
+}
+
 pub(super) fn from_one_port(via: Via, to: &[SocketAddr]) -> Result<Vec<Answer>> {
     let kind = if via == Via::Tcp { Type::STREAM } else { Type::DGRAM };
     let mut port = 0;
@@ -131,7 +136,7 @@ impl Datagrams {
     pub(super) fn ask(&self, word: &str) -> Result<Answer> {
         self.send(word.as_bytes())?;
         loop {
-            let mut buffer = [0; 256];
+            let mut buffer = vec![0; usize::from(u16::MAX)];
             let length = self.receive(&mut buffer)?;
             let answer = String::from_utf8_lossy(buffer.get(..length).unwrap_or_default());
             if !answer.contains(" tick-") || answer.ends_with(&format!(" {word}")) {

@@ -54,6 +54,8 @@ pub struct Packet {
     has_options: bool,
     /// Offset in units of 8 octets, and whether more follow.
     fragment: Option<(u16, bool)>,
+    /// Number of the VLAN whose tag stands in the frame.
+    vlan: Option<u16>,
     via: Option<&'static str>,
     is_turned: bool,
     /// Between these endpoints the payload makes the checksum come out as zero.
@@ -97,6 +99,7 @@ fn packet(l4: L4, src: &'static str, dst: &'static str, flags: u8, payload: usiz
         udp_sum: UdpSum::Right,
         has_options: false,
         fragment: None,
+        vlan: None,
         via: None,
         is_turned: false,
         zero_sum_between: None,
@@ -181,6 +184,11 @@ impl Packet {
         Self { via: Some(host), ttl: self.ttl - 1, ..self }
     }
 
+    /// With a tag in the frame, as cards that take none out deliver it.
+    pub fn in_vlan(self, number: u16) -> Self {
+        Self { vlan: Some(number), ..self }
+    }
+
     /// MACs swapped: back to where it came from.
     pub fn turned(self) -> Self {
         Self { is_turned: true, ..self }
@@ -255,7 +263,8 @@ impl Packet {
             Family::V4 => [0x08, 0x00],
             Family::V6 => [0x86, 0xdd],
         };
-        [dmac.as_slice(), &smac, &kind].concat()
+        let tag = self.vlan.map(|number| [[0x81, 0x00], number.to_be_bytes()].concat());
+        [dmac.as_slice(), &smac, &tag.unwrap_or_default(), &kind].concat()
     }
 
     fn transport(&self, l4: L4, family: Family, sport: u16, dport: u16, last: u16) -> Vec<u8> {

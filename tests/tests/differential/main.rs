@@ -33,7 +33,7 @@ const PACKETS: u64 = 1_000_000;
 /// A mutant is noticed within so many.
 const PACKETS_OF_MUTANT: u64 = 50_000;
 /// A rule that is broken in the model is noticed within so many.
-const PACKETS_OF_RULE: u64 = 200_000;
+const PACKETS_OF_RULE: u64 = 1_000_000;
 /// Frames with octets changed, in one case of so many.
 const FRAMES: usize = 200_000;
 const FRAMES_PER_CASE: usize = 500;

@@ -6,6 +6,7 @@ mod control;
 mod guards;
 mod heal;
 mod health;
+mod large;
 mod live;
 mod mapped;
 mod one_port;
@@ -50,6 +51,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         mapped::trials(),
         one_port::trials(),
         live::trials(),
+        large::trials(),
         affinity::trials(),
         heal::trials(),
         sockets::trials(),
