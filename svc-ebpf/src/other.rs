@@ -18,7 +18,7 @@ pub struct Verdict;
 impl Verdict {
     /// Its sender is told that there is no such port; as much of it as is quoted lies in the scratch space.
     pub const UNKNOWN_PORT: i32 = 1 << 16;
-    /// An ICMP error: it is [`crate::quoted::translate`]'s.
+    /// An ICMP error: it is [`crate::quoted`]'s.
     pub const QUOTES: i32 = 1 << 17;
 }
 

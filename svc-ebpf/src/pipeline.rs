@@ -80,10 +80,19 @@ fn untupled<F: Net, M: Medium + Reject>(m: &M, role: Role, why: Skip) -> i32 {
                 Some(scratch) => m.reject::<F>(&scratch.packet, Problem::UNKNOWN_PORT),
                 None => m.pass(),
             },
-            Verdict::QUOTES => quoted::translate::<F, M>(m, Hook::INGRESS, role),
+            Verdict::QUOTES => quoted::<F, M>(m, Hook::INGRESS, role),
             action => action,
         },
         Skip::Truncated | Skip::Malformed | Skip::TooManyHeaders => m.pass(),
+    }
+}
+
+/// An ICMP error.
+#[inline(always)]
+fn quoted<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
+    match quoted::find::<F, M>(m, hook, role) {
+        Verdict::QUOTES => quoted::translate::<F, M>(m, hook, role),
+        action => action,
     }
 }
 
@@ -94,7 +103,7 @@ pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
         Ok(packet) => packet,
         Err(Skip::OtherProtocol) => {
             return match other::portless::<F, M>(m, hook, Role::NONE) {
-                Verdict::QUOTES => quoted::translate::<F, M>(m, hook, Role::NONE),
+                Verdict::QUOTES => quoted::<F, M>(m, hook, Role::NONE),
                 action => action,
             };
         }

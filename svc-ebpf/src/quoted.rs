@@ -11,7 +11,7 @@ use svc_common::wire::ip::{Ports, TCP_CHECKSUM, UDP_CHECKSUM};
 
 use crate::hook::Medium;
 use crate::maps::Quoted;
-use crate::other::{headers, learn_next_hop, record_at};
+use crate::other::{Verdict, headers, learn_next_hop, record_at};
 use crate::pipeline::{Net, leave};
 use crate::tables::{count, count_service};
 
@@ -26,32 +26,45 @@ pub fn delta_of<F: Net>(record: &FlowRecord<F::Addr>, src: F::Addr, dst: F::Addr
     }
 }
 
-/// Translates an ICMP error. What it quotes went the other way than it comes: the record of its
-/// own direction translates both.
+/// Finds the record that translates an ICMP error: what it quotes went the other way than it comes, so the record is the one
+/// of its own direction. Leaves the record's key and the parts of the error in the scratch space; [`translate`] comes next,
+/// side by side with this call and not below it, for the sake of the stack.
 #[inline(never)]
-pub fn translate<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
+pub fn find<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
     let Some(ip) = headers::<F, M>(m, role) else { return m.pass() };
     let Some(scratch) = F::scratch() else { return m.pass() };
-    let Quoted { icmp, header, ports, check, .. } = &mut scratch.quoted;
-    let (icmp_at, inner_l3) = (ip.l4, ip.l4 + ICMP_LEN);
-    if !m.load(icmp_at, icmp) || !m.load_octets(inner_l3, header, F::IP_LEN) {
+    let Quoted { icmp, header, ports, .. } = &mut scratch.quoted;
+    let inner_l3 = ip.l4 + ICMP_LEN;
+    if !m.load(ip.l4, icmp) || !m.load_octets(inner_l3, header, F::IP_LEN) {
         return m.pass();
     }
     let (length, proto) = F::quoted(header);
-    let inner_l4 = inner_l3 + length;
-    if length == 0 || !m.load(inner_l4, ports) {
+    if length == 0 || !m.load(inner_l3 + length, ports) {
         return m.pass();
     }
     let key = &mut scratch.packet.key;
     F::addresses(header, &mut key.dst, &mut key.src);
     (key.sport, key.dport, key.proto) = (Port::from_be(ports.dst), Port::from_be(ports.src), proto);
     let Some(record) = record_at::<F>(key, hook) else { return m.pass() };
-    let hops = (record.way == Way::REDIRECT) as u8;
-    learn_next_hop::<F, M>(m, record);
-    if hops != 0 && ip.ttl <= 1 {
+    if record.way == Way::REDIRECT && ip.ttl <= 1 {
         count(Counter::DropTtl);
         return m.drop();
     }
+    learn_next_hop::<F, M>(m, record);
+    Verdict::QUOTES
+}
+
+/// Translates an ICMP error and what it quotes, after [`find`].
+#[inline(never)]
+pub fn translate<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
+    let Some(ip) = headers::<F, M>(m, role) else { return m.pass() };
+    let Some(scratch) = F::scratch() else { return m.pass() };
+    let Some(record) = record_at::<F>(&scratch.packet.key, hook) else { return m.pass() };
+    let Quoted { icmp, header, ports, check, .. } = &mut scratch.quoted;
+    let (icmp_at, inner_l3) = (ip.l4, ip.l4 + ICMP_LEN);
+    let (length, proto) = F::quoted(header);
+    let inner_l4 = inner_l3 + length;
+    let hops = (record.way == Way::REDIRECT) as u8;
     // The quoted packet as its sender knows it.
     let addr = F::readdress(header, &record.dst, &record.src, 0);
     let port = record.port_delta;
