@@ -2,9 +2,7 @@
 //!
 //! Both calls are calls of their own for the sake of their callers' stack.
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_loop};
+use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, Extent, FrontendValue, limits};
 use svc_common::datapath::affinity::{MOMENT_SHIFT, Search, is_over, stay_until};
 
@@ -34,17 +32,13 @@ pub fn kept<F: Tables>(client: &AffinityKey<F::Addr>, extent: &Extent) -> u32 {
 #[inline(always)]
 fn holds(extent: &Extent, backend: BackendId) -> bool {
     let mut search = Search::new(extent, backend);
-    // By the helper and not a loop of ours: the verifier walks its body once, not once per halving.
-    // SAFETY: the callback has the helper's signature and gets the search, which outlives the call.
-    unsafe { bpf_loop(limits::EXTENT_HALVINGS, halve as *mut c_void, (&raw mut search).cast(), 0) };
+    // Not by bpf_loop: its callback would be one frame more than Linux 6.1 allows below a new flow.
+    for _ in 0..limits::EXTENT_HALVINGS {
+        if !search.halve(selected) {
+            break;
+        }
+    }
     search.is_found(selected)
-}
-
-/// One halving; 1 ends the search.
-extern "C" fn halve(_: u32, search: *mut c_void) -> i64 {
-    // SAFETY: `holds` passes its search and waits.
-    let search = unsafe { &mut *search.cast::<Search>() };
-    !search.halve(selected) as i64
 }
 
 /// A client got a backend: its stay begins anew if this is a new flow (SEM-232) or the backend is another one.
