@@ -1,10 +1,12 @@
 //! Pure functions from a snapshot of the model to the tables the kernel should hold, and from two tables to the
 //! ordered changes between them. No clock, no randomness, no I/O, no log.
 
+mod claims;
 pub mod desired;
 pub mod diff;
 pub mod entry;
 pub mod frontends;
+mod growing;
 pub mod health_ports;
 pub mod ids;
 pub mod maglev;

@@ -1,19 +1,21 @@
 //! What no sequence of worlds, failures and restarts may break: a frontend always leads to the whole set of backends of
 //! its old or of its new state, never to a mixture, in tables that are flat arrays as the kernel's.
 
+use std::collections::BTreeMap;
 use std::num::{NonZeroU16, NonZeroU32};
 
 use proptest::prelude::*;
-use svc_common::abi::{BackendId, FrontendFlags, Scope};
+use svc_common::abi::{AddressFlags, BackendId, FrontendFlags, Scope};
 use svc_common::addr::Proto;
 
 use super::*;
 use crate::model::endpoint::{Endpoint, SlicePort};
-use crate::model::name::SliceKey;
+use crate::model::name::{IpFamily, SliceKey};
 use crate::model::node::{NodeAddresses, NodeInfo};
+use crate::model::service::{Service, ServiceAddresses, ServicePort};
 use crate::plan::diff::plan_diff;
 use crate::plan::ids::Capacity;
-use crate::plan::tables::{FrontendEntry, MapOp};
+use crate::plan::tables::{Frontend, FrontendEntry, MapOp};
 
 /// Small, so that places and numbers are used again and sometimes run out.
 const CAPACITY: Capacity =

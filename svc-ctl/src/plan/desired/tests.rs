@@ -5,6 +5,7 @@ use crate::model::node::NodeAddresses;
 use crate::model::store::Store;
 use crate::plan::ids::{Capacity, GRACE_TICKS};
 use crate::plan::render::render;
+use crate::plan::tables::Frontend;
 use crate::source::event::{Event, SourceEvent};
 
 /// A store with these Services (`name: spec`) and slices (`service: addresses`), all IPv4, port 80 to 8080.
@@ -213,21 +214,6 @@ fn sem_233_clients_may_stay_with_what_is_listed_and_its_ids_live_as_long() {
 }
 
 #[test]
-fn sem_017_age_goes_before_the_holder_only_where_both_ages_are_known() {
-    let of = |created, holds, w| Claimant { external: true, created, holds, w, c: 0 };
-    let owner = |all: &[Claimant]| owner_of(all).map(|c| c.w);
-    assert_eq!(owner(&[of(Some(2), true, 0), of(Some(1), false, 1)]), Some(1));
-    assert_eq!(owner(&[of(Some(1), false, 0), of(Some(1), true, 1)]), Some(1));
-    assert_eq!(owner(&[of(Some(1), false, 0), of(None, true, 1)]), Some(1));
-    assert_eq!(owner(&[of(None, false, 0), of(Some(1), true, 1)]), Some(1));
-    assert_eq!(owner(&[of(None, false, 0), of(Some(1), false, 1)]), Some(0));
-    // The holder is not the oldest of those with an age: it is out, and names decide between the other two.
-    assert_eq!(owner(&[of(None, false, 0), of(Some(2), true, 1), of(Some(1), false, 2)]), Some(0));
-    let cluster = Claimant { external: false, ..of(None, false, 1) };
-    assert_eq!(owner(&[of(Some(1), true, 0), cluster]), Some(1));
-}
-
-#[test]
 fn a_full_table_names_the_service_and_spares_the_others() {
     let capacity = Capacity { selection: 4, ..Capacity::default() };
     let old = snapshot(
@@ -274,4 +260,17 @@ fn what_does_not_fit_the_first_time_is_not_served() {
         let served_now: Vec<String> = planned.tables.frontends.keys().map(|f| f.addr.to_string()).collect();
         assert_eq!(served_now, [served], "{capacity:?}");
     }
+}
+
+#[test]
+fn what_has_no_room_leaves_nothing_of_itself_in_any_table() {
+    let node = first_plan(&snapshot(&[], &[]), Capacity::default()).tables;
+    let capacity = Capacity { addresses: node.addresses.len() as u32 + 1, ..Capacity::default() };
+    let two = "clusterIP: 10.96.0.1, externalIPs: [198.51.100.1]";
+    let planned = first_plan(&snapshot(&[("a", two)], &[("a", "10.0.0.1")]), capacity);
+    assert_eq!(
+        reasons(&planned),
+        ["Service default/a: spec.ports[]: the address table is full (3 entries): it is not served"]
+    );
+    assert_eq!(planned.tables, node);
 }
