@@ -58,6 +58,7 @@ pub struct Daemon {
     socket_problem: Option<String>,
     /// Listeners that could not be opened.
     listeners: Vec<Rejected>,
+    planned: Vec<Rejected>,
     /// What affinity was last held against.
     stays: Option<Arc<Stays>>,
 }
@@ -115,6 +116,7 @@ impl Daemon {
             sockets: Sockets::default(),
             socket_problem: None,
             listeners: Vec::new(),
+            planned: Vec::new(),
             stays: None,
         })
     }
@@ -167,13 +169,14 @@ impl Daemon {
             .map(|t| TableStatus { table: t.table.to_string(), used: t.used, capacity: t.capacity })
             .chain(self.usage.iter().cloned())
             .collect();
-        s.rejected = r.rejected.iter().chain(&self.listeners).map(rejected_status).collect();
         s.services = r.services.iter().map(|(id, key)| (id.0, key.to_string())).collect();
+        self.planned.clone_from(&r.rejected);
+        self.list_rejected();
         // The new state is in force: a packet cannot begin a stale flow again (SEM-126).
         if self.serving != r.serving {
             self.serving = Arc::clone(&r.serving);
             let removed = flows::remove_stale(&mut self.maps, &r.serving, &r.tables.addresses);
-            s.udp_flows_removed += removed;
+            self.status.udp_flows_removed += removed;
             tracing::debug!(removed, "UDP flows to endpoints that are gone");
             self.end_sockets(r);
         }
@@ -183,11 +186,13 @@ impl Daemon {
 
     /// Tells which listeners could not be opened.
     pub fn tell_listeners(&mut self, problems: &[Rejected]) {
-        let rejected = &mut self.status.rejected;
-        rejected.retain(|r| !self.listeners.iter().map(rejected_status).any(|old| old == *r));
-        rejected.extend(problems.iter().map(rejected_status));
         self.listeners = problems.to_vec();
+        self.list_rejected();
         self.write();
+    }
+
+    fn list_rejected(&mut self) {
+        self.status.rejected = self.planned.iter().chain(&self.listeners).map(rejected_status).collect();
     }
 
     /// Ends connected UDP sockets of endpoints that are gone (SEM-130).

@@ -1,9 +1,14 @@
 //! Running other programs: what they say on stderr is part of the error.
 
+use std::fs;
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
+
+/// How many last lines of its log an ended program is reported with.
+const LAST_LINES: usize = 30;
 
 /// Runs to the end and returns stdout; a non-zero exit is an error with stderr in it.
 pub fn run(command: &mut Command) -> Result<String> {
@@ -28,4 +33,12 @@ pub fn feed(command: &mut Command, input: &str) -> Result<String> {
         bail!("{shown}: {}: {}\n{input}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The end of a log, for an error that should be understood without opening it; none where there is no log.
+pub fn last_lines(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<_> = text.lines().collect();
+    lines.get(lines.len().saturating_sub(LAST_LINES)..).unwrap_or_default().join("\n")
 }

@@ -180,9 +180,7 @@ impl Daemon {
 
     /// The last lines of the log.
     pub fn log(&self) -> String {
-        let text = fs::read_to_string(self.log_path()).unwrap_or_default();
-        let lines: Vec<_> = text.lines().collect();
-        lines.get(lines.len().saturating_sub(30)..).unwrap_or_default().join("\n")
+        command::last_lines(&self.log_path())
     }
 }
 

@@ -54,23 +54,34 @@ impl Programs {
     }
 }
 
+/// Finds what compiles those of these modules that must be built, or fetches it.
+pub fn compilers(sets: &[&[Module]]) -> Result<()> {
+    for module in sets.iter().copied().flatten().filter(|module| module.programs.iter().any(is_missing)) {
+        go::ensure(&module.folder())?;
+    }
+    Ok(())
+}
+
 /// Finds the programs of these modules, and builds those that nobody gives.
 pub fn programs(sets: &[&[Module]]) -> Result<Programs> {
     let mut found = Programs::default();
     for module in sets.iter().copied().flatten() {
-        let given = module.programs.iter().map(|name| (*name, given(name)));
-        let (given, missing): (Vec<_>, Vec<_>) = given.partition(|(_, place)| place.is_some());
-        found.0.extend(given.into_iter().filter_map(|(name, place)| Some((name, place?))));
+        found.0.extend(module.programs.iter().filter_map(|name| Some((*name, given(name)?))));
+        let missing: Vec<_> = module.programs.iter().filter(|name| is_missing(name)).collect();
         if missing.is_empty() {
             continue;
         }
         let built = build::module(module)?;
-        found.0.extend(missing.into_iter().map(|(name, _)| (name, built.join(name))));
+        found.0.extend(missing.into_iter().map(|name| (*name, built.join(name))));
     }
     if sets.contains(&NODES) {
         found.0.insert("runc", runc()?);
     }
     Ok(found)
+}
+
+fn is_missing(name: &&'static str) -> bool {
+    given(name).is_none()
 }
 
 /// Where a program is among those that the user brings.

@@ -9,7 +9,7 @@ mod tier;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, anyhow, bail};
 
 use crate::image::cluster::{self as images, Wanted};
 use crate::privilege::Privilege;
@@ -65,13 +65,13 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     for tier in tiers {
         eprintln!("\n== {}: {}", tier.name, tier.what);
         let started = Instant::now();
-        let ran = match prepare(tier, privilege) {
-            Ok(programs) => {
-                let programs =
-                    Programs { svc_ctl: svc_ctl.as_deref().filter(|_| tier.needs_daemon), ..programs };
+        let ran = match obstacle(tier, privilege) {
+            None => {
+                let svc_ctl = svc_ctl.as_deref().filter(|_| tier.needs_daemon);
+                let programs = Programs { svc_ctl, ..prepare(tier)? };
                 run(tier, &binaries, privilege, &programs, args.filter.as_deref())?
             }
-            Err(reason) => {
+            Some(reason) => {
                 eprintln!("left out: {reason:#}");
                 None
             }
@@ -86,22 +86,26 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     Ok(report(&outcomes, &orphans))
 }
 
-/// Gets what a tier needs besides the daemon, and says where it is; an error tells why the tier cannot run here.
-fn prepare(tier: &Tier, privilege: Privilege) -> Result<Programs<'static>> {
-    match tier.runs {
-        Runs::HereAsRoot | Runs::AgainstMutants if privilege == Privilege::None => {
-            bail!("it needs root (or sudo)")
-        }
-        Runs::Here | Runs::HereAsRoot | Runs::AgainstMutants if tier.components.is_empty() => {
-            Ok(Programs::default())
-        }
-        Runs::Here | Runs::HereAsRoot | Runs::AgainstMutants => {
-            let programs = components::programs(tier.components)?;
-            let images = if tier.needs_images { Some(images::write(Wanted::Ours, &programs)?) } else { None };
-            Ok(Programs { bin: Some(programs.link()?), images, svc_ctl: None })
-        }
-        Runs::InMachine => setup::for_machine().map(|()| Programs::default()),
+/// What this machine lacks for a tier and does not let us get.
+fn obstacle(tier: &Tier, privilege: Privilege) -> Option<Error> {
+    if tier.needs_root() && privilege == Privilege::None {
+        return Some(anyhow!("it needs root (or sudo)"));
     }
+    let there = match tier.runs {
+        Runs::InMachine => setup::for_machine(),
+        Runs::Here | Runs::HereAsRoot | Runs::AgainstMutants => components::compilers(tier.components),
+    };
+    there.err()
+}
+
+/// Makes what a tier needs besides the daemon, and says where it is.
+fn prepare(tier: &Tier) -> Result<Programs<'static>> {
+    if tier.components.is_empty() {
+        return Ok(Programs::default());
+    }
+    let programs = components::programs(tier.components)?;
+    let images = if tier.needs_images { Some(images::write(Wanted::Ours, &programs)?) } else { None };
+    Ok(Programs { bin: Some(programs.link()?), images, svc_ctl: None })
 }
 
 fn list(tiers: &[&'static Tier], binaries: &[TestBinary]) -> Result<ExitCode> {

@@ -1,7 +1,6 @@
 //! Session affinity (`sessionAffinity: ClientIP`): which backend a client of a service port stays with.
 
-use super::{BackendId, ServiceId, abi};
-use crate::addr::{AddrV4, AddrV6};
+use super::{BackendId, ServiceId, abi, family_abi};
 
 /// A client of a service port, whichever of its frontends it dials (SEM-230). Either the address that its packets come
 /// from, or, for a socket that is translated before it has a source, its network namespace (SEM-237); the other is zero.
@@ -23,8 +22,5 @@ pub struct AffinityValue {
     pub until: u32,
 }
 
-abi! {
-    AffinityKey<AddrV4> = 16,
-    AffinityKey<AddrV6> = 28,
-    AffinityValue = 8,
-}
+family_abi! { AffinityKey = 16, 28 }
+abi! { AffinityValue = 8 }

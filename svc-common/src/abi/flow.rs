@@ -1,7 +1,7 @@
 //! The flow table: one self-contained record per flow and direction.
 
-use super::{ServiceId, abi};
-use crate::addr::{AddrV4, AddrV6, Port, Proto};
+use super::{ServiceId, bits, family_abi};
+use crate::addr::{Port, Proto};
 use crate::wire::checksum::Wsum;
 
 /// A tuple as a packet carries it when it meets its record.
@@ -84,17 +84,6 @@ impl FlowState {
     /// TCP: either side sent RST.
     pub const RESET: Self = Self(16);
 
-    #[inline(always)]
-    pub const fn has(self, bit: Self) -> bool {
-        self.0 & bit.0 != 0
-    }
-
-    #[inline(always)]
-    #[must_use]
-    pub const fn with(self, bit: Self) -> Self {
-        Self(self.0 | bit.0)
-    }
-
     /// A closed TCP connection, whose tuple a new SYN may take.
     #[inline(always)]
     pub const fn is_closing(self) -> bool {
@@ -143,9 +132,5 @@ impl<A> FlowRecord<A> {
     }
 }
 
-abi! {
-    FlowKey<AddrV4> = 16,
-    FlowKey<AddrV6> = 40,
-    FlowRecord<AddrV4> = 52,
-    FlowRecord<AddrV6> = 76,
-}
+family_abi! { FlowKey = 16, 40; FlowRecord = 52, 76 }
+bits! { FlowState }

@@ -1,7 +1,7 @@
 //! Fragments: only the first one of a packet has ports, the others find them here.
 
-use super::abi;
-use crate::addr::{AddrV4, AddrV6, Port, Proto};
+use super::{abi, family_abi};
+use crate::addr::{Port, Proto};
 
 /// What all fragments of a packet have in common (RFC 791, RFC 8200 section 4.5).
 #[repr(C)]
@@ -23,8 +23,5 @@ pub struct FragmentPorts {
     pub dport: Port,
 }
 
-abi! {
-    FragmentKey<AddrV4> = 16,
-    FragmentKey<AddrV6> = 40,
-    FragmentPorts = 4,
-}
+family_abi! { FragmentKey = 16, 40 }
+abi! { FragmentPorts = 4 }

@@ -1,7 +1,7 @@
 //! What clients dial and what answers: frontends, their extents of backend ids, backends.
 
-use super::abi;
-use crate::addr::{AddrV4, AddrV6, Port, Proto};
+use super::{abi, bits, family_abi};
+use crate::addr::{Port, Proto};
 
 /// A service port; stable across restarts; indexes the per-service counters.
 #[repr(transparent)]
@@ -67,16 +67,6 @@ impl FrontendFlags {
     pub const SOURCE_RANGES: Self = Self(64);
     /// This node itself is such a source.
     pub const NODE_IN_RANGES: Self = Self(128);
-
-    #[inline(always)]
-    pub const fn has(self, bit: Self) -> bool {
-        self.0 & bit.0 != 0
-    }
-
-    #[must_use]
-    pub const fn with(self, bit: Self) -> Self {
-        Self(self.0 | bit.0)
-    }
 }
 
 /// Value of the frontend table: the one word that publishes a set of backends.
@@ -119,10 +109,6 @@ pub struct BackendValue<A> {
     pub _pad: u8,
 }
 
-abi! {
-    FrontendKey<AddrV4> = 8,
-    FrontendKey<AddrV6> = 20,
-    FrontendValue = 36,
-    BackendValue<AddrV4> = 8,
-    BackendValue<AddrV6> = 20,
-}
+family_abi! { FrontendKey = 8, 20; BackendValue = 8, 20 }
+abi! { FrontendValue = 36 }
+bits! { FrontendFlags }

@@ -41,3 +41,47 @@ macro_rules! abi {
     )+};
 }
 pub(crate) use abi;
+
+/// As [`abi`], for what is generic over the family's address: its size with an IPv4 and with an IPv6 address.
+macro_rules! family_abi {
+    ($($type:ident = $v4:literal, $v6:literal);+ $(;)?) => {$(
+        const _: () = assert!(core::mem::size_of::<$type<$crate::addr::AddrV4>>() == $v4);
+        const _: () = assert!(core::mem::size_of::<$type<$crate::addr::AddrV6>>() == $v6);
+        // SAFETY: repr(C), integers only, and for each address there is the size above equals the sum of its fields.
+        #[cfg(feature = "user")]
+        unsafe impl<A: $crate::abi::MapAddr> aya::Pod for $type<A> {}
+    )+};
+}
+pub(crate) use family_abi;
+
+/// Sets of bits.
+macro_rules! bits {
+    ($($type:ty),+) => {$(
+        impl $type {
+            #[inline(always)]
+            pub const fn has(self, bit: Self) -> bool {
+                self.0 & bit.0 != 0
+            }
+
+            #[inline(always)]
+            #[must_use]
+            pub const fn with(self, bit: Self) -> Self {
+                Self(self.0 | bit.0)
+            }
+        }
+    )+};
+}
+pub(crate) use bits;
+
+/// An address as keys and values of a family's maps hold it.
+///
+/// # Safety
+/// Each structure of this module has no padding with it: the two addresses there are, whose sizes are asserted.
+#[cfg(feature = "user")]
+pub unsafe trait MapAddr: aya::Pod {}
+// SAFETY: the sizes of all that hold it are asserted by `family_abi`.
+#[cfg(feature = "user")]
+unsafe impl MapAddr for crate::addr::AddrV4 {}
+// SAFETY: likewise.
+#[cfg(feature = "user")]
+unsafe impl MapAddr for crate::addr::AddrV6 {}

@@ -1,6 +1,6 @@
 //! What the programs know of the node: interfaces and addresses.
 
-use super::abi;
+use super::{abi, bits};
 use crate::addr::{AddrV4, AddrV6};
 
 /// The one role of an interface.
@@ -44,16 +44,6 @@ impl IfaceFlags {
     pub const TAKES_XDP: Self = Self(1);
     /// What comes in here was sent by a local pod (SEM 4.3).
     pub const LOCAL_PODS: Self = Self(2);
-
-    #[inline(always)]
-    pub const fn has(self, bit: Self) -> bool {
-        self.0 & bit.0 != 0
-    }
-
-    #[must_use]
-    pub const fn with(self, bit: Self) -> Self {
-        Self(self.0 | bit.0)
-    }
 }
 
 /// Properties of an address of this node or of a Service, a set of bits; value of the address table, whose key is the
@@ -71,16 +61,7 @@ impl AddressFlags {
     pub const CLUSTER_IP: Self = Self(4);
     /// An external IP or load-balancer IP of a Service.
     pub const EXTERNAL_IP: Self = Self(8);
-
-    #[inline(always)]
-    pub const fn has(self, bit: Self) -> bool {
-        self.0 & bit.0 != 0
-    }
-
-    #[must_use]
-    pub const fn with(self, bit: Self) -> Self {
-        Self(self.0 | bit.0)
-    }
 }
 
 abi! { Iface = 36, AddressFlags = 4, AddrV4 = 4, AddrV6 = 16 }
+bits! { IfaceFlags, AddressFlags }

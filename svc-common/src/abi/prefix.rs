@@ -1,7 +1,6 @@
 //! Lists of prefixes: who may use a load-balancer address, which addresses are Services', which sources are pods.
 
-use super::{ServiceId, abi};
-use crate::addr::{AddrV4, AddrV6};
+use super::{ServiceId, family_abi};
 
 /// A list of prefixes: a service's id for its source ranges (SEM-030), or one of those below.
 #[repr(transparent)]
@@ -31,7 +30,4 @@ pub struct PrefixKey<A> {
     pub addr: A,
 }
 
-abi! {
-    PrefixKey<AddrV4> = 8,
-    PrefixKey<AddrV6> = 20,
-}
+family_abi! { PrefixKey = 8, 20 }

@@ -1,7 +1,7 @@
 //! Socket load balancing: which frontend a socket believes it talks to.
 
-use super::abi;
-use crate::addr::{AddrV4, AddrV6, Port};
+use super::family_abi;
+use crate::addr::Port;
 
 /// Key of the socket-reverse table: a socket and the backend it really talks to.
 #[repr(C)]
@@ -23,9 +23,4 @@ pub struct SockValue<A> {
     pub _pad: [u8; 2],
 }
 
-abi! {
-    SockKey<AddrV4> = 16,
-    SockKey<AddrV6> = 28,
-    SockValue<AddrV4> = 8,
-    SockValue<AddrV6> = 20,
-}
+family_abi! { SockKey = 16, 28; SockValue = 8, 20 }

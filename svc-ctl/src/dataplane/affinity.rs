@@ -1,6 +1,5 @@
 //! The affinity tables from outside: listing them, and removing what no client may come back to.
 
-use aya::Pod;
 use serde::Serialize;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, ServiceId, names};
 use svc_common::addr::{AddrV4, AddrV6};
@@ -55,15 +54,7 @@ fn remove(pins: &Pins, is_gone: impl Fn(ServiceId, &AffinityValue) -> bool) -> a
     Ok(remove_where(pins, names::AFFINITY4, v4)? + remove_where(pins, names::AFFINITY6, v6)?)
 }
 
-fn list_family<A: Pod + Encode>(
-    pins: &Pins,
-    name: &str,
-    now: u32,
-    stays: &mut Vec<Stay>,
-) -> anyhow::Result<()>
-where
-    AffinityKey<A>: Pod,
-{
+fn list_family<A: Encode>(pins: &Pins, name: &str, now: u32, stays: &mut Vec<Stay>) -> anyhow::Result<()> {
     each(pins, name, |key: AffinityKey<A>, value: AffinityValue| {
         if is_over(now, value.until) {
             return;

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::IpAddr;
 
-use aya::Pod;
 use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
 use ipnet::IpNet;
@@ -147,69 +146,36 @@ fn frontend_key<A>(frontend: &Frontend, addr: A) -> FrontendKey<A> {
     FrontendKey { addr, port: Port::new(frontend.port), proto: frontend.proto, scope: frontend.scope }
 }
 
-fn put_frontend<A: Pod>(maps: &mut FamilyMaps<A>, f: &Frontend, e: &FrontendEntry, addr: A) -> io::Result<()>
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn put_frontend<A: MapAddr>(
+    maps: &mut FamilyMaps<A>,
+    f: &Frontend,
+    e: &FrontendEntry,
+    addr: A,
+) -> io::Result<()> {
     let FrontendEntry { service, flags, cluster, local, maglev, affinity } = *e;
     let value = FrontendValue { service, flags, cluster, local, maglev, affinity };
     maps.frontends.insert(frontend_key(f, addr), value, ANY).map_err(io_error)
 }
 
-fn prefix_key<A>(list: PrefixList, net: IpNet, addr: A) -> Key<PrefixKey<A>>
-where
-    PrefixKey<A>: Pod,
-{
+fn prefix_key<A: MapAddr>(list: PrefixList, net: IpNet, addr: A) -> Key<PrefixKey<A>> {
     Key::new(PrefixList::BITS + u32::from(net.prefix_len()), PrefixKey { list, addr })
 }
 
-fn put_prefix<A: Pod>(maps: &mut FamilyMaps<A>, list: PrefixList, net: IpNet, addr: A) -> io::Result<()>
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn put_prefix<A: MapAddr>(maps: &mut FamilyMaps<A>, list: PrefixList, net: IpNet, addr: A) -> io::Result<()> {
     maps.prefixes.insert(&prefix_key(list, net, addr), 1, ANY).map_err(io_error)
 }
 
-fn put_backend<A: Pod>(maps: &mut FamilyMaps<A>, id: BackendId, b: &Backend, addr: A) -> io::Result<()>
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn put_backend<A: MapAddr>(maps: &mut FamilyMaps<A>, id: BackendId, b: &Backend, addr: A) -> io::Result<()> {
     let value = BackendValue { addr, port: Port::new(b.port), locality: b.locality, _pad: 0 };
     maps.backends.set(id.0, value, ANY).map_err(io_error)
 }
 
-fn get_backend<A: Pod + Encode>(maps: &FamilyMaps<A>, id: u32) -> io::Result<Backend>
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn get_backend<A: Encode>(maps: &FamilyMaps<A>, id: u32) -> io::Result<Backend> {
     let value = maps.backends.get(&id, 0).map_err(io_error)?;
     Ok(Backend { addr: value.addr.to_ip(), port: value.port.number(), locality: value.locality })
 }
 
-fn dump_family<A: Pod + Encode>(maps: &FamilyMaps<A>, tables: &mut Tables) -> io::Result<()>
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn dump_family<A: Encode>(maps: &FamilyMaps<A>, tables: &mut Tables) -> io::Result<()> {
     for entry in maps.frontends.iter() {
         let (key, v) = entry.map_err(io_error)?;
         let frontend =

@@ -2,10 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use svc_common::abi::MapAddr;
 use svc_common::addr::{AddrV4, AddrV6};
 
 /// An address that a family's maps hold.
-pub trait Encode: Copy {
+pub trait Encode: MapAddr {
     fn to_ip(self) -> IpAddr;
 }
 

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
-use aya::Pod;
 use serde::Serialize;
 use svc_common::abi::*;
 use svc_common::addr::{AddrV4, AddrV6, Proto};
@@ -65,14 +64,7 @@ pub fn remove_stale(maps: &mut Maps, serving: &Serving, addresses: &BTreeMap<IpA
     remove_family::<V4>(&mut maps.v4, is_stale) + remove_family::<V6>(&mut maps.v6, is_stale)
 }
 
-fn collect<A: Pod + Encode>(maps: &FamilyMaps<A>, now: u32, flows: &mut Vec<Flow>)
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn collect<A: Encode>(maps: &FamilyMaps<A>, now: u32, flows: &mut Vec<Flow>) {
     for (key, record) in maps.flows.iter().flatten() {
         let socket = |addr: A, port: svc_common::addr::Port| -> SocketAddr {
             let ip: IpAddr = addr.to_ip();
@@ -95,11 +87,7 @@ where
     }
 }
 
-fn sweep_family<A: Pod>(pins: &Pins, name: &str, now: u32) -> anyhow::Result<u64>
-where
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn sweep_family<A: MapAddr>(pins: &Pins, name: &str, now: u32) -> anyhow::Result<u64> {
     remove_where(pins, name, |key: &FlowKey<A>, r: &FlowRecord<A>| {
         is_expired(key.proto, r.state, now, r.stamp)
     })
@@ -110,12 +98,7 @@ fn remove_family<F: Family>(
     is_stale: impl Fn(SocketAddr, SocketAddr) -> bool,
 ) -> u64
 where
-    F::Addr: Pod + Encode,
-    FrontendKey<F::Addr>: Pod,
-    PrefixKey<F::Addr>: Pod,
-    BackendValue<F::Addr>: Pod,
-    FlowKey<F::Addr>: Pod,
-    FlowRecord<F::Addr>: Pod,
+    F::Addr: Encode,
 {
     let socket = |addr: F::Addr, port: svc_common::addr::Port| (addr.to_ip(), port.number()).into();
     let mut stale = Vec::new();

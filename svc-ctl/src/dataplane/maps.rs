@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context as _;
-use aya::Pod;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
 use svc_common::abi::*;
@@ -12,14 +11,7 @@ use svc_common::addr::{AddrV4, AddrV6};
 use super::pins::Pins;
 
 /// Maps of one family.
-pub struct FamilyMaps<A: Pod>
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+pub struct FamilyMaps<A: MapAddr> {
     pub frontends: HashMap<MapData, FrontendKey<A>, FrontendValue>,
     pub backends: Array<MapData, BackendValue<A>>,
     pub addresses: HashMap<MapData, A, AddressFlags>,

@@ -8,7 +8,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::thread;
 
 use anyhow::{Context as _, anyhow};
-use aya::Pod;
 use nix::sched::{CloneFlags, setns};
 use svc_common::abi::{SockKey, SockValue, names};
 use svc_common::addr::{AddrV4, AddrV6, Port};
@@ -66,16 +65,12 @@ impl Sockets {
     }
 }
 
-fn collect<A: Pod + Encode>(
+fn collect<A: Encode>(
     pins: &Pins,
     table: &str,
     is_stale: &impl Fn(SocketAddr, SocketAddr) -> bool,
     stale: &mut BTreeSet<Translated>,
-) -> anyhow::Result<()>
-where
-    SockKey<A>: Pod,
-    SockValue<A>: Pod,
-{
+) -> anyhow::Result<()> {
     let socket = |addr: A, port: Port| -> SocketAddr {
         let ip: IpAddr = addr.to_ip();
         (ip, port.number()).into()

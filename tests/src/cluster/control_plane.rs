@@ -223,7 +223,7 @@ impl ControlPlane {
     }
 
     fn last_lines(&self, name: &str) -> String {
-        super::process::last_lines(&self.dir.log().join(format!("{name}.log")))
+        command::last_lines(&self.dir.log().join(format!("{name}.log")))
     }
 }
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// The user's name is the file's name; the API server knows them by their second name.
 const COMPONENTS: [(&str, &str, &str); 4] = [
@@ -31,7 +31,7 @@ impl Users {
         let mut add = |user: &str, known_as: &str, group: &str| -> Result<()> {
             let token = random_token()?;
             tokens += &format!("{token},{known_as},{known_as},\"{group}\"\n");
-            let text = format!("{:#}\n", kubeconfig(url, ca, &token));
+            let text = format!("{:#}\n", kubeconfig(url, ca, &json!({"token": token})));
             let path = users.kubeconfig(user);
             fs::write(&path, text).with_context(|| format!("write {}", path.display()))
         };
@@ -54,13 +54,13 @@ impl Users {
     }
 }
 
-/// JSON, which is YAML too.
-fn kubeconfig(url: &str, ca: &Path, token: &str) -> serde_json::Value {
+/// A file that leads one user to the API server. JSON, which is YAML too; `user` is how it proves who it is.
+pub fn kubeconfig(url: &str, ca: &Path, user: &Value) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": "svc", "cluster": {"server": url, "certificate-authority": ca}}],
-        "users": [{"name": "svc", "user": {"token": token}}],
+        "users": [{"name": "svc", "user": user}],
         "contexts": [{"name": "svc", "context": {"cluster": "svc", "user": "svc"}}],
         "current-context": "svc",
     })

@@ -33,6 +33,7 @@ mod whole;
 
 pub use control_plane::ControlPlane;
 pub use down::down;
+pub use kubeconfig::kubeconfig;
 pub use node::{Node, maybe_run};
 pub use places::Places;
 pub use pods::Pod;

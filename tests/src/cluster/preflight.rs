@@ -11,25 +11,16 @@ use nix::sched::{CloneFlags, unshare};
 use nix::unistd::geteuid;
 
 use super::args::{Cni, Proxy, Up};
+use super::control_plane::COMPONENTS;
 use super::settings::Settings;
 use super::{hierarchies, images};
 use crate::netns::Netns;
 use crate::run_name::RunName;
 use crate::{cgroup, janitor};
 
-const PROGRAMS: [&str; 11] = [
-    "etcd",
-    "kube-apiserver",
-    "kube-controller-manager",
-    "kube-scheduler",
-    "kubelet",
-    "kubectl",
-    "containerd",
-    "containerd-shim-runc-v2",
-    "ctr",
-    "runc",
-    "cni/host-local",
-];
+/// Besides the components of the control plane.
+const PROGRAMS: [&str; 7] =
+    ["kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "cni/host-local"];
 
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
@@ -38,7 +29,7 @@ pub fn check(settings: &Settings, options: &Up) -> Result<()> {
     ensure!(geteuid().is_root(), "a cluster needs root: namespaces, mounts, cgroups");
     janitor::sweep();
     tools(options)?;
-    for name in PROGRAMS.iter().copied().chain(of(options)) {
+    for name in COMPONENTS.iter().chain(&PROGRAMS).copied().chain(of(options)) {
         settings.program(name)?;
     }
     images::pause(&images::archives(&settings.images)?)?;

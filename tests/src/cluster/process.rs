@@ -10,10 +10,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setsid};
 
 use crate::cgroup::Cgroup;
+use crate::command::last_lines;
 use crate::wait;
 
-/// How many last lines of its log an ended program is reported with.
-const LINES: usize = 15;
 /// The API server lets requests in flight come to their end.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -79,14 +78,6 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
-}
-
-/// The end of a log, for an error that should be understood without opening it.
-pub(super) fn last_lines(log: &Path) -> String {
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<_> = text.lines().collect();
-    lines.get(lines.len().saturating_sub(LINES)..).unwrap_or_default().join("\n")
 }
 
 /// A session of its own: no Ctrl-C reaches it, and it may outlive who started it.

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::mem::ManuallyDrop;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -10,10 +10,10 @@ use anyhow::{Context, Result, bail, ensure};
 use super::control_plane::COMPONENTS;
 use super::node::{self, first_process};
 use super::places::Places;
-use super::process::last_lines;
 use super::processes::{program, visit};
 use super::settings::Settings;
 use super::state::State;
+use crate::command::last_lines;
 use crate::netns::Netns;
 use crate::{cgroup, command};
 
@@ -44,16 +44,6 @@ impl Running {
 
     pub fn places(&self) -> Places {
         Places::of(&self.settings)
-    }
-
-    /// Where kubectl and the others are.
-    pub fn programs(&self) -> &Path {
-        &self.settings.bin
-    }
-
-    /// Goes with the cluster.
-    pub fn dir(&self) -> &Path {
-        &self.settings.dir
     }
 
     /// The administrator's.

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::control_plane::COMPONENTS;
 use super::node::PROCESS;
 use super::processes::{program, visit};
 use super::running::Running;
@@ -60,19 +61,10 @@ fn processes(top: &Path) -> Vec<Process> {
 
 /// The component's name; everything in containers is one.
 fn kind(pid: u32) -> String {
-    const COMPONENTS: [&str; 9] = [
-        PROCESS,
-        "etcd",
-        "kube-apiserver",
-        "kube-controller-manager",
-        "kube-scheduler",
-        "containerd",
-        "containerd-shim-runc-v2",
-        "kubelet",
-        "kube-proxy",
-    ];
+    const OF_NODES: [&str; 5] = [PROCESS, "containerd", "containerd-shim-runc-v2", "kubelet", "kube-proxy"];
     let name = program(pid);
-    if COMPONENTS.contains(&name.as_str()) { name } else { "containers".into() }
+    let is_known = COMPONENTS.iter().chain(&OF_NODES).any(|known| *known == name);
+    if is_known { name } else { "containers".into() }
 }
 
 fn rss(pid: u32) -> u64 {

@@ -12,8 +12,8 @@ use crate::netns::Netns;
 /// What is asked of a cluster that has no cloud, no network policies and no ingress controller: the rest of sig-network.
 const FOCUS: &str = r"\[sig-network\]";
 const LEFT_OUT: &str = r"Netpol|NetworkPolicy|Ingress|LoadBalancers|kube-proxy migration|Feature:PerformanceDNS|DNS configMap nameserver|Disruptive";
-/// These change what the others stand on.
-const ALONE: &str = r"\[Serial\]";
+/// These change what the others stand on; the suite's own label for them.
+const ALONE: &str = "Serial";
 
 /// A spec that fails is tried once more: many give a busy machine too little time.
 const ATTEMPTS: &str = "--flake-attempts=2";
@@ -34,11 +34,10 @@ pub struct Place<'a> {
 /// Runs all of it, or what a focus names: first side by side, then one by one what must be alone.
 pub fn run(place: &Place<'_>, focus: Option<&str>, procs: usize) -> Result<Outcomes> {
     fs::create_dir_all(&place.dir).with_context(|| format!("make {}", place.dir.display()))?;
-    let skip = focus.map_or_else(|| format!("{LEFT_OUT}|{ALONE}"), |_| ALONE.to_owned());
-    let mut outcomes = place.part("together", focus.unwrap_or(FOCUS), &skip, procs)?;
-    let alone = format!("{}.*{ALONE}", focus.unwrap_or(FOCUS));
-    let skip = focus.map_or(LEFT_OUT, |_| "");
-    for (spec, outcome) in place.part("alone", &alone, skip, 1)? {
+    let skip = if focus.is_none() { LEFT_OUT } else { "" };
+    let focus = focus.unwrap_or(FOCUS);
+    let mut outcomes = place.part("together", focus, skip, &format!("!{ALONE}"), procs)?;
+    for (spec, outcome) in place.part("alone", focus, skip, ALONE, 1)? {
         if outcome != report::Outcome::NotRun {
             outcomes.insert(spec, outcome);
         }
@@ -47,14 +46,15 @@ pub fn run(place: &Place<'_>, focus: Option<&str>, procs: usize) -> Result<Outco
 }
 
 impl Place<'_> {
-    /// One call of ginkgo. That specs fail is no error here.
-    fn part(&self, name: &str, focus: &str, skip: &str, procs: usize) -> Result<Outcomes> {
+    /// One call of ginkgo for the specs with a label, or without (`!`). That specs fail is no error here.
+    fn part(&self, name: &str, focus: &str, skip: &str, label: &str, procs: usize) -> Result<Outcomes> {
         let report = self.dir.join(format!("{name}.json"));
         let _ = fs::remove_file(&report);
         let log = self.dir.join(format!("{name}.log"));
         let mut ginkgo = self.hub.command(self.programs.join("ginkgo"))?;
         ginkgo.current_dir(&self.dir).args(["run", "--no-color", "-v", "--timeout=3h", ATTEMPTS]);
         ginkgo.arg(format!("--procs={procs}")).arg(format!("--focus={focus}"));
+        ginkgo.arg(format!("--label-filter={label}"));
         if !skip.is_empty() {
             ginkgo.arg(format!("--skip={skip}"));
         }

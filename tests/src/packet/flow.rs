@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use svc_common::abi::{Direction, FlowKey, FlowRecord, FlowState, Hook, ServiceId, Way};
+use svc_common::abi::{Direction, FlowKey, FlowRecord, FlowState, Hook, MapAddr, ServiceId, Way};
 use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
 use svc_common::family::{Family as _, V4, V6};
 use svc_common::wire::checksum::Wsum;
@@ -217,7 +217,7 @@ fn spell((addr, port): Point) -> String {
 }
 
 /// Between lines and the tables of one family.
-pub trait Spell: Copy + Default + PartialEq + std::fmt::Debug {
+pub trait Spell: MapAddr + Default + PartialEq + std::fmt::Debug {
     fn from_ip(addr: IpAddr) -> Self;
     fn to_ip(self) -> IpAddr;
     fn sum(self) -> Wsum;

@@ -6,7 +6,6 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use aya::Pod;
 use aya::maps::{HashMap, Map, MapData};
 use aya::programs::XdpMode;
 use nix::mount::{MsFlags, mount};
@@ -187,14 +186,7 @@ pub fn coarse_ns() -> u64 {
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
-fn clear_frontends<A: Pod>(maps: &mut FamilyMaps<A>) -> Result<()>
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn clear_frontends<A: MapAddr>(maps: &mut FamilyMaps<A>) -> Result<()> {
     let keys: Result<Vec<_>, _> = maps.frontends.keys().collect();
     keys?.iter().try_for_each(|key| maps.frontends.remove(key))?;
     let keys: Result<Vec<_>, _> = maps.addresses.keys().collect();
@@ -203,22 +195,12 @@ where
     Ok(keys?.iter().try_for_each(|key| maps.prefixes.remove(key))?)
 }
 
-fn clear_flows<A: Pod>(maps: &mut FamilyMaps<A>) -> Result<()>
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn clear_flows<A: MapAddr>(maps: &mut FamilyMaps<A>) -> Result<()> {
     let keys: Result<Vec<_>, _> = maps.flows.keys().collect();
     Ok(keys?.iter().try_for_each(|key| maps.flows.remove(key))?)
 }
 
-fn clear_fragments<A: Pod>(pins: &Pins, name: &str) -> Result<()>
-where
-    FragmentKey<A>: Pod,
-{
+fn clear_fragments<A: MapAddr>(pins: &Pins, name: &str) -> Result<()> {
     let map = MapData::from_pin(pins.map(name)).with_context(|| format!("opening {name}"))?;
     let mut map: HashMap<MapData, FragmentKey<A>, FragmentPorts> =
         HashMap::try_from(Map::from_map_data(map)?)?;
@@ -226,14 +208,7 @@ where
     Ok(keys?.iter().try_for_each(|key| map.remove(key))?)
 }
 
-fn age_flows<A: Pod>(maps: &mut FamilyMaps<A>, ticks: u32) -> Result<()>
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn age_flows<A: MapAddr>(maps: &mut FamilyMaps<A>, ticks: u32) -> Result<()> {
     let flows: Result<Vec<_>, _> = maps.flows.iter().collect();
     for (key, record) in flows? {
         maps.flows.insert(key, FlowRecord { stamp: record.stamp.wrapping_sub(ticks), ..record }, 0)?;

@@ -1,7 +1,6 @@
 //! The laboratory: a kernel whose tables are a row's, and their contents in the rows' words.
 
 use anyhow::{Result, anyhow};
-use aya::Pod;
 use svc_common::abi::*;
 use svc_common::addr::Proto;
 use svc_ctl::dataplane::maps::FamilyMaps;
@@ -152,26 +151,12 @@ fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut u
     }
 }
 
-fn insert<A: Pod + Spell>(maps: &mut FamilyMaps<A>, line: &Line) -> Result<()>
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn insert<A: Spell>(maps: &mut FamilyMaps<A>, line: &Line) -> Result<()> {
     let (key, record) = encode::<A>(line);
     Ok(maps.flows.insert(key, record, 0)?)
 }
 
-fn dump<A: Pod + Spell>(maps: &FamilyMaps<A>) -> Result<Vec<Line>>
-where
-    FrontendKey<A>: Pod,
-    PrefixKey<A>: Pod,
-    BackendValue<A>: Pod,
-    FlowKey<A>: Pod,
-    FlowRecord<A>: Pod,
-{
+fn dump<A: Spell>(maps: &FamilyMaps<A>) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for entry in maps.flows.iter() {
         let (key, record) = entry?;

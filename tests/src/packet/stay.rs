@@ -3,9 +3,8 @@
 use std::net::IpAddr;
 
 use anyhow::{Context as _, Result};
-use aya::Pod;
 use aya::maps::{HashMap, Map, MapData};
-use svc_common::abi::{AffinityKey, AffinityValue, BackendId, names};
+use svc_common::abi::{AffinityKey, AffinityValue, BackendId, MapAddr, names};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::datapath::affinity::MOMENT_SHIFT;
 use svc_ctl::dataplane::pins::Pins;
@@ -88,26 +87,17 @@ fn key<A: Spell>(client: IpAddr) -> AffinityKey<A> {
     AffinityKey { service: SERVICE, netns: [0; 2], addr: A::from_ip(client) }
 }
 
-fn open<A: Pod>(pins: &Pins, name: &str) -> Result<Table<A>>
-where
-    AffinityKey<A>: Pod,
-{
+fn open<A: MapAddr>(pins: &Pins, name: &str) -> Result<Table<A>> {
     let data = MapData::from_pin(pins.map(name)).with_context(|| format!("opening {name}"))?;
     Ok(HashMap::try_from(Map::from_map_data(data)?)?)
 }
 
-fn clear<A: Pod>(table: &mut Table<A>) -> Result<()>
-where
-    AffinityKey<A>: Pod,
-{
+fn clear<A: MapAddr>(table: &mut Table<A>) -> Result<()> {
     let keys: Result<Vec<_>, _> = table.keys().collect();
     Ok(keys?.iter().try_for_each(|key| table.remove(key))?)
 }
 
-fn age<A: Pod>(table: &mut Table<A>, moments: u32) -> Result<()>
-where
-    AffinityKey<A>: Pod,
-{
+fn age<A: MapAddr>(table: &mut Table<A>, moments: u32) -> Result<()> {
     let stays: Result<Vec<_>, _> = table.iter().collect();
     for (key, value) in stays? {
         table.insert(key, AffinityValue { until: value.until.wrapping_sub(moments), ..value }, 0)?;
@@ -115,10 +105,7 @@ where
     Ok(())
 }
 
-fn lines<A: Pod + Spell>(table: &Table<A>, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>>
-where
-    AffinityKey<A>: Pod,
-{
+fn lines<A: Spell>(table: &Table<A>, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for entry in table.iter() {
         let (key, value) = entry?;

@@ -1,7 +1,6 @@
 //! The objects of the cases as JSON, and what is read from them.
 
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -125,15 +124,4 @@ pub fn cluster_ip(service: &Value, is_ipv4: bool) -> Result<SocketAddr> {
     let mut parsed = addresses.filter_map(|address| address.as_str()?.parse::<IpAddr>().ok());
     let found = parsed.find(|address| address.is_ipv4() == is_ipv4);
     Ok((found.with_context(|| format!("no such ClusterIP: {service}"))?, PORT).into())
-}
-
-pub fn kubeconfig(url: &str, ca: &Path, token: &Path) -> Value {
-    json!({
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "svc", "cluster": {"server": url, "certificate-authority": ca}}],
-        "users": [{"name": "svc", "user": {"tokenFile": token}}],
-        "contexts": [{"name": "svc", "context": {"cluster": "svc", "user": "svc"}}],
-        "current-context": "svc",
-    })
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use svc_tests::agent::{Agent, Job, Via};
+use svc_tests::cluster::kubeconfig;
 use svc_tests::daemon::{Daemon, Flags, Source};
 use svc_tests::topology::{Addrs, Node, Options};
 use svc_tests::world::World;
@@ -139,14 +140,14 @@ impl Stage {
         let token = self.plane.kubectl(&["create", "token", &self.name, "-n", ACCOUNTS])?;
         self.write_token(token.trim())?;
         let mut world = self.lock();
-        let kubeconfig = world.dir().join("kubeconfig");
+        let path = world.dir().join("kubeconfig");
         let text = {
             let control = self.plane.control();
             let url = self.relay.as_ref().map_or_else(|| control.url(), Relay::url);
-            objects::kubeconfig(&url, &control.ca(), &world.dir().join("token"))
+            kubeconfig(&url, &control.ca(), &json!({"tokenFile": world.dir().join("token")}))
         };
-        fs::write(&kubeconfig, text.to_string()).context("write the kubeconfig")?;
-        let source = Source::Kubernetes { kubeconfig, node_name: self.node_name(1), link: LINK.into() };
+        fs::write(&path, text.to_string()).context("write the kubeconfig")?;
+        let source = Source::Kubernetes { kubeconfig: path, node_name: self.node_name(1), link: LINK.into() };
         world.start_next(source, Flags::default())?;
         world.ready(1)
     }
