@@ -2,9 +2,11 @@
 //! through `BPF_PROG_TEST_RUN`. A row is written once, with names for addresses, and runs for both families.
 //!
 //! `place` is the little world that the names mean; `wire` makes packets from words, with checksums of its own;
-//! `error` is what a refused sender gets; `flow` spells records, `stay` affinity; `row` is what a test author writes; `kernel` owns
+//! `error` is what a refused sender gets; `flow` spells records, `stay` affinity; `row` is what a test author writes, `begin`
+//! its usual end; `kernel` owns
 //! namespace, programs and maps, `lab` puts a row into them; `trial` runs.
 
+mod begin;
 pub mod error;
 pub mod flow;
 pub mod kernel;

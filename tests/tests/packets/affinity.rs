@@ -128,13 +128,12 @@ fn outside_clients() -> Vec<Row> {
         row("with policy Local a client from outside stays with no backend of another node (SEM-233)")
             .service(external("any:30080", MANY).local_only(&["pod-b:8080"]).affine(SECONDS))
             .remembers(stay("client", "remote:8085", 50))
-            .sees(
-                up_in("up0", first("client:5000", "node:30080"))
-                    .passes(first("client:5000", "pod-b:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(
-                flow("client:5000 > node:30080", "client:5000 > pod-b:8080").reversed_at(Hook::UPLINK_EGRESS),
+            .begins_in_the_stack(
+                up_in,
+                "up0",
+                "client:5000 > node:30080",
+                "client:5000 > pod-b:8080",
+                Hook::UPLINK_EGRESS,
             )
             .keeps(stay("client", "pod-b:8080", SECONDS)),
     ]

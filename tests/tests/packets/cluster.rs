@@ -2,6 +2,7 @@
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;
+use svc_common::abi::Hook;
 use svc_tests::packet::flow::flow;
 use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
@@ -17,20 +18,10 @@ fn through_the_stack() -> Vec<Row> {
     vec![
         row("a pod's first packet to a ClusterIP goes to a local backend through the stack (placement law b, SEM-078)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .sees(
-                pod_in("pod0", first("pod-a:4000", "vip:80"))
-                    .passes(first("pod-a:4000", "pod-b:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+            .begins_in_the_stack(pod_in, "pod0", "pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080", Hook::POD_EGRESS),
         row("a pod's first packet to a ClusterIP goes to a remote backend through the stack, source kept (SEM-081)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
-            .sees(
-                pod_in("pod0", first("pod-a:4000", "vip:80"))
-                    .passes(first("pod-a:4000", "remote:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080")),
+            .begins_in_the_stack(pod_in, "pod0", "pod-a:4000 > vip:80", "pod-a:4000 > remote:8080", Hook::POD_EGRESS),
         row("a backend whose address is another Service's is translated to once (SEM-059)")
             .service(cluster_ip("vip:80", &["other-vip:80"]))
             .service(cluster_ip("other-vip:80", &["pod-b:8080"]))
@@ -43,12 +34,7 @@ fn through_the_stack() -> Vec<Row> {
             .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > other-vip:80")),
         row("a bridged pod whose backend is not a port of its bridge goes through the stack")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .sees(
-                pod_in("port0", first("port-a:4000", "vip:80"))
-                    .passes(first("port-a:4000", "pod-b:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("port-a:4000 > vip:80", "port-a:4000 > pod-b:8080")),
+            .begins_in_the_stack(pod_in, "port0", "port-a:4000 > vip:80", "port-a:4000 > pod-b:8080", Hook::POD_EGRESS),
         row("a later packet of a pod follows its record and counts nothing but its service (SEM-079)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED]))
@@ -78,12 +64,7 @@ fn through_the_stack() -> Vec<Row> {
             .sees(pod_in("pod0", first("pod-a:4000", "stranger:80"))),
         row("without a route to the backend it is the stack that says so")
             .service(cluster_ip("vip:80", &["nowhere:8080"]))
-            .sees(
-                pod_in("pod0", first("pod-a:4000", "vip:80"))
-                    .passes(first("pod-a:4000", "nowhere:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > nowhere:8080")),
+            .begins_in_the_stack(pod_in, "pod0", "pod-a:4000 > vip:80", "pod-a:4000 > nowhere:8080", Hook::POD_EGRESS),
         row("a frontend that names a missing place drops and is counted")
             .service(cluster_ip("vip:80", &["pod-b:8080"]).torn())
             .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoBackend])),
@@ -192,11 +173,12 @@ fn past_the_stack() -> Vec<Row> {
             .leaves(flow("pod-a:4000 > node:30080", "node:snat0 > pod-a:8080").back()),
         row("a pod that dials a NodePort with policy Local chooses from all, source kept (SEM-085, V7)")
             .service(external("any:30080", &["remote:8080"]).local_only(&[]).usable_elsewhere())
-            .sees(
-                pod_in("pod0", first("pod-a:4000", "node:30080"))
-                    .passes(first("pod-a:4000", "remote:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("pod-a:4000 > node:30080", "pod-a:4000 > remote:8080")),
+            .begins_in_the_stack(
+                pod_in,
+                "pod0",
+                "pod-a:4000 > node:30080",
+                "pod-a:4000 > remote:8080",
+                Hook::POD_EGRESS,
+            ),
     ]
 }

@@ -56,12 +56,7 @@ fn remote_backend() -> Vec<Row> {
             .leaves(masqueraded()),
         row("the masquerade source is the address of the interface by which the packet leaves (SEM-087)")
             .service(external("any:30080", &["far:8080"]))
-            .sees(
-                outside("up0", first("client:5000", "node:30080"))
-                    .redirects(first("node-b:snat0", "far:8080").via("far"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("client:5000 > node:30080", "node-b:snat0 > far:8080").redirected().there("far")),
+            .begins_redirected(outside, "up0", "client:5000 > node:30080", "node-b:snat0 > far:8080"),
         row("a reply that comes by another uplink leaves by the client's")
             .client("client:5000")
             .knows(flow("client:5000 > node:30080", "node-b:snat0 > far:8080").redirected().there("far"))
@@ -78,28 +73,13 @@ fn remote_backend() -> Vec<Row> {
             ),
         row("a client from outside reaches a ClusterIP that is routed to the node, masqueraded (SEM-106)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
-            .sees(
-                outside("up0", first("client:5000", "vip:80"))
-                    .redirects(first("node:snat0", "remote:8080").via("remote"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("client:5000 > vip:80", "node:snat0 > remote:8080").redirected().there("remote")),
+            .begins_redirected(outside, "up0", "client:5000 > vip:80", "node:snat0 > remote:8080"),
         row("a pod of another node that reaches itself by a NodePort is masqueraded (SEM-084)")
             .service(external("any:30080", &["remote:8080"]))
-            .sees(
-                outside("up0", first("remote:5000", "node:30080"))
-                    .redirects(first("node:snat0", "remote:8080").via("remote"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("remote:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote")),
+            .begins_redirected(outside, "up0", "remote:5000 > node:30080", "node:snat0 > remote:8080"),
         row("a backend on another node's own network is remote like any other")
             .service(external("any:30080", &["gateway:8080"]))
-            .sees(
-                outside("up0", first("client:5000", "node:30080"))
-                    .redirects(first("node:snat0", "gateway:8080").via("gateway"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("client:5000 > node:30080", "node:snat0 > gateway:8080").redirected().there("gateway")),
+            .begins_redirected(outside, "up0", "client:5000 > node:30080", "node:snat0 > gateway:8080"),
     ]
 }
 
@@ -183,23 +163,10 @@ fn which_frontend() -> Vec<Row> {
         row("an exact address goes before a NodePort (SEM-024)")
             .service(external("any:30080", &["remote:8080"]))
             .service(external("node:30080", &["far:8080"]))
-            .sees(
-                outside("up0", first("client:5000", "node:30080"))
-                    .redirects(first("node-b:snat0", "far:8080").via("far"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("client:5000 > node:30080", "node-b:snat0 > far:8080").redirected().there("far")),
+            .begins_redirected(outside, "up0", "client:5000 > node:30080", "node-b:snat0 > far:8080"),
         row("with policy Local a client from outside gets a local backend, source kept (SEM-085, V9)")
             .service(external("any:30080", &["remote:8080"]).local_only(&["pod-b:8080"]))
-            .sees(
-                up_in("up0", first("client:5000", "node:30080"))
-                    .passes(first("client:5000", "pod-b:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(
-                flow("client:5000 > node:30080", "client:5000 > pod-b:8080")
-                    .reversed_at(Hook::UPLINK_EGRESS),
-            ),
+            .begins_in_the_stack(up_in, "up0", "client:5000 > node:30080", "client:5000 > pod-b:8080", Hook::UPLINK_EGRESS),
         row("with policy Local and no local endpoint a client from outside is dropped in silence (SEM-094, V10)")
             .service(external("any:30080", &["remote:8080"]).local_only(&[]).usable_elsewhere())
             .sees(

@@ -31,12 +31,13 @@ fn source_ranges() -> Vec<Row> {
             .sees(pod_in("pod1", first("pod-b:4000", "vip:80")).drops().counts(&[DropSourceRange])),
         row("a pod within the ranges comes in (SEM-031)")
             .service(balancer(&["pod-b:8080"]))
-            .sees(
-                pod_in("pod0", first("pod-a:4000", "vip:80"))
-                    .passes(first("pod-a:4000", "pod-b:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+            .begins_in_the_stack(
+                pod_in,
+                "pod0",
+                "pod-a:4000 > vip:80",
+                "pod-a:4000 > pod-b:8080",
+                Hook::POD_EGRESS,
+            ),
         row("without an endpoint a source outside the ranges is dropped, not refused (SEM-033)")
             .service(balancer(&[]))
             .sees(up_in("up0", first("other-client:5000", "vip:80")).drops().counts(&[DropSourceRange])),
@@ -58,14 +59,7 @@ fn source_ranges() -> Vec<Row> {
             .leaves(there().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a range of many addresses lets all of them in (SEM-030)")
             .service(external("vip:80", &["remote:8080"]).only_for(&["client/8"]))
-            .sees(
-                outside("up0", first("other-client:5000", "vip:80"))
-                    .redirects(first("node:snat0", "remote:8080").via("remote"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(
-                flow("other-client:5000 > vip:80", "node:snat0 > remote:8080").redirected().there("remote"),
-            ),
+            .begins_redirected(outside, "up0", "other-client:5000 > vip:80", "node:snat0 > remote:8080"),
     ]
 }
 
@@ -129,34 +123,27 @@ fn masquerade() -> Vec<Row> {
             .leaves(outside_to_cluster_ip()),
         row("where nobody knows who a pod is, who comes from outside keeps his address (SEM-081, PAR-110)")
             .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_nobody())
-            .sees(
-                up_in("up0", first("client:5000", "vip:80"))
-                    .passes(first("client:5000", "remote:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(
-                flow("client:5000 > vip:80", "client:5000 > remote:8080").reversed_at(Hook::UPLINK_EGRESS),
+            .begins_in_the_stack(
+                up_in,
+                "up0",
+                "client:5000 > vip:80",
+                "client:5000 > remote:8080",
+                Hook::UPLINK_EGRESS,
             ),
         row("XDP hands such a packet up, untouched")
             .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_nobody())
             .sees(xdp("up0", first("client:5000", "vip:80"))),
         row("with masquerade for all a pod is masqueraded to a ClusterIP as well (SEM-081, PAR-111)")
             .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_all())
-            .sees(
-                pod_in("pod0", first("pod-a:4000", "vip:80"))
-                    .redirects(first("node:snat0", "remote:8080").via("remote"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("pod-a:4000 > vip:80", "node:snat0 > remote:8080").redirected().there("remote")),
+            .begins_redirected(pod_in, "pod0", "pod-a:4000 > vip:80", "node:snat0 > remote:8080"),
         row("masquerade for all leaves policy Local alone (SEM-085)")
             .service(external("any:30080", &["remote:8080"]).local_only(&["pod-b:8080"]))
-            .sees(
-                up_in("up0", first("client:5000", "node:30080"))
-                    .passes(first("client:5000", "pod-b:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(
-                flow("client:5000 > node:30080", "client:5000 > pod-b:8080").reversed_at(Hook::UPLINK_EGRESS),
+            .begins_in_the_stack(
+                up_in,
+                "up0",
+                "client:5000 > node:30080",
+                "client:5000 > pod-b:8080",
+                Hook::UPLINK_EGRESS,
             ),
     ]
 }
@@ -183,12 +170,7 @@ fn local_backends() -> Vec<Row> {
             .leaves(there().and_back("gateway").state(&[S::REPLIED])),
         row("with it a pod that dials a NodePort is masqueraded to its neighbour (SEM-083)")
             .service(node_port())
-            .sees(
-                pod_in("pod0", first("pod-a:4000", "node:30080"))
-                    .redirects(first("node:snat0", "pod-b:8080").via("pod-b"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(flow("pod-a:4000 > node:30080", "node:snat0 > pod-b:8080").redirected().there("pod-b")),
+            .begins_redirected(pod_in, "pod0", "pod-a:4000 > node:30080", "node:snat0 > pod-b:8080"),
         row("with it a backend on the node's own network still sees the client (SEM-086)")
             .service(external("any:30080", &["node:8080"]).masquerades_to_local())
             .sees(
@@ -203,13 +185,12 @@ fn local_backends() -> Vec<Row> {
             ),
         row("without it a backend of this node sees the client (a deviation, on purpose)")
             .service(external("any:30080", &["pod-b:8080"]))
-            .sees(
-                up_in("up0", first("client:5000", "node:30080"))
-                    .passes(first("client:5000", "pod-b:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(
-                flow("client:5000 > node:30080", "client:5000 > pod-b:8080").reversed_at(Hook::UPLINK_EGRESS),
+            .begins_in_the_stack(
+                up_in,
+                "up0",
+                "client:5000 > node:30080",
+                "client:5000 > pod-b:8080",
+                Hook::UPLINK_EGRESS,
             ),
     ]
 }

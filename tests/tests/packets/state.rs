@@ -308,14 +308,7 @@ fn collisions() -> Vec<Row> {
                     .reverse_only()
                     .state(&[S::REPLIED]),
             )
-            .sees(
-                outside("up0", first("client:5000", "node:30080"))
-                    .redirects(first("node:snat0", "remote:8080").via("remote"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
-            ),
+            .begins_redirected(outside, "up0", "client:5000 > node:30080", "node:snat0 > remote:8080"),
         row("a client all of whose ports are taken by live flows is dropped and counted")
             .service(external("any:30080", &["remote:8080"]))
             .knows_all(all_taken(S::REPLIED))

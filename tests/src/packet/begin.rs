@@ -1,0 +1,48 @@
+//! How most rows end: a flow begins, and its first packet and its records are what is compared.
+
+use svc_common::abi::{Counter, Hook};
+
+use super::flow::flow;
+use super::row::{Row, Step};
+use super::wire::{Packet, first};
+
+/// Which hook meets a packet at an interface: `pod_in`, `up_in`, `outside`.
+type Met = fn(&'static str, Packet) -> Step;
+
+impl Row {
+    /// The first packet of `from` ("client:5000 > vip:80") leaves as `to` ("node:snat0 > remote:8080") past the stack,
+    /// through the link of the backend's host.
+    pub fn begins_redirected(
+        self,
+        met: Met,
+        interface: &'static str,
+        from: &'static str,
+        to: &'static str,
+    ) -> Self {
+        let (host, _) = ends(to).1.split_once(':').expect("host:port");
+        self.sees(met(interface, packet(from)).redirects(packet(to).via(host)).counts(&[Counter::FlowNew]))
+            .leaves(flow(from, to).redirected().there(host))
+    }
+
+    /// The first packet of `from` goes on into the stack as `to`; answers are translated at that hook.
+    pub fn begins_in_the_stack(
+        self,
+        met: Met,
+        interface: &'static str,
+        from: &'static str,
+        to: &'static str,
+        reversed_at: Hook,
+    ) -> Self {
+        self.sees(met(interface, packet(from)).passes(packet(to)).counts(&[Counter::FlowNew]))
+            .leaves(flow(from, to).reversed_at(reversed_at))
+    }
+}
+
+fn packet(flow: &'static str) -> Packet {
+    let (from, to) = ends(flow);
+    first(from, to)
+}
+
+fn ends(flow: &'static str) -> (&'static str, &'static str) {
+    flow.split_once(" > ").expect("from > to")
+}
