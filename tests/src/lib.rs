@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod command;
 pub mod conformance;
 pub mod daemon;
+pub mod http;
 pub mod janitor;
 pub mod manifests;
 pub mod matrix;

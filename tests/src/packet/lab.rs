@@ -15,7 +15,7 @@ use super::stay;
 use super::wire::{Case, endpoint};
 
 /// First source port of masquerade, and how many.
-pub const SNAT_PORTS: (u16, u16) = (20_000, 1_000);
+pub const SNAT_PORTS: (u16, u16) = (20_000, 10_000);
 
 /// A kernel whose tables are a row's.
 pub struct Lab {
@@ -81,6 +81,11 @@ impl Lab {
             Family::V4 => dump(&self.kernel.store.0.v4),
             Family::V6 => dump(&self.kernel.store.0.v6),
         }
+    }
+
+    /// Every stay ends so many seconds earlier.
+    pub fn age_stays(&mut self, seconds: u32) -> Result<()> {
+        self.stays.age(stay::moments(seconds))
     }
 
     /// Who stays with whom, in words.

@@ -55,7 +55,7 @@ impl Tables {
     }
 
     pub fn insert(&mut self, stay: &Stay, backend: BackendId, family: Family) -> Result<()> {
-        let until = now().wrapping_add(((u64::from(stay.seconds) * 1_000_000_000) >> MOMENT_SHIFT) as u32);
+        let until = now().wrapping_add(moments(stay.seconds));
         let value = AffinityValue { backend, until };
         let client = place::address(stay.client, family);
         match family {
@@ -81,6 +81,11 @@ impl Tables {
 
 fn now() -> u32 {
     (coarse_ns() >> MOMENT_SHIFT) as u32
+}
+
+/// Of a stay's clock.
+pub fn moments(seconds: u32) -> u32 {
+    ((u64::from(seconds) * 1_000_000_000) >> MOMENT_SHIFT) as u32
 }
 
 fn key<A: Spell>(client: IpAddr) -> AffinityKey<A> {

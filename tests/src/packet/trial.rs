@@ -59,16 +59,22 @@ pub fn trials(row: &Row, shared: &Shared) -> Vec<Trial> {
 fn run(row: &Row, family: Family, l4: L4, flags: u32, shared: &Shared) -> Result<()> {
     let case = Case { family, l4, snat: [0; SNAT_TRIES as usize] };
     let case = Case { snat: snat_ports(row, case), ..case };
+    with_lab(shared, |lab| {
+        if flags == CHECKSUM_COMPLETE && !lab.kernel.knows_complete_checksums {
+            // Linux 6.16 knows the flag; below it there is nothing that could run.
+            return Ok(());
+        }
+        run_within_a_tick(row, case, lab, flags)
+    })
+}
+
+/// The lab for one trial, whatever the last one left in it.
+pub fn with_lab(shared: &Shared, trial: impl FnOnce(&mut Lab) -> Result<()>) -> Result<()> {
     let mut guard = shared.lock().unwrap_or_else(PoisonError::into_inner);
-    let lab = match guard.get_or_insert_with(Lab::new) {
-        Ok(lab) => lab,
+    match guard.get_or_insert_with(Lab::new) {
+        Ok(lab) => trial(lab),
         Err(error) => bail!("setting up the lab: {error:#}"),
-    };
-    if flags == CHECKSUM_COMPLETE && !lab.kernel.knows_complete_checksums {
-        // Linux 6.16 knows the flag; below it there is nothing that could run.
-        return Ok(());
     }
-    run_within_a_tick(row, case, lab, flags)
 }
 
 impl Row {

@@ -1,16 +1,14 @@
 //! What load balancers are told, asked from outside over both families (SEM-200 to SEM-216).
 
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::net::SocketAddr;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
 use svc_tests::topology::{Family, Options};
-use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
+use svc_tests::{http, wait};
 
 use crate::stage::{Stage, scenario};
 
@@ -82,12 +80,5 @@ fn says(stage: &Stage, node: &str, port: u16, path: &str, wanted: &[&str]) -> Re
 
 fn ask(stage: &Stage, node: &str, family: Family, port: u16, path: &str) -> Result<String> {
     let to: SocketAddr = (stage.world.topology.host(node)?.addrs.of(family), port).into();
-    stage.world.topology.client.netns.within(|| {
-        let mut stream = TcpStream::connect_timeout(&to, Duration::from_secs(2))?;
-        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
-        write!(stream, "GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n")?;
-        let mut text = String::new();
-        stream.read_to_string(&mut text)?;
-        Ok(text)
-    })
+    stage.world.topology.client.netns.within(|| http::get(to, path))
 }

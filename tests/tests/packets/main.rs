@@ -1,14 +1,17 @@
 //! The packet tier: tables and a packet in; verdict, whole packet, counters and flow records out.
 
 mod affinity;
+mod ask;
 mod awkward;
 mod cluster;
 mod fragments;
 mod node_port;
+mod played;
 mod policy;
 mod quoted;
 mod refusal;
 mod sctp;
+mod stale;
 mod state;
 
 use std::process::ExitCode;
@@ -33,7 +36,8 @@ fn main() -> ExitCode {
         awkward::rows(),
     ]
     .concat();
-    let trials = rows.iter().flat_map(|row| trial::trials(row, &shared)).collect();
+    let rows = rows.iter().flat_map(|row| trial::trials(row, &shared));
+    let trials = rows.chain(played::trials(&shared)).chain(stale::trials(&shared)).collect();
     if !arguments.list
         && let Err(error) = kernel::isolate()
     {

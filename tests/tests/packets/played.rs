@@ -1,0 +1,257 @@
+//! The cases of the tier `golden`, played: the same files go through the plan into the kernel's tables, edit by edit, and
+//! what a section shows is what packets, flows that have begun and load balancers must meet. What is expected is read from
+//! the sections' text alone.
+
+#[path = "../../../svc-ctl/tests/golden/case.rs"]
+pub mod case;
+mod client;
+#[path = "../../../svc-ctl/tests/golden/daemon.rs"]
+pub mod daemon;
+mod health;
+mod shown;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context as _, Error, Result, ensure};
+use libtest_mimic::{Failed, Trial};
+use svc_ctl::dataplane::affinity;
+use svc_ctl::dataplane::flows::remove_stale;
+use svc_ctl::dataplane::store::MapStore as _;
+use svc_ctl::plan::render::render;
+use svc_ctl::plan::stays::Stays;
+use svc_tests::model::world::Tuple;
+use svc_tests::packet::lab::Lab;
+use svc_tests::packet::trial::{Shared, with_lab};
+
+use crate::ask::{self, Fate, Origin};
+use case::{Case, Step};
+use client::{Clients, Door};
+use daemon::Daemon;
+use health::Health;
+use shown::{Serving, Shown};
+
+/// Flows that are begun for every backend that a door should have: one that is missed by chance is missed by all of
+/// them in one of 10^14 cases.
+const FLOWS_PER_BACKEND: usize = 32;
+
+/// One trial for each sentence of a case: what stands below it, after all that stands above it.
+pub fn trials(lab: &Shared) -> Vec<Trial> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../svc-ctl/tests/golden");
+    let entries = fs::read_dir(folder).expect("the cases' folder");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("a case").path()).collect();
+    paths.retain(|path| path.extension().is_some_and(|extension| extension == "svctest"));
+    paths.sort();
+    let health = Arc::default();
+    paths.iter().flat_map(|path| trials_of(path, lab, &health)).collect()
+}
+
+/// Servers of health, started by the first trial.
+type SharedHealth = Arc<Mutex<Option<Health>>>;
+
+fn trials_of(path: &Path, lab: &Shared, health: &SharedHealth) -> Vec<Trial> {
+    let text = fs::read_to_string(path).expect("a case can be read");
+    let case = Arc::new(Case::parse(&text));
+    let file = path.file_stem().unwrap_or_default().to_string_lossy();
+    let sentences = case.steps.chunk_by(|one, next| one.sentence == next.sentence);
+    let last_steps = sentences.filter_map(|steps| steps.last());
+    let trial = |last: &Step| {
+        let (case, lab, health) = (Arc::clone(&case), Arc::clone(lab), Arc::clone(health));
+        let line = last.line;
+        Trial::test(format!("{} [{file}, played]", last.sentence), move || {
+            let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut play = |lab: &mut Lab| {
+                let health = match &mut *health {
+                    Some(health) => health,
+                    none => none.insert(Health::start()?),
+                };
+                play(&case, line, lab, health)
+            };
+            with_lab(&lab, &mut play).map_err(|err| Failed::from(format!("{err:#}")))
+        })
+    };
+    last_steps.map(trial).collect()
+}
+
+/// Plays a case up to a line.
+fn play(case: &Case, last: usize, lab: &mut Lab, health: &mut Health) -> Result<()> {
+    lab.kernel.clear()?;
+    lab.kernel.write_interfaces(true, true)?;
+    let mut play = Play {
+        case,
+        lab,
+        health,
+        daemon: Daemon::new(),
+        shown: Shown::default(),
+        doors: BTreeSet::new(),
+        begun: Vec::new(),
+        flows: 0,
+    };
+    play.forget()?;
+    for step in case.steps.iter().take_while(|step| step.line <= last) {
+        play.take(step).with_context(|| format!("line {}: {}", step.line, step.text))?;
+    }
+    Ok(())
+}
+
+struct Play<'a> {
+    case: &'a Case,
+    lab: &'a mut Lab,
+    health: &'a mut Health,
+    daemon: Daemon,
+    /// The last tables.
+    shown: Shown,
+    /// Of all tables so far.
+    doors: BTreeSet<Door>,
+    /// A flow of each kind of client to each backend of each door.
+    begun: Vec<Flow>,
+    /// Flows so far.
+    flows: usize,
+}
+
+struct Flow {
+    door: Door,
+    origin: Origin,
+    tuple: Tuple,
+    fate: Fate,
+}
+
+impl Play<'_> {
+    fn take(&mut self, step: &Step) -> Result<()> {
+        let case = self.case;
+        let section = |name: &str| case.section(name).map_err(Error::msg);
+        match step.text.split_whitespace().collect::<Vec<_>>()[..] {
+            ["tables", "==", name] => self.tables(section(name)?),
+            ["serving", "==", name] => self.serving(&Serving::read(section(name)?)?),
+            ["health", "==", name] => self.health.says(section(name)?),
+            ["rejected", "==", name] => {
+                let rejected = self.daemon.rejected();
+                ensure!(rejected.trim() == section(name)?.trim(), "rejected is\n{rejected}");
+                Ok(())
+            }
+            ["writes", "==", number] => {
+                ensure!(self.daemon.writes.to_string() == number, "{} writes", self.daemon.writes);
+                Ok(())
+            }
+            ref words => self.edit(words),
+        }
+    }
+
+    /// The daemon takes a step, and ends what may not stay as it always does.
+    fn edit(&mut self, words: &[&str]) -> Result<()> {
+        let kernel = &mut self.lab.kernel;
+        let before = self.daemon.planned.serving.clone();
+        self.daemon.take(words, self.case, &mut kernel.store).map_err(Error::msg)?;
+        if self.daemon.planned.serving != before {
+            remove_stale(
+                &mut kernel.store.0,
+                &self.daemon.planned.serving,
+                &self.daemon.planned.tables.addresses,
+            );
+        }
+        affinity::remove_stale(&kernel.pins, &self.daemon.planned.stays)?;
+        self.health.plan(&self.daemon.health_ports);
+        Ok(())
+    }
+
+    /// The kernel holds these tables; connections go on whatever they were; first packets meet what the tables show, also
+    /// where earlier ones showed a frontend.
+    fn tables(&mut self, section: &str) -> Result<()> {
+        let held = render(&self.lab.kernel.store.dump()?);
+        ensure!(held.trim() == section.trim(), "the kernel holds\n{held}");
+        for flow in self.begun.iter().filter(|flow| flow.door.proto != "UDP") {
+            let fate = ask::later(&self.lab.kernel, flow.origin, flow.tuple)?;
+            ensure!(
+                fate == flow.fate,
+                "a connection to {} that had reached {}: {fate}",
+                flow.door,
+                flow.fate
+            );
+        }
+        self.forget()?;
+        self.shown = Shown::read(section)?;
+        self.doors.extend(self.shown.doors());
+        for door in self.doors.clone() {
+            for clients in &client::ALL {
+                self.dial(door, clients).with_context(|| format!("{clients} at {door}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Clients of a kind meet all that the tables show, and nothing else.
+    fn dial(&mut self, door: Door, clients: &Clients) -> Result<()> {
+        let wanted = self.shown.fates(door, clients.addr(0, door.to.is_ipv4()), clients.is_pod);
+        let is_chance = wanted.iter().any(|fate| matches!(fate, Fate::Reaches { .. }));
+        let count = if is_chance { FLOWS_PER_BACKEND * wanted.len() } else { 1 };
+        let mut flows = self.begin(door, clients, count)?;
+        let met: BTreeSet<Fate> = flows.iter().map(|flow| flow.fate).collect();
+        let words =
+            |fates: &BTreeSet<Fate>| fates.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        ensure!(met == wanted, "want {}, met {}", words(&wanted), words(&met));
+        if let (Some(seconds), true) = (self.shown.affinity(door), is_chance) {
+            let fates: Vec<Fate> = flows.iter().map(|flow| flow.fate).collect();
+            self.come_back(door, clients, &fates, seconds)?;
+        }
+        flows.sort_by_key(|flow| flow.fate);
+        flows.dedup_by_key(|flow| flow.fate);
+        if is_chance {
+            self.begun.extend(flows);
+        }
+        Ok(())
+    }
+
+    /// So many clients of a kind begin a flow each.
+    fn begin(&mut self, door: Door, clients: &Clients, count: usize) -> Result<Vec<Flow>> {
+        let flow = |number| {
+            self.flows += 1;
+            // A port that none had before.
+            let port = 1024 + (self.flows % 64_000) as u16;
+            let (addr, origin) = (clients.addr(number, door.to.is_ipv4()), clients.origin(number));
+            let tuple = door.dialled_from((addr, port).into());
+            let fate = ask::first(&self.lab.kernel, origin, tuple)?;
+            Ok(Flow { door, origin, tuple, fate })
+        };
+        (0..count).map(flow).collect()
+    }
+
+    /// Clients that come back a minute before their stay ends meet whom they met; a minute after its end they meet anybody.
+    fn come_back(&mut self, door: Door, clients: &Clients, met: &[Fate], seconds: u32) -> Result<()> {
+        self.lab.age_stays(seconds.saturating_sub(60))?;
+        let again: Vec<Fate> = self.begin(door, clients, met.len())?.iter().map(|flow| flow.fate).collect();
+        let moved = met.iter().zip(&again).find(|(first, second)| first != second);
+        ensure!(moved.is_none(), "before {seconds} s some have moved: {moved:?}");
+        self.lab.age_stays(seconds + 60)?;
+        let later: Vec<Fate> = self.begin(door, clients, met.len())?.iter().map(|flow| flow.fate).collect();
+        let is_one = met.iter().all(|fate| *fate == met[0]);
+        ensure!(is_one || later != met, "after {seconds} s nobody has moved");
+        Ok(())
+    }
+
+    /// Datagram flows stay where they may, and nowhere else.
+    fn serving(&mut self, serving: &Serving) -> Result<()> {
+        for flow in self.begun.iter_mut().filter(|flow| flow.door.proto == "UDP") {
+            let Fate::Reaches { backend, .. } = flow.fate else { continue };
+            let fate = ask::later(&self.lab.kernel, flow.origin, flow.tuple)?;
+            let stays = serving.lets_stay(flow.door, backend);
+            ensure!(
+                (fate == flow.fate) == stays,
+                "datagrams to {} that had reached {backend} and {} stay: {fate}",
+                flow.door,
+                if stays { "may" } else { "may not" }
+            );
+            flow.fate = fate;
+        }
+        Ok(())
+    }
+
+    /// No flow has begun and nobody stays.
+    fn forget(&mut self) -> Result<()> {
+        self.lab.kernel.clear_flows()?;
+        affinity::remove_stale(&self.lab.kernel.pins, &Stays::new())?;
+        self.begun.clear();
+        Ok(())
+    }
+}

@@ -1,0 +1,79 @@
+//! What load balancers are told in a played case: the product's own servers, asked by real sockets.
+
+use std::collections::BTreeSet;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use svc_ctl::observe::health::Servers;
+use svc_ctl::plan::health_ports::HealthPorts;
+use svc_ctl::reconcile::ReconcileStatus;
+use svc_tests::{http, wait};
+use tokio::runtime::Runtime;
+use tokio::sync::{mpsc, watch};
+
+/// Until what is said has become what is to be said.
+const LIMIT: Duration = Duration::from_secs(20);
+
+pub struct Health {
+    status: watch::Sender<ReconcileStatus>,
+    /// Every port that some case had.
+    seen: BTreeSet<u16>,
+    _servers: Servers,
+    _runtime: Runtime,
+}
+
+impl Health {
+    pub fn start() -> Result<Self> {
+        let runtime = Runtime::new().context("starting threads for the health servers")?;
+        let (status, told) = watch::channel(ReconcileStatus::default());
+        // Nobody takes the warnings; the sections have what is rejected.
+        let (warnings, _) = mpsc::channel(1);
+        let inside = runtime.enter();
+        let servers = Servers::start(None, None, &told, warnings);
+        drop(inside);
+        Ok(Self { status, seen: BTreeSet::new(), _servers: servers, _runtime: runtime })
+    }
+
+    /// The daemon has planned these ports.
+    pub fn plan(&self, ports: &HealthPorts) {
+        self.status.send_modify(|status| status.health_ports = Arc::new(ports.clone()));
+    }
+
+    /// `PORT NAMESPACE/NAME N local` a line: these ports say so, and no other port listens.
+    pub fn says(&mut self, section: &str) -> Result<()> {
+        let mut wanted = BTreeSet::new();
+        for line in section.lines() {
+            let [port, name, count, "local"] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+                anyhow::bail!("not understood: {line}");
+            };
+            let port: u16 = port.parse().with_context(|| format!("no port: {line}"))?;
+            let (namespace, name) = name.split_once('/').with_context(|| format!("no Service: {line}"))?;
+            let status = if count == "0" { "HTTP/1.1 503" } else { "HTTP/1.1 200" };
+            let words = [
+                status,
+                &format!("\"localEndpoints\": {count},"),
+                &format!("\"namespace\": \"{namespace}\""),
+                &format!("\"name\": \"{name}\""),
+            ];
+            wait::until_true(&format!("port {port} says {words:?}"), LIMIT, || {
+                let answer = http::get(at(port), "/")?;
+                ensure!(words.iter().all(|word| answer.contains(word)), "it says {answer:?}");
+                Ok(true)
+            })?;
+            wanted.insert(port);
+        }
+        for port in self.seen.difference(&wanted) {
+            wait::until_true(&format!("port {port} is closed"), LIMIT, || {
+                Ok(http::get(at(*port), "/").is_err())
+            })?;
+        }
+        self.seen.extend(wanted);
+        Ok(())
+    }
+}
+
+fn at(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
+}

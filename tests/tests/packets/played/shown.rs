@@ -1,0 +1,147 @@
+//! What a case's sections say of packets: rendered tables, and lists of whom datagram flows may stay with, read as text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use anyhow::{Context as _, Result};
+use ipnet::IpNet;
+
+use super::client::Door;
+use crate::ask::Fate;
+
+/// A section of tables.
+#[derive(Debug, Default)]
+pub struct Shown {
+    /// By number: where it is, and whether on another node.
+    backends: BTreeMap<String, (SocketAddr, bool)>,
+    /// By place: numbers of backends.
+    extents: BTreeMap<String, Vec<String>>,
+    /// By what is dialled: the rest of the line.
+    frontends: BTreeMap<String, Vec<String>>,
+    addresses: BTreeMap<IpAddr, BTreeSet<String>>,
+    prefixes: Vec<(String, IpNet)>,
+}
+
+impl Shown {
+    pub fn read(text: &str) -> Result<Self> {
+        let mut shown = Self::default();
+        for line in text.lines() {
+            shown.read_line(line).with_context(|| format!("not understood: {line}"))?;
+        }
+        Ok(shown)
+    }
+
+    fn read_line(&mut self, line: &str) -> Option<()> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let (kind, words) = words.split_first()?;
+        let (name, rest) = words.split_first()?;
+        match (kind.as_str(), rest) {
+            ("backend", [at, place]) => {
+                self.backends.insert(name.clone(), (at.parse().ok()?, place == "remote"));
+            }
+            ("extent", [arrow, numbers @ ..]) if arrow == "->" => {
+                self.extents.insert(name.clone(), numbers.to_vec());
+            }
+            // The frontend's backends in another order.
+            ("maglev", _) => {}
+            ("frontend", rest) => drop(self.frontends.insert(name.clone(), rest.to_vec())),
+            ("address", [flags]) => {
+                let flags = flags.split(',').map(str::to_owned).collect();
+                self.addresses.insert(name.parse().ok()?, flags);
+            }
+            ("prefix", [net]) => self.prefixes.push((name.clone(), net.parse().ok()?)),
+            _ => return None,
+        }
+        Some(())
+    }
+
+    /// Where every frontend can be dialled; a NodePort at each address of the node, also where it should be no use.
+    pub fn doors(&self) -> BTreeSet<Door> {
+        self.frontends.keys().flat_map(|name| self.doors_of(name).unwrap_or_default()).collect()
+    }
+
+    fn doors_of(&self, name: &str) -> Option<Vec<Door>> {
+        let known = |word: &str| ["TCP", "UDP", "SCTP"].into_iter().find(|proto| *proto == word);
+        let Some(node_port) = name.strip_prefix("node-port:") else {
+            let (to, proto) = name.rsplit_once('/')?;
+            return Some(vec![Door { to: to.parse().ok()?, proto: known(proto)? }]);
+        };
+        let [port, proto, family] = node_port.split('/').collect::<Vec<_>>()[..] else { return None };
+        let (port, proto) = (port.parse().ok()?, known(proto)?);
+        let is_dialled = |addr: &IpAddr| {
+            self.is(*addr, "local") && !addr.is_loopback() && addr.is_ipv4() == (family == "IPv4")
+        };
+        let addrs = self.addresses.keys().filter(|addr| is_dialled(addr));
+        Some(addrs.map(|addr| Door { to: (*addr, port).into(), proto }).collect())
+    }
+
+    /// Everything that may become of a client's first packet.
+    pub fn fates(&self, door: Door, client: IpAddr, is_pod: bool) -> BTreeSet<Fate> {
+        let Some(words) = self.frontend(door) else { return [self.without_frontend(door.to.ip())].into() };
+        let word = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)).unwrap_or("-");
+        let is = |flag: &str| words.iter().flat_map(|word| word.split(',')).any(|word| word == flag);
+        if is("source-ranges") && !self.lists(&format!("sources-of-{}", word("service=")), client) {
+            return [Fate::Dropped].into();
+        }
+        let place = if is("local-only") && !is_pod { word("local=") } else { word("cluster=") };
+        let Some(numbers) = self.extents.get(place) else {
+            return [if is("usable") { Fate::Dropped } else { Fate::Refused }].into();
+        };
+        let hides = is(if is_pod { "masquerade-pods" } else { "masquerade-others" });
+        let backends = numbers.iter().filter_map(|number| self.backends.get(number));
+        backends
+            .map(|&(backend, is_remote)| Fate::Reaches { backend, is_masqueraded: hides && is_remote })
+            .collect()
+    }
+
+    /// Seconds for which a client comes back to the backend that it had.
+    pub fn affinity(&self, door: Door) -> Option<u32> {
+        let words = self.frontend(door)?.iter();
+        words.filter_map(|word| word.strip_prefix("affinity=")?.strip_suffix('s')?.parse().ok()).next()
+    }
+
+    fn frontend(&self, door: Door) -> Option<&Vec<String>> {
+        let [exact, node_port] = door.names().map(|name| self.frontends.get(&name));
+        exact.or(if self.is(door.to.ip(), "node-port") { node_port } else { None })
+    }
+
+    fn without_frontend(&self, to: IpAddr) -> Fate {
+        if self.is(to, "local") {
+            Fate::Untouched
+        } else if self.is(to, "cluster-ip") {
+            Fate::Refused
+        } else if self.lists("service-cidrs", to) {
+            Fate::Dropped
+        } else {
+            Fate::Untouched
+        }
+    }
+
+    fn is(&self, addr: IpAddr, flag: &str) -> bool {
+        self.addresses.get(&addr).is_some_and(|flags| flags.contains(flag))
+    }
+
+    fn lists(&self, list: &str, addr: IpAddr) -> bool {
+        self.prefixes.iter().any(|(name, net)| name == list && net.contains(&addr))
+    }
+}
+
+/// A section of where datagram flows may stay.
+pub struct Serving(BTreeMap<String, BTreeSet<SocketAddr>>);
+
+impl Serving {
+    pub fn read(text: &str) -> Result<Self> {
+        let line = |line: &str| {
+            let (name, addrs) = line.split_once(' ').unwrap_or((line, ""));
+            let addrs = addrs.split_whitespace().map(str::parse).collect::<Result<_, _>>();
+            Ok((name.to_owned(), addrs.with_context(|| format!("not understood: {line}"))?))
+        };
+        Ok(Self(text.lines().map(line).collect::<Result<_>>()?))
+    }
+
+    /// A flow from this door may stay with its backend.
+    pub fn lets_stay(&self, door: Door, backend: SocketAddr) -> bool {
+        let [exact, node_port] = door.names().map(|name| self.0.get(&name));
+        exact.or(node_port).is_none_or(|set| set.contains(&backend))
+    }
+}

@@ -1,0 +1,210 @@
+//! Datagram flows that a change leaves behind: those that were not translated, and a few among very many of others. The
+//! case `stale-flows` of the tier `golden` has the rest.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Error, Result, ensure};
+use libtest_mimic::{Failed, Trial};
+use svc_ctl::dataplane::flows::{list, remove_stale};
+use svc_tests::model::world::{Proto, Tuple};
+use svc_tests::packet::lab::Lab;
+use svc_tests::packet::place::{Family, in_family};
+use svc_tests::packet::trial::{Shared, with_lab};
+
+use crate::ask::{self, Fate, Origin};
+use crate::played::case::Case;
+use crate::played::daemon::Daemon;
+
+/// `service`, its slices with three endpoints, and those with one.
+const OBJECTS: &str = "\
+-- service.yaml --
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  clusterIPs: [172.30.1.1, 'fd00::ac1e:101']
+  externalIPs: [1.2.3.4, 'fd00::102:304']
+  ports: [{name: web, port: 8000, protocol: UDP}, {name: other, port: 9000, protocol: UDP}]
+
+-- slices.yaml@three --
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-4, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: web, port: 4000, protocol: UDP}]
+endpoints: [{addresses: [10.240.0.4]}, {addresses: [10.240.1.5]}, {addresses: [10.240.2.6]}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-6, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports: [{name: web, port: 4000, protocol: UDP}]
+endpoints: [{addresses: ['fd00::af0:4']}, {addresses: ['fd00::af0:105']}, {addresses: ['fd00::af0:206']}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: other-4, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: other, port: 4000, protocol: UDP}]
+endpoints: [{addresses: [10.240.0.4]}]
+
+-- slices.yaml@one --
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-4, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: web, port: 4000, protocol: UDP}]
+endpoints: [{addresses: [10.240.0.4]}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-6, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports: [{name: web, port: 4000, protocol: UDP}]
+endpoints: [{addresses: ['fd00::af0:4']}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: other-4, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: other, port: 4000, protocol: UDP}]
+endpoints: [{addresses: [10.240.0.4]}]
+";
+
+/// Flows of others; two records each, in a table that has room for 262,144.
+const FOREIGN: u32 = 100_000;
+/// Flows to endpoints that will be gone: few, and a hundred times as many.
+const FEW: u32 = 10;
+const MANY: u32 = 1_000;
+/// One pass over the table takes this much longer at most with many stale flows than with few. A pass for each of them
+/// would take a hundred times as long.
+const SLOWER: u32 = 10;
+
+pub fn trials(lab: &Shared) -> Vec<Trial> {
+    let left_alone = "datagrams that were left alone are translated once there is a Service, and those to another port are \
+        left alone as before (PAR-193)";
+    let one_pass = "of a hundred thousand flows one pass over the table finds those that must end, be they few or many \
+        (PAR-194)";
+    vec![
+        trial(lab, format!("{left_alone} [V4]"), |world| untranslated(world, Family::V4)),
+        trial(lab, format!("{left_alone} [V6]"), |world| untranslated(world, Family::V6)),
+        trial(lab, one_pass.to_owned(), among_many),
+    ]
+}
+
+fn trial(lab: &Shared, name: String, test: fn(&mut World<'_>) -> Result<()>) -> Trial {
+    let lab = Shared::clone(lab);
+    Trial::test(name, move || {
+        let ran = with_lab(&lab, |lab| test(&mut World::new(lab)?));
+        ran.map_err(|error| Failed::from(format!("{error:#}")))
+    })
+}
+
+fn untranslated(world: &mut World<'_>, family: Family) -> Result<()> {
+    let vip = in_family(Ipv4Addr::new(1, 2, 3, 4), family);
+    let clients =
+        [(Origin::Pod, Ipv4Addr::new(10, 8, 0, 1)), (Origin::Outside, Ipv4Addr::new(203, 0, 113, 9))];
+    let dials = clients.map(|(origin, addr)| (origin, SocketAddr::new(in_family(addr, family), 5000)));
+    let meet =
+        |world: &World<'_>, port| dials.map(|(origin, src)| world.send(origin, src, (vip, port).into()));
+    for port in [8000, 3000] {
+        for fate in meet(world, port) {
+            ensure!(fate? == Fate::Untouched, "without a Service port {port} is not left alone");
+        }
+    }
+    world.apply(&["service.yaml", "slices.yaml@one"])?;
+    let only = in_family(Ipv4Addr::new(10, 240, 0, 4), family);
+    for fate in meet(world, 8000) {
+        let fate = fate?;
+        ensure!(
+            matches!(fate, Fate::Reaches { backend, .. } if backend == (only, 4000).into()),
+            "port 8000: {fate}"
+        );
+    }
+    for fate in meet(world, 3000) {
+        let fate = fate?;
+        ensure!(fate == Fate::Untouched, "port 3000: {fate}");
+    }
+    Ok(())
+}
+
+fn among_many(world: &mut World<'_>) -> Result<()> {
+    let few = sweep_among_many(world, FEW)?;
+    let many = sweep_among_many(world, MANY)?;
+    eprintln!("one pass over {} records: {few:?} with {FEW} stale flows, {many:?} with {MANY}", 2 * FOREIGN);
+    ensure!(many < few * SLOWER, "{few:?} with {FEW} stale flows, {many:?} with {MANY}: one pass for each?");
+    Ok(())
+}
+
+/// How long it takes to end so many stale flows, and no other.
+fn sweep_among_many(world: &mut World<'_>, stale: u32) -> Result<Duration> {
+    world.lab.kernel.clear_flows()?;
+    world.apply(&["service.yaml", "slices.yaml@three"])?;
+    let (vip, kept) = (IpAddr::from([172, 30, 1, 1]), [10, 240, 0, 4]);
+    let client =
+        |number: u32| SocketAddr::from(([10, 8, (number / 250) as u8, (number % 250) as u8 + 1], 5000));
+    for number in 0..FOREIGN {
+        let [_, a, b, _] = number.to_be_bytes();
+        let src = SocketAddr::from(([10, 9, a, b], 1024 + (number % 256) as u16));
+        world.send(Origin::Pod, src, (vip, 9000).into())?;
+    }
+    // Clients of the endpoint that stays may stay as well.
+    let mut begun = Vec::new();
+    let mut clients = (0..).map(client);
+    while begun.iter().filter(|(_, is_stale)| *is_stale).count() < stale as usize {
+        let Some(src) = clients.next() else { break };
+        let fate = world.send(Origin::Pod, src, (vip, 8000).into())?;
+        let Fate::Reaches { backend, .. } = fate else { anyhow::bail!("{src}: {fate}") };
+        begun.push((src, backend.ip() != IpAddr::from(kept)));
+    }
+    let before = list(&world.lab.kernel.store.0).len();
+    ensure!(before == 2 * (FOREIGN as usize + begun.len()), "{before} records: the table has lost some");
+    let took = world.edit(&["slices.yaml@one"])?;
+    let after = list(&world.lab.kernel.store.0).len();
+    ensure!(
+        before - after == 2 * stale as usize,
+        "{before} records before, {after} after {stale} flows became stale"
+    );
+    for (src, _) in begun {
+        let fate = world.send(Origin::Pod, src, (vip, 8000).into())?;
+        ensure!(
+            matches!(fate, Fate::Reaches { backend, .. } if backend.ip() == IpAddr::from(kept)),
+            "{src}: {fate}"
+        );
+    }
+    Ok(took)
+}
+
+/// A daemon beside empty tables.
+struct World<'a> {
+    lab: &'a mut Lab,
+    daemon: Daemon,
+    objects: Case,
+}
+
+impl<'a> World<'a> {
+    fn new(lab: &'a mut Lab) -> Result<Self> {
+        lab.kernel.clear()?;
+        lab.kernel.write_interfaces(true, true)?;
+        Ok(Self { lab, daemon: Daemon::new(), objects: Case::parse(OBJECTS) })
+    }
+
+    fn apply(&mut self, sections: &[&str]) -> Result<()> {
+        self.edit(sections).map(drop)
+    }
+
+    /// Writes files; answers how long it took to end flows.
+    fn edit(&mut self, sections: &[&str]) -> Result<Duration> {
+        let maps = &mut self.lab.kernel.store;
+        let step = [&["apply"], sections].concat();
+        self.daemon.take(&step, &self.objects, maps).map_err(Error::msg)?;
+        let begun = Instant::now();
+        remove_stale(&mut maps.0, &self.daemon.planned.serving, &self.daemon.planned.tables.addresses);
+        Ok(begun.elapsed())
+    }
+
+    fn send(&self, origin: Origin, src: SocketAddr, dst: SocketAddr) -> Result<Fate> {
+        ask::later(&self.lab.kernel, origin, Tuple { proto: Proto::Udp, src, dst })
+    }
+}
