@@ -1,5 +1,7 @@
 //! The daemon's own state: programs, attachments, and what it tells of them.
 
+mod xdp;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -9,12 +11,12 @@ use svc_common::abi::{self, ABI_VERSION};
 use svc_common::addr::Proto;
 use tokio::time::Instant;
 
-use crate::app::{Config, XdpPolicy};
+use crate::app::Config;
 use crate::cli::args::Source;
 use crate::dataplane::affinity;
-use crate::dataplane::attach::{Attacher, XdpWay, is_cgroup_attached};
+use crate::dataplane::attach::{Attacher, is_cgroup_attached};
 use crate::dataplane::flows;
-use crate::dataplane::interfaces::{Attachments, Wanted, Xdp};
+use crate::dataplane::interfaces::{Attachments, Wanted};
 use crate::dataplane::load::{Features, Loaded, Settings};
 use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::{Lock, Pins};
@@ -333,19 +335,12 @@ impl Daemon {
             mac: i.mac,
             is_of_pods: self.config.settings.local_pods == LocalPods::ByInterface
                 && self.config.pod_interfaces.has(i, role == abi::Role::POD, &self.interfaces),
-            xdp: if role == abi::Role::UPLINK { self.xdp(i) } else { None },
+            xdp: if role == abi::Role::UPLINK {
+                xdp::wish(self.config.xdp, i, &self.interfaces)
+            } else {
+                None
+            },
         })
-    }
-
-    fn xdp(&self, i: &Interface) -> Option<Xdp> {
-        let way = |way, is_optional| Some(Xdp { way, is_optional });
-        match self.config.xdp {
-            // A driver behind it, not a virtual link.
-            XdpPolicy::Auto if i.kind.is_empty() && i.is_ethernet => way(XdpWay::Native, true),
-            XdpPolicy::Native if i.is_ethernet => way(XdpWay::Native, false),
-            XdpPolicy::Generic if i.is_ethernet => way(XdpWay::Generic, false),
-            XdpPolicy::Auto | XdpPolicy::Native | XdpPolicy::Generic | XdpPolicy::Off => None,
-        }
     }
 
     fn addresses(&self) -> NodeAddresses {

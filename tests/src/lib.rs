@@ -8,6 +8,7 @@
 
 pub mod agent;
 pub mod attached;
+pub mod bpf;
 pub mod bpffs;
 pub mod cgroup;
 pub mod cluster;

@@ -133,7 +133,7 @@ fn run(
     filter: Option<&str>,
 ) -> Result<Option<Count>> {
     if let (Runs::InMachine, Some(svc_ctl)) = (tier.runs, programs.svc_ctl) {
-        return kernel::run(binaries, svc_ctl).map(Some);
+        return kernel::run(binaries, svc_ctl, filter).map(Some);
     }
     if tier.runs == Runs::AgainstMutants {
         return mutants::run(binaries, privilege, filter).map(Some);

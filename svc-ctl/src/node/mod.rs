@@ -20,6 +20,8 @@ pub struct Interface {
     pub is_bridge: bool,
     /// Index of the interface it is a port of (bridge, bond).
     pub master: Option<u32>,
+    /// Index of the interface that it is a VLAN of, if that is in this network namespace.
+    pub vlan_over: Option<u32>,
     /// Global addresses, in the kernel's order: primary ones first, deprecated ones last.
     pub addrs: Vec<IpAddr>,
     /// Link-layer address; zero where there is none of six octets.
@@ -32,4 +34,11 @@ pub struct Interface {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Interfaces {
     pub list: Vec<Interface>,
+}
+
+impl Interfaces {
+    /// Some of its frames are another interface's: those of a VLAN.
+    pub fn carries_vlans(&self, index: u32) -> bool {
+        self.list.iter().any(|i| i.vlan_over == Some(index))
+    }
 }

@@ -90,11 +90,14 @@ fn interface(link: LinkMessage) -> Interface {
         is_ethernet: link.header.link_layer_type == LinkLayerType::Ether,
         ..Interface::default()
     };
+    let (mut below, mut is_of_another_namespace) = (None, false);
     for attribute in link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => interface.name = name,
             LinkAttribute::Address(bytes) => interface.mac = bytes.try_into().unwrap_or_default(),
             LinkAttribute::Controller(index) => interface.master = Some(index).filter(|i| *i != 0),
+            LinkAttribute::Link(index) => below = Some(index),
+            LinkAttribute::LinkNetNsId(_) => is_of_another_namespace = true,
             LinkAttribute::LinkInfo(infos) => {
                 for info in infos {
                     if let LinkInfo::Kind(kind) = info {
@@ -106,5 +109,6 @@ fn interface(link: LinkMessage) -> Interface {
             _ => {}
         }
     }
+    interface.vlan_over = below.filter(|_| interface.kind == "vlan" && !is_of_another_namespace);
     interface
 }

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{
     bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_load_bytes,
-    bpf_skb_store_bytes,
+    bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
 use svc_common::abi::{Hook, Iface, Role};
@@ -213,18 +213,32 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         if L3 != ETH_LEN {
             return self.redirect_neigh(oif);
         }
+        self.untag();
         // SAFETY: plain helper call.
         unsafe { bpf_redirect(oif, 0) as i32 }
     }
 
     #[inline(always)]
     fn redirect_neigh(&self, oif: u32) -> i32 {
+        self.untag();
         // SAFETY: a null pointer with length zero asks for the kernel's own route.
         unsafe { bpf_redirect_neigh(oif, core::ptr::null_mut(), 0, 0) as i32 }
     }
 }
 
 impl<const L3: usize> Tc<'_, L3> {
+    /// A priority tag is for the hop that it came by: what the stack forwards goes without.
+    #[inline(always)]
+    fn untag(&self) {
+        let skb = self.0.skb.skb;
+        // SAFETY: the context is this program's own; nobody holds a pointer into the packet any more.
+        unsafe {
+            if (*skb).vlan_present != 0 {
+                bpf_skb_vlan_pop(skb);
+            }
+        }
+    }
+
     #[inline(always)]
     pub fn skb(&self) -> *mut aya_ebpf::bindings::__sk_buff {
         self.0.skb.skb

@@ -24,6 +24,7 @@ use super::flow::Spell;
 use super::place::{self, Family, INTERFACES};
 use super::row::At;
 use super::run::{self, Ran};
+use super::tagged::{self, Tagger};
 use crate::command;
 
 /// Programs, tables and interfaces of the namespace that the process is in.
@@ -31,6 +32,8 @@ pub struct Kernel {
     // Its XDP link keeps the receive queues that test runs need.
     _loaded: Loaded,
     programs: BTreeMap<&'static str, OwnedFd>,
+    /// What comes before those at TC when there is a tag.
+    taggers: BTreeMap<&'static str, Tagger>,
     pub pins: Pins,
     pub store: BpfStore,
     interfaces: BTreeMap<&'static str, u32>,
@@ -66,13 +69,17 @@ impl Kernel {
         for uplink in ["up0", "up1", "up2"] {
             loaded.xdp("uplink_xdp")?.attach(uplink, XdpMode::Driver).context("XDP on a veth")?;
         }
-        let mut programs = BTreeMap::new();
+        let (mut programs, mut taggers) = (BTreeMap::new(), BTreeMap::new());
         for at in [At::PodIngress, At::PodEgress, At::UplinkIngress, At::UplinkEgress, At::Xdp] {
-            programs.insert(at.program(), loaded.program(at.program())?);
+            let program = loaded.program(at.program())?;
+            if at.is_tc() {
+                taggers.insert(at.program(), Tagger::before(program.as_fd()).context("the tagger")?);
+            }
+            programs.insert(at.program(), program);
         }
         let knows_complete_checksums = loaded.features.csum_ipv6_flag;
         let store = BpfStore(Maps::open(&pins)?);
-        Ok(Self { _loaded: loaded, programs, pins, store, interfaces, knows_complete_checksums })
+        Ok(Self { _loaded: loaded, programs, taggers, pins, store, interfaces, knows_complete_checksums })
     }
 
     pub fn ifindex(&self, interface: &str) -> u32 {
@@ -134,15 +141,18 @@ impl Kernel {
         Ok(())
     }
 
-    /// Runs the program of a hook.
+    /// Runs the program of a hook on a frame as it is on the wire; at TC its outer tag lies beside it, on the way out too.
     pub fn run(&self, at: At, interface: &str, gso: u32, packet: &[u8], flags: u32) -> Result<Ran> {
         let program =
             self.programs.get(at.program()).with_context(|| format!("{at:?} has no program"))?.as_fd();
         let index = self.ifindex(interface);
-        Ok(match at {
-            At::Xdp => run::xdp(program, packet, index)?,
-            _ => run::tc(program, packet, index, gso, flags)?,
-        })
+        if !at.is_tc() {
+            return Ok(run::xdp(program, packet, index)?);
+        }
+        let (tag, frame) = tagged::untagged(packet);
+        let tagger = tag.and_then(|_| self.taggers.get(at.program()));
+        let program = tagger.map_or(program, Tagger::program);
+        Ok(run::tc(program, &frame, run::Skb { ifindex: index, gso_size: gso, tag }, flags)?)
     }
 
     /// Every counter that is not zero.

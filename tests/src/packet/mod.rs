@@ -3,8 +3,7 @@
 //!
 //! `place` is the little world that the names mean; `wire` makes packets from words, with checksums of its own;
 //! `error` is what a refused sender gets; `flow` spells records, `stay` affinity; `row` is what a test author writes, `begin`
-//! its usual end; `kernel` owns
-//! namespace, programs and maps, `lab` puts a row into them; `trial` runs.
+//! its usual end; `tagged` are VLAN tags; `kernel` owns namespace, programs and maps, `lab` puts a row into them; `trial` runs.
 
 mod begin;
 pub mod error;
@@ -15,5 +14,6 @@ pub mod place;
 pub mod row;
 pub mod run;
 pub mod stay;
+pub mod tagged;
 pub mod trial;
 pub mod wire;

@@ -126,6 +126,10 @@ impl At {
         }
     }
 
+    pub fn is_tc(self) -> bool {
+        self != Self::Xdp
+    }
+
     pub fn is_ingress(self) -> bool {
         !matches!(self, Self::PodEgress | Self::UplinkEgress)
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
 
+use super::tagged::Tag;
+
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 
 /// The kernel gives the skb a complete sum of its data and checks afterwards that the program kept it (6.16).
@@ -40,17 +42,25 @@ pub struct Ran {
     pub packet: Vec<u8>,
 }
 
-/// Runs a TC program on a packet that came by (or leaves by) an interface.
-pub fn tc(
-    program: BorrowedFd<'_>,
-    packet: &[u8],
-    ifindex: u32,
-    gso_size: u32,
-    flags: u32,
-) -> io::Result<Ran> {
+/// What lies beside a packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Skb {
+    /// The interface by which it came, or leaves.
+    pub ifindex: u32,
+    /// Octets of the segments that it will be cut into, 0 if it will not.
+    pub gso_size: u32,
+    /// For a [`super::tagged::Tagger`].
+    pub tag: Option<Tag>,
+}
+
+/// Runs a TC program on a packet.
+pub fn tc(program: BorrowedFd<'_>, packet: &[u8], beside: Skb, flags: u32) -> io::Result<Ran> {
     let mut skb = [0u8; SKB_LEN];
-    skb[SKB_IFINDEX..][..4].copy_from_slice(&ifindex.to_ne_bytes());
-    skb[SKB_GSO_SIZE..][..4].copy_from_slice(&gso_size.to_ne_bytes());
+    skb[SKB_IFINDEX..][..4].copy_from_slice(&beside.ifindex.to_ne_bytes());
+    skb[SKB_GSO_SIZE..][..4].copy_from_slice(&beside.gso_size.to_ne_bytes());
+    if let Some(tag) = beside.tag {
+        tag.write_to(&mut skb);
+    }
     run(program, packet, &skb, flags)
 }
 

@@ -19,6 +19,7 @@ use super::place::Family;
 use super::row::{At, Becomes, Problem, Row, Step};
 use super::run::CHECKSUM_COMPLETE;
 use super::stay::Stay;
+use super::tagged::untagged;
 use super::wire::{Case, L4, Packet, endpoint, number};
 
 /// Octets of an Ethernet header.
@@ -135,13 +136,17 @@ fn spell(flow: &Flow, case: Case, now: u32, lab: &Lab) -> Vec<String> {
 }
 
 fn take(step: &Step, case: Case, lab: &Lab, flags: u32) -> Result<()> {
-    let input = step.packet.bytes(case, step.interface, step.at.is_ingress());
+    let wire = |packet: &Packet| packet.bytes(case, step.interface, step.at.is_ingress());
+    // The frame as the program sees it.
+    let bytes = |packet: &Packet| if step.at.is_tc() { untagged(&wire(packet)).1 } else { wire(packet) };
+    let input = bytes(&step.packet);
     let (counters, service) = (lab.kernel.counters(), lab.service_counters());
-    let ran =
-        lab.kernel.run(step.at, step.interface, step.gso_size, &input, flags).context("BPF_PROG_TEST_RUN")?;
+    let ran = lab
+        .kernel
+        .run(step.at, step.interface, step.gso_size, &wire(&step.packet), flags)
+        .context("BPF_PROG_TEST_RUN")?;
     let moved = difference(&lab.kernel.counters(), &counters);
     let verdict = verdict(step, ran.verdict);
-    let bytes = |packet: &Packet| packet.bytes(case, step.interface, step.at.is_ingress());
     let (want_verdict, want) = match &step.becomes {
         Becomes::Untouched => ("pass", input.clone()),
         Becomes::Drops => ("drop", input.clone()),

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use svc_common::abi::limits::SNAT_TRIES;
 
 use super::place::{self, Family};
+use super::tagged::{C_TAG, S_TAG, Tag};
 
 /// Transport of a packet; `Either` gives the row a TCP and a UDP case.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -54,8 +55,8 @@ pub struct Packet {
     has_options: bool,
     /// Offset in units of 8 octets, and whether more follow.
     fragment: Option<(u16, bool)>,
-    /// Number of the VLAN whose tag stands in the frame.
-    vlan: Option<u16>,
+    /// Outermost first.
+    tags: Vec<Tag>,
     via: Option<&'static str>,
     is_turned: bool,
     /// Between these endpoints the payload makes the checksum come out as zero.
@@ -99,7 +100,7 @@ fn packet(l4: L4, src: &'static str, dst: &'static str, flags: u8, payload: usiz
         udp_sum: UdpSum::Right,
         has_options: false,
         fragment: None,
-        vlan: None,
+        tags: Vec::new(),
         via: None,
         is_turned: false,
         zero_sum_between: None,
@@ -184,9 +185,24 @@ impl Packet {
         Self { via: Some(host), ttl: self.ttl - 1, ..self }
     }
 
-    /// With a tag in the frame, as cards that take none out deliver it.
+    /// With a VLAN's tag, within the tags it has already; number 0 is no VLAN (IEEE 802.1Q).
     pub fn in_vlan(self, number: u16) -> Self {
-        Self { vlan: Some(number), ..self }
+        self.tagged(Tag::new(C_TAG, number))
+    }
+
+    /// With a provider's tag around the VLANs that follow (IEEE 802.1ad).
+    pub fn in_provider_vlan(self, number: u16) -> Self {
+        self.tagged(Tag::new(S_TAG, number))
+    }
+
+    /// With a tag that names a priority (0 to 7) and no VLAN.
+    pub fn with_priority(self, priority: u16) -> Self {
+        self.tagged(Tag::new(C_TAG, priority << 13))
+    }
+
+    fn tagged(mut self, tag: Tag) -> Self {
+        self.tags.push(tag);
+        self
     }
 
     /// MACs swapped: back to where it came from.
@@ -263,8 +279,8 @@ impl Packet {
             Family::V4 => [0x08, 0x00],
             Family::V6 => [0x86, 0xdd],
         };
-        let tag = self.vlan.map(|number| [[0x81, 0x00], number.to_be_bytes()].concat());
-        [dmac.as_slice(), &smac, &tag.unwrap_or_default(), &kind].concat()
+        let tags: Vec<u8> = self.tags.iter().flat_map(|tag| tag.octets()).collect();
+        [dmac.as_slice(), &smac, &tags, &kind].concat()
     }
 
     fn transport(&self, l4: L4, family: Family, sport: u16, dport: u16, last: u16) -> Vec<u8> {

@@ -16,6 +16,8 @@ mod sockets;
 mod stage;
 mod strangers;
 mod traces;
+mod trunk;
+mod vlan;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -60,6 +62,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         traces::trials(),
         guards::trials(),
         strangers::trials(),
+        vlan::trials(),
     ]
     .into_iter()
     .flatten()

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Completion, Failed, Trial};
 use svc_tests::agent::{Agent, Job, Report, Via};
 use svc_tests::daemon::Flags;
 use svc_tests::manifests::{Backend, SERVER_PORT, SERVICE_PORT, Service};
@@ -138,9 +138,29 @@ pub fn scenario(
     act: impl FnOnce(&mut Stage) -> Result<()> + Send + 'static,
 ) -> Trial {
     let name = sentence.to_owned();
-    Trial::test(sentence, move || {
-        let short: String = name.split(' ').filter_map(|word| word.chars().next()).collect();
-        let mut stage = set(&short).map_err(|error| Failed::from(format!("no stage: {error:#}")))?;
-        act(&mut stage).map_err(|error| format!("{error:#}\n{}", stage.world.diagnosis()).into())
+    Trial::test(sentence, move || play(&name, set, act))
+}
+
+/// [`scenario`], skipped on a machine that cannot play it: the first function says why not.
+pub fn scenario_unless(
+    hindrance: impl FnOnce() -> Result<Option<String>> + Send + 'static,
+    sentence: &str,
+    set: impl FnOnce(&str) -> Result<Stage> + Send + 'static,
+    act: impl FnOnce(&mut Stage) -> Result<()> + Send + 'static,
+) -> Trial {
+    let name = sentence.to_owned();
+    Trial::ignorable_test(sentence, move || match hindrance()? {
+        Some(reason) => Ok(Completion::ignored_with(reason)),
+        None => play(&name, set, act).map(|()| Completion::Completed),
     })
+}
+
+fn play(
+    sentence: &str,
+    set: impl FnOnce(&str) -> Result<Stage>,
+    act: impl FnOnce(&mut Stage) -> Result<()>,
+) -> Result<(), Failed> {
+    let short: String = sentence.split(' ').filter_map(|word| word.chars().next()).collect();
+    let mut stage = set(&short).map_err(|error| Failed::from(format!("no stage: {error:#}")))?;
+    act(&mut stage).map_err(|error| format!("{error:#}\n{}", stage.world.diagnosis()).into())
 }

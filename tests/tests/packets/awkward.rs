@@ -33,11 +33,6 @@ fn left_alone() -> Vec<Row> {
     alone("a packet that claims more than arrived is left alone", |p| p.claims(400), later);
     alone("a packet that claims to end before its transport header is left alone", |p| p.claims(7), later);
     rows.push(
-        row("a frame with a VLAN's tag is left to the VLAN's own interface")
-            .service(external("any:30080", &["remote:8080"]))
-            .sees(outside("up0", later("client:5000", "node:30080").in_vlan(7))),
-    );
-    rows.push(
         row("an echo request to the node is left alone (SEM-110)")
             .service(external("any:30080", &["remote:8080"]))
             .sees(outside("up0", ping("client:5000", "node:30080"))),

@@ -13,6 +13,7 @@ mod refusal;
 mod sctp;
 mod stale;
 mod state;
+mod vlan;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
         state::rows(),
         affinity::rows(),
         awkward::rows(),
+        vlan::rows(),
     ]
     .concat();
     let rows = rows.iter().flat_map(|row| trial::trials(row, &shared));

@@ -141,7 +141,7 @@ pub const TIERS: &[Tier] = &[
     },
     Tier {
         name: "kernel",
-        what: "Debian's Linux 6.1 under qemu: every program, two scenarios with clsact for tcx",
+        what: "Debian's Linux 6.1 under qemu: every program, scenarios with clsact for tcx, VLANs",
         runs: Runs::InMachine,
         needs_daemon: true,
         components: &[],

@@ -1,0 +1,121 @@
+//! Programs of a few instructions that tests write out themselves, and the calls of bpf(2) for them.
+
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_PROG_LOAD: libc::c_long = 5;
+
+pub const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+pub const BPF_PROG_TYPE_XDP: u32 = 6;
+const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
+
+#[repr(C)]
+#[derive(Default)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log: [u32; 4],
+    _rest: [u64; 12],
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    _rest: [u64; 12],
+}
+
+#[repr(C)]
+struct MapUpdate {
+    map_fd: u32,
+    _pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Ends the program; register 0 is its verdict.
+pub const EXIT: u64 = instruction(0x95, 0, 0, 0, 0);
+
+/// `struct bpf_insn`: operation, registers, offset, immediate.
+const fn instruction(op: u8, to: u8, from: u8, offset: u16, number: u32) -> u64 {
+    op as u64 | (to as u64) << 8 | (from as u64) << 12 | (offset as u64) << 16 | (number as u64) << 32
+}
+
+/// A number into a register.
+pub const fn set(to: u8, number: u32) -> u64 {
+    instruction(0xb7, to, 0, 0, number)
+}
+
+/// A register into another.
+pub const fn copy(to: u8, from: u8) -> u64 {
+    instruction(0xbf, to, from, 0, 0)
+}
+
+/// Four octets at an offset from where a register points.
+pub const fn load_word(to: u8, from: u8, offset: u16) -> u64 {
+    instruction(0x61, to, from, offset, 0)
+}
+
+/// A helper: arguments in registers 1 to 5, which do not outlive it; its answer in register 0.
+pub const fn call(helper: u32) -> u64 {
+    instruction(0x85, 0, 0, 0, helper)
+}
+
+/// A map into a register, which takes two words.
+pub fn map(to: u8, map: BorrowedFd<'_>) -> [u64; 2] {
+    const BPF_PSEUDO_MAP_FD: u8 = 1;
+    [instruction(0x18, to, BPF_PSEUDO_MAP_FD, 0, map.as_raw_fd() as u32), 0]
+}
+
+pub fn load(prog_type: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
+    let attr = ProgLoad {
+        prog_type,
+        insn_cnt: instructions.len() as u32,
+        insns: instructions.as_ptr() as u64,
+        license: c"GPL".as_ptr() as u64,
+        ..ProgLoad::default()
+    };
+    bpf(BPF_PROG_LOAD, &attr).map(owned)
+}
+
+/// A table for tail calls, with this program in its only place.
+pub fn table_of(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let word = size_of::<u32>() as u32;
+    let attr = MapCreate {
+        map_type: BPF_MAP_TYPE_PROG_ARRAY,
+        key_size: word,
+        value_size: word,
+        max_entries: 1,
+        ..MapCreate::default()
+    };
+    let table = bpf(BPF_MAP_CREATE, &attr).map(owned)?;
+    let (key, value) = (0u32, program.as_raw_fd() as u32);
+    let attr = MapUpdate {
+        map_fd: table.as_raw_fd() as u32,
+        _pad: 0,
+        key: (&raw const key) as u64,
+        value: (&raw const value) as u64,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_ELEM, &attr)?;
+    Ok(table)
+}
+
+fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {
+    // SAFETY: every attribute above has the kernel's layout for its command and, like what it points to, outlives the call.
+    let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attr, size_of::<T>()) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer as i32) }
+}
+
+fn owned(fd: i32) -> OwnedFd {
+    // SAFETY: the kernel just made this descriptor for us.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}

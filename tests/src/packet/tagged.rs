@@ -1,0 +1,109 @@
+//! Frames with VLAN tags as TC gets them: the kernel has taken the outer tag out of the frame (`skb_vlan_untag`), and it
+//! lies beside the frame in the skb, where BPF_PROG_TEST_RUN cannot put it.
+
+use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use crate::bpf;
+
+/// Ethernet types of tags: of a VLAN (IEEE 802.1Q), and of a provider's around it (802.1ad).
+pub const C_TAG: u16 = 0x8100;
+pub const S_TAG: u16 = 0x88a8;
+
+/// Octets before a tag.
+const MACS: usize = 12;
+
+/// Offsets in `struct __sk_buff` of two words of the socket buffer's scratch space, in which a caller names the tag.
+const CONTROL: u16 = 48;
+const KIND: u16 = 52;
+
+const HELPER_TAIL_CALL: u32 = 12;
+const HELPER_SKB_VLAN_PUSH: u32 = 18;
+/// No verdict of ours: the tail call has failed.
+const NOT_CALLED: u32 = 99;
+
+/// A tag: its Ethernet type; priority (three bits), a flag, and the VLAN's number.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Tag {
+    pub kind: u16,
+    pub control: u16,
+}
+
+impl Tag {
+    pub const fn new(kind: u16, control: u16) -> Self {
+        Self { kind, control }
+    }
+
+    pub fn octets(self) -> [u8; 4] {
+        let ([a, b], [c, d]) = (self.kind.to_be_bytes(), self.control.to_be_bytes());
+        [a, b, c, d]
+    }
+
+    /// Names the tag in the context of a test run.
+    pub fn write_to(self, skb: &mut [u8]) {
+        skb[usize::from(CONTROL)..][..4].copy_from_slice(&u32::from(self.control).to_ne_bytes());
+        skb[usize::from(KIND)..][..4].copy_from_slice(&u32::from(self.kind.to_be()).to_ne_bytes());
+    }
+}
+
+/// The frame without its outer tag, and that.
+pub fn untagged(frame: &[u8]) -> (Option<Tag>, Vec<u8>) {
+    if let Some((macs, [a, b, c, d, rest @ ..])) = frame.split_at_checked(MACS) {
+        let tag = Tag::new(u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
+        if [C_TAG, S_TAG].contains(&tag.kind) {
+            return (Some(tag), [macs, rest].concat());
+        }
+    }
+    (None, frame.to_vec())
+}
+
+/// A program that puts the tag beside the frame and goes on with another program.
+#[derive(Debug)]
+pub struct Tagger {
+    program: OwnedFd,
+    /// Holds the other program.
+    _table: OwnedFd,
+}
+
+impl Tagger {
+    pub fn before(program: BorrowedFd<'_>) -> io::Result<Self> {
+        let table = bpf::table_of(program)?;
+        let [table_low, table_high] = bpf::map(2, table.as_fd());
+        let instructions = [
+            bpf::copy(6, 1),
+            bpf::load_word(3, 1, CONTROL),
+            bpf::load_word(2, 1, KIND),
+            bpf::call(HELPER_SKB_VLAN_PUSH),
+            bpf::copy(1, 6),
+            table_low,
+            table_high,
+            bpf::set(3, 0),
+            bpf::call(HELPER_TAIL_CALL),
+            bpf::set(0, NOT_CALLED),
+            bpf::EXIT,
+        ];
+        let program = bpf::load(bpf::BPF_PROG_TYPE_SCHED_CLS, &instructions)?;
+        Ok(Self { program, _table: table })
+    }
+
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_outer_tag_alone_is_taken_out() {
+        let macs = [7; 12];
+        let frame = [&macs[..], &[0x88, 0xa8, 0, 5], &[0x81, 0, 0xa0, 9], &[8, 0, 0x45]].concat();
+        let (tag, inner) = untagged(&frame);
+        assert_eq!(tag, Some(Tag::new(S_TAG, 5)));
+        let (tag, plain) = untagged(&inner);
+        assert_eq!(tag, Some(Tag::new(C_TAG, 0xa009)));
+        assert_eq!(plain, [&macs[..], &[8, 0, 0x45]].concat());
+        assert_eq!(untagged(&plain), (None, plain.clone()));
+    }
+}

@@ -1,0 +1,189 @@
+//! The stage of VLANs: one network of tagged frames and one of frames without tags, on the same wire.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::OnceLock;
+
+use anyhow::{Context, Error, Result, ensure};
+use serde_json::Value;
+use svc_tests::daemon::{Flags, Source};
+use svc_tests::netns::Netns;
+use svc_tests::run_name::RunName;
+use svc_tests::topology::{
+    Addrs, Family, Host, Offloads, Options, SERVICE_CIDR_V4, SERVICE_CIDR_V6, Topology,
+};
+use svc_tests::world::READY_LIMIT;
+use svc_tests::{command, wait};
+
+use crate::stage::Stage;
+
+/// Number of the VLAN, and the interface that it has on every host.
+const NUMBER: u16 = 100;
+pub const INTERFACE: &str = "eth0.100";
+
+/// One of the two networks on the wire.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Lane {
+    Untagged,
+    Vlan,
+}
+
+/// Where the tag is when the frame comes to the lower interface.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tag {
+    /// Beside the frame: the card has taken it out, where XDP does not see it.
+    Beside,
+    InFrame,
+}
+
+/// Why this kernel cannot play, if it cannot; found out once.
+pub fn without_vlans() -> Result<Option<String>> {
+    static TRIED: OnceLock<Result<Option<String>, String>> = OnceLock::new();
+    TRIED.get_or_init(|| try_a_vlan().map_err(|error| format!("{error:#}"))).clone().map_err(Error::msg)
+}
+
+fn try_a_vlan() -> Result<Option<String>> {
+    let netns = Netns::new(&RunName::new("vlans").host("try"))?;
+    netns.ip("link add lower type veth peer name other")?;
+    match netns.ip("link add link lower name upper type vlan id 1") {
+        Err(error) if format!("{error:#}").contains("Unknown device type") => {
+            Ok(Some("this kernel has no VLANs: CONFIG_VLAN_8021Q".to_owned()))
+        }
+        tried => tried.map(|()| None),
+    }
+}
+
+pub fn trunk(test: &str, xdp: &'static str) -> Result<Stage> {
+    let offloads = if xdp == "off" { Offloads::Default } else { Offloads::ForXdp };
+    let mut stage = Stage::without_svc(test, Options { offloads, ..Options::default() })?;
+    let topology = &stage.world.topology;
+    for host in hosts(topology) {
+        let Addrs { v4, v6 } = address(host, Lane::Vlan);
+        host.netns.ip(&format!(
+            "link add link eth0 name {INTERFACE} type vlan id {NUMBER}\n\
+             addr add {v4}/24 dev {INTERFACE}\naddr add {v6}/64 dev {INTERFACE} nodad\nlink set {INTERFACE} up"
+        ))?;
+        // What comes by the wrong lane is not heard. The client knows its lane by its own address: a ClusterIP has none.
+        let whose = if host.name() == "client" { "daddr" } else { "saddr" };
+        host.netns.nft(&lanes(whose))?;
+    }
+    serve(&mut stage, Flags { xdp, ..Flags::default() })?;
+    let (_, daemon) = stage.world.on_node(1)?;
+    wait::until_true(&format!("{INTERFACE} is served"), READY_LIMIT, || {
+        let status = daemon.status()?;
+        let hooks = hooks(&status, INTERFACE)?;
+        ensure!(hooks.len() >= 2, "{hooks:?}");
+        Ok(true)
+    })?;
+    Ok(stage)
+}
+
+/// On node1 alone, which all clients dial: in an emulated machine a daemon takes its time to begin.
+fn serve(stage: &mut Stage, flags: Flags) -> Result<()> {
+    stage.set_backends(&["near"])?;
+    let source = Source::Manifests(stage.world.folder.path().into());
+    stage.world.start_next(source, flags)?;
+    stage.world.ready(1)
+}
+
+/// From now on tags are there, on every wire.
+pub fn put_tags(stage: &Stage, tag: Tag) -> Result<()> {
+    let topology = &stage.world.topology;
+    hosts(topology).into_iter().try_for_each(|host| {
+        // Who sends puts the tag in, or leaves that to the card, which a veth pair does not have.
+        host.netns.offload("eth0", "txvlan", tag == Tag::Beside)?;
+        topology.lan().offload(&format!("f-{}", host.name()), "txvlan", tag == Tag::Beside)
+    })
+}
+
+/// The client reaches node1 by an interface that tags with number 0, which is no VLAN (IEEE 802.1Q); answers come without.
+pub fn prioritised(test: &str) -> Result<Stage> {
+    let mut stage = Stage::without_svc(test, Options::default())?;
+    let topology = &stage.world.topology;
+    let node = &topology.node(1).host;
+    let links = command::run(node.netns.command("ip")?.args(["-json", "link", "show", "eth0"]))?;
+    let links: Value = serde_json::from_str(&links)?;
+    let mac = links[0]["address"].as_str().context("node1 has no MAC")?;
+    let (Addrs { v4, v6 }, own) = (node.addrs, topology.client.addrs);
+    topology.client.netns.ip(&format!(
+        "link add link eth0 name eth0.0 type vlan id 0 egress-qos-map 0:5\nlink set eth0.0 up\n\
+         route add {v4}/32 dev eth0.0 src {}\nneigh add {v4} lladdr {mac} dev eth0.0 nud permanent\n\
+         route add {v6}/128 dev eth0.0 src {}\nneigh add {v6} lladdr {mac} dev eth0.0 nud permanent",
+        own.v4, own.v6
+    ))?;
+    // What still has the tag comes by an interface where it is not heard.
+    let other = &topology.node(2).host.netns;
+    other.ip("link add link eth0 name eth0.0 type vlan id 0\nlink set eth0.0 up")?;
+    other.nft(
+        "table inet lanes {
+            chain in {
+                type filter hook prerouting priority raw;
+                iifname eth0.0 meta l4proto { tcp, udp } drop
+            }
+        }",
+    )?;
+    serve(&mut stage, Flags::default())?;
+    Ok(stage)
+}
+
+fn hosts(topology: &Topology) -> [&Host; 3] {
+    [&topology.client, &topology.node(1).host, &topology.node(2).host]
+}
+
+/// The host's address in a lane; in the VLAN it ends as in the other one.
+fn address(host: &Host, lane: Lane) -> Addrs {
+    let [.., last] = host.addrs.v4.octets();
+    match lane {
+        Lane::Untagged => host.addrs,
+        Lane::Vlan => Addrs {
+            v4: Ipv4Addr::new(203, 0, 113, last),
+            v6: Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, last.into()),
+        },
+    }
+}
+
+fn lanes(whose: &str) -> String {
+    format!(
+        "table inet lanes {{
+            chain in {{
+                type filter hook prerouting priority raw;
+                iifname eth0 ip {whose} 203.0.113.0/24 drop
+                iifname eth0 ip6 {whose} 2001:db8:3::/64 drop
+                iifname {INTERFACE} ip {whose} 192.0.2.0/24 drop
+                iifname {INTERFACE} ip6 {whose} 2001:db8:1::/64 drop
+            }}
+        }}"
+    )
+}
+
+/// From now on node1 reaches the pods of node2 by that lane.
+pub fn route_between_nodes(stage: &Stage, lane: Lane) -> Result<()> {
+    let topology = &stage.world.topology;
+    let (pods, via) = (topology.node(2).pod_cidrs(), address(&topology.node(2).host, lane));
+    topology.node(1).host.netns.ip(&format!(
+        "route replace {}/24 via {}\nroute replace {}/64 via {}",
+        pods.v4, via.v4, pods.v6, via.v6
+    ))
+}
+
+pub fn node_port(stage: &Stage, lane: Lane, family: Family) -> SocketAddr {
+    let port = stage.node_port(family).port();
+    (address(&stage.world.topology.node(1).host, lane).of(family), port).into()
+}
+
+/// The client reaches ClusterIPs and NodePorts by node1, on that lane.
+pub fn frontends(stage: &Stage, lane: Lane) -> Result<Vec<SocketAddr>> {
+    let topology = &stage.world.topology;
+    let via = address(&topology.node(1).host, lane);
+    topology.client.netns.ip(&format!(
+        "route replace {SERVICE_CIDR_V4} via {}\nroute replace {SERVICE_CIDR_V6} via {}",
+        via.v4, via.v6
+    ))?;
+    let of = |family| [stage.cluster_ip(family), node_port(stage, lane, family)];
+    Ok(Family::BOTH.into_iter().flat_map(of).collect())
+}
+
+pub fn hooks<'a>(status: &'a Value, interface: &str) -> Result<Vec<&'a str>> {
+    let all = status["interfaces"].as_array().context("a list of interfaces")?;
+    let one = all.iter().find(|i| i["name"] == interface).with_context(|| format!("no {interface}"))?;
+    Ok(one["hooks"].as_array().context("a list of hooks")?.iter().filter_map(Value::as_str).collect())
+}

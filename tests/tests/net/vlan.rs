@@ -1,0 +1,156 @@
+//! A trunk: a VLAN over the interfaces that carry untagged frames as well. svc stands on both, and every packet is
+//! translated on one of them.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use svc_tests::agent::Via;
+use svc_tests::topology::Family;
+
+use crate::stage::{Stage, scenario_unless};
+use crate::trunk::{
+    INTERFACE, Lane, Tag, frontends, hooks, node_port, prioritised, put_tags, route_between_nodes, trunk,
+    without_vlans,
+};
+
+/// Octets each way: many full segments.
+const BULK: usize = 1 << 18;
+/// Four fragments each way.
+const DATAGRAM: usize = 5_000;
+
+pub fn trials() -> Vec<Trial> {
+    let mut trials = Vec::new();
+    for xdp in ["off", "generic", "native"] {
+        trials.push(scenario_unless(
+            without_vlans,
+            &format!("XDP {xdp}: a VLAN and the untagged network below it are both served, each by itself"),
+            move |test| trunk(&format!("{test} {xdp}"), xdp),
+            move |stage| {
+                xdp_stands_where_it_sees_tags(stage, xdp)?;
+                [Tag::Beside, Tag::InFrame].into_iter().try_for_each(|tag| {
+                    put_tags(stage, tag)?;
+                    served(stage).with_context(|| format!("tags {tag:?}"))
+                })
+            },
+        ));
+    }
+    trials.push(scenario_unless(
+        without_vlans,
+        "a client that tags its frames with a priority and no VLAN is served, and its tags go no further",
+        prioritised,
+        |stage| {
+            ["near", "node1", "far", "node2"].into_iter().try_for_each(|server| {
+                stage.set_backends(&[server])?;
+                stage.soon_answered_by(server, "client", stage.node_port(Family::V4))?;
+                ask(stage, server, Lane::Untagged, &mut Asked::default())
+            })
+        },
+    ));
+    trials
+}
+
+fn served(stage: &mut Stage) -> Result<()> {
+    for (server, between_nodes) in [
+        ("near", Lane::Untagged),
+        ("node1", Lane::Untagged),
+        ("far", Lane::Untagged),
+        ("far", Lane::Vlan),
+        ("node2", Lane::Untagged),
+    ] {
+        route_between_nodes(stage, between_nodes)?;
+        stage.set_backends(&[server])?;
+        let wanted = node_port(stage, Lane::Vlan, Family::V4);
+        stage.soon_answered_by(server, "client", wanted)?;
+        let before = counted(stage)?;
+        let mut asked = Asked::default();
+        for lane in [Lane::Vlan, Lane::Untagged] {
+            ask(stage, server, lane, &mut asked)
+                .with_context(|| format!("client by {lane:?}, nodes by {between_nodes:?}"))?;
+        }
+        asked.counted_since(&before, &counted(stage)?)?;
+    }
+    for (server, between_nodes) in [("near", Lane::Untagged), ("far", Lane::Vlan)] {
+        route_between_nodes(stage, between_nodes)?;
+        stage.set_backends(&[server])?;
+        full_frames(stage, server)?;
+    }
+    Ok(())
+}
+
+/// Native XDP is the card's; generic XDP that sees frames without their tags would send them on with those.
+fn xdp_stands_where_it_sees_tags(stage: &mut Stage, xdp: &str) -> Result<()> {
+    let (node, daemon) = stage.world.on_node(1)?;
+    let status = daemon.ask_status(node)?;
+    let has =
+        |interface: &str, hook: &str| Ok::<_, anyhow::Error>(hooks(&status, interface)?.contains(&hook));
+    let (below, above) = (has("eth0", &format!("xdp/{xdp}"))?, has(INTERFACE, &format!("xdp/{xdp}"))?);
+    ensure!((below, above) == (xdp == "native", xdp == "generic"), "{}", status["interfaces"]);
+    let is_well = |i: &Value| i["errors"].as_array().is_some_and(Vec::is_empty);
+    ensure!(status["interfaces"].as_array().is_some_and(|all| all.iter().all(is_well)), "{status}");
+    Ok(())
+}
+
+fn ask(stage: &Stage, server: &str, lane: Lane, asked: &mut Asked) -> Result<()> {
+    for to in frontends(stage, lane)? {
+        for via in [Via::Tcp, Via::UdpConnected] {
+            stage.answered_by(server, "client", via, to)?;
+            asked.flows += 1;
+            asked.datagrams += if via == Via::Tcp { 0 } else { 2 };
+        }
+    }
+    Ok(())
+}
+
+/// Frames as large as the untagged network's pass the VLAN.
+fn full_frames(stage: &Stage, server: &str) -> Result<()> {
+    for to in frontends(stage, Lane::Vlan)? {
+        stage.soon_answered_by(server, "client", to)?;
+        let client = stage.agent("client")?;
+        client.bulk(Via::Tcp, to, BULK).with_context(|| format!("{to}, served by {server}"))?;
+        let answer = client.ask_long(Via::UdpUnconnected, to, DATAGRAM);
+        let answer = answer.with_context(|| format!("{to}, served by {server}"))?;
+        ensure!(answer.server == server, "{} answered for {server}", answer.server);
+    }
+    Ok(())
+}
+
+/// What was asked: flows of either protocol, and datagrams both ways.
+#[derive(Debug, Default, Eq, PartialEq)]
+struct Asked {
+    flows: u64,
+    datagrams: u64,
+}
+
+impl Asked {
+    /// Translated twice, a flow or its datagrams count double; passed by, not at all.
+    fn counted_since(
+        &self,
+        before: &BTreeMap<String, [u64; 2]>,
+        after: &BTreeMap<String, [u64; 2]>,
+    ) -> Result<()> {
+        let mut counted = Self::default();
+        for (service, [flows, packets]) in after {
+            let [flows_before, packets_before] = before.get(service).unwrap_or(&[0; 2]);
+            counted.flows += flows - flows_before;
+            counted.datagrams += if service.contains("udp") { packets - packets_before } else { 0 };
+        }
+        ensure!(*self == counted, "asked {self:?}, counted {counted:?}");
+        Ok(())
+    }
+}
+
+/// Flows and packets of every service port at node1.
+fn counted(stage: &mut Stage) -> Result<BTreeMap<String, [u64; 2]>> {
+    let (node, daemon) = stage.world.on_node(1)?;
+    let rows = daemon.get(node, "services")?;
+    let rows = rows.as_array().context("a list of frontends")?;
+    let count = |row: &Value, what: &str| row[what].as_u64().with_context(|| format!("no {what} in {row}"));
+    rows.iter()
+        .map(|row| {
+            let service = row["service"].as_str().context("a service without a name")?.to_owned();
+            Ok((service, [count(row, "flows")?, count(row, "packets")?]))
+        })
+        .collect()
+}
