@@ -298,7 +298,7 @@ fn is_local_pod<F: Net>(own: Option<&Iface>, src: &F::Addr) -> bool {
 /// translated, so the flow gives way. A call of its own for the sake of its stack.
 #[inline(never)]
 fn give_way_to_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
-    let Some(Scratch { reverse_key, forward_key, .. }) = F::scratch() else { return 0 };
+    let Some(Scratch { reverse_key, .. }) = F::scratch() else { return 0 };
     // Field by field, without a copy on the stack.
     reverse_key.dst = key.src;
     (reverse_key.sport, reverse_key.dport) = (key.dport, key.sport);
@@ -309,18 +309,40 @@ fn give_way_to_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     } else {
         reverse_key.src = key.dst;
     }
-    let Some(record) = F::flow(reverse_key) else { return 0 };
+    forget::<F>();
+    0
+}
+
+/// The answer to a direct connection from such a port, whose SYN no hook of ours has met.
+#[inline(never)]
+pub fn give_way_to_answer<F: Net, M: Medium>(m: &M, key: &FlowKey<F::Addr>) -> u32 {
+    let Some(Scratch { reverse_key, .. }) = F::scratch() else { return 0 };
+    // In a frame for another machine it is none.
+    if iface(m.ifindex()).is_some_and(|i| !m.is_addressed_to(i)) {
+        return 0;
+    }
+    (reverse_key.src, reverse_key.dst) = (key.src, key.dst);
+    (reverse_key.sport, reverse_key.dport) = (key.sport, key.dport);
+    (reverse_key.proto, reverse_key._pad) = (key.proto, [0; 3]);
+    forget::<F>();
+    0
+}
+
+/// Removes the flow of the scratch space's reverse key.
+#[inline(always)]
+fn forget<F: Net>() {
+    let Some(Scratch { reverse_key, forward_key, .. }) = F::scratch() else { return };
+    let Some(record) = F::flow(reverse_key) else { return };
     if record.direction == Direction::REVERSE {
-        *forward_key = twin_key::<F>(key.proto, record);
+        *forward_key = twin_key::<F>(reverse_key.proto, record);
         // The client may have begun another flow there since, to another backend, which is nobody's to cut.
         if let Some(forward) = F::flow(forward_key)
-            && forward.dport == key.dport
-            && (forward.any_source != 0 || forward.dst == key.dst)
+            && forward.dport == reverse_key.sport
+            && (forward.any_source != 0 || forward.dst == reverse_key.src)
         {
             F::remove_flow(forward_key);
         }
         F::remove_flow(reverse_key);
         count(Counter::FlowGaveWay);
     }
-    0
 }

@@ -14,7 +14,7 @@ use core::ffi::c_void;
 use crate::fib::{self, FibWords};
 use crate::hook::Medium;
 use crate::icmp::Reject;
-use crate::new_flow::{Outcome, new_flow};
+use crate::new_flow::{Outcome, give_way_to_answer, new_flow};
 use crate::other::{self, Verdict};
 use crate::quoted::{self, delta_of};
 use crate::sctp;
@@ -40,7 +40,13 @@ pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
     }
     let now = now();
     let known = match F::flow(&packet.key) {
-        Some(record) if record.hook == Hook::INGRESS && !gives_way(&packet, record, now) => Some(record),
+        Some(record) if record.hook == Hook::INGRESS => {
+            let gives_way = gives_way(&packet, record, now);
+            if gives_way && !M::BEFORE_STACK && packet.tcp_flags & tcp::ACK != 0 {
+                give_way_to_answer::<F, M>(m, &packet.key);
+            }
+            if gives_way { None } else { Some(record) }
+        }
         _ => None,
     };
     let record = match known {
@@ -128,12 +134,15 @@ pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
     }
 }
 
-/// A new connection may take the tuple of one that is over.
+/// A new connection may take the tuple of one that is over: a client's, by its SYN; or one of the node's own, whose source
+/// port nf_conntrack has taken from ours, by the SYN-ACK that answers it.
 #[inline(always)]
 fn gives_way<A>(packet: &Packet<A>, record: &FlowRecord<A>, now: u32) -> bool {
     let proto = packet.key.proto;
     if proto == Proto::TCP {
-        is_syn(packet) && (record.state.is_closing() || is_expired(proto, record.state, now, record.stamp))
+        let answers = packet.tcp_flags & tcp::SYN != 0 && record.direction == Direction::REVERSE;
+        (is_syn(packet) || answers)
+            && (record.state.is_closing() || is_expired(proto, record.state, now, record.stamp))
     } else {
         is_expired(proto, record.state, now, record.stamp)
     }
@@ -185,6 +194,8 @@ fn refresh<F: Net>(
         // One clock for both directions, as nf_conntrack: a stream that only one side feeds lives (SEM-123).
         other.stamp = record.stamp;
     } else if knows_twin(record)
+        // What is over leaves its tuple to whoever has taken it.
+        && !record.state.is_closing()
         && let Some(scratch) = F::scratch()
     {
         twin::<F>(key, record, &mut scratch.reverse);

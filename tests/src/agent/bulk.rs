@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use svc_echo::exchange::{Direction, PIECE, Piece, pattern};
@@ -13,6 +14,9 @@ use super::request::{self, Datagrams};
 /// every loss is seen.
 const WINDOW: u32 = 16;
 
+/// Between two pieces of a stream: a machine that is busy, or emulated, sums and compares a megabyte for long.
+const STREAM_LIMIT: Duration = Duration::from_secs(20);
+
 pub(super) fn both_ways(via: Via, to: SocketAddr, octets: usize) -> Result<()> {
     match via {
         Via::Tcp | Via::Http => tcp(to, octets),
@@ -22,6 +26,8 @@ pub(super) fn both_ways(via: Via, to: SocketAddr, octets: usize) -> Result<()> {
 
 fn tcp(to: SocketAddr, octets: usize) -> Result<()> {
     let mut stream = request::connect(to)?;
+    stream.set_read_timeout(Some(STREAM_LIMIT))?;
+    stream.set_write_timeout(Some(STREAM_LIMIT))?;
     writeln!(stream, "bulk {octets}")?;
     stream.write_all(&pattern(Direction::Up, 0, octets)).context("send bulk")?;
     let mut received = Vec::new();

@@ -185,7 +185,7 @@ impl Model {
             Some((i, side)) => {
                 let flow = &self.memory.flows[i];
                 let goes_on = || self.goes_on(packet, interface, flow, side, &Then::Touch(i, side));
-                match self.gives_way(flow, packet) {
+                match self.gives_way(flow, side, packet) {
                     Life::Live => goes_on(),
                     Life::Over => self.new_flow(packet, interface),
                     Life::Unsure => [goes_on(), self.new_flow(packet, interface)].concat(),
@@ -207,8 +207,8 @@ impl Model {
     }
 
     /// Whether a packet of a known flow belongs to it, or begins another.
-    fn gives_way(&self, flow: &Flow, packet: &Packet) -> Life {
-        match (packet.tuple.proto, packet.is_syn()) {
+    fn gives_way(&self, flow: &Flow, side: Side, packet: &Packet) -> Life {
+        match (packet.tuple.proto, packet.is_syn() || side == Side::Backend && packet.is_syn_ack()) {
             _ if !self.world.holds("SEM-123") => Life::Live,
             (Proto::Tcp, true) => flow.is_closing().either(flow.life(self.now)),
             // A segment in the middle of what is over: the tracker may have forgotten it.
@@ -294,7 +294,10 @@ impl Model {
         let may_begin = packet.is_syn() || packet.tuple.proto == Proto::Udp;
         let may_begin = may_begin && self.world.holds("SEM-108");
         let is_same = |f: &Flow| f.owns_backend && f.is_answer(packet.tuple.swapped());
-        match self.memory.flows.iter().position(|f| may_begin && is_same(f)) {
+        let found = self.memory.flows.iter().position(|f| may_begin && is_same(f));
+        // Or the answer to one of the node's own, which no hook has met.
+        let answered = || self.memory.of_backend(packet.tuple, BackAt::Ingress);
+        match found.or_else(|| packet.is_syn_ack().then(answered).flatten()) {
             Some(i) => possible(Fate::Untouched, &["flow_gave_way"], Then::Forget(i)),
             None => untouched(),
         }

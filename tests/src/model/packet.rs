@@ -71,6 +71,10 @@ impl Default for Shape {
 }
 
 impl Packet {
+    pub fn is_syn_ack(&self) -> bool {
+        self.tuple.proto == Proto::Tcp && self.shape.flags & (SYN | ACK) == SYN | ACK
+    }
+
     pub fn is_syn(&self) -> bool {
         self.tuple.proto == Proto::Tcp && self.shape.flags & (SYN | ACK) == SYN
     }

@@ -82,9 +82,10 @@ fn endpoint(world: &mut World, n: usize) -> bool {
     false
 }
 
+/// A Service without a port is none.
 fn port(world: &mut World, n: usize) -> bool {
     let mut left = n;
-    for service in &mut world.services {
+    for service in world.services.iter_mut().filter(|service| service.ports.len() > 1) {
         if left < service.ports.len() {
             service.ports.remove(left);
             return true;

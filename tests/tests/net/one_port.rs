@@ -1,10 +1,11 @@
-//! A pod whose sockets share a source port: one is led to the backend by the socket hooks, the other by the packet
-//! path. The backend must be able to tell the two apart.
+//! Two connections that would be one tuple to their backend: of a pod whose sockets share a source port, one led by the
+//! socket hooks, the other by the packet path; of a client and of the node that masquerades it.
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
+use svc_tests::manifests::SERVER_PORT;
 use svc_tests::topology::{Family, Options, Shape};
 
 use crate::stage::{Stage, scenario};
@@ -21,7 +22,29 @@ pub fn trials() -> Vec<Trial> {
             format!("{name}: a pod dials a ClusterIP and a NodePort from one port at a time (SEM-080)");
         scenario(&name, move |test| Stage::new(test, options, flags, &["near"]), both_are_served)
     };
-    shapes.into_iter().map(trial).collect()
+    let mut trials: Vec<Trial> = shapes.into_iter().map(trial).collect();
+    trials.push(scenario(
+        "a connection of the node's own takes the source port of a client's that is over (SEM-080)",
+        |test| Stage::new(test, Options::default(), Flags::default(), &["far"]),
+        node_takes_over,
+    ));
+    trials
+}
+
+/// nf_conntrack gives a connection of the node any port where a pod's, which it masquerades, has the one that was
+/// chosen; here the node has only one to choose.
+fn node_takes_over(stage: &mut Stage) -> Result<()> {
+    const PORTS: &str = "net/ipv4/ip_local_port_range";
+    for family in Family::BOTH {
+        stage.soon_answered_by("far", "client", stage.node_port(family))?;
+        let answers = stage.agent("client")?.ask(Via::Tcp, stage.node_port(family), 1)?;
+        let port = answers.first().context("an answer")?.seen_from.port();
+        let far = (stage.world.topology.host("far")?.addrs.of(family), SERVER_PORT).into();
+        stage.world.topology.node(1).host.netns.sysctl(&[(PORTS, &format!("{port} {port}"))])?;
+        // Soon: the client's last segments may still be on their way.
+        stage.soon_answered_by("far", "node1", far)?;
+    }
+    Ok(())
 }
 
 fn both_are_served(stage: &mut Stage) -> Result<()> {

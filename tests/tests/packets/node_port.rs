@@ -9,6 +9,7 @@ use svc_tests::packet::wire::*;
 
 pub fn rows() -> Vec<Row> {
     let mut rows = remote_backend();
+    rows.extend(connections_of_the_node());
     rows.extend(backend_of_this_node());
     rows.extend(which_frontend());
     rows.extend(way_out());
@@ -80,6 +81,35 @@ fn remote_backend() -> Vec<Row> {
         row("a backend on another node's own network is remote like any other")
             .service(external("any:30080", &["gateway:8080"]))
             .begins_redirected(outside, "up0", "client:5000 > node:30080", "node:snat0 > gateway:8080"),
+    ]
+}
+
+/// The kernel's own connections to a backend may have a source port that a client's flow had: nf_conntrack takes any
+/// port where the one that was chosen has been taken by a pod that it masquerades.
+fn connections_of_the_node() -> Vec<Row> {
+    let over = || masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED, S::FIN_FORWARD, S::FIN_REVERSE]);
+    let live = || masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED]);
+    let answer = || tcp(SYN | ACK, "remote:8080", "node:snat0");
+    vec![
+        row("a SYN-ACK to a port whose flow is over answers the node's own connection, and the flow gives way")
+            .client("client:5000")
+            .knows(over())
+            .sees(xdp("up0", answer()))
+            .sees(up_in("up0", answer()).counts(&[FlowGaveWay]))
+            .sees(outside("up0", tcp(ACK, "remote:8080", "node:snat0"))),
+        row("a SYN-ACK of a flow that is live is the client's")
+            .client("client:5000")
+            .knows(live())
+            .sees(outside("up0", answer()).redirects(tcp(SYN | ACK, "node:30080", "client:5000").via("gateway")))
+            .leaves(live().and_back("gateway")),
+        row("a segment of a flow that is over is still the client's")
+            .client("client:5000")
+            .knows(over())
+            .sees(
+                outside("up0", tcp(ACK, "remote:8080", "node:snat0"))
+                    .redirects(tcp(ACK, "node:30080", "client:5000").via("gateway")),
+            )
+            .leaves(over().and_back("gateway")),
     ]
 }
 
