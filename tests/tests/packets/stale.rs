@@ -74,11 +74,11 @@ endpoints: [{addresses: [10.240.0.4]}]
 
 /// Flows of others; two records each, in a table that has room for 262,144.
 const FOREIGN: u32 = 100_000;
-/// Flows to endpoints that will be gone: few, and a hundred times as many.
-const FEW: u32 = 10;
-const MANY: u32 = 1_000;
+/// Flows to endpoints that will be gone.
+const FEW: u32 = 1;
+const MANY: u32 = 100;
 /// One pass over the table takes this much longer at most with many stale flows than with few. A pass for each of them
-/// would take a hundred times as long.
+/// would take fifty times as long.
 const SLOWER: u32 = 10;
 
 pub fn trials(lab: &Shared) -> Vec<Trial> {
