@@ -8,7 +8,7 @@ use svc_common::addr::{Port, Proto};
 use svc_common::datapath::flow::{Translation, forward, twin, twin_key};
 use svc_common::datapath::placement::Situation;
 use svc_common::datapath::select::{client_hash, index, snat_port, tuple_hash};
-use svc_common::datapath::state::is_expired;
+use svc_common::datapath::state::{is_expired, observe};
 use svc_common::wire::checksum::Wsum;
 use svc_common::wire::parse::Packet;
 
@@ -153,6 +153,8 @@ pub fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, 
     }
     let any_source = backend.locality == Locality::HOST && key.proto == Proto::UDP;
     forward::<F>(key, &to, place, any_source, frontend.service, now, record);
+    // What is picked up in mid-flow lives by what its first packet says.
+    record.state = observe(FlowState::NEW, Direction::FORWARD, key.proto, packet.tcp_flags);
     // The pod's other sockets may be connected to the backend itself, by the socket hooks, from the very same port.
     let may_meet_direct = role == Role::POD && CONFIG.load().pod_sockets != 0;
     if !claim::<F>(key, place.snat || may_meet_direct, now) {

@@ -56,7 +56,8 @@ pub const fn lifetime(proto: Proto, state: FlowState) -> u32 {
     } else if state.has(FlowState::FIN_FORWARD) || state.has(FlowState::FIN_REVERSE) {
         3_600
     } else if state.has(FlowState::ESTABLISHED) {
-        86_400
+        // Picked up in mid-flow and answered by nobody: as nf_conntrack, and a stray segment holds no source port for a day.
+        if state.has(FlowState::REPLIED) { 86_400 } else { 300 }
     } else {
         60
     }
@@ -89,6 +90,14 @@ mod tests {
             assert_eq!(lifetime(Proto::TCP, state), want, "{flags}");
         }
         assert!(state.is_closing());
+    }
+
+    #[test]
+    fn what_is_picked_up_in_mid_flow_lives_as_long_as_any_other_once_it_is_answered() {
+        let picked_up = observe(FlowState::NEW, Direction::FORWARD, Proto::TCP, tcp::ACK);
+        assert_eq!(lifetime(Proto::TCP, picked_up), 300);
+        let answered = observe(picked_up, Direction::REVERSE, Proto::TCP, tcp::ACK);
+        assert_eq!(lifetime(Proto::TCP, answered), 86_400);
     }
 
     #[test]

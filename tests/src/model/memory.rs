@@ -46,8 +46,7 @@ pub struct Flow {
     /// Which of its tuples no later flow has taken.
     pub owns_client: bool,
     pub owns_backend: bool,
-    /// What its packets have said, without the one that began it and with it: no rule says whether that one counts.
-    said: [Said; 2],
+    said: Said,
     last: Time,
 }
 
@@ -69,55 +68,32 @@ pub enum Life {
     Unsure,
 }
 
-impl Life {
-    /// Over by one reason or the other.
-    pub fn either(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Over, _) | (_, Self::Over) => Self::Over,
-            (Self::Live, Self::Live) => Self::Live,
-            _ => Self::Unsure,
-        }
-    }
-}
-
 impl Flow {
     pub fn new(client: Tuple, backend: Tuple, way: Way, back_at: BackAt) -> Self {
-        let (owns_client, owns_backend, said) = (true, true, [Said::default(); 2]);
+        let (owns_client, owns_backend, said) = (true, true, Said::default());
         Self { client, backend, way, back_at, any_source: false, owns_client, owns_backend, said, last: 0 }
     }
 
-    /// Its first packet, with these TCP flags.
-    pub fn begin(&mut self, flags: u8, now: Time) {
-        self.last = now;
-        self.said[1].hear(self.client.proto, Side::Client, flags);
-    }
-
-    /// A packet of one side with these TCP flags.
+    /// A packet of one side with these TCP flags; the first one counts like any other.
     pub fn touch(&mut self, side: Side, flags: u8, now: Time) {
         self.last = now;
-        let proto = self.client.proto;
-        self.said.iter_mut().for_each(|said| said.hear(proto, side, flags));
+        self.said.hear(self.client.proto, side, flags);
     }
 
-    /// Both sides have closed it, or one has reset it: a new connection may have its tuple.
-    pub fn is_closing(&self) -> Life {
-        match self.said.map(|said| said.is_closing()) {
-            [true, true] => Life::Over,
-            [false, false] => Life::Live,
-            _ => Life::Unsure,
-        }
+    /// Over once both sides have closed it or one has reset it: a new connection may have its tuple.
+    pub fn holds_tuple(&self, now: Time) -> Life {
+        if self.said.reset || self.said.closed == [true; 2] { Life::Over } else { self.life(now) }
     }
 
     pub fn life(&self, now: Time) -> Life {
         // The kernel counts in ticks of 2^30 ns, and two clocks may be a tick apart.
         const TICK: Time = 1_074;
         let age = now - self.last;
-        let lives = self.said.map(|said| match said.lifetime(self.client.proto) {
+        match self.said.lifetime(self.client.proto) {
             limit if age > (limit + 2) * TICK => Life::Over,
             limit if age < (limit - 1) * TICK => Life::Live,
             _ => Life::Unsure,
-        });
-        if lives[0] == lives[1] { lives[0] } else { Life::Unsure }
+        }
     }
 
     /// A packet that carries this tuple is the backend's answer.
@@ -144,10 +120,6 @@ impl Said {
         }
     }
 
-    fn is_closing(&self) -> bool {
-        self.reset || self.closed == [true; 2]
-    }
-
     /// Seconds without a packet that it lives (SEM-123, and nf_conntrack's way with what is closing).
     fn lifetime(&self, proto: Proto) -> Time {
         match (proto, self.closed) {
@@ -161,7 +133,9 @@ impl Said {
             _ if self.reset => 10,
             (_, [true, true]) => 120,
             (_, [true, false] | [false, true]) => 3_600,
-            _ if self.established => 86_400,
+            _ if self.established && self.replied => 86_400,
+            // Picked up in mid-flow, and nobody has answered.
+            _ if self.established => 300,
             _ => 60,
         }
     }
@@ -214,7 +188,7 @@ impl Memory {
     pub fn is_taken(&self, client: Tuple, backend: Tuple, now: Time) -> Life {
         let mut others =
             self.flows.iter().filter(|f| f.owns_backend && f.client != client && f.is_answered_like(backend));
-        others.next().map_or(Life::Over, |f| f.is_closing().either(f.life(now)))
+        others.next().map_or(Life::Over, |f| f.holds_tuple(now))
     }
 
     /// A new flow takes its tuples from whoever has them.

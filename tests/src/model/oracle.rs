@@ -119,7 +119,7 @@ impl Model {
             Then::Touch(flow, side) => self.memory.flows[flow].touch(side, flags, now),
             Then::Forget(flow) => self.memory.forget(flow),
             Then::Begin(mut flow, stay) => {
-                flow.begin(flags, now);
+                flow.touch(Side::Client, flags, now);
                 self.memory.begin(*flow);
                 stay.into_iter().for_each(|stay| self.memory.stay(stay));
             }
@@ -210,7 +210,7 @@ impl Model {
     fn gives_way(&self, flow: &Flow, side: Side, packet: &Packet) -> Life {
         match (packet.tuple.proto, packet.is_syn() || side == Side::Backend && packet.is_syn_ack()) {
             _ if !self.world.holds("SEM-123") => Life::Live,
-            (Proto::Tcp, true) => flow.is_closing().either(flow.life(self.now)),
+            (Proto::Tcp, true) => flow.holds_tuple(self.now),
             // A segment in the middle of what is over: the tracker may have forgotten it.
             (Proto::Tcp, false) if flow.life(self.now) == Life::Over => Life::Unsure,
             _ => flow.life(self.now),

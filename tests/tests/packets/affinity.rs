@@ -91,7 +91,7 @@ fn pods() -> Vec<Row> {
                     .passes(tcp(ACK, "pod-a:4000", "pod-b:8080"))
                     .counts(&[FlowMidstream]),
             )
-            .leaves(begun())
+            .leaves(begun().state(&[S::ESTABLISHED]))
             .keeps(stay("pod-a", "pod-b:8080", 50)),
         row("without affinity nobody's stay counts, and none begins (SEM-235)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))

@@ -84,6 +84,6 @@ pub fn rows() -> Vec<Row> {
                     .passes(tcp(ACK, "pod-a:4000", "remote:8080").fragment(0, true))
                     .counts(&[FlowMidstream]),
             )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").tcp()),
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").tcp().state(&[S::ESTABLISHED])),
     ]
 }

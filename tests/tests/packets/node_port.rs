@@ -54,7 +54,7 @@ fn remote_backend() -> Vec<Row> {
                     .redirects(tcp(ACK, "node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowMidstream]),
             )
-            .leaves(masqueraded()),
+            .leaves(masqueraded().state(&[S::ESTABLISHED])),
         row("the masquerade source is the address of the interface by which the packet leaves (SEM-087)")
             .service(external("any:30080", &["far:8080"]))
             .begins_redirected(outside, "up0", "client:5000 > node:30080", "node-b:snat0 > far:8080"),

@@ -215,6 +215,6 @@ fn maglev() -> Vec<Row> {
                     .redirects(tcp(ACK, "node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowMidstream]),
             )
-            .leaves(there()),
+            .leaves(there().state(&[S::ESTABLISHED])),
     ]
 }

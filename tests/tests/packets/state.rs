@@ -117,7 +117,15 @@ fn tcp_states() -> Vec<Row> {
         row("a segment in mid-flow without a record is placed and counted")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(there(ACK).counts(&[FlowMidstream]))
-            .leaves(old()),
+            .leaves(old().state(&[S::ESTABLISHED])),
+        row("a segment in mid-flow that closes leaves a flow that closes (SEM-123)")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(there(FIN | ACK).counts(&[FlowMidstream]))
+            .leaves(old().state(&[S::ESTABLISHED, S::FIN_FORWARD])),
+        row("a reset in mid-flow leaves a flow that is over (SEM-123)")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(there(RST).counts(&[FlowMidstream]))
+            .leaves(old().state(&[S::RESET])),
         row("a SYN-ACK to a ClusterIP is mid-flow, not a connection")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(there(SYN | ACK).counts(&[FlowMidstream]))
@@ -172,6 +180,16 @@ fn ages() -> Vec<Row> {
             )
             .leaves(anew())
             .leaves(old().aged(61).reverse_only()),
+        row("a connection that was picked up in mid-flow and never answered gives way to a SYN after five minutes (SEM-123)")
+            .service(service())
+            .knows(old().state(&[S::ESTABLISHED]).aged(301))
+            .sees(
+                pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
+                    .passes(tcp(SYN, "pod-a:4000", "remote:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(anew())
+            .leaves(old().state(&[S::ESTABLISHED]).aged(301).reverse_only()),
         row("an established connection outlives a day's half without a packet (SEM-123)")
             .service(service())
             .knows(old().state(LIVE).aged(43_200).aged_back(0))
