@@ -186,7 +186,7 @@ fn turn(ctx: &XdpContext) -> u32 {
 
 #[inline(always)]
 fn packet(ctx: &XdpContext) -> Frame {
-    Frame { data: ctx.data(), end: ctx.data_end() }
+    Frame { data: ctx.data(), end: ctx.data_end(), skb: core::ptr::null() }
 }
 
 #[unsafe(no_mangle)]

@@ -1,5 +1,6 @@
 //! The packet between `data` and `data_end`: all packet-pointer code is here.
 
+use aya_ebpf::bindings::__sk_buff;
 use svc_common::wire::cursor::{Cursor, Plain};
 
 /// A packet's linear part. To be taken anew after every helper that may move the packet.
@@ -7,6 +8,8 @@ use svc_common::wire::cursor::{Cursor, Plain};
 pub struct Frame {
     pub data: usize,
     pub end: usize,
+    /// Null where there is none: XDP.
+    pub skb: *const __sk_buff,
 }
 
 impl Frame {
@@ -23,5 +26,11 @@ impl Cursor for Frame {
     fn read<T: Plain>(&self, offset: usize) -> Option<T> {
         // SAFETY: `at` checked that the whole value lies before `end`; the verifier checks it again.
         self.at::<T>(offset).map(|p| unsafe { p.read() })
+    }
+
+    #[inline(always)]
+    fn is_segments(&self) -> bool {
+        // SAFETY: the program's own context.
+        !self.skb.is_null() && unsafe { (*self.skb).gso_size } != 0
     }
 }

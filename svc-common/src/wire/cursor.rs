@@ -22,6 +22,11 @@ plain!(u8, u16, [u16; 2], [u16; 4], [u16; 6], [u16; 8], [u16; 10]);
 pub trait Cursor {
     /// The value `offset` octets from the packet's first, or nothing if it does not lie within.
     fn read<T: Plain>(&self, offset: usize) -> Option<T>;
+
+    /// It is many segments in one, as only the kernel makes them.
+    fn is_segments(&self) -> bool {
+        false
+    }
 }
 
 impl Cursor for [u8] {

@@ -128,7 +128,7 @@ impl Parse for V4 {
             proto: Proto(ip.proto),
             l4: l3 + header,
             len,
-            carried: carried(len, header),
+            carried: carried(packet, len, header),
             ttl: ip.ttl,
             is_plain: header == Self::IP_LEN,
             // More fragments, or an offset.
@@ -177,7 +177,7 @@ impl Parse for V6 {
             proto: Proto(next),
             l4,
             len: payload + Self::IP_LEN as u32,
-            carried: carried(payload, l4 - l3 - Self::IP_LEN),
+            carried: carried(packet, payload, l4 - l3 - Self::IP_LEN),
             ttl: ip.hop_limit,
             is_plain: l4 == l3 + Self::IP_LEN,
             is_fragment: place != 0,
@@ -188,10 +188,10 @@ impl Parse for V6 {
 }
 
 /// Octets that the IP header says are left for the transport header and what follows, after `headers`. A length of zero
-/// is that of a packet too large for the field, which only the kernel itself makes (BIG TCP).
+/// is that of a packet too large for the field, which only the kernel itself makes (BIG TCP), of what it will cut again.
 #[inline(always)]
-fn carried(len: u32, headers: usize) -> u32 {
-    if len == 0 { u32::MAX } else { len.saturating_sub(headers as u32) }
+fn carried<C: Cursor + ?Sized>(packet: &C, len: u32, headers: usize) -> u32 {
+    if len == 0 && packet.is_segments() { u32::MAX } else { len.saturating_sub(headers as u32) }
 }
 
 #[inline(always)]
@@ -259,6 +259,7 @@ mod tests {
     fn what_has_no_tuple_is_told_apart() {
         assert_eq!(udp4(|p| p.truncate(41)), Err(Skip::Truncated));
         assert_eq!(udp4(|p| p[17] = 27), Err(Skip::Truncated));
+        assert_eq!(udp4(|p| p[17] = 0), Err(Skip::Truncated));
         assert_eq!(udp4(|p| p[14] = 0x44), Err(Skip::Malformed));
         assert_eq!(udp4(|p| p[14] = 0x65), Err(Skip::Malformed));
         assert_eq!(udp4(|p| p[21] = 1), Err(Skip::Fragment));

@@ -87,7 +87,7 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
 
     #[inline(always)]
     fn frame(&self) -> Frame {
-        Frame { data: self.0.data(), end: self.0.data_end() }
+        Frame { data: self.0.data(), end: self.0.data_end(), skb: self.0.skb.skb }
     }
 
     #[inline(always)]

@@ -37,7 +37,7 @@ impl Medium for Xdp<'_> {
 
     #[inline(always)]
     fn frame(&self) -> Frame {
-        Frame { data: self.0.data(), end: self.0.data_end() }
+        Frame { data: self.0.data(), end: self.0.data_end(), skb: core::ptr::null() }
     }
 
     #[inline(always)]

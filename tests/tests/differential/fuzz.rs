@@ -64,9 +64,6 @@ fn honest(frame: &[u8]) -> Option<Honest> {
         (0x86dd, 6) => (false, *frame.get(ETH + 6)?, ETH + 40, ETH + 40 + word(ETH + 4)?),
         _ => return None,
     };
-    // A length of zero is that of a packet too large for the field.
-    let is_jumbo = word(ETH + if is_v4 { 2 } else { 4 })? == 0;
-    let end = if is_jumbo { frame.len() } else { end };
     while !is_v4 && matches!(next, 0 | 43 | 44 | 60) {
         let is_part = next == 44;
         if is_part && word(l4 + 2)? & 0xfff8 != 0 {

@@ -1,6 +1,7 @@
 //! Packets that are no plain TCP or UDP: translated right or left alone, never half of it (DESIGN 4.5).
 
 use svc_common::abi::Counter::*;
+use svc_common::abi::FlowState as S;
 use svc_tests::packet::flow::flow;
 use svc_tests::packet::place::Family;
 use svc_tests::packet::row::*;
@@ -8,6 +9,7 @@ use svc_tests::packet::wire::*;
 
 pub fn rows() -> Vec<Row> {
     let mut rows = left_alone();
+    rows.push(too_large_for_its_length());
     rows.extend(options());
     rows.extend(udp_checksums());
     rows
@@ -32,12 +34,26 @@ fn left_alone() -> Vec<Row> {
     alone("a packet without a transport header is left alone", |p| p.cut(0), later);
     alone("a packet that claims more than arrived is left alone", |p| p.claims(400), later);
     alone("a packet that claims to end before its transport header is left alone", |p| p.claims(7), later);
+    alone("a packet that claims no length at all is left alone", |p| p.claims(0), later);
     rows.push(
         row("an echo request to the node is left alone (SEM-110)")
             .service(external("any:30080", &["remote:8080"]))
             .sees(outside("up0", ping("client:5000", "node:30080"))),
     );
     rows
+}
+
+fn too_large_for_its_length() -> Row {
+    let packet = |dst| tcp(ACK, "pod-a:4000", dst).payload(200).claims(0);
+    row("a packet too large for its length field, which will be cut into segments, is translated (BIG TCP)")
+        .service(cluster_ip("vip:80", &["remote:8080"]))
+        .sees(
+            pod_in("pod0", packet("vip:80"))
+                .in_segments_of(100)
+                .passes(packet("remote:8080"))
+                .counts(&[FlowMidstream]),
+        )
+        .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").state(&[S::ESTABLISHED]))
 }
 
 fn options() -> Vec<Row> {
