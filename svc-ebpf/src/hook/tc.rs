@@ -108,12 +108,13 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
 
     #[inline(always)]
     fn exceeds(&self, len: u32, headers: u32, mtu: u16) -> bool {
-        if len <= mtu as u32 || mtu == 0 {
+        // A length that leaves no room for the headers is none: of a packet too large for the field.
+        if (len <= mtu as u32 && len >= headers) || mtu == 0 {
             return false;
         }
         // SAFETY: the context is this program's own.
         let segment = unsafe { (*self.0.skb.skb).gso_size };
-        segment == 0 || segment + headers > mtu as u32
+        if segment == 0 { len > mtu as u32 } else { segment + headers > mtu as u32 }
     }
 
     #[inline(always)]

@@ -271,6 +271,24 @@ fn way_out() -> Vec<Row> {
                     .redirects(tcp(ACK, "node:snat0", "narrow:8080").payload(3000).via("narrow")),
             )
             .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("a packet that will be cut into segments that do not fit is answered with that size")
+            .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(
+                up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(3000))
+                    .in_segments_of(1400)
+                    .icmp("node", Problem::TooBig(NARROW_MTU))
+                    .counts(&[RejectTooBig]),
+            )
+            .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("so is one too large for its length field (BIG TCP)")
+            .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(
+                up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(3000).claims(0))
+                    .in_segments_of(1400)
+                    .icmp("node", Problem::TooBig(NARROW_MTU))
+                    .counts(&[RejectTooBig]),
+            )
+            .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a packet whose time to live ends here is dropped, not forwarded")
             .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(outside("up0", later("client:5000", "node:30080").ttl(1)).drops().counts(&[DropTtl]))
