@@ -130,6 +130,8 @@ impl Said {
                     30
                 }
             }
+            (Proto::Sctp, _) if self.replied => 210,
+            (Proto::Sctp, _) => 30,
             _ if self.reset => 10,
             (_, [true, true]) => 120,
             (_, [true, false] | [false, true]) => 3_600,

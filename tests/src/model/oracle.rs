@@ -98,10 +98,11 @@ impl Model {
             return self.part(packet, seen);
         }
         match (packet.tuple.proto, seen) {
-            (Proto::Sctp | Proto::Icmp, Seen::Arriving(interface)) if !packet.shape.is_stray => {
+            _ if packet.is_cut_short() => vec![untouched()],
+            (Proto::Icmp, Seen::Arriving(interface)) if !packet.shape.is_stray => {
                 self.to_nobody(packet, interface)
             }
-            (Proto::Sctp | Proto::Icmp, _) => vec![untouched()],
+            (Proto::Icmp, _) => vec![untouched()],
             (_, Seen::Arriving(interface)) => self.arriving(packet, interface),
             (_, Seen::Leaving(interface)) => self.leaving(packet, interface),
         }
@@ -167,14 +168,10 @@ impl Model {
         let at = if ground::is_pod(interface) { BackAt::PodEgress } else { BackAt::UplinkEgress };
         let Some(i) = self.memory.of_backend(packet.tuple, at) else { return vec![untouched()] };
         let flow = &self.memory.flows[i];
-        let goes = possible(
-            Fate::Goes { as_: flow.client.swapped(), quoted: None, exit: Exit::Stack },
-            &[],
-            Then::Touch(i, Side::Backend),
-        );
+        let goes = translated(packet, flow.client.swapped(), Exit::Stack, Then::Touch(i, Side::Backend));
         match flow.life(self.now) {
             Life::Live => vec![goes],
-            Life::Over if packet.tuple.proto == Proto::Udp => vec![untouched()],
+            Life::Over if packet.tuple.proto != Proto::Tcp => vec![untouched()],
             // Nobody sweeps in between: a connection that is over may still be answered.
             Life::Over | Life::Unsure => vec![goes, untouched()],
         }
@@ -227,7 +224,7 @@ impl Model {
         then: &Then,
     ) -> Vec<Possible> {
         let as_ = if side == Side::Client { flow.backend } else { flow.client.swapped() };
-        let goes = |exit| vec![possible(Fate::Goes { as_, quoted: None, exit }, &[], then.clone())];
+        let goes = |exit| vec![translated(packet, as_, exit, then.clone())];
         let route = match flow.way {
             Way::Stack => return goes(Exit::Stack),
             Way::Back => return goes(Exit::Back),
@@ -274,7 +271,7 @@ impl Model {
 
     /// A destination that is no frontend.
     pub(super) fn to_nobody(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
-        let has_ports = matches!(packet.tuple.proto, Proto::Tcp | Proto::Udp);
+        let has_ports = packet.tuple.proto != Proto::Icmp;
         match nobodys(&self.world, packet.tuple.dst.ip()).filter(|_| has_ports || self.world.holds("SEM-095"))
         {
             None => vec![self.direct(packet)],
@@ -301,6 +298,17 @@ impl Model {
             Some(i) => possible(Fate::Untouched, &["flow_gave_way"], Then::Forget(i)),
             None => untouched(),
         }
+    }
+}
+
+/// It goes on as this. Of an SCTP packet in fragments the first one alone cannot: its checksum is over all of them
+/// (deviation SEM-010).
+fn translated(packet: &Packet, as_: Tuple, exit: Exit, then: Then) -> Possible {
+    let ports = |tuple: Tuple| (tuple.src.port(), tuple.dst.port());
+    let is_sctp_part = packet.tuple.proto == Proto::Sctp && packet.shape.part.is_some();
+    match is_sctp_part && ports(as_) != ports(packet.tuple) {
+        true => possible(Fate::Dropped, &["drop_rewrite"], then),
+        false => possible(Fate::Goes { as_, quoted: None, exit }, &[], then),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::world::{Proto, Tuple};
-use crate::packet::wire::{fold, pseudo, sum};
+use crate::packet::wire::{crc32c, fold, pseudo, sum};
 
 pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;
@@ -12,6 +12,8 @@ pub const ACK: u8 = 16;
 
 /// Octets of an Ethernet header.
 pub const ETH: usize = 14;
+/// Where the checksum, four octets, stands in an SCTP header.
+pub const SCTP_CHECKSUM: usize = 8;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Packet {
@@ -28,6 +30,8 @@ pub struct Quote {
     pub shape: Shape,
     /// Octets of it after its IP header.
     pub octets: usize,
+    /// The tuple that an SCTP checksum in it is of: nobody looks at a quoted one, and nobody keeps it.
+    pub summed: Tuple,
 }
 
 /// A part of a packet: these octets after its IP header.
@@ -89,6 +93,11 @@ impl Packet {
         self.shape.part.is_none_or(|part| part.from == 0)
     }
 
+    /// It has been cut in the middle of its transport header, before the ports could be told.
+    pub fn is_cut_short(&self) -> bool {
+        self.shape.part.is_some_and(|part| part.from == 0 && part.to < header(self.tuple.proto))
+    }
+
     /// Octets from the IP header on.
     pub fn size(&self) -> usize {
         let is_v4 = self.tuple.src.is_ipv4();
@@ -136,10 +145,14 @@ impl Packet {
     fn error(&self, quote: &Quote) -> Vec<u8> {
         let (src, dst) = (self.tuple.src.ip(), self.tuple.dst.ip());
         let kind: [u8; 8] = if src.is_ipv4() { [3, 4, 0, 0, 0, 0, 5, 0] } else { [2, 0, 0, 0, 0, 0, 5, 0] };
-        let quoted = Self { tuple: quote.tuple, shape: quote.shape, quotes: None };
-        let frame = quoted.octets([0; 6], [0; 6]);
+        let frame = |tuple| Self { tuple, shape: quote.shape, quotes: None }.octets([0; 6], [0; 6]);
+        let mut quoted = frame(quote.tuple);
+        if quote.tuple.proto == Proto::Sctp {
+            let at = quoted.len() - (header(Proto::Sctp) + quote.shape.payload) + SCTP_CHECKSUM;
+            quoted[at..at + 4].copy_from_slice(&frame(quote.summed)[at..at + 4]);
+        }
         let len = quote.octets + if src.is_ipv4() { 20 } else { 40 };
-        let mut body = [&kind[..], &frame[ETH..ETH + len]].concat();
+        let mut body = [&kind[..], &quoted[ETH..ETH + len]].concat();
         let pseudo = if src.is_ipv4() { 0 } else { pseudo(src, dst, body.len(), self.number()) };
         let check = !fold(pseudo + sum(&body));
         body[2..4].copy_from_slice(&check.to_be_bytes());
@@ -160,7 +173,8 @@ impl Packet {
                 body.extend((8 + self.shape.payload as u16).to_be_bytes());
                 body.extend([0, 0]);
             }
-            Proto::Sctp => body.extend([0; 8]),
+            // Verification tag, checksum.
+            Proto::Sctp => body.extend([9, 8, 7, 6, 0, 0, 0, 0]),
             Proto::Icmp => {
                 body[..4].copy_from_slice(&[if src.is_ipv4() { 8 } else { 128 }, 0, 0, 0]);
                 body.extend([0; 4]);
@@ -170,7 +184,12 @@ impl Packet {
         let at = match proto {
             Proto::Tcp => 16,
             Proto::Udp if !self.shape.has_no_sum => 6,
-            Proto::Udp | Proto::Sctp | Proto::Icmp => return body,
+            Proto::Sctp => {
+                let check = crc32c(&body).to_le_bytes();
+                body[SCTP_CHECKSUM..SCTP_CHECKSUM + 4].copy_from_slice(&check);
+                return body;
+            }
+            Proto::Udp | Proto::Icmp => return body,
         };
         let check = !fold(pseudo(src.ip(), dst.ip(), body.len(), self.number()) + sum(&body));
         // A datagram's sum of zero is sent as its other spelling.
@@ -227,7 +246,8 @@ impl Packet {
     }
 }
 
-fn header(proto: Proto) -> usize {
+/// Octets of a transport header.
+pub fn header(proto: Proto) -> usize {
     match proto {
         Proto::Tcp => 20,
         Proto::Udp | Proto::Icmp => 8,

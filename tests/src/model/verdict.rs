@@ -44,6 +44,9 @@ pub enum Verdict {
 
 /// The frontend of a destination: addresses of Services before NodePorts (SEM-024).
 pub fn frontend<'a>(world: &'a World, dst: SocketAddr, proto: Proto) -> Option<Frontend<'a>> {
+    if proto == Proto::Sctp && !world.holds("SEM-010") {
+        return None;
+    }
     let (ip, number) = (dst.ip(), dst.port());
     let ports = || {
         let all = world.services.iter().filter(|s| s.cluster_ips.iter().any(|c| same_family(*c, ip)));

@@ -415,7 +415,7 @@ pub fn number(l4: L4, family: Family) -> u8 {
 }
 
 /// The checksum of SCTP, bit by bit (RFC 9260 appendix A).
-fn crc32c(bytes: &[u8]) -> u32 {
+pub fn crc32c(bytes: &[u8]) -> u32 {
     let step = |register: u32| (register >> 1) ^ if register & 1 == 1 { 0x82f6_3b78 } else { 0 };
     !bytes.iter().fold(u32::MAX, |register, byte| (0..8).fold(register ^ u32::from(*byte), |r, _| step(r)))
 }

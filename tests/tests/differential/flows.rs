@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use svc_tests::model::ground::{NODE, PODS, UPLINKS, at, is_pod};
 use svc_tests::model::memory::Side;
-use svc_tests::model::packet::{ACK, FIN, Part, RST, SYN, Shape};
+use svc_tests::model::packet::{ACK, FIN, Part, RST, SYN, Shape, header};
 use svc_tests::model::world::{Proto, Tuple, World};
 
 use super::case::{Case, Flow, How, Step};
@@ -81,7 +81,7 @@ fn flow(
     .unwrap_or_else(|| {
         let is_v4 = rng.percent(50);
         let stranger = rng.pick(&[([203, 0, 113, 99], 443), ([192, 0, 2, 2], 30_000), ([10, 96, 0, 99], 80)]);
-        let proto = rng.pick(&[Proto::Tcp, Proto::Udp, Proto::Icmp]);
+        let proto = rng.pick(&[Proto::Tcp, Proto::Udp, Proto::Sctp, Proto::Icmp]);
         (SocketAddr::new(at(stranger.0, is_v4), stranger.1), proto)
     });
     let is_v4 = dst.is_ipv4();
@@ -124,8 +124,8 @@ fn script(rng: &mut Rng, flow: usize, of: &Flow) -> Vec<Step> {
             let (octets, is_router) = (rng.pick(&[8, 24, 500]), rng.percent(60));
             steps.push(Step::Error { flow, by, shape, octets, is_router, how });
         }
-        if of.tuple.proto == Proto::Udp && rng.percent(3) {
-            steps.extend(in_parts(rng, flow, is_client, how));
+        if matches!(of.tuple.proto, Proto::Udp | Proto::Sctp) && rng.percent(3) {
+            steps.extend(in_parts(rng, flow, of.tuple.proto, is_client, how));
         }
         if is_pod(of.interface) && rng.percent(2) {
             steps.push(Step::Direct { flow, shape: Shape { flags: SYN, ..shape }, how });
@@ -166,9 +166,10 @@ fn script(rng: &mut Rng, flow: usize, of: &Flow) -> Vec<Step> {
     steps
 }
 
-/// A datagram in fragments, mostly in order and whole.
-fn in_parts(rng: &mut Rng, flow: usize, is_client: bool, how: How) -> Vec<Step> {
-    let whole = 8 + 40 + rng.below(60);
+/// A packet in fragments, mostly in order and whole.
+fn in_parts(rng: &mut Rng, flow: usize, proto: Proto, is_client: bool, how: How) -> Vec<Step> {
+    let payload = 40 + rng.below(60);
+    let whole = header(proto) + payload;
     let id = rng.next() as u16;
     let (first, second) = (8 * (1 + rng.below(2)), 8 * (3 + rng.below(2)));
     let mut parts = vec![(0, first), (first, second), (second, whole)];
@@ -179,7 +180,7 @@ fn in_parts(rng: &mut Rng, flow: usize, is_client: bool, how: How) -> Vec<Step> 
     }
     let ttl = if rng.percent(3) { 1 } else { 64 };
     let step = |(from, to)| {
-        let shape = Shape { payload: whole - 8, ttl, part: Some(Part { id, from, to }), ..Shape::default() };
+        let shape = Shape { payload, ttl, part: Some(Part { id, from, to }), ..Shape::default() };
         if is_client { Step::Client { flow, shape, how } } else { Step::Backend { flow, shape, how } }
     };
     parts.into_iter().map(step).collect()

@@ -2,13 +2,15 @@
 //! refused, or translated whole. What is translated was a packet in the first place, and whatever its checksums were off
 //! by before, they are off by after.
 
+use std::ops::Range;
+
 use anyhow::{Result, ensure};
-use svc_tests::model::packet::{ACK, ETH, Packet, SYN, Shape};
+use svc_tests::model::packet::{ACK, ETH, Packet, SCTP_CHECKSUM, SYN, Shape, header};
 use svc_tests::model::verdict::frontend;
 use svc_tests::model::world::{Proto, World};
 use svc_tests::packet::error::compare;
 use svc_tests::packet::place;
-use svc_tests::packet::wire::{fold, sum};
+use svc_tests::packet::wire::{crc32c, fold, sum};
 
 use super::case::Case;
 use super::rng::Rng;
@@ -31,7 +33,7 @@ pub fn frame(rng: &mut Rng, case: &Case) -> (&'static str, Vec<u8>) {
         let at = 12 + rng.below(frame.len().min(72) - 12);
         frame[at] = match rng.below(3) {
             0 => frame[at] ^ (1 << rng.below(8)),
-            1 => rng.pick(&[0, 1, 4, 5, 6, 15, 17, 40, 44, 60, 255]),
+            1 => rng.pick(&[0, 1, 4, 5, 6, 15, 17, 40, 44, 60, 132, 255]),
             _ => rng.next() as u8,
         };
     }
@@ -73,26 +75,49 @@ fn honest(frame: &[u8]) -> Option<Honest> {
         next = *frame.get(l4)?;
         l4 += 8 * (usize::from(units) + 1);
     }
-    let (proto, header) = match next {
-        6 => (Proto::Tcp, 20),
-        17 => (Proto::Udp, 8),
+    let proto = match next {
+        6 => Proto::Tcp,
+        17 => Proto::Udp,
+        132 => Proto::Sctp,
         _ => return None,
     };
-    (l4 + header <= end && end <= frame.len()).then_some(Honest { is_v4, l4, end, proto })
+    (l4 + header(proto) <= end && end <= frame.len()).then_some(Honest { is_v4, l4, end, proto })
 }
 
-/// Sums over what checksums cover: IPv4 header, and transport with the addresses that belong to it.
-fn sums(frame: &[u8], h: &Honest) -> [u16; 2] {
+/// What checksums are off by: of the IPv4 header, and of the transport with the addresses that belong to it.
+fn sums(frame: &[u8], h: &Honest) -> [u32; 2] {
     let (addresses, header) = if h.is_v4 {
         (&frame[ETH + 12..ETH + 20], sum(&frame[ETH..ETH + 4 * usize::from(frame[ETH] & 15)]))
     } else {
         (&frame[ETH + 8..ETH + 40], 0)
     };
-    // The length and the protocol are the same before and after.
-    [header, sum(addresses) + sum(&frame[h.l4..h.end])].map(|sum| match fold(sum) {
+    let off = |sum| match fold(sum) {
         0xffff => 0,
-        other => other,
-    })
+        other => u32::from(other),
+    };
+    // The length and the protocol are the same before and after.
+    let transport = match h.proto {
+        Proto::Sctp => off_by_crc(&frame[h.l4..h.end]),
+        Proto::Tcp | Proto::Udp | Proto::Icmp => off(sum(addresses) + sum(&frame[h.l4..h.end])),
+    };
+    [off(header), transport]
+}
+
+fn off_by_crc(packet: &[u8]) -> u32 {
+    let mut packet = packet.to_vec();
+    let mut stored = [0; 4];
+    packet[SCTP_CHECKSUM..SCTP_CHECKSUM + 4].swap_with_slice(&mut stored);
+    crc32c(&packet) ^ u32::from_le_bytes(stored)
+}
+
+/// Where the transport checksum stands.
+fn checksum(h: &Honest) -> Range<usize> {
+    let (at, octets) = match h.proto {
+        Proto::Tcp => (16, 2),
+        Proto::Udp | Proto::Icmp => (6, 2),
+        Proto::Sctp => (SCTP_CHECKSUM, 4),
+    };
+    h.l4 + at..h.l4 + at + octets
 }
 
 /// What the frame became, if it may become that.
@@ -123,12 +148,11 @@ pub fn check(world: &World, input: &[u8], outcome: &Outcome) -> Result<&'static 
     let mut masked = [input.to_vec(), octets.clone()];
     for frame in &mut masked {
         let (ttl, addresses) = if was.is_v4 { (8, 12..20) } else { (7, 8..40) };
-        let check = was.l4 + if was.proto == Proto::Tcp { 16 } else { 6 };
         frame[..12].fill(0);
         frame[ETH + ttl] = 0;
         frame[ETH + addresses.start..ETH + addresses.end].fill(0);
         frame[was.l4..was.l4 + 4].fill(0);
-        frame[check..check + 2].fill(0);
+        frame[checksum(&was)].fill(0);
         if was.is_v4 {
             frame[ETH + 10..ETH + 12].fill(0);
         }
@@ -137,12 +161,12 @@ pub fn check(world: &World, input: &[u8], outcome: &Outcome) -> Result<&'static 
     // The time to live is in the first octet of its pair (IPv4).
     let ttl = ETH + if was.is_v4 { 8 } else { 7 };
     ensure!(input[ttl].wrapping_sub(octets[ttl]) <= 1, "time to live{}", difference());
-    let has_sum = was.proto == Proto::Tcp || input[was.l4 + 6..was.l4 + 8] != [0, 0];
+    let has_sum = was.proto != Proto::Udp || input[checksum(&was)] != [0, 0];
     let [before, after] = [sums(input, &was), sums(octets, &was)];
     ensure!(before[0] == after[0], "the sum of the IP header was off by another number{}", difference());
     ensure!(!has_sum || before[1] == after[1], "the checksum was off by another number{}", difference());
     ensure!(
-        has_sum || octets[was.l4 + 6..was.l4 + 8] == [0, 0],
+        has_sum || octets[checksum(&was)] == [0, 0],
         "a checksum was made of none{}",
         difference()
     );

@@ -5,7 +5,7 @@ use std::fmt;
 
 use svc_tests::model::oracle::{Exit, Fate, Possible, Seen, is_frontend};
 use svc_tests::model::packet::Packet;
-use svc_tests::model::world::{Tuple, World};
+use svc_tests::model::world::{Proto, Tuple, World};
 use svc_tests::packet::row::{At, Problem};
 
 /// Every one of these is met so many times at least, and so many of a hundred packets go to a frontend.
@@ -24,6 +24,9 @@ const MET: &[&str] = &[
     "frontend NodePort",
     "frontend ExternalIp",
     "frontend LoadBalancer",
+    "IPv4 Sctp",
+    "IPv6 Sctp",
+    "SCTP in fragments: dropped",
     "fate: untouched",
     "fate: by the stack",
     "fate: answer by the stack",
@@ -87,6 +90,9 @@ impl Histogram {
             }
         };
         self.add(format!("fate: {fate}"));
+        if packet.tuple.proto == Proto::Sctp && packet.shape.part.is_some() {
+            self.add(format!("SCTP in fragments: {fate}"));
+        }
         let family = if packet.tuple.src.is_ipv4() { "IPv4" } else { "IPv6" };
         self.add(format!("{family} {:?}", packet.tuple.proto));
         for label in &chosen.counts {

@@ -179,7 +179,7 @@ impl Runner {
         let whole = |addr: IpAddr| SocketAddr::new(addr, 0);
         let outer = Tuple { proto: Proto::Icmp, src: whole(src), dst: whole(from.dst.ip()) };
         let octets = octets.min(quoted.whole());
-        let quotes = Some(Quote { tuple: quoted.tuple, shape, octets });
+        let quotes = Some(Quote { tuple: quoted.tuple, shape, octets, summed: quoted.tuple });
         let shape = Shape { ttl: shape.ttl, ..Shape::default() };
         self.deliver(trial, Packet { tuple: outer, shape, quotes }, how, seen)
     }
@@ -218,7 +218,7 @@ impl Runner {
             && !shape.has_no_sum
             && packet.quotes.is_none()
             && shape.part.is_none()
-            && matches!(tuple.proto, Proto::Tcp | Proto::Udp);
+            && tuple.proto != Proto::Icmp;
         let flags = if is_summed { CHECKSUM_COMPLETE } else { 0 };
         let (outcome, at) = self.through(&input, interface, is_ingress, how.by_xdp, flags)?;
         trial.tell_time();

@@ -18,7 +18,7 @@ pub fn world(rng: &mut Rng) -> World {
     World {
         zone: rng.pick(&[None, Some("a"), Some("b")]),
         node_ports: rng.weigh(&[(3, NodePorts::All), (1, NodePorts::Primary)]),
-        has_pod_addresses: rng.percent(88),
+        has_pod_addresses: rng.percent(84),
         settings: settings(rng),
         broken: None,
         services,
@@ -51,7 +51,7 @@ fn source_ranges(rng: &mut Rng) -> Vec<(IpAddr, u8)> {
 
 /// One Service for the outside with one endpoint on another node: its clients use up the ports of masquerade.
 pub fn crowded(rng: &mut Rng) -> World {
-    let proto = rng.pick(&[Proto::Tcp, Proto::Udp]);
+    let proto = rng.pick(&[Proto::Tcp, Proto::Udp, Proto::Sctp]);
     let port = Port { name: "http", proto, port: 80, node_port: Some(30_000) };
     let is_v4 = rng.percent(50);
     let service = Service {
@@ -122,8 +122,12 @@ fn service(rng: &mut Rng, n: u8) -> Service {
     let load_balancer = if kind == "LoadBalancer" { both([198, 19, 0, n]) } else { Vec::new() };
     let has_node_ports = kind == "NodePort" || (kind == "LoadBalancer" && rng.percent(70));
     let mut ports = Vec::new();
-    for (i, name) in ["http", "dns", "dns-tcp"].iter().take(1 + rng.below(3)).enumerate() {
-        let proto = if i == 1 || (i == 0 && rng.percent(20)) { Proto::Udp } else { Proto::Tcp };
+    for (i, name) in ["http", "dns", "other-dns"].iter().take(1 + rng.below(3)).enumerate() {
+        let proto = match i {
+            0 => rng.weigh(&[(6, Proto::Tcp), (2, Proto::Udp), (2, Proto::Sctp)]),
+            1 => Proto::Udp,
+            _ => rng.pick(&[Proto::Tcp, Proto::Sctp]),
+        };
         let node_port = has_node_ports.then_some(30_000 + 10 * u16::from(n) + i as u16);
         ports.push(Port { name, proto, port: [80, 53, 53][i] + 100 * u16::from(n), node_port });
     }
@@ -156,9 +160,10 @@ fn slices(rng: &mut Rng, service: &Service) -> Vec<Slice> {
     let mut slices = Vec::new();
     for is_v4 in service.cluster_ips.iter().map(|ip| ip.is_ipv4()) {
         for i in 0..rng.weigh(&[(1, 0), (8, 1), (3, 2)]) {
-            // A slice may lack a port, or have another number for it.
-            let mut ports: Vec<_> =
-                service.ports.iter().map(|p| (p.name, p.proto, 8_000 + p.port % 100 + i)).collect();
+            // A slice may lack a port, or have another number for it; the Service's own may be it.
+            let is_same = rng.percent(25);
+            let number = |p: &Port| if is_same { p.port } else { 8_000 + p.port % 100 + i };
+            let mut ports: Vec<_> = service.ports.iter().map(|p| (p.name, p.proto, number(p))).collect();
             if rng.percent(10) {
                 ports.pop();
             }

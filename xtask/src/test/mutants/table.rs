@@ -22,6 +22,12 @@ pub const MUTANTS: &[Mutant] = &[
         to: "if proto == Proto::TCP && stored == 0 {",
     },
     Mutant {
+        name: "the checksum of SCTP is kept for a packet of another length",
+        file: "svc-ebpf/src/sctp.rs",
+        from: "packet.len.wrapping_sub((packet.l4 - M::L3) as u32)",
+        to: "packet.len",
+    },
+    Mutant {
         name: "another source port is forgotten in the checksum",
         file: "svc-ebpf/src/new_flow.rs",
         from: "claim.port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32))",
