@@ -23,6 +23,7 @@ use crate::node::cgroup;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::watch::Observed;
 use crate::observe::health::Servers;
+use crate::observe::warnings;
 use crate::plan::desired::Settings;
 use crate::reconcile::{self, Inputs, Options, ReconcileStatus};
 use crate::source;
@@ -95,8 +96,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     // Who asks is answered while programs are loaded: alive, not ready.
     let (status_out, mut status) = watch::channel(ReconcileStatus::default());
-    let (warn, warnings) = mpsc::channel(WARNINGS_AHEAD);
-    let mut servers = Servers::start(config.healthz, config.metrics, &status, warn);
+    let (warn, to_publish) = mpsc::channel(WARNINGS_AHEAD);
+    let mut servers = Servers::start(config.healthz, config.metrics, &status, warn.clone());
+    tokio::spawn(warnings::run(status.clone(), warn));
     let mut daemon = Daemon::start(config.clone(), cgroup)?;
     let (seen, mut interfaces) = watch::channel::<Option<Observed>>(None);
     let mut watcher = tokio::spawn(crate::node::watch::run(seen));
@@ -106,7 +108,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     daemon.prune();
 
     let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
-    let mut source = tokio::spawn(source.run(events_out, warnings));
+    let mut source = tokio::spawn(source.run(events_out, to_publish));
     let options = Options {
         node_name: config.node_name.clone(),
         settings: config.settings.clone(),

@@ -4,7 +4,7 @@
 //! growing pauses and after reading back what the kernel really holds; drift is healed by a full comparison from time
 //! to time. Until all sources have said everything, nothing is written at all: what was restored stays in force.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +18,7 @@ use crate::model::name::{IpFamily, ServicePortKey};
 use crate::model::node::NodeAddresses;
 use crate::model::rejected::Rejected;
 use crate::model::store::{Snapshot, Store};
+use crate::model::warning::Warning;
 use crate::plan::desired::{Settings, plan_tables};
 use crate::plan::diff::{apply_op, plan_diff};
 use crate::plan::health_ports::{HealthPorts, plan_health_ports};
@@ -25,6 +26,7 @@ use crate::plan::ids::{Capacity, Ids, Tick};
 use crate::plan::serving::Serving;
 use crate::plan::stays::Stays;
 use crate::plan::tables::Tables;
+use crate::plan::warnings::plan_warnings;
 use crate::source::event::Batch;
 
 /// Pause after the first failure; doubles up to the longest.
@@ -91,6 +93,9 @@ pub struct ReconcileStatus {
     pub services: Arc<BTreeMap<ServiceId, ServicePortKey>>,
     #[serde(skip)]
     pub health_ports: Arc<HealthPorts>,
+    /// What the owners of Services should hear.
+    #[serde(skip)]
+    pub warnings: Arc<BTreeSet<Warning>>,
 }
 
 /// Runs for ever; drop it to stop, nothing is left half done.
@@ -258,6 +263,10 @@ impl<S: MapStore> Reconciler<S> {
         self.status.services = Arc::new(ids.services().iter().map(|(key, &id)| (id, key.clone())).collect());
         if *self.status.health_ports != health_ports {
             self.status.health_ports = Arc::new(health_ports);
+        }
+        let warnings = plan_warnings(snapshot);
+        if *self.status.warnings != warnings {
+            self.status.warnings = Arc::new(warnings);
         }
         self.status.updated_unix_ms = Some(unix_ms());
         if self.status.pending_since_unix_ms.take().is_some() {

@@ -3,14 +3,16 @@
 use std::time::{Duration, Instant};
 
 use api::{Fault, StandIn};
+use serde_json::Value;
 use svc_ctl::model::name::ServiceName;
 use svc_ctl::model::node::NodeAddresses;
 use svc_ctl::model::store::Store;
-use svc_ctl::model::warning::Warning;
+use svc_ctl::model::warning::{Reason, Warning};
 use svc_ctl::plan::desired::{Settings, plan_tables};
 use svc_ctl::plan::ids::{Capacity, Ids, Tick};
 use svc_ctl::plan::render::render;
 use svc_ctl::plan::tables::Tables;
+use svc_ctl::plan::warnings::plan_warnings;
 use svc_ctl::source::event::Batch;
 use svc_ctl::source::kubernetes::{self, Options};
 use svc_ctl::source::manifests::files::Files;
@@ -281,19 +283,40 @@ async fn both_sources_make_the_same_tables_of_the_same_manifests() {
 }
 
 #[tokio::test]
-async fn a_warning_becomes_an_event_on_its_service() {
+async fn sem_010_what_is_not_done_for_sctp_is_an_event_on_its_service_however_many_nodes_say_so() {
     let api = api_with(&["a"]).await;
-    let mut follower = Follower::start(&api, |_| {}).await;
-    let warning =
-        Warning { service: ServiceName::new("default", "a"), reason: "Failed", note: "a port".to_owned() };
-    follower.warn.send(warning).await.expect("the source takes warnings");
-    follower.until("the Event arrives", |_| !api.created().is_empty()).await;
-    let event = &api.created()[0];
-    assert_eq!(
-        (&event["type"], &event["reason"], &event["note"]),
-        (&"Warning".into(), &"Failed".into(), &"a port".into())
+    api.apply(
+        "{kind: Service, metadata: {name: sctp, namespace: shop}, spec: {clusterIP: 10.96.0.9, ports: [
+            {port: 7777, protocol: SCTP, nodePort: 30777}]}}",
     );
-    assert_eq!((&event["regarding"]["kind"], &event["regarding"]["name"]), (&"Service".into(), &"a".into()));
-    assert_eq!(event["reportingInstance"], "test-node");
-    follower.until_services(&["a"]).await;
+    let mut follower = Follower::start(&api, |_| {}).await;
+    follower.until("the Service is there", |store| store.is_synced()).await;
+    let warnings = plan_warnings(&follower.store.snapshot().expect("all lists are complete"));
+    let mut other_node = Follower::start(&api, |o| o.node_name = "other-node".to_owned()).await;
+    for follower in [&follower, &other_node, &follower] {
+        for warning in &warnings {
+            follower.warn.send(warning.clone()).await.expect("the source takes warnings");
+        }
+    }
+    // The one that comes last is of one node alone.
+    let service = ServiceName::new("shop", "sctp");
+    let last = Warning { service, reason: Reason::HealthPort, note: "a port".to_owned() };
+    follower.warn.send(last.clone()).await.expect("the source takes warnings");
+    other_node.warn.send(last).await.expect("the source takes warnings");
+    follower.until("both health check warnings have arrived", |_| api.created().len() >= 4).await;
+    other_node.until("its lists are complete", |store| store.is_synced()).await;
+
+    let created = api.created();
+    let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
+    let mut told: Vec<String> = created.iter().map(|event| text(event, "reason")).collect();
+    told.sort();
+    let twice = "FailedToStartServiceHealthcheck";
+    assert_eq!(told, [twice, twice, "SctpFragmentsDropped", "SctpFromNodesNotServed"]);
+    for event in &created {
+        let of = &event["regarding"];
+        assert_eq!([&of["kind"], &of["namespace"], &of["name"]], ["Service", "shop", "sctp"]);
+        assert_eq!([&event["type"], &event["metadata"]["namespace"]], ["Warning", "shop"]);
+    }
+    let sctp = created.iter().filter(|event| text(event, "reason").starts_with("Sctp"));
+    assert!(sctp.into_iter().all(|event| text(event, "note").starts_with("port 7777/SCTP: ")), "{created:?}");
 }

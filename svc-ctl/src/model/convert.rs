@@ -11,7 +11,7 @@ use svc_common::addr::Proto;
 pub use self::node::convert_node;
 pub use self::service::convert_service;
 pub use self::slice::convert_slice;
-use super::name::{SliceKey, proto_from_label};
+use super::name::{ServiceName, SliceKey, proto_from_label};
 use super::rejected::Rejected;
 use super::store::Converted;
 
@@ -43,6 +43,7 @@ fn label<'a>(meta: &'a ObjectMeta, label: &str) -> Option<&'a str> {
 /// Collects what is refused of one object.
 struct Refusals {
     object: String,
+    service: Option<ServiceName>,
     rejected: Vec<Rejected>,
 }
 
@@ -53,11 +54,16 @@ impl Refusals {
             "Node" => format!("Node {}", key.name),
             _ => format!("{kind} {}/{}", key.namespace, key.name),
         };
-        Self { object, rejected: Vec::new() }
+        let is_service = kind == "Service" && !key.name.is_empty();
+        let service = is_service.then_some(ServiceName { namespace: key.namespace, name: key.name });
+        Self { object, service, rejected: Vec::new() }
     }
 
     fn refuse(&mut self, field: impl Into<String>, reason: impl Into<String>) {
-        self.rejected.push(Rejected::new(self.object.as_str(), field, reason));
+        self.rejected.push(match &self.service {
+            Some(service) => Rejected::of_service(service, field, reason),
+            None => Rejected::new(self.object.as_str(), field, reason),
+        });
     }
 
     fn keep<T>(&mut self, field: impl Into<String>, parsed: Result<T, String>) -> Option<T> {

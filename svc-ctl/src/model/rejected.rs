@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use super::name::ServiceName;
+
 /// A field that could not be used. The rest of its object is used where that makes sense.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Rejected {
@@ -12,11 +14,19 @@ pub struct Rejected {
     /// Path of the field, empty where the whole object is meant.
     pub field: String,
     pub reason: String,
+    /// The Service whose owner should hear of it.
+    #[serde(skip)]
+    pub service: Option<ServiceName>,
 }
 
 impl Rejected {
     pub fn new(object: impl Into<String>, field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { object: object.into(), field: field.into(), reason: reason.into() }
+        Self { object: object.into(), field: field.into(), reason: reason.into(), service: None }
+    }
+
+    pub fn of_service(service: &ServiceName, field: impl Into<String>, reason: impl Into<String>) -> Self {
+        let rejected = Self::new(format!("Service {service}"), field, reason);
+        Self { service: Some(service.clone()), ..rejected }
     }
 }
 

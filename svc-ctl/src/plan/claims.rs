@@ -111,7 +111,7 @@ fn owner_of(claimants: &[Claimant]) -> Option<Claimant> {
 fn claimed_twice(loser: &Wanted<'_>, claim: &Claim, owner: &Wanted<'_>) -> Rejected {
     let frontend = frontend_text(&claim.frontend);
     let reason = format!("{frontend} already belongs to Service {}", owner.service.key(owner.port));
-    Rejected::new(format!("Service {}", loser.service.name), claim.field, reason)
+    Rejected::of_service(&loser.service.name, claim.field, reason)
 }
 
 #[cfg(test)]

@@ -109,12 +109,8 @@ impl Plan<'_> {
             self.is_full = true;
             let kept =
                 if self.keep_actual(wanted, &key) { "it keeps what it has" } else { "it is not served" };
-            let object = format!("Service {}", key.service);
-            self.problems.push(Rejected::new(
-                object,
-                format!("spec.ports[{}]", key.port),
-                format!("{full}: {kept}"),
-            ));
+            let field = format!("spec.ports[{}]", key.port);
+            self.problems.push(Rejected::of_service(&key.service, field, format!("{full}: {kept}")));
         }
     }
 
@@ -220,7 +216,7 @@ impl Plan<'_> {
             Err(full) => {
                 let reason = format!("{full}: no Maglev table, backends are chosen at random");
                 let field = format!("spec.ports[{}]", key.port);
-                self.problems.push(Rejected::new(format!("Service {}", key.service), field, reason));
+                self.problems.push(Rejected::of_service(&key.service, field, reason));
                 self.is_full = true;
                 Extent::default()
             }

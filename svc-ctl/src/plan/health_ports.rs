@@ -36,11 +36,7 @@ pub fn plan_health_ports(snapshot: &Snapshot, setting: &NodePortAddresses) -> (H
         let Some(port) = service.health_check_port else { continue };
         if let Some(first) = ports.get(&port) {
             let reason = format!("{port} is the port of {} already", first.service);
-            problems.push(Rejected::new(
-                format!("Service {}", service.name),
-                "spec.healthCheckNodePort",
-                reason,
-            ));
+            problems.push(Rejected::of_service(&service.name, "spec.healthCheckNodePort", reason));
             continue;
         }
         let local_endpoints = count_local(snapshot, service);

@@ -19,3 +19,4 @@ pub mod render;
 pub mod serving;
 pub mod stays;
 pub mod tables;
+pub mod warnings;

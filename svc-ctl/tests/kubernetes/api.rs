@@ -177,9 +177,13 @@ async fn serve(
     serve_list(&api, &plural, &params)
 }
 
-async fn create(State(api): State<StandIn>, Json(object): Json<Value>) -> Json<Value> {
-    api.data().created.push(object.clone());
-    Json(object)
+async fn create(State(api): State<StandIn>, Json(object): Json<Value>) -> Response {
+    let created = &mut api.data().created;
+    if created.iter().any(|known| key(known) == key(&object)) {
+        return status(409, "AlreadyExists");
+    }
+    created.push(object.clone());
+    Json(object).into_response()
 }
 
 fn status(code: u16, reason: &str) -> Response {

@@ -23,7 +23,7 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
         let theatre = Arc::clone(theatre);
         case_on(sentence, move || Ok(Arc::new(Stage::relayed(name, theatre.calm()?)?)), act)
     };
-    let (quiet, quiet_too) = (Arc::clone(theatre), Arc::clone(theatre));
+    let [quiet, quiet_too, quiet_for_sctp] = [theatre; 3].map(Arc::clone);
     vec![
         relayed("a token that is replaced is taken up before the old one ends", "token", token),
         relayed("rights that are taken away for a while are missed by nobody", "rights", rights),
@@ -31,6 +31,11 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
             "what the daemon has to tell of a Service is an Event on it",
             move || quiet_too.quiet(),
             event,
+        ),
+        case_on(
+            "what is not done for SCTP is an Event on its Service (SEM-010)",
+            move || quiet_for_sctp.quiet(),
+            sctp,
         ),
         case_on(
             "the shipped role gives what the daemon asks for and nothing else",
@@ -110,7 +115,7 @@ fn role(stage: &Stage, _case: &Case<'_>) -> Result<()> {
     // A list is asked for where lists cannot be streamed; the server with that switched off is another.
     let kinds = ["services", "endpointslices", "nodes"];
     let needed = kinds.into_iter().flat_map(|kind| [format!("list {kind}"), format!("watch {kind}")]);
-    let events = ["create events", "patch events"].map(str::to_owned);
+    let events = ["create events".to_owned()];
     ensure!(given == needed.chain(events).collect(), "the role gives {given:?}");
     let asked = stage.requests()?;
     let refused: Vec<_> = asked.iter().filter(|request| request.code == 403).collect();
@@ -129,9 +134,20 @@ fn event(stage: &Stage, case: &Case<'_>) -> Result<()> {
         "web",
         &json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": TAKEN}),
     )?;
-    wait::until_true("the Service has an Event that names the port", CHANGE_LIMIT, || {
-        let events = case.kubectl(&["get", "events", "--field-selector", "involvedObject.name=web"])?;
-        ensure!(events.contains(&TAKEN.to_string()), "its Events are: {events}");
+    soon_told(case, "web", &[&TAKEN.to_string()])
+}
+
+fn sctp(_stage: &Stage, case: &Case<'_>) -> Result<()> {
+    case.service("media", &json!({"ports": [{"port": 7777, "protocol": "SCTP"}], "type": "NodePort"}))?;
+    soon_told(case, "media", &["SctpFromNodesNotServed", "SctpFragmentsDropped", "7777/SCTP"])
+}
+
+/// The Events on a Service come to have all these words.
+fn soon_told(case: &Case<'_>, service: &str, words: &[&str]) -> Result<()> {
+    let of_service = format!("involvedObject.name={service}");
+    wait::until_true("the Service has Events that say so", CHANGE_LIMIT, || {
+        let events = case.kubectl(&["get", "events", "--field-selector", &of_service])?;
+        ensure!(words.iter().all(|word| events.contains(word)), "its Events are: {events}");
         Ok(true)
     })
 }

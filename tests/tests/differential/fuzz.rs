@@ -165,11 +165,7 @@ pub fn check(world: &World, input: &[u8], outcome: &Outcome) -> Result<&'static 
     let [before, after] = [sums(input, &was), sums(octets, &was)];
     ensure!(before[0] == after[0], "the sum of the IP header was off by another number{}", difference());
     ensure!(!has_sum || before[1] == after[1], "the checksum was off by another number{}", difference());
-    ensure!(
-        has_sum || octets[checksum(&was)] == [0, 0],
-        "a checksum was made of none{}",
-        difference()
-    );
+    ensure!(has_sum || octets[checksum(&was)] == [0, 0], "a checksum was made of none{}", difference());
     let to = destination(octets, &was);
     let is_endpoint = world.slices.iter().any(|s| {
         s.endpoints.iter().any(|e| e.addr == to.ip())

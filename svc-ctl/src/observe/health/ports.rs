@@ -15,7 +15,7 @@ use super::listen::listen;
 use super::{Health, Problems, TRY_AGAIN_AFTER};
 use crate::model::name::ServiceName;
 use crate::model::rejected::Rejected;
-use crate::model::warning::Warning;
+use crate::model::warning::{Reason, Warning};
 use crate::plan::health_ports::HealthPorts;
 use crate::reconcile::{ReconcileStatus, unix_ms};
 
@@ -74,12 +74,12 @@ struct Failure {
 
 impl Failure {
     fn rejected(&self) -> Rejected {
-        Rejected::new(format!("Service {}", self.service), "spec.healthCheckNodePort", self.reason.as_str())
+        Rejected::of_service(&self.service, "spec.healthCheckNodePort", self.reason.as_str())
     }
 
     fn warning(&self) -> Warning {
         let (service, note) = (self.service.clone(), format!("healthCheckNodePort: {}", self.reason));
-        Warning { service, reason: "FailedToStartServiceHealthcheck", note }
+        Warning { service, reason: Reason::HealthPort, note }
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::answer::{Question, about_daemon, about_service};
 use super::*;
 use crate::model::name::ServiceName;
+use crate::model::warning::Reason;
 use crate::plan::health_ports::{HealthPort, HealthPorts};
 
 /// Everything has happened by then, or never will.
@@ -188,7 +189,7 @@ async fn a_port_that_is_taken_is_named_and_served_once_it_is_free() {
     );
     assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
     let warning = world.warnings.try_recv().unwrap();
-    assert_eq!((&*warning.service.name, warning.reason), ("web", "FailedToStartServiceHealthcheck"));
+    assert_eq!((&*warning.service.name, warning.reason), ("web", Reason::HealthPort));
     drop(taken);
     world.status.send_modify(|_| {});
     until(address, "GET /", "HTTP/1.1 200 OK").await;
