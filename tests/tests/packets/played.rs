@@ -9,6 +9,7 @@ mod client;
 pub mod daemon;
 mod health;
 mod shown;
+mod twin;
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -51,25 +52,32 @@ pub fn trials(lab: &Shared) -> Vec<Trial> {
 /// Servers of health, started by the first trial.
 type SharedHealth = Arc<Mutex<Option<Health>>>;
 
+/// Of the case as it stands, and of its twin.
 fn trials_of(path: &Path, lab: &Shared, health: &SharedHealth) -> Vec<Trial> {
     let text = fs::read_to_string(path).expect("a case can be read");
-    let case = Arc::new(Case::parse(&text));
     let file = path.file_stem().unwrap_or_default().to_string_lossy();
+    let twin = twin::twin(&text);
+    let twins = twin.iter().flat_map(|twin| sentences(twin, &format!("{file}, played as IPv6"), lab, health));
+    sentences(&text, &format!("{file}, played"), lab, health).into_iter().chain(twins).collect()
+}
+
+fn sentences(text: &str, what: &str, lab: &Shared, health: &SharedHealth) -> Vec<Trial> {
+    let case = Arc::new(Case::parse(text));
     let sentences = case.steps.chunk_by(|one, next| one.sentence == next.sentence);
     let last_steps = sentences.filter_map(|steps| steps.last());
     let trial = |last: &Step| {
         let (case, lab, health) = (Arc::clone(&case), Arc::clone(lab), Arc::clone(health));
         let line = last.line;
-        Trial::test(format!("{} [{file}, played]", last.sentence), move || {
+        Trial::test(format!("{} [{what}]", last.sentence), move || {
             let mut health = health.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut play = |lab: &mut Lab| {
+            let play = |lab: &mut Lab| {
                 let health = match &mut *health {
                     Some(health) => health,
                     none => none.insert(Health::start()?),
                 };
                 play(&case, line, lab, health)
             };
-            with_lab(&lab, &mut play).map_err(|err| Failed::from(format!("{err:#}")))
+            with_lab(&lab, play).map_err(|err| Failed::from(format!("{err:#}")))
         })
     };
     last_steps.map(trial).collect()
@@ -160,7 +168,7 @@ impl Play<'_> {
     /// where earlier ones showed a frontend.
     fn tables(&mut self, section: &str) -> Result<()> {
         let held = render(&self.lab.kernel.store.dump()?);
-        ensure!(held.trim() == section.trim(), "the kernel holds\n{held}");
+        ensure!(sorted(&held) == sorted(section), "the kernel holds\n{held}");
         for flow in self.begun.iter().filter(|flow| flow.door.proto != "UDP") {
             let fate = ask::later(&self.lab.kernel, flow.origin, flow.tuple)?;
             ensure!(
@@ -254,4 +262,9 @@ impl Play<'_> {
         self.begun.clear();
         Ok(())
     }
+}
+
+/// A twin's lines may stand in another order.
+fn sorted(text: &str) -> BTreeSet<&str> {
+    text.trim().lines().collect()
 }
