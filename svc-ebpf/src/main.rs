@@ -5,6 +5,7 @@
 mod affinity;
 mod fib;
 mod frame;
+mod give_way;
 mod hook;
 mod icmp;
 mod maps;

@@ -14,10 +14,11 @@ use svc_common::wire::parse::Packet;
 
 use crate::affinity;
 use crate::fib::{self, Answer};
+use crate::give_way;
 use crate::hook::Medium;
 use crate::maps::{CONFIG, Claim, Scratch};
 use crate::pipeline::{Net, is_syn};
-use crate::tables::{ALWAYS, IF_ABSENT, count, count_service, iface, is_own, selected};
+use crate::tables::{ALWAYS, IF_ABSENT, count, count_service, iface, selected};
 
 /// What became of a packet without record; a small number, because it crosses a call.
 pub struct Outcome;
@@ -43,7 +44,7 @@ pub fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>, 
             let outcome = nobodys::<F>(address, &key.dst);
             // Any datagram may be the first of its socket, which the socket hooks may have connected to the backend.
             if outcome == Outcome::PASS && (is_syn(packet) || key.proto == Proto::UDP) {
-                give_way_to_direct::<F>(key);
+                give_way::to_direct::<F>(key);
             }
             return outcome;
         }
@@ -294,57 +295,4 @@ fn is_local_pod<F: Net>(own: Option<&Iface>, src: &F::Addr) -> bool {
         return F::is_listed(PrefixList::LOCAL_PODS, src);
     }
     own.is_some_and(|i| i.flags.has(IfaceFlags::LOCAL_PODS))
-}
-
-/// A direct connection or datagram to a backend from a port that has a translated flow to it: its replies would be
-/// translated, so the flow gives way. A call of its own for the sake of its stack.
-#[inline(never)]
-fn give_way_to_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
-    let Some(Scratch { reverse_key, .. }) = F::scratch() else { return 0 };
-    // Field by field, without a copy on the stack.
-    reverse_key.dst = key.src;
-    (reverse_key.sport, reverse_key.dport) = (key.dport, key.sport);
-    (reverse_key.proto, reverse_key._pad) = (key.proto, [0; 3]);
-    // A datagram server on the node may answer from any of its addresses: its flows' answers have a key without source.
-    if key.proto == Proto::UDP && is_own::<F>(&key.dst) {
-        reverse_key.src = F::Addr::default();
-    } else {
-        reverse_key.src = key.dst;
-    }
-    forget::<F>();
-    0
-}
-
-/// The answer to a direct connection from such a port, whose SYN no hook of ours has met.
-#[inline(never)]
-pub fn give_way_to_answer<F: Net, M: Medium>(m: &M, key: &FlowKey<F::Addr>) -> u32 {
-    let Some(Scratch { reverse_key, .. }) = F::scratch() else { return 0 };
-    // In a frame for another machine it is none.
-    if iface(m.ifindex()).is_some_and(|i| !m.is_addressed_to(i)) {
-        return 0;
-    }
-    (reverse_key.src, reverse_key.dst) = (key.src, key.dst);
-    (reverse_key.sport, reverse_key.dport) = (key.sport, key.dport);
-    (reverse_key.proto, reverse_key._pad) = (key.proto, [0; 3]);
-    forget::<F>();
-    0
-}
-
-/// Removes the flow of the scratch space's reverse key.
-#[inline(always)]
-fn forget<F: Net>() {
-    let Some(Scratch { reverse_key, forward_key, .. }) = F::scratch() else { return };
-    let Some(record) = F::flow(reverse_key) else { return };
-    if record.direction == Direction::REVERSE {
-        *forward_key = twin_key::<F>(reverse_key.proto, record);
-        // The client may have begun another flow there since, to another backend, which is nobody's to cut.
-        if let Some(forward) = F::flow(forward_key)
-            && forward.dport == reverse_key.sport
-            && (forward.any_source != 0 || forward.dst == reverse_key.src)
-        {
-            F::remove_flow(forward_key);
-        }
-        F::remove_flow(reverse_key);
-        count(Counter::FlowGaveWay);
-    }
 }

@@ -12,9 +12,10 @@ use svc_common::wire::parse::{Packet, Shape, Skip};
 use core::ffi::c_void;
 
 use crate::fib::{self, FibWords};
+use crate::give_way;
 use crate::hook::Medium;
 use crate::icmp::Reject;
-use crate::new_flow::{Outcome, give_way_to_answer, new_flow};
+use crate::new_flow::{Outcome, new_flow};
 use crate::other::{self, Verdict};
 use crate::quoted::{self, delta_of};
 use crate::sctp;
@@ -43,7 +44,7 @@ pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
         Some(record) if record.hook == Hook::INGRESS => {
             let gives_way = gives_way(&packet, record, now);
             if gives_way && !M::BEFORE_STACK && packet.tcp_flags & tcp::ACK != 0 {
-                give_way_to_answer::<F, M>(m, &packet.key);
+                give_way::to_answer::<F, M>(m, &packet.key);
             }
             if gives_way { None } else { Some(record) }
         }

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use super::world::{Proto, Tuple};
-use crate::packet::wire::{crc32c, fold, pseudo, sum};
+use crate::packet::sums::{crc32c, fold, pseudo, sum};
 
 pub const FIN: u8 = 1;
 pub const SYN: u8 = 2;

@@ -5,9 +5,11 @@ use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
 
+use super::octets::ip_len;
 use super::place::Family;
 use super::row::Problem;
-use super::wire::{L4, fold, ip_len, number, pseudo, sum};
+use super::sums::{fold, pseudo, sum};
+use super::wire::{L4, number};
 
 /// Octets of an Ethernet header.
 const ETH: usize = 14;

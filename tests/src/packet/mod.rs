@@ -1,7 +1,8 @@
 //! Packet rows: tables and a packet go in, the verdict, the whole packet, the counters and the flow records come out,
 //! through `BPF_PROG_TEST_RUN`. A row is written once, with names for addresses, and runs for both families.
 //!
-//! `place` is the little world that the names mean; `wire` makes packets from words, with checksums of its own;
+//! `place` is the little world that the names mean; `wire` are packets in words, `octets` spells
+//! them, with the checksums of `sums`;
 //! `error` is what a refused sender gets; `flow` spells records, `stay` affinity; `row` is what a test author writes, `begin`
 //! its usual end; `tagged` are VLAN tags; `kernel` owns namespace, programs and maps, `lab` puts a row into them; `trial` runs.
 
@@ -10,10 +11,12 @@ pub mod error;
 pub mod flow;
 pub mod kernel;
 pub mod lab;
+pub mod octets;
 pub mod place;
 pub mod row;
 pub mod run;
 pub mod stay;
+pub mod sums;
 pub mod tagged;
 pub mod trial;
 pub mod wire;

@@ -10,7 +10,7 @@ use svc_tests::model::verdict::frontend;
 use svc_tests::model::world::{Proto, World};
 use svc_tests::packet::error::compare;
 use svc_tests::packet::place;
-use svc_tests::packet::wire::{crc32c, fold, sum};
+use svc_tests::packet::sums::{crc32c, fold, sum};
 
 use super::case::Case;
 use super::rng::Rng;
