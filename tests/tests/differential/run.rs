@@ -15,6 +15,7 @@ use svc_tests::packet::kernel::coarse_ns;
 use svc_tests::packet::place;
 use svc_tests::packet::row::At;
 use svc_tests::packet::run::CHECKSUM_COMPLETE;
+use svc_tests::packet::tagged::untagged;
 
 use super::case::{Case, Flow, How, Step};
 use super::examine::Examined;
@@ -103,12 +104,14 @@ impl Runner {
                 &[At::Xdp, At::UplinkIngress]
             };
             let at = rng.pick(hooks);
+            // At TC an outer tag lies beside the frame.
+            let seen = if at == At::Xdp { frame.clone() } else { untagged(&frame).1 };
             // A test run at TC wants an IP header (of either family).
-            if at != At::Xdp && frame.len() < ETH + 40 {
+            if at != At::Xdp && seen.len() < ETH + 40 {
                 continue;
             }
             let outcome = self.program(at, interface, &frame, 0)?;
-            let became = fuzz::check(&case.world, &frame, &outcome);
+            let became = fuzz::check(&case.world, &seen, &outcome);
             let became = became.with_context(|| format!("{at:?} of {interface}"))?;
             self.histogram.add(became.to_owned());
             // A frame that is dropped may have been one error too many.
