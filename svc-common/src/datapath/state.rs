@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_lives_by_what_it_has_been_through() {
+    fn sem_123_a_connection_lives_by_what_it_has_been_through() {
         let (f, r) = (Direction::FORWARD, Direction::REVERSE);
         let steps = [
             (f, tcp::SYN, 60),
