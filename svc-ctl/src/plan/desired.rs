@@ -207,7 +207,7 @@ impl Plan<'_> {
     fn maglev(&mut self, key: &ServicePortKey, targets: &[Target]) -> Extent {
         let backends: Vec<(IpAddr, u16)> = targets.iter().map(|&(addr, port, _)| (addr, port)).collect();
         let Ok(ids) = self.backend_ids(backends.iter().copied()) else { return Extent::default() };
-        let places: Vec<BackendId> = plan_maglev(&backends).into_iter().map(|i| ids[i]).collect();
+        let places = self.ids.maglev(&ids, || plan_maglev(&backends));
         match self.ids.extent(&places, self.now) {
             Ok(extent) => {
                 self.tables.put_extent(extent, places);

@@ -65,6 +65,8 @@ pub struct Ids {
     services: BTreeMap<ServicePortKey, ServiceId>,
     backends: BTreeMap<(IpAddr, u16), BackendId>,
     extents: BTreeMap<Vec<BackendId>, Extent>,
+    /// Maglev tables by the backends that they are of, as long as they are in use.
+    maglevs: BTreeMap<BTreeSet<BackendId>, Vec<BackendId>>,
     /// Frontends found in the kernel at start; the service port that claims one gets its service id back.
     restored: BTreeMap<Frontend, ServiceId>,
     /// What was taken since `begin`, to be undone by `roll_back`.
@@ -100,6 +102,7 @@ impl Ids {
             services: BTreeMap::new(),
             backends: tables.backends.iter().map(|(&id, b)| ((b.addr, b.port), id)).collect(),
             extents,
+            maglevs: BTreeMap::new(),
             restored: tables.frontends.iter().map(|(&frontend, e)| (frontend, e.service)).collect(),
             journal: Vec::new(),
         }
@@ -213,7 +216,17 @@ impl Ids {
         let is_used = |id: &BackendId| tables.backends.contains_key(id) || stayed.contains(id);
         self.backends.retain(|_, id| is_used(id) || (numbers.retire(id.0), false).1);
         let places = &mut self.places;
+        let extents = &self.extents;
+        let is_used = |e: &Extent| tables.extents.contains_key(e);
+        self.maglevs.retain(|_, table| extents.get(table).is_some_and(is_used));
         self.extents.retain(|_, e| tables.extents.contains_key(e) || (places.retire(*e), false).1);
+    }
+
+    /// The Maglev table of these, which is made once.
+    pub fn maglev(&mut self, of: &[BackendId], make: impl FnOnce() -> Vec<usize>) -> Vec<BackendId> {
+        let set = of.iter().copied().collect();
+        let table = self.maglevs.entry(set);
+        table.or_insert_with(|| make().into_iter().map(|i| of[i]).collect()).clone()
     }
 
     /// The kernel holds what was planned last: what was retired may be used again after a grace.

@@ -8,6 +8,7 @@ mod heal;
 mod health;
 mod large;
 mod live;
+mod maglev;
 mod mapped;
 mod one_port;
 mod refused;
@@ -51,6 +52,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         cells::trials(table),
         refused::trials(),
         mapped::trials(),
+        maglev::trials(),
         one_port::trials(),
         live::trials(),
         large::trials(),
