@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use svc_tests::model::ground::{NODE, PODS, UPLINKS, at, is_pod};
 use svc_tests::model::memory::Side;
 use svc_tests::model::packet::{ACK, FIN, Part, RST, SYN, Shape, header};
-use svc_tests::model::world::{Proto, Tuple, World};
+use svc_tests::model::world::{Proto, Service, Tuple, World};
 
 use super::case::{Case, Flow, How, Step};
 use super::rng::Rng;
@@ -31,8 +31,22 @@ pub fn case(seed: u64) -> Case {
     for _ in 0..rng.weigh(&[(6, 0), (2, 1), (2, 3)]) {
         events.push(Step::Age(rng.pick(&[5, 20, 45, 200, 5_000, 100_000])));
     }
-    let steps = weave(&mut rng, scripts, events);
+    let mut steps = weave(&mut rng, scripts, events);
+    if rng.below(400) == 0 {
+        steps.splice(0..0, storm(&mut rng, &world, &mut flows));
+    }
     Case { world, flows, steps }
+}
+
+/// More errors than a node sends in a moment, also where packets are few because the machine is busy: a client that asks
+/// again and again for a port that its Service does not have.
+fn storm(rng: &mut Rng, world: &World, flows: &mut Vec<Flow>) -> Vec<Step> {
+    let Service { cluster_ips, ports, .. } = rng.pick(&world.services.iter().collect::<Vec<_>>());
+    let dst = SocketAddr::new(cluster_ips[0], ports[0].port + 7);
+    let src = SocketAddr::new(at([203, 0, 113, 9], dst.is_ipv4()), 4_000);
+    flows.push(Flow { interface: "up0", tuple: Tuple { proto: Proto::Udp, src, dst } });
+    let step = Step::Client { flow: flows.len() - 1, shape: Shape::default(), how: how(rng) };
+    vec![step; 1_300]
 }
 
 /// Where clients find Services.
