@@ -82,7 +82,11 @@ impl Flow {
 
     /// Over once both sides have closed it or one has reset it: a new connection may have its tuple.
     pub fn holds_tuple(&self, now: Time) -> Life {
-        if self.said.reset || self.said.closed == [true; 2] { Life::Over } else { self.life(now) }
+        if self.is_closed() { Life::Over } else { self.life(now) }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.said.reset || self.said.closed == [true; 2]
     }
 
     pub fn life(&self, now: Time) -> Life {
@@ -200,6 +204,13 @@ impl Memory {
             old.owns_backend &= !old.is_answered_like(flow.backend);
         }
         self.flows.push(flow);
+    }
+
+    /// What the client goes on with has its answers again, once nobody else has its tuple any more.
+    pub fn restore(&mut self, flow: usize) {
+        let Flow { backend, owns_client, .. } = self.flows[flow];
+        let is_free = !self.flows.iter().any(|f| f.owns_backend && f.is_answered_like(backend));
+        self.flows[flow].owns_backend |= owns_client && is_free && !self.flows[flow].is_closed();
     }
 
     pub fn forget(&mut self, flow: usize) {

@@ -117,7 +117,10 @@ impl Model {
         }
         match then {
             Then::Nothing => {}
-            Then::Touch(flow, side) => self.memory.flows[flow].touch(side, flags, now),
+            Then::Touch(flow, side) => {
+                self.memory.flows[flow].touch(side, flags, now);
+                self.memory.restore(flow);
+            }
             Then::Forget(flow) => self.memory.forget(flow),
             Then::Begin(mut flow, stay) => {
                 flow.touch(Side::Client, flags, now);
