@@ -19,6 +19,8 @@ pub struct Note {
 pub enum Why {
     /// kube-proxy passes it and svc does not yet: the rules of service-semantics.md that are missing.
     Waits(String),
+    /// kube-proxy passes it and svc will not: what it does otherwise on purpose, as docs/deviations.md says.
+    Deviates(String),
     /// Neither can pass here (a cloud, hardware, the internet, a kernel feature), or it is about another program.
     Reason(String),
 }
@@ -28,20 +30,22 @@ pub enum Why {
 struct Written {
     spec: String,
     waits: Option<String>,
+    deviates: Option<String>,
     reason: Option<String>,
 }
 
 impl TryFrom<Written> for Note {
     type Error = String;
 
-    fn try_from(Written { spec, waits, reason }: Written) -> std::result::Result<Self, String> {
-        let why = match (waits, reason) {
-            (Some(rule), None) if rule.contains("SEM-") => Why::Waits(rule),
-            (Some(rule), None) => {
+    fn try_from(Written { spec, waits, deviates, reason }: Written) -> std::result::Result<Self, String> {
+        let why = match (waits, deviates, reason) {
+            (Some(rule), None, None) if rule.contains("SEM-") => Why::Waits(rule),
+            (Some(rule), None, None) => {
                 return Err(format!("{spec:?} waits for {rule:?}, which names no SEM rule"));
             }
-            (None, Some(reason)) => Why::Reason(reason),
-            (Some(_), Some(_)) | (None, None) => return Err(format!("{spec:?} needs `waits` or `reason`")),
+            (None, Some(otherwise), None) => Why::Deviates(otherwise),
+            (None, None, Some(reason)) => Why::Reason(reason),
+            _ => return Err(format!("{spec:?} needs one of `waits`, `deviates` and `reason`")),
         };
         Ok(Self { spec, why })
     }
@@ -80,9 +84,10 @@ mod tests {
     }
 
     #[test]
-    fn a_note_says_one_of_the_two_and_waits_for_a_rule() {
+    fn a_note_says_one_of_the_three_and_waits_for_a_rule() {
         assert!(Notes::parse("- {spec: a}").is_err());
         assert!(Notes::parse("- {spec: a, waits: soon}").is_err());
+        assert!(Notes::parse("- {spec: a, deviates: b, reason: c}").is_err());
         assert!(Notes::parse("- {spec: a, reson: b}").is_err());
     }
 }
