@@ -1,8 +1,7 @@
 //! Wires everything together and ends it in order: the only file that may name every other module.
 
 use std::fs::File;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +11,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::args::Source;
+use crate::config::Config;
 use crate::daemon::Daemon;
 use crate::dataplane::bpf::BpfStore;
 use crate::dataplane::maps::Maps;
@@ -20,11 +20,9 @@ use crate::dataplane::usage::{Usage, usage};
 use crate::dataplane::{affinity, flows};
 use crate::model::node::NodeAddresses;
 use crate::node::cgroup;
-use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::watch::Observed;
 use crate::observe::health::Servers;
 use crate::observe::warnings;
-use crate::plan::desired::Settings;
 use crate::reconcile::{self, Inputs, Options, ReconcileStatus};
 use crate::source;
 
@@ -34,43 +32,6 @@ const SWEEP_PERIOD: Duration = Duration::from_secs(5);
 const EVENTS_AHEAD: usize = 64;
 /// Warnings that may wait for the API server.
 const WARNINGS_AHEAD: usize = 64;
-
-/// How XDP is wanted on uplinks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum XdpPolicy {
-    /// Native on network cards where the driver has it, else none.
-    Auto,
-    Native,
-    Generic,
-    Off,
-}
-
-/// Everything the daemon is told.
-#[derive(Clone, Debug)]
-pub struct Config {
-    pub source: Source,
-    pub kubeconfig: Option<PathBuf>,
-    pub master: Option<String>,
-    pub node_name: String,
-    pub pin_dir: PathBuf,
-    pub run_dir: PathBuf,
-    /// Without it the node's own is looked for.
-    pub cgroup: Option<PathBuf>,
-    pub roles: RoleRules,
-    /// What the plan is told.
-    pub settings: Settings,
-    /// Which interfaces are local pods'.
-    pub pod_interfaces: PodInterfaces,
-    /// Where health is told, and where the mode is.
-    pub healthz: Option<SocketAddr>,
-    pub metrics: Option<SocketAddr>,
-    pub xdp: XdpPolicy,
-    pub pod_sockets: bool,
-    /// Where namespaces of pods have names.
-    pub netns_dirs: Vec<PathBuf>,
-    /// First and count.
-    pub snat_ports: (u16, u16),
-}
 
 /// Runs until SIGTERM or SIGINT. What is in the kernel stays there and goes on working.
 pub async fn run(config: Config) -> anyhow::Result<()> {

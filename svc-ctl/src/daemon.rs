@@ -11,8 +11,8 @@ use svc_common::abi::{self, ABI_VERSION};
 use svc_common::addr::Proto;
 use tokio::time::Instant;
 
-use crate::app::Config;
 use crate::cli::args::Source;
+use crate::config::Config;
 use crate::dataplane::affinity;
 use crate::dataplane::attach::{Attacher, is_cgroup_attached};
 use crate::dataplane::flows;

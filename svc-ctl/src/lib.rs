@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod cli;
+pub mod config;
 mod daemon;
 pub mod dataplane;
 pub mod model;

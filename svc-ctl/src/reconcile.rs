@@ -22,10 +22,11 @@ use crate::model::warning::Warning;
 use crate::plan::desired::{Settings, plan_tables};
 use crate::plan::diff::{apply_op, plan_diff};
 use crate::plan::health_ports::{HealthPorts, plan_health_ports};
-use crate::plan::ids::{Capacity, Ids, Tick};
+use crate::plan::ids::{Capacity, Ids};
 use crate::plan::serving::Serving;
 use crate::plan::stays::Stays;
 use crate::plan::tables::Tables;
+use crate::plan::tick::Tick;
 use crate::plan::warnings::plan_warnings;
 use crate::source::event::Batch;
 

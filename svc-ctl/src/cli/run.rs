@@ -6,7 +6,8 @@ use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use super::args::{DetectLocal, RunArgs, Switch, XdpChoice};
-use crate::app::{self, Config, XdpPolicy};
+use crate::app;
+use crate::config::{Config, XdpPolicy};
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat::{ephemeral_ports, port_range};
 use crate::plan::desired::Settings;

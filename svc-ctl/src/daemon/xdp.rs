@@ -1,6 +1,6 @@
 //! Which uplinks run XDP, and how.
 
-use crate::app::XdpPolicy;
+use crate::config::XdpPolicy;
 use crate::dataplane::attach::XdpWay;
 use crate::dataplane::interfaces::Xdp;
 use crate::node::{Interface, Interfaces};

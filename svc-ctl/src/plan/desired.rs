@@ -11,7 +11,7 @@ use svc_common::abi::{BackendId, Extent, Locality, PrefixList};
 use super::claims::{Wanted, plan_claims};
 use super::entry::{Masquerade, Shared};
 use super::growing::Growing;
-use super::ids::{Full, Ids, Tick};
+use super::ids::{Full, Ids};
 use super::maglev::plan_maglev;
 use super::node_ports::{NodePortAddresses, plan_node_addresses};
 use super::policy::{Categories, is_local, plan_categories};
@@ -19,6 +19,7 @@ use super::prefixes::{Cidrs, LocalPods, is_node_in_ranges, listed, source_ranges
 use super::serving::{Serving, serving_set};
 use super::stays::Stays;
 use super::tables::{Backend, Tables};
+use super::tick::Tick;
 use crate::model::endpoint::{PortEndpoint, port_endpoints};
 use crate::model::name::{ServiceName, ServicePortKey};
 use crate::model::rejected::Rejected;

@@ -10,15 +10,8 @@ use super::numbers::Numbers;
 use super::places::Places;
 use super::stays::Stays;
 use super::tables::{Frontend, Tables};
+use super::tick::Tick;
 use crate::model::name::ServicePortKey;
-
-/// A point on the caller's clock, in seconds.
-#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Tick(pub u64);
-
-/// How long what the kernel has let go of stays unused: a program that read a frontend just before it changed has
-/// long finished by then.
-pub const GRACE_TICKS: u64 = 2;
 
 /// How much the tables hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

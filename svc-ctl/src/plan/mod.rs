@@ -19,4 +19,5 @@ pub mod render;
 pub mod serving;
 pub mod stays;
 pub mod tables;
+pub mod tick;
 pub mod warnings;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::ids::{GRACE_TICKS, Tick};
+use super::tick::{GRACE_TICKS, Tick};
 
 #[derive(Clone, Debug)]
 pub struct Numbers {

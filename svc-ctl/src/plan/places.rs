@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use svc_common::abi::Extent;
 
-use super::ids::{GRACE_TICKS, Tick};
+use super::tick::{GRACE_TICKS, Tick};
 
 #[derive(Clone, Debug)]
 pub struct Places {

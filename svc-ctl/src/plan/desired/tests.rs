@@ -3,9 +3,10 @@
 use super::*;
 use crate::model::node::NodeAddresses;
 use crate::model::store::Store;
-use crate::plan::ids::{Capacity, GRACE_TICKS};
+use crate::plan::ids::Capacity;
 use crate::plan::render::render;
 use crate::plan::tables::Frontend;
+use crate::plan::tick::GRACE_TICKS;
 use crate::source::event::{Event, SourceEvent};
 
 /// A store with these Services (`name: spec`) and slices (`service: addresses`), all IPv4, port 80 to 8080.

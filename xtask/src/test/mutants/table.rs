@@ -83,9 +83,9 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "NodePorts are served at every address of the node",
-        file: "svc-ebpf/src/new_flow.rs",
-        from: "if address.has(AddressFlags::NODE_PORT) {",
-        to: "if address.has(AddressFlags::LOCAL) {",
+        file: "svc-common/src/abi/node.rs",
+        from: "pub const LOCAL: Self = Self(1);\n    /// Accepts NodePorts (SEM-020 to SEM-023).\n    pub const NODE_PORT: Self = Self(2);",
+        to: "pub const LOCAL: Self = Self(2);\n    /// Accepts NodePorts (SEM-020 to SEM-023).\n    pub const NODE_PORT: Self = Self(1);",
     },
     Mutant {
         name: "an error comes from another address than the one dialled",

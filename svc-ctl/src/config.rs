@@ -1,0 +1,45 @@
+//! Everything that the daemon is told, checked and complete.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::cli::args::Source;
+use crate::node::roles::{PodInterfaces, RoleRules};
+use crate::plan::desired::Settings;
+
+/// How XDP is wanted on uplinks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum XdpPolicy {
+    /// Native on network cards where the driver has it, else none.
+    Auto,
+    Native,
+    Generic,
+    Off,
+}
+
+/// Everything the daemon is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub source: Source,
+    pub kubeconfig: Option<PathBuf>,
+    pub master: Option<String>,
+    pub node_name: String,
+    pub pin_dir: PathBuf,
+    pub run_dir: PathBuf,
+    /// Without it the node's own is looked for.
+    pub cgroup: Option<PathBuf>,
+    pub roles: RoleRules,
+    /// What the plan is told.
+    pub settings: Settings,
+    /// Which interfaces are local pods'.
+    pub pod_interfaces: PodInterfaces,
+    /// Where health is told, and where the mode is.
+    pub healthz: Option<SocketAddr>,
+    pub metrics: Option<SocketAddr>,
+    pub xdp: XdpPolicy,
+    pub pod_sockets: bool,
+    /// Where namespaces of pods have names.
+    pub netns_dirs: Vec<PathBuf>,
+    /// First and count.
+    pub snat_ports: (u16, u16),
+}
