@@ -60,6 +60,7 @@ pub struct Daemon {
     socket_problem: Option<String>,
     /// Listeners that could not be opened.
     listeners: Vec<Rejected>,
+    /// What the reconcile loop refused last.
     planned: Vec<Rejected>,
     /// What affinity was last held against.
     stays: Option<Arc<Stays>>,

@@ -76,7 +76,7 @@ pub fn plan_tables(
         plan.add(one);
     }
     let Plan { mut ids, tables, serving, stays, problems, is_full, .. } = plan;
-    let tables = tables.tables();
+    let tables = tables.into_tables();
     ids.retire_unused(&tables, &stays);
     Planned { tables, ids, serving, stays, problems, is_full }
 }

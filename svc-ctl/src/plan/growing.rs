@@ -47,7 +47,7 @@ impl Growing {
         (begun, surplus.iter().filter(|n| **n > 0).map(named).collect())
     }
 
-    pub fn tables(self) -> Tables {
+    pub fn into_tables(self) -> Tables {
         self.tables
     }
 

@@ -42,29 +42,15 @@ fn is_moved(snapshot: &Snapshot, service: &Service, port: &ServicePort) -> bool 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::store::Store;
-    use crate::source::event::{Event, SourceEvent};
+    use crate::source::sample::store;
 
     fn warnings(ports: &str, target: u16) -> Vec<String> {
-        let mut store = Store::new("node1");
         let service = format!("{{metadata: {{name: a}}, spec: {{clusterIP: 10.96.0.1, ports: [{ports}]}}}}");
         let slice = format!(
             "{{metadata: {{name: s, labels: {{kubernetes.io/service-name: a}}}}, addressType: IPv4,
             ports: [{{name: s, protocol: SCTP, port: {target}}}], endpoints: [{{addresses: [10.0.0.1]}}]}}"
         );
-        for event in [
-            SourceEvent::Service(Event::Init),
-            SourceEvent::Service(Event::InitApply(Box::new(serde_yaml_ng::from_str(&service).unwrap()))),
-            SourceEvent::Service(Event::InitDone),
-            SourceEvent::Slice(Event::Init),
-            SourceEvent::Slice(Event::InitApply(Box::new(serde_yaml_ng::from_str(&slice).unwrap()))),
-            SourceEvent::Slice(Event::InitDone),
-            SourceEvent::Node(Event::Init),
-            SourceEvent::Node(Event::InitDone),
-        ] {
-            store.take(event);
-        }
-        let warnings = plan_warnings(&store.snapshot().unwrap());
+        let warnings = plan_warnings(&store(&[service], &[slice]).snapshot().unwrap());
         warnings.into_iter().map(|w| format!("{} {}", w.reason.word(), w.note)).collect()
     }
 

@@ -3,6 +3,8 @@
 pub mod event;
 pub mod kubernetes;
 pub mod manifests;
+#[cfg(test)]
+pub mod sample;
 
 use std::path::{Path, PathBuf};
 

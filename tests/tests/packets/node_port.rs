@@ -72,9 +72,6 @@ fn remote_backend() -> Vec<Row> {
                     .and_back("gateway")
                     .state(&[S::REPLIED]),
             ),
-        row("a client from outside reaches a ClusterIP that is routed to the node, masqueraded (SEM-106)")
-            .service(cluster_ip("vip:80", &["remote:8080"]))
-            .begins_redirected(outside, "up0", "client:5000 > vip:80", "node:snat0 > remote:8080"),
         row("a pod of another node that reaches itself by a NodePort is masqueraded (SEM-084)")
             .service(external("any:30080", &["remote:8080"]))
             .begins_redirected(outside, "up0", "remote:5000 > node:30080", "node:snat0 > remote:8080"),

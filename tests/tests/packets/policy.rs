@@ -17,12 +17,7 @@ fn source_ranges() -> Vec<Row> {
     vec![
         row("a source within the ranges may use a load balancer's address (SEM-030)")
             .service(balancer(&["remote:8080"]))
-            .sees(
-                outside("up0", first("client:5000", "vip:80"))
-                    .redirects(first("node:snat0", "remote:8080").via("remote"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(there()),
+            .begins_redirected(outside, "up0", "client:5000 > vip:80", "node:snat0 > remote:8080"),
         row("a source outside the ranges is dropped in silence (SEM-031, V1)")
             .service(balancer(&["remote:8080"]))
             .sees(outside("up0", first("other-client:5000", "vip:80")).drops().counts(&[DropSourceRange])),
@@ -110,17 +105,10 @@ fn strangers_to_the_service() -> Vec<Row> {
 }
 
 fn masquerade() -> Vec<Row> {
-    let outside_to_cluster_ip =
-        || flow("client:5000 > vip:80", "node:snat0 > remote:8080").redirected().there("remote");
     vec![
         row("who comes from outside to a ClusterIP is masqueraded towards another node (SEM-081, SEM-106)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
-            .sees(
-                outside("up0", first("client:5000", "vip:80"))
-                    .redirects(first("node:snat0", "remote:8080").via("remote"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(outside_to_cluster_ip()),
+            .begins_redirected(outside, "up0", "client:5000 > vip:80", "node:snat0 > remote:8080"),
         row("where nobody knows who a pod is, who comes from outside keeps his address (SEM-081, PAR-110)")
             .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_nobody())
             .begins_in_the_stack(
@@ -202,12 +190,7 @@ fn maglev() -> Vec<Row> {
     vec![
         row("a client from outside gets the backend of its place in the Maglev table")
             .service(by_table(&[1, 1, 1, 1, 1, 1, 1]))
-            .sees(
-                outside("up0", first("client:5000", "node:30080"))
-                    .redirects(first("node:snat0", "remote:8080").via("remote"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(there()),
+            .begins_redirected(outside, "up0", "client:5000 > node:30080", "node:snat0 > remote:8080"),
         row("what has lost its record in mid-flow finds its backend by the Maglev table again")
             .service(by_table(&[1, 1, 1, 1, 1, 1, 1]))
             .sees(

@@ -2,43 +2,28 @@
 
 use super::*;
 use crate::model::node::NodeAddresses;
-use crate::model::store::Store;
 use crate::plan::ids::Capacity;
 use crate::plan::render::render;
 use crate::plan::tables::Frontend;
 use crate::plan::tick::GRACE_TICKS;
-use crate::source::event::{Event, SourceEvent};
+use crate::source::sample::store;
 
 /// A store with these Services (`name: spec`) and slices (`service: addresses`), all IPv4, port 80 to 8080.
 fn snapshot(services: &[(&str, &str)], slices: &[(&str, &str)]) -> Snapshot {
-    let mut store = Store::new("node1");
-    for event in
-        [SourceEvent::Service(Event::Init), SourceEvent::Slice(Event::Init), SourceEvent::Node(Event::Init)]
-    {
-        store.take(event);
-    }
-    for (name, spec) in services {
-        let yaml = format!("{{metadata: {{name: {name}}}, spec: {{ports: [{{port: 80}}], {spec}}}}}");
-        let object: k8s_openapi::api::core::v1::Service = serde_yaml_ng::from_str(&yaml).unwrap();
-        store.take(SourceEvent::Service(Event::InitApply(Box::new(object))));
-    }
-    for (service, addresses) in slices {
+    let service = |(name, spec): &(&str, &str)| {
+        format!("{{metadata: {{name: {name}}}, spec: {{ports: [{{port: 80}}], {spec}}}}}")
+    };
+    let slice = |(service, addresses): &(&str, &str)| {
         let endpoints: Vec<String> = addresses.split(' ').map(|a| format!("{{addresses: [{a}]}}")).collect();
-        let yaml = format!(
+        format!(
             "{{metadata: {{name: {service}-1, labels: {{kubernetes.io/service-name: {service}}}}},
             addressType: IPv4, ports: [{{name: '', port: 8080}}], endpoints: [{}]}}",
             endpoints.join(", ")
-        );
-        let object: k8s_openapi::api::discovery::v1::EndpointSlice = serde_yaml_ng::from_str(&yaml).unwrap();
-        store.take(SourceEvent::Slice(Event::InitApply(Box::new(object))));
-    }
-    for event in [
-        SourceEvent::Service(Event::InitDone),
-        SourceEvent::Slice(Event::InitDone),
-        SourceEvent::Node(Event::InitDone),
-    ] {
-        store.take(event);
-    }
+        )
+    };
+    let services: Vec<String> = services.iter().map(service).collect();
+    let slices: Vec<String> = slices.iter().map(slice).collect();
+    let mut store = store(&services, &slices);
     let addrs = ["127.0.0.1", "192.0.2.1"].iter().map(|a| a.parse().unwrap()).collect();
     store.set_addresses(NodeAddresses { addrs, ..NodeAddresses::default() });
     store.snapshot().unwrap()
@@ -121,27 +106,13 @@ fn sem_017_the_first_by_name_keeps_an_address_and_a_cluster_address_goes_before_
 fn sem_124_only_udp_frontends_with_an_endpoint_that_serves_say_where_flows_may_stay() {
     let ports = "ports: [{name: '', protocol: UDP, port: 53}]";
     let world = |slice: &str| {
-        let mut store = Store::new("node1");
         let service = "{metadata: {name: dns}, spec: {clusterIP: 10.96.0.1, ports: [
             {port: 53, protocol: UDP, nodePort: 30053}, {name: tcp, port: 53}]}}";
         let slice = format!(
             "{{metadata: {{name: s, labels: {{kubernetes.io/service-name: dns}}}}, addressType: IPv4, {ports},
             endpoints: [{slice}]}}"
         );
-        let service = Box::new(serde_yaml_ng::from_str(service).unwrap());
-        let slice = Box::new(serde_yaml_ng::from_str(&slice).unwrap());
-        for event in [
-            SourceEvent::Service(Event::Init),
-            SourceEvent::Service(Event::InitApply(service)),
-            SourceEvent::Service(Event::InitDone),
-            SourceEvent::Slice(Event::Init),
-            SourceEvent::Slice(Event::InitApply(slice)),
-            SourceEvent::Slice(Event::InitDone),
-            SourceEvent::Node(Event::Init),
-            SourceEvent::Node(Event::InitDone),
-        ] {
-            store.take(event);
-        }
+        let mut store = store(&[service.to_owned()], &[slice]);
         let serving = first_plan(&store.snapshot().unwrap(), Capacity::default()).serving;
         let line = |(f, set): (&Frontend, &Arc<BTreeSet<SocketAddr>>)| {
             let set: Vec<String> = set.iter().map(ToString::to_string).collect();
@@ -171,26 +142,13 @@ fn sem_233_clients_may_stay_with_what_is_listed_and_its_ids_live_as_long() {
     let is_ready = "10.0.0.3], conditions: {ready: true, serving: true";
     let unready = "10.0.0.3], conditions: {ready: false, serving: false";
     let three = |third: &str| {
-        let mut store = Store::new("node1");
         let yaml = format!(
             "{{metadata: {{name: s, labels: {{kubernetes.io/service-name: a}}}}, addressType: IPv4,
             ports: [{{name: '', port: 8080}}],
             endpoints: [{{addresses: [10.0.0.1]}}, {{addresses: [10.0.0.2]}}, {{addresses: [{third}}}}}]}}"
         );
         let service = format!("{{metadata: {{name: a}}, spec: {{ports: [{{port: 80}}], {affine}}}}}");
-        for event in [
-            SourceEvent::Service(Event::Init),
-            SourceEvent::Service(Event::InitApply(Box::new(serde_yaml_ng::from_str(&service).unwrap()))),
-            SourceEvent::Service(Event::InitDone),
-            SourceEvent::Slice(Event::Init),
-            SourceEvent::Slice(Event::InitApply(Box::new(serde_yaml_ng::from_str(&yaml).unwrap()))),
-            SourceEvent::Slice(Event::InitDone),
-            SourceEvent::Node(Event::Init),
-            SourceEvent::Node(Event::InitDone),
-        ] {
-            store.take(event);
-        }
-        store.snapshot().unwrap()
+        store(&[service], &[yaml]).snapshot().unwrap()
     };
     let next = |world: &Snapshot, last: Planned| {
         let mut ids = last.ids;

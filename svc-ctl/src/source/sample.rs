@@ -1,0 +1,22 @@
+//! What tests of plans plan for: a store that has heard of YAML.
+
+use super::event::{Event, SourceEvent};
+use crate::model::store::Store;
+
+/// A store that has heard of all of these Services and EndpointSlices, and of no node but `node1`.
+pub fn store(services: &[String], slices: &[String]) -> Store {
+    let mut store = Store::new("node1");
+    store.take(SourceEvent::Node(Event::Init));
+    store.take(SourceEvent::Node(Event::InitDone));
+    store.take(SourceEvent::Service(Event::Init));
+    for yaml in services {
+        store.take(SourceEvent::Service(Event::InitApply(Box::new(serde_yaml_ng::from_str(yaml).unwrap()))));
+    }
+    store.take(SourceEvent::Service(Event::InitDone));
+    store.take(SourceEvent::Slice(Event::Init));
+    for yaml in slices {
+        store.take(SourceEvent::Slice(Event::InitApply(Box::new(serde_yaml_ng::from_str(yaml).unwrap()))));
+    }
+    store.take(SourceEvent::Slice(Event::InitDone));
+    store
+}
