@@ -1,37 +1,28 @@
-//! Wires everything together and ends it in order: the only file that may name every other module.
+//! Wires everything together and ends it in order: the only file that may name every other module. Read it as a list of
+//! who runs on which thread and who talks to whom.
 
 use std::fs::File;
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{MissedTickBehavior, interval};
 
 use crate::cli::args::Source;
 use crate::config::Config;
-use crate::daemon::Daemon;
-use crate::dataplane::bpf::BpfStore;
-use crate::dataplane::maps::Maps;
-use crate::dataplane::pins::{Lock, Pins, lock_file};
-use crate::dataplane::usage::{Usage, usage};
-use crate::dataplane::{affinity, flows};
-use crate::model::node::NodeAddresses;
+use crate::dataplane::pins::{Lock, lock_file};
 use crate::node::cgroup;
 use crate::node::watch::Observed;
-use crate::observe::health::Servers;
-use crate::observe::warnings;
-use crate::reconcile::{self, Inputs, Options, ReconcileStatus};
-use crate::source;
+use crate::observe::health::HealthSettings;
+use crate::observe::{self, ObserveSettings, Observers};
+use crate::programs::{self, HooksStatus, Started};
+use crate::reconcile::{self, Inputs, Options, Outputs};
+use crate::sweeper::{SweepReport, SweepSettings, Sweeper};
+use crate::{memory, node, source};
 
-/// How often expired flows are removed and counters are told.
-const SWEEP_PERIOD: Duration = Duration::from_secs(5);
-/// Batches of events that a source may be ahead.
-const EVENTS_AHEAD: usize = 64;
-/// Warnings that may wait for the API server.
-const WARNINGS_AHEAD: usize = 64;
+/// Batches of events that the source may be ahead.
+const EVENTS_AHEAD: usize = 4;
 
 /// Runs until SIGTERM or SIGINT. What is in the kernel stays there and goes on working.
 pub async fn run(config: Config) -> anyhow::Result<()> {
@@ -55,77 +46,111 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let _only_one = lock(&config.run_dir)?;
     let cgroup = cgroup::open(config.cgroup.as_deref(), &config.run_dir)?;
 
-    // Who asks is answered while programs are loaded: alive, not ready.
-    let (status_out, mut status) = watch::channel(ReconcileStatus::default());
-    let (warn, to_publish) = mpsc::channel(WARNINGS_AHEAD);
-    let mut servers = Servers::start(config.healthz, config.metrics, &status, warn.clone());
-    tokio::spawn(warnings::run(status.clone(), warn));
-    let mut daemon = Daemon::start(config.clone(), cgroup)?;
-    let (seen, mut interfaces) = watch::channel::<Option<Observed>>(None);
-    let mut watcher = tokio::spawn(crate::node::watch::run(seen));
-    interfaces.changed().await.context("the netlink watcher ended before it began")?;
-    let (addresses_out, addresses) = watch::channel(NodeAddresses::default());
-    observe(&mut daemon, &mut interfaces, &addresses_out);
-    daemon.prune();
-
+    let outputs = Outputs::default();
+    let ledger = outputs.ledger.clone();
+    let in_force = outputs.in_force.subscribe();
+    let (hooks_out, hooks) = watch::channel(HooksStatus::default());
+    let (sweeps_out, sweeps) = watch::channel(SweepReport::default());
+    // Questions about health are answered while programs are loaded: alive, not ready.
+    let inputs = observe::Inputs {
+        worlds: outputs.world.subscribe(),
+        progress: outputs.progress.subscribe(),
+        in_force: in_force.clone(),
+        hooks,
+        sweeps,
+    };
+    let memory = memory::run(outputs.progress.subscribe());
+    let mut observers = Observers::start(&observe_settings(&config), inputs, &ledger)?;
+    let mut tasks: JoinSet<anyhow::Error> = JoinSet::new();
+    tasks.spawn(async { why(memory.await, "giving memory back") });
+    let (seen, interfaces) = watch::channel::<Option<Observed>>(None);
+    tasks.spawn(async { why(node::watch::run(seen).await, "the netlink watcher") });
     let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
-    let mut source = tokio::spawn(source.run(events_out, to_publish));
+    let (complaints, source_ledger) = (ledger.subscribe(), ledger.clone());
+    tasks.spawn(async { why(source.run(events_out, complaints, source_ledger).await, "the source") });
+
+    let for_programs = (config.clone(), ledger.clone());
+    let start = move || programs::start(for_programs.0, cgroup, interfaces, hooks_out, for_programs.1);
+    let started = tokio::task::spawn_blocking(start).await.context("starting the programs")??;
+    let Started { store, growth, first_swap, addresses, pins, ended: programs_ended } = started;
+    tasks.spawn(async {
+        let error = programs_ended.await.unwrap_or_else(|_| anyhow::anyhow!("it panicked"));
+        error.context("the programs' thread ended")
+    });
     let options = Options {
         node_name: config.node_name.clone(),
         settings: config.settings.clone(),
-        ..Options::default()
+        most_entries: config.max_table_entries,
     };
-    let store = BpfStore(Maps::open(daemon.pins())?);
-    let mut reconciler =
-        tokio::spawn(reconcile::run(Inputs { events, addresses }, store, options, status_out));
-    let mut sweeps = JoinSet::new();
-    let mut sweep = interval(SWEEP_PERIOD);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let inputs = Inputs { events, addresses, growth: Some(growth), first_swap };
+    tasks.spawn(on_a_thread("planner", move || reconcile::run(inputs, store, options, outputs))?);
+    let settings =
+        SweepSettings { node: config.node_name.clone(), pins, netns_dirs: config.netns_dirs.clone() };
+    let sweeper = Sweeper::start(settings, in_force, sweeps_out, ledger)?;
+    tasks.spawn(async {
+        sweeper.ended().await;
+        anyhow::anyhow!("the sweeper ended")
+    });
     tracing::info!(node = config.node_name, pin_dir = %config.pin_dir.display(), "serving");
-    loop {
-        tokio::select! {
-            Ok(()) = interfaces.changed() => observe(&mut daemon, &mut interfaces, &addresses_out),
-            Ok(()) = status.changed() => daemon.tell(&status.borrow_and_update()),
-            problems = servers.problems() => daemon.tell_listeners(&problems?),
-            _ = sweep.tick() => {
-                daemon.sweep();
-                // A table that takes longer than the period is not read twice at once.
-                if sweeps.is_empty() {
-                    let pins = daemon.pins().clone();
-                    sweeps.spawn_blocking(move || sweep_tables(&pins));
-                }
-            }
-            Some(ended) = sweeps.join_next() => match ended.map_err(anyhow::Error::from).flatten() {
-                Ok(usage) => daemon.used(&usage),
-                Err(err) => tracing::warn!("removing expired flows: {err:#}"),
-            },
-            ended = &mut watcher => return Err(why(ended, "the netlink watcher")),
-            ended = &mut source => return Err(why(ended, "the source")),
-            ended = &mut reconciler => {
-                let text = ended.err().map_or_else(String::new, |err| format!(": {err}"));
-                anyhow::bail!("the reconcile loop ended{text}");
-            }
+    tokio::select! {
+        error = observers.ended() => Err(error),
+        Some(ended) = tasks.join_next() => {
+            Err(ended.unwrap_or_else(|err| anyhow::Error::from(err).context("a task ended")))
         }
     }
 }
 
-/// Removes what has expired; answers how full the tables are then.
-fn sweep_tables(pins: &Pins) -> anyhow::Result<Vec<Usage>> {
-    flows::sweep(pins)?;
-    affinity::sweep(pins)?;
-    usage(pins)
+/// Runs a future on a thread of its own. The answer comes when that ends, by itself or by a panic.
+fn on_a_thread<F: Future<Output = ()>>(
+    name: &'static str,
+    make: impl FnOnce() -> F + Send + 'static,
+) -> anyhow::Result<impl Future<Output = anyhow::Error> + Send + 'static> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .with_context(|| format!("making the runtime of the {name}"))?;
+    let (ends, ended) = oneshot::channel::<()>();
+    let work = move || {
+        // Dropped when the thread ends.
+        let _ends = ends;
+        runtime.block_on(make());
+    };
+    std::thread::Builder::new()
+        .name(name.to_owned())
+        .spawn(work)
+        .with_context(|| format!("starting the {name}"))?;
+    Ok(async move {
+        let _ = ended.await;
+        anyhow::anyhow!("the {name} ended")
+    })
 }
 
-fn why(ended: Result<anyhow::Result<()>, tokio::task::JoinError>, who: &str) -> anyhow::Error {
-    match ended {
-        Ok(Ok(())) => anyhow::anyhow!("{who} ended"),
-        Ok(Err(err)) => err.context(format!("{who} ended")),
-        Err(err) => anyhow::Error::from(err).context(format!("{who} ended")),
+fn observe_settings(config: &Config) -> ObserveSettings {
+    ObserveSettings {
+        node: config.node_name.clone(),
+        source: match &config.source {
+            Source::Kubernetes => "kubernetes".to_owned(),
+            Source::Manifests(path) => format!("manifests:{}", path.display()),
+        },
+        run_dir: config.run_dir.clone(),
+        health: HealthSettings {
+            healthz: config.healthz,
+            metrics: config.metrics,
+            node_port_addresses: config.settings.node_port_addresses.clone(),
+        },
     }
 }
 
-/// Two daemons with one run directory would tell of themselves in one file. That they do not share pins is seen to by
-/// the lock of the pin directory, which [`Daemon`] holds.
+/// Why something ended that should not end.
+fn why(ended: anyhow::Result<()>, who: &str) -> anyhow::Error {
+    match ended {
+        Ok(()) => anyhow::anyhow!("{who} ended"),
+        Err(err) => err.context(format!("{who} ended")),
+    }
+}
+
+/// Two daemons with one run directory would write one status file. The lock of the pin directory, which the programs'
+/// thread holds, keeps them from sharing pins.
 fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
     let file = File::options().create(true).truncate(false).write(true).open(run_dir.join("lock"));
     lock_file(file, || format!("--run-dir {}", run_dir.display()))
@@ -146,18 +171,4 @@ async fn open_source(config: &Config) -> anyhow::Result<source::Opened> {
             source::Opened::kubernetes(options).await
         }
     }
-}
-
-fn observe(
-    daemon: &mut Daemon,
-    interfaces: &mut watch::Receiver<Option<Observed>>,
-    addresses: &watch::Sender<NodeAddresses>,
-) {
-    let Some(observed) = interfaces.borrow_and_update().clone() else { return };
-    let now = daemon.observe(&observed);
-    addresses.send_if_modified(|current| {
-        let is_new = *current != now;
-        *current = now;
-        is_new
-    });
 }

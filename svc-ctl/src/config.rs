@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::args::Source;
 use crate::node::roles::{PodInterfaces, RoleRules};
-use crate::plan::desired::Settings;
+use crate::plan::settings::Settings;
 
 /// How XDP is wanted on uplinks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,6 +40,10 @@ pub struct Config {
     pub pod_sockets: bool,
     /// Where namespaces of pods have names.
     pub netns_dirs: Vec<PathBuf>,
+    /// Flow records per family.
+    pub flow_table_size: u32,
+    /// No table of Services grows beyond so many entries.
+    pub max_table_entries: u32,
     /// First and count.
     pub snat_ports: (u16, u16),
 }

@@ -6,11 +6,13 @@
 pub mod app;
 pub mod cli;
 pub mod config;
-mod daemon;
 pub mod dataplane;
+pub mod memory;
 pub mod model;
 pub mod node;
 pub mod observe;
 pub mod plan;
+pub mod programs;
 pub mod reconcile;
 pub mod source;
+pub mod sweeper;

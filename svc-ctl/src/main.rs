@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    svc_ctl::memory::bound_heaps();
     svc_ctl::cli::main()
 }

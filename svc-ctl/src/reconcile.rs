@@ -1,328 +1,427 @@
-//! The one loop that makes the kernel's tables what the sources want: await, plan, diff, apply, tell.
+//! The one loop that makes the kernel's tables what the sources want: wait, plan what changed, write, publish.
 //!
-//! The first change is acted on at once; what arrives meanwhile is taken together. A failed write is tried again with
-//! growing pauses and after reading back what the kernel really holds; drift is healed by a full comparison from time
-//! to time. Until all sources have said everything, nothing is written at all: what was restored stays in force.
+//! The first change is acted on at once; what arrives meanwhile is taken together. A write that the kernel refuses waits
+//! to be tried again and stops nobody else's. Nothing is written until every source has listed its objects: until then
+//! the restored tables stay in force.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+mod backlog;
+pub mod progress;
 
-use serde::Serialize;
-use svc_common::abi::ServiceId;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use crate::dataplane::store::MapStore;
-use crate::model::name::{IpFamily, ServicePortKey};
+use self::backlog::{Backlog, Outcome};
+pub use self::progress::{InForce, Progress, TableSize, unix_ms};
+use crate::dataplane::store::{Growth, MapStore, Staged};
+use crate::model::complaint::{Complaint, Kind, Origin};
+use crate::model::name::ServiceName;
 use crate::model::node::NodeAddresses;
-use crate::model::rejected::Rejected;
-use crate::model::store::{Snapshot, Store};
-use crate::model::warning::Warning;
-use crate::plan::desired::{Settings, plan_tables};
-use crate::plan::diff::{apply_op, plan_diff};
-use crate::plan::health_ports::{HealthPorts, plan_health_ports};
-use crate::plan::ids::{Capacity, Ids};
-use crate::plan::serving::Serving;
-use crate::plan::stays::Stays;
-use crate::plan::tables::Tables;
+use crate::model::store::Store;
+use crate::model::world::World;
+use crate::observe::ledger::Ledger;
+use crate::plan::book::{Book, Changes};
+use crate::plan::capacity::Capacity;
+use crate::plan::settings::Settings;
 use crate::plan::tick::Tick;
-use crate::plan::warnings::plan_warnings;
 use crate::source::event::Batch;
 
-/// Pause after the first failure; doubles up to the longest.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
-/// How often everything is read back and compared.
+/// How often everything is compared with the kernel.
 const COMPARE_PERIOD: Duration = Duration::from_secs(30);
+/// Pause after the tables could not be read at start.
+const READ_PAUSE: Duration = Duration::from_secs(1);
+/// Pause after larger tables could not be had.
+const GROWTH_PAUSE: Duration = Duration::from_secs(60);
+/// Refused writes that are named.
+const NAMED_WRITES: usize = 10;
+
+/// What is done once when everything is in force for the first time.
+pub type FirstSwap = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
 
 /// Where changes come from.
-#[derive(Debug)]
-pub struct Inputs {
+pub struct Inputs<S> {
     pub events: mpsc::Receiver<Batch>,
-    pub addresses: watch::Receiver<NodeAddresses>,
+    /// The node's addresses; nothing is planned before they are known.
+    pub addresses: watch::Receiver<Option<NodeAddresses>>,
+    /// None: the tables stay as large as they are.
+    pub growth: Option<Growth<S>>,
+    /// Attaches programs that must not run over empty tables.
+    pub first_swap: Option<FirstSwap>,
+}
+
+/// Where the loop publishes.
+#[derive(Clone, Debug, Default)]
+pub struct Outputs {
+    pub progress: watch::Sender<Progress>,
+    /// What the sources want, planned or not.
+    pub world: watch::Sender<World>,
+    pub in_force: watch::Sender<InForce>,
+    pub ledger: Ledger,
 }
 
 /// What does not change while the loop runs.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Options {
     pub node_name: String,
     pub settings: Settings,
-    pub capacity: Capacity,
+    /// No table grows beyond so many entries.
+    pub most_entries: u32,
 }
 
-/// How full a table is.
-#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
-pub struct TableSize {
-    pub table: &'static str,
-    pub used: u64,
-    pub capacity: u64,
-}
-
-/// What the loop tells about itself.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
-pub struct ReconcileStatus {
-    /// Every source has said all it knows.
-    pub synced: bool,
-    /// Counts the states of the sources that are completely in force in the kernel.
-    pub generation: u64,
-    /// Milliseconds since 1970: the oldest change that is not in force yet.
-    pub pending_since_unix_ms: Option<u64>,
-    /// Milliseconds since 1970: when the tables were last found or made right.
-    pub updated_unix_ms: Option<u64>,
-    /// Load balancers may send this node new connections (SEM-211).
-    pub is_node_eligible: bool,
-    pub last_error: Option<String>,
-    /// Failed attempts since the start.
-    pub failures: u64,
-    /// Times that the kernel's tables were not what had been written.
-    pub drifts: u64,
-    /// Writes to the kernel's tables since the start.
-    pub ops: u64,
-    pub sizes: Vec<TableSize>,
-    pub rejected: Vec<Rejected>,
-    /// What the kernel holds.
-    #[serde(skip)]
-    pub tables: Arc<Tables>,
-    /// Where UDP flows may stay, by what the kernel holds.
-    #[serde(skip)]
-    pub serving: Arc<Serving>,
-    /// Where clients may stay, by what the kernel holds; nothing before it holds what the sources want.
-    #[serde(skip)]
-    pub stays: Option<Arc<Stays>>,
-    #[serde(skip)]
-    pub services: Arc<BTreeMap<ServiceId, ServicePortKey>>,
-    #[serde(skip)]
-    pub health_ports: Arc<HealthPorts>,
-    /// What the owners of Services should hear.
-    #[serde(skip)]
-    pub warnings: Arc<BTreeSet<Warning>>,
+impl Default for Options {
+    fn default() -> Self {
+        Self { node_name: String::new(), settings: Settings::default(), most_entries: u32::MAX }
+    }
 }
 
 /// Runs for ever; drop it to stop, nothing is left half done.
-pub async fn run<S: MapStore>(
-    mut inputs: Inputs,
-    maps: S,
-    options: Options,
-    status: watch::Sender<ReconcileStatus>,
-) {
-    let mut state = Reconciler::new(maps, options, status);
-    state.model.set_addresses(inputs.addresses.borrow_and_update().clone());
+pub async fn run<S: MapStore>(inputs: Inputs<S>, store: S, options: Options, outputs: Outputs) {
+    let Inputs { mut events, mut addresses, growth, first_swap } = inputs;
+    let mut state = Reconciler::new(store, options, outputs);
+    state.ask = growth.as_ref().map(|growth| growth.ask.clone());
+    state.first_swap = first_swap;
+    let mut staged = growth.map(|growth| growth.staged);
+    state.set_addresses(addresses.borrow_and_update().clone());
     state.turn();
     loop {
         let wake = state.wake_at();
-        let Inputs { events, addresses } = &mut inputs;
         tokio::select! {
             Some(batch) = events.recv() => state.take(batch),
-            Ok(()) = addresses.changed() => {}
+            Ok(()) = addresses.changed() => state.set_addresses(addresses.borrow_and_update().clone()),
+            Some(answer) = receive(&mut staged) => state.replace(answer),
             () = tokio::time::sleep_until(wake) => {}
         }
         while let Ok(batch) = events.try_recv() {
             state.take(batch);
         }
-        state.model.set_addresses(addresses.borrow_and_update().clone());
         state.turn();
     }
 }
 
+/// Never answers where there is nothing to wait for.
+async fn receive<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
+    match channel {
+        Some(channel) => channel.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Reconciler<S> {
-    maps: S,
+    store: S,
     options: Options,
-    sender: watch::Sender<ReconcileStatus>,
-    status: ReconcileStatus,
+    outputs: Outputs,
+    progress: Progress,
     model: Store,
-    snapshot: Option<Snapshot>,
-    /// What the kernel holds; unknown after a failed write, until it is read back.
-    actual: Option<Tables>,
-    ids: Option<Ids>,
-    problems: Vec<Rejected>,
+    knows_addresses: bool,
+    /// None until the tables have been read.
+    book: Option<Book>,
+    /// The world that the book has planned.
+    planned: Option<World>,
+    backlog: Backlog,
+    ask: Option<mpsc::UnboundedSender<Capacity>>,
+    first_swap: Option<FirstSwap>,
+    /// Larger tables are being made.
+    is_growing: bool,
+    no_growth_before: Instant,
+    /// Services without room, as long as larger tables are being made.
+    no_room: BTreeMap<ServiceName, Vec<Complaint>>,
     start: Instant,
     next_compare: Instant,
-    /// Set after a failure.
-    retry: Option<(Instant, Duration)>,
+    next_read: Instant,
 }
 
 impl<S: MapStore> Reconciler<S> {
-    fn new(maps: S, options: Options, sender: watch::Sender<ReconcileStatus>) -> Self {
+    fn new(store: S, options: Options, outputs: Outputs) -> Self {
         let start = Instant::now();
         Self {
-            maps,
+            store,
             model: Store::new(&options.node_name),
+            knows_addresses: false,
             options,
-            sender,
-            status: ReconcileStatus::default(),
-            snapshot: None,
-            actual: None,
-            ids: None,
-            problems: Vec::new(),
+            outputs,
+            progress: Progress::default(),
+            book: None,
+            planned: None,
+            backlog: Backlog::default(),
+            ask: None,
+            first_swap: None,
+            is_growing: false,
+            no_growth_before: start,
+            no_room: BTreeMap::new(),
             start,
             next_compare: start + COMPARE_PERIOD,
-            retry: None,
+            next_read: start,
+        }
+    }
+
+    fn set_addresses(&mut self, addresses: Option<NodeAddresses>) {
+        if let Some(addresses) = addresses {
+            self.knows_addresses = true;
+            self.model.set_addresses(addresses);
         }
     }
 
     fn take(&mut self, batch: Batch) {
-        for event in batch {
-            self.model.take(event);
-        }
+        batch.into_iter().for_each(|event| self.model.take(event));
+    }
+
+    fn now(&self) -> Tick {
+        Tick(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     fn wake_at(&self) -> Instant {
-        // A comparison that is due and fails must wait like any other failure.
-        self.retry.map_or(self.next_compare, |(at, _)| at)
+        let Some(book) = &self.book else { return self.next_read };
+        let next_try = book.next_try(self.now()).map(|tick| self.start + Duration::from_millis(tick.0));
+        let growth = (self.ask.is_some() && !self.is_growing && book.waiting().next().is_some())
+            .then_some(self.no_growth_before);
+        [self.backlog.next_try(), next_try, growth]
+            .into_iter()
+            .flatten()
+            .fold(self.next_compare, Instant::min)
     }
 
-    /// One attempt to make everything right, and what came of it.
+    /// Makes right what can be made right now.
     fn turn(&mut self) {
-        match self.try_turn() {
-            Ok(()) => {
-                self.retry = None;
-                self.status.last_error = None;
+        self.progress.synced = self.model.is_synced();
+        for (origin, complaints) in self.model.take_complaints() {
+            self.outputs.ledger.set(origin, complaints);
+        }
+        if self.book.is_none() && Instant::now() >= self.next_read {
+            self.read();
+        }
+        if let Some(mut book) = self.book.take() {
+            if self.progress.synced && self.knows_addresses {
+                self.plan(&mut book);
             }
-            Err(error) => {
-                tracing::warn!(%error, "reconcile failed; it is tried again");
-                let pause = self.retry.map_or(FIRST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
-                self.retry = Some((Instant::now() + pause, pause));
-                self.status.failures += 1;
-                self.status.last_error = Some(error);
+            self.retry(&book);
+            self.compare(&book);
+            self.ask_for_growth(&book);
+            self.publish(&book);
+            self.book = Some(book);
+        }
+        let progress = &self.progress;
+        self.outputs.progress.send_if_modified(|known| {
+            let is_new = known != progress;
+            if is_new {
+                known.clone_from(progress);
             }
-        }
-        self.tell();
-    }
-
-    fn try_turn(&mut self) -> Result<(), String> {
-        self.status.synced = self.model.is_synced();
-        let changed = self.model.is_dirty() || self.snapshot.is_none();
-        if changed && self.status.synced {
-            self.status.pending_since_unix_ms.get_or_insert_with(unix_ms);
-            self.snapshot = self.model.snapshot();
-            self.status.is_node_eligible = self.snapshot.as_ref().is_some_and(|s| s.node.is_eligible);
-            // Who asks about health sees it even if the next write never comes back.
-            self.sender.send_if_modified(|told| {
-                told.pending_since_unix_ms = self.status.pending_since_unix_ms;
-                told.is_node_eligible = self.status.is_node_eligible;
-                false
-            });
-        }
-        let compare = Instant::now() >= self.next_compare;
-        if compare || self.actual.is_none() {
-            self.read_back()?;
-        }
-        // A failed attempt and a full table are reasons to plan again as well.
-        let is_due =
-            changed || compare || self.retry.is_some() || self.status.pending_since_unix_ms.is_some();
-        if let (Some(snapshot), true) = (self.snapshot.clone(), is_due) {
-            self.plan_and_apply(&snapshot)?;
-        }
-        Ok(())
-    }
-
-    /// What the kernel really holds. At first it is adopted as it is.
-    fn read_back(&mut self) -> Result<(), String> {
-        let dump = self.maps.dump().map_err(|e| e.to_string())?;
-        self.next_compare = Instant::now() + COMPARE_PERIOD;
-        if self.ids.is_none() {
-            self.ids = Some(Ids::restored(&dump, self.options.capacity));
-        }
-        if self.actual.as_ref().is_some_and(|actual| *actual != dump) {
-            tracing::warn!("the kernel's tables were changed by somebody else; healing");
-            self.status.drifts += 1;
-        }
-        self.actual = Some(dump);
-        Ok(())
-    }
-
-    fn plan_and_apply(&mut self, snapshot: &Snapshot) -> Result<(), String> {
-        let unread = || "the kernel's tables have not been read".to_owned();
-        let actual = self.actual.as_mut().ok_or_else(unread)?;
-        let ids = self.ids.take().ok_or_else(unread)?;
-        let now = Tick(self.start.elapsed().as_secs());
-        let mut planned = plan_tables(snapshot, &self.options.settings, actual, ids, now);
-        let (health_ports, clashes) = plan_health_ports(snapshot, &self.options.settings.node_port_addresses);
-        planned.problems.extend(clashes);
-        for problem in planned.problems.iter().filter(|p| !self.problems.contains(p)) {
-            tracing::warn!(object = %problem.object, field = %problem.field, reason = %problem.reason, "problem");
-        }
-        self.problems = planned.problems;
-        let ids = self.ids.insert(planned.ids);
-        let ops = plan_diff(actual, &planned.tables);
-        let (done, result) = self.maps.apply(&ops);
-        ops.iter().take(done).for_each(|op| apply_op(actual, op));
-        self.status.ops += done as u64;
-        if let Err(error) = result {
-            // Nobody knows what the failed write has left behind.
-            self.actual = None;
-            return Err(error.to_string());
-        }
-        ids.release(now);
-        if *self.status.serving != planned.serving {
-            self.status.serving = Arc::new(planned.serving);
-        }
-        if self.status.stays.as_deref() != Some(&planned.stays) {
-            self.status.stays = Some(Arc::new(planned.stays));
-        }
-        self.status.services = Arc::new(ids.services().iter().map(|(key, &id)| (id, key.clone())).collect());
-        if *self.status.health_ports != health_ports {
-            self.status.health_ports = Arc::new(health_ports);
-        }
-        let warnings = plan_warnings(snapshot);
-        if *self.status.warnings != warnings {
-            self.status.warnings = Arc::new(warnings);
-        }
-        self.status.updated_unix_ms = Some(unix_ms());
-        if self.status.pending_since_unix_ms.take().is_some() {
-            self.status.generation += 1;
-            tracing::debug!(generation = self.status.generation, ops = done, "applied");
-        }
-        if planned.is_full {
-            return Err("a table is full".to_owned());
-        }
-        Ok(())
-    }
-
-    fn tell(&mut self) {
-        if let Some(actual) = &self.actual
-            && *self.status.tables != *actual
-        {
-            self.status.tables = Arc::new(actual.clone());
-        }
-        self.status.sizes = sizes(&self.status.tables, &self.options.capacity);
-        self.status.rejected = self.model.rejected();
-        self.status.rejected.extend(self.problems.iter().cloned());
-        self.sender.send_if_modified(|told| {
-            let changed = *told != self.status;
-            if changed {
-                told.clone_from(&self.status);
-            }
-            changed
+            is_new
         });
     }
-}
 
-/// The time of day, in milliseconds since 1970.
-pub fn unix_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
+    /// What the kernel holds is adopted as it is.
+    fn read(&mut self) {
+        match self.store.dump() {
+            Ok(found) => {
+                self.book = Some(Book::new(found, self.store.capacity(), self.options.settings.clone()));
+                self.progress.last_error = None;
+            }
+            Err(error) => {
+                self.failed(format!("reading the kernel's tables: {error}"));
+                self.next_read = Instant::now() + READ_PAUSE;
+            }
+        }
+    }
 
-fn sizes(tables: &Tables, capacity: &Capacity) -> Vec<TableSize> {
-    let size = |table, used: usize, capacity: u32| TableSize {
-        table,
-        used: used as u64,
-        capacity: u64::from(capacity),
-    };
-    let of = |family: IpFamily| move |addr: std::net::IpAddr| IpFamily::of(addr) == family;
-    let frontends = |f| tables.frontends.keys().filter(|k| of(f)(k.addr)).count();
-    let addrs = |f| tables.addresses.keys().filter(|a| of(f)(**a)).count();
-    let selection = tables.extents.keys().map(|e| e.count as usize).sum();
-    vec![
-        size("frontends (IPv4)", frontends(IpFamily::V4), capacity.frontends),
-        size("frontends (IPv6)", frontends(IpFamily::V6), capacity.frontends),
-        size("backends", tables.backends.len(), capacity.backends),
-        size("selection", selection, capacity.selection),
-        size("node addresses (IPv4)", addrs(IpFamily::V4), capacity.addresses),
-        size("node addresses (IPv6)", addrs(IpFamily::V6), capacity.addresses),
-    ]
+    fn plan(&mut self, book: &mut Book) {
+        let now = self.now();
+        let world = self.model.world();
+        let changes = match &self.planned {
+            Some(planned) => Changes::between(planned, world),
+            None => Changes { node: true, ..Changes::default() },
+        };
+        if changes.is_empty() && book.next_try(now).is_none_or(|at| at > now) {
+            return;
+        }
+        if !changes.is_empty() {
+            self.progress.pending_since_unix_ms.get_or_insert_with(unix_ms);
+            self.progress.is_node_eligible = world.node.is_eligible;
+            self.outputs.world.send_replace(world.clone());
+        }
+        let turn = book.turn(world, &changes, now);
+        self.planned = Some(world.clone());
+        self.progress.planned += turn.planned as u64;
+        self.complain(turn.complaints, turn.node_addresses_left_out);
+        let outcome = self.backlog.apply(&mut self.store, &turn.ops);
+        self.count(outcome);
+        if self.backlog.is_empty() {
+            book.release(now);
+        }
+        self.settle(book);
+    }
+
+    /// Complaints of want of room are postponed while larger tables are being made.
+    fn complain(&mut self, complaints: Vec<(ServiceName, Vec<Complaint>)>, node_addresses_left_out: usize) {
+        let may_grow = self.ask.is_some() && (self.is_growing || Instant::now() >= self.no_growth_before);
+        for (service, complaints) in complaints {
+            if may_grow && complaints.iter().any(|c| c.kind == Kind::NoRoom) {
+                self.no_room.insert(service, complaints);
+            } else {
+                self.no_room.remove(&service);
+                self.outputs.ledger.set(Origin::Plan(service), complaints);
+            }
+        }
+        let left_out = (node_addresses_left_out > 0 && !may_grow).then(|| {
+            let node = format!("Node {}", self.options.node_name);
+            let reason =
+                format!("the address table is full: {node_addresses_left_out} addresses are left out");
+            Complaint::new(Kind::NoRoom, node, "", reason)
+        });
+        self.outputs.ledger.set(Origin::NodeAddresses, left_out.into_iter().collect());
+    }
+
+    /// The planned world is in force once everything is written that the kernel takes and nothing waits for larger tables.
+    fn settle(&mut self, book: &Book) {
+        let tables = book.tables();
+        let entries = tables.frontends.len() + tables.backends.len() + tables.addresses.len();
+        if !self.backlog.is_settled(entries) || !self.no_room.is_empty() {
+            return;
+        }
+        self.progress.updated_unix_ms = Some(unix_ms());
+        if let Some(swap) = self.first_swap.take()
+            && let Err(error) = swap()
+        {
+            self.failed(format!("moving the hooks to the new tables: {error:#}"));
+        }
+        if self.progress.pending_since_unix_ms.take().is_some() {
+            self.progress.generation += 1;
+            tracing::debug!(
+                generation = self.progress.generation,
+                services = book.services().len(),
+                "in force"
+            );
+        }
+    }
+
+    fn retry(&mut self, book: &Book) {
+        if self.backlog.next_try().is_some_and(|at| at <= Instant::now()) {
+            let outcome = self.backlog.retry(&mut self.store);
+            self.count(outcome);
+            self.settle(book);
+        }
+    }
+
+    /// Heals what somebody else changed in the kernel's tables.
+    fn compare(&mut self, book: &Book) {
+        if Instant::now() < self.next_compare {
+            return;
+        }
+        self.next_compare = Instant::now() + COMPARE_PERIOD;
+        // The waiting ops are a difference that is known.
+        if self.planned.is_none() || !self.backlog.is_empty() {
+            return;
+        }
+        match self.store.drift(book.tables(), &|pages| book.maglev(pages)) {
+            Ok(ops) if ops.is_empty() => self.progress.updated_unix_ms = Some(unix_ms()),
+            Ok(ops) => {
+                tracing::warn!(ops = ops.len(), first = ?ops[0], "another program changed the kernel's tables: healing");
+                self.progress.drifts += 1;
+                let outcome = self.backlog.apply(&mut self.store, &ops);
+                self.count(outcome);
+            }
+            Err(error) => self.failed(format!("comparing the kernel's tables: {error}")),
+        }
+    }
+
+    fn ask_for_growth(&mut self, book: &Book) {
+        let Some(ask) = &self.ask else { return };
+        if self.is_growing || Instant::now() < self.no_growth_before {
+            return;
+        }
+        if let Some(wanted) = book.wanted_capacity(self.options.most_entries) {
+            tracing::info!(?wanted, "larger tables are being made");
+            self.is_growing = ask.send(wanted).is_ok();
+        } else if !self.no_room.is_empty() {
+            self.cannot_grow("no table may have more entries (--max-table-entries)");
+        }
+    }
+
+    /// Larger tables are ready, or cannot be had.
+    fn replace(&mut self, answer: Result<Staged<S>, String>) {
+        self.is_growing = false;
+        let Some(book) = &mut self.book else { return };
+        let moved = answer.and_then(|Staged { mut store, swap }| {
+            store.fill_from(&self.store, book.tables()).map_err(|error| error.to_string())?;
+            swap().map_err(|error| format!("{error:#}"))?;
+            Ok(store)
+        });
+        match moved {
+            Ok(store) => {
+                self.store = store;
+                // Tables that did not have to grow are the same, with what the kernel refused there.
+                self.backlog.retry(&mut self.store);
+                book.grow(self.store.capacity());
+                self.progress.growths += 1;
+                tracing::info!(capacity = ?self.store.capacity(), "the tables were replaced by larger ones");
+            }
+            Err(error) => {
+                self.failed(format!("making larger tables: {error}"));
+                self.cannot_grow(&error);
+            }
+        }
+    }
+
+    fn cannot_grow(&mut self, why: &str) {
+        self.no_growth_before = Instant::now() + GROWTH_PAUSE;
+        for (service, complaints) in std::mem::take(&mut self.no_room) {
+            let with_reason = complaints.into_iter().map(|c| match c.kind {
+                Kind::NoRoom => Complaint { reason: format!("{}; it cannot grow: {why}", c.reason), ..c },
+                _ => c,
+            });
+            self.outputs.ledger.set(Origin::Plan(service), with_reason.collect());
+        }
+        if let Some(book) = self.book.take() {
+            self.settle(&book);
+            self.book = Some(book);
+        }
+    }
+
+    fn count(&mut self, outcome: Outcome) {
+        self.progress.ops += outcome.done;
+        if outcome.failed > 0 {
+            let first = self.backlog.reasons().next().unwrap_or_default().to_owned();
+            self.failed(first);
+            self.progress.failures += outcome.failed - 1;
+        } else if self.backlog.is_empty() {
+            self.progress.last_error = None;
+        }
+        let named = self.backlog.reasons().take(NAMED_WRITES);
+        let complaint = |reason: &str| Complaint::new(Kind::Failed, "the kernel's tables", "", reason);
+        self.outputs.ledger.set(Origin::Writes, named.map(complaint).collect());
+    }
+
+    fn failed(&mut self, error: String) {
+        tracing::warn!(error, "reconcile failed; it is tried again");
+        self.progress.failures += 1;
+        self.progress.last_error = Some(error);
+    }
+
+    fn publish(&mut self, book: &Book) {
+        let can_grow = self.ask.is_some() && Instant::now() >= self.no_growth_before;
+        let sizes = book.fills().into_iter().map(|fill| TableSize {
+            table: fill.table,
+            used: fill.used,
+            capacity: fill.capacity,
+            can_grow: can_grow && fill.capacity < u64::from(self.options.most_entries),
+        });
+        self.progress.sizes = sizes.collect();
+        self.progress.unserved = book.waiting().count() as u64;
+        let Some(world) = self.planned.as_ref().filter(|_| self.progress.generation > 0) else { return };
+        self.outputs.in_force.send_if_modified(|known| {
+            let is_new = known.udp_losses != book.udp_losses()
+                || known.affinity_losses != book.affinity_losses()
+                || !known.serving.ptr_eq(book.serving())
+                || !known.stays.ptr_eq(book.stays())
+                || !known.services.ptr_eq(book.services())
+                || known.own_addresses != world.addresses;
+            if is_new {
+                *known = InForce::of(book, &world.addresses);
+            }
+            is_new
+        });
+    }
 }
 
 #[cfg(test)]

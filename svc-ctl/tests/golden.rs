@@ -39,7 +39,8 @@ use daemon::Daemon;
 use libtest_mimic::{Arguments, Failed, Trial};
 use svc_ctl::dataplane::fake::FakeStore;
 use svc_ctl::dataplane::store::{MapStore, StoreError};
-use svc_ctl::plan::health_ports::HealthPort;
+use svc_ctl::observe::health::ports::HealthPort;
+use svc_ctl::plan::capacity::Capacity;
 use svc_ctl::plan::render::{frontend_text, parse, render};
 use svc_ctl::plan::tables::{Frontend, MapOp, Tables};
 
@@ -129,14 +130,14 @@ fn serving(daemon: &Daemon) -> String {
         let set: Vec<String> = set.iter().map(ToString::to_string).collect();
         format!("{} {}\n", frontend_text(frontend), set.join(" "))
     };
-    daemon.planned.serving.iter().map(line).collect()
+    daemon.in_force().serving.iter().map(line).collect()
 }
 
 fn health(daemon: &Daemon) -> String {
     let line = |(port, of): (&NonZeroU16, &HealthPort)| {
         format!("{port} {} {} local\n", of.service, of.local_endpoints)
     };
-    daemon.health_ports.ports.iter().map(line).collect()
+    daemon.health_ports().ports.iter().map(line).collect()
 }
 
 /// The fake kernel, which takes no op that leaves the tables torn: no frontend names a missing extent and no extent a
@@ -145,23 +146,30 @@ fn health(daemon: &Daemon) -> String {
 struct WholeStore(FakeStore);
 
 impl MapStore for WholeStore {
-    fn apply(&mut self, ops: &[MapOp]) -> (usize, Result<(), StoreError>) {
-        for (done, op) in ops.iter().enumerate() {
-            let (_, applied) = self.0.apply(std::slice::from_ref(op));
-            let torn = |reason| StoreError {
-                map: "the tables are torn",
-                operation: format!("{op:?}"),
-                source: io::Error::other(reason),
-            };
-            if let Err(error) = applied.and_then(|()| whole(&self.0.tables).map_err(torn)) {
-                return (done, Err(error));
+    fn apply(&mut self, ops: &[MapOp]) -> Vec<(usize, StoreError)> {
+        let mut failures = Vec::new();
+        for (index, op) in ops.iter().enumerate() {
+            failures
+                .extend(self.0.apply(std::slice::from_ref(op)).into_iter().map(|(_, error)| (index, error)));
+            if let Err(reason) = whole(&self.0.tables) {
+                let source = io::Error::other(reason);
+                let operation = format!("{op:?}");
+                failures.push((index, StoreError { map: "the tables are torn", operation, source }));
             }
         }
-        (ops.len(), Ok(()))
+        failures
     }
 
     fn dump(&mut self) -> Result<Tables, StoreError> {
         self.0.dump()
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.0.capacity()
+    }
+
+    fn fill_from(&mut self, old: &Self, tables: &Tables) -> Result<(), StoreError> {
+        self.0.fill_from(&old.0, tables)
     }
 }
 

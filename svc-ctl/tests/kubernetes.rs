@@ -1,19 +1,18 @@
 //! The Kubernetes source against a small stand-in for the API that fails on request.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use api::{Fault, StandIn};
-use serde_json::Value;
-use svc_ctl::model::name::ServiceName;
+use svc_ctl::model::complaint::{Complaint, Origin};
 use svc_ctl::model::node::NodeAddresses;
 use svc_ctl::model::store::Store;
-use svc_ctl::model::warning::{Reason, Warning};
-use svc_ctl::plan::desired::{Settings, plan_tables};
-use svc_ctl::plan::ids::{Capacity, Ids};
+use svc_ctl::observe::ledger::Ledger;
+use svc_ctl::plan::book::{Book, Changes};
+use svc_ctl::plan::capacity::Capacity;
 use svc_ctl::plan::render::render;
+use svc_ctl::plan::settings::Settings;
 use svc_ctl::plan::tables::Tables;
 use svc_ctl::plan::tick::Tick;
-use svc_ctl::plan::warnings::plan_warnings;
 use svc_ctl::source::event::Batch;
 use svc_ctl::source::kubernetes::{self, Options};
 use svc_ctl::source::manifests::files::Files;
@@ -24,16 +23,20 @@ use tokio::sync::mpsc;
 mod api;
 #[path = "kubernetes/connect.rs"]
 mod connect;
+#[path = "kubernetes/failures.rs"]
+mod failures;
+#[path = "kubernetes/outbox.rs"]
+mod outbox;
 
 /// Everything has happened by then, or never will.
-const DEADLINE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// A source that follows the stand-in, into a store.
 struct Follower {
     store: Store,
     events: mpsc::Receiver<Batch>,
-    warn: mpsc::Sender<Warning>,
+    ledger: Ledger,
     /// Services seen in every state since the start that was complete; a tear shows as a missing one.
     fewest: usize,
 }
@@ -48,9 +51,9 @@ impl Follower {
         change(&mut options);
         let client = kubernetes::connect(&options).await.expect("a client");
         let (send, events) = mpsc::channel(64);
-        let (warn, warnings) = mpsc::channel(8);
-        tokio::spawn(kubernetes::run(client, options, send, warnings));
-        Self { store: Store::new("test-node"), events, warn, fewest: usize::MAX }
+        let ledger = Ledger::default();
+        tokio::spawn(kubernetes::run(client, options, send, ledger.subscribe(), ledger.clone()));
+        Self { store: Store::new("test-node"), events, ledger, fewest: usize::MAX }
     }
 
     /// Takes what comes until it is true, and fails if it never is.
@@ -62,11 +65,36 @@ impl Follower {
                 for event in batch.map_or(Vec::new(), |b| b.expect("the source has ended")) {
                     self.store.take(event);
                 }
-                let services = self.store.snapshot().map_or(usize::MAX, |s| s.services.len());
+                let services = match self.store.is_synced() {
+                    true => self.store.world().services.len(),
+                    false => usize::MAX,
+                };
                 self.fewest = self.fewest.min(services);
             }
         };
         tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+
+    /// Complaints about the API and about what it sends.
+    fn complaints(&self) -> Vec<Complaint> {
+        self.ledger.get(&Origin::Source)
+    }
+
+    async fn until_complaint(&mut self, text: &str) {
+        let ledger = self.ledger.clone();
+        let is_said = move |_: &mut Store| {
+            let all = [Origin::Source, Origin::ThisNode].map(|origin| ledger.get(&origin)).concat();
+            all.iter().any(|complaint| complaint.to_string().contains(text))
+        };
+        self.until(&format!("complaint {text:?}"), is_said).await;
+    }
+
+    async fn until_no_complaint(&mut self) {
+        let ledger = self.ledger.clone();
+        let is_well = move |_: &mut Store| {
+            [Origin::Source, Origin::ThisNode].iter().all(|origin| ledger.get(origin).is_empty())
+        };
+        self.until("no complaint", is_well).await;
     }
 
     async fn until_services(&mut self, names: &[&str]) {
@@ -75,7 +103,9 @@ impl Follower {
 }
 
 fn services(store: &mut Store) -> Vec<String> {
-    store.snapshot().map(|s| s.services.keys().map(|k| k.name.to_string()).collect()).unwrap_or_default()
+    let names =
+        store.is_synced().then(|| store.world().services.keys().map(|k| k.name.to_string()).collect());
+    names.unwrap_or_default()
 }
 
 fn service(name: &str, n: u8) -> String {
@@ -85,8 +115,12 @@ fn service(name: &str, n: u8) -> String {
     )
 }
 
+const NODE: &str = "{apiVersion: v1, kind: Node, metadata: {name: test-node}}";
+
+/// A server with these Services and our Node.
 async fn api_with(services: &[&str]) -> StandIn {
     let api = StandIn::start().await;
+    api.apply(NODE);
     for (n, name) in services.iter().enumerate() {
         api.apply(&service(name, n as u8 + 1));
     }
@@ -96,6 +130,8 @@ async fn api_with(services: &[&str]) -> StandIn {
 #[tokio::test]
 async fn lists_in_pages_with_our_selectors_and_follows_changes() {
     let api = api_with(&["a", "b", "c", "d", "e"]).await;
+    // The cache does not answer, so the list comes by pages.
+    api.fail("services", &[Fault::List(410)]);
     let mut follower = Follower::start(&api, |o| o.page_size = 2).await;
     follower.until_services(&["a", "b", "c", "d", "e"]).await;
     let lists = api.requests("services").into_iter().filter(|r| r.contains("limit=2")).count();
@@ -112,8 +148,7 @@ async fn lists_in_pages_with_our_selectors_and_follows_changes() {
     api.apply(&service("b", 77));
     follower
         .until("b has a new address", |store| {
-            let snapshot = store.snapshot().unwrap();
-            snapshot.services.values().any(|s| s.families[0].cluster_ip.to_string() == "10.96.0.77")
+            store.world().services.values().any(|s| s.families[0].cluster_ip.to_string() == "10.96.0.77")
         })
         .await;
 }
@@ -129,7 +164,7 @@ async fn a_watch_goes_on_from_its_bookmark_and_after_a_cut_line() {
     api.apply(&service("b", 2));
     follower.until_services(&["a", "b"]).await;
     let requests = api.requests("services");
-    assert_eq!(requests.iter().filter(|r| r.contains("limit=")).count(), 1, "no second list: {requests:?}");
+    assert_eq!(requests.iter().filter(|r| !r.contains("watch")).count(), 1, "no second list: {requests:?}");
     assert_eq!(follower.fewest, 1);
 }
 
@@ -151,20 +186,6 @@ async fn a_watch_that_is_too_old_is_listed_anew_without_a_tear() {
 }
 
 #[tokio::test]
-async fn failures_of_the_server_are_outlived_and_told() {
-    let api = api_with(&["a"]).await;
-    api.fail("services", &[Fault::List(500), Fault::List(503), Fault::Watch(500)]);
-    api.fail("endpointslices", &[Fault::List(500)]);
-    let mut follower = Follower::start(&api, |_| {}).await;
-    follower.until("the failure is told", |store| !store.rejected().is_empty()).await;
-    follower.until_services(&["a"]).await;
-    api.apply(&service("b", 2));
-    follower.until_services(&["a", "b"]).await;
-    follower.until("the failure is over", |store| store.rejected().is_empty()).await;
-    assert_eq!(api.faults_left(), 0);
-}
-
-#[tokio::test]
 async fn lists_are_streamed_on_request_and_paged_where_the_server_refuses() {
     let api = api_with(&["a", "b"]).await;
     let mut follower = Follower::start(&api, |o| o.streaming_lists = true).await;
@@ -175,31 +196,7 @@ async fn lists_are_streamed_on_request_and_paged_where_the_server_refuses() {
     api.fail("services", &[Fault::Watch(422)]);
     let mut follower = Follower::start(&api, |o| o.streaming_lists = true).await;
     follower.until_services(&["a", "b"]).await;
-    assert!(api.requests("services").iter().any(|r| r.contains("limit=")));
-}
-
-/// A server that comes back after a while is well when it refuses; the pause has grown meanwhile.
-#[tokio::test]
-async fn what_a_server_wants_otherwise_it_gets_at_once_however_long_it_was_away() {
-    let api = api_with(&["a"]).await;
-    let away = [500, 500, 500, 500].map(Fault::Watch);
-    api.fail("services", &[&away[..], &[Fault::Watch(422)]].concat());
-    let mut follower = Follower::start(&api, |o| o.streaming_lists = true).await;
-    follower.until("the server refuses", |_| api.requests("services").len() == 5).await;
-    let refused = Instant::now();
-    follower.until_services(&["a"]).await;
-    // The fifth pause would be 3.2 s at least.
-    assert!(refused.elapsed() < Duration::from_millis(2500), "{:?}", refused.elapsed());
-}
-
-#[tokio::test]
-async fn an_older_server_without_the_field_selector_is_asked_without_it() {
-    let api = api_with(&["a"]).await;
-    api.fail("services", &[Fault::List(400)]);
-    let mut follower = Follower::start(&api, |_| {}).await;
-    follower.until_services(&["a"]).await;
-    let requests = api.requests("services");
-    assert!(requests[0].contains("fieldSelector") && !requests[1].contains("fieldSelector"), "{requests:?}");
+    assert!(api.requests("services").iter().any(|r| !r.contains("watch")));
 }
 
 const MANIFESTS: &str = "
@@ -250,14 +247,14 @@ status: {addresses: [{type: InternalIP, address: 192.168.0.2}]}
 fn tables_and_complaints(store: &mut Store) -> (String, Vec<String>) {
     let addrs = ["127.0.0.1", "192.168.0.2", "192.168.1.2"].map(|a| a.parse().expect("an address"));
     store.set_addresses(NodeAddresses { addrs: addrs.into(), ..NodeAddresses::default() });
-    let snapshot = store.snapshot().expect("complete");
+    assert!(store.is_synced());
     let settings =
         Settings { node_port_addresses: "primary".parse().expect("a setting"), ..Settings::default() };
-    let none = Tables::default();
-    let planned =
-        plan_tables(&snapshot, &settings, &none, Ids::restored(&none, Capacity::default()), Tick(0));
-    let complaints = store.rejected().iter().chain(&planned.problems).map(ToString::to_string).collect();
-    (render(&planned.tables), complaints)
+    let mut book = Book::new(Tables::default(), Capacity::default(), settings);
+    let turn = book.turn(store.world(), &Changes::default(), Tick(0));
+    let refused = store.take_complaints().into_iter().flat_map(|(_, list)| list);
+    let problems = turn.complaints.into_iter().flat_map(|(_, list)| list);
+    (render(book.tables()), refused.chain(problems).map(|c| c.to_string()).collect())
 }
 
 #[tokio::test]
@@ -281,43 +278,4 @@ async fn both_sources_make_the_same_tables_of_the_same_manifests() {
         "{tables}"
     );
     assert_eq!(complaints.len(), 2, "{complaints:?}");
-}
-
-#[tokio::test]
-async fn sem_010_what_is_not_done_for_sctp_is_an_event_on_its_service_however_many_nodes_say_so() {
-    let api = api_with(&["a"]).await;
-    api.apply(
-        "{kind: Service, metadata: {name: sctp, namespace: shop}, spec: {clusterIP: 10.96.0.9, ports: [
-            {port: 7777, protocol: SCTP, nodePort: 30777}]}}",
-    );
-    let mut follower = Follower::start(&api, |_| {}).await;
-    follower.until("the Service is there", |store| store.is_synced()).await;
-    let warnings = plan_warnings(&follower.store.snapshot().expect("all lists are complete"));
-    let mut other_node = Follower::start(&api, |o| o.node_name = "other-node".to_owned()).await;
-    for follower in [&follower, &other_node, &follower] {
-        for warning in &warnings {
-            follower.warn.send(warning.clone()).await.expect("the source takes warnings");
-        }
-    }
-    // The one that comes last is of one node alone.
-    let service = ServiceName::new("shop", "sctp");
-    let last = Warning { service, reason: Reason::HealthPort, note: "a port".to_owned() };
-    follower.warn.send(last.clone()).await.expect("the source takes warnings");
-    other_node.warn.send(last).await.expect("the source takes warnings");
-    follower.until("both health check warnings have arrived", |_| api.created().len() >= 4).await;
-    other_node.until("its lists are complete", |store| store.is_synced()).await;
-
-    let created = api.created();
-    let text = |event: &Value, field: &str| event[field].as_str().unwrap_or_default().to_owned();
-    let mut told: Vec<String> = created.iter().map(|event| text(event, "reason")).collect();
-    told.sort();
-    let twice = "FailedToStartServiceHealthcheck";
-    assert_eq!(told, [twice, twice, "SctpFragmentsDropped", "SctpFromNodesNotServed"]);
-    for event in &created {
-        let of = &event["regarding"];
-        assert_eq!([&of["kind"], &of["namespace"], &of["name"]], ["Service", "shop", "sctp"]);
-        assert_eq!([&event["type"], &event["metadata"]["namespace"]], ["Warning", "shop"]);
-    }
-    let sctp = created.iter().filter(|event| text(event, "reason").starts_with("Sctp"));
-    assert!(sctp.into_iter().all(|event| text(event, "note").starts_with("port 7777/SCTP: ")), "{created:?}");
 }

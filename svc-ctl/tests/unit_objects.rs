@@ -7,17 +7,20 @@
 mod make;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use make::{Made, node, service, slice};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, FileFailurePersistence, RngSeed, TestRunner};
 use svc_common::abi::{BackendId, Extent};
+use svc_ctl::model::complaint::{Complaint, Origin};
 use svc_ctl::model::node::NodeAddresses;
 use svc_ctl::model::store::Store;
-use svc_ctl::plan::desired::{Settings, plan_tables};
-use svc_ctl::plan::diff::{apply_op, plan_diff};
-use svc_ctl::plan::ids::{Capacity, Ids};
+use svc_ctl::plan::book::{Book, Changes};
+use svc_ctl::plan::capacity::Capacity;
+use svc_ctl::plan::diff::apply_op;
+use svc_ctl::plan::settings::Settings;
 use svc_ctl::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Tables};
 use svc_ctl::plan::tick::Tick;
 use svc_ctl::source::event::{Event, SourceEvent};
@@ -110,12 +113,14 @@ impl Change {
 /// The daemon without its edges.
 struct Daemon {
     store: Store,
-    ids: Ids,
+    book: Book,
+    planned: Option<svc_ctl::model::world::World>,
     tables: Tables,
+    complaints: BTreeMap<Origin, Vec<Complaint>>,
 }
 
 /// Everything that a packet to a frontend meets.
-type Leads = (FrontendEntry, BTreeMap<Extent, Vec<BackendId>>, BTreeMap<BackendId, Backend>);
+type Leads = (FrontendEntry, BTreeMap<Extent, Arc<[BackendId]>>, BTreeMap<BackendId, Backend>);
 
 impl Daemon {
     fn with_others() -> Self {
@@ -127,30 +132,43 @@ impl Daemon {
         World::of(&objects).list().into_iter().for_each(|event| store.take(event));
         let addrs = ["127.0.0.1", "192.168.0.2", "2001:db8::1"].map(|a| a.parse().expect("an address"));
         store.set_addresses(NodeAddresses { addrs: addrs.into(), ..NodeAddresses::default() });
-        let ids = Ids::restored(&Tables::default(), Capacity::default());
-        let mut daemon = Self { store, ids, tables: Tables::default() };
+        let book = Book::new(Tables::default(), Capacity::default(), Settings::default());
+        let mut daemon =
+            Self { store, book, planned: None, tables: Tables::default(), complaints: BTreeMap::new() };
         daemon.plan();
         daemon
     }
 
+    fn listen(&mut self) {
+        self.complaints.extend(self.store.take_complaints());
+    }
+
+    fn refused(&self) -> impl Iterator<Item = &Complaint> {
+        self.complaints.values().flatten()
+    }
+
     /// Plans and applies; answers the changes.
     fn plan(&mut self) -> Vec<MapOp> {
-        let snapshot = self.store.snapshot().expect("a complete source");
-        let planned = plan_tables(&snapshot, &Settings::default(), &self.tables, self.ids.clone(), Tick(0));
-        let ops = plan_diff(&self.tables, &planned.tables);
+        assert!(self.store.is_synced());
+        let world = self.store.world().clone();
+        let changes = match &self.planned {
+            Some(planned) => Changes::between(planned, &world),
+            None => Changes { node: true, ..Changes::default() },
+        };
+        let ops = self.book.turn(&world, &changes, Tick(0)).ops;
         ops.iter().for_each(|op| apply_op(&mut self.tables, op));
-        assert_eq!(self.tables, planned.tables);
-        self.ids = planned.ids;
+        assert_eq!(self.tables, *self.book.tables());
+        self.planned = Some(world);
         ops
     }
 
     fn leads(&self, frontend: &Frontend) -> Leads {
         let entry = self.tables.frontends[frontend];
-        let extents =
-            [entry.cluster, entry.local, entry.maglev].into_iter().filter(|extent| extent.count > 0);
+        let extents = [entry.cluster, entry.local].into_iter().filter(|extent| extent.count > 0);
         let extents: BTreeMap<_, _> =
             extents.map(|extent| (extent, self.tables.extents[&extent].clone())).collect();
-        let backends = extents.values().flatten().map(|id| (*id, self.tables.backends[id])).collect();
+        let backends =
+            extents.values().flat_map(|set| set.iter()).map(|id| (*id, self.tables.backends[id])).collect();
         (entry, extents, backends)
     }
 }
@@ -165,19 +183,16 @@ fn play(changes: &[Change]) -> Result<(), TestCaseError> {
         match change.event() {
             Some((apply, delete, object, bad)) => {
                 daemon.store.take(apply);
-                let rejected = daemon.store.rejected();
-                let named = rejected.iter().filter(|r| r.object == object).map(|r| r.field.clone());
+                daemon.listen();
+                let named = daemon.refused().filter(|r| r.object == object).map(|r| r.field.clone());
                 prop_assert_eq!(named.collect::<BTreeSet<_>>(), bad, "{}", object);
                 last = Some((delete, object));
             }
             None => {
                 let Some((delete, object)) = last.take() else { continue };
                 daemon.store.take(delete);
-                prop_assert!(
-                    daemon.store.rejected().iter().all(|r| r.object != object),
-                    "{} is gone",
-                    object
-                );
+                daemon.listen();
+                prop_assert!(daemon.refused().all(|r| r.object != object), "{} is gone", object);
             }
         }
         for op in daemon.plan() {

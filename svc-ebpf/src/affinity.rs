@@ -6,10 +6,8 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, Extent, FrontendValue, limits};
 use svc_common::datapath::affinity::{MOMENT_SHIFT, Search, is_over, stay_until};
 
-use crate::tables::{Tables, selected};
-
-/// What a client without a backend to stay with has; no backend has this id.
-pub const NOBODY: u32 = 0;
+use crate::choose::{NOBODY, selected};
+use crate::tables::Tables;
 
 #[inline(always)]
 fn moment() -> u32 {
@@ -32,7 +30,7 @@ pub fn kept<F: Tables>(client: &AffinityKey<F::Addr>, extent: &Extent) -> u32 {
 #[inline(always)]
 fn holds(extent: &Extent, backend: BackendId) -> bool {
     let mut search = Search::new(extent, backend);
-    // Not by bpf_loop: its callback would be one frame more than Linux 6.1 allows below a new flow.
+    // The verifier walks the loop once per halving and way to it, which is why `choose` is a call of its own.
     for _ in 0..limits::EXTENT_HALVINGS {
         if !search.halve(selected) {
             break;

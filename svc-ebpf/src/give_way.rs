@@ -7,7 +7,7 @@ use svc_common::datapath::flow::twin_key;
 use crate::hook::Medium;
 use crate::maps::Scratch;
 use crate::pipeline::Net;
-use crate::tables::{count, iface, is_own};
+use crate::tables::{count, iface, is_own, migration};
 
 /// A direct connection or datagram to a backend from a port that has a translated flow to it: its replies would be
 /// translated, so the flow gives way. A call of its own for the sake of its stack.
@@ -47,11 +47,19 @@ pub fn to_answer<F: Net, M: Medium>(m: &M, key: &FlowKey<F::Addr>) -> u32 {
 #[inline(always)]
 fn forget<F: Net>() {
     let Some(Scratch { reverse_key, forward_key, .. }) = F::scratch() else { return };
-    let Some(record) = F::flow(reverse_key) else { return };
+    // By hand and not by `flow`: a call would be one frame more than Linux 6.1 allows below a new flow.
+    let is_migrating = migration() != Migration::NONE;
+    if is_migrating {
+        F::carry_over(reverse_key);
+    }
+    let Some(record) = F::present_flow(reverse_key) else { return };
     if record.direction == Direction::REVERSE {
         *forward_key = twin_key::<F>(reverse_key.proto, record);
         // The client may have begun another flow there since, to another backend, which is nobody's to cut.
-        if let Some(forward) = F::flow(forward_key)
+        if is_migrating {
+            F::carry_over(forward_key);
+        }
+        if let Some(forward) = F::present_flow(forward_key)
             && forward.dport == reverse_key.sport
             && (forward.any_source != 0 || forward.dst == reverse_key.src)
         {

@@ -1,8 +1,12 @@
 //! Entry points of the kernel programs. Each is one call: context in, action out.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod affinity;
+mod carried;
+mod choose;
+mod entries;
 mod fib;
 mod frame;
 mod give_way;

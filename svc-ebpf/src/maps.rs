@@ -16,6 +16,8 @@ use crate::fib;
 
 /// Not preallocated, so that a replaced value stays whole for its readers (freed by RCU, not reused at once).
 const NO_PREALLOC: u32 = 1;
+/// The daemon writes the table by memory and not by system calls (`BPF_F_MMAPABLE`, Linux 5.5).
+const MMAPABLE: u32 = 1 << 10;
 
 #[unsafe(no_mangle)]
 pub static CONFIG: Global<Config> = Global::new(Config {
@@ -38,11 +40,13 @@ pub static FRONTENDS4: HashMap<FrontendKey<AddrV4>, FrontendValue> =
 pub static FRONTENDS6: HashMap<FrontendKey<AddrV6>, FrontendValue> =
     HashMap::with_max_entries(limits::FRONTENDS, NO_PREALLOC);
 #[map]
-pub static SELECTION: Array<u32> = Array::with_max_entries(limits::SELECTION, 0);
+pub static SELECTION: Array<u32> = Array::with_max_entries(limits::SELECTION, MMAPABLE);
 #[map]
-pub static BACKENDS4: Array<BackendValue<AddrV4>> = Array::with_max_entries(limits::BACKENDS, 0);
+pub static MAGLEV: Array<MaglevPage> = Array::with_max_entries(limits::MAGLEV, MMAPABLE);
 #[map]
-pub static BACKENDS6: Array<BackendValue<AddrV6>> = Array::with_max_entries(limits::BACKENDS, 0);
+pub static BACKENDS4: Array<BackendValue<AddrV4>> = Array::with_max_entries(limits::BACKENDS, MMAPABLE);
+#[map]
+pub static BACKENDS6: Array<BackendValue<AddrV6>> = Array::with_max_entries(limits::BACKENDS, MMAPABLE);
 #[map]
 pub static FLOWS4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> =
     LruHashMap::with_max_entries(limits::FLOWS, 0);
@@ -86,6 +90,18 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::CO
 #[map]
 pub static SERVICES: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
 
+/// Entries made and removed by programs, by [`EntryTable`].
+#[map]
+pub static ENTRIES: PerCpuArray<EntryCount> = PerCpuArray::with_max_entries(EntryTable::COUNT, 0);
+/// One [`Migration`].
+#[map]
+pub static MIGRATION: Array<Migration> = Array::with_max_entries(1, 0);
+/// The flow tables that are being replaced; of one entry, and never asked, while none is.
+#[map]
+pub static CARRIED4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> = LruHashMap::with_max_entries(1, 0);
+#[map]
+pub static CARRIED6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> = LruHashMap::with_max_entries(1, 0);
+
 /// ICMP errors sent by this CPU: the tick they were counted in, and how many.
 #[map]
 pub static REJECTS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
@@ -102,9 +118,23 @@ pub struct Scratch<A> {
     pub fragment: FragmentKey<A>,
     pub quoted: Quoted,
     pub packet: Packet<A>,
-    /// Id of the backend that was chosen.
-    pub backend: u32,
+    pub chosen: Chosen,
     pub fib: fib::Params,
+}
+
+/// What the first packet of a flow gets; the verifier knows nothing of words that lie here.
+#[repr(C)]
+pub struct Chosen {
+    pub service: ServiceId,
+    pub flags: FrontendFlags,
+    /// Seconds of session affinity.
+    pub affinity: u32,
+    /// 1: the client is a local pod.
+    pub is_pod: u32,
+    /// [`crate::choose::Choice`].
+    pub choice: u32,
+    /// Id of the backend.
+    pub backend: u32,
 }
 
 /// Parts of an ICMP error.

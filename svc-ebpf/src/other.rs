@@ -6,9 +6,10 @@ use svc_common::addr::Proto;
 use svc_common::wire::ip::UDP_LEN;
 use svc_common::wire::parse::{Headers, Shape};
 
+use crate::choose::nobodys;
 use crate::fib;
 use crate::hook::Medium;
-use crate::new_flow::{Outcome, nobodys};
+use crate::new_flow::Outcome;
 use crate::pipeline::{Net, leave};
 use crate::tables::{count, count_service, is_own};
 
@@ -56,17 +57,27 @@ pub fn headers<F: Net, M: Medium>(m: &M, role: Role) -> Option<Headers<F::Addr>>
     (!M::BEFORE_STACK && m.has_arrived(ip.len) && m.is_ours(role)).then_some(ip)
 }
 
-/// The record of a tuple at a hook. A server on the node that is bound to the wildcard address answers from whichever
-/// address the route prefers.
+/// The record of a tuple at a hook.
 #[inline(always)]
 pub fn record_at<F: Net>(key: &FlowKey<F::Addr>, hook: Hook) -> Option<&'static mut FlowRecord<F::Addr>> {
-    let mut record = F::flow(key);
+    record_by::<F>(key, hook, F::flow)
+}
+
+/// The record of a tuple at a hook, as a look-up has it. A server on the node that is bound to the wildcard address answers
+/// from whichever address the route prefers.
+#[inline(always)]
+pub fn record_by<F: Net>(
+    key: &FlowKey<F::Addr>,
+    hook: Hook,
+    look_up: impl Fn(&FlowKey<F::Addr>) -> Option<&'static mut FlowRecord<F::Addr>>,
+) -> Option<&'static mut FlowRecord<F::Addr>> {
+    let mut record = look_up(key);
     if record.is_none() && key.proto == Proto::UDP && is_own::<F>(&key.src) {
         let wild = &mut F::scratch()?.reverse_key;
         // Field by field: a whole one becomes a call of memcpy, which has a stack of its own.
         (wild.src, wild.dst) = (F::Addr::default(), key.dst);
         (wild.sport, wild.dport, wild.proto, wild._pad) = (key.sport, key.dport, key.proto, [0; 3]);
-        record = F::flow(wild);
+        record = look_up(wild);
     }
     record.filter(|record| record.hook == hook)
 }

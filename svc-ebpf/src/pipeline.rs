@@ -19,7 +19,7 @@ use crate::new_flow::{Outcome, new_flow};
 use crate::other::{self, Verdict};
 use crate::quoted::{self, delta_of};
 use crate::sctp;
-use crate::tables::{IF_ABSENT, Tables, count, count_service, now};
+use crate::tables::{Tables, count, count_service, now};
 
 /// What a family brings to the kernel.
 pub trait Net: Tables + FibWords + Icmp {}
@@ -40,15 +40,10 @@ pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
         return m.pass();
     }
     let now = now();
-    let known = match F::flow(&packet.key) {
-        Some(record) if record.hook == Hook::INGRESS => {
-            let gives_way = gives_way(&packet, record, now);
-            if gives_way && !M::BEFORE_STACK && packet.tcp_flags & tcp::ACK != 0 {
-                give_way::to_answer::<F, M>(m, &packet.key);
-            }
-            if gives_way { None } else { Some(record) }
-        }
-        _ => None,
+    // What only the table that is being replaced has is the other way's to find.
+    let known = match F::present_flow(&packet.key) {
+        Some(record) => unless_over::<F, M>(m, &packet, record, now),
+        None => None,
     };
     let record = match known {
         Some(record) => {
@@ -58,7 +53,7 @@ pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
             touch::<F, M>(m, &packet, record, now);
             record
         }
-        None => match new_flow::<F, M>(m, role, &packet, now) {
+        None => match new_flow::<F, M>(m, role, &packet) {
             Outcome::BEGUN => match F::scratch() {
                 Some(scratch) => &mut scratch.record,
                 None => return m.pass(),
@@ -73,6 +68,24 @@ pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
         other::remember::<F, M>(m, &packet.key);
     }
     send::<F, M>(m, &packet, record)
+}
+
+/// The record, if it is of this hook and its flow is not over.
+#[inline(always)]
+pub fn unless_over<'a, F: Net, M: Medium>(
+    m: &M,
+    packet: &Packet<F::Addr>,
+    record: &'a mut FlowRecord<F::Addr>,
+    now: u32,
+) -> Option<&'a mut FlowRecord<F::Addr>> {
+    if record.hook != Hook::INGRESS {
+        return None;
+    }
+    let gives_way = gives_way(packet, record, now);
+    if gives_way && !M::BEFORE_STACK && packet.tcp_flags & tcp::ACK != 0 {
+        give_way::to_answer::<F, M>(m, &packet.key);
+    }
+    if gives_way { None } else { Some(record) }
 }
 
 /// A packet that came in and has no tuple.
@@ -156,7 +169,7 @@ pub fn is_syn<A>(packet: &Packet<A>) -> bool {
 
 /// Keeps the record's state and, once a tick, its stamp, its next hop and its twin.
 #[inline(always)]
-fn touch<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>, record: &mut FlowRecord<F::Addr>, now: u32) {
+pub fn touch<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>, record: &mut FlowRecord<F::Addr>, now: u32) {
     let state = observe(record.state, record.direction, packet.key.proto, packet.tcp_flags);
     let is_unresolved = record.way == Way::REDIRECT && !record.is_resolved();
     if state != record.state || record.stamp != now || is_unresolved {
@@ -200,7 +213,7 @@ fn refresh<F: Net>(
         && let Some(scratch) = F::scratch()
     {
         twin::<F>(key, record, &mut scratch.reverse);
-        if F::insert_flow(&other_key, &scratch.reverse, IF_ABSENT) {
+        if F::claim_flow(&other_key, &scratch.reverse) {
             count(Counter::FlowTwinRestored);
         }
     }

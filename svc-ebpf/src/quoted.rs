@@ -11,7 +11,7 @@ use svc_common::wire::ip::{Ports, TCP_CHECKSUM, UDP_CHECKSUM};
 
 use crate::hook::Medium;
 use crate::maps::Quoted;
-use crate::other::{Verdict, headers, learn_next_hop, record_at};
+use crate::other::{Verdict, headers, learn_next_hop, record_at, record_by};
 use crate::pipeline::{Net, leave};
 use crate::tables::{count, count_service};
 
@@ -59,7 +59,9 @@ pub fn find<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
 pub fn translate<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
     let Some(ip) = headers::<F, M>(m, role) else { return m.pass() };
     let Some(scratch) = F::scratch() else { return m.pass() };
-    let Some(record) = record_at::<F>(&scratch.packet.key, hook) else { return m.pass() };
+    // `find` has carried it over if need be.
+    let found = record_by::<F>(&scratch.packet.key, hook, F::present_flow);
+    let Some(record) = found else { return m.pass() };
     let Quoted { icmp, header, ports, check, .. } = &mut scratch.quoted;
     let (icmp_at, inner_l3) = (ip.l4, ip.l4 + ICMP_LEN);
     let (length, proto) = F::quoted(header);

@@ -8,12 +8,8 @@ use svc_common::datapath::state::STAMP_SHIFT;
 use svc_common::family::{Family as _, V4, V6};
 use svc_common::wire::rewrite::Rewrite;
 
+use crate::entries::{self, ALWAYS, IF_ABSENT};
 use crate::maps::{self, Scratch};
-
-/// Only if absent: `BPF_NOEXIST`.
-pub const IF_ABSENT: u64 = 1;
-/// Replace or create: `BPF_ANY`.
-pub const ALWAYS: u64 = 0;
 
 /// What the programs look up and write, by family.
 pub trait Tables: Rewrite {
@@ -22,8 +18,16 @@ pub trait Tables: Rewrite {
     fn address(addr: &Self::Addr) -> Option<AddressFlags>;
     /// The address is within a prefix of the list.
     fn is_listed(list: PrefixList, addr: &Self::Addr) -> bool;
+    /// A flow's record, also if only the table that is being replaced has it.
     fn flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
-    fn insert_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>, flags: u64) -> bool;
+    /// A flow's record in the flow table itself.
+    fn present_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
+    /// Copies a record from the table that is being replaced, if the flow table has none.
+    fn carry_over(key: &FlowKey<Self::Addr>);
+    /// Inserts a record under a key that no record has, neither here nor in the table that is being replaced.
+    fn claim_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool;
+    /// Inserts a record, or replaces the one that is there.
+    fn put_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool;
     fn remove_flow(key: &FlowKey<Self::Addr>);
     fn socket(key: &SockKey<Self::Addr>) -> Option<&'static SockValue<Self::Addr>>;
     fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>);
@@ -37,7 +41,7 @@ pub trait Tables: Rewrite {
 }
 
 macro_rules! tables {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $sockets:ident, $affinity:ident, $fragments:ident, $scratch:ident, $snat:ident) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $carried:ident, $sockets:ident, $affinity:ident, $fragments:ident, $flow_entries:ident, $socket_entries:ident, $affinity_entries:ident, $fragment_entries:ident, $scratch:ident, $snat:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue> {
@@ -61,18 +65,56 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>> {
+                match Self::present_flow(key) {
+                    // Asked after a miss alone: packets of established flows pay nothing.
+                    None if migration() != Migration::NONE => carried_flow::<Self>(key),
+                    found => found,
+                }
+            }
+            #[inline(always)]
+            fn present_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>> {
                 // SAFETY: map memory stays valid for the program's run; racing writers of stamp, state and next hop
                 // write whole small integers that are each right on their own.
                 maps::$flows.get_ptr_mut(key).map(|p| unsafe { &mut *p })
             }
             #[inline(always)]
-            fn insert_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>, flags: u64) -> bool {
-                maps::$flows.insert(key, record, flags).is_ok()
+            fn carry_over(key: &FlowKey<Self::Addr>) {
+                // SAFETY: as for the flow table; a torn copy is one of small integers that are each right.
+                if let Some(record) = unsafe { maps::$carried.get(key) } {
+                    entries::make(&maps::$flows, EntryTable::$flow_entries, key, record);
+                }
+            }
+            #[inline(always)]
+            fn claim_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool {
+                let migration = migration();
+                // First in the old table, which the other hooks' programs claim in as well.
+                let has_claimed_old = migration == Migration::WRITE_BOTH
+                    && maps::$carried.insert(key, record, IF_ABSENT).is_ok();
+                if migration != Migration::NONE && !has_claimed_old {
+                    Self::carry_over(key);
+                }
+                let has_claimed = entries::make(&maps::$flows, EntryTable::$flow_entries, key, record);
+                if has_claimed_old && !has_claimed {
+                    // The old table has evicted the owner's record.
+                    let _ = maps::$carried.remove(key);
+                }
+                has_claimed
+            }
+            #[inline(always)]
+            fn put_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool {
+                if migration() == Migration::WRITE_BOTH {
+                    // A failure leaves the flow to the hooks that run over the new table.
+                    let _ = maps::$carried.insert(key, record, ALWAYS);
+                }
+                entries::put(&maps::$flows, EntryTable::$flow_entries, key, record)
             }
             #[inline(always)]
             fn remove_flow(key: &FlowKey<Self::Addr>) {
-                // Absent already is what is wanted.
-                let _ = maps::$flows.remove(key);
+                entries::remove(&maps::$flows, EntryTable::$flow_entries, key);
+                if migration() != Migration::NONE {
+                    // Else the next packet would carry the record over again.
+                    let _ = maps::$carried.remove(key);
+                }
             }
             #[inline(always)]
             fn socket(key: &SockKey<Self::Addr>) -> Option<&'static SockValue<Self::Addr>> {
@@ -82,7 +124,7 @@ macro_rules! tables {
             #[inline(always)]
             fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>) {
                 // A full LRU table evicts; then getpeername shows the backend, nothing breaks.
-                let _ = maps::$sockets.insert(key, value, ALWAYS);
+                entries::put(&maps::$sockets, EntryTable::$socket_entries, key, value);
             }
             #[inline(always)]
             fn affinity(client: &AffinityKey<Self::Addr>) -> Option<&'static mut AffinityValue> {
@@ -92,8 +134,8 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn insert_affinity(client: &AffinityKey<Self::Addr>, value: &AffinityValue) {
-                // A full LRU table evicts; then a client is chosen for anew.
-                let _ = maps::$affinity.insert(client, value, ALWAYS);
+                // A full LRU table evicts; then a client is chosen for anew. If another CPU was faster, its choice stays.
+                entries::make(&maps::$affinity, EntryTable::$affinity_entries, client, value);
             }
             #[inline(always)]
             fn fragment(key: &FragmentKey<Self::Addr>) -> Option<FragmentPorts> {
@@ -103,7 +145,7 @@ macro_rules! tables {
             #[inline(always)]
             fn insert_fragment(key: &FragmentKey<Self::Addr>, ports: &FragmentPorts) {
                 // A full LRU table evicts; then what is left of that packet is dropped and counted.
-                let _ = maps::$fragments.insert(key, ports, ALWAYS);
+                entries::put(&maps::$fragments, EntryTable::$fragment_entries, key, ports);
             }
             #[inline(always)]
             fn scratch() -> Option<&'static mut Scratch<Self::Addr>> {
@@ -119,13 +161,27 @@ macro_rules! tables {
 }
 
 tables!(
-    V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, SOCKETS4, AFFINITY4, FRAGMENTS4, SCRATCH4,
-    snat_v4
+    V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, CARRIED4, SOCKETS4, AFFINITY4, FRAGMENTS4,
+    Flows4, Sockets4, Affinity4, Fragments4, SCRATCH4, snat_v4
 );
 tables!(
-    V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, SOCKETS6, AFFINITY6, FRAGMENTS6, SCRATCH6,
-    snat_v6
+    V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, CARRIED6, SOCKETS6, AFFINITY6, FRAGMENTS6,
+    Flows6, Sockets6, Affinity6, Fragments6, SCRATCH6, snat_v6
 );
+
+/// How the flow table that is being replaced is used, if one is.
+#[inline(always)]
+pub fn migration() -> Migration {
+    maps::MIGRATION.get(0).copied().unwrap_or_default()
+}
+
+/// The record of a flow that began in the table that is being replaced. A call of its own: its instructions are not the
+/// established path's, and the verifier walks them once per caller and not once per look-up.
+#[inline(never)]
+fn carried_flow<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static mut FlowRecord<F::Addr>> {
+    F::carry_over(key);
+    F::present_flow(key)
+}
 
 /// An address of this node.
 #[inline(always)]
@@ -137,12 +193,6 @@ pub fn is_own<F: Tables>(addr: &F::Addr) -> bool {
 pub fn iface(index: u32) -> Option<&'static Iface> {
     // SAFETY: values are replaced, never written in place, and freed by RCU.
     unsafe { maps::IFACES.get(index) }
-}
-
-/// The backend id at a place of the selection table.
-#[inline(always)]
-pub fn selected(place: u32) -> Option<u32> {
-    maps::SELECTION.get(place).copied()
 }
 
 #[inline(always)]

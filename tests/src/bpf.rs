@@ -1,11 +1,20 @@
-//! Programs of a few instructions that tests write out themselves, and the calls of bpf(2) for them.
+//! Programs of a few instructions that tests write out themselves, and the calls of bpf(2) for them and for pinned maps.
 
+use std::ffi::CString;
+use std::fs;
 use std::io;
+use std::marker::PhantomData;
 use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use aya::Pod;
 
 const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_OBJ_GET: libc::c_long = 7;
 
 pub const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 pub const BPF_PROG_TYPE_XDP: u32 = 6;
@@ -32,13 +41,21 @@ struct MapCreate {
     _rest: [u64; 12],
 }
 
+/// Of updates and look-ups.
 #[repr(C)]
-struct MapUpdate {
+struct MapElement {
     map_fd: u32,
     _pad: u32,
     key: u64,
     value: u64,
     flags: u64,
+}
+
+#[repr(C)]
+struct ObjectGet {
+    path: u64,
+    bpf_fd: u32,
+    file_flags: u32,
 }
 
 /// Ends the program; register 0 is its verdict.
@@ -98,7 +115,7 @@ pub fn table_of(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     };
     let table = bpf(BPF_MAP_CREATE, &attr).map(owned)?;
     let (key, value) = (0u32, program.as_raw_fd() as u32);
-    let attr = MapUpdate {
+    let attr = MapElement {
         map_fd: table.as_raw_fd() as u32,
         _pad: 0,
         key: (&raw const key) as u64,
@@ -107,6 +124,53 @@ pub fn table_of(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     };
     bpf(BPF_MAP_UPDATE_ELEM, &attr)?;
     Ok(table)
+}
+
+/// A pinned map, opened for look-ups by keys `K` of values `V`.
+#[derive(Debug)]
+pub struct PinnedMap<K, V> {
+    fd: OwnedFd,
+    _types: PhantomData<(K, V)>,
+}
+
+impl<K: Pod, V: Pod + Default> PinnedMap<K, V> {
+    /// Opens the pin. An error if keys or values have another size.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let fd = open_pin(path)?;
+        for (name, size) in [("key_size", size_of::<K>()), ("value_size", size_of::<V>())] {
+            if map_field(fd.as_raw_fd(), name)? != size as u64 {
+                return Err(io::Error::other(format!("{}: {name} is not {size}", path.display())));
+            }
+        }
+        Ok(Self { fd, _types: PhantomData })
+    }
+
+    /// None where nothing is under the key.
+    pub fn look_up(&self, key: &K) -> Option<V> {
+        let mut value = V::default();
+        let attr = MapElement {
+            map_fd: self.fd.as_raw_fd() as u32,
+            _pad: 0,
+            key: (&raw const *key) as u64,
+            value: (&raw mut value) as u64,
+            flags: 0,
+        };
+        bpf(BPF_MAP_LOOKUP_ELEM, &attr).ok().map(|_| value)
+    }
+}
+
+/// A descriptor of what is pinned there.
+pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let attr = ObjectGet { path: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    bpf(BPF_OBJ_GET, &attr).map(owned)
+}
+
+/// A number that the kernel tells of a map in this process's `fdinfo`.
+fn map_field(fd: i32, name: &str) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
+    let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());
+    value.ok_or_else(|| io::Error::other(format!("no {name}: not a map")))
 }
 
 fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {

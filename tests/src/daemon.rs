@@ -139,6 +139,12 @@ impl Daemon {
         serde_json::from_str(&text).context("parse status.json")
     }
 
+    /// The complaints that the status file names: the node's own, and the first of the others.
+    pub fn complaints(&self) -> Result<Vec<Value>> {
+        let first = &self.status()?["complaints"]["first"];
+        first.as_array().cloned().with_context(|| format!("the status names no complaints: {first}"))
+    }
+
     /// `svc-ctl get WHAT -o json`.
     pub fn get(&self, node: &Node, what: &str) -> Result<Value> {
         let mut command = node.host.command(&self.binary)?;

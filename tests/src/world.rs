@@ -175,7 +175,7 @@ fn shown(answer: Result<Value>) -> String {
 /// Status without what is long and rarely the reason.
 fn without_tables(mut status: Value) -> Value {
     if let Some(status) = status.as_object_mut() {
-        status.retain(|key, _| !["tables", "services"].contains(&key.as_str()));
+        status.retain(|key, _| key != "tables");
     }
     status
 }

@@ -50,7 +50,7 @@ enum Task {
     Image(image::Args),
     /// Run the tests, all or one tier
     Test(test::Args),
-    /// Measure the datapath beside its floors and write docs/performance.md
+    /// Measure the datapath or the control plane and write docs/performance.md
     Bench(bench::Args),
     /// Load every kernel program and print its verified instructions against the budget
     Verify,

@@ -79,10 +79,22 @@ pub struct FrontendValue {
     pub cluster: Extent,
     /// Backends on this node, for clients from outside where `LOCAL_ONLY`; empty otherwise.
     pub local: Extent,
-    /// Maglev table over `local` where `LOCAL_ONLY`, else over `cluster`; empty: selection is random.
+    /// Pages of the Maglev table over `local` where `LOCAL_ONLY`, else over `cluster`; empty: selection is random.
     pub maglev: Extent,
     /// Seconds that a client stays with its backend after its last new flow (`sessionAffinity: ClientIP`); 0: not at all.
     pub affinity: u32,
+}
+
+/// A page of a Maglev table. A table of one page has a place in each octet; a table of more pages has a place in each pair
+/// of octets (native order). A place holds the index of a backend within the extent that the table is over.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MaglevPage(pub [u8; MaglevPage::OCTETS as usize]);
+
+impl MaglevPage {
+    pub const OCTETS: u32 = 4_096;
+    /// Backends that a table of one page can name.
+    pub const NARROW_BACKENDS: u32 = 256;
 }
 
 /// Where a backend is, seen from this node; decides placement and SNAT.
@@ -110,5 +122,5 @@ pub struct BackendValue<A> {
 }
 
 family_abi! { FrontendKey = 8, 20; BackendValue = 8, 20 }
-abi! { FrontendValue = 36 }
+abi! { FrontendValue = 36, MaglevPage = 4096 }
 bits! { FrontendFlags }

@@ -1,10 +1,13 @@
-//! Every capacity, with its unit.
+//! Every capacity, with its unit. Tables that the daemon fills begin with these and grow; the others keep what they are
+//! made with.
 
 /// Frontends per family (36 and 48 octets each, allocated as used).
 pub const FRONTENDS: u32 = 65_536;
-/// Backend ids in all extents and Maglev tables of both families (4 octets each, allocated at once).
-pub const SELECTION: u32 = 2_097_152;
-/// Backends per family (8 and 20 octets each, allocated at once).
+/// Backend ids in all extents of both families (8 octets each, allocated at once).
+pub const SELECTION: u32 = 262_144;
+/// Pages of Maglev tables of both families (4,096 octets each, allocated at once).
+pub const MAGLEV: u32 = 1_024;
+/// Backends per family (8 and 24 octets each, allocated at once).
 pub const BACKENDS: u32 = 65_536;
 /// Service ports that have counters (24 octets per CPU each).
 pub const SERVICES: u32 = 32_768;
@@ -28,7 +31,9 @@ pub const COUNTERS: u32 = 64;
 pub const REJECTS: u32 = 1_000;
 /// Source ports tried before a flow is refused.
 pub const SNAT_TRIES: u32 = 16;
+/// Backends in one extent.
+pub const EXTENT: u32 = 1 << 20;
 /// Halvings after which the largest extent, which has no backend twice, has come down to one place.
-pub const EXTENT_HALVINGS: u32 = BACKENDS.ilog2();
+pub const EXTENT_HALVINGS: u32 = EXTENT.ilog2();
 /// IPv6 extension headers skipped before a packet is left alone.
 pub const IPV6_EXTENSIONS: usize = 4;

@@ -9,6 +9,7 @@ mod counters;
 mod flow;
 mod fragment;
 mod frontend;
+mod growth;
 mod node;
 mod prefix;
 mod socket;
@@ -22,14 +23,16 @@ pub use counters::{Counter, ServiceCounters};
 pub use flow::{Direction, FlowKey, FlowRecord, FlowState, Hook, Way};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{
-    BackendId, BackendValue, Extent, FrontendFlags, FrontendKey, FrontendValue, Locality, Scope, ServiceId,
+    BackendId, BackendValue, Extent, FrontendFlags, FrontendKey, FrontendValue, Locality, MaglevPage, Scope,
+    ServiceId,
 };
+pub use growth::{EntryCount, EntryTable, Migration};
 pub use node::{AddressFlags, Iface, IfaceFlags, Role};
 pub use prefix::{PrefixKey, PrefixList};
 pub use socket::{SockKey, SockValue};
 
 /// Bumped by every change of a key, a value or a meaning in this module.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// Checks the size (so that nobody's padding slips in) and, for the daemon, declares the type plain data.
 macro_rules! abi {

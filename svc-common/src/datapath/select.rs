@@ -1,6 +1,6 @@
 //! Which backend of an extent, which source port of the range.
 
-use crate::abi::FlowKey;
+use crate::abi::{FlowKey, MaglevPage};
 use crate::addr::Port;
 use crate::family::Family;
 
@@ -31,6 +31,33 @@ pub const fn index(number: u32, count: u32) -> u32 {
     ((number as u64 * count as u64) >> 32) as u32
 }
 
+/// Where a place of a Maglev table is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MaglevPlace {
+    /// Page, counted from the table's first.
+    pub page: u32,
+    /// First octet of the place within its page: below [`MaglevPage::OCTETS`], and even where the place is wide.
+    pub offset: u32,
+    /// The place has two octets instead of one.
+    pub is_wide: bool,
+}
+
+/// Octets of a place in a table of more pages than one.
+const WIDE: u32 = 2;
+/// Places of a page in such a table.
+const WIDE_PLACES: u32 = MaglevPage::OCTETS / WIDE;
+
+/// The place of a hash in a Maglev table of so many pages.
+#[inline(always)]
+pub const fn maglev_place(hash: u32, pages: u32) -> MaglevPlace {
+    if pages == 1 {
+        return MaglevPlace { page: 0, offset: index(hash, MaglevPage::OCTETS), is_wide: false };
+    }
+    // A pinned table may hold garbage: the product wraps instead of overflowing.
+    let place = index(hash, pages.wrapping_mul(WIDE_PLACES));
+    MaglevPlace { page: place / WIDE_PLACES, offset: place % WIDE_PLACES * WIDE, is_wide: true }
+}
+
 /// The source port to try at the `attempt`-th time. The first is a fixed function of the client, so that a lost
 /// record is made again the same; the following ones step through the range by a stride that is the client's own.
 #[inline(always)]
@@ -57,6 +84,56 @@ mod tests {
             assert!(ports.len() > 8, "{hash}: {ports:?}");
         }
         assert_eq!(snat_port(5, 3, 61_000, 1).number(), 61_000);
+    }
+
+    /// Number of a place within its table.
+    fn number(place: MaglevPlace) -> u32 {
+        if place.is_wide { place.page * WIDE_PLACES + place.offset / WIDE } else { place.offset }
+    }
+
+    #[test]
+    fn a_place_is_the_high_bits_of_the_hash() {
+        for (pages, bits) in [(1, 12), (2, 12), (4, 13), (8, 14), (32, 16)] {
+            for hash in (0..=u32::MAX).step_by(65_521) {
+                assert_eq!(number(maglev_place(hash, pages)), hash >> (32 - bits), "{hash:#x} of {pages}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_place_lies_within_its_table() {
+        for pages in [1, 2, 3, 7, 512, u32::MAX / WIDE_PLACES] {
+            for hash in (0..u32::MAX).step_by(9_999_991).chain([0, u32::MAX]) {
+                let place = maglev_place(hash, pages);
+                assert!(place.page < pages, "{hash:#x} of {pages}: {place:?}");
+                let octets = if place.is_wide { 2 } else { 1 };
+                assert_eq!(place.is_wide, pages > 1);
+                assert!(
+                    place.offset.is_multiple_of(octets) && place.offset + octets <= MaglevPage::OCTETS,
+                    "{place:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_hash_has_the_last_place() {
+        assert_eq!(maglev_place(u32::MAX, 1), MaglevPlace { page: 0, offset: 4_095, is_wide: false });
+        assert_eq!(maglev_place(u32::MAX, 3), MaglevPlace { page: 2, offset: 4_094, is_wide: true });
+        assert_eq!(maglev_place(0, 3), MaglevPlace { page: 0, offset: 0, is_wide: true });
+    }
+
+    #[test]
+    fn garbage_instead_of_a_number_of_pages_has_a_place_within_a_page() {
+        for pages in [0, 1 << 21, u32::MAX] {
+            for hash in [0, 1, 0x8000_0000, u32::MAX] {
+                let place = maglev_place(hash, pages);
+                assert!(
+                    place.offset.is_multiple_of(2) && place.offset < MaglevPage::OCTETS,
+                    "{pages}: {place:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Nanoseconds per packet of the XDP path, beside floors measured in the same process and round (`cargo xtask bench`).
+//! Nanoseconds per packet of the XDP path, beside floors measured in the same process and round (`cargo xtask bench datapath`).
 //!
-//! Usage: `datapath --floors OBJECT [--rounds N] [--packets N]`, as root. Prints the page that docs/performance.md is.
+//! Usage: `datapath --floors OBJECT [--rounds N] [--packets N]`, as root. Prints its part of docs/performance.md.
 
 mod cases;
 mod node;

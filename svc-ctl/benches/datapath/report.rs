@@ -1,4 +1,4 @@
-//! What was measured, as the page that docs/performance.md is.
+//! What was measured, as a part of docs/performance.md.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -10,9 +10,9 @@ pub type Samples = Vec<Vec<f64>>;
 
 pub fn page(cases: &[Case], samples: &Samples, packets: u32, busy: f64) -> String {
     let mut page = format!(
-        "# Performance
+        "## Datapath
 
-Written by `cargo xtask bench`; not by hand. Nanoseconds per packet of 64 octets on one CPU, the wrapper that restores
+Written by `cargo xtask bench datapath`; not by hand. Nanoseconds per packet of 64 octets on one CPU, the wrapper that restores
 each packet included. Only the ratios, taken inside each round of one run, can be compared with another machine's.
 
 - kernel {}, {}; {} rounds of {packets} packets a case, round-robin; the other CPUs were {:.0} % busy
@@ -34,7 +34,7 @@ each packet included. Only the ratios, taken inside each round of one run, can b
         families
     });
     for family in families {
-        let _ = writeln!(page, "## {family}\n");
+        let _ = writeln!(page, "### {family}\n");
         page.push_str(
             "| case | min | median | max | compared with | ratio, median | ratio, p10/p10 | to hold |\n",
         );

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::model::service::Selection;
 use crate::plan::node_ports::NodePortAddresses;
 use crate::plan::prefixes::Cidrs;
+use crate::programs::FlowTableSize;
 
 /// Kubernetes Services in the kernel: the node daemon and its tools.
 #[derive(Debug, Parser)]
@@ -130,6 +131,13 @@ pub struct RunArgs {
     /// nor NodePorts use.
     #[arg(long, value_name = "RANGE")]
     pub snat_ports: Option<PortRange>,
+    /// Records of each family's flow table, two for each connection: a power of two. By default both tables take a 256th of
+    /// the node's memory. Established connections survive a change.
+    #[arg(long, value_name = "RECORDS")]
+    pub flow_table_size: Option<FlowTableSize>,
+    /// Entries that no table of Services and endpoints may grow beyond. By default they grow as long as there is memory.
+    #[arg(long, value_name = "ENTRIES", default_value_t = u32::MAX, hide_default_value = true)]
+    pub max_table_entries: u32,
 }
 
 #[derive(Args, Debug)]
@@ -138,6 +146,12 @@ pub struct StatusArgs {
     pub pins: PinDir,
     #[command(flatten)]
     pub run_dir: RunDir,
+    /// All complaints, asked of the running daemon, and nothing else.
+    #[arg(long)]
+    pub complaints: bool,
+    /// Complaints about the objects of this namespace alone.
+    #[arg(long, value_name = "NAMESPACE", requires = "complaints")]
+    pub namespace: Option<String>,
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Output,
 }

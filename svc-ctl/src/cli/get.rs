@@ -14,7 +14,7 @@ use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::Pins;
 use crate::dataplane::store::MapStore as _;
 use crate::dataplane::{affinity, flows};
-use crate::observe::status::StatusFile;
+use crate::observe::ask;
 use crate::plan::render::{frontend_text, locality_text};
 use crate::plan::tables::Tables;
 
@@ -55,7 +55,15 @@ struct StayRow {
     stay: affinity::Stay,
 }
 
-/// What the daemon called it last, or its number.
+/// Names by service id, as the daemon has them. Without a daemon there are none, and that is said beside the output.
+fn names(args: &GetArgs) -> BTreeMap<u32, String> {
+    ask::services(&args.run_dir.run_dir).unwrap_or_else(|error| {
+        eprintln!("svc-ctl: Services are shown by number, because only a running daemon knows their names: {error:#}");
+        BTreeMap::new()
+    })
+}
+
+/// What the daemon calls it, or its number.
 fn service_name(names: &BTreeMap<u32, String>, id: u32) -> String {
     names.get(&id).cloned().unwrap_or_else(|| format!("#{id}"))
 }
@@ -66,7 +74,7 @@ pub fn main(args: &GetArgs) -> anyhow::Result<()> {
     match args.what {
         What::Services => {
             let tables = store.dump()?;
-            let names = StatusFile::read(&args.run_dir.run_dir).map(|s| s.services).unwrap_or_default();
+            let names = names(args);
             show(args.output, &services(&tables, &store.0, &names), service_table)
         }
         What::Backends => {
@@ -74,14 +82,14 @@ pub fn main(args: &GetArgs) -> anyhow::Result<()> {
             show(args.output, &backends(&tables), backend_table)
         }
         What::Flows => {
-            let names = StatusFile::read(&args.run_dir.run_dir).map(|s| s.services).unwrap_or_default();
+            let names = names(args);
             let row = |flow: flows::Flow| FlowRow { service_name: service_name(&names, flow.service), flow };
-            let rows: Vec<FlowRow> = flows::list(&store.0).into_iter().map(row).collect();
+            let rows: Vec<FlowRow> = flows::list(&pins)?.into_iter().map(row).collect();
             show(args.output, &rows, flow_table)
         }
         What::Affinity => {
             let tables = store.dump()?;
-            let names = StatusFile::read(&args.run_dir.run_dir).map(|s| s.services).unwrap_or_default();
+            let names = names(args);
             show(args.output, &stays(affinity::list(&pins)?, &tables, &names), stay_table)
         }
     }
@@ -96,7 +104,7 @@ fn show<T: Serialize>(output: Output, rows: &[T], table: fn(&[T]) -> Table) -> a
 
 fn services(tables: &Tables, maps: &Maps, names: &BTreeMap<u32, String>) -> Vec<ServiceRow> {
     let addresses = |extent: Extent| -> Vec<SocketAddr> {
-        let ids = tables.extents.get(&extent).map_or(&[][..], Vec::as_slice);
+        let ids = tables.extents.get(&extent).map_or(&[][..], |set| set);
         ids.iter().filter_map(|id| tables.backends.get(id)).map(|b| (b.addr, b.port).into()).collect()
     };
     tables

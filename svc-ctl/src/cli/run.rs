@@ -10,9 +10,10 @@ use crate::app;
 use crate::config::{Config, XdpPolicy};
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat::{ephemeral_ports, port_range};
-use crate::plan::desired::Settings;
 use crate::plan::entry::Masquerade;
 use crate::plan::prefixes::LocalPods;
+use crate::plan::settings::Settings;
+use crate::programs::default_flow_table;
 
 pub fn main(args: &RunArgs) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
@@ -103,6 +104,8 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
         },
         pod_sockets: args.pod_sockets == Switch::On,
         netns_dirs: args.netns_dir.clone(),
+        max_table_entries: args.max_table_entries,
+        flow_table_size: args.flow_table_size.map_or_else(default_flow_table, |size| size.0),
         snat_ports: match args.snat_ports {
             Some(range) => (range.first, range.count),
             None => port_range(ephemeral_ports()),

@@ -7,16 +7,24 @@ use comfy_table::{Table, presets};
 
 use super::args::{Output, StatusArgs};
 use super::output::emit;
-use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::{Pins, is_locked};
-use crate::dataplane::usage::usage;
-use crate::observe::status::{StatusFile, TableStatus};
+use crate::dataplane::usage::{Usage, usage};
+use crate::observe::ask;
+use crate::observe::status::{ComplaintStatus, StatusFile, TableStatus};
+use crate::sweeper::{Table as SweptTable, counters};
 
 /// Share of a table beyond which it is worth a warning.
 const CROWDED: f64 = 0.7;
 
 pub fn main(args: &StatusArgs) -> anyhow::Result<()> {
     let run_dir = &args.run_dir.run_dir;
+    if args.complaints {
+        let all = ask::complaints(run_dir, args.namespace.as_deref())?;
+        return match args.output {
+            Output::Json => emit(&format!("{}\n", serde_json::to_string_pretty(&all)?)),
+            Output::Table => emit(&all.iter().map(|complaint| line(complaint) + "\n").collect::<String>()),
+        };
+    }
     let mut status = StatusFile::read(run_dir)?;
     // The file is as old as the daemon's last word; the kernel goes on without it.
     if let Err(err) = read_live(&mut status, &args.pins.pin_dir) {
@@ -28,13 +36,18 @@ pub fn main(args: &StatusArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Puts counters and the use of tables as the pinned maps have them now in place of what the file says.
+/// Puts counters and the use of tables as the pinned maps have them now in place of what the file says. Evictions are
+/// known to the daemon alone.
 fn read_live(status: &mut StatusFile, pin_dir: &Path) -> anyhow::Result<()> {
     let pins = Pins::existing(pin_dir)?;
-    let (maps, usage) = (Maps::open(&pins)?, usage(&pins)?);
-    status.counters = maps.nonzero_counters();
-    status.tables.retain(|t| !usage.iter().any(|u| u.table == t.table));
-    status.tables.extend(usage.iter().map(|u| TableStatus {
+    let evicted: Vec<&str> = SweptTable::ALL.into_iter().filter_map(SweptTable::evicted_label).collect();
+    status.counters.retain(|label, _| evicted.contains(&label.as_str()));
+    status.counters.extend(counters(&pins)?);
+    let shown = SweptTable::ALL.into_iter().filter_map(|table| Some((table.map(), table.shown_as()?)));
+    let live: Vec<Usage> =
+        shown.map(|(map, shown_as)| usage(&pins, map, shown_as)).collect::<anyhow::Result<_>>()?;
+    status.tables.retain(|t| !live.iter().any(|u| u.table == t.table));
+    status.tables.extend(live.iter().map(|u| TableStatus {
         table: u.table.to_owned(),
         used: u.used,
         capacity: u.capacity,
@@ -66,8 +79,8 @@ fn text(s: &StatusFile, is_running: bool) -> Result<String, std::fmt::Error> {
         let left = if left == 0 { String::new() } else { format!(", {left} could not be") };
         writeln!(out, "sockets     {ended} connected UDP sockets ended, their endpoints being gone{left}")?;
     }
-    for warning in &s.warnings {
-        writeln!(out, "warning     {warning}")?;
+    if s.unserved != 0 {
+        writeln!(out, "unserved    {} Services, or parts of them, have no room in a table", s.unserved)?;
     }
     writeln!(out, "\n{}", interfaces(s))?;
     writeln!(out, "\n{}", tables(s))?;
@@ -77,14 +90,35 @@ fn text(s: &StatusFile, is_running: bool) -> Result<String, std::fmt::Error> {
             writeln!(out, "{label:26}{value}")?;
         }
     }
-    if !s.rejected.is_empty() {
-        writeln!(out, "\nrefused")?;
-        for r in &s.rejected {
-            let field = if r.field.is_empty() { String::new() } else { format!(": {}", r.field) };
-            writeln!(out, "  {}{field}: {}", r.object, r.reason)?;
-        }
+    out.push_str(&complaints(s)?);
+    Ok(out)
+}
+
+/// How many of each kind, and the first ones.
+fn complaints(s: &StatusFile) -> Result<String, std::fmt::Error> {
+    let mut out = String::new();
+    let all = &s.complaints;
+    if all.total == 0 {
+        return Ok(out);
+    }
+    let kinds: Vec<String> = all.by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+    writeln!(out, "\ncomplaints  {}: {}", all.total, kinds.join(", "))?;
+    for complaint in &all.first {
+        writeln!(out, "  {}", line(complaint))?;
+    }
+    let more = all.total.saturating_sub(all.first.len() as u64);
+    if more != 0 {
+        writeln!(out, "  ... and {more} more: svc-ctl status --complaints")?;
     }
     Ok(out)
+}
+
+fn line(complaint: &ComplaintStatus) -> String {
+    let ComplaintStatus { object, field, reason, .. } = complaint;
+    match field.as_str() {
+        "" => format!("{object}: {reason}"),
+        field => format!("{object}: {field}: {reason}"),
+    }
 }
 
 fn interfaces(s: &StatusFile) -> Table {
@@ -118,4 +152,35 @@ fn tables(s: &StatusFile) -> Table {
         table.add_row([t.table.clone(), t.used.to_string(), t.capacity.to_string(), note.to_owned()]);
     }
     table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::observe::status::ComplaintsStatus;
+
+    #[test]
+    fn a_thousand_refused_services_are_a_line_the_first_ones_and_a_hint() {
+        let complaint = |n| ComplaintStatus {
+            object: format!("Service default/s{n}"),
+            field: "spec.type".to_owned(),
+            reason: "odd".to_owned(),
+            kind: "refused".to_owned(),
+        };
+        let status = StatusFile {
+            complaints: ComplaintsStatus {
+                total: 1_001,
+                by_kind: [("host".to_owned(), 1), ("refused".to_owned(), 1_000)].into(),
+                first: (0..20).map(complaint).collect(),
+            },
+            ..StatusFile::default()
+        };
+        let text = complaints(&status).unwrap();
+        let lines: Vec<&str> = text.trim_start().lines().collect();
+        assert_eq!(lines.len(), 22);
+        assert_eq!(lines[0], "complaints  1001: 1 host, 1000 refused");
+        assert_eq!(lines[1], "  Service default/s0: spec.type: odd");
+        assert_eq!(lines[21], "  ... and 981 more: svc-ctl status --complaints");
+        assert_eq!(complaints(&StatusFile::default()).unwrap(), "");
+    }
 }

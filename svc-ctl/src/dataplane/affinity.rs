@@ -1,15 +1,14 @@
-//! The affinity tables from outside: listing them, and removing what no client may come back to.
+//! The affinity tables, listed for people.
 
 use serde::Serialize;
-use svc_common::abi::{AffinityKey, AffinityValue, BackendId, ServiceId, names};
+use svc_common::abi::{AffinityKey, AffinityValue, BackendId, names};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::datapath::affinity::{MOMENT_SHIFT, is_over};
 
 use super::clock::coarse_ns;
 use super::encode::Encode;
-use super::entries::{each, remove_where};
+use super::entries::each;
 use super::pins::Pins;
-use crate::plan::stays::{Stays, may_stay};
 
 /// A client that stays with a backend.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
@@ -22,7 +21,8 @@ pub struct Stay {
     pub seconds_left: u32,
 }
 
-fn now() -> u32 {
+/// The present in the unit of an entry's end.
+pub(crate) fn now() -> u32 {
     (coarse_ns() >> MOMENT_SHIFT) as u32
 }
 
@@ -34,24 +34,6 @@ pub fn list(pins: &Pins) -> anyhow::Result<Vec<Stay>> {
     list_family::<AddrV6>(pins, names::AFFINITY6, now, &mut stays)?;
     stays.sort();
     Ok(stays)
-}
-
-/// Removes what is over; answers how many entries.
-pub fn sweep(pins: &Pins) -> anyhow::Result<u64> {
-    let now = now();
-    remove(pins, |_, value| is_over(now, value.until))
-}
-
-/// Removes the stays of backends that are no endpoints of their service any more, and all of services without
-/// affinity; answers how many.
-pub fn remove_stale(pins: &Pins, stays: &Stays) -> anyhow::Result<u64> {
-    remove(pins, |service, value| !may_stay(stays, service, value.backend))
-}
-
-fn remove(pins: &Pins, is_gone: impl Fn(ServiceId, &AffinityValue) -> bool) -> anyhow::Result<u64> {
-    let v4 = |key: &AffinityKey<AddrV4>, value: &AffinityValue| is_gone(key.service, value);
-    let v6 = |key: &AffinityKey<AddrV6>, value: &AffinityValue| is_gone(key.service, value);
-    Ok(remove_where(pins, names::AFFINITY4, v4)? + remove_where(pins, names::AFFINITY6, v6)?)
 }
 
 fn list_family<A: Encode>(pins: &Pins, name: &str, now: u32, stays: &mut Vec<Stay>) -> anyhow::Result<()> {
@@ -68,5 +50,6 @@ fn list_family<A: Encode>(pins: &Pins, name: &str, now: u32, stays: &mut Vec<Sta
         let moments = u64::from(value.until.wrapping_sub(now));
         let seconds_left = ((moments << MOMENT_SHIFT) / 1_000_000_000) as u32;
         stays.push(Stay { service: key.service.0, client, backend, seconds_left });
-    })
+    })?;
+    Ok(())
 }

@@ -1,47 +1,76 @@
-//! The entries of a table that the programs fill meanwhile: what a pass misses is for the next one.
+//! The entries of a pinned table that programs fill meanwhile. An entry that a pass misses is left for the next one.
 
 use std::os::fd::AsFd as _;
 
+use anyhow::Context as _;
 use aya::Pod;
-use aya::maps::{HashMap, MapData};
+use aya::maps::{HashMap, MapData, PerCpuArray};
 
 use super::maps::open;
 use super::pins::Pins;
 use super::sys;
 
-/// Reads a pinned table whose keys and values are of these types.
-pub fn each<K: Pod, V: Pod>(pins: &Pins, name: &str, mut each: impl FnMut(K, V)) -> anyhow::Result<()> {
-    let map = MapData::from_pin(pins.map(name))?;
-    sys::each_entry(map.fd().as_fd(), (size_of::<K>(), size_of::<V>()), |key, value| {
+/// A table as the kernel knows it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TableInfo {
+    /// Another map under the same name has another id.
+    pub id: u32,
+    pub capacity: u64,
+}
+
+/// Reads a pinned table by batches, whose keys and values are of these types.
+pub fn each<K: Pod, V: Pod>(
+    pins: &Pins,
+    name: &str,
+    mut each: impl FnMut(K, V),
+) -> anyhow::Result<TableInfo> {
+    each_raw(pins, name, |key, value| {
         if let (Some(key), Some(value)) = (sys::read(key), sys::read(value)) {
             each(key, value);
         }
-    })?;
-    Ok(())
+    })
 }
 
-/// Removes what is over; answers how many entries.
-pub fn remove_where<K: Pod, V: Pod>(
+/// Reads a pinned table by batches, as octets.
+pub fn each_raw(pins: &Pins, name: &str, each: impl FnMut(&[u8], &[u8])) -> anyhow::Result<TableInfo> {
+    let path = pins.map(name);
+    let subject = || format!("reading {}", path.display());
+    let map = MapData::from_pin(&path).with_context(subject)?;
+    let info = map.info().with_context(subject)?;
+    let sizes = (info.key_size() as usize, info.value_size() as usize);
+    sys::each_entry(map.fd().as_fd(), sizes, each).with_context(subject)?;
+    Ok(TableInfo { id: info.id(), capacity: u64::from(info.max_entries()) })
+}
+
+/// Removes the entries of these keys for which `is_over` still holds; returns how many. A program may have refreshed or
+/// replaced an entry since the pass read it.
+pub fn remove_each<K: Pod, V: Pod>(
     pins: &Pins,
     name: &str,
+    keys: &[K],
     is_over: impl Fn(&K, &V) -> bool,
 ) -> anyhow::Result<u64> {
-    let mut found: Vec<K> = Vec::new();
-    each(pins, name, |key, value| {
-        if is_over(&key, &value) {
-            found.push(key);
-        }
-    })?;
-    if found.is_empty() {
+    if keys.is_empty() {
         return Ok(0);
     }
     let mut map: HashMap<MapData, K, V> = open(pins, name)?;
     let mut removed = 0;
-    for key in found {
-        // Evicted or refreshed meanwhile: it is not ours to remove.
-        if map.get(&key, 0).is_ok_and(|value| is_over(&key, &value)) && map.remove(&key).is_ok() {
+    for key in keys {
+        if map.get(key, 0).is_ok_and(|value| is_over(key, &value)) && map.remove(key).is_ok() {
             removed += 1;
         }
     }
     Ok(removed)
+}
+
+/// A pinned table to look up and remove single entries in.
+pub fn open_hash<K: Pod, V: Pod>(pins: &Pins, name: &str) -> anyhow::Result<HashMap<MapData, K, V>> {
+    open(pins, name)
+}
+
+/// The first entries of a pinned per-CPU array, each with one value a CPU.
+pub fn per_cpu<V: Pod>(pins: &Pins, name: &str, count: u32) -> anyhow::Result<Vec<Vec<V>>> {
+    let array: PerCpuArray<MapData, V> = open(pins, name)?;
+    let entry = |index| anyhow::Ok(array.get(&index, 0).with_context(|| format!("reading {name}"))?.to_vec());
+    (0..count).map(entry).collect()
 }

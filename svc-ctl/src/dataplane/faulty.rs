@@ -3,6 +3,7 @@
 use std::io;
 
 use super::store::{MapStore, StoreError};
+use crate::plan::capacity::Capacity;
 use crate::plan::tables::{MapOp, Tables};
 
 /// Fails one op in every `period` (never if 0), and the dumps while `dumps_to_fail` lasts.
@@ -11,6 +12,8 @@ pub struct FaultyStore<S> {
     pub inner: S,
     pub period: usize,
     pub dumps_to_fail: usize,
+    /// Ops that have this in their text fail always.
+    pub poison: Option<String>,
     /// How often it has failed.
     pub failures: usize,
     calls: usize,
@@ -18,7 +21,7 @@ pub struct FaultyStore<S> {
 
 impl<S> FaultyStore<S> {
     pub const fn new(inner: S, period: usize) -> Self {
-        Self { inner, period, dumps_to_fail: 0, failures: 0, calls: 0 }
+        Self { inner, period, dumps_to_fail: 0, poison: None, failures: 0, calls: 0 }
     }
 
     fn failure(&mut self, operation: String) -> StoreError {
@@ -28,17 +31,19 @@ impl<S> FaultyStore<S> {
 }
 
 impl<S: MapStore> MapStore for FaultyStore<S> {
-    fn apply(&mut self, ops: &[MapOp]) -> (usize, Result<(), StoreError>) {
-        for (done, op) in ops.iter().enumerate() {
+    fn apply(&mut self, ops: &[MapOp]) -> Vec<(usize, StoreError)> {
+        let mut failures = Vec::new();
+        for (index, op) in ops.iter().enumerate() {
             self.calls += 1;
-            if self.period > 0 && self.calls.is_multiple_of(self.period) {
-                return (done, Err(self.failure(format!("{op:?}"))));
-            }
-            if let (_, Err(error)) = self.inner.apply(std::slice::from_ref(op)) {
-                return (done, Err(error));
+            let is_poison = self.poison.as_ref().is_some_and(|poison| format!("{op:?}").contains(poison));
+            if is_poison || (self.period > 0 && self.calls.is_multiple_of(self.period)) {
+                failures.push((index, self.failure(format!("{op:?}"))));
+            } else {
+                let failed = self.inner.apply(std::slice::from_ref(op));
+                failures.extend(failed.into_iter().map(|(_, error)| (index, error)));
             }
         }
-        (ops.len(), Ok(()))
+        failures
     }
 
     fn dump(&mut self) -> Result<Tables, StoreError> {
@@ -47,5 +52,13 @@ impl<S: MapStore> MapStore for FaultyStore<S> {
             return Err(self.failure("dump".to_owned()));
         }
         self.inner.dump()
+    }
+
+    fn capacity(&self) -> Capacity {
+        self.inner.capacity()
+    }
+
+    fn fill_from(&mut self, old: &Self, tables: &Tables) -> Result<(), StoreError> {
+        self.inner.fill_from(&old.inner, tables)
     }
 }

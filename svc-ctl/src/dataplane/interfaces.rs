@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use aya::maps::{HashMap, MapData};
 use serde::Serialize;
 use svc_common::abi::{Iface, IfaceFlags, Role};
 
-use super::attach::{Attacher, Place, XdpWay, is_attached};
+use super::attach::{Attacher, Place, XdpWay};
 use super::clsact;
 use super::encode;
-use super::load::Loaded;
-use super::maps::Maps;
-use super::pins::Pins;
 
 /// The hook that lets XDP on other interfaces send to this one.
 const NATIVE_XDP: &str = "xdp/native";
@@ -51,60 +49,78 @@ pub struct Attached {
     pub errors: Vec<String>,
 }
 
+/// An interface that has programs.
+#[derive(Debug)]
+struct Attachment {
+    wanted: Wanted,
+    attached: Attached,
+    /// Its entry in the interface table, as it was written last.
+    entry: Option<Iface>,
+}
+
 /// The interfaces that have programs.
 #[derive(Debug, Default)]
 pub struct Attachments {
-    current: BTreeMap<u32, (Wanted, Attached)>,
+    current: BTreeMap<u32, Attachment>,
 }
 
+/// The interface table.
+pub type IfaceTable = HashMap<MapData, u32, Iface>;
+
 impl Attachments {
-    /// Attaches what is new or changed, detaches what is gone; answers what was newly attached.
+    /// Attaches what is new, changed or had failed, detaches what is gone; answers what was newly attached.
     pub fn update(
         &mut self,
-        loaded: &mut Loaded,
-        pins: &Pins,
-        maps: &mut Maps,
+        attacher: &mut Attacher<'_>,
+        table: &mut IfaceTable,
         wanted: Vec<Wanted>,
     ) -> Vec<u32> {
         let keep: BTreeSet<u32> = wanted.iter().map(|w| w.index).collect();
-        let mut attacher = Attacher { loaded, pins };
         let gone: Vec<u32> = self.current.keys().copied().filter(|i| !keep.contains(i)).collect();
         for index in gone {
-            if let Some((w, _)) = self.current.remove(&index) {
-                detach(&attacher, &w);
+            if let Some(attachment) = self.current.remove(&index) {
+                detach(attacher, &attachment.wanted);
             }
             // Already gone is what is wanted.
-            let _ = maps.ifaces.remove(&index);
+            let _ = table.remove(&index);
         }
         let mut fresh = Vec::new();
-        for w in wanted {
-            let before = self.current.get(&w.index);
-            let is_same = before.is_some_and(|(b, a)| {
-                a.errors.is_empty() && b.name == w.name && b.role == w.role && b.xdp == w.xdp
+        for wanted in wanted {
+            let index = wanted.index;
+            let before = self.current.remove(&index);
+            let is_same = before.as_ref().is_some_and(|Attachment { wanted: b, attached, .. }| {
+                attached.errors.is_empty()
+                    && b.name == wanted.name
+                    && b.role == wanted.role
+                    && b.xdp == wanted.xdp
             });
-            let mut attached = match before {
-                Some((_, attached)) if is_same => attached.clone(),
-                // The programs find the interface in the table from their first packet on.
-                _ => match put_iface(maps, &w, &Attached::default()) {
-                    Ok(()) => {
-                        fresh.push(w.index);
-                        attach(&mut attacher, &w)
-                    }
-                    Err(err) => Attached { errors: vec![err], ..Attached::default() },
-                },
+            let (attached, entry) = match before {
+                Some(before) if is_same => (before.attached, before.entry),
+                before => (Attached::default(), before.and_then(|before| before.entry)),
             };
-            attached.errors.extend(put_iface(maps, &w, &attached).err());
-            self.current.insert(w.index, (w, attached));
+            let mut attachment = Attachment { wanted, attached, entry };
+            if !is_same {
+                // The programs find the interface in the table from their first packet on.
+                match attachment.write_entry(table) {
+                    Ok(()) => {
+                        fresh.push(index);
+                        attachment.attached = attach(attacher, &attachment.wanted);
+                    }
+                    Err(err) => attachment.attached.errors.push(err),
+                }
+            }
+            if let Err(err) = attachment.write_entry(table) {
+                attachment.attached.errors.push(err);
+            }
+            self.current.insert(index, attachment);
         }
         fresh
     }
 
     /// Removes what an earlier daemon left for interfaces that are not among the attached: links, filters, entries of
     /// the interface table.
-    pub fn prune(&self, loaded: &mut Loaded, pins: &Pins, maps: &mut Maps) -> anyhow::Result<()> {
-        let has_tcx = loaded.features.tcx;
-        let attacher = Attacher { loaded, pins };
-        for name in pins.link_names()? {
+    pub fn prune(&self, attacher: &mut Attacher<'_>, table: &mut IfaceTable) -> anyhow::Result<()> {
+        for name in attacher.pins.link_names()? {
             let index = name.rsplit_once('-').and_then(|(_, index)| index.parse::<u32>().ok());
             if index.is_some_and(|index| !self.current.contains_key(&index))
                 && let Err(err) = attacher.remove(&name)
@@ -112,64 +128,95 @@ impl Attachments {
                 tracing::warn!(link = name, %err, "a stale link stays");
             }
         }
-        if !has_tcx {
+        if !attacher.loaded.features.tcx {
             for (index, name) in clsact::interfaces()? {
                 if !self.current.contains_key(&index) {
                     clsact::remove(index, &name);
                 }
             }
         }
-        let stale: Vec<u32> =
-            maps.ifaces.keys().flatten().filter(|i| !self.current.contains_key(i)).collect();
+        let stale: Vec<u32> = table.keys().flatten().filter(|i| !self.current.contains_key(i)).collect();
         for index in stale {
-            maps.ifaces.remove(&index)?;
+            table.remove(&index)?;
         }
         Ok(())
     }
 
-    /// Attaches anew where somebody detached a program or removed its pin; answers the interfaces.
-    pub fn restore(&mut self, loaded: &mut Loaded, pins: &Pins) -> anyhow::Result<Vec<u32>> {
-        let is_lost = |index: &u32, a: &Attached| !a.hooks.iter().all(|hook| is_attached(pins, hook, *index));
-        let mut lost: Vec<u32> =
-            self.current.iter().filter(|(i, (_, a))| is_lost(i, a)).map(|(i, _)| *i).collect();
+    /// Attaches anew where a program does not hang any more, by links that lead nowhere or filters that are gone; answers
+    /// the interfaces.
+    pub fn restore(&mut self, attacher: &mut Attacher<'_>, dead: &[String]) -> anyhow::Result<Vec<u32>> {
+        let is_lost = |index: u32, attached: &Attached| {
+            attached.hooks.iter().any(|hook| match hook.split_once('/') {
+                Some(("clsact", "ingress")) => !clsact::is_attached(index, Place::Ingress),
+                Some(("clsact", _)) => !clsact::is_attached(index, Place::Egress),
+                Some((kind, way)) => dead.contains(&format!("{kind}-{way}-{index}")),
+                None => false,
+            })
+        };
+        let lost = self.current.iter().filter(|(index, a)| is_lost(**index, &a.attached));
+        let mut lost: Vec<u32> = lost.map(|(index, _)| *index).collect();
         if !lost.is_empty() {
             // Of those that are gone the netlink watcher will tell.
             let present = clsact::interfaces()?;
             lost.retain(|index| present.contains_key(index));
         }
-        let mut attacher = Attacher { loaded, pins };
         for index in &lost {
-            if let Some((w, attached)) = self.current.get_mut(index) {
-                *attached = attach(&mut attacher, w);
+            if let Some(attachment) = self.current.get_mut(index) {
+                attachment.attached = attach(attacher, &attachment.wanted);
             }
         }
         Ok(lost)
     }
 
+    /// Puts the programs of `attacher` into every clsact filter of ours.
+    pub fn swap_filters(&self, attacher: &mut Attacher<'_>) -> anyhow::Result<()> {
+        for Attachment { wanted, attached, .. } in self.current.values() {
+            for (program, place) in tc_programs(wanted) {
+                if attached.hooks.iter().any(|hook| *hook == format!("clsact/{}", label(*place))) {
+                    attacher.clsact(&wanted.name, program, *place)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Something could not be attached.
+    pub fn has_errors(&self) -> bool {
+        self.current.values().any(|attachment| !attachment.attached.errors.is_empty())
+    }
+
     pub fn get(&self, index: u32) -> Option<&Attached> {
-        self.current.get(&index).map(|(_, attached)| attached)
+        self.current.get(&index).map(|attachment| &attachment.attached)
+    }
+
+    /// The interfaces by name, with what could not be attached to them.
+    pub fn errors(&self) -> impl Iterator<Item = (&str, &[String])> {
+        let all = self.current.values().map(|a| (a.wanted.name.as_str(), a.attached.errors.as_slice()));
+        all.filter(|(_, errors)| !errors.is_empty())
     }
 }
 
-fn put_iface(maps: &mut Maps, w: &Wanted, attached: &Attached) -> Result<(), String> {
-    let takes_xdp = attached.hooks.iter().any(|hook| hook == NATIVE_XDP);
-    let bits = [(takes_xdp, IfaceFlags::TAKES_XDP), (w.is_of_pods, IfaceFlags::LOCAL_PODS)];
-    let set = bits.iter().filter(|(is_set, _)| *is_set);
-    let flags = set.fold(IfaceFlags::NONE, |flags, (_, bit)| flags.with(*bit));
-    let value = Iface {
-        role: w.role,
-        bridge: w.bridge,
-        snat_v4: encode::v4(w.snat_v4),
-        snat_v6: encode::v6(w.snat_v6),
-        mac: w.mac,
-        flags,
-    };
-    maps.ifaces.insert(w.index, value, 0).map_err(|err| format!("IFACES: {err}"))
+impl Attachment {
+    /// Writes the interface's entry if it is not what was written last.
+    fn write_entry(&mut self, table: &mut IfaceTable) -> Result<(), String> {
+        let Wanted { index, role, bridge, snat_v4, snat_v6, mac, is_of_pods, .. } = &self.wanted;
+        let takes_xdp = self.attached.hooks.iter().any(|hook| hook == NATIVE_XDP);
+        let bits = [(takes_xdp, IfaceFlags::TAKES_XDP), (*is_of_pods, IfaceFlags::LOCAL_PODS)];
+        let set = bits.iter().filter(|(is_set, _)| *is_set);
+        let flags = set.fold(IfaceFlags::NONE, |flags, (_, bit)| flags.with(*bit));
+        let (snat_v4, snat_v6) = (encode::v4(*snat_v4), encode::v6(*snat_v6));
+        let entry = Iface { role: *role, bridge: *bridge, snat_v4, snat_v6, mac: *mac, flags };
+        if self.entry != Some(entry) {
+            table.insert(index, entry, 0).map_err(|err| format!("IFACES: {err}"))?;
+            self.entry = Some(entry);
+        }
+        Ok(())
+    }
 }
 
-fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
-    let mut attached = Attached::default();
-    let programs: &[(&str, Place)] = if w.role == Role::POD {
+/// The programs at an interface's TC hooks.
+fn tc_programs(w: &Wanted) -> &'static [(&'static str, Place)] {
+    if w.role == Role::POD {
         &[("pod_ingress", Place::Ingress), ("pod_egress", Place::Egress)]
     } else if w.role == Role::UPLINK && w.is_ethernet {
         &[("uplink_ingress", Place::Ingress), ("uplink_egress", Place::Egress)]
@@ -177,7 +224,18 @@ fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
         &[("tunnel_ingress", Place::Ingress), ("tunnel_egress", Place::Egress)]
     } else {
         &[]
-    };
+    }
+}
+
+/// Every program that an interface wants.
+pub fn programs(w: &Wanted) -> impl Iterator<Item = &'static str> {
+    let xdp = w.xdp.map(|xdp| xdp.way.program());
+    tc_programs(w).iter().map(|(program, _)| *program).chain(xdp)
+}
+
+fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
+    let mut attached = Attached::default();
+    let programs = tc_programs(w);
     if programs.is_empty() {
         // It may have had another role.
         detach_tc(attacher, w);
@@ -190,9 +248,7 @@ fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
     }
     match w.xdp {
         Some(xdp) => match attacher.xdp(&w.name, w.index, xdp.way) {
-            Ok(()) => attached
-                .hooks
-                .push(format!("xdp/{}", if xdp.way == XdpWay::Native { "native" } else { "generic" })),
+            Ok(()) => attached.hooks.push(format!("xdp/{}", xdp.way.name())),
             Err(err) if xdp.is_optional => tracing::info!(interface = w.name, "no native XDP: {err:#}"),
             Err(err) => attached.errors.push(format!("{err:#}")),
         },
@@ -207,14 +263,14 @@ fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
     attached
 }
 
-fn detach(attacher: &Attacher<'_>, w: &Wanted) {
+fn detach(attacher: &mut Attacher<'_>, w: &Wanted) {
     detach_tc(attacher, w);
     for link in ["xdp-native", "xdp-generic"] {
         remove_link(attacher, link, w.index);
     }
 }
 
-fn detach_tc(attacher: &Attacher<'_>, w: &Wanted) {
+fn detach_tc(attacher: &mut Attacher<'_>, w: &Wanted) {
     if !attacher.loaded.features.tcx {
         clsact::remove(w.index, &w.name);
     }
@@ -223,7 +279,7 @@ fn detach_tc(attacher: &Attacher<'_>, w: &Wanted) {
     }
 }
 
-fn remove_link(attacher: &Attacher<'_>, link: &str, index: u32) {
+fn remove_link(attacher: &mut Attacher<'_>, link: &str, index: u32) {
     if let Err(err) = attacher.remove(&format!("{link}-{index}")) {
         tracing::warn!(link, index, %err, "a link that is no longer wanted stays");
     }

@@ -1,183 +1,246 @@
-//! Loads the programs over the pinned maps.
+//! Programs over a set of maps: opened from their pins where this very build has pinned them, else loaded.
+//!
+//! A program's folder is named by a hash of the object, of `CONFIG`, of the ABI version, and of the ids of the maps that
+//! the programs use. Whatever is pinned in it is what loading anew would give.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Instant;
 
-use anyhow::{Context as _, bail};
-use aya::maps::MapData;
+use anyhow::{Context as _, anyhow, bail};
 use aya::programs::{Program, SchedClassifier, Xdp};
-use aya::util::KernelVersion;
 use aya::{Ebpf, EbpfLoader};
-use svc_common::abi::{Config, names};
+use sha2::{Digest as _, Sha256};
+use svc_common::abi::{ABI_VERSION, Config, names};
 
+use super::carried::Carried;
+use super::map_set::MapSet;
 use super::object::OBJECT;
 use super::pins::Pins;
+use super::shapes::TableSizes;
 use super::sys;
 
-/// What the loaded programs are told once and for all.
-#[derive(Clone, Copy, Debug)]
-pub struct Settings {
-    /// Source ports for masquerade: first and count.
-    pub snat_ports: (u16, u16),
-    /// The cgroup hooks serve pods too.
-    pub pod_sockets: bool,
-    /// Sources tell who is a local pod, not interfaces.
-    pub pods_by_source: bool,
-    /// There are Service CIDRs in the table of prefixes.
-    pub service_cidrs: bool,
-}
+pub use super::features::{Features, Settings};
+use crate::memory;
 
-/// Kernel features with a fallback.
-#[derive(Clone, Copy, Debug, serde::Serialize)]
-pub struct Features {
-    /// tcx links (6.6); below it clsact filters by netlink.
-    pub tcx: bool,
-    /// `BPF_F_IPV6` of `bpf_l4_csum_replace` (6.16); below it the sum is compensated.
-    pub csum_ipv6_flag: bool,
-    /// `BPF_FIB_LOOKUP_SRC` (6.7); below it masquerade takes the interface's first address.
-    pub fib_source: bool,
-    /// `bpf_set_retval` (5.18); below it a refused connect says EPERM.
-    pub set_retval: bool,
-}
+/// Maps that only programs use; they lie in the programs' folder.
+const PRIVATE_MAPS: [&str; 5] = ["REJECTS", "SCRATCH4", "SCRATCH6", names::CARRIED4, names::CARRIED6];
 
-impl Features {
-    /// By the version that the running kernel says it is.
-    pub fn detect() -> Self {
-        let running = KernelVersion::current().ok();
-        let at_least = |major, minor| running.is_some_and(|r| r >= KernelVersion::new(major, minor, 0));
-        Self {
-            tcx: at_least(6, 6),
-            csum_ipv6_flag: at_least(6, 16),
-            fib_source: at_least(6, 7),
-            set_retval: at_least(5, 18),
-        }
-    }
-
-    /// What is missing and what is done instead, by name.
-    pub fn fallbacks(self) -> Vec<&'static str> {
-        let mut lines = Vec::new();
-        if !self.tcx {
-            lines.push("no tcx (Linux 6.6): clsact filters are used");
-        }
-        if !self.set_retval {
-            lines.push("no bpf_set_retval (Linux 5.18): a refused connect says EPERM, not ECONNREFUSED");
-        }
-        lines
-    }
-}
-
-/// Programs in the kernel, attached nowhere yet.
+/// Programs over one set of maps.
 pub struct Loaded {
-    ebpf: Ebpf,
+    object: Cow<'static, [u8]>,
+    config: Config,
     pub features: Features,
+    maps: MapSet,
+    carried: Carried,
+    /// Where the programs are pinned.
+    dir: PathBuf,
+    programs: BTreeMap<String, OwnedFd>,
+    /// The parsed object, while something is loaded from it.
+    ebpf: Option<Ebpf>,
+    /// How many programs were loaded and not opened.
+    pub loads: usize,
 }
 
 impl Loaded {
-    /// Loads every program over the maps pinned at `pins`, making the maps that are not there yet.
-    pub fn new(pins: &Pins, settings: Settings) -> anyhow::Result<Self> {
-        Self::with_object(OBJECT, pins, settings)
+    /// Programs of this build over these maps and flow tables that are being replaced. Nothing is loaded yet.
+    pub fn over(pins: &Pins, settings: Settings, maps: MapSet, carried: Carried) -> anyhow::Result<Self> {
+        Self::of_object(Cow::Borrowed(OBJECT), pins, settings, maps, carried)
     }
 
-    /// The same with the programs of another object, whose maps are this version's.
+    /// Every program of an object, whose maps are this version's, over the pinned maps: for tests and benchmarks.
     pub fn with_object(object: &[u8], pins: &Pins, settings: Settings) -> anyhow::Result<Self> {
+        let maps = MapSet::open_or_make(&pins.maps(), &TableSizes::default())?;
+        let carried = Carried::pinned(pins, &maps)?;
+        let mut loaded = Self::of_object(Cow::Owned(object.to_vec()), pins, settings, maps, carried)?;
+        let names: Vec<String> = loaded.ebpf()?.programs().map(|(name, _)| name.to_owned()).collect();
+        loaded.load(&names.iter().map(String::as_str).collect::<Vec<_>>())?;
+        Ok(loaded)
+    }
+
+    fn of_object(
+        object: Cow<'static, [u8]>,
+        pins: &Pins,
+        settings: Settings,
+        maps: MapSet,
+        carried: Carried,
+    ) -> anyhow::Result<Self> {
         let features = Features::detect();
-        let cookie = sys::netns_cookie().context("SO_NETNS_COOKIE (Linux 5.14)")?;
-        let config = Config {
-            host_netns: [cookie as u32, (cookie >> 32) as u32],
-            snat_first: settings.snat_ports.0,
-            snat_count: settings.snat_ports.1,
-            pod_sockets: settings.pod_sockets.into(),
-            csum_ipv6_flag: features.csum_ipv6_flag.into(),
-            set_retval: features.set_retval.into(),
-            fib_source: features.fib_source.into(),
-            pods_by_source: settings.pods_by_source.into(),
-            service_cidrs: settings.service_cidrs.into(),
-            _pad: [0; 2],
-        };
-        check_abi(pins)?;
-        let mut loader = EbpfLoader::new();
-        loader.override_global("CONFIG", &config, true);
-        for name in names::MAPS {
-            loader.map_pin_path(name, pins.map(name));
-        }
-        let mut ebpf = loader.load(object).context("loading the maps")?;
-        for (name, program) in ebpf.programs_mut() {
-            match program {
-                Program::SchedClassifier(p) => p.load(),
-                Program::Xdp(p) => p.load(),
-                Program::CgroupSockAddr(p) => p.load(),
-                _ => continue,
-            }
-            .map_err(|err| anyhow::anyhow!("the kernel refuses program {name}: {err}"))?;
-        }
-        Ok(Self { ebpf, features })
+        let config = settings.config(features)?;
+        let mut hash = Sha256::new();
+        hash.update(&object);
+        hash.update(octets(&config));
+        hash.update(ABI_VERSION.to_ne_bytes());
+        maps.ids().chain(carried.ids()).for_each(|(name, id)| {
+            hash.update(name);
+            hash.update(id.to_ne_bytes());
+        });
+        let name: String = hash.finalize().iter().take(8).map(|octet| format!("{octet:02x}")).collect();
+        let dir = pins.programs().join(name);
+        let programs = BTreeMap::new();
+        Ok(Self { object, config, features, maps, carried, dir, programs, ebpf: None, loads: 0 })
     }
 
-    /// Pins those of our maps that have lost their pin; answers how many.
-    pub fn pin_maps(&self, pins: &Pins) -> anyhow::Result<u64> {
-        let mut pinned = 0;
-        for name in names::MAPS {
-            let path = pins.map(name);
-            if !path.exists()
-                && let Some(map) = self.ebpf.map(name)
-            {
-                map.pin(&path).with_context(|| format!("pinning {}", path.display()))?;
-                pinned += 1;
-            }
-        }
-        Ok(pinned)
+    /// Where these programs are pinned.
+    pub fn dir(&self) -> &PathBuf {
+        &self.dir
     }
 
-    /// A descriptor of a loaded program.
-    pub fn program(&self, name: &str) -> anyhow::Result<OwnedFd> {
-        let program = self.ebpf.program(name).with_context(|| format!("no program {name} in the object"))?;
-        let fd = match program {
-            Program::SchedClassifier(p) => p.fd(),
-            Program::Xdp(p) => p.fd(),
-            Program::CgroupSockAddr(p) => p.fd(),
-            _ => bail!("program {name} is of a kind that is not attached"),
+    pub fn maps(&self) -> &MapSet {
+        &self.maps
+    }
+
+    /// Flow tables that these programs know beside those in force.
+    pub fn carried(&self) -> &Carried {
+        &self.carried
+    }
+
+    /// Opens these programs, or loads them side by side on the processors there are.
+    pub fn require(&mut self, names: &[&str]) -> anyhow::Result<()> {
+        let missing: Vec<&str> = names.iter().copied().filter(|name| !self.is_open(name)).collect();
+        if missing.is_empty() {
+            return Ok(());
         }
-        .with_context(|| format!("program {name} is not loaded"))?;
-        Ok(fd.as_fd().try_clone_to_owned()?)
+        let loaded = self.load(&missing);
+        // The parsed object takes more memory than everything else in the daemon.
+        self.ebpf = None;
+        memory::give_back();
+        loaded
+    }
+
+    /// A program that is open, or could be opened by its pin.
+    fn is_open(&mut self, name: &str) -> bool {
+        if self.programs.contains_key(name) {
+            return true;
+        }
+        let Ok(fd) = sys::open_pin(&self.dir.join(name)) else { return false };
+        let is_it = sys::program_info(fd.as_fd())
+            .is_ok_and(|info| info.name == name && info.maps.iter().any(|id| self.maps.has(*id)));
+        match is_it {
+            true => drop(self.programs.insert(name.to_owned(), fd)),
+            false => tracing::warn!(path = %self.dir.join(name).display(), "another thing is pinned here"),
+        }
+        is_it
+    }
+
+    fn load(&mut self, names: &[&str]) -> anyhow::Result<()> {
+        let dir = self.dir.clone();
+        let ebpf = self.ebpf()?;
+        let mut wanted: Vec<(&str, &mut Program)> =
+            ebpf.programs_mut().filter(|(name, _)| names.contains(name)).collect();
+        if wanted.len() < names.len() {
+            bail!("not all of {names:?} are in the object");
+        }
+        // The last is taken first; those of sockets are small.
+        wanted.sort_by_key(|(_, program)| !matches!(program, Program::CgroupSockAddr(_)));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(wanted.len());
+        let queue = Mutex::new(wanted);
+        let results = Mutex::new(Vec::new());
+        std::thread::scope(|scope| {
+            for _ in 0..threads {
+                scope.spawn(|| {
+                    loop {
+                        let next = queue.lock().ok().and_then(|mut queue| queue.pop());
+                        let Some((name, program)) = next else { return };
+                        let start = Instant::now();
+                        let result =
+                            load_one(name, program).and_then(|fd| pin(&dir.join(name), &fd).map(|()| fd));
+                        tracing::debug!(name, ms = start.elapsed().as_secs_f64() * 1e3, "program loaded");
+                        if let Ok(mut results) = results.lock() {
+                            results.push((name.to_owned(), result));
+                        }
+                    }
+                });
+            }
+        });
+        let results = results.into_inner().map_err(|_| anyhow!("a thread that loads programs panicked"))?;
+        let mut refused = Ok(());
+        for (name, result) in results {
+            match result {
+                Ok(fd) => {
+                    self.loads += 1;
+                    self.programs.insert(name, fd);
+                }
+                Err(err) => refused = Err(err),
+            }
+        }
+        refused
+    }
+
+    /// Reads the object and gives its maps the descriptors of ours, by pins that are there only meanwhile.
+    fn ebpf(&mut self) -> anyhow::Result<&mut Ebpf> {
+        if self.ebpf.is_none() {
+            let dir = self.dir.join("maps");
+            std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+            self.maps.pin(&dir)?;
+            self.carried.pin(&dir)?;
+            let mut loader = EbpfLoader::new();
+            loader.override_global("CONFIG", &self.config, true);
+            for name in names::MAPS.iter().chain(&PRIVATE_MAPS) {
+                loader.map_pin_path(name, dir.join(name));
+            }
+            self.ebpf = Some(loader.load(&self.object).context("reading the object of programs")?);
+            for name in names::MAPS {
+                let _ = std::fs::remove_file(dir.join(name));
+            }
+        }
+        self.ebpf.as_mut().context("the object of programs was not read")
+    }
+
+    /// Pins the programs that have lost their pins; answers how many.
+    pub fn restore_pins(&self) -> anyhow::Result<u64> {
+        std::fs::create_dir_all(&self.dir).with_context(|| format!("making {}", self.dir.display()))?;
+        let lost = self.programs.iter().filter(|(name, _)| !self.dir.join(name).exists());
+        lost.map(|(name, fd)| pin(&self.dir.join(name), fd).map(|()| 1)).sum()
+    }
+
+    /// A descriptor of a program, which is loaded if need be.
+    pub fn program(&mut self, name: &str) -> anyhow::Result<OwnedFd> {
+        self.require(&[name])?;
+        let fd = self.programs.get(name).with_context(|| format!("no program {name}"))?;
+        Ok(fd.try_clone()?)
     }
 
     /// The program for a TC hook, to attach by netlink.
-    pub fn classifier(&mut self, name: &str) -> anyhow::Result<&mut SchedClassifier> {
-        Ok(self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
-    }
-
-    /// Every program with its kernel info, for `status` and the verify tests.
-    pub fn programs(&self) -> impl Iterator<Item = (&str, &Program)> {
-        self.ebpf.programs()
+    pub fn classifier(&mut self, name: &str) -> anyhow::Result<SchedClassifier> {
+        self.require(&[name])?;
+        self.restore_pins()?;
+        Ok(SchedClassifier::from_pin(self.dir.join(name))?)
     }
 
     /// For tests that run programs by hand.
     pub fn xdp(&mut self, name: &str) -> anyhow::Result<&mut Xdp> {
-        Ok(self.ebpf.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
+        Ok(self.ebpf()?.program_mut(name).with_context(|| format!("no program {name}"))?.try_into()?)
     }
 }
 
-/// Refuses pinned maps whose shape is not this version's: the kernel and aya would take them without a word.
-fn check_abi(pins: &Pins) -> anyhow::Result<()> {
-    let object = aya_obj::Object::parse(OBJECT).context("parsing the embedded object")?;
-    for name in names::MAPS {
-        let path = pins.map(name);
-        if !path.exists() {
-            continue;
-        }
-        let wanted = object.maps.get(*name).with_context(|| format!("no map {name} in the object"))?;
-        let info = MapData::from_pin(&path)
-            .and_then(|map| map.info())
-            .with_context(|| format!("opening the pinned map {}", path.display()))?;
-        let (key, value) = (info.key_size(), info.value_size());
-        if (key, value) != (wanted.key_size(), wanted.value_size()) {
-            bail!(
-                "the pinned map {} has keys of {key} and values of {value} octets; this version wants {} and {}: it \
-                 was made by another build; remove it with `svc-ctl cleanup` (established connections will be lost)",
-                path.display(),
-                wanted.key_size(),
-                wanted.value_size()
-            );
-        }
+fn pin(path: &Path, fd: &OwnedFd) -> anyhow::Result<()> {
+    // Something else may lie there.
+    let _ = std::fs::remove_file(path);
+    sys::pin(fd.as_fd(), path).with_context(|| format!("pinning {}", path.display()))
+}
+
+fn load_one(name: &str, program: &mut Program) -> anyhow::Result<OwnedFd> {
+    match program {
+        Program::SchedClassifier(p) => p.load(),
+        Program::Xdp(p) => p.load(),
+        Program::CgroupSockAddr(p) => p.load(),
+        _ => bail!("program {name} is of a kind that is not attached"),
     }
-    Ok(())
+    .map_err(|err| anyhow!("the kernel refuses program {name}: {err}"))?;
+    let fd = match program {
+        Program::SchedClassifier(p) => p.fd(),
+        Program::Xdp(p) => p.fd(),
+        Program::CgroupSockAddr(p) => p.fd(),
+        _ => bail!("program {name} is of a kind that is not attached"),
+    };
+    Ok(fd?.as_fd().try_clone_to_owned()?)
+}
+
+fn octets(config: &Config) -> &[u8] {
+    // SAFETY: `Config` is plain data without padding, as `svc_common::abi` asserts.
+    unsafe { std::slice::from_raw_parts((config as *const Config).cast(), size_of::<Config>()) }
 }

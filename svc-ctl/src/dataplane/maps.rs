@@ -1,32 +1,59 @@
-//! The pinned maps, typed.
+//! The maps that the daemon reads and writes, typed.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 
 use anyhow::Context as _;
 use aya::maps::lpm_trie::LpmTrie;
-use aya::maps::{Array, HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray};
 use svc_common::abi::*;
 use svc_common::addr::{AddrV4, AddrV6};
 
+use super::map_set::MapSet;
+use super::mmap::MappedArray;
 use super::pins::Pins;
+use super::sys::EntryMap;
 
 /// Maps of one family.
 pub struct FamilyMaps<A: MapAddr> {
     pub frontends: HashMap<MapData, FrontendKey<A>, FrontendValue>,
-    pub backends: Array<MapData, BackendValue<A>>,
+    pub backends: MappedArray<BackendValue<A>>,
     pub addresses: HashMap<MapData, A, AddressFlags>,
     pub prefixes: LpmTrie<MapData, PrefixKey<A>, u8>,
     pub flows: HashMap<MapData, FlowKey<A>, FlowRecord<A>>,
+    /// The same maps, for batches.
+    pub(super) batches: FamilyBatches<A>,
 }
+
+/// Maps of one family that are written in batches.
+pub(super) struct FamilyBatches<A: MapAddr> {
+    pub frontends: EntryMap<FrontendKey<A>, FrontendValue>,
+    pub addresses: EntryMap<A, AddressFlags>,
+    pub prefixes: EntryMap<TrieKey<A>, u8>,
+}
+
+/// Key of the prefix table as the kernel has it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct TrieKey<A> {
+    pub bits: u32,
+    pub key: PrefixKey<A>,
+}
+
+// SAFETY: two integers and an address of integers, none of which leaves padding.
+unsafe impl<A: MapAddr> aya::Pod for TrieKey<A> {}
 
 /// Every map that the daemon reads or writes.
 pub struct Maps {
     pub v4: FamilyMaps<AddrV4>,
     pub v6: FamilyMaps<AddrV6>,
-    pub selection: Array<MapData, u32>,
+    pub selection: MappedArray<u32>,
+    pub maglev: MappedArray<MaglevPage>,
     pub ifaces: HashMap<MapData, u32, Iface>,
     pub counters: PerCpuArray<MapData, u64>,
     pub services: PerCpuArray<MapData, ServiceCounters>,
+    /// The same maps, to ask what they are.
+    pub(super) set: MapSet,
 }
 
 /// Opens a pinned map as what it is.
@@ -36,32 +63,36 @@ where
 {
     let path = pins.map(name);
     let data = MapData::from_pin(&path).with_context(|| format!("opening {}", path.display()))?;
-    let map = Map::from_map_data(data).with_context(|| format!("opening {}", path.display()))?;
-    T::try_from(map).with_context(|| format!("{} is another kind of map", path.display()))
+    typed(data, &path.display().to_string())
+}
+
+fn typed<T: TryFrom<Map>>(data: MapData, name: &str) -> anyhow::Result<T>
+where
+    T::Error: std::error::Error + Send + Sync + 'static,
+{
+    let map = Map::from_map_data(data).with_context(|| format!("opening {name}"))?;
+    T::try_from(map).with_context(|| format!("{name} is another kind of map"))
 }
 
 impl Maps {
     /// Opens the pins.
     pub fn open(pins: &Pins) -> anyhow::Result<Self> {
+        Self::of(&MapSet::open(&pins.maps())?)
+    }
+
+    /// The maps of a set.
+    pub fn of(set: &MapSet) -> anyhow::Result<Self> {
+        let v4 = [names::FRONTENDS4, names::BACKENDS4, names::ADDRESSES4, names::PREFIXES4, names::FLOWS4];
+        let v6 = [names::FRONTENDS6, names::BACKENDS6, names::ADDRESSES6, names::PREFIXES6, names::FLOWS6];
         Ok(Self {
-            v4: FamilyMaps {
-                frontends: open(pins, names::FRONTENDS4)?,
-                backends: open(pins, names::BACKENDS4)?,
-                addresses: open(pins, names::ADDRESSES4)?,
-                prefixes: open(pins, names::PREFIXES4)?,
-                flows: open(pins, names::FLOWS4)?,
-            },
-            v6: FamilyMaps {
-                frontends: open(pins, names::FRONTENDS6)?,
-                backends: open(pins, names::BACKENDS6)?,
-                addresses: open(pins, names::ADDRESSES6)?,
-                prefixes: open(pins, names::PREFIXES6)?,
-                flows: open(pins, names::FLOWS6)?,
-            },
-            selection: open(pins, names::SELECTION)?,
-            ifaces: open(pins, names::IFACES)?,
-            counters: open(pins, names::COUNTERS)?,
-            services: open(pins, names::SERVICES)?,
+            v4: family(set, v4)?,
+            v6: family(set, v6)?,
+            selection: array(set, names::SELECTION)?,
+            maglev: array(set, names::MAGLEV)?,
+            ifaces: by_aya(set, names::IFACES)?,
+            counters: by_aya(set, names::COUNTERS)?,
+            services: by_aya(set, names::SERVICES)?,
+            set: set.clone(),
         })
     }
 
@@ -88,4 +119,40 @@ impl Maps {
         }
         sum
     }
+}
+
+fn family<A: MapAddr>(set: &MapSet, names: [&str; 5]) -> anyhow::Result<FamilyMaps<A>> {
+    let [frontends, backends, addresses, prefixes, flows] = names;
+    Ok(FamilyMaps {
+        frontends: by_aya(set, frontends)?,
+        backends: array(set, backends)?,
+        addresses: by_aya(set, addresses)?,
+        prefixes: by_aya(set, prefixes)?,
+        flows: by_aya(set, flows)?,
+        batches: FamilyBatches {
+            frontends: entries(set, frontends)?,
+            addresses: entries(set, addresses)?,
+            prefixes: entries(set, prefixes)?,
+        },
+    })
+}
+
+fn descriptor(set: &MapSet, name: &str) -> anyhow::Result<OwnedFd> {
+    Ok(set.fd(name)?.try_clone_to_owned()?)
+}
+
+/// A map of a set as aya's type of it.
+pub fn by_aya<T: TryFrom<Map>>(set: &MapSet, name: &str) -> anyhow::Result<T>
+where
+    T::Error: std::error::Error + Send + Sync + 'static,
+{
+    typed(MapData::from_fd(descriptor(set, name)?).with_context(|| format!("opening {name}"))?, name)
+}
+
+fn array<T: aya::Pod>(set: &MapSet, name: &str) -> anyhow::Result<MappedArray<T>> {
+    MappedArray::new(descriptor(set, name)?)?.with_context(|| format!("{name} is another kind of map"))
+}
+
+pub(super) fn entries<K: aya::Pod, V: aya::Pod>(set: &MapSet, name: &str) -> anyhow::Result<EntryMap<K, V>> {
+    EntryMap::new(descriptor(set, name)?)?.with_context(|| format!("{name} is another kind of map"))
 }

@@ -1,5 +1,8 @@
-//! Where everything is pinned: maps below a folder named by the ABI version, links beside it by hook and interface,
-//! so that an upgrade takes the old program's place and two versions never share a map.
+//! Where everything is pinned.
+//!
+//! Maps lie in a folder named by the ABI version, so that two versions never share a map; programs in a folder within it,
+//! named by the hash of all that makes them what they are; links beside it by hook and interface, so that an upgrade
+//! takes the old program's place. Maps that shall replace others wait in a staging folder.
 
 use std::fs::File;
 use std::io;
@@ -24,6 +27,14 @@ impl Pins {
     /// Opens or makes the directory. One that does not lie on a bpffs gets one mounted if it is a standard mount
     /// point; elsewhere the error says what is missing.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
+        let pins = Self { root: root.to_owned() };
+        pins.make()?;
+        Ok(pins)
+    }
+
+    /// Makes the directories that are not there, and mounts the bpffs if that is gone.
+    pub fn make(&self) -> anyhow::Result<()> {
+        let root = &self.root;
         if !is_bpffs(nearest(root)) {
             let mount_point = Path::new("/sys/fs/bpf");
             if !root.starts_with(mount_point) {
@@ -32,14 +43,7 @@ impl Pins {
             mount(Some("bpffs"), mount_point, Some("bpf"), MsFlags::empty(), None::<&str>)
                 .with_context(|| format!("--pin-dir {}: mounting a bpffs at /sys/fs/bpf", root.display()))?;
         }
-        let pins = Self { root: root.to_owned() };
-        pins.make()?;
-        Ok(pins)
-    }
-
-    /// Makes the directories that are not there.
-    pub fn make(&self) -> anyhow::Result<()> {
-        for dir in [self.maps(), self.links()] {
+        for dir in [self.maps(), self.programs(), self.links()] {
             std::fs::create_dir_all(&dir).with_context(|| format!("--pin-dir: making {}", dir.display()))?;
         }
         Ok(())
@@ -63,6 +67,37 @@ impl Pins {
         self.maps().join(name)
     }
 
+    /// Where maps wait that shall replace those of the same names. (A bpffs has no names with dots.)
+    pub fn staging(&self) -> PathBuf {
+        self.root.join(format!("v{ABI_VERSION}-next"))
+    }
+
+    /// Removes what a replacement that was not finished has left.
+    pub fn remove_staging(&self) -> anyhow::Result<()> {
+        remove_tree(&self.staging()).map(drop)
+    }
+
+    /// Programs of this ABI version, in a folder for each build.
+    pub fn programs(&self) -> PathBuf {
+        self.maps().join("programs")
+    }
+
+    /// Removes the programs of every build but this one.
+    pub fn remove_other_programs(&self, kept: &Path) -> anyhow::Result<()> {
+        for entry in std::fs::read_dir(self.programs())? {
+            let dir = entry?.path();
+            if dir != kept {
+                remove_tree(&dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the programs of one build.
+    pub fn remove_programs(&self, dir: &Path) -> anyhow::Result<()> {
+        remove_tree(dir).map(drop)
+    }
+
     /// Links of any version.
     pub fn links(&self) -> PathBuf {
         self.root.join("links")
@@ -79,7 +114,7 @@ impl Pins {
             let entry = entry?;
             let path = entry.path();
             let is_kept = is_ours(&entry.file_name().to_string_lossy());
-            if is_kept && path.is_dir() && path != self.maps() && path != self.links() {
+            if is_kept && path.is_dir() && ![self.maps(), self.staging(), self.links()].contains(&path) {
                 others.push(path);
             }
         }
@@ -117,13 +152,7 @@ impl Pins {
             if !entry.file_type()?.is_dir() || !is_ours(&entry.file_name().to_string_lossy()) {
                 continue;
             }
-            let dir = entry.path();
-            for pin in std::fs::read_dir(&dir)? {
-                let pin = pin?.path();
-                std::fs::remove_file(&pin).with_context(|| format!("removing {}", pin.display()))?;
-                removed += 1;
-            }
-            std::fs::remove_dir(&dir).with_context(|| format!("removing {}", dir.display()))?;
+            removed += remove_tree(&entry.path())?;
         }
         match std::fs::remove_dir(root) {
             Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(removed),
@@ -171,10 +200,32 @@ pub fn is_locked(path: &Path) -> bool {
     matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
 }
 
-/// `links` or `v` and a number.
+/// `links`, or `v` and a number, or that and `-next`.
 fn is_ours(name: &str) -> bool {
     let is_number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
-    name == "links" || name.strip_prefix('v').is_some_and(is_number)
+    let version = name.strip_suffix("-next").unwrap_or(name).strip_prefix('v');
+    name == "links" || version.is_some_and(is_number)
+}
+
+/// Removes a folder of ours with all pins in it; answers how many. One that is not there has none.
+fn remove_tree(dir: &Path) -> anyhow::Result<usize> {
+    let entries = match std::fs::read_dir(dir) {
+        Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(0),
+        entries => entries.with_context(|| format!("reading {}", dir.display()))?,
+    };
+    let mut removed = 0;
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            removed += remove_tree(&entry.path())?;
+            continue;
+        }
+        let pin = entry.path();
+        std::fs::remove_file(&pin).with_context(|| format!("removing {}", pin.display()))?;
+        removed += 1;
+    }
+    std::fs::remove_dir(dir).with_context(|| format!("removing {}", dir.display()))?;
+    Ok(removed)
 }
 
 /// The closest ancestor that exists.
@@ -209,8 +260,15 @@ mod tests {
 
     #[test]
     fn only_links_and_versions_are_ours() {
-        assert!(is_ours("links") && is_ours("v4") && is_ours("v12"));
-        assert!(!is_ours("v") && !is_ours("v4a") && !is_ours("home") && !is_ours("") && !is_ours("vx"));
+        assert!(is_ours("links") && is_ours("v4") && is_ours("v12") && is_ours("v4-next"));
+        assert!(
+            !is_ours("v")
+                && !is_ours("next")
+                && !is_ours("v4a")
+                && !is_ours("home")
+                && !is_ours("")
+                && !is_ours("vx")
+        );
     }
 
     #[test]

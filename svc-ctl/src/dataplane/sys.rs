@@ -1,5 +1,9 @@
-//! The bpf(2) calls that aya does not offer: links by interface index, their state, and their pins; the cookie of a
-//! network namespace.
+//! The bpf(2) calls that aya does not offer: links by interface index, their state, and their pins; maps of any shape and
+//! their entries in batches; the cookie of a network namespace.
+
+mod entries;
+mod maps;
+mod programs;
 
 use std::ffi::CString;
 use std::io;
@@ -10,9 +14,13 @@ use std::path::Path;
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
+const BPF_LINK_DETACH: libc::c_long = 34;
+
+pub use entries::{EntryMap, each_entry, look_up_entry, update_entry};
+pub use maps::{MapInfo, MapKind, MapShape, create_map, map_info};
+pub use programs::{ProgramInfo, program_by_id, program_info};
 
 /// `SO_NETNS_COOKIE` (Linux 5.14).
 const SO_NETNS_COOKIE: libc::c_int = 71;
@@ -63,6 +71,12 @@ pub fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Result<()>
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
+/// Takes a link's program off its target; the link leads nowhere then.
+pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr = link.as_raw_fd() as u32;
+    bpf(BPF_LINK_DETACH, &mut attr).map(drop)
+}
+
 #[repr(C)]
 struct Pin {
     path: u64,
@@ -101,6 +115,13 @@ pub struct LinkInfo {
     _rest: [u32; 15],
 }
 
+/// Asks about a link.
+pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    let mut info = LinkInfo::default();
+    object_info(link, &mut info)?;
+    Ok(info)
+}
+
 #[repr(C)]
 struct GetInfo {
     fd: u32,
@@ -108,80 +129,11 @@ struct GetInfo {
     info: u64,
 }
 
-/// Asks about a link.
-pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
-    let mut info = LinkInfo::default();
-    let mut attr = GetInfo {
-        fd: link.as_raw_fd() as u32,
-        len: size_of::<LinkInfo>() as u32,
-        info: (&raw mut info) as u64,
-    };
-    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr)?;
-    Ok(info)
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct Batch {
-    in_batch: u64,
-    out_batch: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map_fd: u32,
-    elem_flags: u64,
-    flags: u64,
-}
-
-/// Entries asked for at once, at first.
-const BATCH: usize = 1024;
-
-/// Reads a hash map of that size of keys and values by the batch. It walks buckets: entries that come and go meanwhile
-/// do not disturb it.
-pub fn each_entry(
-    map: BorrowedFd<'_>,
-    (key_size, value_size): (usize, usize),
-    mut each: impl FnMut(&[u8], &[u8]),
-) -> io::Result<()> {
-    let mut size = BATCH;
-    let (mut keys, mut values) = (vec![0u8; size * key_size], vec![0u8; size * value_size]);
-    // The place in the table: four octets for hashes.
-    let (mut place, mut is_first) = ([0u8; 64], true);
-    loop {
-        let before = place;
-        let mut attr = Batch {
-            in_batch: if is_first { 0 } else { before.as_ptr() as u64 },
-            out_batch: place.as_mut_ptr() as u64,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_mut_ptr() as u64,
-            count: size as u32,
-            map_fd: map.as_raw_fd() as u32,
-            ..Batch::default()
-        };
-        let is_end = match bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) {
-            Ok(_) => false,
-            Err(err) => match err.raw_os_error() {
-                Some(libc::ENOENT) => true,
-                // A bucket with more entries than were asked for.
-                Some(libc::ENOSPC) => {
-                    size *= 2;
-                    keys.resize(size * key_size, 0);
-                    values.resize(size * value_size, 0);
-                    place = before;
-                    continue;
-                }
-                _ => return Err(err),
-            },
-        };
-        let entries = keys.chunks_exact(key_size).zip(values.chunks_exact(value_size));
-        for (key, value) in entries.take(attr.count as usize) {
-            each(key, value);
-        }
-        if is_end {
-            return Ok(());
-        }
-        is_first = false;
-    }
+/// Has the kernel fill `info`, which is the beginning of its structure for this kind of object.
+fn object_info<T>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
+    let mut attr =
+        GetInfo { fd: fd.as_raw_fd() as u32, len: size_of::<T>() as u32, info: (info as *mut T) as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
 }
 
 /// A value from the octets of a map's key or value, if there are as many as it has.

@@ -1,6 +1,7 @@
 //! Kubernetes objects into the model: the single place that parses and rejects. A rejection names the object and the
 //! field; the rest of the object is used where that makes sense.
 
+mod intern;
 mod node;
 mod service;
 mod slice;
@@ -8,11 +9,12 @@ mod slice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use svc_common::addr::Proto;
 
+pub use self::intern::interned;
 pub use self::node::convert_node;
 pub use self::service::convert_service;
 pub use self::slice::convert_slice;
+use super::complaint::{Complaint, Kind};
 use super::name::{ServiceName, SliceKey, proto_from_label};
-use super::rejected::Rejected;
 use super::store::Converted;
 
 /// Services with this label are another proxy's (SEM-003).
@@ -29,7 +31,7 @@ pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 /// Namespace and name; an absent namespace is `default`, as everywhere in Kubernetes.
 pub fn slice_key(meta: &ObjectMeta) -> SliceKey {
     let namespace = meta.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or("default");
-    SliceKey::new(namespace, meta.name.as_deref().unwrap_or_default())
+    SliceKey { namespace: interned(namespace), name: meta.name.as_deref().unwrap_or_default().into() }
 }
 
 fn has_label(meta: &ObjectMeta, label: &str) -> bool {
@@ -44,7 +46,7 @@ fn label<'a>(meta: &'a ObjectMeta, label: &str) -> Option<&'a str> {
 struct Refusals {
     object: String,
     service: Option<ServiceName>,
-    rejected: Vec<Rejected>,
+    refused: Vec<Complaint>,
 }
 
 impl Refusals {
@@ -56,13 +58,13 @@ impl Refusals {
         };
         let is_service = kind == "Service" && !key.name.is_empty();
         let service = is_service.then_some(ServiceName { namespace: key.namespace, name: key.name });
-        Self { object, service, rejected: Vec::new() }
+        Self { object, service, refused: Vec::new() }
     }
 
     fn refuse(&mut self, field: impl Into<String>, reason: impl Into<String>) {
-        self.rejected.push(match &self.service {
-            Some(service) => Rejected::of_service(service, field, reason),
-            None => Rejected::new(self.object.as_str(), field, reason),
+        self.refused.push(match &self.service {
+            Some(service) => Complaint::of_service(Kind::Refused, service, field, reason),
+            None => Complaint::refused(self.object.as_str(), field, reason),
         });
     }
 
@@ -97,7 +99,7 @@ impl Refusals {
     }
 
     fn done<T>(self, value: Option<T>) -> Converted<T> {
-        Converted { value, rejected: self.rejected }
+        Converted { value, refused: self.refused }
     }
 }
 

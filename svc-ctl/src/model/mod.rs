@@ -1,14 +1,13 @@
 //! What Kubernetes says, as validated nouns without Kubernetes types. Only `convert` and `intake` see the objects
 //! themselves; from here on nothing is checked again.
 
+pub mod complaint;
 pub mod convert;
 pub mod endpoint;
 pub mod intake;
 pub mod name;
 pub mod node;
 pub mod parse;
-pub mod rejected;
 pub mod service;
 pub mod store;
-mod tracker;
-pub mod warning;
+pub mod world;

@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use super::name::IpFamily;
 
 /// The parts of our Node object that change the tables.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct NodeInfo {
     pub name: Arc<str>,
     /// Label `topology.kubernetes.io/zone`; an empty one counts as none.

@@ -1,195 +1,295 @@
-//! The model's only mutable state: what the sources said last, and whether it differs from the last snapshot.
+//! The model's only mutable state: what the sources said last.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use super::complaint::{Complaint, Origin};
 use super::endpoint::Slice;
 use super::name::{ServiceName, SliceKey};
 use super::node::{NodeAddresses, NodeInfo};
-use super::rejected::Rejected;
 use super::service::Service;
-use super::tracker::Tracker;
+use super::world::{Slices, World};
 
 /// An object after conversion: what of it can be used (nothing if it is not for us), and what was refused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Converted<T> {
     pub value: Option<T>,
-    pub rejected: Vec<Rejected>,
+    pub refused: Vec<Complaint>,
 }
 
-/// All objects of one kind.
+/// A list that is being received; it takes the place of what was known when it is complete, so that a re-list tears
+/// nothing (SEM-271).
 #[derive(Debug)]
-pub struct Objects<K, V> {
-    values: Tracker<K, V>,
-    rejected: Tracker<K, Vec<Rejected>>,
+pub struct Listing<K, V> {
+    incoming: BTreeMap<K, Arc<V>>,
+    complaints: BTreeMap<K, Vec<Complaint>>,
+    is_synced: bool,
 }
 
-impl<K, V> Default for Objects<K, V> {
+impl<K, V> Default for Listing<K, V> {
     fn default() -> Self {
-        Self { values: Tracker::default(), rejected: Tracker::default() }
+        Self { incoming: BTreeMap::new(), complaints: BTreeMap::new(), is_synced: false }
     }
 }
 
-impl<K: Ord + Clone, V: PartialEq> Objects<K, V> {
+impl<K: Ord + Clone, V> Listing<K, V> {
     /// A list begins.
-    pub fn reset(&mut self) {
-        self.values.begin_list();
-        self.rejected.begin_list();
+    pub fn begin(&mut self) {
+        self.incoming.clear();
+        self.complaints.clear();
     }
 
     /// An object of the list.
-    pub fn list(&mut self, key: &K, object: Converted<V>) {
-        if !object.rejected.is_empty() {
-            self.rejected.list(key.clone(), object.rejected);
+    pub fn add(&mut self, key: K, object: Converted<V>) {
+        if !object.refused.is_empty() {
+            self.complaints.insert(key.clone(), object.refused);
         }
         if let Some(value) = object.value {
-            self.values.list(key.clone(), value);
+            self.incoming.insert(key, Arc::new(value));
         }
     }
-
-    /// The list is complete.
-    pub fn list_done(&mut self) {
-        self.values.end_list();
-        self.rejected.end_list();
-    }
-
-    pub fn apply(&mut self, key: &K, object: Converted<V>) {
-        self.rejected.set(key, Some(object.rejected).filter(|r| !r.is_empty()));
-        self.values.set(key, object.value);
-    }
-
-    pub fn delete(&mut self, key: &K) {
-        self.rejected.set(key, None);
-        self.values.set(key, None);
-    }
-
-    /// What was refused of an object.
-    pub fn rejected_of(&self, key: &K) -> &[Rejected] {
-        self.rejected.current().get(key).map_or(&[], |r| r.as_slice())
-    }
 }
 
-/// Everything the plan needs to know, frozen.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    pub services: BTreeMap<ServiceName, Arc<Service>>,
-    /// All slices of each Service: they are only ever seen together (SEM-056).
-    pub slices: BTreeMap<ServiceName, Vec<Arc<Slice>>>,
-    pub node: NodeInfo,
-    pub addresses: NodeAddresses,
-}
-
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Store {
     node_name: Arc<str>,
-    pub services: Objects<ServiceName, Service>,
-    pub slices: Objects<SliceKey, Slice>,
-    pub nodes: Objects<Arc<str>, NodeInfo>,
-    addresses: Tracker<(), NodeAddresses>,
-    report: Vec<Rejected>,
+    world: World,
+    slices: BTreeMap<SliceKey, Arc<Slice>>,
+    pub(super) listed_services: Listing<ServiceName, Service>,
+    pub(super) listed_slices: Listing<SliceKey, Slice>,
+    pub(super) listed_nodes: Listing<Arc<str>, NodeInfo>,
+    /// Origins that complain now.
+    complaining: BTreeSet<Origin>,
+    /// What origins complain of since the last [`Store::take_complaints`].
+    complaints: Vec<(Origin, Vec<Complaint>)>,
 }
 
 impl Store {
     pub fn new(node_name: &str) -> Self {
-        Self {
-            node_name: node_name.into(),
-            services: Objects::default(),
-            slices: Objects::default(),
-            nodes: Objects::default(),
-            addresses: Tracker::default(),
-            report: Vec::new(),
-        }
+        let world = World { node: Arc::new(NodeInfo::named(node_name)), ..World::default() };
+        Self { node_name: node_name.into(), world, ..Self::default() }
     }
 
     pub const fn node_name(&self) -> &Arc<str> {
         &self.node_name
     }
 
-    pub fn set_addresses(&mut self, addresses: NodeAddresses) {
-        self.addresses.set(&(), Some(addresses));
-    }
-
-    /// What a source could not read at all.
-    pub fn set_report(&mut self, report: Vec<Rejected>) {
-        self.report = report;
+    /// What the sources want now. It may be planned once every source is [synced](Self::is_synced).
+    pub const fn world(&self) -> &World {
+        &self.world
     }
 
     /// Every source has said all it knows: only now may anything be pruned (SEM-260).
     pub const fn is_synced(&self) -> bool {
-        self.services.values.is_synced() && self.slices.values.is_synced() && self.nodes.values.is_synced()
+        self.listed_services.is_synced && self.listed_slices.is_synced && self.listed_nodes.is_synced
     }
 
-    /// Something differs from the last snapshot.
-    pub fn is_dirty(&self) -> bool {
-        self.services.values.is_dirty()
-            || self.slices.values.is_dirty()
-            || self.nodes.values.is_dirty()
-            || self.addresses.is_dirty()
-    }
-
-    /// The state now, once it is complete; from here on only later changes count as dirty.
-    pub fn snapshot(&mut self) -> Option<Snapshot> {
-        if !self.is_synced() {
-            return None;
+    pub fn set_addresses(&mut self, addresses: NodeAddresses) {
+        if *self.world.addresses != addresses {
+            self.world.addresses = Arc::new(addresses);
         }
-        self.services.values.clear_dirty();
-        self.slices.values.clear_dirty();
-        self.nodes.values.clear_dirty();
-        self.addresses.clear_dirty();
-        let mut slices: BTreeMap<ServiceName, Vec<Arc<Slice>>> = BTreeMap::new();
-        for slice in self.slices.values.current().values() {
-            slices.entry(slice.service.clone()).or_default().push(Arc::clone(slice));
-        }
-        let node = self.nodes.values.current().get(&self.node_name);
-        let addresses = self.addresses.current().get(&());
-        Some(Snapshot {
-            services: self.services.values.current().clone(),
-            slices,
-            node: node.map_or_else(|| NodeInfo::named(&self.node_name), |n| NodeInfo::clone(n)),
-            addresses: addresses.map_or_else(NodeAddresses::default, |a| NodeAddresses::clone(a)),
-        })
     }
 
-    /// Everything refused at the moment, in a stable order.
-    pub fn rejected(&self) -> Vec<Rejected> {
-        let lists = (self.services.rejected.current().values())
-            .chain(self.slices.rejected.current().values())
-            .chain(self.nodes.rejected.current().values());
-        self.report.iter().chain(lists.flat_map(|list| list.iter())).cloned().collect()
+    /// What origins complain of anew; an empty list says that nothing is wrong any more.
+    pub fn take_complaints(&mut self) -> Vec<(Origin, Vec<Complaint>)> {
+        std::mem::take(&mut self.complaints)
+    }
+
+    pub(super) fn complain(&mut self, origin: Origin, complaints: Vec<Complaint>) {
+        let is_news = if complaints.is_empty() {
+            self.complaining.remove(&origin)
+        } else {
+            self.complaining.insert(origin.clone());
+            true
+        };
+        if is_news {
+            self.complaints.push((origin, complaints));
+        }
+    }
+
+    /// Replaces the complaints of all objects of a kind.
+    fn complain_of_list<K>(
+        &mut self,
+        list: BTreeMap<K, Vec<Complaint>>,
+        is_kind: fn(&Origin) -> bool,
+        origin: impl Fn(K) -> Origin,
+    ) {
+        let now: BTreeMap<Origin, Vec<Complaint>> = list.into_iter().map(|(k, c)| (origin(k), c)).collect();
+        let over: Vec<Origin> =
+            self.complaining.iter().filter(|o| is_kind(o) && !now.contains_key(o)).cloned().collect();
+        over.into_iter().for_each(|origin| self.complain(origin, Vec::new()));
+        now.into_iter().for_each(|(origin, complaints)| self.complain(origin, complaints));
+    }
+
+    pub(super) fn end_service_list(&mut self) {
+        let list = std::mem::take(&mut self.listed_services);
+        let gone: Vec<ServiceName> =
+            self.world.services.keys().filter(|k| !list.incoming.contains_key(k)).cloned().collect();
+        gone.iter().for_each(|name| self.set_service(name, None));
+        list.incoming.into_iter().for_each(|(name, service)| self.set_service(&name, Some(service)));
+        self.complain_of_list(list.complaints, |o| matches!(o, Origin::Service(_)), Origin::Service);
+        self.listed_services.is_synced = true;
+    }
+
+    pub(super) fn set_service(&mut self, name: &ServiceName, service: Option<Arc<Service>>) {
+        let before = self.world.services.get(name);
+        match service {
+            Some(service) if before != Some(&service) => {
+                self.world.services.insert(name.clone(), service);
+            }
+            None if before.is_some() => {
+                self.world.services.remove(name);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn end_slice_list(&mut self) {
+        let list = std::mem::take(&mut self.listed_slices);
+        let gone: Vec<SliceKey> =
+            self.slices.keys().filter(|k| !list.incoming.contains_key(k)).cloned().collect();
+        gone.iter().for_each(|key| self.set_slice(key, None));
+        list.incoming.into_iter().for_each(|(key, slice)| self.set_slice(&key, Some(slice)));
+        self.complain_of_list(list.complaints, |o| matches!(o, Origin::Slice(_)), Origin::Slice);
+        self.listed_slices.is_synced = true;
+    }
+
+    pub(super) fn set_slice(&mut self, key: &SliceKey, slice: Option<Arc<Slice>>) {
+        let before = match &slice {
+            Some(slice) => self.slices.insert(key.clone(), Arc::clone(slice)),
+            None => self.slices.remove(key),
+        };
+        if before == slice {
+            return;
+        }
+        if let Some(before) = before.filter(|b| slice.as_ref().is_none_or(|s| s.service != b.service)) {
+            self.replace_in_service(&before.service, key, None);
+        }
+        if let Some(slice) = slice {
+            self.replace_in_service(&slice.service, key, Some(&slice));
+        }
+    }
+
+    fn replace_in_service(&mut self, service: &ServiceName, key: &SliceKey, slice: Option<&Arc<Slice>>) {
+        let known = self.world.slices.get(service);
+        let others = known.into_iter().flat_map(|slices| slices.iter()).filter(|s| s.key != *key);
+        let mut all: Vec<Arc<Slice>> = others.chain(slice).cloned().collect();
+        all.sort_by(|a, b| a.key.cmp(&b.key));
+        match all.is_empty() {
+            true => self.world.slices.remove(service),
+            false => self.world.slices.insert(service.clone(), Slices::from(all)),
+        };
+    }
+
+    pub(super) fn end_node_list(&mut self) {
+        let mut list = std::mem::take(&mut self.listed_nodes);
+        let own = list.incoming.remove(&self.node_name);
+        self.set_node(own);
+        self.complain_of_list(list.complaints, |o| matches!(o, Origin::Node(_)), Origin::Node);
+        self.listed_nodes.is_synced = true;
+    }
+
+    /// A Node object that is gone leaves its addresses and pod CIDRs in force. Its zone is gone (SEM-075), and load
+    /// balancers are sent elsewhere (SEM-211).
+    pub(super) fn set_node(&mut self, node: Option<Arc<NodeInfo>>) {
+        let node = node.unwrap_or_else(|| {
+            Arc::new(NodeInfo { zone: None, is_eligible: false, ..(*self.world.node).clone() })
+        });
+        if self.world.node != node {
+            self.world.node = node;
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::endpoint::Slice;
+    use crate::model::name::IpFamily;
 
-    fn nothing<V>() -> Converted<V> {
-        Converted { value: None, rejected: Vec::new() }
+    fn slice(name: &str, service: &str) -> Arc<Slice> {
+        Arc::new(Slice {
+            key: SliceKey::new("default", name),
+            service: ServiceName::new("default", service),
+            family: IpFamily::V4,
+            ports: Vec::new(),
+            endpoints: Vec::new(),
+        })
     }
 
     #[test]
-    fn there_is_no_snapshot_before_every_list_is_complete() {
+    fn nothing_is_synced_before_every_list_is_complete() {
         let mut store = Store::new("node1");
-        store.services.reset();
-        store.services.list_done();
-        store.slices.reset();
-        store.slices.list_done();
-        assert!(store.snapshot().is_none());
-        store.nodes.reset();
-        store.nodes.list_done();
-        assert!(store.snapshot().is_some());
+        store.end_service_list();
+        store.end_slice_list();
+        assert!(!store.is_synced());
+        store.end_node_list();
+        assert!(store.is_synced());
     }
 
     #[test]
-    fn rejections_live_as_long_as_their_object() {
+    fn refusals_live_as_long_as_their_object() {
         let mut store = Store::new("node1");
-        let key = ServiceName::new("default", "web");
-        let bad =
-            Converted { value: None, rejected: vec![Rejected::new("Service default/web", "spec", "bad")] };
-        store.services.apply(&key, bad);
-        assert_eq!(store.rejected().len(), 1);
-        store.services.apply(&key, nothing());
-        assert!(store.rejected().is_empty());
-        assert!(!store.is_dirty());
+        let origin = || Origin::Service(ServiceName::new("default", "web"));
+        let bad = vec![Complaint::refused("Service default/web", "spec", "bad")];
+        store.complain(origin(), bad.clone());
+        assert_eq!(store.take_complaints(), [(origin(), bad)]);
+        store.complain(origin(), Vec::new());
+        assert_eq!(store.take_complaints(), [(origin(), Vec::new())]);
+        store.complain(origin(), Vec::new());
+        assert!(store.take_complaints().is_empty());
+    }
+
+    #[test]
+    fn sem_055_a_change_taken_back_is_no_change() {
+        let mut store = Store::new("node1");
+        store.set_slice(&SliceKey::new("default", "s"), Some(slice("s", "a")));
+        let before = store.world().clone();
+        store.set_slice(&SliceKey::new("default", "s"), None);
+        store.set_slice(&SliceKey::new("default", "t"), Some(slice("t", "b")));
+        assert_eq!(store.world().changed_services(&before).len(), 2);
+        store.set_slice(&SliceKey::new("default", "t"), None);
+        store.set_slice(&SliceKey::new("default", "s"), Some(slice("s", "a")));
+        assert!(store.world().changed_services(&before).is_empty());
+    }
+
+    #[test]
+    fn a_slice_that_moves_to_another_service_changes_both() {
+        let mut store = Store::new("node1");
+        let key = SliceKey::new("default", "s");
+        store.set_slice(&key, Some(slice("s", "a")));
+        let before = store.world().clone();
+        store.set_slice(&key, Some(slice("s", "b")));
+        let changed: Vec<String> =
+            store.world().changed_services(&before).iter().map(ToString::to_string).collect();
+        assert_eq!(changed, ["default/a", "default/b"]);
+        assert_eq!(store.world().slices.len(), 1);
+    }
+
+    #[test]
+    fn a_relist_replaces_what_is_known_only_when_it_is_complete() {
+        let mut store = Store::new("node1");
+        store.set_slice(&SliceKey::new("default", "a"), Some(slice("a", "a")));
+        store.set_slice(&SliceKey::new("default", "b"), Some(slice("b", "b")));
+        store.listed_slices.begin();
+        store.listed_slices.incoming.insert(SliceKey::new("default", "a"), slice("a", "a"));
+        assert_eq!(store.world().slices.len(), 2);
+        store.end_slice_list();
+        assert_eq!(store.world().slices.len(), 1);
+    }
+
+    #[test]
+    fn a_node_that_is_deleted_leaves_its_addresses_in_force_but_neither_zone_nor_eligibility_sem_075_sem_211()
+    {
+        let mut store = Store::new("node1");
+        let known = NodeInfo {
+            zone: Some("a".into()),
+            addresses: vec!["192.0.2.1".parse().unwrap()],
+            is_eligible: true,
+            ..NodeInfo::named("node1")
+        };
+        store.set_node(Some(Arc::new(known.clone())));
+        store.set_node(None);
+        assert_eq!(*store.world().node, NodeInfo { zone: None, is_eligible: false, ..known });
     }
 }

@@ -1,5 +1,107 @@
 //! What the daemon tells about itself.
 
+pub mod ask;
 pub mod health;
+pub mod ledger;
+pub mod listeners;
+pub mod nearly_full;
+pub mod socket;
 pub mod status;
+mod summary;
+pub mod teller;
 pub mod warnings;
+
+use std::path::PathBuf;
+
+use svc_common::abi::ABI_VERSION;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use self::health::ports::{self, HealthPorts};
+use self::health::{HealthSettings, Servers};
+use self::ledger::Ledger;
+use self::listeners::Listeners;
+use self::socket::Asked;
+use self::status::StatusFile;
+use self::teller::Told;
+use crate::model::world::World;
+use crate::programs::HooksStatus;
+use crate::reconcile::{InForce, Progress};
+use crate::sweeper::SweepReport;
+
+/// What the observers are told once.
+#[derive(Clone, Debug)]
+pub struct ObserveSettings {
+    pub node: String,
+    /// Where Services come from, as `--source` spells it.
+    pub source: String,
+    pub run_dir: PathBuf,
+    pub health: HealthSettings,
+}
+
+/// What the observers follow. Each may be empty at the start.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    pub worlds: watch::Receiver<World>,
+    pub progress: watch::Receiver<Progress>,
+    pub in_force: watch::Receiver<InForce>,
+    pub hooks: watch::Receiver<HooksStatus>,
+    pub sweeps: watch::Receiver<SweepReport>,
+}
+
+/// Everything that tells of the daemon, as long as this is kept.
+pub struct Observers {
+    tasks: JoinSet<anyhow::Result<()>>,
+    servers: Servers,
+}
+
+impl Observers {
+    /// Starts all of them. Runs in a tokio runtime.
+    pub fn start(settings: &ObserveSettings, inputs: Inputs, ledger: &Ledger) -> anyhow::Result<Self> {
+        let Inputs { worlds, progress, in_force, hooks, sweeps } = inputs;
+        let listeners = Listeners::new(ledger.clone());
+        let (publish, health_ports) = watch::channel(HealthPorts::default());
+        let servers =
+            Servers::start(&settings.health, progress.clone(), health_ports, ledger, listeners.clone())?;
+        let identity = StatusFile {
+            node: settings.node.clone(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            abi: ABI_VERSION,
+            source: settings.source.clone(),
+            ..StatusFile::default()
+        };
+        let complaints = ledger.subscribe();
+        let told = Told {
+            progress: progress.clone(),
+            hooks,
+            sweeps: sweeps.clone(),
+            complaints: complaints.clone(),
+        };
+        let run_dir = &settings.run_dir;
+        let node_port_addresses = settings.health.node_port_addresses.clone();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(ports::run(node_port_addresses, worlds.clone(), publish));
+        tasks.spawn(teller::run(identity, told, run_dir.clone()));
+        tasks.spawn(socket::run(run_dir.clone(), Asked { complaints, in_force }, listeners));
+        tasks.spawn(nearly_full::run(settings.node.clone(), progress, sweeps, ledger.clone()));
+        tasks.spawn(warnings::run(worlds, ledger.clone()));
+        Ok(Self { tasks, servers })
+    }
+
+    /// Waits until one of them ends, by itself or by a panic, and returns why: the daemon must not go on without it.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        let error = tokio::select! {
+            error = self.servers.ended() => return error,
+            ended = self.tasks.join_next() => match ended {
+                Some(Ok(Err(error))) => error,
+                Some(Err(error)) => error.into(),
+                Some(Ok(Ok(()))) | None => anyhow::anyhow!("without an error"),
+            },
+        };
+        error.context("an observer ended")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,4 +1,5 @@
-//! The status file: written whole by the daemon on every change, read by `svc-ctl status` and by tests.
+//! The status file: small, replaced by the daemon when something in it changes, read by `svc-ctl status` and by tests. What
+//! grows with the number of Services is asked for by [`super::ask`].
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +11,7 @@ use serde::{Deserialize, Serialize};
 const FILE: &str = "status.json";
 
 /// Everything that `svc-ctl status` says.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct StatusFile {
     pub node: String,
     pub pid: u32,
@@ -25,8 +26,8 @@ pub struct StatusFile {
     pub last_error: Option<String>,
     pub failures: u64,
     pub drifts: u64,
-    /// Kernel features that are missing and what is done instead; settings of the host that are needed.
-    pub warnings: Vec<String>,
+    /// Services, or parts of them, for which a table has no room.
+    pub unserved: u64,
     pub interfaces: Vec<InterfaceStatus>,
     pub cgroup: String,
     pub tables: Vec<TableStatus>,
@@ -43,12 +44,29 @@ pub struct StatusFile {
     /// Times that something was found detached or unpinned and was attached or pinned anew, since the start.
     #[serde(default)]
     pub reattached: u64,
-    pub rejected: Vec<RejectedStatus>,
-    /// Names of the service ids in the tables.
-    pub services: BTreeMap<u32, String>,
+    pub complaints: ComplaintsStatus,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+/// What an operator should know, summed up. All complaints: `svc-ctl status --complaints`.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ComplaintsStatus {
+    pub total: u64,
+    /// How many of each kind.
+    pub by_kind: BTreeMap<String, u64>,
+    /// The first of them, those of the node before those of Services.
+    pub first: Vec<ComplaintStatus>,
+}
+
+/// One complaint as files and sockets carry it.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ComplaintStatus {
+    pub object: String,
+    pub field: String,
+    pub reason: String,
+    pub kind: String,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct InterfaceStatus {
     pub name: String,
     pub index: u32,
@@ -60,18 +78,11 @@ pub struct InterfaceStatus {
     pub attach_ms: Option<f64>,
 }
 
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct TableStatus {
     pub table: String,
     pub used: u64,
     pub capacity: u64,
-}
-
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct RejectedStatus {
-    pub object: String,
-    pub field: String,
-    pub reason: String,
 }
 
 impl StatusFile {

@@ -1,81 +1,149 @@
-//! Tells the people who own a Service what does not work for it: once, as long as the Service lives.
+//! Complains of what svc does not do for a Service that asks for it: the Service is right, and its owner should know
+//! (`docs/deviations.md`).
 
 use std::collections::BTreeSet;
 
-use tokio::sync::{mpsc, watch};
+use svc_common::addr::Proto;
+use tokio::sync::watch;
+use tokio::task::yield_now;
 
+use super::ledger::Ledger;
+use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::model::name::ServiceName;
-use crate::model::warning::{Reason, Warning};
-use crate::reconcile::ReconcileStatus;
+use crate::model::service::{Service, ServicePort};
+use crate::model::world::World;
 
-/// Follows the reconcile loop until it is gone.
-pub async fn run(mut status: watch::Receiver<ReconcileStatus>, warn: mpsc::Sender<Warning>) {
-    let mut told = BTreeSet::new();
+/// Services that are looked at before other tasks get their turn.
+const AT_ONCE: usize = 256;
+
+/// Follows the world until it is gone; looks at the Services that changed.
+pub async fn run(mut worlds: watch::Receiver<World>, ledger: Ledger) -> anyhow::Result<()> {
+    let (mut before, mut complained) = (World::default(), BTreeSet::<ServiceName>::new());
     loop {
-        let new = untold(&status.borrow_and_update(), &mut told);
-        for warning in new {
-            let Warning { service, reason, note } = &warning;
-            // What is refused has been in the log already.
-            if *reason != Reason::Refused {
-                tracing::warn!(%service, reason = reason.word(), note, "warning");
+        let world = worlds.borrow_and_update().clone();
+        for (n, name) in world.changed_services(&before).into_iter().enumerate() {
+            let service = world.services.get(&name);
+            let complaints = service.map_or_else(Vec::new, |service| complaints_of(&world, service));
+            // Most Services have no complaint and had none.
+            let is_known = match complaints.is_empty() {
+                true => complained.remove(&name),
+                false => !complained.insert(name.clone()),
+            };
+            if is_known || !complaints.is_empty() {
+                ledger.set(Origin::Limits(name), complaints);
             }
-            // Where Services come from takes no warnings: then the log has it.
-            let _ = warn.send(warning).await;
+            if n % AT_ONCE == AT_ONCE - 1 {
+                yield_now().await;
+            }
         }
-        if status.changed().await.is_err() {
-            return;
-        }
+        before = world;
+        worlds.changed().await?;
     }
 }
 
-/// What nobody has heard yet. A warning that comes and goes is not new, as long as there is its Service.
-fn untold(status: &ReconcileStatus, told: &mut BTreeSet<Warning>) -> Vec<Warning> {
-    let live: BTreeSet<&ServiceName> = status.services.values().map(|key| &key.service).collect();
-    let refused = status.rejected.iter().filter_map(Warning::of);
-    let now: BTreeSet<Warning> = status.warnings.iter().cloned().chain(refused).collect();
-    told.retain(|old| live.contains(&old.service) || now.contains(old));
-    now.into_iter().filter(|warning| told.insert(warning.clone())).collect()
+/// One of a kind, naming the ports.
+fn complaints_of(world: &World, service: &Service) -> Vec<Complaint> {
+    let sctp: Vec<&ServicePort> = service.ports.iter().filter(|p| p.proto == Proto::SCTP).collect();
+    let moved: Vec<&ServicePort> =
+        sctp.iter().copied().filter(|port| is_port_translated(world, service, port)).collect();
+    let complaint = |kind, ports: &[&ServicePort], reason| {
+        let names: Vec<String> = ports.iter().map(|p| format!("{}/SCTP", p.port)).collect();
+        let field = format!("port {}", names.join(", "));
+        (!names.is_empty()).then(|| Complaint::of_service(kind, &service.name, field, reason))
+    };
+    let from_nodes =
+        "processes and pods on a node's own network are not served; other pods and clients from outside are";
+    let fragments = "packets in fragments are dropped, because their port is translated";
+    let from_nodes = complaint(Kind::SctpFromNodes, &sctp, from_nodes);
+    from_nodes.into_iter().chain(complaint(Kind::SctpFragments, &moved, fragments)).collect()
+}
+
+/// Its packets get another port: the checksum of SCTP covers it together with all of the packet, of which a fragment has
+/// a part.
+fn is_port_translated(world: &World, service: &Service, port: &ServicePort) -> bool {
+    let ports = world.slices_of(&service.name).flat_map(|slice| &slice.ports);
+    let mut numbers = ports.filter(|p| p.name == port.name && p.proto == port.proto);
+    port.node_port.is_some() || numbers.any(|p| p.port != port.port)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
+    use std::num::NonZeroU16;
     use std::sync::Arc;
 
-    use svc_common::abi::ServiceId;
-    use svc_common::addr::Proto;
-
     use super::*;
-    use crate::model::name::ServicePortKey;
-    use crate::model::rejected::Rejected;
+    use crate::model::endpoint::{Slice, SlicePort};
+    use crate::model::name::{IpFamily, SliceKey};
+
+    /// A port by name, number, protocol, NodePort.
+    type Port = (&'static str, u16, Proto, Option<u16>);
+    const WEB: Port = ("web", 80, Proto::TCP, None);
+    const SCTP: Port = ("s", 7777, Proto::SCTP, None);
+
+    fn number(n: u16) -> NonZeroU16 {
+        NonZeroU16::new(n).unwrap()
+    }
+
+    /// Service `default/a` whose endpoints have that SCTP port.
+    fn world(ports: &[Port], target: u16) -> World {
+        let name = ServiceName::new("default", "a");
+        let port = |&(name, port, proto, node_port): &Port| ServicePort {
+            name: name.into(),
+            proto,
+            port: number(port),
+            node_port: node_port.map(number),
+        };
+        let service = Service {
+            name: name.clone(),
+            created: None,
+            families: Vec::new(),
+            ports: ports.iter().map(port).collect(),
+            internal_local: false,
+            external_local: false,
+            affinity: None,
+            selection: None,
+            health_check_port: None,
+        };
+        let slice = Slice {
+            key: SliceKey::new("default", "s"),
+            service: name.clone(),
+            family: IpFamily::V4,
+            ports: vec![SlicePort { name: "s".into(), proto: Proto::SCTP, port: number(target) }],
+            endpoints: Vec::new(),
+        };
+        World {
+            services: [(name.clone(), Arc::new(service))].into_iter().collect(),
+            slices: [(name, Arc::from([Arc::new(slice)]))].into_iter().collect(),
+            ..World::default()
+        }
+    }
+
+    fn complaints(world: &World) -> Vec<String> {
+        let all = world.services.values().flat_map(|service| complaints_of(world, service));
+        all.map(|c| format!("{} {}", c.kind.event_reason(), c.field)).collect()
+    }
 
     #[test]
-    fn a_warning_is_told_once_as_long_as_its_service_lives() {
-        let service = ServiceName::new("default", "a");
-        let key = ServicePortKey { service: service.clone(), port: "".into(), proto: Proto::SCTP };
-        let refused = vec![Rejected::of_service(&service, "spec.type", "\"Odd\" is no type")];
-        let warning = Warning { service, reason: Reason::SctpFragments, note: "port 80/SCTP".to_owned() };
-        let status = |lives: bool, is_warned: bool| ReconcileStatus {
-            services: Arc::new(
-                lives.then(|| (ServiceId(1), key.clone())).into_iter().collect::<BTreeMap<_, _>>(),
-            ),
-            warnings: Arc::new(is_warned.then(|| warning.clone()).into_iter().collect()),
-            rejected: if is_warned { refused.clone() } else { Vec::new() },
-            ..ReconcileStatus::default()
-        };
-        let mut told = BTreeSet::new();
-        let mut heard = |lives, is_warned| {
-            let new = untold(&status(lives, is_warned), &mut told);
-            new.iter().map(|w| format!("{} {}", w.reason.word(), w.note)).collect::<Vec<_>>()
-        };
-        let both = ["Refused spec.type: \"Odd\" is no type", "SctpFragmentsDropped port 80/SCTP"];
-        assert_eq!(heard(true, true), both);
-        assert!(heard(true, true).is_empty());
-        // Its endpoints are gone for a moment.
-        assert!(heard(true, false).is_empty() && heard(true, true).is_empty());
-        // It is another Service when it comes back. One of which nothing is served lives by its refusal.
-        assert!(heard(false, false).is_empty());
-        assert_eq!(heard(false, true), both);
-        assert!(heard(false, true).is_empty());
+    fn sem_010_what_is_not_done_for_sctp_is_said_by_port() {
+        assert_eq!(complaints(&world(&[WEB], 7777)), [""; 0]);
+        assert_eq!(complaints(&world(&[WEB, SCTP], 7777)), ["SctpFromNodesNotServed port 7777/SCTP"]);
+        let both = ["SctpFromNodesNotServed port 7777/SCTP", "SctpFragmentsDropped port 7777/SCTP"];
+        assert_eq!(complaints(&world(&[WEB, SCTP], 8888)), both);
+        assert_eq!(complaints(&world(&[WEB, ("s", 7777, Proto::SCTP, Some(30_777))], 7777)), both);
+    }
+
+    #[tokio::test]
+    async fn complaints_come_and_go_with_the_service() {
+        let (ledger, (worlds, reader)) = (Ledger::default(), watch::channel(World::default()));
+        let mut all = ledger.subscribe();
+        let task = tokio::spawn(run(reader, ledger));
+        for (ports, count) in [(&[WEB, SCTP][..], 1), (&[WEB], 0), (&[SCTP], 1)] {
+            worlds.send_replace(world(ports, 7777));
+            all.wait_for(|all| all.len() == count).await.unwrap();
+        }
+        worlds.send_replace(World::default());
+        all.wait_for(|all| all.is_empty()).await.unwrap();
+        drop(worlds);
+        assert!(task.await.unwrap().is_err());
     }
 }

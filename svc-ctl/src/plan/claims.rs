@@ -1,135 +1,207 @@
-//! Who gets which frontend: service ports claim them, and an address that two claim goes to one by name (SEM-017).
+//! Who gets which frontend: service ports claim them, and an address that two claim goes to one (SEM-017).
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::frontends::{Claim, plan_frontends};
-use super::ids::Ids;
-use super::policy::Policy;
-use super::render::frontend_text;
-use super::tables::{Frontend, Tables};
-use crate::model::rejected::Rejected;
+use super::tables::Frontend;
+use crate::model::name::{ServiceName, ServicePortKey};
 use crate::model::service::{Service, ServiceAddresses, ServicePort};
-use crate::model::store::Snapshot;
 
-/// A service port in one family, with the frontends that it got.
-pub struct Wanted<'a> {
-    pub service: &'a Service,
-    pub port: &'a ServicePort,
-    pub addresses: &'a ServiceAddresses,
-    pub claims: Vec<Claim>,
+/// A service port in one family: where it stands in its Service.
+#[derive(Clone, Debug)]
+pub struct PortOf {
+    pub service: Arc<Service>,
+    family: u8,
+    port: u16,
 }
 
-impl Wanted<'_> {
-    pub fn policy(&self) -> Policy {
-        Policy {
-            internal_local: self.service.internal_local,
-            external_local: self.service.external_local,
-            externally_accessible: self.port.is_externally_accessible(self.addresses),
+impl PortOf {
+    /// Every service port of a Service, in each of its families.
+    pub fn all(service: &Arc<Service>) -> impl Iterator<Item = Self> {
+        let ports = 0..service.ports.len() as u16;
+        let families = 0..service.families.len() as u8;
+        families.flat_map(move |family| {
+            ports.clone().map(move |port| Self { service: Arc::clone(service), family, port })
+        })
+    }
+
+    pub fn port(&self) -> &ServicePort {
+        &self.service.ports[usize::from(self.port)]
+    }
+
+    pub fn addresses(&self) -> &ServiceAddresses {
+        &self.service.families[usize::from(self.family)]
+    }
+
+    pub fn key(&self) -> ServicePortKey {
+        self.service.key(self.port())
+    }
+
+    /// The frontends that it asks for.
+    pub fn claims(&self) -> Vec<Claim> {
+        plan_frontends(self.port(), self.addresses())
+    }
+
+    /// The same service port and family, though maybe of another version of the Service.
+    pub fn is_same_port(&self, other: &Self) -> bool {
+        self.addresses().family() == other.addresses().family() && self.key() == other.key()
+    }
+
+    fn rank(&self) -> (&ServiceName, u8, u16) {
+        (&self.service.name, self.family, self.port)
+    }
+}
+
+impl PartialEq for PortOf {
+    fn eq(&self, other: &Self) -> bool {
+        self.rank() == other.rank()
+    }
+}
+
+impl Eq for PortOf {}
+
+impl PartialOrd for PortOf {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// The order of names.
+impl Ord for PortOf {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.rank().cmp(&other.rank())
+    }
+}
+
+/// One claim to a frontend. In the order of names.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Claimant {
+    pub of: PortOf,
+    /// Which of the claims of its service port.
+    pub claim: u16,
+    pub is_external: bool,
+}
+
+/// Who claims a frontend: hardly ever more than one.
+#[derive(Clone, Debug)]
+enum Claimants {
+    One(Claimant),
+    Many(Vec<Claimant>),
+}
+
+impl Claimants {
+    fn as_slice(&self) -> &[Claimant] {
+        match self {
+            Self::One(one) => std::slice::from_ref(one),
+            Self::Many(many) => many,
         }
     }
 }
 
-/// Gives every frontend to one service port. In the order of names.
-pub fn plan_claims<'a>(
-    snapshot: &'a Snapshot,
-    actual: &Tables,
-    ids: &Ids,
-    problems: &mut Vec<Rejected>,
-) -> Vec<Wanted<'a>> {
-    let mut wanted: Vec<Wanted<'a>> = Vec::new();
-    for service in snapshot.services.values() {
-        for addresses in &service.families {
-            for port in &service.ports {
-                wanted.push(Wanted { service, port, addresses, claims: plan_frontends(port, addresses) });
+/// All claims of all Services.
+#[derive(Clone, Debug, Default)]
+pub struct Claims(BTreeMap<Frontend, Claimants>);
+
+impl Claims {
+    pub fn of(&self, frontend: &Frontend) -> &[Claimant] {
+        self.0.get(frontend).map_or(&[], Claimants::as_slice)
+    }
+
+    /// Adds the claims of a Service.
+    pub fn add(&mut self, service: &Arc<Service>) {
+        for (frontend, claimant) in claimants(service) {
+            let all = match self.0.remove(&frontend) {
+                None => Claimants::One(claimant),
+                Some(known) => {
+                    let mut all = known.as_slice().to_vec();
+                    all.push(claimant);
+                    all.sort();
+                    Claimants::Many(all)
+                }
+            };
+            self.0.insert(frontend, all);
+        }
+    }
+
+    /// Removes the claims of a Service.
+    pub fn remove(&mut self, service: &Arc<Service>) {
+        for (frontend, _) in claimants(service) {
+            let Some(known) = self.0.remove(&frontend) else { continue };
+            let mut rest = known.as_slice().to_vec();
+            rest.retain(|one| one.of.service.name != service.name);
+            if rest.len() > 1 {
+                self.0.insert(frontend, Claimants::Many(rest));
+            } else if let Some(one) = rest.pop() {
+                self.0.insert(frontend, Claimants::One(one));
             }
         }
     }
-    let mut claimants: BTreeMap<Frontend, Vec<Claimant>> = BTreeMap::new();
-    for (w, one) in wanted.iter().enumerate() {
-        for (c, claim) in one.claims.iter().enumerate() {
-            let claimant =
-                Claimant { external: claim.external, created: one.service.created, holds: false, w, c };
-            claimants.entry(claim.frontend).or_default().push(claimant);
-        }
+
+    /// Frontends of a Service that others claim too.
+    pub fn contested<'a>(&'a self, service: &'a Arc<Service>) -> impl Iterator<Item = Frontend> + 'a {
+        claimants(service).map(|(frontend, _)| frontend).filter(|f| self.of(f).len() > 1)
     }
-    let is_alone = |frontend: &Frontend| claimants.get(frontend).is_some_and(|all| all.len() == 1);
-    let holds = |one: &Wanted<'_>, frontend: &Frontend| {
-        let id_at = |frontend: &Frontend| actual.frontends.get(frontend).map(|entry| entry.service);
-        let Some(held_by) = id_at(frontend) else { return false };
-        match ids.services().get(&one.service.key(one.port)) {
-            Some(id) => *id == held_by,
-            // After a restart nobody has an id yet: it is known by an address that only it claims.
-            None => one.claims.iter().any(|c| is_alone(&c.frontend) && id_at(&c.frontend) == Some(held_by)),
-        }
-    };
-    let mut owners: BTreeMap<Frontend, (usize, usize)> = BTreeMap::new();
-    let mut losers: Vec<(bool, usize, usize, usize)> = Vec::new();
-    for (frontend, all) in &claimants {
-        let held =
-            |claimant: &Claimant| Claimant { holds: holds(&wanted[claimant.w], frontend), ..*claimant };
-        let owner = match all.as_slice() {
-            [only] => *only,
-            all => owner_of(&all.iter().map(held).collect::<Vec<_>>()).unwrap_or(all[0]),
-        };
-        owners.insert(*frontend, (owner.w, owner.c));
-        // The same address twice in one Service is no quarrel.
-        let others = all.iter().filter(|claimant| claimant.w != owner.w);
-        losers.extend(others.map(|loser| (loser.external, loser.w, loser.c, owner.w)));
-    }
-    losers.sort_unstable();
-    for (_, w, c, owner) in losers {
-        problems.push(claimed_twice(&wanted[w], &wanted[w].claims[c], &wanted[owner]));
-    }
-    for (w, one) in wanted.iter_mut().enumerate() {
-        let mut c = 0;
-        one.claims.retain(|claim| (owners.get(&claim.frontend) == Some(&(w, c)), c += 1).0);
-    }
-    wanted
 }
 
-/// One claim to a frontend, by its place in the list of service ports: the order of names.
-#[derive(Clone, Copy, Debug)]
-struct Claimant {
-    external: bool,
-    created: Option<i64>,
-    /// The kernel leads the frontend to this service port now.
-    holds: bool,
-    w: usize,
-    c: usize,
+fn claimants(service: &Arc<Service>) -> impl Iterator<Item = (Frontend, Claimant)> {
+    PortOf::all(service).flat_map(|of| {
+        let claims = of.claims().into_iter().enumerate();
+        claims.map(move |(n, claim)| {
+            (claim.frontend, Claimant { of: of.clone(), claim: n as u16, is_external: claim.external })
+        })
+    })
 }
 
 /// Who gets a frontend: a cluster address goes before all, the older Service before the younger where both ages are
 /// known, then who has it, then the first by name. Two rounds, because age does not order those without.
-fn owner_of(claimants: &[Claimant]) -> Option<Claimant> {
-    let internal = claimants.iter().any(|c| !c.external);
-    let entitled = || claimants.iter().filter(|c| c.external != internal).copied();
-    let oldest = entitled().filter(|c| c.created.is_some()).min_by_key(|c| (c.created, !c.holds, c.w, c.c));
-    let ageless = entitled().filter(|c| c.created.is_none());
-    oldest.into_iter().chain(ageless).min_by_key(|c| (!c.holds, c.w, c.c))
-}
-
-fn claimed_twice(loser: &Wanted<'_>, claim: &Claim, owner: &Wanted<'_>) -> Rejected {
-    let frontend = frontend_text(&claim.frontend);
-    let reason = format!("{frontend} already belongs to Service {}", owner.service.key(owner.port));
-    Rejected::of_service(&loser.service.name, claim.field, reason)
+pub fn owner_of(claimants: &[Claimant], holds: impl Fn(&Claimant) -> bool) -> Option<&Claimant> {
+    let is_internal = claimants.iter().any(|c| !c.is_external);
+    let entitled = || claimants.iter().filter(|c| c.is_external != is_internal);
+    let created = |c: &Claimant| c.of.service.created;
+    let oldest = entitled().filter(|c| created(c).is_some()).min_by_key(|c| (created(c), !holds(c), *c));
+    let ageless = entitled().filter(|c| created(c).is_none());
+    oldest.into_iter().chain(ageless).min_by_key(|c| (!holds(c), *c))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::service::Service;
 
     #[test]
     fn sem_017_age_goes_before_the_holder_only_where_both_ages_are_known() {
-        let of = |created, holds, w| Claimant { external: true, created, holds, w, c: 0 };
-        let owner = |all: &[Claimant]| owner_of(all).map(|c| c.w);
-        assert_eq!(owner(&[of(Some(2), true, 0), of(Some(1), false, 1)]), Some(1));
-        assert_eq!(owner(&[of(Some(1), false, 0), of(Some(1), true, 1)]), Some(1));
-        assert_eq!(owner(&[of(Some(1), false, 0), of(None, true, 1)]), Some(1));
-        assert_eq!(owner(&[of(None, false, 0), of(Some(1), true, 1)]), Some(1));
-        assert_eq!(owner(&[of(None, false, 0), of(Some(1), false, 1)]), Some(0));
+        let of = |created: Option<i64>, w: u16| {
+            let name = ServiceName::new("default", &format!("s{w}"));
+            let service = Service {
+                name,
+                created,
+                families: Vec::new(),
+                ports: Vec::new(),
+                internal_local: false,
+                external_local: false,
+                affinity: None,
+                selection: None,
+                health_check_port: None,
+            };
+            let of = PortOf { service: Arc::new(service), family: 0, port: 0 };
+            Claimant { of, claim: 0, is_external: true }
+        };
+        let owner = |all: &[(Claimant, bool)]| {
+            let claimants: Vec<Claimant> = all.iter().map(|(c, _)| c.clone()).collect();
+            let holds = |c: &Claimant| all.iter().any(|(other, holds)| other == c && *holds);
+            owner_of(&claimants, holds).and_then(|c| claimants.iter().position(|other| other == c))
+        };
+        assert_eq!(owner(&[(of(Some(2), 0), true), (of(Some(1), 1), false)]), Some(1));
+        assert_eq!(owner(&[(of(Some(1), 0), false), (of(Some(1), 1), true)]), Some(1));
+        assert_eq!(owner(&[(of(Some(1), 0), false), (of(None, 1), true)]), Some(1));
+        assert_eq!(owner(&[(of(None, 0), false), (of(Some(1), 1), true)]), Some(1));
+        assert_eq!(owner(&[(of(None, 0), false), (of(Some(1), 1), false)]), Some(0));
         // The holder is not the oldest of those with an age: it is out, and names decide between the other two.
-        assert_eq!(owner(&[of(None, false, 0), of(Some(2), true, 1), of(Some(1), false, 2)]), Some(0));
-        let cluster = Claimant { external: false, ..of(None, false, 1) };
-        assert_eq!(owner(&[of(Some(1), true, 0), cluster]), Some(1));
+        let three = [(of(None, 0), false), (of(Some(2), 1), true), (of(Some(1), 2), false)];
+        assert_eq!(owner(&three), Some(0));
+        let cluster = Claimant { is_external: false, ..of(None, 1) };
+        assert_eq!(owner(&[(of(Some(1), 0), true), (cluster, false)]), Some(1));
     }
 }

@@ -3,20 +3,35 @@
 //! missing backend.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use svc_common::abi::Extent;
+
+use super::maglev::digest;
 use super::tables::{MapOp, Tables};
 
 /// The changes that make `actual` equal to `desired`; none if they are equal (PAR-131).
-pub fn plan_diff(actual: &Tables, desired: &Tables) -> Vec<MapOp> {
+///
+/// `maglev` has the places of the desired Maglev tables by their pages.
+pub fn plan_diff(
+    actual: &Tables,
+    desired: &Tables,
+    maglev: impl Fn(Extent) -> Option<Arc<[u16]>>,
+) -> Vec<MapOp> {
     let mut ops: Vec<MapOp> = Vec::new();
     ops.extend(changed(&actual.backends, &desired.backends).map(|(&id, &b)| MapOp::PutBackend(id, b)));
-    ops.extend(changed(&actual.extents, &desired.extents).map(|(&e, set)| MapOp::PutExtent(e, set.clone())));
+    ops.extend(
+        changed(&actual.extents, &desired.extents).map(|(&e, set)| MapOp::PutExtent(e, Arc::clone(set))),
+    );
+    let maglevs = changed(&actual.maglevs, &desired.maglevs);
+    ops.extend(maglevs.filter_map(|(&pages, _)| Some(MapOp::PutMaglev(pages, maglev(pages)?))));
     ops.extend(desired.prefixes.difference(&actual.prefixes).map(|&p| MapOp::PutPrefix(p)));
     ops.extend(changed(&actual.frontends, &desired.frontends).map(|(&f, &e)| MapOp::PutFrontend(f, e)));
     ops.extend(changed(&actual.addresses, &desired.addresses).map(|(&a, &f)| MapOp::PutAddress(a, f)));
     ops.extend(gone(&actual.addresses, &desired.addresses).map(|(&a, _)| MapOp::DeleteAddress(a)));
     ops.extend(gone(&actual.frontends, &desired.frontends).map(|(&f, _)| MapOp::DeleteFrontend(f)));
     ops.extend(actual.prefixes.difference(&desired.prefixes).map(|&p| MapOp::DeletePrefix(p)));
+    ops.extend(gone(&actual.maglevs, &desired.maglevs).map(|(&pages, _)| MapOp::FreeMaglev(pages)));
     ops.extend(gone(&actual.extents, &desired.extents).map(|(&e, _)| MapOp::FreeExtent(e)));
     ops.extend(gone(&actual.backends, &desired.backends).map(|(&id, &b)| MapOp::FreeBackend(id, b)));
     ops
@@ -26,7 +41,8 @@ pub fn plan_diff(actual: &Tables, desired: &Tables) -> Vec<MapOp> {
 pub fn apply_op(tables: &mut Tables, op: &MapOp) {
     match op {
         MapOp::PutBackend(id, backend) => drop(tables.backends.insert(*id, *backend)),
-        MapOp::PutExtent(extent, set) => drop(tables.extents.insert(*extent, set.clone())),
+        MapOp::PutExtent(extent, set) => drop(tables.extents.insert(*extent, Arc::clone(set))),
+        MapOp::PutMaglev(pages, places) => drop(tables.maglevs.insert(*pages, digest(places))),
         MapOp::PutFrontend(frontend, entry) => drop(tables.frontends.insert(*frontend, *entry)),
         MapOp::PutAddress(addr, flags) => drop(tables.addresses.insert(*addr, *flags)),
         MapOp::PutPrefix(prefix) => drop(tables.prefixes.insert(*prefix)),
@@ -34,6 +50,8 @@ pub fn apply_op(tables: &mut Tables, op: &MapOp) {
         MapOp::DeleteFrontend(frontend) => drop(tables.frontends.remove(frontend)),
         MapOp::DeleteAddress(addr) => drop(tables.addresses.remove(addr)),
         MapOp::FreeExtent(extent) => drop(tables.extents.remove(extent)),
+        MapOp::FreeMaglev(pages) => drop(tables.maglevs.remove(pages)),
+        MapOp::ResetService(_) => {}
         MapOp::FreeBackend(id, _) => drop(tables.backends.remove(id)),
     }
 }
@@ -57,7 +75,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use proptest::prelude::*;
-    use svc_common::abi::{AddressFlags, BackendId, Extent, FrontendFlags, Locality, Scope, ServiceId};
+    use svc_common::abi::{AddressFlags, BackendId, FrontendFlags, Locality, Scope, ServiceId};
     use svc_common::addr::Proto;
 
     use super::*;
@@ -84,7 +102,7 @@ mod tests {
                     let place = Extent { first: u32::from(bits) * 4, count: set.len() as u32 };
                     match place.count {
                         0 => Extent::default(),
-                        _ => (tables.extents.insert(place, set), place).1,
+                        _ => (tables.extents.insert(place, set.into()), place).1,
                     }
                 };
                 let entry = FrontendEntry {
@@ -92,7 +110,7 @@ mod tests {
                     flags: FrontendFlags::NONE,
                     cluster: extent(cluster),
                     local: extent(local),
-                    maglev: extent(cluster),
+                    maglev: Extent::default(),
                     affinity: 0,
                 };
                 let frontend =
@@ -120,7 +138,7 @@ mod tests {
         #[test]
         fn applying_the_difference_makes_the_tables_equal(actual in arb_tables(), desired in arb_tables()) {
             let mut tables = actual.clone();
-            for op in plan_diff(&actual, &desired) {
+            for op in plan_diff(&actual, &desired, |_| None) {
                 apply_op(&mut tables, &op);
                 assert_whole(&tables);
             }
@@ -129,7 +147,7 @@ mod tests {
 
         #[test]
         fn equal_tables_have_no_difference(tables in arb_tables()) {
-            prop_assert!(plan_diff(&tables, &tables).is_empty());
+            prop_assert!(plan_diff(&tables, &tables, |_| None).is_empty());
         }
     }
 }

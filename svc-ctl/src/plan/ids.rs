@@ -1,45 +1,22 @@
-//! Stable numbers: services, backends, places of extents. They live as long as what they name, also across a restart,
-//! where they are found again in the restored tables.
+//! Stable numbers: services, backends, places of extents and of Maglev tables. They live as long as what they name, also
+//! across a restart, where they are found again in the restored tables.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use svc_common::abi::{BackendId, Extent, ServiceId, limits};
+use imbl::OrdMap;
+use svc_common::abi::{BackendId, Extent, ServiceId};
 
+use super::capacity::Capacity;
 use super::numbers::Numbers;
 use super::places::Places;
-use super::stays::Stays;
 use super::tables::{Frontend, Tables};
 use super::tick::Tick;
 use crate::model::name::ServicePortKey;
 
-/// How much the tables hold.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Capacity {
-    /// Per family.
-    pub frontends: u32,
-    /// Of both families: ids are unique across them.
-    pub backends: u32,
-    pub selection: u32,
-    pub services: u32,
-    /// Per family.
-    pub addresses: u32,
-    /// Per family.
-    pub prefixes: u32,
-}
-
-impl Default for Capacity {
-    fn default() -> Self {
-        Self {
-            frontends: limits::FRONTENDS,
-            backends: limits::BACKENDS,
-            selection: limits::SELECTION,
-            services: limits::SERVICES,
-            addresses: limits::ADDRESSES,
-            prefixes: limits::PREFIXES,
-        }
-    }
-}
+/// An address and port, before it has an id.
+pub type Target = (IpAddr, u16);
 
 /// A table has no room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -55,13 +32,16 @@ pub struct Ids {
     service_numbers: Numbers,
     backend_numbers: Numbers,
     places: Places,
-    services: BTreeMap<ServicePortKey, ServiceId>,
-    backends: BTreeMap<(IpAddr, u16), BackendId>,
-    extents: BTreeMap<Vec<BackendId>, Extent>,
-    /// Maglev tables by the backends that they are of, as long as they are in use.
-    maglevs: BTreeMap<BTreeSet<BackendId>, Vec<BackendId>>,
+    pages: Places,
+    services: OrdMap<ServicePortKey, ServiceId>,
+    backends: HashMap<Target, BackendId>,
+    extents: HashMap<Arc<[BackendId]>, Extent>,
     /// Frontends found in the kernel at start; the service port that claims one gets its service id back.
-    restored: BTreeMap<Frontend, ServiceId>,
+    restored_services: BTreeMap<Frontend, ServiceId>,
+    /// Ids of those that have been claimed.
+    restored_taken: BTreeSet<ServiceId>,
+    /// Maglev tables found in the kernel at start, by digest and number of pages.
+    restored_maglevs: BTreeMap<(u64, u32), Extent>,
     /// What was taken since `begin`, to be undone by `roll_back`.
     journal: Vec<Taken>,
 }
@@ -70,8 +50,9 @@ pub struct Ids {
 #[derive(Clone, Debug)]
 enum Taken {
     Service(ServicePortKey),
-    Backend((IpAddr, u16)),
-    Extent(Vec<BackendId>),
+    Backend(Target),
+    Extent(Arc<[BackendId]>),
+    Pages(Extent),
 }
 
 impl Ids {
@@ -79,12 +60,19 @@ impl Ids {
     pub fn restored(tables: &Tables, capacity: Capacity) -> Self {
         let services: BTreeSet<u32> = tables.frontends.values().map(|e| e.service.0).collect();
         let backends: BTreeSet<u32> = tables.backends.keys().map(|id| id.0).collect();
-        let mut places = Places::new(capacity.selection);
-        let mut extents = BTreeMap::new();
+        let (mut places, mut pages) = (Places::new(capacity.selection), Places::new(capacity.maglev));
+        let mut extents = HashMap::new();
         for (&extent, set) in &tables.extents {
             if places.take_at(extent) {
-                let twin = extents.insert(set.clone(), extent);
+                let twin = extents.insert(Arc::clone(set), extent);
                 twin.into_iter().for_each(|e| places.retire(e));
+            }
+        }
+        let mut restored_maglevs = BTreeMap::new();
+        for (&extent, &digest) in &tables.maglevs {
+            if pages.take_at(extent) {
+                let twin = restored_maglevs.insert((digest, extent.count), extent);
+                twin.into_iter().for_each(|e| pages.retire(e));
             }
         }
         Self {
@@ -92,13 +80,30 @@ impl Ids {
             service_numbers: Numbers::new(capacity.services, &services),
             backend_numbers: Numbers::new(capacity.backends, &backends),
             places,
-            services: BTreeMap::new(),
+            pages,
+            services: OrdMap::new(),
             backends: tables.backends.iter().map(|(&id, b)| ((b.addr, b.port), id)).collect(),
             extents,
-            maglevs: BTreeMap::new(),
-            restored: tables.frontends.iter().map(|(&frontend, e)| (frontend, e.service)).collect(),
+            restored_services: tables.frontends.iter().map(|(&frontend, e)| (frontend, e.service)).collect(),
+            restored_taken: BTreeSet::new(),
+            restored_maglevs,
             journal: Vec::new(),
         }
+    }
+
+    /// The tables have become larger.
+    pub fn grow(&mut self, capacity: Capacity) {
+        self.capacity = capacity;
+        self.service_numbers.grow(capacity.services);
+        self.backend_numbers.grow(capacity.backends);
+        self.places.grow(capacity.selection);
+        self.pages.grow(capacity.maglev);
+    }
+
+    /// Used and not yet usable again: services, backends, places, pages.
+    pub fn used(&self) -> [usize; 4] {
+        let runs = [&self.places, &self.pages].map(|p| p.used() as usize);
+        [self.service_numbers.used(), self.backend_numbers.used(), runs[0], runs[1]]
     }
 
     /// From here on everything that is taken is taken for one service port.
@@ -122,26 +127,27 @@ impl Ids {
                     let extent = self.extents.remove(&set);
                     extent.into_iter().for_each(|e| self.places.untake(e));
                 }
+                Taken::Pages(pages) => self.pages.untake(pages),
             }
         }
     }
 
-    /// The id of a service port: the one it has, the one its frontends had before the restart, or a new one.
+    /// The id of a service port, and whether it begins with it: the one it has, the one its frontends had before the
+    /// restart, or a new one.
     pub fn service<'a>(
         &mut self,
         key: &ServicePortKey,
         frontends: impl IntoIterator<Item = &'a Frontend>,
         now: Tick,
-    ) -> Result<ServiceId, Full> {
+    ) -> Result<(ServiceId, bool), Full> {
         if let Some(&id) = self.services.get(key) {
-            return Ok(id);
+            return Ok((id, false));
         }
-        let known = frontends.into_iter().find_map(|f| self.restored.get(f).copied());
-        let id = match known {
-            Some(id) => {
-                self.restored.retain(|_, other| *other != id);
-                id
-            }
+        // Two service ports may claim frontends that one had before: the first gets the id.
+        let restored = frontends.into_iter().find_map(|f| self.restored_services.get(f).copied());
+        let restored = restored.filter(|id| self.restored_taken.insert(*id));
+        let id = match restored {
+            Some(id) => id,
             None => {
                 let id = self.service_numbers.take(now).ok_or_else(|| self.full("services"))?;
                 self.journal.push(Taken::Service(key.clone()));
@@ -149,17 +155,17 @@ impl Ids {
             }
         };
         self.services.insert(key.clone(), id);
-        Ok(id)
+        Ok((id, restored.is_none()))
     }
 
     /// The id of a backend.
-    pub fn backend(&mut self, addr: IpAddr, port: u16, now: Tick) -> Result<BackendId, Full> {
-        if let Some(&id) = self.backends.get(&(addr, port)) {
+    pub fn backend(&mut self, target: Target, now: Tick) -> Result<BackendId, Full> {
+        if let Some(&id) = self.backends.get(&target) {
             return Ok(id);
         }
         let id = self.backend_numbers.take(now).map(BackendId).ok_or_else(|| self.full("backends"))?;
-        self.backends.insert((addr, port), id);
-        self.journal.push(Taken::Backend((addr, port)));
+        self.backends.insert(target, id);
+        self.journal.push(Taken::Backend(target));
         Ok(id)
     }
 
@@ -173,53 +179,77 @@ impl Ids {
         }
         let count = u32::try_from(set.len()).map_err(|_| self.full("selection"))?;
         let extent = self.places.take(count, now).ok_or_else(|| self.full("selection"))?;
-        self.extents.insert(set.to_vec(), extent);
-        self.journal.push(Taken::Extent(set.to_vec()));
+        let set: Arc<[BackendId]> = set.into();
+        self.extents.insert(Arc::clone(&set), extent);
+        self.journal.push(Taken::Extent(set));
         Ok(extent)
     }
 
-    /// An extent of the kernel's tables is still known under the same numbers, so that it may be planned again.
-    pub fn holds(&self, extent: Extent, tables: &Tables) -> bool {
-        if extent.count == 0 {
-            return true;
+    /// The set that has a place.
+    pub fn set(&self, set: &[BackendId]) -> Option<&Arc<[BackendId]>> {
+        self.extents.get_key_value(set).map(|(set, _)| set)
+    }
+
+    /// Pages for a Maglev table, and whether the kernel's lie there already.
+    pub fn pages(&mut self, count: u32, digest: u64, now: Tick) -> Result<(Extent, bool), Full> {
+        if let Some(pages) = self.restored_maglevs.remove(&(digest, count)) {
+            return Ok((pages, true));
         }
+        let pages = self.pages.take(count, now).ok_or_else(|| self.full("maglev"))?;
+        self.journal.push(Taken::Pages(pages));
+        Ok((pages, false))
+    }
+
+    /// An extent of the kernel's tables is still known under the same numbers, so that it may be used again.
+    pub fn is_known(&self, extent: Extent, tables: &Tables) -> bool {
         let Some(set) = tables.extents.get(&extent) else { return false };
-        let known = |id: &BackendId| {
+        let is_known = |id: &BackendId| {
             let backend = tables.backends.get(id);
             backend.is_some_and(|b| self.backends.get(&(b.addr, b.port)) == Some(id))
         };
-        self.extents.get(set) == Some(&extent) && set.iter().all(known)
+        self.extents.get(set) == Some(&extent) && set.iter().all(is_known)
     }
 
-    /// Service ids by service port, for people.
-    pub const fn services(&self) -> &BTreeMap<ServicePortKey, ServiceId> {
+    /// Service ids by service port. A clone costs nothing.
+    pub const fn services(&self) -> &OrdMap<ServicePortKey, ServiceId> {
         &self.services
     }
 
-    /// Forgets what the planned tables no longer use, and no client may stay with. It is not used again before `release`
-    /// and a grace.
-    pub fn retire_unused(&mut self, tables: &Tables, stays: &Stays) {
-        let used: BTreeSet<ServiceId> = tables.frontends.values().map(|e| e.service).collect();
-        let numbers = &mut self.service_numbers;
-        self.services.retain(|_, id| used.contains(id) || (numbers.retire(id.0), false).1);
-        let unclaimed: BTreeSet<ServiceId> = std::mem::take(&mut self.restored).into_values().collect();
-        unclaimed.difference(&used).for_each(|id| numbers.retire(id.0));
-        let numbers = &mut self.backend_numbers;
-        let stayed: BTreeSet<BackendId> = stays.values().flatten().copied().collect();
-        let is_used = |id: &BackendId| tables.backends.contains_key(id) || stayed.contains(id);
-        self.backends.retain(|_, id| is_used(id) || (numbers.retire(id.0), false).1);
-        let places = &mut self.places;
-        let extents = &self.extents;
-        let is_used = |e: &Extent| tables.extents.contains_key(e);
-        self.maglevs.retain(|_, table| extents.get(table).is_some_and(is_used));
-        self.extents.retain(|_, e| tables.extents.contains_key(e) || (places.retire(*e), false).1);
+    pub fn known_backend(&self, target: &Target) -> Option<BackendId> {
+        self.backends.get(target).copied()
     }
 
-    /// The Maglev table of these, which is made once.
-    pub fn maglev(&mut self, of: &[BackendId], make: impl FnOnce() -> Vec<usize>) -> Vec<BackendId> {
-        let set = of.iter().copied().collect();
-        let table = self.maglevs.entry(set);
-        table.or_insert_with(|| make().into_iter().map(|i| of[i]).collect()).clone()
+    /// No service port has this key any more. Its number is not used again before `release` and a grace; likewise below.
+    pub fn retire_service(&mut self, key: &ServicePortKey) {
+        let id = self.services.remove(key);
+        id.into_iter().for_each(|id| self.service_numbers.retire(id.0));
+    }
+
+    pub fn retire_backend(&mut self, target: Target, id: BackendId) {
+        if self.backends.get(&target) == Some(&id) {
+            self.backends.remove(&target);
+        }
+        self.backend_numbers.retire(id.0);
+    }
+
+    pub fn retire_extent(&mut self, set: &[BackendId], extent: Extent) {
+        if self.extents.get(set) == Some(&extent) {
+            self.extents.remove(set);
+            self.places.retire(extent);
+        }
+    }
+
+    pub fn retire_pages(&mut self, pages: Extent) {
+        self.pages.retire(pages);
+    }
+
+    /// What was found in the kernel at start and was claimed by nobody is retired.
+    pub fn end_restoring(&mut self) {
+        let taken = std::mem::take(&mut self.restored_taken);
+        let found: BTreeSet<ServiceId> = std::mem::take(&mut self.restored_services).into_values().collect();
+        found.difference(&taken).for_each(|id| self.service_numbers.retire(id.0));
+        let pages = std::mem::take(&mut self.restored_maglevs);
+        pages.into_values().for_each(|e| self.pages.retire(e));
     }
 
     /// The kernel holds what was planned last: what was retired may be used again after a grace.
@@ -227,12 +257,21 @@ impl Ids {
         self.service_numbers.release(now);
         self.backend_numbers.release(now);
         self.places.release(now);
+        self.pages.release(now);
+    }
+
+    /// When something that was let go becomes usable.
+    pub fn next_usable(&self, now: Tick) -> Option<Tick> {
+        let numbers = [&self.service_numbers, &self.backend_numbers].map(|n| n.next_usable(now));
+        let runs = [&self.places, &self.pages].map(|p| p.next_usable(now));
+        numbers.into_iter().chain(runs).flatten().min()
     }
 
     const fn full(&self, table: &'static str) -> Full {
         let capacity = match table.as_bytes() {
             b"services" => self.capacity.services,
             b"backends" => self.capacity.backends,
+            b"maglev" => self.capacity.maglev,
             _ => self.capacity.selection,
         };
         Full { table, capacity }

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::tick::{GRACE_TICKS, Tick};
+use super::tick::Tick;
 
 #[derive(Clone, Debug)]
 pub struct Numbers {
@@ -12,7 +12,7 @@ pub struct Numbers {
     limit: u32,
     /// No longer desired; the kernel may still hold it.
     retired: Vec<u32>,
-    /// Gone from the kernel since then.
+    /// Gone from the kernel, with the end of the grace.
     free: VecDeque<(Tick, u32)>,
 }
 
@@ -25,20 +25,30 @@ impl Numbers {
         Self { next, limit, retired: Vec::new(), free }
     }
 
+    /// The table has become larger.
+    pub const fn grow(&mut self, limit: u32) {
+        self.limit = limit;
+    }
+
+    /// Numbers that are taken, or free again but not yet to be used.
+    pub fn used(&self) -> usize {
+        (self.next as usize - 1).saturating_sub(self.free.len())
+    }
+
     pub fn take(&mut self, now: Tick) -> Option<u32> {
         if self.next < self.limit {
             self.next += 1;
             return Some(self.next - 1);
         }
-        let &(since, number) = self.free.front()?;
-        if now.0 < since.0.saturating_add(GRACE_TICKS) || number >= self.limit {
+        let &(usable, number) = self.free.front()?;
+        if now < usable || number >= self.limit {
             return None;
         }
         self.free.pop_front();
         Some(number)
     }
 
-    /// Taken by mistake and never shown to the kernel: the next one to be taken.
+    /// Takes back a number that the kernel was never shown: it is the next one to be taken.
     pub fn untake(&mut self, number: u32) {
         if number.checked_add(1) == Some(self.next) {
             self.next = number;
@@ -51,34 +61,42 @@ impl Numbers {
         self.retired.push(number);
     }
 
-    /// The kernel no longer holds what was retired.
+    /// The kernel no longer holds the retired numbers.
     pub fn release(&mut self, now: Tick) {
-        self.free.extend(self.retired.drain(..).map(|n| (now, n)));
+        self.free.extend(self.retired.drain(..).map(|n| (now.after_grace(), n)));
+    }
+
+    /// When the next number becomes usable whose grace is not over now.
+    pub fn next_usable(&self, now: Tick) -> Option<Tick> {
+        self.free.iter().map(|(usable, _)| *usable).find(|usable| *usable > now)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::tick::GRACE_MILLIS;
 
     #[test]
     fn a_number_comes_back_only_after_release_and_grace() {
         let mut numbers = Numbers::new(3, &BTreeSet::new());
-        assert_eq!(
-            (numbers.take(Tick(0)), numbers.take(Tick(0)), numbers.take(Tick(0))),
-            (Some(1), Some(2), None)
-        );
+        let now = Tick(0);
+        assert_eq!((numbers.take(now), numbers.take(now), numbers.take(now)), (Some(1), Some(2), None));
         numbers.retire(1);
         assert_eq!(numbers.take(Tick(1_000)), None);
         numbers.release(Tick(10));
-        assert_eq!(numbers.take(Tick(10 + GRACE_TICKS - 1)), None);
-        assert_eq!(numbers.take(Tick(10 + GRACE_TICKS)), Some(1));
+        assert_eq!(numbers.next_usable(Tick(10)), Some(Tick(10 + GRACE_MILLIS)));
+        assert_eq!(numbers.take(Tick(10 + GRACE_MILLIS - 1)), None);
+        assert_eq!(numbers.take(Tick(10 + GRACE_MILLIS)), Some(1));
     }
 
     #[test]
     fn taken_numbers_are_not_handed_out_again_and_holes_come_last() {
         let mut numbers = Numbers::new(5, &BTreeSet::from([1, 3]));
-        let now = Tick(GRACE_TICKS);
+        let now = Tick(GRACE_MILLIS);
         assert_eq!((numbers.take(now), numbers.take(now), numbers.take(now)), (Some(4), Some(2), None));
+        assert_eq!(numbers.used(), 4);
+        numbers.grow(6);
+        assert_eq!(numbers.take(now), Some(5));
     }
 }

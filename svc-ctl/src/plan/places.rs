@@ -1,22 +1,48 @@
-//! Where extents lie in the selection table: first fit over a list of free runs, freed places after their grace.
+//! Where runs lie in an array: first fit over a list of free runs; freed places come back after their grace.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use svc_common::abi::Extent;
 
-use super::tick::{GRACE_TICKS, Tick};
+use super::tick::Tick;
 
 #[derive(Clone, Debug)]
 pub struct Places {
-    /// Free runs by their first place; neighbours are merged.
+    size: u32,
+    /// Free runs by their first place; neighbors are merged.
     free: BTreeMap<u32, u32>,
+    /// The same by length, then first place.
+    by_length: BTreeSet<(u32, u32)>,
+    free_count: u32,
     retired: Vec<Extent>,
     waiting: VecDeque<(Tick, Extent)>,
 }
 
 impl Places {
     pub fn new(size: u32) -> Self {
-        Self { free: BTreeMap::from([(0, size)]), retired: Vec::new(), waiting: VecDeque::new() }
+        let mut places = Self {
+            size,
+            free: BTreeMap::new(),
+            by_length: BTreeSet::new(),
+            free_count: 0,
+            retired: Vec::new(),
+            waiting: VecDeque::new(),
+        };
+        places.insert(0, size);
+        places
+    }
+
+    /// The array has become larger.
+    pub fn grow(&mut self, size: u32) {
+        if let Some(more) = size.checked_sub(self.size).filter(|more| *more > 0) {
+            self.give_back(Extent { first: self.size, count: more });
+            self.size = size;
+        }
+    }
+
+    /// Places that are taken, or free again but not yet to be used.
+    pub const fn used(&self) -> u32 {
+        self.size - self.free_count
     }
 
     /// Takes exactly this run; refuses it if a part of it is taken or outside.
@@ -27,30 +53,26 @@ impl Places {
         if wanted > end {
             return false;
         }
-        self.free.remove(&first);
-        if extent.first > first {
-            self.free.insert(first, extent.first - first);
-        }
-        if wanted < end {
-            self.free.insert(extent.first + extent.count, (end - wanted) as u32);
-        }
+        self.remove(first, len);
+        self.insert(first, extent.first - first);
+        self.insert(extent.first + extent.count, (end - wanted) as u32);
         true
     }
 
     pub fn take(&mut self, count: u32, now: Tick) -> Option<Extent> {
-        while let Some(&(since, extent)) = self.waiting.front() {
-            if now.0 < since.0.saturating_add(GRACE_TICKS) {
+        while let Some(&(usable, extent)) = self.waiting.front() {
+            if now < usable {
                 break;
             }
             self.waiting.pop_front();
             self.give_back(extent);
         }
-        let (&first, _) = self.free.iter().find(|&(_, &len)| len >= count)?;
+        let &(_, first) = self.by_length.range((count, 0)..).next()?;
         let extent = Extent { first, count };
         self.take_at(extent).then_some(extent)
     }
 
-    /// Taken by mistake and never shown to the kernel.
+    /// Takes back a run that the kernel was never shown.
     pub fn untake(&mut self, extent: Extent) {
         self.give_back(extent);
     }
@@ -59,9 +81,14 @@ impl Places {
         self.retired.push(extent);
     }
 
-    /// The kernel no longer names what was retired.
+    /// The kernel no longer names the retired runs.
     pub fn release(&mut self, now: Tick) {
-        self.waiting.extend(self.retired.drain(..).map(|e| (now, e)));
+        self.waiting.extend(self.retired.drain(..).map(|e| (now.after_grace(), e)));
+    }
+
+    /// When the next run becomes usable whose grace is not over now.
+    pub fn next_usable(&self, now: Tick) -> Option<Tick> {
+        self.waiting.iter().map(|(usable, _)| *usable).find(|usable| *usable > now)
     }
 
     fn give_back(&mut self, extent: Extent) {
@@ -69,19 +96,35 @@ impl Places {
         if let Some((&before, &before_len)) = self.free.range(..first).next_back()
             && before + before_len == first
         {
-            self.free.remove(&before);
+            self.remove(before, before_len);
             (first, len) = (before, before_len + len);
         }
-        if let Some(after) = self.free.remove(&(first + len)) {
-            len += after;
+        if let Some(&after_len) = self.free.get(&(first + len)) {
+            self.remove(first + len, after_len);
+            len += after_len;
         }
-        self.free.insert(first, len);
+        self.insert(first, len);
+    }
+
+    fn insert(&mut self, first: u32, len: u32) {
+        if len > 0 {
+            self.free.insert(first, len);
+            self.by_length.insert((len, first));
+            self.free_count += len;
+        }
+    }
+
+    fn remove(&mut self, first: u32, len: u32) {
+        self.free.remove(&first);
+        self.by_length.remove(&(len, first));
+        self.free_count -= len;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::tick::GRACE_MILLIS;
 
     #[test]
     fn runs_are_merged_when_they_come_back() {
@@ -93,18 +136,21 @@ mod tests {
         }
         assert_eq!(places.take(1, Tick(99)), None);
         places.release(Tick(99));
-        assert_eq!(places.take(1, Tick(99)), None);
-        assert_eq!(places.take(6, Tick(99 + GRACE_TICKS)), Some(Extent { first: 2, count: 6 }));
+        assert_eq!((places.take(1, Tick(99)), places.used()), (None, 10));
+        assert_eq!(places.take(6, Tick(99 + GRACE_MILLIS)), Some(Extent { first: 2, count: 6 }));
+        places.grow(16);
+        assert_eq!(places.take(6, Tick(0)), Some(Extent { first: 10, count: 6 }));
     }
 
     #[test]
-    fn a_run_is_taken_once() {
+    fn a_run_is_taken_once_and_the_tightest_gap_first() {
         let mut places = Places::new(10);
-        assert!(places.take_at(Extent { first: 3, count: 4 }));
+        assert!(places.take_at(Extent { first: 4, count: 4 }));
         assert!(!places.take_at(Extent { first: 6, count: 1 }));
         assert!(!places.take_at(Extent { first: 8, count: 3 }));
         assert!(!places.take_at(Extent { first: u32::MAX, count: u32::MAX }));
-        assert_eq!(places.take(3, Tick(0)), Some(Extent { first: 0, count: 3 }));
-        assert_eq!(places.take(3, Tick(0)), Some(Extent { first: 7, count: 3 }));
+        assert_eq!(places.take(2, Tick(0)), Some(Extent { first: 8, count: 2 }));
+        assert_eq!(places.take(4, Tick(0)), Some(Extent { first: 0, count: 4 }));
+        assert_eq!(places.used(), 10);
     }
 }

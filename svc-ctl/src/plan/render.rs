@@ -2,13 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use std::collections::BTreeSet;
-
 use svc_common::abi::{
     AddressFlags, BackendId, Extent, FrontendFlags, Locality, PrefixList, Scope, ServiceId,
 };
 
-use super::maglev::plan_maglev;
 use super::tables::{Backend, Frontend, FrontendEntry, Prefix, Tables};
 use crate::model::name::{IpFamily, proto_from_label, proto_label};
 
@@ -45,16 +42,12 @@ pub fn render(tables: &Tables) -> String {
         );
         text.push_str(&line);
     }
-    for (extent, places) in &tables.extents {
-        let members: BTreeSet<BackendId> = places.iter().copied().collect();
-        // A Maglev table follows from its members.
-        let is_maglev = members.len() != places.len() && maglev_of(tables, &members).as_ref() == Some(places);
-        let word = if is_maglev { "maglev" } else { "extent" };
-        let ids = |set: &mut dyn Iterator<Item = &BackendId>| -> Vec<String> {
-            set.map(|id| format!("b{}", id.0)).collect()
-        };
-        let ids = if is_maglev { ids(&mut members.iter()) } else { ids(&mut places.iter()) };
-        text.push_str(&format!("{word:<9} {} -> {}\n", extent_text(*extent), ids.join(" ")));
+    for (extent, set) in &tables.extents {
+        let ids: Vec<String> = set.iter().map(|id| format!("b{}", id.0)).collect();
+        text.push_str(&format!("extent    {} -> {}\n", extent_text(*extent), ids.join(" ")));
+    }
+    for (pages, digest) in &tables.maglevs {
+        text.push_str(&format!("maglev    {} #{digest:016x}\n", extent_text(*pages)));
     }
     for (frontend, entry) in &tables.frontends {
         text.push_str(&format!("frontend  {} {}\n", frontend_text(frontend), entry_text(entry)));
@@ -67,14 +60,6 @@ pub fn render(tables: &Tables) -> String {
         text.push_str(&format!("prefix    {} {net}\n", list_text(*list)));
     }
     text
-}
-
-/// The Maglev table over backends of these tables.
-fn maglev_of(tables: &Tables, members: &BTreeSet<BackendId>) -> Option<Vec<BackendId>> {
-    let ids: Vec<BackendId> = members.iter().copied().collect();
-    let backend = |id| tables.backends.get(id).map(|b| (b.addr, b.port));
-    let backends = ids.iter().map(backend).collect::<Option<Vec<_>>>()?;
-    Some(plan_maglev(&backends).into_iter().map(|i| ids[i]).collect())
 }
 
 /// `sources-of-3`, `service-cidrs`, `local-pods`.
@@ -151,11 +136,11 @@ fn parse_line(line: &str, tables: &mut Tables) -> Option<()> {
         }
         ["extent", extent, "->", ids @ ..] => {
             let set = ids.iter().map(|id| parse_backend_id(id)).collect::<Option<Vec<_>>>()?;
-            tables.extents.insert(parse_extent(extent)?, set);
+            tables.extents.insert(parse_extent(extent)?, set.into());
         }
-        ["maglev", extent, "->", ids @ ..] => {
-            let members = ids.iter().map(|id| parse_backend_id(id)).collect::<Option<BTreeSet<_>>>()?;
-            tables.extents.insert(parse_extent(extent)?, maglev_of(tables, &members)?);
+        ["maglev", pages, digest] => {
+            let digest = u64::from_str_radix(digest.strip_prefix('#')?, 16).ok()?;
+            tables.maglevs.insert(parse_extent(pages)?, digest);
         }
         ["prefix", list, net] => {
             tables.prefixes.insert(Prefix { list: parse_list(list)?, net: net.parse().ok()? });
@@ -235,8 +220,8 @@ backend   b2 10.244.2.1:8080 remote
 backend   b7 [fd00::7]:8080 host
 extent    0+2 -> b1 b2
 extent    2+1 -> b7
-maglev    3+2053 -> b1 b2
-frontend  node-port:30080/TCP/IPv4 service=1 cluster=0+2 local=2+1 external,local-only,usable maglev=3+2053
+maglev    3+1 #00000000000000ff
+frontend  node-port:30080/TCP/IPv4 service=1 cluster=0+2 local=2+1 external,local-only,usable maglev=3+1
 frontend  10.96.0.10:80/TCP service=1 cluster=0+2 local=- usable affinity=10800s
 frontend  [fd00:96::10]:53/UDP service=2 cluster=- local=- -
 address   10.96.0.10 cluster-ip

@@ -1,19 +1,21 @@
 //! Which endpoints a UDP flow may stay with. A client that keeps its source port keeps its flow for ever, so a flow to an
 //! endpoint that is gone must be removed (SEM-124, SEM-125); TCP connections are never cut (SEM-128).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use svc_common::abi::{AddressFlags, Scope};
+use imbl::OrdMap;
+use svc_common::abi::Scope;
 use svc_common::addr::Proto;
 
 use super::tables::Frontend;
 use crate::model::endpoint::PortEndpoint;
 use crate::model::name::IpFamily;
+use crate::model::node::NodeAddresses;
 
 /// By UDP frontend; one without such an endpoint is missing, and its flows are left alone.
-pub type Serving = BTreeMap<Frontend, Arc<BTreeSet<SocketAddr>>>;
+pub type Serving = OrdMap<Frontend, Arc<BTreeSet<SocketAddr>>>;
 
 /// The endpoints that a flow may stay with, whatever policy, place and topology say of new ones; nothing for other
 /// protocols than UDP, or if there are none.
@@ -30,7 +32,7 @@ pub fn serving_set(proto: Proto, endpoints: &[PortEndpoint<'_>]) -> Option<Arc<B
 /// A flow that a client opened to `original`, and that goes to `backend`, must end.
 pub fn is_stale(
     serving: &Serving,
-    addresses: &BTreeMap<IpAddr, AddressFlags>,
+    own: &NodeAddresses,
     proto: Proto,
     original: SocketAddr,
     backend: SocketAddr,
@@ -40,8 +42,8 @@ pub fn is_stale(
     }
     let at = |addr, scope| serving.get(&Frontend { addr, port: original.port(), proto, scope });
     let node_port = || {
-        let is_ours = addresses.get(&original.ip()).is_some_and(|flags| flags.has(AddressFlags::LOCAL));
-        is_ours.then(|| at(IpFamily::of(original.ip()).unspecified(), Scope::NODE_PORT)).flatten()
+        let is_own = own.addrs.contains(&original.ip());
+        is_own.then(|| at(IpFamily::of(original.ip()).unspecified(), Scope::NODE_PORT)).flatten()
     };
     let set = at(original.ip(), Scope::ADDRESS).or_else(node_port);
     set.is_some_and(|set| !set.contains(&backend))
@@ -71,13 +73,12 @@ mod tests {
 
     /// The endpoints whose flows from `original` are stale, by protocol.
     fn stale(serving: &Serving, original: &str) -> Vec<(Proto, &'static str)> {
-        let addresses = ["192.0.2.1", "127.0.0.1"].map(|a| (a.parse().unwrap(), AddressFlags::LOCAL)).into();
+        let addrs = ["192.0.2.1", "127.0.0.1"].map(|a| a.parse().unwrap()).into();
+        let own = NodeAddresses { addrs, ..NodeAddresses::default() };
         let protos = [Proto::TCP, Proto::UDP, Proto::SCTP].into_iter();
         let flows = protos.flat_map(|proto| ENDPOINTS.map(|endpoint| (proto, endpoint)));
         let original = original.parse().unwrap();
-        flows
-            .filter(|(proto, to)| is_stale(serving, &addresses, *proto, original, to.parse().unwrap()))
-            .collect()
+        flows.filter(|(proto, to)| is_stale(serving, &own, *proto, original, to.parse().unwrap())).collect()
     }
 
     const GONE: [(Proto, &str); 2] = [(Proto::UDP, ENDPOINTS[1]), (Proto::UDP, ENDPOINTS[2])];
@@ -108,14 +109,14 @@ mod tests {
     #[test]
     fn par_193_a_flow_that_was_not_translated_ends_where_the_service_is() {
         let vip: SocketAddr = "1.2.3.4:8000".parse().unwrap();
-        assert!(is_stale(&serving(), &BTreeMap::new(), Proto::UDP, vip, vip));
+        assert!(is_stale(&serving(), &NodeAddresses::default(), Proto::UDP, vip, vip));
         let other: SocketAddr = "1.2.3.4:3000".parse().unwrap();
-        assert!(!is_stale(&serving(), &BTreeMap::new(), Proto::UDP, other, other));
+        assert!(!is_stale(&serving(), &NodeAddresses::default(), Proto::UDP, other, other));
     }
 
     #[test]
     fn par_194_of_a_million_foreign_flows_only_those_to_the_port_are_stale() {
-        let (serving, nobody) = (serving(), BTreeMap::new());
+        let (serving, nobody) = (serving(), NodeAddresses::default());
         let (vip, gone) = ("172.30.1.1".parse().unwrap(), ENDPOINTS[2].parse().unwrap());
         // Every port, sixteen times: the clients' ports do not matter.
         let originals = (0..1 << 20).map(|n: u32| SocketAddr::new(vip, n as u16));
@@ -134,6 +135,6 @@ mod tests {
     fn sem_125_the_port_of_an_endpoint_counts() {
         let vip = "1.2.3.4:8000".parse().unwrap();
         let old_target_port = "10.240.0.4:4001".parse().unwrap();
-        assert!(is_stale(&serving(), &BTreeMap::new(), Proto::UDP, vip, old_target_port));
+        assert!(is_stale(&serving(), &NodeAddresses::default(), Proto::UDP, vip, old_target_port));
     }
 }

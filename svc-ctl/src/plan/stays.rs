@@ -2,12 +2,14 @@
 //! these are removed: an endpoint that comes back does not get its old clients back (SEM-233), and affinity that is
 //! switched on begins with an empty table (SEM-235).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::sync::Arc;
 
+use imbl::OrdMap;
 use svc_common::abi::{BackendId, ServiceId};
 
 /// Every endpoint that Kubernetes lists, whether it may be chosen now or not; of service ports with affinity alone.
-pub type Stays = BTreeMap<ServiceId, BTreeSet<BackendId>>;
+pub type Stays = OrdMap<ServiceId, Arc<BTreeSet<BackendId>>>;
 
 /// A client of that service port may stay with that backend.
 pub fn may_stay(stays: &Stays, service: ServiceId, backend: BackendId) -> bool {

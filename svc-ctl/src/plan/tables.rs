@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use svc_common::abi::{
@@ -27,7 +28,7 @@ pub struct FrontendEntry {
     pub flags: FrontendFlags,
     pub cluster: Extent,
     pub local: Extent,
-    /// Places of a Maglev table; empty: selection is random.
+    /// Pages of a Maglev table; empty: selection is random.
     pub maglev: Extent,
     /// Seconds that a client stays with its backend; 0: not at all.
     pub affinity: u32,
@@ -53,9 +54,11 @@ pub struct Backend {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Tables {
     pub frontends: BTreeMap<Frontend, FrontendEntry>,
-    /// Runs of backend ids, all of one family: sets, which ascend, and Maglev tables. Equal ones share a run; an empty one
-    /// has none, its extent is zero.
-    pub extents: BTreeMap<Extent, Vec<BackendId>>,
+    /// Runs of backend ids, which ascend and are all of one family. Equal sets share a run; an empty one has none, its
+    /// extent is zero.
+    pub extents: BTreeMap<Extent, Arc<[BackendId]>>,
+    /// Maglev tables by their pages: the [digest](super::maglev::digest) of their places.
+    pub maglevs: BTreeMap<Extent, u64>,
     pub backends: BTreeMap<BackendId, Backend>,
     /// Addresses of this node and of Services.
     pub addresses: BTreeMap<IpAddr, AddressFlags>,
@@ -66,7 +69,11 @@ pub struct Tables {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum MapOp {
     PutBackend(BackendId, Backend),
-    PutExtent(Extent, Vec<BackendId>),
+    PutExtent(Extent, Arc<[BackendId]>),
+    /// Writes a Maglev table: the index of each place's backend within the extent that the table is over.
+    PutMaglev(Extent, Arc<[u16]>),
+    /// A service port begins with this id: its counters begin with zero.
+    ResetService(ServiceId),
     PutFrontend(Frontend, FrontendEntry),
     PutAddress(IpAddr, AddressFlags),
     PutPrefix(Prefix),
@@ -75,5 +82,7 @@ pub enum MapOp {
     DeletePrefix(Prefix),
     /// Nothing refers to it any more; its place may be used again after a grace period.
     FreeExtent(Extent),
+    /// As for an extent.
+    FreeMaglev(Extent),
     FreeBackend(BackendId, Backend),
 }

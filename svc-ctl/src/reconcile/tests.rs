@@ -1,6 +1,6 @@
 //! The loop on a paused clock, with stores that fail.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::Service;
 
@@ -9,7 +9,7 @@ use crate::dataplane::fake::FakeStore;
 use crate::dataplane::faulty::FaultyStore;
 use crate::dataplane::store::StoreError;
 use crate::plan::render::{parse, render};
-use crate::plan::tables::MapOp;
+use crate::plan::tables::{MapOp, Tables};
 use crate::source::event::{Event, SourceEvent};
 
 /// A store that the test looks into while the loop owns it.
@@ -31,46 +31,63 @@ impl Shared {
 }
 
 impl MapStore for Shared {
-    fn apply(&mut self, ops: &[MapOp]) -> (usize, Result<(), StoreError>) {
+    fn apply(&mut self, ops: &[MapOp]) -> Vec<(usize, StoreError)> {
         self.0.lock().unwrap().apply(ops)
     }
 
     fn dump(&mut self) -> Result<Tables, StoreError> {
         self.0.lock().unwrap().dump()
     }
+
+    fn capacity(&self) -> Capacity {
+        self.0.lock().unwrap().capacity()
+    }
+
+    fn fill_from(&mut self, old: &Self, tables: &Tables) -> Result<(), StoreError> {
+        self.0.lock().unwrap().fill_from(&old.0.lock().unwrap(), tables)
+    }
 }
 
-struct World {
+struct Lab {
     maps: Shared,
     events: mpsc::Sender<Batch>,
-    addresses: watch::Sender<NodeAddresses>,
-    status: watch::Receiver<ReconcileStatus>,
+    addresses: watch::Sender<Option<NodeAddresses>>,
+    progress: watch::Receiver<Progress>,
+    in_force: watch::Receiver<InForce>,
+    ledger: Ledger,
     task: tokio::task::JoinHandle<()>,
 }
 
-impl World {
+impl Lab {
     fn start(maps: Shared) -> Self {
+        Self::with_growth(maps, None, u32::MAX)
+    }
+
+    fn with_growth(maps: Shared, growth: Option<Growth<Shared>>, most_entries: u32) -> Self {
         let (events, receive_events) = mpsc::channel(16);
-        let (addresses, receive_addresses) = watch::channel(NodeAddresses::default());
-        let (send_status, status) = watch::channel(ReconcileStatus::default());
-        let inputs = Inputs { events: receive_events, addresses: receive_addresses };
-        let options = Options { node_name: "node1".to_owned(), ..Options::default() };
-        let task = tokio::spawn(run(inputs, maps.clone(), options, send_status));
-        Self { maps, events, addresses, status, task }
+        let (addresses, receive_addresses) = watch::channel(Some(NodeAddresses::default()));
+        let outputs = Outputs::default();
+        let (progress, in_force) = (outputs.progress.subscribe(), outputs.in_force.subscribe());
+        let ledger = outputs.ledger.clone();
+        let inputs =
+            Inputs { events: receive_events, addresses: receive_addresses, growth, first_swap: None };
+        let options = Options { node_name: "node1".to_owned(), most_entries, ..Options::default() };
+        let task = tokio::spawn(run(inputs, maps.clone(), options, outputs));
+        Self { maps, events, addresses, progress, in_force, ledger, task }
     }
 
     async fn send(&self, batch: Batch) {
         self.events.send(batch).await.unwrap();
     }
 
-    async fn wait(&mut self, what: impl FnMut(&ReconcileStatus) -> bool) -> ReconcileStatus {
+    async fn wait(&mut self, what: impl FnMut(&Progress) -> bool) -> Progress {
         // The clock is paused: this waits for a fact, or fails when nothing is left to happen for an hour.
-        let waited = tokio::time::timeout(Duration::from_secs(3600), self.status.wait_for(what)).await;
+        let waited = tokio::time::timeout(Duration::from_secs(3600), self.progress.wait_for(what)).await;
         waited.expect("it never came true").unwrap().clone()
     }
 }
 
-impl Drop for World {
+impl Drop for Lab {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -100,13 +117,13 @@ const RESTORED: &str = "frontend  10.96.0.2:80/TCP service=7 cluster=- local=- -
 #[tokio::test(start_paused = true)]
 async fn nothing_is_pruned_before_the_sources_are_complete_and_then_all_is() {
     let maps = Shared::new(parse(RESTORED).unwrap(), 0);
-    let mut world = World::start(maps);
+    let mut world = Lab::start(maps);
     let mut batch = list(2);
     let last = batch.pop().unwrap();
     world.send(batch).await;
     tokio::time::sleep(COMPARE_PERIOD * 3).await;
     assert_eq!(render(&world.maps.tables()), RESTORED);
-    assert!(!world.status.borrow().synced);
+    assert!(!world.progress.borrow().synced);
     world.send(vec![last]).await;
     world.wait(|s| s.generation == 1).await;
     let text = render(&world.maps.tables());
@@ -117,13 +134,13 @@ async fn nothing_is_pruned_before_the_sources_are_complete_and_then_all_is() {
 #[tokio::test(start_paused = true)]
 async fn it_converges_through_a_store_that_fails() {
     let good = Shared::new(Tables::default(), 0);
-    let mut world = World::start(good.clone());
+    let mut world = Lab::start(good.clone());
     world.send(list(9)).await;
     world.wait(|s| s.generation == 1).await;
 
     let bad = Shared::new(Tables::default(), 3);
     bad.change(|m| m.dumps_to_fail = 2);
-    let mut world = World::start(bad.clone());
+    let mut world = Lab::start(bad.clone());
     world.send(list(9)).await;
     let status = world.wait(|s| s.generation == 1).await;
     assert!(status.failures > 5);
@@ -134,7 +151,7 @@ async fn it_converges_through_a_store_that_fails() {
 #[tokio::test(start_paused = true)]
 async fn while_writes_fail_the_change_is_shown_as_pending() {
     let maps = Shared::new(Tables::default(), 1);
-    let mut world = World::start(maps.clone());
+    let mut world = Lab::start(maps.clone());
     world.send(list(1)).await;
     let status = world.wait(|s| s.failures > 3).await;
     assert!(status.pending_since_unix_ms.is_some() && status.last_error.is_some());
@@ -147,7 +164,7 @@ async fn while_writes_fail_the_change_is_shown_as_pending() {
 #[tokio::test(start_paused = true)]
 async fn sem_126_where_udp_flows_may_stay_is_told_when_it_is_in_force_and_not_before() {
     let maps = Shared::new(Tables::default(), 1);
-    let mut world = World::start(maps.clone());
+    let mut world = Lab::start(maps.clone());
     let service =
         "{metadata: {name: dns}, spec: {clusterIP: 10.96.0.53, ports: [{port: 53, protocol: UDP}]}}";
     let slice = "{metadata: {name: dns-1, labels: {kubernetes.io/service-name: dns}}, addressType: IPv4,
@@ -156,18 +173,20 @@ async fn sem_126_where_udp_flows_may_stay_is_told_when_it_is_in_force_and_not_be
     batch.push(SourceEvent::Service(Event::Apply(Box::new(serde_yaml_ng::from_str(service).unwrap()))));
     batch.push(SourceEvent::Slice(Event::Apply(Box::new(serde_yaml_ng::from_str(slice).unwrap()))));
     world.send(batch).await;
-    let status = world.wait(|s| s.failures > 3).await;
-    assert!(status.serving.is_empty());
+    world.wait(|s| s.failures > 3).await;
+    assert!(world.in_force.borrow().serving.is_empty());
     maps.change(|m| m.period = 0);
-    let status = world.wait(|s| s.generation == 1).await;
-    let sets: Vec<_> = status.serving.values().flat_map(|set| set.iter().map(ToString::to_string)).collect();
+    world.wait(|s| s.generation == 1).await;
+    let in_force = world.in_force.borrow().clone();
+    let sets: Vec<_> =
+        in_force.serving.values().flat_map(|set| set.iter().map(ToString::to_string)).collect();
     assert_eq!(sets, ["10.0.0.1:5353"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn drift_is_healed() {
     let maps = Shared::new(Tables::default(), 0);
-    let mut world = World::start(maps.clone());
+    let mut world = Lab::start(maps.clone());
     world.send(list(3)).await;
     world.wait(|s| s.generation == 1).await;
     let before = maps.tables();
@@ -178,53 +197,149 @@ async fn drift_is_healed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_comparison_that_fails_is_not_tried_in_a_hurry() {
+async fn a_comparison_that_fails_waits_for_the_next_one_and_holds_up_no_change() {
     let maps = Shared::new(Tables::default(), 0);
-    let mut world = World::start(maps.clone());
+    let mut world = Lab::start(maps.clone());
     world.send(list(1)).await;
     world.wait(|s| s.generation == 1).await;
+    maps.change(|m| m.dumps_to_fail = usize::MAX);
+    world.wait(|s| s.failures == 1).await;
     let begin = Instant::now();
-    maps.change(|m| m.dumps_to_fail = 5);
-    world.wait(|s| s.failures == 5).await;
+    world.send(vec![SourceEvent::Service(Event::Apply(service(2)))]).await;
+    world.wait(|s| s.generation == 2).await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    world.wait(|s| s.failures == 2).await;
+    assert!(begin.elapsed() >= COMPARE_PERIOD, "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_write_that_the_kernel_refuses_for_ever_holds_up_no_other() {
+    let maps = Shared::new(Tables::default(), 0);
+    let mut world = Lab::start(maps.clone());
+    world.send(list(9)).await;
+    world.wait(|s| s.generation == 1).await;
+    maps.change(|m| m.poison = Some("10.96.0.20".to_owned()));
+    world.send(vec![SourceEvent::Service(Event::Apply(service(20)))]).await;
+    world.send(vec![SourceEvent::Service(Event::Apply(service(21)))]).await;
+    let status = world.wait(|s| s.generation >= 2).await;
+    assert!(status.last_error.is_some() && status.pending_since_unix_ms.is_none());
+    let text = render(&maps.tables());
+    assert!(text.contains("10.96.0.21:80/TCP") && !text.contains("10.96.0.20:80/TCP"), "{text}");
+    assert!(!world.ledger.get(&Origin::Writes).is_empty());
+    // A change after that is in force at once.
+    let begin = Instant::now();
+    world.send(vec![SourceEvent::Service(Event::Apply(service(22)))]).await;
+    world.wait(|s| s.generation == status.generation + 1).await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    maps.change(|m| m.poison = None);
     world.wait(|s| s.last_error.is_none()).await;
-    let pauses: Duration = (0..5).map(|n| FIRST_PAUSE * (1 << n)).sum();
-    assert!(begin.elapsed() >= pauses, "{:?}", begin.elapsed());
+    assert!(render(&maps.tables()).contains("10.96.0.20:80/TCP"));
+    assert!(world.ledger.get(&Origin::Writes).is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn tables_without_room_are_replaced_by_larger_ones() {
+    let maps = Shared::new(Tables::default(), 0);
+    maps.change(|m| m.inner.capacity.frontends = 4);
+    let (ask, mut asked) = mpsc::unbounded_channel();
+    let (answer, staged) = mpsc::channel(1);
+    let mut world = Lab::with_growth(maps.clone(), Some(Growth { ask, staged }), u32::MAX);
+    world.send(list(9)).await;
+    let wanted: Capacity = asked.recv().await.unwrap();
+    assert!(wanted.frontends >= 18, "{wanted:?}");
+    assert_eq!(
+        world.progress.borrow().generation,
+        0,
+        "nothing is in force as long as a Service waits for room"
+    );
+    assert!(
+        world.ledger.subscribe().borrow().is_empty(),
+        "no Service is named while larger tables are being made"
+    );
+    let larger = Shared::new(Tables::default(), 0);
+    larger.change(|m| m.inner.capacity = wanted);
+    let (swap, full) = (Arc::new(Mutex::new(None)), larger.clone());
+    let swapped = Arc::clone(&swap);
+    let swap_hooks = move || {
+        *swapped.lock().unwrap() = Some(full.tables());
+        Ok(())
+    };
+    drop(answer.send(Ok(Staged { store: larger.clone(), swap: Box::new(swap_hooks) })).await);
+    let status = world.wait(|s| s.generation == 1).await;
+    assert_eq!((status.growths, status.unserved), (1, 0));
+    let at_swap = swap.lock().unwrap().take().unwrap();
+    assert_eq!(at_swap, maps.tables(), "filled before the hooks move");
+    assert_eq!(larger.tables().frontends.len(), 18);
+    // The next change goes to the larger tables.
+    world.send(vec![SourceEvent::Service(Event::Apply(service(20)))]).await;
+    world.wait(|s| s.generation == 2).await;
+    assert_eq!(
+        (larger.tables().frontends.len(), maps.tables().frontends.len()),
+        (20, at_swap.frontends.len())
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn tables_that_cannot_grow_name_the_services_without_room_and_serve_the_others() {
+    let maps = Shared::new(Tables::default(), 0);
+    maps.change(|m| m.inner.capacity.frontends = 4);
+    let (ask, mut asked) = mpsc::unbounded_channel();
+    let (answer, staged) = mpsc::channel(1);
+    let mut world = Lab::with_growth(maps.clone(), Some(Growth { ask, staged }), u32::MAX);
+    world.send(list(3)).await;
+    asked.recv().await.unwrap();
+    drop(answer.send(Err("FRONTENDS4: no memory".to_owned())).await);
+    let status = world.wait(|s| s.generation == 1).await;
+    assert_eq!(status.unserved, 1);
+    let told = world.ledger.get(&Origin::Plan(ServiceName::new("default", "s3")));
+    assert!(
+        told[0].reason.contains("frontends table is full") && told[0].reason.contains("no memory"),
+        "{told:?}"
+    );
+    // It is tried again later, and served at once when another one goes.
+    let begin = Instant::now();
+    world.send(vec![SourceEvent::Service(Event::Delete(service(1)))]).await;
+    world.wait(|s| s.unserved == 0).await;
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert!(world.ledger.get(&Origin::Plan(ServiceName::new("default", "s3"))).is_empty());
 }
 
 #[tokio::test(start_paused = true)]
 async fn par_131_sem_055_without_a_change_nothing_is_written() {
     let maps = Shared::new(Tables::default(), 0);
-    let mut world = World::start(maps.clone());
+    let mut world = Lab::start(maps.clone());
     world.send(list(3)).await;
     world.wait(|s| s.generation == 1).await;
-    let ops = world.status.borrow().ops;
+    let ops = world.progress.borrow().ops;
     world.send(list(3)).await;
     world.send(vec![SourceEvent::Service(Event::Apply(service(1)))]).await;
     tokio::time::sleep(COMPARE_PERIOD * 3).await;
-    let status = world.status.borrow().clone();
+    let status = world.progress.borrow().clone();
     assert_eq!((status.generation, status.ops, status.drifts), (1, ops, 0));
 }
 
 #[tokio::test(start_paused = true)]
 async fn sem_022_addresses_of_the_node_are_followed() {
     let maps = Shared::new(Tables::default(), 0);
-    let mut world = World::start(maps.clone());
+    let mut world = Lab::start(maps.clone());
     world.send(list(1)).await;
     world.wait(|s| s.generation == 1).await;
     let addrs = ["192.0.2.1".parse().unwrap()].into();
-    world.addresses.send(NodeAddresses { addrs, ..NodeAddresses::default() }).unwrap();
+    world.addresses.send(Some(NodeAddresses { addrs, ..NodeAddresses::default() })).unwrap();
     world.wait(|s| s.generation == 2).await;
     assert!(render(&maps.tables()).contains("address   192.0.2.1 local,node-port"));
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_rejected_is_told() {
-    let mut world = World::start(Shared::new(Tables::default(), 0));
+async fn a_service_whose_addresses_are_taken_is_a_complaint() {
+    let mut world = Lab::start(Shared::new(Tables::default(), 0));
     world.send(list(1)).await;
     let mut twin = service(1);
     twin.metadata.name = Some("twin".to_owned());
     world.send(vec![SourceEvent::Service(Event::Apply(twin))]).await;
-    let status = world.wait(|s| !s.rejected.is_empty()).await;
-    assert_eq!(status.rejected.len(), 2, "{:?}", status.rejected);
-    assert!(status.rejected.iter().all(|r| r.object == "Service default/twin"));
+    world.wait(|s| s.generation >= 1).await;
+    let origin = Origin::Plan(ServiceName::new("default", "twin"));
+    let mut complaints = world.ledger.subscribe();
+    let told = complaints.wait_for(|all| all.contains_key(&origin)).await.unwrap().clone();
+    assert_eq!((told.len(), told[&origin].len()), (1, 2), "{told:?}");
 }

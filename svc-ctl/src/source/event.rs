@@ -3,8 +3,6 @@
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-use crate::model::rejected::Rejected;
-
 /// What a source says about one kind of object. A list replaces what was known when it is done, not before.
 #[derive(Clone, Debug)]
 pub enum Event<T> {
@@ -26,8 +24,6 @@ pub enum SourceEvent {
     Service(Event<Box<Service>>),
     Slice(Event<Box<EndpointSlice>>),
     Node(Event<Box<Node>>),
-    /// What the source itself cannot use (files, documents); replaces its previous report.
-    Report(Vec<Rejected>),
 }
 
 /// What belongs together (all changes of one edit): seen by the plan all at once or not at all.

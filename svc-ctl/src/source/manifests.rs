@@ -14,8 +14,9 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::event::{Batch, SourceEvent};
-use crate::model::rejected::Rejected;
+use super::event::Batch;
+use crate::model::complaint::{Complaint, Kind, Origin};
+use crate::observe::ledger::Ledger;
 use files::Files;
 use world::World;
 
@@ -37,16 +38,18 @@ const WRITING_SECS: u64 = 2;
 /// What tells whether a file has to be read again: inode, size, time of change.
 type Stamp = (u64, u64, Option<SystemTime>);
 
-/// The files that count and what was sent of them.
+/// The files that count, what was sent of them, and what is wrong with them.
 #[derive(Debug)]
 pub struct Manifests {
     folder: PathBuf,
     /// Only this file of the folder.
     only: Option<String>,
-    stamps: BTreeMap<String, Stamp>,
+    /// What was last seen of each file: its stamp, or why it cannot be read.
+    seen: BTreeMap<String, Result<Stamp, String>>,
     files: Files,
     folder_problem: Option<String>,
-    sent: Option<(World, Vec<Rejected>)>,
+    sent: Option<World>,
+    report: Vec<Complaint>,
 }
 
 impl Manifests {
@@ -60,35 +63,44 @@ impl Manifests {
         Ok(Self {
             folder,
             only,
-            stamps: BTreeMap::new(),
+            seen: BTreeMap::new(),
             files: Files::default(),
             folder_problem: None,
             sent: None,
+            report: Vec::new(),
         })
     }
 
-    /// Reads what has changed, but for files that somebody is writing. Returns what is new: everything at first.
-    pub fn scan(&mut self, writing: &BTreeSet<String>) -> Batch {
-        match self.read_folder(writing) {
-            Ok(()) => self.folder_problem = None,
-            Err(error) => self.folder_problem = Some(format!("{error}; its last good state stays in force")),
+    /// Reads what has changed, but for files that somebody is writing. Returns what is new: everything at first, and
+    /// nothing, without any work, where no file has changed.
+    pub fn scan(&mut self, writing: &BTreeSet<String>) -> Option<Batch> {
+        let (is_changed, problem) = match self.read_folder(writing) {
+            Ok(is_changed) => (is_changed, None),
+            Err(error) => (false, Some(format!("{error}; its last good state stays in force"))),
+        };
+        if !is_changed && self.sent.is_some() && self.folder_problem == problem {
+            return None;
         }
+        self.folder_problem = problem;
         let (objects, mut report) = self.files.objects();
         let world = World::of(&objects);
         let folder = self.folder.display().to_string();
-        report.extend(self.folder_problem.iter().map(|p| Rejected::new(folder.as_str(), "", p.as_str())));
-        let mut batch = match &self.sent {
+        report.extend(self.folder_problem.iter().map(|p| Complaint::new(Kind::Source, &folder, "", p)));
+        let batch = match &self.sent {
             None => world.list(),
-            Some((before, _)) => world.changes_since(before),
+            Some(before) => world.changes_since(before),
         };
-        if self.sent.as_ref().is_none_or(|(_, before)| *before != report) {
-            batch.push(SourceEvent::Report(report.clone()));
-        }
-        self.sent = Some((world, report));
-        batch
+        (self.sent, self.report) = (Some(world), report);
+        Some(batch)
     }
 
-    fn read_folder(&mut self, writing: &BTreeSet<String>) -> io::Result<()> {
+    /// What is wrong with the files.
+    pub fn report(&self) -> &[Complaint] {
+        &self.report
+    }
+
+    /// Answers whether any file has changed.
+    fn read_folder(&mut self, writing: &BTreeSet<String>) -> io::Result<bool> {
         let mut present = BTreeSet::new();
         for entry in std::fs::read_dir(&self.folder)? {
             let name = entry?.file_name().to_string_lossy().into_owned();
@@ -98,36 +110,33 @@ impl Manifests {
         }
         let gone: Vec<String> =
             self.files.names().filter(|n| !present.contains(*n)).map(str::to_owned).collect();
-        for name in gone {
-            self.files.remove(&name);
-            self.stamps.remove(&name);
+        for name in &gone {
+            self.files.remove(name);
+            self.seen.remove(name);
         }
+        let mut is_changed = !gone.is_empty();
         for name in present.iter().filter(|n| !writing.contains(*n)) {
-            self.read_file(name);
+            is_changed |= self.read_file(name);
         }
-        Ok(())
+        Ok(is_changed)
     }
 
-    fn read_file(&mut self, name: &str) {
+    /// Answers whether the file has changed.
+    fn read_file(&mut self, name: &str) -> bool {
         let path = self.folder.join(name);
-        let stamp = stamp(&path);
-        if let Ok(stamp) = &stamp
-            && self.stamps.get(name) == Some(stamp)
-        {
-            return;
+        let stamp = stamp(&path).map_err(|error| error.to_string());
+        if self.seen.get(name) == Some(&stamp) {
+            return false;
         }
-        let text = stamp.and_then(|stamp| {
-            let text = std::fs::read_to_string(&path)?;
-            self.stamps.insert(name.to_owned(), stamp);
-            Ok(text)
-        });
-        match text {
-            Ok(text) => self.files.update(name, Ok(&text)),
-            Err(error) => {
-                self.stamps.remove(name);
-                self.files.update(name, Err(error.to_string()));
-            }
+        let text =
+            stamp.clone().and_then(|_| std::fs::read_to_string(&path).map_err(|error| error.to_string()));
+        let seen = text.as_ref().map_err(String::clone).and(stamp);
+        if seen.is_err() && self.seen.get(name) == Some(&seen) {
+            return false;
         }
+        self.files.update(name, text.as_deref().map_err(String::clone));
+        self.seen.insert(name.to_owned(), seen);
+        true
     }
 
     /// Hidden files and editors' copies do not count.
@@ -202,15 +211,17 @@ impl Writers {
 }
 
 /// Watches until nobody listens any more. Fails only if there is nothing to watch at the start.
-pub async fn run(path: PathBuf, events: mpsc::Sender<Batch>) -> anyhow::Result<()> {
+pub async fn run(path: PathBuf, events: mpsc::Sender<Batch>, ledger: &Ledger) -> anyhow::Result<()> {
     let mut manifests = Manifests::open(&path)?;
     let (tell, mut told) = mpsc::unbounded_channel();
     let mut watcher = watch(&manifests.folder, &tell);
     let mut writers = Writers::default();
     loop {
-        let batch = manifests.scan(&writers.writing());
-        if !batch.is_empty() && events.send(batch).await.is_err() {
-            return Ok(());
+        if let Some(batch) = manifests.scan(&writers.writing()) {
+            ledger.set(Origin::Source, manifests.report().to_vec());
+            if !batch.is_empty() && events.send(batch).await.is_err() {
+                return Ok(());
+            }
         }
         if watcher.is_none() || manifests.folder_problem.is_some() {
             watcher = watch(&manifests.folder, &tell);

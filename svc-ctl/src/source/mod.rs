@@ -1,4 +1,5 @@
-//! Where Services and endpoints come from: a Kubernetes API, or a folder of manifests. Both say the same five things.
+//! Where Services and endpoints come from: a Kubernetes API, or a folder of manifests. Both say the same five things,
+//! and set their complaints in the ledger.
 
 pub mod event;
 pub mod kubernetes;
@@ -9,9 +10,9 @@ pub mod sample;
 use std::path::{Path, PathBuf};
 
 use kube::Client;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-use crate::model::warning::Warning;
+use crate::observe::ledger::{Complaints, Ledger};
 use event::Batch;
 
 /// A source that has been found good and can begin.
@@ -30,16 +31,18 @@ impl Opened {
         Ok(Self::Kubernetes(Box::new(kubernetes::connect(&options).await?), options))
     }
 
-    /// Runs until nobody listens any more. Warnings go back to where the Services come from, if it takes any.
+    /// Runs until nobody takes events any more. `complaints` go back to where the Services come from, if it takes any; what
+    /// the source itself finds wrong goes into `ledger`.
     pub async fn run(
         self,
         events: mpsc::Sender<Batch>,
-        warnings: mpsc::Receiver<Warning>,
+        complaints: watch::Receiver<Complaints>,
+        ledger: Ledger,
     ) -> anyhow::Result<()> {
         match self {
-            Self::Manifests(path) => manifests::run(path, events).await,
+            Self::Manifests(path) => manifests::run(path, events, &ledger).await,
             Self::Kubernetes(client, options) => {
-                kubernetes::run(*client, options, events, warnings).await;
+                kubernetes::run(*client, options, events, complaints, ledger).await;
                 Ok(())
             }
         }

@@ -2,21 +2,23 @@
 //! plays the case.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use svc_ctl::dataplane::store::MapStore;
+use svc_ctl::model::complaint::Complaint;
 use svc_ctl::model::node::NodeAddresses;
 use svc_ctl::model::store::Store;
-use svc_ctl::plan::desired::{Planned, Settings, plan_tables};
-use svc_ctl::plan::diff::plan_diff;
-use svc_ctl::plan::health_ports::{HealthPorts, plan_health_ports};
-use svc_ctl::plan::ids::{Capacity, Ids};
-use svc_ctl::plan::serving::Serving;
-use svc_ctl::plan::stays::Stays;
+use svc_ctl::model::world::World;
+use svc_ctl::observe::health::ports::{HealthPorts, health_ports};
+use svc_ctl::observe::ledger::Ledger;
+use svc_ctl::plan::book::{Book, Changes};
+use svc_ctl::plan::capacity::Capacity;
+use svc_ctl::plan::settings::Settings;
 use svc_ctl::plan::tables::Tables;
-use svc_ctl::plan::tick::{GRACE_TICKS, Tick};
-use svc_ctl::source::event::SourceEvent;
+use svc_ctl::plan::tick::{GRACE_MILLIS, Tick};
+use svc_ctl::reconcile::InForce;
 use svc_ctl::source::manifests::files::Files;
-use svc_ctl::source::manifests::world::World;
+use svc_ctl::source::manifests::world::World as Objects;
 
 use super::case::Case;
 
@@ -26,12 +28,16 @@ pub struct Daemon {
     settings: Settings,
     capacity: Capacity,
     files: Files,
-    world: Option<World>,
+    objects: Option<Objects>,
     model: Store,
     clock: Tick,
-    /// The last plan, which the tables hold.
-    pub planned: Planned,
-    pub health_ports: HealthPorts,
+    /// What the tables hold.
+    book: Book,
+    /// The world that the book has planned.
+    planned: Option<World>,
+    ledger: Ledger,
+    report: Vec<Complaint>,
+    health_ports: HealthPorts,
     /// Ops that the last edit took.
     pub writes: usize,
 }
@@ -48,10 +54,13 @@ impl Daemon {
             settings: Settings::default(),
             capacity,
             files: Files::default(),
-            world: None,
+            objects: None,
             model: Store::new("test-node"),
             clock: Tick(0),
-            planned: found(Tables::default(), capacity),
+            book: Book::new(Tables::default(), capacity, Settings::default()),
+            planned: None,
+            ledger: Ledger::default(),
+            report: Vec::new(),
             health_ports: HealthPorts::default(),
             writes: 0,
         }
@@ -66,8 +75,14 @@ impl Daemon {
                 self.node = (*name).to_owned();
                 return self.restart(maps);
             }
-            ["nodeport-addresses", list] => self.settings.node_port_addresses = list.parse()?,
-            ["service-cidr", list] => self.settings.service_cidrs = list.parse()?,
+            ["nodeport-addresses", list] => {
+                self.settings.node_port_addresses = list.parse()?;
+                self.change_settings();
+            }
+            ["service-cidr", list] => {
+                self.settings.service_cidrs = list.parse()?;
+                self.change_settings();
+            }
             ["capacity", table, number] => {
                 let number = number.parse().map_err(|_| format!("{number:?} is no number"))?;
                 match *table {
@@ -99,62 +114,88 @@ impl Daemon {
         Ok(())
     }
 
+    fn change_settings(&mut self) {
+        self.book.set_settings(self.settings.clone());
+        self.planned = None;
+    }
+
     /// Another daemon finds the tables as the last one left them.
     fn restart(&mut self, maps: &mut impl MapStore) -> Result<(), String> {
-        self.world = None;
+        self.objects = None;
+        self.planned = None;
         self.model = Store::new(&self.node);
-        self.planned = found(maps.dump().map_err(|e| e.to_string())?, self.capacity);
+        self.ledger = Ledger::default();
+        let found = maps.dump().map_err(|e| e.to_string())?;
+        self.book = Book::new(found, self.capacity, self.settings.clone());
         Ok(())
     }
 
     fn reconcile(&mut self, maps: &mut impl MapStore) -> Result<(), String> {
         let (objects, report) = self.files.objects();
-        let world = World::of(&objects);
-        let batch = self.world.as_ref().map_or_else(|| world.list(), |before| world.changes_since(before));
-        for event in batch.into_iter().chain([SourceEvent::Report(report)]) {
-            self.model.take(event);
-        }
+        self.report = report;
+        let objects = Objects::of(&objects);
+        let batch =
+            self.objects.as_ref().map_or_else(|| objects.list(), |before| objects.changes_since(before));
+        batch.into_iter().for_each(|event| self.model.take(event));
         self.model.set_addresses(self.addresses.clone());
-        self.world = Some(world);
-        let (writes, is_full) = self.plan(maps)?;
+        self.objects = Some(objects);
+        self.writes = self.plan(maps)?;
         // A later attempt finds nothing to do (PAR-131), unless it waited for places to come free.
-        self.clock.0 += GRACE_TICKS;
-        let (more, _) = self.plan(maps)?;
+        self.clock.0 += GRACE_MILLIS;
+        let is_full = self.book.waiting().next().is_some();
+        let more = self.plan(maps)?;
         if more > 0 && !is_full {
             return Err(format!("planning again is not silent: {more} ops"));
         }
-        self.writes = writes + more;
+        self.writes += more;
         Ok(())
     }
 
-    /// Ops that were written, and whether a table is full.
-    fn plan(&mut self, maps: &mut impl MapStore) -> Result<(usize, bool), String> {
-        let snapshot = self.model.snapshot().ok_or("the source is not complete")?;
-        let Planned { tables, ids, .. } = &self.planned;
-        let mut planned = plan_tables(&snapshot, &self.settings, tables, ids.clone(), self.clock);
-        let ops = plan_diff(tables, &planned.tables);
-        maps.apply(&ops).1.map_err(|e| e.to_string())?;
-        planned.ids.release(self.clock);
-        self.planned = planned;
-        self.health_ports = plan_health_ports(&snapshot, &self.settings.node_port_addresses).0;
-        Ok((ops.len(), self.planned.is_full))
+    /// Ops that were written.
+    fn plan(&mut self, maps: &mut impl MapStore) -> Result<usize, String> {
+        if !self.model.is_synced() {
+            return Err("the source is not complete".to_owned());
+        }
+        let world = self.model.world().clone();
+        let changes = match &self.planned {
+            Some(planned) => Changes::between(planned, &world),
+            None => Changes { node: true, ..Changes::default() },
+        };
+        for (origin, complaints) in self.model.take_complaints() {
+            self.ledger.set(origin, complaints);
+        }
+        let turn = self.book.turn(&world, &changes, self.clock);
+        for (service, complaints) in turn.complaints {
+            self.ledger.set(svc_ctl::model::complaint::Origin::Plan(service), complaints);
+        }
+        for op in &turn.ops {
+            if let Some((_, error)) = maps.apply(std::slice::from_ref(op)).pop() {
+                return Err(error.to_string());
+            }
+        }
+        self.book.release(self.clock);
+        self.health_ports = health_ports(world.clone(), self.settings.node_port_addresses.clone());
+        self.planned = Some(world);
+        // The first op of a service port prepares its counters; no packet can tell.
+        Ok(turn.ops.iter().filter(|op| !matches!(op, svc_ctl::plan::tables::MapOp::ResetService(_))).count())
     }
 
-    /// What is rejected, a line each.
+    /// What is wrong, a line each.
     pub fn rejected(&self) -> String {
-        self.model.rejected().iter().chain(&self.planned.problems).map(|r| format!("{r}\n")).collect()
+        let all = self.ledger.subscribe().borrow().clone();
+        self.report
+            .iter()
+            .chain(all.values().flat_map(|list| list.iter()))
+            .map(|c| format!("{c}\n"))
+            .collect()
     }
-}
 
-/// What a daemon makes of the tables that it finds.
-fn found(tables: Tables, capacity: Capacity) -> Planned {
-    let ids = Ids::restored(&tables, capacity);
-    Planned {
-        tables,
-        ids,
-        serving: Serving::new(),
-        stays: Stays::new(),
-        problems: Vec::new(),
-        is_full: false,
+    /// Where flows and clients may stay.
+    pub fn in_force(&self) -> InForce {
+        InForce::of(&self.book, &Arc::new(self.addresses.clone()))
+    }
+
+    pub const fn health_ports(&self) -> &HealthPorts {
+        &self.health_ports
     }
 }

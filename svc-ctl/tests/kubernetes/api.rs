@@ -2,18 +2,18 @@
 //! request.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use axum::body::{Body, Bytes};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use futures::stream;
 use serde_json::{Value, json};
 use tokio::sync::watch;
+
+#[path = "watch.rs"]
+mod watches;
 
 /// What goes wrong, once each.
 #[derive(Clone, Debug)]
@@ -47,6 +47,10 @@ struct Data {
     oldest: u64,
     /// Watches of an earlier epoch are over.
     epoch: u64,
+    /// By plural: every watch is answered with these lines and ends at once.
+    short_watches: BTreeMap<String, String>,
+    /// By plural: every request is answered with this status.
+    refused: BTreeMap<String, u16>,
 }
 
 #[derive(Clone)]
@@ -65,6 +69,7 @@ impl StandIn {
         let this = Self { data: Arc::default(), news: watch::channel(0).0, url };
         let router = Router::new()
             .route("/api/v1/{plural}", get(serve))
+            .route("/api/v1/namespaces/{namespace}/{plural}/{name}", get(serve_one))
             .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events", post(create))
             .route("/apis/discovery.k8s.io/v1/{plural}", get(serve))
             .with_state(this.clone());
@@ -86,6 +91,9 @@ impl StandIn {
         data.version += 1;
         let version = data.version;
         object["metadata"]["resourceVersion"] = json!(version.to_string());
+        let known = data.objects.get(&plural).and_then(|objects| objects.get(&key));
+        let uid = known.map_or_else(|| json!(format!("uid-{version}")), |old| old["metadata"]["uid"].clone());
+        object["metadata"]["uid"] = uid;
         object["metadata"]["managedFields"] = json!([{"manager": "test", "operation": "Update"}]);
         let old = data.objects.entry(plural.clone()).or_default().insert(key, object.clone());
         let kind = if old.is_some() { "MODIFIED" } else { "ADDED" };
@@ -135,6 +143,28 @@ impl StandIn {
         self.data().faults.entry(plural.to_owned()).or_default().extend(faults.iter().cloned());
     }
 
+    /// Every watch ends at once from now on, or no longer does; before it ends it sends these lines.
+    pub fn end_watches(&self, plural: &str, lines: Option<&str>) {
+        let mut data = self.data();
+        data.epoch += 1;
+        match lines {
+            Some(lines) => data.short_watches.insert(plural.to_owned(), lines.to_owned()),
+            None => data.short_watches.remove(plural),
+        };
+        let version = data.version;
+        drop(data);
+        self.news.send_replace(version);
+    }
+
+    /// Every request is answered with this status from now on, or no longer is.
+    pub fn refuse(&self, plural: &str, code: Option<u16>) {
+        let mut data = self.data();
+        match code {
+            Some(code) => data.refused.insert(plural.to_owned(), code),
+            None => data.refused.remove(plural),
+        };
+    }
+
     /// Faults that nobody has met yet.
     pub fn faults_left(&self) -> usize {
         self.data().faults.values().map(VecDeque::len).sum()
@@ -144,6 +174,10 @@ impl StandIn {
     pub fn requests(&self, plural: &str) -> Vec<String> {
         let prefix = format!("{plural} ");
         self.data().requests.iter().filter_map(|r| r.strip_prefix(&prefix)).map(str::to_owned).collect()
+    }
+
+    fn refusal(&self, plural: &str) -> Option<u16> {
+        self.data().refused.get(plural).copied()
     }
 
     fn take_fault(&self, plural: &str, wanted: impl Fn(&Fault) -> bool) -> Option<Fault> {
@@ -171,13 +205,29 @@ async fn serve(
     api.data().authorization = authorization.map(str::to_owned);
     let line = params.iter().map(|(k, v)| format!("{k}={v}")).collect::<Vec<_>>().join("&");
     api.data().requests.push(format!("{plural} {line}"));
+    if let Some(code) = api.refusal(&plural) {
+        return status(code, "Refused");
+    }
     if params.get("watch").is_some_and(|w| w == "true") {
-        return serve_watch(api, &plural, &params);
+        return watches::serve(api, &plural, &params);
     }
     serve_list(&api, &plural, &params)
 }
 
+/// One object by its name.
+async fn serve_one(
+    State(api): State<StandIn>,
+    Path((namespace, plural, name)): Path<(String, String, String)>,
+) -> Response {
+    let found =
+        api.data().objects.get(&plural).and_then(|all| all.get(&format!("{namespace}/{name}"))).cloned();
+    found.map_or_else(|| status(404, "NotFound"), |object| Json(object).into_response())
+}
+
 async fn create(State(api): State<StandIn>, Json(object): Json<Value>) -> Response {
+    if let Some(code) = api.refusal("events") {
+        return status(code, "Refused");
+    }
     let created = &mut api.data().created;
     if created.iter().any(|known| key(known) == key(&object)) {
         return status(409, "AlreadyExists");
@@ -212,75 +262,4 @@ fn serve_list(api: &StandIn, plural: &str, params: &Params) -> Response {
         _ => ("discovery.k8s.io/v1", "EndpointSliceList"),
     };
     Json(json!({"apiVersion": version, "kind": kind, "metadata": meta, "items": page})).into_response()
-}
-
-fn bookmark(plural: &str, version: u64, ends_list: bool) -> Value {
-    let (api_version, kind) = match plural {
-        "services" => ("v1", "Service"),
-        "nodes" => ("v1", "Node"),
-        _ => ("discovery.k8s.io/v1", "EndpointSlice"),
-    };
-    let mut meta = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
-    if ends_list {
-        meta["annotations"] = json!({"k8s.io/initial-events-end": "true"});
-    }
-    json!({"type": "BOOKMARK", "object": {"apiVersion": api_version, "kind": kind, "metadata": meta}})
-}
-
-fn serve_watch(api: StandIn, plural: &str, params: &Params) -> Response {
-    let fault = api.take_fault(plural, |f| !matches!(f, Fault::List(_)));
-    let data = api.data();
-    let mut from: u64 = params.get("resourceVersion").and_then(|v| v.parse().ok()).unwrap_or(0);
-    let mut first = Vec::new();
-    match fault {
-        Some(Fault::Watch(code)) => return status(code, if code == 410 { "Expired" } else { "Fault" }),
-        Some(Fault::WatchCut) => {
-            return Body::from("{\"type\":\"MODIFIED\",\"object\":{\"kind\":\"Serv").into_response();
-        }
-        Some(Fault::WatchBookmark) => {
-            return Body::from(format!("{}\n", bookmark(plural, data.version, false))).into_response();
-        }
-        Some(Fault::WatchGone) => return gone(),
-        Some(Fault::List(_)) | None => {}
-    }
-    if params.get("sendInitialEvents").is_some_and(|s| s == "true") {
-        let objects = data.objects.get(plural).into_iter().flat_map(|o| o.values());
-        first.extend(objects.map(|o| json!({"type": "ADDED", "object": o})));
-        first.push(bookmark(plural, data.version, true));
-        from = data.version;
-    } else if from < data.oldest {
-        return gone();
-    }
-    let epoch = data.epoch;
-    drop(data);
-    let first: String = first.iter().map(|e| format!("{e}\n")).collect();
-    let (plural, news) = (plural.to_owned(), api.news.subscribe());
-    let lines = stream::unfold((news, from, first), move |(mut news, mut from, mut first)| {
-        let (api, plural) = (api.clone(), plural.clone());
-        async move {
-            loop {
-                let is_over = {
-                    let data = api.data();
-                    let due = data.log.iter().filter(|(p, v, _)| *p == plural && *v > from);
-                    first.extend(due.map(|(_, _, event)| format!("{event}\n")));
-                    from = data.version.max(from);
-                    data.epoch != epoch
-                };
-                if !first.is_empty() {
-                    let bytes = Bytes::from(std::mem::take(&mut first));
-                    return Some((Ok::<_, Infallible>(bytes), (news, from, first)));
-                }
-                if is_over || news.changed().await.is_err() {
-                    return None;
-                }
-            }
-        }
-    });
-    Body::from_stream(lines).into_response()
-}
-
-fn gone() -> Response {
-    let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure", "code": 410,
-        "reason": "Expired", "message": "too old resource version"});
-    Body::from(format!("{}\n", json!({"type": "ERROR", "object": status}))).into_response()
 }

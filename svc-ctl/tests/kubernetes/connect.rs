@@ -50,10 +50,7 @@ async fn a_name_that_nobody_knows_is_told() {
     let api = StandIn::start().await;
     let unknown = api.url.replace("127.0.0.1", "nobody.invalid");
     let mut follower = Follower::start(&api, |o| o.master = Some(unknown)).await;
-    let told = |store: &mut super::Store| {
-        store.rejected().iter().any(|r| r.reason.contains("resolving nobody.invalid"))
-    };
-    follower.until("the name is told", told).await;
+    follower.until_complaint("resolving nobody.invalid").await;
 }
 
 #[tokio::test]

@@ -11,10 +11,11 @@ use svc_common::datapath::select::{index, mix};
 use svc_common::family::{V4, V6};
 
 use crate::affinity;
+use crate::choose::{NOBODY, member, nobodys};
 use crate::maps::CONFIG;
-use crate::new_flow::{Outcome, nobodys};
+use crate::new_flow::Outcome;
 use crate::pipeline::Net;
-use crate::tables::{Tables, count, count_service, selected};
+use crate::tables::{Tables, count, count_service};
 
 const ALLOW: i32 = 1;
 const REFUSE: i32 = 0;
@@ -165,8 +166,8 @@ fn translate<F: Net>(
         addr: F::Addr::default(),
     };
     let has_affinity = affinity::seconds(frontend) != 0;
-    let kept = if has_affinity { affinity::kept::<F>(&client, extent) } else { affinity::NOBODY };
-    let id = if kept != affinity::NOBODY {
+    let kept = if has_affinity { affinity::kept::<F>(&client, extent) } else { NOBODY };
+    let id = if kept != NOBODY {
         kept
     } else {
         let number = match choice {
@@ -174,9 +175,9 @@ fn translate<F: Net>(
             Choice::Random => unsafe { bpf_get_prandom_u32() },
             Choice::Sticky => mix(cookie as u32 ^ F::fold(addr), port.be() as u32),
         };
-        selected(extent.first.wrapping_add(index(number, extent.count))).unwrap_or(affinity::NOBODY)
+        member(extent, index(number, extent.count))
     };
-    let Some(backend) = (if id == affinity::NOBODY { None } else { F::backend(id) }) else {
+    let Some(backend) = (if id == NOBODY { None } else { F::backend(id) }) else {
         count(Counter::DropNoBackend);
         return REFUSE;
     };

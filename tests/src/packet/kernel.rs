@@ -20,6 +20,7 @@ use svc_ctl::dataplane::maps::{FamilyMaps, Maps};
 use svc_ctl::dataplane::object::OBJECT;
 use svc_ctl::dataplane::pins::Pins;
 
+use super::carried;
 use super::flow::Spell;
 use super::place::{self, Family, INTERFACES};
 use super::row::At;
@@ -65,6 +66,7 @@ impl Kernel {
         let pins = Pins::open("/sys/fs/bpf/packets".as_ref())?;
         let settings =
             Settings { snat_ports, pod_sockets: false, pods_by_source: false, service_cidrs: true };
+        carried::make(object, &pins)?;
         let mut loaded = Loaded::with_object(object, &pins, settings)?;
         for uplink in ["up0", "up1", "up2"] {
             loaded.xdp("uplink_xdp")?.attach(uplink, XdpMode::Driver).context("XDP on a veth")?;

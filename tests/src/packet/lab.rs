@@ -7,8 +7,11 @@ use svc_ctl::dataplane::maps::FamilyMaps;
 use svc_ctl::dataplane::store::MapStore as _;
 use svc_ctl::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Prefix};
 
+use super::carried::Carried;
+use super::entries::{Census, Entries};
 use super::flow::{Line, SERVICE, Spell, decode, encode};
 use super::kernel::{self, Kernel};
+use super::maglev;
 use super::place::{self, Family};
 use super::row::{Row, Service, locality};
 use super::stay;
@@ -21,6 +24,8 @@ pub const SNAT_PORTS: (u16, u16) = (20_000, 10_000);
 pub struct Lab {
     pub kernel: Kernel,
     stays: stay::Tables,
+    carried: Carried,
+    entries: Entries,
     /// What the rows call the backends.
     backends: Backends,
 }
@@ -29,7 +34,8 @@ impl Lab {
     pub fn new() -> Result<Self> {
         let kernel = Kernel::new(SNAT_PORTS)?;
         let stays = stay::Tables::open(&kernel.pins)?;
-        Ok(Self { kernel, stays, backends: Backends::default() })
+        let (carried, entries) = (Carried::open(&kernel.pins)?, Entries::open(&kernel.pins)?);
+        Ok(Self { kernel, stays, carried, entries, backends: Backends::default() })
     }
 
     /// Empties every table and writes the row's.
@@ -47,19 +53,25 @@ impl Lab {
                 ops.push(MapOp::PutAddress(place::address(host, family), flags));
             }
         }
-        let mut next = 0;
+        let mut next = Next { place: 0, page: 3, hash: maglev::hash(row, case) };
         // Where `vip` and its neighbours come from.
         let cidr = Prefix { list: PrefixList::SERVICE_CIDRS, net: place::prefix("vip/16", case.family) };
         ops.extend(row.has_service_cidr.then_some(MapOp::PutPrefix(cidr)));
         for service in &row.services {
             put_service(service, case, &mut self.backends, &mut next, &mut ops);
         }
-        let (_, result) = self.kernel.store.apply(&ops);
-        result?;
+        let failed = self.kernel.store.apply(&ops);
+        failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))?;
         for stay in &row.stays_before {
             self.stays.insert(stay, self.backends.id(stay.backend), case.family)?;
         }
+        self.carried.reset(row.migration)?;
         let now = kernel::now();
+        for flow in &row.carried_before {
+            for line in flow.records(case, now, &|name| self.kernel.ifindex(name)) {
+                self.carried.insert(case.family, &line)?;
+            }
+        }
         for flow in &row.before {
             for line in flow.records(case, now, &|name| self.kernel.ifindex(name)) {
                 match case.family {
@@ -81,6 +93,20 @@ impl Lab {
             Family::V4 => dump(&self.kernel.store.0.v4),
             Family::V6 => dump(&self.kernel.store.0.v6),
         }
+    }
+
+    /// The table of a family that is being replaced.
+    pub fn carried(&self, family: Family) -> Result<Vec<Line>> {
+        self.carried.flows(family)
+    }
+
+    /// No flow table is being replaced any more.
+    pub fn end_migration(&mut self) -> Result<()> {
+        self.carried.reset(Migration::NONE)
+    }
+
+    pub fn census(&self, family: Family) -> Result<Census> {
+        self.entries.census(family, self.flows(family)?.len(), self.stays(family)?.len())
     }
 
     /// Every stay ends so many seconds earlier.
@@ -111,7 +137,14 @@ impl Backends {
     }
 }
 
-fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut u32, ops: &mut Vec<MapOp>) {
+/// Where the next extent and the next Maglev table lie, and the hash of the row's first packet.
+struct Next {
+    place: u32,
+    page: u32,
+    hash: u32,
+}
+
+fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut Next, ops: &mut Vec<MapOp>) {
     let mut put = |backends: &[&'static str]| {
         let mut ids = Vec::new();
         for text in backends {
@@ -121,9 +154,9 @@ fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut u
             ids.push(id);
         }
         ids.sort();
-        let extent = Extent { first: if ids.is_empty() { 0 } else { *next }, count: ids.len() as u32 };
-        *next += extent.count;
-        ops.push(MapOp::PutExtent(extent, ids));
+        let extent = Extent { first: if ids.is_empty() { 0 } else { next.place }, count: ids.len() as u32 };
+        next.place += extent.count;
+        ops.push(MapOp::PutExtent(extent, ids.into()));
         extent
     };
     let (mut cluster, local) = (put(service.cluster), put(service.local));
@@ -146,10 +179,12 @@ fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut u
             if locality(service.frontend) == Locality::HOST { AddressFlags::LOCAL } else { AddressFlags(0) };
         ops.push(MapOp::PutAddress(addr, own.with(AddressFlags::CLUSTER_IP)));
     }
-    let maglev = Extent { first: *next, count: service.maglev.len() as u32 };
-    *next += maglev.count;
-    let places = service.maglev.iter().map(|&at| known.id(service.cluster[at])).collect();
-    ops.push(MapOp::PutExtent(maglev, places));
+    let maglev = service.maglev.map_or_else(Extent::default, |table| {
+        let pages = Extent { first: next.page, count: table.pages };
+        next.page += table.pages;
+        ops.push(MapOp::PutMaglev(pages, table.places(next.hash)));
+        pages
+    });
     for proto in [Proto::TCP, Proto::UDP, Proto::SCTP] {
         let entry = FrontendEntry { service: SERVICE, flags, cluster, local, maglev, affinity };
         ops.push(MapOp::PutFrontend(Frontend { addr, port, proto, scope }, entry));

@@ -1,8 +1,9 @@
 //! What the author of a row writes: services, flows that are there, packets with what becomes of them, what stays.
 
-use svc_common::abi::{Counter, FrontendFlags, Locality};
+use svc_common::abi::{Counter, FrontendFlags, Locality, Migration};
 
 use super::flow::Flow;
+use super::maglev::Maglev;
 use super::stay::Stay;
 use super::wire::{L4, Packet};
 
@@ -20,8 +21,8 @@ pub struct Service {
     pub affinity: u32,
     /// Who may use it, if not everybody: `HOST/BITS`, all addresses that differ from the host's in the last bits alone.
     pub sources: &'static [&'static str],
-    /// Chosen by a Maglev table over these places, each the index of a backend.
-    pub maglev: &'static [usize],
+    /// Chosen by a Maglev table.
+    pub maglev: Option<Maglev>,
 }
 
 pub fn cluster_ip(frontend: &'static str, backends: &'static [&'static str]) -> Service {
@@ -35,7 +36,7 @@ pub fn cluster_ip(frontend: &'static str, backends: &'static [&'static str]) -> 
         is_torn: false,
         affinity: 0,
         sources: &[],
-        maglev: &[],
+        maglev: None,
     }
 }
 
@@ -84,8 +85,10 @@ impl Service {
         Self { flags: self.flags.with(FrontendFlags::SOURCE_RANGES), sources, ..self }
     }
 
-    pub fn by_maglev(self, maglev: &'static [usize]) -> Self {
-        Self { maglev, ..self }
+    /// Chosen by a Maglev table of so many pages, with this index of a backend at the place of the row's first packet, and
+    /// another elsewhere.
+    pub fn by_maglev(self, pages: u32, there: u16, elsewhere: u16) -> Self {
+        Self { maglev: Some(Maglev { pages, there, elsewhere }), ..self }
     }
 
     /// `sessionAffinity: ClientIP`.
@@ -230,6 +233,12 @@ pub struct Row {
     pub before: Vec<Flow>,
     pub steps: Vec<Step>,
     pub after: Vec<Flow>,
+    /// How the flow table that is being replaced is used, and its records before and after.
+    pub migration: Migration,
+    pub carried_before: Vec<Flow>,
+    pub carried_after: Vec<Flow>,
+    /// Flow records that the programs make and remove, where the row is about that.
+    pub entries: Option<(u64, u64)>,
     pub stays_before: Vec<Stay>,
     pub stays_after: Vec<Stay>,
     /// Whose masquerade ports `snat0` and `snat1` are, if not the first packet's sender's.
@@ -248,6 +257,10 @@ pub fn row(name: &'static str) -> Row {
         before: Vec::new(),
         steps: Vec::new(),
         after: Vec::new(),
+        migration: Migration::NONE,
+        carried_before: Vec::new(),
+        carried_after: Vec::new(),
+        entries: None,
         stays_before: Vec::new(),
         stays_after: Vec::new(),
         client: None,
@@ -286,6 +299,28 @@ impl Row {
     pub fn leaves_all(mut self, flows: impl Iterator<Item = Flow>) -> Self {
         self.after.extend(flows);
         self
+    }
+
+    /// A flow table is being replaced.
+    pub fn migrates(self, migration: Migration) -> Self {
+        Self { migration, ..self }
+    }
+
+    /// The table that is being replaced has this flow.
+    pub fn carries(mut self, flow: Flow) -> Self {
+        self.carried_before.push(flow);
+        self
+    }
+
+    /// The table that is being replaced has this flow in the end.
+    pub fn leaves_carried(mut self, flow: Flow) -> Self {
+        self.carried_after.push(flow);
+        self
+    }
+
+    /// So many flow records are made, and so many removed.
+    pub fn makes_and_removes(self, made: u64, removed: u64) -> Self {
+        Self { entries: Some((made, removed)), ..self }
     }
 
     pub fn remembers(mut self, stay: Stay) -> Self {

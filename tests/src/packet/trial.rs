@@ -13,7 +13,7 @@ use svc_common::family::{Family as Net, V4, V6};
 use svc_ctl::dataplane::load::Features;
 
 use super::error::{self, compare};
-use super::flow::{Flow, Spell};
+use super::flow::{Flow, Line, Spell};
 use super::kernel;
 use super::lab::{self, Lab};
 use super::place::Family;
@@ -108,22 +108,35 @@ fn run_within_a_tick(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result
 
 fn run_once(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
     lab.set_up(row, case).context("writing the tables")?;
+    let outcome = run_steps(row, case, lab, flags);
+    lab.end_migration()?;
+    outcome
+}
+
+fn run_steps(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
+    let census = lab.census(case.family)?;
     for (i, step) in row.steps.iter().enumerate() {
         take(step, case, lab, flags)
             .with_context(|| format!("step {}: {:?} {}", i + 1, step.at, step.interface))?;
     }
-    let now = kernel::now();
-    let want = row.after.iter().flat_map(|flow| spell(flow, case, now, lab));
-    let mut want: Vec<String> = want.collect();
-    let mut got: Vec<String> = lab.flows(case.family)?.iter().map(|line| line.spell(now)).collect();
-    want.sort();
-    got.sort();
-    ensure!(want == got, "flow records\n want {}\n got  {}", want.join("\n      "), got.join("\n      "));
+    check_flows("flow records", &row.after, &lab.flows(case.family)?, case, lab)?;
+    check_flows("carried records", &row.carried_after, &lab.carried(case.family)?, case, lab)?;
+    lab.census(case.family)?.check_since(&census, row.entries)?;
     let mut want: Vec<String> = row.stays_after.iter().map(Stay::spell).collect();
     let mut got = lab.stays(case.family)?;
     want.sort();
     got.sort();
     ensure!(want == got, "affinity\n want {want:?}\n got  {got:?}");
+    Ok(())
+}
+
+fn check_flows(what: &str, want: &[Flow], got: &[Line], case: Case, lab: &Lab) -> Result<()> {
+    let now = kernel::now();
+    let mut want: Vec<String> = want.iter().flat_map(|flow| spell(flow, case, now, lab)).collect();
+    let mut got: Vec<String> = got.iter().map(|line| line.spell(now)).collect();
+    want.sort();
+    got.sort();
+    ensure!(want == got, "{what}\n want {}\n got  {}", want.join("\n      "), got.join("\n      "));
     Ok(())
 }
 

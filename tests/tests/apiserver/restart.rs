@@ -60,7 +60,8 @@ fn blind(stage: &Stage, case: &Case<'_>) -> Result<()> {
     stage.soon_told("EndpointSlices", "forbidden")?;
     wait::until_true("the Services are known", Duration::from_secs(10), || {
         let status = stage.on_node(|_, daemon| daemon.status())?;
-        ensure!(!status["rejected"].to_string().contains("\"Services\""), "{}", status["rejected"]);
+        let complaints = &status["complaints"]["first"];
+        ensure!(!complaints.to_string().contains("\"Services\""), "{complaints}");
         ensure!(status["synced"] == json!(false), "synced, but for EndpointSlices");
         Ok(true)
     })?;

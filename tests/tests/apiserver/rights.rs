@@ -115,7 +115,7 @@ fn role(stage: &Stage, _case: &Case<'_>) -> Result<()> {
     // A list is asked for where lists cannot be streamed; the server with that switched off is another.
     let kinds = ["services", "endpointslices", "nodes"];
     let needed = kinds.into_iter().flat_map(|kind| [format!("list {kind}"), format!("watch {kind}")]);
-    let events = ["create events".to_owned()];
+    let events = ["create events", "get services"].map(str::to_owned);
     ensure!(given == needed.chain(events).collect(), "the role gives {given:?}");
     let asked = stage.requests()?;
     let refused: Vec<_> = asked.iter().filter(|request| request.code == 403).collect();
@@ -142,9 +142,10 @@ fn sctp(_stage: &Stage, case: &Case<'_>) -> Result<()> {
     soon_told(case, "media", &["SctpFromNodesNotServed", "SctpFragmentsDropped", "7777/SCTP"])
 }
 
-/// The Events on a Service come to have all these words.
+/// The Events on a Service come to have all these words. They are found by its uid, as `kubectl describe` does.
 fn soon_told(case: &Case<'_>, service: &str, words: &[&str]) -> Result<()> {
-    let of_service = format!("involvedObject.name={service}");
+    let uid = case.kubectl(&["get", "service", service, "-o", "jsonpath={.metadata.uid}"])?;
+    let of_service = format!("involvedObject.uid={}", uid.trim());
     wait::until_true("the Service has Events that say so", CHANGE_LIMIT, || {
         let events = case.kubectl(&["get", "events", "--field-selector", &of_service])?;
         ensure!(words.iter().all(|word| events.contains(word)), "its Events are: {events}");

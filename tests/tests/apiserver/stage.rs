@@ -215,7 +215,7 @@ impl Stage {
     pub fn diagnosis(&self) -> String {
         let told = self.on_node(|_, daemon| {
             let status = daemon.status().unwrap_or_default();
-            let told = ["synced", "generation", "last_error", "rejected"]
+            let told = ["synced", "generation", "last_error", "complaints"]
                 .map(|key| format!("{key} {}", status[key]));
             Ok(format!("svc-ctl: {}\n{}", told.join(", "), daemon.log()))
         });

@@ -7,23 +7,23 @@ use anyhow::{Context as _, Result, anyhow};
 use ipnet::IpNet;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use svc_ctl::dataplane::flows::remove_stale;
+use svc_ctl::dataplane::flows;
 use svc_ctl::dataplane::object::OBJECT;
 use svc_ctl::dataplane::store::MapStore as _;
-use svc_ctl::dataplane::{affinity, flows};
 use svc_ctl::model::node::NodeAddresses;
 use svc_ctl::model::service::Selection;
 use svc_ctl::model::store::Store;
-use svc_ctl::plan::desired::{Settings, plan_tables};
-use svc_ctl::plan::diff::plan_diff;
+use svc_ctl::plan::book::{Book, Changes};
+use svc_ctl::plan::capacity::Capacity;
 use svc_ctl::plan::entry::Masquerade;
-use svc_ctl::plan::ids::{Capacity, Ids};
 use svc_ctl::plan::node_ports::NodePortAddresses;
 use svc_ctl::plan::prefixes::{Cidrs, LocalPods};
-use svc_ctl::plan::stays::Stays;
+use svc_ctl::plan::settings::Settings;
 use svc_ctl::plan::tables::Tables;
 use svc_ctl::plan::tick::Tick;
+use svc_ctl::reconcile::InForce;
 use svc_ctl::source::event::{Event, SourceEvent};
+use svc_ctl::sweeper::remove_stale;
 use svc_tests::model::ground::{NODE, SERVICE_CIDR, at};
 use svc_tests::model::objects;
 use svc_tests::model::world::{self, NodePorts, THIS_NODE, World};
@@ -36,8 +36,7 @@ pub const SNAT_PORTS: (u16, u16) = (20_000, 37);
 pub struct Node {
     pub kernel: Kernel,
     stays: stay::Tables,
-    ids: Option<Ids>,
-    tables: Tables,
+    book: Book,
     /// Seconds of the plan's clock; every change is far from the last.
     clock: u64,
 }
@@ -50,15 +49,14 @@ impl Node {
         sched_setaffinity(Pid::from_raw(0), &cpu).context("staying on one CPU")?;
         let kernel = Kernel::with_object(mutant.unwrap_or(OBJECT), SNAT_PORTS)?;
         let stays = stay::Tables::open(&kernel.pins)?;
-        let tables = Tables::default();
-        let ids = Some(Ids::restored(&tables, Capacity::default()));
-        Ok(Self { kernel, stays, ids, tables, clock: 0 })
+        let book = Book::new(Tables::default(), Capacity::default(), Settings::default());
+        Ok(Self { kernel, stays, book, clock: 0 })
     }
 
     /// Nothing has been seen yet.
     pub fn forget(&mut self) -> Result<()> {
         self.kernel.clear_flows()?;
-        affinity::remove_stale(&self.kernel.pins, &Stays::new())?;
+        remove_stale(&self.kernel.pins, &InForce::default())?;
         Ok(())
     }
 
@@ -70,9 +68,9 @@ impl Node {
         for event in events(world)? {
             store.take(event);
         }
-        let rejected = store.rejected();
-        let snapshot = store.snapshot().context("the lists are not complete")?;
-        anyhow::ensure!(rejected.is_empty(), "svc refuses an object: {rejected:?}");
+        anyhow::ensure!(store.is_synced(), "the lists are not complete");
+        let refused = store.take_complaints();
+        anyhow::ensure!(refused.is_empty(), "svc refuses an object: {refused:?}");
         let node_port_addresses = match world.node_ports {
             NodePorts::All => NodePortAddresses::All,
             NodePorts::Primary => NodePortAddresses::Primary,
@@ -91,18 +89,16 @@ impl Node {
                 world::Selection::Maglev => Selection::Maglev,
             }),
         };
-        self.clock += 10;
-        let ids = self.ids.take().context("the last plan failed")?;
-        let planned = plan_tables(&snapshot, &settings, &self.tables, ids, Tick(self.clock));
-        anyhow::ensure!(planned.problems.is_empty(), "the plan has problems: {:?}", planned.problems);
-        let (_, result) = self.kernel.store.apply(&plan_diff(&self.tables, &planned.tables));
-        result?;
-        let mut ids = planned.ids;
-        ids.release(Tick(self.clock));
-        self.ids = Some(ids);
-        self.tables = planned.tables;
-        remove_stale(&mut self.kernel.store.0, &planned.serving, &self.tables.addresses);
-        affinity::remove_stale(&self.kernel.pins, &planned.stays)?;
+        self.clock += 10_000;
+        self.book.set_settings(settings);
+        let all = Changes { node: true, ..Changes::default() };
+        let turn = self.book.turn(store.world(), &all, Tick(self.clock));
+        let problems: Vec<_> = turn.complaints.into_iter().flat_map(|(_, list)| list).collect();
+        anyhow::ensure!(problems.is_empty(), "the plan has problems: {problems:?}");
+        let failed = self.kernel.store.apply(&turn.ops);
+        failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))?;
+        self.book.release(Tick(self.clock));
+        remove_stale(&self.kernel.pins, &InForce::of(&self.book, &store.world().addresses))?;
         Ok(())
     }
 
@@ -114,8 +110,8 @@ impl Node {
     }
 
     /// Where the records say that a client's packets go, as `PROTO FROM > TO`.
-    pub fn records(&self) -> Vec<flows::Flow> {
-        flows::list(&self.kernel.store.0)
+    pub fn records(&self) -> Result<Vec<flows::Flow>> {
+        flows::list(&self.kernel.pins)
     }
 }
 

@@ -290,7 +290,7 @@ impl Runner {
         if allowed.len() < 2 || !begins {
             return allowed.first().copied();
         }
-        let records = self.node.records();
+        let records = self.node.records().ok()?;
         let record = records.iter().find(|r| {
             (r.direction, r.from, r.to, r.proto) == ("forward", client.src, client.dst, number(client.proto))
         });

@@ -112,9 +112,8 @@ fn contested_address(stage: &mut Stage) -> Result<()> {
     for node in [1, 2] {
         let daemon = stage.world.daemon(node)?;
         wait::until_true(&format!("node{node} names alpha"), CHANGE_LIMIT, || {
-            let rejected = daemon.status()?["rejected"].clone();
-            let named = rejected.as_array().is_some_and(|all| all.iter().any(names_alpha));
-            ensure!(named, "rejected is {rejected}");
+            let complaints = daemon.complaints()?;
+            ensure!(complaints.iter().any(names_alpha), "the complaints are {complaints:?}");
             Ok(true)
         })?;
     }
@@ -127,6 +126,6 @@ fn contested_address(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-fn names_alpha(rejected: &Value) -> bool {
-    rejected.to_string().contains("alpha")
+fn names_alpha(complaint: &Value) -> bool {
+    complaint.to_string().contains("alpha")
 }

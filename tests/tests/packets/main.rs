@@ -3,16 +3,22 @@
 mod affinity;
 mod ask;
 mod awkward;
+mod carried;
 mod cluster;
 mod fragments;
+mod healing;
+mod hooked;
+mod maglev;
 mod node_port;
 mod played;
 mod policy;
 mod quoted;
 mod refusal;
+mod replace;
 mod sctp;
 mod stale;
 mod state;
+mod tables;
 mod vlan;
 
 use std::process::ExitCode;
@@ -35,11 +41,19 @@ fn main() -> ExitCode {
         state::rows(),
         affinity::rows(),
         awkward::rows(),
+        maglev::rows(),
+        carried::rows(),
         vlan::rows(),
     ]
     .concat();
     let rows = rows.iter().flat_map(|row| trial::trials(row, &shared));
-    let trials = rows.chain(played::trials(&shared)).chain(stale::trials(&shared)).collect();
+    let trials = rows
+        .chain(played::trials(&shared))
+        .chain(stale::trials(&shared))
+        .chain(tables::trials())
+        .chain(replace::trials())
+        .chain(healing::trials())
+        .collect();
     if !arguments.list
         && let Err(error) = kernel::isolate()
     {

@@ -18,11 +18,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Error, Result, ensure};
 use libtest_mimic::{Failed, Trial};
-use svc_ctl::dataplane::affinity;
-use svc_ctl::dataplane::flows::remove_stale;
 use svc_ctl::dataplane::store::MapStore as _;
 use svc_ctl::plan::render::render;
-use svc_ctl::plan::stays::Stays;
+use svc_ctl::reconcile::InForce;
+use svc_ctl::sweeper::remove_stale;
 use svc_tests::model::world::Tuple;
 use svc_tests::packet::lab::Lab;
 use svc_tests::packet::trial::{Shared, with_lab};
@@ -150,17 +149,10 @@ impl Play<'_> {
     /// The daemon takes a step, and ends what may not stay as it always does.
     fn edit(&mut self, words: &[&str]) -> Result<()> {
         let kernel = &mut self.lab.kernel;
-        let before = self.daemon.planned.serving.clone();
         self.daemon.take(words, self.case, &mut kernel.store).map_err(Error::msg)?;
-        if self.daemon.planned.serving != before {
-            remove_stale(
-                &mut kernel.store.0,
-                &self.daemon.planned.serving,
-                &self.daemon.planned.tables.addresses,
-            );
-        }
-        affinity::remove_stale(&kernel.pins, &self.daemon.planned.stays)?;
-        self.health.plan(&self.daemon.health_ports);
+        let in_force = self.daemon.in_force();
+        remove_stale(&kernel.pins, &in_force)?;
+        self.health.plan(self.daemon.health_ports());
         Ok(())
     }
 
@@ -258,13 +250,14 @@ impl Play<'_> {
     /// No flow has begun and nobody stays.
     fn forget(&mut self) -> Result<()> {
         self.lab.kernel.clear_flows()?;
-        affinity::remove_stale(&self.lab.kernel.pins, &Stays::new())?;
+        remove_stale(&self.lab.kernel.pins, &InForce::default())?;
         self.begun.clear();
         Ok(())
     }
 }
 
-/// A twin's lines may stand in another order.
+/// A twin's lines may stand in another order, and the places of its Maglev tables follow from its own addresses.
 fn sorted(text: &str) -> BTreeSet<&str> {
-    text.trim().lines().collect()
+    let without_digest = |line| str::split_once(line, " #").map_or(line, |(line, _)| line);
+    text.trim().lines().map(without_digest).collect()
 }

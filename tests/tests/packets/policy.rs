@@ -8,7 +8,7 @@ use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
 
 pub fn rows() -> Vec<Row> {
-    [source_ranges(), strangers_to_the_service(), masquerade(), local_backends(), maglev()].concat()
+    [source_ranges(), strangers_to_the_service(), masquerade(), local_backends()].concat()
 }
 
 fn source_ranges() -> Vec<Row> {
@@ -180,24 +180,5 @@ fn local_backends() -> Vec<Row> {
                 "client:5000 > pod-b:8080",
                 Hook::UPLINK_EGRESS,
             ),
-    ]
-}
-
-fn maglev() -> Vec<Row> {
-    // Both backends are in the extent, one of them in every place of the table.
-    let by_table = |places| external("any:30080", &["far:8080", "remote:8080"]).by_maglev(places);
-    let there = || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
-    vec![
-        row("a client from outside gets the backend of its place in the Maglev table")
-            .service(by_table(&[1, 1, 1, 1, 1, 1, 1]))
-            .begins_redirected(outside, "up0", "client:5000 > node:30080", "node:snat0 > remote:8080"),
-        row("what has lost its record in mid-flow finds its backend by the Maglev table again")
-            .service(by_table(&[1, 1, 1, 1, 1, 1, 1]))
-            .sees(
-                outside("up0", tcp(ACK, "client:5000", "node:30080"))
-                    .redirects(tcp(ACK, "node:snat0", "remote:8080").via("remote"))
-                    .counts(&[FlowMidstream]),
-            )
-            .leaves(there().state(&[S::ESTABLISHED])),
     ]
 }

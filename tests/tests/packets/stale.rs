@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, ensure};
 use libtest_mimic::{Failed, Trial};
-use svc_ctl::dataplane::flows::{list, remove_stale};
+use svc_ctl::dataplane::flows::list;
+use svc_ctl::sweeper::remove_stale;
 use svc_tests::model::world::{Proto, Tuple};
 use svc_tests::packet::lab::Lab;
 use svc_tests::packet::place::{Family, in_family};
@@ -158,10 +159,10 @@ fn sweep_among_many(world: &mut World<'_>, stale: u32) -> Result<Duration> {
         let Fate::Reaches { backend, .. } = fate else { anyhow::bail!("{src}: {fate}") };
         begun.push((src, backend.ip() != IpAddr::from(kept)));
     }
-    let before = list(&world.lab.kernel.store.0).len();
+    let before = list(&world.lab.kernel.pins)?.len();
     ensure!(before == 2 * (FOREIGN as usize + begun.len()), "{before} records: the table has lost some");
     let took = world.edit(&["slices.yaml@one"])?;
-    let after = list(&world.lab.kernel.store.0).len();
+    let after = list(&world.lab.kernel.pins)?.len();
     ensure!(
         before - after == 2 * stale as usize,
         "{before} records before, {after} after {stale} flows became stale"
@@ -200,7 +201,8 @@ impl<'a> World<'a> {
         let step = [&["apply"], sections].concat();
         self.daemon.take(&step, &self.objects, maps).map_err(Error::msg)?;
         let begun = Instant::now();
-        remove_stale(&mut maps.0, &self.daemon.planned.serving, &self.daemon.planned.tables.addresses);
+        let in_force = self.daemon.in_force();
+        remove_stale(&self.lab.kernel.pins, &in_force)?;
         Ok(begun.elapsed())
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1 as discovery;
 
-use super::{LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, has_label, label, slice_key};
+use super::{LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, has_label, interned, label, slice_key};
 use crate::model::endpoint::{Endpoint, Slice, SlicePort};
 use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::{parse_ip, parse_port};
@@ -48,7 +48,7 @@ fn convert_slice_ports(object: &discovery::EndpointSlice, refusals: &mut Refusal
         let proto = refusals.proto(format!("ports[{i}].protocol"), port.protocol.as_deref());
         let number = refusals.keep(format!("ports[{i}].port"), parse_port(number));
         if let (Some(proto), Some(port)) = (proto, number) {
-            ports.push(SlicePort { name: name.as_str().into(), proto, port });
+            ports.push(SlicePort { name: interned(name), proto, port });
         }
     }
     ports
@@ -82,8 +82,8 @@ fn convert_endpoint(
         ready: conditions.and_then(|c| c.ready).unwrap_or(true),
         serving: conditions.and_then(|c| c.serving).unwrap_or(true),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
-        node: endpoint.node_name.as_deref().filter(|n| !n.is_empty()).map(Arc::from),
-        zone_hints: zones.map(|z| Arc::from(z.name.as_str())).collect::<BTreeSet<_>>(),
-        node_hints: nodes.map(|n| Arc::from(n.name.as_str())).collect::<BTreeSet<_>>(),
+        node: endpoint.node_name.as_deref().filter(|n| !n.is_empty()).map(interned),
+        zone_hints: zones.map(|z| interned(&z.name)).collect::<BTreeSet<_>>(),
+        node_hints: nodes.map(|n| interned(&n.name)).collect::<BTreeSet<_>>(),
     })
 }

@@ -18,7 +18,7 @@ fn slice(yaml: &str) -> Converted<Slice> {
 }
 
 fn fields<T>(converted: &Converted<T>) -> Vec<&str> {
-    converted.rejected.iter().map(|r| r.field.as_str()).collect()
+    converted.refused.iter().map(|r| r.field.as_str()).collect()
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn sem_001_sem_002_sem_003_headless_external_name_and_foreign_services_are_not_o
           spec: {clusterIP: 10.0.0.1, ports: [{port: 80}]}}",
     ] {
         let converted = service(yaml);
-        assert_eq!((converted.value, converted.rejected), (None, Vec::new()), "{yaml}");
+        assert_eq!((converted.value, converted.refused), (None, Vec::new()), "{yaml}");
     }
 }
 
@@ -45,7 +45,7 @@ fn sem_005_a_family_without_cluster_ip_has_no_addresses_at_all() {
     let families = converted.value.unwrap().families;
     assert_eq!(families.len(), 1);
     assert_eq!(families[0].external_ips, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
-    assert!(converted.rejected.is_empty());
+    assert!(converted.refused.is_empty());
 }
 
 #[test]
@@ -66,7 +66,7 @@ fn sem_009_par_126_sloppy_addresses_are_canonical() {
           loadBalancerSourceRanges: [' 203.0.113.000/025'], ports: [{port: 80}]},
           status: {loadBalancer: {ingress: [{ip: 1.2.3.004}]}}}",
     );
-    assert!(converted.rejected.is_empty());
+    assert!(converted.refused.is_empty());
     let family = &converted.value.unwrap().families[0];
     assert_eq!(family.cluster_ip.to_string(), "172.30.0.41");
     assert_eq!(family.external_ips[0].to_string(), "192.168.99.22");
@@ -154,7 +154,7 @@ fn a_rejection_names_the_field_and_spares_the_rest() {
             "spec.ports[5].nodePort"
         ]
     );
-    assert!(converted.rejected.iter().all(|r| r.object == "Service shop/a"));
+    assert!(converted.refused.iter().all(|r| r.object == "Service shop/a"));
     let value = converted.value.unwrap();
     assert_eq!(value.ports.iter().map(|p| p.port.get()).collect::<Vec<_>>(), [80, 82, 84]);
 }
@@ -165,7 +165,7 @@ fn sem_010_ports_of_all_three_protocols_are_served() {
         "{metadata: {name: a}, spec: {clusterIP: 10.0.0.1, ports: [{port: 80, name: a},
           {port: 81, name: b, protocol: SCTP}, {port: 82, name: b, protocol: UDP}]}}",
     );
-    assert!(converted.rejected.is_empty());
+    assert!(converted.refused.is_empty());
     let value = converted.value.unwrap();
     let ports: Vec<(u16, Proto)> = value.ports.iter().map(|p| (p.port.get(), p.proto)).collect();
     assert_eq!(ports, [(80, Proto::TCP), (81, Proto::SCTP), (82, Proto::UDP)]);
@@ -205,7 +205,7 @@ fn sem_035_affinity_lasts_for_its_timeout_or_three_hours() {
     let convert = |spec: &str| {
         let yaml = format!("{{metadata: {{name: a}}, spec: {{clusterIP: 10.0.0.1, {spec}}}}}");
         let converted = service(&yaml);
-        let rejected: Vec<String> = converted.rejected.iter().map(ToString::to_string).collect();
+        let rejected: Vec<String> = converted.refused.iter().map(ToString::to_string).collect();
         (converted.value.unwrap().affinity.map(NonZeroU32::get), rejected)
     };
     let timeout = |seconds: i32| {
@@ -274,7 +274,7 @@ fn sem_004_sem_042_sem_043_slices_that_are_not_for_us_are_left_out() {
         ("{metadata: {name: s}, addressType: IPv4, endpoints: []}", 1),
     ] {
         let converted = slice(yaml);
-        assert_eq!((converted.value, converted.rejected.len()), (None, rejected), "{yaml}");
+        assert_eq!((converted.value, converted.refused.len()), (None, rejected), "{yaml}");
     }
 }
 

@@ -2,19 +2,23 @@
 
 pub mod answer;
 mod listen;
-mod ports;
+mod port_listeners;
+pub mod ports;
 mod server;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::thread;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use anyhow::Context as _;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
-use crate::model::rejected::Rejected;
-use crate::model::warning::Warning;
-use crate::reconcile::ReconcileStatus;
+use self::ports::HealthPorts;
+use super::ledger::Ledger;
+use super::listeners::Listeners;
+use crate::plan::node_ports::NodePortAddresses;
+use crate::reconcile::Progress;
 
 /// A change that is not in force after this time: something is wrong (SEM-210).
 const OVERDUE_AFTER: Duration = Duration::from_secs(60);
@@ -34,12 +38,12 @@ pub struct Health {
 }
 
 impl Health {
-    fn of(status: &ReconcileStatus) -> Self {
+    fn of(progress: &Progress) -> Self {
         Self {
-            is_complete: status.synced && status.generation > 0,
-            pending_since: status.pending_since_unix_ms,
-            updated: status.updated_unix_ms,
-            is_node_eligible: status.is_node_eligible,
+            is_complete: progress.synced && progress.generation > 0,
+            pending_since: progress.pending_since_unix_ms,
+            updated: progress.updated_unix_ms,
+            is_node_eligible: progress.is_node_eligible,
         }
     }
 
@@ -50,62 +54,75 @@ impl Health {
     }
 }
 
-/// Listeners that could not be opened, by who wants them.
-#[derive(Clone, Debug)]
-struct Problems(watch::Sender<BTreeMap<&'static str, Vec<Rejected>>>);
-
-impl Problems {
-    fn set(&self, who: &'static str, problems: &[Rejected]) {
-        self.0.send_if_modified(|all| {
-            let old = all.insert(who, problems.to_vec()).unwrap_or_default();
-            for new in problems.iter().filter(|p| !old.contains(p)) {
-                tracing::warn!(object = %new.object, field = %new.field, reason = %new.reason, "problem");
-            }
-            old != problems
-        });
-    }
+/// Where the daemon is asked.
+#[derive(Clone, Debug, Default)]
+pub struct HealthSettings {
+    pub healthz: Option<SocketAddr>,
+    pub metrics: Option<SocketAddr>,
+    pub node_port_addresses: NodePortAddresses,
 }
 
-/// Everything that answers questions about health, as long as this is kept.
-pub struct Servers {
-    tasks: JoinSet<()>,
-    problems: watch::Receiver<BTreeMap<&'static str, Vec<Rejected>>>,
-}
+/// Everything that answers questions about health. A thread of its own: it answers whatever other tasks do.
+pub struct Servers(oneshot::Receiver<anyhow::Result<()>>);
 
 impl Servers {
-    /// Opens what is asked for; what cannot be opened is tried again and again.
+    /// Opens the listeners; one that cannot be opened is tried again and again. Runs in a tokio runtime.
     pub fn start(
-        healthz: Option<SocketAddr>,
-        metrics: Option<SocketAddr>,
-        status: &watch::Receiver<ReconcileStatus>,
-        warnings: mpsc::Sender<Warning>,
-    ) -> Self {
-        let (sender, receiver) = watch::channel(BTreeMap::new());
-        let (problems, mut tasks) = (Problems(sender), JoinSet::new());
-        if let Some(address) = healthz {
-            let router = server::health(status);
-            tasks.spawn(server::serve("--healthz-bind-address", address, router, problems.clone()));
-        }
-        if let Some(address) = metrics {
-            tasks.spawn(server::serve(
-                "--metrics-bind-address",
-                address,
-                server::metrics(),
-                problems.clone(),
-            ));
-        }
-        tasks.spawn(ports::run(status.clone(), problems, warnings));
-        Self { tasks, problems: receiver }
+        settings: &HealthSettings,
+        progress: watch::Receiver<Progress>,
+        health_ports: watch::Receiver<HealthPorts>,
+        ledger: &Ledger,
+        listeners: Listeners,
+    ) -> anyhow::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .context("making the runtime of health checks")?;
+        let (ends, ended) = oneshot::channel();
+        let ledger = ledger.clone();
+        let HealthSettings { healthz, metrics, .. } = *settings;
+        let work = move || {
+            let result =
+                runtime.block_on(serve_all(healthz, metrics, progress, health_ports, ledger, listeners));
+            let _ = ends.send(result);
+        };
+        thread::Builder::new().name("svc-health".to_owned()).spawn(work).context("starting health checks")?;
+        Ok(Self(ended))
     }
 
-    /// Waits until other listeners fail than before, and answers which.
-    pub async fn problems(&mut self) -> anyhow::Result<Vec<Rejected>> {
-        tokio::select! {
-            Ok(()) = self.problems.changed() => {
-                Ok(self.problems.borrow_and_update().values().flatten().cloned().collect())
-            }
-            ended = self.tasks.join_next() => anyhow::bail!("a health server ended: {ended:?}"),
-        }
+    /// Waits until something of it ends, by itself or by a panic, and returns why.
+    pub async fn ended(&mut self) -> anyhow::Error {
+        let why = match (&mut self.0).await {
+            Ok(Err(error)) => error,
+            Ok(Ok(())) => anyhow::anyhow!("without an error"),
+            Err(_) => anyhow::anyhow!("the thread panicked"),
+        };
+        why.context("health checks ended")
+    }
+}
+
+async fn serve_all(
+    healthz: Option<SocketAddr>,
+    metrics: Option<SocketAddr>,
+    progress: watch::Receiver<Progress>,
+    health_ports: watch::Receiver<HealthPorts>,
+    ledger: Ledger,
+    listeners: Listeners,
+) -> anyhow::Result<()> {
+    let mut tasks = JoinSet::new();
+    if let Some(address) = healthz {
+        let serve =
+            server::serve("--healthz-bind-address", address, server::health(&progress), listeners.clone());
+        tasks.spawn(serve);
+    }
+    if let Some(address) = metrics {
+        let serve = server::serve("--metrics-bind-address", address, server::metrics(), listeners);
+        tasks.spawn(serve);
+    }
+    tasks.spawn(port_listeners::run(health_ports, progress, ledger));
+    match tasks.join_next().await {
+        Some(ended) => ended?,
+        None => Ok(()),
     }
 }
 

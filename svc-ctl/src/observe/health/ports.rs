@@ -1,120 +1,179 @@
-//! Health check node ports: a listener each, kept as long as its Service wants it (SEM-201).
+//! Health check node ports: where load balancers ask whether this node has ready endpoints of a Service (SEM-200 to
+//! SEM-207). Kept up to date by the Services that change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
-use axum::Router;
-use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use anyhow::Context as _;
+use imbl::OrdMap;
+use svc_common::abi::AddressFlags;
+use tokio::sync::watch;
 
-use super::answer::about_service;
-use super::listen::listen;
-use super::{Health, Problems, TRY_AGAIN_AFTER};
+use crate::model::complaint::{Complaint, Kind};
+use crate::model::endpoint::Endpoint;
 use crate::model::name::ServiceName;
-use crate::model::rejected::Rejected;
-use crate::model::warning::{Reason, Warning};
-use crate::plan::health_ports::HealthPorts;
-use crate::reconcile::{ReconcileStatus, unix_ms};
+use crate::model::world::World;
+use crate::plan::node_ports::{NodePortAddresses, plan_node_addresses};
 
-/// Opens and closes listeners as the plan says, until the reconcile loop is gone.
+/// Every health check node port of this node. A clone costs nothing.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct HealthPorts {
+    /// The addresses that accept NodePorts; nothing: all, also those to come (SEM-201).
+    pub addresses: Option<Arc<BTreeSet<IpAddr>>>,
+    pub ports: OrdMap<NonZeroU16, HealthPort>,
+    /// Services whose port another Service has.
+    pub clashes: OrdMap<ServiceName, Clash>,
+}
+
+/// What a port answers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HealthPort {
+    pub service: ServiceName,
+    /// Addresses of ready endpoints on this node.
+    pub local_endpoints: usize,
+}
+
+/// A port that a Service does not get.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Clash {
+    pub port: NonZeroU16,
+    pub owner: ServiceName,
+}
+
+impl HealthPorts {
+    pub fn complaints(&self) -> impl Iterator<Item = (&ServiceName, Complaint)> {
+        self.clashes.iter().map(|(service, Clash { port, owner })| {
+            let reason = format!("{port} is the port of {owner} already");
+            (service, complaint(service, reason))
+        })
+    }
+}
+
+/// What is wrong with a Service's health check node port.
+pub(super) fn complaint(service: &ServiceName, reason: String) -> Complaint {
+    Complaint::of_service(Kind::HealthPort, service, "spec.healthCheckNodePort", reason)
+}
+
+/// Follows the world until it is gone.
 pub async fn run(
-    mut status: watch::Receiver<ReconcileStatus>,
-    problems: Problems,
-    warnings: mpsc::Sender<Warning>,
-) {
-    let mut open: BTreeMap<SocketAddr, Listener> = BTreeMap::new();
-    let mut failed: Vec<Failure> = Vec::new();
+    setting: NodePortAddresses,
+    mut worlds: watch::Receiver<World>,
+    publish: watch::Sender<HealthPorts>,
+) -> anyhow::Result<()> {
+    let mut map = HealthPortMap::new(setting);
     loop {
-        let plan = status.borrow_and_update().health_ports.clone();
-        let wanted = addresses(&plan);
-        open.retain(|address, _| wanted.contains_key(address));
-        let before = std::mem::take(&mut failed);
-        for (address, (port, service)) in wanted {
-            if open.contains_key(&address) {
-                continue;
-            }
-            match listen(address) {
-                Ok(listener) => drop(open.insert(address, Listener::start(listener, port, service, &status))),
-                Err(error) => failed.push(Failure {
-                    service: service.clone(),
-                    reason: format!("listening on {address}: {error}"),
-                }),
-            }
-        }
-        problems.set("health check node ports", &failed.iter().map(Failure::rejected).collect::<Vec<_>>());
-        for new in failed.iter().filter(|f| !before.contains(f)) {
-            // Where nobody takes them, or too many are waiting, the status has it all the same.
-            drop(warnings.try_send(new.warning()));
-        }
-        tokio::select! {
-            changed = status.changed() => if changed.is_err() { return },
-            () = sleep(TRY_AGAIN_AFTER), if !failed.is_empty() => {}
-        }
-    }
-}
-
-fn addresses(plan: &HealthPorts) -> BTreeMap<SocketAddr, (NonZeroU16, &ServiceName)> {
-    let everywhere = BTreeSet::from([IpAddr::V6(Ipv6Addr::UNSPECIFIED)]);
-    let at = plan.addresses.as_ref().unwrap_or(&everywhere);
-    let ports = plan.ports.iter();
-    ports
-        .flat_map(|(&port, p)| at.iter().map(move |&a| ((a, port.get()).into(), (port, &p.service))))
-        .collect()
-}
-
-/// A port that could not be opened.
-#[derive(PartialEq)]
-struct Failure {
-    service: ServiceName,
-    reason: String,
-}
-
-impl Failure {
-    fn rejected(&self) -> Rejected {
-        Rejected::of_service(&self.service, "spec.healthCheckNodePort", self.reason.as_str())
-    }
-
-    fn warning(&self) -> Warning {
-        let (service, note) = (self.service.clone(), format!("healthCheckNodePort: {}", self.reason));
-        Warning { service, reason: Reason::HealthPort, note }
-    }
-}
-
-/// Ends when dropped.
-struct Listener(JoinHandle<()>);
-
-impl Listener {
-    fn start(
-        listener: TcpListener,
-        port: NonZeroU16,
-        opened_for: &ServiceName,
-        status: &watch::Receiver<ReconcileStatus>,
-    ) -> Self {
-        let (status, opened_for) = (status.clone(), opened_for.clone());
-        let answer = move || {
-            let status = status.borrow();
-            let is_healthy = Health::of(&status).is_healthy(unix_ms());
-            // The plan may be newer than the listener (SEM-207).
-            let answer = match status.health_ports.ports.get(&port) {
-                Some(now) => about_service(&now.service, now.local_endpoints, is_healthy),
-                None => about_service(&opened_for, 0, is_healthy),
-            };
-            std::future::ready(answer)
+        let world = worlds.borrow_and_update().clone();
+        // The first world may have a hundred thousand Services.
+        let update = move || {
+            map.update(world);
+            map
         };
-        let router = Router::new().fallback(answer);
-        Self(tokio::spawn(async move {
-            if let Err(error) = axum::serve(listener, router).await {
-                tracing::warn!(port, %error, "listening ended");
+        map = tokio::task::spawn_blocking(update).await.context("health check node ports")?;
+        publish.send_if_modified(|ports| {
+            let is_new = *ports != map.ports;
+            if is_new {
+                ports.clone_from(&map.ports);
             }
-        }))
+            is_new
+        });
+        worlds.changed().await?;
     }
 }
 
-impl Drop for Listener {
-    fn drop(&mut self) {
-        self.0.abort();
+/// The ports of a world.
+pub fn health_ports(world: World, setting: NodePortAddresses) -> HealthPorts {
+    let mut map = HealthPortMap::new(setting);
+    map.update(world);
+    map.ports
+}
+
+/// The ports, and which Services want them.
+#[derive(Debug)]
+struct HealthPortMap {
+    setting: NodePortAddresses,
+    world: World,
+    wanted: BTreeMap<ServiceName, NonZeroU16>,
+    claimants: BTreeMap<NonZeroU16, BTreeSet<ServiceName>>,
+    ports: HealthPorts,
+}
+
+impl HealthPortMap {
+    fn new(setting: NodePortAddresses) -> Self {
+        Self {
+            setting,
+            world: World::default(),
+            wanted: BTreeMap::new(),
+            claimants: BTreeMap::new(),
+            ports: HealthPorts::default(),
+        }
+    }
+
+    fn update(&mut self, world: World) {
+        let before = std::mem::replace(&mut self.world, world);
+        let mut changed = self.world.changed_services(&before);
+        if self.world.is_other_node(&before) {
+            self.ports.addresses = self.addresses().map(Arc::new);
+            changed.extend(self.wanted.keys().cloned());
+        }
+        for name in changed {
+            let port = self.world.services.get(&name).and_then(|service| service.health_check_port);
+            let old = match port {
+                Some(port) => self.wanted.insert(name.clone(), port),
+                None => self.wanted.remove(&name),
+            };
+            if let Some(old) = old.filter(|old| Some(*old) != port) {
+                self.ports.clashes.remove(&name);
+                if let Some(claimants) = self.claimants.get_mut(&old) {
+                    claimants.remove(&name);
+                }
+                self.settle(old);
+            }
+            if let Some(port) = port {
+                self.claimants.entry(port).or_default().insert(name);
+                self.settle(port);
+            }
+        }
+    }
+
+    /// The first Service by name gets the port.
+    fn settle(&mut self, port: NonZeroU16) {
+        let mut claimants = self.claimants.get(&port).into_iter().flatten();
+        let Some(owner) = claimants.next() else {
+            self.claimants.remove(&port);
+            self.ports.ports.remove(&port);
+            return;
+        };
+        self.ports.clashes.remove(owner);
+        for loser in claimants {
+            self.ports.clashes.insert(loser.clone(), Clash { port, owner: owner.clone() });
+        }
+        let answer = HealthPort { service: owner.clone(), local_endpoints: self.local_endpoints(owner) };
+        self.ports.ports.insert(port, answer);
+    }
+
+    /// An address counts once, whatever its ports (SEM-203). Of two families the Service's first is counted.
+    fn local_endpoints(&self, name: &ServiceName) -> usize {
+        let service = self.world.services.get(name);
+        let family = service.and_then(|service| service.families.first()).map(|f| f.family());
+        let slices = self.world.slices_of(name);
+        let of_family = slices.filter(|slice| Some(slice.family) == family && !slice.ports.is_empty());
+        let is_local_ready =
+            |endpoint: &&Endpoint| endpoint.ready && endpoint.node.as_ref() == Some(&self.world.node.name);
+        let endpoints = of_family.flat_map(|slice| slice.endpoints.iter().filter(is_local_ready));
+        endpoints.map(|endpoint| endpoint.addr).collect::<BTreeSet<_>>().len()
+    }
+
+    fn addresses(&self) -> Option<BTreeSet<IpAddr>> {
+        if self.setting == NodePortAddresses::All {
+            return None;
+        }
+        let planned = plan_node_addresses(&self.setting, &self.world.node, &self.world.addresses);
+        let accepting = planned.into_iter().filter(|(_, flags)| flags.has(AddressFlags::NODE_PORT));
+        Some(accepting.map(|(addr, _)| addr).collect())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,15 +9,18 @@ use tokio::time::sleep;
 
 use super::answer::{Question, about_daemon};
 use super::listen::listen;
-use super::{Health, Problems, TRY_AGAIN_AFTER};
-use crate::model::rejected::Rejected;
-use crate::reconcile::{ReconcileStatus, unix_ms};
+use super::{Health, TRY_AGAIN_AFTER};
+use crate::observe::listeners::Listeners;
+use crate::reconcile::{Progress, unix_ms};
 
 /// What load balancers and the kubelet ask.
-pub fn health(status: &watch::Receiver<ReconcileStatus>) -> Router {
+pub fn health(progress: &watch::Receiver<Progress>) -> Router {
     let ask = |question| {
-        let status = status.clone();
-        get(move || async move { about_daemon(question, &Health::of(&status.borrow()), unix_ms()) })
+        let progress = progress.clone();
+        get(move || async move {
+            let health = Health::of(&progress.borrow());
+            about_daemon(question, &health, unix_ms())
+        })
     };
     Router::new()
         .route("/healthz", ask(Question::Healthz))
@@ -31,16 +34,21 @@ pub fn metrics() -> Router {
 }
 
 /// Serves for ever; a port that is taken is waited for.
-pub async fn serve(flag: &'static str, address: SocketAddr, router: Router, problems: Problems) {
+pub async fn serve(
+    flag: &'static str,
+    address: SocketAddr,
+    router: Router,
+    listeners: Listeners,
+) -> anyhow::Result<()> {
     loop {
         match listen(address) {
             Ok(listener) => {
-                problems.set(flag, &[]);
+                listeners.succeeded(flag);
                 if let Err(error) = axum::serve(listener, router.clone()).await {
                     tracing::warn!(flag, %error, "listening ended");
                 }
             }
-            Err(error) => problems.set(flag, &[Rejected::new(flag, address.to_string(), error.to_string())]),
+            Err(error) => listeners.failed(flag, &address.to_string(), &error),
         }
         sleep(TRY_AGAIN_AFTER).await;
     }

@@ -6,10 +6,10 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use super::answer::{Question, about_daemon, about_service};
+use super::ports::HealthPort;
 use super::*;
+use crate::model::complaint::Origin;
 use crate::model::name::ServiceName;
-use crate::model::warning::Reason;
-use crate::plan::health_ports::{HealthPort, HealthPorts};
 
 /// Everything has happened by then, or never will.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -77,21 +77,26 @@ fn sem_204_and_206_a_service_is_served_where_it_has_endpoints_and_a_healthy_daem
 }
 
 /// Running servers, told what to say by the test.
-struct World {
-    status: watch::Sender<ReconcileStatus>,
-    servers: Servers,
-    warnings: mpsc::Receiver<Warning>,
+struct Fixture {
+    progress: watch::Sender<Progress>,
+    ports: watch::Sender<HealthPorts>,
+    ledger: Ledger,
     healthz: SocketAddr,
     metrics: SocketAddr,
+    _servers: Servers,
 }
 
-impl World {
+impl Fixture {
     fn start() -> Self {
-        let (status, told) = watch::channel(ReconcileStatus::default());
+        let (progress, progress_reader) = watch::channel(Progress::default());
+        let (ports, ports_reader) = watch::channel(HealthPorts::default());
         let [healthz, metrics] = [free_port(), free_port()];
-        let (warn, warnings) = mpsc::channel(8);
-        let servers = Servers::start(Some(healthz), Some(metrics), &told, warn);
-        Self { status, servers, warnings, healthz, metrics }
+        let settings =
+            HealthSettings { healthz: Some(healthz), metrics: Some(metrics), ..HealthSettings::default() };
+        let ledger = Ledger::default();
+        let listeners = Listeners::new(ledger.clone());
+        let servers = Servers::start(&settings, progress_reader, ports_reader, &ledger, listeners).unwrap();
+        Self { progress, ports, ledger, healthz, metrics, _servers: servers }
     }
 
     /// Wants these ports to be served on the loopback, with so many endpoints.
@@ -100,11 +105,11 @@ impl World {
             let service = ServiceName::new("shop", "web");
             (NonZeroU16::new(address.port()).unwrap(), HealthPort { service, local_endpoints })
         };
-        let plan = HealthPorts {
-            addresses: Some([IpAddr::from(Ipv4Addr::LOCALHOST)].into()),
+        self.ports.send_replace(HealthPorts {
+            addresses: Some(Arc::new([IpAddr::from(Ipv4Addr::LOCALHOST)].into())),
             ports: ports.iter().map(port).collect(),
-        };
-        self.status.send_modify(|status| status.health_ports = Arc::new(plan));
+            ..HealthPorts::default()
+        });
     }
 }
 
@@ -136,14 +141,14 @@ async fn until(address: SocketAddr, request: &'static str, wanted: &'static str)
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_daemon_answers_as_its_state_is() {
-    let world = World::start();
+    let world = Fixture::start();
     until(world.healthz, "GET /livez", "HTTP/1.1 200 OK").await;
     let text = until(world.healthz, "GET /healthz", "HTTP/1.1 503").await;
     for header in ["content-type: application/json\r\n", "x-content-type-options: nosniff\r\n"] {
         assert!(text.contains(header), "{text}");
     }
     until(world.healthz, "GET /readyz", "HTTP/1.1 503").await;
-    world.status.send_modify(|s| (s.synced, s.generation, s.is_node_eligible) = (true, 1, true));
+    world.progress.send_modify(|s| (s.synced, s.generation, s.is_node_eligible) = (true, 1, true));
     until(world.healthz, "GET /readyz", "HTTP/1.1 200 OK").await;
     until(world.healthz, "GET /healthz", "HTTP/1.1 200 OK").await;
     until(world.healthz, "GET /nothing", "HTTP/1.1 404").await;
@@ -153,7 +158,7 @@ async fn the_daemon_answers_as_its_state_is() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sem_201_to_207_health_check_node_ports_follow_the_plan() {
-    let (world, [a, b]) = (World::start(), [free_port(), free_port()]);
+    let (world, [a, b]) = (Fixture::start(), [free_port(), free_port()]);
     world.want(&[(a, 1)]);
     let text = until(a, "POST /any/path", "HTTP/1.1 200 OK").await;
     assert!(
@@ -178,22 +183,50 @@ async fn sem_201_to_207_health_check_node_ports_follow_the_plan() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_port_that_is_taken_is_named_and_served_once_it_is_free() {
-    let (mut world, free) = (World::start(), free_port());
+    let (world, free) = (Fixture::start(), free_port());
+    let mut complaints = world.ledger.subscribe();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     world.want(&[(address, 1), (free, 1)]);
     until(free, "GET /", "HTTP/1.1 200 OK").await;
-    let problems = tokio::time::timeout(DEADLINE, world.servers.problems()).await.unwrap().unwrap();
+    let origin = Origin::HealthPort(ServiceName::new("shop", "web"));
+    let complained = complaints.wait_for(|all| all.contains_key(&origin));
+    let all = tokio::time::timeout(DEADLINE, complained).await.unwrap().unwrap().clone();
     let expected = format!(
         "Service shop/web: spec.healthCheckNodePort: listening on {address}: Address already in use (os error 98)"
     );
-    assert_eq!(problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
-    let warning = world.warnings.try_recv().unwrap();
-    assert_eq!((&*warning.service.name, warning.reason), ("web", Reason::HealthPort));
+    assert_eq!(all[&origin].iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
     drop(taken);
-    world.status.send_modify(|_| {});
+    world.ports.send_modify(|_| {});
     until(address, "GET /", "HTTP/1.1 200 OK").await;
-    let problems = tokio::time::timeout(DEADLINE, world.servers.problems()).await.unwrap().unwrap();
-    assert_eq!(problems, []);
-    assert!(world.warnings.try_recv().is_err(), "warned twice");
+    let is_over = complaints.wait_for(|all| !all.contains_key(&origin));
+    tokio::time::timeout(DEADLINE, is_over).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_is_taken_is_complained_of_under_its_flag() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = HealthSettings { healthz: Some(taken.local_addr().unwrap()), ..HealthSettings::default() };
+    let (_progress, progress) = watch::channel(Progress::default());
+    let (_ports, ports) = watch::channel(HealthPorts::default());
+    let ledger = Ledger::default();
+    let listeners = Listeners::new(ledger.clone());
+    let _servers = Servers::start(&settings, progress, ports, &ledger, listeners).unwrap();
+    let mut complaints = ledger.subscribe();
+    let complained = complaints.wait_for(|all| all.contains_key(&Origin::Listeners));
+    let all = tokio::time::timeout(DEADLINE, complained).await.unwrap().unwrap().clone();
+    assert_eq!(all[&Origin::Listeners][0].object, "--healthz-bind-address");
+}
+
+#[tokio::test]
+async fn health_checks_that_end_say_why() {
+    let (progress, progress_reader) = watch::channel(Progress::default());
+    let (ports, ports_reader) = watch::channel(HealthPorts::default());
+    let ledger = Ledger::default();
+    let listeners = Listeners::new(ledger.clone());
+    let settings = HealthSettings::default();
+    let mut servers = Servers::start(&settings, progress_reader, ports_reader, &ledger, listeners).unwrap();
+    drop((progress, ports));
+    let error = tokio::time::timeout(DEADLINE, servers.ended()).await.unwrap();
+    assert!(error.to_string().contains("health checks ended"), "{error:#}");
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use super::document::{Contents, DocumentError, Found, Object, parse_contents};
-use crate::model::rejected::Rejected;
+use crate::model::complaint::Complaint;
 
 /// One file: what is in force, and what is wrong with its newest state.
 #[derive(Debug, Default)]
@@ -51,7 +51,7 @@ impl Files {
     }
 
     /// The objects in force, and everything there is to report.
-    pub fn objects(&self) -> (Vec<&Object>, Vec<Rejected>) {
+    pub fn objects(&self) -> (Vec<&Object>, Vec<Complaint>) {
         let mut report = Vec::new();
         let mut owners: BTreeMap<(&str, &str, &str), (&str, &Found)> = BTreeMap::new();
         for (name, file) in &self.files {
@@ -63,7 +63,11 @@ impl Files {
             let errors = file.bad.iter().map(|e| (e, consequence));
             for (error, note) in errors.chain(file.good.unused.iter().map(|e| (e, ""))) {
                 let object = place(name, error.document);
-                report.push(Rejected::new(object, error.field.as_str(), format!("{}{note}", error.reason)));
+                report.push(Complaint::refused(
+                    object,
+                    error.field.as_str(),
+                    format!("{}{note}", error.reason),
+                ));
             }
             for found in &file.good.objects {
                 let meta = found.object.metadata();
@@ -80,7 +84,7 @@ impl Files {
                             key.2,
                             place(owner_file, owner.document)
                         );
-                        report.push(Rejected::new(place(name, found.document), "metadata.name", reason));
+                        report.push(Complaint::refused(place(name, found.document), "metadata.name", reason));
                     }
                 }
             }

@@ -1,7 +1,7 @@
 //! The folder as a whole, on a real file system.
 
 use super::*;
-use crate::source::event::Event;
+use crate::source::event::{Event, SourceEvent};
 
 struct Folder(PathBuf);
 
@@ -23,6 +23,16 @@ impl Drop for Folder {
     }
 }
 
+/// What a scan says, in short words, and how many complaints there are then.
+fn scan(manifests: &mut Manifests, writing: &[&str]) -> Option<(Vec<String>, usize)> {
+    let batch = manifests.scan(&writing.iter().map(ToString::to_string).collect())?;
+    Some((words(&batch), manifests.report().len()))
+}
+
+fn said(words: &[&str], complaints: usize) -> Option<(Vec<String>, usize)> {
+    Some((words.iter().map(ToString::to_string).collect(), complaints))
+}
+
 /// Events as short words.
 fn words(batch: &Batch) -> Vec<String> {
     fn word<T>(kind: &str, event: &Event<T>, name: impl Fn(&T) -> Option<String>) -> String {
@@ -39,7 +49,6 @@ fn words(batch: &Batch) -> Vec<String> {
         SourceEvent::Service(e) => word("service", e, |o| o.metadata.name.clone()),
         SourceEvent::Slice(e) => word("slice", e, |o| o.metadata.name.clone()),
         SourceEvent::Node(e) => word("node", e, |o| o.metadata.name.clone()),
-        SourceEvent::Report(list) => format!("report {}", list.len()),
     };
     batch.iter().map(one).collect()
 }
@@ -56,7 +65,6 @@ fn the_first_scan_lists_and_later_ones_tell_the_changes() {
     folder.write(".web.yaml.swp", "not yaml: [");
     folder.write("README.md", "not yaml: [");
     let mut manifests = Manifests::open(&folder.0).unwrap();
-    let none = BTreeSet::new();
     let expected = [
         "service init",
         "service list web",
@@ -65,16 +73,29 @@ fn the_first_scan_lists_and_later_ones_tell_the_changes() {
         "slice done",
         "node init",
         "node done",
-        "report 0",
     ];
-    assert_eq!(words(&manifests.scan(&none)), expected);
-    assert!(manifests.scan(&none).is_empty());
+    assert_eq!(scan(&mut manifests, &[]), said(&expected, 0));
     folder.write("pod.yaml", POD);
-    assert_eq!(words(&manifests.scan(&none)), ["slice apply web:pods:0"]);
+    assert_eq!(scan(&mut manifests, &[]), said(&["slice apply web:pods:0"], 0));
     folder.write("pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: [");
-    assert_eq!(words(&manifests.scan(&none)), ["report 1"]);
+    assert_eq!(scan(&mut manifests, &[]), said(&[], 1));
     std::fs::remove_file(folder.0.join("pod.yaml")).unwrap();
-    assert_eq!(words(&manifests.scan(&none)), ["slice delete web:pods:0", "report 0"]);
+    assert_eq!(scan(&mut manifests, &[]), said(&["slice delete web:pods:0"], 0));
+}
+
+#[test]
+fn a_folder_in_which_nothing_changes_costs_no_work() {
+    let folder = Folder::new("idle");
+    folder.write("web.yaml", SERVICE);
+    folder.write("bad.yaml", "not yaml: [");
+    std::os::unix::fs::symlink("/nonexistent", folder.0.join("dangling.yaml")).unwrap();
+    std::fs::create_dir(folder.0.join("folder.yaml")).unwrap();
+    let mut manifests = Manifests::open(&folder.0).unwrap();
+    assert_eq!(scan(&mut manifests, &[]).map(|(_, complaints)| complaints), Some(3));
+    assert_eq!(scan(&mut manifests, &[]), None);
+    std::fs::remove_dir_all(&folder.0).unwrap();
+    assert!(scan(&mut manifests, &[]).is_some());
+    assert_eq!(scan(&mut manifests, &[]), None);
 }
 
 #[test]
@@ -82,10 +103,10 @@ fn a_file_that_is_being_written_is_left_alone() {
     let folder = Folder::new("writing");
     folder.write("web.yaml", SERVICE);
     let mut manifests = Manifests::open(&folder.0).unwrap();
-    manifests.scan(&BTreeSet::new());
+    scan(&mut manifests, &[]);
     folder.write("web.yaml", "half");
-    assert!(manifests.scan(&BTreeSet::from(["web.yaml".to_owned()])).is_empty());
-    assert_eq!(words(&manifests.scan(&BTreeSet::new())), ["report 1"]);
+    assert_eq!(scan(&mut manifests, &["web.yaml"]), None);
+    assert_eq!(scan(&mut manifests, &[]), said(&[], 1));
 }
 
 #[test]
@@ -93,9 +114,9 @@ fn a_folder_that_goes_away_leaves_everything_in_force() {
     let folder = Folder::new("away");
     folder.write("web.yaml", SERVICE);
     let mut manifests = Manifests::open(&folder.0).unwrap();
-    manifests.scan(&BTreeSet::new());
+    scan(&mut manifests, &[]);
     std::fs::remove_dir_all(&folder.0).unwrap();
-    assert_eq!(words(&manifests.scan(&BTreeSet::new())), ["report 1"]);
+    assert_eq!(scan(&mut manifests, &[]), said(&[], 1));
     assert!(Manifests::open(&folder.0).is_err());
 }
 
@@ -104,7 +125,9 @@ async fn edits_arrive_as_events() {
     let folder = Folder::new("watch");
     folder.write("web.yaml", SERVICE);
     let (send, mut receive) = mpsc::channel(8);
-    let task = tokio::spawn(run(folder.0.clone(), send));
+    let (path, ledger) = (folder.0.clone(), Ledger::default());
+    let complaints = ledger.clone();
+    let task = tokio::spawn(async move { run(path, send, &ledger).await });
     let limit = Duration::from_secs(10);
     let mut next = async || words(&tokio::time::timeout(limit, receive.recv()).await.unwrap().unwrap());
     assert_eq!(next().await[1], "service list web");
@@ -116,6 +139,7 @@ async fn edits_arrive_as_events() {
     assert_eq!(next().await, ["slice apply web:pods:0"]);
     std::fs::remove_file(folder.0.join("web.yaml")).unwrap();
     assert_eq!(next().await, ["service delete web", "slice delete web:pods:0"]);
+    assert_eq!(complaints.get(&Origin::Source), []);
     drop(receive);
     tokio::time::timeout(limit, task).await.unwrap().unwrap().unwrap();
 }

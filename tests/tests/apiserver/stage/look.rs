@@ -87,11 +87,11 @@ impl Stage {
     /// The daemon's status comes to name this failure of the API.
     pub fn soon_told(&self, kind: &str, reason: &str) -> Result<()> {
         wait::until_true(&format!("the status tells of {kind}: {reason}"), CHANGE_LIMIT, || {
-            let status = self.on_node(|_, daemon| daemon.status())?;
-            let mut told = status["rejected"].as_array().into_iter().flatten();
+            let complaints = self.on_node(|_, daemon| daemon.complaints())?;
             let has = |value: &Value, word: &str| value.as_str().is_some_and(|text| text.contains(word));
-            let found = told.any(|entry| has(&entry["field"], kind) && has(&entry["reason"], reason));
-            ensure!(found, "it tells {}", status["rejected"]);
+            let names = |entry: &Value| has(&entry["field"], kind) || has(&entry["object"], kind);
+            let found = complaints.iter().any(|entry| names(entry) && has(&entry["reason"], reason));
+            ensure!(found, "it tells {complaints:?}");
             Ok(true)
         })
     }

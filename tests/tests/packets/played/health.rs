@@ -2,43 +2,43 @@
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use svc_ctl::observe::health::Servers;
-use svc_ctl::plan::health_ports::HealthPorts;
-use svc_ctl::reconcile::ReconcileStatus;
+use svc_ctl::observe::health::ports::HealthPorts;
+use svc_ctl::observe::health::{HealthSettings, Servers};
+use svc_ctl::observe::ledger::Ledger;
+use svc_ctl::observe::listeners::Listeners;
+use svc_ctl::reconcile::Progress;
 use svc_tests::{http, wait};
-use tokio::runtime::Runtime;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// Until what is said has become what is to be said.
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub struct Health {
-    status: watch::Sender<ReconcileStatus>,
+    _progress: watch::Sender<Progress>,
+    ports: watch::Sender<HealthPorts>,
     /// Every port that some case had.
     seen: BTreeSet<u16>,
     _servers: Servers,
-    _runtime: Runtime,
 }
 
 impl Health {
     pub fn start() -> Result<Self> {
-        let runtime = Runtime::new().context("starting threads for the health servers")?;
-        let (status, told) = watch::channel(ReconcileStatus::default());
-        // Nobody takes the warnings; the sections have what is rejected.
-        let (warnings, _) = mpsc::channel(1);
-        let inside = runtime.enter();
-        let servers = Servers::start(None, None, &told, warnings);
-        drop(inside);
-        Ok(Self { status, seen: BTreeSet::new(), _servers: servers, _runtime: runtime })
+        let (progress, progress_reader) = watch::channel(Progress::default());
+        let (ports, ports_reader) = watch::channel(HealthPorts::default());
+        // Nobody reads the complaints; the sections have what is rejected.
+        let ledger = Ledger::default();
+        let listeners = Listeners::new(ledger.clone());
+        let settings = HealthSettings::default();
+        let servers = Servers::start(&settings, progress_reader, ports_reader, &ledger, listeners)?;
+        Ok(Self { _progress: progress, ports, seen: BTreeSet::new(), _servers: servers })
     }
 
     /// The daemon has planned these ports.
     pub fn plan(&self, ports: &HealthPorts) {
-        self.status.send_modify(|status| status.health_ports = Arc::new(ports.clone()));
+        self.ports.send_replace(ports.clone());
     }
 
     /// `PORT NAMESPACE/NAME N local` a line: these ports say so, and no other port listens.

@@ -47,7 +47,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "pods are refused the short-circuit of policy Local",
-        file: "svc-ebpf/src/new_flow.rs",
+        file: "svc-ebpf/src/choose.rs",
         from: "is_local_only && !is_pod",
         to: "is_local_only",
     },

@@ -1,0 +1,48 @@
+//! What lets tables be replaced while traffic flows, and what tells how full the programs' own tables run.
+
+use super::abi;
+
+/// How programs use the flow table that is being replaced (`CARRIED4`, `CARRIED6`); the one word of the table `MIGRATION`.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Migration(pub u32);
+
+impl Migration {
+    /// There is no other flow table.
+    pub const NONE: Self = Self(0);
+    /// Some hooks still run programs over the old table: a flow that begins is written to both, and a record that is
+    /// missing in the new one is taken from the old one.
+    pub const WRITE_BOTH: Self = Self(1);
+    /// Every hook runs over the new table: a record that is missing there is taken from the old one.
+    pub const READ_OLD: Self = Self(2);
+}
+
+/// A table that programs fill and that evicts by itself; index into the per-CPU table `ENTRIES`.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum EntryTable {
+    Flows4,
+    Flows6,
+    Sockets4,
+    Sockets6,
+    Affinity4,
+    Affinity6,
+    Fragments4,
+    Fragments6,
+}
+
+impl EntryTable {
+    pub const COUNT: u32 = 8;
+}
+
+/// Value of the per-CPU table `ENTRIES`: `made - removed` beyond what a table holds was evicted.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct EntryCount {
+    /// Entries that programs inserted under a key that was absent.
+    pub made: u64,
+    /// Entries that programs removed.
+    pub removed: u64,
+}
+
+abi! { EntryCount = 16, Migration = 4 }

@@ -1,0 +1,114 @@
+//! Flow tables that are being replaced: programs take records from them that their new tables do not have yet.
+
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use svc_common::abi::{FlowKey, FlowRecord, MapAddr, Migration, names};
+use svc_common::addr::{AddrV4, AddrV6};
+use svc_common::datapath::state::{STAMP_SHIFT, is_expired};
+
+use super::clock::coarse_ns;
+use super::map_set::{HeldMap, MapSet};
+use super::maps::entries;
+use super::pins::Pins;
+use super::sys::{self, EntryMap};
+
+/// `BPF_NOEXIST`.
+const NOEXIST: u64 = 1;
+
+/// The old flow tables, by the names under which programs know them.
+#[derive(Clone, Debug, Default)]
+pub struct Carried(Vec<(&'static str, Arc<HeldMap>)>);
+
+const TABLES: [(&str, &str); 2] = [(names::CARRIED4, names::FLOWS4), (names::CARRIED6, names::FLOWS6)];
+
+impl Carried {
+    /// Those flow tables of `old` that `new` does not have.
+    pub fn between(old: &MapSet, new: &MapSet) -> anyhow::Result<Self> {
+        let mut carried = Vec::new();
+        for (name, table) in TABLES {
+            let before = old.get(table)?;
+            if before.info.id != new.get(table)?.info.id {
+                carried.push((name, Arc::clone(before)));
+            }
+        }
+        Ok(Self(carried))
+    }
+
+    /// What an earlier daemon had not carried over completely. A pin of the table in force says that nothing was
+    /// replaced, and goes.
+    pub fn pinned(pins: &Pins, maps: &MapSet) -> anyhow::Result<Self> {
+        let mut carried = Vec::new();
+        for (name, table) in TABLES {
+            let path = pins.map(name);
+            let Ok(fd) = sys::open_pin(&path) else { continue };
+            let (info, current) = (sys::map_info(fd.as_fd())?, maps.get(table)?.info);
+            let is_flow_table = (info.key_size, info.value_size) == (current.key_size, current.value_size);
+            if info.id == current.id || !is_flow_table {
+                std::fs::remove_file(&path).with_context(|| format!("unpinning {}", path.display()))?;
+            } else {
+                carried.push((name, Arc::new(HeldMap { fd, info })));
+            }
+        }
+        Ok(Self(carried))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn ids(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.0.iter().map(|(name, map)| (*name, map.info.id))
+    }
+
+    /// Pins them in a folder under the programs' names for them.
+    pub fn pin(&self, dir: &Path) -> anyhow::Result<()> {
+        for (name, map) in &self.0 {
+            let path = dir.join(name);
+            let _ = std::fs::remove_file(&path);
+            sys::pin(map.fd.as_fd(), &path).with_context(|| format!("pinning {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the pins of [`Self::pin`].
+    pub fn unpin(&self, dir: &Path) {
+        self.0.iter().for_each(|(name, _)| drop(std::fs::remove_file(dir.join(name))));
+    }
+
+    /// Copies every live record that the new tables do not have; answers how many.
+    pub fn copy_into(&self, new: &MapSet) -> anyhow::Result<u64> {
+        let mut copied = 0;
+        for (name, map) in &self.0 {
+            copied += match *name {
+                names::CARRIED4 => copy_family::<AddrV4>(map.fd.as_fd(), new, names::FLOWS4)?,
+                _ => copy_family::<AddrV6>(map.fd.as_fd(), new, names::FLOWS6)?,
+            };
+        }
+        Ok(copied)
+    }
+}
+
+fn copy_family<A: MapAddr>(old: BorrowedFd<'_>, new: &MapSet, name: &str) -> anyhow::Result<u64> {
+    let now = (coarse_ns() >> STAMP_SHIFT) as u32;
+    let old: EntryMap<FlowKey<A>, FlowRecord<A>> =
+        EntryMap::new(old.try_clone_to_owned()?)?.context("the old flow table has another shape")?;
+    let new: EntryMap<FlowKey<A>, FlowRecord<A>> = entries(new, name)?;
+    let mut copied = 0;
+    old.each(|key, record| {
+        if !is_expired(key.proto, record.state, now, record.stamp) {
+            // A record that the programs have made or taken over meanwhile is newer.
+            copied += u64::from(new.insert(&key, &record, NOEXIST).is_ok());
+        }
+    })
+    .with_context(|| format!("copying the old table {name}"))?;
+    Ok(copied)
+}
+
+/// Tells the programs over these maps how to use the tables that are being replaced.
+pub fn set_migration(maps: &MapSet, migration: Migration) -> anyhow::Result<()> {
+    let map: EntryMap<u32, Migration> = entries(maps, names::MIGRATION)?;
+    map.insert(&0, &migration, 0).context("writing MIGRATION")
+}

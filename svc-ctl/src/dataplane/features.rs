@@ -1,0 +1,78 @@
+//! What the running kernel can do, and what programs are told once and for all.
+
+use anyhow::Context as _;
+use aya::util::KernelVersion;
+use svc_common::abi::Config;
+
+use super::sys;
+
+/// What the loaded programs are told once and for all.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Source ports for masquerade: first and count.
+    pub snat_ports: (u16, u16),
+    /// The cgroup hooks serve pods too.
+    pub pod_sockets: bool,
+    /// Sources tell who is a local pod, not interfaces.
+    pub pods_by_source: bool,
+    /// There are Service CIDRs in the table of prefixes.
+    pub service_cidrs: bool,
+}
+
+impl Settings {
+    /// The read-only data of the programs.
+    pub(super) fn config(self, features: Features) -> anyhow::Result<Config> {
+        let cookie = sys::netns_cookie().context("SO_NETNS_COOKIE (Linux 5.14)")?;
+        Ok(Config {
+            host_netns: [cookie as u32, (cookie >> 32) as u32],
+            snat_first: self.snat_ports.0,
+            snat_count: self.snat_ports.1,
+            pod_sockets: self.pod_sockets.into(),
+            csum_ipv6_flag: features.csum_ipv6_flag.into(),
+            set_retval: features.set_retval.into(),
+            fib_source: features.fib_source.into(),
+            pods_by_source: self.pods_by_source.into(),
+            service_cidrs: self.service_cidrs.into(),
+            _pad: [0; 2],
+        })
+    }
+}
+
+/// Kernel features with a fallback.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
+pub struct Features {
+    /// tcx links (6.6); below it clsact filters by netlink.
+    pub tcx: bool,
+    /// `BPF_F_IPV6` of `bpf_l4_csum_replace` (6.16); below it the sum is compensated.
+    pub csum_ipv6_flag: bool,
+    /// `BPF_FIB_LOOKUP_SRC` (6.7); below it masquerade takes the interface's first address.
+    pub fib_source: bool,
+    /// `bpf_set_retval` (5.18); below it a refused connect says EPERM.
+    pub set_retval: bool,
+}
+
+impl Features {
+    /// By the version that the running kernel says it is.
+    pub fn detect() -> Self {
+        let running = KernelVersion::current().ok();
+        let at_least = |major, minor| running.is_some_and(|r| r >= KernelVersion::new(major, minor, 0));
+        Self {
+            tcx: at_least(6, 6),
+            csum_ipv6_flag: at_least(6, 16),
+            fib_source: at_least(6, 7),
+            set_retval: at_least(5, 18),
+        }
+    }
+
+    /// What is missing and what is done instead, by name.
+    pub fn fallbacks(self) -> Vec<&'static str> {
+        let mut lines = Vec::new();
+        if !self.tcx {
+            lines.push("no tcx (Linux 6.6): clsact filters are used");
+        }
+        if !self.set_retval {
+            lines.push("no bpf_set_retval (Linux 5.18): a refused connect says EPERM, not ECONNREFUSED");
+        }
+        lines
+    }
+}

@@ -1,0 +1,229 @@
+//! Links between programs and what they hang on. Each is held by a descriptor, so that a deleted pin detaches nothing, and
+//! pinned, so that it outlives the daemon.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use anyhow::{Context as _, bail};
+
+use super::load::Loaded;
+use super::map_set::MapSet;
+use super::pins::Pins;
+use super::sys;
+
+/// What a link is made to, and what the kernel calls that afterwards: the interface's index for both, or a descriptor
+/// and the id (in its lower half) of a cgroup.
+#[derive(Clone, Copy, Debug)]
+pub struct LinkTarget {
+    pub number: u32,
+    pub id: u32,
+}
+
+impl LinkTarget {
+    pub const fn interface(index: u32) -> Self {
+        Self { number: index, id: index }
+    }
+}
+
+/// A link that shall be there.
+#[derive(Clone, Debug)]
+pub struct LinkSpec {
+    /// Name of its pin.
+    pub label: String,
+    pub program: &'static str,
+    pub target: LinkTarget,
+    pub attach_type: u32,
+    pub flags: u32,
+    /// Programs of other names cannot take this one's place: they differ in how they are loaded.
+    pub is_bound_to_program: bool,
+}
+
+struct HeldLink {
+    fd: OwnedFd,
+    program: &'static str,
+    target: u32,
+}
+
+/// Every link of this node, by label.
+pub struct Links {
+    held: BTreeMap<String, HeldLink>,
+    /// Links that run programs of other tables keep them, until the tables in force are filled.
+    pub defers: bool,
+}
+
+/// What came of looking after the links.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Links whose pins were made anew.
+    pub pinned: Vec<String>,
+    /// Links that lead nowhere any more: somebody detached them, or their interface is gone.
+    pub dead: Vec<String>,
+}
+
+impl Links {
+    pub fn new(defers: bool) -> Self {
+        Self { held: BTreeMap::new(), defers }
+    }
+
+    /// Makes a link, or puts the program behind the one that is there.
+    pub fn attach(&mut self, pins: &Pins, loaded: &mut Loaded, spec: &LinkSpec) -> anyhow::Result<()> {
+        if let Some(fd) = self.existing(pins, &spec.label)? {
+            let info = sys::link_info(fd.as_fd())?;
+            if info.target == spec.target.id && self.takes_over(loaded, spec, &fd, info.prog_id)? {
+                self.hold(pins, spec, fd)?;
+                return Ok(());
+            }
+            // It has to go before another can take its place.
+            drop(fd);
+            self.remove(pins, &spec.label)?;
+        }
+        let program = loaded.program(spec.program)?;
+        let link = sys::link_create(program.as_fd(), spec.target.number, spec.attach_type, spec.flags)?;
+        self.hold(pins, spec, link)
+    }
+
+    /// The link that is held or pinned under a label.
+    fn existing(&mut self, pins: &Pins, label: &str) -> anyhow::Result<Option<OwnedFd>> {
+        if let Some(held) = self.held.get(label) {
+            return Ok(Some(held.fd.try_clone()?));
+        }
+        match sys::open_pin(&pins.link(label)) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(err) if err.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(err) => Err(err).with_context(|| format!("opening {}", pins.link(label).display())),
+        }
+    }
+
+    /// Puts the program behind a live link; answers whether that went.
+    fn takes_over(
+        &self,
+        loaded: &mut Loaded,
+        spec: &LinkSpec,
+        link: &OwnedFd,
+        current: u32,
+    ) -> anyhow::Result<bool> {
+        if self.defers && is_foreign(loaded.maps(), current) {
+            return Ok(true);
+        }
+        let program = loaded.program(spec.program)?;
+        let is_same_kind = !spec.is_bound_to_program || program_name(current) == spec.program;
+        Ok(sys::program_info(program.as_fd())?.id == current
+            || (is_same_kind && sys::link_update(link.as_fd(), program.as_fd()).is_ok()))
+    }
+
+    fn hold(&mut self, pins: &Pins, spec: &LinkSpec, fd: OwnedFd) -> anyhow::Result<()> {
+        let held = HeldLink { fd, program: spec.program, target: spec.target.id };
+        let pinned = pin(pins, &spec.label, &held);
+        self.held.insert(spec.label.clone(), held);
+        pinned.map(drop)
+    }
+
+    /// Unpins and drops a link, which detaches its program. One that is not there is gone.
+    pub fn remove(&mut self, pins: &Pins, label: &str) -> anyhow::Result<()> {
+        self.held.remove(label);
+        match std::fs::remove_file(pins.link(label)) {
+            Err(err) if err.kind() != io::ErrorKind::NotFound => {
+                Err(err).with_context(|| format!("unpinning {label}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes lost pins anew and tells of links that lead nowhere, which are dropped.
+    pub fn restore(&mut self, pins: &Pins) -> anyhow::Result<Restored> {
+        let mut restored = Restored::default();
+        for (label, held) in &self.held {
+            if sys::link_info(held.fd.as_fd()).is_ok_and(|info| info.target == held.target) {
+                if pin(pins, label, held)? {
+                    restored.pinned.push(label.clone());
+                }
+            } else {
+                restored.dead.push(label.clone());
+            }
+        }
+        Ok(restored)
+    }
+
+    /// Puts the programs of `new` behind every link, but for those that keep another version's. If one refuses, those before
+    /// it get their programs back.
+    pub fn swap(&mut self, new: &mut Loaded) -> anyhow::Result<usize> {
+        let names: Vec<&str> = self.held.values().map(|held| held.program).collect();
+        new.require(&names)?;
+        let mut moved: Vec<(&HeldLink, OwnedFd)> = Vec::new();
+        for (label, held) in &self.held {
+            let program = new.program(held.program)?;
+            let info = sys::link_info(held.fd.as_fd())?;
+            let is_dead = info.target != held.target;
+            let is_kept = self.defers && is_foreign(new.maps(), info.prog_id);
+            if is_dead || is_kept || info.prog_id == sys::program_info(program.as_fd())?.id {
+                continue;
+            }
+            let before = sys::program_by_id(info.prog_id);
+            match sys::link_update(held.fd.as_fd(), program.as_fd()) {
+                Ok(()) => moved.extend(before.ok().map(|before| (held, before))),
+                // Its interface has vanished meanwhile.
+                Err(err) if err.raw_os_error() == Some(libc::ENOLINK) => {}
+                Err(err) => {
+                    for (held, before) in moved {
+                        if let Err(err) = sys::link_update(held.fd.as_fd(), before.as_fd()) {
+                            tracing::error!(program = held.program, %err, "a link keeps the new program");
+                        }
+                    }
+                    bail!("putting {} behind the link {label}: {err}", held.program);
+                }
+            }
+        }
+        Ok(moved.len())
+    }
+
+    /// Names of the programs that hang somewhere.
+    pub fn programs(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.held.values().map(|held| held.program).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
+    }
+
+    /// The link is held and leads to its target.
+    pub fn is_live(&self, label: &str) -> bool {
+        self.held
+            .get(label)
+            .is_some_and(|held| sys::link_info(held.fd.as_fd()).is_ok_and(|info| info.target == held.target))
+    }
+}
+
+/// Some pinned link runs a program that uses none of these maps.
+pub fn any_foreign(pins: &Pins, maps: &MapSet) -> anyhow::Result<bool> {
+    let program = |name: &String| {
+        let link = sys::open_pin(&pins.link(name)).ok()?;
+        let info = sys::link_info(link.as_fd()).ok()?;
+        (info.target != 0).then_some(info.prog_id)
+    };
+    Ok(pins.link_names()?.iter().filter_map(program).any(|id| is_foreign(maps, id)))
+}
+
+/// The program uses none of these maps.
+fn is_foreign(maps: &MapSet, program: u32) -> bool {
+    let info = sys::program_by_id(program).and_then(|fd| sys::program_info(fd.as_fd()));
+    info.is_ok_and(|info| !info.maps.iter().any(|id| maps.has(*id)))
+}
+
+fn program_name(id: u32) -> String {
+    sys::program_by_id(id)
+        .and_then(|fd| sys::program_info(fd.as_fd()))
+        .map_or_else(|_| String::new(), |info| info.name)
+}
+
+/// Pins a link unless it is pinned; answers whether it had to be.
+fn pin(pins: &Pins, label: &str, held: &HeldLink) -> anyhow::Result<bool> {
+    let path = pins.link(label);
+    let pinned = sys::open_pin(&path).and_then(|link| sys::link_info(link.as_fd()));
+    match pinned {
+        Ok(info) if info.id == sys::link_info(held.fd.as_fd())?.id => return Ok(false),
+        Ok(_) => std::fs::remove_file(&path).with_context(|| format!("unpinning {}", path.display()))?,
+        Err(_) => {}
+    }
+    sys::pin(held.fd.as_fd(), &path).with_context(|| format!("pinning {}", path.display()))?;
+    Ok(true)
+}

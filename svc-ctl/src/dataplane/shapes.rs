@@ -1,0 +1,93 @@
+//! The shape of every map that is pinned, by the types of `svc_common::abi` and the sizes that are asked for.
+
+use svc_common::abi::{names::*, *};
+use svc_common::addr::{AddrV4, AddrV6};
+
+use super::sys::{MapKind, MapShape};
+use crate::plan::capacity::Capacity;
+
+/// `BPF_F_NO_PREALLOC`: a replaced value stays whole for its readers.
+const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE`.
+const MMAPABLE: u32 = 1 << 10;
+
+/// How many entries the maps have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct TableSizes {
+    /// Of the tables that the plan fills.
+    pub capacity: Capacity,
+    /// Flow records per family.
+    pub flows: u32,
+}
+
+impl Default for TableSizes {
+    fn default() -> Self {
+        Self { capacity: Capacity::default(), flows: limits::FLOWS }
+    }
+}
+
+/// The maps of a family whose addresses are `A`, by their names in the order of `FAMILY`.
+fn family<A: MapAddr>(names: [&'static str; 8], sizes: &TableSizes) -> [MapShape; 8] {
+    use MapKind::{Array, Hash, LpmTrie, LruHash};
+    let capacity = &sizes.capacity;
+    let [frontends, backends, flows, addresses, prefixes, sockets, affinity, fragments] = names;
+    [
+        shape::<FrontendKey<A>, FrontendValue>(frontends, Hash, capacity.frontends, NO_PREALLOC),
+        shape::<u32, BackendValue<A>>(backends, Array, capacity.backends, MMAPABLE),
+        shape::<FlowKey<A>, FlowRecord<A>>(flows, LruHash, sizes.flows, 0),
+        shape::<A, AddressFlags>(addresses, Hash, capacity.addresses, NO_PREALLOC),
+        // The kernel's word for the number of bits stands before the key.
+        shape::<(u32, PrefixKey<A>), u8>(prefixes, LpmTrie, capacity.prefixes, NO_PREALLOC),
+        shape::<SockKey<A>, SockValue<A>>(sockets, LruHash, limits::SOCKETS, 0),
+        shape::<AffinityKey<A>, AffinityValue>(affinity, LruHash, limits::AFFINITY, 0),
+        shape::<FragmentKey<A>, FragmentPorts>(fragments, LruHash, limits::FRAGMENTS, 0),
+    ]
+}
+
+/// Every pinned map, with these numbers of entries.
+pub fn map_shapes(sizes: &TableSizes) -> Vec<MapShape> {
+    use MapKind::{Array, Hash, PerCpuArray};
+    let capacity = &sizes.capacity;
+    let v4 = [FRONTENDS4, BACKENDS4, FLOWS4, ADDRESSES4, PREFIXES4, SOCKETS4, AFFINITY4, FRAGMENTS4];
+    let v6 = [FRONTENDS6, BACKENDS6, FLOWS6, ADDRESSES6, PREFIXES6, SOCKETS6, AFFINITY6, FRAGMENTS6];
+    let mut shapes = Vec::from(family::<AddrV4>(v4, sizes));
+    shapes.extend(family::<AddrV6>(v6, sizes));
+    shapes.extend([
+        shape::<u32, u32>(SELECTION, Array, capacity.selection, MMAPABLE),
+        shape::<u32, MaglevPage>(MAGLEV, Array, capacity.maglev, MMAPABLE),
+        shape::<u32, Iface>(IFACES, Hash, limits::IFACES, NO_PREALLOC),
+        shape::<u32, u64>(COUNTERS, PerCpuArray, limits::COUNTERS, 0),
+        shape::<u32, ServiceCounters>(SERVICES, PerCpuArray, capacity.services, 0),
+        shape::<u32, EntryCount>(ENTRIES, PerCpuArray, EntryTable::COUNT, 0),
+        shape::<u32, Migration>(MIGRATION, Array, 1, 0),
+    ]);
+    shapes
+}
+
+fn shape<K, V>(name: &'static str, kind: MapKind, max_entries: u32, flags: u32) -> MapShape {
+    let (key_size, value_size) = (size_of::<K>() as u32, size_of::<V>() as u32);
+    MapShape { name, kind, key_size, value_size, max_entries, flags }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::dataplane::object::OBJECT;
+
+    #[test]
+    fn the_shapes_are_those_of_the_object() {
+        let object = aya_obj::Object::parse(OBJECT).unwrap();
+        let shapes = map_shapes(&TableSizes::default());
+        for shape in &shapes {
+            let map = &object.maps[shape.name];
+            let of_object =
+                (map.map_type(), map.key_size(), map.value_size(), map.max_entries(), map.map_flags());
+            let ours = (shape.kind as u32, shape.key_size, shape.value_size, shape.max_entries, shape.flags);
+            assert_eq!(ours, of_object, "{}", shape.name);
+        }
+        let named: BTreeSet<_> = shapes.iter().map(|shape| shape.name).collect();
+        assert_eq!(named, MAPS.iter().copied().collect());
+    }
+}

@@ -1,0 +1,77 @@
+//! Maps of any shape: making them and asking what they are.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+
+use super::{bpf, object_info, owned};
+
+const BPF_MAP_CREATE: libc::c_long = 0;
+
+/// `enum bpf_map_type`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[repr(u32)]
+pub enum MapKind {
+    Hash = 1,
+    Array = 2,
+    PerCpuArray = 6,
+    LruHash = 9,
+    LpmTrie = 11,
+}
+
+/// Everything that a map is made with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MapShape {
+    pub name: &'static str,
+    pub kind: MapKind,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapCreate {
+    kind: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    name: [u8; 16],
+}
+
+/// Makes an empty map.
+pub fn create_map(shape: &MapShape) -> io::Result<OwnedFd> {
+    let mut attr = MapCreate {
+        kind: shape.kind as u32,
+        key_size: shape.key_size,
+        value_size: shape.value_size,
+        max_entries: shape.max_entries,
+        flags: shape.flags,
+        ..MapCreate::default()
+    };
+    // The last octet stays zero.
+    attr.name.iter_mut().take(15).zip(shape.name.bytes()).for_each(|(to, from)| *to = from);
+    bpf(BPF_MAP_CREATE, &mut attr).map(owned)
+}
+
+/// What the kernel says of a map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MapInfo {
+    pub kind: u32,
+    pub id: u32,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub flags: u32,
+}
+
+/// Asks about a map.
+pub fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
+    let mut info = MapInfo::default();
+    object_info(map, &mut info)?;
+    Ok(info)
+}

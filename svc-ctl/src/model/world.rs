@@ -1,0 +1,50 @@
+//! What the sources want, as one value that many may read: a clone costs nothing, and two versions are compared in the
+//! time of what differs between them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+
+use super::endpoint::Slice;
+use super::name::ServiceName;
+use super::node::{NodeAddresses, NodeInfo};
+use super::service::Service;
+
+/// All slices of a Service: they are only ever seen together (SEM-056). In the order of their names.
+pub type Slices = Arc<[Arc<Slice>]>;
+
+/// Services, their endpoints, and this node.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub services: OrdMap<ServiceName, Arc<Service>>,
+    pub slices: OrdMap<ServiceName, Slices>,
+    pub node: Arc<NodeInfo>,
+    pub addresses: Arc<NodeAddresses>,
+}
+
+impl World {
+    /// The slices of a Service.
+    pub fn slices_of(&self, service: &ServiceName) -> impl Iterator<Item = &Slice> {
+        self.slices.get(service).into_iter().flat_map(|slices| slices.iter()).map(Arc::as_ref)
+    }
+
+    /// Services that differ from `before` by themselves or by their slices, gone ones included.
+    pub fn changed_services(&self, before: &Self) -> BTreeSet<ServiceName> {
+        let services = before.services.diff(&self.services).map(|item| changed_key(&item));
+        let slices = before.slices.diff(&self.slices).map(|item| changed_key(&item));
+        services.chain(slices).cloned().collect()
+    }
+
+    /// The node's object or addresses differ, which any Service may depend on.
+    pub fn is_other_node(&self, before: &Self) -> bool {
+        self.node != before.node || self.addresses != before.addresses
+    }
+}
+
+fn changed_key<'a, V>(item: &DiffItem<'a, 'a, ServiceName, V>) -> &'a ServiceName {
+    match item {
+        DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { new: (key, _), .. } => key,
+    }
+}

@@ -1,0 +1,196 @@
+//! Answers questions whose answers grow with the number of Services, at a Unix socket in the run directory.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::{Deserialize, Serialize};
+use tokio::net::UnixListener;
+use tokio::sync::watch;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::ledger::Complaints;
+use super::listeners::Listeners;
+use super::status::ComplaintStatus;
+use super::summary::complaint_status;
+use crate::model::complaint::{Complaint, Origin};
+use crate::reconcile::InForce;
+
+/// Name of the socket in the run directory.
+pub const FILE: &str = "svc.sock";
+/// What complaints about listeners call it.
+const SUBJECT: &str = "--run-dir";
+/// When a socket that could not be opened is tried again.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// What is asked about.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    pub complaints: watch::Receiver<Complaints>,
+    pub in_force: watch::Receiver<InForce>,
+}
+
+/// Serves for ever.
+pub async fn run(run_dir: PathBuf, asked: Asked, listeners: Listeners) -> anyhow::Result<()> {
+    let router = Router::new()
+        .route("/complaints", get(complaints))
+        .route("/services", get(services))
+        .with_state(asked);
+    loop {
+        match listen(&run_dir) {
+            Ok(listener) => {
+                listeners.succeeded(SUBJECT);
+                if let Err(error) = axum::serve(listener, router.clone()).await {
+                    tracing::warn!(%error, "listening at {FILE} ended");
+                }
+            }
+            Err(error) => listeners.failed(SUBJECT, &run_dir.join(FILE).display().to_string(), &error),
+        }
+        sleep(TRY_AGAIN_AFTER).await;
+    }
+}
+
+/// Only root may ask. The socket gets its name once nobody else can connect to it, and takes the place of the one that an
+/// earlier daemon left.
+fn listen(run_dir: &Path) -> io::Result<UnixListener> {
+    let fresh = format!(".{FILE}.{}", std::process::id());
+    let path = run_dir.join(&fresh);
+    let _ = fs::remove_file(&path);
+    let listener = within(run_dir, |dir| UnixListener::bind(dir.join(&fresh)))?;
+    fs::set_permissions(&path, Permissions::from_mode(0o600))?;
+    fs::rename(&path, run_dir.join(FILE))?;
+    Ok(listener)
+}
+
+/// Calls with a short path of the directory: the kernel takes at most 107 octets for a socket's.
+pub(super) fn within<T>(dir: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
+    let dir = File::open(dir)?;
+    act(Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())))
+}
+
+#[derive(Debug, Deserialize)]
+struct Which {
+    namespace: Option<String>,
+}
+
+async fn complaints(State(asked): State<Asked>, Query(which): Query<Which>) -> Response {
+    let all = asked.complaints.borrow().clone();
+    json(move || {
+        let is_wanted = |origin: &Origin, complaint: &Complaint| match &which.namespace {
+            Some(namespace) => is_in_namespace(origin, complaint, namespace),
+            None => true,
+        };
+        let each =
+            all.iter().flat_map(|(origin, list)| list.iter().map(move |complaint| (origin, complaint)));
+        let wanted = each.filter(|(origin, complaint)| is_wanted(origin, complaint));
+        wanted.map(|(_, complaint)| complaint_status(complaint)).collect::<Vec<ComplaintStatus>>()
+    })
+    .await
+}
+
+fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> bool {
+    if let Some(service) = &complaint.service {
+        return &*service.namespace == namespace;
+    }
+    match origin {
+        Origin::Service(service)
+        | Origin::Plan(service)
+        | Origin::Limits(service)
+        | Origin::HealthPort(service) => &*service.namespace == namespace,
+        Origin::Slice(slice) => &*slice.namespace == namespace,
+        Origin::Source
+        | Origin::Node(_)
+        | Origin::ThisNode
+        | Origin::NodeAddresses
+        | Origin::Listeners
+        | Origin::Tables
+        | Origin::Writes
+        | Origin::Host
+        | Origin::Programs
+        | Origin::Sockets => false,
+    }
+}
+
+/// Names of the service ids in the tables.
+async fn services(State(asked): State<Asked>) -> Response {
+    let services = asked.in_force.borrow().services.clone();
+    json(move || services.iter().map(|(key, id)| (id.0, key.to_string())).collect::<BTreeMap<u32, String>>())
+        .await
+}
+
+/// A hundred thousand names take a while, which no other task waits for.
+async fn json<T: Serialize + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Response {
+    match spawn_blocking(move || serde_json::to_vec(&make())).await {
+        Ok(Ok(octets)) => ([(CONTENT_TYPE, "application/json")], octets).into_response(),
+        Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use svc_common::abi::ServiceId;
+    use svc_common::addr::Proto;
+
+    use super::*;
+    use crate::model::complaint::Kind;
+    use crate::model::name::{ServiceName, ServicePortKey};
+    use crate::observe::ask;
+    use crate::observe::ledger::Ledger;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_daemon_tells_names_and_complaints_to_its_owner() {
+        // Longer than the kernel takes for a socket's path.
+        let dir = std::env::temp_dir().join(format!("svc-socket-{}-{}", std::process::id(), "x".repeat(100)));
+        fs::create_dir_all(&dir).unwrap();
+        let ledger = Ledger::default();
+        for namespace in ["red", "blue"] {
+            let service = ServiceName::new(namespace, "web");
+            let complaint = Complaint::of_service(Kind::Refused, &service, "spec.type", "odd");
+            ledger.set(Origin::Service(service), vec![complaint]);
+        }
+        let key = ServicePortKey {
+            service: ServiceName::new("red", "web"),
+            port: "http".into(),
+            proto: Proto::TCP,
+        };
+        let in_force =
+            InForce { services: [(key, ServiceId(7))].into_iter().collect(), ..InForce::default() };
+        let (_keep, in_force) = watch::channel(in_force);
+        assert!(ask::services(&dir).is_err(), "nobody runs");
+        let asked = Asked { complaints: ledger.subscribe(), in_force };
+        let mut complained = ledger.subscribe();
+        let task = tokio::spawn(run(dir.clone(), asked, Listeners::new(ledger)));
+        while !dir.join(FILE).exists() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(fs::metadata(dir.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
+        let from = dir.clone();
+        let (names, all, blue) = spawn_blocking(move || {
+            (ask::services(&from), ask::complaints(&from, None), ask::complaints(&from, Some("blue")))
+        })
+        .await
+        .unwrap();
+        assert_eq!(names.unwrap(), [(7, "red/web:http/TCP".to_owned())].into());
+        assert_eq!(all.unwrap().len(), 2);
+        let blue = blue.unwrap();
+        assert_eq!(
+            blue.iter().map(|c| (&*c.object, &*c.kind)).collect::<Vec<_>>(),
+            [("Service blue/web", "refused")]
+        );
+        assert!(!complained.borrow_and_update().contains_key(&Origin::Listeners));
+        task.abort();
+        fs::remove_dir_all(&dir).unwrap();
+    }
+}

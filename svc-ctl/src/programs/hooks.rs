@@ -1,0 +1,302 @@
+//! The state of the programs' thread: programs, links and what they hang on.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use svc_common::abi::names;
+use tokio::time::Instant;
+
+use super::wanted::{interface_status, node_addresses, wanted};
+use super::{HooksStatus, host};
+use crate::config::Config;
+use crate::dataplane::attach::{Attacher, cgroup_programs, is_cgroup_attached};
+use crate::dataplane::interfaces::{Attachments, IfaceTable, Wanted, programs};
+use crate::dataplane::links::Links;
+use crate::dataplane::load::Loaded;
+use crate::dataplane::map_set::MapSet;
+use crate::dataplane::maps::by_aya;
+use crate::dataplane::pins::{Lock, Pins};
+use crate::model::complaint::{Complaint, Kind, Origin};
+use crate::model::node::NodeAddresses;
+use crate::node::roles::{Assignment, assign};
+use crate::node::watch::Observed;
+use crate::node::{Interface, Interfaces};
+use crate::observe::ledger::Ledger;
+
+/// Programs that a pod's interface needs; loaded before the first pod is there.
+const POD_PROGRAMS: [&str; 2] = ["pod_ingress", "pod_egress"];
+
+/// Programs in the kernel and what they hang on.
+pub struct Hooks {
+    config: Config,
+    /// The node's cgroup.
+    cgroup: PathBuf,
+    pub pins: Pins,
+    /// No other daemon uses these pins, and `cleanup` lets them be.
+    lock: Lock,
+    pub loaded: Loaded,
+    pub links: Links,
+    attachments: Attachments,
+    table: IfaceTable,
+    interfaces: Interfaces,
+    roles: BTreeMap<u32, Assignment>,
+    attach_ms: BTreeMap<u32, f64>,
+    reattached: u64,
+    maps_generation: u64,
+    ledger: Ledger,
+    /// Failures that are not an interface's, by what failed.
+    failures: BTreeMap<&'static str, Complaint>,
+}
+
+impl Hooks {
+    pub fn new(
+        config: Config,
+        cgroup: PathBuf,
+        pins: Pins,
+        lock: Lock,
+        loaded: Loaded,
+        defers: bool,
+        ledger: Ledger,
+    ) -> anyhow::Result<Self> {
+        let table = by_aya(loaded.maps(), names::IFACES)?;
+        Ok(Self {
+            config,
+            cgroup,
+            pins,
+            lock,
+            loaded,
+            links: Links::new(defers),
+            attachments: Attachments::default(),
+            table,
+            interfaces: Interfaces::default(),
+            roles: BTreeMap::new(),
+            attach_ms: BTreeMap::new(),
+            reattached: 0,
+            maps_generation: 0,
+            ledger,
+            failures: BTreeMap::new(),
+        })
+    }
+
+    /// Opens or loads everything that is needed at once, and attaches it; removes what an earlier daemon left behind.
+    pub fn start(&mut self, observed: &Observed) -> anyhow::Result<()> {
+        let start = Instant::now();
+        // Those of sockets load in a tenth of the time of the others.
+        self.loaded.require(&cgroup_programs().collect::<Vec<_>>())?;
+        let cgroup = self.cgroup.clone();
+        self.attacher().cgroup(&cgroup)?;
+        let sockets_ms = start.elapsed().as_secs_f64() * 1e3;
+        let wanted = self.assign(observed);
+        let mut needed: BTreeSet<&str> = POD_PROGRAMS.into();
+        needed.extend(wanted.iter().flat_map(programs));
+        self.loaded.require(&needed.into_iter().collect::<Vec<_>>())?;
+        self.update(wanted, observed.heard);
+        if let Err(err) = self.prune() {
+            tracing::warn!(%err, "looking for what an earlier daemon left");
+        }
+        let attached_ms = start.elapsed().as_secs_f64() * 1e3;
+        tracing::info!(loads = self.loaded.loads, sockets_ms, attached_ms, "programs are attached");
+        Ok(())
+    }
+
+    /// Gives the interfaces their roles; answers the addresses of the node.
+    pub fn list(&mut self, observed: &Observed) -> NodeAddresses {
+        self.assign(observed);
+        node_addresses(&self.interfaces, &self.roles)
+    }
+
+    fn prune(&mut self) -> anyhow::Result<()> {
+        let Self { loaded, pins, links, .. } = self;
+        self.attachments.prune(&mut Attacher { loaded, pins, links }, &mut self.table)?;
+        self.pins.remove_other_programs(self.loaded.dir())
+    }
+
+    /// Gives every interface its role and programs; answers the node's addresses.
+    pub fn observe(&mut self, observed: &Observed) -> NodeAddresses {
+        let wanted = self.assign(observed);
+        self.update(wanted, observed.heard);
+        node_addresses(&self.interfaces, &self.roles)
+    }
+
+    fn assign(&mut self, observed: &Observed) -> Vec<Wanted> {
+        self.interfaces = observed.interfaces.clone();
+        self.roles = assign(&self.interfaces, &self.config.roles);
+        wanted(&self.config, &self.interfaces, &self.roles)
+    }
+
+    fn update(&mut self, wanted: Vec<Wanted>, heard: Instant) {
+        let Self { loaded, pins, links, .. } = self;
+        let fresh = self.attachments.update(&mut Attacher { loaded, pins, links }, &mut self.table, wanted);
+        let ms = heard.elapsed().as_secs_f64() * 1e3;
+        for index in fresh {
+            self.attach_ms.insert(index, ms);
+            let name = self.name(index);
+            if let Some(attached) = self.attachments.get(index).filter(|a| a.errors.is_empty()) {
+                tracing::info!(interface = name, hooks = ?attached.hooks, ms, "attached");
+            }
+        }
+        let indices: BTreeSet<u32> = self.interfaces.list.iter().map(|i| i.index).collect();
+        self.attach_ms.retain(|index, _| indices.contains(index));
+        self.complain();
+    }
+
+    fn name(&self, index: u32) -> &str {
+        self.interfaces.list.iter().find(|i| i.index == index).map_or("", |i| i.name.as_str())
+    }
+
+    fn attacher(&mut self) -> Attacher<'_> {
+        Attacher { loaded: &mut self.loaded, pins: &self.pins, links: &mut self.links }
+    }
+
+    /// Something could not be attached, and shall be tried again.
+    pub fn has_failed(&self) -> bool {
+        self.attachments.has_errors() || self.failures.contains_key("cgroup")
+    }
+
+    /// Tries again what could not be attached.
+    pub fn retry(&mut self) {
+        let wanted = wanted(&self.config, &self.interfaces, &self.roles);
+        self.update(wanted, Instant::now());
+        self.restore_cgroup();
+        self.complain();
+    }
+
+    /// Attaches and pins anew what is no longer attached or pinned.
+    pub fn restore(&mut self) {
+        let restored = self.restore_pins().and_then(|()| self.restore_links());
+        self.note("pins", restored.err().map(|err| failed("--pin-dir", &err)));
+        self.restore_cgroup();
+        self.ledger.set(Origin::Host, host::complaints(self.loaded.features));
+        self.complain();
+    }
+
+    fn restore_pins(&mut self) -> anyhow::Result<()> {
+        self.pins.make()?;
+        if !self.lock.is_of(&self.config.pin_dir) {
+            self.lock = self.pins.lock()?;
+        }
+        let maps = self.loaded.maps().pin(&self.pins.maps())?;
+        let pinned = maps + self.loaded.restore_pins()?;
+        if pinned != 0 {
+            tracing::warn!(pinned, "maps or programs had lost their pins: pinned anew");
+            self.reattached += pinned;
+        }
+        Ok(())
+    }
+
+    fn restore_links(&mut self) -> anyhow::Result<()> {
+        let restored = self.links.restore(&self.pins)?;
+        if !restored.pinned.is_empty() {
+            tracing::warn!(links = ?restored.pinned, "links had lost their pins: pinned anew");
+            self.reattached += restored.pinned.len() as u64;
+        }
+        let Self { loaded, pins, links, .. } = self;
+        let attacher = &mut Attacher { loaded, pins, links };
+        for index in self.attachments.restore(attacher, &restored.dead)? {
+            tracing::warn!(interface = self.name(index), "programs were detached: attached anew");
+            self.reattached += 1;
+        }
+        Ok(())
+    }
+
+    fn restore_cgroup(&mut self) {
+        let path = self.cgroup.clone();
+        let subject = || format!("cgroup {}", path.display());
+        let failure = match path.metadata() {
+            Err(err) => {
+                let reason = format!("{err}: sockets of its processes are not served");
+                Some(Complaint::new(Kind::Failed, subject(), "", reason))
+            }
+            Ok(_) if is_cgroup_attached(&self.links) => None,
+            Ok(_) => match self.attacher().cgroup(&path) {
+                Ok(()) => {
+                    tracing::warn!("socket hooks were detached: attached anew");
+                    self.reattached += 1;
+                    None
+                }
+                Err(err) => Some(failed(&subject(), &err)),
+            },
+        };
+        self.note("cgroup", failure);
+    }
+
+    /// Remembers a failure of that sort, or that there is none.
+    pub fn note(&mut self, what: &'static str, failure: Option<Complaint>) {
+        match failure {
+            Some(complaint) => drop(self.failures.insert(what, complaint)),
+            None => drop(self.failures.remove(what)),
+        }
+    }
+
+    /// Tells what is not attached.
+    pub fn complain(&self) {
+        let of_interface = |(name, errors): (&str, &[String])| -> Vec<Complaint> {
+            let object = format!("interface {name}");
+            errors.iter().map(|text| Complaint::new(Kind::Failed, object.as_str(), "", text)).collect()
+        };
+        let interfaces = self.attachments.errors().flat_map(of_interface);
+        self.ledger.set(Origin::Programs, self.failures.values().cloned().chain(interfaces).collect());
+    }
+
+    /// Puts the programs behind the hooks that still run another version's.
+    pub fn swap_first(&mut self) -> anyhow::Result<()> {
+        let Self { loaded, pins, links, attachments, .. } = self;
+        links.defers = false;
+        let moved = links.swap(loaded)?;
+        attachments.swap_filters(&mut Attacher { loaded, pins, links })?;
+        tracing::info!(moved, "hooks of another version run these programs now");
+        Ok(())
+    }
+
+    /// Puts other programs behind every hook. If that fails, every hook has the programs of before.
+    pub fn swap(&mut self, mut new: Loaded) -> anyhow::Result<Loaded> {
+        self.links.swap(&mut new)?;
+        if let Err(err) = self.swap_filters(&mut new) {
+            self.links.swap(&mut self.loaded).context("going back to the old programs")?;
+            let Self { loaded, pins, links, attachments, .. } = self;
+            attachments.swap_filters(&mut Attacher { loaded, pins, links })?;
+            return Err(err);
+        }
+        Ok(std::mem::replace(&mut self.loaded, new))
+    }
+
+    fn swap_filters(&mut self, new: &mut Loaded) -> anyhow::Result<()> {
+        let Self { pins, links, attachments, .. } = self;
+        if links.defers {
+            // Filters do not say whose programs they run.
+            return Ok(());
+        }
+        attachments.swap_filters(&mut Attacher { loaded: new, pins, links })
+    }
+
+    /// The maps in force are others than before.
+    pub fn maps_replaced(&mut self) -> anyhow::Result<()> {
+        self.maps_generation += 1;
+        self.table = by_aya(self.loaded.maps(), names::IFACES)?;
+        Ok(())
+    }
+
+    pub fn maps(&self) -> &MapSet {
+        self.loaded.maps()
+    }
+
+    pub fn status(&self) -> HooksStatus {
+        let interface = |i: &Interface| {
+            let attached = self.attachments.get(i.index).cloned().unwrap_or_default();
+            interface_status(i, self.roles.get(&i.index), attached, self.attach_ms.get(&i.index).copied())
+        };
+        HooksStatus {
+            interfaces: self.interfaces.list.iter().map(interface).collect(),
+            cgroup: self.cgroup.display().to_string(),
+            reattached: self.reattached,
+            features: self.loaded.features,
+            maps_generation: self.maps_generation,
+        }
+    }
+}
+
+/// Something is tried again.
+pub fn failed(object: &str, err: &anyhow::Error) -> Complaint {
+    Complaint::new(Kind::Failed, object, "", format!("{err:#}"))
+}

@@ -1,0 +1,128 @@
+//! The kernel programs of this node: loaded, attached where they belong, and kept there, on a thread of their own. Nothing
+//! else runs on it, so that a new pod's interface never waits for other work.
+
+mod flow_table;
+mod hooks;
+mod host;
+mod replace;
+mod requests;
+mod thread;
+mod wanted;
+mod xdp;
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use self::hooks::Hooks;
+use self::requests::{Replacements, SwapTicket};
+use self::thread::Channels;
+use crate::config::Config;
+use crate::dataplane::bpf::BpfStore;
+use crate::dataplane::carried::Carried;
+use crate::dataplane::features::{Features, Settings};
+use crate::dataplane::links::any_foreign;
+use crate::dataplane::load::Loaded;
+use crate::dataplane::map_set::MapSet;
+use crate::dataplane::maps::Maps;
+use crate::dataplane::pins::Pins;
+use crate::dataplane::shapes::TableSizes;
+use crate::dataplane::store::Growth;
+use crate::model::node::NodeAddresses;
+use crate::node::watch::Observed;
+use crate::observe::ledger::Ledger;
+use crate::observe::status::InterfaceStatus;
+use crate::plan::prefixes::LocalPods;
+
+pub use self::flow_table::{FlowTableSize, default_flow_table};
+
+/// Answers to requests for larger tables that may wait.
+const ANSWERS: usize = 8;
+
+/// What hangs where.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct HooksStatus {
+    pub interfaces: Vec<InterfaceStatus>,
+    pub cgroup: String,
+    /// Times that something was found detached or unpinned and was attached or pinned anew, since the start.
+    pub reattached: u64,
+    pub features: Features,
+    /// Counts replacements of maps: whoever has opened their pins opens them again when this changes.
+    pub maps_generation: u64,
+}
+
+/// Moves hooks that run programs of another version to those of this one.
+pub type FirstSwap = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
+
+/// What the programs' thread gives to others.
+pub struct Started {
+    pub store: BpfStore,
+    pub growth: Growth<BpfStore>,
+    /// To be called when the tables hold what sources want. Until then hooks that run programs of another version keep
+    /// them, since the tables of this one are empty. `None` if there are no such hooks.
+    pub first_swap: Option<FirstSwap>,
+    /// Known as soon as the interfaces have been listed.
+    pub addresses: watch::Receiver<Option<NodeAddresses>>,
+    pub pins: Pins,
+    /// Why the thread ended. Nothing comes, and the channel is closed, if it panicked.
+    pub ended: oneshot::Receiver<anyhow::Error>,
+}
+
+/// Opens the pinned maps, or makes them, and starts the thread that loads and attaches. The pins are locked for as long as
+/// the thread lives.
+pub fn start(
+    config: Config,
+    cgroup: PathBuf,
+    observed: watch::Receiver<Option<Observed>>,
+    hooks_out: watch::Sender<HooksStatus>,
+    ledger: Ledger,
+) -> anyhow::Result<Started> {
+    let pins = Pins::open(&config.pin_dir)?;
+    let lock = pins.lock()?;
+    for other in pins.other_versions()? {
+        tracing::warn!(path = %other.display(), "maps of another ABI version lie here; they are not used");
+    }
+    pins.remove_staging()?;
+    let sizes = TableSizes { flows: config.flow_table_size, ..TableSizes::default() };
+    let maps = MapSet::open_or_make(&pins.maps(), &sizes)?;
+    let carried = Carried::pinned(&pins, &maps)?;
+    let has_carried = !carried.is_empty();
+    let defers = any_foreign(&pins, &maps)?;
+    let settings = settings(&config);
+    let store = BpfStore(Maps::of(&maps)?);
+    let loaded = Loaded::over(&pins, settings, maps, carried)?;
+
+    let (addresses_out, addresses) = watch::channel(None);
+    let (requests, inbox) = mpsc::unbounded_channel();
+    let (ask, asked) = mpsc::unbounded_channel();
+    let (staged_out, staged) = mpsc::channel(ANSWERS);
+    let (ended_out, ended) = oneshot::channel();
+    let replacements =
+        Replacements::new(requests.clone(), staged_out, settings, config.flow_table_size, has_carried);
+    let state = Hooks::new(config, cgroup, pins.clone(), lock, loaded, defers, ledger)?;
+    let channels = Channels { observed, inbox, asked, hooks: hooks_out, addresses: addresses_out };
+    std::thread::Builder::new()
+        .name("programs".to_owned())
+        .spawn(move || {
+            if let Err(err) = thread::run(state, replacements, channels) {
+                // Whoever does not listen has ended as well.
+                let _ = ended_out.send(err);
+            }
+        })
+        .context("starting the programs' thread")?;
+    let first_swap = defers.then(|| {
+        let ticket = SwapTicket::first(requests);
+        Box::new(move || ticket.swap()) as FirstSwap
+    });
+    Ok(Started { store, growth: Growth { ask, staged }, first_swap, addresses, pins, ended })
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        snat_ports: config.snat_ports,
+        pod_sockets: config.pod_sockets,
+        pods_by_source: matches!(config.settings.local_pods, LocalPods::Within(_) | LocalPods::OfNode),
+        service_cidrs: !config.settings.service_cidrs.0.is_empty(),
+    }
+}

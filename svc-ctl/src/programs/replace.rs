@@ -1,0 +1,126 @@
+//! Fill, then swap: the one way in which maps in use are replaced by others, and programs with them.
+//!
+//! 1. Prepared, while traffic goes on: new maps for those that change, pinned in the staging folder, and programs over the
+//!    new set. 2. Filled, by the reconcile loop. 3. Swapped: every hook gets its new program by an atomic update, and the
+//!    staged pins take the place of the old ones. Until the swap succeeds everything old is as it was.
+//!
+//! Killed in between, a daemon leaves hooks on both sets of maps. The next start removes the staging folder and brings every
+//! hook to the maps under the official names. Both sets have the same contents at that moment: nothing writes the tables
+//! between filling and swapping, and a flow that begins is written to both flow tables.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use svc_common::abi::{Migration, names};
+
+use super::hooks::Hooks;
+use crate::dataplane::carried::{Carried, set_migration};
+use crate::dataplane::copies::{add_counters, copy_entries};
+use crate::dataplane::features::Settings;
+use crate::dataplane::load::Loaded;
+use crate::dataplane::map_set::MapSet;
+use crate::dataplane::pins::Pins;
+use crate::dataplane::shapes::TableSizes;
+
+/// What is to be replaced.
+pub struct Plan {
+    pub pins: Pins,
+    pub settings: Settings,
+    /// The maps in force.
+    pub maps: MapSet,
+    /// Where the programs in force are pinned.
+    pub programs_dir: PathBuf,
+    pub sizes: TableSizes,
+    /// Programs that hang somewhere.
+    pub programs: Vec<&'static str>,
+}
+
+/// New maps with programs over them, attached nowhere yet.
+pub struct Replacement {
+    /// Taken by the swap.
+    loaded: Option<Loaded>,
+    maps: MapSet,
+    replaced: Vec<&'static str>,
+    carried: Carried,
+    remains: Remains,
+}
+
+/// What a replacement that is not finished leaves behind; removed when this is dropped.
+struct Remains {
+    pins: Pins,
+    programs_dir: Option<PathBuf>,
+    is_kept: bool,
+}
+
+impl Drop for Remains {
+    fn drop(&mut self) {
+        let programs = self.programs_dir.take().filter(|_| !self.is_kept);
+        let removed = programs.map_or(Ok(()), |dir| self.pins.remove_programs(&dir));
+        if let Err(err) = removed.and_then(|()| self.pins.remove_staging()) {
+            tracing::warn!("a replacement leaves pins behind: {err:#}");
+        }
+    }
+}
+
+impl Replacement {
+    /// Makes maps and loads programs. The error names the map for which there is no memory.
+    pub fn prepare(plan: Plan) -> anyhow::Result<Self> {
+        let Plan { pins, settings, maps: old, programs_dir, sizes, programs } = plan;
+        let mut remains = Remains { pins: pins.clone(), programs_dir: None, is_kept: false };
+        pins.remove_staging()?;
+        let (mut maps, mut replaced) = old.resized(&sizes)?;
+        let carried = Carried::between(&old, &maps)?;
+        if !carried.is_empty() {
+            maps.renew(names::MIGRATION)?;
+            replaced.push(names::MIGRATION);
+        }
+        let staging = pins.staging();
+        std::fs::create_dir_all(&staging).with_context(|| format!("making {}", staging.display()))?;
+        maps.pin_named(&replaced, &staging)?;
+        let mut loaded = Loaded::over(&pins, settings, maps.clone(), carried.clone())?;
+        remains.programs_dir = Some(loaded.dir().clone()).filter(|dir| *dir != programs_dir);
+        loaded.require(&programs)?;
+        Ok(Self { loaded: Some(loaded), maps, replaced, carried, remains })
+    }
+
+    pub const fn maps(&self) -> &MapSet {
+        &self.maps
+    }
+
+    /// Moves every hook to the new programs, and the pins to the new maps; answers the flow tables whose records are still
+    /// to be copied. After an error the old programs and maps are in force.
+    pub fn swap(mut self, hooks: &mut Hooks) -> anyhow::Result<Carried> {
+        let loaded = self.loaded.take().context("swapped already")?;
+        let (old, pins) = (hooks.maps().clone(), hooks.pins.clone());
+        let official = pins.maps();
+        copy_entries(&old, &self.maps)?;
+        if !self.carried.is_empty() {
+            set_migration(&self.maps, Migration::WRITE_BOTH)?;
+            self.carried.pin(&official)?;
+        }
+        if let Err(err) = hooks.swap(loaded) {
+            self.carried.unpin(&official);
+            return Err(err);
+        }
+        // From here on the new maps are in force; a pin that cannot be moved is made anew by the next look at the pins.
+        self.remains.is_kept = true;
+        if let Err(err) = self.finish(&old, &pins) {
+            tracing::error!("moving the pins of new maps: {err:#}");
+        }
+        hooks.maps_replaced()?;
+        Ok(std::mem::take(&mut self.carried))
+    }
+
+    fn finish(&self, old: &MapSet, pins: &Pins) -> anyhow::Result<()> {
+        add_counters(old, &self.maps)?;
+        for name in &self.replaced {
+            let (from, to) = (pins.staging().join(name), pins.map(name));
+            std::fs::rename(&from, &to)
+                .with_context(|| format!("moving {} to {}", from.display(), to.display()))?;
+        }
+        if !self.carried.is_empty() {
+            set_migration(&self.maps, Migration::READ_OLD)?;
+        }
+        Ok(())
+    }
+}

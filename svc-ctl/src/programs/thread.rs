@@ -1,0 +1,134 @@
+//! What the programs' thread waits for.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::HooksStatus;
+use super::hooks::Hooks;
+use super::requests::{Replacements, Request};
+use crate::model::node::NodeAddresses;
+use crate::node::watch::Observed;
+use crate::plan::capacity::Capacity;
+
+/// How often it is looked whether everything is still attached and pinned.
+const RESTORE_PERIOD: Duration = Duration::from_secs(5);
+/// Pause after the first failure to attach; doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Between the thread and the others.
+pub struct Channels {
+    pub observed: watch::Receiver<Option<Observed>>,
+    pub inbox: mpsc::UnboundedReceiver<Request>,
+    pub asked: mpsc::UnboundedReceiver<Capacity>,
+    pub hooks: watch::Sender<HooksStatus>,
+    pub addresses: watch::Sender<Option<NodeAddresses>>,
+}
+
+/// Runs until nobody listens any more.
+pub fn run(hooks: Hooks, replacements: Replacements, channels: Channels) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .build()
+        .context("starting the runtime of the programs' thread")?;
+    runtime.block_on(serve(hooks, replacements, channels))
+}
+
+async fn serve(
+    mut hooks: Hooks,
+    mut replacements: Replacements,
+    mut channels: Channels,
+) -> anyhow::Result<()> {
+    let first =
+        channels.observed.wait_for(Option::is_some).await.context("no interfaces were listed")?.clone();
+    if let Some(observed) = first {
+        // The tables are planned while programs are loaded.
+        channels.addresses.send_replace(Some(hooks.list(&observed)));
+        hooks.start(&observed)?;
+    }
+    channels.observed.mark_unchanged();
+    hooks.restore();
+    replacements.start(&hooks);
+    let mut restore = interval(RESTORE_PERIOD);
+    restore.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    restore.reset();
+    let mut pause = Pause::default();
+    loop {
+        let status = hooks.status();
+        channels.hooks.send_if_modified(|current| {
+            let is_new = *current != status;
+            *current = status;
+            is_new
+        });
+        let retry = pause.until(hooks.has_failed());
+        tokio::select! {
+            changed = channels.observed.changed() => {
+                changed.context("interfaces are no longer watched")?;
+                let observed = channels.observed.borrow_and_update().clone();
+                if let Some(observed) = observed {
+                    let now = Some(hooks.observe(&observed));
+                    channels.addresses.send_if_modified(|current| {
+                        let is_new = *current != now;
+                        *current = now;
+                        is_new
+                    });
+                }
+            }
+            Some(request) = channels.inbox.recv() => replacements.take(request, &mut hooks),
+            Some(capacity) = channels.asked.recv() => replacements.ask(capacity, &hooks),
+            _ = restore.tick() => hooks.restore(),
+            () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {
+                pause.grow();
+                hooks.retry();
+            }
+            () = channels.hooks.closed() => return Ok(()),
+        }
+    }
+}
+
+/// When a failure is tried again.
+#[derive(Default)]
+struct Pause {
+    next: Option<(Instant, Duration)>,
+}
+
+impl Pause {
+    /// The moment of the next attempt, while something has failed.
+    fn until(&mut self, has_failed: bool) -> Option<Instant> {
+        self.next = match self.next {
+            _ if !has_failed => None,
+            None => Some((Instant::now() + FIRST_PAUSE, FIRST_PAUSE)),
+            next => next,
+        };
+        self.next.map(|(at, _)| at)
+    }
+
+    fn grow(&mut self) {
+        let pause = self.next.map_or(FIRST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
+        self.next = Some((Instant::now() + pause, pause));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failure_is_tried_again_with_growing_pauses() {
+        let mut pause = Pause::default();
+        assert_eq!(pause.until(false), None);
+        let mut waited = Vec::new();
+        for _ in 0..10 {
+            let next = pause.until(true).unwrap();
+            assert_eq!(pause.until(true), Some(next));
+            waited.push((next - Instant::now()).as_millis());
+            pause.grow();
+        }
+        assert_eq!(waited, [100, 200, 400, 800, 1600, 3200, 6400, 12_800, 25_600, 30_000]);
+        assert_eq!(pause.until(false), None);
+        assert_eq!(pause.until(true).unwrap() - Instant::now(), FIRST_PAUSE);
+    }
+}

@@ -1,0 +1,89 @@
+//! Which programs each interface shall have, by its role.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use svc_common::abi;
+
+use super::xdp;
+use crate::config::Config;
+use crate::dataplane::interfaces::{Attached, Wanted};
+use crate::model::node::NodeAddresses;
+use crate::node::roles::{Assignment, Role};
+use crate::node::snat::sources;
+use crate::node::{Interface, Interfaces};
+use crate::observe::status::InterfaceStatus;
+use crate::plan::prefixes::LocalPods;
+
+/// What every interface with a role shall have.
+pub fn wanted(config: &Config, interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) -> Vec<Wanted> {
+    interfaces.list.iter().filter_map(|i| wanted_of(config, i, interfaces, roles)).collect()
+}
+
+fn wanted_of(
+    config: &Config,
+    i: &Interface,
+    interfaces: &Interfaces,
+    roles: &BTreeMap<u32, Assignment>,
+) -> Option<Wanted> {
+    let role = match roles.get(&i.index)?.role {
+        Role::Uplink => abi::Role::UPLINK,
+        Role::Pod => abi::Role::POD,
+        Role::PodBridge => abi::Role::POD_BRIDGE,
+        Role::None => return None,
+    };
+    let source = sources(i, interfaces, roles, &[]);
+    let is_pod_bridge = |index: &u32| roles.get(index).is_some_and(|a| a.role == Role::PodBridge);
+    let is_uplink = role == abi::Role::UPLINK;
+    Some(Wanted {
+        index: i.index,
+        name: i.name.clone(),
+        role,
+        is_ethernet: i.is_ethernet,
+        bridge: i.master.filter(is_pod_bridge).unwrap_or(0),
+        snat_v4: source.v4,
+        snat_v6: source.v6,
+        mac: i.mac,
+        is_of_pods: config.settings.local_pods == LocalPods::ByInterface
+            && config.pod_interfaces.has(i, role == abi::Role::POD, interfaces),
+        xdp: is_uplink.then(|| xdp::wish(config.xdp, i, interfaces)).flatten(),
+    })
+}
+
+/// The addresses of the node's interfaces.
+pub fn node_addresses(interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) -> NodeAddresses {
+    let is_uplink = |i: &&Interface| roles.get(&i.index).is_some_and(|a| a.role == Role::Uplink);
+    let uplinks = || interfaces.list.iter().filter(is_uplink).flat_map(|i| &i.addrs).copied();
+    NodeAddresses {
+        addrs: interfaces.list.iter().flat_map(|i| i.addrs.iter().copied()).collect(),
+        primary_v4: uplinks().find_map(|a| if let IpAddr::V4(a) = a { Some(a) } else { None }),
+        primary_v6: uplinks().find_map(|a| if let IpAddr::V6(a) = a { Some(a) } else { None }),
+    }
+}
+
+/// What `svc-ctl status` says of an interface.
+pub fn interface_status(
+    i: &Interface,
+    assignment: Option<&Assignment>,
+    attached: Attached,
+    attach_ms: Option<f64>,
+) -> InterfaceStatus {
+    InterfaceStatus {
+        name: i.name.clone(),
+        index: i.index,
+        role: role_name(assignment.map_or(Role::None, |a| a.role)).to_owned(),
+        reason: assignment.map_or_else(String::new, |a| a.reason.clone()),
+        hooks: attached.hooks,
+        errors: attached.errors,
+        attach_ms,
+    }
+}
+
+const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Uplink => "uplink",
+        Role::Pod => "pod",
+        Role::PodBridge => "pod-bridge",
+        Role::None => "none",
+    }
+}

@@ -1,0 +1,165 @@
+//! Writes ops to a store. An op that the kernel refuses holds up the ops that build on it and no others; it waits here to
+//! be tried again.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use svc_common::abi::{BackendId, Extent, ServiceId};
+use tokio::time::Instant;
+
+use crate::dataplane::store::MapStore;
+use crate::plan::tables::{Frontend, MapOp, Prefix};
+
+/// Pause after the first failure; doubles up to the longest.
+pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+
+/// Tries after which an op counts as one that the kernel will not take.
+const PATIENCE: u32 = 5;
+
+/// What an op changes.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+enum Key {
+    Service(ServiceId),
+    Backend(BackendId),
+    Extent(Extent),
+    Maglev(Extent),
+    Prefix(Prefix),
+    Frontend(Frontend),
+    Address(IpAddr),
+}
+
+/// Ops that are not done, with the kernel's reason or that of an op they build on.
+#[derive(Debug, Default)]
+pub struct Backlog {
+    waiting: BTreeMap<Key, (MapOp, String)>,
+    next: Option<(Instant, Duration)>,
+    /// How often the waiting ops have been tried again.
+    tries: u32,
+}
+
+/// What came of some ops.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Outcome {
+    pub done: u64,
+    pub failed: u64,
+}
+
+impl Backlog {
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Of tables with so many entries everything is written that the kernel takes: nothing waits, or a few ops that it
+    /// has refused again and again.
+    pub fn is_settled(&self, entries: usize) -> bool {
+        self.waiting.is_empty() || (self.tries >= PATIENCE && self.waiting.len() * 10 <= entries)
+    }
+
+    /// When the waiting ops are due.
+    pub fn next_try(&self) -> Option<Instant> {
+        self.next.map(|(at, _)| at)
+    }
+
+    /// Why ops wait, some of them.
+    pub fn reasons(&self) -> impl Iterator<Item = &str> {
+        self.waiting.values().map(|(_, reason)| reason.as_str())
+    }
+
+    /// Applies ops, which are in an order that is whole after every prefix.
+    pub fn apply(&mut self, store: &mut impl MapStore, ops: &[MapOp]) -> Outcome {
+        let mut outcome = Outcome::default();
+        for stage in ops.chunk_by(|a, b| rank(a) == rank(b)) {
+            if self.waiting.is_empty() {
+                self.apply_stage(store, stage, &mut outcome);
+            } else {
+                let (blocked, free): (Vec<_>, Vec<_>) = stage.iter().cloned().partition(|op| self.blocks(op));
+                for op in blocked {
+                    outcome.failed += 1;
+                    self.wait(op, "it builds on an entry that could not be written".to_owned());
+                }
+                self.apply_stage(store, &free, &mut outcome);
+            }
+        }
+        if self.waiting.is_empty() {
+            (self.next, self.tries) = (None, 0);
+        } else if self.next.is_none() {
+            self.next = Some((Instant::now() + FIRST_PAUSE, FIRST_PAUSE));
+        }
+        outcome
+    }
+
+    /// Tries the waiting ops again.
+    pub fn retry(&mut self, store: &mut impl MapStore) -> Outcome {
+        let mut ops: Vec<MapOp> = std::mem::take(&mut self.waiting).into_values().map(|(op, _)| op).collect();
+        ops.sort_by_key(rank);
+        let pause = self.next.map_or(FIRST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
+        let outcome = self.apply(store, &ops);
+        self.tries += 1;
+        if !self.waiting.is_empty() {
+            self.next = Some((Instant::now() + pause, pause));
+        }
+        outcome
+    }
+
+    fn apply_stage(&mut self, store: &mut impl MapStore, ops: &[MapOp], outcome: &mut Outcome) {
+        let failures = store.apply(ops);
+        if !self.waiting.is_empty() {
+            ops.iter().for_each(|op| drop(self.waiting.remove(&key(op))));
+        }
+        outcome.done += (ops.len() - failures.len()) as u64;
+        outcome.failed += failures.len() as u64;
+        for (index, error) in failures {
+            self.wait(ops[index].clone(), error.to_string());
+        }
+    }
+
+    fn wait(&mut self, op: MapOp, reason: String) {
+        self.waiting.insert(key(&op), (op, reason));
+    }
+
+    /// The op names an entry that waits to be written.
+    fn blocks(&self, op: &MapOp) -> bool {
+        let waits = |key: Key| self.waiting.contains_key(&key);
+        match op {
+            MapOp::PutExtent(_, ids) => ids.iter().any(|id| waits(Key::Backend(*id))),
+            MapOp::PutFrontend(_, entry) => {
+                [entry.cluster, entry.local].into_iter().any(|e| e.count > 0 && waits(Key::Extent(e)))
+                    || (entry.maglev.count > 0 && waits(Key::Maglev(entry.maglev)))
+            }
+            _ => false,
+        }
+    }
+}
+
+fn key(op: &MapOp) -> Key {
+    match op {
+        MapOp::ResetService(id) => Key::Service(*id),
+        MapOp::PutBackend(id, _) | MapOp::FreeBackend(id, _) => Key::Backend(*id),
+        MapOp::PutExtent(extent, _) | MapOp::FreeExtent(extent) => Key::Extent(*extent),
+        MapOp::PutMaglev(pages, _) | MapOp::FreeMaglev(pages) => Key::Maglev(*pages),
+        MapOp::PutPrefix(prefix) | MapOp::DeletePrefix(prefix) => Key::Prefix(*prefix),
+        MapOp::PutFrontend(frontend, _) | MapOp::DeleteFrontend(frontend) => Key::Frontend(*frontend),
+        MapOp::PutAddress(addr, _) | MapOp::DeleteAddress(addr) => Key::Address(*addr),
+    }
+}
+
+/// The stage of an op: make before break.
+const fn rank(op: &MapOp) -> u8 {
+    match op {
+        MapOp::ResetService(_) => 0,
+        MapOp::PutBackend(..) => 1,
+        MapOp::PutExtent(..) => 2,
+        MapOp::PutMaglev(..) => 3,
+        MapOp::PutPrefix(_) => 4,
+        MapOp::PutFrontend(..) => 5,
+        MapOp::PutAddress(..) => 6,
+        MapOp::DeleteAddress(_) => 7,
+        MapOp::DeleteFrontend(_) => 8,
+        MapOp::DeletePrefix(_) => 9,
+        MapOp::FreeMaglev(_) => 10,
+        MapOp::FreeExtent(_) => 11,
+        MapOp::FreeBackend(..) => 12,
+    }
+}

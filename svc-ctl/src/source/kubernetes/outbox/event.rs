@@ -1,0 +1,60 @@
+//! A notice as a Kubernetes Event.
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+
+use super::REPEAT_AFTER;
+use super::notice::Notice;
+
+/// Octets of a note and of a name that the API takes.
+const LONGEST_NOTE: usize = 1024;
+const LONGEST_NAME: usize = 253;
+
+/// The Event of a notice about the object with this uid. Its name is made of what it says, to whom and in which period:
+/// of what is so on every node, a thousand nodes make one Event, and a later period makes another.
+pub fn event(notice: &Notice, uid: Option<&str>, node_name: &str, now: Timestamp) -> Event {
+    let Notice { service, kind, text, .. } = notice;
+    let is_of_all_nodes = service.is_some() && kind.is_same_on_every_node();
+    let period = now.as_second().max(0).cast_unsigned() / REPEAT_AFTER.as_secs();
+    let said_by = if is_of_all_nodes { "" } else { node_name };
+    let hash =
+        fingerprint(&[kind.event_reason(), text, said_by, uid.unwrap_or_default(), &period.to_string()]);
+    let hash = format!(".{hash:016x}");
+    let (object_kind, namespace, name) = match service {
+        Some(service) => ("Service", Some(service.namespace.to_string()), service.name.as_ref()),
+        None => ("Node", None, node_name),
+    };
+    let prefix = name[..name.floor_char_boundary(LONGEST_NAME - hash.len())].trim_end_matches(['.', '-']);
+    Event {
+        metadata: ObjectMeta {
+            // Events about objects without a namespace are kept in this one.
+            namespace: Some(namespace.clone().unwrap_or_else(|| "default".to_owned())),
+            name: Some(format!("{prefix}{hash}")),
+            ..ObjectMeta::default()
+        },
+        regarding: Some(ObjectReference {
+            api_version: Some("v1".to_owned()),
+            kind: Some(object_kind.to_owned()),
+            namespace,
+            name: Some(name.to_owned()),
+            uid: uid.map(str::to_owned),
+            ..ObjectReference::default()
+        }),
+        event_time: Some(MicroTime(now)),
+        type_: Some("Warning".to_owned()),
+        reason: Some(kind.event_reason().to_owned()),
+        action: Some(kind.event_action().to_owned()),
+        note: Some(text[..text.floor_char_boundary(LONGEST_NOTE)].to_owned()),
+        reporting_controller: Some("svc".to_owned()),
+        reporting_instance: Some(node_name.to_owned()),
+        ..Event::default()
+    }
+}
+
+/// FNV-1a over all parts, each ended by an octet that no text has. All builds of svc make the same name of one notice.
+fn fingerprint(parts: &[&str]) -> u64 {
+    let octets = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
+    octets.fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3))
+}

@@ -1,0 +1,107 @@
+//! Says to the API server what the outbox wants said.
+
+use std::future::pending;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::event::event;
+use super::notice::Notice;
+use super::{Next, Outbox};
+use crate::observe::ledger::Complaints;
+use crate::source::kubernetes::failure::{Failure, Pauses};
+
+/// The answers that may be other ones later: who we are is renewed, the server is busy.
+const NOT_NOW: [u16; 3] = [401, 408, 429];
+const NOT_FOUND: u16 = 404;
+const FORBIDDEN: u16 = 403;
+/// An object of that name is there.
+const CONFLICT: u16 = 409;
+
+/// Publishes complaints for ever. An API server that is away delays them; the order stays.
+pub async fn run(client: Client, node_name: &str, mut complaints: watch::Receiver<Complaints>) {
+    let (mut outbox, mut pauses) = (Outbox::default(), Pauses::default());
+    loop {
+        let now_wrong = complaints.borrow_and_update().clone();
+        let now = Instant::now();
+        outbox.turn(&now_wrong, now);
+        let until = match outbox.next(now) {
+            Next::Say(notice, heard_by) => {
+                match say(&client, node_name, &notice, heard_by.as_deref()).await {
+                    Ok(uid) => {
+                        pauses.reset();
+                        outbox.settle(&notice, uid, Instant::now());
+                        continue;
+                    }
+                    Err(failure) => {
+                        tracing::debug!(error = failure.text, "publishing an Event; it is tried again");
+                        sleep(pauses.after(&failure, false)).await;
+                        continue;
+                    }
+                }
+            }
+            Next::Wait(until) => Some(until),
+            Next::Idle => None,
+        };
+        let rest = async {
+            match until {
+                Some(until) => sleep_until(until).await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            changed = complaints.changed() => if changed.is_err() { pending().await },
+            () = rest => {}
+        }
+    }
+}
+
+/// Publishes one notice unless its object has heard it. Answers the uid of the object that has heard it now.
+async fn say(
+    client: &Client,
+    node_name: &str,
+    notice: &Notice,
+    heard_by: Option<&str>,
+) -> Result<Option<String>, Failure> {
+    let uid = match &notice.service {
+        // As the kubelet does it.
+        None => Some(node_name.to_owned()),
+        Some(service) => {
+            let services = Api::<Service>::namespaced(client.clone(), &service.namespace);
+            match services.get_metadata(&service.name).await.map_err(|error| Failure::of(&error)) {
+                Ok(object) => object.metadata.uid,
+                Err(failure) if failure.code == Some(NOT_FOUND) => return Ok(None),
+                // An older role lets us only list. `kubectl describe` will not show the Event, others do.
+                Err(failure) if failure.code == Some(FORBIDDEN) => None,
+                Err(failure) => return Err(failure),
+            }
+        }
+    };
+    if uid.is_some() && uid.as_deref() == heard_by {
+        return Ok(uid);
+    }
+    let event = event(notice, uid.as_deref(), node_name, Timestamp::now());
+    let namespace = event.metadata.namespace.clone().unwrap_or_default();
+    let events = Api::<Event>::namespaced(client.clone(), &namespace);
+    match events.create(&PostParams::default(), &event).await.map_err(|error| Failure::of(&error)) {
+        Ok(_) => Ok(uid),
+        Err(failure) if !is_definite(&failure) => Err(failure),
+        Err(failure) => {
+            // A conflict: another node has said so, or we before a restart.
+            if failure.code != Some(CONFLICT) {
+                tracing::warn!(object = event.metadata.name, error = failure.text, "an Event is refused");
+            }
+            Ok(uid)
+        }
+    }
+}
+
+/// The server will say the same again.
+fn is_definite(failure: &Failure) -> bool {
+    failure.code.is_some_and(|code| (400..500).contains(&code) && !NOT_NOW.contains(&code))
+}

@@ -1,0 +1,239 @@
+//! The parts of Kubernetes objects that svc reads. Everything else in their JSON is skipped and never allocated: most of
+//! an object is `managedFields`, other people's annotations and status.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::discovery::v1 as discovery;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Resource;
+use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::model::convert::{
+    ANNOTATION_SELECTION, LABEL_HEADLESS, LABEL_PROXY_NAME, LABEL_SERVICE_NAME, LABEL_ZONE,
+};
+use crate::source::event::{Event, SourceEvent};
+
+/// A bookmark with this annotation ends a streamed list.
+pub const ANNOTATION_LIST_ENDS: &str = "k8s.io/initial-events-end";
+
+/// The labels and annotations that svc reads. One that `model::convert` reads must stand here.
+const KEYS: [&str; 6] = [
+    LABEL_PROXY_NAME,
+    LABEL_HEADLESS,
+    LABEL_SERVICE_NAME,
+    LABEL_ZONE,
+    ANNOTATION_SELECTION,
+    ANNOTATION_LIST_ENDS,
+];
+
+/// A kind of object that is listed and watched, and the parts of it that are read.
+pub trait Kind: DeserializeOwned + Send {
+    /// The model's alphabet has the whole type; the fields that are not read are empty.
+    type Object: Resource<DynamicType = ()> + Default;
+    /// In complaints about the API.
+    const PLURAL: &'static str;
+    const EVENT: fn(Event<Box<Self::Object>>) -> SourceEvent;
+
+    fn meta(&self) -> &Meta;
+    fn into_object(self) -> Self::Object;
+
+    /// An object of which only the metadata is known, as for a deletion.
+    fn named(meta: Meta) -> Self::Object {
+        let mut object = Self::Object::default();
+        *object.meta_mut() = meta.into();
+        object
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Meta {
+    pub name: Option<String>,
+    pub namespace: Option<String>,
+    pub resource_version: Option<String>,
+    creation_timestamp: Option<Time>,
+    deletion_timestamp: Option<Time>,
+    labels: Option<Kept>,
+    pub annotations: Option<Kept>,
+}
+
+impl From<Meta> for ObjectMeta {
+    fn from(meta: Meta) -> Self {
+        Self {
+            name: meta.name,
+            namespace: meta.namespace,
+            creation_timestamp: meta.creation_timestamp,
+            deletion_timestamp: meta.deletion_timestamp,
+            labels: meta.labels.map(|kept| kept.0),
+            annotations: meta.annotations.map(|kept| kept.0),
+            ..Self::default()
+        }
+    }
+}
+
+/// Labels or annotations of which only [`KEYS`] are kept.
+#[derive(Debug, Default)]
+pub struct Kept(pub BTreeMap<String, String>);
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Keep;
+        impl<'de> Visitor<'de> for Keep {
+            type Value = Kept;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kept, A::Error> {
+                let mut kept = BTreeMap::new();
+                while let Some(Key(key)) = map.next_key()? {
+                    match key {
+                        Some(key) => drop(kept.insert(key.to_owned(), map.next_value()?)),
+                        None => drop(map.next_value::<IgnoredAny>()?),
+                    }
+                }
+                Ok(Kept(kept))
+            }
+        }
+        deserializer.deserialize_map(Keep)
+    }
+}
+
+/// One of [`KEYS`], or a key that nobody reads.
+struct Key(Option<&'static str>);
+
+impl<'de> Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Find;
+        impl Visitor<'_> for Find {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Key, E> {
+                Ok(Key(KEYS.into_iter().find(|key| *key == text)))
+            }
+        }
+        deserializer.deserialize_str(Find)
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Service {
+    #[serde(default)]
+    metadata: Meta,
+    spec: Option<core::ServiceSpec>,
+    status: Option<ServiceStatus>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct ServiceStatus {
+    load_balancer: Option<core::LoadBalancerStatus>,
+}
+
+impl Kind for Service {
+    type Object = core::Service;
+    const PLURAL: &'static str = "Services";
+    const EVENT: fn(Event<Box<core::Service>>) -> SourceEvent = SourceEvent::Service;
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+
+    fn into_object(self) -> core::Service {
+        let load_balancer = self.status.and_then(|status| status.load_balancer);
+        core::Service {
+            metadata: self.metadata.into(),
+            spec: self.spec.map(|spec| core::ServiceSpec { selector: None, ..spec }),
+            status: load_balancer
+                .map(|l| core::ServiceStatus { load_balancer: Some(l), ..Default::default() }),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Slice {
+    #[serde(default)]
+    metadata: Meta,
+    address_type: Option<String>,
+    endpoints: Option<Vec<Endpoint>>,
+    ports: Option<Vec<discovery::EndpointPort>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Endpoint {
+    addresses: Option<Vec<String>>,
+    conditions: Option<discovery::EndpointConditions>,
+    hints: Option<discovery::EndpointHints>,
+    node_name: Option<String>,
+}
+
+impl Kind for Slice {
+    type Object = discovery::EndpointSlice;
+    const PLURAL: &'static str = "EndpointSlices";
+    const EVENT: fn(Event<Box<discovery::EndpointSlice>>) -> SourceEvent = SourceEvent::Slice;
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+
+    fn into_object(self) -> discovery::EndpointSlice {
+        let endpoint = |e: Endpoint| discovery::Endpoint {
+            addresses: e.addresses.unwrap_or_default(),
+            conditions: e.conditions,
+            hints: e.hints,
+            node_name: e.node_name,
+            ..discovery::Endpoint::default()
+        };
+        discovery::EndpointSlice {
+            metadata: self.metadata.into(),
+            address_type: self.address_type.unwrap_or_default(),
+            endpoints: self.endpoints.map(|all| all.into_iter().map(endpoint).collect()),
+            ports: self.ports,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Node {
+    #[serde(default)]
+    metadata: Meta,
+    spec: Option<core::NodeSpec>,
+    status: Option<NodeStatus>,
+}
+
+#[derive(Deserialize)]
+struct NodeStatus {
+    addresses: Option<Vec<core::NodeAddress>>,
+}
+
+impl Kind for Node {
+    type Object = core::Node;
+    const PLURAL: &'static str = "our Node";
+    const EVENT: fn(Event<Box<core::Node>>) -> SourceEvent = SourceEvent::Node;
+
+    fn meta(&self) -> &Meta {
+        &self.metadata
+    }
+
+    fn into_object(self) -> core::Node {
+        let addresses = self.status.and_then(|status| status.addresses);
+        core::Node {
+            metadata: self.metadata.into(),
+            spec: self.spec,
+            status: addresses.map(|a| core::NodeStatus { addresses: Some(a), ..Default::default() }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

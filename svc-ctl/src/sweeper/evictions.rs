@@ -1,0 +1,116 @@
+//! How many entries the kernel evicted from a table: made, and neither removed by anybody nor present.
+
+use svc_common::abi::EntryCount;
+
+/// Entries of one table that were evicted since the daemon started. Never overstated, and never smaller than before: a
+/// pass takes time, so what programs did meanwhile is counted in favour of the table and made up for by the next pass.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Evictions {
+    total: u64,
+    since: Option<Since>,
+}
+
+/// Where counting began.
+#[derive(Clone, Copy, Debug)]
+struct Since {
+    map_id: u32,
+    /// Entries of which nobody knows what became of them before.
+    missing: i128,
+    /// The total at that time.
+    total: u64,
+    made: u64,
+}
+
+/// One pass over a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Counted {
+    /// The kernel's id of the map: a table that was replaced is another one.
+    pub map_id: u32,
+    /// What programs had made and removed before the pass.
+    pub before: EntryCount,
+    /// And after it.
+    pub after: EntryCount,
+    /// Entries that the sweeper removed since it started, this pass included.
+    pub swept: u64,
+    /// Entries that the pass left.
+    pub present: u64,
+}
+
+impl Evictions {
+    pub fn count(&mut self, pass: &Counted) -> u64 {
+        let gone = |made: u64, removed: u64| {
+            i128::from(made) - i128::from(removed) - i128::from(pass.swept) - i128::from(pass.present)
+        };
+        let continued = |s: &Since| s.map_id == pass.map_id && s.made <= pass.before.made;
+        match self.since.filter(continued) {
+            Some(since) => {
+                let missing = gone(pass.before.made, pass.after.removed) - since.missing;
+                let now = since.total.saturating_add(u64::try_from(missing).unwrap_or(0));
+                self.total = self.total.max(now);
+                self.since = Some(Since { made: pass.before.made, ..since });
+            }
+            None => {
+                let missing = gone(pass.after.made, pass.before.removed);
+                let made = pass.before.made;
+                self.since = Some(Since { map_id: pass.map_id, missing, total: self.total, made });
+            }
+        }
+        self.total
+    }
+
+    pub const fn total(&self) -> u64 {
+        self.total
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn quiet(made: u64, removed: u64, swept: u64, present: u64) -> Counted {
+        let count = EntryCount { made, removed };
+        Counted { map_id: 1, before: count, after: count, swept, present }
+    }
+
+    #[test]
+    fn what_was_made_and_is_neither_removed_nor_present_was_evicted() {
+        let mut evictions = Evictions::default();
+        // Nobody knows of the time before this daemon: 1,000 were made, 700 are missing.
+        assert_eq!(evictions.count(&quiet(1_000, 100, 0, 200)), 0);
+        assert_eq!(evictions.count(&quiet(1_100, 150, 20, 230)), 0);
+        assert_eq!(evictions.count(&quiet(1_200, 150, 20, 300)), 30);
+        assert_eq!(evictions.count(&quiet(1_200, 150, 320, 0)), 30);
+    }
+
+    #[test]
+    fn what_programs_do_during_a_pass_is_no_eviction() {
+        let mut evictions = Evictions::default();
+        let busy = |before, after, present| Counted {
+            map_id: 1,
+            before: EntryCount { made: before, removed: 0 },
+            after: EntryCount { made: after, removed: 0 },
+            swept: 0,
+            present,
+        };
+        // Whether the fifty that came meanwhile were seen by the pass depends on where they lie.
+        assert_eq!(evictions.count(&busy(100, 150, 100)), 0);
+        assert_eq!(evictions.count(&busy(150, 200, 200)), 0);
+        assert_eq!(evictions.count(&busy(200, 250, 200)), 0);
+        assert_eq!(evictions.count(&quiet(250, 0, 0, 190)), 10);
+        assert_eq!(evictions.count(&busy(250, 300, 240)), 10, "never less than before");
+    }
+
+    #[test]
+    fn a_table_that_was_replaced_is_counted_from_then_on() {
+        let mut evictions = Evictions::default();
+        evictions.count(&quiet(0, 0, 0, 0));
+        assert_eq!(evictions.count(&quiet(100, 0, 0, 90)), 10);
+        let replaced = |made, present| Counted { map_id: 2, ..quiet(made, 0, 0, present) };
+        assert_eq!(evictions.count(&replaced(100, 0)), 10);
+        assert_eq!(evictions.count(&replaced(150, 45)), 15);
+        // The counts begin anew with another ENTRIES.
+        assert_eq!(evictions.count(&replaced(5, 50)), 15);
+        assert_eq!(evictions.count(&replaced(12, 50)), 22);
+        assert_eq!(evictions.total(), 22);
+    }
+}

@@ -1,0 +1,92 @@
+//! One pass over a flow table: expired records and stale UDP flows are removed, the others counted.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use svc_common::abi::{Direction, FlowKey, FlowRecord};
+use svc_common::addr::{Port, Proto};
+use svc_common::datapath::flow::twin_key;
+use svc_common::datapath::state::{STAMP_SHIFT, age, is_expired, lifetime};
+use svc_common::family::Family;
+
+use super::pass::Pass;
+use super::stale::is_stale_udp;
+use crate::dataplane::encode::Encode;
+use crate::dataplane::entries::{each, open_hash, remove_each};
+use crate::dataplane::flows::now;
+use crate::dataplane::pins::Pins;
+use crate::reconcile::InForce;
+
+/// Reads the table once. UDP flows are held against `in_force` if it is given.
+pub fn sweep<F: Family>(pins: &Pins, name: &str, in_force: Option<&InForce>) -> anyhow::Result<Pass>
+where
+    F::Addr: Encode,
+{
+    let now = now();
+    let mut pass = Pass::default();
+    let (mut expired, mut stale): (Vec<FlowKey<F::Addr>>, Vec<_>) = (Vec::new(), Vec::new());
+    let mut read = 0;
+    let info = each(pins, name, |key: FlowKey<F::Addr>, record: FlowRecord<F::Addr>| {
+        read += 1;
+        if is_expired(key.proto, record.state, now, record.stamp) {
+            expired.push(key);
+            return;
+        }
+        if in_force.is_some_and(|in_force| is_stale::<F>(in_force, &key, &record)) {
+            stale.push([key, twin_key::<F>(key.proto, &record)]);
+            return;
+        }
+        let ticks = lifetime(key.proto, record.state).saturating_sub(age(now, record.stamp));
+        pass.expires_in(Duration::from_nanos((u64::from(ticks) + 1) << STAMP_SHIFT));
+    })?;
+    pass.info = info;
+    let is_over = |key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>| {
+        is_expired(key.proto, record.state, now, record.stamp)
+    };
+    pass.removed = remove_each(pins, name, &expired, is_over)?;
+    remove_stale::<F>(pins, name, &stale, &mut pass)?;
+    pass.present = u64::saturating_sub(read, pass.removed);
+    Ok(pass)
+}
+
+/// Reverse records go with the forward record that they belong to.
+fn is_stale<F: Family>(in_force: &InForce, key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>) -> bool
+where
+    F::Addr: Encode,
+{
+    let socket = |addr: F::Addr, port: Port| SocketAddr::new(addr.to_ip(), port.number());
+    key.proto == Proto::UDP
+        && record.direction == Direction::FORWARD
+        && is_stale_udp(in_force, socket(key.dst, key.dport), socket(record.dst, record.dport))
+}
+
+/// Removes both records of each flow, which are given by the keys of the forward and the reverse record.
+fn remove_stale<F: Family>(
+    pins: &Pins,
+    name: &str,
+    flows: &[[FlowKey<F::Addr>; 2]],
+    pass: &mut Pass,
+) -> anyhow::Result<()>
+where
+    F::Addr: Encode,
+{
+    if flows.is_empty() {
+        return Ok(());
+    }
+    let mut map = open_hash::<FlowKey<F::Addr>, FlowRecord<F::Addr>>(pins, name)?;
+    for [key, twin] in flows {
+        // The backend's answers to another flow may have come to the same key.
+        let is_its_twin = |record: FlowRecord<F::Addr>| {
+            record.direction == Direction::REVERSE && twin_key::<F>(key.proto, &record) == *key
+        };
+        // The forward record last: a reverse one that is left alone would make it again.
+        if map.get(twin, 0).is_ok_and(is_its_twin) && map.remove(twin).is_ok() {
+            pass.removed += 1;
+        }
+        if map.remove(key).is_ok() {
+            pass.removed += 1;
+            pass.stale += 1;
+        }
+    }
+    Ok(())
+}

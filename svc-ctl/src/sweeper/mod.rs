@@ -1,0 +1,121 @@
+//! Removes from the programs' own tables what is over: expired flows and affinity, and what leads to endpoints that are
+//! gone. A thread of its own, because a full table takes a tenth of a second; two sweeps never overlap.
+
+mod affinity;
+mod evictions;
+mod flows;
+mod kernel;
+mod pass;
+mod schedule;
+mod sockets;
+mod stale;
+mod sweep;
+mod table;
+
+use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use tokio::sync::{oneshot, watch};
+use tokio::time::{sleep, timeout};
+
+use self::kernel::KernelTables;
+pub use self::kernel::{counters, remove_stale, sweep_table};
+pub use self::pass::Pass;
+pub use self::sockets::{Outcome, Translated};
+use self::sweep::Sweep;
+pub use self::sweep::{SweepReport, SweptTables};
+pub use self::table::Table;
+use crate::dataplane::pins::Pins;
+use crate::observe::ledger::Ledger;
+use crate::reconcile::InForce;
+
+/// How often expiry is looked for.
+const PERIOD: Duration = Duration::from_secs(5);
+/// After a sweep that took so long, the next one waits for this many times as long, so that many losses in a row take a
+/// fifth of a core at most.
+const PAUSE: u32 = 4;
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// What the sweeper is told once.
+#[derive(Clone, Debug)]
+pub struct SweepSettings {
+    pub node: String,
+    pub pins: Pins,
+    /// Where network namespaces of pods have names.
+    pub netns_dirs: Vec<PathBuf>,
+}
+
+/// The sweeper's thread. It ends when nobody publishes what is in force any more.
+pub struct Sweeper {
+    ended: oneshot::Receiver<()>,
+}
+
+impl Sweeper {
+    pub fn start(
+        settings: SweepSettings,
+        in_force: watch::Receiver<InForce>,
+        publish: watch::Sender<SweepReport>,
+        ledger: Ledger,
+    ) -> anyhow::Result<Self> {
+        let tables = KernelTables::new(settings.pins, settings.netns_dirs);
+        Self::over(tables, &settings.node, in_force, publish, ledger)
+    }
+
+    /// The same over any tables.
+    pub fn over(
+        tables: impl SweptTables + Send + 'static,
+        node: &str,
+        in_force: watch::Receiver<InForce>,
+        publish: watch::Sender<SweepReport>,
+        ledger: Ledger,
+    ) -> anyhow::Result<Self> {
+        let sweep = Sweep::new(tables, ledger, node);
+        let (ends, ended) = oneshot::channel::<()>();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .context("making the sweeper's runtime")?;
+        let work = move || {
+            // Dropped when the thread ends, by a panic too.
+            let _ends = ends;
+            runtime.block_on(follow(sweep, in_force, &publish));
+        };
+        thread::Builder::new().name("svc-sweeper".to_owned()).spawn(work).context("starting the sweeper")?;
+        Ok(Self { ended })
+    }
+
+    /// Waits until the thread ends, by itself or by a panic.
+    pub async fn ended(self) {
+        let _ = self.ended.await;
+    }
+}
+
+/// Sweeps now, then every period and after each loss.
+async fn follow<T: SweptTables>(
+    mut sweep: Sweep<T>,
+    mut in_force: watch::Receiver<InForce>,
+    publish: &watch::Sender<SweepReport>,
+) {
+    loop {
+        let began = Instant::now();
+        let now_in_force = in_force.borrow_and_update().clone();
+        sweep.run(&now_in_force, began);
+        publish.send_if_modified(|published| {
+            let is_new = published != sweep.report();
+            if is_new {
+                published.clone_from(sweep.report());
+            }
+            is_new
+        });
+        // Losses that come meanwhile are taken together.
+        sleep(began.elapsed().saturating_mul(PAUSE).min(LONGEST_PAUSE)).await;
+        let rest = PERIOD.saturating_sub(began.elapsed());
+        let has_failed = sweep.is_loss(&now_in_force);
+        let is_new_loss = in_force.wait_for(|in_force| !has_failed && sweep.is_loss(in_force));
+        if let Ok(Err(_)) = timeout(rest, is_new_loss).await {
+            return;
+        }
+    }
+}

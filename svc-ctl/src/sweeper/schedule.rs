@@ -1,0 +1,120 @@
+//! When a table is read: a table that cannot have anything to remove is left alone, and one that takes long is read
+//! rarely.
+
+use std::time::{Duration, Instant};
+
+use svc_common::abi::EntryCount;
+
+use super::table::{LONGEST_PERIOD, Table};
+
+/// Passes over one table take at most this share of one core.
+const SHARE: u32 = 100;
+
+/// What the last pass over a table found.
+#[derive(Clone, Copy, Debug)]
+pub struct LastPass {
+    pub began: Instant,
+    pub took: Duration,
+    /// Entries that it left.
+    pub present: u64,
+    /// Until the first of them may expire, packets aside; nothing if none ever does.
+    pub soonest: Option<Duration>,
+    /// What programs had made and removed before it began; nothing if that cannot be known.
+    pub counts: Option<EntryCount>,
+}
+
+/// Whether a table is read now. `is_loss`: a backend went, and its entries may lie here.
+pub fn is_due(
+    table: Table,
+    last: Option<&LastPass>,
+    counts: Option<EntryCount>,
+    is_loss: bool,
+    now: Instant,
+) -> bool {
+    let Some(last) = last else { return true };
+    let is_unchanged = counts.is_some() && counts == last.counts;
+    if is_unchanged && last.present == 0 {
+        return false;
+    }
+    if is_loss {
+        return true;
+    }
+    let shortest = table.period().max(last.took.saturating_mul(SHARE)).min(LONGEST_PERIOD);
+    let period = match is_unchanged {
+        true => last.soonest.unwrap_or(LONGEST_PERIOD).clamp(shortest, LONGEST_PERIOD),
+        false => shortest,
+    };
+    now.saturating_duration_since(last.began) >= period
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MADE: EntryCount = EntryCount { made: 7, removed: 3 };
+    const MORE: EntryCount = EntryCount { made: 8, removed: 3 };
+
+    fn last(present: u64, soonest: u64) -> LastPass {
+        LastPass {
+            began: Instant::now(),
+            took: Duration::from_millis(1),
+            present,
+            soonest: Some(Duration::from_secs(soonest)),
+            counts: Some(MADE),
+        }
+    }
+
+    /// The seconds after which a table is read, if that is within two minutes.
+    fn due_after(table: Table, last: &LastPass, counts: Option<EntryCount>) -> Option<u64> {
+        (0..120).find(|&s| is_due(table, Some(last), counts, false, last.began + Duration::from_secs(s)))
+    }
+
+    #[test]
+    fn a_table_that_was_never_read_is_read() {
+        assert!(is_due(Table::Flows4, None, Some(MADE), false, Instant::now()));
+    }
+
+    #[test]
+    fn an_empty_table_is_read_once_programs_have_made_an_entry() {
+        let empty = last(0, 0);
+        assert_eq!(due_after(Table::Flows4, &empty, Some(MADE)), None);
+        assert!(!is_due(Table::Flows4, Some(&empty), Some(MADE), true, empty.began));
+        assert_eq!(due_after(Table::Flows4, &empty, Some(MORE)), Some(5));
+        assert!(is_due(Table::Flows4, Some(&empty), Some(MORE), true, empty.began));
+    }
+
+    #[test]
+    fn a_table_that_changes_is_read_every_five_seconds_and_an_unchanged_one_when_something_expires() {
+        assert_eq!(due_after(Table::Flows4, &last(9, 3_600), Some(MORE)), Some(5));
+        assert_eq!(due_after(Table::Flows4, &last(9, 3_600), Some(MADE)), Some(30));
+        assert_eq!(due_after(Table::Flows4, &last(9, 12), Some(MADE)), Some(12));
+        assert_eq!(due_after(Table::Flows4, &last(9, 1), Some(MADE)), Some(5));
+        let for_ever = LastPass { soonest: None, ..last(9, 0) };
+        assert_eq!(due_after(Table::Flows4, &for_ever, Some(MADE)), Some(30));
+    }
+
+    #[test]
+    fn a_table_in_which_nothing_expires_is_counted_every_thirty_seconds() {
+        assert_eq!(due_after(Table::Sockets4, &last(9, 0), Some(MORE)), Some(30));
+        let uncounted = LastPass { counts: None, ..last(0, 0) };
+        assert_eq!(due_after(Table::Interfaces, &uncounted, None), Some(30));
+    }
+
+    #[test]
+    fn a_loss_is_acted_on_at_once() {
+        let full = last(9, 3_600);
+        assert!(is_due(Table::Sockets4, Some(&full), Some(MADE), true, full.began));
+    }
+
+    #[test]
+    fn a_table_that_takes_long_is_read_rarely() {
+        let slow = |took| LastPass { took: Duration::from_millis(took), ..last(9, 1) };
+        assert_eq!(due_after(Table::Flows4, &slow(120), Some(MORE)), Some(12));
+        assert_eq!(due_after(Table::Flows4, &slow(9_000), Some(MORE)), Some(30));
+    }
+
+    #[test]
+    fn where_programs_do_not_count_a_table_is_read_as_if_it_changed() {
+        assert_eq!(due_after(Table::Flows4, &last(0, 0), None), Some(5));
+    }
+}

@@ -1,0 +1,147 @@
+//! The guard of "work in proportion to the change": what one change costs is counted, not timed, and must not depend on
+//! how many Services there are. Map operations, planned Services and allocations, through the whole loop.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use svc_ctl::dataplane::store::{MapStore, StoreError};
+use svc_ctl::model::node::NodeAddresses;
+use svc_ctl::plan::capacity::Capacity;
+use svc_ctl::plan::tables::{MapOp, Tables};
+use svc_ctl::reconcile::{self, Inputs, Options, Outputs, Progress};
+use svc_ctl::source::event::{Batch, Event, SourceEvent};
+use tokio::sync::{mpsc, watch};
+
+/// Counts what the loop allocates.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is the system allocator's; a counter beside it touches no memory of its callers.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promises are passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Tables that take everything and keep nothing.
+struct Sink;
+
+impl MapStore for Sink {
+    fn apply(&mut self, _: &[MapOp]) -> Vec<(usize, StoreError)> {
+        Vec::new()
+    }
+
+    fn dump(&mut self) -> Result<Tables, StoreError> {
+        Ok(Tables::default())
+    }
+
+    fn capacity(&self) -> Capacity {
+        Capacity {
+            frontends: 1 << 20,
+            backends: 1 << 20,
+            selection: 1 << 22,
+            maglev: 1 << 16,
+            ..Capacity::default()
+        }
+    }
+
+    fn fill_from(&mut self, _: &Self, _: &Tables) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+/// What some changes cost, one by one.
+#[derive(Debug)]
+struct Cost {
+    ops: u64,
+    planned: u64,
+    allocations: u64,
+}
+
+fn service(n: usize) -> SourceEvent {
+    let (a, b) = (n / 250, n % 250 + 1);
+    let text = format!(
+        r#"{{"metadata": {{"name": "s{n:06}", "namespace": "n{}"}}, "spec": {{"clusterIP": "10.{}.{}.{b}",
+        "type": "LoadBalancer", "ports": [{{"port": 80, "protocol": "TCP"}}]}},
+        "status": {{"loadBalancer": {{"ingress": [{{"ip": "198.18.{a}.{b}"}}]}}}}}}"#,
+        n % 50,
+        96 + a / 250,
+        a % 250,
+    );
+    SourceEvent::Service(Event::InitApply(Box::new(serde_json::from_str(&text).expect("a Service"))))
+}
+
+fn slice(
+    n: usize,
+    round: usize,
+    wrap: fn(Box<k8s_openapi::api::discovery::v1::EndpointSlice>) -> SourceEvent,
+) -> SourceEvent {
+    let endpoint = |k: usize| format!(r#"{{"addresses": ["10.{}.{}.{}"]}}"#, 128 + k, n / 250, n % 250 + 1);
+    let text = format!(
+        r#"{{"metadata": {{"name": "s{n:06}-x", "namespace": "n{}", "labels": {{"kubernetes.io/service-name": "s{n:06}"}}}},
+        "addressType": "IPv4", "ports": [{{"name": "", "port": 8080, "protocol": "TCP"}}],
+        "endpoints": [{}, {}, {}, {}]}}"#,
+        n % 50,
+        endpoint(0),
+        endpoint(1),
+        endpoint(2),
+        endpoint(3 + round),
+    );
+    wrap(Box::new(serde_json::from_str(&text).expect("a slice")))
+}
+
+async fn until(progress: &mut watch::Receiver<Progress>, generation: u64) -> Progress {
+    progress.wait_for(|p| p.generation >= generation).await.expect("the loop runs").clone()
+}
+
+/// The cost of eight changes of one EndpointSlice each, beside so many Services.
+async fn cost(services: usize) -> Cost {
+    let (send, events) = mpsc::channel::<Batch>(4);
+    let (_addresses, addresses) = watch::channel(Some(NodeAddresses::default()));
+    let outputs = Outputs::default();
+    let mut progress = outputs.progress.subscribe();
+    let inputs = Inputs { events, addresses, growth: None, first_swap: None };
+    let task = tokio::spawn(reconcile::run(inputs, Sink, Options::default(), outputs));
+    let mut list = vec![SourceEvent::Service(Event::Init), SourceEvent::Slice(Event::Init)];
+    list.extend((0..services).map(service));
+    list.extend((0..services).map(|n| slice(n, 0, |s| SourceEvent::Slice(Event::InitApply(s)))));
+    list.extend([SourceEvent::Service(Event::InitDone), SourceEvent::Slice(Event::InitDone)]);
+    list.extend([SourceEvent::Node(Event::Init), SourceEvent::Node(Event::InitDone)]);
+    send.send(list).await.expect("the loop listens");
+    until(&mut progress, 1).await;
+    // Changes in the middle, made ready beforehand.
+    let middle = services / 2;
+    let changes: Vec<Batch> =
+        (0..8).map(|k| vec![slice(middle + k, 1, |s| SourceEvent::Slice(Event::Apply(s)))]).collect();
+    let before = progress.borrow().clone();
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed);
+    for (n, change) in changes.into_iter().enumerate() {
+        send.send(change).await.expect("the loop listens");
+        until(&mut progress, 2 + n as u64).await;
+    }
+    let after = progress.borrow().clone();
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - allocations;
+    task.abort();
+    Cost { ops: after.ops - before.ops, planned: after.planned - before.planned, allocations }
+}
+
+#[tokio::test]
+async fn what_a_change_costs_does_not_depend_on_the_number_of_services() {
+    let (few, many) = (cost(100).await, cost(4_000).await);
+    println!("100 Services: {few:?}\n4,000 Services: {many:?}");
+    assert_eq!((few.planned, few.ops), (many.planned, many.ops));
+    assert_eq!(few.planned, 8, "one Service for each change");
+    // Trees are a level deeper, and a node of theirs splits now and then.
+    assert!(many.allocations * 10 <= few.allocations * 15, "{few:?} {many:?}");
+}

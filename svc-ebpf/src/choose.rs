@@ -1,0 +1,196 @@
+//! The choice of a backend for a packet without record: its frontend, and which backend of that.
+
+use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
+use svc_common::abi::*;
+use svc_common::addr::Proto;
+use svc_common::datapath::select::{index, maglev_place, tuple_hash};
+use svc_common::wire::parse::Packet;
+
+use crate::affinity;
+use crate::carried;
+use crate::give_way;
+use crate::hook::Medium;
+use crate::maps::{CONFIG, Chosen, MAGLEV, SELECTION, Scratch};
+use crate::new_flow::Outcome;
+use crate::pipeline::{Net, is_syn};
+use crate::tables::{count, iface, migration};
+
+/// Instead of a backend's id; no backend has this id.
+pub const NOBODY: u32 = 0;
+
+/// How a packet's backend is chosen, a set of bits.
+pub struct Choice;
+
+impl Choice {
+    /// From the `local` extent instead of the `cluster` extent.
+    pub const LOCAL: u32 = 1;
+    /// By the frontend's Maglev table.
+    pub const MAGLEV: u32 = 2;
+    /// By the hash of the tuple, not at random: the packet belongs to a flow that has begun.
+    pub const HASH: u32 = 4;
+}
+
+/// Finds the frontend of a packet without record and chooses a backend, which it leaves in the scratch space.
+#[inline(never)]
+pub fn choose_backend<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>) -> u32 {
+    if migration() != Migration::NONE {
+        let outcome = carried::resume::<F, M>(m, packet);
+        if outcome != Outcome::UNKNOWN {
+            return outcome;
+        }
+    }
+    let key = &packet.key;
+    let frontend = match lookup_frontend::<F>(key) {
+        Ok(frontend) => frontend,
+        Err(_) if M::BEFORE_STACK => return Outcome::PASS,
+        Err(address) => {
+            let outcome = nobodys::<F>(address, &key.dst);
+            // Any datagram may be the first of its socket, which the socket hooks may have connected to the backend.
+            if outcome == Outcome::PASS && (is_syn(packet) || key.proto == Proto::UDP) {
+                give_way::to_direct::<F>(key);
+            }
+            return outcome;
+        }
+    };
+    let own = iface(m.ifindex());
+    if own.is_some_and(|i| !m.is_addressed_to(i)) {
+        return Outcome::PASS;
+    }
+    let flags = frontend.flags;
+    if flags.has(FrontendFlags::SOURCE_RANGES)
+        && !F::is_listed(PrefixList::sources_of(frontend.service), &key.src)
+    {
+        count(Counter::DropSourceRange);
+        return Outcome::DROP;
+    }
+    let is_pod = is_local_pod::<F>(own, &key.src);
+    let is_local_only = flags.has(FrontendFlags::LOCAL_ONLY);
+    let chooses_local = is_local_only && !is_pod;
+    let extent = if chooses_local { &frontend.local } else { &frontend.cluster };
+    if extent.count == 0 {
+        if M::BEFORE_STACK {
+            return Outcome::PASS;
+        }
+        if flags.has(FrontendFlags::USABLE_ELSEWHERE) {
+            count(Counter::DropNoLocalEndpoint);
+            return Outcome::DROP;
+        }
+        return Outcome::NO_ENDPOINT;
+    }
+    let Some(scratch) = F::scratch() else { return Outcome::PASS };
+    let Chosen { service, flags: copied, affinity, is_pod: pod, .. } = &mut scratch.chosen;
+    (*service, *copied, *affinity, *pod) = (frontend.service, flags, frontend.affinity, is_pod as u32);
+    let has_table = frontend.maglev.count != 0 && (chooses_local || !is_local_only);
+    let is_midstream = key.proto == Proto::TCP && !is_syn(packet);
+    let choice = (if chooses_local { Choice::LOCAL } else { 0 })
+        | (if has_table { Choice::MAGLEV } else { 0 })
+        | (if is_midstream { Choice::HASH } else { 0 });
+    scratch.chosen.choice = choice;
+    choose::<F>(frontend, key);
+    Outcome::CHOSEN
+}
+
+/// Leaves the id of a backend for a tuple in the scratch space: the one that the client stays with, else a new one. A call
+/// of its own: the verifier walks it without what it knows of the way to it.
+#[inline(never)]
+fn choose<F: Net>(frontend: &FrontendValue, key: &FlowKey<F::Addr>) -> u32 {
+    let Some(Scratch { chosen, client, .. }) = F::scratch() else { return 0 };
+    let choice = chosen.choice;
+    let extent = if choice & Choice::LOCAL != 0 { &frontend.local } else { &frontend.cluster };
+    if chosen.affinity != 0 {
+        client.service = frontend.service;
+        client.netns = [0; 2];
+        client.addr = key.src;
+        chosen.backend = affinity::kept::<F>(client, extent);
+        if chosen.backend != NOBODY {
+            return 0;
+        }
+    }
+    let by_table = choice & Choice::MAGLEV != 0;
+    // By a table, so that other nodes choose the same and a lost record is made again the same; else at random (SEM-067),
+    // but nothing in mid-flow.
+    let number = if by_table || choice & Choice::HASH != 0 {
+        tuple_hash::<F>(key)
+    } else {
+        // SAFETY: no arguments.
+        unsafe { bpf_get_prandom_u32() }
+    };
+    let at = if by_table { maglev_index(&frontend.maglev, number) } else { index(number, extent.count) };
+    chosen.backend = member(extent, at);
+    0
+}
+
+/// Exact address first, then NodePort on an address that accepts it (SEM-024); else what is known of the address.
+#[inline(always)]
+fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Result<&'static FrontendValue, AddressFlags> {
+    let mut wanted = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: Scope::ADDRESS };
+    if let Some(frontend) = F::frontend(&wanted) {
+        return Ok(frontend);
+    }
+    let address = F::address(&key.dst).unwrap_or_default();
+    if address.has(AddressFlags::NODE_PORT) {
+        wanted.addr = F::Addr::default();
+        wanted.scope = Scope::NODE_PORT;
+        if let Some(frontend) = F::frontend(&wanted) {
+            return Ok(frontend);
+        }
+    }
+    Err(address)
+}
+
+/// What becomes of a packet to no frontend: refused at a ClusterIP (V11), dropped at a Service's address that no Service
+/// has (V12), else left alone. An address that the node has as well is the node's to answer for.
+#[inline(always)]
+pub fn nobodys<F: Net>(address: AddressFlags, dst: &F::Addr) -> u32 {
+    if address.has(AddressFlags::LOCAL) {
+        return Outcome::PASS;
+    }
+    if address.has(AddressFlags::CLUSTER_IP) {
+        return Outcome::UNKNOWN_PORT;
+    }
+    if CONFIG.load().service_cidrs != 0 && F::is_listed(PrefixList::SERVICE_CIDRS, dst) {
+        count(Counter::DropUnallocated);
+        return Outcome::DROP;
+    }
+    Outcome::PASS
+}
+
+/// By the interface it came by, or by its source (SEM 4.3).
+#[inline(always)]
+fn is_local_pod<F: Net>(own: Option<&Iface>, src: &F::Addr) -> bool {
+    if CONFIG.load().pods_by_source != 0 {
+        return F::is_listed(PrefixList::LOCAL_PODS, src);
+    }
+    own.is_some_and(|i| i.flags.has(IfaceFlags::LOCAL_PODS))
+}
+
+/// The backend at an index of an extent. A pinned table may hold garbage: an index beyond the extent is nobody's.
+#[inline(always)]
+pub fn member(extent: &Extent, at: u32) -> u32 {
+    if at >= extent.count {
+        return NOBODY;
+    }
+    selected(extent.first.wrapping_add(at)).unwrap_or(NOBODY)
+}
+
+/// The backend id at a place of the selection table.
+#[inline(always)]
+pub fn selected(place: u32) -> Option<u32> {
+    SELECTION.get(place).copied()
+}
+
+/// The index at the hash's place of a Maglev table; one that no extent has where there is no such page.
+#[inline(always)]
+fn maglev_index(table: &Extent, hash: u32) -> u32 {
+    let place = maglev_place(hash, table.count);
+    let Some(page) = MAGLEV.get_ptr(table.first.wrapping_add(place.page)) else { return u32::MAX };
+    let octets = page.cast::<u8>();
+    // SAFETY: `maglev_place` keeps offsets below a page's size, and wide ones even; the verifier checks it again.
+    unsafe {
+        if place.is_wide {
+            octets.add((place.offset & (MaglevPage::OCTETS - 2)) as usize).cast::<u16>().read().into()
+        } else {
+            octets.add((place.offset & (MaglevPage::OCTETS - 1)) as usize).read().into()
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Counts of the entries that programs make and remove in tables that evict by themselves: the daemon learns from them
+//! how many the kernel has evicted. An insert that replaces an entry makes none.
+
+use core::arch::asm;
+
+use aya_ebpf::maps::LruHashMap;
+use svc_common::abi::{EntryCount, EntryTable};
+
+use crate::maps::ENTRIES;
+
+/// Only if absent: `BPF_NOEXIST`.
+pub const IF_ABSENT: u64 = 1;
+/// Replace or create: `BPF_ANY`.
+pub const ALWAYS: u64 = 0;
+/// Only if present: `BPF_EXIST`.
+const IF_PRESENT: u64 = 2;
+
+/// Inserts an entry under an absent key.
+#[inline(always)]
+pub fn make<K, V>(map: &LruHashMap<K, V>, table: EntryTable, key: &K, value: &V) -> bool {
+    let is_made = map.insert(key, value, IF_ABSENT).is_ok();
+    if is_made && let Some(count) = counts(table) {
+        increment(&mut count.made);
+    }
+    is_made
+}
+
+/// Inserts or replaces an entry. Tries to insert first: in most cases the key is absent, and only so is it known.
+#[inline(always)]
+pub fn put<K, V>(map: &LruHashMap<K, V>, table: EntryTable, key: &K, value: &V) -> bool {
+    make(map, table, key, value) || map.insert(key, value, IF_PRESENT).is_ok()
+}
+
+#[inline(always)]
+pub fn remove<K, V>(map: &LruHashMap<K, V>, table: EntryTable, key: &K) {
+    // An absent entry is what the caller wants.
+    if map.remove(key).is_ok()
+        && let Some(count) = counts(table)
+    {
+        increment(&mut count.removed);
+    }
+}
+
+#[inline(always)]
+fn counts(table: EntryTable) -> Option<&'static mut EntryCount> {
+    // SAFETY: this CPU's own slot.
+    ENTRIES.get_ptr_mut(table as u32).map(|p| unsafe { &mut *p })
+}
+
+/// Atomically: a socket hook can be interrupted by a packet's hook, or preempted by another socket's, on the same CPU.
+#[inline(always)]
+fn increment(count: &mut u64) {
+    // `core` has no atomic additions for BPF.
+    // SAFETY: a valid pointer to an aligned word of a map.
+    unsafe {
+        asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) &raw mut *count, in(reg) 1_u64, options(nostack))
+    };
+}

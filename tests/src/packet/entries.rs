@@ -1,0 +1,98 @@
+//! What the programs count in tables that evict: entries made and removed. In every row, the difference is what the tables
+//! have gained: rows are too small for an eviction.
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use svc_common::abi::{EntryCount, EntryTable, FragmentKey, FragmentPorts, MapAddr, names};
+use svc_common::addr::{AddrV4, AddrV6};
+use svc_ctl::dataplane::pins::Pins;
+
+use super::place::Family;
+
+/// The counts, and the tables that no other part of the lab reads.
+pub struct Entries {
+    counts: PerCpuArray<MapData, EntryCount>,
+    v4: HashMap<MapData, FragmentKey<AddrV4>, FragmentPorts>,
+    v6: HashMap<MapData, FragmentKey<AddrV6>, FragmentPorts>,
+}
+
+/// At one moment, for one family: what was counted, and how many entries there are.
+#[derive(Clone, Copy, Debug)]
+pub struct Census {
+    flows: (EntryCount, usize),
+    affinity: (EntryCount, usize),
+    fragments: (EntryCount, usize),
+}
+
+impl Entries {
+    pub fn open(pins: &Pins) -> Result<Self> {
+        Ok(Self {
+            counts: open(pins, names::ENTRIES)?.try_into()?,
+            v4: open(pins, names::FRAGMENTS4)?.try_into()?,
+            v6: open(pins, names::FRAGMENTS6)?.try_into()?,
+        })
+    }
+
+    /// With so many flow records and so many clients that stay with a backend.
+    pub fn census(&self, family: Family, flows: usize, stays: usize) -> Result<Census> {
+        let (tables, fragments) = match family {
+            Family::V4 => {
+                ([EntryTable::Flows4, EntryTable::Affinity4, EntryTable::Fragments4], present(&self.v4)?)
+            }
+            Family::V6 => {
+                ([EntryTable::Flows6, EntryTable::Affinity6, EntryTable::Fragments6], present(&self.v6)?)
+            }
+        };
+        let [of_flows, of_affinity, of_fragments] = tables.map(|table| self.count(table));
+        Ok(Census {
+            flows: (of_flows?, flows),
+            affinity: (of_affinity?, stays),
+            fragments: (of_fragments?, fragments),
+        })
+    }
+
+    fn count(&self, table: EntryTable) -> Result<EntryCount> {
+        let mut sum = EntryCount::default();
+        for count in self.counts.get(&(table as u32), 0)?.iter() {
+            sum.made += count.made;
+            sum.removed += count.removed;
+        }
+        Ok(sum)
+    }
+}
+
+impl Census {
+    /// Nothing was counted that did not happen; `flows` says how many records were made and removed, where a row says so.
+    pub fn check_since(&self, before: &Self, flows: Option<(u64, u64)>) -> Result<()> {
+        let tables = [
+            ("flows", self.flows, before.flows),
+            ("affinity", self.affinity, before.affinity),
+            ("fragments", self.fragments, before.fragments),
+        ];
+        for (name, (now, present), (then, was_present)) in tables {
+            let (made, removed) = (now.made - then.made, now.removed - then.removed);
+            let gained = present as i128 - was_present as i128;
+            ensure!(
+                i128::from(made) - i128::from(removed) == gained,
+                "{name}: {made} made, {removed} removed, but {gained} more than before"
+            );
+            if let (Some(want), "flows") = (flows, name) {
+                ensure!(
+                    want == (made, removed),
+                    "flow records made and removed\n want {want:?}\n got  {:?}",
+                    (made, removed)
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn present<A: MapAddr>(table: &HashMap<MapData, FragmentKey<A>, FragmentPorts>) -> Result<usize> {
+    Ok(table.keys().collect::<Result<Vec<_>, _>>()?.len())
+}
+
+fn open(pins: &Pins, name: &str) -> Result<Map> {
+    let data = MapData::from_pin(pins.map(name)).with_context(|| format!("opening {name}"))?;
+    Ok(Map::from_map_data(data)?)
+}

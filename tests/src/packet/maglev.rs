@@ -1,0 +1,55 @@
+//! Maglev tables of rows: one backend at the place of the row's first packet, another at all other places.
+
+use std::sync::Arc;
+
+use svc_common::abi::FlowKey;
+use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
+use svc_common::datapath::select::tuple_hash;
+use svc_common::family::{Family as Net, V4, V6};
+
+use super::flow::{Point, Spell};
+use super::place::Family;
+use super::row::Row;
+use super::wire::{Case, L4, endpoint, number};
+
+/// A table of so many pages; indices of backends within the extent that it is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Maglev {
+    pub pages: u32,
+    /// At the place of the row's first packet.
+    pub there: u16,
+    pub elsewhere: u16,
+}
+
+impl Maglev {
+    /// The index of each place. The place of a packet is the high bits of its hash.
+    pub fn places(self, hash: u32) -> Arc<[u16]> {
+        let count: u32 = if self.pages == 1 { 4_096 } else { self.pages * 2_048 };
+        assert!(count.is_power_of_two(), "a row's table has a power of two of places");
+        let place = hash >> (32 - count.ilog2());
+        (0..count).map(|at| if at == place { self.there } else { self.elsewhere }).collect()
+    }
+}
+
+/// The hash of the row's first packet.
+pub fn hash(row: &Row, case: Case) -> u32 {
+    let Some(packet) = row.steps.first().map(|step| &step.packet) else { return 0 };
+    let (from, to) = (packet.source(case), endpoint(packet.dst, case));
+    let l4 = if packet.l4 == L4::Either { case.l4 } else { packet.l4 };
+    let proto = Proto(number(l4, case.family));
+    match case.family {
+        Family::V4 => of::<V4>(from, to, proto, AddrV4::from_ip),
+        Family::V6 => of::<V6>(from, to, proto, AddrV6::from_ip),
+    }
+}
+
+fn of<F: Net>(from: Point, to: Point, proto: Proto, addr: fn(std::net::IpAddr) -> F::Addr) -> u32 {
+    tuple_hash::<F>(&FlowKey {
+        src: addr(from.0),
+        dst: addr(to.0),
+        sport: Port::new(from.1),
+        dport: Port::new(to.1),
+        proto,
+        _pad: [0; 3],
+    })
+}

@@ -1,0 +1,103 @@
+//! The flags of `cargo xtask bench control-plane`; xtask reads this same file and hands them on.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Measure the daemon against a stub API server with many Services
+#[derive(clap::Args, Clone, Debug)]
+pub struct Args {
+    /// Measure another proxy beside it, at 10,000 Services
+    #[arg(long, value_enum, value_name = "PROXY")]
+    pub against: Option<Against>,
+    /// Write the figures as JSON
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Only 100 and 1,000 Services
+    #[arg(long, conflicts_with = "columns")]
+    pub quick: bool,
+    /// Numbers of Services with four endpoints each, separated by commas. `lb10000`: each has a load-balancer address
+    /// and 27 % have a NodePort; `dual10000`: dual-stack
+    #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
+    pub columns: Vec<Column>,
+    /// Measure 10,000 Services against the real API server, too
+    #[arg(long)]
+    pub real_api_server: bool,
+    /// Print the table instead of writing it into docs/performance.md
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Against {
+    /// The real kube-proxy in nftables mode
+    KubeProxy,
+}
+
+/// What the Services of a column look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// ClusterIP, IPv4.
+    Plain,
+    /// A load-balancer address each, and a NodePort for 27 of 100.
+    LoadBalancer,
+    /// ClusterIPs and endpoints of both families.
+    DualStack,
+}
+
+/// A number of Services of one shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub services: u32,
+    pub shape: Shape,
+}
+
+impl Column {
+    pub const fn plain(services: u32) -> Self {
+        Self { services, shape: Shape::Plain }
+    }
+}
+
+/// As it is typed, and as the ids of its figures end.
+impl fmt::Display for Column {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = match self.shape {
+            Shape::Plain => "",
+            Shape::LoadBalancer => "lb",
+            Shape::DualStack => "dual",
+        };
+        write!(f, "{prefix}{}", self.services)
+    }
+}
+
+impl FromStr for Column {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (shape, number) = match (text.strip_prefix("lb"), text.strip_prefix("dual")) {
+            (Some(number), _) => (Shape::LoadBalancer, number),
+            (_, Some(number)) => (Shape::DualStack, number),
+            (None, None) => (Shape::Plain, text),
+        };
+        match number.parse() {
+            Ok(services @ 1..=100_000) => Ok(Self { services, shape }),
+            _ => Err("expected 1 to 100000, with `lb` or `dual` before it or not".to_owned()),
+        }
+    }
+}
+
+impl Args {
+    /// The columns to measure, in order.
+    pub fn chosen(&self) -> Vec<Column> {
+        let plain = |numbers: &[u32]| numbers.iter().copied().map(Column::plain).collect::<Vec<_>>();
+        if self.quick {
+            return plain(&[100, 1_000]);
+        }
+        if !self.columns.is_empty() {
+            return self.columns.clone();
+        }
+        let mut all = plain(&[100, 1_000, 10_000, 30_000, 100_000]);
+        all.extend([Shape::LoadBalancer, Shape::DualStack].map(|shape| Column { services: 10_000, shape }));
+        all
+    }
+}

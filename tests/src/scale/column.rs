@@ -1,0 +1,147 @@
+//! One column: a daemon that starts with so many Services, is given changes, and then left alone.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+
+use super::args::Column;
+use super::changes::{ApiServer, Changes};
+use super::figures::Figures;
+use super::in_force;
+use super::node::TestNode;
+use super::objects::{self, Objects};
+use super::population::Population;
+use super::process::{Others, Process};
+use super::real_api::RealApi;
+use super::store::{NODES, SERVICES, SLICES, Store};
+use super::stub_api::StubApi;
+
+const SINGLE_CHANGES: usize = 200;
+const BURST: usize = 1_000;
+const REAL_SERVICES: u32 = 10_000;
+const SETTLE: Duration = Duration::from_secs(3);
+const IDLE: Duration = Duration::from_secs(10);
+
+/// Measures svc-ctl against the stub.
+pub fn measure(column: Column, figures: &mut Figures) -> Result<()> {
+    let name = column.to_string();
+    eprintln!("{name}: making the objects");
+    let (mut population, objects) = (Population::new(column), Objects::new());
+    let node = TestNode::new(&format!("scale-{name}"))?;
+    let api = StubApi::start(&node.netns, store(&population, &objects))?;
+
+    let others = Others::begin()?;
+    let mut daemon = node.start_svc(&["--master".to_owned(), api.url()])?;
+    let in_force = in_force::wait(&mut daemon, node.status_path(), node.pins(), &population)?;
+    let listed = api.listed(&[SERVICES, SLICES, NODES]).context("svc-ctl has not listed everything")?;
+    figures.seconds("cp.sync", &name, Some(in_force.at - daemon.started));
+    figures.seconds("cp.lists", &name, Some(in_force.at.saturating_duration_since(listed)));
+    let written = in_force.served.map(|served| served.saturating_duration_since(listed));
+    figures.seconds("cp.written", &name, written);
+    let mut run = Run { name: &name, node: &node, process: Process(daemon.id()), figures };
+    run.measure_changes(&api, &mut population, &objects)?;
+    run.measure_rest(&population)?;
+    let used = run.process.cpu()?;
+    figures.push("cp.others_cpu", &name, Some(others.end(used)?), "%");
+    figures.push("cp.events", &name, Some(api.created() as f64), "Events");
+    daemon.check()?;
+    for request in api.unknown() {
+        eprintln!("{name}: the stub has no answer to {request}");
+    }
+    Ok(())
+}
+
+/// Measures svc-ctl against the real API server. When that has sent its lists is not known.
+pub fn measure_real(figures: &mut Figures) -> Result<()> {
+    let column = Column::plain(REAL_SERVICES);
+    let name = format!("real{column}");
+    eprintln!("{name}: making the objects");
+    let (mut population, objects) = (Population::new(column), Objects::new());
+    let api = RealApi::start(&population, &objects)?;
+    let node = TestNode::new(&format!("scale-{name}"))?;
+    let interface = node.join(api.control.hub())?;
+    let kubeconfig = api.control.kubeconfig("admin").display().to_string();
+    let words = ["--kubeconfig", &kubeconfig, "--exclude-interface", interface].map(str::to_owned);
+
+    let mut daemon = node.start_svc(&words)?;
+    let in_force = in_force::wait(&mut daemon, node.status_path(), node.pins(), &population)?;
+    figures.seconds("cp.sync", &name, Some(in_force.at - daemon.started));
+    let mut run = Run { name: &name, node: &node, process: Process(daemon.id()), figures };
+    run.measure_changes(&api, &mut population, &objects)?;
+    run.measure_rest(&population)?;
+    daemon.check()
+}
+
+/// A daemon that has everything in force.
+struct Run<'a> {
+    name: &'a str,
+    node: &'a TestNode,
+    process: Process,
+    figures: &'a mut Figures,
+}
+
+impl Run<'_> {
+    fn measure_changes(
+        &mut self,
+        api: &dyn ApiServer,
+        population: &mut Population,
+        objects: &Objects,
+    ) -> Result<()> {
+        let (process, pins, name) = (self.process, self.node.pins(), self.name);
+        process.await_rest(SETTLE)?;
+        let (served, unserved) = in_force::split_served(pins, population)?;
+        eprintln!("{name}: {} Services are served, {} are not", served.len(), unserved.len());
+        let mut changes = Changes { api, pins, population, objects, served: &served, process };
+        let singles = changes.singles(SINGLE_CHANGES)?;
+        let burst = changes.burst(BURST)?;
+        self.figures.milliseconds("cp.change_p50", name, singles.percentile(50));
+        self.figures.milliseconds("cp.change_p99", name, singles.percentile(99));
+        self.figures.milliseconds("cp.cpu_per_change", name, singles.cpu_per_change);
+        self.figures.seconds("cp.burst", name, burst);
+        Ok(())
+    }
+
+    /// What it costs to be there, and whether all of it is still served after the changes.
+    fn measure_rest(&mut self, population: &Population) -> Result<()> {
+        let (process, pins, name) = (self.process, self.node.pins(), self.name);
+        pause(SETTLE);
+        process.await_rest(SETTLE)?;
+        let before = process.cpu()?;
+        pause(IDLE);
+        let idle = (process.cpu()? - before).as_secs_f64() / IDLE.as_secs_f64();
+        let (rss, peak) = process.memory()?;
+        let (_, unserved) = in_force::split_served(pins, population)?;
+        self.figures.push("cp.idle_cpu", name, Some(100.0 * idle), "%");
+        self.figures.push("cp.rss", name, Some(rss), "MB");
+        self.figures.push("cp.rss_peak", name, Some(peak), "MB");
+        self.figures.push("cp.kernel_memory", name, Some(process.map_memory(pins)?), "MB");
+        self.figures.push("cp.unserved", name, Some(unserved.len() as f64), "Services");
+        Ok(())
+    }
+}
+
+/// Everything that the API server has at the start.
+pub fn store(population: &Population, objects: &Objects) -> Store {
+    let services = population.services().map(|nth| objects.service(population, nth)).collect();
+    let mut slices: Vec<_> = population.services().map(|nth| objects.slice4(population, nth)).collect();
+    if population.is_dual() {
+        slices.extend(population.services().map(|nth| objects.slice6(nth)));
+    }
+    Store::new([services, slices, vec![objects::node()], vec![objects::service_cidr()]])
+}
+
+impl ApiServer for StubApi {
+    fn write_slices(&self, slices: Vec<(u32, String)>) -> Result<Instant> {
+        // The IPv4 slices come first, in the order of the Services.
+        Ok(self.replace(SLICES, slices.into_iter().map(|(nth, slice)| (nth as usize, slice)).collect()))
+    }
+}
+
+/// Time is what is measured here, so time has to pass.
+fn pause(time: Duration) {
+    let end = Instant::now() + time;
+    while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {
+        thread::park_timeout(left);
+    }
+}

@@ -1,0 +1,243 @@
+//! A flow table is replaced by one of another size: its flows go on, and no tuple is given away twice. And the counts of
+//! records that are made and removed.
+
+use svc_common::abi::Counter::*;
+use svc_common::abi::FlowState as S;
+use svc_common::abi::{Hook, Migration};
+use svc_tests::packet::flow::{Flow, flow};
+use svc_tests::packet::row::*;
+use svc_tests::packet::wire::Complaint::*;
+use svc_tests::packet::wire::*;
+
+const LIVE: &[S] = &[S::REPLIED, S::ESTABLISHED];
+
+pub fn rows() -> Vec<Row> {
+    [found(), begun(), claimed(), removed(), counted()].concat()
+}
+
+fn pods() -> Flow {
+    flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(LIVE)
+}
+
+fn clients() -> Flow {
+    flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote").state(LIVE)
+}
+
+/// The old table has the flow, and keeps it.
+fn carrying(name: &'static str, flow: Flow) -> Row {
+    row(name).migrates(Migration::READ_OLD).carries(flow.clone()).leaves_carried(flow)
+}
+
+fn found() -> Vec<Row> {
+    vec![
+        carrying("a packet of an established flow finds its record in the old table", pods())
+            .service(cluster_ip("vip:80", &["remote:8080"]))
+            .sees(pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80")).passes(tcp(
+                ACK,
+                "pod-a:4000",
+                "pod-b:8080",
+            )))
+            .leaves(pods().forward_only())
+            .makes_and_removes(1, 0),
+        carrying("an older record brings the record of its other direction with it", pods().aged(7))
+            .sees(pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80")).passes(tcp(
+                ACK,
+                "pod-a:4000",
+                "pod-b:8080",
+            )))
+            .leaves(pods())
+            .makes_and_removes(2, 0),
+        carrying("a redirected packet finds its record in the old table", clients())
+            .sees(
+                outside("up0", tcp(ACK, "client:5000", "node:30080"))
+                    .redirects(tcp(ACK, "node:snat0", "remote:8080").via("remote")),
+            )
+            .leaves(clients().forward_only()),
+        carrying("a reply to a pod finds its record in the old table", pods())
+            .sees(pod_out("pod0", tcp(ACK, "pod-b:8080", "pod-a:4000")).passes(tcp(
+                ACK,
+                "vip:80",
+                "pod-a:4000",
+            )))
+            .leaves(pods().reverse_only())
+            .makes_and_removes(1, 0),
+        carrying(
+            "a reply from another node finds its record in the old table",
+            clients().and_back("gateway"),
+        )
+        .client("client:5000")
+        .sees(
+            outside("up0", tcp(ACK, "remote:8080", "node:snat0"))
+                .redirects(tcp(ACK, "node:30080", "client:5000").via("gateway")),
+        )
+        .leaves(clients().and_back("gateway").reverse_only()),
+        carrying(
+            "a datagram from another address of the node finds its record in the old table",
+            on_the_node(),
+        )
+        .sees(pod_out("pod0", udp("bridge:5353", "pod-a:4000")).passes(udp("vip:53", "pod-a:4000")))
+        .leaves(on_the_node().reverse_only()),
+        carrying("an ICMP error finds the record of what it quotes in the old table", pods().tcp())
+            .sees(
+                pod_out(
+                    "pod0",
+                    complaint(TooBig(1300), "gateway:0", "pod-a:0", tcp(ACK, "pod-a:4000", "pod-b:8080")),
+                )
+                .passes(complaint(TooBig(1300), "gateway:0", "pod-a:0", tcp(ACK, "pod-a:4000", "vip:80")))
+                .counts(&[IcmpTranslated]),
+            )
+            .leaves(pods().tcp().reverse_only()),
+        carrying("a record of the new table comes before one of the old table", pods())
+            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").state(LIVE))
+            .sees(pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80")).passes(tcp(
+                ACK,
+                "pod-a:4000",
+                "remote:8080",
+            )))
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").state(LIVE))
+            .makes_and_removes(0, 0),
+        carrying("while no table is replaced the other table is not asked", pods())
+            .migrates(Migration::NONE)
+            .service(cluster_ip("vip:80", &["remote:8080"]))
+            .begins_in_the_stack(
+                pod_in,
+                "pod0",
+                "pod-a:4000 > vip:80",
+                "pod-a:4000 > remote:8080",
+                Hook::POD_EGRESS,
+            ),
+        carrying("a closed connection of the old table gives way to a SYN", closed())
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .sees(
+                pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
+                    .passes(tcp(SYN, "pod-a:4000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
+            .makes_and_removes(2, 0),
+    ]
+}
+
+fn on_the_node() -> Flow {
+    flow("pod-a:4000 > vip:53", "pod-a:4000 > node:5353").on_the_node().state(&[S::REPLIED])
+}
+
+fn closed() -> Flow {
+    pods().state(&[S::REPLIED, S::ESTABLISHED, S::FIN_FORWARD, S::FIN_REVERSE])
+}
+
+fn begun() -> Vec<Row> {
+    let begins = |name, migration| {
+        row(name)
+            .migrates(migration)
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .begins_in_the_stack(
+                pod_in,
+                "pod0",
+                "pod-a:4000 > vip:80",
+                "pod-a:4000 > pod-b:8080",
+                Hook::POD_EGRESS,
+            )
+            .makes_and_removes(2, 0)
+    };
+    vec![
+        begins("a flow that begins while both tables are in use is written to both", Migration::WRITE_BOTH)
+            .leaves_carried(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+        begins(
+            "a flow that begins while the old table is only read is written to the new one",
+            Migration::READ_OLD,
+        ),
+        begins("a flow that begins while no table is replaced is written once", Migration::NONE),
+        row("a masqueraded flow that begins while both tables are in use is written to both")
+            .migrates(Migration::WRITE_BOTH)
+            .service(external("any:30080", &["remote:8080"]))
+            .begins_redirected(outside, "up0", "client:5000 > node:30080", "node:snat0 > remote:8080")
+            .leaves_carried(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            ),
+    ]
+}
+
+fn claimed() -> Vec<Row> {
+    let theirs = || {
+        flow("other-client:9 > node:30080", "node:snat0 > remote:8080")
+            .redirected()
+            .there("remote")
+            .state(&[S::REPLIED])
+    };
+    let ours = || flow("client:5000 > node:30080", "node:snat1 > remote:8080").redirected().there("remote");
+    let next_port = |name, migration| {
+        row(name)
+            .migrates(migration)
+            .service(external("any:30080", &["remote:8080"]))
+            .carries(theirs())
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat1", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(theirs().reverse_only())
+            .leaves(ours())
+            .leaves_carried(theirs())
+            .makes_and_removes(3, 0)
+    };
+    vec![
+        next_port("a port that a live flow of the old table has is not given away", Migration::READ_OLD),
+        next_port("nor while both tables are in use", Migration::WRITE_BOTH).leaves_carried(ours()),
+        row("a port that a live flow has in the new table alone is not given away")
+            .migrates(Migration::WRITE_BOTH)
+            .service(external("any:30080", &["remote:8080"]))
+            .knows(theirs())
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat1", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(theirs())
+            .leaves(ours())
+            .leaves_carried(ours())
+            .makes_and_removes(2, 0),
+    ]
+}
+
+fn removed() -> Vec<Row> {
+    let gives_way = |name, migration| {
+        row(name)
+            .migrates(migration)
+            .carries(pods().tcp())
+            .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay]))
+            .makes_and_removes(2, 2)
+    };
+    vec![
+        gives_way("a flow that gives way leaves both tables while the old one is read", Migration::READ_OLD),
+        gives_way("a flow that gives way leaves both tables while both are in use", Migration::WRITE_BOTH),
+    ]
+}
+
+fn counted() -> Vec<Row> {
+    vec![
+        row("a flow that takes the place of one that is over makes no record where one was")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .knows(closed())
+            .sees(
+                pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
+                    .passes(tcp(SYN, "pod-a:4000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
+            .makes_and_removes(0, 0),
+        row("a flow that gives way removes two records")
+            .knows(pods().tcp())
+            .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay]))
+            .makes_and_removes(0, 2),
+        row("a record that is made again is one record")
+            .knows(pods().aged(7).forward_only())
+            .sees(
+                pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80"))
+                    .passes(tcp(ACK, "pod-a:4000", "pod-b:8080"))
+                    .counts(&[FlowTwinRestored]),
+            )
+            .leaves(pods())
+            .makes_and_removes(1, 0),
+    ]
+}
