@@ -46,6 +46,8 @@ pub struct Flow {
     /// Which of its tuples no later flow has taken.
     pub owns_client: bool,
     pub owns_backend: bool,
+    /// It was near its end when flows that are over were removed.
+    pub may_be_removed: bool,
     said: Said,
     last: Time,
 }
@@ -70,13 +72,24 @@ pub enum Life {
 
 impl Flow {
     pub fn new(client: Tuple, backend: Tuple, way: Way, back_at: BackAt) -> Self {
-        let (owns_client, owns_backend, said) = (true, true, Said::default());
-        Self { client, backend, way, back_at, any_source: false, owns_client, owns_backend, said, last: 0 }
+        Self {
+            client,
+            backend,
+            way,
+            back_at,
+            any_source: false,
+            owns_client: true,
+            owns_backend: true,
+            may_be_removed: false,
+            said: Said::default(),
+            last: 0,
+        }
     }
 
     /// A packet of one side with these TCP flags; the first one counts like any other.
     pub fn touch(&mut self, side: Side, flags: u8, now: Time) {
         self.last = now;
+        self.may_be_removed = false;
         self.said.hear(self.client.proto, side, flags);
     }
 

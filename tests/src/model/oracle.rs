@@ -1,5 +1,6 @@
 //! The answer: what may become of a packet, given what Kubernetes says and what has been seen before.
 
+use std::iter;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
@@ -131,16 +132,19 @@ impl Model {
     }
 
     /// Kubernetes says something else. Datagram flows to what does not serve any more end (SEM-124), clients do not stay
-    /// with what is no endpoint any more (SEM-233).
+    /// with what is no endpoint any more (SEM-233). The same pass removes flows that are over.
     pub fn change(&mut self, world: World) {
         let broken = self.world.broken;
         self.world = World { broken, ..world };
         for i in 0..self.memory.flows.len() {
-            let Flow { client, backend, owns_client, .. } = self.memory.flows[i];
-            if owns_client && client.proto == Proto::Udp && self.is_stale(client.dst, backend.dst)
-                || !self.world.holds("SEM-120")
-            {
+            let flow = &self.memory.flows[i];
+            let life = flow.life(self.now);
+            let is_datagrams = flow.owns_client && flow.client.proto == Proto::Udp;
+            let is_stale = is_datagrams && self.is_stale(flow.client.dst, flow.backend.dst);
+            if is_stale || life == Life::Over || !self.world.holds("SEM-120") {
                 self.memory.forget(i);
+            } else if life == Life::Unsure {
+                self.memory.flows[i].may_be_removed = true;
             }
         }
         let world = &self.world;
@@ -277,7 +281,7 @@ impl Model {
         let has_ports = packet.tuple.proto != Proto::Icmp;
         match nobodys(&self.world, packet.tuple.dst.ip()).filter(|_| has_ports || self.world.holds("SEM-095"))
         {
-            None => vec![self.direct(packet)],
+            None => self.direct(packet),
             Some(Nobodys::Address) => vec![possible(Fate::Dropped, &["drop_unallocated"], Then::Nothing)],
             Some(Nobodys::Port) => self.refuse(
                 packet,
@@ -290,7 +294,7 @@ impl Model {
     }
 
     /// Nobody's address: a new direct connection makes a translated flow with the same tuple to the backend give way.
-    fn direct(&self, packet: &Packet) -> Possible {
+    fn direct(&self, packet: &Packet) -> Vec<Possible> {
         let may_begin = packet.is_syn() || packet.tuple.proto == Proto::Udp;
         let may_begin = may_begin && self.world.holds("SEM-108");
         let is_same = |f: &Flow| f.owns_backend && f.is_answer(packet.tuple.swapped());
@@ -298,8 +302,12 @@ impl Model {
         // Or the answer to one of the node's own, which no hook has met.
         let answered = || self.memory.of_backend(packet.tuple, BackAt::Ingress);
         match found.or_else(|| packet.is_syn_ack().then(answered).flatten()) {
-            Some(i) => possible(Fate::Untouched, &["flow_gave_way"], Then::Forget(i)),
-            None => untouched(),
+            Some(i) => {
+                let gives_way = possible(Fate::Untouched, &["flow_gave_way"], Then::Forget(i));
+                let is_removed = self.memory.flows[i].may_be_removed;
+                iter::once(gives_way).chain(is_removed.then(untouched)).collect()
+            }
+            None => vec![untouched()],
         }
     }
 }

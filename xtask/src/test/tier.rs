@@ -167,7 +167,7 @@ pub fn of_source(source: &str) -> Option<&'static str> {
     };
     let noun = stem.split(['_', '/']).next().unwrap_or(stem);
     match noun {
-        "architecture" | "coverage" => Some("unit"),
+        "architecture" | "change" | "coverage" => Some("unit"),
         "kubernetes" => Some("api"),
         _ => TIERS.iter().map(|tier| tier.name).find(|name| *name == noun),
     }
