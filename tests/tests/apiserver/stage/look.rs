@@ -96,6 +96,12 @@ impl Stage {
         })
     }
 
+    /// Every watch is there and has lasted for a while.
+    pub fn follows_everything(&self) -> Result<bool> {
+        let complaints = self.on_node(|_, daemon| daemon.complaints())?;
+        Ok(complaints.iter().all(|complaint| complaint["kind"] != "source"))
+    }
+
     /// The authorizer has heard that the daemon may not list this.
     pub fn soon_cannot(&self, resource: &str) -> Result<()> {
         let account = format!("system:serviceaccount:{ACCOUNTS}:{}", self.name);
