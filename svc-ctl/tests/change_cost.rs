@@ -1,31 +1,43 @@
 //! The guard of "work in proportion to the change": what one change costs is counted, not timed, and must not depend on
-//! how many Services there are. Map operations, planned Services and allocations, through the whole loop.
+//! how many Services there are. Map operations, planned Services and allocations, through the whole loop. And how much
+//! memory a Service takes.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use svc_ctl::dataplane::store::{MapStore, StoreError};
 use svc_ctl::model::node::NodeAddresses;
+use svc_ctl::model::store::Store;
+use svc_ctl::plan::book::{Book, Changes};
 use svc_ctl::plan::capacity::Capacity;
+use svc_ctl::plan::settings::Settings;
 use svc_ctl::plan::tables::{MapOp, Tables};
+use svc_ctl::plan::tick::Tick;
 use svc_ctl::reconcile::{self, Inputs, Options, Outputs, Progress};
 use svc_ctl::source::event::{Batch, Event, SourceEvent};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Mutex, mpsc, watch};
+
+/// The counters are the whole process's: one test at a time.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Counts what the loop allocates.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+/// Octets that are allocated and not freed.
+static LIVE: AtomicI64 = AtomicI64::new(0);
 
 // SAFETY: everything is the system allocator's; a counter beside it touches no memory of its callers.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        LIVE.fetch_add(layout.size() as i64, Ordering::Relaxed);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
         // SAFETY: the caller's promises are passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -69,12 +81,13 @@ struct Cost {
     allocations: u64,
 }
 
-fn service(n: usize) -> SourceEvent {
+fn service(n: usize, is_external: bool) -> SourceEvent {
     let (a, b) = (n / 250, n % 250 + 1);
+    let ingress = if is_external { format!(r#"{{"ip": "198.18.{a}.{b}"}}"#) } else { String::new() };
     let text = format!(
         r#"{{"metadata": {{"name": "s{n:06}", "namespace": "n{}"}}, "spec": {{"clusterIP": "10.{}.{}.{b}",
-        "type": "LoadBalancer", "ports": [{{"port": 80, "protocol": "TCP"}}]}},
-        "status": {{"loadBalancer": {{"ingress": [{{"ip": "198.18.{a}.{b}"}}]}}}}}}"#,
+        "ports": [{{"port": 80, "protocol": "TCP"}}]}},
+        "status": {{"loadBalancer": {{"ingress": [{ingress}]}}}}}}"#,
         n % 50,
         96 + a / 250,
         a % 250,
@@ -114,7 +127,7 @@ async fn cost(services: usize) -> Cost {
     let inputs = Inputs { events, addresses, growth: None, first_swap: None };
     let task = tokio::spawn(reconcile::run(inputs, Sink, Options::default(), outputs));
     let mut list = vec![SourceEvent::Service(Event::Init), SourceEvent::Slice(Event::Init)];
-    list.extend((0..services).map(service));
+    list.extend((0..services).map(|n| service(n, true)));
     list.extend((0..services).map(|n| slice(n, 0, |s| SourceEvent::Slice(Event::InitApply(s)))));
     list.extend([SourceEvent::Service(Event::InitDone), SourceEvent::Slice(Event::InitDone)]);
     list.extend([SourceEvent::Node(Event::Init), SourceEvent::Node(Event::InitDone)]);
@@ -138,10 +151,39 @@ async fn cost(services: usize) -> Cost {
 
 #[tokio::test]
 async fn what_a_change_costs_does_not_depend_on_the_number_of_services() {
+    let _alone = ALONE.lock().await;
     let (few, many) = (cost(100).await, cost(4_000).await);
     println!("100 Services: {few:?}\n4,000 Services: {many:?}");
     assert_eq!((few.planned, few.ops), (many.planned, many.ops));
     assert_eq!(few.planned, 8, "one Service for each change");
     // Trees are a level deeper, and a node of theirs splits now and then.
     assert!(many.allocations * 10 <= few.allocations * 15, "{few:?} {many:?}");
+}
+
+/// What the daemon keeps of a ClusterIP Service with four endpoints, by the model and the plan together.
+#[test]
+fn a_service_takes_less_than_2600_octets() {
+    const SERVICES: usize = 4_000;
+    let _alone = ALONE.blocking_lock();
+    let before = LIVE.load(Ordering::Relaxed);
+    let mut store = Store::new("node");
+    [SourceEvent::Service(Event::Init), SourceEvent::Slice(Event::Init), SourceEvent::Node(Event::Init)]
+        .into_iter()
+        .for_each(|event| store.take(event));
+    (0..SERVICES).for_each(|n| store.take(service(n, false)));
+    (0..SERVICES).for_each(|n| store.take(slice(n, 0, |s| SourceEvent::Slice(Event::InitApply(s)))));
+    [
+        SourceEvent::Service(Event::InitDone),
+        SourceEvent::Slice(Event::InitDone),
+        SourceEvent::Node(Event::InitDone),
+    ]
+    .into_iter()
+    .for_each(|event| store.take(event));
+    let mut book = Book::new(Tables::default(), Sink.capacity(), Settings::default());
+    let everything = Changes { node: true, ..Changes::default() };
+    drop(book.turn(store.world(), &everything, Tick(1)));
+    let octets = (LIVE.load(Ordering::Relaxed) - before) / SERVICES as i64;
+    println!("{octets} octets a Service");
+    assert!(octets < 2_600, "{octets} octets a Service");
+    assert_eq!(book.tables().frontends.len(), SERVICES);
 }

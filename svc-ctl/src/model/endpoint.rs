@@ -17,8 +17,29 @@ pub struct Endpoint {
     pub serving: bool,
     pub terminating: bool,
     pub node: Option<Arc<str>>,
-    pub zone_hints: BTreeSet<Arc<str>>,
-    pub node_hints: BTreeSet<Arc<str>>,
+    pub zone_hints: Hints,
+    pub node_hints: Hints,
+}
+
+/// Names of zones or nodes whose clients an endpoint is for. Most endpoints have none, and there may be a million.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Hints(Option<Box<BTreeSet<Arc<str>>>>);
+
+impl Hints {
+    pub const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.as_ref().is_some_and(|names| names.contains(name))
+    }
+}
+
+impl FromIterator<Arc<str>> for Hints {
+    fn from_iter<T: IntoIterator<Item = Arc<str>>>(names: T) -> Self {
+        let names: BTreeSet<Arc<str>> = names.into_iter().collect();
+        Self((!names.is_empty()).then(|| Box::new(names)))
+    }
 }
 
 /// A port that all endpoints of a slice have.
@@ -101,8 +122,8 @@ mod tests {
                     serving: true,
                     terminating,
                     node: None,
-                    zone_hints: BTreeSet::new(),
-                    node_hints: BTreeSet::new(),
+                    zone_hints: Hints::default(),
+                    node_hints: Hints::default(),
                 })
                 .collect(),
         }

@@ -2,6 +2,7 @@
 //! nothing else; the tables are the sum of all pages.
 
 mod demand;
+mod dense;
 mod give;
 mod uses;
 

@@ -52,7 +52,8 @@ pub fn measure(figures: &mut Figures) -> Result<()> {
         let endpoint = population.replace_endpoint(service);
         let slice = objects.slice4(&population, service);
         let written = api.write_slices(vec![(service, slice)])?;
-        let seen = monitor.await_chain(&format!("__{endpoint}/"), CHANGE_LIMIT)?;
+        let limit = if nth == 0 { START_LIMIT } else { CHANGE_LIMIT };
+        let seen = monitor.await_chain(&format!("__{endpoint}/"), limit)?;
         process.await_rest(REST)?;
         match nth {
             0 => before = process.cpu()?,

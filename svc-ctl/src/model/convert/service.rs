@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
-use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{ANNOTATION_SELECTION, LABEL_PROXY_NAME, Refusals, has_label, slice_key};
+use super::{ANNOTATION_SELECTION, LABEL_PROXY_NAME, Refusals, has_label, interned, slice_key};
 use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::{parse_cidr, parse_ip, parse_port};
 use crate::model::service::{Selection, Service, ServiceAddresses, ServicePort};
@@ -105,6 +104,7 @@ fn convert_cluster_ips(
             });
         }
     }
+    families.shrink_to_fit();
     families
 }
 
@@ -163,6 +163,11 @@ fn convert_addresses(
     if has_bad_range {
         families.iter_mut().filter(|f| f.source_ranges.is_empty()).for_each(|f| f.load_balancer_ips.clear());
     }
+    for family in families {
+        family.external_ips.shrink_to_fit();
+        family.load_balancer_ips.shrink_to_fit();
+        family.source_ranges.shrink_to_fit();
+    }
 }
 
 /// Seconds of affinity, three hours where nothing (sensible) is said (SEM-035).
@@ -195,7 +200,7 @@ fn convert_health_check_port(spec: &core::ServiceSpec, refusals: &mut Refusals) 
 fn convert_service_ports(spec: &core::ServiceSpec, refusals: &mut Refusals) -> Vec<ServicePort> {
     let mut ports: Vec<ServicePort> = Vec::new();
     for (i, port) in spec.ports.iter().flatten().enumerate() {
-        let name: Arc<str> = port.name.as_deref().unwrap_or_default().into();
+        let name = interned(port.name.as_deref().unwrap_or_default());
         let Some(proto) = refusals.proto(format!("spec.ports[{i}].protocol"), port.protocol.as_deref())
         else {
             continue;
@@ -218,5 +223,6 @@ fn convert_service_ports(spec: &core::ServiceSpec, refusals: &mut Refusals) -> V
         }
         ports.push(ServicePort { name, proto, port: number, node_port });
     }
+    ports.shrink_to_fit();
     ports
 }

@@ -1,6 +1,5 @@
 //! EndpointSlices into the model.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use k8s_openapi::api::discovery::v1 as discovery;
@@ -33,7 +32,9 @@ pub fn convert_slice(object: &discovery::EndpointSlice) -> Converted<Slice> {
     let service = ServiceName { namespace: Arc::clone(&key.namespace), name: service.into() };
     let ports = convert_slice_ports(object, &mut refusals);
     let endpoints = object.endpoints.iter().flatten().enumerate();
-    let endpoints = endpoints.filter_map(|(i, e)| convert_endpoint(i, e, family, &mut refusals)).collect();
+    let endpoints = endpoints.filter_map(|(i, e)| convert_endpoint(i, e, family, &mut refusals));
+    let mut endpoints: Vec<Endpoint> = endpoints.collect();
+    endpoints.shrink_to_fit();
     refusals.done(Some(Slice { key, service, family, ports, endpoints }))
 }
 
@@ -51,6 +52,7 @@ fn convert_slice_ports(object: &discovery::EndpointSlice, refusals: &mut Refusal
             ports.push(SlicePort { name: interned(name), proto, port });
         }
     }
+    ports.shrink_to_fit();
     ports
 }
 
@@ -83,7 +85,7 @@ fn convert_endpoint(
         serving: conditions.and_then(|c| c.serving).unwrap_or(true),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
         node: endpoint.node_name.as_deref().filter(|n| !n.is_empty()).map(interned),
-        zone_hints: zones.map(|z| interned(&z.name)).collect::<BTreeSet<_>>(),
-        node_hints: nodes.map(|n| interned(&n.name)).collect::<BTreeSet<_>>(),
+        zone_hints: zones.map(|z| interned(&z.name)).collect(),
+        node_hints: nodes.map(|n| interned(&n.name)).collect(),
     })
 }

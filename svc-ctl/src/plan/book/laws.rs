@@ -8,7 +8,7 @@ use svc_common::abi::{AddressFlags, FrontendFlags};
 use svc_common::addr::Proto;
 
 use super::*;
-use crate::model::endpoint::{Endpoint, Slice, SlicePort};
+use crate::model::endpoint::{Endpoint, Hints, Slice, SlicePort};
 use crate::model::name::{IpFamily, SliceKey};
 use crate::model::node::{NodeAddresses, NodeInfo};
 use crate::model::service::{Selection, ServiceAddresses, ServicePort};
@@ -131,12 +131,11 @@ fn put(world: &mut World, n: u8, sketch: Option<&Sketch>) {
         serving: true,
         terminating: bit == 7,
         node: bit.is_multiple_of(2).then(|| "here".into()),
-        zone_hints: if sketch.slices == 2 {
-            [if bit < 4 { "a" } else { "b" }.into()].into()
-        } else {
-            BTreeSet::new()
-        },
-        node_hints: BTreeSet::new(),
+        zone_hints: (sketch.slices == 2)
+            .then(|| if bit < 4 { "a" } else { "b" }.into())
+            .into_iter()
+            .collect(),
+        node_hints: Hints::default(),
     };
     let slice = |k: u8| {
         let mine = (0..8).filter(|bit| sketch.endpoints & (1 << bit) != 0 && bit % 2 == k % 2);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use svc_common::abi::{AddressFlags, BackendId, Extent, Locality};
 
+use super::dense::Dense;
 use crate::plan::ids::{Full, Ids, Target};
 use crate::plan::maglev::{digest, pages, plan_maglev};
 use crate::plan::tables::{Backend, Tables};
@@ -30,7 +31,7 @@ struct MaglevUse {
 /// Counts of holders.
 #[derive(Clone, Debug, Default)]
 pub struct Uses {
-    backends: HashMap<BackendId, BackendUse>,
+    backends: Dense<BackendUse>,
     extents: HashMap<Extent, u32>,
     /// By the extent that a table is over.
     maglevs: HashMap<Extent, MaglevUse>,
@@ -62,7 +63,7 @@ impl Uses {
     }
 
     pub fn unpublish(&mut self, tables: &mut TrackedTables, id: BackendId, locality: Locality) {
-        if let Some(found) = self.backends.get_mut(&id) {
+        if let Some(found) = self.backends.get_mut(id) {
             let count = &mut found.published[usize::from(locality.0.min(2))];
             *count = count.saturating_sub(1);
             self.idle_backends.insert(id);
@@ -76,24 +77,24 @@ impl Uses {
 
     /// As [`Uses::let_stay`], of a backend that is held already.
     pub fn let_stay_again(&mut self, id: BackendId) {
-        if let Some(found) = self.backends.get_mut(&id) {
+        if let Some(found) = self.backends.get_mut(id) {
             found.stays += 1;
         }
     }
 
     pub fn end_stay(&mut self, id: BackendId) {
-        if let Some(found) = self.backends.get_mut(&id) {
+        if let Some(found) = self.backends.get_mut(id) {
             found.stays = found.stays.saturating_sub(1);
             self.idle_backends.insert(id);
         }
     }
 
     fn backend(&mut self, id: BackendId, target: Target) -> &mut BackendUse {
-        self.backends.entry(id).or_insert(BackendUse { target, published: [0; 3], stays: 0 })
+        self.backends.get_or_insert(id, BackendUse { target, published: [0; 3], stays: 0 })
     }
 
     fn show_backend(&self, tables: &mut TrackedTables, id: BackendId) {
-        let Some(BackendUse { target: (addr, port), published, .. }) = self.backends.get(&id) else { return };
+        let Some(BackendUse { target: (addr, port), published, .. }) = self.backends.get(id) else { return };
         if let Some(locality) = (0..3_u8).rev().find(|l| published[usize::from(*l)] > 0) {
             let backend = Backend { addr: *addr, port: *port, locality: Locality(locality) };
             if tables.get().backends.get(&id) != Some(&backend) {
@@ -236,13 +237,13 @@ impl Uses {
             }
         }
         for id in std::mem::take(&mut self.idle_backends) {
-            let Some(found) = self.backends.get(&id) else { continue };
+            let Some(found) = self.backends.get(id) else { continue };
             if found.published == [0; 3] && tables.get().backends.contains_key(&id) {
                 tables.set_backend(id, None);
             }
             if found.published == [0; 3] && found.stays == 0 {
                 ids.retire_backend(found.target, id);
-                self.backends.remove(&id);
+                self.backends.remove(id);
             }
         }
     }

@@ -1,7 +1,5 @@
 //! A row per rule of categorisation; each names it.
 
-use std::collections::BTreeSet;
-
 use super::*;
 
 const NODE: &str = "test-node";
@@ -41,7 +39,7 @@ fn endpoint(text: &str) -> Endpoint {
             .filter(|h| !is_node(h))
             .map(|h| format!("zone-{h}").as_str().into())
             .collect(),
-        node_hints: hints.iter().filter(|h| is_node(h)).map(|h| node_name(h)).collect::<BTreeSet<_>>(),
+        node_hints: hints.iter().filter(|h| is_node(h)).map(|h| node_name(h)).collect(),
     }
 }
 
