@@ -37,12 +37,12 @@ pub struct Shared {
     pub is_node_in_ranges: bool,
 }
 
-impl Shared {
-    /// Clients choose by a Maglev table: those from outside, so that whichever node they come by chooses the same.
-    pub fn has_table(&self, claim: &Claim) -> bool {
-        self.selection.map_or(claim.external, |selection| selection == Selection::Maglev)
-    }
+/// Clients choose by a Maglev table: those from outside, so that whichever node they come by chooses the same.
+pub fn has_table(selection: Option<Selection>, claim: &Claim) -> bool {
+    selection.map_or(claim.external, |selection| selection == Selection::Maglev)
+}
 
+impl Shared {
     /// Clients, or those from outside, choose among endpoints of this node.
     pub const fn is_local(&self, claim: &Claim) -> bool {
         if claim.external { self.policy.external_local } else { self.policy.internal_local }
@@ -76,7 +76,7 @@ impl Shared {
             (true, false) => (self.local, none),
             (true, true) => (self.cluster, self.local),
         };
-        let maglev = match (self.has_table(claim), is_local) {
+        let maglev = match (has_table(self.selection, claim), is_local) {
             (false, _) => none,
             (true, false) => self.maglev_cluster,
             (true, true) => self.maglev_local,

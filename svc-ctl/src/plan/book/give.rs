@@ -12,7 +12,7 @@ use crate::model::complaint::{Complaint, Kind};
 use crate::model::service::Service;
 use crate::model::world::World;
 use crate::plan::claims::{Claimant, PortOf};
-use crate::plan::entry::Shared;
+use crate::plan::entry::{Shared, has_table};
 use crate::plan::frontends::Claim;
 use crate::plan::ids::{Full, Target};
 use crate::plan::maglev;
@@ -211,7 +211,7 @@ impl Book {
         };
         let mut maglevs = [Extent::default(); 2];
         for is_local in [false, true] {
-            if claims.iter().any(|c| shared.has_table(c) && shared.is_local(c) == is_local) {
+            if claims.iter().any(|c| has_table(shared.selection, c) && shared.is_local(c) == is_local) {
                 let over = if is_local { shared.local } else { shared.cluster };
                 let pages = self.hold_maglev(over, &of, now, complaints);
                 maglevs[usize::from(is_local)] = if pages.count > 0 { over } else { Extent::default() };
@@ -276,11 +276,14 @@ impl Book {
         let targets = endpoints.cluster.iter().chain(&endpoints.local).map(|(target, _)| target);
         let unknown: BTreeSet<&Target> =
             targets.chain(&endpoints.listed).filter(|t| self.ids.known_backend(t).is_none()).collect();
+        let selection = of.service.selection.or(self.settings.selection);
+        let places = endpoints.cluster.len().max(endpoints.local.len());
+        let has_table = claims.iter().any(|claim| has_table(selection, claim));
         let demand = Demand {
             frontends: claims.len() as u32,
             backends: unknown.len() as u32,
             selection: (endpoints.cluster.len() + endpoints.local.len()) as u32,
-            maglev: maglev::pages(endpoints.cluster.len()),
+            maglev: if has_table { maglev::pages(places) } else { 0 },
             services: 1,
             addresses: published(claims).count() as u32,
             prefixes: of.addresses().source_ranges.len() as u32,
