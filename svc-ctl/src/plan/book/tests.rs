@@ -105,7 +105,7 @@ fn ids_survive_a_restart_and_arrivals_before_them() {
 }
 
 #[test]
-fn a_change_plans_its_service_and_its_rivals_alone() {
+fn sem_266_a_change_plans_its_service_and_its_rivals_alone() {
     let spec = |n: usize| {
         (format!("s{n:03}"), format!("clusterIP: 10.96.1.{n}, externalIPs: [192.0.2.{}]", 100 + n / 2))
     };
