@@ -150,7 +150,7 @@ async fn cost(services: usize) -> Cost {
 }
 
 #[tokio::test]
-async fn what_a_change_costs_does_not_depend_on_the_number_of_services() {
+async fn sem_274_what_a_change_costs_does_not_depend_on_the_number_of_services() {
     let _alone = ALONE.lock().await;
     let (few, many) = (cost(100).await, cost(4_000).await);
     println!("100 Services: {few:?}\n4,000 Services: {many:?}");

@@ -1,8 +1,11 @@
-//! Which test names which rule of Service semantics: `tests/COVERAGE.md` is written from the rules in
-//! `tests/coverage/rules.txt`, the names of all tests, and the exemptions in `docs/deviations.md`.
+//! Which test names which rule of Service semantics. `tests/COVERAGE.md` is written from the rules of `docs/semantics.md`,
+//! the names of all tests, and what `docs/deviations.md` says of rules without a test. `tests/coverage/rules.txt` is the
+//! list of the rules, one a line.
 //!
-//! `UPDATE_EXPECT=1 cargo test -p svc-ctl --test coverage` rewrites the page.
+//! `UPDATE_EXPECT=1 cargo test -p svc-ctl --test coverage` rewrites both.
 
+#[path = "coverage/citations.rs"]
+mod citations;
 #[path = "coverage/names.rs"]
 mod names;
 
@@ -19,22 +22,32 @@ const SHOWN: usize = 4;
 struct Rule {
     id: String,
     title: String,
+    source: String,
 }
 
-/// Headings with their rules.
+/// The headings of `docs/semantics.md` with their rules: rows of a rule, what it is about, what holds, and its source.
 fn rules() -> Vec<(String, Vec<Rule>)> {
     let mut groups: Vec<(String, Vec<Rule>)> = Vec::new();
-    let text = read("tests/coverage/rules.txt");
-    for line in text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        if let Some(heading) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+    for line in read("docs/semantics.md").lines() {
+        if let Some(heading) = line.strip_prefix("## ") {
             groups.push((heading.to_owned(), Vec::new()));
-            continue;
+        } else if line.starts_with("| SEM-") || line.starts_with("| PAR-") {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").map(str::trim).collect();
+            assert!(cells.len() == 4 && cells.iter().all(|cell| !cell.is_empty()), "not four cells: {line}");
+            let (_, rules) = groups.last_mut().expect("a heading before the first rule");
+            rules.push(Rule {
+                id: cells[0].to_owned(),
+                title: cells[1].to_owned(),
+                source: cells[3].to_owned(),
+            });
         }
-        let (id, title) = line.split_once(' ').expect("an id and a title");
-        let (_, rules) = groups.last_mut().expect("a heading before the first rule");
-        rules.push(Rule { id: id.to_owned(), title: title.to_owned() });
     }
+    groups.retain(|(_, rules)| !rules.is_empty());
     groups
+}
+
+fn known_rules() -> BTreeSet<String> {
+    rules().into_iter().flat_map(|(_, rules)| rules).map(|rule| rule.id).collect()
 }
 
 /// The ids in a name: `SEM-091`, `par_044`.
@@ -68,52 +81,93 @@ fn by_rule(names: &Names) -> BTreeMap<String, Vec<String>> {
     tests
 }
 
-/// Rules that need no test: rows of the deviations' second table, `| SEM-123 | reason |`.
-fn exempt() -> BTreeSet<String> {
+/// The rules in the first column of a table in `docs/deviations.md`: `| SEM-123 |`, or `| SEM-300 to SEM-314 |`.
+fn listed(heading: &str) -> BTreeSet<String> {
     let page = read("docs/deviations.md");
-    let (_, table) = page.split_once("## Without a test").expect("the exemptions' heading");
-    table
-        .lines()
-        .filter_map(|line| line.strip_prefix("| "))
-        .flat_map(|row| ids(row.split('|').next().unwrap_or_default()))
+    let (_, rest) = page.split_once(&format!("\n## {heading}\n")).expect("the table's heading");
+    let table = rest.split("\n## ").next().unwrap_or(rest);
+    let known = known_rules();
+    let cells = table.lines().filter_map(|line| line.strip_prefix("| ")?.split(" |").next());
+    cells
+        .flat_map(|cell| match (cell.split_once(" to "), ids(cell)) {
+            (Some((first, last)), _) => {
+                known.range(first.to_owned()..=last.to_owned()).cloned().collect::<BTreeSet<_>>()
+            }
+            (None, ids) => ids,
+        })
         .collect()
 }
 
-/// The page, and the rules that are open.
+/// The page, and the rules that neither a test nor `docs/deviations.md` names.
 fn page(names: &Names) -> (String, Vec<String>) {
-    let (groups, tests, exempt) = (rules(), by_rule(names), exempt());
-    let (mut tables, mut open, mut total) = (String::new(), Vec::new(), 0);
+    let (groups, tests) = (rules(), by_rule(names));
+    let (exempt, open) = (listed("Without a test"), listed("Open"));
+    let (mut tables, mut unnamed) = (String::new(), Vec::new());
+    let (mut tested_count, mut exempt_count, mut open_count) = (0, 0, 0);
     for (heading, rules) in &groups {
         // Writing to a String cannot fail.
         let _ = write!(tables, "\n## {heading}\n\n| rule | | tests |\n|---|---|---|\n");
-        for Rule { id, title } in rules {
-            total += 1;
+        for Rule { id, title, .. } in rules {
             let cell = match tests.get(id) {
                 Some(all) => {
+                    tested_count += 1;
                     let more = all.len().saturating_sub(SHOWN);
                     let more = if more == 0 { String::new() } else { format!("<br>and {more} more") };
                     all.iter().take(SHOWN).cloned().collect::<Vec<_>>().join("<br>") + &more
                 }
-                None if exempt.contains(id) => "none: see [deviations](../docs/deviations.md)".to_owned(),
+                None if exempt.contains(id) => {
+                    exempt_count += 1;
+                    "none: see [deviations](../docs/deviations.md#without-a-test)".to_owned()
+                }
                 None => {
-                    open.push(id.clone());
-                    "**open**".to_owned()
+                    open_count += 1;
+                    if !open.contains(id) {
+                        unnamed.push(id.clone());
+                    }
+                    "**open**: see [deviations](../docs/deviations.md#open)".to_owned()
                 }
             };
             let _ = writeln!(tables, "| {id} | {title} | {cell} |");
         }
     }
-    let known: BTreeSet<&str> =
-        groups.iter().flat_map(|(_, rules)| rules).map(|rule| rule.id.as_str()).collect();
-    let exempt = exempt.iter().filter(|id| known.contains(id.as_str()) && !tests.contains_key(*id)).count();
     let head = format!(
         "# Which test names which rule\n\nWritten by `UPDATE_EXPECT=1 cargo test -p svc-ctl --test coverage` from \
-         `tests/coverage/rules.txt` and the names of\nall tests; not by hand. A test that names a rule fails when the \
-         rule is broken.\n\n{total} rules: {} named by a test, {exempt} exempt, {} open.\n",
-        total - exempt - open.len(),
-        open.len(),
+         [docs/semantics.md](../docs/semantics.md) and the\nnames of all tests; not by hand. A test that names a rule \
+         fails when the rule is broken.\n\n{} rules: {tested_count} named by a test, {exempt_count} exempt, \
+         {open_count} open.\n",
+        tested_count + exempt_count + open_count,
     );
-    (head + &tables, open)
+    (head + &tables, unnamed)
+}
+
+/// `tests/coverage/rules.txt`.
+fn list() -> String {
+    let mut text = "# The rules of docs/semantics.md; written by UPDATE_EXPECT=1 cargo test -p svc-ctl --test coverage, not by \
+                    hand.\n"
+        .to_owned();
+    for (heading, rules) in rules() {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "\n[{heading}]\n");
+        for Rule { id, title, .. } in rules {
+            let _ = writeln!(text, "{id} {title}");
+        }
+    }
+    text
+}
+
+/// Compares a file that is written by this test, or rewrites it.
+fn is_up_to_date(file: &str, expected: &str) {
+    if std::env::var_os("UPDATE_EXPECT").is_some_and(|value| value == "1") {
+        fs::write(project().join(file), expected).expect("the file can be written");
+    }
+    let old = read(file);
+    let changed: Vec<&str> =
+        expected.lines().filter(|line| !old.lines().any(|other| other == *line)).collect();
+    assert!(
+        old == expected,
+        "{file} is out of date; with UPDATE_EXPECT=1 it is rewritten:\n{}",
+        changed.join("\n")
+    );
 }
 
 fn read(file: &str) -> String {
@@ -126,30 +180,56 @@ fn project() -> &'static Path {
 
 #[test]
 fn the_page_shows_what_the_tests_are() {
-    let (page, _) = page(&names::collect(project()));
-    if std::env::var_os("UPDATE_EXPECT").is_some_and(|value| value == "1") {
-        fs::write(project().join("tests/COVERAGE.md"), &page).expect("the page can be written");
-    }
-    let old = read("tests/COVERAGE.md");
-    let changed: Vec<&str> = page.lines().filter(|line| !old.lines().any(|other| other == *line)).collect();
-    assert!(
-        old == page,
-        "tests/COVERAGE.md is out of date; with UPDATE_EXPECT=1 it is rewritten:\n{}",
-        changed.join("\n")
-    );
+    is_up_to_date("tests/COVERAGE.md", &page(&names::collect(project())).0);
 }
 
 #[test]
-fn every_rule_is_named_by_a_test_or_exempt() {
-    let (_, open) = page(&names::collect(project()));
-    assert_eq!(open, [""; 0], "open");
+fn the_list_of_rules_is_that_of_the_semantics() {
+    is_up_to_date("tests/coverage/rules.txt", &list());
+}
+
+#[test]
+fn no_rule_has_two_rows() {
+    let rows: usize = rules().iter().map(|(_, rules)| rules.len()).sum();
+    assert_eq!(rows, known_rules().len());
+}
+
+#[test]
+fn every_source_has_an_address() {
+    let page = read("docs/semantics.md");
+    for Rule { id, source, .. } in rules().into_iter().flat_map(|(_, rules)| rules) {
+        let names: Vec<_> = source.split('[').skip(1).filter_map(|rest| rest.split(']').next()).collect();
+        assert!(!names.is_empty() || source == "svc", "{id}: no source: {source}");
+        for name in names {
+            assert!(page.contains(&format!("\n[{name}]: https://")), "{id}: no address of [{name}]");
+        }
+    }
+}
+
+#[test]
+fn every_rule_is_named_by_a_test_or_exempt_or_open() {
+    let (_, unnamed) = page(&names::collect(project()));
+    assert_eq!(unnamed, [""; 0], "not in docs/deviations.md either");
+}
+
+#[test]
+fn a_rule_that_is_open_has_no_test() {
+    let tests = by_rule(&names::collect(project()));
+    let closed: Vec<_> = listed("Open").into_iter().filter(|id| tests.contains_key(id)).collect();
+    assert!(closed.is_empty(), "tested, and still open in docs/deviations.md: {closed:?}");
+}
+
+#[test]
+fn nothing_cites_what_is_not_in_the_repository() {
+    let foreign = citations::foreign(project(), &known_rules());
+    assert!(foreign.is_empty(), "explain it on the spot, or bring the text in:\n{}", foreign.join("\n"));
 }
 
 #[test]
 fn what_shows_a_deviation_is_a_test() {
     let names = names::collect(project());
     let page = read("docs/deviations.md");
-    let (table, _) = page.split_once("## Without a test").expect("the exemptions' heading");
+    let (table, _) = page.split_once("\n## Without a test\n").expect("the exemptions' heading");
     let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
     for row in rows {
         let shown_by = row.trim_end_matches(" |").rsplit(" | ").next().expect("a last column");
@@ -161,18 +241,6 @@ fn what_shows_a_deviation_is_a_test() {
             );
         }
     }
-}
-
-#[test]
-fn a_test_names_no_rule_that_is_not_there() {
-    let known: BTreeSet<String> =
-        rules().into_iter().flat_map(|(_, rules)| rules).map(|rule| rule.id).collect();
-    let is_in_list = |id: &&String| {
-        id.starts_with("PAR") || !("SEM-200".."SEM-230").contains(&id.as_str()) && id.as_str() < "SEM-239"
-    };
-    let tests = by_rule(&names::collect(project()));
-    let unknown: Vec<_> = tests.iter().filter(|(id, _)| is_in_list(id) && !known.contains(*id)).collect();
-    assert!(unknown.is_empty(), "not in tests/coverage/rules.txt: {unknown:?}");
 }
 
 #[test]

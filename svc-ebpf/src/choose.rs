@@ -138,8 +138,8 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Result<&'static FrontendVa
     Err(address)
 }
 
-/// What becomes of a packet to no frontend: refused at a ClusterIP (V11), dropped at a Service's address that no Service
-/// has (V12), else left alone. An address that the node has as well is the node's to answer for.
+/// What becomes of a packet to no frontend (SEM-095, SEM-096): refused at a ClusterIP, dropped at an address of a Service
+/// CIDR that no Service has, else left alone. An address that the node has as well is the node's to answer for.
 #[inline(always)]
 pub fn nobodys<F: Net>(address: AddressFlags, dst: &F::Addr) -> u32 {
     if address.has(AddressFlags::LOCAL) {
@@ -155,7 +155,7 @@ pub fn nobodys<F: Net>(address: AddressFlags, dst: &F::Addr) -> u32 {
     Outcome::PASS
 }
 
-/// By the interface it came by, or by its source (SEM 4.3).
+/// By the interface it came by, or by its source (SEM-090).
 #[inline(always)]
 fn is_local_pod<F: Net>(own: Option<&Iface>, src: &F::Addr) -> bool {
     if CONFIG.load().pods_by_source != 0 {

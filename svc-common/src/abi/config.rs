@@ -21,7 +21,7 @@ pub struct Config {
     pub fib_source: u8,
     /// 1: who is a local pod is told by its source address (`PrefixList::LOCAL_PODS`) and not by its interface.
     pub pods_by_source: u8,
-    /// 1: what is sent to an address of `PrefixList::SERVICE_CIDRS` that no Service has is dropped (SEM-094, V12).
+    /// 1: what is sent to an address of `PrefixList::SERVICE_CIDRS` that no Service has is dropped (SEM-095).
     pub service_cidrs: u8,
     pub _pad: [u8; 2],
 }

@@ -56,11 +56,11 @@ counters! {
     SocketConnect = "socket_connect",
     /// A socket's connect was refused: no endpoint.
     SocketRefused = "socket_refused",
-    /// A port of a ClusterIP that its Service does not have: ICMP port unreachable sent (V11).
+    /// A port of a ClusterIP that its Service does not have: ICMP port unreachable sent (SEM-095).
     RejectUnknownPort = "reject_unknown_port",
     /// The source is in none of `spec.loadBalancerSourceRanges` (SEM-031).
     DropSourceRange = "drop_source_range",
-    /// An address of a Service CIDR that no Service has (V12).
+    /// An address of a Service CIDR that no Service has (SEM-095).
     DropUnallocated = "drop_unallocated",
     /// An ICMP error that quotes a translated packet was translated back (SEM-079).
     IcmpTranslated = "icmp_translated",

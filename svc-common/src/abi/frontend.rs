@@ -53,7 +53,7 @@ impl FrontendFlags {
     /// An external frontend: NodePort, external IP, load-balancer IP.
     pub const EXTERNAL: Self = Self(1);
     /// `externalTrafficPolicy: Local`: clients from outside choose from the `local` extent, pods and processes of this
-    /// node from the `cluster` extent (SEM 3.4, V7 to V10).
+    /// node from the `cluster` extent (SEM-085, SEM-094).
     pub const LOCAL_ONLY: Self = Self(2);
     /// Some endpoint is usable somewhere in the cluster: an empty extent means drop, not reject (SEM-065).
     pub const USABLE_ELSEWHERE: Self = Self(4);

@@ -42,7 +42,7 @@ impl IfaceFlags {
     pub const NONE: Self = Self(0);
     /// Native XDP runs here, so that frames which XDP redirects to it leave.
     pub const TAKES_XDP: Self = Self(1);
-    /// What comes in here was sent by a local pod (SEM 4.3).
+    /// What comes in here was sent by a local pod (SEM-090).
     pub const LOCAL_PODS: Self = Self(2);
 }
 
@@ -57,7 +57,7 @@ impl AddressFlags {
     pub const LOCAL: Self = Self(1);
     /// Accepts NodePorts (SEM-020 to SEM-023).
     pub const NODE_PORT: Self = Self(2);
-    /// The ClusterIP of a Service: a port that it does not have is refused (V11).
+    /// The ClusterIP of a Service: a port that it does not have is refused (SEM-095).
     pub const CLUSTER_IP: Self = Self(4);
     /// An external IP or load-balancer IP of a Service.
     pub const EXTERNAL_IP: Self = Self(8);

@@ -10,7 +10,7 @@ pub struct PrefixList(pub u32);
 impl PrefixList {
     /// Where ClusterIPs come from (SEM-094).
     pub const SERVICE_CIDRS: Self = Self(u32::MAX);
-    /// Sources that are local pods (SEM 4.3).
+    /// Sources that are local pods (SEM-090).
     pub const LOCAL_PODS: Self = Self(u32::MAX - 1);
     /// Bits of the list's number, which stand before the address in a key and always count.
     pub const BITS: u32 = 32;

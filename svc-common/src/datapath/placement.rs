@@ -8,7 +8,7 @@ use crate::abi::{Hook, Locality, Role, Way};
 pub struct Situation {
     /// Role of the interface by which the client's packet came.
     pub client: Role,
-    /// The client's address is to be replaced by this node's (SEM 4.2).
+    /// The client's address is to be replaced by this node's (SEM-081 to SEM-085).
     pub masquerades: bool,
     pub backend: Locality,
     /// The backend is the client itself (SEM-084).

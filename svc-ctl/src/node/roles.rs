@@ -1,4 +1,4 @@
-//! Which role an interface has, and why (DESIGN 4.1): exactly one each.
+//! Which role an interface has, and why: exactly one each.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,7 +40,7 @@ impl Default for RoleRules {
     }
 }
 
-/// Which interfaces are local pods' (SEM 4.3).
+/// Which interfaces are local pods' (SEM-090).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PodInterfaces {
     /// Those whose role says so.

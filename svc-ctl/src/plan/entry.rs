@@ -1,4 +1,5 @@
-//! What a frontend tells the programs to do: from where to choose, whom to masquerade (SEM 3.4, 4.2).
+//! What a frontend tells the programs to do: from where to choose, whom to masquerade (SEM-060 to SEM-066, SEM-081
+//! to SEM-085).
 
 use svc_common::abi::{Extent, FrontendFlags, ServiceId};
 

@@ -27,7 +27,7 @@ impl Policy {
     }
 }
 
-/// The lists of SEM 3.2; a list that no frontend needs is empty.
+/// The lists of SEM-060 to SEM-066; a list that no frontend needs is empty.
 #[derive(Clone, Debug, Default)]
 pub struct Categories<'a> {
     /// For policy Cluster.

@@ -115,7 +115,7 @@ const RESTORED: &str = "frontend  10.96.0.2:80/TCP service=7 cluster=- local=- -
                         frontend  10.96.0.99:80/TCP service=9 cluster=- local=- -\n";
 
 #[tokio::test(start_paused = true)]
-async fn nothing_is_pruned_before_the_sources_are_complete_and_then_all_is() {
+async fn sem_260_nothing_is_pruned_before_the_sources_are_complete_and_then_all_is() {
     let maps = Shared::new(parse(RESTORED).unwrap(), 0);
     let mut world = Lab::start(maps);
     let mut batch = list(2);
@@ -132,7 +132,7 @@ async fn nothing_is_pruned_before_the_sources_are_complete_and_then_all_is() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn it_converges_through_a_store_that_fails() {
+async fn sem_264_it_converges_through_a_store_that_fails() {
     let good = Shared::new(Tables::default(), 0);
     let mut world = Lab::start(good.clone());
     world.send(list(9)).await;
@@ -149,7 +149,7 @@ async fn it_converges_through_a_store_that_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_writes_fail_the_change_is_shown_as_pending() {
+async fn sem_215_while_writes_fail_the_change_is_shown_as_pending() {
     let maps = Shared::new(Tables::default(), 1);
     let mut world = Lab::start(maps.clone());
     world.send(list(1)).await;
@@ -162,7 +162,7 @@ async fn while_writes_fail_the_change_is_shown_as_pending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sem_126_where_udp_flows_may_stay_is_told_when_it_is_in_force_and_not_before() {
+async fn sem_126_sem_268_where_udp_flows_may_stay_is_told_when_it_is_in_force_and_not_before() {
     let maps = Shared::new(Tables::default(), 1);
     let mut world = Lab::start(maps.clone());
     let service =
@@ -184,7 +184,7 @@ async fn sem_126_where_udp_flows_may_stay_is_told_when_it_is_in_force_and_not_be
 }
 
 #[tokio::test(start_paused = true)]
-async fn drift_is_healed() {
+async fn sem_265_drift_is_healed() {
     let maps = Shared::new(Tables::default(), 0);
     let mut world = Lab::start(maps.clone());
     world.send(list(3)).await;
@@ -319,7 +319,7 @@ async fn par_131_sem_055_without_a_change_nothing_is_written() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sem_022_addresses_of_the_node_are_followed() {
+async fn sem_022_sem_221_addresses_of_the_node_are_followed() {
     let maps = Shared::new(Tables::default(), 0);
     let mut world = Lab::start(maps.clone());
     world.send(list(1)).await;

@@ -67,7 +67,7 @@ async fn a_client_says_what_is_wrong_with_its_flags() {
 }
 
 #[tokio::test]
-async fn without_an_address_the_error_names_every_way_to_give_one() {
+async fn sem_253_without_an_address_the_error_names_every_way_to_give_one() {
     let account = ServiceAccount::new("no-address");
     for service_account in ["/nonexistent".into(), account.0.clone()] {
         let options = Options { service_account, ..Options::default() };

@@ -102,7 +102,7 @@ async fn rights_on_the_node_that_are_taken_away_and_given_back_leave_no_complain
 }
 
 #[tokio::test]
-async fn a_node_that_is_missing_is_named_until_it_is_there() {
+async fn sem_220_a_node_that_is_missing_is_named_until_it_is_there() {
     let api = api_with(&["a"]).await;
     api.delete("nodes", "test-node");
     let mut follower = Follower::start(&api, |_| {}).await;

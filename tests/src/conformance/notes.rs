@@ -17,7 +17,7 @@ pub struct Note {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// kube-proxy passes it and svc does not yet: the rules of service-semantics.md that are missing.
+    /// kube-proxy passes it and svc does not yet: the rules of docs/semantics.md that are missing.
     Waits(String),
     /// kube-proxy passes it and svc will not: what it does otherwise on purpose, as docs/deviations.md says.
     Deviates(String),

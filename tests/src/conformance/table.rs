@@ -133,10 +133,12 @@ mod tests {
         let none = make(&theirs, &ours, &Notes::parse("[]").unwrap());
         assert_eq!(none.waiting, ["a"]);
         assert_eq!(none.problems.len(), 2, "{:?}", none.problems);
-        let notes = Notes::parse("- {spec: a, waits: SEM-1}\n- {spec: b, reason: no cloud}\n").unwrap();
+        let notes = Notes::parse("- {spec: a, waits: SEM-001}\n- {spec: b, reason: no cloud}\n").unwrap();
         let table = make(&theirs, &ours, &notes);
         assert_eq!(table.problems, [""; 0]);
-        assert!(table.text.contains("| a | pass | FAIL | waits for SEM-1 |\n| b | FAIL | FAIL | no cloud |"));
+        assert!(
+            table.text.contains("| a | pass | FAIL | waits for SEM-001 |\n| b | FAIL | FAIL | no cloud |")
+        );
         let head = |table: &Table, head: &str| table.text.replace('\n', " ").contains(head);
         assert!(head(
             &table,
@@ -153,7 +155,7 @@ mod tests {
     #[test]
     fn a_note_that_came_true_or_fits_nothing_is_a_problem() {
         let both = record("x", &[("a", Outcome::Passed)]);
-        for why in ["waits: SEM-1", "deviates: so"] {
+        for why in ["waits: SEM-001", "deviates: so"] {
             let notes =
                 Notes::parse(&format!("- {{spec: a, {why}}}\n- {{spec: z, reason: gone}}\n")).unwrap();
             assert_eq!(make(&both, &both, &notes).problems.len(), 2);

@@ -20,7 +20,7 @@ pub enum Source {
     AnyOfNode,
 }
 
-/// The rules of DESIGN 4.1 and 4.4.
+/// SEM-081 to SEM-087, with the deviations of docs/deviations.md.
 pub fn expected(client: Client, backend: BackendPlace, frontend: Frontend) -> Source {
     use BackendPlace::{HostOfOtherNode, HostOfSameNode, Itself, OtherNode, SameNode};
     match (client, backend) {

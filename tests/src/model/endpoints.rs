@@ -1,4 +1,4 @@
-//! Sections 2 and 3 of the rules: the endpoints of a service port, and which of them may be chosen from this node.
+//! The endpoints of a service port, and which of them may be chosen from this node (SEM-040 to SEM-076).
 
 use std::net::SocketAddr;
 
@@ -21,7 +21,7 @@ pub enum Place {
     Remote,
 }
 
-/// What section 3.2 makes of the endpoints.
+/// The lists that a service port chooses from (SEM-060, SEM-061).
 #[derive(Clone, Debug, Default)]
 pub struct Lists {
     pub cluster: Vec<Target>,
@@ -87,7 +87,7 @@ pub fn has_local_policy(world: &World, service: &Service) -> bool {
         && (service.kind != "ClusterIP" || !service.external_ips.is_empty())
 }
 
-/// The decision of section 3.2.
+/// SEM-060 to SEM-073.
 pub fn lists(world: &World, service: &Service, port: &Port, is_v4: bool) -> Lists {
     let all = merged(world, service, port, is_v4);
     let is_external = is_external(service, port, is_v4);

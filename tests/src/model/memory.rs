@@ -160,7 +160,7 @@ impl Said {
     }
 }
 
-/// That a client of a service port keeps its backend (section 7).
+/// That a client of a service port keeps its backend (SEM-230 to SEM-238).
 #[derive(Clone, Debug)]
 pub struct Stay {
     pub service_port: String,

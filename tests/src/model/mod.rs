@@ -3,7 +3,7 @@
 //! not its datapath; what both have in common is the rules.
 //!
 //! `world` is what Kubernetes says, `objects` the same as Kubernetes' own objects; `ground` is what lies around the node.
-//! `endpoints` and `verdict` are sections 2 to 4 of the rules, read line by line; `memory` knows the flows that have begun;
+//! `endpoints` and `verdict` are the rules of docs/semantics.md, one by one; `memory` knows the flows that have begun;
 //! `packet` is a packet and its octets; `oracle` answers, `begin` for first packets, `rare` for those without ports.
 //!
 //! A rule that decides something is named where it does (`World::holds`), so that it can be broken: then kernel and model

@@ -1,4 +1,4 @@
-//! Frontends (section 1.2) and the verdict on a new connection to one (section 3.4), line by line.
+//! Frontends (SEM-011 to SEM-027) and the verdict on a new connection to one, row by row of docs/semantics.md.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -84,7 +84,7 @@ fn accepts_node_ports(world: &World, ip: IpAddr) -> bool {
     }
 }
 
-/// The verdict table; the first line that fits.
+/// The table of docs/semantics.md, "What becomes of a new connection"; the first row that fits.
 pub fn verdict(world: &World, frontend: &Frontend<'_>, client: Client, source: IpAddr) -> Verdict {
     let Frontend { service, port, kind } = *frontend;
     let lists = lists(world, service, port, source.is_ipv4());
@@ -92,11 +92,11 @@ pub fn verdict(world: &World, frontend: &Frontend<'_>, client: Client, source: I
         true => Verdict::Drop("drop_no_local_endpoint"),
         false => Verdict::Pick { from, masquerade },
     };
-    // V1
+    // Source ranges.
     if kind == Kind::LoadBalancer && !is_allowed(service, source) && world.holds("SEM-030") {
         return Verdict::Drop("drop_source_range");
     }
-    // V2
+    // Usable nowhere.
     if !lists.any && world.holds("SEM-094") {
         return Verdict::Reject;
     }
@@ -105,14 +105,14 @@ pub fn verdict(world: &World, frontend: &Frontend<'_>, client: Client, source: I
     let masks_at_cluster_ip = world.holds("SEM-081")
         && (settings.masquerade_all || (settings.knows_pods && client == Client::Outside));
     match (kind, client) {
-        // V3 to V5
+        // Internal policy.
         (Kind::ClusterIp, _) if service.internal_local => pick(lists.local, masks_at_cluster_ip),
         (Kind::ClusterIp, _) => pick(lists.cluster, masks_at_cluster_ip),
-        // V7
+        // External policy Local: a local pod is not restricted.
         (_, Client::Pod) if is_external_local && world.holds("SEM-090") => pick(lists.cluster, false),
-        // V9, V10
+        // External policy Local: clients from elsewhere.
         (_, Client::Outside | Client::Pod) if is_external_local => pick(lists.local, false),
-        // V6
+        // External policy Cluster, and this node's own traffic.
         _ => pick(lists.cluster, world.holds("SEM-083")),
     }
 }
@@ -128,13 +128,13 @@ fn is_allowed(service: &Service, source: IpAddr) -> bool {
 /// What is wrong with a destination that is no frontend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Nobodys {
-    /// A port, or a protocol, that the Service of the address does not have (V11).
+    /// A port, or a protocol, that the Service of the address does not have.
     Port,
-    /// An address that no Service has, where Services' addresses come from (V12).
+    /// An address that no Service has, where Services' addresses come from.
     Address,
 }
 
-/// V11 to V13, for every protocol (SEM-095). An address of the node itself is the node's to answer for.
+/// For every protocol (SEM-095, SEM-096). An address of the node itself is the node's to answer for.
 pub fn nobodys(world: &World, dst: IpAddr) -> Option<Nobodys> {
     match () {
         () if ground::is_node(dst) => None,

@@ -65,7 +65,7 @@ pub struct Settings {
     pub masquerade_all: bool,
     /// `--masquerade-local-backends`.
     pub masquerade_to_local: bool,
-    /// It is known who is a pod of this node: by the interface that it sends by. Else nobody is (SEM 4.3).
+    /// It is known who is a pod of this node: by the interface that it sends by. Else nobody is (SEM-090).
     pub knows_pods: bool,
     /// `--service-cidr`: where the ClusterIPs come from.
     pub has_service_cidr: bool,

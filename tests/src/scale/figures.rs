@@ -80,7 +80,7 @@ impl Figures {
     }
 }
 
-/// What issue 9 asks for.
+/// What each figure must reach.
 fn target(kind: &str, column: &str) -> Option<f64> {
     match (kind, column) {
         ("cp.unserved", _) if column != KUBE_PROXY => Some(0.0),

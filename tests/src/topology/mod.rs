@@ -136,7 +136,7 @@ impl Topology {
     }
 }
 
-/// See aya-notes section 1: an XDP redirect loses the mark of a partial checksum, and needs a receiver with NAPI.
+/// An XDP redirect loses the mark of a partial checksum, and needs a receiver with NAPI.
 fn prepare_for_xdp(netns: &Netns, interface: &str) -> Result<()> {
     netns.offload(interface, "tx", false)?;
     netns.offload(interface, "gro", true)

@@ -25,7 +25,7 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
             "alone",
             alone,
         ),
-        relayed("a daemon that may not see EndpointSlices prunes nothing", "blind", blind),
+        relayed("a daemon that may not see EndpointSlices prunes nothing (SEM-260)", "blind", blind),
     ]
 }
 

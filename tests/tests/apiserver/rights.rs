@@ -38,7 +38,7 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
             sctp,
         ),
         case_on(
-            "the shipped role gives what the daemon asks for and nothing else",
+            "the shipped role gives what the daemon asks for and nothing else (SEM-251)",
             move || quiet.quiet(),
             role,
         ),

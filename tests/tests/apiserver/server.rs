@@ -26,7 +26,10 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
         })
     };
     vec![
-        case("an API server that is restarted is missed by nobody, then all is caught up", restarted),
+        case(
+            "an API server that is restarted is missed by nobody, then all is caught up (SEM-271)",
+            restarted,
+        ),
         case("an API server that is frozen is missed by nobody, then all is caught up", frozen),
         case("a watch that is too old lists anew and misses nothing", compacted),
         case("an API server that is killed and streams no lists when it is back is missed by nobody", killed),

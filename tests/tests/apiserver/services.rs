@@ -23,7 +23,7 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
         case_on(sentence, move || theatre.quiet(), act)
     };
     vec![
-        case("a Service is served from its creation to its deletion", comes_and_goes),
+        case("a Service is served from its creation to its deletion (SEM-273)", comes_and_goes),
         case("a Service follows its selector, its port and its target port (SEM-008)", retargeted),
         case("a Service goes from ClusterIP to NodePort to LoadBalancer to ExternalName and back", types),
         case("an ExternalName Service becomes a NodePort Service and back", external_name_to_node_port),
@@ -33,8 +33,8 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
             proxy_name,
         ),
         case("a Service gets a second family and loses it again (SEM-036)", second_family),
-        case("a Service made anew under its name is served at its new address alone", made_anew),
-        case("an address that passes to another Service serves the other", address_passed_on),
+        case("a Service made anew under its name is served at its new address alone (SEM-270)", made_anew),
+        case("an address that passes to another Service serves the other (SEM-270)", address_passed_on),
         case("three hundred Services made at once are all served, and gone when deleted at once", many),
     ]
 }

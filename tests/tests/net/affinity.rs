@@ -1,4 +1,4 @@
-//! Clients stay with their backend: `sessionAffinity: ClientIP` (SEM 7), by packets and by sockets.
+//! Clients stay with their backend: `sessionAffinity: ClientIP` (SEM-230 to SEM-238), by packets and by sockets.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

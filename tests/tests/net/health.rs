@@ -19,11 +19,15 @@ const TAINT: &str = "taints: [{key: ToBeDeletedByClusterAutoscaler, effect: NoSc
 pub fn trials() -> Vec<Trial> {
     vec![
         scenario(
-            "a health check node port tells balancers which nodes have ready endpoints, as they come and go",
+            "a health check node port tells balancers which nodes have ready endpoints, as they come and go (SEM-205, SEM-208)",
             stage,
             health_check_node_port,
         ),
-        scenario("a node that is about to go says so to balancers, and serves on", stage, node_about_to_go),
+        scenario(
+            "a node that is about to go says so to balancers, and serves on (SEM-216)",
+            stage,
+            node_about_to_go,
+        ),
     ]
 }
 

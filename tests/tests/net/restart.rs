@@ -25,12 +25,12 @@ const RESIZE_LIMIT: Duration = Duration::from_secs(120);
 pub fn trials() -> Vec<Trial> {
     vec![
         scenario(
-            "a killed daemon is missed by no connection, open or new, routed",
+            "a killed daemon is missed by no connection, open or new, routed (SEM-261)",
             routed,
             killed_under_load,
         ),
         scenario(
-            "a killed daemon is missed by no connection, open or new, bridged",
+            "a killed daemon is missed by no connection, open or new, bridged (SEM-261)",
             bridged,
             killed_under_load,
         ),
@@ -41,7 +41,11 @@ pub fn trials() -> Vec<Trial> {
             resized_under_load,
         ),
         scenario("tables that grow are missed by no connection, open or new", routed, grown_under_load),
-        scenario("deleted pins are missed by no connection, and come back", routed, unpinned_under_load),
+        scenario(
+            "deleted pins are missed by no connection, and come back (SEM-265)",
+            routed,
+            unpinned_under_load,
+        ),
         scenario("a pod created while the daemon is down is served", pod_sockets, pod_without_daemon),
         scenario(
             "an interface made again while the daemon was down is attached anew, routed",
@@ -117,7 +121,7 @@ fn none_failed(jobs: Vec<(String, Job)>) -> Result<()> {
 }
 
 /// While programs are replaced, one datagram of some 1,600 that the node itself sends over IPv6 had no answer in three runs
-/// of four, with an ICMP error translated each time. The cause is to be found (issue 9); until then that one job, and no
+/// of four, with an ICMP error translated each time. The cause is not known; until then that one job, and no
 /// other, is left out where programs are replaced.
 fn jobs_while_replaced(stage: &Stage) -> Result<Vec<(String, Job)>> {
     let is_known = |what: &str| what.starts_with("new UDP connected of node1 to [");

@@ -18,7 +18,7 @@ use crate::stage::{Stage, scenario};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        scenario("cleanup leaves no program, pin or qdisc behind", stage, cleanup_leaves_nothing),
+        scenario("cleanup leaves no program, pin or qdisc behind (SEM-272)", stage, cleanup_leaves_nothing),
         scenario(
             "an invalid manifest leaves the last good state in force and is named",
             stage,

@@ -1,4 +1,4 @@
-//! Clients that stay with their backend: `sessionAffinity: ClientIP` (SEM 7).
+//! Clients that stay with their backend: `sessionAffinity: ClientIP` (SEM-230 to SEM-238).
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;

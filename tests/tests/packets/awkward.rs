@@ -1,4 +1,4 @@
-//! Packets that are no plain TCP or UDP: translated right or left alone, never half of it (DESIGN 4.5).
+//! Packets that are no plain TCP or UDP: translated right or left alone, never half of it.
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;

@@ -171,7 +171,7 @@ fn past_the_stack() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(flow("pod-a:4000 > node:30080", "node:snat0 > pod-a:8080").back()),
-        row("a pod that dials a NodePort with policy Local chooses from all, source kept (SEM-085, V7)")
+        row("a pod that dials a NodePort with policy Local chooses from all, source kept (SEM-085)")
             .service(external("any:30080", &["remote:8080"]).local_only(&[]).usable_elsewhere())
             .begins_in_the_stack(
                 pod_in,

@@ -61,7 +61,7 @@ fn over_local() -> Vec<Row> {
     vec![
         local("with policy Local a table of one page names backends of this node", 1),
         local("with policy Local a table of two pages names backends of this node", 2),
-        row("with policy Local a pod does not ask the table over the backends of this node (V7)")
+        row("with policy Local a pod does not ask the table over the backends of this node (SEM-085)")
             .service(
                 external("any:30080", &["remote:8080"])
                     .local_only(&["pod-b:8080", "pod-b:8081"])

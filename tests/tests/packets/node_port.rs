@@ -191,14 +191,18 @@ fn which_frontend() -> Vec<Row> {
             .service(external("any:30080", &["remote:8080"]))
             .service(external("node:30080", &["far:8080"]))
             .begins_redirected(outside, "up0", "client:5000 > node:30080", "node-b:snat0 > far:8080"),
-        row("with policy Local a client from outside gets a local backend, source kept (SEM-085, V9)")
+        row("with policy Local a client from outside gets a local backend, source kept (SEM-085)")
             .service(external("any:30080", &["remote:8080"]).local_only(&["pod-b:8080"]))
-            .begins_in_the_stack(up_in, "up0", "client:5000 > node:30080", "client:5000 > pod-b:8080", Hook::UPLINK_EGRESS),
-        row("with policy Local and no local endpoint a client from outside is dropped in silence (SEM-094, V10)")
-            .service(external("any:30080", &["remote:8080"]).local_only(&[]).usable_elsewhere())
-            .sees(
-                up_in("up0", first("client:5000", "node:30080")).drops().counts(&[DropNoLocalEndpoint]),
+            .begins_in_the_stack(
+                up_in,
+                "up0",
+                "client:5000 > node:30080",
+                "client:5000 > pod-b:8080",
+                Hook::UPLINK_EGRESS,
             ),
+        row("with policy Local and no local endpoint a client from outside is dropped in silence (SEM-094)")
+            .service(external("any:30080", &["remote:8080"]).local_only(&[]).usable_elsewhere())
+            .sees(up_in("up0", first("client:5000", "node:30080")).drops().counts(&[DropNoLocalEndpoint])),
         row("an established flow goes on when the last local endpoint goes (SEM-093)")
             .service(external("any:30080", &[]).local_only(&[]).usable_elsewhere())
             .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))

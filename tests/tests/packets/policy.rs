@@ -18,7 +18,7 @@ fn source_ranges() -> Vec<Row> {
         row("a source within the ranges may use a load balancer's address (SEM-030)")
             .service(balancer(&["remote:8080"]))
             .begins_redirected(outside, "up0", "client:5000 > vip:80", "node:snat0 > remote:8080"),
-        row("a source outside the ranges is dropped in silence (SEM-031, V1)")
+        row("a source outside the ranges is dropped in silence (SEM-031)")
             .service(balancer(&["remote:8080"]))
             .sees(outside("up0", first("other-client:5000", "vip:80")).drops().counts(&[DropSourceRange])),
         row("a pod outside the ranges is dropped as well (SEM-031)")
@@ -62,10 +62,10 @@ fn strangers_to_the_service() -> Vec<Row> {
     let web = || cluster_ip("vip:80", &["pod-b:8080"]);
     let refused = |step: Step| step.icmp("node", Problem::PortUnreachable).counts(&[RejectUnknownPort]);
     vec![
-        row("a port that a ClusterIP does not have is refused (SEM-094, V11)")
+        row("a port that a ClusterIP does not have is refused (SEM-095)")
             .service(web())
             .sees(refused(pod_in("pod0", first("pod-a:4000", "vip:81")))),
-        row("from outside as well (SEM-094, V11)")
+        row("from outside as well (SEM-095)")
             .service(web())
             .sees(refused(up_in("up0", first("client:5000", "vip:81")))),
         row("an echo request to a ClusterIP is refused (SEM-095)")
@@ -80,7 +80,7 @@ fn strangers_to_the_service() -> Vec<Row> {
         row("a ClusterIP that is the node's own address as well is the node's to answer for (SEM-331)")
             .service(cluster_ip("node-b:80", &["pod-b:8080"]))
             .sees(pod_in("pod0", first("pod-a:4000", "node-b:81"))),
-        row("an address of the Service CIDR that no Service has is dropped (SEM-094, V12)")
+        row("an address of the Service CIDR that no Service has is dropped (SEM-094, SEM-095)")
             .with_service_cidr()
             .service(web())
             .sees(pod_in("pod0", first("pod-a:4000", "unallocated:80")).drops().counts(&[DropUnallocated])),
@@ -88,10 +88,10 @@ fn strangers_to_the_service() -> Vec<Row> {
             .with_service_cidr()
             .service(web())
             .sees(pod_in("pod0", ping("pod-a:4000", "unallocated:80")).drops().counts(&[DropUnallocated])),
-        row("without the option such a packet is left alone (V13)")
+        row("without the option such a packet is left alone (SEM-095)")
             .service(web())
             .sees(pod_in("pod0", first("pod-a:4000", "unallocated:80"))),
-        row("an address outside the Service CIDR is left alone (V13)")
+        row("an address outside the Service CIDR is left alone (SEM-095)")
             .with_service_cidr()
             .service(web())
             .sees(pod_in("pod0", first("pod-a:4000", "stranger:80"))),

@@ -51,7 +51,7 @@ pub fn rows() -> Vec<Row> {
             .sees(
                 pod_in("pod0", first("pod-a:4000", "vip:80").with_options()).drops().counts(&[DropRewrite]),
             ),
-        row("with internal policy Local and no local endpoint a pod's packet is dropped in silence (SEM-094, V5)")
+        row("with internal policy Local and no local endpoint a pod's packet is dropped in silence (SEM-094)")
             .service(cluster_ip("vip:80", &[]).usable_elsewhere())
             .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoLocalEndpoint])),
         row("an established flow goes on when the last endpoint goes (SEM-093)")

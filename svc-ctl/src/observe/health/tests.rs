@@ -64,7 +64,7 @@ fn sem_213_the_fields_are_those_of_kube_proxy() {
 }
 
 #[test]
-fn sem_204_and_206_a_service_is_served_where_it_has_endpoints_and_a_healthy_daemon() {
+fn sem_204_sem_206_a_service_is_served_where_it_has_endpoints_and_a_healthy_daemon() {
     let web = ServiceName::new("shop", "web");
     let good = about_service(&web, 2, true);
     assert_eq!((good.is_ok, good.weight), (true, Some(2)));
@@ -157,7 +157,7 @@ async fn the_daemon_answers_as_its_state_is() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sem_201_to_207_health_check_node_ports_follow_the_plan() {
+async fn sem_201_sem_202_sem_205_health_check_node_ports_follow_the_plan() {
     let (world, [a, b]) = (Fixture::start(), [free_port(), free_port()]);
     world.want(&[(a, 1)]);
     let text = until(a, "POST /any/path", "HTTP/1.1 200 OK").await;
@@ -204,7 +204,7 @@ async fn a_port_that_is_taken_is_named_and_served_once_it_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_is_taken_is_complained_of_under_its_flag() {
+async fn sem_214_an_address_that_is_taken_is_complained_of_under_its_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = HealthSettings { healthz: Some(taken.local_addr().unwrap()), ..HealthSettings::default() };
     let (_progress, progress) = watch::channel(Progress::default());

@@ -408,7 +408,7 @@ fn is_relocated(now: &Lead, before: Option<&Lead>) -> bool {
 
 proptest! {
     #[test]
-    fn after_any_changes_the_tables_are_those_of_a_plan_from_scratch(
+    fn sem_267_after_any_changes_the_tables_are_those_of_a_plan_from_scratch(
         steps in proptest::collection::vec(arb_step(), 1..24)
     ) {
         let was_full = play(steps, Capacity { maglev: 64, ..Capacity::default() })?;

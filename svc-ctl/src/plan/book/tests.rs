@@ -105,7 +105,7 @@ fn ids_survive_a_restart_and_arrivals_before_them() {
 }
 
 #[test]
-fn a_change_plans_its_service_and_its_rivals_alone() {
+fn sem_266_a_change_plans_its_service_and_its_rivals_alone() {
     let spec = |n: usize| {
         (format!("s{n:03}"), format!("clusterIP: 10.96.1.{n}, externalIPs: [192.0.2.{}]", 100 + n / 2))
     };
@@ -248,7 +248,7 @@ fn a_full_table_names_the_service_and_spares_the_others() {
     assert_ne!(played.entry("10.96.0.2"), b);
     // Only the selection table: clients of a ClusterIP choose without a Maglev table.
     let wanted = played.book.wanted_capacity(u32::MAX).unwrap();
-    assert_eq!((wanted.selection, wanted.maglev), (8, capacity.maglev));
+    assert_eq!((wanted.selection, wanted.maglev), (16, capacity.maglev));
     // The place that b left comes free, and two together are still not to be had.
     played.book.release(Tick(1));
     assert_eq!(played.book.next_try(Tick(1)), Some(Tick(1 + GRACE_MILLIS)));
