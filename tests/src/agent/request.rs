@@ -13,6 +13,9 @@ use super::protocol::{Answer, Via};
 /// Less than the second after which TCP sends a SYN again: a lost first packet must not be hidden by it.
 pub const LIMIT: Duration = Duration::from_millis(950);
 
+/// For an answer on a connection that is there: TCP repairs what is lost, and a busy machine may take its time.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
 pub(super) fn once(via: Via, to: SocketAddr) -> Result<Answer> {
     match via {
         Via::Tcp => tcp(to),
@@ -73,8 +76,8 @@ fn http(to: SocketAddr) -> Result<Answer> {
 
 pub(super) fn connect(to: SocketAddr) -> Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&to, LIMIT).with_context(|| format!("connect {to}"))?;
-    stream.set_read_timeout(Some(LIMIT))?;
-    stream.set_write_timeout(Some(LIMIT))?;
+    stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+    stream.set_write_timeout(Some(ANSWER_LIMIT))?;
     stream.set_nodelay(true)?;
     let peer = stream.peer_addr()?;
     ensure!(peer == to, "getpeername says {peer}, dialled {to}");

@@ -120,16 +120,18 @@ fn none_failed(jobs: Vec<(String, Job)>) -> Result<()> {
     jobs.into_iter().try_for_each(|(what, job)| no_failure(&what, &job.stop()?))
 }
 
-/// While programs are replaced, one datagram of some 1,600 that the node itself sends over IPv6 had no answer in three runs
-/// of four, with an ICMP error translated each time. The cause is not known; until then that one job, and no
-/// other, is left out where programs are replaced.
-fn jobs_while_replaced(stage: &Stage) -> Result<Vec<(String, Job)>> {
-    let is_known = |what: &str| what.starts_with("new UDP connected of node1 to [");
-    Ok(jobs(stage)?.into_iter().filter(|(what, _)| !is_known(what)).collect())
+/// Load that lasts, on nodes that do not masquerade pods towards other nodes. Where they do, as a CNI with `ipMasq: true`,
+/// nf_conntrack gives every fortieth of these datagrams another source port, because a process of the node has the same; and
+/// that may be the port of a flow that svc masquerades to the same backend (docs/deviations.md, SEM-080).
+fn lasting_jobs(stage: &Stage) -> Result<Vec<(String, Job)>> {
+    for node in &stage.world.topology.nodes {
+        node.host.netns.nft("delete table inet cni")?;
+    }
+    jobs(stage)
 }
 
 fn resized_under_load(stage: &mut Stage) -> Result<()> {
-    let jobs = jobs_while_replaced(stage)?;
+    let jobs = lasting_jobs(stage)?;
     jobs.iter().try_for_each(|(_, job)| until_more(job, 25).map(|_| ()))?;
     for size in [131_072, 65_536] {
         for node in 1..=2 {
@@ -171,7 +173,7 @@ fn many_services() -> String {
 }
 
 fn grown_under_load(stage: &mut Stage) -> Result<()> {
-    let jobs = jobs_while_replaced(stage)?;
+    let jobs = lasting_jobs(stage)?;
     jobs.iter().try_for_each(|(_, job)| until_more(job, 25).map(|_| ()))?;
     stage.world.folder.write("many.yaml", &many_services())?;
     for node in 1..=2 {
@@ -195,7 +197,7 @@ fn grown_under_load(stage: &mut Stage) -> Result<()> {
 }
 
 fn unpinned_under_load(stage: &mut Stage) -> Result<()> {
-    let jobs = jobs(stage)?;
+    let jobs = lasting_jobs(stage)?;
     jobs.iter().try_for_each(|(_, job)| until_more(job, 25).map(|_| ()))?;
     for node in 1..=2 {
         let dir = stage.world.daemon(node)?.pins().to_owned();
