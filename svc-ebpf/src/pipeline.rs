@@ -11,6 +11,7 @@ use svc_common::wire::parse::{Packet, Shape, Skip};
 
 use core::ffi::c_void;
 
+use crate::bypass;
 use crate::fib::{self, FibWords};
 use crate::give_way;
 use crate::hook::Medium;
@@ -130,8 +131,12 @@ pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
         Err(Skip::Fragment) => return other::fragment::<F, M>(m, hook, Role::NONE),
         Err(_) => return m.pass(),
     };
-    match other::record_at::<F>(&packet.key, hook) {
-        Some(record) => {
+    let record = match F::flow(&packet.key) {
+        None => bypass::leaving_record::<F>(&packet),
+        found => found,
+    };
+    match record {
+        Some(record) if record.hook == hook => {
             let now = now();
             // A datagram flow that has expired counts as absent, also where nobody has removed it.
             let proto = packet.key.proto;

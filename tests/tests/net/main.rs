@@ -11,6 +11,7 @@ mod live;
 mod maglev;
 mod mapped;
 mod one_port;
+mod own_ports;
 mod refused;
 mod restart;
 mod sockets;
@@ -54,6 +55,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         mapped::trials(),
         maglev::trials(),
         one_port::trials(),
+        own_ports::trials(),
         live::trials(),
         large::trials(),
         affinity::trials(),
