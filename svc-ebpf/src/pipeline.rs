@@ -6,7 +6,7 @@ use svc_common::addr::Proto;
 use svc_common::datapath::flow::{knows_twin, twin, twin_key};
 use svc_common::datapath::state::{is_expired, observe};
 use svc_common::wire::icmp::{Icmp, Problem};
-use svc_common::wire::ip::{ETH_LEN, Ports, tcp};
+use svc_common::wire::ip::{Ports, tcp};
 use svc_common::wire::parse::{Packet, Shape, Skip};
 
 use core::ffi::c_void;
@@ -257,8 +257,11 @@ pub fn leave<F: Net, M: Medium>(m: &M, record: &FlowRecord<F::Addr>) -> i32 {
     if record.way != Way::REDIRECT {
         return if swap_macs(m) { m.redirect(m.ifindex()) } else { failed(m) };
     }
+    if !m.add_link_header::<F>() {
+        return failed(m);
+    }
     let (oif, smac, dmac) = (record.oif, record.smac, record.dmac);
-    if record.is_resolved() && M::L3 == ETH_LEN {
+    if record.is_resolved() {
         if write_macs(m, dmac, smac) { m.redirect(oif) } else { failed(m) }
     } else {
         m.redirect_neigh(oif)

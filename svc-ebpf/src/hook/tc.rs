@@ -4,8 +4,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{
-    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_load_bytes,
-    bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head,
+    bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
 use svc_common::abi::{Hook, Iface, Role};
@@ -159,6 +159,21 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         unsafe { bpf_skb_store_bytes(self.0.skb.skb, offset as u32, from, octets as u32, 0) == 0 }
     }
 
+    #[inline(always)]
+    fn add_link_header<F: Family>(&self) -> bool {
+        if L3 == ETH_LEN {
+            return true;
+        }
+        // SAFETY: the context is this program's own; the frame is taken anew.
+        if unsafe { bpf_skb_change_head(self.0.skb.skb, ETH_LEN as u32, 0) } != 0 {
+            return false;
+        }
+        let Some(kind) = self.frame().at::<u16>(ETH_LEN - 2) else { return false };
+        // SAFETY: `at` checked the bounds.
+        unsafe { kind.write(F::ETHERTYPE.to_be()) };
+        true
+    }
+
     /// A pod's frames come by a bridge port or a veth of their own, where "other host" says nothing.
     #[inline(always)]
     fn is_ours(&self, role: Role) -> bool {
@@ -211,9 +226,6 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
 
     #[inline(always)]
     fn redirect(&self, oif: u32) -> i32 {
-        if L3 != ETH_LEN {
-            return self.redirect_neigh(oif);
-        }
         self.untag();
         // SAFETY: plain helper call.
         unsafe { bpf_redirect(oif, 0) as i32 }

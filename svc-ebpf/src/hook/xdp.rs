@@ -108,6 +108,11 @@ impl Medium for Xdp<'_> {
         false
     }
 
+    #[inline(always)]
+    fn add_link_header<F: Family>(&self) -> bool {
+        true
+    }
+
     /// Network cards drop what is not theirs; a promiscuous one is caught when a flow begins.
     #[inline(always)]
     fn is_ours(&self, _role: Role) -> bool {

@@ -19,6 +19,7 @@ mod stage;
 mod strangers;
 mod traces;
 mod trunk;
+mod tunnel;
 mod vlan;
 
 use std::process::ExitCode;
@@ -67,6 +68,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         guards::trials(),
         strangers::trials(),
         vlan::trials(),
+        tunnel::trials(),
     ]
     .into_iter()
     .flatten()
