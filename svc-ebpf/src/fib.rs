@@ -3,7 +3,7 @@
 use core::ffi::c_void;
 
 use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_fib_lookup};
-use svc_common::abi::FlowRecord;
+use svc_common::abi::{Direction, FlowKey, FlowRecord};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::family::{Family, V4, V6};
 
@@ -72,6 +72,19 @@ impl FibWords for V6 {
     fn from_words(words: &[u32; 4]) -> AddrV6 {
         AddrV6::from_be(*words)
     }
+}
+
+/// Looks up the next hop of a record that packets with `key` meet. A client's packets are routed with its own address, as
+/// at their flow's begin and as kube-proxy routes them, whatever source they leave with: rules may ask for it.
+#[inline(always)]
+pub fn next_hop_of<F: FibWords + Tables>(
+    ctx: *mut c_void,
+    ifindex: u32,
+    key: &FlowKey<F::Addr>,
+    record: &mut FlowRecord<F::Addr>,
+) -> u32 {
+    let src = if record.direction == Direction::FORWARD { key.src } else { record.src };
+    next_hop::<F>(ctx, ifindex, &src, &{ record.dst }, record)
 }
 
 /// Looks up the next hop from `src` to `dst` for a packet that came in by `ifindex`, and puts it into the record.

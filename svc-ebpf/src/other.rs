@@ -93,9 +93,9 @@ pub fn wildcard_record<F: Net>(
 
 /// The first packet of its direction may be one of these.
 #[inline(always)]
-pub fn learn_next_hop<F: Net, M: Medium>(m: &M, record: &mut FlowRecord<F::Addr>) {
+pub fn learn_next_hop<F: Net, M: Medium>(m: &M, key: &FlowKey<F::Addr>, record: &mut FlowRecord<F::Addr>) {
     if record.way == Way::REDIRECT && !record.is_resolved() {
-        fib::next_hop::<F>(m.ctx(), m.ifindex(), &{ record.src }, &{ record.dst }, record);
+        fib::next_hop_of::<F>(m.ctx(), m.ifindex(), key, record);
     }
 }
 
@@ -137,7 +137,7 @@ pub fn fragment<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
         return m.drop();
     };
     let hops = (record.way == Way::REDIRECT) as u8;
-    learn_next_hop::<F, M>(m, record);
+    learn_next_hop::<F, M>(m, key, record);
     if hops != 0 && ip.ttl <= 1 {
         count(Counter::DropTtl);
         return m.drop();

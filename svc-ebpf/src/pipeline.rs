@@ -195,7 +195,7 @@ fn refresh<F: Net>(
 ) -> u32 {
     if record.way == Way::REDIRECT {
         // An answer without a route leaves the old next hop: better late than dropped.
-        fib::next_hop::<F>(ctx, ifindex, &{ record.src }, &{ record.dst }, record);
+        fib::next_hop_of::<F>(ctx, ifindex, key, record);
     }
     let other_key = twin_key::<F>(key.proto, record);
     if let Some(other) = F::flow(&other_key) {
@@ -241,8 +241,7 @@ fn send<F: Net, M: Medium + Reject>(m: &M, packet: &Packet<F::Addr>, record: &Fl
             return m.reject::<F>(packet, Problem::too_big(record.mtu));
         }
         if packet.ttl <= 1 {
-            count(Counter::DropTtl);
-            return m.drop();
+            return m.reject::<F>(packet, Problem::TIME_EXCEEDED);
         }
     }
     if rewrite::<F, M>(m, packet, record, is_redirect as u8) { leave::<F, M>(m, record) } else { failed(m) }

@@ -16,6 +16,7 @@ use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
 
 use super::Medium;
 use crate::frame::Frame;
+use crate::sctp::is_to_be_completed;
 use crate::{maps, pipeline};
 
 const TCX_NEXT: i32 = -1;
@@ -31,6 +32,9 @@ const BPF_F_PSEUDO_HDR: u64 = 1 << 4;
 const BPF_F_MARK_MANGLED_0: u64 = 1 << 5;
 /// Linux 6.16.
 const BPF_F_IPV6: u64 = 1 << 7;
+
+/// Instead of the size of all segments, for SCTP (linux/skbuff.h).
+const GSO_BY_FRAGS: u32 = 0xffff;
 
 /// Octets that must be linear: Ethernet, IPv6, one extension header, TCP.
 const HEADERS: u32 = 14 + 40 + 8 + 20;
@@ -114,6 +118,10 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         }
         // SAFETY: the context is this program's own.
         let segment = unsafe { (*self.0.skb.skb).gso_size };
+        // Its segments have sizes of their own, by what their sender knows of the path.
+        if segment == GSO_BY_FRAGS {
+            return false;
+        }
         if segment == 0 { len > mtu as u32 } else { segment + headers > mtu as u32 }
     }
 
@@ -126,8 +134,10 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         unsafe {
             let words = &mut *header;
             let before = Wsum(words[4] as u32 + words[5] as u32);
-            words[4] ^= high;
-            words[5] ^= low;
+            if !is_to_be_completed(words) {
+                words[4] ^= high;
+                words[5] ^= low;
+            }
             let after = Wsum(words[4] as u32 + words[5] as u32);
             bpf_csum_update(self.0.skb.skb, others.plus(after).minus(before).0);
         }

@@ -16,6 +16,7 @@ use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
 use super::Medium;
 use crate::frame::Frame;
 use crate::pipeline;
+use crate::sctp::is_to_be_completed;
 use crate::tables::iface;
 
 /// A packet at the XDP hook.
@@ -89,8 +90,10 @@ impl Medium for Xdp<'_> {
         let [a, b, c, d] = flip.to_ne_bytes();
         // SAFETY: `at` checked the bounds.
         let words = unsafe { &mut *header };
-        words[4] ^= u16::from_ne_bytes([a, b]);
-        words[5] ^= u16::from_ne_bytes([c, d]);
+        if !is_to_be_completed(words) {
+            words[4] ^= u16::from_ne_bytes([a, b]);
+            words[5] ^= u16::from_ne_bytes([c, d]);
+        }
         true
     }
 

@@ -175,6 +175,9 @@ fn build_world() -> Result<()> {
         sysctl(key, "0")?;
     }
     command::feed(Command::new("ip").args(["-batch", "-"]), &place::ip_batch())?;
+    for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {
+        command::feed(Command::new("ip").args([option, "-batch", "-"]), &place::rules(family))?;
+    }
     for version in ["ipv4", "ipv6"] {
         sysctl(&format!("{version}/conf/all/forwarding"), "1")?;
         sysctl(&format!("{version}/conf/up2/forwarding"), "0")?;

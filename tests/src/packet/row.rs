@@ -143,6 +143,7 @@ impl At {
 pub enum Problem {
     PortUnreachable,
     TooBig(u16),
+    TimeExceeded,
 }
 
 /// What becomes of a packet.
