@@ -7,6 +7,7 @@ use svc_common::datapath::select::{index, maglev_place, tuple_hash};
 use svc_common::wire::parse::Packet;
 
 use crate::affinity;
+use crate::bypass;
 use crate::carried;
 use crate::give_way;
 use crate::hook::Medium;
@@ -57,6 +58,9 @@ pub fn choose_backend<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>) -> u32
         return Outcome::PASS;
     }
     let flags = frontend.flags;
+    if flags.has(FrontendFlags::EXTERNAL) && !is_syn(packet) && bypass::has_answer::<F, M>(m, packet) {
+        return Outcome::PASS;
+    }
     if flags.has(FrontendFlags::SOURCE_RANGES)
         && !F::is_listed(PrefixList::sources_of(frontend.service), &key.src)
     {

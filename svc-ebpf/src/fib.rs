@@ -2,13 +2,13 @@
 
 use core::ffi::c_void;
 
-use aya_ebpf::helpers::generated::bpf_fib_lookup;
-use svc_common::abi::FlowRecord;
+use aya_ebpf::helpers::generated::{bpf_check_mtu, bpf_fib_lookup};
+use svc_common::abi::{Direction, FlowKey, FlowRecord};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::family::{Family, V4, V6};
 
 use crate::maps::CONFIG;
-use crate::tables::Tables;
+use crate::tables::{Tables, iface};
 
 /// `BPF_FIB_LOOKUP_SRC` (Linux 6.7).
 const FIB_LOOKUP_SRC: u32 = 1 << 4;
@@ -74,6 +74,19 @@ impl FibWords for V6 {
     }
 }
 
+/// Looks up the next hop of a record that packets with `key` meet. A client's packets are routed with its own address, as
+/// at their flow's begin and as kube-proxy routes them, whatever source they leave with: rules may ask for it.
+#[inline(always)]
+pub fn next_hop_of<F: FibWords + Tables>(
+    ctx: *mut c_void,
+    ifindex: u32,
+    key: &FlowKey<F::Addr>,
+    record: &mut FlowRecord<F::Addr>,
+) -> u32 {
+    let src = if record.direction == Direction::FORWARD { key.src } else { record.src };
+    next_hop::<F>(ctx, ifindex, &src, &{ record.dst }, record)
+}
+
 /// Looks up the next hop from `src` to `dst` for a packet that came in by `ifindex`, and puts it into the record.
 #[inline(never)]
 pub fn next_hop<F: FibWords + Tables>(
@@ -108,11 +121,21 @@ pub fn next_hop<F: FibWords + Tables>(
             record.mtu = params.tot_len_mtu;
             record.smac = params.smac;
             record.dmac = params.dmac;
+            if !record.is_resolved() {
+                // The entry of a device that has no neighbours.
+                record.dmac = FlowRecord::<F::Addr>::NO_LINK_HEADER;
+            }
             Answer::RESOLVED
         }
         // BPF_FIB_LKUP_RET_NO_NEIGH
         7 => {
             record.oif = params.ifindex;
+            if iface(params.ifindex).is_some_and(|out| !out.has_link_header()) {
+                record.mtu = device_mtu(ctx, params.ifindex);
+                record.smac = [0; 6];
+                record.dmac = FlowRecord::<F::Addr>::NO_LINK_HEADER;
+                return Answer::RESOLVED;
+            }
             // The kernel tells the MTU only together with the neighbour.
             record.mtu = 0;
             record.dmac = [0; 6];
@@ -122,6 +145,16 @@ pub fn next_hop<F: FibWords + Tables>(
         5 => Answer::FORWARDING_OFF,
         _ => Answer::NO_ROUTE,
     }
+}
+
+/// The largest packet that a device takes; 0 where the kernel does not say.
+#[inline(always)]
+fn device_mtu(ctx: *mut c_void, ifindex: u32) -> u16 {
+    // In: the length that is asked about, any that fits. Out: the device's MTU.
+    let mut mtu = 1;
+    // SAFETY: plain helper call that writes one word of ours.
+    let answer = unsafe { bpf_check_mtu(ctx, ifindex, &raw mut mtu, 0, 0) };
+    if answer != 0 || mtu > u16::MAX as u32 { 0 } else { mtu as u16 }
 }
 
 /// The source that the kernel would choose for the route last looked up on this CPU.

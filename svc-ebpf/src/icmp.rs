@@ -39,6 +39,7 @@ impl<const L3: usize> Reject for Tc<'_, L3> {
         let counter = match problem {
             Problem::NO_ENDPOINT => Counter::RejectNoEndpoint,
             Problem::UNKNOWN_PORT => Counter::RejectUnknownPort,
+            Problem::TIME_EXCEEDED => Counter::RejectTtl,
             _ => Counter::RejectTooBig,
         };
         if !may_reject() {

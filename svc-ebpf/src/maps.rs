@@ -85,6 +85,12 @@ pub static FRAGMENTS4: LruHashMap<FragmentKey<AddrV4>, FragmentPorts> =
 #[map]
 pub static FRAGMENTS6: LruHashMap<FragmentKey<AddrV6>, FragmentPorts> =
     LruHashMap::with_max_entries(limits::FRAGMENTS, 0);
+/// Tuples of answers to the node's own connections and to those that it masquerades, from ports of NodePorts, and the tick of
+/// the last packet. Evictions are not counted: few connections have such a port, and the table holds the last thousands.
+#[map]
+pub static BYPASS4: LruHashMap<FlowKey<AddrV4>, u32> = LruHashMap::with_max_entries(limits::BYPASS, 0);
+#[map]
+pub static BYPASS6: LruHashMap<FlowKey<AddrV6>, u32> = LruHashMap::with_max_entries(limits::BYPASS, 0);
 #[map]
 pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::COUNTERS, 0);
 #[map]

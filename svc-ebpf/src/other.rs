@@ -73,20 +73,29 @@ pub fn record_by<F: Net>(
 ) -> Option<&'static mut FlowRecord<F::Addr>> {
     let mut record = look_up(key);
     if record.is_none() && key.proto == Proto::UDP && is_own::<F>(&key.src) {
-        let wild = &mut F::scratch()?.reverse_key;
-        // Field by field: a whole one becomes a call of memcpy, which has a stack of its own.
-        (wild.src, wild.dst) = (F::Addr::default(), key.dst);
-        (wild.sport, wild.dport, wild.proto, wild._pad) = (key.sport, key.dport, key.proto, [0; 3]);
-        record = look_up(wild);
+        record = wildcard_record::<F>(key, look_up);
     }
     record.filter(|record| record.hook == hook)
 }
 
+/// The record of a datagram from any address of the node, as a look-up has it.
+#[inline(always)]
+pub fn wildcard_record<F: Net>(
+    key: &FlowKey<F::Addr>,
+    look_up: impl Fn(&FlowKey<F::Addr>) -> Option<&'static mut FlowRecord<F::Addr>>,
+) -> Option<&'static mut FlowRecord<F::Addr>> {
+    let wild = &mut F::scratch()?.reverse_key;
+    // Field by field: a whole one becomes a call of memcpy, which has a stack of its own.
+    (wild.src, wild.dst) = (F::Addr::default(), key.dst);
+    (wild.sport, wild.dport, wild.proto, wild._pad) = (key.sport, key.dport, key.proto, [0; 3]);
+    look_up(wild)
+}
+
 /// The first packet of its direction may be one of these.
 #[inline(always)]
-pub fn learn_next_hop<F: Net, M: Medium>(m: &M, record: &mut FlowRecord<F::Addr>) {
+pub fn learn_next_hop<F: Net, M: Medium>(m: &M, key: &FlowKey<F::Addr>, record: &mut FlowRecord<F::Addr>) {
     if record.way == Way::REDIRECT && !record.is_resolved() {
-        fib::next_hop::<F>(m.ctx(), m.ifindex(), &{ record.src }, &{ record.dst }, record);
+        fib::next_hop_of::<F>(m.ctx(), m.ifindex(), key, record);
     }
 }
 
@@ -128,7 +137,7 @@ pub fn fragment<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
         return m.drop();
     };
     let hops = (record.way == Way::REDIRECT) as u8;
-    learn_next_hop::<F, M>(m, record);
+    learn_next_hop::<F, M>(m, key, record);
     if hops != 0 && ip.ttl <= 1 {
         count(Counter::DropTtl);
         return m.drop();

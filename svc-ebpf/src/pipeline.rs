@@ -6,11 +6,12 @@ use svc_common::addr::Proto;
 use svc_common::datapath::flow::{knows_twin, twin, twin_key};
 use svc_common::datapath::state::{is_expired, observe};
 use svc_common::wire::icmp::{Icmp, Problem};
-use svc_common::wire::ip::{ETH_LEN, Ports, tcp};
+use svc_common::wire::ip::{Ports, tcp};
 use svc_common::wire::parse::{Packet, Shape, Skip};
 
 use core::ffi::c_void;
 
+use crate::bypass;
 use crate::fib::{self, FibWords};
 use crate::give_way;
 use crate::hook::Medium;
@@ -130,8 +131,12 @@ pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
         Err(Skip::Fragment) => return other::fragment::<F, M>(m, hook, Role::NONE),
         Err(_) => return m.pass(),
     };
-    match other::record_at::<F>(&packet.key, hook) {
-        Some(record) => {
+    let record = match F::flow(&packet.key) {
+        None => bypass::leaving_record::<F>(&packet),
+        found => found,
+    };
+    match record {
+        Some(record) if record.hook == hook => {
             let now = now();
             // A datagram flow that has expired counts as absent, also where nobody has removed it.
             let proto = packet.key.proto;
@@ -190,7 +195,7 @@ fn refresh<F: Net>(
 ) -> u32 {
     if record.way == Way::REDIRECT {
         // An answer without a route leaves the old next hop: better late than dropped.
-        fib::next_hop::<F>(ctx, ifindex, &{ record.src }, &{ record.dst }, record);
+        fib::next_hop_of::<F>(ctx, ifindex, key, record);
     }
     let other_key = twin_key::<F>(key.proto, record);
     if let Some(other) = F::flow(&other_key) {
@@ -236,8 +241,7 @@ fn send<F: Net, M: Medium + Reject>(m: &M, packet: &Packet<F::Addr>, record: &Fl
             return m.reject::<F>(packet, Problem::too_big(record.mtu));
         }
         if packet.ttl <= 1 {
-            count(Counter::DropTtl);
-            return m.drop();
+            return m.reject::<F>(packet, Problem::TIME_EXCEEDED);
         }
     }
     if rewrite::<F, M>(m, packet, record, is_redirect as u8) { leave::<F, M>(m, record) } else { failed(m) }
@@ -252,8 +256,11 @@ pub fn leave<F: Net, M: Medium>(m: &M, record: &FlowRecord<F::Addr>) -> i32 {
     if record.way != Way::REDIRECT {
         return if swap_macs(m) { m.redirect(m.ifindex()) } else { failed(m) };
     }
+    if !m.add_link_header::<F>() {
+        return failed(m);
+    }
     let (oif, smac, dmac) = (record.oif, record.smac, record.dmac);
-    if record.is_resolved() && M::L3 == ETH_LEN {
+    if record.is_resolved() {
         if write_macs(m, dmac, smac) { m.redirect(oif) } else { failed(m) }
     } else {
         m.redirect_neigh(oif)

@@ -50,7 +50,7 @@ pub fn find<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
         count(Counter::DropTtl);
         return m.drop();
     }
-    learn_next_hop::<F, M>(m, record);
+    learn_next_hop::<F, M>(m, key, record);
     Verdict::QUOTES
 }
 

@@ -35,13 +35,16 @@ pub trait Tables: Rewrite {
     fn insert_affinity(client: &AffinityKey<Self::Addr>, value: &AffinityValue);
     fn fragment(key: &FragmentKey<Self::Addr>) -> Option<FragmentPorts>;
     fn insert_fragment(key: &FragmentKey<Self::Addr>, ports: &FragmentPorts);
+    /// The tick of the last packet of a connection of the node itself, by the tuple of the answers.
+    fn bypass(answer: &FlowKey<Self::Addr>) -> Option<&'static mut u32>;
+    fn put_bypass(answer: &FlowKey<Self::Addr>, now: u32);
     fn scratch() -> Option<&'static mut Scratch<Self::Addr>>;
     /// Source of what is masqueraded out of an interface.
     fn snat_addr(iface: &Iface) -> &Self::Addr;
 }
 
 macro_rules! tables {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $carried:ident, $sockets:ident, $affinity:ident, $fragments:ident, $flow_entries:ident, $socket_entries:ident, $affinity_entries:ident, $fragment_entries:ident, $scratch:ident, $snat:ident) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $carried:ident, $sockets:ident, $affinity:ident, $fragments:ident, $bypass:ident, $flow_entries:ident, $socket_entries:ident, $affinity_entries:ident, $fragment_entries:ident, $scratch:ident, $snat:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue> {
@@ -148,6 +151,16 @@ macro_rules! tables {
                 entries::put(&maps::$fragments, EntryTable::$fragment_entries, key, ports);
             }
             #[inline(always)]
+            fn bypass(answer: &FlowKey<Self::Addr>) -> Option<&'static mut u32> {
+                // SAFETY: map memory stays valid for the program's run; racing writers write the present.
+                maps::$bypass.get_ptr_mut(answer).map(|p| unsafe { &mut *p })
+            }
+            #[inline(always)]
+            fn put_bypass(answer: &FlowKey<Self::Addr>, now: u32) {
+                // A failure leaves the connection to the look-up of its socket.
+                let _ = maps::$bypass.insert(answer, now, ALWAYS);
+            }
+            #[inline(always)]
             fn scratch() -> Option<&'static mut Scratch<Self::Addr>> {
                 // SAFETY: per-CPU, and a program is not interrupted by itself on its CPU.
                 maps::$scratch.get_ptr_mut(0).map(|p| unsafe { &mut *p })
@@ -162,11 +175,11 @@ macro_rules! tables {
 
 tables!(
     V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, CARRIED4, SOCKETS4, AFFINITY4, FRAGMENTS4,
-    Flows4, Sockets4, Affinity4, Fragments4, SCRATCH4, snat_v4
+    BYPASS4, Flows4, Sockets4, Affinity4, Fragments4, SCRATCH4, snat_v4
 );
 tables!(
     V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, CARRIED6, SOCKETS6, AFFINITY6, FRAGMENTS6,
-    Flows6, Sockets6, Affinity6, Fragments6, SCRATCH6, snat_v6
+    BYPASS6, Flows6, Sockets6, Affinity6, Fragments6, SCRATCH6, snat_v6
 );
 
 /// How the flow table that is being replaced is used, if one is.

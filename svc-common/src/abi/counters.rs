@@ -44,7 +44,7 @@ counters! {
     DropNoRoute = "drop_no_route",
     /// The interface has no address of the family to masquerade with.
     DropNoSnatAddress = "drop_no_snat_address",
-    /// Time to live used up on the way.
+    /// Time to live of a fragment but the first, or of an ICMP error, used up on the way.
     DropTtl = "drop_ttl",
     /// A frontend names a backend that is not in the table: a bug, or a torn write.
     DropNoBackend = "drop_no_backend",
@@ -66,6 +66,8 @@ counters! {
     IcmpTranslated = "icmp_translated",
     /// A fragment to a Service's address whose first one has not been seen (SEM-109).
     DropFragment = "drop_fragment",
+    /// Time to live used up on the way: ICMP time exceeded sent.
+    RejectTtl = "reject_ttl",
 }
 
 /// Value of the per-CPU service array, indexed by service id.

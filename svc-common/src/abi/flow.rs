@@ -108,7 +108,7 @@ pub struct FlowRecord<A> {
     /// Last packet, in units of 2^30 ns of the coarse monotonic clock.
     pub stamp: u32,
     /// Next hop of `Way::REDIRECT`: interface, largest packet (octets, IP header included), MACs. A zero destination
-    /// MAC means unresolved.
+    /// MAC means unresolved; where packets leave without an Ethernet header it is [`Self::NO_LINK_HEADER`].
     pub oif: u32,
     pub mtu: u16,
     pub smac: [u8; 6],
@@ -124,6 +124,10 @@ pub struct FlowRecord<A> {
 }
 
 impl<A> FlowRecord<A> {
+    /// Destination MAC of a next hop behind a device without Ethernet header: none has to be resolved. The kernel takes a frame's
+    /// header off before such a device, so it may be any that a neighbour does not have.
+    pub const NO_LINK_HEADER: [u8; 6] = [2, 0, 0, 0, 0, 0];
+
     /// The next hop is known down to its MAC.
     #[inline(always)]
     pub fn is_resolved(&self) -> bool {

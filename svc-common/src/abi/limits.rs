@@ -25,6 +25,8 @@ pub const SOCKETS: u32 = 65_536;
 pub const AFFINITY: u32 = 65_536;
 /// Packets per family whose fragments are on their way (about 70 and 100 octets each, allocated at once).
 pub const FRAGMENTS: u32 = 8_192;
+/// Connections of the node itself from ports of NodePorts, per family (about 70 and 100 octets each, allocated at once).
+pub const BYPASS: u32 = 16_384;
 /// Slots of the counter array; more than there are counters, so that one more does not change the map.
 pub const COUNTERS: u32 = 64;
 /// ICMP errors that one CPU sends in one tick of a stamp (2^30 ns).

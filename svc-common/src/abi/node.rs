@@ -33,6 +33,15 @@ pub struct Iface {
     pub flags: IfaceFlags,
 }
 
+impl Iface {
+    /// Packets leave it within an Ethernet frame.
+    #[inline(always)]
+    pub const fn has_link_header(&self) -> bool {
+        let m = &self.mac;
+        m[0] | m[1] | m[2] | m[3] | m[4] | m[5] != 0
+    }
+}
+
 /// Properties of an interface, a set of bits.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]

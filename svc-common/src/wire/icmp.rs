@@ -21,6 +21,8 @@ impl Problem {
     pub const NO_ENDPOINT: Self = Self(0);
     /// Port unreachable: the Service has no such port.
     pub const UNKNOWN_PORT: Self = Self(1 << 16);
+    /// Time exceeded in transit.
+    pub const TIME_EXCEEDED: Self = Self(1 << 17);
 
     /// Fragmentation needed / packet too big; `mtu` octets would fit and are not zero.
     #[inline(always)]
@@ -107,7 +109,11 @@ impl Icmp for V4 {
         quoted_len: usize,
         quoted: Wsum,
     ) {
-        let (kind, code, mtu) = (3, if problem.is_too_big() { 4 } else { 3 }, problem.mtu_be());
+        let (kind, code) = match problem {
+            Problem::TIME_EXCEEDED => (11, 0),
+            _ => (3, if problem.is_too_big() { 4 } else { 3 }),
+        };
+        let mtu = problem.mtu_be();
         let len = ((Self::IP_LEN + ICMP_LEN + quoted_len) as u16).to_be();
         // Version and header length, internetwork control (RFC 1812 4.3.2.5); time to live and protocol.
         let fixed = Wsum(u16::from_ne_bytes([0x45, 0xc0]) as u32 + u16::from_ne_bytes([64, 1]) as u32);
@@ -180,7 +186,11 @@ impl Icmp for V6 {
         quoted_len: usize,
         quoted: Wsum,
     ) {
-        let (kind, code) = if problem.is_too_big() { (2, 0) } else { (1, 4) };
+        let (kind, code) = match problem {
+            Problem::TIME_EXCEEDED => (3, 0),
+            _ if problem.is_too_big() => (2, 0),
+            _ => (1, 4),
+        };
         let mtu = problem.mtu_be();
         let payload_len = ((ICMP_LEN + quoted_len) as u16).to_be();
         // The pseudo-header: addresses, length, next header (RFC 8200 8.1).

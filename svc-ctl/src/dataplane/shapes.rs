@@ -27,10 +27,10 @@ impl Default for TableSizes {
 }
 
 /// The maps of a family whose addresses are `A`, by their names in the order of `FAMILY`.
-fn family<A: MapAddr>(names: [&'static str; 8], sizes: &TableSizes) -> [MapShape; 8] {
+fn family<A: MapAddr>(names: [&'static str; 9], sizes: &TableSizes) -> [MapShape; 9] {
     use MapKind::{Array, Hash, LpmTrie, LruHash};
     let capacity = &sizes.capacity;
-    let [frontends, backends, flows, addresses, prefixes, sockets, affinity, fragments] = names;
+    let [frontends, backends, flows, addresses, prefixes, sockets, affinity, fragments, bypass] = names;
     [
         shape::<FrontendKey<A>, FrontendValue>(frontends, Hash, capacity.frontends, NO_PREALLOC),
         shape::<u32, BackendValue<A>>(backends, Array, capacity.backends, MMAPABLE),
@@ -41,6 +41,7 @@ fn family<A: MapAddr>(names: [&'static str; 8], sizes: &TableSizes) -> [MapShape
         shape::<SockKey<A>, SockValue<A>>(sockets, LruHash, limits::SOCKETS, 0),
         shape::<AffinityKey<A>, AffinityValue>(affinity, LruHash, limits::AFFINITY, 0),
         shape::<FragmentKey<A>, FragmentPorts>(fragments, LruHash, limits::FRAGMENTS, 0),
+        shape::<FlowKey<A>, u32>(bypass, LruHash, limits::BYPASS, 0),
     ]
 }
 
@@ -48,8 +49,8 @@ fn family<A: MapAddr>(names: [&'static str; 8], sizes: &TableSizes) -> [MapShape
 pub fn map_shapes(sizes: &TableSizes) -> Vec<MapShape> {
     use MapKind::{Array, Hash, PerCpuArray};
     let capacity = &sizes.capacity;
-    let v4 = [FRONTENDS4, BACKENDS4, FLOWS4, ADDRESSES4, PREFIXES4, SOCKETS4, AFFINITY4, FRAGMENTS4];
-    let v6 = [FRONTENDS6, BACKENDS6, FLOWS6, ADDRESSES6, PREFIXES6, SOCKETS6, AFFINITY6, FRAGMENTS6];
+    let v4 = [FRONTENDS4, BACKENDS4, FLOWS4, ADDRESSES4, PREFIXES4, SOCKETS4, AFFINITY4, FRAGMENTS4, BYPASS4];
+    let v6 = [FRONTENDS6, BACKENDS6, FLOWS6, ADDRESSES6, PREFIXES6, SOCKETS6, AFFINITY6, FRAGMENTS6, BYPASS6];
     let mut shapes = Vec::from(family::<AddrV4>(v4, sizes));
     shapes.extend(family::<AddrV6>(v6, sizes));
     shapes.extend([

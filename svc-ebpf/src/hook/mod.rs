@@ -53,6 +53,9 @@ pub trait Medium {
         self.store_octets(offset, from, size_of::<T>())
     }
 
+    /// Before a packet is redirected: one that came without an Ethernet header gets an empty one, which the kernel wants to
+    /// find and takes off again where the packet leaves without.
+    fn add_link_header<F: Family>(&self) -> bool;
     /// The frame is addressed to this machine, as far as this hook can tell cheaply; asked for every packet.
     fn is_ours(&self, role: Role) -> bool;
     /// The frame is addressed to this interface; asked for new flows.

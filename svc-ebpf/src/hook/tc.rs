@@ -4,8 +4,8 @@ use core::ffi::c_void;
 
 use aya_ebpf::EbpfContext as _;
 use aya_ebpf::helpers::generated::{
-    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_load_bytes,
-    bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_csum_update, bpf_l4_csum_replace, bpf_redirect, bpf_redirect_neigh, bpf_skb_change_head,
+    bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
 use svc_common::abi::{Hook, Iface, Role};
@@ -16,6 +16,7 @@ use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
 
 use super::Medium;
 use crate::frame::Frame;
+use crate::sctp::is_to_be_completed;
 use crate::{maps, pipeline};
 
 const TCX_NEXT: i32 = -1;
@@ -31,6 +32,9 @@ const BPF_F_PSEUDO_HDR: u64 = 1 << 4;
 const BPF_F_MARK_MANGLED_0: u64 = 1 << 5;
 /// Linux 6.16.
 const BPF_F_IPV6: u64 = 1 << 7;
+
+/// Instead of the size of all segments, for SCTP (linux/skbuff.h).
+const GSO_BY_FRAGS: u32 = 0xffff;
 
 /// Octets that must be linear: Ethernet, IPv6, one extension header, TCP.
 const HEADERS: u32 = 14 + 40 + 8 + 20;
@@ -114,6 +118,10 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         }
         // SAFETY: the context is this program's own.
         let segment = unsafe { (*self.0.skb.skb).gso_size };
+        // Its segments have sizes of their own, by what their sender knows of the path.
+        if segment == GSO_BY_FRAGS {
+            return false;
+        }
         if segment == 0 { len > mtu as u32 } else { segment + headers > mtu as u32 }
     }
 
@@ -126,8 +134,10 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         unsafe {
             let words = &mut *header;
             let before = Wsum(words[4] as u32 + words[5] as u32);
-            words[4] ^= high;
-            words[5] ^= low;
+            if !is_to_be_completed(words) {
+                words[4] ^= high;
+                words[5] ^= low;
+            }
             let after = Wsum(words[4] as u32 + words[5] as u32);
             bpf_csum_update(self.0.skb.skb, others.plus(after).minus(before).0);
         }
@@ -157,6 +167,21 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         let from = (&raw const *from).cast();
         // SAFETY: as above.
         unsafe { bpf_skb_store_bytes(self.0.skb.skb, offset as u32, from, octets as u32, 0) == 0 }
+    }
+
+    #[inline(always)]
+    fn add_link_header<F: Family>(&self) -> bool {
+        if L3 == ETH_LEN {
+            return true;
+        }
+        // SAFETY: the context is this program's own; the frame is taken anew.
+        if unsafe { bpf_skb_change_head(self.0.skb.skb, ETH_LEN as u32, 0) } != 0 {
+            return false;
+        }
+        let Some(kind) = self.frame().at::<u16>(ETH_LEN - 2) else { return false };
+        // SAFETY: `at` checked the bounds.
+        unsafe { kind.write(F::ETHERTYPE.to_be()) };
+        true
     }
 
     /// A pod's frames come by a bridge port or a veth of their own, where "other host" says nothing.
@@ -211,9 +236,6 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
 
     #[inline(always)]
     fn redirect(&self, oif: u32) -> i32 {
-        if L3 != ETH_LEN {
-            return self.redirect_neigh(oif);
-        }
         self.untag();
         // SAFETY: plain helper call.
         unsafe { bpf_redirect(oif, 0) as i32 }

@@ -16,6 +16,7 @@ use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
 use super::Medium;
 use crate::frame::Frame;
 use crate::pipeline;
+use crate::sctp::is_to_be_completed;
 use crate::tables::iface;
 
 /// A packet at the XDP hook.
@@ -89,8 +90,10 @@ impl Medium for Xdp<'_> {
         let [a, b, c, d] = flip.to_ne_bytes();
         // SAFETY: `at` checked the bounds.
         let words = unsafe { &mut *header };
-        words[4] ^= u16::from_ne_bytes([a, b]);
-        words[5] ^= u16::from_ne_bytes([c, d]);
+        if !is_to_be_completed(words) {
+            words[4] ^= u16::from_ne_bytes([a, b]);
+            words[5] ^= u16::from_ne_bytes([c, d]);
+        }
         true
     }
 
@@ -106,6 +109,11 @@ impl Medium for Xdp<'_> {
     #[inline(always)]
     fn store_octets<T: Copy>(&self, _offset: usize, _from: &T, _octets: usize) -> bool {
         false
+    }
+
+    #[inline(always)]
+    fn add_link_header<F: Family>(&self) -> bool {
+        true
     }
 
     /// Network cards drop what is not theirs; a promiscuous one is caught when a flow begins.

@@ -6,9 +6,9 @@ use std::net::{IpAddr, SocketAddr};
 use super::endpoints::{Place, Target};
 use super::ground;
 use super::memory::{BackAt, Flow, Life, Side, Stay, Time, Way};
-use super::oracle::{Fate, Model, Possible, Then, possible, service_port};
+use super::oracle::{Fate, Model, Possible, Then, possible, service_port, untouched};
 use super::packet::Packet;
-use super::verdict::{Client, Frontend, Verdict, frontend, verdict};
+use super::verdict::{Client, Frontend, Kind, Verdict, frontend, verdict};
 use super::world::{Proto, Tuple};
 use crate::packet::row::Problem;
 
@@ -16,6 +16,10 @@ impl Model {
     pub(super) fn new_flow(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
         let Tuple { proto, src, dst } = packet.tuple;
         let Some(found) = frontend(&self.world, dst, proto) else { return self.to_nobody(packet, interface) };
+        // Clients do not accept connections: it answers one of the node's own.
+        if packet.is_syn_ack() && found.kind != Kind::ClusterIp && ground::is_node(dst.ip()) {
+            return vec![untouched()];
+        }
         let is_pod = ground::is_pod(interface) && self.world.settings.knows_pods;
         let client = if is_pod { Client::Pod } else { Client::Outside };
         match verdict(&self.world, &found, client, src.ip()) {

@@ -247,7 +247,7 @@ impl Model {
             fates.extend(self.refuse(packet, interface, problem, "reject_too_big", then));
         }
         if packet.shape.ttl <= 1 {
-            fates.push(possible(Fate::Dropped, &["drop_ttl"], then.clone()));
+            fates.extend(self.refuse(packet, interface, Problem::TimeExceeded, "reject_ttl", then));
         }
         if fates.is_empty() { goes(Exit::Hop(route)) } else { fates }
     }

@@ -42,6 +42,8 @@ impl Answer {
         let (kind, mtu) = match (family, problem) {
             (Family::V4, Problem::PortUnreachable) => ([3, 3], 0),
             (Family::V4, Problem::TooBig(mtu)) => ([3, 4], mtu),
+            (Family::V4, Problem::TimeExceeded) => ([11, 0], 0),
+            (Family::V6, Problem::TimeExceeded) => ([3, 0], 0),
             (Family::V6, Problem::PortUnreachable) => ([1, 4], 0),
             (Family::V6, Problem::TooBig(mtu)) => ([2, 0], mtu),
         };

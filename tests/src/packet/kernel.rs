@@ -98,10 +98,12 @@ impl Kernel {
         self.clear_flows()
     }
 
-    /// Forgets flows, and packets whose fragments are on their way.
+    /// Forgets flows, the node's own connections, and packets whose fragments are on their way.
     pub fn clear_flows(&mut self) -> Result<()> {
-        clear_fragments::<AddrV4>(&self.pins, names::FRAGMENTS4)?;
-        clear_fragments::<AddrV6>(&self.pins, names::FRAGMENTS6)?;
+        clear::<FragmentKey<AddrV4>, FragmentPorts>(&self.pins, names::FRAGMENTS4)?;
+        clear::<FragmentKey<AddrV6>, FragmentPorts>(&self.pins, names::FRAGMENTS6)?;
+        clear::<FlowKey<AddrV4>, u32>(&self.pins, names::BYPASS4)?;
+        clear::<FlowKey<AddrV6>, u32>(&self.pins, names::BYPASS6)?;
         clear_flows(&mut self.store.0.v4)?;
         clear_flows(&mut self.store.0.v6)
     }
@@ -173,6 +175,9 @@ fn build_world() -> Result<()> {
         sysctl(key, "0")?;
     }
     command::feed(Command::new("ip").args(["-batch", "-"]), &place::ip_batch())?;
+    for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {
+        command::feed(Command::new("ip").args([option, "-batch", "-"]), &place::rules(family))?;
+    }
     for version in ["ipv4", "ipv6"] {
         sysctl(&format!("{version}/conf/all/forwarding"), "1")?;
         sysctl(&format!("{version}/conf/up2/forwarding"), "0")?;
@@ -212,10 +217,9 @@ fn clear_flows<A: MapAddr>(maps: &mut FamilyMaps<A>) -> Result<()> {
     Ok(keys?.iter().try_for_each(|key| maps.flows.remove(key))?)
 }
 
-fn clear_fragments<A: MapAddr>(pins: &Pins, name: &str) -> Result<()> {
+fn clear<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Result<()> {
     let map = MapData::from_pin(pins.map(name)).with_context(|| format!("opening {name}"))?;
-    let mut map: HashMap<MapData, FragmentKey<A>, FragmentPorts> =
-        HashMap::try_from(Map::from_map_data(map)?)?;
+    let mut map: HashMap<MapData, K, V> = HashMap::try_from(Map::from_map_data(map)?)?;
     let keys: Result<Vec<_>, _> = map.keys().collect();
     Ok(keys?.iter().try_for_each(|key| map.remove(key))?)
 }

@@ -19,6 +19,7 @@ pub mod octets;
 pub mod place;
 pub mod row;
 pub mod run;
+pub mod sockets;
 pub mod stay;
 pub mod sums;
 pub mod tagged;

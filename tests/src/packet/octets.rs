@@ -94,6 +94,7 @@ impl Packet {
             L4::Icmp => 2,
             L4::Tcp => 16,
             L4::Udp if self.udp_sum == UdpSum::Right => 6,
+            L4::Sctp if self.has_no_checksum() => return,
             L4::Sctp => {
                 let check = crc32c(body).to_le_bytes();
                 return body[8..12].copy_from_slice(&check);

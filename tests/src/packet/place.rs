@@ -22,6 +22,8 @@ const HOSTS: &[(&str, [u8; 4])] = &[
     // Outside, behind the gateway of the first uplink.
     ("client", [203, 0, 113, 9]),
     ("other-client", [203, 0, 113, 10]),
+    // A client outside whose packets are routed by a table of their own: all by the second uplink.
+    ("ruled", [203, 0, 113, 200]),
     ("gateway", [192, 0, 2, 254]),
     ("node-2", [192, 0, 2, 2]),
     ("node-3", [198, 51, 100, 2]),
@@ -140,6 +142,12 @@ pub fn name(addr: IpAddr) -> String {
     let family = if addr.is_ipv4() { Family::V4 } else { Family::V6 };
     let host = HOSTS.iter().find(|(_, octets)| in_family(Ipv4Addr::from(*octets), family) == addr);
     host.map_or_else(|| addr.to_string(), |(name, _)| (*name).to_owned())
+}
+
+/// What `ip -4 -batch` or `ip -6 -batch` makes of it besides: the way of `ruled`.
+pub fn rules(family: Family) -> String {
+    let (ruled, hop) = (address("ruled", family), address("node-3", family));
+    format!("rule add from {ruled} lookup 66\nroute add default via {hop} dev up1 table 66")
 }
 
 /// What `ip -batch` makes of the world: links, addresses, routes and neighbours of both families.

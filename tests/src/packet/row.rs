@@ -4,6 +4,7 @@ use svc_common::abi::{Counter, FrontendFlags, Locality, Migration};
 
 use super::flow::Flow;
 use super::maglev::Maglev;
+use super::sockets::NodeSocket;
 use super::stay::Stay;
 use super::wire::{L4, Packet};
 
@@ -142,6 +143,7 @@ impl At {
 pub enum Problem {
     PortUnreachable,
     TooBig(u16),
+    TimeExceeded,
 }
 
 /// What becomes of a packet.
@@ -241,6 +243,8 @@ pub struct Row {
     pub entries: Option<(u64, u64)>,
     pub stays_before: Vec<Stay>,
     pub stays_after: Vec<Stay>,
+    /// Open while the packets are seen.
+    pub sockets: Vec<NodeSocket>,
     /// Whose masquerade ports `snat0` and `snat1` are, if not the first packet's sender's.
     pub client: Option<&'static str>,
     pub has_snat_addresses: bool,
@@ -263,6 +267,7 @@ pub fn row(name: &'static str) -> Row {
         entries: None,
         stays_before: Vec::new(),
         stays_after: Vec::new(),
+        sockets: Vec::new(),
         client: None,
         has_snat_addresses: true,
         has_service_cidr: false,
@@ -330,6 +335,12 @@ impl Row {
 
     pub fn keeps(mut self, stay: Stay) -> Self {
         self.stays_after.push(stay);
+        self
+    }
+
+    /// A socket of the node at this address, connected to that peer.
+    pub fn node_has(mut self, own: &'static str, peer: Option<&'static str>) -> Self {
+        self.sockets.push(NodeSocket { own, peer });
         self
     }
 

@@ -115,6 +115,8 @@ fn run_once(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
 
 fn run_steps(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
     let census = lab.census(case.family)?;
+    let _sockets =
+        row.sockets.iter().map(|socket| socket.open(case)).collect::<Result<Vec<_>>>().context("a socket")?;
     for (i, step) in row.steps.iter().enumerate() {
         take(step, case, lab, flags)
             .with_context(|| format!("step {}: {:?} {}", i + 1, step.at, step.interface))?;

@@ -147,6 +147,7 @@ impl Packet {
         Self { payload, ..self }
     }
 
+    /// Of SCTP, one that a card is to complete (CHECKSUM_PARTIAL).
     pub fn without_checksum(self) -> Self {
         Self { udp_sum: UdpSum::Absent, ..self }
     }

@@ -12,6 +12,7 @@ mod firewall;
 mod host;
 mod node;
 mod pod;
+mod tunnel;
 mod xdp_pass;
 
 use std::os::fd::OwnedFd;
@@ -22,6 +23,7 @@ pub use addresses::{Addrs, Family, SERVICE_CIDR_V4, SERVICE_CIDR_V6, service};
 pub use host::Host;
 pub use node::Node;
 pub use pod::Pod;
+use tunnel::{End, Tunnel};
 
 use crate::cgroup::Cgroup;
 use crate::netns::Netns;
@@ -56,13 +58,27 @@ pub struct Options {
     pub two_uplinks: bool,
     /// `bridge-nf-call-iptables`: netfilter sees bridged packets.
     pub bridge_nf: bool,
+    /// The nodes reach each other's pods by `tun0`, a device without Ethernet header, and the client can reach node1 by
+    /// another, `tun1` of node1 and `tun0` of the client.
+    pub tunnels: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { shape: Shape::Routed, offloads: Offloads::Default, two_uplinks: false, bridge_nf: true }
+        Self {
+            shape: Shape::Routed,
+            offloads: Offloads::Default,
+            two_uplinks: false,
+            bridge_nf: true,
+            tunnels: false,
+        }
     }
 }
+
+/// Octets of the largest packet through the tunnel between the nodes: less than any sender knows of.
+const NODE_TUNNEL_MTU: u16 = 1_300;
+/// The same of the one between node1 and the client.
+const CLIENT_TUNNEL_MTU: u16 = 1_400;
 
 /// The network with an agent on every host; dropping it removes everything.
 #[derive(Debug)]
@@ -73,6 +89,8 @@ pub struct Topology {
     pub nodes: [Node; 2],
     lan: Netns,
     cgroup: Cgroup,
+    /// Last in, first out: each stands in namespaces that are above.
+    tunnels: Vec<Tunnel>,
     /// Hold the XDP programs of the LAN's ports.
     links: Vec<OwnedFd>,
 }
@@ -85,8 +103,19 @@ impl Topology {
         let node =
             |index| Node::new(name, index, options, &lan, &cgroup).with_context(|| format!("node{index}"));
         let nodes = [node(1)?, node(2)?];
-        let mut topology =
-            Self { name: name.clone(), options, client, nodes, lan, cgroup, links: Vec::new() };
+        let mut topology = Self {
+            name: name.clone(),
+            options,
+            client,
+            nodes,
+            lan,
+            cgroup,
+            tunnels: Vec::new(),
+            links: Vec::new(),
+        };
+        if options.tunnels {
+            topology.dig().context("the tunnels")?;
+        }
         if options.offloads == Offloads::ForXdp {
             topology.prepare_lan_for_xdp()?;
         }
@@ -116,6 +145,41 @@ impl Topology {
     /// The networks in the middle, and the nodes' default gateway.
     pub fn lan(&self) -> &Netns {
         &self.lan
+    }
+
+    /// Makes the tunnels, and leads the nodes' routes to each other's pods through the one between them.
+    fn dig(&mut self) -> Result<()> {
+        let [node1, node2] = self.nodes.each_ref().map(|node| &node.host.netns);
+        let client = &self.client.netns;
+        let end = |netns, device, addrs| End { netns, device, addrs };
+        let [left, right] = [end(node1, "tun0", addresses::back(1)), end(node2, "tun0", addresses::back(2))];
+        self.tunnels.push(Tunnel::new([&left, &right], NODE_TUNNEL_MTU)?);
+        let [near, far] =
+            [end(node1, "tun1", addresses::back(101)), end(client, "tun0", addresses::back(109))];
+        self.tunnels.push(Tunnel::new([&near, &far], CLIENT_TUNNEL_MTU)?);
+        for (index, netns) in [(1, node1), (2, node2)] {
+            let pods = addresses::pod(3 - index, 0);
+            netns.ip(&format!(
+                "route replace {}/24 dev tun0\nroute replace {}/64 dev tun0",
+                pods.v4, pods.v6
+            ))?;
+        }
+        Ok(())
+    }
+
+    /// From now on the client speaks to node1, and to Services, by its tunnel.
+    pub fn client_by_tunnel(&self) -> Result<()> {
+        let (own, node) = (addresses::back(109), addresses::front(1));
+        let mut lines = String::new();
+        for (to, src) in [
+            (format!("{}/32", node.v4), own.of(Family::V4)),
+            (format!("{}/128", node.v6), own.of(Family::V6)),
+            (SERVICE_CIDR_V4.to_owned(), own.of(Family::V4)),
+            (SERVICE_CIDR_V6.to_owned(), own.of(Family::V6)),
+        ] {
+            lines.push_str(&format!("route replace {to} dev tun0 src {src}\n"));
+        }
+        self.client.netns.ip(&lines)
     }
 
     fn prepare_lan_for_xdp(&mut self) -> Result<()> {

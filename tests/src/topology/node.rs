@@ -62,7 +62,12 @@ impl Node {
     }
 
     pub fn uplinks(&self) -> &'static [&'static str] {
-        if self.options.two_uplinks { &["eth0", "eth1"] } else { &["eth0"] }
+        match self.options {
+            Options { two_uplinks: true, .. } => &["eth0", "eth1"],
+            Options { tunnels: true, .. } if self.index == 1 => &["eth0", "tun0", "tun1"],
+            Options { tunnels: true, .. } => &["eth0", "tun0"],
+            _ => &["eth0"],
+        }
     }
 
     /// The cgroup with all of the node's processes in it, pods included.

@@ -49,6 +49,7 @@ const MET: &[&str] = &[
     "counter drop_no_route",
     "counter drop_no_snat_address",
     "counter drop_ttl",
+    "counter reject_ttl",
     "counter drop_rewrite",
     "counter drop_forwarding_off",
 ];
@@ -80,6 +81,7 @@ impl Histogram {
             Fate::Dropped => "dropped".to_owned(),
             Fate::Refused { problem: Problem::PortUnreachable, .. } => "refused".to_owned(),
             Fate::Refused { problem: Problem::TooBig(_), .. } => "too big".to_owned(),
+            Fate::Refused { problem: Problem::TimeExceeded, .. } => "time exceeded".to_owned(),
             Fate::Goes { exit: Exit::Stack, .. } if matches!(seen, Seen::Leaving(_)) => {
                 "answer by the stack".to_owned()
             }

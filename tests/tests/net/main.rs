@@ -11,6 +11,7 @@ mod live;
 mod maglev;
 mod mapped;
 mod one_port;
+mod own_ports;
 mod refused;
 mod restart;
 mod sockets;
@@ -18,6 +19,7 @@ mod stage;
 mod strangers;
 mod traces;
 mod trunk;
+mod tunnel;
 mod vlan;
 
 use std::process::ExitCode;
@@ -54,6 +56,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         mapped::trials(),
         maglev::trials(),
         one_port::trials(),
+        own_ports::trials(),
         live::trials(),
         large::trials(),
         affinity::trials(),
@@ -65,6 +68,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         guards::trials(),
         strangers::trials(),
         vlan::trials(),
+        tunnel::trials(),
     ]
     .into_iter()
     .flatten()

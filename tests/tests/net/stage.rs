@@ -13,7 +13,7 @@ use svc_tests::topology::{Family, Options, Shape, service};
 use svc_tests::wait;
 use svc_tests::world::{CHANGE_LIMIT, World};
 
-const NODE_PORT: u16 = 30080;
+pub const NODE_PORT: u16 = 30080;
 /// At once: well below the second after which a SYN is sent again.
 pub const AT_ONCE_MS: u64 = 500;
 

@@ -3,6 +3,7 @@
 mod affinity;
 mod ask;
 mod awkward;
+mod bypass;
 mod carried;
 mod cluster;
 mod fragments;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
         state::rows(),
         affinity::rows(),
         awkward::rows(),
+        bypass::rows(),
         maglev::rows(),
         carried::rows(),
         vlan::rows(),

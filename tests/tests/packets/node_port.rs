@@ -214,6 +214,11 @@ fn which_frontend() -> Vec<Row> {
     ]
 }
 
+/// Of a client whose packets are routed by a table of their own.
+fn ruled() -> Flow {
+    flow("ruled:5000 > node:30080", "node-b:snat0 > remote:8080").redirected().there("far")
+}
+
 fn way_out() -> Vec<Row> {
     let silent =
         || flow("client:5000 > node:30080", "node:snat0 > silent:8080").redirected().unresolved("up0");
@@ -290,10 +295,43 @@ fn way_out() -> Vec<Row> {
                     .counts(&[RejectTooBig]),
             )
             .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
-        row("a packet whose time to live ends here is dropped, not forwarded")
+        row("a packet whose time to live ends here is answered, not forwarded")
             .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
-            .sees(outside("up0", later("client:5000", "node:30080").ttl(1)).drops().counts(&[DropTtl]))
+            .sees(
+                up_in("up0", later("client:5000", "node:30080").ttl(1))
+                    .icmp("node", Problem::TimeExceeded)
+                    .counts(&[RejectTtl]),
+            )
             .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("XDP hands up a packet whose time to live ends here, untouched")
+            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(xdp("up0", later("client:5000", "node:30080").ttl(1)))
+            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("a reply whose time to live ends here is answered to the backend")
+            .client("client:5000")
+            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]).and_back("gateway"))
+            .sees(
+                up_in("up0", later("remote:8080", "node:snat0").ttl(1))
+                    .icmp("node", Problem::TimeExceeded)
+                    .counts(&[RejectTtl]),
+            )
+            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]).and_back("gateway")),
+        row("a flow begins by a way that a rule gives its client's address")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(
+                outside("up0", first("ruled:5000", "node:30080"))
+                    .redirects(first("node-b:snat0", "remote:8080").via("far"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(ruled()),
+        row("and goes on by that way")
+            .client("ruled:5000")
+            .knows(ruled().state(&[S::REPLIED, S::ESTABLISHED]).aged(2).aged_back(0))
+            .sees(
+                outside("up0", later("ruled:5000", "node:30080"))
+                    .redirects(later("node-b:snat0", "remote:8080").via("far")),
+            )
+            .leaves(ruled().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a packet with two hops to live makes its last one")
             .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(

@@ -12,6 +12,8 @@ pub fn rows() -> Vec<Row> {
     let pods = || flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").sctp();
     let masqueraded =
         || flow("client:5000 > node:30080", "node:snat0 > remote:8080").sctp().redirected().there("remote");
+    let narrow =
+        || flow("client:5000 > node:30080", "node:snat0 > narrow:8080").sctp().redirected().there("narrow");
     vec![
         row("SCTP to a ClusterIP is translated, its checksum right for the new port (SEM-010, PAR-016)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
@@ -59,6 +61,23 @@ pub fn rows() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(pods()),
+        row("an SCTP checksum that a card is to complete stays zero")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(
+                outside("up0", sctp("client:5000", "node:30080").without_checksum())
+                    .redirects(sctp("node:snat0", "remote:8080").without_checksum().via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(masqueraded()),
+        row("SCTP segments that have their sizes already are not too large")
+            .client("client:5000")
+            .knows(narrow())
+            .sees(
+                up_in("up0", sctp("client:5000", "node:30080").without_checksum().payload(3000))
+                    .in_segments_of(0xffff)
+                    .redirects(sctp("node:snat0", "narrow:8080").without_checksum().payload(3000).via("narrow")),
+            )
+            .leaves(narrow()),
         row("SCTP with options in its IP header has a right checksum as well")
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .sees(

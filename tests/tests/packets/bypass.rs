@@ -1,0 +1,169 @@
+//! Connections that the node itself has opened, or masquerades for a pod, from a port that is a NodePort: what answers them
+//! is no client of the Service.
+
+use svc_common::abi::Counter::*;
+use svc_common::abi::FlowState as S;
+use svc_tests::packet::flow::flow;
+use svc_tests::packet::row::*;
+use svc_tests::packet::wire::*;
+
+pub fn rows() -> Vec<Row> {
+    let mut rows = answers_to_a_syn();
+    rows.extend(remembered());
+    rows.extend(sockets());
+    rows
+}
+
+/// The server that the connection goes to.
+const SERVER: &str = "client:9000";
+const NODE: &str = "node:30080";
+
+fn answers_to_a_syn() -> Vec<Row> {
+    let answer = || tcp(SYN | ACK, SERVER, NODE);
+    vec![
+        row("a SYN-ACK to a NodePort answers a connection of the node, and goes up")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(outside("up0", answer())),
+        row("a SYN-ACK to a NodePort whose Service has no endpoints is not refused")
+            .service(external("any:30080", &[]))
+            .sees(outside("up0", answer())),
+        row("a SYN-ACK to a NodePort with policy Local and no local endpoint is not dropped")
+            .service(external("any:30080", &["remote:8080"]).local_only(&[]).usable_elsewhere())
+            .sees(outside("up0", answer())),
+        row("a pod's SYN-ACK to a NodePort answers a connection of the node, and goes up")
+            .service(external("any:30080", &["remote:8080"]))
+            .sees(pod_in("pod0", tcp(SYN | ACK, "pod-a:9000", NODE))),
+        row("a SYN-ACK to an external address of the node's goes up")
+            .service(external("node:30080", &["remote:8080"]))
+            .sees(outside("up0", answer())),
+    ]
+}
+
+fn remembered() -> Vec<Row> {
+    let service = || external("any:30080", &["remote:8080"]);
+    let began = || flow("client:9000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
+    vec![
+        row("what the node sends from a NodePort is remembered, and its answers go up")
+            .service(service())
+            .sees(up_out("up0", first(NODE, SERVER)))
+            .sees(outside("up0", later(SERVER, NODE)))
+            .sees(outside("up0", later(SERVER, NODE))),
+        row("it is remembered of what the node sends to a pod as well")
+            .service(service())
+            .sees(pod_out("pod0", first(NODE, "pod-a:9000")))
+            .sees(pod_in("pod0", later("pod-a:9000", NODE))),
+        row("the answers are not refused where the Service has no endpoints")
+            .service(external("any:30080", &[]))
+            .sees(up_out("up0", first(NODE, SERVER)))
+            .sees(outside("up0", later(SERVER, NODE))),
+        row("answers from another port of the server begin a flow")
+            .client("client:9001")
+            .service(service())
+            .sees(up_out("up0", first(NODE, SERVER)))
+            .sees(
+                outside("up0", first("client:9001", NODE))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("client:9001 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            ),
+        row("a SYN from the server's port begins a flow")
+            .client(SERVER)
+            .service(service())
+            .sees(up_out("up0", tcp(SYN, NODE, SERVER)))
+            .sees(
+                outside("up0", tcp(SYN, SERVER, NODE))
+                    .redirects(tcp(SYN, "node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(began()),
+        row("what the node sends from a port that is no NodePort is not remembered")
+            .client(SERVER)
+            .service(service())
+            .sees(up_out("up0", udp("node:30081", SERVER)))
+            .sees(
+                outside("up0", udp(SERVER, NODE))
+                    .redirects(udp("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(began()),
+        row("what a pod sends from that port with its own address is not remembered")
+            .client(SERVER)
+            .service(service())
+            .sees(up_out("up0", udp("pod-a:30080", SERVER)))
+            .sees(
+                outside("up0", udp(SERVER, NODE))
+                    .redirects(udp("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(began()),
+        row("a Service's own answers from the NodePort are not remembered")
+            .service(external("any:30080", &["node:8080"]))
+            .knows(
+                flow("client:9000 > node:30080", "client:9000 > node:8080")
+                    .reversed_at(svc_common::abi::Hook::UPLINK_EGRESS)
+                    .on_the_node(),
+            )
+            .sees(up_out("up0", udp("node:8080", SERVER)).passes(udp(NODE, SERVER)))
+            .leaves(
+                flow("client:9000 > node:30080", "client:9000 > node:8080")
+                    .reversed_at(svc_common::abi::Hook::UPLINK_EGRESS)
+                    .on_the_node()
+                    .state(&[S::REPLIED]),
+            ),
+    ]
+}
+
+fn sockets() -> Vec<Row> {
+    let service = || external("any:30080", &["remote:8080"]);
+    vec![
+        row("what answers a connected socket of the node goes up, though nothing is remembered of it")
+            .service(service())
+            .node_has(NODE, Some(SERVER))
+            .sees(outside("up0", later(SERVER, NODE))),
+        row("what answers a connected socket of the node goes up where the Service has no endpoints")
+            .service(external("any:30080", &[]))
+            .node_has(NODE, Some(SERVER))
+            .sees(outside("up0", later(SERVER, NODE))),
+        row("a socket of the node that is connected to nobody leaves clients to the Service")
+            .client("client:5000")
+            .service(service())
+            .node_has(NODE, None)
+            .sees(
+                outside("up0", first("client:5000", NODE))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            ),
+        row("a socket that listens at the NodePort leaves segments in mid-flow to the Service")
+            .client("client:5000")
+            .service(service())
+            .node_has(NODE, None)
+            .sees(
+                outside("up0", tcp(ACK, "client:5000", NODE))
+                    .redirects(tcp(ACK, "node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowMidstream]),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
+                    .redirected()
+                    .there("remote")
+                    .state(&[S::ESTABLISHED]),
+            ),
+        row("a socket of the node that is connected to one client leaves others to the Service")
+            .client("client:5000")
+            .service(service())
+            .node_has(NODE, Some(SERVER))
+            .sees(
+                outside("up0", first("client:5000", NODE))
+                    .redirects(first("node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            ),
+    ]
+}
