@@ -128,7 +128,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", default_values = ["/run/netns"])]
     pub netns_dir: Vec<PathBuf>,
     /// Source ports for masquerade, FIRST-LAST. By default the longest range that neither the host's ephemeral ports
-    /// nor NodePorts use.
+    /// nor NodePorts use; if that has fewer than 4096 ports, 32768-65535, which are then shared with the host.
     #[arg(long, value_name = "RANGE")]
     pub snat_ports: Option<PortRange>,
     /// Records of each family's flow table, two for each connection: a power of two. By default both tables take a 256th of

@@ -41,6 +41,8 @@ pub enum Kind {
     TableNearlyFull,
     /// The kernel or the host lacks something.
     Host,
+    /// Something else on the node may get in the way.
+    Conflict,
     /// The source of Services cannot be read.
     Source,
     /// The Node object is missing or may not be read.
@@ -60,6 +62,7 @@ impl Kind {
             Self::SctpFragments => "SctpFragmentsDropped",
             Self::TableNearlyFull => "TableNearlyFull",
             Self::Host => "HostNotReady",
+            Self::Conflict => "MayConflict",
             Self::Source => "SourceFailed",
             Self::Node => "NodeUnknown",
             Self::Failed => "Failed",
@@ -73,7 +76,7 @@ impl Kind {
             Self::HealthPort => "Listen",
             Self::SctpFromNodes | Self::SctpFragments => "Translate",
             Self::Source | Self::Node => "Watch",
-            Self::Host | Self::Failed => "Attach",
+            Self::Host | Self::Conflict | Self::Failed => "Attach",
         }
     }
 

@@ -4,6 +4,7 @@ pub mod cgroup;
 pub mod netns;
 pub mod roles;
 pub mod snat;
+pub mod snat_ports;
 pub mod watch;
 
 use std::net::IpAddr;

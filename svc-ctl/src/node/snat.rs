@@ -1,14 +1,10 @@
-//! The address that masqueraded packets carry out of an interface (SEM-087), and the ports they use.
+//! The address that masqueraded packets carry out of an interface (SEM-087).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
 
 use super::roles::{Assignment, Role};
 use super::{Interface, Interfaces};
-
-/// NodePorts of a cluster that says nothing else (`--service-node-port-range` of the API server).
-const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
 /// Sources of both families; unspecified where the node has none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,42 +36,9 @@ pub fn sources(
     Sources { v4: v4.unwrap_or(Ipv4Addr::UNSPECIFIED), v6: v6.unwrap_or(Ipv6Addr::UNSPECIFIED) }
 }
 
-/// The longest run of ports from 1024 on that neither the host's ephemeral ports nor NodePorts use: first and count.
-pub fn port_range(ephemeral: RangeInclusive<u16>) -> (u16, u16) {
-    let mut taken = [ephemeral, NODE_PORTS];
-    taken.sort_by_key(|r| *r.start());
-    let (mut best, mut next) = ((0u16, 0u16), 1024u32);
-    let ends =
-        taken.iter().map(|r| (u32::from(*r.start()), u32::from(*r.end()) + 1)).chain([(65_536, 65_536)]);
-    for (start, after) in ends {
-        if start > next && start - next > u32::from(best.1) {
-            best = (next as u16, (start - next) as u16);
-        }
-        next = next.max(after);
-    }
-    best
-}
-
-/// The host's ephemeral ports, as the kernel has them for this network namespace.
-pub fn ephemeral_ports() -> RangeInclusive<u16> {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut numbers = text.split_whitespace().filter_map(|n| n.parse().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(first), Some(last)) => first..=last,
-        _ => 32_768..=60_999,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_range_avoids_ephemeral_and_node_ports() {
-        assert_eq!(port_range(32_768..=60_999), (1024, 28_976));
-        assert_eq!(port_range(1024..=40_000), (40_001, 25_535));
-        assert_eq!(port_range(10_000..=65_535), (1024, 8_976));
-    }
 
     #[test]
     fn an_interface_without_address_uses_its_bridge_then_the_node() {

@@ -167,7 +167,8 @@ impl Hooks {
         let restored = self.restore_pins().and_then(|()| self.restore_links());
         self.note("pins", restored.err().map(|err| failed("--pin-dir", &err)));
         self.restore_cgroup();
-        self.ledger.set(Origin::Host, host::complaints(self.loaded.features));
+        let complaints = host::complaints(self.loaded.features, self.config.snat_ports);
+        self.ledger.set(Origin::Host, complaints);
         self.complain();
     }
 

@@ -19,8 +19,13 @@ const NATIVE: Flags = Flags { xdp: "native", ..TCX };
 const GENERIC: Flags = Flags { xdp: "generic", ..TCX };
 const POD_SOCKETS: Flags = Flags { pod_sockets: true, ..TCX };
 
-const ROUTED: Options =
-    Options { shape: Shape::Routed, offloads: Offloads::Default, two_uplinks: false, bridge_nf: true };
+const ROUTED: Options = Options {
+    shape: Shape::Routed,
+    offloads: Offloads::Default,
+    two_uplinks: false,
+    bridge_nf: true,
+    pod_prefix: "veth",
+};
 const BRIDGED: Options = Options { shape: Shape::Bridged, ..ROUTED };
 const BRIDGED_NO_NF: Options = Options { bridge_nf: false, ..BRIDGED };
 

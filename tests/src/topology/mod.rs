@@ -56,11 +56,19 @@ pub struct Options {
     pub two_uplinks: bool,
     /// `bridge-nf-call-iptables`: netfilter sees bridged packets.
     pub bridge_nf: bool,
+    /// How the names of pods' host ends begin; CNIs differ.
+    pub pod_prefix: &'static str,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { shape: Shape::Routed, offloads: Offloads::Default, two_uplinks: false, bridge_nf: true }
+        Self {
+            shape: Shape::Routed,
+            offloads: Offloads::Default,
+            two_uplinks: false,
+            bridge_nf: true,
+            pod_prefix: "veth",
+        }
     }
 }
 

@@ -19,7 +19,8 @@ impl Notice {
     pub fn of(complaint: &Complaint) -> Option<Self> {
         let kind = complaint.kind;
         let is_of_node = match kind {
-            Kind::Source => return None,
+            // What may be in the way is for whoever runs the node.
+            Kind::Source | Kind::Conflict => return None,
             Kind::TableNearlyFull | Kind::Host | Kind::Node | Kind::Failed => true,
             Kind::Refused | Kind::NoRoom | Kind::HealthPort | Kind::SctpFromNodes | Kind::SctpFragments => {
                 false
