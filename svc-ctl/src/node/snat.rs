@@ -13,7 +13,8 @@ pub struct Sources {
     pub v6: Ipv6Addr,
 }
 
-/// Sources for an interface: its own first address of the family, else its bridge's, else the node's.
+/// Sources for an interface: its own first address of the family, else its bridge's, else the node's, else one that an
+/// uplink has, else one that is on the loopback interface or a dummy.
 pub fn sources(
     i: &Interface,
     interfaces: &Interfaces,
@@ -21,14 +22,17 @@ pub fn sources(
     node: &[IpAddr],
 ) -> Sources {
     let bridge = i.master.and_then(|m| interfaces.list.iter().find(|b| b.index == m));
-    let uplinks =
-        interfaces.list.iter().filter(|u| roles.get(&u.index).is_some_and(|a| a.role == Role::Uplink));
+    let with_role = |role| {
+        let has_role = move |u: &&Interface| roles.get(&u.index).is_some_and(|a| a.role == role);
+        interfaces.list.iter().filter(|u| !u.is_of_another_proxy()).filter(has_role).flat_map(|u| &u.addrs)
+    };
     let candidates: Vec<IpAddr> = i
         .addrs
         .iter()
         .chain(bridge.iter().flat_map(|b| &b.addrs))
         .chain(node)
-        .chain(uplinks.flat_map(|u| &u.addrs))
+        .chain(with_role(Role::Uplink))
+        .chain(with_role(Role::None))
         .copied()
         .collect();
     let v4 = candidates.iter().find_map(|a| if let IpAddr::V4(a) = a { Some(*a) } else { None });
@@ -48,5 +52,23 @@ mod tests {
         let interfaces = Interfaces { list: vec![bridge, port.clone()] };
         let s = sources(&port, &interfaces, &BTreeMap::new(), &[addr("192.0.2.1"), addr("2001:db8::1")]);
         assert_eq!((s.v4.to_string(), s.v6.to_string()), ("10.1.0.1".to_owned(), "2001:db8::1".to_owned()));
+    }
+
+    #[test]
+    fn a_node_whose_address_is_on_the_loopback_interface_masquerades_with_it() {
+        let addr = |s: &str| vec![s.parse::<IpAddr>().unwrap()];
+        let interface = |index, name: &str, addrs| Interface {
+            index,
+            name: name.to_owned(),
+            addrs,
+            ..Interface::default()
+        };
+        let left = interface(1, "kube-ipvs0", addr("10.96.0.1"));
+        let eth0 = interface(3, "eth0", Vec::new());
+        let list = vec![left, interface(2, "lo", addr("192.0.2.1")), eth0.clone()];
+        let role = |role| Assignment { role, reason: String::new(), doubt: None };
+        let roles = [(1, role(Role::None)), (2, role(Role::None)), (3, role(Role::Uplink))];
+        let s = sources(&eth0, &Interfaces { list }, &roles.into(), &[]);
+        assert_eq!(s.v4, Ipv4Addr::new(192, 0, 2, 1));
     }
 }

@@ -61,6 +61,13 @@ impl Lab {
             .with_context(|| format!("no Service {name}"))
     }
 
+    /// Rewrites the manifest of a Service with a part of it replaced.
+    pub fn edit(&self, name: &str, part: &str, replacement: &str) -> Result<()> {
+        let yaml = self.service(name)?.yaml();
+        ensure!(yaml.contains(part), "{part:?} is not in {yaml}");
+        self.world.folder.write(&format!("{name}.yaml"), &yaml.replacen(part, replacement, 1))
+    }
+
     pub fn address(&self, target: Target, family: Family) -> Result<SocketAddr> {
         let at = |addrs: Addrs, port: u16| SocketAddr::from((addrs.of(family), port));
         Ok(match target {
@@ -99,6 +106,11 @@ impl Lab {
         Ok(())
     }
 
+    /// [`Self::check`] within the time that a change may take to be in force.
+    pub fn soon(&self, rows: &[Row]) -> Result<()> {
+        wait::until_true("the rows hold with svc", CHANGE_LIMIT, || self.check(Way::Svc, rows).map(|()| true))
+    }
+
     /// Waits until the daemon of node1 complains in words that contain all of these.
     pub fn complains(&mut self, words: &[&str]) -> Result<()> {
         let daemon = self.world.daemon(1)?;
@@ -109,6 +121,15 @@ impl Lab {
             ensure!(found, "it complains of {complaints:?}");
             Ok(true)
         })
+    }
+
+    /// What the daemon of node1 takes each interface for, and why.
+    pub fn role(&mut self, interface: &str) -> Result<(String, String)> {
+        let status = self.world.daemon(1)?.status()?;
+        let all = status["interfaces"].as_array().context("a list of interfaces")?;
+        let one = all.iter().find(|i| i["name"] == interface).with_context(|| format!("no {interface}"))?;
+        let word = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
+        Ok((word("role"), word("reason")))
     }
 }
 
