@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::cli::args::Source;
 use crate::node::roles::{PodInterfaces, RoleRules};
+use crate::node::snat_ports::SnatPorts;
 use crate::plan::settings::Settings;
 
 /// How XDP is wanted on uplinks.
@@ -44,6 +45,6 @@ pub struct Config {
     pub flow_table_size: u32,
     /// No table of Services grows beyond so many entries.
     pub max_table_entries: u32,
-    /// First and count.
-    pub snat_ports: (u16, u16),
+    /// Source ports for masquerade.
+    pub snat_ports: SnatPorts,
 }

@@ -94,9 +94,6 @@ impl Daemon {
         let mut command = node.host.command(&self.binary)?;
         command.arg("run").args(self.source.arguments(node)).arg("--pin-dir").arg(&self.pins);
         command.arg("--run-dir").arg(&self.run).arg("--cgroup").arg(node.cgroup());
-        for uplink in node.uplinks() {
-            command.args(["--uplink", uplink]);
-        }
         command.args(["--xdp", self.flags.xdp]).args(&self.more);
         command.args(["--pod-sockets", if self.flags.pod_sockets { "on" } else { "off" }]);
         std::os::unix::process::CommandExt::process_group(&mut command, 0);

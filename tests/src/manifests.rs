@@ -55,6 +55,10 @@ impl Folder {
         fs::rename(&hidden, self.path.join(file)).with_context(|| format!("replace {file}"))
     }
 
+    pub fn remove(&self, file: &str) -> Result<()> {
+        fs::remove_file(self.path.join(file)).with_context(|| format!("remove {file}"))
+    }
+
     pub fn write_service(&self, service: &Service) -> Result<()> {
         self.write(&format!("{}.yaml", service.name), &service.yaml())
     }

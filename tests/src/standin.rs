@@ -47,6 +47,11 @@ pub fn install(node: &Node, services: &[Service]) -> Result<()> {
     ))
 }
 
+/// Removes the rules. Connections that they have begun go on.
+pub fn remove(node: &Node) -> Result<()> {
+    node.host.netns.nft("delete table inet standin")
+}
+
 /// nft's words for the family and for an address before a port.
 fn words(address: IpAddr) -> (&'static str, String) {
     match address {

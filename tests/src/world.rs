@@ -47,8 +47,14 @@ impl World {
 
     /// Starts a daemon on each node and waits until both stand.
     pub fn start(&mut self, flags: Flags) -> Result<()> {
+        self.start_with(flags, &[])
+    }
+
+    /// [`Self::start`] with more flags.
+    pub fn start_with(&mut self, flags: Flags, more: &[&str]) -> Result<()> {
+        let more: Vec<String> = more.iter().map(|flag| (*flag).to_owned()).collect();
         for _ in 1..=2 {
-            self.start_next(Source::Manifests(self.folder.path().into()), flags)?;
+            self.start_next_with(Source::Manifests(self.folder.path().into()), flags, more.clone())?;
         }
         (1..=2).try_for_each(|node| self.ready(node))
     }

@@ -70,15 +70,16 @@ pub struct RunArgs {
     /// shows most of the hierarchy is taken; where there is none, one is made in the run directory.
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
-    /// Interface towards clients and other nodes (name, or beginning with `*`); wins over the patterns for pods.
-    /// Others are found by themselves.
+    /// Interface towards clients and other nodes (name, or beginning with `*`); wins over `--pod-interface`. Without it
+    /// uplinks are told by what they are; `svc-ctl status` says what each interface is taken for and why.
     #[arg(long, value_name = "NAME")]
     pub uplink: Vec<String>,
     /// Interface to leave alone.
     #[arg(long, value_name = "NAME")]
     pub exclude_interface: Vec<String>,
-    /// Host end of pods' links (name, or beginning with `*`).
-    #[arg(long, value_name = "NAME", default_values = ["veth*", "cali*", "lxc*"])]
+    /// Host end of pods' links (name, or beginning with `*`). Without it a pair that leads to another network namespace is
+    /// taken for one, unless it has the node's address or the default route.
+    #[arg(long, value_name = "NAME")]
     pub pod_interface: Vec<String>,
     /// Addresses that accept NodePorts: CIDRs separated by commas, or `primary`. All of the node's by default.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
@@ -128,7 +129,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR", default_values = ["/run/netns"])]
     pub netns_dir: Vec<PathBuf>,
     /// Source ports for masquerade, FIRST-LAST. By default the longest range that neither the host's ephemeral ports
-    /// nor NodePorts use.
+    /// nor NodePorts use; if that has fewer than 4096 ports, 32768-65535, which are then shared with the host.
     #[arg(long, value_name = "RANGE")]
     pub snat_ports: Option<PortRange>,
     /// Records of each family's flow table, two for each connection: a power of two. By default both tables take a 256th of

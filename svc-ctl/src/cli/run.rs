@@ -9,7 +9,7 @@ use super::args::{DetectLocal, RunArgs, Switch, XdpChoice};
 use crate::app;
 use crate::config::{Config, XdpPolicy};
 use crate::node::roles::{PodInterfaces, RoleRules};
-use crate::node::snat::{ephemeral_ports, port_range};
+use crate::node::snat_ports::{EphemeralPorts, SnatPorts, choose};
 use crate::plan::entry::Masquerade;
 use crate::plan::prefixes::LocalPods;
 use crate::plan::settings::Settings;
@@ -107,8 +107,8 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
         max_table_entries: args.max_table_entries,
         flow_table_size: args.flow_table_size.map_or_else(default_flow_table, |size| size.0),
         snat_ports: match args.snat_ports {
-            Some(range) => (range.first, range.count),
-            None => port_range(ephemeral_ports()),
+            Some(range) => SnatPorts { first: range.first, count: range.count },
+            None => choose(&EphemeralPorts::of_host()),
         },
     })
 }

@@ -29,6 +29,8 @@ pub struct Complaint {
 pub enum Kind {
     /// A part of an object is refused.
     Refused,
+    /// A ClusterIP is the node's own address, and left to it.
+    OwnAddress,
     /// A table has no room for a part of a Service.
     NoRoom,
     /// A health check node port cannot be opened.
@@ -41,6 +43,8 @@ pub enum Kind {
     TableNearlyFull,
     /// The kernel or the host lacks something.
     Host,
+    /// Something else on the node may get in the way.
+    Conflict,
     /// The source of Services cannot be read.
     Source,
     /// The Node object is missing or may not be read.
@@ -54,12 +58,14 @@ impl Kind {
     pub const fn event_reason(self) -> &'static str {
         match self {
             Self::Refused => "Refused",
+            Self::OwnAddress => "LeftToNode",
             Self::NoRoom => "TableFull",
             Self::HealthPort => "FailedToStartServiceHealthcheck",
             Self::SctpFromNodes => "SctpFromNodesNotServed",
             Self::SctpFragments => "SctpFragmentsDropped",
             Self::TableNearlyFull => "TableNearlyFull",
             Self::Host => "HostNotReady",
+            Self::Conflict => "MayConflict",
             Self::Source => "SourceFailed",
             Self::Node => "NodeUnknown",
             Self::Failed => "Failed",
@@ -69,11 +75,11 @@ impl Kind {
     /// The action of an Event: what is not done, in a word.
     pub const fn event_action(self) -> &'static str {
         match self {
-            Self::Refused | Self::NoRoom | Self::TableNearlyFull => "Serve",
+            Self::Refused | Self::OwnAddress | Self::NoRoom | Self::TableNearlyFull => "Serve",
             Self::HealthPort => "Listen",
             Self::SctpFromNodes | Self::SctpFragments => "Translate",
             Self::Source | Self::Node => "Watch",
-            Self::Host | Self::Failed => "Attach",
+            Self::Host | Self::Conflict | Self::Failed => "Attach",
         }
     }
 
@@ -109,6 +115,8 @@ pub enum Origin {
     Writes,
     /// Kernel features and settings of the host.
     Host,
+    /// Interfaces whose role is in doubt, and what another proxy left on them.
+    Interfaces,
     /// Programs and their hooks.
     Programs,
     /// Ending stale UDP sockets.

@@ -25,6 +25,8 @@ pub const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
 pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 /// How backends of this Service are chosen: `random` or `maglev`.
 pub const ANNOTATION_SELECTION: &str = "svc/selection";
+/// `true`: a ClusterIP of this Service is served also on a node that has it as an address of its own.
+pub const ANNOTATION_OWN_ADDRESS: &str = "svc/serve-own-address";
 /// The zone of a node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 

@@ -28,6 +28,8 @@ pub struct Service {
     pub affinity: Option<NonZeroU32>,
     /// How backends are chosen, where the Service says so.
     pub selection: Option<Selection>,
+    /// Its ClusterIP is served also where it is an address of the node itself.
+    pub serves_own_address: bool,
     /// Where load balancers ask whether this node has ready endpoints (SEM-200).
     pub health_check_port: Option<NonZeroU16>,
 }

@@ -189,12 +189,11 @@ impl Store {
         self.listed_nodes.is_synced = true;
     }
 
-    /// A Node object that is gone leaves its addresses and pod CIDRs in force. Its zone is gone (SEM-075), and load
+    /// A Node object that is gone leaves its addresses, pod CIDRs and zone in force until it is made anew (SEM-075). Load
     /// balancers are sent elsewhere (SEM-211).
     pub(super) fn set_node(&mut self, node: Option<Arc<NodeInfo>>) {
-        let node = node.unwrap_or_else(|| {
-            Arc::new(NodeInfo { zone: None, is_eligible: false, ..(*self.world.node).clone() })
-        });
+        let node =
+            node.unwrap_or_else(|| Arc::new(NodeInfo { is_eligible: false, ..(*self.world.node).clone() }));
         if self.world.node != node {
             self.world.node = node;
         }
@@ -279,8 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_is_deleted_leaves_its_addresses_in_force_but_neither_zone_nor_eligibility_sem_075_sem_211()
-    {
+    fn a_node_that_is_deleted_leaves_all_but_its_eligibility_in_force_sem_075_sem_211() {
         let mut store = Store::new("node1");
         let known = NodeInfo {
             zone: Some("a".into()),
@@ -290,6 +288,6 @@ mod tests {
         };
         store.set_node(Some(Arc::new(known.clone())));
         store.set_node(None);
-        assert_eq!(*store.world().node, NodeInfo { zone: None, is_eligible: false, ..known });
+        assert_eq!(*store.world().node, NodeInfo { is_eligible: false, ..known });
     }
 }

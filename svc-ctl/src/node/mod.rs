@@ -3,10 +3,14 @@
 pub mod cgroup;
 pub mod netns;
 pub mod roles;
+pub mod routes;
 pub mod snat;
+pub mod snat_ports;
 pub mod watch;
 
 use std::net::IpAddr;
+
+use ipnet::IpNet;
 
 /// An interface as the kernel tells it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -22,12 +26,32 @@ pub struct Interface {
     pub master: Option<u32>,
     /// Index of the interface that it is a VLAN of, if that is in this network namespace.
     pub vlan_over: Option<u32>,
+    /// One end of a pair whose other end is in another network namespace: a pod's, or the machine's around this node.
+    pub has_peer_elsewhere: bool,
     /// Global addresses, in the kernel's order: primary ones first, deprecated ones last.
     pub addrs: Vec<IpAddr>,
+    /// The network of the first such address that is one of many in it.
+    pub subnet: Option<IpNet>,
+    pub has_default_route: bool,
+    /// Routes by a router leave by this end of a pair.
+    pub has_router: bool,
+    /// The lowest address that a route leads to by this end of a pair, without a router.
+    pub neighbour: Option<IpAddr>,
     /// Link-layer address; zero where there is none of six octets.
     pub mac: [u8; 6],
     /// Kernel driver (`veth`, `bridge`, ...) where the kernel tells it.
     pub kind: String,
+}
+
+/// Interfaces on which proxies with IPVS keep the addresses of all Services: kube-proxy's and kube-router's. They stay when
+/// the proxy goes.
+const IPVS: [&str; 2] = ["kube-ipvs0", "kube-dummy-if"];
+
+impl Interface {
+    /// Its addresses are not the node's own, whatever the kernel says.
+    pub fn is_of_another_proxy(&self) -> bool {
+        IPVS.contains(&self.name.as_str())
+    }
 }
 
 /// All interfaces at one moment.

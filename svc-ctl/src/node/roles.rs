@@ -1,8 +1,17 @@
-//! Which role an interface has, and why: exactly one each.
+//! Which role an interface has, and why: exactly one each. An interface is judged by what it is (its kind, its other end,
+//! its addresses and routes) and not by its name, unless a flag names it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Interface, Interfaces};
+
+/// Kinds of interfaces that exist for their addresses or for queueing: no packet of a client comes in by them.
+const DUMMIES: [&str; 2] = ["dummy", "ifb"];
+
+/// Kinds of bridge ports that lead out of the node; a network card has none.
+const CARDS: [&str; 4] = ["", "bond", "team", "vlan"];
+
+const DEFAULT_ROUTE: &str = "it has the default route";
 
 /// The roles, as people call them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
@@ -20,24 +29,16 @@ pub enum Role {
 pub struct Assignment {
     pub role: Role,
     pub reason: String,
+    /// Why it might as well be something else.
+    pub doubt: Option<String>,
 }
 
 /// What the user says about interfaces. A pattern is a name, or the beginning of one followed by `*`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RoleRules {
     pub uplinks: Vec<String>,
     pub excluded: Vec<String>,
     pub pods: Vec<String>,
-}
-
-impl Default for RoleRules {
-    fn default() -> Self {
-        Self {
-            uplinks: Vec::new(),
-            excluded: Vec::new(),
-            pods: ["veth*", "cali*", "lxc*"].map(str::to_owned).to_vec(),
-        }
-    }
 }
 
 /// Which interfaces are local pods' (SEM-090).
@@ -64,33 +65,141 @@ impl PodInterfaces {
 
 /// Gives every interface its role, by index.
 pub fn assign(interfaces: &Interfaces, rules: &RoleRules) -> BTreeMap<u32, Assignment> {
-    let is_pod = |i: &Interface| {
-        first_match(&rules.uplinks, &i.name).is_none() && first_match(&rules.pods, &i.name).is_some()
-    };
-    let pod_bridges: BTreeSet<u32> =
-        interfaces.list.iter().filter(|i| is_pod(i)).filter_map(|i| i.master).collect();
-    interfaces.list.iter().map(|i| (i.index, assign_one(i, rules, &pod_bridges))).collect()
+    let bridges = Bridges::of(interfaces, rules);
+    interfaces.list.iter().map(|i| (i.index, assign_one(i, rules, &bridges))).collect()
 }
 
-fn assign_one(i: &Interface, rules: &RoleRules, pod_bridges: &BTreeSet<u32>) -> Assignment {
-    let (role, reason) = if let Some(p) = first_match(&rules.excluded, &i.name) {
-        (Role::None, format!("--exclude-interface {p}"))
+/// What the ports of each bridge make of it.
+struct Bridges<'a> {
+    by_index: BTreeMap<u32, &'a Interface>,
+    /// Bridges to a network outside the node, and why.
+    uplinks: BTreeMap<u32, String>,
+    with_cards: BTreeSet<u32>,
+    /// Bridges with ports that lead to other network namespaces, by those ports.
+    with_pods: BTreeMap<u32, Vec<&'a str>>,
+    with_ports: BTreeSet<u32>,
+}
+
+impl<'a> Bridges<'a> {
+    fn of(interfaces: &'a Interfaces, rules: &RoleRules) -> Self {
+        let by_index: BTreeMap<u32, &Interface> = interfaces.list.iter().map(|i| (i.index, i)).collect();
+        let mut bridges = Self {
+            by_index,
+            uplinks: BTreeMap::new(),
+            with_cards: BTreeSet::new(),
+            with_pods: BTreeMap::new(),
+            with_ports: BTreeSet::new(),
+        };
+        for port in &interfaces.list {
+            let Some(bridge) = bridges.master(port).filter(|master| joins_ports(master)) else { continue };
+            bridges.with_ports.insert(bridge.index);
+            let is_pod = match first_match(&rules.pods, &port.name) {
+                Some(_) => true,
+                None => port.has_peer_elsewhere && first_match(&rules.uplinks, &port.name).is_none(),
+            };
+            if is_pod {
+                bridges.with_pods.entry(bridge.index).or_default().push(&port.name);
+            } else if CARDS.contains(&port.kind.as_str()) && bridge.is_bridge {
+                bridges.with_cards.insert(bridge.index);
+                bridges.uplinks.insert(bridge.index, format!("{} is its port", port.name));
+            }
+        }
+        let with_default = interfaces.list.iter().filter(|i| i.is_bridge && i.has_default_route);
+        bridges.uplinks.extend(with_default.map(|i| (i.index, DEFAULT_ROUTE.to_owned())));
+        bridges
+    }
+
+    fn master(&self, port: &Interface) -> Option<&'a Interface> {
+        self.by_index.get(&port.master?).copied()
+    }
+}
+
+/// Its ports are joined on the second layer: a bridge, or what Open vSwitch shows as the master of its ports.
+fn joins_ports(master: &Interface) -> bool {
+    master.is_bridge || master.kind == "openvswitch"
+}
+
+fn assign_one(i: &Interface, rules: &RoleRules, bridges: &Bridges<'_>) -> Assignment {
+    let assignment = |role, reason| Assignment { role, reason, doubt: None };
+    if let Some(p) = first_match(&rules.excluded, &i.name) {
+        assignment(Role::None, format!("--exclude-interface {p}"))
     } else if !i.is_up {
-        (Role::None, "down".to_owned())
+        assignment(Role::None, "down".to_owned())
     } else if i.is_loopback {
-        (Role::None, "loopback".to_owned())
+        assignment(Role::None, "loopback".to_owned())
     } else if let Some(p) = first_match(&rules.uplinks, &i.name) {
-        (Role::Uplink, format!("--uplink {p}"))
+        assignment(Role::Uplink, format!("--uplink {p}"))
     } else if let Some(p) = first_match(&rules.pods, &i.name) {
-        (Role::Pod, format!("name matches {p}"))
-    } else if pod_bridges.contains(&i.index) {
-        (Role::PodBridge, "its ports are pod interfaces".to_owned())
-    } else if i.master.is_some() {
-        (Role::None, "port of another interface, which has the role".to_owned())
+        assignment(Role::Pod, format!("--pod-interface {p}"))
+    } else if i.is_of_another_proxy() {
+        assignment(Role::None, "addresses that another proxy left".to_owned())
+    } else if DUMMIES.contains(&i.kind.as_str()) {
+        assignment(Role::None, format!("{}: no packet comes in by it", i.kind))
+    } else if let Some(master) = bridges.master(i) {
+        assign_port(i, master, bridges)
+    } else if i.is_bridge || bridges.with_ports.contains(&i.index) {
+        assign_bridge(i, bridges)
+    } else if i.has_peer_elsewhere {
+        assign_pair(i)
     } else {
-        (Role::Uplink, "neither loopback nor a pod's".to_owned())
+        assignment(Role::Uplink, "neither loopback nor a pod's".to_owned())
+    }
+}
+
+/// A port of a bridge, bond or switch.
+fn assign_port(i: &Interface, master: &Interface, bridges: &Bridges<'_>) -> Assignment {
+    let (role, reason) = if bridges.uplinks.contains_key(&master.index) {
+        (Role::None, format!("port of {}, which has the role", master.name))
+    } else if joins_ports(master) && i.has_peer_elsewhere {
+        (Role::Pod, format!("port of {}, {} to another network namespace", master.name, i.kind))
+    } else {
+        (Role::None, format!("port of {}", master.name))
     };
-    Assignment { role, reason }
+    Assignment { role, reason, doubt: None }
+}
+
+fn assign_bridge(i: &Interface, bridges: &Bridges<'_>) -> Assignment {
+    let pods = bridges.with_pods.get(&i.index).map_or(&[][..], Vec::as_slice);
+    let (role, reason) = match bridges.uplinks.get(&i.index) {
+        Some(why) => (Role::Uplink, why.clone()),
+        None if !pods.is_empty() => (Role::PodBridge, format!("{} is its port", pods[0])),
+        None if !bridges.with_ports.contains(&i.index) => (Role::PodBridge, "no ports".to_owned()),
+        None => (Role::Uplink, "none of its ports is a pod's".to_owned()),
+    };
+    // The one such port may be the network card of a node that is a container itself.
+    let cards = if bridges.with_cards.contains(&i.index) { 0 } else { 1 };
+    let doubt = (role == Role::Uplink && pods.len() > cards).then(|| {
+        format!(
+            "it leads out of the node ({reason}) and also to other network namespaces ({}): those count as clients from \
+             outside",
+            pods.join(", ")
+        )
+    });
+    Assignment { role, reason, doubt }
+}
+
+/// One end of a pair. The node itself may be a container, and then its network card is one as well.
+fn assign_pair(i: &Interface) -> Assignment {
+    let kind = &i.kind;
+    let mut doubt = None;
+    let (role, reason) = if i.has_default_route {
+        (Role::Uplink, DEFAULT_ROUTE.to_owned())
+    } else if let Some(subnet) = i.subnet {
+        doubt = i.neighbour.map(|neighbour| {
+            format!(
+                "it has the node's address {subnet}, as an uplink, and leads to {neighbour} alone, as a pod's interface: \
+                 --uplink or --pod-interface says which"
+            )
+        });
+        (Role::Uplink, format!("it has the node's address {subnet}"))
+    } else if let Some(neighbour) = i.neighbour {
+        (Role::Pod, format!("{kind} to another network namespace, which has {neighbour}"))
+    } else if i.has_router {
+        (Role::Uplink, "routes by a router leave by it".to_owned())
+    } else {
+        (Role::Pod, format!("{kind} to another network namespace"))
+    };
+    Assignment { role, reason, doubt }
 }
 
 fn first_match<'a>(patterns: &'a [String], name: &str) -> Option<&'a String> {
@@ -101,37 +210,4 @@ fn first_match<'a>(patterns: &'a [String], name: &str) -> Option<&'a String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn interface(index: u32, name: &str) -> Interface {
-        Interface { index, name: name.to_owned(), is_up: true, is_ethernet: true, ..Interface::default() }
-    }
-
-    #[test]
-    fn each_interface_has_one_role() {
-        let interfaces = Interfaces {
-            list: vec![
-                Interface { is_loopback: true, ..interface(1, "lo") },
-                interface(2, "eth0"),
-                interface(3, "veth1234"),
-                Interface { master: Some(5), ..interface(4, "veth5678") },
-                interface(5, "cni0"),
-                Interface { master: Some(7), ..interface(6, "eth1") },
-                interface(7, "br0"),
-                Interface { is_ethernet: false, ..interface(8, "tunl0") },
-                Interface { is_up: false, ..interface(9, "eth9") },
-                interface(10, "veth-up"),
-                interface(11, "eth8"),
-            ],
-        };
-        let rules = RoleRules {
-            uplinks: vec!["veth-up".to_owned()],
-            excluded: vec!["eth8".to_owned()],
-            ..RoleRules::default()
-        };
-        let roles: Vec<Role> = assign(&interfaces, &rules).values().map(|a| a.role).collect();
-        use Role::{None, Pod, PodBridge, Uplink};
-        assert_eq!(roles, [None, Uplink, Pod, Pod, PodBridge, None, Uplink, Uplink, None, Uplink, None]);
-    }
-}
+mod tests;

@@ -1,14 +1,10 @@
-//! The address that masqueraded packets carry out of an interface (SEM-087), and the ports they use.
+//! The address that masqueraded packets carry out of an interface (SEM-087).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::ops::RangeInclusive;
 
 use super::roles::{Assignment, Role};
 use super::{Interface, Interfaces};
-
-/// NodePorts of a cluster that says nothing else (`--service-node-port-range` of the API server).
-const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
 /// Sources of both families; unspecified where the node has none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,7 +13,8 @@ pub struct Sources {
     pub v6: Ipv6Addr,
 }
 
-/// Sources for an interface: its own first address of the family, else its bridge's, else the node's.
+/// Sources for an interface: its own first address of the family, else its bridge's, else the node's, else one that an
+/// uplink has, else one that is on the loopback interface or a dummy.
 pub fn sources(
     i: &Interface,
     interfaces: &Interfaces,
@@ -25,14 +22,17 @@ pub fn sources(
     node: &[IpAddr],
 ) -> Sources {
     let bridge = i.master.and_then(|m| interfaces.list.iter().find(|b| b.index == m));
-    let uplinks =
-        interfaces.list.iter().filter(|u| roles.get(&u.index).is_some_and(|a| a.role == Role::Uplink));
+    let with_role = |role| {
+        let has_role = move |u: &&Interface| roles.get(&u.index).is_some_and(|a| a.role == role);
+        interfaces.list.iter().filter(|u| !u.is_of_another_proxy()).filter(has_role).flat_map(|u| &u.addrs)
+    };
     let candidates: Vec<IpAddr> = i
         .addrs
         .iter()
         .chain(bridge.iter().flat_map(|b| &b.addrs))
         .chain(node)
-        .chain(uplinks.flat_map(|u| &u.addrs))
+        .chain(with_role(Role::Uplink))
+        .chain(with_role(Role::None))
         .copied()
         .collect();
     let v4 = candidates.iter().find_map(|a| if let IpAddr::V4(a) = a { Some(*a) } else { None });
@@ -40,42 +40,9 @@ pub fn sources(
     Sources { v4: v4.unwrap_or(Ipv4Addr::UNSPECIFIED), v6: v6.unwrap_or(Ipv6Addr::UNSPECIFIED) }
 }
 
-/// The longest run of ports from 1024 on that neither the host's ephemeral ports nor NodePorts use: first and count.
-pub fn port_range(ephemeral: RangeInclusive<u16>) -> (u16, u16) {
-    let mut taken = [ephemeral, NODE_PORTS];
-    taken.sort_by_key(|r| *r.start());
-    let (mut best, mut next) = ((0u16, 0u16), 1024u32);
-    let ends =
-        taken.iter().map(|r| (u32::from(*r.start()), u32::from(*r.end()) + 1)).chain([(65_536, 65_536)]);
-    for (start, after) in ends {
-        if start > next && start - next > u32::from(best.1) {
-            best = (next as u16, (start - next) as u16);
-        }
-        next = next.max(after);
-    }
-    best
-}
-
-/// The host's ephemeral ports, as the kernel has them for this network namespace.
-pub fn ephemeral_ports() -> RangeInclusive<u16> {
-    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap_or_default();
-    let mut numbers = text.split_whitespace().filter_map(|n| n.parse().ok());
-    match (numbers.next(), numbers.next()) {
-        (Some(first), Some(last)) => first..=last,
-        _ => 32_768..=60_999,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_range_avoids_ephemeral_and_node_ports() {
-        assert_eq!(port_range(32_768..=60_999), (1024, 28_976));
-        assert_eq!(port_range(1024..=40_000), (40_001, 25_535));
-        assert_eq!(port_range(10_000..=65_535), (1024, 8_976));
-    }
 
     #[test]
     fn an_interface_without_address_uses_its_bridge_then_the_node() {
@@ -85,5 +52,23 @@ mod tests {
         let interfaces = Interfaces { list: vec![bridge, port.clone()] };
         let s = sources(&port, &interfaces, &BTreeMap::new(), &[addr("192.0.2.1"), addr("2001:db8::1")]);
         assert_eq!((s.v4.to_string(), s.v6.to_string()), ("10.1.0.1".to_owned(), "2001:db8::1".to_owned()));
+    }
+
+    #[test]
+    fn a_node_whose_address_is_on_the_loopback_interface_masquerades_with_it() {
+        let addr = |s: &str| vec![s.parse::<IpAddr>().unwrap()];
+        let interface = |index, name: &str, addrs| Interface {
+            index,
+            name: name.to_owned(),
+            addrs,
+            ..Interface::default()
+        };
+        let left = interface(1, "kube-ipvs0", addr("10.96.0.1"));
+        let eth0 = interface(3, "eth0", Vec::new());
+        let list = vec![left, interface(2, "lo", addr("192.0.2.1")), eth0.clone()];
+        let role = |role| Assignment { role, reason: String::new(), doubt: None };
+        let roles = [(1, role(Role::None)), (2, role(Role::None)), (3, role(Role::Uplink))];
+        let s = sources(&eth0, &Interfaces { list }, &roles.into(), &[]);
+        assert_eq!(s.v4, Ipv4Addr::new(192, 0, 2, 1));
     }
 }

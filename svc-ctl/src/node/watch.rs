@@ -1,20 +1,36 @@
-//! Watches interfaces and addresses by netlink. Every event makes one fresh dump: events only say that something
+//! Watches interfaces, addresses and routes by netlink. Every event makes one fresh dump: events only say that something
 //! changed, the dump says what is.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::Context as _;
-use futures::{StreamExt as _, TryStreamExt as _};
+use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
+use ipnet::IpNet;
+use rtnetlink::packet_core::{NetlinkMessage, NetlinkPayload};
+use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressScope};
 use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
-use rtnetlink::{Handle, MulticastGroup, new_multicast_connection};
+use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::routes::{Fact, fact};
 use super::{Interface, Interfaces};
+
+/// Kinds of interfaces that are made in pairs, one end for the node and one for a pod.
+const PAIRS: [&str; 2] = ["veth", "netkit"];
+
+const GROUPS: [MulticastGroup; 5] = [
+    MulticastGroup::Link,
+    MulticastGroup::Ipv4Ifaddr,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Route,
+];
 
 /// Interfaces and when we heard of the change that made them so.
 #[derive(Clone, Debug)]
@@ -25,8 +41,7 @@ pub struct Observed {
 
 /// Dumps once, then keeps the channel current until it is closed. An error of netlink itself ends it.
 pub async fn run(sender: watch::Sender<Option<Observed>>) -> anyhow::Result<()> {
-    let groups = [MulticastGroup::Link, MulticastGroup::Ipv4Ifaddr, MulticastGroup::Ipv6Ifaddr];
-    let (connection, handle, mut events) = new_multicast_connection(&groups).context("opening netlink")?;
+    let (connection, handle, mut events) = new_multicast_connection(&GROUPS).context("opening netlink")?;
     tokio::spawn(connection);
     loop {
         let heard = Instant::now();
@@ -34,16 +49,29 @@ pub async fn run(sender: watch::Sender<Option<Observed>>) -> anyhow::Result<()> 
         sender.send_if_modified(|current| {
             let is_new = current.as_ref().is_none_or(|c| c.interfaces != interfaces);
             if is_new {
-                *current = Some(Observed { interfaces, heard });
+                *current = Some(Observed { interfaces: interfaces.clone(), heard });
             }
             is_new
         });
         if sender.is_closed() {
             return Ok(());
         }
-        events.next().await.context("netlink closed")?;
+        while !is_news(&events.next().await.context("netlink closed")?.0, &interfaces) {}
         // What has piled up meanwhile is covered by the same dump.
-        while let Some(Some(_)) = futures::FutureExt::now_or_never(events.next()) {}
+        while let Some(Some(_)) = events.next().now_or_never() {}
+    }
+}
+
+/// A node with BGP has many routes, and few of them say what an interface is.
+fn is_news(message: &NetlinkMessage<RouteNetlinkMessage>, known: &Interfaces) -> bool {
+    match &message.payload {
+        NetlinkPayload::InnerMessage(
+            RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
+        ) => fact(route).is_some_and(|(fact, interfaces)| {
+            let is_pair = |index: &u32| known.list.iter().any(|i| i.index == *index && i.has_peer_elsewhere);
+            fact == Fact::Default || interfaces.iter().any(is_pair)
+        }),
+        _ => true,
     }
 }
 
@@ -68,6 +96,8 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
         let local = find(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
         let plain = find(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
         let ip = local.or(plain);
+        let net = plain.and_then(|ip| IpNet::new(ip, address.header.prefix_len).ok());
+        interface.subnet = interface.subnet.or(net.filter(|net| net.prefix_len() < net.max_prefix_len()));
         // As a source the kernel takes one whose time is over only if there is no other.
         if address.header.flags.contains(AddressHeaderFlags::Deprecated) {
             old.extend(ip.map(|ip| (interface.index, ip)));
@@ -78,7 +108,31 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
     for (index, ip) in old {
         by_index.entry(index).and_modify(|interface| interface.addrs.push(ip));
     }
+    let routes =
+        [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+    for request in routes {
+        let mut routes = handle.route().get(request).execute();
+        while let Some(route) = routes.try_next().await? {
+            note_route(&route, &mut by_index);
+        }
+    }
     Ok(Interfaces { list: by_index.into_values().collect() })
+}
+
+/// Only where it may decide about a role: what does not is not worth an event.
+fn note_route(route: &RouteMessage, by_index: &mut BTreeMap<u32, Interface>) {
+    let Some((fact, indices)) = fact(route) else { return };
+    for index in indices {
+        let Some(interface) = by_index.get_mut(&index) else { continue };
+        match fact {
+            Fact::Default => interface.has_default_route = true,
+            Fact::ByGateway => interface.has_router |= interface.has_peer_elsewhere,
+            Fact::ToNeighbour(ip) if interface.has_peer_elsewhere => {
+                interface.neighbour = Some(interface.neighbour.map_or(ip, |other| other.min(ip)));
+            }
+            Fact::ToNeighbour(_) => {}
+        }
+    }
 }
 
 fn interface(link: LinkMessage) -> Interface {
@@ -109,6 +163,7 @@ fn interface(link: LinkMessage) -> Interface {
             _ => {}
         }
     }
+    interface.has_peer_elsewhere = is_of_another_namespace && PAIRS.contains(&interface.kind.as_str());
     interface.vlan_over = below.filter(|_| interface.kind == "vlan" && !is_of_another_namespace);
     interface
 }

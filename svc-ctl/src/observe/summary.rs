@@ -54,6 +54,7 @@ fn first(complaints: &Complaints) -> impl Iterator<Item = &Complaint> {
         Origin::Host,
         Origin::Programs,
         Origin::Sockets,
+        Origin::Interfaces,
     ];
     let is_of_service = {
         let of_node = of_node.clone();

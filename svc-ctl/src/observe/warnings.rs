@@ -102,6 +102,7 @@ mod tests {
             external_local: false,
             affinity: None,
             selection: None,
+            serves_own_address: false,
             health_check_port: None,
         };
         let slice = Slice {

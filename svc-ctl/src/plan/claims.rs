@@ -183,6 +183,7 @@ mod tests {
                 external_local: false,
                 affinity: None,
                 selection: None,
+                serves_own_address: false,
                 health_check_port: None,
             };
             let of = PortOf { service: Arc::new(service), family: 0, port: 0 };

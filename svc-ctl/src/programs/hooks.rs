@@ -7,8 +7,10 @@ use anyhow::Context as _;
 use svc_common::abi::names;
 use tokio::time::Instant;
 
+use super::HooksStatus;
+use super::host::Host;
 use super::wanted::{interface_status, node_addresses, wanted};
-use super::{HooksStatus, host};
+
 use crate::config::Config;
 use crate::dataplane::attach::{Attacher, cgroup_programs, is_cgroup_attached};
 use crate::dataplane::interfaces::{Attachments, IfaceTable, Wanted, programs};
@@ -44,6 +46,7 @@ pub struct Hooks {
     attach_ms: BTreeMap<u32, f64>,
     reattached: u64,
     maps_generation: u64,
+    host: Host,
     ledger: Ledger,
     /// Failures that are not an interface's, by what failed.
     failures: BTreeMap<&'static str, Complaint>,
@@ -74,6 +77,7 @@ impl Hooks {
             attach_ms: BTreeMap::new(),
             reattached: 0,
             maps_generation: 0,
+            host: Host::new(ledger.clone()),
             ledger,
             failures: BTreeMap::new(),
         })
@@ -122,6 +126,7 @@ impl Hooks {
     fn assign(&mut self, observed: &Observed) -> Vec<Wanted> {
         self.interfaces = observed.interfaces.clone();
         self.roles = assign(&self.interfaces, &self.config.roles);
+        self.host.note_interfaces(&self.interfaces, &self.roles);
         wanted(&self.config, &self.interfaces, &self.roles)
     }
 
@@ -167,7 +172,7 @@ impl Hooks {
         let restored = self.restore_pins().and_then(|()| self.restore_links());
         self.note("pins", restored.err().map(|err| failed("--pin-dir", &err)));
         self.restore_cgroup();
-        self.ledger.set(Origin::Host, host::complaints(self.loaded.features));
+        self.host.look(&self.config, self.loaded.features);
         self.complain();
     }
 

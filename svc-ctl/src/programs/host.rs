@@ -1,19 +1,69 @@
-//! Kernel features that are missing, and settings of the host. svc changes no sysctl: a setting that it needs is named.
+//! What the host lacks, and what is on it that may get in the way. svc changes none of it: what matters is named.
 
+use std::collections::BTreeMap;
+
+use crate::config::Config;
 use crate::dataplane::features::Features;
-use crate::model::complaint::{Complaint, Kind};
+use crate::model::complaint::{Complaint, Kind, Origin};
+use crate::node::roles::Assignment;
+use crate::node::snat_ports::{EphemeralPorts, SnatPorts, overlap};
+use crate::node::{Interface, Interfaces};
+use crate::observe::ledger::Ledger;
+
+/// Complains of the host.
+#[derive(Debug)]
+pub struct Host {
+    ledger: Ledger,
+}
+
+impl Host {
+    pub const fn new(ledger: Ledger) -> Self {
+        Self { ledger }
+    }
+
+    /// Looks at settings that may have changed.
+    pub fn look(&self, config: &Config, features: Features) {
+        self.ledger.set(Origin::Host, complaints(features, config.snat_ports));
+    }
+
+    pub fn note_interfaces(&self, interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) {
+        self.ledger.set(Origin::Interfaces, interface_complaints(interfaces, roles));
+    }
+}
 
 /// What the kernel and the host lack now.
-pub fn complaints(features: Features) -> Vec<Complaint> {
+fn complaints(features: Features, snat_ports: SnatPorts) -> Vec<Complaint> {
     let kernel = features.fallbacks().into_iter().map(|text| Complaint::new(Kind::Host, "kernel", "", text));
     let is_off = |name: &&str| {
         std::fs::read_to_string(format!("/proc/sys/{name}")).is_ok_and(|value| value.trim() == "0")
     };
     let forwarding = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].into_iter().filter(is_off);
-    kernel.chain(forwarding.map(forwarding_complaint)).collect()
+    let shared_ports = overlap(snat_ports, &EphemeralPorts::of_host());
+    let shared_ports =
+        shared_ports.map(|(sysctl, reason)| Complaint::new(Kind::Conflict, "sysctl", sysctl, reason));
+    kernel.chain(forwarding.map(forwarding_complaint)).chain(shared_ports).collect()
 }
 
 fn forwarding_complaint(name: &str) -> Complaint {
     let reason = format!("{name} is 0: packets are not forwarded to pods or other nodes");
     Complaint::new(Kind::Host, "sysctl", name, reason)
+}
+
+/// Interfaces that may be something else than what they are taken for, and those that another proxy left.
+fn interface_complaints(interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) -> Vec<Complaint> {
+    let complaint = |i: &Interface, reason: String| {
+        Complaint::new(Kind::Conflict, format!("interface {}", i.name), "", reason)
+    };
+    let doubts =
+        interfaces.list.iter().filter_map(|i| Some(complaint(i, roles.get(&i.index)?.doubt.clone()?)));
+    let left = interfaces.list.iter().filter(|i| i.is_of_another_proxy()).map(|i| {
+        let count = i.addrs.len();
+        let reason = format!(
+            "another proxy left it with {count} addresses of Services, which are not the node's: `kube-proxy --cleanup` or \
+             `ip link delete {}` removes it",
+            i.name
+        );
+        complaint(i, reason)
+    });
+    doubts.chain(left).collect()
 }

@@ -50,12 +50,13 @@ fn wanted_of(
     })
 }
 
-/// The addresses of the node's interfaces.
+/// The addresses of the node's interfaces, without those that another proxy left.
 pub fn node_addresses(interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) -> NodeAddresses {
+    let own = || interfaces.list.iter().filter(|i| !i.is_of_another_proxy());
     let is_uplink = |i: &&Interface| roles.get(&i.index).is_some_and(|a| a.role == Role::Uplink);
-    let uplinks = || interfaces.list.iter().filter(is_uplink).flat_map(|i| &i.addrs).copied();
+    let uplinks = || own().filter(is_uplink).flat_map(|i| &i.addrs).copied();
     NodeAddresses {
-        addrs: interfaces.list.iter().flat_map(|i| i.addrs.iter().copied()).collect(),
+        addrs: own().flat_map(|i| i.addrs.iter().copied()).collect(),
         primary_v4: uplinks().find_map(|a| if let IpAddr::V4(a) = a { Some(a) } else { None }),
         primary_v6: uplinks().find_map(|a| if let IpAddr::V6(a) = a { Some(a) } else { None }),
     }

@@ -6,6 +6,7 @@ mod listen;
 mod tcp;
 mod udp;
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
@@ -16,8 +17,19 @@ use anyhow::Result;
 ///
 /// Names the address that could not be bound.
 pub fn serve(name: &str, tcp: &[u16], udp: &[u16]) -> Result<()> {
-    tcp.iter().try_for_each(|port| listen::lines(name, *port))?;
-    udp.iter().try_for_each(|port| listen::datagrams(name, *port))
+    tcp.iter().flat_map(|port| listen::unspecified(*port)).try_for_each(|at| listen::lines(name, at))?;
+    udp.iter().flat_map(|port| listen::unspecified(*port)).try_for_each(|at| listen::datagrams(name, at))
+}
+
+/// Answers over TCP and UDP on a port of one address, from which its datagrams come as well.
+///
+/// # Errors
+///
+/// Names the address that could not be bound.
+pub fn serve_at(name: &str, address: IpAddr, port: u16) -> Result<()> {
+    let at = SocketAddr::new(address, port);
+    listen::lines(name, at)?;
+    listen::datagrams(name, at)
 }
 
 /// From now on a GET is answered with 503; everything else goes on.

@@ -1,7 +1,7 @@
-//! Opens the server's sockets: those of both families on one port, bound to no address in particular.
+//! Opens the server's sockets.
 //!
-//! Bound to 0.0.0.0 and ::, as most servers are: the source of a UDP answer is then the route's choice, not
-//! the address that was asked.
+//! Bound to 0.0.0.0 and ::, as most servers are, the source of a UDP answer is the route's choice and not the address
+//! that was asked.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -16,27 +16,23 @@ use nix::sys::socket::{
 use crate::{tcp, udp};
 
 /// Answers from now on, in the background, until the process ends.
-pub(crate) fn lines(name: &str, port: u16) -> Result<()> {
-    for at in unspecified(port) {
-        let listener = open(at, SockType::Stream)?;
-        listen(&listener, Backlog::new(128)?)?;
-        let name = name.to_owned();
-        thread::spawn(move || tcp::run(&name, &TcpListener::from(listener)));
-    }
+pub(crate) fn lines(name: &str, at: SocketAddr) -> Result<()> {
+    let listener = open(at, SockType::Stream)?;
+    listen(&listener, Backlog::new(128)?)?;
+    let name = name.to_owned();
+    thread::spawn(move || tcp::run(&name, &TcpListener::from(listener)));
     Ok(())
 }
 
 /// Answers from now on, in the background, until the process ends.
-pub(crate) fn datagrams(name: &str, port: u16) -> Result<()> {
-    for at in unspecified(port) {
-        let socket = open(at, SockType::Datagram)?;
-        let name = name.to_owned();
-        thread::spawn(move || udp::run(&name, &UdpSocket::from(socket)));
-    }
+pub(crate) fn datagrams(name: &str, at: SocketAddr) -> Result<()> {
+    let socket = open(at, SockType::Datagram)?;
+    let name = name.to_owned();
+    thread::spawn(move || udp::run(&name, &UdpSocket::from(socket)));
     Ok(())
 }
 
-fn unspecified(port: u16) -> [SocketAddr; 2] {
+pub(crate) fn unspecified(port: u16) -> [SocketAddr; 2] {
     [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))]
 }
 

@@ -68,6 +68,11 @@ impl Agent {
         self.call(&Command::Serve { name: name.into(), port })
     }
 
+    /// A server under that name, on a port of one address.
+    pub fn serve_at(&self, name: &str, address: IpAddr, port: u16) -> Result<()> {
+        self.call(&Command::ServeAt { name: name.into(), address, port })
+    }
+
     pub fn ask(&self, via: Via, to: SocketAddr, count: u32) -> Result<Vec<Answer>> {
         self.call(&Command::Ask { via, to, count })
     }

@@ -37,6 +37,12 @@ pub(super) enum Command {
         name: String,
         port: u16,
     },
+    /// Serve TCP and UDP on a port of one address.
+    ServeAt {
+        name: String,
+        address: IpAddr,
+        port: u16,
+    },
     /// `count` small requests, each from a socket of its own.
     Ask {
         via: Via,

@@ -25,6 +25,7 @@ const ROUTED: Options = Options {
     two_uplinks: false,
     bridge_nf: true,
     tunnels: false,
+    pod_prefix: "veth",
 };
 const BRIDGED: Options = Options { shape: Shape::Bridged, ..ROUTED };
 const BRIDGED_NO_NF: Options = Options { bridge_nf: false, ..BRIDGED };

@@ -61,6 +61,8 @@ pub struct Options {
     /// The nodes reach each other's pods by `tun0`, a device without Ethernet header, and the client can reach node1 by
     /// another, `tun1` of node1 and `tun0` of the client.
     pub tunnels: bool,
+    /// How the names of pods' host ends begin; CNIs differ.
+    pub pod_prefix: &'static str,
 }
 
 impl Default for Options {
@@ -71,6 +73,7 @@ impl Default for Options {
             two_uplinks: false,
             bridge_nf: true,
             tunnels: false,
+            pod_prefix: "veth",
         }
     }
 }

@@ -25,6 +25,8 @@ pub struct Node {
     index: u8,
     options: Options,
     next_pod: u8,
+    /// Its network card is a port of `br0`, which has the addresses.
+    is_card_bridged: bool,
     cgroup: Cgroup,
 }
 
@@ -53,6 +55,7 @@ impl Node {
             index,
             options,
             next_pod: FIRST_POD,
+            is_card_bridged: false,
             cgroup,
         })
     }
@@ -63,11 +66,26 @@ impl Node {
 
     pub fn uplinks(&self) -> &'static [&'static str] {
         match self.options {
+            _ if self.is_card_bridged => &["br0"],
             Options { two_uplinks: true, .. } => &["eth0", "eth1"],
             Options { tunnels: true, .. } if self.index == 1 => &["eth0", "tun0", "tun1"],
             Options { tunnels: true, .. } => &["eth0", "tun0"],
             _ => &["eth0"],
         }
+    }
+
+    /// Makes the only network card a port of a bridge that gets its addresses and routes, as where VMs join the LAN.
+    pub fn bridge_card(&mut self) -> Result<()> {
+        let netns = &self.host.netns;
+        netns.ip(&format!(
+            "link add br0 address 02:00:c0:00:02:{:02x} type bridge\nlink set br0 up\n\
+             addr flush dev eth0\nlink set eth0 down\nlink set eth0 master br0 up",
+            self.index
+        ))?;
+        address_uplink(netns, "br0", self.index)?;
+        route_to_pods(netns, self.index, addresses::front(3 - self.index))?;
+        self.is_card_bridged = true;
+        Ok(())
     }
 
     /// The cgroup with all of the node's processes in it, pods included.
@@ -108,7 +126,7 @@ impl Node {
         let netns = Netns::new(&self.run.host(name))?;
         let cgroup = self.cgroup.child(&format!("kubepods/{name}"))?;
         let host = Host::new(name, netns, cgroup, addrs)?;
-        let pod = Pod { host, interface: pod::interface_name(name) };
+        let pod = Pod { host, interface: pod::interface_name(self.options.pod_prefix, name) };
         self.link(&pod).with_context(|| format!("join pod {name} to {}", self.name()))?;
         Ok(self.pods.entry(name.into()).or_insert(pod))
     }
@@ -144,22 +162,31 @@ impl Node {
 
 /// Joins the LAN; the other node and its pods are reached by the last uplink.
 fn uplinks(netns: &Netns, name: &str, index: u8, options: Options, lan: &Netns) -> Result<()> {
-    let (own, other, gateway) =
-        (addresses::front(index), addresses::front(3 - index), addresses::FRONT_GATEWAY);
     plug(lan, "front", &front_port(name), netns, "eth0")?;
-    netns.ip(&format!(
-        "addr add {}/24 dev eth0\naddr add {}/64 dev eth0 nodad\nlink set eth0 up\n\
-         route add default via {}\nroute add default via {}",
-        own.v4, own.v6, gateway.v4, gateway.v6
-    ))?;
+    address_uplink(netns, "eth0", index)?;
     finish_uplink(netns, "eth0", options.offloads)?;
-    let mut via = other;
+    let mut via = addresses::front(3 - index);
     if options.two_uplinks {
         via = addresses::back(3 - index);
         plug(lan, "back", &back_port(name), netns, "eth1")?;
         back_uplink(netns, index, via)?;
         finish_uplink(netns, "eth1", options.offloads)?;
     }
+    route_to_pods(netns, index, via)
+}
+
+/// The node's own addresses, and the default route.
+fn address_uplink(netns: &Netns, interface: &str, index: u8) -> Result<()> {
+    let (own, gateway) = (addresses::front(index), addresses::FRONT_GATEWAY);
+    netns.ip(&format!(
+        "addr add {}/24 dev {interface}\naddr add {}/64 dev {interface} nodad\nlink set {interface} up\n\
+         route add default via {}\nroute add default via {}",
+        own.v4, own.v6, gateway.v4, gateway.v6
+    ))
+}
+
+/// The pods of the other node are reached by way of one of its addresses.
+fn route_to_pods(netns: &Netns, index: u8, via: Addrs) -> Result<()> {
     let pods = addresses::pod(3 - index, 0);
     netns.ip(&format!("route add {}/24 via {}\nroute add {}/64 via {}", pods.v4, via.v4, pods.v6, via.v6))
 }

@@ -23,8 +23,8 @@ pub struct Pod {
     pub interface: String,
 }
 
-pub(super) fn interface_name(pod: &str) -> String {
-    format!("veth{pod}").chars().take(NAME_LIMIT).collect()
+pub(super) fn interface_name(prefix: &str, pod: &str) -> String {
+    format!("{prefix}{pod}").chars().take(NAME_LIMIT).collect()
 }
 
 impl Pod {

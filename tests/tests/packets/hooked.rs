@@ -13,6 +13,7 @@ use svc_ctl::cli::args::Source;
 use svc_ctl::config::{Config, XdpPolicy};
 use svc_ctl::dataplane::sys;
 use svc_ctl::node::roles::{PodInterfaces, RoleRules};
+use svc_ctl::node::snat_ports::SnatPorts;
 use svc_ctl::node::watch::Observed;
 use svc_ctl::node::{Interface, Interfaces};
 use svc_ctl::observe::ledger::Ledger;
@@ -137,6 +138,6 @@ fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
         netns_dirs: Vec::new(),
         flow_table_size,
         max_table_entries: u32::MAX,
-        snat_ports: (20_000, 1_000),
+        snat_ports: SnatPorts { first: 20_000, count: 1_000 },
     }
 }

@@ -113,6 +113,15 @@ pub const TIERS: &[Tier] = &[
         packages: &["svc-tests"],
     },
     Tier {
+        name: "field",
+        what: "what nodes have besides svc: the same clients without svc, with nft DNAT, with svc",
+        runs: Runs::HereAsRoot,
+        needs_daemon: true,
+        components: &[],
+        needs_images: false,
+        packages: &["svc-tests"],
+    },
+    Tier {
         name: "apiserver",
         what: "the real API server as an adversary: changes, outages, rights, under load",
         runs: Runs::HereAsRoot,

@@ -5,7 +5,9 @@ use std::num::{NonZeroU16, NonZeroU32};
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{ANNOTATION_SELECTION, LABEL_PROXY_NAME, Refusals, has_label, interned, slice_key};
+use super::{
+    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, LABEL_PROXY_NAME, Refusals, has_label, interned, slice_key,
+};
 use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::{parse_cidr, parse_ip, parse_port};
 use crate::model::service::{Selection, Service, ServiceAddresses, ServicePort};
@@ -36,6 +38,11 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
     let affinity = convert_affinity(spec, &mut refusals);
     let health_check_port = convert_health_check_port(spec, &mut refusals);
     let annotations = object.metadata.annotations.as_ref();
+    let serves_own_address = annotations.and_then(|a| a.get(ANNOTATION_OWN_ADDRESS)).and_then(|text| {
+        let reason = |_| format!("{text:?} is neither true nor false");
+        let field = format!("metadata.annotations[{ANNOTATION_OWN_ADDRESS}]");
+        refusals.keep(field, text.parse::<bool>().map_err(reason))
+    });
     let selection = annotations.and_then(|a| a.get(ANNOTATION_SELECTION)).and_then(|text| {
         refusals.keep(format!("metadata.annotations[{ANNOTATION_SELECTION}]"), text.parse::<Selection>())
     });
@@ -61,6 +68,7 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
         external_local: has_external_policy && external_local,
         affinity,
         selection,
+        serves_own_address: serves_own_address.unwrap_or_default(),
         health_check_port,
     };
     refusals.done(Some(service))

@@ -44,7 +44,8 @@ impl Book {
     ) -> Page {
         let mut grants = Vec::new();
         for of in PortOf::all(service) {
-            let claims = self.owned(&of, owners, complaints);
+            let mut claims = self.owned(&of, owners, complaints);
+            leave_own_address(world, &of, &mut claims, complaints);
             if claims.is_empty() {
                 continue;
             }
@@ -392,6 +393,20 @@ fn needed(endpoints: Endpoints, of: &PortOf, claims: &[Claim]) -> Endpoints {
         local: keep(claims.iter().any(is_local), endpoints.local),
         ..endpoints
     }
+}
+
+/// Removes the ClusterIP from the claims where the node has that address itself, as with NodeLocal DNSCache: packets to it
+/// are for a server on the node.
+fn leave_own_address(world: &World, of: &PortOf, claims: &mut Vec<Claim>, complaints: &mut Vec<Complaint>) {
+    let ip = of.addresses().cluster_ip;
+    if of.service.serves_own_address || !world.addresses.addrs.contains(&ip) {
+        return;
+    }
+    claims.retain(|claim| claim.external || claim.frontend.addr != ip);
+    let reason = format!(
+        "{ip} is an address of this node and left to it; annotation svc/serve-own-address: \"true\" serves it"
+    );
+    complaints.push(Complaint::of_service(Kind::OwnAddress, &of.service.name, "spec.clusterIPs", reason));
 }
 
 fn no_room(of: &PortOf, full: &Full, what: &str) -> Complaint {

@@ -123,6 +123,7 @@ fn put(world: &mut World, n: u8, sketch: Option<&Sketch>) {
         external_local: sketch.external_local,
         affinity: sketch.affinity.then_some(NonZeroU32::MIN),
         selection: (!sketch.maglev).then_some(Selection::Random),
+        serves_own_address: false,
         health_check_port: None,
     };
     let endpoint = |bit: u8| Endpoint {

@@ -12,7 +12,8 @@ use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::model::convert::{
-    ANNOTATION_SELECTION, LABEL_HEADLESS, LABEL_PROXY_NAME, LABEL_SERVICE_NAME, LABEL_ZONE,
+    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, LABEL_HEADLESS, LABEL_PROXY_NAME, LABEL_SERVICE_NAME,
+    LABEL_ZONE,
 };
 use crate::source::event::{Event, SourceEvent};
 
@@ -20,12 +21,13 @@ use crate::source::event::{Event, SourceEvent};
 pub const ANNOTATION_LIST_ENDS: &str = "k8s.io/initial-events-end";
 
 /// The labels and annotations that svc reads. One that `model::convert` reads must stand here.
-const KEYS: [&str; 6] = [
+const KEYS: [&str; 7] = [
     LABEL_PROXY_NAME,
     LABEL_HEADLESS,
     LABEL_SERVICE_NAME,
     LABEL_ZONE,
     ANNOTATION_SELECTION,
+    ANNOTATION_OWN_ADDRESS,
     ANNOTATION_LIST_ENDS,
 ];
 

@@ -1,0 +1,114 @@
+//! What the routes of the main table say about the interfaces that they leave by.
+
+use std::net::IpAddr;
+
+use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+
+/// A route, reduced to what tells an uplink from a pod's interface.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fact {
+    Default,
+    /// To some network behind a router.
+    ByGateway,
+    /// To a single address that needs no router.
+    ToNeighbour(IpAddr),
+}
+
+/// What a route of the main table says, and of which interfaces. Routes to connected networks say nothing that addresses do
+/// not say as well.
+pub fn fact(route: &RouteMessage) -> Option<(Fact, Vec<u32>)> {
+    let RouteHeader { table, kind, destination_prefix_length: length, .. } = route.header;
+    if table != RouteHeader::RT_TABLE_MAIN || kind != RouteType::Unicast {
+        return None;
+    }
+    let mut interfaces = Vec::new();
+    let (mut destination, mut has_gateway) = (None, false);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Oif(index) => interfaces.push(*index),
+            RouteAttribute::MultiPath(hops) => {
+                has_gateway = true;
+                interfaces.extend(hops.iter().map(|hop| hop.interface_index));
+            }
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => has_gateway = true,
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => destination = Some(IpAddr::V4(*ip)),
+            RouteAttribute::Destination(RouteAddress::Inet6(ip)) => destination = Some(IpAddr::V6(*ip)),
+            _ => {}
+        }
+    }
+    let fact = match destination {
+        _ if length == 0 => Fact::Default,
+        _ if has_gateway => Fact::ByGateway,
+        Some(ip) if is_host(ip, length) && !is_link_local(ip) => Fact::ToNeighbour(ip),
+        _ => return None,
+    };
+    Some((fact, interfaces))
+}
+
+const fn is_host(ip: IpAddr, length: u8) -> bool {
+    length == if ip.is_ipv4() { 32 } else { 128 }
+}
+
+/// Such an address is the same on every link: the metadata service of a cloud, the gateway of a pod.
+const fn is_link_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, Ipv6Addr};
+
+    use rtnetlink::RouteMessageBuilder;
+
+    use super::*;
+
+    fn v4(destination: &str, length: u8, gateway: Option<&str>) -> RouteMessage {
+        let route = RouteMessageBuilder::<Ipv4Addr>::new()
+            .destination_prefix(destination.parse().unwrap(), length)
+            .output_interface(7);
+        match gateway {
+            Some(gateway) => route.gateway(gateway.parse().unwrap()).build(),
+            None => route.build(),
+        }
+    }
+
+    fn v6(destination: &str, length: u8) -> RouteMessage {
+        let destination: Ipv6Addr = destination.parse().unwrap();
+        RouteMessageBuilder::<Ipv6Addr>::new()
+            .destination_prefix(destination, length)
+            .output_interface(7)
+            .build()
+    }
+
+    #[test]
+    fn default_routes_routers_and_neighbours_are_told_apart() {
+        let neighbour = |ip: &str| Some(Fact::ToNeighbour(ip.parse().unwrap()));
+        let rows = [
+            (v4("0.0.0.0", 0, Some("192.0.2.254")), Some(Fact::Default)),
+            (v4("0.0.0.0", 0, None), Some(Fact::Default)),
+            (v4("10.244.2.0", 24, Some("192.0.2.2")), Some(Fact::ByGateway)),
+            (v4("198.51.100.7", 32, Some("192.0.2.2")), Some(Fact::ByGateway)),
+            (v4("10.244.1.10", 32, None), neighbour("10.244.1.10")),
+            (v4("192.0.2.0", 24, None), None),
+            (v4("169.254.169.254", 32, None), None),
+            (v6("fd00::a", 128), neighbour("fd00::a")),
+            (v6("fe80::1", 128), None),
+            (v6("fe80::", 64), None),
+        ];
+        for (route, expected) in rows {
+            assert_eq!(fact(&route), expected.map(|fact| (fact, vec![7])), "{route:?}");
+        }
+    }
+
+    #[test]
+    fn other_tables_and_kinds_of_routes_say_nothing() {
+        let mut other_table = v4("0.0.0.0", 0, None);
+        other_table.header.table = 2;
+        let mut blackhole = v4("0.0.0.0", 0, None);
+        blackhole.header.kind = RouteType::BlackHole;
+        assert_eq!([fact(&other_table), fact(&blackhole)], [None, None]);
+    }
+}

@@ -1,0 +1,173 @@
+//! The source ports of masqueraded packets: which block is free on this host, and what to do where none is.
+
+use std::ops::RangeInclusive;
+
+/// NodePorts of a cluster that says nothing else (`--service-node-port-range` of the API server).
+const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
+
+/// Ports below it are for servers.
+const LOWEST: u16 = 1024;
+
+/// A smaller free block is not worth having: one backend has so many masqueraded connections at a time.
+const LEAST: u16 = 4096;
+
+/// The block that is shared with the host's own connections where no free block is large enough: the longest one outside
+/// the NodePorts, and above the ports that servers usually have.
+const SHARED: SnatPorts = SnatPorts { first: 32_768, count: 32_768 };
+
+const PORT_RANGE: &str = "net/ipv4/ip_local_port_range";
+const RESERVED_PORTS: &str = "net/ipv4/ip_local_reserved_ports";
+
+/// A block of source ports.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct SnatPorts {
+    pub first: u16,
+    pub count: u16,
+}
+
+impl SnatPorts {
+    pub fn contains(self, port: u16) -> bool {
+        port.checked_sub(self.first).is_some_and(|offset| offset < self.count)
+    }
+
+    pub const fn last(self) -> u16 {
+        self.first.saturating_add(self.count.saturating_sub(1))
+    }
+}
+
+/// The ports that this host gives its own connections.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct EphemeralPorts {
+    range: RangeInclusive<u16>,
+    /// Those within the range that the host leaves out.
+    reserved: Vec<RangeInclusive<u16>>,
+}
+
+impl EphemeralPorts {
+    /// The sysctls of this network namespace.
+    pub fn of_host() -> Self {
+        let sysctl = |name| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+        Self::parse(&sysctl(PORT_RANGE), &sysctl(RESERVED_PORTS))
+    }
+
+    /// The kernel's default where the text is no range.
+    fn parse(range: &str, reserved: &str) -> Self {
+        let mut numbers = range.split_whitespace().filter_map(|n| n.parse().ok());
+        let range = match (numbers.next(), numbers.next()) {
+            (Some(first), Some(last)) => first..=last,
+            _ => 32_768..=60_999,
+        };
+        let block = |text: &str| {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            Some(first.parse().ok()?..=last.parse().ok()?)
+        };
+        Self { range, reserved: reserved.trim().split(',').filter_map(block).collect() }
+    }
+
+    fn contains(&self, port: u16) -> bool {
+        self.range.contains(&port) && !self.reserved.iter().any(|block| block.contains(&port))
+    }
+}
+
+/// The longest block that neither the host's connections nor NodePorts use; where that is too short, [`SHARED`].
+pub fn choose(ephemeral: &EphemeralPorts) -> SnatPorts {
+    let is_free = |port: &u16| !ephemeral.contains(*port) && !NODE_PORTS.contains(port);
+    let (mut best, mut current) = (SnatPorts { first: 0, count: 0 }, SnatPorts { first: LOWEST, count: 0 });
+    for port in LOWEST..=u16::MAX {
+        if is_free(&port) {
+            current.count += 1;
+        } else {
+            current = SnatPorts { first: port.saturating_add(1), count: 0 };
+        }
+        if current.count > best.count {
+            best = current;
+        }
+    }
+    if best.count < LEAST { SHARED } else { best }
+}
+
+/// The sysctl, and why it matters, where connections of the host may get the same ports.
+pub fn overlap(ports: SnatPorts, ephemeral: &EphemeralPorts) -> Option<(&'static str, String)> {
+    let shared = (ports.first..=ports.last()).filter(|port| ephemeral.contains(*port)).count();
+    (shared > 0).then(|| {
+        let reason = format!(
+            "{}-{}: the node's own connections use {shared} of the masquerade's ports {}-{}; add these ports to {} or choose \
+             others by --snat-ports",
+            ephemeral.range.start(),
+            ephemeral.range.end(),
+            ports.first,
+            ports.last(),
+            RESERVED_PORTS,
+        );
+        (PORT_RANGE, reason)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chosen(range: &str, reserved: &str) -> (u16, u16) {
+        let ports = choose(&EphemeralPorts::parse(range, reserved));
+        (ports.first, ports.last())
+    }
+
+    #[test]
+    fn the_longest_block_beside_ephemeral_ports_and_node_ports_is_taken() {
+        let rows = [
+            ("32768\t60999\n", "", (1024, 29_999)),
+            ("1024 40000", "", (40_001, 65_535)),
+            ("10000 65535", "", (1024, 9999)),
+            ("1024 29999", "", (32_768, 65_535)),
+            ("1024 60000", "", (60_001, 65_535)),
+            ("20000 20000", "", (32_768, 65_535)),
+            ("65535 65535", "", (32_768, 65_534)),
+            ("not a range", "", (1024, 29_999)),
+        ];
+        for (range, reserved, expected) in rows {
+            assert_eq!(chosen(range, reserved), expected, "{range:?}");
+        }
+    }
+
+    #[test]
+    fn ports_that_the_host_reserves_are_free() {
+        assert_eq!(chosen("1024 65535", "40000-49999\n"), (40_000, 49_999));
+        assert_eq!(chosen("1024 65535", "8080,9000-9001,50000-59999"), (50_000, 59_999));
+        // NodePorts are reserved on many hosts, and are no source ports for that.
+        assert_eq!(chosen("1024 65535", "30000-32767"), (32_768, 65_535));
+        assert_eq!(chosen("1024 65535", "nonsense,1-"), (32_768, 65_535));
+    }
+
+    #[test]
+    fn without_a_large_free_block_the_host_shares_its_ports() {
+        for range in ["1024 65535", "1025 65535", "2000 65535", "1024 65534", "5000 65535", "0 65535"] {
+            assert_eq!(chosen(range, ""), (32_768, 65_535), "{range:?}");
+        }
+    }
+
+    #[test]
+    fn every_range_of_the_host_leaves_ports_that_are_no_node_ports() {
+        let edges =
+            [0, 1, 1023, 1024, 1025, 4096, 9999, 29_999, 30_000, 32_767, 32_768, 61_439, 61_440, 65_535];
+        for (first, last) in edges.iter().flat_map(|first| edges.map(|last| (*first, last))) {
+            let ephemeral = EphemeralPorts { range: first..=last, reserved: Vec::new() };
+            let ports = choose(&ephemeral);
+            assert!(ports.first >= LOWEST && ports.count >= LEAST, "{first} {last}: {ports:?}");
+            assert_eq!(u32::from(ports.first) + u32::from(ports.count) - 1, u32::from(ports.last()));
+            assert!(!NODE_PORTS.clone().any(|port| ports.contains(port)), "{first} {last}: {ports:?}");
+            assert!(ports == SHARED || overlap(ports, &ephemeral).is_none(), "{first} {last}: {ports:?}");
+        }
+    }
+
+    #[test]
+    fn a_shared_block_is_named_with_its_cure() {
+        let told = |range, reserved| overlap(SHARED, &EphemeralPorts::parse(range, reserved));
+        let (sysctl, reason) = told("1024 65535", "").unwrap();
+        assert_eq!(sysctl, "net/ipv4/ip_local_port_range");
+        for part in ["1024-65535", "32768 of", "32768-65535", "ip_local_reserved_ports", "--snat-ports"] {
+            assert!(reason.contains(part), "{part} in {reason}");
+        }
+        assert_eq!(told("1024 32767", ""), None);
+        assert_eq!(told("1024 65535", "32768-65535"), None);
+    }
+}

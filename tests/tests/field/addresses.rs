@@ -1,0 +1,91 @@
+//! Addresses of Services that the node has itself.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use anyhow::Result;
+use svc_tests::manifests::SERVICE_PORT;
+use svc_tests::topology::{Addrs, Family, service};
+
+use crate::case::{Case, Met, Row, Target};
+use crate::lab::Lab;
+
+/// A ClusterIP that no Service has any more.
+const STALE: Addrs = service(99);
+
+pub fn cases() -> Vec<Case> {
+    let refused = |to| Row::always("client", to, Met::Refusal);
+    let own = |client| Row::always(client, Target::ClusterIp("far"), Met::Server("local"));
+    vec![
+        Case {
+            prepare: node_local_cache,
+            also: |lab| {
+                lab.complains(&["Service default/far", "10.96.0.11", "svc/serve-own-address"])?;
+                lab.edit(
+                    "far",
+                    "{name: far,",
+                    "{annotations: {svc/serve-own-address: \"true\"}, name: far,",
+                )?;
+                lab.soon(&[Row::answered("pod", Target::ClusterIp("far"), "far")])
+            },
+            ..Case::new(
+                "R04",
+                "a ClusterIP that the node has itself is served by the node (NodeLocal DNSCache)",
+                vec![own("pod"), own("node1"), Row::answered("client", Target::NodePort("far"), "far")],
+            )
+        },
+        Case {
+            pod_sockets: true,
+            prepare: node_local_cache,
+            ..Case::new(
+                "R04",
+                "a ClusterIP that the node has itself is served by the node, also where sockets are translated",
+                vec![own("pod"), own("node1")],
+            )
+        },
+        Case {
+            prepare: |lab| hold(lab, "kube-ipvs0", &[service(10), STALE]),
+            also: |lab| lab.complains(&["kube-ipvs0", "kube-proxy --cleanup"]),
+            ..Case::new(
+                "R29",
+                "addresses on the kube-ipvs0 of another proxy are not the node's, and it is named",
+                vec![
+                    Row::answered("pod", Target::ClusterIp("near"), "near"),
+                    Row::answered("node1", Target::ClusterIp("near"), "near"),
+                    Row::answered("client", Target::NodePort("near"), "near"),
+                    refused(Target::NodePortAt("near", STALE)),
+                    refused(Target::NodePortAt("far", service(10))),
+                ],
+            )
+        },
+    ]
+}
+
+/// As node-local-dns does by default: the ClusterIP on a dummy, a server there, and conntrack left out.
+fn node_local_cache(lab: &mut Lab) -> Result<()> {
+    let address = lab.service("far")?.cluster;
+    hold(lab, "nodelocaldns", &[address])?;
+    let node = &lab.world.topology.node(1).host;
+    for family in Family::BOTH {
+        node.agent.serve_at("local", address.of(family), SERVICE_PORT)?;
+    }
+    let Addrs { v4, v6 } = address;
+    node.netns.nft(&format!(
+        "table inet nodelocaldns {{
+            chain in {{ type filter hook prerouting priority raw; ip daddr {v4} notrack; ip6 daddr {v6} notrack; }}
+            chain out {{
+                type filter hook output priority raw;
+                ip daddr {v4} notrack; ip saddr {v4} notrack; ip6 daddr {v6} notrack; ip6 saddr {v6} notrack;
+            }}
+        }}"
+    ))
+}
+
+/// Puts addresses on an interface of their own on node1. This kernel may have no dummies; an ifb is as quiet.
+fn hold(lab: &Lab, interface: &str, addresses: &[Addrs]) -> Result<()> {
+    let netns = &lab.world.topology.node(1).host.netns;
+    netns.ip(&format!("link add {interface} type ifb\nlink set {interface} up"))?;
+    addresses.iter().try_for_each(|Addrs { v4, v6 }: &Addrs| {
+        let (v4, v6): (&Ipv4Addr, &Ipv6Addr) = (v4, v6);
+        netns.ip(&format!("addr add {v4}/32 dev {interface}\naddr add {v6}/128 dev {interface} nodad"))
+    })
+}

@@ -1,0 +1,98 @@
+//! Interfaces that are called otherwise than veth.
+
+use anyhow::{Result, ensure};
+use svc_tests::topology::{Options, Shape};
+
+use crate::case::{Case, Met, Row, Target};
+use crate::lab::Lab;
+
+pub fn cases() -> Vec<Case> {
+    let rows = || {
+        vec![
+            Row::answered("pod", Target::NodePort("pod"), "pod"),
+            Row::answered("pod", Target::ClusterIp("pod"), "pod"),
+            Row::answered("pod", Target::ClusterIp("near"), "near"),
+            Row::answered("pod", Target::NodePort("far"), "far"),
+            Row::answered("client", Target::NodePort("near"), "near"),
+            Row::answered("client", Target::NodePort("far"), "far"),
+        ]
+    };
+    let options = |pod_prefix, shape| Options { pod_prefix, shape, ..Options::default() };
+    vec![
+        Case {
+            options: options("eni", Shape::Routed),
+            also: |lab| pods_are_recognised(lab, "enipod", "10.244.1.10"),
+            ..Case::new("R21", "a pod's interface called eni* (AWS) is a pod's", rows())
+        },
+        Case {
+            options: options("azv", Shape::Bridged),
+            // As CNIs set it for the control: without it a bridge sends nothing back by the port that it came by.
+            prepare: |lab| {
+                let node = lab.world.topology.node(1);
+                let hairpin = |name: &String| format!("link set {name} type bridge_slave hairpin on");
+                node.pods.values().try_for_each(|pod| node.host.netns.ip(&hairpin(&pod.interface)))
+            },
+            also: |lab| pods_are_recognised(lab, "azvpod", "cni0"),
+            ..Case::new("R21", "a bridge port called azv* (Azure) is a pod's", rows())
+        },
+        Case {
+            options: options("gke", Shape::Routed),
+            // As the plugin `ptp` does: every host end has the gateway's address.
+            prepare: |lab| {
+                let node = lab.world.topology.node(1);
+                node.pods.values().try_for_each(|pod| {
+                    let name = &pod.interface;
+                    node.host.netns.ip(&format!(
+                        "addr add 10.244.1.1/32 dev {name}\naddr add fd00:10:244:1::1/128 dev {name}"
+                    ))
+                })
+            },
+            also: |lab| pods_are_recognised(lab, "gkepod", "10.244.1.10"),
+            ..Case::new(
+                "R21",
+                "a pod's interface called gke* (GKE) with the gateway's address is a pod's",
+                rows(),
+            )
+        },
+        Case {
+            prepare: |lab| {
+                lab.world.topology.node_mut(1).bridge_card()?;
+                let topology = &lab.world.topology;
+                let node = &topology.node(1).host.netns;
+                // Else the control's DNAT sends what comes by the bridge on by the bridge, past the masquerade.
+                node.sysctl(&[
+                    ("net/bridge/bridge-nf-call-iptables", "0"),
+                    ("net/bridge/bridge-nf-call-ip6tables", "0"),
+                ])?;
+                node.ip(&format!(
+                    "link add vethflat type veth peer name flat netns {}\nlink set vethflat master br0 up",
+                    topology.lan().name()
+                ))
+            },
+            also: |lab| {
+                let (role, because) = lab.role("br0")?;
+                ensure!(role == "uplink", "br0 is {role}: {because}");
+                lab.complains(&["interface br0", "vethflat"])
+            },
+            ..Case::new(
+                "R12",
+                "a node whose network card is in a bridge that others join serves NodePorts",
+                rows(),
+            )
+        },
+    ]
+}
+
+/// By its role, and by what pods may and others may not.
+fn pods_are_recognised(lab: &mut Lab, interface: &str, reason: &str) -> Result<()> {
+    let (role, because) = lab.role(interface)?;
+    ensure!(role == "pod" && because.contains(reason), "{interface} is {role}: {because}");
+    let (role, because) = lab.role("eth0")?;
+    ensure!(role == "uplink" && because.contains("default route"), "eth0 is {role}: {because}");
+    // Policy Local without an endpoint here: a pod of the node reaches the others all the same.
+    lab.edit("far", "type: NodePort\n", "type: NodePort\n  externalTrafficPolicy: Local\n")?;
+    lab.soon(&[
+        Row::answered("pod", Target::NodePort("far"), "far"),
+        Row::always("client", Target::NodePort("far"), Met::Silence),
+    ])
+}

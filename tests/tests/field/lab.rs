@@ -1,0 +1,149 @@
+//! The laboratory of all cases: the usual hosts, and a Service for each of three backends.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result, ensure};
+use svc_tests::agent::{Probe, Tried, Via};
+use svc_tests::manifests::{Backend, SERVER_PORT, SERVICE_PORT, Service};
+use svc_tests::topology::{Addrs, Family, Options, service};
+use svc_tests::wait;
+use svc_tests::world::{CHANGE_LIMIT, World};
+
+use crate::case::{Met, Row, Target, Way};
+
+/// The backends: a pod beside the client pod, a pod of the other node, and the client pod itself.
+const BACKENDS: [(&str, &str); 3] = [("near", "node1"), ("far", "node2"), ("pod", "node1")];
+
+/// Client pod `pod` and pod `near` on node1, pod `far` on node2, a server on each, and Services of their names.
+#[derive(Debug)]
+pub struct Lab {
+    pub world: World,
+    pub services: Vec<Service>,
+}
+
+impl Lab {
+    pub fn new(test: &str, options: Options) -> Result<Self> {
+        let mut world = World::new(test, options)?;
+        for (node, pod) in [(1, "pod"), (1, "near"), (2, "far")] {
+            world.topology.node_mut(node).add_pod(pod)?.host.agent.serve(SERVER_PORT)?;
+        }
+        let topology = &world.topology;
+        for node in &topology.nodes {
+            node.host.agent.serve(SERVER_PORT)?;
+            // So that the client can dial pods by their own addresses, too.
+            let (pods, via) = (node.pod_cidrs(), node.host.addrs);
+            topology.client.netns.ip(&format!(
+                "route add {}/24 via {}\nroute add {}/64 via {}",
+                pods.v4, via.v4, pods.v6, via.v6
+            ))?;
+        }
+        let mut services = Vec::new();
+        for (n, (name, node)) in (0..).zip(BACKENDS) {
+            let backend =
+                Backend { name: name.into(), addrs: world.topology.host(name)?.addrs, node: node.into() };
+            let service = Service {
+                name: name.into(),
+                cluster: service(10 + n),
+                node_port: 30080 + u16::from(n),
+                affinity: None,
+                backends: vec![backend],
+            };
+            world.folder.write_service(&service)?;
+            services.push(service);
+        }
+        Ok(Self { world, services })
+    }
+
+    pub fn service(&self, name: &str) -> Result<&Service> {
+        self.services
+            .iter()
+            .find(|service| service.name == name)
+            .with_context(|| format!("no Service {name}"))
+    }
+
+    /// Rewrites the manifest of a Service with a part of it replaced.
+    pub fn edit(&self, name: &str, part: &str, replacement: &str) -> Result<()> {
+        let yaml = self.service(name)?.yaml();
+        ensure!(yaml.contains(part), "{part:?} is not in {yaml}");
+        self.world.folder.write(&format!("{name}.yaml"), &yaml.replacen(part, replacement, 1))
+    }
+
+    pub fn address(&self, target: Target, family: Family) -> Result<SocketAddr> {
+        let at = |addrs: Addrs, port: u16| SocketAddr::from((addrs.of(family), port));
+        Ok(match target {
+            Target::Own(host) => at(self.world.topology.host(host)?.addrs, SERVER_PORT),
+            Target::ClusterIp(name) => at(self.service(name)?.cluster, SERVICE_PORT),
+            Target::NodePort(name) => {
+                at(self.world.topology.node(1).host.addrs, self.service(name)?.node_port)
+            }
+            Target::NodePortAt(name, addrs) => at(addrs, self.service(name)?.node_port),
+        })
+    }
+
+    /// Every client of the rows dials, and meets what its row says of that way.
+    pub fn check(&self, way: Way, rows: &[Row]) -> Result<()> {
+        let mut wrong = Vec::new();
+        for client in unique(rows.iter().map(|row| row.client)) {
+            let agent = &self.world.topology.host(client)?.agent;
+            let (mut probes, mut expected) = (Vec::new(), Vec::new());
+            for row in rows.iter().filter(|row| row.client == client) {
+                let (target, met) = row.in_way(way);
+                for family in Family::BOTH {
+                    for via in [Via::Tcp, Via::UdpConnected] {
+                        let to = self.address(target, family)?;
+                        probes.push(Probe { via, from: None, to: vec![to], tries: 1 });
+                        expected.push((format!("{client} {via} {target:?} {to}"), met));
+                    }
+                }
+            }
+            for (tried, (what, met)) in agent.probe(probes)?.into_iter().zip(expected) {
+                if !tried.iter().all(|tried| fits(met, tried)) {
+                    wrong.push(format!("{way:?}: {what}: expected {met:?}, met {tried:?}"));
+                }
+            }
+        }
+        ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
+        Ok(())
+    }
+
+    /// [`Self::check`] within the time that a change may take to be in force.
+    pub fn soon(&self, rows: &[Row]) -> Result<()> {
+        wait::until_true("the rows hold with svc", CHANGE_LIMIT, || self.check(Way::Svc, rows).map(|()| true))
+    }
+
+    /// Waits until the daemon of node1 complains in words that contain all of these.
+    pub fn complains(&mut self, words: &[&str]) -> Result<()> {
+        let daemon = self.world.daemon(1)?;
+        wait::until_true(&format!("a complaint with {words:?}"), CHANGE_LIMIT, || {
+            let complaints = daemon.complaints()?;
+            let found =
+                complaints.iter().map(ToString::to_string).any(|c| words.iter().all(|w| c.contains(w)));
+            ensure!(found, "it complains of {complaints:?}");
+            Ok(true)
+        })
+    }
+
+    /// What the daemon of node1 takes each interface for, and why.
+    pub fn role(&mut self, interface: &str) -> Result<(String, String)> {
+        let status = self.world.daemon(1)?.status()?;
+        let all = status["interfaces"].as_array().context("a list of interfaces")?;
+        let one = all.iter().find(|i| i["name"] == interface).with_context(|| format!("no {interface}"))?;
+        let word = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
+        Ok((word("role"), word("reason")))
+    }
+}
+
+fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut names: Vec<&str> = names.collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+fn fits(met: Met, tried: &Tried) -> bool {
+    match (met, tried) {
+        (Met::Server(name), Tried::Answered(answer)) => answer.server == name,
+        (Met::Refusal, Tried::Refused) | (Met::Silence, Tried::Nothing) => true,
+        _ => false,
+    }
+}
