@@ -1,6 +1,5 @@
 //! The maps that the daemon reads and writes, typed.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use anyhow::Context as _;
@@ -99,12 +98,6 @@ impl Maps {
     /// Sums a counter over CPUs.
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters.get(&(counter as u32), 0).map_or(0, |v| v.iter().sum())
-    }
-
-    /// Every counter that is not zero, by label.
-    pub fn nonzero_counters(&self) -> BTreeMap<String, u64> {
-        let all = Counter::ALL.iter().map(|c| (c.label().to_owned(), self.counter(*c)));
-        all.filter(|(_, value)| *value != 0).collect()
     }
 
     /// Sums a service's counters over CPUs.

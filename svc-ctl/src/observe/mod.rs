@@ -61,8 +61,14 @@ impl Observers {
         let Inputs { worlds, progress, in_force, hooks, sweeps } = inputs;
         let listeners = Listeners::new(ledger.clone());
         let (publish, health_ports) = watch::channel(HealthPorts::default());
-        let servers =
-            Servers::start(&settings.health, progress.clone(), health_ports, ledger, listeners.clone())?;
+        let servers = Servers::start(
+            &settings.health,
+            progress.clone(),
+            hooks.clone(),
+            health_ports,
+            ledger,
+            listeners.clone(),
+        )?;
         let identity = StatusFile {
             node: settings.node.clone(),
             pid: std::process::id(),

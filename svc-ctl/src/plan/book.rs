@@ -105,6 +105,7 @@ pub struct Book {
     /// Services that found no room, and how much they need.
     waiting: BTreeMap<ServiceName, Demand>,
     node_addresses_wait: bool,
+    waiting_tried: Tick,
     /// Entries have been removed since the waiting Services were tried.
     has_freed: bool,
     /// Tables were found in the kernel and not yet planned.
@@ -129,6 +130,7 @@ impl Book {
             has_forgotten_emptied: false,
             waiting: BTreeMap::new(),
             node_addresses_wait: false,
+            waiting_tried: Tick::default(),
             has_freed: false,
             is_restoring: true,
             udp_losses: 0,
@@ -168,14 +170,18 @@ impl Book {
         self.affinity_losses
     }
 
-    /// Plans what has changed, and the Services that wait for room. The first turn plans everything.
+    /// Plans what has changed, and the Services that wait for room if there may be some. The first turn plans everything.
     pub fn turn(&mut self, world: &World, changes: &Changes, now: Tick) -> Turn {
         let is_whole = self.is_restoring || changes.node;
         let mut work: BTreeSet<ServiceName> = match is_whole {
             true => world.services.keys().chain(self.pages.keys()).cloned().collect(),
             false => changes.services.clone(),
         };
-        work.extend(self.waiting.keys().cloned());
+        let has_room_come = self.ids.next_usable(self.waiting_tried).is_some_and(|at| at <= now);
+        if is_whole || self.has_freed || has_room_come {
+            work.extend(self.waiting.keys().cloned());
+            self.waiting_tried = now;
+        }
         self.has_freed = false;
         let mut turn = Turn::default();
         if is_whole || self.node_addresses_wait {
@@ -401,8 +407,7 @@ impl Book {
         }
     }
 
-    /// What was found in the kernel and is nobody's leaves the tables. Flows and affinity of an earlier daemon may be
-    /// stale.
+    /// Removes restored entries that no Service claims. Flows and affinity of an earlier daemon may be stale.
     fn end_restoring(&mut self, given: &BTreeSet<Frontend>) {
         let frontends: Vec<Frontend> =
             self.tables().frontends.keys().filter(|f| !given.contains(f)).copied().collect();

@@ -10,8 +10,3 @@ use svc_common::abi::{BackendId, ServiceId};
 
 /// Every endpoint that Kubernetes lists, whether it may be chosen now or not; of service ports with affinity alone.
 pub type Stays = OrdMap<ServiceId, Arc<BTreeSet<BackendId>>>;
-
-/// A client of that service port may stay with that backend.
-pub fn may_stay(stays: &Stays, service: ServiceId, backend: BackendId) -> bool {
-    stays.get(&service).is_some_and(|backends| backends.contains(&backend))
-}

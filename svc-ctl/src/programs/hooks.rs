@@ -286,12 +286,14 @@ impl Hooks {
         self.loaded.maps()
     }
 
+    /// What hangs where, once the hooks have been attached.
     pub fn status(&self) -> HooksStatus {
         let interface = |i: &Interface| {
             let attached = self.attachments.get(i.index).cloned().unwrap_or_default();
             interface_status(i, self.roles.get(&i.index), attached, self.attach_ms.get(&i.index).copied())
         };
         HooksStatus {
+            is_attached: true,
             interfaces: self.interfaces.list.iter().map(interface).collect(),
             cgroup: self.cgroup.display().to_string(),
             reattached: self.reattached,

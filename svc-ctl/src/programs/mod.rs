@@ -43,6 +43,8 @@ const ANSWERS: usize = 8;
 /// What hangs where.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HooksStatus {
+    /// Every hook has its program, or a complaint says which has not.
+    pub is_attached: bool,
     pub interfaces: Vec<InterfaceStatus>,
     pub cgroup: String,
     /// Times that something was found detached or unpinned and was attached or pinned anew, since the start.
@@ -106,7 +108,7 @@ pub fn start(
         .name("programs".to_owned())
         .spawn(move || {
             if let Err(err) = thread::run(state, replacements, channels) {
-                // Whoever does not listen has ended as well.
+                // Nobody listens: the daemon is stopping.
                 let _ = ended_out.send(err);
             }
         })

@@ -102,7 +102,7 @@ impl Replacement {
             self.carried.unpin(&official);
             return Err(err);
         }
-        // From here on the new maps are in force; a pin that cannot be moved is made anew by the next look at the pins.
+        // The new maps are in force. A pin that cannot be moved is made anew when the pins are restored.
         self.remains.is_kept = true;
         if let Err(err) = self.finish(&old, &pins) {
             tracing::error!("moving the pins of new maps: {err:#}");

@@ -52,7 +52,7 @@ pub struct Progress {
     pub unserved: u64,
 }
 
-/// What the kernel's tables hold, for whoever removes what is stale and for people. A clone costs nothing.
+/// What the kernel's tables hold, for the sweeper and for `svc-ctl get`. A clone costs nothing.
 #[derive(Clone, Debug, Default)]
 pub struct InForce {
     /// Where UDP flows may stay.

@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn par_190_flows_to_endpoints_that_are_gone_end() {
+    fn par_190_udp_flows_to_endpoints_that_are_gone_end() {
         for vip in VIPS {
             assert_eq!(stale(&in_force(), &format!("{vip}:8000")), GONE, "{vip}");
         }
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn sem_233_and_235_affinity_lasts_as_long_as_the_endpoint_and_the_setting() {
+    fn sem_233_sem_235_affinity_lasts_as_long_as_the_endpoint_and_the_setting() {
         let backends = Arc::new(BTreeSet::from([BackendId(7)]));
         let in_force =
             InForce { stays: [(ServiceId(1), backends)].into_iter().collect(), ..InForce::default() };

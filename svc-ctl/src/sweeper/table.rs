@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use svc_common::abi::{EntryTable, names};
 
-/// A table of which nobody but its own size says how full it gets.
+/// A table that programs fill, or whose size is fixed: the plan does not bound it.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Table {
     Flows4,

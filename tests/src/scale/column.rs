@@ -21,7 +21,7 @@ const SINGLE_CHANGES: usize = 200;
 const BURST: usize = 1_000;
 const REAL_SERVICES: u32 = 10_000;
 const SETTLE: Duration = Duration::from_secs(3);
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE: Duration = Duration::from_secs(35);
 
 /// Measures svc-ctl against the stub.
 pub fn measure(column: Column, figures: &mut Figures) -> Result<()> {

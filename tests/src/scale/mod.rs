@@ -36,23 +36,23 @@ pub fn main(args: &Args) -> Result<()> {
     let mut figures = figures::Figures::default();
     for column in args.chosen() {
         column::measure(column, &mut figures).with_context(|| format!("column {column}"))?;
-        publish(&figures, args.report.as_deref())?;
+        publish(&mut figures, args.report.as_deref())?;
     }
     if args.real_api_server {
         column::measure_real(&mut figures).context("the real API server")?;
-        publish(&figures, args.report.as_deref())?;
+        publish(&mut figures, args.report.as_deref())?;
     }
     if args.against == Some(args::Against::KubeProxy) {
         kube_proxy::measure(&mut figures).context("kube-proxy")?;
     }
-    figures.compare_with_smallest();
-    publish(&figures, args.report.as_deref())?;
+    publish(&mut figures, args.report.as_deref())?;
     print!("{}", report::markdown(&figures));
     Ok(())
 }
 
 /// After each column, so that what is measured survives a column that fails.
-fn publish(figures: &figures::Figures, report: Option<&Path>) -> Result<()> {
+fn publish(figures: &mut figures::Figures, report: Option<&Path>) -> Result<()> {
+    figures.compare_with_smallest();
     let Some(path) = report else { return Ok(()) };
     std::fs::write(path, format!("{:#}\n", figures.json()))
         .with_context(|| format!("write {}", path.display()))?;

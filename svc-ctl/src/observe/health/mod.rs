@@ -18,6 +18,7 @@ use self::ports::HealthPorts;
 use super::ledger::Ledger;
 use super::listeners::Listeners;
 use crate::plan::node_ports::NodePortAddresses;
+use crate::programs::HooksStatus;
 use crate::reconcile::Progress;
 
 /// A change that is not in force after this time: something is wrong (SEM-210).
@@ -28,7 +29,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// What health is judged by.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Health {
-    /// The sources have said everything and the kernel has it.
+    /// The sources have said everything, the kernel has it, and the programs are attached.
     pub is_complete: bool,
     /// Milliseconds since 1970: the oldest change that is not in force.
     pub pending_since: Option<u64>,
@@ -70,6 +71,7 @@ impl Servers {
     pub fn start(
         settings: &HealthSettings,
         progress: watch::Receiver<Progress>,
+        hooks: watch::Receiver<HooksStatus>,
         health_ports: watch::Receiver<HealthPorts>,
         ledger: &Ledger,
         listeners: Listeners,
@@ -81,9 +83,24 @@ impl Servers {
         let (ends, ended) = oneshot::channel();
         let ledger = ledger.clone();
         let HealthSettings { healthz, metrics, .. } = *settings;
+        let router = server::health(&progress, &hooks);
         let work = move || {
-            let result =
-                runtime.block_on(serve_all(healthz, metrics, progress, health_ports, ledger, listeners));
+            let result = runtime.block_on(async {
+                let mut tasks = JoinSet::new();
+                if let Some(address) = healthz {
+                    let flag = "--healthz-bind-address";
+                    tasks.spawn(server::serve(flag, address, router, listeners.clone()));
+                }
+                if let Some(address) = metrics {
+                    let flag = "--metrics-bind-address";
+                    tasks.spawn(server::serve(flag, address, server::metrics(), listeners));
+                }
+                tasks.spawn(port_listeners::run(health_ports, progress, ledger));
+                match tasks.join_next().await {
+                    Some(ended) => ended?,
+                    None => Ok(()),
+                }
+            });
             let _ = ends.send(result);
         };
         thread::Builder::new().name("svc-health".to_owned()).spawn(work).context("starting health checks")?;
@@ -98,31 +115,6 @@ impl Servers {
             Err(_) => anyhow::anyhow!("the thread panicked"),
         };
         why.context("health checks ended")
-    }
-}
-
-async fn serve_all(
-    healthz: Option<SocketAddr>,
-    metrics: Option<SocketAddr>,
-    progress: watch::Receiver<Progress>,
-    health_ports: watch::Receiver<HealthPorts>,
-    ledger: Ledger,
-    listeners: Listeners,
-) -> anyhow::Result<()> {
-    let mut tasks = JoinSet::new();
-    if let Some(address) = healthz {
-        let serve =
-            server::serve("--healthz-bind-address", address, server::health(&progress), listeners.clone());
-        tasks.spawn(serve);
-    }
-    if let Some(address) = metrics {
-        let serve = server::serve("--metrics-bind-address", address, server::metrics(), listeners);
-        tasks.spawn(serve);
-    }
-    tasks.spawn(port_listeners::run(health_ports, progress, ledger));
-    match tasks.join_next().await {
-        Some(ended) => ended?,
-        None => Ok(()),
     }
 }
 

@@ -11,14 +11,16 @@ use super::answer::{Question, about_daemon};
 use super::listen::listen;
 use super::{Health, TRY_AGAIN_AFTER};
 use crate::observe::listeners::Listeners;
+use crate::programs::HooksStatus;
 use crate::reconcile::{Progress, unix_ms};
 
 /// What load balancers and the kubelet ask.
-pub fn health(progress: &watch::Receiver<Progress>) -> Router {
+pub fn health(progress: &watch::Receiver<Progress>, hooks: &watch::Receiver<HooksStatus>) -> Router {
     let ask = |question| {
-        let progress = progress.clone();
+        let (progress, hooks) = (progress.clone(), hooks.clone());
         get(move || async move {
-            let health = Health::of(&progress.borrow());
+            let mut health = Health::of(&progress.borrow());
+            health.is_complete &= hooks.borrow().is_attached;
             about_daemon(question, &health, unix_ms())
         })
     };

@@ -79,6 +79,7 @@ fn sem_204_sem_206_a_service_is_served_where_it_has_endpoints_and_a_healthy_daem
 /// Running servers, told what to say by the test.
 struct Fixture {
     progress: watch::Sender<Progress>,
+    hooks: watch::Sender<HooksStatus>,
     ports: watch::Sender<HealthPorts>,
     ledger: Ledger,
     healthz: SocketAddr,
@@ -89,14 +90,17 @@ struct Fixture {
 impl Fixture {
     fn start() -> Self {
         let (progress, progress_reader) = watch::channel(Progress::default());
+        let (hooks, hooks_reader) = watch::channel(HooksStatus::default());
         let (ports, ports_reader) = watch::channel(HealthPorts::default());
         let [healthz, metrics] = [free_port(), free_port()];
         let settings =
             HealthSettings { healthz: Some(healthz), metrics: Some(metrics), ..HealthSettings::default() };
         let ledger = Ledger::default();
         let listeners = Listeners::new(ledger.clone());
-        let servers = Servers::start(&settings, progress_reader, ports_reader, &ledger, listeners).unwrap();
-        Self { progress, ports, ledger, healthz, metrics, _servers: servers }
+        let servers =
+            Servers::start(&settings, progress_reader, hooks_reader, ports_reader, &ledger, listeners)
+                .unwrap();
+        Self { progress, hooks, ports, ledger, healthz, metrics, _servers: servers }
     }
 
     /// Wants these ports to be served on the loopback, with so many endpoints.
@@ -111,6 +115,10 @@ impl Fixture {
             ..HealthPorts::default()
         });
     }
+}
+
+fn no_hooks() -> watch::Receiver<HooksStatus> {
+    watch::channel(HooksStatus::default()).1
 }
 
 fn free_port() -> SocketAddr {
@@ -149,6 +157,9 @@ async fn the_daemon_answers_as_its_state_is() {
     }
     until(world.healthz, "GET /readyz", "HTTP/1.1 503").await;
     world.progress.send_modify(|s| (s.synced, s.generation, s.is_node_eligible) = (true, 1, true));
+    until(world.healthz, "GET /healthz", "HTTP/1.1 200 OK").await;
+    until(world.healthz, "GET /readyz", "HTTP/1.1 503").await;
+    world.hooks.send_modify(|hooks| hooks.is_attached = true);
     until(world.healthz, "GET /readyz", "HTTP/1.1 200 OK").await;
     until(world.healthz, "GET /healthz", "HTTP/1.1 200 OK").await;
     until(world.healthz, "GET /nothing", "HTTP/1.1 404").await;
@@ -211,7 +222,7 @@ async fn sem_214_an_address_that_is_taken_is_complained_of_under_its_flag() {
     let (_ports, ports) = watch::channel(HealthPorts::default());
     let ledger = Ledger::default();
     let listeners = Listeners::new(ledger.clone());
-    let _servers = Servers::start(&settings, progress, ports, &ledger, listeners).unwrap();
+    let _servers = Servers::start(&settings, progress, no_hooks(), ports, &ledger, listeners).unwrap();
     let mut complaints = ledger.subscribe();
     let complained = complaints.wait_for(|all| all.contains_key(&Origin::Listeners));
     let all = tokio::time::timeout(DEADLINE, complained).await.unwrap().unwrap().clone();
@@ -225,7 +236,8 @@ async fn health_checks_that_end_say_why() {
     let ledger = Ledger::default();
     let listeners = Listeners::new(ledger.clone());
     let settings = HealthSettings::default();
-    let mut servers = Servers::start(&settings, progress_reader, ports_reader, &ledger, listeners).unwrap();
+    let mut servers =
+        Servers::start(&settings, progress_reader, no_hooks(), ports_reader, &ledger, listeners).unwrap();
     drop((progress, ports));
     let error = tokio::time::timeout(DEADLINE, servers.ended()).await.unwrap();
     assert!(error.to_string().contains("health checks ended"), "{error:#}");

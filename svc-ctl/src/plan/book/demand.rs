@@ -6,6 +6,9 @@ use crate::plan::capacity::Capacity;
 /// Part of a table above which it is made larger, in percent.
 pub const NEARLY_FULL_PERCENT: u64 = 70;
 
+/// Maglev pages are made by so many more, 4 MiB.
+const PAGES_STEP: u64 = 1_024;
+
 /// Entries that a Service needs and does not have.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Demand {
@@ -71,7 +74,7 @@ impl Book {
     }
 
     /// The capacity that the tables should have, if it is more than they have: what is used and asked for is at most half
-    /// of it. No table gets more than `most` entries.
+    /// of it, or 70 % of the Maglev pages. No table gets more than `most` entries.
     pub fn wanted_capacity(&self, most: u32) -> Option<Capacity> {
         let mut demand = Demand::default();
         self.waiting.values().for_each(|d| demand.add(d));
@@ -87,11 +90,18 @@ impl Book {
             let wanted = (2 * needed).max(u64::from(have) + u64::from(demand)).next_power_of_two();
             u32::try_from(wanted).unwrap_or(u32::MAX).min(most).max(have)
         };
+        // The kernel allocates all pages at once, 4 KiB each: not twice as many as are needed.
+        let pages = |used: usize, demand: u32, have: u32| {
+            let needed = used as u64 + u64::from(demand);
+            let wanted = (needed * 100).div_ceil(NEARLY_FULL_PERCENT).next_multiple_of(PAGES_STEP);
+            let is_enough = demand == 0 && needed * 100 <= u64::from(have) * NEARLY_FULL_PERCENT;
+            if is_enough { have } else { u32::try_from(wanted).unwrap_or(u32::MAX).min(most).max(have) }
+        };
         let wanted = Capacity {
             frontends: room(largest(self.tables.frontends()), demand.frontends, have.frontends),
             backends: room(backends, demand.backends, have.backends),
             selection: room(selection, demand.selection, have.selection),
-            maglev: room(maglev, demand.maglev, have.maglev),
+            maglev: pages(maglev, demand.maglev, have.maglev),
             services: room(services, demand.services, have.services),
             addresses: room(largest(self.tables.addresses()), demand.addresses, have.addresses),
             prefixes: room(largest(self.tables.prefixes()), demand.prefixes, have.prefixes),

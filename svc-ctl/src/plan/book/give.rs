@@ -70,7 +70,7 @@ impl Book {
         Page { service: Arc::clone(service), grants: grants.into() }
     }
 
-    /// The claims of a service port that are its own; who has the others is said.
+    /// The claims that a service port has won. For each lost one a complaint names the owner.
     fn owned(
         &self,
         of: &PortOf,
@@ -98,7 +98,7 @@ impl Book {
         owned
     }
 
-    /// Takes whatever may run out. What is taken is in nobody's hands yet.
+    /// Takes ids and places, which may run out. The tables do not show them yet.
     fn take(
         &mut self,
         world: &World,
@@ -292,8 +292,8 @@ impl Book {
         self.waiting.entry(of.service.name.clone()).or_default().add(&demand);
     }
 
-    /// What a service port has already, of the frontends that are still its own: its grant, or after a restart what the
-    /// kernel holds, as far as all of it is still what the ids say.
+    /// Keeps the service port's grant for the frontends that it still owns. After a restart there is no grant: what the
+    /// kernel holds is kept, if the ids agree.
     fn keep(&mut self, before: Option<&Page>, of: &PortOf, claims: &[Claim]) -> Option<Grant> {
         let owned = |frontend: &Frontend| claims.iter().any(|c| c.frontend == *frontend);
         let mut grant = match before.and_then(|page| page.grants.iter().find(|g| g.of.is_same_port(of))) {

@@ -56,7 +56,7 @@ impl Uses {
         }
     }
 
-    /// Slices may disagree on the node of a backend: whoever names it knows more.
+    /// Slices may disagree on the node of a backend: one that names the node wins.
     pub fn publish(&mut self, tables: &mut TrackedTables, id: BackendId, target: Target, locality: Locality) {
         self.backend(id, target).published[usize::from(locality.0.min(2))] += 1;
         self.show_backend(tables, id);
