@@ -11,9 +11,10 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case {
             prepare: closed_forward,
+            also: |lab| lab.complains(&["nftables strict forward", "--masquerade-local-backends"]),
             ..Case::new(
                 "R20",
-                "a FORWARD that accepts what conntrack translated drops what svc translated",
+                "a FORWARD that accepts what conntrack translated drops what svc translated, and is named",
                 vec![
                     silence(Row::answered("client", Target::NodePort("near"), "near")),
                     silence(Row::answered("pod", Target::ClusterIp("near"), "near")),
