@@ -20,6 +20,7 @@ pub mod map_set;
 pub mod maps;
 pub mod mmap;
 mod netlink;
+pub mod nf_tables;
 pub mod object;
 pub mod pins;
 pub mod shapes;

@@ -115,6 +115,8 @@ pub enum Origin {
     Writes,
     /// Kernel features and settings of the host.
     Host,
+    /// Rules of netfilter.
+    Firewall,
     /// Interfaces whose role is in doubt, and what another proxy left on them.
     Interfaces,
     /// Programs and their hooks.

@@ -118,6 +118,7 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
         | Origin::Writes
         | Origin::Host
         | Origin::Programs
+        | Origin::Firewall
         | Origin::Interfaces
         | Origin::Sockets => false,
     }

@@ -55,6 +55,7 @@ fn first(complaints: &Complaints) -> impl Iterator<Item = &Complaint> {
         Origin::Programs,
         Origin::Sockets,
         Origin::Interfaces,
+        Origin::Firewall,
     ];
     let is_of_service = {
         let of_node = of_node.clone();

@@ -1,29 +1,49 @@
 //! What the host lacks, and what is on it that may get in the way. svc changes none of it: what matters is named.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
+use tokio::time::Instant;
+
+use super::firewall;
 use crate::config::Config;
 use crate::dataplane::features::Features;
+use crate::dataplane::nf_tables;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::node::roles::Assignment;
 use crate::node::snat_ports::{EphemeralPorts, SnatPorts, overlap};
 use crate::node::{Interface, Interfaces};
 use crate::observe::ledger::Ledger;
 
+/// How often the chains of netfilter are read: there may be many.
+const FIREWALL_PERIOD: Duration = Duration::from_secs(60);
+
 /// Complains of the host.
 #[derive(Debug)]
 pub struct Host {
     ledger: Ledger,
+    firewall_read: Option<Instant>,
 }
 
 impl Host {
     pub const fn new(ledger: Ledger) -> Self {
-        Self { ledger }
+        Self { ledger, firewall_read: None }
     }
 
-    /// Looks at settings that may have changed.
-    pub fn look(&self, config: &Config, features: Features) {
+    /// Looks at settings and rules that may have changed.
+    pub fn look(&mut self, config: &Config, features: Features) {
         self.ledger.set(Origin::Host, complaints(features, config.snat_ports));
+        if self.firewall_read.is_some_and(|read| read.elapsed() < FIREWALL_PERIOD) {
+            return;
+        }
+        self.firewall_read = Some(Instant::now());
+        match nf_tables::chains() {
+            Ok(chains) => {
+                let complaints = firewall::complaints(&chains, config.settings.masquerade.to_local);
+                self.ledger.set(Origin::Firewall, complaints);
+            }
+            Err(err) => tracing::debug!(%err, "the chains of nf_tables cannot be read"),
+        }
     }
 
     pub fn note_interfaces(&self, interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) {

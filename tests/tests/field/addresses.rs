@@ -6,7 +6,7 @@ use anyhow::Result;
 use svc_tests::manifests::SERVICE_PORT;
 use svc_tests::topology::{Addrs, Family, service};
 
-use crate::case::{Case, Met, Row, Target};
+use crate::case::{Case, Met, Row, Target, Way};
 use crate::lab::Lab;
 
 /// A ClusterIP that no Service has any more.
@@ -25,7 +25,7 @@ pub fn cases() -> Vec<Case> {
                     "{name: far,",
                     "{annotations: {svc/serve-own-address: \"true\"}, name: far,",
                 )?;
-                lab.soon(&[Row::answered("pod", Target::ClusterIp("far"), "far")])
+                lab.soon(Way::Svc, &[Row::answered("pod", Target::ClusterIp("far"), "far")])
             },
             ..Case::new(
                 "R04",

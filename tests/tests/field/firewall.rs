@@ -1,7 +1,9 @@
-//! Rules of the node's firewall.
+//! Rules of the node's firewall, and its IPsec policies.
 
 use anyhow::Result;
-use svc_tests::topology::Node;
+use svc_tests::agent::Via;
+use svc_tests::manifests::SERVER_PORT;
+use svc_tests::topology::{Family, Node};
 
 use crate::case::{Case, Met, Row, Target};
 use crate::lab::Lab;
@@ -11,9 +13,10 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case {
             prepare: closed_forward,
+            also: |lab| lab.complains(&["nftables strict forward", "--masquerade-local-backends"]),
             ..Case::new(
                 "R20",
-                "a FORWARD that accepts what conntrack translated drops what svc translated",
+                "a FORWARD that accepts what conntrack translated drops what svc translated, and is named",
                 vec![
                     silence(Row::answered("client", Target::NodePort("near"), "near")),
                     silence(Row::answered("pod", Target::ClusterIp("near"), "near")),
@@ -47,6 +50,33 @@ pub fn cases() -> Vec<Case> {
                 ["near", "far"]
                     .map(|server| Row::answered("client", Target::NodePort(server), server).nft(Met::Silence))
                     .to_vec(),
+            )
+        },
+        Case {
+            prepare: |lab| {
+                let (node, far) = (lab.world.topology.node(1), lab.world.topology.node(2).pod_cidrs());
+                let own = node.host.addrs;
+                // While the neighbour is not known the kernel sends what is redirected, and then it asks the policies.
+                for family in Family::BOTH {
+                    let other = lab.world.topology.node(2).host.addrs.of(family);
+                    node.host.agent.ask(Via::Tcp, (other, SERVER_PORT).into(), 1)?;
+                }
+                node.host.netns.ip(&format!(
+                    "xfrm policy add src {}/32 dst {}/24 dir out action block\n\
+                     xfrm policy add src {}/128 dst {}/64 dir out action block",
+                    own.v4, far.v4, own.v6, far.v6
+                ))
+            },
+            ..Case::new(
+                "R11",
+                "an IPsec policy holds for what the stack sends and not for what is redirected",
+                vec![
+                    Row::answered("client", Target::NodePort("far"), "far").nft(Met::Silence),
+                    Row::answered("node1", Target::ClusterIp("far"), "far")
+                        .direct(Met::Silence)
+                        .nft(Met::Silence)
+                        .svc(Met::Silence),
+                ],
             )
         },
     ]

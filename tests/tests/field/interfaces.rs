@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use svc_tests::topology::{Options, Shape};
 
-use crate::case::{Case, Met, Row, Target};
+use crate::case::{Case, Met, Row, Target, Way};
 use crate::lab::Lab;
 
 pub fn cases() -> Vec<Case> {
@@ -91,8 +91,11 @@ fn pods_are_recognised(lab: &mut Lab, interface: &str, reason: &str) -> Result<(
     ensure!(role == "uplink" && because.contains("default route"), "eth0 is {role}: {because}");
     // Policy Local without an endpoint here: a pod of the node reaches the others all the same.
     lab.edit("far", "type: NodePort\n", "type: NodePort\n  externalTrafficPolicy: Local\n")?;
-    lab.soon(&[
-        Row::answered("pod", Target::NodePort("far"), "far"),
-        Row::always("client", Target::NodePort("far"), Met::Silence),
-    ])
+    lab.soon(
+        Way::Svc,
+        &[
+            Row::answered("pod", Target::NodePort("far"), "far"),
+            Row::always("client", Target::NodePort("far"), Met::Silence),
+        ],
+    )
 }

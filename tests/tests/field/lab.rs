@@ -107,8 +107,10 @@ impl Lab {
     }
 
     /// [`Self::check`] within the time that a change may take to be in force.
-    pub fn soon(&self, rows: &[Row]) -> Result<()> {
-        wait::until_true("the rows hold with svc", CHANGE_LIMIT, || self.check(Way::Svc, rows).map(|()| true))
+    pub fn soon(&self, way: Way, rows: &[Row]) -> Result<()> {
+        wait::until_true(&format!("the rows hold, {way:?}"), CHANGE_LIMIT, || {
+            self.check(way, rows).map(|()| true)
+        })
     }
 
     /// Waits until the daemon of node1 complains in words that contain all of these.

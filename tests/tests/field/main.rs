@@ -3,6 +3,7 @@
 
 mod addresses;
 mod case;
+mod change_over;
 mod firewall;
 mod interfaces;
 mod lab;
@@ -22,6 +23,6 @@ fn main() -> ExitCode {
     }
     let cases =
         [ports::cases(), interfaces::cases(), addresses::cases(), node_object::cases(), firewall::cases()];
-    let trials = cases.into_iter().flatten().map(case::Case::trial).collect();
+    let trials = cases.into_iter().flatten().map(case::Case::trial).chain([change_over::trial()]).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

@@ -1,0 +1,80 @@
+//! What netfilter has that may stop connections through Services, or that another proxy left there.
+
+use std::collections::BTreeSet;
+
+use crate::dataplane::nf_tables::Chain;
+use crate::model::complaint::{Complaint, Kind};
+
+/// firewalld rejects by a rule what it does not accept, whatever the policy of its chain.
+const FIREWALLD: &str = "firewalld";
+
+/// Chains of CNIs that accept what is forwarded to and from pods.
+const ACCEPTING: [&str; 5] =
+    ["FLANNEL-FWD", "cali-FORWARD", "filter-cali-FORWARD", "CILIUM_FORWARD", "KUBE-ROUTER-FORWARD"];
+
+/// kube-proxy with iptables, and the table of the one with nftables.
+const PROXY_CHAIN: &str = "KUBE-SERVICES";
+const PROXY_TABLE: &str = "kube-proxy";
+
+/// What the chains mean for svc. With `--masquerade-local-backends` no connection from outside is forwarded by the stack.
+pub fn complaints(chains: &[Chain], masquerades_local: bool) -> Vec<Complaint> {
+    let is_accepting = chains.iter().any(|chain| ACCEPTING.contains(&chain.name.as_str()));
+    let is_closed = |chain: &&Chain| chain.is_at_forward && (chain.drops || chain.table == FIREWALLD);
+    let closed = chains.iter().filter(is_closed).filter(|_| !is_accepting && !masquerades_local);
+    let closed = closed.map(|chain| {
+        let object = format!("nftables {} {}", chain.table, chain.name);
+        let reason = "forwarded packets are dropped unless a rule accepts them, and `ct status dnat` does not accept what svc \
+                      translates: accept what is forwarded to pods, or set --masquerade-local-backends";
+        Complaint::new(Kind::Conflict, object, "", reason)
+    });
+    let left: BTreeSet<&str> = chains
+        .iter()
+        .filter(|chain| chain.name == PROXY_CHAIN || chain.table == PROXY_TABLE)
+        .map(|chain| chain.table.as_str())
+        .collect();
+    let left = left.into_iter().map(|table| {
+        let reason = "kube-proxy runs or has left its rules: `kube-proxy --cleanup` removes them";
+        Complaint::new(Kind::Conflict, format!("nftables {table}"), "", reason)
+    });
+    closed.chain(left).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(table: &str, name: &str, is_at_forward: bool, drops: bool) -> Chain {
+        Chain { table: table.to_owned(), name: name.to_owned(), is_at_forward, drops }
+    }
+
+    fn objects(chains: &[Chain], masquerades_local: bool) -> Vec<String> {
+        complaints(chains, masquerades_local).into_iter().map(|c| c.object).collect()
+    }
+
+    #[test]
+    fn a_closed_forward_is_named_unless_a_cni_opens_it_or_nothing_is_forwarded() {
+        let docker =
+            || vec![chain("filter", "FORWARD", true, true), chain("filter", "DOCKER-USER", false, false)];
+        assert_eq!(objects(&docker(), false), ["nftables filter FORWARD"]);
+        assert_eq!(objects(&docker(), true), [""; 0]);
+        let with_flannel = [docker(), vec![chain("filter", "FLANNEL-FWD", false, false)]].concat();
+        assert_eq!(objects(&with_flannel, false), [""; 0]);
+        let firewalld = chain("firewalld", "filter_FORWARD", true, false);
+        assert_eq!(objects(&[firewalld], false), ["nftables firewalld filter_FORWARD"]);
+        let open = [chain("filter", "FORWARD", true, false), chain("filter", "INPUT", false, true)];
+        assert_eq!(objects(&open, false), [""; 0]);
+    }
+
+    #[test]
+    fn the_rules_of_kube_proxy_are_named_once_a_table() {
+        let left = [
+            chain("nat", "KUBE-SERVICES", false, false),
+            chain("filter", "KUBE-SERVICES", false, false),
+            chain("nat", "KUBE-SVC-ABC", false, false),
+            chain("kube-proxy", "services", false, false),
+            chain("kube-proxy", "filter-forward", true, false),
+            chain("mangle", "KUBE-KUBELET-CANARY", false, false),
+        ];
+        assert_eq!(objects(&left, false), ["nftables filter", "nftables kube-proxy", "nftables nat"]);
+    }
+}
