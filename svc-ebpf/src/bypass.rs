@@ -65,7 +65,7 @@ fn remember<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
 
 /// The packet answers a connection of the node, or one that the node masquerades.
 #[inline(never)]
-pub fn has_answer<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>) -> bool {
+pub fn is_answer<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>) -> bool {
     let key = &packet.key;
     if !is_own::<F>(&key.dst) {
         return false;

@@ -58,7 +58,7 @@ pub fn choose_backend<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>) -> u32
         return Outcome::PASS;
     }
     let flags = frontend.flags;
-    if flags.has(FrontendFlags::EXTERNAL) && !is_syn(packet) && bypass::has_answer::<F, M>(m, packet) {
+    if flags.has(FrontendFlags::EXTERNAL) && !is_syn(packet) && bypass::is_answer::<F, M>(m, packet) {
         return Outcome::PASS;
     }
     if flags.has(FrontendFlags::SOURCE_RANGES)

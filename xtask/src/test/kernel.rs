@@ -18,18 +18,21 @@ use crate::{bpf, debian, project};
 /// A tier whose binary runs in it, and which of its cases.
 type Run = (&'static str, Option<&'static str>);
 /// Every program; a pod that reaches a Service whose backend is on the other node, by both kinds of frontend; the end of it
-/// all, as only here there are qdiscs to remove; and VLANs, for which few kernels are built but distributions' own.
-const RUNS: [Run; 4] = [
+/// all, as only here there are qdiscs to remove; VLANs, for which few kernels are built but distributions' own; and a tunnel,
+/// out of which nothing could be redirected without another Ethernet header.
+const RUNS: [Run; 5] = [
     ("verify", None),
     ("net", Some("routed: pod to other node")),
     ("net", Some("cleanup leaves no program")),
     ("net", Some("VLAN")),
+    ("net", Some("XDP off: a backend behind a device without Ethernet header")),
 ];
 const DEADLINE_SECS: &str = "1200";
 /// Where the binaries look for their scratch folder.
 const SCRATCH: &str = "/svc/target";
 /// Modules that the scenario may ask for; the rest of the kernel's is left at home.
-const MODULES: [&str; 6] = ["net", "lib", "crypto", "arch", "drivers/net/veth.ko", "drivers/net/dummy.ko"];
+const MODULES: [&str; 7] =
+    ["net", "lib", "crypto", "arch", "drivers/net/veth.ko", "drivers/net/dummy.ko", "drivers/net/tun.ko"];
 
 /// Boots once and counts what the binaries say; with a filter, those runs alone that have it in their names.
 pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Result<Count> {
@@ -130,6 +133,7 @@ mount -t bpf bpf /sys/fs/bpf
 mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
 depmod -a
+modprobe tun
 ip link set lo up
 echo \"Linux $(uname -r)\"
 {runs}reboot -f

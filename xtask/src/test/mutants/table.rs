@@ -93,4 +93,16 @@ pub const MUTANTS: &[Mutant] = &[
         from: "if is_own::<F>(&packet.key.dst) {",
         to: "if !is_own::<F>(&packet.key.dst) {",
     },
+    Mutant {
+        name: "a SYN-ACK to a NodePort is taken for a client's",
+        file: "svc-ebpf/src/bypass.rs",
+        from: "packet.tcp_flags & tcp::SYN != 0",
+        to: "packet.tcp_flags == u8::MAX",
+    },
+    Mutant {
+        name: "a time to live that ends is told as another error",
+        file: "svc-common/src/wire/icmp.rs",
+        from: "Problem::TIME_EXCEEDED => (11, 0),",
+        to: "Problem::TIME_EXCEEDED => (11, 1),",
+    },
 ];
