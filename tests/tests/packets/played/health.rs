@@ -9,6 +9,7 @@ use svc_ctl::observe::health::ports::HealthPorts;
 use svc_ctl::observe::health::{HealthSettings, Servers};
 use svc_ctl::observe::ledger::Ledger;
 use svc_ctl::observe::listeners::Listeners;
+use svc_ctl::programs::HooksStatus;
 use svc_ctl::reconcile::Progress;
 use svc_tests::{http, wait};
 use tokio::sync::watch;
@@ -27,12 +28,13 @@ pub struct Health {
 impl Health {
     pub fn start() -> Result<Self> {
         let (progress, progress_reader) = watch::channel(Progress::default());
+        let (_, hooks) = watch::channel(HooksStatus::default());
         let (ports, ports_reader) = watch::channel(HealthPorts::default());
         // Nobody reads the complaints; the sections have what is rejected.
         let ledger = Ledger::default();
         let listeners = Listeners::new(ledger.clone());
         let settings = HealthSettings::default();
-        let servers = Servers::start(&settings, progress_reader, ports_reader, &ledger, listeners)?;
+        let servers = Servers::start(&settings, progress_reader, hooks, ports_reader, &ledger, listeners)?;
         Ok(Self { _progress: progress, ports, seen: BTreeSet::new(), _servers: servers })
     }
 
