@@ -11,7 +11,6 @@ use svc_common::wire::ip::tcp;
 use svc_common::wire::parse::Packet;
 
 use crate::hook::Medium;
-use crate::maps::CONFIG;
 use crate::other::wildcard_record;
 use crate::pipeline::{Net, is_syn};
 use crate::tables::{is_own, now};
@@ -26,10 +25,14 @@ const DATAGRAM_LIFETIME: u32 = 120;
 /// The record of a packet that leaves and whose tuple has none: a datagram from any address of the node. If there is no such
 /// record either, the packet may be of a connection of the node's own, which is remembered.
 #[inline(always)]
-pub fn leaving_record<F: Net>(packet: &Packet<F::Addr>) -> Option<&'static mut FlowRecord<F::Addr>> {
+pub fn leaving_record<F: Net, M: Medium>(
+    m: &M,
+    packet: &Packet<F::Addr>,
+) -> Option<&'static mut FlowRecord<F::Addr>> {
     let key = &packet.key;
     let is_datagram = key.proto == Proto::UDP;
-    if !(is_datagram || is_syn(packet)) || !is_own::<F>(&key.src) {
+    // What was redirected is translated already, and leaves with an address of the node all the same.
+    if !(is_datagram || is_syn(packet)) || m.is_redirected() || !is_own::<F>(&key.src) {
         return None;
     }
     let record = if is_datagram { wildcard_record::<F>(key, F::flow) } else { None };
@@ -43,11 +46,6 @@ pub fn leaving_record<F: Net>(packet: &Packet<F::Addr>) -> Option<&'static mut F
 /// an address of the node. The table of conntrack, where masqueraded connections are, cannot be asked from here.
 #[inline(never)]
 fn remember<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
-    let config = CONFIG.load();
-    // A packet that svc itself has masqueraded; not worth a look-up each.
-    if key.sport.number().wrapping_sub(config.snat_first) < config.snat_count {
-        return 0;
-    }
     let (port, proto) = (key.sport, key.proto);
     let node_port = FrontendKey { addr: F::Addr::default(), port, proto, scope: Scope::NODE_PORT };
     if F::frontend(&node_port).is_none() {

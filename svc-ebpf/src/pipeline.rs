@@ -132,7 +132,7 @@ pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
         Err(_) => return m.pass(),
     };
     let record = match F::flow(&packet.key) {
-        None => bypass::leaving_record::<F>(&packet),
+        None => bypass::leaving_record::<F, M>(m, &packet),
         found => found,
     };
     match record {

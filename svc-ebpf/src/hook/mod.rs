@@ -56,6 +56,8 @@ pub trait Medium {
     /// Before a packet is redirected: one that came without an Ethernet header gets an empty one, which the kernel wants to
     /// find and takes off again where the packet leaves without.
     fn add_link_header<F: Family>(&self) -> bool;
+    /// A program of svc has redirected the packet here, also if by another interface.
+    fn is_redirected(&self) -> bool;
     /// The frame is addressed to this machine, as far as this hook can tell cheaply; asked for every packet.
     fn is_ours(&self, role: Role) -> bool;
     /// The frame is addressed to this interface; asked for new flows.

@@ -33,6 +33,10 @@ const BPF_F_MARK_MANGLED_0: u64 = 1 << 5;
 /// Linux 6.16.
 const BPF_F_IPV6: u64 = 1 << 7;
 
+/// In `tc_index` of a packet that was redirected: a field that only old queueing disciplines read, and that stays with the
+/// packet until it leaves.
+const REDIRECTED: u32 = 0x7376;
+
 /// Instead of the size of all segments, for SCTP (linux/skbuff.h).
 const GSO_BY_FRAGS: u32 = 0xffff;
 
@@ -170,6 +174,12 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
     }
 
     #[inline(always)]
+    fn is_redirected(&self) -> bool {
+        // SAFETY: the context is this program's own.
+        unsafe { (*self.0.skb.skb).tc_index == REDIRECTED }
+    }
+
+    #[inline(always)]
     fn add_link_header<F: Family>(&self) -> bool {
         if L3 == ETH_LEN {
             return true;
@@ -237,6 +247,7 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
     #[inline(always)]
     fn redirect(&self, oif: u32) -> i32 {
         self.untag();
+        self.mark();
         // SAFETY: plain helper call.
         unsafe { bpf_redirect(oif, 0) as i32 }
     }
@@ -244,6 +255,7 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
     #[inline(always)]
     fn redirect_neigh(&self, oif: u32) -> i32 {
         self.untag();
+        self.mark();
         // SAFETY: a null pointer with length zero asks for the kernel's own route.
         unsafe { bpf_redirect_neigh(oif, core::ptr::null_mut(), 0, 0) as i32 }
     }
@@ -260,6 +272,13 @@ impl<const L3: usize> Tc<'_, L3> {
                 bpf_skb_vlan_pop(skb);
             }
         }
+    }
+
+    /// Tells the egress hook of the interface by which the packet leaves that it is none of the node's own.
+    #[inline(always)]
+    fn mark(&self) {
+        // SAFETY: the context is this program's own.
+        unsafe { (*self.0.skb.skb).tc_index = REDIRECTED };
     }
 
     #[inline(always)]

@@ -112,6 +112,11 @@ impl Medium for Xdp<'_> {
     }
 
     #[inline(always)]
+    fn is_redirected(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
     fn add_link_header<F: Family>(&self) -> bool {
         true
     }
