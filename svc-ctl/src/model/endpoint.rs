@@ -23,6 +23,7 @@ pub struct Endpoint {
 
 /// Names of zones or nodes whose clients an endpoint is for. Most endpoints have none, and there may be a million.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[expect(clippy::box_collection, reason = "one word an endpoint instead of three")]
 pub struct Hints(Option<Box<BTreeSet<Arc<str>>>>);
 
 impl Hints {

@@ -64,7 +64,7 @@ impl Observers {
         let servers = Servers::start(
             &settings.health,
             progress.clone(),
-            hooks.clone(),
+            &hooks,
             health_ports,
             ledger,
             listeners.clone(),

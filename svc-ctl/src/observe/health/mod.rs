@@ -71,7 +71,7 @@ impl Servers {
     pub fn start(
         settings: &HealthSettings,
         progress: watch::Receiver<Progress>,
-        hooks: watch::Receiver<HooksStatus>,
+        hooks: &watch::Receiver<HooksStatus>,
         health_ports: watch::Receiver<HealthPorts>,
         ledger: &Ledger,
         listeners: Listeners,
@@ -83,7 +83,7 @@ impl Servers {
         let (ends, ended) = oneshot::channel();
         let ledger = ledger.clone();
         let HealthSettings { healthz, metrics, .. } = *settings;
-        let router = server::health(&progress, &hooks);
+        let router = server::health(&progress, hooks);
         let work = move || {
             let result = runtime.block_on(async {
                 let mut tasks = JoinSet::new();

@@ -98,7 +98,7 @@ impl Fixture {
         let ledger = Ledger::default();
         let listeners = Listeners::new(ledger.clone());
         let servers =
-            Servers::start(&settings, progress_reader, hooks_reader, ports_reader, &ledger, listeners)
+            Servers::start(&settings, progress_reader, &hooks_reader, ports_reader, &ledger, listeners)
                 .unwrap();
         Self { progress, hooks, ports, ledger, healthz, metrics, _servers: servers }
     }
@@ -222,7 +222,7 @@ async fn sem_214_an_address_that_is_taken_is_complained_of_under_its_flag() {
     let (_ports, ports) = watch::channel(HealthPorts::default());
     let ledger = Ledger::default();
     let listeners = Listeners::new(ledger.clone());
-    let _servers = Servers::start(&settings, progress, no_hooks(), ports, &ledger, listeners).unwrap();
+    let _servers = Servers::start(&settings, progress, &no_hooks(), ports, &ledger, listeners).unwrap();
     let mut complaints = ledger.subscribe();
     let complained = complaints.wait_for(|all| all.contains_key(&Origin::Listeners));
     let all = tokio::time::timeout(DEADLINE, complained).await.unwrap().unwrap().clone();
@@ -237,7 +237,7 @@ async fn health_checks_that_end_say_why() {
     let listeners = Listeners::new(ledger.clone());
     let settings = HealthSettings::default();
     let mut servers =
-        Servers::start(&settings, progress_reader, no_hooks(), ports_reader, &ledger, listeners).unwrap();
+        Servers::start(&settings, progress_reader, &no_hooks(), ports_reader, &ledger, listeners).unwrap();
     drop((progress, ports));
     let error = tokio::time::timeout(DEADLINE, servers.ended()).await.unwrap();
     assert!(error.to_string().contains("health checks ended"), "{error:#}");

@@ -34,7 +34,7 @@ impl Health {
         let ledger = Ledger::default();
         let listeners = Listeners::new(ledger.clone());
         let settings = HealthSettings::default();
-        let servers = Servers::start(&settings, progress_reader, hooks, ports_reader, &ledger, listeners)?;
+        let servers = Servers::start(&settings, progress_reader, &hooks, ports_reader, &ledger, listeners)?;
         Ok(Self { _progress: progress, ports, seen: BTreeSet::new(), _servers: servers })
     }
 
