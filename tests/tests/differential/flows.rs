@@ -153,8 +153,11 @@ fn script(rng: &mut Rng, flow: usize, of: &Flow) -> Vec<Step> {
         return steps;
     }
     for _ in 0..1 + rng.weigh(&[(6, 0), (3, 1), (1, 2)]) {
-        if rng.percent(92) {
-            say(rng, true, SYN);
+        match rng.below(100) {
+            0..92 => say(rng, true, SYN),
+            // The answer to somebody else's connection.
+            92..96 => say(rng, true, SYN | ACK),
+            _ => {}
         }
         if rng.percent(60) {
             say(rng, false, SYN | ACK);
@@ -192,7 +195,7 @@ fn in_parts(rng: &mut Rng, flow: usize, proto: Proto, is_client: bool, how: How)
         1 => drop(parts.remove(0)),
         _ => {}
     }
-    let ttl = if rng.percent(3) { 1 } else { 64 };
+    let ttl = if rng.percent(25) { 1 } else { 64 };
     let step = |(from, to)| {
         let shape = Shape { payload, ttl, part: Some(Part { id, from, to }), ..Shape::default() };
         if is_client { Step::Client { flow, shape, how } } else { Step::Backend { flow, shape, how } }
