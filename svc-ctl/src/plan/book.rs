@@ -177,7 +177,8 @@ impl Book {
             true => world.services.keys().chain(self.pages.keys()).cloned().collect(),
             false => changes.services.clone(),
         };
-        let has_room_come = self.ids.next_usable(self.waiting_tried).is_some_and(|at| at <= now);
+        let has_room_come =
+            !self.waiting.is_empty() && self.ids.next_usable(self.waiting_tried).is_some_and(|at| at <= now);
         if is_whole || self.has_freed || has_room_come {
             work.extend(self.waiting.keys().cloned());
             self.waiting_tried = now;
