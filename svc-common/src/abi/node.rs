@@ -51,7 +51,7 @@ impl IfaceFlags {
     pub const NONE: Self = Self(0);
     /// Native XDP runs here, so that frames which XDP redirects to it leave.
     pub const TAKES_XDP: Self = Self(1);
-    /// What comes in here was sent by a local pod (SEM-090).
+    /// Packets that come in by it are a local pod's (SEM-090).
     pub const LOCAL_PODS: Self = Self(2);
 }
 

@@ -3,6 +3,7 @@
 use std::io;
 
 use nix::sys::socket::SockProtocol;
+use rtnetlink::packet_core::NlasIterator;
 
 use super::netlink::{NLM_F_DUMP, exchange, message};
 
@@ -15,8 +16,6 @@ const CHAIN_NAME: u16 = 3;
 const CHAIN_HOOK: u16 = 4;
 const CHAIN_POLICY: u16 = 5;
 const HOOK_NUMBER: u16 = 1;
-/// Flags in the upper bits of an attribute's type.
-const TYPE_MASK: u16 = 0x3fff;
 
 const HOOK_FORWARD: u32 = 2;
 const POLICY_DROP: u32 = 0;
@@ -30,7 +29,7 @@ pub struct Chain {
     pub name: String,
     /// The kernel runs it for forwarded packets.
     pub is_at_forward: bool,
-    /// What no rule decides is dropped.
+    /// Its policy is to drop.
     pub drops: bool,
 }
 
@@ -49,32 +48,24 @@ pub fn chains() -> io::Result<Vec<Chain>> {
     Ok(chains)
 }
 
+/// Attributes that are cut off are left out.
 fn chain(attributes: &[u8]) -> Chain {
     let mut chain = Chain::default();
-    for (kind, value) in each(attributes) {
-        match kind {
+    for attribute in NlasIterator::new(attributes).map_while(Result::ok) {
+        let value = attribute.value();
+        match attribute.kind() {
             CHAIN_TABLE => chain.table = text(value),
             CHAIN_NAME => chain.name = text(value),
             CHAIN_HOOK => {
-                let hook = each(value).find(|(kind, _)| *kind == HOOK_NUMBER);
-                chain.is_at_forward = hook.is_some_and(|(_, value)| number(value) == Some(HOOK_FORWARD));
+                let mut parts = NlasIterator::new(value).map_while(Result::ok);
+                let hook = parts.find(|part| part.kind() == HOOK_NUMBER);
+                chain.is_at_forward = hook.is_some_and(|hook| number(hook.value()) == Some(HOOK_FORWARD));
             }
             CHAIN_POLICY => chain.drops = number(value) == Some(POLICY_DROP),
             _ => {}
         }
     }
     chain
-}
-
-/// The attributes, each with its type and value; what is cut off is left out.
-fn each(mut rest: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    std::iter::from_fn(move || {
-        let length = usize::from(u16::from_ne_bytes(*rest.first_chunk()?));
-        let kind = u16::from_ne_bytes(*rest.get(2..)?.first_chunk()?);
-        let value = rest.get(4..length)?;
-        rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind & TYPE_MASK, value))
-    })
 }
 
 fn text(value: &[u8]) -> String {

@@ -69,7 +69,7 @@ pub fn assign(interfaces: &Interfaces, rules: &RoleRules) -> BTreeMap<u32, Assig
     interfaces.list.iter().map(|i| (i.index, assign_one(i, rules, &bridges))).collect()
 }
 
-/// What the ports of each bridge make of it.
+/// Bridges, judged by their ports.
 struct Bridges<'a> {
     by_index: BTreeMap<u32, &'a Interface>,
     /// Bridges to a network outside the node, and why.

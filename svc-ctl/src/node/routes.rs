@@ -1,4 +1,4 @@
-//! What the routes of the main table say about the interfaces that they leave by.
+//! Routes of the main table, as far as they tell of the interfaces that they leave by.
 
 use std::net::IpAddr;
 
@@ -14,8 +14,8 @@ pub enum Fact {
     ToNeighbour(IpAddr),
 }
 
-/// What a route of the main table says, and of which interfaces. Routes to connected networks say nothing that addresses do
-/// not say as well.
+/// The fact in a route of the main table, and the interfaces that it is about. A route to a connected network has none: the
+/// interface's address says as much.
 pub fn fact(route: &RouteMessage) -> Option<(Fact, Vec<u32>)> {
     let RouteHeader { table, kind, destination_prefix_length: length, .. } = route.header;
     if table != RouteHeader::RT_TABLE_MAIN || kind != RouteType::Unicast {
@@ -49,7 +49,7 @@ const fn is_host(ip: IpAddr, length: u8) -> bool {
     length == if ip.is_ipv4() { 32 } else { 128 }
 }
 
-/// Such an address is the same on every link: the metadata service of a cloud, the gateway of a pod.
+/// Link-local addresses are the same on every link: the metadata service of a cloud, the gateway of a pod.
 const fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),

@@ -1,5 +1,5 @@
-//! What a frontend tells the programs to do: from where to choose, whom to masquerade (SEM-060 to SEM-066, SEM-081
-//! to SEM-085).
+//! Entries of frontends: from which extent the programs choose, and whom they masquerade (SEM-060 to SEM-066, SEM-081 to
+//! SEM-085).
 
 use svc_common::abi::{Extent, FrontendFlags, ServiceId};
 

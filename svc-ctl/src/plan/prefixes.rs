@@ -27,7 +27,7 @@ impl FromStr for Cidrs {
     }
 }
 
-/// Who counts as a pod of this node (SEM-090).
+/// The rule that tells a pod of this node (SEM-090).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum LocalPods {
     /// Whoever sends by an interface that says so.

@@ -1,4 +1,4 @@
-//! What netfilter has that may stop connections through Services, or that another proxy left there.
+//! Chains of netfilter that may stop connections through Services, and those that another proxy left.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ const ACCEPTING: [&str; 5] =
 const PROXY_CHAIN: &str = "KUBE-SERVICES";
 const PROXY_TABLE: &str = "kube-proxy";
 
-/// What the chains mean for svc. With `--masquerade-local-backends` no connection from outside is forwarded by the stack.
+/// A complaint for each such chain. With `--masquerade-local-backends` no connection from outside is forwarded by the stack.
 pub fn complaints(chains: &[Chain], masquerades_local: bool) -> Vec<Complaint> {
     let is_accepting = chains.iter().any(|chain| ACCEPTING.contains(&chain.name.as_str()));
     let is_closed = |chain: &&Chain| chain.is_at_forward && (chain.drops || chain.table == FIREWALLD);

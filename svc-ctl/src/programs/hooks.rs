@@ -286,7 +286,7 @@ impl Hooks {
         self.loaded.maps()
     }
 
-    /// What hangs where, once the hooks have been attached.
+    /// The state of every hook, once the programs have been attached.
     pub fn status(&self) -> HooksStatus {
         let interface = |i: &Interface| {
             let attached = self.attachments.get(i.index).cloned().unwrap_or_default();

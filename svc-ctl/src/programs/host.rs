@@ -1,6 +1,8 @@
-//! What the host lacks, and what is on it that may get in the way. svc changes none of it: what matters is named.
+//! Complaints about the host: features and settings that it lacks, and things on it that may get in the way. svc changes none
+//! of them.
 
 use std::collections::BTreeMap;
+use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -37,12 +39,14 @@ impl Host {
             return;
         }
         self.firewall_read = Some(Instant::now());
-        match nf_tables::chains() {
-            Ok(chains) => {
-                let complaints = firewall::complaints(&chains, config.settings.masquerade.to_local);
-                self.ledger.set(Origin::Firewall, complaints);
-            }
+        let (ledger, masquerades_local) = (self.ledger.clone(), config.settings.masquerade.to_local);
+        // A thread of its own: kube-proxy may have left a chain for each endpoint, and interfaces wait for this one.
+        let read = move || match nf_tables::chains() {
+            Ok(chains) => ledger.set(Origin::Firewall, firewall::complaints(&chains, masquerades_local)),
             Err(err) => tracing::debug!(%err, "the chains of nf_tables cannot be read"),
+        };
+        if let Err(err) = thread::Builder::new().name("firewall".to_owned()).spawn(read) {
+            tracing::warn!(%err, "the chains of nf_tables are not read");
         }
     }
 

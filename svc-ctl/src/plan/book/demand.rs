@@ -81,27 +81,24 @@ impl Book {
         let have = self.ids.capacity;
         let [services, backends, selection, maglev] = self.ids.used();
         let largest = |per_family: [usize; 2]| per_family[0].max(per_family[1]);
-        let room = |used: usize, demand: u32, have: u32| {
+        let larger = |used: usize, demand: u32, have: u32, wanted: &dyn Fn(u64) -> u64| {
             let needed = used as u64 + u64::from(demand);
-            if demand == 0 && needed * 100 <= u64::from(have) * NEARLY_FULL_PERCENT {
-                return have;
-            }
+            let is_enough = demand == 0 && needed * 100 <= u64::from(have) * NEARLY_FULL_PERCENT;
+            let wanted = || u32::try_from(wanted(needed)).unwrap_or(u32::MAX);
+            if is_enough { have } else { wanted().min(most).max(have) }
+        };
+        let room = |used: usize, demand: u32, have: u32| {
             // Where free runs are too short although there are enough places, twice as many help.
-            let wanted = (2 * needed).max(u64::from(have) + u64::from(demand)).next_power_of_two();
-            u32::try_from(wanted).unwrap_or(u32::MAX).min(most).max(have)
+            let least = u64::from(have) + u64::from(demand);
+            larger(used, demand, have, &|needed| (2 * needed).max(least).next_power_of_two())
         };
         // The kernel allocates all pages at once, 4 KiB each: not twice as many as are needed.
-        let pages = |used: usize, demand: u32, have: u32| {
-            let needed = used as u64 + u64::from(demand);
-            let wanted = (needed * 100).div_ceil(NEARLY_FULL_PERCENT).next_multiple_of(PAGES_STEP);
-            let is_enough = demand == 0 && needed * 100 <= u64::from(have) * NEARLY_FULL_PERCENT;
-            if is_enough { have } else { u32::try_from(wanted).unwrap_or(u32::MAX).min(most).max(have) }
-        };
+        let pages = |needed: u64| (needed * 100).div_ceil(NEARLY_FULL_PERCENT).next_multiple_of(PAGES_STEP);
         let wanted = Capacity {
             frontends: room(largest(self.tables.frontends()), demand.frontends, have.frontends),
             backends: room(backends, demand.backends, have.backends),
             selection: room(selection, demand.selection, have.selection),
-            maglev: pages(maglev, demand.maglev, have.maglev),
+            maglev: larger(maglev, demand.maglev, have.maglev, &pages),
             services: room(services, demand.services, have.services),
             addresses: room(largest(self.tables.addresses()), demand.addresses, have.addresses),
             prefixes: room(largest(self.tables.prefixes()), demand.prefixes, have.prefixes),
