@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::dns::settings::{Domain, ListenAddress, Upstreams};
 use crate::model::service::Selection;
 use crate::plan::node_ports::NodePortAddresses;
 use crate::plan::prefixes::Cidrs;
@@ -110,6 +111,16 @@ pub struct RunArgs {
     /// the same client) or `random`. By default Maglev for clients from outside, random for others.
     #[arg(long, value_name = "WAY")]
     pub selection: Option<Selection>,
+    /// Answers DNS for Services at this address of this host, by UDP and TCP; may be given again. Port 53 where none is given.
+    #[arg(long, value_name = "IP[:PORT]", value_delimiter = ',')]
+    pub dns: Vec<ListenAddress>,
+    /// Domain of the cluster: the Service `web` of the namespace `shop` is `web.shop.svc.DOMAIN`.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub dns_domain: Domain,
+    /// Who is asked for names of other domains: a file like `/etc/resolv.conf`, read at start, or addresses separated by
+    /// commas. Empty: nobody; such questions are refused.
+    #[arg(long, value_name = "FILE|ADDRESSES", default_value = "/etc/resolv.conf")]
+    pub dns_upstream: Upstreams,
     /// Where `/healthz`, `/livez` and `/readyz` are answered; empty: nowhere. 0.0.0.0 and [::] are both families.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
     pub healthz_bind_address: BindAddress,
