@@ -13,6 +13,7 @@ use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 use libtest_mimic::{Arguments, Failed, Trial};
 use svc_common::abi::Config;
+use svc_common::datapath::select::snat_ring;
 use svc_ctl::dataplane::object::OBJECT;
 
 const HEADER: &str =
@@ -78,10 +79,14 @@ impl Run {
             let config = Config {
                 snat_first: 1024,
                 snat_count: 28_976,
+                snat_ring: snat_ring(28_976),
                 pod_sockets: 1,
                 csum_ipv6_flag: 1,
                 set_retval: 1,
-                ..Config::default()
+                fib_source: 1,
+                pods_by_source: 1,
+                service_cidrs: 1,
+                host_netns: [1; 2],
             };
             self.ebpf = Some(EbpfLoader::new().override_global("CONFIG", &config, true).load(OBJECT)?);
         }

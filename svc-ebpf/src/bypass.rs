@@ -5,12 +5,14 @@
 
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
 use svc_common::abi::*;
-use svc_common::addr::Proto;
+use svc_common::addr::{Port, Proto};
 use svc_common::datapath::state::age;
 use svc_common::wire::ip::tcp;
 use svc_common::wire::parse::Packet;
 
+use crate::give_way;
 use crate::hook::Medium;
+use crate::maps::CONFIG;
 use crate::other::wildcard_record;
 use crate::pipeline::{Net, is_syn};
 use crate::tables::{is_own, now};
@@ -37,9 +39,19 @@ pub fn leaving_record<F: Net, M: Medium>(
     }
     let record = if is_datagram { wildcard_record::<F>(key, F::flow) } else { None };
     if record.is_none() {
+        // nf_conntrack may have masqueraded it from the port of a client's flow to the same backend.
+        if is_datagram && is_snat_port(key.sport) {
+            give_way::to_direct::<F>(key);
+        }
         remember::<F>(key);
     }
     record
+}
+
+#[inline(always)]
+fn is_snat_port(port: Port) -> bool {
+    let config = CONFIG.load();
+    port.number().wrapping_sub(config.snat_first) < config.snat_count
 }
 
 /// Remembers that the node sends from a NodePort by itself: the SYN of a connection or a datagram, without a record, from

@@ -30,7 +30,7 @@ pub static CONFIG: Global<Config> = Global::new(Config {
     fib_source: 0,
     pods_by_source: 0,
     service_cidrs: 0,
-    _pad: [0; 2],
+    snat_ring: 28_961,
 });
 
 #[map]
@@ -161,12 +161,19 @@ pub struct Claim {
     pub port_delta: Wsum,
     pub hash: u32,
     pub now: u32,
+    /// Ticks since the last packet of the connection that holds `resting_port`.
+    pub rest: u32,
     pub first: u16,
-    pub count: u16,
+    pub ring: u16,
+    /// A port whose connection has closed less than [`CLOSED_PORT_REST`](svc_common::datapath::state::CLOSED_PORT_REST) ticks
+    /// ago: the one that has rested longest, for want of a free one. In network byte order; 0: none was met.
+    pub resting_port: u16,
     /// A port of the SNAT range from the first attempt on.
     pub takes_port: u8,
+    /// The resting port is taken.
+    pub takes_resting: u8,
     pub is_done: u8,
-    pub _pad: [u8; 2],
+    pub _pad: [u8; 3],
 }
 
 #[map]

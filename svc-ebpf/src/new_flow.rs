@@ -8,7 +8,7 @@ use svc_common::addr::{Port, Proto};
 use svc_common::datapath::flow::{Translation, forward, twin, twin_key};
 use svc_common::datapath::placement::Situation;
 use svc_common::datapath::select::{client_hash, snat_port};
-use svc_common::datapath::state::{is_expired, observe};
+use svc_common::datapath::state::{CLOSED_PORT_REST, age, is_expired, observe};
 use svc_common::wire::checksum::Wsum;
 use svc_common::wire::parse::Packet;
 
@@ -116,7 +116,7 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
     let any_source = backend.locality == Locality::HOST && key.proto == Proto::UDP;
     forward::<F>(key, &to, place, any_source, service, now, record);
     // What is picked up in mid-flow lives by what its first packet says.
-    record.state = observe(FlowState::NEW, Direction::FORWARD, key.proto, packet.tcp_flags);
+    record.state = observe(FlowState::NEW, Direction::FORWARD, key.proto, packet.tcp_flags, 0);
     // The pod's other sockets may be connected to the backend itself, by the socket hooks, from the very same port.
     let may_meet_direct = role == Role::POD && CONFIG.load().pod_sockets != 0;
     if !claim::<F>(key, place.snat || may_meet_direct, now) {
@@ -147,7 +147,7 @@ fn put_forward<F: Net>(key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>) -> 
 
 /// Inserts the reverse record under a key that no other live flow owns, taking other source ports until one is free
 /// (SEM-080). The first candidate is the client's own port, or a fixed function of the client where one of the SNAT
-/// range is to be taken.
+/// range is to be taken. The port of a connection that has just closed is taken last: its backend may still be in TIME_WAIT.
 #[inline(always)]
 fn claim<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool {
     let config = CONFIG.load();
@@ -156,19 +156,31 @@ fn claim<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool {
         port_delta: scratch.record.port_delta,
         hash: client_hash::<F>(key),
         now,
+        rest: 0,
         first: config.snat_first,
-        count: config.snat_count,
+        ring: config.snat_ring,
+        resting_port: 0,
         takes_port: takes_port as u8,
+        takes_resting: 0,
         is_done: 0,
-        _pad: [0; 2],
+        _pad: [0; 3],
     };
+    let of_range = limits::SNAT_TRIES.min(config.snat_count as u32);
+    let key = (&raw const *key).cast_mut().cast();
     // By the helper and not a loop of ours: the verifier walks its body once, not once per attempt.
     // SAFETY: the callback has the helper's signature and gets the key, which outlives the call.
     unsafe {
         let step: extern "C" fn(u32, *mut c_void) -> i64 = claim_step::<F>;
-        bpf_loop(limits::SNAT_TRIES, step as *mut c_void, (&raw const *key).cast_mut().cast(), 0);
+        bpf_loop(of_range + !takes_port as u32, step as *mut c_void, key, 0);
+        // Taken anew: the compiler believes that nobody but a reference's holder writes behind it.
+        if let Some(Scratch { claim, .. }) = F::scratch()
+            && claim.is_done == 0
+            && claim.resting_port != 0
+        {
+            claim.takes_resting = 1;
+            bpf_loop(1, step as *mut c_void, key, 0);
+        }
     }
-    // Taken anew: the compiler believes that nobody but a reference's holder writes behind it.
     F::scratch().is_some_and(|scratch| scratch.claim.is_done != 0)
 }
 
@@ -177,8 +189,13 @@ extern "C" fn claim_step<F: Net>(attempt: u32, key: *mut c_void) -> i64 {
     // SAFETY: `claim` passes the client's key and waits.
     let key = unsafe { &*key.cast::<FlowKey<F::Addr>>() };
     let Some(Scratch { record, reverse, reverse_key, claim, .. }) = F::scratch() else { return 1 };
-    if claim.takes_port != 0 || attempt > 0 {
-        let port: Port = snat_port(claim.hash, attempt, claim.first, claim.count);
+    if claim.takes_port != 0 || attempt > 0 || claim.takes_resting != 0 {
+        let port: Port = if claim.takes_resting != 0 {
+            Port::from_be(claim.resting_port)
+        } else {
+            let of_range = attempt.wrapping_sub((claim.takes_port == 0) as u32);
+            snat_port(claim.hash, of_range, claim.first, claim.ring)
+        };
         record.sport = port;
         record.port_delta = claim.port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32));
     }
@@ -201,7 +218,16 @@ extern "C" fn claim_step<F: Net>(attempt: u32, key: *mut c_void) -> i64 {
                 && owner.dport == key.sport
                 && owner.src == key.dst
                 && owner.sport == key.dport;
-            is_own || owner.state.is_closing() || is_expired(key.proto, owner.state, claim.now, owner.stamp)
+            let rest = age(claim.now, owner.stamp);
+            let is_closed = owner.state.is_closing();
+            // The client itself has chosen its own port again.
+            let is_chosen = claim.takes_resting != 0 || (claim.takes_port == 0 && attempt == 0);
+            let has_rested = is_closed && (rest >= CLOSED_PORT_REST || is_chosen);
+            if is_closed && (claim.resting_port == 0 || rest > claim.rest) {
+                claim.rest = rest;
+                claim.resting_port = reverse_key.dport.be();
+            }
+            is_own || has_rested || is_expired(key.proto, owner.state, claim.now, owner.stamp)
         }
         None => true,
     };
@@ -209,5 +235,5 @@ extern "C" fn claim_step<F: Net>(attempt: u32, key: *mut c_void) -> i64 {
         claim.is_done = F::put_flow(reverse_key, reverse) as u8;
         return 1;
     }
-    0
+    (claim.resting_port != 0 && attempt >= limits::SNAT_TRIES_AT_REST) as i64
 }

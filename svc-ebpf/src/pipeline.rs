@@ -4,7 +4,7 @@
 use svc_common::abi::*;
 use svc_common::addr::Proto;
 use svc_common::datapath::flow::{knows_twin, twin, twin_key};
-use svc_common::datapath::state::{is_expired, observe};
+use svc_common::datapath::state::{age, is_expired, observe};
 use svc_common::wire::icmp::{Icmp, Problem};
 use svc_common::wire::ip::{Ports, tcp};
 use svc_common::wire::parse::{Packet, Shape, Skip};
@@ -175,7 +175,8 @@ pub fn is_syn<A>(packet: &Packet<A>) -> bool {
 /// Keeps the record's state and, once a tick, its stamp, its next hop and its twin.
 #[inline(always)]
 pub fn touch<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>, record: &mut FlowRecord<F::Addr>, now: u32) {
-    let state = observe(record.state, record.direction, packet.key.proto, packet.tcp_flags);
+    let ticks = age(now, record.stamp);
+    let state = observe(record.state, record.direction, packet.key.proto, packet.tcp_flags, ticks);
     let is_unresolved = record.way == Way::REDIRECT && !record.is_resolved();
     if state != record.state || record.stamp != now || is_unresolved {
         record.state = state;

@@ -23,7 +23,9 @@ pub struct Config {
     pub pods_by_source: u8,
     /// 1: what is sent to an address of `PrefixList::SERVICE_CIDRS` that no Service has is dropped (SEM-095).
     pub service_cidrs: u8,
-    pub _pad: [u8; 2],
+    /// How many ports of the SNAT range the search steps through: the largest prime that is not above their number, so that
+    /// every stride reaches all of them ([`snat_ring`](crate::datapath::select::snat_ring)).
+    pub snat_ring: u16,
 }
 
 abi! { Config = 20 }

@@ -66,7 +66,7 @@ impl Direction {
     pub const REVERSE: Self = Self(1);
 }
 
-/// What has been seen of a flow, a set of bits; decides its lifetime. UDP uses `REPLIED` alone.
+/// What has been seen of a flow, a set of bits; decides its lifetime. UDP uses `REPLIED`, `LATER_TICK` and `STREAM`.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FlowState(pub u8);
@@ -83,6 +83,10 @@ impl FlowState {
     pub const FIN_REVERSE: Self = Self(8);
     /// TCP: either side sent RST.
     pub const RESET: Self = Self(16);
+    /// UDP: a packet came one tick of the stamp after the packet before it.
+    pub const LATER_TICK: Self = Self(32);
+    /// UDP: a packet came two ticks or more after the first one (a stream, in nf_conntrack's words).
+    pub const STREAM: Self = Self(64);
 
     /// A closed TCP connection, whose tuple a new SYN may take.
     #[inline(always)]

@@ -31,8 +31,10 @@ pub const BYPASS: u32 = 16_384;
 pub const COUNTERS: u32 = 64;
 /// ICMP errors that one CPU sends in one tick of a stamp (2^30 ns).
 pub const REJECTS: u32 = 1_000;
-/// Source ports tried before a flow is refused.
-pub const SNAT_TRIES: u32 = 16;
+/// Source ports tried before a flow is refused: a range that is not larger is tried whole.
+pub const SNAT_TRIES: u32 = 4_096;
+/// Source ports tried before a flow takes that of a connection that has just closed.
+pub const SNAT_TRIES_AT_REST: u32 = 64;
 /// Backends in one extent.
 pub const EXTENT: u32 = 1 << 20;
 /// Halvings after which the largest extent, which has no backend twice, has come down to one place.

@@ -58,17 +58,28 @@ pub const fn maglev_place(hash: u32, pages: u32) -> MaglevPlace {
     MaglevPlace { page: place / WIDE_PLACES, offset: place % WIDE_PLACES * WIDE, is_wide: true }
 }
 
-/// The source port to try at the `attempt`-th time. The first is a fixed function of the client, so that a lost
-/// record is made again the same; the following ones step through the range by a stride that is the client's own.
+/// The source port to try at the `attempt`-th time, of as many attempts as there are ports. The first is a fixed function of
+/// the client, so that a lost record is made again the same. The following ones step through the `ring` of the first ports
+/// ([`snat_ring`]) by a stride that is the client's own; the few ports beyond the ring are last.
 #[inline(always)]
-pub const fn snat_port(hash: u32, attempt: u32, first: u16, count: u16) -> Port {
-    let count = count as u32;
-    let start = index(hash, count);
-    let stride = 1 + index(mix(hash, 1), count.saturating_sub(1));
-    // Widened, so that a large stride many times over cannot wrap.
-    let at = start as u64 + attempt as u64 * stride as u64;
-    let at = if count == 0 { 0 } else { (at % count as u64) as u32 };
+pub const fn snat_port(hash: u32, attempt: u32, first: u16, ring: u16) -> Port {
+    let ring = ring as u32;
+    let at = if attempt < ring {
+        let stride = 1 + index(mix(hash, 1), ring.saturating_sub(1));
+        // Widened, so that a large stride many times over cannot wrap.
+        ((index(hash, ring) as u64 + attempt as u64 * stride as u64) % ring as u64) as u32
+    } else {
+        attempt
+    };
     Port::new(first.wrapping_add(at as u16))
+}
+
+/// The largest prime that is not above so many ports; of fewer than two, their number.
+pub fn snat_ring(count: u16) -> u16 {
+    let is_prime = |n: &u16| {
+        (2..*n).take_while(|d| u32::from(*d) * u32::from(*d) <= u32::from(*n)).all(|d| !n.is_multiple_of(d))
+    };
+    (2..=count).rev().find(is_prime).unwrap_or(count)
 }
 
 #[cfg(test)]
@@ -76,14 +87,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_stay_within_their_range_and_differ() {
-        for hash in (0..u32::MAX).step_by(7_777_777) {
-            let ports: std::collections::BTreeSet<u16> =
-                (0..16).map(|a| snat_port(hash, a, 1024, 28_976).number()).collect();
-            assert!(ports.iter().all(|p| (1024..30_000).contains(p)));
-            assert!(ports.len() > 8, "{hash}: {ports:?}");
+    fn every_port_of_the_range_is_tried_once() {
+        for count in [1, 2, 3, 4, 7, 8, 37, 100, 4_096] {
+            for hash in (0..u32::MAX).step_by(77_777_777) {
+                let port = |attempt| snat_port(hash, attempt, 1024, snat_ring(count)).number();
+                let ports: std::collections::BTreeSet<u16> = (0..u32::from(count)).map(port).collect();
+                assert!(ports.into_iter().eq(1024..1024 + count), "{hash} of {count}");
+            }
         }
-        assert_eq!(snat_port(5, 3, 61_000, 1).number(), 61_000);
+    }
+
+    #[test]
+    fn the_ring_is_the_largest_prime() {
+        let rows =
+            [(0, 0), (1, 1), (2, 2), (4, 3), (8, 7), (10_000, 9_973), (28_976, 28_961), (65_535, 65_521)];
+        for (count, ring) in rows {
+            assert_eq!(snat_ring(count), ring, "{count}");
+        }
     }
 
     /// Number of a place within its table.

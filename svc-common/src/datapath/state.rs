@@ -7,6 +7,10 @@ use crate::wire::ip::tcp;
 /// Length of one tick of a record's stamp, as a shift of nanoseconds: 2^30 ns, a little more than a second.
 pub const STAMP_SHIFT: u32 = 30;
 
+/// Ticks that the source port of a closed connection is left alone while others are free: as long as its backend may be in
+/// TIME_WAIT (Linux: 60 s).
+pub const CLOSED_PORT_REST: u32 = 60;
+
 /// Ticks since `stamp` at `now`; a stamp from the future (another CPU's clock) is now.
 #[inline(always)]
 pub const fn age(now: u32, stamp: u32) -> u32 {
@@ -14,10 +18,14 @@ pub const fn age(now: u32, stamp: u32) -> u32 {
     if age > u32::MAX / 2 { 0 } else { age }
 }
 
-/// The state after a packet of a direction with these TCP flags.
+/// The state after a packet of a direction with these TCP flags, so many ticks after the packet before it.
 #[inline(always)]
-pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) -> FlowState {
+pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8, ticks: u32) -> FlowState {
     let mut next = state;
+    if proto == Proto::UDP && ticks > 0 {
+        let is_stream = ticks > 1 || state.has(FlowState::LATER_TICK);
+        next = next.with(if is_stream { FlowState::STREAM } else { FlowState::LATER_TICK });
+    }
     if direction == Direction::REVERSE {
         next = next.with(FlowState::REPLIED);
     }
@@ -47,7 +55,9 @@ pub const fn lifetime(proto: Proto, state: FlowState) -> u32 {
         return 210;
     }
     if proto.0 != Proto::TCP.0 {
-        return if state.has(FlowState::REPLIED) { 120 } else { 30 };
+        // A question with its answer is over soon, as in nf_conntrack: its source port is for others.
+        let is_stream = state.has(FlowState::REPLIED) && state.has(FlowState::STREAM);
+        return if is_stream { 120 } else { 30 };
     }
     if state.has(FlowState::RESET) {
         10
@@ -86,7 +96,7 @@ mod tests {
         ];
         let mut state = FlowState::NEW;
         for (direction, flags, want) in steps {
-            state = observe(state, direction, Proto::TCP, flags);
+            state = observe(state, direction, Proto::TCP, flags, 0);
             assert_eq!(lifetime(Proto::TCP, state), want, "{flags}");
         }
         assert!(state.is_closing());
@@ -94,17 +104,30 @@ mod tests {
 
     #[test]
     fn what_is_picked_up_in_mid_flow_lives_as_long_as_any_other_once_it_is_answered() {
-        let picked_up = observe(FlowState::NEW, Direction::FORWARD, Proto::TCP, tcp::ACK);
+        let picked_up = observe(FlowState::NEW, Direction::FORWARD, Proto::TCP, tcp::ACK, 0);
         assert_eq!(lifetime(Proto::TCP, picked_up), 300);
-        let answered = observe(picked_up, Direction::REVERSE, Proto::TCP, tcp::ACK);
+        let answered = observe(picked_up, Direction::REVERSE, Proto::TCP, tcp::ACK, 0);
         assert_eq!(lifetime(Proto::TCP, answered), 86_400);
     }
 
     #[test]
-    fn a_datagram_flow_lives_longer_once_answered() {
-        let s = observe(FlowState::NEW, Direction::FORWARD, Proto::UDP, 0);
-        assert_eq!(lifetime(Proto::UDP, s), 30);
-        assert_eq!(lifetime(Proto::UDP, observe(s, Direction::REVERSE, Proto::UDP, 0)), 120);
+    fn sem_123_an_answered_datagram_flow_lives_longer_once_it_has_talked_for_two_ticks() {
+        let (there, back) = (Direction::FORWARD, Direction::REVERSE);
+        // Directions and the ticks before each packet; the lifetime afterwards.
+        let rows: [(&[(Direction, u32)], u32); 7] = [
+            (&[(there, 0)], 30),
+            (&[(there, 0), (back, 0)], 30),
+            (&[(there, 0), (back, 1)], 30),
+            (&[(there, 0), (back, 1), (there, 0), (there, 1)], 120),
+            (&[(there, 0), (back, 2)], 120),
+            (&[(there, 0), (back, 0), (there, 20)], 120),
+            (&[(there, 0), (there, 5), (there, 5)], 30),
+        ];
+        for (packets, want) in rows {
+            let see = |state, &(direction, ticks)| observe(state, direction, Proto::UDP, 0, ticks);
+            let state = packets.iter().fold(FlowState::NEW, see);
+            assert_eq!(lifetime(Proto::UDP, state), want, "{packets:?}");
+        }
     }
 
     #[test]

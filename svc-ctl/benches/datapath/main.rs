@@ -16,6 +16,7 @@ use clap::Parser;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use svc_common::abi::Config;
+use svc_common::datapath::select::snat_ring;
 use svc_common::family::{V4, V6};
 use svc_ctl::dataplane::object::OBJECT;
 
@@ -73,6 +74,7 @@ fn product(wrapper: &mut Wrapper, uplink: u32) -> Result<Product> {
     let config = Config {
         snat_first: 1024,
         snat_count: 28_976,
+        snat_ring: snat_ring(28_976),
         csum_ipv6_flag: 1,
         set_retval: 1,
         ..Config::default()

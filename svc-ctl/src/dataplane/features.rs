@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use aya::util::KernelVersion;
 use svc_common::abi::Config;
+use svc_common::datapath::select::snat_ring;
 
 use super::sys;
 
@@ -33,7 +34,7 @@ impl Settings {
             fib_source: features.fib_source.into(),
             pods_by_source: self.pods_by_source.into(),
             service_cidrs: self.service_cidrs.into(),
-            _pad: [0; 2],
+            snat_ring: snat_ring(self.snat_ports.1),
         })
     }
 }

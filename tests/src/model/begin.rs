@@ -140,8 +140,7 @@ impl Model {
             return SourcePorts { free: vec![own], may_fail: false };
         }
         let free: Vec<u16> = self.snat_ports.clone().filter(|port| taken(*port) != Life::Live).collect();
-        // Sixteen are tried.
-        let may_fail = self.snat_ports.clone().filter(|port| taken(*port) != Life::Over).count() >= 15;
+        let may_fail = self.snat_ports.clone().all(|port| taken(port) != Life::Over);
         let own = (is_own_taken == Life::Unsure).then_some(own);
         SourcePorts { free: own.into_iter().chain(free).collect(), may_fail }
     }

@@ -9,6 +9,9 @@ use super::world::{Proto, Tuple};
 /// Milliseconds.
 pub type Time = i64;
 
+/// The kernel counts in ticks of 2^30 ns, and two clocks may be a tick apart.
+const TICK: Time = 1_074;
+
 /// How a translated packet goes on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
@@ -49,6 +52,8 @@ pub struct Flow {
     /// It was near its end when flows that are over were removed.
     pub may_be_removed: bool,
     said: Said,
+    /// Its first packet, and its last.
+    began: Option<Time>,
     last: Time,
 }
 
@@ -59,6 +64,8 @@ struct Said {
     established: bool,
     closed: [bool; 2],
     reset: bool,
+    /// From its first packet to its last.
+    talked: Time,
 }
 
 /// Whether a flow still counts.
@@ -82,6 +89,7 @@ impl Flow {
             owns_backend: true,
             may_be_removed: false,
             said: Said::default(),
+            began: None,
             last: 0,
         }
     }
@@ -90,6 +98,7 @@ impl Flow {
     pub fn touch(&mut self, side: Side, flags: u8, now: Time) {
         self.last = now;
         self.may_be_removed = false;
+        self.said.talked = now - *self.began.get_or_insert(now);
         self.said.hear(self.client.proto, side, flags);
     }
 
@@ -103,13 +112,12 @@ impl Flow {
     }
 
     pub fn life(&self, now: Time) -> Life {
-        // The kernel counts in ticks of 2^30 ns, and two clocks may be a tick apart.
-        const TICK: Time = 1_074;
         let age = now - self.last;
-        match self.said.lifetime(self.client.proto) {
-            limit if age > (limit + 2) * TICK => Life::Over,
-            limit if age < (limit - 1) * TICK => Life::Live,
-            _ => Life::Unsure,
+        let (least, most) = self.said.lifetime(self.client.proto);
+        match () {
+            () if age > (most + 2) * TICK => Life::Over,
+            () if age < (least - 1) * TICK => Life::Live,
+            () => Life::Unsure,
         }
     }
 
@@ -137,16 +145,14 @@ impl Said {
         }
     }
 
-    /// Seconds without a packet that it lives (SEM-123, and nf_conntrack's way with what is closing).
-    fn lifetime(&self, proto: Proto) -> Time {
-        match (proto, self.closed) {
-            (Proto::Udp | Proto::Icmp, _) => {
-                if self.replied {
-                    120
-                } else {
-                    30
-                }
-            }
+    /// Seconds without a packet that it lives, at least and at most (SEM-123, and nf_conntrack's way with what is closing).
+    fn lifetime(&self, proto: Proto) -> (Time, Time) {
+        // A stream has talked for two seconds.
+        let (is_stream, may_be_stream) = (self.talked >= 3 * TICK, self.talked >= TICK / 2);
+        let seconds = match (proto, self.closed) {
+            (Proto::Udp | Proto::Icmp, _) if self.replied && is_stream => 120,
+            (Proto::Udp | Proto::Icmp, _) if self.replied && may_be_stream => return (30, 120),
+            (Proto::Udp | Proto::Icmp, _) => 30,
             (Proto::Sctp, _) if self.replied => 210,
             (Proto::Sctp, _) => 30,
             _ if self.reset => 10,
@@ -156,7 +162,8 @@ impl Said {
             // Picked up in mid-flow, and nobody has answered.
             _ if self.established => 300,
             _ => 60,
-        }
+        };
+        (seconds, seconds)
     }
 }
 

@@ -5,10 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
-use svc_common::abi::limits::SNAT_TRIES;
 use svc_common::abi::{Counter, FlowKey, ServiceCounters};
 use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
-use svc_common::datapath::select::{client_hash, snat_port};
+use svc_common::datapath::select::{client_hash, snat_port, snat_ring};
 use svc_common::family::{Family as Net, V4, V6};
 use svc_ctl::dataplane::load::Features;
 
@@ -21,7 +20,7 @@ use super::row::{At, Becomes, Problem, Row, Step};
 use super::run::CHECKSUM_COMPLETE;
 use super::stay::Stay;
 use super::tagged::untagged;
-use super::wire::{Case, L4, Packet, endpoint, number};
+use super::wire::{CANDIDATES, Case, L4, Packet, endpoint, number};
 
 /// Octets of an Ethernet header.
 const ETH: usize = 14;
@@ -61,7 +60,7 @@ pub fn trials(row: &Row, shared: &Shared) -> Vec<Trial> {
 }
 
 fn run(row: &Row, family: Family, l4: L4, flags: u32, shared: &Shared) -> Result<()> {
-    let case = Case { family, l4, snat: [0; SNAT_TRIES as usize] };
+    let case = Case { family, l4, snat: [0; CANDIDATES] };
     let case = Case { snat: snat_ports(row, case), ..case };
     with_lab(shared, |lab| run_within_a_tick(row, case, lab, flags))
 }
@@ -231,7 +230,7 @@ fn icmp(input: &[u8], step: &Step, case: Case, from: &str, problem: Problem, got
 }
 
 /// The client's candidates for a source port, in their order.
-fn snat_ports(row: &Row, case: Case) -> [u16; SNAT_TRIES as usize] {
+fn snat_ports(row: &Row, case: Case) -> [u16; CANDIDATES] {
     let (addr, port) = match (row.client, row.steps.first()) {
         (Some(client), _) => endpoint(client, case),
         (None, Some(step)) => step.packet.source(case),
@@ -243,7 +242,7 @@ fn snat_ports(row: &Row, case: Case) -> [u16; SNAT_TRIES as usize] {
         Family::V6 => hash::<V6>(AddrV6::from_ip(addr), port, proto),
     };
     let (first, count) = lab::SNAT_PORTS;
-    std::array::from_fn(|attempt| snat_port(hash, attempt as u32, first, count).number())
+    std::array::from_fn(|attempt| snat_port(hash, attempt as u32, first, snat_ring(count)).number())
 }
 
 fn hash<F: Net>(src: F::Addr, sport: u16, proto: Proto) -> u32 {

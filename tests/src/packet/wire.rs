@@ -2,8 +2,6 @@
 
 use std::net::IpAddr;
 
-use svc_common::abi::limits::SNAT_TRIES;
-
 use super::place::{self, Family};
 use super::tagged::{C_TAG, S_TAG, Tag};
 
@@ -30,6 +28,9 @@ pub const SYN: u8 = 2;
 pub const RST: u8 = 4;
 pub const ACK: u8 = 16;
 
+/// So many of a client's candidates for a source port have names.
+pub const CANDIDATES: usize = 80;
+
 /// A case of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -37,7 +38,7 @@ pub struct Case {
     /// `Tcp` or `Udp`: what `Either` means; `Sctp` where a row is about that.
     pub l4: L4,
     /// The client's own ports for masquerade, in the order they are tried (`snat0`, `snat1`, ...).
-    pub snat: [u16; SNAT_TRIES as usize],
+    pub snat: [u16; CANDIDATES],
 }
 
 /// A packet in words. Times to live are 64, MACs those of the interface it is seen at, unless told.

@@ -41,6 +41,8 @@ fn answers_to_a_syn() -> Vec<Row> {
 
 fn remembered() -> Vec<Row> {
     let service = || external("any:30080", &["remote:8080"]);
+    let masqueraded =
+        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
     let began = || flow("client:9000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
     vec![
         row("what the node sends from a NodePort is remembered, and its answers go up")
@@ -68,6 +70,21 @@ fn remembered() -> Vec<Row> {
             .leaves(
                 flow("client:9001 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
             ),
+        row("a datagram of the node from the port of a masqueraded flow to the same backend makes the flow give way (SEM-080)")
+            .client("client:5000")
+            .knows(masqueraded().udp().state(&[S::REPLIED]))
+            .sees(up_out("up0", udp("node:snat0", "remote:8080")).counts(&[FlowGaveWay]))
+            .sees(outside("up0", udp("remote:8080", "node:snat0"))),
+        row("a datagram from that port to another backend leaves the flow alone (SEM-080)")
+            .client("client:5000")
+            .knows(masqueraded().udp().state(&[S::REPLIED]))
+            .sees(up_out("up0", udp("node:snat0", "remote:8081")))
+            .leaves(masqueraded().udp().state(&[S::REPLIED])),
+        row("a connection of the node from that port leaves the client's live one alone (SEM-080)")
+            .client("client:5000")
+            .knows(masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED]))
+            .sees(up_out("up0", tcp(SYN, "node:snat0", "remote:8080")))
+            .leaves(masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a SYN from the server's port begins a flow")
             .client(SERVER)
             .service(service())

@@ -326,12 +326,12 @@ fn way_out() -> Vec<Row> {
             .leaves(ruled()),
         row("and goes on by that way")
             .client("ruled:5000")
-            .knows(ruled().state(&[S::REPLIED, S::ESTABLISHED]).aged(2).aged_back(0))
+            .knows(ruled().state(&[S::REPLIED, S::ESTABLISHED, S::STREAM]).aged(2).aged_back(0))
             .sees(
                 outside("up0", later("ruled:5000", "node:30080"))
                     .redirects(later("node-b:snat0", "remote:8080").via("far")),
             )
-            .leaves(ruled().state(&[S::REPLIED, S::ESTABLISHED])),
+            .leaves(ruled().state(&[S::REPLIED, S::ESTABLISHED, S::STREAM])),
         row("a packet with two hops to live makes its last one")
             .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(

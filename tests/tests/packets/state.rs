@@ -2,12 +2,15 @@
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;
-use svc_common::abi::limits::SNAT_TRIES;
+use svc_common::abi::limits::SNAT_TRIES_AT_REST;
 use svc_tests::packet::flow::{Flow, flow};
 use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
 
-const LIVE: &[S] = &[S::REPLIED, S::ESTABLISHED];
+/// A connection that is established, or a stream of datagrams.
+const LIVE: &[S] = &[S::REPLIED, S::ESTABLISHED, S::STREAM];
+const CLOSED: &[S] = &[S::REPLIED, S::ESTABLISHED, S::FIN_FORWARD, S::FIN_REVERSE];
+const STREAM: &[S] = &[S::REPLIED, S::STREAM];
 
 pub fn rows() -> Vec<Row> {
     let mut rows = tcp_states();
@@ -57,7 +60,7 @@ fn tcp_states() -> Vec<Row> {
             .sees(there(SYN).counts(&[FlowNew]))
             .sees(back(SYN | ACK))
             .sees(there(ACK))
-            .leaves(old().state(LIVE)),
+            .leaves(old().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a SYN alone establishes nothing").knows(old()).sees(there(SYN)).leaves(old()),
         row("both records know that the client closes")
             .knows(old().state(LIVE))
@@ -150,18 +153,39 @@ fn ages() -> Vec<Row> {
             .service(service())
             .knows(old().aged(29).aged_back(0))
             .sees(follows(udp))
-            .leaves(old()),
-        row("a datagram flow with answers ends after 120 seconds (SEM-123)")
+            .leaves(old().state(&[S::STREAM])),
+        row("a question with its answer ends after 30 seconds (SEM-123)")
             .service(service())
-            .knows(old().state(&[S::REPLIED]).aged(121))
+            .knows(old().state(&[S::REPLIED]).aged(31))
             .sees(begins(udp))
             .leaves(anew())
-            .leaves(old().state(&[S::REPLIED]).aged(121).reverse_only()),
-        row("a datagram flow with answers lives for 120 seconds (SEM-123)")
+            .leaves(old().state(&[S::REPLIED]).aged(31).reverse_only()),
+        row("a question with its answer lives for 30 seconds, and is a stream afterwards (SEM-123)")
             .service(service())
-            .knows(old().state(&[S::REPLIED]).aged(119).aged_back(0))
+            .knows(old().state(&[S::REPLIED]).aged(29).aged_back(0))
             .sees(follows(udp))
-            .leaves(old().state(&[S::REPLIED])),
+            .leaves(old().state(&[S::REPLIED, S::STREAM])),
+        row("what talks one tick later is no stream yet (SEM-123)")
+            .service(service())
+            .knows(old().state(&[S::REPLIED]).aged(1))
+            .sees(follows(udp))
+            .leaves(old().state(&[S::REPLIED, S::LATER_TICK])),
+        row("what talks one tick later a second time is a stream (SEM-123)")
+            .service(service())
+            .knows(old().state(&[S::REPLIED, S::LATER_TICK]).aged(1))
+            .sees(follows(udp))
+            .leaves(old().state(&[S::REPLIED, S::LATER_TICK, S::STREAM])),
+        row("a stream of datagrams ends after 120 seconds (SEM-123)")
+            .service(service())
+            .knows(old().state(STREAM).aged(121))
+            .sees(begins(udp))
+            .leaves(anew())
+            .leaves(old().state(STREAM).aged(121).reverse_only()),
+        row("a stream of datagrams lives for 120 seconds (SEM-123)")
+            .service(service())
+            .knows(old().state(STREAM).aged(119).aged_back(0))
+            .sees(follows(udp))
+            .leaves(old().state(STREAM)),
         row("answers alone keep a flow alive: one clock for both directions, as nf_conntrack (SEM-123)")
             .knows(old().state(LIVE).aged(100))
             .sees(pod_out("pod0", later("pod-b:8080", "pod-a:4000")).passes(later("vip:80", "pod-a:4000")))
@@ -267,10 +291,10 @@ fn twins() -> Vec<Row> {
         row("a record that meets another flow's in its twin's place leaves it alone")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .knows(flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]))
-            .knows(old().state(&[S::ESTABLISHED]).aged(2).forward_only())
+            .knows(old().state(&[S::ESTABLISHED, S::STREAM]).aged(2).forward_only())
             .sees(follows(later))
             .leaves(flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]))
-            .leaves(old().state(&[S::ESTABLISHED]).forward_only()),
+            .leaves(old().state(&[S::ESTABLISHED, S::STREAM]).forward_only()),
     ]
 }
 
@@ -288,12 +312,12 @@ fn collisions() -> Vec<Row> {
             .knows(other())
             .sees(
                 pod_in("pod0", first("pod-a:4000", "vip:80"))
-                    .passes(first("pod-a:snat1", "pod-b:8080"))
+                    .passes(first("pod-a:snat0", "pod-b:8080"))
                     .counts(&[FlowNew]),
             )
-            .sees(pod_out("pod0", later("pod-b:8080", "pod-a:snat1")).passes(later("vip:80", "pod-a:4000")))
+            .sees(pod_out("pod0", later("pod-b:8080", "pod-a:snat0")).passes(later("vip:80", "pod-a:4000")))
             .leaves(other())
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:snat1 > pod-b:8080").state(&[S::REPLIED])),
+            .leaves(flow("pod-a:4000 > vip:80", "pod-a:snat0 > pod-b:8080").state(&[S::REPLIED])),
         row("a masqueraded flow whose port is taken by a live one tries the next (SEM-080)")
             .service(external("any:30080", &["remote:8080"]))
             .knows(theirs())
@@ -327,11 +351,63 @@ fn collisions() -> Vec<Row> {
                     .state(&[S::REPLIED]),
             )
             .begins_redirected(outside, "up0", "client:5000 > node:30080", "node:snat0 > remote:8080"),
-        row("a client all of whose ports are taken by live flows is dropped and counted")
+        row("a client whose first 79 ports are taken by live flows gets the next one (SEM-080)")
             .service(external("any:30080", &["remote:8080"]))
-            .knows_all(all_taken(S::REPLIED))
-            .sees(outside("up0", first("client:5000", "node:30080")).drops().counts(&[DropSnatExhausted]))
-            .leaves_all(all_taken(S::REPLIED)),
+            .knows_all(taken(79, &[S::REPLIED]))
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat79", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves_all(taken(79, &[S::REPLIED]))
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat79 > remote:8080").redirected().there("remote"),
+            ),
+        row("the port of a connection that has just closed rests while another is free (SEM-080)")
+            .service(external("any:30080", &["remote:8080"]))
+            .knows(theirs().tcp().state(CLOSED).aged(59))
+            .sees(
+                outside("up0", tcp(SYN, "client:5000", "node:30080"))
+                    .redirects(tcp(SYN, "node:snat1", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(theirs().tcp().state(CLOSED).aged(59))
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat1 > remote:8080")
+                    .tcp()
+                    .redirected()
+                    .there("remote"),
+            ),
+        row("the port of a connection that closed a minute ago is taken (SEM-080)")
+            .service(external("any:30080", &["remote:8080"]))
+            .knows(theirs().tcp().state(CLOSED).aged(60))
+            .sees(
+                outside("up0", tcp(SYN, "client:5000", "node:30080"))
+                    .redirects(tcp(SYN, "node:snat0", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves(theirs().tcp().state(CLOSED).aged(60).forward_only())
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
+                    .tcp()
+                    .redirected()
+                    .there("remote"),
+            ),
+        row("where no port of some is free, the one that has rested longest is taken (SEM-080)")
+            .service(external("any:30080", &["remote:8080"]))
+            .knows_all(closed(None))
+            .sees(
+                outside("up0", tcp(SYN, "client:5000", "node:30080"))
+                    .redirects(tcp(SYN, "node:snat7", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .leaves_all(closed(Some(7)))
+            .leaves(
+                flow("client:5000 > node:30080", "node:snat7 > remote:8080")
+                    .tcp()
+                    .redirected()
+                    .there("remote"),
+            ),
         row("a direct connection to the backend makes the VIP's record give way")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .knows(old())
@@ -363,10 +439,19 @@ fn collisions() -> Vec<Row> {
     ]
 }
 
-/// A live flow of somebody else on every port that the client would try.
-fn all_taken(state: S) -> impl Iterator<Item = Flow> {
-    (0..SNAT_TRIES).map(move |attempt| {
+/// A flow of somebody else on each of the first ports that the client would try.
+fn taken(count: u32, state: &'static [S]) -> impl Iterator<Item = Flow> {
+    (0..count).map(move |attempt| {
         let from = format!("other-client:{} > node:30080", 9 + attempt);
-        flow(from, format!("node:snat{attempt} > remote:8080")).redirected().there("remote").state(&[state])
+        flow(from, format!("node:snat{attempt} > remote:8080")).redirected().there("remote").state(state)
+    })
+}
+
+/// A connection that has just closed on each of the ports that are tried before one at rest is taken. The eighth is the
+/// oldest. Of the one whose port was taken only the forward record is left.
+fn closed(taken_over: Option<usize>) -> impl Iterator<Item = Flow> {
+    taken(SNAT_TRIES_AT_REST + 1, CLOSED).enumerate().map(move |(attempt, flow)| {
+        let flow = flow.tcp().aged(if attempt == 7 { 9 } else { 5 });
+        if taken_over == Some(attempt) { flow.forward_only() } else { flow }
     })
 }
