@@ -144,15 +144,15 @@ impl Asked<'_> {
     /// Adds an alias (SEM-328). Answers the name to go on with, if that is ours and is not where the answer has been.
     fn follow(self, answer: &mut Answer, name: &Name, alias: &str) -> Option<Name> {
         let target = records::parse_alias(alias)?;
-        let is_loop = target == *name || answer.answers.iter().any(|record| record.name == target);
-        if is_loop || answer.answers.len() > MAX_ALIASES {
-            // As CoreDNS: a circle has no data. The complaint names its Services.
-            let apex = name.trim_to(self.zone.domain_labels());
-            *answer = self.denied(ResponseCode::NoError, apex, TTL);
-            return None;
-        }
         answer.answers.push(records::cname(name.clone(), target.clone()));
         if matches!(self.record_type, RecordType::CNAME | RecordType::ANY) {
+            return None;
+        }
+        let is_loop = answer.answers.iter().any(|record| record.name == target);
+        if is_loop || answer.answers.len() > MAX_ALIASES {
+            // As CoreDNS: a circle has no data. The complaint names its Services.
+            let apex = answer.answers[0].name.trim_to(self.zone.domain_labels());
+            *answer = self.denied(ResponseCode::NoError, apex, TTL);
             return None;
         }
         if self.zone.settings.domain.zone_of(&target) {

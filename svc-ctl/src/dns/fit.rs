@@ -1,5 +1,5 @@
-//! Answers that are too large for a datagram: records are cut, and the client is told to ask by TCP (RFC 2181, 9). The OPT
-//! record always stays (RFC 6891, 7).
+//! Answers that are too large for a datagram: records are cut, and the client is told to ask by TCP. What it can do without
+//! may be missing unsaid (RFC 2181, 9). The OPT record always stays (RFC 6891, 7).
 
 use hickory_server::proto::op::Metadata;
 use hickory_server::proto::rr::{RData, Record};
@@ -15,7 +15,7 @@ const RECORD: usize = 10;
 /// Type and class of a question.
 const QUESTION: usize = 4;
 
-/// Cuts the answer to what a message of so many octets holds. Answers whether anything was cut.
+/// Cuts the answer to what a message of so many octets holds. Answers whether anything was cut that the client needs.
 pub fn fit(answer: &mut Answer, queries: &Queries, metadata: Metadata, has_opt: bool, limit: u16) -> bool {
     let limit = if has_opt { limit.saturating_sub(OPT) } else { limit };
     if largest(answer, queries) <= usize::from(limit) {
@@ -37,10 +37,12 @@ pub fn fit(answer: &mut Answer, queries: &Queries, metadata: Metadata, has_opt: 
         return true;
     };
     let counts = info.counts();
-    answer.answers.truncate(usize::from(counts.answers));
-    answer.authorities.truncate(usize::from(counts.authorities));
+    let (answers, authorities) = (usize::from(counts.answers), usize::from(counts.authorities));
+    let is_cut = answers < answer.answers.len() || authorities < answer.authorities.len();
+    answer.answers.truncate(answers);
+    answer.authorities.truncate(authorities);
     answer.additionals.truncate(usize::from(counts.additionals));
-    info.truncation
+    is_cut
 }
 
 /// An upper bound of a message's octets, cheap for the usual answer of one or two records.

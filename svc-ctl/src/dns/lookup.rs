@@ -109,7 +109,7 @@ impl Zone {
             Subject::NameServer => Found::NameServer,
             Subject::Nowhere => Found::Nothing,
             Subject::Namespace(namespace) if has_namespace(&self.world, namespace) => Found::Bare,
-            Subject::Namespace(_) | Subject::Pod(..) => Found::Nothing,
+            Subject::Namespace(_) => Found::Nothing,
             Subject::Service(name) => self.find_service(name, None, PortRef::default()),
             Subject::Endpoint(name, host) => self.find_service(name, Some(host), PortRef::default()),
             Subject::Port(name, port) => self.find_service(name, None, port),

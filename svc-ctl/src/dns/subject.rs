@@ -15,7 +15,7 @@ pub enum Subject<'n> {
     Version,
     /// `ns.dns`.
     NameServer,
-    /// `NAMESPACE.svc` or `NAMESPACE.pod`.
+    /// `NAMESPACE.svc`.
     Namespace(&'n str),
     /// `SERVICE.NAMESPACE.svc`.
     Service(NameRef<'n>),
@@ -23,8 +23,6 @@ pub enum Subject<'n> {
     Endpoint(NameRef<'n>, &'n str),
     /// `_PORT._PROTOCOL.SERVICE.NAMESPACE.svc`, without the underscores.
     Port(NameRef<'n>, PortRef<'n>),
-    /// `ADDRESS.NAMESPACE.pod`.
-    Pod(&'n str, &'n str),
     /// No name of the specification.
     Nowhere,
 }
@@ -46,12 +44,8 @@ pub fn subject_of(name: &Name, domain_labels: usize) -> Subject<'_> {
     match label() {
         None => Subject::Branch,
         Some("svc") => below_svc([label(), label(), label(), label(), label()]),
-        Some("pod") => match [label(), label(), label()] {
-            [None, ..] => Subject::Branch,
-            [Some(namespace), None, _] => Subject::Namespace(namespace),
-            [Some(namespace), Some(address), None] => Subject::Pod(namespace, address),
-            [Some(_), Some(_), Some(_)] => Subject::Nowhere,
-        },
+        // There are no names of pods (SEM-329).
+        Some("pod") if label().is_none() => Subject::Branch,
         Some("dns-version") if label().is_none() => Subject::Version,
         Some("dns") if label() == Some("ns") && label().is_none() => Subject::NameServer,
         Some(_) => Subject::Nowhere,
@@ -97,9 +91,8 @@ mod tests {
             ("dns.c.l.", Subject::Nowhere),
             ("x.ns.dns.c.l.", Subject::Nowhere),
             ("shop.svc.c.l.", Subject::Namespace("shop")),
-            ("shop.pod.c.l.", Subject::Namespace("shop")),
-            ("10-0-0-1.shop.pod.c.l.", Subject::Pod("shop", "10-0-0-1")),
-            ("a.10-0-0-1.shop.pod.c.l.", Subject::Nowhere),
+            ("shop.pod.c.l.", Subject::Nowhere),
+            ("10-0-0-1.shop.pod.c.l.", Subject::Nowhere),
             ("web.shop.svc.c.l.", Subject::Service(service)),
             ("a.web.shop.svc.c.l.", Subject::Endpoint(service, "a")),
             ("_http._tcp.web.shop.svc.c.l.", Subject::Port(service, port)),
