@@ -164,7 +164,7 @@ fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
 
 async fn open_source(config: &Config) -> anyhow::Result<source::Opened> {
     match &config.source {
-        Source::Manifests(path) => source::Opened::manifests(path),
+        Source::Manifests(path) => source::Opened::manifests(path, config.settings.service_cidrs.0.clone()),
         Source::Kubernetes => {
             let options = source::kubernetes::Options {
                 kubeconfig: config.kubeconfig.clone(),

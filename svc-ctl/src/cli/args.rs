@@ -104,7 +104,8 @@ pub struct RunArgs {
     /// Masquerade also what goes to backends of this node, as kube-proxy does; without it they see who the client is.
     #[arg(long)]
     pub masquerade_local_backends: bool,
-    /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone.
+    /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone. With
+    /// `--source manifests:DIR` a Service without a ClusterIP gets one of them, the same on every node.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
     pub service_cidr: Cidrs,
     /// How backends are chosen where a Service's annotation `svc/selection` does not say: `maglev` (every node the same for
