@@ -104,6 +104,11 @@ pub struct RunArgs {
     /// Masquerade also what goes to backends of this node, as kube-proxy does; without it they see who the client is.
     #[arg(long)]
     pub masquerade_local_backends: bool,
+    /// Whether what is masqueraded goes through the node's network stack, whose FORWARD rules then see the client and its
+    /// backend, or past it. `auto`: through it where rules of network policies are found in FORWARD, or routes have an MTU
+    /// of their own, and for IPv4 datagrams whose way narrows here.
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub masquerade_through_stack: When,
     /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone. With
     /// `--source manifests:DIR` a Service without a ClusterIP gets one of them, the same on every node.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
@@ -220,6 +225,13 @@ pub enum DetectLocal {
     BridgeInterface,
     InterfaceNamePrefix,
     None,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum When {
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

@@ -5,9 +5,9 @@ use std::io::IsTerminal as _;
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
-use super::args::{DetectLocal, RunArgs, Switch, XdpChoice};
+use super::args::{DetectLocal, RunArgs, Switch, When, XdpChoice};
 use crate::app;
-use crate::config::{Config, XdpPolicy};
+use crate::config::{Config, ThroughStack, XdpPolicy};
 use crate::dns::settings::DnsSettings;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::{EphemeralPorts, SnatPorts, choose};
@@ -112,6 +112,11 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
             XdpChoice::Off => XdpPolicy::Off,
         },
         pod_sockets: args.pod_sockets == Switch::On,
+        through_stack: match args.masquerade_through_stack {
+            When::Auto => ThroughStack::Auto,
+            When::Always => ThroughStack::Always,
+            When::Never => ThroughStack::Never,
+        },
         netns_dirs: args.netns_dir.clone(),
         max_table_entries: args.max_table_entries,
         flow_table_size: args.flow_table_size.map_or_else(default_flow_table, |size| size.0),
