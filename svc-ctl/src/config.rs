@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::cli::args::Source;
+use crate::dns::settings::DnsSettings;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::SnatPorts;
 use crate::plan::settings::Settings;
@@ -43,6 +44,8 @@ pub struct Config {
     pub settings: Settings,
     /// Which interfaces are local pods'.
     pub pod_interfaces: PodInterfaces,
+    /// DNS, if this node answers it.
+    pub dns: Option<DnsSettings>,
     /// Where health is told, and where the mode is.
     pub healthz: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,

@@ -60,6 +60,22 @@ const NEVER: &[(&[&str], &[&str])] = &[
     (&["svc-ctl/src/node"], &["crate::plan", "crate::reconcile", "kube", "k8s_openapi", "aya"]),
     (&["svc-ctl/src/reconcile"], &["kube", "k8s_openapi", "aya"]),
     (&["svc-ctl/src/sweeper"], &["crate::source", "crate::cli", "kube", "k8s_openapi", "aya"]),
+    (
+        &["svc-ctl/src/dns"],
+        &[
+            "crate::plan",
+            "crate::dataplane",
+            "crate::reconcile",
+            "crate::node",
+            "crate::source",
+            "crate::cli",
+            "crate::observe::health",
+            "crate::observe::status",
+            "kube",
+            "k8s_openapi",
+            "aya",
+        ],
+    ),
     (&["svc-ctl/src/cli", "svc-ctl/src/observe"], &["kube", "k8s_openapi", "aya"]),
 ];
 

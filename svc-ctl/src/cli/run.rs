@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use super::args::{DetectLocal, RunArgs, Switch, When, XdpChoice};
 use crate::app;
 use crate::config::{Config, ThroughStack, XdpPolicy};
+use crate::dns::settings::DnsSettings;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::{EphemeralPorts, SnatPorts, choose};
 use crate::plan::entry::Masquerade;
@@ -15,8 +16,11 @@ use crate::plan::prefixes::LocalPods;
 use crate::plan::settings::Settings;
 use crate::programs::default_flow_table;
 
+/// hickory-server logs every question as `info`.
+const LOG_FILTER: &str = "info,hickory_server=warn";
+
 pub fn main(args: &RunArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -94,6 +98,11 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
             }
             _ => PodInterfaces::ByRole,
         },
+        dns: (!args.dns.is_empty()).then(|| DnsSettings {
+            listen: args.dns.iter().map(|address| address.0).collect(),
+            domain: args.dns_domain.clone(),
+            upstream: args.dns_upstream.clone(),
+        }),
         healthz: args.healthz_bind_address.0,
         metrics: args.metrics_bind_address.0,
         xdp: match args.xdp {

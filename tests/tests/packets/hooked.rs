@@ -137,6 +137,7 @@ fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
         roles: RoleRules::default(),
         settings: svc_ctl::plan::settings::Settings::default(),
         pod_interfaces: PodInterfaces::ByRole,
+        dns: None,
         healthz: None,
         metrics: None,
         xdp,

@@ -175,6 +175,7 @@ pub struct Slice {
 struct Endpoint {
     addresses: Option<Vec<String>>,
     conditions: Option<discovery::EndpointConditions>,
+    hostname: Option<String>,
     hints: Option<discovery::EndpointHints>,
     node_name: Option<String>,
 }
@@ -192,6 +193,7 @@ impl Kind for Slice {
         let endpoint = |e: Endpoint| discovery::Endpoint {
             addresses: e.addresses.unwrap_or_default(),
             conditions: e.conditions,
+            hostname: e.hostname,
             hints: e.hints,
             node_name: e.node_name,
             ..discovery::Endpoint::default()
