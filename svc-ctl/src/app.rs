@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +16,7 @@ use crate::dataplane::pins::{Lock, lock_file};
 use crate::node::cgroup;
 use crate::node::watch::Observed;
 use crate::observe::health::HealthSettings;
+use crate::observe::metrics::requests::ApiRequests;
 use crate::observe::{self, ObserveSettings, Observers};
 use crate::programs::{self, HooksStatus, Started};
 use crate::reconcile::{self, Inputs, Options, Outputs};
@@ -40,7 +42,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// Ends only by an error; drop it to stop.
 async fn serve(config: Config) -> anyhow::Result<()> {
     // What is not ours comes first, so that a failed start leaves nothing in the kernel.
-    let source = open_source(&config).await?;
+    let api = ApiRequests::default();
+    let source = open_source(&config, &api).await?;
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir: making {}", config.run_dir.display()))?;
     let _only_one = lock(&config.run_dir)?;
@@ -56,8 +59,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         worlds: outputs.world.subscribe(),
         progress: outputs.progress.subscribe(),
         in_force: in_force.clone(),
+        served: outputs.served.subscribe(),
         hooks,
         sweeps,
+        api,
     };
     let memory = memory::run(outputs.progress.subscribe());
     let mut observers = Observers::start(&observe_settings(&config), inputs, &ledger)?;
@@ -138,6 +143,10 @@ fn observe_settings(config: &Config) -> ObserveSettings {
             metrics: config.metrics,
             node_port_addresses: config.settings.node_port_addresses.clone(),
         },
+        configuration: Arc::clone(&config.configuration),
+        flags: Arc::clone(&config.flags),
+        pin_dir: config.pin_dir.clone(),
+        most_service_metrics: config.most_service_metrics,
     }
 }
 
@@ -156,7 +165,7 @@ fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
     lock_file(file, || format!("--run-dir {}", run_dir.display()))
 }
 
-async fn open_source(config: &Config) -> anyhow::Result<source::Opened> {
+async fn open_source(config: &Config, api: &ApiRequests) -> anyhow::Result<source::Opened> {
     match &config.source {
         Source::Manifests(path) => source::Opened::manifests(path),
         Source::Kubernetes => {
@@ -167,6 +176,7 @@ async fn open_source(config: &Config) -> anyhow::Result<source::Opened> {
                 node_name: config.node_name.clone(),
                 streaming_lists: true,
                 page_size: 0,
+                requests: api.clone(),
             };
             source::Opened::kubernetes(options).await
         }

@@ -1,7 +1,9 @@
 //! Everything that the daemon is told, checked and complete.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::cli::args::Source;
 use crate::node::roles::{PodInterfaces, RoleRules};
@@ -47,4 +49,10 @@ pub struct Config {
     pub max_table_entries: u32,
     /// Source ports for masquerade.
     pub snat_ports: SnatPorts,
+    /// Service ports that have metrics of their own, at most.
+    pub most_service_metrics: usize,
+    /// What is in force, as a KubeProxyConfiguration.
+    pub configuration: Arc<serde_json::Value>,
+    /// Every flag and its value, as text.
+    pub flags: Arc<BTreeMap<String, String>>,
 }

@@ -113,9 +113,12 @@ pub struct RunArgs {
     /// Where `/healthz`, `/livez` and `/readyz` are answered; empty: nowhere. 0.0.0.0 and [::] are both families.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
     pub healthz_bind_address: BindAddress,
-    /// Where `/proxyMode` is answered; empty: nowhere.
+    /// Where `/metrics`, `/proxyMode`, `/configz`, `/statusz` and `/flagz` are answered; empty: nowhere.
     #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10249")]
     pub metrics_bind_address: BindAddress,
+    /// Service ports that have metrics of their own, three series each: the first ones by namespace and name.
+    #[arg(long, value_name = "PORTS", default_value_t = 1_000)]
+    pub metrics_service_ports: usize,
     /// XDP on uplinks. `auto`: native on network cards, not on virtual links, whose frames carry no complete
     /// checksum.
     #[arg(long, value_enum, default_value = "auto")]

@@ -1,11 +1,14 @@
 //! `svc-ctl run`.
 
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use tracing_subscriber::EnvFilter;
 
 use super::args::{DetectLocal, RunArgs, Switch, XdpChoice};
+use super::effective::effective;
 use crate::app;
 use crate::config::{Config, XdpPolicy};
 use crate::node::roles::{PodInterfaces, RoleRules};
@@ -15,7 +18,7 @@ use crate::plan::prefixes::LocalPods;
 use crate::plan::settings::Settings;
 use crate::programs::default_flow_table;
 
-pub fn main(args: &RunArgs) -> anyhow::Result<()> {
+pub fn main(args: &RunArgs, flags: BTreeMap<String, String>) -> anyhow::Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let is_terminal = std::io::stderr().is_terminal();
     tracing_subscriber::fmt()
@@ -23,7 +26,7 @@ pub fn main(args: &RunArgs) -> anyhow::Result<()> {
         .with_ansi(is_terminal)
         .with_writer(std::io::stderr)
         .init();
-    let config = config(args)?;
+    let config = config(args, flags)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -61,7 +64,7 @@ fn local_pods(args: &RunArgs) -> anyhow::Result<LocalPods> {
 }
 
 /// What was typed, made usable.
-fn config(args: &RunArgs) -> anyhow::Result<Config> {
+fn config(args: &RunArgs, flags: BTreeMap<String, String>) -> anyhow::Result<Config> {
     let node_name = match &args.hostname_override {
         Some(name) => name.clone(),
         None => nix::unistd::gethostname().context("gethostname")?.to_string_lossy().to_lowercase(),
@@ -71,7 +74,6 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
         // A variable of the environment may be there and empty.
         kubeconfig: args.kubeconfig.clone().filter(|path| !path.as_os_str().is_empty()),
         master: args.master.clone().filter(|url| !url.is_empty()),
-        node_name,
         pin_dir: args.pins.pin_dir.clone(),
         run_dir: args.run_dir.run_dir.clone(),
         cgroup: args.cgroup.clone(),
@@ -110,5 +112,9 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
             Some(range) => SnatPorts { first: range.first, count: range.count },
             None => choose(&EphemeralPorts::of_host()),
         },
+        most_service_metrics: args.metrics_service_ports,
+        configuration: Arc::new(effective(args, &node_name)),
+        flags: Arc::new(flags),
+        node_name,
     })
 }

@@ -54,6 +54,21 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Self; 12] = [
+        Self::Refused,
+        Self::OwnAddress,
+        Self::NoRoom,
+        Self::HealthPort,
+        Self::SctpFromNodes,
+        Self::SctpFragments,
+        Self::TableNearlyFull,
+        Self::Host,
+        Self::Conflict,
+        Self::Source,
+        Self::Node,
+        Self::Failed,
+    ];
+
     /// The reason of an Event: a word in camel case.
     pub const fn event_reason(self) -> &'static str {
         match self {

@@ -203,7 +203,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::endpoint::Slice;
+    use crate::model::endpoint::{Slice, Triggered};
     use crate::model::name::IpFamily;
 
     fn slice(name: &str, service: &str) -> Arc<Slice> {
@@ -213,6 +213,7 @@ mod tests {
             family: IpFamily::V4,
             ports: Vec::new(),
             endpoints: Vec::new(),
+            triggered: Triggered::default(),
         })
     }
 

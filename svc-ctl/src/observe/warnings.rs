@@ -72,7 +72,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::endpoint::{Slice, SlicePort};
+    use crate::model::endpoint::{Slice, SlicePort, Triggered};
     use crate::model::name::{IpFamily, SliceKey};
 
     /// A port by name, number, protocol, NodePort.
@@ -111,6 +111,7 @@ mod tests {
             family: IpFamily::V4,
             ports: vec![SlicePort { name: "s".into(), proto: Proto::SCTP, port: number(target) }],
             endpoints: Vec::new(),
+            triggered: Triggered::default(),
         };
         World {
             services: [(name.clone(), Arc::new(service))].into_iter().collect(),

@@ -66,18 +66,27 @@ impl Table {
         }
     }
 
-    /// What `svc-ctl status` calls it where it shows how full it is. Entries of fragments stay until they are evicted, so
-    /// that table is always full and its use says nothing.
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flows4 => "flows (IPv4)",
+            Self::Flows6 => "flows (IPv6)",
+            Self::Sockets4 => "sockets (IPv4)",
+            Self::Sockets6 => "sockets (IPv6)",
+            Self::Affinity4 => "affinity (IPv4)",
+            Self::Affinity6 => "affinity (IPv6)",
+            Self::Fragments4 => "fragments (IPv4)",
+            Self::Fragments6 => "fragments (IPv6)",
+            Self::Interfaces => "interfaces",
+        }
+    }
+
+    /// Its name where its use is shown. Entries of fragments stay until they are evicted, so that table is always full and
+    /// its use says nothing.
     pub const fn shown_as(self) -> Option<&'static str> {
         match self {
-            Self::Flows4 => Some("flows (IPv4)"),
-            Self::Flows6 => Some("flows (IPv6)"),
-            Self::Sockets4 => Some("sockets (IPv4)"),
-            Self::Sockets6 => Some("sockets (IPv6)"),
-            Self::Affinity4 => Some("affinity (IPv4)"),
-            Self::Affinity6 => Some("affinity (IPv6)"),
             Self::Fragments4 | Self::Fragments6 => None,
-            Self::Interfaces => Some("interfaces"),
+            _ => Some(self.name()),
         }
     }
 

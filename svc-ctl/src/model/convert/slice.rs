@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1 as discovery;
 
-use super::{LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, has_label, interned, label, slice_key};
-use crate::model::endpoint::{Endpoint, Slice, SlicePort};
+use super::{
+    ANNOTATION_TRIGGER_TIME, LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, has_label, interned, label,
+    slice_key,
+};
+use crate::model::endpoint::{Endpoint, Slice, SlicePort, Triggered};
 use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::{parse_ip, parse_port};
 use crate::model::store::Converted;
@@ -35,7 +39,14 @@ pub fn convert_slice(object: &discovery::EndpointSlice) -> Converted<Slice> {
     let endpoints = endpoints.filter_map(|(i, e)| convert_endpoint(i, e, family, &mut refusals));
     let mut endpoints: Vec<Endpoint> = endpoints.collect();
     endpoints.shrink_to_fit();
-    refusals.done(Some(Slice { key, service, family, ports, endpoints }))
+    let triggered = Triggered(triggered(object));
+    refusals.done(Some(Slice { key, service, family, ports, endpoints, triggered }))
+}
+
+/// The annotation serves measurements alone: one that is no time is ignored.
+fn triggered(object: &discovery::EndpointSlice) -> Option<u64> {
+    let text = object.metadata.annotations.as_ref()?.get(ANNOTATION_TRIGGER_TIME)?;
+    u64::try_from(text.parse::<Timestamp>().ok()?.as_millisecond()).ok()
 }
 
 fn convert_slice_ports(object: &discovery::EndpointSlice, refusals: &mut Refusals) -> Vec<SlicePort> {

@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::ports::HealthPorts;
+use super::inspect::{self, Inspected};
 use super::ledger::Ledger;
 use super::listeners::Listeners;
 use crate::plan::node_ports::NodePortAddresses;
@@ -75,6 +76,7 @@ impl Servers {
         health_ports: watch::Receiver<HealthPorts>,
         ledger: &Ledger,
         listeners: Listeners,
+        inspected: Inspected,
     ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -83,7 +85,7 @@ impl Servers {
         let (ends, ended) = oneshot::channel();
         let ledger = ledger.clone();
         let HealthSettings { healthz, metrics, .. } = *settings;
-        let router = server::health(&progress, hooks);
+        let router = server::health(&progress, hooks, &inspected.metrics.health);
         let work = move || {
             let result = runtime.block_on(async {
                 let mut tasks = JoinSet::new();
@@ -93,7 +95,7 @@ impl Servers {
                 }
                 if let Some(address) = metrics {
                     let flag = "--metrics-bind-address";
-                    tasks.spawn(server::serve(flag, address, server::metrics(), listeners));
+                    tasks.spawn(server::serve(flag, address, inspect::router(inspected), listeners));
                 }
                 tasks.spawn(port_listeners::run(health_ports, progress, ledger));
                 match tasks.join_next().await {

@@ -1,4 +1,4 @@
-//! The servers at `--healthz-bind-address` and `--metrics-bind-address`.
+//! The server at `--healthz-bind-address`, and how any server waits for its port.
 
 use std::net::SocketAddr;
 
@@ -11,28 +11,34 @@ use super::answer::{Question, about_daemon};
 use super::listen::listen;
 use super::{Health, TRY_AGAIN_AFTER};
 use crate::observe::listeners::Listeners;
+use crate::observe::metrics::requests::{HealthPath, HealthRequests};
 use crate::programs::HooksStatus;
 use crate::reconcile::{Progress, unix_ms};
 
 /// What load balancers and the kubelet ask.
-pub fn health(progress: &watch::Receiver<Progress>, hooks: &watch::Receiver<HooksStatus>) -> Router {
+pub fn health(
+    progress: &watch::Receiver<Progress>,
+    hooks: &watch::Receiver<HooksStatus>,
+    requests: &HealthRequests,
+) -> Router {
     let ask = |question| {
-        let (progress, hooks) = (progress.clone(), hooks.clone());
+        let (progress, hooks, requests) = (progress.clone(), hooks.clone(), requests.clone());
         get(move || async move {
             let mut health = Health::of(&progress.borrow());
             health.is_complete &= hooks.borrow().is_attached;
-            about_daemon(question, &health, unix_ms())
+            let answer = about_daemon(question, &health, unix_ms());
+            match question {
+                Question::Healthz => requests.answered(HealthPath::Healthz, answer.is_ok),
+                Question::Livez => requests.answered(HealthPath::Livez, answer.is_ok),
+                Question::Readyz => {}
+            }
+            answer
         })
     };
     Router::new()
         .route("/healthz", ask(Question::Healthz))
         .route("/livez", ask(Question::Livez))
         .route("/readyz", ask(Question::Readyz))
-}
-
-/// What tools ask of any proxy.
-pub fn metrics() -> Router {
-    Router::new().route("/healthz", get(async || "ok")).route("/proxyMode", get(async || "svc"))
 }
 
 /// Serves for ever; a port that is taken is waited for.

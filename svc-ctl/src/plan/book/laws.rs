@@ -8,7 +8,7 @@ use svc_common::abi::{AddressFlags, FrontendFlags};
 use svc_common::addr::Proto;
 
 use super::*;
-use crate::model::endpoint::{Endpoint, Hints, Slice, SlicePort};
+use crate::model::endpoint::{Endpoint, Hints, Slice, SlicePort, Triggered};
 use crate::model::name::{IpFamily, SliceKey};
 use crate::model::node::{NodeAddresses, NodeInfo};
 use crate::model::service::{Selection, ServiceAddresses, ServicePort};
@@ -146,6 +146,7 @@ fn put(world: &mut World, n: u8, sketch: Option<&Sketch>) {
             family: IpFamily::V4,
             ports: vec![SlicePort { name: "".into(), proto, port: NonZeroU16::MIN }],
             endpoints: mine.map(endpoint).collect(),
+            triggered: Triggered::default(),
         })
     };
     world.slices.insert(name.clone(), (0..2).map(slice).collect::<Vec<_>>().into());
