@@ -147,6 +147,7 @@ fn observe_settings(config: &Config) -> ObserveSettings {
         flags: Arc::clone(&config.flags),
         pin_dir: config.pin_dir.clone(),
         most_service_metrics: config.most_service_metrics,
+        snat_ports: config.snat_ports.count,
     }
 }
 

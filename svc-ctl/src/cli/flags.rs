@@ -2,17 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use clap::ArgMatches;
+use clap::{Arg, ArgMatches, Command};
 
-/// Every flag that has a value, by its name on the command line. Several values are separated by commas.
-pub fn values(command: Option<(&str, &ArgMatches)>) -> BTreeMap<String, String> {
-    let Some((_, matches)) = command else { return BTreeMap::new() };
-    let value = |id: &clap::Id| {
-        let raw = matches.try_get_raw(id.as_str()).ok().flatten()?;
+/// Every flag of a subcommand that has a value, by its name on the command line. Several values are separated by commas.
+pub fn values(cli: &Command, matches: &ArgMatches) -> BTreeMap<String, String> {
+    let Some((name, matches)) = matches.subcommand() else { return BTreeMap::new() };
+    let arguments = cli.find_subcommand(name).into_iter().flat_map(Command::get_arguments);
+    let value = |argument: &Arg| {
+        let raw = matches.try_get_raw(argument.get_id().as_str()).ok().flatten()?;
         let values: Vec<String> = raw.map(|value| value.to_string_lossy().into_owned()).collect();
-        Some((id.as_str().replace('_', "-"), values.join(",")))
+        Some((argument.get_long()?.to_owned(), values.join(",")))
     };
-    matches.ids().filter_map(value).collect()
+    arguments.filter_map(value).collect()
 }
 
 #[cfg(test)]
@@ -26,12 +27,14 @@ mod tests {
     fn flags_have_the_values_that_were_given_or_their_defaults() {
         let given = ["svc-ctl", "run", "--masquerade-all", "--uplink", "eth0", "--uplink", "eth1"];
         let matches = Cli::command().try_get_matches_from(given).unwrap();
-        let flags = values(matches.subcommand());
+        let flags = values(&Cli::command(), &matches);
         let of = |name: &str| flags.get(name).map(String::as_str);
         assert_eq!(of("masquerade-all"), Some("true"));
         assert_eq!(of("masquerade-local-backends"), Some("false"));
         assert_eq!(of("uplink"), Some("eth0,eth1"));
         assert_eq!(of("metrics-bind-address"), Some("127.0.0.1:10249"));
+        assert_eq!(of("pin-dir"), Some("/sys/fs/bpf/svc"));
         assert_eq!(of("snat-ports"), None);
+        assert!(flags.keys().all(|name| !name.contains(char::is_uppercase)), "{flags:?}");
     }
 }

@@ -20,7 +20,7 @@ pub fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match &cli.command {
-        Command::Run(args) => run::main(args, flags::values(matches.subcommand())),
+        Command::Run(args) => run::main(args, flags::values(&Cli::command(), &matches)),
         Command::Status(args) => status::main(args),
         Command::Get(args) => get::main(args),
         Command::Cleanup(args) => cleanup::main(args),

@@ -54,6 +54,8 @@ pub struct ObserveSettings {
     pub pin_dir: PathBuf,
     /// Service ports that have metrics of their own, at most.
     pub most_service_metrics: usize,
+    /// Source ports that the masquerade has for one destination.
+    pub snat_ports: u16,
 }
 
 /// What the observers follow. Each may be empty at the start.
@@ -89,6 +91,7 @@ impl Observers {
             api,
             pin_dir: settings.pin_dir.clone(),
             most_services: settings.most_service_metrics,
+            snat_ports: settings.snat_ports,
         };
         let inspected = Inspected {
             metrics: Metrics::new(sources, &followed),

@@ -71,6 +71,7 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
         flags: Arc::default(),
         pin_dir: PathBuf::new(),
         most_service_metrics: 0,
+        snat_ports: 0,
     };
     let (_worlds, worlds) = watch::channel(World::default());
     let (progress_out, progress) = watch::channel(Progress::default());

@@ -7,11 +7,14 @@ use tokio::sync::watch;
 
 use super::Part;
 use super::page::{Page, label};
+use crate::model::name::{IpFamily, proto_label};
 use crate::sweeper::SweepReport;
 
 #[derive(Debug)]
 pub struct Datapath {
     pub sweeps: watch::Receiver<SweepReport>,
+    /// Source ports that the masquerade has for one destination.
+    pub snat_ports: u16,
 }
 
 /// What a counter counts.
@@ -24,7 +27,29 @@ enum Class {
 
 impl Part for Datapath {
     fn write(&self, page: &mut Page<'_>) -> fmt::Result {
-        let counters = self.sweeps.borrow().counters.clone();
+        let (counters, live) = {
+            let sweeps = self.sweeps.borrow();
+            (sweeps.counters.clone(), sweeps.live.clone())
+        };
+        page.gauges(
+            "svc_flows",
+            "Flows that are alive: connections, and datagrams of one client socket. Those of sockets that a hook connected have \
+             no record and are not counted.",
+            IpFamily::ALL.into_iter().zip(live.flows).map(|(f, count)| (label("ip_family", f.label()), count)),
+        )?;
+        page.gauges(
+            "svc_snat_ports_in_use",
+            "Source ports of the masquerade in use, for the ten destinations of each family that have the most.",
+            live.snat.iter().flatten().map(|used| {
+                let destination = ("destination", used.destination.to_string().into());
+                (vec![destination, ("protocol", proto_label(used.proto).into())], used.ports)
+            }),
+        )?;
+        page.gauge(
+            "svc_snat_ports_capacity",
+            "Source ports that the masquerade has for each destination and protocol (--snat-ports).",
+            u64::from(self.snat_ports),
+        )?;
         let of = |class, name| {
             let all = Counter::ALL.iter().map(|counter| counter.label());
             let own = all.filter(move |label| class_of(label) == class);

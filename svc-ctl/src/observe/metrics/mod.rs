@@ -58,6 +58,8 @@ pub struct Sources {
     pub pin_dir: PathBuf,
     /// Service ports that have series of their own, at most.
     pub most_services: usize,
+    /// Source ports that the masquerade has for one destination.
+    pub snat_ports: u16,
 }
 
 /// The registry of all metrics. A clone has the same metrics.
@@ -86,6 +88,7 @@ impl Metrics {
             api: ApiRequests::default(),
             pin_dir: PathBuf::new(),
             most_services: 0,
+            snat_ports: 0,
         };
         Self::new(sources, &Followed::new(0))
     }
@@ -106,9 +109,9 @@ impl Metrics {
             Box::new(state::State { progress: progress.clone(), sweeps: sweeps.clone(), complaints }),
             Box::new(programming::Phases { progress: progress.clone(), followed: followed.clone() }),
             Box::new(tables::Tables { progress, sweeps: sweeps.clone() }),
-            Box::new(datapath::Datapath { sweeps }),
+            Box::new(datapath::Datapath { sweeps: sweeps.clone(), snat_ports: sources.snat_ports }),
             Box::new(hooks::Hooks { hooks }),
-            Box::new(services::Services { in_force, counters, most: sources.most_services }),
+            Box::new(services::Services { in_force, sweeps, counters, most: sources.most_services }),
         ];
         for part in parts {
             registry.register_collector(Box::new(PartCollector(part)));

@@ -13,6 +13,7 @@ use crate::dataplane::pins::Pins;
 use crate::dataplane::service_counters::ServiceMap;
 use crate::model::name::{ServicePortKey, proto_label};
 use crate::reconcile::InForce;
+use crate::sweeper::SweepReport;
 
 /// Where the programs' counters of service ports are read.
 pub trait ServiceCounts: fmt::Debug + Send + Sync {
@@ -40,6 +41,7 @@ impl ServiceCounts for PinnedCounters {
 #[derive(Debug)]
 pub struct Services {
     pub in_force: watch::Receiver<InForce>,
+    pub sweeps: watch::Receiver<SweepReport>,
     pub counters: Box<dyn ServiceCounts>,
     /// Service ports that are shown, at most: the first ones by name, so that a series stays as long as its port does.
     pub most: usize,
@@ -55,6 +57,12 @@ impl Part for Services {
             services.len().saturating_sub(self.most),
         )?;
         let shown: Vec<_> = services.iter().take(self.most).collect();
+        let live = self.sweeps.borrow().live.by_service.clone();
+        page.gauges(
+            "svc_service_flows_live",
+            "Flows that are alive, by service port. Ports without any have no series.",
+            shown.iter().filter_map(|(key, id)| Some((labels(key), *live.get(&id.0)?))),
+        )?;
         let ids: Vec<ServiceId> = shown.iter().map(|(_, id)| **id).collect();
         let counters = self.counters.read(&ids).unwrap_or_default();
         let samples: Vec<_> = shown.into_iter().zip(&counters).map(|((key, _), all)| (key, all)).collect();

@@ -20,6 +20,7 @@ use crate::model::service::{Service, ServiceAddresses, ServicePort};
 use crate::model::world::World;
 use crate::observe::status::InterfaceStatus;
 use crate::reconcile::{Changed, Durations, Served, TableSize};
+use crate::sweeper::{LiveReport, SnatUse};
 
 /// When the example's daemon starts, in milliseconds since 1970.
 const START: u64 = 1_767_225_600_000;
@@ -152,12 +153,18 @@ fn hooks() -> HooksStatus {
 }
 
 fn sweeps() -> SweepReport {
+    let snat = SnatUse { destination: "10.0.0.1:80".parse().unwrap(), proto: Proto::TCP, ports: 3 };
     SweepReport {
         usage: vec![Usage { table: "flows (IPv4)", used: 20, capacity: 262_144 }],
         counters: [("flow_new", 10), ("drop_no_route", 2), ("reject_no_endpoint", 3)]
             .map(|(label, count)| (label.to_owned(), count))
             .into(),
         evicted: [("flow_evicted_v4", 1)].into(),
+        live: LiveReport {
+            flows: [10, 0],
+            by_service: [(1, 4), (3, 6)].into(),
+            snat: [vec![snat], Vec::new()],
+        },
         udp_flows_removed: 1,
         ..SweepReport::default()
     }
@@ -204,6 +211,7 @@ pub fn example() -> Metrics {
         api,
         pin_dir: PathBuf::new(),
         most_services: 2,
+        snat_ports: 28_976,
     };
     let metrics =
         Metrics::over(sources, &followed, Box::new(Example), Reader(Arc::new(move || Some(process))));
