@@ -4,6 +4,7 @@
 use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -11,8 +12,10 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::cli::args::Source;
+use crate::cli::config_file::ConfigFile;
 use crate::config::Config;
 use crate::dataplane::pins::{Lock, lock_file};
+use crate::model::complaint::Origin;
 use crate::node::cgroup;
 use crate::node::watch::Observed;
 use crate::observe::health::HealthSettings;
@@ -51,6 +54,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     let outputs = Outputs::default();
     let ledger = outputs.ledger.clone();
+    ledger.set(Origin::Configuration, config.complaints.clone());
     let in_force = outputs.in_force.subscribe();
     let (hooks_out, hooks) = watch::channel(HooksStatus::default());
     let (sweeps_out, sweeps) = watch::channel(SweepReport::default());
@@ -67,6 +71,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let memory = memory::run(outputs.progress.subscribe());
     let mut observers = Observers::start(&observe_settings(&config), inputs, &ledger)?;
     let mut tasks: JoinSet<anyhow::Error> = JoinSet::new();
+    if let Some(file) = config.file.clone() {
+        tasks.spawn(changed(file));
+    }
     tasks.spawn(async { why(memory.await, "giving memory back") });
     let (seen, interfaces) = watch::channel::<Option<Observed>>(None);
     tasks.spawn(async { why(node::watch::run(seen).await, "the netlink watcher") });
@@ -86,6 +93,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         node_name: config.node_name.clone(),
         settings: config.settings.clone(),
         most_entries: config.max_table_entries,
+        serves_external_ips: config.serves_external_ips,
     };
     let inputs = Inputs { events, addresses, growth: Some(growth), first_swap };
     tasks.spawn(on_a_thread("planner", move || reconcile::run(inputs, store, options, outputs))?);
@@ -141,6 +149,7 @@ fn observe_settings(config: &Config) -> ObserveSettings {
         health: HealthSettings {
             healthz: config.healthz,
             metrics: config.metrics,
+            is_hard_fail: config.is_hard_fail,
             node_port_addresses: config.settings.node_port_addresses.clone(),
         },
         configuration: Arc::clone(&config.configuration),
@@ -148,6 +157,21 @@ fn observe_settings(config: &Config) -> ObserveSettings {
         pin_dir: config.pin_dir.clone(),
         most_service_metrics: config.most_service_metrics,
         snat_ports: config.snat_ports.count,
+    }
+}
+
+/// How often the configuration file is looked at.
+const FILE_PERIOD: Duration = Duration::from_secs(5);
+
+/// Waits until the configuration file says something else (SEM-250). The daemon ends, and whoever started it starts it anew.
+async fn changed(file: ConfigFile) -> anyhow::Error {
+    loop {
+        tokio::time::sleep(FILE_PERIOD).await;
+        // A file that is away for a moment is being replaced.
+        if std::fs::read_to_string(&file.path).is_ok_and(|text| text != file.text) {
+            let path = file.path.display();
+            return anyhow::anyhow!("--config {path} has changed: ending, to be started with the new one");
+        }
     }
 }
 
@@ -181,5 +205,27 @@ async fn open_source(config: &Config, api: &ApiRequests) -> anyhow::Result<sourc
             };
             source::Opened::kubernetes(options).await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn sem_250_a_changed_configuration_file_ends_the_daemon() {
+        let path = std::env::temp_dir().join(format!("svc-app-{}", std::process::id()));
+        std::fs::write(&path, "old").unwrap();
+        let file = ConfigFile { path: path.clone(), text: "old".to_owned() };
+        let watched = tokio::spawn(changed(file));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!watched.is_finished(), "nothing has changed");
+        std::fs::remove_file(&path).unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!watched.is_finished(), "the file is away");
+        std::fs::write(&path, "new").unwrap();
+        let error = watched.await.unwrap().to_string();
+        assert!(error.contains(&*path.to_string_lossy()) && error.contains("has changed"), "{error}");
+        std::fs::remove_file(&path).unwrap();
     }
 }

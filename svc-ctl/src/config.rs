@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::cli::args::Source;
+use crate::cli::config_file::ConfigFile;
+use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::SnatPorts;
 use crate::plan::settings::Settings;
@@ -55,4 +57,11 @@ pub struct Config {
     pub configuration: Arc<serde_json::Value>,
     /// Every flag and its value, as text.
     pub flags: Arc<BTreeMap<String, String>>,
+    /// The configuration file, if there is one, and what of it is not in force.
+    pub file: Option<ConfigFile>,
+    pub complaints: Vec<Complaint>,
+    /// End where an address is taken.
+    pub is_hard_fail: bool,
+    /// `spec.externalIPs` of Services are served.
+    pub serves_external_ips: bool,
 }

@@ -7,6 +7,7 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod kube_proxy;
 pub mod memory;
 pub mod model;
 pub mod node;

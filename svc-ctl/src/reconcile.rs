@@ -72,11 +72,18 @@ pub struct Options {
     pub settings: Settings,
     /// No table grows beyond so many entries.
     pub most_entries: u32,
+    /// `spec.externalIPs` of Services are served.
+    pub serves_external_ips: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { node_name: String::new(), settings: Settings::default(), most_entries: u32::MAX }
+        Self {
+            node_name: String::new(),
+            settings: Settings::default(),
+            most_entries: u32::MAX,
+            serves_external_ips: true,
+        }
     }
 }
 
@@ -149,7 +156,7 @@ impl<S: MapStore> Reconciler<S> {
         let start = Instant::now();
         Self {
             store,
-            model: Store::new(&options.node_name),
+            model: Store::new(&options.node_name).serving_external_ips(options.serves_external_ips),
             knows_addresses: false,
             options,
             outputs,

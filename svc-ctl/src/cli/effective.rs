@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 use serde_json::{Value, json};
 
-use super::args::{DetectLocal, RunArgs};
+use super::args::{DetectLocal, LogFormat, RunArgs};
 use crate::plan::node_ports::NodePortAddresses;
 
 pub fn effective(args: &RunArgs, node_name: &str) -> Value {
@@ -19,6 +19,13 @@ pub fn effective(args: &RunArgs, node_name: &str) -> Value {
         "hostnameOverride": node_name,
         "healthzBindAddress": address(args.healthz_bind_address.0),
         "metricsBindAddress": address(args.metrics_bind_address.0),
+        "bindAddressHardFail": args.bind_address_hard_fail,
+        "featureGates": {"AllowServiceExternalIPs": args.feature_gates.allows_external_ips},
+        "logging": {
+            "format": if args.log_format == LogFormat::Json { "json" } else { "text" },
+            "verbosity": args.verbosity,
+        },
+        "oomScoreAdj": args.oom_score_adj,
         "mode": "svc",
         "nftables": {"masqueradeAll": args.masquerade_all},
         "detectLocalMode": detect_local(args.detect_local_mode),

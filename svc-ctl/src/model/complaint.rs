@@ -122,6 +122,8 @@ pub enum Origin {
     /// What svc does not do for a Service.
     Limits(ServiceName),
     HealthPort(ServiceName),
+    /// The configuration file.
+    Configuration,
     /// `/healthz` and its like.
     Listeners,
     /// How full tables are.

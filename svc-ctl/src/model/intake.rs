@@ -17,11 +17,12 @@ impl Store {
             SourceEvent::Service(event) => match event {
                 Event::Init => self.listed_services.begin(),
                 Event::InitApply(s) => {
-                    self.listed_services.add(service_name(&s.metadata), convert_service(&s))
+                    let service = self.permitted(convert_service(&s));
+                    self.listed_services.add(service_name(&s.metadata), service);
                 }
                 Event::InitDone => self.end_service_list(),
                 Event::Apply(s) => {
-                    let (name, converted) = (service_name(&s.metadata), convert_service(&s));
+                    let (name, converted) = (service_name(&s.metadata), self.permitted(convert_service(&s)));
                     self.set_service(&name, converted.value.map(Arc::new));
                     self.complain(Origin::Service(name), converted.refused);
                 }

@@ -48,6 +48,7 @@ fn first(complaints: &Complaints) -> impl Iterator<Item = &Complaint> {
     let of_node = [
         Origin::Source,
         Origin::ThisNode,
+        Origin::Configuration,
         Origin::Listeners,
         Origin::Tables,
         Origin::Writes,

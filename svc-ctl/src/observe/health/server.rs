@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
 use axum::Router;
 use axum::routing::get;
 use tokio::sync::watch;
@@ -41,12 +42,13 @@ pub fn health(
         .route("/readyz", ask(Question::Readyz))
 }
 
-/// Serves for ever; a port that is taken is waited for.
+/// Serves for ever. A port that is taken is waited for, or is an error.
 pub async fn serve(
     flag: &'static str,
     address: SocketAddr,
     router: Router,
     listeners: Listeners,
+    is_hard_fail: bool,
 ) -> anyhow::Result<()> {
     loop {
         match listen(address) {
@@ -55,6 +57,10 @@ pub async fn serve(
                 if let Err(error) = axum::serve(listener, router.clone()).await {
                     tracing::warn!(flag, %error, "listening ended");
                 }
+            }
+            Err(error) if is_hard_fail => {
+                let reason = "listening, and --bind-address-hard-fail is given";
+                return Err(error).with_context(|| format!("{flag} {address}: {reason}"));
             }
             Err(error) => listeners.failed(flag, &address.to_string(), &error),
         }

@@ -239,6 +239,25 @@ async fn sem_214_an_address_that_is_taken_is_complained_of_under_its_flag() {
 }
 
 #[tokio::test]
+async fn sem_214_with_hard_fail_an_address_that_is_taken_ends_health_checks() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = HealthSettings {
+        metrics: Some(taken.local_addr().unwrap()),
+        is_hard_fail: true,
+        ..HealthSettings::default()
+    };
+    let (_progress, progress) = watch::channel(Progress::default());
+    let (_ports, ports) = watch::channel(HealthPorts::default());
+    let ledger = Ledger::default();
+    let listeners = Listeners::new(ledger.clone());
+    let mut servers =
+        Servers::start(&settings, progress, &no_hooks(), ports, &ledger, listeners, Inspected::empty())
+            .unwrap();
+    let error = tokio::time::timeout(DEADLINE, servers.ended()).await.unwrap();
+    assert!(format!("{error:#}").contains("--metrics-bind-address"), "{error:#}");
+}
+
+#[tokio::test]
 async fn health_checks_that_end_say_why() {
     let (progress, progress_reader) = watch::channel(Progress::default());
     let (ports, ports_reader) = watch::channel(HealthPorts::default());
