@@ -23,6 +23,8 @@ pub const CONTROL_PLANE: &[Module] = &[module::KUBERNETES];
 /// What a node runs besides: the container runtime and the CNI plugins (and runc, which is not from a module).
 pub const NODES: &[Module] = &[module::CONTAINERD, module::CNI];
 pub const DNS: &[Module] = &[COREDNS];
+/// What installs the chart.
+pub const CHART: &[Module] = &[module::HELM];
 /// Kubernetes' own tests and the programs of their images.
 pub const CONFORMANCE: &[Module] = &[E2E];
 
@@ -117,7 +119,7 @@ pub fn source(upstream: &str, module: &Module) -> Result<PathBuf> {
 
 /// Fetches a Go where the machine's is missing or too old for any module.
 pub fn setup() -> Result<()> {
-    for module in [CONTROL_PLANE, NODES, DNS, CONFORMANCE].into_iter().flatten() {
+    for module in [CONTROL_PLANE, NODES, DNS, CHART, CONFORMANCE].into_iter().flatten() {
         go::ensure(&module.folder())?;
     }
     Ok(())

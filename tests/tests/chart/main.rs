@@ -1,0 +1,16 @@
+//! The Helm chart: what it renders for a table of values and what it refuses, and that `deploy/*.yaml` is what it
+//! renders by default. Helm is the real one, of `tests/cluster/helm`.
+
+mod flags;
+mod helm;
+mod matrix;
+mod shipped;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let trials = [matrix::trials(), shipped::trials(), flags::trials()];
+    libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
+}
