@@ -64,9 +64,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - --{{ $flag }}={{ . }}
 {{- end }}
 {{- end }}
-{{- range $flag, $number := dict "flow-table-size" $config.flowTableSize "max-table-entries" $config.maxTableEntries }}
-{{- with $number }}
-- --{{ $flag }}={{ int64 . }}
+{{- range $flag, $number := dict "flow-table-size" $config.flowTableSize "max-table-entries" $config.maxTableEntries "metrics-service-ports" $config.metricsServicePorts }}
+{{- if not (kindIs "invalid" $number) }}
+- --{{ $flag }}={{ int64 $number }}
 {{- end }}
 {{- end }}
 {{- range $flag, $names := dict "uplink" $config.uplinks "pod-interface" $config.podInterfaces "exclude-interface" $config.excludeInterfaces }}

@@ -90,7 +90,15 @@ pub const HELM: Module = Module {
     steps: &[Step::Build { output: "./", packages: &["tool"] }],
     tags: "",
     upstream: "helm.sh/helm/v4",
-    // Helm asks its own version of the API server's release, by the client library's.
+    stamps: "",
+};
+
+pub const PROMQL: Module = Module {
+    name: "promql",
+    programs: &["promql"],
+    steps: &[Step::Build { output: "promql", packages: &["."] }],
+    tags: "",
+    upstream: "github.com/prometheus/prometheus",
     stamps: "",
 };
 
@@ -139,7 +147,7 @@ mod tests {
 
     #[test]
     fn every_module_locks_the_version_that_its_programs_tell() {
-        for module in [KUBERNETES, CONTAINERD, CNI, COREDNS, HELM, E2E] {
+        for module in [KUBERNETES, CONTAINERD, CNI, COREDNS, HELM, PROMQL, E2E] {
             let version = module.version().unwrap();
             assert!(version.starts_with('v'), "{} {version}", module.name);
         }
