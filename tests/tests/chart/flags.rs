@@ -1,12 +1,14 @@
 //! The chart's settings and the flags of `svc-ctl run` are held to each other by the daemon's own parser.
 
 use std::collections::BTreeSet;
+use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use clap::{CommandFactory as _, Parser as _};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use svc_ctl::cli::args::Cli;
+use svc_tests::run_name::workspace_dir;
 
 use crate::{helm, matrix};
 
@@ -24,7 +26,12 @@ const NOT_SET: &[(&str, &str)] = &[
 ];
 
 pub fn trials() -> Vec<Trial> {
-    vec![Trial::test("every flag of svc-ctl run has a value of the chart or a reason", || Ok(complete()?))]
+    vec![
+        Trial::test("every flag of svc-ctl run has a value of the chart or a reason", || Ok(complete()?)),
+        Trial::test("every flag of svc-ctl run is in docs/configuration.md, and no other", || {
+            Ok(explained()?)
+        }),
+    ]
 }
 
 /// What the DaemonSet's container is started with, after `run`.
@@ -42,10 +49,26 @@ pub fn parse(flags: &[String]) -> Result<()> {
     Cli::try_parse_from(typed).map(drop).context("svc-ctl refuses the flags")
 }
 
-fn complete() -> Result<()> {
+fn known() -> Result<BTreeSet<String>> {
     let command = Cli::command();
     let run = command.find_subcommand("run").context("no command run")?;
-    let known: BTreeSet<_> = run.get_arguments().filter_map(|flag| flag.get_long()).collect();
+    Ok(run.get_arguments().filter_map(|flag| flag.get_long()).map(str::to_owned).collect())
+}
+
+fn explained() -> Result<()> {
+    let page = fs::read_to_string(workspace_dir().join("docs/configuration.md"))?;
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `--"));
+    let explained: BTreeSet<_> = rows
+        .map(|row| row.chars().take_while(|c| c.is_ascii_lowercase() || *c == '-').collect::<String>())
+        .collect();
+    let mut known = known()?;
+    known.remove("help");
+    ensure!(explained == known, "docs/configuration.md has {explained:?}, svc-ctl has {known:?}");
+    Ok(())
+}
+
+fn complete() -> Result<()> {
+    let known = known()?;
     let mut set = BTreeSet::new();
     for mut row in matrix::rows() {
         row.values.remove("extraArgs");
@@ -55,8 +78,10 @@ fn complete() -> Result<()> {
     let set: BTreeSet<_> =
         set.iter().filter_map(|flag| flag.trim_start_matches("--").split('=').next()).collect();
     let not_set: BTreeSet<_> = NOT_SET.iter().map(|(flag, _)| *flag).collect();
-    let missing: Vec<_> =
-        known.iter().filter(|flag| !set.contains(**flag) && !not_set.contains(**flag)).collect();
+    let missing: Vec<_> = known
+        .iter()
+        .filter(|flag| !set.contains(flag.as_str()) && !not_set.contains(flag.as_str()))
+        .collect();
     ensure!(missing.is_empty(), "no row of matrix.yaml sets {missing:?}");
     let stale: Vec<_> = not_set.iter().filter(|flag| set.contains(**flag)).collect();
     ensure!(stale.is_empty(), "the chart does set {stale:?}");
