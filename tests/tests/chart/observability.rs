@@ -30,7 +30,8 @@ struct Parsed {
 }
 
 pub fn trials() -> Vec<Trial> {
-    let cases: [(&str, fn() -> Result<()>); 3] = [
+    type Act = fn() -> Result<()>;
+    let cases: [(&str, Act); 3] = [
         ("every alert parses and asks for what svc has", alerts),
         ("every panel and variable of the dashboard parses and asks for what svc has", dashboard),
         ("every alert has its paragraph in the runbook and its switch in the chart", runbook),
