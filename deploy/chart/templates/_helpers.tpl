@@ -54,17 +54,20 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- /* Flags of `svc-ctl run`, one a line: only what is set. */ -}}
 {{- define "svc.flags" -}}
 {{- $config := .Values.config }}
+{{- if .Values.kubeProxy.configMap }}
+- --config=/var/lib/kube-proxy/config.conf
+{{- end }}
 {{- range $flag, $list := dict "nodeport-addresses" $config.nodePortAddresses "service-cidr" $config.serviceCIDR "cluster-cidr" $config.clusterCIDR }}
 {{- with $list }}
 - --{{ $flag }}={{ join "," . }}
 {{- end }}
 {{- end }}
-{{- range $flag, $word := dict "detect-local-mode" $config.detectLocalMode "pod-bridge-interface" $config.podBridgeInterface "pod-interface-name-prefix" $config.podInterfaceNamePrefix "selection" $config.selection "snat-ports" $config.snatPorts "healthz-bind-address" $config.healthzBindAddress }}
+{{- range $flag, $word := dict "detect-local-mode" $config.detectLocalMode "pod-bridge-interface" $config.podBridgeInterface "pod-interface-name-prefix" $config.podInterfaceNamePrefix "selection" $config.selection "snat-ports" $config.snatPorts "healthz-bind-address" $config.healthzBindAddress "log-format" .Values.logFormat }}
 {{- with $word }}
 - --{{ $flag }}={{ . }}
 {{- end }}
 {{- end }}
-{{- range $flag, $number := dict "flow-table-size" $config.flowTableSize "max-table-entries" $config.maxTableEntries "metrics-service-ports" $config.metricsServicePorts }}
+{{- range $flag, $number := dict "flow-table-size" $config.flowTableSize "max-table-entries" $config.maxTableEntries "metrics-service-ports" $config.metricsServicePorts "oom-score-adj" $config.oomScoreAdj "v" .Values.logLevel }}
 {{- if not (kindIs "invalid" $number) }}
 - --{{ $flag }}={{ int64 $number }}
 {{- end }}
@@ -73,6 +76,14 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- range $names }}
 - {{ printf "--%s=%s" $flag . | quote }}
 {{- end }}
+{{- end }}
+{{- with $config.featureGates }}
+{{- $gates := list }}
+{{- range $name, $value := . }}{{ $gates = append $gates (printf "%s=%t" $name $value) }}{{ end }}
+- --feature-gates={{ join "," $gates }}
+{{- end }}
+{{- if $config.bindAddressHardFail }}
+- --bind-address-hard-fail
 {{- end }}
 {{- if $config.masqueradeAll }}
 - --masquerade-all
