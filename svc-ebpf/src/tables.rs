@@ -31,6 +31,7 @@ pub trait Tables: Rewrite {
     fn remove_flow(key: &FlowKey<Self::Addr>);
     fn socket(key: &SockKey<Self::Addr>) -> Option<&'static SockValue<Self::Addr>>;
     fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>);
+    fn remove_socket(key: &SockKey<Self::Addr>);
     fn affinity(client: &AffinityKey<Self::Addr>) -> Option<&'static mut AffinityValue>;
     fn insert_affinity(client: &AffinityKey<Self::Addr>, value: &AffinityValue);
     fn fragment(key: &FragmentKey<Self::Addr>) -> Option<FragmentPorts>;
@@ -128,6 +129,13 @@ macro_rules! tables {
             fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>) {
                 // A full LRU table evicts; then getpeername shows the backend, nothing breaks.
                 entries::put(&maps::$sockets, EntryTable::$socket_entries, key, value);
+            }
+            #[inline(always)]
+            fn remove_socket(key: &SockKey<Self::Addr>) {
+                // Most sockets have none, and to look is cheaper than to remove in vain.
+                if Self::socket(key).is_some() {
+                    entries::remove(&maps::$sockets, EntryTable::$socket_entries, key);
+                }
             }
             #[inline(always)]
             fn affinity(client: &AffinityKey<Self::Addr>) -> Option<&'static mut AffinityValue> {
