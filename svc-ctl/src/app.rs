@@ -3,6 +3,8 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -10,11 +12,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::cli::args::Source;
+use crate::cli::config_file::ConfigFile;
 use crate::config::Config;
 use crate::dataplane::pins::{Lock, lock_file};
+use crate::model::complaint::Origin;
 use crate::node::cgroup;
 use crate::node::watch::Observed;
 use crate::observe::health::HealthSettings;
+use crate::observe::metrics::requests::ApiRequests;
 use crate::observe::{self, ObserveSettings, Observers};
 use crate::programs::{self, HooksStatus, Started};
 use crate::reconcile::{self, Inputs, Options, Outputs};
@@ -40,7 +45,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 /// Ends only by an error; drop it to stop.
 async fn serve(config: Config) -> anyhow::Result<()> {
     // What is not ours comes first, so that a failed start leaves nothing in the kernel.
-    let source = open_source(&config).await?;
+    let api = ApiRequests::default();
+    let source = open_source(&config, &api).await?;
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir: making {}", config.run_dir.display()))?;
     let _only_one = lock(&config.run_dir)?;
@@ -48,6 +54,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
     let outputs = Outputs::default();
     let ledger = outputs.ledger.clone();
+    ledger.set(Origin::Configuration, config.complaints.clone());
     let in_force = outputs.in_force.subscribe();
     let (hooks_out, hooks) = watch::channel(HooksStatus::default());
     let (sweeps_out, sweeps) = watch::channel(SweepReport::default());
@@ -56,12 +63,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         worlds: outputs.world.subscribe(),
         progress: outputs.progress.subscribe(),
         in_force: in_force.clone(),
+        served: outputs.served.subscribe(),
         hooks,
         sweeps,
+        api,
     };
     let memory = memory::run(outputs.progress.subscribe());
     let mut observers = Observers::start(&observe_settings(&config), inputs, &ledger)?;
     let mut tasks: JoinSet<anyhow::Error> = JoinSet::new();
+    if let Some(file) = config.file.clone() {
+        tasks.spawn(changed(file));
+    }
     tasks.spawn(async { why(memory.await, "giving memory back") });
     let (seen, interfaces) = watch::channel::<Option<Observed>>(None);
     tasks.spawn(async { why(node::watch::run(seen).await, "the netlink watcher") });
@@ -87,6 +99,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         settings: config.settings.clone(),
         keeps_names: config.dns.is_some(),
         most_entries: config.max_table_entries,
+        serves_external_ips: config.serves_external_ips,
     };
     let inputs = Inputs { events, addresses, growth: Some(growth), first_swap };
     let plan = async move {
@@ -142,8 +155,29 @@ fn observe_settings(config: &Config) -> ObserveSettings {
         health: HealthSettings {
             healthz: config.healthz,
             metrics: config.metrics,
+            is_hard_fail: config.is_hard_fail,
             node_port_addresses: config.settings.node_port_addresses.clone(),
         },
+        configuration: Arc::clone(&config.configuration),
+        flags: Arc::clone(&config.flags),
+        pin_dir: config.pin_dir.clone(),
+        most_service_metrics: config.most_service_metrics,
+        snat_ports: config.snat_ports.count,
+    }
+}
+
+/// How often the configuration file is looked at.
+const FILE_PERIOD: Duration = Duration::from_secs(5);
+
+/// Waits until the configuration file says something else (SEM-250). The daemon ends, and whoever started it starts it anew.
+async fn changed(file: ConfigFile) -> anyhow::Error {
+    loop {
+        tokio::time::sleep(FILE_PERIOD).await;
+        // A file that is away for a moment is being replaced.
+        if std::fs::read_to_string(&file.path).is_ok_and(|text| text != file.text) {
+            let path = file.path.display();
+            return anyhow::anyhow!("--config {path} has changed: ending, to be started with the new one");
+        }
     }
 }
 
@@ -162,7 +196,7 @@ fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
     lock_file(file, || format!("--run-dir {}", run_dir.display()))
 }
 
-async fn open_source(config: &Config) -> anyhow::Result<source::Opened> {
+async fn open_source(config: &Config, api: &ApiRequests) -> anyhow::Result<source::Opened> {
     match &config.source {
         Source::Manifests(path) => source::Opened::manifests(path, config.settings.service_cidrs.0.clone()),
         Source::Kubernetes => {
@@ -174,8 +208,31 @@ async fn open_source(config: &Config) -> anyhow::Result<source::Opened> {
                 names: config.dns.is_some(),
                 streaming_lists: true,
                 page_size: 0,
+                requests: api.clone(),
             };
             source::Opened::kubernetes(options).await
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn sem_250_a_changed_configuration_file_ends_the_daemon() {
+        let path = std::env::temp_dir().join(format!("svc-app-{}", std::process::id()));
+        std::fs::write(&path, "old").unwrap();
+        let file = ConfigFile { path: path.clone(), text: "old".to_owned() };
+        let watched = tokio::spawn(changed(file));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!watched.is_finished(), "nothing has changed");
+        std::fs::remove_file(&path).unwrap();
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!(!watched.is_finished(), "the file is away");
+        std::fs::write(&path, "new").unwrap();
+        let error = watched.await.unwrap().to_string();
+        assert!(error.contains(&*path.to_string_lossy()) && error.contains("has changed"), "{error}");
+        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -1,10 +1,14 @@
 //! Everything that the daemon is told, checked and complete.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use crate::cli::args::Source;
+use crate::cli::config_file::ConfigFile;
 use crate::dns::settings::DnsSettings;
+use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::SnatPorts;
 use crate::plan::settings::Settings;
@@ -60,4 +64,17 @@ pub struct Config {
     pub max_table_entries: u32,
     /// Source ports for masquerade.
     pub snat_ports: SnatPorts,
+    /// Service ports that have metrics of their own, at most.
+    pub most_service_metrics: usize,
+    /// What is in force, as a KubeProxyConfiguration.
+    pub configuration: Arc<serde_json::Value>,
+    /// Every flag and its value, as text.
+    pub flags: Arc<BTreeMap<String, String>>,
+    /// The configuration file, if there is one, and what of it is not in force.
+    pub file: Option<ConfigFile>,
+    pub complaints: Vec<Complaint>,
+    /// End where an address is taken.
+    pub is_hard_fail: bool,
+    /// `spec.externalIPs` of Services are served.
+    pub serves_external_ips: bool,
 }

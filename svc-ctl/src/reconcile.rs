@@ -5,6 +5,7 @@
 //! the restored tables stay in force.
 
 mod backlog;
+mod durations;
 pub mod progress;
 
 use std::collections::BTreeMap;
@@ -14,7 +15,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use self::backlog::{Backlog, Outcome};
-pub use self::progress::{InForce, Progress, TableSize, unix_ms};
+pub use self::durations::Durations;
+pub use self::progress::{Changed, InForce, Progress, Served, TableSize, unix_ms};
 use crate::dataplane::store::{Growth, MapStore, Staged};
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::model::name::ServiceName;
@@ -26,7 +28,7 @@ use crate::plan::book::{Book, Changes};
 use crate::plan::capacity::Capacity;
 use crate::plan::settings::Settings;
 use crate::plan::tick::Tick;
-use crate::source::event::Batch;
+use crate::source::event::{Batch, Event, SourceEvent};
 
 /// How often everything is compared with the kernel.
 const COMPARE_PERIOD: Duration = Duration::from_secs(30);
@@ -58,6 +60,8 @@ pub struct Outputs {
     /// What the sources want, planned or not.
     pub world: watch::Sender<World>,
     pub in_force: watch::Sender<InForce>,
+    /// The last world that was completely in force.
+    pub served: watch::Sender<Served>,
     pub ledger: Ledger,
 }
 
@@ -70,6 +74,8 @@ pub struct Options {
     pub keeps_names: bool,
     /// No table grows beyond so many entries.
     pub most_entries: u32,
+    /// `spec.externalIPs` of Services are served.
+    pub serves_external_ips: bool,
 }
 
 impl Default for Options {
@@ -79,6 +85,7 @@ impl Default for Options {
             settings: Settings::default(),
             keeps_names: false,
             most_entries: u32::MAX,
+            serves_external_ips: true,
         }
     }
 }
@@ -115,6 +122,14 @@ async fn receive<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     }
 }
 
+/// It is about an object, and not about a list.
+const fn is_object<T>(event: &Event<T>) -> bool {
+    match event {
+        Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => true,
+        Event::Init | Event::InitDone => false,
+    }
+}
+
 struct Reconciler<S> {
     store: S,
     options: Options,
@@ -142,7 +157,7 @@ struct Reconciler<S> {
 impl<S: MapStore> Reconciler<S> {
     fn new(store: S, options: Options, outputs: Outputs) -> Self {
         let start = Instant::now();
-        let model = Store::new(&options.node_name);
+        let model = Store::new(&options.node_name).serving_external_ips(options.serves_external_ips);
         Self {
             store,
             model: if options.keeps_names { model.with_names() } else { model },
@@ -172,7 +187,14 @@ impl<S: MapStore> Reconciler<S> {
     }
 
     fn take(&mut self, batch: Batch) {
-        batch.into_iter().for_each(|event| self.model.take(event));
+        for event in batch {
+            match &event {
+                SourceEvent::Service(event) => self.progress.changes.services += u64::from(is_object(event)),
+                SourceEvent::Slice(event) => self.progress.changes.slices += u64::from(is_object(event)),
+                SourceEvent::Node(_) => {}
+            }
+            self.model.take(event);
+        }
     }
 
     fn now(&self) -> Tick {
@@ -242,23 +264,34 @@ impl<S: MapStore> Reconciler<S> {
         };
         self.publish_names(world);
         if changes.is_empty() && book.next_try(now).is_none_or(|at| at > now) {
+            if self.progress.pending_since_unix_ms.is_none() {
+                // What sources have said since changes nothing.
+                self.progress.changes_in_force = self.progress.changes;
+            }
             return;
         }
+        let start = Instant::now();
         if !changes.is_empty() {
-            self.progress.pending_since_unix_ms.get_or_insert_with(unix_ms);
+            let noticed = unix_ms();
+            self.progress.pending_since_unix_ms.get_or_insert(noticed);
+            self.progress.queued_unix_ms = Some(noticed);
             self.progress.is_node_eligible = world.node.is_eligible;
             self.outputs.world.send_replace(world.clone());
         }
         let turn = book.turn(world, &changes, now);
         self.planned = Some(world.clone());
         self.progress.planned += turn.planned as u64;
+        self.progress.planning.add(start.elapsed());
         self.complain(turn.complaints, turn.node_addresses_left_out);
+        let written = Instant::now();
         let outcome = self.backlog.apply(&mut self.store, &turn.ops);
+        self.progress.writing.add(written.elapsed());
         self.count(outcome);
         if self.backlog.is_empty() {
             book.release(now);
         }
         self.settle(book);
+        self.progress.turns.add(start.elapsed());
     }
 
     /// What only DNS reads is published, and nothing is planned for it.
@@ -306,8 +339,12 @@ impl<S: MapStore> Reconciler<S> {
         {
             self.failed(format!("moving the hooks to the new tables: {error:#}"));
         }
-        if self.progress.pending_since_unix_ms.take().is_some() {
+        self.progress.changes_in_force = self.progress.changes;
+        if let Some(noticed_unix_ms) = self.progress.pending_since_unix_ms.take() {
             self.progress.generation += 1;
+            let in_force_unix_ms = self.progress.updated_unix_ms.unwrap_or_default();
+            let world = self.planned.clone().unwrap_or_default();
+            self.outputs.served.send_replace(Served { world, noticed_unix_ms, in_force_unix_ms });
             tracing::debug!(
                 generation = self.progress.generation,
                 services = book.services().len(),

@@ -76,6 +76,27 @@ const NEVER: &[(&[&str], &[&str])] = &[
             "aya",
         ],
     ),
+    (
+        &["svc-ctl/src/kube_proxy"],
+        &[
+            "crate::cli",
+            "crate::config",
+            "crate::dataplane",
+            "crate::model",
+            "crate::node",
+            "crate::observe",
+            "crate::plan",
+            "crate::programs",
+            "crate::reconcile",
+            "crate::source",
+            "crate::sweeper",
+            "kube",
+            "k8s_openapi",
+            "aya",
+            "tokio",
+            "std::time",
+        ],
+    ),
     (&["svc-ctl/src/cli", "svc-ctl/src/observe"], &["kube", "k8s_openapi", "aya"]),
 ];
 

@@ -23,6 +23,10 @@ pub const CONTROL_PLANE: &[Module] = &[module::KUBERNETES];
 /// What a node runs besides: the container runtime and the CNI plugins (and runc, which is not from a module).
 pub const NODES: &[Module] = &[module::CONTAINERD, module::CNI];
 pub const DNS: &[Module] = &[COREDNS];
+/// What installs the chart.
+pub const HELM: &[Module] = &[module::HELM];
+/// What reads alerts and dashboards.
+pub const PROMQL: &[Module] = &[module::PROMQL];
 /// Kubernetes' own tests and the programs of their images.
 pub const CONFORMANCE: &[Module] = &[E2E];
 
@@ -117,7 +121,7 @@ pub fn source(upstream: &str, module: &Module) -> Result<PathBuf> {
 
 /// Fetches a Go where the machine's is missing or too old for any module.
 pub fn setup() -> Result<()> {
-    for module in [CONTROL_PLANE, NODES, DNS, CONFORMANCE].into_iter().flatten() {
+    for module in [CONTROL_PLANE, NODES, DNS, HELM, PROMQL, CONFORMANCE].into_iter().flatten() {
         go::ensure(&module.folder())?;
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::dns::settings::{Domain, ListenAddress, Upstreams};
 use crate::model::service::Selection;
@@ -28,6 +28,8 @@ pub enum Command {
     Status(StatusArgs),
     /// Lists what the kernel's tables hold now, whether or not the daemon runs.
     Get(GetArgs),
+    /// Configuration files of kube-proxy.
+    Config(ConfigArgs),
     /// Removes every trace: programs, links, maps, pins. Established translated connections end.
     Cleanup(CleanupArgs),
 }
@@ -49,7 +51,35 @@ pub struct RunDir {
 }
 
 #[derive(Args, Debug)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// What becomes of each field of a file: a KubeProxyConfiguration, or kubeadm's ConfigMap that has one.
+    Explain {
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        #[arg(short, long, value_enum, default_value = "table")]
+        output: Output,
+    },
+}
+
+#[derive(Args, Debug)]
 pub struct RunArgs {
+    /// Configuration file: a KubeProxyConfiguration, and in another document an SvcConfiguration with flags of svc. Flags and
+    /// the environment go before it; `svc-ctl config explain FILE` says what becomes of each field. When it changes, the daemon
+    /// ends to be started anew.
+    #[arg(long, value_name = "FILE", env = "SVC_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Lines of the log as text or as JSON.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// How much is logged, as kube-proxy counts: 0 to 3 is info, 4 and 5 debug, more is trace. RUST_LOG goes before it.
+    #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
+    pub verbosity: u8,
     /// Where Services come from: `kubernetes`, or `manifests:DIR` (a folder or file of Kubernetes YAML, watched).
     #[arg(long, value_name = "SOURCE", default_value = "kubernetes")]
     pub source: Source,
@@ -99,10 +129,26 @@ pub struct RunArgs {
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     pub pod_interface_name_prefix: String,
     /// Masquerade everybody who dials a ClusterIP, pods too.
-    #[arg(long)]
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        hide_possible_values = true
+    )]
     pub masquerade_all: bool,
     /// Masquerade also what goes to backends of this node, as kube-proxy does; without it they see who the client is.
-    #[arg(long)]
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        hide_possible_values = true
+    )]
     pub masquerade_local_backends: bool,
     /// Whether what is masqueraded goes through the node's network stack, whose FORWARD rules then see the client and its
     /// backend, or past it. `auto`: through it where rules of network policies are found in FORWARD, or routes have an MTU
@@ -128,11 +174,31 @@ pub struct RunArgs {
     #[arg(long, value_name = "FILE|ADDRESSES", default_value = "/etc/resolv.conf")]
     pub dns_upstream: Upstreams,
     /// Where `/healthz`, `/livez` and `/readyz` are answered; empty: nowhere. 0.0.0.0 and [::] are both families.
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256")]
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256", value_parser = parse_bind_address::<10_256>)]
     pub healthz_bind_address: BindAddress,
-    /// Where `/proxyMode` is answered; empty: nowhere.
-    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10249")]
+    /// Where `/metrics`, `/proxyMode`, `/configz`, `/statusz` and `/flagz` are answered; empty: nowhere.
+    #[arg(long, value_name = "IP:PORT", default_value = "127.0.0.1:10249", value_parser = parse_bind_address::<10_249>)]
     pub metrics_bind_address: BindAddress,
+    /// Service ports that have metrics of their own, three series each: the first ones by namespace and name.
+    #[arg(long, value_name = "PORTS", default_value_t = 1_000)]
+    pub metrics_service_ports: usize,
+    /// End where one of these addresses is taken, instead of trying it again.
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        hide_possible_values = true
+    )]
+    pub bind_address_hard_fail: bool,
+    /// The value of `oom_score_adj` of this process, -1000 to 1000. By default it is left alone.
+    #[arg(long, value_name = "SCORE", allow_negative_numbers = true, value_parser = clap::value_parser!(i32).range(-1000..=1000))]
+    pub oom_score_adj: Option<i32>,
+    /// Gates of kube-proxy: `AllowServiceExternalIPs=false` leaves `spec.externalIPs` unserved. Others change nothing.
+    #[arg(long, value_name = "NAME=BOOL,...", default_value = "", hide_default_value = true)]
+    pub feature_gates: FeatureGates,
     /// XDP on uplinks. `auto`: native on network cards, not on virtual links, whose frames carry no complete
     /// checksum.
     #[arg(long, value_enum, default_value = "auto")]
@@ -220,11 +286,43 @@ pub enum Switch {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum DetectLocal {
     Interface,
+    #[value(alias = "ClusterCIDR")]
     ClusterCidr,
+    #[value(alias = "NodeCIDR")]
     NodeCidr,
+    #[value(alias = "BridgeInterface")]
     BridgeInterface,
+    #[value(alias = "InterfaceNamePrefix")]
     InterfaceNamePrefix,
     None,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// `NAME=true,NAME=false`, of which one name is known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct FeatureGates {
+    pub allows_external_ips: bool,
+}
+
+impl FromStr for FeatureGates {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let mut gates = Self { allows_external_ips: true };
+        for gate in text.split(',').filter(|gate| !gate.trim().is_empty()) {
+            let (name, value) = gate.split_once('=').ok_or("expected NAME=true or NAME=false")?;
+            let value = value.trim().parse().map_err(|_| format!("{gate}: neither true nor false"))?;
+            if name.trim() == "AllowServiceExternalIPs" {
+                gates.allows_external_ips = value;
+            }
+        }
+        Ok(gates)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -265,13 +363,15 @@ impl FromStr for Source {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct BindAddress(pub Option<SocketAddr>);
 
-impl FromStr for BindAddress {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "" => Ok(Self(None)),
-            _ => text.parse().map(|address| Self(Some(address))).map_err(|_| "expected IP:PORT".to_owned()),
+/// A missing port is added, as kube-proxy does it.
+fn parse_bind_address<const PORT: u16>(text: &str) -> Result<BindAddress, String> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    match (text, bare.parse()) {
+        ("", _) => Ok(BindAddress(None)),
+        (_, Ok(address)) => Ok(BindAddress(Some(SocketAddr::new(address, PORT)))),
+        (_, Err(_)) => {
+            let address = text.parse().map_err(|_| "expected IP:PORT".to_owned())?;
+            Ok(BindAddress(Some(address)))
         }
     }
 }
@@ -312,8 +412,12 @@ mod tests {
         assert_eq!("manifests:/a".parse(), Ok(Source::Manifests("/a".into())));
         assert!("manifests:".parse::<Source>().is_err() && "files:/a".parse::<Source>().is_err());
         assert_eq!("1024-29999".parse(), Ok(PortRange { first: 1024, count: 28_976 }));
-        assert_eq!("[::1]:1".parse(), Ok(BindAddress(Some((std::net::Ipv6Addr::LOCALHOST, 1).into()))));
-        assert!("".parse() == Ok(BindAddress(None)) && "localhost:1".parse::<BindAddress>().is_err());
+        let address = |text| parse_bind_address::<9>(text).map(|address| address.0.map(|a| a.to_string()));
+        for (text, parsed) in [("", None), ("[::1]:1", Some("[::1]:1")), ("::1", Some("[::1]:9"))] {
+            assert_eq!(address(text), Ok(parsed.map(ToOwned::to_owned)), "{text}");
+        }
+        assert_eq!(address("127.0.0.1"), Ok(Some("127.0.0.1:9".to_owned())));
+        assert!(address("localhost:1").is_err());
         assert!("9-8".parse::<PortRange>().is_err() && "0-8".parse::<PortRange>().is_err());
     }
 }

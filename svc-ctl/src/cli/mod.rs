@@ -2,24 +2,32 @@
 
 pub mod args;
 mod cleanup;
+mod config;
+pub mod config_file;
+mod effective;
+mod flags;
 mod get;
 mod output;
 mod run;
 mod status;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use args::{Cli, Command};
 
 /// Parses the arguments and runs the command. Errors go to stderr with their causes; usage errors exit with 2.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let matches = command().get_matches_from(&arguments);
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     let result = match &cli.command {
-        Command::Run(args) => run::main(args),
+        Command::Run(args) => run::main(args, &matches, arguments),
         Command::Status(args) => status::main(args),
         Command::Get(args) => get::main(args),
+        Command::Config(args) => config::main(args, &command()),
         Command::Cleanup(args) => cleanup::main(args),
     };
     match result {
@@ -29,4 +37,9 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The whole command line, with the flags of kube-proxy that `run` takes and that change nothing.
+pub fn command() -> clap::Command {
+    Cli::command().mut_subcommand("run", |run| run.args(flags::ignored()))
 }

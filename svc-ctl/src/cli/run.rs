@@ -1,14 +1,22 @@
 //! `svc-ctl run`.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::IsTerminal as _;
+use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::{ArgMatches, FromArgMatches as _};
 use tracing_subscriber::EnvFilter;
 
-use super::args::{DetectLocal, RunArgs, Switch, When, XdpChoice};
+use super::args::{Cli, Command, DetectLocal, LogFormat, RunArgs, Switch, When, XdpChoice};
+use super::config_file::{self, ConfigFile};
+use super::effective::effective;
+use super::{command, flags};
 use crate::app;
 use crate::config::{Config, ThroughStack, XdpPolicy};
 use crate::dns::settings::DnsSettings;
+use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::{EphemeralPorts, SnatPorts, choose};
 use crate::plan::entry::Masquerade;
@@ -16,18 +24,31 @@ use crate::plan::prefixes::LocalPods;
 use crate::plan::settings::Settings;
 use crate::programs::default_flow_table;
 
-/// hickory-server logs every question as `info`.
-const LOG_FILTER: &str = "info,hickory_server=warn";
-
-pub fn main(args: &RunArgs) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(LOG_FILTER));
-    let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_ansi(is_terminal)
-        .with_writer(std::io::stderr)
-        .init();
-    let config = config(args)?;
+pub fn main(typed: &RunArgs, matches: &ArgMatches, arguments: Vec<OsString>) -> anyhow::Result<()> {
+    let cli = command();
+    let (file, from_file) = match &typed.config {
+        None => (None, None),
+        Some(path) => {
+            let (file, explained) = config_file::read(path, &cli)?;
+            let complaints = config_file::complaints(&file, &explained);
+            let more = config_file::arguments(&explained, &cli, matches);
+            let all = arguments.into_iter().chain(more.into_iter().map(OsString::from));
+            (Some((file, complaints)), Some(cli.clone().try_get_matches_from(all)?))
+        }
+    };
+    let all = from_file.as_ref().unwrap_or(matches);
+    let all_args = Cli::from_arg_matches(all)?;
+    let Command::Run(args) = &all_args.command else { anyhow::bail!("not the command `run`") };
+    log_to_stderr(args);
+    for flag in flags::typed_in_vain(matches) {
+        tracing::warn!(flag = flag.name, why = flag.why, "a flag of kube-proxy that has no meaning here");
+    }
+    if let Some(score) = args.oom_score_adj
+        && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())
+    {
+        tracing::warn!(score, %error, "--oom-score-adj could not be set");
+    }
+    let config = config(args, flags::values(&cli, all), file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -37,6 +58,21 @@ pub fn main(args: &RunArgs) -> anyhow::Result<()> {
     // Nobody waits for a table that is being read.
     runtime.shutdown_background();
     ended
+}
+
+fn log_to_stderr(args: &RunArgs) {
+    let level = match args.verbosity {
+        // hickory-server logs every question as `info`.
+        0..=3 => "info,hickory_server=warn",
+        4..=5 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match args.log_format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
 }
 
 /// A mode that needs another flag names it.
@@ -65,7 +101,12 @@ fn local_pods(args: &RunArgs) -> anyhow::Result<LocalPods> {
 }
 
 /// What was typed, made usable.
-fn config(args: &RunArgs) -> anyhow::Result<Config> {
+fn config(
+    args: &RunArgs,
+    flags: BTreeMap<String, String>,
+    file: Option<(ConfigFile, Vec<Complaint>)>,
+) -> anyhow::Result<Config> {
+    let (file, complaints) = file.unzip();
     let node_name = match &args.hostname_override {
         Some(name) => name.clone(),
         None => nix::unistd::gethostname().context("gethostname")?.to_string_lossy().to_lowercase(),
@@ -75,7 +116,6 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
         // A variable of the environment may be there and empty.
         kubeconfig: args.kubeconfig.clone().filter(|path| !path.as_os_str().is_empty()),
         master: args.master.clone().filter(|url| !url.is_empty()),
-        node_name,
         pin_dir: args.pins.pin_dir.clone(),
         run_dir: args.run_dir.run_dir.clone(),
         cgroup: args.cgroup.clone(),
@@ -124,5 +164,13 @@ fn config(args: &RunArgs) -> anyhow::Result<Config> {
             Some(range) => SnatPorts { first: range.first, count: range.count },
             None => choose(&EphemeralPorts::of_host()),
         },
+        most_service_metrics: args.metrics_service_ports,
+        configuration: Arc::new(effective(args, &node_name)),
+        flags: Arc::new(flags),
+        file,
+        complaints: complaints.unwrap_or_default(),
+        is_hard_fail: args.bind_address_hard_fail,
+        serves_external_ips: args.feature_gates.allows_external_ips,
+        node_name,
     })
 }

@@ -11,6 +11,7 @@ use svc_common::addr::{AddrV4, AddrV6};
 use super::map_set::MapSet;
 use super::mmap::MappedArray;
 use super::pins::Pins;
+use super::service_counters::sum;
 use super::sys::EntryMap;
 
 /// Maps of one family.
@@ -102,15 +103,7 @@ impl Maps {
 
     /// Sums a service's counters over CPUs.
     pub fn service(&self, id: ServiceId) -> ServiceCounters {
-        let mut sum = ServiceCounters::default();
-        if let Ok(values) = self.services.get(&id.0, 0) {
-            for v in values.iter() {
-                sum.flows += v.flows;
-                sum.packets += v.packets;
-                sum.bytes += v.bytes;
-            }
-        }
-        sum
+        sum(&self.services, id)
     }
 }
 

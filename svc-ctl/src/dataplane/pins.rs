@@ -40,6 +40,16 @@ impl Pins {
             if !root.starts_with(mount_point) {
                 bail!("--pin-dir {}: not on a bpffs (mount -t bpf bpffs DIR)", root.display());
             }
+            let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+            if is_slave(&mounts, mount_point) {
+                bail!(
+                    "--pin-dir {}: the node has no bpffs at {}, and one that this container mounts would not reach \
+                     the node: `mount -t bpf bpffs {}` on the node, or let the container be privileged",
+                    root.display(),
+                    mount_point.display(),
+                    mount_point.display()
+                );
+            }
             mount(Some("bpffs"), mount_point, Some("bpf"), MsFlags::empty(), None::<&str>)
                 .with_context(|| format!("--pin-dir {}: mounting a bpffs at /sys/fs/bpf", root.display()))?;
         }
@@ -233,6 +243,24 @@ fn nearest(path: &Path) -> &Path {
     path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"))
 }
 
+/// Mounts at this path come from another mount namespace, and none go back: tables pinned in a bpffs that is mounted here
+/// would end with the container.
+fn is_slave(mountinfo: &str, path: &Path) -> bool {
+    let mounts = mountinfo.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(4);
+        let point = Path::new(fields.next()?);
+        // After the options come tags, up to a dash.
+        let tags: Vec<_> = fields.skip(1).take_while(|tag| *tag != "-").collect();
+        path.starts_with(point).then_some((point, tags))
+    });
+    // Of equals the newest, which covers the others.
+    let nearest = mounts.max_by_key(|(point, _)| point.as_os_str().len());
+    nearest.is_some_and(|(_, tags)| {
+        let has = |kind| tags.iter().any(|tag| tag.starts_with(kind));
+        has("master:") && !has("shared:")
+    })
+}
+
 fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|s| s.filesystem_type() == BPF_FS_MAGIC)
 }
@@ -256,6 +284,24 @@ mod tests {
         assert!(err.contains("--pin-dir") && err.contains("not on a bpffs"), "{err}");
         assert!(file.exists());
         std::fs::remove_dir_all(&dir).unwrap();
+    }
+
+    #[test]
+    fn a_mount_that_would_stay_in_the_container_is_recognised() {
+        let of_container = "29 28 0:25 / / rw shared:1 master:7 - overlay overlay rw";
+        let slave = "30 29 0:26 / /sys/fs/bpf rw,relatime master:9 - sysfs sysfs rw";
+        let shared = "30 29 0:26 / /sys/fs/bpf rw,relatime shared:3 master:9 - sysfs sysfs rw";
+        let private = "30 29 0:26 / /sys/fs/bpf rw - sysfs sysfs rw";
+        let beside = "31 29 0:26 / /sys/fs/bpf2 rw master:9 - sysfs sysfs rw";
+        for (mounts, expected) in [
+            ([of_container, slave], true),
+            ([of_container, shared], false),
+            ([of_container, private], false),
+            ([of_container, beside], false),
+            ([slave, shared], false),
+        ] {
+            assert_eq!(is_slave(&mounts.join("\n"), Path::new("/sys/fs/bpf")), expected, "{mounts:?}");
+        }
     }
 
     #[test]

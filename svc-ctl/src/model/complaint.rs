@@ -55,6 +55,21 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub const ALL: [Self; 12] = [
+        Self::Refused,
+        Self::OwnAddress,
+        Self::NoRoom,
+        Self::HealthPort,
+        Self::SctpFromNodes,
+        Self::SctpFragments,
+        Self::TableNearlyFull,
+        Self::Host,
+        Self::Conflict,
+        Self::Source,
+        Self::Node,
+        Self::Failed,
+    ];
+
     /// The reason of an Event: a word in camel case.
     pub const fn event_reason(self) -> &'static str {
         match self {
@@ -114,6 +129,8 @@ pub enum Origin {
     DnsAddress(SocketAddr),
     /// Name servers that are asked for names of other domains.
     DnsUpstream,
+    /// The configuration file.
+    Configuration,
     /// `/healthz` and its like.
     Listeners,
     /// How full tables are.

@@ -29,6 +29,8 @@ pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub const ANNOTATION_SELECTION: &str = "svc/selection";
 /// `true`: a ClusterIP of this Service is served also on a node that has it as an address of its own.
 pub const ANNOTATION_OWN_ADDRESS: &str = "svc/serve-own-address";
+/// When the change happened that a version of an EndpointSlice tells of.
+pub const ANNOTATION_TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// The zone of a node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 

@@ -63,6 +63,7 @@ pub struct Slice {
     pub hostnames: Hostnames,
     /// It is labelled as a headless Service's: only DNS reads it (SEM-004).
     pub is_headless: bool,
+    pub triggered: Triggered,
 }
 
 /// `hostname` of the endpoints of a slice. Few have one, and it is kept only where DNS is on.
@@ -81,6 +82,19 @@ impl FromIterator<Option<Arc<str>>> for Hostnames {
         Self(names.iter().any(Option::is_some).then_some(names))
     }
 }
+
+/// When the change of a Pod or Service happened that this version of a slice tells of, in milliseconds since 1970. Any two
+/// are equal: it is measured, and changes no table (SEM-055).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Triggered(pub Option<u64>);
+
+impl PartialEq for Triggered {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Triggered {}
 
 /// An endpoint with the number of the port that was asked for.
 #[derive(Clone, Copy, Debug)]
@@ -150,6 +164,7 @@ mod tests {
                 .collect(),
             hostnames: Hostnames::default(),
             is_headless: false,
+            triggered: Triggered::default(),
         }
     }
 

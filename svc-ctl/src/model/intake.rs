@@ -91,7 +91,7 @@ impl Store {
 
     /// At most one of the two is something.
     fn convert(&self, service: &core::Service) -> (Converted<Service>, Converted<NamedService>) {
-        (convert_service(service), convert_named_service(service, self.scope()))
+        (self.permitted(convert_service(service)), convert_named_service(service, self.scope()))
     }
 }
 

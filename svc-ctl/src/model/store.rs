@@ -56,6 +56,8 @@ impl<K: Ord + Clone, V> Listing<K, V> {
 pub struct Store {
     node_name: Arc<str>,
     scope: Scope,
+    /// `spec.externalIPs` of Services are left out.
+    refuses_external_ips: bool,
     world: World,
     slices: BTreeMap<SliceKey, Arc<Slice>>,
     pub(super) listed_services: Listing<ServiceName, Service>,
@@ -82,6 +84,20 @@ impl Store {
 
     pub(super) const fn scope(&self) -> Scope {
         self.scope
+    }
+
+    /// With the gate `AllowServiceExternalIPs` off, Services are served without their external IPs.
+    pub fn serving_external_ips(self, is_allowed: bool) -> Self {
+        Self { refuses_external_ips: !is_allowed, ..self }
+    }
+
+    /// What of a Service may be served.
+    pub(super) fn permitted(&self, mut service: Converted<Service>) -> Converted<Service> {
+        if self.refuses_external_ips {
+            let families = service.value.iter_mut().flat_map(|service| &mut service.families);
+            families.for_each(|family| family.external_ips.clear());
+        }
+        service
     }
 
     pub const fn node_name(&self) -> &Arc<str> {
@@ -245,8 +261,9 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::endpoint::{Hostnames, Slice};
+    use crate::model::endpoint::{Hostnames, Slice, Triggered};
     use crate::model::name::IpFamily;
+    use crate::source::event::{Event, SourceEvent};
 
     fn slice(name: &str, service: &str) -> Arc<Slice> {
         Arc::new(Slice {
@@ -257,7 +274,28 @@ mod tests {
             endpoints: Vec::new(),
             hostnames: Hostnames::default(),
             is_headless: false,
+            triggered: Triggered::default(),
         })
+    }
+
+    #[test]
+    fn external_ips_are_left_out_where_the_gate_is_off() {
+        let object = serde_json::json!({
+            "metadata": {"name": "web", "namespace": "default"},
+            "spec": {
+                "clusterIP": "10.96.0.1",
+                "clusterIPs": ["10.96.0.1"],
+                "externalIPs": ["192.0.2.1"],
+                "ports": [{"port": 80}],
+            },
+        });
+        let object: k8s_openapi::api::core::v1::Service = serde_json::from_value(object).unwrap();
+        for (is_allowed, count) in [(true, 1), (false, 0)] {
+            let mut store = Store::new("node1").serving_external_ips(is_allowed);
+            store.take(SourceEvent::Service(Event::Apply(Box::new(object.clone()))));
+            let service = store.world().services.values().next().unwrap();
+            assert_eq!(service.families[0].external_ips.len(), count);
+        }
     }
 
     #[test]

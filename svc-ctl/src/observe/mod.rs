@@ -2,8 +2,10 @@
 
 pub mod ask;
 pub mod health;
+pub mod inspect;
 pub mod ledger;
 pub mod listeners;
+pub mod metrics;
 pub mod nearly_full;
 pub mod socket;
 pub mod status;
@@ -11,22 +13,29 @@ mod summary;
 pub mod teller;
 pub mod warnings;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use jiff::Timestamp;
 use svc_common::abi::ABI_VERSION;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::health::ports::{self, HealthPorts};
 use self::health::{HealthSettings, Servers};
+use self::inspect::Inspected;
 use self::ledger::Ledger;
 use self::listeners::Listeners;
+use self::metrics::Metrics;
+use self::metrics::followed::Followed;
+use self::metrics::requests::ApiRequests;
 use self::socket::Asked;
 use self::status::StatusFile;
 use self::teller::Told;
 use crate::model::world::World;
 use crate::programs::HooksStatus;
-use crate::reconcile::{InForce, Progress};
+use crate::reconcile::{InForce, Progress, Served, unix_ms};
 use crate::sweeper::SweepReport;
 
 /// What the observers are told once.
@@ -37,6 +46,16 @@ pub struct ObserveSettings {
     pub source: String,
     pub run_dir: PathBuf,
     pub health: HealthSettings,
+    /// The configuration in force, as `/configz` shows it.
+    pub configuration: Arc<serde_json::Value>,
+    /// Flags and their values, as `/flagz` shows them.
+    pub flags: Arc<BTreeMap<String, String>>,
+    /// Where maps are pinned.
+    pub pin_dir: PathBuf,
+    /// Service ports that have metrics of their own, at most.
+    pub most_service_metrics: usize,
+    /// Source ports that the masquerade has for one destination.
+    pub snat_ports: u16,
 }
 
 /// What the observers follow. Each may be empty at the start.
@@ -45,8 +64,11 @@ pub struct Inputs {
     pub worlds: watch::Receiver<World>,
     pub progress: watch::Receiver<Progress>,
     pub in_force: watch::Receiver<InForce>,
+    pub served: watch::Receiver<Served>,
     pub hooks: watch::Receiver<HooksStatus>,
     pub sweeps: watch::Receiver<SweepReport>,
+    /// Requests to the API server.
+    pub api: ApiRequests,
 }
 
 /// Everything that tells of the daemon, as long as this is kept.
@@ -58,7 +80,25 @@ pub struct Observers {
 impl Observers {
     /// Starts all of them. Runs in a tokio runtime.
     pub fn start(settings: &ObserveSettings, inputs: Inputs, ledger: &Ledger) -> anyhow::Result<Self> {
-        let Inputs { worlds, progress, in_force, hooks, sweeps } = inputs;
+        let Inputs { worlds, progress, in_force, served, hooks, sweeps, api } = inputs;
+        let followed = Followed::new(unix_ms());
+        let sources = metrics::Sources {
+            progress: progress.clone(),
+            in_force: in_force.clone(),
+            hooks: hooks.clone(),
+            sweeps: sweeps.clone(),
+            complaints: ledger.subscribe(),
+            api,
+            pin_dir: settings.pin_dir.clone(),
+            most_services: settings.most_service_metrics,
+            snat_ports: settings.snat_ports,
+        };
+        let inspected = Inspected {
+            metrics: Metrics::new(sources, &followed),
+            configuration: Arc::clone(&settings.configuration),
+            flags: Arc::clone(&settings.flags),
+            start: Timestamp::now(),
+        };
         let listeners = Listeners::new(ledger.clone());
         let (publish, health_ports) = watch::channel(HealthPorts::default());
         let servers = Servers::start(
@@ -68,6 +108,7 @@ impl Observers {
             health_ports,
             ledger,
             listeners.clone(),
+            inspected,
         )?;
         let identity = StatusFile {
             node: settings.node.clone(),
@@ -87,6 +128,7 @@ impl Observers {
         let run_dir = &settings.run_dir;
         let node_port_addresses = settings.health.node_port_addresses.clone();
         let mut tasks = JoinSet::new();
+        tasks.spawn(followed.run(served));
         tasks.spawn(ports::run(node_port_addresses, worlds.clone(), publish));
         tasks.spawn(teller::run(identity, told, run_dir.clone()));
         tasks.spawn(socket::run(run_dir.clone(), Asked { complaints, in_force }, listeners));

@@ -115,6 +115,7 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
         | Origin::ThisNode
         | Origin::NodeAddresses
         | Origin::Listeners
+        | Origin::Configuration
         | Origin::Tables
         | Origin::Writes
         | Origin::Host

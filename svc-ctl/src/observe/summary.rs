@@ -48,6 +48,7 @@ fn first(complaints: &Complaints) -> impl Iterator<Item = &Complaint> {
     let of_node = [
         Origin::Source,
         Origin::ThisNode,
+        Origin::Configuration,
         Origin::Listeners,
         Origin::Tables,
         Origin::Writes,
@@ -78,7 +79,7 @@ pub fn complaint_status(complaint: &Complaint) -> ComplaintStatus {
 }
 
 /// A kind as JSON spells it.
-fn kind_name(kind: Kind) -> String {
+pub fn kind_name(kind: Kind) -> String {
     serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default()
 }
 

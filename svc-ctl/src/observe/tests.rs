@@ -67,10 +67,16 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
         source: "manifests:/nowhere".to_owned(),
         run_dir: run_dir.clone(),
         health: HealthSettings { healthz: Some(address), ..HealthSettings::default() },
+        configuration: Arc::default(),
+        flags: Arc::default(),
+        pin_dir: PathBuf::new(),
+        most_service_metrics: 0,
+        snat_ports: 0,
     };
     let (_worlds, worlds) = watch::channel(World::default());
     let (progress_out, progress) = watch::channel(Progress::default());
     let (in_force_out, in_force) = watch::channel(InForce::default());
+    let (_served, served) = watch::channel(Served::default());
     let (_hooks, hooks) = watch::channel(HooksStatus::default());
     let (sweeps_out, sweeps) = watch::channel(SweepReport::default());
     let ledger = Ledger::default();
@@ -78,7 +84,7 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
     let (let_go, end) = mpsc::channel();
     let table = EndlessTable { begun: begun_out, end };
     let sweeper = Sweeper::over(table, "n1", in_force.clone(), sweeps_out, ledger.clone()).unwrap();
-    let inputs = Inputs { worlds, progress, in_force, hooks, sweeps };
+    let inputs = Inputs { worlds, progress, in_force, served, hooks, sweeps, api: ApiRequests::default() };
     let observers = Observers::start(&settings, inputs, &ledger).unwrap();
     begun.recv_timeout(DEADLINE).unwrap();
 

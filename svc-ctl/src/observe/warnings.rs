@@ -72,7 +72,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::endpoint::{Hostnames, Slice, SlicePort};
+    use crate::model::endpoint::{Hostnames, Slice, SlicePort, Triggered};
     use crate::model::name::{IpFamily, SliceKey};
 
     /// A port by name, number, protocol, NodePort.
@@ -113,6 +113,7 @@ mod tests {
             endpoints: Vec::new(),
             hostnames: Hostnames::default(),
             is_headless: false,
+            triggered: Triggered::default(),
         };
         World {
             services: [(name.clone(), Arc::new(service))].into_iter().collect(),

@@ -7,8 +7,10 @@ use imbl::OrdMap;
 use serde::Serialize;
 use svc_common::abi::ServiceId;
 
+use super::durations::Durations;
 use crate::model::name::ServicePortKey;
 use crate::model::node::NodeAddresses;
+use crate::model::world::World;
 use crate::plan::book::Book;
 use crate::plan::serving::Serving;
 use crate::plan::stays::Stays;
@@ -32,6 +34,8 @@ pub struct Progress {
     pub generation: u64,
     /// Milliseconds since 1970: the oldest change that is not in force yet.
     pub pending_since_unix_ms: Option<u64>,
+    /// Milliseconds since 1970: the newest change.
+    pub queued_unix_ms: Option<u64>,
     /// Milliseconds since 1970: when the tables were last found or made right.
     pub updated_unix_ms: Option<u64>,
     /// Load balancers may send this node new connections (SEM-211).
@@ -50,6 +54,30 @@ pub struct Progress {
     pub sizes: Vec<TableSize>,
     /// Services that wait for room in a table.
     pub unserved: u64,
+    /// What sources have said about Services and EndpointSlices since the start, and how much of it is in force.
+    pub changes: Changed,
+    pub changes_in_force: Changed,
+    /// Turns that planned something, and their parts.
+    pub turns: Durations,
+    pub planning: Durations,
+    pub writing: Durations,
+}
+
+/// Counts objects that sources have said something about.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Changed {
+    pub services: u64,
+    pub slices: u64,
+}
+
+/// The world that is in force.
+#[derive(Clone, Debug, Default)]
+pub struct Served {
+    pub world: World,
+    /// Milliseconds since 1970: when the oldest change was taken that came into force with it.
+    pub noticed_unix_ms: u64,
+    /// Milliseconds since 1970: when the kernel had all of it.
+    pub in_force_unix_ms: u64,
 }
 
 /// What the kernel's tables hold, for the sweeper and for `svc-ctl get`. A clone costs nothing.

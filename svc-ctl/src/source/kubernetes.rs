@@ -2,6 +2,7 @@
 //! as Events. Nothing that fails ends it.
 
 mod connect;
+mod counted;
 mod failure;
 mod feed;
 mod message;
@@ -23,6 +24,7 @@ use self::question::Selection;
 use self::reflector::Reflector;
 use super::event::Batch;
 use crate::observe::ledger::{Complaints, Ledger};
+use crate::observe::metrics::requests::ApiRequests;
 
 /// Other proxies' Services are not even sent to us (SEM-003).
 const SERVICE_LABELS: &str = "!service.kubernetes.io/service-proxy-name";
@@ -49,6 +51,8 @@ pub struct Options {
     pub streaming_lists: bool,
     /// Objects in a page of a list from etcd; lists from the server's cache have one page. Zero: 500.
     pub page_size: u32,
+    /// Where requests are counted.
+    pub requests: ApiRequests,
 }
 
 /// Lists and watches until nobody takes events any more, and publishes complaints as Events.

@@ -36,6 +36,11 @@ where
             stale.push([key, twin_key::<F>(key.proto, &record)]);
             return;
         }
+        if record.direction == Direction::FORWARD {
+            let is_masqueraded = (record.src, record.sport) != (key.src, key.sport);
+            let backend = || SocketAddr::new(record.dst.to_ip(), record.dport.number());
+            pass.live.add(record.service, key.proto, is_masqueraded.then(backend));
+        }
         let ticks = lifetime(key.proto, record.state).saturating_sub(age(now, record.stamp));
         pass.expires_in(Duration::from_nanos((u64::from(ticks) + 1) << STAMP_SHIFT));
     })?;

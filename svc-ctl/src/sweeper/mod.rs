@@ -5,6 +5,7 @@ mod affinity;
 mod evictions;
 mod flows;
 mod kernel;
+mod live;
 mod pass;
 mod schedule;
 mod sockets;
@@ -22,6 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use self::kernel::KernelTables;
 pub use self::kernel::{counters, remove_stale, sweep_table};
+pub use self::live::{LiveReport, SnatUse};
 pub use self::pass::Pass;
 pub use self::sockets::{Outcome, Translated};
 use self::sweep::Sweep;

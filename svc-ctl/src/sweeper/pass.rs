@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::live::Live;
 use super::sockets::Translated;
 use crate::dataplane::entries::TableInfo;
 
@@ -17,6 +18,8 @@ pub struct Pass {
     pub stale: u64,
     /// Sockets whose endpoint is gone; their entries stay.
     pub stale_sockets: BTreeSet<Translated>,
+    /// Flows that it left.
+    pub live: Live,
     /// Until the first entry left may expire; nothing if none ever does.
     pub soonest: Option<Duration>,
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use svc_common::abi::EntryCount;
 
 use super::evictions::{Counted, Evictions};
+use super::live::{Live, LiveReport};
 use super::pass::Pass;
 use super::schedule::{LastPass, is_due};
 use super::sockets::{Outcome, Translated};
@@ -37,6 +38,8 @@ pub struct SweepReport {
     pub counters: BTreeMap<String, u64>,
     /// Entries that the kernel evicted, by label, those that are not zero.
     pub evicted: BTreeMap<&'static str, u64>,
+    /// Flows that are alive.
+    pub live: LiveReport,
     /// UDP flows whose endpoint was gone.
     pub udp_flows_removed: u64,
     /// Connected UDP sockets whose endpoint was gone.
@@ -53,6 +56,7 @@ struct TableState {
     /// Entries that were removed since the start.
     swept: u64,
     evictions: Evictions,
+    live: Live,
 }
 
 pub struct Sweep<T> {
@@ -134,7 +138,7 @@ impl<T: SweptTables> Sweep<T> {
         }
         if !passes.is_empty() {
             let after = self.tables.counts().unwrap_or_default();
-            passes.iter().for_each(|(table, pass)| self.account(*table, pass, &before, &after));
+            passes.into_iter().for_each(|(table, pass)| self.account(table, pass, &before, &after));
         }
         if let Some(stale) = stale_sockets {
             self.end_sockets(stale, &mut failures);
@@ -152,7 +156,7 @@ impl<T: SweptTables> Sweep<T> {
         self.note_failures(&failures);
     }
 
-    fn account(&mut self, table: Table, pass: &Pass, before: &[EntryCount], after: &[EntryCount]) {
+    fn account(&mut self, table: Table, pass: Pass, before: &[EntryCount], after: &[EntryCount]) {
         let state = self.states.entry(table).or_default();
         state.capacity = pass.info.capacity;
         state.swept += pass.removed;
@@ -170,6 +174,12 @@ impl<T: SweptTables> Sweep<T> {
             let (shown_as, last) = (table.shown_as()?, state.last?);
             Some(Usage { table: shown_as, used: last.present, capacity: state.capacity })
         };
+        if matches!(table, Table::Flows4 | Table::Flows6) {
+            state.live = pass.live;
+            let none = Live::default();
+            let of = |table| self.states.get(&table).map_or(&none, |state| &state.live);
+            self.report.live = LiveReport::of([of(Table::Flows4), of(Table::Flows6)]);
+        }
         self.report.usage = self.states.iter().filter_map(usage).collect();
     }
 

@@ -74,18 +74,29 @@ impl Table {
         }
     }
 
-    /// What `svc-ctl status` calls it where it shows how full it is. Entries of fragments and of the
-    /// node's own connections stay until they are evicted, so those tables are always full and their use says nothing.
+    /// What people call it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Flows4 => "flows (IPv4)",
+            Self::Flows6 => "flows (IPv6)",
+            Self::Sockets4 => "sockets (IPv4)",
+            Self::Sockets6 => "sockets (IPv6)",
+            Self::Affinity4 => "affinity (IPv4)",
+            Self::Affinity6 => "affinity (IPv6)",
+            Self::Fragments4 => "fragments (IPv4)",
+            Self::Fragments6 => "fragments (IPv6)",
+            Self::Bypass4 => "connections of the node (IPv4)",
+            Self::Bypass6 => "connections of the node (IPv6)",
+            Self::Interfaces => "interfaces",
+        }
+    }
+
+    /// Its name where its use is shown. Entries of fragments and of the node's own connections stay until they are
+    /// evicted, so those tables are always full and their use says nothing.
     pub const fn shown_as(self) -> Option<&'static str> {
         match self {
-            Self::Flows4 => Some("flows (IPv4)"),
-            Self::Flows6 => Some("flows (IPv6)"),
-            Self::Sockets4 => Some("sockets (IPv4)"),
-            Self::Sockets6 => Some("sockets (IPv6)"),
-            Self::Affinity4 => Some("affinity (IPv4)"),
-            Self::Affinity6 => Some("affinity (IPv6)"),
             Self::Fragments4 | Self::Fragments6 | Self::Bypass4 | Self::Bypass6 => None,
-            Self::Interfaces => Some("interfaces"),
+            _ => Some(self.name()),
         }
     }
 

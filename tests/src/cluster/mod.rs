@@ -39,7 +39,7 @@ pub use places::Places;
 pub use pods::Pod;
 pub use preflight::check as preflight;
 pub use running::Running;
-pub use settings::Settings;
+pub use settings::{Settings, bin_dir};
 pub use shell::shell;
 pub use status::status;
 pub use steps::Steps;

@@ -17,4 +17,7 @@ pub struct Args {
     /// Write the numbers as JSON
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
+    /// Write the show as an animated picture (SVG)
+    #[arg(long, value_name = "FILE")]
+    pub picture: Option<PathBuf>,
 }

@@ -3,6 +3,7 @@
 
 mod args;
 mod interrupt;
+mod picture;
 mod screen;
 mod stage;
 mod summary;
@@ -29,8 +30,8 @@ pub fn main(args: &Args) -> Result<()> {
     janitor::sweep();
     let shown = if args.cluster { play::<Kubernetes>(args) } else { play::<Examples>(args) };
     let scratch = run_name::scratch_dir();
-    let written: Vec<&Path> =
-        [Some(scratch.as_path()), args.report.as_deref()].into_iter().flatten().collect();
+    let written = [Some(scratch.as_path()), args.report.as_deref(), args.picture.as_deref()];
+    let written: Vec<&Path> = written.into_iter().flatten().collect();
     ownership::hand_back(&written)?;
     let summary = shown?;
     ensure!(summary.failures == 0, "{} of {} requests failed", summary.failures, summary.requests);
@@ -38,7 +39,7 @@ pub fn main(args: &Args) -> Result<()> {
 }
 
 fn play<S: Stage>(args: &Args) -> Result<Summary> {
-    let screen = Screen::new(S::NAME_WIDTH);
+    let screen = Screen::new(S::NAME_WIDTH, args.picture.is_some());
     let stage = S::make(&screen)?;
     let traffic = Traffic::start(&stage.clients()?)?;
     let acts = u32::try_from(S::ACTS.len()).context("the number of acts")?;
@@ -58,6 +59,9 @@ fn play<S: Stage>(args: &Args) -> Result<Summary> {
     if let Some(path) = &args.report {
         std::fs::write(path, serde_json::to_string_pretty(&summary)? + "\n")
             .with_context(|| format!("write {}", path.display()))?;
+    }
+    if let (Some(path), Some(picture)) = (&args.picture, screen.picture()) {
+        std::fs::write(path, picture).with_context(|| format!("write {}", path.display()))?;
     }
     if args.keep && !interrupt::asked() {
         println!("\nIt all stays up until Ctrl-C. Try in another terminal, as root:\n\n{}", stage.by_hand()?);

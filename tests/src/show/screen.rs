@@ -1,11 +1,13 @@
 //! What a person sees: a bar per backend that moves while somebody answers, or plain lines where there is no terminal.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
+use super::picture::Picture;
 use super::summary::Summary;
 use crate::agent::Report;
 
@@ -21,6 +23,8 @@ pub(super) struct Screen {
     bars: Option<(MultiProgress, BTreeMap<String, Bar>)>,
     /// Characters of a name.
     width: usize,
+    /// Kept where a picture is asked for.
+    picture: Option<RefCell<Picture>>,
 }
 
 struct Bar {
@@ -30,9 +34,15 @@ struct Bar {
 }
 
 impl Screen {
-    pub(super) fn new(width: usize) -> Self {
+    pub(super) fn new(width: usize, has_picture: bool) -> Self {
         let terminal = std::io::stdout().is_terminal() && std::io::stderr().is_terminal();
-        Self { bars: terminal.then(|| (MultiProgress::new(), BTreeMap::new())), width }
+        let picture = has_picture.then(|| RefCell::new(Picture::new(width, FULL)));
+        Self { bars: terminal.then(|| (MultiProgress::new(), BTreeMap::new())), width, picture }
+    }
+
+    /// The show so far, as SVG.
+    pub(super) fn picture(&self) -> Option<String> {
+        Some(self.picture.as_ref()?.borrow().svg())
     }
 
     /// What comes now.
@@ -48,6 +58,9 @@ impl Screen {
 
     /// A line that stays.
     fn line(&self, line: &str) {
+        if let Some(picture) = &self.picture {
+            picture.borrow_mut().line(line);
+        }
         match &self.bars {
             // A terminal that went away is no reason to end the show.
             Some((bars, _)) => _ = bars.println(line),
@@ -57,6 +70,13 @@ impl Screen {
 
     /// Who answered how often lately (`tick`) and since the act began (`act`).
     pub(super) fn chart(&mut self, tick: &Report, act: &Report, time: Duration) {
+        let of = |report: &Report, name: &str| report.by_server.get(name).copied().unwrap_or(0);
+        let per_second =
+            |name: &str| of(tick, name) * 1000 / u64::try_from(time.as_millis()).unwrap_or(1000).max(1);
+        if let Some(picture) = &self.picture {
+            let bars = tick.by_server.keys().map(|name| (name.clone(), per_second(name), of(act, name)));
+            picture.borrow_mut().tick(bars.collect());
+        }
         let Some((all, bars)) = &mut self.bars else { return };
         for name in tick.by_server.keys() {
             if !bars.contains_key(name) {
@@ -70,10 +90,9 @@ impl Screen {
             }
         }
         bars.retain(|name, Bar { bar, silence }| {
-            let count = |report: &Report| report.by_server.get(name).copied().unwrap_or(0);
-            let per_second = count(tick) * 1000 / u64::try_from(time.as_millis()).unwrap_or(1000).max(1);
+            let per_second = per_second(name);
             bar.set_position(per_second.min(FULL));
-            bar.set_message(format!("{per_second:>4}/s {:>7}", count(act)));
+            bar.set_message(format!("{per_second:>4}/s {:>7}", of(act, name)));
             *silence = if per_second == 0 { *silence + 1 } else { 0 };
             let stays = *silence < SILENCE;
             if !stays {

@@ -1,6 +1,7 @@
 //! The API server as an adversary: a real control plane, the real daemon on a node, real sockets that must not notice.
 
 mod case;
+mod chart;
 mod endpoints;
 mod link;
 mod objects;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
 fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
     let mut one_at_a_time = server::trials(theatre).into_iter();
     let others = [
+        chart::trials(theatre),
         link::trials(theatre),
         rights::trials(theatre),
         restart::trials(theatre),

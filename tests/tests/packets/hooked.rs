@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -147,5 +148,12 @@ fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
         flow_table_size,
         max_table_entries: u32::MAX,
         snat_ports: SnatPorts { first: 20_000, count: 1_000 },
+        most_service_metrics: 0,
+        configuration: Arc::default(),
+        flags: Arc::default(),
+        file: None,
+        complaints: Vec::new(),
+        is_hard_fail: false,
+        serves_external_ips: true,
     }
 }

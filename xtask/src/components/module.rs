@@ -84,6 +84,24 @@ pub const COREDNS: Module = Module {
     stamps: "",
 };
 
+pub const HELM: Module = Module {
+    name: "helm",
+    programs: &["helm"],
+    steps: &[Step::Build { output: "./", packages: &["tool"] }],
+    tags: "",
+    upstream: "helm.sh/helm/v4",
+    stamps: "",
+};
+
+pub const PROMQL: Module = Module {
+    name: "promql",
+    programs: &["promql"],
+    steps: &[Step::Build { output: "promql", packages: &["."] }],
+    tags: "",
+    upstream: "github.com/prometheus/prometheus",
+    stamps: "",
+};
+
 pub const E2E: Module = Module {
     name: "e2e",
     programs: &["agnhost", "e2e.test", "ginkgo", "regression-issue-74839"],
@@ -129,7 +147,7 @@ mod tests {
 
     #[test]
     fn every_module_locks_the_version_that_its_programs_tell() {
-        for module in [KUBERNETES, CONTAINERD, CNI, COREDNS, E2E] {
+        for module in [KUBERNETES, CONTAINERD, CNI, COREDNS, HELM, PROMQL, E2E] {
             let version = module.version().unwrap();
             assert!(version.starts_with('v'), "{} {version}", module.name);
         }

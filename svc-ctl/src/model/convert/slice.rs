@@ -2,10 +2,14 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1 as discovery;
 
-use super::{LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, Scope, has_label, interned, label, slice_key};
-use crate::model::endpoint::{Endpoint, Hostnames, Slice, SlicePort};
+use super::{
+    ANNOTATION_TRIGGER_TIME, LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, Scope, has_label, interned, label,
+    slice_key,
+};
+use crate::model::endpoint::{Endpoint, Hostnames, Slice, SlicePort, Triggered};
 use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::{parse_ip, parse_label, parse_port};
 use crate::model::store::Converted;
@@ -43,13 +47,20 @@ pub fn convert_slice(object: &discovery::EndpointSlice, scope: Scope) -> Convert
     }
     endpoints.shrink_to_fit();
     let hostnames = Hostnames::from_iter(hostnames);
-    refusals.done(Some(Slice { key, service, family, ports, endpoints, hostnames, is_headless }))
+    let triggered = Triggered(triggered(object));
+    refusals.done(Some(Slice { key, service, family, ports, endpoints, hostnames, is_headless, triggered }))
 }
 
 /// A bad one is refused, and its endpoint has the name that its address makes.
 fn convert_hostname(i: usize, endpoint: &discovery::Endpoint, refusals: &mut Refusals) -> Option<Arc<str>> {
     let text = endpoint.hostname.as_deref().filter(|name| !name.is_empty())?;
     refusals.keep(format!("endpoints[{i}].hostname"), parse_label(text)).map(interned)
+}
+
+/// The annotation serves measurements alone: one that is no time is ignored.
+fn triggered(object: &discovery::EndpointSlice) -> Option<u64> {
+    let text = object.metadata.annotations.as_ref()?.get(ANNOTATION_TRIGGER_TIME)?;
+    u64::try_from(text.parse::<Timestamp>().ok()?.as_millisecond()).ok()
 }
 
 fn convert_slice_ports(object: &discovery::EndpointSlice, refusals: &mut Refusals) -> Vec<SlicePort> {

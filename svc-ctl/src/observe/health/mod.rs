@@ -15,6 +15,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 
 use self::ports::HealthPorts;
+use super::inspect::{self, Inspected};
 use super::ledger::Ledger;
 use super::listeners::Listeners;
 use crate::plan::node_ports::NodePortAddresses;
@@ -60,6 +61,8 @@ impl Health {
 pub struct HealthSettings {
     pub healthz: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,
+    /// An address that is taken ends the daemon (SEM-214).
+    pub is_hard_fail: bool,
     pub node_port_addresses: NodePortAddresses,
 }
 
@@ -75,6 +78,7 @@ impl Servers {
         health_ports: watch::Receiver<HealthPorts>,
         ledger: &Ledger,
         listeners: Listeners,
+        inspected: Inspected,
     ) -> anyhow::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -82,18 +86,24 @@ impl Servers {
             .context("making the runtime of health checks")?;
         let (ends, ended) = oneshot::channel();
         let ledger = ledger.clone();
-        let HealthSettings { healthz, metrics, .. } = *settings;
-        let router = server::health(&progress, hooks);
+        let HealthSettings { healthz, metrics, is_hard_fail, .. } = *settings;
+        let router = server::health(&progress, hooks, &inspected.metrics.health);
         let work = move || {
             let result = runtime.block_on(async {
                 let mut tasks = JoinSet::new();
                 if let Some(address) = healthz {
                     let flag = "--healthz-bind-address";
-                    tasks.spawn(server::serve(flag, address, router, listeners.clone()));
+                    tasks.spawn(server::serve(flag, address, router, listeners.clone(), is_hard_fail));
                 }
                 if let Some(address) = metrics {
                     let flag = "--metrics-bind-address";
-                    tasks.spawn(server::serve(flag, address, server::metrics(), listeners));
+                    tasks.spawn(server::serve(
+                        flag,
+                        address,
+                        inspect::router(inspected),
+                        listeners,
+                        is_hard_fail,
+                    ));
                 }
                 tasks.spawn(port_listeners::run(health_ports, progress, ledger));
                 match tasks.join_next().await {

@@ -1,7 +1,8 @@
-//! The servers at `--healthz-bind-address` and `--metrics-bind-address`.
+//! The server at `--healthz-bind-address`, and how any server waits for its port.
 
 use std::net::SocketAddr;
 
+use anyhow::Context as _;
 use axum::Router;
 use axum::routing::get;
 use tokio::sync::watch;
@@ -11,17 +12,28 @@ use super::answer::{Question, about_daemon};
 use super::listen::listen;
 use super::{Health, TRY_AGAIN_AFTER};
 use crate::observe::listeners::Listeners;
+use crate::observe::metrics::requests::{HealthPath, HealthRequests};
 use crate::programs::HooksStatus;
 use crate::reconcile::{Progress, unix_ms};
 
 /// What load balancers and the kubelet ask.
-pub fn health(progress: &watch::Receiver<Progress>, hooks: &watch::Receiver<HooksStatus>) -> Router {
+pub fn health(
+    progress: &watch::Receiver<Progress>,
+    hooks: &watch::Receiver<HooksStatus>,
+    requests: &HealthRequests,
+) -> Router {
     let ask = |question| {
-        let (progress, hooks) = (progress.clone(), hooks.clone());
+        let (progress, hooks, requests) = (progress.clone(), hooks.clone(), requests.clone());
         get(move || async move {
             let mut health = Health::of(&progress.borrow());
             health.is_complete &= hooks.borrow().is_attached;
-            about_daemon(question, &health, unix_ms())
+            let answer = about_daemon(question, &health, unix_ms());
+            match question {
+                Question::Healthz => requests.answered(HealthPath::Healthz, answer.is_ok),
+                Question::Livez => requests.answered(HealthPath::Livez, answer.is_ok),
+                Question::Readyz => {}
+            }
+            answer
         })
     };
     Router::new()
@@ -30,17 +42,13 @@ pub fn health(progress: &watch::Receiver<Progress>, hooks: &watch::Receiver<Hook
         .route("/readyz", ask(Question::Readyz))
 }
 
-/// What tools ask of any proxy.
-pub fn metrics() -> Router {
-    Router::new().route("/healthz", get(async || "ok")).route("/proxyMode", get(async || "svc"))
-}
-
-/// Serves for ever; a port that is taken is waited for.
+/// Serves for ever. A port that is taken is waited for, or is an error.
 pub async fn serve(
     flag: &'static str,
     address: SocketAddr,
     router: Router,
     listeners: Listeners,
+    is_hard_fail: bool,
 ) -> anyhow::Result<()> {
     loop {
         match listen(address) {
@@ -49,6 +57,10 @@ pub async fn serve(
                 if let Err(error) = axum::serve(listener, router.clone()).await {
                     tracing::warn!(flag, %error, "listening ended");
                 }
+            }
+            Err(error) if is_hard_fail => {
+                let reason = "listening, and --bind-address-hard-fail is given";
+                return Err(error).with_context(|| format!("{flag} {address}: {reason}"));
             }
             Err(error) => listeners.failed(flag, &address.to_string(), &error),
         }

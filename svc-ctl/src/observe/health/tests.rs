@@ -97,9 +97,16 @@ impl Fixture {
             HealthSettings { healthz: Some(healthz), metrics: Some(metrics), ..HealthSettings::default() };
         let ledger = Ledger::default();
         let listeners = Listeners::new(ledger.clone());
-        let servers =
-            Servers::start(&settings, progress_reader, &hooks_reader, ports_reader, &ledger, listeners)
-                .unwrap();
+        let servers = Servers::start(
+            &settings,
+            progress_reader,
+            &hooks_reader,
+            ports_reader,
+            &ledger,
+            listeners,
+            Inspected::empty(),
+        )
+        .unwrap();
         Self { progress, hooks, ports, ledger, healthz, metrics, _servers: servers }
     }
 
@@ -222,11 +229,32 @@ async fn sem_214_an_address_that_is_taken_is_complained_of_under_its_flag() {
     let (_ports, ports) = watch::channel(HealthPorts::default());
     let ledger = Ledger::default();
     let listeners = Listeners::new(ledger.clone());
-    let _servers = Servers::start(&settings, progress, &no_hooks(), ports, &ledger, listeners).unwrap();
+    let _servers =
+        Servers::start(&settings, progress, &no_hooks(), ports, &ledger, listeners, Inspected::empty())
+            .unwrap();
     let mut complaints = ledger.subscribe();
     let complained = complaints.wait_for(|all| all.contains_key(&Origin::Listeners));
     let all = tokio::time::timeout(DEADLINE, complained).await.unwrap().unwrap().clone();
     assert_eq!(all[&Origin::Listeners][0].object, "--healthz-bind-address");
+}
+
+#[tokio::test]
+async fn sem_214_with_hard_fail_an_address_that_is_taken_ends_health_checks() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let settings = HealthSettings {
+        metrics: Some(taken.local_addr().unwrap()),
+        is_hard_fail: true,
+        ..HealthSettings::default()
+    };
+    let (_progress, progress) = watch::channel(Progress::default());
+    let (_ports, ports) = watch::channel(HealthPorts::default());
+    let ledger = Ledger::default();
+    let listeners = Listeners::new(ledger.clone());
+    let mut servers =
+        Servers::start(&settings, progress, &no_hooks(), ports, &ledger, listeners, Inspected::empty())
+            .unwrap();
+    let error = tokio::time::timeout(DEADLINE, servers.ended()).await.unwrap();
+    assert!(format!("{error:#}").contains("--metrics-bind-address"), "{error:#}");
 }
 
 #[tokio::test]
@@ -236,8 +264,16 @@ async fn health_checks_that_end_say_why() {
     let ledger = Ledger::default();
     let listeners = Listeners::new(ledger.clone());
     let settings = HealthSettings::default();
-    let mut servers =
-        Servers::start(&settings, progress_reader, &no_hooks(), ports_reader, &ledger, listeners).unwrap();
+    let mut servers = Servers::start(
+        &settings,
+        progress_reader,
+        &no_hooks(),
+        ports_reader,
+        &ledger,
+        listeners,
+        Inspected::empty(),
+    )
+    .unwrap();
     drop((progress, ports));
     let error = tokio::time::timeout(DEADLINE, servers.ended()).await.unwrap();
     assert!(error.to_string().contains("health checks ended"), "{error:#}");

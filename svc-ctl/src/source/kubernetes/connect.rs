@@ -21,7 +21,9 @@ use tower::timeout::Timeout;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
 use super::Options;
+use super::counted::Counted;
 use super::resolve::resolve;
+use crate::observe::metrics::requests::ApiRequests;
 
 /// Where a pod finds its credentials: `token`, `ca.crt`. The kubelet renews them; both are read again every minute.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -54,7 +56,7 @@ pub async fn connect(options: &Options) -> anyhow::Result<Client> {
         config.cluster_url = url.parse().with_context(not_a_url)?;
         ensure!(matches!(config.cluster_url.scheme_str(), Some("https" | "http")), not_a_url());
     }
-    client(&config).context("Kubernetes client")
+    client(&config, &options.requests).context("Kubernetes client")
 }
 
 async fn from_file(path: &Path) -> anyhow::Result<Config> {
@@ -105,7 +107,7 @@ async fn in_cluster(service_account: &Path) -> anyhow::Result<Config> {
 }
 
 /// Like the library's own, but with our resolver, and without its silent retries: failures are ours to tell.
-fn client(config: &Config) -> anyhow::Result<Client> {
+fn client(config: &Config, requests: &ApiRequests) -> anyhow::Result<Client> {
     let mut tcp = HttpConnector::new_with_resolver(service_fn(resolve));
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -120,6 +122,6 @@ fn client(config: &Config) -> anyhow::Result<Client> {
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(Timeout::new(http, ANSWER_WITHIN));
+        .service(Counted::new(Timeout::new(http, ANSWER_WITHIN), requests.clone()));
     Ok(Client::new(service, config.default_namespace.clone()))
 }

@@ -12,8 +12,8 @@ use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::model::convert::{
-    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, LABEL_HEADLESS, LABEL_PROXY_NAME, LABEL_SERVICE_NAME,
-    LABEL_ZONE,
+    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, ANNOTATION_TRIGGER_TIME, LABEL_HEADLESS, LABEL_PROXY_NAME,
+    LABEL_SERVICE_NAME, LABEL_ZONE,
 };
 use crate::source::event::{Event, SourceEvent};
 
@@ -21,13 +21,14 @@ use crate::source::event::{Event, SourceEvent};
 pub const ANNOTATION_LIST_ENDS: &str = "k8s.io/initial-events-end";
 
 /// The labels and annotations that svc reads. One that `model::convert` reads must stand here.
-const KEYS: [&str; 7] = [
+const KEYS: [&str; 8] = [
     LABEL_PROXY_NAME,
     LABEL_HEADLESS,
     LABEL_SERVICE_NAME,
     LABEL_ZONE,
     ANNOTATION_SELECTION,
     ANNOTATION_OWN_ADDRESS,
+    ANNOTATION_TRIGGER_TIME,
     ANNOTATION_LIST_ENDS,
 ];
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use svc_ctl::observe::health::ports::HealthPorts;
 use svc_ctl::observe::health::{HealthSettings, Servers};
+use svc_ctl::observe::inspect::Inspected;
 use svc_ctl::observe::ledger::Ledger;
 use svc_ctl::observe::listeners::Listeners;
 use svc_ctl::programs::HooksStatus;
@@ -34,7 +35,15 @@ impl Health {
         let ledger = Ledger::default();
         let listeners = Listeners::new(ledger.clone());
         let settings = HealthSettings::default();
-        let servers = Servers::start(&settings, progress_reader, &hooks, ports_reader, &ledger, listeners)?;
+        let servers = Servers::start(
+            &settings,
+            progress_reader,
+            &hooks,
+            ports_reader,
+            &ledger,
+            listeners,
+            Inspected::empty(),
+        )?;
         Ok(Self { _progress: progress, ports, seen: BTreeSet::new(), _servers: servers })
     }
 

@@ -1,0 +1,34 @@
+//! The programs' counters of service ports, one by one.
+
+use aya::maps::{MapData, PerCpuArray};
+use svc_common::abi::{ServiceCounters, ServiceId, names};
+
+use super::maps::open;
+use super::pins::Pins;
+
+/// The pinned map of the counters.
+pub struct ServiceMap(PerCpuArray<MapData, ServiceCounters>);
+
+impl ServiceMap {
+    pub fn open(pins: &Pins) -> anyhow::Result<Self> {
+        Ok(Self(open(pins, names::SERVICES)?))
+    }
+
+    /// The sum over all CPUs; zeros where the map has no such entry.
+    pub fn get(&self, id: ServiceId) -> ServiceCounters {
+        sum(&self.0, id)
+    }
+}
+
+/// The sum over all CPUs; zeros where the map has no such entry.
+pub(super) fn sum(
+    map: &PerCpuArray<impl std::borrow::Borrow<MapData>, ServiceCounters>,
+    id: ServiceId,
+) -> ServiceCounters {
+    let values = map.get(&id.0, 0);
+    values.iter().flat_map(|cpus| cpus.iter()).fold(ServiceCounters::default(), |sum, cpu| ServiceCounters {
+        flows: sum.flows + cpu.flows,
+        packets: sum.packets + cpu.packets,
+        bytes: sum.bytes + cpu.bytes,
+    })
+}

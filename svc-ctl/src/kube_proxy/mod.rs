@@ -1,0 +1,14 @@
+//! What kube-proxy is told, in the words of svc: its configuration file and its flags. Pure: text in, flags of `svc-ctl run`
+//! and explanations out.
+//!
+//! Each field is honoured, has no meaning here, or is refused, and [`fields`] says which and why.
+
+pub mod document;
+pub mod explain;
+pub mod fields;
+pub mod flags;
+mod honour;
+#[cfg(test)]
+mod tests;
+
+pub use self::explain::{Explained, Line, Verdict, explain};

@@ -1,0 +1,91 @@
+//! Flows that are alive, as one pass over a flow table counts them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
+
+use svc_common::abi::ServiceId;
+use svc_common::addr::Proto;
+
+/// Destinations that are named.
+const NAMED: usize = 10;
+
+/// Live flows of one pass. A flow counts by its forward record.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    pub by_service: HashMap<ServiceId, u64>,
+    /// Masqueraded flows by backend and protocol: each has a source port of its own there.
+    masqueraded: HashMap<(SocketAddr, Proto), u64>,
+}
+
+/// Source ports of the masquerade that flows to one backend have.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct SnatUse {
+    pub destination: SocketAddr,
+    pub proto: Proto,
+    pub ports: u64,
+}
+
+impl Live {
+    /// A flow; `masqueraded_to` is its backend if its source was translated.
+    pub fn add(&mut self, service: ServiceId, proto: Proto, masqueraded_to: Option<SocketAddr>) {
+        *self.by_service.entry(service).or_default() += 1;
+        if let Some(destination) = masqueraded_to {
+            *self.masqueraded.entry((destination, proto)).or_default() += 1;
+        }
+    }
+
+    pub fn flows(&self) -> u64 {
+        self.by_service.values().sum()
+    }
+
+    /// The destinations with the most ports, most first.
+    pub fn most_snat_ports(&self) -> Vec<SnatUse> {
+        let uses = self.masqueraded.iter();
+        let uses = uses.map(|(&(destination, proto), &ports)| SnatUse { destination, proto, ports });
+        let mut uses: Vec<SnatUse> = uses.collect();
+        uses.sort_unstable_by(|a, b| b.ports.cmp(&a.ports).then_with(|| a.cmp(b)));
+        uses.truncate(NAMED);
+        uses
+    }
+}
+
+/// Live flows of both families.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct LiveReport {
+    /// IPv4, IPv6.
+    pub flows: [u64; 2],
+    pub by_service: BTreeMap<u32, u64>,
+    /// The destinations with the most source ports in use, by family.
+    pub snat: [Vec<SnatUse>; 2],
+}
+
+impl LiveReport {
+    pub fn of(families: [&Live; 2]) -> Self {
+        let mut by_service = BTreeMap::new();
+        for (service, count) in families.iter().flat_map(|live| &live.by_service) {
+            *by_service.entry(service.0).or_default() += count;
+        }
+        Self { flows: families.map(Live::flows), by_service, snat: families.map(Live::most_snat_ports) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_count_for_their_service_and_masqueraded_ones_for_their_destination() {
+        let (mut v4, v6) = (Live::default(), Live::default());
+        let backend = |n: u8| Some(SocketAddr::from(([10, 0, 0, n], 80)));
+        v4.add(ServiceId(1), Proto::TCP, None);
+        v4.add(ServiceId(1), Proto::TCP, backend(1));
+        v4.add(ServiceId(2), Proto::TCP, backend(2));
+        v4.add(ServiceId(2), Proto::TCP, backend(2));
+        v4.add(ServiceId(2), Proto::UDP, backend(2));
+        let report = LiveReport::of([&v4, &v6]);
+        assert_eq!((report.flows, &report.by_service), ([5, 0], &[(1, 2), (2, 3)].into()));
+        let uses: Vec<_> = report.snat[0].iter().map(|u| (u.destination.to_string(), u.ports)).collect();
+        let named = |text: &str, ports| (text.to_owned(), ports);
+        assert_eq!(uses, [named("10.0.0.2:80", 2), named("10.0.0.1:80", 1), named("10.0.0.2:80", 1)]);
+    }
+}

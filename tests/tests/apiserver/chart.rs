@@ -1,0 +1,97 @@
+//! The Helm chart against the real API server: what it renders for the table of tier `chart` is accepted field by field,
+//! and a release is installed, changed and removed.
+
+use std::process::Command;
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use serde::Deserialize as _;
+use serde_json::{Value, json};
+use svc_tests::cluster::bin_dir;
+use svc_tests::command;
+use svc_tests::run_name::workspace_dir;
+
+use crate::plane::Plane;
+use crate::theatre::Theatre;
+
+const MATRIX: &str = include_str!("../chart/matrix.yaml");
+/// Kinds of the Prometheus operator, which is not here.
+const OF_OPERATOR: &str = "monitoring.coreos.com/";
+
+pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
+    let trial = |sentence, act: fn(&Plane) -> Result<()>| {
+        let theatre = Arc::clone(theatre);
+        Trial::test(sentence, move || Ok(act(theatre.calm()?.as_ref())?))
+    };
+    vec![
+        trial("what the chart renders is accepted by the API server", accepted),
+        trial("a release of the chart is installed, upgraded and uninstalled without a rest", released),
+    ]
+}
+
+/// Every row at once: names repeat, and nothing is stored.
+fn accepted(plane: &Plane) -> Result<()> {
+    let rows: Vec<Value> = serde_yaml_ng::from_str(MATRIX).context("matrix.yaml")?;
+    let mut objects = Vec::new();
+    for row in rows.iter().filter(|row| row.get("refused").is_none()) {
+        let values = row.get("values").unwrap_or(&Value::Null).to_string();
+        let release = ["template", "svc", "deploy/chart", "--namespace=kube-system", "--values=-"];
+        let text = command::feed(helm(plane)?.args(release), &values)?;
+        for document in serde_yaml_ng::Deserializer::from_str(&text) {
+            let object = Value::deserialize(document).context("what Helm rendered")?;
+            if object["apiVersion"].as_str().is_some_and(|version| !version.starts_with(OF_OPERATOR)) {
+                objects.push(object);
+            }
+        }
+    }
+    ensure!(objects.len() > rows.len(), "{} objects of {} rows", objects.len(), rows.len());
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
+    let dry =
+        ["apply", "--server-side", "--force-conflicts", "--dry-run=server", "--validate=strict", "-f", "-"];
+    command::feed(plane.control().kubectl()?.args(dry), &list).map(drop)
+}
+
+fn released(plane: &Plane) -> Result<()> {
+    // Other cases have Nodes here, and no kubelet.
+    let [name, nowhere] = ["charted", "--set=nodeSelector.none=here"];
+    let release = [name, "deploy/chart", "--namespace=kube-system"];
+    let left = || {
+        let kinds = "daemonsets,configmaps,serviceaccounts,clusterroles,clusterrolebindings,secrets";
+        let labels = format!("app.kubernetes.io/instance={name}");
+        plane.kubectl(&["-n", "kube-system", "get", kinds, "-l", &labels, "-o", "name"])
+    };
+    let arguments = || {
+        let path = "jsonpath={.spec.template.spec.containers[0].args}";
+        plane.kubectl(&["-n", "kube-system", "get", "daemonset", "charted-svc", "-o", path])
+    };
+
+    let set = [nowhere, "--set=k8sServiceHost=172.30.0.1,config.selection=random"];
+    command::run(helm(plane)?.arg("install").args(release).args(set))?;
+    ensure!(arguments()? == r#"["run","--selection=random"]"#, "installed: {}", arguments()?);
+    let there = left()?.lines().count();
+    ensure!(there == 5, "installed: {}", left()?);
+
+    let set = ["--reuse-values", "--set=config.masqueradeAll=true"];
+    command::run(helm(plane)?.arg("upgrade").args(release).args(set))?;
+    ensure!(
+        arguments()? == r#"["run","--selection=random","--masquerade-all"]"#,
+        "upgraded: {}",
+        arguments()?
+    );
+
+    command::run(helm(plane)?.args(["uninstall", name, "--namespace=kube-system", "--wait"]))?;
+    ensure!(left()?.is_empty(), "left behind: {}", left()?);
+    Ok(())
+}
+
+/// Helm as administrator, in the hub; it reads and writes nothing of the caller's home.
+fn helm(plane: &Plane) -> Result<Command> {
+    let control = plane.control();
+    let mut helm = control.hub().command(bin_dir()?.join("helm"))?;
+    helm.current_dir(workspace_dir()).env("KUBECONFIG", control.kubeconfig("admin"));
+    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        helm.env(name, control.dir().join("helm"));
+    }
+    Ok(helm)
+}

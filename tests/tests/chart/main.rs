@@ -1,0 +1,18 @@
+//! The Helm chart: what it renders for a table of values and what it refuses, and that `deploy/*.yaml` is what it
+//! renders by default. Its alerts and dashboard: that svc has what they ask for. Helm and Prometheus' parser are the real
+//! ones, of `tests/cluster`.
+
+mod flags;
+mod helm;
+mod matrix;
+mod observability;
+mod shipped;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let trials = [matrix::trials(), shipped::trials(), flags::trials(), observability::trials()];
+    libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
+}
