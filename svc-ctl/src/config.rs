@@ -22,6 +22,15 @@ pub enum XdpPolicy {
     Off,
 }
 
+/// Whether what is masqueraded goes through the stack, where netfilter's FORWARD and the kernel's own routing have their say.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ThroughStack {
+    /// Where rules of network policies or the routes of this node ask for it.
+    Auto,
+    Always,
+    Never,
+}
+
 /// Everything the daemon is told.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -43,6 +52,7 @@ pub struct Config {
     pub metrics: Option<SocketAddr>,
     pub xdp: XdpPolicy,
     pub pod_sockets: bool,
+    pub through_stack: ThroughStack,
     /// Where namespaces of pods have names.
     pub netns_dirs: Vec<PathBuf>,
     /// Flow records per family.

@@ -55,6 +55,7 @@ impl Run {
             Program::SchedClassifier(program) => program.load()?,
             Program::Xdp(program) => program.load()?,
             Program::CgroupSockAddr(program) => program.load()?,
+            Program::CgroupSock(program) => program.load()?,
             other => return Err(format!("svc has no use for a program like {other:?}").into()),
         }
         let info = program.info()?;

@@ -147,6 +147,17 @@ pub fn next_hop<F: FibWords + Tables>(
     }
 }
 
+/// The next hop of a record takes smaller packets than the interface by which they come in. IPv4 only: no router fragments
+/// IPv6.
+#[inline(always)]
+pub fn narrows<F: FibWords + Tables>(ctx: *mut c_void, ifindex: u32, record: &FlowRecord<F::Addr>) -> bool {
+    if F::AF != V4::AF {
+        return false;
+    }
+    let there = if record.mtu != 0 { record.mtu } else { device_mtu(ctx, record.oif) };
+    there != 0 && there < device_mtu(ctx, ifindex)
+}
+
 /// The largest packet that a device takes; 0 where the kernel does not say.
 #[inline(always)]
 fn device_mtu(ctx: *mut c_void, ifindex: u32) -> u16 {

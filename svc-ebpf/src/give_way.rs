@@ -25,6 +25,13 @@ pub fn to_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
         reverse_key.src = key.dst;
     }
     forget::<F>();
+    // Through the stack such a connection looks like the second flow of a masquerade, whose source must not be replaced.
+    if let Some(record) = F::present_flow(key)
+        && record.hook != Hook::INGRESS
+        && record.direction == Direction::FORWARD
+    {
+        F::remove_flow(key);
+    }
     0
 }
 

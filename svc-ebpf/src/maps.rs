@@ -126,6 +126,9 @@ pub struct Scratch<A> {
     pub packet: Packet<A>,
     pub chosen: Chosen,
     pub fib: fib::Params,
+    /// The source that the second flow of a masquerade through the stack gives packets, and the first flow's record meanwhile.
+    pub masquerade: A,
+    pub first: FlowRecord<A>,
 }
 
 /// What the first packet of a flow gets; the verifier knows nothing of words that lie here.

@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::bpf_loop;
 use svc_common::abi::*;
 use svc_common::addr::{Port, Proto};
 use svc_common::datapath::flow::{Translation, forward, twin, twin_key};
-use svc_common::datapath::placement::Situation;
+use svc_common::datapath::placement::{Placement, Situation};
 use svc_common::datapath::select::{client_hash, snat_port};
 use svc_common::datapath::state::{CLOSED_PORT_REST, age, is_expired, observe};
 use svc_common::wire::checksum::Wsum;
@@ -34,17 +34,20 @@ impl Outcome {
     pub const CHOSEN: u32 = 5;
     /// No record is known.
     pub const UNKNOWN: u32 = 6;
+    /// As `BEGUN`; a second flow masquerades it, and the hook of that lies in the scratch space.
+    pub const BEGUN_FIRST: u32 = 7;
 }
 
-/// Chooses a backend for a packet without record and begins a flow. Two calls side by side: their stack frames and the
-/// one of the established path do not fit into 512 octets together, and the second is walked by the verifier without
-/// what it knows of the ways through the first.
+/// Chooses a backend for a packet without record and begins a flow. Calls side by side: their stack frames and the one of
+/// the established path do not fit into 512 octets together, and each is walked by the verifier without
+/// what it knows of the ways through the one before.
 #[inline(always)]
 pub fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 {
-    match choose_backend::<F, M>(m, packet) {
+    let outcome = match choose_backend::<F, M>(m, packet) {
         Outcome::CHOSEN => begin::<F, M>(m, role, packet),
         outcome => outcome,
-    }
+    };
+    if outcome == Outcome::BEGUN_FIRST { begin_second::<F>(&packet.key) } else { outcome }
 }
 
 /// Begins a flow to the backend that lies in the scratch space.
@@ -63,6 +66,7 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
     let record = &mut scratch.record;
     let own = iface(m.ifindex());
     let bridge = own.map_or(0, |i| i.bridge);
+    let in_flags = own.map_or(IfaceFlags::NONE, |i| i.flags);
     let is_hairpin = role == Role::POD && key.src == backend.addr;
     let client_bit =
         if is_pod != 0 { FrontendFlags::MASQUERADE_PODS } else { FrontendFlags::MASQUERADE_OTHERS };
@@ -90,7 +94,12 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
         masquerades,
         backend: backend.locality,
         is_hairpin,
-        same_bridge: bridge != 0 && record.oif == bridge,
+        same_bridge: bridge != 0 && record.oif == bridge && !in_flags.has(IfaceFlags::BRIDGE_FILTERED),
+        through_stack: in_flags.has(IfaceFlags::THROUGH_STACK)
+            || (masquerades
+                && key.proto == Proto::UDP
+                && in_flags.has(IfaceFlags::NARROWED_THROUGH_STACK)
+                && fib::narrows::<F>(m.ctx(), m.ifindex(), record)),
     }
     .placement();
     if M::BEFORE_STACK && place.way == Way::STACK {
@@ -113,13 +122,18 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
             return Outcome::DROP;
         }
     }
+    let in_two_steps = place.snat && place.way == Way::STACK;
+    if in_two_steps {
+        scratch.masquerade = to.src;
+        to.src = key.src;
+    }
     let any_source = backend.locality == Locality::HOST && key.proto == Proto::UDP;
     forward::<F>(key, &to, place, any_source, service, now, record);
     // What is picked up in mid-flow lives by what its first packet says.
     record.state = observe(FlowState::NEW, Direction::FORWARD, key.proto, packet.tcp_flags, 0);
     // The pod's other sockets may be connected to the backend itself, by the socket hooks, from the very same port.
     let may_meet_direct = role == Role::POD && CONFIG.load().pod_sockets != 0;
-    if !claim::<F>(key, place.snat || may_meet_direct, now) {
+    if !claim::<F>(key, (place.snat && !in_two_steps) || may_meet_direct, now) {
         count(Counter::DropSnatExhausted);
         return Outcome::DROP;
     }
@@ -136,6 +150,49 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
     }
     count(if is_midstream { Counter::FlowMidstream } else { Counter::FlowNew });
     count_service(service, 1, 0, 0);
+    if !in_two_steps {
+        return Outcome::BEGUN;
+    }
+    scratch.first.hook =
+        if backend.locality == Locality::REMOTE { Hook::UPLINK_EGRESS } else { Hook::POD_EGRESS };
+    Outcome::BEGUN_FIRST
+}
+
+/// Begins the second flow of a masquerade through the stack, from the client to the backend, both as the stack sees them. Its
+/// packets are met at the egress by which they leave. The first flow, of this key, has its record in the scratch space, also
+/// afterwards.
+#[inline(never)]
+fn begin_second<F: Net>(client: &FlowKey<F::Addr>) -> u32 {
+    let Some(Scratch { record, first, masquerade, .. }) = F::scratch() else { return Outcome::DROP };
+    // On the stack, because `bpf_loop` passes nothing else to its callback.
+    let FlowRecord { src, dst, sport, dport, stamp: now, .. } = *record;
+    let key = &FlowKey { src, dst, sport, dport, proto: client.proto, _pad: [0; 3] };
+    let hook = first.hook;
+    // The first flow has lost its records, this one has not.
+    if let Some(known) = F::flow(key)
+        && known.hook == hook
+        && !known.state.is_closing()
+        && !is_expired(key.proto, known.state, now, known.stamp)
+    {
+        return Outcome::BEGUN;
+    }
+    *first = *record;
+    let to = Translation { src: *masquerade, dst, sport, dport };
+    let place = Placement { snat: true, way: Way::STACK, reverse_hook: Hook::INGRESS };
+    // Packets are counted for their Service where they are met first.
+    forward::<F>(key, &to, place, false, ServiceId(0), now, record);
+    record.hook = hook;
+    record.state = first.state;
+    let has_port = claim::<F>(key, true, now);
+    let Some(Scratch { record, first, .. }) = F::scratch() else { return Outcome::DROP };
+    let is_begun = has_port && put_forward::<F>(key, record) != 0;
+    *record = *first;
+    if !is_begun {
+        // Without it the client's next packets would leave with the client's address.
+        F::remove_flow(client);
+        count(if has_port { Counter::FlowTableFull } else { Counter::DropSnatExhausted });
+        return Outcome::DROP;
+    }
     Outcome::BEGUN
 }
 

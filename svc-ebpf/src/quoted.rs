@@ -46,6 +46,10 @@ pub fn find<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
     F::addresses(header, &mut key.dst, &mut key.src);
     (key.sport, key.dport, key.proto) = (Port::from_be(ports.dst), Port::from_be(ports.src), proto);
     let Some(record) = record_at::<F>(key, hook) else { return m.pass() };
+    if F::is_redirect(icmp) {
+        // It tells the way to the backend; the sender would take it for the way to the Service (as nf_conntrack).
+        return m.drop();
+    }
     if record.way == Way::REDIRECT && ip.ttl <= 1 {
         count(Counter::DropTtl);
         return m.drop();

@@ -31,6 +31,7 @@ pub trait Tables: Rewrite {
     fn remove_flow(key: &FlowKey<Self::Addr>);
     fn socket(key: &SockKey<Self::Addr>) -> Option<&'static SockValue<Self::Addr>>;
     fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>);
+    fn remove_socket(key: &SockKey<Self::Addr>);
     fn affinity(client: &AffinityKey<Self::Addr>) -> Option<&'static mut AffinityValue>;
     fn insert_affinity(client: &AffinityKey<Self::Addr>, value: &AffinityValue);
     fn fragment(key: &FragmentKey<Self::Addr>) -> Option<FragmentPorts>;
@@ -44,7 +45,7 @@ pub trait Tables: Rewrite {
 }
 
 macro_rules! tables {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $carried:ident, $sockets:ident, $affinity:ident, $fragments:ident, $bypass:ident, $flow_entries:ident, $socket_entries:ident, $affinity_entries:ident, $fragment_entries:ident, $scratch:ident, $snat:ident) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $carried:ident, $sockets:ident, $affinity:ident, $fragments:ident, $bypass:ident, $flow_entries:ident, $socket_entries:ident, $affinity_entries:ident, $fragment_entries:ident, $bypass_entries:ident, $scratch:ident, $snat:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue> {
@@ -130,6 +131,13 @@ macro_rules! tables {
                 entries::put(&maps::$sockets, EntryTable::$socket_entries, key, value);
             }
             #[inline(always)]
+            fn remove_socket(key: &SockKey<Self::Addr>) {
+                // Most sockets have none, and to look is cheaper than to remove in vain.
+                if Self::socket(key).is_some() {
+                    entries::remove(&maps::$sockets, EntryTable::$socket_entries, key);
+                }
+            }
+            #[inline(always)]
             fn affinity(client: &AffinityKey<Self::Addr>) -> Option<&'static mut AffinityValue> {
                 // SAFETY: map memory stays valid for the program's run; racing writers write two words that are each
                 // right on their own, and a backend is never used without having been found in the extent.
@@ -158,7 +166,7 @@ macro_rules! tables {
             #[inline(always)]
             fn put_bypass(answer: &FlowKey<Self::Addr>, now: u32) {
                 // A failure leaves the connection to the look-up of its socket.
-                let _ = maps::$bypass.insert(answer, now, ALWAYS);
+                entries::put(&maps::$bypass, EntryTable::$bypass_entries, answer, &now);
             }
             #[inline(always)]
             fn scratch() -> Option<&'static mut Scratch<Self::Addr>> {
@@ -175,11 +183,11 @@ macro_rules! tables {
 
 tables!(
     V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, CARRIED4, SOCKETS4, AFFINITY4, FRAGMENTS4,
-    BYPASS4, Flows4, Sockets4, Affinity4, Fragments4, SCRATCH4, snat_v4
+    BYPASS4, Flows4, Sockets4, Affinity4, Fragments4, Bypass4, SCRATCH4, snat_v4
 );
 tables!(
     V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, CARRIED6, SOCKETS6, AFFINITY6, FRAGMENTS6,
-    BYPASS6, Flows6, Sockets6, Affinity6, Fragments6, SCRATCH6, snat_v6
+    BYPASS6, Flows6, Sockets6, Affinity6, Fragments6, Bypass6, SCRATCH6, snat_v6
 );
 
 /// How the flow table that is being replaced is used, if one is.

@@ -19,8 +19,8 @@ const PROG_QUERY: libc::c_long = 16;
 const AT_INTERFACE: [(u32, &str); 2] = [(46, "tcx ingress"), (47, "tcx egress")];
 /// The two sides of a clsact qdisc, as tc calls them.
 const CLSACT_SIDES: [&str; 2] = ["ingress", "egress"];
-/// `enum bpf_attach_type`: what svc attaches to cgroups, connect to getpeername.
-const AT_CGROUP: [(u32, &str); 8] = [
+/// `enum bpf_attach_type`: what svc attaches to cgroups.
+const AT_CGROUP: [(u32, &str); 9] = [
     (10, "connect4"),
     (11, "connect6"),
     (14, "sendmsg4"),
@@ -29,6 +29,7 @@ const AT_CGROUP: [(u32, &str); 8] = [
     (20, "recvmsg6"),
     (29, "getpeername4"),
     (30, "getpeername6"),
+    (34, "sock_release"),
 ];
 
 /// The part of `union bpf_attr` that BPF_PROG_QUERY reads and writes (up to `revision`).

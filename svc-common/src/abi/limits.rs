@@ -21,7 +21,7 @@ pub const PREFIXES: u32 = 65_536;
 pub const IFACES: u32 = 4_096;
 /// Sockets whose frontend is remembered, per family.
 pub const SOCKETS: u32 = 65_536;
-/// Clients whose backend is remembered for session affinity, per family (about 80 and 90 octets each, allocated at once).
+/// Clients and unconnected sockets whose backend is remembered, per family (about 80 and 90 octets each, allocated at once).
 pub const AFFINITY: u32 = 65_536;
 /// Packets per family whose fragments are on their way (about 70 and 100 octets each, allocated at once).
 pub const FRAGMENTS: u32 = 8_192;

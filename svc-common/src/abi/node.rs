@@ -53,6 +53,14 @@ impl IfaceFlags {
     pub const TAKES_XDP: Self = Self(1);
     /// Packets that come in by it are a local pod's (SEM-090).
     pub const LOCAL_PODS: Self = Self(2);
+    /// Whatever is masqueraded and came in by it goes through the stack, whose rules see client and backend: destination NAT
+    /// at ingress, source NAT at the egress by which it leaves.
+    pub const THROUGH_STACK: Self = Self(4);
+    /// As [`Self::THROUGH_STACK`], of IPv4 datagrams whose way narrows here: the stack fragments them.
+    pub const NARROWED_THROUGH_STACK: Self = Self(8);
+    /// Netfilter sees what is bridged (`net.bridge.bridge-nf-call-iptables`), so that packets between ports of one bridge may
+    /// take the stack's way.
+    pub const BRIDGE_FILTERED: Self = Self(16);
 }
 
 /// Properties of an address of this node or of a Service, a set of bits; value of the address table, whose key is the

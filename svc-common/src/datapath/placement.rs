@@ -15,12 +15,15 @@ pub struct Situation {
     pub is_hairpin: bool,
     /// Client and backend are ports of one bridge: replies would not pass the client's side of the stack.
     pub same_bridge: bool,
+    /// What is masqueraded goes through the stack all the same.
+    pub through_stack: bool,
 }
 
 /// Where a flow's two directions are translated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Placement {
-    /// The backend sees an address of this node.
+    /// The backend sees an address of this node. Where the way is `Way::STACK` a second flow does it: from client to backend,
+    /// at the egress by which it leaves.
     pub snat: bool,
     pub way: Way,
     /// Where replies meet their record. The forward record is always at ingress.
@@ -40,6 +43,8 @@ impl Situation {
             through_stack
         } else if self.client == Role::POD && self.is_hairpin {
             Placement { snat: true, way: Way::BACK, reverse_hook: Hook::INGRESS }
+        } else if self.masquerades && self.through_stack {
+            Placement { snat: true, ..through_stack }
         } else if self.masquerades {
             // Its source is an address of this node: it never enters the stack (placement law c).
             Placement { snat: true, way: Way::REDIRECT, reverse_hook: Hook::INGRESS }
@@ -81,8 +86,30 @@ mod tests {
             ((up, false, local, false, false), (false, stack, up_out)),
         ];
         for ((client, masquerades, backend, is_hairpin, same_bridge), (snat, way, reverse_hook)) in rows {
-            let s = Situation { client, masquerades, backend, is_hairpin, same_bridge };
+            let s = Situation { client, masquerades, backend, is_hairpin, same_bridge, through_stack: false };
             assert_eq!(s.placement(), Placement { snat, way, reverse_hook }, "{s:?}");
         }
+    }
+
+    #[test]
+    fn what_is_masqueraded_through_the_stack_is_reversed_on_the_clients_side() {
+        let of = |client, backend, is_hairpin| {
+            Situation {
+                client,
+                masquerades: true,
+                backend,
+                is_hairpin,
+                same_bridge: false,
+                through_stack: true,
+            }
+            .placement()
+        };
+        for backend in [Locality::LOCAL, Locality::REMOTE] {
+            let stack = Placement { snat: true, way: Way::STACK, reverse_hook: Hook::UPLINK_EGRESS };
+            assert_eq!(of(Role::UPLINK, backend, false), stack);
+            assert_eq!(of(Role::POD, backend, false), Placement { reverse_hook: Hook::POD_EGRESS, ..stack });
+        }
+        assert_eq!(of(Role::POD, Locality::LOCAL, true).way, Way::BACK);
+        assert!(!of(Role::UPLINK, Locality::HOST, false).snat);
     }
 }

@@ -74,6 +74,8 @@ pub trait Icmp: Rewrite {
     fn quoted(header: &HeaderWords) -> (usize, Proto);
     /// An ICMP error. One that is cut short counts as such.
     fn is_error<C: Cursor + ?Sized>(packet: &C, ip: &Headers<Self::Addr>) -> bool;
+    /// The header is that of an error which tells a better way (RFC 792). IPv6 tells it by a neighbor message, which is none.
+    fn is_redirect(header: &[u16; 4]) -> bool;
 }
 
 /// What translating a quoted packet adds to the sum over an ICMP message: `addr` and `port` are what it adds to the sums
@@ -172,6 +174,11 @@ impl Icmp for V4 {
         // Unreachable, quench, redirect, time exceeded, parameter problem.
         ip.proto == Proto::ICMP && matches!(kind(packet, ip.l4), None | Some(3 | 4 | 5 | 11 | 12))
     }
+
+    #[inline(always)]
+    fn is_redirect(header: &[u16; 4]) -> bool {
+        header[0].to_ne_bytes()[0] == 5
+    }
 }
 
 impl Icmp for V6 {
@@ -235,5 +242,10 @@ impl Icmp for V6 {
     #[inline(always)]
     fn is_error<C: Cursor + ?Sized>(packet: &C, ip: &Headers<AddrV6>) -> bool {
         ip.proto == Proto::ICMPV6 && kind(packet, ip.l4).is_none_or(|kind| kind < 128)
+    }
+
+    #[inline(always)]
+    fn is_redirect(_: &[u16; 4]) -> bool {
+        false
     }
 }

@@ -180,6 +180,11 @@ pub struct RunArgs {
         hide_possible_values = true
     )]
     pub masquerade_local_backends: bool,
+    /// Whether what is masqueraded goes through the node's network stack, whose FORWARD rules then see the client and its
+    /// backend, or past it. `auto`: through it where rules of network policies are found in FORWARD, or routes have an MTU
+    /// of their own, and for IPv4 datagrams whose way narrows here.
+    #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub masquerade_through_stack: When,
     /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
     pub service_cidr: Cidrs,
@@ -337,6 +342,13 @@ impl FromStr for FeatureGates {
         }
         Ok(gates)
     }
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum When {
+    Auto,
+    Always,
+    Never,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

@@ -9,12 +9,12 @@ use anyhow::Context as _;
 use clap::{ArgMatches, FromArgMatches as _};
 use tracing_subscriber::EnvFilter;
 
-use super::args::{Cli, Command, DetectLocal, LogFormat, RunArgs, Switch, XdpChoice};
+use super::args::{Cli, Command, DetectLocal, LogFormat, RunArgs, Switch, When, XdpChoice};
 use super::config_file::{self, ConfigFile};
 use super::effective::effective;
 use super::{command, flags};
 use crate::app;
-use crate::config::{Config, XdpPolicy};
+use crate::config::{Config, ThroughStack, XdpPolicy};
 use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::{EphemeralPorts, SnatPorts, choose};
@@ -146,6 +146,11 @@ fn config(
             XdpChoice::Off => XdpPolicy::Off,
         },
         pod_sockets: args.pod_sockets == Switch::On,
+        through_stack: match args.masquerade_through_stack {
+            When::Auto => ThroughStack::Auto,
+            When::Always => ThroughStack::Always,
+            When::Never => ThroughStack::Never,
+        },
         netns_dirs: args.netns_dir.clone(),
         max_table_entries: args.max_table_entries,
         flow_table_size: args.flow_table_size.map_or_else(default_flow_table, |size| size.0),

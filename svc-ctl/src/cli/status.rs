@@ -71,6 +71,7 @@ fn text(s: &StatusFile, is_running: bool) -> Result<String, std::fmt::Error> {
         writeln!(out, "last error  {error} ({} so far)", s.failures)?;
     }
     writeln!(out, "cgroup      {}", s.cgroup)?;
+    writeln!(out, "masquerade  {}", s.masquerade)?;
     if s.reattached != 0 {
         writeln!(out, "reattached  {} (found detached or unpinned)", s.reattached)?;
     }

@@ -26,7 +26,7 @@ pub(crate) fn now() -> u32 {
     (coarse_ns() >> MOMENT_SHIFT) as u32
 }
 
-/// Every stay that is not over, of both families, sorted.
+/// Every stay of session affinity that is not over, of both families, sorted.
 pub fn list(pins: &Pins) -> anyhow::Result<Vec<Stay>> {
     let now = now();
     let mut stays = Vec::new();
@@ -38,7 +38,7 @@ pub fn list(pins: &Pins) -> anyhow::Result<Vec<Stay>> {
 
 fn list_family<A: Encode>(pins: &Pins, name: &str, now: u32, stays: &mut Vec<Stay>) -> anyhow::Result<()> {
     each(pins, name, |key: AffinityKey<A>, value: AffinityValue| {
-        if is_over(now, value.until) {
+        if is_over(now, value.until) || key.is_of_socket() {
             return;
         }
         let [low, high] = key.netns;

@@ -15,7 +15,7 @@ use super::load::Loaded;
 use super::pins::Pins;
 
 /// `enum bpf_attach_type`.
-const CGROUP_HOOKS: [(&str, u32); 8] = [
+const CGROUP_HOOKS: [(&str, u32); 9] = [
     ("connect4", 10),
     ("connect6", 11),
     ("sendmsg4", 14),
@@ -24,6 +24,7 @@ const CGROUP_HOOKS: [(&str, u32); 8] = [
     ("recvmsg6", 20),
     ("getpeername4", 29),
     ("getpeername6", 30),
+    ("sock_release", 34),
 ];
 const BPF_XDP: u32 = 37;
 const TCX_INGRESS: u32 = 46;

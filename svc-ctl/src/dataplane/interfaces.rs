@@ -29,6 +29,8 @@ pub struct Wanted {
     pub mac: [u8; 6],
     /// What comes in here was sent by local pods.
     pub is_of_pods: bool,
+    /// Which way what is masqueraded takes.
+    pub masquerade: IfaceFlags,
     /// How XDP is to run, where it shall.
     pub xdp: Option<Xdp>,
 }
@@ -199,11 +201,11 @@ impl Attachments {
 impl Attachment {
     /// Writes the interface's entry if it is not what was written last.
     fn write_entry(&mut self, table: &mut IfaceTable) -> Result<(), String> {
-        let Wanted { index, role, bridge, snat_v4, snat_v6, mac, is_of_pods, .. } = &self.wanted;
+        let Wanted { index, role, bridge, snat_v4, snat_v6, mac, is_of_pods, masquerade, .. } = &self.wanted;
         let takes_xdp = self.attached.hooks.iter().any(|hook| hook == NATIVE_XDP);
         let bits = [(takes_xdp, IfaceFlags::TAKES_XDP), (*is_of_pods, IfaceFlags::LOCAL_PODS)];
         let set = bits.iter().filter(|(is_set, _)| *is_set);
-        let flags = set.fold(IfaceFlags::NONE, |flags, (_, bit)| flags.with(*bit));
+        let flags = set.fold(*masquerade, |flags, (_, bit)| flags.with(*bit));
         let (snat_v4, snat_v6) = (encode::v4(*snat_v4), encode::v6(*snat_v6));
         let entry = Iface { role: *role, bridge: *bridge, snat_v4, snat_v6, mac: *mac, flags };
         if self.entry != Some(entry) {

@@ -135,7 +135,9 @@ impl Loaded {
             bail!("not all of {names:?} are in the object");
         }
         // The last is taken first; those of sockets are small.
-        wanted.sort_by_key(|(_, program)| !matches!(program, Program::CgroupSockAddr(_)));
+        wanted.sort_by_key(|(_, program)| {
+            !matches!(program, Program::CgroupSockAddr(_) | Program::CgroupSock(_))
+        });
         let threads = std::thread::available_parallelism().map_or(1, usize::from).min(wanted.len());
         let queue = Mutex::new(wanted);
         let results = Mutex::new(Vec::new());
@@ -228,6 +230,7 @@ fn load_one(name: &str, program: &mut Program) -> anyhow::Result<OwnedFd> {
         Program::SchedClassifier(p) => p.load(),
         Program::Xdp(p) => p.load(),
         Program::CgroupSockAddr(p) => p.load(),
+        Program::CgroupSock(p) => p.load(),
         _ => bail!("program {name} is of a kind that is not attached"),
     }
     .map_err(|err| anyhow!("the kernel refuses program {name}: {err}"))?;
@@ -235,6 +238,7 @@ fn load_one(name: &str, program: &mut Program) -> anyhow::Result<OwnedFd> {
         Program::SchedClassifier(p) => p.fd(),
         Program::Xdp(p) => p.fd(),
         Program::CgroupSockAddr(p) => p.fd(),
+        Program::CgroupSock(p) => p.fd(),
         _ => bail!("program {name} is of a kind that is not attached"),
     };
     Ok(fd?.as_fd().try_clone_to_owned()?)

@@ -58,6 +58,8 @@ impl Interface {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Interfaces {
     pub list: Vec<Interface>,
+    /// A route of the main table has an MTU of its own, of which `bpf_fib_lookup` tells only if it is locked.
+    pub has_route_mtu: bool,
 }
 
 impl Interfaces {

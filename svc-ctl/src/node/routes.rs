@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
-use rtnetlink::packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use rtnetlink::packet_route::route::{
+    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteType,
+};
 
 /// A route, reduced to what tells an uplink from a pod's interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,6 +45,17 @@ pub fn fact(route: &RouteMessage) -> Option<(Fact, Vec<u32>)> {
         _ => return None,
     };
     Some((fact, interfaces))
+}
+
+/// A route of the main table to another machine that has an MTU of its own.
+pub fn has_mtu(route: &RouteMessage) -> bool {
+    let is_mtu = |metric: &RouteMetric| matches!(metric, RouteMetric::Mtu(mtu) if *mtu != 0);
+    let RouteHeader { table, kind, .. } = route.header;
+    table == RouteHeader::RT_TABLE_MAIN
+        && kind == RouteType::Unicast
+        && route.attributes.iter().any(
+            |attribute| matches!(attribute, RouteAttribute::Metrics(metrics) if metrics.iter().any(is_mtu)),
+        )
 }
 
 const fn is_host(ip: IpAddr, length: u8) -> bool {
@@ -101,6 +114,18 @@ mod tests {
         for (route, expected) in rows {
             assert_eq!(fact(&route), expected.map(|fact| (fact, vec![7])), "{route:?}");
         }
+    }
+
+    #[test]
+    fn a_route_has_an_mtu_by_its_metrics() {
+        let with = |metrics| {
+            let mut route = v4("10.244.2.0", 24, Some("192.0.2.2"));
+            route.attributes.push(RouteAttribute::Metrics(metrics));
+            has_mtu(&route)
+        };
+        assert!(with(vec![RouteMetric::Advmss(1_360), RouteMetric::Mtu(1_400)]));
+        assert!(!with(vec![RouteMetric::Advmss(1_360)]));
+        assert!(!has_mtu(&v4("0.0.0.0", 0, None)));
     }
 
     #[test]

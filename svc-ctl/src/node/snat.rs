@@ -49,7 +49,7 @@ mod tests {
         let addr = |s: &str| s.parse::<IpAddr>().unwrap();
         let bridge = Interface { index: 2, addrs: vec![addr("10.1.0.1")], ..Interface::default() };
         let port = Interface { index: 3, master: Some(2), ..Interface::default() };
-        let interfaces = Interfaces { list: vec![bridge, port.clone()] };
+        let interfaces = Interfaces { list: vec![bridge, port.clone()], ..Interfaces::default() };
         let s = sources(&port, &interfaces, &BTreeMap::new(), &[addr("192.0.2.1"), addr("2001:db8::1")]);
         assert_eq!((s.v4.to_string(), s.v6.to_string()), ("10.1.0.1".to_owned(), "2001:db8::1".to_owned()));
     }
@@ -68,7 +68,7 @@ mod tests {
         let list = vec![left, interface(2, "lo", addr("192.0.2.1")), eth0.clone()];
         let role = |role| Assignment { role, reason: String::new(), doubt: None };
         let roles = [(1, role(Role::None)), (2, role(Role::None)), (3, role(Role::Uplink))];
-        let s = sources(&eth0, &Interfaces { list }, &roles.into(), &[]);
+        let s = sources(&eth0, &Interfaces { list, ..Interfaces::default() }, &roles.into(), &[]);
         assert_eq!(s.v4, Ipv4Addr::new(192, 0, 2, 1));
     }
 }

@@ -18,7 +18,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_conne
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::routes::{Fact, fact};
+use super::routes::{Fact, fact, has_mtu};
 use super::{Interface, Interfaces};
 
 /// Kinds of interfaces that are made in pairs, one end for the node and one for a pod.
@@ -67,10 +67,12 @@ fn is_news(message: &NetlinkMessage<RouteNetlinkMessage>, known: &Interfaces) ->
     match &message.payload {
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewRoute(route) | RouteNetlinkMessage::DelRoute(route),
-        ) => fact(route).is_some_and(|(fact, interfaces)| {
+        ) => {
             let is_pair = |index: &u32| known.list.iter().any(|i| i.index == *index && i.has_peer_elsewhere);
-            fact == Fact::Default || interfaces.iter().any(is_pair)
-        }),
+            let tells_roles = fact(route)
+                .is_some_and(|(fact, interfaces)| fact == Fact::Default || interfaces.iter().any(is_pair));
+            tells_roles || has_mtu(route)
+        }
         _ => true,
     }
 }
@@ -110,13 +112,15 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
     }
     let routes =
         [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
+    let mut has_route_mtu = false;
     for request in routes {
         let mut routes = handle.route().get(request).execute();
         while let Some(route) = routes.try_next().await? {
             note_route(&route, &mut by_index);
+            has_route_mtu |= has_mtu(&route);
         }
     }
-    Ok(Interfaces { list: by_index.into_values().collect() })
+    Ok(Interfaces { list: by_index.into_values().collect(), has_route_mtu })
 }
 
 /// Only where it may decide about a role: what does not is not worth an event.

@@ -30,6 +30,9 @@ pub struct StatusFile {
     pub unserved: u64,
     pub interfaces: Vec<InterfaceStatus>,
     pub cgroup: String,
+    /// Which way what is masqueraded takes, and why.
+    #[serde(default)]
+    pub masquerade: String,
     pub tables: Vec<TableStatus>,
     /// By label; those that are zero are left out.
     pub counters: BTreeMap<String, u64>,

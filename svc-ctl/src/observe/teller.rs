@@ -98,6 +98,7 @@ impl Told {
             unserved: progress.unserved,
             interfaces: hooks.interfaces,
             cgroup: hooks.cgroup,
+            masquerade: hooks.masquerade,
             reattached: hooks.reattached,
             counters: sweeps.counters.into_iter().chain(evicted).collect(),
             udp_flows_removed: sweeps.udp_flows_removed,

@@ -16,6 +16,43 @@ const ACCEPTING: [&str; 5] =
 const PROXY_CHAIN: &str = "KUBE-SERVICES";
 const PROXY_TABLE: &str = "kube-proxy";
 
+/// How the names of chains begin by which CNIs enforce NetworkPolicy in FORWARD: kube-router (k3s as well), Calico, Weave,
+/// Azure NPM.
+const POLICIES: [&str; 6] =
+    ["KUBE-ROUTER-FORWARD", "KUBE-POD-FW-", "cali-FORWARD", "filter-cali-FORWARD", "WEAVE-NPC", "AZURE-NPM"];
+
+/// The table of kube-network-policies.
+const POLICY_TABLE: &str = "kube-network-policies";
+
+/// What netfilter does to forwarded packets, as far as chains tell.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Forward {
+    /// A chain by which a CNI enforces NetworkPolicy.
+    pub policies: Option<String>,
+    /// What no rule accepts is dropped.
+    pub is_closed: bool,
+}
+
+impl Forward {
+    pub fn of(chains: &[Chain]) -> Self {
+        let enforces = |chain: &&Chain| {
+            chain.table == POLICY_TABLE || POLICIES.iter().any(|name| chain.name.starts_with(name))
+        };
+        Self {
+            policies: chains.iter().find(enforces).map(|chain| format!("{} {}", chain.table, chain.name)),
+            is_closed: chains.iter().any(is_closed) && !chains.iter().any(is_accepting),
+        }
+    }
+}
+
+fn is_closed(chain: &Chain) -> bool {
+    chain.is_at_forward && (chain.drops || chain.table == FIREWALLD)
+}
+
+fn is_accepting(chain: &Chain) -> bool {
+    ACCEPTING.contains(&chain.name.as_str())
+}
+
 /// A complaint for each such chain. With `--masquerade-local-backends` no connection from outside is forwarded by the stack.
 pub(super) fn complaints(chains: &[Chain], masquerades_local: bool) -> Vec<Complaint> {
     let closed = closed(chains, masquerades_local).map(|chain| {
@@ -33,9 +70,8 @@ pub(super) fn complaints(chains: &[Chain], masquerades_local: bool) -> Vec<Compl
 
 /// Chains that drop what is forwarded and that no CNI opens.
 pub fn closed(chains: &[Chain], masquerades_local: bool) -> impl Iterator<Item = &Chain> {
-    let is_accepting = chains.iter().any(|chain| ACCEPTING.contains(&chain.name.as_str()));
-    let is_closed = |chain: &&Chain| chain.is_at_forward && (chain.drops || chain.table == FIREWALLD);
-    chains.iter().filter(is_closed).filter(move |_| !is_accepting && !masquerades_local)
+    let is_named = Forward::of(chains).is_closed && !masquerades_local;
+    chains.iter().filter(move |chain| is_named && is_closed(chain))
 }
 
 /// Tables with chains of kube-proxy.
@@ -68,6 +104,16 @@ mod tests {
         assert_eq!(objects(&[firewalld], false), ["nftables firewalld filter_FORWARD"]);
         let open = [chain("filter", "FORWARD", true, false), chain("filter", "INPUT", false, true)];
         assert_eq!(objects(&open, false), [""; 0]);
+    }
+
+    #[test]
+    fn the_chains_of_network_policies_are_known() {
+        let policies = |table: &str, name: &str| Forward::of(&[chain(table, name, false, false)]).policies;
+        for name in ["KUBE-ROUTER-FORWARD", "KUBE-POD-FW-ABC", "cali-FORWARD", "WEAVE-NPC-DEFAULT"] {
+            assert_eq!(policies("filter", name), Some(format!("filter {name}")));
+        }
+        assert!(policies("kube-network-policies", "postrouting").is_some());
+        assert_eq!(policies("filter", "FLANNEL-FWD"), None);
     }
 
     #[test]

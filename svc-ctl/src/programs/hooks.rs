@@ -8,10 +8,12 @@ use svc_common::abi::names;
 use tokio::time::Instant;
 
 use super::HooksStatus;
+use super::firewall::Forward;
 use super::host::Host;
+use super::stack_way::{StackWay, is_bridge_filtered, stack_way};
 use super::wanted::{interface_status, node_addresses, wanted};
 
-use crate::config::Config;
+use crate::config::{Config, ThroughStack};
 use crate::dataplane::attach::{Attacher, cgroup_programs, is_cgroup_attached};
 use crate::dataplane::interfaces::{Attachments, IfaceTable, Wanted, programs};
 use crate::dataplane::links::Links;
@@ -43,6 +45,7 @@ pub struct Hooks {
     table: IfaceTable,
     interfaces: Interfaces,
     roles: BTreeMap<u32, Assignment>,
+    stack_way: StackWay,
     attach_ms: BTreeMap<u32, f64>,
     reattached: u64,
     maps_generation: u64,
@@ -74,6 +77,7 @@ impl Hooks {
             table,
             interfaces: Interfaces::default(),
             roles: BTreeMap::new(),
+            stack_way: stack_way(ThroughStack::Never, &Forward::default(), false, false),
             attach_ms: BTreeMap::new(),
             reattached: 0,
             maps_generation: 0,
@@ -91,6 +95,7 @@ impl Hooks {
         let cgroup = self.cgroup.clone();
         self.attacher().cgroup(&cgroup)?;
         let sockets_ms = start.elapsed().as_secs_f64() * 1e3;
+        self.host.read_firewall(&self.config);
         let wanted = self.assign(observed);
         let mut needed: BTreeSet<&str> = POD_PROGRAMS.into();
         needed.extend(wanted.iter().flat_map(programs));
@@ -127,7 +132,25 @@ impl Hooks {
         self.interfaces = observed.interfaces.clone();
         self.roles = assign(&self.interfaces, &self.config.roles);
         self.host.note_interfaces(&self.interfaces, &self.roles);
-        wanted(&self.config, &self.interfaces, &self.roles)
+        self.choose_stack_way();
+        self.wanted()
+    }
+
+    fn wanted(&self) -> Vec<Wanted> {
+        wanted(&self.config, &self.interfaces, &self.roles, self.stack_way.flags)
+    }
+
+    /// Which way what is masqueraded takes; whether that is another one than before.
+    fn choose_stack_way(&mut self) -> bool {
+        let forward = self.host.forward();
+        let has_route_mtu = self.interfaces.has_route_mtu;
+        let way = stack_way(self.config.through_stack, &forward, has_route_mtu, is_bridge_filtered());
+        let is_new = way != self.stack_way;
+        if is_new {
+            tracing::info!(way = way.words, "what is masqueraded");
+        }
+        self.stack_way = way;
+        is_new
     }
 
     fn update(&mut self, wanted: Vec<Wanted>, heard: Instant) {
@@ -161,8 +184,7 @@ impl Hooks {
 
     /// Tries again what could not be attached.
     pub fn retry(&mut self) {
-        let wanted = wanted(&self.config, &self.interfaces, &self.roles);
-        self.update(wanted, Instant::now());
+        self.update(self.wanted(), Instant::now());
         self.restore_cgroup();
         self.complain();
     }
@@ -173,6 +195,9 @@ impl Hooks {
         self.note("pins", restored.err().map(|err| failed("--pin-dir", &err)));
         self.restore_cgroup();
         self.host.look(&self.config, self.loaded.features);
+        if self.choose_stack_way() {
+            self.update(self.wanted(), Instant::now());
+        }
         self.complain();
     }
 
@@ -296,6 +321,7 @@ impl Hooks {
             is_attached: true,
             interfaces: self.interfaces.list.iter().map(interface).collect(),
             cgroup: self.cgroup.display().to_string(),
+            masquerade: self.stack_way.words.clone(),
             reattached: self.reattached,
             features: self.loaded.features,
             maps_generation: self.maps_generation,

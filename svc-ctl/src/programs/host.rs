@@ -2,12 +2,13 @@
 //! of them.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::firewall;
+use super::firewall::{self, Forward};
 use crate::config::Config;
 use crate::dataplane::features::Features;
 use crate::dataplane::nf_tables;
@@ -17,34 +18,54 @@ use crate::node::snat_ports::{EphemeralPorts, SnatPorts, overlap};
 use crate::node::{Interface, Interfaces};
 use crate::observe::ledger::Ledger;
 
-/// How often the chains of netfilter are read: there may be many.
-const FIREWALL_PERIOD: Duration = Duration::from_secs(60);
+/// How often the chains of netfilter are read, and how much longer the pause is at least than the reading: there may be many.
+const FIREWALL_PERIOD: Duration = Duration::from_secs(10);
+const FIREWALL_PAUSES: u32 = 500;
 
 /// Complains of the host.
 #[derive(Debug)]
 pub struct Host {
     ledger: Ledger,
-    firewall_read: Option<Instant>,
+    firewall: Arc<Mutex<Firewall>>,
+}
+
+/// What was found when the chains of netfilter were read last.
+#[derive(Debug, Default)]
+struct Firewall {
+    forward: Forward,
+    next: Option<Instant>,
 }
 
 impl Host {
-    pub const fn new(ledger: Ledger) -> Self {
-        Self { ledger, firewall_read: None }
+    pub fn new(ledger: Ledger) -> Self {
+        Self { ledger, firewall: Arc::default() }
+    }
+
+    /// What netfilter does to forwarded packets, as it was read last.
+    pub fn forward(&self) -> Forward {
+        lock(&self.firewall).forward.clone()
+    }
+
+    /// Reads the chains of netfilter at once.
+    pub fn read_firewall(&self, config: &Config) {
+        read_firewall(&self.firewall, &self.ledger, config.settings.masquerade.to_local);
     }
 
     /// Looks at settings and rules that may have changed.
     pub fn look(&mut self, config: &Config, features: Features) {
         self.ledger.set(Origin::Host, complaints(features, config.snat_ports));
-        if self.firewall_read.is_some_and(|read| read.elapsed() < FIREWALL_PERIOD) {
+        let now = Instant::now();
+        let mut known = lock(&self.firewall);
+        if known.next.is_some_and(|next| now < next) {
             return;
         }
-        self.firewall_read = Some(Instant::now());
-        let (ledger, masquerades_local) = (self.ledger.clone(), config.settings.masquerade.to_local);
+        // Until it has been read.
+        known.next = Some(now + FIREWALL_PERIOD);
+        drop(known);
+        let (known, ledger) = (Arc::clone(&self.firewall), self.ledger.clone());
+        let masquerades_local = config.settings.masquerade.to_local;
         // A thread of its own: kube-proxy may have left a chain for each endpoint, and interfaces wait for this one.
-        let read = move || match nf_tables::chains() {
-            Ok(chains) => ledger.set(Origin::Firewall, firewall::complaints(&chains, masquerades_local)),
-            Err(err) => tracing::debug!(%err, "the chains of nf_tables cannot be read"),
-        };
+        let read = move || read_firewall(&known, &ledger, masquerades_local);
         if let Err(err) = thread::Builder::new().name("firewall".to_owned()).spawn(read) {
             tracing::warn!(%err, "the chains of nf_tables are not read");
         }
@@ -52,6 +73,23 @@ impl Host {
 
     pub fn note_interfaces(&self, interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) {
         self.ledger.set(Origin::Interfaces, interface_complaints(interfaces, roles));
+    }
+}
+
+fn lock(firewall: &Mutex<Firewall>) -> MutexGuard<'_, Firewall> {
+    firewall.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_firewall(known: &Mutex<Firewall>, ledger: &Ledger, masquerades_local: bool) {
+    let begun = Instant::now();
+    match nf_tables::chains() {
+        Ok(chains) => {
+            let forward = Forward::of(&chains);
+            let pause = FIREWALL_PERIOD.max(begun.elapsed() * FIREWALL_PAUSES);
+            *lock(known) = Firewall { forward, next: Some(Instant::now() + pause) };
+            ledger.set(Origin::Firewall, firewall::complaints(&chains, masquerades_local));
+        }
+        Err(err) => tracing::debug!(%err, "the chains of nf_tables cannot be read"),
     }
 }
 

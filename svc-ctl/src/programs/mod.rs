@@ -7,6 +7,7 @@ mod hooks;
 mod host;
 mod replace;
 mod requests;
+mod stack_way;
 mod thread;
 mod wanted;
 mod xdp;
@@ -48,6 +49,8 @@ pub struct HooksStatus {
     pub is_attached: bool,
     pub interfaces: Vec<InterfaceStatus>,
     pub cgroup: String,
+    /// Which way what is masqueraded takes, and why.
+    pub masquerade: String,
     /// Times that something was found detached or unpinned and was attached or pinned anew, since the start.
     pub reattached: u64,
     pub features: Features,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use svc_common::abi;
+use svc_common::abi::{self, IfaceFlags};
 
 use super::xdp;
 use crate::config::Config;
@@ -16,8 +16,14 @@ use crate::observe::status::InterfaceStatus;
 use crate::plan::prefixes::LocalPods;
 
 /// What every interface with a role shall have.
-pub fn wanted(config: &Config, interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) -> Vec<Wanted> {
-    interfaces.list.iter().filter_map(|i| wanted_of(config, i, interfaces, roles)).collect()
+pub fn wanted(
+    config: &Config,
+    interfaces: &Interfaces,
+    roles: &BTreeMap<u32, Assignment>,
+    masquerade: IfaceFlags,
+) -> Vec<Wanted> {
+    let of = |i| wanted_of(config, i, interfaces, roles, masquerade);
+    interfaces.list.iter().filter_map(of).collect()
 }
 
 fn wanted_of(
@@ -25,6 +31,7 @@ fn wanted_of(
     i: &Interface,
     interfaces: &Interfaces,
     roles: &BTreeMap<u32, Assignment>,
+    masquerade: IfaceFlags,
 ) -> Option<Wanted> {
     let role = match roles.get(&i.index)?.role {
         Role::Uplink => abi::Role::UPLINK,
@@ -46,6 +53,7 @@ fn wanted_of(
         mac: i.mac,
         is_of_pods: config.settings.local_pods == LocalPods::ByInterface
             && config.pod_interfaces.has(i, role == abi::Role::POD, interfaces),
+        masquerade,
         xdp: is_uplink.then(|| xdp::wish(config.xdp, i, interfaces)).flatten(),
     })
 }

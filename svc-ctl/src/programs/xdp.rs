@@ -39,7 +39,7 @@ mod tests {
             interface(4, "bond"),
             Interface { is_ethernet: false, ..interface(5, "ipip") },
         ];
-        let all = Interfaces { list };
+        let all = Interfaces { list, ..Interfaces::default() };
         let ways =
             |policy| all.list.iter().map(|i| wish(policy, i, &all).map(|xdp| xdp.way)).collect::<Vec<_>>();
         let (native, generic) = (Some(XdpWay::Native), Some(XdpWay::Generic));

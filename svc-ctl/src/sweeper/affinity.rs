@@ -18,7 +18,9 @@ use crate::reconcile::InForce;
 pub fn sweep<A: Encode>(pins: &Pins, name: &str, in_force: Option<&InForce>) -> anyhow::Result<Pass> {
     let now = now();
     let is_gone = |key: &AffinityKey<A>, value: &AffinityValue| {
-        in_force.is_some_and(|in_force| !may_stay(in_force, key.service, value.backend))
+        // A socket leaves a backend that is gone by itself (SEM-124).
+        !key.is_of_socket()
+            && in_force.is_some_and(|in_force| !may_stay(in_force, key.service, value.backend))
     };
     let mut pass = Pass::default();
     let (mut read, mut found) = (0, Vec::new());

@@ -4,11 +4,11 @@ use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::{
     bpf_get_netns_cookie, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_set_retval,
 };
-use aya_ebpf::programs::SockAddrContext;
+use aya_ebpf::programs::{SockAddrContext, SockContext};
 use svc_common::abi::*;
 use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
 use svc_common::datapath::select::{index, mix};
-use svc_common::family::{V4, V6};
+use svc_common::family::{Family as _, V4, V6};
 
 use crate::affinity;
 use crate::choose::{NOBODY, member, nobodys};
@@ -72,12 +72,15 @@ impl SockFamily for V6 {
     }
 }
 
+/// Seconds that an unconnected socket stays with its backend after its last datagram there: nf_conntrack's time for a stream.
+const SOCKET_STAYS: u32 = 120;
+
 /// How a call chooses its backend.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Choice {
     /// Once for a connection.
     Random,
-    /// Once per socket and frontend, so that the datagrams of an unconnected socket stay together.
+    /// Once per socket and frontend, so that the datagrams of an unconnected socket stay together while their backend serves.
     Sticky,
 }
 
@@ -159,21 +162,27 @@ fn translate<F: Net>(
     }
     // SAFETY: the context is this program's own.
     let cookie = unsafe { bpf_get_socket_cookie(ctx.cast()) };
-    // No source is chosen yet: a namespace is a client (SEM-237).
-    let client = AffinityKey {
-        service: frontend.service,
-        netns: [netns as u32, (netns >> 32) as u32],
-        addr: F::Addr::default(),
+    let cookie = [cookie as u32, (cookie >> 32) as u32];
+    let is_sticky = choice == Choice::Sticky && affinity::seconds(frontend) == 0;
+    let client = if is_sticky {
+        AffinityKey::of_socket(frontend.service, cookie, addr)
+    } else {
+        // No source is chosen yet: a namespace is a client (SEM-237).
+        AffinityKey {
+            service: frontend.service,
+            netns: [netns as u32, (netns >> 32) as u32],
+            addr: F::Addr::default(),
+        }
     };
-    let has_affinity = affinity::seconds(frontend) != 0;
-    let kept = if has_affinity { affinity::kept::<F>(&client, extent) } else { NOBODY };
+    let stays = is_sticky || affinity::seconds(frontend) != 0;
+    let kept = if stays { affinity::kept::<F>(&client, extent) } else { NOBODY };
     let id = if kept != NOBODY {
         kept
     } else {
         let number = match choice {
             // SAFETY: no arguments.
             Choice::Random => unsafe { bpf_get_prandom_u32() },
-            Choice::Sticky => mix(cookie as u32 ^ F::fold(addr), port.be() as u32),
+            Choice::Sticky => mix(cookie[0] ^ F::fold(addr), port.be() as u32),
         };
         member(extent, index(number, extent.count))
     };
@@ -181,15 +190,12 @@ fn translate<F: Net>(
         count(Counter::DropNoBackend);
         return REFUSE;
     };
-    let key = SockKey {
-        cookie: [cookie as u32, (cookie >> 32) as u32],
-        addr: backend.addr,
-        port: backend.port,
-        _pad: [0; 2],
-    };
+    let key = SockKey { cookie, addr: backend.addr, port: backend.port, _pad: [0; 2] };
     let is_new = F::socket(&key).is_none_or(|v| v.addr != addr || v.port != port);
     let seconds = affinity::seconds(frontend);
-    if seconds != 0 {
+    if is_sticky {
+        affinity::keep::<F>(&client, id, SOCKET_STAYS, true);
+    } else if seconds != 0 {
         affinity::keep::<F>(&client, id, seconds, is_new);
     }
     // A server on the node that is bound to the wildcard address may answer a pod's datagram from any address of the
@@ -217,6 +223,43 @@ fn refuse() -> i32 {
         unsafe { bpf_set_retval(-ECONNREFUSED) };
     }
     REFUSE
+}
+
+/// Forgets the frontend of a connected socket that closes, so that the table has room for those that live. What an unconnected
+/// one dialled is left to the table's eviction: it may be anything.
+#[inline(always)]
+pub fn release(ctx: &SockContext) -> i32 {
+    let sock = ctx.sock;
+    // SAFETY: the context is this program's own. Word by word, as the verifier wants it.
+    let (family, port) = unsafe {
+        ((&raw const (*sock).family).read_volatile(), (&raw const (*sock).dst_port).read_volatile())
+    };
+    if port == 0 {
+        return ALLOW;
+    }
+    // SAFETY: as above.
+    let cookie = unsafe { bpf_get_socket_cookie(sock.cast()) };
+    let (cookie, port) = ([cookie as u32, (cookie >> 32) as u32], Port::from_be(port));
+    if family == u32::from(V4::AF) {
+        // SAFETY: as above.
+        let addr = AddrV4::from_be(unsafe { (&raw const (*sock).dst_ip4).read_volatile() });
+        V4::remove_socket(&SockKey { cookie, addr, port, _pad: [0; 2] });
+        return ALLOW;
+    }
+    if family != u32::from(V6::AF) {
+        return ALLOW;
+    }
+    // SAFETY: as above.
+    let addr = AddrV6::from_be(unsafe {
+        let words = (&raw const (*sock).dst_ip6).cast::<u32>();
+        let word = |i: usize| words.add(i).read_volatile();
+        [word(0), word(1), word(2), word(3)]
+    });
+    match addr.to_mapped_v4() {
+        Some(addr) => V4::remove_socket(&SockKey { cookie, addr, port, _pad: [0; 2] }),
+        None => V6::remove_socket(&SockKey { cookie, addr, port, _pad: [0; 2] }),
+    }
+    ALLOW
 }
 
 /// Shows a socket the frontend that it dialled instead of the backend (recvmsg, getpeername).

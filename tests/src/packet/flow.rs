@@ -21,7 +21,8 @@ pub struct Flow {
     to: String,
     l4: L4,
     way: Way,
-    reverse_hook: Hook,
+    hooks: [Hook; 2],
+    is_counted: bool,
     /// Next hop of each direction, once known.
     hops: [Option<&'static str>; 2],
     unresolved: Option<&'static str>,
@@ -37,7 +38,8 @@ pub fn flow(from: impl Into<String>, to: impl Into<String>) -> Flow {
         to: to.into(),
         l4: L4::Either,
         way: Way::STACK,
-        reverse_hook: Hook::POD_EGRESS,
+        hooks: [Hook::INGRESS, Hook::POD_EGRESS],
+        is_counted: true,
         hops: [None; 2],
         unresolved: None,
         states: [FlowState::NEW; 2],
@@ -62,17 +64,22 @@ impl Flow {
 
     /// Through the stack, reversed at this hook.
     pub fn reversed_at(self, reverse_hook: Hook) -> Self {
-        Self { reverse_hook, ..self }
+        Self { hooks: [Hook::INGRESS, reverse_hook], ..self }
+    }
+
+    /// The second flow of a masquerade through the stack, met at this hook. Its packets have been counted already.
+    pub fn second_at(self, hook: Hook) -> Self {
+        Self { hooks: [hook, Hook::INGRESS], is_counted: false, ..self }
     }
 
     /// Past the stack, both ways at ingress.
     pub fn redirected(self) -> Self {
-        Self { way: Way::REDIRECT, reverse_hook: Hook::INGRESS, ..self }
+        Self { way: Way::REDIRECT, hooks: [Hook::INGRESS; 2], ..self }
     }
 
     /// A pod that reaches itself.
     pub fn back(self) -> Self {
-        Self { way: Way::BACK, reverse_hook: Hook::INGRESS, ..self }
+        Self { way: Way::BACK, hooks: [Hook::INGRESS; 2], ..self }
     }
 
     /// The forward record knows its next hop.
@@ -130,8 +137,9 @@ impl Flow {
             new,
             direction: i,
             way: self.way,
-            hook: if i == 0 { Hook::INGRESS } else { self.reverse_hook },
-            twin_hook: if i == 0 { self.reverse_hook } else { Hook::INGRESS },
+            hook: self.hooks[i],
+            twin_hook: self.hooks[1 - i],
+            is_counted: self.is_counted,
             state: self.states[i],
             any_source,
             stamp: now.wrapping_sub(self.ages[i]),
@@ -167,6 +175,8 @@ pub struct Line {
     twin_hook: Hook,
     state: FlowState,
     any_source: bool,
+    /// For the Service of the row; else for none.
+    is_counted: bool,
     stamp: u32,
     hop: (u32, u16, [u8; 6], [u8; 6]),
 }
@@ -194,7 +204,7 @@ impl Line {
         };
         let to = |(src, dst): (Point, Point)| format!("{} > {}", spell(src), spell(dst));
         format!(
-            "{} {} {} becomes {} at {} {way} (twin at {}) state={:#x}{} age={}{hop}",
+            "{} {} {} becomes {} at {} {way} (twin at {}) state={:#x}{}{} age={}{hop}",
             match self.proto {
                 6 => "tcp",
                 17 => "udp",
@@ -207,6 +217,7 @@ impl Line {
             hook(self.twin_hook),
             self.state.0,
             if self.any_source { " any-source" } else { "" },
+            if self.is_counted { "" } else { " uncounted" },
             now.wrapping_sub(self.stamp),
         )
     }
@@ -282,7 +293,7 @@ pub fn encode<A: Spell>(line: &Line) -> (FlowKey<A>, FlowRecord<A>) {
         dport: Port::new(dport),
         addr_delta: Wsum::ZERO,
         port_delta: Wsum::ZERO,
-        service: SERVICE,
+        service: if line.is_counted { SERVICE } else { ServiceId(0) },
         stamp: line.stamp,
         oif,
         mtu,
@@ -308,7 +319,7 @@ pub fn decode<A: Spell>(key: &FlowKey<A>, record: &FlowRecord<A>) -> Result<Line
     if !(is_wild || same(addr, record.addr_delta)) || !same(port, record.port_delta) {
         return Err(format!("wrong checksum deltas in {record:?}"));
     }
-    if record.service != SERVICE {
+    if ![SERVICE, ServiceId(0)].contains(&record.service) {
         return Err(format!("another service in {record:?}"));
     }
     let at = |addr: A, port: Port| (addr.to_ip(), port.number());
@@ -322,6 +333,7 @@ pub fn decode<A: Spell>(key: &FlowKey<A>, record: &FlowRecord<A>) -> Result<Line
         twin_hook: record.twin_hook,
         state: record.state,
         any_source: record.any_source != 0,
+        is_counted: record.service == SERVICE,
         stamp: record.stamp,
         hop: (record.oif, record.mtu, record.smac, record.dmac),
     })

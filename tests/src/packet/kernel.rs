@@ -115,8 +115,13 @@ impl Kernel {
     }
 
     /// Tells the programs of the interfaces; without addresses to masquerade with, or without telling which are pods', if
-    /// wanted so.
-    pub fn write_interfaces(&mut self, has_snat_addresses: bool, knows_pods: bool) -> Result<()> {
+    /// wanted so. All of them have these flags besides.
+    pub fn write_interfaces(
+        &mut self,
+        has_snat_addresses: bool,
+        knows_pods: bool,
+        all: IfaceFlags,
+    ) -> Result<()> {
         for (name, index) in &self.interfaces {
             let (role, own) = match *name {
                 "up0" => (Role::UPLINK, "node"),
@@ -138,7 +143,8 @@ impl Kernel {
                     Role::UPLINK => IfaceFlags::TAKES_XDP,
                     Role::POD if knows_pods => IfaceFlags::LOCAL_PODS,
                     _ => IfaceFlags::NONE,
-                },
+                }
+                .with(all),
             };
             self.store.0.ifaces.insert(index, iface, 0)?;
         }

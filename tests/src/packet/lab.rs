@@ -43,7 +43,7 @@ impl Lab {
         self.kernel.clear()?;
         self.stays.clear()?;
         self.backends = Backends::default();
-        self.kernel.write_interfaces(row.has_snat_addresses, true)?;
+        self.kernel.write_interfaces(row.has_snat_addresses, true, row.interfaces)?;
         let mut ops = Vec::new();
         for family in [Family::V4, Family::V6] {
             let both = AddressFlags(AddressFlags::LOCAL.0 | AddressFlags::NODE_PORT.0);

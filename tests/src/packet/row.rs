@@ -1,6 +1,6 @@
 //! What the author of a row writes: services, flows that are there, packets with what becomes of them, what stays.
 
-use svc_common::abi::{Counter, FrontendFlags, Locality, Migration};
+use svc_common::abi::{Counter, FrontendFlags, IfaceFlags, Locality, Migration};
 
 use super::flow::Flow;
 use super::maglev::Maglev;
@@ -171,10 +171,12 @@ pub struct Step {
     pub counters: &'static [Counter],
     /// Size of the segments that the packet will be cut into, if it will be.
     pub gso_size: u32,
+    /// It counts for the Service where it is translated; not where a second flow masquerades it.
+    pub is_counted: bool,
 }
 
 fn step(at: At, interface: &'static str, packet: Packet) -> Step {
-    Step { at, interface, packet, becomes: Becomes::Untouched, counters: &[], gso_size: 0 }
+    Step { at, interface, packet, becomes: Becomes::Untouched, counters: &[], gso_size: 0, is_counted: true }
 }
 
 pub fn pod_in(interface: &'static str, packet: Packet) -> Step {
@@ -222,6 +224,11 @@ impl Step {
         Self { counters, ..self }
     }
 
+    /// It has been counted where its first flow was met.
+    pub fn counted_before(self) -> Self {
+        Self { is_counted: false, ..self }
+    }
+
     pub fn in_segments_of(self, gso_size: u32) -> Self {
         Self { gso_size, ..self }
     }
@@ -248,6 +255,8 @@ pub struct Row {
     /// Whose masquerade ports `snat0` and `snat1` are, if not the first packet's sender's.
     pub client: Option<&'static str>,
     pub has_snat_addresses: bool,
+    /// Flags of every interface besides its own.
+    pub interfaces: IfaceFlags,
     /// `--service-cidr`: ClusterIPs come from where `vip` lies.
     pub has_service_cidr: bool,
     /// The one family that it runs for, and why not the other.
@@ -270,6 +279,7 @@ pub fn row(name: &'static str) -> Row {
         sockets: Vec::new(),
         client: None,
         has_snat_addresses: true,
+        interfaces: IfaceFlags::NONE,
         has_service_cidr: false,
         why_one_family: None,
     }
@@ -346,6 +356,11 @@ impl Row {
 
     pub fn client(self, client: &'static str) -> Self {
         Self { client: Some(client), ..self }
+    }
+
+    /// Every interface has these flags.
+    pub fn interfaces_are(self, flags: IfaceFlags) -> Self {
+        Self { interfaces: flags, ..self }
     }
 
     pub fn without_snat_addresses(self) -> Self {

@@ -204,7 +204,7 @@ fn check_service(
     case: Case,
 ) -> Result<()> {
     let is_new = |c: &Counter| matches!(c, Counter::FlowNew | Counter::FlowMidstream);
-    let is_translated = matches!(step.becomes, Becomes::Passes(_) | Becomes::Redirects(_));
+    let is_translated = step.is_counted && matches!(step.becomes, Becomes::Passes(_) | Becomes::Redirects(_));
     let word = |at: usize| u64::from(input[ETH + at]) << 8 | u64::from(input[ETH + at + 1]);
     let len = match case.family {
         Family::V4 => word(2),

@@ -62,7 +62,11 @@ impl Node {
 
     /// Kubernetes says this: plan it, write the difference, and end what may not stay.
     pub fn apply(&mut self, world: &World) -> Result<()> {
-        self.kernel.write_interfaces(world.has_pod_addresses, world.settings.knows_pods)?;
+        self.kernel.write_interfaces(
+            world.has_pod_addresses,
+            world.settings.knows_pods,
+            svc_common::abi::IfaceFlags::NONE,
+        )?;
         let mut store = Store::new(THIS_NODE);
         store.set_addresses(addresses());
         for event in events(world)? {

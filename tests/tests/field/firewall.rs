@@ -1,16 +1,46 @@
 //! Rules of the node's firewall, and its IPsec policies.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use svc_tests::agent::Via;
 use svc_tests::manifests::SERVER_PORT;
-use svc_tests::topology::{Family, Node};
+use svc_tests::topology::{Addrs, Family, Node, Options, Shape};
 
 use crate::case::{Case, Met, Row, Target};
 use crate::lab::Lab;
 
 pub fn cases() -> Vec<Case> {
     let silence = |row: Row| row.direct(Met::Silence).svc(Met::Silence);
+    let refused = |row: Row| row.direct(Met::Silence).nft(Met::Silence).svc(Met::Silence);
+    let policy = move |shape, sentence| Case {
+        options: Options { shape, ..Options::default() },
+        prepare: network_policy,
+        also: |lab| {
+            let masquerade = lab.world.daemon(1)?.status()?["masquerade"].to_string();
+            ensure!(masquerade.contains("through the stack"), "masquerade goes {masquerade}");
+            Ok(())
+        },
+        ..Case::new(
+            "R09",
+            sentence,
+            vec![
+                refused(Row::answered("pod", Target::NodePort("far"), "far")),
+                refused(Row::answered("pod", Target::NodePort("near"), "near")),
+                refused(Row::answered("pod", Target::ClusterIp("far"), "far")),
+                refused(Row::answered("pod", Target::ClusterIp("near"), "near")),
+                Row::answered("near", Target::NodePort("far"), "far"),
+                Row::answered("near", Target::ClusterIp("pod"), "pod"),
+                Row::answered("client", Target::NodePort("far"), "far"),
+                Row::answered("client", Target::NodePort("near"), "near"),
+                Row::answered("node1", Target::ClusterIp("far"), "far"),
+            ],
+        )
+    };
     vec![
+        policy(Shape::Routed, "a NetworkPolicy in FORWARD holds through every address of a Service"),
+        policy(
+            Shape::Bridged,
+            "a NetworkPolicy in FORWARD holds through a Service between pods of one bridge",
+        ),
         Case {
             prepare: closed_forward,
             also: |lab| lab.complains(&["nftables strict forward", "--masquerade-local-backends"]),
@@ -80,6 +110,22 @@ pub fn cases() -> Vec<Case> {
             )
         },
     ]
+}
+
+/// As kube-router enforces that `pod` may send nothing: its chains accept what is established and drop the rest.
+fn network_policy(lab: &mut Lab) -> Result<()> {
+    let Addrs { v4, v6 } = lab.world.topology.host("pod")?.addrs;
+    lab.world.topology.node(1).host.netns.nft(&format!(
+        "table inet filter {{
+            chain KUBE-POD-FW-POD {{ ct state established,related accept; drop; }}
+            chain FORWARD {{
+                type filter hook forward priority 0; policy accept;
+                meta l4proto != {{ tcp, udp }} accept
+                ip saddr {v4} ip daddr != {v4} jump KUBE-POD-FW-POD
+                ip6 saddr {v6} ip6 daddr != {v6} jump KUBE-POD-FW-POD
+            }}
+        }}"
+    ))
 }
 
 /// As firewalld and Docker leave FORWARD: closed, but for what is established and for what conntrack translated.

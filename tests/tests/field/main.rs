@@ -7,6 +7,7 @@ mod change_over;
 mod firewall;
 mod interfaces;
 mod lab;
+mod narrow;
 mod node_object;
 mod ports;
 
@@ -21,8 +22,14 @@ fn main() -> ExitCode {
     if !arguments.list {
         janitor::sweep();
     }
-    let cases =
-        [ports::cases(), interfaces::cases(), addresses::cases(), node_object::cases(), firewall::cases()];
+    let cases = [
+        ports::cases(),
+        interfaces::cases(),
+        addresses::cases(),
+        node_object::cases(),
+        firewall::cases(),
+        narrow::cases(),
+    ];
     let trials = cases.into_iter().flatten().map(case::Case::trial).chain([change_over::trial()]).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }

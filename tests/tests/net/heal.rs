@@ -54,6 +54,23 @@ pub fn trials() -> Vec<Trial> {
             ));
         }
     }
+    for (who, client, address) in [
+        ("a pod", "pod", Stage::cluster_ip as Address),
+        ("a process of the node", "node1", Stage::cluster_ip),
+        ("a process of the node that dials NodePorts", "node1", Stage::node_port),
+    ] {
+        let stage = |test: &str| {
+            let flags = Flags { pod_sockets: true, ..Flags::default() };
+            Stage::new(test, Options::default(), flags, &["near"])
+        };
+        trials.push(scenario(
+            &format!(
+                "a UDP socket of {who}, by the socket hooks, stays with its backend when replicas come and go (SEM-127)"
+            ),
+            stage,
+            move |stage| stays(stage, client, address),
+        ));
+    }
     trials
 }
 

@@ -19,6 +19,8 @@ const HEAL_LIMIT: Duration = Duration::from_secs(2);
 const PER_SECOND: u32 = 20;
 /// What a socket sends in half a minute.
 const SENT: u64 = 30 * PER_SECOND as u64;
+/// The tables are counted by a sweep.
+const FORGET_LIMIT: Duration = Duration::from_secs(30);
 /// Sockets that stay, of each kind: were they all of one backend, nothing would be tried once in 2^8 times.
 const SOCKETS: usize = 8;
 /// ECONNABORTED, or EDESTADDRREQ where the client sends before it listens: the socket is connected to nobody.
@@ -49,8 +51,44 @@ pub fn trials() -> Vec<Trial> {
             stage(&["near", "far"]),
             move |stage| others_live(stage, client),
         ));
+        trials.push(scenario(
+            &format!("sockets of {who} are forgotten when they close, and not before (SEM-130)"),
+            stage(&["near"]),
+            move |stage| forgotten(stage, client),
+        ));
     }
     trials
+}
+
+/// One connected UDP socket stays open in each family; many others come and go.
+fn forgotten(stage: &mut Stage, client: &str) -> Result<()> {
+    let [v4, v6, mapped] = dialled(stage);
+    let open: Vec<Job> = [v4, v6]
+        .into_iter()
+        .map(|to| stage.agent(client)?.start_datagrams(Via::UdpConnected, to, PER_SECOND))
+        .collect::<Result<_>>()?;
+    open.iter().try_for_each(|job| until_more(job, 2).map(|_| ()))?;
+    for to in [v4, v6, mapped] {
+        for via in [Via::Tcp, Via::UdpConnected] {
+            stage.agent(client)?.ask(via, to, 50)?;
+        }
+    }
+    let (node, daemon) = stage.world.on_node(1)?;
+    wait::until_true("the open sockets alone are remembered", FORGET_LIMIT, || {
+        let status = daemon.ask_status(node)?;
+        let tables = status["tables"].as_array().context("tables")?;
+        let used = |name: &str| {
+            let table = tables.iter().find(|table| table["table"] == name);
+            table.and_then(|table| table["used"].as_u64())
+        };
+        let used = ["sockets (IPv4)", "sockets (IPv6)"].map(used);
+        ensure!(used == [Some(1); 2], "{used:?} are remembered");
+        Ok(true)
+    })?;
+    for job in &open {
+        no_failure("an open socket", &until_more(job, 2)?)?;
+    }
+    Ok(())
 }
 
 /// One client at the ClusterIP per family, and one whose IPv6 socket dials IPv4.

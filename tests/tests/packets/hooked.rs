@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use svc_ctl::cli::args::Source;
-use svc_ctl::config::{Config, XdpPolicy};
+use svc_ctl::config::{Config, ThroughStack, XdpPolicy};
 use svc_ctl::dataplane::sys;
 use svc_ctl::node::roles::{PodInterfaces, RoleRules};
 use svc_ctl::node::snat_ports::SnatPorts;
@@ -73,7 +73,10 @@ impl Stage {
             kind: "veth".to_owned(),
             ..Interface::default()
         };
-        let observed = Observed { interfaces: Interfaces { list: vec![only] }, heard: Instant::now() };
+        let observed = Observed {
+            interfaces: Interfaces { list: vec![only], ..Interfaces::default() },
+            heard: Instant::now(),
+        };
         let (sender, receiver) = watch::channel(Some(observed));
         let config = config(pins(name)?.maps().parent().context("a folder")?, flow_table_size, xdp);
         let (hooks_out, hooks) = watch::channel(HooksStatus::default());
@@ -135,6 +138,7 @@ fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
         metrics: None,
         xdp,
         pod_sockets: true,
+        through_stack: ThroughStack::Auto,
         netns_dirs: Vec::new(),
         flow_table_size,
         max_table_entries: u32::MAX,

@@ -20,6 +20,7 @@ mod sctp;
 mod stale;
 mod state;
 mod tables;
+mod through_stack;
 mod vlan;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         bypass::rows(),
         maglev::rows(),
         carried::rows(),
+        through_stack::rows(),
         vlan::rows(),
     ]
     .concat();

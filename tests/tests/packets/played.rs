@@ -85,7 +85,7 @@ fn sentences(text: &str, what: &str, lab: &Shared, health: &SharedHealth) -> Vec
 /// Plays a case up to a line.
 fn play(case: &Case, last: usize, lab: &mut Lab, health: &mut Health) -> Result<()> {
     lab.kernel.clear()?;
-    lab.kernel.write_interfaces(true, true)?;
+    lab.kernel.write_interfaces(true, true, svc_common::abi::IfaceFlags::NONE)?;
     let mut play = Play {
         case,
         lab,

@@ -187,7 +187,7 @@ struct World<'a> {
 impl<'a> World<'a> {
     fn new(lab: &'a mut Lab) -> Result<Self> {
         lab.kernel.clear()?;
-        lab.kernel.write_interfaces(true, true)?;
+        lab.kernel.write_interfaces(true, true, svc_common::abi::IfaceFlags::NONE)?;
         Ok(Self { lab, daemon: Daemon::new(), objects: Case::parse(OBJECTS) })
     }
 

@@ -42,7 +42,7 @@ fn by_default(i: Interface) -> Interface {
 
 fn assigned(rules: &RoleRules, list: Vec<Interface>) -> Vec<Assignment> {
     let list = (1..).zip(list).map(|(index, i)| Interface { index, ..i }).collect();
-    assign(&Interfaces { list }, rules).into_values().collect()
+    assign(&Interfaces { list, ..Interfaces::default() }, rules).into_values().collect()
 }
 
 /// A node's interfaces with the role of each; nothing is in doubt.

@@ -1,0 +1,84 @@
+//! Whether what is masqueraded goes through the stack or past it.
+
+use svc_common::abi::IfaceFlags;
+
+use super::firewall::Forward;
+use crate::config::ThroughStack;
+
+/// What an operator may set so that netfilter sees what is bridged, for each family.
+const BRIDGE_FILTERS: [&str; 2] = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"];
+
+/// The way of what is masqueraded.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StackWay {
+    /// Flags of every interface.
+    pub flags: IfaceFlags,
+    /// For people.
+    pub words: String,
+}
+
+/// The way, by what was asked for and by what the node has.
+pub fn stack_way(
+    asked: ThroughStack,
+    forward: &Forward,
+    has_route_mtu: bool,
+    is_bridge_filtered: bool,
+) -> StackWay {
+    let reason = match (asked, &forward.policies) {
+        (ThroughStack::Never, _) => None,
+        (ThroughStack::Always, _) => Some("as asked".to_owned()),
+        (ThroughStack::Auto, Some(chain)) => Some(format!("network policies are in FORWARD ({chain})")),
+        (ThroughStack::Auto, None) => has_route_mtu.then(|| "a route has an MTU of its own".to_owned()),
+    };
+    let Some(reason) = reason else {
+        // A FORWARD that is closed would stop them.
+        let narrows = asked == ThroughStack::Auto && !forward.is_closed;
+        return StackWay {
+            flags: if narrows { IfaceFlags::NARROWED_THROUGH_STACK } else { IfaceFlags::NONE },
+            words: "past the stack".to_owned(),
+        };
+    };
+    let bridged = if is_bridge_filtered { IfaceFlags::BRIDGE_FILTERED } else { IfaceFlags::NONE };
+    StackWay { flags: IfaceFlags::THROUGH_STACK.with(bridged), words: format!("through the stack: {reason}") }
+}
+
+/// Netfilter of this network namespace sees what is bridged.
+pub fn is_bridge_filtered() -> bool {
+    BRIDGE_FILTERS.iter().all(|name| {
+        std::fs::read_to_string(format!("/proc/sys/net/bridge/{name}")).is_ok_and(|value| value.trim() == "1")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn policies_and_routes_decide_unless_the_operator_does() {
+        use ThroughStack::{Always, Auto, Never};
+        let (none, through) = (IfaceFlags::NONE, IfaceFlags::THROUGH_STACK);
+        let narrowed = IfaceFlags::NARROWED_THROUGH_STACK;
+        // Asked for, policies in FORWARD, FORWARD closed, a route with an MTU; flags.
+        let rows = [
+            (Auto, false, false, false, narrowed),
+            (Auto, false, true, false, none),
+            (Auto, true, false, false, through),
+            (Auto, true, true, false, through),
+            (Auto, false, false, true, through),
+            (Always, false, false, false, through),
+            (Never, true, false, true, none),
+        ];
+        for (asked, has_policies, is_closed, has_route_mtu, flags) in rows {
+            let forward = Forward { policies: has_policies.then(|| "cali-FORWARD".to_owned()), is_closed };
+            let way = stack_way(asked, &forward, has_route_mtu, false);
+            assert_eq!(way.flags, flags, "{asked:?} {forward:?} {has_route_mtu}: {}", way.words);
+        }
+    }
+
+    #[test]
+    fn what_is_bridged_takes_the_stacks_way_only_where_everything_does() {
+        let flags = |asked| stack_way(asked, &Forward::default(), false, true).flags;
+        assert!(flags(ThroughStack::Always).has(IfaceFlags::BRIDGE_FILTERED));
+        assert!(!flags(ThroughStack::Auto).has(IfaceFlags::BRIDGE_FILTERED));
+    }
+}

@@ -1,0 +1,75 @@
+//! Ways that are narrower than their ends know.
+
+use anyhow::{Context, Result};
+use svc_tests::agent::Via;
+use svc_tests::topology::{Family, Options};
+
+use crate::case::{Case, Row, Target};
+use crate::lab::Lab;
+
+/// Octets of the largest packet of the narrow way; IPv6 allows no less than 1,280.
+const NARROW: u32 = 1_300;
+/// Three fragments of the client's.
+const DATAGRAM: usize = 4_000;
+/// Octets each way.
+const BULK: usize = 1 << 18;
+
+pub fn cases() -> Vec<Case> {
+    let rows = || {
+        vec![
+            Row::answered("client", Target::NodePort("far"), "far"),
+            Row::answered("pod", Target::NodePort("far"), "far"),
+        ]
+    };
+    vec![
+        Case {
+            options: Options { two_uplinks: true, ..Options::default() },
+            prepare: |lab| {
+                narrow(lab, 1, "eth1")?;
+                narrow(lab, 2, "eth1")?;
+                // A FORWARD that is closed is left out of the way of datagrams.
+                let netns = &lab.world.topology.node(1).host.netns;
+                netns.nft("add chain inet strict forward { policy accept; }")
+            },
+            also: |lab| {
+                for client in ["client", "pod"] {
+                    let to = lab.address(Target::NodePort("far"), Family::V4)?;
+                    let agent = &lab.world.topology.host(client)?.agent;
+                    for via in [Via::UdpConnected, Via::UdpUnconnected] {
+                        agent
+                            .ask_long(via, to, DATAGRAM)
+                            .with_context(|| format!("{client}, {via}, {DATAGRAM} octets"))?;
+                    }
+                }
+                Ok(())
+            },
+            ..Case::new("R26", "fragments that do not fit are fragmented again on their way out", rows())
+        },
+        Case {
+            prepare: |lab| {
+                narrow(lab, 2, "eth0")?;
+                let far = lab.world.topology.node(2);
+                let (pods, via) = (far.pod_cidrs(), far.host.addrs);
+                lab.world.topology.node(1).host.netns.ip(&format!(
+                    "route replace {}/24 via {} mtu {NARROW}\nroute replace {}/64 via {} mtu {NARROW}",
+                    pods.v4, via.v4, pods.v6, via.v6
+                ))
+            },
+            also: |lab| {
+                for family in Family::BOTH {
+                    let to = lab.address(Target::NodePort("far"), family)?;
+                    for client in ["client", "pod"] {
+                        let agent = &lab.world.topology.host(client)?.agent;
+                        agent.bulk(Via::Tcp, to, BULK).with_context(|| format!("{client} {to}"))?;
+                    }
+                }
+                Ok(())
+            },
+            ..Case::new("Y3", "the MTU of the node's own route is told to senders", rows())
+        },
+    ]
+}
+
+fn narrow(lab: &Lab, node: usize, interface: &str) -> Result<()> {
+    lab.world.topology.node(node).host.netns.ip(&format!("link set {interface} mtu {NARROW}"))
+}
