@@ -45,7 +45,7 @@ pub trait Tables: Rewrite {
 }
 
 macro_rules! tables {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $carried:ident, $sockets:ident, $affinity:ident, $fragments:ident, $bypass:ident, $flow_entries:ident, $socket_entries:ident, $affinity_entries:ident, $fragment_entries:ident, $scratch:ident, $snat:ident) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $carried:ident, $sockets:ident, $affinity:ident, $fragments:ident, $bypass:ident, $flow_entries:ident, $socket_entries:ident, $affinity_entries:ident, $fragment_entries:ident, $bypass_entries:ident, $scratch:ident, $snat:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue> {
@@ -166,7 +166,7 @@ macro_rules! tables {
             #[inline(always)]
             fn put_bypass(answer: &FlowKey<Self::Addr>, now: u32) {
                 // A failure leaves the connection to the look-up of its socket.
-                let _ = maps::$bypass.insert(answer, now, ALWAYS);
+                entries::put(&maps::$bypass, EntryTable::$bypass_entries, answer, &now);
             }
             #[inline(always)]
             fn scratch() -> Option<&'static mut Scratch<Self::Addr>> {
@@ -183,11 +183,11 @@ macro_rules! tables {
 
 tables!(
     V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, CARRIED4, SOCKETS4, AFFINITY4, FRAGMENTS4,
-    BYPASS4, Flows4, Sockets4, Affinity4, Fragments4, SCRATCH4, snat_v4
+    BYPASS4, Flows4, Sockets4, Affinity4, Fragments4, Bypass4, SCRATCH4, snat_v4
 );
 tables!(
     V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, CARRIED6, SOCKETS6, AFFINITY6, FRAGMENTS6,
-    BYPASS6, Flows6, Sockets6, Affinity6, Fragments6, SCRATCH6, snat_v6
+    BYPASS6, Flows6, Sockets6, Affinity6, Fragments6, Bypass6, SCRATCH6, snat_v6
 );
 
 /// How the flow table that is being replaced is used, if one is.

@@ -29,10 +29,12 @@ pub enum EntryTable {
     Affinity6,
     Fragments4,
     Fragments6,
+    Bypass4,
+    Bypass6,
 }
 
 impl EntryTable {
-    pub const COUNT: u32 = 8;
+    pub const COUNT: u32 = 10;
 }
 
 /// Value of the per-CPU table `ENTRIES`: `made - removed` beyond what a table holds was evicted.

@@ -81,7 +81,7 @@ pub fn sweep_table(pins: &Pins, table: Table, in_force: Option<&InForce>) -> any
         Table::Sockets6 => sockets::sweep::<AddrV6>(pins, map, in_force),
         Table::Affinity4 => affinity::sweep::<AddrV4>(pins, map, in_force),
         Table::Affinity6 => affinity::sweep::<AddrV6>(pins, map, in_force),
-        Table::Fragments4 | Table::Fragments6 | Table::Interfaces => {
+        Table::Fragments4 | Table::Fragments6 | Table::Bypass4 | Table::Bypass6 | Table::Interfaces => {
             let mut present = 0;
             let info = each_raw(pins, map, |_, _| present += 1)?;
             Ok(Pass { info, present, ..Pass::default() })

@@ -15,6 +15,8 @@ pub enum Table {
     Affinity6,
     Fragments4,
     Fragments6,
+    Bypass4,
+    Bypass6,
     Interfaces,
 }
 
@@ -24,7 +26,7 @@ const EXPIRY_PERIOD: Duration = Duration::from_secs(5);
 pub const LONGEST_PERIOD: Duration = Duration::from_secs(30);
 
 impl Table {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Flows4,
         Self::Flows6,
         Self::Sockets4,
@@ -33,6 +35,8 @@ impl Table {
         Self::Affinity6,
         Self::Fragments4,
         Self::Fragments6,
+        Self::Bypass4,
+        Self::Bypass6,
         Self::Interfaces,
     ];
 
@@ -47,6 +51,8 @@ impl Table {
             Self::Affinity6 => names::AFFINITY6,
             Self::Fragments4 => names::FRAGMENTS4,
             Self::Fragments6 => names::FRAGMENTS6,
+            Self::Bypass4 => names::BYPASS4,
+            Self::Bypass6 => names::BYPASS6,
             Self::Interfaces => names::IFACES,
         }
     }
@@ -62,6 +68,8 @@ impl Table {
             Self::Affinity6 => Some(EntryTable::Affinity6),
             Self::Fragments4 => Some(EntryTable::Fragments4),
             Self::Fragments6 => Some(EntryTable::Fragments6),
+            Self::Bypass4 => Some(EntryTable::Bypass4),
+            Self::Bypass6 => Some(EntryTable::Bypass6),
             Self::Interfaces => None,
         }
     }
@@ -77,15 +85,17 @@ impl Table {
             Self::Affinity6 => "affinity (IPv6)",
             Self::Fragments4 => "fragments (IPv4)",
             Self::Fragments6 => "fragments (IPv6)",
+            Self::Bypass4 => "bypass (IPv4)",
+            Self::Bypass6 => "bypass (IPv6)",
             Self::Interfaces => "interfaces",
         }
     }
 
-    /// Its name where its use is shown. Entries of fragments stay until they are evicted, so that table is always full and
-    /// its use says nothing.
+    /// Its name where its use is shown. Entries of fragments and of the node's own connections stay until they are evicted, so
+    /// those tables are always full and their use says nothing.
     pub const fn shown_as(self) -> Option<&'static str> {
         match self {
-            Self::Fragments4 | Self::Fragments6 => None,
+            Self::Fragments4 | Self::Fragments6 | Self::Bypass4 | Self::Bypass6 => None,
             _ => Some(self.name()),
         }
     }
@@ -101,6 +111,8 @@ impl Table {
             Self::Affinity6 => Some("affinity_evicted_v6"),
             Self::Fragments4 => Some("fragment_evicted_v4"),
             Self::Fragments6 => Some("fragment_evicted_v6"),
+            Self::Bypass4 => Some("bypass_evicted_v4"),
+            Self::Bypass6 => Some("bypass_evicted_v6"),
             Self::Interfaces => None,
         }
     }
@@ -109,9 +121,13 @@ impl Table {
     pub const fn period(self) -> Duration {
         match self {
             Self::Flows4 | Self::Flows6 | Self::Affinity4 | Self::Affinity6 => EXPIRY_PERIOD,
-            Self::Sockets4 | Self::Sockets6 | Self::Fragments4 | Self::Fragments6 | Self::Interfaces => {
-                LONGEST_PERIOD
-            }
+            Self::Sockets4
+            | Self::Sockets6
+            | Self::Fragments4
+            | Self::Fragments6
+            | Self::Bypass4
+            | Self::Bypass6
+            | Self::Interfaces => LONGEST_PERIOD,
         }
     }
 
@@ -120,7 +136,7 @@ impl Table {
         match self {
             Self::Flows4 | Self::Flows6 | Self::Sockets4 | Self::Sockets6 => Some(Staleness::Udp),
             Self::Affinity4 | Self::Affinity6 => Some(Staleness::Affinity),
-            Self::Fragments4 | Self::Fragments6 | Self::Interfaces => None,
+            Self::Fragments4 | Self::Fragments6 | Self::Bypass4 | Self::Bypass6 | Self::Interfaces => None,
         }
     }
 }
