@@ -4,6 +4,7 @@
 //! ordered difference) -> `dataplane` (the kernel's maps). `reconcile` is the loop that turns it.
 
 pub mod app;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod dataplane;

@@ -97,7 +97,7 @@ const NEVER: &[(&[&str], &[&str])] = &[
             "std::time",
         ],
     ),
-    (&["svc-ctl/src/cli", "svc-ctl/src/observe"], &["kube", "k8s_openapi", "aya"]),
+    (&["svc-ctl/src/cli", "svc-ctl/src/observe", "svc-ctl/src/check"], &["kube", "k8s_openapi", "aya"]),
 ];
 
 /// What the table forbids and a reason allows.

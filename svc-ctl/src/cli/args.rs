@@ -28,6 +28,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Lists what the kernel's tables hold now, whether or not the daemon runs.
     Get(GetArgs),
+    /// Looks at what svc needs on this node and what is in its way, before the start or beside the daemon. Exits with 1 if a
+    /// check fails.
+    Check(CheckArgs),
     /// Configuration files of kube-proxy.
     Config(ConfigArgs),
     /// Removes every trace: programs, links, maps, pins. Established translated connections end.
@@ -48,6 +51,34 @@ pub struct RunDir {
     /// Directory for the status file of the daemon.
     #[arg(long, value_name = "DIR", default_value = "/run/svc", env = "SVC_RUN_DIR")]
     pub run_dir: PathBuf,
+}
+
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub pins: PinDir,
+    #[command(flatten)]
+    pub run_dir: RunDir,
+    /// As for `run`; without it and without `--master` the API server is asked by the pod's service account, if there is one.
+    #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+    /// As for `run`.
+    #[arg(long, value_name = "URL", env = "SVC_MASTER")]
+    pub master: Option<String>,
+    /// As for `run`.
+    #[arg(long, value_name = "DIR")]
+    pub cgroup: Option<PathBuf>,
+    /// As for `run`.
+    #[arg(long, value_name = "NAME")]
+    pub uplink: Vec<String>,
+    /// As for `run`.
+    #[arg(long, value_name = "NAME")]
+    pub exclude_interface: Vec<String>,
+    /// As for `run`.
+    #[arg(long, value_name = "NAME")]
+    pub pod_interface: Vec<String>,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
 }
 
 #[derive(Args, Debug)]

@@ -1,6 +1,7 @@
 //! The command line: one subcommand per file.
 
 pub mod args;
+pub mod check;
 mod cleanup;
 mod config;
 pub mod config_file;
@@ -29,9 +30,14 @@ pub fn main() -> ExitCode {
         Command::Get(args) => get::main(args),
         Command::Config(args) => config::main(args, &command()),
         Command::Cleanup(args) => cleanup::main(args),
+        Command::Check(args) => return exit(check::main(args)),
     };
+    exit(result.map(|()| ExitCode::SUCCESS))
+}
+
+fn exit(result: anyhow::Result<ExitCode>) -> ExitCode {
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(err) => {
             eprintln!("svc-ctl: {err:#}");
             ExitCode::FAILURE

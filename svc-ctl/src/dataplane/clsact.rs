@@ -11,7 +11,7 @@ use nix::net::if_::if_nameindex;
 use super::attach::{CLSACT_PRIORITY, Place};
 use super::netlink;
 
-const PROGRAMS: [(&str, TcAttachType); 6] = [
+pub(super) const PROGRAMS: [(&str, TcAttachType); 6] = [
     ("pod_ingress", TcAttachType::Ingress),
     ("pod_egress", TcAttachType::Egress),
     ("uplink_ingress", TcAttachType::Ingress),

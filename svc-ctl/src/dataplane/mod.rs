@@ -23,6 +23,7 @@ mod netlink;
 pub mod nf_tables;
 pub mod object;
 pub mod pins;
+pub mod probe;
 pub mod service_counters;
 pub mod shapes;
 pub mod sock_diag;

@@ -33,6 +33,19 @@ pub fn open(named: Option<&Path>, run_dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
+/// What [`open`] would take, if it did not have to mount anything.
+pub fn find(named: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
+    let Some(dir) = named.map(Path::to_owned).or_else(|| highest(&mounts)) else { return Ok(None) };
+    check(&dir)?;
+    ensure!(
+        named.is_some() || !is_own(&dir),
+        "{} is not the node's cgroup but this process's own",
+        dir.display()
+    );
+    Ok(Some(dir))
+}
+
 /// Undoes what [`open`] may have mounted.
 pub fn cleanup(run_dir: &Path) -> anyhow::Result<()> {
     let dir = mount_point(run_dir);

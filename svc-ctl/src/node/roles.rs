@@ -24,6 +24,16 @@ pub enum Role {
     None,
 }
 
+/// A role as `svc-ctl status` and metrics call it.
+pub const fn role_name(role: Role) -> &'static str {
+    match role {
+        Role::Uplink => "uplink",
+        Role::Pod => "pod",
+        Role::PodBridge => "pod-bridge",
+        Role::None => "none",
+    }
+}
+
 /// A role and what gave it.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Serialize)]
 pub struct Assignment {

@@ -64,6 +64,13 @@ impl EphemeralPorts {
         Self { range, reserved: reserved.trim().split(',').filter_map(block).collect() }
     }
 
+    /// The first and the last NodePort among them.
+    pub fn node_ports(&self) -> Option<(u16, u16)> {
+        let mut shared = NODE_PORTS.filter(|port| self.contains(*port));
+        let first = shared.next()?;
+        Some((first, shared.last().unwrap_or(first)))
+    }
+
     fn contains(&self, port: u16) -> bool {
         self.range.contains(&port) && !self.reserved.iter().any(|block| block.contains(&port))
     }

@@ -54,25 +54,30 @@ fn is_accepting(chain: &Chain) -> bool {
 }
 
 /// A complaint for each such chain. With `--masquerade-local-backends` no connection from outside is forwarded by the stack.
-pub fn complaints(chains: &[Chain], masquerades_local: bool) -> Vec<Complaint> {
-    let is_named = Forward::of(chains).is_closed && !masquerades_local;
-    let closed = chains.iter().filter(|chain| is_named && is_closed(chain));
-    let closed = closed.map(|chain| {
+pub(super) fn complaints(chains: &[Chain], masquerades_local: bool) -> Vec<Complaint> {
+    let closed = closed(chains, masquerades_local).map(|chain| {
         let object = format!("nftables {} {}", chain.table, chain.name);
         let reason = "forwarded packets are dropped unless a rule accepts them, and `ct status dnat` does not accept what svc \
                       translates: accept what is forwarded to pods, or set --masquerade-local-backends";
         Complaint::new(Kind::Conflict, object, "", reason)
     });
-    let left: BTreeSet<&str> = chains
-        .iter()
-        .filter(|chain| chain.name == PROXY_CHAIN || chain.table == PROXY_TABLE)
-        .map(|chain| chain.table.as_str())
-        .collect();
-    let left = left.into_iter().map(|table| {
+    let left = tables_of_kube_proxy(chains).into_iter().map(|table| {
         let reason = "kube-proxy runs or has left its rules: `kube-proxy --cleanup` removes them";
         Complaint::new(Kind::Conflict, format!("nftables {table}"), "", reason)
     });
     closed.chain(left).collect()
+}
+
+/// Chains that drop what is forwarded and that no CNI opens.
+pub fn closed(chains: &[Chain], masquerades_local: bool) -> impl Iterator<Item = &Chain> {
+    let is_named = Forward::of(chains).is_closed && !masquerades_local;
+    chains.iter().filter(move |chain| is_named && is_closed(chain))
+}
+
+/// Tables with chains of kube-proxy.
+pub fn tables_of_kube_proxy(chains: &[Chain]) -> BTreeSet<&str> {
+    let is_left = |chain: &&Chain| chain.name == PROXY_CHAIN || chain.table == PROXY_TABLE;
+    chains.iter().filter(is_left).map(|chain| chain.table.as_str()).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The kernel programs of this node: loaded, attached where they belong, and kept there, on a thread of their own. Nothing
 //! else runs on it, so that a new pod's interface never waits for other work.
 
-mod firewall;
+pub mod firewall;
 mod flow_table;
 mod hooks;
 mod host;

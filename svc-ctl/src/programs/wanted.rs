@@ -9,7 +9,7 @@ use super::xdp;
 use crate::config::Config;
 use crate::dataplane::interfaces::{Attached, Wanted};
 use crate::model::node::NodeAddresses;
-use crate::node::roles::{Assignment, Role};
+use crate::node::roles::{Assignment, Role, role_name};
 use crate::node::snat::sources;
 use crate::node::{Interface, Interfaces};
 use crate::observe::status::InterfaceStatus;
@@ -85,14 +85,5 @@ pub fn interface_status(
         hooks: attached.hooks,
         errors: attached.errors,
         attach_ms,
-    }
-}
-
-const fn role_name(role: Role) -> &'static str {
-    match role {
-        Role::Uplink => "uplink",
-        Role::Pod => "pod",
-        Role::PodBridge => "pod-bridge",
-        Role::None => "none",
     }
 }

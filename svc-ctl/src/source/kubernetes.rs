@@ -12,6 +12,7 @@ mod question;
 mod read;
 mod reflector;
 mod resolve;
+pub mod rights;
 
 use std::path::PathBuf;
 

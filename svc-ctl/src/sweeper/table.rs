@@ -85,14 +85,14 @@ impl Table {
             Self::Affinity6 => "affinity (IPv6)",
             Self::Fragments4 => "fragments (IPv4)",
             Self::Fragments6 => "fragments (IPv6)",
-            Self::Bypass4 => "connections of the node (IPv4)",
-            Self::Bypass6 => "connections of the node (IPv6)",
+            Self::Bypass4 => "bypass (IPv4)",
+            Self::Bypass6 => "bypass (IPv6)",
             Self::Interfaces => "interfaces",
         }
     }
 
-    /// Its name where its use is shown. Entries of fragments and of the node's own connections stay until they are
-    /// evicted, so those tables are always full and their use says nothing.
+    /// Its name where its use is shown. Entries of fragments and of the node's own connections stay until they are evicted, so
+    /// those tables are always full and their use says nothing.
     pub const fn shown_as(self) -> Option<&'static str> {
         match self {
             Self::Fragments4 | Self::Fragments6 | Self::Bypass4 | Self::Bypass6 => None,

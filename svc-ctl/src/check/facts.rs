@@ -1,0 +1,160 @@
+//! Reads what the checks judge. Nothing is changed on the host, and what cannot be read is a fact as well.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::cluster::{ClusterFacts, Right};
+use super::daemon::DaemonFacts;
+use super::host::HostFacts;
+use super::neighbours::{Hook, InterfaceFact, NeighbourFacts};
+use crate::dataplane::features::Features;
+use crate::dataplane::pins::is_locked;
+use crate::dataplane::{nf_tables, probe};
+use crate::node::roles::{RoleRules, assign, role_name};
+use crate::node::snat_ports::{EphemeralPorts, choose, overlap};
+use crate::node::{self, Interfaces, cgroup};
+use crate::observe::status::StatusFile;
+use crate::programs::firewall;
+use crate::reconcile::unix_ms;
+use crate::source::kubernetes::{self, rights};
+
+/// How long the API server may take for all questions.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Everything that is judged.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub host: HostFacts,
+    pub neighbours: NeighbourFacts,
+    pub cluster: ClusterFacts,
+    pub daemon: DaemonFacts,
+}
+
+/// Where to look.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub pin_dir: PathBuf,
+    pub run_dir: PathBuf,
+    pub cgroup: Option<PathBuf>,
+    pub api: kubernetes::Options,
+    pub roles: RoleRules,
+    /// Closed chains do not matter.
+    pub masquerades_local: bool,
+}
+
+pub async fn read(places: &Places) -> Facts {
+    let interfaces = interfaces().await.unwrap_or_default();
+    Facts {
+        host: host(places),
+        neighbours: neighbours(places, &interfaces),
+        cluster: cluster(&places.api).await,
+        daemon: DaemonFacts {
+            is_running: is_locked(&places.run_dir.join("lock")),
+            status: StatusFile::read(&places.run_dir).ok(),
+            now: unix_ms(),
+        },
+    }
+}
+
+fn host(places: &Places) -> HostFacts {
+    let setting = |name: &str| Some(fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim() == "1");
+    let ephemeral = EphemeralPorts::of_host();
+    let text = |result: std::io::Result<()>| result.map_err(|error| error.to_string());
+    let dir = places.pin_dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+    HostFacts {
+        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        features: Features::detect(),
+        map: text(probe::try_map()),
+        netns_cookie: text(probe::try_netns_cookie()),
+        has_btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
+        cgroup: cgroup::find(places.cgroup.as_deref())
+            .map(|dir| dir.map(|dir| dir.display().to_string()))
+            .map_err(|error| format!("{error:#}")),
+        pin_dir: (dir.display().to_string(), probe::is_bpffs(dir)),
+        forwarding: ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].map(setting),
+        ephemeral_node_ports: ephemeral.node_ports(),
+        shared_snat_ports: overlap(choose(&ephemeral), &ephemeral)
+            .map(|(sysctl, reason)| (sysctl.to_owned(), reason)),
+    }
+}
+
+/// The interfaces, once.
+async fn interfaces() -> anyhow::Result<Interfaces> {
+    let (sender, mut observed) = watch::channel(None);
+    let watching = tokio::spawn(node::watch::run(sender));
+    let seen = timeout(PATIENCE, observed.wait_for(Option::is_some)).await??.clone();
+    watching.abort();
+    Ok(seen.context("no interface was listed")?.interfaces)
+}
+
+fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
+    let chains = nf_tables::chains().unwrap_or_default();
+    let roles = assign(interfaces, &places.roles);
+    let list = || interfaces.list.iter().filter(|interface| !interface.is_loopback);
+    let hooks = list().flat_map(|interface| {
+        let at = probe::programs_at(&interface.name).into_iter();
+        at.map(|(direction, programs)| Hook { interface: interface.name.clone(), direction, programs })
+    });
+    let fact = |interface: &node::Interface| {
+        let assignment = roles.get(&interface.index)?;
+        Some(InterfaceFact {
+            name: interface.name.clone(),
+            role: role_name(assignment.role),
+            doubt: assignment.doubt.clone(),
+        })
+    };
+    let closed = firewall::closed(&chains, places.masquerades_local);
+    NeighbourFacts {
+        kube_proxies: kube_proxies(),
+        proxy_tables: firewall::tables_of_kube_proxy(&chains).into_iter().map(ToOwned::to_owned).collect(),
+        ipvs_interfaces: list().filter(|i| i.is_of_another_proxy()).map(|i| i.name.clone()).collect(),
+        closed_chains: closed
+            .map(|chain| {
+                let reason = "what is forwarded is dropped unless a rule accepts it";
+                (format!("{} {}", chain.table, chain.name), reason.to_owned())
+            })
+            .collect(),
+        hooks: hooks.collect(),
+        interfaces: list().filter_map(fact).collect(),
+    }
+}
+
+/// Processes of that name in this network namespace: from within a container those of the node are not in sight.
+fn kube_proxies() -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let network = |process: &Path| fs::read_link(process.join("ns/net")).ok();
+    let own = network(Path::new("/proc/self"));
+    let pid = |entry: fs::DirEntry| {
+        let name = fs::read_to_string(entry.path().join("comm")).ok()?;
+        let is_here = name.trim() == "kube-proxy" && network(&entry.path()) == own;
+        is_here.then(|| entry.file_name().to_string_lossy().parse().ok()).flatten()
+    };
+    processes.filter_map(pid).collect()
+}
+
+async fn cluster(options: &kubernetes::Options) -> ClusterFacts {
+    let has_account = options.service_account.join("token").exists();
+    if options.kubeconfig.is_none() && options.master.is_none() && !has_account {
+        let is_skipped = Some("no API server is named: nothing was asked".to_owned());
+        return ClusterFacts { is_skipped, server: Err(String::new()), rights: Vec::new() };
+    }
+    let asked = async {
+        let client = kubernetes::connect(options).await?;
+        anyhow::Ok((rights::version(&client).await?, rights::rights(&client).await?))
+    };
+    let answer = match timeout(PATIENCE, asked).await {
+        Ok(answer) => answer.map_err(|error| format!("{error:#}")),
+        Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
+    };
+    let right = |(name, is_allowed, is_needed)| Right { name, is_allowed, is_needed };
+    let (server, rights) = match answer {
+        Ok((version, rights)) => (Ok(version), rights.into_iter().map(right).collect()),
+        Err(error) => (Err(error), Vec::new()),
+    };
+    ClusterFacts { is_skipped: None, server, rights }
+}

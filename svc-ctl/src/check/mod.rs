@@ -1,0 +1,59 @@
+//! `svc-ctl check`: what this node has for svc and what is in its way, line by line, with the cure. [`facts`] reads the host,
+//! the rest is pure.
+
+pub mod cluster;
+pub mod daemon;
+pub mod facts;
+pub mod host;
+pub mod neighbours;
+#[cfg(test)]
+mod tests;
+
+use serde::Serialize;
+
+use self::facts::Facts;
+
+/// How a check ended.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    Pass,
+    /// svc works, but not in every respect, or something may get in its way.
+    Warn,
+    /// svc does not work here.
+    Fail,
+}
+
+/// One line.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Finding {
+    pub name: &'static str,
+    pub verdict: Verdict,
+    /// What was found.
+    pub found: String,
+    /// What to do about it; empty where there is nothing to do.
+    pub cure: String,
+}
+
+pub(crate) fn pass(name: &'static str, found: impl Into<String>) -> Finding {
+    Finding { name, verdict: Verdict::Pass, found: found.into(), cure: String::new() }
+}
+
+pub(crate) fn warn(name: &'static str, found: impl Into<String>, cure: impl Into<String>) -> Finding {
+    Finding { name, verdict: Verdict::Warn, found: found.into(), cure: cure.into() }
+}
+
+pub(crate) fn fail(name: &'static str, found: impl Into<String>, cure: impl Into<String>) -> Finding {
+    Finding { name, verdict: Verdict::Fail, found: found.into(), cure: cure.into() }
+}
+
+/// Every check, in the order in which a person would look.
+pub fn findings(facts: &Facts) -> Vec<Finding> {
+    let parts = [
+        host::findings(&facts.host),
+        neighbours::findings(&facts.neighbours),
+        cluster::findings(&facts.cluster),
+        daemon::findings(&facts.daemon),
+    ];
+    parts.into_iter().flatten().collect()
+}

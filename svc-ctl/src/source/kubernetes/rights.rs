@@ -1,0 +1,47 @@
+//! Asks the API server who it is and what svc may do there. Nothing is changed.
+
+use k8s_openapi::api::authorization::v1::{
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
+use kube::api::PostParams;
+use kube::{Api, Client};
+
+/// What svc does: verb, group, resource, and whether nothing can be served without it.
+const USED: [(&str, &str, &str, bool); 8] = [
+    ("list", "", "services", true),
+    ("watch", "", "services", true),
+    ("list", "discovery.k8s.io", "endpointslices", true),
+    ("watch", "discovery.k8s.io", "endpointslices", true),
+    ("list", "", "nodes", false),
+    ("watch", "", "nodes", false),
+    ("get", "", "services", false),
+    ("create", "events.k8s.io", "events", false),
+];
+
+/// The server's version.
+pub async fn version(client: &Client) -> anyhow::Result<String> {
+    Ok(client.apiserver_version().await?.git_version)
+}
+
+/// What svc uses: a name, whether it may, and whether nothing can be served without it.
+pub async fn rights(client: &Client) -> anyhow::Result<Vec<(String, bool, bool)>> {
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let mut rights = Vec::new();
+    for (verb, group, resource, is_needed) in USED {
+        let attributes = ResourceAttributes {
+            verb: Some(verb.to_owned()),
+            group: Some(group.to_owned()),
+            resource: Some(resource.to_owned()),
+            ..ResourceAttributes::default()
+        };
+        let spec = SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(attributes),
+            ..SelfSubjectAccessReviewSpec::default()
+        };
+        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+        let answer = reviews.create(&PostParams::default(), &review).await?;
+        let is_allowed = answer.status.is_some_and(|status| status.allowed);
+        rights.push((format!("{verb} {resource}"), is_allowed, is_needed));
+    }
+    Ok(rights)
+}
