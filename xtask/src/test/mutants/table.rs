@@ -72,8 +72,14 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a live flow's source port is given away",
         file: "svc-ebpf/src/new_flow.rs",
-        from: "is_own || owner.state.is_closing()",
-        to: "true || is_own || owner.state.is_closing()",
+        from: "is_own || has_rested",
+        to: "true || is_own || has_rested",
+    },
+    Mutant {
+        name: "a datagram with its answer holds its source port like a stream",
+        file: "svc-common/src/datapath/state.rs",
+        from: "state.has(FlowState::REPLIED) && state.has(FlowState::STREAM)",
+        to: "state.has(FlowState::REPLIED)",
     },
     Mutant {
         name: "answers come from the backend's port",
