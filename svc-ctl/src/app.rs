@@ -24,7 +24,7 @@ use crate::observe::{self, ObserveSettings, Observers};
 use crate::programs::{self, HooksStatus, Started};
 use crate::reconcile::{self, Inputs, Options, Outputs};
 use crate::sweeper::{SweepReport, SweepSettings, Sweeper};
-use crate::{memory, node, source};
+use crate::{dns, memory, node, source};
 
 /// Batches of events that the source may be ahead.
 const EVENTS_AHEAD: usize = 4;
@@ -89,14 +89,24 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         let error = programs_ended.await.unwrap_or_else(|_| anyhow::anyhow!("it panicked"));
         error.context("the programs' thread ended")
     });
+    if let Some(settings) = config.dns.clone() {
+        let (worlds, ledger) = (outputs.world.subscribe(), ledger.clone());
+        let ended = on_a_thread("svc-dns", move || dns::server::run(settings, worlds, ledger))?;
+        tasks.spawn(ended);
+    }
     let options = Options {
         node_name: config.node_name.clone(),
         settings: config.settings.clone(),
+        keeps_names: config.dns.is_some(),
         most_entries: config.max_table_entries,
         serves_external_ips: config.serves_external_ips,
     };
     let inputs = Inputs { events, addresses, growth: Some(growth), first_swap };
-    tasks.spawn(on_a_thread("planner", move || reconcile::run(inputs, store, options, outputs))?);
+    let plan = async move {
+        reconcile::run(inputs, store, options, outputs).await;
+        Ok(())
+    };
+    tasks.spawn(on_a_thread("planner", move || plan)?);
     let settings =
         SweepSettings { node: config.node_name.clone(), pins, netns_dirs: config.netns_dirs.clone() };
     let sweeper = Sweeper::start(settings, in_force, sweeps_out, ledger)?;
@@ -114,28 +124,24 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 }
 
 /// Runs a future on a thread of its own. The answer comes when that ends, by itself or by a panic.
-fn on_a_thread<F: Future<Output = ()>>(
+fn on_a_thread<F: Future<Output = anyhow::Result<()>>>(
     name: &'static str,
     make: impl FnOnce() -> F + Send + 'static,
 ) -> anyhow::Result<impl Future<Output = anyhow::Error> + Send + 'static> {
     let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
+        .enable_all()
         .build()
         .with_context(|| format!("making the runtime of the {name}"))?;
-    let (ends, ended) = oneshot::channel::<()>();
+    let (ends, ended) = oneshot::channel::<anyhow::Result<()>>();
     let work = move || {
-        // Dropped when the thread ends.
-        let _ends = ends;
-        runtime.block_on(make());
+        // Dropped when the thread panics.
+        let _ = ends.send(runtime.block_on(make()));
     };
     std::thread::Builder::new()
         .name(name.to_owned())
         .spawn(work)
         .with_context(|| format!("starting the {name}"))?;
-    Ok(async move {
-        let _ = ended.await;
-        anyhow::anyhow!("the {name} ended")
-    })
+    Ok(async move { why(ended.await.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))), name) })
 }
 
 fn observe_settings(config: &Config) -> ObserveSettings {
@@ -192,13 +198,14 @@ fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
 
 async fn open_source(config: &Config, api: &ApiRequests) -> anyhow::Result<source::Opened> {
     match &config.source {
-        Source::Manifests(path) => source::Opened::manifests(path),
+        Source::Manifests(path) => source::Opened::manifests(path, config.settings.service_cidrs.0.clone()),
         Source::Kubernetes => {
             let options = source::kubernetes::Options {
                 kubeconfig: config.kubeconfig.clone(),
                 master: config.master.clone(),
                 service_account: source::kubernetes::SERVICE_ACCOUNT.into(),
                 node_name: config.node_name.clone(),
+                names: config.dns.is_some(),
                 streaming_lists: true,
                 page_size: 0,
                 requests: api.clone(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::cli::args::Source;
 use crate::cli::config_file::ConfigFile;
+use crate::dns::settings::DnsSettings;
 use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::SnatPorts;
@@ -47,6 +48,8 @@ pub struct Config {
     pub settings: Settings,
     /// Which interfaces are local pods'.
     pub pod_interfaces: PodInterfaces,
+    /// DNS, if this node answers it.
+    pub dns: Option<DnsSettings>,
     /// Where health is told, and where the mode is.
     pub healthz: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,

@@ -8,6 +8,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod dataplane;
+pub mod dns;
 pub mod kube_proxy;
 pub mod memory;
 pub mod model;

@@ -70,6 +70,8 @@ pub struct Outputs {
 pub struct Options {
     pub node_name: String,
     pub settings: Settings,
+    /// The world has what DNS reads.
+    pub keeps_names: bool,
     /// No table grows beyond so many entries.
     pub most_entries: u32,
     /// `spec.externalIPs` of Services are served.
@@ -83,6 +85,7 @@ impl Default for Options {
             settings: Settings::default(),
             most_entries: u32::MAX,
             serves_external_ips: true,
+            keeps_names: false,
         }
     }
 }
@@ -154,9 +157,10 @@ struct Reconciler<S> {
 impl<S: MapStore> Reconciler<S> {
     fn new(store: S, options: Options, outputs: Outputs) -> Self {
         let start = Instant::now();
+        let model = Store::new(&options.node_name).serving_external_ips(options.serves_external_ips);
         Self {
             store,
-            model: Store::new(&options.node_name).serving_external_ips(options.serves_external_ips),
+            model: if options.keeps_names { model.with_names() } else { model },
             knows_addresses: false,
             options,
             outputs,
@@ -258,6 +262,7 @@ impl<S: MapStore> Reconciler<S> {
             Some(planned) => Changes::between(planned, world),
             None => Changes { node: true, ..Changes::default() },
         };
+        self.publish_names(world);
         if changes.is_empty() && book.next_try(now).is_none_or(|at| at > now) {
             if self.progress.pending_since_unix_ms.is_none() {
                 // What sources have said since changes nothing.
@@ -287,6 +292,18 @@ impl<S: MapStore> Reconciler<S> {
         }
         self.settle(book);
         self.progress.turns.add(start.elapsed());
+    }
+
+    /// What only DNS reads is published, and nothing is planned for it.
+    fn publish_names(&self, world: &World) {
+        let is_known = self.planned.as_ref().is_none_or(|planned| planned.named.is_same(&world.named));
+        if !is_known {
+            self.outputs.world.send_if_modified(|published| {
+                let is_new = !published.named.is_same(&world.named);
+                published.named.clone_from(&world.named);
+                is_new
+            });
+        }
     }
 
     /// Complaints of want of room are postponed while larger tables are being made.

@@ -81,6 +81,22 @@ const NEVER: &[(&[&str], &[&str])] = &[
             "std::time",
         ],
     ),
+    (
+        &["svc-ctl/src/dns"],
+        &[
+            "crate::plan",
+            "crate::dataplane",
+            "crate::reconcile",
+            "crate::node",
+            "crate::source",
+            "crate::cli",
+            "crate::observe::health",
+            "crate::observe::status",
+            "kube",
+            "k8s_openapi",
+            "aya",
+        ],
+    ),
     (&["svc-ctl/src/cli", "svc-ctl/src/observe", "svc-ctl/src/check"], &["kube", "k8s_openapi", "aya"]),
 ];
 

@@ -6,6 +6,8 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use svc_ctl::dataplane::store::{MapStore, StoreError};
+use svc_ctl::dns::settings::Domain;
+use svc_ctl::dns::zone::{Zone, ZoneSettings};
 use svc_ctl::model::node::NodeAddresses;
 use svc_ctl::model::store::Store;
 use svc_ctl::plan::book::{Book, Changes};
@@ -160,18 +162,61 @@ async fn sem_274_what_a_change_costs_does_not_depend_on_the_number_of_services()
     assert!(many.allocations * 10 <= few.allocations * 15, "{few:?} {many:?}");
 }
 
-/// What the daemon keeps of a ClusterIP Service with four endpoints, by the model and the plan together.
+/// What DNS keeps of such a Service beside: an index of its addresses.
 #[test]
-fn a_service_takes_less_than_2600_octets() {
+fn dns_takes_less_than_1024_octets_more_of_a_service() {
     const SERVICES: usize = 4_000;
     let _alone = ALONE.blocking_lock();
+    let store = |store: Store| {
+        let before = LIVE.load(Ordering::Relaxed);
+        let store = filled(store, SERVICES);
+        (store, LIVE.load(Ordering::Relaxed) - before)
+    };
+    let ((_without, without), (with, octets)) =
+        (store(Store::new("node")), store(Store::new("node").with_names()));
     let before = LIVE.load(Ordering::Relaxed);
-    let mut store = Store::new("node");
+    let mut zone = Zone::new(ZoneSettings {
+        domain: "cluster.local".parse::<Domain>().expect("a domain").0,
+        addresses: Vec::new(),
+        is_forwarding: false,
+    });
+    zone.set_world(with.world(), 1);
+    let octets = (octets - without + LIVE.load(Ordering::Relaxed) - before) / SERVICES as i64;
+    println!("{octets} octets a Service");
+    assert!((1..1_024).contains(&octets), "{octets} octets a Service");
+}
+
+/// A change of one Service costs the same beside few and many.
+#[test]
+fn sem_274_what_a_change_costs_dns_does_not_depend_on_the_number_of_services() {
+    let _alone = ALONE.blocking_lock();
+    let cost = |services: usize| {
+        let mut store = filled(Store::new("node").with_names(), services);
+        let mut zone = Zone::new(ZoneSettings {
+            domain: "cluster.local".parse::<Domain>().expect("a domain").0,
+            addresses: Vec::new(),
+            is_forwarding: false,
+        });
+        zone.set_world(store.world(), 1);
+        // A reader holds the zone before.
+        let _reader = zone.clone();
+        store.take(slice(services / 2, 1, |s| SourceEvent::Slice(Event::Apply(s))));
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        zone.set_world(store.world(), 2);
+        ALLOCATIONS.load(Ordering::Relaxed) - before
+    };
+    let (few, many) = (cost(100), cost(4_000));
+    println!("100 Services: {few} allocations, 4,000 Services: {many}");
+    assert!(many <= 2 * few, "{few} {many}");
+}
+
+/// A store that has heard of so many Services.
+fn filled(mut store: Store, services: usize) -> Store {
     [SourceEvent::Service(Event::Init), SourceEvent::Slice(Event::Init), SourceEvent::Node(Event::Init)]
         .into_iter()
         .for_each(|event| store.take(event));
-    (0..SERVICES).for_each(|n| store.take(service(n, false)));
-    (0..SERVICES).for_each(|n| store.take(slice(n, 0, |s| SourceEvent::Slice(Event::InitApply(s)))));
+    (0..services).for_each(|n| store.take(service(n, false)));
+    (0..services).for_each(|n| store.take(slice(n, 0, |s| SourceEvent::Slice(Event::InitApply(s)))));
     [
         SourceEvent::Service(Event::InitDone),
         SourceEvent::Slice(Event::InitDone),
@@ -179,6 +224,16 @@ fn a_service_takes_less_than_2600_octets() {
     ]
     .into_iter()
     .for_each(|event| store.take(event));
+    store
+}
+
+/// What the daemon keeps of a ClusterIP Service with four endpoints, by the model and the plan together.
+#[test]
+fn a_service_takes_less_than_2600_octets() {
+    const SERVICES: usize = 4_000;
+    let _alone = ALONE.blocking_lock();
+    let before = LIVE.load(Ordering::Relaxed);
+    let store = filled(Store::new("node"), SERVICES);
     let mut book = Book::new(Tables::default(), Sink.capacity(), Settings::default());
     let everything = Changes { node: true, ..Changes::default() };
     drop(book.turn(store.world(), &everything, Tick(1)));

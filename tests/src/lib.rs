@@ -3,7 +3,7 @@
 //! Read from the bottom up: `netns`, `cgroup`, `bpffs` are guards over kernel objects; `agent` is a process
 //! in one of them that talks by real sockets; `topology` joins them to a client and two nodes with pods;
 //! `world` adds manifests and one svc-ctl per node; `matrix` is the table of combinations over a world.
-//! `witness` plays the same on two worlds, one with kube-proxy. `scale` measures the daemon with many Services. `packet` stands apart: rows of one packet through one
+//! `witness` plays the same on two worlds, one with kube-proxy. `names` asks CoreDNS what svc is asked. `scale` measures the daemon with many Services. `packet` stands apart: rows of one packet through one
 //! program, without sockets; `model` says without svc what becomes of a packet.
 
 pub mod agent;
@@ -20,6 +20,7 @@ pub mod janitor;
 pub mod manifests;
 pub mod matrix;
 pub mod model;
+pub mod names;
 pub mod netns;
 pub mod ownership;
 pub mod packet;

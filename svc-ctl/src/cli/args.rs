@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+use crate::dns::settings::{Domain, ListenAddress, Upstreams};
 use crate::model::service::Selection;
 use crate::plan::node_ports::NodePortAddresses;
 use crate::plan::prefixes::Cidrs;
@@ -185,13 +186,24 @@ pub struct RunArgs {
     /// of their own, and for IPv4 datagrams whose way narrows here.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub masquerade_through_stack: When,
-    /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone.
+    /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone. With
+    /// `--source manifests:DIR` a Service without a ClusterIP gets one of them, the same on every node.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
     pub service_cidr: Cidrs,
     /// How backends are chosen where a Service's annotation `svc/selection` does not say: `maglev` (every node the same for
     /// the same client) or `random`. By default Maglev for clients from outside, random for others.
     #[arg(long, value_name = "WAY")]
     pub selection: Option<Selection>,
+    /// Answers DNS for Services at this address of this host, by UDP and TCP; may be given again. Port 53 where none is given.
+    #[arg(long, value_name = "IP[:PORT]", value_delimiter = ',')]
+    pub dns: Vec<ListenAddress>,
+    /// Domain of the cluster: the Service `web` of the namespace `shop` is `web.shop.svc.DOMAIN`.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub dns_domain: Domain,
+    /// Who is asked for names of other domains: a file like `/etc/resolv.conf`, read at start, or addresses separated by
+    /// commas. Empty: nobody; such questions are refused.
+    #[arg(long, value_name = "FILE|ADDRESSES", default_value = "/etc/resolv.conf")]
+    pub dns_upstream: Upstreams,
     /// Where `/healthz`, `/livez` and `/readyz` are answered; empty: nowhere. 0.0.0.0 and [::] are both families.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:10256", value_parser = parse_bind_address::<10_256>)]
     pub healthz_bind_address: BindAddress,

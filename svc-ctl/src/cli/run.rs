@@ -15,6 +15,7 @@ use super::effective::effective;
 use super::{command, flags};
 use crate::app;
 use crate::config::{Config, ThroughStack, XdpPolicy};
+use crate::dns::settings::DnsSettings;
 use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::{EphemeralPorts, SnatPorts, choose};
@@ -22,6 +23,9 @@ use crate::plan::entry::Masquerade;
 use crate::plan::prefixes::LocalPods;
 use crate::plan::settings::Settings;
 use crate::programs::default_flow_table;
+
+/// hickory-server logs every question as `info`.
+const LOG_FILTER: &str = "info,hickory_server=warn";
 
 pub fn main(typed: &RunArgs, matches: &ArgMatches, arguments: Vec<OsString>) -> anyhow::Result<()> {
     let cli = command();
@@ -65,8 +69,8 @@ fn log_to_stderr(args: &RunArgs) {
         4..=5 => "debug",
         _ => "trace",
     };
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("info,svc_ctl={level}")));
+    let filter = EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| EnvFilter::new(format!("{LOG_FILTER},svc_ctl={level}")));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match args.log_format {
         LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
@@ -137,6 +141,11 @@ fn config(
             }
             _ => PodInterfaces::ByRole,
         },
+        dns: (!args.dns.is_empty()).then(|| DnsSettings {
+            listen: args.dns.iter().map(|address| address.0).collect(),
+            domain: args.dns_domain.clone(),
+            upstream: args.dns_upstream.clone(),
+        }),
         healthz: args.healthz_bind_address.0,
         metrics: args.metrics_bind_address.0,
         xdp: match args.xdp {

@@ -27,8 +27,10 @@ const CGROUP_HOOKS: [(&str, u32); 9] = [
     ("sock_release", 34),
 ];
 const BPF_XDP: u32 = 37;
-const TCX_INGRESS: u32 = 46;
-const TCX_EGRESS: u32 = 47;
+pub const TCX_INGRESS: u32 = 46;
+pub const TCX_EGRESS: u32 = 47;
+/// `BPF_F_BEFORE`: before all programs that are there. Without it a program comes last.
+const FIRST: u32 = 1 << 3;
 
 const XDP_SKB_MODE: u32 = 1 << 1;
 const XDP_DRV_MODE: u32 = 1 << 2;
@@ -94,16 +96,17 @@ impl Attacher<'_> {
             }
             return Ok("clsact");
         }
-        let (label, attach_type) = match place {
-            Place::Ingress => ("tcx-ingress", TCX_INGRESS),
-            Place::Egress => ("tcx-egress", TCX_EGRESS),
+        // First in and last out, so that other programs see what a pod or the outside sees behind the Service.
+        let (label, attach_type, flags) = match place {
+            Place::Ingress => ("tcx-ingress", TCX_INGRESS, FIRST),
+            Place::Egress => ("tcx-egress", TCX_EGRESS, 0),
         };
         self.link(&LinkSpec {
             label: format!("{label}-{index}"),
             program,
             target: LinkTarget::interface(index),
             attach_type,
-            flags: 0,
+            flags,
             is_bound_to_program: false,
         })
         .with_context(|| format!("{label} of {name}"))?;

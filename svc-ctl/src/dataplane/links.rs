@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context as _, bail};
 
+use super::attach::{Place, TCX_EGRESS, TCX_INGRESS};
 use super::load::Loaded;
 use super::map_set::MapSet;
 use super::pins::Pins;
@@ -43,6 +44,15 @@ struct HeldLink {
     fd: OwnedFd,
     program: &'static str,
     target: u32,
+    attach_type: u32,
+}
+
+/// A program of others' that sees packets before ours at ingress, or after ours at egress.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Outer {
+    pub interface: u32,
+    pub place: Place,
+    pub program: String,
 }
 
 /// Every link of this node, by label.
@@ -113,7 +123,8 @@ impl Links {
     }
 
     fn hold(&mut self, pins: &Pins, spec: &LinkSpec, fd: OwnedFd) -> anyhow::Result<()> {
-        let held = HeldLink { fd, program: spec.program, target: spec.target.id };
+        let held =
+            HeldLink { fd, program: spec.program, target: spec.target.id, attach_type: spec.attach_type };
         let pinned = pin(pins, &spec.label, &held);
         self.held.insert(spec.label.clone(), held);
         pinned.map(drop)
@@ -177,6 +188,11 @@ impl Links {
         Ok(moved.len())
     }
 
+    /// Programs that hide packets from ours, or change what ours have made of them.
+    pub fn outer(&self) -> Vec<Outer> {
+        self.held.values().flat_map(HeldLink::outer).collect()
+    }
+
     /// Names of the programs that hang somewhere.
     pub fn programs(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = self.held.values().map(|held| held.program).collect();
@@ -190,6 +206,23 @@ impl Links {
         self.held
             .get(label)
             .is_some_and(|held| sys::link_info(held.fd.as_fd()).is_ok_and(|info| info.target == held.target))
+    }
+}
+
+impl HeldLink {
+    fn outer(&self) -> Vec<Outer> {
+        let place = match self.attach_type {
+            TCX_INGRESS => Place::Ingress,
+            TCX_EGRESS => Place::Egress,
+            _ => return Vec::new(),
+        };
+        // An interface that is gone has none.
+        let all = sys::programs_at(self.target, self.attach_type).unwrap_or_default();
+        let own = sys::link_info(self.fd.as_fd()).map_or(0, |info| info.prog_id);
+        let Some(at) = all.iter().position(|id| *id == own) else { return Vec::new() };
+        let outer = if place == Place::Ingress { &all[..at] } else { &all[at + 1..] };
+        let of = |id: &u32| Outer { interface: self.target, place, program: program_name(*id) };
+        outer.iter().map(of).collect()
     }
 }
 

@@ -2,6 +2,7 @@
 //! Counted, logged and shown, never fatal.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -124,6 +125,12 @@ pub enum Origin {
     HealthPort(ServiceName),
     /// The configuration file.
     Configuration,
+    /// An ExternalName that leads in a circle.
+    Alias(ServiceName),
+    /// An address of `--dns`.
+    DnsAddress(SocketAddr),
+    /// Name servers that are asked for names of other domains.
+    DnsUpstream,
     /// `/healthz` and its like.
     Listeners,
     /// How full tables are.

@@ -2,6 +2,7 @@
 //! field; the rest of the object is used where that makes sense.
 
 mod intern;
+mod named;
 mod node;
 mod service;
 mod slice;
@@ -10,6 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use svc_common::addr::Proto;
 
 pub use self::intern::interned;
+pub use self::named::convert_named_service;
 pub use self::node::convert_node;
 pub use self::service::convert_service;
 pub use self::slice::convert_slice;
@@ -31,6 +33,15 @@ pub const ANNOTATION_OWN_ADDRESS: &str = "svc/serve-own-address";
 pub const ANNOTATION_TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// The zone of a node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
+
+/// Who reads the model, and so what is kept of the objects.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Scope {
+    #[default]
+    Tables,
+    /// DNS is on.
+    TablesAndNames,
+}
 
 /// Namespace and name; an absent namespace is `default`, as everywhere in Kubernetes.
 pub fn slice_key(meta: &ObjectMeta) -> SliceKey {

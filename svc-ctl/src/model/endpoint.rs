@@ -60,6 +60,27 @@ pub struct Slice {
     pub ports: Vec<SlicePort>,
     pub endpoints: Vec<Endpoint>,
     pub triggered: Triggered,
+    /// Of the endpoints, in their order. Only DNS reads them.
+    pub hostnames: Hostnames,
+    /// It is labelled as a headless Service's: only DNS reads it (SEM-004).
+    pub is_headless: bool,
+}
+
+/// `hostname` of the endpoints of a slice. Few have one, and it is kept only where DNS is on.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Hostnames(Option<Box<[Option<Arc<str>>]>>);
+
+impl Hostnames {
+    pub fn get(&self, endpoint: usize) -> Option<&Arc<str>> {
+        self.0.as_ref()?.get(endpoint)?.as_ref()
+    }
+}
+
+impl FromIterator<Option<Arc<str>>> for Hostnames {
+    fn from_iter<T: IntoIterator<Item = Option<Arc<str>>>>(names: T) -> Self {
+        let names: Box<[Option<Arc<str>>]> = names.into_iter().collect();
+        Self(names.iter().any(Option::is_some).then_some(names))
+    }
 }
 
 /// When the change of a Pod or Service happened that this version of a slice tells of, in milliseconds since 1970. Any two
@@ -142,6 +163,8 @@ mod tests {
                 })
                 .collect(),
             triggered: Triggered::default(),
+            hostnames: Hostnames::default(),
+            is_headless: false,
         }
     }
 

@@ -2,12 +2,17 @@
 
 use std::sync::Arc;
 
+use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::complaint::Origin;
-use super::convert::{convert_node, convert_service, convert_slice, interned, slice_key};
+use super::convert::{
+    convert_named_service, convert_node, convert_service, convert_slice, interned, slice_key,
+};
 use super::name::ServiceName;
-use super::store::Store;
+use super::named::NamedService;
+use super::service::Service;
+use super::store::{Converted, Store};
 use crate::source::event::{Event, SourceEvent};
 
 impl Store {
@@ -15,29 +20,44 @@ impl Store {
     pub fn take(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Service(event) => match event {
-                Event::Init => self.listed_services.begin(),
-                Event::InitApply(s) => {
-                    let service = self.permitted(convert_service(&s));
-                    self.listed_services.add(service_name(&s.metadata), service);
+                Event::Init => {
+                    self.listed_services.begin();
+                    self.listed_named.begin();
                 }
-                Event::InitDone => self.end_service_list(),
+                Event::InitApply(s) => {
+                    let name = service_name(&s.metadata);
+                    let (mut service, mut named) = self.convert(&s);
+                    service.refused.append(&mut named.refused);
+                    self.listed_services.add(name.clone(), service);
+                    self.listed_named.add(name, named);
+                }
+                Event::InitDone => {
+                    self.end_service_list();
+                    self.end_named_list();
+                }
                 Event::Apply(s) => {
-                    let (name, converted) = (service_name(&s.metadata), self.permitted(convert_service(&s)));
-                    self.set_service(&name, converted.value.map(Arc::new));
-                    self.complain(Origin::Service(name), converted.refused);
+                    let name = service_name(&s.metadata);
+                    let (mut service, named) = self.convert(&s);
+                    self.set_service(&name, service.value.map(Arc::new));
+                    self.set_named(&name, named.value.map(Arc::new));
+                    service.refused.extend(named.refused);
+                    self.complain(Origin::Service(name), service.refused);
                 }
                 Event::Delete(s) => {
                     let name = service_name(&s.metadata);
                     self.set_service(&name, None);
+                    self.set_named(&name, None);
                     self.complain(Origin::Service(name), Vec::new());
                 }
             },
             SourceEvent::Slice(event) => match event {
                 Event::Init => self.listed_slices.begin(),
-                Event::InitApply(s) => self.listed_slices.add(slice_key(&s.metadata), convert_slice(&s)),
+                Event::InitApply(s) => {
+                    self.listed_slices.add(slice_key(&s.metadata), convert_slice(&s, self.scope()))
+                }
                 Event::InitDone => self.end_slice_list(),
                 Event::Apply(s) => {
-                    let (key, converted) = (slice_key(&s.metadata), convert_slice(&s));
+                    let (key, converted) = (slice_key(&s.metadata), convert_slice(&s, self.scope()));
                     self.set_slice(&key, converted.value.map(Arc::new));
                     self.complain(Origin::Slice(key), converted.refused);
                 }
@@ -67,6 +87,11 @@ impl Store {
                 }
             },
         }
+    }
+
+    /// At most one of the two is something.
+    fn convert(&self, service: &core::Service) -> (Converted<Service>, Converted<NamedService>) {
+        (self.permitted(convert_service(service)), convert_named_service(service, self.scope()))
     }
 }
 

@@ -6,6 +6,7 @@ pub mod convert;
 pub mod endpoint;
 pub mod intake;
 pub mod name;
+pub mod named;
 pub mod node;
 pub mod parse;
 pub mod service;

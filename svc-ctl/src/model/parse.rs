@@ -47,6 +47,25 @@ pub fn parse_port(number: i32) -> Result<NonZeroU16, String> {
         .ok_or_else(|| format!("{number} is not a port number (1 to 65535)"))
 }
 
+/// A label of a DNS name, as RFC 1123 wants host names: letters, digits and hyphens inside, at most 63.
+pub fn parse_label(text: &str) -> Result<&str, String> {
+    let is_inner = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-';
+    let is_label = (1..=63).contains(&text.len())
+        && text.bytes().all(is_inner)
+        && !text.starts_with('-')
+        && !text.ends_with('-');
+    is_label.then_some(text).ok_or_else(|| format!("{text:?} is not a DNS label (RFC 1123)"))
+}
+
+/// A DNS name: labels joined by dots, at most 253 octets. One dot may end it.
+pub fn parse_dns_name(text: &str) -> Result<&str, String> {
+    let name = text.strip_suffix('.').unwrap_or(text);
+    // Kubernetes allows underscores in names of SRV records alone, and many aliases point to such names.
+    let is_label = |label: &str| parse_label(&label.replace('_', "x")).is_ok();
+    let is_name = name.len() <= 253 && name.split('.').all(is_label);
+    is_name.then_some(name).ok_or_else(|| format!("{text:?} is not a DNS name (RFC 1123)"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -89,5 +108,15 @@ mod tests {
     fn ports_are_one_to_65535() {
         assert!(parse_port(1).is_ok() && parse_port(65_535).is_ok());
         assert!(parse_port(0).is_err() && parse_port(65_536).is_err() && parse_port(-1).is_err());
+    }
+    #[test]
+    fn names_are_labels_joined_by_dots() {
+        let long = "a".repeat(64);
+        for name in ["a", "a.b", "a.b.", "0-9.example", "_dmarc.example", "A.b", &long[..63]] {
+            assert!(parse_dns_name(name).is_ok(), "{name}");
+        }
+        for name in ["", ".", "a..b", "-a", "a-", "a b", "a/b", "ä", &long, &"a.".repeat(128)] {
+            assert!(parse_dns_name(name).is_err(), "{name}");
+        }
     }
 }

@@ -4,8 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::complaint::{Complaint, Origin};
+use super::convert::Scope;
 use super::endpoint::Slice;
 use super::name::{ServiceName, SliceKey};
+use super::named::NamedService;
 use super::node::{NodeAddresses, NodeInfo};
 use super::service::Service;
 use super::world::{Slices, World};
@@ -55,9 +57,11 @@ pub struct Store {
     node_name: Arc<str>,
     /// `spec.externalIPs` of Services are left out.
     refuses_external_ips: bool,
+    scope: Scope,
     world: World,
     slices: BTreeMap<SliceKey, Arc<Slice>>,
     pub(super) listed_services: Listing<ServiceName, Service>,
+    pub(super) listed_named: Listing<ServiceName, NamedService>,
     pub(super) listed_slices: Listing<SliceKey, Slice>,
     pub(super) listed_nodes: Listing<Arc<str>, NodeInfo>,
     /// Origins that complain now.
@@ -84,6 +88,16 @@ impl Store {
             families.for_each(|family| family.external_ips.clear());
         }
         service
+    }
+
+    /// Keeps what DNS reads as well.
+    #[must_use]
+    pub fn with_names(self) -> Self {
+        Self { scope: Scope::TablesAndNames, ..self }
+    }
+
+    pub(super) const fn scope(&self) -> Scope {
+        self.scope
     }
 
     pub const fn node_name(&self) -> &Arc<str> {
@@ -160,6 +174,27 @@ impl Store {
         }
     }
 
+    pub(super) fn end_named_list(&mut self) {
+        let list = std::mem::take(&mut self.listed_named);
+        let gone: Vec<ServiceName> =
+            self.world.named.services.keys().filter(|k| !list.incoming.contains_key(k)).cloned().collect();
+        gone.iter().for_each(|name| self.set_named(name, None));
+        list.incoming.into_iter().for_each(|(name, service)| self.set_named(&name, Some(service)));
+    }
+
+    pub(super) fn set_named(&mut self, name: &ServiceName, service: Option<Arc<NamedService>>) {
+        let before = self.world.named.services.get(name);
+        match service {
+            Some(service) if before != Some(&service) => {
+                self.world.named.services.insert(name.clone(), service);
+            }
+            None if before.is_some() => {
+                self.world.named.services.remove(name);
+            }
+            _ => {}
+        }
+    }
+
     pub(super) fn end_slice_list(&mut self) {
         let list = std::mem::take(&mut self.listed_slices);
         let gone: Vec<SliceKey> =
@@ -178,22 +213,29 @@ impl Store {
         if before == slice {
             return;
         }
-        if let Some(before) = before.filter(|b| slice.as_ref().is_none_or(|s| s.service != b.service)) {
-            self.replace_in_service(&before.service, key, None);
+        let place = |slice: &Slice| (slice.service.clone(), slice.is_headless);
+        if let Some(before) = before.filter(|b| slice.as_ref().is_none_or(|s| place(s) != place(b))) {
+            self.replace_in_service(&before, None);
         }
         if let Some(slice) = slice {
-            self.replace_in_service(&slice.service, key, Some(&slice));
+            self.replace_in_service(&slice, Some(&slice));
         }
     }
 
-    fn replace_in_service(&mut self, service: &ServiceName, key: &SliceKey, slice: Option<&Arc<Slice>>) {
-        let known = self.world.slices.get(service);
+    /// Puts a slice among those of its Service, or takes it out.
+    fn replace_in_service(
+        &mut self,
+        Slice { service, key, is_headless, .. }: &Slice,
+        slice: Option<&Arc<Slice>>,
+    ) {
+        let slices = if *is_headless { &mut self.world.named.slices } else { &mut self.world.slices };
+        let known = slices.get(service);
         let others = known.into_iter().flat_map(|slices| slices.iter()).filter(|s| s.key != *key);
         let mut all: Vec<Arc<Slice>> = others.chain(slice).cloned().collect();
         all.sort_by(|a, b| a.key.cmp(&b.key));
         match all.is_empty() {
-            true => self.world.slices.remove(service),
-            false => self.world.slices.insert(service.clone(), Slices::from(all)),
+            true => slices.remove(service),
+            false => slices.insert(service.clone(), Slices::from(all)),
         };
     }
 
@@ -219,7 +261,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::endpoint::{Slice, Triggered};
+    use crate::model::endpoint::{Hostnames, Slice, Triggered};
     use crate::model::name::IpFamily;
     use crate::source::event::{Event, SourceEvent};
 
@@ -231,6 +273,8 @@ mod tests {
             ports: Vec::new(),
             endpoints: Vec::new(),
             triggered: Triggered::default(),
+            hostnames: Hostnames::default(),
+            is_headless: false,
         })
     }
 

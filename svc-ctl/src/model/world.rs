@@ -9,6 +9,7 @@ use imbl::ordmap::DiffItem;
 
 use super::endpoint::Slice;
 use super::name::ServiceName;
+use super::named::Named;
 use super::node::{NodeAddresses, NodeInfo};
 use super::service::Service;
 
@@ -22,6 +23,8 @@ pub struct World {
     pub slices: OrdMap<ServiceName, Slices>,
     pub node: Arc<NodeInfo>,
     pub addresses: Arc<NodeAddresses>,
+    /// What only DNS reads; empty where DNS is off.
+    pub named: Named,
 }
 
 impl World {
@@ -35,6 +38,21 @@ impl World {
         let services = before.services.diff(&self.services).map(|item| changed_key(&item));
         let slices = before.slices.diff(&self.slices).map(|item| changed_key(&item));
         services.chain(slices).cloned().collect()
+    }
+
+    /// As [`Self::changed_services`], and those whose names alone differ.
+    pub fn changed_names(&self, before: &Self) -> BTreeSet<ServiceName> {
+        let mut changed = self.changed_services(before);
+        let services = before.named.services.diff(&self.named.services).map(|item| changed_key(&item));
+        let slices = before.named.slices.diff(&self.named.slices).map(|item| changed_key(&item));
+        changed.extend(services.chain(slices).cloned());
+        changed
+    }
+
+    /// The slices of a Service, those of headless Services too.
+    pub fn named_slices_of(&self, service: &ServiceName) -> impl Iterator<Item = &Slice> {
+        let slices = [self.slices.get(service), self.named.slices.get(service)];
+        slices.into_iter().flatten().flat_map(|slices| slices.iter()).map(Arc::as_ref)
     }
 
     /// The node's object or addresses differ, which any Service may depend on.

@@ -107,7 +107,8 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
         Origin::Service(service)
         | Origin::Plan(service)
         | Origin::Limits(service)
-        | Origin::HealthPort(service) => &*service.namespace == namespace,
+        | Origin::HealthPort(service)
+        | Origin::Alias(service) => &*service.namespace == namespace,
         Origin::Slice(slice) => &*slice.namespace == namespace,
         Origin::Source
         | Origin::Node(_)
@@ -121,6 +122,8 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
         | Origin::Programs
         | Origin::Firewall
         | Origin::Interfaces
+        | Origin::DnsAddress(_)
+        | Origin::DnsUpstream
         | Origin::Sockets => false,
     }
 }

@@ -72,7 +72,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::endpoint::{Slice, SlicePort, Triggered};
+    use crate::model::endpoint::{Hostnames, Slice, SlicePort, Triggered};
     use crate::model::name::{IpFamily, SliceKey};
 
     /// A port by name, number, protocol, NodePort.
@@ -112,6 +112,8 @@ mod tests {
             ports: vec![SlicePort { name: "s".into(), proto: Proto::SCTP, port: number(target) }],
             endpoints: Vec::new(),
             triggered: Triggered::default(),
+            hostnames: Hostnames::default(),
+            is_headless: false,
         };
         World {
             services: [(name.clone(), Arc::new(service))].into_iter().collect(),

@@ -14,9 +14,9 @@ use super::stack_way::{StackWay, is_bridge_filtered, stack_way};
 use super::wanted::{interface_status, node_addresses, wanted};
 
 use crate::config::{Config, ThroughStack};
-use crate::dataplane::attach::{Attacher, cgroup_programs, is_cgroup_attached};
+use crate::dataplane::attach::{Attacher, Place, cgroup_programs, is_cgroup_attached};
 use crate::dataplane::interfaces::{Attachments, IfaceTable, Wanted, programs};
-use crate::dataplane::links::Links;
+use crate::dataplane::links::{Links, Outer};
 use crate::dataplane::load::Loaded;
 use crate::dataplane::map_set::MapSet;
 use crate::dataplane::maps::by_aya;
@@ -51,6 +51,8 @@ pub struct Hooks {
     maps_generation: u64,
     host: Host,
     ledger: Ledger,
+    /// Programs of others' in the way of ours.
+    outer: Vec<Complaint>,
     /// Failures that are not an interface's, by what failed.
     failures: BTreeMap<&'static str, Complaint>,
 }
@@ -83,6 +85,7 @@ impl Hooks {
             maps_generation: 0,
             host: Host::new(ledger.clone()),
             ledger,
+            outer: Vec::new(),
             failures: BTreeMap::new(),
         })
     }
@@ -195,6 +198,7 @@ impl Hooks {
         self.note("pins", restored.err().map(|err| failed("--pin-dir", &err)));
         self.restore_cgroup();
         self.host.look(&self.config, self.loaded.features);
+        self.outer = self.links.outer().iter().map(|outer| self.in_the_way(outer)).collect();
         if self.choose_stack_way() {
             self.update(self.wanted(), Instant::now());
         }
@@ -266,7 +270,19 @@ impl Hooks {
             errors.iter().map(|text| Complaint::new(Kind::Failed, object.as_str(), "", text)).collect()
         };
         let interfaces = self.attachments.errors().flat_map(of_interface);
-        self.ledger.set(Origin::Programs, self.failures.values().cloned().chain(interfaces).collect());
+        let all = self.failures.values().cloned().chain(interfaces).chain(self.outer.iter().cloned());
+        self.ledger.set(Origin::Programs, all.collect());
+    }
+
+    fn in_the_way(&self, outer: &Outer) -> Complaint {
+        let reason = match outer.place {
+            Place::Ingress => {
+                "sees packets before svc: what it passes on by itself or drops, svc does not serve"
+            }
+            Place::Egress => "sees packets after svc: it may change or drop what svc has translated",
+        };
+        let object = format!("interface {}", self.name(outer.interface));
+        Complaint::new(Kind::Conflict, object, "", format!("the tcx program {:?} {reason}", outer.program))
     }
 
     /// Puts the programs behind the hooks that still run another version's.

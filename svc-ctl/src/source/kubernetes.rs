@@ -46,6 +46,8 @@ pub struct Options {
     /// Where a pod finds its credentials: [`SERVICE_ACCOUNT`].
     pub service_account: PathBuf,
     pub node_name: String,
+    /// Services and slices that only DNS reads are asked for too.
+    pub names: bool,
     /// Ask for lists as streams (servers from 1.32 on); falls back by itself.
     pub streaming_lists: bool,
     /// Objects in a page of a list from etcd; lists from the server's cache have one page. Zero: 500.
@@ -69,12 +71,12 @@ pub async fn run(
         ..Selection::default()
     };
     let services = Selection {
-        labels: Some(SERVICE_LABELS.to_owned()),
-        fields: Some(SERVICE_FIELDS.to_owned()),
+        labels: (!options.names).then(|| SERVICE_LABELS.to_owned()),
+        fields: (!options.names).then(|| SERVICE_FIELDS.to_owned()),
         fields_are_optional: true,
         ..all.clone()
     };
-    let slices = Selection { labels: Some(SLICE_LABELS.to_owned()), ..all.clone() };
+    let slices = Selection { labels: (!options.names).then(|| SLICE_LABELS.to_owned()), ..all.clone() };
     let node = Selection { fields: Some(format!("metadata.name={}", options.node_name)), ..all };
     let follow = async {
         tokio::join!(

@@ -1,7 +1,8 @@
 //! A folder (or one file) of ordinary Kubernetes YAML, watched: edits are events.
 //!
-//! Nothing here allocates addresses or names: what an API server would choose must be written. Pods are picked by
-//! Services' selectors and Endpoints are mirrored as Kubernetes' controllers do it.
+//! ClusterIPs and node ports that manifests do not write are given as an API server gives them (`assign`); names and
+//! load-balancer addresses must be written. Pods are picked by Services' selectors and Endpoints are mirrored as Kubernetes'
+//! controllers do it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -9,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
@@ -20,6 +22,7 @@ use crate::observe::ledger::Ledger;
 use files::Files;
 use world::World;
 
+mod assign;
 pub mod document;
 pub mod files;
 pub mod mirror;
@@ -44,6 +47,8 @@ pub struct Manifests {
     folder: PathBuf,
     /// Only this file of the folder.
     only: Option<String>,
+    /// Where Services get their ClusterIPs; without a range they must write them.
+    service_cidrs: Vec<IpNet>,
     /// What was last seen of each file: its stamp, or why it cannot be read.
     seen: BTreeMap<String, Result<Stamp, String>>,
     files: Files,
@@ -63,12 +68,18 @@ impl Manifests {
         Ok(Self {
             folder,
             only,
+            service_cidrs: Vec::new(),
             seen: BTreeMap::new(),
             files: Files::default(),
             folder_problem: None,
             sent: None,
             report: Vec::new(),
         })
+    }
+
+    #[must_use]
+    pub fn with_service_cidrs(self, service_cidrs: Vec<IpNet>) -> Self {
+        Self { service_cidrs, ..self }
     }
 
     /// Reads what has changed, but for files that somebody is writing. Returns what is new: everything at first, and
@@ -83,7 +94,8 @@ impl Manifests {
         }
         self.folder_problem = problem;
         let (objects, mut report) = self.files.objects();
-        let world = World::of(&objects);
+        let mut world = World::of(&objects);
+        report.extend(world.assign(&self.service_cidrs));
         let folder = self.folder.display().to_string();
         report.extend(self.folder_problem.iter().map(|p| Complaint::new(Kind::Source, &folder, "", p)));
         let batch = match &self.sent {
@@ -211,8 +223,13 @@ impl Writers {
 }
 
 /// Watches until nobody listens any more. Fails only if there is nothing to watch at the start.
-pub async fn run(path: PathBuf, events: mpsc::Sender<Batch>, ledger: &Ledger) -> anyhow::Result<()> {
-    let mut manifests = Manifests::open(&path)?;
+pub async fn run(
+    path: PathBuf,
+    service_cidrs: Vec<IpNet>,
+    events: mpsc::Sender<Batch>,
+    ledger: &Ledger,
+) -> anyhow::Result<()> {
+    let mut manifests = Manifests::open(&path)?.with_service_cidrs(service_cidrs);
     let (tell, mut told) = mpsc::unbounded_channel();
     let mut watcher = watch(&manifests.folder, &tell);
     let mut writers = Writers::default();

@@ -9,6 +9,7 @@ pub mod sample;
 
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 
@@ -17,14 +18,15 @@ use event::Batch;
 
 /// A source that has been found good and can begin.
 pub enum Opened {
-    Manifests(PathBuf),
+    /// And the ranges that Services get their ClusterIPs from.
+    Manifests(PathBuf, Vec<IpNet>),
     Kubernetes(Box<Client>, kubernetes::Options),
 }
 
 impl Opened {
-    pub fn manifests(path: &Path) -> anyhow::Result<Self> {
+    pub fn manifests(path: &Path, service_cidrs: Vec<IpNet>) -> anyhow::Result<Self> {
         manifests::Manifests::open(path)?;
-        Ok(Self::Manifests(path.to_owned()))
+        Ok(Self::Manifests(path.to_owned(), service_cidrs))
     }
 
     pub async fn kubernetes(options: kubernetes::Options) -> anyhow::Result<Self> {
@@ -40,7 +42,9 @@ impl Opened {
         ledger: Ledger,
     ) -> anyhow::Result<()> {
         match self {
-            Self::Manifests(path) => manifests::run(path, events, &ledger).await,
+            Self::Manifests(path, service_cidrs) => {
+                manifests::run(path, service_cidrs, events, &ledger).await
+            }
             Self::Kubernetes(client, options) => {
                 kubernetes::run(*client, options, events, complaints, ledger).await;
                 Ok(())

@@ -5,7 +5,15 @@ use crate::model::store::Store;
 
 /// A store that has heard of all of these Services and EndpointSlices, and of no node but `node1`.
 pub fn store(services: &[String], slices: &[String]) -> Store {
-    let mut store = Store::new("node1");
+    filled(Store::new("node1"), services, slices)
+}
+
+/// And that keeps what DNS reads.
+pub fn store_with_names(services: &[String], slices: &[String]) -> Store {
+    filled(Store::new("node1").with_names(), services, slices)
+}
+
+fn filled(mut store: Store, services: &[String], slices: &[String]) -> Store {
     store.take(SourceEvent::Node(Event::Init));
     store.take(SourceEvent::Node(Event::InitDone));
     store.take(SourceEvent::Service(Event::Init));

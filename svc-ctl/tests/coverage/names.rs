@@ -25,7 +25,7 @@ pub fn collect(project: &Path) -> Names {
         let found = match file.extension().and_then(|extension| extension.to_str()) {
             Some("rs") if READERS.contains(&place.as_str()) => continue,
             Some("rs") => of_rust(&text, is_test_file(&place)),
-            Some("svctest") => of_golden(&text),
+            Some("svctest" | "dnstest") => of_golden(&text),
             Some("yaml") if place.starts_with("tests/witness") => of_witness(&text),
             _ => continue,
         };

@@ -128,7 +128,7 @@ pub fn store(population: &Population, objects: &Objects) -> Store {
     if population.is_dual() {
         slices.extend(population.services().map(|nth| objects.slice6(nth)));
     }
-    Store::new([services, slices, vec![objects::node()], vec![objects::service_cidr()]])
+    Store::new([services, slices, vec![objects::node()], vec![objects::service_cidr()], vec![]])
 }
 
 impl ApiServer for StubApi {

@@ -14,11 +14,11 @@ mod kube_proxy;
 mod node;
 mod objects;
 mod population;
-mod process;
+pub mod process;
 mod real_api;
 mod report;
-mod store;
-mod stub_api;
+pub mod store;
+pub mod stub_api;
 mod tables;
 
 use std::path::Path;

@@ -18,8 +18,9 @@ pub struct ResourceKind {
 pub const SERVICES: usize = 0;
 pub const SLICES: usize = 1;
 pub const NODES: usize = 2;
+pub const NAMESPACES: usize = 4;
 
-pub const RESOURCES: [ResourceKind; 4] = [
+pub const RESOURCES: [ResourceKind; 5] = [
     ResourceKind { path: "/api/v1/services", kind: "Service", api_version: "v1" },
     ResourceKind {
         path: "/apis/discovery.k8s.io/v1/endpointslices",
@@ -32,6 +33,7 @@ pub const RESOURCES: [ResourceKind; 4] = [
         kind: "ServiceCIDR",
         api_version: "networking.k8s.io/v1",
     },
+    ResourceKind { path: "/api/v1/namespaces", kind: "Namespace", api_version: "v1" },
 ];
 
 /// All objects have this version until they change.
@@ -209,7 +211,7 @@ mod tests {
     fn store() -> Store {
         let object =
             |name: &str| format!("\"metadata\":{{\"name\":\"{name}\",\"resourceVersion\":\"$VERSION\"}}}}");
-        Store::new([vec![object("a"), object("b"), object("c")], vec![], vec![object("n")], vec![]])
+        Store::new([vec![object("a"), object("b"), object("c")], vec![], vec![object("n")], vec![], vec![]])
     }
 
     #[test]

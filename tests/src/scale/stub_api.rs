@@ -35,6 +35,11 @@ impl StubApi {
         )
     }
 
+    /// Listens on the loopback of this process.
+    pub fn start_here(store: Store) -> Result<Self> {
+        Self::serve(TcpListener::bind("127.0.0.1:0").context("listen on the loopback")?, store)
+    }
+
     fn serve(listener: TcpListener, store: Store) -> Result<Self> {
         let address = listener.local_addr()?;
         let (listener, store) = (Arc::new(listener), Arc::new(Mutex::new(store)));

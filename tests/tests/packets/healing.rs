@@ -14,6 +14,7 @@ use svc_ctl::dataplane::map_set::MapSet;
 use svc_ctl::dataplane::pins::Pins;
 use svc_ctl::dataplane::shapes::TableSizes;
 use svc_ctl::dataplane::sys;
+use svc_ctl::model::complaint::Origin;
 use svc_ctl::plan::capacity::Capacity;
 use svc_tests::wait;
 
@@ -26,6 +27,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a link that somebody detached is made anew", detached),
         trial("hooks that a killed daemon left on two sets of maps come to the pinned ones", half_swapped),
         trial("hooks of another version keep their programs until the tables are filled", upgraded),
+        trial("at ingress ours is the first of the tcx programs; another one before it is named", ordered),
         trial("a hook that is taken is tried again, without any news of interfaces", taken),
     ]
 }
@@ -73,6 +75,38 @@ fn detached() -> Result<()> {
         Ok(pinned.is_ok_and(|info| info.target != 0))
     })?;
     ensure!(stage.hooks.borrow().reattached > 0, "nothing was counted");
+    stage.stop()
+}
+
+/// `enum bpf_attach_type`, and the flag of a link that wants to be the first.
+const TCX_INGRESS: u32 = 46;
+const BEFORE: u32 = 1 << 3;
+
+fn ordered() -> Result<()> {
+    let stage = Stage::start("ordered", FLOWS)?;
+    let (name, ours) = link(&stage.started.pins, "tcx-ingress")?;
+    let others = pins("ordered-others")?;
+    let maps = MapSet::open_or_make(&others.maps(), &TableSizes::default())?;
+    let mut theirs = loaded(&others, maps)?;
+    let program = theirs.program("uplink_ingress")?;
+    let last = sys::link_create(program.as_fd(), stage.index, TCX_INGRESS, 0)?;
+    // Ours goes and comes back, and is the first again.
+    sys::link_detach(ours.as_fd())?;
+    let pins = &stage.started.pins;
+    wait::until_true("ours is the first", Duration::from_secs(20), || {
+        let Ok(link) = sys::open_pin(&pins.link(&name)) else { return Ok(false) };
+        let own = sys::link_info(link.as_fd())?.prog_id;
+        Ok(sys::programs_at(stage.index, TCX_INGRESS)?.first() == Some(&own))
+    })?;
+    drop(last);
+    let first = sys::link_create(program.as_fd(), stage.index, TCX_INGRESS, BEFORE)?;
+    let is_named = || {
+        let complaints = stage.ledger.get(&Origin::Programs);
+        complaints.iter().any(|c| c.object == "interface ordered0" && c.reason.contains("before svc"))
+    };
+    wait::until_true("the other is named", Duration::from_secs(20), || Ok(is_named()))?;
+    drop(first);
+    wait::until_true("nothing is in the way", Duration::from_secs(20), || Ok(!is_named()))?;
     stage.stop()
 }
 

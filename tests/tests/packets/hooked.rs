@@ -32,6 +32,8 @@ pub const ATTACH_LIMIT: Duration = Duration::from_secs(90);
 pub struct Stage {
     pub started: Started,
     pub hooks: watch::Receiver<HooksStatus>,
+    pub ledger: Ledger,
+    pub index: u32,
     cgroup: PathBuf,
     _observed: watch::Sender<Option<Observed>>,
 }
@@ -80,8 +82,9 @@ impl Stage {
         let (sender, receiver) = watch::channel(Some(observed));
         let config = config(pins(name)?.maps().parent().context("a folder")?, flow_table_size, xdp);
         let (hooks_out, hooks) = watch::channel(HooksStatus::default());
-        let started = programs::start(config, cgroup.clone(), receiver, hooks_out, Ledger::default())?;
-        Ok(Self { started, hooks, cgroup, _observed: sender })
+        let ledger = Ledger::default();
+        let started = programs::start(config, cgroup.clone(), receiver, hooks_out, ledger.clone())?;
+        Ok(Self { started, hooks, ledger, index, cgroup, _observed: sender })
     }
 
     /// Waits until so many hooks of the interface have programs.
@@ -134,6 +137,7 @@ fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
         roles: RoleRules::default(),
         settings: svc_ctl::plan::settings::Settings::default(),
         pod_interfaces: PodInterfaces::ByRole,
+        dns: None,
         healthz: None,
         metrics: None,
         xdp,

@@ -132,10 +132,10 @@ pub const TIERS: &[Tier] = &[
     },
     Tier {
         name: "witness",
-        what: "kube-proxy and svc side by side: the same objects, the same clients, the same answers",
+        what: "kube-proxy and CoreDNS beside svc: the same objects, the same clients, the same answers",
         runs: Runs::HereAsRoot,
         needs_daemon: true,
-        components: &[components::CONTROL_PLANE],
+        components: &[components::CONTROL_PLANE, components::DNS],
         needs_images: false,
         packages: &["svc-tests"],
     },

@@ -23,12 +23,46 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
         return refusals.done(None);
     }
     let Some(spec) = &object.spec else { return refusals.done(None) };
-    let foreign = has_label(&object.metadata, LABEL_PROXY_NAME);
-    let cluster_ips = cluster_ips(spec);
-    let headless = cluster_ips.first().is_some_and(|&ip| ip == "None");
-    if foreign || headless || spec.type_.as_deref() == Some("ExternalName") {
+    if !matches!(Role::of(object), Role::Proxied) {
         return refusals.done(None);
     }
+    convert_proxied(object, spec, refusals)
+}
+
+/// What a Service is to this node.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Role {
+    Proxied,
+    /// Another proxy's (SEM-003).
+    Foreign,
+    /// SEM-001.
+    Headless,
+    /// SEM-002.
+    ExternalName,
+}
+
+impl Role {
+    pub(super) fn of(object: &core::Service) -> Self {
+        let spec = object.spec.as_ref();
+        if spec.and_then(|s| s.type_.as_deref()) == Some("ExternalName") {
+            Self::ExternalName
+        } else if spec.is_some_and(|s| cluster_ips(s).first().is_some_and(|&ip| ip == "None")) {
+            Self::Headless
+        } else if has_label(&object.metadata, LABEL_PROXY_NAME) {
+            Self::Foreign
+        } else {
+            Self::Proxied
+        }
+    }
+}
+
+/// A Service with addresses of its own, whoever proxies it.
+pub(super) fn convert_proxied(
+    object: &core::Service,
+    spec: &core::ServiceSpec,
+    mut refusals: Refusals,
+) -> Converted<Service> {
+    let cluster_ips = cluster_ips(spec);
     let mut families = convert_cluster_ips(spec, &cluster_ips, &mut refusals);
     if cluster_ips.is_empty() {
         refusals.refuse("spec.clusterIP", "missing, and no API server is here to allocate one");

@@ -6,21 +6,23 @@ use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1 as discovery;
 
 use super::{
-    ANNOTATION_TRIGGER_TIME, LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, has_label, interned, label,
+    ANNOTATION_TRIGGER_TIME, LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, Scope, has_label, interned, label,
     slice_key,
 };
-use crate::model::endpoint::{Endpoint, Slice, SlicePort, Triggered};
+use crate::model::endpoint::{Endpoint, Hostnames, Slice, SlicePort, Triggered};
 use crate::model::name::{IpFamily, ServiceName};
-use crate::model::parse::{parse_ip, parse_port};
+use crate::model::parse::{parse_ip, parse_label, parse_port};
 use crate::model::store::Converted;
 
-/// A slice, or nothing if it is of a headless Service or has host names for addresses (SEM-004, SEM-043).
-pub fn convert_slice(object: &discovery::EndpointSlice) -> Converted<Slice> {
+/// A slice, or nothing if it is of a headless Service and nobody asks for names, or if it has host names for addresses
+/// (SEM-004, SEM-043).
+pub fn convert_slice(object: &discovery::EndpointSlice, scope: Scope) -> Converted<Slice> {
     let mut refusals = Refusals::new("EndpointSlice", &object.metadata);
     if !refusals.has_name(&object.metadata) {
         return refusals.done(None);
     }
-    if has_label(&object.metadata, LABEL_HEADLESS) || object.address_type == "FQDN" {
+    let is_headless = has_label(&object.metadata, LABEL_HEADLESS);
+    if (is_headless && scope == Scope::Tables) || object.address_type == "FQDN" {
         return refusals.done(None);
     }
     let key = slice_key(&object.metadata);
@@ -35,18 +37,30 @@ pub fn convert_slice(object: &discovery::EndpointSlice) -> Converted<Slice> {
     };
     let service = ServiceName { namespace: Arc::clone(&key.namespace), name: service.into() };
     let ports = convert_slice_ports(object, &mut refusals);
-    let endpoints = object.endpoints.iter().flatten().enumerate();
-    let endpoints = endpoints.filter_map(|(i, e)| convert_endpoint(i, e, family, &mut refusals));
-    let mut endpoints: Vec<Endpoint> = endpoints.collect();
+    let (mut endpoints, mut hostnames) = (Vec::new(), Vec::new());
+    for (i, listed) in object.endpoints.iter().flatten().enumerate() {
+        let Some(endpoint) = convert_endpoint(i, listed, family, &mut refusals) else { continue };
+        endpoints.push(endpoint);
+        if scope == Scope::TablesAndNames {
+            hostnames.push(convert_hostname(i, listed, &mut refusals));
+        }
+    }
     endpoints.shrink_to_fit();
+    let hostnames = Hostnames::from_iter(hostnames);
     let triggered = Triggered(triggered(object));
-    refusals.done(Some(Slice { key, service, family, ports, endpoints, triggered }))
+    refusals.done(Some(Slice { key, service, family, ports, endpoints, triggered, hostnames, is_headless }))
 }
 
 /// The annotation serves measurements alone: one that is no time is ignored.
 fn triggered(object: &discovery::EndpointSlice) -> Option<u64> {
     let text = object.metadata.annotations.as_ref()?.get(ANNOTATION_TRIGGER_TIME)?;
     u64::try_from(text.parse::<Timestamp>().ok()?.as_millisecond()).ok()
+}
+
+/// A bad one is refused, and its endpoint has the name that its address makes.
+fn convert_hostname(i: usize, endpoint: &discovery::Endpoint, refusals: &mut Refusals) -> Option<Arc<str>> {
+    let text = endpoint.hostname.as_deref().filter(|name| !name.is_empty())?;
+    refusals.keep(format!("endpoints[{i}].hostname"), parse_label(text)).map(interned)
 }
 
 fn convert_slice_ports(object: &discovery::EndpointSlice, refusals: &mut Refusals) -> Vec<SlicePort> {

@@ -14,7 +14,7 @@ fn service(yaml: &str) -> Converted<Service> {
 }
 
 fn slice(yaml: &str) -> Converted<Slice> {
-    convert_slice(&serde_yaml_ng::from_str(yaml).unwrap())
+    convert_slice(&serde_yaml_ng::from_str(yaml).unwrap(), Scope::Tables)
 }
 
 fn fields<T>(converted: &Converted<T>) -> Vec<&str> {

@@ -13,7 +13,7 @@ use super::requests::HealthPath;
 use super::*;
 use crate::dataplane::usage::Usage;
 use crate::model::complaint::{Complaint, Kind, Origin};
-use crate::model::endpoint::{Endpoint, Hints, Slice, SlicePort, Triggered};
+use crate::model::endpoint::{Endpoint, Hints, Hostnames, Slice, SlicePort, Triggered};
 use crate::model::name::{IpFamily, ServiceName, ServicePortKey, SliceKey};
 use crate::model::node::NodeInfo;
 use crate::model::service::{Service, ServiceAddresses, ServicePort};
@@ -72,6 +72,8 @@ fn slice(name: &str, node: &str, triggered: Option<u64>) -> Slice {
         ports: vec![SlicePort { name: "http".into(), proto: Proto::TCP, port: NonZeroU16::MIN }],
         endpoints: vec![endpoint],
         triggered: Triggered(triggered.map(|after| START + after)),
+        hostnames: Hostnames::default(),
+        is_headless: false,
     }
 }
 

@@ -8,7 +8,7 @@ use svc_common::abi::{AddressFlags, FrontendFlags};
 use svc_common::addr::Proto;
 
 use super::*;
-use crate::model::endpoint::{Endpoint, Hints, Slice, SlicePort, Triggered};
+use crate::model::endpoint::{Endpoint, Hints, Hostnames, Slice, SlicePort, Triggered};
 use crate::model::name::{IpFamily, SliceKey};
 use crate::model::node::{NodeAddresses, NodeInfo};
 use crate::model::service::{Selection, ServiceAddresses, ServicePort};
@@ -147,6 +147,8 @@ fn put(world: &mut World, n: u8, sketch: Option<&Sketch>) {
             ports: vec![SlicePort { name: "".into(), proto, port: NonZeroU16::MIN }],
             endpoints: mine.map(endpoint).collect(),
             triggered: Triggered::default(),
+            hostnames: Hostnames::default(),
+            is_headless: false,
         })
     };
     world.slices.insert(name.clone(), (0..2).map(slice).collect::<Vec<_>>().into());

@@ -176,6 +176,7 @@ pub struct Slice {
 struct Endpoint {
     addresses: Option<Vec<String>>,
     conditions: Option<discovery::EndpointConditions>,
+    hostname: Option<String>,
     hints: Option<discovery::EndpointHints>,
     node_name: Option<String>,
 }
@@ -193,6 +194,7 @@ impl Kind for Slice {
         let endpoint = |e: Endpoint| discovery::Endpoint {
             addresses: e.addresses.unwrap_or_default(),
             conditions: e.conditions,
+            hostname: e.hostname,
             hints: e.hints,
             node_name: e.node_name,
             ..discovery::Endpoint::default()

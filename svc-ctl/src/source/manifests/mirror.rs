@@ -49,6 +49,7 @@ fn mirror_addresses(subset: &EndpointSubset, family: IpFamily) -> Vec<Endpoint> 
         .map(|(address, ready)| Endpoint {
             addresses: vec![address.ip.clone()],
             conditions: Some(EndpointConditions { ready: Some(ready), ..EndpointConditions::default() }),
+            hostname: address.hostname.clone(),
             node_name: address.node_name.clone(),
             ..Endpoint::default()
         })

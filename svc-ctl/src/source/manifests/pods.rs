@@ -35,6 +35,7 @@ pub fn slices_of_pods(service: &Service, pods: &[&Pod], zones: &Zones<'_>) -> Ve
         for family in IpFamily::ALL {
             if let Some(addr) = address(pod, family) {
                 let mut endpoint = endpoint_of(pod, addr, publish);
+                endpoint.hostname = hostname(service, pod).map(str::to_owned);
                 endpoint.hints = hints(spec.traffic_distribution.as_deref(), pod, zones);
                 groups.entry((family, ports.clone())).or_default().push(endpoint);
             }
@@ -114,6 +115,13 @@ fn endpoint_of(pod: &Pod, addr: String, publish: bool) -> Endpoint {
         node_name: node_name(pod).map(str::to_owned),
         ..Endpoint::default()
     }
+}
+
+/// Its name below that of the Service which its subdomain names (SEM-325). Their namespaces are the same.
+fn hostname<'p>(service: &Service, pod: &'p Pod) -> Option<&'p str> {
+    let spec = pod.spec.as_ref()?;
+    let hostname = spec.hostname.as_deref().filter(|name| !name.is_empty())?;
+    (spec.subdomain == service.metadata.name).then_some(hostname)
 }
 
 /// The node a pod runs on.

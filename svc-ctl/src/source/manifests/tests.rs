@@ -127,7 +127,7 @@ async fn edits_arrive_as_events() {
     let (send, mut receive) = mpsc::channel(8);
     let (path, ledger) = (folder.0.clone(), Ledger::default());
     let complaints = ledger.clone();
-    let task = tokio::spawn(async move { run(path, send, &ledger).await });
+    let task = tokio::spawn(async move { run(path, Vec::new(), send, &ledger).await });
     let limit = Duration::from_secs(10);
     let mut next = async || words(&tokio::time::timeout(limit, receive.recv()).await.unwrap().unwrap());
     assert_eq!(next().await[1], "service list web");
@@ -142,4 +142,32 @@ async fn edits_arrive_as_events() {
     assert_eq!(complaints.get(&Origin::Source), []);
     drop(receive);
     tokio::time::timeout(limit, task).await.unwrap().unwrap().unwrap();
+}
+
+#[test]
+fn a_service_without_a_cluster_ip_gets_one_of_the_range_and_keeps_it_when_others_come() {
+    let folder = Folder::new("assigned");
+    folder.write(
+        "a.yaml",
+        "{apiVersion: v1, kind: Service, metadata: {name: web}, spec: {ports: [{port: 80}]}}",
+    );
+    let mut manifests =
+        Manifests::open(&folder.0).unwrap().with_service_cidrs(vec!["10.96.0.0/16".parse().unwrap()]);
+    let cluster_ips = |batch: Batch| -> Vec<String> {
+        let ip = |event: SourceEvent| match event {
+            SourceEvent::Service(Event::InitApply(service) | Event::Apply(service)) => {
+                service.spec?.cluster_ip
+            }
+            _ => None,
+        };
+        batch.into_iter().filter_map(ip).collect()
+    };
+    let given = cluster_ips(manifests.scan(&BTreeSet::new()).unwrap());
+    assert!(given.len() == 1 && given[0].starts_with("10.96."), "{given:?}");
+    folder.write(
+        "b.yaml",
+        "{apiVersion: v1, kind: Service, metadata: {name: also}, spec: {ports: [{port: 80}]}}",
+    );
+    let more = cluster_ips(manifests.scan(&BTreeSet::new()).unwrap());
+    assert!(more.len() == 1 && more != given, "only the new one is told: {more:?}");
 }

@@ -4,13 +4,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::assign::assign;
 use super::document::Object;
 use super::mirror::{fill_node_names, slices_of_endpoints};
 use super::pods::{Zones, addresses, node_name, slices_of_pods};
+use crate::model::complaint::Complaint;
 use crate::model::convert::{LABEL_SERVICE_NAME, LABEL_ZONE};
 use crate::source::event::{Batch, Event, SourceEvent};
 
@@ -59,6 +62,11 @@ impl World {
         world.slices.extend(slices.into_iter().map(|s| (key(&s.metadata), s)));
         world.slices.values_mut().for_each(|slice| fill_node_names(slice, &nodes));
         world
+    }
+
+    /// Gives Services the ClusterIPs and node ports that they do not write, and says which cannot be given.
+    pub fn assign(&mut self, service_cidrs: &[IpNet]) -> Vec<Complaint> {
+        assign(&mut self.services, service_cidrs)
     }
 
     /// Everything, as a first list.

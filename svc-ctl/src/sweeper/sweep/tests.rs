@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use svc_common::abi::EntryTable;
+
 use super::*;
 use crate::dataplane::entries::TableInfo;
 
@@ -51,7 +53,8 @@ impl SweptTables for Numbers {
 }
 
 fn sweep() -> Sweep<Numbers> {
-    let tables = Numbers { counts: vec![EntryCount::default(); 8], ..Numbers::default() };
+    let tables =
+        Numbers { counts: vec![EntryCount::default(); EntryTable::COUNT as usize], ..Numbers::default() };
     Sweep::new(tables, Ledger::default(), "n1")
 }
 

@@ -9,7 +9,7 @@ fn stub() -> StubApi {
     let object =
         |name: &str| format!("\"metadata\":{{\"name\":\"{name}\",\"resourceVersion\":\"$VERSION\"}}}}");
     let slices = (0..5).map(|nth| object(&format!("slice-{nth}"))).collect();
-    let store = Store::new([vec![object("a")], slices, vec![object("n")], vec![]]);
+    let store = Store::new([vec![object("a")], slices, vec![object("n")], vec![], vec![]]);
     StubApi::serve(TcpListener::bind("127.0.0.1:0").unwrap(), store).unwrap()
 }
 

@@ -6,7 +6,7 @@ use nix::time::{ClockId, clock_gettime};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::model::convert::{convert_node, convert_service, convert_slice};
+use crate::model::convert::{Scope, convert_node, convert_service, convert_slice};
 
 /// As `kubectl apply` leaves them.
 fn metadata(name: &str, labels: &Value) -> Value {
@@ -88,8 +88,11 @@ fn the_model_finds_everything_that_it_looks_for() {
     assert_eq!(convert_service(&whole).value, convert_service(&read).value);
     assert!(convert_service(&read).value.is_some_and(|s| s.selection.is_some() && s.created.is_some()));
     let (whole, read) = both::<Slice>(&slice(1));
-    assert_eq!(convert_slice(&whole).value, convert_slice(&read).value);
-    assert!(convert_slice(&read).value.is_some_and(|s| s.endpoints.len() == 4));
+    assert_eq!(
+        convert_slice(&whole, Scope::TablesAndNames).value,
+        convert_slice(&read, Scope::TablesAndNames).value
+    );
+    assert!(convert_slice(&read, Scope::TablesAndNames).value.is_some_and(|s| s.endpoints.len() == 4));
     let (whole, read) = both::<Node>(&node());
     assert_eq!(convert_node(&whole).value, convert_node(&read).value);
     assert!(convert_node(&read).value.is_some_and(|n| n.zone.is_some() && n.pod_cidrs.len() == 1));

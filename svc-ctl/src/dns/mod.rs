@@ -1,0 +1,21 @@
+//! DNS for Services, as the Kubernetes DNS specification says and CoreDNS answers.
+//!
+//! [`answer::answer`] is a pure function of a [`zone::Zone`] and a question; everything else is its rim: [`server`] listens,
+//! [`handler`] turns messages into questions and answers into messages, [`upstream`] asks others for names that are not ours.
+//! A zone is the published `World` and one index, from addresses to Services, which follows the Services that change.
+
+pub mod answer;
+mod complaints;
+mod fit;
+mod handler;
+mod lookup;
+mod records;
+mod reverse;
+pub mod server;
+pub mod settings;
+mod subject;
+mod upstream;
+pub mod zone;
+
+#[cfg(test)]
+mod tests;

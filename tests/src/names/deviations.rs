@@ -1,0 +1,81 @@
+//! Where svc's name server answers otherwise than CoreDNS, on purpose (`docs/dns.md`). One that does not show is an error.
+
+use hickory_server::proto::op::ResponseCode;
+
+use super::ask::Said;
+
+pub const ALL: [&str; 7] = [
+    "a denial of a headless Service's name, or below it, lives 1 s",
+    "whether a name exists does not depend on the type",
+    "every type of question at an ExternalName has the CNAME",
+    "an alias is shown also where its end has nothing",
+    "a namespace exists if a Service or EndpointSlice is in it",
+    "addresses beside SRV records are left out where a datagram has no room for them",
+    "CoreDNS does not name itself where it has a loopback address alone",
+];
+
+/// The deviation that makes these answers differ; none if nothing does.
+pub fn explain(
+    name: &str,
+    record_type: &str,
+    theirs: &Said,
+    ours: &Said,
+) -> Result<Option<&'static str>, ()> {
+    if is_equal(theirs, ours) {
+        return Ok(None);
+    }
+    let lower = name.to_lowercase();
+    let is_denied = |said: &Said| said.answers.is_empty();
+    let has_alias = ours.answers.iter().any(|record| record.contains(" IN CNAME "));
+    let soon = Said {
+        authorities: theirs.authorities.iter().map(|r| r.replace(" 5 SOA", " 1 SOA")).collect(),
+        ..theirs.clone()
+    };
+    let is_bare = |said: &Said| is_denied(said) && said.code == ResponseCode::NoError;
+    let is_gone = |said: &Said| is_denied(said) && said.code == ResponseCode::NXDomain;
+    let in_namespace = lower.split('.').count() == 4 && lower.ends_with(".cluster.local");
+    let with_theirs =
+        Said { additionals: theirs.additionals.clone(), truncated: theirs.truncated, ..ours.clone() };
+    if record_type == "SRV" && !ours.truncated && is_equal(theirs, &with_theirs) {
+        return Ok(Some(ALL[5]));
+    }
+    if ours.code == ResponseCode::NXDomain && is_equal(&soon, ours) && lower.ends_with(".svc.cluster.local") {
+        return Ok(Some(ALL[0]));
+    }
+    if has_alias && !matches!(record_type, "A" | "AAAA" | "CNAME") && is_denied(theirs) {
+        return Ok(Some(ALL[2]));
+    }
+    if has_alias && matches!(record_type, "A" | "AAAA") && is_bare(theirs) {
+        return Ok(Some(ALL[3]));
+    }
+    if is_bare(ours) && is_gone(theirs) && is_known_by_another_type(&lower, record_type) {
+        return Ok(Some(ALL[1]));
+    }
+    if record_type == "SOA" && is_bare(theirs) && is_gone(ours) {
+        return Ok(Some(ALL[1]));
+    }
+    if in_namespace && is_bare(theirs) && is_gone(ours) {
+        return Ok(Some(ALL[4]));
+    }
+    if matches!((lower.as_str(), record_type), ("cluster.local", "NS") | ("ns.dns.cluster.local", "A")) {
+        return Ok(Some(ALL[6]));
+    }
+    Err(())
+}
+
+/// A namespace, the version and the name server; and an address, which has a name.
+fn is_known_by_another_type(name: &str, record_type: &str) -> bool {
+    let is_namespace = name.split('.').count() == 4 && name.ends_with(".svc.cluster.local");
+    let is_known = is_namespace
+        || matches!(name, "dns-version.cluster.local" | "ns.dns.cluster.local" | "cluster.local")
+        || matches!(name, "svc.cluster.local" | "pod.cluster.local");
+    is_known || (name.ends_with(".arpa") && record_type != "PTR")
+}
+
+/// What is cut may be cut elsewhere.
+fn is_equal(theirs: &Said, ours: &Said) -> bool {
+    match theirs.truncated && ours.truncated {
+        true => (theirs.code, theirs.has_opt) == (ours.code, ours.has_opt),
+        false => theirs == ours,
+    }
+}

@@ -1,0 +1,30 @@
+//! Name servers beside each other: svc's DNS and the real CoreDNS, on the same objects.
+//!
+//! `objects` are the objects of both, `coredns` and `ours` serve them, `ask` puts a question to one of them, `questions` are
+//! all that are worth asking of a world, `deviations` says where the two may differ. `random` makes worlds. `load` is how fast
+//! each answers.
+
+pub mod ask;
+pub mod coredns;
+pub mod deviations;
+pub mod load;
+pub mod objects;
+pub mod ours;
+pub mod questions;
+pub mod random;
+
+use std::net::{SocketAddr, TcpListener, UdpSocket};
+
+use anyhow::{Context as _, Result};
+
+/// A port of the loopback that nobody has now, neither by UDP nor by TCP.
+fn free_address() -> Result<SocketAddr> {
+    const ATTEMPTS: usize = 32;
+    for _ in 0..ATTEMPTS {
+        let address = UdpSocket::bind("127.0.0.1:0").context("a port")?.local_addr()?;
+        if TcpListener::bind(address).is_ok() {
+            return Ok(address);
+        }
+    }
+    anyhow::bail!("no port is free by UDP and TCP")
+}

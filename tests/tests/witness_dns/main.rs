@@ -1,0 +1,122 @@
+//! The real CoreDNS as a witness: every name of a world, every type, by UDP and TCP, with and without EDNS. svc's name server
+//! answers the same, but for the deviations that `docs/dns.md` lists; one that does not show is an error.
+//!
+//! CoreDNS is `SVC_COREDNS`, or `coredns` below `SVC_CLUSTER_BIN`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use libtest_mimic::{Arguments, Failed, Trial};
+use svc_tests::names::ask::{By, ask};
+use svc_tests::names::coredns::CoreDns;
+use svc_tests::names::deviations::{ALL, explain};
+use svc_tests::names::objects::Manifests;
+use svc_tests::names::ours::Ours;
+use svc_tests::names::questions::{TYPES, names};
+use svc_tests::names::random::{KNOWN, manifests};
+use svc_tests::witness;
+
+/// Makes other random worlds.
+const SEED_ENV: &str = "SVC_WITNESS_SEED";
+const RANDOM_WORLDS: u64 = 8;
+/// Differences of a world that are shown, by name and type.
+const SHOWN: usize = 20;
+/// What questions say by EDNS: nothing, or the size that most resolvers take.
+const PAYLOADS: [Option<u16>; 2] = [None, Some(1232)];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    match trials(&arguments) {
+        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
+    let mut worlds = written()?;
+    let seed = std::env::var(SEED_ENV).ok().map_or(Ok(1), |seed| seed.parse::<u64>())?;
+    eprintln!("the random worlds have {SEED_ENV}={seed}");
+    worlds.extend((0..RANDOM_WORLDS).map(|n| (format!("random {n}"), manifests(seed * 1000 + n))));
+    let title = |name: &str| format!("svc names {name} as CoreDNS does (SEM-320 to SEM-328)");
+    let (mut trials, mut shown) = (Vec::new(), BTreeSet::new());
+    for (name, manifests) in worlds {
+        let result = match arguments.list {
+            true => Ok(()),
+            false => compare(&manifests, &mut shown).map_err(|error| format!("{error:#}")),
+        };
+        trials.push(Trial::test(title(&name), move || result.map_err(Failed::from)));
+    }
+    let idle: Vec<&str> = ALL.into_iter().filter(|name| !shown.contains(name)).collect();
+    let every = move || match idle.is_empty() {
+        true => Ok(()),
+        false => Err(Failed::from(format!("no question shows: {idle:?}"))),
+    };
+    trials.push(Trial::test("every deviation from CoreDNS shows", every));
+    Ok(trials)
+}
+
+/// The worlds of `tests/witness/names`.
+fn written() -> Result<Vec<(String, Manifests)>> {
+    let folder = witness::folder().join("names");
+    let mut worlds = Vec::new();
+    for entry in std::fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        worlds.push((name, Manifests::parse(&text).with_context(|| path.display().to_string())?));
+    }
+    worlds.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(worlds)
+}
+
+fn coredns() -> Result<PathBuf> {
+    if let Some(given) = std::env::var_os("SVC_COREDNS") {
+        return Ok(given.into());
+    }
+    let folder =
+        std::env::var_os("SVC_CLUSTER_BIN").context("neither SVC_COREDNS nor SVC_CLUSTER_BIN is set")?;
+    Ok(PathBuf::from(folder).join("coredns"))
+}
+
+fn compare(manifests: &Manifests, shown: &mut BTreeSet<&'static str>) -> Result<()> {
+    let ours = Ours::start(manifests.world())?;
+    let theirs = CoreDns::start(&coredns()?, manifests.api_store()?, "", KNOWN)?;
+    let (mut asked, mut differences) = (0, BTreeMap::new());
+    for name in names(manifests) {
+        for record_type in TYPES {
+            for (by, payload) in [By::Udp, By::Tcp].into_iter().flat_map(|by| PAYLOADS.map(|p| (by, p))) {
+                asked += 1;
+                let theirs = ask(theirs.address, &name, record_type, by, payload)
+                    .with_context(|| format!("CoreDNS: {name} {record_type}"))?;
+                let ours = ask(ours.address, &name, record_type, by, payload)
+                    .with_context(|| format!("svc: {name} {record_type}"))?;
+                match explain(&name, record_type, &theirs, &ours) {
+                    Ok(deviation) => shown.extend(deviation),
+                    Err(()) => {
+                        let asked = format!("{name} {record_type}");
+                        let texts = (format!("{theirs:?}"), format!("{ours:?}"));
+                        differences.entry(asked).or_insert((by, payload, texts));
+                    }
+                }
+            }
+        }
+    }
+    eprintln!("{asked} questions");
+    let text =
+        |(question, (by, payload, (theirs, ours))): (&String, &(By, Option<u16>, (String, String)))| {
+            format!("{question} {by:?} {payload:?}\n  CoreDNS {theirs}\n  svc     {ours}")
+        };
+    let shown: Vec<String> = differences.iter().take(SHOWN).map(text).collect();
+    anyhow::ensure!(
+        differences.is_empty(),
+        "{} names and types of {asked} questions differ:\n{}",
+        differences.len(),
+        shown.join("\n")
+    );
+    Ok(())
+}
