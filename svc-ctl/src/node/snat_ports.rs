@@ -68,7 +68,7 @@ impl EphemeralPorts {
     pub fn node_ports(&self) -> Option<(u16, u16)> {
         let mut shared = NODE_PORTS.filter(|port| self.contains(*port));
         let first = shared.next()?;
-        Some((first, shared.last().unwrap_or(first)))
+        Some((first, shared.next_back().unwrap_or(first)))
     }
 
     fn contains(&self, port: u16) -> bool {

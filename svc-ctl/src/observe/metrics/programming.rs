@@ -48,7 +48,8 @@ impl Programming {
                 let mut known = old.into_iter().flat_map(|slices| slices.iter());
                 known.any(|old| old.key == slice.key && old.triggered.0 == slice.triggered.0)
             };
-            for slice in new.iter().filter(|slice| !is_known(slice)) {
+            // kube-proxy does not see slices of headless Services.
+            for slice in new.iter().filter(|slice| !slice.is_headless && !is_known(slice)) {
                 let triggered = slice.triggered.0.filter(|&at| at > self.start_unix_ms);
                 if let Some(triggered) = triggered {
                     let took = now.in_force_unix_ms.saturating_sub(triggered);
