@@ -1,5 +1,6 @@
 //! The pure function from a zone and a question to an answer.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::net::IpAddr;
 
@@ -102,29 +103,31 @@ impl Asked<'_> {
     fn answer_below_domain(self, name: &Name, lower: &Name) -> Answer {
         let labels = self.zone.domain_labels();
         let mut answer = Answer::empty(ResponseCode::NoError);
-        let (mut name, mut lower) = (name.clone(), lower.clone());
+        let (mut name, mut lower) = (Cow::Borrowed(name), Cow::Borrowed(lower));
         loop {
-            // The case of the question is kept, down to that of the domain.
-            let apex = name.trim_to(labels);
+            // The case of the question is kept, down to that of the domain. Most answers need no name of the domain.
+            let apex = || name.trim_to(labels);
             let denied = match self.zone.find(subject_of(&lower, labels)) {
                 Found::Alias(alias) => {
                     let Some(target) = self.follow(&mut answer, &name, alias) else { return answer };
-                    (name, lower) = (target.clone(), target);
+                    (name, lower) = (Cow::Owned(target.clone()), Cow::Owned(target));
                     continue;
                 }
                 Found::Nothing => Some((ResponseCode::NXDomain, TTL)),
                 Found::NothingYet => Some((ResponseCode::NXDomain, TTL_OF_SOON)),
                 Found::Version if self.record_type == RecordType::TXT => {
-                    answer.answers.push(records::version(name));
+                    answer.answers.push(records::version(name.clone().into_owned()));
                     None
                 }
                 Found::NameServer => self.add_name_server(&mut answer, &name),
-                Found::Places(places) => self.add_places(&mut answer, &name, &places, &apex),
-                Found::Bare if usize::from(lower.num_labels()) == labels => self.add_apex(&mut answer, &apex),
+                Found::Places(places) => self.add_places(&mut answer, &name, &places),
+                Found::Bare if usize::from(lower.num_labels()) == labels => {
+                    self.add_apex(&mut answer, &apex())
+                }
                 Found::Version | Found::Bare => Some((ResponseCode::NoError, TTL)),
             };
             if let Some((code, ttl)) = denied {
-                let denied = self.denied(code, apex, ttl);
+                let denied = self.denied(code, apex(), ttl);
                 (answer.code, answer.authorities) = (denied.code, denied.authorities);
             }
             return answer;
@@ -167,7 +170,6 @@ impl Asked<'_> {
         answer: &mut Answer,
         name: &Name,
         places: &[Place<'_>],
-        apex: &Name,
     ) -> Option<(ResponseCode, u32)> {
         let before = answer.answers.len();
         match self.record_type {
@@ -178,7 +180,9 @@ impl Asked<'_> {
                     answer.answers.push(records::address(name.clone(), addr));
                 }
             }
-            RecordType::SRV => add_services(answer, name, places, apex),
+            RecordType::SRV => {
+                add_services(answer, name, places, &name.trim_to(self.zone.domain_labels()));
+            }
             _ => {}
         }
         (answer.answers.len() == before).then_some((ResponseCode::NoError, TTL))

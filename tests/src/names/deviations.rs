@@ -14,15 +14,19 @@ pub const ALL: [&str; 7] = [
     "CoreDNS does not name itself where it has a loopback address alone",
 ];
 
-/// The deviation that makes these answers differ; none if nothing does.
-pub fn explain(
-    name: &str,
-    record_type: &str,
-    theirs: &Said,
-    ours: &Said,
-) -> Result<Option<&'static str>, ()> {
+/// How two answers compare.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Verdict {
+    Equal,
+    /// By this one of [`ALL`].
+    Deviates(&'static str),
+    Differs,
+}
+
+/// Compares what CoreDNS says with what svc says.
+pub fn explain(name: &str, record_type: &str, theirs: &Said, ours: &Said) -> Verdict {
     if is_equal(theirs, ours) {
-        return Ok(None);
+        return Verdict::Equal;
     }
     let lower = name.to_lowercase();
     let is_denied = |said: &Said| said.answers.is_empty();
@@ -37,30 +41,30 @@ pub fn explain(
     let with_theirs =
         Said { additionals: theirs.additionals.clone(), truncated: theirs.truncated, ..ours.clone() };
     if record_type == "SRV" && !ours.truncated && is_equal(theirs, &with_theirs) {
-        return Ok(Some(ALL[5]));
+        return Verdict::Deviates(ALL[5]);
     }
     if ours.code == ResponseCode::NXDomain && is_equal(&soon, ours) && lower.ends_with(".svc.cluster.local") {
-        return Ok(Some(ALL[0]));
+        return Verdict::Deviates(ALL[0]);
     }
     if has_alias && !matches!(record_type, "A" | "AAAA" | "CNAME") && is_denied(theirs) {
-        return Ok(Some(ALL[2]));
+        return Verdict::Deviates(ALL[2]);
     }
     if has_alias && matches!(record_type, "A" | "AAAA") && is_bare(theirs) {
-        return Ok(Some(ALL[3]));
+        return Verdict::Deviates(ALL[3]);
     }
     if is_bare(ours) && is_gone(theirs) && is_known_by_another_type(&lower, record_type) {
-        return Ok(Some(ALL[1]));
+        return Verdict::Deviates(ALL[1]);
     }
     if record_type == "SOA" && is_bare(theirs) && is_gone(ours) {
-        return Ok(Some(ALL[1]));
+        return Verdict::Deviates(ALL[1]);
     }
     if in_namespace && is_bare(theirs) && is_gone(ours) {
-        return Ok(Some(ALL[4]));
+        return Verdict::Deviates(ALL[4]);
     }
     if matches!((lower.as_str(), record_type), ("cluster.local", "NS") | ("ns.dns.cluster.local", "A")) {
-        return Ok(Some(ALL[6]));
+        return Verdict::Deviates(ALL[6]);
     }
-    Err(())
+    Verdict::Differs
 }
 
 /// A namespace, the version and the name server; and an address, which has a name.

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
 use svc_tests::names::ask::{By, ask};
 use svc_tests::names::coredns::CoreDns;
-use svc_tests::names::deviations::{ALL, explain};
+use svc_tests::names::deviations::{ALL, Verdict, explain};
 use svc_tests::names::objects::Manifests;
 use svc_tests::names::ours::Ours;
 use svc_tests::names::questions::{TYPES, names};
@@ -96,27 +96,24 @@ fn compare(manifests: &Manifests, shown: &mut BTreeSet<&'static str>) -> Result<
                 let ours = ask(ours.address, &name, record_type, by, payload)
                     .with_context(|| format!("svc: {name} {record_type}"))?;
                 match explain(&name, record_type, &theirs, &ours) {
-                    Ok(deviation) => shown.extend(deviation),
-                    Err(()) => {
-                        let asked = format!("{name} {record_type}");
-                        let texts = (format!("{theirs:?}"), format!("{ours:?}"));
-                        differences.entry(asked).or_insert((by, payload, texts));
+                    Verdict::Equal => {}
+                    Verdict::Deviates(deviation) => drop(shown.insert(deviation)),
+                    Verdict::Differs => {
+                        let text = format!("{by:?} {payload:?}\n  CoreDNS {theirs:?}\n  svc     {ours:?}");
+                        differences.entry(format!("{name} {record_type}")).or_insert(text);
                     }
                 }
             }
         }
     }
     eprintln!("{asked} questions");
-    let text =
-        |(question, (by, payload, (theirs, ours))): (&String, &(By, Option<u16>, (String, String)))| {
-            format!("{question} {by:?} {payload:?}\n  CoreDNS {theirs}\n  svc     {ours}")
-        };
-    let shown: Vec<String> = differences.iter().take(SHOWN).map(text).collect();
+    let first: Vec<String> =
+        differences.iter().take(SHOWN).map(|(question, text)| format!("{question} {text}")).collect();
     anyhow::ensure!(
         differences.is_empty(),
         "{} names and types of {asked} questions differ:\n{}",
         differences.len(),
-        shown.join("\n")
+        first.join("\n")
     );
     Ok(())
 }
