@@ -74,8 +74,6 @@ fn slice(name: &str, node: &str, triggered: Option<u64>) -> Slice {
         hostnames: Hostnames::default(),
         is_headless: false,
         triggered: Triggered(triggered.map(|after| START + after)),
-        hostnames: Hostnames::default(),
-        is_headless: false,
     }
 }
 
