@@ -164,6 +164,8 @@ pub struct Claim {
     pub port_delta: Wsum,
     pub hash: u32,
     pub now: u32,
+    /// Attempts so far. Here and not in a variable: the callback's stack has no room.
+    pub tries: u32,
     /// Ticks since the last packet of the connection that holds `resting_port`.
     pub rest: u32,
     pub first: u16,

@@ -47,7 +47,7 @@ pub fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) 
         Outcome::CHOSEN => begin::<F, M>(m, role, packet),
         outcome => outcome,
     };
-    if outcome == Outcome::BEGUN_FIRST { begin_second::<F>(&packet.key) } else { outcome }
+    if outcome == Outcome::BEGUN_FIRST { begin_second::<F>() } else { outcome }
 }
 
 /// Begins a flow to the backend that lies in the scratch space.
@@ -130,7 +130,7 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
     let any_source = backend.locality == Locality::HOST && key.proto == Proto::UDP;
     forward::<F>(key, &to, place, any_source, service, now, record);
     // What is picked up in mid-flow lives by what its first packet says.
-    record.state = observe(FlowState::NEW, Direction::FORWARD, key.proto, packet.tcp_flags, 0);
+    record.state = observe(FlowState::NEW, Direction::FORWARD, key.proto, packet.tcp_flags);
     // The pod's other sockets may be connected to the backend itself, by the socket hooks, from the very same port.
     let may_meet_direct = role == Role::POD && CONFIG.load().pod_sockets != 0;
     if !claim::<F>(key, (place.snat && !in_two_steps) || may_meet_direct, now) {
@@ -153,17 +153,25 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
     if !in_two_steps {
         return Outcome::BEGUN;
     }
+    // Not passed on: the caller's stack has no room.
+    let client = &mut scratch.packet.key;
+    (client.src, client.dst) = (key.src, key.dst);
+    (client.sport, client.dport) = (key.sport, key.dport);
+    (client.proto, client._pad) = (key.proto, [0; 3]);
     scratch.first.hook =
         if backend.locality == Locality::REMOTE { Hook::UPLINK_EGRESS } else { Hook::POD_EGRESS };
     Outcome::BEGUN_FIRST
 }
 
 /// Begins the second flow of a masquerade through the stack, from the client to the backend, both as the stack sees them. Its
-/// packets are met at the egress by which they leave. The first flow, of this key, has its record in the scratch space, also
-/// afterwards.
+/// packets are met at the egress by which they leave. The first flow has its key and its record in the scratch space, the record
+/// also afterwards.
 #[inline(never)]
-fn begin_second<F: Net>(client: &FlowKey<F::Addr>) -> u32 {
-    let Some(Scratch { record, first, masquerade, .. }) = F::scratch() else { return Outcome::DROP };
+fn begin_second<F: Net>() -> u32 {
+    let Some(Scratch { record, first, masquerade, packet: Packet { key: client, .. }, .. }) = F::scratch()
+    else {
+        return Outcome::DROP;
+    };
     // On the stack, because `bpf_loop` passes nothing else to its callback.
     let FlowRecord { src, dst, sport, dport, stamp: now, .. } = *record;
     let key = &FlowKey { src, dst, sport, dport, proto: client.proto, _pad: [0; 3] };
@@ -184,12 +192,12 @@ fn begin_second<F: Net>(client: &FlowKey<F::Addr>) -> u32 {
     record.hook = hook;
     record.state = first.state;
     let has_port = claim::<F>(key, true, now);
-    let Some(Scratch { record, first, .. }) = F::scratch() else { return Outcome::DROP };
+    let Some(Scratch { record, first, packet, .. }) = F::scratch() else { return Outcome::DROP };
     let is_begun = has_port && put_forward::<F>(key, record) != 0;
     *record = *first;
     if !is_begun {
         // Without it the client's next packets would leave with the client's address.
-        F::remove_flow(client);
+        F::remove_flow(&packet.key);
         count(if has_port { Counter::FlowTableFull } else { Counter::DropSnatExhausted });
         return Outcome::DROP;
     }
@@ -213,6 +221,7 @@ fn claim<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool {
         port_delta: scratch.record.port_delta,
         hash: client_hash::<F>(key),
         now,
+        tries: 0,
         rest: 0,
         first: config.snat_first,
         ring: config.snat_ring,
@@ -242,15 +251,17 @@ fn claim<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool {
 }
 
 /// One attempt; 1 ends the search.
-extern "C" fn claim_step<F: Net>(attempt: u32, key: *mut c_void) -> i64 {
+extern "C" fn claim_step<F: Net>(_: u32, key: *mut c_void) -> i64 {
     // SAFETY: `claim` passes the client's key and waits.
     let key = unsafe { &*key.cast::<FlowKey<F::Addr>>() };
     let Some(Scratch { record, reverse, reverse_key, claim, .. }) = F::scratch() else { return 1 };
-    if claim.takes_port != 0 || attempt > 0 || claim.takes_resting != 0 {
+    claim.tries = claim.tries.wrapping_add(1);
+    if claim.takes_port != 0 || claim.tries > 1 {
         let port: Port = if claim.takes_resting != 0 {
             Port::from_be(claim.resting_port)
         } else {
-            let of_range = attempt.wrapping_sub((claim.takes_port == 0) as u32);
+            // The client's own port is not of the range.
+            let of_range = claim.tries.wrapping_sub(1 + (claim.takes_port == 0) as u32);
             snat_port(claim.hash, of_range, claim.first, claim.ring)
         };
         record.sport = port;
@@ -278,7 +289,7 @@ extern "C" fn claim_step<F: Net>(attempt: u32, key: *mut c_void) -> i64 {
             let rest = age(claim.now, owner.stamp);
             let is_closed = owner.state.is_closing();
             // The client itself has chosen its own port again.
-            let is_chosen = claim.takes_resting != 0 || (claim.takes_port == 0 && attempt == 0);
+            let is_chosen = claim.takes_resting != 0 || (claim.takes_port == 0 && claim.tries == 1);
             let has_rested = is_closed && (rest >= CLOSED_PORT_REST || is_chosen);
             if is_closed && (claim.resting_port == 0 || rest > claim.rest) {
                 claim.rest = rest;
@@ -292,5 +303,5 @@ extern "C" fn claim_step<F: Net>(attempt: u32, key: *mut c_void) -> i64 {
         claim.is_done = F::put_flow(reverse_key, reverse) as u8;
         return 1;
     }
-    (claim.resting_port != 0 && attempt >= limits::SNAT_TRIES_AT_REST) as i64
+    (claim.resting_port != 0 && claim.tries > limits::SNAT_TRIES_AT_REST) as i64
 }

@@ -4,7 +4,7 @@
 use svc_common::abi::*;
 use svc_common::addr::Proto;
 use svc_common::datapath::flow::{knows_twin, twin, twin_key};
-use svc_common::datapath::state::{age, is_expired, observe};
+use svc_common::datapath::state::{age, is_expired, observe, observe_time};
 use svc_common::wire::icmp::{Icmp, Problem};
 use svc_common::wire::ip::{Ports, tcp};
 use svc_common::wire::parse::{Packet, Shape, Skip};
@@ -175,12 +175,10 @@ pub fn is_syn<A>(packet: &Packet<A>) -> bool {
 /// Keeps the record's state and, once a tick, its stamp, its next hop and its twin.
 #[inline(always)]
 pub fn touch<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>, record: &mut FlowRecord<F::Addr>, now: u32) {
-    let ticks = age(now, record.stamp);
-    let state = observe(record.state, record.direction, packet.key.proto, packet.tcp_flags, ticks);
+    let state = observe(record.state, record.direction, packet.key.proto, packet.tcp_flags);
     let is_unresolved = record.way == Way::REDIRECT && !record.is_resolved();
     if state != record.state || record.stamp != now || is_unresolved {
         record.state = state;
-        record.stamp = now;
         refresh::<F>(m.ctx(), m.ifindex(), &packet.key, record);
     }
 }
@@ -194,6 +192,9 @@ fn refresh<F: Net>(
     key: &FlowKey<F::Addr>,
     record: &mut FlowRecord<F::Addr>,
 ) -> u32 {
+    let now = now();
+    record.state = observe_time(record.state, key.proto, age(now, record.stamp));
+    record.stamp = now;
     if record.way == Way::REDIRECT {
         // An answer without a route leaves the old next hop: better late than dropped.
         fib::next_hop_of::<F>(ctx, ifindex, key, record);

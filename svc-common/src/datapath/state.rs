@@ -18,14 +18,20 @@ pub const fn age(now: u32, stamp: u32) -> u32 {
     if age > u32::MAX / 2 { 0 } else { age }
 }
 
-/// The state after a packet of a direction with these TCP flags, so many ticks after the packet before it.
+/// The state after a packet that came so many ticks after the packet before it: datagrams that talk for two ticks are a stream.
 #[inline(always)]
-pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8, ticks: u32) -> FlowState {
-    let mut next = state;
-    if proto == Proto::UDP && ticks > 0 {
-        let is_stream = ticks > 1 || state.has(FlowState::LATER_TICK);
-        next = next.with(if is_stream { FlowState::STREAM } else { FlowState::LATER_TICK });
+pub fn observe_time(state: FlowState, proto: Proto, ticks: u32) -> FlowState {
+    if proto != Proto::UDP || ticks == 0 {
+        return state;
     }
+    let is_stream = ticks > 1 || state.has(FlowState::LATER_TICK);
+    state.with(if is_stream { FlowState::STREAM } else { FlowState::LATER_TICK })
+}
+
+/// The state after a packet of a direction with these TCP flags.
+#[inline(always)]
+pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) -> FlowState {
+    let mut next = state;
     if direction == Direction::REVERSE {
         next = next.with(FlowState::REPLIED);
     }
@@ -96,7 +102,7 @@ mod tests {
         ];
         let mut state = FlowState::NEW;
         for (direction, flags, want) in steps {
-            state = observe(state, direction, Proto::TCP, flags, 0);
+            state = observe(state, direction, Proto::TCP, flags);
             assert_eq!(lifetime(Proto::TCP, state), want, "{flags}");
         }
         assert!(state.is_closing());
@@ -104,9 +110,9 @@ mod tests {
 
     #[test]
     fn what_is_picked_up_in_mid_flow_lives_as_long_as_any_other_once_it_is_answered() {
-        let picked_up = observe(FlowState::NEW, Direction::FORWARD, Proto::TCP, tcp::ACK, 0);
+        let picked_up = observe(FlowState::NEW, Direction::FORWARD, Proto::TCP, tcp::ACK);
         assert_eq!(lifetime(Proto::TCP, picked_up), 300);
-        let answered = observe(picked_up, Direction::REVERSE, Proto::TCP, tcp::ACK, 0);
+        let answered = observe(picked_up, Direction::REVERSE, Proto::TCP, tcp::ACK);
         assert_eq!(lifetime(Proto::TCP, answered), 86_400);
     }
 
@@ -124,7 +130,9 @@ mod tests {
             (&[(there, 0), (there, 5), (there, 5)], 30),
         ];
         for (packets, want) in rows {
-            let see = |state, &(direction, ticks)| observe(state, direction, Proto::UDP, 0, ticks);
+            let see = |state, &(direction, ticks)| {
+                observe_time(observe(state, direction, Proto::UDP, 0), Proto::UDP, ticks)
+            };
             let state = packets.iter().fold(FlowState::NEW, see);
             assert_eq!(lifetime(Proto::UDP, state), want, "{packets:?}");
         }
