@@ -168,8 +168,6 @@ pub struct Claim {
     pub tries: u32,
     /// Ticks since the last packet of the connection that holds `resting_port`.
     pub rest: u32,
-    pub first: u16,
-    pub ring: u16,
     /// A port whose connection has closed less than [`CLOSED_PORT_REST`](svc_common::datapath::state::CLOSED_PORT_REST) ticks
     /// ago: the one that has rested longest, for want of a free one. In network byte order; 0: none was met.
     pub resting_port: u16,

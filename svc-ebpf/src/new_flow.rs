@@ -223,8 +223,6 @@ fn claim<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool {
         now,
         tries: 0,
         rest: 0,
-        first: config.snat_first,
-        ring: config.snat_ring,
         resting_port: 0,
         takes_port: takes_port as u8,
         takes_resting: 0,
@@ -262,7 +260,8 @@ extern "C" fn claim_step<F: Net>(_: u32, key: *mut c_void) -> i64 {
         } else {
             // The client's own port is not of the range.
             let of_range = claim.tries.wrapping_sub(1 + (claim.takes_port == 0) as u32);
-            snat_port(claim.hash, of_range, claim.first, claim.ring)
+            let config = CONFIG.load();
+            snat_port(claim.hash, of_range, config.snat_first, config.snat_ring)
         };
         record.sport = port;
         record.port_delta = claim.port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32));

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use svc_ctl::dataplane::attach::CGROUP_HOOKS;
 
 use crate::command;
 use crate::netns::Netns;
@@ -19,19 +20,6 @@ const PROG_QUERY: libc::c_long = 16;
 const AT_INTERFACE: [(u32, &str); 2] = [(46, "tcx ingress"), (47, "tcx egress")];
 /// The two sides of a clsact qdisc, as tc calls them.
 const CLSACT_SIDES: [&str; 2] = ["ingress", "egress"];
-/// `enum bpf_attach_type`: what svc attaches to cgroups.
-const AT_CGROUP: [(u32, &str); 9] = [
-    (10, "connect4"),
-    (11, "connect6"),
-    (14, "sendmsg4"),
-    (15, "sendmsg6"),
-    (19, "recvmsg4"),
-    (20, "recvmsg6"),
-    (29, "getpeername4"),
-    (30, "getpeername6"),
-    (34, "sock_release"),
-];
-
 /// The part of `union bpf_attr` that BPF_PROG_QUERY reads and writes (up to `revision`).
 #[repr(C)]
 #[derive(Default)]
@@ -80,7 +68,7 @@ pub fn at_cgroup(path: &Path) -> Result<Vec<String>> {
     let dir = File::open(path)?;
     let target = u32::try_from(dir.as_raw_fd())?;
     let mut found = Vec::new();
-    for (kind, hook) in AT_CGROUP {
+    for (hook, kind) in CGROUP_HOOKS {
         let count = query(target, kind).with_context(|| format!("{hook} of {}", path.display()))?;
         found.extend((count > 0).then(|| format!("{hook} of {}", path.display())));
     }

@@ -66,7 +66,8 @@ impl Direction {
     pub const REVERSE: Self = Self(1);
 }
 
-/// What has been seen of a flow, a set of bits; decides its lifetime. UDP uses `REPLIED`, `LATER_TICK` and `STREAM`.
+/// The events that a flow has been through, a set of bits; they decide its lifetime. UDP uses `REPLIED`, `LATER_TICK` and
+/// `STREAM`.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FlowState(pub u8);

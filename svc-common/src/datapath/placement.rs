@@ -15,7 +15,7 @@ pub struct Situation {
     pub is_hairpin: bool,
     /// Client and backend are ports of one bridge: replies would not pass the client's side of the stack.
     pub same_bridge: bool,
-    /// What is masqueraded goes through the stack all the same.
+    /// Masqueraded packets go through the stack instead of past it.
     pub through_stack: bool,
 }
 

@@ -2,10 +2,10 @@
 
 use super::{Finding, fail, pass, warn};
 
-/// What was asked of the API server.
+/// Answers of the API server.
 #[derive(Clone, Debug)]
 pub struct ClusterFacts {
-    /// Nothing was asked: Services come from manifests, or no API server is named.
+    /// The reason not to ask: Services come from manifests, or no API server is named.
     pub is_skipped: Option<String>,
     /// The server's version, or why it cannot be reached.
     pub server: Result<String, String>,

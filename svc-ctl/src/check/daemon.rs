@@ -10,11 +10,11 @@ const LATE_MS: u64 = 60_000;
 /// Complaints that are named.
 const NAMED: usize = 5;
 
-/// What the daemon says of itself.
+/// The daemon, as it tells of itself.
 #[derive(Clone, Debug, Default)]
 pub struct DaemonFacts {
     pub is_running: bool,
-    /// Nothing where no daemon has run with this run directory.
+    /// `None` where no daemon has run with this run directory.
     pub status: Option<StatusFile>,
     /// Milliseconds since 1970.
     pub now: u64,

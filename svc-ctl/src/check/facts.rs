@@ -1,4 +1,4 @@
-//! Reads what the checks judge. Nothing is changed on the host, and what cannot be read is a fact as well.
+//! Reads the facts that the checks judge. It changes nothing on the host, and a failure to read is a fact as well.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,18 +12,19 @@ use super::cluster::{ClusterFacts, Right};
 use super::daemon::DaemonFacts;
 use super::host::HostFacts;
 use super::neighbours::{Hook, InterfaceFact, NeighbourFacts};
+use crate::dataplane::attach::Place;
 use crate::dataplane::features::Features;
 use crate::dataplane::pins::is_locked;
 use crate::dataplane::{nf_tables, probe};
 use crate::node::roles::{RoleRules, assign, role_name};
 use crate::node::snat_ports::{EphemeralPorts, choose, overlap};
-use crate::node::{self, Interfaces, cgroup};
+use crate::node::{self, Interfaces, cgroup, sysctl};
 use crate::observe::status::StatusFile;
 use crate::programs::firewall;
 use crate::reconcile::unix_ms;
 use crate::source::kubernetes::{self, rights};
 
-/// How long the API server may take for all questions.
+/// The API server may take so long for all questions.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Everything that is judged.
@@ -35,7 +36,7 @@ pub struct Facts {
     pub daemon: DaemonFacts,
 }
 
-/// Where to look.
+/// Places that are read.
 #[derive(Clone, Debug)]
 pub struct Places {
     pub pin_dir: PathBuf,
@@ -62,12 +63,12 @@ pub async fn read(places: &Places) -> Facts {
 }
 
 fn host(places: &Places) -> HostFacts {
-    let setting = |name: &str| Some(fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim() == "1");
+    let setting = |name: &str| Some(sysctl(name)? == "1");
     let ephemeral = EphemeralPorts::of_host();
     let text = |result: std::io::Result<()>| result.map_err(|error| error.to_string());
     let dir = places.pin_dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
     HostFacts {
-        kernel: fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+        kernel: sysctl("kernel/osrelease").unwrap_or_default(),
         features: Features::detect(),
         map: text(probe::try_map()),
         netns_cookie: text(probe::try_netns_cookie()),
@@ -97,8 +98,12 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
     let roles = assign(interfaces, &places.roles);
     let list = || interfaces.list.iter().filter(|interface| !interface.is_loopback);
     let hooks = list().flat_map(|interface| {
-        let at = probe::programs_at(&interface.name).into_iter();
-        at.map(|(direction, programs)| Hook { interface: interface.name.clone(), direction, programs })
+        let at = |place: Place| {
+            let programs = probe::tcx_programs(&interface.name, place)?.into_iter();
+            let programs = programs.map(|(_, name)| (name.clone(), probe::is_ours(&name))).collect();
+            Some(Hook { interface: interface.name.clone(), direction: place.label(), programs })
+        };
+        [Place::Ingress, Place::Egress].into_iter().filter_map(at)
     });
     let fact = |interface: &node::Interface| {
         let assignment = roles.get(&interface.index)?;

@@ -1,9 +1,9 @@
-//! What the kernel and the host have.
+//! The kernel and the host.
 
 use super::{Finding, fail, pass, warn};
 use crate::dataplane::features::Features;
 
-/// What was read of the kernel and the host.
+/// Facts about the kernel and the host.
 #[derive(Clone, Debug)]
 pub struct HostFacts {
     /// As `uname -r` says it.
@@ -14,11 +14,11 @@ pub struct HostFacts {
     /// The cookie of the network namespace could be read, or why not.
     pub netns_cookie: Result<(), String>,
     pub has_btf: bool,
-    /// Where cgroup v2 shows the node's processes, or why it does not. Nothing: it is not mounted.
+    /// Where cgroup v2 shows the node's processes, or why it does not. `None`: it is not mounted.
     pub cgroup: Result<Option<String>, String>,
     /// The nearest directory of `--pin-dir` that is there, and whether it is on a bpffs.
     pub pin_dir: (String, bool),
-    /// `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding`. Nothing: the kernel has no such setting.
+    /// `net.ipv4.ip_forward` and `net.ipv6.conf.all.forwarding`. `None`: the kernel has no such setting.
     pub forwarding: [Option<bool>; 2],
     /// Ports of NodePorts that the host also gives to its own connections, first and last.
     pub ephemeral_node_ports: Option<(u16, u16)>,

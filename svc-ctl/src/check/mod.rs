@@ -29,9 +29,9 @@ pub enum Verdict {
 pub struct Finding {
     pub name: &'static str,
     pub verdict: Verdict,
-    /// What was found.
+    /// The state that was found.
     pub found: String,
-    /// What to do about it; empty where there is nothing to do.
+    /// The cure; empty where none is needed.
     pub cure: String,
 }
 

@@ -1,8 +1,8 @@
-//! What else is on the node: other proxies, programs of others at svc's hooks, the CNI.
+//! Neighbors on the node: other proxies, programs of others at svc's hooks, the CNI.
 
 use super::{Finding, fail, pass, warn};
 
-/// What was read of others.
+/// Facts about the neighbors.
 #[derive(Clone, Debug, Default)]
 pub struct NeighbourFacts {
     /// Processes named kube-proxy that can be seen.

@@ -182,8 +182,8 @@ pub struct RunArgs {
     )]
     pub masquerade_local_backends: bool,
     /// Whether what is masqueraded goes through the node's network stack, whose FORWARD rules then see the client and its
-    /// backend, or past it. `auto`: through it where rules of network policies are found in FORWARD, or routes have an MTU
-    /// of their own, and for IPv4 datagrams whose way narrows here.
+    /// backend, or past it. `auto`: through it where rules of network policies are found in FORWARD, or an IPv4 route
+    /// takes less than its interface, and for IPv4 datagrams whose way narrows here.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub masquerade_through_stack: When,
     /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone. With

@@ -14,8 +14,8 @@ use super::links::{LinkSpec, LinkTarget, Links};
 use super::load::Loaded;
 use super::pins::Pins;
 
-/// `enum bpf_attach_type`.
-const CGROUP_HOOKS: [(&str, u32); 9] = [
+/// The programs of sockets, and `enum bpf_attach_type` of each.
+pub const CGROUP_HOOKS: [(&str, u32); 9] = [
     ("connect4", 10),
     ("connect6", 11),
     ("sendmsg4", 14),
@@ -43,6 +43,15 @@ pub const CLSACT_PRIORITY: u16 = 0x5c;
 pub enum Place {
     Ingress,
     Egress,
+}
+
+impl Place {
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
 }
 
 /// How XDP runs.

@@ -174,7 +174,7 @@ impl Attachments {
     pub fn swap_filters(&self, attacher: &mut Attacher<'_>) -> anyhow::Result<()> {
         for Attachment { wanted, attached, .. } in self.current.values() {
             for (program, place) in tc_programs(wanted) {
-                if attached.hooks.iter().any(|hook| *hook == format!("clsact/{}", label(*place))) {
+                if attached.hooks.iter().any(|hook| *hook == format!("clsact/{}", place.label())) {
                     attacher.clsact(&wanted.name, program, *place)?;
                 }
             }
@@ -244,7 +244,7 @@ fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
     }
     for (program, place) in programs {
         match attacher.tc(&w.name, w.index, program, *place) {
-            Ok(how) => attached.hooks.push(format!("{how}/{}", label(*place))),
+            Ok(how) => attached.hooks.push(format!("{how}/{}", place.label())),
             Err(err) => attached.errors.push(format!("{err:#}")),
         }
     }
@@ -284,12 +284,5 @@ fn detach_tc(attacher: &mut Attacher<'_>, w: &Wanted) {
 fn remove_link(attacher: &mut Attacher<'_>, link: &str, index: u32) {
     if let Err(err) = attacher.remove(&format!("{link}-{index}")) {
         tracing::warn!(link, index, %err, "a link that is no longer wanted stays");
-    }
-}
-
-fn label(place: Place) -> &'static str {
-    match place {
-        Place::Ingress => "ingress",
-        Place::Egress => "egress",
     }
 }

@@ -6,11 +6,13 @@ use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::{Context as _, bail};
+use nix::net::if_::if_indextoname;
 
 use super::attach::{Place, TCX_EGRESS, TCX_INGRESS};
 use super::load::Loaded;
 use super::map_set::MapSet;
 use super::pins::Pins;
+use super::probe::tcx_programs;
 use super::sys;
 
 /// What a link is made to, and what the kernel calls that afterwards: the interface's index for both, or a descriptor
@@ -216,12 +218,15 @@ impl HeldLink {
             TCX_EGRESS => Place::Egress,
             _ => return Vec::new(),
         };
-        // An interface that is gone has none.
-        let all = sys::programs_at(self.target, self.attach_type).unwrap_or_default();
+        // An interface that is gone has no name and no programs.
+        let name = if_indextoname(self.target).ok();
+        let all = name.and_then(|name| tcx_programs(name.to_str().ok()?, place)).unwrap_or_default();
         let own = sys::link_info(self.fd.as_fd()).map_or(0, |info| info.prog_id);
-        let Some(at) = all.iter().position(|id| *id == own) else { return Vec::new() };
-        let outer = if place == Place::Ingress { &all[..at] } else { &all[at + 1..] };
-        let of = |id: &u32| Outer { interface: self.target, place, program: program_name(*id) };
+        let Some(at) = all.iter().position(|(id, _)| *id == own) else { return Vec::new() };
+        let (before, after) = (&all[..at], &all[at + 1..]);
+        let outer = if place == Place::Ingress { before } else { after };
+        let of =
+            |(_, program): &(u32, String)| Outer { interface: self.target, place, program: program.clone() };
         outer.iter().map(of).collect()
     }
 }

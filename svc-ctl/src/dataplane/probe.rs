@@ -1,12 +1,13 @@
-//! What the kernel lets this process do, tried; and whose programs are at an interface's hooks. Nothing is changed.
+//! Tries what the kernel lets this process do, and asks whose programs are at an interface's hooks. It changes nothing.
 
 use std::io;
 use std::path::Path;
 
-use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
+use aya::programs::{ProgramInfo, SchedClassifier};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
+use super::attach::Place;
 use super::clsact::PROGRAMS;
 use super::sys::{self, MapKind, MapShape};
 
@@ -32,18 +33,19 @@ pub fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|kind| kind.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// Programs at the two tcx hooks of an interface, in their order: names, and whether each is one of ours. Nothing where the
-/// kernel has no tcx.
-pub fn programs_at(interface: &str) -> Vec<(&'static str, Vec<(String, bool)>)> {
-    let hooks = [("ingress", TcAttachType::Ingress), ("egress", TcAttachType::Egress)];
-    let programs = |(direction, hook)| {
-        let (_, programs) = SchedClassifier::query_tcx(interface, hook).ok()?;
-        let named = programs.iter().map(|program| {
-            let name = program.name_as_str().unwrap_or_default().to_owned();
-            let is_ours = PROGRAMS.iter().any(|(own, _)| *own == name);
-            (name, is_ours)
-        });
-        Some((direction, named.collect()))
+/// Programs at a tcx hook of an interface, in the order in which they run: ids and names. `None` where the kernel has no tcx, or
+/// the interface is gone.
+pub fn tcx_programs(interface: &str, place: Place) -> Option<Vec<(u32, String)>> {
+    let hook = match place {
+        Place::Ingress => TcAttachType::Ingress,
+        Place::Egress => TcAttachType::Egress,
     };
-    hooks.into_iter().filter_map(programs).collect()
+    let (_, programs) = SchedClassifier::query_tcx(interface, hook).ok()?;
+    let named = |program: &ProgramInfo| (program.id(), program.name_as_str().unwrap_or_default().to_owned());
+    Some(programs.iter().map(named).collect())
+}
+
+/// The name is that of a program of svc's at an interface.
+pub fn is_ours(program: &str) -> bool {
+    PROGRAMS.iter().any(|(own, _)| *own == program)
 }

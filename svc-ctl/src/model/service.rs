@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -33,6 +34,9 @@ pub struct Service {
     /// Where load balancers ask whether this node has ready endpoints (SEM-200).
     pub health_check_port: Option<NonZeroU16>,
 }
+
+/// NodePorts of a cluster that says nothing else (`--service-node-port-range` of the API server).
+pub const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
 /// How the backend of a new flow is chosen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -37,6 +37,8 @@ pub struct Interface {
     pub has_router: bool,
     /// The lowest address that a route leads to by this end of a pair, without a router.
     pub neighbour: Option<IpAddr>,
+    /// Octets of the largest packet that it takes.
+    pub mtu: u32,
     /// Link-layer address; zero where there is none of six octets.
     pub mac: [u8; 6],
     /// Kernel driver (`veth`, `bridge`, ...) where the kernel tells it.
@@ -54,12 +56,17 @@ impl Interface {
     }
 }
 
+/// A setting of this network namespace, by its path below `/proc/sys`; `None` where the kernel has none.
+pub fn sysctl(path: &str) -> Option<String> {
+    Some(std::fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().to_owned())
+}
+
 /// All interfaces at one moment.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Interfaces {
     pub list: Vec<Interface>,
-    /// A route of the main table has an MTU of its own, of which `bpf_fib_lookup` tells only if it is locked.
-    pub has_route_mtu: bool,
+    /// An IPv4 route of the main table takes less than its interface, and `bpf_fib_lookup` does not say so.
+    pub has_narrow_route: bool,
 }
 
 impl Interfaces {

@@ -2,9 +2,13 @@
 
 use std::net::IpAddr;
 
+use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteType,
 };
+
+/// `RTAX_MTU` in the set of locked metrics (linux/rtnetlink.h).
+const MTU_LOCK: u32 = 1 << 2;
 
 /// A route, reduced to what tells an uplink from a pod's interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,16 +27,12 @@ pub fn fact(route: &RouteMessage) -> Option<(Fact, Vec<u32>)> {
     if table != RouteHeader::RT_TABLE_MAIN || kind != RouteType::Unicast {
         return None;
     }
-    let mut interfaces = Vec::new();
     let (mut destination, mut has_gateway) = (None, false);
     for attribute in &route.attributes {
         match attribute {
-            RouteAttribute::Oif(index) => interfaces.push(*index),
-            RouteAttribute::MultiPath(hops) => {
+            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) | RouteAttribute::MultiPath(_) => {
                 has_gateway = true;
-                interfaces.extend(hops.iter().map(|hop| hop.interface_index));
             }
-            RouteAttribute::Gateway(_) | RouteAttribute::Via(_) => has_gateway = true,
             RouteAttribute::Destination(RouteAddress::Inet(ip)) => destination = Some(IpAddr::V4(*ip)),
             RouteAttribute::Destination(RouteAddress::Inet6(ip)) => destination = Some(IpAddr::V6(*ip)),
             _ => {}
@@ -44,18 +44,36 @@ pub fn fact(route: &RouteMessage) -> Option<(Fact, Vec<u32>)> {
         Some(ip) if is_host(ip, length) && !is_link_local(ip) => Fact::ToNeighbour(ip),
         _ => return None,
     };
-    Some((fact, interfaces))
+    Some((fact, interfaces_of(route)))
 }
 
-/// A route of the main table to another machine that has an MTU of its own.
-pub fn has_mtu(route: &RouteMessage) -> bool {
-    let is_mtu = |metric: &RouteMetric| matches!(metric, RouteMetric::Mtu(mtu) if *mtu != 0);
-    let RouteHeader { table, kind, .. } = route.header;
-    table == RouteHeader::RT_TABLE_MAIN
-        && kind == RouteType::Unicast
-        && route.attributes.iter().any(
-            |attribute| matches!(attribute, RouteAttribute::Metrics(metrics) if metrics.iter().any(is_mtu)),
-        )
+/// The MTU of an IPv4 route of the main table, and the interfaces that it leaves by. `bpf_fib_lookup` itself tells one that is
+/// locked, and every one of IPv6.
+pub fn own_mtu(route: &RouteMessage) -> Option<(u32, Vec<u32>)> {
+    let RouteHeader { address_family, table, kind, .. } = route.header;
+    if address_family != AddressFamily::Inet
+        || table != RouteHeader::RT_TABLE_MAIN
+        || kind != RouteType::Unicast
+    {
+        return None;
+    }
+    let metrics = || {
+        let lists = route.attributes.iter();
+        lists.filter_map(|a| if let RouteAttribute::Metrics(list) = a { Some(list) } else { None }).flatten()
+    };
+    let is_locked = metrics().any(|metric| matches!(metric, RouteMetric::Lock(bits) if bits & MTU_LOCK != 0));
+    let mtu =
+        metrics().find_map(|metric| if let RouteMetric::Mtu(mtu) = metric { Some(*mtu) } else { None })?;
+    (!is_locked).then(|| (mtu, interfaces_of(route)))
+}
+
+fn interfaces_of(route: &RouteMessage) -> Vec<u32> {
+    let of = |attribute: &RouteAttribute| match attribute {
+        RouteAttribute::Oif(index) => vec![*index],
+        RouteAttribute::MultiPath(hops) => hops.iter().map(|hop| hop.interface_index).collect(),
+        _ => Vec::new(),
+    };
+    route.attributes.iter().flat_map(of).collect()
 }
 
 const fn is_host(ip: IpAddr, length: u8) -> bool {
@@ -117,15 +135,18 @@ mod tests {
     }
 
     #[test]
-    fn a_route_has_an_mtu_by_its_metrics() {
-        let with = |metrics| {
-            let mut route = v4("10.244.2.0", 24, Some("192.0.2.2"));
+    fn an_ipv4_route_has_an_mtu_by_its_metrics_unless_it_is_locked() {
+        let with = |mut route: RouteMessage, metrics| {
             route.attributes.push(RouteAttribute::Metrics(metrics));
-            has_mtu(&route)
+            own_mtu(&route)
         };
-        assert!(with(vec![RouteMetric::Advmss(1_360), RouteMetric::Mtu(1_400)]));
-        assert!(!with(vec![RouteMetric::Advmss(1_360)]));
-        assert!(!has_mtu(&v4("0.0.0.0", 0, None)));
+        let to_pods = || v4("10.244.2.0", 24, Some("192.0.2.2"));
+        let mtu = || vec![RouteMetric::Advmss(1_360), RouteMetric::Mtu(1_400)];
+        assert_eq!(with(to_pods(), mtu()), Some((1_400, vec![7])));
+        assert_eq!(with(to_pods(), [mtu(), vec![RouteMetric::Lock(MTU_LOCK)]].concat()), None);
+        assert_eq!(with(to_pods(), vec![RouteMetric::Advmss(1_360)]), None);
+        assert_eq!(with(v6("fd00::", 64), mtu()), None);
+        assert_eq!(own_mtu(&v4("0.0.0.0", 0, None)), None);
     }
 
     #[test]

@@ -2,8 +2,8 @@
 
 use std::ops::RangeInclusive;
 
-/// NodePorts of a cluster that says nothing else (`--service-node-port-range` of the API server).
-const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
+use super::sysctl;
+use crate::model::service::NODE_PORTS;
 
 /// Ports below it are for servers.
 const LOWEST: u16 = 1024;
@@ -46,8 +46,8 @@ pub struct EphemeralPorts {
 impl EphemeralPorts {
     /// The sysctls of this network namespace.
     pub fn of_host() -> Self {
-        let sysctl = |name| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
-        Self::parse(&sysctl(PORT_RANGE), &sysctl(RESERVED_PORTS))
+        let setting = |name| sysctl(name).unwrap_or_default();
+        Self::parse(&setting(PORT_RANGE), &setting(RESERVED_PORTS))
     }
 
     /// The kernel's default where the text is no range.

@@ -18,7 +18,7 @@ use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_conne
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::routes::{Fact, fact, has_mtu};
+use super::routes::{Fact, fact, own_mtu};
 use super::{Interface, Interfaces};
 
 /// Kinds of interfaces that are made in pairs, one end for the node and one for a pod.
@@ -71,7 +71,7 @@ fn is_news(message: &NetlinkMessage<RouteNetlinkMessage>, known: &Interfaces) ->
             let is_pair = |index: &u32| known.list.iter().any(|i| i.index == *index && i.has_peer_elsewhere);
             let tells_roles = fact(route)
                 .is_some_and(|(fact, interfaces)| fact == Fact::Default || interfaces.iter().any(is_pair));
-            tells_roles || has_mtu(route)
+            tells_roles || own_mtu(route).is_some()
         }
         _ => true,
     }
@@ -112,15 +112,17 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
     }
     let routes =
         [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()];
-    let mut has_route_mtu = false;
+    let mut has_narrow_route = false;
     for request in routes {
         let mut routes = handle.route().get(request).execute();
         while let Some(route) = routes.try_next().await? {
             note_route(&route, &mut by_index);
-            has_route_mtu |= has_mtu(&route);
+            has_narrow_route |= own_mtu(&route).is_some_and(|(mtu, indices)| {
+                indices.iter().filter_map(|index| by_index.get(index)).any(|out| mtu < out.mtu)
+            });
         }
     }
-    Ok(Interfaces { list: by_index.into_values().collect(), has_route_mtu })
+    Ok(Interfaces { list: by_index.into_values().collect(), has_narrow_route })
 }
 
 /// Only where it may decide about a role: what does not is not worth an event.
@@ -152,6 +154,7 @@ fn interface(link: LinkMessage) -> Interface {
     for attribute in link.attributes {
         match attribute {
             LinkAttribute::IfName(name) => interface.name = name,
+            LinkAttribute::Mtu(mtu) => interface.mtu = mtu,
             LinkAttribute::Address(bytes) => interface.mac = bytes.try_into().unwrap_or_default(),
             LinkAttribute::Controller(index) => interface.master = Some(index).filter(|i| *i != 0),
             LinkAttribute::Link(index) => below = Some(index),

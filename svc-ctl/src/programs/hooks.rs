@@ -98,8 +98,10 @@ impl Hooks {
         let cgroup = self.cgroup.clone();
         self.attacher().cgroup(&cgroup)?;
         let sockets_ms = start.elapsed().as_secs_f64() * 1e3;
+        self.assign(observed);
         self.host.read_firewall(&self.config);
-        let wanted = self.assign(observed);
+        self.choose_stack_way();
+        let wanted = self.wanted();
         let mut needed: BTreeSet<&str> = POD_PROGRAMS.into();
         needed.extend(wanted.iter().flat_map(programs));
         self.loaded.require(&needed.into_iter().collect::<Vec<_>>())?;
@@ -126,17 +128,16 @@ impl Hooks {
 
     /// Gives every interface its role and programs; answers the node's addresses.
     pub fn observe(&mut self, observed: &Observed) -> NodeAddresses {
-        let wanted = self.assign(observed);
-        self.update(wanted, observed.heard);
+        self.assign(observed);
+        self.choose_stack_way();
+        self.update(self.wanted(), observed.heard);
         node_addresses(&self.interfaces, &self.roles)
     }
 
-    fn assign(&mut self, observed: &Observed) -> Vec<Wanted> {
+    fn assign(&mut self, observed: &Observed) {
         self.interfaces = observed.interfaces.clone();
         self.roles = assign(&self.interfaces, &self.config.roles);
         self.host.note_interfaces(&self.interfaces, &self.roles);
-        self.choose_stack_way();
-        self.wanted()
     }
 
     fn wanted(&self) -> Vec<Wanted> {
@@ -146,8 +147,8 @@ impl Hooks {
     /// Which way what is masqueraded takes; whether that is another one than before.
     fn choose_stack_way(&mut self) -> bool {
         let forward = self.host.forward();
-        let has_route_mtu = self.interfaces.has_route_mtu;
-        let way = stack_way(self.config.through_stack, &forward, has_route_mtu, is_bridge_filtered());
+        let has_narrow_route = self.interfaces.has_narrow_route;
+        let way = stack_way(self.config.through_stack, &forward, has_narrow_route, is_bridge_filtered());
         let is_new = way != self.stack_way;
         if is_new {
             tracing::info!(way = way.words, "what is masqueraded");

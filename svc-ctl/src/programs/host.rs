@@ -15,7 +15,7 @@ use crate::dataplane::nf_tables;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::node::roles::Assignment;
 use crate::node::snat_ports::{EphemeralPorts, SnatPorts, overlap};
-use crate::node::{Interface, Interfaces};
+use crate::node::{Interface, Interfaces, sysctl};
 use crate::observe::ledger::Ledger;
 
 /// How often the chains of netfilter are read, and how much longer the pause is at least than the reading: there may be many.
@@ -96,9 +96,7 @@ fn read_firewall(known: &Mutex<Firewall>, ledger: &Ledger, masquerades_local: bo
 /// What the kernel and the host lack now.
 fn complaints(features: Features, snat_ports: SnatPorts) -> Vec<Complaint> {
     let kernel = features.fallbacks().into_iter().map(|text| Complaint::new(Kind::Host, "kernel", "", text));
-    let is_off = |name: &&str| {
-        std::fs::read_to_string(format!("/proc/sys/{name}")).is_ok_and(|value| value.trim() == "0")
-    };
+    let is_off = |name: &&str| sysctl(name).is_some_and(|value| value == "0");
     let forwarding = ["net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"].into_iter().filter(is_off);
     let shared_ports = overlap(snat_ports, &EphemeralPorts::of_host());
     let shared_ports =

@@ -4,9 +4,11 @@ use svc_common::abi::IfaceFlags;
 
 use super::firewall::Forward;
 use crate::config::ThroughStack;
+use crate::node::sysctl;
 
-/// What an operator may set so that netfilter sees what is bridged, for each family.
-const BRIDGE_FILTERS: [&str; 2] = ["bridge-nf-call-iptables", "bridge-nf-call-ip6tables"];
+/// Settings by which netfilter sees what is bridged, for each family.
+const BRIDGE_FILTERS: [&str; 2] =
+    ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
 
 /// The way of what is masqueraded.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -21,17 +23,18 @@ pub struct StackWay {
 pub fn stack_way(
     asked: ThroughStack,
     forward: &Forward,
-    has_route_mtu: bool,
+    has_narrow_route: bool,
     is_bridge_filtered: bool,
 ) -> StackWay {
     let reason = match (asked, &forward.policies) {
         (ThroughStack::Never, _) => None,
         (ThroughStack::Always, _) => Some("as asked".to_owned()),
         (ThroughStack::Auto, Some(chain)) => Some(format!("network policies are in FORWARD ({chain})")),
-        (ThroughStack::Auto, None) => has_route_mtu.then(|| "a route has an MTU of its own".to_owned()),
+        // A FORWARD that is closed would stop what passes now.
+        (ThroughStack::Auto, None) => (has_narrow_route && !forward.is_closed)
+            .then(|| "a route takes less than its interface".to_owned()),
     };
     let Some(reason) = reason else {
-        // A FORWARD that is closed would stop them.
         let narrows = asked == ThroughStack::Auto && !forward.is_closed;
         return StackWay {
             flags: if narrows { IfaceFlags::NARROWED_THROUGH_STACK } else { IfaceFlags::NONE },
@@ -44,9 +47,7 @@ pub fn stack_way(
 
 /// Netfilter of this network namespace sees what is bridged.
 pub fn is_bridge_filtered() -> bool {
-    BRIDGE_FILTERS.iter().all(|name| {
-        std::fs::read_to_string(format!("/proc/sys/net/bridge/{name}")).is_ok_and(|value| value.trim() == "1")
-    })
+    BRIDGE_FILTERS.iter().all(|name| sysctl(name).is_some_and(|value| value == "1"))
 }
 
 #[cfg(test)]
@@ -58,20 +59,21 @@ mod tests {
         use ThroughStack::{Always, Auto, Never};
         let (none, through) = (IfaceFlags::NONE, IfaceFlags::THROUGH_STACK);
         let narrowed = IfaceFlags::NARROWED_THROUGH_STACK;
-        // Asked for, policies in FORWARD, FORWARD closed, a route with an MTU; flags.
+        // Asked for, policies in FORWARD, FORWARD closed, a narrow route; flags.
         let rows = [
             (Auto, false, false, false, narrowed),
             (Auto, false, true, false, none),
             (Auto, true, false, false, through),
             (Auto, true, true, false, through),
             (Auto, false, false, true, through),
+            (Auto, false, true, true, none),
             (Always, false, false, false, through),
             (Never, true, false, true, none),
         ];
-        for (asked, has_policies, is_closed, has_route_mtu, flags) in rows {
+        for (asked, has_policies, is_closed, has_narrow_route, flags) in rows {
             let forward = Forward { policies: has_policies.then(|| "cali-FORWARD".to_owned()), is_closed };
-            let way = stack_way(asked, &forward, has_route_mtu, false);
-            assert_eq!(way.flags, flags, "{asked:?} {forward:?} {has_route_mtu}: {}", way.words);
+            let way = stack_way(asked, &forward, has_narrow_route, false);
+            assert_eq!(way.flags, flags, "{asked:?} {forward:?} {has_narrow_route}: {}", way.words);
         }
     }
 

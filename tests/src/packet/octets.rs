@@ -154,6 +154,8 @@ impl Complaint {
             (Self::TooBig(mtu), Family::V6) => ([2, 0], mtu),
             (Self::TimeExceeded, Family::V4) => ([11, 0], 0),
             (Self::TimeExceeded, Family::V6) => ([3, 0], 0),
+            (Self::Redirect, Family::V4) => ([5, 1], 0),
+            (Self::Redirect, Family::V6) => panic!("IPv6 tells a better way by a neighbor message"),
         }
     }
 }

@@ -73,6 +73,8 @@ pub enum Complaint {
     PortUnreachable,
     TooBig(u16),
     TimeExceeded,
+    /// To this machine; IPv4 only.
+    Redirect,
 }
 
 fn packet(l4: L4, src: &'static str, dst: &'static str, flags: u8, payload: usize) -> Packet {

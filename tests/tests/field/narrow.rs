@@ -27,9 +27,7 @@ pub fn cases() -> Vec<Case> {
             prepare: |lab| {
                 narrow(lab, 1, "eth1")?;
                 narrow(lab, 2, "eth1")?;
-                // A FORWARD that is closed is left out of the way of datagrams.
-                let netns = &lab.world.topology.node(1).host.netns;
-                netns.nft("add chain inet strict forward { policy accept; }")
+                open_forward(lab)
             },
             also: |lab| {
                 for client in ["client", "pod"] {
@@ -48,6 +46,7 @@ pub fn cases() -> Vec<Case> {
         Case {
             prepare: |lab| {
                 narrow(lab, 2, "eth0")?;
+                open_forward(lab)?;
                 let far = lab.world.topology.node(2);
                 let (pods, via) = (far.pod_cidrs(), far.host.addrs);
                 lab.world.topology.node(1).host.netns.ip(&format!(
@@ -72,4 +71,9 @@ pub fn cases() -> Vec<Case> {
 
 fn narrow(lab: &Lab, node: usize, interface: &str) -> Result<()> {
     lab.world.topology.node(node).host.netns.ip(&format!("link set {interface} mtu {NARROW}"))
+}
+
+/// A FORWARD that is closed is left out of the way of what passes without it.
+fn open_forward(lab: &Lab) -> Result<()> {
+    lab.world.topology.node(1).host.netns.nft("add chain inet strict forward { policy accept; }")
 }

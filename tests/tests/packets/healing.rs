@@ -8,10 +8,12 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use libtest_mimic::Trial;
 use svc_common::abi::{limits, names};
 use svc_ctl::config::XdpPolicy;
+use svc_ctl::dataplane::attach::{Place, TCX_INGRESS};
 use svc_ctl::dataplane::carried::Carried;
 use svc_ctl::dataplane::load::{Loaded, Settings};
 use svc_ctl::dataplane::map_set::MapSet;
 use svc_ctl::dataplane::pins::Pins;
+use svc_ctl::dataplane::probe::tcx_programs;
 use svc_ctl::dataplane::shapes::TableSizes;
 use svc_ctl::dataplane::sys;
 use svc_ctl::model::complaint::Origin;
@@ -78,8 +80,7 @@ fn detached() -> Result<()> {
     stage.stop()
 }
 
-/// `enum bpf_attach_type`, and the flag of a link that wants to be the first.
-const TCX_INGRESS: u32 = 46;
+/// The flag of a link that wants to be the first.
 const BEFORE: u32 = 1 << 3;
 
 fn ordered() -> Result<()> {
@@ -96,7 +97,8 @@ fn ordered() -> Result<()> {
     wait::until_true("ours is the first", Duration::from_secs(20), || {
         let Ok(link) = sys::open_pin(&pins.link(&name)) else { return Ok(false) };
         let own = sys::link_info(link.as_fd())?.prog_id;
-        Ok(sys::programs_at(stage.index, TCX_INGRESS)?.first() == Some(&own))
+        Ok(tcx_programs("ordered0", Place::Ingress)
+            .is_some_and(|all| all.first().is_some_and(|(id, _)| *id == own)))
     })?;
     drop(last);
     let first = sys::link_create(program.as_fd(), stage.index, TCX_INGRESS, BEFORE)?;

@@ -5,6 +5,7 @@ use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;
 use svc_common::abi::Hook;
 use svc_tests::packet::flow::{Flow, flow};
+use svc_tests::packet::place::Family;
 use svc_tests::packet::row::*;
 use svc_tests::packet::wire::Complaint::*;
 use svc_tests::packet::wire::*;
@@ -110,6 +111,12 @@ fn past_the_stack() -> Vec<Row> {
             )
             .counts(&[IcmpTranslated]),
         ),
+        outside("a redirect about a translated packet is dropped: it tells the way to the backend")
+            .only(Family::V4, "IPv6 tells a better way by a neighbor message")
+            .sees(
+                up_in("up0", complaint(Redirect, "gateway:0", "node:0", later("node:snat0", "remote:8080")))
+                    .drops(),
+            ),
         outside("an error about an answer of a remote backend is sent on to the backend (SEM-079)").sees(
             up_in("up0", complaint(TooBig(1400), "gateway:0", "node:0", later("node:30080", "client:5000")))
                 .redirects(

@@ -5,10 +5,9 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::{bpf, object_info, owned};
 
-const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 
-/// Maps that one program may use at most, and programs that one hook may have, as far as we ask.
+/// Maps that one program may use at most, as far as we ask.
 const MAPS: usize = 64;
 
 /// The beginning of `struct bpf_prog_info`.
@@ -47,35 +46,6 @@ pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     let name = info.name.iter().take_while(|octet| **octet != 0).map(|octet| char::from(*octet)).collect();
     let count = MAPS.min(info.map_count as usize);
     Ok(ProgramInfo { id: info.id, name, maps: maps.iter().take(count).copied().collect() })
-}
-
-#[repr(C)]
-struct Query {
-    target: u32,
-    attach_type: u32,
-    query_flags: u32,
-    attach_flags: u32,
-    prog_ids: u64,
-    count: u32,
-    _pad: u32,
-    _rest: [u64; 4],
-}
-
-/// Ids of the programs at a hook of an interface, in the order in which they run.
-pub fn programs_at(interface: u32, attach_type: u32) -> io::Result<Vec<u32>> {
-    let mut ids = [0_u32; MAPS];
-    let mut attr = Query {
-        target: interface,
-        attach_type,
-        query_flags: 0,
-        attach_flags: 0,
-        prog_ids: ids.as_mut_ptr() as u64,
-        count: ids.len() as u32,
-        _pad: 0,
-        _rest: [0; 4],
-    };
-    bpf(BPF_PROG_QUERY, &mut attr)?;
-    Ok(ids.iter().take(attr.count as usize).copied().collect())
 }
 
 /// Opens a program by the id that a link has of it.

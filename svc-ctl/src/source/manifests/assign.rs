@@ -14,10 +14,8 @@ use sha2::{Digest as _, Sha256};
 use crate::model::complaint::{Complaint, Kind};
 use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::parse_ip;
+use crate::model::service::NODE_PORTS;
 
-/// Kubernetes' default for node ports.
-const FIRST_NODE_PORT: u16 = 30_000;
-const NODE_PORTS: u64 = 2_768;
 /// Addresses of a range that are given out: more than Services will ever want, and all that an API server takes of one.
 const MOST_ADDRESSES: u64 = 1 << 20;
 
@@ -111,6 +109,7 @@ fn assign_node_ports(services: &mut BTreeMap<Key, Service>) -> Vec<Complaint> {
         .filter_map(|port| Some((protocol(port.protocol.as_deref()), port.node_port.filter(|n| *n != 0)?)))
         .collect();
     let mut complaints = Vec::new();
+    let count = NODE_PORTS.len() as u64;
     for (key, service) in services.iter_mut() {
         let Some(spec) = service.spec.as_mut() else { continue };
         if spec.type_.as_deref() != Some("NodePort") {
@@ -122,9 +121,9 @@ fn assign_node_ports(services: &mut BTreeMap<Key, Service>) -> Vec<Complaint> {
             }
             let protocol = protocol(port.protocol.as_deref());
             let name = port.name.as_deref().unwrap_or_default();
-            let start = place(&format!("{}/{}:{name}/{protocol}", key.0, key.1), NODE_PORTS);
-            let places = start.into_iter().flat_map(|start| (0..NODE_PORTS).map(move |step| start + step));
-            let numbers = places.map(|place| i32::from(FIRST_NODE_PORT) + (place % NODE_PORTS) as i32);
+            let start = place(&format!("{}/{}:{name}/{protocol}", key.0, key.1), count);
+            let places = start.into_iter().flat_map(|start| (0..count).map(move |step| start + step));
+            let numbers = places.map(|place| i32::from(*NODE_PORTS.start()) + (place % count) as i32);
             let free = numbers.map(|number| (protocol.clone(), number)).find(|claim| !taken.contains(claim));
             match free {
                 Some(claim) => {
