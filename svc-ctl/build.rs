@@ -1,6 +1,6 @@
-//! Embeds the kernel programs: puts the object that `dataplane::object` includes at `OUT_DIR/svc-prog`.
+//! Embeds the kernel programs: writes the object that `dataplane::object` includes to `OUT_DIR/svc-prog`.
 //!
-//! `SVC_BPF_OBJ=file` takes a ready object (packagers, machines without a BPF toolchain); otherwise svc-ebpf is
+//! `SVC_BPF_OBJ=file` uses a ready object (packagers, machines without a BPF toolchain). Otherwise svc-ebpf is
 //! compiled here, once for debug and release builds of the daemon.
 
 #[path = "build/bpf.rs"]
@@ -32,9 +32,9 @@ fn embed() -> Result<(), String> {
     bpf::compile(project, "svc-prog", &bpf_target_dir(&out_dir), &variable("CARGO_CFG_TARGET_ARCH")?, &object)
 }
 
-/// `bpf` in the target directory in use, so that every profile and target shares one build of the programs.
+/// The folder `bpf` in the target directory, so that every profile and target shares one build of the programs.
 fn bpf_target_dir(out_dir: &Path) -> PathBuf {
-    // Built for a named target, cargo puts a tagged folder of that name in between.
+    // With an explicit target, cargo adds a tagged folder of that name.
     let triple = env::var_os("TARGET").unwrap_or_default();
     let mut tagged = out_dir.ancestors().filter(|dir| dir.join("CACHEDIR.TAG").exists());
     let target = tagged.find(|dir| dir.file_name() != Some(&triple));

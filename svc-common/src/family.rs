@@ -1,5 +1,4 @@
-//! The two address families as types. Code that differs between IPv4 and IPv6 differs by what stands here and in
-//! `wire`, nowhere else.
+//! The two address families as types. All differences between IPv4 and IPv6 are here and in `wire`.
 
 use core::fmt::Debug;
 use core::hash::Hash;

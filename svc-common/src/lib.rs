@@ -1,4 +1,4 @@
-//! What the kernel programs and the daemon share.
+//! Code that the kernel programs and the daemon share.
 //!
 //! Compiled twice: for BPF (no heap, no panics, no 128-bit arithmetic) and for the host, where the same code is
 //! tested. Nothing here knows aya maps, clocks, randomness or Kubernetes.

@@ -1,6 +1,6 @@
 //! Finds the tools that compile for BPF and compiles one binary of `svc-ebpf` with them.
 //!
-//! Used by svc-ctl's build script and, through `#[path]`, by xtask (setup asks what is missing, bench builds its own
+//! Used by svc-ctl's build script and, through `#[path]`, by xtask (setup lists missing tools, bench builds its own
 //! programs). Std only. Nothing here installs or downloads a tool.
 
 use std::env;
@@ -8,7 +8,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Kernel 5.12 and later: 32-bit arithmetic, and atomics whose result is used.
+/// BPF instruction set of kernel 5.12 and later: 32-bit arithmetic, and atomics that return a value.
 const CPU: &str = "v3";
 const TARGET: &str = "bpfel-unknown-none";
 /// `rustc` and bpf-linker must agree on LLVM's major version; Debian's rustc-web and rustup's nightly both use this.
@@ -16,7 +16,7 @@ pub const LLVM_BIN: &str = "/usr/lib/llvm-22/bin";
 /// Crates that may use unstable features with a stable compiler (`asm_experimental_arch` and intrinsics).
 const BOOTSTRAP_CRATES: &str = "aya_ebpf,svc_common,svc_prog,svc_bench";
 
-/// A cargo and rustc that have, or can build, `core` for BPF.
+/// A cargo and rustc that have `core` for BPF or can build it.
 #[derive(Debug)]
 pub struct Toolchain {
     cargo: Vec<OsString>,
@@ -43,8 +43,8 @@ pub fn find_toolchain() -> Option<Toolchain> {
     pair("/usr/bin/cargo".into(), "/usr/bin/rustc".into()).or_else(|| pair("cargo".into(), "rustc".into()))
 }
 
-/// Whether the compiler whose sysroot the command prints has `core` for BPF: `Some(false)` ready-made, `Some(true)`
-/// as source that only a nightly cargo may build, `None` not at all.
+/// How the compiler whose sysroot the command prints has `core` for BPF: `Some(false)` ready-made, `Some(true)` as
+/// source that only a nightly cargo may build, `None` not at all.
 fn core_for_bpf(print_sysroot: &mut Command) -> Option<bool> {
     let out =
         print_sysroot.env_remove("RUSTUP_TOOLCHAIN").output().ok().filter(|out| out.status.success())?;
@@ -60,7 +60,7 @@ fn core_for_bpf(print_sysroot: &mut Command) -> Option<bool> {
     rustlib.join("src/rust/library/Cargo.lock").exists().then_some(true)
 }
 
-/// Where tools are looked for: the project's own, LLVM's, PATH, cargo's.
+/// Directories to search for tools: the project's own, LLVM's, PATH, cargo's.
 pub fn tool_dirs(project: &Path) -> Vec<PathBuf> {
     let mut dirs = vec![project.join("target/tools/bin"), LLVM_BIN.into()];
     dirs.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
@@ -72,7 +72,7 @@ pub fn find_tool(project: &Path, name: &str) -> Option<PathBuf> {
     tool_dirs(project).into_iter().map(|dir| dir.join(name)).find(|path| path.is_file())
 }
 
-/// What stands in the way of compiling for BPF, in words; empty when nothing does.
+/// Missing tools for compiling for BPF, as sentences; empty if there are none.
 pub fn missing(project: &Path) -> Vec<&'static str> {
     let mut missing = Vec::new();
     if find_toolchain().is_none() {
@@ -84,8 +84,8 @@ pub fn missing(project: &Path) -> Vec<&'static str> {
     missing
 }
 
-/// Compiles `bin` of svc-ebpf, always optimised (a debug build has panics that no verifier accepts), and puts the
-/// object without DWARF (BTF stays) at `out`.
+/// Compiles `bin` of svc-ebpf and writes the object without DWARF (BTF stays) to `out`. Always optimised, because no
+/// verifier accepts the panics of a debug build.
 pub fn compile(project: &Path, bin: &str, target_dir: &Path, arch: &str, out: &Path) -> Result<(), String> {
     let missing = missing(project);
     let Some(toolchain) = find_toolchain().filter(|_| missing.is_empty()) else {
@@ -112,8 +112,8 @@ impl Toolchain {
             "-Cdebuginfo=2",
             &format!("-Ctarget-cpu={CPU}"),
             "-Clink-arg=--btf",
-            // The linker's own default makes calls of memset and memmove out of what LLVM would inline: slower, and each
-            // such call counts as one more frame of stack (docs/verifier.md).
+            // The linker's default turns memset and memmove into calls where LLVM would inline them: slower, and each
+            // call needs one more stack frame (docs/verifier.md).
             "-Clink-arg=--disable-expand-memcpy-in-order",
         ]
         .join("\x1f");
@@ -121,7 +121,7 @@ impl Toolchain {
         cargo.args(&self.cargo[1..]).current_dir(project);
         cargo.args(["build", "--locked", "--package", "svc-ebpf", "--bin", bin]);
         cargo.args(["--release", "--target", TARGET]);
-        // A target directory of its own: no waiting for the lock that the outer cargo holds.
+        // A target directory of its own, to avoid waiting for the outer cargo's lock.
         cargo.arg("--target-dir").arg(target_dir);
         if self.build_std {
             cargo.arg("-Zbuild-std=core");
@@ -140,7 +140,8 @@ impl Toolchain {
     }
 }
 
-/// The outer cargo's variables describe the host build and must not reach the inner one; how to reach a registry must.
+/// The outer cargo's variables describe the host build and must not reach the inner cargo. Those for registry access
+/// must.
 fn belongs_to_outer_cargo(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let kept = ["CARGO_HOME", "CARGO_HTTP_", "CARGO_NET_", "CARGO_REGISTRIES_", "CARGO_SOURCE_"];

@@ -1,5 +1,5 @@
-//! Wires everything together and ends it in order: the only file that may name every other module. Read it as a list of
-//! who runs on which thread and who talks to whom.
+//! Starts every part of the daemon, connects them, and stops them in order: the only file that may import every other
+//! module. It lists the threads and their channels.
 
 use std::fs::File;
 use std::path::Path;
@@ -26,10 +26,10 @@ use crate::reconcile::{self, Inputs, Options, Outputs};
 use crate::sweeper::{SweepReport, SweepSettings, Sweeper};
 use crate::{dns, memory, node, source};
 
-/// Batches of events that the source may be ahead.
+/// Batches of events that may be queued for the planner.
 const EVENTS_AHEAD: usize = 4;
 
-/// Runs until SIGTERM or SIGINT. What is in the kernel stays there and goes on working.
+/// Runs until SIGTERM or SIGINT. The kernel keeps its programs and tables and continues to serve.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
@@ -42,9 +42,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Ends only by an error; drop it to stop.
+/// Returns only with an error; drop it to stop.
 async fn serve(config: Config) -> anyhow::Result<()> {
-    // What is not ours comes first, so that a failed start leaves nothing in the kernel.
+    // Everything that may fail outside of svc comes first, so that a failed start leaves nothing in the kernel.
     let api = ApiRequests::default();
     let source = open_source(&config, &api).await?;
     std::fs::create_dir_all(&config.run_dir)
@@ -58,7 +58,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let in_force = outputs.in_force.subscribe();
     let (hooks_out, hooks) = watch::channel(HooksStatus::default());
     let (sweeps_out, sweeps) = watch::channel(SweepReport::default());
-    // Questions about health are answered while programs are loaded: alive, not ready.
+    // Health is answered while programs load: alive, not ready.
     let inputs = observe::Inputs {
         worlds: outputs.world.subscribe(),
         progress: outputs.progress.subscribe(),
@@ -123,7 +123,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
 }
 
-/// Runs a future on a thread of its own. The answer comes when that ends, by itself or by a panic.
+/// Runs a future on a thread of its own. The receiver gets the result, or is closed if the thread panics.
 fn on_a_thread<F: Future<Output = anyhow::Result<()>>>(
     name: &'static str,
     make: impl FnOnce() -> F + Send + 'static,
@@ -134,7 +134,7 @@ fn on_a_thread<F: Future<Output = anyhow::Result<()>>>(
         .with_context(|| format!("making the runtime of the {name}"))?;
     let (ends, ended) = oneshot::channel::<anyhow::Result<()>>();
     let work = move || {
-        // Dropped when the thread panics.
+        // The sender is dropped if the thread panics.
         let _ = ends.send(runtime.block_on(make()));
     };
     std::thread::Builder::new()
@@ -166,14 +166,14 @@ fn observe_settings(config: &Config) -> ObserveSettings {
     }
 }
 
-/// How often the configuration file is looked at.
+/// How often the configuration file is checked for changes.
 const FILE_PERIOD: Duration = Duration::from_secs(5);
 
-/// Waits until the configuration file says something else (SEM-250). The daemon ends, and whoever started it starts it anew.
+/// Waits until the configuration file changes (SEM-250). Then the daemon ends, and its supervisor starts it again.
 async fn changed(file: ConfigFile) -> anyhow::Error {
     loop {
         tokio::time::sleep(FILE_PERIOD).await;
-        // A file that is away for a moment is being replaced.
+        // A missing file is being replaced at the moment.
         if std::fs::read_to_string(&file.path).is_ok_and(|text| text != file.text) {
             let path = file.path.display();
             return anyhow::anyhow!("--config {path} has changed: ending, to be started with the new one");
@@ -181,7 +181,7 @@ async fn changed(file: ConfigFile) -> anyhow::Error {
     }
 }
 
-/// Why something ended that should not end.
+/// The error for a part that should not have ended.
 fn why(ended: anyhow::Result<()>, who: &str) -> anyhow::Error {
     match ended {
         Ok(()) => anyhow::anyhow!("{who} ended"),
@@ -189,8 +189,8 @@ fn why(ended: anyhow::Result<()>, who: &str) -> anyhow::Error {
     }
 }
 
-/// Two daemons with one run directory would write one status file. The lock of the pin directory, which the programs'
-/// thread holds, keeps them from sharing pins.
+/// Locks the run directory: two daemons would write one status file. The lock of the pin directory, held by the
+/// programs' thread, keeps two daemons from sharing pins.
 fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
     let file = File::options().create(true).truncate(false).write(true).open(run_dir.join("lock"));
     lock_file(file, || format!("--run-dir {}", run_dir.display()))

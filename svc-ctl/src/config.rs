@@ -1,4 +1,4 @@
-//! Everything that the daemon is told, checked and complete.
+//! The daemon's configuration, checked and complete.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -13,26 +13,26 @@ use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::SnatPorts;
 use crate::plan::settings::Settings;
 
-/// How XDP is wanted on uplinks.
+/// XDP policy for uplinks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum XdpPolicy {
-    /// Native on network cards where the driver has it, else none.
+    /// Native on network cards whose driver supports it, else none.
     Auto,
     Native,
     Generic,
     Off,
 }
 
-/// Whether what is masqueraded goes through the stack, where netfilter's FORWARD and the kernel's own routing have their say.
+/// Whether masqueraded packets go through the stack, and so through netfilter's FORWARD and the kernel's routing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum ThroughStack {
-    /// Where rules of network policies or the routes of this node ask for it.
+    /// If rules of network policies or the routes of this node require it.
     Auto,
     Always,
     Never,
 }
 
-/// Everything the daemon is told.
+/// The daemon's configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub source: Source,
@@ -41,39 +41,39 @@ pub struct Config {
     pub node_name: String,
     pub pin_dir: PathBuf,
     pub run_dir: PathBuf,
-    /// Without it the node's own is looked for.
+    /// `None`: the daemon finds the node's cgroup.
     pub cgroup: Option<PathBuf>,
     pub roles: RoleRules,
-    /// What the plan is told.
+    /// Settings of the plan.
     pub settings: Settings,
-    /// Which interfaces are local pods'.
+    /// How local pods' interfaces are recognised.
     pub pod_interfaces: PodInterfaces,
-    /// DNS, if this node answers it.
+    /// Settings of the DNS server, if this node runs one.
     pub dns: Option<DnsSettings>,
-    /// Where health is told, and where the mode is.
+    /// Addresses for health checks and for the proxy mode.
     pub healthz: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,
     pub xdp: XdpPolicy,
     pub pod_sockets: bool,
     pub through_stack: ThroughStack,
-    /// Where namespaces of pods have names.
+    /// Directories with named network namespaces of pods.
     pub netns_dirs: Vec<PathBuf>,
     /// Flow records per family.
     pub flow_table_size: u32,
-    /// No table of Services grows beyond so many entries.
+    /// Upper limit for the entries of each table of Services.
     pub max_table_entries: u32,
-    /// Source ports for masquerade.
+    /// Source ports of masqueraded packets.
     pub snat_ports: SnatPorts,
-    /// Service ports that have metrics of their own, at most.
+    /// Maximum number of service ports with metrics of their own.
     pub most_service_metrics: usize,
-    /// What is in force, as a KubeProxyConfiguration.
+    /// The configuration in force, as a KubeProxyConfiguration.
     pub configuration: Arc<serde_json::Value>,
     /// Every flag and its value, as text.
     pub flags: Arc<BTreeMap<String, String>>,
-    /// The configuration file, if there is one, and what of it is not in force.
+    /// The configuration file, if any, and complaints about fields that are not in force.
     pub file: Option<ConfigFile>,
     pub complaints: Vec<Complaint>,
-    /// End where an address is taken.
+    /// Exit if an address is in use.
     pub is_hard_fail: bool,
     /// `spec.externalIPs` of Services are served.
     pub serves_external_ips: bool,

@@ -1,7 +1,7 @@
-//! The node daemon, as a library: what `main.rs` starts and what tests drive.
+//! The node daemon as a library: started by `main.rs`, driven by tests.
 //!
-//! One flow: `source` (what somebody wants) -> `model` (validated nouns) -> `plan` (pure: desired tables, then the
-//! ordered difference) -> `dataplane` (the kernel's maps). `reconcile` is the loop that turns it.
+//! Data flows one way: `source` (what users want) -> `model` (validated objects) -> `plan` (pure: desired tables,
+//! then the ordered difference) -> `dataplane` (the kernel's maps). `reconcile` is the loop that drives it.
 
 pub mod app;
 pub mod check;

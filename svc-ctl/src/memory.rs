@@ -1,21 +1,21 @@
-//! Keeps the daemon small: glibc gives freed memory back only when asked, and keeps a heap for each thread.
+//! Keeps the daemon's memory small: glibc returns freed memory only on request, and has a heap for each thread.
 
 use tokio::sync::watch;
 
 use crate::reconcile::Progress;
 
-/// Heaps that all threads share.
+/// Number of heaps, shared by all threads.
 const HEAPS: libc::c_int = 2;
-/// Services planned since the last time after which much may have been freed: a list, or a change of the node.
+/// Planned Services after which freed memory is returned: an initial list, or a change of the node.
 const MANY: u64 = 1_000;
 
-/// Bounds the number of heaps. To be called before the first thread is started.
+/// Limits the number of heaps. Must be called before the first thread starts.
 pub fn bound_heaps() {
-    // SAFETY: an option of the allocator; no memory is handed over.
+    // SAFETY: sets an option of the allocator; no pointer is passed.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, HEAPS) };
 }
 
-/// Gives back what was freed once a state is in force that took much to make.
+/// Returns freed memory after large changes have come into force.
 pub async fn run(mut progress: watch::Receiver<Progress>) -> anyhow::Result<()> {
     let mut last = Progress::default();
     loop {
@@ -25,15 +25,15 @@ pub async fn run(mut progress: watch::Receiver<Progress>) -> anyhow::Result<()> 
     }
 }
 
-/// Everything is in force, and the programs have been loaded, tables have grown or many Services have been planned.
+/// Everything is in force, and since the last time programs were loaded, tables grew or many Services were planned.
 fn is_due(last: &Progress, now: &Progress) -> bool {
     let has_begun = last.generation == 0 || now.growths != last.growths || now.planned >= last.planned + MANY;
     now.generation > 0 && now.pending_since_unix_ms.is_none() && has_begun
 }
 
-/// Gives free memory back to the system.
+/// Returns free memory to the system.
 pub fn give_back() {
-    // SAFETY: the allocator's own business; it returns free pages and moves nothing.
+    // SAFETY: the allocator returns free pages and moves nothing.
     unsafe { libc::malloc_trim(0) };
 }
 

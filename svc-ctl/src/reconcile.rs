@@ -1,8 +1,8 @@
-//! The one loop that makes the kernel's tables what the sources want: wait, plan what changed, write, publish.
+//! The loop that makes the kernel's tables equal to what the sources want: wait, plan the change, write, publish.
 //!
-//! The first change is acted on at once; what arrives meanwhile is taken together. A write that the kernel refuses waits
-//! to be tried again and stops nobody else's. Nothing is written until every source has listed its objects: until then
-//! the restored tables stay in force.
+//! The first change is handled at once; changes that arrive in the meantime are handled together. A refused write is
+//! retried later and does not stop other writes. Nothing is written until every source has listed its objects. Until
+//! then the restored tables stay in force.
 
 mod backlog;
 mod durations;
@@ -30,34 +30,34 @@ use crate::plan::settings::Settings;
 use crate::plan::tick::Tick;
 use crate::source::event::{Batch, Event, SourceEvent};
 
-/// How often everything is compared with the kernel.
+/// How often all tables are compared with the kernel.
 const COMPARE_PERIOD: Duration = Duration::from_secs(30);
 /// Pause after the tables could not be read at start.
 const READ_PAUSE: Duration = Duration::from_secs(1);
-/// Pause after larger tables could not be had.
+/// Pause after larger tables could not be made.
 const GROWTH_PAUSE: Duration = Duration::from_secs(60);
-/// Refused writes that are named.
+/// Maximum number of refused writes that are named.
 const NAMED_WRITES: usize = 10;
 
-/// What is done once when everything is in force for the first time.
+/// Called once, when everything is in force for the first time.
 pub type FirstSwap = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
 
-/// Where changes come from.
+/// Sources of changes.
 pub struct Inputs<S> {
     pub events: mpsc::Receiver<Batch>,
-    /// The node's addresses; nothing is planned before they are known.
+    /// The node's addresses. Nothing is planned before they are known.
     pub addresses: watch::Receiver<Option<NodeAddresses>>,
-    /// None: the tables stay as large as they are.
+    /// `None`: the tables keep their size.
     pub growth: Option<Growth<S>>,
     /// Attaches programs that must not run over empty tables.
     pub first_swap: Option<FirstSwap>,
 }
 
-/// Where the loop publishes.
+/// Where the loop publishes its results.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
     pub progress: watch::Sender<Progress>,
-    /// What the sources want, planned or not.
+    /// The sources' current world, planned or not.
     pub world: watch::Sender<World>,
     pub in_force: watch::Sender<InForce>,
     /// The last world that was completely in force.
@@ -65,14 +65,14 @@ pub struct Outputs {
     pub ledger: Ledger,
 }
 
-/// What does not change while the loop runs.
+/// Settings of the loop.
 #[derive(Clone, Debug)]
 pub struct Options {
     pub node_name: String,
     pub settings: Settings,
-    /// The world has what DNS reads.
+    /// The world includes the objects that only DNS reads.
     pub keeps_names: bool,
-    /// No table grows beyond so many entries.
+    /// Upper limit for the entries of each table.
     pub most_entries: u32,
     /// `spec.externalIPs` of Services are served.
     pub serves_external_ips: bool,
@@ -90,7 +90,7 @@ impl Default for Options {
     }
 }
 
-/// Runs for ever; drop it to stop, nothing is left half done.
+/// Runs for ever. Dropping it leaves no half-done write.
 pub async fn run<S: MapStore>(inputs: Inputs<S>, store: S, options: Options, outputs: Outputs) {
     let Inputs { mut events, mut addresses, growth, first_swap } = inputs;
     let mut state = Reconciler::new(store, options, outputs);
@@ -114,7 +114,7 @@ pub async fn run<S: MapStore>(inputs: Inputs<S>, store: S, options: Options, out
     }
 }
 
-/// Never answers where there is nothing to wait for.
+/// Pends for ever without a channel.
 async fn receive<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     match channel {
         Some(channel) => channel.recv().await,
@@ -122,7 +122,7 @@ async fn receive<T>(channel: &mut Option<mpsc::Receiver<T>>) -> Option<T> {
     }
 }
 
-/// It is about an object, and not about a list.
+/// The event is about an object, not about a list.
 const fn is_object<T>(event: &Event<T>) -> bool {
     match event {
         Event::InitApply(_) | Event::Apply(_) | Event::Delete(_) => true,
@@ -137,7 +137,7 @@ struct Reconciler<S> {
     progress: Progress,
     model: Store,
     knows_addresses: bool,
-    /// None until the tables have been read.
+    /// `None` until the tables have been read.
     book: Option<Book>,
     /// The world that the book has planned.
     planned: Option<World>,
@@ -147,7 +147,7 @@ struct Reconciler<S> {
     /// Larger tables are being made.
     is_growing: bool,
     no_growth_before: Instant,
-    /// Services without room, as long as larger tables are being made.
+    /// Services without room while larger tables are being made.
     no_room: BTreeMap<ServiceName, Vec<Complaint>>,
     start: Instant,
     next_compare: Instant,
@@ -212,7 +212,7 @@ impl<S: MapStore> Reconciler<S> {
             .fold(self.next_compare, Instant::min)
     }
 
-    /// Makes right what can be made right now.
+    /// Plans and writes everything that can be done now.
     fn turn(&mut self) {
         self.progress.synced = self.model.is_synced();
         for (origin, complaints) in self.model.take_complaints() {
@@ -241,7 +241,7 @@ impl<S: MapStore> Reconciler<S> {
         });
     }
 
-    /// What the kernel holds is adopted as it is.
+    /// Reads the kernel's tables and adopts their contents.
     fn read(&mut self) {
         match self.store.dump() {
             Ok(found) => {
@@ -265,7 +265,7 @@ impl<S: MapStore> Reconciler<S> {
         self.publish_names(world);
         if changes.is_empty() && book.next_try(now).is_none_or(|at| at > now) {
             if self.progress.pending_since_unix_ms.is_none() {
-                // What sources have said since changes nothing.
+                // Changes since then do not change the restored tables.
                 self.progress.changes_in_force = self.progress.changes;
             }
             return;
@@ -294,7 +294,7 @@ impl<S: MapStore> Reconciler<S> {
         self.progress.turns.add(start.elapsed());
     }
 
-    /// What only DNS reads is published, and nothing is planned for it.
+    /// Publishes changes that only DNS reads. They need no planning.
     fn publish_names(&self, world: &World) {
         let is_known = self.planned.as_ref().is_none_or(|planned| planned.named.is_same(&world.named));
         if !is_known {
@@ -306,7 +306,7 @@ impl<S: MapStore> Reconciler<S> {
         }
     }
 
-    /// Complaints of want of room are postponed while larger tables are being made.
+    /// Complains. Complaints about missing room are postponed while larger tables are being made.
     fn complain(&mut self, complaints: Vec<(ServiceName, Vec<Complaint>)>, node_addresses_left_out: usize) {
         let may_grow = self.ask.is_some() && (self.is_growing || Instant::now() >= self.no_growth_before);
         for (service, complaints) in complaints {
@@ -326,7 +326,7 @@ impl<S: MapStore> Reconciler<S> {
         self.outputs.ledger.set(Origin::NodeAddresses, left_out.into_iter().collect());
     }
 
-    /// The planned world is in force once everything is written that the kernel takes and nothing waits for larger tables.
+    /// Publishes the planned world as in force once all accepted writes are done and no larger table is awaited.
     fn settle(&mut self, book: &Book) {
         let tables = book.tables();
         let entries = tables.frontends.len() + tables.backends.len() + tables.addresses.len();
@@ -361,13 +361,13 @@ impl<S: MapStore> Reconciler<S> {
         }
     }
 
-    /// Heals what somebody else changed in the kernel's tables.
+    /// Compares with the kernel's tables and repairs foreign changes.
     fn compare(&mut self, book: &Book) {
         if Instant::now() < self.next_compare {
             return;
         }
         self.next_compare = Instant::now() + COMPARE_PERIOD;
-        // The waiting ops are a difference that is known.
+        // The waiting ops are a known difference.
         if self.planned.is_none() || !self.backlog.is_empty() {
             return;
         }
@@ -396,7 +396,7 @@ impl<S: MapStore> Reconciler<S> {
         }
     }
 
-    /// Larger tables are ready, or cannot be had.
+    /// Takes larger tables into use, or notes that there are none.
     fn replace(&mut self, answer: Result<Staged<S>, String>) {
         self.is_growing = false;
         let Some(book) = &mut self.book else { return };
@@ -408,7 +408,7 @@ impl<S: MapStore> Reconciler<S> {
         match moved {
             Ok(store) => {
                 self.store = store;
-                // Tables that did not have to grow are the same, with what the kernel refused there.
+                // Tables that did not grow are the same maps, with the same refused writes.
                 self.backlog.retry(&mut self.store);
                 book.grow(self.store.capacity());
                 self.progress.growths += 1;

@@ -1,5 +1,5 @@
-//! The house rules that a compiler does not know: who may import whom (ARCHITECTURE.md), no orphaned file, no file
-//! that grew too long, no counter without a word of explanation.
+//! Rules that the compiler does not check: the import table (ARCHITECTURE.md), no orphaned files, no long files, no
+//! undocumented counters, no coined words.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use svc_common::abi::Counter;
 use svc_ctl::sweeper::Table;
 
-/// Files below these prefixes must not import what begins with these paths. The first matching row holds.
+/// Files with these prefixes must not import these paths. The first matching row applies.
 const NEVER: &[(&[&str], &[&str])] = &[
     (
         &["svc-common/src/addr", "svc-common/src/family", "svc-common/src/wire"],
@@ -100,7 +100,7 @@ const NEVER: &[(&[&str], &[&str])] = &[
     (&["svc-ctl/src/cli", "svc-ctl/src/observe", "svc-ctl/src/check"], &["kube", "k8s_openapi", "aya"]),
 ];
 
-/// What the table forbids and a reason allows.
+/// Exceptions to the table, with reasons.
 const EXCEPTIONS: &[(&str, &str)] = &[
     // A packet's tuple is the key of its flow; a second type for it would be a copy.
     ("svc-common/src/wire/parse.rs", "crate::abi::FlowKey"),
@@ -109,10 +109,10 @@ const EXCEPTIONS: &[(&str, &str)] = &[
     ("svc-common/src/abi/flow.rs", "crate::wire::checksum::Wsum"),
 ];
 
-/// One noun, one file: what is longer is probably two.
+/// A longer file should be split.
 const MAX_LINES: usize = 500;
 
-/// Files from which a crate's modules hang.
+/// Root files of crates.
 const ROOTS: &[&str] = &["lib.rs", "main.rs", "bench.rs"];
 
 #[test]
@@ -170,7 +170,7 @@ fn product_code(source: &str) -> String {
     product.lines().map(|line| line.split("//").next().unwrap_or(line)).collect::<Vec<_>>().join("\n")
 }
 
-/// Every path that a `use` brings in, braces expanded, and the heads of paths written in place.
+/// Every path of a `use`, braces expanded, and the heads of paths used in place.
 fn imports(code: &str) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for statement in code.split(';') {
@@ -210,7 +210,7 @@ fn expand(prefix: &str, tree: &str, found: &mut BTreeSet<String>) {
     expand(&prefix, &body[start..], found);
 }
 
-/// Whether the file that owns this one's folder declares it.
+/// The file that owns this one's folder declares it.
 fn is_reached(file: &Path) -> bool {
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let Some(folder) = file.parent() else { return false };

@@ -1,6 +1,6 @@
-//! The guard of "work in proportion to the change": what one change costs is counted, not timed, and must not depend on
-//! how many Services there are. Map operations, planned Services and allocations, through the whole loop. And how much
-//! memory a Service takes.
+//! Checks that work is in proportion to the change. The cost of one change is counted, not timed, and must not depend
+//! on the number of Services: map operations, planned Services and allocations through the whole loop. Also checks
+//! the memory per Service.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
@@ -19,28 +19,28 @@ use svc_ctl::reconcile::{self, Inputs, Options, Outputs, Progress};
 use svc_ctl::source::event::{Batch, Event, SourceEvent};
 use tokio::sync::{Mutex, mpsc, watch};
 
-/// The counters are the whole process's: one test at a time.
+/// The counters are per process, so the tests run one at a time.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
-/// Counts what the loop allocates.
+/// Counts the loop's allocations.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-/// Octets that are allocated and not freed.
+/// Octets allocated and not freed.
 static LIVE: AtomicI64 = AtomicI64::new(0);
 
-// SAFETY: everything is the system allocator's; a counter beside it touches no memory of its callers.
+// SAFETY: the system allocator does everything; the counters touch no memory of the callers.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         LIVE.fetch_add(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's guarantees are passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
         LIVE.fetch_sub(layout.size() as i64, Ordering::Relaxed);
-        // SAFETY: the caller's promises are passed on.
+        // SAFETY: the caller's guarantees are passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
 }
@@ -48,7 +48,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Tables that take everything and keep nothing.
+/// Tables that accept every write and store nothing.
 struct Sink;
 
 impl MapStore for Sink {
@@ -75,7 +75,7 @@ impl MapStore for Sink {
     }
 }
 
-/// What some changes cost, one by one.
+/// Costs of several changes.
 #[derive(Debug)]
 struct Cost {
     ops: u64,
@@ -120,7 +120,7 @@ async fn until(progress: &mut watch::Receiver<Progress>, generation: u64) -> Pro
     progress.wait_for(|p| p.generation >= generation).await.expect("the loop runs").clone()
 }
 
-/// The cost of eight changes of one EndpointSlice each, beside so many Services.
+/// The cost of eight changes, each of one EndpointSlice, beside that many Services.
 async fn cost(services: usize) -> Cost {
     let (send, events) = mpsc::channel::<Batch>(4);
     let (_addresses, addresses) = watch::channel(Some(NodeAddresses::default()));
@@ -135,7 +135,7 @@ async fn cost(services: usize) -> Cost {
     list.extend([SourceEvent::Node(Event::Init), SourceEvent::Node(Event::InitDone)]);
     send.send(list).await.expect("the loop listens");
     until(&mut progress, 1).await;
-    // Changes in the middle, made ready beforehand.
+    // Changes in the middle, prepared beforehand.
     let middle = services / 2;
     let changes: Vec<Batch> =
         (0..8).map(|k| vec![slice(middle + k, 1, |s| SourceEvent::Slice(Event::Apply(s)))]).collect();
@@ -158,11 +158,11 @@ async fn sem_274_what_a_change_costs_does_not_depend_on_the_number_of_services()
     println!("100 Services: {few:?}\n4,000 Services: {many:?}");
     assert_eq!((few.planned, few.ops), (many.planned, many.ops));
     assert_eq!(few.planned, 8, "one Service for each change");
-    // Trees are a level deeper, and a node of theirs splits now and then.
+    // Trees are one level deeper, and now and then a node splits.
     assert!(many.allocations * 10 <= few.allocations * 15, "{few:?} {many:?}");
 }
 
-/// What DNS keeps of such a Service beside: an index of its addresses.
+/// Memory of DNS for such a Service: an index of its addresses.
 #[test]
 fn dns_takes_less_than_1024_octets_more_of_a_service() {
     const SERVICES: usize = 4_000;
@@ -198,7 +198,7 @@ fn sem_274_what_a_change_costs_dns_does_not_depend_on_the_number_of_services() {
             is_forwarding: false,
         });
         zone.set_world(store.world(), 1);
-        // A reader holds the zone before.
+        // Another reader holds the previous zone.
         let _reader = zone.clone();
         store.take(slice(services / 2, 1, |s| SourceEvent::Slice(Event::Apply(s))));
         let before = ALLOCATIONS.load(Ordering::Relaxed);
@@ -210,7 +210,7 @@ fn sem_274_what_a_change_costs_dns_does_not_depend_on_the_number_of_services() {
     assert!(many <= 2 * few, "{few} {many}");
 }
 
-/// A store that has heard of so many Services.
+/// A store with that many Services.
 fn filled(mut store: Store, services: usize) -> Store {
     [SourceEvent::Service(Event::Init), SourceEvent::Slice(Event::Init), SourceEvent::Node(Event::Init)]
         .into_iter()
@@ -227,7 +227,7 @@ fn filled(mut store: Store, services: usize) -> Store {
     store
 }
 
-/// What the daemon keeps of a ClusterIP Service with four endpoints, by the model and the plan together.
+/// Memory of the model and the plan for a ClusterIP Service with four endpoints.
 #[test]
 fn a_service_takes_less_than_2600_octets() {
     const SERVICES: usize = 4_000;

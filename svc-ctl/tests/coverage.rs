@@ -1,6 +1,6 @@
-//! Which test names which rule of Service semantics. `tests/COVERAGE.md` is written from the rules of `docs/semantics.md`,
-//! the names of all tests, and what `docs/deviations.md` says of rules without a test. `tests/coverage/rules.txt` is the
-//! list of the rules, one a line.
+//! Lists the tests that name each rule of Service semantics. `tests/COVERAGE.md` is written from the rules of
+//! `docs/semantics.md`, the names of all tests, and the rules without a test in `docs/deviations.md`.
+//! `tests/coverage/rules.txt` is the list of the rules, one per line.
 //!
 //! `UPDATE_EXPECT=1 cargo test -p svc-ctl --test coverage` rewrites both.
 
@@ -16,7 +16,7 @@ use std::path::Path;
 
 use names::Names;
 
-/// Names shown for a rule; the page is to be read.
+/// Number of test names shown for a rule, to keep the page readable.
 const SHOWN: usize = 4;
 
 struct Rule {
@@ -233,7 +233,7 @@ fn what_shows_a_deviation_is_a_test() {
     let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
     for row in rows {
         let shown_by = row.trim_end_matches(" |").rsplit(" | ").next().expect("a last column");
-        // What stands between backticks is every second part.
+        // Every second part is between backticks.
         for name in shown_by.split('`').skip(1).step_by(2) {
             assert!(
                 names.values().flatten().any(|test| test.contains(name)),

@@ -140,8 +140,8 @@ fn health(daemon: &Daemon) -> String {
     daemon.health_ports().ports.iter().map(line).collect()
 }
 
-/// The fake kernel, which takes no op that leaves the tables torn: no frontend names a missing extent and no extent a
-/// missing backend.
+/// The simulated kernel. It refuses every op that breaks the tables: a frontend that names a missing extent, or an
+/// extent with a missing backend.
 #[derive(Default)]
 struct WholeStore(FakeStore);
 

@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), cases.into_iter().map(trial).collect()).exit_code()
 }
 
-/// Manifests, and what the daemon makes of them.
+/// Manifests and the daemon's data from them.
 struct Daemon {
     files: Files,
     objects: Objects,
@@ -143,7 +143,7 @@ fn answers(daemon: &Daemon, body: &str) -> Result<String, String> {
     Ok(text)
 }
 
-/// The order of records means nothing, but that of aliases.
+/// The order of records has no meaning, except for aliases.
 fn render(answer: &Answer, text: &mut String) {
     let _ = writeln!(text, "  {}", format!("{:?}", answer.code).to_uppercase());
     let mut list = |section: &str, records: &[Record]| {

@@ -28,16 +28,16 @@ mod failures;
 #[path = "kubernetes/outbox.rs"]
 mod outbox;
 
-/// Everything has happened by then, or never will.
+/// Longer than any wait of these tests.
 const DEADLINE: Duration = Duration::from_secs(20);
 const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
-/// A source that follows the stand-in, into a store.
+/// A source connected to the stand-in, and a store.
 struct Follower {
     store: Store,
     events: mpsc::Receiver<Batch>,
     ledger: Ledger,
-    /// Services seen in every state since the start that was complete; a tear shows as a missing one.
+    /// The lowest number of Services in any state since the first complete one. An incomplete state would show here.
     fewest: usize,
 }
 
@@ -56,11 +56,11 @@ impl Follower {
         Self { store: Store::new("test-node"), events, ledger, fewest: usize::MAX }
     }
 
-    /// Takes what comes until it is true, and fails if it never is.
+    /// Applies events until the condition holds; fails after the deadline.
     async fn until(&mut self, what: &str, is_true: impl Fn(&mut Store) -> bool) {
         let wait = async {
             while !is_true(&mut self.store) {
-                // What is asked may also be a fact of the stand-in, of which no event tells.
+                // The condition may also be about the stand-in, which sends no event for it.
                 let batch = tokio::time::timeout(LOOK_AGAIN, self.events.recv()).await;
                 for event in batch.map_or(Vec::new(), |b| b.expect("the source has ended")) {
                     self.store.take(event);
@@ -75,7 +75,7 @@ impl Follower {
         tokio::time::timeout(DEADLINE, wait).await.unwrap_or_else(|_| panic!("never: {what}"));
     }
 
-    /// Complaints about the API and about what it sends.
+    /// Complaints about the API and its objects.
     fn complaints(&self) -> Vec<Complaint> {
         self.ledger.get(&Origin::Source)
     }
@@ -130,7 +130,7 @@ async fn api_with(services: &[&str]) -> StandIn {
 #[tokio::test]
 async fn lists_in_pages_with_our_selectors_and_follows_changes() {
     let api = api_with(&["a", "b", "c", "d", "e"]).await;
-    // The cache does not answer, so the list comes by pages.
+    // The cache does not answer, so the list comes in pages.
     api.fail("services", &[Fault::List(410)]);
     let mut follower = Follower::start(&api, |o| o.page_size = 2).await;
     follower.until_services(&["a", "b", "c", "d", "e"]).await;
@@ -156,7 +156,7 @@ async fn lists_in_pages_with_our_selectors_and_follows_changes() {
 #[tokio::test]
 async fn a_watch_goes_on_from_its_bookmark_and_after_a_cut_line() {
     let api = api_with(&["a"]).await;
-    // What another kind does moves the version on; the bookmark tells.
+    // Changes of other kinds raise the version; the bookmark says so.
     api.fail("services", &[Fault::WatchBookmark, Fault::WatchCut]);
     let mut follower = Follower::start(&api, |_| {}).await;
     follower.until_services(&["a"]).await;

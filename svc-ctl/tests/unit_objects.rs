@@ -1,7 +1,7 @@
-//! A stream of objects, good and malformed: what is bad of one is refused by name and counted, and the tables of every
-//! other Service stay exactly as they were.
+//! A random stream of valid and invalid objects. Every invalid part is refused by name and counted, and the tables of
+//! all other Services stay exactly the same.
 //!
-//! The seed is printed; `SVC_SEED=N` takes it again. What once failed is kept in `unit_objects.regressions`.
+//! The seed is printed; `SVC_SEED=N` repeats it. `unit_objects.regressions` has the seeds that failed once.
 
 #[path = "unit_objects/make.rs"]
 mod make;
@@ -29,7 +29,7 @@ use svc_ctl::source::manifests::world::World;
 
 const STREAMS: u32 = 300;
 
-/// Services that must not notice, one of every kind.
+/// Services that must not change, one of every kind.
 const OTHERS: &str = "
 apiVersion: v1
 kind: Service
@@ -72,7 +72,7 @@ enum Change {
     Service(Made<Box<k8s_openapi::api::core::v1::Service>>),
     Slice(Made<Box<k8s_openapi::api::discovery::v1::EndpointSlice>>),
     Node(Made<Box<k8s_openapi::api::core::v1::Node>>),
-    /// The last one is deleted again.
+    /// The last object is deleted again.
     Undo,
 }
 
@@ -86,7 +86,7 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 impl Change {
-    /// As an event, the object as rejections call it, and what must be refused of it.
+    /// The event, the object's name in refusals, and the fields that must be refused.
     fn event(&self) -> Option<(SourceEvent, SourceEvent, String, BTreeSet<String>)> {
         let name = |name: &Option<String>| name.clone().unwrap_or_default();
         Some(match self.clone() {
@@ -110,7 +110,7 @@ impl Change {
     }
 }
 
-/// The daemon without its edges.
+/// The daemon without I/O.
 struct Daemon {
     store: Store,
     book: Book,
@@ -119,7 +119,7 @@ struct Daemon {
     complaints: BTreeMap<Origin, Vec<Complaint>>,
 }
 
-/// Everything that a packet to a frontend meets.
+/// Everything that a frontend leads to.
 type Leads = (FrontendEntry, BTreeMap<Extent, Arc<[BackendId]>>, BTreeMap<BackendId, Backend>);
 
 impl Daemon {
@@ -147,7 +147,7 @@ impl Daemon {
         self.complaints.values().flatten()
     }
 
-    /// Plans and applies; answers the changes.
+    /// Plans and applies; returns the changes.
     fn plan(&mut self) -> Vec<MapOp> {
         assert!(self.store.is_synced());
         let world = self.store.world().clone();

@@ -1,7 +1,7 @@
-//! Every kernel program passes this kernel's verifier, within the budget of instructions recorded for it.
+//! This kernel's verifier accepts every kernel program, within the recorded budget of instructions.
 //!
-//! One case a program, listed from the object without privileges. Prints what each one costs; `UPDATE_EXPECT=1`
-//! writes the budgets anew, a quarter above what was measured.
+//! One case per program, listed from the object without privileges. Prints each cost; `UPDATE_EXPECT=1` writes new
+//! budgets, a quarter above the measured cost.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -20,7 +20,7 @@ const HEADER: &str =
     "# Instructions that the verifier may look at, per program (`cargo xtask verify` compares and prints).\n";
 
 fn main() -> ExitCode {
-    // One after another: a load takes what memory it may lock, and the table stays in order.
+    // One at a time: loading takes locked memory, and the output stays in order.
     let arguments = Arguments { test_threads: Some(1), ..Arguments::from_args() };
     let object = aya_obj::Object::parse(OBJECT).expect("the embedded object is sound");
     let mut names: Vec<_> = object.programs.into_keys().collect();
@@ -40,7 +40,7 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// The maps, made once, and what has been measured so far.
+/// The maps, made once, and the measurements so far.
 #[derive(Default)]
 struct Run {
     ebpf: Option<Ebpf>,
@@ -65,7 +65,7 @@ impl Run {
             "{name:<16} {verified:>7} instructions verified, {translated:>6} octets, {jitted:>6} as machine code"
         ));
         self.measured.insert(name.to_owned(), verified);
-        // Without the file (on another kernel, whose verifier counts in its own way) it is enough to load.
+        // Without the file (on another kernel, whose verifier counts differently) loading is enough.
         match budgets().get(name) {
             _ if is_updating() || !budget_file().exists() => Ok(()),
             Some(budget) if verified <= *budget => Ok(()),
@@ -74,7 +74,7 @@ impl Run {
         }
     }
 
-    /// Every switch on, so that no code hides from the verifier behind read-only configuration.
+    /// Every switch is on, so that read-only configuration hides no code from the verifier.
     fn ebpf(&mut self) -> Result<&mut Ebpf, Failed> {
         if self.ebpf.is_none() {
             let config = Config {

@@ -1,6 +1,7 @@
-//! Session affinity: the backend that a client stays with, asked and told by new flows of services that have it.
+//! Session affinity: looks up and stores the backend of a client. Only new flows of services with session affinity
+//! call this.
 //!
-//! Both calls are calls of their own for the sake of their callers' stack.
+//! Both are real calls (not inlined), because their callers have no stack left.
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, Extent, FrontendValue, limits};
@@ -15,7 +16,7 @@ fn moment() -> u32 {
     (unsafe { bpf_ktime_get_coarse_ns() } >> MOMENT_SHIFT) as u32
 }
 
-/// The backend of a client whose stay is not over, if it may still be chosen (SEM-231, SEM-233).
+/// The backend of an unexpired entry, if that backend may still be selected (SEM-231, SEM-233).
 #[inline(never)]
 pub fn kept<F: Tables>(client: &AffinityKey<F::Addr>, extent: &Extent) -> u32 {
     match F::affinity(client) {
@@ -30,7 +31,7 @@ pub fn kept<F: Tables>(client: &AffinityKey<F::Addr>, extent: &Extent) -> u32 {
 #[inline(always)]
 fn holds(extent: &Extent, backend: BackendId) -> bool {
     let mut search = Search::new(extent, backend);
-    // The verifier walks the loop once per halving and way to it, which is why `choose` is a call of its own.
+    // The verifier walks the loop once per halving and per path to it, so `choose` is a call of its own.
     for _ in 0..limits::EXTENT_HALVINGS {
         if !search.halve(selected) {
             break;
@@ -39,7 +40,7 @@ fn holds(extent: &Extent, backend: BackendId) -> bool {
     search.is_found(selected)
 }
 
-/// A client got a backend: its stay begins anew if this is a new flow (SEM-232) or the backend is another one.
+/// Stores the client's backend. The timeout starts again for a new flow (SEM-232) or another backend.
 #[inline(never)]
 pub fn keep<F: Tables>(client: &AffinityKey<F::Addr>, backend: u32, seconds: u32, is_new: bool) -> u32 {
     let now = moment();
@@ -52,8 +53,8 @@ pub fn keep<F: Tables>(client: &AffinityKey<F::Addr>, backend: u32, seconds: u32
     0
 }
 
-/// Seconds of a frontend's affinity. Read anew by whoever asks: what the verifier knows of an earlier answer would make
-/// it walk all that lies between twice.
+/// Timeout of a frontend's session affinity, in seconds. Read again by each caller: if the verifier knew the value
+/// from an earlier read, it would walk the code in between twice.
 #[inline(always)]
 pub fn seconds(frontend: &FrontendValue) -> u32 {
     // SAFETY: a reference is valid to read.

@@ -1,8 +1,8 @@
-//! Programs that only `cargo xtask bench` loads: the wrapper that restores a packet before each run, and the floors
-//! that the product's programs are compared with.
+//! Programs that only `cargo xtask bench` loads: a wrapper that restores a packet before each run, and minimal
+//! programs as a lower bound for the product's.
 //!
-//! BPF_PROG_TEST_RUN does not put the packet back between repeats. The wrapper writes its first 64 octets from a
-//! template, its source address and its ports from a list, and tail-calls the program under test.
+//! BPF_PROG_TEST_RUN does not restore the packet between repeats. The wrapper writes the packet's first 64 octets
+//! from a template, its source address and ports from a list, and tail-calls the program under test.
 #![no_std]
 #![no_main]
 
@@ -20,22 +20,22 @@ use svc_common::wire::ip::{ETH_LEN, Ipv4Header, Ipv6Header, Ports, addr_v4, addr
 
 use frame::Frame;
 
-/// Where the wrapper is in its list; written by user space before a case, by the wrapper at each packet.
+/// The wrapper's position in its list. User space writes it before a case, the wrapper at each packet.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Progress {
     /// Packets so far.
     pub count: u32,
-    /// First of the case's variants, and their number (a power of two) less one.
+    /// Index of the case's first variant, and the number of variants (a power of two) less one.
     pub base: u32,
     pub mask: u32,
-    /// 1: after the last variant the source address changes, so that no packet is like one before.
+    /// 1: the source address changes after the last variant, so that no packet repeats.
     pub fresh: u32,
     /// Index of the program under test.
     pub program: u32,
 }
 
-/// What differs between one packet of a case and the next.
+/// Fields that differ between one packet of a case and the next.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Variant {
@@ -92,7 +92,7 @@ fn restore<const ADDR: usize, const PORTS: usize>(ctx: &XdpContext) -> u32 {
     if frame.data + 64 > frame.end {
         return XDP_ABORTED;
     }
-    // The third of the four octets.
+    // Changes the third of the four octets.
     let epoch = if progress.fresh != 0 { (count >> 16) as u16 & 0xff } else { 0 };
     // SAFETY: all lies within the 64 octets that are there; a frame begins at a multiple of eight.
     unsafe {
@@ -114,7 +114,7 @@ pub fn empty(_ctx: XdpContext) -> u32 {
     XDP_PASS
 }
 
-/// Parse and answer: the least that a forwarding program does.
+/// Parse and send back: the least that a forwarding program does.
 #[xdp(frags)]
 pub fn turn4(ctx: XdpContext) -> u32 {
     if key4(&packet(&ctx)).is_some() { turn(&ctx) } else { XDP_ABORTED }
@@ -151,7 +151,7 @@ pub fn insert6(ctx: XdpContext) -> u32 {
     if INSERT6.insert(&key, FlowRecord::default(), 0).is_ok() { turn(&ctx) } else { XDP_DROP }
 }
 
-/// The fewest checks that the verifier takes; the product's parser does more.
+/// The fewest checks that the verifier accepts; the product's parser has more.
 #[inline(always)]
 fn key4(frame: &Frame) -> Option<FlowKey<AddrV4>> {
     let (ip, ports) = (frame.read::<Ipv4Header>(ETH_LEN)?, frame.read::<Ports>(ETH_LEN + V4::IP_LEN)?);
@@ -172,7 +172,7 @@ fn key<A>(src: A, dst: A, ports: Ports, proto: u8) -> FlowKey<A> {
     FlowKey { src, dst, sport, dport, proto: Proto(proto), _pad: [0; 3] }
 }
 
-/// Back to where it came from.
+/// Sends the packet back to its sender.
 #[inline(always)]
 fn turn(ctx: &XdpContext) -> u32 {
     let Some(macs) = packet(ctx).at::<[u16; 6]>(0) else { return XDP_ABORTED };

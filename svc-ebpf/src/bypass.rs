@@ -1,7 +1,7 @@
-//! Connections of the node itself, and those of pods that its conntrack masquerades, may have a NodePort as their source
-//! port. What answers them is no client of the Service, whatever its destination port.
+//! Connections of the node itself, and those of pods that its conntrack masquerades, may have a NodePort as source
+//! port. Replies to them are not for the Service, whatever their destination port.
 //!
-//! Asked only where a packet without record would begin a flow at an address of the node.
+//! Asked only for a packet without a record that would begin a flow at an address of the node.
 
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
 use svc_common::abi::*;
@@ -10,38 +10,39 @@ use svc_common::datapath::state::age;
 use svc_common::wire::ip::tcp;
 use svc_common::wire::parse::Packet;
 
-use crate::give_way;
-use crate::hook::Medium;
+use crate::hook::PacketAccess;
 use crate::maps::CONFIG;
-use crate::other::wildcard_record;
 use crate::pipeline::{Net, is_syn};
+use crate::portless::wildcard_record;
 use crate::tables::{is_own, now};
+use crate::tuple_conflict;
 
-/// `BPF_F_CURRENT_NETNS`: sockets of the network namespace that the packet is in.
+/// `BPF_F_CURRENT_NETNS`: look in the packet's own network namespace.
 const CURRENT_NETNS: u64 = u64::MAX;
 /// `BPF_TCP_LISTEN` (linux/bpf.h).
 const TCP_LISTEN: u32 = 10;
-/// Ticks without a packet after which the answers to a datagram are expected no more: nf_conntrack's time for a stream.
+/// Ticks without a packet after which replies to a datagram are no longer expected: nf_conntrack's timeout for a
+/// stream.
 const DATAGRAM_LIFETIME: u32 = 120;
 
-/// The record of a packet that leaves and whose tuple has none: a datagram from any address of the node. If there is no such
-/// record either, the packet may be of a connection of the node's own, which is remembered.
+/// The wildcard record (a datagram from any address of the node) for a leaving packet whose tuple has no record.
+/// Without one, the packet may belong to a connection of the node itself, which is stored.
 #[inline(always)]
-pub fn leaving_record<F: Net, M: Medium>(
+pub fn leaving_record<F: Net, M: PacketAccess>(
     m: &M,
     packet: &Packet<F::Addr>,
 ) -> Option<&'static mut FlowRecord<F::Addr>> {
     let key = &packet.key;
     let is_datagram = key.proto == Proto::UDP;
-    // What was redirected is translated already, and leaves with an address of the node all the same.
+    // A redirected packet is translated already, though it leaves with an address of the node.
     if !(is_datagram || is_syn(packet)) || m.is_redirected() || !is_own::<F>(&key.src) {
         return None;
     }
     let record = if is_datagram { wildcard_record::<F>(key, F::flow) } else { None };
     if record.is_none() {
-        // nf_conntrack may have masqueraded it from the port of a client's flow to the same backend.
+        // nf_conntrack may have given it the source port of a client's flow to the same backend.
         if is_datagram && is_snat_port(key.sport) {
-            give_way::to_direct::<F>(key);
+            tuple_conflict::release_for_direct::<F>(key);
         }
         remember::<F>(key);
     }
@@ -54,8 +55,8 @@ fn is_snat_port(port: Port) -> bool {
     port.number().wrapping_sub(config.snat_first) < config.snat_count
 }
 
-/// Remembers that the node sends from a NodePort by itself: the SYN of a connection or a datagram, without a record, from
-/// an address of the node. The table of conntrack, where masqueraded connections are, cannot be asked from here.
+/// Stores that the node itself sends from a NodePort: a SYN or a datagram without a record, from an address of the
+/// node. The conntrack table, which has the masqueraded connections, cannot be asked from here.
 #[inline(never)]
 fn remember<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     let (port, proto) = (key.sport, key.proto);
@@ -65,7 +66,7 @@ fn remember<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     }
     let Some(scratch) = F::scratch() else { return 0 };
     let answer = &mut scratch.reverse_key;
-    // Field by field: a whole one becomes a call of memcpy, which has a stack of its own.
+    // Field by field: a whole assignment becomes a call of memcpy, which needs its own stack frame.
     (answer.src, answer.dst) = (key.dst, key.src);
     (answer.sport, answer.dport) = (key.dport, key.sport);
     (answer.proto, answer._pad) = (key.proto, [0; 3]);
@@ -75,12 +76,12 @@ fn remember<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
 
 /// The packet answers a connection of the node, or one that the node masquerades.
 #[inline(never)]
-pub fn is_answer<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>) -> bool {
+pub fn is_answer<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) -> bool {
     let key = &packet.key;
     if !is_own::<F>(&key.dst) {
         return false;
     }
-    // Clients of Services do not accept connections.
+    // A SYN-ACK: clients of Services do not accept connections.
     if key.proto == Proto::TCP && packet.tcp_flags & tcp::SYN != 0 {
         return true;
     }
@@ -93,13 +94,14 @@ pub fn is_answer<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>) -> bool {
     has_socket::<F, M>(m, key)
 }
 
-/// A connected socket of the node gets such packets.
+/// The node has a connected socket for such packets.
 #[inline(always)]
-fn has_socket<F: Net, M: Medium>(m: &M, key: &FlowKey<F::Addr>) -> bool {
+fn has_socket<F: Net, M: PacketAccess>(m: &M, key: &FlowKey<F::Addr>) -> bool {
     // A key begins like `struct bpf_sock_tuple`: source, destination, ports.
     let tuple = (&raw const *key).cast_mut().cast();
     let octets = 2 * F::ADDR_LEN as u32 + 4;
-    // SAFETY: the context is this program's own; the key is as long as told. A socket is released as soon as it is read.
+    // SAFETY: the context is this program's own, and `octets` is the tuple's size. A socket is released after one
+    // read.
     unsafe {
         if key.proto == Proto::TCP {
             let socket = bpf_skc_lookup_tcp(m.ctx(), tuple, octets, CURRENT_NETNS, 0);
@@ -114,7 +116,7 @@ fn has_socket<F: Net, M: Medium>(m: &M, key: &FlowKey<F::Addr>) -> bool {
             if socket.is_null() {
                 return false;
             }
-            // Of an unconnected one it is zero.
+            // Zero for an unconnected socket.
             let peer = (&raw const (*socket).dst_port).read_volatile();
             bpf_sk_release(socket.cast());
             peer == key.sport.be()

@@ -1,4 +1,4 @@
-//! The choice of a backend for a packet without record: its frontend, and which backend of that.
+//! Chooses a backend for a packet without a record: finds the frontend, then selects one of its backends.
 
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use svc_common::abi::*;
@@ -9,31 +9,31 @@ use svc_common::wire::parse::Packet;
 use crate::affinity;
 use crate::bypass;
 use crate::carried;
-use crate::give_way;
-use crate::hook::Medium;
+use crate::hook::PacketAccess;
 use crate::maps::{CONFIG, Chosen, MAGLEV, SELECTION, Scratch};
 use crate::new_flow::Outcome;
 use crate::pipeline::{Net, is_syn};
 use crate::tables::{count, iface, migration};
+use crate::tuple_conflict;
 
-/// Instead of a backend's id; no backend has this id.
+/// Stands for "no backend"; no backend has this id.
 pub const NOBODY: u32 = 0;
 
 /// How a packet's backend is chosen, a set of bits.
 pub struct Choice;
 
 impl Choice {
-    /// From the `local` extent instead of the `cluster` extent.
+    /// Select from the `local` extent instead of the `cluster` extent.
     pub const LOCAL: u32 = 1;
-    /// By the frontend's Maglev table.
+    /// Select by the frontend's Maglev table.
     pub const MAGLEV: u32 = 2;
-    /// By the hash of the tuple, not at random: the packet belongs to a flow that has begun.
+    /// Select by the hash of the tuple, not at random: the packet belongs to a flow that began earlier.
     pub const HASH: u32 = 4;
 }
 
 /// Finds the frontend of a packet without record and chooses a backend, which it leaves in the scratch space.
 #[inline(never)]
-pub fn choose_backend<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>) -> u32 {
+pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) -> u32 {
     if migration() != Migration::NONE {
         let outcome = carried::resume::<F, M>(m, packet);
         if outcome != Outcome::UNKNOWN {
@@ -46,9 +46,10 @@ pub fn choose_backend<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>) -> u32
         Err(_) if M::BEFORE_STACK => return Outcome::PASS,
         Err(address) => {
             let outcome = nobodys::<F>(address, &key.dst);
-            // Any datagram may be the first of its socket, which the socket hooks may have connected to the backend.
+            // Any datagram may be the first of its socket, and the socket hooks may have connected that socket to the
+            // backend.
             if outcome == Outcome::PASS && (is_syn(packet) || key.proto == Proto::UDP) {
-                give_way::to_direct::<F>(key);
+                tuple_conflict::release_for_direct::<F>(key);
             }
             return outcome;
         }
@@ -94,8 +95,8 @@ pub fn choose_backend<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>) -> u32
     Outcome::CHOSEN
 }
 
-/// Leaves the id of a backend for a tuple in the scratch space: the one that the client stays with, else a new one. A call
-/// of its own: the verifier walks it without what it knows of the way to it.
+/// Leaves a backend's id for a tuple in the scratch space: the client's backend by session affinity, else a new one.
+/// A call of its own, so that the verifier walks it without the state of each path to it.
 #[inline(never)]
 fn choose<F: Net>(frontend: &FrontendValue, key: &FlowKey<F::Addr>) -> u32 {
     let Some(Scratch { chosen, client, .. }) = F::scratch() else { return 0 };
@@ -111,8 +112,8 @@ fn choose<F: Net>(frontend: &FrontendValue, key: &FlowKey<F::Addr>) -> u32 {
         }
     }
     let by_table = choice & Choice::MAGLEV != 0;
-    // By a table, so that other nodes choose the same and a lost record is made again the same; else at random (SEM-067),
-    // but nothing in mid-flow.
+    // By a table, so that other nodes choose the same and a lost record is made again with the same backend; else at
+    // random (SEM-067). A packet in mid-flow is never placed at random.
     let number = if by_table || choice & Choice::HASH != 0 {
         tuple_hash::<F>(key)
     } else {
@@ -124,7 +125,8 @@ fn choose<F: Net>(frontend: &FrontendValue, key: &FlowKey<F::Addr>) -> u32 {
     0
 }
 
-/// Exact address first, then NodePort on an address that accepts it (SEM-024); else what is known of the address.
+/// The exact address first, then NodePort on an address that accepts it (SEM-024). Without a frontend: the address's
+/// flags.
 #[inline(always)]
 fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Result<&'static FrontendValue, AddressFlags> {
     let mut wanted = FrontendKey { addr: key.dst, port: key.dport, proto: key.proto, scope: Scope::ADDRESS };
@@ -142,8 +144,8 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Result<&'static FrontendVa
     Err(address)
 }
 
-/// What becomes of a packet to no frontend (SEM-095, SEM-096): refused at a ClusterIP, dropped at an address of a Service
-/// CIDR that no Service has, else left alone. An address that the node has as well is the node's to answer for.
+/// Verdict for a packet without a frontend (SEM-095, SEM-096): refused at a ClusterIP, dropped at an unallocated
+/// address of a Service CIDR, else left alone. The node itself answers at its own addresses.
 #[inline(always)]
 pub fn nobodys<F: Net>(address: AddressFlags, dst: &F::Addr) -> u32 {
     if address.has(AddressFlags::LOCAL) {
@@ -159,7 +161,7 @@ pub fn nobodys<F: Net>(address: AddressFlags, dst: &F::Addr) -> u32 {
     Outcome::PASS
 }
 
-/// By the interface it came by, or by its source (SEM-090).
+/// By the interface or by the source address of the packet (SEM-090).
 #[inline(always)]
 fn is_local_pod<F: Net>(own: Option<&Iface>, src: &F::Addr) -> bool {
     if CONFIG.load().pods_by_source != 0 {
@@ -168,7 +170,7 @@ fn is_local_pod<F: Net>(own: Option<&Iface>, src: &F::Addr) -> bool {
     own.is_some_and(|i| i.flags.has(IfaceFlags::LOCAL_PODS))
 }
 
-/// The backend at an index of an extent. A pinned table may hold garbage: an index beyond the extent is nobody's.
+/// The backend at an index of an extent. A pinned table may hold garbage: an index beyond the extent has no backend.
 #[inline(always)]
 pub fn member(extent: &Extent, at: u32) -> u32 {
     if at >= extent.count {
@@ -183,7 +185,7 @@ pub fn selected(place: u32) -> Option<u32> {
     SELECTION.get(place).copied()
 }
 
-/// The index at the hash's place of a Maglev table; one that no extent has where there is no such page.
+/// The index at the hash's place of a Maglev table. If there is no such page: an index beyond every extent.
 #[inline(always)]
 fn maglev_index(table: &Extent, hash: u32) -> u32 {
     let place = maglev_place(hash, table.count);

@@ -1,5 +1,5 @@
-//! Counts of the entries that programs make and remove in tables that evict by themselves: the daemon learns from them
-//! how many the kernel has evicted. An insert that replaces an entry makes none.
+//! Counts the entries that programs insert into and remove from tables that evict by themselves. The daemon derives
+//! the number of evictions. A replacing insert is not counted.
 
 use core::arch::asm;
 
@@ -25,7 +25,8 @@ pub fn make<K, V>(map: &LruHashMap<K, V>, table: EntryTable, key: &K, value: &V)
     is_made
 }
 
-/// Inserts or replaces an entry. Tries to insert first: in most cases the key is absent, and only so is it known.
+/// Inserts or replaces an entry. Tries to insert first: the key is absent in most cases, and only this shows that it
+/// was.
 #[inline(always)]
 pub fn put<K, V>(map: &LruHashMap<K, V>, table: EntryTable, key: &K, value: &V) -> bool {
     make(map, table, key, value) || map.insert(key, value, IF_PRESENT).is_ok()
@@ -33,7 +34,7 @@ pub fn put<K, V>(map: &LruHashMap<K, V>, table: EntryTable, key: &K, value: &V) 
 
 #[inline(always)]
 pub fn remove<K, V>(map: &LruHashMap<K, V>, table: EntryTable, key: &K) {
-    // An absent entry is what the caller wants.
+    // It is no failure if the entry is absent.
     if map.remove(key).is_ok()
         && let Some(count) = counts(table)
     {
@@ -47,10 +48,11 @@ fn counts(table: EntryTable) -> Option<&'static mut EntryCount> {
     ENTRIES.get_ptr_mut(table as u32).map(|p| unsafe { &mut *p })
 }
 
-/// Atomically: a socket hook can be interrupted by a packet's hook, or preempted by another socket's, on the same CPU.
+/// Increments atomically: a packet's hook can interrupt a socket hook on the same CPU, and another socket can preempt
+/// it.
 #[inline(always)]
 fn increment(count: &mut u64) {
-    // `core` has no atomic additions for BPF.
+    // `core` has no atomic addition for BPF.
     // SAFETY: a valid pointer to an aligned word of a map.
     unsafe {
         asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) &raw mut *count, in(reg) 1_u64, options(nostack))

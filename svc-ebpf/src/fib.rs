@@ -1,4 +1,4 @@
-//! The kernel's routing table: next hop of a redirected packet.
+//! Asks the kernel's routing table for the next hop of a redirected packet.
 
 use core::ffi::c_void;
 
@@ -13,14 +13,14 @@ use crate::tables::{Tables, iface};
 /// `BPF_FIB_LOOKUP_SRC` (Linux 6.7).
 const FIB_LOOKUP_SRC: u32 = 1 << 4;
 
-/// `struct bpf_fib_lookup` (linux/bpf.h), with its unions as what this use of them means.
+/// `struct bpf_fib_lookup` (linux/bpf.h). Each union has the member that is used here.
 #[repr(C)]
 pub struct Params {
     family: u8,
     l4_proto: u8,
     sport: u16,
     dport: u16,
-    /// In: 1, so that the MTU is reported. Out: the route's MTU.
+    /// In: 1, which makes the kernel report the MTU. Out: the route's MTU.
     tot_len_mtu: u16,
     ifindex: u32,
     tos_flow: u32,
@@ -32,13 +32,13 @@ pub struct Params {
 }
 const _: () = assert!(size_of::<Params>() == 64);
 
-/// What the routing table says; a small number, because it crosses a call.
+/// Answer of the routing table; a small number, because it crosses a call.
 pub struct Answer;
 
 impl Answer {
-    /// Next hop known down to its MAC.
+    /// The next hop's MAC is known.
     pub const RESOLVED: u32 = 0;
-    /// Interface known, MAC not yet.
+    /// The interface is known, the MAC is not.
     pub const UNRESOLVED: u32 = 1;
     pub const NO_ROUTE: u32 = 2;
     pub const FORWARDING_OFF: u32 = 3;
@@ -74,8 +74,8 @@ impl FibWords for V6 {
     }
 }
 
-/// Looks up the next hop of a record that packets with `key` meet. A client's packets are routed with its own address, as
-/// at their flow's begin and as kube-proxy routes them, whatever source they leave with: rules may ask for it.
+/// Looks up the next hop of a record for packets with the tuple `key`. Packets of a client are routed by the client's
+/// address even if their source is translated, as at the flow's begin and in kube-proxy: ip rules may match it.
 #[inline(always)]
 pub fn next_hop_of<F: FibWords + Tables>(
     ctx: *mut c_void,
@@ -87,7 +87,7 @@ pub fn next_hop_of<F: FibWords + Tables>(
     next_hop::<F>(ctx, ifindex, &src, &{ record.dst }, record)
 }
 
-/// Looks up the next hop from `src` to `dst` for a packet that came in by `ifindex`, and puts it into the record.
+/// Looks up the next hop from `src` to `dst` for a packet that came in by `ifindex`, and stores it in the record.
 #[inline(never)]
 pub fn next_hop<F: FibWords + Tables>(
     ctx: *mut c_void,
@@ -122,7 +122,7 @@ pub fn next_hop<F: FibWords + Tables>(
             record.smac = params.smac;
             record.dmac = params.dmac;
             if !record.is_resolved() {
-                // The entry of a device that has no neighbours.
+                // A device without neighbors.
                 record.dmac = FlowRecord::<F::Addr>::NO_LINK_HEADER;
             }
             Answer::RESOLVED
@@ -136,7 +136,7 @@ pub fn next_hop<F: FibWords + Tables>(
                 record.dmac = FlowRecord::<F::Addr>::NO_LINK_HEADER;
                 return Answer::RESOLVED;
             }
-            // The kernel tells the MTU only together with the neighbour.
+            // The kernel returns the MTU only together with the neighbor.
             record.mtu = 0;
             record.dmac = [0; 6];
             Answer::UNRESOLVED
@@ -147,8 +147,8 @@ pub fn next_hop<F: FibWords + Tables>(
     }
 }
 
-/// The next hop of a record takes smaller packets than the interface by which they come in. IPv4 only: no router fragments
-/// IPv6.
+/// The record's next hop has a smaller MTU than the interface by which the packets come in. IPv4 only: no router
+/// fragments IPv6.
 #[inline(always)]
 pub fn narrows<F: FibWords + Tables>(ctx: *mut c_void, ifindex: u32, record: &FlowRecord<F::Addr>) -> bool {
     if F::AF != V4::AF {
@@ -158,17 +158,17 @@ pub fn narrows<F: FibWords + Tables>(ctx: *mut c_void, ifindex: u32, record: &Fl
     there != 0 && there < device_mtu(ctx, ifindex)
 }
 
-/// The largest packet that a device takes; 0 where the kernel does not say.
+/// MTU of a device; 0 if the kernel does not return it.
 #[inline(always)]
 fn device_mtu(ctx: *mut c_void, ifindex: u32) -> u16 {
-    // In: the length that is asked about, any that fits. Out: the device's MTU.
+    // In: the length to check, any that fits. Out: the device's MTU.
     let mut mtu = 1;
     // SAFETY: plain helper call that writes one word of ours.
     let answer = unsafe { bpf_check_mtu(ctx, ifindex, &raw mut mtu, 0, 0) };
     if answer != 0 || mtu > u16::MAX as u32 { 0 } else { mtu as u16 }
 }
 
-/// The source that the kernel would choose for the route last looked up on this CPU.
+/// The source address that the kernel prefers for the route last looked up on this CPU.
 #[inline(always)]
 pub fn preferred_source<F: FibWords + Tables>() -> F::Addr {
     match F::scratch() {

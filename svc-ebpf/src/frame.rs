@@ -1,14 +1,14 @@
-//! The packet between `data` and `data_end`: all packet-pointer code is here.
+//! The packet between `data` and `data_end`. All packet-pointer code is here.
 
 use aya_ebpf::bindings::__sk_buff;
 use svc_common::wire::cursor::{Cursor, Plain};
 
-/// A packet's linear part. To be taken anew after every helper that may move the packet.
+/// A packet's linear part. It must be taken again after every helper that may move the packet.
 #[derive(Clone, Copy)]
 pub struct Frame {
     pub data: usize,
     pub end: usize,
-    /// Null where there is none: XDP.
+    /// Null at XDP.
     pub skb: *const __sk_buff,
 }
 

@@ -1,5 +1,5 @@
-//! Telling a sender that its packet cannot go on: the packet itself becomes the ICMP error and goes back out of the
-//! interface it came in by.
+//! Reports an error to a packet's sender: the packet itself becomes the ICMP error and leaves by the interface by
+//! which it came in.
 
 use aya_ebpf::helpers::generated::{bpf_skb_adjust_room, bpf_skb_change_tail};
 use svc_common::abi::Counter;
@@ -10,7 +10,7 @@ use svc_common::wire::icmp::{ICMP_LEN, Icmp, Problem};
 use svc_common::wire::ip::{ETH_LEN, TCP_LEN, UDP_LEN, checksum_offset};
 use svc_common::wire::parse::{Packet, Shape};
 
-use crate::hook::Medium;
+use crate::hook::PacketAccess;
 use crate::hook::tc::Tc;
 use crate::hook::xdp::Xdp;
 use crate::tables::{Tables, count, iface, is_own, may_reject};
@@ -18,14 +18,14 @@ use crate::tables::{Tables, count, iface, is_own, may_reject};
 /// `BPF_ADJ_ROOM_MAC`: room between the link header and the IP header.
 const ADJ_ROOM_MAC: u32 = 1;
 
-/// Hooks that can answer instead of passing on.
-pub trait Reject: Medium {
-    /// Sends the problem back to the packet's sender.
+/// Hooks that can send an error to a packet's sender.
+pub trait Reject: PacketAccess {
+    /// Reports the problem to the packet's sender.
     fn reject<F: Tables + Icmp>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32;
 }
 
 impl Reject for Xdp<'_> {
-    /// Rare enough for the stack's hook, which gets the packet untouched.
+    /// Rare, so left to the TC hook, which gets the packet untouched.
     #[inline(always)]
     fn reject<F: Tables + Icmp>(&self, _packet: &Packet<F::Addr>, _problem: Problem) -> i32 {
         self.pass()
@@ -33,7 +33,7 @@ impl Reject for Xdp<'_> {
 }
 
 impl<const L3: usize> Reject for Tc<'_, L3> {
-    /// A call of its own: rare, and in need of stack.
+    /// A call of its own: it is rare and needs stack.
     #[inline(never)]
     fn reject<F: Tables + Icmp>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32 {
         let counter = match problem {
@@ -56,11 +56,11 @@ impl<const L3: usize> Reject for Tc<'_, L3> {
     }
 }
 
-/// Turns the packet into the error; nothing if the kernel refuses.
+/// Turns the packet into the error; `None` if the kernel refuses.
 ///
-/// A sender with checksum offload leaves the quoted checksum to be completed on the way (CHECKSUM_PARTIAL), which
-/// nobody can switch off from here; the quoted checksum is therefore replaced by a value that sums the same whether
-/// it gets completed or not. No receiver of an ICMP error looks at it.
+/// A sender with checksum offload leaves the quoted checksum to be completed later (CHECKSUM_PARTIAL), which cannot
+/// be switched off from here. The quoted checksum is therefore replaced by a value with the same sum whether it gets
+/// completed or not. No receiver of an ICMP error looks at it.
 #[inline(always)]
 fn answer<F: Tables + Icmp, const L3: usize>(
     tc: &Tc<'_, L3>,
@@ -71,8 +71,8 @@ fn answer<F: Tables + Icmp, const L3: usize>(
     let frame = tc.frame();
     let macs = if L3 == ETH_LEN { frame.read::<[u16; 6]>(0)? } else { [0; 6] };
     let proto = packet.key.proto;
-    // By reference all the way: copies would not fit on the stack.
-    // SAFETY: `at` checked the bounds, and nothing moves the packet before the sums are done.
+    // Everything by reference: copies would not fit on the stack.
+    // SAFETY: `at` checked the bounds, and the packet does not move before the sums are done.
     let (l4_len, rest, header) = unsafe {
         let header = F::header_sum(&*frame.at::<F::Header>(L3)?);
         if proto == Proto::TCP {
@@ -84,7 +84,7 @@ fn answer<F: Tables + Icmp, const L3: usize>(
             (UDP_LEN, sum16(words).minus(Wsum(check as u32)), header)
         }
     };
-    // Other protocols have no checksum there that would be completed.
+    // Other protocols have no checksum there to be completed.
     let has_checksum = proto == Proto::TCP || proto == Proto::UDP;
     let proof = if has_checksum { completion_proof(rest) } else { 0 };
     let quoted = header.plus(rest).add_word(proof as u32);
@@ -123,9 +123,10 @@ fn answer<F: Tables + Icmp, const L3: usize>(
     Some(())
 }
 
-/// The address that was dialled if it is this node's, else the node's own towards the client (SEM-092).
+/// Source of the error: the dialled address if it is this node's, else the node's address towards the client
+/// (SEM-092).
 #[inline(always)]
-fn source<'a, F: Tables>(m: &impl Medium, packet: &'a Packet<F::Addr>) -> &'a F::Addr
+fn source<'a, F: Tables>(m: &impl PacketAccess, packet: &'a Packet<F::Addr>) -> &'a F::Addr
 where
     F::Addr: 'a,
 {

@@ -1,4 +1,4 @@
-//! Every map and global of the object, and nothing else. Capacities are defaults that the loader may override.
+//! Every map and global of the object. Capacities are defaults that the loader may override.
 
 use aya_ebpf::Global;
 use aya_ebpf::macros::map;
@@ -14,9 +14,10 @@ use svc_common::wire::rewrite::HeaderWords;
 
 use crate::fib;
 
-/// Not preallocated, so that a replaced value stays whole for its readers (freed by RCU, not reused at once).
+/// Not preallocated. A replaced value is freed after an RCU grace period instead of being reused at once, so readers
+/// never see it change.
 const NO_PREALLOC: u32 = 1;
-/// The daemon writes the table by memory and not by system calls (`BPF_F_MMAPABLE`, Linux 5.5).
+/// The daemon writes the table through a memory mapping instead of system calls (`BPF_F_MMAPABLE`, Linux 5.5).
 const MMAPABLE: u32 = 1 << 10;
 
 #[unsafe(no_mangle)]
@@ -85,8 +86,8 @@ pub static FRAGMENTS4: LruHashMap<FragmentKey<AddrV4>, FragmentPorts> =
 #[map]
 pub static FRAGMENTS6: LruHashMap<FragmentKey<AddrV6>, FragmentPorts> =
     LruHashMap::with_max_entries(limits::FRAGMENTS, 0);
-/// Tuples of answers to the node's own connections and to those that it masquerades, from ports of NodePorts, and the tick of
-/// the last packet. Evictions are not counted: few connections have such a port, and the table holds the last thousands.
+/// Reply tuples of connections from NodePorts, of the node itself or masqueraded by it, with the tick of the last
+/// packet. Evictions are not counted: such connections are few, and the table holds thousands.
 #[map]
 pub static BYPASS4: LruHashMap<FlowKey<AddrV4>, u32> = LruHashMap::with_max_entries(limits::BYPASS, 0);
 #[map]
@@ -96,23 +97,23 @@ pub static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(limits::CO
 #[map]
 pub static SERVICES: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
 
-/// Entries made and removed by programs, by [`EntryTable`].
+/// Entries inserted and removed by programs, by [`EntryTable`].
 #[map]
 pub static ENTRIES: PerCpuArray<EntryCount> = PerCpuArray::with_max_entries(EntryTable::COUNT, 0);
 /// One [`Migration`].
 #[map]
 pub static MIGRATION: Array<Migration> = Array::with_max_entries(1, 0);
-/// The flow tables that are being replaced; of one entry, and never asked, while none is.
+/// The flow tables that are being replaced. While there are none, these have one entry and are not read.
 #[map]
 pub static CARRIED4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> = LruHashMap::with_max_entries(1, 0);
 #[map]
 pub static CARRIED6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> = LruHashMap::with_max_entries(1, 0);
 
-/// ICMP errors sent by this CPU: the tick they were counted in, and how many.
+/// The tick of this CPU's last ICMP error, and the number of errors in that tick.
 #[map]
 pub static REJECTS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
 
-/// Where a new flow is put together: not on the stack, which has 512 octets for a whole chain of calls.
+/// Working memory for a new flow. The stack has 512 octets for a whole chain of calls.
 #[repr(C)]
 pub struct Scratch<A> {
     pub record: FlowRecord<A>,
@@ -122,21 +123,22 @@ pub struct Scratch<A> {
     pub claim: Claim,
     pub client: AffinityKey<A>,
     pub fragment: FragmentKey<A>,
-    pub quoted: Quoted,
+    pub inner: InnerPacket,
     pub packet: Packet<A>,
     pub chosen: Chosen,
     pub fib: fib::Params,
-    /// The source that the second flow of a masquerade through the stack gives packets, and the first flow's record meanwhile.
+    /// SNAT address of the second flow of a masquerade through the stack, and the first flow's record in the
+    /// meantime.
     pub masquerade: A,
     pub first: FlowRecord<A>,
 }
 
-/// What the first packet of a flow gets; the verifier knows nothing of words that lie here.
+/// Properties of a new flow. The verifier does not track words that are stored here.
 #[repr(C)]
 pub struct Chosen {
     pub service: ServiceId,
     pub flags: FrontendFlags,
-    /// Seconds of session affinity.
+    /// Timeout of session affinity, in seconds.
     pub affinity: u32,
     /// 1: the client is a local pod.
     pub is_pod: u32,
@@ -148,9 +150,9 @@ pub struct Chosen {
 
 /// Parts of an ICMP error.
 #[repr(C)]
-pub struct Quoted {
+pub struct InnerPacket {
     pub icmp: [u16; 4],
-    /// An IP header, quoted or the error's own.
+    /// An IP header: the quoted one or the error's own.
     pub header: HeaderWords,
     pub ports: Ports,
     pub check: u16,
@@ -160,20 +162,21 @@ pub struct Quoted {
 /// The search for a free reverse key.
 #[repr(C)]
 pub struct Claim {
-    /// Delta of the ports as long as the client keeps its own.
+    /// Delta of the ports while the client keeps its own port.
     pub port_delta: Wsum,
     pub hash: u32,
     pub now: u32,
-    /// Attempts so far. Here and not in a variable: the callback's stack has no room.
+    /// Attempts so far. Stored here because the callback's stack has no room.
     pub tries: u32,
     /// Ticks since the last packet of the connection that holds `resting_port`.
     pub rest: u32,
-    /// A port whose connection has closed less than [`CLOSED_PORT_REST`](svc_common::datapath::state::CLOSED_PORT_REST) ticks
-    /// ago: the one that has rested longest, for want of a free one. In network byte order; 0: none was met.
+    /// The port that has rested longest of those whose connection closed less than
+    /// [`CLOSED_PORT_REST`](svc_common::datapath::state::CLOSED_PORT_REST) ticks ago, in case no port is free. In
+    /// network byte order; 0: none seen.
     pub resting_port: u16,
-    /// A port of the SNAT range from the first attempt on.
+    /// The first attempt already takes a port of the SNAT range.
     pub takes_port: u8,
-    /// The resting port is taken.
+    /// The search is over and takes the resting port.
     pub takes_resting: u8,
     pub is_done: u8,
     pub _pad: [u8; 3],

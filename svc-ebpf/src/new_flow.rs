@@ -1,4 +1,4 @@
-//! The begin of a flow: the records of a packet without one, once its backend is chosen.
+//! Begins a flow: chooses the backend of a packet without a record, and makes the flow's records.
 
 use core::ffi::c_void;
 
@@ -15,34 +15,34 @@ use svc_common::wire::parse::Packet;
 use crate::affinity;
 use crate::choose::{NOBODY, choose_backend};
 use crate::fib::{self, Answer};
-use crate::hook::Medium;
+use crate::hook::PacketAccess;
 use crate::maps::{CONFIG, Chosen, Claim, Scratch};
 use crate::pipeline::{Net, is_syn};
 use crate::tables::{count, count_service, iface, now};
 
-/// What became of a packet without record; a small number, because it crosses a call.
+/// Result for a packet without a record; a small number, because it crosses a call.
 pub struct Outcome;
 
 impl Outcome {
     pub const PASS: u32 = 0;
-    /// A flow was begun, or taken over; its forward record lies in the scratch space.
+    /// A flow began or was taken over; its forward record is in the scratch space.
     pub const BEGUN: u32 = 1;
     pub const NO_ENDPOINT: u32 = 2;
     pub const DROP: u32 = 3;
     pub const UNKNOWN_PORT: u32 = 4;
-    /// A backend is chosen; it lies in the scratch space.
+    /// A backend is chosen; it is in the scratch space.
     pub const CHOSEN: u32 = 5;
-    /// No record is known.
+    /// There is no record.
     pub const UNKNOWN: u32 = 6;
-    /// As `BEGUN`; a second flow masquerades it, and the hook of that lies in the scratch space.
+    /// Like `BEGUN`, with a second flow that masquerades; that flow's hook is in the scratch space.
     pub const BEGUN_FIRST: u32 = 7;
 }
 
-/// Chooses a backend for a packet without record and begins a flow. Calls side by side: their stack frames and the one of
-/// the established path do not fit into 512 octets together, and each is walked by the verifier without
-/// what it knows of the ways through the one before.
+/// Chooses a backend for a packet without a record and begins a flow. These are calls side by side: their stack
+/// frames together with that of the established path do not fit into 512 octets. The verifier walks each call without
+/// the state of the paths through the one before.
 #[inline(always)]
-pub fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 {
+pub fn new_flow<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 {
     let outcome = match choose_backend::<F, M>(m, packet) {
         Outcome::CHOSEN => begin::<F, M>(m, role, packet),
         outcome => outcome,
@@ -50,9 +50,9 @@ pub fn new_flow<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) 
     if outcome == Outcome::BEGUN_FIRST { begin_second::<F>() } else { outcome }
 }
 
-/// Begins a flow to the backend that lies in the scratch space.
+/// Begins a flow to the backend in the scratch space.
 #[inline(never)]
-fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 {
+fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 {
     let (key, now) = (&packet.key, now());
     let Some(scratch) = F::scratch() else { return Outcome::PASS };
     let Chosen { backend: id, flags, service, is_pod, .. } = scratch.chosen;
@@ -73,11 +73,11 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
     let masquerades = flags.has(client_bit)
         && (backend.locality == Locality::REMOTE || flags.has(FrontendFlags::MASQUERADE_TO_LOCAL));
     record.oif = 0;
-    // The next hop also tells whether client and backend share a bridge.
+    // The next hop also shows whether client and backend share a bridge.
     if (masquerades || bridge != 0) && !is_hairpin && backend.locality != Locality::HOST {
         match fib::next_hop::<F>(m.ctx(), m.ifindex(), &key.src, &backend.addr, record) {
             Answer::RESOLVED | Answer::UNRESOLVED => {}
-            // The stack will say so.
+            // The stack will report the missing route.
             _ if !masquerades => {}
             Answer::NO_ROUTE => {
                 count(Counter::DropNoRoute);
@@ -102,16 +102,16 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
                 && fib::narrows::<F>(m.ctx(), m.ifindex(), record)),
     }
     .placement();
-    if M::BEFORE_STACK && place.way == Way::STACK {
+    if M::BEFORE_STACK && place.exit == Exit::STACK {
         return Outcome::PASS;
     }
     let mut to = Translation { src: key.src, dst: backend.addr, sport: key.sport, dport: backend.port };
     if place.snat {
-        // The route's own preferred source where the kernel tells it, else the interface's (SEM-087).
-        if place.way != Way::BACK && CONFIG.load().fib_source != 0 {
+        // The route's preferred source if the kernel returns it, else the interface's SNAT address (SEM-087).
+        if place.exit != Exit::HAIRPIN && CONFIG.load().fib_source != 0 {
             to.src = fib::preferred_source::<F>();
         } else {
-            let out = if place.way == Way::BACK { own } else { iface(record.oif) };
+            let out = if place.exit == Exit::HAIRPIN { own } else { iface(record.oif) };
             to.src = match out {
                 Some(out) => *F::snat_addr(out),
                 None => F::Addr::default(),
@@ -122,16 +122,16 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
             return Outcome::DROP;
         }
     }
-    let in_two_steps = place.snat && place.way == Way::STACK;
+    let in_two_steps = place.snat && place.exit == Exit::STACK;
     if in_two_steps {
         scratch.masquerade = to.src;
         to.src = key.src;
     }
-    let any_source = backend.locality == Locality::HOST && key.proto == Proto::UDP;
-    forward::<F>(key, &to, place, any_source, service, now, record);
-    // What is picked up in mid-flow lives by what its first packet says.
+    let wildcard_source = backend.locality == Locality::HOST && key.proto == Proto::UDP;
+    forward::<F>(key, &to, place, wildcard_source, service, now, record);
+    // A flow picked up in mid-flow gets its state from its first packet.
     record.state = observe(FlowState::NEW, Direction::FORWARD, key.proto, packet.tcp_flags);
-    // The pod's other sockets may be connected to the backend itself, by the socket hooks, from the very same port.
+    // The socket hooks may have connected another socket of the pod to the backend directly, from the same port.
     let may_meet_direct = role == Role::POD && CONFIG.load().pod_sockets != 0;
     if !claim::<F>(key, (place.snat && !in_two_steps) || may_meet_direct, now) {
         count(Counter::DropSnatExhausted);
@@ -142,7 +142,7 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
         count(Counter::FlowTableFull);
         return Outcome::DROP;
     }
-    // A segment in mid-flow is no new connection.
+    // A segment in mid-flow does not open a connection.
     let Chosen { affinity: seconds, .. } = scratch.chosen;
     let is_midstream = key.proto == Proto::TCP && !is_syn(packet);
     if seconds != 0 && !is_midstream {
@@ -153,7 +153,7 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
     if !in_two_steps {
         return Outcome::BEGUN;
     }
-    // Not passed on: the caller's stack has no room.
+    // Through the scratch space instead of a parameter: the caller's stack has no room.
     let client = &mut scratch.packet.key;
     (client.src, client.dst) = (key.src, key.dst);
     (client.sport, client.dport) = (key.sport, key.dport);
@@ -163,20 +163,20 @@ fn begin<F: Net, M: Medium>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 
     Outcome::BEGUN_FIRST
 }
 
-/// Begins the second flow of a masquerade through the stack, from the client to the backend, both as the stack sees them. Its
-/// packets are met at the egress by which they leave. The first flow has its key and its record in the scratch space, the record
-/// also afterwards.
+/// Begins the second flow of a masquerade through the stack: from the client to the backend, as the stack sees them.
+/// Its packets are matched at egress. The first flow has its key and record in the scratch space, and its record is
+/// still there afterwards.
 #[inline(never)]
 fn begin_second<F: Net>() -> u32 {
     let Some(Scratch { record, first, masquerade, packet: Packet { key: client, .. }, .. }) = F::scratch()
     else {
         return Outcome::DROP;
     };
-    // On the stack, because `bpf_loop` passes nothing else to its callback.
+    // On the stack: `bpf_loop` passes only this pointer to its callback.
     let FlowRecord { src, dst, sport, dport, stamp: now, .. } = *record;
     let key = &FlowKey { src, dst, sport, dport, proto: client.proto, _pad: [0; 3] };
     let hook = first.hook;
-    // The first flow has lost its records, this one has not.
+    // The first flow lost its records, the second one did not.
     if let Some(known) = F::flow(key)
         && known.hook == hook
         && !known.state.is_closing()
@@ -186,8 +186,8 @@ fn begin_second<F: Net>() -> u32 {
     }
     *first = *record;
     let to = Translation { src: *masquerade, dst, sport, dport };
-    let place = Placement { snat: true, way: Way::STACK, reverse_hook: Hook::INGRESS };
-    // Packets are counted for their Service where they are met first.
+    let place = Placement { snat: true, exit: Exit::STACK, reverse_hook: Hook::INGRESS };
+    // The first flow counts packets for the Service, so this one does not.
     forward::<F>(key, &to, place, false, ServiceId(0), now, record);
     record.hook = hook;
     record.state = first.state;
@@ -196,7 +196,7 @@ fn begin_second<F: Net>() -> u32 {
     let is_begun = has_port && put_forward::<F>(key, record) != 0;
     *record = *first;
     if !is_begun {
-        // Without it the client's next packets would leave with the client's address.
+        // Without the second flow the client's next packets would leave with the client's address.
         F::remove_flow(&packet.key);
         count(if has_port { Counter::FlowTableFull } else { Counter::DropSnatExhausted });
         return Outcome::DROP;
@@ -204,15 +204,15 @@ fn begin_second<F: Net>() -> u32 {
     Outcome::BEGUN
 }
 
-/// Inserts the forward record. A call of its own for the sake of its caller's stack.
+/// Inserts the forward record. A call of its own, because its caller has no stack left.
 #[inline(never)]
 fn put_forward<F: Net>(key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>) -> u32 {
     F::put_flow(key, record) as u32
 }
 
-/// Inserts the reverse record under a key that no other live flow owns, taking other source ports until one is free
-/// (SEM-080). The first candidate is the client's own port, or a fixed function of the client where one of the SNAT
-/// range is to be taken. The port of a connection that has just closed is taken last: its backend may still be in TIME_WAIT.
+/// Inserts the reverse record under a key that no other live flow has, trying source ports until one is free
+/// (SEM-080). The first try is the client's own port, or a fixed function of the client if a port of the SNAT range
+/// is needed. The port of a recently closed connection is the last choice: its backend may still be in TIME_WAIT.
 #[inline(always)]
 fn claim<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool {
     let config = CONFIG.load();
@@ -231,12 +231,12 @@ fn claim<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool {
     };
     let of_range = limits::SNAT_TRIES.min(config.snat_count as u32);
     let key = (&raw const *key).cast_mut().cast();
-    // By the helper and not a loop of ours: the verifier walks its body once, not once per attempt.
+    // `bpf_loop` instead of a loop: the verifier walks its body once, not once per attempt.
     // SAFETY: the callback has the helper's signature and gets the key, which outlives the call.
     unsafe {
         let step: extern "C" fn(u32, *mut c_void) -> i64 = claim_step::<F>;
         bpf_loop(of_range + !takes_port as u32, step as *mut c_void, key, 0);
-        // Taken anew: the compiler believes that nobody but a reference's holder writes behind it.
+        // Looked up again: the compiler assumes that nothing else writes behind a reference.
         if let Some(Scratch { claim, .. }) = F::scratch()
             && claim.is_done == 0
             && claim.resting_port != 0
@@ -258,7 +258,7 @@ extern "C" fn claim_step<F: Net>(_: u32, key: *mut c_void) -> i64 {
         let port: Port = if claim.takes_resting != 0 {
             Port::from_be(claim.resting_port)
         } else {
-            // The client's own port is not of the range.
+            // The client's own port does not count as a port of the range.
             let of_range = claim.tries.wrapping_sub(1 + (claim.takes_port == 0) as u32);
             let config = CONFIG.load();
             snat_port(claim.hash, of_range, config.snat_first, config.snat_ring)
@@ -266,7 +266,7 @@ extern "C" fn claim_step<F: Net>(_: u32, key: *mut c_void) -> i64 {
         record.sport = port;
         record.port_delta = claim.port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32));
     }
-    // Field by field: a whole one becomes a call of memmove, one frame more than Linux 6.1 allows here.
+    // Field by field: a whole assignment becomes a call of memmove, one call frame more than Linux 6.1 allows here.
     let back = twin_key::<F>(key.proto, record);
     reverse_key.src = back.src;
     reverse_key.dst = back.dst;
@@ -277,17 +277,17 @@ extern "C" fn claim_step<F: Net>(_: u32, key: *mut c_void) -> i64 {
         claim.is_done = 1;
         return 1;
     }
-    // An owner in the table that is being replaced has been carried over by the claim.
+    // `claim` has carried over an owner in the table that is being replaced.
     let may_take = match F::present_flow(reverse_key) {
         Some(owner) => {
-            // This very client's, left over; or nobody's any more.
+            // The owner is an old flow of this client, or has expired.
             let is_own = owner.dst == key.src
                 && owner.dport == key.sport
                 && owner.src == key.dst
                 && owner.sport == key.dport;
             let rest = age(claim.now, owner.stamp);
             let is_closed = owner.state.is_closing();
-            // The client itself has chosen its own port again.
+            // The client itself chose its own port again.
             let is_chosen = claim.takes_resting != 0 || (claim.takes_port == 0 && claim.tries == 1);
             let has_rested = is_closed && (rest >= CLOSED_PORT_REST || is_chosen);
             if is_closed && (claim.resting_port == 0 || rest > claim.rest) {

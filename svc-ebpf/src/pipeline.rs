@@ -1,9 +1,9 @@
-//! The way of a packet: its record, or a new flow's; then rewrite and go on. Nothing is written to a packet before
-//! its verdict is known.
+//! Path of a packet: find its record or begin a flow, rewrite, send. Nothing is written to a packet before its
+//! verdict is known.
 
 use svc_common::abi::*;
 use svc_common::addr::Proto;
-use svc_common::datapath::flow::{knows_twin, twin, twin_key};
+use svc_common::datapath::flow::{can_make_twin, twin, twin_key};
 use svc_common::datapath::state::{age, is_expired, observe, observe_time};
 use svc_common::wire::icmp::{Icmp, Problem};
 use svc_common::wire::ip::{Ports, tcp};
@@ -13,42 +13,42 @@ use core::ffi::c_void;
 
 use crate::bypass;
 use crate::fib::{self, FibWords};
-use crate::give_way;
-use crate::hook::Medium;
+use crate::hook::PacketAccess;
 use crate::icmp::Reject;
+use crate::icmp_inner::{self, delta_of};
 use crate::new_flow::{Outcome, new_flow};
-use crate::other::{self, Verdict};
-use crate::quoted::{self, delta_of};
+use crate::portless::{self, Verdict};
 use crate::sctp;
 use crate::tables::{Tables, count, count_service, now};
+use crate::tuple_conflict;
 
-/// What a family brings to the kernel.
+/// All that the pipeline needs of an address family.
 pub trait Net: Tables + FibWords + Icmp {}
 impl<F: Tables + FibWords + Icmp> Net for F {}
 
-/// A packet that came in by a pod interface or an uplink.
+/// Handles a packet that came in by a pod interface or an uplink.
 #[inline(always)]
-pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
+pub fn ingress<F: Net, M: PacketAccess + Reject>(m: &M, role: Role) -> i32 {
     let packet = match F::parse(&m.frame(), M::L3) {
         Ok(packet) => packet,
-        Err(why) => return untupled::<F, M>(m, role, why),
+        Err(why) => return without_tuple::<F, M>(m, role, why),
     };
-    // The other fragments are the stack's hook's to find.
+    // Other fragments are left to the TC hook.
     if (M::BEFORE_STACK && packet.shape.has(Shape::FRAGMENT))
-        || !m.has_arrived(packet.len)
+        || !m.is_complete(packet.len)
         || !m.is_ours(role)
     {
         return m.pass();
     }
     let now = now();
-    // What only the table that is being replaced has is the other way's to find.
+    // Records that only the replaced table has are found on the path of new flows.
     let known = match F::present_flow(&packet.key) {
-        Some(record) => unless_over::<F, M>(m, &packet, record, now),
+        Some(record) => unexpired::<F, M>(m, &packet, record, now),
         None => None,
     };
     let record = match known {
         Some(record) => {
-            if M::BEFORE_STACK && record.way != Way::REDIRECT {
+            if M::BEFORE_STACK && record.exit != Exit::REDIRECT {
                 return m.pass();
             }
             touch::<F, M>(m, &packet, record, now);
@@ -66,14 +66,14 @@ pub fn ingress<F: Net, M: Medium + Reject>(m: &M, role: Role) -> i32 {
         },
     };
     if packet.shape.has(Shape::FRAGMENT) {
-        other::remember::<F, M>(m, &packet.key);
+        portless::remember::<F, M>(m, &packet.key);
     }
-    send::<F, M>(m, &packet, record)
+    translate_and_forward::<F, M>(m, &packet, record)
 }
 
-/// The record, if it is of this hook and its flow is not over.
+/// Returns the record if it is for this hook and the flow has not expired.
 #[inline(always)]
-pub fn unless_over<'a, F: Net, M: Medium>(
+pub fn unexpired<'a, F: Net, M: PacketAccess>(
     m: &M,
     packet: &Packet<F::Addr>,
     record: &'a mut FlowRecord<F::Addr>,
@@ -82,53 +82,54 @@ pub fn unless_over<'a, F: Net, M: Medium>(
     if record.hook != Hook::INGRESS {
         return None;
     }
-    let gives_way = gives_way(packet, record, now);
-    if gives_way && !M::BEFORE_STACK && packet.tcp_flags & tcp::ACK != 0 {
-        give_way::to_answer::<F, M>(m, &packet.key);
+    let is_reused = reuses_tuple(packet, record, now);
+    if is_reused && !M::BEFORE_STACK && packet.tcp_flags & tcp::ACK != 0 {
+        tuple_conflict::release_for_reply::<F, M>(m, &packet.key);
     }
-    if gives_way { None } else { Some(record) }
+    if is_reused { None } else { Some(record) }
 }
 
-/// A packet that came in and has no tuple.
+/// Handles an incoming packet without a tuple.
 #[inline(always)]
-fn untupled<F: Net, M: Medium + Reject>(m: &M, role: Role, why: Skip) -> i32 {
+fn without_tuple<F: Net, M: PacketAccess + Reject>(m: &M, role: Role, why: Skip) -> i32 {
     match why {
-        // Rare enough for the stack's hook.
+        // Rare, so left to the TC hook.
         _ if M::BEFORE_STACK => m.pass(),
-        Skip::Fragment => other::fragment::<F, M>(m, Hook::INGRESS, role),
-        Skip::OtherProtocol => match other::portless::<F, M>(m, Hook::INGRESS, role) {
+        Skip::Fragment => portless::fragment::<F, M>(m, Hook::INGRESS, role),
+        Skip::OtherProtocol => match portless::other_protocol::<F, M>(m, Hook::INGRESS, role) {
             Verdict::UNKNOWN_PORT => match F::scratch() {
                 Some(scratch) => m.reject::<F>(&scratch.packet, Problem::UNKNOWN_PORT),
                 None => m.pass(),
             },
-            Verdict::QUOTES => quoted::<F, M>(m, Hook::INGRESS, role),
+            Verdict::QUOTES => icmp_error::<F, M>(m, Hook::INGRESS, role),
             action => action,
         },
         Skip::Truncated | Skip::Malformed | Skip::TooManyHeaders => m.pass(),
     }
 }
 
-/// An ICMP error.
+/// Handles an ICMP error.
 #[inline(always)]
-fn quoted<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
-    match quoted::find::<F, M>(m, hook, role) {
-        Verdict::QUOTES => quoted::translate::<F, M>(m, hook, role),
+fn icmp_error<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) -> i32 {
+    match icmp_inner::find::<F, M>(m, hook, role) {
+        Verdict::QUOTES => icmp_inner::translate::<F, M>(m, hook, role),
         action => action,
     }
 }
 
-/// A packet on its way to a pod or to the outside: a reply of a local backend, or nothing of ours.
+/// Handles a packet that leaves towards a pod or the outside: a reply of a local backend, or a packet without a
+/// record.
 #[inline(always)]
-pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
+pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
     let packet = match F::parse(&m.frame(), M::L3) {
         Ok(packet) => packet,
         Err(Skip::OtherProtocol) => {
-            return match other::portless::<F, M>(m, hook, Role::NONE) {
-                Verdict::QUOTES => quoted::<F, M>(m, hook, Role::NONE),
+            return match portless::other_protocol::<F, M>(m, hook, Role::NONE) {
+                Verdict::QUOTES => icmp_error::<F, M>(m, hook, Role::NONE),
                 action => action,
             };
         }
-        Err(Skip::Fragment) => return other::fragment::<F, M>(m, hook, Role::NONE),
+        Err(Skip::Fragment) => return portless::fragment::<F, M>(m, hook, Role::NONE),
         Err(_) => return m.pass(),
     };
     let record = match F::flow(&packet.key) {
@@ -138,25 +139,25 @@ pub fn egress<F: Net, M: Medium>(m: &M, hook: Hook) -> i32 {
     match record {
         Some(record) if record.hook == hook => {
             let now = now();
-            // A datagram flow that has expired counts as absent, also where nobody has removed it.
+            // An expired datagram flow counts as absent even before the daemon removes it.
             let proto = packet.key.proto;
             if proto != Proto::TCP && is_expired(proto, record.state, now, record.stamp) {
                 return m.pass();
             }
             if packet.shape.has(Shape::FRAGMENT) {
-                other::remember::<F, M>(m, &packet.key);
+                portless::remember::<F, M>(m, &packet.key);
             }
             touch::<F, M>(m, &packet, record, now);
-            if rewrite::<F, M>(m, &packet, record, 0) { m.pass() } else { failed(m) }
+            if rewrite::<F, M>(m, &packet, record, 0) { m.pass() } else { drop_unwritable(m) }
         }
         _ => m.pass(),
     }
 }
 
-/// A new connection may take the tuple of one that is over: a client's, by its SYN; or one of the node's own, whose source
-/// port nf_conntrack has taken from ours, by the SYN-ACK that answers it.
+/// A new connection may take the tuple of a closed one. Either a client reuses it with a SYN, or nf_conntrack gave
+/// our source port to a connection of the node, and a SYN-ACK answers that.
 #[inline(always)]
-fn gives_way<A>(packet: &Packet<A>, record: &FlowRecord<A>, now: u32) -> bool {
+fn reuses_tuple<A>(packet: &Packet<A>, record: &FlowRecord<A>, now: u32) -> bool {
     let proto = packet.key.proto;
     if proto == Proto::TCP {
         let answers = packet.tcp_flags & tcp::SYN != 0 && record.direction == Direction::REVERSE;
@@ -172,19 +173,24 @@ pub fn is_syn<A>(packet: &Packet<A>) -> bool {
     packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
 }
 
-/// Keeps the record's state and, once a tick, its stamp, its next hop and its twin.
+/// Updates the record's state and, once a tick, its stamp, next hop and the other direction's record.
 #[inline(always)]
-pub fn touch<F: Net, M: Medium>(m: &M, packet: &Packet<F::Addr>, record: &mut FlowRecord<F::Addr>, now: u32) {
+pub fn touch<F: Net, M: PacketAccess>(
+    m: &M,
+    packet: &Packet<F::Addr>,
+    record: &mut FlowRecord<F::Addr>,
+    now: u32,
+) {
     let state = observe(record.state, record.direction, packet.key.proto, packet.tcp_flags);
-    let is_unresolved = record.way == Way::REDIRECT && !record.is_resolved();
+    let is_unresolved = record.exit == Exit::REDIRECT && !record.is_resolved();
     if state != record.state || record.stamp != now || is_unresolved {
         record.state = state;
         refresh::<F>(m.ctx(), m.ifindex(), &packet.key, record);
     }
 }
 
-/// The rare part of a touch. Takes the next hop from the routing table anew; both records of the flow learn what
-/// either has seen; and a missing one is made again. A call of its own for the sake of its stack.
+/// The rare part of `touch`: looks the next hop up again, exchanges state between the two records, and makes a
+/// missing one again. A call of its own, because its callers have no stack left.
 #[inline(never)]
 fn refresh<F: Net>(
     ctx: *mut c_void,
@@ -195,14 +201,14 @@ fn refresh<F: Net>(
     let now = now();
     record.state = observe_time(record.state, key.proto, age(now, record.stamp));
     record.stamp = now;
-    if record.way == Way::REDIRECT {
-        // An answer without a route leaves the old next hop: better late than dropped.
+    if record.exit == Exit::REDIRECT {
+        // If there is no route any more, the old next hop stays: better late than dropped.
         fib::next_hop_of::<F>(ctx, ifindex, key, record);
     }
     let other_key = twin_key::<F>(key.proto, record);
     if let Some(other) = F::flow(&other_key) {
-        // Another flow may have taken the place since; a server on the node may answer from another address.
-        let is_twin = (other.dst == key.src || record.any_source != 0)
+        // Another flow may have the reverse tuple by now; a server on the node may answer from another address.
+        let is_twin = (other.dst == key.src || record.wildcard_source != 0)
             && other.dport == key.sport
             && other.src == key.dst
             && other.sport == key.dport;
@@ -212,10 +218,11 @@ fn refresh<F: Net>(
         let state = FlowState(other.state.0 | record.state.0);
         other.state = state;
         record.state = state;
-        // One clock for both directions, as nf_conntrack: a stream that only one side feeds lives (SEM-123).
+        // Both directions share one clock, as in nf_conntrack: a stream with packets in only one direction lives
+        // (SEM-123).
         other.stamp = record.stamp;
-    } else if knows_twin(record)
-        // What is over leaves its tuple to whoever has taken it.
+    } else if can_make_twin(record)
+        // A closed flow does not take its reverse tuple back.
         && !record.state.is_closing()
         && let Some(scratch) = F::scratch()
     {
@@ -227,14 +234,18 @@ fn refresh<F: Net>(
     0
 }
 
-/// Rewrites a packet by its record and sends it the record's way.
+/// Rewrites a packet by its record and sends it.
 #[inline(always)]
-fn send<F: Net, M: Medium + Reject>(m: &M, packet: &Packet<F::Addr>, record: &FlowRecord<F::Addr>) -> i32 {
-    if record.way == Way::STACK {
-        return if rewrite::<F, M>(m, packet, record, 0) { m.pass() } else { failed(m) };
+fn translate_and_forward<F: Net, M: PacketAccess + Reject>(
+    m: &M,
+    packet: &Packet<F::Addr>,
+    record: &FlowRecord<F::Addr>,
+) -> i32 {
+    if record.exit == Exit::STACK {
+        return if rewrite::<F, M>(m, packet, record, 0) { m.pass() } else { drop_unwritable(m) };
     }
     let is_resolved = record.is_resolved();
-    let is_redirect = record.way == Way::REDIRECT;
+    let is_redirect = record.exit == Exit::REDIRECT;
     if is_redirect {
         if M::BEFORE_STACK && !(is_resolved && m.reaches(record.oif)) {
             return m.pass();
@@ -246,38 +257,42 @@ fn send<F: Net, M: Medium + Reject>(m: &M, packet: &Packet<F::Addr>, record: &Fl
             return m.reject::<F>(packet, Problem::TIME_EXCEEDED);
         }
     }
-    if rewrite::<F, M>(m, packet, record, is_redirect as u8) { leave::<F, M>(m, record) } else { failed(m) }
+    if rewrite::<F, M>(m, packet, record, is_redirect as u8) {
+        forward_out::<F, M>(m, record)
+    } else {
+        drop_unwritable(m)
+    }
 }
 
-/// Sends a packet that has been rewritten the record's way.
+/// Sends a rewritten packet as its record says.
 #[inline(always)]
-pub fn leave<F: Net, M: Medium>(m: &M, record: &FlowRecord<F::Addr>) -> i32 {
-    if record.way == Way::STACK {
+pub fn forward_out<F: Net, M: PacketAccess>(m: &M, record: &FlowRecord<F::Addr>) -> i32 {
+    if record.exit == Exit::STACK {
         return m.pass();
     }
-    if record.way != Way::REDIRECT {
-        return if swap_macs(m) { m.redirect(m.ifindex()) } else { failed(m) };
+    if record.exit != Exit::REDIRECT {
+        return if swap_macs(m) { m.redirect(m.ifindex()) } else { drop_unwritable(m) };
     }
     if !m.add_link_header::<F>() {
-        return failed(m);
+        return drop_unwritable(m);
     }
     let (oif, smac, dmac) = (record.oif, record.smac, record.dmac);
     if record.is_resolved() {
-        if write_macs(m, dmac, smac) { m.redirect(oif) } else { failed(m) }
+        if write_macs(m, dmac, smac) { m.redirect(oif) } else { drop_unwritable(m) }
     } else {
         m.redirect_neigh(oif)
     }
 }
 
 #[inline(always)]
-fn failed<M: Medium>(m: &M) -> i32 {
+fn drop_unwritable<M: PacketAccess>(m: &M) -> i32 {
     count(Counter::DropRewrite);
     m.drop()
 }
 
 /// Writes the record's tuple into the packet, and counts it for its service.
 #[inline(always)]
-fn rewrite<F: Net, M: Medium>(
+fn rewrite<F: Net, M: PacketAccess>(
     m: &M,
     packet: &Packet<F::Addr>,
     record: &FlowRecord<F::Addr>,
@@ -302,7 +317,7 @@ fn rewrite<F: Net, M: Medium>(
 }
 
 #[inline(always)]
-fn write_macs<M: Medium>(m: &M, dmac: [u8; 6], smac: [u8; 6]) -> bool {
+fn write_macs<M: PacketAccess>(m: &M, dmac: [u8; 6], smac: [u8; 6]) -> bool {
     let Some(p) = m.frame().at::<[u16; 6]>(0) else { return false };
     let h = |a: u8, b: u8| u16::from_ne_bytes([a, b]);
     // SAFETY: `at` checked the bounds.
@@ -320,7 +335,7 @@ fn write_macs<M: Medium>(m: &M, dmac: [u8; 6], smac: [u8; 6]) -> bool {
 }
 
 #[inline(always)]
-fn swap_macs<M: Medium>(m: &M) -> bool {
+fn swap_macs<M: PacketAccess>(m: &M) -> bool {
     let Some(p) = m.frame().at::<[u16; 6]>(0) else { return false };
     // SAFETY: `at` checked the bounds.
     unsafe {

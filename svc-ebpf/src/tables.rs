@@ -11,22 +11,22 @@ use svc_common::wire::rewrite::Rewrite;
 use crate::entries::{self, ALWAYS, IF_ABSENT};
 use crate::maps::{self, Scratch};
 
-/// What the programs look up and write, by family.
+/// Table reads and writes of the programs, by address family.
 pub trait Tables: Rewrite {
     fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue>;
     fn backend(id: u32) -> Option<&'static BackendValue<Self::Addr>>;
     fn address(addr: &Self::Addr) -> Option<AddressFlags>;
-    /// The address is within a prefix of the list.
+    /// A prefix of the list contains the address.
     fn is_listed(list: PrefixList, addr: &Self::Addr) -> bool;
-    /// A flow's record, also if only the table that is being replaced has it.
+    /// A flow's record, also from the table that is being replaced.
     fn flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
-    /// A flow's record in the flow table itself.
+    /// A flow's record in the new flow table only.
     fn present_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
-    /// Copies a record from the table that is being replaced, if the flow table has none.
+    /// Copies a record from the table that is being replaced if the new flow table has none.
     fn carry_over(key: &FlowKey<Self::Addr>);
-    /// Inserts a record under a key that no record has, neither here nor in the table that is being replaced.
+    /// Inserts a record under a key that is absent here and in the table that is being replaced.
     fn claim_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool;
-    /// Inserts a record, or replaces the one that is there.
+    /// Inserts or replaces a record.
     fn put_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool;
     fn remove_flow(key: &FlowKey<Self::Addr>);
     fn socket(key: &SockKey<Self::Addr>) -> Option<&'static SockValue<Self::Addr>>;
@@ -36,11 +36,11 @@ pub trait Tables: Rewrite {
     fn insert_affinity(client: &AffinityKey<Self::Addr>, value: &AffinityValue);
     fn fragment(key: &FragmentKey<Self::Addr>) -> Option<FragmentPorts>;
     fn insert_fragment(key: &FragmentKey<Self::Addr>, ports: &FragmentPorts);
-    /// The tick of the last packet of a connection of the node itself, by the tuple of the answers.
+    /// The tick of the last packet of a connection of the node itself, by the reply's tuple.
     fn bypass(answer: &FlowKey<Self::Addr>) -> Option<&'static mut u32>;
     fn put_bypass(answer: &FlowKey<Self::Addr>, now: u32);
     fn scratch() -> Option<&'static mut Scratch<Self::Addr>>;
-    /// Source of what is masqueraded out of an interface.
+    /// SNAT address of an interface.
     fn snat_addr(iface: &Iface) -> &Self::Addr;
 }
 
@@ -70,7 +70,7 @@ macro_rules! tables {
             #[inline(always)]
             fn flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>> {
                 match Self::present_flow(key) {
-                    // Asked after a miss alone: packets of established flows pay nothing.
+                    // Only after a miss: packets of established flows pay nothing.
                     None if migration() != Migration::NONE => carried_flow::<Self>(key),
                     found => found,
                 }
@@ -91,7 +91,7 @@ macro_rules! tables {
             #[inline(always)]
             fn claim_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool {
                 let migration = migration();
-                // First in the old table, which the other hooks' programs claim in as well.
+                // First in the old table, where programs at the other hooks insert as well.
                 let has_claimed_old = migration == Migration::WRITE_BOTH
                     && maps::$carried.insert(key, record, IF_ABSENT).is_ok();
                 if migration != Migration::NONE && !has_claimed_old {
@@ -99,7 +99,7 @@ macro_rules! tables {
                 }
                 let has_claimed = entries::make(&maps::$flows, EntryTable::$flow_entries, key, record);
                 if has_claimed_old && !has_claimed {
-                    // The old table has evicted the owner's record.
+                    // The old table evicted the owner's record.
                     let _ = maps::$carried.remove(key);
                 }
                 has_claimed
@@ -107,7 +107,7 @@ macro_rules! tables {
             #[inline(always)]
             fn put_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool {
                 if migration() == Migration::WRITE_BOTH {
-                    // A failure leaves the flow to the hooks that run over the new table.
+                    // On failure only the hooks over the new table know the flow.
                     let _ = maps::$carried.insert(key, record, ALWAYS);
                 }
                 entries::put(&maps::$flows, EntryTable::$flow_entries, key, record)
@@ -116,7 +116,7 @@ macro_rules! tables {
             fn remove_flow(key: &FlowKey<Self::Addr>) {
                 entries::remove(&maps::$flows, EntryTable::$flow_entries, key);
                 if migration() != Migration::NONE {
-                    // Else the next packet would carry the record over again.
+                    // Otherwise the next packet would carry the record over again.
                     let _ = maps::$carried.remove(key);
                 }
             }
@@ -127,12 +127,12 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>) {
-                // A full LRU table evicts; then getpeername shows the backend, nothing breaks.
+                // A full LRU table evicts. Then getpeername returns the backend; nothing breaks.
                 entries::put(&maps::$sockets, EntryTable::$socket_entries, key, value);
             }
             #[inline(always)]
             fn remove_socket(key: &SockKey<Self::Addr>) {
-                // Most sockets have none, and to look is cheaper than to remove in vain.
+                // Most sockets have no entry, and a look-up is cheaper than a removal in vain.
                 if Self::socket(key).is_some() {
                     entries::remove(&maps::$sockets, EntryTable::$socket_entries, key);
                 }
@@ -145,7 +145,8 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn insert_affinity(client: &AffinityKey<Self::Addr>, value: &AffinityValue) {
-                // A full LRU table evicts; then a client is chosen for anew. If another CPU was faster, its choice stays.
+                // A full LRU table evicts. Then another backend is selected. If another CPU inserted first, its entry
+                // stays.
                 entries::make(&maps::$affinity, EntryTable::$affinity_entries, client, value);
             }
             #[inline(always)]
@@ -155,17 +156,17 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn insert_fragment(key: &FragmentKey<Self::Addr>, ports: &FragmentPorts) {
-                // A full LRU table evicts; then what is left of that packet is dropped and counted.
+                // A full LRU table evicts. Then the remaining fragments of that packet are dropped and counted.
                 entries::put(&maps::$fragments, EntryTable::$fragment_entries, key, ports);
             }
             #[inline(always)]
             fn bypass(answer: &FlowKey<Self::Addr>) -> Option<&'static mut u32> {
-                // SAFETY: map memory stays valid for the program's run; racing writers write the present.
+                // SAFETY: map memory stays valid for the program's run; racing writers all write the current time.
                 maps::$bypass.get_ptr_mut(answer).map(|p| unsafe { &mut *p })
             }
             #[inline(always)]
             fn put_bypass(answer: &FlowKey<Self::Addr>, now: u32) {
-                // A failure leaves the connection to the look-up of its socket.
+                // On failure only the look-up of its socket recognises the connection.
                 entries::put(&maps::$bypass, EntryTable::$bypass_entries, answer, &now);
             }
             #[inline(always)]
@@ -190,14 +191,14 @@ tables!(
     BYPASS6, Flows6, Sockets6, Affinity6, Fragments6, Bypass6, SCRATCH6, snat_v6
 );
 
-/// How the flow table that is being replaced is used, if one is.
+/// How programs use the table that is being replaced.
 #[inline(always)]
 pub fn migration() -> Migration {
     maps::MIGRATION.get(0).copied().unwrap_or_default()
 }
 
-/// The record of a flow that began in the table that is being replaced. A call of its own: its instructions are not the
-/// established path's, and the verifier walks them once per caller and not once per look-up.
+/// The record of a flow in the table that is being replaced. A call of its own: the established path does not contain
+/// its instructions, and the verifier walks them once per caller instead of once per look-up.
 #[inline(never)]
 fn carried_flow<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static mut FlowRecord<F::Addr>> {
     F::carry_over(key);
@@ -224,7 +225,7 @@ pub fn count(counter: Counter) {
     }
 }
 
-/// Counts a packet, or the begin of a flow, for a service.
+/// Counts packets, or the begin of a flow, for a service port.
 #[inline(always)]
 pub fn count_service(service: ServiceId, flows: u64, packets: u64, bytes: u64) {
     if let Some(p) = maps::SERVICES.get_ptr_mut(service.0) {
@@ -251,7 +252,7 @@ pub fn may_reject() -> bool {
     *sent <= limits::REJECTS
 }
 
-/// The present, as flow records stamp it.
+/// The current tick, as in the stamps of flow records.
 #[inline(always)]
 pub fn now() -> u32 {
     // SAFETY: no arguments.

@@ -44,7 +44,7 @@ pub fn at_interfaces(netns: &Netns) -> Result<Vec<String>> {
         {
             for (kind, hook) in AT_INTERFACE {
                 let count = match query(index, kind) {
-                    // Before 6.6 there is no such hook; clsact stands in for it.
+                    // This hook exists from Linux 6.6 on; before, clsact is used instead.
                     Err(error) if error.raw_os_error() == Some(libc::EINVAL) => 0,
                     count => count.with_context(|| format!("{hook} of {name:?}"))?,
                 };
@@ -53,7 +53,7 @@ pub fn at_interfaces(netns: &Netns) -> Result<Vec<String>> {
             for side in CLSACT_SIDES {
                 let mut tc = Command::new("tc");
                 let filters = command::run(tc.args(["filter", "show", "dev", &name, side]));
-                // An interface without the qdisc is an error to some versions of tc, and empty to others.
+                // For an interface without the qdisc, some versions of tc fail and others print nothing.
                 let found_here = filters.is_ok_and(|filters| filters.contains("bpf"));
                 found.extend(found_here.then(|| format!("clsact {side} of {name:?}")));
             }
@@ -62,7 +62,7 @@ pub fn at_interfaces(netns: &Netns) -> Result<Vec<String>> {
     })
 }
 
-/// Every hook with a program on it of a cgroup itself.
+/// Every hook of a cgroup itself that has a program.
 pub fn at_cgroup(path: &Path) -> Result<Vec<String>> {
     ensure!(fs::metadata(path)?.is_dir(), "{} is no cgroup", path.display());
     let dir = File::open(path)?;
@@ -75,11 +75,11 @@ pub fn at_cgroup(path: &Path) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// How many programs are on a hook of an interface (by index) or a cgroup (by descriptor).
+/// Number of programs at a hook of an interface (by index) or a cgroup (by descriptor).
 fn query(target: u32, attach_type: u32) -> io::Result<u32> {
     let mut query = Query { target, attach_type, ..Query::default() };
-    // SAFETY: the kernel reads and writes no more than the given size, all of it ours and initialised; prog_ids is
-    // null, which asks for the number alone.
+    // SAFETY: the kernel accesses at most the given size, all of it initialised memory of ours; prog_ids is null, so
+    // it returns only the number.
     let code = unsafe { libc::syscall(libc::SYS_bpf, PROG_QUERY, &raw mut query, size_of::<Query>()) };
     if code < 0 { Err(io::Error::last_os_error()) } else { Ok(query.count) }
 }

@@ -1,4 +1,4 @@
-//! Programs of a few instructions that tests write out themselves, and the calls of bpf(2) for them and for pinned maps.
+//! Hand-written BPF programs of a few instructions, and bpf(2) calls for them and for pinned maps.
 
 use std::ffi::CString;
 use std::fs;
@@ -41,7 +41,7 @@ struct MapCreate {
     _rest: [u64; 12],
 }
 
-/// Of updates and look-ups.
+/// Argument of updates and look-ups.
 #[repr(C)]
 struct MapElement {
     map_fd: u32,
@@ -58,7 +58,7 @@ struct ObjectGet {
     file_flags: u32,
 }
 
-/// Ends the program; register 0 is its verdict.
+/// Ends the program; the action is in register 0.
 pub const EXIT: u64 = instruction(0x95, 0, 0, 0, 0);
 
 /// `struct bpf_insn`: operation, registers, offset, immediate.
@@ -66,27 +66,27 @@ const fn instruction(op: u8, to: u8, from: u8, offset: u16, number: u32) -> u64 
     op as u64 | (to as u64) << 8 | (from as u64) << 12 | (offset as u64) << 16 | (number as u64) << 32
 }
 
-/// A number into a register.
+/// Loads a number into a register.
 pub const fn set(to: u8, number: u32) -> u64 {
     instruction(0xb7, to, 0, 0, number)
 }
 
-/// A register into another.
+/// Copies a register.
 pub const fn copy(to: u8, from: u8) -> u64 {
     instruction(0xbf, to, from, 0, 0)
 }
 
-/// Four octets at an offset from where a register points.
+/// Loads four octets from an offset to a register's address.
 pub const fn load_word(to: u8, from: u8, offset: u16) -> u64 {
     instruction(0x61, to, from, offset, 0)
 }
 
-/// A helper: arguments in registers 1 to 5, which do not outlive it; its answer in register 0.
+/// Calls a helper: arguments in registers 1 to 5, which are lost; the result is in register 0.
 pub const fn call(helper: u32) -> u64 {
     instruction(0x85, 0, 0, 0, helper)
 }
 
-/// A map into a register, which takes two words.
+/// Loads a map into a register; needs two instructions.
 pub fn map(to: u8, map: BorrowedFd<'_>) -> [u64; 2] {
     const BPF_PSEUDO_MAP_FD: u8 = 1;
     [instruction(0x18, to, BPF_PSEUDO_MAP_FD, 0, map.as_raw_fd() as u32), 0]
@@ -103,7 +103,7 @@ pub fn load(prog_type: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
     bpf(BPF_PROG_LOAD, &attr).map(owned)
 }
 
-/// A table for tail calls, with this program in its only place.
+/// A tail call table with this program as its only entry.
 pub fn table_of(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let word = size_of::<u32>() as u32;
     let attr = MapCreate {
@@ -126,7 +126,7 @@ pub fn table_of(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     Ok(table)
 }
 
-/// A pinned map, opened for look-ups by keys `K` of values `V`.
+/// A pinned map with keys `K` and values `V`, for look-ups.
 #[derive(Debug)]
 pub struct PinnedMap<K, V> {
     fd: OwnedFd,
@@ -134,7 +134,7 @@ pub struct PinnedMap<K, V> {
 }
 
 impl<K: Pod, V: Pod + Default> PinnedMap<K, V> {
-    /// Opens the pin. An error if keys or values have another size.
+    /// Opens the pin. Fails if keys or values have another size.
     pub fn open(path: &Path) -> io::Result<Self> {
         let fd = open_pin(path)?;
         for (name, size) in [("key_size", size_of::<K>()), ("value_size", size_of::<V>())] {
@@ -145,7 +145,7 @@ impl<K: Pod, V: Pod + Default> PinnedMap<K, V> {
         Ok(Self { fd, _types: PhantomData })
     }
 
-    /// None where nothing is under the key.
+    /// `None` if the key is absent.
     pub fn look_up(&self, key: &K) -> Option<V> {
         let mut value = V::default();
         let attr = MapElement {
@@ -159,14 +159,14 @@ impl<K: Pod, V: Pod + Default> PinnedMap<K, V> {
     }
 }
 
-/// A descriptor of what is pinned there.
+/// A descriptor of a pinned object.
 pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let attr = ObjectGet { path: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
     bpf(BPF_OBJ_GET, &attr).map(owned)
 }
 
-/// A number that the kernel tells of a map in this process's `fdinfo`.
+/// A number from the map's `fdinfo`.
 fn map_field(fd: i32, name: &str) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))?;
     let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok());

@@ -1,4 +1,4 @@
-//! Owns a bpf file system for pins, mounted below the target folder and unmounted with its guard.
+//! A bpf file system for pins, mounted below the target folder and unmounted on drop.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::run_name;
 
-/// A mounted bpffs; unmounting it lets go of every map and link that is pinned only there.
+/// A mounted bpffs. Unmounting it releases every map and link that is pinned only there.
 #[derive(Debug)]
 pub struct BpfFs {
     path: PathBuf,
@@ -40,11 +40,11 @@ impl Drop for BpfFs {
 }
 
 fn unmount(path: &Path) {
-    // Detached, so that a process which still stands in it cannot keep the mount.
+    // Detached, so that a process with its working directory there does not prevent it.
     let _ = umount2(path, MntFlags::MNT_DETACH);
 }
 
-/// Unmounts what owners left that died without dropping it, and removes their folders.
+/// Unmounts leftovers of dead owners, and removes their folders.
 pub fn remove_stale() {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     for path in table.lines().filter_map(|line| line.split(' ').nth(4)).map(Path::new) {

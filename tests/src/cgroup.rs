@@ -1,4 +1,4 @@
-//! Owns cgroups below the discovered v2 mount: one per topology, below it one per node, below that one per pod.
+//! Cgroups below the discovered v2 mount: one per topology, below it one per node, below that one per pod.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use crate::{run_name, wait};
 
-/// A cgroup with everything below it; dropping it ends its processes and removes it.
+/// A cgroup with everything below it. Dropping it ends its processes and removes it.
 #[derive(Debug)]
 pub struct Cgroup {
     path: PathBuf,
@@ -33,7 +33,7 @@ impl Cgroup {
         Ok(Self { path })
     }
 
-    /// One that stays when this guard goes.
+    /// Keeps the cgroup when this guard is dropped.
     pub fn leave(self) -> ManuallyDrop<Self> {
         ManuallyDrop::new(self)
     }
@@ -42,11 +42,11 @@ impl Cgroup {
         &self.path
     }
 
-    /// Makes a command start inside this cgroup, so that no socket of it is made outside.
+    /// Makes a command start inside this cgroup, so that all its sockets are made inside.
     pub fn adopt(&self, command: &mut Command) -> Result<()> {
         let mut procs = self.open_procs()?;
         let enter = move || procs.write_all(b"0");
-        // SAFETY: between fork and exec only write(2) on an open file is made; nothing is allocated or locked.
+        // SAFETY: between fork and exec only write(2) on an open file is called; nothing is allocated or locked.
         unsafe { command.pre_exec(enter) };
         Ok(())
     }
@@ -63,12 +63,12 @@ impl Drop for Cgroup {
     }
 }
 
-/// Ends what runs in the cgroup and removes it from the leaves up.
+/// Ends the cgroup's processes and removes it with its children.
 pub(crate) fn remove(path: &Path) {
     if !path.exists() {
         return;
     }
-    // Kernels before 5.14 have no cgroup.kill; there the guards of the processes end them.
+    // Kernels before 5.14 have no cgroup.kill; the guards of the processes end them.
     let _ = fs::write(path.join("cgroup.kill"), "1");
     let _ = wait::until_true("the cgroup is empty", Duration::from_secs(5), || {
         remove_leaves_first(path);
@@ -82,11 +82,11 @@ pub(crate) fn remove_leaves_first(path: &Path) {
             remove_leaves_first(&entry.path());
         }
     }
-    // Busy while a process is still ending; the caller looks again.
+    // Busy while a process is still ending; the caller tries again.
     let _ = fs::remove_dir(path);
 }
 
-/// Where the v2 hierarchy is mounted: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` on a hybrid system.
+/// Mount point of the v2 hierarchy: `/sys/fs/cgroup`, or `/sys/fs/cgroup/unified` on a hybrid system.
 pub fn mount_point() -> Result<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").context("read the mount table")?;
     find_mount(&table).context("no cgroup v2 hierarchy is mounted")
@@ -99,7 +99,7 @@ fn find_mount(mountinfo: &str) -> Option<PathBuf> {
     })
 }
 
-/// Ends and removes cgroups whose owner died without dropping them.
+/// Ends and removes cgroups of dead owners.
 pub fn remove_stale() {
     let entries = mount_point().ok().and_then(|mount| fs::read_dir(mount).ok());
     for entry in entries.into_iter().flatten().flatten() {

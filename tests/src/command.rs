@@ -1,4 +1,4 @@
-//! Running other programs: what they say on stderr is part of the error.
+//! Runs other programs; their stderr becomes part of the error.
 
 use std::fs;
 use std::io::Write;
@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-/// How many last lines of its log an ended program is reported with.
+/// Number of log lines in the report of an ended program.
 const LAST_LINES: usize = 30;
 
 /// Runs to the end and returns stdout; a non-zero exit is an error with stderr in it.
@@ -25,7 +25,7 @@ pub fn feed(command: &mut Command, input: &str) -> Result<String> {
         .spawn()
         .with_context(|| format!("start {shown}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        // A program that has failed already does not read its input; its exit status tells.
+        // A program that has failed already does not read its input; its exit status is reported.
         let _ = stdin.write_all(input.as_bytes());
     }
     let output = child.wait_with_output().with_context(|| format!("wait for {shown}"))?;
@@ -35,7 +35,7 @@ pub fn feed(command: &mut Command, input: &str) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// The end of a log, for an error that should be understood without opening it; none where there is no log.
+/// The end of a log, so that an error can be understood without opening the file; empty if there is no log.
 pub fn last_lines(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

@@ -1,4 +1,4 @@
-//! The real svc-ctl on a node: found, started, asked, killed, cleaned up after.
+//! The real svc-ctl on a node: finds, starts, queries, kills and cleans it up.
 
 use std::env;
 use std::ffi::OsString;
@@ -21,7 +21,7 @@ use crate::{command, run_name, wait};
 pub struct Flags {
     /// `auto`, `native`, `generic` or `off`.
     pub xdp: &'static str,
-    /// Whether the cgroup programs serve pods too; without, what serves them is tcx.
+    /// The socket programs serve pods, too. Otherwise tcx programs serve them.
     pub pod_sockets: bool,
 }
 
@@ -31,17 +31,17 @@ impl Default for Flags {
     }
 }
 
-/// Where a daemon learns of Services, and by which name it knows its node.
+/// Source of Services for a daemon, and the name of its node.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// A folder; the node has the name it has in the topology.
+    /// A folder; the node's name is that of the topology.
     Manifests(PathBuf),
     /// An API server; `link` is the node's interface towards it, which is not served.
     Kubernetes { kubeconfig: PathBuf, node_name: String, link: String },
 }
 
 impl Source {
-    /// What `svc-ctl run` is told of it.
+    /// Arguments of `svc-ctl run` for it.
     fn arguments(&self, node: &Node) -> Vec<OsString> {
         let (source, name, more) = match self {
             Self::Manifests(dir) => (format!("manifests:{}", dir.display()), node.name(), Vec::new()),
@@ -56,7 +56,7 @@ impl Source {
     }
 }
 
-/// One node's daemon, running or not; its pins outlive it until [`Daemon::cleanup`].
+/// A node's daemon, running or not. Its pins outlive it until [`Daemon::cleanup`].
 #[derive(Debug)]
 pub struct Daemon {
     binary: PathBuf,
@@ -64,7 +64,7 @@ pub struct Daemon {
     pins: PathBuf,
     run: PathBuf,
     flags: Flags,
-    /// Flags of `svc-ctl run` over those, each as it is typed.
+    /// Additional flags of `svc-ctl run`.
     pub more: Vec<String>,
     child: Option<Child>,
 }
@@ -102,17 +102,17 @@ impl Daemon {
         Ok(())
     }
 
-    /// SIGKILL: the daemon gets no chance to say goodbye.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         child.kill().context("kill svc-ctl")?;
         child.wait().context("wait for svc-ctl")?;
-        // What the dead one last said must not be mistaken for the next one's word.
+        // The old status file must not be mistaken for the next daemon's.
         let _ = fs::remove_file(self.run.join("status.json"));
         Ok(())
     }
 
-    /// SIGTERM, as an orderly end; the exit must be soon and successful.
+    /// Sends SIGTERM; the exit must be soon and successful.
     pub fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };
         kill(Pid::from_raw(i32::try_from(child.id())?), Signal::SIGTERM).context("terminate svc-ctl")?;
@@ -125,18 +125,18 @@ impl Daemon {
         ended.map(|_| ())
     }
 
-    /// True if it ended without being asked to.
+    /// It ended by itself.
     pub fn ended(&mut self) -> bool {
         self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|exit| exit.is_some()))
     }
 
-    /// The status file as it is now.
+    /// The current status file.
     pub fn status(&self) -> Result<Value> {
         let text = fs::read_to_string(self.run.join("status.json")).context("read status.json")?;
         serde_json::from_str(&text).context("parse status.json")
     }
 
-    /// The complaints that the status file names: the node's own, and the first of the others.
+    /// The complaints in the status file: the node's own, and the first others.
     pub fn complaints(&self) -> Result<Vec<Value>> {
         let first = &self.status()?["complaints"]["first"];
         first.as_array().cloned().with_context(|| format!("the status names no complaints: {first}"))
@@ -157,7 +157,7 @@ impl Daemon {
         Ok(serde_json::from_str(&command::run(&mut command)?)?)
     }
 
-    /// Another daemon on the same pins, whose files are elsewhere.
+    /// Another daemon with the same pins and its own run directory.
     pub fn rival(&self, run_dir: &Path) -> Result<Self> {
         fs::create_dir_all(run_dir).with_context(|| format!("make {}", run_dir.display()))?;
         let (binary, source, pins) = (self.binary.clone(), self.source.clone(), self.pins.clone());
@@ -169,7 +169,7 @@ impl Daemon {
         self.cleanup_of(node, &self.pins)
     }
 
-    /// Tells svc-ctl to clean up a folder, whatever is in it.
+    /// Runs `svc-ctl cleanup` for a folder with any contents.
     pub fn cleanup_of(&self, node: &Node, pin_dir: &Path) -> Result<()> {
         let mut command = node.host.command(&self.binary)?;
         command.args(["cleanup", "--pin-dir"]).arg(pin_dir).arg("--cgroup").arg(node.cgroup());

@@ -1,4 +1,4 @@
-//! One question by HTTP, and the whole answer as it comes.
+//! Sends one HTTP request and returns the whole response.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-/// For the connection, and between two parts of the answer.
+/// Timeout for the connection, and between two parts of the response.
 const LIMIT: Duration = Duration::from_secs(2);
 
 pub fn get(to: SocketAddr, path: &str) -> Result<String> {

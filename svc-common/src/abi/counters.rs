@@ -2,7 +2,7 @@
 
 use super::abi;
 
-/// Index into the per-CPU counter array. Append only: the names are metrics.
+/// Index into the per-CPU counter array. Append only: the names are metric labels.
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident = $label:literal,)+) => {
         #[repr(u32)]
@@ -11,7 +11,7 @@ macro_rules! counters {
 
         impl Counter {
             pub const ALL: &'static [Self] = &[$(Self::$name,)+];
-            /// The name by which metrics and `svc-ctl status` call it.
+            /// The name in metrics and in `svc-ctl status`.
             pub const fn label(self) -> &'static str {
                 match self { $(Self::$name => $label,)+ }
             }
@@ -20,11 +20,11 @@ macro_rules! counters {
 }
 
 counters! {
-    /// A flow was made.
+    /// A flow began.
     FlowNew = "flow_new",
-    /// The touch found the other record of a flow missing and made it again.
+    /// A packet found the record of the other direction missing, and the record was made again.
     FlowTwinRestored = "flow_twin_restored",
-    /// A TCP packet in mid-flow met no record and was placed by hash.
+    /// A TCP packet in mid-flow had no record and was assigned a backend by hash.
     FlowMidstream = "flow_midstream",
     /// A direct connection took the tuple of a translated one.
     FlowGaveWay = "flow_gave_way",
@@ -34,7 +34,7 @@ counters! {
     RejectNoEndpoint = "reject_no_endpoint",
     /// Larger than the next hop's MTU: ICMP fragmentation needed / packet too big sent.
     RejectTooBig = "reject_too_big",
-    /// An ICMP error was due, but the limit of a second was used up.
+    /// An ICMP error was due, but this CPU's limit for the tick was reached.
     RejectLimited = "reject_limited",
     /// Traffic policy Local and no endpoint on this node (SEM-094).
     DropNoLocalEndpoint = "drop_no_local_endpoint",
@@ -44,7 +44,7 @@ counters! {
     DropNoRoute = "drop_no_route",
     /// The interface has no address of the family to masquerade with.
     DropNoSnatAddress = "drop_no_snat_address",
-    /// Time to live of a fragment but the first, or of an ICMP error, used up on the way.
+    /// The time to live of an ICMP error, or of a fragment other than the first, expired here.
     DropTtl = "drop_ttl",
     /// A frontend names a backend that is not in the table: a bug, or a torn write.
     DropNoBackend = "drop_no_backend",
@@ -56,17 +56,17 @@ counters! {
     SocketConnect = "socket_connect",
     /// A socket's connect was refused: no endpoint.
     SocketRefused = "socket_refused",
-    /// A port of a ClusterIP that its Service does not have: ICMP port unreachable sent (SEM-095).
+    /// The ClusterIP's Service has no such port: ICMP port unreachable sent (SEM-095).
     RejectUnknownPort = "reject_unknown_port",
     /// The source is in none of `spec.loadBalancerSourceRanges` (SEM-031).
     DropSourceRange = "drop_source_range",
-    /// An address of a Service CIDR that no Service has (SEM-095).
+    /// An unallocated address of a Service CIDR (SEM-095).
     DropUnallocated = "drop_unallocated",
     /// An ICMP error that quotes a translated packet was translated back (SEM-079).
     IcmpTranslated = "icmp_translated",
-    /// A fragment to a Service's address whose first one has not been seen (SEM-109).
+    /// A fragment to a Service's address arrived before its first fragment (SEM-109).
     DropFragment = "drop_fragment",
-    /// Time to live used up on the way: ICMP time exceeded sent.
+    /// The time to live expired here: ICMP time exceeded sent.
     RejectTtl = "reject_ttl",
 }
 
@@ -74,11 +74,11 @@ counters! {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct ServiceCounters {
-    /// Flows begun (sockets connected included).
+    /// Flows that began (including connected sockets).
     pub flows: u64,
     /// Packets translated, both directions.
     pub packets: u64,
-    /// Octets of them, from the IP header on.
+    /// Octets of these packets, from the IP header on.
     pub bytes: u64,
 }
 

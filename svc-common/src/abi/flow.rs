@@ -4,10 +4,10 @@ use super::{ServiceId, bits, family_abi};
 use crate::addr::{Port, Proto};
 use crate::wire::checksum::Wsum;
 
-/// A tuple as a packet carries it when it meets its record.
+/// A tuple as it is in the packet that looks its record up.
 ///
-/// The reverse record of a UDP flow to a backend on the node itself has a zero source address: a server bound to
-/// the wildcard address may answer from any address of the node.
+/// The reverse record of a UDP flow to a backend on the node itself has a zero source address: a server bound to the
+/// wildcard address may answer from any address of the node.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FlowKey<A> {
@@ -28,7 +28,7 @@ impl<A: Copy> FlowKey<A> {
     }
 }
 
-/// The hook at which a record applies; other hooks ignore it (placement law d).
+/// The hook at which a record applies; other hooks ignore it (ARCHITECTURE.md, "Where each packet is translated").
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Hook(pub u8);
@@ -42,18 +42,18 @@ impl Hook {
     pub const UPLINK_EGRESS: Self = Self(3);
 }
 
-/// How a translated packet goes on.
+/// How a translated packet leaves.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct Way(pub u8);
+pub struct Exit(pub u8);
 
-impl Way {
+impl Exit {
     /// Up into this node's stack (or on, at egress).
     pub const STACK: Self = Self(0);
-    /// Out of the record's next hop, past the stack.
+    /// To the record's next hop by redirect, past the stack.
     pub const REDIRECT: Self = Self(1);
-    /// Back out of the interface it came in by (a pod that reaches itself).
-    pub const BACK: Self = Self(2);
+    /// Back out of the interface by which it came (hairpin).
+    pub const HAIRPIN: Self = Self(2);
 }
 
 /// Which of the two records of a flow this is.
@@ -66,7 +66,7 @@ impl Direction {
     pub const REVERSE: Self = Self(1);
 }
 
-/// The events that a flow has been through, a set of bits; they decide its lifetime. UDP uses `REPLIED`, `LATER_TICK` and
+/// Events that a flow has seen, a set of bits. They decide its lifetime. UDP uses `REPLIED`, `LATER_TICK` and
 /// `STREAM`.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -84,12 +84,12 @@ impl FlowState {
     pub const FIN_REVERSE: Self = Self(8);
     /// TCP: either side sent RST.
     pub const RESET: Self = Self(16);
-    /// UDP: a packet came one tick of the stamp after the packet before it.
+    /// UDP: a packet came one tick of the stamp after the previous one.
     pub const LATER_TICK: Self = Self(32);
-    /// UDP: a packet came two ticks or more after the first one (a stream, in nf_conntrack's words).
+    /// UDP: a packet came two ticks or more after the first one (nf_conntrack calls such a flow a stream).
     pub const STREAM: Self = Self(64);
 
-    /// A closed TCP connection, whose tuple a new SYN may take.
+    /// The TCP connection is closed. A new SYN may take its tuple.
     #[inline(always)]
     pub const fn is_closing(self) -> bool {
         self.has(Self::RESET) || (self.has(Self::FIN_FORWARD) && self.has(Self::FIN_REVERSE))
@@ -105,14 +105,14 @@ pub struct FlowRecord<A> {
     pub dst: A,
     pub sport: Port,
     pub dport: Port,
-    /// What the translation adds to a ones'-complement sum over the addresses (pseudo-header, IPv4 header).
+    /// Change of a ones'-complement sum over the addresses (pseudo-header, IPv4 header) by the translation.
     pub addr_delta: Wsum,
-    /// What it adds to a sum over the ports.
+    /// Change of a sum over the ports.
     pub port_delta: Wsum,
     pub service: ServiceId,
-    /// Last packet, in units of 2^30 ns of the coarse monotonic clock.
+    /// Time of the last packet, in units of 2^30 ns of the coarse monotonic clock.
     pub stamp: u32,
-    /// Next hop of `Way::REDIRECT`: interface, largest packet (octets, IP header included), MACs. A zero destination
+    /// Next hop of `Exit::REDIRECT`: interface, largest packet (octets, IP header included), MACs. A zero destination
     /// MAC means unresolved; where packets leave without an Ethernet header it is [`Self::NO_LINK_HEADER`].
     pub oif: u32,
     pub mtu: u16,
@@ -121,19 +121,19 @@ pub struct FlowRecord<A> {
     pub state: FlowState,
     pub direction: Direction,
     pub hook: Hook,
-    pub way: Way,
-    /// The hook of the flow's other record, so that it can be made again.
+    pub exit: Exit,
+    /// The hook of the other direction's record, so that it can be made again.
     pub twin_hook: Hook,
     /// The key of the reverse record has a zero source address (see [`FlowKey`]).
-    pub any_source: u8,
+    pub wildcard_source: u8,
 }
 
 impl<A> FlowRecord<A> {
-    /// Destination MAC of a next hop behind a device without Ethernet header: none has to be resolved. The kernel takes a frame's
-    /// header off before such a device, so it may be any that a neighbour does not have.
+    /// Destination MAC of a next hop behind a device without an Ethernet header. No neighbor has to be resolved
+    /// there, and the kernel removes the header before such a device, so any address that no neighbor has will do.
     pub const NO_LINK_HEADER: [u8; 6] = [2, 0, 0, 0, 0, 0];
 
-    /// The next hop is known down to its MAC.
+    /// The MAC of the next hop is known.
     #[inline(always)]
     pub fn is_resolved(&self) -> bool {
         let m = &self.dmac;

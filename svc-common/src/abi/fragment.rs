@@ -1,21 +1,21 @@
-//! Fragments: only the first one of a packet has ports, the others find them here.
+//! Fragments: only the first fragment of a packet has ports. The other fragments find them here.
 
 use super::{abi, family_abi};
 use crate::addr::{Port, Proto};
 
-/// What all fragments of a packet have in common (RFC 791, RFC 8200 section 4.5).
+/// Fields that all fragments of a packet share (RFC 791, RFC 8200 section 4.5).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FragmentKey<A> {
     pub src: A,
     pub dst: A,
-    /// As it lies in the packet.
+    /// In the packet's byte order.
     pub id: u32,
     pub proto: Proto,
     pub _pad: [u8; 3],
 }
 
-/// The ports of the first one.
+/// The ports of the first fragment.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FragmentPorts {

@@ -1,19 +1,19 @@
-//! What clients dial and what answers: frontends, their extents of backend ids, backends.
+//! Frontends (dialled by clients), their extents of backend ids, and backends.
 
 use super::{abi, bits, family_abi};
 use crate::addr::{Port, Proto};
 
-/// A service port; stable across restarts; indexes the per-service counters.
+/// Id of a service port; stable across restarts; indexes the per-service counters.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ServiceId(pub u32);
 
-/// A backend; indexes the backend table of its family; never changes its meaning while a frontend or flow uses it.
+/// Id of a backend; indexes the backend table of its family. It keeps its meaning while a frontend or flow uses it.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct BackendId(pub u32);
 
-/// What a frontend's address stands for.
+/// Kind of a frontend's address.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Scope(pub u8);
@@ -35,7 +35,7 @@ pub struct FrontendKey<A> {
     pub scope: Scope,
 }
 
-/// A run of backend ids in the selection table, in ascending order; never changed while a frontend names it.
+/// A run of backend ids in the selection table, in ascending order. It never changes while a frontend names it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Extent {
@@ -59,51 +59,51 @@ impl FrontendFlags {
     pub const USABLE_ELSEWHERE: Self = Self(4);
     /// Local pods are masqueraded (SEM-081, SEM-083).
     pub const MASQUERADE_PODS: Self = Self(8);
-    /// Everybody else is masqueraded.
+    /// All other clients are masqueraded.
     pub const MASQUERADE_OTHERS: Self = Self(16);
-    /// Masquerade also towards backends of this node, whose answers would find the client without it.
+    /// Masquerade also towards backends of this node, though their replies would reach the client without it.
     pub const MASQUERADE_TO_LOCAL: Self = Self(32);
-    /// Only sources that `PrefixList::sources_of` has may use it (SEM-030).
+    /// Only sources in the prefix list `PrefixList::sources_of` may use it (SEM-030).
     pub const SOURCE_RANGES: Self = Self(64);
-    /// This node itself is such a source.
+    /// This node itself is in the source ranges.
     pub const NODE_IN_RANGES: Self = Self(128);
 }
 
-/// Value of the frontend table: the one word that publishes a set of backends.
+/// Value of the frontend table. One write of it publishes a set of backends.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FrontendValue {
     pub service: ServiceId,
     pub flags: FrontendFlags,
-    /// Backends for everybody, or for clients of this node where `LOCAL_ONLY`.
+    /// Backends for all clients, or for clients of this node if `LOCAL_ONLY`.
     pub cluster: Extent,
-    /// Backends on this node, for clients from outside where `LOCAL_ONLY`; empty otherwise.
+    /// Backends on this node, for clients from outside if `LOCAL_ONLY`; empty otherwise.
     pub local: Extent,
-    /// Pages of the Maglev table over `local` where `LOCAL_ONLY`, else over `cluster`; empty: selection is random.
+    /// Pages of the Maglev table over `local` if `LOCAL_ONLY`, else over `cluster`; empty: selection is random.
     pub maglev: Extent,
-    /// Seconds that a client stays with its backend after its last new flow (`sessionAffinity: ClientIP`); 0: not at all.
+    /// Timeout of session affinity in seconds, counted from the client's last new flow; 0: no session affinity.
     pub affinity: u32,
 }
 
-/// A page of a Maglev table. A table of one page has a place in each octet; a table of more pages has a place in each pair
-/// of octets (native order). A place holds the index of a backend within the extent that the table is over.
+/// A page of a Maglev table. In a table of one page each place is one octet. In a larger table each place is two
+/// octets (native order). A place holds the index of a backend within the table's extent.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MaglevPage(pub [u8; MaglevPage::OCTETS as usize]);
 
 impl MaglevPage {
     pub const OCTETS: u32 = 4_096;
-    /// Backends that a table of one page can name.
+    /// Largest number of backends in a table of one page.
     pub const NARROW_BACKENDS: u32 = 256;
 }
 
-/// Where a backend is, seen from this node; decides placement and SNAT.
+/// Location of a backend, seen from this node; decides placement and SNAT.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Locality(pub u8);
 
 impl Locality {
-    /// Another node, or off the cluster.
+    /// On another node or outside the cluster.
     pub const REMOTE: Self = Self(0);
     /// A pod of this node.
     pub const LOCAL: Self = Self(1);

@@ -1,4 +1,4 @@
-//! What lets tables be replaced while traffic flows, and what tells how full the programs' own tables run.
+//! Replacement of tables while traffic flows, and entry counts of the tables that programs fill.
 
 use super::abi;
 
@@ -8,12 +8,12 @@ use super::abi;
 pub struct Migration(pub u32);
 
 impl Migration {
-    /// There is no other flow table.
+    /// No flow table is being replaced.
     pub const NONE: Self = Self(0);
-    /// Some hooks still run programs over the old table: a flow that begins is written to both, and a record that is
-    /// missing in the new one is taken from the old one.
+    /// Some hooks still run programs over the old table. A new flow is written to both tables; a record that is
+    /// missing in the new table is copied from the old one.
     pub const WRITE_BOTH: Self = Self(1);
-    /// Every hook runs over the new table: a record that is missing there is taken from the old one.
+    /// Every hook runs over the new table. A record that is missing there is copied from the old one.
     pub const READ_OLD: Self = Self(2);
 }
 
@@ -37,11 +37,12 @@ impl EntryTable {
     pub const COUNT: u32 = 10;
 }
 
-/// Value of the per-CPU table `ENTRIES`: `made - removed` beyond what a table holds was evicted.
+/// Value of the per-CPU table `ENTRIES`. If `made - removed` exceeds the table's number of entries, the rest was
+/// evicted.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct EntryCount {
-    /// Entries that programs inserted under a key that was absent.
+    /// Entries that programs inserted under an absent key.
     pub made: u64,
     /// Entries that programs removed.
     pub removed: u64,

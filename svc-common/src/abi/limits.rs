@@ -1,5 +1,5 @@
-//! Every capacity, with its unit. Tables that the daemon fills begin with these and grow; the others keep what they are
-//! made with.
+//! Every capacity, with its unit. For tables that the daemon fills this is the first capacity; they grow. Other
+//! tables keep this size.
 
 /// Frontends per family (36 and 48 octets each, allocated as used).
 pub const FRONTENDS: u32 = 65_536;
@@ -19,25 +19,27 @@ pub const ADDRESSES: u32 = 131_072;
 pub const PREFIXES: u32 = 65_536;
 /// Interfaces.
 pub const IFACES: u32 = 4_096;
-/// Sockets whose frontend is remembered, per family.
+/// Translated sockets whose frontend is stored, per family.
 pub const SOCKETS: u32 = 65_536;
-/// Clients and unconnected sockets whose backend is remembered, per family (about 80 and 90 octets each, allocated at once).
+/// Clients and unconnected sockets with a stored backend, per family (about 80 and 90 octets each, allocated at
+/// once).
 pub const AFFINITY: u32 = 65_536;
-/// Packets per family whose fragments are on their way (about 70 and 100 octets each, allocated at once).
+/// Packets per family whose fragments are still arriving (about 70 and 100 octets each, allocated at once).
 pub const FRAGMENTS: u32 = 8_192;
-/// Connections of the node itself from ports of NodePorts, per family (about 70 and 100 octets each, allocated at once).
+/// Connections of the node itself with a NodePort as source port, per family (about 70 and 100 octets each, allocated
+/// at once).
 pub const BYPASS: u32 = 16_384;
-/// Slots of the counter array; more than there are counters, so that one more does not change the map.
+/// Slots of the counter array. There are spare slots, so that a new counter does not change the map.
 pub const COUNTERS: u32 = 64;
-/// ICMP errors that one CPU sends in one tick of a stamp (2^30 ns).
+/// ICMP errors that one CPU may send per tick of a stamp (2^30 ns).
 pub const REJECTS: u32 = 1_000;
-/// Source ports tried before a flow is refused: a range that is not larger is tried whole.
+/// Source ports tried before a flow is dropped. A range of at most this size is tried whole.
 pub const SNAT_TRIES: u32 = 4_096;
-/// Source ports tried before a flow takes that of a connection that has just closed.
+/// Source ports tried before a flow takes the port of a recently closed connection.
 pub const SNAT_TRIES_AT_REST: u32 = 64;
 /// Backends in one extent.
 pub const EXTENT: u32 = 1 << 20;
-/// Halvings after which the largest extent, which has no backend twice, has come down to one place.
+/// Halvings until the largest extent (no backend occurs twice) is down to one place.
 pub const EXTENT_HALVINGS: u32 = EXTENT.ilog2();
 /// IPv6 extension headers skipped before a packet is left alone.
 pub const IPV6_EXTENSIONS: usize = 4;

@@ -20,7 +20,7 @@ pub mod names;
 pub use affinity::{AffinityKey, AffinityValue};
 pub use config::Config;
 pub use counters::{Counter, ServiceCounters};
-pub use flow::{Direction, FlowKey, FlowRecord, FlowState, Hook, Way};
+pub use flow::{Direction, Exit, FlowKey, FlowRecord, FlowState, Hook};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{
     BackendId, BackendValue, Extent, FrontendFlags, FrontendKey, FrontendValue, Locality, MaglevPage, Scope,
@@ -34,7 +34,7 @@ pub use socket::{SockKey, SockValue};
 /// Bumped by every change of a key, a value or a meaning in this module.
 pub const ABI_VERSION: u32 = 4;
 
-/// Checks the size (so that nobody's padding slips in) and, for the daemon, declares the type plain data.
+/// Checks the size, which excludes padding, and for the daemon declares the type plain data.
 macro_rules! abi {
     ($($type:ty = $size:literal),+ $(,)?) => {$(
         const _: () = assert!(core::mem::size_of::<$type>() == $size);
@@ -45,12 +45,12 @@ macro_rules! abi {
 }
 pub(crate) use abi;
 
-/// As [`abi`], for what is generic over the family's address: its size with an IPv4 and with an IPv6 address.
+/// Like [`abi`], for types that are generic over the family's address: size with an IPv4 and with an IPv6 address.
 macro_rules! family_abi {
     ($($type:ident = $v4:literal, $v6:literal);+ $(;)?) => {$(
         const _: () = assert!(core::mem::size_of::<$type<$crate::addr::AddrV4>>() == $v4);
         const _: () = assert!(core::mem::size_of::<$type<$crate::addr::AddrV6>>() == $v6);
-        // SAFETY: repr(C), integers only, and for each address there is the size above equals the sum of its fields.
+        // SAFETY: repr(C), integers only, and the size for each address equals the sum of its fields: no padding.
         #[cfg(feature = "user")]
         unsafe impl<A: $crate::abi::MapAddr> aya::Pod for $type<A> {}
     )+};
@@ -76,15 +76,15 @@ macro_rules! bits {
 }
 pub(crate) use bits;
 
-/// An address as keys and values of a family's maps hold it.
+/// An address in the keys and values of a family's maps.
 ///
 /// # Safety
-/// Each structure of this module has no padding with it: the two addresses there are, whose sizes are asserted.
+/// No structure of this module may have padding with this address. The sizes with both implementors are asserted.
 #[cfg(feature = "user")]
 pub unsafe trait MapAddr: aya::Pod {}
-// SAFETY: the sizes of all that hold it are asserted by `family_abi`.
+// SAFETY: `family_abi` asserts the size of every structure that holds it.
 #[cfg(feature = "user")]
 unsafe impl MapAddr for crate::addr::AddrV4 {}
-// SAFETY: likewise.
+// SAFETY: as above.
 #[cfg(feature = "user")]
 unsafe impl MapAddr for crate::addr::AddrV6 {}

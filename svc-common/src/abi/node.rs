@@ -1,9 +1,9 @@
-//! What the programs know of the node: interfaces and addresses.
+//! Interfaces and addresses of the node, as the programs see them.
 
 use super::{abi, bits};
 use crate::addr::{AddrV4, AddrV6};
 
-/// The one role of an interface.
+/// Role of an interface; each interface has one.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Role(pub u32);
@@ -23,9 +23,9 @@ impl Role {
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Iface {
     pub role: Role,
-    /// Index of the bridge it is a port of; 0 if none.
+    /// Index of the bridge that the interface is a port of; 0: none.
     pub bridge: u32,
-    /// Source of what is masqueraded out of this interface (SEM-087); zero if the node has none of the family.
+    /// SNAT address for packets masqueraded out of this interface (SEM-087); zero if the node has none of the family.
     pub snat_v4: AddrV4,
     pub snat_v6: AddrV6,
     /// Its MAC; zero on devices without an Ethernet header.
@@ -34,7 +34,7 @@ pub struct Iface {
 }
 
 impl Iface {
-    /// Packets leave it within an Ethernet frame.
+    /// Packets leave this interface with an Ethernet header.
     #[inline(always)]
     pub const fn has_link_header(&self) -> bool {
         let m = &self.mac;
@@ -49,17 +49,17 @@ pub struct IfaceFlags(pub u16);
 
 impl IfaceFlags {
     pub const NONE: Self = Self(0);
-    /// Native XDP runs here, so that frames which XDP redirects to it leave.
+    /// Native XDP runs here, so frames that XDP redirects to this interface are sent.
     pub const TAKES_XDP: Self = Self(1);
-    /// Packets that come in by it are a local pod's (SEM-090).
+    /// Packets that arrive by this interface come from a local pod (SEM-090).
     pub const LOCAL_PODS: Self = Self(2);
-    /// Whatever is masqueraded and came in by it goes through the stack, whose rules see client and backend: destination NAT
-    /// at ingress, source NAT at the egress by which it leaves.
+    /// Masqueraded packets that arrive by this interface go through the stack, so that its rules see client and
+    /// backend: DNAT at ingress, SNAT at egress.
     pub const THROUGH_STACK: Self = Self(4);
-    /// As [`Self::THROUGH_STACK`], of IPv4 datagrams whose way narrows here: the stack fragments them.
+    /// Like [`Self::THROUGH_STACK`], only for IPv4 datagrams whose path has a smaller MTU: the stack fragments them.
     pub const NARROWED_THROUGH_STACK: Self = Self(8);
-    /// Netfilter sees what is bridged (`net.bridge.bridge-nf-call-iptables`), so that packets between ports of one bridge may
-    /// take the stack's way.
+    /// Netfilter sees bridged packets (`net.bridge.bridge-nf-call-iptables`), so packets between ports of one bridge
+    /// may go through the stack.
     pub const BRIDGE_FILTERED: Self = Self(16);
 }
 

@@ -1,9 +1,9 @@
-//! Socket load balancing: which frontend a socket believes it talks to.
+//! Socket load balancing: the frontend that a translated socket dialled.
 
 use super::family_abi;
 use crate::addr::Port;
 
-/// Key of the socket-reverse table: a socket and the backend it really talks to.
+/// Key of the socket-reverse table: a socket and the backend that it is connected to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct SockKey<A> {

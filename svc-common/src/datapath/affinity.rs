@@ -1,29 +1,30 @@
-//! How long a client stays with its backend, and whether the backend may still be chosen.
+//! Session affinity: expiry of an entry, and the check that its backend may still be selected.
 
 use crate::abi::{BackendId, Extent};
 
-/// Length of one moment, the unit of [`crate::abi::AffinityValue::until`], as a shift of nanoseconds: 2^26 ns, a
-/// fifteenth of a second. A second would be too coarse for `timeoutSeconds: 1`, and milliseconds overflow.
+/// Unit of [`crate::abi::AffinityValue::until`], as a shift of nanoseconds: 2^26 ns, a fifteenth of a second. A
+/// second would be too coarse for `timeoutSeconds: 1`, and milliseconds overflow.
 pub const MOMENT_SHIFT: u32 = 26;
 
-/// The end of a stay of that many seconds that begins now: never early, late by less than two moments.
+/// Expiry of an entry that is to live so many seconds from now: never early, less than two units late.
 #[inline(always)]
 pub const fn stay_until(now: u32, seconds: u32) -> u32 {
     let moments = (seconds as u64 * 1_000_000_000) >> MOMENT_SHIFT;
     now.wrapping_add(moments as u32).wrapping_add(2)
 }
 
-/// A stay is over, so that the client may get another backend.
+/// The entry has expired, so the client may get another backend.
 #[inline(always)]
 pub const fn is_over(now: u32, until: u32) -> bool {
     until.wrapping_sub(now).wrapping_sub(1) > u32::MAX / 2
 }
 
-/// The search for a backend in an extent, whose ids ascend. Ends after [`crate::abi::limits::EXTENT_HALVINGS`] at most.
+/// Binary search for a backend in an extent, whose ids ascend. It ends after at most
+/// [`crate::abi::limits::EXTENT_HALVINGS`] steps.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Search {
-    /// What is left: the last place whose id is not larger lies here.
+    /// The part still to search: it contains the last place whose id is not larger than `backend`.
     left: Extent,
     backend: BackendId,
 }
@@ -34,7 +35,7 @@ impl Search {
         Self { left: *extent, backend }
     }
 
-    /// Halves what is left; `at` tells the id at a place. False: there is nothing to halve any more.
+    /// Halves the part still to search; `at` returns the id at a place. False: it cannot be halved any more.
     #[inline(always)]
     pub fn halve(&mut self, at: impl Fn(u32) -> Option<u32>) -> bool {
         let half = self.left.count / 2;
@@ -46,7 +47,7 @@ impl Search {
         half != 0
     }
 
-    /// After the last halving: the extent holds the backend.
+    /// The extent holds the backend. Valid after the last halving.
     #[inline(always)]
     pub fn is_found(&self, at: impl Fn(u32) -> Option<u32>) -> bool {
         self.left.count == 1 && at(self.left.first) == Some(self.backend.0)
@@ -64,7 +65,7 @@ mod tests {
         search.is_found(at)
     }
 
-    /// Whether an extent of these ids, which lies behind others in the table, holds one.
+    /// The search finds `id` in an extent of `ids` that lies behind other extents in the table.
     fn holds(ids: &[u32], id: u32) -> bool {
         let table: Vec<u32> = [id, id, id].into_iter().chain(ids.iter().copied()).chain([id]).collect();
         let extent = Extent { first: 3, count: ids.len() as u32 };

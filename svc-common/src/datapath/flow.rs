@@ -1,4 +1,4 @@
-//! A flow's two records, made from one another.
+//! The two records of a flow, each made from the other.
 
 use crate::abi::{Direction, FlowKey, FlowRecord, FlowState, Hook, ServiceId};
 use crate::addr::{Port, Proto};
@@ -6,7 +6,7 @@ use crate::datapath::placement::Placement;
 use crate::family::Family;
 use crate::wire::checksum::{addr_delta, port_delta};
 
-/// What a flow's forward translation replaces.
+/// Fields of the client's packet that a flow's forward translation replaces.
 #[derive(Clone, Copy, Debug)]
 pub struct Translation<A> {
     pub src: A,
@@ -15,14 +15,14 @@ pub struct Translation<A> {
     pub dport: Port,
 }
 
-/// Makes the forward record of a new flow: the client's packet with `to` in its place. Field by field into its
-/// place: a value would be built on the stack first, of which BPF has 512 octets.
+/// Makes the forward record of a new flow: the client's tuple with `to` in its place. Written field by field into
+/// `record`, because a returned value would be built on the BPF stack, which has 512 octets.
 #[inline(always)]
 pub fn forward<F: Family>(
     key: &FlowKey<F::Addr>,
     to: &Translation<F::Addr>,
     place: Placement,
-    any_source: bool,
+    wildcard_source: bool,
     service: ServiceId,
     now: u32,
     record: &mut FlowRecord<F::Addr>,
@@ -38,15 +38,15 @@ pub fn forward<F: Family>(
     record.state = FlowState::NEW;
     record.direction = Direction::FORWARD;
     record.hook = Hook::INGRESS;
-    record.way = place.way;
+    record.exit = place.exit;
     record.twin_hook = place.reverse_hook;
-    record.any_source = any_source as u8;
+    record.wildcard_source = wildcard_source as u8;
 }
 
-/// The key of a record's twin: what the other direction's packets carry.
+/// The key of the reverse record of this record: the tuple of the other direction's packets.
 #[inline(always)]
 pub fn twin_key<F: Family>(proto: Proto, record: &FlowRecord<F::Addr>) -> FlowKey<F::Addr> {
-    let is_wild = record.any_source != 0 && record.direction == Direction::FORWARD;
+    let is_wild = record.wildcard_source != 0 && record.direction == Direction::FORWARD;
     FlowKey {
         src: if is_wild { F::Addr::default() } else { record.dst },
         dst: record.src,
@@ -57,8 +57,8 @@ pub fn twin_key<F: Family>(proto: Proto, record: &FlowRecord<F::Addr>) -> FlowKe
     }
 }
 
-/// Makes the record's twin, without a next hop. A reverse record whose key has no source cannot make its twin: only the
-/// forward one knows which address of the node the backend listens at.
+/// Makes the record of the other direction, without a next hop. A reverse record whose key has no source address
+/// cannot make the forward record: only the forward record knows the backend's address.
 #[inline(always)]
 pub fn twin<F: Family>(key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>, twin: &mut FlowRecord<F::Addr>) {
     twin.src = key.dst;
@@ -77,21 +77,21 @@ pub fn twin<F: Family>(key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>, twi
     twin.direction =
         if record.direction == Direction::FORWARD { Direction::REVERSE } else { Direction::FORWARD };
     twin.hook = record.twin_hook;
-    twin.way = record.way;
+    twin.exit = record.exit;
     twin.twin_hook = record.hook;
-    twin.any_source = record.any_source;
+    twin.wildcard_source = record.wildcard_source;
 }
 
-/// Whether [`twin`] can be made from this record.
+/// [`twin`] can be made from this record.
 #[inline(always)]
-pub fn knows_twin<A>(record: &FlowRecord<A>) -> bool {
-    record.any_source == 0 || record.direction == Direction::FORWARD
+pub fn can_make_twin<A>(record: &FlowRecord<A>) -> bool {
+    record.wildcard_source == 0 || record.direction == Direction::FORWARD
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::abi::Way;
+    use crate::abi::Exit;
     use crate::addr::AddrV4;
     use crate::family::V4;
 
@@ -107,7 +107,7 @@ mod tests {
             _pad: [0; 3],
         };
         let to = Translation { src: addr(3), dst: addr(4), sport: Port::new(2000), dport: Port::new(8080) };
-        let place = Placement { snat: true, way: Way::REDIRECT, reverse_hook: Hook::INGRESS };
+        let place = Placement { snat: true, exit: Exit::REDIRECT, reverse_hook: Hook::INGRESS };
         let mut there = FlowRecord::default();
         forward::<V4>(&key, &to, place, false, ServiceId(7), 42, &mut there);
         let back_key = twin_key::<V4>(Proto::TCP, &there);
@@ -129,11 +129,11 @@ mod tests {
         let key = FlowKey::<AddrV4> { proto: Proto::UDP, ..FlowKey::default() };
         let to =
             Translation { src: key.src, dst: AddrV4::new([10, 0, 0, 1]), sport: key.sport, dport: key.dport };
-        let place = Placement { snat: false, way: Way::STACK, reverse_hook: Hook::POD_EGRESS };
+        let place = Placement { snat: false, exit: Exit::STACK, reverse_hook: Hook::POD_EGRESS };
         let (mut there, mut back) = (FlowRecord::default(), FlowRecord::default());
         forward::<V4>(&key, &to, place, true, ServiceId(0), 0, &mut there);
         twin::<V4>(&key, &there, &mut back);
         assert_eq!(twin_key::<V4>(Proto::UDP, &there).src, AddrV4::default());
-        assert!(knows_twin(&there) && !knows_twin(&back));
+        assert!(can_make_twin(&there) && !can_make_twin(&back));
     }
 }

@@ -1,5 +1,5 @@
 //! The datapath's decisions as pure code: where a translation happens, what a flow's records hold, how long they
-//! live. The kernel programs look things up, call these, and write.
+//! live. The kernel programs look values up, call this code, and write the results.
 
 pub mod affinity;
 pub mod flow;

@@ -1,4 +1,4 @@
-//! Which backend of an extent, which source port of the range.
+//! Selects a backend of an extent and a source port of the SNAT range.
 
 use crate::abi::{FlowKey, MaglevPage};
 use crate::addr::Port;
@@ -25,29 +25,29 @@ pub fn tuple_hash<F: Family>(key: &FlowKey<F::Addr>) -> u32 {
     mix(client_hash::<F>(key), F::fold(key.dst) ^ key.dport.be() as u32)
 }
 
-/// A hash or random number to an index below `count`, without division (Lemire's reduction).
+/// Maps a hash or random number to an index below `count`, without division (Lemire's reduction).
 #[inline(always)]
 pub const fn index(number: u32, count: u32) -> u32 {
     ((number as u64 * count as u64) >> 32) as u32
 }
 
-/// Where a place of a Maglev table is.
+/// Position of a place in a Maglev table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MaglevPlace {
-    /// Page, counted from the table's first.
+    /// Page, counted from the table's first page.
     pub page: u32,
-    /// First octet of the place within its page: below [`MaglevPage::OCTETS`], and even where the place is wide.
+    /// First octet of the place within its page: below [`MaglevPage::OCTETS`], and even if the place is wide.
     pub offset: u32,
     /// The place has two octets instead of one.
     pub is_wide: bool,
 }
 
-/// Octets of a place in a table of more pages than one.
+/// Octets of a place in a table of more than one page.
 const WIDE: u32 = 2;
 /// Places of a page in such a table.
 const WIDE_PLACES: u32 = MaglevPage::OCTETS / WIDE;
 
-/// The place of a hash in a Maglev table of so many pages.
+/// The place for a hash in a Maglev table of `pages` pages.
 #[inline(always)]
 pub const fn maglev_place(hash: u32, pages: u32) -> MaglevPlace {
     if pages == 1 {
@@ -58,15 +58,15 @@ pub const fn maglev_place(hash: u32, pages: u32) -> MaglevPlace {
     MaglevPlace { page: place / WIDE_PLACES, offset: place % WIDE_PLACES * WIDE, is_wide: true }
 }
 
-/// The source port to try at the `attempt`-th time, of as many attempts as there are ports. The first is a fixed function of
-/// the client, so that a lost record is made again the same. The following ones step through the `ring` of the first ports
-/// ([`snat_ring`]) by a stride that is the client's own; the few ports beyond the ring are last.
+/// The source port of the `attempt`-th try; there are as many tries as ports. The first is a fixed function of the
+/// client, so that a lost record is made again with the same port. The next ones step through the first `ring` ports
+/// ([`snat_ring`]) by a stride that depends on the client. The few ports beyond the ring come last.
 #[inline(always)]
 pub const fn snat_port(hash: u32, attempt: u32, first: u16, ring: u16) -> Port {
     let ring = ring as u32;
     let at = if attempt < ring {
         let stride = 1 + index(mix(hash, 1), ring.saturating_sub(1));
-        // Widened, so that a large stride many times over cannot wrap.
+        // Widened, so that a large stride times many attempts cannot wrap.
         ((index(hash, ring) as u64 + attempt as u64 * stride as u64) % ring as u64) as u32
     } else {
         attempt
@@ -74,7 +74,7 @@ pub const fn snat_port(hash: u32, attempt: u32, first: u16, ring: u16) -> Port {
     Port::new(first.wrapping_add(at as u16))
 }
 
-/// The largest prime that is not above so many ports; of fewer than two, their number.
+/// The largest prime that does not exceed `count`; below two, `count` itself.
 pub fn snat_ring(count: u16) -> u16 {
     let is_prime = |n: &u16| {
         (2..*n).take_while(|d| u32::from(*d) * u32::from(*d) <= u32::from(*n)).all(|d| !n.is_multiple_of(d))

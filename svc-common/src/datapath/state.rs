@@ -1,4 +1,4 @@
-//! What a flow has been through, and how long that lets it live (SEM-123).
+//! Connection state of a flow, and the lifetime that follows from it (SEM-123).
 
 use crate::abi::{Direction, FlowState};
 use crate::addr::Proto;
@@ -7,18 +7,18 @@ use crate::wire::ip::tcp;
 /// Length of one tick of a record's stamp, as a shift of nanoseconds: 2^30 ns, a little more than a second.
 pub const STAMP_SHIFT: u32 = 30;
 
-/// Ticks that the source port of a closed connection is left alone while others are free: as long as its backend may be in
-/// TIME_WAIT (Linux: 60 s).
+/// Ticks for which the source port of a closed connection is not reused while other ports are free: its backend may
+/// be in TIME_WAIT that long (Linux: 60 s).
 pub const CLOSED_PORT_REST: u32 = 60;
 
-/// Ticks since `stamp` at `now`; a stamp from the future (another CPU's clock) is now.
+/// Ticks since `stamp` at `now`. A stamp in the future (from another CPU's clock) counts as now.
 #[inline(always)]
 pub const fn age(now: u32, stamp: u32) -> u32 {
     let age = now.wrapping_sub(stamp);
     if age > u32::MAX / 2 { 0 } else { age }
 }
 
-/// The state after a packet that came so many ticks after the packet before it: datagrams that talk for two ticks are a stream.
+/// The state after a packet that came `ticks` after the previous one. Datagrams over two ticks or more are a stream.
 #[inline(always)]
 pub fn observe_time(state: FlowState, proto: Proto, ticks: u32) -> FlowState {
     if proto != Proto::UDP || ticks == 0 {
@@ -57,11 +57,11 @@ pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) 
 #[inline(always)]
 pub const fn lifetime(proto: Proto, state: FlowState) -> u32 {
     if proto.0 == Proto::SCTP.0 && state.has(FlowState::REPLIED) {
-        // Heartbeats come every 30 s (RFC 9260 section 8.3); nf_conntrack's own time.
+        // Heartbeats come every 30 s (RFC 9260 section 8.3). The same lifetime as in nf_conntrack.
         return 210;
     }
     if proto.0 != Proto::TCP.0 {
-        // A question with its answer is over soon, as in nf_conntrack: its source port is for others.
+        // A query and its answer expire soon, as in nf_conntrack, so that others can have the source port.
         let is_stream = state.has(FlowState::REPLIED) && state.has(FlowState::STREAM);
         return if is_stream { 120 } else { 30 };
     }
@@ -72,14 +72,15 @@ pub const fn lifetime(proto: Proto, state: FlowState) -> u32 {
     } else if state.has(FlowState::FIN_FORWARD) || state.has(FlowState::FIN_REVERSE) {
         3_600
     } else if state.has(FlowState::ESTABLISHED) {
-        // Picked up in mid-flow and answered by nobody: as nf_conntrack, and a stray segment holds no source port for a day.
+        // Picked up in mid-flow and never answered: short, as in nf_conntrack, so a stray segment does not hold a
+        // source port for a day.
         if state.has(FlowState::REPLIED) { 86_400 } else { 300 }
     } else {
         60
     }
 }
 
-/// Nobody may rely on a record any more, even if it still lies in the table.
+/// The record has expired, even if it is still in the table.
 #[inline(always)]
 pub const fn is_expired(proto: Proto, state: FlowState, now: u32, stamp: u32) -> bool {
     age(now, stamp) > lifetime(proto, state)

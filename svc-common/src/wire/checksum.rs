@@ -34,7 +34,7 @@ impl Wsum {
         self.add_word(!other.0)
     }
 
-    /// What undoes this delta.
+    /// The delta that undoes this one.
     #[inline(always)]
     #[must_use]
     pub const fn negated(self) -> Self {
@@ -79,7 +79,7 @@ pub fn port_delta(old: (Port, Port), new: (Port, Port)) -> Wsum {
     sum(new).minus(sum(old))
 }
 
-/// A value for a 16-bit checksum field inside quoted data that keeps the sum over that data the same whether or not
+/// A value for a 16-bit checksum field inside quoted data. With it the sum over that data is the same whether or not
 /// the network card or the stack later completes the field (CHECKSUM_PARTIAL).
 ///
 /// `rest` is the sum over the data without the field. Completion replaces the field's `x` by `!(rest + x)`, which
@@ -115,7 +115,7 @@ mod tests {
                 addr_delta::<V4>((word(&old[0..]), word(&old[2..])), (word(&new[0..]), word(&new[2..])));
             let got = delta.apply(full(&old));
             let want = full(&new);
-            // 0 and 0xffff are the same number; which one is stored may differ.
+            // 0 and 0xffff are the same number in ones' complement; either may be stored.
             assert!(got == want || (got | want == 0xffff && got & want == 0), "{got:04x} {want:04x}");
             assert_eq!(delta.plus(delta.negated()).fold() % 0xffff, 0);
         }

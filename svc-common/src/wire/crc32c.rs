@@ -1,7 +1,7 @@
-//! The checksum of SCTP (RFC 9260 appendix A): CRC32c, kept by its delta.
+//! The checksum of SCTP (RFC 9260 appendix A): CRC32c, updated by a delta.
 //!
-//! A CRC is linear: the sum over data with some bits flipped is the old sum with the CRC of the flipped bits alone flipped
-//! into it. The ports are the first four octets of a packet, so what is to be known of the rest is its length.
+//! A CRC is linear: after some bits are flipped, the new CRC is the old one XOR the CRC of the flipped bits alone.
+//! The ports are the first four octets of a packet, so only the length of the rest must be known.
 
 /// The generator, bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
@@ -9,8 +9,8 @@ const POLYNOMIAL: u32 = 0x82f6_3b78;
 /// Steps of [`Delta`]: one for each bit of a packet's length.
 pub const STEPS: u32 = 16;
 
-/// What flipping bits of a packet's first four octets flips in its checksum. A computation in steps, so that the kernel can
-/// count them: its verifier looks at a loop's body once per round.
+/// The change of a packet's checksum when bits of its first four octets flip. Computed in steps, so that the kernel
+/// can run the loop: the verifier walks the body of a loop once per round.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Delta {
@@ -25,17 +25,17 @@ impl Delta {
         Self { register: u32::from_le(bits), length }
     }
 
-    /// To be done for each `n` below [`STEPS`], in any order.
+    /// Must be called once for each `n` below [`STEPS`], in any order.
     #[inline(always)]
     pub const fn step(&mut self, n: u32) {
-        // Never by a branch: the verifier would walk each of them. The sign of a shifted word is one that no compiler makes a
-        // branch of.
+        // No branch: the verifier would walk both sides of each. Compilers do not turn the sign of a shifted word
+        // into a branch.
         let all = sign(self.length << (31 - (n & 31)));
         // An octet of zeros is eight bits of zeros.
         self.register = (times(self.register, power(n + 3)) & all) | (self.register & !all);
     }
 
-    /// As a word as it lies in the packet.
+    /// The result as a word in the packet's byte order.
     #[inline(always)]
     pub const fn flipped(self) -> u32 {
         self.register.to_le()
@@ -61,7 +61,7 @@ const fn times(a: u32, b: u32) -> u32 {
     product
 }
 
-/// The generator's remainder of x to the power of 2 to the `n`: that many bits of zeros.
+/// The remainder of x to the power of 2^`n` modulo the generator: that many zero bits.
 #[inline(always)]
 const fn power(n: u32) -> u32 {
     POWERS[n as usize & 31]

@@ -1,10 +1,11 @@
-//! Bounded reads from a packet, without pointers in the interface: by the verifier's rules in the kernel, from a
-//! slice on the host.
+//! Bounded reads from a packet, without pointers in the interface. In the kernel they follow the verifier's rules; on
+//! the host they read a slice.
 
-/// Types that any bytes make a valid value of.
+/// Types for which any octets are a valid value.
 ///
 /// # Safety
-/// Integers and `repr(C)` structs of them without padding, aligned to two octets at most (a packet promises no more).
+/// Integers and `repr(C)` structs of them without padding, aligned to at most two octets (a packet guarantees no
+/// more).
 pub unsafe trait Plain: Copy {}
 
 macro_rules! plain {
@@ -20,10 +21,10 @@ plain!(u8, u16, [u16; 2], [u16; 4], [u16; 6], [u16; 8], [u16; 10]);
 
 /// A packet that can be read.
 pub trait Cursor {
-    /// The value `offset` octets from the packet's first, or nothing if it does not lie within.
+    /// The value at `offset` octets from the packet's first; `None` if it is not entirely within the packet.
     fn read<T: Plain>(&self, offset: usize) -> Option<T>;
 
-    /// It is many segments in one, as only the kernel makes them.
+    /// The packet holds several segments (GSO or GRO); only the kernel makes such packets.
     fn is_segments(&self) -> bool {
         false
     }

@@ -1,4 +1,4 @@
-//! ICMP errors (RFC 792, RFC 4443): the headers that go before the quoted packet.
+//! ICMP errors (RFC 792, RFC 4443): the headers before the quoted packet.
 
 use super::checksum::{Wsum, sum16};
 use super::cursor::{Cursor, Plain, plain};
@@ -11,7 +11,7 @@ use crate::family::{Family, V4, V6};
 /// Octets of an ICMP error's own header.
 pub const ICMP_LEN: usize = 8;
 
-/// What went wrong: a plain number, because an enum with a value leaves a register unset when it crosses a call.
+/// Cause of the error. A plain number, because an enum with a value leaves a register unset when it crosses a call.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Problem(u32);
@@ -24,7 +24,7 @@ impl Problem {
     /// Time exceeded in transit.
     pub const TIME_EXCEEDED: Self = Self(1 << 17);
 
-    /// Fragmentation needed / packet too big; `mtu` octets would fit and are not zero.
+    /// Fragmentation needed / packet too big. `mtu` is the size that fits and is not zero.
     #[inline(always)]
     pub const fn too_big(mtu: u16) -> Self {
         Self(mtu as u32)
@@ -55,7 +55,7 @@ pub struct Error<H> {
 
 plain!(Error<Ipv4Header>, Error<Ipv6Header>);
 
-/// Families that can tell a sender of a problem.
+/// Families for which ICMP errors can be written.
 pub trait Icmp: Rewrite {
     type Error: Plain;
 
@@ -70,20 +70,20 @@ pub trait Icmp: Rewrite {
     );
     /// Sum over an IP header.
     fn header_sum(header: &Self::Header) -> Wsum;
-    /// Octets of a quoted packet's header, 0 where no ports follow it, and its protocol.
+    /// Octets of a quoted packet's header and its protocol; 0 if no ports follow the header.
     fn quoted(header: &HeaderWords) -> (usize, Proto);
-    /// An ICMP error. One that is cut short counts as such.
+    /// The packet is an ICMP error. A truncated ICMP message counts as one.
     fn is_error<C: Cursor + ?Sized>(packet: &C, ip: &Headers<Self::Addr>) -> bool;
-    /// The header is that of an error which tells a better way (RFC 792). IPv6 tells it by a neighbor message, which is none.
+    /// The header is that of an ICMP redirect (RFC 792). IPv6 redirects are neighbor messages, not errors.
     fn is_redirect(header: &[u16; 4]) -> bool;
 }
 
-/// What translating a quoted packet adds to the sum over an ICMP message: `addr` and `port` are what it adds to the sums
-/// over the quoted addresses and ports, `outer` over those of the message itself. The quoted checksums take their part off
-/// again: that of an IPv4 header, and the transport's if it is quoted.
+/// Change of the sum over an ICMP message by translating the packet that it quotes. `addr` and `port` are the changes
+/// of the sums over the quoted addresses and ports, `outer` over the addresses of the message itself. The quoted
+/// checksums cancel their part: the IPv4 header's, and the transport's if it is quoted.
 #[inline(always)]
 pub fn quote_delta<F: Family>(addr: Wsum, port: Wsum, has_check: bool, outer: Wsum) -> Wsum {
-    // IPv6 has no header checksum, and the message's own addresses count by the pseudo-header (RFC 4443 section 2.3).
+    // IPv6 has no header checksum, and its pseudo-header includes the message's own addresses (RFC 4443 section 2.3).
     let delta = if F::HAS_L3_CHECKSUM { port } else { port.plus(addr).plus(outer) };
     if has_check { delta.minus(addr).minus(port) } else { delta }
 }

@@ -1,11 +1,11 @@
-//! Headers as they lie in a packet. Fields of two octets or more are in network byte order.
+//! Headers in the byte order of the packet. Fields of two octets or more are in network byte order.
 
 use super::cursor::plain;
 use crate::addr::{AddrV4, AddrV6, Proto};
 
 /// Octets of an Ethernet header without tags.
 pub const ETH_LEN: usize = 14;
-/// Octets of a UDP header, and of what an ICMP error quotes at least (RFC 792).
+/// Octets of a UDP header; an ICMP error quotes at least as many (RFC 792).
 pub const UDP_LEN: usize = 8;
 /// Octets of an SCTP common header (RFC 9260 section 3.1).
 pub const SCTP_LEN: usize = 12;
@@ -44,7 +44,7 @@ pub struct Ipv6Header {
     pub dst: [u16; 8],
 }
 
-/// The ports, where TCP, UDP and SCTP have them.
+/// The ports, at the same place in TCP, UDP and SCTP.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {

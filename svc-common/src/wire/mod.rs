@@ -1,4 +1,4 @@
-//! Bytes of a packet to typed values.
+//! Reads the bytes of a packet as typed values, and writes them.
 
 pub mod checksum;
 pub mod crc32c;

@@ -1,4 +1,4 @@
-//! A packet's tuple, or why it has none that a service could be about.
+//! Parses a packet's tuple, or says why it has none.
 
 use super::cursor::Cursor;
 use super::ip::{Ipv4Header, Ipv6Header, Ports, SCTP_LEN, TCP_LEN, TcpHeader, UDP_LEN, addr_v4, addr_v6};
@@ -7,7 +7,7 @@ use crate::abi::limits::IPV6_EXTENSIONS;
 use crate::addr::{Port, Proto};
 use crate::family::{Family, V4, V6};
 
-/// What the datapath needs to know of a packet.
+/// The parts of a packet that the datapath needs.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Packet<A> {
     pub key: FlowKey<A>,
@@ -29,9 +29,9 @@ pub struct Packet<A> {
 pub struct Shape(u8);
 
 impl Shape {
-    /// No options, no extension headers: the transport header follows the fixed IP header.
+    /// No IP options or extension headers: the transport header follows the fixed IP header.
     pub const PLAIN: Self = Self(1);
-    /// The first fragment of a packet; the others have no ports.
+    /// The first fragment of a packet. Only this one has ports.
     pub const FRAGMENT: Self = Self(2);
 
     #[inline(always)]
@@ -48,19 +48,19 @@ impl Shape {
 /// Why a packet has no tuple.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Skip {
-    /// Cut short, or the lengths lie.
+    /// Truncated, or the length fields are wrong.
     Truncated,
-    /// Another IP version than the link layer says, or a header length below the minimum.
+    /// An IP version that differs from the Ethernet type, or a header length below the minimum.
     Malformed,
     /// Neither TCP, UDP nor SCTP.
     OtherProtocol,
-    /// A fragment that is not the first: it has no ports.
+    /// A fragment that is not the first, so it has no ports.
     Fragment,
-    /// More extension headers than are followed.
+    /// More extension headers than [`crate::abi::limits::IPV6_EXTENSIONS`].
     TooManyHeaders,
 }
 
-/// What the IP header and what follows it say before the transport header.
+/// Contents of the IP header and of the extension headers.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Headers<A> {
     pub src: A,
@@ -70,14 +70,14 @@ pub struct Headers<A> {
     pub l4: usize,
     /// Octets from the IP header on.
     pub len: u32,
-    /// Octets from the transport header on, as the IP header says.
+    /// Octets from the transport header on, according to the IP header.
     pub carried: u32,
     pub ttl: u8,
     pub is_plain: bool,
-    /// A part of a packet, and whether the first, which has the transport header.
+    /// A fragment, and whether it is the first one, which has the transport header.
     pub is_fragment: bool,
     pub is_first: bool,
-    /// What the parts have in common besides addresses and protocol.
+    /// The fragments' common identification, beside addresses and protocol.
     pub fragment_id: u32,
 }
 
@@ -159,7 +159,7 @@ impl Parse for V6 {
                 _ => break,
             }
         }
-        // Fragment, which stands last here: next header, reserved, place and more, identification.
+        // A fragment header ends the chain here: next header, reserved, offset and more, identification.
         if next == 44 {
             let [following, at, high, low] = packet.read::<[u16; 4]>(l4).ok_or(Skip::Truncated)?;
             next = following.to_ne_bytes()[0];
@@ -187,8 +187,8 @@ impl Parse for V6 {
     }
 }
 
-/// Octets that the IP header says are left for the transport header and what follows, after `headers`. A length of zero
-/// is that of a packet too large for the field, which only the kernel itself makes (BIG TCP), of what it will cut again.
+/// Octets after `headers` octets of headers, according to the IP header. A length of zero is that of a packet too
+/// large for the field (BIG TCP); only the kernel makes these, and segments them later.
 #[inline(always)]
 fn carried<C: Cursor + ?Sized>(packet: &C, len: u32, headers: usize) -> u32 {
     if len == 0 && packet.is_segments() { u32::MAX } else { len.saturating_sub(headers as u32) }
@@ -211,7 +211,7 @@ fn transport<C: Cursor + ?Sized>(
         if carried < UDP_LEN as u32 {
             return Err(Skip::Truncated);
         }
-        // The whole header: its checksum gets rewritten.
+        // The whole header must be there: its checksum gets rewritten.
         let [source, destination, ..] = packet.read::<[u16; 4]>(l4).ok_or(Skip::Truncated)?;
         Ok((Ports { src: source, dst: destination }, 0, UDP_LEN as u8))
     } else if proto == Proto::SCTP.0 {

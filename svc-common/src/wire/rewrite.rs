@@ -1,4 +1,4 @@
-//! Writing a translation into a header. The transport checksum is not here: the hooks differ in how they keep it.
+//! Writes a translation into an IP header. The transport checksum is updated by the hooks, each in its own way.
 
 use super::checksum::Wsum;
 use super::cursor::Plain;
@@ -7,17 +7,17 @@ use super::parse::Parse;
 use crate::addr::{AddrV4, AddrV6};
 use crate::family::{V4, V6};
 
-/// A copy of an IP header without options, for both families: the rest of an IPv4 one is nothing.
+/// A copy of an IP header without options, for both families. An IPv4 header fills only the first words.
 pub type HeaderWords = [u32; 10];
 
 /// Families whose header can be rewritten.
 pub trait Rewrite: Parse {
     type Header: Plain;
 
-    /// Puts addresses in, keeps the header checksum (IPv4) by `delta`, and takes `hops` off the time to live.
+    /// Replaces the addresses, updates the header checksum (IPv4) by `delta`, and takes `hops` off the time to live.
     fn rewrite(header: &mut Self::Header, src: Self::Addr, dst: Self::Addr, delta: Wsum, hops: u8);
 
-    /// The same in a copy of a header, word by word as it lies in the packet, where the delta is not known: answers it.
+    /// The same in a copy of a header, word by word, if the delta is not known. Returns the delta.
     fn readdress(header: &mut HeaderWords, src: &Self::Addr, dst: &Self::Addr, hops: u8) -> Wsum;
 
     /// Source and destination of such a copy.

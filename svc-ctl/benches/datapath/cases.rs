@@ -1,4 +1,5 @@
-//! The cases: what is run, what it is compared with, and the proof that its first packet goes where it should.
+//! The measured cases: what runs, the lower bound that it is compared with, and a check that the first packet is
+//! treated correctly.
 
 use std::collections::HashMap;
 
@@ -16,7 +17,7 @@ use crate::wrapper::{Flows, MANY, Setting, Variant, Wrapper};
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
 const TTL: u8 = 64;
-/// Packets that fill a flow table twice over.
+/// Enough packets to fill a flow table twice.
 const FILL: u32 = 300_000;
 
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub struct Case {
     pub family: &'static str,
     pub name: &'static str,
     pub setting: Setting,
-    /// The floor it is compared with (a name of the same family), and the ratio to hold.
+    /// The lower bound to compare with (a case of the same family), and the ratio to keep.
     pub against: Option<(&'static str, f64)>,
 }
 
@@ -39,17 +40,17 @@ const TURN: &str = "floor: parse + TX";
 const LOOKUP: &str = "floor: LRU look-up, 64k flows";
 const INSERT: &str = "floor: LRU insert, table full";
 
-/// What the cases of a family have in common.
+/// Data that the cases of a family share.
 pub struct Side {
     pub name: &'static str,
     pub wrapper: &'static str,
-    /// Programs `empty`, `turn`, `lookup`, `insert` of the bench, by index.
+    /// Indices of the bench's programs `empty`, `turn`, `lookup`, `insert`.
     pub floors: [u32; 4],
-    /// First of this family's three lists of variants.
+    /// Index of the first of this family's three lists of variants.
     pub list: u32,
 }
 
-/// Sets up a family and proves each of its cases. `established` keeps its flows, `flooded` sees only new ones.
+/// Sets up a family and checks each of its cases. `established` keeps its flows, `flooded` gets only new ones.
 pub fn prepare<F: Maps + Wire>(
     side: &Side,
     wrapper: &mut Wrapper,
@@ -64,7 +65,7 @@ pub fn prepare<F: Maps + Wire>(
     let forwards = |flows, program| setting(forward, side.list, flows, program);
     let case = |name, setting, against| Case { family: side.name, name, setting, against };
 
-    // The first packet makes the flow, the second meets its record; both come out the same.
+    // The first packet makes the flow, the second finds its record; both must come out the same.
     let service = forwards(Flows::One, established.program);
     let translated = |product: &mut Product| -> Result<FlowKey<F::Addr>> {
         let flows: HashMap<_, _> = F::flows(&mut product.ebpf)?.into_iter().collect();
@@ -84,7 +85,7 @@ pub fn prepare<F: Maps + Wire>(
         ensure!(made == new, "{}: {made} flows made, expected {new}", side.name);
     }
 
-    // All flows; from here on in another order than they were made in, so that no table is walked through in order.
+    // Makes all flows. Later runs visit them in another order, so that no table is walked in order of insertion.
     wrapper.run(&forwards(Flows::Many, established.program), MANY)?;
     let records: HashMap<_, _> = F::flows(&mut established.ebpf)?.into_iter().collect();
     let pairs = (0..MANY).map(|i| {
@@ -105,14 +106,14 @@ pub fn prepare<F: Maps + Wire>(
     let back = build::<F>([GATEWAY_MAC, UPLINK_MAC], &forward_key.swapped(), TTL - 1);
     expect(side, "reverse", first, XDP_TX, &back)?;
 
-    // Not a service.
+    // A tuple without a Service.
     let other_key = key_of::<F>(F::client(), F::node(), 1024, 9);
     let other = build::<F>([UPLINK_MAC, GATEWAY_MAC], &other_key, TTL);
     wrapper.set_variants(side.list + 2, (0..MANY).map(|_| variant::<F>(&other_key)))?;
     let passing = setting(other, side.list + 2, Flows::One, established.program);
     expect(side, "pass", wrapper.first(&passing)?, XDP_PASS, &other)?;
 
-    // A table full of flows, and each packet one more.
+    // A full flow table, and a new flow with each packet.
     let fresh = forwards(Flows::Fresh, flooded.program);
     wrapper.run(&fresh, FILL)?;
     let before = counter(&mut flooded.ebpf, Counter::FlowNew)?;
@@ -124,7 +125,7 @@ pub fn prepare<F: Maps + Wire>(
         side.name
     );
 
-    // The floors, over as many entries.
+    // The lower bounds, over as many entries.
     let [empty, turn, lookup, insert] = side.floors;
     F::fill_floor(&mut wrapper.ebpf, pairs.as_flattened())?;
     wrapper.run(&forwards(Flows::Fresh, insert), FILL)?;

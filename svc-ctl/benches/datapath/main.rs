@@ -1,4 +1,5 @@
-//! Nanoseconds per packet of the XDP path, beside floors measured in the same process and round (`cargo xtask bench datapath`).
+//! Nanoseconds per packet of the XDP path, beside lower bounds measured in the same process and round (`cargo xtask
+//! bench datapath`).
 //!
 //! Usage: `datapath --floors OBJECT [--rounds N] [--packets N]`, as root. Prints its part of docs/performance.md.
 
@@ -35,7 +36,7 @@ struct Args {
     /// Timed packets per case and round
     #[arg(long, default_value_t = 100_000)]
     packets: u32,
-    /// Given by `cargo bench`
+    /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -101,7 +102,7 @@ fn measure(wrapper: &mut Wrapper, cases: &[Case], args: &Args) -> Result<report:
     Ok(samples)
 }
 
-/// Stays on the last CPU, away from where interrupts usually go, and before whoever else wants it.
+/// Stays on the last CPU, which usually gets no interrupts, with real-time priority.
 fn pin() -> Result<usize> {
     let cpu = std::thread::available_parallelism()?.get() - 1;
     let mut set = CpuSet::new();

@@ -10,21 +10,21 @@ use svc_common::family::{Family, V4, V6};
 use crate::packet::Mac;
 
 pub const UPLINK_MAC: Mac = [2, 0, 0, 0, 0, 1];
-/// The node that has the backends, and the gateway to the clients.
+/// MAC of the node with the backends, which is also the gateway to the clients.
 pub const REMOTE_MAC: Mac = [2, 0, 0, 0, 0, 2];
 pub const GATEWAY_MAC: Mac = [2, 0, 0, 0, 0, 9];
 
 pub const NODE_PORT: u16 = 30_080;
 pub const BACKEND_PORT: u16 = 8080;
-/// Enough of them that the masquerade's ports suffice for a full flow table.
+/// Enough backends for a full flow table with the masquerade's ports.
 pub const BACKENDS: u8 = 64;
 
-/// The addresses of a family.
+/// Addresses of a family.
 pub trait Plan: Family {
     fn client() -> Self::Addr;
     fn second_client() -> Self::Addr;
     fn node() -> Self::Addr;
-    /// From 1.
+    /// Counted from 1.
     fn backend(number: u8) -> Self::Addr;
 }
 
@@ -81,7 +81,7 @@ route add fd00:10:244:2::/64 via 2001:db8:2::2
 route add 2001:db8:c::/64 via 2001:db8:2::9
 ";
 
-/// Makes the namespace (it goes with this process) and tells the uplink's index.
+/// Makes the namespace (it ends with this process) and returns the uplink's index.
 pub fn enter() -> Result<u32> {
     nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).context("a network namespace (needs root)")?;
     for command in COMMANDS.lines().filter(|line| !line.is_empty()) {

@@ -1,10 +1,10 @@
-//! Packets of the bench: UDP in 64 octets, every checksum computed in full (by another way than the product's).
+//! Packets of the bench: UDP in 64 octets, every checksum computed in full, independently of the product.
 
 use svc_common::abi::FlowKey;
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::family::{Family, V4, V6};
 
-/// Octets of a packet, and of what the wrapper restores.
+/// Octets of a packet that the wrapper restores.
 pub const LEN: usize = 64;
 const ETH: usize = 14;
 const UDP_HEADER: usize = 8;
@@ -35,7 +35,7 @@ pub fn build<F: Wire>(macs: [Mac; 2], key: &FlowKey<F::Addr>, ttl: u8) -> [u8; L
     packet
 }
 
-/// RFC 1071, octet pair by octet pair.
+/// The checksum of RFC 1071, computed by pairs of octets.
 fn checksum(octets: &[u8]) -> u16 {
     let pairs = octets.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(*pair.get(1).unwrap_or(&0)));
     let mut sum = pairs.sum::<u32>();
@@ -45,11 +45,11 @@ fn checksum(octets: &[u8]) -> u16 {
     !(sum as u16)
 }
 
-/// How a family's header is written.
+/// Writes a family's header.
 pub trait Wire: Family {
     fn octets(addr: Self::Addr) -> Vec<u8>;
     fn write_ip(header: &mut [u8], key: &FlowKey<Self::Addr>, payload: u16, ttl: u8);
-    /// The last four octets of an address, as they lie in the packet.
+    /// The last four octets of an address, in the packet's byte order.
     fn tail(addr: Self::Addr) -> [u8; 4] {
         let octets = Self::octets(addr);
         [0, 1, 2, 3].map(|i| octets[octets.len() - 4 + i])

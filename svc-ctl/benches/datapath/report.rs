@@ -1,4 +1,4 @@
-//! What was measured, as a part of docs/performance.md.
+//! Writes the measurements as a part of docs/performance.md.
 
 use std::fmt::Write as _;
 use std::fs;

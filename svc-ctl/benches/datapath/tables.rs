@@ -1,4 +1,4 @@
-//! The maps of the programs: one NodePort Service with remote backends, filled by hand as the daemon would.
+//! The maps of the programs: one NodePort Service with remote backends, written like the daemon writes it.
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
@@ -12,7 +12,7 @@ use svc_common::family::{Family, V4, V6};
 
 use crate::node::{BACKEND_PORT, BACKENDS, NODE_PORT, Plan, UPLINK_MAC};
 
-/// What both families share: the uplink's role and the extent of backend ids.
+/// Fills the tables that both families share: the uplink's role and the extent of backend ids.
 pub fn fill_common(ebpf: &mut Ebpf, uplink: u32) -> Result<()> {
     let iface = Iface {
         role: Role::UPLINK,
@@ -30,13 +30,13 @@ pub fn fill_common(ebpf: &mut Ebpf, uplink: u32) -> Result<()> {
     Ok(())
 }
 
-/// How often a counter moved, over all CPUs.
+/// The value of a counter, summed over all CPUs.
 pub fn counter(ebpf: &mut Ebpf, counter: Counter) -> Result<u64> {
     let counters = PerCpuArray::<_, u64>::try_from(map(ebpf, names::COUNTERS)?)?;
     Ok(counters.get(&(counter as u32), 0)?.iter().sum())
 }
 
-/// Every counter that moved.
+/// All nonzero counters.
 pub fn moved(ebpf: &mut Ebpf) -> Result<Vec<(&'static str, u64)>> {
     let all = Counter::ALL.iter().map(|which| Ok((which.label(), counter(ebpf, *which)?)));
     let all: Vec<_> = all.collect::<Result<_>>()?;
@@ -49,7 +49,7 @@ pub fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map>
 
 pub type Flow<F> = (FlowKey<<F as Family>::Addr>, FlowRecord<<F as Family>::Addr>);
 
-/// A family's maps, which cannot be named generically.
+/// A family's maps, because map names cannot be generic.
 pub trait Maps: Plan {
     fn fill(ebpf: &mut Ebpf) -> Result<()>;
     fn flows(ebpf: &mut Ebpf) -> Result<Vec<Flow<Self>>>;

@@ -1,4 +1,4 @@
-//! The restoring wrapper as user space sees it: loads it, sets it to a case, runs it.
+//! User space of the restoring wrapper: loads it, configures it for a case, runs it.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ struct Progress {
     program: u32,
 }
 
-/// What differs between one packet of a case and the next, as octets in the packet.
+/// Octets that differ between one packet of a case and the next.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
@@ -43,17 +43,17 @@ pub const MANY: u32 = 65_536;
 pub enum Flows {
     One,
     Many,
-    /// Every packet is a flow's first.
+    /// Every packet begins a flow.
     Fresh,
 }
 
-/// A setting of the wrapper.
+/// Configuration of the wrapper.
 #[derive(Clone, Debug)]
 pub struct Setting {
     /// `restore4` or `restore6`.
     pub wrapper: &'static str,
     pub template: [u8; LEN],
-    /// Which list of variants.
+    /// Index of the list of variants.
     pub list: u32,
     pub flows: Flows,
     /// Index of the program under test.
@@ -67,7 +67,7 @@ pub struct Wrapper {
     variants: Array<MapData, Variant>,
     under_test: ProgramArray<MapData>,
     programs: u32,
-    /// Where fresh flows go on, case by case.
+    /// Next fresh flow, by case.
     fresh: std::collections::HashMap<u32, u32>,
     context: [u8; 24],
 }
@@ -90,7 +90,7 @@ impl Wrapper {
         Ok(Self { ebpf, progress, template, variants, under_test, programs: 0, fresh, context })
     }
 
-    /// Makes a program one to be tested, and tells its index.
+    /// Adds a program to the programs under test, and returns its index.
     pub fn add(&mut self, program: &ProgramFd) -> Result<u32> {
         let index = self.programs;
         self.under_test.set(index, program, 0)?;
@@ -98,7 +98,7 @@ impl Wrapper {
         Ok(index)
     }
 
-    /// Makes one of the bench's own programs one to be tested.
+    /// Adds one of the bench's own programs to the programs under test.
     pub fn add_floor(&mut self, name: &str) -> Result<u32> {
         let program: &Xdp =
             self.ebpf.program(name).with_context(|| format!("no program {name}"))?.try_into()?;
@@ -116,7 +116,7 @@ impl Wrapper {
         Ok(())
     }
 
-    /// The first packet of a case: what the program says and what it makes of the packet.
+    /// The first packet of a case: the program's action and the resulting packet.
     pub fn first(&mut self, setting: &Setting) -> Result<(u32, [u8; LEN])> {
         self.set(setting)?;
         let mut out = [0; LEN];
@@ -132,7 +132,7 @@ impl Wrapper {
         Ok((result.return_value, out))
     }
 
-    /// Runs so many packets and tells how long one took, without the time for which others had the CPU.
+    /// Runs that many packets and returns the time of one, without time in which other processes had the CPU.
     pub fn run(&mut self, setting: &Setting, packets: u32) -> Result<Duration> {
         self.set(setting)?;
         let options = TestRunOptions {
@@ -174,7 +174,7 @@ fn xdp<'a>(ebpf: &'a Ebpf, name: &str) -> Result<&'a Xdp> {
     Ok(ebpf.program(name).with_context(|| format!("no program {name}"))?.try_into()?)
 }
 
-/// Loads the product's object anew, with maps of its own, and gives its XDP program.
+/// Loads the product's object again, with maps of its own, and returns its XDP program.
 pub fn load_product(object: &[u8], config: &svc_common::abi::Config) -> Result<(Ebpf, ProgramFd)> {
     let mut ebpf =
         EbpfLoader::new().override_global("CONFIG", config, true).load(object).context("svc's maps")?;

@@ -12,7 +12,7 @@ use crate::check::{Finding, Verdict, findings};
 use crate::node::roles::RoleRules;
 use crate::source::kubernetes;
 
-/// Exits with 1 if a check fails; warnings are none.
+/// Exits with 1 if a check fails. Warnings are not failures.
 pub fn main(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
     let places = Places {
@@ -47,7 +47,7 @@ pub fn main(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if has_failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// A line for each check; the cure below it.
+/// A line for each check, with the remedy below it.
 pub fn table(all: &[Finding]) -> String {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(["CHECK", "", "FOUND"]);

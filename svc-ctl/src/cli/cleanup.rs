@@ -10,11 +10,11 @@ use crate::dataplane::pins::{Pins, is_locked};
 use crate::node::cgroup;
 
 pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
-    // First: it refuses a directory that is not ours, and one that a daemon uses.
+    // First, because this refuses a foreign directory and one that a daemon uses.
     let removed = Pins::remove(&args.pins.pin_dir)?;
     let filters = clsact::remove_all()?;
     let run_dir = &args.run_dir.run_dir;
-    // A daemon of other pins may have its files there.
+    // A daemon with another pin directory may have its files in the run directory.
     if !is_locked(&run_dir.join("lock")) {
         cgroup::cleanup(run_dir)?;
         for name in ["status.json", "lock"] {

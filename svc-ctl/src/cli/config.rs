@@ -48,7 +48,7 @@ mod tests {
     use super::*;
     use crate::cli::command;
 
-    /// Each file of `svc-ctl/tests/config` and what `config explain` says of it.
+    /// Each file of `svc-ctl/tests/config` with its expected output of `config explain`.
     #[test]
     fn files_are_explained_as_their_goldens_say() {
         let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/config");

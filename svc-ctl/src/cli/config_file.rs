@@ -1,4 +1,4 @@
-//! The configuration file of `svc-ctl run`: its fields as flags, each checked as if it had been typed.
+//! The configuration file of `svc-ctl run`: its fields become flags, which are checked like typed ones.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,15 +11,15 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use crate::kube_proxy::{Explained, Line, Verdict, explain};
 use crate::model::complaint::{Complaint, Kind};
 
-/// A file as it was read.
+/// A configuration file as it was read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfigFile {
     pub path: PathBuf,
-    /// What it said then.
+    /// The contents when it was read.
     pub text: String,
 }
 
-/// Reads a file and explains it; what svc-ctl's own flags do not take is refused too.
+/// Reads a file and explains it. Refuses values that svc-ctl's own flags do not accept.
 pub fn read(path: &Path, cli: &Command) -> anyhow::Result<(ConfigFile, Explained)> {
     let subject = || format!("--config {}", path.display());
     let text = fs::read_to_string(path).with_context(subject)?;
@@ -52,7 +52,7 @@ fn find<'a>(run: &'a Command, name: &str) -> Option<&'a Arg> {
     run.get_arguments().find(|argument| argument.get_long() == Some(name))
 }
 
-/// A flag as it would be typed: once for each value if it may be given again.
+/// A flag as it would be typed: once for each value if the flag may be repeated.
 fn typed(argument: &Arg, name: &str, value: &str) -> Vec<String> {
     match argument.get_action() {
         ArgAction::Append => value.split(',').map(|value| format!("--{name}={value}")).collect(),
@@ -60,7 +60,8 @@ fn typed(argument: &Arg, name: &str, value: &str) -> Vec<String> {
     }
 }
 
-/// The flags of the file that were neither typed nor set in the environment: those go before the file.
+/// The flags of the file that were neither typed nor set in the environment. Typed flags and the environment take
+/// precedence.
 pub fn arguments(explained: &Explained, cli: &Command, matches: &ArgMatches) -> Vec<String> {
     let (Some(run), Some((_, matches))) = (cli.find_subcommand("run"), matches.subcommand()) else {
         return Vec::new();
@@ -78,7 +79,7 @@ pub fn arguments(explained: &Explained, cli: &Command, matches: &ArgMatches) -> 
     arguments
 }
 
-/// What of the file is not in force and should be known.
+/// Complaints about fields of the file that are not in force.
 pub fn complaints(file: &ConfigFile, explained: &Explained) -> Vec<Complaint> {
     let object = format!("--config {}", file.path.display());
     let complaint = |line: &Line| {

@@ -1,4 +1,4 @@
-//! What was typed, as a KubeProxyConfiguration: what `/configz` shows. A field that has no meaning here is left out.
+//! The flags in force as a KubeProxyConfiguration, shown by `/configz`. Fields without a meaning here are left out.
 
 use std::net::SocketAddr;
 
@@ -50,7 +50,7 @@ fn node_port_addresses(setting: &NodePortAddresses) -> Vec<String> {
     }
 }
 
-/// kube-proxy's words; the ways of svc have their own.
+/// kube-proxy's name of the mode. svc's own modes keep their names.
 const fn detect_local(mode: DetectLocal) -> &'static str {
     match mode {
         DetectLocal::Interface => "Interface",

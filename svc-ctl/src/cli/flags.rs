@@ -1,4 +1,4 @@
-//! The flags of a command and their values, as `/flagz` shows them, and those of kube-proxy that change nothing.
+//! The flags of a command with their values, shown by `/flagz`, and the flags of kube-proxy that have no effect.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::kube_proxy::flags::{IGNORED, IgnoredFlag};
 
-/// Every flag of a subcommand that has a value, by its name on the command line. Several values are separated by commas.
+/// Every flag of a subcommand that has a value, by its name on the command line. Values are separated by commas.
 pub fn values(cli: &Command, matches: &ArgMatches) -> BTreeMap<String, String> {
     let Some((name, matches)) = matches.subcommand() else { return BTreeMap::new() };
     let arguments = cli.find_subcommand(name).into_iter().flat_map(Command::get_arguments);
@@ -19,7 +19,7 @@ pub fn values(cli: &Command, matches: &ArgMatches) -> BTreeMap<String, String> {
     arguments.filter_map(value).collect()
 }
 
-/// Flags of kube-proxy that change nothing. `--help` does not show them.
+/// Flags of kube-proxy that have no effect. `--help` does not show them.
 pub fn ignored() -> impl Iterator<Item = Arg> {
     IGNORED.iter().map(|flag| {
         let argument = Arg::new(flag.name).long(flag.name).hide(true).action(ArgAction::Set);
@@ -30,7 +30,7 @@ pub fn ignored() -> impl Iterator<Item = Arg> {
     })
 }
 
-/// Those of them that were typed.
+/// The typed ones among them.
 pub fn typed_in_vain(matches: &ArgMatches) -> Vec<&'static IgnoredFlag> {
     let Some((_, matches)) = matches.subcommand() else { return Vec::new() };
     let is_typed = |flag: &&IgnoredFlag| matches.value_source(flag.name) == Some(ValueSource::CommandLine);
@@ -55,7 +55,7 @@ mod tests {
             "--detect-local-mode=NodeCIDR",
             "-v=4",
             "--healthz-bind-address=127.0.0.1",
-            // What k3s gives to kube-proxy besides.
+            // Further flags that k3s passes to kube-proxy.
             "--conntrack-tcp-timeout-close-wait=0s",
             "--conntrack-tcp-timeout-established=0s",
             "--cluster-cidr=10.42.0.0/16",

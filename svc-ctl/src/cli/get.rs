@@ -1,4 +1,4 @@
-//! `svc-ctl get`: what the kernel's tables hold, read from the pins.
+//! `svc-ctl get`: contents of the kernel's tables, read from the pins.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -23,9 +23,9 @@ struct ServiceRow {
     service: String,
     frontend: String,
     backends: Vec<SocketAddr>,
-    /// Backends for clients from outside, where `externalTrafficPolicy: Local` makes them others.
+    /// Backends for clients from outside, if `externalTrafficPolicy: Local` makes them differ.
     local_backends: Vec<SocketAddr>,
-    /// Seconds that a client stays with its backend; 0: not at all.
+    /// Timeout of session affinity; 0: no session affinity.
     affinity_seconds: u32,
     flows: u64,
     packets: u64,
@@ -49,13 +49,13 @@ struct FlowRow {
 #[derive(Debug, Serialize)]
 struct StayRow {
     service_name: String,
-    /// Missing once the backend is in no table any more.
+    /// Missing if no table has the backend any more.
     address: Option<SocketAddr>,
     #[serde(flatten)]
     stay: affinity::Stay,
 }
 
-/// Names by service id, as the daemon has them. Without a daemon there are none, and that is said beside the output.
+/// Names by service id, from the daemon. Without a daemon the map is empty and stderr says so.
 fn names(args: &GetArgs) -> BTreeMap<u32, String> {
     ask::services(&args.run_dir.run_dir).unwrap_or_else(|error| {
         eprintln!("svc-ctl: Services are shown by number, because only a running daemon knows their names: {error:#}");
@@ -63,7 +63,7 @@ fn names(args: &GetArgs) -> BTreeMap<u32, String> {
     })
 }
 
-/// What the daemon calls it, or its number.
+/// The daemon's name for the id, or the id itself.
 fn service_name(names: &BTreeMap<u32, String>, id: u32) -> String {
     names.get(&id).cloned().unwrap_or_else(|| format!("#{id}"))
 }

@@ -45,7 +45,7 @@ fn exit(result: anyhow::Result<ExitCode>) -> ExitCode {
     }
 }
 
-/// The whole command line, with the flags of kube-proxy that `run` takes and that change nothing.
+/// The whole command line, with the flags of kube-proxy that `run` accepts and ignores.
 pub fn command() -> clap::Command {
     Cli::command().mut_subcommand("run", |run| run.args(flags::ignored()))
 }

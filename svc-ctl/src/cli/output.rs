@@ -1,8 +1,8 @@
-//! The way to standard output.
+//! Standard output of commands.
 
 use std::io::{self, Write as _};
 
-/// Writes everything. A reader that has seen enough (`| head`) is a quiet end.
+/// Writes everything. A closed pipe (`| head`) is not an error.
 pub fn emit(text: &str) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
     Ok(quiet(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?)

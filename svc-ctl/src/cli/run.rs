@@ -55,7 +55,7 @@ pub fn main(typed: &RunArgs, matches: &ArgMatches, arguments: Vec<OsString>) -> 
         .build()
         .context("starting the runtime")?;
     let ended = runtime.block_on(app::run(config));
-    // Nobody waits for a table that is being read.
+    // Do not wait for a scrape that is still reading a table.
     runtime.shutdown_background();
     ended
 }
@@ -76,7 +76,7 @@ fn log_to_stderr(args: &RunArgs) {
     }
 }
 
-/// A mode that needs another flag names it.
+/// The detected local pods. A mode that needs another flag names it in the error.
 fn local_pods(args: &RunArgs) -> anyhow::Result<LocalPods> {
     let needs = |flag: &str, is_empty: bool| {
         anyhow::ensure!(!is_empty, "--detect-local-mode needs {flag}");
@@ -101,7 +101,7 @@ fn local_pods(args: &RunArgs) -> anyhow::Result<LocalPods> {
     })
 }
 
-/// What was typed, made usable.
+/// The configuration from the flags.
 fn config(
     args: &RunArgs,
     flags: BTreeMap<String, String>,
@@ -114,7 +114,7 @@ fn config(
     };
     Ok(Config {
         source: args.source.clone(),
-        // A variable of the environment may be there and empty.
+        // An environment variable may be set and empty.
         kubeconfig: args.kubeconfig.clone().filter(|path| !path.as_os_str().is_empty()),
         master: args.master.clone().filter(|url| !url.is_empty()),
         pin_dir: args.pins.pin_dir.clone(),

@@ -13,7 +13,7 @@ use crate::observe::ask;
 use crate::observe::status::{ComplaintStatus, StatusFile, TableStatus};
 use crate::sweeper::{Table as SweptTable, counters};
 
-/// Share of a table beyond which it is worth a warning.
+/// Use of a table from which on a warning is shown.
 const CROWDED: f64 = 0.7;
 
 pub fn main(args: &StatusArgs) -> anyhow::Result<()> {
@@ -26,7 +26,7 @@ pub fn main(args: &StatusArgs) -> anyhow::Result<()> {
         };
     }
     let mut status = StatusFile::read(run_dir)?;
-    // The file is as old as the daemon's last word; the kernel goes on without it.
+    // The file is as old as the daemon's last update; the kernel's tables go on without it.
     if let Err(err) = read_live(&mut status, &args.pins.pin_dir) {
         tracing::debug!("{err:#}");
     }
@@ -36,8 +36,8 @@ pub fn main(args: &StatusArgs) -> anyhow::Result<()> {
     }
 }
 
-/// Puts counters and the use of tables as the pinned maps have them now in place of what the file says. Evictions are
-/// known to the daemon alone.
+/// Replaces the file's counters and table use by those of the pinned maps. Only the daemon knows the number of
+/// evictions.
 fn read_live(status: &mut StatusFile, pin_dir: &Path) -> anyhow::Result<()> {
     let pins = Pins::existing(pin_dir)?;
     let evicted: Vec<&str> = SweptTable::ALL.into_iter().filter_map(SweptTable::evicted_label).collect();
@@ -95,7 +95,7 @@ fn text(s: &StatusFile, is_running: bool) -> Result<String, std::fmt::Error> {
     Ok(out)
 }
 
-/// How many of each kind, and the first ones.
+/// The number of complaints of each kind, and the first ones.
 fn complaints(s: &StatusFile) -> Result<String, std::fmt::Error> {
     let mut out = String::new();
     let all = &s.complaints;

@@ -1,4 +1,4 @@
-//! The affinity tables, listed for people.
+//! Lists the session affinity tables for people.
 
 use serde::Serialize;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, names};
@@ -10,23 +10,23 @@ use super::encode::Encode;
 use super::entries::each;
 use super::pins::Pins;
 
-/// A client that stays with a backend.
+/// A session affinity entry.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Stay {
     pub service: u32,
-    /// Its address, or `netns COOKIE` of a socket that was translated before it had one.
+    /// The client's address, or `netns COOKIE` for a socket that was translated before it had one.
     pub client: String,
     pub backend: u32,
-    /// Until it may get another one.
+    /// Until the entry expires.
     pub seconds_left: u32,
 }
 
-/// The present in the unit of an entry's end.
+/// Now, in the unit of an entry's expiry.
 pub(crate) fn now() -> u32 {
     (coarse_ns() >> MOMENT_SHIFT) as u32
 }
 
-/// Every stay of session affinity that is not over, of both families, sorted.
+/// Every unexpired session affinity entry of both families, sorted.
 pub fn list(pins: &Pins) -> anyhow::Result<Vec<Stay>> {
     let now = now();
     let mut stays = Vec::new();

@@ -1,4 +1,4 @@
-//! Puts programs at hooks.
+//! Attaches programs to hooks.
 
 use std::fs::File;
 use std::os::fd::AsRawFd as _;
@@ -14,7 +14,7 @@ use super::links::{LinkSpec, LinkTarget, Links};
 use super::load::Loaded;
 use super::pins::Pins;
 
-/// The programs of sockets, and `enum bpf_attach_type` of each.
+/// The socket programs, with the `enum bpf_attach_type` of each.
 pub const CGROUP_HOOKS: [(&str, u32); 9] = [
     ("connect4", 10),
     ("connect6", 11),
@@ -29,16 +29,16 @@ pub const CGROUP_HOOKS: [(&str, u32); 9] = [
 const BPF_XDP: u32 = 37;
 pub const TCX_INGRESS: u32 = 46;
 pub const TCX_EGRESS: u32 = 47;
-/// `BPF_F_BEFORE`: before all programs that are there. Without it a program comes last.
+/// `BPF_F_BEFORE`: before all other programs. Without it a program comes last.
 const FIRST: u32 = 1 << 3;
 
 const XDP_SKB_MODE: u32 = 1 << 1;
 const XDP_DRV_MODE: u32 = 1 << 2;
 
-/// Our place among clsact filters, where there is no tcx.
+/// Priority of our clsact filters (kernels without tcx).
 pub const CLSACT_PRIORITY: u16 = 0x5c;
 
-/// Where on an interface.
+/// A TC hook of an interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Place {
     Ingress,
@@ -54,7 +54,7 @@ impl Place {
     }
 }
 
-/// How XDP runs.
+/// XDP mode.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum XdpWay {
     Native,
@@ -77,12 +77,12 @@ impl XdpWay {
     }
 }
 
-/// The programs of sockets.
+/// The socket programs.
 pub fn cgroup_programs() -> impl Iterator<Item = &'static str> {
     CGROUP_HOOKS.iter().map(|(program, _)| *program)
 }
 
-/// Attaches and detaches for one node.
+/// Attaches and detaches programs for one node.
 pub struct Attacher<'a> {
     pub loaded: &'a mut Loaded,
     pub pins: &'a Pins,
@@ -90,7 +90,7 @@ pub struct Attacher<'a> {
 }
 
 impl Attacher<'_> {
-    /// Puts a program at a TC hook; answers how (`tcx` or `clsact`).
+    /// Attaches a program to a TC hook; returns the mechanism (`tcx` or `clsact`).
     pub fn tc(
         &mut self,
         name: &str,
@@ -99,13 +99,13 @@ impl Attacher<'_> {
         place: Place,
     ) -> anyhow::Result<&'static str> {
         if !self.loaded.features.tcx {
-            // As with links: what runs over filled tables is not replaced by what runs over empty ones.
+            // As with links, programs over filled tables are not replaced by programs over empty ones.
             if !(self.links.defers && clsact::is_attached(index, place)) {
                 self.clsact(name, program, place)?;
             }
             return Ok("clsact");
         }
-        // First in and last out, so that other programs see what a pod or the outside sees behind the Service.
+        // First at ingress and last at egress: other programs see the packet behind the Service, in both directions.
         let (label, attach_type, flags) = match place {
             Place::Ingress => ("tcx-ingress", TCX_INGRESS, FIRST),
             Place::Egress => ("tcx-egress", TCX_EGRESS, 0),
@@ -122,13 +122,13 @@ impl Attacher<'_> {
         Ok("tcx")
     }
 
-    /// Puts the XDP program of that way on an uplink.
+    /// Attaches the XDP program of that mode to an uplink.
     pub fn xdp(&mut self, name: &str, index: u32, way: XdpWay) -> anyhow::Result<()> {
         let (other, flags) = match way {
             XdpWay::Native => (XdpWay::Generic, XDP_DRV_MODE),
             XdpWay::Generic => (XdpWay::Native, XDP_SKB_MODE),
         };
-        // The mode is part of the link: a link of the other mode has to go first.
+        // The mode is part of the link, so a link of the other mode must be removed first.
         self.remove(&format!("xdp-{}-{index}", other.name()))?;
         self.link(&LinkSpec {
             label: format!("xdp-{}-{index}", way.name()),
@@ -141,7 +141,7 @@ impl Attacher<'_> {
         .with_context(|| format!("XDP of {name}"))
     }
 
-    /// Puts the socket hooks on a cgroup.
+    /// Attaches the socket programs to a cgroup.
     pub fn cgroup(&mut self, path: &Path) -> anyhow::Result<()> {
         let dir = File::open(path).with_context(|| format!("--cgroup {}", path.display()))?;
         let target = LinkTarget { number: dir.as_raw_fd() as u32, id: dir.metadata()?.ino() as u32 };
@@ -159,7 +159,7 @@ impl Attacher<'_> {
         Ok(())
     }
 
-    /// Detaches what hangs by a link. One that is not there is gone.
+    /// Detaches the program of a link. A missing link is no error.
     pub fn remove(&mut self, label: &str) -> anyhow::Result<()> {
         self.links.remove(self.pins, label)
     }
@@ -168,7 +168,7 @@ impl Attacher<'_> {
         self.links.attach(self.pins, self.loaded, spec)
     }
 
-    /// Puts a program into our filter of a clsact qdisc, in the place of the one that is there.
+    /// Puts a program into our filter of a clsact qdisc, replacing the one in it.
     pub fn clsact(&mut self, name: &str, program: &str, place: Place) -> anyhow::Result<()> {
         if let Err(err) = qdisc_add_clsact(name) {
             let text = format!("{err:?}");
@@ -197,7 +197,7 @@ impl Attacher<'_> {
                     .with_context(|| format!("clsact filter of {name}"))?
             }
         };
-        // The filter outlives us: nothing may detach it when this process ends.
+        // The filter must stay when this process ends.
         std::mem::forget(classifier.take_link(id)?);
         Ok(())
     }
@@ -207,7 +207,7 @@ fn cgroup_label(program: &str) -> String {
     format!("cgroup-{program}")
 }
 
-/// Every socket hook hangs on its cgroup.
+/// Every socket program is attached to its cgroup.
 pub fn is_cgroup_attached(links: &Links) -> bool {
     CGROUP_HOOKS.iter().all(|(program, _)| links.is_live(&cgroup_label(program)))
 }

@@ -1,8 +1,8 @@
 //! The kernel's maps as a [`MapStore`].
 //!
-//! Arrays are written as memory, in the order of the ops. Entries of hashes and tries are collected and written in
-//! batches: prefixes, frontends, addresses, and their removals the other way round. So the law of the ops holds for every
-//! prefix of the writes as well: no frontend names a missing extent.
+//! Arrays are written through memory mappings, in the order of the ops. Entries of hashes and tries are collected and
+//! written in batches: prefixes, frontends, addresses, and removals in the opposite order. So the invariant of the
+//! ops holds after every prefix of the writes: no frontend names a missing extent.
 
 mod compare;
 mod dump;
@@ -30,7 +30,7 @@ use crate::plan::tables::{Backend, MapOp, Tables};
 /// `BPF_ANY`.
 const ANY: u64 = 0;
 
-/// Writes and reads the pinned maps.
+/// Reads and writes the pinned maps.
 pub struct BpfStore(pub Maps);
 
 /// Ops that the kernel refused: index and reason.
@@ -39,7 +39,7 @@ type Failures = Vec<(usize, io::Error)>;
 impl MapStore for BpfStore {
     fn apply(&mut self, ops: &[MapOp]) -> Vec<(usize, StoreError)> {
         let (mut queues, mut failures) = (Queues::default(), Failures::new());
-        // A place that was freed may be put anew only after the removals before it are written.
+        // A freed slot may be written again only after the removals before it.
         let mut has_freed = false;
         for (index, op) in ops.iter().enumerate() {
             let is_freeing =
@@ -90,7 +90,7 @@ impl MapStore for BpfStore {
 }
 
 impl BpfStore {
-    /// Ops on arrays. Their slots cannot be removed: a free one is a slot that nothing refers to.
+    /// Ops on arrays. Array slots cannot be removed; a slot is free if nothing refers to it.
     fn write_array(&mut self, op: &MapOp) -> io::Result<()> {
         let maps = &mut self.0;
         match op {
@@ -126,7 +126,7 @@ fn put_extent(maps: &mut Maps, extent: Extent, ids: &[BackendId]) -> io::Result<
     (extent.first..).zip(ids).try_for_each(|(place, id)| maps.selection.set(place, &id.0))
 }
 
-/// The table and the op, without its whole contents.
+/// The table, and the op without its whole contents.
 fn describe(op: &MapOp) -> (&'static str, String) {
     match op {
         MapOp::PutBackend(..) | MapOp::FreeBackend(..) => ("BACKENDS", format!("{op:?}")),

@@ -1,4 +1,4 @@
-//! Flow tables that are being replaced: programs take records from them that their new tables do not have yet.
+//! Flow tables that are being replaced: programs copy records from them that their new tables do not have yet.
 
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
@@ -18,14 +18,14 @@ use super::sys::{self, EntryMap};
 /// `BPF_NOEXIST`.
 const NOEXIST: u64 = 1;
 
-/// The old flow tables, by the names under which programs know them.
+/// The old flow tables, by the programs' names for them.
 #[derive(Clone, Debug, Default)]
 pub struct Carried(Vec<(&'static str, Arc<HeldMap>)>);
 
 const TABLES: [(&str, &str); 2] = [(names::CARRIED4, names::FLOWS4), (names::CARRIED6, names::FLOWS6)];
 
 impl Carried {
-    /// Those flow tables of `old` that `new` does not have.
+    /// The flow tables of `old` that `new` does not share.
     pub fn between(old: &MapSet, new: &MapSet) -> anyhow::Result<Self> {
         let mut carried = Vec::new();
         for (name, table) in TABLES {
@@ -37,8 +37,8 @@ impl Carried {
         Ok(Self(carried))
     }
 
-    /// What an earlier daemon had not carried over completely. A pin of the table in force says that nothing was
-    /// replaced, and goes.
+    /// Old flow tables that an earlier daemon did not copy completely. A pin of the table in force means that nothing
+    /// is being replaced; it is removed.
     pub fn pinned(pins: &Pins, maps: &MapSet) -> anyhow::Result<Self> {
         let mut carried = Vec::new();
         for (name, table) in TABLES {
@@ -63,7 +63,7 @@ impl Carried {
         self.0.iter().map(|(name, map)| (*name, map.info.id))
     }
 
-    /// Pins them in a folder under the programs' names for them.
+    /// Pins the old tables in a folder under the programs' names.
     pub fn pin(&self, dir: &Path) -> anyhow::Result<()> {
         for (name, map) in &self.0 {
             let path = dir.join(name);
@@ -78,7 +78,7 @@ impl Carried {
         self.0.iter().for_each(|(name, _)| drop(std::fs::remove_file(dir.join(name))));
     }
 
-    /// Copies every live record that the new tables do not have; answers how many.
+    /// Copies every live record that the new tables do not have; returns the number.
     pub fn copy_into(&self, new: &MapSet) -> anyhow::Result<u64> {
         let mut copied = 0;
         for (name, map) in &self.0 {
@@ -99,7 +99,7 @@ fn copy_family<A: MapAddr>(old: BorrowedFd<'_>, new: &MapSet, name: &str) -> any
     let mut copied = 0;
     old.each(|key, record| {
         if !is_expired(key.proto, record.state, now, record.stamp) {
-            // A record that the programs have made or taken over meanwhile is newer.
+            // A record that the programs made or copied in the meantime is newer.
             copied += u64::from(new.insert(&key, &record, NOEXIST).is_ok());
         }
     })
@@ -107,7 +107,7 @@ fn copy_family<A: MapAddr>(old: BorrowedFd<'_>, new: &MapSet, name: &str) -> any
     Ok(copied)
 }
 
-/// Tells the programs over these maps how to use the tables that are being replaced.
+/// Sets how the programs over these maps use the tables that are being replaced.
 pub fn set_migration(maps: &MapSet, migration: Migration) -> anyhow::Result<()> {
     let map: EntryMap<u32, Migration> = entries(maps, names::MIGRATION)?;
     map.insert(&0, &migration, 0).context("writing MIGRATION")

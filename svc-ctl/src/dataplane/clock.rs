@@ -1,4 +1,4 @@
-//! The clock by which the programs stamp what they write.
+//! The clock of the programs' stamps.
 
 use nix::time::{ClockId, clock_gettime};
 

@@ -1,5 +1,4 @@
-//! Our clsact filters from outside (kernels without tcx): whether they are there, and removing them and the qdiscs
-//! they were in.
+//! Our clsact filters (kernels without tcx): checks for them, and removes them with their qdiscs.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,25 +19,25 @@ pub(super) const PROGRAMS: [(&str, TcAttachType); 6] = [
     ("tunnel_egress", TcAttachType::Egress),
 ];
 
-/// Removes our filters from every interface; answers how many programs there were.
+/// Removes our filters from every interface; returns the number of programs.
 pub fn remove_all() -> anyhow::Result<usize> {
     Ok(interfaces()?.iter().map(|(index, name)| remove(*index, name)).sum())
 }
 
-/// Every interface of this network namespace.
+/// Every interface of this network namespace, by index.
 pub fn interfaces() -> io::Result<BTreeMap<u32, String>> {
     let named = |i: &nix::net::if_::Interface| (i.index(), i.name().to_string_lossy().into_owned());
     Ok(if_nameindex()?.iter().map(named).collect())
 }
 
-/// Removes our filters from an interface, and the qdisc if they were the last in it; answers how many there were.
+/// Removes our filters from an interface, and the qdisc if they were the last in it; returns the number of filters.
 pub fn remove(index: u32, name: &str) -> usize {
-    // No such filter, no such qdisc, no such interface: what is wanted.
+    // No such filter, qdisc or interface: the filter is gone, as wanted.
     let is_gone =
         |(program, place): &(&str, TcAttachType)| qdisc_detach_program(name, *place, program).is_ok();
     let removed = PROGRAMS.iter().filter(|p| is_gone(p)).count();
     if removed != 0 && is_empty(index) {
-        // Others' empty qdiscs stay: this one had our filters.
+        // An empty qdisc of another program stays; this one had our filters.
         if let Err(err) = netlink::remove_clsact(index) {
             tracing::warn!(interface = name, %err, "an empty clsact qdisc stays");
         }
@@ -46,7 +45,7 @@ pub fn remove(index: u32, name: &str) -> usize {
     removed
 }
 
-/// Our filter is at that place.
+/// Our filter is attached there.
 pub fn is_attached(index: u32, place: Place) -> bool {
     netlink::filter_priorities(index, place).is_ok_and(|all| all.contains(&CLSACT_PRIORITY))
 }

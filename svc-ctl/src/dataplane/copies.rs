@@ -1,4 +1,4 @@
-//! What programs have written into maps that are replaced and that nobody fills anew.
+//! Copies entries of replaced maps that programs wrote and that the daemon does not fill.
 
 use std::os::fd::AsFd as _;
 
@@ -9,13 +9,13 @@ use svc_common::abi::names::*;
 use super::map_set::{HeldMap, MapSet};
 use super::sys;
 
-/// Tables whose entries are copied as they are. Flow tables are carried over otherwise, and fragments live for a moment.
+/// Tables whose entries are copied. Flow tables are carried over by the programs, and fragments are short-lived.
 const ENTRIES_COPIED: [&str; 5] = [AFFINITY4, AFFINITY6, SOCKETS4, SOCKETS6, IFACES];
 
 /// Per-CPU tables of counters, 64 bits each.
 const COUNTERS_ADDED: [&str; 3] = [COUNTERS, SERVICES, ENTRIES];
 
-/// The maps of a name in both sets, if they differ.
+/// The old and the new map of a name, if they differ.
 fn replaced<'a>(
     old: &'a MapSet,
     new: &'a MapSet,
@@ -25,13 +25,13 @@ fn replaced<'a>(
     Ok((before.info.id != after.info.id).then_some((&**before, &**after)))
 }
 
-/// Copies the entries of replaced tables; to be called before programs use the new ones.
+/// Copies the entries of replaced tables. Must be called before programs use the new ones.
 pub fn copy_entries(old: &MapSet, new: &MapSet) -> anyhow::Result<()> {
     for name in ENTRIES_COPIED {
         let Some((before, after)) = replaced(old, new, name)? else { continue };
         let sizes = (before.info.key_size as usize, before.info.value_size as usize);
         sys::each_entry(before.fd.as_fd(), sizes, |key, value| {
-            // A smaller table takes what it has room for.
+            // A smaller new table may be full.
             let _ = sys::update_entry(after.fd.as_fd(), key, value);
         })
         .with_context(|| format!("copying {name}"))?;
@@ -39,8 +39,8 @@ pub fn copy_entries(old: &MapSet, new: &MapSet) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Adds the counts of replaced tables; to be called when programs no longer use the old ones. What a program counts between
-/// the reading and the writing of the same entry is lost.
+/// Adds the counts of replaced tables. Must be called when programs no longer use the old ones. A count is lost if a
+/// program updates the entry between reading and writing.
 pub fn add_counters(old: &MapSet, new: &MapSet) -> anyhow::Result<()> {
     let cpus = nr_cpus().map_err(|(path, err)| anyhow::anyhow!("{path}: {err}"))?;
     for name in COUNTERS_ADDED {

@@ -1,11 +1,11 @@
-//! Addresses between the daemon's words and the tables'.
+//! Converts addresses between the daemon's types and the tables'.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use svc_common::abi::MapAddr;
 use svc_common::addr::{AddrV4, AddrV6};
 
-/// An address that a family's maps hold.
+/// An address in a family's maps.
 pub trait Encode: MapAddr {
     fn to_ip(self) -> IpAddr;
 }

@@ -1,4 +1,5 @@
-//! The entries of a pinned table that programs fill meanwhile. An entry that a pass misses is left for the next one.
+//! Reads and removes entries of a pinned table while programs write to it. An entry that a pass misses is found by
+//! the next.
 
 use std::os::fd::AsFd as _;
 
@@ -10,15 +11,15 @@ use super::maps::open;
 use super::pins::Pins;
 use super::sys;
 
-/// A table as the kernel knows it.
+/// The kernel's information on a table.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TableInfo {
-    /// Another map under the same name has another id.
+    /// The map's id; it changes when the table is replaced.
     pub id: u32,
     pub capacity: u64,
 }
 
-/// Reads a pinned table by batches, whose keys and values are of these types.
+/// Reads a pinned table in batches, with keys and values of these types.
 pub fn each<K: Pod, V: Pod>(
     pins: &Pins,
     name: &str,
@@ -31,7 +32,7 @@ pub fn each<K: Pod, V: Pod>(
     })
 }
 
-/// Reads a pinned table by batches, as octets.
+/// Reads a pinned table in batches, as octets.
 pub fn each_raw(pins: &Pins, name: &str, each: impl FnMut(&[u8], &[u8])) -> anyhow::Result<TableInfo> {
     let path = pins.map(name);
     let subject = || format!("reading {}", path.display());
@@ -42,7 +43,7 @@ pub fn each_raw(pins: &Pins, name: &str, each: impl FnMut(&[u8], &[u8])) -> anyh
     Ok(TableInfo { id: info.id(), capacity: u64::from(info.max_entries()) })
 }
 
-/// Removes the entries of these keys for which `is_over` still holds; returns how many. A program may have refreshed or
+/// Removes the entries of these keys if `is_over` still holds; returns the number. A program may have refreshed or
 /// replaced an entry since the pass read it.
 pub fn remove_each<K: Pod, V: Pod>(
     pins: &Pins,
@@ -63,12 +64,12 @@ pub fn remove_each<K: Pod, V: Pod>(
     Ok(removed)
 }
 
-/// A pinned table to look up and remove single entries in.
+/// Opens a pinned table to look up and remove single entries.
 pub fn open_hash<K: Pod, V: Pod>(pins: &Pins, name: &str) -> anyhow::Result<HashMap<MapData, K, V>> {
     open(pins, name)
 }
 
-/// The first entries of a pinned per-CPU array, each with one value a CPU.
+/// The first entries of a pinned per-CPU array, each with one value per CPU.
 pub fn per_cpu<V: Pod>(pins: &Pins, name: &str, count: u32) -> anyhow::Result<Vec<Vec<V>>> {
     let array: PerCpuArray<MapData, V> = open(pins, name)?;
     let entry = |index| anyhow::Ok(array.get(&index, 0).with_context(|| format!("reading {name}"))?.to_vec());

@@ -1,4 +1,4 @@
-//! The tables as plain maps: the twin of the kernel for tests.
+//! The tables as plain maps, for tests without a kernel.
 
 use std::io;
 
@@ -16,7 +16,7 @@ pub struct FakeStore {
 }
 
 impl FakeStore {
-    /// A store that already holds something, as after a restart.
+    /// A store that is not empty, as after a restart.
     pub fn holding(tables: Tables) -> Self {
         Self { tables, ..Self::default() }
     }

@@ -1,4 +1,4 @@
-//! A store that fails on schedule, around any other.
+//! A wrapper of a store that fails on schedule.
 
 use std::io;
 
@@ -6,15 +6,15 @@ use super::store::{MapStore, StoreError};
 use crate::plan::capacity::Capacity;
 use crate::plan::tables::{MapOp, Tables};
 
-/// Fails one op in every `period` (never if 0), and the dumps while `dumps_to_fail` lasts.
+/// Fails one op in every `period` (never if 0), and the next `dumps_to_fail` dumps.
 #[derive(Clone, Debug)]
 pub struct FaultyStore<S> {
     pub inner: S,
     pub period: usize,
     pub dumps_to_fail: usize,
-    /// Ops that have this in their text fail always.
+    /// Ops whose text contains this always fail.
     pub poison: Option<String>,
-    /// How often it has failed.
+    /// Number of failures so far.
     pub failures: usize,
     calls: usize,
 }

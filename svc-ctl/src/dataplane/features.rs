@@ -1,4 +1,4 @@
-//! What the running kernel can do, and what programs are told once and for all.
+//! Features of the running kernel, and constants of the loaded programs.
 
 use anyhow::Context as _;
 use aya::util::KernelVersion;
@@ -7,16 +7,16 @@ use svc_common::datapath::select::snat_ring;
 
 use super::sys;
 
-/// What the loaded programs are told once and for all.
+/// Constants of the loaded programs.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
-    /// Source ports for masquerade: first and count.
+    /// SNAT ports: first and number.
     pub snat_ports: (u16, u16),
-    /// The cgroup hooks serve pods too.
+    /// The socket hooks also serve pods.
     pub pod_sockets: bool,
-    /// Sources tell who is a local pod, not interfaces.
+    /// Local pods are recognised by source address instead of interface.
     pub pods_by_source: bool,
-    /// There are Service CIDRs in the table of prefixes.
+    /// The prefix table has Service CIDRs.
     pub service_cidrs: bool,
 }
 
@@ -42,18 +42,18 @@ impl Settings {
 /// Kernel features with a fallback.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct Features {
-    /// tcx links (6.6); below it clsact filters by netlink.
+    /// tcx links (6.6). Without: clsact filters by netlink.
     pub tcx: bool,
-    /// `BPF_F_IPV6` of `bpf_l4_csum_replace` (6.16); below it the sum is compensated.
+    /// `BPF_F_IPV6` of `bpf_l4_csum_replace` (6.16). Without: the sum is compensated.
     pub csum_ipv6_flag: bool,
-    /// `BPF_FIB_LOOKUP_SRC` (6.7); below it masquerade takes the interface's first address.
+    /// `BPF_FIB_LOOKUP_SRC` (6.7). Without: the SNAT address is the interface's first address.
     pub fib_source: bool,
-    /// `bpf_set_retval` (5.18); below it a refused connect says EPERM.
+    /// `bpf_set_retval` (5.18). Without: a refused connect fails with EPERM.
     pub set_retval: bool,
 }
 
 impl Features {
-    /// By the version that the running kernel says it is.
+    /// Features according to the version of the running kernel.
     pub fn detect() -> Self {
         let running = KernelVersion::current().ok();
         let at_least = |major, minor| running.is_some_and(|r| r >= KernelVersion::new(major, minor, 0));
@@ -65,7 +65,7 @@ impl Features {
         }
     }
 
-    /// What is missing and what is done instead, by name.
+    /// Missing features with their fallbacks, by name.
     pub fn fallbacks(self) -> Vec<&'static str> {
         let mut lines = Vec::new();
         if !self.tcx {

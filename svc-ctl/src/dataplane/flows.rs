@@ -1,4 +1,4 @@
-//! The flow table, listed for people.
+//! Lists the flow tables for people.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -12,7 +12,7 @@ use super::encode::Encode;
 use super::entries::each;
 use super::pins::Pins;
 
-/// One record, in words.
+/// One flow record as text.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Flow {
     pub direction: &'static str,
@@ -24,14 +24,14 @@ pub struct Flow {
     pub hook: &'static str,
     pub way: &'static str,
     pub state: String,
-    /// Ticks (a little more than a second each) since the last packet, as coarse as the stamp.
+    /// Ticks (a little more than a second each) since the last packet, in the stamp's resolution.
     pub age: u32,
-    /// Ticks without a packet after which it counts as absent.
+    /// Ticks without a packet after which the record expires.
     pub lifetime: u32,
     pub service: u32,
 }
 
-/// The present in a record's ticks.
+/// Now, in a record's ticks.
 pub(crate) fn now() -> u32 {
     (coarse_ns() >> STAMP_SHIFT) as u32
 }
@@ -60,7 +60,7 @@ fn collect<A: Encode>(pins: &Pins, name: &str, now: u32, flows: &mut Vec<Flow>) 
             becomes_from: socket(record.src, record.sport),
             becomes_to: socket(record.dst, record.dport),
             hook: hook_name(record.hook),
-            way: way_name(record.way),
+            way: exit_name(record.exit),
             state: state_name(record.state),
             age: age(now, record.stamp),
             lifetime: lifetime(key.proto, record.state),
@@ -79,11 +79,11 @@ fn hook_name(hook: Hook) -> &'static str {
     }
 }
 
-fn way_name(way: Way) -> &'static str {
-    match way {
-        Way::STACK => "stack",
-        Way::REDIRECT => "redirect",
-        Way::BACK => "back",
+fn exit_name(exit: Exit) -> &'static str {
+    match exit {
+        Exit::STACK => "stack",
+        Exit::REDIRECT => "redirect",
+        Exit::HAIRPIN => "back",
         _ => "unknown",
     }
 }

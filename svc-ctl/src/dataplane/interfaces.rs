@@ -1,4 +1,4 @@
-//! Keeps programs on the interfaces that should have them, and the interface table current.
+//! Keeps interfaces' programs attached, and the interface table current.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -11,43 +11,43 @@ use super::attach::{Attacher, Place, XdpWay};
 use super::clsact;
 use super::encode;
 
-/// The hook that lets XDP on other interfaces send to this one.
+/// The hook that enables XDP on other interfaces to redirect to this one.
 const NATIVE_XDP: &str = "xdp/native";
 
-/// An interface that shall have programs.
+/// An interface that must have programs.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Wanted {
     pub index: u32,
     pub name: String,
     pub role: Role,
-    /// Packets carry an Ethernet header.
+    /// Packets have an Ethernet header.
     pub is_ethernet: bool,
-    /// Index of the pod bridge it is a port of, 0 if none.
+    /// Index of the pod bridge that it is a port of; 0: none.
     pub bridge: u32,
     pub snat_v4: Ipv4Addr,
     pub snat_v6: Ipv6Addr,
     pub mac: [u8; 6],
-    /// What comes in here was sent by local pods.
+    /// Packets that come in here were sent by local pods.
     pub is_of_pods: bool,
-    /// Which way what is masqueraded takes.
+    /// Whether masqueraded packets go through the stack.
     pub masquerade: IfaceFlags,
-    /// How XDP is to run, where it shall.
+    /// The requested XDP mode, if any.
     pub xdp: Option<Xdp>,
 }
 
-/// A wish for XDP.
+/// A request for XDP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Xdp {
     pub way: XdpWay,
-    /// Nobody asked for it by name: a driver that cannot is no error.
+    /// The mode was not requested by name, so a driver without support is no error.
     pub is_optional: bool,
 }
 
-/// What is attached to an interface, for `status`.
+/// Programs attached to an interface, for `status`.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Attached {
     pub hooks: Vec<String>,
-    /// What could not be attached, and why.
+    /// Failed attachments, with the reason.
     pub errors: Vec<String>,
 }
 
@@ -56,7 +56,7 @@ pub struct Attached {
 struct Attachment {
     wanted: Wanted,
     attached: Attached,
-    /// Its entry in the interface table, as it was written last.
+    /// Its entry in the interface table, as last written.
     entry: Option<Iface>,
 }
 
@@ -70,7 +70,7 @@ pub struct Attachments {
 pub type IfaceTable = HashMap<MapData, u32, Iface>;
 
 impl Attachments {
-    /// Attaches what is new, changed or had failed, detaches what is gone; answers what was newly attached.
+    /// Attaches what is new, changed or failed before, detaches what is gone; returns the newly attached.
     pub fn update(
         &mut self,
         attacher: &mut Attacher<'_>,
@@ -83,7 +83,7 @@ impl Attachments {
             if let Some(attachment) = self.current.remove(&index) {
                 detach(attacher, &attachment.wanted);
             }
-            // Already gone is what is wanted.
+            // An entry that is already gone is fine.
             let _ = table.remove(&index);
         }
         let mut fresh = Vec::new();
@@ -102,7 +102,7 @@ impl Attachments {
             };
             let mut attachment = Attachment { wanted, attached, entry };
             if !is_same {
-                // The programs find the interface in the table from their first packet on.
+                // Before the programs: they look the interface up from the first packet on.
                 match attachment.write_entry(table) {
                     Ok(()) => {
                         fresh.push(index);
@@ -119,8 +119,7 @@ impl Attachments {
         fresh
     }
 
-    /// Removes what an earlier daemon left for interfaces that are not among the attached: links, filters, entries of
-    /// the interface table.
+    /// Removes leftovers of an earlier daemon for other interfaces: links, filters, entries of the interface table.
     pub fn prune(&self, attacher: &mut Attacher<'_>, table: &mut IfaceTable) -> anyhow::Result<()> {
         for name in attacher.pins.link_names()? {
             let index = name.rsplit_once('-').and_then(|(_, index)| index.parse::<u32>().ok());
@@ -144,8 +143,7 @@ impl Attachments {
         Ok(())
     }
 
-    /// Attaches anew where a program does not hang any more, by links that lead nowhere or filters that are gone; answers
-    /// the interfaces.
+    /// Attaches programs again whose link is dead or whose filter is gone; returns the interfaces.
     pub fn restore(&mut self, attacher: &mut Attacher<'_>, dead: &[String]) -> anyhow::Result<Vec<u32>> {
         let is_lost = |index: u32, attached: &Attached| {
             attached.hooks.iter().any(|hook| match hook.split_once('/') {
@@ -158,7 +156,7 @@ impl Attachments {
         let lost = self.current.iter().filter(|(index, a)| is_lost(**index, &a.attached));
         let mut lost: Vec<u32> = lost.map(|(index, _)| *index).collect();
         if !lost.is_empty() {
-            // Of those that are gone the netlink watcher will tell.
+            // The netlink watcher reports interfaces that are gone.
             let present = clsact::interfaces()?;
             lost.retain(|index| present.contains_key(index));
         }
@@ -182,7 +180,7 @@ impl Attachments {
         Ok(())
     }
 
-    /// Something could not be attached.
+    /// Some attachment failed.
     pub fn has_errors(&self) -> bool {
         self.current.values().any(|attachment| !attachment.attached.errors.is_empty())
     }
@@ -191,7 +189,7 @@ impl Attachments {
         self.current.get(&index).map(|attachment| &attachment.attached)
     }
 
-    /// The interfaces by name, with what could not be attached to them.
+    /// The interfaces by name, with their failed attachments.
     pub fn errors(&self) -> impl Iterator<Item = (&str, &[String])> {
         let all = self.current.values().map(|a| (a.wanted.name.as_str(), a.attached.errors.as_slice()));
         all.filter(|(_, errors)| !errors.is_empty())
@@ -199,7 +197,7 @@ impl Attachments {
 }
 
 impl Attachment {
-    /// Writes the interface's entry if it is not what was written last.
+    /// Writes the interface's entry if it differs from the last one written.
     fn write_entry(&mut self, table: &mut IfaceTable) -> Result<(), String> {
         let Wanted { index, role, bridge, snat_v4, snat_v6, mac, is_of_pods, masquerade, .. } = &self.wanted;
         let takes_xdp = self.attached.hooks.iter().any(|hook| hook == NATIVE_XDP);
@@ -216,7 +214,7 @@ impl Attachment {
     }
 }
 
-/// The programs at an interface's TC hooks.
+/// The programs for an interface's TC hooks.
 fn tc_programs(w: &Wanted) -> &'static [(&'static str, Place)] {
     if w.role == Role::POD {
         &[("pod_ingress", Place::Ingress), ("pod_egress", Place::Egress)]
@@ -229,7 +227,7 @@ fn tc_programs(w: &Wanted) -> &'static [(&'static str, Place)] {
     }
 }
 
-/// Every program that an interface wants.
+/// Every program that the interface needs.
 pub fn programs(w: &Wanted) -> impl Iterator<Item = &'static str> {
     let xdp = w.xdp.map(|xdp| xdp.way.program());
     tc_programs(w).iter().map(|(program, _)| *program).chain(xdp)
@@ -239,7 +237,7 @@ fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
     let mut attached = Attached::default();
     let programs = tc_programs(w);
     if programs.is_empty() {
-        // It may have had another role.
+        // The interface may have had another role.
         detach_tc(attacher, w);
     }
     for (program, place) in programs {

@@ -1,4 +1,4 @@
-//! Links between programs and what they hang on. Each is held by a descriptor, so that a deleted pin detaches nothing, and
+//! Links between programs and hooks. Each is held by a descriptor, so that a deleted pin detaches nothing, and
 //! pinned, so that it outlives the daemon.
 
 use std::collections::BTreeMap;
@@ -15,8 +15,8 @@ use super::pins::Pins;
 use super::probe::tcx_programs;
 use super::sys;
 
-/// What a link is made to, and what the kernel calls that afterwards: the interface's index for both, or a descriptor
-/// and the id (in its lower half) of a cgroup.
+/// Target of a link, and the kernel's name for it in an existing link: the interface's index for both, or a
+/// descriptor and the id (lower half) of a cgroup.
 #[derive(Clone, Copy, Debug)]
 pub struct LinkTarget {
     pub number: u32,
@@ -29,16 +29,16 @@ impl LinkTarget {
     }
 }
 
-/// A link that shall be there.
+/// A link that must exist.
 #[derive(Clone, Debug)]
 pub struct LinkSpec {
-    /// Name of its pin.
+    /// Name of the link's pin.
     pub label: String,
     pub program: &'static str,
     pub target: LinkTarget,
     pub attach_type: u32,
     pub flags: u32,
-    /// Programs of other names cannot take this one's place: they differ in how they are loaded.
+    /// A program of another name cannot take over the link: it is loaded differently.
     pub is_bound_to_program: bool,
 }
 
@@ -49,7 +49,7 @@ struct HeldLink {
     attach_type: u32,
 }
 
-/// A program of others' that sees packets before ours at ingress, or after ours at egress.
+/// A foreign program that runs before ours at ingress, or after ours at egress.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Outer {
     pub interface: u32,
@@ -60,16 +60,16 @@ pub struct Outer {
 /// Every link of this node, by label.
 pub struct Links {
     held: BTreeMap<String, HeldLink>,
-    /// Links that run programs of other tables keep them, until the tables in force are filled.
+    /// Links keep programs over other tables until the tables in force are filled.
     pub defers: bool,
 }
 
-/// What came of looking after the links.
+/// Result of checking the links.
 #[derive(Debug, Default)]
 pub struct Restored {
-    /// Links whose pins were made anew.
+    /// Links that were pinned again.
     pub pinned: Vec<String>,
-    /// Links that lead nowhere any more: somebody detached them, or their interface is gone.
+    /// Dead links: detached by another program, or their interface is gone.
     pub dead: Vec<String>,
 }
 
@@ -78,7 +78,7 @@ impl Links {
         Self { held: BTreeMap::new(), defers }
     }
 
-    /// Makes a link, or puts the program behind the one that is there.
+    /// Makes a link, or puts the program behind the existing one.
     pub fn attach(&mut self, pins: &Pins, loaded: &mut Loaded, spec: &LinkSpec) -> anyhow::Result<()> {
         if let Some(fd) = self.existing(pins, &spec.label)? {
             let info = sys::link_info(fd.as_fd())?;
@@ -86,7 +86,7 @@ impl Links {
                 self.hold(pins, spec, fd)?;
                 return Ok(());
             }
-            // It has to go before another can take its place.
+            // The old link must be closed before another can replace it.
             drop(fd);
             self.remove(pins, &spec.label)?;
         }
@@ -95,7 +95,7 @@ impl Links {
         self.hold(pins, spec, link)
     }
 
-    /// The link that is held or pinned under a label.
+    /// The held or pinned link of a label.
     fn existing(&mut self, pins: &Pins, label: &str) -> anyhow::Result<Option<OwnedFd>> {
         if let Some(held) = self.held.get(label) {
             return Ok(Some(held.fd.try_clone()?));
@@ -107,7 +107,7 @@ impl Links {
         }
     }
 
-    /// Puts the program behind a live link; answers whether that went.
+    /// Puts the program behind a live link; true on success.
     fn takes_over(
         &self,
         loaded: &mut Loaded,
@@ -132,7 +132,7 @@ impl Links {
         pinned.map(drop)
     }
 
-    /// Unpins and drops a link, which detaches its program. One that is not there is gone.
+    /// Unpins and drops a link, which detaches its program. A missing link is no error.
     pub fn remove(&mut self, pins: &Pins, label: &str) -> anyhow::Result<()> {
         self.held.remove(label);
         match std::fs::remove_file(pins.link(label)) {
@@ -143,7 +143,7 @@ impl Links {
         }
     }
 
-    /// Makes lost pins anew and tells of links that lead nowhere, which are dropped.
+    /// Makes lost pins again, drops dead links and returns them.
     pub fn restore(&mut self, pins: &Pins) -> anyhow::Result<Restored> {
         let mut restored = Restored::default();
         for (label, held) in &self.held {
@@ -158,8 +158,8 @@ impl Links {
         Ok(restored)
     }
 
-    /// Puts the programs of `new` behind every link, but for those that keep another version's. If one refuses, those before
-    /// it get their programs back.
+    /// Puts the programs of `new` behind every link, except links that keep another version's programs. If one link
+    /// refuses, those before it get their old programs back.
     pub fn swap(&mut self, new: &mut Loaded) -> anyhow::Result<usize> {
         let names: Vec<&str> = self.held.values().map(|held| held.program).collect();
         new.require(&names)?;
@@ -175,7 +175,7 @@ impl Links {
             let before = sys::program_by_id(info.prog_id);
             match sys::link_update(held.fd.as_fd(), program.as_fd()) {
                 Ok(()) => moved.extend(before.ok().map(|before| (held, before))),
-                // Its interface has vanished meanwhile.
+                // The link's interface has vanished in the meantime.
                 Err(err) if err.raw_os_error() == Some(libc::ENOLINK) => {}
                 Err(err) => {
                     for (held, before) in moved {
@@ -190,12 +190,12 @@ impl Links {
         Ok(moved.len())
     }
 
-    /// Programs that hide packets from ours, or change what ours have made of them.
+    /// Foreign programs that hide packets from ours, or change packets that ours translated.
     pub fn outer(&self) -> Vec<Outer> {
         self.held.values().flat_map(HeldLink::outer).collect()
     }
 
-    /// Names of the programs that hang somewhere.
+    /// Names of the attached programs.
     pub fn programs(&self) -> Vec<&'static str> {
         let mut names: Vec<_> = self.held.values().map(|held| held.program).collect();
         names.sort_unstable();
@@ -203,7 +203,7 @@ impl Links {
         names
     }
 
-    /// The link is held and leads to its target.
+    /// The link is held and attached to its target.
     pub fn is_live(&self, label: &str) -> bool {
         self.held
             .get(label)
@@ -253,7 +253,7 @@ fn program_name(id: u32) -> String {
         .map_or_else(|_| String::new(), |info| info.name)
 }
 
-/// Pins a link unless it is pinned; answers whether it had to be.
+/// Pins a link unless it is pinned; true if it was not.
 fn pin(pins: &Pins, label: &str, held: &HeldLink) -> anyhow::Result<bool> {
     let path = pins.link(label);
     let pinned = sys::open_pin(&path).and_then(|link| sys::link_info(link.as_fd()));

@@ -1,7 +1,7 @@
-//! Programs over a set of maps: opened from their pins where this very build has pinned them, else loaded.
+//! Programs over a set of maps. They are opened from their pins if this very build pinned them, else loaded.
 //!
-//! A program's folder is named by a hash of the object, of `CONFIG`, of the ABI version, and of the ids of the maps that
-//! the programs use. Whatever is pinned in it is what loading anew would give.
+//! A program's folder is named by a hash of the object, of `CONFIG`, of the ABI version, and of the ids of the maps
+//! that the programs use. A program pinned in it is identical to one loaded now.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use super::sys;
 pub use super::features::{Features, Settings};
 use crate::memory;
 
-/// Maps that only programs use; they lie in the programs' folder.
+/// Maps that only programs use; they are pinned in the programs' folder.
 const PRIVATE_MAPS: [&str; 5] = ["REJECTS", "SCRATCH4", "SCRATCH6", names::CARRIED4, names::CARRIED6];
 
 /// Programs over one set of maps.
@@ -39,19 +39,19 @@ pub struct Loaded {
     /// Where the programs are pinned.
     dir: PathBuf,
     programs: BTreeMap<String, OwnedFd>,
-    /// The parsed object, while something is loaded from it.
+    /// The parsed object, while programs are loaded from it.
     ebpf: Option<Ebpf>,
-    /// How many programs were loaded and not opened.
+    /// Number of programs that were loaded instead of opened.
     pub loads: usize,
 }
 
 impl Loaded {
-    /// Programs of this build over these maps and flow tables that are being replaced. Nothing is loaded yet.
+    /// Prepares programs of this build over these maps and the old flow tables. Loads nothing yet.
     pub fn over(pins: &Pins, settings: Settings, maps: MapSet, carried: Carried) -> anyhow::Result<Self> {
         Self::of_object(Cow::Borrowed(OBJECT), pins, settings, maps, carried)
     }
 
-    /// Every program of an object, whose maps are this version's, over the pinned maps: for tests and benchmarks.
+    /// Loads every program of an object of this version over the pinned maps: for tests and benchmarks.
     pub fn with_object(object: &[u8], pins: &Pins, settings: Settings) -> anyhow::Result<Self> {
         let maps = MapSet::open_or_make(&pins.maps(), &TableSizes::default())?;
         let carried = Carried::pinned(pins, &maps)?;
@@ -93,25 +93,25 @@ impl Loaded {
         &self.maps
     }
 
-    /// Flow tables that these programs know beside those in force.
+    /// Old flow tables that these programs use beside those in force.
     pub fn carried(&self) -> &Carried {
         &self.carried
     }
 
-    /// Opens these programs, or loads them side by side on the processors there are.
+    /// Opens these programs, or loads them in parallel on all CPUs.
     pub fn require(&mut self, names: &[&str]) -> anyhow::Result<()> {
         let missing: Vec<&str> = names.iter().copied().filter(|name| !self.is_open(name)).collect();
         if missing.is_empty() {
             return Ok(());
         }
         let loaded = self.load(&missing);
-        // The parsed object takes more memory than everything else in the daemon.
+        // The parsed object needs more memory than the rest of the daemon.
         self.ebpf = None;
         memory::give_back();
         loaded
     }
 
-    /// A program that is open, or could be opened by its pin.
+    /// The program is open, or could be opened by its pin.
     fn is_open(&mut self, name: &str) -> bool {
         if self.programs.contains_key(name) {
             return true;
@@ -134,7 +134,7 @@ impl Loaded {
         if wanted.len() < names.len() {
             bail!("not all of {names:?} are in the object");
         }
-        // The last is taken first; those of sockets are small.
+        // The last is taken first. Socket programs are small.
         wanted.sort_by_key(|(_, program)| {
             !matches!(program, Program::CgroupSockAddr(_) | Program::CgroupSock(_))
         });
@@ -172,7 +172,7 @@ impl Loaded {
         refused
     }
 
-    /// Reads the object and gives its maps the descriptors of ours, by pins that are there only meanwhile.
+    /// Parses the object and gives its maps the descriptors of ours, by temporary pins.
     fn ebpf(&mut self) -> anyhow::Result<&mut Ebpf> {
         if self.ebpf.is_none() {
             let dir = self.dir.join("maps");
@@ -192,21 +192,21 @@ impl Loaded {
         self.ebpf.as_mut().context("the object of programs was not read")
     }
 
-    /// Pins the programs that have lost their pins; answers how many.
+    /// Pins the programs that lost their pins; returns the number.
     pub fn restore_pins(&self) -> anyhow::Result<u64> {
         std::fs::create_dir_all(&self.dir).with_context(|| format!("making {}", self.dir.display()))?;
         let lost = self.programs.iter().filter(|(name, _)| !self.dir.join(name).exists());
         lost.map(|(name, fd)| pin(&self.dir.join(name), fd).map(|()| 1)).sum()
     }
 
-    /// A descriptor of a program, which is loaded if need be.
+    /// A descriptor of a program; loads it if necessary.
     pub fn program(&mut self, name: &str) -> anyhow::Result<OwnedFd> {
         self.require(&[name])?;
         let fd = self.programs.get(name).with_context(|| format!("no program {name}"))?;
         Ok(fd.try_clone()?)
     }
 
-    /// The program for a TC hook, to attach by netlink.
+    /// The program for a TC hook, to be attached by netlink.
     pub fn classifier(&mut self, name: &str) -> anyhow::Result<SchedClassifier> {
         self.require(&[name])?;
         self.restore_pins()?;
@@ -220,7 +220,7 @@ impl Loaded {
 }
 
 fn pin(path: &Path, fd: &OwnedFd) -> anyhow::Result<()> {
-    // Something else may lie there.
+    // Another file may be at that path.
     let _ = std::fs::remove_file(path);
     sys::pin(fd.as_fd(), path).with_context(|| format!("pinning {}", path.display()))
 }

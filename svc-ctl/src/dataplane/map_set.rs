@@ -1,4 +1,4 @@
-//! One complete set of maps that programs can run over, held by descriptors.
+//! A complete set of maps for programs, held by descriptors.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -13,7 +13,7 @@ use super::shapes::{TableSizes, map_shapes};
 use super::sys::{self, MapInfo, MapShape};
 use crate::plan::capacity::Capacity;
 
-/// A map and what the kernel says of it.
+/// A map and the kernel's information on it.
 #[derive(Debug)]
 pub struct HeldMap {
     pub fd: OwnedFd,
@@ -25,8 +25,8 @@ pub struct HeldMap {
 pub struct MapSet(BTreeMap<&'static str, Arc<HeldMap>>);
 
 impl MapSet {
-    /// Opens what is pinned in a folder, whatever its size, and makes and pins what is missing. A pinned map of another
-    /// shape is an error.
+    /// Opens the maps pinned in a folder, whatever their size, and makes and pins missing ones. A pinned map of
+    /// another shape is an error.
     pub fn open_or_make(dir: &Path, sizes: &TableSizes) -> anyhow::Result<Self> {
         let mut set = BTreeMap::new();
         for shape in map_shapes(sizes) {
@@ -45,7 +45,7 @@ impl MapSet {
         Ok(Self(set))
     }
 
-    /// Opens what is pinned in a folder; what is missing is an error.
+    /// Opens the maps pinned in a folder; a missing one is an error.
     pub fn open(dir: &Path) -> anyhow::Result<Self> {
         let mut set = BTreeMap::new();
         for shape in map_shapes(&TableSizes::default()) {
@@ -56,7 +56,7 @@ impl MapSet {
         Ok(Self(set))
     }
 
-    /// The set with new, empty maps in the place of those that have another number of entries, and their names.
+    /// The set with new, empty maps in place of those with another number of entries, and the names of the new maps.
     pub fn resized(&self, sizes: &TableSizes) -> anyhow::Result<(Self, Vec<&'static str>)> {
         let (mut set, mut new) = (self.clone(), Vec::new());
         for shape in map_shapes(sizes) {
@@ -69,7 +69,7 @@ impl MapSet {
         Ok((set, new))
     }
 
-    /// Puts a new, empty map of the same shape in the place of this one.
+    /// Replaces this map by a new, empty one of the same shape.
     pub fn renew(&mut self, name: &'static str) -> anyhow::Result<()> {
         let sizes = self.sizes();
         let shape = map_shapes(&sizes).into_iter().find(|shape| shape.name == name);
@@ -91,12 +91,12 @@ impl MapSet {
         self.0.iter().map(|(name, map)| (*name, map.info.id))
     }
 
-    /// A map of that id is one of these.
+    /// The set has a map with that id.
     pub fn has(&self, id: u32) -> bool {
         self.0.values().any(|map| map.info.id == id)
     }
 
-    /// How many entries the maps have.
+    /// Number of entries of the maps.
     pub fn sizes(&self) -> TableSizes {
         let of = |name| self.0.get(name).map_or(0, |map| map.info.max_entries);
         let both = |v4, v6| of(v4).min(of(v6));
@@ -114,7 +114,7 @@ impl MapSet {
         }
     }
 
-    /// Pins those that are not pinned in a folder, or where another map is; answers how many.
+    /// Pins the maps that are not pinned in a folder, or whose pin is another map; returns the number.
     pub fn pin(&self, dir: &Path) -> anyhow::Result<u64> {
         let mut pinned = 0;
         for (name, map) in &self.0 {
@@ -152,7 +152,7 @@ fn made(shape: &MapShape) -> anyhow::Result<HeldMap> {
     Ok(HeldMap { fd, info })
 }
 
-/// The kernel would let programs run over a map of any shape without a word.
+/// Checks the map's shape: the kernel would run programs over a map of any shape.
 fn opened(fd: OwnedFd, shape: &MapShape, path: &Path) -> anyhow::Result<HeldMap> {
     let info = sys::map_info(fd.as_fd()).with_context(|| format!("{} is not a map", path.display()))?;
     let found = (info.kind, info.key_size, info.value_size, info.flags);

@@ -21,7 +21,7 @@ pub struct FamilyMaps<A: MapAddr> {
     pub addresses: HashMap<MapData, A, AddressFlags>,
     pub prefixes: LpmTrie<MapData, PrefixKey<A>, u8>,
     pub flows: HashMap<MapData, FlowKey<A>, FlowRecord<A>>,
-    /// The same maps, for batches.
+    /// The same maps, for writes in batches.
     pub(super) batches: FamilyBatches<A>,
 }
 
@@ -32,7 +32,7 @@ pub(super) struct FamilyBatches<A: MapAddr> {
     pub prefixes: EntryMap<TrieKey<A>, u8>,
 }
 
-/// Key of the prefix table as the kernel has it.
+/// Key of the prefix table in the kernel's layout.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub(super) struct TrieKey<A> {
@@ -52,11 +52,11 @@ pub struct Maps {
     pub ifaces: HashMap<MapData, u32, Iface>,
     pub counters: PerCpuArray<MapData, u64>,
     pub services: PerCpuArray<MapData, ServiceCounters>,
-    /// The same maps, to ask what they are.
+    /// The same maps, for questions about the maps themselves.
     pub(super) set: MapSet,
 }
 
-/// Opens a pinned map as what it is.
+/// Opens a pinned map as its type.
 pub(super) fn open<T: TryFrom<Map>>(pins: &Pins, name: &str) -> anyhow::Result<T>
 where
     T::Error: std::error::Error + Send + Sync + 'static,
@@ -127,7 +127,7 @@ fn descriptor(set: &MapSet, name: &str) -> anyhow::Result<OwnedFd> {
     Ok(set.fd(name)?.try_clone_to_owned()?)
 }
 
-/// A map of a set as aya's type of it.
+/// A map of a set as aya's type.
 pub fn by_aya<T: TryFrom<Map>>(set: &MapSet, name: &str) -> anyhow::Result<T>
 where
     T::Error: std::error::Error + Send + Sync + 'static,

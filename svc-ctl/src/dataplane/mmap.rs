@@ -1,7 +1,7 @@
 //! Arrays of the kernel as memory (`BPF_F_MMAPABLE`): no system call per entry.
 //!
-//! A window of the array is mapped at a time. The kernel counts every page of a mapping as this process's memory, so a
-//! mapping of the whole array would cost as much as a copy of it.
+//! One window of the array is mapped at a time. The kernel counts every page of a mapping as this process's memory,
+//! so mapping the whole array would cost as much as a copy.
 
 use std::io;
 use std::marker::PhantomData;
@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::sys;
 
-/// Octets of a window: a multiple of every page size and of every stride but that of 24 octets, whose entries therefore
-/// are written word by word.
+/// Octets of a window: a multiple of every page size and of every stride except 24 octets. Entries of that stride are
+/// therefore written word by word.
 const WINDOW: usize = 1 << 20;
 const WORD: usize = 8;
 
@@ -27,7 +27,7 @@ pub struct MappedArray<T> {
 }
 
 impl<T: aya::Pod> MappedArray<T> {
-    /// `None` if the map is no array of such entries.
+    /// `None` if the map is not an array of such entries.
     pub fn new(fd: OwnedFd) -> io::Result<Option<Self>> {
         let info = sys::map_info(fd.as_fd())?;
         let is_ours = info.kind == sys::MapKind::Array as u32 && info.value_size as usize == size_of::<T>();
@@ -47,7 +47,7 @@ impl<T: aya::Pod> MappedArray<T> {
         Ok(Self { fd, entries: self.entries, stride: self.stride, window: None, _entry: PhantomData })
     }
 
-    /// How many entries it has.
+    /// Number of entries.
     pub const fn len(&self) -> u32 {
         self.entries
     }
@@ -56,7 +56,7 @@ impl<T: aya::Pod> MappedArray<T> {
         self.entries == 0
     }
 
-    /// Writes an entry. Its words are written whole, and only those that differ: a reader sees each word old or new.
+    /// Writes an entry. Only words that differ are written, each as a whole: a reader sees each word old or new.
     pub fn set(&mut self, index: u32, value: &T) -> io::Result<()> {
         // SAFETY: `T` is plain data without padding.
         let octets = unsafe { std::slice::from_raw_parts((value as *const T).cast::<u8>(), size_of::<T>()) };
@@ -74,7 +74,7 @@ impl<T: aya::Pod> MappedArray<T> {
 
     /// Reads an entry; an index beyond the array is an error.
     pub fn get(&mut self, index: u32) -> io::Result<T> {
-        // SAFETY: `T` is plain data of which every pattern of octets is a value.
+        // SAFETY: `T` is plain data, so every pattern of octets is a value.
         let mut value: T = unsafe { std::mem::zeroed() };
         // SAFETY: `T` is plain data without padding, and any octets may be written to it.
         let octets = unsafe { std::slice::from_raw_parts_mut((&raw mut value).cast::<u8>(), size_of::<T>()) };
@@ -118,16 +118,16 @@ impl<T> AsFd for MappedArray<T> {
     }
 }
 
-/// A part of a map in our memory.
+/// A mapped part of an array.
 struct Window {
     start: usize,
     memory: NonNull<libc::c_void>,
     len: usize,
 }
 
-// SAFETY: the mapping belongs to the process, not to a thread, and is reached by atomic words only.
+// SAFETY: the mapping belongs to the process, not to a thread, and is accessed only by atomic words.
 unsafe impl Send for Window {}
-// SAFETY: likewise.
+// SAFETY: as above.
 unsafe impl Sync for Window {}
 
 impl Window {
@@ -144,7 +144,7 @@ impl Window {
     }
 
     fn word(&self, offset: usize) -> Option<&AtomicU64> {
-        // SAFETY: the word lies within the mapping, is aligned, and is only ever reached atomically from here.
+        // SAFETY: the word is within the mapping, aligned, and accessed only atomically.
         (offset + WORD <= self.len)
             .then(|| unsafe { &*self.memory.as_ptr().byte_add(offset).cast::<AtomicU64>() })
     }

@@ -1,4 +1,4 @@
-//! The kernel's tables as the daemon sees them.
+//! The kernel's tables and programs, as the daemon reads and writes them.
 
 pub mod affinity;
 pub mod attach;

@@ -1,5 +1,5 @@
-//! The few netlink requests that have to be made in the middle of other work. Here those about traffic control: the
-//! filters of a clsact qdisc, and its removal; `sock_diag` has those about sockets.
+//! Synchronous netlink requests about traffic control: lists the filters of a clsact qdisc, and removes the qdisc.
+//! `sock_diag` has the requests about sockets.
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -23,12 +23,12 @@ const CLSACT_HANDLE: u32 = 0xffff_0000;
 const INGRESS_PARENT: u32 = 0xffff_fff2;
 const EGRESS_PARENT: u32 = 0xffff_fff3;
 
-/// Octets of a message's header, and of `struct tcmsg` behind it.
+/// Octets of a message's header, and of the `struct tcmsg` behind it.
 const HEADER: usize = 16;
 #[cfg(test)]
 const TCMSG: usize = 20;
 
-/// Priorities of the filters at a place of an interface's clsact qdisc; none if there is no such qdisc.
+/// Priorities of the filters at a hook of an interface's clsact qdisc; empty if there is no such qdisc.
 pub fn filter_priorities(index: u32, place: Place) -> io::Result<Vec<u16>> {
     let parent = match place {
         Place::Ingress => INGRESS_PARENT,
@@ -72,7 +72,7 @@ pub(super) fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     let mut whole = ((HEADER + body.len()) as u32).to_ne_bytes().to_vec();
     whole.extend(kind.to_ne_bytes());
     whole.extend((flags | NLM_F_REQUEST).to_ne_bytes());
-    // One request a socket: its sequence number and sender do not matter.
+    // One request per socket, so its sequence number and sender do not matter.
     whole.extend([0; 8]);
     whole.extend(body);
     whole

@@ -1,4 +1,4 @@
-//! The chains of nf_tables in this network namespace, which those of `iptables-nft` are as well. Nothing is changed.
+//! Lists the nf_tables chains of this network namespace, including those of `iptables-nft`. Changes nothing.
 
 use std::io;
 
@@ -22,7 +22,7 @@ const POLICY_DROP: u32 = 0;
 /// Octets of `struct nfgenmsg`.
 const HEADER: usize = 4;
 
-/// A chain, with what it does to forwarded packets.
+/// A chain and its effect on forwarded packets.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Chain {
     pub table: String,
@@ -33,7 +33,7 @@ pub struct Chain {
     pub drops: bool,
 }
 
-/// All chains; none where the kernel has not loaded nf_tables, which a question would do.
+/// All chains. None if the kernel has not loaded nf_tables; a request would load it.
 pub fn chains() -> io::Result<Vec<Chain>> {
     let modules = std::fs::read_to_string("/proc/modules");
     if modules.is_ok_and(|modules| !modules.lines().any(|line| line.starts_with("nf_tables "))) {
@@ -48,7 +48,7 @@ pub fn chains() -> io::Result<Vec<Chain>> {
     Ok(chains)
 }
 
-/// Attributes that are cut off are left out.
+/// Parses a chain's attributes. Truncated ones are left out.
 fn chain(attributes: &[u8]) -> Chain {
     let mut chain = Chain::default();
     for attribute in NlasIterator::new(attributes).map_while(Result::ok) {

@@ -1,4 +1,4 @@
-//! The kernel programs, as the build script compiled them.
+//! The kernel programs that the build script compiled.
 
 /// The ELF object (aligned for the parser).
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/svc-prog"));

@@ -1,8 +1,8 @@
-//! Where everything is pinned.
+//! Paths of all pins.
 //!
-//! Maps lie in a folder named by the ABI version, so that two versions never share a map; programs in a folder within it,
-//! named by the hash of all that makes them what they are; links beside it by hook and interface, so that an upgrade
-//! takes the old program's place. Maps that shall replace others wait in a staging folder.
+//! Maps are in a folder named by the ABI version, so that two versions never share a map. Programs are in a folder
+//! within it, named by the hash of everything that determines them. Links are beside it, by hook and interface, so
+//! that an upgrade replaces the old program. New maps that will replace others are in a staging folder.
 
 use std::fs::File;
 use std::io;
@@ -24,15 +24,15 @@ pub struct Pins {
 }
 
 impl Pins {
-    /// Opens or makes the directory. One that does not lie on a bpffs gets one mounted if it is a standard mount
-    /// point; elsewhere the error says what is missing.
+    /// Opens or makes the directory. Mounts a bpffs if the path is a standard mount point without one; elsewhere the
+    /// error says what is missing.
     pub fn open(root: &Path) -> anyhow::Result<Self> {
         let pins = Self { root: root.to_owned() };
         pins.make()?;
         Ok(pins)
     }
 
-    /// Makes the directories that are not there, and mounts the bpffs if that is gone.
+    /// Makes missing directories, and mounts the bpffs again if it is gone.
     pub fn make(&self) -> anyhow::Result<()> {
         let root = &self.root;
         if !is_bpffs(nearest(root)) {
@@ -59,7 +59,7 @@ impl Pins {
         Ok(())
     }
 
-    /// An existing directory, for commands that only look.
+    /// Opens an existing directory, for commands that only read.
     pub fn existing(root: &Path) -> anyhow::Result<Self> {
         let pins = Self { root: root.to_owned() };
         if !pins.maps().is_dir() {
@@ -77,12 +77,12 @@ impl Pins {
         self.maps().join(name)
     }
 
-    /// Where maps wait that shall replace those of the same names. (A bpffs has no names with dots.)
+    /// Folder of maps that will replace those of the same names. (A bpffs has no names with dots.)
     pub fn staging(&self) -> PathBuf {
         self.root.join(format!("v{ABI_VERSION}-next"))
     }
 
-    /// Removes what a replacement that was not finished has left.
+    /// Removes leftovers of an unfinished replacement.
     pub fn remove_staging(&self) -> anyhow::Result<()> {
         remove_tree(&self.staging()).map(drop)
     }
@@ -92,7 +92,7 @@ impl Pins {
         self.maps().join("programs")
     }
 
-    /// Removes the programs of every build but this one.
+    /// Removes the programs of every build except this one.
     pub fn remove_other_programs(&self, kept: &Path) -> anyhow::Result<()> {
         for entry in std::fs::read_dir(self.programs())? {
             let dir = entry?.path();
@@ -141,13 +141,13 @@ impl Pins {
         Ok(names)
     }
 
-    /// The one daemon of these pins: until the answer is dropped, nobody else gets it.
+    /// Locks the pins for one daemon, until the lock is dropped.
     pub fn lock(&self) -> anyhow::Result<Lock> {
         lock_file(File::open(&self.root), || format!("--pin-dir {}", self.root.display()))
     }
 
-    /// Removes every pin of ours below a directory on a bpffs, and the directory itself once it is empty. What the
-    /// kernel holds only by a pin goes with it. Nothing is touched elsewhere, nor while a daemon runs.
+    /// Removes every pin of ours below a directory on a bpffs, and the directory itself if it is empty. Objects that
+    /// the kernel holds only by a pin are freed. Touches nothing else, and nothing while a daemon runs.
     pub fn remove(root: &Path) -> anyhow::Result<usize> {
         let mut removed = 0;
         if !root.exists() {
@@ -166,30 +166,30 @@ impl Pins {
         }
         match std::fs::remove_dir(root) {
             Err(err) if err.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(removed),
-            // The root of the bpffs itself may be named.
+            // The user may name the root of the bpffs.
             Err(err) if err.kind() == io::ErrorKind::ResourceBusy => Ok(removed),
             result => result.map(|()| removed).with_context(|| format!("removing {}", root.display())),
         }
     }
 }
 
-/// Held by the one that may change what lies there.
+/// The right to change the pins.
 #[derive(Debug)]
 pub struct Lock(Flock<File>);
 
 impl Lock {
-    /// What is locked is what lies at the path now, not what was there once.
+    /// The locked file is still the one at the path.
     pub fn is_of(&self, path: &Path) -> bool {
         let id = |m: std::fs::Metadata| (m.dev(), m.ino());
         matches!((self.0.metadata().map(id), path.metadata().map(id)), (Ok(a), Ok(b)) if a == b)
     }
 }
 
-/// How often a lock that somebody tries just now (`status` looks whether it is free) is asked for again.
+/// How often to retry a lock that another process holds for a moment (`status` tests whether it is free).
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
-/// Takes the lock of a file; the error says whose it is by what names it.
+/// Locks a file. `what` names the file in the error.
 pub fn lock_file(file: io::Result<File>, what: impl Fn() -> String) -> anyhow::Result<Lock> {
     let mut file = file.with_context(&what)?;
     for _ in 0..LOCK_TRIES {
@@ -204,20 +204,20 @@ pub fn lock_file(file: io::Result<File>, what: impl Fn() -> String) -> anyhow::R
     bail!("another svc-ctl runs with {}", what())
 }
 
-/// Somebody holds the lock of that file.
+/// Another process holds the lock of that file.
 pub fn is_locked(path: &Path) -> bool {
     let Ok(file) = File::open(path) else { return false };
     matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
 }
 
-/// `links`, or `v` and a number, or that and `-next`.
+/// The name is `links`, `v` and a number, or that and `-next`.
 fn is_ours(name: &str) -> bool {
     let is_number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
     let version = name.strip_suffix("-next").unwrap_or(name).strip_prefix('v');
     name == "links" || version.is_some_and(is_number)
 }
 
-/// Removes a folder of ours with all pins in it; answers how many. One that is not there has none.
+/// Removes a folder of ours with all pins in it; returns the number. A missing folder has none.
 fn remove_tree(dir: &Path) -> anyhow::Result<usize> {
     let entries = match std::fs::read_dir(dir) {
         Err(err) if err.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -243,13 +243,13 @@ fn nearest(path: &Path) -> &Path {
     path.ancestors().find(|p| p.exists()).unwrap_or(Path::new("/"))
 }
 
-/// Mounts at this path come from another mount namespace, and none go back: tables pinned in a bpffs that is mounted here
-/// would end with the container.
+/// Mounts at this path are received from another mount namespace and not sent back: tables pinned in a bpffs mounted
+/// here would be lost with the container.
 fn is_slave(mountinfo: &str, path: &Path) -> bool {
     let mounts = mountinfo.lines().filter_map(|line| {
         let mut fields = line.split(' ').skip(4);
         let point = Path::new(fields.next()?);
-        // After the options come tags, up to a dash.
+        // Optional fields follow the options, up to a dash.
         let tags: Vec<_> = fields.skip(1).take_while(|tag| *tag != "-").collect();
         path.starts_with(point).then_some((point, tags))
     });

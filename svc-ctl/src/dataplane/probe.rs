@@ -1,4 +1,4 @@
-//! Tries what the kernel lets this process do, and asks whose programs are at an interface's hooks. It changes nothing.
+//! Tests the rights of this process, and lists the programs at an interface's hooks. Changes nothing.
 
 use std::io;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::attach::Place;
 use super::clsact::PROGRAMS;
 use super::sys::{self, MapKind, MapShape};
 
-/// Makes a map and lets it go.
+/// Makes a map and closes it.
 pub fn try_map() -> io::Result<()> {
     let shape = MapShape {
         name: "svc_check",
@@ -24,7 +24,7 @@ pub fn try_map() -> io::Result<()> {
     sys::create_map(&shape).map(drop)
 }
 
-/// Asks for the cookie of this network namespace.
+/// Reads the cookie of this network namespace.
 pub fn try_netns_cookie() -> io::Result<()> {
     sys::netns_cookie().map(drop)
 }
@@ -33,8 +33,8 @@ pub fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|kind| kind.filesystem_type() == BPF_FS_MAGIC)
 }
 
-/// Programs at a tcx hook of an interface, in the order in which they run: ids and names. `None` where the kernel has no tcx, or
-/// the interface is gone.
+/// Programs at a tcx hook of an interface, in the order in which they run: ids and names. `None` if the kernel has no
+/// tcx or the interface is gone.
 pub fn tcx_programs(interface: &str, place: Place) -> Option<Vec<(u32, String)>> {
     let hook = match place {
         Place::Ingress => TcAttachType::Ingress,
@@ -45,7 +45,7 @@ pub fn tcx_programs(interface: &str, place: Place) -> Option<Vec<(u32, String)>>
     Some(programs.iter().map(named).collect())
 }
 
-/// The name is that of a program of svc's at an interface.
+/// The name is that of one of svc's programs for interfaces.
 pub fn is_ours(program: &str) -> bool {
     PROGRAMS.iter().any(|(own, _)| *own == program)
 }

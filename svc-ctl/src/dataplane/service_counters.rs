@@ -1,4 +1,4 @@
-//! The programs' counters of service ports, one by one.
+//! Reads the programs' counters of single service ports.
 
 use aya::maps::{MapData, PerCpuArray};
 use svc_common::abi::{ServiceCounters, ServiceId, names};
@@ -14,13 +14,13 @@ impl ServiceMap {
         Ok(Self(open(pins, names::SERVICES)?))
     }
 
-    /// The sum over all CPUs; zeros where the map has no such entry.
+    /// The sum over all CPUs; zeros if the map has no such entry.
     pub fn get(&self, id: ServiceId) -> ServiceCounters {
         sum(&self.0, id)
     }
 }
 
-/// The sum over all CPUs; zeros where the map has no such entry.
+/// The sum over all CPUs; zeros if the map has no such entry.
 pub(super) fn sum(
     map: &PerCpuArray<impl std::borrow::Borrow<MapData>, ServiceCounters>,
     id: ServiceId,

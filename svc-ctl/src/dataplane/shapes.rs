@@ -1,4 +1,4 @@
-//! The shape of every map that is pinned, by the types of `svc_common::abi` and the sizes that are asked for.
+//! The shape of every pinned map, from the types of `svc_common::abi` and the requested sizes.
 
 use svc_common::abi::{names::*, *};
 use svc_common::addr::{AddrV4, AddrV6};
@@ -6,15 +6,15 @@ use svc_common::addr::{AddrV4, AddrV6};
 use super::sys::{MapKind, MapShape};
 use crate::plan::capacity::Capacity;
 
-/// `BPF_F_NO_PREALLOC`: a replaced value stays whole for its readers.
+/// `BPF_F_NO_PREALLOC`: a replaced value is freed after an RCU grace period, so readers never see it change.
 const NO_PREALLOC: u32 = 1;
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
 
-/// How many entries the maps have.
+/// Number of entries of the maps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TableSizes {
-    /// Of the tables that the plan fills.
+    /// Entries of the tables that the plan fills.
     pub capacity: Capacity,
     /// Flow records per family.
     pub flows: u32,
@@ -26,7 +26,7 @@ impl Default for TableSizes {
     }
 }
 
-/// The maps of a family whose addresses are `A`, by their names in the order of `FAMILY`.
+/// The maps of a family with addresses `A`; `names` are in the order of `FAMILY`.
 fn family<A: MapAddr>(names: [&'static str; 9], sizes: &TableSizes) -> [MapShape; 9] {
     use MapKind::{Array, Hash, LpmTrie, LruHash};
     let capacity = &sizes.capacity;
@@ -36,7 +36,7 @@ fn family<A: MapAddr>(names: [&'static str; 9], sizes: &TableSizes) -> [MapShape
         shape::<u32, BackendValue<A>>(backends, Array, capacity.backends, MMAPABLE),
         shape::<FlowKey<A>, FlowRecord<A>>(flows, LruHash, sizes.flows, 0),
         shape::<A, AddressFlags>(addresses, Hash, capacity.addresses, NO_PREALLOC),
-        // The kernel's word for the number of bits stands before the key.
+        // The kernel's prefix length precedes the key.
         shape::<(u32, PrefixKey<A>), u8>(prefixes, LpmTrie, capacity.prefixes, NO_PREALLOC),
         shape::<SockKey<A>, SockValue<A>>(sockets, LruHash, limits::SOCKETS, 0),
         shape::<AffinityKey<A>, AffinityValue>(affinity, LruHash, limits::AFFINITY, 0),

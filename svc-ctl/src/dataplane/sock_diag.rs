@@ -1,5 +1,4 @@
-//! Connected UDP sockets of a network namespace, by sock_diag netlink: listing them and ending one. The namespace is the
-//! calling thread's.
+//! Lists and ends connected UDP sockets of the calling thread's network namespace, by sock_diag netlink.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -10,9 +9,9 @@ use super::netlink::{NLM_F_ACK, NLM_F_DUMP, exchange, message};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const SOCK_DESTROY: u16 = 21;
-/// Sockets in state ESTABLISHED, as connected datagram sockets are.
+/// Sockets in state ESTABLISHED; a connected datagram socket is in that state.
 const ESTABLISHED: u32 = 1 << 1;
-/// Octets of `struct inet_diag_sockid`, and where it begins in `struct inet_diag_msg`.
+/// Octets of `struct inet_diag_sockid`, and its offset in `struct inet_diag_msg`.
 const ID: usize = 48;
 const ID_AT: usize = 4;
 
@@ -25,12 +24,12 @@ pub struct Connected {
 }
 
 impl Connected {
-    /// Unique over all namespaces until the machine is started again, as `bpf_get_socket_cookie` gives it.
+    /// Unique over all namespaces until the machine restarts; the same as `bpf_get_socket_cookie`.
     pub fn cookie(&self) -> u64 {
         self.id.last_chunk().map_or(0, |b| u64::from_ne_bytes(*b))
     }
 
-    /// Whom it is connected to; IPv4 also where an IPv6 socket has it mapped.
+    /// The peer. An IPv4-mapped peer of an IPv6 socket is returned as IPv4.
     pub fn peer(&self) -> SocketAddr {
         let [_, _, high, low, ..] = self.id;
         let address: [u8; 16] = self.id.get(20..).and_then(|b| b.first_chunk().copied()).unwrap_or_default();
@@ -53,8 +52,8 @@ pub fn connected() -> io::Result<Vec<Connected>> {
     Ok(found)
 }
 
-/// Ends a socket: its owner's next call fails with ECONNABORTED, and it is connected to nobody. An error of the kind
-/// `NotFound` or with ESTALE says that it was closed meanwhile.
+/// Ends a socket: its owner's next call fails with ECONNABORTED, and it is no longer connected. An error of the kind
+/// `NotFound` or ESTALE means that the socket was closed in the meantime.
 pub fn end(socket: &Connected) -> io::Result<()> {
     let request = request(SOCK_DESTROY, NLM_F_ACK, socket.family, &socket.id);
     exchange(SockProtocol::NetlinkSockDiag, &request, |_, _| {})
@@ -78,7 +77,7 @@ mod tests {
 
     use super::*;
 
-    /// A socket connected from `local` to `peer`, and what the kernel says of it.
+    /// A socket connected from `local` to `peer`, and the kernel's list of such sockets.
     fn listed(local: &str, peer: SocketAddr) -> (UdpSocket, Vec<Connected>) {
         let socket = UdpSocket::bind(local).unwrap();
         socket.connect(peer).unwrap();

@@ -9,7 +9,7 @@ use crate::plan::capacity::Capacity;
 use crate::plan::diff::plan_diff;
 use crate::plan::tables::{MapOp, Tables};
 
-/// Why an op could not be applied.
+/// Why an op failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{map}: {operation}: {source}")]
 pub struct StoreError {
@@ -18,14 +18,14 @@ pub struct StoreError {
     pub source: std::io::Error,
 }
 
-/// Typed writes to the tables and their dump. The kernel is one implementation; tests have a map twin and one that
-/// fails on schedule.
+/// Typed writes to the tables, and reading them back. The kernel is one implementation; tests have plain maps and a
+/// store that fails on schedule.
 pub trait MapStore {
-    /// Applies ops in order, each by itself; answers those that failed, by index.
+    /// Applies ops in order, independently of each other; returns the failed ones by index.
     fn apply(&mut self, ops: &[MapOp]) -> Vec<(usize, StoreError)>;
-    /// Reads everything back, as restored after a restart or compared to heal drift.
+    /// Reads all tables, to restore them after a restart or to detect drift.
     fn dump(&mut self) -> Result<Tables, StoreError>;
-    /// The ops that make these tables equal to `wanted`; `maglev` has the places of its Maglev tables.
+    /// The ops that make these tables equal to `wanted`; `maglev` has the contents of its Maglev tables.
     fn drift(
         &mut self,
         wanted: &Tables,
@@ -33,23 +33,23 @@ pub trait MapStore {
     ) -> Result<Vec<MapOp>, StoreError> {
         Ok(plan_diff(&self.dump()?, wanted, maglev))
     }
-    /// How many entries each table can hold.
+    /// Maximum number of entries of each table.
     fn capacity(&self) -> Capacity;
-    /// Writes `tables` into these tables, which are new and empty. The pages of Maglev tables are copied from `old`.
+    /// Writes `tables` into this store's new, empty tables. The pages of Maglev tables are copied from `old`.
     fn fill_from(&mut self, old: &Self, tables: &Tables) -> Result<(), StoreError>;
 }
 
-/// Larger tables with programs over them, which are attached nowhere yet: fill them, then swap.
+/// Larger tables with programs over them that are not attached yet: fill them, then swap.
 pub struct Staged<S> {
     pub store: S,
-    /// Moves every hook to the new programs. If it fails the old ones go on.
+    /// Moves every hook to the new programs. After an error the old ones stay.
     pub swap: Box<dyn FnOnce() -> anyhow::Result<()> + Send>,
 }
 
-/// The way to larger tables.
+/// Channels for requesting larger tables.
 pub struct Growth<S> {
-    /// Asks for tables of this capacity.
+    /// Requests tables of this capacity.
     pub ask: mpsc::UnboundedSender<Capacity>,
-    /// One answer to each question.
+    /// One reply per request.
     pub staged: mpsc::Receiver<Result<Staged<S>, String>>,
 }

@@ -1,5 +1,5 @@
-//! The bpf(2) calls that aya does not offer: links by interface index, their state, and their pins; maps of any shape and
-//! their entries in batches; the cookie of a network namespace.
+//! bpf(2) calls that aya does not offer: links by interface index, their state and pins; maps of any shape and their
+//! entries in batches; the cookie of a network namespace.
 
 mod entries;
 mod maps;
@@ -60,7 +60,7 @@ struct LinkUpdate {
     old_prog_fd: u32,
 }
 
-/// Puts another program behind a link, atomically.
+/// Replaces the program of a link, atomically.
 pub fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = LinkUpdate {
         link_fd: link.as_raw_fd() as u32,
@@ -71,7 +71,7 @@ pub fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Result<()>
     bpf(BPF_LINK_UPDATE, &mut attr).map(drop)
 }
 
-/// Takes a link's program off its target; the link leads nowhere then.
+/// Detaches a link; it is dead then.
 pub fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut attr = link.as_raw_fd() as u32;
     bpf(BPF_LINK_DETACH, &mut attr).map(drop)
@@ -102,8 +102,8 @@ pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     bpf(BPF_OBJ_GET, &mut attr).map(owned)
 }
 
-/// What the kernel says of a link: program and target. The words after the program differ by link type: for tcx and
-/// XDP the interface index, zero once that interface is gone.
+/// The kernel's information on a link: program and target. The words after the program differ by link type. For tcx
+/// and XDP they are the interface index, zero if that interface is gone.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LinkInfo {
@@ -115,7 +115,7 @@ pub struct LinkInfo {
     _rest: [u32; 15],
 }
 
-/// Asks about a link.
+/// Queries a link.
 pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     let mut info = LinkInfo::default();
     object_info(link, &mut info)?;
@@ -129,20 +129,20 @@ struct GetInfo {
     info: u64,
 }
 
-/// Has the kernel fill `info`, which is the beginning of its structure for this kind of object.
+/// Makes the kernel fill `info`, the beginning of its structure for this kind of object.
 fn object_info<T>(fd: BorrowedFd<'_>, info: &mut T) -> io::Result<()> {
     let mut attr =
         GetInfo { fd: fd.as_raw_fd() as u32, len: size_of::<T>() as u32, info: (info as *mut T) as u64 };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr).map(drop)
 }
 
-/// A value from the octets of a map's key or value, if there are as many as it has.
+/// A value from the octets of a map's key or value; `None` if the length differs.
 pub fn read<T: aya::Pod>(octets: &[u8]) -> Option<T> {
     // SAFETY: `Pod` promises that every pattern of octets is a value, and the length was compared.
     (octets.len() == size_of::<T>()).then(|| unsafe { octets.as_ptr().cast::<T>().read_unaligned() })
 }
 
-/// The cookie of the network namespace we run in.
+/// The cookie of this process's network namespace.
 pub fn netns_cookie() -> io::Result<u64> {
     let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
     let (mut cookie, mut len) = (0u64, size_of::<u64>() as libc::socklen_t);

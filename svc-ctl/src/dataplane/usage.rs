@@ -1,18 +1,18 @@
-//! How full the tables are that programs fill, and that of interfaces.
+//! Use of the tables that programs fill, and of the interface table.
 
 use super::entries::each_raw;
 use super::pins::Pins;
 
-/// How full a table is.
+/// Use of a table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Usage {
-    /// As people read it.
+    /// The table's name for people.
     pub table: &'static str,
     pub used: u64,
     pub capacity: u64,
 }
 
-/// Counts the entries of a pinned map; `table` is what people call it.
+/// Counts the entries of a pinned map; `table` is its name for people.
 pub fn usage(pins: &Pins, map: &str, table: &'static str) -> anyhow::Result<Usage> {
     let mut used = 0;
     let info = each_raw(pins, map, |_, _| used += 1)?;

@@ -1,5 +1,5 @@
-//! What an operator or the owner of a Service should know: refused fields, problems, missing kernel features, failures.
-//! Counted, logged and shown, never fatal.
+//! A complaint: something that an operator or the owner of a Service should know. Refused fields, conflicts, missing
+//! kernel features, failures. Complaints are counted, logged and shown, and never fatal.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -9,28 +9,28 @@ use serde::Serialize;
 
 use super::name::{ServiceName, SliceKey};
 
-/// One thing that is not as somebody wants it.
+/// One complaint.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub struct Complaint {
-    /// Kind, namespace and name; or file and document where there is no object yet.
+    /// Kind, namespace and name; or file and document if there is no object yet.
     pub object: String,
-    /// Path of the field, empty where the whole object is meant.
+    /// Path of the field; empty if the complaint is about the whole object.
     pub field: String,
-    /// In plain words.
+    /// The reason as a sentence.
     pub reason: String,
     pub kind: Kind,
-    /// The Service whose owner should hear of it.
+    /// The Service whose owner should be told.
     #[serde(skip)]
     pub service: Option<ServiceName>,
 }
 
-/// What sort of thing a complaint is about.
+/// Kind of a complaint.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// A part of an object is refused.
+    /// A part of an object was refused.
     Refused,
-    /// A ClusterIP is the node's own address, and left to it.
+    /// A ClusterIP is an address of the node, and the node keeps it.
     OwnAddress,
     /// A table has no room for a part of a Service.
     NoRoom,
@@ -42,15 +42,15 @@ pub enum Kind {
     SctpFragments,
     /// A table that cannot grow is 70 % full.
     TableNearlyFull,
-    /// The kernel or the host lacks something.
+    /// The kernel or the host lacks a feature or setting.
     Host,
-    /// Something else on the node may get in the way.
+    /// Another program on the node may interfere.
     Conflict,
     /// The source of Services cannot be read.
     Source,
     /// The Node object is missing or may not be read.
     Node,
-    /// Something could not be attached, pinned or written, and is tried again.
+    /// An attachment, pin or write failed and is retried.
     Failed,
 }
 
@@ -70,7 +70,7 @@ impl Kind {
         Self::Failed,
     ];
 
-    /// The reason of an Event: a word in camel case.
+    /// The reason of an Event, in camel case.
     pub const fn event_reason(self) -> &'static str {
         match self {
             Self::Refused => "Refused",
@@ -88,7 +88,7 @@ impl Kind {
         }
     }
 
-    /// The action of an Event: what is not done, in a word.
+    /// The action of an Event, in one word: what svc does not do.
     pub const fn event_action(self) -> &'static str {
         match self {
             Self::Refused | Self::OwnAddress | Self::NoRoom | Self::TableNearlyFull => "Serve",
@@ -105,7 +105,7 @@ impl Kind {
     }
 }
 
-/// Who complains: each origin replaces its own complaints and no others.
+/// Origin of a complaint. Each origin replaces its own complaints only.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Origin {
     /// The connection to the API server, or files that cannot be read.
@@ -114,34 +114,34 @@ pub enum Origin {
     Service(ServiceName),
     Slice(SliceKey),
     Node(Arc<str>),
-    /// The Node object that this daemon looks for.
+    /// This node's Node object.
     ThisNode,
-    /// What the plan could not give a Service.
+    /// Parts of a Service that the plan could not serve.
     Plan(ServiceName),
-    /// Addresses of this node for which there is no room.
+    /// Addresses of this node without room in the tables.
     NodeAddresses,
-    /// What svc does not do for a Service.
+    /// Features of a Service that svc does not have.
     Limits(ServiceName),
     HealthPort(ServiceName),
-    /// An ExternalName that leads in a circle.
+    /// An ExternalName that is part of a loop.
     Alias(ServiceName),
     /// An address of `--dns`.
     DnsAddress(SocketAddr),
-    /// Name servers that are asked for names of other domains.
+    /// Name servers for names of other domains.
     DnsUpstream,
     /// The configuration file.
     Configuration,
-    /// `/healthz` and its like.
+    /// Addresses of HTTP servers (`/healthz` and others).
     Listeners,
-    /// How full tables are.
+    /// Use of the tables.
     Tables,
-    /// Writes that the kernel refuses.
+    /// Refused writes.
     Writes,
     /// Kernel features and settings of the host.
     Host,
-    /// Rules of netfilter.
+    /// Netfilter chains.
     Firewall,
-    /// Interfaces whose role is in doubt, and what another proxy left on them.
+    /// Interfaces whose role is in doubt, and those left by another proxy.
     Interfaces,
     /// Programs and their hooks.
     Programs,
@@ -159,7 +159,7 @@ impl Complaint {
         Self { object: object.into(), field: field.into(), reason: reason.into(), kind, service: None }
     }
 
-    /// A field that could not be used. The rest of its object is used where that makes sense.
+    /// A refused field. The rest of its object is used if that makes sense.
     pub fn refused(object: impl Into<String>, field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::new(Kind::Refused, object, field, reason)
     }

@@ -1,5 +1,5 @@
-//! Kubernetes objects into the model: the single place that parses and rejects. A rejection names the object and the
-//! field; the rest of the object is used where that makes sense.
+//! Converts Kubernetes objects into the model: the single place that parses and refuses. A refusal names the object
+//! and the field; the rest of the object is used if that makes sense.
 
 mod intern;
 mod named;
@@ -19,22 +19,22 @@ use super::complaint::{Complaint, Kind};
 use super::name::{ServiceName, SliceKey, proto_from_label};
 use super::store::Converted;
 
-/// Services with this label are another proxy's (SEM-003).
+/// Services with this label belong to another proxy (SEM-003).
 pub const LABEL_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
-/// Slices with this label are of headless Services (SEM-004).
+/// Slices with this label belong to headless Services (SEM-004).
 pub const LABEL_HEADLESS: &str = "service.kubernetes.io/headless";
-/// The Service a slice belongs to (SEM-042).
+/// Names the Service of a slice (SEM-042).
 pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
-/// How backends of this Service are chosen: `random` or `maglev`.
+/// How backends of this Service are selected: `random` or `maglev`.
 pub const ANNOTATION_SELECTION: &str = "svc/selection";
-/// `true`: a ClusterIP of this Service is served also on a node that has it as an address of its own.
+/// `true`: a ClusterIP of this Service is served even on a node that has the address itself.
 pub const ANNOTATION_OWN_ADDRESS: &str = "svc/serve-own-address";
-/// When the change happened that a version of an EndpointSlice tells of.
+/// Time of the change that caused this version of an EndpointSlice.
 pub const ANNOTATION_TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// The zone of a node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 
-/// Who reads the model, and so what is kept of the objects.
+/// Readers of the model, which determine the parts of objects to keep.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Scope {
     #[default]
@@ -43,7 +43,7 @@ pub enum Scope {
     TablesAndNames,
 }
 
-/// Namespace and name; an absent namespace is `default`, as everywhere in Kubernetes.
+/// Namespace and name. As everywhere in Kubernetes, a missing namespace is `default`.
 pub fn slice_key(meta: &ObjectMeta) -> SliceKey {
     let namespace = meta.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or("default");
     SliceKey { namespace: interned(namespace), name: meta.name.as_deref().unwrap_or_default().into() }
@@ -57,7 +57,7 @@ fn label<'a>(meta: &'a ObjectMeta, label: &str) -> Option<&'a str> {
     meta.labels.as_ref()?.get(label).map(String::as_str).filter(|v| !v.is_empty())
 }
 
-/// Collects what is refused of one object.
+/// Collects the refused fields of one object.
 struct Refusals {
     object: String,
     service: Option<ServiceName>,
@@ -93,7 +93,7 @@ impl Refusals {
         self.keep(field, proto_from_label(label).ok_or_else(reason))
     }
 
-    /// Whether the object can be told from others.
+    /// Checks that the object has a name.
     fn has_name(&mut self, meta: &ObjectMeta) -> bool {
         let has_name = meta.name.as_ref().is_some_and(|name| !name.is_empty());
         if !has_name {

@@ -1,4 +1,4 @@
-//! EndpointSlices, and how the slices of a Service become the endpoints of a service port.
+//! EndpointSlices, and the endpoints of a service port that result from the slices of its Service.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use svc_common::addr::Proto;
 
 use super::name::{IpFamily, ServiceName, SliceKey};
 
-/// Where a Service's traffic may go, before policy has had its say.
+/// A possible target of a Service's traffic, before policies apply.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Endpoint {
     pub addr: IpAddr,
@@ -21,7 +21,8 @@ pub struct Endpoint {
     pub node_hints: Hints,
 }
 
-/// Names of zones or nodes whose clients an endpoint is for. Most endpoints have none, and there may be a million.
+/// Names of zones or nodes whose clients should use an endpoint. Most endpoints have none, and there may be a million
+/// endpoints.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 #[expect(clippy::box_collection, reason = "one word an endpoint instead of three")]
 pub struct Hints(Option<Box<BTreeSet<Arc<str>>>>);
@@ -43,7 +44,7 @@ impl FromIterator<Arc<str>> for Hints {
     }
 }
 
-/// A port that all endpoints of a slice have.
+/// A port of all endpoints of a slice.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct SlicePort {
     pub name: Arc<str>,
@@ -51,7 +52,7 @@ pub struct SlicePort {
     pub port: NonZeroU16,
 }
 
-/// An EndpointSlice reduced to what changes the tables; its endpoints are all of its family.
+/// The parts of an EndpointSlice that affect the tables. All its endpoints are of its family.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Slice {
     pub key: SliceKey,
@@ -59,14 +60,14 @@ pub struct Slice {
     pub family: IpFamily,
     pub ports: Vec<SlicePort>,
     pub endpoints: Vec<Endpoint>,
-    /// Of the endpoints, in their order. Only DNS reads them.
+    /// Host names of the endpoints, in the same order. Only DNS reads them.
     pub hostnames: Hostnames,
-    /// It is labelled as a headless Service's: only DNS reads it (SEM-004).
+    /// It has the label of a headless Service's slices; only DNS reads it (SEM-004).
     pub is_headless: bool,
     pub triggered: Triggered,
 }
 
-/// `hostname` of the endpoints of a slice. Few have one, and it is kept only where DNS is on.
+/// `hostname` of the endpoints of a slice. Few endpoints have one, and it is stored only if DNS is on.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Hostnames(Option<Box<[Option<Arc<str>>]>>);
 
@@ -83,8 +84,8 @@ impl FromIterator<Option<Arc<str>>> for Hostnames {
     }
 }
 
-/// When the change of a Pod or Service happened that this version of a slice tells of, in milliseconds since 1970. Any two
-/// are equal: it is measured, and changes no table (SEM-055).
+/// Time of the Pod's or Service's change that caused this version of a slice, in milliseconds since 1970. All values
+/// compare equal: the time is only measured and affects no table (SEM-055).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Triggered(pub Option<u64>);
 
@@ -96,7 +97,7 @@ impl PartialEq for Triggered {
 
 impl Eq for Triggered {}
 
-/// An endpoint with the number of the port that was asked for.
+/// An endpoint with the number of the requested port.
 #[derive(Clone, Copy, Debug)]
 pub struct PortEndpoint<'a> {
     pub port: u16,
@@ -109,8 +110,8 @@ impl PortEndpoint<'_> {
     }
 }
 
-/// All endpoints of a service port in one family, each (address, port) once: the first one seen, unless a later
-/// duplicate is not terminating and it is (SEM-046, SEM-051). Sorted.
+/// All endpoints of a service port in one family, sorted, each (address, port) once. Of duplicates the first one is
+/// used, unless it is terminating and a later one is not (SEM-046, SEM-051).
 pub fn port_endpoints<'a>(
     slices: impl IntoIterator<Item = &'a Slice>,
     family: IpFamily,

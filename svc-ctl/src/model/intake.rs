@@ -1,4 +1,4 @@
-//! Events in, model out: the only way from a source's objects into the store.
+//! Applies a source's events to the store: the only way from Kubernetes objects into the model.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use super::store::{Converted, Store};
 use crate::source::event::{Event, SourceEvent};
 
 impl Store {
-    /// Takes one thing that a source said.
+    /// Applies one event.
     pub fn take(&mut self, event: SourceEvent) {
         match event {
             SourceEvent::Service(event) => match event {
@@ -89,7 +89,7 @@ impl Store {
         }
     }
 
-    /// At most one of the two is something.
+    /// At most one of the two has a value.
     fn convert(&self, service: &core::Service) -> (Converted<Service>, Converted<NamedService>) {
         (self.permitted(convert_service(service)), convert_named_service(service, self.scope()))
     }

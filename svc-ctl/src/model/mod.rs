@@ -1,5 +1,5 @@
-//! What Kubernetes says, as validated nouns without Kubernetes types. Only `convert` and `intake` see the objects
-//! themselves; from here on nothing is checked again.
+//! Kubernetes' state as validated types of our own. Only `convert` and `intake` see Kubernetes objects; nothing is
+//! validated again afterwards.
 
 pub mod complaint;
 pub mod convert;

@@ -23,7 +23,7 @@ impl IpFamily {
         }
     }
 
-    /// The address that stands for "any" in a NodePort frontend.
+    /// The address in the key of a NodePort frontend, which means any address.
     pub const fn unspecified(self) -> IpAddr {
         match self {
             Self::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
@@ -31,7 +31,7 @@ impl IpFamily {
         }
     }
 
-    /// As `spec.ipFamilies` and `addressType` spell it.
+    /// The spelling of `spec.ipFamilies` and `addressType`.
     pub const fn label(self) -> &'static str {
         match self {
             Self::V4 => "IPv4",
@@ -44,7 +44,7 @@ impl IpFamily {
     }
 }
 
-/// Kubernetes' word for a protocol.
+/// Kubernetes' name of a protocol.
 pub const fn proto_label(proto: Proto) -> &'static str {
     match proto {
         Proto::TCP => "TCP",
@@ -54,7 +54,7 @@ pub const fn proto_label(proto: Proto) -> &'static str {
     }
 }
 
-/// A protocol by Kubernetes' word for it.
+/// A protocol by Kubernetes' name.
 pub fn proto_from_label(label: &str) -> Option<Proto> {
     [Proto::TCP, Proto::UDP, Proto::SCTP].into_iter().find(|&p| proto_label(p) == label)
 }
@@ -78,11 +78,11 @@ impl fmt::Display for ServiceName {
     }
 }
 
-/// A service port: the identity that survives every change of address, number and endpoints (SEM-007).
+/// Identity of a service port. It survives every change of address, number and endpoints (SEM-007).
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct ServicePortKey {
     pub service: ServiceName,
-    /// Empty for a single port without a name.
+    /// Empty for a single unnamed port.
     pub port: Arc<str>,
     pub proto: Proto,
 }

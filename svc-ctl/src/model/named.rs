@@ -1,4 +1,4 @@
-//! Services that have names in DNS and no frontends in the tables. They are kept only where DNS is on.
+//! Services that have names in DNS but no frontends in the tables. They are stored only if DNS is on.
 
 use std::sync::Arc;
 
@@ -8,22 +8,22 @@ use super::name::ServiceName;
 use super::service::Service;
 use super::world::Slices;
 
-/// A Service that this node does not proxy and DNS answers for.
+/// A Service that DNS answers for and this node does not proxy.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum NamedService {
-    /// `clusterIP: None`: its name has the addresses of its endpoints.
+    /// `clusterIP: None`: its name resolves to the addresses of its endpoints.
     Headless,
-    /// `type: ExternalName`: its name is an alias of this one.
+    /// `type: ExternalName`: its name is an alias of this name.
     ExternalName(Box<str>),
-    /// Another proxy's: only its names are ours.
+    /// A Service of another proxy: only its names are served here.
     Foreign(Box<Service>),
 }
 
-/// What DNS reads and the tables do not.
+/// Objects that only DNS reads.
 #[derive(Clone, Debug, Default)]
 pub struct Named {
     pub services: OrdMap<ServiceName, Arc<NamedService>>,
-    /// Slices that are labelled as a headless Service's.
+    /// Slices with the label of headless Services.
     pub slices: OrdMap<ServiceName, Slices>,
 }
 

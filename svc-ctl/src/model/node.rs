@@ -1,4 +1,4 @@
-//! This node: what its Node object says, and what its interfaces say.
+//! This node: the contents of its Node object and the addresses of its interfaces.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,22 +8,22 @@ use ipnet::IpNet;
 
 use super::name::IpFamily;
 
-/// The parts of our Node object that change the tables.
+/// The parts of our Node object that affect the tables.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct NodeInfo {
     pub name: Arc<str>,
-    /// Label `topology.kubernetes.io/zone`; an empty one counts as none.
+    /// Label `topology.kubernetes.io/zone`; an empty value counts as none.
     pub zone: Option<Arc<str>>,
     /// `status.addresses` that are IP addresses, InternalIP first.
     pub addresses: Vec<IpAddr>,
-    /// `spec.podCIDRs`: where its pods get their addresses.
+    /// `spec.podCIDRs`: the addresses of its pods.
     pub pod_cidrs: Vec<IpNet>,
-    /// Load balancers may send it new connections: it is known and not about to go (SEM-211).
+    /// Load balancers may send it new connections: its Node object exists and is not about to be removed (SEM-211).
     pub is_eligible: bool,
 }
 
 impl NodeInfo {
-    /// A node of which only the name is known.
+    /// A node with a known name and nothing else.
     pub fn named(name: &str) -> Self {
         Self {
             name: name.into(),
@@ -40,11 +40,11 @@ impl NodeInfo {
     }
 }
 
-/// The addresses assigned to this node's interfaces now.
+/// The addresses currently assigned to this node's interfaces.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct NodeAddresses {
     pub addrs: BTreeSet<IpAddr>,
-    /// The preferred source of the default route, per family; used where no Node object tells the node's address.
+    /// The preferred source of the default route, per family; used if no Node object has the node's address.
     pub primary_v4: Option<Ipv4Addr>,
     pub primary_v6: Option<Ipv6Addr>,
 }

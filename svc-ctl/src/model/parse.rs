@@ -1,15 +1,16 @@
-//! Addresses and ports as people write them: leading zeros are decimal (SEM-009), white space around a CIDR is cut.
+//! Parses addresses and ports as users write them: leading zeros are decimal (SEM-009), white space around a CIDR is
+//! removed.
 
 use std::net::IpAddr;
 use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 
-/// Removes leading zeros from the decimal parts of a dotted quad; leaves everything else as it is.
+/// Removes leading zeros from the decimal parts of a dotted quad; leaves everything else unchanged.
 fn without_leading_zeros(text: &str) -> Option<String> {
     let parts: Vec<&str> = text.split('.').collect();
     let dotted = parts.len() == 4 && parts.iter().all(|p| p.bytes().all(|b| b.is_ascii_digit()));
-    // An empty part stays empty, so that "1..2.3" is still refused.
+    // An empty part stays empty, so that "1..2.3" is still invalid.
     let trim = |p: &str| match p.trim_start_matches('0') {
         "" if !p.is_empty() => "0".to_owned(),
         rest => rest.to_owned(),
@@ -17,7 +18,7 @@ fn without_leading_zeros(text: &str) -> Option<String> {
     dotted.then(|| parts.into_iter().map(trim).collect::<Vec<_>>().join("."))
 }
 
-/// An address; `::ffff:a.b.c.d` is taken as the IPv4 address it stands for.
+/// An address; `::ffff:a.b.c.d` becomes the IPv4 address.
 pub fn parse_ip(text: &str) -> Result<IpAddr, String> {
     let sloppy = match text.rsplit_once(':') {
         Some((head, quad)) => without_leading_zeros(quad).map(|quad| format!("{head}:{quad}")),
@@ -30,7 +31,7 @@ pub fn parse_ip(text: &str) -> Result<IpAddr, String> {
         .map_err(|_| format!("{text:?} is not an IP address"))
 }
 
-/// A CIDR; bits below the prefix are cut off.
+/// A CIDR; bits below the prefix are cleared.
 pub fn parse_cidr(text: &str) -> Result<IpNet, String> {
     let refuse = || format!("{text:?} is not a CIDR (address/length)");
     let (addr, len) = text.trim().split_once('/').ok_or_else(refuse)?;
@@ -39,7 +40,7 @@ pub fn parse_cidr(text: &str) -> Result<IpNet, String> {
     IpNet::new(addr, len).map(|net| net.trunc()).map_err(|_| refuse())
 }
 
-/// A port number that can be dialled.
+/// A port number other than zero.
 pub fn parse_port(number: i32) -> Result<NonZeroU16, String> {
     u16::try_from(number)
         .ok()
@@ -47,7 +48,7 @@ pub fn parse_port(number: i32) -> Result<NonZeroU16, String> {
         .ok_or_else(|| format!("{number} is not a port number (1 to 65535)"))
 }
 
-/// A label of a DNS name, as RFC 1123 wants host names: letters, digits and hyphens inside, at most 63.
+/// A DNS label by RFC 1123: letters, digits and inner hyphens, at most 63.
 pub fn parse_label(text: &str) -> Result<&str, String> {
     let is_inner = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-';
     let is_label = (1..=63).contains(&text.len())
@@ -57,10 +58,10 @@ pub fn parse_label(text: &str) -> Result<&str, String> {
     is_label.then_some(text).ok_or_else(|| format!("{text:?} is not a DNS label (RFC 1123)"))
 }
 
-/// A DNS name: labels joined by dots, at most 253 octets. One dot may end it.
+/// A DNS name: labels joined by dots, at most 253 octets, optionally with a final dot.
 pub fn parse_dns_name(text: &str) -> Result<&str, String> {
     let name = text.strip_suffix('.').unwrap_or(text);
-    // Kubernetes allows underscores in names of SRV records alone, and many aliases point to such names.
+    // Kubernetes allows underscores only in names of SRV records, and many aliases point to such names.
     let is_label = |label: &str| parse_label(&label.replace('_', "x")).is_ok();
     let is_name = name.len() <= 253 && name.split('.').all(is_label);
     is_name.then_some(name).ok_or_else(|| format!("{text:?} is not a DNS name (RFC 1123)"))

@@ -11,38 +11,38 @@ use svc_common::addr::Proto;
 
 use super::name::{IpFamily, ServiceName, ServicePortKey};
 
-/// A Service reduced to what changes the tables. It has at least one family.
+/// The parts of a Service that affect the tables. It has at least one family.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Service {
     pub name: ServiceName,
-    /// Seconds since 1970; decides who keeps an address that two Services claim.
+    /// Seconds since 1970; decides which of two Services gets an address that both claim.
     pub created: Option<i64>,
-    /// One entry per family that has a ClusterIP; a family without one has no frontends at all (SEM-005).
+    /// One entry per family with a ClusterIP. A family without ClusterIP has no frontends (SEM-005).
     pub families: Vec<ServiceAddresses>,
-    /// By name and protocol, each pair once.
+    /// Each pair of name and protocol once.
     pub ports: Vec<ServicePort>,
     /// `internalTrafficPolicy: Local` (SEM-019).
     pub internal_local: bool,
-    /// `externalTrafficPolicy: Local` where it has a meaning (SEM-019).
+    /// `externalTrafficPolicy: Local`, if the field applies to this Service (SEM-019).
     pub external_local: bool,
-    /// `sessionAffinity: ClientIP`: seconds that a client stays with its backend after its last new connection.
+    /// Timeout of `sessionAffinity: ClientIP` in seconds, counted from the client's last new connection.
     pub affinity: Option<NonZeroU32>,
-    /// How backends are chosen, where the Service says so.
+    /// How backends are selected, if the Service says so.
     pub selection: Option<Selection>,
-    /// Its ClusterIP is served also where it is an address of the node itself.
+    /// Its ClusterIP is served even if the node has that address.
     pub serves_own_address: bool,
-    /// Where load balancers ask whether this node has ready endpoints (SEM-200).
+    /// Load balancers ask at this port whether this node has ready endpoints (SEM-200).
     pub health_check_port: Option<NonZeroU16>,
 }
 
-/// NodePorts of a cluster that says nothing else (`--service-node-port-range` of the API server).
+/// NodePorts of a cluster with the default `--service-node-port-range`.
 pub const NODE_PORTS: RangeInclusive<u16> = 30_000..=32_767;
 
-/// How the backend of a new flow is chosen.
+/// How the backend of a new flow is selected.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Selection {
     Random,
-    /// By a table that every node makes the same (`plan::maglev`).
+    /// By a table that is the same on every node (`plan::maglev`).
     Maglev,
 }
 
@@ -64,7 +64,7 @@ pub struct ServiceAddresses {
     pub cluster_ip: IpAddr,
     pub external_ips: Vec<IpAddr>,
     pub load_balancer_ips: Vec<IpAddr>,
-    /// Who may use the load-balancer addresses; empty: everybody (SEM-030).
+    /// Clients that may use the load-balancer addresses; empty: all (SEM-030).
     pub source_ranges: Vec<IpNet>,
 }
 
@@ -77,7 +77,7 @@ impl ServiceAddresses {
 /// One entry of `spec.ports`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ServicePort {
-    /// Empty for a single port without a name.
+    /// Empty for a single unnamed port.
     pub name: Arc<str>,
     pub proto: Proto,
     pub port: NonZeroU16,
@@ -91,7 +91,7 @@ impl Service {
 }
 
 impl ServicePort {
-    /// It has a frontend for clients outside the cluster in this family (SEM-019).
+    /// The port has a frontend for clients outside the cluster in this family (SEM-019).
     pub fn is_externally_accessible(&self, family: &ServiceAddresses) -> bool {
         self.node_port.is_some() || !family.external_ips.is_empty() || !family.load_balancer_ips.is_empty()
     }

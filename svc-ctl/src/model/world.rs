@@ -1,5 +1,5 @@
-//! What the sources want, as one value that many may read: a clone costs nothing, and two versions are compared in the
-//! time of what differs between them.
+//! The state that the sources want, as one value with many readers. A clone costs nothing, and comparing two versions
+//! takes time in proportion to their differences.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::named::Named;
 use super::node::{NodeAddresses, NodeInfo};
 use super::service::Service;
 
-/// All slices of a Service: they are only ever seen together (SEM-056). In the order of their names.
+/// All slices of a Service, in the order of their names. Readers see them only together (SEM-056).
 pub type Slices = Arc<[Arc<Slice>]>;
 
 /// Services, their endpoints, and this node.
@@ -23,7 +23,7 @@ pub struct World {
     pub slices: OrdMap<ServiceName, Slices>,
     pub node: Arc<NodeInfo>,
     pub addresses: Arc<NodeAddresses>,
-    /// What only DNS reads; empty where DNS is off.
+    /// Objects that only DNS reads; empty if DNS is off.
     pub named: Named,
 }
 
@@ -33,14 +33,14 @@ impl World {
         self.slices.get(service).into_iter().flat_map(|slices| slices.iter()).map(Arc::as_ref)
     }
 
-    /// Services that differ from `before` by themselves or by their slices, gone ones included.
+    /// Services that differ from `before` themselves or in their slices, including deleted ones.
     pub fn changed_services(&self, before: &Self) -> BTreeSet<ServiceName> {
         let services = before.services.diff(&self.services).map(|item| changed_key(&item));
         let slices = before.slices.diff(&self.slices).map(|item| changed_key(&item));
         services.chain(slices).cloned().collect()
     }
 
-    /// As [`Self::changed_services`], and those whose names alone differ.
+    /// Like [`Self::changed_services`], including Services of which only the names differ.
     pub fn changed_names(&self, before: &Self) -> BTreeSet<ServiceName> {
         let mut changed = self.changed_services(before);
         let services = before.named.services.diff(&self.named.services).map(|item| changed_key(&item));
@@ -49,13 +49,13 @@ impl World {
         changed
     }
 
-    /// The slices of a Service, those of headless Services too.
+    /// The slices of a Service, also of a headless one.
     pub fn named_slices_of(&self, service: &ServiceName) -> impl Iterator<Item = &Slice> {
         let slices = [self.slices.get(service), self.named.slices.get(service)];
         slices.into_iter().flatten().flat_map(|slices| slices.iter()).map(Arc::as_ref)
     }
 
-    /// The node's object or addresses differ, which any Service may depend on.
+    /// The node's object or addresses differ. Any Service may depend on them.
     pub fn is_other_node(&self, before: &Self) -> bool {
         self.node != before.node || self.addresses != before.addresses
     }

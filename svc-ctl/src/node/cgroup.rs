@@ -1,7 +1,7 @@
 //! The node's cgroup: the directory of cgroup v2 above every process of the node, pods included.
 //!
-//! In a container several such directories may be in sight, and the container's own is the wrong one: programs attached
-//! there would see nobody but the daemon.
+//! A container may see several such directories. Its own is the wrong one: programs attached there would serve only
+//! the daemon.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,8 @@ use nix::errno::Errno;
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-/// The directory that was named, or the node's. Where no cgroup v2 hierarchy is mounted, one is, in the run directory.
+/// Opens the directory named by the user, or finds the node's. If no cgroup v2 hierarchy is mounted, mounts one in
+/// the run directory.
 pub fn open(named: Option<&Path>, run_dir: &Path) -> anyhow::Result<PathBuf> {
     let dir = match named {
         Some(dir) => return check(dir).map(|()| dir.to_owned()),
@@ -33,7 +34,7 @@ pub fn open(named: Option<&Path>, run_dir: &Path) -> anyhow::Result<PathBuf> {
     Ok(dir)
 }
 
-/// What [`open`] would take, if it did not have to mount anything.
+/// The directory that [`open`] would use; `None` if it would have to mount one.
 pub fn find(named: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").context("reading /proc/self/mountinfo")?;
     let Some(dir) = named.map(Path::to_owned).or_else(|| highest(&mounts)) else { return Ok(None) };
@@ -46,7 +47,7 @@ pub fn find(named: Option<&Path>) -> anyhow::Result<Option<PathBuf>> {
     Ok(Some(dir))
 }
 
-/// Undoes what [`open`] may have mounted.
+/// Removes a mount that [`open`] may have made.
 pub fn cleanup(run_dir: &Path) -> anyhow::Result<()> {
     let dir = mount_point(run_dir);
     match umount(&dir) {
@@ -68,16 +69,16 @@ fn check(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Below a root that is not the machine's (that one has no type), and directly in it: so lives a container in a cgroup
-/// namespace of its own.
+/// The directory is a container's own cgroup namespace. It lies directly below a root that is not the machine's (the
+/// machine's root cgroup has no type).
 fn is_own(dir: &Path) -> bool {
     let procs = std::fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
     let pid = std::process::id().to_string();
     dir.join("cgroup.type").exists() && procs.lines().any(|line| line == pid)
 }
 
-/// The mount of cgroup v2 that shows most: its root is told relative to our own cgroup namespace, so `/../..` lies
-/// higher than `/`, and what lies lower is a part. Of equals the newest, which covers the others.
+/// The cgroup v2 mount with the highest root. Roots are relative to our own cgroup namespace, so `/../..` is above
+/// `/`. Of equals the newest, which covers the others.
 fn highest(mountinfo: &str) -> Option<PathBuf> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (fields, tail) = line.split_once(" - ")?;

@@ -1,4 +1,4 @@
-//! This node: its interfaces and addresses, live, the one role each interface has, and its cgroup.
+//! The node: its interfaces and addresses as they change, the role of each interface, and its cgroup.
 
 pub mod cgroup;
 pub mod netns;
@@ -12,51 +12,51 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-/// An interface as the kernel tells it.
+/// An interface, as netlink reports it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Interface {
     pub index: u32,
     pub name: String,
     pub is_up: bool,
     pub is_loopback: bool,
-    /// Packets carry an Ethernet header.
+    /// Packets have an Ethernet header.
     pub is_ethernet: bool,
     pub is_bridge: bool,
-    /// Index of the interface it is a port of (bridge, bond).
+    /// Index of the bridge or bond that it is a port of.
     pub master: Option<u32>,
-    /// Index of the interface that it is a VLAN of, if that is in this network namespace.
+    /// Index of the interface below this VLAN, if that is in this network namespace.
     pub vlan_over: Option<u32>,
-    /// One end of a pair whose other end is in another network namespace: a pod's, or the machine's around this node.
+    /// A pair whose other end is in another network namespace: a pod's, or the machine's if this node is a container.
     pub has_peer_elsewhere: bool,
     /// Global addresses, in the kernel's order: primary ones first, deprecated ones last.
     pub addrs: Vec<IpAddr>,
-    /// The network of the first such address that is one of many in it.
+    /// The network of the first such address with a prefix shorter than the address.
     pub subnet: Option<IpNet>,
     pub has_default_route: bool,
-    /// Routes by a router leave by this end of a pair.
+    /// A route through a gateway leaves by this end of a pair.
     pub has_router: bool,
-    /// The lowest address that a route leads to by this end of a pair, without a router.
+    /// The lowest address with a route by this end of a pair and without a gateway.
     pub neighbour: Option<IpAddr>,
-    /// Octets of the largest packet that it takes.
+    /// MTU in octets.
     pub mtu: u32,
-    /// Link-layer address; zero where there is none of six octets.
+    /// Link-layer address; zero if it does not have six octets.
     pub mac: [u8; 6],
-    /// Kernel driver (`veth`, `bridge`, ...) where the kernel tells it.
+    /// Kernel driver (`veth`, `bridge`, ...); empty if the kernel does not report one.
     pub kind: String,
 }
 
-/// Interfaces on which proxies with IPVS keep the addresses of all Services: kube-proxy's and kube-router's. They stay when
-/// the proxy goes.
+/// Interfaces on which IPVS proxies (kube-proxy, kube-router) keep the addresses of all Services. They remain after
+/// the proxy is gone.
 const IPVS: [&str; 2] = ["kube-ipvs0", "kube-dummy-if"];
 
 impl Interface {
-    /// Its addresses are not the node's own, whatever the kernel says.
+    /// Its addresses are Services' and not the node's.
     pub fn is_of_another_proxy(&self) -> bool {
         IPVS.contains(&self.name.as_str())
     }
 }
 
-/// A setting of this network namespace, by its path below `/proc/sys`; `None` where the kernel has none.
+/// A sysctl of this network namespace, by its path below `/proc/sys`; `None` if the kernel does not have it.
 pub fn sysctl(path: &str) -> Option<String> {
     Some(std::fs::read_to_string(format!("/proc/sys/{path}")).ok()?.trim().to_owned())
 }
@@ -65,12 +65,12 @@ pub fn sysctl(path: &str) -> Option<String> {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Interfaces {
     pub list: Vec<Interface>,
-    /// An IPv4 route of the main table takes less than its interface, and `bpf_fib_lookup` does not say so.
+    /// An IPv4 route of the main table has a smaller MTU than its interface, and `bpf_fib_lookup` does not report it.
     pub has_narrow_route: bool,
 }
 
 impl Interfaces {
-    /// Some of its frames are another interface's: those of a VLAN.
+    /// The interface has VLANs, which own some of its frames.
     pub fn carries_vlans(&self, index: u32) -> bool {
         self.list.iter().any(|i| i.vlan_over == Some(index))
     }

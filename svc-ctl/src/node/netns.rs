@@ -1,18 +1,18 @@
-//! The network namespaces of this machine that can be seen from here.
+//! The network namespaces of this machine that are visible from here.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-/// The daemon's own namespace first, then those of processes and those that have a name in one of `dirs`, each once.
-/// A container sees no processes but its own; the names are mounted into it.
+/// The daemon's own namespace first, then the namespaces of processes and those named in `dirs`, without duplicates.
+/// A container sees only its own processes; the names are mounted into it.
 pub fn all(dirs: &[PathBuf]) -> Vec<File> {
     let of_process = |path: PathBuf| path.join("ns/net");
     let own = of_process("/proc/self".into());
     let processes = entries(Path::new("/proc")).filter(|path| is_process(path)).map(of_process);
     let named = dirs.iter().flat_map(|dir| entries(dir));
-    // Namespaces are files of one file system; a name without one, which an unclean end leaves, is of another.
+    // All namespaces are files of one file system. A name left by an unclean end is a file of another.
     let Ok(device) = fs::metadata(&own).map(|own| own.dev()) else { return Vec::new() };
     let mut seen = BTreeSet::new();
     let is_new =

@@ -1,19 +1,19 @@
-//! Which role an interface has, and why: exactly one each. An interface is judged by what it is (its kind, its other end,
-//! its addresses and routes) and not by its name, unless a flag names it.
+//! Gives each interface exactly one role, with the reason. The role follows from the interface's kind, other end,
+//! addresses and routes, and not from its name unless a flag names it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Interface, Interfaces};
 
-/// Kinds of interfaces that exist for their addresses or for queueing: no packet of a client comes in by them.
+/// Kinds of interfaces for addresses or queueing. Clients' packets do not come in by them.
 const DUMMIES: [&str; 2] = ["dummy", "ifb"];
 
-/// Kinds of bridge ports that lead out of the node; a network card has none.
+/// Kinds of bridge ports that lead out of the node; a network card's kind is empty.
 const CARDS: [&str; 4] = ["", "bond", "team", "vlan"];
 
 const DEFAULT_ROUTE: &str = "it has the default route";
 
-/// The roles, as people call them.
+/// The roles, as shown to people.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
@@ -24,7 +24,7 @@ pub enum Role {
     None,
 }
 
-/// A role as `svc-ctl status` and metrics call it.
+/// The name of a role in `svc-ctl status` and metrics.
 pub const fn role_name(role: Role) -> &'static str {
     match role {
         Role::Uplink => "uplink",
@@ -34,16 +34,16 @@ pub const fn role_name(role: Role) -> &'static str {
     }
 }
 
-/// A role and what gave it.
+/// A role and its reason.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Serialize)]
 pub struct Assignment {
     pub role: Role,
     pub reason: String,
-    /// Why it might as well be something else.
+    /// Why it might have another role instead.
     pub doubt: Option<String>,
 }
 
-/// What the user says about interfaces. A pattern is a name, or the beginning of one followed by `*`.
+/// Roles configured by the user. A pattern is a name, or a prefix followed by `*`.
 #[derive(Clone, Debug, Default)]
 pub struct RoleRules {
     pub uplinks: Vec<String>,
@@ -51,14 +51,14 @@ pub struct RoleRules {
     pub pods: Vec<String>,
 }
 
-/// Which interfaces are local pods' (SEM-090).
+/// How local pods' interfaces are recognised (SEM-090).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PodInterfaces {
-    /// Those whose role says so.
+    /// By role.
     ByRole,
-    /// The ports of the bridge of that name, and itself.
+    /// The named bridge and its ports.
     PortsOf(String),
-    /// Those whose name begins so.
+    /// Interfaces with this name prefix.
     Beginning(String),
 }
 
@@ -79,13 +79,13 @@ pub fn assign(interfaces: &Interfaces, rules: &RoleRules) -> BTreeMap<u32, Assig
     interfaces.list.iter().map(|i| (i.index, assign_one(i, rules, &bridges))).collect()
 }
 
-/// Bridges, judged by their ports.
+/// Bridges, classified by their ports.
 struct Bridges<'a> {
     by_index: BTreeMap<u32, &'a Interface>,
-    /// Bridges to a network outside the node, and why.
+    /// Bridges to a network outside the node, with the reason.
     uplinks: BTreeMap<u32, String>,
     with_cards: BTreeSet<u32>,
-    /// Bridges with ports that lead to other network namespaces, by those ports.
+    /// Bridges with ports to other network namespaces, with those ports.
     with_pods: BTreeMap<u32, Vec<&'a str>>,
     with_ports: BTreeSet<u32>,
 }
@@ -124,7 +124,7 @@ impl<'a> Bridges<'a> {
     }
 }
 
-/// Its ports are joined on the second layer: a bridge, or what Open vSwitch shows as the master of its ports.
+/// It joins its ports on layer 2: a bridge, or the interface that Open vSwitch shows as the master of its ports.
 fn joins_ports(master: &Interface) -> bool {
     master.is_bridge || master.kind == "openvswitch"
 }
@@ -176,7 +176,7 @@ fn assign_bridge(i: &Interface, bridges: &Bridges<'_>) -> Assignment {
         None if !bridges.with_ports.contains(&i.index) => (Role::PodBridge, "no ports".to_owned()),
         None => (Role::Uplink, "none of its ports is a pod's".to_owned()),
     };
-    // The one such port may be the network card of a node that is a container itself.
+    // A single port of this kind may be the network card of a node that is itself a container.
     let cards = if bridges.with_cards.contains(&i.index) { 0 } else { 1 };
     let doubt = (role == Role::Uplink && pods.len() > cards).then(|| {
         format!(
@@ -188,7 +188,7 @@ fn assign_bridge(i: &Interface, bridges: &Bridges<'_>) -> Assignment {
     Assignment { role, reason, doubt }
 }
 
-/// One end of a pair. The node itself may be a container, and then its network card is one as well.
+/// One end of a pair. It may be the network card of a node that is itself a container.
 fn assign_pair(i: &Interface) -> Assignment {
     let kind = &i.kind;
     let mut doubt = None;

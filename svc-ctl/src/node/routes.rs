@@ -1,4 +1,4 @@
-//! Routes of the main table, as far as they tell of the interfaces that they leave by.
+//! Routes of the main table, as far as they help to recognise an interface or its MTU.
 
 use std::net::IpAddr;
 
@@ -10,18 +10,18 @@ use rtnetlink::packet_route::route::{
 /// `RTAX_MTU` in the set of locked metrics (linux/rtnetlink.h).
 const MTU_LOCK: u32 = 1 << 2;
 
-/// A route, reduced to what tells an uplink from a pod's interface.
+/// The part of a route that distinguishes an uplink from a pod's interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fact {
     Default,
-    /// To some network behind a router.
+    /// To a network through a gateway.
     ByGateway,
-    /// To a single address that needs no router.
+    /// To a single address without a gateway.
     ToNeighbour(IpAddr),
 }
 
-/// The fact in a route of the main table, and the interfaces that it is about. A route to a connected network has none: the
-/// interface's address says as much.
+/// The fact in a route of the main table, and the interfaces that it is about. A route to a connected network has
+/// none: the interface's address says the same.
 pub fn fact(route: &RouteMessage) -> Option<(Fact, Vec<u32>)> {
     let RouteHeader { table, kind, destination_prefix_length: length, .. } = route.header;
     if table != RouteHeader::RT_TABLE_MAIN || kind != RouteType::Unicast {
@@ -47,8 +47,8 @@ pub fn fact(route: &RouteMessage) -> Option<(Fact, Vec<u32>)> {
     Some((fact, interfaces_of(route)))
 }
 
-/// The MTU of an IPv4 route of the main table, and the interfaces that it leaves by. `bpf_fib_lookup` itself tells one that is
-/// locked, and every one of IPv6.
+/// The MTU of an IPv4 route of the main table, and its outgoing interfaces. Locked MTUs and those of IPv6 routes are
+/// left out: `bpf_fib_lookup` reports them.
 pub fn own_mtu(route: &RouteMessage) -> Option<(u32, Vec<u32>)> {
     let RouteHeader { address_family, table, kind, .. } = route.header;
     if address_family != AddressFamily::Inet
@@ -80,7 +80,7 @@ const fn is_host(ip: IpAddr, length: u8) -> bool {
     length == if ip.is_ipv4() { 32 } else { 128 }
 }
 
-/// Link-local addresses are the same on every link: the metadata service of a cloud, the gateway of a pod.
+/// Link-local addresses are the same on every link (cloud metadata service, gateway of a pod).
 const fn is_link_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_link_local(),

@@ -1,4 +1,4 @@
-//! The address that masqueraded packets carry out of an interface (SEM-087).
+//! The SNAT address for packets that are masqueraded out of an interface (SEM-087).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,15 +6,15 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::roles::{Assignment, Role};
 use super::{Interface, Interfaces};
 
-/// Sources of both families; unspecified where the node has none.
+/// SNAT addresses of both families; unspecified if the node has none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Sources {
     pub v4: Ipv4Addr,
     pub v6: Ipv6Addr,
 }
 
-/// Sources for an interface: its own first address of the family, else its bridge's, else the node's, else one that an
-/// uplink has, else one that is on the loopback interface or a dummy.
+/// SNAT addresses for an interface: its own first address of the family, else its bridge's, else the node's, else an
+/// uplink's, else one on the loopback interface or a dummy.
 pub fn sources(
     i: &Interface,
     interfaces: &Interfaces,

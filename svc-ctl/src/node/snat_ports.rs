@@ -1,4 +1,4 @@
-//! The source ports of masqueraded packets: which block is free on this host, and what to do where none is.
+//! The source ports of masqueraded packets: finds a block that is free on this host, or shares one.
 
 use std::ops::RangeInclusive;
 
@@ -8,11 +8,11 @@ use crate::model::service::NODE_PORTS;
 /// Ports below it are for servers.
 const LOWEST: u16 = 1024;
 
-/// A smaller free block is not worth having: one backend has so many masqueraded connections at a time.
+/// Smallest free block to use: the number of masqueraded connections to one backend at a time.
 const LEAST: u16 = 4096;
 
-/// The block that is shared with the host's own connections where no free block is large enough: the longest one outside
-/// the NodePorts, and above the ports that servers usually have.
+/// The block used if no free block is large enough. It is shared with the host's own connections: the longest one
+/// outside the NodePorts and above the usual ports of servers.
 const SHARED: SnatPorts = SnatPorts { first: 32_768, count: 32_768 };
 
 const PORT_RANGE: &str = "net/ipv4/ip_local_port_range";
@@ -35,22 +35,22 @@ impl SnatPorts {
     }
 }
 
-/// The ports that this host gives its own connections.
+/// The ports that the host gives its own connections.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EphemeralPorts {
     range: RangeInclusive<u16>,
-    /// Those within the range that the host leaves out.
+    /// Ports of that range that the host does not use.
     reserved: Vec<RangeInclusive<u16>>,
 }
 
 impl EphemeralPorts {
-    /// The sysctls of this network namespace.
+    /// Reads the sysctls of this network namespace.
     pub fn of_host() -> Self {
         let setting = |name| sysctl(name).unwrap_or_default();
         Self::parse(&setting(PORT_RANGE), &setting(RESERVED_PORTS))
     }
 
-    /// The kernel's default where the text is no range.
+    /// Uses the kernel's default if the text is not a range.
     fn parse(range: &str, reserved: &str) -> Self {
         let mut numbers = range.split_whitespace().filter_map(|n| n.parse().ok());
         let range = match (numbers.next(), numbers.next()) {
@@ -64,7 +64,7 @@ impl EphemeralPorts {
         Self { range, reserved: reserved.trim().split(',').filter_map(block).collect() }
     }
 
-    /// The first and the last NodePort among them.
+    /// The first and the last NodePort in the range that are not reserved.
     pub fn node_ports(&self) -> Option<(u16, u16)> {
         let mut shared = NODE_PORTS.filter(|port| self.contains(*port));
         let first = shared.next()?;
@@ -76,7 +76,7 @@ impl EphemeralPorts {
     }
 }
 
-/// The longest block that neither the host's connections nor NodePorts use; where that is too short, [`SHARED`].
+/// The longest block that neither the host's connections nor NodePorts use; [`SHARED`] if that is too short.
 pub fn choose(ephemeral: &EphemeralPorts) -> SnatPorts {
     let is_free = |port: &u16| !ephemeral.contains(*port) && !NODE_PORTS.contains(port);
     let (mut best, mut current) = (SnatPorts { first: 0, count: 0 }, SnatPorts { first: LOWEST, count: 0 });
@@ -93,7 +93,7 @@ pub fn choose(ephemeral: &EphemeralPorts) -> SnatPorts {
     if best.count < LEAST { SHARED } else { best }
 }
 
-/// The sysctl, and why it matters, where connections of the host may get the same ports.
+/// The sysctl to change, and the reason, if connections of the host may get the same ports.
 pub fn overlap(ports: SnatPorts, ephemeral: &EphemeralPorts) -> Option<(&'static str, String)> {
     let shared = (ports.first..=ports.last()).filter(|port| ephemeral.contains(*port)).count();
     (shared > 0).then(|| {
@@ -140,7 +140,7 @@ mod tests {
     fn ports_that_the_host_reserves_are_free() {
         assert_eq!(chosen("1024 65535", "40000-49999\n"), (40_000, 49_999));
         assert_eq!(chosen("1024 65535", "8080,9000-9001,50000-59999"), (50_000, 59_999));
-        // NodePorts are reserved on many hosts, and are no source ports for that.
+        // Many hosts reserve NodePorts; that does not make them source ports.
         assert_eq!(chosen("1024 65535", "30000-32767"), (32_768, 65_535));
         assert_eq!(chosen("1024 65535", "nonsense,1-"), (32_768, 65_535));
     }

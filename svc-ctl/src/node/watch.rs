@@ -1,5 +1,5 @@
-//! Watches interfaces, addresses and routes by netlink. Every event makes one fresh dump: events only say that something
-//! changed, the dump says what is.
+//! Watches interfaces, addresses and routes by netlink. Each event causes one fresh dump: an event only says that
+//! something changed.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::routes::{Fact, fact, own_mtu};
 use super::{Interface, Interfaces};
 
-/// Kinds of interfaces that are made in pairs, one end for the node and one for a pod.
+/// Kinds of interfaces made in pairs, one end for the node and one for a pod.
 const PAIRS: [&str; 2] = ["veth", "netkit"];
 
 const GROUPS: [MulticastGroup; 5] = [
@@ -32,14 +32,14 @@ const GROUPS: [MulticastGroup; 5] = [
     MulticastGroup::Ipv6Route,
 ];
 
-/// Interfaces and when we heard of the change that made them so.
+/// Interfaces, and when the event that changed them arrived.
 #[derive(Clone, Debug)]
 pub struct Observed {
     pub interfaces: Interfaces,
     pub heard: Instant,
 }
 
-/// Dumps once, then keeps the channel current until it is closed. An error of netlink itself ends it.
+/// Dumps once, then keeps the channel current until it is closed. Ends on an error of netlink itself.
 pub async fn run(sender: watch::Sender<Option<Observed>>) -> anyhow::Result<()> {
     let (connection, handle, mut events) = new_multicast_connection(&GROUPS).context("opening netlink")?;
     tokio::spawn(connection);
@@ -57,12 +57,12 @@ pub async fn run(sender: watch::Sender<Option<Observed>>) -> anyhow::Result<()> 
             return Ok(());
         }
         while !is_news(&events.next().await.context("netlink closed")?.0, &interfaces) {}
-        // What has piled up meanwhile is covered by the same dump.
+        // The next dump covers all events that have queued up.
         while let Some(Some(_)) = events.next().now_or_never() {}
     }
 }
 
-/// A node with BGP has many routes, and few of them say what an interface is.
+/// The message may change an interface's role. A node with BGP has many routes that do not.
 fn is_news(message: &NetlinkMessage<RouteNetlinkMessage>, known: &Interfaces) -> bool {
     match &message.payload {
         NetlinkPayload::InnerMessage(
@@ -92,7 +92,7 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
         if address.header.scope != AddressScope::Universe && address.header.scope != AddressScope::Site {
             continue;
         }
-        // IPv4 says its own address in Local (Address is the peer's); IPv6 has only Address.
+        // IPv4 has its own address in Local (Address is the peer's); IPv6 has only Address.
         let find =
             |wanted: fn(&AddressAttribute) -> Option<IpAddr>| address.attributes.iter().find_map(wanted);
         let local = find(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None });
@@ -100,7 +100,7 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
         let ip = local.or(plain);
         let net = plain.and_then(|ip| IpNet::new(ip, address.header.prefix_len).ok());
         interface.subnet = interface.subnet.or(net.filter(|net| net.prefix_len() < net.max_prefix_len()));
-        // As a source the kernel takes one whose time is over only if there is no other.
+        // The kernel uses a deprecated address as a source only if there is no other.
         if address.header.flags.contains(AddressHeaderFlags::Deprecated) {
             old.extend(ip.map(|ip| (interface.index, ip)));
         } else {
@@ -125,7 +125,7 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
     Ok(Interfaces { list: by_index.into_values().collect(), has_narrow_route })
 }
 
-/// Only where it may decide about a role: what does not is not worth an event.
+/// Notes a route only if it may decide a role.
 fn note_route(route: &RouteMessage, by_index: &mut BTreeMap<u32, Interface>) {
     let Some((fact, indices)) = fact(route) else { return };
     for index in indices {

@@ -1,4 +1,4 @@
-//! Asks the running daemon at its socket.
+//! Queries the running daemon at its socket.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use super::socket::{FILE, within};
 use super::status::ComplaintStatus;
 
-/// How long the daemon may take for an answer.
+/// Maximum time for the daemon's response.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Names of the service ids in the tables.
@@ -23,7 +23,7 @@ pub fn services(run_dir: &Path) -> anyhow::Result<BTreeMap<u32, String>> {
 /// All complaints, or those of a namespace.
 pub fn complaints(run_dir: &Path, namespace: Option<&str>) -> anyhow::Result<Vec<ComplaintStatus>> {
     match namespace {
-        // A namespace is a DNS label: nothing in it needs an escape.
+        // A namespace is a DNS label, so it needs no escaping.
         Some(name) => {
             let is_label = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
             ensure!(is_label && !name.is_empty(), "--namespace {name:?}: not the name of a namespace");
@@ -39,7 +39,7 @@ fn ask<T: DeserializeOwned>(run_dir: &Path, path: &str) -> anyhow::Result<T> {
         .and_then(|mut stream| {
             stream.set_read_timeout(Some(PATIENCE))?;
             stream.set_write_timeout(Some(PATIENCE))?;
-            // Without a keep-alive, and never in chunks.
+            // HTTP/1.0: no keep-alive and no chunks.
             write!(stream, "GET {path} HTTP/1.0\r\nhost: svc\r\n\r\n")?;
             let mut answer = Vec::new();
             stream.read_to_end(&mut answer)?;
@@ -50,7 +50,7 @@ fn ask<T: DeserializeOwned>(run_dir: &Path, path: &str) -> anyhow::Result<T> {
     serde_json::from_slice(body).with_context(|| format!("{path} at {}", socket.display()))
 }
 
-/// What an HTTP answer carries, if it is a good one.
+/// The body of a successful HTTP response.
 fn body(answer: &[u8]) -> anyhow::Result<&[u8]> {
     let end = answer.windows(4).position(|four| four == b"\r\n\r\n").context("the answer is not whole")?;
     let (head, body) = (answer.get(..end).unwrap_or_default(), answer.get(end + 4..).unwrap_or_default());

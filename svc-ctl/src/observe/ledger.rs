@@ -1,4 +1,4 @@
-//! The one list of complaints. Whoever finds something wrong sets its complaints here; log, status and Events read them.
+//! The list of all complaints. Every part of the daemon sets its own; log, status and Events read them.
 
 use std::sync::Arc;
 
@@ -7,10 +7,10 @@ use tokio::sync::watch;
 
 use crate::model::complaint::{Complaint, Origin};
 
-/// Everything that is wrong now, by who found it. A clone is cheap; two of them are compared in the time of what differs.
+/// All current complaints, by origin. A clone is cheap; comparing two takes time in proportion to their differences.
 pub type Complaints = OrdMap<Origin, Arc<[Complaint]>>;
 
-/// Writes complaints; a clone writes to the same list.
+/// Writes complaints. A clone writes to the same list.
 #[derive(Clone, Debug)]
 pub struct Ledger(watch::Sender<Complaints>);
 
@@ -21,7 +21,7 @@ impl Default for Ledger {
 }
 
 impl Ledger {
-    /// Replaces what an origin complains of. What is new is logged once, what is over likewise.
+    /// Replaces an origin's complaints. Logs each new one and each resolved one once.
     pub fn set(&self, origin: Origin, mut complaints: Vec<Complaint>) {
         complaints.sort_unstable();
         complaints.dedup();
@@ -39,7 +39,7 @@ impl Ledger {
         });
     }
 
-    /// What an origin complains of now.
+    /// An origin's current complaints.
     pub fn get(&self, origin: &Origin) -> Vec<Complaint> {
         self.0.borrow().get(origin).map_or_else(Vec::new, |list| list.to_vec())
     }

@@ -1,4 +1,4 @@
-//! Complaints about addresses that the daemon could not listen at.
+//! Complaints about addresses at which the daemon cannot listen.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::ledger::Ledger;
 use crate::model::complaint::{Complaint, Kind, Origin};
 
-/// The complaints of all listeners but those of health check node ports; a clone writes to the same list.
+/// The complaints of all listeners except those of health check node ports. A clone writes to the same list.
 #[derive(Clone, Debug)]
 pub struct Listeners {
     ledger: Ledger,
@@ -18,7 +18,7 @@ impl Listeners {
         Self { ledger, failures: Arc::default() }
     }
 
-    /// Listening at an address, which a flag names, has failed.
+    /// Notes a failure to listen at an address that `flag` names.
     pub fn failed(&self, flag: &'static str, address: &str, error: &std::io::Error) {
         self.change(|all| {
             all.insert(flag, Complaint::new(Kind::Failed, flag, address, error.to_string()));
@@ -32,7 +32,7 @@ impl Listeners {
     fn change(&self, change: impl FnOnce(&mut BTreeMap<&'static str, Complaint>)) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut failures);
-        // Under the lock: the ledger gets the lists in the order in which they were made.
+        // Under the lock, so that the ledger gets the lists in order.
         self.ledger.set(Origin::Listeners, failures.values().cloned().collect());
     }
 }

@@ -1,4 +1,4 @@
-//! What the daemon tells about itself.
+//! Reports of the daemon: status, health, metrics, complaints.
 
 pub mod ask;
 pub mod health;
@@ -38,27 +38,27 @@ use crate::programs::HooksStatus;
 use crate::reconcile::{InForce, Progress, Served, unix_ms};
 use crate::sweeper::SweepReport;
 
-/// What the observers are told once.
+/// Settings of the observers.
 #[derive(Clone, Debug)]
 pub struct ObserveSettings {
     pub node: String,
-    /// Where Services come from, as `--source` spells it.
+    /// The source of Services, as `--source` spells it.
     pub source: String,
     pub run_dir: PathBuf,
     pub health: HealthSettings,
-    /// The configuration in force, as `/configz` shows it.
+    /// The configuration in force, for `/configz`.
     pub configuration: Arc<serde_json::Value>,
-    /// Flags and their values, as `/flagz` shows them.
+    /// Flags and their values, for `/flagz`.
     pub flags: Arc<BTreeMap<String, String>>,
-    /// Where maps are pinned.
+    /// Folder of the pinned maps.
     pub pin_dir: PathBuf,
-    /// Service ports that have metrics of their own, at most.
+    /// Maximum number of service ports with metrics of their own.
     pub most_service_metrics: usize,
-    /// Source ports that the masquerade has for one destination.
+    /// Number of SNAT ports per destination.
     pub snat_ports: u16,
 }
 
-/// What the observers follow. Each may be empty at the start.
+/// Values that the observers read. Each may be empty at the start.
 #[derive(Clone, Debug)]
 pub struct Inputs {
     pub worlds: watch::Receiver<World>,
@@ -71,14 +71,14 @@ pub struct Inputs {
     pub api: ApiRequests,
 }
 
-/// Everything that tells of the daemon, as long as this is kept.
+/// All running observers; they stop when this is dropped.
 pub struct Observers {
     tasks: JoinSet<anyhow::Result<()>>,
     servers: Servers,
 }
 
 impl Observers {
-    /// Starts all of them. Runs in a tokio runtime.
+    /// Starts all observers. Must run in a tokio runtime.
     pub fn start(settings: &ObserveSettings, inputs: Inputs, ledger: &Ledger) -> anyhow::Result<Self> {
         let Inputs { worlds, progress, in_force, served, hooks, sweeps, api } = inputs;
         let followed = Followed::new(unix_ms());
@@ -137,7 +137,7 @@ impl Observers {
         Ok(Self { tasks, servers })
     }
 
-    /// Waits until one of them ends, by itself or by a panic, and returns why: the daemon must not go on without it.
+    /// Waits until an observer ends, also by a panic, and returns the reason: the daemon must not go on without it.
     pub async fn ended(&mut self) -> anyhow::Error {
         let error = tokio::select! {
             error = self.servers.ended() => return error,

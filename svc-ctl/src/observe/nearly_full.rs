@@ -9,12 +9,12 @@ use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::reconcile::{Progress, TableSize};
 use crate::sweeper::SweepReport;
 
-/// Percent of a table from which on it is complained of, and below which that is over: use that wavers around one limit
-/// does not complain time and again.
+/// Percentages at which a complaint begins and ends. They differ, so that use around one limit does not complain
+/// again and again.
 const NEARLY_FULL: u64 = 70;
 const RELAXED: u64 = 60;
 
-/// Follows the loop and the sweeper until one of them is gone.
+/// Follows the loop and the sweeper until either is gone.
 pub async fn run(
     node: String,
     mut progress: watch::Receiver<Progress>,
@@ -40,12 +40,12 @@ const fn of_loop(size: &TableSize) -> (&'static str, u64, u64) {
     (size.table, size.used, size.capacity)
 }
 
-/// Which tables are complained of.
+/// Tables with a current complaint.
 #[derive(Debug, Default)]
 struct NearlyFull(BTreeSet<&'static str>);
 
 impl NearlyFull {
-    /// The complaints of tables with so many entries used of so many. They name no number that wavers.
+    /// Complaints for the tables, given as name, used and total entries. They contain no number that changes often.
     fn update(
         &mut self,
         node: &str,

@@ -1,4 +1,4 @@
-//! Answers questions whose answers grow with the number of Services, at a Unix socket in the run directory.
+//! Answers, at a Unix socket in the run directory, questions whose answers grow with the number of Services.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
@@ -29,12 +29,12 @@ use crate::reconcile::InForce;
 
 /// Name of the socket in the run directory.
 pub const FILE: &str = "svc.sock";
-/// What complaints about listeners call it.
+/// Name of the socket in complaints.
 const SUBJECT: &str = "--run-dir";
-/// When a socket that could not be opened is tried again.
+/// Pause before a failed socket is opened again.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// What is asked about.
+/// Data for the answers.
 #[derive(Clone, Debug)]
 pub struct Asked {
     pub complaints: watch::Receiver<Complaints>,
@@ -61,8 +61,8 @@ pub async fn run(run_dir: PathBuf, asked: Asked, listeners: Listeners) -> anyhow
     }
 }
 
-/// Only root may ask. The socket gets its name once nobody else can connect to it, and takes the place of the one that an
-/// earlier daemon left.
+/// Opens the socket for root only. The socket gets its final name, replacing an earlier daemon's, once its
+/// permissions are set.
 fn listen(run_dir: &Path) -> io::Result<UnixListener> {
     let fresh = format!(".{FILE}.{}", std::process::id());
     let path = run_dir.join(&fresh);
@@ -73,7 +73,7 @@ fn listen(run_dir: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-/// Calls with a short path of the directory: the kernel takes at most 107 octets for a socket's.
+/// Calls `act` with a short path to the directory: the kernel accepts at most 107 octets for a socket's path.
 pub(super) fn within<T>(dir: &Path, act: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
     let dir = File::open(dir)?;
     act(Path::new(&format!("/proc/self/fd/{}", dir.as_raw_fd())))
@@ -135,7 +135,7 @@ async fn services(State(asked): State<Asked>) -> Response {
         .await
 }
 
-/// A hundred thousand names take a while, which no other task waits for.
+/// On another thread: a hundred thousand names take a while.
 async fn json<T: Serialize + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Response {
     match spawn_blocking(move || serde_json::to_vec(&make())).await {
         Ok(Ok(octets)) => ([(CONTENT_TYPE, "application/json")], octets).into_response(),
@@ -157,7 +157,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn the_daemon_tells_names_and_complaints_to_its_owner() {
-        // Longer than the kernel takes for a socket's path.
+        // Longer than the kernel accepts for a socket's path.
         let dir = std::env::temp_dir().join(format!("svc-socket-{}-{}", std::process::id(), "x".repeat(100)));
         fs::create_dir_all(&dir).unwrap();
         let ledger = Ledger::default();

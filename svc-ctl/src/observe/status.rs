@@ -1,5 +1,5 @@
-//! The status file: small, replaced by the daemon when something in it changes, read by `svc-ctl status` and by tests. What
-//! grows with the number of Services is asked for by [`super::ask`].
+//! The status file: small, replaced by the daemon at changes, read by `svc-ctl status` and tests. [`super::ask`] gets
+//! the data that grow with the number of Services.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 /// Name of the file in the run directory.
 const FILE: &str = "status.json";
 
-/// Everything that `svc-ctl status` says.
+/// Contents of `svc-ctl status`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct StatusFile {
     pub node: String,
@@ -18,49 +18,49 @@ pub struct StatusFile {
     pub version: String,
     pub abi: u32,
     pub source: String,
-    /// Every source has said all it knows.
+    /// Every source has listed its objects.
     pub synced: bool,
-    /// Counts the states of the sources that are completely in force in the kernel.
+    /// Counts the states of the sources that came completely into force.
     pub generation: u64,
     pub pending_since_unix_ms: Option<u64>,
     pub last_error: Option<String>,
     pub failures: u64,
     pub drifts: u64,
-    /// Services, or parts of them, for which a table has no room.
+    /// Services, or parts of them, without room in a table.
     pub unserved: u64,
     pub interfaces: Vec<InterfaceStatus>,
     pub cgroup: String,
-    /// Which way what is masqueraded takes, and why.
+    /// Whether masqueraded packets go through the stack, and why.
     #[serde(default)]
     pub masquerade: String,
     pub tables: Vec<TableStatus>,
-    /// By label; those that are zero are left out.
+    /// Nonzero counters, by label.
     pub counters: BTreeMap<String, u64>,
-    /// UDP flows that were ended because their endpoint was gone, since the start.
+    /// UDP flows removed because their endpoint was gone, since the start.
     pub udp_flows_removed: u64,
-    /// Connected UDP sockets that were ended because their endpoint was gone, since the start.
+    /// Connected UDP sockets ended because their endpoint was gone, since the start.
     #[serde(default)]
     pub udp_sockets_ended: u64,
-    /// Those that should have ended and that the kernel would not end.
+    /// Sockets that the kernel refused to end.
     #[serde(default)]
     pub udp_sockets_left: u64,
-    /// Times that something was found detached or unpinned and was attached or pinned anew, since the start.
+    /// Number of detached or unpinned things that were attached or pinned again, since the start.
     #[serde(default)]
     pub reattached: u64,
     pub complaints: ComplaintsStatus,
 }
 
-/// What an operator should know, summed up. All complaints: `svc-ctl status --complaints`.
+/// Summary of complaints. `svc-ctl status --complaints` shows all of them.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ComplaintsStatus {
     pub total: u64,
-    /// How many of each kind.
+    /// Number of complaints of each kind.
     pub by_kind: BTreeMap<String, u64>,
-    /// The first of them, those of the node before those of Services.
+    /// The first complaints, the node's before those of Services.
     pub first: Vec<ComplaintStatus>,
 }
 
-/// One complaint as files and sockets carry it.
+/// A complaint in files and at sockets.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ComplaintStatus {
     pub object: String,
@@ -77,7 +77,7 @@ pub struct InterfaceStatus {
     pub reason: String,
     pub hooks: Vec<String>,
     pub errors: Vec<String>,
-    /// Milliseconds from hearing of the interface to its programs being attached.
+    /// Milliseconds from the event about the interface to the attachment of its programs.
     pub attach_ms: Option<f64>,
 }
 
@@ -89,7 +89,7 @@ pub struct TableStatus {
 }
 
 impl StatusFile {
-    /// Replaces the file in one step.
+    /// Replaces the file atomically.
     pub fn write(&self, run_dir: &Path) -> anyhow::Result<()> {
         let (path, fresh) = (run_dir.join(FILE), run_dir.join(format!(".{FILE}.{}", self.pid)));
         std::fs::write(&fresh, serde_json::to_vec_pretty(self)?)

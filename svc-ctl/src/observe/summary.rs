@@ -1,4 +1,4 @@
-//! Complaints summed up for the status file, kept in proportion to what changes.
+//! Summarises complaints for the status file, at a cost in proportion to the changes.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use super::ledger::Complaints;
 use super::status::{ComplaintStatus, ComplaintsStatus};
 use crate::model::complaint::{Complaint, Kind, Origin};
 
-/// Complaints that the status file names.
+/// Number of complaints in the status file.
 const FIRST: usize = 20;
 
-/// Counts of complaints, and the complaints that they were made of.
+/// Counts of complaints, and the complaints that were counted.
 #[derive(Debug, Default)]
 pub struct Summary {
     counted: Complaints,
@@ -19,7 +19,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Counts what has come and gone since the last time.
+    /// Counts the changes since the last call.
     pub fn update(&mut self, now: &Complaints) -> ComplaintsStatus {
         let before = std::mem::replace(&mut self.counted, now.clone());
         for item in before.diff(now) {
@@ -43,7 +43,7 @@ impl Summary {
     }
 }
 
-/// The node's own complaints come first: a thousand refused Services must not hide that nothing is attached.
+/// The node's own complaints come first: a thousand refused Services must not hide that no program is attached.
 fn first(complaints: &Complaints) -> impl Iterator<Item = &Complaint> {
     let of_node = [
         Origin::Source,
@@ -68,7 +68,7 @@ fn first(complaints: &Complaints) -> impl Iterator<Item = &Complaint> {
     of_node.chain(of_services).flat_map(|list| list.iter()).take(FIRST)
 }
 
-/// A complaint as files and sockets carry it.
+/// A complaint in the form of files and sockets.
 pub fn complaint_status(complaint: &Complaint) -> ComplaintStatus {
     ComplaintStatus {
         object: complaint.object.clone(),
@@ -78,7 +78,7 @@ pub fn complaint_status(complaint: &Complaint) -> ComplaintStatus {
     }
 }
 
-/// A kind as JSON spells it.
+/// A kind in JSON's spelling.
 pub fn kind_name(kind: Kind) -> String {
     serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned)).unwrap_or_default()
 }

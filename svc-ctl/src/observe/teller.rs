@@ -1,5 +1,4 @@
-//! Writes the status file: at once when the last write is some time ago, else a little later with all that changed
-//! meanwhile.
+//! Writes the status file: at once if the last write was long ago, else after a pause with all changes in between.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,10 +17,10 @@ use crate::sweeper::SweepReport;
 
 /// Shortest time between two writes.
 const PAUSE: Duration = Duration::from_millis(50);
-/// When a write that failed is tried again.
+/// Pause before a failed write is retried.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// Everything that the status file tells of.
+/// Values in the status file.
 #[derive(Clone, Debug)]
 pub struct Told {
     pub progress: watch::Receiver<Progress>,
@@ -30,10 +29,10 @@ pub struct Told {
     pub complaints: watch::Receiver<Complaints>,
 }
 
-/// Puts a status file in its place.
+/// Replaces the status file.
 type Write = Arc<dyn Fn(&StatusFile) -> anyhow::Result<()> + Send + Sync>;
 
-/// Keeps the file in `run_dir` up to date until one of those it tells of is gone. `identity` has what never changes.
+/// Updates the file in `run_dir` until one of the senders is dropped. `identity` has the constant parts.
 pub async fn run(identity: StatusFile, told: Told, run_dir: PathBuf) -> anyhow::Result<()> {
     write_changes(identity, told, Arc::new(move |status| status.write(&run_dir))).await
 }
@@ -77,7 +76,7 @@ impl Told {
         }
     }
 
-    /// What is so now. Each value is cloned out of its watch first: its writer never waits for what is done with it.
+    /// The current status. Each value is cloned out of its watch first, so that its writer never waits.
     fn status(&mut self, identity: &StatusFile, summary: &mut Summary) -> StatusFile {
         let progress = self.progress.borrow_and_update().clone();
         let hooks = self.hooks.borrow_and_update().clone();
@@ -116,7 +115,7 @@ mod tests {
 
     use super::*;
 
-    /// When something was written, from the start on in milliseconds, and which generation it was.
+    /// Times of writes in milliseconds since the start, with the generation written.
     type Log = Arc<Mutex<Vec<(u128, u64)>>>;
 
     struct Fixture {
@@ -156,7 +155,7 @@ mod tests {
             self.progress.send_modify(|progress| progress.generation = generation);
         }
 
-        /// Waits, and answers what was written meanwhile.
+        /// Waits, and returns the writes in the meantime.
         async fn after(&self, ms: u64) -> Vec<(u128, u64)> {
             tokio::time::sleep(Duration::from_millis(ms)).await;
             std::mem::take(&mut self.log.lock().unwrap())

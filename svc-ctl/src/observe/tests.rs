@@ -1,4 +1,4 @@
-//! The observers together, while a sweep does not come to an end.
+//! All observers together, during a sweep that does not end.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read as _, Write as _};
@@ -11,10 +11,10 @@ use svc_common::abi::EntryCount;
 use super::*;
 use crate::sweeper::{Outcome, Pass, Sweeper, SweptTables, Table, Translated};
 
-/// Everything has happened by then, or never will.
+/// Longer than any wait of these tests.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// A table that is read until the test lets go.
+/// A table whose reading lasts until the test ends it.
 struct EndlessTable {
     begun: mpsc::Sender<()>,
     end: mpsc::Receiver<()>,
@@ -40,7 +40,7 @@ impl SweptTables for EndlessTable {
     }
 }
 
-/// Asks `/livez` until somebody listens.
+/// Asks `/livez` until there is a listener.
 fn livez(address: SocketAddr) -> String {
     let start = Instant::now();
     loop {

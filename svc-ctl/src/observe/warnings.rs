@@ -1,4 +1,4 @@
-//! Complains of what svc does not do for a Service that asks for it: the Service is right, and its owner should know
+//! Complains of Services with features that svc does not have. The Service is valid, and its owner should know
 //! (`docs/deviations.md`).
 
 use std::collections::BTreeSet;
@@ -13,10 +13,10 @@ use crate::model::name::ServiceName;
 use crate::model::service::{Service, ServicePort};
 use crate::model::world::World;
 
-/// Services that are looked at before other tasks get their turn.
+/// Number of Services to check before other tasks run.
 const AT_ONCE: usize = 256;
 
-/// Follows the world until it is gone; looks at the Services that changed.
+/// Checks changed Services, until the world's sender is dropped.
 pub async fn run(mut worlds: watch::Receiver<World>, ledger: Ledger) -> anyhow::Result<()> {
     let (mut before, mut complained) = (World::default(), BTreeSet::<ServiceName>::new());
     loop {
@@ -41,7 +41,7 @@ pub async fn run(mut worlds: watch::Receiver<World>, ledger: Ledger) -> anyhow::
     }
 }
 
-/// One of a kind, naming the ports.
+/// One complaint per kind, naming the ports.
 fn complaints_of(world: &World, service: &Service) -> Vec<Complaint> {
     let sctp: Vec<&ServicePort> = service.ports.iter().filter(|p| p.proto == Proto::SCTP).collect();
     let moved: Vec<&ServicePort> =
@@ -58,8 +58,8 @@ fn complaints_of(world: &World, service: &Service) -> Vec<Complaint> {
     from_nodes.into_iter().chain(complaint(Kind::SctpFragments, &moved, fragments)).collect()
 }
 
-/// Its packets get another port: the checksum of SCTP covers it together with all of the packet, of which a fragment has
-/// a part.
+/// The packets' port is translated. SCTP's checksum covers the port and the whole packet, of which a fragment has
+/// only a part.
 fn is_port_translated(world: &World, service: &Service, port: &ServicePort) -> bool {
     let ports = world.slices_of(&service.name).flat_map(|slice| &slice.ports);
     let mut numbers = ports.filter(|p| p.name == port.name && p.proto == port.proto);

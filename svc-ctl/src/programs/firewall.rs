@@ -1,35 +1,35 @@
-//! Chains of netfilter that may stop connections through Services, and those that another proxy left.
+//! Netfilter chains that may block connections through Services, and chains left by another proxy.
 
 use std::collections::BTreeSet;
 
 use crate::dataplane::nf_tables::Chain;
 use crate::model::complaint::{Complaint, Kind};
 
-/// firewalld rejects by a rule what it does not accept, whatever the policy of its chain.
+/// firewalld rejects by a rule, whatever the policy of its chain.
 const FIREWALLD: &str = "firewalld";
 
-/// Chains of CNIs that accept what is forwarded to and from pods.
+/// Chains by which CNIs accept packets forwarded to and from pods.
 const ACCEPTING: [&str; 5] =
     ["FLANNEL-FWD", "cali-FORWARD", "filter-cali-FORWARD", "CILIUM_FORWARD", "KUBE-ROUTER-FORWARD"];
 
-/// kube-proxy with iptables, and the table of the one with nftables.
+/// kube-proxy's chain in iptables mode, and its table in nftables mode.
 const PROXY_CHAIN: &str = "KUBE-SERVICES";
 const PROXY_TABLE: &str = "kube-proxy";
 
-/// How the names of chains begin by which CNIs enforce NetworkPolicy in FORWARD: kube-router (k3s as well), Calico, Weave,
-/// Azure NPM.
+/// Prefixes of chains by which CNIs enforce NetworkPolicy in FORWARD: kube-router (k3s as well), Calico, Weave, Azure
+/// NPM.
 const POLICIES: [&str; 6] =
     ["KUBE-ROUTER-FORWARD", "KUBE-POD-FW-", "cali-FORWARD", "filter-cali-FORWARD", "WEAVE-NPC", "AZURE-NPM"];
 
 /// The table of kube-network-policies.
 const POLICY_TABLE: &str = "kube-network-policies";
 
-/// What netfilter does to forwarded packets, as far as chains tell.
+/// Effect of netfilter on forwarded packets, according to its chains.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Forward {
     /// A chain by which a CNI enforces NetworkPolicy.
     pub policies: Option<String>,
-    /// What no rule accepts is dropped.
+    /// Packets that no rule accepts are dropped.
     pub is_closed: bool,
 }
 
@@ -53,7 +53,7 @@ fn is_accepting(chain: &Chain) -> bool {
     ACCEPTING.contains(&chain.name.as_str())
 }
 
-/// A complaint for each such chain. With `--masquerade-local-backends` no connection from outside is forwarded by the stack.
+/// A complaint for each such chain. With `--masquerade-local-backends` the stack forwards no connection from outside.
 pub(super) fn complaints(chains: &[Chain], masquerades_local: bool) -> Vec<Complaint> {
     let closed = closed(chains, masquerades_local).map(|chain| {
         let object = format!("nftables {} {}", chain.table, chain.name);
@@ -68,13 +68,13 @@ pub(super) fn complaints(chains: &[Chain], masquerades_local: bool) -> Vec<Compl
     closed.chain(left).collect()
 }
 
-/// Chains that drop what is forwarded and that no CNI opens.
+/// Chains that drop forwarded packets and that no CNI opens.
 pub fn closed(chains: &[Chain], masquerades_local: bool) -> impl Iterator<Item = &Chain> {
     let is_named = Forward::of(chains).is_closed && !masquerades_local;
     chains.iter().filter(move |chain| is_named && is_closed(chain))
 }
 
-/// Tables with chains of kube-proxy.
+/// Tables that contain kube-proxy's chains.
 pub fn tables_of_kube_proxy(chains: &[Chain]) -> BTreeSet<&str> {
     let is_left = |chain: &&Chain| chain.name == PROXY_CHAIN || chain.table == PROXY_TABLE;
     chains.iter().filter(is_left).map(|chain| chain.table.as_str()).collect()

@@ -1,15 +1,15 @@
-//! How many records the flow tables have, by the node's memory or by the flag `--flow-table-size`.
+//! Number of records in the flow tables, from the node's memory or from the flag `--flow-table-size`.
 
 use std::str::FromStr;
 
-/// Octets of a record in both families' tables, with what the kernel keeps beside it.
+/// Octets of a record in both families' tables, with the kernel's overhead.
 const OCTETS: u64 = 290;
-/// Which part of the node's memory both tables may take.
+/// Divisor: the part of the node's memory that both tables may take.
 const SHARE: u64 = 256;
 const LEAST: u32 = 65_536;
 const MOST: u32 = 4 << 20;
 
-/// Records of a family's flow table: a power of two.
+/// Records in a family's flow table: a power of two.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FlowTableSize(pub u32);
 
@@ -33,12 +33,12 @@ impl FromStr for FlowTableSize {
     }
 }
 
-/// The size for a node with as much memory as this one.
+/// The size for this node's memory.
 pub fn default_flow_table() -> u32 {
     memory_octets().map_or(LEAST, size_for)
 }
 
-/// The largest power of two that fits into the share, within limits.
+/// The largest power of two within that part of the memory and within the limits.
 fn size_for(memory: u64) -> u32 {
     let records = u32::try_from(memory / SHARE / OCTETS).unwrap_or(u32::MAX).clamp(LEAST, MOST);
     1 << records.ilog2()

@@ -1,4 +1,4 @@
-//! The state of the programs' thread: programs, links and what they hang on.
+//! State of the programs' thread: programs, links, and the interfaces and cgroup to which they are attached.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -28,16 +28,16 @@ use crate::node::watch::Observed;
 use crate::node::{Interface, Interfaces};
 use crate::observe::ledger::Ledger;
 
-/// Programs that a pod's interface needs; loaded before the first pod is there.
+/// Programs for pod interfaces; loaded before there is a pod.
 const POD_PROGRAMS: [&str; 2] = ["pod_ingress", "pod_egress"];
 
-/// Programs in the kernel and what they hang on.
+/// Programs in the kernel and their attachment points.
 pub struct Hooks {
     config: Config,
     /// The node's cgroup.
     cgroup: PathBuf,
     pub pins: Pins,
-    /// No other daemon uses these pins, and `cleanup` lets them be.
+    /// Held so that no other daemon uses these pins and `cleanup` leaves them alone.
     lock: Lock,
     pub loaded: Loaded,
     pub links: Links,
@@ -51,9 +51,9 @@ pub struct Hooks {
     maps_generation: u64,
     host: Host,
     ledger: Ledger,
-    /// Programs of others' in the way of ours.
+    /// Complaints about foreign programs that run before ours.
     outer: Vec<Complaint>,
-    /// Failures that are not an interface's, by what failed.
+    /// Failures that do not concern an interface, by what failed.
     failures: BTreeMap<&'static str, Complaint>,
 }
 
@@ -90,10 +90,10 @@ impl Hooks {
         })
     }
 
-    /// Opens or loads everything that is needed at once, and attaches it; removes what an earlier daemon left behind.
+    /// Opens or loads all programs that are needed now and attaches them; removes leftovers of an earlier daemon.
     pub fn start(&mut self, observed: &Observed) -> anyhow::Result<()> {
         let start = Instant::now();
-        // Those of sockets load in a tenth of the time of the others.
+        // Socket programs load ten times faster than the others.
         self.loaded.require(&cgroup_programs().collect::<Vec<_>>())?;
         let cgroup = self.cgroup.clone();
         self.attacher().cgroup(&cgroup)?;
@@ -114,7 +114,7 @@ impl Hooks {
         Ok(())
     }
 
-    /// Gives the interfaces their roles; answers the addresses of the node.
+    /// Gives the interfaces their roles; returns the node's addresses.
     pub fn list(&mut self, observed: &Observed) -> NodeAddresses {
         self.assign(observed);
         node_addresses(&self.interfaces, &self.roles)
@@ -126,7 +126,7 @@ impl Hooks {
         self.pins.remove_other_programs(self.loaded.dir())
     }
 
-    /// Gives every interface its role and programs; answers the node's addresses.
+    /// Gives every interface its role and programs; returns the node's addresses.
     pub fn observe(&mut self, observed: &Observed) -> NodeAddresses {
         self.assign(observed);
         self.choose_stack_way();
@@ -144,7 +144,7 @@ impl Hooks {
         wanted(&self.config, &self.interfaces, &self.roles, self.stack_way.flags)
     }
 
-    /// Which way what is masqueraded takes; whether that is another one than before.
+    /// Decides whether masqueraded packets go through the stack; true if that changed.
     fn choose_stack_way(&mut self) -> bool {
         let forward = self.host.forward();
         let has_narrow_route = self.interfaces.has_narrow_route;
@@ -181,19 +181,19 @@ impl Hooks {
         Attacher { loaded: &mut self.loaded, pins: &self.pins, links: &mut self.links }
     }
 
-    /// Something could not be attached, and shall be tried again.
+    /// An attachment failed and will be retried.
     pub fn has_failed(&self) -> bool {
         self.attachments.has_errors() || self.failures.contains_key("cgroup")
     }
 
-    /// Tries again what could not be attached.
+    /// Retries failed attachments.
     pub fn retry(&mut self) {
         self.update(self.wanted(), Instant::now());
         self.restore_cgroup();
         self.complain();
     }
 
-    /// Attaches and pins anew what is no longer attached or pinned.
+    /// Attaches and pins again whatever was detached or unpinned.
     pub fn restore(&mut self) {
         let restored = self.restore_pins().and_then(|()| self.restore_links());
         self.note("pins", restored.err().map(|err| failed("--pin-dir", &err)));
@@ -256,7 +256,7 @@ impl Hooks {
         self.note("cgroup", failure);
     }
 
-    /// Remembers a failure of that sort, or that there is none.
+    /// Stores a failure under `what`, or clears it.
     pub fn note(&mut self, what: &'static str, failure: Option<Complaint>) {
         match failure {
             Some(complaint) => drop(self.failures.insert(what, complaint)),
@@ -264,7 +264,7 @@ impl Hooks {
         }
     }
 
-    /// Tells what is not attached.
+    /// Complains of hooks without a program.
     pub fn complain(&self) {
         let of_interface = |(name, errors): (&str, &[String])| -> Vec<Complaint> {
             let object = format!("interface {name}");
@@ -286,7 +286,7 @@ impl Hooks {
         Complaint::new(Kind::Conflict, object, "", format!("the tcx program {:?} {reason}", outer.program))
     }
 
-    /// Puts the programs behind the hooks that still run another version's.
+    /// Replaces the programs of another version at the hooks that still run them.
     pub fn swap_first(&mut self) -> anyhow::Result<()> {
         let Self { loaded, pins, links, attachments, .. } = self;
         links.defers = false;
@@ -296,7 +296,7 @@ impl Hooks {
         Ok(())
     }
 
-    /// Puts other programs behind every hook. If that fails, every hook has the programs of before.
+    /// Replaces the programs at every hook. On failure every hook has the previous programs.
     pub fn swap(&mut self, mut new: Loaded) -> anyhow::Result<Loaded> {
         self.links.swap(&mut new)?;
         if let Err(err) = self.swap_filters(&mut new) {
@@ -311,13 +311,13 @@ impl Hooks {
     fn swap_filters(&mut self, new: &mut Loaded) -> anyhow::Result<()> {
         let Self { pins, links, attachments, .. } = self;
         if links.defers {
-            // Filters do not say whose programs they run.
+            // Filters do not show whose programs they run.
             return Ok(());
         }
         attachments.swap_filters(&mut Attacher { loaded: new, pins, links })
     }
 
-    /// The maps in force are others than before.
+    /// Called when other maps are in force.
     pub fn maps_replaced(&mut self) -> anyhow::Result<()> {
         self.maps_generation += 1;
         self.table = by_aya(self.loaded.maps(), names::IFACES)?;
@@ -328,7 +328,7 @@ impl Hooks {
         self.loaded.maps()
     }
 
-    /// The state of every hook, once the programs have been attached.
+    /// The state of every hook; valid once programs have been attached.
     pub fn status(&self) -> HooksStatus {
         let interface = |i: &Interface| {
             let attached = self.attachments.get(i.index).cloned().unwrap_or_default();
@@ -346,7 +346,7 @@ impl Hooks {
     }
 }
 
-/// Something is tried again.
+/// The complaint for a failure that will be retried.
 pub fn failed(object: &str, err: &anyhow::Error) -> Complaint {
     Complaint::new(Kind::Failed, object, "", format!("{err:#}"))
 }

@@ -1,5 +1,5 @@
-//! Complaints about the host: features and settings that it lacks, and things on it that may get in the way. svc changes none
-//! of them.
+//! Complaints about the host: missing features and settings, and things that may get in the way. svc does not change
+//! the host.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -18,18 +18,19 @@ use crate::node::snat_ports::{EphemeralPorts, SnatPorts, overlap};
 use crate::node::{Interface, Interfaces, sysctl};
 use crate::observe::ledger::Ledger;
 
-/// How often the chains of netfilter are read, and how much longer the pause is at least than the reading: there may be many.
+/// How often the netfilter chains are read. The pause is also a multiple of the time that reading took: there may be
+/// many chains.
 const FIREWALL_PERIOD: Duration = Duration::from_secs(10);
 const FIREWALL_PAUSES: u32 = 500;
 
-/// Complains of the host.
+/// Watches the host and complains.
 #[derive(Debug)]
 pub struct Host {
     ledger: Ledger,
     firewall: Arc<Mutex<Firewall>>,
 }
 
-/// What was found when the chains of netfilter were read last.
+/// Result of the last reading of the netfilter chains.
 #[derive(Debug, Default)]
 struct Firewall {
     forward: Forward,
@@ -41,17 +42,17 @@ impl Host {
         Self { ledger, firewall: Arc::default() }
     }
 
-    /// What netfilter does to forwarded packets, as it was read last.
+    /// Effect of netfilter on forwarded packets at the last reading.
     pub fn forward(&self) -> Forward {
         lock(&self.firewall).forward.clone()
     }
 
-    /// Reads the chains of netfilter at once.
+    /// Reads the netfilter chains at once.
     pub fn read_firewall(&self, config: &Config) {
         read_firewall(&self.firewall, &self.ledger, config.settings.masquerade.to_local);
     }
 
-    /// Looks at settings and rules that may have changed.
+    /// Checks settings and rules that may have changed.
     pub fn look(&mut self, config: &Config, features: Features) {
         self.ledger.set(Origin::Host, complaints(features, config.snat_ports));
         let now = Instant::now();
@@ -59,12 +60,13 @@ impl Host {
         if known.next.is_some_and(|next| now < next) {
             return;
         }
-        // Until it has been read.
+        // Replaced when the reading is done.
         known.next = Some(now + FIREWALL_PERIOD);
         drop(known);
         let (known, ledger) = (Arc::clone(&self.firewall), self.ledger.clone());
         let masquerades_local = config.settings.masquerade.to_local;
-        // A thread of its own: kube-proxy may have left a chain for each endpoint, and interfaces wait for this one.
+        // On a thread of its own: kube-proxy may have left a chain for each endpoint, and interfaces wait for this
+        // thread.
         let read = move || read_firewall(&known, &ledger, masquerades_local);
         if let Err(err) = thread::Builder::new().name("firewall".to_owned()).spawn(read) {
             tracing::warn!(%err, "the chains of nf_tables are not read");
@@ -93,7 +95,7 @@ fn read_firewall(known: &Mutex<Firewall>, ledger: &Ledger, masquerades_local: bo
     }
 }
 
-/// What the kernel and the host lack now.
+/// Features and settings that the kernel and the host lack now.
 fn complaints(features: Features, snat_ports: SnatPorts) -> Vec<Complaint> {
     let kernel = features.fallbacks().into_iter().map(|text| Complaint::new(Kind::Host, "kernel", "", text));
     let is_off = |name: &&str| sysctl(name).is_some_and(|value| value == "0");
@@ -109,7 +111,7 @@ fn forwarding_complaint(name: &str) -> Complaint {
     Complaint::new(Kind::Host, "sysctl", name, reason)
 }
 
-/// Interfaces that may be something else than what they are taken for, and those that another proxy left.
+/// Interfaces whose role is in doubt, and those left by another proxy.
 fn interface_complaints(interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) -> Vec<Complaint> {
     let complaint = |i: &Interface, reason: String| {
         Complaint::new(Kind::Conflict, format!("interface {}", i.name), "", reason)

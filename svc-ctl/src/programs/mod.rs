@@ -1,5 +1,5 @@
-//! The kernel programs of this node: loaded, attached where they belong, and kept there, on a thread of their own. Nothing
-//! else runs on it, so that a new pod's interface never waits for other work.
+//! Loads the kernel programs of this node, attaches them and keeps them attached, on a thread of their own. Nothing
+//! else runs on that thread, so that a new pod's interface never waits for other work.
 
 pub mod firewall;
 mod flow_table;
@@ -39,44 +39,44 @@ use crate::plan::prefixes::LocalPods;
 
 pub use self::flow_table::{FlowTableSize, default_flow_table};
 
-/// Answers to requests for larger tables that may wait.
+/// Capacity of the channel for replies to requests for larger tables.
 const ANSWERS: usize = 8;
 
-/// What hangs where.
+/// State of the hooks.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HooksStatus {
-    /// Every hook has its program, or a complaint says which has not.
+    /// Every hook has its program. If not, a complaint names the hook.
     pub is_attached: bool,
     pub interfaces: Vec<InterfaceStatus>,
     pub cgroup: String,
-    /// Which way what is masqueraded takes, and why.
+    /// Whether masqueraded packets go through the stack, and why.
     pub masquerade: String,
-    /// Times that something was found detached or unpinned and was attached or pinned anew, since the start.
+    /// Number of detached or unpinned things that were attached or pinned again, since the start.
     pub reattached: u64,
     pub features: Features,
-    /// Counts replacements of maps: whoever has opened their pins opens them again when this changes.
+    /// Counts replacements of maps. A reader of pinned maps opens them again when this changes.
     pub maps_generation: u64,
 }
 
-/// Moves hooks that run programs of another version to those of this one.
+/// Replaces the programs of another version at the hooks that still run them.
 pub type FirstSwap = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
 
-/// What the programs' thread gives to others.
+/// Handles to the programs' thread.
 pub struct Started {
     pub store: BpfStore,
     pub growth: Growth<BpfStore>,
-    /// To be called when the tables hold what sources want. Until then hooks that run programs of another version keep
-    /// them, since the tables of this one are empty. `None` if there are no such hooks.
+    /// To be called when the tables are filled. Until then hooks keep their programs of another version, since the
+    /// tables of this version are empty. `None` if there are no such hooks.
     pub first_swap: Option<FirstSwap>,
-    /// Known as soon as the interfaces have been listed.
+    /// Available as soon as the interfaces have been listed.
     pub addresses: watch::Receiver<Option<NodeAddresses>>,
     pub pins: Pins,
-    /// Why the thread ended. Nothing comes, and the channel is closed, if it panicked.
+    /// Why the thread ended. The channel closes without a value if it panicked.
     pub ended: oneshot::Receiver<anyhow::Error>,
 }
 
-/// Opens the pinned maps, or makes them, and starts the thread that loads and attaches. The pins are locked for as long as
-/// the thread lives.
+/// Opens or creates the pinned maps, and starts the thread that loads and attaches programs. The thread holds the
+/// lock of the pins.
 pub fn start(
     config: Config,
     cgroup: PathBuf,
@@ -112,7 +112,7 @@ pub fn start(
         .name("programs".to_owned())
         .spawn(move || {
             if let Err(err) = thread::run(state, replacements, channels) {
-                // Nobody listens: the daemon is stopping.
+                // No receiver: the daemon is stopping.
                 let _ = ended_out.send(err);
             }
         })

@@ -1,12 +1,12 @@
-//! Fill, then swap: the one way in which maps in use are replaced by others, and programs with them.
+//! Fill, then swap: the only code that replaces maps in use, and programs with them.
 //!
-//! 1. Prepared, while traffic goes on: new maps for those that change, pinned in the staging folder, and programs over the
-//!    new set. 2. Filled, by the reconcile loop. 3. Swapped: every hook gets its new program by an atomic update, and the
-//!    staged pins take the place of the old ones. Until the swap succeeds everything old is as it was.
+//! 1. Prepare, while traffic goes on: new maps for those that change, pinned in the staging folder, and programs over
+//! the new set. 2. The reconcile loop fills the maps. 3. Swap: every hook gets its new program by an atomic update,
+//! and the staged pins replace the old ones. Until the swap succeeds, everything old stays as it was.
 //!
-//! Killed in between, a daemon leaves hooks on both sets of maps. The next start removes the staging folder and brings every
-//! hook to the maps under the official names. Both sets have the same contents at that moment: nothing writes the tables
-//! between filling and swapping, and a flow that begins is written to both flow tables.
+//! A daemon killed in between leaves hooks on both sets of maps. The next start removes the staging folder and moves
+//! every hook to the maps under the official names. Both sets have the same contents at that moment: the tables are
+//! not written between filling and swapping, and a new flow is written to both flow tables.
 
 use std::path::PathBuf;
 
@@ -22,7 +22,7 @@ use crate::dataplane::map_set::MapSet;
 use crate::dataplane::pins::Pins;
 use crate::dataplane::shapes::TableSizes;
 
-/// What is to be replaced.
+/// Input of a replacement.
 pub struct Plan {
     pub pins: Pins,
     pub settings: Settings,
@@ -31,13 +31,13 @@ pub struct Plan {
     /// Where the programs in force are pinned.
     pub programs_dir: PathBuf,
     pub sizes: TableSizes,
-    /// Programs that hang somewhere.
+    /// Programs that are attached.
     pub programs: Vec<&'static str>,
 }
 
-/// New maps with programs over them, attached nowhere yet.
+/// New maps and programs over them, not attached yet.
 pub struct Replacement {
-    /// Taken by the swap.
+    /// `None` after the swap.
     loaded: Option<Loaded>,
     maps: MapSet,
     replaced: Vec<&'static str>,
@@ -45,7 +45,7 @@ pub struct Replacement {
     remains: Remains,
 }
 
-/// What a replacement that is not finished leaves behind; removed when this is dropped.
+/// Files of an unfinished replacement; removed on drop.
 struct Remains {
     pins: Pins,
     programs_dir: Option<PathBuf>,
@@ -63,7 +63,7 @@ impl Drop for Remains {
 }
 
 impl Replacement {
-    /// Makes maps and loads programs. The error names the map for which there is no memory.
+    /// Makes maps and loads programs. The error names the map for which memory was missing.
     pub fn prepare(plan: Plan) -> anyhow::Result<Self> {
         let Plan { pins, settings, maps: old, programs_dir, sizes, programs } = plan;
         let mut remains = Remains { pins: pins.clone(), programs_dir: None, is_kept: false };
@@ -87,8 +87,8 @@ impl Replacement {
         &self.maps
     }
 
-    /// Moves every hook to the new programs, and the pins to the new maps; answers the flow tables whose records are still
-    /// to be copied. After an error the old programs and maps are in force.
+    /// Moves every hook to the new programs, and the pins to the new maps. Returns the flow tables whose records must
+    /// still be copied. After an error the old programs and maps are in force.
     pub fn swap(mut self, hooks: &mut Hooks) -> anyhow::Result<Carried> {
         let loaded = self.loaded.take().context("swapped already")?;
         let (old, pins) = (hooks.maps().clone(), hooks.pins.clone());
@@ -102,7 +102,7 @@ impl Replacement {
             self.carried.unpin(&official);
             return Err(err);
         }
-        // The new maps are in force. A pin that cannot be moved is made anew when the pins are restored.
+        // The new maps are in force. If a pin cannot be moved, restoring the pins makes it again.
         self.remains.is_kept = true;
         if let Err(err) = self.finish(&old, &pins) {
             tracing::error!("moving the pins of new maps: {err:#}");

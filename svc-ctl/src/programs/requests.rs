@@ -1,4 +1,4 @@
-//! Replacements on their way: one at a time, prepared on a thread beside, swapped on the programs' own.
+//! Replacements in progress: one at a time, prepared on another thread and swapped on the programs' own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Sender, channel};
@@ -16,43 +16,43 @@ use crate::dataplane::shapes::TableSizes;
 use crate::dataplane::store::Staged;
 use crate::plan::capacity::Capacity;
 
-/// Answered with the outcome.
+/// Receives the outcome.
 pub type Reply = Sender<anyhow::Result<()>>;
 
-/// What others want of the programs' thread.
+/// Requests to the programs' thread.
 pub enum Request {
-    /// A replacement is ready, or could not be made.
+    /// A replacement is ready or has failed.
     Prepared(anyhow::Result<Box<Replacement>>),
-    /// The tables of the replacement are filled.
+    /// The replacement's tables are filled.
     Swap(Reply),
     /// The tables of this version are filled.
     FirstSwap(Reply),
-    /// Nobody will swap.
+    /// The replacement will not be swapped.
     Abandon,
-    /// Records of old flow tables are copied.
+    /// The records of old flow tables are copied.
     Copied(anyhow::Result<u64>),
 }
 
-/// The right to ask for a swap, once.
+/// Permission to ask for one swap.
 pub struct SwapTicket {
     requests: mpsc::UnboundedSender<Request>,
     request: fn(Reply) -> Request,
-    /// A replacement waits for it.
+    /// A replacement waits for this ticket.
     is_open: bool,
 }
 
 impl SwapTicket {
-    /// For the hooks of another version.
+    /// A ticket for the hooks of another version.
     pub fn first(requests: mpsc::UnboundedSender<Request>) -> Self {
         Self { requests, request: Request::FirstSwap, is_open: false }
     }
 
-    /// For a replacement, which is given up if the ticket is not used.
+    /// A ticket for a replacement, which is abandoned if the ticket is dropped unused.
     fn growth(requests: mpsc::UnboundedSender<Request>) -> Self {
         Self { requests, request: Request::Swap, is_open: true }
     }
 
-    /// Asks, and waits for the outcome.
+    /// Asks for the swap and waits for the outcome.
     pub fn swap(mut self) -> anyhow::Result<()> {
         let gone = || anyhow::anyhow!("the programs' thread has ended");
         let (reply, outcome) = channel();
@@ -65,34 +65,34 @@ impl SwapTicket {
 impl Drop for SwapTicket {
     fn drop(&mut self) {
         if self.is_open {
-            // A thread that has ended has nothing to abandon.
+            // If the thread has ended, there is nothing to abandon.
             let _ = self.requests.send(Request::Abandon);
         }
     }
 }
 
-/// What the current replacement waits for.
+/// Progress of the current replacement.
 enum Step {
     Idle,
     Preparing {
         is_growth: bool,
     },
-    /// For the reconcile loop to fill the tables.
+    /// The reconcile loop fills the tables.
     Filling(Box<Replacement>),
     Copying,
 }
 
-/// Replacements that are wanted, and the one on its way.
+/// Requested replacements, and the one in progress.
 pub struct Replacements {
     requests: mpsc::UnboundedSender<Request>,
     staged: mpsc::Sender<Result<Staged<BpfStore>, String>>,
     settings: Settings,
-    /// Records per family that the flow tables shall have.
+    /// Requested number of records in each family's flow table.
     flows: u32,
-    /// The flow tables could not be made as large.
+    /// Larger flow tables could not be made.
     gives_up_flows: bool,
     asked: Option<Capacity>,
-    /// Programs still know flow tables from which nothing has to be taken any more.
+    /// Programs still read old flow tables whose records are all copied.
     has_leftovers: bool,
     step: Step,
 }
@@ -109,13 +109,13 @@ impl Replacements {
         Self { requests, staged, settings, flows, gives_up_flows: false, asked: None, has_leftovers, step }
     }
 
-    /// The reconcile loop wants larger tables.
+    /// Requests larger tables for the reconcile loop.
     pub fn ask(&mut self, capacity: Capacity, hooks: &Hooks) {
         self.asked = Some(self.asked.map_or(capacity, |before| before.max(capacity)));
         self.advance(hooks);
     }
 
-    /// What an earlier daemon did not finish, and flow tables of another size than they shall have.
+    /// Requests what an earlier daemon did not finish, and flow tables of the configured size.
     pub fn start(&mut self, hooks: &Hooks) {
         match hooks.loaded.carried().is_empty() {
             true => self.advance(hooks),
@@ -149,7 +149,7 @@ impl Replacements {
         self.advance(hooks);
     }
 
-    /// Begins the next replacement if none is on its way.
+    /// Begins the next replacement if none is in progress.
     fn advance(&mut self, hooks: &Hooks) {
         if !matches!(self.step, Step::Idle) {
             return;
@@ -158,7 +158,7 @@ impl Replacements {
         let flows = if self.gives_up_flows { current.flows } else { self.flows };
         let capacity = self.asked.map_or(current.capacity, |asked| current.capacity.max(asked));
         let is_growth = self.asked.take().is_some();
-        // Larger tables may be what the tables of this version wait for; everything else can wait until they are filled.
+        // Filling this version's tables may need larger tables. Everything else can wait until they are filled.
         let is_due = !hooks.links.defers && (flows != current.flows || self.has_leftovers);
         if !is_growth && !is_due {
             return;
@@ -176,7 +176,7 @@ impl Replacements {
         std::thread::spawn(move || {
             let prepared = catch_unwind(AssertUnwindSafe(|| Replacement::prepare(plan).map(Box::new)));
             let prepared = prepared.unwrap_or_else(|_| Err(anyhow::anyhow!("preparing it panicked")));
-            // A thread that has ended wants no replacement.
+            // If the thread has ended, it needs no replacement.
             let _ = requests.send(Request::Prepared(prepared));
         });
     }
@@ -206,7 +206,7 @@ impl Replacements {
     }
 
     fn answer(&self, staged: Result<Staged<BpfStore>, String>) {
-        // Nobody who asked is there any more: the ticket in it is dropped, and with it the replacement.
+        // If the requester is gone, the ticket is dropped and with it the replacement.
         let _ = self.staged.try_send(staged);
     }
 
@@ -221,7 +221,7 @@ impl Replacements {
         Ok(())
     }
 
-    /// Removes the programs that were replaced.
+    /// Removes the replaced programs.
     fn clean(&self, hooks: &Hooks) {
         if let Err(err) = hooks.pins.remove_other_programs(hooks.loaded.dir()) {
             tracing::warn!("programs that were replaced stay pinned: {err:#}");

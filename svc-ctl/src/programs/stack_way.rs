@@ -1,4 +1,4 @@
-//! Whether what is masqueraded goes through the stack or past it.
+//! Decides whether masqueraded packets go through the stack or past it.
 
 use svc_common::abi::IfaceFlags;
 
@@ -6,20 +6,20 @@ use super::firewall::Forward;
 use crate::config::ThroughStack;
 use crate::node::sysctl;
 
-/// Settings by which netfilter sees what is bridged, for each family.
+/// Sysctls that make netfilter see bridged packets, for each family.
 const BRIDGE_FILTERS: [&str; 2] =
     ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"];
 
-/// The way of what is masqueraded.
+/// Decision for masqueraded packets.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StackWay {
-    /// Flags of every interface.
+    /// Flags for every interface.
     pub flags: IfaceFlags,
-    /// For people.
+    /// The decision and its reason, for people.
     pub words: String,
 }
 
-/// The way, by what was asked for and by what the node has.
+/// Decides by the configuration and by the node's firewall, routes and bridges.
 pub fn stack_way(
     asked: ThroughStack,
     forward: &Forward,
@@ -30,7 +30,7 @@ pub fn stack_way(
         (ThroughStack::Never, _) => None,
         (ThroughStack::Always, _) => Some("as asked".to_owned()),
         (ThroughStack::Auto, Some(chain)) => Some(format!("network policies are in FORWARD ({chain})")),
-        // A FORWARD that is closed would stop what passes now.
+        // A FORWARD chain with policy DROP would block packets that pass now.
         (ThroughStack::Auto, None) => (has_narrow_route && !forward.is_closed)
             .then(|| "a route takes less than its interface".to_owned()),
     };
@@ -45,7 +45,7 @@ pub fn stack_way(
     StackWay { flags: IfaceFlags::THROUGH_STACK.with(bridged), words: format!("through the stack: {reason}") }
 }
 
-/// Netfilter of this network namespace sees what is bridged.
+/// Netfilter of this network namespace sees bridged packets.
 pub fn is_bridge_filtered() -> bool {
     BRIDGE_FILTERS.iter().all(|name| sysctl(name).is_some_and(|value| value == "1"))
 }
@@ -59,7 +59,7 @@ mod tests {
         use ThroughStack::{Always, Auto, Never};
         let (none, through) = (IfaceFlags::NONE, IfaceFlags::THROUGH_STACK);
         let narrowed = IfaceFlags::NARROWED_THROUGH_STACK;
-        // Asked for, policies in FORWARD, FORWARD closed, a narrow route; flags.
+        // Configuration, policies in FORWARD, FORWARD drops, a narrow route; expected flags.
         let rows = [
             (Auto, false, false, false, narrowed),
             (Auto, false, true, false, none),

@@ -1,4 +1,4 @@
-//! What the programs' thread waits for.
+//! The programs' thread: waits for interfaces, requests and timers.
 
 use std::time::Duration;
 
@@ -13,13 +13,13 @@ use crate::model::node::NodeAddresses;
 use crate::node::watch::Observed;
 use crate::plan::capacity::Capacity;
 
-/// How often it is looked whether everything is still attached and pinned.
+/// How often attachments and pins are checked.
 const RESTORE_PERIOD: Duration = Duration::from_secs(5);
-/// Pause after the first failure to attach; doubles up to the longest.
+/// Pause after the first failure to attach; it doubles up to the longest pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Between the thread and the others.
+/// Channels between this thread and the others.
 pub struct Channels {
     pub observed: watch::Receiver<Option<Observed>>,
     pub inbox: mpsc::UnboundedReceiver<Request>,
@@ -28,7 +28,7 @@ pub struct Channels {
     pub addresses: watch::Sender<Option<NodeAddresses>>,
 }
 
-/// Runs until nobody listens any more.
+/// Runs until the other end of the channels is closed.
 pub fn run(hooks: Hooks, replacements: Replacements, channels: Channels) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -45,7 +45,7 @@ async fn serve(
     let first =
         channels.observed.wait_for(Option::is_some).await.context("no interfaces were listed")?.clone();
     if let Some(observed) = first {
-        // The tables are planned while programs are loaded.
+        // Published first, so that the tables are planned while programs load.
         channels.addresses.send_replace(Some(hooks.list(&observed)));
         hooks.start(&observed)?;
     }
@@ -89,14 +89,14 @@ async fn serve(
     }
 }
 
-/// When a failure is tried again.
+/// When to retry after a failure.
 #[derive(Default)]
 struct Pause {
     next: Option<(Instant, Duration)>,
 }
 
 impl Pause {
-    /// The moment of the next attempt, while something has failed.
+    /// Time of the next attempt; `None` if nothing has failed.
     fn until(&mut self, has_failed: bool) -> Option<Instant> {
         self.next = match self.next {
             _ if !has_failed => None,

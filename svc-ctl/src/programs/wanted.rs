@@ -1,4 +1,4 @@
-//! Which programs each interface shall have, by its role.
+//! Desired programs of each interface, by its role.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -15,7 +15,7 @@ use crate::node::{Interface, Interfaces};
 use crate::observe::status::InterfaceStatus;
 use crate::plan::prefixes::LocalPods;
 
-/// What every interface with a role shall have.
+/// Desired programs of every interface with a role.
 pub fn wanted(
     config: &Config,
     interfaces: &Interfaces,
@@ -58,7 +58,7 @@ fn wanted_of(
     })
 }
 
-/// The addresses of the node's interfaces, without those that another proxy left.
+/// The addresses of the node's interfaces, without those left by another proxy.
 pub fn node_addresses(interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) -> NodeAddresses {
     let own = || interfaces.list.iter().filter(|i| !i.is_of_another_proxy());
     let is_uplink = |i: &&Interface| roles.get(&i.index).is_some_and(|a| a.role == Role::Uplink);
@@ -70,7 +70,7 @@ pub fn node_addresses(interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>
     }
 }
 
-/// What `svc-ctl status` says of an interface.
+/// The row of an interface in `svc-ctl status`.
 pub fn interface_status(
     i: &Interface,
     assignment: Option<&Assignment>,

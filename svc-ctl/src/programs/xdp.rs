@@ -1,21 +1,21 @@
-//! Which uplinks run XDP, and how.
+//! Decides which uplinks run XDP, and in which mode.
 
 use crate::config::XdpPolicy;
 use crate::dataplane::attach::XdpWay;
 use crate::dataplane::interfaces::Xdp;
 use crate::node::{Interface, Interfaces};
 
-/// What the policy wants of an uplink; `all` are the interfaces that it is one of.
+/// The XDP mode that the policy requests for an uplink; `all` are the node's interfaces.
 pub fn wish(policy: XdpPolicy, i: &Interface, all: &Interfaces) -> Option<Xdp> {
     let way = |way, is_optional| Some(Xdp { way, is_optional });
     match policy {
         _ if !i.is_ethernet => None,
-        // A driver behind it, not a virtual link.
+        // An empty kind: a driver, not a virtual link.
         XdpPolicy::Auto if i.kind.is_empty() => way(XdpWay::Native, true),
         // A VLAN has no driver: its frames come by the interface below.
         XdpPolicy::Native if i.kind != "vlan" => way(XdpWay::Native, false),
-        // A tag that the card took out of the frame lies beside it, out of the program's sight, and in this mode the frame
-        // would leave with it whatever network it is sent to. The VLANs' own interfaces have no such tags.
+        // In generic mode the program cannot see or remove a tag that the card took out of the frame. A redirected
+        // frame would keep the tag, whatever its new network. The VLANs' own interfaces have no such tags.
         XdpPolicy::Generic if !all.carries_vlans(i.index) => way(XdpWay::Generic, false),
         XdpPolicy::Auto | XdpPolicy::Native | XdpPolicy::Generic | XdpPolicy::Off => None,
     }
@@ -29,7 +29,7 @@ mod tests {
         Interface { index, kind: kind.to_owned(), is_ethernet: true, ..Interface::default() }
     }
 
-    /// What each policy wants of a card, of one that carries a VLAN, of that VLAN, of a bond, and of a tunnel.
+    /// Results of each policy for a card, a card with a VLAN, that VLAN, a bond, and a tunnel.
     #[test]
     fn xdp_stands_where_it_sees_what_it_sends() {
         let list = vec![

@@ -1,5 +1,4 @@
-//! Writes ops to a store. An op that the kernel refuses holds up the ops that build on it and no others; it waits here to
-//! be tried again.
+//! Writes ops to a store. A refused op waits here to be retried. It holds up the ops that build on it and no others.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,14 +10,14 @@ use tokio::time::Instant;
 use crate::dataplane::store::MapStore;
 use crate::plan::tables::{Frontend, MapOp, Prefix};
 
-/// Pause after the first failure; doubles up to the longest.
+/// Pause after the first failure; it doubles up to the longest pause.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
-/// Tries after which an op counts as one that the kernel will not take.
+/// Tries after which an op counts as refused for good.
 const PATIENCE: u32 = 5;
 
-/// What an op changes.
+/// The entry that an op changes.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Key {
     Service(ServiceId),
@@ -30,16 +29,16 @@ enum Key {
     Address(IpAddr),
 }
 
-/// Ops that are not done, with the kernel's reason or that of an op they build on.
+/// Waiting ops, each with the kernel's reason or that of an op that it builds on.
 #[derive(Debug, Default)]
 pub struct Backlog {
     waiting: BTreeMap<Key, (MapOp, String)>,
     next: Option<(Instant, Duration)>,
-    /// How often the waiting ops have been tried again.
+    /// Number of retries of the waiting ops.
     tries: u32,
 }
 
-/// What came of some ops.
+/// Result of some ops.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Outcome {
     pub done: u64,
@@ -51,23 +50,23 @@ impl Backlog {
         self.waiting.is_empty()
     }
 
-    /// Of tables with so many entries everything is written that the kernel takes: nothing waits, or a few ops that it
-    /// has refused again and again.
+    /// All accepted writes to tables of `entries` entries are done: nothing waits, or only a few ops that were
+    /// refused again and again.
     pub fn is_settled(&self, entries: usize) -> bool {
         self.waiting.is_empty() || (self.tries >= PATIENCE && self.waiting.len() * 10 <= entries)
     }
 
-    /// When the waiting ops are due.
+    /// When the waiting ops are retried.
     pub fn next_try(&self) -> Option<Instant> {
         self.next.map(|(at, _)| at)
     }
 
-    /// Why ops wait, some of them.
+    /// Some of the reasons why ops wait.
     pub fn reasons(&self) -> impl Iterator<Item = &str> {
         self.waiting.values().map(|(_, reason)| reason.as_str())
     }
 
-    /// Applies ops, which are in an order that is whole after every prefix.
+    /// Applies ops. Their order keeps the tables valid after every prefix.
     pub fn apply(&mut self, store: &mut impl MapStore, ops: &[MapOp]) -> Outcome {
         let mut outcome = Outcome::default();
         for stage in ops.chunk_by(|a, b| rank(a) == rank(b)) {
@@ -90,7 +89,7 @@ impl Backlog {
         outcome
     }
 
-    /// Tries the waiting ops again.
+    /// Retries the waiting ops.
     pub fn retry(&mut self, store: &mut impl MapStore) -> Outcome {
         let mut ops: Vec<MapOp> = std::mem::take(&mut self.waiting).into_values().map(|(op, _)| op).collect();
         ops.sort_by_key(rank);
@@ -145,7 +144,7 @@ fn key(op: &MapOp) -> Key {
     }
 }
 
-/// The stage of an op: make before break.
+/// Rank of an op in the order of writes: make before break.
 const fn rank(op: &MapOp) -> u8 {
     match op {
         MapOp::ResetService(_) => 0,

@@ -1,16 +1,16 @@
-//! How long something took, counted by classes: small enough to be published with every turn of the loop.
+//! A histogram of durations, small enough to be published with every turn of the loop.
 
 use std::time::Duration;
 
 use serde::Serialize;
 
-/// Classes with an upper bound. kube-proxy has the same.
+/// Buckets with an upper bound, as in kube-proxy.
 const BOUNDS: usize = 15;
 
-/// Durations by class, and their sum.
+/// Durations by bucket, and their sum.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Durations {
-    /// The last class has no upper bound.
+    /// The last bucket has no upper bound.
     counts: [u64; BOUNDS + 1],
     sum_ns: u64,
 }
@@ -31,7 +31,7 @@ impl Durations {
         Duration::from_nanos(self.sum_ns).as_secs_f64()
     }
 
-    /// Upper bounds in seconds, the last one infinite, and how many durations each class has.
+    /// Upper bounds in seconds, the last one infinite, and the number of durations in each bucket.
     pub fn classes(&self) -> impl Iterator<Item = (f64, u64)> {
         let bounds = (0..BOUNDS).map(|class| bound(class).as_secs_f64()).chain([f64::INFINITY]);
         bounds.zip(self.counts)

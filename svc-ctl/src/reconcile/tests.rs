@@ -81,7 +81,7 @@ impl Lab {
     }
 
     async fn wait(&mut self, what: impl FnMut(&Progress) -> bool) -> Progress {
-        // The clock is paused: this waits for a fact, or fails when nothing is left to happen for an hour.
+        // The clock is paused: this waits for the condition, or fails if nothing happens for an hour.
         let waited = tokio::time::timeout(Duration::from_secs(3600), self.progress.wait_for(what)).await;
         waited.expect("it never came true").unwrap().clone()
     }
@@ -226,7 +226,7 @@ async fn one_write_that_the_kernel_refuses_for_ever_holds_up_no_other() {
     let text = render(&maps.tables());
     assert!(text.contains("10.96.0.21:80/TCP") && !text.contains("10.96.0.20:80/TCP"), "{text}");
     assert!(!world.ledger.get(&Origin::Writes).is_empty());
-    // A change after that is in force at once.
+    // A later change is in force at once.
     let begin = Instant::now();
     world.send(vec![SourceEvent::Service(Event::Apply(service(22)))]).await;
     world.wait(|s| s.generation == status.generation + 1).await;
@@ -296,7 +296,7 @@ async fn tables_that_cannot_grow_name_the_services_without_room_and_serve_the_ot
         told[0].reason.contains("frontends table is full") && told[0].reason.contains("no memory"),
         "{told:?}"
     );
-    // It is tried again later, and served at once when another one goes.
+    // It is tried again later, and served at once when another Service goes.
     let begin = Instant::now();
     world.send(vec![SourceEvent::Service(Event::Delete(service(1)))]).await;
     world.wait(|s| s.unserved == 0).await;

@@ -1,24 +1,24 @@
-//! The alphabet that all sources speak.
+//! The events of all sources.
 
 use k8s_openapi::api::core::v1::{Node, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
-/// What a source says about one kind of object. A list replaces what was known when it is done, not before.
+/// An event about one kind of object. A list replaces the known objects when it is complete, not before.
 #[derive(Clone, Debug)]
 pub enum Event<T> {
-    /// A list begins; nothing that was known is forgotten yet.
+    /// A list begins; the known objects stay.
     Init,
     /// An object of the list.
     InitApply(T),
-    /// The list is complete: what was not in it is gone.
+    /// The list is complete: objects that were not in it are gone.
     InitDone,
     /// An object is new or has changed.
     Apply(T),
-    /// An object is gone.
+    /// An object was deleted.
     Delete(T),
 }
 
-/// One thing a source says.
+/// One event of a source.
 #[derive(Clone, Debug)]
 pub enum SourceEvent {
     Service(Event<Box<Service>>),
@@ -26,5 +26,5 @@ pub enum SourceEvent {
     Node(Event<Box<Node>>),
 }
 
-/// What belongs together (all changes of one edit): seen by the plan all at once or not at all.
+/// Events that belong together (all changes of one edit). The plan sees all of them or none.
 pub type Batch = Vec<SourceEvent>;

@@ -1,5 +1,5 @@
-//! The Kubernetes API: Services, EndpointSlices and our own Node, listed and watched, and complaints about them published
-//! as Events. Nothing that fails ends it.
+//! The Kubernetes API: lists and watches Services, EndpointSlices and our own Node, and publishes complaints about
+//! them as Events. No failure ends it.
 
 mod connect;
 mod counted;
@@ -27,36 +27,36 @@ use super::event::Batch;
 use crate::observe::ledger::{Complaints, Ledger};
 use crate::observe::metrics::requests::ApiRequests;
 
-/// Other proxies' Services are not even sent to us (SEM-003).
+/// Excludes other proxies' Services on the server's side (SEM-003).
 const SERVICE_LABELS: &str = "!service.kubernetes.io/service-proxy-name";
-/// Nor headless ones, by servers that know the field (1.31).
+/// Excludes headless Services, on servers that know the field (1.31).
 const SERVICE_FIELDS: &str = "spec.clusterIP!=None";
-/// Nor the slices of headless Services (SEM-004).
+/// Excludes the slices of headless Services (SEM-004).
 const SLICE_LABELS: &str = "!service.kubernetes.io/headless";
-/// Objects in a page, as client-go has it.
+/// Objects per page, as in client-go.
 const PAGE_SIZE: u32 = 500;
 
-/// How to reach the API and what to ask of it.
+/// How to reach the API, and what to request.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// `--kubeconfig`; without it the pod's service account is used.
+    /// `--kubeconfig`; `None`: the pod's service account.
     pub kubeconfig: Option<PathBuf>,
     /// `--master`: overrides the address.
     pub master: Option<String>,
-    /// Where a pod finds its credentials: [`SERVICE_ACCOUNT`].
+    /// Folder of a pod's credentials: [`SERVICE_ACCOUNT`].
     pub service_account: PathBuf,
     pub node_name: String,
-    /// Services and slices that only DNS reads are asked for too.
+    /// Also request Services and slices that only DNS reads.
     pub names: bool,
-    /// Ask for lists as streams (servers from 1.32 on); falls back by itself.
+    /// Request lists as streams (servers from 1.32 on); falls back automatically.
     pub streaming_lists: bool,
-    /// Objects in a page of a list from etcd; lists from the server's cache have one page. Zero: 500.
+    /// Objects per page of a list from etcd; lists from the server's cache have one page. Zero: 500.
     pub page_size: u32,
-    /// Where requests are counted.
+    /// Counters of requests.
     pub requests: ApiRequests,
 }
 
-/// Lists and watches until nobody takes events any more, and publishes complaints as Events.
+/// Lists and watches until the events' receiver is dropped, and publishes complaints as Events.
 pub async fn run(
     client: Client,
     options: Options,

@@ -1,5 +1,5 @@
-//! Where Services and endpoints come from: a Kubernetes API, or a folder of manifests. Both say the same five things,
-//! and set their complaints in the ledger.
+//! Sources of Services and endpoints: a Kubernetes API, or a folder of manifests. Both send the same events and set
+//! their complaints in the ledger.
 
 pub mod event;
 pub mod kubernetes;
@@ -16,9 +16,9 @@ use tokio::sync::{mpsc, watch};
 use crate::observe::ledger::{Complaints, Ledger};
 use event::Batch;
 
-/// A source that has been found good and can begin.
+/// A source that has been checked and can start.
 pub enum Opened {
-    /// And the ranges that Services get their ClusterIPs from.
+    /// With the ranges from which Services get their ClusterIPs.
     Manifests(PathBuf, Vec<IpNet>),
     Kubernetes(Box<Client>, kubernetes::Options),
 }
@@ -33,8 +33,8 @@ impl Opened {
         Ok(Self::Kubernetes(Box::new(kubernetes::connect(&options).await?), options))
     }
 
-    /// Runs until nobody takes events any more. `complaints` go back to where the Services come from, if it takes any; what
-    /// the source itself finds wrong goes into `ledger`.
+    /// Runs until the events' receiver is dropped. `complaints` are published at the source if it supports that; the
+    /// source's own complaints go into `ledger`.
     pub async fn run(
         self,
         events: mpsc::Sender<Batch>,

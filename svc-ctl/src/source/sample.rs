@@ -1,14 +1,14 @@
-//! What tests of plans plan for: a store that has heard of YAML.
+//! Test helper: a store filled from YAML.
 
 use super::event::{Event, SourceEvent};
 use crate::model::store::Store;
 
-/// A store that has heard of all of these Services and EndpointSlices, and of no node but `node1`.
+/// A store with these Services and EndpointSlices, and only the node `node1`.
 pub fn store(services: &[String], slices: &[String]) -> Store {
     filled(Store::new("node1"), services, slices)
 }
 
-/// And that keeps what DNS reads.
+/// The same, including the objects that only DNS reads.
 pub fn store_with_names(services: &[String], slices: &[String]) -> Store {
     filled(Store::new("node1").with_names(), services, slices)
 }

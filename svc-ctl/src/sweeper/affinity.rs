@@ -1,5 +1,5 @@
-//! One pass over an affinity table: entries that are over, and those of backends that are no endpoints of their service
-//! port any more, are removed; the others counted.
+//! One pass over a session affinity table: removes expired entries and those whose backend is no longer an endpoint
+//! of the service port; counts the others.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use crate::dataplane::entries::{each, remove_each};
 use crate::dataplane::pins::Pins;
 use crate::reconcile::InForce;
 
-/// Reads the table once. Entries are held against `in_force` if it is given.
+/// Reads the table once. Checks entries against `in_force` if it is given.
 pub fn sweep<A: Encode>(pins: &Pins, name: &str, in_force: Option<&InForce>) -> anyhow::Result<Pass> {
     let now = now();
     let is_gone = |key: &AffinityKey<A>, value: &AffinityValue| {
-        // A socket leaves a backend that is gone by itself (SEM-124).
+        // An unconnected socket looks up another backend by itself (SEM-124).
         !key.is_of_socket()
             && in_force.is_some_and(|in_force| !may_stay(in_force, key.service, value.backend))
     };

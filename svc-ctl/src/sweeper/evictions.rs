@@ -1,20 +1,20 @@
-//! How many entries the kernel evicted from a table: made, and neither removed by anybody nor present.
+//! Number of entries that the kernel evicted from a table: inserted, never removed, and yet absent.
 
 use svc_common::abi::EntryCount;
 
-/// Entries of one table that were evicted since the daemon started. Never overstated, and never smaller than before: a
-/// pass takes time, so what programs did meanwhile is counted in favour of the table and made up for by the next pass.
+/// Entries of one table that were evicted since the daemon started. Never overstated and never decreasing. A pass
+/// takes time: changes by programs during a pass are counted as not evicted, and the next pass corrects that.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Evictions {
     total: u64,
     since: Option<Since>,
 }
 
-/// Where counting began.
+/// Start of counting.
 #[derive(Clone, Copy, Debug)]
 struct Since {
     map_id: u32,
-    /// Entries of which nobody knows what became of them before.
+    /// Entries missing at that time for unknown reasons.
     missing: i128,
     /// The total at that time.
     total: u64,
@@ -24,15 +24,15 @@ struct Since {
 /// One pass over a table.
 #[derive(Clone, Copy, Debug)]
 pub struct Counted {
-    /// The kernel's id of the map: a table that was replaced is another one.
+    /// The kernel's id of the map; it changes when the table is replaced.
     pub map_id: u32,
-    /// What programs had made and removed before the pass.
+    /// Entries that programs had inserted and removed before the pass.
     pub before: EntryCount,
-    /// And after it.
+    /// The same after the pass.
     pub after: EntryCount,
     /// Entries that the sweeper removed since it started, this pass included.
     pub swept: u64,
-    /// Entries that the pass left.
+    /// Entries left by the pass.
     pub present: u64,
 }
 
@@ -75,7 +75,7 @@ mod tests {
     #[test]
     fn what_was_made_and_is_neither_removed_nor_present_was_evicted() {
         let mut evictions = Evictions::default();
-        // Nobody knows of the time before this daemon: 1,000 were made, 700 are missing.
+        // The time before this daemon is unknown: 1,000 inserted, 700 missing.
         assert_eq!(evictions.count(&quiet(1_000, 100, 0, 200)), 0);
         assert_eq!(evictions.count(&quiet(1_100, 150, 20, 230)), 0);
         assert_eq!(evictions.count(&quiet(1_200, 150, 20, 300)), 30);
@@ -92,7 +92,7 @@ mod tests {
             swept: 0,
             present,
         };
-        // Whether the fifty that came meanwhile were seen by the pass depends on where they lie.
+        // It depends on their place in the table whether the pass saw the fifty new ones.
         assert_eq!(evictions.count(&busy(100, 150, 100)), 0);
         assert_eq!(evictions.count(&busy(150, 200, 200)), 0);
         assert_eq!(evictions.count(&busy(200, 250, 200)), 0);
@@ -108,7 +108,7 @@ mod tests {
         let replaced = |made, present| Counted { map_id: 2, ..quiet(made, 0, 0, present) };
         assert_eq!(evictions.count(&replaced(100, 0)), 10);
         assert_eq!(evictions.count(&replaced(150, 45)), 15);
-        // The counts begin anew with another ENTRIES.
+        // Another ENTRIES map starts counting anew.
         assert_eq!(evictions.count(&replaced(5, 50)), 15);
         assert_eq!(evictions.count(&replaced(12, 50)), 22);
         assert_eq!(evictions.total(), 22);

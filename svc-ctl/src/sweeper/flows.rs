@@ -1,4 +1,4 @@
-//! One pass over a flow table: expired records and stale UDP flows are removed, the others counted.
+//! One pass over a flow table: removes expired records and stale UDP flows, counts the others.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::dataplane::flows::now;
 use crate::dataplane::pins::Pins;
 use crate::reconcile::InForce;
 
-/// Reads the table once. UDP flows are held against `in_force` if it is given.
+/// Reads the table once. Checks UDP flows against `in_force` if it is given.
 pub fn sweep<F: Family>(pins: &Pins, name: &str, in_force: Option<&InForce>) -> anyhow::Result<Pass>
 where
     F::Addr: Encode,
@@ -54,7 +54,7 @@ where
     Ok(pass)
 }
 
-/// Reverse records go with the forward record that they belong to.
+/// A reverse record is stale with its forward record.
 fn is_stale<F: Family>(in_force: &InForce, key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>) -> bool
 where
     F::Addr: Encode,
@@ -65,7 +65,7 @@ where
         && is_stale_udp(in_force, socket(key.dst, key.dport), socket(record.dst, record.dport))
 }
 
-/// Removes both records of each flow, which are given by the keys of the forward and the reverse record.
+/// Removes both records of each flow; flows are given as keys of the forward and the reverse record.
 fn remove_stale<F: Family>(
     pins: &Pins,
     name: &str,
@@ -80,11 +80,11 @@ where
     }
     let mut map = open_hash::<FlowKey<F::Addr>, FlowRecord<F::Addr>>(pins, name)?;
     for [key, twin] in flows {
-        // The backend's answers to another flow may have come to the same key.
+        // The reverse key may belong to another flow by now.
         let is_its_twin = |record: FlowRecord<F::Addr>| {
             record.direction == Direction::REVERSE && twin_key::<F>(key.proto, &record) == *key
         };
-        // The forward record last: a reverse one that is left alone would make it again.
+        // The forward record last: a surviving reverse record would make it again.
         if map.get(twin, 0).is_ok_and(is_its_twin) && map.remove(twin).is_ok() {
             pass.removed += 1;
         }

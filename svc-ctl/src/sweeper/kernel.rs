@@ -1,5 +1,5 @@
-//! The kernel's tables as a sweep reads them. Maps are opened by their pins at each pass: a table that grew is another
-//! map under the same name.
+//! The kernel's tables for a sweep. Maps are opened by their pins at each pass, because a grown table is another map
+//! under the same name.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -20,7 +20,7 @@ use crate::reconcile::InForce;
 
 pub struct KernelTables {
     pins: Pins,
-    /// Where network namespaces of pods have names.
+    /// Directories with named network namespaces of pods.
     netns_dirs: Vec<PathBuf>,
     sockets: Sockets,
 }
@@ -57,13 +57,14 @@ impl SweptTables for KernelTables {
     }
 }
 
-/// Removes UDP flows and affinity of endpoints that are gone, whatever was removed before; returns how many flows.
+/// Removes UDP flows and affinity entries of endpoints that are gone; returns the number of flows. Checks all
+/// entries.
 pub fn remove_stale(pins: &Pins, in_force: &InForce) -> anyhow::Result<u64> {
     let tables = [Table::Flows4, Table::Flows6, Table::Affinity4, Table::Affinity6];
     tables.into_iter().try_fold(0, |flows, table| Ok(flows + sweep_table(pins, table, Some(in_force))?.stale))
 }
 
-/// Counters of the programs by label, those that are not zero.
+/// Nonzero counters of the programs, by label.
 pub fn counters(pins: &Pins) -> anyhow::Result<BTreeMap<String, u64>> {
     let values = per_cpu::<u64>(pins, names::COUNTERS, Counter::ALL.len() as u32)?;
     let sums = values.iter().map(|cpus| cpus.iter().sum::<u64>());
@@ -71,7 +72,7 @@ pub fn counters(pins: &Pins) -> anyhow::Result<BTreeMap<String, u64>> {
     Ok(labels.zip(sums).filter(|(_, sum)| *sum != 0).collect())
 }
 
-/// One pass over one table. Its entries are held against `in_force` if it is given.
+/// One pass over one table. Checks its entries against `in_force` if it is given.
 pub fn sweep_table(pins: &Pins, table: Table, in_force: Option<&InForce>) -> anyhow::Result<Pass> {
     let map = table.map();
     match table {

@@ -1,4 +1,4 @@
-//! Flows that are alive, as one pass over a flow table counts them.
+//! Live flows, counted by a pass over a flow table.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
@@ -6,18 +6,18 @@ use std::net::SocketAddr;
 use svc_common::abi::ServiceId;
 use svc_common::addr::Proto;
 
-/// Destinations that are named.
+/// Number of destinations that are reported by name.
 const NAMED: usize = 10;
 
-/// Live flows of one pass. A flow counts by its forward record.
+/// Live flows of one pass. A flow is counted by its forward record.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
     pub by_service: HashMap<ServiceId, u64>,
-    /// Masqueraded flows by backend and protocol: each has a source port of its own there.
+    /// Masqueraded flows by backend and protocol: each has its own source port there.
     masqueraded: HashMap<(SocketAddr, Proto), u64>,
 }
 
-/// Source ports of the masquerade that flows to one backend have.
+/// SNAT ports in use towards one backend.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct SnatUse {
     pub destination: SocketAddr,
@@ -26,7 +26,7 @@ pub struct SnatUse {
 }
 
 impl Live {
-    /// A flow; `masqueraded_to` is its backend if its source was translated.
+    /// Counts a flow; `masqueraded_to` is its backend if its source was translated.
     pub fn add(&mut self, service: ServiceId, proto: Proto, masqueraded_to: Option<SocketAddr>) {
         *self.by_service.entry(service).or_default() += 1;
         if let Some(destination) = masqueraded_to {
@@ -38,7 +38,7 @@ impl Live {
         self.by_service.values().sum()
     }
 
-    /// The destinations with the most ports, most first.
+    /// The destinations with the most SNAT ports, largest first.
     pub fn most_snat_ports(&self) -> Vec<SnatUse> {
         let uses = self.masqueraded.iter();
         let uses = uses.map(|(&(destination, proto), &ports)| SnatUse { destination, proto, ports });
@@ -55,7 +55,7 @@ pub struct LiveReport {
     /// IPv4, IPv6.
     pub flows: [u64; 2],
     pub by_service: BTreeMap<u32, u64>,
-    /// The destinations with the most source ports in use, by family.
+    /// The destinations with the most SNAT ports in use, by family.
     pub snat: [Vec<SnatUse>; 2],
 }
 

@@ -1,5 +1,6 @@
-//! Removes from the programs' own tables what is over: expired flows and affinity, and what leads to endpoints that are
-//! gone. A thread of its own, because a full table takes a tenth of a second; two sweeps never overlap.
+//! Removes old entries from the tables that programs fill: expired flows and affinity entries, and those of endpoints
+//! that are gone. Runs on a thread of its own, because reading a full table takes a tenth of a second; two sweeps
+//! never overlap.
 
 mod affinity;
 mod evictions;
@@ -33,23 +34,23 @@ use crate::dataplane::pins::Pins;
 use crate::observe::ledger::Ledger;
 use crate::reconcile::InForce;
 
-/// How often expiry is looked for.
+/// How often tables are checked for expired entries.
 const PERIOD: Duration = Duration::from_secs(5);
-/// After a sweep that took so long, the next one waits for this many times as long, so that many losses in a row take a
-/// fifth of a core at most.
+/// The pause after a sweep is this many times as long as the sweep, so that many losses in a row take at most a fifth
+/// of a core.
 const PAUSE: u32 = 4;
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// What the sweeper is told once.
+/// Settings of the sweeper.
 #[derive(Clone, Debug)]
 pub struct SweepSettings {
     pub node: String,
     pub pins: Pins,
-    /// Where network namespaces of pods have names.
+    /// Directories with named network namespaces of pods.
     pub netns_dirs: Vec<PathBuf>,
 }
 
-/// The sweeper's thread. It ends when nobody publishes what is in force any more.
+/// The sweeper's thread. It ends when the publisher of the tables in force is dropped.
 pub struct Sweeper {
     ended: oneshot::Receiver<()>,
 }
@@ -65,7 +66,7 @@ impl Sweeper {
         Self::over(tables, &settings.node, in_force, publish, ledger)
     }
 
-    /// The same over any tables.
+    /// The same over given tables.
     pub fn over(
         tables: impl SweptTables + Send + 'static,
         node: &str,
@@ -80,7 +81,7 @@ impl Sweeper {
             .build()
             .context("making the sweeper's runtime")?;
         let work = move || {
-            // Dropped when the thread ends, by a panic too.
+            // Dropped when the thread ends, also by a panic.
             let _ends = ends;
             runtime.block_on(follow(sweep, in_force, &publish));
         };
@@ -88,13 +89,13 @@ impl Sweeper {
         Ok(Self { ended })
     }
 
-    /// Waits until the thread ends, by itself or by a panic.
+    /// Waits until the thread ends, also by a panic.
     pub async fn ended(self) {
         let _ = self.ended.await;
     }
 }
 
-/// Sweeps now, then every period and after each loss.
+/// Sweeps now, then periodically and after each loss.
 async fn follow<T: SweptTables>(
     mut sweep: Sweep<T>,
     mut in_force: watch::Receiver<InForce>,
@@ -111,7 +112,7 @@ async fn follow<T: SweptTables>(
             }
             is_new
         });
-        // Losses that come meanwhile are taken together.
+        // Losses during the pause are handled together.
         sleep(began.elapsed().saturating_mul(PAUSE).min(LONGEST_PAUSE)).await;
         let rest = PERIOD.saturating_sub(began.elapsed());
         let has_failed = sweep.is_loss(&now_in_force);

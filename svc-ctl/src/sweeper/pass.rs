@@ -1,4 +1,4 @@
-//! What one pass over one table found and removed.
+//! Result of one pass over one table.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use crate::dataplane::entries::TableInfo;
 #[derive(Clone, Debug, Default)]
 pub struct Pass {
     pub info: TableInfo,
-    /// Entries that it left.
+    /// Entries left.
     pub present: u64,
-    /// Entries that it removed, expired and stale ones.
+    /// Entries removed, expired and stale ones.
     pub removed: u64,
-    /// UDP flows that it ended because their endpoint is gone.
+    /// UDP flows removed because their endpoint is gone.
     pub stale: u64,
     /// Sockets whose endpoint is gone; their entries stay.
     pub stale_sockets: BTreeSet<Translated>,
-    /// Flows that it left.
+    /// Live flows left.
     pub live: Live,
-    /// Until the first entry left may expire; nothing if none ever does.
+    /// Time until the first of the entries left may expire; `None` if none ever does.
     pub soonest: Option<Duration>,
 }
 
 impl Pass {
-    /// An entry that is left expires in that time.
+    /// Notes that an entry expires in `time`.
     pub fn expires_in(&mut self, time: Duration) {
         self.soonest = Some(self.soonest.map_or(time, |soonest| soonest.min(time)));
     }

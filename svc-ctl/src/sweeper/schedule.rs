@@ -1,5 +1,5 @@
-//! When a table is read: a table that cannot have anything to remove is left alone, and one that takes long is read
-//! rarely.
+//! Decides when a table is read. A table that cannot have anything to remove is not read, and one that takes long is
+//! read rarely.
 
 use std::time::{Duration, Instant};
 
@@ -7,23 +7,23 @@ use svc_common::abi::EntryCount;
 
 use super::table::{LONGEST_PERIOD, Table};
 
-/// Passes over one table take at most this share of one core.
+/// Passes over one table take at most 1/`SHARE` of one core.
 const SHARE: u32 = 100;
 
-/// What the last pass over a table found.
+/// Result of the last pass over a table.
 #[derive(Clone, Copy, Debug)]
 pub struct LastPass {
     pub began: Instant,
     pub took: Duration,
-    /// Entries that it left.
+    /// Entries left.
     pub present: u64,
-    /// Until the first of them may expire, packets aside; nothing if none ever does.
+    /// Time until the first of them may expire if no packet comes; `None` if none ever does.
     pub soonest: Option<Duration>,
-    /// What programs had made and removed before it began; nothing if that cannot be known.
+    /// Entries that programs had inserted and removed before it; `None` if unknown.
     pub counts: Option<EntryCount>,
 }
 
-/// Whether a table is read now. `is_loss`: a backend went, and its entries may lie here.
+/// The table must be read now. `is_loss`: a backend was removed, and its entries may be here.
 pub fn is_due(
     table: Table,
     last: Option<&LastPass>,
@@ -64,7 +64,7 @@ mod tests {
         }
     }
 
-    /// The seconds after which a table is read, if that is within two minutes.
+    /// Seconds until a table is read, if within two minutes.
     fn due_after(table: Table, last: &LastPass, counts: Option<EntryCount>) -> Option<u64> {
         (0..120).find(|&s| is_due(table, Some(last), counts, false, last.began + Duration::from_secs(s)))
     }

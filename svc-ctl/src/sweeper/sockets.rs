@@ -1,5 +1,5 @@
-//! Connected UDP sockets that the socket hooks translated: no packet of theirs asks a table again, so the ones whose
-//! endpoint is gone are ended (SEM-130). Their owners dial anew, and get a backend that serves.
+//! Ends connected UDP sockets that the socket hooks translated and whose endpoint is gone (SEM-130). Their packets do
+//! not look up any table again. The owner dials again and gets another backend.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -20,30 +20,31 @@ use crate::dataplane::pins::Pins;
 use crate::dataplane::sock_diag;
 use crate::reconcile::InForce;
 
-/// The cookie of a socket and the backend it was given.
+/// A socket's cookie and its backend.
 pub type Translated = (u64, SocketAddr);
 
-/// Which sockets were looked for already.
+/// Sockets that were searched before.
 #[derive(Default)]
 pub struct Sockets {
-    /// The table does not say which sockets are UDP, connected or open: what was looked for once is left alone until
-    /// its backend has served again. Otherwise every change would ask all namespaces for sockets that are closed.
+    /// The table does not say which sockets are connected UDP sockets or still open. A socket is searched once, and
+    /// again only after its backend has served in between. Otherwise every change would search all namespaces for
+    /// closed sockets.
     looked_for: BTreeSet<Translated>,
 }
 
-/// What came of one pass.
+/// Result of one pass.
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub ended: u64,
-    /// Sockets that should have ended, and are still open.
+    /// Sockets that should have ended and are still open.
     pub left: u64,
-    /// Why the kernel refuses, the last time it did.
+    /// The kernel's last refusal.
     pub refusal: Option<String>,
 }
 
 impl Sockets {
-    /// Ends these connected UDP sockets, and no others, in whichever namespace they are. Namespaces are asked for only if
-    /// there is something to look for.
+    /// Ends the connected UDP sockets among these, in whichever namespace they are. Visits namespaces only if there
+    /// is something to search.
     pub fn end(
         &mut self,
         stale: BTreeSet<Translated>,
@@ -55,7 +56,7 @@ impl Sockets {
         if wanted.is_empty() {
             return Ok(outcome);
         }
-        // The sweeper's thread stays in the daemon's own namespace.
+        // On another thread, because the sweeper's thread must stay in the daemon's namespace.
         let work =
             || namespaces().into_iter().for_each(|namespace| end_in(&namespace, &wanted, &mut outcome));
         thread::scope(|scope| scope.spawn(work).join())
@@ -64,7 +65,7 @@ impl Sockets {
     }
 }
 
-/// One pass over the table of one family: counts its entries, and lists the stale ones if `in_force` is given.
+/// One pass over one family's table: counts its entries, and lists the stale ones if `in_force` is given.
 pub fn sweep<A: Encode>(pins: &Pins, table: &str, in_force: Option<&InForce>) -> anyhow::Result<Pass> {
     let socket = |addr: A, port: Port| SocketAddr::new(addr.to_ip(), port.number());
     let mut pass = Pass::default();
@@ -81,7 +82,7 @@ pub fn sweep<A: Encode>(pins: &Pins, table: &str, in_force: Option<&InForce>) ->
     Ok(pass)
 }
 
-/// Moves this thread into a namespace and ends what is wanted there.
+/// Moves this thread into a namespace and ends the wanted sockets there.
 fn end_in(namespace: &File, wanted: &BTreeSet<Translated>, outcome: &mut Outcome) {
     if let Err(err) = setns(namespace, CloneFlags::CLONE_NEWNET) {
         tracing::debug!(%err, "a network namespace cannot be entered");
@@ -112,7 +113,7 @@ impl Outcome {
     }
 }
 
-/// Closed, or connected elsewhere, before we came.
+/// The socket was closed or connected elsewhere in the meantime.
 fn is_closed(err: &io::Error) -> bool {
     err.kind() == ErrorKind::NotFound || err.raw_os_error() == Some(libc::ESTALE)
 }

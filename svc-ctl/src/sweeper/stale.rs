@@ -1,6 +1,6 @@
-//! Which UDP flows and sockets must end and which clients lose their backend, by what the kernel's tables hold. A client
-//! that keeps its source port keeps its flow for ever, so a flow to an endpoint that is gone must be removed (SEM-124,
-//! SEM-125). TCP connections are never cut (SEM-128).
+//! Decides which UDP flows and sockets must end and which clients lose their backend, by the contents of the tables.
+//! A client that keeps its source port keeps its flow for ever, so a flow to an endpoint that is gone must be removed
+//! (SEM-124, SEM-125). TCP connections are never cut (SEM-128).
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use crate::model::name::IpFamily;
 use crate::plan::tables::Frontend;
 use crate::reconcile::InForce;
 
-/// A UDP flow or socket that a client opened to `original`, and that goes to `backend`, must end.
+/// A client opened a UDP flow or socket to `original`, it goes to `backend`, and it must end.
 pub fn is_stale_udp(in_force: &InForce, original: SocketAddr, backend: SocketAddr) -> bool {
     let serving = |addr, scope| {
         in_force.serving.get(&Frontend { addr, port: original.port(), proto: Proto::UDP, scope })
@@ -20,13 +20,13 @@ pub fn is_stale_udp(in_force: &InForce, original: SocketAddr, backend: SocketAdd
         let is_own = in_force.own_addresses.addrs.contains(&original.ip());
         is_own.then(|| serving(IpFamily::of(original.ip()).unspecified(), Scope::NODE_PORT)).flatten()
     };
-    // A frontend without endpoints is missing here, and its flows are left alone.
+    // A frontend without endpoints is not in the list, and its flows are left alone.
     let endpoints = serving(original.ip(), Scope::ADDRESS).or_else(node_port);
     endpoints.is_some_and(|endpoints| !endpoints.contains(&backend))
 }
 
-/// A client of that service port may stay with that backend. An endpoint that comes back does not get its old clients
-/// back (SEM-233), and affinity that is switched on begins with an empty table (SEM-235).
+/// A client of the service port may keep the backend. An endpoint that comes back does not get its old clients back
+/// (SEM-233), and session affinity that is switched on begins with an empty table (SEM-235).
 pub fn may_stay(in_force: &InForce, service: ServiceId, backend: BackendId) -> bool {
     in_force.stays.get(&service).is_some_and(|backends| backends.contains(&backend))
 }
@@ -85,7 +85,7 @@ mod tests {
     fn par_192_a_node_port_is_the_services_at_every_address_of_the_node() {
         assert_eq!(stale(&in_force(), "192.0.2.1:32000"), GONE);
         assert_eq!(stale(&in_force(), "127.0.0.1:32000"), GONE);
-        // Another node's address: kube-proxy would delete these flows as well.
+        // Another node's address; kube-proxy would delete these flows as well.
         assert_eq!(stale(&in_force(), "203.0.113.1:32000"), [""; 0]);
         assert_eq!(stale(&in_force(), "192.0.2.1:32001"), [""; 0]);
     }
@@ -102,7 +102,7 @@ mod tests {
     fn par_194_of_a_million_foreign_flows_only_those_to_the_port_are_stale() {
         let in_force = in_force();
         let (vip, gone) = ("172.30.1.1".parse().unwrap(), ENDPOINTS[2].parse().unwrap());
-        // Every port, sixteen times: the clients' ports do not matter.
+        // Every port, sixteen times: the clients' ports must not matter.
         let originals = (0..1 << 20).map(|n: u32| SocketAddr::new(vip, n as u16));
         let stale = originals.filter(|to| is_stale_udp(&in_force, *to, gone));
         assert_eq!(stale.map(|to| to.port()).collect::<Vec<_>>(), [8000; 16]);

@@ -1,5 +1,5 @@
-//! One sweep after another: which tables are read, what is said of them afterwards. Knows no clock but the one that it is
-//! given, and the kernel only by [`SweptTables`].
+//! Runs sweeps: chooses the tables to read and reports the results. Its clock is a parameter, and it reaches the
+//! kernel only through [`SweptTables`].
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
@@ -17,43 +17,43 @@ use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::observe::ledger::Ledger;
 use crate::reconcile::InForce;
 
-/// The tables that programs fill. The kernel has them, tests have others.
+/// The tables that programs fill: the kernel's, or a test's.
 pub trait SweptTables {
-    /// Entries that programs made and removed, in the order of `EntryTable`.
+    /// Entries that programs inserted and removed, in the order of `EntryTable`.
     fn counts(&mut self) -> anyhow::Result<Vec<EntryCount>>;
-    /// Counters of the programs by label, those that are not zero.
+    /// Nonzero counters of the programs, by label.
     fn counters(&mut self) -> anyhow::Result<BTreeMap<String, u64>>;
-    /// Reads a table once and removes what is over. Its entries are held against `in_force` if it is given.
+    /// Reads a table once and removes old entries. Checks entries against `in_force` if it is given.
     fn sweep(&mut self, table: Table, in_force: Option<&InForce>) -> anyhow::Result<Pass>;
     /// Ends the UDP sockets among these.
     fn end_sockets(&mut self, stale: BTreeSet<Translated>) -> anyhow::Result<Outcome>;
 }
 
-/// What the sweeper has found and done since it started.
+/// Results of the sweeper since it started.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SweepReport {
     /// How full the tables are.
     pub usage: Vec<Usage>,
-    /// Counters of the programs by label, those that are not zero.
+    /// Nonzero counters of the programs, by label.
     pub counters: BTreeMap<String, u64>,
-    /// Entries that the kernel evicted, by label, those that are not zero.
+    /// Nonzero numbers of entries that the kernel evicted, by label.
     pub evicted: BTreeMap<&'static str, u64>,
-    /// Flows that are alive.
+    /// Live flows.
     pub live: LiveReport,
-    /// UDP flows whose endpoint was gone.
+    /// UDP flows removed because their endpoint was gone.
     pub udp_flows_removed: u64,
-    /// Connected UDP sockets whose endpoint was gone.
+    /// Connected UDP sockets ended because their endpoint was gone.
     pub udp_sockets_ended: u64,
-    /// Those that the kernel refused to end.
+    /// Sockets that the kernel refused to end.
     pub udp_sockets_left: u64,
 }
 
-/// What is known of one table.
+/// State of one table.
 #[derive(Default)]
 struct TableState {
     last: Option<LastPass>,
     capacity: u64,
-    /// Entries that were removed since the start.
+    /// Entries removed since the start.
     swept: u64,
     evictions: Evictions,
     live: Live,
@@ -65,7 +65,7 @@ pub struct Sweep<T> {
     node: String,
     states: BTreeMap<Table, TableState>,
     report: SweepReport,
-    /// The losses that tables were last held against.
+    /// The losses at the time of the last check of the tables.
     udp_losses: u64,
     affinity_losses: u64,
     /// Why the last sweep was not complete.
@@ -86,7 +86,7 @@ impl<T: SweptTables> Sweep<T> {
         }
     }
 
-    /// A set in force has lost a member since tables were last held against it.
+    /// A set in force has lost a member since the last check of the tables.
     pub const fn is_loss(&self, in_force: &InForce) -> bool {
         self.udp_losses != in_force.udp_losses || self.affinity_losses != in_force.affinity_losses
     }
@@ -98,7 +98,7 @@ impl<T: SweptTables> Sweep<T> {
     /// Reads every table that is due, once.
     pub fn run(&mut self, in_force: &InForce, now: Instant) {
         let mut failures = Vec::new();
-        // A build without ENTRIES: tables are read as if they changed.
+        // A build without ENTRIES: tables are read as if they had changed.
         let before = self.tables.counts().unwrap_or_default();
         let (mut passes, mut stale_sockets) = (Vec::new(), None);
         let mut has_failed = [false; 2];
@@ -183,8 +183,8 @@ impl<T: SweptTables> Sweep<T> {
         self.report.usage = self.states.iter().filter_map(usage).collect();
     }
 
-    /// Ends connected UDP sockets of endpoints that are gone (SEM-130). A kernel that refuses is complained of; the
-    /// complaint stays until a socket could be ended.
+    /// Ends connected UDP sockets of endpoints that are gone (SEM-130). A refusal by the kernel raises a complaint,
+    /// which stays until a socket could be ended.
     fn end_sockets(&mut self, stale: BTreeSet<Translated>, failures: &mut Vec<String>) {
         match self.tables.end_sockets(stale) {
             Ok(outcome) => {

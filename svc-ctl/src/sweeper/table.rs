@@ -20,9 +20,9 @@ pub enum Table {
     Interfaces,
 }
 
-/// How often a table is read in which entries expire.
+/// How often a table is read whose entries expire.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(5);
-/// How often a table is read in which nothing can be found but a count.
+/// How often a table is read only to count its entries.
 pub const LONGEST_PERIOD: Duration = Duration::from_secs(30);
 
 impl Table {
@@ -57,7 +57,7 @@ impl Table {
         }
     }
 
-    /// Where programs count the entries that they make and remove; nothing for a table that the daemon fills.
+    /// Index into `ENTRIES` for this table; `None` for a table that the daemon fills.
     pub const fn counted_as(self) -> Option<EntryTable> {
         match self {
             Self::Flows4 => Some(EntryTable::Flows4),
@@ -74,7 +74,7 @@ impl Table {
         }
     }
 
-    /// What people call it.
+    /// The name shown to people.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Flows4 => "flows (IPv4)",
@@ -91,8 +91,8 @@ impl Table {
         }
     }
 
-    /// Its name where its use is shown. Entries of fragments and of the node's own connections stay until they are evicted, so
-    /// those tables are always full and their use says nothing.
+    /// The name in reports of use; `None` if use says nothing. Entries for fragments and for the node's own
+    /// connections are only removed by eviction, so those tables are always full.
     pub const fn shown_as(self) -> Option<&'static str> {
         match self {
             Self::Fragments4 | Self::Fragments6 | Self::Bypass4 | Self::Bypass6 => None,
@@ -100,7 +100,7 @@ impl Table {
         }
     }
 
-    /// The counter of entries that the kernel evicted (`docs/counters.md`).
+    /// The counter of evicted entries (`docs/counters.md`).
     pub const fn evicted_label(self) -> Option<&'static str> {
         match self {
             Self::Flows4 => Some("flow_evicted_v4"),
@@ -117,7 +117,7 @@ impl Table {
         }
     }
 
-    /// How long a table whose entries change is left alone at least.
+    /// Minimum time between two reads of a table whose entries change.
     pub const fn period(self) -> Duration {
         match self {
             Self::Flows4 | Self::Flows6 | Self::Affinity4 | Self::Affinity6 => EXPIRY_PERIOD,
@@ -131,7 +131,7 @@ impl Table {
         }
     }
 
-    /// A backend that is gone makes entries stale: UDP flows and sockets, or affinity.
+    /// Entries become stale when a backend is removed: UDP flows and sockets, or affinity entries.
     pub const fn staleness(self) -> Option<Staleness> {
         match self {
             Self::Flows4 | Self::Flows6 | Self::Sockets4 | Self::Sockets6 => Some(Staleness::Udp),
@@ -141,7 +141,7 @@ impl Table {
     }
 }
 
-/// Which loss makes entries of a table stale.
+/// Kind of loss that makes entries of a table stale.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Staleness {
     Udp,

@@ -1,5 +1,5 @@
-//! What the repository cites and does not have: rules that are not in `docs/semantics.md`, pages that are not there,
-//! sections and plans of somebody's notes.
+//! Finds citations of things that the repository does not have: rules missing in `docs/semantics.md`, missing pages,
+//! sections of private notes.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -15,20 +15,20 @@ const SKIPPED: [&str; 2] = ["target", ".git"];
 const WITH_ISSUES: &str = "docs/deviations.md";
 const OWN: &str = "svc-ctl/tests/coverage/citations.rs";
 
-/// Names of notes that were never part of the repository.
+/// Names of notes outside the repository.
 const NOTES: [&str; 3] = ["DESIGN", "aya-notes", "../shared"];
 
-/// Every citation that leads nowhere: file, line, and what it cites.
+/// Every citation without a target: file, line, and citation.
 pub fn foreign(project: &Path, rules: &BTreeSet<String>) -> Vec<String> {
     let mut found = Vec::new();
     for path in files(project) {
         let place = path.strip_prefix(project).expect("found below the project").display().to_string();
-        // Text of the repository is UTF-8; anything else is no text.
+        // All text of the repository is UTF-8; other files are not text.
         let Ok(text) = fs::read_to_string(&path) else { continue };
         if place == OWN {
             continue;
         }
-        // By its path in the project, beside the file, or as a page that this file writes will say it.
+        // The page is found by its path in the project or beside the file, or is an output of this file.
         let has_page = |page: &str| {
             let beside = path.parent().is_some_and(|folder| folder.join(page).exists());
             beside || project.join(page.trim_start_matches("../")).exists()
@@ -57,7 +57,7 @@ fn in_line(line: &str, rules: &BTreeSet<String>, has_page: &dyn Fn(&str) -> bool
         let cited = numbers(&lower, kind).map(|number| format!("{kind}{number}"));
         found.extend(cited.filter(|_| !is_public));
     }
-    // Rows of a verdict table. The other numbers up to 6 are versions and families in code.
+    // Rows of a verdict table. Other numbers up to 6 are versions and families in code.
     let rows = ["V3", "V5", "V7", "V8", "V9", "V10", "V11", "V12", "V13"];
     let words = line.split(|c: char| !c.is_alphanumeric());
     found.extend(words.filter(|word| rows.contains(word)).map(str::to_owned));
@@ -67,7 +67,7 @@ fn in_line(line: &str, rules: &BTreeSet<String>, has_page: &dyn Fn(&str) -> bool
     found
 }
 
-/// The numbers that follow a word, which begins where another one ends.
+/// The numbers that follow a word, at the start of a word.
 fn numbers<'a>(line: &'a str, word: &'a str) -> impl Iterator<Item = &'a str> {
     line.match_indices(word).filter_map(move |(at, _)| {
         let is_inside = line[..at].ends_with(char::is_alphanumeric);

@@ -1,5 +1,5 @@
-//! The names of all tests: functions below `#[test]`, texts in test code that name a rule (rows, scenarios, cases), the
-//! comments at the head of goldens, and the rows of the witness. Comments of code are no names.
+//! Collects the names of all tests: functions below `#[test]`, texts in test code that name a rule (rows, scenarios,
+//! cases), comments at the head of goldens, and the rows of the witness. Comments in code are not names.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,10 +11,10 @@ use proc_macro2::{Delimiter, Group, TokenStream, TokenTree};
 const CRATES: [&str; 6] =
     ["svc-common", "svc-ctl", "tests/src", "tests/tests", "tests/echo", "tests/witness/groups"];
 
-/// Files whose tests read rules' ids as input: a line of the witness, a note on a spec.
+/// Files whose tests parse rule ids as input: a line of the witness, a note on a spec.
 const READERS: [&str; 2] = ["tests/src/witness/line.rs", "tests/src/conformance/notes.rs"];
 
-/// Where a test is (a file below the project), and its name.
+/// Tests by name, with the file (below the project) of each.
 pub type Names = BTreeMap<String, Vec<String>>;
 
 pub fn collect(project: &Path) -> Names {
@@ -42,7 +42,8 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
-/// Test code as a whole; of other files it is what stands below `#[cfg(test)]`. The scanner names rules as its own rows.
+/// The whole file is test code. In other files only the code below `#[cfg(test)]` is. The scanner's own rows name
+/// rules, too.
 fn is_test_file(place: &str) -> bool {
     let is_own = place.contains("/tests/coverage");
     (place.contains("/tests/")
@@ -79,12 +80,12 @@ pub fn of_rust(text: &str, is_test: bool) -> Vec<String> {
 
 fn walk(tokens: TokenStream, is_test: bool, names: &mut Vec<String>) {
     let mut tokens = tokens.into_iter().peekable();
-    // What the attributes before an item say.
+    // From the attributes before an item.
     let (mut is_test_fn, mut is_test_mod) = (false, false);
     while let Some(token) = tokens.next() {
         match token {
             TokenTree::Punct(hash) if hash.as_char() == '#' => {
-                // An inner one, as the text of `//!` is: `#![doc = "..."]`.
+                // An inner attribute, as which `//!` is tokenised: `#![doc = "..."]`.
                 tokens.next_if(|next| matches!(next, TokenTree::Punct(mark) if mark.as_char() == '!'));
                 if let Some(TokenTree::Group(attribute)) =
                     tokens.next_if(|next| matches!(next, TokenTree::Group(_)))
@@ -106,7 +107,7 @@ fn walk(tokens: TokenStream, is_test: bool, names: &mut Vec<String>) {
             }
             TokenTree::Punct(end) if end.as_char() == ';' => is_test_mod = false,
             TokenTree::Literal(literal) if is_test => {
-                // A table is a text with a row in each line.
+                // A table is a string with one row per line.
                 let text = text_of(&literal.to_string()).unwrap_or_default();
                 names.extend(
                     text.lines().map(|line| line.split(" | ").next().unwrap_or(line).trim().to_owned()),

@@ -1,6 +1,6 @@
 //! A golden case as text: steps with the sentences above them, then sections.
 
-/// A step, the number of its line, and what the comment above it says.
+/// A step, its line number, and the comment above it.
 #[derive(Clone)]
 pub struct Step {
     pub line: usize,

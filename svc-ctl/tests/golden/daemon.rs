@@ -1,5 +1,4 @@
-//! One daemon after another, as the steps of a case want them: from files to ops, written to the tables of whoever
-//! plays the case.
+//! One daemon after another, driven by the steps of a case: from files to ops, written to the tables of the caller.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,19 +30,19 @@ pub struct Daemon {
     objects: Option<Objects>,
     model: Store,
     clock: Tick,
-    /// What the tables hold.
+    /// Contents of the tables.
     book: Book,
     /// The world that the book has planned.
     planned: Option<World>,
     ledger: Ledger,
     report: Vec<Complaint>,
     health_ports: HealthPorts,
-    /// Ops that the last edit took.
+    /// Number of ops of the last edit.
     pub writes: usize,
 }
 
 impl Daemon {
-    /// The first one, beside empty tables.
+    /// The first daemon, with empty tables.
     pub fn new() -> Self {
         let addrs =
             ["127.0.0.1", "192.168.0.2", "::1", "2001:db8::1"].map(|a| a.parse().expect("an address"));
@@ -66,7 +65,7 @@ impl Daemon {
         }
     }
 
-    /// A step that compares nothing.
+    /// Executes a step that compares nothing.
     pub fn take(&mut self, words: &[&str], case: &Case, maps: &mut impl MapStore) -> Result<(), String> {
         match words {
             ["node", name, addrs @ ..] => {
@@ -119,7 +118,7 @@ impl Daemon {
         self.planned = None;
     }
 
-    /// Another daemon finds the tables as the last one left them.
+    /// A new daemon finds the previous one's tables.
     fn restart(&mut self, maps: &mut impl MapStore) -> Result<(), String> {
         self.objects = None;
         self.planned = None;
@@ -140,7 +139,7 @@ impl Daemon {
         self.model.set_addresses(self.addresses.clone());
         self.objects = Some(objects);
         self.writes = self.plan(maps)?;
-        // A later attempt finds nothing to do (PAR-131), unless it waited for places to come free.
+        // A later attempt finds nothing to do (PAR-131), unless it waited for slots to become free.
         self.clock.0 += GRACE_MILLIS;
         let is_full = self.book.waiting().next().is_some();
         let more = self.plan(maps)?;
@@ -151,7 +150,7 @@ impl Daemon {
         Ok(())
     }
 
-    /// Ops that were written.
+    /// The number of written ops.
     fn plan(&mut self, maps: &mut impl MapStore) -> Result<usize, String> {
         if !self.model.is_synced() {
             return Err("the source is not complete".to_owned());
@@ -176,11 +175,11 @@ impl Daemon {
         self.book.release(self.clock);
         self.health_ports = health_ports(world.clone(), self.settings.node_port_addresses.clone());
         self.planned = Some(world);
-        // The first op of a service port prepares its counters; no packet can tell.
+        // The first op of a service port clears its counters, which no packet can observe.
         Ok(turn.ops.iter().filter(|op| !matches!(op, svc_ctl::plan::tables::MapOp::ResetService(_))).count())
     }
 
-    /// What is wrong, a line each.
+    /// All complaints, one per line.
     pub fn rejected(&self) -> String {
         let all = self.ledger.subscribe().borrow().clone();
         self.report

@@ -15,14 +15,14 @@ use tokio::sync::watch;
 #[path = "watch.rs"]
 mod watches;
 
-/// What goes wrong, once each.
+/// Faults; each happens once.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// The list is answered with this status.
     List(u16),
     /// The watch is answered with this status.
     Watch(u16),
-    /// The watch says 410 in an event.
+    /// The watch sends a 410 event.
     WatchGone,
     /// The watch sends half a line and ends.
     WatchCut,
@@ -41,11 +41,11 @@ struct Data {
     requests: Vec<String>,
     /// Objects that were sent to be created.
     created: Vec<Value>,
-    /// What the last request said of who sent it.
+    /// The `Authorization` header of the last request.
     authorization: Option<String>,
     /// Watches may not begin before this version.
     oldest: u64,
-    /// Watches of an earlier epoch are over.
+    /// Watches of an earlier epoch end.
     epoch: u64,
     /// By plural: every watch is answered with these lines and ends at once.
     short_watches: BTreeMap<String, String>,
@@ -119,18 +119,18 @@ impl StandIn {
         self.data().created.clone()
     }
 
-    /// What the last request said of who sent it.
+    /// The `Authorization` header of the last request.
     pub fn authorization(&self) -> Option<String> {
         self.data().authorization.clone()
     }
 
-    /// Forgets the history: watches from before now are answered with 410.
+    /// Forgets the history: watches from earlier versions are answered with 410.
     pub fn forget(&self) {
         let mut data = self.data();
         data.oldest = data.version;
     }
 
-    /// Ends all watches of now, so that they begin anew (and meet the faults in their way).
+    /// Ends all current watches, so that they start again (and run into pending faults).
     pub fn break_watches(&self) {
         let mut data = self.data();
         data.epoch += 1;
@@ -143,7 +143,7 @@ impl StandIn {
         self.data().faults.entry(plural.to_owned()).or_default().extend(faults.iter().cloned());
     }
 
-    /// Every watch ends at once from now on, or no longer does; before it ends it sends these lines.
+    /// From now on every watch sends these lines and ends at once; `None` stops that.
     pub fn end_watches(&self, plural: &str, lines: Option<&str>) {
         let mut data = self.data();
         data.epoch += 1;
@@ -156,7 +156,7 @@ impl StandIn {
         self.news.send_replace(version);
     }
 
-    /// Every request is answered with this status from now on, or no longer is.
+    /// From now on every request is answered with this status; `None` stops that.
     pub fn refuse(&self, plural: &str, code: Option<u16>) {
         let mut data = self.data();
         match code {
@@ -165,7 +165,7 @@ impl StandIn {
         };
     }
 
-    /// Faults that nobody has met yet.
+    /// Number of faults that have not happened yet.
     pub fn faults_left(&self) -> usize {
         self.data().faults.values().map(VecDeque::len).sum()
     }

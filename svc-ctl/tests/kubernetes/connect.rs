@@ -1,4 +1,4 @@
-//! How the API is found, and who we are to it.
+//! How the API is found, and with which credentials.
 
 use std::fs;
 use std::path::PathBuf;
@@ -8,7 +8,7 @@ use svc_ctl::source::kubernetes::{self, Options};
 use super::api::StandIn;
 use super::{Follower, service};
 
-/// A folder as the kubelet makes it for a pod, removed at the end.
+/// A service account folder like the kubelet's, removed at the end.
 struct ServiceAccount(PathBuf);
 
 impl ServiceAccount {

@@ -1,4 +1,4 @@
-//! What the API server does wrong, and what the source makes of it.
+//! Faults of the API server, and the source's reaction.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use svc_ctl::model::complaint::{Kind, Origin};
 use super::api::Fault;
 use super::{Follower, NODE, api_with, service};
 
-/// The pauses between requests that fail at once begin with 0.2 s and double: about four of them fit in here.
+/// The pauses between failing requests begin with 0.2 s and double: about four of them fit into this time.
 const A_WHILE: Duration = Duration::from_secs(3);
 
 #[tokio::test]
@@ -63,7 +63,7 @@ async fn an_object_that_cannot_be_read_keeps_no_other_from_being_served() {
         follower.until_complaint("Service shop/odd: spec.ports[0].port: cannot be read: ").await;
         api.apply(&service("b", 2));
         follower.until_services(&["a", "b"]).await;
-        // A watch that says so, and one that says that all is well again.
+        // One watch shows the invalid object, another one shows that it is valid again.
         api.apply(&UNREADABLE.replace("odd", "other"));
         follower.until_complaint("Service shop/other").await;
         assert_eq!(follower.complaints().len(), 2);
@@ -131,7 +131,7 @@ async fn failures_of_the_server_are_outlived_and_told() {
     assert_eq!(api.faults_left(), 0);
 }
 
-/// A server that comes back after a while is well when it refuses; the pause has grown meanwhile.
+/// A server that comes back is healthy when it refuses a request, though the pause has grown in the meantime.
 #[tokio::test]
 async fn what_a_server_wants_otherwise_it_gets_at_once_however_long_it_was_away() {
     let api = api_with(&["a"]).await;
@@ -141,7 +141,7 @@ async fn what_a_server_wants_otherwise_it_gets_at_once_however_long_it_was_away(
     follower.until("the server refuses", |_| api.requests("services").len() == 5).await;
     let refused = Instant::now();
     follower.until_services(&["a"]).await;
-    // The fifth pause would be 3.2 s at least.
+    // The fifth pause would be at least 3.2 s.
     assert!(refused.elapsed() < Duration::from_millis(2500), "{:?}", refused.elapsed());
 }
 

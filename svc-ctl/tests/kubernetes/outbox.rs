@@ -38,7 +38,7 @@ async fn what_is_not_done_for_sctp_is_an_event_on_its_service_however_many_nodes
     for event in api.created() {
         let of = &event["regarding"];
         assert_eq!([&of["kind"], &of["namespace"], &of["name"]], ["Service", "default", "sctp"]);
-        // `kubectl describe service` asks for the Events of this uid.
+        // `kubectl describe service` selects Events by this uid.
         assert_eq!(of["uid"], "uid-2");
         assert_eq!([&event["type"], &event["metadata"]["namespace"]], ["Warning", "default"]);
         assert_eq!(text(&event, "note"), "port 7777/SCTP");

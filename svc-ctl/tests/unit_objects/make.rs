@@ -1,4 +1,4 @@
-//! Objects as nobody should write them: each field good or bad, and the fields that must be named for it.
+//! Random objects: each field valid or invalid, and the fields that must be refused.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,21 +10,21 @@ use proptest::sample::select;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-/// An object and what of it must be refused.
+/// An object and the fields of it that must be refused.
 #[derive(Clone)]
 pub struct Made<T> {
     pub object: T,
     pub bad: BTreeSet<String>,
 }
 
-/// As a manifest would have it: a failing stream is to be read.
+/// Printed as a manifest, to make a failing stream readable.
 impl<T: Serialize> fmt::Debug for Made<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} bad: {:?}", serde_json::to_string(&self.object).map_err(|_| fmt::Error)?, self.bad)
     }
 }
 
-/// A value, and whether it is one.
+/// A value, and whether it is valid.
 type Choice<T> = (T, bool);
 
 const V4: &[Choice<&str>] = &[
@@ -48,7 +48,7 @@ const V6: &[Choice<&str>] = &[
     ("::1", false),
     ("ff02::1", false),
 ];
-/// Some are addresses of the Services that must not notice.
+/// Some are addresses of the Services that must not change.
 const DIALLED: &[Choice<&str>] = &[
     ("203.0.113.1", true),
     ("2001:db8:97::1", true),
@@ -110,7 +110,7 @@ const AFFINITIES: &[Choice<Option<&str>>] =
     &[(None, true), (Some("None"), true), (Some("ClientIP"), true), (Some("Cookie"), false)];
 const NAMES: [&str; 4] = ["f0", "f1", "f2", "F\u{fffd} \n3"];
 
-/// Values with the fields they are written to; the bad ones are to be named.
+/// The fields with invalid values, which must be refused.
 struct Bad(BTreeSet<String>);
 
 impl Bad {
@@ -128,7 +128,8 @@ fn port() -> impl Strategy<Value = Port> {
     (0_usize..4, select(PROTOCOLS), select(PORTS), select(NODE_PORTS))
 }
 
-/// Ports as they are taken one after another: of a port the first bad field is named and ends it, but for its node port.
+/// The order in which a port's fields are checked: the first invalid field is refused and ends the port, except for
+/// its node port.
 fn ports(ports: &[Port], bad: &mut Bad) -> Vec<Value> {
     let mut taken = BTreeSet::new();
     let mut list = Vec::new();
@@ -228,7 +229,7 @@ pub fn service() -> impl Strategy<Value = Made<Box<Service>>> {
 const MODES: &[Choice<Option<&str>>] =
     &[(None, true), (Some("VIP"), true), (Some("Proxy"), true), (Some("proxy"), false), (Some(""), false)];
 
-/// Addresses that an endpoint may have: also ones that no client could dial.
+/// Addresses of endpoints, including ones that no client could dial.
 const ENDPOINTS: &[Choice<&str>] = &[
     ("10.98.0.1", true),
     ("10.98.00.02", true),

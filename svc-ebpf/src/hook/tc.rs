@@ -14,7 +14,7 @@ use svc_common::family::{Family, V4, V6};
 use svc_common::wire::checksum::Wsum;
 use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
 
-use super::Medium;
+use super::PacketAccess;
 use crate::frame::Frame;
 use crate::sctp::is_to_be_completed;
 use crate::{maps, pipeline};
@@ -24,26 +24,26 @@ const TC_ACT_SHOT: i32 = 2;
 /// linux/if_packet.h
 const PACKET_OTHERHOST: u32 = 3;
 
-/// Ethernet type of a frame with a VLAN tag, and the VLAN's number in that (IEEE 802.1Q).
+/// Ethernet type of a frame with a VLAN tag, and the mask of the VLAN id in the tag (IEEE 802.1Q).
 const ETH_P_8021Q: u16 = 0x8100;
 const VLAN_ID: u32 = 0x0fff;
 
 const BPF_F_PSEUDO_HDR: u64 = 1 << 4;
 const BPF_F_MARK_MANGLED_0: u64 = 1 << 5;
-/// Linux 6.16.
+/// `BPF_F_IPV6` of `bpf_l4_csum_replace`, from Linux 6.16.
 const BPF_F_IPV6: u64 = 1 << 7;
 
-/// In `tc_index` of a packet that was redirected: a field that only old queueing disciplines read, and that stays with the
-/// packet until it leaves.
+/// Value of `tc_index` in a redirected packet. Only old queueing disciplines read this field, and the packet keeps it
+/// until it leaves.
 const REDIRECTED: u32 = 0x7376;
 
-/// Instead of the size of all segments, for SCTP (linux/skbuff.h).
+/// Value of `gso_size` for SCTP, whose segments have no common size (linux/skbuff.h).
 const GSO_BY_FRAGS: u32 = 0xffff;
 
 /// Octets that must be linear: Ethernet, IPv6, one extension header, TCP.
 const HEADERS: u32 = 14 + 40 + 8 + 20;
 
-/// A packet at a TC hook whose IP header lies at `L3`.
+/// A packet at a TC hook with its IP header at offset `L3`.
 pub struct Tc<'a, const L3: usize>(&'a TcContext);
 
 #[inline(always)]
@@ -67,20 +67,20 @@ pub fn egress<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
 }
 
 impl<const L3: usize> Tc<'_, L3> {
-    /// The Ethernet type, host order; headers are made linear on the way.
+    /// The Ethernet type, host order. Makes the headers linear first.
     #[inline(always)]
     fn family(&self) -> u16 {
         let frame = self.frame();
         let len = self.0.len();
         if frame.data + HEADERS as usize > frame.end && frame.end - frame.data < len as usize {
-            // A packet that cannot be made linear is parsed as far as it is.
+            // If a packet cannot be made linear, its linear part is parsed.
             let _ = self.0.pull_data(if len < HEADERS { len } else { HEADERS });
         }
         let skb = self.0.skb.skb;
         // SAFETY: the context is this program's own.
         let (is_tagged, tag) = unsafe { ((*skb).vlan_present != 0, (*skb).vlan_tci) };
-        // What the card took out of the frame: a VLAN has an interface of its own, whose programs see the packet next. Without
-        // a number it is a priority alone.
+        // The card removed a tag from the frame. A VLAN has an interface of its own, whose programs see the packet
+        // next. Id 0 is only a priority.
         if is_tagged && tag & VLAN_ID != 0 {
             return ETH_P_8021Q;
         }
@@ -89,7 +89,7 @@ impl<const L3: usize> Tc<'_, L3> {
     }
 }
 
-impl<const L3: usize> Medium for Tc<'_, L3> {
+impl<const L3: usize> PacketAccess for Tc<'_, L3> {
     const BEFORE_STACK: bool = false;
     const L3: usize = L3;
 
@@ -104,7 +104,7 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
     }
 
     #[inline(always)]
-    fn has_arrived(&self, len: u32) -> bool {
+    fn is_complete(&self, len: u32) -> bool {
         len + L3 as u32 <= self.0.len()
     }
 
@@ -116,13 +116,13 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
 
     #[inline(always)]
     fn exceeds(&self, len: u32, headers: u32, mtu: u16) -> bool {
-        // A length that leaves no room for the headers is none: of a packet too large for the field.
+        // A length that leaves no room for the headers belongs to a packet too large for the field.
         if (len <= mtu as u32 && len >= headers) || mtu == 0 {
             return false;
         }
         // SAFETY: the context is this program's own.
         let segment = unsafe { (*self.0.skb.skb).gso_size };
-        // Its segments have sizes of their own, by what their sender knows of the path.
+        // SCTP segments have sizes of their own; their sender knows the path MTU.
         if segment == GSO_BY_FRAGS {
             return false;
         }
@@ -134,7 +134,7 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         let Some(header) = self.frame().at::<[u16; SCTP_LEN / 2]>(l4) else { return false };
         let [a, b, c, d] = flip.to_ne_bytes();
         let (high, low) = (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]));
-        // SAFETY: `at` checked the bounds; a helper that moves nothing.
+        // SAFETY: `at` checked the bounds; the helper does not move the packet.
         unsafe {
             let words = &mut *header;
             let before = Wsum(words[4] as u32 + words[5] as u32);
@@ -148,7 +148,7 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         true
     }
 
-    /// An IPv4 header's checksum balances all that changes in it.
+    /// In IPv4 the header checksum balances every change in the header.
     #[inline(always)]
     fn fix_sum<F: Family>(&self, addr: Wsum, hops: u8) {
         if !F::HAS_L3_CHECKSUM {
@@ -160,8 +160,8 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
 
     #[inline(always)]
     fn load_octets<T: Copy>(&self, offset: usize, to: &mut T, octets: usize) -> bool {
-        // SAFETY: callers name no more octets than the value has, which the verifier checks; the helper checks the packet's
-        // length.
+        // SAFETY: callers name no more octets than the value has, which the verifier checks; the helper checks the
+        // packet's length.
         let to = (&raw mut *to).cast();
         unsafe { bpf_skb_load_bytes(self.0.skb.skb.cast(), offset as u32, to, octets as u32) == 0 }
     }
@@ -184,7 +184,7 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         if L3 == ETH_LEN {
             return true;
         }
-        // SAFETY: the context is this program's own; the frame is taken anew.
+        // SAFETY: the context is this program's own; the frame is taken again afterwards.
         if unsafe { bpf_skb_change_head(self.0.skb.skb, ETH_LEN as u32, 0) } != 0 {
             return false;
         }
@@ -194,7 +194,7 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
         true
     }
 
-    /// A pod's frames come by a bridge port or a veth of their own, where "other host" says nothing.
+    /// On a pod's veth or bridge port, `PACKET_OTHERHOST` carries no information.
     #[inline(always)]
     fn is_ours(&self, role: Role) -> bool {
         // SAFETY: the context is this program's own.
@@ -218,9 +218,9 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
             if bpf_l4_csum_replace(skb, at, 0, addr.0 as u64, BPF_F_PSEUDO_HDR | zero | family) != 0 {
                 return false;
             }
-            // Only packets with CHECKSUM_COMPLETE have a skb->csum to keep. IPv6 has no header checksum that would
-            // balance the hop limit (second octet of its pair); and without the flag the helper takes the address
-            // delta off, as is right where an IP header checksum changed as well: put it back.
+            // Only CHECKSUM_COMPLETE packets have a `skb->csum` to update. IPv6 has no header checksum to balance the
+            // hop limit (second octet of its pair). Without the flag the helper subtracts the address delta, which is
+            // right only if an IP header checksum changed too: add it again.
             if !F::HAS_L3_CHECKSUM && (hops != 0 || !has_flag) {
                 let hop = Wsum::ZERO.minus(Wsum(u16::from_ne_bytes([0, hops]) as u32));
                 bpf_csum_update(skb, if has_flag { hop } else { hop.plus(addr) }.0);
@@ -262,11 +262,11 @@ impl<const L3: usize> Medium for Tc<'_, L3> {
 }
 
 impl<const L3: usize> Tc<'_, L3> {
-    /// A priority tag is for the hop that it came by: what the stack forwards goes without.
+    /// A priority tag is only for the hop by which it came. The stack forwards without it, too.
     #[inline(always)]
     fn untag(&self) {
         let skb = self.0.skb.skb;
-        // SAFETY: the context is this program's own; nobody holds a pointer into the packet any more.
+        // SAFETY: the context is this program's own; no pointer into the packet is alive any more.
         unsafe {
             if (*skb).vlan_present != 0 {
                 bpf_skb_vlan_pop(skb);
@@ -274,7 +274,7 @@ impl<const L3: usize> Tc<'_, L3> {
         }
     }
 
-    /// Tells the egress hook of the interface by which the packet leaves that it is none of the node's own.
+    /// Tells the egress hook of the outgoing interface that the packet is not the node's own.
     #[inline(always)]
     fn mark(&self) {
         // SAFETY: the context is this program's own.

@@ -1,4 +1,4 @@
-//! The XDP program of uplinks: an accelerator that finishes what it can and hands everything else up untouched.
+//! The XDP program of uplinks: an accelerator that hands everything it cannot finish up to the stack untouched.
 
 use core::ffi::c_void;
 
@@ -13,7 +13,7 @@ use svc_common::wire::checksum::Wsum;
 use svc_common::wire::cursor::Cursor as _;
 use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
 
-use super::Medium;
+use super::PacketAccess;
 use crate::frame::Frame;
 use crate::pipeline;
 use crate::sctp::is_to_be_completed;
@@ -32,7 +32,7 @@ pub fn ingress(ctx: &XdpContext) -> i32 {
     }
 }
 
-impl Medium for Xdp<'_> {
+impl PacketAccess for Xdp<'_> {
     const BEFORE_STACK: bool = true;
     const L3: usize = ETH_LEN;
 
@@ -47,10 +47,10 @@ impl Medium for Xdp<'_> {
     }
 
     #[inline(always)]
-    fn has_arrived(&self, len: u32) -> bool {
+    fn is_complete(&self, len: u32) -> bool {
         let frame = self.frame();
         let wanted = ETH_LEN as u64 + len as u64;
-        // The helper only where there are fragments to count.
+        // Call the helper only for a packet of several buffers.
         // SAFETY: the context is this program's own.
         (frame.end - frame.data) as u64 >= wanted || unsafe { bpf_xdp_get_buff_len(self.0.ctx) } >= wanted
     }
@@ -67,7 +67,7 @@ impl Medium for Xdp<'_> {
         len > mtu as u32 && mtu != 0 && unsafe { bpf_xdp_get_buff_len(self.0.ctx) } > mtu as u64
     }
 
-    /// Frames at this hook carry complete checksums: it is attached only where drivers deliver them.
+    /// Frames at this hook have complete checksums: it is attached only to drivers that deliver them.
     #[inline(always)]
     fn fix_checksum<F: Family>(&self, l4: usize, proto: Proto, addr: Wsum, port: Wsum, _hops: u8) -> bool {
         let Some(check) = self.frame().at::<u16>(l4 + checksum_offset(proto)) else { return false };
@@ -78,7 +78,7 @@ impl Medium for Xdp<'_> {
                 return true;
             }
             let sum = addr.plus(port).apply(stored);
-            // Zero means "no checksum" (RFC 768); its other spelling does not.
+            // Zero means "no checksum" (RFC 768). 0xffff is the same number and does not.
             check.write(if proto == Proto::UDP && sum == 0 { 0xffff } else { sum });
         }
         true
@@ -100,7 +100,7 @@ impl Medium for Xdp<'_> {
     #[inline(always)]
     fn fix_sum<F: Family>(&self, _addr: Wsum, _hops: u8) {}
 
-    /// Nothing that is rare is done here.
+    /// Rare packets are left to the TC hook.
     #[inline(always)]
     fn load_octets<T: Copy>(&self, _offset: usize, _to: &mut T, _octets: usize) -> bool {
         false
@@ -121,7 +121,7 @@ impl Medium for Xdp<'_> {
         true
     }
 
-    /// Network cards drop what is not theirs; a promiscuous one is caught when a flow begins.
+    /// Network cards drop frames for other machines. On a promiscuous card the check for new flows catches them.
     #[inline(always)]
     fn is_ours(&self, _role: Role) -> bool {
         true
@@ -137,8 +137,8 @@ impl Medium for Xdp<'_> {
         (a ^ h(m[0], m[1])) | (b ^ h(m[2], m[3])) | (c ^ h(m[4], m[5])) == 0
     }
 
-    /// Interfaces that run native XDP; not the veths and bridges of pods, nor devices without `ndo_xdp_xmit`, where
-    /// frames would vanish.
+    /// Interfaces with native XDP. Frames to the veths and bridges of pods, and to devices without `ndo_xdp_xmit`,
+    /// would vanish.
     #[inline(always)]
     fn reaches(&self, oif: u32) -> bool {
         oif == self.ifindex() || matches!(iface(oif), Some(i) if i.flags.has(IfaceFlags::TAKES_XDP))

@@ -1,4 +1,4 @@
-//! The contents of a bulk exchange, known to both ends: many octets each way.
+//! Contents of a bulk exchange, known to both ends: many octets in each direction.
 
 /// Octets of contents in a datagram, as a careful application sends them.
 pub const PIECE: usize = 1200;
@@ -9,7 +9,7 @@ pub enum Direction {
     Down,
 }
 
-/// The contents at an offset: no period that a segment size could hide, and different each way.
+/// The contents at an offset. They have no period that could hide a segment size, and differ by direction.
 pub fn pattern(direction: Direction, offset: usize, length: usize) -> Vec<u8> {
     let salt = match direction {
         Direction::Up => 0x9e37,
@@ -31,7 +31,7 @@ impl<'a> Piece<'a> {
     pub const WANT: u8 = 3;
     pub const DOWN: u8 = 4;
 
-    /// None if it is text: no text begins with an octet this small.
+    /// `None` if the datagram is text, which never begins with an octet this small.
     pub fn parse(datagram: &'a [u8]) -> Option<Self> {
         let (&kind, rest) = datagram.split_first()?;
         let (number, payload) = rest.split_first_chunk::<4>()?;
@@ -42,7 +42,7 @@ impl<'a> Piece<'a> {
         [&[kind], &number.to_be_bytes()[..], payload].concat()
     }
 
-    /// Where in the whole the contents belong.
+    /// Offset of the contents in the whole exchange.
     pub fn at(&self) -> usize {
         usize::try_from(self.number).unwrap_or(usize::MAX / PIECE) * PIECE
     }

@@ -1,5 +1,5 @@
-//! The test server: it tells its name and whom it saw, over TCP, UDP and HTTP. Agents in namespaces and pods of a real
-//! cluster answer alike, since both are this.
+//! The test server: it reports its name and its peer's address, over TCP, UDP and HTTP. It runs in the agents in
+//! namespaces and in the pods of a real cluster.
 
 pub mod exchange;
 mod listen;
@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::Result;
 
-/// Answers on these ports of both families from now on, in the background, until the process ends.
+/// Serves these ports in both families, in the background, until the process ends.
 ///
 /// # Errors
 ///
@@ -21,7 +21,7 @@ pub fn serve(name: &str, tcp: &[u16], udp: &[u16]) -> Result<()> {
     udp.iter().flat_map(|port| listen::unspecified(*port)).try_for_each(|at| listen::datagrams(name, at))
 }
 
-/// Answers over TCP and UDP on a port of one address, from which its datagrams come as well.
+/// Serves TCP and UDP at a port of one address; replies to datagrams come from that address.
 ///
 /// # Errors
 ///
@@ -32,7 +32,7 @@ pub fn serve_at(name: &str, address: IpAddr, port: u16) -> Result<()> {
     listen::datagrams(name, at)
 }
 
-/// From now on a GET is answered with 503; everything else goes on.
+/// Makes every later GET fail with 503; everything else goes on.
 pub fn say_not_ready() {
     tcp::IS_ENDING.store(true, Ordering::Relaxed);
 }
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_line_a_datagram_and_a_get_are_answered_with_name_and_peer_and_only_the_get_differs_at_the_end() {
-        // Whatever port was free a moment ago, in both protocols.
+        // A port that is free in both protocols.
         let port = UdpSocket::bind("[::1]:0").unwrap().local_addr().unwrap().port();
         super::serve("a", &[port], &[port]).unwrap();
 

@@ -1,7 +1,7 @@
 //! Opens the server's sockets.
 //!
-//! Bound to 0.0.0.0 and ::, as most servers are, the source of a UDP answer is the route's choice and not the address
-//! that was asked.
+//! The server binds 0.0.0.0 and ::, like most servers. So the source of a UDP reply is chosen by the route and may
+//! differ from the address that the client dialled.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -15,7 +15,7 @@ use nix::sys::socket::{
 
 use crate::{tcp, udp};
 
-/// Answers from now on, in the background, until the process ends.
+/// Serves in the background until the process ends.
 pub(crate) fn lines(name: &str, at: SocketAddr) -> Result<()> {
     let listener = open(at, SockType::Stream)?;
     listen(&listener, Backlog::new(128)?)?;
@@ -24,7 +24,7 @@ pub(crate) fn lines(name: &str, at: SocketAddr) -> Result<()> {
     Ok(())
 }
 
-/// Answers from now on, in the background, until the process ends.
+/// Serves in the background until the process ends.
 pub(crate) fn datagrams(name: &str, at: SocketAddr) -> Result<()> {
     let socket = open(at, SockType::Datagram)?;
     let name = name.to_owned();
@@ -36,7 +36,7 @@ pub(crate) fn unspecified(port: u16) -> [SocketAddr; 2] {
     [SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)), SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))]
 }
 
-/// A bound socket; the IPv6 one leaves IPv4 to its sibling.
+/// A bound socket. The IPv6 socket does not accept IPv4.
 fn open(at: SocketAddr, kind: SockType) -> Result<OwnedFd> {
     let family = if at.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     let fd = socket(family, kind, SockFlag::SOCK_CLOEXEC, None)?;

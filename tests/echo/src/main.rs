@@ -1,5 +1,5 @@
-//! `svc-echo`: the test server and the pause program of a cluster's images, in one static file. It ends when it is told
-//! to, which the first process of a container must see to itself.
+//! `svc-echo`: the test server and the pause program of a cluster's images, in one static file. It handles SIGTERM
+//! itself, as the first process of a container must.
 
 use std::thread;
 use std::time::Duration;
@@ -21,7 +21,7 @@ struct Cli {
 enum Part {
     /// Answer each line (TCP), datagram (UDP) and GET (HTTP) with NAME PEER:PORT and what was said
     Serve(Serve),
-    /// Keep a pod's namespaces: reap what dies in them, until told to end
+    /// Keep a pod's namespaces: reap its processes until SIGTERM
     Pause,
 }
 
@@ -33,10 +33,10 @@ struct Serve {
     /// Listen for datagrams here; may be given again
     #[arg(long, value_name = "PORT")]
     udp: Vec<u16>,
-    /// What to answer as; the name of the host without it, which in a pod is the pod's
+    /// Name in the answers; default: the host name, which in a pod is the pod's
     #[arg(long)]
     name: Option<String>,
-    /// When told to end, answer a GET with 503 (a probe then says: not ready), and serve on for so long
+    /// After SIGTERM answer each GET with 503 (a probe then reports: not ready) and serve on for this many seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     linger: u64,
 }
@@ -44,8 +44,8 @@ struct Serve {
 impl Cli {
     /// Ends with SIGTERM or SIGINT, or an error of the start.
     fn run(self) -> Result<()> {
-        // Blocked before there are threads: then only `wait` gets them, and the first process of a PID namespace,
-        // which the kernel spares signals that nobody handles, gets them at all.
+        // Blocked before there are threads, so that only `wait` gets them. The first process of a PID namespace does
+        // not get unhandled signals at all.
         let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD]);
         signals.thread_block()?;
         let mut linger = Duration::ZERO;

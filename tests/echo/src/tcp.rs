@@ -9,13 +9,13 @@ use anyhow::{Context, Result, ensure};
 
 use crate::exchange::{Direction, pattern};
 
-/// The process has been told to end.
+/// The process has received SIGTERM.
 pub(crate) static IS_ENDING: AtomicBool = AtomicBool::new(false);
 
 pub(crate) fn run(name: &str, listener: &TcpListener) {
     for stream in listener.incoming().flatten() {
         let name = name.to_owned();
-        // What goes wrong with a connection is the client's to notice and tell.
+        // The client notices and reports errors of its connection.
         thread::spawn(move || talk(&name, stream));
     }
 }
@@ -31,7 +31,7 @@ fn talk(name: &str, stream: TcpStream) -> Result<()> {
         match line.trim_end().split_once(' ') {
             Some(("GET", _)) => return http(name, peer, &mut reader, &mut writer),
             Some(("bulk", octets)) => bulk(octets, &mut reader, &mut writer)?,
-            // One write: an answer is one segment.
+            // One write, so that the reply is one segment.
             _ => writer.write_all(format!("{name} {peer} {}\n", line.trim_end()).as_bytes())?,
         }
         line.clear();

@@ -1,13 +1,14 @@
-//! The UDP server: names itself, takes and gives pieces of a bulk exchange; keeps no state between datagrams.
+//! The UDP server: replies with its name, receives and sends pieces of a bulk exchange; keeps no state between
+//! datagrams.
 
 use std::net::UdpSocket;
 
 use crate::exchange::{Direction, PIECE, Piece, pattern};
 
 pub(crate) fn run(name: &str, socket: &UdpSocket) {
-    // The largest there is: it comes in fragments, and so does its answer.
+    // Large enough for the largest datagram, which comes in fragments, as does its reply.
     let mut buffer = vec![0; usize::from(u16::MAX)];
-    // An ICMP error for an earlier answer comes up as an error of recv_from; the next datagram is unaffected.
+    // An ICMP error for an earlier reply appears as an error of recv_from; the next datagram is unaffected.
     loop {
         let Ok((length, peer)) = socket.recv_from(&mut buffer) else { continue };
         let datagram = buffer.get(..length).unwrap_or_default();
@@ -24,7 +25,7 @@ pub(crate) fn run(name: &str, socket: &UdpSocket) {
     }
 }
 
-/// Acknowledges a right piece of the client's, or sends one of the server's. A wrong one gets no answer.
+/// Acknowledges a correct piece from the client, or sends one of the server's. A wrong piece gets no reply.
 fn exchange(piece: &Piece<'_>) -> Option<Vec<u8>> {
     match piece.kind {
         Piece::UP => {

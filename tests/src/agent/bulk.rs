@@ -1,4 +1,4 @@
-//! The client's side of a bulk exchange: many octets each way, their contents known to both ends.
+//! The client's side of a bulk exchange: many octets in each direction, their contents known to both ends.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -10,11 +10,10 @@ use svc_echo::exchange::{Direction, PIECE, Piece, pattern};
 use super::protocol::Via;
 use super::request::{self, Datagrams};
 
-/// Datagrams on the way at once: few enough that no socket buffer overflows, so nothing is sent twice and
-/// every loss is seen.
+/// Datagrams in flight: few enough that no socket buffer overflows, so nothing is sent twice and every loss shows.
 const WINDOW: u32 = 16;
 
-/// Between two pieces of a stream: a machine that is busy, or emulated, sums and compares a megabyte for long.
+/// Timeout between two pieces of a stream: a busy or emulated machine needs long to check a megabyte.
 const STREAM_LIMIT: Duration = Duration::from_secs(20);
 
 pub(super) fn both_ways(via: Via, to: SocketAddr, octets: usize) -> Result<()> {
@@ -31,7 +30,7 @@ fn tcp(to: SocketAddr, octets: usize) -> Result<()> {
     writeln!(stream, "bulk {octets}")?;
     stream.write_all(&pattern(Direction::Up, 0, octets)).context("send bulk")?;
     let mut received = Vec::new();
-    // The server closes early, with nothing sent, if it finds the client's octets changed.
+    // If the client's octets arrive changed, the server closes early without sending anything.
     stream.shutdown(Shutdown::Write)?;
     stream.read_to_end(&mut received).with_context(|| format!("bulk: got {} of {octets}", received.len()))?;
     ensure!(received.len() == octets, "bulk: got {} octets of {octets}", received.len());
@@ -43,7 +42,7 @@ fn udp(via: Via, to: SocketAddr, octets: usize) -> Result<()> {
     let socket = Datagrams::open(via, to)?;
     let last = u32::try_from(octets.div_ceil(PIECE))?;
     let (mut sent, mut done) = (0, 0);
-    // Pieces 0..last go up and are acknowledged, pieces last..2*last are asked for and come down.
+    // Pieces 0..last are sent and acknowledged, pieces last..2*last are requested and received.
     while done < 2 * last {
         while sent < 2 * last && sent - done < WINDOW {
             socket.send(&piece_to_send(sent, last, octets)?)?;

@@ -1,4 +1,4 @@
-//! The test's side of an agent: start it, ask it, end it.
+//! The test's side of an agent: starts it, sends commands, ends it.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{IpAddr, SocketAddr};
@@ -16,7 +16,7 @@ use crate::cgroup::Cgroup;
 use crate::janitor::THIS_PROGRAM;
 use crate::netns::Netns;
 
-/// Longer than any command of an agent takes; each has a deadline of its own inside.
+/// Longer than any command of an agent, each of which has its own timeout.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
 
 const SOON: Duration = Duration::from_millis(200);
@@ -41,7 +41,7 @@ impl Agent {
         cgroup.adopt(&mut command)?;
         // `run` is for xtask, whose command line must name a subcommand before it gets here.
         command.arg("run").env(super::ENV, name).stdin(Stdio::piped()).stdout(Stdio::piped());
-        // Not in the terminal's foreground group: Ctrl-C is the test's to handle, not the agent's.
+        // Outside of the terminal's foreground process group: the test handles Ctrl-C, not the agent.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.spawn().with_context(|| format!("start agent {name}"))?;
         let commands = child.stdin.take().context("the agent's stdin")?;
@@ -63,12 +63,12 @@ impl Agent {
         self.serve_as(&self.name, port)
     }
 
-    /// [`Self::serve`] under another name than its own.
+    /// Like [`Self::serve`], with another name.
     pub fn serve_as(&self, name: &str, port: u16) -> Result<()> {
         self.call(&Command::Serve { name: name.into(), port })
     }
 
-    /// A server under that name, on a port of one address.
+    /// Serves with that name at a port of one address.
     pub fn serve_at(&self, name: &str, address: IpAddr, port: u16) -> Result<()> {
         self.call(&Command::ServeAt { name: name.into(), address, port })
     }
@@ -77,12 +77,12 @@ impl Agent {
         self.call(&Command::Ask { via, to, count })
     }
 
-    /// A datagram of so many octets, and an answer that holds as many.
+    /// Sends a datagram of that many octets; the reply is as long.
     pub fn ask_long(&self, via: Via, to: SocketAddr, octets: usize) -> Result<Answer> {
         self.call(&Command::AskLong { via, to, octets })
     }
 
-    /// Two answers of each, in turns: from sockets that share a source port.
+    /// Two rounds of one request to each address, from sockets that share a source port.
     pub fn ask_from_one_port(&self, via: Via, to: &[SocketAddr]) -> Result<Vec<Answer>> {
         self.call(&Command::AskFromOnePort { via, to: to.to_vec() })
     }
@@ -95,7 +95,7 @@ impl Agent {
         self.call(&Command::Refused { via, to })
     }
 
-    /// What became of each request of each probe.
+    /// The results of each probe's requests.
     pub fn probe(&self, probes: Vec<Probe>) -> Result<Vec<Vec<Tried>>> {
         self.call(&Command::Probe { probes })
     }
@@ -114,7 +114,7 @@ impl Agent {
         Ok(Job { agent: Arc::clone(self), id })
     }
 
-    /// What is asked is how soon a socket that is not answered is answered again.
+    /// One unconnected socket with one source port. Shows how soon a socket gets replies again after an interruption.
     pub fn start_datagrams(self: &Arc<Self>, via: Via, to: SocketAddr, per_second: u32) -> Result<Job> {
         self.start_datagrams_within(SOON, via, to, per_second)
     }
@@ -129,8 +129,8 @@ impl Agent {
         self.datagrams(limit, via, to, per_second, false)
     }
 
-    /// A connected socket that is replaced by another one after an error. A late answer is good: what is asked is
-    /// whether the socket lives.
+    /// A connected socket, replaced by a new one after an error. A late reply counts as success: this tests whether
+    /// the socket works.
     pub fn start_redialling(self: &Arc<Self>, to: SocketAddr, per_second: u32) -> Result<Job> {
         self.datagrams(super::LIMIT, Via::UdpConnected, to, per_second, true)
     }
@@ -148,7 +148,7 @@ impl Agent {
         Ok(Job { agent: Arc::clone(self), id })
     }
 
-    /// All jobs together.
+    /// The sum of all jobs.
     pub fn look_around(&self) -> Result<Report> {
         self.call(&Command::LookAround)
     }
@@ -171,7 +171,7 @@ impl Drop for Agent {
     }
 }
 
-/// A load or a stream that runs in an agent until it is stopped, or the agent ends.
+/// A background load or stream in an agent. It runs until it is stopped or the agent ends.
 #[derive(Debug)]
 pub struct Job {
     agent: Arc<Agent>,

@@ -1,4 +1,4 @@
-//! What an agent does in the background: requests at a rate, or one long connection.
+//! Background jobs of an agent: requests at a rate, or one long connection.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -40,7 +40,7 @@ impl Jobs {
         Ok(self.start(per_second, move |n| request::ask(&mut stream, to, &format!("tick-{n}"))))
     }
 
-    /// One socket, so one source port for all of it, or until an error if it redials.
+    /// One socket with one source port for all requests; with `redials`, until an error.
     pub(super) fn datagrams(
         &mut self,
         via: Via,
@@ -93,7 +93,7 @@ impl Jobs {
 }
 
 impl Shared {
-    /// Acts once per pause until told to stop; an act that takes longer delays the next one.
+    /// Acts once per pause until stopped. A slow act delays the next one.
     fn repeat(&self, pause: Duration, mut act: impl FnMut(u64) -> Result<Answer>) {
         for n in 0.. {
             let due = Instant::now() + pause;

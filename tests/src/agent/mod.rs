@@ -1,7 +1,7 @@
-//! Owns the processes of the topology: the running program again, inside a namespace and a cgroup.
+//! Processes of the topology: the running program again, inside a namespace and a cgroup.
 //!
-//! An agent obeys one-line JSON commands on stdin and answers each with one line on stdout. It ends with its
-//! stdin, so nothing of it outlives the test.
+//! An agent reads JSON commands from stdin, one per line, and writes one line of result for each to stdout. It ends
+//! when its stdin is closed, so it never outlives the test.
 
 mod bulk;
 mod handle;
@@ -21,10 +21,10 @@ pub use request::LIMIT;
 
 use crate::janitor;
 
-/// The agent's name; set, it makes the program an agent.
+/// The agent's name. If set, the program is an agent.
 const ENV: &str = "SVC_TESTS_AGENT";
 
-/// Call this first in every `main` that uses the harness: in an agent it does not return.
+/// Every `main` that uses the harness must call this first; in an agent it does not return.
 pub fn maybe_run() {
     if env::var_os(ENV).is_some() {
         process::exit(i32::from(obey::stdin().is_err()));

@@ -1,4 +1,4 @@
-//! The agent's loop: a command in, an answer out.
+//! The agent's loop: reads commands, writes results.
 
 use std::io::{self, BufRead, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -12,7 +12,7 @@ use super::jobs::Jobs;
 use super::protocol::Command;
 use super::{bulk, probe, refused, request};
 
-/// Obeys until stdin ends.
+/// Executes commands until stdin is closed.
 pub(super) fn stdin() -> Result<()> {
     let mut jobs = Jobs::default();
     for line in io::stdin().lock().lines() {
@@ -53,14 +53,14 @@ fn json(value: impl Serialize) -> Result<Value> {
     Ok(serde_json::to_value(value)?)
 }
 
-/// Connecting a UDP socket sends nothing and makes the kernel choose a source.
+/// Connecting a UDP socket makes the kernel choose a source and sends nothing.
 fn source_towards(to: IpAddr) -> Result<IpAddr> {
     let socket = UdpSocket::bind(unspecified(to))?;
     socket.connect((to, 1)).with_context(|| format!("find the source towards {to}"))?;
     Ok(socket.local_addr()?.ip())
 }
 
-/// Any address and any port of the same family.
+/// The unspecified address of the same family, with port zero.
 pub(super) fn unspecified(like: IpAddr) -> SocketAddr {
     match like {
         IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),

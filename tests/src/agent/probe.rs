@@ -1,4 +1,4 @@
-//! Requests that may fail, each from a socket of its own: who answered, or in what way nobody did.
+//! Requests that may fail, each from a socket of its own. Reports who answered, or how the request failed.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream};
@@ -19,12 +19,11 @@ use super::obey::unspecified;
 use super::protocol::{Answer, Probe, Tried, Via};
 use super::request::{self, Datagrams};
 
-/// An ICMP error that comes while the kernel is still inside `connect` is not heard; the one for the second SYN is, a
-/// second later.
+/// An ICMP error during `connect` is reported only at the second SYN, a second later.
 const CONNECT_LIMIT: Duration = Duration::from_millis(1900);
-/// Where nobody has answered so many requests, nobody is asked again.
+/// After this many requests without a reply, a probe stops.
 const IN_VAIN: usize = 2;
-/// Probes at once. Most of them do nothing but wait.
+/// Number of concurrent probes. Most of them only wait.
 const WORKERS: usize = 24;
 
 /// The results in the order of the probes.
@@ -42,7 +41,7 @@ pub(super) fn all(probes: &[Probe]) -> Result<Vec<Vec<Tried>>> {
     Ok(results.into_iter().map(|(_, tried)| tried).collect())
 }
 
-/// One after the other: what the first request leaves behind (a stay) holds for the next.
+/// One after the other, so that the session affinity from the first request applies to the next.
 fn one(probe: &Probe) -> Vec<Tried> {
     let mut seen: Vec<Tried> = Vec::new();
     for to in probe.to.iter().cycle().take(probe.tries) {
@@ -61,7 +60,7 @@ fn request(via: Via, from: Option<IpAddr>, to: SocketAddr) -> Result<Answer> {
         Via::UdpConnected | Via::UdpUnconnected => {
             let socket = Datagrams::open_from(from, via, to)?;
             socket.ask_once().map_err(|error| match errno(&error) {
-                // The node's own firewall has taken the datagram. If it has refused it, the next call says so.
+                // The node's own firewall dropped the datagram. If it rejected it, the next call returns the error.
                 Some(Errno::EPERM) => socket.receive(&mut [0; 64]).err().unwrap_or(error),
                 _ => error,
             })
@@ -72,7 +71,7 @@ fn request(via: Via, from: Option<IpAddr>, to: SocketAddr) -> Result<Answer> {
 fn connect_from(from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
     let family = if to.is_ipv6() { AddressFamily::Inet6 } else { AddressFamily::Inet };
     let fd: OwnedFd = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    // It limits `connect` too.
+    // The send timeout limits `connect`, too.
     setsockopt(&fd, SendTimeout, &TimeVal::new(CONNECT_LIMIT.as_secs().cast_signed(), 900_000))?;
     bind(fd.as_raw_fd(), &SockaddrStorage::from(from)).map_err(io::Error::from)?;
     connect(fd.as_raw_fd(), &SockaddrStorage::from(to)).map_err(io::Error::from)?;
@@ -93,7 +92,7 @@ fn failure(error: &Error) -> Tried {
     match errno(error) {
         Some(Errno::ECONNREFUSED) => Tried::Refused,
         Some(Errno::EHOSTUNREACH | Errno::ENETUNREACH) => Tried::Unreachable,
-        // What `connect` says at its limit, and what `send` says of a datagram that is not sent.
+        // Errors of `connect` at its timeout, and of `send` for a datagram that is not sent.
         Some(Errno::ETIMEDOUT | Errno::EINPROGRESS | Errno::EPERM) => Tried::Nothing,
         _ => Tried::Odd(format!("{error:#}")),
     }

@@ -1,4 +1,4 @@
-//! What is said between a test and its agents.
+//! Commands and results between a test and its agents.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Via {
     Tcp,
-    /// TCP with a request as curl makes it.
+    /// TCP with an HTTP request like curl's.
     Http,
     /// `connect` then `send` and `recv`.
     UdpConnected,
-    /// `sendto` and `recvfrom`: the socket itself knows no peer.
+    /// `sendto` and `recvfrom`: the socket has no peer.
     UdpUnconnected,
 }
 
@@ -33,7 +33,7 @@ impl fmt::Display for Via {
 pub(super) enum Command {
     /// Serve TCP and UDP of both families on a port.
     Serve {
-        /// What it says its name is.
+        /// Name in the server's replies.
         name: String,
         port: u16,
     },
@@ -49,24 +49,24 @@ pub(super) enum Command {
         to: SocketAddr,
         count: u32,
     },
-    /// One datagram of so many octets, and an answer that holds as many.
+    /// One datagram of that many octets; the reply is as long.
     AskLong {
         via: Via,
         to: SocketAddr,
         octets: usize,
     },
-    /// One request to each, from sockets that share a source port and are all open to the end; then round once more.
+    /// Two rounds of one request to each address, from sockets that share a source port and all stay open to the end.
     AskFromOnePort {
         via: Via,
         to: Vec<SocketAddr>,
     },
-    /// `octets` each way, contents compared at both ends.
+    /// `octets` in each direction, contents compared at both ends.
     Bulk {
         via: Via,
         to: SocketAddr,
         octets: usize,
     },
-    /// A request that must fail; tells how and after how long.
+    /// A request that must fail; returns the error and its time.
     Refused {
         via: Via,
         to: SocketAddr,
@@ -75,7 +75,7 @@ pub(super) enum Command {
     Probe {
         probes: Vec<Probe>,
     },
-    /// The local address the kernel takes towards `to`.
+    /// The local address that the kernel chooses towards `to`.
     SourceTowards {
         to: IpAddr,
     },
@@ -85,13 +85,13 @@ pub(super) enum Command {
         to: SocketAddr,
         per_second: u32,
     },
-    /// One connection in the background that asks about `per_second` times and checks each answer.
+    /// One connection in the background that sends about `per_second` requests and checks each reply.
     StartStream {
         to: SocketAddr,
         per_second: u32,
     },
-    /// One UDP socket in the background, as [`Command::StartStream`]; an answer later than the limit is none. After an
-    /// error a client that redials opens another socket, as resolvers do.
+    /// One UDP socket in the background, like [`Command::StartStream`]; a late reply counts as missing. With
+    /// `redials` the client opens another socket after an error, as resolvers do.
     StartDatagrams {
         via: Via,
         to: SocketAddr,
@@ -102,38 +102,38 @@ pub(super) enum Command {
     Look {
         job: usize,
     },
-    /// At all jobs together.
+    /// The sum of all jobs.
     LookAround,
     Stop {
         job: usize,
     },
 }
 
-/// Who answered, and the client's address as the server saw it.
+/// The server's name, and the client's address as the server saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
     pub server: String,
     pub seen_from: SocketAddr,
 }
 
-/// Requests from sockets of their own, one after the other, to each of the addresses in turn.
+/// Requests from separate sockets, one after the other, to each address in turn.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Probe {
     pub via: Via,
-    /// The client's address, if it isn't for the kernel to choose.
+    /// The client's address; `None`: the kernel chooses.
     pub from: Option<IpAddr>,
     pub to: Vec<SocketAddr>,
     pub tries: usize,
 }
 
-/// What became of one request.
+/// Result of one request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Tried {
     Answered(Answer),
-    /// ECONNREFUSED, by whatever way it came.
+    /// ECONNREFUSED, from whichever call.
     Refused,
     Unreachable,
-    /// No answer in time; or the kernel would not even send it.
+    /// No reply in time, or the kernel did not send the request.
     Nothing,
     Odd(String),
 }
@@ -142,12 +142,12 @@ pub enum Tried {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refusal {
     pub errno: i32,
-    /// The call that returned it.
+    /// The call that returned the error.
     pub call: String,
     pub elapsed_ms: u64,
 }
 
-/// What a background job has seen so far.
+/// Results of a background job so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     pub ok: u64,
@@ -157,7 +157,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// Both together.
+    /// The sum of both.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.ok += other.ok;
@@ -169,7 +169,7 @@ impl Report {
         self
     }
 
-    /// What happened since an earlier look at the same job.
+    /// The difference to an earlier report of the same job.
     pub fn since(&self, earlier: &Self) -> Self {
         let before = |name: &String| earlier.by_server.get(name).copied().unwrap_or(0);
         let counts = self.by_server.iter().map(|(name, now)| (name.clone(), now - before(name)));

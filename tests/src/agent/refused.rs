@@ -1,4 +1,4 @@
-//! A request that is expected to be refused: which call says so, with what errno, how soon.
+//! A request that must be refused: returns the failing call, its errno and the time.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
@@ -22,12 +22,12 @@ pub(super) fn probe(via: Via, to: SocketAddr) -> Result<Refusal> {
         Via::UdpUnconnected => ("sendto", datagram(to)?),
     };
     let elapsed_ms = u64::try_from(start.elapsed().as_millis())?;
-    // connect_timeout's own error has no errno.
+    // The timeout error of connect_timeout has no errno.
     let errno = error.raw_os_error().unwrap_or(libc::ETIMEDOUT);
     Ok(Refusal { errno, call: call.into(), elapsed_ms })
 }
 
-/// An unconnected socket is told by the call itself or never: nobody sends it what an ICMP error says.
+/// An unconnected socket gets an error from the call itself or never: ICMP errors are not reported to it.
 fn datagram(to: SocketAddr) -> Result<io::Error> {
     match UdpSocket::bind(unspecified(to.ip()))?.send_to(b"who", to) {
         Ok(_) => bail!("sendto {to} says nothing of a refusal"),

@@ -10,10 +10,10 @@ use socket2::{Domain, Socket, Type};
 use super::obey::unspecified;
 use super::protocol::{Answer, Via};
 
-/// Less than the second after which TCP sends a SYN again: a lost first packet must not be hidden by it.
+/// Less than the second after which TCP repeats a SYN, so that the repetition does not hide a lost first packet.
 pub const LIMIT: Duration = Duration::from_millis(950);
 
-/// For an answer on a connection that is there: TCP repairs what is lost, and a busy machine may take its time.
+/// Timeout for a reply on an open connection: TCP repairs losses, and a busy machine is slow.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) fn once(via: Via, to: SocketAddr) -> Result<Answer> {
@@ -24,7 +24,7 @@ pub(super) fn once(via: Via, to: SocketAddr) -> Result<Answer> {
     }
 }
 
-/// A datagram of so many octets, and an answer that holds as many.
+/// A datagram of that many octets; the reply is as long.
 pub(super) fn long(via: Via, to: SocketAddr, octets: usize) -> Result<Answer> {
     Datagrams::open(via, to)?.ask(&"long".repeat(octets.div_ceil(4)))
 }
@@ -62,7 +62,7 @@ fn tcp(to: SocketAddr) -> Result<Answer> {
     ask(&mut connect(to)?, to, "who")
 }
 
-/// The body is the answer of [`parse`].
+/// The body is parsed by [`parse`].
 fn http(to: SocketAddr) -> Result<Answer> {
     let mut stream = connect(to)?;
     let request = format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
@@ -84,7 +84,7 @@ pub(super) fn connect(to: SocketAddr) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// A line on an open connection, and its answer.
+/// Sends a line on an open connection and reads the reply.
 pub(super) fn ask(stream: &mut TcpStream, to: SocketAddr, line: &str) -> Result<Answer> {
     // One write: two small ones would leave as two segments.
     stream.write_all(format!("{line}\n").as_bytes()).with_context(|| format!("write to {to}"))?;
@@ -106,7 +106,7 @@ fn parse(answer: &str, sent: &str) -> Result<Answer> {
     Ok(Answer { server: server.unwrap_or_default().into(), seen_from: peer.unwrap_or_default().parse()? })
 }
 
-/// A UDP client socket that checks who its peer is, connected or not.
+/// A UDP client socket that checks the source of replies, connected or not.
 #[derive(Debug)]
 pub(super) struct Datagrams {
     socket: UdpSocket,
@@ -135,7 +135,7 @@ impl Datagrams {
         Ok(self.socket.set_read_timeout(Some(limit))?)
     }
 
-    /// A word of its own, and its answer; answers to earlier words come too late and are not heard.
+    /// Sends a unique word and reads its reply; late replies to earlier words are ignored.
     pub(super) fn ask(&self, word: &str) -> Result<Answer> {
         self.send(word.as_bytes())?;
         loop {
@@ -148,7 +148,7 @@ impl Datagrams {
         }
     }
 
-    /// The one question of a socket.
+    /// The only request of a socket.
     pub(super) fn ask_once(&self) -> Result<Answer> {
         self.ask(&format!("who-{}", self.socket.local_addr()?.port()))
     }
@@ -160,7 +160,7 @@ impl Datagrams {
         Ok(())
     }
 
-    /// Receives one datagram, whose source must be the address that was dialled.
+    /// Receives one datagram, whose source must be the dialled address.
     pub(super) fn receive(&self, buffer: &mut [u8]) -> Result<usize> {
         let context = || format!("receive from {} on {:?}", self.to, self.socket.local_addr());
         if self.connected {

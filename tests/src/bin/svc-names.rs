@@ -1,4 +1,4 @@
-//! Measures svc's name server beside the real CoreDNS: the same Services, the same questions, one after the other.
+//! Measures svc's name server and the real CoreDNS: the same Services and queries, one server after the other.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::PathBuf;
@@ -17,10 +17,10 @@ use svc_tests::names::ours::Ours;
 use svc_tests::scale::process::Process;
 
 const NAMESPACES: usize = 50;
-/// The processor of the servers, and that of the client.
+/// CPU of the servers, and that of the client.
 const SERVER: usize = 0;
 const CLIENT: usize = 1;
-/// Questions a second at which answers are timed.
+/// Queries per second at which latency is measured.
 const STEADY: u32 = 10_000;
 
 #[derive(Parser)]
@@ -38,7 +38,7 @@ struct Cli {
     /// Rounds, svc and CoreDNS in turn
     #[arg(long, default_value_t = 3)]
     rounds: usize,
-    /// Be svc's name server, say where on the standard output, and end with the standard input
+    /// Run svc's name server: print its address and end with stdin
     #[arg(long, hide = true)]
     serve: bool,
 }
@@ -63,7 +63,7 @@ fn main() -> Result<()> {
     let mut line = String::new();
     BufReader::new(ours.stdout.take().context("its output")?).read_line(&mut line)?;
     let mut servers = vec![("svc", line.trim().parse()?, Process(ours.id()))];
-    // Started last, so that it does not disturb. As kubeadm configures it.
+    // Started last, so that it does not disturb. Configured as by kubeadm.
     let coredns = cli.coredns.as_ref().map(|program| {
         let plugins = "errors\n cache 30\n loadbalance\n";
         CoreDns::start(program, manifests.api_store()?, plugins, &names[0])
@@ -100,7 +100,7 @@ fn pin(pid: u32, processor: usize) -> Result<()> {
     sched_setaffinity(Pid::from_raw(pid.cast_signed()), &set).context("pin a thread")
 }
 
-/// All threads that it has; those it makes later inherit it.
+/// Pins all threads of a process; later threads inherit it.
 fn pin_threads(pid: u32, processor: usize) -> Result<()> {
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).context("its threads")? {
         pin(task?.file_name().to_string_lossy().parse()?, processor)?;

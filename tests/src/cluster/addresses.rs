@@ -1,14 +1,14 @@
-//! Who has which address on the hub's network, and the ranges of services and pods.
+//! Addresses on the hub's network, and the ranges of Services and pods.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 pub use crate::topology::Addrs;
 
 pub const HUB: Addrs = on_hub(1, 1);
-/// A machine that is not of the cluster.
+/// A machine outside the cluster.
 pub const CLIENT: Addrs = on_hub(200, 0x200);
 
-/// Dual stack, IPv4 first, as the components take them.
+/// Dual stack, IPv4 first, in the components' syntax.
 pub const SERVICE_CIDRS: &str = "10.96.0.0/16,fd00:96::/112";
 pub const POD_CIDRS: [&str; 2] = ["10.244.0.0/16", "fd00:244::/56"];
 
@@ -28,7 +28,7 @@ pub const fn node(index: u8) -> Addrs {
     on_hub(10 + index, 0x10 + index as u16)
 }
 
-/// An address of a node's pods, which are a /24 and a /64; the first one is the node's own.
+/// An address of a node's pods, which have a /24 and a /64; the first one is the node's own.
 pub const fn pod(node: u8, host: u8) -> Addrs {
     Addrs {
         v4: Ipv4Addr::new(10, 244, node, host),

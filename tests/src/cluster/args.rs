@@ -1,4 +1,4 @@
-//! What a person types: commands and flags of `svc-cluster`.
+//! Commands and flags of `svc-cluster`.
 
 use std::ffi::OsString;
 
@@ -14,15 +14,15 @@ pub struct Cli {
 
 #[derive(Subcommand, Clone, Debug)]
 pub enum Command {
-    /// Make a cluster, or say that it is there
+    /// Make a cluster unless it exists
     Up(Up),
-    /// Remove the cluster and all its traces, also what an interrupted run left
+    /// Remove the cluster completely, including leftovers of an interrupted run
     Down,
-    /// Versions, processes, nodes, pods, seconds of each step of the start
+    /// Show versions, processes, nodes, pods, and the duration of each step of the start
     Status,
-    /// A shell, or a command, in a node (n1, n2, ...), in the hub or in the client outside
+    /// Run a shell or a command in a node (n1, n2, ...), in the hub or in the client outside
     Shell(Shell),
-    /// kubectl as administrator
+    /// Run kubectl as administrator
     #[command(disable_help_flag = true)]
     Kubectl {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -34,19 +34,19 @@ pub enum Command {
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Up {
-    /// How many nodes
+    /// Number of nodes
     #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=9))]
     pub nodes: u8,
-    /// How pods are linked to their node
+    /// Link between pods and their node
     #[arg(long, value_enum, default_value_t = Cni::Ptp)]
     pub cni: Cni,
-    /// What serves Services
+    /// Proxy that serves Services
     #[arg(long, value_enum, default_value_t = Proxy::Svc)]
     pub proxy: Proxy,
     /// No reverse path filter, no masquerading by the CNI, no FORWARD rule against INVALID
     #[arg(long)]
     pub lenient: bool,
-    /// Zones of the nodes in turn
+    /// Zones of the nodes, repeated in order
     #[arg(long, value_delimiter = ',', value_name = "ZONE,...")]
     pub zones: Vec<String>,
 }
@@ -65,7 +65,7 @@ pub enum Proxy {
     Svc,
     KubeProxyNftables,
     KubeProxyIptables,
-    /// Nothing
+    /// No proxy
     None,
 }
 
@@ -73,30 +73,30 @@ pub enum Proxy {
 pub struct Shell {
     /// n1, n2, ..., hub or client
     pub host: String,
-    /// What to run instead of a shell
+    /// Command to run instead of a shell
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,
 }
 
 #[derive(clap::Args, Clone, Debug)]
 pub struct Conformance {
-    /// A regular expression over the names of specs; the results are shown and not recorded
+    /// A regular expression over the names of specs; results are shown and not recorded
     pub focus: Option<String>,
-    /// What serves Services
+    /// Proxy that serves Services
     #[arg(long, value_enum, default_value_t = Proxy::Svc)]
     pub proxy: Proxy,
-    /// How many specs run side by side
+    /// Number of specs to run concurrently
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub procs: u8,
 }
 
-/// The word by which the flag is typed.
+/// The value's spelling on the command line.
 pub fn word(value: &impl ValueEnum) -> String {
     value.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
 }
 
 impl Up {
-    /// The flags that make the same cluster, for comparing and for showing.
+    /// The flags of this cluster, for comparing and for showing.
     pub fn words(&self) -> String {
         let lenient = if self.lenient { " --lenient" } else { "" };
         let zones =

@@ -1,4 +1,5 @@
-//! etcd, API server, controller manager and scheduler in the hub: started, awaited, hurt, removed.
+//! etcd, API server, controller manager and scheduler in the hub: starts them, waits for them, injects faults,
+//! removes them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -17,24 +18,24 @@ use crate::cgroup::Cgroup;
 use crate::netns::Netns;
 use crate::{command, wait};
 
-/// From its start until a component says it is ready.
+/// Maximum time until a component is ready.
 const READY_LIMIT: Duration = Duration::from_secs(60);
 
 const ETCD: &str = "etcd";
 const APISERVER: &str = "kube-apiserver";
 const CONTROLLER_MANAGER: &str = "kube-controller-manager";
 const SCHEDULER: &str = "kube-scheduler";
-/// Without one of these a cluster is not whole.
+/// All components that a complete cluster has.
 pub(super) const COMPONENTS: [&str; 4] = [ETCD, APISERVER, CONTROLLER_MANAGER, SCHEDULER];
 
-/// The controller manager lists its controllers when it has started them all. Before that it is no use to anybody
+/// The controller manager lists this controller once it has started all of them. Before that it does nothing useful
 /// and cannot live without an API server.
 const LAST_CONTROLLER: &str = "endpointslice-controller ok";
 
 /// A running control plane; dropping it removes processes, namespaces, cgroups and files.
 #[derive(Debug)]
 pub struct ControlPlane {
-    // Dropped in this order: who asks before who answers, processes before what they stand in.
+    // Dropped in this order: clients before servers, processes before their namespaces.
     scheduler: Option<Process>,
     controller_manager: Option<Process>,
     apiserver: Option<Process>,
@@ -49,14 +50,14 @@ pub struct ControlPlane {
 }
 
 impl ControlPlane {
-    /// Starts all four and waits until each says it is ready.
+    /// Starts all four and waits until each is ready.
     pub fn start(settings: &Settings) -> Result<Self> {
         let mut plane = Self::begin(settings)?;
         plane.await_controllers()?;
         Ok(plane)
     }
 
-    /// [`Self::start`] as far as the API server; the other two come to life by themselves.
+    /// Like [`Self::start`] for etcd and the API server only; the other two become ready later.
     pub(super) fn begin(settings: &Settings) -> Result<Self> {
         let dir = Folder::make(settings.dir.clone())?;
         let pki = Pki::make(&dir.0.join("pki"))?;
@@ -82,12 +83,12 @@ impl ControlPlane {
         Ok(plane)
     }
 
-    /// The API server with its usual flags and those of the settings, ready.
+    /// Starts the API server with its usual flags and those of the settings, and waits until it is ready.
     pub fn start_apiserver(&mut self) -> Result<()> {
         self.start_apiserver_with(&[])
     }
 
-    /// [`Self::start_apiserver`] with more flags, this time only.
+    /// Like [`Self::start_apiserver`], with additional flags for this start.
     pub fn start_apiserver_with(&mut self, more: &[&str]) -> Result<()> {
         if self.apiserver.is_some() {
             bail!("{APISERVER} is running already");
@@ -116,28 +117,28 @@ impl ControlPlane {
         self.await_health(SCHEDULER, SCHEDULER_PORT, "healthz check passed")
     }
 
-    /// SIGTERM; returns when it has ended.
+    /// Sends SIGTERM; returns when it has ended.
     pub fn stop_apiserver(&mut self) -> Result<()> {
         self.apiserver.take().with_context(|| format!("{APISERVER} is not running"))?.stop()
     }
 
-    /// SIGKILL: connections end without a word.
+    /// Sends SIGKILL: connections are cut.
     pub fn kill_apiserver(&mut self) -> Result<()> {
         self.apiserver.take().map(drop).with_context(|| format!("{APISERVER} is not running"))
     }
 
-    /// Holds the API server where it is (`true`): connections stay, nothing answers; or lets it go on.
+    /// Stops (`true`) or continues the API server's process: connections stay open without a response.
     pub fn freeze_apiserver(&self, frozen: bool) -> Result<()> {
         self.apiserver.as_ref().with_context(|| format!("{APISERVER} is not running"))?.freeze(frozen)
     }
 
-    /// Takes all history from etcd: an older watch that is taken up again gets 410 Gone. The API server's watch
-    /// cache still has what it has seen; it forgets by a restart.
+    /// Compacts etcd: resuming an older watch fails with 410 Gone. The API server's watch cache keeps its history
+    /// until it restarts.
     pub fn compact_etcd(&self) -> Result<()> {
         self.hub.within(etcd::compact)
     }
 
-    /// `kubectl` as the administrator, in the hub's network namespace.
+    /// `kubectl` as administrator, in the hub's network namespace.
     pub fn kubectl(&self) -> Result<Command> {
         self.kubectl_as("admin")
     }
@@ -164,7 +165,7 @@ impl ControlPlane {
         format!("https://{}:{API_PORT}", HUB.v4)
     }
 
-    /// The network namespace that the API server is in: 172.30.0.1 and fd00:30::1 on the bridge `br0`.
+    /// The API server's network namespace: 172.30.0.1 and fd00:30::1 on the bridge `br0`.
     pub fn hub(&self) -> &Netns {
         &self.hub
     }
@@ -173,7 +174,7 @@ impl ControlPlane {
         self.pki.certificate("ca")
     }
 
-    /// Where everything of the cluster is, logs in `log/`.
+    /// The cluster's folder, with logs in `log/`.
     pub fn dir(&self) -> &std::path::Path {
         &self.dir.0
     }
@@ -182,12 +183,12 @@ impl ControlPlane {
         &self.settings
     }
 
-    /// The cluster's, above those of hub and nodes.
+    /// The cluster's cgroup, the parent of the hub's and nodes'.
     pub(super) fn cgroup(&self) -> &Cgroup {
         &self.cgroup
     }
 
-    /// An error that names the component that has ended, with the end of its log.
+    /// Fails if a component has ended; the error names it and has the end of its log.
     pub fn check(&mut self) -> Result<()> {
         let processes =
             [&mut self.etcd, &mut self.apiserver, &mut self.controller_manager, &mut self.scheduler];
@@ -202,12 +203,12 @@ impl ControlPlane {
 
     fn await_health(&mut self, name: &str, port: u16, wanted: &str) -> Result<()> {
         let server = format!("--server=https://127.0.0.1:{port}");
-        // Its certificate is made at its start, known to nobody.
+        // Its certificate is self-made at its start.
         let ask = [&server, "--insecure-skip-tls-verify", "get", "--raw", "/healthz?verbose"];
         self.await_answer(name, &ask, wanted)
     }
 
-    /// Waits until `kubectl` answers with `wanted`; a component that ends meanwhile ends the waiting.
+    /// Waits until `kubectl`'s output contains `wanted`; fails if a component ends.
     fn await_answer(&mut self, name: &str, ask: &[&str], wanted: &str) -> Result<()> {
         let ready = wait::until(&format!("{name} is ready"), READY_LIMIT, || {
             if let Err(ended) = self.check() {
@@ -227,7 +228,7 @@ impl ControlPlane {
     }
 }
 
-/// The cluster's folder; goes with it.
+/// The cluster's folder; removed on drop.
 #[derive(Debug)]
 struct Folder(PathBuf);
 

@@ -1,4 +1,4 @@
-//! `down`: everything of a cluster goes, found by its name, whoever made it and however that ended.
+//! `down`: removes everything with a cluster's name, whoever made it and however that ended.
 
 use std::fs;
 use std::os::linux::net::SocketAddrExt;
@@ -11,14 +11,14 @@ use super::hierarchies;
 use super::settings::Settings;
 use crate::{cgroup, netns};
 
-/// Also right when there is nothing, or only half.
+/// Also works if there is nothing, or only a part.
 pub fn down(settings: &Settings) -> Result<()> {
     let _alone = alone(settings)?;
     remove(settings)
 }
 
 pub(super) fn remove(settings: &Settings) -> Result<()> {
-    // Processes first: with them go their mounts and nameless namespaces.
+    // Processes first: their mounts and unnamed namespaces end with them.
     cgroup::remove(&cgroup::mount_point()?.join(&settings.name));
     hierarchies::remove(Path::new(&settings.name));
     namespaces(settings).iter().for_each(|name| netns::remove(name));
@@ -46,14 +46,14 @@ fn namespaces(settings: &Settings) -> Vec<String> {
     netns::names().into_iter().filter(|name| is_of(settings, name)).collect()
 }
 
-/// Another cluster's name may begin with this one's.
+/// The namespace is this cluster's. Another cluster's name may begin with this one's.
 fn is_of(settings: &Settings, namespace: &str) -> bool {
     let host = namespace.strip_prefix(&settings.host("")).unwrap_or_default();
     let is_node = |word: &str| word.strip_prefix('n').is_some_and(|index| index.parse::<u8>().is_ok());
     ["hub", "client"].contains(&host) || is_node(host)
 }
 
-/// Mounts on the machine itself, where a node never makes any.
+/// Mounts in the machine's own mount namespace, where nodes make none.
 fn mounts(settings: &Settings) -> Vec<String> {
     let dir = settings.dir.display().to_string();
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -61,8 +61,8 @@ fn mounts(settings: &Settings) -> Vec<String> {
     points.filter(|point| point.starts_with(&dir)).map(|point| format!("mount {point}")).collect()
 }
 
-/// Two runs at the same time would remove each other's halves. The name of a socket ends with its process and leaves
-/// nothing behind.
+/// Locks the cluster: two concurrent runs would remove each other's parts. The name of a socket ends with its process
+/// and leaves nothing behind.
 pub(super) fn alone(settings: &Settings) -> Result<UnixListener> {
     let name = SocketAddr::from_abstract_name(&settings.name)?;
     UnixListener::bind_addr(&name)

@@ -1,4 +1,4 @@
-//! Talks to etcd by its JSON gateway: what no tool in the cluster does.
+//! Calls to etcd's JSON gateway.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -11,9 +11,9 @@ use super::addresses::ETCD_PORT;
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Forgets all history: watches that resume at an older revision get 410 Gone. Call it in the hub's namespace.
+/// Compacts the history: watches that resume at an older revision get 410 Gone. Must run in the hub's namespace.
 pub(super) fn compact() -> Result<()> {
-    // The key is a NUL octet in base64; only the header of the answer is wanted.
+    // The key is a NUL octet in base64; only the response's header is used.
     let answer = post("/v3/kv/range", &json!({"key": "AA=="}))?;
     let revision = answer["header"]["revision"].as_str().context("etcd tells no revision")?.to_owned();
     post("/v3/kv/compaction", &json!({"revision": revision, "physical": true}))?;

@@ -15,7 +15,7 @@ pub(super) fn etcd(data_dir: &Path) -> Vec<String> {
         format!("--listen-client-urls=http://127.0.0.1:{ETCD_PORT}"),
         format!("--advertise-client-urls=http://127.0.0.1:{ETCD_PORT}"),
         format!("--listen-peer-urls=http://127.0.0.1:{ETCD_PEER_PORT}"),
-        // Nothing here survives the machine anyway.
+        // The data does not survive the machine anyway.
         "--unsafe-no-fsync".into(),
     ]
 }
@@ -50,7 +50,7 @@ pub(super) fn apiserver(pki: &Pki, users: &Users) -> Vec<String> {
         "--authorization-mode=Node,RBAC".into(),
         "--enable-admission-plugins=NodeRestriction".into(),
         "--allow-privileged=true".into(),
-        // Without it a SIGTERM takes a minute wherever a watch is open.
+        // Without this flag, SIGTERM takes a minute if a watch is open.
         "--shutdown-send-retry-after=true".into(),
     ]
 }
@@ -76,7 +76,7 @@ pub(super) fn scheduler(users: &Users) -> Vec<String> {
     client(&users.kubeconfig("kube-scheduler"), SCHEDULER_PORT)
 }
 
-/// What a controller needs to reach the API server, and to be asked how it does.
+/// Flags for a controller's access to the API server, and for its health port.
 fn client(kubeconfig: &Path, port: u16) -> Vec<String> {
     let kubeconfig = kubeconfig.display();
     vec![

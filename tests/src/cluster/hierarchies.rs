@@ -20,11 +20,11 @@ pub(super) struct Hierarchy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Kind {
     V2,
-    /// With the options that mount it again: its controllers, or its name.
+    /// With the mount options: its controllers, or its name.
     V1(String),
 }
 
-/// All that are mounted below `/sys/fs/cgroup`.
+/// All hierarchies mounted below `/sys/fs/cgroup`.
 pub(super) fn all() -> Result<Vec<Hierarchy>> {
     Ok(parse(&fs::read_to_string("/proc/self/mountinfo").context("read the mount table")?))
 }
@@ -45,7 +45,7 @@ fn parse_line(line: &str) -> Option<Hierarchy> {
     Some(Hierarchy { mount, kind })
 }
 
-/// Of `rw,xattr,name=systemd` what chooses the hierarchy.
+/// The part of `rw,xattr,name=systemd` that selects the hierarchy.
 fn mount_options(shown: &str) -> String {
     let not_ours = |word: &&str| !["rw", "ro", "xattr", "clone_children", "noprefix"].contains(word);
     let mut options: Vec<_> = shown.split(',').filter(not_ours).collect();
@@ -56,23 +56,23 @@ fn mount_options(shown: &str) -> String {
 }
 
 impl Hierarchy {
-    /// Moves this process into the cgroup, which is made if it isn't there.
+    /// Moves this process into the cgroup; makes the cgroup if missing.
     pub(super) fn join(&self, cgroup: &Path) -> Result<()> {
         let mut path = self.mount.clone();
         for part in cgroup {
-            // Not the machine's root, which is none of ours.
+            // Except the machine's root, which must not change.
             if self.is_v2() && path != self.mount {
                 delegate(&path)?;
             }
             path.push(part);
             fs::create_dir_all(&path).with_context(|| format!("make cgroup {}", path.display()))?;
-            // A cpuset of v1 admits nobody before it has been given processors and memory.
+            // A v1 cpuset accepts no process before it has CPUs and memory nodes.
             ["cpuset.cpus", "cpuset.mems"].iter().try_for_each(|file| inherit(&path, file))?;
         }
         move_into(&path)
     }
 
-    /// Mounts it as the node sees it: its own cgroup is the root.
+    /// Mounts the hierarchy for the node: its own cgroup is the root.
     pub(super) fn mount_again(&self) -> Result<()> {
         let (kind, options) = match &self.kind {
             Kind::V2 => ("cgroup2", None),
@@ -93,7 +93,7 @@ pub(super) fn move_into(cgroup: &Path) -> Result<()> {
     fs::write(&procs, "0").with_context(|| format!("write {}", procs.display()))
 }
 
-/// Lets the children of a v2 cgroup have every controller that it has itself.
+/// Enables every controller of a v2 cgroup for its children.
 pub(super) fn delegate(cgroup: &Path) -> Result<()> {
     let controllers =
         fs::read_to_string(cgroup.join("cgroup.controllers")).context("read cgroup.controllers")?;
@@ -114,7 +114,7 @@ fn inherit(cgroup: &Path, file: &str) -> Result<()> {
     fs::write(&own, value).with_context(|| format!("write {}", own.display()))
 }
 
-/// A cgroup in the v1 hierarchies; what ran in it is ended through v2, so dropping it only removes empty folders.
+/// A cgroup in the v1 hierarchies. Its processes are ended through v2, so dropping it only removes empty folders.
 #[derive(Debug)]
 pub(super) struct OldHierarchies(PathBuf);
 
@@ -127,7 +127,7 @@ impl OldHierarchies {
 impl Drop for OldHierarchies {
     fn drop(&mut self) {
         remove(&self.0);
-        // The cluster's, with its last node.
+        // Removes the cluster's cgroup with its last node.
         if let Some(cluster) = self.0.parent().filter(|parent| *parent != Path::new("")) {
             for path in old_paths(cluster) {
                 let _ = fs::remove_dir(path);
@@ -141,18 +141,18 @@ fn old_paths(cgroup: &Path) -> Vec<PathBuf> {
     old.map(|hierarchy| hierarchy.mount.join(cgroup)).filter(|path| path.exists()).collect()
 }
 
-/// Removes the cgroup with all below it from every v1 hierarchy, as far as it is empty.
+/// Removes the cgroup and its children from every v1 hierarchy, if they are empty.
 pub(super) fn remove(cgroup: &Path) {
     old_paths(cgroup).iter().for_each(|path| cgroup::remove_leaves_first(path));
 }
 
-/// Where the cgroup still is.
+/// The hierarchies that still have the cgroup.
 pub(super) fn left(cgroup: &Path) -> Vec<PathBuf> {
     let everywhere = all().unwrap_or_default().into_iter().map(|hierarchy| hierarchy.mount.join(cgroup));
     everywhere.filter(|path| path.exists()).collect()
 }
 
-/// Removes what owners that died left in the v1 hierarchies.
+/// Removes leftovers of dead owners from the v1 hierarchies.
 pub(crate) fn remove_stale() {
     let old = all().unwrap_or_default().into_iter().filter(|hierarchy| !hierarchy.is_v2());
     for entry in old.filter_map(|hierarchy| fs::read_dir(hierarchy.mount).ok()).flatten().flatten() {

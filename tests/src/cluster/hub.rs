@@ -1,6 +1,6 @@
-//! The network namespace in the middle: a bridge that every node has a port of, and the control plane's home.
+//! The network namespace in the middle: a bridge with a port for every node, and the control plane.
 //!
-//! It is linked to nothing else, so no address and no port in it can be taken already, whatever the machine runs.
+//! It is linked to nothing else, so no address or port in it can be in use, whatever the machine runs.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ pub(super) fn make(name: &str) -> Result<Netns> {
     Ok(netns)
 }
 
-/// What nodes say to each other is none of the hub's netfilter's business, where that would look.
+/// Keeps the hub's netfilter away from packets between nodes.
 fn leave_bridged_packets_alone(netns: &Netns) -> Result<()> {
     ["net/bridge/bridge-nf-call-iptables", "net/bridge/bridge-nf-call-ip6tables"]
         .iter()

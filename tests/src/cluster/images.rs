@@ -1,4 +1,4 @@
-//! The archives of images that nodes import: which there are, and what is in them.
+//! Archives of images for the nodes to import.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use tar::Archive;
 
-/// Where an OCI archive says what it holds.
+/// File of an OCI archive that lists its contents.
 const INDEX: &str = "index.json";
 const NAME: &str = "io.containerd.image.name";
 
@@ -20,7 +20,7 @@ pub(super) fn archives(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(tars)
 }
 
-/// The image that keeps a pod's namespaces.
+/// The pause image, which keeps a pod's namespaces.
 pub(super) fn pause(archives: &[PathBuf]) -> Result<String> {
     find(archives, "/pause:")?.context("no image is a pause; every pod needs one")
 }

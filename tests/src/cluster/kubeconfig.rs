@@ -1,4 +1,4 @@
-//! Who may talk to the API server: a token for each user, and a kubeconfig that carries it.
+//! Users of the API server: a token for each, and a kubeconfig with it.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-/// The user's name is the file's name; the API server knows them by their second name.
+/// File name of each component, and its user name.
 const COMPONENTS: [(&str, &str, &str); 4] = [
     ("admin", "admin", "system:masters"),
     ("kube-controller-manager", "system:kube-controller-manager", ""),
@@ -22,7 +22,7 @@ pub(super) struct Users {
 }
 
 impl Users {
-    /// The components, and nodes `n1`, `n2`, ...; all of them reach the API server at `url`.
+    /// Makes those of the components and of nodes `n1`, `n2`, ...; all use the API server at `url`.
     pub(super) fn make(dir: &Path, url: &str, ca: &Path, nodes: u8) -> Result<Self> {
         fs::create_dir_all(dir).with_context(|| format!("make {}", dir.display()))?;
         fs::set_permissions(dir, fs::Permissions::from_mode(0o700))?;
@@ -54,7 +54,7 @@ impl Users {
     }
 }
 
-/// A file that leads one user to the API server. JSON, which is YAML too; `user` is how it proves who it is.
+/// A kubeconfig for one user as JSON, which is also YAML; `user` has the credentials.
 pub fn kubeconfig(url: &str, ca: &Path, user: &Value) -> Value {
     json!({
         "apiVersion": "v1",

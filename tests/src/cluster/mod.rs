@@ -1,7 +1,7 @@
-//! Owns a real Kubernetes cluster of namespaces on this machine: hub with control plane, nodes, traffic from outside.
+//! A real Kubernetes cluster of namespaces on this machine: hub with control plane, nodes, a client outside.
 //!
-//! [`ControlPlane`] alone is enough for tests against a real API server. Everything of a cluster carries its
-//! name: network namespaces, cgroups, one folder. So all of it can be found and removed by name, after a crash too.
+//! [`ControlPlane`] alone is enough for tests against a real API server. Everything of a cluster has its name:
+//! network namespaces, cgroups, one folder. So all of it can be found and removed by name, even after a crash.
 
 pub mod addresses;
 pub mod args;

@@ -1,4 +1,4 @@
-//! Keys and certificates of a cluster: made new with it, ECDSA throughout, one folder of PEM files.
+//! Keys and certificates of a cluster: made with it, ECDSA, one folder of PEM files.
 
 use std::fs;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use rcgen::{
 
 use super::addresses::{HUB, KUBERNETES};
 
-/// What the API server answers to.
+/// Names of the API server.
 const API_NAMES: [&str; 5] = [
     "kubernetes",
     "kubernetes.default",
@@ -71,7 +71,7 @@ impl Pki {
         write(&self.key(name), &key.serialize_pem())
     }
 
-    /// The pair that signs and checks tokens of ServiceAccounts: `service-account.key` and `.pub`.
+    /// The key pair for tokens of ServiceAccounts: `service-account.key` and `.pub`.
     fn service_account_keys(&self) -> Result<()> {
         let key = KeyPair::generate()?;
         write(&self.key("service-account"), &key.serialize_pem())?;

@@ -1,4 +1,4 @@
-//! Places in a cluster where sockets are opened: outside, on a node, in a pod. Found by the cluster's name alone.
+//! Agents in a cluster: outside, on a node, in a pod. Found by the cluster's name alone.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,10 +21,10 @@ use crate::cgroup::{Cgroup, mount_point};
 use crate::netns::Netns;
 use crate::{command, wait};
 
-/// From an object until its pods are ready.
+/// Maximum time until an object's pods are ready.
 const PODS_LIMIT: Duration = Duration::from_secs(120);
 
-/// Of a running cluster, whoever made it.
+/// Access to a running cluster, whoever made it.
 #[derive(Clone, Debug)]
 pub struct Places {
     settings: Settings,
@@ -40,17 +40,17 @@ impl Places {
         self.settings.kubectl(&self.settings.hub(), &self.settings.admin())
     }
 
-    /// A client on a machine that is not of the cluster.
+    /// A client on a machine outside the cluster.
     pub fn outside(&self) -> Result<Agent> {
         self.agent("client", "client", &Netns::of_others(&self.settings.host("client")))
     }
 
-    /// A process of a node (`n1`), as one outside of all pods.
+    /// A process on a node (`n1`), outside of all pods.
     pub fn on_node(&self, node: &str) -> Result<Agent> {
         self.agent(node, node, &Netns::of_others(&self.settings.host(node)))
     }
 
-    /// One more process in a pod's network, also of a pod whose image has nothing to run.
+    /// Another process in a pod's network, even if its image has no program for that.
     pub fn in_pod(&self, pod: &Pod) -> Result<Agent> {
         let netns = self.netns(pod)?;
         self.agent(&pod.name, &pod.node, &netns)
@@ -62,7 +62,7 @@ impl Places {
         self.settings.kubectl(&netns, &self.settings.admin())
     }
 
-    /// The node's processes of that name, those in containers too, by their numbers here.
+    /// The node's processes of that name, including those in containers, by their numbers here.
     pub fn processes(&self, node: &str, name: &str) -> Result<Vec<Pid>> {
         let mut found = Vec::new();
         visit(&mount_point()?.join(&self.settings.name).join(node), &mut |_, pid| {
@@ -73,14 +73,14 @@ impl Places {
         found.into_iter().map(|pid| Ok(Pid::from_raw(pid.try_into()?))).collect()
     }
 
-    /// The cgroup is below the host's, so that what the node's hooks do to sockets is done to the agent's.
+    /// The cgroup is below the host's, so that the node's socket programs apply to the agent.
     fn agent(&self, name: &str, host: &str, netns: &Netns) -> Result<Agent> {
         let cgroup = Cgroup::new(&format!("{}/{host}/agents", self.settings.name))?;
-        // It stays for other agents, and goes with the cluster.
+        // The cgroup stays for other agents, and is removed with the cluster.
         Agent::start(name, netns, &cgroup.leave())
     }
 
-    /// The CNI's file names are random, so the pod's is known by its addresses.
+    /// The CNI's namespace files have random names, so the pod's is found by its addresses.
     fn netns(&self, pod: &Pod) -> Result<ManuallyDrop<Netns>> {
         let first = first_process(&self.settings, &pod.node)?;
         let dir = PathBuf::from(format!("/proc/{first}/root/run/netns"));
@@ -91,14 +91,14 @@ impl Places {
         found.with_context(|| format!("pod {} has no network namespace of its own on {}", pod.name, pod.node))
     }
 
-    /// All pods that a selector (`app=a`) chooses.
+    /// All pods that match a selector (`app=a`).
     pub fn pods(&self, namespace: &str, selector: &str) -> Result<Vec<Pod>> {
         let ask = ["-n", namespace, "get", "pods", "-o", "json", "-l", selector];
         let list = command::run(self.kubectl()?.args(ask))?;
         Ok(Pod::of_list(&serde_json::from_str(&list).context("parse a list of pods")?))
     }
 
-    /// Waits until a selector chooses so many pods, all of them ready and none about to end.
+    /// Waits until exactly that many pods match a selector, all of them ready and none terminating.
     pub fn await_pods(&self, namespace: &str, selector: &str, count: usize) -> Result<Vec<Pod>> {
         let what = format!("{count} pods with {selector} in {namespace} are ready");
         wait::until(&what, PODS_LIMIT, || {

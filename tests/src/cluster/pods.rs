@@ -1,4 +1,4 @@
-//! Which pods there are, as far as those need to know who send them traffic.
+//! The cluster's pods, with the data needed to send them traffic.
 
 use std::net::IpAddr;
 
@@ -10,15 +10,15 @@ pub struct Pod {
     pub name: String,
     /// Empty until it is scheduled.
     pub node: String,
-    /// Of both families, as far as it has them by now.
+    /// Addresses of both families, as far as assigned.
     pub ips: Vec<IpAddr>,
     pub is_ready: bool,
-    /// It has been told to end.
+    /// It is terminating.
     pub is_ending: bool,
 }
 
 impl Pod {
-    /// Those of a `kubectl get pods -o json`.
+    /// The pods of `kubectl get pods -o json`.
     pub(super) fn of_list(list: &Value) -> Vec<Self> {
         list["items"].as_array().into_iter().flatten().map(Self::of).collect()
     }

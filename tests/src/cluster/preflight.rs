@@ -1,4 +1,4 @@
-//! What a cluster needs of the machine, looked for before anything is made.
+//! Checks the machine's requirements before anything is made.
 
 use std::fs;
 use std::path::Path;
@@ -18,13 +18,13 @@ use crate::netns::Netns;
 use crate::run_name::RunName;
 use crate::{cgroup, janitor};
 
-/// Besides the components of the control plane.
+/// Programs other than the control plane's components.
 const PROGRAMS: [&str; 7] =
     ["kubelet", "kubectl", "containerd", "containerd-shim-runc-v2", "ctr", "runc", "cni/host-local"];
 
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
-/// An error that names what is missing, so that no cluster can be made here.
+/// Fails if no cluster can be made here; the error names what is missing.
 pub fn check(settings: &Settings, options: &Up) -> Result<()> {
     ensure!(geteuid().is_root(), "a cluster needs root: namespaces, mounts, cgroups");
     janitor::sweep();
@@ -50,7 +50,7 @@ fn of(options: &Up) -> Vec<&'static str> {
     [link, "cni/loopback", "cni/portmap"].into_iter().chain(proxy).collect()
 }
 
-/// Programs of the distribution.
+/// Checks programs of the distribution.
 fn tools(options: &Up) -> Result<()> {
     let iptables = (options.proxy == Proxy::KubeProxyIptables).then_some("iptables");
     for (tool, ask) in
@@ -73,7 +73,7 @@ fn cgroups() -> Result<()> {
     if has_old { Ok(()) } else { controllers(&root, made.path()) }
 }
 
-/// Where v2 has the controllers, runc wants these, and only the machine's own root can hand them down.
+/// Checks controllers: with v2, runc needs these, and only the machine's root cgroup can enable them.
 fn controllers(root: &Path, cgroup: &Path) -> Result<()> {
     let path = cgroup.join("cgroup.controllers");
     let had = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -97,7 +97,7 @@ fn network() -> Result<()> {
         .context("the kernel does not masquerade (CONFIG_NFT_MASQ)")
 }
 
-/// Mounted and left in a mount namespace that ends with its thread.
+/// Mounts an overlay in a mount namespace that ends with its thread.
 fn overlay(dir: &Path) -> Result<()> {
     for part in ["upper", "work"] {
         fs::create_dir_all(dir.join(part)).with_context(|| format!("make {}", dir.display()))?;

@@ -1,4 +1,4 @@
-//! One program of the cluster: in a cgroup of its own and with a log, so that both tell how it does.
+//! One program of the cluster, with a cgroup and a log of its own.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,10 +13,10 @@ use crate::cgroup::Cgroup;
 use crate::command::last_lines;
 use crate::wait;
 
-/// The API server lets requests in flight come to their end.
+/// The API server finishes requests in flight.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 
-/// A running program; dropping it ends it and all its children.
+/// A running program. Dropping it ends it and all its children.
 #[derive(Debug)]
 pub(super) struct Process {
     name: String,
@@ -26,7 +26,7 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts `command` in a cgroup that is all its own; what it says goes to `log_dir/name.log`.
+    /// Starts `command` in a cgroup of its own; its output goes to `log_dir/name.log`.
     pub(super) fn start(name: &str, mut command: Command, cgroup: Cgroup, log_dir: &Path) -> Result<Self> {
         let log = log_dir.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log);
@@ -46,7 +46,7 @@ impl Process {
         Pid::from_raw(self.child.id().cast_signed())
     }
 
-    /// An error that names the program if it has ended.
+    /// Fails if the program has ended; the error names it.
     pub(super) fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait().with_context(|| format!("look at {}", self.name))? {
             bail!("{} ended: {status}; the end of {}:\n{}", self.name, self.log.display(), self.last_lines());
@@ -58,14 +58,14 @@ impl Process {
         last_lines(&self.log)
     }
 
-    /// SIGTERM, then as long as it needs.
+    /// Sends SIGTERM and waits.
     pub(super) fn stop(mut self) -> Result<()> {
         kill(self.pid(), Signal::SIGTERM).with_context(|| format!("terminate {}", self.name))?;
         let ended = || Ok(self.child.try_wait()?.is_some());
         wait::until_true(&format!("{} ends after SIGTERM", self.name), STOP_LIMIT, ended)
     }
 
-    /// Holds every thread of it where it is, or lets them go on: slow, without being gone.
+    /// Freezes or thaws all its threads.
     pub(super) fn freeze(&self, frozen: bool) -> Result<()> {
         let path = self.cgroup.path().join("cgroup.freeze");
         fs::write(&path, if frozen { "1" } else { "0" }).with_context(|| format!("write {}", path.display()))
@@ -74,13 +74,13 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // Already ended is as good; the cgroup ends what the program started.
+        // It may have ended already; the cgroup ends the processes that it started.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A session of its own: no Ctrl-C reaches it, and it may outlive who started it.
+/// Starts a session of its own: Ctrl-C does not reach it, and it may outlive its parent.
 fn leave_terminal(command: &mut Command) {
     let leave = || Ok(setsid().map(drop)?);
     // SAFETY: between fork and exec only the system call setsid is made; nothing is allocated or locked.

@@ -1,9 +1,9 @@
-//! The processes below a cgroup, and what they are called.
+//! Processes below a cgroup, and their names.
 
 use std::fs;
 use std::path::Path;
 
-/// Shows every process and its cgroup, from the top down.
+/// Visits every process with its cgroup, from the top down.
 pub(super) fn visit(cgroup: &Path, act: &mut impl FnMut(&Path, u32)) {
     let pids = fs::read_to_string(cgroup.join("cgroup.procs")).unwrap_or_default();
     pids.lines().filter_map(|line| line.parse().ok()).for_each(|pid| act(cgroup, pid));
@@ -14,7 +14,7 @@ pub(super) fn visit(cgroup: &Path, act: &mut impl FnMut(&Path, u32)) {
     }
 }
 
-/// The file name by which it was started; empty once it has ended.
+/// The file name of its program; empty if it has ended.
 pub(super) fn program(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let program = line.split(|octet| *octet == 0).next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What serves Services: svc as its DaemonSet, or kube-proxy beside the kubelet.
+//! The cluster's proxy: svc as its DaemonSet, or kube-proxy beside the kubelet.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use crate::run_name::workspace_dir;
 
 /// The manifests that users apply.
 const DEPLOY: &str = "deploy";
-/// What they are about.
+/// The DaemonSet in them.
 pub(super) const DAEMON_SET: &str = "daemonset/svc";
 
 pub(super) fn kube_proxy_mode(proxy: Proxy) -> Option<&'static str> {
@@ -34,21 +34,21 @@ pub(super) fn configure_kube_proxy(path: &Path, mode: &str, node: &str, kubeconf
         "clientConnection": {"kubeconfig": kubeconfig},
         "clusterCIDR": POD_CIDRS.join(","),
         "bindAddress": "0.0.0.0",
-        // Neither may be changed outside the machine's first network namespace and without privileges over it.
+        // Neither may be changed outside the machine's first network namespace, or without privileges for it.
         "oomScoreAdj": 0,
         "conntrack": {"maxPerCore": 0, "min": 0},
     });
     fs::write(path, format!("{config:#}\n")).with_context(|| format!("write {}", path.display()))
 }
 
-/// The shipped manifests, applied as users apply them.
+/// The shipped manifests.
 pub(super) fn svc_manifests(settings: &Settings) -> Result<PathBuf> {
     let archives = images::archives(&settings.images)?;
     ensure!(images::find(&archives, "svc.local/svc:")?.is_some(), "the image svc.local/svc is not there");
     Ok(workspace_dir().join(DEPLOY))
 }
 
-/// The one thing that svc cannot know: where the API server is.
+/// The address of the API server, which svc cannot find by itself.
 pub(super) fn svc_config(url: &str) -> Value {
     json!({
         "apiVersion": "v1",

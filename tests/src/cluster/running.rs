@@ -1,4 +1,4 @@
-//! A cluster that another run of this program made: found by its name, asked, never removed.
+//! A cluster that another run of this program made: found by its name, never removed.
 
 use std::fs;
 use std::mem::ManuallyDrop;
@@ -37,7 +37,7 @@ impl Running {
         self.places().kubectl()
     }
 
-    /// The network namespace from which API server, nodes and pods are reached.
+    /// The network namespace that reaches API server, nodes and pods.
     pub fn hub(&self) -> ManuallyDrop<Netns> {
         self.settings.hub()
     }
@@ -46,12 +46,12 @@ impl Running {
         Places::of(&self.settings)
     }
 
-    /// The administrator's.
+    /// The administrator's kubeconfig.
     pub fn kubeconfig(&self) -> PathBuf {
         self.settings.admin()
     }
 
-    /// An error that says what does not live as it should.
+    /// Fails if a part of the cluster has ended; the error names it.
     pub fn check(&self) -> Result<()> {
         for index in 1..=self.state.nodes {
             let name = node::name(index);
@@ -73,7 +73,7 @@ impl Running {
         bail!("{name} has ended; cargo xtask cluster up makes the cluster anew:\n{}", last_lines(&log))
     }
 
-    /// Above those of hub and nodes, in the v2 hierarchy.
+    /// The parent of the hub's and nodes' cgroups, in the v2 hierarchy.
     pub(super) fn cgroup(&self) -> Result<PathBuf> {
         Ok(cgroup::mount_point()?.join(&self.settings.name))
     }

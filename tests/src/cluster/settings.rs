@@ -1,4 +1,4 @@
-//! What a cluster is called, where its files and its programs are, and what may differ between clusters.
+//! A cluster's name, paths and options.
 
 use std::env;
 use std::mem::ManuallyDrop;
@@ -10,36 +10,36 @@ use anyhow::{Context, Result, ensure};
 use crate::netns::Netns;
 use crate::run_name::{self, RunName};
 
-/// Where the components are: xtask sets it, a person may.
+/// Folder of the components: set by xtask or by hand.
 const BIN: &str = "SVC_CLUSTER_BIN";
 const IMAGES: &str = "SVC_CLUSTER_IMAGES";
-/// What outlives a `cargo clean`; the one cluster that outlives the program has its folder there.
+/// Folder that outlives `cargo clean`; the lasting cluster has its folder there.
 const CACHE: &str = "SVC_CACHE";
 /// Another name makes another cluster, beside the first.
 const NAME: &str = "SVC_CLUSTER_NAME";
-/// The cluster of `cargo xtask cluster`. A name without a pid: no janitor takes it for a leftover.
+/// The cluster of `cargo xtask cluster`. Without a pid in its name it is never removed as a leftover.
 const LASTING: &str = "svc-cluster";
 
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// First name of every namespace and cgroup.
+    /// Prefix of every namespace and cgroup.
     pub name: String,
-    /// Everything the cluster writes is below this folder.
+    /// Folder for everything that the cluster writes.
     pub dir: PathBuf,
-    /// Holds etcd, kube-apiserver and the others.
+    /// Folder of etcd, kube-apiserver and the other components.
     pub bin: PathBuf,
-    /// Holds archives of images, which every node imports; a control plane alone needs none.
+    /// Folder of image archives for the nodes; a control plane alone needs none.
     pub images: PathBuf,
-    /// How many nodes have credentials (`n1`, `n2`, ...); none of them need exist.
+    /// Number of nodes with credentials (`n1`, `n2`, ...); they need not exist.
     pub nodes: u8,
-    /// Flags of the API server over its usual ones.
+    /// Flags of the API server beside its usual ones.
     pub apiserver_flags: Vec<String>,
-    /// Flags of the controller manager over its usual ones.
+    /// Flags of the controller manager beside its usual ones.
     pub controller_flags: Vec<String>,
 }
 
 impl Settings {
-    /// The settings of a cluster that one test makes and removes; leftovers are recognised by the owner's pid.
+    /// Settings of a cluster that one test makes and removes. Leftovers are recognised by the owner's pid.
     pub fn of_test(test: &str) -> Result<Self> {
         let name = RunName::new(test);
         Ok(Self {
@@ -53,7 +53,7 @@ impl Settings {
         })
     }
 
-    /// The settings of the cluster that stays until it is taken down.
+    /// Settings of the cluster that lasts until `down`.
     pub fn lasting() -> Result<Self> {
         let cache = env::var_os(CACHE).with_context(|| format!("{CACHE} is not set; cargo xtask sets it"))?;
         let name = env::var(NAME).unwrap_or_else(|_| LASTING.to_owned());
@@ -62,7 +62,7 @@ impl Settings {
         Ok(Self {
             dir: std::path::absolute(&cache)?.join("cluster").join(&name),
             name,
-            // What only removes it needs none.
+            // Not needed to remove the cluster.
             bin: bin_dir().unwrap_or_default(),
             images: env::var_os(IMAGES).unwrap_or_default().into(),
             nodes: 0,
@@ -75,7 +75,7 @@ impl Settings {
         format!("{}-{host}", self.name)
     }
 
-    /// The network namespace from which API server, nodes and pods are reached.
+    /// The network namespace that reaches API server, nodes and pods.
     pub(super) fn hub(&self) -> ManuallyDrop<Netns> {
         Netns::of_others(&self.host("hub"))
     }
@@ -85,11 +85,11 @@ impl Settings {
         self.dir.join("users/admin.kubeconfig")
     }
 
-    /// `kubectl` in the hub with a kubeconfig of the cluster's.
+    /// `kubectl` in the hub with one of the cluster's kubeconfigs.
     pub(super) fn kubectl(&self, hub: &Netns, kubeconfig: &Path) -> Result<Command> {
         let mut command = hub.command(self.program("kubectl")?)?;
         command.env("KUBECONFIG", kubeconfig);
-        // Nothing is read from or written to the caller's home.
+        // Nothing is read from or written to the caller's home directory.
         command.env("KUBECACHEDIR", self.dir.join("kubectl-cache")).env("KUBERC", "off");
         Ok(command)
     }

@@ -1,4 +1,4 @@
-//! `shell`: a place in the cluster to look around in.
+//! `shell`: runs a shell in a part of the cluster.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
@@ -12,7 +12,7 @@ use crate::netns::{self, Netns};
 
 const SHELL: &str = "sh";
 
-/// Does not return when all goes well.
+/// Does not return on success.
 pub fn shell(running: &Running, args: &Shell) -> Result<()> {
     let words = if args.command.is_empty() { vec![OsString::from(SHELL)] } else { args.command.clone() };
     let name = running.settings.host(&args.host);

@@ -1,4 +1,4 @@
-//! What is remembered of a cluster that outlives the program: how it was made, and how long that took.
+//! Stored data of a lasting cluster: its flags and the duration of its start.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use super::steps::{Step, Steps};
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct State {
-    /// The flags it was made by.
+    /// The flags that it was made with.
     pub flags: String,
     pub proxy: String,
     pub nodes: u8,
-    /// What programs and images were when it was made: path, size and time of each.
+    /// Programs and images that it was made with: path, size and time of each.
     made_of: Vec<String>,
     pub steps: Vec<Step>,
 }
@@ -33,19 +33,19 @@ impl State {
         })
     }
 
-    /// None if there is no cluster, or only half of one.
+    /// `None` if there is no cluster, or only a part of one.
     pub(super) fn read(settings: &Settings) -> Option<Self> {
         serde_json::from_slice(&fs::read(path(settings)).ok()?).ok()
     }
 
-    /// The last thing of a start: a cluster without it is half made.
+    /// Called last at a start: a cluster without this file is incomplete.
     pub(super) fn write(&self, settings: &Settings) -> Result<()> {
         let path = path(settings);
         fs::write(&path, serde_json::to_vec_pretty(self)?)
             .with_context(|| format!("write {}", path.display()))
     }
 
-    /// True if the same would come out again.
+    /// The same settings and options would make the same cluster.
     pub(super) fn is_of(&self, settings: &Settings, options: &Up) -> bool {
         self.flags == options.words() && made_of(settings).is_ok_and(|now| now == self.made_of)
     }

@@ -1,4 +1,4 @@
-//! `status`: what a person wants to know of a cluster, in one page.
+//! `status`: a page about the cluster.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -38,7 +38,7 @@ const MIB: u64 = 1 << 20;
 struct Process {
     name: String,
     pids: String,
-    /// Octets.
+    /// In octets.
     rss: u64,
 }
 
@@ -59,7 +59,7 @@ fn processes(top: &Path) -> Vec<Process> {
     found.into_iter().map(named).collect()
 }
 
-/// The component's name; everything in containers is one.
+/// The component's name; all containers count as one.
 fn kind(pid: u32) -> String {
     const OF_NODES: [&str; 5] = [PROCESS, "containerd", "containerd-shim-runc-v2", "kubelet", "kube-proxy"];
     let name = program(pid);

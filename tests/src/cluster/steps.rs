@@ -1,4 +1,4 @@
-//! The steps of a start: said as they happen, remembered with their seconds.
+//! The steps of a start: printed as they happen, stored with their durations.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Step {
     pub name: String,
-    /// Seconds since the beginning, at the step's end.
+    /// Seconds from the beginning to the step's end.
     pub at: f64,
 }
 
@@ -20,12 +20,12 @@ pub struct Steps {
 }
 
 impl Steps {
-    /// Says each step on stderr if `aloud`.
+    /// Prints each step on stderr if `aloud`.
     pub fn new(aloud: bool) -> Self {
         Self { began: Instant::now(), done: Vec::new(), aloud }
     }
 
-    /// Runs one; its name says what is true when it has ended well, and stands before what went wrong.
+    /// Runs one step. Its name is the state after success, and the context of an error.
     pub fn run<T>(&mut self, name: &str, act: impl FnOnce() -> Result<T>) -> Result<T> {
         let value = act().with_context(|| format!("not reached: {name}"))?;
         let at = self.began.elapsed().as_secs_f64();

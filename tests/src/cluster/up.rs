@@ -1,4 +1,4 @@
-//! `up`: a cluster that is there as it should be stays; anything else is removed, and made again.
+//! `up`: keeps a cluster that is as requested; otherwise removes it and makes a new one.
 
 use anyhow::Result;
 

@@ -1,4 +1,4 @@
-//! A whole cluster: control plane, nodes, a client outside, what serves Services, DNS.
+//! A whole cluster: control plane, nodes, a client outside, the proxy, DNS.
 
 use std::time::Duration;
 
@@ -16,22 +16,22 @@ use super::{dns, proxy};
 use crate::netns::Netns;
 use crate::{command, wait};
 
-/// From a node's start until it is ready: images are imported meanwhile.
+/// Maximum time until a node is ready, including the import of images.
 const NODE_LIMIT: Duration = Duration::from_secs(120);
-/// From a manifest until its pods are ready.
+/// Maximum time until a manifest's pods are ready.
 const PODS_LIMIT: Duration = Duration::from_secs(120);
 
 /// A running cluster; dropping it removes everything.
 #[derive(Debug)]
 pub struct Cluster {
-    // Dropped in this order: the nodes stand on the hub.
+    // Dropped in this order: the nodes depend on the hub.
     nodes: Vec<Node>,
     client: Netns,
     plane: ControlPlane,
 }
 
 impl Cluster {
-    /// Returns when nodes, proxy and DNS are ready.
+    /// Makes a cluster; returns when nodes, proxy and DNS are ready.
     pub fn up(settings: &Settings, options: &Up, steps: &mut Steps) -> Result<Self> {
         let settings = Settings { nodes: options.nodes, ..settings.clone() };
         let plane = steps.run("the API server is ready", || ControlPlane::begin(&settings))?;
@@ -48,14 +48,14 @@ impl Cluster {
                 cluster.await_rollout("kube-system", proxy::DAEMON_SET)
             })?;
         }
-        // Without a proxy CoreDNS cannot reach the API server; it waits for whoever comes.
+        // Without a proxy CoreDNS cannot reach the API server, so it is not awaited.
         if has_dns && options.proxy != Proxy::None {
             steps.run("DNS is ready", || cluster.await_rollout("kube-system", dns::DEPLOYMENT))?;
         }
         Ok(cluster)
     }
 
-    /// All objects at once: pods wait for nodes, and nodes find what they have to run. True if the DNS is among it.
+    /// Creates all objects at once, so that pods wait for nodes. True if DNS is among them.
     fn start_parts(&mut self, options: &Up) -> Result<bool> {
         let settings = self.plane.settings();
         let mut objects: Vec<String> =
@@ -83,7 +83,7 @@ impl Cluster {
         Places::of(self.plane.settings())
     }
 
-    /// A machine on the nodes' network that is not of the cluster.
+    /// A machine on the nodes' network, outside the cluster.
     pub fn client(&self) -> &Netns {
         &self.client
     }
@@ -93,7 +93,7 @@ impl Cluster {
         self.nodes.get(node.checked_sub(1)?)
     }
 
-    /// An error that names what has ended, anywhere.
+    /// Fails if any component has ended; the error names it.
     pub fn check(&mut self) -> Result<()> {
         self.plane.check()?;
         self.nodes.iter_mut().try_for_each(Node::check)
@@ -109,7 +109,7 @@ impl Cluster {
         })
     }
 
-    /// Waits until all pods of a Deployment or DaemonSet (`kind/name`) are those that it asks for, and ready.
+    /// Waits until all pods of a Deployment or DaemonSet (`kind/name`) are up to date and ready.
     pub fn await_rollout(&mut self, namespace: &str, object: &str) -> Result<()> {
         let waited = self.await_fact(&format!("{object} is rolled out"), PODS_LIMIT, |plane| {
             let ask = ["-n", namespace, "rollout", "status", "--watch=false", object];
@@ -119,7 +119,7 @@ impl Cluster {
         waited.map_err(|error| error.context(self.describe(namespace, object)))
     }
 
-    /// [`wait::until`], ended at once by a component that ends.
+    /// Like [`wait::until`]; fails at once if a component ends.
     fn await_fact<T>(
         &mut self,
         what: &str,
@@ -134,7 +134,7 @@ impl Cluster {
         })?
     }
 
-    /// What the cluster has to say about pods that do not come to life.
+    /// Description of pods that do not become ready.
     fn describe(&self, namespace: &str, object: &str) -> String {
         let ask = |words: &[&str]| {
             let answer = self.plane.kubectl().and_then(|mut kubectl| command::run(kubectl.args(words)));
@@ -146,7 +146,7 @@ impl Cluster {
         format!("pods:\n{pods}\nwarnings:\n{events}\nlogs:\n{log}")
     }
 
-    /// Leaves everything as it is, to be found again by its name.
+    /// Leaves the cluster running, to be found again by its name.
     pub fn leave(self) {
         std::mem::forget(self);
     }

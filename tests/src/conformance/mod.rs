@@ -1,7 +1,7 @@
-//! Kubernetes' own end-to-end suite against a running cluster, and the table of what passes with which proxy.
+//! Kubernetes' own end-to-end suite against a running cluster, and the table of results per proxy.
 //!
-//! Records of whole runs lie in `tests/conformance/`, beside `notes.yaml`, in which people say why a spec does not pass;
-//! `tests/CONFORMANCE.md` is made of them.
+//! `tests/conformance/` has the records of whole runs and `notes.yaml`, in which people write why a spec does not
+//! pass. `tests/CONFORMANCE.md` is made from them.
 
 pub mod notes;
 pub mod record;
@@ -21,7 +21,7 @@ use record::Record;
 pub use run::main;
 use table::Table;
 
-/// The proxy that svc is held against.
+/// The proxy that svc is compared with.
 pub const WITNESS: &str = "kube-proxy-nftables";
 pub const OURS: &str = "svc";
 
@@ -29,7 +29,7 @@ fn folder() -> PathBuf {
     run_name::workspace_dir().join("tests/conformance")
 }
 
-/// Where a whole run of this proxy is kept.
+/// File of a whole run with this proxy.
 pub fn record_path(proxy: &str) -> PathBuf {
     folder().join(format!("{proxy}.json"))
 }
@@ -38,7 +38,7 @@ fn table_path() -> PathBuf {
     run_name::workspace_dir().join("tests/CONFORMANCE.md")
 }
 
-/// The table of what is recorded.
+/// The table of the recorded runs.
 pub fn table() -> Result<Table> {
     let path = folder().join("notes.yaml");
     let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
@@ -46,7 +46,7 @@ pub fn table() -> Result<Table> {
     Ok(table::make(&Record::read(&record_path(WITNESS))?, &Record::read(&record_path(OURS))?, &notes))
 }
 
-/// Writes the table; fails after that if it has problems.
+/// Writes the table; then fails if it has problems.
 pub fn publish() -> Result<Table> {
     let table = table()?;
     fs::write(table_path(), &table.text).with_context(|| format!("write {}", table_path().display()))?;

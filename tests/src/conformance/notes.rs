@@ -1,13 +1,13 @@
-//! What people know about specs that do not pass: the rule one waits for, or why nothing can pass it here.
+//! Notes on specs that do not pass: the missing rule, or why no proxy can pass here.
 
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
-/// The hand-kept file beside the records.
+/// The hand-written file beside the records.
 #[derive(Debug)]
 pub struct Notes(Vec<Note>);
 
-/// Holds for every spec whose text contains `spec`; the first that fits is taken.
+/// Applies to every spec whose text contains `spec`; the first match is used.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct Note {
@@ -17,11 +17,11 @@ pub struct Note {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
-    /// kube-proxy passes it and svc does not yet: the rules of docs/semantics.md that are missing.
+    /// kube-proxy passes it and svc does not yet: the missing rules of docs/semantics.md.
     Waits(String),
-    /// kube-proxy passes it and svc will not: what it does otherwise on purpose, as docs/deviations.md says.
+    /// kube-proxy passes it and svc deliberately does not: the deviation in docs/deviations.md.
     Deviates(String),
-    /// Neither can pass here (a cloud, hardware, the internet, a kernel feature), or it is about another program.
+    /// Neither can pass here (needs a cloud, hardware, the internet, a kernel feature), or it tests another program.
     Reason(String),
 }
 
@@ -60,7 +60,7 @@ impl Notes {
         self.0.iter().find(|note| spec.contains(&note.spec))
     }
 
-    /// Notes that fit none of these specs: left over from an older suite.
+    /// Notes without a matching spec: left over from an older suite.
     pub fn idle(&self, specs: &[&str]) -> Vec<&str> {
         let is_idle = |note: &&Note| !specs.iter().any(|spec| spec.contains(&note.spec));
         self.0.iter().filter(is_idle).map(|note| note.spec.as_str()).collect()

@@ -1,4 +1,4 @@
-//! One run of the suite, as it is kept in `tests/conformance/PROXY.json`.
+//! One run of the suite, stored in `tests/conformance/PROXY.json`.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ pub struct Record {
     pub proxy: String,
     /// Version of the suite and of the cluster.
     pub kubernetes: String,
-    /// Nodes, CNI plugin, strictness: as `svc-cluster status` says it.
+    /// Nodes, CNI plugin, strictness, as in `svc-cluster status`.
     pub cluster: String,
     pub kernel: String,
     pub outcomes: Outcomes,

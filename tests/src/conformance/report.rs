@@ -1,20 +1,20 @@
-//! Reads ginkgo's JSON report: what became of each spec.
+//! Reads the result of each spec from ginkgo's JSON report.
 
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-/// What became of one spec.
+/// Result of one spec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
     Passed,
     /// With the first line of the reason.
     Failed(String),
-    /// The spec itself found that it cannot run here, and why.
+    /// The spec found that it cannot run here, with the reason.
     Skipped(String),
-    /// Left out by the choice of specs.
+    /// Excluded by the selection of specs.
     NotRun,
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask conformance`: a cluster of three nodes in three zones, the suite on it, what came of it.
+//! `cargo xtask conformance`: makes a cluster of three nodes in three zones and runs the suite on it.
 
 use std::fs;
 use std::time::Instant;
@@ -17,7 +17,7 @@ use crate::{command, ownership};
 /// Some specs need three nodes, and three zones.
 const NODES: u8 = 3;
 
-/// Leaves the cluster up, for a look at it and for the next run.
+/// Leaves the cluster running, for inspection and for the next run.
 pub fn main(settings: &Settings, args: &Conformance) -> Result<()> {
     let zones = ["zone-a", "zone-b", "zone-c"].map(str::to_owned).to_vec();
     let cluster = Up { nodes: NODES, cni: Cni::Ptp, proxy: args.proxy, lenient: false, zones };
@@ -43,7 +43,7 @@ pub fn main(settings: &Settings, args: &Conformance) -> Result<()> {
     record(&running, &word(&args.proxy), outcomes)
 }
 
-/// Every spec that was run.
+/// Prints every spec that ran.
 fn show(outcomes: &Outcomes) {
     for (spec, outcome) in outcomes {
         match outcome {
@@ -55,7 +55,7 @@ fn show(outcomes: &Outcomes) {
     }
 }
 
-/// Keeps a whole run; with both proxies' the table is made anew.
+/// Stores a whole run. If both proxies have one, the table is written again.
 fn record(running: &Running, proxy: &str, outcomes: Outcomes) -> Result<()> {
     let version: Value =
         serde_json::from_str(&command::run(running.kubectl()?.args(["version", "-o", "json"]))?)?;

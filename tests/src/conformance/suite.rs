@@ -9,29 +9,29 @@ use anyhow::{Context, Result, ensure};
 use super::report::{self, Outcomes};
 use crate::netns::Netns;
 
-/// What is asked of a cluster that has no cloud, no network policies and no ingress controller: the rest of sig-network.
+/// Specs for a cluster without cloud, network policies and ingress controller: the rest of sig-network.
 const FOCUS: &str = r"\[sig-network\]";
 const LEFT_OUT: &str = r"Netpol|NetworkPolicy|Ingress|LoadBalancers|kube-proxy migration|Feature:PerformanceDNS|DNS configMap nameserver|Disruptive";
-/// These change what the others stand on; the suite's own label for them.
+/// The suite's label for specs that disturb others.
 const ALONE: &str = "Serial";
 
-/// A spec that fails is tried once more: many give a busy machine too little time.
+/// A failing spec is retried once: many allow too little time for a busy machine.
 const ATTEMPTS: &str = "--flake-attempts=2";
 
-/// Where the suite runs and what it finds there.
+/// Environment of a run of the suite.
 #[derive(Debug)]
 pub struct Place<'a> {
-    /// The network namespace from which API server and nodes are reached.
+    /// The network namespace that reaches API server and nodes.
     pub hub: &'a Netns,
     pub kubeconfig: PathBuf,
-    /// Where ginkgo, e2e.test and kubectl are.
+    /// Folder of ginkgo, e2e.test and kubectl.
     pub programs: PathBuf,
     pub nodes: usize,
-    /// Where reports and logs go.
+    /// Folder for reports and logs.
     pub dir: PathBuf,
 }
 
-/// Runs all of it, or what a focus names: first side by side, then one by one what must be alone.
+/// Runs all specs or those that match `focus`: first concurrently, then one by one those that must be alone.
 pub fn run(place: &Place<'_>, focus: Option<&str>, procs: usize) -> Result<Outcomes> {
     fs::create_dir_all(&place.dir).with_context(|| format!("make {}", place.dir.display()))?;
     let skip = if focus.is_none() { LEFT_OUT } else { "" };
@@ -46,7 +46,7 @@ pub fn run(place: &Place<'_>, focus: Option<&str>, procs: usize) -> Result<Outco
 }
 
 impl Place<'_> {
-    /// One call of ginkgo for the specs with a label, or without (`!`). That specs fail is no error here.
+    /// One run of ginkgo for the specs with a label, or without it (`!`). Failing specs are no error here.
     fn part(&self, name: &str, focus: &str, skip: &str, label: &str, procs: usize) -> Result<Outcomes> {
         let report = self.dir.join(format!("{name}.json"));
         let _ = fs::remove_file(&report);

@@ -1,4 +1,4 @@
-//! `tests/CONFORMANCE.md`: every spec with both results, made of the records and the notes.
+//! `tests/CONFORMANCE.md`: every spec with both results, made from the records and the notes.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -7,13 +7,13 @@ use super::notes::{Notes, Why};
 use super::record::Record;
 use super::report::Outcome;
 
-/// The table, and what forbids it to be published.
+/// The table, and problems that forbid publishing it.
 #[derive(Debug)]
 pub struct Table {
     pub text: String,
-    /// Specs that kube-proxy passes and svc does not, though it should.
+    /// Specs that kube-proxy passes and svc should pass, but does not.
     pub waiting: Vec<String>,
-    /// Specs that kube-proxy passes and svc does not on purpose.
+    /// Specs that kube-proxy passes and svc deliberately does not.
     pub deviating: Vec<String>,
     pub problems: Vec<String>,
 }
@@ -75,7 +75,7 @@ pub fn make(kube_proxy: &Record, svc: &Record, notes: &Notes) -> Table {
     Table { text, waiting, deviating, problems }
 }
 
-/// What each run was made on.
+/// Versions and cluster of each run.
 fn heads(kube_proxy: &Record, svc: &Record) -> String {
     let row =
         |name: &str, of: fn(&Record) -> String| format!("| {name} | {} | {} |\n", of(kube_proxy), of(svc));
@@ -107,7 +107,7 @@ fn shown(outcome: &Outcome) -> String {
     }
 }
 
-/// Nothing that ends a cell, and no tag where a reader's browser would see one.
+/// Text for a table cell: escapes cell separators and HTML tags.
 fn cell(text: &str) -> String {
     text.trim_start_matches("[sig-network] ").replace('|', "\\|").replace('<', "&lt;")
 }

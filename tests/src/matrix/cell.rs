@@ -1,4 +1,4 @@
-//! One combination: its name, whether it means something, and the traffic that tries it.
+//! One combination: its name, whether it makes sense, and its traffic.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ pub enum Frontend {
     NodePort,
 }
 
-/// Who asks. Pod and node are on node1; outside asks node1.
+/// The client. Pod and node are on node1; outside uses node1's addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Client {
     Pod,
@@ -29,7 +29,7 @@ pub enum Client {
     Outside,
 }
 
-/// Where the only backend is, seen from node1.
+/// Location of the only backend, seen from node1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum BackendPlace {
     SameNode,
@@ -54,7 +54,7 @@ impl BackendPlace {
 }
 
 impl Cell {
-    /// Every combination, meaningful or not.
+    /// Every combination, including those that make no sense.
     pub fn all() -> Vec<Self> {
         let mut cells = Vec::new();
         for client in [Client::Pod, Client::Node, Client::Outside] {
@@ -75,7 +75,7 @@ impl Cell {
         cells
     }
 
-    /// Why the combination means nothing, if so.
+    /// Why the combination makes no sense, if so.
     pub fn meaningless(&self) -> Option<&'static str> {
         match (self.client, self.backend) {
             (Client::Node, BackendPlace::Itself) => {
@@ -86,7 +86,7 @@ impl Cell {
         }
     }
 
-    /// The rule of Service semantics that the combination shows.
+    /// The rule of Service semantics that the combination tests.
     pub fn rule(&self) -> &'static str {
         use BackendPlace::{HostOfSameNode, Itself};
         match (self.client, self.backend, self.frontend) {
@@ -102,7 +102,7 @@ impl Cell {
         }
     }
 
-    /// 20 small requests and 1 MiB each way, with who answered and the source the backend saw.
+    /// Sends 20 small requests and 1 MiB in each direction; checks who answered and the source that the backend saw.
     pub fn run(&self, world: &MatrixWorld) -> Result<()> {
         let to = self.dialled(world);
         let client = self.client_host(world)?;

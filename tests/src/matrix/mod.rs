@@ -1,4 +1,4 @@
-//! The combinations of a client, a frontend and a backend: which there are, what each must show, the table of results.
+//! The combinations of a client, a frontend and a backend: their list, expected results, and the table of results.
 
 mod cell;
 mod source;

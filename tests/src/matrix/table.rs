@@ -13,7 +13,7 @@ use crate::agent::Via;
 use crate::run_name;
 use crate::topology::Family;
 
-/// What became of a cell.
+/// Result of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     Passed,
@@ -29,7 +29,7 @@ impl Table {
         self.0.entry(variant.name).or_insert_with(|| (variant, BTreeMap::new())).1.insert(cell, outcome);
     }
 
-    /// True if no cell was run, as when a filter names something else.
+    /// No cell ran, because the filter matches other tests.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -41,7 +41,7 @@ impl Table {
         Ok(path)
     }
 
-    /// A row per client, backend and frontend; a column per way to use a socket, in either family.
+    /// A row per client, backend and frontend; a column per kind of socket and family.
     pub fn render(&self) -> String {
         let mut text = String::from("ok passed, FAIL failed, . not run (filtered)\n");
         for (name, (variant, results)) in &self.0 {
@@ -60,7 +60,7 @@ fn columns() -> impl Iterator<Item = (Via, Family)> {
     vias.into_iter().flat_map(|via| Family::BOTH.map(|family| (via, family)))
 }
 
-/// One cell stands for its row.
+/// One cell for each row.
 fn rows() -> impl Iterator<Item = Cell> {
     Cell::all().into_iter().filter(|cell| cell.via == Via::Tcp && cell.family == Family::V4)
 }

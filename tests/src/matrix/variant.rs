@@ -1,4 +1,4 @@
-//! The variants of topology and flags in which the matrix runs, whole or in the part that the variant is about.
+//! Variants of topology and flags for the matrix. A variant runs all of the matrix or the part that it affects.
 
 use super::cell::{Cell, Client, Frontend};
 use crate::daemon::Flags;
@@ -10,7 +10,7 @@ pub struct Variant {
     pub name: &'static str,
     pub options: Options,
     pub flags: Flags,
-    /// Whether a combination is part of this variant.
+    /// The variant includes this combination.
     pub has: fn(&Cell) -> bool,
 }
 
@@ -38,7 +38,7 @@ const fn tx_off(options: Options) -> Options {
     Options { offloads: Offloads::TxOff, ..options }
 }
 
-/// XDP stands on uplinks only, so what it changes is what comes from outside.
+/// XDP runs only on uplinks, so it affects only clients from outside.
 const fn xdp(name: &'static str, options: Options, flags: Flags) -> Variant {
     let options = Options { offloads: Offloads::ForXdp, ..options };
     Variant { name, options, flags, has: |cell| matches!(cell.client, Client::Outside) }

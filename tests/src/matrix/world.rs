@@ -1,4 +1,4 @@
-//! The world that the cells of one variant share: a client pod, and a Service per place of a backend.
+//! The world of one variant's cells: a client pod, and a Service per location of a backend.
 
 use anyhow::{Context, Result};
 
@@ -9,7 +9,7 @@ use crate::standin;
 use crate::topology::{Addrs, service};
 use crate::world::World;
 
-/// A world with the matrix's pods and Services in it.
+/// A world with the matrix's pods and Services.
 #[derive(Debug)]
 pub struct MatrixWorld {
     pub world: World,
@@ -18,7 +18,7 @@ pub struct MatrixWorld {
 }
 
 impl MatrixWorld {
-    /// `SVC_TESTS_STANDIN=nft` puts nft rules in svc's place, to see what the harness itself does.
+    /// `SVC_TESTS_STANDIN=nft` uses nft rules instead of svc, to test the harness itself.
     pub fn new(variant: Variant) -> Result<Self> {
         let mut world = World::new(variant.name, variant.options)?;
         for (node, pod) in [(1, "pod"), (1, "near"), (2, "far")] {
@@ -83,12 +83,12 @@ impl MatrixWorld {
         self.variant.flags.pod_sockets
     }
 
-    /// What went wrong, with everything a person wants to see beside it.
+    /// The error with the state of the world.
     pub fn explain(&self, error: &anyhow::Error) -> String {
         format!("{}: {error:#}\n{}", self.variant.name, self.world.diagnosis())
     }
 
-    /// Fails if any receiver found a wrong checksum; a retransmission may have hidden it from the traffic.
+    /// Fails if any receiver found a wrong checksum, which a retransmission may have hidden.
     pub fn no_wrong_checksums(&self) -> Result<()> {
         let counted = self.world.checksum_errors();
         let wrong = counted.lines().find(|line| line.contains("CsumErrors"));

@@ -1,5 +1,5 @@
-//! The answer for the first packet of a flow: which backends it may get, where it is translated, and what the backend
-//! sees.
+//! The model of a flow's first packet: the possible backends, the place of translation, and the source that the
+//! backend sees.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -16,7 +16,7 @@ impl Model {
     pub(super) fn new_flow(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
         let Tuple { proto, src, dst } = packet.tuple;
         let Some(found) = frontend(&self.world, dst, proto) else { return self.to_nobody(packet, interface) };
-        // Clients do not accept connections: it answers one of the node's own.
+        // Clients of Services do not accept connections, so this answers a connection of the node itself.
         if packet.is_syn_ack() && found.kind != Kind::ClusterIp && ground::is_node(dst.ip()) {
             return vec![untouched()];
         }
@@ -39,7 +39,7 @@ impl Model {
         }
     }
 
-    /// The backend that a client stays with, if it may be chosen.
+    /// The client's backend by session affinity, if it may still be selected.
     fn kept(&self, found: &Frontend<'_>, client: IpAddr, from: &[Target]) -> Option<(SocketAddr, Life)> {
         found.service.affinity?;
         let name = service_port(&found.service.name, found.port.name, found.port.proto);
@@ -70,7 +70,7 @@ impl Model {
         let route = ground::route(target.at.ip());
         let drop = |label| vec![possible(Fate::Dropped, &[label], Then::Nothing)];
         let is_masked = match target.place {
-            // It never leaves.
+            // It does not leave the node.
             Place::Host => masquerade && !self.world.holds("SEM-086"),
             Place::Local => masquerade && self.world.settings.masquerade_to_local,
             Place::Remote => masquerade,
@@ -106,7 +106,7 @@ impl Model {
             service_port: service_port(&found.service.name, found.port.name, proto),
             client: src.ip(),
             backend: target.at,
-            // For so long after its last new flow, and no longer.
+            // The timeout counts from the last new flow.
             until: self.now
                 + Time::from(if self.world.holds("SEM-232") { seconds } else { 100 * seconds }) * 1_000,
         });
@@ -118,7 +118,7 @@ impl Model {
         for port in ports.free {
             let backend = Tuple { proto, src: (source, port).into(), dst: target.at };
             let mut flow = Flow::new(packet.tuple, backend, way, back_at);
-            flow.any_source = target.place == Place::Host && proto == Proto::Udp;
+            flow.wildcard_source = target.place == Place::Host && proto == Proto::Udp;
             let then = Then::Begin(Box::new(flow.clone()), stay.clone());
             for mut fate in self.goes_on(packet, interface, &flow, Side::Client, &then) {
                 fate.counts.push(label);

@@ -1,11 +1,11 @@
-//! The endpoints of a service port, and which of them may be chosen from this node (SEM-040 to SEM-076).
+//! The endpoints of a service port, and which of them this node may select (SEM-040 to SEM-076).
 
 use std::net::SocketAddr;
 
 use super::ground;
 use super::world::{Endpoint, Port, Service, THIS_NODE, World};
 
-/// Somewhere traffic can go.
+/// A possible backend.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Target {
     pub at: SocketAddr,
@@ -21,21 +21,21 @@ pub enum Place {
     Remote,
 }
 
-/// The lists that a service port chooses from (SEM-060, SEM-061).
+/// The lists from which a service port selects (SEM-060, SEM-061).
 #[derive(Clone, Debug, Default)]
 pub struct Lists {
     pub cluster: Vec<Target>,
     pub local: Vec<Target>,
-    /// Some endpoint is usable anywhere in the cluster (SEM-065).
+    /// Some endpoint of the cluster is usable (SEM-065).
     pub any: bool,
 }
 
-/// Every endpoint of a service port in a family once, as (its port, it): of duplicates the first, but a later one that is
-/// not terminating takes the place of one that is (SEM-051).
+/// Every endpoint of a service port in a family once, as (its port, it). Of duplicates the first, unless it is
+/// terminating and a later one is not (SEM-051).
 fn merged<'a>(world: &'a World, service: &Service, port: &Port, is_v4: bool) -> Vec<(u16, &'a Endpoint)> {
     let mut all: Vec<(u16, &Endpoint)> = Vec::new();
     let slices = world.slices.iter().filter(|s| s.service == service.name && s.is_v4 == is_v4);
-    // All slices of a Service are one, whatever number each has for the port.
+    // All slices of a Service count together, whatever number each has for the port.
     for slice in slices.take(if world.holds("SEM-046") { usize::MAX } else { 1 }) {
         for (name, proto, number) in &slice.ports {
             if (*name, *proto) != (port.name, port.proto) {
@@ -68,19 +68,19 @@ fn is_local(world: &World, endpoint: &Endpoint) -> bool {
     if world.holds("SEM-052") { endpoint.node == Some(THIS_NODE) } else { endpoint.node.is_some() }
 }
 
-/// Serving and terminating: good enough where nothing is ready.
+/// Serving and terminating: used if no endpoint is ready.
 fn is_fallback(world: &World, endpoint: &Endpoint) -> bool {
     endpoint.is_terminating() && (endpoint.is_serving() || !world.holds("SEM-064"))
 }
 
-/// It has a frontend for the outside in this family (SEM-019).
+/// The port has a frontend for clients from outside in this family (SEM-019).
 pub fn is_external(service: &Service, port: &Port, is_v4: bool) -> bool {
     port.node_port.is_some()
         || service.external_ips.iter().any(|ip| ip.is_ipv4() == is_v4)
         || service.ingress.iter().any(|i| i.ip.is_ipv4() == is_v4 && i.mode != Some("Proxy"))
 }
 
-/// The external policy means something for this Service.
+/// The external policy applies to this Service.
 pub fn has_local_policy(world: &World, service: &Service) -> bool {
     world.holds("SEM-019")
         && service.external_local
@@ -111,7 +111,7 @@ pub fn lists(world: &World, service: &Service, port: &Port, is_v4: bool) -> List
         lists.any |= all.iter().any(|(_, e)| e.is_ready(world) || is_fallback(world, e));
         lists.local =
             targets(&|e| is_local(world, e) && e.is_ready(world) && (world.holds("SEM-063") || here(e)));
-        // By itself, whatever other nodes have.
+        // Decided for this node alone, whatever other nodes have.
         if lists.local.is_empty() && (ready.is_empty() || world.holds("SEM-062")) {
             lists.local = targets(&|e| is_local(world, e) && is_fallback(world, e));
         }
@@ -120,12 +120,12 @@ pub fn lists(world: &World, service: &Service, port: &Port, is_v4: bool) -> List
     lists
 }
 
-/// Which of the ready endpoints topology hints leave over.
+/// The ready endpoints that topology hints allow.
 fn hinted(ready: &[&Endpoint], world: &World) -> impl Fn(&Endpoint) -> bool {
     let for_node = |e: &Endpoint| e.node_hints.contains(&THIS_NODE);
     let zone = world.zone;
     let for_zone = move |e: &Endpoint| zone.is_some_and(|z| e.zone_hints.contains(&z));
-    // One without hints disables them for all.
+    // An endpoint without hints disables them for all.
     let all = |has: &dyn Fn(&Endpoint) -> bool| match world.holds("SEM-073") {
         true => ready.iter().all(|e| has(e)),
         false => ready.iter().any(|e| has(e)),
@@ -140,7 +140,7 @@ fn hinted(ready: &[&Endpoint], world: &World) -> impl Fn(&Endpoint) -> bool {
     }
 }
 
-/// Where a UDP flow of the port may stay (SEM-124; whatever is ready may be chosen anew, so it may be kept as well).
+/// Backends that a UDP flow of the port may keep (SEM-124): all that may be selected.
 pub fn serving(world: &World, service: &Service, port: &Port, is_v4: bool) -> Vec<SocketAddr> {
     let all = merged(world, service, port, is_v4).into_iter();
     all.filter(|(_, e)| e.is_ready(world) || e.is_serving()).map(|one| target(world, one).at).collect()

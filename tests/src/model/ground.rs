@@ -1,11 +1,11 @@
-//! What lies around the node of `packet::place`, written down a second time: its interfaces, its addresses, and which
-//! way leads where. An IPv6 address has the four octets of its IPv4 twin at its end.
+//! The network around the node of `packet::place`, independently of it: interfaces, addresses, routes. An IPv6
+//! address ends with the four octets of its IPv4 counterpart.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use crate::packet::place::{self, Family, NARROW_MTU, mac};
 
-/// The octets by which an address is told, of either family.
+/// The octets that identify an address of either family.
 pub fn quad(addr: IpAddr) -> [u8; 4] {
     match addr {
         IpAddr::V4(a) => a.octets(),
@@ -16,19 +16,19 @@ pub fn quad(addr: IpAddr) -> [u8; 4] {
     }
 }
 
-/// The twin of an IPv4 address in a family.
+/// The counterpart of an IPv4 address in a family.
 pub fn at(octets: [u8; 4], is_v4: bool) -> IpAddr {
     place::in_family(Ipv4Addr::from(octets), if is_v4 { Family::V4 } else { Family::V6 })
 }
 
-/// The addresses of the node's interfaces: of the first uplink, of the second, of the bridge.
+/// The addresses of the node's interfaces: first uplink, second uplink, bridge.
 pub const NODE: [[u8; 4]; 3] = [[192, 0, 2, 1], [198, 51, 100, 1], [10, 244, 1, 1]];
 
 pub fn is_node(addr: IpAddr) -> bool {
     NODE.contains(&quad(addr))
 }
 
-/// Interfaces by which packets come, by what is behind them.
+/// Interfaces by which packets arrive, by the network behind them.
 pub const UPLINKS: [&str; 3] = ["up0", "up1", "up2"];
 pub const PODS: [&str; 4] = ["pod0", "pod1", "port0", "port1"];
 
@@ -41,7 +41,7 @@ pub fn is_bridged(interface: &str) -> bool {
     interface.starts_with("port")
 }
 
-/// The node's own address towards what is behind an interface; none where it has none.
+/// The node's own address towards the network behind an interface; `None` if it has none.
 pub fn own(interface: &str, is_v4: bool) -> Option<IpAddr> {
     let octets = match interface {
         "up1" => NODE[1],
@@ -52,17 +52,17 @@ pub fn own(interface: &str, is_v4: bool) -> Option<IpAddr> {
     Some(at(octets, is_v4))
 }
 
-/// Where the way to an address leads.
+/// Result of a route look-up.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Route {
     pub interface: &'static str,
-    /// Octets of the largest packet; the interface's own where the way does not say.
+    /// MTU in octets; the interface's if the route has none.
     pub mtu: usize,
-    /// The next hop's MAC, where it is known already.
+    /// The next hop's MAC, if known.
     pub mac: Option<[u8; 6]>,
 }
 
-/// None: there is no way.
+/// `None`: there is no route.
 pub fn route(to: IpAddr) -> Option<Route> {
     let via = |interface, last: Option<u8>| Some(Route { interface, mtu: 1500, mac: last.map(mac) });
     match quad(to) {
@@ -85,14 +85,14 @@ pub fn route(to: IpAddr) -> Option<Route> {
     }
 }
 
-/// Where ClusterIPs come from.
+/// The Service CIDR.
 pub const SERVICE_CIDR: ([u8; 4], u8) = ([10, 96, 0, 0], 16);
 
 pub fn is_cluster_ip(addr: IpAddr) -> bool {
     quad(addr)[..2] == SERVICE_CIDR.0[..2]
 }
 
-/// Packets that come by this interface are not forwarded to others.
+/// Packets from this interface are forwarded to other interfaces.
 pub fn forwards(interface: &str) -> bool {
     interface != "up2"
 }

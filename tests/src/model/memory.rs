@@ -1,4 +1,4 @@
-//! The flows that have begun, and which client stays with whom: what a connection tracker would know, as lists.
+//! The flows and session affinity entries that have begun: the state of a connection tracker, as plain lists.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,21 +9,21 @@ use super::world::{Proto, Tuple};
 /// Milliseconds.
 pub type Time = i64;
 
-/// The kernel counts in ticks of 2^30 ns, and two clocks may be a tick apart.
+/// The kernel counts in ticks of 2^30 ns, and two clocks may differ by a tick.
 const TICK: Time = 1_074;
 
-/// How a translated packet goes on.
+/// How a translated packet leaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
-    /// On through this node's own stack.
+    /// Through this node's own stack.
     Stack,
-    /// Out by the route, past the stack.
+    /// By the route, past the stack.
     Redirect,
-    /// Back out of where it came from.
+    /// Back out of the interface by which it came (hairpin).
     Back,
 }
 
-/// Where the backend's answers are met.
+/// Where the backend's replies are translated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum BackAt {
     Ingress,
@@ -39,41 +39,41 @@ pub enum Side {
 
 #[derive(Clone, Debug)]
 pub struct Flow {
-    /// What the client sends, and what the backend gets.
+    /// The tuple that the client sends, and the one that the backend gets.
     pub client: Tuple,
     pub backend: Tuple,
     pub way: Way,
     pub back_at: BackAt,
-    /// A datagram server on the node itself: it may answer from any of the node's addresses.
-    pub any_source: bool,
+    /// The backend is a datagram server on the node itself, which may answer from any of the node's addresses.
+    pub wildcard_source: bool,
     /// Which of its tuples no later flow has taken.
     pub owns_client: bool,
     pub owns_backend: bool,
-    /// It was near its end when flows that are over were removed.
+    /// It was close to its end when expired flows were removed.
     pub may_be_removed: bool,
     said: Said,
-    /// Its first packet, and its last.
+    /// Time of its first packet, and of its last.
     began: Option<Time>,
     last: Time,
 }
 
-/// What a flow has been through.
+/// Events of a flow.
 #[derive(Clone, Copy, Debug, Default)]
 struct Said {
     replied: bool,
     established: bool,
     closed: [bool; 2],
     reset: bool,
-    /// From its first packet to its last.
+    /// Time from its first packet to its last.
     talked: Time,
 }
 
-/// Whether a flow still counts.
+/// Whether a flow is alive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Life {
     Live,
     Over,
-    /// Too near to its end to tell by another clock.
+    /// Too close to its end to decide by another clock.
     Unsure,
 }
 
@@ -84,7 +84,7 @@ impl Flow {
             backend,
             way,
             back_at,
-            any_source: false,
+            wildcard_source: false,
             owns_client: true,
             owns_backend: true,
             may_be_removed: false,
@@ -94,7 +94,7 @@ impl Flow {
         }
     }
 
-    /// A packet of one side with these TCP flags; the first one counts like any other.
+    /// A packet of one side with these TCP flags; also the first one.
     pub fn touch(&mut self, side: Side, flags: u8, now: Time) {
         self.last = now;
         self.may_be_removed = false;
@@ -102,7 +102,8 @@ impl Flow {
         self.said.hear(self.client.proto, side, flags);
     }
 
-    /// Over once both sides have closed it or one has reset it: a new connection may have its tuple.
+    /// Whether it holds its tuple. It does not after both sides closed it or one reset it: a new connection may take
+    /// it.
     pub fn holds_tuple(&self, now: Time) -> Life {
         if self.is_closed() { Life::Over } else { self.life(now) }
     }
@@ -121,15 +122,17 @@ impl Flow {
         }
     }
 
-    /// A packet that carries this tuple is the backend's answer.
+    /// A packet with this tuple is a reply of the backend.
     pub fn is_answer(&self, tuple: Tuple) -> bool {
         let answer = self.backend.swapped();
         let is_source = tuple.src == answer.src
-            || (self.any_source && tuple.src.port() == answer.src.port() && ground::is_node(tuple.src.ip()));
+            || (self.wildcard_source
+                && tuple.src.port() == answer.src.port()
+                && ground::is_node(tuple.src.ip()));
         tuple.proto == answer.proto && tuple.dst == answer.dst && is_source
     }
 
-    /// Answers to `backend` could not be told from answers to this flow.
+    /// Replies to `backend` would have the same tuple as replies to this flow.
     fn is_answered_like(&self, backend: Tuple) -> bool {
         self.is_answer(backend.swapped())
     }
@@ -145,9 +148,9 @@ impl Said {
         }
     }
 
-    /// Seconds without a packet that it lives, at least and at most (SEM-123, and nf_conntrack's way with what is closing).
+    /// Lifetime without a packet, at least and at most (SEM-123; closed connections as in nf_conntrack).
     fn lifetime(&self, proto: Proto) -> (Time, Time) {
-        // A stream has talked for two seconds.
+        // A stream has packets over two seconds.
         let (is_stream, may_be_stream) = (self.talked >= 3 * TICK, self.talked >= TICK / 2);
         let seconds = match (proto, self.closed) {
             (Proto::Udp | Proto::Icmp, _) if self.replied && is_stream => 120,
@@ -159,7 +162,7 @@ impl Said {
             (_, [true, true]) => 120,
             (_, [true, false] | [false, true]) => 3_600,
             _ if self.established && self.replied => 86_400,
-            // Picked up in mid-flow, and nobody has answered.
+            // Picked up in mid-flow, without a reply.
             _ if self.established => 300,
             _ => 60,
         };
@@ -167,7 +170,7 @@ impl Said {
     }
 }
 
-/// That a client of a service port keeps its backend (SEM-230 to SEM-238).
+/// A client's backend by session affinity (SEM-230 to SEM-238).
 #[derive(Clone, Debug)]
 pub struct Stay {
     pub service_port: String,
@@ -184,7 +187,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Another fragment of it, by all that a fragment shows.
+    /// The packet is another fragment of it, by all fields that fragments share.
     pub fn is_of(&self, packet: &Packet) -> bool {
         let Tuple { proto, src, dst } = packet.tuple;
         packet.shape.part.is_some_and(|part| part.id == self.id)
@@ -200,24 +203,24 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The flow whose client sends this.
+    /// The flow of a client's packet.
     pub fn of_client(&self, tuple: Tuple) -> Option<usize> {
         self.flows.iter().position(|f| f.owns_client && f.client == tuple)
     }
 
-    /// The flow whose backend sends this, if its answers are met here.
+    /// The flow of a backend's packet, if its replies are translated here.
     pub fn of_backend(&self, tuple: Tuple, at: BackAt) -> Option<usize> {
         self.flows.iter().position(|f| f.owns_backend && f.back_at == at && f.is_answer(tuple))
     }
 
-    /// Whether another client's flow has the tuple towards the backend and is still alive.
+    /// Whether another client's live flow has the tuple towards the backend.
     pub fn is_taken(&self, client: Tuple, backend: Tuple, now: Time) -> Life {
         let mut others =
             self.flows.iter().filter(|f| f.owns_backend && f.client != client && f.is_answered_like(backend));
         others.next().map_or(Life::Over, |f| f.holds_tuple(now))
     }
 
-    /// A new flow takes its tuples from whoever has them.
+    /// A new flow takes its tuples from their owners.
     pub fn begin(&mut self, flow: Flow) {
         for old in &mut self.flows {
             old.owns_client &= old.client != flow.client;
@@ -226,7 +229,7 @@ impl Memory {
         self.flows.push(flow);
     }
 
-    /// What the client goes on with has its answers again, once nobody else has its tuple any more.
+    /// A client that continues gets its replies again if no other flow has the tuple any more.
     pub fn restore(&mut self, flow: usize) {
         let Flow { backend, owns_client, .. } = self.flows[flow];
         let is_free = !self.flows.iter().any(|f| f.owns_backend && f.is_answered_like(backend));

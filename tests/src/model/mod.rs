@@ -1,13 +1,14 @@
-//! The independent model: a naive interpreter of the rules of Service semantics (SEM). It is told what Kubernetes says
-//! and shown packets, and answers what may become of each. It shares no decision with svc: not its parser, not its plan,
-//! not its datapath; what both have in common is the rules.
+//! The independent model: a simple interpreter of the rules of Service semantics (SEM). Its input are Kubernetes'
+//! objects and packets, its output the possible results for each packet. It shares no decision with svc: no parser,
+//! no plan, no datapath. Both have only the rules in common.
 //!
-//! `world` is what Kubernetes says, `objects` the same as Kubernetes' own objects; `ground` is what lies around the node.
-//! `endpoints` and `verdict` are the rules of docs/semantics.md, one by one; `memory` knows the flows that have begun;
-//! `packet` is a packet and its octets; `oracle` answers, `begin` for first packets, `rare` for those without ports.
+//! `world` has Kubernetes' objects as plain values, `objects` the same as API objects; `ground` is the network around
+//! the node. `endpoints` and `verdict` are the rules of docs/semantics.md, one by one; `memory` has the flows that
+//! have begun; `packet` is a packet and its octets; `oracle` has the results, `begin` those for first packets, `rare`
+//! those for packets without ports.
 //!
-//! A rule that decides something is named where it does (`World::holds`), so that it can be broken: then kernel and model
-//! must disagree, or no packet has put the rule to the test.
+//! A rule is named where it decides something (`World::holds`), so that a test can break it. Then kernel and model
+//! must disagree; otherwise no packet has tested the rule.
 
 mod begin;
 pub mod endpoints;

@@ -1,4 +1,4 @@
-//! A world as the objects that an API server would hand out.
+//! A world as objects of the API server.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! The answer: what may become of a packet, given what Kubernetes says and what has been seen before.
+//! The possible results for a packet, given Kubernetes' objects and earlier packets.
 
 use std::iter;
 use std::net::{IpAddr, SocketAddr};
@@ -12,27 +12,27 @@ use super::verdict::{Frontend, Kind, Nobodys, frontend, nobodys};
 use super::world::{Proto, Tuple, World};
 use crate::packet::row::Problem;
 
-/// Where a packet is seen.
+/// Hook at which a packet is seen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Seen {
-    /// It came by this interface.
+    /// It arrived by this interface.
     Arriving(&'static str),
-    /// It is about to leave by it.
+    /// It is about to leave by this interface.
     Leaving(&'static str),
 }
 
-/// What becomes of a packet.
+/// Result for a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fate {
     Untouched,
-    /// Dropped as it is.
+    /// Dropped.
     Dropped,
-    /// Answered by an ICMP error from this address.
+    /// Answered with an ICMP error from this address.
     Refused {
         from: IpAddr,
         problem: Problem,
     },
-    /// As this; an ICMP error besides with this in it.
+    /// Forwarded with this tuple; an ICMP error also has this quoted tuple.
     Goes {
         as_: Tuple,
         quoted: Option<Tuple>,
@@ -40,7 +40,7 @@ pub enum Fate {
     },
 }
 
-/// By which way a translated packet goes on.
+/// How a translated packet leaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exit {
     Stack,
@@ -48,16 +48,16 @@ pub enum Exit {
     Hop(Route),
 }
 
-/// A fate that the rules allow.
+/// A result that the rules allow.
 #[derive(Clone, Debug)]
 pub struct Possible {
     pub fate: Fate,
-    /// The counters that say so.
+    /// The counters that must be incremented.
     pub counts: Vec<&'static str>,
     pub then: Then,
 }
 
-/// What is to be remembered of it.
+/// Change of the model's memory.
 #[derive(Clone, Debug)]
 pub enum Then {
     Nothing,
@@ -80,12 +80,12 @@ pub struct Model {
     pub now: Time,
     /// Source ports of masquerade.
     pub snat_ports: Range<u16>,
-    /// So many errors have been sent lately that more may be withheld.
+    /// So many errors were sent recently that more may be withheld.
     pub is_limited: bool,
 }
 
 impl Model {
-    /// Everything that may become of a packet.
+    /// All allowed results for a packet.
     pub fn judge(&self, packet: &Packet, seen: Seen) -> Vec<Possible> {
         let comes_by_uplink = matches!(seen, Seen::Arriving(interface) if !ground::is_pod(interface));
         let is_rare = packet.quotes.is_some() || !packet.has_ports();
@@ -109,10 +109,10 @@ impl Model {
         }
     }
 
-    /// Remembers what became of it.
+    /// Updates the memory by a packet's result.
     pub fn learn(&mut self, packet: &Packet, then: Then) {
         let (flags, now) = (packet.shape.flags, self.now);
-        // The first fragment of a packet that belongs to a flow tells where the others go.
+        // The first fragment of a flow's packet determines the path of the others.
         if let (Some(part), Then::Touch(..) | Then::Begin(..)) = (packet.shape.part, &then) {
             self.memory.parts.push(Known { id: part.id, tuple: packet.tuple });
         }
@@ -131,8 +131,8 @@ impl Model {
         }
     }
 
-    /// Kubernetes says something else. Datagram flows to what does not serve any more end (SEM-124), clients do not stay
-    /// with what is no endpoint any more (SEM-233). The same pass removes flows that are over.
+    /// Applies a change of Kubernetes' objects. UDP flows to removed endpoints end (SEM-124), session affinity to
+    /// removed endpoints ends (SEM-233). The same pass removes expired flows.
     pub fn change(&mut self, world: World) {
         let broken = self.world.broken;
         self.world = World { broken, ..world };
@@ -179,7 +179,7 @@ impl Model {
         match flow.life(self.now) {
             Life::Live => vec![goes],
             Life::Over if packet.tuple.proto != Proto::Tcp => vec![untouched()],
-            // Nobody sweeps in between: a connection that is over may still be answered.
+            // The sweeper does not run in between, so an expired connection may still be answered.
             Life::Over | Life::Unsure => vec![goes, untouched()],
         }
     }
@@ -197,7 +197,7 @@ impl Model {
             }
             None => self.new_flow(packet, interface),
         };
-        // Somebody else's frame is nobody's business, but XDP sees that only when a flow begins.
+        // Frames for other machines are left alone, but XDP checks that only for new flows.
         if packet.shape.is_stray && !ground::is_pod(interface) {
             all.retain(|p| matches!(p.then, Then::Touch(..)));
             all.push(untouched());
@@ -210,12 +210,12 @@ impl Model {
         client.or_else(|| self.memory.of_backend(packet.tuple, BackAt::Ingress).map(|i| (i, Side::Backend)))
     }
 
-    /// Whether a packet of a known flow belongs to it, or begins another.
+    /// Whether a packet with a known flow's tuple begins another flow.
     fn gives_way(&self, flow: &Flow, side: Side, packet: &Packet) -> Life {
         match (packet.tuple.proto, packet.is_syn() || side == Side::Backend && packet.is_syn_ack()) {
             _ if !self.world.holds("SEM-123") => Life::Live,
             (Proto::Tcp, true) => flow.holds_tuple(self.now),
-            // A segment in the middle of what is over: the tracker may have forgotten it.
+            // A segment of an expired flow: the tracker may have forgotten it.
             (Proto::Tcp, false) if flow.life(self.now) == Life::Over => Life::Unsure,
             _ => flow.life(self.now),
         }
@@ -241,7 +241,7 @@ impl Model {
             return vec![possible(Fate::Dropped, &["drop_no_route"], then.clone())];
         };
         let mut fates = Vec::new();
-        // The kernel tells how much fits only together with the neighbour.
+        // The kernel returns the MTU only together with the neighbor.
         if route.mac.is_some() && packet.size() > route.mtu {
             let problem = Problem::TooBig(route.mtu as u16);
             fates.extend(self.refuse(packet, interface, problem, "reject_too_big", then));
@@ -252,7 +252,7 @@ impl Model {
         if fates.is_empty() { goes(Exit::Hop(route)) } else { fates }
     }
 
-    /// An ICMP error from the address that was dialled if it is the node's, else from the node's own (SEM-092).
+    /// An ICMP error from the dialled address if it is the node's, else from the node's own (SEM-092).
     pub(super) fn refuse(
         &self,
         packet: &Packet,
@@ -265,7 +265,7 @@ impl Model {
         let own = ground::own(interface, dialled.is_ipv4()).filter(|_| self.world.has_pod_addresses);
         let is_own = ground::is_node(dialled) || !self.world.holds("SEM-092");
         let from = if is_own { dialled } else { own.unwrap_or(dialled) };
-        // A message that cannot be quoted is not sent.
+        // No error is sent about a packet that cannot be quoted.
         let mut fates = vec![match packet.is_plain() {
             false => possible(Fate::Dropped, &["drop_rewrite"], then.clone()),
             true => possible(Fate::Refused { from, problem }, &[label], then.clone()),
@@ -276,7 +276,7 @@ impl Model {
         fates
     }
 
-    /// A destination that is no frontend.
+    /// A packet whose destination is no frontend.
     pub(super) fn to_nobody(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
         let has_ports = packet.tuple.proto != Proto::Icmp;
         match nobodys(&self.world, packet.tuple.dst.ip()).filter(|_| has_ports || self.world.holds("SEM-095"))
@@ -293,13 +293,14 @@ impl Model {
         }
     }
 
-    /// Nobody's address: a new direct connection makes a translated flow with the same tuple to the backend give way.
+    /// A packet without a frontend: a new direct connection removes a translated flow with the same tuple to the
+    /// backend.
     fn direct(&self, packet: &Packet) -> Vec<Possible> {
         let may_begin = packet.is_syn() || packet.tuple.proto == Proto::Udp;
         let may_begin = may_begin && self.world.holds("SEM-108");
         let is_same = |f: &Flow| f.owns_backend && f.is_answer(packet.tuple.swapped());
         let found = self.memory.flows.iter().position(|f| may_begin && is_same(f));
-        // Or the answer to one of the node's own, which no hook has met.
+        // Or a reply to a connection of the node itself whose SYN passed no hook.
         let answered = || self.memory.of_backend(packet.tuple, BackAt::Ingress);
         match found.or_else(|| packet.is_syn_ack().then(answered).flatten()) {
             Some(i) => {
@@ -312,7 +313,7 @@ impl Model {
     }
 }
 
-/// It goes on as this. Of an SCTP packet in fragments the first one alone cannot: its checksum is over all of them
+/// Forwarded with this tuple. Fragments of an SCTP packet cannot be translated: the checksum covers all of them
 /// (deviation SEM-010).
 fn translated(packet: &Packet, as_: Tuple, exit: Exit, then: Then) -> Possible {
     let ports = |tuple: Tuple| (tuple.src.port(), tuple.dst.port());
@@ -328,7 +329,7 @@ pub(super) fn service_port(service: &str, port: &str, proto: Proto) -> String {
     format!("{service}:{port}/{proto:?}")
 }
 
-/// A destination that clients find served, for those who make packets.
+/// The destination is a frontend; for generators of packets.
 pub fn is_frontend(world: &World, dst: SocketAddr, proto: Proto) -> Option<Kind> {
     frontend(world, dst, proto).map(|f| f.kind)
 }

@@ -1,4 +1,4 @@
-//! A packet and its octets. Every checksum is summed from nothing over the finished octets, by `packet::wire`'s own sums.
+//! A packet and its octets. Every checksum is computed in full over the finished octets, by `packet::wire`.
 
 use std::net::IpAddr;
 
@@ -12,29 +12,29 @@ pub const ACK: u8 = 16;
 
 /// Octets of an Ethernet header.
 pub const ETH: usize = 14;
-/// Where the checksum, four octets, stands in an SCTP header.
+/// Offset of the checksum (four octets) in an SCTP header.
 pub const SCTP_CHECKSUM: usize = 8;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Packet {
     pub tuple: Tuple,
     pub shape: Shape,
-    /// It is an ICMP error about this one.
+    /// The packet is an ICMP error about this one.
     pub quotes: Option<Quote>,
 }
 
-/// The begin of another packet.
+/// The quoted beginning of another packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Quote {
     pub tuple: Tuple,
     pub shape: Shape,
-    /// Octets of it after its IP header.
+    /// Quoted octets after its IP header.
     pub octets: usize,
-    /// The tuple that an SCTP checksum in it is of: nobody looks at a quoted one, and nobody keeps it.
+    /// The tuple over which a quoted SCTP checksum was computed. Receivers ignore it, and svc does not update it.
     pub summed: Tuple,
 }
 
-/// A part of a packet: these octets after its IP header.
+/// A fragment: these octets after its IP header.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Part {
     pub id: u16,
@@ -42,20 +42,20 @@ pub struct Part {
     pub to: usize,
 }
 
-/// All of a packet that is not its tuple.
+/// All properties of a packet except its tuple.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Shape {
-    /// Of TCP.
+    /// TCP flags.
     pub flags: u8,
-    /// Time to live, hop limit.
+    /// Time to live or hop limit.
     pub ttl: u8,
     /// Octets after the transport header.
     pub payload: usize,
     /// IPv4 options, or an IPv6 extension header: 8 octets.
     pub has_options: bool,
-    /// A datagram with no checksum (RFC 768).
+    /// A UDP datagram without a checksum (RFC 768).
     pub has_no_sum: bool,
-    /// It is sent to somebody else's MAC.
+    /// The frame is addressed to another MAC.
     pub is_stray: bool,
     pub part: Option<Part>,
 }
@@ -88,12 +88,12 @@ impl Packet {
         !self.shape.has_options && (self.shape.part.is_none() || self.tuple.src.is_ipv4())
     }
 
-    /// It has ports of its own: it is no part of a packet but the first.
+    /// It has ports of its own: it is not a later fragment.
     pub fn has_ports(&self) -> bool {
         self.shape.part.is_none_or(|part| part.from == 0)
     }
 
-    /// It has been cut in the middle of its transport header, before the ports could be told.
+    /// The first fragment is too short for the ports.
     pub fn is_cut_short(&self) -> bool {
         self.shape.part.is_some_and(|part| part.from == 0 && part.to < header(self.tuple.proto))
     }
@@ -111,12 +111,12 @@ impl Packet {
         options + fragment + body + if is_v4 { 20 } else { 40 }
     }
 
-    /// Octets after the IP header of the packet that this one is a part of.
+    /// Octets after the IP header of the unfragmented packet.
     pub fn whole(&self) -> usize {
         header(self.tuple.proto) + self.shape.payload
     }
 
-    /// The frame, from the one MAC to the other.
+    /// The frame between the two MACs.
     pub fn octets(&self, dmac: [u8; 6], smac: [u8; 6]) -> Vec<u8> {
         let mut frame = Vec::with_capacity(ETH + self.size());
         frame.extend(dmac);
@@ -192,7 +192,7 @@ impl Packet {
             Proto::Udp | Proto::Icmp => return body,
         };
         let check = !fold(pseudo(src.ip(), dst.ip(), body.len(), self.number()) + sum(&body));
-        // A datagram's sum of zero is sent as its other spelling.
+        // A computed UDP checksum of zero is sent as 0xffff.
         let check = if proto == Proto::Udp && check == 0 { 0xffff } else { check };
         body[at..at + 2].copy_from_slice(&check.to_be_bytes());
         body
@@ -220,7 +220,7 @@ impl Packet {
             vec![first, 0, hi, lo, id, id_low, place, place_low, self.shape.ttl, self.number(), 0, 0];
         ip.extend(src);
         ip.extend(dst);
-        // No operation, to the end.
+        // No-operation options up to the end.
         ip.resize(header, 1);
         let check = !fold(sum(&ip));
         ip[10..12].copy_from_slice(&check.to_be_bytes());
@@ -255,8 +255,8 @@ pub fn header(proto: Proto) -> usize {
     }
 }
 
-/// The tuple that a packet of this shape carries in its octets now, with the ports of `like` where it has none; nothing if
-/// it is too short.
+/// The tuple in the octets of a packet of this shape, with the ports of `like` if it has none; `None` if it is too
+/// short.
 pub fn tuple_in(octets: &[u8], like: &Packet) -> Option<Tuple> {
     let options = if like.shape.has_options { 8 } else { 0 };
     let fragment = if like.shape.part.is_some() { 8 } else { 0 };

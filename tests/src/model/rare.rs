@@ -1,4 +1,4 @@
-//! The answer for packets without ports of their own: fragments but the first (SEM-109), and ICMP errors that quote a
+//! The model of packets without ports of their own: later fragments (SEM-109), and ICMP errors that quote a
 //! translated packet (SEM-079).
 
 use super::ground;
@@ -8,7 +8,7 @@ use super::packet::{Packet, Quote};
 use super::world::Tuple;
 
 impl Model {
-    /// A fragment goes the way of its first one. One that comes alone must not leave with a Service's address.
+    /// A later fragment follows the first one. Without a first one it must not leave with a Service's address.
     pub(super) fn part(&self, packet: &Packet, seen: Seen) -> Vec<Possible> {
         let known = self.memory.parts.iter().rev().find(|known| known.is_of(packet));
         if let Some((flow, side)) = known.and_then(|known| self.met(known.tuple, seen)) {
@@ -27,7 +27,7 @@ impl Model {
         }
     }
 
-    /// An error about a packet: its sender, and the packet in it, are shown as the sender of that packet knows them.
+    /// An ICMP error: its source and the quoted packet are translated back for the quoted packet's sender.
     pub(super) fn about(&self, packet: &Packet, quote: &Quote, seen: Seen) -> Vec<Possible> {
         let answer = quote.tuple.swapped();
         let Some((flow, side)) = self.met(answer, seen) else { return vec![untouched()] };
@@ -48,7 +48,7 @@ impl Model {
         )
     }
 
-    /// The flow whose packet of this tuple would be met here, and whose it would be.
+    /// The flow, and its side, that matches a packet with this tuple here.
     fn met(&self, tuple: Tuple, seen: Seen) -> Option<(&Flow, Side)> {
         let (client, at) = match seen {
             Seen::Arriving(_) => (self.memory.of_client(tuple), BackAt::Ingress),
@@ -82,7 +82,7 @@ impl Model {
         vec![possible(Fate::Goes { as_, quoted, exit }, counts, Then::Nothing)]
     }
 
-    /// What belongs to a flow that may be forgotten may be left alone as well.
+    /// If the flow may be forgotten already, its packets may be left alone, too.
     fn unless_over(&self, flow: &Flow, mut fates: Vec<Possible>) -> Vec<Possible> {
         if flow.life(self.now) != Life::Live {
             fates.push(untouched());

@@ -1,4 +1,4 @@
-//! Frontends (SEM-011 to SEM-027) and the verdict on a new connection to one, row by row of docs/semantics.md.
+//! Frontends (SEM-011 to SEM-027) and the verdict on a new connection to them, in the order of docs/semantics.md.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,7 +14,7 @@ pub enum Kind {
     LoadBalancer,
 }
 
-/// What a client dialled.
+/// The dialled frontend.
 #[derive(Clone, Copy, Debug)]
 pub struct Frontend<'a> {
     pub service: &'a Service,
@@ -22,20 +22,20 @@ pub struct Frontend<'a> {
     pub kind: Kind,
 }
 
-/// Who dialled.
+/// The client.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Client {
-    /// A pod of this node: it came by a pod's interface (SEM-090).
+    /// A pod of this node: the packet came by a pod's interface (SEM-090).
     Pod,
     Outside,
 }
 
 #[derive(Clone, Debug)]
 pub enum Verdict {
-    /// Silence; and the counter that says why.
+    /// Dropped, with the counter of the reason.
     Drop(&'static str),
     Reject,
-    /// One of these, and whether a remote one sees an address of this node.
+    /// Forwarded to one of these; says whether a remote one sees an address of this node.
     Pick {
         from: Vec<Target>,
         masquerade: bool,
@@ -84,7 +84,7 @@ fn accepts_node_ports(world: &World, ip: IpAddr) -> bool {
     }
 }
 
-/// The table of docs/semantics.md, "What becomes of a new connection"; the first row that fits.
+/// The table of docs/semantics.md, "What becomes of a new connection"; the first row that matches.
 pub fn verdict(world: &World, frontend: &Frontend<'_>, client: Client, source: IpAddr) -> Verdict {
     let Frontend { service, port, kind } = *frontend;
     let lists = lists(world, service, port, source.is_ipv4());
@@ -96,7 +96,7 @@ pub fn verdict(world: &World, frontend: &Frontend<'_>, client: Client, source: I
     if kind == Kind::LoadBalancer && !is_allowed(service, source) && world.holds("SEM-030") {
         return Verdict::Drop("drop_source_range");
     }
-    // Usable nowhere.
+    // Not usable anywhere.
     if !lists.any && world.holds("SEM-094") {
         return Verdict::Reject;
     }
@@ -108,7 +108,7 @@ pub fn verdict(world: &World, frontend: &Frontend<'_>, client: Client, source: I
         // Internal policy.
         (Kind::ClusterIp, _) if service.internal_local => pick(lists.local, masks_at_cluster_ip),
         (Kind::ClusterIp, _) => pick(lists.cluster, masks_at_cluster_ip),
-        // External policy Local: a local pod is not restricted.
+        // External policy Local does not restrict a local pod.
         (_, Client::Pod) if is_external_local && world.holds("SEM-090") => pick(lists.cluster, false),
         // External policy Local: clients from elsewhere.
         (_, Client::Outside | Client::Pod) if is_external_local => pick(lists.local, false),
@@ -117,7 +117,8 @@ pub fn verdict(world: &World, frontend: &Frontend<'_>, client: Client, source: I
     }
 }
 
-/// Source ranges of the family, if there are any (SEM-030); where this node is in one, so is the address itself (SEM-032).
+/// The source ranges of the family, if any (SEM-030). If this node is in one, the address itself is allowed as a
+/// source (SEM-032).
 fn is_allowed(service: &Service, source: IpAddr) -> bool {
     let ranges: Vec<_> = service.source_ranges.iter().filter(|(net, _)| same_family(*net, source)).collect();
     let holds = |addr: IpAddr| ranges.iter().any(|(net, bits)| has_prefix(addr, *net, *bits));
@@ -125,16 +126,16 @@ fn is_allowed(service: &Service, source: IpAddr) -> bool {
     ranges.is_empty() || holds(source) || (is_itself && holds(ground::at(ground::NODE[0], source.is_ipv4())))
 }
 
-/// What is wrong with a destination that is no frontend.
+/// Why a destination without a frontend is refused or dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Nobodys {
-    /// A port, or a protocol, that the Service of the address does not have.
+    /// The Service of the address does not have this port or protocol.
     Port,
-    /// An address that no Service has, where Services' addresses come from.
+    /// An unallocated address of the Service CIDR.
     Address,
 }
 
-/// For every protocol (SEM-095, SEM-096). An address of the node itself is the node's to answer for.
+/// Applies to every protocol (SEM-095, SEM-096). The node itself answers at its own addresses.
 pub fn nobodys(world: &World, dst: IpAddr) -> Option<Nobodys> {
     match () {
         () if ground::is_node(dst) => None,

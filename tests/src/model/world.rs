@@ -1,9 +1,9 @@
-//! What Kubernetes says, as plain values: Services, EndpointSlices, this node.
+//! Kubernetes' objects as plain values: Services, EndpointSlices, this node.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-/// The node that all is seen from.
+/// The node under test.
 pub const THIS_NODE: &str = "this-node";
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -11,7 +11,7 @@ pub enum Proto {
     Tcp,
     Udp,
     Sctp,
-    /// Echo requests: never a service's.
+    /// Echo requests, which no Service has.
     Icmp,
 }
 
@@ -41,10 +41,10 @@ pub struct World {
     /// Label `topology.kubernetes.io/zone` of this node.
     pub zone: Option<&'static str>,
     pub node_ports: NodePorts,
-    /// The node has addresses towards its pods to masquerade with.
+    /// The node has addresses towards its pods, to masquerade with.
     pub has_pod_addresses: bool,
     pub settings: Settings,
-    /// A rule that the model does not keep to: none, but to see whether somebody notices.
+    /// A rule that the model breaks, to check that a test notices; usually none.
     pub broken: Option<&'static str>,
     pub services: Vec<Service>,
     /// In the order of their names.
@@ -52,24 +52,24 @@ pub struct World {
 }
 
 impl World {
-    /// The model keeps to this rule.
+    /// The model follows this rule.
     pub fn holds(&self, rule: &str) -> bool {
         self.broken != Some(rule)
     }
 }
 
-/// What the operator sets.
+/// The operator's settings.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settings {
     /// `--masquerade-all`.
     pub masquerade_all: bool,
     /// `--masquerade-local-backends`.
     pub masquerade_to_local: bool,
-    /// It is known who is a pod of this node: by the interface that it sends by. Else nobody is (SEM-090).
+    /// Pods of this node are recognised by their interface. Otherwise no client counts as a pod (SEM-090).
     pub knows_pods: bool,
-    /// `--service-cidr`: where the ClusterIPs come from.
+    /// `--service-cidr`: the range of ClusterIPs.
     pub has_service_cidr: bool,
-    /// How backends are chosen: no rule says more than that it is one of them.
+    /// How backends are selected. The rules only say that one of them is.
     pub selection: Option<Selection>,
 }
 
@@ -99,7 +99,7 @@ pub struct Service {
     /// `internalTrafficPolicy` and `externalTrafficPolicy` are Local.
     pub internal_local: bool,
     pub external_local: bool,
-    /// `sessionAffinity: ClientIP`, and for how many seconds.
+    /// `sessionAffinity: ClientIP`, with its timeout in seconds.
     pub affinity: Option<u32>,
     pub ports: Vec<Port>,
 }

@@ -1,4 +1,4 @@
-//! One question to a name server, and what it says.
+//! Sends one DNS query and returns the response.
 
 use std::collections::BTreeSet;
 use std::io::{Read as _, Write as _};
@@ -18,7 +18,7 @@ pub enum By {
     Tcp,
 }
 
-/// An answer as far as clients look at it. The order of records and the serial number mean nothing.
+/// A response, reduced to what clients read. The order of records and the serial number do not matter.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Said {
     pub code: ResponseCode,
@@ -30,7 +30,7 @@ pub struct Said {
     pub additionals: BTreeSet<String>,
 }
 
-/// `payload` is what the question says by EDNS, if it has EDNS.
+/// `payload` is the EDNS payload size of the query; `None`: no EDNS.
 pub fn ask(server: SocketAddr, name: &str, record_type: &str, by: By, payload: Option<u16>) -> Result<Said> {
     let question = question(name, record_type, payload)?;
     let octets = question.to_bytes().context("the question")?;
@@ -94,7 +94,7 @@ pub fn question(name: &str, record_type: &str, payload: Option<u16>) -> Result<M
     Ok(message)
 }
 
-/// Of an SOA record only owner and life count: serial numbers are times.
+/// Only owner and TTL of an SOA record: serial numbers are times.
 fn text(record: &Record) -> String {
     match record.data {
         RData::SOA(_) => format!("{} {} SOA", record.name, record.ttl),

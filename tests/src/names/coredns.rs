@@ -16,7 +16,7 @@ use crate::scale::store::Store;
 use crate::scale::stub_api::StubApi;
 use crate::wait;
 
-/// CoreDNS listens at the latest 5 s after its start, whether or not it knows anything.
+/// CoreDNS listens at the latest 5 s after its start, with or without data.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -28,7 +28,8 @@ pub struct CoreDns {
 }
 
 impl CoreDns {
-    /// `plugins` stand in the Corefile beside `kubernetes`. `known` is a name that it has once it knows everything.
+    /// `plugins` are added to the Corefile beside `kubernetes`. `known` is a name that it has once it knows
+    /// everything.
     pub fn start(program: &Path, store: Store, plugins: &str, known: &str) -> Result<Self> {
         let api = StubApi::start_here(store)?;
         let address = free_address()?;

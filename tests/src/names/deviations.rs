@@ -1,4 +1,4 @@
-//! Where svc's name server answers otherwise than CoreDNS, on purpose (`docs/dns.md`). One that does not show is an error.
+//! Deliberate differences between svc's name server and CoreDNS (`docs/dns.md`). One that never occurs is an error.
 
 use hickory_server::proto::op::ResponseCode;
 
@@ -14,16 +14,16 @@ pub const ALL: [&str; 7] = [
     "CoreDNS does not name itself where it has a loopback address alone",
 ];
 
-/// How two answers compare.
+/// Result of comparing two responses.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
     Equal,
-    /// By this one of [`ALL`].
+    /// They differ by this one of [`ALL`].
     Deviates(&'static str),
     Differs,
 }
 
-/// Compares what CoreDNS says with what svc says.
+/// Compares CoreDNS's response with svc's.
 pub fn explain(name: &str, record_type: &str, theirs: &Said, ours: &Said) -> Verdict {
     if is_equal(theirs, ours) {
         return Verdict::Equal;
@@ -67,7 +67,7 @@ pub fn explain(name: &str, record_type: &str, theirs: &Said, ours: &Said) -> Ver
     Verdict::Differs
 }
 
-/// A namespace, the version and the name server; and an address, which has a name.
+/// Names that exist with another type: a namespace, the version, the name server, and an address with a name.
 fn is_known_by_another_type(name: &str, record_type: &str) -> bool {
     let is_namespace = name.split('.').count() == 4 && name.ends_with(".svc.cluster.local");
     let is_known = is_namespace
@@ -76,7 +76,7 @@ fn is_known_by_another_type(name: &str, record_type: &str) -> bool {
     is_known || (name.ends_with(".arpa") && record_type != "PTR")
 }
 
-/// What is cut may be cut elsewhere.
+/// Truncated responses may be truncated at different records.
 fn is_equal(theirs: &Said, ours: &Said) -> bool {
     match theirs.truncated && ours.truncated {
         true => (theirs.code, theirs.has_opt) == (ours.code, ours.has_opt),

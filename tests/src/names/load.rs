@@ -1,4 +1,4 @@
-//! How many questions a name server answers, what that costs it, and how long a client waits.
+//! Measures a name server's throughput, cost and latency.
 
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
@@ -9,27 +9,27 @@ use hickory_server::proto::serialize::binary::BinEncodable as _;
 use super::ask::question;
 use crate::scale::process::Process;
 
-/// Questions without an answer at a time: enough to keep a server busy, too few to overflow its socket.
+/// Queries in flight: enough to keep a server busy, too few to overflow its socket.
 const WINDOW: usize = 64;
-/// A question without an answer for so long is lost.
+/// A query without a response for this long is lost.
 const LOST: Duration = Duration::from_millis(200);
 
-/// What a run found.
+/// Result of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// Questions a second while the server had both its processor and a client.
+    /// Queries per second while server and client each had a CPU.
     pub a_second: f64,
-    /// Questions for each second of the server's processor time.
+    /// Queries per second of the server's CPU time.
     pub a_processor_second: f64,
     pub lost: usize,
 }
 
-/// Questions as octets, to be sent in turn.
+/// Queries as octets, to be sent in turn.
 pub fn questions(names: &[String], record_type: &str) -> Result<Vec<Vec<u8>>> {
     names.iter().map(|name| Ok(question(name, record_type, Some(1232))?.to_bytes()?)).collect()
 }
 
-/// As many questions as it takes, one after another's answer.
+/// Sends queries at the rate of the responses.
 pub fn rate(server: SocketAddr, process: Process, questions: &[Vec<u8>], duration: Duration) -> Result<Rate> {
     let socket = client(server)?;
     socket.set_read_timeout(Some(LOST))?;
@@ -57,7 +57,7 @@ pub fn rate(server: SocketAddr, process: Process, questions: &[Vec<u8>], duratio
     })
 }
 
-/// How long answers take at a steady rate: percentiles 50 and 99, and how many never came.
+/// Latency at a steady rate: percentiles 50 and 99, and the number of lost queries.
 pub fn latency(
     server: SocketAddr,
     questions: &[Vec<u8>],

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use svc_common::abi::{Direction, FlowKey, FlowRecord, FlowState, Hook, MapAddr, ServiceId, Way};
+use svc_common::abi::{Direction, Exit, FlowKey, FlowRecord, FlowState, Hook, MapAddr, ServiceId};
 use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
 use svc_common::family::{Family as _, V4, V6};
 use svc_common::wire::checksum::Wsum;
@@ -20,7 +20,7 @@ pub struct Flow {
     from: String,
     to: String,
     l4: L4,
-    way: Way,
+    exit: Exit,
     hooks: [Hook; 2],
     is_counted: bool,
     /// Next hop of each direction, once known.
@@ -37,7 +37,7 @@ pub fn flow(from: impl Into<String>, to: impl Into<String>) -> Flow {
         from: from.into(),
         to: to.into(),
         l4: L4::Either,
-        way: Way::STACK,
+        exit: Exit::STACK,
         hooks: [Hook::INGRESS, Hook::POD_EGRESS],
         is_counted: true,
         hops: [None; 2],
@@ -74,12 +74,12 @@ impl Flow {
 
     /// Past the stack, both ways at ingress.
     pub fn redirected(self) -> Self {
-        Self { way: Way::REDIRECT, hooks: [Hook::INGRESS; 2], ..self }
+        Self { exit: Exit::REDIRECT, hooks: [Hook::INGRESS; 2], ..self }
     }
 
     /// A pod that reaches itself.
     pub fn back(self) -> Self {
-        Self { way: Way::BACK, hooks: [Hook::INGRESS; 2], ..self }
+        Self { exit: Exit::HAIRPIN, hooks: [Hook::INGRESS; 2], ..self }
     }
 
     /// The forward record knows its next hop.
@@ -129,19 +129,19 @@ impl Flow {
     /// The records as the tables hold them.
     pub fn records(&self, case: Case, now: u32, ifindex: &dyn Fn(&str) -> u32) -> Vec<Line> {
         let l4 = if self.l4 == L4::Either { case.l4 } else { self.l4 };
-        let any_source = self.is_host_udp && l4 == L4::Udp;
+        let wildcard_source = self.is_host_udp && l4 == L4::Udp;
         let (from, to) = (pair(&self.from, case), pair(&self.to, case));
         let line = |i: usize, src: Point, dst: Point, new: (Point, Point)| Line {
             proto: number(l4, case.family),
             key: (src, dst),
             new,
             direction: i,
-            way: self.way,
+            exit: self.exit,
             hook: self.hooks[i],
             twin_hook: self.hooks[1 - i],
             is_counted: self.is_counted,
             state: self.states[i],
-            any_source,
+            wildcard_source,
             stamp: now.wrapping_sub(self.ages[i]),
             hop: match (self.hops[i].map(place::hop), self.unresolved) {
                 (Some(hop), _) => (ifindex(hop.interface), hop.mtu, hop.smac, hop.dmac),
@@ -149,7 +149,7 @@ impl Flow {
                 (None, _) => (0, 0, [0; 6], [0; 6]),
             },
         };
-        let wild = if any_source { (place::address("any", case.family), to.1.1) } else { to.1 };
+        let wild = if wildcard_source { (place::address("any", case.family), to.1.1) } else { to.1 };
         let both = [line(0, from.0, from.1, to), line(1, wild, to.0, (from.1, from.0))];
         both.into_iter().zip(self.has).filter_map(|(line, has)| has.then_some(line)).collect()
     }
@@ -170,11 +170,11 @@ pub struct Line {
     pub key: (Point, Point),
     new: (Point, Point),
     direction: usize,
-    way: Way,
+    exit: Exit,
     hook: Hook,
     twin_hook: Hook,
     state: FlowState,
-    any_source: bool,
+    wildcard_source: bool,
     /// For the Service of the row; else for none.
     is_counted: bool,
     stamp: u32,
@@ -190,21 +190,21 @@ impl Line {
             Hook::UPLINK_EGRESS => "uplink-egress",
             _ => "nowhere",
         };
-        let way = match self.way {
-            Way::STACK => "by the stack",
-            Way::REDIRECT => "redirected",
-            Way::BACK => "back",
+        let exit = match self.exit {
+            Exit::STACK => "by the stack",
+            Exit::REDIRECT => "redirected",
+            Exit::HAIRPIN => "back",
             _ => "nohow",
         };
         // Only a redirected packet asks for the next hop; one without a MAC has no use for the rest of it.
         let hop = match self.hop {
-            _ if self.way != Way::REDIRECT => String::new(),
+            _ if self.exit != Exit::REDIRECT => String::new(),
             (oif, mtu, _, [0, 0, 0, 0, 0, 0]) => format!(" hop={oif}/{mtu}/unresolved"),
             (oif, mtu, smac, dmac) => format!(" hop={oif}/{mtu}/{smac:x?}/{dmac:x?}"),
         };
         let to = |(src, dst): (Point, Point)| format!("{} > {}", spell(src), spell(dst));
         format!(
-            "{} {} {} becomes {} at {} {way} (twin at {}) state={:#x}{}{} age={}{hop}",
+            "{} {} {} becomes {} at {} {exit} (twin at {}) state={:#x}{}{} age={}{hop}",
             match self.proto {
                 6 => "tcp",
                 17 => "udp",
@@ -216,7 +216,7 @@ impl Line {
             hook(self.hook),
             hook(self.twin_hook),
             self.state.0,
-            if self.any_source { " any-source" } else { "" },
+            if self.wildcard_source { " any-source" } else { "" },
             if self.is_counted { "" } else { " uncounted" },
             now.wrapping_sub(self.stamp),
         )
@@ -302,9 +302,9 @@ pub fn encode<A: Spell>(line: &Line) -> (FlowKey<A>, FlowRecord<A>) {
         state: line.state,
         direction: if line.direction == 0 { Direction::FORWARD } else { Direction::REVERSE },
         hook: line.hook,
-        way: line.way,
+        exit: line.exit,
         twin_hook: line.twin_hook,
-        any_source: line.any_source.into(),
+        wildcard_source: line.wildcard_source.into(),
     };
     [record.addr_delta, record.port_delta] = deltas(&key, &record);
     (key, record)
@@ -315,7 +315,7 @@ pub fn decode<A: Spell>(key: &FlowKey<A>, record: &FlowRecord<A>) -> Result<Line
     let same = |a: Wsum, b: Wsum| a.fold() % 0xffff == b.fold() % 0xffff;
     let [addr, port] = deltas(key, record);
     // A key without source has no delta of its own: the packet's is taken.
-    let is_wild = record.any_source != 0 && record.direction == Direction::REVERSE;
+    let is_wild = record.wildcard_source != 0 && record.direction == Direction::REVERSE;
     if !(is_wild || same(addr, record.addr_delta)) || !same(port, record.port_delta) {
         return Err(format!("wrong checksum deltas in {record:?}"));
     }
@@ -328,11 +328,11 @@ pub fn decode<A: Spell>(key: &FlowKey<A>, record: &FlowRecord<A>) -> Result<Line
         key: (at(key.src, key.sport), at(key.dst, key.dport)),
         new: (at(record.src, record.sport), at(record.dst, record.dport)),
         direction: record.direction.0.into(),
-        way: record.way,
+        exit: record.exit,
         hook: record.hook,
         twin_hook: record.twin_hook,
         state: record.state,
-        any_source: record.any_source != 0,
+        wildcard_source: record.wildcard_source != 0,
         is_counted: record.service == SERVICE,
         stamp: record.stamp,
         hop: (record.oif, record.mtu, record.smac, record.dmac),

@@ -369,7 +369,7 @@ impl Trial<'_> {
                 Seen::Arriving(if route.interface == "cni0" { "port1" } else { route.interface })
             }
         };
-        if known.any_source && how.elsewhere {
+        if known.wildcard_source && how.elsewhere {
             let other = ground::at(ground::NODE[usize::from(interface.len() % 3 == 0)], answer.src.is_ipv4());
             answer.src.set_ip(other);
         }

@@ -1,4 +1,4 @@
-//! Comparing the maps with tables, entry by entry, without a copy of either.
+//! Compares the maps with tables, entry by entry, without copying either.
 
 use std::io;
 use std::net::IpAddr;
@@ -13,7 +13,7 @@ use crate::dataplane::maps::{FamilyMaps, Maps};
 use crate::plan::maglev::digest;
 use crate::plan::tables::{Prefix, Tables};
 
-/// The maps hold these tables and nothing else.
+/// The maps hold exactly these tables.
 pub fn holds(maps: &mut Maps, wanted: &Tables) -> io::Result<bool> {
     Ok(holds_hashes(&maps.v4, wanted, true)?
         && holds_hashes(&maps.v6, wanted, false)?
@@ -41,7 +41,7 @@ fn holds_hashes<A: Encode>(maps: &FamilyMaps<A>, wanted: &Tables, is_v4: bool) -
     Ok(others == 0 && equal == all)
 }
 
-/// Slots that nothing refers to may hold anything.
+/// Compares arrays. Slots without a reference may hold anything.
 fn holds_arrays(maps: &mut Maps, wanted: &Tables) -> io::Result<bool> {
     for (id, backend) in &wanted.backends {
         let held = match backend.addr.is_ipv4() {

@@ -1,5 +1,5 @@
-//! Reading the maps back. What lies in a pin may be anything: what cannot be is left out with one warning, and the next
-//! difference puts it right.
+//! Reads the maps back. A pinned map may hold garbage: invalid entries are left out with one warning, and the next
+//! comparison repairs them.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -14,7 +14,7 @@ use crate::dataplane::store::StoreError;
 use crate::plan::maglev::digest;
 use crate::plan::tables::{Backend, Frontend, FrontendEntry, Prefix, Tables};
 
-/// How much was left out.
+/// Numbers of entries left out.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Ignored {
     extents: u32,
@@ -22,7 +22,7 @@ struct Ignored {
     prefixes: u32,
 }
 
-/// Everything that the maps hold.
+/// Reads all contents of the maps.
 pub fn dump(maps: &mut Maps) -> Result<Tables, StoreError> {
     let (mut tables, mut ignored) = (Tables::default(), Ignored::default());
     let failed = |map: &'static str| move |source| StoreError { map, operation: "dump".to_owned(), source };
@@ -47,7 +47,7 @@ fn dump_family<A: Encode>(
     maps.batches.addresses.each(|addr, flags| {
         tables.addresses.insert(addr.to_ip(), flags);
     })?;
-    // Not every kernel reads tries in batches.
+    // Some kernels cannot read tries in batches.
     for entry in maps.prefixes.iter() {
         let (key, _) = entry.map_err(io_error)?;
         let PrefixKey { list, addr } = key.data();
@@ -60,31 +60,31 @@ fn dump_family<A: Encode>(
     Ok(())
 }
 
-/// The frontend of a key.
+/// The frontend for a map key.
 pub(super) fn frontend_of<A: Encode>(key: FrontendKey<A>) -> Frontend {
     Frontend { addr: key.addr.to_ip(), port: key.port.number(), proto: key.proto, scope: key.scope }
 }
 
-/// The entry of a value.
+/// The entry for a map value.
 pub(super) const fn entry_of(value: FrontendValue) -> FrontendEntry {
     let FrontendValue { service, flags, cluster, local, maglev, affinity } = value;
     FrontendEntry { service, flags, cluster, local, maglev, affinity }
 }
 
-/// The extent lies within a table of so many entries.
+/// The extent is within a table of `len` entries.
 fn fits(extent: Extent, len: u32) -> bool {
     u64::from(extent.first) + u64::from(extent.count) <= u64::from(len)
 }
 
-/// The extents that frontends name, each once, and whether IPv4 frontends name it.
+/// The extents that frontends name, without duplicates. True: IPv4 frontends name it.
 fn named(tables: &Tables, of: impl Fn(&FrontendEntry) -> [Extent; 2]) -> BTreeMap<Extent, bool> {
     let all = tables.frontends.iter().flat_map(|(f, e)| of(e).map(|extent| (extent, f.addr.is_ipv4())));
     all.filter(|(extent, _)| extent.count != 0).collect()
 }
 
-/// Extents and backends are arrays: what a frontend names is there.
+/// Extents and backends are arrays: only slots that a frontend names are in use.
 fn dump_extents(maps: &mut Maps, tables: &mut Tables, ignored: &mut Ignored) -> io::Result<()> {
-    // Extents do not overlap, so that all of them are no longer than their table.
+    // Extents do not overlap, so together they are no longer than their table.
     let mut room = u64::from(maps.selection.len());
     for (extent, is_v4) in named(tables, |entry| [entry.cluster, entry.local]) {
         let is_possible = fits(extent, maps.selection.len()) && u64::from(extent.count) <= room;

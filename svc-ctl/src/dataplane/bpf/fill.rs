@@ -1,4 +1,4 @@
-//! Writing complete tables into new maps.
+//! Writes complete tables into new maps.
 
 use std::io;
 
@@ -10,7 +10,7 @@ use crate::dataplane::maps::Maps;
 use crate::dataplane::store::StoreError;
 use crate::plan::tables::{MapOp, Tables};
 
-/// Fills those maps of `new` that are not `old`'s as well.
+/// Fills the maps of `new` that `old` does not share.
 pub fn fill(new: &mut Maps, old: &Maps, tables: &Tables) -> Result<(), StoreError> {
     let is_new = |name: &str| {
         let id = |maps: &Maps| maps.set.get(name).ok().map(|map| map.info.id);

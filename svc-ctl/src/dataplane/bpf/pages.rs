@@ -1,4 +1,4 @@
-//! Maglev tables as pages: of one page with a place in each octet, of more with a place in each pair of octets.
+//! Maglev tables as pages. In a table of one page a place is one octet; in larger tables it is two.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! Entries of hashes and tries on their way to the kernel, collected so that they go in batches.
+//! Queued entries of hashes and tries, written to the kernel in batches.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -15,9 +15,9 @@ use crate::dataplane::maps::{FamilyBatches, Maps, TrieKey};
 use crate::dataplane::sys::EntryMap;
 use crate::plan::tables::{Frontend, FrontendEntry, MapOp, Prefix};
 
-/// Writes to one map, none of them to a key of another.
+/// Writes to one map, at most one per key.
 struct Queue<K, V> {
-    /// Whose keys and values go into the map, by the index of their op.
+    /// Entries to write: indices of their ops, keys and values.
     put: (Vec<usize>, Vec<K>, Vec<V>),
     deleted: (Vec<usize>, Vec<K>),
     keys: HashSet<K>,
@@ -30,7 +30,7 @@ impl<K, V> Default for Queue<K, V> {
 }
 
 impl<K: aya::Pod + Eq + Hash, V: aya::Pod> Queue<K, V> {
-    /// `value` is what the key gets; without one it is removed.
+    /// Queues an op: `value` is the new value, `None` removes the key.
     fn push(&mut self, index: usize, key: K, value: Option<V>) {
         self.keys.insert(key);
         match value {
@@ -62,7 +62,7 @@ fn fail(indices: &[usize], at: usize, err: io::Error, failures: &mut Failures) {
     failures.extend(indices.get(at).map(|index| (*index, err)));
 }
 
-/// What waits for the maps of one family.
+/// Queued writes of one family.
 struct FamilyQueues<A> {
     frontends: Queue<FrontendKey<A>, FrontendValue>,
     addresses: Queue<A, AddressFlags>,
@@ -101,7 +101,7 @@ impl<A: MapAddr + Eq + Hash> FamilyQueues<A> {
         }
     }
 
-    /// Make before break.
+    /// New entries first, then removals: make before break.
     fn write(&mut self, maps: &FamilyBatches<A>, failures: &mut Failures) {
         self.prefixes.write_put(&maps.prefixes, failures);
         self.frontends.write_put(&maps.frontends, failures);
@@ -112,7 +112,7 @@ impl<A: MapAddr + Eq + Hash> FamilyQueues<A> {
     }
 }
 
-/// What waits for the kernel.
+/// All queued writes.
 #[derive(Default)]
 pub struct Queues {
     v4: FamilyQueues<AddrV4>,
@@ -125,7 +125,7 @@ impl Queues {
         address(op).is_some()
     }
 
-    /// An earlier op about the same entry waits.
+    /// An earlier op about the same entry is queued.
     pub fn has_key_of(&self, op: &MapOp) -> bool {
         match address(op) {
             Some(IpAddr::V4(a)) => self.v4.has_key_of(op, encode::v4(a)),
@@ -142,14 +142,14 @@ impl Queues {
         }
     }
 
-    /// Writes everything that waits.
+    /// Writes the whole queue.
     pub fn write(&mut self, maps: &Maps, failures: &mut Failures) {
         self.v4.write(&maps.v4.batches, failures);
         self.v6.write(&maps.v6.batches, failures);
     }
 }
 
-/// The address of the entry that an op is about; none if it is about a slot of an array.
+/// The address of the op's entry; `None` for a slot of an array.
 fn address(op: &MapOp) -> Option<IpAddr> {
     match op {
         MapOp::PutFrontend(f, _) | MapOp::DeleteFrontend(f) => Some(f.addr),

@@ -1,4 +1,4 @@
-//! Entries of maps: one by one and in batches. What the kernel cannot do in batches is done one by one.
+//! Entries of maps, one by one and in batches. Kinds of maps without batches are read and written one by one.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,7 +12,7 @@ const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_MAP_DELETE_BATCH: libc::c_long = 27;
 
-/// Entries asked for at once, at first.
+/// Entries per batch, at first.
 const BATCH: usize = 1024;
 
 #[repr(C)]
@@ -52,8 +52,8 @@ impl<K: aya::Pod, V: aya::Pod> EntryMap<K, V> {
         Ok(is_ours.then_some(Self { fd, _entries: std::marker::PhantomData }))
     }
 
-    /// Inserts or replaces every entry; `failed` gets the index and error of each that the kernel refuses. `flags` are
-    /// those of `BPF_MAP_UPDATE_ELEM`.
+    /// Inserts or replaces every entry. `failed` gets the index and error of each entry that the kernel refuses.
+    /// `flags` are those of `BPF_MAP_UPDATE_ELEM`.
     pub fn update(&self, keys: &[K], values: &[V], flags: u64, mut failed: impl FnMut(usize, io::Error)) {
         let count = keys.len().min(values.len());
         self.each_batch(
@@ -71,7 +71,7 @@ impl<K: aya::Pod, V: aya::Pod> EntryMap<K, V> {
         self.element(BPF_MAP_UPDATE_ELEM, (key as *const K) as u64, (value as *const V) as u64, flags)
     }
 
-    /// Removes every entry. One that is absent is no failure.
+    /// Removes every entry. An absent one is no failure.
     pub fn delete(&self, keys: &[K], mut failed: impl FnMut(usize, io::Error)) {
         let is_failure = |err: &io::Error| err.kind() != io::ErrorKind::NotFound;
         self.each_batch(
@@ -88,8 +88,8 @@ impl<K: aya::Pod, V: aya::Pod> EntryMap<K, V> {
         );
     }
 
-    /// Writes `count` entries in batches. Where a batch stops, the entry at fault is tried by itself, and the batch goes
-    /// on behind it.
+    /// Writes `count` entries in batches. If a batch stops, the failing entry is tried alone, and the batch continues
+    /// behind it.
     fn each_batch(
         &self,
         count: usize,
@@ -109,7 +109,7 @@ impl<K: aya::Pod, V: aya::Pod> EntryMap<K, V> {
                 match bpf(command, &mut attr) {
                     Ok(_) => return,
                     Err(err) => {
-                        // A refusal of the command itself, or of its first entry, leaves the count alone or at zero.
+                        // If the command itself or its first entry fails, the count is unchanged or zero.
                         let done = if attr.count < wanted { attr.count as usize } else { 0 };
                         has_batches = !is_unsupported(&err);
                         at += done;
@@ -144,18 +144,18 @@ impl<K, V> AsFd for EntryMap<K, V> {
     }
 }
 
-/// `ENOTSUPP` of the kernel, which has no name in libc, says that this kind of map has no batches; so does EINVAL.
+/// ENOTSUPP, which libc does not define, and EINVAL mean that this kind of map has no batches.
 fn is_unsupported(err: &io::Error) -> bool {
     matches!(err.raw_os_error(), Some(524 | libc::EINVAL | libc::EOPNOTSUPP))
 }
 
-/// Where an entry lies, as the kernel is told of it.
+/// Address of an entry, as the kernel expects it.
 fn pointer<T>(list: &[T], at: usize) -> u64 {
     list.get(at..).map_or(0, |rest| rest.as_ptr() as u64)
 }
 
-/// Reads a map whose keys and values have these sizes by the batch. In a hash it walks buckets: entries that come and go
-/// meanwhile do not disturb it.
+/// Reads a map with keys and values of these sizes in batches. The kernel walks a hash by buckets, so concurrent
+/// changes do not disturb it.
 pub fn each_entry(
     map: BorrowedFd<'_>,
     (key_size, value_size): (usize, usize),
@@ -163,7 +163,7 @@ pub fn each_entry(
 ) -> io::Result<()> {
     let mut size = BATCH;
     let (mut keys, mut values) = (vec![0u8; size * key_size], vec![0u8; size * value_size]);
-    // The place in the table: four octets for hashes, a key for others.
+    // The position in the table: four octets for hashes, a key for others.
     let (mut place, mut is_first) = ([0u8; 64], true);
     loop {
         let before = place;
@@ -180,7 +180,7 @@ pub fn each_entry(
             Ok(_) => false,
             Err(err) => match err.raw_os_error() {
                 Some(libc::ENOENT) => true,
-                // A bucket with more entries than were asked for.
+                // A bucket has more entries than the batch.
                 Some(libc::ENOSPC) => {
                     size *= 2;
                     keys.resize(size * key_size, 0);
@@ -209,7 +209,7 @@ pub fn update_entry(map: BorrowedFd<'_>, key: &[u8], value: &[u8]) -> io::Result
     bpf(BPF_MAP_UPDATE_ELEM, &mut attr).map(drop)
 }
 
-/// Reads an entry into octets, of which there must be as many as the value has.
+/// Reads an entry into `value`, which must have the value's length.
 pub fn look_up_entry(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<()> {
     let (key, value) = (key.as_ptr() as u64, value.as_mut_ptr() as u64);
     let mut attr = Element { map_fd: map.as_raw_fd() as u32, _pad: 0, key, value, flags: 0 };

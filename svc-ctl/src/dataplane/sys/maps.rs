@@ -1,4 +1,4 @@
-//! Maps of any shape: making them and asking what they are.
+//! Makes maps of any shape, and queries maps.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -18,7 +18,7 @@ pub enum MapKind {
     LpmTrie = 11,
 }
 
-/// Everything that a map is made with.
+/// All parameters of a map's creation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct MapShape {
     pub name: &'static str,
@@ -57,7 +57,7 @@ pub fn create_map(shape: &MapShape) -> io::Result<OwnedFd> {
     bpf(BPF_MAP_CREATE, &mut attr).map(owned)
 }
 
-/// What the kernel says of a map.
+/// The kernel's information on a map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MapInfo {
@@ -69,7 +69,7 @@ pub struct MapInfo {
     pub flags: u32,
 }
 
-/// Asks about a map.
+/// Queries a map.
 pub fn map_info(map: BorrowedFd<'_>) -> io::Result<MapInfo> {
     let mut info = MapInfo::default();
     object_info(map, &mut info)?;

@@ -1,4 +1,4 @@
-//! What the kernel says of a loaded program.
+//! Queries loaded programs.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -7,7 +7,7 @@ use super::{bpf, object_info, owned};
 
 const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 
-/// Maps that one program may use at most, as far as we ask.
+/// Maximum number of maps to query per program.
 const MAPS: usize = 64;
 
 /// The beginning of `struct bpf_prog_info`.
@@ -28,7 +28,7 @@ struct RawInfo {
     name: [u8; 16],
 }
 
-/// Who a program is and which maps it uses.
+/// Identity of a program, and the maps that it uses.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ProgramInfo {
     pub id: u32,
@@ -37,7 +37,7 @@ pub struct ProgramInfo {
     pub maps: Vec<u32>,
 }
 
-/// Asks about a program.
+/// Queries a program.
 pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     let mut maps = [0_u32; MAPS];
     let mut info =
@@ -48,7 +48,7 @@ pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     Ok(ProgramInfo { id: info.id, name, maps: maps.iter().take(count).copied().collect() })
 }
 
-/// Opens a program by the id that a link has of it.
+/// Opens a program by its id, for example from a link.
 pub fn program_by_id(id: u32) -> io::Result<OwnedFd> {
     let mut attr = [id, 0, 0];
     bpf(BPF_PROG_GET_FD_BY_ID, &mut attr).map(owned)

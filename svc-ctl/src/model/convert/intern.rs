@@ -1,4 +1,4 @@
-//! Words that many objects repeat (namespaces, nodes, zones, port names) are kept once.
+//! Interns strings that many objects repeat (namespaces, nodes, zones, port names).
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 #[derive(Default)]
 struct Words {
     known: HashSet<Arc<str>>,
-    /// The number of words at which those that nobody uses any more are dropped.
+    /// Number of strings at which unused ones are dropped.
     next_cleaning: usize,
 }
 
@@ -15,7 +15,7 @@ thread_local! {
     static WORDS: RefCell<Words> = RefCell::default();
 }
 
-/// The one copy of a word on this thread.
+/// The shared copy of a string on this thread.
 pub fn interned(word: &str) -> Arc<str> {
     WORDS.with_borrow_mut(|words| {
         if let Some(known) = words.known.get(word) {

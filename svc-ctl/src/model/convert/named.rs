@@ -1,4 +1,4 @@
-//! Services that have names and no frontends, into the model.
+//! Converts Services that have names but no frontends.
 
 use std::net::IpAddr;
 
@@ -10,7 +10,7 @@ use crate::model::named::NamedService;
 use crate::model::parse::parse_dns_name;
 use crate::model::store::Converted;
 
-/// Nothing where the tables alone are asked for, or where the Service is proxied.
+/// `None` if only the tables read the model, or if the Service is proxied here.
 pub fn convert_named_service(object: &core::Service, scope: Scope) -> Converted<NamedService> {
     let mut refusals = Refusals::new("Service", &object.metadata);
     let has_name = object.metadata.name.as_ref().is_some_and(|name| !name.is_empty());

@@ -1,4 +1,4 @@
-//! Node objects into the model.
+//! Converts Node objects.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,10 +10,10 @@ use crate::model::node::NodeInfo;
 use crate::model::parse::{parse_cidr, parse_ip};
 use crate::model::store::Converted;
 
-/// A node with this taint is about to go (SEM-211).
+/// The cluster autoscaler is about to remove a node with this taint (SEM-211).
 const TAINT_TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 
-/// A node.
+/// Converts a node.
 pub fn convert_node(object: &core::Node) -> Converted<NodeInfo> {
     let mut refusals = Refusals::new("Node", &object.metadata);
     if !refusals.has_name(&object.metadata) {
@@ -28,7 +28,7 @@ pub fn convert_node(object: &core::Node) -> Converted<NodeInfo> {
             addresses.extend(ip.map(|ip| (address.type_ != "InternalIP", ip)));
         }
     }
-    // Internal addresses first, otherwise in the order they are listed.
+    // Internal addresses first, otherwise in the listed order.
     addresses.sort_by_key(|&(external, _)| external);
     let listed = object.spec.as_ref().and_then(|s| s.pod_cidrs.as_ref());
     let mut pod_cidrs = Vec::new();

@@ -1,4 +1,4 @@
-//! Services into the model.
+//! Converts Services.
 
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
@@ -13,10 +13,10 @@ use crate::model::parse::{parse_cidr, parse_ip, parse_port};
 use crate::model::service::{Selection, Service, ServiceAddresses, ServicePort};
 use crate::model::store::Converted;
 
-/// What a Service may be; an absent type is the first.
+/// Valid types of a Service; a missing type is valid, too.
 const TYPES: [&str; 5] = ["", "ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
 
-/// A Service, or nothing if it is not for us: headless, ExternalName, another proxy's (SEM-001 to SEM-003).
+/// Converts a Service; `None` if svc does not proxy it: headless, ExternalName, another proxy's (SEM-001 to SEM-003).
 pub fn convert_service(object: &core::Service) -> Converted<Service> {
     let mut refusals = Refusals::new("Service", &object.metadata);
     if !refusals.has_name(&object.metadata) {
@@ -29,11 +29,11 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
     convert_proxied(object, spec, refusals)
 }
 
-/// What a Service is to this node.
+/// How this node treats a Service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Role {
     Proxied,
-    /// Another proxy's (SEM-003).
+    /// Left to another proxy (SEM-003).
     Foreign,
     /// SEM-001.
     Headless,
@@ -56,7 +56,7 @@ impl Role {
     }
 }
 
-/// A Service with addresses of its own, whoever proxies it.
+/// Converts a Service that has addresses, whichever proxy serves it.
 pub(super) fn convert_proxied(
     object: &core::Service,
     spec: &core::ServiceSpec,
@@ -108,7 +108,7 @@ pub(super) fn convert_proxied(
     refusals.done(Some(service))
 }
 
-/// `clusterIPs`, or `clusterIP` where only that is written; "None" stands first if at all.
+/// `clusterIPs`, or `clusterIP` if only that is set. "None" can only be the first.
 fn cluster_ips(spec: &core::ServiceSpec) -> Vec<&str> {
     let all = spec.cluster_ips.iter().flatten().map(String::as_str).filter(|ip| !ip.is_empty());
     let all: Vec<&str> = all.collect();
@@ -118,8 +118,8 @@ fn cluster_ips(spec: &core::ServiceSpec) -> Vec<&str> {
     }
 }
 
-/// One entry per family: `clusterIPs[i]` goes with `ipFamilies[i]` (SEM-006), or with its own family where
-/// `ipFamilies` is absent.
+/// One entry per family: `clusterIPs[i]` belongs to `ipFamilies[i]` (SEM-006), or to its own family if `ipFamilies`
+/// is absent.
 fn convert_cluster_ips(
     spec: &core::ServiceSpec,
     cluster_ips: &[&str],
@@ -159,7 +159,7 @@ fn parse_service_ip(text: &str) -> Result<IpAddr, String> {
     }
 }
 
-/// External IPs, load-balancer IPs and source ranges, each to its family; of a family without ClusterIP nothing is
+/// Sorts external IPs, load-balancer IPs and source ranges by family. Those of a family without ClusterIP are not
 /// used (SEM-005).
 fn convert_addresses(
     object: &core::Service,
@@ -175,7 +175,7 @@ fn convert_addresses(
     }
     let ingress = object.status.as_ref().and_then(|s| s.load_balancer.as_ref());
     for (i, entry) in ingress.and_then(|l| l.ingress.as_ref()).iter().flat_map(|e| e.iter()).enumerate() {
-        // "Proxy": the balancer hands over to node ports; its address is left alone (SEM-013).
+        // Mode "Proxy": the balancer sends to node ports, so its address is left alone (SEM-013).
         let Some(text) = entry.ip.as_deref().filter(|ip| !ip.is_empty()) else { continue };
         match entry.ip_mode.as_deref() {
             None | Some("VIP") => {}
@@ -201,7 +201,7 @@ fn convert_addresses(
         let family = families.iter_mut().find(|f| f.family() == IpFamily::of(range.addr()));
         family.into_iter().for_each(|f| f.source_ranges.push(range));
     }
-    // Somebody wanted to shut most clients out: what is left must not let all of them in.
+    // The user wanted to exclude most clients: the remaining ranges must not admit all of them.
     if has_bad_range {
         families.iter_mut().filter(|f| f.source_ranges.is_empty()).for_each(|f| f.load_balancer_ips.clear());
     }
@@ -212,7 +212,7 @@ fn convert_addresses(
     }
 }
 
-/// Seconds of affinity, three hours where nothing (sensible) is said (SEM-035).
+/// Timeout of session affinity in seconds; three hours if the field is missing or invalid (SEM-035).
 fn convert_affinity(spec: &core::ServiceSpec, refusals: &mut Refusals) -> Option<NonZeroU32> {
     const DEFAULT: NonZeroU32 = NonZeroU32::new(10_800).unwrap();
     match spec.session_affinity.as_deref() {

@@ -1,4 +1,4 @@
-//! EndpointSlices into the model.
+//! Converts EndpointSlices.
 
 use std::sync::Arc;
 
@@ -14,8 +14,8 @@ use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::{parse_ip, parse_label, parse_port};
 use crate::model::store::Converted;
 
-/// A slice, or nothing if it is of a headless Service and nobody asks for names, or if it has host names for addresses
-/// (SEM-004, SEM-043).
+/// Converts a slice. `None` if it belongs to a headless Service and no DNS server reads the model, or if its
+/// addresses are host names (SEM-004, SEM-043).
 pub fn convert_slice(object: &discovery::EndpointSlice, scope: Scope) -> Converted<Slice> {
     let mut refusals = Refusals::new("EndpointSlice", &object.metadata);
     if !refusals.has_name(&object.metadata) {
@@ -51,13 +51,13 @@ pub fn convert_slice(object: &discovery::EndpointSlice, scope: Scope) -> Convert
     refusals.done(Some(Slice { key, service, family, ports, endpoints, hostnames, is_headless, triggered }))
 }
 
-/// A bad one is refused, and its endpoint has the name that its address makes.
+/// Refuses an invalid host name. The endpoint's DNS name is then made from its address.
 fn convert_hostname(i: usize, endpoint: &discovery::Endpoint, refusals: &mut Refusals) -> Option<Arc<str>> {
     let text = endpoint.hostname.as_deref().filter(|name| !name.is_empty())?;
     refusals.keep(format!("endpoints[{i}].hostname"), parse_label(text)).map(interned)
 }
 
-/// The annotation serves measurements alone: one that is no time is ignored.
+/// The annotation is only used for metrics, so an invalid time is ignored.
 fn triggered(object: &discovery::EndpointSlice) -> Option<u64> {
     let text = object.metadata.annotations.as_ref()?.get(ANNOTATION_TRIGGER_TIME)?;
     u64::try_from(text.parse::<Timestamp>().ok()?.as_millisecond()).ok()
@@ -66,7 +66,7 @@ fn triggered(object: &discovery::EndpointSlice) -> Option<u64> {
 fn convert_slice_ports(object: &discovery::EndpointSlice, refusals: &mut Refusals) -> Vec<SlicePort> {
     let mut ports = Vec::new();
     for (i, port) in object.ports.iter().flatten().enumerate() {
-        // A port without a name or a number is not implemented by kube-proxy either (SEM-045).
+        // kube-proxy does not implement a port without a name or number either (SEM-045).
         let (Some(name), Some(number)) = (&port.name, port.port.filter(|&n| n != 0)) else {
             refusals.refuse(format!("ports[{i}]"), "a port needs a name (it may be empty) and a number");
             continue;
@@ -87,7 +87,7 @@ fn convert_endpoint(
     family: IpFamily,
     refusals: &mut Refusals,
 ) -> Option<Endpoint> {
-    // Only the first address counts; they are interchangeable (SEM-044).
+    // Only the first address is used; they are interchangeable (SEM-044).
     let text = endpoint.addresses.first()?;
     let field = format!("endpoints[{i}].addresses[0]");
     let addr = refusals.keep(field.as_str(), parse_ip(text))?;
@@ -99,7 +99,7 @@ fn convert_endpoint(
         refusals.refuse(field, format!("{text} cannot be the address of an endpoint"));
         return None;
     }
-    // What is not said counts as ready, serving, not terminating (SEM-048).
+    // Missing conditions mean ready, serving, not terminating (SEM-048).
     let conditions = endpoint.conditions.as_ref();
     let hints = endpoint.hints.as_ref();
     let zones = hints.and_then(|h| h.for_zones.as_ref()).into_iter().flatten();

@@ -1,4 +1,4 @@
-//! Rows of conversion: YAML in, model or rejections out.
+//! Conversion cases: YAML in, model or refusals out.
 
 use std::net::IpAddr;
 use std::num::NonZeroU32;
@@ -108,7 +108,7 @@ fn sem_030_an_address_whose_only_source_range_is_none_is_opened_to_nobody() {
         families.iter().map(|family| family.load_balancer_ips.len()).collect::<Vec<_>>()
     };
     assert_eq!(load_balancer_ips(""), [1, 1]);
-    // Ranges of one family leave the other one open to all.
+    // Ranges of one family do not restrict the other family.
     assert_eq!(load_balancer_ips("10.0.0.0/8"), [1, 1]);
     assert_eq!(load_balancer_ips("10.0.0.0/33"), [0, 0]);
     assert_eq!(load_balancer_ips("10.0.0.0/33, 10.0.0.0/8"), [1, 0]);

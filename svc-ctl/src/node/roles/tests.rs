@@ -1,4 +1,4 @@
-//! The interfaces of nodes as CNIs make them, each with the role that it must get.
+//! The interfaces of nodes as CNIs make them, each with the expected role.
 
 use super::Role::{None as Nothing, Pod, PodBridge, Uplink};
 use super::*;
@@ -27,7 +27,7 @@ fn routed(name: &str, pod: &str) -> Interface {
     Interface { neighbour: Some(pod.parse().unwrap()), ..pair(name) }
 }
 
-/// Port of the interface at that place of the list, the first one being 1.
+/// A port of the interface at that position of the list, counted from 1.
 fn port(master: u32, i: Interface) -> Interface {
     Interface { master: Some(master), ..i }
 }
@@ -45,7 +45,7 @@ fn assigned(rules: &RoleRules, list: Vec<Interface>) -> Vec<Assignment> {
     assign(&Interfaces { list, ..Interfaces::default() }, rules).into_values().collect()
 }
 
-/// A node's interfaces with the role of each; nothing is in doubt.
+/// A node's interfaces with the expected roles; none is in doubt.
 fn node(what: &str, rows: Vec<(Interface, Role)>) {
     let (list, roles): (Vec<Interface>, Vec<Role>) = rows.into_iter().unzip();
     let assigned = assigned(&RoleRules::default(), list);
@@ -120,7 +120,7 @@ fn the_network_card_of_a_node_that_is_a_container_is_no_pods_interface() {
         vec![
             own(pair("eth0")),
             (addressed("172.19.0.2/16", pair("eth1")), Uplink),
-            // The plugin `ptp` gives its ends the gateway's address, which is no network.
+            // The plugin `ptp` gives its ends the gateway's address without a network.
             (
                 Interface {
                     addrs: vec!["10.244.1.1".parse().unwrap()],

@@ -1,4 +1,4 @@
-//! The answers, octet by octet as kube-proxy gives them (SEM-204 to SEM-207, SEM-210 to SEM-213).
+//! The responses, with exactly kube-proxy's contents (SEM-204 to SEM-207, SEM-210 to SEM-213).
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 use super::Health;
 use crate::model::name::ServiceName;
 
-/// What is asked of the daemon.
+/// A question to the daemon.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Question {
     /// May load balancers use this node?
     Healthz,
     /// Does the daemon work?
     Livez,
-    /// Is everything in force that was there at the start? Ours; kube-proxy has no such path.
+    /// Is everything in force that existed at the start? kube-proxy has no such path.
     Readyz,
 }
 
@@ -23,12 +23,12 @@ pub enum Question {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Answer {
     pub is_ok: bool,
-    /// Ready endpoints on this node, where a Service was asked about.
+    /// Number of ready endpoints on this node, in a response about a Service.
     pub weight: Option<usize>,
     pub body: String,
 }
 
-/// About the daemon; `now` in milliseconds since 1970.
+/// Response about the daemon; `now` in milliseconds since 1970.
 pub fn about_daemon(question: Question, health: &Health, now: u64) -> Answer {
     let is_healthy = health.is_healthy(now);
     let updated = if is_healthy { now } else { health.updated.unwrap_or_default() };
@@ -54,7 +54,7 @@ pub fn about_daemon(question: Question, health: &Health, now: u64) -> Answer {
     Answer { is_ok, weight: None, body: body.to_string() }
 }
 
-/// About a Service with so many ready endpoints on this node.
+/// Response about a Service with that many ready endpoints on this node.
 pub fn about_service(service: &ServiceName, local_endpoints: usize, is_healthy: bool) -> Answer {
     let quoted = |text: &str| Value::from(text).to_string();
     let body = format!(
@@ -66,7 +66,7 @@ pub fn about_service(service: &ServiceName, local_endpoints: usize, is_healthy: 
     Answer { is_ok: is_healthy && local_endpoints > 0, weight: Some(local_endpoints), body }
 }
 
-/// RFC 3339.
+/// A time in RFC 3339.
 fn time(unix_ms: u64) -> String {
     let ms = i64::try_from(unix_ms).unwrap_or(i64::MAX);
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX).to_string()

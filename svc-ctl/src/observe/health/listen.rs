@@ -1,4 +1,4 @@
-//! Listeners that mean by "any address" what Kubernetes means by it: both families.
+//! Listeners for which "any address" means both families, as in Kubernetes.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -6,10 +6,10 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use nix::sys::socket::{setsockopt, sockopt::Ipv6V6Only};
 use tokio::net::{TcpListener, TcpSocket};
 
-/// Connections that may wait to be taken.
+/// Connections that may wait to be accepted.
 const BACKLOG: u32 = 128;
 
-/// `0.0.0.0` and `[::]` are the addresses of both families, of IPv4 alone where there is no IPv6.
+/// `0.0.0.0` and `[::]` both listen at both families, or at IPv4 only if there is no IPv6.
 pub fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     if !address.ip().is_unspecified() {
         return open(address);
@@ -25,7 +25,7 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         setsockopt(&socket, Ipv6V6Only, &false)?;
     }
-    // What is left of connections of an earlier daemon is not in the way.
+    // Old connections of an earlier daemon must not block the port.
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)

@@ -1,4 +1,4 @@
-//! Whether the daemon does its work and whether load balancers may use its node: the rules, and who answers by them.
+//! Health of the daemon and eligibility of its node for load balancers: the rules, and the servers.
 
 pub mod answer;
 mod listen;
@@ -22,19 +22,19 @@ use crate::plan::node_ports::NodePortAddresses;
 use crate::programs::HooksStatus;
 use crate::reconcile::Progress;
 
-/// A change that is not in force after this time: something is wrong (SEM-210).
+/// A change that is not in force after this time means that something is wrong (SEM-210).
 const OVERDUE_AFTER: Duration = Duration::from_secs(60);
-/// Pause before a listener that could not be opened is tried again (SEM-214).
+/// Pause before a failed listener is opened again (SEM-214).
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
-/// What health is judged by.
+/// Facts that decide the health.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Health {
-    /// The sources have said everything, the kernel has it, and the programs are attached.
+    /// Every source has listed its objects, the kernel has all of it, and the programs are attached.
     pub is_complete: bool,
     /// Milliseconds since 1970: the oldest change that is not in force.
     pub pending_since: Option<u64>,
-    /// Milliseconds since 1970: when the tables were last right.
+    /// Milliseconds since 1970: when the tables were last correct.
     pub updated: Option<u64>,
     pub is_node_eligible: bool,
 }
@@ -49,28 +49,28 @@ impl Health {
         }
     }
 
-    /// Nothing waits for too long. At the start nothing waits.
+    /// No change is overdue. At the start no change is pending.
     fn is_healthy(&self, now: u64) -> bool {
         let overdue_after = OVERDUE_AFTER.as_millis() as u64;
         self.pending_since.is_none_or(|since| now.saturating_sub(since) <= overdue_after)
     }
 }
 
-/// Where the daemon is asked.
+/// Addresses of the health servers.
 #[derive(Clone, Debug, Default)]
 pub struct HealthSettings {
     pub healthz: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,
-    /// An address that is taken ends the daemon (SEM-214).
+    /// An address in use ends the daemon (SEM-214).
     pub is_hard_fail: bool,
     pub node_port_addresses: NodePortAddresses,
 }
 
-/// Everything that answers questions about health. A thread of its own: it answers whatever other tasks do.
+/// All servers that answer questions about health. On a thread of their own, so that no other task delays them.
 pub struct Servers(oneshot::Receiver<anyhow::Result<()>>);
 
 impl Servers {
-    /// Opens the listeners; one that cannot be opened is tried again and again. Runs in a tokio runtime.
+    /// Opens the listeners; one that cannot be opened is retried. Must run in a tokio runtime.
     pub fn start(
         settings: &HealthSettings,
         progress: watch::Receiver<Progress>,
@@ -117,7 +117,7 @@ impl Servers {
         Ok(Self(ended))
     }
 
-    /// Waits until something of it ends, by itself or by a panic, and returns why.
+    /// Waits until a server ends, also by a panic, and returns the reason.
     pub async fn ended(&mut self) -> anyhow::Error {
         let why = match (&mut self.0).await {
             Ok(Err(error)) => error,

@@ -1,4 +1,4 @@
-//! The listeners of health check node ports: each kept as long as a Service wants its port (SEM-201).
+//! The listeners of health check node ports. Each is open as long as a Service has its port (SEM-201).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
@@ -21,7 +21,7 @@ use crate::model::name::ServiceName;
 use crate::observe::ledger::Ledger;
 use crate::reconcile::{Progress, unix_ms};
 
-/// Opens and closes listeners until the ports are published no more.
+/// Opens and closes listeners until the sender of the ports is dropped.
 pub async fn run(
     ports: watch::Receiver<HealthPorts>,
     progress: watch::Receiver<Progress>,
@@ -55,10 +55,10 @@ struct PortListeners {
     ports: watch::Receiver<HealthPorts>,
     progress: watch::Receiver<Progress>,
     ledger: Ledger,
-    /// What listeners were last opened for.
+    /// The ports for which listeners were last opened.
     before: HealthPorts,
     open: BTreeMap<SocketAddr, Listener>,
-    /// Where listening failed, for which Service and why.
+    /// Addresses that failed, with the Service and the reason.
     failed: BTreeMap<SocketAddr, (NonZeroU16, ServiceName, String)>,
     complained: BTreeMap<ServiceName, Vec<Complaint>>,
     tasks: JoinSet<()>,
@@ -92,7 +92,7 @@ impl PortListeners {
         self.complain(&now);
     }
 
-    /// Opens what is not open yet.
+    /// Opens missing listeners.
     fn open(&mut self, port: NonZeroU16, answer: &HealthPort) {
         for address in self.addresses(port) {
             if self.open.contains_key(&address) {
@@ -145,7 +145,7 @@ impl PortListeners {
         }))
     }
 
-    /// A Service whose port another one has is complained of, and one whose port cannot be opened.
+    /// Complains of Services whose port belongs to another Service, and of ports that cannot be opened.
     fn complain(&mut self, now: &HealthPorts) {
         let mut complaints: BTreeMap<ServiceName, Vec<Complaint>> = BTreeMap::new();
         let failed =

@@ -1,5 +1,5 @@
-//! Health check node ports: where load balancers ask whether this node has ready endpoints of a Service (SEM-200 to
-//! SEM-207). Kept up to date by the Services that change.
+//! Health check node ports: load balancers ask there whether this node has ready endpoints of a Service (SEM-200 to
+//! SEM-207). Updated by changed Services only.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -20,14 +20,14 @@ use crate::plan::node_ports::{NodePortAddresses, plan_node_addresses};
 /// Every health check node port of this node. A clone costs nothing.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct HealthPorts {
-    /// The addresses that accept NodePorts; nothing: all, also those to come (SEM-201).
+    /// The addresses that accept NodePorts; `None`: all, including future ones (SEM-201).
     pub addresses: Option<Arc<BTreeSet<IpAddr>>>,
     pub ports: OrdMap<NonZeroU16, HealthPort>,
-    /// Services whose port another Service has.
+    /// Services whose port belongs to another Service.
     pub clashes: OrdMap<ServiceName, Clash>,
 }
 
-/// What a port answers.
+/// Contents of a port's response.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HealthPort {
     pub service: ServiceName,
@@ -35,7 +35,7 @@ pub struct HealthPort {
     pub local_endpoints: usize,
 }
 
-/// A port that a Service does not get.
+/// A conflict about a port.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Clash {
     pub port: NonZeroU16,
@@ -51,12 +51,12 @@ impl HealthPorts {
     }
 }
 
-/// What is wrong with a Service's health check node port.
+/// A complaint about a Service's health check node port.
 pub(super) fn complaint(service: &ServiceName, reason: String) -> Complaint {
     Complaint::of_service(Kind::HealthPort, service, "spec.healthCheckNodePort", reason)
 }
 
-/// Follows the world until it is gone.
+/// Follows the world until its sender is dropped.
 pub async fn run(
     setting: NodePortAddresses,
     mut worlds: watch::Receiver<World>,
@@ -89,7 +89,7 @@ pub fn health_ports(world: World, setting: NodePortAddresses) -> HealthPorts {
     map.ports
 }
 
-/// The ports, and which Services want them.
+/// The ports, and the Services that claim them.
 #[derive(Debug)]
 struct HealthPortMap {
     setting: NodePortAddresses,
@@ -153,7 +153,7 @@ impl HealthPortMap {
         self.ports.ports.insert(port, answer);
     }
 
-    /// An address counts once, whatever its ports (SEM-203). Of two families the Service's first is counted.
+    /// An address counts once, whatever its ports (SEM-203). Of two families the Service's first one is counted.
     fn local_endpoints(&self, name: &ServiceName) -> usize {
         let service = self.world.services.get(name);
         let family = service.and_then(|service| service.families.first()).map(|f| f.family());

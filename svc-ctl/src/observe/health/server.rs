@@ -1,4 +1,4 @@
-//! The server at `--healthz-bind-address`, and how any server waits for its port.
+//! The server at `--healthz-bind-address`, and the loop with which every server waits for its port.
 
 use std::net::SocketAddr;
 
@@ -16,7 +16,7 @@ use crate::observe::metrics::requests::{HealthPath, HealthRequests};
 use crate::programs::HooksStatus;
 use crate::reconcile::{Progress, unix_ms};
 
-/// What load balancers and the kubelet ask.
+/// The paths for load balancers and the kubelet.
 pub fn health(
     progress: &watch::Receiver<Progress>,
     hooks: &watch::Receiver<HooksStatus>,
@@ -42,7 +42,7 @@ pub fn health(
         .route("/readyz", ask(Question::Readyz))
 }
 
-/// Serves for ever. A port that is taken is waited for, or is an error.
+/// Serves for ever. If the port is in use, waits for it or fails.
 pub async fn serve(
     flag: &'static str,
     address: SocketAddr,

@@ -1,4 +1,4 @@
-//! What is answered when, and by real sockets.
+//! Responses in each state, and at real sockets.
 
 use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use super::*;
 use crate::model::complaint::Origin;
 use crate::model::name::ServiceName;
 
-/// Everything has happened by then, or never will.
+/// Longer than any wait of these tests.
 const DEADLINE: Duration = Duration::from_secs(30);
 /// 2026-01-01T00:00:00Z, in milliseconds since 1970.
 const NOW: u64 = 1_767_225_600_000;
@@ -29,7 +29,7 @@ fn sem_210_only_what_waits_for_too_long_is_unhealthy() {
     let waiting = |ms| Health { pending_since: Some(NOW - ms), ..GOOD };
     assert_eq!(answers(waiting(60_000)), [true; 3]);
     assert_eq!(answers(waiting(60_001)), [false; 3]);
-    // A clock that was set back is no illness.
+    // Setting the clock back does not make the daemon unhealthy.
     assert_eq!(answers(Health { pending_since: Some(NOW + 1), ..GOOD }), [true; 3]);
 }
 
@@ -76,7 +76,7 @@ fn sem_204_sem_206_a_service_is_served_where_it_has_endpoints_and_a_healthy_daem
     assert!(!ill.is_ok && ill.weight == Some(2) && ill.body.ends_with("\"serviceProxyHealthy\": false\n}"));
 }
 
-/// Running servers, told what to say by the test.
+/// Running servers whose state the test sets.
 struct Fixture {
     progress: watch::Sender<Progress>,
     hooks: watch::Sender<HooksStatus>,
@@ -110,7 +110,7 @@ impl Fixture {
         Self { progress, hooks, ports, ledger, healthz, metrics, _servers: servers }
     }
 
-    /// Wants these ports to be served on the loopback, with so many endpoints.
+    /// Publishes these ports on the loopback address, with that many endpoints.
     fn want(&self, ports: &[(SocketAddr, usize)]) {
         let port = |&(address, local_endpoints): &(SocketAddr, usize)| {
             let service = ServiceName::new("shop", "web");
@@ -132,7 +132,7 @@ fn free_port() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Asks until the answer has this in it.
+/// Asks until the response contains `wanted`.
 async fn until(address: SocketAddr, request: &'static str, wanted: &'static str) -> String {
     let ask = move || {
         let mut text = String::new();
@@ -182,7 +182,7 @@ async fn sem_201_sem_202_sem_205_health_check_node_ports_follow_the_plan() {
     assert!(
         text.contains("x-load-balancing-endpoint-weight: 1\r\n") && text.contains("\"localEndpoints\": 1")
     );
-    // A kept connection shows that the listener stays.
+    // A connection that stays open shows that the listener stays.
     let mut kept = TcpStream::connect(a).unwrap();
     kept.set_read_timeout(Some(DEADLINE)).unwrap();
     let mut ask_again = || {

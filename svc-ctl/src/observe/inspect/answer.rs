@@ -1,4 +1,4 @@
-//! The documents of `/statusz` and `/flagz`, with the fields that kube-proxy gives them.
+//! The documents of `/statusz` and `/flagz`, with kube-proxy's fields.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,18 +7,18 @@ use std::sync::Arc;
 use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 
-/// Who answers.
+/// Name of this component.
 const NAME: &str = "svc";
-/// Paths that are served beside those of the document itself, as `/statusz` lists them.
+/// Other paths that `/statusz` lists.
 const PATHS: [&str; 5] = ["/configz", "/flagz", "/healthz", "/metrics", "/proxyMode"];
 
-/// A document that people read as text and programs as an object.
+/// A document for people (text) and programs (object).
 pub trait Document {
     const KIND: &'static str;
     /// The path without its slash.
     const PATH: &'static str;
 
-    /// One line for each fact, with the delimiter between name and value.
+    /// One line per fact, with the delimiter between name and value.
     fn lines(&self, delimiter: &str) -> String;
     /// The fields beside `kind`, `apiVersion` and `metadata`.
     fn fields(&self) -> Value;
@@ -45,7 +45,7 @@ pub trait Document {
     }
 }
 
-/// How long the daemon has been there.
+/// Version and uptime of the daemon.
 #[derive(Clone, Copy, Debug)]
 pub struct Statusz {
     pub start: Timestamp,
@@ -80,7 +80,7 @@ impl Document for Statusz {
         json!({
             "startTime": start.to_string(),
             "uptimeSeconds": self.uptime(),
-            // The type asks for it.
+            // The type requires it.
             "goVersion": "",
             "binaryVersion": env!("CARGO_PKG_VERSION"),
             "paths": PATHS,
@@ -88,7 +88,7 @@ impl Document for Statusz {
     }
 }
 
-/// Every flag of `svc-ctl run` and its value.
+/// The flags of `svc-ctl run` and their values.
 #[derive(Clone, Debug)]
 pub struct Flagz(pub Arc<BTreeMap<String, String>>);
 

@@ -1,4 +1,4 @@
-//! What tools ask of any kube-proxy at `--metrics-bind-address`: `/metrics`, and what the daemon is told and does
+//! The server at `--metrics-bind-address`: `/metrics`, and kube-proxy's pages about configuration and state
 //! (SEM-217).
 
 mod answer;
@@ -19,10 +19,10 @@ use tokio::task::spawn_blocking;
 use self::answer::{Flagz, Statusz};
 use super::metrics::{Metrics, OPEN_METRICS, PROMETHEUS_TEXT};
 
-/// What `/proxyMode` answers.
+/// The response of `/proxyMode`.
 const MODE: &str = "svc";
 
-/// Everything that can be looked at.
+/// Data of all pages.
 #[derive(Clone, Debug)]
 pub struct Inspected {
     pub metrics: Metrics,
@@ -34,7 +34,7 @@ pub struct Inspected {
 }
 
 impl Inspected {
-    /// A daemon of which nothing is known.
+    /// The state before anything is known.
     pub fn empty() -> Self {
         Self {
             metrics: Metrics::empty(),
@@ -63,7 +63,7 @@ pub fn router(inspected: Inspected) -> Router {
         .route("/flagz", get(flagz))
 }
 
-/// A scrape takes system calls, and this runtime has one thread, which must answer the kubelet.
+/// On another thread: a scrape makes system calls, and this runtime's single thread must answer the kubelet.
 async fn page(metrics: Metrics, is_open: bool) -> Response {
     let written = spawn_blocking(move || match is_open {
         true => (OPEN_METRICS, metrics.open_metrics()),
@@ -91,8 +91,9 @@ fn accept(headers: &HeaderMap) -> &str {
     headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-/// A client that takes both gets Prometheus' own format, as from kube-proxy: OpenMetrics writes bounds of classes differently
-/// (`1.0` for `1`), and their series would have other labels.
+/// The client wants OpenMetrics and not Prometheus' format. As in kube-proxy, a client that accepts both gets
+/// Prometheus' format: OpenMetrics writes bucket bounds differently (`1.0` for `1`), which would change the labels of
+/// the series.
 fn is_open(headers: &HeaderMap) -> bool {
     let accepted = accept(headers);
     accepted.contains("application/openmetrics-text")

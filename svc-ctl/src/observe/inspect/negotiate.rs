@@ -1,5 +1,5 @@
-//! Which form of a document a client gets, as kube-proxy decides it (SEM-218): text for people; JSON or YAML for clients
-//! that name the type that they can read.
+//! Chooses the form of a document as kube-proxy does (SEM-218): text for people; JSON or YAML for clients that name
+//! the type.
 
 use axum::http::header::{CONTENT_TYPE, WARNING};
 use axum::http::{HeaderValue, StatusCode};
@@ -8,11 +8,11 @@ use serde_json::json;
 
 use super::answer::Document;
 
-/// The group that a client must name.
+/// The API group that a client must name.
 const GROUP: &str = "config.k8s.io";
 const VERSIONS: [&str; 2] = ["v1beta1", "v1alpha1"];
 const DEPRECATED: &str = "v1alpha1";
-/// kube-proxy puts a random one between names and values, so that nobody parses the text.
+/// kube-proxy chooses one at random between names and values, so that no program parses the text.
 const DELIMITERS: [&str; 4] = [":", ": ", "=", " "];
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,7 +22,7 @@ enum Form {
     Yaml(&'static str),
 }
 
-/// The document in the first form that `accept` names and that there is.
+/// The document in the first supported form that `accept` names.
 pub fn answer<D: Document>(accept: &str, document: &D) -> Response {
     match choose(accept, D::KIND) {
         Some(Form::Text) => {

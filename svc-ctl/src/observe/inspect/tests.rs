@@ -1,4 +1,4 @@
-//! The documents, word by word, and the paths.
+//! The exact documents, and the paths.
 
 use axum::body::{Body, to_bytes};
 use axum::http::Request;

@@ -1,7 +1,7 @@
-//! Where the Kubernetes API is and who we are to it, told as kube-proxy is told.
+//! Address and credentials for the Kubernetes API, configured as in kube-proxy.
 //!
-//! The ClusterIP of `kubernetes` is served by svc itself, so a pod's usual way to the API is only taken where it works
-//! already: while the kernel goes on with what an earlier daemon left, or beside another proxy.
+//! svc itself serves the ClusterIP of `kubernetes`. So a pod's usual access to the API is used only if it works
+//! already: because the kernel still has an earlier daemon's tables, or beside another proxy.
 
 use std::io;
 use std::net::SocketAddr;
@@ -25,29 +25,29 @@ use super::counted::Counted;
 use super::resolve::resolve;
 use crate::observe::metrics::requests::ApiRequests;
 
-/// Where a pod finds its credentials: `token`, `ca.crt`. The kubelet renews them; both are read again every minute.
+/// Folder of a pod's credentials: `token`, `ca.crt`. The kubelet renews them; both are read again every minute.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// What to do when the API cannot be found.
 const HINT: &str = "give --kubeconfig FILE or --master URL \
     (in a cluster: `master` in the ConfigMap kube-system/svc)";
 
-/// All addresses of a name together.
+/// Timeout for all addresses of a name together.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Until an answer begins: longer than the API server itself works on a request.
+/// Timeout for the begin of a response: longer than the API server itself works on a request.
 const ANSWER_WITHIN: Duration = Duration::from_secs(90);
-/// A connection whose peer has been silent for so long is dead; a watch on it would hear nothing more.
+/// A connection with a peer silent for this long is dead, and so is a watch on it.
 const SILENT_FOR: Duration = Duration::from_secs(30);
-/// How often a silent peer is asked for a sign of life. The kernel's own pause between two questions is 75 s, and only
-/// then is silence looked at.
+/// Interval of keepalive probes to a silent peer. The kernel's own default is 75 s, and it checks for silence only
+/// then.
 const ASK_EVERY: Duration = Duration::from_secs(10);
 /// How long to try the ClusterIP of `kubernetes` at the start.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(3);
 
-/// A client as the options say. Nothing has been asked yet; but an address that nobody gave has been tried.
+/// A client for the options. It has sent no request, but a default address has been tried.
 pub async fn connect(options: &Options) -> anyhow::Result<Client> {
     let mut config = match (&options.kubeconfig, &options.master) {
         (Some(path), _) => from_file(path).await?,
-        // Its address is the one given below.
+        // The address is set below.
         (None, Some(_)) => credentials(&options.service_account)?.unwrap_or_else(nobody),
         (None, None) => in_cluster(&options.service_account).await?,
     };
@@ -68,7 +68,7 @@ async fn from_file(path: &Path) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// What a pod's service account gives, if there is one.
+/// The credentials of a pod's service account, if there is one.
 fn credentials(dir: &Path) -> anyhow::Result<Option<Config>> {
     let (token, ca) = (dir.join("token"), dir.join("ca.crt"));
     if !token.exists() {
@@ -77,7 +77,7 @@ fn credentials(dir: &Path) -> anyhow::Result<Option<Config>> {
     ensure!(ca.exists(), "{}: missing, though there is a token beside it", ca.display());
     let mut config = nobody();
     config.auth_info.token_file = Some(token.display().to_string());
-    // Nobody is trusted but whom the file names.
+    // Trust only the certificates of the file.
     config.root_cert = Some(Vec::new());
     config.root_cert_file = Some(ca);
     Ok(Some(config))
@@ -88,7 +88,7 @@ fn nobody() -> Config {
     Config::new(Default::default())
 }
 
-/// The way of ordinary pods: the ClusterIP of `kubernetes`, if it works.
+/// The usual access of pods: the ClusterIP of `kubernetes`, if it works.
 async fn in_cluster(service_account: &Path) -> anyhow::Result<Config> {
     let Some(mut config) = credentials(service_account)? else {
         bail!("no Kubernetes API is named: {HINT}");
@@ -106,7 +106,7 @@ async fn in_cluster(service_account: &Path) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-/// Like the library's own, but with our resolver, and without its silent retries: failures are ours to tell.
+/// Like the library's own client, with our resolver and without its silent retries: failures are reported.
 fn client(config: &Config, requests: &ApiRequests) -> anyhow::Result<Client> {
     let mut tcp = HttpConnector::new_with_resolver(service_fn(resolve));
     tcp.enforce_http(false);

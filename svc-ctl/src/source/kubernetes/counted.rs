@@ -10,10 +10,10 @@ use tower::Service;
 
 use crate::observe::metrics::requests::ApiRequests;
 
-/// What stands for a status code where nothing answered, as in client-go.
+/// The status code label of a request without a response, as in client-go.
 const NO_ANSWER: &str = "<error>";
 
-/// Passes requests on and counts their answers.
+/// Passes requests on and counts the responses.
 #[derive(Clone, Debug)]
 pub struct Counted<S> {
     inner: S,

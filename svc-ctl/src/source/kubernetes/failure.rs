@@ -1,4 +1,4 @@
-//! Why a request has failed, and how long to wait before the next one.
+//! Failures of requests, and the pause before the next request.
 
 use std::error::Error;
 use std::io;
@@ -7,27 +7,27 @@ use std::time::Duration;
 use backon::{BackoffBuilder as _, ExponentialBackoff, ExponentialBuilder};
 use kube::core::Status;
 
-/// Pauses grow from the first to the longest; each is made up to twice as long, so that all nodes of a cluster do not
-/// come back at once.
+/// Pauses grow from the first to the longest. Each gets up to as much again at random, so that the nodes of a cluster
+/// do not return at the same time.
 const PAUSES: ExponentialBuilder = ExponentialBuilder::new()
     .with_min_delay(Duration::from_millis(200))
     .with_max_delay(Duration::from_secs(20))
     .with_factor(2.0)
     .without_max_times()
     .with_jitter();
-/// A server that is well may refuse so often in a row: the version is too old, lists are not streamed, the selector is
-/// not known. After that it is a failure like any other.
+/// A healthy server may refuse this often in a row: the version is too old, lists cannot be streamed, the selector is
+/// unknown. After that a refusal counts as a failure.
 const REFUSALS: u32 = 3;
-/// A server may ask for a longer pause than ours, but not for more than this.
+/// A server may request a longer pause than ours, up to this.
 const LONGEST_WISH: Duration = Duration::from_secs(60);
 
-/// A request that the API server did not answer as it should.
+/// A failed request to the API server.
 #[derive(Debug)]
 pub struct Failure {
-    /// The status of the answer, if there was one.
+    /// The response's status, if there was a response.
     pub code: Option<u16>,
     pub text: String,
-    /// The server asks for a pause.
+    /// The pause that the server requests.
     pub retry_after: Duration,
 }
 
@@ -57,7 +57,7 @@ impl Failure {
     }
 }
 
-/// The error and what is behind it; many errors repeat their cause, and many do not.
+/// The error and its causes; many errors repeat their cause, and many do not.
 fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
@@ -71,7 +71,7 @@ fn with_causes(error: &dyn Error) -> String {
     text
 }
 
-/// How long to wait after a failure. Failures in a row make the pauses longer.
+/// The pause after a failure. Consecutive failures make it longer.
 pub struct Pauses {
     backoff: ExponentialBackoff,
     refusals: u32,
@@ -84,10 +84,10 @@ impl Default for Pauses {
 }
 
 impl Pauses {
-    /// The pause after a failure. `is_refusal`: the server is well, and something else is asked of it next.
+    /// The pause after a failure. `is_refusal`: the server is healthy, and the next request is a different one.
     pub fn after(&mut self, failure: &Failure, is_refusal: bool) -> Duration {
         let pause = match is_refusal && self.refusals < REFUSALS {
-            // The pause may have grown long while the server was away; now it is there.
+            // The pause may be long because the server was away; now it is back.
             true => {
                 self.refusals += 1;
                 PAUSES.build().next()
@@ -97,7 +97,7 @@ impl Pauses {
         pause.unwrap_or(LONGEST_WISH).max(failure.retry_after)
     }
 
-    /// Something has worked.
+    /// Called after a success.
     pub fn reset(&mut self) {
         *self = Self::default();
     }

@@ -1,4 +1,4 @@
-//! The way out of all watches: batches for the model, and complaints about what cannot be listed or read.
+//! Output of all watches: batches for the model, and complaints about objects that cannot be listed or read.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -12,7 +12,7 @@ use crate::model::name::ServiceName;
 use crate::observe::ledger::Ledger;
 use crate::source::event::Batch;
 
-/// Nobody takes events any more.
+/// The events' receiver was dropped.
 #[derive(Debug)]
 pub struct Closed;
 
@@ -23,11 +23,11 @@ pub struct Feed {
     problems: Mutex<BTreeMap<&'static str, Problems>>,
 }
 
-/// What is wrong with one kind of object at the moment.
+/// Current problems with one kind of object.
 #[derive(Debug, Default)]
 pub struct Problems {
     failure: Option<String>,
-    /// Objects that cannot be read, by namespace and name.
+    /// Objects that cannot be parsed, by namespace and name.
     pub unreadable: BTreeMap<(String, String), Complaint>,
 }
 
@@ -51,7 +51,7 @@ impl Feed {
         self.events.closed().await;
     }
 
-    /// Says what does not work, or that it works.
+    /// Sets the failure of a kind, or clears it.
     pub fn set_failure(&self, plural: &'static str, failure: Option<String>) {
         self.change(plural, |problems| problems.failure = failure);
     }
@@ -73,7 +73,7 @@ pub fn key(meta: &Meta) -> (String, String) {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
-/// A complaint about an object that cannot be read; its owner hears of it where it is a Service.
+/// A complaint about an object that cannot be parsed. If the object is a Service, its owner is told.
 pub fn complaint(kind: &str, unreadable: &Unreadable) -> Complaint {
     let (namespace, name) = key(&unreadable.meta);
     let reason = format!("cannot be read: {}", unreadable.reason);

@@ -1,4 +1,4 @@
-//! What the API server says in a list or a watch, object by object: one that cannot be read spoils no other.
+//! Parses lists and watches of the API server, object by object: an invalid object affects no other.
 
 use kube::core::Status;
 use serde::Deserialize;
@@ -7,27 +7,27 @@ use serde_json::value::RawValue;
 use super::failure::Failure;
 use super::read::{ANNOTATION_LIST_ENDS, Kind, Meta};
 
-/// One thing that a list or a watch says.
+/// One message of a list or a watch.
 pub enum Message<T> {
-    /// An object is there.
+    /// An object.
     Object(T),
-    /// An object is there, and it cannot be read.
+    /// An object that cannot be parsed.
     Unreadable(Unreadable),
     Deleted(Meta),
-    /// A version to go on from; a streamed list may be complete with it.
+    /// A version to continue from. It may complete a streamed list.
     Bookmark {
         version: Option<String>,
         ends_list: bool,
     },
-    /// The connection broke in the middle of a line.
+    /// The connection broke within a line.
     Cut,
 }
 
-/// An object that is not what it should be.
+/// An invalid object.
 #[derive(Debug)]
 pub struct Unreadable {
     pub meta: Meta,
-    /// Path of the first bad field.
+    /// Path of the first invalid field.
     pub field: String,
     pub reason: String,
 }
@@ -70,7 +70,7 @@ pub fn read_object<T: Kind>(json: &RawValue) -> Message<T> {
         return Message::Object(object);
     }
     let meta = serde_json::from_str::<Bare>(json).unwrap_or_default().metadata;
-    // Read once more, for the path of the field.
+    // Parsed a second time, for the path of the field.
     match serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json)) {
         Ok(object) => Message::Object(object),
         Err(error) => {

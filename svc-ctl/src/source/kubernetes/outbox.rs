@@ -1,8 +1,8 @@
-//! What goes back to the API server: complaints as Events on the Service or the Node that they are about.
+//! Sends complaints to the API server, as Events on the Service or Node that they are about.
 //!
-//! [`Outbox`] decides what to say and when. [`run`] says it, and says it again until the API server has taken it.
-//! Everything that is said or asked counts: ten times a minute at most. Complaints wait in their order; of more than a
-//! hundred only the number is said. An Event ends after an hour, so a complaint that stands is said again before.
+//! [`Outbox`] decides what to send and when. [`run`] sends it, and repeats it until the API server has accepted it.
+//! All requests together are limited to ten per minute. Complaints wait in order; beyond a hundred only their number
+//! is sent. An Event expires after an hour, so a lasting complaint is sent again before.
 
 mod event;
 mod notice;
@@ -19,31 +19,31 @@ pub use self::publish::run;
 use crate::model::complaint::Complaint;
 use crate::observe::ledger::Complaints;
 
-/// So much is said at most, in this time.
+/// Maximum number of requests in this time.
 const RATE: (usize, Duration) = (10, Duration::from_secs(60));
-/// So many wait at most; the others are summed up.
+/// Maximum number of waiting complaints; the rest is summarised.
 const MAX_WAITING: usize = 100;
-/// A complaint that stands is said again after this time: the API server forgets Events after an hour.
+/// A lasting complaint is sent again after this time: the API server deletes Events after an hour.
 const REPEAT_AFTER: Duration = Duration::from_secs(55 * 60);
 
-/// What has been said, what waits, and how fast.
+/// Sent and waiting notices, and the rate.
 #[derive(Debug, Default)]
 pub struct Outbox {
     complaints: Complaints,
     states: BTreeMap<Notice, State>,
     waiting: VecDeque<Notice>,
-    /// What was said, in the order of time.
+    /// Sent notices, in order of time.
     repeats: VecDeque<(Instant, Notice)>,
-    /// When the last were said, oldest first.
+    /// Times of the last requests, oldest first.
     recent: VecDeque<Instant>,
-    /// Notices that found no place to wait and are not summed up yet.
+    /// Notices that did not fit into the queue and are not summarised yet.
     more: usize,
     summed_up: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    /// How many complaints say so now.
+    /// Number of current complaints with this text.
     standing: usize,
     is_waiting: bool,
     said: Option<Said>,
@@ -52,22 +52,22 @@ struct State {
 #[derive(Debug)]
 struct Said {
     at: Instant,
-    /// The object of which it was said. Another object of the same name has not heard it.
+    /// Uid of the object that was told. A later object of the same name has not been told.
     uid: Option<String>,
 }
 
-/// What to do now.
+/// The next action.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Next {
-    /// Say this, but not to an object that has heard it: the one with this uid.
+    /// Send this, unless the object with this uid has been told already.
     Say(Notice, Option<String>),
-    /// Nothing may be said or said again before.
+    /// Wait: nothing may be sent before.
     Wait(Instant),
     Idle,
 }
 
 impl Outbox {
-    /// Takes what is wrong now. Costs what has changed.
+    /// Takes the current complaints. The cost is in proportion to the changes.
     pub fn turn(&mut self, complaints: &Complaints, now: Instant) {
         let before = std::mem::replace(&mut self.complaints, complaints.clone());
         let mut changed = Vec::new();
@@ -93,7 +93,8 @@ impl Outbox {
         }
     }
 
-    /// Lets a notice wait if it stands and was not said lately to this object; forgets what is over and was not said.
+    /// Queues a notice if it is current and this object was not told lately; forgets it if it is over and was never
+    /// sent.
     fn queue(&mut self, notice: Notice, now: Instant) {
         let Some(state) = self.states.get_mut(&notice) else { return };
         if state.standing == 0 {
@@ -119,7 +120,7 @@ impl Outbox {
         }
     }
 
-    /// Time goes on: what may have expired waits again, or is forgotten.
+    /// Queues or forgets the notices whose Events may have expired.
     fn repeat(&mut self, now: Instant) {
         while self.repeats.front().is_some_and(|(at, _)| *at + REPEAT_AFTER <= now) {
             let Some((at, notice)) = self.repeats.pop_front() else { return };
@@ -131,7 +132,7 @@ impl Outbox {
         }
     }
 
-    /// What to do now. The same answer until [`Self::settle`].
+    /// The next action. Returns the same until [`Self::settle`].
     pub fn next(&mut self, now: Instant) -> Next {
         self.repeat(now);
         let repeat = self.repeats.front().map(|(at, _)| *at + REPEAT_AFTER);
@@ -154,7 +155,7 @@ impl Outbox {
         }
     }
 
-    /// It was said to the object with this uid, or there is nobody to hear it.
+    /// Notes that the object with this uid was told, or that there is no such object.
     pub fn settle(&mut self, notice: &Notice, uid: Option<String>, now: Instant) {
         self.recent.push_back(now);
         if notice.is_summary {
@@ -164,7 +165,7 @@ impl Outbox {
         self.waiting.retain(|other| other != notice);
         let state = self.states.entry(notice.clone()).or_default();
         state.is_waiting = false;
-        // It had heard it before; the Event is as old as it was.
+        // The object had been told before; the age of the Event is unchanged.
         if uid.is_some() && state.said.as_ref().is_some_and(|said| said.uid == uid) {
             return;
         }

@@ -1,15 +1,15 @@
-//! Our own Node object: Services are served without it, and somebody should know that it is missing.
+//! Our own Node object: Services are served without it, and a complaint says that it is missing.
 
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::observe::ledger::Ledger;
 use crate::source::event::{Batch, Event, SourceEvent};
 
-/// Follows what is said of the one Node and complains while it is not there.
+/// Follows the Node and complains while it is missing.
 pub struct OwnNode {
     name: String,
     ledger: Ledger,
     is_there: bool,
-    /// The model knows whether there is a Node.
+    /// The model knows whether the Node exists.
     was_listed: bool,
 }
 
@@ -36,12 +36,12 @@ impl OwnNode {
         }
     }
 
-    /// The API server answers: the Node is there or not.
+    /// The API server responds: the Node exists or not.
     pub fn works(&self) {
         self.complain((!self.is_there).then_some("there is no Node of this name"));
     }
 
-    /// The Node cannot be had. Answers an empty list where the model has had none: it waits for one.
+    /// The Node cannot be read. Returns an empty list if the model has had none: it waits for one.
     pub fn refused(&mut self, reason: &str) -> Batch {
         self.complain(Some(reason));
         match std::mem::replace(&mut self.was_listed, true) {

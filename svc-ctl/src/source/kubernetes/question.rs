@@ -1,33 +1,33 @@
-//! What to ask of the API server next: a list from its cache, a streamed list, a list from etcd, or a watch.
+//! The next request to the API server: a list from its cache, a streamed list, a list from etcd, or a watch.
 
 use kube::api::{ListParams, VersionMatch, WatchParams};
 
 use super::failure::Failure;
 
-/// The version that any cache has.
+/// The version that every cache can serve.
 const ANY_VERSION: &str = "0";
 
-/// Which objects are asked for, and how.
+/// The requested objects, and how to request them.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
     pub labels: Option<String>,
     pub fields: Option<String>,
-    /// A server that does not know the fields is asked without them.
+    /// The selector may be left out for a server that does not know the fields.
     pub fields_are_optional: bool,
-    /// Ask for lists as streams.
+    /// Request lists as streams.
     pub is_streamed: bool,
-    /// Objects in a page of a list that does not come from the server's cache.
+    /// Objects per page of a list that does not come from the server's cache.
     pub page_size: u32,
 }
 
 #[derive(Debug)]
 pub struct Question {
     selection: Selection,
-    /// The newest version that is known.
+    /// The newest known version.
     version: Option<String>,
-    /// The list is complete, and a watch goes on from `version`.
+    /// The list is complete, and a watch continues from `version`.
     pub is_listed: bool,
-    /// The server's cache could not answer the last list: etcd is asked.
+    /// The server's cache could not answer the last list, so etcd is asked.
     pub is_quorum: bool,
 }
 
@@ -45,14 +45,14 @@ impl Question {
         self.version.as_deref().unwrap_or(ANY_VERSION)
     }
 
-    /// The objects of a list come in any order; only its end has a version.
+    /// Objects of a list are not ordered by version; only its end has a version.
     pub fn advance(&mut self, version: Option<String>) {
         if self.is_listed && version.as_ref().is_some_and(|version| !version.is_empty()) {
             self.version = version;
         }
     }
 
-    /// The cache answers everything in one page, not older than what is known.
+    /// The cache answers in one page, at least as new as the known version.
     pub fn list_params(&self, continue_token: Option<String>) -> ListParams {
         let params = ListParams {
             label_selector: self.selection.labels.clone(),
@@ -62,7 +62,7 @@ impl Question {
         };
         match self.is_quorum {
             true => ListParams { limit: Some(self.selection.page_size), ..params },
-            // With a limit, kube would leave the version 0 out.
+            // With a limit, kube would leave out the version 0.
             false => ListParams {
                 resource_version: Some(self.version().to_owned()),
                 version_match: Some(VersionMatch::NotOlderThan),
@@ -80,12 +80,12 @@ impl Question {
         }
     }
 
-    /// Asks otherwise after a failure, where that helps. Answers whether the server is well and has only refused.
+    /// Changes the request after a failure, if that helps. True: the server is healthy and refused only this request.
     pub fn change_after(&mut self, failure: &Failure) -> bool {
         let is_from_the_future =
             failure.code == Some(504) && failure.text.contains("Too large resource version");
         match failure.code {
-            // Too old for a watch; a list must still not be older.
+            // Too old for a watch; the list must still not be older than the known version.
             Some(410) if self.is_listed => {}
             Some(410) => self.leave_cache(),
             _ if is_from_the_future => self.leave_cache(),
@@ -101,7 +101,7 @@ impl Question {
         true
     }
 
-    /// The cache cannot give a list that is as new as what is known: etcd was restored, or is ahead of the cache.
+    /// The cache has no list that is new enough: etcd was restored, or is ahead of the cache.
     fn leave_cache(&mut self) {
         self.version = None;
         self.is_quorum = !self.selection.is_streamed;
@@ -118,7 +118,7 @@ mod tests {
         Failure { code: Some(code), text: text.to_owned(), retry_after: Duration::ZERO }
     }
 
-    /// What is asked: kind, version, limit.
+    /// Kind, version and limit of the request.
     fn asked(question: &Question) -> (&'static str, Option<String>, Option<u32>) {
         if question.is_watch() {
             let kind = if question.is_listed { "watch" } else { "stream" };

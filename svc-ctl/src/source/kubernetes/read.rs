@@ -1,5 +1,5 @@
-//! The parts of Kubernetes objects that svc reads. Everything else in their JSON is skipped and never allocated: most of
-//! an object is `managedFields`, other people's annotations and status.
+//! The parts of Kubernetes objects that svc reads. The rest of their JSON is skipped and never allocated: most of an
+//! object is `managedFields`, foreign annotations and status.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -20,7 +20,7 @@ use crate::source::event::{Event, SourceEvent};
 /// A bookmark with this annotation ends a streamed list.
 pub const ANNOTATION_LIST_ENDS: &str = "k8s.io/initial-events-end";
 
-/// The labels and annotations that svc reads. One that `model::convert` reads must stand here.
+/// The labels and annotations that svc reads. All keys that `model::convert` reads must be here.
 const KEYS: [&str; 8] = [
     LABEL_PROXY_NAME,
     LABEL_HEADLESS,
@@ -32,18 +32,18 @@ const KEYS: [&str; 8] = [
     ANNOTATION_LIST_ENDS,
 ];
 
-/// A kind of object that is listed and watched, and the parts of it that are read.
+/// A kind of object that is listed and watched, with the parts to read.
 pub trait Kind: DeserializeOwned + Send {
-    /// The model's alphabet has the whole type; the fields that are not read are empty.
+    /// The type of the model's events; fields that are not read are empty.
     type Object: Resource<DynamicType = ()> + Default;
-    /// In complaints about the API.
+    /// The kind's name in complaints about the API.
     const PLURAL: &'static str;
     const EVENT: fn(Event<Box<Self::Object>>) -> SourceEvent;
 
     fn meta(&self) -> &Meta;
     fn into_object(self) -> Self::Object;
 
-    /// An object of which only the metadata is known, as for a deletion.
+    /// An object with metadata only, for a deletion.
     fn named(meta: Meta) -> Self::Object {
         let mut object = Self::Object::default();
         *object.meta_mut() = meta.into();
@@ -77,7 +77,7 @@ impl From<Meta> for ObjectMeta {
     }
 }
 
-/// Labels or annotations of which only [`KEYS`] are kept.
+/// Labels or annotations, reduced to [`KEYS`].
 #[derive(Debug, Default)]
 pub struct Kept(pub BTreeMap<String, String>);
 
@@ -106,7 +106,7 @@ impl<'de> Deserialize<'de> for Kept {
     }
 }
 
-/// One of [`KEYS`], or a key that nobody reads.
+/// One of [`KEYS`], or `None` for any other key.
 struct Key(Option<&'static str>);
 
 impl<'de> Deserialize<'de> for Key {

@@ -1,10 +1,10 @@
-//! One kind of object, listed and watched for ever, as client-go's reflector does it.
+//! Lists and watches one kind of object for ever, like client-go's reflector.
 //!
-//! A watch that ends is taken up where it was. One that ends at once and brings nothing is a failure. A version that is
-//! too old (410) is listed anew; until the new list is complete everything known stays in force. Failures are tried
-//! again with growing pauses.
+//! A watch that ends is resumed. One that ends at once without an event counts as a failure. After "too old" (410)
+//! the objects are listed again; the known ones stay in force until the new list is complete. Failures are retried
+//! with growing pauses.
 //!
-//! kube-runtime's watcher is not used: it begins anew without a pause when a watch ends, fails a whole list for one
+//! kube-runtime's watcher is not used: it restarts without a pause when a watch ends, fails a whole list for one
 //! object, and asks etcd for lists.
 
 use std::collections::BTreeMap;
@@ -28,11 +28,11 @@ use super::read::Kind;
 use crate::model::complaint::Complaint;
 use crate::source::event::{Batch, Event};
 
-/// Objects that arrive together go on together, but no more of them than this.
+/// Maximum number of objects that are passed on together.
 const MAX_BATCH: usize = 256;
-/// A watch that ends sooner and has brought nothing has failed.
+/// A watch that ends sooner and without an event has failed.
 const SHORT_WATCH: Duration = Duration::from_secs(1);
-/// The server ends a watch after 290 s, which is what kube asks for. One that is silent for longer is dead.
+/// The server ends a watch after 290 s, as kube requests. One that is silent for longer is dead.
 const SILENT_WATCH: Duration = Duration::from_secs(295);
 
 /// Follows one kind of object.
@@ -41,14 +41,14 @@ pub struct Reflector<'a, T> {
     feed: &'a Feed,
     question: Question,
     own_node: Option<OwnNode>,
-    /// What could not be read so far of a list that is not complete.
+    /// Unparsable objects so far of an incomplete list.
     unreadable: BTreeMap<(String, String), Complaint>,
     has_unreadable: bool,
     pauses: Pauses,
     kind: PhantomData<T>,
 }
 
-/// Why a list or a watch is over before its time.
+/// Reasons for an early end of a list or a watch.
 enum End {
     Failed(Failure),
     Closed,
@@ -89,13 +89,13 @@ where
         }
     }
 
-    /// The one object that is followed is our own Node.
+    /// Follows only our own Node.
     pub fn of_own_node(self, name: &str) -> Self {
         let own_node = Some(OwnNode::new(name, self.feed.ledger()));
         Self { own_node, ..self }
     }
 
-    /// Lists and watches until nobody takes events any more.
+    /// Lists and watches until the events' receiver is dropped.
     pub async fn follow(mut self) {
         loop {
             let tried = match self.question.is_watch() {
@@ -113,7 +113,7 @@ where
         }
     }
 
-    /// One list by pages. Everything in one page comes from the server's cache.
+    /// One list, in pages. A single page comes from the server's cache.
     async fn list(&mut self) -> Result<(), End> {
         let mut token: Option<String> = None;
         loop {
@@ -139,7 +139,7 @@ where
         }
     }
 
-    /// One watch; it begins with a list where none is complete.
+    /// One watch; it begins with a list if none is complete.
     async fn watch(&mut self) -> Result<(), End> {
         let request = Request::new(T::Object::url_path(&(), None));
         let request = request.watch(&self.question.watch_params(), self.question.version());
@@ -185,7 +185,7 @@ where
         self.send(vec![T::EVENT(Event::Init)]).await
     }
 
-    /// Passes on what was said, up to a failure.
+    /// Passes messages on, up to a failure.
     async fn take(
         &mut self,
         messages: impl IntoIterator<Item = Result<Message<T>, Failure>>,
@@ -249,7 +249,7 @@ where
         Event::InitDone
     }
 
-    /// An object of a watch cannot be read, or can be read again or is gone.
+    /// Notes that an object of a watch cannot be parsed, or (`None`) that it can be again or is gone.
     fn set_unreadable(&mut self, key: (String, String), complaint: Option<Complaint>) {
         self.feed.change(T::PLURAL, |problems| {
             match complaint {
@@ -267,7 +267,7 @@ where
         self.feed.send(batch).await
     }
 
-    /// Says what has failed, asks otherwise where that helps, and waits.
+    /// Reports the failure, changes the request if that helps, and waits.
     async fn outlive(&mut self, failure: &Failure) -> Result<(), Closed> {
         match &mut self.own_node {
             Some(node) if matches!(failure.code, Some(401 | 403 | 404)) => {

@@ -1,5 +1,4 @@
-//! Names of API servers into addresses, without the C library: what it needs for that (`libnss_*`) is not there in a
-//! static binary.
+//! Resolves names of API servers without the C library, whose `libnss_*` are missing in a static binary.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,14 +10,14 @@ use hickory_resolver::config::ResolverConfig;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hyper_util::client::legacy::connect::dns::Name;
 
-/// The addresses of a name, of both families, as `/etc/hosts` and then the servers in `/etc/resolv.conf` say. Both files
-/// are read every time: connections are few, and the files change.
+/// The addresses of a name in both families, from `/etc/hosts` and then the servers in `/etc/resolv.conf`. Both files
+/// are read every time: connections are rare, and the files change.
 pub fn resolve(name: Name) -> BoxFuture<'static, io::Result<IntoIter<SocketAddr>>> {
     addresses(name).boxed()
 }
 
 async fn addresses(name: Name) -> io::Result<IntoIter<SocketAddr>> {
-    // Without a name server `/etc/hosts` may still know the name.
+    // Without a name server `/etc/hosts` may still have the name.
     let (builder, missing) = match TokioResolver::builder_tokio() {
         Ok(builder) => (builder, String::new()),
         Err(error) => {
@@ -29,6 +28,6 @@ async fn addresses(name: Name) -> io::Result<IntoIter<SocketAddr>> {
     };
     let fail = |error| io::Error::other(format!("resolving {name}: {error}{missing}"));
     let found = builder.build().map_err(fail)?.lookup_ip(name.as_str()).await.map_err(fail)?;
-    // The port is the connector's business.
+    // The connector sets the port.
     Ok(found.iter().map(|addr| SocketAddr::new(addr, 0)).collect::<Vec<_>>().into_iter())
 }

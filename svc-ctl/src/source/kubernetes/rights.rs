@@ -1,4 +1,4 @@
-//! Asks the API server who it is and what svc may do there. Nothing is changed.
+//! Asks the API server for its version and for svc's rights. Changes nothing.
 
 use k8s_openapi::api::authorization::v1::{
     ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
@@ -6,7 +6,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-/// What svc does: verb, group, resource, and whether nothing can be served without it.
+/// Requests of svc: verb, group, resource, and whether it is required for serving.
 const USED: [(&str, &str, &str, bool); 8] = [
     ("list", "", "services", true),
     ("watch", "", "services", true),
@@ -23,7 +23,7 @@ pub async fn version(client: &Client) -> anyhow::Result<String> {
     Ok(client.apiserver_version().await?.git_version)
 }
 
-/// What svc uses: a name, whether it may, and whether nothing can be served without it.
+/// The requests of svc: name, whether it is allowed, and whether it is required for serving.
 pub async fn rights(client: &Client) -> anyhow::Result<Vec<(String, bool, bool)>> {
     let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let mut rights = Vec::new();

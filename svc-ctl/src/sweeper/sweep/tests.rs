@@ -7,17 +7,17 @@ use svc_common::abi::EntryTable;
 use super::*;
 use crate::dataplane::entries::TableInfo;
 
-/// Tables that only have numbers of entries.
+/// Tables that have only numbers of entries.
 #[derive(Default)]
 struct Numbers {
     counts: Vec<EntryCount>,
     present: BTreeMap<Table, u64>,
-    /// What every pass removes from the flow tables.
+    /// Entries that each pass removes from the flow tables.
     expire: u64,
     stale_sockets: BTreeSet<Translated>,
     refusal: Option<String>,
     broken: Option<Table>,
-    /// Every table that was read, and whether it was held against what is in force.
+    /// Every table that was read, and whether it was checked against the tables in force.
     read: Vec<(Table, bool)>,
 }
 

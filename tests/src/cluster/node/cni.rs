@@ -1,4 +1,4 @@
-//! How pods get their link and addresses: the configuration of the CNI plugins.
+//! Configuration of the CNI plugins: pods' links and addresses.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::cluster::addresses::{self, POD_CIDRS};
 use crate::cluster::args::Cni;
 
-/// Hosts of a node's range that pods get: behind the gateway, below the broadcast address.
+/// First pod address in a node's range: after the gateway.
 const FIRST: u8 = 2;
 const LAST: u8 = 254;
 
@@ -43,8 +43,8 @@ fn config(node: u8, cni: Cni, masquerade: bool) -> Value {
     json!({"cniVersion": "1.0.0", "name": "pods", "plugins": [link, ports]})
 }
 
-/// The plugins masquerade what leaves the subnet. On a routed link that can be all pods of the cluster; on a bridge
-/// it must be what the bridge holds, so pods of other nodes are among what is masqueraded.
+/// The plugins masquerade packets that leave the subnet. With routed links the subnet can be all pods of the cluster.
+/// With a bridge it must be the bridge's subnet, so packets to pods of other nodes are masqueraded.
 fn ranges(node: u8, cni: Cni) -> Value {
     let subnets = match cni {
         Cni::Bridge => addresses::pod_cidrs(node),

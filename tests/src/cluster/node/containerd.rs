@@ -1,4 +1,4 @@
-//! The node's container runtime: configured, started, given its images.
+//! The node's container runtime: configures it, starts it, imports images.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ use crate::{command, wait};
 pub(super) const SOCKET: &str = "/run/containerd/containerd.sock";
 const READY_LIMIT: Duration = Duration::from_secs(30);
 
-/// Where its CNI configuration is expected, below the node's folder.
+/// Folder of its CNI configuration, below the node's folder.
 pub(super) const CNI_DIR: &str = "cni";
 
 pub(super) fn configure(spec: &Spec, pause: &str) -> Result<()> {
@@ -23,7 +23,7 @@ pub(super) fn configure(spec: &Spec, pause: &str) -> Result<()> {
     fs::write(&path, config(spec, pause)).with_context(|| format!("write {}", path.display()))
 }
 
-/// `restrict_oom_score_adj` and no AppArmor: not every machine lets us change either.
+/// `restrict_oom_score_adj` and no AppArmor, because some machines forbid changes of either.
 fn config(spec: &Spec, pause: &str) -> String {
     let (dir, bin) = (spec.dir.display(), spec.bin.display());
     format!(
@@ -54,7 +54,7 @@ SystemdCgroup = false
     )
 }
 
-/// Returns when it answers.
+/// Starts it and waits until it responds.
 pub(super) fn start(spec: &Spec) -> Result<Process> {
     let config = spec.dir.join("containerd.toml");
     let mut process = init::start(spec, "containerd", &[format!("--config={}", config.display())])?;
@@ -66,7 +66,7 @@ pub(super) fn start(spec: &Spec) -> Result<Process> {
     Ok(process)
 }
 
-/// Makes every image known to the kubelet.
+/// Imports every image for the kubelet.
 pub(super) fn import(spec: &Spec) -> Result<()> {
     spec.images.iter().try_for_each(|archive| {
         let mut ctr = ctr(&spec.bin);

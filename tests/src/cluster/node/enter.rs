@@ -1,4 +1,4 @@
-//! The way into a node from outside.
+//! Runs commands in a node.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::cgroup::{self, Cgroup};
 use crate::cluster::settings::Settings;
 
-/// A command in all namespaces of the node, and in a cgroup of it: what the node says of its sockets holds for it too.
+/// A command in all namespaces and a cgroup of the node, so that the node's socket programs apply to it.
 pub(in crate::cluster) fn command(settings: &Settings, node: &str, program: &OsStr) -> Result<Command> {
     let target = format!("--target={}", first_process(settings, node)?);
     let all = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--wd=/", "--"];
@@ -19,7 +19,7 @@ pub(in crate::cluster) fn command(settings: &Settings, node: &str, program: &OsS
     Ok(command)
 }
 
-/// The node's PID 1, by the number it has here.
+/// The node's PID 1, by its number in this namespace.
 pub(in crate::cluster) fn first_process(settings: &Settings, node: &str) -> Result<u32> {
     let procs = cgroup::mount_point()?.join(&settings.name).join(node).join("init/cgroup.procs");
     let pids = fs::read_to_string(&procs).with_context(|| format!("read {}", procs.display()))?;
@@ -27,7 +27,7 @@ pub(in crate::cluster) fn first_process(settings: &Settings, node: &str) -> Resu
     found.with_context(|| format!("node {node} has ended"))
 }
 
-/// `NSpid:` has a process' number in each PID namespace, the innermost last.
+/// `NSpid:` has a process's number in each PID namespace, the innermost last.
 fn is_first(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let numbers = status.lines().find_map(|line| line.strip_prefix("NSpid:")).unwrap_or_default();

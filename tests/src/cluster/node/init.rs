@@ -1,4 +1,4 @@
-//! A node's first process: makes the namespaces, then in them starts what a node runs, and reaps what has ended.
+//! A node's first process: makes the namespaces, starts the node's components in them, and reaps ended processes.
 
 use std::env;
 use std::fs::{self, File};
@@ -20,10 +20,10 @@ use crate::cluster::hierarchies;
 use crate::cluster::process::Process;
 use crate::janitor::THIS_PROGRAM;
 
-/// What a list of processes shows.
+/// Its name in process lists.
 pub(in crate::cluster) const PROCESS: &str = "svc-node";
 
-/// Call this first in every `main` that makes clusters: in a node it does not return.
+/// Every `main` that makes clusters must call this first; in a node it does not return.
 pub fn maybe_run() {
     let Some(path) = env::var_os(spec::ENV) else { return };
     let ended = read(Path::new(&path)).and_then(|spec| if is_first() { live(&spec) } else { enter(&spec) });
@@ -42,7 +42,7 @@ fn is_first() -> bool {
     getpid().as_raw() == 1
 }
 
-/// Outside: joins the node's cgroups, which become the roots it sees, and starts this program again as PID 1.
+/// Outside: joins the node's cgroups, which become its roots, and starts this program again as PID 1.
 fn enter(spec: &Spec) -> Result<()> {
     let all = hierarchies::all()?;
     all.iter().try_for_each(|hierarchy| hierarchy.join(&spec.cgroup))?;
@@ -54,7 +54,7 @@ fn enter(spec: &Spec) -> Result<()> {
             | CloneFlags::CLONE_NEWIPC,
     )
     .context("make namespaces")?;
-    // Only cgroups without processes have children with controllers (v2), and this process stays.
+    // A v2 cgroup with processes cannot give controllers to its children, and this process stays.
     if let Some(v2) = all.iter().find(|hierarchy| hierarchy.is_v2()) {
         let init = v2.mount.join(&spec.cgroup).join("init");
         fs::create_dir_all(&init).with_context(|| format!("make {}", init.display()))?;
@@ -66,7 +66,7 @@ fn enter(spec: &Spec) -> Result<()> {
     anyhow::bail!("the node's first process ended: {status}")
 }
 
-/// Inside: never ends while all goes well.
+/// Inside: runs until something fails.
 fn live(spec: &Spec) -> Result<()> {
     mounts::make(spec)?;
     sethostname(&spec.name).context("set the host name")?;
@@ -84,11 +84,11 @@ fn write_etc(spec: &Spec) -> Result<()> {
     for (name, text) in [
         ("hosts", format!("127.0.0.1 localhost\n::1 localhost\n127.0.1.1 {}\n", spec.name)),
         ("hostname", format!("{}\n", spec.name)),
-        // No name server is upstream of the cluster's own.
+        // The cluster's own DNS has no upstream.
         ("resolv.conf", String::new()),
     ] {
         let path = Path::new("/etc").join(name);
-        // A link may lead into a folder that is another one here.
+        // A link may lead into a folder that is replaced here.
         let _ = fs::remove_file(&path);
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
@@ -103,12 +103,12 @@ pub(super) fn start(spec: &Spec, name: &str, flags: &[String]) -> Result<Process
     Process::start(name, command, Cgroup::new(name)?, &spec.log_dir())
 }
 
-/// The components find runc, shim and nft.
+/// PATH of the components, which must find runc, shim and nft.
 fn path(spec: &Spec) -> String {
     format!("{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", spec.bin.display())
 }
 
-/// Children of whoever died are children of PID 1. What ends of the components is noted, not started again.
+/// Orphaned processes become children of PID 1. Ended components are noted, not restarted.
 fn reap(spec: &Spec, components: &[Process]) -> Result<()> {
     loop {
         match waitpid(None, None) {

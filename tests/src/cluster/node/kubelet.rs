@@ -13,7 +13,7 @@ const FULL: &str = "0%";
 
 /// Writes the configuration; the flags name it.
 ///
-/// Nothing is evicted and no QoS cgroups are made: the machine is shared, and its disk may well be nearly full.
+/// No evictions and no QoS cgroups: the machine is shared, and its disk may be nearly full.
 pub(super) fn configure(dir: &Path, ca: &Path) -> Result<()> {
     let config = json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
@@ -42,9 +42,9 @@ pub(super) fn configure(dir: &Path, ca: &Path) -> Result<()> {
         "failSwapOn": false,
         "imageGCHighThresholdPercent": 100,
         "imageGCLowThresholdPercent": 99,
-        // Images come by import alone: none is anybody's secret.
+        // Images are only imported, so no pull secrets apply.
         "imagePullCredentialsVerificationPolicy": "NeverVerify",
-        // Both need a privilege that containers of CI often lack.
+        // Both need a privilege that CI containers often lack.
         "maxOpenFiles": 20000,
         "oomScoreAdj": 0,
         "nodeStatusUpdateFrequency": "5s",

@@ -1,6 +1,6 @@
-//! One node: namespaces, cgroups and a folder of its own; in them containerd, kubelet, and kube-proxy where wanted.
+//! One node: its namespaces, cgroups and folder; containerd, kubelet and, if requested, kube-proxy in them.
 //!
-//! The parts: `network` and the configurations are made from outside; `init` is the node's first process.
+//! `network` and the configurations are made from outside; `init` is the node's first process.
 
 mod cni;
 mod containerd;
@@ -34,7 +34,7 @@ use crate::netns::Netns;
 /// A started node; dropping it ends and removes it.
 #[derive(Debug)]
 pub struct Node {
-    // Dropped in this order: processes before what they stand in.
+    // Dropped in this order: processes before their namespaces.
     process: Process,
     _hierarchies: OldHierarchies,
     pub netns: Netns,
@@ -42,7 +42,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts node `index` (from 1); it comes to life by itself.
+    /// Starts node `index` (from 1) without waiting until it is ready.
     pub(super) fn start(index: u8, options: &Up, plane: &ControlPlane) -> Result<Self> {
         let (name, settings) = (name(index), plane.settings());
         let dir = plane.dir().join(&name);
@@ -69,7 +69,7 @@ impl Node {
         Ok(Self { process, _hierarchies: OldHierarchies::of(&spec.cgroup), netns, spec })
     }
 
-    /// An error that names what has ended on the node.
+    /// Fails if a component of the node has ended; the error names it.
     pub(super) fn check(&mut self) -> Result<()> {
         self.process.check().with_context(|| format!("node {}", self.spec.name))?;
         match fs::read_to_string(self.spec.ended()) {
@@ -84,7 +84,7 @@ impl Spec {
         self.dir.join("node.json")
     }
 
-    /// The node's folder with all that its components read.
+    /// Writes the node's folder with all files that its components read.
     fn write(&self, index: u8, options: &Up, plane: &ControlPlane) -> Result<()> {
         fs::create_dir_all(self.log_dir()).with_context(|| format!("make {}", self.dir.display()))?;
         containerd::configure(self, &images::pause(&self.images)?)?;
@@ -101,7 +101,7 @@ pub(super) fn name(index: u8) -> String {
     format!("n{index}")
 }
 
-/// The Node, made before its kubelet registers it, so that its pods' ranges are known from the beginning.
+/// The Node object. Made before the kubelet registers it, so that its pod CIDRs are known from the beginning.
 pub(super) fn object(index: u8, zones: &[String]) -> Value {
     let mut labels = json!({});
     if !zones.is_empty() {

@@ -1,4 +1,4 @@
-//! What a node sees of the file system: the machine's, with places of its own to write, and its own kernel views.
+//! The node's file system: the machine's, with folders of its own to write, and its own kernel file systems.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,10 @@ use nix::mount::{MsFlags, mount};
 use crate::cluster::hierarchies::{self, Hierarchy};
 use crate::cluster::node::spec::Spec;
 
-/// Folders of the machine that a node writes to: what it writes stays with the node.
+/// Folders of the machine that a node writes to, through an overlay of its own.
 const OVERLAID: [&str; 3] = ["/etc", "/var/lib", "/var/log"];
 
-/// Tunables of the whole machine that the kubelet sets: it is shown the values it wants, and leaves them alone.
+/// Sysctls of the whole machine that the kubelet would set: it sees the desired values, and leaves them alone.
 const TUNABLES: [(&str, &str); 6] = [
     ("vm/overcommit_memory", "1"),
     ("vm/panic_on_oom", "0"),
@@ -22,7 +22,7 @@ const TUNABLES: [(&str, &str); 6] = [
     ("kernel/keys/root_maxbytes", "25000000"),
 ];
 
-/// Call it in a mount namespace, cgroup namespace and PID namespace of the node's own.
+/// Must run in the node's own mount, cgroup and PID namespaces.
 pub(super) fn make(spec: &Spec) -> Result<()> {
     let hierarchies = hierarchies::all()?;
     propagate(MsFlags::MS_PRIVATE)?;
@@ -33,7 +33,7 @@ pub(super) fn make(spec: &Spec) -> Result<()> {
     OVERLAID.iter().try_for_each(|dir| overlay(spec, dir))?;
     plain("tmpfs", "/run", Some("mode=755"))?;
     ["/run/netns", "/run/lock", "/run/containerd"].iter().try_for_each(|dir| make_dir(Path::new(dir)))?;
-    // Containers on an overlay of an overlay do not work, and these two are what they are made of.
+    // Containers need these two, and an overlay on an overlay does not work.
     bind(&spec.dir.join("kubelet"), Path::new("/var/lib/kubelet"))?;
     bind(&spec.dir.join("pods"), Path::new("/var/log/pods"))?;
     fake_tunables(&spec.dir.join("tunables"))?;

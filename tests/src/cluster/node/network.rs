@@ -1,4 +1,4 @@
-//! A machine on the hub's bridge, and what a careful administrator sets on a node.
+//! A machine on the hub's bridge, and a node's usual network settings.
 
 use anyhow::Result;
 
@@ -6,7 +6,7 @@ use crate::cluster::addresses::{self, Addrs, HUB};
 use crate::cluster::hub::BRIDGE;
 use crate::netns::Netns;
 
-/// A network namespace with `eth0` on the hub's bridge, its port named after the host, and all else behind the hub.
+/// A network namespace with `eth0` on the hub's bridge, a port named after the host, and a default route by the hub.
 pub(in crate::cluster) fn machine(hub: &Netns, name: &str, port: &str, address: Addrs) -> Result<Netns> {
     let netns = Netns::new(name)?;
     hub.ip(&format!(
@@ -24,7 +24,7 @@ pub(in crate::cluster) fn machine(hub: &Netns, name: &str, port: &str, address: 
     Ok(netns)
 }
 
-/// The way to the pods of a node.
+/// Adds the route to the pods of a node.
 pub(in crate::cluster) fn route_pods(netns: &Netns, node: u8) -> Result<()> {
     let ([v4, v6], via) = (addresses::pod_cidrs(node), addresses::node(node));
     netns.ip(&format!("route add {v4} via {}\nroute add {v6} via {}", via.v4, via.v6))
@@ -32,8 +32,8 @@ pub(in crate::cluster) fn route_pods(netns: &Netns, node: u8) -> Result<()> {
 
 pub(super) fn forward(netns: &Netns, strict: bool) -> Result<()> {
     netns.sysctl(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
-    // The CNI gives a pod's gateway its address anew with each pod. Whether somebody else has it would be asked for a
-    // second or two, and the pod be ready meanwhile without being heard.
+    // The CNI sets the pods' gateway address again with each pod. Duplicate address detection would take a second or
+    // two, in which a ready pod would be unreachable.
     netns.sysctl(&[("net/ipv6/conf/default/accept_dad", "0")])?;
     let filter = if strict { "1" } else { "0" };
     for interface in ["all", "default", "eth0", "lo"] {
@@ -42,7 +42,7 @@ pub(super) fn forward(netns: &Netns, strict: bool) -> Result<()> {
     if strict { drop_invalid(netns) } else { Ok(()) }
 }
 
-/// FORWARD as firewalls write it.
+/// A FORWARD rule like those of firewalls.
 fn drop_invalid(netns: &Netns) -> Result<()> {
     netns.nft(
         "table inet strict {

@@ -1,10 +1,10 @@
-//! What a node's first process is told: a file of JSON, named by a variable.
+//! Settings of a node's first process: a JSON file, named by an environment variable.
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// Set to the path of a [`Spec`], it makes the program a node.
+/// If set to the path of a [`Spec`], the program is a node.
 pub const ENV: &str = "SVC_CLUSTER_NODE";
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -13,14 +13,14 @@ pub struct Spec {
     pub name: String,
     /// The node's cgroup below the mount point of every hierarchy.
     pub cgroup: PathBuf,
-    /// Everything the node writes.
+    /// Folder for everything that the node writes.
     pub dir: PathBuf,
-    /// Where containerd, kubelet and the others are.
+    /// Folder of containerd, kubelet and the other components.
     pub bin: PathBuf,
     /// Archives to import before the kubelet starts.
     pub images: Vec<PathBuf>,
     pub kubelet_flags: Vec<String>,
-    /// The configuration of kube-proxy, where it serves Services.
+    /// The configuration of kube-proxy, if it serves Services.
     pub kube_proxy: Option<PathBuf>,
 }
 
@@ -29,7 +29,7 @@ impl Spec {
         self.dir.join("log")
     }
 
-    /// Where the first process notes what has ended.
+    /// File in which the first process notes ended components.
     pub fn ended(&self) -> PathBuf {
         self.dir.join("ended")
     }

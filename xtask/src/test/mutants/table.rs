@@ -60,8 +60,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a pod that reaches itself sees itself",
         file: "svc-common/src/datapath/placement.rs",
-        from: "Placement { snat: true, way: Way::BACK, reverse_hook: Hook::INGRESS }\n        }",
-        to: "Placement { snat: false, way: Way::BACK, reverse_hook: Hook::INGRESS }\n        }",
+        from: "Placement { snat: true, exit: Exit::HAIRPIN, reverse_hook: Hook::INGRESS }\n        }",
+        to: "Placement { snat: false, exit: Exit::HAIRPIN, reverse_hook: Hook::INGRESS }\n        }",
     },
     Mutant {
         name: "a client stays with a backend that may not be chosen",

@@ -11,7 +11,7 @@ fn world(store: &mut Store) -> World {
     store.world().clone()
 }
 
-/// The model of node `here`, which has said everything it knows.
+/// The model of node `here`, after the source has listed everything.
 fn store(services: &[(&str, &str)], slices: &[String]) -> Store {
     let mut store = Store::new("here");
     store.take(SourceEvent::Service(Event::Init));

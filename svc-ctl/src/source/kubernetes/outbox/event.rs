@@ -1,4 +1,4 @@
-//! A notice as a Kubernetes Event.
+//! Converts a notice into a Kubernetes Event.
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -8,12 +8,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use super::REPEAT_AFTER;
 use super::notice::Notice;
 
-/// Octets of a note and of a name that the API takes.
+/// Maximum octets of a note and of a name in the API.
 const LONGEST_NOTE: usize = 1024;
 const LONGEST_NAME: usize = 253;
 
-/// The Event of a notice about the object with this uid. Its name is made of what it says, to whom and in which period:
-/// of what is so on every node, a thousand nodes make one Event, and a later period makes another.
+/// The Event for a notice about the object with this uid. Its name is made from its text, its object and the period.
+/// So a thousand nodes with the same notice make one Event, and a later period makes another.
 pub fn event(notice: &Notice, uid: Option<&str>, node_name: &str, now: Timestamp) -> Event {
     let Notice { service, kind, text, .. } = notice;
     let is_of_all_nodes = service.is_some() && kind.is_same_on_every_node();
@@ -29,7 +29,7 @@ pub fn event(notice: &Notice, uid: Option<&str>, node_name: &str, now: Timestamp
     let prefix = name[..name.floor_char_boundary(LONGEST_NAME - hash.len())].trim_end_matches(['.', '-']);
     Event {
         metadata: ObjectMeta {
-            // Events about objects without a namespace are kept in this one.
+            // Events about objects without a namespace are stored in this one.
             namespace: Some(namespace.clone().unwrap_or_else(|| "default".to_owned())),
             name: Some(format!("{prefix}{hash}")),
             ..ObjectMeta::default()
@@ -53,7 +53,8 @@ pub fn event(notice: &Notice, uid: Option<&str>, node_name: &str, now: Timestamp
     }
 }
 
-/// FNV-1a over all parts, each ended by an octet that no text has. All builds of svc make the same name of one notice.
+/// FNV-1a over all parts, each followed by an octet that no text has. All builds of svc make the same name for a
+/// notice.
 fn fingerprint(parts: &[&str]) -> u64 {
     let octets = parts.iter().flat_map(|part| part.bytes().chain([0xff]));
     octets.fold(0xcbf2_9ce4_8422_2325, |hash, octet| (hash ^ u64::from(octet)).wrapping_mul(0x0100_0000_01b3))

@@ -1,25 +1,25 @@
-//! One thing to say of one object.
+//! A text to send about an object.
 
 use crate::model::complaint::{Complaint, Kind};
 use crate::model::name::ServiceName;
 
-/// Complaints that say the same of the same object are one notice.
+/// A notice stands for all complaints with the same text about the same object.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Notice {
-    /// None: the Node.
+    /// `None`: the Node.
     pub service: Option<ServiceName>,
     pub kind: Kind,
     pub text: String,
-    /// Stands for notices that found no place to wait.
+    /// Summarises notices that did not fit into the queue.
     pub is_summary: bool,
 }
 
 impl Notice {
-    /// What is to be said of a complaint, if anything: the API server need not hear that it is away.
+    /// The notice for a complaint. `None` if it is not sent, for example a complaint that the API server is away.
     pub fn of(complaint: &Complaint) -> Option<Self> {
         let kind = complaint.kind;
         let is_of_node = match kind {
-            // NodeLocal DNSCache is meant to have the address; and what may be in the way is for whoever runs the node.
+            // NodeLocal DNSCache has the address on purpose. Conflicts are for the node's operator.
             Kind::OwnAddress | Kind::Conflict => return None,
             Kind::Source => return None,
             Kind::TableNearlyFull | Kind::Host | Kind::Node | Kind::Failed => true,
@@ -37,7 +37,7 @@ impl Notice {
         Some(Self { service: service.clone(), kind, text, is_summary: false })
     }
 
-    /// On the Node, in place of many on Services.
+    /// One notice on the Node instead of many on Services.
     pub fn summary(more: usize) -> Self {
         let text = format!("{more} more complaints about Services; see svc-ctl status");
         Self { service: None, kind: Kind::Refused, text, is_summary: true }

@@ -1,4 +1,4 @@
-//! Says to the API server what the outbox wants said.
+//! Sends the outbox's notices to the API server.
 
 use std::future::pending;
 
@@ -16,14 +16,14 @@ use super::{Next, Outbox};
 use crate::observe::ledger::Complaints;
 use crate::source::kubernetes::failure::{Failure, Pauses};
 
-/// The answers that may be other ones later: who we are is renewed, the server is busy.
+/// Status codes that may change later: credentials are renewed, or the server is less busy.
 const NOT_NOW: [u16; 3] = [401, 408, 429];
 const NOT_FOUND: u16 = 404;
 const FORBIDDEN: u16 = 403;
-/// An object of that name is there.
+/// An object of that name exists.
 const CONFLICT: u16 = 409;
 
-/// Publishes complaints for ever. An API server that is away delays them; the order stays.
+/// Publishes complaints for ever. They wait in order while the API server is away.
 pub async fn run(client: Client, node_name: &str, mut complaints: watch::Receiver<Complaints>) {
     let (mut outbox, mut pauses) = (Outbox::default(), Pauses::default());
     loop {
@@ -61,7 +61,7 @@ pub async fn run(client: Client, node_name: &str, mut complaints: watch::Receive
     }
 }
 
-/// Publishes one notice unless its object has heard it. Answers the uid of the object that has heard it now.
+/// Publishes one notice unless its object has been told. Returns the uid of the object that knows now.
 async fn say(
     client: &Client,
     node_name: &str,
@@ -69,14 +69,15 @@ async fn say(
     heard_by: Option<&str>,
 ) -> Result<Option<String>, Failure> {
     let uid = match &notice.service {
-        // As the kubelet does it.
+        // The kubelet uses the node's name as uid, too.
         None => Some(node_name.to_owned()),
         Some(service) => {
             let services = Api::<Service>::namespaced(client.clone(), &service.namespace);
             match services.get_metadata(&service.name).await.map_err(|error| Failure::of(&error)) {
                 Ok(object) => object.metadata.uid,
                 Err(failure) if failure.code == Some(NOT_FOUND) => return Ok(None),
-                // An older role lets us only list. `kubectl describe` will not show the Event, others do.
+                // An older ClusterRole only allows listing. `kubectl describe` will not show the Event, other
+                // commands do.
                 Err(failure) if failure.code == Some(FORBIDDEN) => None,
                 Err(failure) => return Err(failure),
             }
@@ -92,7 +93,7 @@ async fn say(
         Ok(_) => Ok(uid),
         Err(failure) if !is_definite(&failure) => Err(failure),
         Err(failure) => {
-            // A conflict: another node has said so, or we before a restart.
+            // Conflict: another node has sent the same, or this daemon before a restart.
             if failure.code != Some(CONFLICT) {
                 tracing::warn!(object = event.metadata.name, error = failure.text, "an Event is refused");
             }
@@ -101,7 +102,7 @@ async fn say(
     }
 }
 
-/// The server will say the same again.
+/// The server will answer the same again.
 fn is_definite(failure: &Failure) -> bool {
     failure.code.is_some_and(|code| (400..500).contains(&code) && !NOT_NOW.contains(&code))
 }

@@ -1,4 +1,4 @@
-//! Rate, order, summing up and repetition, on a clock that the test winds.
+//! Rate, order, summaries and repetition, on a simulated clock.
 
 use super::*;
 use crate::model::complaint::{Kind, Origin};
@@ -8,7 +8,7 @@ fn service(n: usize) -> ServiceName {
     ServiceName::new("shop", &format!("s{n:04}"))
 }
 
-/// An outbox, what is wrong, and the time.
+/// An outbox, the current complaints, and the time.
 struct Bench {
     outbox: Outbox,
     complaints: Complaints,
@@ -36,7 +36,7 @@ impl Bench {
         self.set(Origin::Service(service(n)), &[]);
     }
 
-    /// What is said within this time by an API server that takes everything; Services have their name for a uid.
+    /// Notices sent within this time to an API server that accepts all; a Service's uid is its name.
     fn said_within(&mut self, secs: u64) -> Vec<String> {
         self.outbox.turn(&self.complaints, self.now);
         let end = self.now + Duration::from_secs(secs);
@@ -78,7 +78,7 @@ fn what_finds_no_place_to_wait_is_summed_up_once() {
     assert_eq!(first[0], "900 more complaints about Services; see svc-ctl status");
     assert_eq!(first.len(), 10);
     assert_eq!(bench.said_within(9 * 60).len(), 90);
-    // More of them do not make another sum before the first may have expired.
+    // Further notices make no second summary before the first may have expired.
     bench.refuse(2000);
     assert_eq!(bench.said_within(60), ["s0099", "s2000"]);
     assert_eq!(bench.said_within(40 * 60).len(), 0);
@@ -109,9 +109,9 @@ fn a_complaint_that_comes_back_is_not_said_to_the_same_object() {
     bench.refuse(1);
     bench.set(Origin::Host, &host);
     assert!(bench.said_within(60).is_empty());
-    // The look at the object does not put off the time at which the Event expires.
+    // Reading the object does not extend the lifetime of the Event.
     assert_eq!(bench.said_within(54 * 60), ["s0001", "bpffs: not mounted"]);
-    // A new object has not heard it.
+    // A new object has not been told.
     bench.accept(1);
     bench.said_within(1);
     bench.refuse(1);
@@ -165,7 +165,7 @@ fn names_of_events_are_the_same_on_all_nodes_and_new_in_each_period() {
         event(&notice, Some(uid), node, now).metadata.name.expect("a name")
     };
     let first = name(Kind::Refused, "u", "node1", 3300);
-    // Written down: a later build must make the same.
+    // Literal: a later build must make the same name.
     assert_eq!(first, "s0001.38a948ce38ffb3aa");
     assert_eq!(first, name(Kind::Refused, "u", "node2", 6599));
     assert_ne!(first, name(Kind::Refused, "u", "node1", 6600));

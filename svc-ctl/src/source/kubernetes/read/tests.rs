@@ -1,4 +1,4 @@
-//! What is read of objects as API servers send them.
+//! Parsing of objects as API servers send them.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::model::convert::{Scope, convert_node, convert_service, convert_slice};
 
-/// As `kubectl apply` leaves them.
+/// Metadata as `kubectl apply` leaves them.
 fn metadata(name: &str, labels: &Value) -> Value {
     let mut labels = labels.clone();
     labels["app.kubernetes.io/name"] = json!("web");

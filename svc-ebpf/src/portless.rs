@@ -1,5 +1,5 @@
-//! The way of packets without ports of their own: fragments but the first, ICMP errors, and what is neither TCP, UDP nor
-//! SCTP. Rare: all of it is one call, and parses anew.
+//! Handles packets without ports of their own: fragments other than the first, ICMP errors, and protocols other than
+//! TCP, UDP and SCTP. They are rare, so this is one call that parses the packet again.
 
 use svc_common::abi::*;
 use svc_common::addr::Proto;
@@ -8,29 +8,29 @@ use svc_common::wire::parse::{Headers, Shape};
 
 use crate::choose::nobodys;
 use crate::fib;
-use crate::hook::Medium;
+use crate::hook::PacketAccess;
 use crate::new_flow::Outcome;
-use crate::pipeline::{Net, leave};
+use crate::pipeline::{Net, forward_out};
 use crate::tables::{count, count_service, is_own};
 
-/// What becomes of such a packet: an action of the hook, or one of these.
+/// Verdict for such a packet: an action of the hook or one of these constants.
 pub struct Verdict;
 
 impl Verdict {
-    /// Its sender is told that there is no such port; as much of it as is quoted lies in the scratch space.
+    /// Report an unknown port to the sender. The part of the packet to quote is in the scratch space.
     pub const UNKNOWN_PORT: i32 = 1 << 16;
-    /// An ICMP error: it is [`crate::quoted`]'s.
+    /// An ICMP error: [`crate::icmp_inner`] handles it.
     pub const QUOTES: i32 = 1 << 17;
 }
 
-/// A packet that is neither TCP, UDP nor SCTP.
+/// Handles a packet that is neither TCP, UDP nor SCTP.
 #[inline(never)]
-pub fn portless<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
+pub fn other_protocol<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) -> i32 {
     let Some(scratch) = F::scratch() else { return m.pass() };
     let Some(ip) = headers::<F, M>(m, role) else { return m.pass() };
     if F::is_error(&m.frame(), &ip) {
-        // No error about an error (RFC 1122 3.2.2, RFC 4443 2.4). Its own call, side by side with this one and not below
-        // it: the stack is short.
+        // ICMP errors are not answered with errors (RFC 1122 3.2.2, RFC 4443 2.4). They are handled by a call beside
+        // this one, not below it, because the stack is short.
         return Verdict::QUOTES;
     }
     if hook != Hook::INGRESS {
@@ -42,7 +42,7 @@ pub fn portless<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
     packet.len = ip.len;
     packet.l4_len = UDP_LEN as u8;
     packet.shape = Shape::new(ip.is_plain, ip.is_fragment);
-    // An echo request, say, is refused where a connection would be (SEM-095).
+    // An echo request, for example, is refused at the addresses that refuse connections (SEM-095).
     match nobodys::<F>(F::address(&packet.key.dst).unwrap_or_default(), &packet.key.dst) {
         Outcome::PASS => m.pass(),
         Outcome::UNKNOWN_PORT => Verdict::UNKNOWN_PORT,
@@ -50,11 +50,11 @@ pub fn portless<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
     }
 }
 
-/// The headers of a packet that is ours to look at.
+/// The headers of a packet that svc handles.
 #[inline(always)]
-pub fn headers<F: Net, M: Medium>(m: &M, role: Role) -> Option<Headers<F::Addr>> {
+pub fn headers<F: Net, M: PacketAccess>(m: &M, role: Role) -> Option<Headers<F::Addr>> {
     let ip = F::headers(&m.frame(), M::L3).ok()?;
-    (!M::BEFORE_STACK && m.has_arrived(ip.len) && m.is_ours(role)).then_some(ip)
+    (!M::BEFORE_STACK && m.is_complete(ip.len) && m.is_ours(role)).then_some(ip)
 }
 
 /// The record of a tuple at a hook.
@@ -63,8 +63,8 @@ pub fn record_at<F: Net>(key: &FlowKey<F::Addr>, hook: Hook) -> Option<&'static 
     record_by::<F>(key, hook, F::flow)
 }
 
-/// The record of a tuple at a hook, as a look-up has it. A server on the node that is bound to the wildcard address answers
-/// from whichever address the route prefers.
+/// The record of a tuple at a hook, found by the look-up `flow`. A server bound to the wildcard address answers from
+/// the address that the route prefers, so the wildcard record is tried as well.
 #[inline(always)]
 pub fn record_by<F: Net>(
     key: &FlowKey<F::Addr>,
@@ -78,30 +78,34 @@ pub fn record_by<F: Net>(
     record.filter(|record| record.hook == hook)
 }
 
-/// The record of a datagram from any address of the node, as a look-up has it.
+/// The wildcard record, for a datagram from any address of the node.
 #[inline(always)]
 pub fn wildcard_record<F: Net>(
     key: &FlowKey<F::Addr>,
     look_up: impl Fn(&FlowKey<F::Addr>) -> Option<&'static mut FlowRecord<F::Addr>>,
 ) -> Option<&'static mut FlowRecord<F::Addr>> {
     let wild = &mut F::scratch()?.reverse_key;
-    // Field by field: a whole one becomes a call of memcpy, which has a stack of its own.
+    // Field by field: a whole assignment becomes a call of memcpy, which needs its own stack frame.
     (wild.src, wild.dst) = (F::Addr::default(), key.dst);
     (wild.sport, wild.dport, wild.proto, wild._pad) = (key.sport, key.dport, key.proto, [0; 3]);
     look_up(wild)
 }
 
-/// The first packet of its direction may be one of these.
+/// Resolves the record's next hop: such a packet may be the first of its direction.
 #[inline(always)]
-pub fn learn_next_hop<F: Net, M: Medium>(m: &M, key: &FlowKey<F::Addr>, record: &mut FlowRecord<F::Addr>) {
-    if record.way == Way::REDIRECT && !record.is_resolved() {
+pub fn resolve_next_hop<F: Net, M: PacketAccess>(
+    m: &M,
+    key: &FlowKey<F::Addr>,
+    record: &mut FlowRecord<F::Addr>,
+) {
+    if record.exit == Exit::REDIRECT && !record.is_resolved() {
         fib::next_hop_of::<F>(m.ctx(), m.ifindex(), key, record);
     }
 }
 
-/// Remembers the ports of a packet's first fragment for the others (SEM-109).
+/// Stores the ports of a packet's first fragment for the other fragments (SEM-109).
 #[inline(never)]
-pub fn remember<F: Net, M: Medium>(m: &M, key: &FlowKey<F::Addr>) -> u32 {
+pub fn remember<F: Net, M: PacketAccess>(m: &M, key: &FlowKey<F::Addr>) -> u32 {
     let Some(scratch) = F::scratch() else { return 0 };
     let Ok(ip) = F::headers(&m.frame(), M::L3) else { return 0 };
     let common = &mut scratch.fragment;
@@ -111,13 +115,13 @@ pub fn remember<F: Net, M: Medium>(m: &M, key: &FlowKey<F::Addr>) -> u32 {
     0
 }
 
-/// A fragment that is not the first is translated as the first one was. One that comes before its first, or is alone, is
-/// dropped where it would leave with a Service's address.
+/// Translates a fragment like its packet's first fragment. If the first one has not been seen, the fragment is
+/// dropped at the addresses of Services.
 #[inline(never)]
-pub fn fragment<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
+pub fn fragment<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) -> i32 {
     let Some(scratch) = F::scratch() else { return m.pass() };
     let Some(ip) = headers::<F, M>(m, role) else { return m.pass() };
-    let header = &mut scratch.quoted.header;
+    let header = &mut scratch.inner.header;
     if !m.load_octets(M::L3, header, F::IP_LEN) {
         return m.pass();
     }
@@ -136,8 +140,8 @@ pub fn fragment<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
         count(Counter::DropFragment);
         return m.drop();
     };
-    let hops = (record.way == Way::REDIRECT) as u8;
-    learn_next_hop::<F, M>(m, key, record);
+    let hops = (record.exit == Exit::REDIRECT) as u8;
+    resolve_next_hop::<F, M>(m, key, record);
     if hops != 0 && ip.ttl <= 1 {
         count(Counter::DropTtl);
         return m.drop();
@@ -149,5 +153,5 @@ pub fn fragment<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
     }
     m.fix_sum::<F>(addr, hops);
     count_service(record.service, 0, 1, ip.len as u64);
-    leave::<F, M>(m, record)
+    forward_out::<F, M>(m, record)
 }

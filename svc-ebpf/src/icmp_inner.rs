@@ -1,7 +1,7 @@
-//! ICMP errors that quote a translated packet: the sender gets to see the packet that it sent, and path MTU discovery
-//! works through a Service (SEM-079; RFC 5508 section 4).
+//! Translates ICMP errors that quote a translated packet: the sender sees the packet as it sent it, and path MTU
+//! discovery works through a Service (SEM-079; RFC 5508 section 4).
 //!
-//! Rare: parts of the packet are copied, changed and stored by helpers, in memory that is not the stack's.
+//! Rare: parts of the packet are copied, changed and stored by helpers in the scratch space, without the stack.
 
 use svc_common::abi::*;
 use svc_common::addr::{Port, Proto};
@@ -9,31 +9,31 @@ use svc_common::wire::checksum::{Wsum, addr_delta};
 use svc_common::wire::icmp::{ICMP_LEN, quote_delta};
 use svc_common::wire::ip::{Ports, TCP_CHECKSUM, UDP_CHECKSUM};
 
-use crate::hook::Medium;
-use crate::maps::Quoted;
-use crate::other::{Verdict, headers, learn_next_hop, record_at, record_by};
-use crate::pipeline::{Net, leave};
+use crate::hook::PacketAccess;
+use crate::maps::InnerPacket;
+use crate::pipeline::{Net, forward_out};
+use crate::portless::{Verdict, headers, record_at, record_by, resolve_next_hop};
 use crate::tables::{count, count_service};
 
-/// What a record adds to a sum over the addresses of a packet. The key of some reverse records does not say which source
-/// the packet has.
+/// Change of a sum over a packet's addresses by a record. It is computed if the record's key does not have the source
+/// address.
 #[inline(always)]
 pub fn delta_of<F: Net>(record: &FlowRecord<F::Addr>, src: F::Addr, dst: F::Addr) -> Wsum {
-    if record.any_source != 0 && record.direction == Direction::REVERSE {
+    if record.wildcard_source != 0 && record.direction == Direction::REVERSE {
         addr_delta::<F>((src, dst), (record.src, record.dst))
     } else {
         record.addr_delta
     }
 }
 
-/// Finds the record that translates an ICMP error: what it quotes went the other way than it comes, so the record is the one
-/// of its own direction. Leaves the record's key and the parts of the error in the scratch space; [`translate`] comes next,
-/// side by side with this call and not below it, for the sake of the stack.
+/// Finds the record that translates an ICMP error. The quoted packet went in the opposite direction, so the record is
+/// that of the error's own direction. Leaves the record's key and the parts of the error in the scratch space.
+/// [`translate`] is called next, beside this call and not below it, because the stack is short.
 #[inline(never)]
-pub fn find<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
+pub fn find<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) -> i32 {
     let Some(ip) = headers::<F, M>(m, role) else { return m.pass() };
     let Some(scratch) = F::scratch() else { return m.pass() };
-    let Quoted { icmp, header, ports, .. } = &mut scratch.quoted;
+    let InnerPacket { icmp, header, ports, .. } = &mut scratch.inner;
     let inner_l3 = ip.l4 + ICMP_LEN;
     if !m.load(ip.l4, icmp) || !m.load_octets(inner_l3, header, F::IP_LEN) {
         return m.pass();
@@ -47,43 +47,44 @@ pub fn find<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
     (key.sport, key.dport, key.proto) = (Port::from_be(ports.dst), Port::from_be(ports.src), proto);
     let Some(record) = record_at::<F>(key, hook) else { return m.pass() };
     if F::is_redirect(icmp) {
-        // It tells the way to the backend; the sender would take it for the way to the Service (as nf_conntrack).
+        // A redirect names a gateway for the backend, which the sender would use for the Service. nf_conntrack drops
+        // it, too.
         return m.drop();
     }
-    if record.way == Way::REDIRECT && ip.ttl <= 1 {
+    if record.exit == Exit::REDIRECT && ip.ttl <= 1 {
         count(Counter::DropTtl);
         return m.drop();
     }
-    learn_next_hop::<F, M>(m, key, record);
+    resolve_next_hop::<F, M>(m, key, record);
     Verdict::QUOTES
 }
 
-/// Translates an ICMP error and what it quotes, after [`find`].
+/// Translates an ICMP error and the packet that it quotes, after [`find`].
 #[inline(never)]
-pub fn translate<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
+pub fn translate<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) -> i32 {
     let Some(ip) = headers::<F, M>(m, role) else { return m.pass() };
     let Some(scratch) = F::scratch() else { return m.pass() };
-    // `find` has carried it over if need be.
+    // `find` has carried the record over if necessary.
     let found = record_by::<F>(&scratch.packet.key, hook, F::present_flow);
     let Some(record) = found else { return m.pass() };
-    let Quoted { icmp, header, ports, check, .. } = &mut scratch.quoted;
+    let InnerPacket { icmp, header, ports, check, .. } = &mut scratch.inner;
     let (icmp_at, inner_l3) = (ip.l4, ip.l4 + ICMP_LEN);
     let (length, proto) = F::quoted(header);
     let inner_l4 = inner_l3 + length;
-    let hops = (record.way == Way::REDIRECT) as u8;
-    // The quoted packet as its sender knows it.
+    let hops = (record.exit == Exit::REDIRECT) as u8;
+    // The quoted packet gets the tuple that its sender knows.
     let addr = F::readdress(header, &record.dst, &record.src, 0);
     let port = record.port_delta;
     *ports = Ports { src: record.dport.be(), dst: record.sport.be() };
     let mut is_stored = m.store_octets(inner_l3, header, F::IP_LEN) && m.store(inner_l4, ports);
     let check_at = inner_l4 + if proto == Proto::TCP { TCP_CHECKSUM } else { UDP_CHECKSUM };
-    // SCTP's is no sum; TCP's may lie beyond what is quoted; a datagram without a checksum keeps none.
+    // SCTP's checksum is no sum; TCP's may be beyond the quoted part; a datagram without a checksum keeps none.
     let has_check = proto != Proto::SCTP && m.load(check_at, check) && (*check != 0 || proto == Proto::TCP);
     if has_check {
         *check = addr.plus(port).apply(*check);
         is_stored = is_stored && m.store(check_at, check);
     }
-    // The error itself: a backend complains in the name of its Service, a router in its own.
+    // The source of the error itself: a backend's becomes its Service's, a router's stays.
     is_stored = is_stored && m.load_octets(M::L3, header, F::IP_LEN);
     F::addresses(header, &mut scratch.client.addr, &mut scratch.fragment.dst);
     let is_from_backend = scratch.client.addr == scratch.packet.key.src;
@@ -100,5 +101,5 @@ pub fn translate<F: Net, M: Medium>(m: &M, hook: Hook, role: Role) -> i32 {
     m.fix_sum::<F>(Wsum::ZERO, hops);
     count(Counter::IcmpTranslated);
     count_service(record.service, 0, 1, ip.len as u64);
-    leave::<F, M>(m, record)
+    forward_out::<F, M>(m, record)
 }
