@@ -120,7 +120,7 @@ struct Daemon {
 }
 
 /// Everything that a frontend leads to.
-type Leads = (FrontendEntry, BTreeMap<Extent, Arc<[BackendId]>>, BTreeMap<BackendId, Backend>);
+type FrontendTarget = (FrontendEntry, BTreeMap<Extent, Arc<[BackendId]>>, BTreeMap<BackendId, Backend>);
 
 impl Daemon {
     fn with_others() -> Self {
@@ -162,7 +162,7 @@ impl Daemon {
         ops
     }
 
-    fn leads(&self, frontend: &Frontend) -> Leads {
+    fn leads(&self, frontend: &Frontend) -> FrontendTarget {
         let entry = self.tables.frontends[frontend];
         let extents = [entry.cluster, entry.local].into_iter().filter(|extent| extent.count > 0);
         let extents: BTreeMap<_, _> =
@@ -175,7 +175,7 @@ impl Daemon {
 
 fn play(changes: &[Change]) -> Result<(), TestCaseError> {
     let mut daemon = Daemon::with_others();
-    let others: Vec<(Frontend, Leads)> =
+    let others: Vec<(Frontend, FrontendTarget)> =
         daemon.tables.frontends.keys().map(|frontend| (*frontend, daemon.leads(frontend))).collect();
     prop_assert_eq!(others.len(), 13);
     let mut last = None;

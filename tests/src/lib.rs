@@ -1,22 +1,23 @@
 //! The harness of the privileged tests and of `cargo xtask run`: namespaces, real sockets, the real daemon.
 //!
-//! Read from the bottom up: `netns`, `cgroup`, `bpffs` are guards over kernel objects; `agent` is a process
-//! in one of them that talks by real sockets; `topology` joins them to a client and two nodes with pods;
-//! `world` adds manifests and one svc-ctl per node; `matrix` is the table of combinations over a world.
-//! `witness` plays the same on two worlds, one with kube-proxy. `names` asks CoreDNS what svc is asked. `scale` measures the daemon with many Services. `packet` stands apart: rows of one packet through one
-//! program, without sockets; `model` says without svc what becomes of a packet.
+//! Read in this order: `netns`, `cgroup`, `bpffs` are guards of kernel objects. `agent` is a process in one of them
+//! that uses real sockets. `topology` joins them to a client and two nodes with pods. `world` adds manifests and one
+//! svc-ctl per node. `matrix` is the table of combinations in a world. `witness` runs the same cases in two worlds,
+//! one with kube-proxy. `names` compares svc's DNS with CoreDNS. `scale` measures the daemon with many Services.
+//! `packet` is separate: rows of one packet through one program, without sockets; `model` predicts without svc the
+//! result for a packet.
 
 pub mod agent;
 pub mod attached;
 pub mod bpf;
 pub mod bpffs;
 pub mod cgroup;
+pub mod cleanup;
 pub mod cluster;
 pub mod command;
 pub mod conformance;
 pub mod daemon;
 pub mod http;
-pub mod janitor;
 pub mod manifests;
 pub mod matrix;
 pub mod model;

@@ -1,4 +1,4 @@
-//! Writes the Kubernetes objects of a test as YAML files, each replaced at once.
+//! Writes the Kubernetes objects of a test as YAML files, each replaced atomically.
 
 use std::fmt::Write;
 use std::fs;
@@ -19,7 +19,7 @@ pub struct Service {
     pub name: String,
     pub cluster: Addrs,
     pub node_port: u16,
-    /// Seconds of `sessionAffinity: ClientIP`.
+    /// Timeout of `sessionAffinity: ClientIP` in seconds.
     pub affinity: Option<u32>,
     pub backends: Vec<Backend>,
 }
@@ -48,7 +48,7 @@ impl Folder {
         &self.path
     }
 
-    /// Writes beside and renames over, as careful editors do.
+    /// Writes another file and renames it, as careful editors do.
     pub fn write(&self, file: &str, text: &str) -> Result<()> {
         let hidden = self.path.join(format!(".{file}.new"));
         fs::write(&hidden, text).with_context(|| format!("write {}", hidden.display()))?;

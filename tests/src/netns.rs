@@ -1,4 +1,4 @@
-//! Owns network namespaces: made, entered, and removed with their guard.
+//! Network namespaces: made, entered, and removed with their guard.
 
 use std::fs::{self, File};
 use std::mem::ManuallyDrop;
@@ -15,7 +15,7 @@ use crate::{command, run_name};
 
 const DIR: &str = "/run/netns";
 
-/// A named network namespace; dropping it removes the name, and with its last process the namespace.
+/// A named network namespace. Dropping it removes the name; the namespace ends with its last process.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
@@ -30,12 +30,12 @@ impl Netns {
         Ok(netns)
     }
 
-    /// A namespace that somebody else made and will remove.
+    /// A namespace that another owner made and will remove.
     pub fn of_others(name: &str) -> ManuallyDrop<Self> {
         ManuallyDrop::new(Self::named(name))
     }
 
-    /// [`Self::of_others`] where its file is elsewhere: another mount namespace's `/run/netns` by way of `/proc`.
+    /// Like [`Self::of_others`], for a file elsewhere: another mount namespace's `/run/netns`, through `/proc`.
     pub fn at(path: PathBuf) -> ManuallyDrop<Self> {
         let name = path.file_name().unwrap_or_default().display().to_string();
         ManuallyDrop::new(Self { name, path })
@@ -53,7 +53,7 @@ impl Netns {
         &self.path
     }
 
-    /// A command that will run in this namespace, in the file system of the caller (so that cgroups stay visible).
+    /// A command in this namespace and in the caller's file system (so that cgroups stay visible).
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
         let file = self.open()?;
         let mut command = Command::new(program);
@@ -63,7 +63,7 @@ impl Netns {
         Ok(command)
     }
 
-    /// Lines of `ip -batch`, dual stack, in one process.
+    /// Runs lines of `ip -batch` for both families, in one process.
     pub fn ip(&self, lines: &str) -> Result<()> {
         command::feed(self.command("ip")?.args(["-batch", "-"]), lines)?;
         Ok(())
@@ -74,7 +74,7 @@ impl Netns {
         Ok(())
     }
 
-    /// Turns an offload of an interface on or off, as `ethtool -K`.
+    /// Turns an offload of an interface on or off, like `ethtool -K`.
     pub fn offload(&self, interface: &str, feature: &str, on: bool) -> Result<()> {
         let state = if on { "on" } else { "off" };
         command::run(self.command("ethtool")?.args(["-K", interface, feature, state]))?;
@@ -115,7 +115,7 @@ impl Drop for Netns {
 }
 
 pub(crate) fn remove(name: &str) {
-    // Nothing useful can be done in a drop; what stays is removed by the next run as stale.
+    // An error in a drop cannot be handled; the next run removes leftovers.
     let _ = command::run(Command::new("ip").args(["netns", "delete", name]));
 }
 
@@ -125,7 +125,7 @@ pub fn names() -> Vec<String> {
     entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }
 
-/// Removes namespaces whose owner died without dropping them.
+/// Removes namespaces of dead owners.
 pub fn remove_stale() {
     names().iter().filter(|name| run_name::is_stale(name)).for_each(|name| remove(name));
 }

@@ -1,4 +1,4 @@
-//! Gives what was made under sudo to the user who called it.
+//! Gives files made under sudo to the calling user.
 
 use std::env;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// These files, and folders with all that is in them; what does not exist is nobody's.
+/// These files, and folders with their contents; missing ones are skipped.
 pub fn hand_back(paths: &[&Path]) -> Result<()> {
     let id = |name| env::var(name).ok()?.parse().ok();
     let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Ok(()) };

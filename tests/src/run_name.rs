@@ -1,14 +1,14 @@
-//! Names of what a run makes (`svc-PID-TEST`), and where its files lie.
+//! Names of everything that a run makes (`svc-PID-TEST`), and paths of its files.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// The first name of everything in one topology; the owner's pid in it lets leftovers be recognised.
+/// The prefix of all names in a topology. It contains the owner's pid, so that leftovers can be recognised.
 #[derive(Clone, Debug)]
 pub struct RunName(String);
 
 impl RunName {
-    /// `svc-<pid>-<test>` with what a path or an nft identifier would not like taken out of the test's name.
+    /// `svc-<pid>-<test>`, without characters that paths or nft identifiers do not allow.
     pub fn new(test: &str) -> Self {
         let plain: String = test
             .chars()
@@ -36,12 +36,12 @@ pub fn owner(name: &str) -> Option<u32> {
     name.strip_prefix("svc-")?.split('-').next()?.parse().ok()
 }
 
-/// True if the name is one of ours and its owner is no more.
+/// The name is one of ours and its owner has ended.
 pub fn is_stale(name: &str) -> bool {
     owner(name).is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
 }
 
-/// `target/`, wherever cargo was told to put it.
+/// Cargo's target directory.
 pub fn target_dir() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => std::path::absolute(&dir).unwrap_or(dir.into()),
@@ -53,7 +53,7 @@ pub fn workspace_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().map(Path::to_path_buf).unwrap_or_default()
 }
 
-/// Everything a run writes to disk is below this folder.
+/// Folder for everything that a run writes to disk.
 pub fn scratch_dir() -> PathBuf {
     target_dir().join("svc")
 }

@@ -1,4 +1,4 @@
-//! A stand-in for svc made of nft rules, as kube-proxy writes them: shows that the harness can pass and can fail.
+//! Replaces svc by nft rules like kube-proxy's: shows that the harness can pass and can fail.
 
 use std::fmt::Write;
 use std::net::IpAddr;
@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::manifests::{SERVER_PORT, SERVICE_PORT, Service};
 use crate::topology::{Family, Node};
 
-/// Translates the Services with one backend each on a node, by conntrack.
+/// Translates the Services (one backend each) on a node by conntrack.
 pub fn install(node: &Node, services: &[Service]) -> Result<()> {
     let mut dnat = String::new();
     let mut masquerade = String::new();
@@ -47,12 +47,12 @@ pub fn install(node: &Node, services: &[Service]) -> Result<()> {
     ))
 }
 
-/// Removes the rules. Connections that they have begun go on.
+/// Removes the rules. Existing connections go on.
 pub fn remove(node: &Node) -> Result<()> {
     node.host.netns.nft("delete table inet standin")
 }
 
-/// nft's words for the family and for an address before a port.
+/// nft's keyword for the family, and the syntax of an address before a port.
 fn words(address: IpAddr) -> (&'static str, String) {
     match address {
         IpAddr::V4(v4) => ("ip", v4.to_string()),

@@ -1,14 +1,14 @@
-//! Waiting for a fact with a deadline: the only way anything here waits.
+//! Waits for a condition with a deadline. Tests wait only through this.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How often a fact is looked at again.
+/// How often a condition is checked.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// Looks until the fact holds (`Ok(Some)`); at the deadline the error says what was awaited and last seen.
+/// Checks until the condition holds (`Ok(Some)`). At the deadline the error names the condition and the last result.
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Option<T>>) -> Result<T> {
     let limit = limit * patience();
     let deadline = Instant::now() + limit;
@@ -27,12 +27,12 @@ pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Result<Op
     }
 }
 
-/// What every limit is multiplied by: more than 1 in an emulated machine, by `SVC_PATIENCE`.
+/// Factor for every time limit, from `SVC_PATIENCE`: more than 1 in an emulated machine.
 fn patience() -> u32 {
     std::env::var("SVC_PATIENCE").ok().and_then(|factor| factor.parse().ok()).unwrap_or(1)
 }
 
-/// [`until`] for a fact that is only true or not.
+/// Like [`until`], for a condition without a value.
 pub fn until_true(what: &str, limit: Duration, mut look: impl FnMut() -> Result<bool>) -> Result<()> {
     until(what, limit, || Ok(look()?.then_some(())))
 }

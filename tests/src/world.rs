@@ -1,4 +1,4 @@
-//! A topology with manifests and one svc-ctl per node, and what to print when something in it went wrong.
+//! A topology with manifests and one svc-ctl per node, and diagnostic output.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -8,44 +8,44 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use crate::bpffs::BpfFs;
+use crate::cleanup::Cleanup;
 use crate::daemon::{Daemon, Flags, Source};
-use crate::janitor::Janitor;
 use crate::manifests::Folder;
 use crate::run_name::RunName;
 use crate::topology::{Node, Options, Topology};
 use crate::{command, run_name, wait};
 
-/// A daemon has read its manifests and stands on its interfaces within this time.
+/// A daemon is ready within this time: manifests read, programs attached.
 pub const READY_LIMIT: Duration = Duration::from_secs(40);
 /// A changed manifest or interface shows in the traffic within this time.
 pub const CHANGE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Everything a scenario needs; dropping it leaves nothing behind.
+/// Everything that a scenario needs. Dropping it leaves nothing behind.
 #[derive(Debug)]
 pub struct World {
-    // Dropped in this order: daemons before what they stand on.
+    // Dropped in this order: daemons before the network.
     daemons: Vec<Daemon>,
     pub topology: Topology,
     pub folder: Folder,
     bpffs: BpfFs,
     scratch: Scratch,
-    _janitor: Janitor,
+    _cleanup: Cleanup,
 }
 
 impl World {
     /// The network without a service datapath.
     pub fn new(test: &str, options: Options) -> Result<Self> {
-        let janitor = Janitor::start()?;
+        let cleanup = Cleanup::start()?;
         let name = RunName::new(test);
         let scratch = Scratch(name.clone());
         let bpffs = BpfFs::mount(&name.dir().join("bpffs"))?;
         let folder = Folder::new(&name.dir().join("manifests"))?;
         let topology = Topology::new(&name, options)?;
         folder.write_nodes(&topology.nodes)?;
-        Ok(Self { daemons: Vec::new(), topology, folder, bpffs, scratch, _janitor: janitor })
+        Ok(Self { daemons: Vec::new(), topology, folder, bpffs, scratch, _cleanup: cleanup })
     }
 
-    /// Starts a daemon on each node and waits until both stand.
+    /// Starts a daemon on each node and waits until both are ready.
     pub fn start(&mut self, flags: Flags) -> Result<()> {
         self.start_with(flags, &[])
     }
@@ -74,7 +74,7 @@ impl World {
         Ok(())
     }
 
-    /// Ends every daemon and removes what it has left; the nodes have none then.
+    /// Ends every daemon and removes what it left.
     pub fn end_daemons(&mut self) -> Result<()> {
         for (daemon, node) in self.daemons.iter_mut().zip(&self.topology.nodes) {
             daemon.stop()?;
@@ -93,7 +93,7 @@ impl World {
         self.daemons.get_mut(node - 1).context("no daemon was started")
     }
 
-    /// The node and its daemon, to do something with both.
+    /// The node and its daemon.
     pub fn on_node(&mut self, node: usize) -> Result<(&Node, &mut Daemon)> {
         let daemon = self.daemons.get_mut(node - 1).context("no daemon was started")?;
         Ok((self.topology.node(node), daemon))
@@ -105,14 +105,14 @@ impl World {
         self.ready(node)
     }
 
-    /// Waits until the node's daemon is in sync and has hooks on every uplink and pod interface.
+    /// Waits until the node's daemon is in sync and has programs on every uplink and pod interface.
     pub fn ready(&mut self, node: usize) -> Result<()> {
         let (host, daemon) = self.on_node(node)?;
         let uplinks = host.uplinks().iter().map(ToString::to_string);
         let wanted: Vec<String> =
             uplinks.chain(host.pods.values().map(|pod| pod.interface.clone())).collect();
         let standing = wait::until(&format!("svc-ctl of {} is ready", host.name()), READY_LIMIT, || {
-            // An ended daemon will never be ready: no use to wait on.
+            // A daemon that ended will never be ready.
             Ok(if daemon.ended() {
                 Some(false)
             } else {
@@ -126,7 +126,7 @@ impl World {
         }
     }
 
-    /// What a person wants to read beside a failed expectation.
+    /// Diagnostic output for a failed expectation.
     pub fn diagnosis(&self) -> String {
         let daemons = self.daemons.iter().zip(&self.topology.nodes).map(|(daemon, node)| {
             let name = node.name();
@@ -137,7 +137,7 @@ impl World {
         daemons.chain([self.checksum_errors()]).collect()
     }
 
-    /// Receivers that counted a wrong checksum or a wrong path, one line each.
+    /// Receivers that counted a wrong checksum or path, one line each.
     pub fn checksum_errors(&self) -> String {
         let hosts = self.topology.nodes.iter().flat_map(Node::hosts).chain([&self.topology.client]);
         let lines = hosts.filter_map(|host| {
@@ -162,7 +162,7 @@ fn all_hooked(status: &Value, interfaces: &[String]) -> Result<bool> {
     Ok(true)
 }
 
-/// True if status names the interface with at least one hook on it.
+/// The status has the interface with at least one hook.
 pub fn has_hooks(status: &Value, interface: &str) -> bool {
     let interfaces = status["interfaces"].as_array();
     let found = interfaces.into_iter().flatten().find(|entry| entry["name"] == interface);
@@ -171,14 +171,14 @@ pub fn has_hooks(status: &Value, interface: &str) -> bool {
 
 fn shown(answer: Result<Value>) -> String {
     match answer {
-        // One entry a line: a flow is read across.
+        // One entry per line.
         Ok(Value::Array(entries)) => entries.iter().map(|entry| format!("\n  {entry}")).collect(),
         Ok(value) => value.to_string(),
         Err(error) => format!("({error:#})"),
     }
 }
 
-/// Status without what is long and rarely the reason.
+/// Status without parts that are long and rarely useful.
 fn without_tables(mut status: Value) -> Value {
     if let Some(status) = status.as_object_mut() {
         status.retain(|key, _| key != "tables");

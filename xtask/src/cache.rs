@@ -1,5 +1,5 @@
-//! What is made once and survives `cargo clean`: `$SVC_CACHE`, else `svc` in the user's cache folder. A thing in it is
-//! either whole or absent, also when two runs make it at once or one is interrupted.
+//! A cache that survives `cargo clean`: `$SVC_CACHE`, else `svc` in the user's cache folder. Each entry is either
+//! complete or absent, even if two runs make it at once or one is interrupted.
 
 use std::env;
 use std::fs::{self, File};
@@ -17,14 +17,14 @@ pub fn dir() -> Result<PathBuf> {
     std::path::absolute(&dir).with_context(|| dir.display().to_string())
 }
 
-/// Makes a folder unless it is there: filled under another name, then renamed.
+/// Makes a folder unless it exists: filled under another name, then renamed.
 pub fn once(place: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if place.exists() {
         return Ok(());
     }
     let context = || place.display().to_string();
     fs::create_dir_all(place.parent().with_context(context)?).with_context(context)?;
-    // Held to the end, whoever comes second finds it made.
+    // Locked to the end; a second run then finds the folder.
     let lock = File::create(beside(place, "lock")).with_context(context)?;
     lock.lock().with_context(context)?;
     if place.exists() {

@@ -1,4 +1,4 @@
-//! What CI asks of every change before it runs tests: formatting, lints, the import table.
+//! The checks that CI runs before tests: formatting, lints, the import table.
 
 use anyhow::Result;
 

@@ -1,5 +1,5 @@
-//! `cargo xtask cluster` and `cargo xtask conformance`: builds what a cluster is made of without privileges, then becomes
-//! `svc-cluster` with them.
+//! `cargo xtask cluster` and `cargo xtask conformance`: builds the parts of a cluster without privileges, then
+//! becomes `svc-cluster` with them.
 
 #[expect(dead_code, reason = "svc-cluster reads what is typed; here it is only found good")]
 #[path = "../../tests/src/cluster/args.rs"]
@@ -18,10 +18,10 @@ use crate::privilege::Privilege;
 use crate::raised::{self, Variables};
 use crate::{build, components, project, setup};
 
-/// The program, in the package of the tests, whose harness it stands on.
+/// The program; it is in the tests' package because it uses their harness.
 const PROGRAM: &str = "svc-cluster";
 
-/// Does not return when all goes well.
+/// Does not return on success.
 pub fn main(command: &Command) -> Result<()> {
     let privilege = raised::privilege()?;
     let variables = match command {
@@ -34,19 +34,19 @@ pub fn main(command: &Command) -> Result<()> {
     become_svc_cluster(privilege, variables)
 }
 
-/// Does not return when all goes well.
+/// Does not return on success.
 pub fn conformance(_checked: &Conformance) -> Result<()> {
     let privilege = raised::privilege()?;
     let sets = [CONTROL_PLANE, NODES, DNS, CONFORMANCE];
     become_svc_cluster(privilege, prepare(&sets, Wanted::Conformance)?)
 }
 
-/// All that `cluster up` needs.
+/// Everything that `cluster up` needs.
 pub fn prepare_up() -> Result<Variables> {
     prepare(&[CONTROL_PLANE, NODES, DNS], Wanted::Dns)
 }
 
-/// Builds all that a cluster needs, and says where it is in the variables by which `svc-cluster` finds it.
+/// Builds everything that a cluster needs, and returns the environment variables with the paths for `svc-cluster`.
 pub fn prepare(sets: &[&[Module]], wanted: Wanted) -> Result<Variables> {
     setup::for_running()?;
     let programs = components::programs(sets)?;
@@ -58,7 +58,7 @@ pub fn prepare(sets: &[&[Module]], wanted: Wanted) -> Result<Variables> {
     ])
 }
 
-/// The words are those that were typed, without the task's own name where `svc-cluster` has none like it.
+/// Passes the typed arguments on, without the task's name if `svc-cluster` has no such command.
 fn become_svc_cluster(privilege: Privilege, variables: Variables) -> Result<()> {
     let words: Vec<_> = env::args_os().skip(1).collect();
     let words = words.strip_prefix(&[OsString::from("cluster")]).unwrap_or(&words);

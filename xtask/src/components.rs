@@ -1,6 +1,6 @@
-//! The programs of a cluster that are not ours: taken from where the user points, else built from the Go modules of
-//! `tests/cluster`, once for a version, into the cache. This file decides where each comes from and puts links to all of
-//! them into one folder; `module` is what exists, `build` compiles it.
+//! The foreign programs of a cluster: the user's, or built once per version from the Go modules of `tests/cluster`
+//! into the cache. This file decides the source of each and links all of them into one folder; `module` lists them,
+//! `build` compiles them.
 
 mod build;
 mod module;
@@ -18,19 +18,19 @@ pub use module::{COREDNS, E2E, Module};
 
 use crate::{cache, debian, go, project};
 
-/// etcd, API server, controllers, scheduler, kubectl; also what a node runs of Kubernetes.
+/// etcd, API server, controllers, scheduler, kubectl; also Kubernetes' programs of a node.
 pub const CONTROL_PLANE: &[Module] = &[module::KUBERNETES];
-/// What a node runs besides: the container runtime and the CNI plugins (and runc, which is not from a module).
+/// Other programs of a node: the container runtime and the CNI plugins (and runc, which is not from a module).
 pub const NODES: &[Module] = &[module::CONTAINERD, module::CNI];
 pub const DNS: &[Module] = &[COREDNS];
-/// What installs the chart.
+/// Installs the chart.
 pub const HELM: &[Module] = &[module::HELM];
-/// What reads alerts and dashboards.
+/// Reads alerts and dashboards.
 pub const PROMQL: &[Module] = &[module::PROMQL];
 /// Kubernetes' own tests and the programs of their images.
 pub const CONFORMANCE: &[Module] = &[E2E];
 
-/// Name (`kubelet`, `cni/bridge`) -> where the program is.
+/// Name (`kubelet`, `cni/bridge`) -> path.
 #[derive(Debug, Default)]
 pub struct Programs(BTreeMap<&'static str, PathBuf>);
 
@@ -39,7 +39,7 @@ impl Programs {
         self.0.get(name).map(PathBuf::as_path).with_context(|| format!("no program {name}"))
     }
 
-    /// Links to all of them in `target/cluster/bin`; links of earlier calls for more stay.
+    /// Links all of them in `target/cluster/bin`; links of earlier calls stay.
     pub fn link(&self) -> Result<PathBuf> {
         let folder = project::target_dir().join("cluster/bin");
         for (name, program) in &self.0 {
@@ -48,7 +48,7 @@ impl Programs {
                 continue;
             }
             fs::create_dir_all(link.parent().unwrap_or(&folder))?;
-            // By rename: a cluster that is up never misses a program.
+            // By rename, so that a running cluster never misses a program.
             let fresh = folder.join("link");
             let _ = fs::remove_file(&fresh);
             symlink(program, &fresh).with_context(|| fresh.display().to_string())?;
@@ -58,7 +58,7 @@ impl Programs {
     }
 }
 
-/// Finds what compiles those of these modules that must be built, or fetches it.
+/// Finds or fetches compilers for those of these modules that must be built.
 pub fn compilers(sets: &[&[Module]]) -> Result<()> {
     for module in sets.iter().copied().flatten().filter(|module| module.programs.iter().any(is_missing)) {
         go::ensure(&module.folder())?;
@@ -66,7 +66,7 @@ pub fn compilers(sets: &[&[Module]]) -> Result<()> {
     Ok(())
 }
 
-/// Finds the programs of these modules, and builds those that nobody gives.
+/// Finds the programs of these modules, and builds the missing ones.
 pub fn programs(sets: &[&[Module]]) -> Result<Programs> {
     let mut found = Programs::default();
     for module in sets.iter().copied().flatten() {
@@ -88,16 +88,16 @@ fn is_missing(name: &&'static str) -> bool {
     given(name).is_none()
 }
 
-/// Where a program is among those that the user brings.
+/// Path of a program that the user provides.
 fn given(name: &str) -> Option<PathBuf> {
-    // The name by which envtest's programs are known; it has these three.
+    // The environment variable of envtest's programs, for these three.
     let assets = ["etcd", "kube-apiserver", "kubectl"].contains(&name).then_some("KUBEBUILDER_ASSETS");
     let dirs = [Some("SVC_CLUSTER_BIN"), assets].into_iter().flatten().filter_map(env::var_os);
     let program = dirs.map(|dir| project::root().join(dir).join(name)).find(|program| program.exists())?;
     Some(program)
 }
 
-/// runc is linked with C libraries that every Debian has: its package is unpacked, not installed.
+/// runc needs C libraries that every Debian has: its package is unpacked, not installed.
 fn runc() -> Result<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let dirs = env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
@@ -108,7 +108,7 @@ fn runc() -> Result<PathBuf> {
     }
 }
 
-/// Where the source of an upstream module is, as the module of ours locks it.
+/// Source folder of an upstream module in the locked version.
 pub fn source(upstream: &str, module: &Module) -> Result<PathBuf> {
     let go = go::ensure(&module.folder())?;
     let mut list = Command::new(&go.program);
@@ -119,7 +119,7 @@ pub fn source(upstream: &str, module: &Module) -> Result<PathBuf> {
     Ok(dir.into())
 }
 
-/// Fetches a Go where the machine's is missing or too old for any module.
+/// Fetches Go if the machine has none, or one that is too old for some module.
 pub fn setup() -> Result<()> {
     for module in [CONTROL_PLANE, NODES, DNS, HELM, PROMQL, CONFORMANCE].into_iter().flatten() {
         go::ensure(&module.folder())?;

@@ -1,4 +1,5 @@
-//! Packages of the distribution, fetched and unpacked below a folder; nothing is installed and no privileges are needed.
+//! Packages of the distribution, downloaded and unpacked below a folder. Nothing is installed and no privileges are
+//! needed.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,18 +10,18 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::{cache, privilege, project};
 
-/// What a package needs, as apt-cache is asked for it.
+/// Kinds of dependencies to exclude with apt-cache.
 const HARD: [&str; 6] =
     ["--no-recommends", "--no-suggests", "--no-conflicts", "--no-breaks", "--no-replaces", "--no-enhances"];
 
-/// Unpacks one package at `folder/PACKAGE`, once, and says where it is.
+/// Unpacks one package at `folder/PACKAGE`, once; returns the path.
 pub fn unpack(folder: &Path, package: &str) -> Result<PathBuf> {
     let place = folder.join(package);
     cache::once(&place, |partial| fetch(partial, &[package.to_owned()]))?;
     Ok(place)
 }
 
-/// Unpacks packages and all that they need into one tree at `folder/NAME`, once.
+/// Unpacks packages and their dependencies into one tree at `folder/NAME`, once.
 pub fn unpack_all(folder: &Path, name: &str, packages: &[&str]) -> Result<PathBuf> {
     let place = folder.join(name);
     cache::once(&place, |partial| {
@@ -31,7 +32,7 @@ pub fn unpack_all(folder: &Path, name: &str, packages: &[&str]) -> Result<PathBu
     Ok(place)
 }
 
-/// The first package that this one needs (behind `golang-go` stands the package with the version in its name).
+/// The package's first dependency (for `golang-go` the package with the version in its name).
 pub fn first_dependency(package: &str) -> Result<String> {
     let listed = depends(HARD.into_iter().chain([package]))?;
     let first = listed.lines().find_map(|line| line.trim().strip_prefix("Depends: "));
@@ -42,7 +43,7 @@ fn fetch(into: &Path, packages: &[String]) -> Result<()> {
     let archives = into.join("archives");
     fs::create_dir(&archives).with_context(|| archives.display().to_string())?;
     let mut download = Command::new("apt-get");
-    // As root apt would drop its privileges for this folder and complain that it cannot.
+    // As root, apt would drop its privileges for this folder and complain that it cannot.
     download.args(["--quiet", "--option", "APT::Sandbox::User=", "download"]).args(packages);
     project::run(download.current_dir(&archives))?;
     for archive in fs::read_dir(&archives)? {
@@ -53,7 +54,7 @@ fn fetch(into: &Path, packages: &[String]) -> Result<()> {
     fs::remove_dir_all(&archives).with_context(|| archives.display().to_string())
 }
 
-/// `apt-cache depends`; the lists are fetched first where there are none.
+/// `apt-cache depends`; downloads the package lists first if there are none.
 fn depends<'a>(arguments: impl Iterator<Item = &'a str>) -> Result<String> {
     let arguments: Vec<_> = arguments.collect();
     let ask = || Command::new("apt-cache").arg("depends").args(&arguments).output().context("apt-cache");

@@ -1,4 +1,4 @@
-//! Compiles with cargo, unprivileged, and says which binaries came of it, so that they can be run with privileges.
+//! Compiles with cargo, unprivileged, and returns the binaries, so that they can be run with privileges.
 
 use std::path::PathBuf;
 
@@ -20,7 +20,7 @@ pub fn build(arguments: &[&str]) -> Result<Vec<Executable>> {
         cargo.args(arguments).args(["--no-run", "--locked"]);
         cargo
     };
-    // Once for the eyes, once for the names: the second has nothing left to compile.
+    // The first run shows progress, the second one lists the names and has nothing left to compile.
     project::run(&mut cargo())?;
     let output = cargo().args(["--color", "never"]).output()?;
     if !output.status.success() {

@@ -1,4 +1,4 @@
-//! A root file system as a value, to be packed for a boot (cpio) or for a container (tar).
+//! A root file system as a value, to be packed for a boot (cpio) or a container (tar).
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 
-/// Absolute path -> what is there; a folder comes before what is in it.
+/// Absolute path -> entry; a folder comes before its contents.
 #[derive(Debug, Default)]
 pub struct FileTree(BTreeMap<PathBuf, Entry>);
 
@@ -22,7 +22,7 @@ impl FileTree {
         self.folder_with_mode(path, 0o755);
     }
 
-    /// Of a folder that is there already the mode stays.
+    /// An existing folder keeps its mode.
     pub fn folder_with_mode(&mut self, path: impl Into<PathBuf>, mode: u32) {
         let path = path.into();
         self.folders_above(&path);
@@ -75,7 +75,7 @@ impl FileTree {
     }
 }
 
-/// A file of this machine; an error names it.
+/// Reads a file of this machine; the error names it.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| path.display().to_string())
 }

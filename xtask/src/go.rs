@@ -1,5 +1,5 @@
-//! The Go toolchain: the machine's if it is new enough for a module, else one of our own in the cache, which comes as a
-//! module itself, so that only the module proxy in use must be reachable; any older Go can fetch it.
+//! The Go toolchain: the machine's if it is new enough for a module, else one in the cache. The latter is downloaded
+//! as a Go module by any older Go, so only the module proxy must be reachable.
 
 use std::env;
 use std::fs;
@@ -11,17 +11,17 @@ use anyhow::{Context as _, Result, bail, ensure};
 
 use crate::{cache, debian, project};
 
-/// The release that is fetched where the machine has none, or an older one than a module asks for.
+/// The release to download if the machine has no Go, or one that is too old.
 const FETCHED: &str = "1.26.8";
 
-/// A go command, and the version that it gives for itself.
+/// A go command and its version.
 #[derive(Debug)]
 pub struct Go {
     pub program: PathBuf,
     pub version: String,
 }
 
-/// Finds a Go that takes this module; never fetches one.
+/// Finds a Go for this module; never downloads one.
 pub fn find(module: &Path) -> Result<Option<Go>> {
     let wanted = wanted(module)?;
     let mut programs = programs();
@@ -32,7 +32,7 @@ pub fn find(module: &Path) -> Result<Option<Go>> {
     }))
 }
 
-/// Finds a Go that takes this module, and fetches one if there is none.
+/// Finds a Go for this module; downloads one if there is none.
 pub fn ensure(module: &Path) -> Result<Go> {
     if let Some(go) = find(module)? {
         return Ok(go);
@@ -62,7 +62,7 @@ fn ours() -> Result<PathBuf> {
     Ok(cache::dir()?.join(format!("go/go{FETCHED}/bin/go")))
 }
 
-/// Asked inside the module: where the user lets Go choose its toolchain, this is the chosen one.
+/// Asked inside the module: if the user lets Go choose its toolchain, this is the chosen one.
 fn version(program: &Path, module: &Path) -> Option<String> {
     let output = Command::new(program).arg("version").current_dir(module).output().ok()?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -77,7 +77,7 @@ fn wanted(module: &Path) -> Result<String> {
     line.map(str::to_owned).with_context(|| format!("{}: no go line", path.display()))
 }
 
-/// `1.26.8`, `1.26rc1`, `1.26-X:nodwarf5`: what is compared; a missing number is 0.
+/// Parts of `1.26.8`, `1.26rc1`, `1.26-X:nodwarf5` to compare; a missing number is 0.
 fn numbers(version: &str) -> [u32; 3] {
     let mut parts = version.split('.').map(|part| {
         let digits = part.find(|c: char| !c.is_ascii_digit()).map_or(part, |end| &part[..end]);
@@ -94,7 +94,7 @@ fn fetch() -> Result<()> {
     };
     let place = cache::dir()?.join(format!("go/go{FETCHED}"));
     cache::once(&place, |partial| {
-        // What is needed on the way only; the toolchain is moved out of it.
+        // Needed only temporarily; the toolchain is moved out of it.
         let way = partial.join("way");
         let modules = way.join("modules");
         fs::create_dir_all(&modules)?;
@@ -115,7 +115,7 @@ fn fetch() -> Result<()> {
     })
 }
 
-/// A module has no executables, and no modules inside: their go.mod travels under another name.
+/// A module zip has no executables and no nested modules: their go.mod has another name in it.
 fn unpack_what_modules_cannot_hold(root: &Path) -> Result<()> {
     let tools = fs::read_dir(root.join("pkg/tool"))?.map(|dir| Ok(dir?.path()));
     for folder in tools.chain([Ok(root.join("bin"))]).collect::<Result<Vec<_>>>()? {
@@ -130,7 +130,7 @@ fn unpack_what_modules_cannot_hold(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Whatever can download a module: a Go of the machine, or the distribution's, unpacked into a folder.
+/// A go command that can download a module: the machine's, or the distribution's, unpacked into a folder.
 fn any_go(folder: &Path) -> Result<PathBuf> {
     if let Some(program) = programs().into_iter().next() {
         return Ok(program);

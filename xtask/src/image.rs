@@ -1,4 +1,4 @@
-//! `cargo xtask image`: the image of svc, made without a docker daemon: one static program and nothing else. The same
+//! `cargo xtask image`: makes the image of svc without a docker daemon: one static program and nothing else. The same
 //! code makes the images of a cluster (`cluster`).
 
 pub mod cluster;
@@ -19,7 +19,7 @@ pub struct Args {
     /// Where to write the tar (default: target/svc-image.tar)
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// The name it gets
+    /// Name of the image
     #[arg(long, value_name = "NAME:TAG", default_value_t = name("svc"))]
     tag: String,
 }
@@ -33,14 +33,14 @@ pub fn main(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// The product: no shell, no libraries, no folders but what the container runtime mounts.
+/// The product: no shell, no libraries, only folders that the container runtime mounts.
 fn svc(name: &str) -> Result<Image> {
     let mut root = FileTree::default();
     root.program("/svc-ctl", read(&build::svc_ctl()?)?);
     Ok(Image { names: vec![name.into()], root, entrypoint: vec!["/svc-ctl"], ..Image::default() })
 }
 
-/// An image of ours under a name that belongs to no registry, so that nobody tries to fetch it.
+/// An image under a name that belongs to no registry, so that nothing tries to fetch it.
 fn name(image: &str) -> String {
     format!("svc.local/{image}:{}", env!("CARGO_PKG_VERSION"))
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask`: the only entry point anyone needs. This file names the tasks and nothing else.
+//! `cargo xtask`: the only entry point that a person needs. This file only names the tasks.
 
 mod bench;
 #[path = "../../svc-ctl/build/bpf.rs"]
@@ -33,13 +33,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Install what building and testing need (system packages as root, tools into target/tools)
+    /// Install requirements of building and testing (system packages as root, tools into target/tools)
     Setup,
     /// Build svc-ctl with its kernel programs, optimised
     Build,
     /// Balance real traffic between network namespaces and show who answers
     Run(run::Args),
-    /// Make a Kubernetes cluster of network namespaces with svc in it, and talk to it
+    /// Make a Kubernetes cluster of network namespaces with svc, and use it
     Cluster {
         #[command(subcommand)]
         command: cluster::Command,
@@ -54,7 +54,7 @@ enum Task {
     Bench(bench::Args),
     /// Load every kernel program and print its verified instructions against the budget
     Verify,
-    /// Formatting and lints, as CI asks for them
+    /// Check formatting and lints, as CI does
     Check,
 }
 

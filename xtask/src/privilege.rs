@@ -1,4 +1,5 @@
-//! Who we are: root, a user with sudo, or neither. Only the commands that need it are raised, one at a time.
+//! Privileges of this process: root, a user with sudo, or neither. Only commands that need privileges get them, one
+//! at a time.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,19 +9,19 @@ use std::process::{Command, Stdio};
 
 use anyhow::Result;
 
-/// The capabilities that loading programs and making network namespaces take: NET_ADMIN, SYS_ADMIN, BPF.
+/// Capabilities for loading programs and making network namespaces: NET_ADMIN, SYS_ADMIN, BPF.
 const NEEDED: [u32; 3] = [12, 21, 39];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Privilege {
     Root,
-    /// Ordinary user; commands are raised by sudo and what they leave behind is handed back.
+    /// Ordinary user: commands are run by sudo, and their files are given back to the user.
     Sudo,
     None,
 }
 
 impl Privilege {
-    /// Asks for sudo's password only when somebody is there to type it.
+    /// Asks for sudo's password only at a terminal.
     pub fn find() -> Self {
         if has_capabilities(&fs::read_to_string("/proc/self/status").unwrap_or_default()) {
             return Self::Root;
@@ -33,7 +34,7 @@ impl Privilege {
         if !is_root() && sudo.status().is_ok_and(|status| status.success()) { Self::Sudo } else { Self::None }
     }
 
-    /// The program, raised if need be; these variables of ours reach it.
+    /// The program, with privileges if necessary; it gets these environment variables.
     pub fn command(self, program: &Path, variables: &[(&str, OsString)]) -> Command {
         let mut command = match self {
             Self::Sudo => {
@@ -48,7 +49,7 @@ impl Privilege {
         command
     }
 
-    /// Gives files that a raised command made below these folders to the user who called.
+    /// Gives files that a privileged command made below these folders to the calling user.
     pub fn hand_back(self, dirs: &[&Path]) -> Result<()> {
         if self == Self::Sudo {
             let status = fs::read_to_string("/proc/self/status")?;
@@ -80,7 +81,7 @@ fn has_capabilities(status: &str) -> bool {
     NEEDED.iter().all(|bit| effective & (1 << bit) != 0)
 }
 
-/// The first word behind a name in /proc/self/status, for ids the real one.
+/// The first word after a name in /proc/self/status; for ids the real one.
 fn field<'a>(status: &'a str, name: &str) -> &'a str {
     let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default();
     line.split_whitespace().next().unwrap_or_default()

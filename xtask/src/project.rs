@@ -1,4 +1,4 @@
-//! Where things are, and how a command is run: with its line shown, and its failure as an error that names it.
+//! Paths of the project, and running commands: the command line is printed, and an error names it.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -11,7 +11,7 @@ pub fn root() -> &'static Path {
     xtask.parent().unwrap_or(xtask)
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target directory.
 pub fn target_dir() -> PathBuf {
     match std::env::var_os("CARGO_TARGET_DIR") {
         Some(dir) => root().join(dir),
@@ -19,14 +19,14 @@ pub fn target_dir() -> PathBuf {
     }
 }
 
-/// The cargo that started us.
+/// The cargo that started this program.
 pub fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or("cargo".into()));
     command.current_dir(root());
     command
 }
 
-/// Shows the command, runs it on this terminal and fails if it does.
+/// Prints the command and runs it on this terminal; fails if the command fails.
 pub fn run(command: &mut Command) -> Result<()> {
     let line = line(command);
     eprintln!("$ {line}");
@@ -37,7 +37,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// What a person would type.
+/// The command line as a user would type it.
 fn line(command: &Command) -> String {
     let program = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     let words = std::iter::once(program).chain(command.get_args());

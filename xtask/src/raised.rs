@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 use crate::privilege::Privilege;
 use crate::{build, cache, project};
 
-/// What the user says by the environment; sudo would keep it from the program.
+/// The user's environment variables, which sudo would remove.
 const SAID: [&str; 2] = ["SVC_CLUSTER_NAME", "SVC_PATIENCE"];
 
 pub type Variables = Vec<(&'static str, OsString)>;
 
-/// Asked before minutes of building.
+/// Asked for before minutes of building.
 pub fn privilege() -> Result<Privilege> {
     let privilege = Privilege::find();
     ensure!(
@@ -24,7 +24,7 @@ pub fn privilege() -> Result<Privilege> {
     Ok(privilege)
 }
 
-/// Does not return when all goes well: the program takes this process's place, so that Ctrl-C is its own to handle.
+/// Does not return on success: the program replaces this process, so that it handles Ctrl-C itself.
 pub fn become_program(
     privilege: Privilege,
     program: &str,

@@ -11,10 +11,10 @@ pub use args::Args;
 
 use crate::{build, cluster, raised, setup};
 
-/// The program, in the package of the tests, whose harness it stands on.
+/// The program; it is in the tests' package because it uses their harness.
 const SHOW: &str = "svc-show";
 
-/// Does not return when all goes well.
+/// Does not return on success.
 pub fn main(args: &Args) -> Result<()> {
     let privilege = raised::privilege()?;
     let variables = if args.cluster {
@@ -23,7 +23,7 @@ pub fn main(args: &Args) -> Result<()> {
         setup::for_running()?;
         vec![("SVC_CTL", build::svc_ctl()?.into())]
     };
-    // As typed: the show has the same flags, and clap has found them good.
+    // The typed arguments: the show has the same flags, and clap has checked them.
     let words: Vec<_> = env::args_os().skip(2).collect();
     raised::become_program(privilege, SHOW, variables, &words)
 }

@@ -1,6 +1,6 @@
-//! Finds what building and testing need and installs what is missing: system packages by apt as root, the linker into
-//! `target/tools`, Go into the cache. Instant when all is there. Without root it installs what it may and prints the rest
-//! as commands.
+//! Finds and installs requirements of building and testing: system packages by apt as root, the linker into
+//! `target/tools`, Go into the cache. Does nothing if all are there. Without root it installs what it may and prints
+//! commands for the rest.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,10 +10,10 @@ use anyhow::{Context as _, Result, bail};
 use crate::{bpf, components, privilege, project};
 
 const BPF_LINKER: &str = "0.13.0";
-/// The host compiler links with it; the packages of a distribution's Rust bring it along, rustup does not.
+/// The host compiler's linker; a distribution's Rust packages depend on it, rustup does not install it.
 const C_COMPILER: &str = "gcc";
 
-/// Everything: what building needs, what the tests and `xtask run` call, and a Go for the components of a cluster.
+/// All requirements: of building, of the tests and `xtask run`, and a Go for the components of a cluster.
 pub fn main() -> Result<()> {
     for_running()?;
     components::setup()?;
@@ -21,13 +21,13 @@ pub fn main() -> Result<()> {
     Ok(())
 }
 
-/// What `cargo build` needs.
+/// Requirements of `cargo build`.
 pub fn for_building() -> Result<()> {
     install(&build_packages())?;
     install_linker()
 }
 
-/// What the tests and the demonstration call besides: tools of the network, from the distribution.
+/// Further requirements of the tests and the demonstration: network tools of the distribution.
 pub fn for_running() -> Result<()> {
     let mut packages = build_packages();
     for (tool, package) in [("ip", "iproute2"), ("nft", "nftables"), ("ethtool", "ethtool")] {
@@ -39,7 +39,7 @@ pub fn for_running() -> Result<()> {
     install_linker()
 }
 
-/// What the tests on another kernel call.
+/// Requirements of the tests on another kernel.
 pub fn for_machine() -> Result<()> {
     if in_system("qemu-system-x86_64") && in_system("apt-get") {
         return Ok(());
@@ -47,13 +47,13 @@ pub fn for_machine() -> Result<()> {
     install(&["qemu-system-x86"])
 }
 
-/// Debian's names of what is missing for compiling to BPF.
+/// Debian's names of missing packages for compiling to BPF.
 fn build_packages() -> Vec<&'static str> {
     let mut packages = Vec::new();
     if bpf::find_toolchain().is_none() {
         packages.extend(["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"]);
     }
-    // The linker is linked against this LLVM, and llvm-strip is part of it.
+    // The linker is linked against this LLVM, which also has llvm-strip.
     if !Path::new(bpf::LLVM_BIN).join("llvm-config").exists() && !linker_runs() {
         packages.push("llvm-22-dev");
     }
@@ -92,7 +92,7 @@ fn install(packages: &[&str]) -> Result<()> {
     project::run(apt().args(install).args(packages))
 }
 
-/// The linker is not in the distribution: built from its crate, for the LLVM of the distribution.
+/// The distribution has no linker for BPF: builds it from its crate, for the distribution's LLVM.
 fn install_linker() -> Result<()> {
     if linker_runs() {
         return Ok(());
@@ -114,7 +114,7 @@ fn install_linker() -> Result<()> {
     std::fs::remove_dir_all(&build).with_context(|| build.display().to_string())
 }
 
-/// Whether a linker is there that starts (its LLVM may have gone).
+/// A linker exists and starts (its LLVM may have been removed).
 fn linker_runs() -> bool {
     let linker = bpf::find_tool(project::root(), "bpf-linker");
     linker.is_some_and(|linker| {
@@ -122,7 +122,7 @@ fn linker_runs() -> bool {
     })
 }
 
-/// In PATH or where system tools live (a user's PATH often lacks sbin).
+/// Searches PATH and the directories of system tools (a user's PATH often lacks sbin).
 fn in_system(tool: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let system = ["/usr/sbin", "/sbin", "/usr/bin"].map(Into::into);

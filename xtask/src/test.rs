@@ -1,4 +1,4 @@
-//! `cargo xtask test`: every tier of tests, in the order of their price, and one line of totals at the end.
+//! `cargo xtask test`: every tier of tests, cheap ones first, and one line of totals at the end.
 
 mod harness;
 mod initramfs;
@@ -17,15 +17,15 @@ use crate::{build, components, project, setup};
 use harness::{Count, Programs, TestBinary};
 use tier::{Runs, TIERS, Tier};
 
-/// The run was good as far as it went, but tiers were left out for want of privileges (as automake's "skipped").
+/// Exit code of a run that passed but left out tiers for want of privileges (automake's "skipped").
 const EXIT_TIERS_LEFT_OUT: u8 = 77;
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Name the tiers with their number of cases, run nothing
+    /// Print the tiers with their number of cases, and run nothing
     #[arg(long)]
     list: bool,
-    /// One tier; all of them without it
+    /// One tier (default: all)
     tier: Option<String>,
     /// Only cases whose name contains this
     #[arg(requires = "tier")]
@@ -39,7 +39,7 @@ impl Args {
     }
 }
 
-/// How one tier went.
+/// Result of one tier.
 struct Outcome {
     tier: &'static Tier,
     count: Count,
@@ -86,7 +86,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     Ok(report(&outcomes, &orphans))
 }
 
-/// What this machine lacks for a tier and does not let us get.
+/// Requirements of a tier that this machine lacks and that cannot be installed.
 fn obstacle(tier: &Tier, privilege: Privilege) -> Option<Error> {
     if tier.needs_root() && privilege == Privilege::None {
         return Some(anyhow!("it needs root (or sudo)"));
@@ -98,7 +98,7 @@ fn obstacle(tier: &Tier, privilege: Privilege) -> Option<Error> {
     there.err()
 }
 
-/// Makes what a tier needs besides the daemon, and says where it is.
+/// Makes a tier's requirements other than the daemon, and returns their paths.
 fn prepare(tier: &Tier) -> Result<Programs<'static>> {
     if tier.components.is_empty() {
         return Ok(Programs::default());
@@ -124,7 +124,7 @@ fn count_cases(tier: &Tier, binaries: &[TestBinary]) -> Result<u64> {
     binaries.iter().filter(|binary| binary.tier == tier.name).map(|binary| binary.count_cases(None)).sum()
 }
 
-/// None if the tier has left itself out.
+/// `None` if the tier left itself out.
 fn run(
     tier: &Tier,
     binaries: &[TestBinary],
@@ -147,7 +147,7 @@ fn run(
     Ok(Some(total))
 }
 
-/// Prints a line per tier and the totals last.
+/// Prints a line per tier, then the totals.
 fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
     println!();
     for Outcome { tier, count, took, left_out } in outcomes {
@@ -171,7 +171,7 @@ fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
     }
 }
 
-/// A name that is no tier's, with the names that are.
+/// The error for an unknown tier, with the known names.
 fn unknown_tier(name: &str) -> Result<Vec<&'static Tier>> {
     let names = TIERS.iter().map(|tier| tier.name).collect::<Vec<_>>();
     bail!("no tier is called {name:?}; there are {}", names.join(", "))

@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use super::protocol::{Answer, Command, Probe, Refusal, Report, Tried, Via};
 use crate::cgroup::Cgroup;
-use crate::janitor::THIS_PROGRAM;
+use crate::cleanup::THIS_PROGRAM;
 use crate::netns::Netns;
 
 /// Longer than any command of an agent, each of which has its own timeout.

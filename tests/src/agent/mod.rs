@@ -19,7 +19,7 @@ pub use handle::{Agent, Job};
 pub use protocol::{Answer, Probe, Refusal, Report, Tried, Via};
 pub use request::LIMIT;
 
-use crate::janitor;
+use crate::cleanup;
 
 /// The agent's name. If set, the program is an agent.
 const ENV: &str = "SVC_TESTS_AGENT";
@@ -29,8 +29,8 @@ pub fn maybe_run() {
     if env::var_os(ENV).is_some() {
         process::exit(i32::from(obey::stdin().is_err()));
     }
-    if let Ok(owner) = env::var(janitor::ENV) {
-        janitor::run(&owner);
+    if let Ok(owner) = env::var(cleanup::ENV) {
+        cleanup::run(&owner);
         process::exit(0);
     }
 }

@@ -16,7 +16,7 @@ use super::settings::Settings;
 use super::{hierarchies, images};
 use crate::netns::Netns;
 use crate::run_name::RunName;
-use crate::{cgroup, janitor};
+use crate::{cgroup, cleanup};
 
 /// Programs other than the control plane's components.
 const PROGRAMS: [&str; 7] =
@@ -27,7 +27,7 @@ const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 /// Fails if no cluster can be made here; the error names what is missing.
 pub fn check(settings: &Settings, options: &Up) -> Result<()> {
     ensure!(geteuid().is_root(), "a cluster needs root: namespaces, mounts, cgroups");
-    janitor::sweep();
+    cleanup::sweep();
     tools(options)?;
     for name in COMPONENTS.iter().chain(&PROGRAMS).copied().chain(of(options)) {
         settings.program(name)?;

@@ -4,9 +4,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::endpoints::{Place, Target};
-use super::ground;
 use super::memory::{BackAt, Flow, Life, Side, Stay, Time, Way};
-use super::oracle::{Fate, Model, Possible, Then, possible, service_port, untouched};
+use super::network;
+use super::oracle::{Model, PacketOutcome, Possible, Then, possible, service_port, untouched};
 use super::packet::Packet;
 use super::verdict::{Client, Frontend, Kind, Verdict, frontend, verdict};
 use super::world::{Proto, Tuple};
@@ -17,13 +17,13 @@ impl Model {
         let Tuple { proto, src, dst } = packet.tuple;
         let Some(found) = frontend(&self.world, dst, proto) else { return self.to_nobody(packet, interface) };
         // Clients of Services do not accept connections, so this answers a connection of the node itself.
-        if packet.is_syn_ack() && found.kind != Kind::ClusterIp && ground::is_node(dst.ip()) {
+        if packet.is_syn_ack() && found.kind != Kind::ClusterIp && network::is_node(dst.ip()) {
             return vec![untouched()];
         }
-        let is_pod = ground::is_pod(interface) && self.world.settings.knows_pods;
+        let is_pod = network::is_pod(interface) && self.world.settings.knows_pods;
         let client = if is_pod { Client::Pod } else { Client::Outside };
         match verdict(&self.world, &found, client, src.ip()) {
-            Verdict::Drop(label) => vec![possible(Fate::Dropped, &[label], Then::Nothing)],
+            Verdict::Drop(label) => vec![possible(PacketOutcome::Dropped, &[label], Then::Nothing)],
             Verdict::Reject => {
                 self.refuse(packet, interface, Problem::PortUnreachable, "reject_no_endpoint", &Then::Nothing)
             }
@@ -64,11 +64,11 @@ impl Model {
         masquerade: bool,
     ) -> Vec<Possible> {
         let Tuple { proto, src, .. } = packet.tuple;
-        let is_pod = ground::is_pod(interface);
-        let is_bridged = ground::is_bridged(interface);
+        let is_pod = network::is_pod(interface);
+        let is_bridged = network::is_bridged(interface);
         let is_itself = is_pod && src.ip() == target.at.ip() && self.world.holds("SEM-084");
-        let route = ground::route(target.at.ip());
-        let drop = |label| vec![possible(Fate::Dropped, &[label], Then::Nothing)];
+        let route = network::route(target.at.ip());
+        let drop = |label| vec![possible(PacketOutcome::Dropped, &[label], Then::Nothing)];
         let is_masked = match target.place {
             // It does not leave the node.
             Place::Host => masquerade && !self.world.holds("SEM-086"),
@@ -76,7 +76,7 @@ impl Model {
             Place::Remote => masquerade,
         };
         if is_masked && !is_itself {
-            if !ground::forwards(interface) {
+            if !network::forwards(interface) {
                 return drop("drop_forwarding_off");
             }
             if route.is_none() {
@@ -97,7 +97,7 @@ impl Model {
         };
         let source = match is_masked {
             false => Some(src.ip()),
-            true => out.and_then(|out| ground::own(out, src.is_ipv4())),
+            true => out.and_then(|out| network::own(out, src.is_ipv4())),
         };
         let Some(source) = source else { return drop("drop_no_snat_address") };
         let is_midstream = proto == Proto::Tcp && !packet.is_syn();
@@ -110,22 +110,22 @@ impl Model {
             until: self.now
                 + Time::from(if self.world.holds("SEM-232") { seconds } else { 100 * seconds }) * 1_000,
         });
-        let mut fates = Vec::new();
+        let mut outcomes = Vec::new();
         let ports = self.source_ports(packet.tuple, source, target.at, is_masked);
         if ports.may_fail {
-            fates.extend(drop("drop_snat_exhausted"));
+            outcomes.extend(drop("drop_snat_exhausted"));
         }
         for port in ports.free {
             let backend = Tuple { proto, src: (source, port).into(), dst: target.at };
             let mut flow = Flow::new(packet.tuple, backend, way, back_at);
             flow.wildcard_source = target.place == Place::Host && proto == Proto::Udp;
             let then = Then::Begin(Box::new(flow.clone()), stay.clone());
-            for mut fate in self.goes_on(packet, interface, &flow, Side::Client, &then) {
-                fate.counts.push(label);
-                fates.push(fate);
+            for mut outcome in self.goes_on(packet, interface, &flow, Side::Client, &then) {
+                outcome.counts.push(label);
+                outcomes.push(outcome);
             }
         }
-        fates
+        outcomes
     }
 
     /// The ports that the backend may see: the client's own unless masqueraded or taken, then any free one (SEM-080).

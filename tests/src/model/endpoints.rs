@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::ground;
+use super::network;
 use super::world::{Endpoint, Port, Service, THIS_NODE, World};
 
 /// A possible backend.
@@ -57,7 +57,7 @@ fn merged<'a>(world: &'a World, service: &Service, port: &Port, is_v4: bool) -> 
 
 fn target(world: &World, (port, endpoint): (u16, &Endpoint)) -> Target {
     let place = match () {
-        () if ground::is_node(endpoint.addr) => Place::Host,
+        () if network::is_node(endpoint.addr) => Place::Host,
         () if is_local(world, endpoint) => Place::Local,
         () => Place::Remote,
     };

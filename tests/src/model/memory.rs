@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::ground;
+use super::network;
 use super::packet::{ACK, FIN, Packet, RST, SYN};
 use super::world::{Proto, Tuple};
 
@@ -51,7 +51,7 @@ pub struct Flow {
     pub owns_backend: bool,
     /// It was close to its end when expired flows were removed.
     pub may_be_removed: bool,
-    said: Said,
+    said: FlowEvents,
     /// Time of its first packet, and of its last.
     began: Option<Time>,
     last: Time,
@@ -59,7 +59,7 @@ pub struct Flow {
 
 /// Events of a flow.
 #[derive(Clone, Copy, Debug, Default)]
-struct Said {
+struct FlowEvents {
     replied: bool,
     established: bool,
     closed: [bool; 2],
@@ -88,7 +88,7 @@ impl Flow {
             owns_client: true,
             owns_backend: true,
             may_be_removed: false,
-            said: Said::default(),
+            said: FlowEvents::default(),
             began: None,
             last: 0,
         }
@@ -128,7 +128,7 @@ impl Flow {
         let is_source = tuple.src == answer.src
             || (self.wildcard_source
                 && tuple.src.port() == answer.src.port()
-                && ground::is_node(tuple.src.ip()));
+                && network::is_node(tuple.src.ip()));
         tuple.proto == answer.proto && tuple.dst == answer.dst && is_source
     }
 
@@ -138,7 +138,7 @@ impl Flow {
     }
 }
 
-impl Said {
+impl FlowEvents {
     fn hear(&mut self, proto: Proto, side: Side, flags: u8) {
         self.replied |= side == Side::Backend;
         if proto == Proto::Tcp {

@@ -2,7 +2,7 @@
 //! objects and packets, its output the possible results for each packet. It shares no decision with svc: no parser,
 //! no plan, no datapath. Both have only the rules in common.
 //!
-//! `world` has Kubernetes' objects as plain values, `objects` the same as API objects; `ground` is the network around
+//! `world` has Kubernetes' objects as plain values, `objects` the same as API objects; `network` is the network around
 //! the node. `endpoints` and `verdict` are the rules of docs/semantics.md, one by one; `memory` has the flows that
 //! have begun; `packet` is a packet and its octets; `oracle` has the results, `begin` those for first packets, `rare`
 //! those for packets without ports.
@@ -12,8 +12,8 @@
 
 mod begin;
 pub mod endpoints;
-pub mod ground;
 pub mod memory;
+pub mod network;
 pub mod objects;
 pub mod oracle;
 pub mod packet;

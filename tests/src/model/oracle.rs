@@ -5,8 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use super::endpoints::{listed, serving};
-use super::ground::{self, Route};
 use super::memory::{BackAt, Flow, Known, Life, Memory, Side, Stay, Time, Way};
+use super::network::{self, Route};
 use super::packet::Packet;
 use super::verdict::{Frontend, Kind, Nobodys, frontend, nobodys};
 use super::world::{Proto, Tuple, World};
@@ -23,7 +23,7 @@ pub enum Seen {
 
 /// Result for a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Fate {
+pub enum PacketOutcome {
     Untouched,
     /// Dropped.
     Dropped,
@@ -51,7 +51,7 @@ pub enum Exit {
 /// A result that the rules allow.
 #[derive(Clone, Debug)]
 pub struct Possible {
-    pub fate: Fate,
+    pub outcome: PacketOutcome,
     /// The counters that must be incremented.
     pub counts: Vec<&'static str>,
     pub then: Then,
@@ -66,12 +66,12 @@ pub enum Then {
     Forget(usize),
 }
 
-pub(super) fn possible(fate: Fate, counts: &[&'static str], then: Then) -> Possible {
-    Possible { fate, counts: counts.to_vec(), then }
+pub(super) fn possible(outcome: PacketOutcome, counts: &[&'static str], then: Then) -> Possible {
+    Possible { outcome, counts: counts.to_vec(), then }
 }
 
 pub(super) fn untouched() -> Possible {
-    possible(Fate::Untouched, &[], Then::Nothing)
+    possible(PacketOutcome::Untouched, &[], Then::Nothing)
 }
 
 pub struct Model {
@@ -87,7 +87,7 @@ pub struct Model {
 impl Model {
     /// All allowed results for a packet.
     pub fn judge(&self, packet: &Packet, seen: Seen) -> Vec<Possible> {
-        let comes_by_uplink = matches!(seen, Seen::Arriving(interface) if !ground::is_pod(interface));
+        let comes_by_uplink = matches!(seen, Seen::Arriving(interface) if !network::is_pod(interface));
         let is_rare = packet.quotes.is_some() || !packet.has_ports();
         if is_rare && packet.shape.is_stray && comes_by_uplink {
             return vec![untouched()];
@@ -172,7 +172,7 @@ impl Model {
     }
 
     fn leaving(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
-        let at = if ground::is_pod(interface) { BackAt::PodEgress } else { BackAt::UplinkEgress };
+        let at = if network::is_pod(interface) { BackAt::PodEgress } else { BackAt::UplinkEgress };
         let Some(i) = self.memory.of_backend(packet.tuple, at) else { return vec![untouched()] };
         let flow = &self.memory.flows[i];
         let goes = translated(packet, flow.client.swapped(), Exit::Stack, Then::Touch(i, Side::Backend));
@@ -198,7 +198,7 @@ impl Model {
             None => self.new_flow(packet, interface),
         };
         // Frames for other machines are left alone, but XDP checks that only for new flows.
-        if packet.shape.is_stray && !ground::is_pod(interface) {
+        if packet.shape.is_stray && !network::is_pod(interface) {
             all.retain(|p| matches!(p.then, Then::Touch(..)));
             all.push(untouched());
         }
@@ -235,21 +235,21 @@ impl Model {
         let route = match flow.way {
             Way::Stack => return goes(Exit::Stack),
             Way::Back => return goes(Exit::Back),
-            Way::Redirect => ground::route(as_.dst.ip()),
+            Way::Redirect => network::route(as_.dst.ip()),
         };
         let Some(route) = route else {
-            return vec![possible(Fate::Dropped, &["drop_no_route"], then.clone())];
+            return vec![possible(PacketOutcome::Dropped, &["drop_no_route"], then.clone())];
         };
-        let mut fates = Vec::new();
+        let mut outcomes = Vec::new();
         // The kernel returns the MTU only together with the neighbor.
         if route.mac.is_some() && packet.size() > route.mtu {
             let problem = Problem::TooBig(route.mtu as u16);
-            fates.extend(self.refuse(packet, interface, problem, "reject_too_big", then));
+            outcomes.extend(self.refuse(packet, interface, problem, "reject_too_big", then));
         }
         if packet.shape.ttl <= 1 {
-            fates.extend(self.refuse(packet, interface, Problem::TimeExceeded, "reject_ttl", then));
+            outcomes.extend(self.refuse(packet, interface, Problem::TimeExceeded, "reject_ttl", then));
         }
-        if fates.is_empty() { goes(Exit::Hop(route)) } else { fates }
+        if outcomes.is_empty() { goes(Exit::Hop(route)) } else { outcomes }
     }
 
     /// An ICMP error from the dialled address if it is the node's, else from the node's own (SEM-092).
@@ -262,18 +262,18 @@ impl Model {
         then: &Then,
     ) -> Vec<Possible> {
         let dialled = packet.tuple.dst.ip();
-        let own = ground::own(interface, dialled.is_ipv4()).filter(|_| self.world.has_pod_addresses);
-        let is_own = ground::is_node(dialled) || !self.world.holds("SEM-092");
+        let own = network::own(interface, dialled.is_ipv4()).filter(|_| self.world.has_pod_addresses);
+        let is_own = network::is_node(dialled) || !self.world.holds("SEM-092");
         let from = if is_own { dialled } else { own.unwrap_or(dialled) };
         // No error is sent about a packet that cannot be quoted.
-        let mut fates = vec![match packet.is_plain() {
-            false => possible(Fate::Dropped, &["drop_rewrite"], then.clone()),
-            true => possible(Fate::Refused { from, problem }, &[label], then.clone()),
+        let mut outcomes = vec![match packet.is_plain() {
+            false => possible(PacketOutcome::Dropped, &["drop_rewrite"], then.clone()),
+            true => possible(PacketOutcome::Refused { from, problem }, &[label], then.clone()),
         }];
         if self.is_limited {
-            fates.push(possible(Fate::Dropped, &["reject_limited"], then.clone()));
+            outcomes.push(possible(PacketOutcome::Dropped, &["reject_limited"], then.clone()));
         }
-        fates
+        outcomes
     }
 
     /// A packet whose destination is no frontend.
@@ -282,7 +282,9 @@ impl Model {
         match nobodys(&self.world, packet.tuple.dst.ip()).filter(|_| has_ports || self.world.holds("SEM-095"))
         {
             None => self.direct(packet),
-            Some(Nobodys::Address) => vec![possible(Fate::Dropped, &["drop_unallocated"], Then::Nothing)],
+            Some(Nobodys::Address) => {
+                vec![possible(PacketOutcome::Dropped, &["drop_unallocated"], Then::Nothing)]
+            }
             Some(Nobodys::Port) => self.refuse(
                 packet,
                 interface,
@@ -304,7 +306,7 @@ impl Model {
         let answered = || self.memory.of_backend(packet.tuple, BackAt::Ingress);
         match found.or_else(|| packet.is_syn_ack().then(answered).flatten()) {
             Some(i) => {
-                let gives_way = possible(Fate::Untouched, &["flow_gave_way"], Then::Forget(i));
+                let gives_way = possible(PacketOutcome::Untouched, &["flow_gave_way"], Then::Forget(i));
                 let is_removed = self.memory.flows[i].may_be_removed;
                 iter::once(gives_way).chain(is_removed.then(untouched)).collect()
             }
@@ -319,8 +321,8 @@ fn translated(packet: &Packet, as_: Tuple, exit: Exit, then: Then) -> Possible {
     let ports = |tuple: Tuple| (tuple.src.port(), tuple.dst.port());
     let is_sctp_part = packet.tuple.proto == Proto::Sctp && packet.shape.part.is_some();
     match is_sctp_part && ports(as_) != ports(packet.tuple) {
-        true => possible(Fate::Dropped, &["drop_rewrite"], then),
-        false => possible(Fate::Goes { as_, quoted: None, exit }, &[], then),
+        true => possible(PacketOutcome::Dropped, &["drop_rewrite"], then),
+        false => possible(PacketOutcome::Goes { as_, quoted: None, exit }, &[], then),
     }
 }
 

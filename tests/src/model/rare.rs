@@ -1,9 +1,9 @@
 //! The model of packets without ports of their own: later fragments (SEM-109), and ICMP errors that quote a
 //! translated packet (SEM-079).
 
-use super::ground;
 use super::memory::{BackAt, Flow, Life, Side, Way};
-use super::oracle::{Exit, Fate, Model, Possible, Seen, Then, possible, untouched};
+use super::network;
+use super::oracle::{Exit, Model, PacketOutcome, Possible, Seen, Then, possible, untouched};
 use super::packet::{Packet, Quote};
 use super::world::Tuple;
 
@@ -21,8 +21,8 @@ impl Model {
             all.any(|ip| ip == packet.tuple.dst.ip())
         });
         let is_arriving = matches!(seen, Seen::Arriving(_));
-        match is_arriving && is_services && !ground::is_node(packet.tuple.dst.ip()) {
-            true => vec![possible(Fate::Dropped, &["drop_fragment"], Then::Nothing)],
+        match is_arriving && is_services && !network::is_node(packet.tuple.dst.ip()) {
+            true => vec![possible(PacketOutcome::Dropped, &["drop_fragment"], Then::Nothing)],
             false => vec![untouched()],
         }
     }
@@ -52,7 +52,7 @@ impl Model {
     fn met(&self, tuple: Tuple, seen: Seen) -> Option<(&Flow, Side)> {
         let (client, at) = match seen {
             Seen::Arriving(_) => (self.memory.of_client(tuple), BackAt::Ingress),
-            Seen::Leaving(interface) if ground::is_pod(interface) => (None, BackAt::PodEgress),
+            Seen::Leaving(interface) if network::is_pod(interface) => (None, BackAt::PodEgress),
             Seen::Leaving(_) => (None, BackAt::UplinkEgress),
         };
         let backend = || self.memory.of_backend(tuple, at).map(|i| (i, Side::Backend));
@@ -72,21 +72,21 @@ impl Model {
             Way::Stack => Exit::Stack,
             Way::Back => Exit::Back,
             Way::Redirect if packet.shape.ttl <= 1 => {
-                return vec![possible(Fate::Dropped, &["drop_ttl"], Then::Nothing)];
+                return vec![possible(PacketOutcome::Dropped, &["drop_ttl"], Then::Nothing)];
             }
-            Way::Redirect => match ground::route(as_.dst.ip()) {
+            Way::Redirect => match network::route(as_.dst.ip()) {
                 Some(route) => Exit::Hop(route),
-                None => return vec![possible(Fate::Dropped, &["drop_no_route"], Then::Nothing)],
+                None => return vec![possible(PacketOutcome::Dropped, &["drop_no_route"], Then::Nothing)],
             },
         };
-        vec![possible(Fate::Goes { as_, quoted, exit }, counts, Then::Nothing)]
+        vec![possible(PacketOutcome::Goes { as_, quoted, exit }, counts, Then::Nothing)]
     }
 
     /// If the flow may be forgotten already, its packets may be left alone, too.
-    fn unless_over(&self, flow: &Flow, mut fates: Vec<Possible>) -> Vec<Possible> {
+    fn unless_over(&self, flow: &Flow, mut outcomes: Vec<Possible>) -> Vec<Possible> {
         if flow.life(self.now) != Life::Live {
-            fates.push(untouched());
+            outcomes.push(untouched());
         }
-        fates
+        outcomes
     }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::endpoints::{Target, has_local_policy, lists};
-use super::ground;
+use super::network;
 use super::world::{NodePorts, Port, Proto, Service, World};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,9 +78,9 @@ fn same_family(a: IpAddr, b: IpAddr) -> bool {
 
 fn accepts_node_ports(world: &World, ip: IpAddr) -> bool {
     match world.node_ports {
-        NodePorts::All => ground::is_node(ip),
-        NodePorts::Primary if !world.holds("SEM-021") => ground::is_node(ip),
-        NodePorts::Primary => ground::quad(ip) == ground::NODE[0],
+        NodePorts::All => network::is_node(ip),
+        NodePorts::Primary if !world.holds("SEM-021") => network::is_node(ip),
+        NodePorts::Primary => network::quad(ip) == network::NODE[0],
     }
 }
 
@@ -123,7 +123,9 @@ fn is_allowed(service: &Service, source: IpAddr) -> bool {
     let ranges: Vec<_> = service.source_ranges.iter().filter(|(net, _)| same_family(*net, source)).collect();
     let holds = |addr: IpAddr| ranges.iter().any(|(net, bits)| has_prefix(addr, *net, *bits));
     let is_itself = service.ingress.iter().any(|i| i.ip == source);
-    ranges.is_empty() || holds(source) || (is_itself && holds(ground::at(ground::NODE[0], source.is_ipv4())))
+    ranges.is_empty()
+        || holds(source)
+        || (is_itself && holds(network::at(network::NODE[0], source.is_ipv4())))
 }
 
 /// Why a destination without a frontend is refused or dropped.
@@ -138,9 +140,9 @@ pub enum Nobodys {
 /// Applies to every protocol (SEM-095, SEM-096). The node itself answers at its own addresses.
 pub fn nobodys(world: &World, dst: IpAddr) -> Option<Nobodys> {
     match () {
-        () if ground::is_node(dst) => None,
+        () if network::is_node(dst) => None,
         () if world.services.iter().any(|s| s.cluster_ips.contains(&dst)) => Some(Nobodys::Port),
-        () if world.settings.has_service_cidr && ground::is_cluster_ip(dst) => Some(Nobodys::Address),
+        () if world.settings.has_service_cidr && network::is_cluster_ip(dst) => Some(Nobodys::Address),
         () => None,
     }
 }

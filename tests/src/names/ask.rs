@@ -20,7 +20,7 @@ pub enum By {
 
 /// A response, reduced to what clients read. The order of records and the serial number do not matter.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Said {
+pub struct Response {
     pub code: ResponseCode,
     pub authoritative: bool,
     pub truncated: bool,
@@ -31,7 +31,13 @@ pub struct Said {
 }
 
 /// `payload` is the EDNS payload size of the query; `None`: no EDNS.
-pub fn ask(server: SocketAddr, name: &str, record_type: &str, by: By, payload: Option<u16>) -> Result<Said> {
+pub fn ask(
+    server: SocketAddr,
+    name: &str,
+    record_type: &str,
+    by: By,
+    payload: Option<u16>,
+) -> Result<Response> {
     let question = question(name, record_type, payload)?;
     let octets = question.to_bytes().context("the question")?;
     let answer = match by {
@@ -67,7 +73,7 @@ pub fn ask(server: SocketAddr, name: &str, record_type: &str, by: By, payload: O
         message.queries
     );
     let set = |records: &[Record]| records.iter().map(text).collect();
-    Ok(Said {
+    Ok(Response {
         code: message.metadata.response_code,
         authoritative: message.metadata.authoritative,
         truncated: message.metadata.truncation,

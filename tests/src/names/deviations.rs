@@ -2,7 +2,7 @@
 
 use hickory_server::proto::op::ResponseCode;
 
-use super::ask::Said;
+use super::ask::Response;
 
 pub const ALL: [&str; 7] = [
     "a denial of a headless Service's name, or below it, lives 1 s",
@@ -24,22 +24,22 @@ pub enum Verdict {
 }
 
 /// Compares CoreDNS's response with svc's.
-pub fn explain(name: &str, record_type: &str, theirs: &Said, ours: &Said) -> Verdict {
+pub fn explain(name: &str, record_type: &str, theirs: &Response, ours: &Response) -> Verdict {
     if is_equal(theirs, ours) {
         return Verdict::Equal;
     }
     let lower = name.to_lowercase();
-    let is_denied = |said: &Said| said.answers.is_empty();
+    let is_denied = |said: &Response| said.answers.is_empty();
     let has_alias = ours.answers.iter().any(|record| record.contains(" IN CNAME "));
-    let soon = Said {
+    let soon = Response {
         authorities: theirs.authorities.iter().map(|r| r.replace(" 5 SOA", " 1 SOA")).collect(),
         ..theirs.clone()
     };
-    let is_bare = |said: &Said| is_denied(said) && said.code == ResponseCode::NoError;
-    let is_gone = |said: &Said| is_denied(said) && said.code == ResponseCode::NXDomain;
+    let is_bare = |said: &Response| is_denied(said) && said.code == ResponseCode::NoError;
+    let is_gone = |said: &Response| is_denied(said) && said.code == ResponseCode::NXDomain;
     let in_namespace = lower.split('.').count() == 4 && lower.ends_with(".cluster.local");
     let with_theirs =
-        Said { additionals: theirs.additionals.clone(), truncated: theirs.truncated, ..ours.clone() };
+        Response { additionals: theirs.additionals.clone(), truncated: theirs.truncated, ..ours.clone() };
     if record_type == "SRV" && !ours.truncated && is_equal(theirs, &with_theirs) {
         return Verdict::Deviates(ALL[5]);
     }
@@ -77,7 +77,7 @@ fn is_known_by_another_type(name: &str, record_type: &str) -> bool {
 }
 
 /// Truncated responses may be truncated at different records.
-fn is_equal(theirs: &Said, ours: &Said) -> bool {
+fn is_equal(theirs: &Response, ours: &Response) -> bool {
     match theirs.truncated && ours.truncated {
         true => (theirs.code, theirs.has_opt) == (ours.code, ours.has_opt),
         false => theirs == ours,

@@ -1,8 +1,8 @@
-//! Name servers beside each other: svc's DNS and the real CoreDNS, on the same objects.
+//! Two name servers beside each other: svc's DNS and the real CoreDNS, on the same objects.
 //!
-//! `objects` are the objects of both, `coredns` and `ours` serve them, `ask` puts a question to one of them, `questions` are
-//! all that are worth asking of a world, `deviations` says where the two may differ. `random` makes worlds. `load` is how fast
-//! each answers.
+//! `objects` are the objects of both, `coredns` and `ours` serve them, `ask` queries one of them, `questions` are the
+//! interesting queries of a world, `deviations` says where the two may differ. `random` makes worlds. `load` measures
+//! both.
 
 pub mod ask;
 pub mod coredns;
@@ -17,7 +17,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use anyhow::{Context as _, Result};
 
-/// A port of the loopback that nobody has now, neither by UDP nor by TCP.
+/// A port of the loopback address that is free in UDP and TCP.
 fn free_address() -> Result<SocketAddr> {
     const ATTEMPTS: usize = 32;
     for _ in 0..ATTEMPTS {

@@ -1,4 +1,4 @@
-//! Objects as YAML, for both: as an API server's JSON, and as the world that svc makes of them.
+//! Objects from YAML for both servers: as JSON of an API server, and as svc's world.
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize as _;
@@ -24,7 +24,7 @@ impl Manifests {
         Ok(Self { text: text.to_owned(), documents })
     }
 
-    /// What an API server has.
+    /// The objects of an API server.
     pub fn api_store(&self) -> Result<Store> {
         let mut objects: [Vec<String>; RESOURCES.len()] = Default::default();
         for document in self.documents.iter().filter(|document| !document.is_null()) {
@@ -36,17 +36,17 @@ impl Manifests {
                 "Namespace" => NAMESPACES,
                 other => bail!("{other:?} is of no use here"),
             };
-            // It is filled by the store.
+            // Filled in by the store.
             document["metadata"]["resourceVersion"] = "$VERSION".into();
             let fields = document.as_object_mut().context("an object")?;
             fields.retain(|name, _| name != "kind" && name != "apiVersion");
-            // The store writes the brace with kind and version.
+            // The store writes the opening brace with kind and version.
             objects[resource].push(document.to_string().trim_start_matches('{').to_owned());
         }
         Ok(Store::new(objects))
     }
 
-    /// What svc knows.
+    /// The objects as svc's world.
     pub fn world(&self) -> World {
         let (mut files, mut model) = (Files::default(), Model::new("node1").with_names());
         files.update("all.yaml", Ok(&self.text));

@@ -1,4 +1,4 @@
-//! svc's name server on the loopback, on a thread of its own as in the daemon.
+//! svc's name server on the loopback address, on a thread of its own as in the daemon.
 
 use std::net::SocketAddr;
 use std::thread;
@@ -18,7 +18,7 @@ use crate::wait;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// It ends with the world.
+/// Ends when the world's sender is dropped.
 #[derive(Debug)]
 pub struct Ours {
     pub address: SocketAddr,

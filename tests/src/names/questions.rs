@@ -1,4 +1,4 @@
-//! All names of a world that are worth asking for, and some that are none.
+//! Interesting names of a world, and some that do not exist.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use super::objects::Manifests;
 
 pub const TYPES: [&str; 11] = ["A", "AAAA", "SRV", "PTR", "TXT", "CNAME", "MX", "HTTPS", "NS", "SOA", "ANY"];
 
-/// Names that every world has, or has not.
+/// Names to query in every world, existing or not.
 const ALWAYS: [&str; 19] = [
     "cluster.local",
     "svc.cluster.local",

@@ -1,4 +1,4 @@
-//! Worlds by a seed: Services of every kind, endpoints of every state.
+//! Random worlds from a seed: Services of every kind, endpoints in every state.
 
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -31,7 +31,7 @@ pub fn manifests(seed: u64) -> Manifests {
     Manifests { text, documents }
 }
 
-/// A name that tells whether everything is known.
+/// A name that exists as soon as a server knows all objects.
 pub const KNOWN: &str = "known.a.svc.cluster.local";
 
 fn known() -> Value {

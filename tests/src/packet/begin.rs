@@ -1,4 +1,4 @@
-//! How most rows end: a flow begins, and its first packet and its records are what is compared.
+//! The usual end of rows: a flow begins, and its first packet and its records are compared.
 
 use svc_common::abi::{Counter, Hook};
 
@@ -6,15 +6,15 @@ use super::flow::flow;
 use super::row::{Row, Step};
 use super::wire::{Packet, first};
 
-/// Which hook meets a packet at an interface: `pod_in`, `up_in`, `outside`.
-type Met = fn(&'static str, Packet) -> Step;
+/// The hook of a packet at an interface: `pod_in`, `up_in`, `outside`.
+type StepAt = fn(&'static str, Packet) -> Step;
 
 impl Row {
-    /// The first packet of `from` ("client:5000 > vip:80") leaves as `to` ("node:snat0 > remote:8080") past the stack,
-    /// through the link of the backend's host.
+    /// The first packet of `from` ("client:5000 > vip:80") leaves as `to` ("node:snat0 > remote:8080") past the
+    /// stack, through the link of the backend's host.
     pub fn begins_redirected(
         self,
-        met: Met,
+        met: StepAt,
         interface: &'static str,
         from: &'static str,
         to: &'static str,
@@ -24,10 +24,10 @@ impl Row {
             .leaves(flow(from, to).redirected().there(host))
     }
 
-    /// The first packet of `from` goes on into the stack as `to`; answers are translated at that hook.
+    /// The first packet of `from` goes into the stack as `to`; replies are translated at that hook.
     pub fn begins_in_the_stack(
         self,
-        met: Met,
+        met: StepAt,
         interface: &'static str,
         from: &'static str,
         to: &'static str,

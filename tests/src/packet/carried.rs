@@ -1,4 +1,4 @@
-//! The flow tables that are being replaced, and the word that says how programs use them.
+//! The flow tables that are being replaced, and the word that tells programs how to use them.
 
 use anyhow::{Context as _, Result};
 use aya::EbpfLoader;
@@ -22,7 +22,7 @@ pub struct Carried {
     migration: Array<MapData, Migration>,
 }
 
-/// Makes and pins the tables, so that the programs are loaded over them: those of the object have room for one record.
+/// Makes and pins the tables before the programs are loaded: those of the object have room for only one record.
 pub fn make(object: &[u8], pins: &Pins) -> Result<()> {
     let mut loader = EbpfLoader::new();
     for name in [names::FLOWS4, names::FLOWS6] {
@@ -48,7 +48,7 @@ impl Carried {
         })
     }
 
-    /// Empties the tables and says how they are used.
+    /// Empties the tables and sets how they are used.
     pub fn reset(&mut self, migration: Migration) -> Result<()> {
         clear(&mut self.v4)?;
         clear(&mut self.v6)?;
@@ -76,7 +76,7 @@ impl Carried {
     }
 }
 
-fn line<A: super::flow::Spell>((key, record): (FlowKey<A>, FlowRecord<A>)) -> Result<Line> {
+fn line<A: super::flow::LineCodec>((key, record): (FlowKey<A>, FlowRecord<A>)) -> Result<Line> {
     decode(&key, &record).map_err(|err| anyhow::anyhow!(err))
 }
 

@@ -1,5 +1,5 @@
-//! What the programs count in tables that evict: entries made and removed. In every row, the difference is what the tables
-//! have gained: rows are too small for an eviction.
+//! Checks the programs' counts for evicting tables: entries inserted and removed. In every row the difference equals
+//! the growth of the tables, because rows are too small for an eviction.
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
@@ -16,7 +16,7 @@ pub struct Entries {
     v6: HashMap<MapData, FragmentKey<AddrV6>, FragmentPorts>,
 }
 
-/// At one moment, for one family: what was counted, and how many entries there are.
+/// Counts and numbers of entries of one family at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Census {
     flows: (EntryCount, usize),
@@ -33,7 +33,7 @@ impl Entries {
         })
     }
 
-    /// With so many flow records and so many clients that stay with a backend.
+    /// The census, given the numbers of flow records and session affinity entries.
     pub fn census(&self, family: Family, flows: usize, stays: usize) -> Result<Census> {
         let (tables, fragments) = match family {
             Family::V4 => {
@@ -62,7 +62,8 @@ impl Entries {
 }
 
 impl Census {
-    /// Nothing was counted that did not happen; `flows` says how many records were made and removed, where a row says so.
+    /// The counts match the tables' growth. `flows` are the expected inserts and removals of flow records, if the row
+    /// has them.
     pub fn check_since(&self, before: &Self, flows: Option<(u64, u64)>) -> Result<()> {
         let tables = [
             ("flows", self.flows, before.flows),

@@ -1,4 +1,4 @@
-//! The ICMP error that a packet turns into, octet by octet, and two packets side by side.
+//! The expected ICMP error for a packet, octet by octet, and a comparison of two packets.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -25,9 +25,9 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The message that quotes `input`. Two sums in it have no single right value and are taken from `got` once they
-    /// have been checked: the quoted checksum may be anything that keeps the message's checksum right, be it completed
-    /// on the way by a card (CHECKSUM_PARTIAL) or not.
+    /// The message that quotes `input`. Two checksums in it have no single correct value and are taken from `got`
+    /// after a check: the quoted checksum may be any value that keeps the message's checksum correct, whether or not
+    /// a card completes it later (CHECKSUM_PARTIAL).
     pub fn to_octets(self, input: &[u8], got: &[u8]) -> Result<Vec<u8>> {
         let Self { from, to, l4, problem } = self;
         let family = if from.is_ipv4() { Family::V4 } else { Family::V6 };
@@ -87,7 +87,7 @@ impl Answer {
     }
 }
 
-/// Two packets, sixteen octets a line, lines that differ marked.
+/// Two packets, sixteen octets per line, differing lines marked.
 pub fn compare(want: &[u8], got: &[u8]) -> String {
     let mut text = format!(" ({} octets wanted, {} got)", want.len(), got.len());
     let lines = want.len().max(got.len()).div_ceil(16);

@@ -1,5 +1,5 @@
-//! Flow records in words. What a row expects and what the table holds are spelt as lines and compared as text, so
-//! that a difference reads itself.
+//! Flow records as text. Expected records and the table's records are written as lines and compared, so that a
+//! difference is readable.
 
 use std::net::IpAddr;
 
@@ -14,7 +14,7 @@ use super::wire::{Case, L4, endpoint, number};
 /// The service of every record in a row.
 pub const SERVICE: ServiceId = ServiceId(7);
 
-/// A flow: `from` is what the client sends, `to` what the backend gets, each `SRC:PORT > DST:PORT`.
+/// A flow: `from` is the client's tuple, `to` the backend's, each `SRC:PORT > DST:PORT`.
 #[derive(Clone, Debug)]
 pub struct Flow {
     from: String,
@@ -23,7 +23,7 @@ pub struct Flow {
     exit: Exit,
     hooks: [Hook; 2],
     is_counted: bool,
-    /// Next hop of each direction, once known.
+    /// Next hop of each direction, if known.
     hops: [Option<&'static str>; 2],
     unresolved: Option<&'static str>,
     states: [FlowState; 2],
@@ -62,58 +62,59 @@ impl Flow {
         Self { l4: L4::Sctp, ..self }
     }
 
-    /// Through the stack, reversed at this hook.
+    /// Through the stack; replies are translated at this hook.
     pub fn reversed_at(self, reverse_hook: Hook) -> Self {
         Self { hooks: [Hook::INGRESS, reverse_hook], ..self }
     }
 
-    /// The second flow of a masquerade through the stack, met at this hook. Its packets have been counted already.
+    /// The second flow of a masquerade through the stack, translated at this hook. Its packets have been counted
+    /// already.
     pub fn second_at(self, hook: Hook) -> Self {
         Self { hooks: [hook, Hook::INGRESS], is_counted: false, ..self }
     }
 
-    /// Past the stack, both ways at ingress.
+    /// Past the stack, both directions at ingress.
     pub fn redirected(self) -> Self {
         Self { exit: Exit::REDIRECT, hooks: [Hook::INGRESS; 2], ..self }
     }
 
-    /// A pod that reaches itself.
+    /// Hairpin.
     pub fn back(self) -> Self {
         Self { exit: Exit::HAIRPIN, hooks: [Hook::INGRESS; 2], ..self }
     }
 
-    /// The forward record knows its next hop.
+    /// The forward record has this next hop.
     pub fn there(self, host: &'static str) -> Self {
         Self { hops: [Some(host), self.hops[1]], ..self }
     }
 
-    /// The reverse record knows its next hop.
+    /// The reverse record has this next hop.
     pub fn and_back(self, host: &'static str) -> Self {
         Self { hops: [self.hops[0], Some(host)], ..self }
     }
 
-    /// The forward record knows the interface, but neither MAC nor MTU yet.
+    /// The forward record has the interface, but neither MAC nor MTU yet.
     pub fn unresolved(self, interface: &'static str) -> Self {
         Self { unresolved: Some(interface), ..self }
     }
 
-    /// What both records have seen.
+    /// Events in the state of both records.
     pub fn state(self, bits: &[FlowState]) -> Self {
         let state = bits.iter().fold(FlowState::NEW, |s, b| s.with(*b));
         Self { states: [state; 2], ..self }
     }
 
-    /// The backend is the node itself: with UDP it may answer from another of its addresses.
+    /// The backend is the node itself, which may answer UDP from another of its addresses.
     pub fn on_the_node(self) -> Self {
         Self { is_host_udp: true, ..self }
     }
 
-    /// Last packets were so many ticks ago.
+    /// The last packets were that many ticks ago.
     pub fn aged(self, ticks: u32) -> Self {
         Self { ages: [ticks; 2], ..self }
     }
 
-    /// The reverse record's last packet was so many ticks ago.
+    /// The reverse record's last packet was that many ticks ago.
     pub fn aged_back(self, ticks: u32) -> Self {
         Self { ages: [self.ages[0], ticks], ..self }
     }
@@ -126,7 +127,7 @@ impl Flow {
         Self { has: [false, true], ..self }
     }
 
-    /// The records as the tables hold them.
+    /// The records as in the tables.
     pub fn records(&self, case: Case, now: u32, ifindex: &dyn Fn(&str) -> u32) -> Vec<Line> {
         let l4 = if self.l4 == L4::Either { case.l4 } else { self.l4 };
         let wildcard_source = self.is_host_udp && l4 == L4::Udp;
@@ -163,7 +164,7 @@ fn pair(text: &str, case: Case) -> (Point, Point) {
     (endpoint(src, case), endpoint(dst, case))
 }
 
-/// One record, free of its family's types.
+/// One record, independent of its family.
 #[derive(Clone, Debug)]
 pub struct Line {
     pub proto: u8,
@@ -175,15 +176,15 @@ pub struct Line {
     twin_hook: Hook,
     state: FlowState,
     wildcard_source: bool,
-    /// For the Service of the row; else for none.
+    /// It counts for the row's Service; else for none.
     is_counted: bool,
     stamp: u32,
     hop: (u32, u16, [u8; 6], [u8; 6]),
 }
 
 impl Line {
-    /// The record in words; its deltas are right or the line says that they are not.
-    pub fn spell(&self, now: u32) -> String {
+    /// The record as text, including whether its deltas are correct.
+    pub fn to_text(&self, now: u32) -> String {
         let hook = |hook: Hook| match hook {
             Hook::INGRESS => "ingress",
             Hook::POD_EGRESS => "pod-egress",
@@ -196,13 +197,13 @@ impl Line {
             Exit::HAIRPIN => "back",
             _ => "nohow",
         };
-        // Only a redirected packet asks for the next hop; one without a MAC has no use for the rest of it.
+        // Only a redirected packet uses the next hop, and only if it has a MAC.
         let hop = match self.hop {
             _ if self.exit != Exit::REDIRECT => String::new(),
             (oif, mtu, _, [0, 0, 0, 0, 0, 0]) => format!(" hop={oif}/{mtu}/unresolved"),
             (oif, mtu, smac, dmac) => format!(" hop={oif}/{mtu}/{smac:x?}/{dmac:x?}"),
         };
-        let to = |(src, dst): (Point, Point)| format!("{} > {}", spell(src), spell(dst));
+        let to = |(src, dst): (Point, Point)| format!("{} > {}", to_text(src), to_text(dst));
         format!(
             "{} {} {} becomes {} at {} {exit} (twin at {}) state={:#x}{}{} age={}{hop}",
             match self.proto {
@@ -223,18 +224,18 @@ impl Line {
     }
 }
 
-fn spell((addr, port): Point) -> String {
+fn to_text((addr, port): Point) -> String {
     format!("{}:{port}", place::name(addr))
 }
 
-/// Between lines and the tables of one family.
-pub trait Spell: MapAddr + Default + PartialEq + std::fmt::Debug {
+/// Converts between lines and the tables of one family.
+pub trait LineCodec: MapAddr + Default + PartialEq + std::fmt::Debug {
     fn from_ip(addr: IpAddr) -> Self;
     fn to_ip(self) -> IpAddr;
     fn sum(self) -> Wsum;
 }
 
-impl Spell for AddrV4 {
+impl LineCodec for AddrV4 {
     fn from_ip(addr: IpAddr) -> Self {
         match addr {
             IpAddr::V4(a) => Self::new(a.octets()),
@@ -249,7 +250,7 @@ impl Spell for AddrV4 {
     }
 }
 
-impl Spell for AddrV6 {
+impl LineCodec for AddrV6 {
     fn from_ip(addr: IpAddr) -> Self {
         match addr {
             IpAddr::V6(a) => Self::new(a.octets()),
@@ -265,7 +266,7 @@ impl Spell for AddrV6 {
 }
 
 /// The deltas of a translation: over addresses, over ports.
-fn deltas<A: Spell>(key: &FlowKey<A>, record: &FlowRecord<A>) -> [Wsum; 2] {
+fn deltas<A: LineCodec>(key: &FlowKey<A>, record: &FlowRecord<A>) -> [Wsum; 2] {
     let ports = |a: Port, b: Port| Wsum(u32::from(a.be()) + u32::from(b.be()));
     [
         record.src.sum().plus(record.dst.sum()).minus(key.src.sum()).minus(key.dst.sum()),
@@ -273,8 +274,8 @@ fn deltas<A: Spell>(key: &FlowKey<A>, record: &FlowRecord<A>) -> [Wsum; 2] {
     ]
 }
 
-/// A line as key and value of a table.
-pub fn encode<A: Spell>(line: &Line) -> (FlowKey<A>, FlowRecord<A>) {
+/// Converts a line to key and value of a table.
+pub fn encode<A: LineCodec>(line: &Line) -> (FlowKey<A>, FlowRecord<A>) {
     let ((src, sport), (dst, dport)) = line.key;
     let key = FlowKey {
         src: A::from_ip(src),
@@ -310,11 +311,11 @@ pub fn encode<A: Spell>(line: &Line) -> (FlowKey<A>, FlowRecord<A>) {
     (key, record)
 }
 
-/// A table's entry as a line; an error if what a line does not show is wrong.
-pub fn decode<A: Spell>(key: &FlowKey<A>, record: &FlowRecord<A>) -> Result<Line, String> {
+/// Converts a table's entry to a line. Fails if fields that a line does not show are wrong.
+pub fn decode<A: LineCodec>(key: &FlowKey<A>, record: &FlowRecord<A>) -> Result<Line, String> {
     let same = |a: Wsum, b: Wsum| a.fold() % 0xffff == b.fold() % 0xffff;
     let [addr, port] = deltas(key, record);
-    // A key without source has no delta of its own: the packet's is taken.
+    // With a wildcard source the delta depends on the packet.
     let is_wild = record.wildcard_source != 0 && record.direction == Direction::REVERSE;
     if !(is_wild || same(addr, record.addr_delta)) || !same(port, record.port_delta) {
         return Err(format!("wrong checksum deltas in {record:?}"));

@@ -1,5 +1,5 @@
-//! The kernel of the packet tiers: a network namespace with the little world of `place`, the programs loaded over
-//! tables of its own, and what a test asks of them. Whose the tables' contents are is somebody else's.
+//! The kernel for the packet tiers: a network namespace with the network of `place`, the programs loaded over tables
+//! of its own, and access to them. The tests fill the tables.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -21,19 +21,19 @@ use svc_ctl::dataplane::object::OBJECT;
 use svc_ctl::dataplane::pins::Pins;
 
 use super::carried;
-use super::flow::Spell;
+use super::flow::LineCodec;
 use super::place::{self, Family, INTERFACES};
 use super::row::At;
 use super::run::{self, Ran};
 use super::tagged::{self, Tagger};
 use crate::command;
 
-/// Programs, tables and interfaces of the namespace that the process is in.
+/// Programs, tables and interfaces of this process's namespace.
 pub struct Kernel {
     // Its XDP link keeps the receive queues that test runs need.
     _loaded: Loaded,
     programs: BTreeMap<&'static str, OwnedFd>,
-    /// What comes before those at TC when there is a tag.
+    /// Programs that run before those at TC if there is a tag.
     taggers: BTreeMap<&'static str, Tagger>,
     pub pins: Pins,
     pub store: BpfStore,
@@ -41,7 +41,7 @@ pub struct Kernel {
     pub knows_complete_checksums: bool,
 }
 
-/// Moves the process (still with one thread) into a network and mount namespace of its own.
+/// Moves the process (still with one thread) into its own network and mount namespace.
 pub fn isolate() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWNS)
         .context("a namespace of its own (needs root)")?;
@@ -51,7 +51,7 @@ pub fn isolate() -> Result<()> {
 }
 
 impl Kernel {
-    /// Builds the world and loads the programs, which masquerade with these source ports: the first, and how many.
+    /// Builds the network and loads the programs with these SNAT ports: the first, and the number.
     pub fn new(snat_ports: (u16, u16)) -> Result<Self> {
         Self::with_object(OBJECT, snat_ports)
     }
@@ -91,14 +91,14 @@ impl Kernel {
         }
     }
 
-    /// Forgets frontends, addresses, prefixes and flows of both families.
+    /// Removes all frontends, addresses, prefixes and flows.
     pub fn clear(&mut self) -> Result<()> {
         clear_frontends(&mut self.store.0.v4)?;
         clear_frontends(&mut self.store.0.v6)?;
         self.clear_flows()
     }
 
-    /// Forgets flows, the node's own connections, and packets whose fragments are on their way.
+    /// Removes flows, the node's own connections, and fragments.
     pub fn clear_flows(&mut self) -> Result<()> {
         clear::<FragmentKey<AddrV4>, FragmentPorts>(&self.pins, names::FRAGMENTS4)?;
         clear::<FragmentKey<AddrV6>, FragmentPorts>(&self.pins, names::FRAGMENTS6)?;
@@ -108,14 +108,14 @@ impl Kernel {
         clear_flows(&mut self.store.0.v6)
     }
 
-    /// Every flow had its last packet so many ticks earlier.
+    /// Makes every flow's last packet that many ticks older.
     pub fn age_flows(&mut self, ticks: u32) -> Result<()> {
         age_flows(&mut self.store.0.v4, ticks)?;
         age_flows(&mut self.store.0.v6, ticks)
     }
 
-    /// Tells the programs of the interfaces; without addresses to masquerade with, or without telling which are pods', if
-    /// wanted so. All of them have these flags besides.
+    /// Writes the interface table, optionally without SNAT addresses or without marking pods' interfaces. All
+    /// interfaces also get these flags.
     pub fn write_interfaces(
         &mut self,
         has_snat_addresses: bool,
@@ -151,7 +151,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Runs the program of a hook on a frame as it is on the wire; at TC its outer tag lies beside it, on the way out too.
+    /// Runs the program of a hook on a frame as on the wire. At TC the outer tag is beside the frame, at egress too.
     pub fn run(&self, at: At, interface: &str, gso: u32, packet: &[u8], flags: u32) -> Result<Ran> {
         let program =
             self.programs.get(at.program()).with_context(|| format!("{at:?} has no program"))?.as_fd();
@@ -165,7 +165,7 @@ impl Kernel {
         Ok(run::tc(program, &frame, run::Skb { ifindex: index, gso_size: gso, tag }, flags)?)
     }
 
-    /// Every counter that is not zero.
+    /// All nonzero counters.
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
         let value = |c: &Counter| (c.label(), self.store.0.counter(*c));
         Counter::ALL.iter().map(value).filter(|(_, v)| *v != 0).collect()
@@ -176,7 +176,7 @@ fn build_world() -> Result<()> {
     let sysctl = |key: &str, value: &str| {
         std::fs::write(format!("/proc/sys/net/{key}"), value).with_context(|| format!("sysctl {key}"))
     };
-    // No noise, and addresses that count at once.
+    // No background packets, and addresses that work at once.
     for key in ["ipv6/conf/default/accept_dad", "ipv6/conf/default/router_solicitations"] {
         sysctl(key, "0")?;
     }
@@ -191,7 +191,7 @@ fn build_world() -> Result<()> {
     Ok(())
 }
 
-/// The present in ticks of a record's stamp, and how far into the tick it is.
+/// Now, in ticks of a record's stamp, and the time since that tick began.
 pub fn clock() -> (u32, u64) {
     let ns = coarse_ns();
     ((ns >> STAMP_SHIFT) as u32, ns & ((1 << STAMP_SHIFT) - 1))
@@ -201,7 +201,7 @@ pub fn now() -> u32 {
     clock().0
 }
 
-/// Nanoseconds of the clock that the programs stamp by.
+/// Nanoseconds of the programs' clock.
 pub fn coarse_ns() -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the pointer is to a timespec of ours.

@@ -1,4 +1,4 @@
-//! The laboratory: a kernel whose tables are a row's, and their contents in the rows' words.
+//! A kernel with a row's tables, and their contents as text.
 
 use anyhow::{Result, anyhow};
 use svc_common::abi::*;
@@ -9,7 +9,7 @@ use svc_ctl::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Prefix};
 
 use super::carried::Carried;
 use super::entries::{Census, Entries};
-use super::flow::{Line, SERVICE, Spell, decode, encode};
+use super::flow::{Line, LineCodec, SERVICE, decode, encode};
 use super::kernel::{self, Kernel};
 use super::maglev;
 use super::place::{self, Family};
@@ -17,16 +17,16 @@ use super::row::{Row, Service, locality};
 use super::stay;
 use super::wire::{Case, endpoint};
 
-/// First source port of masquerade, and how many.
+/// First SNAT port, and the number of ports.
 pub const SNAT_PORTS: (u16, u16) = (20_000, 10_000);
 
-/// A kernel whose tables are a row's.
+/// A kernel with a row's tables.
 pub struct Lab {
     pub kernel: Kernel,
     stays: stay::Tables,
     carried: Carried,
     entries: Entries,
-    /// What the rows call the backends.
+    /// The rows' names of the backends.
     backends: Backends,
 }
 
@@ -38,7 +38,7 @@ impl Lab {
         Ok(Self { kernel, stays, carried, entries, backends: Backends::default() })
     }
 
-    /// Empties every table and writes the row's.
+    /// Empties every table and writes the row's contents.
     pub fn set_up(&mut self, row: &Row, case: Case) -> Result<()> {
         self.kernel.clear()?;
         self.stays.clear()?;
@@ -54,7 +54,7 @@ impl Lab {
             }
         }
         let mut next = Next { place: 0, page: 3, hash: maglev::hash(row, case) };
-        // Where `vip` and its neighbours come from.
+        // The prefix of `vip` and its neighbors.
         let cidr = Prefix { list: PrefixList::SERVICE_CIDRS, net: place::prefix("vip/16", case.family) };
         ops.extend(row.has_service_cidr.then_some(MapOp::PutPrefix(cidr)));
         for service in &row.services {
@@ -95,7 +95,7 @@ impl Lab {
         }
     }
 
-    /// The table of a family that is being replaced.
+    /// The flow table of a family that is being replaced.
     pub fn carried(&self, family: Family) -> Result<Vec<Line>> {
         self.carried.flows(family)
     }
@@ -109,14 +109,14 @@ impl Lab {
         self.entries.census(family, self.flows(family)?.len(), self.stays(family)?.len())
     }
 
-    /// Every stay ends so many seconds earlier.
+    /// Makes every session affinity entry expire that many seconds earlier.
     pub fn age_stays(&mut self, seconds: u32) -> Result<()> {
         self.stays.age(stay::moments(seconds))
     }
 
-    /// Who stays with whom, in words.
+    /// The session affinity entries as text.
     pub fn stays(&self, family: Family) -> Result<Vec<String>> {
-        self.stays.spell(family, &|id| self.backends.name(id))
+        self.stays.to_text(family, &|id| self.backends.name(id))
     }
 }
 
@@ -137,7 +137,7 @@ impl Backends {
     }
 }
 
-/// Where the next extent and the next Maglev table lie, and the hash of the row's first packet.
+/// Positions of the next extent and the next Maglev table, and the hash of the row's first packet.
 struct Next {
     place: u32,
     page: u32,
@@ -174,7 +174,7 @@ fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut N
             .map(|text| MapOp::PutPrefix(Prefix { list, net: place::prefix(text, case.family) })),
     );
     if scope == Scope::ADDRESS && !flags.has(FrontendFlags::EXTERNAL) {
-        // The node may have it as well.
+        // The node may have the address, too.
         let own =
             if locality(service.frontend) == Locality::HOST { AddressFlags::LOCAL } else { AddressFlags(0) };
         ops.push(MapOp::PutAddress(addr, own.with(AddressFlags::CLUSTER_IP)));
@@ -191,12 +191,12 @@ fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut N
     }
 }
 
-fn insert<A: Spell>(maps: &mut FamilyMaps<A>, line: &Line) -> Result<()> {
+fn insert<A: LineCodec>(maps: &mut FamilyMaps<A>, line: &Line) -> Result<()> {
     let (key, record) = encode::<A>(line);
     Ok(maps.flows.insert(key, record, 0)?)
 }
 
-fn dump<A: Spell>(maps: &FamilyMaps<A>) -> Result<Vec<Line>> {
+fn dump<A: LineCodec>(maps: &FamilyMaps<A>) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
     for entry in maps.flows.iter() {
         let (key, record) = entry?;

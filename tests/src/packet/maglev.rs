@@ -7,12 +7,12 @@ use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
 use svc_common::datapath::select::tuple_hash;
 use svc_common::family::{Family as Net, V4, V6};
 
-use super::flow::{Point, Spell};
+use super::flow::{LineCodec, Point};
 use super::place::Family;
 use super::row::Row;
 use super::wire::{Case, L4, endpoint, number};
 
-/// A table of so many pages; indices of backends within the extent that it is over.
+/// A table of that many pages, with indices of backends within its extent.
 #[derive(Clone, Copy, Debug)]
 pub struct Maglev {
     pub pages: u32,
@@ -22,7 +22,7 @@ pub struct Maglev {
 }
 
 impl Maglev {
-    /// The index of each place. The place of a packet is the high bits of its hash.
+    /// The index at each place. A packet's place is the high bits of its hash.
     pub fn places(self, hash: u32) -> Arc<[u16]> {
         let count: u32 = if self.pages == 1 { 4_096 } else { self.pages * 2_048 };
         assert!(count.is_power_of_two(), "a row's table has a power of two of places");

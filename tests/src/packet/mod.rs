@@ -1,11 +1,11 @@
 //! Packet rows: tables and a packet go in, the verdict, the whole packet, the counters and the flow records come out,
 //! through `BPF_PROG_TEST_RUN`. A row is written once, with names for addresses, and runs for both families.
 //!
-//! `place` is the little world that the names mean; `wire` are packets in words, `octets` spells
-//! them, with the checksums of `sums`;
-//! `error` is what a refused sender gets; `flow` spells records, `stay` affinity; `row` is what a test author writes, `begin`
-//! its usual end; `maglev` are the tables that a row chooses by, `carried` the flow tables that are being replaced,
-//! `entries` what is counted of evicting tables; `tagged` are VLAN tags; `kernel` owns namespace, programs and maps, `lab` puts a row into them; `trial` runs.
+//! `place` is the network that the names refer to. `wire` describes packets, `octets` writes them, with the checksums
+//! of `sums`. `error` is the ICMP error for a refused sender. `flow` prints records, `stay` session affinity. `row`
+//! is the language of test authors, `begin` the usual end of a row. `maglev` are a row's Maglev tables, `carried` the
+//! flow tables that are being replaced, `entries` the counts of evicting tables, `tagged` VLAN tags. `kernel` has
+//! namespace, programs and maps, `lab` writes a row into them, `trial` runs rows.
 
 mod begin;
 pub mod carried;

@@ -1,5 +1,5 @@
-//! The octets of a packet in words. Checksums are summed from nothing over the finished bytes: nothing here is shared with
-//! the datapath.
+//! Writes the octets of a described packet. Checksums are computed in full over the finished octets; no code is
+//! shared with the datapath.
 
 use std::net::IpAddr;
 
@@ -8,14 +8,14 @@ use super::sums::{crc32c, fold, pseudo, sum};
 use super::wire::{Case, Complaint, L4, Packet, UdpSum, endpoint, number};
 
 impl Packet {
-    /// The bytes, as seen at an interface: on its way in or out.
+    /// The octets at an interface, at its ingress or egress.
     pub fn bytes(&self, case: Case, interface: &str, is_ingress: bool) -> Vec<u8> {
         let l4 = if self.l4 == L4::Either { case.l4 } else { self.l4 };
         let ((src, sport), (dst, dport)) = (endpoint(self.src, case), endpoint(self.dst, case));
         let mut frame = self.ethernet(case.family, interface, is_ingress);
         let mut body = match (&self.quotes, self.fragment) {
             (Some((what, about, octets)), _) => quotation(*what, about, *octets, case),
-            // Only the first one has a transport header.
+            // Only the first fragment has a transport header.
             (None, Some((offset, _))) if offset != 0 => (0..24).collect(),
             (None, _) => self.transport(l4, case.family, sport, dport, self.last_pair(l4, case)),
         };
@@ -69,7 +69,7 @@ impl Packet {
                 body.extend((8 + payload.len() as u16).to_be_bytes());
                 body.extend([0, 0]);
             }
-            // The echo request's checksum lies where a port would.
+            // The echo request's checksum is at the offset of a port.
             L4::Icmp => body[..4].copy_from_slice(&[if family == Family::V4 { 8 } else { 128 }, 0, 0, 0]),
             // Verification tag, checksum.
             L4::Sctp => body.extend([9, 8, 7, 6, 0, 0, 0, 0]),
@@ -79,7 +79,7 @@ impl Packet {
         body
     }
 
-    /// What the last two octets of the payload have to be for a sum of zero; the payload is of even length.
+    /// The last two octets of the payload that make the sum zero; the payload has an even length.
     fn last_pair(&self, l4: L4, case: Case) -> u16 {
         let Some((src, dst)) = self.zero_sum_between else { return 0 };
         let ((src, sport), (dst, dport)) = (endpoint(src, case), endpoint(dst, case));
@@ -114,7 +114,7 @@ impl Packet {
         let mut ip = vec![0x40 | (header / 4) as u8, 0, len[0], len[1], 0, 1, hi, lo, self.ttl, proto, 0, 0];
         ip.extend(src);
         ip.extend(dst);
-        // No operation, to the end.
+        // No-operation options up to the end.
         ip.resize(header, 1);
         let check = !fold(sum(&ip));
         ip[10..12].copy_from_slice(&check.to_be_bytes());
@@ -160,7 +160,7 @@ impl Complaint {
     }
 }
 
-/// The octets of an ICMP error behind its IP header, without checksum.
+/// The octets of an ICMP error after its IP header, without checksum.
 fn quotation(what: Complaint, about: &Packet, octets: usize, case: Case) -> Vec<u8> {
     let ([kind, code], mtu) = what.header(case.family);
     let [high, low] = mtu.to_be_bytes();

@@ -1,6 +1,6 @@
-//! The little world of the rows: a node with two uplinks, routed pods, bridged pods, and what lies behind.
+//! The network of the rows: a node with two uplinks, routed pods, bridged pods, and the hosts behind them.
 //!
-//! Every address is written as IPv4; its IPv6 twin has the same four octets at the end of `fd00::`.
+//! Every address is written as IPv4. Its IPv6 counterpart has the same four octets at the end of `fd00::`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -13,7 +13,7 @@ pub enum Family {
     V6,
 }
 
-/// Names in rows, and what they stand for.
+/// Names of hosts in rows.
 const HOSTS: &[(&str, [u8; 4])] = &[
     // The node: its uplinks (the first accepts NodePorts) and its bridge.
     ("node", [192, 0, 2, 1]),
@@ -22,7 +22,7 @@ const HOSTS: &[(&str, [u8; 4])] = &[
     // Outside, behind the gateway of the first uplink.
     ("client", [203, 0, 113, 9]),
     ("other-client", [203, 0, 113, 10]),
-    // A client outside whose packets are routed by a table of their own: all by the second uplink.
+    // A client outside whose packets have a routing table of their own: all by the second uplink.
     ("ruled", [203, 0, 113, 200]),
     ("gateway", [192, 0, 2, 254]),
     ("node-2", [192, 0, 2, 2]),
@@ -38,7 +38,7 @@ const HOSTS: &[(&str, [u8; 4])] = &[
     ("narrow", [10, 244, 4, 10]),
     ("nowhere", [10, 244, 5, 10]),
     ("far", [10, 244, 6, 10]),
-    // Addresses of Services; one that is none.
+    // Addresses of Services, and an unallocated one.
     ("vip", [10, 96, 0, 10]),
     ("other-vip", [10, 96, 0, 11]),
     ("unallocated", [10, 96, 1, 9]),
@@ -46,7 +46,7 @@ const HOSTS: &[(&str, [u8; 4])] = &[
     ("any", [0, 0, 0, 0]),
 ];
 
-/// Interfaces of the node: name, last octet of its MAC, last octet of the MAC of whoever is behind it by default.
+/// Interfaces of the node: name, last octet of its MAC, last octet of the MAC of the default host behind it.
 pub const INTERFACES: &[(&str, u8, u8)] = &[
     ("up0", 0x01, 0xfe),
     ("up1", 0x02, 0x32),
@@ -59,7 +59,7 @@ pub const INTERFACES: &[(&str, u8, u8)] = &[
     ("cni0", 0x14, 0x22),
 ];
 
-/// Next hops: host, interface, last octet of its MAC, MTU of the way.
+/// Next hops: host, interface, last octet of its MAC, MTU of the path.
 const HOPS: &[(&str, &str, u8, u16)] = &[
     ("gateway", "up0", 0xfe, 1500),
     ("remote", "up0", 0x31, 1500),
@@ -71,10 +71,10 @@ const HOPS: &[(&str, &str, u8, u16)] = &[
     ("pod-b", "pod1", 0x21, 1500),
 ];
 
-/// MTU of the way to `narrow`: the least that IPv6 allows.
+/// Path MTU to `narrow`: the least that IPv6 allows.
 pub const NARROW_MTU: u16 = 1280;
 
-/// A next hop as a record holds it.
+/// A next hop in a record.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Hop {
     pub interface: &'static str,
@@ -96,7 +96,7 @@ pub const fn mac(last: u8) -> [u8; 6] {
     [2, 0, 0, 0, 0, last]
 }
 
-/// MACs of an interface and of whoever is behind it.
+/// MACs of an interface and of the host behind it.
 pub fn macs(interface: &str) -> ([u8; 6], [u8; 6]) {
     match INTERFACES.iter().find(|(name, ..)| *name == interface) {
         Some((_, own, peer)) => (mac(*own), mac(*peer)),
@@ -111,7 +111,7 @@ pub fn address(host: &str, family: Family) -> IpAddr {
     }
 }
 
-/// `HOST/BITS`: the prefix that leaves so many bits of the host's address open.
+/// `HOST/BITS`: the prefix that leaves that many bits of the host's address open.
 pub fn prefix(text: &str, family: Family) -> IpNet {
     let Some((host, Ok(open))) = text.split_once('/').map(|(host, bits)| (host, bits.parse::<u8>())) else {
         panic!("{text}: want HOST/BITS")
@@ -124,7 +124,7 @@ pub fn prefix(text: &str, family: Family) -> IpNet {
     }
 }
 
-/// The twin of an IPv4 address in a family.
+/// The counterpart of an IPv4 address in a family.
 pub fn in_family(v4: Ipv4Addr, family: Family) -> IpAddr {
     match family {
         Family::V4 => v4.into(),
@@ -144,13 +144,13 @@ pub fn name(addr: IpAddr) -> String {
     host.map_or_else(|| addr.to_string(), |(name, _)| (*name).to_owned())
 }
 
-/// What `ip -4 -batch` or `ip -6 -batch` makes of it besides: the way of `ruled`.
+/// Further input of `ip -4 -batch` or `ip -6 -batch`: the route of `ruled`.
 pub fn rules(family: Family) -> String {
     let (ruled, hop) = (address("ruled", family), address("node-3", family));
     format!("rule add from {ruled} lookup 66\nroute add default via {hop} dev up1 table 66")
 }
 
-/// What `ip -batch` makes of the world: links, addresses, routes and neighbours of both families.
+/// Input of `ip -batch` for the network: links, addresses, routes and neighbors of both families.
 pub fn ip_batch() -> String {
     let mut lines = vec!["link set lo up".to_owned()];
     for (name, own, _) in INTERFACES {
@@ -177,7 +177,7 @@ pub fn ip_batch() -> String {
             lines.push(format!("address add {}/{length} dev {device}{quiet}", at(host)));
         }
         for (host, device) in [("pod-a", "pod0"), ("pod-b", "pod1")] {
-            // Else IPv6 prefers the address that looks most like the pod's.
+            // Otherwise IPv6 prefers the source address most similar to the pod's.
             lines.push(format!("route add {}/{} dev {device} src {}", at(host), bits + 32, at("node")));
         }
         lines.push(format!("route add {default} via {} dev up0", at("gateway")));

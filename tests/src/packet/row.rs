@@ -1,4 +1,4 @@
-//! What the author of a row writes: services, flows that are there, packets with what becomes of them, what stays.
+//! The language of rows: services, existing flows, packets with their results, remaining state.
 
 use svc_common::abi::{Counter, FrontendFlags, IfaceFlags, Locality, Migration};
 
@@ -8,7 +8,7 @@ use super::sockets::NodeSocket;
 use super::stay::Stay;
 use super::wire::{L4, Packet};
 
-/// A frontend and its backends; for TCP, UDP and SCTP alike.
+/// A frontend and its backends; the same for TCP, UDP and SCTP.
 #[derive(Clone, Debug)]
 pub struct Service {
     /// `HOST:PORT`; host `any` is a NodePort.
@@ -16,18 +16,18 @@ pub struct Service {
     pub flags: FrontendFlags,
     pub cluster: &'static [&'static str],
     pub local: &'static [&'static str],
-    /// The frontend's extent lies where no table reaches.
+    /// The frontend's extent is outside of the table.
     pub is_torn: bool,
-    /// Seconds of session affinity; 0: none.
+    /// Timeout of session affinity in seconds; 0: none.
     pub affinity: u32,
-    /// Who may use it, if not everybody: `HOST/BITS`, all addresses that differ from the host's in the last bits alone.
+    /// Source ranges, if any: `HOST/BITS`, all addresses that differ from the host's only in the last bits.
     pub sources: &'static [&'static str],
-    /// Chosen by a Maglev table.
+    /// Selection by a Maglev table.
     pub maglev: Option<Maglev>,
 }
 
 pub fn cluster_ip(frontend: &'static str, backends: &'static [&'static str]) -> Service {
-    // Who a local pod is, is known.
+    // Local pods can be recognised.
     let flags = FrontendFlags::MASQUERADE_OTHERS;
     Service {
         frontend,
@@ -51,12 +51,12 @@ pub fn external(frontend: &'static str, backends: &'static [&'static str]) -> Se
 impl Service {
     /// `externalTrafficPolicy: Local`, with these backends on this node.
     pub fn local_only(self, local: &'static [&'static str]) -> Self {
-        // Nobody is masqueraded (SEM-085).
+        // No masquerade (SEM-085).
         let service = self.masquerades_nobody();
         Self { flags: service.flags.with(FrontendFlags::LOCAL_ONLY), local, ..service }
     }
 
-    /// Another node has endpoints, whatever the extents say.
+    /// Another node has endpoints, whatever the extents contain.
     pub fn usable_elsewhere(self) -> Self {
         Self { flags: self.flags.with(FrontendFlags::USABLE_ELSEWHERE), ..self }
     }
@@ -70,7 +70,7 @@ impl Service {
         Self { flags: self.flags.with(FrontendFlags::MASQUERADE_PODS), ..self }
     }
 
-    /// Nobody knows who a local pod is.
+    /// Local pods cannot be recognised.
     pub fn masquerades_nobody(self) -> Self {
         let bits = FrontendFlags::MASQUERADE_PODS.0 | FrontendFlags::MASQUERADE_OTHERS.0;
         Self { flags: FrontendFlags(self.flags.0 & !bits), ..self }
@@ -86,8 +86,8 @@ impl Service {
         Self { flags: self.flags.with(FrontendFlags::SOURCE_RANGES), sources, ..self }
     }
 
-    /// Chosen by a Maglev table of so many pages, with this index of a backend at the place of the row's first packet, and
-    /// another elsewhere.
+    /// Selection by a Maglev table of that many pages, with this index of a backend at the place of the row's first
+    /// packet, and another index elsewhere.
     pub fn by_maglev(self, pages: u32, there: u16, elsewhere: u16) -> Self {
         Self { maglev: Some(Maglev { pages, there, elsewhere }), ..self }
     }
@@ -98,7 +98,7 @@ impl Service {
     }
 }
 
-/// Where a backend of this name is.
+/// Location of the named backend.
 pub fn locality(backend: &str) -> Locality {
     match backend.split(':').next() {
         Some("node" | "node-b" | "bridge") => Locality::HOST,
@@ -107,7 +107,7 @@ pub fn locality(backend: &str) -> Locality {
     }
 }
 
-/// Where a packet is seen.
+/// Hook at which a packet is seen.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum At {
     PodIngress,
@@ -115,7 +115,7 @@ pub enum At {
     UplinkIngress,
     UplinkEgress,
     Xdp,
-    /// At XDP, and at TC ingress of the uplink: one case each, the same answer.
+    /// At XDP, and at TC ingress of the uplink: one case each, with the same result.
     Outside,
 }
 
@@ -146,18 +146,18 @@ pub enum Problem {
     TimeExceeded,
 }
 
-/// What becomes of a packet.
+/// Result for a packet.
 #[derive(Clone, Debug)]
-pub enum Becomes {
-    /// Goes on to whoever is next, not an octet changed.
+pub enum Expected {
+    /// Passed on unchanged.
     Untouched,
-    /// Goes on as this.
+    /// Passed on with this content.
     Passes(Packet),
-    /// Leaves by an interface as this.
+    /// Redirected to an interface with this content.
     Redirects(Packet),
-    /// Dropped, not an octet changed.
+    /// Dropped unchanged.
     Drops,
-    /// Turned into an ICMP error from this host, back out of the interface it came by.
+    /// Turned into an ICMP error from this host, sent back by the interface by which it came.
     Icmp(&'static str, Problem),
 }
 
@@ -167,16 +167,16 @@ pub struct Step {
     pub at: At,
     pub interface: &'static str,
     pub packet: Packet,
-    pub becomes: Becomes,
+    pub becomes: Expected,
     pub counters: &'static [Counter],
-    /// Size of the segments that the packet will be cut into, if it will be.
+    /// Size of the segments into which the packet will be cut; 0: none.
     pub gso_size: u32,
-    /// It counts for the Service where it is translated; not where a second flow masquerades it.
+    /// It counts for the Service. False at the second flow of a masquerade.
     pub is_counted: bool,
 }
 
 fn step(at: At, interface: &'static str, packet: Packet) -> Step {
-    Step { at, interface, packet, becomes: Becomes::Untouched, counters: &[], gso_size: 0, is_counted: true }
+    Step { at, interface, packet, becomes: Expected::Untouched, counters: &[], gso_size: 0, is_counted: true }
 }
 
 pub fn pod_in(interface: &'static str, packet: Packet) -> Step {
@@ -205,26 +205,26 @@ pub fn outside(interface: &'static str, packet: Packet) -> Step {
 
 impl Step {
     pub fn passes(self, packet: Packet) -> Self {
-        Self { becomes: Becomes::Passes(packet), ..self }
+        Self { becomes: Expected::Passes(packet), ..self }
     }
 
     pub fn redirects(self, packet: Packet) -> Self {
-        Self { becomes: Becomes::Redirects(packet), ..self }
+        Self { becomes: Expected::Redirects(packet), ..self }
     }
 
     pub fn drops(self) -> Self {
-        Self { becomes: Becomes::Drops, ..self }
+        Self { becomes: Expected::Drops, ..self }
     }
 
     pub fn icmp(self, from: &'static str, problem: Problem) -> Self {
-        Self { becomes: Becomes::Icmp(from, problem), ..self }
+        Self { becomes: Expected::Icmp(from, problem), ..self }
     }
 
     pub fn counts(self, counters: &'static [Counter]) -> Self {
         Self { counters, ..self }
     }
 
-    /// It has been counted where its first flow was met.
+    /// The first flow has counted it.
     pub fn counted_before(self) -> Self {
         Self { is_counted: false, ..self }
     }
@@ -234,7 +234,7 @@ impl Step {
     }
 }
 
-/// One law, by one example.
+/// One rule with one example.
 #[derive(Clone, Debug)]
 pub struct Row {
     pub name: &'static str,
@@ -246,20 +246,20 @@ pub struct Row {
     pub migration: Migration,
     pub carried_before: Vec<Flow>,
     pub carried_after: Vec<Flow>,
-    /// Flow records that the programs make and remove, where the row is about that.
+    /// Flow records that the programs insert and remove, if the row tests that.
     pub entries: Option<(u64, u64)>,
     pub stays_before: Vec<Stay>,
     pub stays_after: Vec<Stay>,
-    /// Open while the packets are seen.
+    /// Open while the packets are processed.
     pub sockets: Vec<NodeSocket>,
-    /// Whose masquerade ports `snat0` and `snat1` are, if not the first packet's sender's.
+    /// Client of the SNAT ports `snat0` and `snat1`, if it is not the first packet's sender.
     pub client: Option<&'static str>,
     pub has_snat_addresses: bool,
-    /// Flags of every interface besides its own.
+    /// Flags of every interface beside its own.
     pub interfaces: IfaceFlags,
-    /// `--service-cidr`: ClusterIPs come from where `vip` lies.
+    /// `--service-cidr`: the range that contains `vip`.
     pub has_service_cidr: bool,
-    /// The one family that it runs for, and why not the other.
+    /// The only family it runs for, and why not the other.
     pub why_one_family: Option<(super::place::Family, &'static str)>,
 }
 
@@ -327,13 +327,13 @@ impl Row {
         self
     }
 
-    /// The table that is being replaced has this flow in the end.
+    /// The table that is being replaced has this flow at the end.
     pub fn leaves_carried(mut self, flow: Flow) -> Self {
         self.carried_after.push(flow);
         self
     }
 
-    /// So many flow records are made, and so many removed.
+    /// That many flow records are inserted and removed.
     pub fn makes_and_removes(self, made: u64, removed: u64) -> Self {
         Self { entries: Some((made, removed)), ..self }
     }
@@ -348,7 +348,7 @@ impl Row {
         self
     }
 
-    /// A socket of the node at this address, connected to that peer.
+    /// The node has a socket at this address, connected to that peer.
     pub fn node_has(mut self, own: &'static str, peer: Option<&'static str>) -> Self {
         self.sockets.push(NodeSocket { own, peer });
         self
@@ -375,7 +375,7 @@ impl Row {
         Self { why_one_family: Some((family, why)), ..self }
     }
 
-    /// The transports that the row's packets stand for.
+    /// The transports of the row's packets.
     pub fn transports(&self) -> Vec<L4> {
         let has = |l4| self.steps.iter().any(|step| step.packet.protocol() == l4);
         match (has(L4::Either), has(L4::Udp), has(L4::Sctp)) {

@@ -1,4 +1,4 @@
-//! `BPF_PROG_TEST_RUN`, raw: aya's own does not pass flags.
+//! Direct calls of `BPF_PROG_TEST_RUN`, because aya's do not pass flags.
 
 use std::io;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
@@ -7,7 +7,7 @@ use super::tagged::Tag;
 
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 
-/// The kernel gives the skb a complete sum of its data and checks afterwards that the program kept it (6.16).
+/// The kernel gives the skb a complete sum of its data, and checks afterwards that the program updated it (6.16).
 pub const CHECKSUM_COMPLETE: u32 = 1 << 2;
 
 /// Octets of `struct __sk_buff` and offsets of the fields that a caller may set.
@@ -36,18 +36,18 @@ struct Attr {
     _pad: u32,
 }
 
-/// What came out.
+/// Result of a run.
 pub struct Ran {
     pub verdict: i32,
     pub packet: Vec<u8>,
 }
 
-/// What lies beside a packet.
+/// Metadata of a packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Skb {
     /// The interface by which it came, or leaves.
     pub ifindex: u32,
-    /// Octets of the segments that it will be cut into, 0 if it will not.
+    /// Octets of the segments into which it will be cut; 0: none.
     pub gso_size: u32,
     /// For a [`super::tagged::Tagger`].
     pub tag: Option<Tag>,
@@ -64,7 +64,7 @@ pub fn tc(program: BorrowedFd<'_>, packet: &[u8], beside: Skb, flags: u32) -> io
     run(program, packet, &skb, flags)
 }
 
-/// Runs an XDP program on a packet that came by an interface (which must have XDP on, so that its queues exist).
+/// Runs an XDP program on a packet from an interface (which must have XDP attached, so that its queues exist).
 pub fn xdp(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32) -> io::Result<Ran> {
     // data, data_end, data_meta, ingress_ifindex, rx_queue_index, egress_ifindex
     let fields = [0, packet.len() as u32, 0, ifindex, 0, 0];
@@ -73,7 +73,7 @@ pub fn xdp(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32) -> io::Result<R
 }
 
 fn run(program: BorrowedFd<'_>, packet: &[u8], context: &[u8], flags: u32) -> io::Result<Ran> {
-    // An error message is longer than the packet it is about.
+    // An error message is longer than the packet that it quotes.
     let mut out = vec![0u8; packet.len() + 256];
     let mut attr = Attr {
         prog_fd: program.as_raw_fd() as u32,

@@ -1,4 +1,4 @@
-//! Sockets of the node that are open while a row's packets are seen.
+//! Sockets of the node that are open while a row's packets are processed.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use super::wire::{Case, L4, endpoint};
 #[derive(Clone, Copy, Debug)]
 pub struct NodeSocket {
     pub own: &'static str,
-    /// Whom it is connected to; of TCP, a connection under way. Without a peer it accepts connections or any datagram.
+    /// The peer; with TCP, a connection under way. Without a peer it accepts connections or any datagram.
     pub peer: Option<&'static str>,
 }
 

@@ -1,4 +1,4 @@
-//! Session affinity in rows: which client stays with which backend, and for how long.
+//! Session affinity in rows: the backend of a client, and its remaining time.
 
 use std::net::IpAddr;
 
@@ -9,15 +9,15 @@ use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::datapath::affinity::MOMENT_SHIFT;
 use svc_ctl::dataplane::pins::Pins;
 
-use super::flow::{SERVICE, Spell};
+use super::flow::{LineCodec, SERVICE};
 use super::kernel::coarse_ns;
 use super::place::{self, Family};
 
-/// A client that stays with a backend for so many seconds more; a row passes within less than five.
+/// A session affinity entry that expires in that many seconds; a row takes less than five.
 #[derive(Clone, Copy, Debug)]
 pub struct Stay {
     pub client: &'static str,
-    /// `HOST:PORT`, of one of the row's services or of none.
+    /// `HOST:PORT`; need not be a backend of the row's services.
     pub backend: &'static str,
     pub seconds: u32,
 }
@@ -27,12 +27,12 @@ pub fn stay(client: &'static str, backend: &'static str, seconds: u32) -> Stay {
 }
 
 impl Stay {
-    pub fn spell(&self) -> String {
-        spell(self.client, self.backend, self.seconds)
+    pub fn to_text(&self) -> String {
+        to_text(self.client, self.backend, self.seconds)
     }
 }
 
-fn spell(client: &str, backend: &str, seconds: u32) -> String {
+fn to_text(client: &str, backend: &str, seconds: u32) -> String {
     format!("{client} stays with {backend} for about {} s", (seconds + 5) / 10 * 10)
 }
 
@@ -64,14 +64,14 @@ impl Tables {
         }
     }
 
-    /// Every stay ends so many moments earlier.
+    /// Makes every entry expire that many units earlier.
     pub fn age(&mut self, moments: u32) -> Result<()> {
         age(&mut self.v4, moments)?;
         age(&mut self.v6, moments)
     }
 
-    /// A family's stays in words; `name` tells what a backend is called.
-    pub fn spell(&self, family: Family, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>> {
+    /// A family's entries as text; `name` names a backend.
+    pub fn to_text(&self, family: Family, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>> {
         match family {
             Family::V4 => lines(&self.v4, name),
             Family::V6 => lines(&self.v6, name),
@@ -83,12 +83,12 @@ fn now() -> u32 {
     (coarse_ns() >> MOMENT_SHIFT) as u32
 }
 
-/// Of a stay's clock.
+/// Seconds in units of an entry's expiry.
 pub fn moments(seconds: u32) -> u32 {
     ((u64::from(seconds) * 1_000_000_000) >> MOMENT_SHIFT) as u32
 }
 
-fn key<A: Spell>(client: IpAddr) -> AffinityKey<A> {
+fn key<A: LineCodec>(client: IpAddr) -> AffinityKey<A> {
     AffinityKey { service: SERVICE, netns: [0; 2], addr: A::from_ip(client) }
 }
 
@@ -110,13 +110,13 @@ fn age<A: MapAddr>(table: &mut Table<A>, moments: u32) -> Result<()> {
     Ok(())
 }
 
-fn lines<A: Spell>(table: &Table<A>, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>> {
+fn lines<A: LineCodec>(table: &Table<A>, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for entry in table.iter() {
         let (key, value) = entry?;
         let seconds = (u64::from(value.until.wrapping_sub(now())) << MOMENT_SHIFT) / 1_000_000_000;
         let whose = if key.service == SERVICE && key.netns == [0; 2] { "" } else { " (another client!)" };
-        let line = spell(&place::name(key.addr.to_ip()), &name(value.backend), seconds as u32);
+        let line = to_text(&place::name(key.addr.to_ip()), &name(value.backend), seconds as u32);
         lines.push(format!("{line}{whose}"));
     }
     Ok(lines)

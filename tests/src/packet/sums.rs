@@ -1,4 +1,4 @@
-//! Checksums from nothing, octet pair by octet pair and bit by bit: nothing here is shared with the datapath.
+//! Checksums computed in full, pair by pair and bit by bit: no code is shared with the datapath.
 
 use std::net::IpAddr;
 

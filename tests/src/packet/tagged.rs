@@ -1,28 +1,29 @@
-//! Frames with VLAN tags as TC gets them: the kernel has taken the outer tag out of the frame (`skb_vlan_untag`), and it
-//! lies beside the frame in the skb, where BPF_PROG_TEST_RUN cannot put it.
+//! Frames with VLAN tags at TC: the kernel has moved the outer tag from the frame into the skb (`skb_vlan_untag`),
+//! which BPF_PROG_TEST_RUN cannot do.
 
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use crate::bpf;
 
-/// Ethernet types of tags: of a VLAN (IEEE 802.1Q), and of a provider's around it (802.1ad).
+/// Ethernet types of tags: a VLAN's (IEEE 802.1Q), and a provider's around it (802.1ad).
 pub const C_TAG: u16 = 0x8100;
 pub const S_TAG: u16 = 0x88a8;
 
 /// Octets before a tag.
 const MACS: usize = 12;
 
-/// Offsets in `struct __sk_buff` of two words of the socket buffer's scratch space, in which a caller names the tag.
+/// Offsets in `struct __sk_buff` of two words of the socket buffer's scratch space, through which the caller passes
+/// the tag.
 const CONTROL: u16 = 48;
 const KIND: u16 = 52;
 
 const HELPER_TAIL_CALL: u32 = 12;
 const HELPER_SKB_VLAN_PUSH: u32 = 18;
-/// No verdict of ours: the tail call has failed.
+/// Not an action of our programs: the tail call has failed.
 const NOT_CALLED: u32 = 99;
 
-/// A tag: its Ethernet type; priority (three bits), a flag, and the VLAN's number.
+/// A tag: its Ethernet type; priority (three bits), a flag, and the VLAN id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Tag {
     pub kind: u16,
@@ -39,14 +40,14 @@ impl Tag {
         [a, b, c, d]
     }
 
-    /// Names the tag in the context of a test run.
+    /// Passes the tag in the context of a test run.
     pub fn write_to(self, skb: &mut [u8]) {
         skb[usize::from(CONTROL)..][..4].copy_from_slice(&u32::from(self.control).to_ne_bytes());
         skb[usize::from(KIND)..][..4].copy_from_slice(&u32::from(self.kind.to_be()).to_ne_bytes());
     }
 }
 
-/// The frame without its outer tag, and that.
+/// The frame without its outer tag, and the tag.
 pub fn untagged(frame: &[u8]) -> (Option<Tag>, Vec<u8>) {
     if let Some((macs, [a, b, c, d, rest @ ..])) = frame.split_at_checked(MACS) {
         let tag = Tag::new(u16::from_be_bytes([*a, *b]), u16::from_be_bytes([*c, *d]));
@@ -57,11 +58,11 @@ pub fn untagged(frame: &[u8]) -> (Option<Tag>, Vec<u8>) {
     (None, frame.to_vec())
 }
 
-/// A program that puts the tag beside the frame and goes on with another program.
+/// A program that sets the skb's tag and tail-calls another program.
 #[derive(Debug)]
 pub struct Tagger {
     program: OwnedFd,
-    /// Holds the other program.
+    /// Holds a reference to the other program.
     _table: OwnedFd,
 }
 

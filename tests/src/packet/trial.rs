@@ -1,4 +1,4 @@
-//! Runs rows: every family, transport and hook that a row stands for is one case.
+//! Runs rows: each family, transport and hook of a row is one case.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,11 +12,11 @@ use svc_common::family::{Family as Net, V4, V6};
 use svc_ctl::dataplane::load::Features;
 
 use super::error::{self, compare};
-use super::flow::{Flow, Line, Spell};
+use super::flow::{Flow, Line, LineCodec};
 use super::kernel;
 use super::lab::{self, Lab};
 use super::place::Family;
-use super::row::{At, Becomes, Problem, Row, Step};
+use super::row::{At, Expected, Problem, Row, Step};
 use super::run::CHECKSUM_COMPLETE;
 use super::stay::Stay;
 use super::tagged::untagged;
@@ -25,15 +25,15 @@ use super::wire::{CANDIDATES, Case, L4, Packet, endpoint, number};
 /// Octets of an Ethernet header.
 const ETH: usize = 14;
 
-/// The lab, made by the first case that needs it.
+/// The lab, made by the first case.
 pub type Shared = Arc<Mutex<Option<Result<Lab>>>>;
 
-/// One trial a case. Those at TC run once more as from a card that sums the whole packet (CHECKSUM_COMPLETE): then the
-/// kernel itself checks that the program kept that sum.
+/// One trial per case. Cases at TC run again as from a card that sums the whole packet (CHECKSUM_COMPLETE): the
+/// kernel then checks that the program updated that sum.
 pub fn trials(row: &Row, shared: &Shared) -> Vec<Trial> {
     let is_outside = row.steps.iter().any(|step| step.at == At::Outside);
     let ways: &[Option<At>] = if is_outside { &[Some(At::UplinkIngress), Some(At::Xdp)] } else { &[None] };
-    // Linux 6.16 knows the flag; below it there is nothing that could run.
+    // Linux 6.16 has the flag; older kernels cannot run this.
     let is_sum_checked = Features::detect().csum_ipv6_flag;
     let mut trials = Vec::new();
     for family in [Family::V4, Family::V6] {
@@ -65,7 +65,7 @@ fn run(row: &Row, family: Family, l4: L4, flags: u32, shared: &Shared) -> Result
     with_lab(shared, |lab| run_within_a_tick(row, case, lab, flags))
 }
 
-/// The lab for one trial, whatever the last one left in it.
+/// The lab for one trial, whatever the previous one left in it.
 pub fn with_lab(shared: &Shared, trial: impl FnOnce(&mut Lab) -> Result<()>) -> Result<()> {
     let mut guard = shared.lock().unwrap_or_else(PoisonError::into_inner);
     match guard.get_or_insert_with(Lab::new) {
@@ -75,7 +75,7 @@ pub fn with_lab(shared: &Shared, trial: impl FnOnce(&mut Lab) -> Result<()>) -> 
 }
 
 impl Row {
-    /// The row at one of the hooks that `Outside` stands for.
+    /// The row at one of the hooks of `Outside`.
     fn at(&self, way: Option<At>) -> Self {
         let mut row = self.clone();
         for step in &mut row.steps {
@@ -88,13 +88,13 @@ impl Row {
 }
 
 impl Step {
-    /// The kernel's check makes sense: at TC, of a packet that stays itself and has a checksum to keep.
+    /// The kernel can check the sum: at TC, for a packet that stays the same packet and has a checksum to update.
     fn keeps_the_sum(&self) -> bool {
-        self.at != At::Xdp && !matches!(self.becomes, Becomes::Icmp(..)) && !self.packet.has_no_checksum()
+        self.at != At::Xdp && !matches!(self.becomes, Expected::Icmp(..)) && !self.packet.has_no_checksum()
     }
 }
 
-/// Stamps count ticks: a row that crosses the border between two is run again.
+/// Stamps count ticks, so a row that crosses a tick is run again.
 fn run_within_a_tick(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
     loop {
         let begun = kernel::now();
@@ -123,7 +123,7 @@ fn run_steps(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
     check_flows("flow records", &row.after, &lab.flows(case.family)?, case, lab)?;
     check_flows("carried records", &row.carried_after, &lab.carried(case.family)?, case, lab)?;
     lab.census(case.family)?.check_since(&census, row.entries)?;
-    let mut want: Vec<String> = row.stays_after.iter().map(Stay::spell).collect();
+    let mut want: Vec<String> = row.stays_after.iter().map(Stay::to_text).collect();
     let mut got = lab.stays(case.family)?;
     want.sort();
     got.sort();
@@ -133,17 +133,17 @@ fn run_steps(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
 
 fn check_flows(what: &str, want: &[Flow], got: &[Line], case: Case, lab: &Lab) -> Result<()> {
     let now = kernel::now();
-    let mut want: Vec<String> = want.iter().flat_map(|flow| spell(flow, case, now, lab)).collect();
-    let mut got: Vec<String> = got.iter().map(|line| line.spell(now)).collect();
+    let mut want: Vec<String> = want.iter().flat_map(|flow| to_text(flow, case, now, lab)).collect();
+    let mut got: Vec<String> = got.iter().map(|line| line.to_text(now)).collect();
     want.sort();
     got.sort();
     ensure!(want == got, "{what}\n want {}\n got  {}", want.join("\n      "), got.join("\n      "));
     Ok(())
 }
 
-fn spell(flow: &Flow, case: Case, now: u32, lab: &Lab) -> Vec<String> {
+fn to_text(flow: &Flow, case: Case, now: u32, lab: &Lab) -> Vec<String> {
     let lines = flow.records(case, now, &|name| lab.kernel.ifindex(name));
-    lines.iter().map(|line| line.spell(now)).collect()
+    lines.iter().map(|line| line.to_text(now)).collect()
 }
 
 fn take(step: &Step, case: Case, lab: &Lab, flags: u32) -> Result<()> {
@@ -159,14 +159,14 @@ fn take(step: &Step, case: Case, lab: &Lab, flags: u32) -> Result<()> {
     let moved = difference(&lab.kernel.counters(), &counters);
     let verdict = verdict(step, ran.verdict);
     let (want_verdict, want) = match &step.becomes {
-        Becomes::Untouched => ("pass", input.clone()),
-        Becomes::Drops => ("drop", input.clone()),
-        Becomes::Passes(packet) => ("pass", bytes(packet)),
-        Becomes::Redirects(packet) if step.at == At::Xdp && packet.interface() == Some(step.interface) => {
+        Expected::Untouched => ("pass", input.clone()),
+        Expected::Drops => ("drop", input.clone()),
+        Expected::Passes(packet) => ("pass", bytes(packet)),
+        Expected::Redirects(packet) if step.at == At::Xdp && packet.interface() == Some(step.interface) => {
             ("transmit", bytes(packet))
         }
-        Becomes::Redirects(packet) => ("redirect", bytes(packet)),
-        Becomes::Icmp(from, problem) => ("redirect", icmp(&input, step, case, from, *problem, &ran.packet)?),
+        Expected::Redirects(packet) => ("redirect", bytes(packet)),
+        Expected::Icmp(from, problem) => ("redirect", icmp(&input, step, case, from, *problem, &ran.packet)?),
     };
     let mut want_counters: BTreeMap<&str, u64> = BTreeMap::new();
     for counter in step.counters {
@@ -195,7 +195,7 @@ fn verdict(step: &Step, code: i32) -> String {
     known.to_owned()
 }
 
-/// A translated packet counts one and its octets for its service; the first one of a flow also the flow.
+/// A translated packet adds one and its octets to its service's counters; the first one of a flow also adds a flow.
 fn check_service(
     step: &Step,
     before: ServiceCounters,
@@ -204,7 +204,8 @@ fn check_service(
     case: Case,
 ) -> Result<()> {
     let is_new = |c: &Counter| matches!(c, Counter::FlowNew | Counter::FlowMidstream);
-    let is_translated = step.is_counted && matches!(step.becomes, Becomes::Passes(_) | Becomes::Redirects(_));
+    let is_translated =
+        step.is_counted && matches!(step.becomes, Expected::Passes(_) | Expected::Redirects(_));
     let word = |at: usize| u64::from(input[ETH + at]) << 8 | u64::from(input[ETH + at + 1]);
     let len = match case.family {
         Family::V4 => word(2),
@@ -220,7 +221,7 @@ fn check_service(
     Ok(())
 }
 
-/// The error message that the sender gets.
+/// The expected error message.
 fn icmp(input: &[u8], step: &Step, case: Case, from: &str, problem: Problem, got: &[u8]) -> Result<Vec<u8>> {
     let l4 = if step.packet.l4 == L4::Either { case.l4 } else { step.packet.l4 };
     let (from, _) = endpoint(&format!("{from}:0"), case);
@@ -229,7 +230,7 @@ fn icmp(input: &[u8], step: &Step, case: Case, from: &str, problem: Problem, got
     answer.to_octets(input, got)
 }
 
-/// The client's candidates for a source port, in their order.
+/// The client's candidates for a source port, in order.
 fn snat_ports(row: &Row, case: Case) -> [u16; CANDIDATES] {
     let (addr, port) = match (row.client, row.steps.first()) {
         (Some(client), _) => endpoint(client, case),

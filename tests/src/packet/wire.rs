@@ -1,4 +1,4 @@
-//! Packets in words; `octets` spells them.
+//! Descriptions of packets; `octets` writes them.
 
 use std::net::IpAddr;
 
@@ -15,7 +15,7 @@ pub enum L4 {
     Either,
 }
 
-/// What the UDP checksum field holds.
+/// Content of the UDP checksum field.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum UdpSum {
     Right,
@@ -28,20 +28,20 @@ pub const SYN: u8 = 2;
 pub const RST: u8 = 4;
 pub const ACK: u8 = 16;
 
-/// So many of a client's candidates for a source port have names.
+/// Number of a client's source port candidates that have names.
 pub const CANDIDATES: usize = 80;
 
 /// A case of a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     pub family: Family,
-    /// `Tcp` or `Udp`: what `Either` means; `Sctp` where a row is about that.
+    /// `Tcp` or `Udp`, which replaces `Either`; `Sctp` in rows about that.
     pub l4: L4,
-    /// The client's own ports for masquerade, in the order they are tried (`snat0`, `snat1`, ...).
+    /// The client's SNAT ports in the order in which they are tried (`snat0`, `snat1`, ...).
     pub snat: [u16; CANDIDATES],
 }
 
-/// A packet in words. Times to live are 64, MACs those of the interface it is seen at, unless told.
+/// A described packet. By default the time to live is 64 and MACs are those of the interface.
 #[derive(Clone, Debug)]
 pub struct Packet {
     pub l4: L4,
@@ -59,21 +59,21 @@ pub struct Packet {
     pub(super) tags: Vec<Tag>,
     pub(super) via: Option<&'static str>,
     pub(super) is_turned: bool,
-    /// Between these endpoints the payload makes the checksum come out as zero.
+    /// The payload makes the checksum between these endpoints zero.
     pub(super) zero_sum_between: Option<(&'static str, &'static str)>,
     pub(super) claimed_len: Option<u16>,
     pub(super) cut: Option<usize>,
-    /// What an ICMP error quotes: the packet, and how many octets behind its IP header.
+    /// The packet that an ICMP error quotes, and the number of quoted octets after its IP header.
     pub(super) quotes: Option<(Complaint, Box<Packet>, usize)>,
 }
 
-/// What an ICMP error says.
+/// Kind of an ICMP error.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Complaint {
     PortUnreachable,
     TooBig(u16),
     TimeExceeded,
-    /// To this machine; IPv4 only.
+    /// Redirect to this machine; IPv4 only.
     Redirect,
 }
 
@@ -112,12 +112,12 @@ pub fn first(src: &'static str, dst: &'static str) -> Packet {
     Packet { l4: L4::Either, payload: 0, ..tcp(SYN, src, dst) }
 }
 
-/// A packet of a flow that has begun: ACK with data, or datagram.
+/// A later packet of a flow: ACK with data, or datagram.
 pub fn later(src: &'static str, dst: &'static str) -> Packet {
     Packet { l4: L4::Either, ..tcp(ACK, src, dst) }
 }
 
-/// An SCTP packet with something in it that is no chunk.
+/// An SCTP packet whose content is not a chunk.
 pub fn sctp(src: &'static str, dst: &'static str) -> Packet {
     packet(L4::Sctp, src, dst, 0, 11)
 }
@@ -126,18 +126,18 @@ pub fn ping(src: &'static str, dst: &'static str) -> Packet {
     packet(L4::Icmp, src, dst, 0, 12)
 }
 
-/// An ICMP error (ports do not count) about a packet, of which it quotes the least: 8 octets behind the IP header.
+/// An ICMP error about a packet, quoting the minimum: 8 octets after the IP header. Its ports are ignored.
 pub fn complaint(what: Complaint, src: &'static str, dst: &'static str, about: Packet) -> Packet {
     Packet { quotes: Some((what, Box::new(about), 8)), ..packet(L4::Icmp, src, dst, 0, 0) }
 }
 
 impl Packet {
-    /// The error quotes so many octets behind the IP header.
+    /// The error quotes that many octets after the IP header.
     pub fn quoting(self, octets: usize) -> Self {
         Self { quotes: self.quotes.map(|(what, about, _)| (what, about, octets)), ..self }
     }
 
-    /// That a case is about: the quoted packet's, in an ICMP error.
+    /// The transport of the case: in an ICMP error, the quoted packet's.
     pub fn protocol(&self) -> L4 {
         self.quotes.as_ref().map_or(self.l4, |(_, about, _)| about.l4)
     }
@@ -150,13 +150,13 @@ impl Packet {
         Self { payload, ..self }
     }
 
-    /// Of SCTP, one that a card is to complete (CHECKSUM_PARTIAL).
+    /// With SCTP: the checksum is left for a card to complete (CHECKSUM_PARTIAL).
     pub fn without_checksum(self) -> Self {
         Self { udp_sum: UdpSum::Absent, ..self }
     }
 
-    /// The payload is such that a datagram between these endpoints has a checksum of zero, which is sent as 0xffff
-    /// (RFC 768).
+    /// The payload makes a datagram between these endpoints have the checksum zero, which is sent as 0xffff (RFC
+    /// 768).
     pub fn that_sums_to_zero(self, src: &'static str, dst: &'static str) -> Self {
         Self { zero_sum_between: Some((src, dst)), ..self }
     }
@@ -169,12 +169,12 @@ impl Packet {
         Self { fragment: Some((offset, more)), ..self }
     }
 
-    /// Sent to this next hop: its MACs, one hop fewer.
+    /// Sent to this next hop: its MACs, the time to live decremented.
     pub fn via(self, host: &'static str) -> Self {
         Self { via: Some(host), ttl: self.ttl - 1, ..self }
     }
 
-    /// With a VLAN's tag, within the tags it has already; number 0 is no VLAN (IEEE 802.1Q).
+    /// With a VLAN tag inside the existing tags; id 0 is no VLAN (IEEE 802.1Q).
     pub fn in_vlan(self, number: u16) -> Self {
         self.tagged(Tag::new(C_TAG, number))
     }
@@ -184,7 +184,7 @@ impl Packet {
         self.tagged(Tag::new(S_TAG, number))
     }
 
-    /// With a tag that names a priority (0 to 7) and no VLAN.
+    /// With a tag that has a priority (0 to 7) and no VLAN.
     pub fn with_priority(self, priority: u16) -> Self {
         self.tagged(Tag::new(C_TAG, priority << 13))
     }
@@ -194,22 +194,22 @@ impl Packet {
         self
     }
 
-    /// MACs swapped: back to where it came from.
+    /// MACs swapped: sent back.
     pub fn turned(self) -> Self {
         Self { is_turned: true, ..self }
     }
 
-    /// One hop fewer, MACs left to the neighbour subsystem.
+    /// The time to live decremented, MACs left to the neighbor subsystem.
     pub fn by_neighbour(self) -> Self {
         Self { ttl: self.ttl - 1, ..self }
     }
 
-    /// Its IP header says this is its length (IPv6: of the payload).
+    /// The length in its IP header (IPv6: of the payload).
     pub fn claims(self, len: u16) -> Self {
         Self { claimed_len: Some(len), ..self }
     }
 
-    /// Only so many octets after the fixed IP header arrive.
+    /// Only that many octets after the fixed IP header arrive.
     pub fn cut(self, octets: usize) -> Self {
         Self { cut: Some(octets), ..self }
     }
@@ -228,7 +228,7 @@ impl Packet {
     }
 }
 
-/// `HOST:PORT`; ports `snat0`, `snat1`, ... are the client's for masquerade.
+/// `HOST:PORT`; ports `snat0`, `snat1`, ... are the client's SNAT ports.
 pub fn endpoint(text: &str, case: Case) -> (IpAddr, u16) {
     let Some((host, port)) = text.split_once(':') else { panic!("{text}: want HOST:PORT") };
     let number = match port {

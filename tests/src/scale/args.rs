@@ -34,7 +34,7 @@ pub enum Against {
     KubeProxy,
 }
 
-/// What the Services of a column look like.
+/// Kind of a column's Services.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// ClusterIP, IPv4.
@@ -58,7 +58,7 @@ impl Column {
     }
 }
 
-/// As it is typed, and as the ids of its figures end.
+/// The spelling on the command line and in the ids of figures.
 impl fmt::Display for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = match self.shape {

@@ -1,4 +1,4 @@
-//! Changes of endpoints, and how long each takes until the kernel's map has it.
+//! Changes endpoints, and measures the time until the kernel's map has each change.
 
 use std::net::Ipv4Addr;
 use std::path::Path;
@@ -12,23 +12,23 @@ use super::population::Population;
 use super::process::Process;
 use super::tables::Tables;
 
-/// A change that is not in the map by then is lost.
+/// A change that is not in the map by then counts as lost.
 const LIMIT: Duration = Duration::from_secs(20);
-/// Likewise, for many changes at once.
+/// The same for many changes at once.
 const BURST_LIMIT: Duration = Duration::from_secs(120);
-/// Where changes take very long, fewer of them tell as much.
+/// Total time for single changes; slow changes are measured fewer times.
 const BUDGET: Duration = Duration::from_secs(90);
 const AT_LEAST: usize = 20;
-/// What a daemon does after a change is its own affair for so long; then the next one comes.
+/// Maximum time to wait until the daemon is idle after a change.
 const REST: Duration = Duration::from_secs(2);
 /// A prime, so that changes are spread over all Services.
 const STRIDE: usize = 7_919;
-/// The daemon may have put another map in this one's place.
+/// How often the pin is opened again: the daemon may have replaced the map.
 const OPEN_AGAIN: Duration = Duration::from_millis(5);
 
-/// Where changes are written to: the slice's number is its Service's.
+/// Receives changes. A slice's number is its Service's.
 pub trait ApiServer {
-    /// Writes slices. The time is when the first octet of them was about to leave.
+    /// Writes slices. Returns the time just before the first octet was sent.
     fn write_slices(&self, slices: Vec<(u32, String)>) -> Result<Instant>;
 }
 
@@ -37,12 +37,12 @@ pub struct Changes<'a> {
     pub pins: &'a Path,
     pub population: &'a mut Population,
     pub objects: &'a Objects,
-    /// The Services that are changed: those that are served.
+    /// The Services to change: those that are served.
     pub served: &'a [u32],
     pub process: Process,
 }
 
-/// Times of single changes, and the processor's time for each.
+/// Times of single changes, and the CPU time of each.
 #[derive(Debug, Default)]
 pub struct Singles {
     pub times: Vec<Duration>,
@@ -50,7 +50,7 @@ pub struct Singles {
 }
 
 impl Singles {
-    /// The nth percentile; none where a change was lost: a loss is not mistaken for speed.
+    /// The nth percentile; `None` if a change was lost, so that a loss does not look fast.
     pub fn percentile(&self, nth: usize) -> Option<Duration> {
         let mut times = self.times.clone();
         times.sort_unstable();
@@ -59,7 +59,7 @@ impl Singles {
 }
 
 impl Changes<'_> {
-    /// One change after the other; each begins when the daemon rests. At least one.
+    /// One change after the other; each begins when the daemon is idle. At least one.
     pub fn singles(&mut self, count: usize) -> Result<Singles> {
         if self.served.is_empty() {
             return Ok(Singles::default());
@@ -91,7 +91,7 @@ impl Changes<'_> {
         let (mut slices, mut expected) = (Vec::new(), Vec::new());
         for nth in 0..count {
             let (service, endpoint, slice) = self.next(nth);
-            // Where there are fewer Services than changes, the last change of each counts.
+            // With fewer Services than changes, the last change of each counts.
             expected.retain(|(known, _)| *known != service);
             expected.push((service, endpoint));
             slices.push((service, slice));
@@ -107,7 +107,7 @@ impl Changes<'_> {
         (service, endpoint, self.objects.slice4(self.population, service))
     }
 
-    /// Looks without a pause until all of them are in the map; other threads may run in between.
+    /// Polls without a pause until all of them are in the map; yields to other threads.
     fn await_endpoints(
         &self,
         since: Instant,

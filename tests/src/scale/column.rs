@@ -1,4 +1,4 @@
-//! One column: a daemon that starts with so many Services, is given changes, and then left alone.
+//! One column: starts a daemon with that many Services, changes endpoints, and measures the idle daemon.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -52,7 +52,7 @@ pub fn measure(column: Column, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
-/// Measures svc-ctl against the real API server. When that has sent its lists is not known.
+/// Measures svc-ctl with the real API server. The time at which its lists were sent is unknown.
 pub fn measure_real(figures: &mut Figures) -> Result<()> {
     let column = Column::plain(REAL_SERVICES);
     let name = format!("real{column}");
@@ -73,7 +73,7 @@ pub fn measure_real(figures: &mut Figures) -> Result<()> {
     daemon.check()
 }
 
-/// A daemon that has everything in force.
+/// A daemon with everything in force.
 struct Run<'a> {
     name: &'a str,
     node: &'a TestNode,
@@ -102,7 +102,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What it costs to be there, and whether all of it is still served after the changes.
+    /// Measures the idle daemon, and checks that all Services are still served after the changes.
     fn measure_rest(&mut self, population: &Population) -> Result<()> {
         let (process, pins, name) = (self.process, self.node.pins(), self.name);
         pause(SETTLE);
@@ -121,7 +121,7 @@ impl Run<'_> {
     }
 }
 
-/// Everything that the API server has at the start.
+/// All objects of the API server at the start.
 pub fn store(population: &Population, objects: &Objects) -> Store {
     let services = population.services().map(|nth| objects.service(population, nth)).collect();
     let mut slices: Vec<_> = population.services().map(|nth| objects.slice4(population, nth)).collect();
@@ -138,7 +138,7 @@ impl ApiServer for StubApi {
     }
 }
 
-/// Time is what is measured here, so time has to pass.
+/// Lets time pass, which is what is measured here.
 fn pause(time: Duration) {
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {

@@ -1,13 +1,13 @@
-//! The figures: what was measured, and what it must reach.
+//! The measured figures, and their targets.
 
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// The column of the other proxy, which is part of its ids: `cp.kube_proxy.sync`.
+/// The column of the other proxy, a part of its ids: `cp.kube_proxy.sync`.
 pub const KUBE_PROXY: &str = "kube_proxy";
 
-/// One measured number; none where nothing could be measured.
+/// One measured number; `None` if it could not be measured.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
     /// As `cp.sync`.
@@ -80,7 +80,7 @@ impl Figures {
     }
 }
 
-/// What each figure must reach.
+/// The target of each figure.
 fn target(kind: &str, column: &str) -> Option<f64> {
     match (kind, column) {
         ("cp.unserved", _) if column != KUBE_PROXY => Some(0.0),

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as a client of Kubernetes needs: requests with their body, answers whole or in chunks.
+//! The part of HTTP/1.1 that a Kubernetes client needs: requests with a body, responses whole or in chunks.
 
 use std::io::{self, BufRead, Read as _, Write};
 
@@ -12,7 +12,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// None where the client has closed the connection.
+    /// `None` if the client closed the connection.
     pub fn read(from: &mut impl BufRead) -> io::Result<Option<Self>> {
         let mut line = String::new();
         if from.read_line(&mut line)? == 0 {
@@ -43,7 +43,7 @@ impl Request {
         Ok(Some(request))
     }
 
-    /// A parameter as it is written; no number and no word that we look at is ever escaped.
+    /// A query parameter without unescaping; the values in use are never escaped.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
@@ -53,7 +53,7 @@ impl Request {
     }
 }
 
-/// A whole answer.
+/// Writes a whole response.
 pub fn answer(to: &mut impl Write, status: &str, body: &[u8]) -> io::Result<()> {
     let length = body.len();
     let head =
@@ -61,12 +61,12 @@ pub fn answer(to: &mut impl Write, status: &str, body: &[u8]) -> io::Result<()> 
     to.write_all(&[head.as_bytes(), body].concat())
 }
 
-/// The head of an answer whose chunks follow.
+/// Writes the head of a chunked response.
 pub fn begin_chunks(to: &mut impl Write) -> io::Result<()> {
     to.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
 }
 
-/// One chunk, appended to what is to be written. An empty one ends the answer.
+/// Appends one chunk to the buffer. An empty chunk ends the response.
 pub fn push_chunk(buffer: &mut Vec<u8>, data: &[u8]) {
     buffer.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
     buffer.extend_from_slice(data);

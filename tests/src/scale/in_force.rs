@@ -1,4 +1,4 @@
-//! Waiting until a daemon serves what is published: by its status file, and by the maps.
+//! Waits until a daemon serves the published objects, according to its status file and the maps.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
@@ -14,22 +14,22 @@ use super::population::Population;
 use super::tables::Tables;
 
 const LIMIT: Duration = Duration::from_secs(300);
-/// The status says that all is in force, and no further Service has come into the maps for so long: none will.
+/// If the status says that all is in force and no further Service was served for this long, none will be.
 const STANDSTILL: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(1);
-/// Services looked up at one go, so that the status is looked at in between.
+/// Services to look up before the status is read again.
 const AT_ONCE: u32 = 4_000;
 
-/// When a daemon was done.
+/// When a daemon was ready.
 #[derive(Debug)]
 pub struct InForce {
     /// The status said so, and the maps served everything if they ever did.
     pub at: Instant,
-    /// Every Service was seen in the maps; none if some never were.
+    /// When every Service was seen in the maps; `None` if some never were.
     pub served: Option<Instant>,
 }
 
-/// Of the status file.
+/// Fields of the status file.
 #[derive(Deserialize)]
 struct Status {
     synced: bool,
@@ -44,7 +44,7 @@ struct StatusFile {
 }
 
 impl StatusFile {
-    /// The status as it is now, if it is another one than the last time and readable.
+    /// The current status, if it changed and is readable.
     fn news(&mut self) -> Option<Status> {
         let metadata = fs::metadata(&self.path).ok()?;
         let seen = Some((metadata.ino(), metadata.mtime(), metadata.mtime_nsec()));

@@ -1,4 +1,4 @@
-//! The real kube-proxy in nftables mode, on the same objects from the same stub.
+//! The real kube-proxy in nftables mode, with the same objects from the same stub.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -24,7 +24,7 @@ use crate::cluster::Settings;
 use crate::command;
 
 const SERVICES: u32 = 10_000;
-/// Each takes seconds.
+/// Number of changes; each takes seconds.
 const CHANGES: usize = 20;
 const START_LIMIT: Duration = Duration::from_secs(300);
 const CHANGE_LIMIT: Duration = Duration::from_secs(60);
@@ -76,7 +76,7 @@ pub fn measure(figures: &mut Figures) -> Result<()> {
     daemon.check()
 }
 
-/// Its own settings, but for what may not be changed outside the machine's first network namespace.
+/// kube-proxy's default settings, except those that cannot be changed outside the machine's first network namespace.
 fn start(node: &TestNode, url: &str) -> Result<Daemon> {
     let file = |name: &str| node.dir().join(name);
     let kubeconfig = json!({
@@ -107,7 +107,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| format!("write {}", path.display()))
 }
 
-/// kube-proxy writes all of its first sync in one transaction: where one Service is, all are.
+/// kube-proxy writes its whole first sync in one transaction: if one Service is there, all are.
 fn await_element(node: &TestNode, daemon: &mut Daemon, service: u32) -> Result<()> {
     let element = format!("{{ {} . tcp . {PORT} }}", Population::cluster_ip(service));
     while daemon.started.elapsed() < START_LIMIT {
@@ -127,7 +127,7 @@ fn count_elements(node: &TestNode) -> Result<usize> {
     Ok(list.matches(": goto ").count())
 }
 
-/// `nft monitor`: the kernel tells of each new chain when it is in force.
+/// `nft monitor`: the kernel reports each new chain once it is in force.
 struct Monitor {
     child: Child,
     lines: Receiver<(Instant, String)>,
@@ -150,7 +150,7 @@ impl Monitor {
         Ok(Self { child, lines })
     }
 
-    /// When a chain was made whose name has these words in it.
+    /// The time when a chain whose name contains `words` was made.
     fn await_chain(&self, words: &str, limit: Duration) -> Result<Instant> {
         let deadline = Instant::now() + limit;
         loop {

@@ -1,8 +1,8 @@
 //! Measures the control plane: how fast and at what cost the real daemon follows an API server with many Services.
 //!
-//! `population` is who has which address, `objects` writes that as Kubernetes does, `stub_api` serves it over `http` from a
-//! `store`. `node` is where a daemon runs; `tables` and `process` look at it from outside. `column` joins them.
-//! `real_api` and `kube_proxy` stand in for the stub and for svc.
+//! `population` has the addresses, `objects` writes them as Kubernetes objects, `stub_api` serves these over `http`
+//! from a `store`. A daemon runs on a `node`; `tables` and `process` observe it from outside. `column` joins all of
+//! them. `real_api` and `kube_proxy` replace the stub and svc.
 
 mod args;
 mod changes;
@@ -27,12 +27,12 @@ use anyhow::{Context as _, Result};
 
 pub use args::Args;
 
-use crate::janitor::Janitor;
+use crate::cleanup::Cleanup;
 use crate::ownership;
 
-/// Prints the table, and writes the report where one is asked for.
+/// Prints the table, and writes the report if requested.
 pub fn main(args: &Args) -> Result<()> {
-    let _janitor = Janitor::start()?;
+    let _cleanup = Cleanup::start()?;
     let mut figures = figures::Figures::default();
     for column in args.chosen() {
         column::measure(column, &mut figures).with_context(|| format!("column {column}"))?;
@@ -50,7 +50,7 @@ pub fn main(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// After each column, so that what is measured survives a column that fails.
+/// After each column, so that a failing column does not lose earlier measurements.
 fn publish(figures: &mut figures::Figures, report: Option<&Path>) -> Result<()> {
     figures.compare_with_smallest();
     let Some(path) = report else { return Ok(()) };

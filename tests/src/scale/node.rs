@@ -1,4 +1,4 @@
-//! A node for one daemon: a network namespace with an uplink that leads nowhere, a cgroup, a bpffs, a folder.
+//! A node for one daemon: a network namespace with an unused uplink, a cgroup, a bpffs, a folder.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ impl TestNode {
         Ok(Self { bpffs, cgroup, netns, folder })
     }
 
-    /// Joins the network of a real control plane, and says by which interface.
+    /// Joins the network of a real control plane; returns the interface.
     pub fn join(&self, hub: &Netns) -> Result<&'static str> {
         let name = self.netns.name();
         hub.ip(&format!(
@@ -62,7 +62,7 @@ impl TestNode {
         self.dir().join("run/status.json")
     }
 
-    /// svc-ctl on this node with its words for where the API server is.
+    /// Starts svc-ctl on this node with these flags for the API server.
     pub fn start_svc(&self, api: &[String]) -> Result<Daemon> {
         let mut command = self.netns.command(daemon::find()?)?;
         for variable in ["KUBECONFIG", "NODE_NAME", "SVC_MASTER", "RUST_LOG"] {
@@ -75,7 +75,7 @@ impl TestNode {
         self.start("svc-ctl", command)
     }
 
-    /// Any daemon on this node, with a log in its folder.
+    /// Starts any daemon on this node, with a log in its folder.
     pub fn start(&self, name: &str, mut command: Command) -> Result<Daemon> {
         let path = self.dir().join(format!("{name}.log"));
         let log = File::create(&path).with_context(|| format!("create {}", path.display()))?;
@@ -102,7 +102,7 @@ impl Daemon {
         self.child.id()
     }
 
-    /// An error with the last lines of its log if it has ended.
+    /// Fails with the last lines of the log if it has ended.
     pub fn check(&mut self) -> Result<()> {
         match self.child.try_wait().context("look at the daemon")? {
             Some(status) => bail!("{} ended: {status}\n{}", self.name, self.last_lines()),

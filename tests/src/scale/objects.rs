@@ -1,5 +1,5 @@
-//! The objects as a real API server writes them, about as long and in its order of fields: `{"kind":...,"apiVersion":...,`
-//! is left to the writer, because items of a list do not have it.
+//! Objects like those of a real API server, of similar length and with the same order of fields. The writer adds
+//! `{"kind":...,"apiVersion":...,`, because items of a list do not have it.
 
 use std::fmt::Display;
 
@@ -7,11 +7,11 @@ use super::population::Population;
 
 /// Our node.
 pub const NODE: &str = "node-000";
-/// Endpoints are spread over so many nodes.
+/// Number of nodes over which endpoints are spread.
 const NODES: u32 = 100;
 const NAMESPACES: u32 = 50;
 
-/// A template with the line breaks of its file taken out, and places like `$NAME` to be filled.
+/// A template without line breaks, with placeholders like `$NAME`.
 struct Template(String);
 
 impl Template {
@@ -28,7 +28,7 @@ impl Template {
             let (name, rest) = part.split_at(end);
             match values.iter().find(|(known, _)| *known == name) {
                 Some((_, value)) => filled.push_str(&value.to_string()),
-                // It is filled later.
+                // Filled in later.
                 None => filled.extend(["$", name]),
             }
             filled.push_str(rest);
@@ -37,7 +37,8 @@ impl Template {
     }
 }
 
-/// Makes the objects of a population. Each begins with `"metadata"`, and its version is still the place `$VERSION`.
+/// Makes the objects of a population. Each begins with `"metadata"`, and its version is still the placeholder
+/// `$VERSION`.
 pub struct Objects {
     service: Template,
     slice: Template,
@@ -138,12 +139,12 @@ pub fn namespace(service: u32) -> String {
     format!("team-{:02}", service % NAMESPACES)
 }
 
-/// All namespaces there are.
+/// All namespaces.
 pub fn namespaces() -> impl Iterator<Item = String> {
     (0..NAMESPACES).map(namespace)
 }
 
-/// 4 and 6 are the numbers of a Service's slices.
+/// A Service's slices have the numbers 4 and 6.
 pub fn slice_name(service: u32, number: u32) -> String {
     format!("{}-x{number}", name(service))
 }

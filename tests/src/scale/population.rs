@@ -1,4 +1,4 @@
-//! The Services of a column and their endpoints: who has which address, as they are published now.
+//! The Services of a column and their currently published endpoints.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -10,17 +10,17 @@ pub const ENDPOINTS: u32 = 4;
 /// The port of every Service.
 pub const PORT: u16 = 80;
 
-/// The first addresses of each range are left to `kubernetes` and the DNS.
+/// The first addresses of each range are left for `kubernetes` and DNS.
 const CLUSTER_IPS: u32 = u32::from_be_bytes([10, 96, 1, 0]);
 const LOAD_BALANCERS: u32 = u32::from_be_bytes([198, 18, 0, 0]);
 const PODS: u32 = u32::from_be_bytes([10, 128, 0, 0]);
-/// Addresses that come by changes.
+/// Addresses of changed endpoints.
 const NEW_PODS: u32 = u32::from_be_bytes([10, 192, 0, 0]);
 const NODE_PORTS: u16 = 30_000;
-/// Of 100 Services with a load-balancer address, so many have a NodePort.
+/// Percentage of the Services with a load-balancer address that have a NodePort.
 const NODE_PORTS_OF_100: u32 = 27;
 
-/// One entry that must be in the frontend table.
+/// One entry that the frontend table must have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Frontend {
     /// Unspecified for a NodePort.
@@ -33,7 +33,7 @@ pub struct Frontend {
 #[derive(Debug)]
 pub struct Population {
     pub column: Column,
-    /// What stands in for the first endpoint of a Service since its last change; 0 where nothing has changed.
+    /// Replacement of each Service's first endpoint since its last change; 0: unchanged.
     replaced: Vec<u32>,
     /// Changes so far.
     changes: u32,
@@ -56,7 +56,7 @@ impl Population {
         self.column.shape == Shape::LoadBalancer
     }
 
-    /// Gives the first endpoint of a Service another address, and says which.
+    /// Gives the first endpoint of a Service another address, and returns it.
     pub fn replace_endpoint(&mut self, service: u32) -> Ipv4Addr {
         self.changes += 1;
         if let Some(replaced) = self.replaced.get_mut(service as usize) {
@@ -65,7 +65,7 @@ impl Population {
         Ipv4Addr::from_bits(NEW_PODS + self.changes)
     }
 
-    /// The IPv4 endpoints as they are published now.
+    /// The currently published IPv4 endpoints.
     pub fn endpoints4(&self, service: u32) -> [Ipv4Addr; ENDPOINTS as usize] {
         let replaced = self.replaced.get(service as usize).copied().unwrap_or_default();
         let mut endpoints = [0, 1, 2, 3].map(|nth| Ipv4Addr::from_bits(PODS + service * ENDPOINTS + nth));
@@ -99,7 +99,7 @@ impl Population {
         has_one.then_some(NODE_PORTS + nth)
     }
 
-    /// Where clients find a Service.
+    /// All frontends of a Service.
     pub fn frontends(&self, service: u32) -> Vec<Frontend> {
         let at = |address| Frontend { address, port: PORT, scope: Scope::ADDRESS };
         let mut frontends = vec![at(Self::cluster_ip(service).into())];

@@ -1,4 +1,4 @@
-//! What a process costs: time of the processors, its own memory, and the kernel's memory for its maps.
+//! Costs of a process: CPU time, its own memory, and the kernel's memory for its maps.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use crate::bpf;
 use crate::bpffs::BpfFs;
 
-/// A process that used no more than this in a [`LOOK`] rests.
+/// A process that used no more than this in a [`LOOK`] is idle.
 const RESTING: Duration = Duration::from_micros(200);
 const LOOK: Duration = Duration::from_millis(5);
 
@@ -22,13 +22,13 @@ const LOOK: Duration = Duration::from_millis(5);
 pub struct Process(pub u32);
 
 impl Process {
-    /// Time that all its threads together have run, those that are gone included: utime + stime to the nanosecond.
+    /// CPU time of all its threads, including ended ones: utime + stime, in nanoseconds.
     pub fn cpu(self) -> Result<Duration> {
         let clock = clock_getcpuclockid(Pid::from_raw(self.0.cast_signed())).context("find its clock")?;
         Ok(clock.now().context("read its clock")?.into())
     }
 
-    /// Waits until it rests, but no longer than `limit`.
+    /// Waits until it is idle, at most `limit`.
     pub fn await_rest(self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         let mut before = self.cpu()?;
@@ -43,11 +43,11 @@ impl Process {
         }
     }
 
-    /// True if a thread runs or waits for a processor, which others may have.
+    /// A thread is running or waiting for a CPU.
     fn is_runnable(self) -> bool {
         let tasks = fs::read_dir(format!("/proc/{}/task", self.0)).into_iter().flatten().flatten();
         tasks.filter_map(|task| fs::read_to_string(task.path().join("stat")).ok()).any(|stat| {
-            // The state comes behind the name, which may have anything in it.
+            // The state follows the name, which may contain any character.
             stat.rsplit_once(") ").is_some_and(|(_, fields)| fields.starts_with('R'))
         })
     }
@@ -63,7 +63,7 @@ impl Process {
         Ok((value("VmRSS")?, value("VmHWM")?))
     }
 
-    /// MB that the kernel has set aside for the maps that are pinned below a folder and those that it has open.
+    /// The kernel's memory in MB for the maps that are pinned below a folder and those that it has open.
     pub fn map_memory(self, pins: &Path) -> Result<f64> {
         let mut octets = BTreeMap::new();
         // Links have no such fields.
@@ -78,7 +78,7 @@ impl Process {
     }
 }
 
-/// How busy other processes keep the machine while something is measured.
+/// CPU use of other processes during a measurement.
 #[derive(Debug)]
 pub struct Others {
     began: Instant,
@@ -91,7 +91,7 @@ impl Others {
         Ok(Self { began: Instant::now(), busy: all_busy()?, ours: Process(std::process::id()).cpu()? })
     }
 
-    /// Per cent of all processors that neither we nor the daemon have used.
+    /// Per cent of all CPUs not used by us or the daemon.
     pub fn end(&self, daemon: Duration) -> Result<f64> {
         let ours = Process(std::process::id()).cpu()? - self.ours + daemon;
         let others = (all_busy()? - self.busy).saturating_sub(ours);
@@ -100,7 +100,7 @@ impl Others {
     }
 }
 
-/// user, nice and system of all processors since the machine was started, and interrupts.
+/// user, nice and system time of all CPUs since boot, and interrupts.
 fn all_busy() -> Result<Duration> {
     const TICKS: u64 = 100;
     let text = fs::read_to_string("/proc/stat").context("read /proc/stat")?;
@@ -110,7 +110,7 @@ fn all_busy() -> Result<Duration> {
     Ok(Duration::from_millis(busy * 1000 / TICKS))
 }
 
-/// The id of the map behind a descriptor, and what it takes.
+/// The id of a descriptor's map, and its memory.
 fn map_size(fdinfo: &str) -> Option<(u64, u64)> {
     let text = fs::read_to_string(fdinfo).ok()?;
     let value = |name: &str| {

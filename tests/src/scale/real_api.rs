@@ -1,5 +1,4 @@
-//! The real API server as the one that the daemon follows: filled and changed by way of `kubectl proxy`, which needs no
-//! credentials of us.
+//! The real API server: filled and changed through `kubectl proxy`, which needs no credentials from us.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -20,13 +19,13 @@ use crate::wait;
 
 const PORT: u16 = 8001;
 const CONNECTIONS: usize = 8;
-/// Of metadata: the API server gives it, or an owner that does not exist would take the object with it.
+/// Metadata that the API server sets, and owner references, with which garbage collection would delete the object.
 const NOT_OURS: [&str; 6] =
     ["resourceVersion", "uid", "generation", "creationTimestamp", "managedFields", "ownerReferences"];
-/// Says whose a slice is; the controllers would remove theirs, which no Pod is behind.
+/// Owner of a slice. The controllers would delete their own, because there are no Pods.
 const MANAGED_BY: &str = "endpointslice.kubernetes.io/managed-by";
 
-/// A control plane with the objects in it; dropping it removes everything.
+/// A control plane with the objects. Dropping it removes everything.
 pub struct RealApi {
     proxy: Child,
     connections: Vec<Mutex<TcpStream>>,
@@ -65,7 +64,7 @@ impl RealApi {
         self.send(&requests)
     }
 
-    /// Sends requests side by side, each on the next free connection.
+    /// Sends requests concurrently, each on the next free connection.
     fn send(&self, requests: &[(&str, String, String)]) -> Result<()> {
         let share = requests.len().div_ceil(self.connections.len()).max(1);
         thread::scope(|scope| {
@@ -121,7 +120,7 @@ fn plain(object: &str) -> Result<String> {
             *owner = "svc-scale".into();
         }
     }
-    // Without it the controllers make no slices of their own.
+    // Without the selector the controllers make no slices.
     object["spec"].as_object_mut().and_then(|spec| spec.remove("selector"));
     Ok(object.to_string())
 }
@@ -134,7 +133,7 @@ fn connect(hub: &Netns) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// One request and the whole answer, which must be a good one.
+/// One request and its response, which must be successful.
 fn exchange(stream: &mut TcpStream, method: &str, path: &str, body: &str) -> Result<()> {
     let head = format!(
         "{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n",

@@ -5,7 +5,7 @@ use std::fs;
 
 use super::figures::{Figure, Figures, KUBE_PROXY};
 
-/// Kinds of figures, in the order of the rows, and what each is.
+/// Kinds of figures in the order of the rows, with descriptions.
 const ROWS: [(&str, &str); 14] = [
     ("cp.unserved", "Services not served"),
     ("cp.sync", "start -> in force"),

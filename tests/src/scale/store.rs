@@ -1,4 +1,4 @@
-//! What the stub API server knows: ready-made objects of each resource, the events since, and who watches.
+//! State of the stub API server: prepared objects of each resource, events, and watchers.
 
 use std::io::{self, Write as _};
 use std::net::TcpStream;
@@ -36,23 +36,23 @@ pub const RESOURCES: [ResourceKind; 5] = [
     ResourceKind { path: "/api/v1/namespaces", kind: "Namespace", api_version: "v1" },
 ];
 
-/// All objects have this version until they change.
+/// Version of all objects until they change.
 const FIRST_VERSION: u64 = 1_000_000;
-/// Octets of a list that are copied while the store is locked, and then written at once.
+/// Octets of a list that are copied under the store's lock and then written at once.
 const PORTION: usize = 256 << 10;
 
-/// Objects begin with `"metadata"`: an event has kind and version before that, an item of a list has not.
+/// Objects begin with `"metadata"`. An event has kind and version before that, an item of a list does not.
 #[derive(Debug)]
 pub struct Store {
     version: u64,
     objects: [Vec<Arc<str>>; RESOURCES.len()],
     log: Vec<Logged>,
     watches: Vec<(usize, Arc<TcpStream>)>,
-    /// When the last item of the latest whole list was written.
+    /// When the last item of the latest complete list was written.
     pub listed: [Option<Instant>; RESOURCES.len()],
     /// Events that were created.
     pub created: u64,
-    /// Requests that the stub had no answer to.
+    /// Requests that the stub could not answer.
     pub unknown: Vec<String>,
 }
 
@@ -93,7 +93,7 @@ impl Store {
         self.objects[resource].first().map(|object| whole(resource, object))
     }
 
-    /// Puts objects in the place of others and tells whoever watches, by one write. The time is that before the write.
+    /// Replaces objects and notifies watchers, in one write. Returns the time before the write.
     pub fn replace(&mut self, resource: usize, changes: Vec<(usize, String)>) -> Instant {
         let mut chunks = Vec::new();
         for (place, object) in changes {
@@ -111,7 +111,7 @@ impl Store {
         written
     }
 
-    /// Fills a buffer with a list's next objects, each as an event or as an item, and says which one comes after them.
+    /// Fills a buffer with a list's next objects, as events or items, and returns the position of the next one.
     pub fn portion(
         &self,
         resource: usize,
@@ -136,7 +136,7 @@ impl Store {
         next
     }
 
-    /// Sends what has happened since a version, and from then on everything.
+    /// Sends the events since a version, and then all new ones.
     pub fn watch(
         &mut self,
         resource: usize,
@@ -160,7 +160,7 @@ impl Store {
         self.watches.retain(|(_, other)| !Arc::ptr_eq(stream, other));
     }
 
-    /// True if the history goes back so far.
+    /// The history reaches back that far.
     pub const fn knows(since: u64) -> bool {
         since >= FIRST_VERSION
     }

@@ -1,6 +1,6 @@
-//! An API server that is quicker than its client: ready-made objects as streamed lists, as pages, and as watches.
+//! A fast API server: prepared objects as streamed lists, pages, and watches.
 //!
-//! It answers in JSON, whatever the client prefers, as client-go understands it too. A thread serves each connection.
+//! It always answers in JSON, which client-go understands. Each connection has a thread.
 
 use std::io::{self, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use super::http::{self, Request};
 use super::store::{NODES, RESOURCES, ResourceKind, Store};
 use crate::netns::Netns;
 
-/// A client that reads nothing for so long is given up.
+/// A client that reads nothing for this long is disconnected.
 const WRITE_LIMIT: Duration = Duration::from_secs(60);
 
 /// A running stub; dropping it closes its port.
@@ -27,7 +27,7 @@ pub struct StubApi {
 }
 
 impl StubApi {
-    /// Listens on the loopback of a network namespace.
+    /// Listens on the loopback address of a network namespace.
     pub fn start(netns: &Netns, store: Store) -> Result<Self> {
         Self::serve(
             netns.within(|| TcpListener::bind("127.0.0.1:0").context("listen on the loopback"))?,
@@ -35,7 +35,7 @@ impl StubApi {
         )
     }
 
-    /// Listens on the loopback of this process.
+    /// Listens on the loopback address of this process.
     pub fn start_here(store: Store) -> Result<Self> {
         Self::serve(TcpListener::bind("127.0.0.1:0").context("listen on the loopback")?, store)
     }
@@ -62,7 +62,7 @@ impl StubApi {
         lock(&self.store).replace(resource, changes)
     }
 
-    /// When the last item of the last of these lists was written; none before all of them were.
+    /// When the last of these lists was completely written; `None` before that.
     pub fn listed(&self, resources: &[usize]) -> Option<Instant> {
         let listed = lock(&self.store).listed;
         let times: Option<Vec<_>> = resources.iter().map(|resource| listed[*resource]).collect();
@@ -74,7 +74,7 @@ impl StubApi {
         lock(&self.store).created
     }
 
-    /// Requests that had no answer.
+    /// Requests that could not be answered.
     pub fn unknown(&self) -> Vec<String> {
         lock(&self.store).unknown.clone()
     }
@@ -83,7 +83,7 @@ impl StubApi {
 impl Drop for StubApi {
     fn drop(&mut self) {
         use std::os::fd::AsRawFd as _;
-        // Wakes the thread that accepts; the others end with their connections.
+        // Wakes the accepting thread; the others end with their connections.
         let _ = shutdown(self.listener.as_raw_fd(), Shutdown::Both);
     }
 }
@@ -92,7 +92,7 @@ fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A client that goes away in the middle is no failure of ours.
+/// A client that disconnects early is not an error of the stub.
 fn serve(store: &Mutex<Store>, stream: TcpStream) {
     let stream = Arc::new(stream);
     let _ = answer_all(store, &stream);
@@ -108,7 +108,7 @@ fn answer_all(store: &Mutex<Store>, stream: &Arc<TcpStream>) -> io::Result<()> {
         match (request.method.as_str(), resource) {
             ("GET", Some(resource)) if request.is_set("watch") => {
                 watch(store, stream, resource, &request)?;
-                // The connection is the watch's from now on.
+                // From now on the connection belongs to the watch.
                 while Request::read(&mut reader)?.is_some() {}
             }
             ("GET", Some(resource)) => list(store, stream, resource, &request)?,
@@ -175,7 +175,7 @@ fn write_objects(
     Ok(())
 }
 
-/// A list or a page of it. What comes after a page is in its token: the version of the first page, and a place.
+/// A list or a page of it. The continue token of a page has the version of the first page, and a position.
 fn list(store: &Mutex<Store>, mut out: &TcpStream, resource: usize, request: &Request) -> io::Result<()> {
     let (mut version, count) = {
         let store = lock(store);
@@ -212,7 +212,7 @@ fn list(store: &Mutex<Store>, mut out: &TcpStream, resource: usize, request: &Re
     out.write_all(&chunks)
 }
 
-/// What is created or written is accepted; our Node can be asked for by name; the server is well.
+/// Accepts everything that is created or written, returns our Node by name, and reports health.
 fn other(store: &Mutex<Store>, mut out: &TcpStream, request: &Request) -> io::Result<()> {
     match (request.method.as_str(), request.path.as_str()) {
         ("POST", _) => {

@@ -1,4 +1,4 @@
-//! What the pinned maps serve, followed as the programs follow it: frontend, extent, backends.
+//! Contents of the pinned maps, followed like the programs do: frontend, extent, backends.
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -18,7 +18,7 @@ struct FamilyTables<A> {
     backends: PinnedMap<u32, BackendValue<A>>,
 }
 
-/// The maps as they are pinned now; the daemon may put others in their place later.
+/// The currently pinned maps; the daemon may replace them later.
 #[derive(Debug)]
 pub struct Tables {
     v4: FamilyTables<AddrV4>,
@@ -38,7 +38,7 @@ impl Tables {
         })
     }
 
-    /// True if every frontend of a Service is there and leads to its endpoints, to all of them and to no others.
+    /// Every frontend of a Service exists and leads to exactly its endpoints.
     pub fn serve(&self, population: &Population, service: u32) -> bool {
         let endpoints4 = population.endpoints4(service).map(|address| AddrV4::new(address.octets()));
         let endpoints6 = Population::endpoints6(service).map(|address| AddrV6::new(address.octets()));
@@ -48,7 +48,7 @@ impl Tables {
         })
     }
 
-    /// True if the ClusterIP of a Service leads to this endpoint.
+    /// The ClusterIP of a Service leads to this endpoint.
     pub fn have_endpoint(&self, service: u32, endpoint: Ipv4Addr) -> bool {
         let key = key(v4(Population::cluster_ip(service)), PORT, Scope::ADDRESS);
         let Some(found) = self.v4.frontends.look_up(&key) else { return false };
@@ -75,7 +75,7 @@ impl Tables {
                 .all(|backend| backend.is_some_and(|backend| endpoints.contains(&backend)))
     }
 
-    /// The addresses behind an extent; none for what is not in the tables.
+    /// The addresses in an extent; `None` for those missing in the tables.
     fn backends<'a, A: MapAddr>(
         &'a self,
         tables: &'a FamilyTables<A>,
@@ -102,7 +102,7 @@ fn open<K: aya::Pod, V: aya::Pod + Default>(dir: &Path, name: &str) -> Result<Pi
     PinnedMap::open(&dir.join(name)).with_context(|| format!("open {name} in {}", dir.display()))
 }
 
-/// `v4` or whatever version the daemon has: a binary of yesterday can be measured too.
+/// `v4` or another version of the daemon: older binaries can be measured, too.
 pub fn version_dir(pins: &Path) -> Result<PathBuf> {
     let entries = fs::read_dir(pins).with_context(|| format!("read {}", pins.display()))?;
     let mut dirs = entries.flatten().map(|entry| entry.path());

@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM as a wish that is asked about, so that every guard still removes what it made.
+//! Turns Ctrl-C and SIGTERM into a flag, so that every guard still removes what it made.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -27,7 +27,7 @@ pub(super) fn asked() -> bool {
     ASKED.load(Ordering::Relaxed)
 }
 
-/// Until somebody asks.
+/// Waits for the flag.
 pub(super) fn wait() {
     while !asked() {
         thread::park_timeout(Duration::from_millis(200));

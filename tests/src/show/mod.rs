@@ -1,11 +1,11 @@
-//! Owns `cargo xtask run`: servers, traffic, and who answered, while replicas come and go. What it is shown on is a
-//! stage: the examples brought to life, or a real cluster.
+//! `cargo xtask run`: servers, traffic, and who answered, while replicas come and go. It runs on the examples in a
+//! simulated network, or on a real cluster.
 
 mod args;
+mod environment;
 mod interrupt;
 mod picture;
 mod screen;
-mod stage;
 mod summary;
 mod traffic;
 
@@ -16,18 +16,18 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 
 pub use args::Args;
+use environment::{Environment, Examples, Kubernetes, Step};
 use screen::Screen;
-use stage::{Act, Examples, Kubernetes, Stage};
 use summary::{Phase, Summary};
 use traffic::Traffic;
 
-use crate::{janitor, ownership, run_name, wait};
+use crate::{cleanup, ownership, run_name, wait};
 
-/// How often the chart moves.
+/// How often the chart is drawn.
 const TICK: Duration = Duration::from_millis(250);
 
 pub fn main(args: &Args) -> Result<()> {
-    janitor::sweep();
+    cleanup::sweep();
     let shown = if args.cluster { play::<Kubernetes>(args) } else { play::<Examples>(args) };
     let scratch = run_name::scratch_dir();
     let written = [Some(scratch.as_path()), args.report.as_deref(), args.picture.as_deref()];
@@ -38,23 +38,23 @@ pub fn main(args: &Args) -> Result<()> {
     Ok(())
 }
 
-fn play<S: Stage>(args: &Args) -> Result<Summary> {
+fn play<S: Environment>(args: &Args) -> Result<Summary> {
     let screen = Screen::new(S::NAME_WIDTH, args.picture.is_some());
-    let stage = S::make(&screen)?;
-    let traffic = Traffic::start(&stage.clients()?)?;
-    let acts = u32::try_from(S::ACTS.len()).context("the number of acts")?;
-    let part = Duration::from_secs(args.seconds.into()) / acts;
-    let mut show = Show { stage, traffic, screen, phases: Vec::new(), part };
-    for act in S::ACTS {
+    let environment = S::make(&screen)?;
+    let traffic = Traffic::start(&environment.clients()?)?;
+    let steps = u32::try_from(S::STEPS.len()).context("the number of steps")?;
+    let part = Duration::from_secs(args.seconds.into()) / steps;
+    let mut show = Show { environment, traffic, screen, phases: Vec::new(), part };
+    for step in S::STEPS {
         if !interrupt::asked() {
-            show.act(act)?;
+            show.run(step)?;
         }
     }
-    let Show { mut stage, traffic, screen, phases, .. } = show;
+    let Show { mut environment, traffic, screen, phases, .. } = show;
     let summary = Summary::new(&traffic.stop()?, phases);
     screen.end(&summary);
     if summary.failures > 0 {
-        eprintln!("{}", stage.diagnosis());
+        eprintln!("{}", environment.diagnosis());
     }
     if let Some(path) = &args.report {
         std::fs::write(path, serde_json::to_string_pretty(&summary)? + "\n")
@@ -64,29 +64,32 @@ fn play<S: Stage>(args: &Args) -> Result<Summary> {
         std::fs::write(path, picture).with_context(|| format!("write {}", path.display()))?;
     }
     if args.keep && !interrupt::asked() {
-        println!("\nIt all stays up until Ctrl-C. Try in another terminal, as root:\n\n{}", stage.by_hand()?);
+        println!(
+            "\nIt all stays up until Ctrl-C. Try in another terminal, as root:\n\n{}",
+            environment.by_hand()?
+        );
         interrupt::wait();
     }
     Ok(summary)
 }
 
-/// What goes on while the clients send.
+/// State while the clients send.
 struct Show<S> {
-    // Dropped in this order: clients before what they stand on.
+    // Dropped in this order: clients before their network.
     traffic: Traffic,
-    stage: S,
+    environment: S,
     screen: Screen,
     phases: Vec<Phase>,
     part: Duration,
 }
 
-impl<S: Stage> Show<S> {
-    /// Lets traffic flow for a part of the time; by its end the last tick must look as it should.
-    fn act(&mut self, act: &Act<S>) -> Result<()> {
-        let name = act.name;
+impl<S: Environment> Show<S> {
+    /// Runs one part of the show. By its end the last tick must show the expected servers.
+    fn run(&mut self, step: &Step<S>) -> Result<()> {
+        let name = step.name;
         self.screen.say(name);
         let start = self.traffic.look()?;
-        (act.begin)(&mut self.stage, &self.screen)?;
+        (step.begin)(&mut self.environment, &self.screen)?;
         let began = Instant::now();
         let (mut before, mut tick_began, mut wrong) = (start.clone(), began, None);
         let waited =
@@ -100,13 +103,17 @@ impl<S: Stage> Show<S> {
                 (before, tick_began) = (now, Instant::now());
                 if began.elapsed() >= self.part {
                     let answered: BTreeSet<&str> = tick.by_server.keys().map(String::as_str).collect();
-                    wrong = self.stage.wrong(&answered)?;
+                    wrong = self.environment.wrong(&answered)?;
                     return Ok(wrong.is_none() || interrupt::asked());
                 }
                 Ok(interrupt::asked())
             });
         if let Err(error) = waited {
-            return Err(error.context(format!("{}\n{}", wrong.unwrap_or_default(), self.stage.diagnosis())));
+            return Err(error.context(format!(
+                "{}\n{}",
+                wrong.unwrap_or_default(),
+                self.environment.diagnosis()
+            )));
         }
         let total = before.since(&start);
         self.screen.total(name, &total);

@@ -1,32 +1,32 @@
-//! The show as an animated SVG: what was said, and a bar per backend, at each tick. README shows one.
+//! The show as an animated SVG: printed lines, and a bar per backend, at each tick. The README has one.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-/// Lines of text above the bars, and bars.
+/// Number of text lines above the bars, and of bars.
 const SAID: usize = 12;
 const BARS: usize = 8;
 const COLUMNS: usize = 120;
-/// Units of the picture.
+/// Sizes in the picture's units.
 const CHAR: usize = 8;
 const LINE: usize = 19;
 const MARGIN: usize = 14;
-/// Columns of a bar that is full.
+/// Columns of a full bar.
 const FULL_COLUMNS: usize = 40;
-/// How long the last picture stays before the show begins anew.
+/// How long the last frame stays before the animation repeats.
 const REST: Duration = Duration::from_secs(4);
 
-/// A backend's name, its answers per second, and its answers since the act began.
+/// A backend's name, its replies per second, and its replies since the part began.
 pub(super) type Bar = (String, u64, u64);
 
 #[derive(Debug)]
 pub(super) struct Picture {
     began: Instant,
-    /// Columns of a name.
+    /// Columns for a name.
     width: usize,
-    /// Answers per second at which a bar is full.
+    /// Replies per second of a full bar.
     full: u64,
     said: Vec<(Duration, String)>,
     ticks: Vec<(Duration, Vec<Bar>)>,
@@ -46,7 +46,7 @@ impl Picture {
     }
 
     pub(super) fn svg(&self) -> String {
-        // Making the stage is seen for a second only.
+        // Setting up is shown for only a second.
         let skipped =
             self.ticks.first().map_or(Duration::ZERO, |(at, _)| at.saturating_sub(Duration::from_secs(1)));
         let end = (self.began.elapsed() + REST).saturating_sub(skipped);
@@ -58,7 +58,7 @@ impl Picture {
              <rect width=\"{width}\" height=\"{height}\" rx=\"8\" fill=\"#0d1117\"/>\n"
         );
         text(&mut svg, 0, 0, "#7ee787", "$ cargo xtask run");
-        // What is said stays until more is said.
+        // A line stays until further lines come.
         for (number, span) in
             spans(self.said.iter().map(|(at, _)| at.saturating_sub(skipped)), end).into_iter().enumerate()
         {
@@ -104,7 +104,7 @@ fn spans(moments: impl Iterator<Item = Duration>, end: Duration) -> Vec<Range<Du
     moments.iter().copied().zip(next).map(|(from, to)| from..to).collect()
 }
 
-/// Seen during the span, again and again. Without animation the last one is seen.
+/// Visible during the span, repeatedly. Without animation the last group is visible.
 fn group(svg: &mut String, span: Range<Duration>, end: Duration, draw: impl FnOnce(&mut String)) {
     let share = |moment: Duration| moment.as_secs_f64() / end.as_secs_f64();
     let (from, to) = (share(span.start), share(span.end));
@@ -136,7 +136,7 @@ fn text(svg: &mut String, column: usize, row: usize, color: &str, line: &str) {
         }
         text
     });
-    // Each character has its column, whatever font there is.
+    // Fixed columns for the characters, in any font.
     let length = line.chars().count() * CHAR;
     let _ = writeln!(
         svg,

@@ -1,4 +1,4 @@
-//! What a person sees: a bar per backend that moves while somebody answers, or plain lines where there is no terminal.
+//! The terminal: a bar per backend that moves with its replies, or plain lines without a terminal.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -11,25 +11,25 @@ use super::picture::Picture;
 use super::summary::Summary;
 use crate::agent::Report;
 
-/// Answers per second at which a bar is full.
+/// Replies per second of a full bar.
 const FULL: u64 = 200;
 
-/// A bar goes when nobody has answered by its name for so many ticks.
+/// A bar is removed after this many ticks without a reply.
 const SILENCE: u32 = 8;
 
 /// The terminal, or whatever stdout is.
 pub(super) struct Screen {
-    /// None without a terminal.
+    /// `None` without a terminal.
     bars: Option<(MultiProgress, BTreeMap<String, Bar>)>,
     /// Characters of a name.
     width: usize,
-    /// Kept where a picture is asked for.
+    /// Set if a picture was requested.
     picture: Option<RefCell<Picture>>,
 }
 
 struct Bar {
     bar: ProgressBar,
-    /// Ticks since the last answer.
+    /// Ticks since the last reply.
     silence: u32,
 }
 
@@ -45,36 +45,36 @@ impl Screen {
         Some(self.picture.as_ref()?.borrow().svg())
     }
 
-    /// What comes now.
+    /// Announces the next part.
     pub(super) fn say(&self, line: &str) {
         self.line(&format!("== {line}"));
     }
 
-    /// A command, and what it answered.
+    /// A command and its output.
     pub(super) fn typed(&self, command: &str, answer: &str) {
         self.line(&format!("$ {command}"));
         answer.lines().for_each(|line| self.line(line));
     }
 
-    /// A line that stays.
+    /// A permanent line.
     fn line(&self, line: &str) {
         if let Some(picture) = &self.picture {
             picture.borrow_mut().line(line);
         }
         match &self.bars {
-            // A terminal that went away is no reason to end the show.
+            // The show goes on without the terminal.
             Some((bars, _)) => _ = bars.println(line),
             None => println!("{line}"),
         }
     }
 
-    /// Who answered how often lately (`tick`) and since the act began (`act`).
-    pub(super) fn chart(&mut self, tick: &Report, act: &Report, time: Duration) {
+    /// Replies by server recently (`tick`) and since the phase began (`phase`).
+    pub(super) fn chart(&mut self, tick: &Report, phase: &Report, time: Duration) {
         let of = |report: &Report, name: &str| report.by_server.get(name).copied().unwrap_or(0);
         let per_second =
             |name: &str| of(tick, name) * 1000 / u64::try_from(time.as_millis()).unwrap_or(1000).max(1);
         if let Some(picture) = &self.picture {
-            let bars = tick.by_server.keys().map(|name| (name.clone(), per_second(name), of(act, name)));
+            let bars = tick.by_server.keys().map(|name| (name.clone(), per_second(name), of(phase, name)));
             picture.borrow_mut().tick(bars.collect());
         }
         let Some((all, bars)) = &mut self.bars else { return };
@@ -92,7 +92,7 @@ impl Screen {
         bars.retain(|name, Bar { bar, silence }| {
             let per_second = per_second(name);
             bar.set_position(per_second.min(FULL));
-            bar.set_message(format!("{per_second:>4}/s {:>7}", of(act, name)));
+            bar.set_message(format!("{per_second:>4}/s {:>7}", of(phase, name)));
             *silence = if per_second == 0 { *silence + 1 } else { 0 };
             let stays = *silence < SILENCE;
             if !stays {
@@ -102,7 +102,7 @@ impl Screen {
         });
     }
 
-    /// What an act came to.
+    /// The total of a part.
     pub(super) fn total(&self, name: &str, total: &Report) {
         let servers = total.by_server.iter().map(|(name, count)| format!("{name} {count}"));
         let servers = servers.collect::<Vec<_>>().join(", ");
@@ -115,7 +115,7 @@ impl Screen {
 
     pub(super) fn end(&self, summary: &Summary) {
         if let Some((bars, _)) = &self.bars {
-            // Only what has been said stays on the terminal.
+            // Leaves only printed lines on the terminal.
             _ = bars.clear();
         }
         println!("\n{} requests, {} failures", summary.requests, summary.failures);
@@ -132,6 +132,6 @@ impl Screen {
 
 fn style(width: usize) -> ProgressStyle {
     let style = ProgressStyle::with_template(&format!("{{prefix:>{width}}} {{bar:50.cyan/black}} {{msg}}"));
-    // The template is constant but for the width; a wrong one would show in the first run.
+    // The template is constant except for the width; an error in it would show in the first run.
     style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("██ ")
 }

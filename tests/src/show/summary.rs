@@ -1,4 +1,4 @@
-//! The numbers of a show, as `--report` writes them.
+//! The numbers of a show in the format of `--report`.
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,8 @@
-//! Requests of all clients at a steady rate, and who answered them.
+//! Requests of all clients at a steady rate, and who answered.
 
 use anyhow::Result;
 
-use super::stage::Client;
+use super::environment::Client;
 use crate::agent::{Job, Report};
 
 /// Requests per second of each client.
@@ -17,7 +17,7 @@ impl Traffic {
         Ok(Self(clients.iter().map(start).collect::<Result<_>>()?))
     }
 
-    /// All clients together.
+    /// The sum of all clients.
     pub(super) fn look(&self) -> Result<Report> {
         self.0.iter().map(Job::look).try_fold(Report::default(), |total, report| Ok(total.and(report?)))
     }

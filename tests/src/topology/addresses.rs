@@ -1,4 +1,4 @@
-//! The addresses of the topology, as pure functions of who has them.
+//! The addresses of the topology.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -72,7 +72,7 @@ pub const fn service(last: u8) -> Addrs {
     }
 }
 
-/// Duplicate address detection would make every IPv6 address useless for its first second.
+/// Duplicate address detection would make every IPv6 address unusable for its first second.
 pub(super) fn no_waiting_for_dad(netns: &Netns) -> Result<()> {
     netns.sysctl(&[("net/ipv6/conf/all/accept_dad", "0"), ("net/ipv6/conf/default/accept_dad", "0")])
 }

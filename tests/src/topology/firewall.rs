@@ -1,11 +1,11 @@
-//! What a careful administrator and a CNI set on a node, and what a service datapath has to live with.
+//! Settings of a careful administrator and of a CNI on a node, which a service datapath must tolerate.
 
 use anyhow::Result;
 
 use super::addresses;
 use crate::netns::Netns;
 
-/// Strict reverse path filter and no local sources, on every interface there is and will be; forwarding on.
+/// Strict reverse path filter and no local sources on every present and future interface; forwarding on.
 pub(super) fn strict_sysctls(netns: &Netns) -> Result<()> {
     addresses::no_waiting_for_dad(netns)?;
     netns.sysctl(&[("net/ipv4/ip_forward", "1"), ("net/ipv6/conf/all/forwarding", "1")])?;
@@ -24,7 +24,7 @@ pub(super) fn bridge_netfilter(netns: &Netns, on: bool) -> Result<()> {
     keys.iter().try_for_each(|key| netns.sysctl(&[(key, value)]))
 }
 
-/// FORWARD as firewalls write it, and pod egress masqueraded as a CNI with `ipMasq: true` does it.
+/// FORWARD rules like those of firewalls, and pod egress masqueraded as by a CNI with `ipMasq: true`.
 pub(super) fn strict_rules(netns: &Netns, node: u8) -> Result<()> {
     let subnet = addresses::pod(node, 0);
     netns.nft(&format!(

@@ -1,4 +1,4 @@
-//! A place where processes run: a namespace, a cgroup, an agent, and the address it is known by.
+//! A host: a namespace, a cgroup, an agent, and its address.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -30,7 +30,7 @@ impl Host {
         self.agent.name()
     }
 
-    /// A command that runs here, in the namespace and the cgroup.
+    /// A command in the host's namespace and cgroup.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
         let mut command = self.netns.command(program)?;
         self.cgroup.adopt(&mut command)?;

@@ -1,4 +1,4 @@
-//! Owns the simulated network: a client and two strict nodes on a LAN, pods of either shape on the nodes.
+//! The simulated network: a client and two strict nodes on a LAN, pods with either kind of link on the nodes.
 //!
 //! ```text
 //!   client ── eth0 ┐            ┌ eth0 ── node1 ── veth* ── pods 10.244.1.0/24
@@ -29,27 +29,27 @@ use crate::cgroup::Cgroup;
 use crate::netns::Netns;
 use crate::run_name::RunName;
 
-/// How a pod is joined to its node.
+/// Kind of a pod's link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A routed veth pair, as the `ptp` plugin and Calico make it.
+    /// A routed veth pair, as made by the `ptp` plugin and Calico.
     Routed,
-    /// A port of a bridge that has the gateway's address, as the `bridge` plugin and flannel make it.
+    /// A port of a bridge that has the gateway's address, as made by the `bridge` plugin and flannel.
     Bridged,
 }
 
-/// What the interfaces do about checksums and segmentation.
+/// Checksum and segmentation offloads of the interfaces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Offloads {
-    /// Nothing is ever summed up: veth hands partial checksums through to the receiver.
+    /// No checksum is computed: veth hands partial checksums through to the receiver.
     Default,
-    /// `tx off` on the node's last hop towards a receiver, which makes wrong sums visible.
+    /// `tx off` on the node's last hop towards a receiver, which makes wrong checksums visible.
     TxOff,
-    /// `tx off` at every sending end and `gro on` at every receiving one: what XDP needs on veth.
+    /// `tx off` at every sending end and `gro on` at every receiving one: XDP on veth needs this.
     ForXdp,
 }
 
-/// The variants a topology comes in.
+/// Variants of the topology.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     pub shape: Shape,
@@ -58,10 +58,10 @@ pub struct Options {
     pub two_uplinks: bool,
     /// `bridge-nf-call-iptables`: netfilter sees bridged packets.
     pub bridge_nf: bool,
-    /// The nodes reach each other's pods by `tun0`, a device without Ethernet header, and the client can reach node1 by
-    /// another, `tun1` of node1 and `tun0` of the client.
+    /// The nodes reach each other's pods by `tun0`, a device without Ethernet header, and the client can reach node1
+    /// by another one: `tun1` of node1 and `tun0` of the client.
     pub tunnels: bool,
-    /// How the names of pods' host ends begin; CNIs differ.
+    /// Prefix of the names of pods' host ends; CNIs differ.
     pub pod_prefix: &'static str,
 }
 
@@ -78,12 +78,12 @@ impl Default for Options {
     }
 }
 
-/// Octets of the largest packet through the tunnel between the nodes: less than any sender knows of.
+/// MTU of the tunnel between the nodes, unknown to senders.
 const NODE_TUNNEL_MTU: u16 = 1_300;
-/// The same of the one between node1 and the client.
+/// MTU of the tunnel between node1 and the client.
 const CLIENT_TUNNEL_MTU: u16 = 1_400;
 
-/// The network with an agent on every host; dropping it removes everything.
+/// The network with an agent on every host. Dropping it removes everything.
 #[derive(Debug)]
 pub struct Topology {
     pub name: RunName,
@@ -92,9 +92,9 @@ pub struct Topology {
     pub nodes: [Node; 2],
     lan: Netns,
     cgroup: Cgroup,
-    /// Last in, first out: each stands in namespaces that are above.
+    /// Dropped in reverse order: each depends on the namespaces above.
     tunnels: Vec<Tunnel>,
-    /// Hold the XDP programs of the LAN's ports.
+    /// The XDP programs of the LAN's ports.
     links: Vec<OwnedFd>,
 }
 
@@ -135,7 +135,7 @@ impl Topology {
         if index == 1 { node1 } else { node2 }
     }
 
-    /// The namespace, client, node or pod of that name.
+    /// The host (client, node or pod) of that name.
     pub fn host(&self, name: &str) -> Result<&Host> {
         let hosts = self.nodes.iter().flat_map(Node::hosts).chain([&self.client]);
         hosts.into_iter().find(|host| host.name() == name).with_context(|| format!("no host {name}"))
@@ -150,7 +150,7 @@ impl Topology {
         &self.lan
     }
 
-    /// Makes the tunnels, and leads the nodes' routes to each other's pods through the one between them.
+    /// Makes the tunnels, and routes the nodes' traffic to each other's pods through the one between them.
     fn dig(&mut self) -> Result<()> {
         let [node1, node2] = self.nodes.each_ref().map(|node| &node.host.netns);
         let client = &self.client.netns;
@@ -170,7 +170,7 @@ impl Topology {
         Ok(())
     }
 
-    /// From now on the client speaks to node1, and to Services, by its tunnel.
+    /// From now on the client reaches node1, and Services, by its tunnel.
     pub fn client_by_tunnel(&self) -> Result<()> {
         let (own, node) = (addresses::back(109), addresses::front(1));
         let mut lines = String::new();
@@ -233,7 +233,7 @@ fn lan(name: &RunName, two_uplinks: bool) -> Result<Netns> {
     Ok(lan)
 }
 
-/// Joins a namespace to a bridge of the LAN.
+/// Connects a namespace to a bridge of the LAN.
 fn plug(lan: &Netns, bridge: &str, port: &str, netns: &Netns, interface: &str) -> Result<()> {
     lan.ip(&format!(
         "link add {port} type veth peer name {interface} netns {}\n\
@@ -242,7 +242,7 @@ fn plug(lan: &Netns, bridge: &str, port: &str, netns: &Netns, interface: &str) -
     ))
 }
 
-/// The outside client: on the front network, with a route to the service range by way of node1.
+/// The outside client: on the front network, with a route to the service range through node1.
 fn client(name: &RunName, lan: &Netns, cgroup: &Cgroup) -> Result<Host> {
     let netns = Netns::new(&name.host("client"))?;
     addresses::no_waiting_for_dad(&netns)?;

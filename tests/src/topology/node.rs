@@ -1,4 +1,4 @@
-//! A node: uplinks, strict rules, routes to the other node's pods, its pods, and a cgroup above all its processes.
+//! A node: uplinks, strict rules, routes to the other node's pods, its pods, and a cgroup for all its processes.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -74,7 +74,8 @@ impl Node {
         }
     }
 
-    /// Makes the only network card a port of a bridge that gets its addresses and routes, as where VMs join the LAN.
+    /// Makes the only network card a port of a bridge, which gets its addresses and routes, as on hosts with VMs on
+    /// the LAN.
     pub fn bridge_card(&mut self) -> Result<()> {
         let netns = &self.host.netns;
         netns.ip(&format!(
@@ -97,7 +98,7 @@ impl Node {
         addresses::pod(self.index, 0)
     }
 
-    /// Every address the node itself has.
+    /// All addresses of the node itself.
     pub fn addresses(&self) -> Vec<Addrs> {
         let mut all = vec![self.host.addrs];
         all.extend(self.options.two_uplinks.then(|| addresses::back(self.index)));
@@ -121,7 +122,7 @@ impl Node {
         self.add_pod_at(name, addrs)
     }
 
-    /// [`Self::add_pod`] with the addresses that a manifest gives it.
+    /// Like [`Self::add_pod`], with these addresses.
     pub fn add_pod_at(&mut self, name: &str, addrs: Addrs) -> Result<&Pod> {
         let netns = Netns::new(&self.run.host(name))?;
         let cgroup = self.cgroup.child(&format!("kubepods/{name}"))?;
@@ -135,7 +136,7 @@ impl Node {
         self.pods.remove(name);
     }
 
-    /// Deletes a pod's link and makes it again under the same name: a new interface with the old one's name.
+    /// Deletes a pod's link and makes it again under the same name.
     pub fn relink(&self, pod: &str) -> Result<()> {
         let pod = self.pods.get(pod).with_context(|| format!("no pod {pod}"))?;
         self.host.netns.ip(&format!("link delete {}", pod.interface))?;
@@ -160,7 +161,7 @@ impl Node {
     }
 }
 
-/// Joins the LAN; the other node and its pods are reached by the last uplink.
+/// Joins the LAN. The other node and its pods are reached by the last uplink.
 fn uplinks(netns: &Netns, name: &str, index: u8, options: Options, lan: &Netns) -> Result<()> {
     plug(lan, "front", &front_port(name), netns, "eth0")?;
     address_uplink(netns, "eth0", index)?;
@@ -185,14 +186,14 @@ fn address_uplink(netns: &Netns, interface: &str, index: u8) -> Result<()> {
     ))
 }
 
-/// The pods of the other node are reached by way of one of its addresses.
+/// Routes to the other node's pods, through one of its addresses.
 fn route_to_pods(netns: &Netns, index: u8, via: Addrs) -> Result<()> {
     let pods = addresses::pod(3 - index, 0);
     netns.ip(&format!("route add {}/24 via {}\nroute add {}/64 via {}", pods.v4, via.v4, pods.v6, via.v6))
 }
 
-/// The uplink between the nodes. They speak there by their InternalIPs too (`src`), so that a UDP server bound
-/// to no address answers from the one it was asked at; only what is masqueraded or routed on has eth1's address.
+/// The uplink between the nodes. Its routes have the InternalIP as source (`src`), so that a UDP server bound to no
+/// address answers from the dialled one. Only masqueraded and forwarded packets have eth1's address.
 fn back_uplink(netns: &Netns, index: u8, via: Addrs) -> Result<()> {
     let (back, own, other) = (addresses::back(index), addresses::front(index), addresses::front(3 - index));
     let (subnet4, subnet6) = (addresses::back(0).v4, addresses::back(0).v6);
@@ -220,8 +221,8 @@ fn finish_uplink(netns: &Netns, interface: &str, offloads: Offloads) -> Result<(
     }
 }
 
-/// With an address of its own, as the CNI plugin gives it: else the bridge takes the lowest of its ports', and another
-/// one when that port goes, which the pods' neighbour entries do not survive.
+/// The bridge has a MAC of its own, as with the CNI plugin. Otherwise it takes the lowest MAC of its ports and
+/// changes it when that port goes, which breaks the pods' neighbor entries.
 fn bridge(netns: &Netns, index: u8, netfilter: bool) -> Result<()> {
     let gateway = addresses::pod(index, 1);
     netns.ip(&format!(

@@ -1,4 +1,4 @@
-//! A pod and its link to the node, in either shape.
+//! A pod and its link to the node, of either kind.
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use super::{Addrs, Host, addresses, firewall};
 use crate::netns::Netns;
 use crate::{command, wait};
 
-/// The MAC of every host end in the routed shape, as Calico has it.
+/// The MAC of every routed host end, as in Calico.
 const HOST_END: &str = "ee:ee:ee:ee:ee:ee";
 
 const LINK_LIMIT: Duration = Duration::from_secs(5);
 
-/// Linux takes interface names of at most 15 octets.
+/// Linux allows interface names of at most 15 octets.
 const NAME_LIMIT: usize = 15;
 
-/// A pod; its host end is called `interface` in the node.
+/// A pod; its host end in the node is called `interface`.
 #[derive(Debug)]
 pub struct Pod {
     pub host: Host,
@@ -28,7 +28,7 @@ pub(super) fn interface_name(prefix: &str, pod: &str) -> String {
 }
 
 impl Pod {
-    /// The host end has no address; the pod's gateway is a link-local address with a permanent neighbour.
+    /// The host end has no address; the pod's gateway is a link-local address with a permanent neighbor.
     pub(super) fn link_routed(&self, node: &Netns) -> Result<()> {
         self.plug(node)?;
         let Addrs { v4, v6 } = self.host.addrs;
@@ -58,8 +58,8 @@ impl Pod {
         ))
     }
 
-    /// Waits until both ends send: an interface that is up drops packets until the kernel's link watch has given it its
-    /// queue, which takes a busy machine longer than a client waits.
+    /// Waits until both ends send. An interface that is up drops packets until the kernel's link watch has activated
+    /// its queue, which on a busy machine takes longer than a client waits.
     pub(super) fn await_link(&self, node: &Netns) -> Result<()> {
         [(node, self.interface.as_str()), (&self.host.netns, "eth0")].into_iter().try_for_each(
             |(netns, interface)| {

@@ -1,5 +1,5 @@
-//! A tunnel as WireGuard and IPIP are for what is above them: a device without Ethernet header at either end. What carries
-//! packets from one to the other is a thread of this program.
+//! A tunnel that looks like WireGuard or IPIP to the layers above: a device without Ethernet header at either end. A
+//! thread of this program carries the packets between them.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use super::{Addrs, addresses, firewall};
 use crate::netns::Netns;
 
-/// How often the carrier looks whether it shall end.
+/// How often the thread checks whether it should end.
 const LOOK_MS: libc::c_int = 50;
 
 /// One end: a namespace, the device's name there, its addresses.
@@ -31,7 +31,7 @@ pub struct Tunnel {
 }
 
 impl Tunnel {
-    /// Packets of more than `mtu` octets are too large for it.
+    /// Packets of more than `mtu` octets do not fit.
     pub fn new(ends: [&End<'_>; 2], mtu: u16) -> Result<Self> {
         let [left, right] = ends;
         let devices = [open(left)?, open(right)?];
@@ -47,7 +47,7 @@ impl Tunnel {
 impl Drop for Tunnel {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::Relaxed);
-        // It ends with its next look.
+        // It ends at its next check.
         let _ = self.carrier.take().map(JoinHandle::join);
     }
 }
@@ -63,7 +63,7 @@ fn set_up(end: &End<'_>, peer: Addrs, mtu: u16) -> Result<()> {
     ))
 }
 
-/// The device, made by this descriptor and gone with it.
+/// The device; it exists as long as this descriptor.
 fn open(end: &End<'_>) -> Result<OwnedFd> {
     let what = || format!("making {} in {}", end.device, end.netns.name());
     end.netns.within(|| {
@@ -74,7 +74,7 @@ fn open(end: &End<'_>) -> Result<OwnedFd> {
             *to = from as libc::c_char;
         }
         request.ifr_ifru.ifru_flags = (libc::IFF_TUN | libc::IFF_NO_PI) as libc::c_short;
-        // SAFETY: the request has the layout that this call wants and outlives it.
+        // SAFETY: the request has the layout that this call expects, and outlives it.
         if unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) } < 0 {
             return Err(io::Error::last_os_error()).with_context(what);
         }
@@ -93,8 +93,8 @@ fn carry(devices: &[OwnedFd; 2], is_over: &AtomicBool) {
             if from.revents & libc::POLLIN == 0 {
                 continue;
             }
-            // SAFETY: reads into and writes from a buffer of ours, of its length. What the other end refuses is lost, as
-            // in any network.
+            // SAFETY: reads into and writes from a buffer of ours, of its length. Packets that the other end refuses
+            // are lost, as in any network.
             unsafe {
                 let octets = libc::read(from.fd, packet.as_mut_ptr().cast(), packet.len());
                 if let Ok(octets) = usize::try_from(octets) {

@@ -1,5 +1,6 @@
-//! The smallest XDP program on a veth: what comes by XDP_TX from its far end is only delivered while a program is
-//! attached here (`veth_xdp_flush` wakes nobody otherwise; seen on 6.18, where GRO alone is not enough).
+//! A minimal XDP program for a veth: frames that its far end sends by XDP_TX are only delivered while a program is
+//! attached here (`veth_xdp_flush` does not wake the receiver otherwise; seen on 6.18, where GRO alone is not
+//! enough).
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -15,7 +16,7 @@ const XDP_DRV_MODE: u32 = 1 << 2;
 const XDP_PASS: u32 = 2;
 const PASS: [u64; 2] = [bpf::set(0, XDP_PASS), bpf::EXIT];
 
-/// Attaches the program; it stays as long as the descriptor.
+/// Attaches the program as long as the descriptor is open.
 pub fn attach(netns: &Netns, interface: &str) -> Result<OwnedFd> {
     netns
         .within(|| {

@@ -1,4 +1,4 @@
-//! Where svc does something else than kube-proxy, on purpose: which rows, what svc does, why.
+//! Deliberate differences between svc and kube-proxy: the rows, svc's result, the reason.
 
 use std::fs;
 use std::path::Path;
@@ -9,19 +9,19 @@ use serde::Deserialize;
 use super::outcome::Outcome;
 use super::row::Row;
 
-/// The hand-kept list.
+/// The hand-written list.
 #[derive(Debug)]
 pub struct Deviations(pub Vec<Deviation>);
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Deviation {
-    /// All of these texts are in the row's name.
+    /// The row's name contains all of these texts.
     pub rows: Vec<String>,
-    /// None of these is.
+    /// The row's name contains none of these.
     #[serde(default)]
     pub but: Vec<String>,
-    /// What the client meets with svc.
+    /// The client's result with svc.
     pub svc: String,
     pub why: String,
 }
@@ -36,12 +36,12 @@ impl Deviations {
         Ok(Self(serde_yaml_ng::from_str(text)?))
     }
 
-    /// The first that a row is one of.
+    /// The first deviation that applies to a row.
     pub fn of(&self, row: &Row) -> Option<&Deviation> {
         self.0.iter().find(|deviation| deviation.is_about(&row.name))
     }
 
-    /// Those that none of all rows is one of.
+    /// Deviations that apply to no row.
     pub fn idle(&self, rows: &[Row]) -> Vec<String> {
         let is_idle = |deviation: &&Deviation| !rows.iter().any(|row| deviation.is_about(&row.name));
         self.0

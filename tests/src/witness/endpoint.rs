@@ -1,11 +1,11 @@
-//! An endpoint as a group of cases writes it: `a1`, `b1 terminating`, `a2 zones=zone-a,zone-b nodes=node1`.
+//! An endpoint in the syntax of the groups: `a1`, `b1 terminating`, `a2 zones=zone-a,zone-b nodes=node1`.
 
 use std::str::FromStr;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// A host of the stage that a slice names, with what the slice says of it.
+/// A host in a slice, with its conditions and hints.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Endpoint {
@@ -13,25 +13,25 @@ pub struct Endpoint {
     conditions: Conditions,
     zones: Vec<String>,
     nodes: Vec<String>,
-    /// Whether the slice says which node it is on.
+    /// The slice has the endpoint's node name.
     has_node: bool,
-    /// Slices of one Service and family have numbers.
+    /// The number of its slice among the Service's slices of one family.
     pub slice: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Conditions {
     Ready,
-    /// None is said.
+    /// No conditions.
     Unsaid,
     Unready,
-    /// Not ready, though it says it serves.
+    /// Not ready, though serving.
     ServingUnready,
-    /// It still serves, but is about to end.
+    /// Terminating, still serving.
     Terminating,
-    /// It is about to end and serves no more.
+    /// Terminating, no longer serving.
     Ended,
-    /// Ready, as a Service that publishes not-ready addresses calls a Pod that is not.
+    /// Ready: a Pod that is not ready, in a Service that publishes not-ready addresses.
     Published,
 }
 
@@ -90,7 +90,7 @@ impl TryFrom<String> for Endpoint {
 }
 
 impl Endpoint {
-    /// The entry of a slice.
+    /// The endpoint's entry in a slice.
     pub fn object(&self, address: std::net::IpAddr, node: &str) -> Value {
         let mut object = json!({"addresses": [address], "conditions": self.conditions.object()});
         if self.has_node {

@@ -1,9 +1,9 @@
-//! What a client dials, as a row names it: `ClusterIP`, `NodePort@node1`, `vip2`, `external:443`, `nobody`, `a1`.
+//! The client's destination in a row: `ClusterIP`, `NodePort@node1`, `vip2`, `external:443`, `nobody`, `a1`.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// An address of a Service, or one that should be left alone, and a port if it isn't the usual one.
+/// An address of a Service, or one that svc must leave alone, and a port if it isn't the usual one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Frontend {
     pub at: At,
@@ -13,14 +13,14 @@ pub struct Frontend {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum At {
     ClusterIp,
-    /// On an address of that host.
+    /// A NodePort at an address of that host.
     NodePort(String),
     /// Counted from 0.
     External(u8),
     Vip(u8),
-    /// An address of the range of ClusterIPs that no Service has.
+    /// An unallocated address of the Service CIDR.
     Nobody,
-    /// A host itself.
+    /// A host directly.
     Host(String),
 }
 

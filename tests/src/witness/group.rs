@@ -1,4 +1,4 @@
-//! A group of cases: Services, what clients meet, and then other Services of the same names. One YAML file each.
+//! A group of cases: Services, results of clients, then other Services of the same names. One YAML file per group.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,28 +18,28 @@ pub struct Group {
     /// The file's name.
     #[serde(skip)]
     pub name: String,
-    /// For who reads the file and the page.
+    /// Description for readers of the file and the page.
     pub about: String,
-    /// What both proxies are told.
+    /// Settings of both proxies.
     #[serde(default)]
     pub settings: Settings,
     pub steps: Vec<Step>,
 }
 
-/// Services as they are from now on, and what clients meet then.
+/// The Services from now on, and the results of clients.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// Those that are not named stay as they are; null takes one away.
+    /// Unnamed Services stay as they are; null deletes a Service.
     #[serde(default)]
     pub services: BTreeMap<String, Option<Service>>,
-    /// By the Service that they are about.
+    /// Rows by their Service.
     #[serde(default)]
     pub rows: BTreeMap<String, Vec<Line>>,
 }
 
 impl Group {
-    /// Every file of a folder, by name.
+    /// Every file of a folder, in order.
     pub fn load_all(folder: &Path) -> Result<Vec<Self>> {
         let entries = fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
         let mut paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;

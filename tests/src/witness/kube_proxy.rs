@@ -12,10 +12,10 @@ use crate::topology::Node;
 use crate::{command, wait};
 
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Its tables, and the range of ClusterIPs that each should drop what nobody has of.
+/// Its tables, and the Service CIDR whose unallocated addresses each table should reject.
 const TABLES: [(&str, &str); 2] = [("ip kube-proxy", "10.96.0.0/16"), ("ip6 kube-proxy", "fd00:96::/112")];
 
-/// A running kube-proxy; dropping it ends it, and its rules stay until it starts again.
+/// A running kube-proxy. Dropping it ends it; its rules stay until it starts again.
 #[derive(Debug)]
 pub struct KubeProxy {
     child: Child,
@@ -23,12 +23,12 @@ pub struct KubeProxy {
 }
 
 impl KubeProxy {
-    /// Starts it until it knows of the ranges of ClusterIPs: if it hears of them after its first sync, it forgets about them
-    /// until the next time that it writes everything, in an hour.
+    /// Starts it, repeatedly, until it knows the Service CIDRs. If it hears of them after its first sync, it does not
+    /// apply them until the next full sync, in an hour.
     pub fn start(program: &Path, node: &Node, dir: &Path, config: &Value) -> Result<Self> {
         let what = format!("kube-proxy of {} knows the ranges of ClusterIPs", node.name());
         wait::until(&what, START_LIMIT, || {
-            // What an earlier one has written says nothing about this one.
+            // Rules of an earlier kube-proxy say nothing about this one.
             node.host.netns.nft(
                 &TABLES.map(|(table, _)| format!("add table {table}\ndelete table {table}\n")).concat(),
             )?;
@@ -60,7 +60,7 @@ impl KubeProxy {
         Ok(Self { child: command.spawn().context("start kube-proxy")?, log })
     }
 
-    /// An error with its last words if it has ended.
+    /// Fails with the end of its log if it has ended.
     pub fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait().context("look at kube-proxy")? {
             bail!("kube-proxy ended: {status}\n{}", self.last_words());
@@ -82,7 +82,7 @@ impl Drop for KubeProxy {
     }
 }
 
-/// The rules for what goes to a ClusterIP that is not served, once they are there.
+/// The rules for unserved ClusterIPs, once they exist.
 fn check_chain(node: &Node, table: &str) -> Result<String> {
     let mut nft = node.host.netns.command("nft")?;
     let rules = command::run(nft.args(["list", "chain"]).args(table.split(' ')).arg("cluster-ips-check"))?;

@@ -1,4 +1,4 @@
-//! One line of a group of cases: who dials what, and what they meet if the rules hold.
+//! One line of a group: a client, a frontend, and the expected result.
 
 use std::str::FromStr;
 
@@ -9,23 +9,23 @@ use super::outcome::Outcome;
 use crate::agent::Via;
 use crate::topology::Family;
 
-/// `PAR-050 SEM-085 pod at NodePort@node1 [TCP IPv4]: a1 b1 from pod`. Instead of `at`, `stays at` and several
-/// frontends with commas: one after the other, again and again, and always the same server. Without brackets it is meant
-/// for either protocol and family. After the outcome may stand `; by default a1 from pod`: what is met with svc's own
-/// settings, or `; by default by chance`, if that is no single thing.
+/// `PAR-050 SEM-085 pod at NodePort@node1 [TCP IPv4]: a1 b1 from pod`. With `stays at` instead of `at`, and several
+/// frontends separated by commas, the client dials them in turn and must always get the same server. Without brackets
+/// the line is for both protocols and families. After the result, `; by default a1 from pod` gives the result with
+/// svc's own settings. `; by default by chance` says that there is no single result.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Line {
-    /// Of the rules that it is about.
+    /// The ids of its rules.
     pub ids: Vec<String>,
     pub client: String,
     pub stays: bool,
     pub frontends: Vec<Frontend>,
     pub vias: Vec<Via>,
     pub families: Vec<Family>,
-    /// None if only kube-proxy knows.
+    /// `None`: only kube-proxy determines the result.
     pub expected: Option<Outcome>,
-    /// With svc's own settings. None if that is not for the line to say.
+    /// Result with svc's own settings. `None`: the line does not say.
     pub by_default: Option<Outcome>,
 }
 

@@ -1,15 +1,15 @@
-//! The real kube-proxy as a witness: the same objects, the same hosts, the same clients, and two proxies beside each other
-//! that must do the same.
+//! kube-proxy as a witness: the same objects, hosts and clients with two proxies, which must give the same results.
 //!
-//! Read from the bottom up: `endpoint`, `service` are objects as the groups of cases write them; `frontend`, `outcome`,
-//! `line` say who dials what and what they meet; `group` is a file of them (`random` makes others) and `row` what comes of the lines. `plane` is
-//! the API server that both proxies watch, `side` a network with one of them, and `play` brings it all together.
+//! Read in this order: `endpoint`, `service` are objects in the syntax of the groups. `frontend`, `outcome`, `line`
+//! say which client dials what and what the result is. `group` is a file of them (`random` makes others), and `row` a
+//! case that follows from a line. `plane` is the API server that both proxies watch, `side` a network with one of
+//! them, and `play` runs everything.
 
 mod deviations;
 mod endpoint;
 mod frontend;
-mod ground;
 mod group;
+mod hosts;
 mod kube_proxy;
 mod line;
 mod outcome;
@@ -28,16 +28,16 @@ use std::path::PathBuf;
 pub use deviations::Deviations;
 pub use group::Group;
 pub use outcome::Outcome;
-pub use play::{Met, play};
+pub use play::{RowResults, play};
 pub use random::groups as random_groups;
 pub use row::Row;
 
 use crate::run_name::workspace_dir;
 
-/// Of all Services and slices here.
+/// Namespace of all Services and slices here.
 const NAMESPACE: &str = "witness";
 
-/// Where the groups and the deviations are.
+/// Folder of the groups and the deviations.
 pub fn folder() -> PathBuf {
     workspace_dir().join("tests/witness")
 }

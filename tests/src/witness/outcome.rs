@@ -1,4 +1,4 @@
-//! What a client meets at a frontend: who answers and whom they see, or in what way nobody answers.
+//! Result of a client at a frontend: the servers and the source that they saw, or the error.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -7,22 +7,22 @@ use std::str::FromStr;
 
 use crate::agent::Tried;
 
-/// `a1 b1 from pod, b1 from node1`, `refused`, `nothing`. A set: order and number of the tries do not matter.
+/// `a1 b1 from pod, b1 from node1`, `refused`, `nothing`. A set: order and number of the attempts do not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Outcome {
-    /// Who answered, by whose address they saw as the client's.
+    /// The servers that answered, by the client address that they saw.
     answers: BTreeMap<String, BTreeSet<String>>,
     failures: BTreeSet<String>,
 }
 
-/// Stands for whoever it is, as long as it is always the same.
+/// Stands for any server, as long as it is always the same.
 const SAME: &str = "same";
 const REFUSED: &str = "refused";
 const UNREACHABLE: &str = "unreachable";
 const NOTHING: &str = "nothing";
 
 impl Outcome {
-    /// `names` tells whose an address is.
+    /// `names` are the names of addresses.
     pub fn of(tried: &[Tried], names: &BTreeMap<IpAddr, String>) -> Self {
         let mut outcome = Self::default();
         for tried in tried {
@@ -43,7 +43,7 @@ impl Outcome {
         outcome
     }
 
-    /// Of a client that should stay with whom it met first: whom is a matter of chance, and not told.
+    /// Result of a client that must keep its first server. Which server that is, is random and left out.
     #[must_use]
     pub fn staying(mut self) -> Self {
         let servers: BTreeSet<_> = self.answers.values().flatten().collect();

@@ -1,4 +1,4 @@
-//! `tests/WITNESS.md`: how many rows each group has, and what svc does otherwise with its own settings.
+//! `tests/WITNESS.md`: number of rows of each group, and svc's differences with its own settings.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use super::group::Group;
 use super::line::Line;
 
-/// The page as it should be.
+/// The expected page.
 pub fn page(groups: &[Group]) -> String {
     let mut text = String::from(
         "# kube-proxy as a witness\n\n\

@@ -1,4 +1,4 @@
-//! The API server that both proxies watch: writes the objects, and tells the addresses that they were given.
+//! The API server that both proxies watch: writes the objects, and returns the addresses that it assigned.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +18,7 @@ use crate::manifests::{SERVER_PORT, SERVICE_PORT};
 use crate::topology::{Addrs, Family, Node};
 use crate::{command, wait};
 
-/// Allocated to no Service: the API server takes from the other end of the range first.
+/// Unallocated: the API server allocates from the other end of the range first.
 const NOBODY: [&str; 2] = ["10.96.250.250", "fd00:96::fafa"];
 
 pub struct Plane {
@@ -27,9 +27,9 @@ pub struct Plane {
     numbers: BTreeMap<String, Number>,
     /// The names of each Service's slices.
     slices: BTreeMap<String, BTreeSet<String>>,
-    /// As the API server has them.
+    /// As in the API server.
     services: BTreeMap<String, Value>,
-    /// Addresses of load balancers that node1 has itself.
+    /// Load-balancer addresses that node1 has itself.
     pub held: Vec<Addrs>,
 }
 
@@ -70,7 +70,7 @@ impl Plane {
         self.set_status(&objects)
     }
 
-    /// Makes Services what they should be from now on. None: it goes.
+    /// Creates, changes or (`None`) deletes Services.
     pub fn set(
         &mut self,
         services: &[(String, Option<Service>)],
@@ -113,7 +113,7 @@ impl Plane {
         Ok(())
     }
 
-    /// Where a row's client finds each of its frontends.
+    /// The addresses that a row's client dials.
     pub fn addresses(&self, row: &Row, places: &BTreeMap<String, Place>) -> Result<Vec<SocketAddr>> {
         row.frontends.iter().map(|frontend| self.address(row, frontend, places)).collect()
     }
@@ -145,7 +145,7 @@ impl Plane {
         found.with_context(|| format!("{service} has no ClusterIP of {family}"))
     }
 
-    /// Of the first port of the protocol.
+    /// The first NodePort of the protocol.
     fn node_port(&self, service: &str, via: Via) -> Result<u16> {
         let protocol = if via == Via::Tcp { "TCP" } else { "UDP" };
         let ports = self.services.get(service).and_then(|service| service["spec"]["ports"].as_array());
@@ -159,13 +159,13 @@ impl Plane {
     }
 
     fn set_status(&self, objects: &[Value]) -> Result<()> {
-        // Controllers write to it too.
+        // Retried, because controllers write to it, too.
         wait::until("the status is taken", Duration::from_secs(10), || {
             self.feed(&["replace", "--subresource=status"], objects).map(Some)
         })
     }
 
-    /// One call of kubectl for many objects: each costs more than what is asked by it.
+    /// One kubectl process for many objects: starting one costs more than the requests.
     fn feed(&self, arguments: &[&str], objects: &[Value]) -> Result<()> {
         if objects.is_empty() {
             return Ok(());

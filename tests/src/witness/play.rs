@@ -1,12 +1,12 @@
-//! Plays the groups on all sides at once, and says what every row's client has met on each.
+//! Runs the groups in all networks at once, and returns every row's results.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::ground;
 use super::group::Group;
+use super::hosts;
 use super::outcome::Outcome;
 use super::plane::Plane;
 use super::row::{self, Row};
@@ -15,21 +15,21 @@ use super::settings::Settings;
 use super::side::{Datapath, Side};
 use crate::topology::Family;
 
-/// What came of a row.
+/// Results of a row.
 #[derive(Clone, Debug)]
-pub struct Met {
+pub struct RowResults {
     pub kube_proxy: Outcome,
     pub svc: Outcome,
-    /// With its own settings, if the row says what that should be.
+    /// With svc's own settings, if the row has an expectation for that.
     pub by_default: Option<Outcome>,
 }
 
-/// A difference that is gone when it is looked at again was chance: a packet lost on a busy machine, a server that was
-/// not drawn.
+/// A difference that disappears when the row is repeated was random: a packet lost on a busy machine, or a server
+/// that was never selected.
 const LOOKS: usize = 3;
 
-/// By the rows' names.
-pub fn play(groups: &[Group], rows: &[Row]) -> Result<BTreeMap<String, Met>> {
+/// Results by the rows' names.
+pub fn play(groups: &[Group], rows: &[Row]) -> Result<BTreeMap<String, RowResults>> {
     let mut plane = Plane::start()?;
     let mut sides = on_all(&Datapath::ALL, |datapath| Side::new(*datapath, &plane))?;
     let first = sides.first().context("no side")?;
@@ -43,16 +43,16 @@ pub fn play(groups: &[Group], rows: &[Row]) -> Result<BTreeMap<String, Met>> {
     Ok(all)
 }
 
-/// All steps of the groups that have the same settings.
+/// All steps of the groups with the same settings.
 fn round(
     plane: &mut Plane,
     sides: &mut [Side],
     settings: Settings,
     groups: &[&Group],
     rows: &[&Row],
-) -> Result<BTreeMap<String, Met>> {
+) -> Result<BTreeMap<String, RowResults>> {
     let last = rows.iter().map(|row| row.step).max().unwrap_or(0);
-    // Who plays nothing need not be there.
+    // A network without rows need not be started.
     let count = sides.iter().take_while(|side| rows.iter().any(|row| side.datapath.plays(row))).count();
     let sides = sides.get_mut(..count).unwrap_or_default();
     let mut all = BTreeMap::new();
@@ -64,7 +64,7 @@ fn round(
         let at = Family::BOTH.map(|family| plane.cluster_ip(&marker, family).map(|ip| (ip, 80).into()));
         let at = at.into_iter().collect::<Result<Vec<_>>>()?;
         on_all_mut(sides, |side| {
-            ground::hold(&side.nodes()[0], &plane.held)?;
+            hosts::hold(&side.nodes()[0], &plane.held)?;
             if step == 0 {
                 side.start(plane, settings)?;
             }
@@ -76,7 +76,7 @@ fn round(
     Ok(all)
 }
 
-/// Of one step.
+/// The Services of one step.
 fn services(groups: &[&Group], step: usize) -> Vec<(String, Option<Service>)> {
     let of_group = |group: &&Group| -> Vec<_> {
         let services = group.steps.get(step).into_iter().flat_map(|step| &step.services);
@@ -85,7 +85,7 @@ fn services(groups: &[&Group], step: usize) -> Vec<(String, Option<Service>)> {
     groups.iter().flat_map(of_group).collect()
 }
 
-fn meet(plane: &Plane, sides: &[Side], rows: &[&Row]) -> Result<BTreeMap<String, Met>> {
+fn meet(plane: &Plane, sides: &[Side], rows: &[&Row]) -> Result<BTreeMap<String, RowResults>> {
     let mut all = BTreeMap::new();
     let mut left = rows.to_vec();
     for look in 1..=LOOKS {
@@ -101,7 +101,7 @@ fn meet(plane: &Plane, sides: &[Side], rows: &[&Row]) -> Result<BTreeMap<String,
         let (kube_proxy, svc, by_default) = (outcomes.next(), outcomes.next(), outcomes.next());
         let of = |side: &Option<BTreeMap<_, _>>, row: &Row| side.as_ref()?.get(&row.name).cloned();
         let met = left.iter().map(|row| {
-            let met = Met {
+            let met = RowResults {
                 kube_proxy: of(&kube_proxy, row).context("kube-proxy has not played it")?,
                 svc: of(&svc, row).context("svc has not played it")?,
                 by_default: of(&by_default, row),
@@ -119,8 +119,8 @@ fn meet(plane: &Plane, sides: &[Side], rows: &[&Row]) -> Result<BTreeMap<String,
     Ok(all)
 }
 
-impl Met {
-    /// As was expected, on all sides.
+impl RowResults {
+    /// As expected, in all networks.
     pub fn is_plain(&self, row: &Row) -> bool {
         self.svc == self.kube_proxy
             && row.expected.as_ref().is_none_or(|expected| self.kube_proxy == *expected)

@@ -1,5 +1,5 @@
-//! Worlds that a seed makes: Services nobody would think of, and then, under the same names, other ones. What clients meet
-//! there only kube-proxy knows.
+//! Random groups from a seed: unusual Services, then others with the same names. Only kube-proxy determines the
+//! expected results.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use super::settings::Settings;
 use crate::agent::Via;
 use crate::topology::Family;
 
-/// In a world with the usual settings; those with others are to see what the settings do.
+/// Number of Services with the usual settings. Groups with other settings test the settings.
 const SERVICES: usize = 40;
 const STEPS: usize = 2;
 const SERVICES_OF_OTHERS: usize = 8;
@@ -24,11 +24,11 @@ const LINES_PER_SERVICE: usize = 7;
 
 const HOSTS: [&str; 7] = ["a1", "a2", "a3", "b1", "b2", "node1", "node2"];
 const PODS: [&str; 5] = ["a1", "a2", "a3", "b1", "b2"];
-const CLIENTS: [&str; 8] = ["pod", "node1", "client", "stranger", "far", "node2", "a1", "b1"];
-/// What is not masqueraded on its way in to a server of node2 comes back another way, to a client that does not know it.
-const OUTSIDE: [&str; 2] = ["client", "stranger"];
+const CLIENTS: [&str; 8] = ["pod", "node1", "client", "client-alt", "far", "node2", "a1", "b1"];
+/// Without masquerade, replies of a server on node2 would take another path to these clients, which do not know it.
+const OUTSIDE: [&str; 2] = ["client", "client-alt"];
 
-/// A world for each of the settings.
+/// A group for each of the settings.
 pub fn groups(seed: u64) -> Vec<Group> {
     let others = [(true, false), (false, true), (true, true)];
     let others = others.map(|(no_detector, masquerade_all)| Settings {
@@ -64,7 +64,7 @@ fn step(rng: &mut Rng, count: usize, clients: &[&str]) -> Step {
     Step { services, rows }
 }
 
-/// What its clients have to know.
+/// Properties of a Service that its clients must know.
 struct Kind {
     has_node_ports: bool,
     vips: u8,
@@ -110,8 +110,8 @@ fn service(rng: &mut Rng) -> (Service, Kind) {
     (service, Kind { has_node_ports, vips: vips.len() as u8, external, stays })
 }
 
-/// A world is more telling if its Services are of one piece: all ready, or none; all with hints, or none.
-struct Mood {
+/// Properties that all endpoints of a Service share: all ready, or none; all with hints, or none.
+struct EndpointProfile {
     sound: f64,
     zones: f64,
     nodes: f64,
@@ -120,26 +120,26 @@ struct Mood {
 fn endpoints(rng: &mut Rng, hosts: &[&str]) -> Vec<Endpoint> {
     let mut hosts = hosts.to_vec();
     rng.shuffle(&mut hosts);
-    let mood = Mood {
+    let profile = EndpointProfile {
         sound: one_of(rng, &[0.0, 0.5, 0.9, 1.0]),
         zones: one_of(rng, &[0.0, 0.0, 0.8, 1.0]),
         nodes: one_of(rng, &[0.0, 0.0, 0.0, 0.8, 1.0]),
     };
     let count = rng.usize(0..=4);
-    hosts.iter().take(count).map(|host| endpoint(rng, &mood, host)).collect()
+    hosts.iter().take(count).map(|host| endpoint(rng, &profile, host)).collect()
 }
 
-fn endpoint(rng: &mut Rng, mood: &Mood, host: &str) -> Endpoint {
+fn endpoint(rng: &mut Rng, profile: &EndpointProfile, host: &str) -> Endpoint {
     let mut words = vec![host.to_owned()];
-    if rng.f64() >= mood.sound {
+    if rng.f64() >= profile.sound {
         let conditions =
             ["unready", "serving-unready", "terminating", "terminating", "ended", "published", "unsaid"];
         words.push(one_of(rng, &conditions).to_owned());
     }
-    if rng.f64() < mood.zones {
+    if rng.f64() < profile.zones {
         words.push(format!("zones={}", one_of(rng, &["zone-a", "zone-b", "zone-c", "zone-a,zone-b"])));
     }
-    if rng.f64() < mood.nodes {
+    if rng.f64() < profile.nodes {
         words.push(format!("nodes={}", one_of(rng, &["node1", "node2", "node3", "node1,node2"])));
     }
     if rng.f64() < 0.05 {
@@ -151,7 +151,8 @@ fn endpoint(rng: &mut Rng, mood: &Mood, host: &str) -> Endpoint {
 
 fn lines(rng: &mut Rng, kind: &Kind, clients: &[&str]) -> Vec<Line> {
     if kind.stays {
-        // One line each: two at once would race for the first choice. None for a server: what it sees depends on the choice.
+        // One line each: two concurrent lines would race for the first selection. None for clients on servers: their
+        // result depends on the selection.
         let others = clients.iter().filter(|client| !PODS.contains(client));
         return others.map(|client| line(rng, kind, client)).collect();
     }
@@ -185,7 +186,7 @@ fn frontend(rng: &mut Rng, kind: &Kind) -> Frontend {
     all.extend((0..kind.vips).map(At::Vip));
     let port = (rng.f64() < 0.05).then_some(443);
     let index = rng.usize(0..all.len());
-    // A port of its own has no meaning at a node.
+    // A second port has no meaning at a node.
     match all.swap_remove(index) {
         at @ At::NodePort(_) => Frontend { at, port: None },
         at => Frontend { at, port },

@@ -1,4 +1,4 @@
-//! One row of the two tables: a client, a frontend, a protocol and a family, at one step of a group.
+//! One case: a client, a frontend, a protocol and a family, at one step of a group.
 
 use super::frontend::Frontend;
 use super::group::Group;
@@ -9,16 +9,16 @@ use super::settings::Settings;
 use crate::agent::Via;
 use crate::topology::Family;
 
-/// So many tries for each endpoint: one of three is missed by all of them once in a million rows.
+/// Attempts per endpoint: all of them miss one of three endpoints in one of a million rows.
 const TRIES_PER_ENDPOINT: usize = 12;
-/// A wrong server that is met by chance is met among so many.
+/// Minimum number of attempts, to notice a wrong server that is selected at random.
 const TRIES_AT_LEAST: usize = 12;
 
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// A sentence, and the rules it is about.
+    /// A sentence, with the rules that it tests.
     pub name: String,
-    /// Of the group.
+    /// The group's settings.
     pub settings: Settings,
     pub step: usize,
     pub client: String,
@@ -31,7 +31,7 @@ pub struct Row {
     pub tries: usize,
     pub expected: Option<Outcome>,
     pub by_default: Option<Outcome>,
-    /// The Service, to read beside a difference.
+    /// The Service, shown with a difference.
     pub definition: String,
 }
 
@@ -43,7 +43,7 @@ impl Row {
         Some(format!("by default, {name} meets {outcome}{ids}"))
     }
 
-    /// A line in every protocol and family that it is meant for.
+    /// A line's cases in every protocol and family.
     pub fn of(group: &Group, step: usize, name: &str, service: Option<&Service>, line: &Line) -> Vec<Self> {
         let endpoints = service.map_or(0, |service| service.endpoints.len());
         let all = line.vias.iter().flat_map(|via| line.families.iter().map(|family| (*via, *family)));

@@ -1,4 +1,4 @@
-//! A Service as a group of cases writes it, and the objects that the API server is given for it.
+//! A Service in the syntax of the groups, and its objects for the API server.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -12,12 +12,12 @@ use super::endpoint::Endpoint;
 use crate::manifests::{SERVER_PORT, SERVICE_PORT};
 use crate::topology::{Addrs, Family};
 
-/// Everything that is not said is as most Services of the cases have it: dual stack, of type LoadBalancer, so that it has
-/// every kind of frontend, over TCP and UDP.
+/// Fields that are not given have the usual value: dual stack and of type LoadBalancer, so that the Service has every
+/// kind of frontend, over TCP and UDP.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Service {
-    /// Over the usual spec; null takes a field away.
+    /// Merged into the usual spec; null removes a field.
     #[serde(default)]
     pub spec: Value,
     #[serde(default)]
@@ -27,13 +27,13 @@ pub struct Service {
     pub slice_labels: BTreeMap<String, String>,
     #[serde(default)]
     pub endpoints: Vec<Endpoint>,
-    /// The ipMode of each of its load balancer addresses.
+    /// The ipMode of each of its load-balancer addresses.
     #[serde(default = "one_vip")]
     pub vips: Vec<Option<String>>,
-    /// node1 has its first load balancer address itself, as an address of its own.
+    /// node1 has the Service's first load-balancer address.
     #[serde(default)]
     pub is_held: bool,
-    /// How many external addresses it has.
+    /// Number of external addresses.
     #[serde(default = "one")]
     pub external: u8,
 }
@@ -46,17 +46,17 @@ fn one_vip() -> Vec<Option<String>> {
     vec![Some("VIP".to_owned())]
 }
 
-/// A place among all Services, which gives it its addresses.
+/// Number of a Service among all, which determines its addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Number(pub u8);
 
 impl Number {
-    /// Nobody has it. `index` tells the addresses of one Service apart.
+    /// An address without a host. `index` distinguishes the addresses of one Service.
     pub const fn external(self, index: u8) -> Addrs {
         address(19, self.0, index)
     }
 
-    /// Likewise, given by a load balancer.
+    /// The same for load-balancer addresses.
     pub const fn vip(self, index: u8) -> Addrs {
         address(18, self.0, index)
     }
@@ -90,7 +90,7 @@ impl Service {
         object
     }
 
-    /// What a load balancer's controller would write.
+    /// The status that a load balancer's controller would write.
     pub fn status(&self, name: &str, number: Number) -> Value {
         let entry = |ip: IpAddr, mode: &Option<String>| match mode {
             Some(mode) => json!({"ip": ip, "ipMode": mode}),
@@ -103,7 +103,7 @@ impl Service {
         object
     }
 
-    /// One that only says that what was written before it is known.
+    /// A Service that shows that all earlier writes are in force.
     pub fn marker(host: &str) -> Self {
         let endpoint = host.parse().unwrap_or_else(|_| unreachable!("a host alone is an endpoint"));
         Self {
@@ -152,7 +152,7 @@ impl Service {
     }
 }
 
-/// Where an endpoint is.
+/// Location of an endpoint.
 #[derive(Clone, Debug)]
 pub struct Place {
     pub addrs: Addrs,

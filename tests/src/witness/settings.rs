@@ -1,18 +1,18 @@
-//! What both proxies are told, each in its own words.
+//! Settings of both proxies, in each one's configuration.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cluster::addresses::SERVICE_CIDRS;
 
-/// As the parity suite has it, if nothing else is said.
+/// Defaults of the parity suite.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// No way to tell a pod of the cluster from others; else it is known by its address.
+    /// No detection of local pods; otherwise by source address.
     pub no_detector: bool,
     pub masquerade_all: bool,
-    /// NodePorts on every address of the nodes' network; else on the nodes' InternalIPs alone.
+    /// NodePorts on every address of the nodes' network; otherwise only on InternalIPs.
     pub wide_node_ports: bool,
 }
 
@@ -26,19 +26,19 @@ impl Settings {
         if self.wide_node_ports { &NODE_NETS } else { &NODE_IPS }
     }
 
-    /// True if svc's own settings may be compared with them.
+    /// svc's own settings can be compared with these.
     pub fn has_defaults(self) -> bool {
         !self.no_detector && !self.masquerade_all
     }
 
-    /// Tells them apart in names.
+    /// Number of the settings in names.
     pub fn number(self) -> u8 {
         [self.no_detector, self.masquerade_all, self.wide_node_ports]
             .into_iter()
             .fold(0, |number, is_set| 2 * number + u8::from(is_set))
     }
 
-    /// The file that kube-proxy reads.
+    /// kube-proxy's configuration file.
     pub fn of_kube_proxy(self, node: &str, kubeconfig: &std::path::Path) -> Value {
         json!({
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
@@ -55,12 +55,12 @@ impl Settings {
         })
     }
 
-    /// The flags of svc-ctl that leave it as it is, but for the addresses of NodePorts.
+    /// The flags of svc-ctl with its own settings, except for the addresses of NodePorts.
     pub fn of_svc_by_default(self) -> Vec<String> {
         vec!["--nodeport-addresses".to_owned(), self.node_ports().join(",")]
     }
 
-    /// The flags of svc-ctl that make it do all of this as kube-proxy does.
+    /// The flags with which svc-ctl behaves like kube-proxy.
     pub fn of_svc(self) -> Vec<String> {
         let mut flags = self.of_svc_by_default();
         flags.push("--masquerade-local-backends".to_owned());

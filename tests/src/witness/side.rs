@@ -1,4 +1,4 @@
-//! A network with one proxy on its nodes: the hosts of all cases, and what they meet there.
+//! A network with one proxy on its nodes: the hosts of all cases, and their clients' results.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
-use super::ground;
+use super::hosts;
 use super::kube_proxy::KubeProxy;
 use super::outcome::Outcome;
 use super::plane::Plane;
@@ -21,20 +21,20 @@ use crate::topology::{Family, Node, Options};
 use crate::wait;
 use crate::world::World;
 
-/// What serves the Services of a side.
+/// Proxy of a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Datapath {
     KubeProxy,
-    /// Told to do as kube-proxy does.
+    /// With flags to behave like kube-proxy.
     Svc,
-    /// As it is.
+    /// With its default flags.
     SvcByDefault,
 }
 
 impl Datapath {
     pub const ALL: [Self; 3] = [Self::KubeProxy, Self::Svc, Self::SvcByDefault];
 
-    /// Whether it has anything to do with a row.
+    /// Whether a row has an expectation for it.
     pub fn plays(self, row: &Row) -> bool {
         self != Self::SvcByDefault || row.by_default.is_some()
     }
@@ -47,7 +47,7 @@ impl Datapath {
         }
     }
 
-    /// The hub is 172.30.0.1, and our nodes are 21 and 22, and so on.
+    /// The hub is 172.30.0.1; the nodes of the first network are 21 and 22, and so on.
     fn first_on_hub(self) -> u8 {
         match self {
             Self::KubeProxy => 21,
@@ -57,14 +57,14 @@ impl Datapath {
     }
 }
 
-/// What a proxy has been told shows in the traffic within this time.
+/// A change of the objects shows in the traffic within this time.
 const SYNC_LIMIT: Duration = Duration::from_secs(60);
-/// As many rows as an agent does well before whoever asked gives it up.
+/// Number of rows that an agent can process within the time limit of a command.
 const BATCH: usize = 48;
 
 pub struct Side {
     pub datapath: Datapath,
-    // Before what they stand on.
+    // Dropped before their network.
     kube_proxies: Vec<KubeProxy>,
     _lb: Agent,
     world: World,
@@ -75,11 +75,11 @@ pub struct Side {
 impl Side {
     pub fn new(datapath: Datapath, plane: &Plane) -> Result<Self> {
         let mut world = World::new(datapath.name(), Options::default())?;
-        for (node, pod) in ground::PODS {
+        for (node, pod) in hosts::PODS {
             world.topology.node_mut(node).add_pod(pod)?;
         }
-        let lb = ground::prepare(&world.topology, plane.hub(), datapath.first_on_hub())?;
-        let places = ground::places(&world.topology);
+        let lb = hosts::prepare(&world.topology, plane.hub(), datapath.first_on_hub())?;
+        let places = hosts::places(&world.topology);
         let names = places
             .iter()
             .flat_map(|(name, place)| Family::BOTH.map(|family| (place.addrs.of(family), name.clone())))
@@ -91,7 +91,7 @@ impl Side {
         &self.world.topology.nodes
     }
 
-    /// Starts the proxy anew on both nodes.
+    /// Restarts the proxy on both nodes.
     pub fn start(&mut self, plane: &Plane, settings: Settings) -> Result<()> {
         match self.datapath {
             Datapath::KubeProxy => {
@@ -114,7 +114,7 @@ impl Side {
                     let source = Source::Kubernetes {
                         kubeconfig: plane.kubeconfig(),
                         node_name: node.to_owned(),
-                        link: ground::LINK.to_owned(),
+                        link: hosts::LINK.to_owned(),
                     };
                     self.world.start_next_with(source, flags, more.clone())?;
                 }
@@ -124,7 +124,7 @@ impl Side {
         Ok(())
     }
 
-    /// Waits until a Service answers from everywhere: what the API server was told before it is in force then too.
+    /// Waits until a Service answers everywhere: all earlier objects are in force then, too.
     pub fn await_service(&mut self, at: &[SocketAddr]) -> Result<()> {
         for client in ["pod", "node1", "far", "node2"] {
             let agent = self.agent(client)?;
@@ -149,11 +149,11 @@ impl Side {
     }
 
     fn agent(&self, name: &str) -> Result<Arc<Agent>> {
-        let host = if name == ground::STRANGER { "client" } else { name };
+        let host = if name == hosts::OTHER_CLIENT { "client" } else { name };
         Ok(Arc::clone(&self.world.topology.host(host)?.agent))
     }
 
-    /// What the client of each row meets, in the rows' order; clients at once, each one's rows some at once.
+    /// The results of each row's client, in the rows' order. Clients run concurrently, each with some rows at once.
     pub fn meet(&self, plane: &Plane, rows: &[&Row]) -> Result<Vec<Outcome>> {
         let mut by_client: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (n, row) in rows.iter().enumerate() {
@@ -187,8 +187,8 @@ impl Side {
 
     fn probe(&self, plane: &Plane, row: &Row) -> Result<Probe> {
         let to = plane.addresses(row, &self.places).with_context(|| row.name.clone())?;
-        let is_stranger = row.client == ground::STRANGER;
-        let from = is_stranger.then(|| ground::STRANGERS_ADDRS.of(row.family));
+        let is_other_client = row.client == hosts::OTHER_CLIENT;
+        let from = is_other_client.then(|| hosts::OTHER_CLIENT_ADDRS.of(row.family));
         Ok(Probe { via: row.via, from, to, tries: row.tries })
     }
 }

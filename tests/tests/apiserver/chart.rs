@@ -1,5 +1,5 @@
-//! The Helm chart against the real API server: what it renders for the table of tier `chart` is accepted field by field,
-//! and a release is installed, changed and removed.
+//! The Helm chart with the real API server: the server accepts every field of what the chart renders for the table of
+//! tier `chart`, and a release is installed, changed and removed.
 
 use std::process::Command;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use svc_tests::cluster::bin_dir;
 use svc_tests::command;
 use svc_tests::run_name::workspace_dir;
 
+use crate::fixtures::Fixtures;
 use crate::plane::Plane;
-use crate::theatre::Theatre;
 
 const MATRIX: &str = include_str!("../chart/matrix.yaml");
-/// Kinds of the Prometheus operator, which is not here.
+/// Kinds of the Prometheus operator, which is not installed.
 const OF_OPERATOR: &str = "monitoring.coreos.com/";
 
-pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
+pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
     let trial = |sentence, act: fn(&Plane) -> Result<()>| {
-        let theatre = Arc::clone(theatre);
-        Trial::test(sentence, move || Ok(act(theatre.calm()?.as_ref())?))
+        let fixtures = Arc::clone(fixtures);
+        Trial::test(sentence, move || Ok(act(fixtures.control_plane()?.as_ref())?))
     };
     vec![
         trial("what the chart renders is accepted by the API server", accepted),
@@ -30,7 +30,7 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
     ]
 }
 
-/// Every row at once: names repeat, and nothing is stored.
+/// All rows at once: names repeat, and nothing is stored.
 fn accepted(plane: &Plane) -> Result<()> {
     let rows: Vec<Value> = serde_yaml_ng::from_str(MATRIX).context("matrix.yaml")?;
     let mut objects = Vec::new();
@@ -53,7 +53,7 @@ fn accepted(plane: &Plane) -> Result<()> {
 }
 
 fn released(plane: &Plane) -> Result<()> {
-    // Other cases have Nodes here, and no kubelet.
+    // Other cases have Nodes here, without a kubelet.
     let [name, nowhere] = ["charted", "--set=nodeSelector.none=here"];
     let release = [name, "deploy/chart", "--namespace=kube-system"];
     let left = || {
@@ -85,7 +85,7 @@ fn released(plane: &Plane) -> Result<()> {
     Ok(())
 }
 
-/// Helm as administrator, in the hub; it reads and writes nothing of the caller's home.
+/// Helm as administrator, in the hub, without access to the caller's home directory.
 fn helm(plane: &Plane) -> Result<Command> {
     let control = plane.control();
     let mut helm = control.hub().command(bin_dir()?.join("helm"))?;

@@ -1,8 +1,10 @@
-//! The API server as an adversary: a real control plane, the real daemon on a node, real sockets that must not notice.
+//! Faults of the API server: a real control plane, the real daemon on a node, and real traffic that must not be
+//! disturbed.
 
 mod case;
 mod chart;
 mod endpoints;
+mod fixtures;
 mod link;
 mod objects;
 mod plane;
@@ -11,18 +13,17 @@ mod restart;
 mod rights;
 mod server;
 mod services;
-mod stage;
-mod theatre;
+mod testbed;
 
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Trial};
-use svc_tests::{agent, janitor};
+use svc_tests::{agent, cleanup};
 
-use crate::theatre::Theatre;
+use crate::fixtures::Fixtures;
 
-/// Cases mostly wait, so more of them than processors run at once.
+/// Cases mostly wait, so more of them than CPUs run at once.
 const THREADS: usize = 6;
 
 fn main() -> ExitCode {
@@ -30,21 +31,21 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     arguments.test_threads.get_or_insert(THREADS);
     if !arguments.list {
-        janitor::sweep();
+        cleanup::sweep();
     }
     libtest_mimic::run(&arguments, trials(&Arc::default())).exit_code()
 }
 
-/// The longest first; between the others those of which only one can run at a time.
-fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
-    let mut one_at_a_time = server::trials(theatre).into_iter();
+/// The longest first. Those that must run alone are spread between the others.
+fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
+    let mut one_at_a_time = server::trials(fixtures).into_iter();
     let others = [
-        chart::trials(theatre),
-        link::trials(theatre),
-        rights::trials(theatre),
-        restart::trials(theatre),
-        endpoints::trials(theatre),
-        services::trials(theatre),
+        chart::trials(fixtures),
+        link::trials(fixtures),
+        rights::trials(fixtures),
+        restart::trials(fixtures),
+        endpoints::trials(fixtures),
+        services::trials(fixtures),
     ];
     let mut trials = Vec::new();
     for trial in others.into_iter().flatten() {

@@ -1,4 +1,4 @@
-//! The objects of the cases as JSON, and what is read from them.
+//! The objects of the cases as JSON, and fields read from them.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +8,7 @@ use svc_tests::topology::{Addrs, Node};
 
 /// The port of every Service here.
 pub const PORT: u16 = 80;
-/// The account of Pods.
+/// The Pods' ServiceAccount.
 const SERVERS: &str = "servers";
 
 pub fn namespace(name: &str) -> Value {
@@ -19,8 +19,8 @@ pub fn account(namespace: &str, name: &str) -> Value {
     json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}})
 }
 
-/// A namespace that takes Pods at once: they have an account of their own, as the default one is made by a controller,
-/// in its time.
+/// A namespace that accepts Pods at once: they have a ServiceAccount of their own, because a controller makes the
+/// default one later.
 pub fn home(name: &str) -> [Value; 2] {
     [namespace(name), account(name, SERVERS)]
 }
@@ -54,7 +54,7 @@ pub fn node(name: &str, node: &Node) -> Value {
     })
 }
 
-/// Namespace, name and node of a Pod, bound and running.
+/// A Pod with this namespace, name and node, bound and running.
 pub fn pod(
     [namespace, name, node]: [&str; 3],
     labels: &Value,
@@ -70,7 +70,7 @@ pub fn pod(
             "nodeName": node,
             "serviceAccountName": SERVERS,
             "automountServiceAccountToken": false,
-            // Nobody is there who would end it.
+            // There is no kubelet to end it.
             "terminationGracePeriodSeconds": 0,
             "containers": [{"name": "server", "image": "none", "ports": [{"containerPort": port}]}],
         },
@@ -83,7 +83,7 @@ pub fn pod(
     })
 }
 
-/// A dual-stack Service; `more` goes into its spec, over what is there.
+/// A dual-stack Service; `more` is merged into its spec.
 pub fn service([namespace, name]: [&str; 2], target: u16, more: &Value) -> Value {
     let mut spec = json!({
         "ipFamilyPolicy": "RequireDualStack",
@@ -112,13 +112,13 @@ pub fn slice(name: &str, service: &str, address: IpAddr, port: u16) -> Value {
     })
 }
 
-/// Where clients find a dual-stack Service, by IPv4 and by IPv6.
+/// The addresses of a dual-stack Service, IPv4 and IPv6.
 pub fn cluster_ips(service: &Value) -> Result<[SocketAddr; 2]> {
     let [v4, v6] = [true, false].map(|is_ipv4| cluster_ip(service, is_ipv4));
     Ok([v4?, v6?])
 }
 
-/// Where clients find a Service in one family.
+/// The address of a Service in one family.
 pub fn cluster_ip(service: &Value, is_ipv4: bool) -> Result<SocketAddr> {
     let addresses = service["spec"]["clusterIPs"].as_array().into_iter().flatten();
     let mut parsed = addresses.filter_map(|address| address.as_str()?.parse::<IpAddr>().ok());

@@ -1,4 +1,4 @@
-//! A control plane that cases share: its objects by kubectl, and what was asked of it by its audit log.
+//! A control plane for several cases: its objects by kubectl, and its requests by its audit log.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -15,11 +15,11 @@ use svc_tests::{command, run_name, wait};
 
 use crate::objects;
 
-/// The daemons' accounts are in this namespace; only their requests are in the audit log.
+/// Namespace of the daemons' ServiceAccounts; the audit log has only their requests.
 pub const ACCOUNTS: &str = "svc-daemons";
 /// The role in `deploy/rbac.yaml`.
 pub const ROLE: &str = "svc";
-/// The hub is 172.30.0.1, its own nodes follow.
+/// The hub is 172.30.0.1, followed by the cluster's own nodes.
 const FIRST_NODE: u8 = 101;
 
 #[derive(Debug)]
@@ -40,9 +40,9 @@ impl Plane {
             format!("--audit-policy-file={}", policy.display()),
             format!("--audit-log-path={}", audit.display()),
         ];
-        // No kubelet is there to say that Nodes are well; else their Pods would be taken out of Services.
+        // There is no kubelet to report Nodes as healthy; otherwise their Pods would be removed from Services.
         settings.controller_flags = vec!["--node-monitor-grace-period=24h".into()];
-        // By default they do twenty things a second.
+        // The default is twenty requests per second.
         settings.controller_flags.extend(["--kube-api-qps=1000".into(), "--kube-api-burst=1000".into()]);
         let control = ControlPlane::start(&settings)?;
         let rights = run_name::workspace_dir().join("deploy/rbac.yaml");
@@ -56,15 +56,15 @@ impl Plane {
         self.control.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// To start and stop its parts.
+    /// For starting and stopping its parts.
     pub fn control_mut(&self) -> RwLockWriteGuard<'_, ControlPlane> {
         self.control.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts right what a failed case has left.
+    /// Repairs the state after a failed case.
     pub fn revive(&self) {
         let _ = self.control().freeze_apiserver(false);
-        // It says so if it is running already.
+        // An error if it is running already.
         let _ = self.control_mut().start_apiserver();
     }
 
@@ -72,27 +72,27 @@ impl Plane {
         command::run(self.kubectl_command()?.args(arguments))
     }
 
-    /// Creates objects; as they are then.
+    /// Creates objects; returns them.
     pub fn create(&self, objects: &[Value]) -> Result<Vec<Value>> {
         let made = self.with_objects(&["create", "-o", "json"], objects)?;
         let made = serde_json::Deserializer::from_str(&made).into_iter().collect::<Result<_, _>>();
         made.context("what was created")
     }
 
-    /// Puts objects in the place of those of the same name.
+    /// Replaces objects of the same name.
     pub fn replace(&self, objects: &[Value]) -> Result<()> {
         self.with_objects(&["replace"], objects).map(drop)
     }
 
-    /// Says what a kubelet would of Nodes and Pods: takes their status alone.
+    /// Sets the status of Nodes and Pods, as a kubelet would.
     pub fn set_status(&self, objects: &[Value]) -> Result<()> {
-        // Controllers write to them too.
+        // Retried, because controllers write to them, too.
         wait::until("the status is taken", Duration::from_secs(10), || {
             self.with_objects(&["replace", "--subresource=status"], objects).map(|_| Some(()))
         })
     }
 
-    /// One call of kubectl for many objects: each costs more than what is asked by it.
+    /// One kubectl process for many objects: starting one costs more than the requests.
     fn with_objects(&self, arguments: &[&str], objects: &[Value]) -> Result<String> {
         let list = json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string();
         command::feed(self.kubectl_command()?.args(arguments).args(["-f", "-"]), &list)
@@ -102,7 +102,7 @@ impl Plane {
         self.control().kubectl()
     }
 
-    /// Where the API server listens.
+    /// Address of the API server.
     pub fn address(&self) -> Result<SocketAddr> {
         let url = self.control().url();
         url.trim_start_matches("https://").parse().with_context(|| format!("an address in {url}"))
@@ -112,12 +112,12 @@ impl Plane {
         &self.kubectl
     }
 
-    /// A number for a node that joins the hub: its port and its address there.
+    /// A number for a node that joins the hub: for its port and its address there.
     pub fn number_node(&self) -> u8 {
         self.next_node.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// What a daemon has asked so far and was answered, in order.
+    /// A daemon's requests so far with their results, in order.
     pub fn requests(&self, account: &str) -> Result<Vec<Request>> {
         let text = fs::read_to_string(&self.audit).context("read the audit log")?;
         let user = format!("system:serviceaccount:{ACCOUNTS}:{account}");
@@ -129,25 +129,25 @@ impl Plane {
     }
 }
 
-/// A line of the audit log; a watch is told when it begins.
+/// A line of the audit log; a watch is logged at its begin.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub verb: String,
     pub resource: String,
     pub uri: String,
     pub code: u64,
-    /// Which token came with it.
+    /// The request's token.
     pub credential: String,
 }
 
 impl Request {
-    /// What the query says of it.
+    /// A parameter of the query.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         let query = self.uri.split_once('?')?.1;
         query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
     }
 
-    /// Asks for everything there is, as a list or as the beginning of a watch.
+    /// The request lists all objects, or is a watch that begins with them.
     pub fn is_list(&self) -> bool {
         self.verb == "list" || self.parameter("sendInitialEvents") == Some("true")
     }
@@ -157,7 +157,7 @@ impl Request {
         let is_refused = entry["responseStatus"]["code"].as_u64()? >= 400;
         let wanted = if is_watch && !is_refused { "ResponseStarted" } else { "ResponseComplete" };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        (entry["stage"] == wanted).then(|| Self {
+        (entry["testbed"] == wanted).then(|| Self {
             verb: text(&entry["verb"]),
             resource: text(&entry["objectRef"]["resource"]),
             uri: text(&entry["requestURI"]),

@@ -1,4 +1,4 @@
-//! A relay between daemon and API server that cuts, slows and shuts what goes through it; TLS hides nothing of that.
+//! A relay between daemon and API server that cuts, slows and blocks connections; TLS does not prevent that.
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,12 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use svc_tests::netns::Netns;
 
-/// Octets that a connection may still bring from the server, where nothing limits it.
+/// Octets that a connection may still receive from the server, if unlimited.
 const NO_LIMIT: u64 = u64::MAX;
-/// Octets that are passed on between two pauses, where it is slow.
+/// Octets forwarded between two pauses, if slow.
 const PIECE: usize = 4096;
 
-/// Listens on the loopback of a network namespace until dropped.
+/// Listens on the loopback address of a network namespace until dropped.
 #[derive(Debug)]
 pub struct Relay {
     state: Arc<State>,
@@ -28,11 +28,11 @@ pub struct Relay {
 struct State {
     server: SocketAddr,
     connections: Mutex<Vec<Arc<Connection>>>,
-    /// New connections are closed at once.
+    /// Close new connections at once.
     shut: AtomicBool,
-    /// What a new connection may bring.
+    /// Octets that a new connection may receive.
     allowance: AtomicU64,
-    /// Milliseconds between pieces.
+    /// Milliseconds between two pieces.
     pause_ms: AtomicU64,
     cut: AtomicU64,
 }
@@ -54,7 +54,7 @@ impl Relay {
             pause_ms: AtomicU64::new(0),
             cut: AtomicU64::new(0),
         });
-        // Threads made inside stay inside, and so do their sockets.
+        // Threads made inside stay in the namespace, as do their sockets.
         netns.within(|| {
             let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("open the relay")?;
             let (ours, accepting) = (Arc::clone(&state), listener.try_clone()?);
@@ -67,7 +67,7 @@ impl Relay {
         format!("https://{}", self.address)
     }
 
-    /// Ends every connection after so many more octets from the server.
+    /// Cuts every connection after that many more octets from the server.
     pub fn cut_after(&self, octets: u64) {
         for connection in self.state.connections() {
             connection.left.store(octets, Ordering::Relaxed);
@@ -77,7 +77,7 @@ impl Relay {
         }
     }
 
-    /// Ends all connections and takes no new ones, or takes them again.
+    /// Cuts all connections and refuses new ones; `false` accepts them again.
     pub fn shut(&self, shut: bool) {
         self.state.shut.store(shut, Ordering::Relaxed);
         if shut {
@@ -85,17 +85,17 @@ impl Relay {
         }
     }
 
-    /// What connections from now on may bring before they are cut; without a limit if `None`.
+    /// Limits the octets that each later connection may receive before it is cut; `None`: unlimited.
     pub fn allow_each(&self, octets: Option<u64>) {
         self.state.allowance.store(octets.unwrap_or(NO_LIMIT), Ordering::Relaxed);
     }
 
-    /// Connections that were cut for having brought all they were allowed.
+    /// Number of connections cut at their limit.
     pub fn cut(&self) -> u64 {
         self.state.cut.load(Ordering::Relaxed)
     }
 
-    /// Passes on 4 KiB at a time, with this pause before each.
+    /// Forwards 4 KiB at a time, with this pause before each.
     pub fn slow(&self, pause: Duration) {
         self.state.pause_ms.store(u64::try_from(pause.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
@@ -103,7 +103,7 @@ impl Relay {
 
 impl Drop for Relay {
     fn drop(&mut self) {
-        // Wakes whoever accepts; it ends, and with it what keeps the namespace.
+        // Wakes the accepting thread, which ends and releases the namespace.
         let _ = nix::sys::socket::shutdown(self.listener.as_raw_fd(), nix::sys::socket::Shutdown::Both);
         self.cut_after(0);
     }
@@ -114,7 +114,7 @@ impl State {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Two threads a connection; what goes wrong with one is the daemon's to notice.
+    /// Two threads per connection; the daemon notices its errors.
     fn accept(self: &Arc<Self>, client: TcpStream) {
         if self.shut.load(Ordering::Relaxed) {
             return;
@@ -129,7 +129,7 @@ impl State {
         thread::spawn(move || state.pass(&connection, &connection.server, &connection.client, true));
     }
 
-    /// One direction, until its end or the end of the allowance.
+    /// Forwards one direction until it ends or reaches the limit.
     fn pass(&self, connection: &Connection, mut from: &TcpStream, mut to: &TcpStream, is_limited: bool) {
         let mut piece = [0; PIECE];
         while let Ok(count @ 1..) = from.read(&mut piece) {

@@ -1,4 +1,4 @@
-//! The daemon starts anew while the API server does not tell it everything.
+//! Restarts of the daemon while the API server does not send everything.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use serde_json::json;
 use svc_tests::wait;
 
 use crate::case::Case;
+use crate::fixtures::{Fixtures, case_on};
 use crate::link::Changing;
 use crate::plane::ACCOUNTS;
-use crate::stage::Stage;
-use crate::theatre::{Theatre, case_on};
+use crate::testbed::Testbed;
 
-pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
-    let relayed = |sentence, name: &'static str, act: fn(&Stage, &Case<'_>) -> Result<()>| {
-        let theatre = Arc::clone(theatre);
-        case_on(sentence, move || Ok(Arc::new(Stage::relayed(name, theatre.calm()?)?)), act)
+pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
+    let relayed = |sentence, name: &'static str, act: fn(&Testbed, &Case<'_>) -> Result<()>| {
+        let fixtures = Arc::clone(fixtures);
+        case_on(sentence, move || Ok(Arc::new(Testbed::relayed(name, fixtures.control_plane()?)?)), act)
     };
     vec![
         relayed(
@@ -29,51 +29,51 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
     ]
 }
 
-fn alone(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    let services = Changing::new(stage, case)?;
-    stage.on_node(|_, daemon| daemon.kill())?;
-    let before = stage.everything()?;
-    stage.relay()?.shut(true);
-    let changed = services.change(stage, case)?;
-    stage.on_node(|node, daemon| daemon.start(node))?;
+fn alone(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
+    let services = Changing::new(testbed, case)?;
+    testbed.on_node(|_, daemon| daemon.kill())?;
+    let before = testbed.everything()?;
+    testbed.relay()?.shut(true);
+    let changed = services.change(testbed, case)?;
+    testbed.on_node(|node, daemon| daemon.start(node))?;
     for kind in ["Services", "EndpointSlices", "Node"] {
-        stage.soon_told(kind, "")?;
+        testbed.soon_told(kind, "")?;
     }
-    unchanged(stage, &before)?;
-    stage.relay()?.shut(false);
-    stage.ready()?;
-    changed.soon_in_force(stage, case)
+    unchanged(testbed, &before)?;
+    testbed.relay()?.shut(false);
+    testbed.ready()?;
+    changed.soon_in_force(testbed, case)
 }
 
-fn blind(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    let services = Changing::new(stage, case)?;
-    stage.on_node(|_, daemon| daemon.kill())?;
-    let before = stage.everything()?;
-    let (plane, name) = (stage.plane(), &stage.name);
+fn blind(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
+    let services = Changing::new(testbed, case)?;
+    testbed.on_node(|_, daemon| daemon.kill())?;
+    let before = testbed.everything()?;
+    let (plane, name) = (testbed.plane(), &testbed.name);
     plane.kubectl(&["delete", "clusterrolebinding", name])?;
     plane.kubectl(&["create", "clusterrole", name, "--verb=list,watch", "--resource=services,nodes"])?;
     let account = format!("--serviceaccount={ACCOUNTS}:{name}");
     plane.kubectl(&["create", "clusterrolebinding", "half", "--clusterrole", name, &account])?;
-    stage.soon_cannot("endpointslices")?;
-    let changed = services.change(stage, case)?;
-    stage.on_node(|node, daemon| daemon.start(node))?;
-    stage.soon_told("EndpointSlices", "forbidden")?;
+    testbed.soon_cannot("endpointslices")?;
+    let changed = services.change(testbed, case)?;
+    testbed.on_node(|node, daemon| daemon.start(node))?;
+    testbed.soon_told("EndpointSlices", "forbidden")?;
     wait::until_true("the Services are known", Duration::from_secs(10), || {
-        let status = stage.on_node(|_, daemon| daemon.status())?;
+        let status = testbed.on_node(|_, daemon| daemon.status())?;
         let complaints = &status["complaints"]["first"];
         ensure!(!complaints.to_string().contains("\"Services\""), "{complaints}");
         ensure!(status["synced"] == json!(false), "synced, but for EndpointSlices");
         Ok(true)
     })?;
-    unchanged(stage, &before)?;
-    plane.create(&[stage.binding()])?;
-    stage.ready()?;
-    changed.soon_in_force(stage, case)
+    unchanged(testbed, &before)?;
+    plane.create(&[testbed.binding()])?;
+    testbed.ready()?;
+    changed.soon_in_force(testbed, case)
 }
 
-fn unchanged(stage: &Stage, before: &std::collections::BTreeSet<String>) -> Result<()> {
-    stage.unnoticed()?;
-    let now = stage.everything()?;
+fn unchanged(testbed: &Testbed, before: &std::collections::BTreeSet<String>) -> Result<()> {
+    testbed.unnoticed()?;
+    let now = testbed.everything()?;
     ensure!(now == *before, "the tables have changed: {before:?}, {now:?}");
     Ok(())
 }

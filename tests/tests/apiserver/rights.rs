@@ -1,4 +1,4 @@
-//! Who the daemon is to the API server and what it may: tokens and roles that change while it runs.
+//! The daemon's identity and rights: tokens and roles that change while it runs.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,116 +10,116 @@ use serde_json::{Value, json};
 use svc_tests::wait;
 
 use crate::case::Case;
+use crate::fixtures::{Fixtures, case_on};
 use crate::link::Changing;
 use crate::plane::{ACCOUNTS, ROLE};
-use crate::stage::{CHANGE_LIMIT, Stage};
-use crate::theatre::{Theatre, case_on};
+use crate::testbed::{CHANGE_LIMIT, Testbed};
 
-/// The token's file is read again after this time, and after this time the API server forgets that a token was good.
+/// After this time the daemon reads the token's file again, and the API server forgets that a token was valid.
 const TOKEN_LIMIT: Duration = Duration::from_secs(75);
 
-pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
-    let relayed = |sentence, name: &'static str, act: fn(&Stage, &Case<'_>) -> Result<()>| {
-        let theatre = Arc::clone(theatre);
-        case_on(sentence, move || Ok(Arc::new(Stage::relayed(name, theatre.calm()?)?)), act)
+pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
+    let relayed = |sentence, name: &'static str, act: fn(&Testbed, &Case<'_>) -> Result<()>| {
+        let fixtures = Arc::clone(fixtures);
+        case_on(sentence, move || Ok(Arc::new(Testbed::relayed(name, fixtures.control_plane()?)?)), act)
     };
-    let [quiet, quiet_too, quiet_for_sctp] = [theatre; 3].map(Arc::clone);
+    let [for_token, for_event, for_sctp] = [fixtures; 3].map(Arc::clone);
     vec![
         relayed("a token that is replaced is taken up before the old one ends", "token", token),
         relayed("rights that are taken away for a while are missed by nobody", "rights", rights),
         case_on(
             "what the daemon has to tell of a Service is an Event on it",
-            move || quiet_too.quiet(),
+            move || for_event.shared(),
             event,
         ),
         case_on(
             "what is not done for SCTP is an Event on its Service (SEM-010)",
-            move || quiet_for_sctp.quiet(),
+            move || for_sctp.shared(),
             sctp,
         ),
         case_on(
             "the shipped role gives what the daemon asks for and nothing else (SEM-251)",
-            move || quiet.quiet(),
+            move || for_token.shared(),
             role,
         ),
     ]
 }
 
-/// A token that ends with its Secret.
-fn bound_token(stage: &Stage, secret: &str) -> Result<String> {
-    let plane = stage.plane();
+/// A token bound to its Secret.
+fn bound_token(testbed: &Testbed, secret: &str) -> Result<String> {
+    let plane = testbed.plane();
     let metadata = json!({"name": secret, "namespace": ACCOUNTS});
     plane.create(&[json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata})])?;
     let bound = ["--bound-object-kind=Secret", "--bound-object-name", secret];
-    let token = plane.kubectl(&[&["-n", ACCOUNTS, "create", "token", &stage.name], &bound[..]].concat())?;
+    let token = plane.kubectl(&[&["-n", ACCOUNTS, "create", "token", &testbed.name], &bound[..]].concat())?;
     Ok(token.trim().to_owned())
 }
 
-fn token(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    let services = Changing::new(stage, case)?;
-    stage.on_node(|_, daemon| daemon.kill())?;
-    stage.write_token(&bound_token(stage, "first")?)?;
-    stage.on_node(|node, daemon| daemon.start(node))?;
-    stage.ready()?;
-    let old = last_credentials(stage)?;
+fn token(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
+    let services = Changing::new(testbed, case)?;
+    testbed.on_node(|_, daemon| daemon.kill())?;
+    testbed.write_token(&bound_token(testbed, "first")?)?;
+    testbed.on_node(|node, daemon| daemon.start(node))?;
+    testbed.ready()?;
+    let old = last_credentials(testbed)?;
 
-    stage.write_token(&bound_token(stage, "second")?)?;
+    testbed.write_token(&bound_token(testbed, "second")?)?;
     wait::until_true("every watch comes with the new token", TOKEN_LIMIT, || {
-        stage.unnoticed()?;
-        // Watches that are cut at once, time after time, come again after longer and longer pauses.
-        ensure!(stage.follows_everything()?, "the watches are being taken up");
-        stage.relay()?.cut_after(0);
-        let now = last_credentials(stage)?;
+        testbed.unnoticed()?;
+        // Watches that are cut again and again are resumed after longer and longer pauses.
+        ensure!(testbed.follows_everything()?, "the watches are being taken up");
+        testbed.relay()?.cut_after(0);
+        let now = last_credentials(testbed)?;
         ensure!(now.is_disjoint(&old), "the last came with {now:?}, the old one was {old:?}");
         Ok(true)
     })?;
 
-    stage.plane().kubectl(&["-n", ACCOUNTS, "delete", "secret", "first"])?;
-    stage.relay()?.cut_after(0);
-    let changed = services.change(stage, case)?;
-    changed.soon_in_force(stage, case)
+    testbed.plane().kubectl(&["-n", ACCOUNTS, "delete", "secret", "first"])?;
+    testbed.relay()?.cut_after(0);
+    let changed = services.change(testbed, case)?;
+    changed.soon_in_force(testbed, case)
 }
 
 /// The tokens of the last request for each kind of object.
-fn last_credentials(stage: &Stage) -> Result<BTreeSet<String>> {
-    let requests = stage.requests()?;
+fn last_credentials(testbed: &Testbed) -> Result<BTreeSet<String>> {
+    let requests = testbed.requests()?;
     let last = |kind: &str| requests.iter().rfind(|request| request.resource == kind);
     let kinds = ["services", "endpointslices", "nodes"];
     Ok(kinds.into_iter().filter_map(last).map(|request| request.credential.clone()).collect())
 }
 
-fn rights(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    let services = Changing::new(stage, case)?;
-    stage.plane().kubectl(&["delete", "clusterrolebinding", &stage.name])?;
-    // The authorizer has heard of it when it refuses.
-    stage.soon_cannot("endpointslices")?;
-    stage.relay()?.cut_after(0);
+fn rights(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
+    let services = Changing::new(testbed, case)?;
+    testbed.plane().kubectl(&["delete", "clusterrolebinding", &testbed.name])?;
+    // The authorizer knows of the change once it refuses.
+    testbed.soon_cannot("endpointslices")?;
+    testbed.relay()?.cut_after(0);
     for kind in ["Services", "EndpointSlices", "Node"] {
-        stage.soon_told(kind, "forbidden")?;
+        testbed.soon_told(kind, "forbidden")?;
     }
-    let before = stage.everything()?;
-    let changed = services.change(stage, case)?;
-    stage.unnoticed()?;
-    ensure!(stage.everything()? == before, "the tables have changed");
-    stage.plane().create(&[stage.binding()]).map(drop)?;
-    changed.soon_in_force(stage, case)
+    let before = testbed.everything()?;
+    let changed = services.change(testbed, case)?;
+    testbed.unnoticed()?;
+    ensure!(testbed.everything()? == before, "the tables have changed");
+    testbed.plane().create(&[testbed.binding()]).map(drop)?;
+    changed.soon_in_force(testbed, case)
 }
 
-fn role(stage: &Stage, _case: &Case<'_>) -> Result<()> {
+fn role(testbed: &Testbed, _case: &Case<'_>) -> Result<()> {
     let role: Value =
-        serde_json::from_str(&stage.plane().kubectl(&["get", "clusterrole", ROLE, "-o", "json"])?)?;
+        serde_json::from_str(&testbed.plane().kubectl(&["get", "clusterrole", ROLE, "-o", "json"])?)?;
     let mut given = BTreeSet::new();
     for rule in role["rules"].as_array().into_iter().flatten() {
         for (verb, resource) in pairs(&rule["verbs"], &rule["resources"]) {
             given.insert(format!("{verb} {resource}"));
         }
     }
-    // A list is asked for where lists cannot be streamed; the server with that switched off is another.
+    // Lists are requested only if lists cannot be streamed, which the other API server is configured for.
     let kinds = ["services", "endpointslices", "nodes"];
     let needed = kinds.into_iter().flat_map(|kind| [format!("list {kind}"), format!("watch {kind}")]);
     let events = ["create events", "get services"].map(str::to_owned);
     ensure!(given == needed.chain(events).collect(), "the role gives {given:?}");
-    let asked = stage.requests()?;
+    let asked = testbed.requests()?;
     let refused: Vec<_> = asked.iter().filter(|request| request.code == 403).collect();
     ensure!(refused.is_empty(), "the daemon was refused {refused:?}");
     let watched: BTreeSet<_> =
@@ -128,10 +128,10 @@ fn role(stage: &Stage, _case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A health check node port that somebody else has.
-fn event(stage: &Stage, case: &Case<'_>) -> Result<()> {
+/// A health check node port that is in use.
+fn event(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     const TAKEN: u16 = 32001;
-    stage.agent("node1")?.serve(TAKEN)?;
+    testbed.agent("node1")?.serve(TAKEN)?;
     case.service(
         "web",
         &json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": TAKEN}),
@@ -139,12 +139,12 @@ fn event(stage: &Stage, case: &Case<'_>) -> Result<()> {
     soon_told(case, "web", &[&TAKEN.to_string()])
 }
 
-fn sctp(_stage: &Stage, case: &Case<'_>) -> Result<()> {
+fn sctp(_stage: &Testbed, case: &Case<'_>) -> Result<()> {
     case.service("media", &json!({"ports": [{"port": 7777, "protocol": "SCTP"}], "type": "NodePort"}))?;
     soon_told(case, "media", &["SctpFromNodesNotServed", "SctpFragmentsDropped", "7777/SCTP"])
 }
 
-/// The Events on a Service come to have all these words. They are found by its uid, as `kubectl describe` does.
+/// Waits until the Events on a Service contain all these words. They are found by uid, as by `kubectl describe`.
 fn soon_told(case: &Case<'_>, service: &str, words: &[&str]) -> Result<()> {
     let uid = case.kubectl(&["get", "service", service, "-o", "jsonpath={.metadata.uid}"])?;
     let of_service = format!("involvedObject.uid={}", uid.trim());

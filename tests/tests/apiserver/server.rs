@@ -1,4 +1,4 @@
-//! An API server that is stopped, killed, frozen, that forgets, and that cannot stream lists.
+//! An API server that is stopped, killed, frozen, compacted, or cannot stream lists.
 
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,20 +7,20 @@ use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 
 use crate::case::Case;
+use crate::fixtures::{Fixtures, play};
 use crate::link::{Changing, unnoticed_for};
-use crate::stage::Stage;
-use crate::theatre::{Theatre, play};
+use crate::testbed::Testbed;
 
-pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
-    let case = |sentence: &'static str, act: fn(&Stage, &Case<'_>) -> Result<()>| {
-        let theatre = Arc::clone(theatre);
+pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
+    let case = |sentence: &'static str, act: fn(&Testbed, &Case<'_>) -> Result<()>| {
+        let fixtures = Arc::clone(fixtures);
         Trial::test(sentence, move || {
-            // One after the other: there is one server to hurt.
-            let _turn = theatre.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            // One case after the other, because they share the API server.
+            let _turn = fixtures.fault_turn.lock().unwrap_or_else(PoisonError::into_inner);
             let set = || {
-                let stage = theatre.hurt()?;
-                stage.plane().revive();
-                Ok(stage)
+                let testbed = fixtures.faulty()?;
+                testbed.plane().revive();
+                Ok(testbed)
             };
             play(sentence, set, act)
         })
@@ -36,40 +36,40 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
     ]
 }
 
-fn restarted(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    let services = Changing::new(stage, case)?;
-    let plane = stage.plane();
-    gone_for_a_while(stage, case, || {
+fn restarted(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
+    let services = Changing::new(testbed, case)?;
+    let plane = testbed.plane();
+    gone_for_a_while(testbed, case, || {
         plane.control_mut().stop_apiserver()?;
-        stage.unnoticed()?;
+        testbed.unnoticed()?;
         plane.control_mut().start_apiserver()
     })?;
-    services.change(stage, case)?.soon_in_force(stage, case)
+    services.change(testbed, case)?.soon_in_force(testbed, case)
 }
 
-/// Leaves behind a server that cannot stream lists, which is as good for any other case.
-fn killed(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    let services = Changing::new(stage, case)?;
-    let asked = stage.requests()?;
+/// Leaves a server that cannot stream lists, which suits any other case as well.
+fn killed(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
+    let services = Changing::new(testbed, case)?;
+    let asked = testbed.requests()?;
     ensure!(asked.iter().all(|request| request.verb != "list"), "not all was streamed: {asked:?}");
     let mut watches = asked.iter().filter(|request| request.verb == "watch");
     let bookmarks = watches.all(|request| request.parameter("allowWatchBookmarks") == Some("true"));
     ensure!(bookmarks, "a watch without bookmarks: {asked:?}");
 
-    let plane = stage.plane();
-    gone_for_a_while(stage, case, || {
+    let plane = testbed.plane();
+    gone_for_a_while(testbed, case, || {
         plane.control_mut().kill_apiserver()?;
-        stage.unnoticed()?;
+        testbed.unnoticed()?;
         plane.control_mut().start_apiserver_with(&["--feature-gates=WatchList=false"])
     })?;
-    let changed = services.change(stage, case)?;
-    changed.soon_in_force(stage, case)?;
+    let changed = services.change(testbed, case)?;
+    changed.soon_in_force(testbed, case)?;
 
-    stage.on_node(|_, daemon| daemon.kill())?;
-    stage.on_node(|node, daemon| daemon.start(node))?;
-    stage.ready()?;
-    changed.soon_in_force(stage, case)?;
-    let now = stage.requests()?;
+    testbed.on_node(|_, daemon| daemon.kill())?;
+    testbed.on_node(|node, daemon| daemon.start(node))?;
+    testbed.ready()?;
+    changed.soon_in_force(testbed, case)?;
+    let now = testbed.requests()?;
     for kind in ["services", "endpointslices", "nodes"] {
         let is_listed = now.iter().any(|r| r.resource == kind && r.verb == "list" && r.code == 200);
         ensure!(is_listed, "{kind} were not listed: {:?}", now.get(asked.len()..));
@@ -77,39 +77,39 @@ fn killed(stage: &Stage, case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Nothing of the case's Services changes meanwhile. (An API server that stops in good order takes itself out of the
-/// Service kubernetes.)
-fn gone_for_a_while(stage: &Stage, case: &Case<'_>, hurt: impl FnOnce() -> Result<()>) -> Result<()> {
-    let before = stage.table(&case.namespace)?;
-    hurt()?;
-    let now = stage.table(&case.namespace)?;
+/// The case's Services do not change in the meantime. (An API server that stops in an orderly way removes itself from
+/// the Service kubernetes.)
+fn gone_for_a_while(testbed: &Testbed, case: &Case<'_>, inject: impl FnOnce() -> Result<()>) -> Result<()> {
+    let before = testbed.table(&case.namespace)?;
+    inject()?;
+    let now = testbed.table(&case.namespace)?;
     ensure!(now == before, "the tables have changed: {before:?}, {now:?}");
     Ok(())
 }
 
-fn frozen(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    let services = Changing::new(stage, case)?;
-    stage.plane().control().freeze_apiserver(true)?;
-    let seen = unnoticed_for(stage, Instant::now(), Duration::from_secs(3));
-    stage.plane().control().freeze_apiserver(false)?;
+fn frozen(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
+    let services = Changing::new(testbed, case)?;
+    testbed.plane().control().freeze_apiserver(true)?;
+    let seen = unnoticed_for(testbed, Instant::now(), Duration::from_secs(3));
+    testbed.plane().control().freeze_apiserver(false)?;
     seen?;
-    let changed = services.change(stage, case)?;
-    changed.soon_in_force(stage, case)
+    let changed = services.change(testbed, case)?;
+    changed.soon_in_force(testbed, case)
 }
 
-fn compacted(stage: &Stage, case: &Case<'_>) -> Result<()> {
-    let services = Changing::new(stage, case)?;
-    stage.relay()?.shut(true);
-    let changed = services.change(stage, case)?;
-    let plane = stage.plane();
+fn compacted(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
+    let services = Changing::new(testbed, case)?;
+    testbed.relay()?.shut(true);
+    let changed = services.change(testbed, case)?;
+    let plane = testbed.plane();
     plane.control().compact_etcd()?;
-    // What it has seen itself it would still tell.
+    // It would still send the history in its own cache.
     plane.control_mut().kill_apiserver()?;
     plane.control_mut().start_apiserver()?;
-    let asked = stage.requests()?.len();
-    stage.relay()?.shut(false);
-    changed.soon_in_force(stage, case)?;
-    let requests = stage.requests()?;
+    let asked = testbed.requests()?.len();
+    testbed.relay()?.shut(false);
+    changed.soon_in_force(testbed, case)?;
+    let requests = testbed.requests()?;
     let news = requests.get(asked..).unwrap_or_default();
     for kind in ["services", "endpointslices"] {
         let first = news.iter().find(|request| request.resource == kind);

@@ -1,4 +1,4 @@
-//! Services made, changed and deleted.
+//! Services that are created, changed and deleted.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -9,18 +9,18 @@ use serde_json::json;
 use svc_tests::topology::Family;
 
 use crate::case::Case;
+use crate::fixtures::{Fixtures, case_on};
 use crate::objects::PORT;
-use crate::stage::Stage;
-use crate::theatre::{Theatre, case_on};
+use crate::testbed::Testbed;
 
-/// Addresses that a load balancer would give.
+/// Addresses of a load balancer.
 const BALANCER: [&str; 2] = ["203.0.113.80", "2001:db8:80::80"];
 const PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
 
-pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
-    let case = |sentence, act: fn(&Stage, &Case<'_>) -> Result<()>| {
-        let theatre = Arc::clone(theatre);
-        case_on(sentence, move || theatre.quiet(), act)
+pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
+    let case = |sentence, act: fn(&Testbed, &Case<'_>) -> Result<()>| {
+        let fixtures = Arc::clone(fixtures);
+        case_on(sentence, move || fixtures.shared(), act)
     };
     vec![
         case("a Service is served from its creation to its deletion (SEM-273)", comes_and_goes),
@@ -39,51 +39,51 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
     ]
 }
 
-fn comes_and_goes(stage: &Stage, case: &Case<'_>) -> Result<()> {
+fn comes_and_goes(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
     for to in case.service("web", &json!({"selector": {"app": "near"}}))? {
-        stage.soon_answered_by("near", "pod", to)?;
-        stage.soon_answered_by("near", "node1", to)?;
+        testbed.soon_answered_by("near", "pod", to)?;
+        testbed.soon_answered_by("near", "node1", to)?;
     }
     case.kubectl(&["delete", "service", "web"])?;
     case.soon_empty()
 }
 
-fn retargeted(stage: &Stage, case: &Case<'_>) -> Result<()> {
+fn retargeted(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.pods(&["near", "far"])?;
     let [v4, v6] = case.service("web", &json!({"selector": {"app": "near"}}))?;
-    stage.soon_answered_by("near", "pod", v4)?;
+    testbed.soon_answered_by("near", "pod", v4)?;
     case.patch("web", &json!({"spec": {"selector": {"app": "far"}}}))?;
-    stage.soon_answered_by("far", "pod", v4)?;
-    stage.soon_answered_by("far", "pod", v6)?;
+    testbed.soon_answered_by("far", "pod", v4)?;
+    testbed.soon_answered_by("far", "pod", v6)?;
 
-    // Another port in front: the old one is no frontend any more.
-    case.patch("web", &json!({"spec": {"ports": [{"port": 81, "targetPort": stage.port}]}}))?;
+    // Another port: the old one is no longer a frontend.
+    case.patch("web", &json!({"spec": {"ports": [{"port": 81, "targetPort": testbed.port}]}}))?;
     let moved = [v4, v6].map(|to| SocketAddr::from((to.ip(), 81)));
-    stage.soon_answered_by("far", "pod", moved[0])?;
+    testbed.soon_answered_by("far", "pod", moved[0])?;
     let far = |port| case.backends("far", port);
     let table = |[back4, back6]: [String; 2]| {
         [(format!("{}/TCP", moved[0]), vec![back4]), (format!("{}/TCP", moved[1]), vec![back6])]
     };
-    case.soon_table(&table(far(stage.port)?))?;
+    case.soon_table(&table(far(testbed.port)?))?;
 
-    // Another port behind.
-    let behind = stage.port + 1000;
-    stage.agent("far")?.serve(behind)?;
+    // Another target port.
+    let behind = testbed.port + 1000;
+    testbed.agent("far")?.serve(behind)?;
     case.patch("web", &json!({"spec": {"ports": [{"port": 81, "targetPort": behind}]}}))?;
     case.soon_table(&table(far(behind)?))?;
-    stage.answered_by("far", "pod", moved[1])
+    testbed.answered_by("far", "pod", moved[1])
 }
 
-fn types(stage: &Stage, case: &Case<'_>) -> Result<()> {
+fn types(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
     let addresses = case.service("web", &json!({"selector": {"app": "near"}}))?;
-    stage.soon_answered_by("near", "pod", addresses[0])?;
+    testbed.soon_answered_by("near", "pod", addresses[0])?;
 
     case.patch("web", &json!({"spec": {"type": "NodePort"}}))?;
-    let node_ports = node_ports(stage, case)?;
+    let node_ports = node_ports(testbed, case)?;
     for to in node_ports {
-        stage.soon_answered_by("near", "client", to)?;
+        testbed.soon_answered_by("near", "client", to)?;
     }
 
     case.patch("web", &json!({"spec": {"type": "LoadBalancer"}}))?;
@@ -93,9 +93,9 @@ fn types(stage: &Stage, case: &Case<'_>) -> Result<()> {
         &json!({"loadBalancer": {"ingress": [{"ip": BALANCER[0]}, {"ip": BALANCER[1]}]}}),
     )?;
     for ip in BALANCER {
-        stage.soon_answered_by("near", "pod", (ip.parse::<IpAddr>()?, PORT).into())?;
+        testbed.soon_answered_by("near", "pod", (ip.parse::<IpAddr>()?, PORT).into())?;
     }
-    stage.answered_by("near", "client", node_ports[0])?;
+    testbed.answered_by("near", "client", node_ports[0])?;
 
     case.patch(
         "web",
@@ -104,25 +104,25 @@ fn types(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.soon_empty()?;
 
     case.patch("web", &json!({"spec": {"type": "ClusterIP", "externalName": null}}))?;
-    // Without a family policy it comes back with one family.
-    stage.soon_answered_by("near", "pod", case.cluster_ip("web", Family::V4)?)?;
-    let table = stage.table(&case.namespace)?;
+    // Without a family policy the Service becomes single-stack again.
+    testbed.soon_answered_by("near", "pod", case.cluster_ip("web", Family::V4)?)?;
+    let table = testbed.table(&case.namespace)?;
     ensure!(table.len() == 1, "only the ClusterIP comes back: {table:?}");
     Ok(())
 }
 
-fn external_name_to_node_port(stage: &Stage, case: &Case<'_>) -> Result<()> {
+fn external_name_to_node_port(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
     case.create(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
         "spec": {"type": "ExternalName", "externalName": "web.example"}}))?;
-    let ports = json!([{"port": PORT, "targetPort": stage.port}]);
+    let ports = json!([{"port": PORT, "targetPort": testbed.port}]);
     case.patch(
         "web",
         &json!({"spec": {"type": "NodePort", "externalName": null, "selector": {"app": "near"}, "ports": ports,
             "ipFamilyPolicy": "RequireDualStack"}}),
     )?;
-    for to in node_ports(stage, case)? {
-        stage.soon_answered_by("near", "client", to)?;
+    for to in node_ports(testbed, case)? {
+        testbed.soon_answered_by("near", "client", to)?;
     }
     let back = json!({"spec": {"type": "ExternalName", "externalName": "web.example", "clusterIP": null,
         "clusterIPs": null}});
@@ -130,94 +130,94 @@ fn external_name_to_node_port(stage: &Stage, case: &Case<'_>) -> Result<()> {
     case.soon_empty()
 }
 
-/// Where the outside client finds the NodePort of `web`.
-fn node_ports(stage: &Stage, case: &Case<'_>) -> Result<[SocketAddr; 2]> {
+/// The outside client's addresses for the NodePort of `web`.
+fn node_ports(testbed: &Testbed, case: &Case<'_>) -> Result<[SocketAddr; 2]> {
     let port = case.get("service", "web")?["spec"]["ports"][0]["nodePort"].as_u64().context("no NodePort")?;
-    let (node, port) = (stage.addrs("node1")?, u16::try_from(port)?);
+    let (node, port) = (testbed.addrs("node1")?, u16::try_from(port)?);
     Ok(Family::BOTH.map(|family| (node.of(family), port).into()))
 }
 
-fn left_alone(stage: &Stage, case: &Case<'_>) -> Result<()> {
+fn left_alone(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
     let headless = json!({"clusterIP": "None", "selector": {"app": "near"}});
     case.create(case.service_object("headless", &headless))?;
     case.create(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "name"},
         "spec": {"type": "ExternalName", "externalName": "web.example", "ports": [{"port": PORT}]}}))?;
-    // Made last: when it is served, the others have been seen.
+    // Made last: once it is served, the daemon has seen the others.
     let [v4, v6] = case.service("web", &json!({"selector": {"app": "near"}}))?;
-    stage.soon_answered_by("near", "pod", v4)?;
-    let [back4, back6] = case.backends("near", stage.port)?;
+    testbed.soon_answered_by("near", "pod", v4)?;
+    let [back4, back6] = case.backends("near", testbed.port)?;
     case.soon_table(&[(format!("{v4}/TCP"), vec![back4]), (format!("{v6}/TCP"), vec![back6])])
 }
 
-fn proxy_name(stage: &Stage, case: &Case<'_>) -> Result<()> {
+fn proxy_name(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
     let [v4, v6] = case.service("web", &json!({"selector": {"app": "near"}}))?;
     for _ in 0..2 {
-        stage.soon_answered_by("near", "pod", v4)?;
-        stage.soon_answered_by("near", "pod", v6)?;
-        // Its presence counts, not its value.
+        testbed.soon_answered_by("near", "pod", v4)?;
+        testbed.soon_answered_by("near", "pod", v6)?;
+        // The label counts, not its value.
         case.kubectl(&["label", "service", "web", &format!("{PROXY_NAME}=")])?;
         case.soon_empty()?;
         case.kubectl(&["label", "service", "web", &format!("{PROXY_NAME}-")])?;
     }
-    stage.soon_answered_by("near", "pod", v4)
+    testbed.soon_answered_by("near", "pod", v4)
 }
 
-fn second_family(stage: &Stage, case: &Case<'_>) -> Result<()> {
+fn second_family(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
     let single_stack = json!({"ipFamilyPolicy": "SingleStack", "selector": {"app": "near"}});
     case.create(case.service_object("web", &single_stack))?;
     let v4 = case.cluster_ip("web", Family::V4)?;
-    let [back4, back6] = case.backends("near", stage.port)?;
+    let [back4, back6] = case.backends("near", testbed.port)?;
     let single = [(format!("{v4}/TCP"), vec![back4])];
     case.soon_table(&single)?;
     case.patch("web", &json!({"spec": {"ipFamilyPolicy": "PreferDualStack"}}))?;
     let v6 = case.cluster_ip("web", Family::V6)?;
-    stage.soon_answered_by("near", "pod", v6)?;
+    testbed.soon_answered_by("near", "pod", v6)?;
     case.soon_table(&[single[0].clone(), (format!("{v6}/TCP"), vec![back6])])?;
     case.patch(
         "web",
         &json!({"spec": {"ipFamilyPolicy": "SingleStack", "ipFamilies": ["IPv4"], "clusterIPs": [v4.ip()]}}),
     )?;
     case.soon_table(&single)?;
-    stage.answered_by("near", "pod", v4)
+    testbed.answered_by("near", "pod", v4)
 }
 
-fn made_anew(stage: &Stage, case: &Case<'_>) -> Result<()> {
+fn made_anew(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.pods(&["near"])?;
     let old = case.service("web", &json!({"selector": {"app": "near"}}))?;
-    stage.soon_answered_by("near", "pod", old[0])?;
-    // At once, so that a daemon that merges events sees both in one.
+    testbed.soon_answered_by("near", "pod", old[0])?;
+    // In one request, so that a daemon that merges events sees both at once.
     let anew = case.service_object("web", &json!({"selector": {"app": "near"}}));
     case.kubectl(&["delete", "service", "web", "--wait=false"])?;
     case.create(anew)?;
     let new = case.cluster_ips("web")?;
     ensure!(old[0] != new[0], "the API server gives the same address again");
-    let [back4, back6] = case.backends("near", stage.port)?;
+    let [back4, back6] = case.backends("near", testbed.port)?;
     case.soon_table(&[(format!("{}/TCP", new[0]), vec![back4]), (format!("{}/TCP", new[1]), vec![back6])])?;
-    stage.answered_by("near", "pod", new[1])
+    testbed.answered_by("near", "pod", new[1])
 }
 
-fn address_passed_on(stage: &Stage, case: &Case<'_>) -> Result<()> {
+fn address_passed_on(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.pods(&["near", "far"])?;
     let addresses = case.service("first", &json!({"selector": {"app": "near"}}))?;
-    stage.soon_answered_by("near", "pod", addresses[0])?;
+    testbed.soon_answered_by("near", "pod", addresses[0])?;
     let ips = addresses.map(|to| to.ip());
     case.kubectl(&["delete", "service", "first", "--wait=false"])?;
     case.service("second", &json!({"selector": {"app": "far"}, "clusterIP": ips[0], "clusterIPs": ips}))?;
-    addresses.iter().try_for_each(|to| stage.soon_answered_by("far", "pod", *to))
+    addresses.iter().try_for_each(|to| testbed.soon_answered_by("far", "pod", *to))
 }
 
-fn many(stage: &Stage, case: &Case<'_>) -> Result<()> {
+fn many(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     const COUNT: usize = 300;
     case.pods(&["near"])?;
     let object = |n| case.service_object(&format!("web-{n}"), &json!({"selector": {"app": "near"}}));
     let items: Vec<_> = (0..COUNT).map(object).collect();
-    stage.plane().create(&items)?;
+    testbed.plane().create(&items)?;
     let frontends = case.soon_backed(2 * COUNT)?;
     for frontend in frontends.iter().step_by(7) {
-        stage.answered_by("near", "pod", frontend.trim_end_matches("/TCP").parse()?)?;
+        testbed.answered_by("near", "pod", frontend.trim_end_matches("/TCP").parse()?)?;
     }
     case.kubectl(&["delete", "services", "--all", "--wait=false"])?;
     case.soon_empty()

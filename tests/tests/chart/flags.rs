@@ -1,4 +1,4 @@
-//! The chart's settings and the flags of `svc-ctl run` are held to each other by the daemon's own parser.
+//! Compares the chart's settings with the flags of `svc-ctl run`, by the daemon's own parser.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,7 +12,7 @@ use svc_tests::run_name::workspace_dir;
 
 use crate::{helm, matrix};
 
-/// Flags that have no value in the chart, and why.
+/// Flags without a value in the chart, with the reason.
 const NOT_SET: &[(&str, &str)] = &[
     ("source", "a pod reads the API server"),
     ("kubeconfig", "the pod has its service account"),
@@ -37,7 +37,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// What the DaemonSet's container is started with, after `run`.
+/// The arguments of the DaemonSet's container after `run`.
 pub fn of(objects: &[Value]) -> Result<Vec<String>> {
     let daemon_set = objects.iter().find(|object| object["kind"] == "DaemonSet").context("no DaemonSet")?;
     let arguments = &daemon_set["spec"]["template"]["spec"]["containers"][0]["args"];
@@ -46,7 +46,7 @@ pub fn of(objects: &[Value]) -> Result<Vec<String>> {
     Ok(arguments.split_off(1))
 }
 
-/// The daemon takes these flags.
+/// The daemon accepts these flags.
 pub fn parse(flags: &[String]) -> Result<()> {
     let typed = ["svc-ctl", "run"].into_iter().chain(flags.iter().map(String::as_str));
     Cli::try_parse_from(typed).map(drop).context("svc-ctl refuses the flags")

@@ -1,4 +1,4 @@
-//! Helm, and the objects that it renders.
+//! Runs Helm, and parses the objects that it renders.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,7 +12,7 @@ use svc_tests::run_name::workspace_dir;
 
 pub const CHART: &str = "deploy/chart";
 
-/// A call of Helm in the root of the project. It reads and writes nothing of the caller's home.
+/// A Helm command in the root of the project, without access to the caller's home directory.
 pub fn helm(arguments: &[&str]) -> Result<Command> {
     let mut helm = Command::new(bin_dir()?.join("helm"));
     helm.current_dir(workspace_dir()).args(arguments);
@@ -22,7 +22,7 @@ pub fn helm(arguments: &[&str]) -> Result<Command> {
     Ok(helm)
 }
 
-/// The text of `helm template` with these values, YAML or JSON.
+/// The output of `helm template` with these values, YAML or JSON.
 pub fn template(values: &str, more: &[&str]) -> Result<String> {
     let release = ["template", "svc", CHART, "--namespace=kube-system", "--values=-"];
     command::feed(helm(&release)?.args(more), values)

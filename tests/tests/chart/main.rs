@@ -1,6 +1,5 @@
-//! The Helm chart: what it renders for a table of values and what it refuses, and that `deploy/*.yaml` is what it
-//! renders by default. Its alerts and dashboard: that svc has what they ask for. Helm and Prometheus' parser are the real
-//! ones, of `tests/cluster`.
+//! The Helm chart: what it renders or refuses for a table of values; `deploy/*.yaml` equals its default output; its
+//! alerts and dashboard use only existing metrics. Helm and Prometheus' parser are the real ones of `tests/cluster`.
 
 mod flags;
 mod helm;

@@ -1,4 +1,4 @@
-//! Plays the rows of `matrix.yaml`.
+//! Runs the rows of `matrix.yaml`.
 
 use std::collections::BTreeSet;
 
@@ -12,18 +12,18 @@ use crate::{flags, helm};
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Row {
-    /// A sentence, the name of the test.
+    /// A sentence, which is the name of the test.
     case: String,
     #[serde(default)]
     pub values: Map<String, Value>,
-    /// Exactly these objects.
+    /// The chart renders exactly these objects.
     renders: Option<BTreeSet<String>>,
-    /// Parts of objects by name. An element of a list stands for one of the elements there.
+    /// Parts of objects by name. An element of a list must equal one of the rendered elements.
     #[serde(default)]
     has: Map<String, Value>,
-    /// Exactly these flags after `run`.
+    /// Exactly these flags follow `run`.
     flags: Option<Vec<String>>,
-    /// Helm fails and says this.
+    /// Helm fails with this message.
     refused: Option<String>,
 }
 

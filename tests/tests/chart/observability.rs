@@ -1,5 +1,5 @@
-//! Alerts and the dashboard: Prometheus' own parser reads each expression, and svc has each metric, label and value in
-//! it (`docs/metrics.md`, and the page that svc-ctl's tests hold).
+//! Alerts and the dashboard: Prometheus' own parser accepts each expression, and svc has all its metrics, labels and
+//! values (`docs/metrics.md`, and the page checked by svc-ctl's tests).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,12 +15,12 @@ use svc_tests::run_name::workspace_dir;
 
 const ALERTS: &str = "deploy/observability/alerts.yaml";
 const DASHBOARD: &str = "deploy/observability/dashboard.json";
-/// Labels that Prometheus or the chart's PodMonitor gives a target, and that of classes.
+/// Labels that Prometheus or the chart's PodMonitor gives a target, and the label of histogram buckets.
 const OF_TARGET: [&str; 5] = ["cluster", "instance", "job", "le", "node"];
-/// Metrics that Prometheus makes of a target.
+/// Metrics that Prometheus makes for a target.
 const OF_PROMETHEUS: [&str; 1] = ["up"];
 
-/// What is in an expression.
+/// Contents of an expression.
 #[derive(Debug, Deserialize)]
 struct Parsed {
     expression: String,
@@ -43,14 +43,14 @@ fn read(path: &str) -> Result<String> {
     fs::read_to_string(workspace_dir().join(path)).with_context(|| path.to_owned())
 }
 
-/// Of rule files, then of expressions.
+/// Parses rule files, then expressions.
 fn parse(files: &[&str], expressions: &str) -> Result<Vec<Parsed>> {
     let mut promql = Command::new(bin_dir()?.join("promql"));
     let lines = command::feed(promql.current_dir(workspace_dir()).args(files), expressions)?;
     lines.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()
 }
 
-/// Name -> labels, by the tables of docs/metrics.md. A histogram has three names.
+/// Name -> labels, from the tables of docs/metrics.md. A histogram has three names.
 fn metrics() -> Result<BTreeMap<String, BTreeSet<String>>> {
     let mut all = BTreeMap::new();
     for line in read("docs/metrics.md")?.lines() {

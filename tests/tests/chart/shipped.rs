@@ -1,4 +1,4 @@
-//! Files of the repository that Helm makes. `UPDATE_EXPECT=1` rewrites them.
+//! Files of the repository that Helm writes. `UPDATE_EXPECT=1` rewrites them.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use svc_tests::run_name::workspace_dir;
 
 use crate::helm;
 
-/// The templates that render something by default; each is the file of that name in `deploy`.
+/// The templates that render something by default; each equals the file of that name in `deploy`.
 const SHIPPED: [&str; 2] = ["daemonset.yaml", "rbac.yaml"];
 const HEADER: &str =
     "# Rendered from deploy/chart with its defaults: `UPDATE_EXPECT=1 cargo xtask test chart shipped`.\n";
@@ -28,7 +28,7 @@ pub fn trials() -> Vec<Trial> {
 
 fn is_rendered(file: &str) -> Result<()> {
     let rendered = helm::template("{}", &["--show-only", &format!("templates/{file}")])?;
-    // Helm names the template before each object, and ends it with an empty line.
+    // Helm writes the template's name before each object, and an empty line after it.
     let lines = rendered.lines().filter(|line| !line.is_empty() && !line.starts_with("# Source: "));
     let text: String = lines.flat_map(|line| [line, "\n"]).collect();
     let wanted = format!("{HEADER}{}", text.trim_start_matches("---\n"));

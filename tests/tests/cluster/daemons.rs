@@ -1,4 +1,4 @@
-//! Daemons that are replaced and killed under traffic that must not notice.
+//! Daemons that are replaced and killed under traffic that must not be disturbed.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,37 +11,37 @@ use nix::sys::signal::{Signal, kill};
 
 use crate::downtime::{Downtime, watch};
 use crate::load::{COMBINATIONS, Load, Rates};
-use crate::stage::{DAEMON, DAEMONS, Stage, Theatre, case};
+use crate::testbed::{DAEMON, DAEMONS, Fixtures, Testbed, case};
 use crate::transcript::Transcript;
 
-/// In all 320 new ones and 1600 requests on 80 that last, a second.
+/// In total 320 new connections and 1600 requests on 80 open ones, per second.
 const RATES: Rates = Rates { new: 8, streams: 2, asks: 20 };
 
-/// What a rolling update has to stand.
+/// Rate of new connections during a rolling update.
 const NEW_PER_SECOND: u64 = 200;
 const LASTING: u32 = 50;
-/// Answers while a node had no daemon: on all nodes together, and a second on each, half of what [`RATES`] asks there.
+/// Replies while a node had no daemon, for all nodes together: per node and second half of the requests of [`RATES`].
 const INSIDE: u64 = 1000;
 const INSIDE_PER_SECOND: f64 = (COMBINATIONS / 2 * (RATES.new + RATES.streams * RATES.asks)) as f64 / 2.0;
 
-pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
+pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
     vec![
-        case(theatre, "a rolling update of svc fails no connection", rolling_update),
-        case(theatre, "a daemon that is killed is started again, and no connection fails", killed),
+        case(fixtures, "a rolling update of svc fails no connection", rolling_update),
+        case(fixtures, "a daemon that is killed is started again, and no connection fails", killed),
     ]
 }
 
-fn rolling_update(stage: &Stage) -> Result<()> {
-    let before = daemons(stage)?;
-    let load = Load::start(stage, RATES)?;
+fn rolling_update(testbed: &Testbed) -> Result<()> {
+    let before = daemons(testbed)?;
+    let load = Load::start(testbed, RATES)?;
     let (new, streams, began) = (load.look_new()?, load.look_streams()?, Instant::now());
-    stage.kubectl(&["-n", "kube-system", "rollout", "restart", "daemonset/svc"])?;
+    testbed.kubectl(&["-n", "kube-system", "rollout", "restart", "daemonset/svc"])?;
     let downtimes = thread::scope(|scope| {
-        let start = |way| scope.spawn(move || watch(way, stage.cluster.client(), began));
+        let start = |way| scope.spawn(move || watch(way, testbed.cluster.client(), began));
         let watchers: Vec<_> = load.ways().iter().map(start).collect();
         watchers.into_iter().map(join).collect::<Result<Vec<_>>>()
     })?;
-    stage.kubectl(&["-n", "kube-system", "rollout", "status", "--timeout=60s", "daemonset/svc"])?;
+    testbed.kubectl(&["-n", "kube-system", "rollout", "status", "--timeout=60s", "daemonset/svc"])?;
     let transcript = Transcript {
         took: began.elapsed(),
         new: load.look_new()?.since(&new),
@@ -51,7 +51,7 @@ fn rolling_update(stage: &Stage) -> Result<()> {
     };
     transcript.tell()?;
     load.check()?;
-    let after = daemons(stage)?;
+    let after = daemons(testbed)?;
     ensure!(before.is_disjoint(&after), "not all daemons were replaced: {before:?}, {after:?}");
     ensure!(transcript.lasting >= LASTING, "{} connections that last", transcript.lasting);
     ensure!(
@@ -72,13 +72,13 @@ fn rolling_update(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-fn killed(stage: &Stage) -> Result<()> {
-    let load = Load::start(stage, RATES)?;
+fn killed(testbed: &Testbed) -> Result<()> {
+    let load = Load::start(testbed, RATES)?;
     let began = Instant::now();
     for way in load.ways() {
-        let pids = stage.places.processes(&way.node, DAEMON)?;
+        let pids = testbed.places.processes(&way.node, DAEMON)?;
         pids.iter().try_for_each(|pid| kill(*pid, Signal::SIGKILL)).context("kill the daemon")?;
-        let Downtime { down, up, inside, .. } = watch(way, stage.cluster.client(), began)?;
+        let Downtime { down, up, inside, .. } = watch(way, testbed.cluster.client(), began)?;
         println!(
             "{}: killed, ready {:.1} s later, {} answers",
             way.node,
@@ -86,7 +86,7 @@ fn killed(stage: &Stage) -> Result<()> {
             inside.ok
         );
         ensure!(inside.ok > 0, "no traffic on the way of {}", way.node);
-        let now = stage.places.processes(&way.node, DAEMON)?;
+        let now = testbed.places.processes(&way.node, DAEMON)?;
         ensure!(now.len() == 1 && now != pids, "{pids:?} were killed on {}, {now:?} are there", way.node);
     }
     load.check().map(drop)
@@ -96,8 +96,8 @@ fn join<T>(thread: thread::ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("a watcher panicked"))?
 }
 
-/// Names of their pods.
-fn daemons(stage: &Stage) -> Result<BTreeSet<String>> {
-    let pods = stage.places.await_pods("kube-system", DAEMONS, stage.clients.len())?;
+/// Names of the daemons' pods.
+fn daemons(testbed: &Testbed) -> Result<BTreeSet<String>> {
+    let pods = testbed.places.await_pods("kube-system", DAEMONS, testbed.clients.len())?;
     Ok(pods.into_iter().map(|pod| pod.name).collect())
 }

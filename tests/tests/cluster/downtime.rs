@@ -1,4 +1,4 @@
-//! How long a node was without its daemon, and what went through it meanwhile.
+//! How long a node had no daemon, and its traffic in that time.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -11,10 +11,10 @@ use svc_tests::wait;
 
 use crate::load::Way;
 
-/// Where the daemon tells how it is.
+/// The daemon's health port.
 const HEALTH_PORT: u16 = 10256;
 const ANSWER_LIMIT: Duration = Duration::from_secs(1);
-/// For a daemon to be replaced, each half of it.
+/// Maximum time for each half of a daemon's replacement.
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
@@ -26,18 +26,18 @@ pub struct Downtime {
     pub inside: Report,
 }
 
-/// As the node's health port tells it.
+/// State of the daemon according to the node's health port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Daemon {
-    /// Nobody listens.
+    /// No listener.
     Gone,
-    /// It is there, and has not applied everything.
+    /// Running, but not everything is in force.
     Starting,
     Ready,
 }
 
-/// Waits until the daemon is gone and then until one is ready. Counted is only what was answered between two looks at a
-/// node without a ready daemon, so rather too little.
+/// Waits until the daemon is gone and then until one is ready. Counts only replies between two checks that found no
+/// ready daemon, so the count is rather too low.
 pub fn watch(way: &Way, client: &Netns, began: Instant) -> Result<Downtime> {
     let health = SocketAddr::new(way.address, HEALTH_PORT);
     wait::until_true(&format!("the daemon of {} is gone", way.node), LIMIT, || {

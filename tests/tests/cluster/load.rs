@@ -1,4 +1,4 @@
-//! Traffic to the Service from everywhere, in both families and protocols: new connections, and such that last.
+//! Traffic to the Service from everywhere, in both families and protocols: new and long connections.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -9,30 +9,30 @@ use svc_tests::agent::{Agent, Job, LIMIT, Report, Via};
 use svc_tests::cluster::Pod;
 use svc_tests::cluster::addresses::{self, Addrs};
 
-use crate::stage::{NODE_PORT, PORT, Stage};
+use crate::testbed::{NODE_PORT, PORT, Testbed};
 
-/// How much of it, for each of the [`COMBINATIONS`].
+/// Rates for each of the [`COMBINATIONS`].
 #[derive(Clone, Copy, Debug)]
 pub struct Rates {
-    /// Connections or sockets a second that ask once.
+    /// Connections or sockets per second with one request.
     pub new: u32,
-    /// Connections or sockets that last.
+    /// Long connections or sockets.
     pub streams: u32,
-    /// What each of those asks a second.
+    /// Requests per second of each of those.
     pub asks: u32,
 }
 
 /// From pod and node by ClusterIP and NodePort, from outside by NodePort; both protocols, both families; two nodes.
 pub const COMBINATIONS: u32 = (2 * 2 + 1) * 2 * 2 * 2;
 
-/// Runs until it is dropped.
+/// Runs until dropped.
 #[derive(Debug)]
 pub struct Load {
-    /// In the nodes' order.
+    /// In the order of the nodes.
     ways: Vec<Way>,
 }
 
-/// All that comes into the cluster's network at one node.
+/// All traffic that enters the cluster's network at one node.
 #[derive(Debug)]
 pub struct Way {
     pub node: String,
@@ -43,9 +43,9 @@ pub struct Way {
 }
 
 impl Load {
-    /// Returns when every combination has been answered.
-    pub fn start(stage: &Stage, rates: Rates) -> Result<Self> {
-        let ways = stage.clients.iter().zip(1..).map(|(pod, index)| Way::start(stage, pod, index, rates));
+    /// Returns when every combination has got a reply.
+    pub fn start(testbed: &Testbed, rates: Rates) -> Result<Self> {
+        let ways = testbed.clients.iter().zip(1..).map(|(pod, index)| Way::start(testbed, pod, index, rates));
         Ok(Self { ways: ways.collect::<Result<_>>()? })
     }
 
@@ -57,7 +57,7 @@ impl Load {
         self.sum(Way::look)
     }
 
-    /// Of new connections alone.
+    /// Only new connections.
     pub fn look_new(&self) -> Result<Report> {
         self.sum(|way| look_at(&way.new))
     }
@@ -66,7 +66,7 @@ impl Load {
         self.sum(|way| look_at(&way.streams))
     }
 
-    /// An error that tells of the first request that was not answered.
+    /// Fails with the first request that got no reply.
     pub fn check(&self) -> Result<Report> {
         for (way, agent) in self.ways.iter().flat_map(|way| way.agents.iter().map(move |agent| (way, agent)))
         {
@@ -84,11 +84,11 @@ impl Load {
 }
 
 impl Way {
-    fn start(stage: &Stage, pod: &Pod, index: u8, rates: Rates) -> Result<Self> {
-        let places = &stage.places;
+    fn start(testbed: &Testbed, pod: &Pod, index: u8, rates: Rates) -> Result<Self> {
+        let places = &testbed.places;
         let Addrs { v4, v6 } = addresses::node(index);
         let node_ports = at(&[v4.into(), v6.into()], NODE_PORT);
-        let inside = [at(&stage.cluster_ips, PORT), node_ports.clone()].concat();
+        let inside = [at(&testbed.cluster_ips, PORT), node_ports.clone()].concat();
         let (agents, new, streams) = (Vec::new(), Vec::new(), Vec::new());
         let mut way = Self { node: pod.node.clone(), address: v4.into(), agents, new, streams };
         way.ask(places.in_pod(pod)?, &inside, rates)?;
@@ -131,7 +131,7 @@ fn at(ips: &[IpAddr], port: u16) -> Vec<SocketAddr> {
     ips.iter().map(|ip| SocketAddr::new(*ip, port)).collect()
 }
 
-/// The servers in a report are the pods' names.
+/// The servers in a report; they have the pods' names.
 pub fn servers(report: &Report) -> BTreeSet<&str> {
     report.by_server.keys().map(String::as_str).collect()
 }

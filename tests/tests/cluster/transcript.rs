@@ -1,4 +1,4 @@
-//! What is told of a rolling update: per node and in all; shown, and kept in a file.
+//! The report of a rolling update, per node and in total; printed, and written to a file.
 
 use std::fmt;
 use std::fs;
@@ -13,9 +13,9 @@ use crate::downtime::Downtime;
 #[derive(Debug)]
 pub struct Transcript {
     pub took: Duration,
-    /// Connections that asked once.
+    /// Connections with one request.
     pub new: Report,
-    /// How many connections asked all the time.
+    /// Number of long connections.
     pub lasting: u32,
     pub streams: Report,
     pub downtimes: Vec<Downtime>,

@@ -1,4 +1,4 @@
-//! One case: a world, flows, and what happens to them in order.
+//! One case: a world, flows, and a sequence of events.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub struct Case {
     pub steps: Vec<Step>,
 }
 
-/// What a client sends, and the interface by which it comes.
+/// A client's tuple, and the interface by which its packets come.
 #[derive(Clone, Copy, Debug)]
 pub struct Flow {
     pub interface: &'static str,
@@ -24,24 +24,24 @@ pub struct Flow {
 pub enum Step {
     /// A packet of a flow's client.
     Client { flow: usize, shape: Shape, how: How },
-    /// An answer of the backend that the flow was given; nothing if it was given none.
+    /// A reply of the flow's backend; nothing if the flow has none.
     Backend { flow: usize, shape: Shape, how: How },
-    /// The client sends to the flow's backend itself, from the same port.
+    /// The client sends to the flow's backend directly, from the same port.
     Direct { flow: usize, shape: Shape, how: How },
-    /// Somebody on the way to this side complains of a packet of that shape.
+    /// A host on the path to this side sends an ICMP error about a packet of that shape.
     Error { flow: usize, by: Side, shape: Shape, octets: usize, is_router: bool, how: How },
-    /// So many ticks pass.
+    /// That many ticks pass.
     Age(u32),
-    /// Kubernetes says something else.
+    /// Kubernetes' objects change.
     Change(Box<World>),
 }
 
-/// How a packet reaches the programs.
+/// How a packet gets to the programs.
 #[derive(Clone, Copy, Debug)]
 pub struct How {
-    /// By XDP first, where there is XDP.
+    /// By XDP first, if there is XDP.
     pub by_xdp: bool,
-    /// A card has summed the whole packet (CHECKSUM_COMPLETE): the kernel checks that the sum is kept.
+    /// A card has summed the whole packet (CHECKSUM_COMPLETE): the kernel checks that the sum is updated.
     pub is_summed: bool,
     /// The server answers from another address of the node.
     pub elsewhere: bool,

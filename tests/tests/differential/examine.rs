@@ -1,8 +1,8 @@
-//! A packet beside what became of it: which of the fates that the rules allow it was, and whether all of it is right.
+//! Compares the result for a packet with the results that the rules allow.
 
 use anyhow::{Result, ensure};
 use svc_common::abi::Counter;
-use svc_tests::model::oracle::{Exit, Fate, Possible};
+use svc_tests::model::oracle::{Exit, PacketOutcome, Possible};
 use svc_tests::model::packet::{ETH, Packet, Quote, Shape, tuple_in};
 use svc_tests::model::world::{Proto, Tuple};
 use svc_tests::packet::error::{Answer, compare};
@@ -12,32 +12,32 @@ use svc_tests::packet::wire::L4;
 
 use super::run::{Counts, Outcome, Verdict};
 
-/// A packet and what became of it.
+/// A packet with its result.
 pub struct Examined<'a> {
     pub packet: &'a Packet,
     pub input: &'a [u8],
     pub outcome: &'a Outcome,
     pub at: At,
     pub interface: &'static str,
-    /// What the counters say; asked where they make a difference.
+    /// The counters, read only if they distinguish results.
     pub told: Option<Counts>,
 }
 
 impl Examined<'_> {
-    /// This fate it may have been: verdict, tuple, counters.
+    /// It may have been this result, by verdict, tuple and counters.
     pub fn is(&self, possible: &Possible) -> bool {
         let Outcome { verdict, octets } = self.outcome;
         let is_same = || octets == self.input;
-        let looks_like = match possible.fate {
-            Fate::Untouched => *verdict == Verdict::Pass && is_same(),
-            Fate::Dropped => *verdict == Verdict::Drop && is_same(),
-            Fate::Refused { .. } => *verdict == Verdict::Redirect && is_error(octets),
-            Fate::Goes { as_, exit, .. } => *verdict == self.wanted(exit) && self.carries(as_),
+        let looks_like = match possible.outcome {
+            PacketOutcome::Untouched => *verdict == Verdict::Pass && is_same(),
+            PacketOutcome::Dropped => *verdict == Verdict::Drop && is_same(),
+            PacketOutcome::Refused { .. } => *verdict == Verdict::Redirect && is_error(octets),
+            PacketOutcome::Goes { as_, exit, .. } => *verdict == self.wanted(exit) && self.carries(as_),
         };
         looks_like && self.says(possible)
     }
 
-    /// The packet that came out has this tuple, as far as it shows.
+    /// The resulting packet has this tuple, as far as visible.
     fn carries(&self, tuple: Tuple) -> bool {
         let packet = self.packet;
         let got = tuple_in(&self.outcome.octets, packet);
@@ -65,12 +65,12 @@ impl Examined<'_> {
         }
     }
 
-    /// The packet is what it should be, whole.
+    /// The whole packet is correct.
     pub fn check_octets(&self, chosen: &Possible) -> Result<()> {
         let got = &self.outcome.octets;
-        let want = match chosen.fate {
-            Fate::Untouched | Fate::Dropped => return Ok(()),
-            Fate::Refused { from, problem } => {
+        let want = match chosen.outcome {
+            PacketOutcome::Untouched | PacketOutcome::Dropped => return Ok(()),
+            PacketOutcome::Refused { from, problem } => {
                 let l4 = match self.packet.tuple.proto {
                     Proto::Tcp => L4::Tcp,
                     Proto::Udp => L4::Udp,
@@ -80,7 +80,7 @@ impl Examined<'_> {
                 let to = self.packet.tuple.src.ip();
                 Answer { from, to, l4, problem }.to_octets(self.input, got)?
             }
-            Fate::Goes { as_, quoted, exit } => {
+            PacketOutcome::Goes { as_, quoted, exit } => {
                 let (dmac, smac) = match exit {
                     Exit::Stack => (mac(self.input, 0), mac(self.input, 6)),
                     Exit::Back => (mac(self.input, 6), mac(self.input, 0)),
@@ -106,7 +106,7 @@ impl Examined<'_> {
             false => format!("as {:?}, {} octets", tuple_in(octets, self.packet), octets.len()),
         };
         let allowed: Vec<String> =
-            possible.iter().take(12).map(|p| format!("{:?} {:?}", p.fate, p.counts)).collect();
+            possible.iter().take(12).map(|p| format!("{:?} {:?}", p.outcome, p.counts)).collect();
         format!(
             "{:?}\n at {:?} of {}: {verdict:?}, {change}, counters {:?}\n allowed (of {}):\n  {}",
             self.packet,
@@ -119,7 +119,7 @@ impl Examined<'_> {
     }
 }
 
-/// An ICMP message without options before it.
+/// The frame is an ICMP error.
 fn is_error(frame: &[u8]) -> bool {
     match frame.get(12..14) {
         Some([0x08, 0x00]) => frame.get(ETH + 9) == Some(&1),

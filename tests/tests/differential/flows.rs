@@ -1,9 +1,9 @@
-//! Random cases: flows of 1 to 20 packets to the frontends of a world and past them, woven into one another.
+//! Random cases: flows of 1 to 20 packets to a world's frontends and other destinations, interleaved.
 
 use std::net::{IpAddr, SocketAddr};
 
-use svc_tests::model::ground::{NODE, PODS, UPLINKS, at, is_pod};
 use svc_tests::model::memory::Side;
+use svc_tests::model::network::{NODE, PODS, UPLINKS, at, is_pod};
 use svc_tests::model::packet::{ACK, FIN, Part, RST, SYN, Shape, header};
 use svc_tests::model::world::{Proto, Service, Tuple, World};
 
@@ -38,8 +38,8 @@ pub fn case(seed: u64) -> Case {
     Case { world, flows, steps }
 }
 
-/// More errors than a node sends in a moment, also where packets are few because the machine is busy: a client that asks
-/// again and again for a port that its Service does not have.
+/// More errors than a node sends in a short time, even on a slow machine: a client that repeatedly dials a port that
+/// its Service does not have.
 fn storm(rng: &mut Rng, world: &World, flows: &mut Vec<Flow>) -> Vec<Step> {
     let Service { cluster_ips, ports, .. } = rng.pick(&world.services.iter().collect::<Vec<_>>());
     let dst = SocketAddr::new(cluster_ips[0], ports[0].port + 7);
@@ -49,7 +49,7 @@ fn storm(rng: &mut Rng, world: &World, flows: &mut Vec<Flow>) -> Vec<Step> {
     vec![step; 1_300]
 }
 
-/// Where clients find Services.
+/// All frontends of a world.
 fn frontends(world: &World) -> Vec<(SocketAddr, Proto)> {
     let mut all = Vec::new();
     for service in &world.services {
@@ -83,13 +83,13 @@ fn flow(
     let (dst, proto) = match rng.below(100) {
         0..92 => any(rng, dialled),
         92..94 => any(rng, backends),
-        // A Service's address, another port or protocol.
+        // A Service's address with another port or protocol.
         94..97 => any(rng, dialled).map(|(s, p)| match rng.below(3) {
             0 => (SocketAddr::new(s.ip(), s.port() + 7), p),
             1 => (s, if p == Proto::Tcp { Proto::Udp } else { Proto::Tcp }),
             _ => (s, rng.pick(&[Proto::Sctp, Proto::Icmp])),
         }),
-        // A stranger; another node's NodePort (SEM-107); a Service's address that none has.
+        // A host outside; another node's NodePort (SEM-107); an unallocated Service address.
         _ => None,
     }
     .unwrap_or_else(|| {
@@ -99,7 +99,7 @@ fn flow(
         (SocketAddr::new(at(stranger.0, is_v4), stranger.1), proto)
     });
     let is_v4 = dst.is_ipv4();
-    // A direct flow likes the tuple of a client that is translated already.
+    // A direct flow preferably gets the tuple of a client that is translated already.
     let like = others.iter().filter(|o| o.tuple.src.is_ipv4() == is_v4 && o.tuple.proto == proto);
     let like: Vec<&Flow> = like.collect();
     if rng.percent(20) && !like.is_empty() {
@@ -124,7 +124,7 @@ fn client(rng: &mut Rng, is_v4: bool) -> (&'static str, IpAddr) {
     (interface, at(octets, is_v4))
 }
 
-/// What a flow's two sides say, in order.
+/// The packets of a flow's two sides, in order.
 fn script(rng: &mut Rng, flow: usize, of: &Flow) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut say = |rng: &mut Rng, is_client: bool, flags: u8| {
@@ -155,7 +155,7 @@ fn script(rng: &mut Rng, flow: usize, of: &Flow) -> Vec<Step> {
     for _ in 0..1 + rng.weigh(&[(6, 0), (3, 1), (1, 2)]) {
         match rng.below(100) {
             0..92 => say(rng, true, SYN),
-            // The answer to somebody else's connection.
+            // The reply to a connection of another host.
             92..96 => say(rng, true, SYN | ACK),
             _ => {}
         }
@@ -183,7 +183,7 @@ fn script(rng: &mut Rng, flow: usize, of: &Flow) -> Vec<Step> {
     steps
 }
 
-/// A packet in fragments, mostly in order and whole.
+/// A packet in fragments, mostly in order and complete.
 fn in_parts(rng: &mut Rng, flow: usize, proto: Proto, is_client: bool, how: How) -> Vec<Step> {
     let payload = 40 + rng.below(60);
     let whole = header(proto) + payload;
@@ -214,7 +214,7 @@ fn shape(rng: &mut Rng, flags: u8, of: &Flow) -> Shape {
         },
         has_options: rng.percent(4),
         has_no_sum: of.tuple.proto == Proto::Udp && rng.percent(6),
-        // XDP looks at the MAC only when a flow begins.
+        // XDP checks the MAC only when a flow begins.
         is_stray: flags == SYN && rng.percent(2),
         part: None,
     }
@@ -224,7 +224,7 @@ fn how(rng: &mut Rng) -> How {
     How { by_xdp: rng.percent(50), is_summed: rng.percent(20), elsewhere: rng.percent(20) }
 }
 
-/// One order of all that keeps each script's own.
+/// Interleaves scripts, each in its own order.
 fn weave(rng: &mut Rng, scripts: Vec<Vec<Step>>, events: Vec<Step>) -> Vec<Step> {
     let mut left: Vec<_> = scripts.into_iter().map(|s| s.into_iter().peekable()).collect();
     let mut steps = Vec::new();
@@ -237,7 +237,7 @@ fn weave(rng: &mut Rng, scripts: Vec<Vec<Step>>, events: Vec<Step>) -> Vec<Step>
         }
     }
     for event in events {
-        // Changes of Kubernetes keep their order only by chance; each is a whole world.
+        // Changes of Kubernetes' objects may be reordered; each is a whole world.
         let at = rng.below(steps.len() + 1);
         steps.insert(at, event);
     }

@@ -1,6 +1,6 @@
-//! Frames with some octets changed, cut short or made longer: whatever they have become, they are left alone, dropped,
-//! refused, or translated whole. What is translated was a packet in the first place, and whatever its checksums were off
-//! by before, they are off by after.
+//! Frames with changed octets, cut short or extended. Whatever they are, they must be left alone, dropped, refused,
+//! or translated completely. A translated one must have been a valid packet, and the error of its checksums must be
+//! the same before and after.
 
 use std::ops::Range;
 
@@ -29,7 +29,7 @@ pub fn frame(rng: &mut Rng, case: &Case) -> (&'static str, Vec<u8>) {
     let (own, peer) = place::macs(flow.interface);
     let mut frame = Packet { tuple: flow.tuple, shape, quotes: None }.octets(own, peer);
     for _ in 0..rng.below(4) {
-        // The headers more than the payload.
+        // Changes headers more often than the payload.
         let at = 12 + rng.below(frame.len().min(72) - 12);
         frame[at] = match rng.below(3) {
             0 => frame[at] ^ (1 << rng.below(8)),
@@ -45,12 +45,12 @@ pub fn frame(rng: &mut Rng, case: &Case) -> (&'static str, Vec<u8>) {
     (flow.interface, frame)
 }
 
-/// What the headers of a frame say, where they do not lie.
+/// The contents of a frame's headers, if they are valid.
 #[derive(Debug, Eq, PartialEq)]
 struct Honest {
     is_v4: bool,
     l4: usize,
-    /// Where the IP packet ends.
+    /// End of the IP packet.
     end: usize,
     proto: Proto,
 }
@@ -84,7 +84,7 @@ fn honest(frame: &[u8]) -> Option<Honest> {
     (l4 + header(proto) <= end && end <= frame.len()).then_some(Honest { is_v4, l4, end, proto })
 }
 
-/// What checksums are off by: of the IPv4 header, and of the transport with the addresses that belong to it.
+/// Errors of the checksums: of the IPv4 header, and of the transport with its pseudo-header.
 fn sums(frame: &[u8], h: &Honest) -> [u32; 2] {
     let (addresses, header) = if h.is_v4 {
         (&frame[ETH + 12..ETH + 20], sum(&frame[ETH..ETH + 4 * usize::from(frame[ETH] & 15)]))
@@ -110,7 +110,7 @@ fn off_by_crc(packet: &[u8]) -> u32 {
     crc32c(&packet) ^ u32::from_le_bytes(stored)
 }
 
-/// Where the transport checksum stands.
+/// Position of the transport checksum.
 fn checksum(h: &Honest) -> Range<usize> {
     let (at, octets) = match h.proto {
         Proto::Tcp => (16, 2),
@@ -120,7 +120,7 @@ fn checksum(h: &Honest) -> Range<usize> {
     h.l4 + at..h.l4 + at + octets
 }
 
-/// What the frame became, if it may become that.
+/// What the frame became; fails if that is not allowed.
 pub fn check(world: &World, input: &[u8], outcome: &Outcome) -> Result<&'static str> {
     let Outcome { verdict, octets } = outcome;
     if octets == input {
@@ -133,7 +133,7 @@ pub fn check(world: &World, input: &[u8], outcome: &Outcome) -> Result<&'static 
     let difference = || compare(input, octets);
     ensure!(*verdict != Verdict::Drop, "dropped, but changed first{}", difference());
     let is_v4 = input[12..14] == [0x08, 0x00];
-    // Who is told of an error is who sent the frame.
+    // An error goes to the frame's sender.
     let (kind, icmp, from, to) =
         if is_v4 { (ETH + 9, 1, 12..16, 16..20) } else { (ETH + 6, 58, 8..24, 24..40) };
     let is_back = octets.get(ETH + to.start..ETH + to.end) == input.get(ETH + from.start..ETH + from.end);
@@ -190,17 +190,17 @@ fn destination(frame: &[u8], h: &Honest) -> std::net::SocketAddr {
     }
 }
 
-/// A fragment that is not the first.
+/// A later fragment.
 fn is_later_part(frame: &[u8]) -> bool {
     match frame.get(12..ETH + 8) {
         Some([0x08, 0x00, ip @ ..]) => (u16::from(ip[6]) << 8 | u16::from(ip[7])) & 0x1fff != 0,
-        // Somewhere in the chain of headers, which may be anything.
+        // Somewhere in the chain of headers, which may be invalid.
         Some(_) => honest(frame).is_none(),
         None => false,
     }
 }
 
-/// Only addresses, time to live and MACs of such a one may change.
+/// Only addresses, time to live and MACs may change.
 fn check_part(input: &[u8], got: &[u8], is_v4: bool) -> Result<()> {
     let mut masked = [input.to_vec(), got.to_vec()];
     for frame in &mut masked {
@@ -216,7 +216,7 @@ fn check_part(input: &[u8], got: &[u8], is_v4: bool) -> Result<()> {
     Ok(())
 }
 
-/// An ICMP error to the sender: its checksums are right and it quotes the frame's IP header.
+/// An ICMP error to the sender: its checksums are correct and it quotes the frame's IP header.
 fn check_error(input: &[u8], got: &[u8], is_v4: bool) -> Result<()> {
     let difference = || compare(input, got);
     let ip = if is_v4 { 20 } else { 40 };

@@ -1,18 +1,18 @@
-//! What the packets were and what became of them, counted: a run that never meets a verdict proves nothing about it.
+//! Counts packets and their results: a run without a certain verdict proves nothing about it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use svc_tests::model::oracle::{Exit, Fate, Possible, Seen, is_frontend};
+use svc_tests::model::oracle::{Exit, PacketOutcome, Possible, Seen, is_frontend};
 use svc_tests::model::packet::Packet;
 use svc_tests::model::world::{Proto, Tuple, World};
 use svc_tests::packet::row::{At, Problem};
 
-/// Every one of these is met so many times at least, and so many of a hundred packets go to a frontend.
+/// Minimum number of each, and the minimum percentage of packets to frontends.
 const SELDOM: u64 = 1_000;
 const SHARE: u64 = 60;
 
-/// Fates, frontends, and every counter that a packet can move in tables that are whole and have room: not
+/// Results, frontends, and every counter that packets can move if tables are consistent and not full: all but
 /// `drop_no_backend` and `flow_table_full`.
 const MET: &[&str] = &[
     "at PodIngress",
@@ -27,12 +27,12 @@ const MET: &[&str] = &[
     "IPv4 Sctp",
     "IPv6 Sctp",
     "SCTP in fragments: dropped",
-    "fate: untouched",
-    "fate: by the stack",
-    "fate: answer by the stack",
-    "fate: back",
-    "fate: redirected, resolved",
-    "fate: redirected, unresolved",
+    "outcome: untouched",
+    "outcome: by the stack",
+    "outcome: answer by the stack",
+    "outcome: back",
+    "outcome: redirected, resolved",
+    "outcome: redirected, unresolved",
     "counter flow_new",
     "counter flow_midstream",
     "counter flow_gave_way",
@@ -54,7 +54,7 @@ const MET: &[&str] = &[
     "counter drop_forwarding_off",
 ];
 
-/// What may become of a frame with octets changed.
+/// Possible results for a frame with changed octets.
 const FRAMES: &[&str] = &["frame left alone", "frame dropped", "frame refused", "frame translated"];
 
 #[derive(Default)]
@@ -76,24 +76,24 @@ impl Histogram {
     pub fn count(&mut self, packet: &Packet, seen: Seen, at: At, chosen: &Possible) {
         self.packets += 1;
         self.add(format!("at {at:?}"));
-        let fate = match chosen.fate {
-            Fate::Untouched => "untouched".to_owned(),
-            Fate::Dropped => "dropped".to_owned(),
-            Fate::Refused { problem: Problem::PortUnreachable, .. } => "refused".to_owned(),
-            Fate::Refused { problem: Problem::TooBig(_), .. } => "too big".to_owned(),
-            Fate::Refused { problem: Problem::TimeExceeded, .. } => "time exceeded".to_owned(),
-            Fate::Goes { exit: Exit::Stack, .. } if matches!(seen, Seen::Leaving(_)) => {
+        let outcome = match chosen.outcome {
+            PacketOutcome::Untouched => "untouched".to_owned(),
+            PacketOutcome::Dropped => "dropped".to_owned(),
+            PacketOutcome::Refused { problem: Problem::PortUnreachable, .. } => "refused".to_owned(),
+            PacketOutcome::Refused { problem: Problem::TooBig(_), .. } => "too big".to_owned(),
+            PacketOutcome::Refused { problem: Problem::TimeExceeded, .. } => "time exceeded".to_owned(),
+            PacketOutcome::Goes { exit: Exit::Stack, .. } if matches!(seen, Seen::Leaving(_)) => {
                 "answer by the stack".to_owned()
             }
-            Fate::Goes { exit: Exit::Stack, .. } => "by the stack".to_owned(),
-            Fate::Goes { exit: Exit::Back, .. } => "back".to_owned(),
-            Fate::Goes { exit: Exit::Hop(route), .. } => {
+            PacketOutcome::Goes { exit: Exit::Stack, .. } => "by the stack".to_owned(),
+            PacketOutcome::Goes { exit: Exit::Back, .. } => "back".to_owned(),
+            PacketOutcome::Goes { exit: Exit::Hop(route), .. } => {
                 format!("redirected, {}", if route.mac.is_some() { "resolved" } else { "unresolved" })
             }
         };
-        self.add(format!("fate: {fate}"));
+        self.add(format!("outcome: {outcome}"));
         if packet.tuple.proto == Proto::Sctp && packet.shape.part.is_some() {
-            self.add(format!("SCTP in fragments: {fate}"));
+            self.add(format!("SCTP in fragments: {outcome}"));
         }
         let family = if packet.tuple.src.is_ipv4() { "IPv4" } else { "IPv6" };
         self.add(format!("{family} {:?}", packet.tuple.proto));
@@ -106,7 +106,7 @@ impl Histogram {
         *self.counts.entry(what).or_default() += 1;
     }
 
-    /// What is met too seldom to say that it is right; empty after enough packets.
+    /// Results that occurred too rarely; empty after enough packets.
     pub fn gaps(&self) -> Vec<String> {
         let mut gaps = self.rare(MET);
         if self.to_frontends * 100 < self.packets * SHARE {
@@ -115,7 +115,7 @@ impl Histogram {
         gaps
     }
 
-    /// The same of frames with octets changed.
+    /// The same for frames with changed octets.
     pub fn gaps_of_frames(&self) -> Vec<String> {
         self.rare(FRAMES)
     }

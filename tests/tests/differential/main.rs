@@ -1,9 +1,9 @@
-//! The differential tier: random worlds go through svc's plan into the tables, random packets through its programs, and
-//! whatever becomes of each must be what the independent model allows.
+//! The differential tier: random worlds go through svc's plan into the tables, random packets through its programs,
+//! and each result must be allowed by the independent model.
 //!
-//! `SVC_DIFF_PACKETS` is how many packets are compared at least, `SVC_DIFF_SEED` the seed of the first case; each case
-//! has a seed of its own, printed when it fails. `SVC_DIFF_MUTANT` is an object with other programs, which are broken:
-//! then the tier passes when it notices.
+//! `SVC_DIFF_PACKETS` is the minimum number of packets, `SVC_DIFF_SEED` the seed of the first case; each case has a
+//! seed of its own, printed if it fails. `SVC_DIFF_MUTANT` is an object with broken programs: then the tier passes if
+//! it notices.
 
 mod case;
 mod examine;
@@ -28,20 +28,20 @@ use svc_tests::packet::kernel;
 use rng::Rng;
 use run::Runner;
 
-/// Packets that are compared at least.
+/// Minimum number of compared packets.
 const PACKETS: u64 = 1_000_000;
-/// A mutant is noticed within so many.
+/// A mutant must be noticed within this number of packets.
 const PACKETS_OF_MUTANT: u64 = 50_000;
-/// A rule that is broken in the model is noticed within so many.
+/// A rule broken in the model must be noticed within this number of packets.
 const PACKETS_OF_RULE: u64 = 1_000_000;
-/// Frames with octets changed, in one case of so many.
+/// A case with changed frames has this many.
 const FRAMES: usize = 200_000;
 const FRAMES_PER_CASE: usize = 500;
 
-/// The kernel, made by the first trial that needs it.
+/// The kernel, made by the first trial.
 type Shared = Arc<Mutex<Option<Runner>>>;
 
-/// Rules that are put to the test by being broken in the model: each must make a difference to some packet.
+/// Rules that are tested by breaking them in the model: each must affect some packet.
 const RULES: &[&str] = &[
     "SEM-010", "SEM-012", "SEM-013", "SEM-019", "SEM-021", "SEM-027", "SEM-030", "SEM-046", "SEM-048",
     "SEM-052", "SEM-060", "SEM-061", "SEM-062", "SEM-063", "SEM-064", "SEM-065", "SEM-071", "SEM-072",
@@ -111,7 +111,7 @@ fn agree(runner: &mut Runner) -> Result<(), String> {
         }
     }
     eprintln!("{}in {:.1} s", runner.histogram, started.elapsed().as_secs_f64());
-    // A run that somebody has made short is not asked for them.
+    // Not required of a run that the user shortened.
     if packets < PACKETS { Ok(()) } else { enough(&runner.histogram.gaps()) }
 }
 
@@ -165,7 +165,7 @@ fn first_seed() -> Result<u64, String> {
     Ok(number("SVC_DIFF_SEED")?.unwrap_or(1))
 }
 
-/// A number from the environment.
+/// A number from an environment variable.
 fn number(name: &str) -> Result<Option<u64>, String> {
     let Some(text) = env::var_os(name) else { return Ok(None) };
     let text = text.to_string_lossy();

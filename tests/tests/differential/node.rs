@@ -1,5 +1,4 @@
-//! The kernel's side: Kubernetes' objects go through svc's own model and plan into the tables, packets through its
-//! programs.
+//! svc's side: Kubernetes' objects go through svc's own model and plan into the tables, packets through its programs.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -24,20 +23,20 @@ use svc_ctl::plan::tick::Tick;
 use svc_ctl::reconcile::InForce;
 use svc_ctl::source::event::{Event, SourceEvent};
 use svc_ctl::sweeper::remove_stale;
-use svc_tests::model::ground::{NODE, SERVICE_CIDR, at};
+use svc_tests::model::network::{NODE, SERVICE_CIDR, at};
 use svc_tests::model::objects;
 use svc_tests::model::world::{self, NodePorts, THIS_NODE, World};
 use svc_tests::packet::kernel::Kernel;
 use svc_tests::packet::stay;
 
-/// Source ports of masquerade: first and count. Few, so that they are used up.
+/// SNAT ports: first and number. Few, so that they are used up.
 pub const SNAT_PORTS: (u16, u16) = (20_000, 37);
 
 pub struct Node {
     pub kernel: Kernel,
     stays: stay::Tables,
     book: Book,
-    /// Seconds of the plan's clock; every change is far from the last.
+    /// Seconds of the plan's clock; every change is far from the last one.
     clock: u64,
 }
 
@@ -53,14 +52,14 @@ impl Node {
         Ok(Self { kernel, stays, book, clock: 0 })
     }
 
-    /// Nothing has been seen yet.
+    /// Removes all state of flows.
     pub fn forget(&mut self) -> Result<()> {
         self.kernel.clear_flows()?;
         remove_stale(&self.kernel.pins, &InForce::default())?;
         Ok(())
     }
 
-    /// Kubernetes says this: plan it, write the difference, and end what may not stay.
+    /// Applies Kubernetes' objects: plans, writes the difference, and ends flows that may not stay.
     pub fn apply(&mut self, world: &World) -> Result<()> {
         self.kernel.write_interfaces(
             world.has_pod_addresses,
@@ -106,14 +105,14 @@ impl Node {
         Ok(())
     }
 
-    /// So many ticks pass, for flows and stays alike.
+    /// That many ticks pass, for flows and session affinity.
     pub fn age(&mut self, ticks: u32) -> Result<()> {
-        // A tick is 2^30 ns, a stay's moment 2^26.
+        // A tick is 2^30 ns, a unit of session affinity 2^26.
         self.kernel.age_flows(ticks)?;
         self.stays.age(ticks << 4)
     }
 
-    /// Where the records say that a client's packets go, as `PROTO FROM > TO`.
+    /// Destinations of clients' packets according to the records, as `PROTO FROM > TO`.
     pub fn records(&self) -> Result<Vec<flows::Flow>> {
         flows::list(&self.kernel.pins)
     }

@@ -1,4 +1,4 @@
-//! Numbers from a seed: SplitMix64 (Steele, Lea, Flood 2014; public domain).
+//! Random numbers from a seed: SplitMix64 (Steele, Lea, Flood 2014; public domain).
 
 pub struct Rng(pub u64);
 
@@ -15,12 +15,12 @@ impl Rng {
         (self.next() % end as u64) as usize
     }
 
-    /// True in so many of a hundred.
+    /// True in that many of a hundred calls.
     pub fn percent(&mut self, of_hundred: usize) -> bool {
         self.below(100) < of_hundred
     }
 
-    /// One of these, all alike.
+    /// One of these, with equal probability.
     pub fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())]
     }

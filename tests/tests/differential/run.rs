@@ -1,14 +1,14 @@
-//! Runs a case through the kernel and the model at once: whatever the programs make of a packet must be among what the
-//! rules allow, octet by octet; then the model takes note.
+//! Runs a case through the kernel and the model together: each result must be allowed by the rules, octet by octet.
+//! Then the model learns it.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use svc_common::abi::Counter;
-use svc_tests::model::ground::{self, is_pod};
 use svc_tests::model::memory::{BackAt, Memory, Side, Way};
-use svc_tests::model::oracle::{Fate, Model, Possible, Seen, Then};
+use svc_tests::model::network::{self, is_pod};
+use svc_tests::model::oracle::{Model, PacketOutcome, Possible, Seen, Then};
 use svc_tests::model::packet::{ETH, Packet, Quote, Shape};
 use svc_tests::model::world::{Proto, Tuple, World};
 use svc_tests::packet::kernel::coarse_ns;
@@ -24,9 +24,9 @@ use super::histogram::Histogram;
 use super::node::{Node, SNAT_PORTS};
 use super::rng::Rng;
 
-/// Counters are compared after so many steps, and at the end of a case.
+/// Counters are compared after this many steps, and at the end of a case.
 const STEPS_PER_COUNT: usize = 16;
-/// So many errors in two ticks and no more are sent for sure.
+/// Only this many errors in two ticks are certain to be sent.
 const ERRORS: u64 = 1_000;
 
 pub type Counts = BTreeMap<&'static str, u64>;
@@ -34,13 +34,13 @@ pub type Counts = BTreeMap<&'static str, u64>;
 pub struct Runner {
     node: Node,
     pub histogram: Histogram,
-    /// A rule that the model shall not keep to.
+    /// A rule for the model to break.
     pub broken: Option<&'static str>,
     /// Errors sent in a tick of the clock, this one and the last.
     errors: [(u64, u64); 2],
 }
 
-/// What a program made of a packet.
+/// Result of a program for a packet.
 pub struct Outcome {
     pub verdict: Verdict,
     pub octets: Vec<u8>,
@@ -51,7 +51,7 @@ pub enum Verdict {
     Pass,
     Drop,
     Redirect,
-    /// XDP: back out of the same interface.
+    /// XDP: sent back by the same interface.
     Transmit,
 }
 
@@ -92,7 +92,7 @@ impl Runner {
         Ok(())
     }
 
-    /// Frames that may be anything, to the flows of a case.
+    /// Runs changed frames to the flows of a case.
     pub fn fuzz(&mut self, case: &Case, rng: &mut Rng, frames: usize) -> Result<()> {
         self.node.forget()?;
         self.node.apply(&case.world)?;
@@ -104,9 +104,9 @@ impl Runner {
                 &[At::Xdp, At::UplinkIngress]
             };
             let at = rng.pick(hooks);
-            // At TC an outer tag lies beside the frame.
+            // At TC an outer tag is beside the frame.
             let seen = if at == At::Xdp { frame.clone() } else { untagged(&frame).1 };
-            // A test run at TC wants an IP header (of either family).
+            // A test run at TC needs an IP header (of either family).
             if at != At::Xdp && seen.len() < ETH + 40 {
                 continue;
             }
@@ -114,7 +114,7 @@ impl Runner {
             let became = fuzz::check(&case.world, &seen, &outcome);
             let became = became.with_context(|| format!("{at:?} of {interface}"))?;
             self.histogram.add(became.to_owned());
-            // A frame that is dropped may have been one error too many.
+            // A dropped frame may have exceeded the limit for errors.
             if matches!(became, "frame refused" | "frame dropped") {
                 self.sent_an_error();
             }
@@ -155,7 +155,7 @@ impl Runner {
         }
     }
 
-    /// Somebody complains of a packet that went to one side.
+    /// Sends an ICMP error about a packet to one side.
     fn complain(
         &mut self,
         trial: &mut Trial<'_>,
@@ -166,19 +166,19 @@ impl Runner {
         let Flow { interface, tuple } = trial.case.flows[flow];
         let Complaint { by, shape, octets, is_router } = *complaint;
         let Some((answer, seen)) = trial.answer(flow, How { elsewhere: false, ..how }) else { return Ok(()) };
-        // What this side sends, where it is seen, and who may stand on the way.
+        // This side's packet, where it is seen, and a possible router in between.
         let (from, seen, router) = match by {
             Side::Client => (tuple, Seen::Arriving(interface), [203, 0, 113, 250]),
             Side::Backend => (answer, seen, [10, 244, 2, 250]),
         };
         let quoted = Packet { tuple: from.swapped(), shape, quotes: None };
         let frame = quoted.octets([0; 6], [0; 6]);
-        // A datagram's sum of zero has two spellings, and nobody looks at a quoted one.
+        // A UDP checksum of zero has two forms, and receivers ignore a quoted one.
         let check = &frame[frame.len() - quoted.whole()..][6..8];
         if from.proto == Proto::Udp && matches!(check, [0, 0] | [0xff, 0xff]) && !shape.has_no_sum {
             return Ok(());
         }
-        let src = if is_router { ground::at(router, from.src.is_ipv4()) } else { from.src.ip() };
+        let src = if is_router { network::at(router, from.src.is_ipv4()) } else { from.src.ip() };
         let whole = |addr: IpAddr| SocketAddr::new(addr, 0);
         let outer = Tuple { proto: Proto::Icmp, src: whole(src), dst: whole(from.dst.ip()) };
         let octets = octets.min(quoted.whole());
@@ -211,10 +211,10 @@ impl Runner {
         let own = if shape.is_stray { place::mac(0x77) } else { own };
         let (dmac, smac) = if is_ingress { (own, peer) } else { (peer, own) };
         let input = packet.octets(dmac, smac);
-        // What the counters say is asked where it makes a difference.
+        // Counters are read only if they distinguish results.
         let before = possible.iter().any(|p| p.counts != possible[0].counts).then(|| self.counters());
 
-        let may_err = possible.iter().any(|p| matches!(p.fate, Fate::Refused { .. }));
+        let may_err = possible.iter().any(|p| matches!(p.outcome, PacketOutcome::Refused { .. }));
         let is_summed = how.is_summed
             && self.node.kernel.knows_complete_checksums
             && !may_err
@@ -233,9 +233,9 @@ impl Runner {
         let Some(chosen) = chosen else { bail!(examined.complaint(&possible)) };
         examined.check_octets(chosen)?;
         self.histogram.count(&packet, seen, at, chosen);
-        // One that could not be written counts as well.
+        // An error that could not be written counts as well.
         let was_due = chosen.counts.iter().any(|l| matches!(*l, "reject_limited" | "drop_rewrite"));
-        if was_due || matches!(chosen.fate, Fate::Refused { .. }) {
+        if was_due || matches!(chosen.outcome, PacketOutcome::Refused { .. }) {
             self.sent_an_error();
         }
         for label in &chosen.counts {
@@ -246,7 +246,7 @@ impl Runner {
         Ok(())
     }
 
-    /// By XDP, if wanted and there, and by TC what XDP has left alone.
+    /// By XDP, if requested and present, and by TC if XDP left it alone.
     fn through(
         &self,
         input: &[u8],
@@ -284,7 +284,7 @@ impl Runner {
         Ok(Outcome { verdict, octets: ran.packet })
     }
 
-    /// The one fate among those that look alike: where they began different flows, the record tells.
+    /// The result among those that look alike. If they began different flows, the record decides.
     fn one_of<'a>(&self, allowed: &[&'a Possible], client: Tuple) -> Option<&'a Possible> {
         let begins = allowed.iter().any(|p| matches!(p.then, Then::Begin(..)));
         if allowed.len() < 2 || !begins {
@@ -320,14 +320,14 @@ impl Runner {
 
     fn compare_counters(&self, trial: &Trial<'_>) -> Result<()> {
         let mut moved = difference(&self.counters(), &trial.before);
-        // Whether a record that is missing is made again is a matter of the clock.
+        // Whether a missing record is made again depends on the clock.
         moved.remove(Counter::FlowTwinRestored.label());
         ensure!(moved == trial.expected, "counters\n want {:?}\n got  {moved:?}", trial.expected);
         Ok(())
     }
 }
 
-/// Who complains of what.
+/// The sender of an ICMP error, and the packet it is about.
 struct Complaint {
     by: Side,
     shape: Shape,
@@ -335,11 +335,11 @@ struct Complaint {
     is_router: bool,
 }
 
-/// A case under way.
+/// A running case.
 struct Trial<'a> {
     case: &'a Case,
     model: Model,
-    /// Nanoseconds that have been made to pass.
+    /// Nanoseconds by which the clock was advanced.
     aged: i64,
     expected: Counts,
     before: Counts,
@@ -350,12 +350,12 @@ impl Trial<'_> {
         self.model.now = (coarse_ns() as i64 + self.aged) / 1_000_000;
     }
 
-    /// The backend that a client's flow was given.
+    /// The backend of a client's flow.
     fn backend_of(&self, client: Tuple) -> Option<SocketAddr> {
         self.model.memory.flows.iter().rev().find(|f| f.client == client).map(|f| f.backend.dst)
     }
 
-    /// What a flow's backend sends, and where it is seen; nothing if the flow has none.
+    /// The packet of a flow's backend, and where it is seen; `None` if the flow has no backend.
     fn answer(&self, flow: usize, how: How) -> Option<(Tuple, Seen)> {
         let Flow { interface, tuple } = self.case.flows[flow];
         let known = self.model.memory.flows.iter().rev().find(|f| f.client == tuple)?;
@@ -364,13 +364,14 @@ impl Trial<'_> {
             (BackAt::PodEgress | BackAt::UplinkEgress, _) => Seen::Leaving(interface),
             (BackAt::Ingress, Way::Back) => Seen::Arriving(interface),
             (BackAt::Ingress, Way::Stack | Way::Redirect) => {
-                // A neighbour on the bridge answers by its own port.
-                let route = ground::route(answer.src.ip())?;
+                // A neighbor on the bridge answers by its own port.
+                let route = network::route(answer.src.ip())?;
                 Seen::Arriving(if route.interface == "cni0" { "port1" } else { route.interface })
             }
         };
         if known.wildcard_source && how.elsewhere {
-            let other = ground::at(ground::NODE[usize::from(interface.len() % 3 == 0)], answer.src.is_ipv4());
+            let other =
+                network::at(network::NODE[usize::from(interface.len() % 3 == 0)], answer.src.is_ipv4());
             answer.src.set_ip(other);
         }
         Some((answer, seen))

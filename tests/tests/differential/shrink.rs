@@ -1,10 +1,10 @@
-//! Makes a failing case small: fewer steps, fewer Services, fewer endpoints, as long as it still fails.
+//! Shrinks a failing case: fewer steps, Services and endpoints, as long as it fails.
 
 use svc_tests::model::world::World;
 
 use super::case::{Case, Step};
 
-/// The smallest case that still fails, as far as leaving things out leads.
+/// The smallest failing case that leaving things out leads to.
 pub fn shrink(mut case: Case, mut fails: impl FnMut(&Case) -> bool) -> Case {
     loop {
         let size = size(&case);
@@ -82,7 +82,7 @@ fn endpoint(world: &mut World, n: usize) -> bool {
     false
 }
 
-/// A Service without a port is none.
+/// A Service must have a port.
 fn port(world: &mut World, n: usize) -> bool {
     let mut left = n;
     for service in world.services.iter_mut().filter(|service| service.ports.len() > 1) {

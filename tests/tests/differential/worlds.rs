@@ -1,8 +1,8 @@
-//! Random worlds: what Kubernetes might say, and what it might say next.
+//! Random worlds: Kubernetes' objects, and changes of them.
 
 use std::net::IpAddr;
 
-use svc_tests::model::ground::{NODE, at};
+use svc_tests::model::network::{NODE, at};
 use svc_tests::model::world::{
     Endpoint, Ingress, NodePorts, Port, Proto, Selection, Service, Settings, Slice, THIS_NODE, World,
 };
@@ -49,7 +49,7 @@ fn source_ranges(rng: &mut Rng) -> Vec<(IpAddr, u8)> {
     ranges
 }
 
-/// One Service for the outside with one endpoint on another node: its clients use up the ports of masquerade.
+/// One external Service with one endpoint on another node: its clients use up the SNAT ports.
 pub fn crowded(rng: &mut Rng) -> World {
     let proto = rng.pick(&[Proto::Tcp, Proto::Udp, Proto::Sctp]);
     let port = Port { name: "http", proto, port: 80, node_port: Some(30_000) };
@@ -83,7 +83,7 @@ pub fn crowded(rng: &mut Rng) -> World {
     World { slices: vec![slice], services: vec![service], ..world(rng) }
 }
 
-/// The world after a change of a Service, or of its endpoints.
+/// The world after a change of a Service or of its endpoints.
 pub fn changed(rng: &mut Rng, world: &World) -> World {
     let mut next = world.clone();
     if next.services.is_empty() {
@@ -108,7 +108,7 @@ fn number_of(service: &Service) -> u8 {
     service.name.trim_start_matches('s').parse().unwrap_or(0)
 }
 
-/// The n-th Service; its addresses and NodePorts are nobody else's.
+/// The n-th Service, with unique addresses and NodePorts.
 fn service(rng: &mut Rng, n: u8) -> Service {
     let kind = rng.weigh(&[(3, "ClusterIP"), (4, "NodePort"), (3, "LoadBalancer")]);
     let families: &[bool] = rng.weigh(&[(6, &[true, false][..]), (1, &[true]), (1, &[false])]);
@@ -145,9 +145,9 @@ fn service(rng: &mut Rng, n: u8) -> Service {
     }
 }
 
-/// What the endpoints of a Service are like.
+/// Properties that a Service's endpoints share.
 #[derive(Clone, Copy)]
-enum Mood {
+enum EndpointProfile {
     Ready,
     Mixed,
     Ending,
@@ -155,23 +155,28 @@ enum Mood {
 }
 
 fn slices(rng: &mut Rng, service: &Service) -> Vec<Slice> {
-    let mood = rng.weigh(&[(60, Mood::Ready), (25, Mood::Mixed), (10, Mood::Ending), (8, Mood::Gone)]);
+    let profile = rng.weigh(&[
+        (60, EndpointProfile::Ready),
+        (25, EndpointProfile::Mixed),
+        (10, EndpointProfile::Ending),
+        (8, EndpointProfile::Gone),
+    ]);
     let is_hinted = rng.percent(25);
     let mut slices = Vec::new();
     for is_v4 in service.cluster_ips.iter().map(|ip| ip.is_ipv4()) {
         for i in 0..rng.weigh(&[(1, 0), (8, 1), (3, 2)]) {
-            // A slice may lack a port, or have another number for it; the Service's own may be it.
+            // A slice may lack a port, or have another number for it; the number may be the Service's own.
             let is_same = rng.percent(25);
             let number = |p: &Port| if is_same { p.port } else { 8_000 + p.port % 100 + i };
             let mut ports: Vec<_> = service.ports.iter().map(|p| (p.name, p.proto, number(p))).collect();
             if rng.percent(10) {
                 ports.pop();
             }
-            let count = if matches!(mood, Mood::Gone) { 0 } else { 1 + rng.below(4) };
+            let count = if matches!(profile, EndpointProfile::Gone) { 0 } else { 1 + rng.below(4) };
             let mut endpoints: Vec<Endpoint> = Vec::new();
             for _ in 0..count {
-                let one = endpoint(rng, is_v4, mood, is_hinted);
-                // Which of two that differ would win is nobody's promise (SEM-051).
+                let one = endpoint(rng, is_v4, profile, is_hinted);
+                // It is undefined which of two different duplicates is used (SEM-051).
                 if endpoints.iter().all(|known| known.addr != one.addr) {
                     endpoints.push(one);
                 }
@@ -188,10 +193,10 @@ fn slices(rng: &mut Rng, service: &Service) -> Vec<Slice> {
     slices
 }
 
-fn endpoint(rng: &mut Rng, is_v4: bool, mood: Mood, is_hinted: bool) -> Endpoint {
+fn endpoint(rng: &mut Rng, is_v4: bool, profile: EndpointProfile, is_hinted: bool) -> Endpoint {
     let low = 1 + rng.below(5) as u8;
-    // Pods here on their own links and on the bridge, the node itself, pods elsewhere: plain, without a neighbour, with
-    // a narrow path, without a route, by the other uplink; an address off the cluster.
+    // Pods here on their own links and on the bridge, the node itself, pods elsewhere: plain, without a neighbor,
+    // with a narrow path, without a route, by the other uplink; an address outside the cluster.
     let (octets, node) = rng.weigh(&[
         (6, ([10, 244, 1, 130], Some(THIS_NODE))),
         (6, ([10, 244, 1, 131], Some(THIS_NODE))),
@@ -208,10 +213,12 @@ fn endpoint(rng: &mut Rng, is_v4: bool, mood: Mood, is_hinted: bool) -> Endpoint
         (2, ([203, 0, 113, 77], None)),
     ]);
     let flag = |rng: &mut Rng| rng.pick(&[None, Some(true), Some(false)]);
-    let (ready, serving, terminating) = match mood {
-        Mood::Ready | Mood::Gone => (rng.pick(&[None, Some(true)]), rng.pick(&[None, Some(true)]), None),
-        Mood::Mixed => (flag(rng), flag(rng), flag(rng)),
-        Mood::Ending => (Some(false), flag(rng), Some(rng.percent(80))),
+    let (ready, serving, terminating) = match profile {
+        EndpointProfile::Ready | EndpointProfile::Gone => {
+            (rng.pick(&[None, Some(true)]), rng.pick(&[None, Some(true)]), None)
+        }
+        EndpointProfile::Mixed => (flag(rng), flag(rng), flag(rng)),
+        EndpointProfile::Ending => (Some(false), flag(rng), Some(rng.percent(80))),
     };
     let hints = |rng: &mut Rng, of: &[&'static str]| -> Vec<&'static str> {
         of.iter().copied().filter(|_| is_hinted && rng.percent(60)).collect()

@@ -1,4 +1,4 @@
-//! Addresses of Services that the node has itself.
+//! Addresses of Services that the node also has.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -6,15 +6,15 @@ use anyhow::Result;
 use svc_tests::manifests::SERVICE_PORT;
 use svc_tests::topology::{Addrs, Family, service};
 
-use crate::case::{Case, Met, Row, Target, Way};
+use crate::case::{Case, ClientOutcome, Row, Target, Way};
 use crate::lab::Lab;
 
-/// A ClusterIP that no Service has any more.
+/// A ClusterIP of a deleted Service.
 const STALE: Addrs = service(99);
 
 pub fn cases() -> Vec<Case> {
-    let refused = |to| Row::always("client", to, Met::Refusal);
-    let own = |client| Row::always(client, Target::ClusterIp("far"), Met::Server("local"));
+    let refused = |to| Row::always("client", to, ClientOutcome::Refusal);
+    let own = |client| Row::always(client, Target::ClusterIp("far"), ClientOutcome::Server("local"));
     vec![
         Case {
             prepare: node_local_cache,
@@ -60,7 +60,7 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// As node-local-dns does by default: the ClusterIP on a dummy, a server there, and conntrack left out.
+/// The defaults of node-local-dns: the ClusterIP on a dummy, a server there, and no conntrack.
 fn node_local_cache(lab: &mut Lab) -> Result<()> {
     let address = lab.service("far")?.cluster;
     hold(lab, "nodelocaldns", &[address])?;
@@ -80,7 +80,8 @@ fn node_local_cache(lab: &mut Lab) -> Result<()> {
     ))
 }
 
-/// Puts addresses on an interface of their own on node1. This kernel may have no dummies; an ifb is as quiet.
+/// Adds addresses on an interface of their own on node1. This kernel may lack dummies; an ifb serves the same
+/// purpose.
 fn hold(lab: &Lab, interface: &str, addresses: &[Addrs]) -> Result<()> {
     let netns = &lab.world.topology.node(1).host.netns;
     netns.ip(&format!("link add {interface} type ifb\nlink set {interface} up"))?;

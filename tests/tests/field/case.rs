@@ -1,4 +1,4 @@
-//! A case: what is prepared on the nodes, and what each client meets in each of three ways.
+//! A case: the preparation of the nodes, and each client's result in each of three variants.
 
 use anyhow::{Context, Result};
 use libtest_mimic::Trial;
@@ -8,17 +8,17 @@ use svc_tests::topology::{Addrs, Options};
 
 use crate::lab::Lab;
 
-/// What serves Services.
+/// The proxy that serves Services.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
-    /// Nothing.
+    /// No proxy.
     Direct,
-    /// Rules of nft as kube-proxy's: the control.
+    /// nft rules like kube-proxy's: the control.
     Nft,
     Svc,
 }
 
-/// What is dialled; a Service by the name of its backend.
+/// The destination; a Service is named after its backend.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
     /// A host's own address.
@@ -29,51 +29,51 @@ pub enum Target {
     NodePortAt(&'static str, Addrs),
 }
 
-/// What becomes of a request.
+/// Result of a request.
 #[derive(Clone, Copy, Debug)]
-pub enum Met {
+pub enum ClientOutcome {
     Server(&'static str),
     Refusal,
     Silence,
 }
 
-/// A client, what it dials, and what it meets, over TCP and UDP and in both families.
+/// A client, its destination, and its result, over TCP and UDP and in both families.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     pub client: &'static str,
     to: Target,
-    /// What is dialled where nothing serves Services.
+    /// The destination without a proxy.
     directly: Target,
-    direct: Met,
-    nft: Met,
-    svc: Met,
+    direct: ClientOutcome,
+    nft: ClientOutcome,
+    svc: ClientOutcome,
 }
 
 impl Row {
-    /// The server answers in every way; where nothing serves Services it is dialled by its own address.
+    /// The server answers in every variant; without a proxy the client dials the server's own address.
     pub const fn answered(client: &'static str, to: Target, server: &'static str) -> Self {
-        let met = Met::Server(server);
+        let met = ClientOutcome::Server(server);
         Self { client, to, directly: Target::Own(server), direct: met, nft: met, svc: met }
     }
 
-    /// The same address meets the same in every way.
-    pub const fn always(client: &'static str, to: Target, met: Met) -> Self {
+    /// The same address gives the same result in every variant.
+    pub const fn always(client: &'static str, to: Target, met: ClientOutcome) -> Self {
         Self { client, to, directly: to, direct: met, nft: met, svc: met }
     }
 
-    pub const fn direct(self, met: Met) -> Self {
+    pub const fn direct(self, met: ClientOutcome) -> Self {
         Self { direct: met, ..self }
     }
 
-    pub const fn nft(self, met: Met) -> Self {
+    pub const fn nft(self, met: ClientOutcome) -> Self {
         Self { nft: met, ..self }
     }
 
-    pub const fn svc(self, met: Met) -> Self {
+    pub const fn svc(self, met: ClientOutcome) -> Self {
         Self { svc: met, ..self }
     }
 
-    pub fn in_way(&self, way: Way) -> (Target, Met) {
+    pub fn in_way(&self, way: Way) -> (Target, ClientOutcome) {
         match way {
             Way::Direct => (self.directly, self.direct),
             Way::Nft => (self.to, self.nft),
@@ -89,15 +89,15 @@ pub struct Case {
     pub options: Options,
     pub pod_sockets: bool,
     pub flags: &'static [&'static str],
-    /// What the node has besides svc.
+    /// What the node has beside svc.
     pub prepare: fn(&mut Lab) -> Result<()>,
     pub rows: Vec<Row>,
-    /// What else holds with svc.
+    /// Further checks with svc.
     pub also: fn(&mut Lab) -> Result<()>,
 }
 
 impl Case {
-    /// A case of routed pods, default flags but for the sockets of pods, and nothing else to see.
+    /// A case with routed pods, default flags except for the sockets of pods, and no further checks.
     pub fn new(number: &str, sentence: &str, rows: Vec<Row>) -> Self {
         Self {
             name: format!("{number}: {sentence}"),
@@ -123,7 +123,7 @@ impl Case {
 
     fn play(&self, lab: &mut Lab) -> Result<()> {
         (self.prepare)(lab).context("prepare")?;
-        // On a busy machine the hosts of a new laboratory take a moment to find each other.
+        // On a busy machine the hosts of a new lab need a moment to resolve each other.
         lab.soon(Way::Direct, &self.rows)?;
         let nodes = || lab.world.topology.nodes.iter();
         nodes().try_for_each(|node| standin::install(node, &lab.services))?;

@@ -1,4 +1,4 @@
-//! A living node that changes from kube-proxy to svc.
+//! Changes a running node from kube-proxy to svc.
 
 use std::time::Duration;
 
@@ -13,10 +13,10 @@ use svc_tests::wait;
 use crate::case::{Row, Target, Way};
 use crate::lab::Lab;
 
-/// Longer than the time after which a connection that is not answered counts as failed.
+/// Longer than the time after which a connection without a reply counts as failed.
 const VERDICT_LIMIT: Duration = Duration::from_secs(10);
 
-/// What dials, and whether its open connection outlives the change.
+/// Clients and destinations, and whether an open connection survives the change.
 const CONNECTIONS: [(&str, Target, bool); 4] = [
     ("client", Target::NodePort("near"), false),
     ("client", Target::NodePort("far"), false),

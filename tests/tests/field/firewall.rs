@@ -1,16 +1,17 @@
-//! Rules of the node's firewall, and its IPsec policies.
+//! The node's firewall rules and IPsec policies.
 
 use anyhow::{Result, ensure};
 use svc_tests::agent::Via;
 use svc_tests::manifests::SERVER_PORT;
 use svc_tests::topology::{Addrs, Family, Node, Options, Shape};
 
-use crate::case::{Case, Met, Row, Target};
+use crate::case::{Case, ClientOutcome, Row, Target};
 use crate::lab::Lab;
 
 pub fn cases() -> Vec<Case> {
-    let silence = |row: Row| row.direct(Met::Silence).svc(Met::Silence);
-    let refused = |row: Row| row.direct(Met::Silence).nft(Met::Silence).svc(Met::Silence);
+    let silence = |row: Row| row.direct(ClientOutcome::Silence).svc(ClientOutcome::Silence);
+    let refused =
+        |row: Row| row.direct(ClientOutcome::Silence).nft(ClientOutcome::Silence).svc(ClientOutcome::Silence);
     let policy = move |shape, sentence| Case {
         options: Options { shape, ..Options::default() },
         prepare: network_policy,
@@ -61,7 +62,7 @@ pub fn cases() -> Vec<Case> {
                 "R20",
                 "with --masquerade-local-backends a closed FORWARD does not stop NodePorts, as with kube-proxy",
                 vec![
-                    Row::answered("client", Target::NodePort("near"), "near").direct(Met::Silence),
+                    Row::answered("client", Target::NodePort("near"), "near").direct(ClientOutcome::Silence),
                     Row::answered("client", Target::NodePort("far"), "far"),
                 ],
             )
@@ -78,7 +79,9 @@ pub fn cases() -> Vec<Case> {
                 "R10",
                 "a rule before DNAT that closes NodePorts does not close those of svc",
                 ["near", "far"]
-                    .map(|server| Row::answered("client", Target::NodePort(server), server).nft(Met::Silence))
+                    .map(|server| {
+                        Row::answered("client", Target::NodePort(server), server).nft(ClientOutcome::Silence)
+                    })
                     .to_vec(),
             )
         },
@@ -86,7 +89,8 @@ pub fn cases() -> Vec<Case> {
             prepare: |lab| {
                 let (node, far) = (lab.world.topology.node(1), lab.world.topology.node(2).pod_cidrs());
                 let own = node.host.addrs;
-                // While the neighbour is not known the kernel sends what is redirected, and then it asks the policies.
+                // While the neighbor is unresolved the kernel itself sends redirected packets, and then checks the
+                // policies.
                 for family in Family::BOTH {
                     let other = lab.world.topology.node(2).host.addrs.of(family);
                     node.host.agent.ask(Via::Tcp, (other, SERVER_PORT).into(), 1)?;
@@ -101,18 +105,18 @@ pub fn cases() -> Vec<Case> {
                 "R11",
                 "an IPsec policy holds for what the stack sends and not for what is redirected",
                 vec![
-                    Row::answered("client", Target::NodePort("far"), "far").nft(Met::Silence),
+                    Row::answered("client", Target::NodePort("far"), "far").nft(ClientOutcome::Silence),
                     Row::answered("node1", Target::ClusterIp("far"), "far")
-                        .direct(Met::Silence)
-                        .nft(Met::Silence)
-                        .svc(Met::Silence),
+                        .direct(ClientOutcome::Silence)
+                        .nft(ClientOutcome::Silence)
+                        .svc(ClientOutcome::Silence),
                 ],
             )
         },
     ]
 }
 
-/// As kube-router enforces that `pod` may send nothing: its chains accept what is established and drop the rest.
+/// kube-router's rules if `pod` may send nothing: its chains accept established connections and drop the rest.
 fn network_policy(lab: &mut Lab) -> Result<()> {
     let Addrs { v4, v6 } = lab.world.topology.host("pod")?.addrs;
     lab.world.topology.node(1).host.netns.nft(&format!(
@@ -128,7 +132,8 @@ fn network_policy(lab: &mut Lab) -> Result<()> {
     ))
 }
 
-/// As firewalld and Docker leave FORWARD: closed, but for what is established and for what conntrack translated.
+/// FORWARD as firewalld and Docker leave it: policy drop, except for established connections and those translated by
+/// conntrack.
 fn closed_forward(lab: &mut Lab) -> Result<()> {
     let close = |node: &Node| {
         node.host.netns.nft(

@@ -1,9 +1,9 @@
-//! Interfaces that are called otherwise than veth.
+//! Interfaces with names other than veth.
 
 use anyhow::{Result, ensure};
 use svc_tests::topology::{Options, Shape};
 
-use crate::case::{Case, Met, Row, Target, Way};
+use crate::case::{Case, ClientOutcome, Row, Target, Way};
 use crate::lab::Lab;
 
 pub fn cases() -> Vec<Case> {
@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
         },
         Case {
             options: options("azv", Shape::Bridged),
-            // As CNIs set it for the control: without it a bridge sends nothing back by the port that it came by.
+            // Set by CNIs; the control needs it, because a bridge sends nothing back by the incoming port otherwise.
             prepare: |lab| {
                 let node = lab.world.topology.node(1);
                 let hairpin = |name: &String| format!("link set {name} type bridge_slave hairpin on");
@@ -37,7 +37,7 @@ pub fn cases() -> Vec<Case> {
         },
         Case {
             options: options("gke", Shape::Routed),
-            // As the plugin `ptp` does: every host end has the gateway's address.
+            // As with the plugin `ptp`: every host end has the gateway's address.
             prepare: |lab| {
                 let node = lab.world.topology.node(1);
                 node.pods.values().try_for_each(|pod| {
@@ -59,7 +59,7 @@ pub fn cases() -> Vec<Case> {
                 lab.world.topology.node_mut(1).bridge_card()?;
                 let topology = &lab.world.topology;
                 let node = &topology.node(1).host.netns;
-                // Else the control's DNAT sends what comes by the bridge on by the bridge, past the masquerade.
+                // Otherwise the control's DNAT sends packets from the bridge back to the bridge, without masquerade.
                 node.sysctl(&[
                     ("net/bridge/bridge-nf-call-iptables", "0"),
                     ("net/bridge/bridge-nf-call-ip6tables", "0"),
@@ -83,19 +83,19 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// By its role, and by what pods may and others may not.
+/// Checks the interface's role, and that traffic policies treat its pods as local.
 fn pods_are_recognised(lab: &mut Lab, interface: &str, reason: &str) -> Result<()> {
     let (role, because) = lab.role(interface)?;
     ensure!(role == "pod" && because.contains(reason), "{interface} is {role}: {because}");
     let (role, because) = lab.role("eth0")?;
     ensure!(role == "uplink" && because.contains("default route"), "eth0 is {role}: {because}");
-    // Policy Local without an endpoint here: a pod of the node reaches the others all the same.
+    // Policy Local without an endpoint here: a local pod still reaches the other endpoints.
     lab.edit("far", "type: NodePort\n", "type: NodePort\n  externalTrafficPolicy: Local\n")?;
     lab.soon(
         Way::Svc,
         &[
             Row::answered("pod", Target::NodePort("far"), "far"),
-            Row::always("client", Target::NodePort("far"), Met::Silence),
+            Row::always("client", Target::NodePort("far"), ClientOutcome::Silence),
         ],
     )
 }

@@ -1,4 +1,4 @@
-//! The laboratory of all cases: the usual hosts, and a Service for each of three backends.
+//! The lab of all cases: the usual hosts, and a Service for each of three backends.
 
 use std::net::SocketAddr;
 
@@ -9,12 +9,12 @@ use svc_tests::topology::{Addrs, Family, Options, service};
 use svc_tests::wait;
 use svc_tests::world::{CHANGE_LIMIT, World};
 
-use crate::case::{Met, Row, Target, Way};
+use crate::case::{ClientOutcome, Row, Target, Way};
 
 /// The backends: a pod beside the client pod, a pod of the other node, and the client pod itself.
 const BACKENDS: [(&str, &str); 3] = [("near", "node1"), ("far", "node2"), ("pod", "node1")];
 
-/// Client pod `pod` and pod `near` on node1, pod `far` on node2, a server on each, and Services of their names.
+/// Client pod `pod` and pod `near` on node1, pod `far` on node2, a server on each, and Services with their names.
 #[derive(Debug)]
 pub struct Lab {
     pub world: World,
@@ -30,7 +30,7 @@ impl Lab {
         let topology = &world.topology;
         for node in &topology.nodes {
             node.host.agent.serve(SERVER_PORT)?;
-            // So that the client can dial pods by their own addresses, too.
+            // So that the client can also dial pods by their own addresses.
             let (pods, via) = (node.pod_cidrs(), node.host.addrs);
             topology.client.netns.ip(&format!(
                 "route add {}/24 via {}\nroute add {}/64 via {}",
@@ -61,7 +61,7 @@ impl Lab {
             .with_context(|| format!("no Service {name}"))
     }
 
-    /// Rewrites the manifest of a Service with a part of it replaced.
+    /// Rewrites the manifest of a Service with one part replaced.
     pub fn edit(&self, name: &str, part: &str, replacement: &str) -> Result<()> {
         let yaml = self.service(name)?.yaml();
         ensure!(yaml.contains(part), "{part:?} is not in {yaml}");
@@ -80,7 +80,7 @@ impl Lab {
         })
     }
 
-    /// Every client of the rows dials, and meets what its row says of that way.
+    /// Runs every row's client, and compares with the row's result for that variant.
     pub fn check(&self, way: Way, rows: &[Row]) -> Result<()> {
         let mut wrong = Vec::new();
         for client in unique(rows.iter().map(|row| row.client)) {
@@ -106,14 +106,14 @@ impl Lab {
         Ok(())
     }
 
-    /// [`Self::check`] within the time that a change may take to be in force.
+    /// Like [`Self::check`], within the time that a change may take.
     pub fn soon(&self, way: Way, rows: &[Row]) -> Result<()> {
         wait::until_true(&format!("the rows hold, {way:?}"), CHANGE_LIMIT, || {
             self.check(way, rows).map(|()| true)
         })
     }
 
-    /// Waits until the daemon of node1 complains in words that contain all of these.
+    /// Waits until the daemon of node1 has a complaint that contains all these words.
     pub fn complains(&mut self, words: &[&str]) -> Result<()> {
         let daemon = self.world.daemon(1)?;
         wait::until_true(&format!("a complaint with {words:?}"), CHANGE_LIMIT, || {
@@ -125,7 +125,7 @@ impl Lab {
         })
     }
 
-    /// What the daemon of node1 takes each interface for, and why.
+    /// The role of an interface according to node1's daemon, and the reason.
     pub fn role(&mut self, interface: &str) -> Result<(String, String)> {
         let status = self.world.daemon(1)?.status()?;
         let all = status["interfaces"].as_array().context("a list of interfaces")?;
@@ -142,10 +142,10 @@ fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     names
 }
 
-fn fits(met: Met, tried: &Tried) -> bool {
+fn fits(met: ClientOutcome, tried: &Tried) -> bool {
     match (met, tried) {
-        (Met::Server(name), Tried::Answered(answer)) => answer.server == name,
-        (Met::Refusal, Tried::Refused) | (Met::Silence, Tried::Nothing) => true,
+        (ClientOutcome::Server(name), Tried::Answered(answer)) => answer.server == name,
+        (ClientOutcome::Refusal, Tried::Refused) | (ClientOutcome::Silence, Tried::Nothing) => true,
         _ => false,
     }
 }

@@ -1,5 +1,5 @@
-//! The tier of other people's nodes: what a node has besides svc, and what clients meet there without svc, with nft DNAT in
-//! its place, and with svc. The cases are listed by number in docs/coexistence.md.
+//! The tier field: other software on a node, and its clients' results without a proxy, with nft DNAT as control, and
+//! with svc. docs/coexistence.md lists the cases by number.
 
 mod addresses;
 mod case;
@@ -14,13 +14,13 @@ mod ports;
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
-use svc_tests::{agent, janitor};
+use svc_tests::{agent, cleanup};
 
 fn main() -> ExitCode {
     agent::maybe_run();
     let arguments = Arguments::from_args();
     if !arguments.list {
-        janitor::sweep();
+        cleanup::sweep();
     }
     let cases = [
         ports::cases(),

@@ -1,4 +1,4 @@
-//! Ways that are narrower than their ends know.
+//! Paths with a smaller MTU than their ends know.
 
 use anyhow::{Context, Result};
 use svc_tests::agent::Via;
@@ -7,11 +7,11 @@ use svc_tests::topology::{Family, Options};
 use crate::case::{Case, Row, Target};
 use crate::lab::Lab;
 
-/// Octets of the largest packet of the narrow way; IPv6 allows no less than 1,280.
+/// MTU of the narrow path; IPv6 requires at least 1,280.
 const NARROW: u32 = 1_300;
-/// Three fragments of the client's.
+/// Three fragments on the client's link.
 const DATAGRAM: usize = 4_000;
-/// Octets each way.
+/// Octets in each direction.
 const BULK: usize = 1 << 18;
 
 pub fn cases() -> Vec<Case> {
@@ -73,7 +73,7 @@ fn narrow(lab: &Lab, node: usize, interface: &str) -> Result<()> {
     lab.world.topology.node(node).host.netns.ip(&format!("link set {interface} mtu {NARROW}"))
 }
 
-/// A FORWARD that is closed is left out of the way of what passes without it.
+/// Opens FORWARD: svc sends packets of a narrow route through the stack only if FORWARD does not drop them.
 fn open_forward(lab: &Lab) -> Result<()> {
     lab.world.topology.node(1).host.netns.nft("add chain inet strict forward { policy accept; }")
 }

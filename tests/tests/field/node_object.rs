@@ -7,7 +7,7 @@ use svc_tests::topology::Addrs;
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use crate::case::{Case, Met, Row, Target};
+use crate::case::{Case, ClientOutcome, Row, Target};
 use crate::lab::Lab;
 
 /// The InternalIP of node1, which is not the first address of its uplink.
@@ -46,9 +46,10 @@ pub fn cases() -> Vec<Case> {
 
 fn rows() -> Vec<Row> {
     vec![
-        // The control's rules name the node's first address.
-        Row::answered("client", Target::NodePortAt("near", INTERNAL), "near").nft(Met::Refusal),
-        Row::always("client", Target::NodePort("near"), Met::Refusal).nft(Met::Server("near")),
+        // The control's rules use the node's first address.
+        Row::answered("client", Target::NodePortAt("near", INTERNAL), "near").nft(ClientOutcome::Refusal),
+        Row::always("client", Target::NodePort("near"), ClientOutcome::Refusal)
+            .nft(ClientOutcome::Server("near")),
         Row::answered("pod", Target::ClusterIp("pod"), "pod"),
     ]
 }

@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use libtest_mimic::{Failed, Trial};
 use svc_tests::matrix::{Cell, MatrixWorld, Outcome, Table, VARIANTS, Variant};
 
-/// A variant's world, built by whoever needs it first.
-struct Shelf {
+/// A variant's world, made at its first use.
+struct SharedWorld {
     variant: Variant,
     world: OnceLock<Result<MatrixWorld, String>>,
 }
@@ -16,19 +16,19 @@ pub fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
 }
 
 fn of_variant(variant: Variant, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
-    let shelf = Arc::new(Shelf { variant, world: OnceLock::new() });
+    let shared = Arc::new(SharedWorld { variant, world: OnceLock::new() });
     let cells = Cell::all().into_iter().filter(variant.has);
     let meaningful = cells.filter(|cell| cell.meaningless().is_none());
     let cells = meaningful.map(|cell| {
-        let (shelf, table) = (Arc::clone(&shelf), Arc::clone(table));
+        let (shared, table) = (Arc::clone(&shared), Arc::clone(table));
         Trial::test(format!("{}: {cell} ({})", variant.name, cell.rule()), move || {
-            let result = shelf.try_cell(cell);
+            let result = shared.try_cell(cell);
             let outcome = if result.is_ok() { Outcome::Passed } else { Outcome::Failed };
             table.lock().unwrap_or_else(PoisonError::into_inner).record(variant, cell, outcome);
             result
         })
     });
-    let sums = Arc::clone(&shelf);
+    let sums = Arc::clone(&shared);
     let checksums =
         Trial::test(format!("{}: no receiver counts a wrong checksum", variant.name), move || {
             sums.world()?.no_wrong_checksums().map_err(|error| Failed::from(format!("{error:#}")))
@@ -36,7 +36,7 @@ fn of_variant(variant: Variant, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
     cells.chain([checksums]).collect()
 }
 
-impl Shelf {
+impl SharedWorld {
     fn try_cell(&self, cell: Cell) -> Result<(), Failed> {
         let world = self.world()?;
         cell.run(world).map_err(|error| world.explain(&error).into())

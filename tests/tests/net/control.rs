@@ -1,4 +1,4 @@
-//! The control: what must work before any Service does. A failure here is the harness's, not svc's.
+//! The control: connectivity without any Service. A failure here is the harness's, not svc's.
 
 use std::net::SocketAddr;
 
@@ -8,9 +8,9 @@ use svc_tests::agent::Via;
 use svc_tests::manifests::SERVER_PORT;
 use svc_tests::topology::{Family, Offloads, Options, Shape};
 
-use crate::stage::{Stage, scenario};
+use crate::testbed::{Testbed, scenario};
 
-/// Who can reach whom by their own addresses.
+/// Hosts that reach each other by their own addresses.
 const DIRECT: [(&str, &str); 9] = [
     ("pod", "near"),
     ("near", "pod"),
@@ -36,8 +36,8 @@ pub fn trials() -> Vec<Trial> {
                 let options = Options { shape, offloads, two_uplinks, ..Options::default() };
                 trials.push(scenario(
                     &format!("hosts reach each other without svc, {shape_name}, {offloads_name}, {uplinks}"),
-                    move |test| Stage::without_svc(&format!("{test} {shape_name}"), options),
-                    |stage| direct(stage),
+                    move |test| Testbed::without_svc(&format!("{test} {shape_name}"), options),
+                    |testbed| direct(testbed),
                 ));
             }
         }
@@ -45,16 +45,16 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-fn direct(stage: &Stage) -> Result<()> {
+fn direct(testbed: &Testbed) -> Result<()> {
     for family in Family::BOTH {
         for (client, server) in DIRECT {
-            let to: SocketAddr = (stage.world.topology.host(server)?.addrs.of(family), SERVER_PORT).into();
+            let to: SocketAddr = (testbed.world.topology.host(server)?.addrs.of(family), SERVER_PORT).into();
             for via in [Via::Tcp, Via::UdpConnected, Via::UdpUnconnected] {
-                if via != Via::Tcp && (client, server) == ("pod", "node1") && stage.bridged() {
+                if via != Via::Tcp && (client, server) == ("pod", "node1") && testbed.bridged() {
                     continue; // A server bound to no address answers from the bridge's, with svc or without.
                 }
-                stage.answered_by(server, client, via, to)?;
-                stage
+                testbed.answered_by(server, client, via, to)?;
+                testbed
                     .agent(client)?
                     .bulk(via, to, 1 << 16)
                     .with_context(|| format!("{client} to {server} {via}"))?;

@@ -1,4 +1,5 @@
-//! What is somebody's already is not taken: pins of a running daemon, folders of others, an address that is served.
+//! svc does not take what belongs to others: pins of a running daemon, foreign folders, an address that is already
+//! served.
 
 use std::fs;
 use std::time::Duration;
@@ -14,38 +15,42 @@ use svc_tests::topology::{Family, Options};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use crate::stage::{Stage, no_failure, scenario, until_more};
+use crate::testbed::{Testbed, no_failure, scenario, until_more};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        scenario("cleanup is refused while the daemon runs, and names it", stage, cleanup_under_a_daemon),
-        scenario("a second daemon on the same pins is refused, and names --pin-dir", stage, second_daemon),
-        scenario("cleanup of a folder that is no bpffs is refused and deletes nothing", stage, plain_folder),
+        scenario("cleanup is refused while the daemon runs, and names it", testbed, cleanup_under_a_daemon),
+        scenario("a second daemon on the same pins is refused, and names --pin-dir", testbed, second_daemon),
+        scenario(
+            "cleanup of a folder that is no bpffs is refused and deletes nothing",
+            testbed,
+            plain_folder,
+        ),
         scenario(
             "a new Service with an earlier name does not take the address of one that is served, and is named",
-            stage,
+            testbed,
             contested_address,
         ),
     ]
 }
 
-fn stage(test: &str) -> Result<Stage> {
-    Stage::new(test, Options::default(), Flags::default(), &["near"])
+fn testbed(test: &str) -> Result<Testbed> {
+    Testbed::new(test, Options::default(), Flags::default(), &["near"])
 }
 
-fn cleanup_under_a_daemon(stage: &mut Stage) -> Result<()> {
-    let (node, daemon) = stage.world.on_node(1)?;
+fn cleanup_under_a_daemon(testbed: &mut Testbed) -> Result<()> {
+    let (node, daemon) = testbed.world.on_node(1)?;
     let before = BpfFs::pins(daemon.pins());
     let said = refusal(daemon.cleanup(node), "cleanup went through")?;
     let named = said.contains("svc-ctl runs") && said.contains(&*daemon.pins().to_string_lossy());
     ensure!(named, "no word of the daemon that runs: {said}");
     ensure!(!daemon.ended(), "the daemon ended: {}", daemon.log());
     ensure!(BpfFs::pins(daemon.pins()) == before, "pins are gone");
-    stage.served_at_cluster_ip("near", "pod")
+    testbed.served_at_cluster_ip("near", "pod")
 }
 
-fn second_daemon(stage: &mut Stage) -> Result<()> {
-    let (node, daemon) = stage.world.on_node(1)?;
+fn second_daemon(testbed: &mut Testbed) -> Result<()> {
+    let (node, daemon) = testbed.world.on_node(1)?;
     let mut rival = daemon.rival(&daemon.run_dir().join("rival"))?;
     rival.start(node)?;
     wait::until_true("the second daemon ends", Duration::from_secs(5), || {
@@ -55,14 +60,14 @@ fn second_daemon(stage: &mut Stage) -> Result<()> {
     })?;
     ensure!(rival.log().contains("--pin-dir"), "no word of --pin-dir: {}", rival.log());
     ensure!(!daemon.ended(), "the first daemon ended: {}", daemon.log());
-    // The first one is still in charge: it takes new manifests.
-    stage.set_backends(&["far"])?;
-    stage.soon_answered_by("far", "pod", stage.cluster_ip(Family::V4))?;
-    stage.served_at_cluster_ip("far", "pod")
+    // The first daemon still works: it reads new manifests.
+    testbed.set_backends(&["far"])?;
+    testbed.soon_answered_by("far", "pod", testbed.cluster_ip(Family::V4))?;
+    testbed.served_at_cluster_ip("far", "pod")
 }
 
-fn plain_folder(stage: &mut Stage) -> Result<()> {
-    let (node, daemon) = stage.world.on_node(1)?;
+fn plain_folder(testbed: &mut Testbed) -> Result<()> {
+    let (node, daemon) = testbed.world.on_node(1)?;
     daemon.stop()?;
     let folder = daemon.run_dir().join("mine");
     let files = ["FLOWS4", "letters/home", "links/eth0"].map(|name| folder.join(name));
@@ -76,41 +81,41 @@ fn plain_folder(stage: &mut Stage) -> Result<()> {
         ensure!(fs::read(file).is_ok_and(|text| text == b"mine"), "{} is gone", file.display());
     }
     ensure!(!BpfFs::pins(daemon.pins()).is_empty(), "the pins are gone");
-    stage.served_at_cluster_ip("near", "pod")
+    testbed.served_at_cluster_ip("near", "pod")
 }
 
-/// What svc-ctl said when it refused.
+/// svc-ctl's message when it refused.
 fn refusal(outcome: Result<()>, otherwise: &str) -> Result<String> {
     match outcome {
         Ok(()) => anyhow::bail!("{otherwise}"),
         Err(error) => {
-            // The command line is in the error too, before what the program said.
+            // The error also contains the command line, before the program's output.
             let text = format!("{error:#}");
             Ok(text.split_once("exit status: ").map(|(_, said)| said.to_owned()).unwrap_or(text))
         }
     }
 }
 
-/// `alpha` comes before `web` in any order of names.
-fn contested_address(stage: &mut Stage) -> Result<()> {
+/// `alpha` sorts before `web`.
+fn contested_address(testbed: &mut Testbed) -> Result<()> {
     let mut jobs = Vec::new();
     for family in Family::BOTH {
         for (client, to) in [
-            ("pod", stage.cluster_ip(family)),
-            ("node1", stage.cluster_ip(family)),
-            ("client", stage.node_port(family)),
+            ("pod", testbed.cluster_ip(family)),
+            ("node1", testbed.cluster_ip(family)),
+            ("client", testbed.node_port(family)),
         ] {
             for via in [Via::Tcp, Via::UdpConnected] {
-                let job = stage.agent(client)?.start_load(via, to, 50)?;
+                let job = testbed.agent(client)?.start_load(via, to, 50)?;
                 jobs.push((format!("{client} {via} {to}"), job));
             }
         }
     }
     jobs.iter().try_for_each(|(_, job)| until_more(job, 5).map(|_| ()))?;
-    let alpha = Service { name: "alpha".into(), ..stage.service(&["far"])? };
-    stage.world.folder.write_service(&alpha)?;
+    let alpha = Service { name: "alpha".into(), ..testbed.service(&["far"])? };
+    testbed.world.folder.write_service(&alpha)?;
     for node in [1, 2] {
-        let daemon = stage.world.daemon(node)?;
+        let daemon = testbed.world.daemon(node)?;
         wait::until_true(&format!("node{node} names alpha"), CHANGE_LIMIT, || {
             let complaints = daemon.complaints()?;
             ensure!(complaints.iter().any(names_alpha), "the complaints are {complaints:?}");

@@ -1,4 +1,4 @@
-//! A UDP socket outlives its backend: datagrams know no connection whose end would tell it to begin anew (SEM-124).
+//! A UDP socket outlives its backend: without a connection nothing tells it to start again (SEM-124).
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,76 +11,77 @@ use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use crate::stage::{Stage, no_failure, scenario, until_more};
+use crate::testbed::{Testbed, no_failure, scenario, until_more};
 
-/// From the changed manifest to the first answer of the new backend on the old socket.
+/// Time from the changed manifest to the first reply of the new backend on the old socket.
 const HEAL_LIMIT: Duration = Duration::from_secs(2);
-/// Sockets that stay, of each kind: were each chosen for anew, all would choose the same of two once in 2^8 times.
+/// Number of open sockets of each kind. If each were selected again, all would choose the same of two once in 2^8
+/// times.
 const SOCKETS: usize = 8;
 const VIAS: [Via; 2] = [Via::UdpConnected, Via::UdpUnconnected];
 
-type Address = fn(&Stage, Family) -> SocketAddr;
+type Address = fn(&Testbed, Family) -> SocketAddr;
 const CLIENTS: [(&str, &str, Address); 2] =
-    [("a pod", "pod", Stage::cluster_ip), ("an outside client", "client", Stage::node_port)];
+    [("a pod", "pod", Testbed::cluster_ip), ("an outside client", "client", Testbed::node_port)];
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for (shape, shape_name) in [(Shape::Routed, "routed"), (Shape::Bridged, "bridged")] {
         for (who, client, address) in CLIENTS {
-            let stage = move |test: &str| {
+            let testbed = move |test: &str| {
                 let options = Options { shape, ..Options::default() };
-                Stage::new(&format!("{test} {shape_name} {client}"), options, Flags::default(), &["near"])
+                Testbed::new(&format!("{test} {shape_name} {client}"), options, Flags::default(), &["near"])
             };
             trials.push(scenario(
                 &format!(
                     "{shape_name}: a UDP socket of {who} goes on with the backend that replaces its own (SEM-124)"
                 ),
-                stage,
-                move |stage| replaced(stage, client, address),
+                testbed,
+                move |testbed| replaced(testbed, client, address),
             ));
             trials.push(scenario(
                 &format!(
                     "{shape_name}: a UDP socket of {who} goes on when its backend's pod is deleted (SEM-125)"
                 ),
-                stage,
-                move |stage| deleted(stage, client, address),
+                testbed,
+                move |testbed| deleted(testbed, client, address),
             ));
             trials.push(scenario(
                 &format!(
                     "{shape_name}: a UDP socket of {who} stays with its backend when replicas come and go (SEM-127)"
                 ),
-                stage,
-                move |stage| stays(stage, client, address),
+                testbed,
+                move |testbed| stays(testbed, client, address),
             ));
         }
     }
     for (who, client, address) in [
-        ("a pod", "pod", Stage::cluster_ip as Address),
-        ("a process of the node", "node1", Stage::cluster_ip),
-        ("a process of the node that dials NodePorts", "node1", Stage::node_port),
+        ("a pod", "pod", Testbed::cluster_ip as Address),
+        ("a process of the node", "node1", Testbed::cluster_ip),
+        ("a process of the node that dials NodePorts", "node1", Testbed::node_port),
     ] {
-        let stage = |test: &str| {
+        let testbed = |test: &str| {
             let flags = Flags { pod_sockets: true, ..Flags::default() };
-            Stage::new(test, Options::default(), flags, &["near"])
+            Testbed::new(test, Options::default(), flags, &["near"])
         };
         trials.push(scenario(
             &format!(
                 "a UDP socket of {who}, by the socket hooks, stays with its backend when replicas come and go (SEM-127)"
             ),
-            stage,
-            move |stage| stays(stage, client, address),
+            testbed,
+            move |testbed| stays(testbed, client, address),
         ));
     }
     trials
 }
 
 /// Sockets of both families and both kinds.
-fn sockets(stage: &Stage, client: &str, address: Address) -> Result<Vec<(String, Job)>> {
+fn sockets(testbed: &Testbed, client: &str, address: Address) -> Result<Vec<(String, Job)>> {
     let mut jobs = Vec::new();
     for family in Family::BOTH {
         for via in VIAS {
-            let to = address(stage, family);
-            jobs.push((format!("{client} {via} {to}"), stage.agent(client)?.start_datagrams(via, to, 50)?));
+            let to = address(testbed, family);
+            jobs.push((format!("{client} {via} {to}"), testbed.agent(client)?.start_datagrams(via, to, 50)?));
         }
     }
     for (what, job) in &jobs {
@@ -89,24 +90,24 @@ fn sockets(stage: &Stage, client: &str, address: Address) -> Result<Vec<(String,
     Ok(jobs)
 }
 
-fn replaced(stage: &mut Stage, client: &str, address: Address) -> Result<()> {
-    let jobs = sockets(stage, client, address)?;
+fn replaced(testbed: &mut Testbed, client: &str, address: Address) -> Result<()> {
+    let jobs = sockets(testbed, client, address)?;
     // To the other node, back, and to the host network: the old backends would all still answer.
     for server in ["far", "near", "node2", "far"] {
-        stage.set_backends(&[server])?;
+        testbed.set_backends(&[server])?;
         heal(&jobs, server)?;
     }
     Ok(())
 }
 
-fn deleted(stage: &mut Stage, client: &str, address: Address) -> Result<()> {
-    let jobs = sockets(stage, client, address)?;
-    stage.world.topology.node_mut(1).remove_pod("near");
-    stage.set_backends(&["far"])?;
+fn deleted(testbed: &mut Testbed, client: &str, address: Address) -> Result<()> {
+    let jobs = sockets(testbed, client, address)?;
+    testbed.world.topology.node_mut(1).remove_pod("near");
+    testbed.set_backends(&["far"])?;
     heal(&jobs, "far")
 }
 
-/// Within the limit the new backend answers, and from then on only it.
+/// Within the limit the new backend answers, and after that no other.
 fn heal(jobs: &[(String, Job)], server: &str) -> Result<()> {
     let before: Vec<_> = jobs.iter().map(|(_, job)| job.look()).collect::<Result<_>>()?;
     wait::until_true(&format!("{server} answers every socket"), HEAL_LIMIT, || {
@@ -125,23 +126,23 @@ fn heal(jobs: &[(String, Job)], server: &str) -> Result<()> {
     Ok(())
 }
 
-fn stays(stage: &mut Stage, client: &str, address: Address) -> Result<()> {
+fn stays(testbed: &mut Testbed, client: &str, address: Address) -> Result<()> {
     let mut jobs = Vec::new();
     for family in Family::BOTH {
         for via in VIAS {
             for _ in 0..SOCKETS {
-                let to = address(stage, family);
-                // Whether it is answered counts here, not how soon.
-                let job = stage.agent(client)?.start_datagrams_within(LIMIT, via, to, 20)?;
+                let to = address(testbed, family);
+                // Tests whether there is a reply, not how soon.
+                let job = testbed.agent(client)?.start_datagrams_within(LIMIT, via, to, 20)?;
                 jobs.push((to, via, job));
             }
         }
     }
     jobs.iter().try_for_each(|(_, _, job)| until_more(job, 2).map(|_| ()))?;
     for (backends, newest) in [(&["near", "far"][..], "far"), (&["near", "node2"], "node2")] {
-        stage.set_backends(backends)?;
+        testbed.set_backends(backends)?;
         for family in Family::BOTH {
-            reaches(stage, client, address(stage, family), newest)?;
+            reaches(testbed, client, address(testbed, family), newest)?;
         }
         for (to, via, job) in &jobs {
             let now = until_more(job, 5)?;
@@ -152,10 +153,10 @@ fn stays(stage: &mut Stage, client: &str, address: Address) -> Result<()> {
     Ok(())
 }
 
-/// The change is in force once some new socket is answered by the new backend.
-fn reaches(stage: &Stage, client: &str, to: SocketAddr, server: &str) -> Result<()> {
+/// The change is in force once the new backend answers a new socket.
+fn reaches(testbed: &Testbed, client: &str, to: SocketAddr, server: &str) -> Result<()> {
     wait::until_true(&format!("{server} answers a new socket"), CHANGE_LIMIT, || {
-        let answers = stage.agent(client)?.ask(Via::UdpConnected, to, 10)?;
+        let answers = testbed.agent(client)?.ask(Via::UdpConnected, to, 10)?;
         Ok(answers.iter().any(|answer| answer.server == server))
     })
     .with_context(|| format!("{client} {to}"))

@@ -1,4 +1,4 @@
-//! What load balancers are told, asked from outside over both families (SEM-200 to SEM-216).
+//! Answers to load balancers, requested from outside over both families (SEM-200 to SEM-216).
 
 use std::net::SocketAddr;
 
@@ -10,7 +10,7 @@ use svc_tests::topology::{Family, Options};
 use svc_tests::world::CHANGE_LIMIT;
 use svc_tests::{http, wait};
 
-use crate::stage::{Stage, scenario};
+use crate::testbed::{Testbed, scenario};
 
 const HEALTHZ_PORT: u16 = 10256;
 const HEALTH_CHECK_NODE_PORT: u16 = 32345;
@@ -20,61 +20,62 @@ pub fn trials() -> Vec<Trial> {
     vec![
         scenario(
             "a health check node port tells balancers which nodes have ready endpoints, as they come and go (SEM-205, SEM-208)",
-            stage,
+            testbed,
             health_check_node_port,
         ),
         scenario(
             "a node that is about to go says so to balancers, and serves on (SEM-216)",
-            stage,
+            testbed,
             node_about_to_go,
         ),
     ]
 }
 
-fn stage(test: &str) -> Result<Stage> {
-    Stage::new(test, Options::default(), Flags::default(), &["near"])
+fn testbed(test: &str) -> Result<Testbed> {
+    Testbed::new(test, Options::default(), Flags::default(), &["near"])
 }
 
-fn health_check_node_port(stage: &mut Stage) -> Result<()> {
+fn health_check_node_port(testbed: &mut Testbed) -> Result<()> {
     for (backends, weights) in [(["near"].as_slice(), [1, 0]), (&["far"], [0, 1]), (&["near", "far"], [1, 1])]
     {
         let local = "type: LoadBalancer\n  externalTrafficPolicy: Local\n  healthCheckNodePort: 32345";
-        let manifest = stage.manifest(backends)?.replace("type: NodePort", local);
-        stage.world.folder.write("web.yaml", &manifest)?;
+        let manifest = testbed.manifest(backends)?.replace("type: NodePort", local);
+        testbed.world.folder.write("web.yaml", &manifest)?;
         for (node, weight) in ["node1", "node2"].into_iter().zip(weights) {
             let status = if weight > 0 { "HTTP/1.1 200" } else { "HTTP/1.1 503" };
             let header = format!("x-load-balancing-endpoint-weight: {weight}\r\n");
-            says(stage, node, HEALTH_CHECK_NODE_PORT, "/healthz", &[status, &header])?;
+            says(testbed, node, HEALTH_CHECK_NODE_PORT, "/healthz", &[status, &header])?;
         }
     }
-    stage.set_backends(&["near"])?;
+    testbed.set_backends(&["near"])?;
     wait::until_true("the port is closed", CHANGE_LIMIT, || {
-        Ok(ask(stage, "node1", Family::V4, HEALTH_CHECK_NODE_PORT, "/").is_err())
+        Ok(ask(testbed, "node1", Family::V4, HEALTH_CHECK_NODE_PORT, "/").is_err())
     })
 }
 
-fn node_about_to_go(stage: &mut Stage) -> Result<()> {
+fn node_about_to_go(testbed: &mut Testbed) -> Result<()> {
     for path in ["/healthz", "/livez", "/readyz"] {
-        says(stage, "node1", HEALTHZ_PORT, path, &["HTTP/1.1 200", "\"lastUpdated\":"])?;
+        says(testbed, "node1", HEALTHZ_PORT, path, &["HTTP/1.1 200", "\"lastUpdated\":"])?;
     }
-    let nodes = std::fs::read_to_string(stage.world.folder.path().join("nodes.yaml")).context("the nodes")?;
-    stage.world.folder.write("nodes.yaml", &nodes.replacen("podCIDR:", TAINT, 1))?;
-    says(stage, "node1", HEALTHZ_PORT, "/healthz", &["HTTP/1.1 503", "\"nodeEligible\":false"])?;
+    let nodes =
+        std::fs::read_to_string(testbed.world.folder.path().join("nodes.yaml")).context("the nodes")?;
+    testbed.world.folder.write("nodes.yaml", &nodes.replacen("podCIDR:", TAINT, 1))?;
+    says(testbed, "node1", HEALTHZ_PORT, "/healthz", &["HTTP/1.1 503", "\"nodeEligible\":false"])?;
     for path in ["/livez", "/readyz"] {
-        says(stage, "node1", HEALTHZ_PORT, path, &["HTTP/1.1 200"])?;
+        says(testbed, "node1", HEALTHZ_PORT, path, &["HTTP/1.1 200"])?;
     }
-    says(stage, "node2", HEALTHZ_PORT, "/healthz", &["HTTP/1.1 200"])?;
+    says(testbed, "node2", HEALTHZ_PORT, "/healthz", &["HTTP/1.1 200"])?;
     for family in Family::BOTH {
-        stage.answered_by("near", "client", Via::Tcp, stage.node_port(family))?;
+        testbed.answered_by("near", "client", Via::Tcp, testbed.node_port(family))?;
     }
-    stage.served_at_cluster_ip("near", "pod")
+    testbed.served_at_cluster_ip("near", "pod")
 }
 
-/// The client outside is soon told all of this, over both families.
-fn says(stage: &Stage, node: &str, port: u16, path: &str, wanted: &[&str]) -> Result<()> {
+/// Waits until the response to the outside client has all of this, over both families.
+fn says(testbed: &Testbed, node: &str, port: u16, path: &str, wanted: &[&str]) -> Result<()> {
     for family in Family::BOTH {
         wait::until_true(&format!("{node}:{port}{path} says {wanted:?}"), CHANGE_LIMIT, || {
-            let answer = ask(stage, node, family, port, path)?;
+            let answer = ask(testbed, node, family, port, path)?;
             ensure!(wanted.iter().all(|w| answer.contains(w)), "it says {answer:?}");
             Ok(true)
         })?;
@@ -82,7 +83,7 @@ fn says(stage: &Stage, node: &str, port: u16, path: &str, wanted: &[&str]) -> Re
     Ok(())
 }
 
-fn ask(stage: &Stage, node: &str, family: Family, port: u16, path: &str) -> Result<String> {
-    let to: SocketAddr = (stage.world.topology.host(node)?.addrs.of(family), port).into();
-    stage.world.topology.client.netns.within(|| http::get(to, path))
+fn ask(testbed: &Testbed, node: &str, family: Family, port: u16, path: &str) -> Result<String> {
+    let to: SocketAddr = (testbed.world.topology.host(node)?.addrs.of(family), port).into();
+    testbed.world.topology.client.netns.within(|| http::get(to, path))
 }

@@ -10,7 +10,7 @@ use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use crate::stage::{Stage, no_failure, scenario, until_more};
+use crate::testbed::{Testbed, no_failure, scenario, until_more};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -29,48 +29,48 @@ pub fn trials() -> Vec<Trial> {
             near,
             come_and_go,
         ),
-        scenario("nobody listens on a NodePort: a process may (SEM-026)", near, |stage| {
-            let port = stage.node_port(Family::V4).port();
-            stage.agent("node1")?.serve(port)
+        scenario("nobody listens on a NodePort: a process may (SEM-026)", near, |testbed| {
+            let port = testbed.node_port(Family::V4).port();
+            testbed.agent("node1")?.serve(port)
         }),
         scenario("NodePorts follow the addresses of the node (SEM-022)", near, follow_addresses),
-        scenario("a new pod is served soon after its interface appears, routed", near, |stage| {
-            new_pod(stage)
+        scenario("a new pod is served soon after its interface appears, routed", near, |testbed| {
+            new_pod(testbed)
         }),
         scenario("a new pod is served soon after its interface appears, bridged", near_bridged, new_pod),
         scenario("an interface made again under its name is served soon after", near, relinked),
     ]
 }
 
-fn near(test: &str) -> Result<Stage> {
-    Stage::new(test, Options::default(), Flags::default(), &["near"])
+fn near(test: &str) -> Result<Testbed> {
+    Testbed::new(test, Options::default(), Flags::default(), &["near"])
 }
 
-fn near_bridged(test: &str) -> Result<Stage> {
+fn near_bridged(test: &str) -> Result<Testbed> {
     let options = Options { shape: Shape::Bridged, ..Options::default() };
-    Stage::new(test, options, Flags::default(), &["near"])
+    Testbed::new(test, options, Flags::default(), &["near"])
 }
 
 /// Clients of every kind, TCP and UDP, both families.
-fn loads(stage: &Stage) -> Result<Vec<(String, Job)>> {
+fn loads(testbed: &Testbed) -> Result<Vec<(String, Job)>> {
     let kinds = [
-        ("pod", Via::Tcp, stage.cluster_ip(Family::V4)),
-        ("node1", Via::Tcp, stage.cluster_ip(Family::V6)),
-        ("client", Via::Tcp, stage.node_port(Family::V4)),
-        ("client", Via::UdpConnected, stage.node_port(Family::V6)),
-        ("pod", Via::UdpUnconnected, stage.cluster_ip(Family::V6)),
+        ("pod", Via::Tcp, testbed.cluster_ip(Family::V4)),
+        ("node1", Via::Tcp, testbed.cluster_ip(Family::V6)),
+        ("client", Via::Tcp, testbed.node_port(Family::V4)),
+        ("client", Via::UdpConnected, testbed.node_port(Family::V6)),
+        ("pod", Via::UdpUnconnected, testbed.cluster_ip(Family::V6)),
     ];
     let start = |(client, via, to)| {
-        let job = stage.agent(client)?.start_load(via, to, 100)?;
+        let job = testbed.agent(client)?.start_load(via, to, 100)?;
         Ok((format!("{client} {via} {to}"), job))
     };
     kinds.into_iter().map(start).collect()
 }
 
-fn follow_endpoints(stage: &mut Stage) -> Result<()> {
-    let jobs = loads(stage)?;
+fn follow_endpoints(testbed: &mut Testbed) -> Result<()> {
+    let jobs = loads(testbed)?;
     for server in ["far", "near", "far"] {
-        stage.set_backends(&[server])?;
+        testbed.set_backends(&[server])?;
         for (what, job) in &jobs {
             only_answered_by(job, server).with_context(|| what.clone())?;
         }
@@ -78,7 +78,7 @@ fn follow_endpoints(stage: &mut Stage) -> Result<()> {
     jobs.into_iter().try_for_each(|(what, job)| no_failure(&what, &job.stop()?))
 }
 
-/// Waits until a stretch of answers comes from this server alone.
+/// Waits until several consecutive replies come from this server only.
 fn only_answered_by(job: &Job, server: &str) -> Result<()> {
     wait::until_true(&format!("only {server} answers"), CHANGE_LIMIT, || {
         let before = job.look()?;
@@ -88,11 +88,11 @@ fn only_answered_by(job: &Job, server: &str) -> Result<()> {
     })
 }
 
-fn open_connection_stays(stage: &mut Stage) -> Result<()> {
-    let stream = stage.agent("pod")?.start_stream(stage.cluster_ip(Family::V4), 50)?;
-    let outside = stage.agent("client")?.start_stream(stage.node_port(Family::V6), 50)?;
-    stage.set_backends(&["far"])?;
-    let new = stage.agent("node1")?.start_load(Via::Tcp, stage.cluster_ip(Family::V4), 100)?;
+fn open_connection_stays(testbed: &mut Testbed) -> Result<()> {
+    let stream = testbed.agent("pod")?.start_stream(testbed.cluster_ip(Family::V4), 50)?;
+    let outside = testbed.agent("client")?.start_stream(testbed.node_port(Family::V6), 50)?;
+    testbed.set_backends(&["far"])?;
+    let new = testbed.agent("node1")?.start_load(Via::Tcp, testbed.cluster_ip(Family::V4), 100)?;
     only_answered_by(&new, "far")?;
     for job in [stream, outside] {
         until_more(&job, 20)?;
@@ -103,62 +103,63 @@ fn open_connection_stays(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-fn come_and_go(stage: &mut Stage) -> Result<()> {
-    let to = stage.cluster_ip(Family::V4);
+fn come_and_go(testbed: &mut Testbed) -> Result<()> {
+    let to = testbed.cluster_ip(Family::V4);
     for _ in 0..3 {
-        stage.set_backends(&[])?;
+        testbed.set_backends(&[])?;
         wait::until_true("the Service refuses", CHANGE_LIMIT, || {
-            Ok(stage.agent("pod")?.refused(Via::Tcp, to)?.errno == libc::ECONNREFUSED)
+            Ok(testbed.agent("pod")?.refused(Via::Tcp, to)?.errno == libc::ECONNREFUSED)
         })?;
-        stage.set_backends(&["near"])?;
+        testbed.set_backends(&["near"])?;
         wait::until_true("the Service serves", CHANGE_LIMIT, || {
-            stage.answered_by("near", "pod", Via::Tcp, to).map(|()| true)
+            testbed.answered_by("near", "pod", Via::Tcp, to).map(|()| true)
         })?;
     }
     Ok(())
 }
 
-/// An address comes and goes; once it is gone the node's own sockets would still be led to the Service by a stale table.
-fn follow_addresses(stage: &mut Stage) -> Result<()> {
+/// An address is added and removed. If the table were stale, the node's own sockets would still be led to the
+/// Service.
+fn follow_addresses(testbed: &mut Testbed) -> Result<()> {
     let late = |family| -> IpAddr {
         match family {
             Family::V4 => Ipv4Addr::new(192, 0, 2, 77).into(),
             Family::V6 => Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x77).into(),
         }
     };
-    let netns = &stage.world.topology.node(1).host.netns;
+    let netns = &testbed.world.topology.node(1).host.netns;
     let addresses = (late(Family::V4), late(Family::V6));
     netns
         .ip(&format!("addr add {}/32 dev eth0\naddr add {}/128 dev eth0 nodad", addresses.0, addresses.1))?;
-    let at = |family| SocketAddr::from((late(family), stage.node_port(family).port()));
+    let at = |family| SocketAddr::from((late(family), testbed.node_port(family).port()));
     for family in Family::BOTH {
         for client in ["client", "node1"] {
-            stage.soon_answered_by("near", client, at(family))?;
+            testbed.soon_answered_by("near", client, at(family))?;
         }
     }
     netns.ip(&format!("addr del {}/32 dev eth0\naddr del {}/128 dev eth0", addresses.0, addresses.1))?;
     for family in Family::BOTH {
         wait::until_true("the node is not led to the Service by an address it lost", CHANGE_LIMIT, || {
-            Ok(stage.agent("node1")?.ask(Via::Tcp, at(family), 1).is_err())
+            Ok(testbed.agent("node1")?.ask(Via::Tcp, at(family), 1).is_err())
         })?;
     }
     Ok(())
 }
 
-fn new_pod(stage: &mut Stage) -> Result<()> {
-    stage.world.topology.node_mut(1).add_pod("late")?;
-    soon_served(stage, "late")
+fn new_pod(testbed: &mut Testbed) -> Result<()> {
+    testbed.world.topology.node_mut(1).add_pod("late")?;
+    soon_served(testbed, "late")
 }
 
-fn relinked(stage: &mut Stage) -> Result<()> {
-    stage.world.topology.node(1).relink("pod")?;
-    soon_served(stage, "pod")
+fn relinked(testbed: &mut Testbed) -> Result<()> {
+    testbed.world.topology.node(1).relink("pod")?;
+    soon_served(testbed, "pod")
 }
 
-fn soon_served(stage: &Stage, pod: &str) -> Result<()> {
-    let to = stage.cluster_ip(Family::V4);
+fn soon_served(testbed: &Testbed, pod: &str) -> Result<()> {
+    let to = testbed.cluster_ip(Family::V4);
     wait::until_true(&format!("{pod} is served"), CHANGE_LIMIT, || {
-        stage.answered_by("near", pod, Via::Tcp, to).map(|()| true)
+        testbed.answered_by("near", pod, Via::Tcp, to).map(|()| true)
     })?;
-    stage.served_at_cluster_ip("near", pod)
+    testbed.served_at_cluster_ip("near", pod)
 }

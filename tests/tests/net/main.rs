@@ -3,6 +3,7 @@
 mod affinity;
 mod cells;
 mod control;
+mod foreign_frames;
 mod guards;
 mod heal;
 mod health;
@@ -15,8 +16,7 @@ mod own_ports;
 mod refused;
 mod restart;
 mod sockets;
-mod stage;
-mod strangers;
+mod testbed;
 mod traces;
 mod trunk;
 mod tunnel;
@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Trial};
 use svc_tests::matrix::Table;
-use svc_tests::{agent, janitor};
+use svc_tests::{agent, cleanup};
 
 fn main() -> ExitCode {
     agent::maybe_run();
@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     if arguments.list {
         return libtest_mimic::run(&arguments, trials(&Arc::default())).exit_code();
     }
-    janitor::sweep();
+    cleanup::sweep();
     let table = Arc::new(Mutex::new(Table::default()));
     let conclusion = libtest_mimic::run(&arguments, trials(&table));
     let table = table.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,7 +66,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         restart::trials(),
         traces::trials(),
         guards::trials(),
-        strangers::trials(),
+        foreign_frames::trials(),
         vlan::trials(),
         tunnel::trials(),
     ]

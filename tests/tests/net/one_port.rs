@@ -1,5 +1,6 @@
-//! Two connections that would be one tuple to their backend: of a pod whose sockets share a source port, one led by the
-//! socket hooks, the other by the packet path; of a client and of the node that masquerades it.
+//! Two connections with the same tuple towards their backend: from a pod whose sockets share a source port, one
+//! translated by the socket hooks, the other in the packet path; or from a client and from the node that masquerades
+//! it.
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
@@ -8,7 +9,7 @@ use svc_tests::daemon::Flags;
 use svc_tests::manifests::SERVER_PORT;
 use svc_tests::topology::{Family, Options, Shape};
 
-use crate::stage::{Stage, scenario};
+use crate::testbed::{Testbed, scenario};
 
 /// Two rounds over two sockets.
 const ANSWERS: usize = 4;
@@ -20,43 +21,43 @@ pub fn trials() -> Vec<Trial> {
         let options = Options { shape, ..Options::default() };
         let name =
             format!("{name}: a pod dials a ClusterIP and a NodePort from one port at a time (SEM-080)");
-        scenario(&name, move |test| Stage::new(test, options, flags, &["near"]), both_are_served)
+        scenario(&name, move |test| Testbed::new(test, options, flags, &["near"]), both_are_served)
     };
     let mut trials: Vec<Trial> = shapes.into_iter().map(trial).collect();
     trials.push(scenario(
         "a connection of the node's own takes the source port of a client's that is over (SEM-080)",
-        |test| Stage::new(test, Options::default(), Flags::default(), &["far"]),
+        |test| Testbed::new(test, Options::default(), Flags::default(), &["far"]),
         node_takes_over,
     ));
     trials
 }
 
-/// nf_conntrack gives a connection of the node any port where a pod's, which it masquerades, has the one that was
-/// chosen; here the node has only one to choose.
-fn node_takes_over(stage: &mut Stage) -> Result<()> {
+/// If a pod's masqueraded connection has the chosen port, nf_conntrack gives a connection of the node another one.
+/// Here the node has only one port to choose.
+fn node_takes_over(testbed: &mut Testbed) -> Result<()> {
     const PORTS: &str = "net/ipv4/ip_local_port_range";
     for family in Family::BOTH {
-        stage.soon_answered_by("far", "client", stage.node_port(family))?;
-        let answers = stage.agent("client")?.ask(Via::Tcp, stage.node_port(family), 1)?;
+        testbed.soon_answered_by("far", "client", testbed.node_port(family))?;
+        let answers = testbed.agent("client")?.ask(Via::Tcp, testbed.node_port(family), 1)?;
         let port = answers.first().context("an answer")?.seen_from.port();
-        let far = (stage.world.topology.host("far")?.addrs.of(family), SERVER_PORT).into();
-        stage.world.topology.node(1).host.netns.sysctl(&[(PORTS, &format!("{port} {port}"))])?;
-        // Soon: the client's last segments may still be on their way.
-        stage.soon_answered_by("far", "node1", far)?;
+        let far = (testbed.world.topology.host("far")?.addrs.of(family), SERVER_PORT).into();
+        testbed.world.topology.node(1).host.netns.sysctl(&[(PORTS, &format!("{port} {port}"))])?;
+        // Retried: the client's last segments may still be in flight.
+        testbed.soon_answered_by("far", "node1", far)?;
     }
     Ok(())
 }
 
-fn both_are_served(stage: &mut Stage) -> Result<()> {
+fn both_are_served(testbed: &mut Testbed) -> Result<()> {
     for server in ["near", "far", "node1", "node2"] {
-        stage.set_backends(&[server])?;
+        testbed.set_backends(&[server])?;
         for family in Family::BOTH {
-            let (direct, translated) = (stage.cluster_ip(family), stage.node_port(family));
-            stage.soon_answered_by(server, "pod", direct)?;
-            stage.soon_answered_by(server, "pod", translated)?;
+            let (direct, translated) = (testbed.cluster_ip(family), testbed.node_port(family));
+            testbed.soon_answered_by(server, "pod", direct)?;
+            testbed.soon_answered_by(server, "pod", translated)?;
             for via in [Via::Tcp, Via::UdpConnected] {
                 for to in [[direct, translated], [translated, direct]] {
-                    let answers = stage.agent("pod")?.ask_from_one_port(via, &to);
+                    let answers = testbed.agent("pod")?.ask_from_one_port(via, &to);
                     let answers = answers.with_context(|| format!("{via} {to:?}, served by {server}"))?;
                     ensure!(answers.len() == ANSWERS && answers.iter().all(|a| a.server == server));
                 }

@@ -1,4 +1,5 @@
-//! A Service without endpoints refuses, host processes at once, by whatever means the client's kind of socket understands.
+//! A Service without endpoints refuses connections, host processes' at once, in the way that each kind of socket
+//! supports.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -9,21 +10,21 @@ use svc_tests::agent::{Refusal, Via};
 use svc_tests::daemon::Flags;
 use svc_tests::topology::{Family, Options, Shape};
 
-use crate::stage::{AT_ONCE_MS, Stage};
+use crate::testbed::{AT_ONCE_MS, Testbed};
 
-/// On veth the ICMP error may come back while connect() still owns the socket, which only makes the kernel try
-/// again after a second (with nft's reject as well); the second error is then taken.
+/// On veth the ICMP error may arrive while connect() still owns the socket. Then the kernel only retries after a
+/// second (with nft's reject as well), and the second error is reported.
 const SECOND_SYN_MS: u64 = 1500;
 
-type Shelf = Arc<OnceLock<Result<Stage, String>>>;
-type Address = fn(&Stage, Family) -> SocketAddr;
+type SharedWorld = Arc<OnceLock<Result<Testbed, String>>>;
+type Address = fn(&Testbed, Family) -> SocketAddr;
 
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for (shape, shape_name) in [(Shape::Routed, "routed"), (Shape::Bridged, "bridged")] {
-        let shelf = Shelf::default();
+        let shared = SharedWorld::default();
         let addresses: [(&str, Address); 2] =
-            [("ClusterIP", Stage::cluster_ip), ("NodePort", Stage::node_port)];
+            [("ClusterIP", Testbed::cluster_ip), ("NodePort", Testbed::node_port)];
         for (frontend, address) in addresses {
             for client in ["pod", "node1", "client"] {
                 for via in [Via::Tcp, Via::UdpConnected] {
@@ -32,11 +33,11 @@ pub fn trials() -> Vec<Trial> {
                         let name = format!(
                             "{shape_name}: {frontend} without endpoints refuses {client} {via} {family} at once ({rule})"
                         );
-                        let shelf = Arc::clone(&shelf);
+                        let shared = Arc::clone(&shared);
                         trials.push(Trial::test(name, move || {
-                            let stage = stand(&shelf, shape)?;
-                            refused(stage, client, via, address(stage, family))
-                                .map_err(|error| format!("{error:#}\n{}", stage.world.diagnosis()).into())
+                            let testbed = stand(&shared, shape)?;
+                            refused(testbed, client, via, address(testbed, family))
+                                .map_err(|error| format!("{error:#}\n{}", testbed.world.diagnosis()).into())
                         }));
                     }
                 }
@@ -46,15 +47,15 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-fn stand(shelf: &Shelf, shape: Shape) -> Result<&Stage, Failed> {
+fn stand(shared: &SharedWorld, shape: Shape) -> Result<&Testbed, Failed> {
     let name = format!("refused {shape:?}");
-    let make = || Stage::new(&name, Options { shape, ..Options::default() }, Flags::default(), &[]);
-    let stage = shelf.get_or_init(|| make().map_err(|error| format!("{error:#}")));
-    stage.as_ref().map_err(|error| format!("no stage: {error}").into())
+    let make = || Testbed::new(&name, Options { shape, ..Options::default() }, Flags::default(), &[]);
+    let testbed = shared.get_or_init(|| make().map_err(|error| format!("{error:#}")));
+    testbed.as_ref().map_err(|error| format!("no testbed: {error}").into())
 }
 
-fn refused(stage: &Stage, client: &str, via: Via, to: SocketAddr) -> Result<()> {
-    let Refusal { errno, call, elapsed_ms } = stage.agent(client)?.refused(via, to)?;
+fn refused(testbed: &Testbed, client: &str, via: Via, to: SocketAddr) -> Result<()> {
+    let Refusal { errno, call, elapsed_ms } = testbed.agent(client)?.refused(via, to)?;
     ensure!(errno == libc::ECONNREFUSED, "{call} says errno {errno} after {elapsed_ms} ms, not ECONNREFUSED");
     let by_icmp = client != "node1" && via == Via::Tcp;
     let limit = if by_icmp { SECOND_SYN_MS } else { AT_ONCE_MS };

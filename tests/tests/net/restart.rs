@@ -1,4 +1,4 @@
-//! The daemon dies and comes back; the datapath must not notice.
+//! The daemon dies and is restarted; the traffic must not be disturbed.
 
 use std::fs;
 use std::os::fd::AsFd as _;
@@ -17,9 +17,9 @@ use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use crate::stage::{Stage, no_failure, scenario, until_more, until_more_than};
+use crate::testbed::{Testbed, no_failure, scenario, until_more, until_more_than};
 
-/// On a busy machine: two times loading every program that hangs somewhere.
+/// On a busy machine: twice the time to load every attached program.
 const RESIZE_LIMIT: Duration = Duration::from_secs(120);
 
 pub fn trials() -> Vec<Trial> {
@@ -60,29 +60,29 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn stage(test: &str, shape: Shape, flags: Flags) -> Result<Stage> {
-    Stage::new(test, Options { shape, ..Options::default() }, flags, &["near", "far"])
+fn testbed(test: &str, shape: Shape, flags: Flags) -> Result<Testbed> {
+    Testbed::new(test, Options { shape, ..Options::default() }, flags, &["near", "far"])
 }
 
-fn routed(test: &str) -> Result<Stage> {
-    stage(test, Shape::Routed, Flags::default())
+fn routed(test: &str) -> Result<Testbed> {
+    testbed(test, Shape::Routed, Flags::default())
 }
 
-fn bridged(test: &str) -> Result<Stage> {
-    stage(test, Shape::Bridged, Flags::default())
+fn bridged(test: &str) -> Result<Testbed> {
+    testbed(test, Shape::Bridged, Flags::default())
 }
 
-fn pod_sockets(test: &str) -> Result<Stage> {
-    stage(test, Shape::Routed, Flags { pod_sockets: true, ..Flags::default() })
+fn pod_sockets(test: &str) -> Result<Testbed> {
+    testbed(test, Shape::Routed, Flags { pod_sockets: true, ..Flags::default() })
 }
 
 /// Open connections and new ones, from clients of every kind.
-fn jobs(stage: &Stage) -> Result<Vec<(String, Job)>> {
+fn jobs(testbed: &Testbed) -> Result<Vec<(String, Job)>> {
     let mut jobs = Vec::new();
     for family in Family::BOTH {
-        let (cluster_ip, node_port) = (stage.cluster_ip(family), stage.node_port(family));
+        let (cluster_ip, node_port) = (testbed.cluster_ip(family), testbed.node_port(family));
         for (client, to) in [("pod", cluster_ip), ("node1", cluster_ip), ("client", node_port)] {
-            let agent = stage.agent(client)?;
+            let agent = testbed.agent(client)?;
             jobs.push((format!("open connection of {client} to {to}"), agent.start_stream(to, 50)?));
             for via in [Via::Tcp, Via::UdpConnected] {
                 jobs.push((format!("new {via} of {client} to {to}"), agent.start_load(via, to, 50)?));
@@ -92,16 +92,16 @@ fn jobs(stage: &Stage) -> Result<Vec<(String, Job)>> {
     Ok(jobs)
 }
 
-fn killed_under_load(stage: &mut Stage) -> Result<()> {
-    under_load(stage, |stage, node| stage.world.daemon(node)?.kill())
+fn killed_under_load(testbed: &mut Testbed) -> Result<()> {
+    under_load(testbed, |testbed, node| testbed.world.daemon(node)?.kill())
 }
 
-fn stopped_under_load(stage: &mut Stage) -> Result<()> {
-    under_load(stage, |stage, node| stage.world.daemon(node)?.stop())
+fn stopped_under_load(testbed: &mut Testbed) -> Result<()> {
+    under_load(testbed, |testbed, node| testbed.world.daemon(node)?.stop())
 }
 
-fn under_load(stage: &mut Stage, end: fn(&mut Stage, usize) -> Result<()>) -> Result<()> {
-    let jobs = jobs(stage)?;
+fn under_load(testbed: &mut Testbed, end: fn(&mut Testbed, usize) -> Result<()>) -> Result<()> {
+    let jobs = jobs(testbed)?;
     let more = |moment: &str| {
         let start: Vec<_> = jobs.iter().map(|(_, job)| job.look()).collect::<Result<_>>()?;
         jobs.iter().zip(&start).try_for_each(|((what, job), start)| {
@@ -109,38 +109,38 @@ fn under_load(stage: &mut Stage, end: fn(&mut Stage, usize) -> Result<()>) -> Re
         })
     };
     more("before")?;
-    (1..=2).try_for_each(|node| end(stage, node))?;
+    (1..=2).try_for_each(|node| end(testbed, node))?;
     more("while the daemons are down")?;
-    (1..=2).try_for_each(|node| stage.world.restart(node))?;
+    (1..=2).try_for_each(|node| testbed.world.restart(node))?;
     more("after the restart")
 }
 
-/// Every answer until now must have been good.
+/// All replies so far must have been correct.
 fn none_failed(jobs: Vec<(String, Job)>) -> Result<()> {
     jobs.into_iter().try_for_each(|(what, job)| no_failure(&what, &job.stop()?))
 }
 
-/// Load that lasts, on nodes that do not masquerade pods towards other nodes. Where they do, as a CNI with `ipMasq: true`,
-/// nf_conntrack gives every fortieth of these datagrams another source port, because a process of the node has the same; and
-/// that may be the port of a flow that svc masquerades to the same backend (docs/deviations.md, SEM-080).
-fn lasting_jobs(stage: &Stage) -> Result<Vec<(String, Job)>> {
-    for node in &stage.world.topology.nodes {
+/// Long load on nodes that do not masquerade pods towards other nodes. If they do, like a CNI with `ipMasq: true`,
+/// nf_conntrack gives every fortieth of these datagrams another source port, because a process of the node has the
+/// same one. That may be the port of a flow that svc masquerades to the same backend (docs/deviations.md, SEM-080).
+fn lasting_jobs(testbed: &Testbed) -> Result<Vec<(String, Job)>> {
+    for node in &testbed.world.topology.nodes {
         node.host.netns.nft("delete table inet cni")?;
     }
-    jobs(stage)
+    jobs(testbed)
 }
 
-fn resized_under_load(stage: &mut Stage) -> Result<()> {
-    let jobs = lasting_jobs(stage)?;
+fn resized_under_load(testbed: &mut Testbed) -> Result<()> {
+    let jobs = lasting_jobs(testbed)?;
     jobs.iter().try_for_each(|(_, job)| until_more(job, 25).map(|_| ()))?;
     for size in [131_072, 65_536] {
         for node in 1..=2 {
-            stage.world.daemon(node)?.kill()?;
-            stage.world.daemon(node)?.more = vec!["--flow-table-size".to_owned(), size.to_string()];
-            stage.world.restart(node)?;
+            testbed.world.daemon(node)?.kill()?;
+            testbed.world.daemon(node)?.more = vec!["--flow-table-size".to_owned(), size.to_string()];
+            testbed.world.restart(node)?;
         }
         for node in 1..=2 {
-            let pins = Pins::existing(stage.world.daemon(node)?.pins())?;
+            let pins = Pins::existing(testbed.world.daemon(node)?.pins())?;
             wait::until_true("the tables are replaced", RESIZE_LIMIT, || {
                 let flows = sys::map_info(sys::open_pin(&pins.map(names::FLOWS4))?.as_fd())?;
                 let is_carried = pins.map(names::CARRIED4).exists() || pins.map(names::CARRIED6).exists();
@@ -152,8 +152,8 @@ fn resized_under_load(stage: &mut Stage) -> Result<()> {
     none_failed(jobs)
 }
 
-/// Services with a load-balancer address each and sixty endpoints of their own: more than the first tables of backends
-/// and of Maglev pages hold.
+/// Services with a load-balancer address and sixty endpoints each: more than the first tables of backends and of
+/// Maglev pages hold.
 fn many_services() -> String {
     let service = |n: usize| {
         let (a, b) = (n / 250, n % 250 + 1);
@@ -172,12 +172,12 @@ fn many_services() -> String {
     (0..1_100).map(service).collect()
 }
 
-fn grown_under_load(stage: &mut Stage) -> Result<()> {
-    let jobs = lasting_jobs(stage)?;
+fn grown_under_load(testbed: &mut Testbed) -> Result<()> {
+    let jobs = lasting_jobs(testbed)?;
     jobs.iter().try_for_each(|(_, job)| until_more(job, 25).map(|_| ()))?;
-    stage.world.folder.write("many.yaml", &many_services())?;
+    testbed.world.folder.write("many.yaml", &many_services())?;
     for node in 1..=2 {
-        let pins = Pins::existing(stage.world.daemon(node)?.pins())?;
+        let pins = Pins::existing(testbed.world.daemon(node)?.pins())?;
         let entries =
             |name: &str| anyhow::Ok(sys::map_info(sys::open_pin(&pins.map(name))?.as_fd())?.max_entries);
         wait::until_true("the tables have grown", RESIZE_LIMIT, || {
@@ -186,8 +186,8 @@ fn grown_under_load(stage: &mut Stage) -> Result<()> {
             Ok(grown && !pins.staging().exists())
         })?;
         wait::until_true("every Service is served", RESIZE_LIMIT, || {
-            let status = stage.world.daemon(node)?.status()?;
-            // What else is on a node (a closed FORWARD) is no matter of room.
+            let status = testbed.world.daemon(node)?.status()?;
+            // Other complaints (a FORWARD chain that drops) have nothing to do with capacity.
             let complaints = &status["complaints"];
             let conflicts = complaints["by_kind"]["conflict"].as_u64().unwrap_or_default();
             Ok(status["unserved"] == 0
@@ -199,11 +199,11 @@ fn grown_under_load(stage: &mut Stage) -> Result<()> {
     none_failed(jobs)
 }
 
-fn unpinned_under_load(stage: &mut Stage) -> Result<()> {
-    let jobs = lasting_jobs(stage)?;
+fn unpinned_under_load(testbed: &mut Testbed) -> Result<()> {
+    let jobs = lasting_jobs(testbed)?;
     jobs.iter().try_for_each(|(_, job)| until_more(job, 25).map(|_| ()))?;
     for node in 1..=2 {
-        let dir = stage.world.daemon(node)?.pins().to_owned();
+        let dir = testbed.world.daemon(node)?.pins().to_owned();
         let pins = BpfFs::pins(&dir);
         pins.iter().try_for_each(fs::remove_file)?;
         let is_needed = |pin: &&PathBuf| !pin.iter().any(|part| part == "programs");
@@ -215,31 +215,31 @@ fn unpinned_under_load(stage: &mut Stage) -> Result<()> {
     none_failed(jobs)
 }
 
-fn pod_without_daemon(stage: &mut Stage) -> Result<()> {
-    stage.world.daemon(1)?.kill()?;
-    stage.set_backends(&["far"])?; // Nobody reads this before the restart.
-    stage.world.topology.node_mut(1).add_pod("late")?;
+fn pod_without_daemon(testbed: &mut Testbed) -> Result<()> {
+    testbed.world.daemon(1)?.kill()?;
+    testbed.set_backends(&["far"])?; // Nobody reads this before the restart.
+    testbed.world.topology.node_mut(1).add_pod("late")?;
     for family in Family::BOTH {
-        let to = stage.cluster_ip(family);
-        // On a busy machine the very first packet over a new link is sometimes lost, as one over any new interface may be.
+        let to = testbed.cluster_ip(family);
+        // On a busy machine the very first packet over a new link is sometimes lost, as on any new interface.
         wait::until_true("the new pod is served", CHANGE_LIMIT, || {
-            stage.agent("late")?.ask(Via::Tcp, to, 1).map(|_| true)
+            testbed.agent("late")?.ask(Via::Tcp, to, 1).map(|_| true)
         })?;
         for via in [Via::Tcp, Via::UdpConnected, Via::UdpUnconnected] {
-            stage
+            testbed
                 .agent("late")?
                 .ask(via, to, 5)
                 .with_context(|| format!("{via} to {to} without a daemon"))?;
         }
     }
-    stage.world.restart(1)?;
-    stage.served_at_cluster_ip("far", "late")
+    testbed.world.restart(1)?;
+    testbed.served_at_cluster_ip("far", "late")
 }
 
-fn relinked(stage: &mut Stage) -> Result<()> {
-    stage.set_backends(&["far"])?;
-    stage.world.daemon(1)?.kill()?;
-    stage.world.topology.node(1).relink("pod")?;
-    stage.world.restart(1)?;
-    stage.served_at_cluster_ip("far", "pod")
+fn relinked(testbed: &mut Testbed) -> Result<()> {
+    testbed.set_backends(&["far"])?;
+    testbed.world.daemon(1)?.kill()?;
+    testbed.world.topology.node(1).relink("pod")?;
+    testbed.world.restart(1)?;
+    testbed.served_at_cluster_ip("far", "pod")
 }

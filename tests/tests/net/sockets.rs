@@ -1,5 +1,5 @@
 //! Connected UDP sockets that the socket hooks translated are ended when their backend is gone, and no others are
-//! (SEM-130). The shape of pods' links does not matter: no packet is translated.
+//! (SEM-130). The kind of pods' links does not matter: no packet is translated.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -12,25 +12,26 @@ use svc_tests::manifests::{SERVER_PORT, Service};
 use svc_tests::topology::{Family, Options, service};
 use svc_tests::wait;
 
-use crate::stage::{Stage, no_failure, scenario, until_more};
+use crate::testbed::{Testbed, no_failure, scenario, until_more};
 
-/// From the changed manifest to the first answer of the new backend.
+/// Time from the changed manifest to the first reply of the new backend.
 const HEAL_LIMIT: Duration = Duration::from_secs(2);
 const PER_SECOND: u32 = 20;
-/// What a socket sends in half a minute.
+/// Datagrams that a socket sends in half a minute.
 const SENT: u64 = 30 * PER_SECOND as u64;
-/// The tables are counted by a sweep.
+/// A sweep counts the tables' entries.
 const FORGET_LIMIT: Duration = Duration::from_secs(30);
-/// Sockets that stay, of each kind: were they all of one backend, nothing would be tried once in 2^8 times.
+/// Number of open sockets of each kind. If all had one backend, nothing would be tested; that happens once in 2^8
+/// times.
 const SOCKETS: usize = 8;
-/// ECONNABORTED, or EDESTADDRREQ where the client sends before it listens: the socket is connected to nobody.
+/// ECONNABORTED, or EDESTADDRREQ if the client sends before it receives: the socket is no longer connected.
 const ENDED: [&str; 2] = ["(os error 103)", "(os error 89)"];
 const CLIENTS: [(&str, &str); 2] = [("the node", "node1"), ("a pod", "pod")];
 
 pub fn trials() -> Vec<Trial> {
-    let stage = |backends: &'static [&'static str]| {
+    let testbed = |backends: &'static [&'static str]| {
         move |test: &str| {
-            Stage::new(test, Options::default(), Flags { pod_sockets: true, ..Flags::default() }, backends)
+            Testbed::new(test, Options::default(), Flags { pod_sockets: true, ..Flags::default() }, backends)
         }
     };
     let mut trials = Vec::new();
@@ -38,42 +39,42 @@ pub fn trials() -> Vec<Trial> {
         let name = |what: &str| format!("a connected UDP socket of {who} {what} (SEM-130)");
         trials.push(scenario(
             &name("that sends for 30 s is ended each time its backend is replaced, and its client answered"),
-            stage(&["near"]),
-            move |stage| replaced(stage, client),
+            testbed(&["near"]),
+            move |testbed| replaced(testbed, client),
         ));
         trials.push(scenario(
             &name("is ended though its backend went while the daemon was down"),
-            stage(&["near"]),
-            move |stage| replaced_without_daemon(stage, client),
+            testbed(&["near"]),
+            move |testbed| replaced_without_daemon(testbed, client),
         ));
         trials.push(scenario(
             &name("lives on with a backend that serves, and so do TCP and sockets without a Service"),
-            stage(&["near", "far"]),
-            move |stage| others_live(stage, client),
+            testbed(&["near", "far"]),
+            move |testbed| others_live(testbed, client),
         ));
         trials.push(scenario(
             &format!("sockets of {who} are forgotten when they close, and not before (SEM-130)"),
-            stage(&["near"]),
-            move |stage| forgotten(stage, client),
+            testbed(&["near"]),
+            move |testbed| forgotten(testbed, client),
         ));
     }
     trials
 }
 
-/// One connected UDP socket stays open in each family; many others come and go.
-fn forgotten(stage: &mut Stage, client: &str) -> Result<()> {
-    let [v4, v6, mapped] = dialled(stage);
+/// One connected UDP socket stays open in each family; many others are opened and closed.
+fn forgotten(testbed: &mut Testbed, client: &str) -> Result<()> {
+    let [v4, v6, mapped] = dialled(testbed);
     let open: Vec<Job> = [v4, v6]
         .into_iter()
-        .map(|to| stage.agent(client)?.start_datagrams(Via::UdpConnected, to, PER_SECOND))
+        .map(|to| testbed.agent(client)?.start_datagrams(Via::UdpConnected, to, PER_SECOND))
         .collect::<Result<_>>()?;
     open.iter().try_for_each(|job| until_more(job, 2).map(|_| ()))?;
     for to in [v4, v6, mapped] {
         for via in [Via::Tcp, Via::UdpConnected] {
-            stage.agent(client)?.ask(via, to, 50)?;
+            testbed.agent(client)?.ask(via, to, 50)?;
         }
     }
-    let (node, daemon) = stage.world.on_node(1)?;
+    let (node, daemon) = testbed.world.on_node(1)?;
     wait::until_true("the open sockets alone are remembered", FORGET_LIMIT, || {
         let status = daemon.ask_status(node)?;
         let tables = status["tables"].as_array().context("tables")?;
@@ -91,9 +92,9 @@ fn forgotten(stage: &mut Stage, client: &str) -> Result<()> {
     Ok(())
 }
 
-/// One client at the ClusterIP per family, and one whose IPv6 socket dials IPv4.
-fn dialled(stage: &Stage) -> [SocketAddr; 3] {
-    let [v4, v6] = Family::BOTH.map(|family| stage.cluster_ip(family));
+/// One client at the ClusterIP per family, and an IPv6 socket that dials IPv4.
+fn dialled(testbed: &Testbed) -> [SocketAddr; 3] {
+    let [v4, v6] = Family::BOTH.map(|family| testbed.cluster_ip(family));
     let mapped = match v4.ip() {
         std::net::IpAddr::V4(ip) => (ip.to_ipv6_mapped(), v4.port()).into(),
         std::net::IpAddr::V6(_) => v4,
@@ -101,19 +102,19 @@ fn dialled(stage: &Stage) -> [SocketAddr; 3] {
     [v4, v6, mapped]
 }
 
-fn redialling(stage: &Stage, client: &str) -> Result<Vec<(String, Job)>> {
+fn redialling(testbed: &Testbed, client: &str) -> Result<Vec<(String, Job)>> {
     let start = |to| {
-        let job = stage.agent(client)?.start_redialling(to, PER_SECOND).with_context(|| format!("{to}"))?;
+        let job = testbed.agent(client)?.start_redialling(to, PER_SECOND).with_context(|| format!("{to}"))?;
         Ok((format!("{client} {to}"), job))
     };
-    let jobs: Vec<_> = dialled(stage).into_iter().map(start).collect::<Result<_>>()?;
+    let jobs: Vec<_> = dialled(testbed).into_iter().map(start).collect::<Result<_>>()?;
     for (what, job) in &jobs {
         no_failure(what, &until_more(job, 5)?)?;
     }
     Ok(jobs)
 }
 
-/// Each socket fails once, at once, and its client is answered by this server alone from then on.
+/// Each socket fails exactly once, at once, and after that only this server answers its client.
 fn until_redialled(jobs: &[(String, Job)], before: &[Report], server: &str) -> Result<()> {
     wait::until_true(&format!("{server} answers every client"), HEAL_LIMIT, || {
         for ((what, job), before) in jobs.iter().zip(before) {
@@ -133,19 +134,19 @@ fn look(jobs: &[(String, Job)]) -> Result<Vec<Report>> {
     jobs.iter().map(|(_, job)| job.look()).collect()
 }
 
-fn sockets_ended(stage: &mut Stage) -> Result<u64> {
-    stage.world.daemon(1)?.status()?["udp_sockets_ended"].as_u64().context("udp_sockets_ended")
+fn sockets_ended(testbed: &mut Testbed) -> Result<u64> {
+    testbed.world.daemon(1)?.status()?["udp_sockets_ended"].as_u64().context("udp_sockets_ended")
 }
 
-fn replaced(stage: &mut Stage, client: &str) -> Result<()> {
-    let jobs = redialling(stage, client)?;
+fn replaced(testbed: &mut Testbed, client: &str) -> Result<()> {
+    let jobs = redialling(testbed, client)?;
     // The old backends would all still answer: only the end of the socket moves the client.
     let servers = ["far", "near", "far", "near"];
     let mut changes = 0;
     for server in servers {
         changes += 1;
         let before = look(&jobs)?;
-        stage.set_backends(&[server])?;
+        testbed.set_backends(&[server])?;
         until_redialled(&jobs, &before, server)?;
         wait::until_true("the rest of the half minute", Duration::from_secs(20), || {
             let now = look(&jobs)?;
@@ -158,49 +159,53 @@ fn replaced(stage: &mut Stage, client: &str) -> Result<()> {
         ensure!(ENDED.iter().any(|errno| first.ends_with(errno)), "{what}: {first}");
         ensure!(report.failed == changes && report.ok >= SENT, "{what}: {report:?}");
     }
-    let ended = sockets_ended(stage)?;
+    let ended = sockets_ended(testbed)?;
     ensure!(ended == changes * jobs.len() as u64, "{ended} sockets ended");
     Ok(())
 }
 
-fn replaced_without_daemon(stage: &mut Stage, client: &str) -> Result<()> {
-    let jobs = redialling(stage, client)?;
-    stage.world.daemon(1)?.kill()?;
-    stage.set_backends(&["far"])?;
+fn replaced_without_daemon(testbed: &mut Testbed, client: &str) -> Result<()> {
+    let jobs = redialling(testbed, client)?;
+    testbed.world.daemon(1)?.kill()?;
+    testbed.set_backends(&["far"])?;
     for (what, job) in &jobs {
         no_failure(what, &until_more(job, 5)?)?;
     }
     let before = look(&jobs)?;
-    stage.world.restart(1)?;
+    testbed.world.restart(1)?;
     until_redialled(&jobs, &before, "far")
 }
 
-fn others_live(stage: &mut Stage, client: &str) -> Result<()> {
+fn others_live(testbed: &mut Testbed, client: &str) -> Result<()> {
     // A second Service keeps the backend that the first one loses.
-    let other =
-        Service { name: "other".into(), cluster: service(11), node_port: 30081, ..stage.service(&["near"])? };
-    stage.world.folder.write_service(&other)?;
-    let agent = stage.agent(client)?;
+    let other = Service {
+        name: "other".into(),
+        cluster: service(11),
+        node_port: 30081,
+        ..testbed.service(&["near"])?
+    };
+    testbed.world.folder.write_service(&other)?;
+    let agent = testbed.agent(client)?;
     let mut jobs = Vec::new();
     for family in Family::BOTH {
-        let to = (service(11).of(family), stage.cluster_ip(family).port()).into();
-        stage.soon_answered_by("near", client, to)?;
+        let to = (service(11).of(family), testbed.cluster_ip(family).port()).into();
+        testbed.soon_answered_by("near", client, to)?;
         jobs.push((
             format!("of another Service {to}"),
             agent.start_datagrams_within(LIMIT, Via::UdpConnected, to, PER_SECOND)?,
         ));
-        let pod = (stage.world.topology.host("near")?.addrs.of(family), SERVER_PORT).into();
+        let pod = (testbed.world.topology.host("near")?.addrs.of(family), SERVER_PORT).into();
         jobs.push((
             format!("to the pod {pod}"),
             agent.start_datagrams_within(LIMIT, Via::UdpConnected, pod, PER_SECOND)?,
         ));
-        let to = stage.cluster_ip(family);
+        let to = testbed.cluster_ip(family);
         for _ in 0..SOCKETS {
             jobs.push((format!("stream {to}"), agent.start_stream(to, PER_SECOND)?));
         }
     }
     let mut sockets = Vec::new();
-    for to in dialled(stage).into_iter().cycle().take(3 * SOCKETS) {
+    for to in dialled(testbed).into_iter().cycle().take(3 * SOCKETS) {
         sockets.push((format!("{client} {to}"), agent.start_redialling(to, PER_SECOND)?));
     }
     for (what, job) in jobs.iter().chain(&sockets) {
@@ -218,12 +223,12 @@ fn others_live(stage: &mut Stage, client: &str) -> Result<()> {
     let (lost, kept) = (named(lost), named(kept));
     ensure!(!lost.is_empty() && !kept.is_empty(), "{} of near, {} of far", lost.len(), kept.len());
     let before = look(&lost)?;
-    stage.set_backends(&["far"])?;
+    testbed.set_backends(&["far"])?;
     until_redialled(&lost, &before, "far")?;
     for (what, job) in jobs.iter().chain(&kept) {
         no_failure(what, &until_more(job, 10)?)?;
     }
-    let ended = sockets_ended(stage)?;
+    let ended = sockets_ended(testbed)?;
     ensure!(ended == lost.len() as u64, "{ended} sockets ended, {} had lost their backend", lost.len());
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What svc leaves behind, and what it finds.
+//! Leftovers of svc, and what svc does with those of others.
 
 use std::fs;
 use std::path::Path;
@@ -14,39 +14,39 @@ use svc_tests::topology::{Family, Node, Options};
 use svc_tests::world::CHANGE_LIMIT;
 use svc_tests::{attached, command, wait};
 
-use crate::stage::{Stage, scenario};
+use crate::testbed::{Testbed, scenario};
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        scenario("cleanup leaves no program, pin or qdisc behind (SEM-272)", stage, cleanup_leaves_nothing),
+        scenario("cleanup leaves no program, pin or qdisc behind (SEM-272)", testbed, cleanup_leaves_nothing),
         scenario(
             "an invalid manifest leaves the last good state in force and is named",
-            stage,
+            testbed,
             invalid_manifest,
         ),
-        scenario("a pinned map of another ABI is named and not used", stage, foreign_map),
+        scenario("a pinned map of another ABI is named and not used", testbed, foreign_map),
     ]
 }
 
-fn stage(test: &str) -> Result<Stage> {
-    Stage::new(test, Options::default(), Flags::default(), &["near"])
+fn testbed(test: &str) -> Result<Testbed> {
+    Testbed::new(test, Options::default(), Flags::default(), &["near"])
 }
 
-fn cleanup_leaves_nothing(stage: &mut Stage) -> Result<()> {
-    stage.served_at_cluster_ip("near", "pod")?;
+fn cleanup_leaves_nothing(testbed: &mut Testbed) -> Result<()> {
+    testbed.served_at_cluster_ip("near", "pod")?;
     for index in [1, 2] {
-        let (node, daemon) = stage.world.on_node(index)?;
+        let (node, daemon) = testbed.world.on_node(index)?;
         daemon.stop()?;
         ensure!(
             !BpfFs::pins(daemon.pins()).is_empty(),
             "an orderly stop keeps the pins, {} has none",
             node.name()
         );
-        // Else nothing could stay, and its absence would show nothing.
+        // Otherwise nothing could be left, and the test would show nothing.
         let hooks = attached::at_interfaces(&node.host.netns)?;
         ensure!(!hooks.is_empty(), "an orderly stop keeps the programs, {} has none", node.name());
         daemon.cleanup(node)?;
-        // The kernel takes a program off a moment after its last reference is gone.
+        // The kernel detaches a program a moment after its last reference is gone.
         let what = format!("{} is clean", node.name());
         wait::until_true(&what, Duration::from_secs(2), || clean(node, daemon.pins()).map(|()| true))?;
     }
@@ -66,39 +66,39 @@ fn clean(node: &Node, pin_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-fn invalid_manifest(stage: &mut Stage) -> Result<()> {
-    let good = stage.manifest(&["far"])?;
+fn invalid_manifest(testbed: &mut Testbed) -> Result<()> {
+    let good = testbed.manifest(&["far"])?;
     let half = &good[..good.len() / 3];
     let wrong = good.replace("nodePort: 30080", "nodePort: many");
     for bad in [half, &wrong] {
-        stage.world.folder.write("web.yaml", bad)?;
-        let daemon = stage.world.daemon(1)?;
+        testbed.world.folder.write("web.yaml", bad)?;
+        let daemon = testbed.world.daemon(1)?;
         wait::until_true("the status names web.yaml", CHANGE_LIMIT, || {
             let status = daemon.status()?.to_string();
             ensure!(status.contains("web.yaml"), "status is {status}");
             Ok(true)
         })?;
-        stage.served_at_cluster_ip("near", "pod")?;
+        testbed.served_at_cluster_ip("near", "pod")?;
     }
-    stage.world.folder.write("web.yaml", &good)?;
-    let to = stage.cluster_ip(Family::V4);
+    testbed.world.folder.write("web.yaml", &good)?;
+    let to = testbed.cluster_ip(Family::V4);
     wait::until_true("the mended manifest is in force", CHANGE_LIMIT, || {
-        stage.answered_by("far", "pod", Via::Tcp, to).map(|()| true)
+        testbed.answered_by("far", "pod", Via::Tcp, to).map(|()| true)
     })
 }
 
-fn foreign_map(stage: &mut Stage) -> Result<()> {
-    let (node, daemon) = stage.world.on_node(1)?;
+fn foreign_map(testbed: &mut Testbed) -> Result<()> {
+    let (node, daemon) = testbed.world.on_node(1)?;
     daemon.kill()?;
     let pins = BpfFs::pins(daemon.pins());
     let pin =
         |name: &str| pins.iter().find(|pin| pin.ends_with(name)).with_context(|| format!("no pin {name}"));
-    // Some other map under its name: other sizes, as after a change of the ABI.
+    // Another map under its name, with other sizes, as after a change of the ABI.
     fs::rename(pin("SELECTION")?, pin("BACKENDS4")?)?;
     let _ = fs::remove_file(daemon.log_path());
     daemon.start(node)?;
     wait::until_true("the daemon names BACKENDS4", Duration::from_secs(10), || {
-        // Ended with an error, or running with a warning: either way the map is named.
+        // Whether it ended with an error or runs with a warning, the map is named.
         let said = daemon.status().map_or_else(|error| format!("{error:#}"), |status| status.to_string());
         ensure!((said + &daemon.log()).contains("BACKENDS4"), "the log is: {}", daemon.log());
         Ok(true)

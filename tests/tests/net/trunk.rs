@@ -1,4 +1,4 @@
-//! The stage of VLANs: one network of tagged frames and one of frames without tags, on the same wire.
+//! The testbed of VLANs: a network of tagged frames and one of untagged frames on the same wire.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::OnceLock;
@@ -14,9 +14,9 @@ use svc_tests::topology::{
 use svc_tests::world::READY_LIMIT;
 use svc_tests::{command, wait};
 
-use crate::stage::Stage;
+use crate::testbed::Testbed;
 
-/// Number of the VLAN, and the interface that it has on every host.
+/// Id of the VLAN, and its interface on every host.
 const NUMBER: u16 = 100;
 pub const INTERFACE: &str = "eth0.100";
 
@@ -27,15 +27,15 @@ pub enum Lane {
     Vlan,
 }
 
-/// Where the tag is when the frame comes to the lower interface.
+/// Where the tag is when the frame arrives at the lower interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Tag {
-    /// Beside the frame: the card has taken it out, where XDP does not see it.
+    /// In the skb: the card has removed it from the frame, and XDP does not see it.
     Beside,
     InFrame,
 }
 
-/// Why this kernel cannot play, if it cannot; found out once.
+/// Why this kernel has no VLANs; `None` if it has. Tested once.
 pub fn without_vlans() -> Result<Option<String>> {
     static TRIED: OnceLock<Result<Option<String>, String>> = OnceLock::new();
     TRIED.get_or_init(|| try_a_vlan().map_err(|error| format!("{error:#}"))).clone().map_err(Error::msg)
@@ -52,53 +52,54 @@ fn try_a_vlan() -> Result<Option<String>> {
     }
 }
 
-pub fn trunk(test: &str, xdp: &'static str) -> Result<Stage> {
+pub fn trunk(test: &str, xdp: &'static str) -> Result<Testbed> {
     let offloads = if xdp == "off" { Offloads::Default } else { Offloads::ForXdp };
-    let mut stage = Stage::without_svc(test, Options { offloads, ..Options::default() })?;
-    let topology = &stage.world.topology;
+    let mut testbed = Testbed::without_svc(test, Options { offloads, ..Options::default() })?;
+    let topology = &testbed.world.topology;
     for host in hosts(topology) {
         let Addrs { v4, v6 } = address(host, Lane::Vlan);
         host.netns.ip(&format!(
             "link add link eth0 name {INTERFACE} type vlan id {NUMBER}\n\
              addr add {v4}/24 dev {INTERFACE}\naddr add {v6}/64 dev {INTERFACE} nodad\nlink set {INTERFACE} up"
         ))?;
-        // What comes by the wrong lane is not heard. The client knows its lane by its own address: a ClusterIP has none.
+        // Packets from the wrong network are dropped. The client is filtered by its own address, because a ClusterIP
+        // belongs to no network.
         let whose = if host.name() == "client" { "daddr" } else { "saddr" };
         host.netns.nft(&lanes(whose))?;
     }
-    serve(&mut stage, Flags { xdp, ..Flags::default() })?;
-    let (_, daemon) = stage.world.on_node(1)?;
+    serve(&mut testbed, Flags { xdp, ..Flags::default() })?;
+    let (_, daemon) = testbed.world.on_node(1)?;
     wait::until_true(&format!("{INTERFACE} is served"), READY_LIMIT, || {
         let status = daemon.status()?;
         let hooks = hooks(&status, INTERFACE)?;
         ensure!(hooks.len() >= 2, "{hooks:?}");
         Ok(true)
     })?;
-    Ok(stage)
+    Ok(testbed)
 }
 
-/// On node1 alone, which all clients dial: in an emulated machine a daemon takes its time to begin.
-fn serve(stage: &mut Stage, flags: Flags) -> Result<()> {
-    stage.set_backends(&["near"])?;
-    let source = Source::Manifests(stage.world.folder.path().into());
-    stage.world.start_next(source, flags)?;
-    stage.world.ready(1)
+/// On node1 only, which all clients dial: an emulated machine starts daemons slowly.
+fn serve(testbed: &mut Testbed, flags: Flags) -> Result<()> {
+    testbed.set_backends(&["near"])?;
+    let source = Source::Manifests(testbed.world.folder.path().into());
+    testbed.world.start_next(source, flags)?;
+    testbed.world.ready(1)
 }
 
-/// From now on tags are there, on every wire.
-pub fn put_tags(stage: &Stage, tag: Tag) -> Result<()> {
-    let topology = &stage.world.topology;
+/// From now on all frames have tags.
+pub fn put_tags(testbed: &Testbed, tag: Tag) -> Result<()> {
+    let topology = &testbed.world.topology;
     hosts(topology).into_iter().try_for_each(|host| {
-        // Who sends puts the tag in, or leaves that to the card, which a veth pair does not have.
+        // The sender writes the tag into the frame, or leaves that to the card, which a veth pair does not have.
         host.netns.offload("eth0", "txvlan", tag == Tag::Beside)?;
         topology.lan().offload(&format!("f-{}", host.name()), "txvlan", tag == Tag::Beside)
     })
 }
 
-/// The client reaches node1 by an interface that tags with number 0, which is no VLAN (IEEE 802.1Q); answers come without.
-pub fn prioritised(test: &str) -> Result<Stage> {
-    let mut stage = Stage::without_svc(test, Options::default())?;
-    let topology = &stage.world.topology;
+/// The client reaches node1 by an interface that tags with id 0, which is no VLAN (IEEE 802.1Q); replies have no tag.
+pub fn prioritised(test: &str) -> Result<Testbed> {
+    let mut testbed = Testbed::without_svc(test, Options::default())?;
+    let topology = &testbed.world.topology;
     let node = &topology.node(1).host;
     let links = command::run(node.netns.command("ip")?.args(["-json", "link", "show", "eth0"]))?;
     let links: Value = serde_json::from_str(&links)?;
@@ -110,7 +111,7 @@ pub fn prioritised(test: &str) -> Result<Stage> {
          route add {v6}/128 dev eth0.0 src {}\nneigh add {v6} lladdr {mac} dev eth0.0 nud permanent",
         own.v4, own.v6
     ))?;
-    // What still has the tag comes by an interface where it is not heard.
+    // Frames that still have the tag arrive at an interface where they are dropped.
     let other = &topology.node(2).host.netns;
     other.ip("link add link eth0 name eth0.0 type vlan id 0\nlink set eth0.0 up")?;
     other.nft(
@@ -121,15 +122,15 @@ pub fn prioritised(test: &str) -> Result<Stage> {
             }
         }",
     )?;
-    serve(&mut stage, Flags::default())?;
-    Ok(stage)
+    serve(&mut testbed, Flags::default())?;
+    Ok(testbed)
 }
 
 fn hosts(topology: &Topology) -> [&Host; 3] {
     [&topology.client, &topology.node(1).host, &topology.node(2).host]
 }
 
-/// The host's address in a lane; in the VLAN it ends as in the other one.
+/// The host's address in a network; its last octet is the same in both.
 fn address(host: &Host, lane: Lane) -> Addrs {
     let [.., last] = host.addrs.v4.octets();
     match lane {
@@ -155,9 +156,9 @@ fn lanes(whose: &str) -> String {
     )
 }
 
-/// From now on node1 reaches the pods of node2 by that lane.
-pub fn route_between_nodes(stage: &Stage, lane: Lane) -> Result<()> {
-    let topology = &stage.world.topology;
+/// From now on node1 reaches the pods of node2 by that network.
+pub fn route_between_nodes(testbed: &Testbed, lane: Lane) -> Result<()> {
+    let topology = &testbed.world.topology;
     let (pods, via) = (topology.node(2).pod_cidrs(), address(&topology.node(2).host, lane));
     topology.node(1).host.netns.ip(&format!(
         "route replace {}/24 via {}\nroute replace {}/64 via {}",
@@ -165,20 +166,20 @@ pub fn route_between_nodes(stage: &Stage, lane: Lane) -> Result<()> {
     ))
 }
 
-pub fn node_port(stage: &Stage, lane: Lane, family: Family) -> SocketAddr {
-    let port = stage.node_port(family).port();
-    (address(&stage.world.topology.node(1).host, lane).of(family), port).into()
+pub fn node_port(testbed: &Testbed, lane: Lane, family: Family) -> SocketAddr {
+    let port = testbed.node_port(family).port();
+    (address(&testbed.world.topology.node(1).host, lane).of(family), port).into()
 }
 
-/// The client reaches ClusterIPs and NodePorts by node1, on that lane.
-pub fn frontends(stage: &Stage, lane: Lane) -> Result<Vec<SocketAddr>> {
-    let topology = &stage.world.topology;
+/// The client reaches ClusterIPs and NodePorts through node1 by that network.
+pub fn frontends(testbed: &Testbed, lane: Lane) -> Result<Vec<SocketAddr>> {
+    let topology = &testbed.world.topology;
     let via = address(&topology.node(1).host, lane);
     topology.client.netns.ip(&format!(
         "route replace {SERVICE_CIDR_V4} via {}\nroute replace {SERVICE_CIDR_V6} via {}",
         via.v4, via.v6
     ))?;
-    let of = |family| [stage.cluster_ip(family), node_port(stage, lane, family)];
+    let of = |family| [testbed.cluster_ip(family), node_port(testbed, lane, family)];
     Ok(Family::BOTH.into_iter().flat_map(of).collect())
 }
 

@@ -1,5 +1,5 @@
-//! A trunk: a VLAN over the interfaces that carry untagged frames as well. svc stands on both, and every packet is
-//! translated on one of them.
+//! A VLAN over interfaces that also carry untagged frames. svc runs on both, and every packet is translated on
+//! exactly one of them.
 
 use std::collections::BTreeMap;
 
@@ -9,15 +9,15 @@ use serde_json::Value;
 use svc_tests::agent::Via;
 use svc_tests::topology::Family;
 
-use crate::stage::{Stage, scenario_unless};
+use crate::testbed::{Testbed, scenario_unless};
 use crate::trunk::{
     INTERFACE, Lane, Tag, frontends, hooks, node_port, prioritised, put_tags, route_between_nodes, trunk,
     without_vlans,
 };
 
-/// Octets each way: some twenty full segments, which an emulated machine that has other things to do moves in time as well.
+/// Octets in each direction: some twenty full segments, which even a busy emulated machine transfers in time.
 const BULK: usize = 1 << 15;
-/// Four fragments each way.
+/// Four fragments in each direction.
 const DATAGRAM: usize = 5_000;
 
 pub fn trials() -> Vec<Trial> {
@@ -27,11 +27,11 @@ pub fn trials() -> Vec<Trial> {
             without_vlans,
             &format!("XDP {xdp}: a VLAN and the untagged network below it are both served, each by itself"),
             move |test| trunk(&format!("{test} {xdp}"), xdp),
-            move |stage| {
-                xdp_stands_where_it_sees_tags(stage, xdp)?;
+            move |testbed| {
+                xdp_stands_where_it_sees_tags(testbed, xdp)?;
                 [Tag::Beside, Tag::InFrame].into_iter().try_for_each(|tag| {
-                    put_tags(stage, tag)?;
-                    served(stage).with_context(|| format!("tags {tag:?}"))
+                    put_tags(testbed, tag)?;
+                    served(testbed).with_context(|| format!("tags {tag:?}"))
                 })
             },
         ));
@@ -40,18 +40,18 @@ pub fn trials() -> Vec<Trial> {
         without_vlans,
         "a client that tags its frames with a priority and no VLAN is served, and its tags go no further",
         prioritised,
-        |stage| {
+        |testbed| {
             ["near", "node1", "far", "node2"].into_iter().try_for_each(|server| {
-                stage.set_backends(&[server])?;
-                stage.soon_answered_by(server, "client", stage.node_port(Family::V4))?;
-                ask(stage, server, Lane::Untagged, &mut Asked::default())
+                testbed.set_backends(&[server])?;
+                testbed.soon_answered_by(server, "client", testbed.node_port(Family::V4))?;
+                ask(testbed, server, Lane::Untagged, &mut Asked::default())
             })
         },
     ));
     trials
 }
 
-fn served(stage: &mut Stage) -> Result<()> {
+fn served(testbed: &mut Testbed) -> Result<()> {
     for (server, between_nodes) in [
         ("near", Lane::Untagged),
         ("node1", Lane::Untagged),
@@ -59,29 +59,29 @@ fn served(stage: &mut Stage) -> Result<()> {
         ("far", Lane::Vlan),
         ("node2", Lane::Untagged),
     ] {
-        route_between_nodes(stage, between_nodes)?;
-        stage.set_backends(&[server])?;
-        let wanted = node_port(stage, Lane::Vlan, Family::V4);
-        stage.soon_answered_by(server, "client", wanted)?;
-        let before = counted(stage)?;
+        route_between_nodes(testbed, between_nodes)?;
+        testbed.set_backends(&[server])?;
+        let wanted = node_port(testbed, Lane::Vlan, Family::V4);
+        testbed.soon_answered_by(server, "client", wanted)?;
+        let before = counted(testbed)?;
         let mut asked = Asked::default();
         for lane in [Lane::Vlan, Lane::Untagged] {
-            ask(stage, server, lane, &mut asked)
+            ask(testbed, server, lane, &mut asked)
                 .with_context(|| format!("client by {lane:?}, nodes by {between_nodes:?}"))?;
         }
-        asked.counted_since(&before, &counted(stage)?)?;
+        asked.counted_since(&before, &counted(testbed)?)?;
     }
     for (server, between_nodes) in [("near", Lane::Untagged), ("far", Lane::Vlan)] {
-        route_between_nodes(stage, between_nodes)?;
-        stage.set_backends(&[server])?;
-        full_frames(stage, server)?;
+        route_between_nodes(testbed, between_nodes)?;
+        testbed.set_backends(&[server])?;
+        full_frames(testbed, server)?;
     }
     Ok(())
 }
 
-/// Native XDP is the card's; generic XDP that sees frames without their tags would send them on with those.
-fn xdp_stands_where_it_sees_tags(stage: &mut Stage, xdp: &str) -> Result<()> {
-    let (node, daemon) = stage.world.on_node(1)?;
+/// Native XDP runs on the card. Generic XDP does not see the tags, so it would forward frames with them.
+fn xdp_stands_where_it_sees_tags(testbed: &mut Testbed, xdp: &str) -> Result<()> {
+    let (node, daemon) = testbed.world.on_node(1)?;
     let status = daemon.ask_status(node)?;
     let has =
         |interface: &str, hook: &str| Ok::<_, anyhow::Error>(hooks(&status, interface)?.contains(&hook));
@@ -92,10 +92,10 @@ fn xdp_stands_where_it_sees_tags(stage: &mut Stage, xdp: &str) -> Result<()> {
     Ok(())
 }
 
-fn ask(stage: &Stage, server: &str, lane: Lane, asked: &mut Asked) -> Result<()> {
-    for to in frontends(stage, lane)? {
+fn ask(testbed: &Testbed, server: &str, lane: Lane, asked: &mut Asked) -> Result<()> {
+    for to in frontends(testbed, lane)? {
         for via in [Via::Tcp, Via::UdpConnected] {
-            stage.answered_by(server, "client", via, to)?;
+            testbed.answered_by(server, "client", via, to)?;
             asked.flows += 1;
             asked.datagrams += if via == Via::Tcp { 0 } else { 2 };
         }
@@ -103,11 +103,11 @@ fn ask(stage: &Stage, server: &str, lane: Lane, asked: &mut Asked) -> Result<()>
     Ok(())
 }
 
-/// Frames as large as the untagged network's pass the VLAN.
-fn full_frames(stage: &Stage, server: &str) -> Result<()> {
-    for to in frontends(stage, Lane::Vlan)? {
-        stage.soon_answered_by(server, "client", to)?;
-        let client = stage.agent("client")?;
+/// The VLAN passes frames as large as the untagged network's.
+fn full_frames(testbed: &Testbed, server: &str) -> Result<()> {
+    for to in frontends(testbed, Lane::Vlan)? {
+        testbed.soon_answered_by(server, "client", to)?;
+        let client = testbed.agent("client")?;
         client.bulk(Via::Tcp, to, BULK).with_context(|| format!("{to}, served by {server}"))?;
         let answer = client.ask_long(Via::UdpUnconnected, to, DATAGRAM);
         let answer = answer.with_context(|| format!("{to}, served by {server}"))?;
@@ -116,7 +116,7 @@ fn full_frames(stage: &Stage, server: &str) -> Result<()> {
     Ok(())
 }
 
-/// What was asked: flows of either protocol, and datagrams both ways.
+/// Number of requests: flows of either protocol, and datagrams in both directions.
 #[derive(Debug, Default, Eq, PartialEq)]
 struct Asked {
     flows: u64,
@@ -124,7 +124,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// Translated twice, a flow or its datagrams count double; passed by, not at all.
+    /// A flow or its datagrams translated twice would be counted twice; not translated, not at all.
     fn counted_since(
         &self,
         before: &BTreeMap<String, [u64; 2]>,
@@ -142,8 +142,8 @@ impl Asked {
 }
 
 /// Flows and packets of every service port at node1.
-fn counted(stage: &mut Stage) -> Result<BTreeMap<String, [u64; 2]>> {
-    let (node, daemon) = stage.world.on_node(1)?;
+fn counted(testbed: &mut Testbed) -> Result<BTreeMap<String, [u64; 2]>> {
+    let (node, daemon) = testbed.world.on_node(1)?;
     let rows = daemon.get(node, "services")?;
     let rows = rows.as_array().context("a list of frontends")?;
     let count = |row: &Value, what: &str| row[what].as_u64().with_context(|| format!("no {what} in {row}"));

@@ -1,4 +1,4 @@
-//! Clients that stay with their backend: `sessionAffinity: ClientIP` (SEM-230 to SEM-238).
+//! Session affinity: `sessionAffinity: ClientIP` (SEM-230 to SEM-238).
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;
@@ -8,7 +8,7 @@ use svc_tests::packet::row::*;
 use svc_tests::packet::stay::stay;
 use svc_tests::packet::wire::*;
 
-/// Enough that a row hardly passes by chance.
+/// So many backends that a row hardly passes by chance.
 const MANY: &[&str] = &[
     "remote:8080",
     "remote:8081",

@@ -1,4 +1,4 @@
-//! Packets that are no plain TCP or UDP: translated right or left alone, never half of it.
+//! Packets that are not plain TCP or UDP: translated correctly or left alone, never in part.
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;

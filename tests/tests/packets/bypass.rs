@@ -1,5 +1,5 @@
-//! Connections that the node itself has opened, or masquerades for a pod, from a port that is a NodePort: what answers them
-//! is no client of the Service.
+//! Connections that the node opened, or masquerades for a pod, with a NodePort as source port: replies to them are
+//! not for the Service.
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;

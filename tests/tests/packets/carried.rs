@@ -1,5 +1,5 @@
-//! A flow table is replaced by one of another size: its flows go on, and no tuple is given away twice. And the counts of
-//! records that are made and removed.
+//! Replacement of a flow table: its flows go on, and no tuple is given to two flows. Also the counts of inserted and
+//! removed records.
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;
@@ -23,7 +23,7 @@ fn clients() -> Flow {
     flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote").state(LIVE)
 }
 
-/// The old table has the flow, and keeps it.
+/// The old table has the flow, before and after.
 fn carrying(name: &'static str, flow: Flow) -> Row {
     row(name).migrates(Migration::READ_OLD).carries(flow.clone()).leaves_carried(flow)
 }

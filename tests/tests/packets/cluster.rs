@@ -1,4 +1,4 @@
-//! Pods that dial a ClusterIP, and the replies they get.
+//! Pods that dial a ClusterIP, and the replies that they get.
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;

@@ -1,4 +1,4 @@
-//! What others did to programs, links and pins, and what a daemon left that was killed.
+//! Repair of programs, links and pins that others changed, and of what a killed daemon left.
 
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -20,7 +20,7 @@ use svc_ctl::model::complaint::Origin;
 use svc_ctl::plan::capacity::Capacity;
 use svc_tests::wait;
 
-use crate::hooked::{ATTACH_LIMIT, FLOWS, Stage};
+use crate::hooked::{ATTACH_LIMIT, FLOWS, Testbed};
 use crate::tables::{pins, trial};
 
 pub fn trials() -> Vec<Trial> {
@@ -34,14 +34,14 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-/// Programs over these maps, which are nobody's else.
+/// Programs over maps that nothing else uses.
 fn loaded(pins: &Pins, maps: MapSet) -> Result<Loaded> {
     let settings =
         Settings { snat_ports: (1, 1), pod_sockets: false, pods_by_source: false, service_cidrs: false };
     Loaded::over(pins, settings, maps, Carried::default())
 }
 
-/// A pinned link with this beginning, and its label.
+/// A pinned link with this prefix, and its label.
 fn link(pins: &Pins, start: &str) -> Result<(String, OwnedFd)> {
     let name = pins.link_names()?.into_iter().find(|name| name.starts_with(start)).context("no link")?;
     let link = sys::open_pin(&pins.link(&name))?;
@@ -49,8 +49,8 @@ fn link(pins: &Pins, start: &str) -> Result<(String, OwnedFd)> {
 }
 
 fn unpinned() -> Result<()> {
-    let stage = Stage::start("unpinned", FLOWS)?;
-    let pins = &stage.started.pins;
+    let testbed = Testbed::start("unpinned", FLOWS)?;
+    let pins = &testbed.started.pins;
     let id =
         |name: &String| Ok::<_, anyhow::Error>(sys::link_info(sys::open_pin(&pins.link(name))?.as_fd())?.id);
     let names = pins.link_names()?;
@@ -63,12 +63,12 @@ fn unpinned() -> Result<()> {
         Ok(pins.link_names()? == names && pins.map("SELECTION").exists())
     })?;
     ensure!(names.iter().map(id).collect::<Result<Vec<_>>>()? == before, "other links than before");
-    stage.stop()
+    testbed.stop()
 }
 
 fn detached() -> Result<()> {
-    let stage = Stage::start("detached", FLOWS)?;
-    let pins = &stage.started.pins;
+    let testbed = Testbed::start("detached", FLOWS)?;
+    let pins = &testbed.started.pins;
     let (name, ours) = link(pins, "tcx-ingress")?;
     sys::link_detach(ours.as_fd())?;
     ensure!(sys::link_info(ours.as_fd())?.target == 0, "it is still attached");
@@ -76,24 +76,24 @@ fn detached() -> Result<()> {
         let pinned = sys::open_pin(&pins.link(&name)).and_then(|link| sys::link_info(link.as_fd()));
         Ok(pinned.is_ok_and(|info| info.target != 0))
     })?;
-    ensure!(stage.hooks.borrow().reattached > 0, "nothing was counted");
-    stage.stop()
+    ensure!(testbed.hooks.borrow().reattached > 0, "nothing was counted");
+    testbed.stop()
 }
 
-/// The flag of a link that wants to be the first.
+/// The flag of a link that must be first.
 const BEFORE: u32 = 1 << 3;
 
 fn ordered() -> Result<()> {
-    let stage = Stage::start("ordered", FLOWS)?;
-    let (name, ours) = link(&stage.started.pins, "tcx-ingress")?;
+    let testbed = Testbed::start("ordered", FLOWS)?;
+    let (name, ours) = link(&testbed.started.pins, "tcx-ingress")?;
     let others = pins("ordered-others")?;
     let maps = MapSet::open_or_make(&others.maps(), &TableSizes::default())?;
     let mut theirs = loaded(&others, maps)?;
     let program = theirs.program("uplink_ingress")?;
-    let last = sys::link_create(program.as_fd(), stage.index, TCX_INGRESS, 0)?;
-    // Ours goes and comes back, and is the first again.
+    let last = sys::link_create(program.as_fd(), testbed.index, TCX_INGRESS, 0)?;
+    // Ours is detached and attached again, and is first again.
     sys::link_detach(ours.as_fd())?;
-    let pins = &stage.started.pins;
+    let pins = &testbed.started.pins;
     wait::until_true("ours is the first", Duration::from_secs(20), || {
         let Ok(link) = sys::open_pin(&pins.link(&name)) else { return Ok(false) };
         let own = sys::link_info(link.as_fd())?.prog_id;
@@ -101,22 +101,22 @@ fn ordered() -> Result<()> {
             .is_some_and(|all| all.first().is_some_and(|(id, _)| *id == own)))
     })?;
     drop(last);
-    let first = sys::link_create(program.as_fd(), stage.index, TCX_INGRESS, BEFORE)?;
+    let first = sys::link_create(program.as_fd(), testbed.index, TCX_INGRESS, BEFORE)?;
     let is_named = || {
-        let complaints = stage.ledger.get(&Origin::Programs);
+        let complaints = testbed.ledger.get(&Origin::Programs);
         complaints.iter().any(|c| c.object == "interface ordered0" && c.reason.contains("before svc"))
     };
     wait::until_true("the other is named", Duration::from_secs(20), || Ok(is_named()))?;
     drop(first);
     wait::until_true("nothing is in the way", Duration::from_secs(20), || Ok(!is_named()))?;
-    stage.stop()
+    testbed.stop()
 }
 
 /// A replacement was killed between the first and the last link, and before any pin was moved.
 fn half_swapped() -> Result<()> {
-    let stage = Stage::start("half", FLOWS)?;
-    let (pins, before) = (stage.started.pins.clone(), stage.programs()?);
-    stage.stop()?;
+    let testbed = Testbed::start("half", FLOWS)?;
+    let (pins, before) = (testbed.started.pins.clone(), testbed.programs()?);
+    testbed.stop()?;
     let maps = MapSet::open(&pins.maps())?;
     let old = Capacity::default();
     let sizes = TableSizes { capacity: Capacity { selection: old.selection * 2, ..old }, flows: FLOWS * 2 };
@@ -126,20 +126,20 @@ fn half_swapped() -> Result<()> {
     Carried::between(&maps, &new)?.pin(&pins.maps())?;
     let (_, ingress) = link(&pins, "tcx-ingress")?;
     sys::link_update(ingress.as_fd(), loaded(&pins, new)?.program("uplink_ingress")?.as_fd())?;
-    let stage = Stage::start("half", FLOWS)?;
-    ensure!(stage.programs()? == before, "other programs hang than before the replacement");
-    ensure!(stage.started.first_swap.is_none(), "the hooks are taken for another version's");
+    let testbed = Testbed::start("half", FLOWS)?;
+    ensure!(testbed.programs()? == before, "other programs hang than before the replacement");
+    ensure!(testbed.started.first_swap.is_none(), "the hooks are taken for another version's");
     ensure!(!pins.staging().exists() && !pins.map(names::CARRIED4).exists(), "something is staged");
     ensure!(fs::read_dir(pins.programs())?.count() == 1, "programs of two builds are pinned");
-    ensure!(stage.pinned("SELECTION")?.max_entries == old.selection, "another table is pinned");
-    stage.stop()
+    ensure!(testbed.pinned("SELECTION")?.max_entries == old.selection, "another table is pinned");
+    testbed.stop()
 }
 
 fn upgraded() -> Result<()> {
-    let stage = Stage::start("upgraded", FLOWS)?;
-    let pins_of_ours = stage.started.pins.clone();
-    let ours = stage.programs()?;
-    stage.stop()?;
+    let testbed = Testbed::start("upgraded", FLOWS)?;
+    let pins_of_ours = testbed.started.pins.clone();
+    let ours = testbed.programs()?;
+    testbed.stop()?;
     let others = pins("upgraded-others")?;
     let maps = MapSet::open_or_make(&others.maps(), &TableSizes::default())?;
     let mut theirs = loaded(&others, maps)?;
@@ -147,37 +147,37 @@ fn upgraded() -> Result<()> {
         let (_, link) = link(&pins_of_ours, label)?;
         sys::link_update(link.as_fd(), theirs.program(program)?.as_fd())?;
     }
-    let mut stage = Stage::start("upgraded", FLOWS)?;
-    let before = stage.programs()?;
+    let mut testbed = Testbed::start("upgraded", FLOWS)?;
+    let before = testbed.programs()?;
     ensure!(before != ours, "the hooks were moved before the tables are filled");
     // Tables may have to grow before they can be filled.
     let more = Capacity { selection: limits::SELECTION * 2, ..Capacity::default() };
-    stage.started.growth.ask.send(more)?;
-    let staged = stage.started.growth.staged.blocking_recv().context("no answer")?;
+    testbed.started.growth.ask.send(more)?;
+    let staged = testbed.started.growth.staged.blocking_recv().context("no answer")?;
     (staged.map_err(|text| anyhow!(text))?.swap)()?;
-    ensure!(stage.programs()?.iter().any(|id| before.contains(id)), "the hooks were moved by growth");
-    let swap = stage.started.first_swap.take().context("nothing to swap")?;
+    ensure!(testbed.programs()?.iter().any(|id| before.contains(id)), "the hooks were moved by growth");
+    let swap = testbed.started.first_swap.take().context("nothing to swap")?;
     swap()?;
-    let after = stage.programs()?;
+    let after = testbed.programs()?;
     ensure!(after.iter().all(|id| !before.contains(id) || ours.contains(id)), "the hooks were not moved");
-    ensure!(stage.maps_in_use()?.contains(&stage.pinned("SELECTION")?.id), "the hooks use other maps");
-    stage.stop()
+    ensure!(testbed.maps_in_use()?.contains(&testbed.pinned("SELECTION")?.id), "the hooks use other maps");
+    testbed.stop()
 }
 
 fn taken() -> Result<()> {
-    // The interface is made by a stage that is over.
-    Stage::start("taken", FLOWS)?.stop()?;
+    // Makes the interface; the testbed is over.
+    Testbed::start("taken", FLOWS)?.stop()?;
     let others = pins("taken-others")?;
     let maps = MapSet::open_or_make(&others.maps(), &TableSizes::default())?;
     let program = loaded(&others, maps)?.program("uplink_xdp")?;
     let index = nix::net::if_::if_nametoindex("taken0")?;
     // BPF_XDP in the driver's mode.
     let holder = sys::link_create(program.as_fd(), index, 37, 1 << 2)?;
-    let stage = Stage::begin("taken", FLOWS, XdpPolicy::Native)?;
+    let testbed = Testbed::begin("taken", FLOWS, XdpPolicy::Native)?;
     wait::until_true("the hook is refused", ATTACH_LIMIT, || {
-        Ok(stage.hooks.borrow().interfaces.iter().any(|i| i.errors.len() == 1))
+        Ok(testbed.hooks.borrow().interfaces.iter().any(|i| i.errors.len() == 1))
     })?;
     drop(holder);
-    stage.until_hooks(3)?;
-    stage.stop()
+    testbed.until_hooks(3)?;
+    testbed.stop()
 }

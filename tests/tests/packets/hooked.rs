@@ -1,4 +1,4 @@
-//! The programs' thread of a daemon, on an interface and a cgroup of its own.
+//! A daemon's programs' thread, on an interface and a cgroup of its own.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -26,11 +26,11 @@ use tokio::time::Instant;
 use crate::tables::pins;
 
 pub const FLOWS: u32 = 65_536;
-/// From the start, on a busy machine, until programs hang.
+/// Maximum time until programs are attached, on a busy machine.
 pub const ATTACH_LIMIT: Duration = Duration::from_secs(90);
 
 /// A daemon's programs on an interface and a cgroup of their own.
-pub struct Stage {
+pub struct Testbed {
     pub started: Started,
     pub hooks: watch::Receiver<HooksStatus>,
     pub ledger: Ledger,
@@ -39,21 +39,21 @@ pub struct Stage {
     _observed: watch::Sender<Option<Observed>>,
 }
 
-impl Drop for Stage {
+impl Drop for Testbed {
     fn drop(&mut self) {
         let _ = fs::remove_dir(&self.cgroup);
     }
 }
 
-impl Stage {
-    /// Starts and waits until everything hangs.
+impl Testbed {
+    /// Starts and waits until everything is attached.
     pub fn start(name: &str, flow_table_size: u32) -> Result<Self> {
-        let stage = Self::begin(name, flow_table_size, XdpPolicy::Off)?;
-        stage.until_hooks(2)?;
-        Ok(stage)
+        let testbed = Self::begin(name, flow_table_size, XdpPolicy::Off)?;
+        testbed.until_hooks(2)?;
+        Ok(testbed)
     }
 
-    /// Starts with programs on one interface, which is named after the stage.
+    /// Starts with programs on one interface, which is named after the testbed.
     pub fn begin(name: &str, flow_table_size: u32, xdp: XdpPolicy) -> Result<Self> {
         let interface = format!("{name}0");
         if nix::net::if_::if_nametoindex(interface.as_str()).is_err() {
@@ -88,7 +88,7 @@ impl Stage {
         Ok(Self { started, hooks, ledger, index, cgroup, _observed: sender })
     }
 
-    /// Waits until so many hooks of the interface have programs.
+    /// Waits until that many hooks of the interface have programs.
     pub fn until_hooks(&self, count: usize) -> Result<()> {
         wait::until_true("programs hang", ATTACH_LIMIT, || {
             Ok(self.hooks.borrow().interfaces.iter().any(|i| i.hooks.len() == count))

@@ -1,4 +1,4 @@
-//! Clients whose backend a Maglev table chooses: narrow and wide tables, over all backends and over those of this node.
+//! Selection by Maglev tables: narrow and wide tables, over all backends and over those of this node.
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;
@@ -7,7 +7,7 @@ use svc_tests::packet::flow::flow;
 use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
 
-/// What stands at the place of the client's packet is never what stands at the other places.
+/// The place of the client's packet always has another backend than all other places.
 pub fn rows() -> Vec<Row> {
     [by_place(), over_local(), garbage()].concat()
 }
@@ -46,7 +46,7 @@ fn by_place() -> Vec<Row> {
 }
 
 fn over_local() -> Vec<Row> {
-    // By the `cluster` extent the packet would go to another node.
+    // With the `cluster` extent the packet would go to another node.
     let local = |name, pages| {
         row(name)
             .service(node_port().local_only(&["pod-a:8080", "pod-b:8080"]).by_maglev(pages, 1, 0))
@@ -77,7 +77,7 @@ fn over_local() -> Vec<Row> {
     ]
 }
 
-/// Behind the Service's extent lies another one's, whose backend nobody may reach by it.
+/// The next extent in the table belongs to another Service, whose backends must not be reached.
 fn garbage() -> Vec<Row> {
     let beyond = |name, pages, index| {
         row(name)

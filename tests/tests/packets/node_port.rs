@@ -1,4 +1,4 @@
-//! Clients from outside: NodePorts and VIPs that are routed to the node, at TC and at XDP.
+//! Clients from outside: NodePorts and load-balancer addresses that are routed to the node, at TC and at XDP.
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::{FlowState as S, Hook};
@@ -81,8 +81,8 @@ fn remote_backend() -> Vec<Row> {
     ]
 }
 
-/// The kernel's own connections to a backend may have a source port that a client's flow had: nf_conntrack takes any
-/// port where the one that was chosen has been taken by a pod that it masquerades.
+/// A connection of the node to a backend may have the source port of a client's flow: nf_conntrack chooses any port
+/// if the wanted one is used by a pod that it masquerades.
 fn connections_of_the_node() -> Vec<Row> {
     let over = || masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED, S::FIN_FORWARD, S::FIN_REVERSE]);
     let live = || masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED]);
@@ -214,7 +214,7 @@ fn which_frontend() -> Vec<Row> {
     ]
 }
 
-/// Of a client whose packets are routed by a table of their own.
+/// Flow of a client whose packets have a routing table of their own.
 fn ruled() -> Flow {
     flow("ruled:5000 > node:30080", "node-b:snat0 > remote:8080").redirected().there("far")
 }

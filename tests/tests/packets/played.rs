@@ -1,6 +1,6 @@
-//! The cases of the tier `golden`, played: the same files go through the plan into the kernel's tables, edit by edit, and
-//! what a section shows is what packets, flows that have begun and load balancers must meet. What is expected is read from
-//! the sections' text alone.
+//! Plays the cases of the tier `golden` on the kernel: the same files go through the plan into the kernel's tables,
+//! edit by edit. Packets, flows and load balancers must get what a section shows. Expectations are read only from the
+//! sections' text.
 
 #[path = "../../../svc-ctl/tests/golden/case.rs"]
 pub mod case;
@@ -26,18 +26,18 @@ use svc_tests::model::world::Tuple;
 use svc_tests::packet::lab::Lab;
 use svc_tests::packet::trial::{Shared, with_lab};
 
-use crate::ask::{self, Fate, Origin};
+use crate::ask::{self, Origin, PacketOutcome};
 use case::{Case, Step};
 use client::{Clients, Door};
 use daemon::Daemon;
 use health::Health;
 use shown::{Serving, Shown};
 
-/// Flows that are begun for every backend that a door should have: one that is missed by chance is missed by all of
-/// them in one of 10^14 cases.
+/// Flows to begin for every expected backend of a frontend: by chance all of them miss one backend in one of 10^14
+/// cases.
 const FLOWS_PER_BACKEND: usize = 32;
 
-/// One trial for each sentence of a case: what stands below it, after all that stands above it.
+/// One trial for each sentence of a case: the steps below it, after all steps above it.
 pub fn trials(lab: &Shared) -> Vec<Trial> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../svc-ctl/tests/golden");
     let entries = fs::read_dir(folder).expect("the cases' folder");
@@ -48,10 +48,10 @@ pub fn trials(lab: &Shared) -> Vec<Trial> {
     paths.iter().flat_map(|path| trials_of(path, lab, &health)).collect()
 }
 
-/// Servers of health, started by the first trial.
+/// Health servers, started by the first trial.
 type SharedHealth = Arc<Mutex<Option<Health>>>;
 
-/// Of the case as it stands, and of its twin.
+/// Trials of the case, and of its IPv6 counterpart.
 fn trials_of(path: &Path, lab: &Shared, health: &SharedHealth) -> Vec<Trial> {
     let text = fs::read_to_string(path).expect("a case can be read");
     let file = path.file_stem().unwrap_or_default().to_string_lossy();
@@ -110,9 +110,9 @@ struct Play<'a> {
     daemon: Daemon,
     /// The last tables.
     shown: Shown,
-    /// Of all tables so far.
+    /// The frontends of all tables so far.
     doors: BTreeSet<Door>,
-    /// A flow of each kind of client to each backend of each door.
+    /// A flow of each kind of client to each backend of each frontend.
     begun: Vec<Flow>,
     /// Flows so far.
     flows: usize,
@@ -122,7 +122,7 @@ struct Flow {
     door: Door,
     origin: Origin,
     tuple: Tuple,
-    fate: Fate,
+    outcome: PacketOutcome,
 }
 
 impl Play<'_> {
@@ -146,7 +146,7 @@ impl Play<'_> {
         }
     }
 
-    /// The daemon takes a step, and ends what may not stay as it always does.
+    /// The daemon takes a step, and ends flows that may not stay.
     fn edit(&mut self, words: &[&str]) -> Result<()> {
         let kernel = &mut self.lab.kernel;
         self.daemon.take(words, self.case, &mut kernel.store).map_err(Error::msg)?;
@@ -156,18 +156,18 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// The kernel holds these tables; connections go on whatever they were; first packets meet what the tables show, also
-    /// where earlier ones showed a frontend.
+    /// The kernel has these tables. Existing connections go on. First packets get the results that the tables show,
+    /// also at earlier frontends.
     fn tables(&mut self, section: &str) -> Result<()> {
         let held = render(&self.lab.kernel.store.dump()?);
         ensure!(sorted(&held) == sorted(section), "the kernel holds\n{held}");
         for flow in self.begun.iter().filter(|flow| flow.door.proto != "UDP") {
-            let fate = ask::later(&self.lab.kernel, flow.origin, flow.tuple)?;
+            let outcome = ask::later(&self.lab.kernel, flow.origin, flow.tuple)?;
             ensure!(
-                fate == flow.fate,
-                "a connection to {} that had reached {}: {fate}",
+                outcome == flow.outcome,
+                "a connection to {} that had reached {}: {outcome}",
                 flow.door,
-                flow.fate
+                flow.outcome
             );
         }
         self.forget()?;
@@ -181,73 +181,83 @@ impl Play<'_> {
         Ok(())
     }
 
-    /// Clients of a kind meet all that the tables show, and nothing else.
+    /// Clients of a kind get exactly the results that the tables show.
     fn dial(&mut self, door: Door, clients: &Clients) -> Result<()> {
-        let wanted = self.shown.fates(door, clients.addr(0, door.to.is_ipv4()), clients.is_pod);
-        let is_chance = wanted.iter().any(|fate| matches!(fate, Fate::Reaches { .. }));
+        let wanted = self.shown.outcomes(door, clients.addr(0, door.to.is_ipv4()), clients.is_pod);
+        let is_chance = wanted.iter().any(|outcome| matches!(outcome, PacketOutcome::Reaches { .. }));
         let count = if is_chance { FLOWS_PER_BACKEND * wanted.len() } else { 1 };
         let mut flows = self.begin(door, clients, count)?;
-        let met: BTreeSet<Fate> = flows.iter().map(|flow| flow.fate).collect();
-        let words =
-            |fates: &BTreeSet<Fate>| fates.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let met: BTreeSet<PacketOutcome> = flows.iter().map(|flow| flow.outcome).collect();
+        let words = |outcomes: &BTreeSet<PacketOutcome>| {
+            outcomes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+        };
         ensure!(met == wanted, "want {}, met {}", words(&wanted), words(&met));
         if let (Some(seconds), true) = (self.shown.affinity(door), is_chance) {
-            let fates: Vec<Fate> = flows.iter().map(|flow| flow.fate).collect();
-            self.come_back(door, clients, &fates, seconds)?;
+            let outcomes: Vec<PacketOutcome> = flows.iter().map(|flow| flow.outcome).collect();
+            self.come_back(door, clients, &outcomes, seconds)?;
         }
-        flows.sort_by_key(|flow| flow.fate);
-        flows.dedup_by_key(|flow| flow.fate);
+        flows.sort_by_key(|flow| flow.outcome);
+        flows.dedup_by_key(|flow| flow.outcome);
         if is_chance {
             self.begun.extend(flows);
         }
         Ok(())
     }
 
-    /// So many clients of a kind begin a flow each.
+    /// That many clients of a kind begin a flow each.
     fn begin(&mut self, door: Door, clients: &Clients, count: usize) -> Result<Vec<Flow>> {
         let flow = |number| {
             self.flows += 1;
-            // A port that none had before.
+            // An unused port.
             let port = 1024 + (self.flows % 64_000) as u16;
             let (addr, origin) = (clients.addr(number, door.to.is_ipv4()), clients.origin(number));
             let tuple = door.dialled_from((addr, port).into());
-            let fate = ask::first(&self.lab.kernel, origin, tuple)?;
-            Ok(Flow { door, origin, tuple, fate })
+            let outcome = ask::first(&self.lab.kernel, origin, tuple)?;
+            Ok(Flow { door, origin, tuple, outcome })
         };
         (0..count).map(flow).collect()
     }
 
-    /// Clients that come back a minute before their stay ends meet whom they met; a minute after its end they meet anybody.
-    fn come_back(&mut self, door: Door, clients: &Clients, met: &[Fate], seconds: u32) -> Result<()> {
+    /// Clients that return a minute before their session affinity expires get the same backend; a minute after it
+    /// expires they may get any.
+    fn come_back(
+        &mut self,
+        door: Door,
+        clients: &Clients,
+        met: &[PacketOutcome],
+        seconds: u32,
+    ) -> Result<()> {
         self.lab.age_stays(seconds.saturating_sub(60))?;
-        let again: Vec<Fate> = self.begin(door, clients, met.len())?.iter().map(|flow| flow.fate).collect();
+        let again: Vec<PacketOutcome> =
+            self.begin(door, clients, met.len())?.iter().map(|flow| flow.outcome).collect();
         let moved = met.iter().zip(&again).find(|(first, second)| first != second);
         ensure!(moved.is_none(), "before {seconds} s some have moved: {moved:?}");
         self.lab.age_stays(seconds + 60)?;
-        let later: Vec<Fate> = self.begin(door, clients, met.len())?.iter().map(|flow| flow.fate).collect();
-        let is_one = met.iter().all(|fate| *fate == met[0]);
+        let later: Vec<PacketOutcome> =
+            self.begin(door, clients, met.len())?.iter().map(|flow| flow.outcome).collect();
+        let is_one = met.iter().all(|outcome| *outcome == met[0]);
         ensure!(is_one || later != met, "after {seconds} s nobody has moved");
         Ok(())
     }
 
-    /// Datagram flows stay where they may, and nowhere else.
+    /// Datagram flows stay if and only if they may.
     fn serving(&mut self, serving: &Serving) -> Result<()> {
         for flow in self.begun.iter_mut().filter(|flow| flow.door.proto == "UDP") {
-            let Fate::Reaches { backend, .. } = flow.fate else { continue };
-            let fate = ask::later(&self.lab.kernel, flow.origin, flow.tuple)?;
+            let PacketOutcome::Reaches { backend, .. } = flow.outcome else { continue };
+            let outcome = ask::later(&self.lab.kernel, flow.origin, flow.tuple)?;
             let stays = serving.lets_stay(flow.door, backend);
             ensure!(
-                (fate == flow.fate) == stays,
-                "datagrams to {} that had reached {backend} and {} stay: {fate}",
+                (outcome == flow.outcome) == stays,
+                "datagrams to {} that had reached {backend} and {} stay: {outcome}",
                 flow.door,
                 if stays { "may" } else { "may not" }
             );
-            flow.fate = fate;
+            flow.outcome = outcome;
         }
         Ok(())
     }
 
-    /// No flow has begun and nobody stays.
+    /// Removes all flows and session affinity entries.
     fn forget(&mut self) -> Result<()> {
         self.lab.kernel.clear_flows()?;
         remove_stale(&self.lab.kernel.pins, &InForce::default())?;
@@ -256,7 +266,8 @@ impl Play<'_> {
     }
 }
 
-/// A twin's lines may stand in another order, and the places of its Maglev tables follow from its own addresses.
+/// The counterpart's lines may be in another order, and the contents of its Maglev tables follow from its own
+/// addresses.
 fn sorted(text: &str) -> BTreeSet<&str> {
     let without_digest = |line| str::split_once(line, " #").map_or(line, |(line, _)| line);
     text.trim().lines().map(without_digest).collect()

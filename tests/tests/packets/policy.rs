@@ -1,4 +1,4 @@
-//! Who may come in, who is masqueraded, and what is refused at an address that has no such port.
+//! Admission by source ranges, masquerade, and refusal of unknown ports.
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;

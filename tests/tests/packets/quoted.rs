@@ -1,5 +1,5 @@
-//! ICMP errors that quote a translated packet: both directions of every way, so that path MTU discovery works through a
-//! Service (SEM-079).
+//! ICMP errors that quote a translated packet: both directions on every path, so that path MTU discovery works
+//! through a Service (SEM-079).
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;
@@ -190,7 +190,7 @@ fn left_alone() -> Vec<Row> {
     ]
 }
 
-/// A row about a flow that is there, and stays as it is.
+/// A row with a flow that exists and does not change.
 fn known(name: &'static str, flow: Flow) -> Row {
     row(name).knows(flow.clone()).leaves(flow)
 }

@@ -1,5 +1,5 @@
-//! No endpoint: the sender is told at once, from the right address, with a message that survives checksum offload.
-//! (Every ICMP error is also checked against a card that completes the quoted checksum, see `trial`.)
+//! No endpoint: the sender gets an error at once, from the correct address, with a message that survives checksum
+//! offload. (Every ICMP error is also checked for a card that completes the quoted checksum, see `trial`.)
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;

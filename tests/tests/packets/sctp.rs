@@ -1,5 +1,5 @@
-//! SCTP: the same ways as datagrams, and a checksum that is no sum (RFC 9260). Packets are made here, not by the kernel's
-//! SCTP, which no test loads (SEM-010).
+//! SCTP: like datagrams, with a checksum that is a CRC (RFC 9260). Packets are made here, because no test loads the
+//! kernel's SCTP (SEM-010).
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;

@@ -1,5 +1,5 @@
-//! Datagram flows that a change leaves behind: those that were not translated, and a few among very many of others. The
-//! case `stale-flows` of the tier `golden` has the rest.
+//! Datagram flows that a change makes stale: untranslated ones, and a few among very many others. The case
+//! `stale-flows` of the tier `golden` has the rest.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use svc_tests::packet::lab::Lab;
 use svc_tests::packet::place::{Family, in_family};
 use svc_tests::packet::trial::{Shared, with_lab};
 
-use crate::ask::{self, Fate, Origin};
+use crate::ask::{self, Origin, PacketOutcome};
 use crate::played::case::Case;
 use crate::played::daemon::Daemon;
 
@@ -73,12 +73,12 @@ ports: [{name: other, port: 4000, protocol: UDP}]
 endpoints: [{addresses: [10.240.0.4]}]
 ";
 
-/// Flows of others; two records each, in a table that has room for 262,144.
+/// Flows of other Services; two records each, in a table with room for 262,144.
 const FOREIGN: u32 = 100_000;
-/// Flows to endpoints that will be gone.
+/// Flows to endpoints that will be removed.
 const FEW: u32 = 1;
 const MANY: u32 = 100;
-/// One pass over the table takes this much longer at most with many stale flows than with few. A pass for each of them
+/// With many stale flows one pass over the table may take this many times as long as with few. A pass for each flow
 /// would take fifty times as long.
 const SLOWER: u32 = 10;
 
@@ -110,22 +110,22 @@ fn untranslated(world: &mut World<'_>, family: Family) -> Result<()> {
     let meet =
         |world: &World<'_>, port| dials.map(|(origin, src)| world.send(origin, src, (vip, port).into()));
     for port in [8000, 3000] {
-        for fate in meet(world, port) {
-            ensure!(fate? == Fate::Untouched, "without a Service port {port} is not left alone");
+        for outcome in meet(world, port) {
+            ensure!(outcome? == PacketOutcome::Untouched, "without a Service port {port} is not left alone");
         }
     }
     world.apply(&["service.yaml", "slices.yaml@one"])?;
     let only = in_family(Ipv4Addr::new(10, 240, 0, 4), family);
-    for fate in meet(world, 8000) {
-        let fate = fate?;
+    for outcome in meet(world, 8000) {
+        let outcome = outcome?;
         ensure!(
-            matches!(fate, Fate::Reaches { backend, .. } if backend == (only, 4000).into()),
-            "port 8000: {fate}"
+            matches!(outcome, PacketOutcome::Reaches { backend, .. } if backend == (only, 4000).into()),
+            "port 8000: {outcome}"
         );
     }
-    for fate in meet(world, 3000) {
-        let fate = fate?;
-        ensure!(fate == Fate::Untouched, "port 3000: {fate}");
+    for outcome in meet(world, 3000) {
+        let outcome = outcome?;
+        ensure!(outcome == PacketOutcome::Untouched, "port 3000: {outcome}");
     }
     Ok(())
 }
@@ -138,7 +138,7 @@ fn among_many(world: &mut World<'_>) -> Result<()> {
     Ok(())
 }
 
-/// How long it takes to end so many stale flows, and no other.
+/// The time to end that many stale flows, and no others.
 fn sweep_among_many(world: &mut World<'_>, stale: u32) -> Result<Duration> {
     world.lab.kernel.clear_flows()?;
     world.apply(&["service.yaml", "slices.yaml@three"])?;
@@ -150,13 +150,13 @@ fn sweep_among_many(world: &mut World<'_>, stale: u32) -> Result<Duration> {
         let src = SocketAddr::from(([10, 9, a, b], 1024 + (number % 256) as u16));
         world.send(Origin::Pod, src, (vip, 9000).into())?;
     }
-    // Clients of the endpoint that stays may stay as well.
+    // Clients of the endpoint that stays keep it.
     let mut begun = Vec::new();
     let mut clients = (0..).map(client);
     while begun.iter().filter(|(_, is_stale)| *is_stale).count() < stale as usize {
         let Some(src) = clients.next() else { break };
-        let fate = world.send(Origin::Pod, src, (vip, 8000).into())?;
-        let Fate::Reaches { backend, .. } = fate else { anyhow::bail!("{src}: {fate}") };
+        let outcome = world.send(Origin::Pod, src, (vip, 8000).into())?;
+        let PacketOutcome::Reaches { backend, .. } = outcome else { anyhow::bail!("{src}: {outcome}") };
         begun.push((src, backend.ip() != IpAddr::from(kept)));
     }
     let before = list(&world.lab.kernel.pins)?.len();
@@ -168,16 +168,16 @@ fn sweep_among_many(world: &mut World<'_>, stale: u32) -> Result<Duration> {
         "{before} records before, {after} after {stale} flows became stale"
     );
     for (src, _) in begun {
-        let fate = world.send(Origin::Pod, src, (vip, 8000).into())?;
+        let outcome = world.send(Origin::Pod, src, (vip, 8000).into())?;
         ensure!(
-            matches!(fate, Fate::Reaches { backend, .. } if backend.ip() == IpAddr::from(kept)),
-            "{src}: {fate}"
+            matches!(outcome, PacketOutcome::Reaches { backend, .. } if backend.ip() == IpAddr::from(kept)),
+            "{src}: {outcome}"
         );
     }
     Ok(took)
 }
 
-/// A daemon beside empty tables.
+/// A daemon with empty tables.
 struct World<'a> {
     lab: &'a mut Lab,
     daemon: Daemon,
@@ -195,7 +195,7 @@ impl<'a> World<'a> {
         self.edit(sections).map(drop)
     }
 
-    /// Writes files; answers how long it took to end flows.
+    /// Writes files; returns the time it took to end flows.
     fn edit(&mut self, sections: &[&str]) -> Result<Duration> {
         let maps = &mut self.lab.kernel.store;
         let step = [&["apply"], sections].concat();
@@ -206,7 +206,7 @@ impl<'a> World<'a> {
         Ok(begun.elapsed())
     }
 
-    fn send(&self, origin: Origin, src: SocketAddr, dst: SocketAddr) -> Result<Fate> {
+    fn send(&self, origin: Origin, src: SocketAddr, dst: SocketAddr) -> Result<PacketOutcome> {
         ask::later(&self.lab.kernel, origin, Tuple { proto: Proto::Udp, src, dst })
     }
 }

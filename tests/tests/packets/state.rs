@@ -1,4 +1,4 @@
-//! What flows go through: states, ages, twins, collisions.
+//! States of flows: lifetimes, records of both directions, tuple conflicts.
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;
@@ -7,7 +7,7 @@ use svc_tests::packet::flow::{Flow, flow};
 use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
 
-/// A connection that is established, or a stream of datagrams.
+/// An established connection, or a stream of datagrams.
 const LIVE: &[S] = &[S::REPLIED, S::ESTABLISHED, S::STREAM];
 const CLOSED: &[S] = &[S::REPLIED, S::ESTABLISHED, S::FIN_FORWARD, S::FIN_REVERSE];
 const STREAM: &[S] = &[S::REPLIED, S::STREAM];
@@ -20,12 +20,12 @@ pub fn rows() -> Vec<Row> {
     rows
 }
 
-/// The flow that is there before most rows.
+/// The flow that exists before most rows.
 fn old() -> Flow {
     flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")
 }
 
-/// What comes in its place: the Service has another backend by now.
+/// The flow that replaces it: the Service has another backend by now.
 fn anew() -> Flow {
     flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080")
 }
@@ -37,7 +37,7 @@ fn begins(packet: fn(&'static str, &'static str) -> Packet) -> Step {
         .counts(&[FlowNew])
 }
 
-/// A client's packet that follows the old flow.
+/// A client's packet of the old flow.
 fn follows(packet: fn(&'static str, &'static str) -> Packet) -> Step {
     pod_in("pod0", packet("pod-a:4000", "vip:80")).passes(packet("pod-a:4000", "pod-b:8080"))
 }
@@ -439,7 +439,7 @@ fn collisions() -> Vec<Row> {
     ]
 }
 
-/// A flow of somebody else on each of the first ports that the client would try.
+/// Another client's flow on each of the first ports that the client would try.
 fn taken(count: u32, state: &'static [S]) -> impl Iterator<Item = Flow> {
     (0..count).map(move |attempt| {
         let from = format!("other-client:{} > node:30080", 9 + attempt);
@@ -447,8 +447,8 @@ fn taken(count: u32, state: &'static [S]) -> impl Iterator<Item = Flow> {
     })
 }
 
-/// A connection that has just closed on each of the ports that are tried before one at rest is taken. The eighth is the
-/// oldest. Of the one whose port was taken only the forward record is left.
+/// A recently closed connection on each of the ports that are tried before a resting port is taken. The eighth is the
+/// oldest. Of the one whose port was taken over only the forward record is left.
 fn closed(taken_over: Option<usize>) -> impl Iterator<Item = Flow> {
     taken(SNAT_TRIES_AT_REST + 1, CLOSED).enumerate().map(move |(attempt, flow)| {
         let flow = flow.tcp().aged(if attempt == 7 { 9 } else { 5 });

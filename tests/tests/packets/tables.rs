@@ -1,4 +1,4 @@
-//! Tables on real maps: what the kernel refuses, and what lies torn in pins.
+//! Tables on real maps: refused writes, and inconsistent contents of pins.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -82,7 +82,7 @@ pub fn ops() -> (Vec<MapOp>, Tables) {
     (ops, tables)
 }
 
-/// The first op that failed, as an error.
+/// Fails with the first failed op.
 pub fn all_done(failures: Vec<(usize, StoreError)>) -> Result<()> {
     failures
         .into_iter()
@@ -95,7 +95,7 @@ fn written() -> Result<()> {
     let (ops, tables) = ops();
     all_done(store.apply(&ops))?;
     ensure!(store.dump()? == tables, "read back: {:#?}", store.dump()?);
-    // Twice is as good as once.
+    // Applying them twice gives the same tables.
     all_done(store.apply(&ops))?;
     ensure!(store.dump()? == tables, "read back after the second time");
     let delete = [MapOp::DeleteFrontend(frontend(v4(1))), MapOp::DeleteFrontend(frontend(v4(7)))];

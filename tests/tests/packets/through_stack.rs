@@ -1,5 +1,5 @@
-//! Masquerade through the stack: destination NAT where a packet comes in, source NAT where it leaves, so that the rules of
-//! FORWARD see client and backend in both directions.
+//! Masquerade through the stack: DNAT at ingress, SNAT at egress, so that the FORWARD rules see client and backend in
+//! both directions.
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;

@@ -1,5 +1,5 @@
-//! Frames with tags: a VLAN's belong to the VLAN's own interface, on which svc stands as well; what names a priority alone
-//! is no VLAN's. XDP sees tags in the frame, TC beside it.
+//! Frames with tags: those of a VLAN belong to the VLAN's interface, on which svc runs, too; a priority tag belongs
+//! to no VLAN. XDP sees tags in the frame, TC in the skb.
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::Hook;
@@ -7,7 +7,7 @@ use svc_tests::packet::flow::{Flow, flow};
 use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
 
-/// Frames that another interface will see without their outer tag.
+/// Frames that another interface gets without their outer tag.
 const OF_A_VLAN: [fn(Packet) -> Packet; 5] = [
     |packet| packet.in_vlan(7),
     |packet| packet.in_vlan(5 << 13 | 7),
@@ -28,7 +28,7 @@ fn through() -> Flow {
     flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote")
 }
 
-/// The row sees the packet with every kind of tag, each of which it leaves alone.
+/// The packet with every kind of tag must be left alone.
 fn sees_in_vlans(row: Row, step: impl Fn(Packet) -> Step, packet: &Packet) -> Row {
     OF_A_VLAN.iter().fold(row, |row, tags| row.sees(step(tags(packet.clone()))))
 }
@@ -76,7 +76,7 @@ fn of_a_vlan() -> Vec<Row> {
     ]
 }
 
-/// VLAN number 0 is none (IEEE 802.1Q): Linux takes such a frame as one without a tag.
+/// VLAN id 0 is no VLAN (IEEE 802.1Q): Linux treats such a frame as untagged.
 fn of_a_priority() -> Vec<Row> {
     vec![
         row("a frame that is tagged with a priority alone is served as one without a tag")

@@ -1,4 +1,4 @@
-//! The real kube-proxy as a witness: what clients meet with svc and with it, row by row.
+//! kube-proxy as a witness: compares clients' results with svc and with kube-proxy, row by row.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -6,10 +6,10 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use svc_tests::witness::{self, Deviations, Group, Met, Outcome, Row};
-use svc_tests::{agent, janitor};
+use svc_tests::witness::{self, Deviations, Group, Outcome, Row, RowResults};
+use svc_tests::{agent, cleanup};
 
-/// Makes other random worlds.
+/// Seed of the random worlds.
 const SEED_ENV: &str = "SVC_WITNESS_SEED";
 const SEED: u64 = 1;
 
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     agent::maybe_run();
     let arguments = Arguments::from_args();
     if !arguments.list {
-        janitor::sweep();
+        cleanup::sweep();
     }
     match trials(&arguments) {
         Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
@@ -28,12 +28,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// All that is played, when the first trial asks for it.
+/// The results of all rows, computed when the first trial needs them.
 struct Play {
     groups: Vec<Group>,
     rows: Vec<Row>,
     deviations: Deviations,
-    met: OnceLock<Result<BTreeMap<String, Met>, String>>,
+    met: OnceLock<Result<BTreeMap<String, RowResults>, String>>,
 }
 
 fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
@@ -44,7 +44,7 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
     let deviations = Deviations::load(&witness::folder().join("deviations.yaml"))?;
     let mut rows: Vec<Row> = groups.iter().flat_map(Group::rows).collect();
     let idle = deviations.idle(&rows);
-    // What nobody asks about need not be played.
+    // Rows that the filter excludes are not run.
     let filter = arguments.filter.as_ref();
     let is_wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter));
     rows.retain(|row| is_wanted(&row.name) || row.name_by_default().is_some_and(|name| is_wanted(&name)));
@@ -71,8 +71,8 @@ fn trials(arguments: &Arguments) -> Result<Vec<Trial>> {
 }
 
 impl Play {
-    /// What came of a row.
-    fn met(&self, row: &Row) -> Result<&Met, Failed> {
+    /// Results of a row.
+    fn met(&self, row: &Row) -> Result<&RowResults, Failed> {
         let played = self.met.get_or_init(|| {
             witness::play(&self.groups, &self.rows)
                 .map_err(|error| format!("the play ended early: {error:#}"))
@@ -81,11 +81,11 @@ impl Play {
     }
 }
 
-/// kube-proxy does what the row says, and svc what kube-proxy does, or what is listed as its deviation.
+/// kube-proxy does what the row says, and svc does the same, or what its deviation says.
 fn judge(play: &Play, row: &Row) -> Result<(), Failed> {
     let met = play.met(row)?;
     let complain = |what: &str| {
-        let Met { kube_proxy, svc, .. } = met;
+        let RowResults { kube_proxy, svc, .. } = met;
         let definition = &row.definition;
         Err(Failed::from(format!("{what}\nkube-proxy: {kube_proxy}\nsvc:        {svc}\n{definition}")))
     };
@@ -103,8 +103,8 @@ fn judge(play: &Play, row: &Row) -> Result<(), Failed> {
     }
 }
 
-/// Two networks that are broken alike would be alike too.
-fn vary(all: &[&Met]) -> Result<(), Failed> {
+/// Two networks with the same defect would agree.
+fn vary(all: &[&RowResults]) -> Result<(), Failed> {
     let count = |is_so: fn(&Outcome) -> bool| all.iter().filter(|met| is_so(&met.kube_proxy)).count();
     let answered = count(Outcome::is_answered);
     let (refused, silent) = (count(Outcome::is_refused), count(Outcome::is_silent));

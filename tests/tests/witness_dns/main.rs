@@ -1,5 +1,5 @@
-//! The real CoreDNS as a witness: every name of a world, every type, by UDP and TCP, with and without EDNS. svc's name server
-//! answers the same, but for the deviations that `docs/dns.md` lists; one that does not show is an error.
+//! CoreDNS as a witness: every name of a world, every type, by UDP and TCP, with and without EDNS. svc's name server
+//! answers the same, except for the deviations in `docs/dns.md`; one that never occurs is an error.
 //!
 //! CoreDNS is `SVC_COREDNS`, or `coredns` below `SVC_CLUSTER_BIN`.
 
@@ -18,12 +18,12 @@ use svc_tests::names::questions::{TYPES, names};
 use svc_tests::names::random::{KNOWN, manifests};
 use svc_tests::witness;
 
-/// Makes other random worlds.
+/// Seed of the random worlds.
 const SEED_ENV: &str = "SVC_WITNESS_SEED";
 const RANDOM_WORLDS: u64 = 8;
-/// Differences of a world that are shown, by name and type.
+/// Number of differences that are shown, by name and type.
 const SHOWN: usize = 20;
-/// What questions say by EDNS: nothing, or the size that most resolvers take.
+/// EDNS of the queries: none, or the payload size of most resolvers.
 const PAYLOADS: [Option<u16>; 2] = [None, Some(1232)];
 
 fn main() -> ExitCode {

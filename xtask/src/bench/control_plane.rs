@@ -1,4 +1,5 @@
-//! `cargo xtask bench control-plane`: builds svc-ctl and the measuring program `svc-scale`, runs the latter with privileges.
+//! `cargo xtask bench control-plane`: builds svc-ctl and the measuring program `svc-scale`, and runs the latter with
+//! privileges.
 
 #[expect(dead_code, reason = "svc-scale reads what is typed; here it is only found good")]
 #[path = "../../../tests/src/scale/args.rs"]
@@ -20,7 +21,7 @@ const PROGRAM: &str = "svc-scale";
 pub fn main(args: &Args) -> Result<()> {
     let privilege = raised::privilege()?;
     setup::for_running()?;
-    // A person may measure another svc-ctl than that of this source.
+    // The user may measure another svc-ctl than that of this source.
     let svc_ctl = match std::env::var_os("SVC_CTL") {
         Some(given) => given,
         None => build::svc_ctl()?.into(),
@@ -31,7 +32,7 @@ pub fn main(args: &Args) -> Result<()> {
         variables.push(("SVC_CLUSTER_BIN", components::programs(&[CONTROL_PLANE])?.link()?.into()));
     }
     let program = build::program("svc-tests", PROGRAM)?;
-    // As typed, behind `bench control-plane`: svc-scale has the same flags.
+    // The typed arguments after `bench control-plane`: svc-scale has the same flags.
     let words = std::env::args_os().skip(3);
     let output = privilege.command(&program, &variables).args(words).stderr(Stdio::inherit()).output()?;
     if !output.status.success() {

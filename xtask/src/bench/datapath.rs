@@ -1,4 +1,4 @@
-//! `cargo xtask bench datapath`: measures the XDP path beside its floors. Only the measuring is privileged.
+//! `cargo xtask bench datapath`: measures the XDP path beside lower bounds. Only the measuring is privileged.
 
 use std::ffi::OsString;
 use std::process::Stdio;

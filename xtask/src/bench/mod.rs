@@ -19,7 +19,7 @@ pub struct Args {
 
 #[derive(Subcommand)]
 enum Bench {
-    /// The XDP path beside its floors (also without a word)
+    /// The XDP path beside lower bounds (default)
     Datapath(datapath::Args),
     /// The daemon with up to 100,000 Services
     ControlPlane(control_plane::Args),

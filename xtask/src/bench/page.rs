@@ -1,4 +1,4 @@
-//! docs/performance.md: each bench writes what is between its own marks and leaves the rest alone.
+//! docs/performance.md: each bench writes between its own marks and leaves the rest alone.
 
 use std::fs;
 
@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use crate::project;
 
-/// Prints a bench's part of the page; writes it into the page too, unless it is only tried.
+/// Prints a bench's part of the page; also writes it into the page, unless it is a dry run.
 pub fn publish(part: &str, text: &str, dry_run: bool) -> Result<()> {
     print!("{text}");
     if dry_run {
@@ -19,7 +19,7 @@ pub fn publish(part: &str, text: &str, dry_run: bool) -> Result<()> {
     Ok(())
 }
 
-/// The page with another text between the marks of a part; a part that is not there comes last.
+/// The page with new text between the marks of a part; a missing part is appended.
 fn replace(page: &str, part: &str, text: &str) -> String {
     let (begin, end) = (format!("<!-- {part}: begin -->\n"), format!("<!-- {part}: end -->\n"));
     let text = text.trim_end();

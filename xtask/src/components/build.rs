@@ -1,4 +1,4 @@
-//! Compiles one module into the cache. A build that is interrupted goes on where it was, from Go's own build cache.
+//! Compiles one module into the cache. An interrupted build continues from Go's own build cache.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::module::{Module, Step};
 use crate::{cache, go};
 
-/// How often a build says how far it is: seldom enough for a log.
+/// How often a build reports its progress.
 const NEWS: Duration = Duration::from_secs(20);
 /// Lines of the compiler shown when it fails.
 const LAST_WORDS: usize = 30;
@@ -36,7 +36,7 @@ pub fn module(module: &Module) -> Result<PathBuf> {
     Ok(place)
 }
 
-/// Of all that decides what comes out: the module, the compiler, the flags.
+/// Hash of everything that determines the result: the module, the compiler, the flags.
 fn key(module: &Module, go_version: &str) -> Result<String> {
     let flags = (module.steps, module.tags, module.linker_flags()?, go_version);
     let mut hash = Sha256::new().chain_update(format!("{flags:?}"));
@@ -78,7 +78,7 @@ fn take(step: &Step, module: &Module, go: &Path, into: &Path) -> Result<()> {
     watch(module.name, &mut command)
 }
 
-/// Runs go, tells now and then how many packages it has compiled, and shows its words if it fails.
+/// Runs go, reports the number of compiled packages now and then, and shows the output on failure.
 fn watch(name: &str, command: &mut Command) -> Result<()> {
     let mut child = command.stderr(Stdio::piped()).spawn().context("cannot start go")?;
     let stderr = child.stderr.take().context("no pipe from go")?;
@@ -86,7 +86,7 @@ fn watch(name: &str, command: &mut Command) -> Result<()> {
     let (mut compiled, mut words) = (0_u32, Vec::new());
     for line in BufReader::new(stderr).lines() {
         let line = line?;
-        // `-v` names each package when its turn comes; everything else has a space in it.
+        // `-v` prints each package's name; all other lines contain a space.
         compiled += u32::from(!line.contains(' '));
         if told.elapsed() > NEWS {
             eprintln!("{name}: {compiled} packages compiled in {} s, {line}", started.elapsed().as_secs());
@@ -103,7 +103,7 @@ fn watch(name: &str, command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Octets in a folder, links not followed.
+/// Octets in a folder; links are not followed.
 fn size(folder: &Path) -> Result<u64> {
     let mut octets = 0;
     for entry in fs::read_dir(folder)? {

@@ -1,4 +1,4 @@
-//! The table of modules: which programs each makes, and how they are compiled.
+//! The table of modules: their programs, and how to compile them.
 
 use std::fs;
 use std::path::PathBuf;
@@ -11,20 +11,20 @@ use crate::project;
 #[derive(Debug, PartialEq, Eq)]
 pub struct Module {
     pub name: &'static str,
-    /// What is there when it is built, below one folder.
+    /// Files of a finished build, below one folder.
     pub programs: &'static [&'static str],
     pub steps: &'static [Step],
     pub tags: &'static str,
-    /// The module whose version the programs tell.
+    /// The module whose version the programs report.
     pub upstream: &'static str,
-    /// What the linker writes into variables, with VERSION (`v1.36.3`), MAJOR and MINOR in it.
+    /// Variables that the linker sets, with VERSION (`v1.36.3`), MAJOR and MINOR.
     pub stamps: &'static str,
 }
 
-/// One call of go; the output is a path below the folder of the programs.
+/// One run of go; the output is a path below the folder of the programs.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A program, or every one that the packages name, if the output ends in a slash.
+    /// A program, or every program of the packages if the output ends in a slash.
     Build { output: &'static str, packages: &'static [&'static str] },
     /// The tests of a package as a program.
     Tests { output: &'static str, package: &'static str },
@@ -60,7 +60,7 @@ pub const CONTAINERD: Module = Module {
     name: "containerd",
     programs: &["containerd", "containerd-shim-runc-v2", "ctr"],
     steps: &[Step::Build { output: "./", packages: &["tool"] }],
-    // File systems that no cluster of ours is on, and that want C libraries.
+    // File systems that are not needed here and require C libraries.
     tags: "no_btrfs,no_devmapper,no_zfs,no_aufs",
     upstream: "github.com/containerd/containerd/v2",
     stamps: "-X github.com/containerd/containerd/v2/version.Version=VERSION",
@@ -131,7 +131,7 @@ impl Module {
         named.map(str::to_owned).with_context(|| format!("{}: no {}", path.display(), self.upstream))
     }
 
-    /// Smaller programs that know their version.
+    /// Makes programs smaller, and sets their version.
     pub fn linker_flags(&self) -> Result<String> {
         let version = self.version()?;
         let mut numbers = version.trim_start_matches('v').split('.');

@@ -1,4 +1,4 @@
-//! The images of a cluster, as tars that every node imports: nothing is ever pulled from a registry.
+//! The images of a cluster, as tars that every node imports: nothing is pulled from a registry.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,24 +11,24 @@ use crate::components::{self, Programs};
 use crate::file_tree::{FileTree, read};
 use crate::{build, project};
 
-/// The names by which the kubelet and the tests of the release that `tests/cluster` locks ask for it.
+/// Names of the pause image for the kubelet and for the tests of the locked release.
 const PAUSE: [&str; 2] = ["registry.k8s.io/pause:3.10.2", "registry.k8s.io/pause:3.10"];
 
-/// The test server by a second name: what a Deployment is rolled to.
+/// A second name of the test server, for updates of a Deployment.
 const NEXT_ECHO: &str = "svc.local/echo:next";
 
-/// Which images a cluster gets.
+/// Sets of images for a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wanted {
     /// pause, svc, echo.
     Ours,
-    /// And a DNS.
+    /// Also DNS.
     Dns,
-    /// And what Kubernetes' own tests run.
+    /// Also the images of Kubernetes' own tests.
     Conformance,
 }
 
-/// Writes them to `target/cluster/images`, which then has these and no others.
+/// Writes them to `target/cluster/images`, and removes all others.
 pub fn write(wanted: Wanted, programs: &Programs) -> Result<PathBuf> {
     let folder = project::target_dir().join("cluster/images");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -61,7 +61,7 @@ pub fn write(wanted: Wanted, programs: &Programs) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The program that keeps a pod's namespaces is our test server in another part.
+/// The pause program is our test server with another command.
 fn pause(echo: Vec<u8>) -> Image {
     one_program(PAUSE.map(str::to_owned).to_vec(), "/svc-echo", echo)
 }

@@ -1,4 +1,4 @@
-//! Programs of the distribution in an image: taken from unpacked packages, with the libraries that they name.
+//! Programs of the distribution for an image: taken from unpacked packages, with their libraries.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use object::read::elf::{Dyn as _, ElfFile, FileHeader as _, ProgramHeader as _};
 
 use crate::file_tree::{FileTree, read};
 
-/// Puts a program at a place of the image, and its libraries where the loader looks.
+/// Adds a program, and its libraries where the loader searches.
 pub fn add_program(root: &mut FileTree, packages: &Path, from: &str, to: &str) -> Result<()> {
     let content = read(&packages.join(from))?;
     let needs = Needs::of(&content).with_context(|| from.to_owned())?;
@@ -31,7 +31,7 @@ pub fn add_program(root: &mut FileTree, packages: &Path, from: &str, to: &str) -
     Ok(())
 }
 
-/// What a program must find when it starts.
+/// Files that a program needs to start.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Needs {
     libraries: Vec<String>,
@@ -39,7 +39,7 @@ struct Needs {
 }
 
 impl Needs {
-    /// Of a program or library; a static one needs nothing.
+    /// Reads the needs of a program or library; a static one has none.
     fn of(content: &[u8]) -> Result<Self> {
         let file = ElfFile::<FileHeader64<Endianness>>::parse(content)?;
         let (header, endian) = (file.elf_header(), file.endian());
@@ -70,7 +70,7 @@ fn library_dirs(packages: &Path) -> Vec<PathBuf> {
     ["lib", "usr/lib"].map(|dir| packages.join(dir).join(triplet())).to_vec()
 }
 
-/// The distribution's name for libraries of this machine.
+/// The distribution's directory name for libraries of this architecture.
 fn triplet() -> String {
     format!("{}-linux-gnu", std::env::consts::ARCH)
 }

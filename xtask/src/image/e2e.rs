@@ -1,5 +1,5 @@
-//! The images that Kubernetes' own tests run: agnhost with the tools it calls, busybox, and one that reproduces a bug.
-//! Their programs come from the Go modules and from packages of the distribution.
+//! The images of Kubernetes' own tests: agnhost with the tools it calls, busybox, and one that reproduces a bug.
+//! Their programs come from Go modules and from packages of the distribution.
 
 use std::path::Path;
 use std::process::Command;
@@ -13,16 +13,15 @@ use crate::components::{self, Programs};
 use crate::file_tree::{FileTree, read};
 use crate::{cache, debian};
 
-/// The names by which the tests of the release that `tests/cluster` locks ask for them.
+/// Image names in the tests of the locked release.
 const BUSYBOX: [&str; 2] = ["busybox:1.37.0-1", "busybox:1.36.1-1"];
-/// Besides its own names, those of images of which the tests use no more than a shell with tools of the network, or a
-/// container that runs.
+/// Its own names, and those of images of which the tests use only a shell with network tools, or a running container.
 const AGNHOST: [&str; 5] =
     ["agnhost:2.63.0", "agnhost:2.55", "glibc-dns-testing:2.0.0", "nginx:1.15-4", "nginx:1.27-0"];
 const IPTABLES: &str = "registry.k8s.io/build-image/distroless-iptables:v0.9.6";
 const REGRESSION: [&str; 1] = ["regression-issue-74839:1.4"];
 
-/// What agnhost calls, from the packages of the distribution: place there, place in the image.
+/// Tools that agnhost calls, from packages of the distribution: path there, path in the image.
 const TOOLS: [(&str, &str); 10] = [
     ("bin/bash", "/bin/bash"),
     ("usr/bin/curl", "/usr/bin/curl"),
@@ -35,7 +34,7 @@ const TOOLS: [(&str, &str); 10] = [
     ("usr/bin/wget", "/bin/wget"),
     ("usr/sbin/conntrack", "/usr/sbin/conntrack"),
 ];
-/// The packages that have them.
+/// The packages of these tools.
 const PACKAGES: [&str; 10] = [
     "bash",
     "bind9-dnsutils",
@@ -65,7 +64,7 @@ fn e2e(names: &[&str]) -> Vec<String> {
 
 fn busybox(packages: &Path) -> Result<Image> {
     let mut root = userland(packages)?;
-    // busybox' own crashes with -T.
+    // busybox's own wget crashes with -T.
     add_program(&mut root, packages, "usr/bin/wget", "/bin/wget")?;
     Ok(Image { names: e2e(&BUSYBOX), root, command: vec!["sh"], ..Image::default() })
 }
@@ -115,7 +114,7 @@ fn userland(packages: &Path) -> Result<FileTree> {
     Ok(root)
 }
 
-/// The users that the tests of Kubernetes expect in these images.
+/// The users that Kubernetes' tests expect in these images.
 const PASSWD: &str = "root:x:0:0:root:/root:/bin/sh
 nobody:x:65534:65534:nobody:/:/bin/false
 user-defined-in-image:x:1000:1000::/home:/bin/sh

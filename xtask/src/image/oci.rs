@@ -1,5 +1,5 @@
-//! Writes an image as a tar that containerd (`ctr images import`) and docker (`docker load`) take: an OCI layout, and
-//! beside it the list that docker reads. The same contents give the same octets.
+//! Writes an image as a tar for containerd (`ctr images import`) and docker (`docker load`): an OCI layout, and
+//! docker's manifest list. The same contents give the same octets.
 
 use std::fs;
 use std::io::Write;
@@ -12,10 +12,10 @@ use tar::{Builder, EntryType, Header};
 
 use crate::file_tree::{Entry, FileTree};
 
-/// What a container of it is made of.
+/// Contents of an image.
 #[derive(Debug, Default)]
 pub struct Image {
-    /// All that it is known by, as `svc.local/svc:0.1.0`.
+    /// All its names, like `svc.local/svc:0.1.0`.
     pub names: Vec<String>,
     pub root: FileTree,
     pub entrypoint: Vec<&'static str>,
@@ -24,12 +24,12 @@ pub struct Image {
     pub user: &'static str,
 }
 
-/// What became of an image.
+/// A written image.
 #[derive(Debug)]
 pub struct Written {
     /// Octets of the tar.
     pub size: u64,
-    /// Of the manifest, `sha256:...`: what a registry would call it.
+    /// Digest of the manifest, `sha256:...`, as a registry would show it.
     pub digest: String,
 }
 
@@ -40,8 +40,8 @@ const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Image {
-    /// Written under another name and renamed, so that nobody reads half of it; and not at all where it is there already,
-    /// so that a cluster made of it is known to be the same.
+    /// Written under another name and renamed, so that no reader sees a part of it. An identical file is not written
+    /// again, so that a cluster made from it stays up to date.
     pub fn write(&self, path: &Path) -> Result<Written> {
         let layer = Blob::new(LAYER, layer(&self.root)?);
         let config = Blob::json(CONFIG, &self.config(&layer));
@@ -95,7 +95,7 @@ impl Image {
     }
 }
 
-/// Content that is known by its hash.
+/// Content addressed by its hash.
 struct Blob {
     media_type: &'static str,
     content: Vec<u8>,
@@ -126,7 +126,7 @@ fn octets(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
 }
 
-/// Go's word for the machine that this runs on, which is also what is built for.
+/// Go's name of this machine's architecture, which is also the target.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -135,7 +135,7 @@ fn architecture() -> &'static str {
     }
 }
 
-/// The root file system: owned by root, from the beginning of time, in the order of names.
+/// The root file system: owned by root, with time zero, in the order of names.
 fn layer(root: &FileTree) -> Result<Vec<u8>> {
     let mut archive = Builder::new(Vec::new());
     for (path, entry) in root.entries() {

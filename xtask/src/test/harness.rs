@@ -1,4 +1,4 @@
-//! Test binaries: which ones cargo made, how they are run, and what their last lines say.
+//! Test binaries: finds those that cargo made, runs them, and reads their results.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -21,17 +21,17 @@ pub struct TestBinary {
     pub path: PathBuf,
 }
 
-/// What the tests of a tier start.
+/// Programs that the tests of a tier start.
 #[derive(Debug, Default)]
 pub struct Programs<'a> {
     pub svc_ctl: Option<&'a Path>,
-    /// The folder with Kubernetes' programs.
+    /// The folder of Kubernetes' programs.
     pub bin: Option<PathBuf>,
-    /// The folder with images for its nodes.
+    /// The folder of images for its nodes.
     pub images: Option<PathBuf>,
 }
 
-/// What a test binary ends with that has run nothing, because this machine cannot run it; it has said why.
+/// Exit code of a test binary that cannot run on this machine; it has printed why.
 const EXIT_LEFT_OUT: i32 = 77;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub struct Count {
     pub skipped: u64,
 }
 
-/// Compiles the tests of these tiers, unprivileged, and finds their binaries, and the sources that are no tier's.
+/// Compiles the tests of these tiers, unprivileged; returns their binaries, and the sources without a tier.
 pub fn build(tiers: &[&Tier]) -> Result<(Vec<TestBinary>, Vec<String>)> {
     let mut packages: Vec<_> = tiers.iter().flat_map(|tier| tier.packages).copied().collect();
     packages.sort_unstable();
@@ -66,8 +66,7 @@ impl TestBinary {
         Ok(listed.lines().filter(|line| line.ends_with(": test")).count() as u64)
     }
 
-    /// Runs it with its output shown as it comes, and counts from the line with its result. None if it has left itself
-    /// out.
+    /// Runs it with its output shown, and reads the counts from the result line. `None` if it left itself out.
     pub fn run(
         &self,
         privilege: Privilege,
@@ -100,7 +99,7 @@ impl TestBinary {
     }
 }
 
-/// Runs a command with its output shown as it comes, and collects the results in it.
+/// Runs a command with its output shown, and collects the results in it.
 pub fn stream(command: &mut Command) -> Result<(ExitStatus, Vec<Count>)> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child =

@@ -1,5 +1,5 @@
-//! A root file system for one boot: programs of this machine with the libraries they need, packed as the kernel unpacks
-//! it (cpio "newc").
+//! A root file system for one boot: programs of this machine with their libraries, packed in the kernel's format
+//! (cpio "newc").
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 
 use crate::file_tree::{Entry, FileTree, read};
 
-/// A program of this machine under a name of its own in `/bin`, and its libraries where they are here.
+/// A program of this machine under another name in `/bin`, and its libraries at their own paths.
 pub fn add_program(root: &mut FileTree, name: &str, path: &Path) -> Result<()> {
     root.program(Path::new("/bin").join(name), read(path)?);
     let libraries = Command::new("ldd").arg(path).output().context("ldd")?;

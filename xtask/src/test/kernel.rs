@@ -1,7 +1,8 @@
-//! The smoke test on an old kernel: Debian's 6.1 boots under qemu, takes every program and runs scenarios of the namespace
-//! tier, where clsact filters stand in for tcx; among them those that this machine's own kernel may not be able to play.
+//! The smoke test on an old kernel: Debian's 6.1 boots under qemu, loads every program and runs scenarios of the
+//! namespace tier with clsact filters instead of tcx, including some that this machine's kernel may not be able to
+//! run.
 //!
-//! Nothing is installed for it but qemu: kernel and busybox are fetched by apt and unpacked below `target/kernel`.
+//! Only qemu is installed for it: kernel and busybox are downloaded by apt and unpacked below `target/kernel`.
 
 use std::fs;
 use std::ops::Add as _;
@@ -15,11 +16,11 @@ use super::initramfs;
 use crate::file_tree::FileTree;
 use crate::{bpf, debian, project};
 
-/// A tier whose binary runs in it, and which of its cases.
+/// A tier, and the part of its cases to run.
 type Run = (&'static str, Option<&'static str>);
-/// Every program; a pod that reaches a Service whose backend is on the other node, by both kinds of frontend; the end of it
-/// all, as only here there are qdiscs to remove; VLANs, for which few kernels are built but distributions' own; and a tunnel,
-/// out of which nothing could be redirected without another Ethernet header.
+/// Every program; a pod that reaches a Service with its backend on the other node, by both kinds of frontend;
+/// cleanup, because only this kernel has qdiscs to remove; VLANs, which are built into few kernels except
+/// distributions'; and a tunnel, from which packets cannot be redirected without another Ethernet header.
 const RUNS: [Run; 5] = [
     ("verify", None),
     ("net", Some("routed: pod to other node")),
@@ -28,13 +29,13 @@ const RUNS: [Run; 5] = [
     ("net", Some("XDP off: a backend behind a device without Ethernet header")),
 ];
 const DEADLINE_SECS: &str = "1200";
-/// Where the binaries look for their scratch folder.
+/// The binaries' scratch folder.
 const SCRATCH: &str = "/svc/target";
-/// Modules that the scenario may ask for; the rest of the kernel's is left at home.
+/// Modules that the scenarios need; the kernel's other modules are left out.
 const MODULES: [&str; 7] =
     ["net", "lib", "crypto", "arch", "drivers/net/veth.ko", "drivers/net/dummy.ko", "drivers/net/tun.ko"];
 
-/// Boots once and counts what the binaries say; with a filter, those runs alone that have it in their names.
+/// Boots once and counts the binaries' results; a filter selects runs by name.
 pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Result<Count> {
     let is_chosen = |(tier, cases): &Run| {
         filter.is_none_or(|filter| tier.contains(filter) || cases.is_some_and(|name| name.contains(filter)))
@@ -50,7 +51,7 @@ pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Res
     let image = one_in(&kernel.join("boot"), "vmlinuz-")?;
     let mut qemu = Command::new("timeout");
     qemu.args([DEADLINE_SECS, "qemu-system-x86_64"]);
-    // Emulated: slow, but the same everywhere, also inside a virtual machine.
+    // Emulated: slow, but the same everywhere, even inside a virtual machine.
     qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048", "-net", "none"]);
     qemu.args(["-display", "none", "-monitor", "none", "-serial", "stdio", "-no-reboot"]);
     qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs);
@@ -80,7 +81,7 @@ pub fn count_cases(binaries: &[TestBinary]) -> Result<u64> {
     counts.sum()
 }
 
-/// `/init` and all it calls.
+/// `/init` and everything that it calls.
 fn fill(
     runs: &[Run],
     binaries: &[TestBinary],
@@ -141,7 +142,7 @@ echo \"Linux $(uname -r)\"
     )
 }
 
-/// The newest 6.1 that the distribution has, in the flavour for virtual machines.
+/// The distribution's newest 6.1 kernel, in the flavour for virtual machines.
 fn newest_kernel() -> Result<String> {
     let pattern = "^linux-image-6[.]1[.].*-cloud-amd64$";
     let output =
@@ -169,7 +170,7 @@ fn find(tool: &str) -> Result<PathBuf> {
     found.with_context(|| format!("no {tool} on this system"))
 }
 
-/// The one entry of a folder whose name begins so.
+/// The only entry of a folder with that prefix.
 fn one_in(folder: &Path, prefix: &str) -> Result<PathBuf> {
     for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
         let entry = entry?;

@@ -1,7 +1,7 @@
-//! The tier mutants: the pipeline with one thing broken, compiled like the real one and given to the tier
-//! `differential`, which must notice. A mutant that survives says that the model is blind there.
+//! The tier mutants: the pipeline with one mistake, compiled like the real one and given to the tier `differential`,
+//! which must notice. If it does not, the model does not cover that code.
 //!
-//! A mutant is text that stands once in a file, and what stands there instead; one whose text is gone fails.
+//! A mutant is text that occurs once in a file, and its replacement; a mutant whose text is missing fails.
 
 mod table;
 
@@ -17,7 +17,7 @@ use crate::privilege::Privilege;
 use crate::{bpf, project};
 use table::{MUTANTS, Mutant};
 
-/// The tier whose binary looks at a mutant.
+/// The tier that must notice a mutant.
 const WITNESS: &str = "differential";
 
 pub fn count_cases() -> u64 {
@@ -41,7 +41,7 @@ pub fn run(binaries: &[TestBinary], privilege: Privilege, filter: Option<&str>) 
     Ok(count)
 }
 
-/// A workspace whose kernel side is a copy, so that it can be changed, and whose rest is the real one.
+/// A workspace with a copy of the kernel programs' sources, to be changed, and the real rest.
 fn copy_of_sources() -> Result<PathBuf> {
     let source = project::target_dir().join("mutants/source");
     fs::create_dir_all(&source)?;
@@ -57,7 +57,7 @@ fn copy_of_sources() -> Result<PathBuf> {
     Ok(source)
 }
 
-/// Compiles the mutant, and puts the sources back.
+/// Compiles the mutant, and restores the sources.
 fn make(mutant: &Mutant, source: &Path) -> Result<PathBuf> {
     for name in ["svc-common", "svc-ebpf"] {
         copy_tree(&project::root().join(name), &source.join(name))?;
@@ -74,7 +74,7 @@ fn make(mutant: &Mutant, source: &Path) -> Result<PathBuf> {
     Ok(object)
 }
 
-/// The witness passes when it disagrees with what it is given.
+/// The mutant is caught if the tier disagrees with it.
 fn is_caught(witness: &TestBinary, privilege: Privilege, object: &Path) -> Result<bool> {
     let variables = [("SVC_DIFF_MUTANT", OsString::from(object))];
     let (status, results) = stream(&mut privilege.command(&witness.path, &variables))?;
@@ -85,7 +85,7 @@ fn is_caught(witness: &TestBinary, privilege: Privilege, object: &Path) -> Resul
     }
 }
 
-/// Files that are the same keep their time, so that cargo compiles no more than what has changed.
+/// Unchanged files keep their time, so that cargo compiles only what changed.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let new = fs::read(from).with_context(|| from.display().to_string())?;
     if fs::read(to).ok().as_ref() != Some(&new) {

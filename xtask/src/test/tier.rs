@@ -1,5 +1,5 @@
-//! The tiers, and which test binary belongs to which. A test file that belongs to none counts as failed, so that
-//! no test is written and never run.
+//! The tiers, and their test binaries. A test file without a tier counts as failed, so that no test is written and
+//! never run.
 
 use anyhow::Result;
 
@@ -13,7 +13,7 @@ pub enum Runs {
     HereAsRoot,
     /// In a virtual machine with another kernel.
     InMachine,
-    /// Against a pipeline with one thing broken, as root.
+    /// Against a pipeline with one mistake, as root.
     AgainstMutants,
 }
 
@@ -22,11 +22,11 @@ pub struct Tier {
     pub name: &'static str,
     pub what: &'static str,
     pub runs: Runs,
-    /// Runs the real svc-ctl, found by the variable `SVC_CTL`.
+    /// Runs the real svc-ctl, whose path is in `SVC_CTL`.
     pub needs_daemon: bool,
-    /// Programs of Kubernetes that it runs, found in the folder `SVC_CLUSTER_BIN`.
+    /// Kubernetes' programs that it runs, from the folder `SVC_CLUSTER_BIN`.
     pub components: &'static [&'static [Module]],
-    /// Needs images of ours, found in the folder `SVC_CLUSTER_IMAGES`.
+    /// Needs our images, from the folder `SVC_CLUSTER_IMAGES`.
     pub needs_images: bool,
     /// Packages to compile for this tier alone.
     pub packages: &'static [&'static str],
@@ -38,7 +38,7 @@ impl Tier {
     }
 }
 
-/// In the order they run: the cheap ones first.
+/// In the order in which they run: cheap ones first.
 pub const TIERS: &[Tier] = &[
     Tier {
         name: "unit",
@@ -178,7 +178,7 @@ pub fn chosen(name: Option<&str>) -> Result<Vec<&'static Tier>> {
     }
 }
 
-/// The tier of a test binary, by the source file that cargo names for it: `tests/net/main.rs`, `tests/net_x.rs`.
+/// The tier of a test binary, from cargo's source path: `tests/net/main.rs`, `tests/net_x.rs`.
 pub fn of_source(source: &str) -> Option<&'static str> {
     let Some(stem) = source.strip_prefix("tests/").and_then(|file| file.strip_suffix(".rs")) else {
         return Some("unit"); // src/lib.rs, src/main.rs

@@ -46,11 +46,11 @@ struct State {
     /// Number of current complaints with this text.
     standing: usize,
     is_waiting: bool,
-    said: Option<Said>,
+    said: Option<LastSent>,
 }
 
 #[derive(Debug)]
-struct Said {
+struct LastSent {
     at: Instant,
     /// Uid of the object that was told. A later object of the same name has not been told.
     uid: Option<String>,
@@ -175,7 +175,7 @@ impl Outbox {
     fn note_said(&mut self, notice: Notice, uid: Option<String>, now: Instant) {
         let state = self.states.entry(notice.clone()).or_default();
         state.is_waiting = false;
-        state.said = Some(Said { at: now, uid });
+        state.said = Some(LastSent { at: now, uid });
         self.repeats.push_back((now, notice));
     }
 }

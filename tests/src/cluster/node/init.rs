@@ -16,9 +16,9 @@ use nix::unistd::{getpid, sethostname};
 use super::spec::{self, Spec};
 use super::{containerd, mounts};
 use crate::cgroup::Cgroup;
+use crate::cleanup::THIS_PROGRAM;
 use crate::cluster::hierarchies;
 use crate::cluster::process::Process;
-use crate::janitor::THIS_PROGRAM;
 
 /// Its name in process lists.
 pub(in crate::cluster) const PROCESS: &str = "svc-node";

@@ -28,7 +28,7 @@ use super::control_plane::ControlPlane;
 use super::hierarchies::OldHierarchies;
 use super::process::Process;
 use super::{addresses, images, proxy};
-use crate::janitor::THIS_PROGRAM;
+use crate::cleanup::THIS_PROGRAM;
 use crate::netns::Netns;
 
 /// A started node; dropping it ends and removes it.

@@ -20,7 +20,7 @@ fn ask(stub: &StubApi, target: &str) -> BufReader<TcpStream> {
     BufReader::new(stream)
 }
 
-/// Everything up to the first line with these words in it.
+/// Reads up to the first line that contains `words`.
 fn read_until(from: &mut BufReader<TcpStream>, words: &str) -> String {
     let mut text = String::new();
     while !text.contains(words) {

@@ -1,14 +1,14 @@
-//! Who dials in a played case, and where: clients of three kinds, each with addresses of its own, and doors.
+//! The clients of a played case: three kinds with addresses of their own, and the addresses that they dial.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use svc_tests::model::ground;
+use svc_tests::model::network;
 use svc_tests::model::world::{Proto, Tuple};
 
 use crate::ask::Origin;
 
-/// A network of clients, told apart by the last octet of their addresses.
+/// A network of clients, distinguished by the last octet of their addresses.
 #[derive(Clone, Copy, Debug)]
 pub struct Clients {
     name: &'static str,
@@ -17,23 +17,23 @@ pub struct Clients {
     first: u8,
 }
 
-/// Clients outside are on either side of the source ranges that the cases have.
+/// Clients outside are inside and outside of the source ranges in the cases.
 pub const ALL: [Clients; 3] = [
     Clients { name: "a pod", is_pod: true, net: [10, 8, 0], first: 1 },
     Clients { name: "a client", is_pod: false, net: [203, 0, 113], first: 1 },
     Clients { name: "a client beyond 203.0.113.128", is_pod: false, net: [203, 0, 113], first: 129 },
 ];
 
-/// Addresses of a network.
+/// Number of addresses in a network.
 const COUNT: usize = 120;
 
 impl Clients {
     pub fn addr(&self, number: usize, is_v4: bool) -> IpAddr {
         let [a, b, c] = self.net;
-        ground::at([a, b, c, self.first + (number % COUNT) as u8], is_v4)
+        network::at([a, b, c, self.first + (number % COUNT) as u8], is_v4)
     }
 
-    /// Every second client outside meets XDP.
+    /// Every second client outside goes through XDP.
     pub fn origin(&self, number: usize) -> Origin {
         match (self.is_pod, number % 2) {
             (true, _) => Origin::Pod,
@@ -49,16 +49,16 @@ impl fmt::Display for Clients {
     }
 }
 
-/// Where a client dials: the address of a frontend, or one of the node for a NodePort.
+/// A destination of clients: the address of a frontend, or one of the node for a NodePort.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Door {
     pub to: SocketAddr,
-    /// As the tables are rendered.
+    /// As in rendered tables.
     pub proto: &'static str,
 }
 
 impl Door {
-    /// The two frontends that it may be of, as the tables are rendered: this address, the node.
+    /// The two possible frontends, as in rendered tables: this address, the node.
     pub fn names(&self) -> [String; 2] {
         let Self { to, proto } = self;
         let family = if to.is_ipv4() { "IPv4" } else { "IPv6" };

@@ -1,4 +1,4 @@
-//! What load balancers are told in a played case: the product's own servers, asked by real sockets.
+//! Answers to load balancers in a played case: the product's own servers, queried by real sockets.
 
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -15,13 +15,13 @@ use svc_ctl::reconcile::Progress;
 use svc_tests::{http, wait};
 use tokio::sync::watch;
 
-/// Until what is said has become what is to be said.
+/// Maximum time until the answers are up to date.
 const LIMIT: Duration = Duration::from_secs(20);
 
 pub struct Health {
     _progress: watch::Sender<Progress>,
     ports: watch::Sender<HealthPorts>,
-    /// Every port that some case had.
+    /// Every port of any case so far.
     seen: BTreeSet<u16>,
     _servers: Servers,
 }
@@ -31,7 +31,7 @@ impl Health {
         let (progress, progress_reader) = watch::channel(Progress::default());
         let (_, hooks) = watch::channel(HooksStatus::default());
         let (ports, ports_reader) = watch::channel(HealthPorts::default());
-        // Nobody reads the complaints; the sections have what is rejected.
+        // The complaints are not checked here; the sections have refused objects.
         let ledger = Ledger::default();
         let listeners = Listeners::new(ledger.clone());
         let settings = HealthSettings::default();
@@ -47,12 +47,12 @@ impl Health {
         Ok(Self { _progress: progress, ports, seen: BTreeSet::new(), _servers: servers })
     }
 
-    /// The daemon has planned these ports.
+    /// Publishes these ports.
     pub fn plan(&self, ports: &HealthPorts) {
         self.ports.send_replace(ports.clone());
     }
 
-    /// `PORT NAMESPACE/NAME N local` a line: these ports say so, and no other port listens.
+    /// One `PORT NAMESPACE/NAME N local` per line: these ports answer so, and no other port is open.
     pub fn says(&mut self, section: &str) -> Result<()> {
         let mut wanted = BTreeSet::new();
         for line in section.lines() {

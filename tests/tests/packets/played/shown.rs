@@ -1,4 +1,4 @@
-//! What a case's sections say of packets: rendered tables, and lists of whom datagram flows may stay with, read as text.
+//! A case's sections as expectations: rendered tables, and lists of backends that datagram flows may keep.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
@@ -7,16 +7,16 @@ use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
 use super::client::Door;
-use crate::ask::Fate;
+use crate::ask::PacketOutcome;
 
 /// A section of tables.
 #[derive(Debug, Default)]
 pub struct Shown {
-    /// By number: where it is, and whether on another node.
+    /// By number: its address, and whether it is on another node.
     backends: BTreeMap<String, (SocketAddr, bool)>,
     /// By place: numbers of backends.
     extents: BTreeMap<String, Vec<String>>,
-    /// By what is dialled: the rest of the line.
+    /// By address: the rest of the line.
     frontends: BTreeMap<String, Vec<String>>,
     addresses: BTreeMap<IpAddr, BTreeSet<String>>,
     prefixes: Vec<(String, IpNet)>,
@@ -55,7 +55,7 @@ impl Shown {
         Some(())
     }
 
-    /// Where every frontend can be dialled; a NodePort at each address of the node, also where it should be no use.
+    /// All destinations of frontends. A NodePort has each address of the node, also those where it is not served.
     pub fn doors(&self) -> BTreeSet<Door> {
         self.frontends.keys().flat_map(|name| self.doors_of(name).unwrap_or_default()).collect()
     }
@@ -75,26 +75,29 @@ impl Shown {
         Some(addrs.map(|addr| Door { to: (*addr, port).into(), proto }).collect())
     }
 
-    /// Everything that may become of a client's first packet.
-    pub fn fates(&self, door: Door, client: IpAddr, is_pod: bool) -> BTreeSet<Fate> {
+    /// All possible results for a client's first packet.
+    pub fn outcomes(&self, door: Door, client: IpAddr, is_pod: bool) -> BTreeSet<PacketOutcome> {
         let Some(words) = self.frontend(door) else { return [self.without_frontend(door.to.ip())].into() };
         let word = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)).unwrap_or("-");
         let is = |flag: &str| words.iter().flat_map(|word| word.split(',')).any(|word| word == flag);
         if is("source-ranges") && !self.lists(&format!("sources-of-{}", word("service=")), client) {
-            return [Fate::Dropped].into();
+            return [PacketOutcome::Dropped].into();
         }
         let place = if is("local-only") && !is_pod { word("local=") } else { word("cluster=") };
         let Some(numbers) = self.extents.get(place) else {
-            return [if is("usable") { Fate::Dropped } else { Fate::Refused }].into();
+            return [if is("usable") { PacketOutcome::Dropped } else { PacketOutcome::Refused }].into();
         };
         let hides = is(if is_pod { "masquerade-pods" } else { "masquerade-others" });
         let backends = numbers.iter().filter_map(|number| self.backends.get(number));
         backends
-            .map(|&(backend, is_remote)| Fate::Reaches { backend, is_masqueraded: hides && is_remote })
+            .map(|&(backend, is_remote)| PacketOutcome::Reaches {
+                backend,
+                is_masqueraded: hides && is_remote,
+            })
             .collect()
     }
 
-    /// Seconds for which a client comes back to the backend that it had.
+    /// Timeout of session affinity in seconds.
     pub fn affinity(&self, door: Door) -> Option<u32> {
         let words = self.frontend(door)?.iter();
         words.filter_map(|word| word.strip_prefix("affinity=")?.strip_suffix('s')?.parse().ok()).next()
@@ -105,15 +108,15 @@ impl Shown {
         exact.or(if self.is(door.to.ip(), "node-port") { node_port } else { None })
     }
 
-    fn without_frontend(&self, to: IpAddr) -> Fate {
+    fn without_frontend(&self, to: IpAddr) -> PacketOutcome {
         if self.is(to, "local") {
-            Fate::Untouched
+            PacketOutcome::Untouched
         } else if self.is(to, "cluster-ip") {
-            Fate::Refused
+            PacketOutcome::Refused
         } else if self.lists("service-cidrs", to) {
-            Fate::Dropped
+            PacketOutcome::Dropped
         } else {
-            Fate::Untouched
+            PacketOutcome::Untouched
         }
     }
 
@@ -126,7 +129,7 @@ impl Shown {
     }
 }
 
-/// A section of where datagram flows may stay.
+/// A section of backends that datagram flows may keep.
 pub struct Serving(BTreeMap<String, BTreeSet<SocketAddr>>);
 
 impl Serving {
@@ -139,7 +142,7 @@ impl Serving {
         Ok(Self(text.lines().map(line).collect::<Result<_>>()?))
     }
 
-    /// A flow from this door may stay with its backend.
+    /// A flow to this destination may keep its backend.
     pub fn lets_stay(&self, door: Door, backend: SocketAddr) -> bool {
         let [exact, node_port] = door.names().map(|name| self.0.get(&name));
         exact.or(node_port).is_none_or(|set| set.contains(&backend))

@@ -1,10 +1,10 @@
-//! The IPv6 twin of a case that knows IPv4 alone: the same text, every address in it the twin of what it was.
+//! The IPv6 counterpart of a case with only IPv4 addresses: the same text with every address replaced.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use svc_tests::packet::place::{Family, in_family};
 
-/// Nothing, if the case has addresses of IPv6 itself.
+/// `None` if the case has IPv6 addresses itself.
 pub fn twin(text: &str) -> Option<String> {
     if text.contains("::") {
         return None;
@@ -13,7 +13,7 @@ pub fn twin(text: &str) -> Option<String> {
     let mut twin = String::new();
     for line in text.lines() {
         match line.strip_prefix("-- ") {
-            // What is said about a file's state is said of both families.
+            // A text about a file's state is about both families.
             Some(name) => {
                 is_yaml = name.contains(".yaml");
                 twin += line;
@@ -41,7 +41,7 @@ fn line_of(line: &str, is_yaml: bool) -> String {
     twin + rest
 }
 
-/// Before a port an address stands in brackets, in YAML in quotes.
+/// An address in brackets before a port, and in quotes in YAML.
 fn written(addr: Ipv4Addr, after: &str, is_yaml: bool) -> String {
     let twin = if addr.is_loopback() { Ipv6Addr::LOCALHOST.into() } else { in_family(addr, Family::V6) };
     let twin: IpAddr = twin;

@@ -1,4 +1,4 @@
-//! The mutants. Each is one mistake that somebody could make in the kernel's side of the datapath.
+//! The mutants. Each is a plausible mistake in the datapath.
 
 /// One mistake.
 pub struct Mutant {

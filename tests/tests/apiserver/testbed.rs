@@ -1,4 +1,4 @@
-//! A node of the real control plane: the usual hosts, the real daemon on node1, and traffic that must never fail.
+//! A testbed with a real control plane: the usual hosts, the real daemon on node1, and traffic that must never fail.
 
 mod look;
 
@@ -21,7 +21,7 @@ use crate::objects;
 use crate::plane::{ACCOUNTS, Plane, ROLE, Request};
 use crate::relay::Relay;
 
-/// A change that the API server has taken shows in the traffic within this time, controllers and a busy machine included.
+/// A change that the API server has accepted shows in the traffic within this time, on a busy machine, too.
 pub const CHANGE_LIMIT: Duration = Duration::from_secs(30);
 /// node1's interface towards the hub.
 pub const LINK: &str = "api0";
@@ -30,13 +30,13 @@ const RATE: u32 = 30;
 
 /// Client pod `pod` and server `near` on node1, server `far` on node2, `client` outside, a daemon on node1 alone.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Testbed {
     pub name: String,
-    /// Of the servers here: other stages have the same addresses.
+    /// Port of the servers here; other testbeds have the same addresses.
     pub port: u16,
-    /// Between the daemon and the API server, if the stage has one.
+    /// Between the daemon and the API server, if the testbed has one.
     relay: Option<Relay>,
-    /// Running jobs, by what they do.
+    /// Running jobs, with a description.
     traffic: Vec<(String, Job)>,
     world: Mutex<World>,
     agents: BTreeMap<String, Arc<Agent>>,
@@ -44,13 +44,13 @@ pub struct Stage {
     plane: Arc<Plane>,
 }
 
-impl Stage {
-    /// The daemon talks to the API server itself.
+impl Testbed {
+    /// The daemon connects to the API server directly.
     pub fn direct(name: &str, plane: Arc<Plane>) -> Result<Self> {
         Self::new(name, plane, false)
     }
 
-    /// The daemon talks to the API server by way of a relay.
+    /// The daemon connects to the API server through a relay.
     pub fn relayed(name: &str, plane: Arc<Plane>) -> Result<Self> {
         Self::new(name, plane, true)
     }
@@ -69,7 +69,7 @@ impl Stage {
         let addrs = hosts.map(|host| (host.name().to_owned(), host.addrs)).collect();
         let netns = &world.topology.node(1).host.netns;
         let relay = relayed.then(|| Relay::start(netns, plane.address()?)).transpose()?;
-        let mut stage = Self {
+        let mut testbed = Self {
             name: name.to_owned(),
             port,
             relay,
@@ -79,28 +79,28 @@ impl Stage {
             addrs,
             plane,
         };
-        let steady = stage.introduce()?;
-        stage.start_daemon()?;
-        stage.traffic = stage.start_traffic(objects::cluster_ips(&steady)?)?;
-        Ok(stage)
+        let steady = testbed.introduce()?;
+        testbed.start_daemon()?;
+        testbed.traffic = testbed.start_traffic(objects::cluster_ips(&steady)?)?;
+        Ok(testbed)
     }
 
     pub fn plane(&self) -> &Plane {
         &self.plane
     }
 
-    /// The name that Kubernetes knows a node by.
+    /// The name of a node in Kubernetes.
     pub fn node_name(&self, node: usize) -> String {
         format!("{}-{node}", self.name)
     }
 
-    /// Everything that is needed in the API server: Nodes, the daemon's account with the shipped role and nothing else,
-    /// and a Service that nobody touches, over all servers. Answers that Service.
+    /// Creates everything needed in the API server: Nodes, the daemon's ServiceAccount with only the shipped role,
+    /// and a Service for all servers that no case changes. Returns that Service.
     fn introduce(&self) -> Result<Value> {
         let nodes: Vec<_> = (1..=2).map(|index| self.node(index)).collect();
         let pods = ["near", "far"].into_iter().map(|host| self.pod(&self.name, host, true));
         let alive = nodes.into_iter().chain(pods.collect::<Result<Vec<_>>>()?).collect::<Vec<_>>();
-        let steady = self.service(&self.name, "steady", &json!({"selector": {"stage": self.name}}));
+        let steady = self.service(&self.name, "steady", &json!({"selector": {"testbed": self.name}}));
         let still = [objects::account(ACCOUNTS, &self.name), self.binding()];
         let all = [&still[..], &objects::home(&self.name), &alive, &[steady]].concat();
         let made = self.plane.create(&all)?;
@@ -112,21 +112,21 @@ impl Stage {
         objects::node(&self.node_name(index), self.lock().topology.node(index))
     }
 
-    /// The Node object of a node, Ready.
+    /// Creates a Ready Node object.
     pub fn make_node(&self, index: usize) -> Result<()> {
         let node = self.node(index);
         self.plane.create(slice::from_ref(&node))?;
         self.plane.set_status(&[node])
     }
 
-    /// A Pod that stands for a host; labels `app` (the host) and `stage`.
+    /// A Pod that stands for a host; labels `app` (the host) and `testbed`.
     pub fn pod(&self, namespace: &str, host: &str, is_ready: bool) -> Result<Value> {
         let node = self.node_name(if host == "far" { 2 } else { 1 });
-        let labels = json!({"app": host, "stage": self.name});
+        let labels = json!({"app": host, "testbed": self.name});
         Ok(objects::pod([namespace, host, &node], &labels, self.addrs(host)?, self.port, is_ready))
     }
 
-    /// A dual-stack Service on port 80 over the servers; `more` goes into its spec, over what is there.
+    /// A dual-stack Service on port 80 for the servers; `more` is merged into its spec.
     pub fn service(&self, namespace: &str, name: &str, more: &Value) -> Value {
         objects::service([namespace, name], self.port, more)
     }
@@ -152,14 +152,14 @@ impl Stage {
         world.ready(1)
     }
 
-    /// Puts another token in the place of the daemon's.
+    /// Replaces the daemon's token.
     pub fn write_token(&self, token: &str) -> Result<()> {
         let dir = self.lock().dir();
         let (path, fresh) = (dir.join("token"), dir.join("token.new"));
         fs::write(&fresh, token).and_then(|()| fs::rename(&fresh, &path)).context("write the token")
     }
 
-    /// New connections and streams from the pod.
+    /// Starts new connections and streams from the pod.
     fn start_traffic(&self, steady: [SocketAddr; 2]) -> Result<Vec<(String, Job)>> {
         let mut traffic = Vec::new();
         for to in steady {
@@ -180,15 +180,15 @@ impl Stage {
     }
 
     pub fn relay(&self) -> Result<&Relay> {
-        self.relay.as_ref().context("this stage has no relay")
+        self.relay.as_ref().context("this testbed has no relay")
     }
 
-    /// What the daemon has asked the API server.
+    /// The daemon's requests to the API server.
     pub fn requests(&self) -> Result<Vec<Request>> {
         self.plane.requests(&self.name)
     }
 
-    /// Makes the way to the API server a black hole, or mends it.
+    /// Drops all packets to the API server; `false` stops that.
     pub fn block(&self, blocked: bool) -> Result<()> {
         let hole = format!(
             "table inet hole {{
@@ -200,7 +200,7 @@ impl Stage {
         self.on_node(|node, _| node.host.netns.nft(rules))
     }
 
-    /// Does something with node1 and its daemon.
+    /// Calls `act` with node1 and its daemon.
     pub fn on_node<T>(&self, act: impl FnOnce(&Node, &mut Daemon) -> Result<T>) -> Result<T> {
         let mut world = self.lock();
         let (node, daemon) = world.on_node(1)?;
@@ -211,7 +211,7 @@ impl Stage {
         self.lock().ready(1)
     }
 
-    /// What a person wants to read beside a failed expectation.
+    /// Diagnostic output for a failed expectation.
     pub fn diagnosis(&self) -> String {
         let told = self.on_node(|_, daemon| {
             let status = daemon.status().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Frames for another machine, as a switch floods them: whoever they are for, it is not the node that they reach.
+//! Frames for another machine, as flooded by a switch: the node must ignore them.
 
 use std::fs;
 
@@ -11,11 +11,11 @@ use svc_tests::topology::{Family, Offloads, Options, Shape};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use crate::stage::{Stage, scenario};
+use crate::testbed::{Testbed, scenario};
 
-/// Nobody's MAC: the LAN floods what is for it to every port.
+/// A MAC that no host has: the LAN floods frames to it to every port.
 const NOBODY: &str = "02:00:00:00:99:99";
-/// Requests that must stay without an answer, per kind.
+/// Requests of each kind that must get no reply.
 const TRIES: u64 = 2;
 
 pub fn trials() -> Vec<Trial> {
@@ -28,9 +28,9 @@ pub fn trials() -> Vec<Trial> {
                     &format!("XDP {xdp}, {shape:?}: a request in a frame for another machine {what}"),
                     move |test| {
                         let name = format!("{test} {xdp} {shape:?} {}", backends.len());
-                        Stage::new(&name, options, Flags { xdp, ..Flags::default() }, backends)
+                        Testbed::new(&name, options, Flags { xdp, ..Flags::default() }, backends)
                     },
-                    move |stage| ignored(stage, !backends.is_empty()),
+                    move |testbed| ignored(testbed, !backends.is_empty()),
                 ));
             }
         }
@@ -38,12 +38,12 @@ pub fn trials() -> Vec<Trial> {
     trials
 }
 
-fn ignored(stage: &mut Stage, served: bool) -> Result<()> {
+fn ignored(testbed: &mut Testbed, served: bool) -> Result<()> {
     // The first ICMP error may come too early for connect() to see it (see `refused`), so TCP would prove nothing.
     let vias: &[Via] = if served { &[Via::Tcp, Via::UdpConnected] } else { &[Via::UdpConnected] };
     let heard = |report: &Report| if served { report.ok > 0 } else { refused(report) };
-    // Rightly addressed, every one of them hears something.
-    let spoken = loads(stage, vias)?;
+    // With the correct MAC, every request gets a reply.
+    let spoken = loads(testbed, vias)?;
     for (what, job) in spoken {
         wait::until_true(&format!("{what} hears something"), CHANGE_LIMIT, || {
             let report = job.look()?;
@@ -53,10 +53,10 @@ fn ignored(stage: &mut Stage, served: bool) -> Result<()> {
         job.stop()?;
     }
 
-    misaddress(stage)?;
-    let (node, uplink) = (&stage.world.topology.node(1).host.netns, "eth0");
+    misaddress(testbed)?;
+    let (node, uplink) = (&testbed.world.topology.node(1).host.netns, "eth0");
     let before = frames_received(node, uplink)?;
-    let jobs = loads(stage, vias)?;
+    let jobs = loads(testbed, vias)?;
     let expected = TRIES * u64::try_from(jobs.len())?;
     for (what, job) in jobs {
         wait::until_true(&format!("{what} gives up {TRIES} times"), CHANGE_LIMIT, || {
@@ -72,12 +72,12 @@ fn ignored(stage: &mut Stage, served: bool) -> Result<()> {
     Ok(())
 }
 
-/// Every kind of request, in the background, so that all wait for nothing together.
-fn loads(stage: &Stage, vias: &[Via]) -> Result<Vec<(String, Job)>> {
-    let client = stage.agent("client")?;
+/// Every kind of request, in the background, so that all time out together.
+fn loads(testbed: &Testbed, vias: &[Via]) -> Result<Vec<(String, Job)>> {
+    let client = testbed.agent("client")?;
     let mut jobs = Vec::new();
     for family in Family::BOTH {
-        for to in [stage.cluster_ip(family), stage.node_port(family)] {
+        for to in [testbed.cluster_ip(family), testbed.node_port(family)] {
             for &via in vias {
                 jobs.push((format!("{via} {to}"), client.start_load(via, to, 10)?));
             }
@@ -90,17 +90,17 @@ fn refused(report: &Report) -> bool {
     report.first_failure.as_ref().is_some_and(|failure| failure.contains("refused"))
 }
 
-/// From now on the client believes that node1 has another MAC.
-fn misaddress(stage: &Stage) -> Result<()> {
-    let node = stage.world.topology.node(1).host.addrs;
-    stage.world.topology.client.netns.ip(&format!(
+/// From now on the client has another MAC for node1.
+fn misaddress(testbed: &Testbed) -> Result<()> {
+    let node = testbed.world.topology.node(1).host.addrs;
+    testbed.world.topology.client.netns.ip(&format!(
         "neigh replace {} lladdr {NOBODY} dev eth0 nud permanent\n\
          neigh replace {} lladdr {NOBODY} dev eth0 nud permanent",
         node.v4, node.v6
     ))
 }
 
-/// All that came in at an interface, for whomever.
+/// Number of frames received at an interface, for any destination.
 fn frames_received(netns: &Netns, interface: &str) -> Result<u64> {
     let table = netns.within(|| Ok(fs::read_to_string("/proc/thread-self/net/dev")?))?;
     let prefix = format!("{interface}:");

@@ -1,9 +1,9 @@
-//! The stage of a real cluster: a Deployment behind two Services, and all that is done to it by kubectl.
+//! The show on a real cluster: a Deployment behind two Services, changed by kubectl.
 
 mod by_hand;
 mod exposed;
-mod ground;
 mod kubectl;
+mod show_cluster;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Act, Client, Stage};
+use super::{Client, Environment, Step};
 use crate::agent::{Agent, Via};
 use crate::cluster::addresses::node;
 use crate::show::interrupt;
@@ -19,14 +19,14 @@ use crate::show::screen::Screen;
 use crate::topology::Family;
 use crate::wait;
 use exposed::Exposed;
-use ground::Ground;
 use kubectl::{Kubectl, NAMESPACE};
+use show_cluster::ShowCluster;
 
 const IMAGE: &str = concat!("svc.local/echo:", env!("CARGO_PKG_VERSION"));
-/// The same under another name: a Deployment that asks for it replaces all its pods.
+/// The same image under another name: a Deployment that changes to it replaces all its pods.
 const NEXT_IMAGE: &str = "svc.local/echo:next";
 const SERVE: &str = "/svc-echo serve --tcp=8080 --udp=8080";
-/// A pod is asked not before it listens, and until every node knows that it ends.
+/// A pod gets requests only after it listens, and until every node knows that it is terminating.
 const CAREFUL: &str = concat!(
     r#"{"spec":{"template":{"spec":{"containers":[{"name":"echo","#,
     r#""readinessProbe":{"tcpSocket":{"port":8080},"periodSeconds":1},"#,
@@ -37,42 +37,42 @@ const EXPOSE: &str = concat!(
     r#"--overrides={"apiVersion":"v1","spec":{"ipFamilyPolicy":"RequireDualStack"}}"#,
 );
 
-/// From a Service until it is served everywhere.
+/// Maximum time until a new Service is served everywhere.
 const SERVED_LIMIT: Duration = Duration::from_secs(30);
 
 /// A Deployment `web`, its Services, and clients that know them.
 pub(in crate::show) struct Kubernetes {
-    // Dropped in this order: who stands in the cluster before the cluster.
+    // Dropped in this order: agents in the cluster before the cluster.
     outside: Arc<Agent>,
     on_node: Arc<Agent>,
     in_pod: Arc<Agent>,
     tcp: Exposed,
     udp: Exposed,
     replicas: usize,
-    /// Pods that may answer no more.
+    /// Pods that must not answer any more.
     gone: BTreeSet<String>,
     kubectl: Kubectl,
-    ground: Ground,
+    show_cluster: ShowCluster,
 }
 
-impl Stage for Kubernetes {
-    const ACTS: &'static [Act<Self>] = &[
-        Act { name: "three replicas", begin: |_, _| Ok(()) },
-        Act { name: "scaled to five", begin: |stage, screen| stage.scale(5, screen) },
-        Act { name: "another image, so other pods", begin: Self::set_image },
-        Act { name: "a pod loses its label", begin: Self::take_label },
-        Act { name: "a pod is deleted", begin: Self::delete_pod },
-        Act { name: "scaled to one", begin: |stage, screen| stage.scale(1, screen) },
+impl Environment for Kubernetes {
+    const STEPS: &'static [Step<Self>] = &[
+        Step { name: "three replicas", begin: |_, _| Ok(()) },
+        Step { name: "scaled to five", begin: |environment, screen| environment.scale(5, screen) },
+        Step { name: "another image, so other pods", begin: Self::set_image },
+        Step { name: "a pod loses its label", begin: Self::take_label },
+        Step { name: "a pod is deleted", begin: Self::delete_pod },
+        Step { name: "scaled to one", begin: |environment, screen| environment.scale(1, screen) },
     ];
-    /// Pods are started and ended meanwhile.
+    /// Pods are started and ended in this time.
     const CHANGE_LIMIT: Duration = Duration::from_secs(90);
     const NAME_WIDTH: usize = 21;
 
     fn make(screen: &Screen) -> Result<Self> {
-        // Until it stands, Ctrl-C ends the program at once, and the janitor removes what there is.
-        let ground = Ground::find(screen)?;
+        // Until the cluster is up, Ctrl-C ends the program at once, and leftovers are swept.
+        let show_cluster = ShowCluster::find(screen)?;
         interrupt::catch()?;
-        let kubectl = Kubectl::new(ground.places());
+        let kubectl = Kubectl::new(show_cluster.places());
         let replicas = 3;
         kubectl.type_in(screen, &format!("create namespace {NAMESPACE}"))?;
         for line in [
@@ -85,25 +85,25 @@ impl Stage for Kubernetes {
         ] {
             kubectl.type_in(screen, &line)?;
         }
-        ground.places().await_pods(NAMESPACE, "app=web", replicas)?;
-        let pods = ground.places().await_pods(NAMESPACE, "run=client", 1)?;
-        let stage = Self {
-            outside: Arc::new(ground.places().outside()?),
-            on_node: Arc::new(ground.places().on_node("n1")?),
-            in_pod: Arc::new(ground.places().in_pod(pods.first().context("no pod client")?)?),
+        show_cluster.places().await_pods(NAMESPACE, "app=web", replicas)?;
+        let pods = show_cluster.places().await_pods(NAMESPACE, "run=client", 1)?;
+        let environment = Self {
+            outside: Arc::new(show_cluster.places().outside()?),
+            on_node: Arc::new(show_cluster.places().on_node("n1")?),
+            in_pod: Arc::new(show_cluster.places().in_pod(pods.first().context("no pod client")?)?),
             tcp: kubectl.exposed("web")?,
             udp: kubectl.exposed("web-udp")?,
             replicas,
             gone: BTreeSet::new(),
             kubectl,
-            ground,
+            show_cluster,
         };
-        stage.clients()?.iter().try_for_each(await_answer)?;
-        Ok(stage)
+        environment.clients()?.iter().try_for_each(await_answer)?;
+        Ok(environment)
     }
 
     fn clients(&self) -> Result<Vec<Client>> {
-        let (first, last) = (node(1), node(self.ground.nodes().min(2)));
+        let (first, last) = (node(1), node(self.show_cluster.nodes().min(2)));
         let [http, unconnected] = [Via::Http, Via::UdpUnconnected];
         let clients = [
             (&self.in_pod, http, self.tcp.inside(Family::V4)),
@@ -118,7 +118,7 @@ impl Stage for Kubernetes {
     }
 
     fn wrong(&mut self, answered: &BTreeSet<&str>) -> Result<Option<String>> {
-        // Often the number tells, which costs no process.
+        // Comparing the numbers often suffices, and needs no process.
         if answered.len() != self.replicas {
             return Ok(Some(format!("{answered:?} answer, not {} pods", self.replicas)));
         }
@@ -158,7 +158,7 @@ impl Kubernetes {
         self.kubectl.type_in(screen, &format!("delete pod {pod} --wait=false"))
     }
 
-    /// One of those that answer, which is about to do so no more.
+    /// Removes one of the answering pods.
     fn lose_one(&mut self) -> Result<String> {
         let pod = self.kubectl.ready()?.pop_first().context("no pod is ready")?;
         self.gone.insert(pod.clone());

@@ -1,4 +1,4 @@
-//! What a show stands on: where its clients are, what is done to the servers, and who should answer then.
+//! The environment of a show: its clients, changes of the servers, and the servers that should answer.
 
 mod examples;
 mod kubernetes;
@@ -16,31 +16,31 @@ pub(super) use kubernetes::Kubernetes;
 use super::screen::Screen;
 use crate::agent::{Agent, Via};
 
-/// Made when the curtain rises; dropping it removes all that it made.
-pub(super) trait Stage: Sized + 'static {
-    /// Each has an equal part of the time.
-    const ACTS: &'static [Act<Self>];
-    /// What an act does shows in the traffic within this time.
+/// Made at the start. Dropping it removes everything that it made.
+pub(super) trait Environment: Sized + 'static {
+    /// The parts of the show; each has an equal share of the time.
+    const STEPS: &'static [Step<Self>];
+    /// The effect of a part shows in the traffic within this time.
     const CHANGE_LIMIT: Duration;
-    /// Characters of the servers' names, about.
+    /// Approximate length of the servers' names.
     const NAME_WIDTH: usize;
 
     fn make(screen: &Screen) -> Result<Self>;
 
-    /// Who asks whom, from the first act to the last.
+    /// The clients, from the first part to the last.
     fn clients(&self) -> Result<Vec<Client>>;
 
-    /// In what those who answered lately differ from those who should by now.
+    /// The difference between the servers that answered recently and those that should; `None` if there is none.
     fn wrong(&mut self, answered: &BTreeSet<&str>) -> Result<Option<String>>;
 
-    /// What a person wants to read beside a failed request.
+    /// Diagnostic output for a failed request.
     fn diagnosis(&self) -> String;
 
-    /// What to type while the show stands: every line works as printed, in another terminal.
+    /// Commands to type while the show is kept: every line works as printed, in another terminal.
     fn by_hand(&mut self) -> Result<String>;
 }
 
-pub(super) struct Act<S> {
+pub(super) struct Step<S> {
     pub(super) name: &'static str,
     pub(super) begin: fn(&mut S, &Screen) -> Result<()>,
 }

@@ -1,4 +1,4 @@
-//! The stage of the scenarios: the usual hosts and one Service, whose endpoints a scenario changes.
+//! The testbed of the scenarios: the usual hosts and one Service, whose endpoints a scenario changes.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use svc_tests::wait;
 use svc_tests::world::{CHANGE_LIMIT, World};
 
 pub const NODE_PORT: u16 = 30080;
-/// At once: well below the second after which a SYN is sent again.
+/// "At once": well below the second after which a SYN is repeated.
 pub const AT_ONCE_MS: u64 = 500;
 
 /// Client pod `pod` and server `near` on node1, server `far` on node2, servers on both nodes, Service `web`.
 #[derive(Debug)]
-pub struct Stage {
+pub struct Testbed {
     pub world: World,
 }
 
-impl Stage {
+impl Testbed {
     pub fn new(test: &str, options: Options, flags: Flags, backends: &[&str]) -> Result<Self> {
-        let mut stage = Self::without_svc(test, options)?;
-        stage.set_backends(backends)?;
-        stage.world.start(flags)?;
-        Ok(stage)
+        let mut testbed = Self::without_svc(test, options)?;
+        testbed.set_backends(backends)?;
+        testbed.world.start(flags)?;
+        Ok(testbed)
     }
 
     /// The hosts and their servers alone.
@@ -43,7 +43,7 @@ impl Stage {
         Ok(Self { world })
     }
 
-    /// Rewrites the manifest of the Service with these hosts as its endpoints.
+    /// Rewrites the Service's manifest with these hosts as endpoints.
     pub fn set_backends(&self, names: &[&str]) -> Result<()> {
         self.world.folder.write("web.yaml", &self.manifest(names)?)
     }
@@ -52,7 +52,7 @@ impl Stage {
         Ok(self.service(names)?.yaml())
     }
 
-    /// Service `web` with these hosts as its endpoints.
+    /// Service `web` with these hosts as endpoints.
     pub fn service(&self, names: &[&str]) -> Result<Service> {
         let backends = names.iter().map(|name| self.backend(name)).collect::<Result<_>>()?;
         let (name, cluster) = ("web".into(), service(10));
@@ -83,7 +83,7 @@ impl Stage {
         (self.world.topology.node(1).host.addrs.of(family), NODE_PORT).into()
     }
 
-    /// One request must be answered by this server.
+    /// One request; this server must answer.
     pub fn answered_by(&self, server: &str, client: &str, via: Via, to: SocketAddr) -> Result<()> {
         let answers = self.agent(client)?.ask(via, to, 1)?;
         let names: Vec<&str> = answers.iter().map(|answer| answer.server.as_str()).collect();
@@ -91,14 +91,14 @@ impl Stage {
         Ok(())
     }
 
-    /// [`Self::answered_by`] within the time that a changed manifest may take.
+    /// Like [`Self::answered_by`], within the time that a changed manifest may take.
     pub fn soon_answered_by(&self, server: &str, client: &str, to: SocketAddr) -> Result<()> {
         wait::until_true(&format!("{server} answers {client}"), CHANGE_LIMIT, || {
             self.answered_by(server, client, Via::Tcp, to).map(|()| true)
         })
     }
 
-    /// [`Self::answered_by`] over every kind of socket and both families, to the ClusterIP.
+    /// Like [`Self::answered_by`], over every kind of socket and both families, to the ClusterIP.
     pub fn served_at_cluster_ip(&self, server: &str, client: &str) -> Result<()> {
         for family in Family::BOTH {
             for via in [Via::Tcp, Via::UdpConnected, Via::UdpUnconnected] {
@@ -110,12 +110,12 @@ impl Stage {
     }
 }
 
-/// Waits until a job has had this many more good answers, whatever else it had.
+/// Waits until a job has had this many more correct replies, whatever else it had.
 pub fn until_more(job: &Job, more: u64) -> Result<Report> {
     until_more_than(&job.look()?, job, more)
 }
 
-/// [`until_more`] counted from an earlier look.
+/// Like [`until_more`], counted from an earlier report.
 pub fn until_more_than(start: &Report, job: &Job, more: u64) -> Result<Report> {
     wait::until(&format!("{more} more answers"), Duration::from_secs(10), || {
         let now = job.look()?;
@@ -123,7 +123,7 @@ pub fn until_more_than(start: &Report, job: &Job, more: u64) -> Result<Report> {
     })
 }
 
-/// A background job that saw a single failure is a failure.
+/// Fails if a background job had a single failure.
 pub fn no_failure(what: &str, report: &Report) -> Result<()> {
     let Report { ok, failed, first_failure, .. } = report;
     ensure!(*failed == 0, "{what}: {failed} of {} failed, first {first_failure:?}", ok + failed);
@@ -131,22 +131,22 @@ pub fn no_failure(what: &str, report: &Report) -> Result<()> {
     Ok(())
 }
 
-/// A scenario as a trial: a sentence, the stage it needs, what happens on it.
+/// A scenario as a test: a sentence, its testbed, and its actions.
 pub fn scenario(
     sentence: &str,
-    set: impl FnOnce(&str) -> Result<Stage> + Send + 'static,
-    act: impl FnOnce(&mut Stage) -> Result<()> + Send + 'static,
+    set: impl FnOnce(&str) -> Result<Testbed> + Send + 'static,
+    act: impl FnOnce(&mut Testbed) -> Result<()> + Send + 'static,
 ) -> Trial {
     let name = sentence.to_owned();
     Trial::test(sentence, move || play(&name, set, act))
 }
 
-/// [`scenario`], skipped on a machine that cannot play it: the first function says why not.
+/// Like [`scenario`], skipped if the first function returns why this machine cannot run it.
 pub fn scenario_unless(
     hindrance: impl FnOnce() -> Result<Option<String>> + Send + 'static,
     sentence: &str,
-    set: impl FnOnce(&str) -> Result<Stage> + Send + 'static,
-    act: impl FnOnce(&mut Stage) -> Result<()> + Send + 'static,
+    set: impl FnOnce(&str) -> Result<Testbed> + Send + 'static,
+    act: impl FnOnce(&mut Testbed) -> Result<()> + Send + 'static,
 ) -> Trial {
     let name = sentence.to_owned();
     Trial::ignorable_test(sentence, move || match hindrance()? {
@@ -157,10 +157,10 @@ pub fn scenario_unless(
 
 fn play(
     sentence: &str,
-    set: impl FnOnce(&str) -> Result<Stage>,
-    act: impl FnOnce(&mut Stage) -> Result<()>,
+    set: impl FnOnce(&str) -> Result<Testbed>,
+    act: impl FnOnce(&mut Testbed) -> Result<()>,
 ) -> Result<(), Failed> {
     let short: String = sentence.split(' ').filter_map(|word| word.chars().next()).collect();
-    let mut stage = set(&short).map_err(|error| Failed::from(format!("no stage: {error:#}")))?;
-    act(&mut stage).map_err(|error| format!("{error:#}\n{}", stage.world.diagnosis()).into())
+    let mut testbed = set(&short).map_err(|error| Failed::from(format!("no testbed: {error:#}")))?;
+    act(&mut testbed).map_err(|error| format!("{error:#}\n{}", testbed.world.diagnosis()).into())
 }

@@ -1,4 +1,4 @@
-//! kubectl as a person types it, all in a namespace of the show's own.
+//! kubectl commands as users type them, in a namespace of the show.
 
 use std::collections::BTreeSet;
 use std::os::unix::process::CommandExt;
@@ -19,7 +19,7 @@ impl Kubectl {
         Self(places.clone())
     }
 
-    /// Runs `kubectl -n show LINE` and shows it with its answer.
+    /// Runs `kubectl -n show LINE` and prints it with its output.
     pub(super) fn type_in(&self, screen: &Screen, line: &str) -> Result<()> {
         let answer = self.ask(line)?;
         let words = line.split_whitespace().map(quoted).collect::<Vec<_>>().join(" ");
@@ -31,13 +31,13 @@ impl Kubectl {
         Exposed::read(&self.ask(&format!("get service {service} -o json"))?)
     }
 
-    /// The pods that a Service has by now.
+    /// The Service's ready pods.
     pub(super) fn ready(&self) -> Result<BTreeSet<String>> {
         let pods = self.0.pods(NAMESPACE, "app=web")?.into_iter();
         Ok(pods.filter(|pod| pod.is_ready && !pod.is_ending).map(|pod| pod.name).collect())
     }
 
-    /// What the cluster says of itself.
+    /// Diagnostic output of the cluster.
     pub(super) fn diagnosis(&self) -> String {
         let ask = |line: &str| self.ask(line).unwrap_or_else(|error| format!("{error:#}\n"));
         let pods = ask("get pods -o wide --show-labels");
@@ -48,13 +48,13 @@ impl Kubectl {
 
     fn ask(&self, line: &str) -> Result<String> {
         let mut kubectl = self.0.kubectl()?;
-        // A Ctrl-C at the terminal is the show's to handle.
+        // The show handles Ctrl-C, not kubectl.
         kubectl.process_group(0);
         command::run(kubectl.args(["-n", NAMESPACE]).args(line.split_whitespace()))
     }
 }
 
-/// For a shell.
+/// Quotes a word for a shell.
 fn quoted(word: &str) -> String {
     if word.contains('{') { format!("'{word}'") } else { word.to_owned() }
 }

@@ -1,4 +1,4 @@
-//! What is looked at on a stage, and waited for: traffic, tables, what the daemon tells, what it may ask.
+//! Expectations of a testbed, checked or awaited: traffic, tables, the daemon's reports, its rights.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -9,11 +9,11 @@ use serde_json::Value;
 use svc_tests::agent::Via;
 use svc_tests::{command, wait};
 
-use super::{CHANGE_LIMIT, Stage};
+use super::{CHANGE_LIMIT, Testbed};
 use crate::plane::ACCOUNTS;
 
-impl Stage {
-    /// The traffic goes on, and nothing of it has failed since it began.
+impl Testbed {
+    /// The traffic goes on without any failure since it began.
     pub fn unnoticed(&self) -> Result<()> {
         for (what, job) in &self.traffic {
             let start = job.look()?;
@@ -32,7 +32,7 @@ impl Stage {
         Ok(())
     }
 
-    /// One request must be answered by this server.
+    /// One request; this server must answer.
     pub fn answered_by(&self, server: &str, client: &str, to: SocketAddr) -> Result<()> {
         let answers = self.agent(client)?.ask(Via::Tcp, to, 1)?;
         let names: Vec<&str> = answers.iter().map(|answer| answer.server.as_str()).collect();
@@ -46,7 +46,7 @@ impl Stage {
         })
     }
 
-    /// The frontend is there and has nobody behind it.
+    /// Waits until the frontend exists without endpoints.
     pub fn soon_refused(&self, client: &str, to: SocketAddr) -> Result<()> {
         wait::until_true(&format!("{client} is refused at {to}"), CHANGE_LIMIT, || {
             let refusal = self.agent(client)?.refused(Via::Tcp, to)?;
@@ -55,12 +55,12 @@ impl Stage {
         })
     }
 
-    /// Which state of the sources is in force, as the daemon tells, if it does.
+    /// The generation in force according to the daemon, if it responds.
     pub fn generation(&self) -> Option<u64> {
         self.on_node(|_, daemon| daemon.status()).ok()?["generation"].as_u64()
     }
 
-    /// Frontend -> backends in the kernel's tables, of the Services in a namespace.
+    /// Frontend -> backends in the kernel's tables, for the Services in a namespace.
     pub fn table(&self, namespace: &str) -> Result<BTreeMap<String, Vec<String>>> {
         let rows = self.on_node(|node, daemon| daemon.get(node, "services"))?;
         let ours = |row: &&Value| {
@@ -76,7 +76,7 @@ impl Stage {
         Ok(rows.map(|row| (text(&row["frontend"]), backends(row))).collect())
     }
 
-    /// All that the kernel's tables say of frontends, names and counters apart.
+    /// All frontends in the kernel's tables, without names and counters.
     pub fn everything(&self) -> Result<BTreeSet<String>> {
         let rows = self.on_node(|node, daemon| daemon.get(node, "services"))?;
         let shown =
@@ -84,7 +84,7 @@ impl Stage {
         Ok(rows.as_array().into_iter().flatten().map(shown).collect())
     }
 
-    /// The daemon's status comes to name this failure of the API.
+    /// Waits until the daemon's status has this failure of the API.
     pub fn soon_told(&self, kind: &str, reason: &str) -> Result<()> {
         wait::until_true(&format!("the status tells of {kind}: {reason}"), CHANGE_LIMIT, || {
             let complaints = self.on_node(|_, daemon| daemon.complaints())?;
@@ -96,13 +96,13 @@ impl Stage {
         })
     }
 
-    /// Every watch is there and has lasted for a while.
+    /// Every watch is running and has lasted for a while.
     pub fn follows_everything(&self) -> Result<bool> {
         let complaints = self.on_node(|_, daemon| daemon.complaints())?;
         Ok(complaints.iter().all(|complaint| complaint["kind"] != "source"))
     }
 
-    /// The authorizer has heard that the daemon may not list this.
+    /// Waits until the authorizer forbids the daemon to list this.
     pub fn soon_cannot(&self, resource: &str) -> Result<()> {
         let account = format!("system:serviceaccount:{ACCOUNTS}:{}", self.name);
         wait::until_true(&format!("{account} may not list {resource}"), CHANGE_LIMIT, || {
@@ -112,7 +112,7 @@ impl Stage {
         })
     }
 
-    /// A process of node1 reaches the API server at this address.
+    /// A process on node1 reaches the API server at this address.
     pub fn reaches_api(&self, url: &str) -> Result<()> {
         let mut kubectl = self.on_node(|node, _| node.host.command(self.plane.kubectl_program()))?;
         kubectl.env("KUBECONFIG", self.plane.control().kubeconfig("admin"));

@@ -1,4 +1,4 @@
-//! Where a Service can be dialled.
+//! Addresses of a Service.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -16,7 +16,7 @@ pub(super) struct Exposed {
 }
 
 impl Exposed {
-    /// Of a Service as the API server has it.
+    /// Reads a Service of the API server.
     pub(super) fn read(service: &str) -> Result<Self> {
         let service: Value = serde_json::from_str(service).context("parse a Service")?;
         let spec = &service["spec"];
@@ -31,7 +31,7 @@ impl Exposed {
         (self.cluster.of(family), self.port).into()
     }
 
-    /// Its port of a node.
+    /// Its NodePort at a node.
     pub(super) fn at(&self, node: IpAddr) -> SocketAddr {
         (node, self.node_port).into()
     }

@@ -1,4 +1,4 @@
-//! What to type while the show stands: every line works as printed, in another terminal.
+//! Commands to type while the show is kept: every line works as printed, in another terminal.
 
 use anyhow::Result;
 
@@ -8,19 +8,19 @@ use crate::cgroup;
 use crate::cluster::addresses::node;
 use crate::topology::Family;
 
-pub(super) fn lines(stage: &Kubernetes) -> Result<String> {
-    let settings = stage.ground.settings();
+pub(super) fn lines(environment: &Kubernetes) -> Result<String> {
+    let settings = environment.show_cluster.settings();
     let (hub, client, n1) = (settings.host("hub"), settings.host("client"), settings.host("n1"));
     let kubectl = settings.bin.join("kubectl").display().to_string();
     let kubeconfig = settings.admin().display().to_string();
     let procs = cgroup::mount_point()?.join(&settings.name).join("n1/agents/cgroup.procs");
-    let pod = stage.in_pod.pid();
-    let inside = [Family::V4, Family::V6].map(|family| stage.tcp.inside(family));
-    let outside = stage.tcp.at(node(1).of(Family::V4));
+    let pod = environment.in_pod.pid();
+    let inside = [Family::V4, Family::V6].map(|family| environment.tcp.inside(family));
+    let outside = environment.tcp.at(node(1).of(Family::V4));
     Ok(format!(
         "  kubectl() {{ ip netns exec {hub} env KUBECONFIG={kubeconfig} {kubectl} -n {NAMESPACE} \"$@\"; }}
 
-  # who is there, and other acts
+  # the pods, and further changes
   kubectl get pods,services,endpointslices -o wide
   kubectl scale deployment web --replicas=4
   kubectl rollout restart deployment web

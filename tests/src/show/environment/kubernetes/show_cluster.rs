@@ -1,19 +1,19 @@
-//! The cluster that the show is on: the one that is up, if svc serves it, or one of the show's own that ends with it.
+//! The cluster of the show: the one that is up, if svc serves it, or a temporary one.
 
 use std::os::unix::process::CommandExt;
 
 use anyhow::Result;
 
 use super::kubectl::NAMESPACE;
+use crate::cleanup::Cleanup;
 use crate::cluster::args::{Cni, Proxy, Up, word};
 use crate::cluster::{Cluster, Places, Running, Settings, Steps, preflight};
 use crate::command;
-use crate::janitor::Janitor;
 use crate::show::screen::Screen;
 
 const OWN: Up = Up { nodes: 2, cni: Cni::Ptp, proxy: Proxy::Svc, lenient: false, zones: Vec::new() };
 
-pub(super) struct Ground {
+pub(super) struct ShowCluster {
     places: Places,
     nodes: u8,
     settings: Settings,
@@ -21,26 +21,26 @@ pub(super) struct Ground {
 }
 
 struct Own {
-    // Dropped in this order: what the janitor would remove goes by itself.
+    // Dropped in this order, before leftovers are swept.
     _cluster: Cluster,
-    _janitor: Janitor,
+    _cleanup: Cleanup,
 }
 
-impl Ground {
+impl ShowCluster {
     pub(super) fn find(screen: &Screen) -> Result<Self> {
         match Self::lasting()? {
-            Some(ground) => {
+            Some(show_cluster) => {
                 screen.say("on the cluster that is up");
-                // What an earlier show left that did not end as it should.
+                // Leftovers of an earlier, interrupted show.
                 let words = ["delete", "namespace", NAMESPACE, "--ignore-not-found"];
-                command::run(ground.places.kubectl()?.args(words))?;
-                Ok(ground)
+                command::run(show_cluster.places.kubectl()?.args(words))?;
+                Ok(show_cluster)
             }
             None => Self::make(screen),
         }
     }
 
-    /// The cluster of `cargo xtask cluster up`, if it lives and svc is in it.
+    /// The cluster of `cargo xtask cluster up`, if it is running with svc.
     fn lasting() -> Result<Option<Self>> {
         let settings = Settings::lasting()?;
         let is_fit = |running: &Running| running.state.proxy == word(&Proxy::Svc) && running.check().is_ok();
@@ -55,12 +55,12 @@ impl Ground {
 
     fn make(screen: &Screen) -> Result<Self> {
         screen.say(&format!("making a cluster for the show: {}", OWN.words()));
-        let janitor = Janitor::start()?;
+        let cleanup = Cleanup::start()?;
         let settings = Settings::of_test("show")?;
         preflight(&settings, &OWN)?;
         let cluster = Cluster::up(&settings, &OWN, &mut Steps::new(true))?;
         let places = cluster.places();
-        let own = Some(Own { _cluster: cluster, _janitor: janitor });
+        let own = Some(Own { _cluster: cluster, _cleanup: cleanup });
         Ok(Self { places, nodes: OWN.nodes, settings, own })
     }
 
@@ -77,13 +77,13 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
-    /// A cluster that stays keeps nothing of the show.
+impl Drop for ShowCluster {
+    /// Removes the show's objects from a lasting cluster.
     fn drop(&mut self) {
         if self.own.is_none() {
             let words = ["delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
             let kubectl = self.places.kubectl();
-            // The next show removes what could not be removed now.
+            // If that fails, the next show removes them.
             let _ = kubectl.map(|mut kubectl| command::run(kubectl.process_group(0).args(words)));
         }
     }

@@ -1,4 +1,4 @@
-//! The hosts of a side and their ways to each other, as they are before any proxy comes.
+//! The hosts of a network and the routes between them, before a proxy starts.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -11,38 +11,38 @@ use crate::manifests::{SERVER_PORT, SERVICE_PORT};
 use crate::netns::Netns;
 use crate::topology::{Addrs, Host, Node, Topology};
 
-/// `pod` and `far` are clients, the others servers; those of `a` are on node1, those of `b` on node2.
+/// `pod` and `far` are clients, the others servers; those named `a` are on node1, those named `b` on node2.
 pub const PODS: [(usize, &str); 7] =
     [(1, "pod"), (1, "a1"), (1, "a2"), (1, "a3"), (2, "far"), (2, "b1"), (2, "b2")];
 /// A node's interface towards the hub.
 pub const LINK: &str = "api0";
 
-/// The client by another address.
-pub const STRANGER: &str = "stranger";
-pub const STRANGERS_ADDRS: Addrs = on_front(201);
-/// node1 by an address that is not its InternalIP.
+/// The client with another address.
+pub const OTHER_CLIENT: &str = "client-alt";
+pub const OTHER_CLIENT_ADDRS: Addrs = on_front(201);
+/// node1 with an address that is not its InternalIP.
 const ALTERNATIVE: (&str, Addrs) = ("node1-alt", on_front(101));
 const LOCALHOST: (&str, Addrs) = ("localhost", Addrs { v4: Ipv4Addr::LOCALHOST, v6: Ipv6Addr::LOCALHOST });
-/// The server behind [`SERVER_PORT`] + 1 has a name of its own.
+/// The server at [`SERVER_PORT`] + 1 has a name of its own.
 const OTHER_PORT: u16 = SERVER_PORT + 1;
 
 const fn on_front(host: u8) -> Addrs {
     Addrs { v4: Ipv4Addr::new(192, 0, 2, host), v6: Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, host as u16) }
 }
 
-/// Servers on all pods and nodes, links to the hub, ways for what is no host's address. The agent is the machine of the
-/// load balancer, which answers what no node has taken.
+/// Servers on all pods and nodes, links to the hub, and routes for addresses without a host. The returned agent is
+/// the load balancer's machine, which answers connections that no node takes.
 pub fn prepare(topology: &Topology, hub: &Netns, number: u8) -> Result<Agent> {
     for (node, number) in topology.nodes.iter().zip(number..) {
         node.hosts().try_for_each(serve)?;
         join(&node.host.netns, hub, number)?;
         set_rules(node)?;
     }
-    // As a source the kernel takes neither by itself.
-    let (alternative, stranger) = (ALTERNATIVE.1, STRANGERS_ADDRS);
+    // Linux does not select either address as a source by itself.
+    let (alternative, other_client) = (ALTERNATIVE.1, OTHER_CLIENT_ADDRS);
     topology.node(1).host.netns.ip(&second_address(alternative))?;
     let via = topology.node(1).host.addrs;
-    topology.client.netns.ip(&second_address(stranger))?;
+    topology.client.netns.ip(&second_address(other_client))?;
     for range in ["198.18.0.0/15", "2001:db8:12::/47", "fd00:96::/112", "10.244.0.0/16", "fd00:10:244::/48"] {
         let via = if range.contains(':') { via.v6.to_string() } else { via.v4.to_string() };
         topology.client.netns.ip(&format!("route add {range} via {via}"))?;
@@ -52,8 +52,9 @@ pub fn prepare(topology: &Topology, hub: &Netns, number: u8) -> Result<Agent> {
     for range in ["198.18.0.0/15", "2001:db8:12::/47", "10.96.0.0/16", "fd00:96::/112"] {
         lan.ip(&format!("route add local {range} dev lo"))?;
     }
-    // Back by the way the client's packets come, which it should not be told to shorten: conntrack wants to see both.
-    for client in [topology.client.addrs, stranger] {
+    // Replies must take the same path as the client's packets, and not be redirected to a shorter one: conntrack must
+    // see both directions.
+    for client in [topology.client.addrs, other_client] {
         lan.ip(&format!(
             "route add {}/32 via {}\nroute add {}/128 via {}",
             client.v4, via.v4, client.v6, via.v6
@@ -85,8 +86,8 @@ fn join(node: &Netns, hub: &Netns, number: u8) -> Result<()> {
     node.ip(&format!("addr add 172.30.0.{number}/24 dev {LINK}\nlink set {LINK} up"))
 }
 
-/// A CNI that masquerades only what leaves the cluster, so that pods see each other, and node1 by its other address sees them. No limit to ICMP errors: a client that
-/// is refused often should hear it every time.
+/// Rules of a CNI that masquerades only traffic that leaves the cluster, so pods see each other, and node1's other
+/// address. ICMP errors are not rate-limited, because a client that is refused often must see each error.
 fn set_rules(node: &Node) -> Result<()> {
     let netns = &node.host.netns;
     netns.sysctl(&[("net/ipv4/icmp_ratemask", "0"), ("net/ipv6/icmp/ratelimit", "0")])?;
@@ -99,8 +100,8 @@ fn set_rules(node: &Node) -> Result<()> {
     ))
 }
 
-/// Gives a node addresses of load balancers, as one that announces them does; again is no harm. They are no sources but
-/// towards themselves.
+/// Gives a node load-balancer addresses, as a node has that announces them; may be repeated. The node uses them as a
+/// source only towards themselves.
 pub fn hold(node: &Node, addresses: &[Addrs]) -> Result<()> {
     let lines = addresses.iter().map(|addrs| {
         format!(
@@ -111,7 +112,7 @@ pub fn hold(node: &Node, addresses: &[Addrs]) -> Result<()> {
     node.host.netns.ip(&lines.collect::<String>())
 }
 
-/// Every host by its name, and addresses that have names of their own.
+/// Every host by name, and addresses with names of their own.
 pub fn places(topology: &Topology) -> BTreeMap<String, Place> {
     let of_nodes = topology.nodes.iter().flat_map(|node| {
         node.hosts()
@@ -120,7 +121,7 @@ pub fn places(topology: &Topology) -> BTreeMap<String, Place> {
     let nowhere = |name: &str, addrs| (name.to_owned(), Place { addrs, node: String::new() });
     let others = [
         nowhere("client", topology.client.addrs),
-        nowhere(STRANGER, STRANGERS_ADDRS),
+        nowhere(OTHER_CLIENT, OTHER_CLIENT_ADDRS),
         nowhere(ALTERNATIVE.0, ALTERNATIVE.1),
         nowhere(LOCALHOST.0, LOCALHOST.1),
     ];

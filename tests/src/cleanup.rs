@@ -1,4 +1,4 @@
-//! Removes what a killed run could not: at the next start, and at once by a child that outlives the run.
+//! Removes what a killed run left behind: at the next start, and at once by a child process that outlives the run.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -10,19 +10,19 @@ use anyhow::{Context, Result};
 use crate::cluster::hierarchies;
 use crate::{bpffs, cgroup, netns, run_name, wait};
 
-/// The running program, also when its file has been replaced by a new build.
+/// The running program, even if its file has been replaced by a new build.
 pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 
 pub(crate) const ENV: &str = "SVC_TESTS_JANITOR";
 
-/// Keeps the janitor's stdin open: it works when this process ends, however that happens.
+/// Keeps the child's stdin open: the child works when this process ends, however that happens.
 #[derive(Debug)]
-pub struct Janitor {
+pub struct Cleanup {
     _child: Child,
 }
 
-impl Janitor {
-    /// Removes leftovers of dead runs, then leaves a child behind for this one's.
+impl Cleanup {
+    /// Removes leftovers of dead runs, then starts the child for this run's.
     pub fn start() -> Result<Self> {
         sweep();
         let child = Command::new(THIS_PROGRAM)
@@ -30,10 +30,10 @@ impl Janitor {
             .env(ENV, std::process::id().to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
-            // A Ctrl-C at the terminal is for the run, not for who cleans up behind it.
+            // Ctrl-C at the terminal must not end the child.
             .process_group(0)
             .spawn()
-            .context("start the janitor")?;
+            .context("start the cleanup")?;
         Ok(Self { _child: child })
     }
 }
@@ -46,7 +46,7 @@ pub fn sweep() {
     bpffs::remove_stale();
 }
 
-/// The janitor's life: wait for the end of the run, then sweep.
+/// The child's main: waits for the end of the run, then sweeps.
 pub(crate) fn run(owner: &str) {
     let _ = io::stdin().read_to_end(&mut Vec::new());
     let name = format!("svc-{owner}-");

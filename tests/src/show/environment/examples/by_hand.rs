@@ -1,4 +1,4 @@
-//! What to type while the show stands: every line works as printed, in another terminal.
+//! Commands to type while the show is kept: every line works as printed, in another terminal.
 
 use std::path::Path;
 

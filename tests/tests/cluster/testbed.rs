@@ -1,4 +1,4 @@
-//! The cluster that all cases share: made by the first that needs it, with servers, their Service, and pods to ask from.
+//! The cluster that all cases share: made by the first one, with servers, their Service, and client pods.
 
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
@@ -11,10 +11,10 @@ use svc_tests::cluster::{Cluster, Places, Pod, Settings, Steps};
 use svc_tests::command;
 
 pub const NAMESPACE: &str = "default";
-/// What the manifests make, and their pods are called by.
+/// Label of the pods that the manifests make.
 pub const ECHO: &str = "app=echo";
 const CLIENT: &str = "app=client";
-/// The daemon's process, and the selector of its pods.
+/// The daemon's process name, and the selector of its pods.
 pub const DAEMON: &str = "svc-ctl";
 pub const DAEMONS: &str = "app.kubernetes.io/name=svc";
 pub const PORT: u16 = 8080;
@@ -22,32 +22,32 @@ pub const NODE_PORT: u16 = 30080;
 pub const REPLICAS: usize = 2;
 
 const MANIFESTS: &str = include_str!("echo.yaml");
-/// Stands in the manifests where the image's name goes.
+/// Placeholder in the manifests for the image's name.
 const IMAGE: &str = "svc.local/echo";
 
-/// Strict, without DNS, which none of the cases needs.
+/// Strict, and without DNS, which no case needs.
 const NODES: u8 = 2;
 
 #[derive(Debug)]
-pub struct Stage {
+pub struct Testbed {
     pub cluster: Cluster,
     pub places: Places,
-    /// A pod on each node, in the nodes' order; none of them serves.
+    /// A pod on each node, in the nodes' order; none of them is a server.
     pub clients: Vec<Pod>,
-    /// The Service's, of both families.
+    /// The Service's addresses of both families.
     pub cluster_ips: Vec<IpAddr>,
 }
 
 #[derive(Debug, Default)]
-pub struct Theatre(OnceLock<Result<Stage, String>>);
+pub struct Fixtures(OnceLock<Result<Testbed, String>>);
 
-/// A case on the one cluster.
-pub fn case(theatre: &Arc<Theatre>, sentence: &'static str, act: fn(&Stage) -> Result<()>) -> Trial {
-    let theatre = Arc::clone(theatre);
+/// A case on the shared cluster.
+pub fn case(fixtures: &Arc<Fixtures>, sentence: &'static str, act: fn(&Testbed) -> Result<()>) -> Trial {
+    let fixtures = Arc::clone(fixtures);
     Trial::test(sentence, move || {
-        let stage = theatre.0.get_or_init(|| Stage::make().map_err(|error| format!("{error:#}")));
-        let stage = stage.as_ref().map_err(Failed::from)?;
-        act(stage).map_err(|error| format!("{error:#}\n{}", stage.describe()).into())
+        let testbed = fixtures.0.get_or_init(|| Testbed::make().map_err(|error| format!("{error:#}")));
+        let testbed = testbed.as_ref().map_err(Failed::from)?;
+        act(testbed).map_err(|error| format!("{error:#}\n{}", testbed.describe()).into())
     })
 }
 
@@ -63,7 +63,7 @@ pub fn preflight() -> Result<()> {
     svc_tests::cluster::preflight(&settings()?, &options())
 }
 
-impl Stage {
+impl Testbed {
     fn make() -> Result<Self> {
         let mut steps = Steps::new(true);
         let mut cluster = Cluster::up(&settings()?, &options(), &mut steps)?;
@@ -83,7 +83,7 @@ impl Stage {
         command::run(self.places.kubectl()?.args(arguments))
     }
 
-    /// What the cluster has to say when a case has failed.
+    /// Diagnostic output for a failed case.
     fn describe(&self) -> String {
         let asks: [&[&str]; 3] = [
             &["get", "pods,endpointslices", "-A", "-o", "wide"],
@@ -102,7 +102,7 @@ impl Stage {
     }
 }
 
-/// Of both families, if the Service has both.
+/// Addresses of both families, if the Service has both.
 pub fn cluster_ips(places: &Places, service: &str) -> Result<Vec<IpAddr>> {
     let ask = ["-n", NAMESPACE, "get", "service", service, "-o", "json"];
     let service: Value = serde_json::from_str(&command::run(places.kubectl()?.args(ask))?)?;

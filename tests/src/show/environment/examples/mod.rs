@@ -1,5 +1,5 @@
-//! The stage of two simulated nodes: a namespace for every Pod of the examples, made as a kubelet would, before it is
-//! Ready; what changes is a manifest.
+//! The examples in a simulated network of two nodes: a namespace for every Pod, made before it is Ready as a kubelet
+//! does. Manifests are changed.
 
 mod by_hand;
 mod pod;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Act, Client, Stage};
+use super::{Client, Environment, Step};
 use crate::agent::Via;
 use crate::daemon::Flags;
 use crate::run_name;
@@ -22,10 +22,10 @@ use crate::world::World;
 use pod::Pod;
 
 const FILES: [&str; 3] = ["nodes.yaml", "web.yaml", "dns.yaml"];
-/// The pod from which the clients inside the cluster ask; no manifest names it.
+/// The pod with the clients inside the cluster; no manifest names it.
 const CLIENT_POD: &str = "client-pod";
 
-/// HTTP and UDP, ClusterIP and NodePort, both families, from every kind of place.
+/// HTTP and UDP, ClusterIP and NodePort, both families, from every kind of client.
 const CLIENTS: [(&str, Via, &str); 7] = [
     (CLIENT_POD, Via::Http, "10.96.0.10:80"),
     (CLIENT_POD, Via::Http, "[fd00:10:96::10]:80"),
@@ -36,20 +36,20 @@ const CLIENTS: [(&str, Via, &str); 7] = [
     ("client", Via::UdpUnconnected, "192.0.2.1:30053"),
 ];
 
-/// The examples, alive.
+/// The running examples.
 pub(in crate::show) struct Examples {
     world: World,
-    /// The web Service's file as it is in force now.
+    /// The current file of the web Service.
     web: String,
-    /// The Pods that manifests name.
+    /// The Pods in manifests.
     servers: BTreeSet<String>,
 }
 
-impl Stage for Examples {
-    const ACTS: &'static [Act<Self>] = &[
-        Act { name: "three replicas", begin: |_, _| Ok(()) },
-        Act { name: "a replica is added", begin: |stage, _| stage.add_replica() },
-        Act { name: "a replica is removed", begin: |stage, _| stage.take_replica_out() },
+impl Environment for Examples {
+    const STEPS: &'static [Step<Self>] = &[
+        Step { name: "three replicas", begin: |_, _| Ok(()) },
+        Step { name: "a replica is added", begin: |environment, _| environment.add_replica() },
+        Step { name: "a replica is removed", begin: |environment, _| environment.take_replica_out() },
     ];
     const CHANGE_LIMIT: Duration = Duration::from_secs(10);
     const NAME_WIDTH: usize = 8;
@@ -59,18 +59,18 @@ impl Stage for Examples {
         screen.say("making two nodes, a client and the pods of examples/*.yaml");
         let mut world = World::new("show", Options::default())?;
         world.topology.node_mut(1).add_pod(CLIENT_POD)?;
-        let mut stage = Self { world, web: String::new(), servers: BTreeSet::new() };
+        let mut environment = Self { world, web: String::new(), servers: BTreeSet::new() };
         for file in FILES {
             let path = run_name::workspace_dir().join("examples").join(file);
             let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            stage.run_pods(&text)?;
-            stage.world.folder.write(file, &text)?;
+            environment.run_pods(&text)?;
+            environment.world.folder.write(file, &text)?;
             if file == "web.yaml" {
-                stage.web = text;
+                environment.web = text;
             }
         }
-        stage.world.start(Flags::default())?;
-        Ok(stage)
+        environment.world.start(Flags::default())?;
+        Ok(environment)
     }
 
     fn clients(&self) -> Result<Vec<Client>> {
@@ -96,7 +96,7 @@ impl Stage for Examples {
 }
 
 impl Examples {
-    /// A fourth web Pod beside the third: first it runs, then the manifest says so.
+    /// Adds a fourth web Pod: first it runs, then the manifest has it.
     fn add_replica(&mut self) -> Result<()> {
         let third = documents(&self.web).find(|document| document.contains("name: web-3"));
         let third = third.context("web.yaml has no Pod web-3")?;
@@ -105,7 +105,7 @@ impl Examples {
         self.rewrite(format!("{}---\n{fourth}", self.web))
     }
 
-    /// Takes the first web Pod out of the manifest; it goes on running, as Pods do while they end.
+    /// Takes the first web Pod out of the manifest. It goes on running, as terminating Pods do.
     fn take_replica_out(&mut self) -> Result<()> {
         let rest: Vec<&str> =
             documents(&self.web).filter(|document| !document.contains("name: web-1")).collect();
@@ -118,7 +118,7 @@ impl Examples {
         self.world.folder.write("web.yaml", &self.web)
     }
 
-    /// A namespace with a server in it for every Pod of a file.
+    /// Runs a server in a namespace of its own for every Pod of a file.
     fn run_pods(&mut self, text: &str) -> Result<()> {
         for Pod { name, node, addrs, port } in pod::read_all(text)? {
             let made = self.world.topology.node_mut(node).add_pod_at(&name, addrs)?;

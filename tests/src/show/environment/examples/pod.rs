@@ -1,4 +1,4 @@
-//! What the stage needs to know of the Pods in a manifest.
+//! The Pods of a manifest, with the parts that the show needs.
 
 use std::net::IpAddr;
 
@@ -16,7 +16,7 @@ pub(super) struct Pod {
     pub(super) port: u16,
 }
 
-/// Those of a file, which may have other objects too.
+/// The Pods of a file, which may have other objects, too.
 pub(super) fn read_all(text: &str) -> Result<Vec<Pod>> {
     let mut pods = Vec::new();
     for document in Deserializer::from_str(text) {
