@@ -22,7 +22,7 @@ use crate::observe::health::HealthSettings;
 use crate::observe::metrics::requests::ApiRequests;
 use crate::observe::{self, ObserveSettings, Observers};
 use crate::programs::{self, HooksStatus, Started};
-use crate::reconcile::{self, Inputs, Options, Outputs};
+use crate::reconcile::{self, Inputs, LoopSettings, Outputs};
 use crate::sweeper::{SweepReport, SweepSettings, Sweeper};
 use crate::{dns, memory, node, source};
 
@@ -38,7 +38,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    tracing::info!("stopping; the kernel goes on with what it has");
+    tracing::info!("stopping; the kernel's programs and tables stay in place");
     Ok(())
 }
 
@@ -94,16 +94,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         let ended = on_a_thread("svc-dns", move || dns::server::run(settings, worlds, ledger))?;
         tasks.spawn(ended);
     }
-    let options = Options {
+    let loop_settings = LoopSettings {
         node_name: config.node_name.clone(),
-        settings: config.settings.clone(),
+        plan: config.settings.clone(),
         keeps_names: config.dns.is_some(),
         most_entries: config.max_table_entries,
         serves_external_ips: config.serves_external_ips,
     };
     let inputs = Inputs { events, addresses, growth: Some(growth), first_swap };
     let plan = async move {
-        reconcile::run(inputs, store, options, outputs).await;
+        reconcile::run(inputs, store, loop_settings, outputs).await;
         Ok(())
     };
     tasks.spawn(on_a_thread("planner", move || plan)?);
@@ -176,7 +176,9 @@ async fn changed(file: ConfigFile) -> anyhow::Error {
         // A missing file is being replaced at the moment.
         if std::fs::read_to_string(&file.path).is_ok_and(|text| text != file.text) {
             let path = file.path.display();
-            return anyhow::anyhow!("--config {path} has changed: ending, to be started with the new one");
+            return anyhow::anyhow!(
+                "--config {path} has changed: exiting, to be restarted with the new configuration"
+            );
         }
     }
 }

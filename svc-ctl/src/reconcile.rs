@@ -67,9 +67,9 @@ pub struct Outputs {
 
 /// Settings of the loop.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct LoopSettings {
     pub node_name: String,
-    pub settings: Settings,
+    pub plan: Settings,
     /// The world includes the objects that only DNS reads.
     pub keeps_names: bool,
     /// Upper limit for the entries of each table.
@@ -78,11 +78,11 @@ pub struct Options {
     pub serves_external_ips: bool,
 }
 
-impl Default for Options {
+impl Default for LoopSettings {
     fn default() -> Self {
         Self {
             node_name: String::new(),
-            settings: Settings::default(),
+            plan: Settings::default(),
             keeps_names: false,
             most_entries: u32::MAX,
             serves_external_ips: true,
@@ -91,9 +91,9 @@ impl Default for Options {
 }
 
 /// Runs for ever. Dropping it leaves no half-done write.
-pub async fn run<S: MapStore>(inputs: Inputs<S>, store: S, options: Options, outputs: Outputs) {
+pub async fn run<S: MapStore>(inputs: Inputs<S>, store: S, settings: LoopSettings, outputs: Outputs) {
     let Inputs { mut events, mut addresses, growth, first_swap } = inputs;
-    let mut state = Reconciler::new(store, options, outputs);
+    let mut state = Reconciler::new(store, settings, outputs);
     state.ask = growth.as_ref().map(|growth| growth.ask.clone());
     state.first_swap = first_swap;
     let mut staged = growth.map(|growth| growth.staged);
@@ -132,7 +132,7 @@ const fn is_object<T>(event: &Event<T>) -> bool {
 
 struct Reconciler<S> {
     store: S,
-    options: Options,
+    settings: LoopSettings,
     outputs: Outputs,
     progress: Progress,
     model: Store,
@@ -155,14 +155,14 @@ struct Reconciler<S> {
 }
 
 impl<S: MapStore> Reconciler<S> {
-    fn new(store: S, options: Options, outputs: Outputs) -> Self {
+    fn new(store: S, settings: LoopSettings, outputs: Outputs) -> Self {
         let start = Instant::now();
-        let model = Store::new(&options.node_name).serving_external_ips(options.serves_external_ips);
+        let model = Store::new(&settings.node_name).serving_external_ips(settings.serves_external_ips);
         Self {
             store,
-            model: if options.keeps_names { model.with_names() } else { model },
+            model: if settings.keeps_names { model.with_names() } else { model },
             knows_addresses: false,
-            options,
+            settings,
             outputs,
             progress: Progress::default(),
             book: None,
@@ -245,7 +245,7 @@ impl<S: MapStore> Reconciler<S> {
     fn read(&mut self) {
         match self.store.dump() {
             Ok(found) => {
-                self.book = Some(Book::new(found, self.store.capacity(), self.options.settings.clone()));
+                self.book = Some(Book::new(found, self.store.capacity(), self.settings.plan.clone()));
                 self.progress.last_error = None;
             }
             Err(error) => {
@@ -318,7 +318,7 @@ impl<S: MapStore> Reconciler<S> {
             }
         }
         let left_out = (node_addresses_left_out > 0 && !may_grow).then(|| {
-            let node = format!("Node {}", self.options.node_name);
+            let node = format!("Node {}", self.settings.node_name);
             let reason =
                 format!("the address table is full: {node_addresses_left_out} addresses are left out");
             Complaint::new(Kind::NoRoom, node, "", reason)
@@ -374,7 +374,7 @@ impl<S: MapStore> Reconciler<S> {
         match self.store.drift(book.tables(), &|pages| book.maglev(pages)) {
             Ok(ops) if ops.is_empty() => self.progress.updated_unix_ms = Some(unix_ms()),
             Ok(ops) => {
-                tracing::warn!(ops = ops.len(), first = ?ops[0], "another program changed the kernel's tables: healing");
+                tracing::warn!(ops = ops.len(), first = ?ops[0], "another program changed the kernel's tables: repairing them");
                 self.progress.drifts += 1;
                 let outcome = self.backlog.apply(&mut self.store, &ops);
                 self.count(outcome);
@@ -388,8 +388,8 @@ impl<S: MapStore> Reconciler<S> {
         if self.is_growing || Instant::now() < self.no_growth_before {
             return;
         }
-        if let Some(wanted) = book.wanted_capacity(self.options.most_entries) {
-            tracing::info!(?wanted, "larger tables are being made");
+        if let Some(wanted) = book.wanted_capacity(self.settings.most_entries) {
+            tracing::info!(?wanted, "making larger tables");
             self.is_growing = ask.send(wanted).is_ok();
         } else if !self.no_room.is_empty() {
             self.cannot_grow("no table may have more entries (--max-table-entries)");
@@ -412,7 +412,7 @@ impl<S: MapStore> Reconciler<S> {
                 self.backlog.retry(&mut self.store);
                 book.grow(self.store.capacity());
                 self.progress.growths += 1;
-                tracing::info!(capacity = ?self.store.capacity(), "the tables were replaced by larger ones");
+                tracing::info!(capacity = ?self.store.capacity(), "replaced the tables by larger ones");
             }
             Err(error) => {
                 self.failed(format!("making larger tables: {error}"));
@@ -451,7 +451,7 @@ impl<S: MapStore> Reconciler<S> {
     }
 
     fn failed(&mut self, error: String) {
-        tracing::warn!(error, "reconcile failed; it is tried again");
+        tracing::warn!(error, "reconcile failed, will retry");
         self.progress.failures += 1;
         self.progress.last_error = Some(error);
     }
@@ -462,7 +462,7 @@ impl<S: MapStore> Reconciler<S> {
             table: fill.table,
             used: fill.used,
             capacity: fill.capacity,
-            can_grow: can_grow && fill.capacity < u64::from(self.options.most_entries),
+            can_grow: can_grow && fill.capacity < u64::from(self.settings.most_entries),
         });
         self.progress.sizes = sizes.collect();
         self.progress.unserved = book.waiting().count() as u64;

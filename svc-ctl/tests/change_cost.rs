@@ -15,7 +15,7 @@ use svc_ctl::plan::capacity::Capacity;
 use svc_ctl::plan::settings::Settings;
 use svc_ctl::plan::tables::{MapOp, Tables};
 use svc_ctl::plan::tick::Tick;
-use svc_ctl::reconcile::{self, Inputs, Options, Outputs, Progress};
+use svc_ctl::reconcile::{self, Inputs, LoopSettings, Outputs, Progress};
 use svc_ctl::source::event::{Batch, Event, SourceEvent};
 use tokio::sync::{Mutex, mpsc, watch};
 
@@ -127,7 +127,7 @@ async fn cost(services: usize) -> Cost {
     let outputs = Outputs::default();
     let mut progress = outputs.progress.subscribe();
     let inputs = Inputs { events, addresses, growth: None, first_swap: None };
-    let task = tokio::spawn(reconcile::run(inputs, Sink, Options::default(), outputs));
+    let task = tokio::spawn(reconcile::run(inputs, Sink, LoopSettings::default(), outputs));
     let mut list = vec![SourceEvent::Service(Event::Init), SourceEvent::Slice(Event::Init)];
     list.extend((0..services).map(|n| service(n, true)));
     list.extend((0..services).map(|n| slice(n, 0, |s| SourceEvent::Slice(Event::InitApply(s)))));

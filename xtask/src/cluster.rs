@@ -13,7 +13,7 @@ use anyhow::Result;
 pub use args::{Command, Conformance};
 
 use crate::components::{CONFORMANCE, CONTROL_PLANE, DNS, Module, NODES};
-use crate::image::cluster::{self as images, Wanted};
+use crate::image::cluster::{self as images, ImageSet};
 use crate::privilege::Privilege;
 use crate::raised::{self, Variables};
 use crate::{build, components, project, setup};
@@ -38,16 +38,16 @@ pub fn main(command: &Command) -> Result<()> {
 pub fn conformance(_checked: &Conformance) -> Result<()> {
     let privilege = raised::privilege()?;
     let sets = [CONTROL_PLANE, NODES, DNS, CONFORMANCE];
-    become_svc_cluster(privilege, prepare(&sets, Wanted::Conformance)?)
+    become_svc_cluster(privilege, prepare(&sets, ImageSet::Conformance)?)
 }
 
 /// Everything that `cluster up` needs.
 pub fn prepare_up() -> Result<Variables> {
-    prepare(&[CONTROL_PLANE, NODES, DNS], Wanted::Dns)
+    prepare(&[CONTROL_PLANE, NODES, DNS], ImageSet::Dns)
 }
 
 /// Builds everything that a cluster needs, and returns the environment variables with the paths for `svc-cluster`.
-pub fn prepare(sets: &[&[Module]], wanted: Wanted) -> Result<Variables> {
+pub fn prepare(sets: &[&[Module]], wanted: ImageSet) -> Result<Variables> {
     setup::for_running()?;
     let programs = components::programs(sets)?;
     let images = images::write(wanted, &programs)?;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, anyhow, bail};
 
-use crate::image::cluster::{self as images, Wanted};
+use crate::image::cluster::{self as images, ImageSet};
 use crate::privilege::Privilege;
 use crate::{build, components, project, setup};
 use harness::{Count, Programs, TestBinary};
@@ -104,7 +104,7 @@ fn prepare(tier: &Tier) -> Result<Programs<'static>> {
         return Ok(Programs::default());
     }
     let programs = components::programs(tier.components)?;
-    let images = if tier.needs_images { Some(images::write(Wanted::Ours, &programs)?) } else { None };
+    let images = if tier.needs_images { Some(images::write(ImageSet::Ours, &programs)?) } else { None };
     Ok(Programs { bin: Some(programs.link()?), images, svc_ctl: None })
 }
 

@@ -47,12 +47,12 @@ struct FlowRow {
 }
 
 #[derive(Debug, Serialize)]
-struct StayRow {
+struct AffinityRow {
     service_name: String,
     /// Missing if no table has the backend any more.
     address: Option<SocketAddr>,
     #[serde(flatten)]
-    stay: affinity::Stay,
+    entry: affinity::AffinityEntry,
 }
 
 /// Names by service id, from the daemon. Without a daemon the map is empty and stderr says so.
@@ -90,7 +90,7 @@ pub fn main(args: &GetArgs) -> anyhow::Result<()> {
         What::Affinity => {
             let tables = store.dump()?;
             let names = names(args);
-            show(args.output, &stays(affinity::list(&pins)?, &tables, &names), stay_table)
+            show(args.output, &affinity_rows(affinity::list(&pins)?, &tables, &names), affinity_table)
         }
     }
 }
@@ -135,11 +135,15 @@ fn backends(tables: &Tables) -> Vec<BackendRow> {
     tables.backends.iter().map(row).collect()
 }
 
-fn stays(list: Vec<affinity::Stay>, tables: &Tables, names: &BTreeMap<u32, String>) -> Vec<StayRow> {
-    let row = |stay: affinity::Stay| StayRow {
-        service_name: service_name(names, stay.service),
-        address: tables.backends.get(&BackendId(stay.backend)).map(|b| (b.addr, b.port).into()),
-        stay,
+fn affinity_rows(
+    list: Vec<affinity::AffinityEntry>,
+    tables: &Tables,
+    names: &BTreeMap<u32, String>,
+) -> Vec<AffinityRow> {
+    let row = |entry: affinity::AffinityEntry| AffinityRow {
+        service_name: service_name(names, entry.service),
+        address: tables.backends.get(&BackendId(entry.backend)).map(|b| (b.addr, b.port).into()),
+        entry,
     };
     list.into_iter().map(row).collect()
 }
@@ -207,14 +211,14 @@ fn flow_table(rows: &[FlowRow]) -> Table {
     table
 }
 
-fn stay_table(rows: &[StayRow]) -> Table {
+fn affinity_table(rows: &[AffinityRow]) -> Table {
     let mut table = plain_table(&["SERVICE", "CLIENT", "BACKEND", "FOR"]);
     for r in rows {
         table.add_row([
             r.service_name.clone(),
-            r.stay.client.clone(),
-            r.address.map_or_else(|| format!("#{}", r.stay.backend), |a| a.to_string()),
-            format!("{} s", r.stay.seconds_left),
+            r.entry.client.clone(),
+            r.address.map_or_else(|| format!("#{}", r.entry.backend), |a| a.to_string()),
+            format!("{} s", r.entry.seconds_left),
         ]);
     }
     table

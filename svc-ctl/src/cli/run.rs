@@ -41,7 +41,7 @@ pub fn main(typed: &RunArgs, matches: &ArgMatches, arguments: Vec<OsString>) -> 
     let Command::Run(args) = &all_args.command else { anyhow::bail!("not the command `run`") };
     log_to_stderr(args);
     for flag in flags::typed_in_vain(matches) {
-        tracing::warn!(flag = flag.name, why = flag.why, "a flag of kube-proxy that has no meaning here");
+        tracing::warn!(flag = flag.name, why = flag.why, "ignoring a flag of kube-proxy");
     }
     if let Some(score) = args.oom_score_adj
         && let Err(error) = std::fs::write("/proc/self/oom_score_adj", score.to_string())

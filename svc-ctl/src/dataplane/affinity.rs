@@ -12,7 +12,7 @@ use super::pins::Pins;
 
 /// A session affinity entry.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
-pub struct Stay {
+pub struct AffinityEntry {
     pub service: u32,
     /// The client's address, or `netns COOKIE` for a socket that was translated before it had one.
     pub client: String,
@@ -27,16 +27,21 @@ pub(crate) fn now() -> u32 {
 }
 
 /// Every unexpired session affinity entry of both families, sorted.
-pub fn list(pins: &Pins) -> anyhow::Result<Vec<Stay>> {
+pub fn list(pins: &Pins) -> anyhow::Result<Vec<AffinityEntry>> {
     let now = now();
-    let mut stays = Vec::new();
-    list_family::<AddrV4>(pins, names::AFFINITY4, now, &mut stays)?;
-    list_family::<AddrV6>(pins, names::AFFINITY6, now, &mut stays)?;
-    stays.sort();
-    Ok(stays)
+    let mut entries = Vec::new();
+    list_family::<AddrV4>(pins, names::AFFINITY4, now, &mut entries)?;
+    list_family::<AddrV6>(pins, names::AFFINITY6, now, &mut entries)?;
+    entries.sort();
+    Ok(entries)
 }
 
-fn list_family<A: Encode>(pins: &Pins, name: &str, now: u32, stays: &mut Vec<Stay>) -> anyhow::Result<()> {
+fn list_family<A: Encode>(
+    pins: &Pins,
+    name: &str,
+    now: u32,
+    entries: &mut Vec<AffinityEntry>,
+) -> anyhow::Result<()> {
     each(pins, name, |key: AffinityKey<A>, value: AffinityValue| {
         if is_over(now, value.until) || key.is_of_socket() {
             return;
@@ -49,7 +54,7 @@ fn list_family<A: Encode>(pins: &Pins, name: &str, now: u32, stays: &mut Vec<Sta
         let BackendId(backend) = value.backend;
         let moments = u64::from(value.until.wrapping_sub(now));
         let seconds_left = ((moments << MOMENT_SHIFT) / 1_000_000_000) as u32;
-        stays.push(Stay { service: key.service.0, client, backend, seconds_left });
+        entries.push(AffinityEntry { service: key.service.0, client, backend, seconds_left });
     })?;
     Ok(())
 }

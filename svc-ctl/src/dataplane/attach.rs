@@ -56,12 +56,12 @@ impl Place {
 
 /// XDP mode.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum XdpWay {
+pub enum XdpMode {
     Native,
     Generic,
 }
 
-impl XdpWay {
+impl XdpMode {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
@@ -123,16 +123,16 @@ impl Attacher<'_> {
     }
 
     /// Attaches the XDP program of that mode to an uplink.
-    pub fn xdp(&mut self, name: &str, index: u32, way: XdpWay) -> anyhow::Result<()> {
-        let (other, flags) = match way {
-            XdpWay::Native => (XdpWay::Generic, XDP_DRV_MODE),
-            XdpWay::Generic => (XdpWay::Native, XDP_SKB_MODE),
+    pub fn xdp(&mut self, name: &str, index: u32, mode: XdpMode) -> anyhow::Result<()> {
+        let (other, flags) = match mode {
+            XdpMode::Native => (XdpMode::Generic, XDP_DRV_MODE),
+            XdpMode::Generic => (XdpMode::Native, XDP_SKB_MODE),
         };
         // The mode is part of the link, so a link of the other mode must be removed first.
         self.remove(&format!("xdp-{}-{index}", other.name()))?;
         self.link(&LinkSpec {
-            label: format!("xdp-{}-{index}", way.name()),
-            program: way.program(),
+            label: format!("xdp-{}-{index}", mode.name()),
+            program: mode.program(),
             target: LinkTarget::interface(index),
             attach_type: BPF_XDP,
             flags,

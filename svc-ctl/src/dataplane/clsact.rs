@@ -39,7 +39,7 @@ pub fn remove(index: u32, name: &str) -> usize {
     if removed != 0 && is_empty(index) {
         // An empty qdisc of another program stays; this one had our filters.
         if let Err(err) = netlink::remove_clsact(index) {
-            tracing::warn!(interface = name, %err, "an empty clsact qdisc stays");
+            tracing::warn!(interface = name, %err, "cannot remove an empty clsact qdisc");
         }
     }
     removed

@@ -9,7 +9,7 @@ use super::sys;
 
 /// Constants of the loaded programs.
 #[derive(Clone, Copy, Debug)]
-pub struct Settings {
+pub struct ProgramSettings {
     /// SNAT ports: first and number.
     pub snat_ports: (u16, u16),
     /// The socket hooks also serve pods.
@@ -20,7 +20,7 @@ pub struct Settings {
     pub service_cidrs: bool,
 }
 
-impl Settings {
+impl ProgramSettings {
     /// The read-only data of the programs.
     pub(super) fn config(self, features: Features) -> anyhow::Result<Config> {
         let cookie = sys::netns_cookie().context("SO_NETNS_COOKIE (Linux 5.14)")?;

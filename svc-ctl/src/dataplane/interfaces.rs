@@ -7,7 +7,7 @@ use aya::maps::{HashMap, MapData};
 use serde::Serialize;
 use svc_common::abi::{Iface, IfaceFlags, Role};
 
-use super::attach::{Attacher, Place, XdpWay};
+use super::attach::{Attacher, Place, XdpMode};
 use super::clsact;
 use super::encode;
 
@@ -16,7 +16,7 @@ const NATIVE_XDP: &str = "xdp/native";
 
 /// An interface that must have programs.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Wanted {
+pub struct DesiredInterface {
     pub index: u32,
     pub name: String,
     pub role: Role,
@@ -38,7 +38,7 @@ pub struct Wanted {
 /// A request for XDP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Xdp {
-    pub way: XdpWay,
+    pub mode: XdpMode,
     /// The mode was not requested by name, so a driver without support is no error.
     pub is_optional: bool,
 }
@@ -54,7 +54,7 @@ pub struct Attached {
 /// An interface that has programs.
 #[derive(Debug)]
 struct Attachment {
-    wanted: Wanted,
+    wanted: DesiredInterface,
     attached: Attached,
     /// Its entry in the interface table, as last written.
     entry: Option<Iface>,
@@ -75,9 +75,9 @@ impl Attachments {
         &mut self,
         attacher: &mut Attacher<'_>,
         table: &mut IfaceTable,
-        wanted: Vec<Wanted>,
+        wanted: Vec<DesiredInterface>,
     ) -> Vec<u32> {
-        let keep: BTreeSet<u32> = wanted.iter().map(|w| w.index).collect();
+        let keep: BTreeSet<u32> = wanted.iter().map(|interface| interface.index).collect();
         let gone: Vec<u32> = self.current.keys().copied().filter(|i| !keep.contains(i)).collect();
         for index in gone {
             if let Some(attachment) = self.current.remove(&index) {
@@ -126,7 +126,7 @@ impl Attachments {
             if index.is_some_and(|index| !self.current.contains_key(&index))
                 && let Err(err) = attacher.remove(&name)
             {
-                tracing::warn!(link = name, %err, "a stale link stays");
+                tracing::warn!(link = name, %err, "cannot remove a stale link");
             }
         }
         if !attacher.loaded.features.tcx {
@@ -199,7 +199,8 @@ impl Attachments {
 impl Attachment {
     /// Writes the interface's entry if it differs from the last one written.
     fn write_entry(&mut self, table: &mut IfaceTable) -> Result<(), String> {
-        let Wanted { index, role, bridge, snat_v4, snat_v6, mac, is_of_pods, masquerade, .. } = &self.wanted;
+        let DesiredInterface { index, role, bridge, snat_v4, snat_v6, mac, is_of_pods, masquerade, .. } =
+            &self.wanted;
         let takes_xdp = self.attached.hooks.iter().any(|hook| hook == NATIVE_XDP);
         let bits = [(takes_xdp, IfaceFlags::TAKES_XDP), (*is_of_pods, IfaceFlags::LOCAL_PODS)];
         let set = bits.iter().filter(|(is_set, _)| *is_set);
@@ -215,12 +216,12 @@ impl Attachment {
 }
 
 /// The programs for an interface's TC hooks.
-fn tc_programs(w: &Wanted) -> &'static [(&'static str, Place)] {
-    if w.role == Role::POD {
+fn tc_programs(interface: &DesiredInterface) -> &'static [(&'static str, Place)] {
+    if interface.role == Role::POD {
         &[("pod_ingress", Place::Ingress), ("pod_egress", Place::Egress)]
-    } else if w.role == Role::UPLINK && w.is_ethernet {
+    } else if interface.role == Role::UPLINK && interface.is_ethernet {
         &[("uplink_ingress", Place::Ingress), ("uplink_egress", Place::Egress)]
-    } else if w.role == Role::UPLINK {
+    } else if interface.role == Role::UPLINK {
         &[("tunnel_ingress", Place::Ingress), ("tunnel_egress", Place::Egress)]
     } else {
         &[]
@@ -228,33 +229,35 @@ fn tc_programs(w: &Wanted) -> &'static [(&'static str, Place)] {
 }
 
 /// Every program that the interface needs.
-pub fn programs(w: &Wanted) -> impl Iterator<Item = &'static str> {
-    let xdp = w.xdp.map(|xdp| xdp.way.program());
-    tc_programs(w).iter().map(|(program, _)| *program).chain(xdp)
+pub fn programs(interface: &DesiredInterface) -> impl Iterator<Item = &'static str> {
+    let xdp = interface.xdp.map(|xdp| xdp.mode.program());
+    tc_programs(interface).iter().map(|(program, _)| *program).chain(xdp)
 }
 
-fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
+fn attach(attacher: &mut Attacher<'_>, interface: &DesiredInterface) -> Attached {
     let mut attached = Attached::default();
-    let programs = tc_programs(w);
+    let programs = tc_programs(interface);
     if programs.is_empty() {
         // The interface may have had another role.
-        detach_tc(attacher, w);
+        detach_tc(attacher, interface);
     }
     for (program, place) in programs {
-        match attacher.tc(&w.name, w.index, program, *place) {
+        match attacher.tc(&interface.name, interface.index, program, *place) {
             Ok(how) => attached.hooks.push(format!("{how}/{}", place.label())),
             Err(err) => attached.errors.push(format!("{err:#}")),
         }
     }
-    match w.xdp {
-        Some(xdp) => match attacher.xdp(&w.name, w.index, xdp.way) {
-            Ok(()) => attached.hooks.push(format!("xdp/{}", xdp.way.name())),
-            Err(err) if xdp.is_optional => tracing::info!(interface = w.name, "no native XDP: {err:#}"),
+    match interface.xdp {
+        Some(xdp) => match attacher.xdp(&interface.name, interface.index, xdp.mode) {
+            Ok(()) => attached.hooks.push(format!("xdp/{}", xdp.mode.name())),
+            Err(err) if xdp.is_optional => {
+                tracing::info!(interface = interface.name, "no native XDP: {err:#}")
+            }
             Err(err) => attached.errors.push(format!("{err:#}")),
         },
         None => {
-            for way in ["native", "generic"] {
-                if let Err(err) = attacher.remove(&format!("xdp-{way}-{}", w.index)) {
+            for mode in ["native", "generic"] {
+                if let Err(err) = attacher.remove(&format!("xdp-{mode}-{}", interface.index)) {
                     attached.errors.push(format!("{err:#}"));
                 }
             }
@@ -263,24 +266,24 @@ fn attach(attacher: &mut Attacher<'_>, w: &Wanted) -> Attached {
     attached
 }
 
-fn detach(attacher: &mut Attacher<'_>, w: &Wanted) {
-    detach_tc(attacher, w);
+fn detach(attacher: &mut Attacher<'_>, interface: &DesiredInterface) {
+    detach_tc(attacher, interface);
     for link in ["xdp-native", "xdp-generic"] {
-        remove_link(attacher, link, w.index);
+        remove_link(attacher, link, interface.index);
     }
 }
 
-fn detach_tc(attacher: &mut Attacher<'_>, w: &Wanted) {
+fn detach_tc(attacher: &mut Attacher<'_>, interface: &DesiredInterface) {
     if !attacher.loaded.features.tcx {
-        clsact::remove(w.index, &w.name);
+        clsact::remove(interface.index, &interface.name);
     }
     for link in ["tcx-ingress", "tcx-egress"] {
-        remove_link(attacher, link, w.index);
+        remove_link(attacher, link, interface.index);
     }
 }
 
 fn remove_link(attacher: &mut Attacher<'_>, link: &str, index: u32) {
     if let Err(err) = attacher.remove(&format!("{link}-{index}")) {
-        tracing::warn!(link, index, %err, "a link that is no longer wanted stays");
+        tracing::warn!(link, index, %err, "cannot remove an unneeded link");
     }
 }

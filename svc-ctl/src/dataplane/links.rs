@@ -180,7 +180,7 @@ impl Links {
                 Err(err) => {
                     for (held, before) in moved {
                         if let Err(err) = sys::link_update(held.fd.as_fd(), before.as_fd()) {
-                            tracing::error!(program = held.program, %err, "a link keeps the new program");
+                            tracing::error!(program = held.program, %err, "cannot restore the old program of a link");
                         }
                     }
                     bail!("putting {} behind the link {label}: {err}", held.program);

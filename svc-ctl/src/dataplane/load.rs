@@ -23,7 +23,7 @@ use super::pins::Pins;
 use super::shapes::TableSizes;
 use super::sys;
 
-pub use super::features::{Features, Settings};
+pub use super::features::{Features, ProgramSettings};
 use crate::memory;
 
 /// Maps that only programs use; they are pinned in the programs' folder.
@@ -47,12 +47,17 @@ pub struct Loaded {
 
 impl Loaded {
     /// Prepares programs of this build over these maps and the old flow tables. Loads nothing yet.
-    pub fn over(pins: &Pins, settings: Settings, maps: MapSet, carried: Carried) -> anyhow::Result<Self> {
+    pub fn over(
+        pins: &Pins,
+        settings: ProgramSettings,
+        maps: MapSet,
+        carried: Carried,
+    ) -> anyhow::Result<Self> {
         Self::of_object(Cow::Borrowed(OBJECT), pins, settings, maps, carried)
     }
 
     /// Loads every program of an object of this version over the pinned maps: for tests and benchmarks.
-    pub fn with_object(object: &[u8], pins: &Pins, settings: Settings) -> anyhow::Result<Self> {
+    pub fn with_object(object: &[u8], pins: &Pins, settings: ProgramSettings) -> anyhow::Result<Self> {
         let maps = MapSet::open_or_make(&pins.maps(), &TableSizes::default())?;
         let carried = Carried::pinned(pins, &maps)?;
         let mut loaded = Self::of_object(Cow::Owned(object.to_vec()), pins, settings, maps, carried)?;
@@ -64,7 +69,7 @@ impl Loaded {
     fn of_object(
         object: Cow<'static, [u8]>,
         pins: &Pins,
-        settings: Settings,
+        settings: ProgramSettings,
         maps: MapSet,
         carried: Carried,
     ) -> anyhow::Result<Self> {
@@ -121,7 +126,9 @@ impl Loaded {
             .is_ok_and(|info| info.name == name && info.maps.iter().any(|id| self.maps.has(*id)));
         match is_it {
             true => drop(self.programs.insert(name.to_owned(), fd)),
-            false => tracing::warn!(path = %self.dir.join(name).display(), "another thing is pinned here"),
+            false => {
+                tracing::warn!(path = %self.dir.join(name).display(), "another object is pinned at this path; loading the program")
+            }
         }
         is_it
     }

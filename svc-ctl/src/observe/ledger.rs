@@ -60,6 +60,6 @@ fn log(before: &[Complaint], now: &[Complaint]) {
         );
     }
     for c in before.iter().filter(|c| !now.contains(c)) {
-        tracing::info!(object = c.object, field = c.field, reason = c.reason, "no longer so");
+        tracing::info!(object = c.object, field = c.field, reason = c.reason, "resolved");
     }
 }

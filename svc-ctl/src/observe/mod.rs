@@ -9,8 +9,8 @@ pub mod metrics;
 pub mod nearly_full;
 pub mod socket;
 pub mod status;
+pub mod status_writer;
 mod summary;
-pub mod teller;
 pub mod warnings;
 
 use std::collections::BTreeMap;
@@ -32,7 +32,7 @@ use self::metrics::followed::Followed;
 use self::metrics::requests::ApiRequests;
 use self::socket::Asked;
 use self::status::StatusFile;
-use self::teller::Told;
+use self::status_writer::StatusInputs;
 use crate::model::world::World;
 use crate::programs::HooksStatus;
 use crate::reconcile::{InForce, Progress, Served, unix_ms};
@@ -119,7 +119,7 @@ impl Observers {
             ..StatusFile::default()
         };
         let complaints = ledger.subscribe();
-        let told = Told {
+        let told = StatusInputs {
             progress: progress.clone(),
             hooks,
             sweeps: sweeps.clone(),
@@ -130,7 +130,7 @@ impl Observers {
         let mut tasks = JoinSet::new();
         tasks.spawn(followed.run(served));
         tasks.spawn(ports::run(node_port_addresses, worlds.clone(), publish));
-        tasks.spawn(teller::run(identity, told, run_dir.clone()));
+        tasks.spawn(status_writer::run(identity, told, run_dir.clone()));
         tasks.spawn(socket::run(run_dir.clone(), Asked { complaints, in_force }, listeners));
         tasks.spawn(nearly_full::run(settings.node.clone(), progress, sweeps, ledger.clone()));
         tasks.spawn(warnings::run(worlds, ledger.clone()));

@@ -8,14 +8,14 @@ use svc_common::abi::names;
 use tokio::time::Instant;
 
 use super::HooksStatus;
+use super::desired::{desired_interfaces, interface_status, node_addresses};
 use super::firewall::Forward;
 use super::host::Host;
-use super::stack_way::{StackWay, is_bridge_filtered, stack_way};
-use super::wanted::{interface_status, node_addresses, wanted};
+use super::masquerade_path::{MasqueradePath, is_bridge_filtered, masquerade_path};
 
 use crate::config::{Config, ThroughStack};
 use crate::dataplane::attach::{Attacher, Place, cgroup_programs, is_cgroup_attached};
-use crate::dataplane::interfaces::{Attachments, IfaceTable, Wanted, programs};
+use crate::dataplane::interfaces::{Attachments, DesiredInterface, IfaceTable, programs};
 use crate::dataplane::links::{Links, Outer};
 use crate::dataplane::load::Loaded;
 use crate::dataplane::map_set::MapSet;
@@ -45,7 +45,7 @@ pub struct Hooks {
     table: IfaceTable,
     interfaces: Interfaces,
     roles: BTreeMap<u32, Assignment>,
-    stack_way: StackWay,
+    masquerade_path: MasqueradePath,
     attach_ms: BTreeMap<u32, f64>,
     reattached: u64,
     maps_generation: u64,
@@ -79,7 +79,7 @@ impl Hooks {
             table,
             interfaces: Interfaces::default(),
             roles: BTreeMap::new(),
-            stack_way: stack_way(ThroughStack::Never, &Forward::default(), false, false),
+            masquerade_path: masquerade_path(ThroughStack::Never, &Forward::default(), false, false),
             attach_ms: BTreeMap::new(),
             reattached: 0,
             maps_generation: 0,
@@ -100,17 +100,17 @@ impl Hooks {
         let sockets_ms = start.elapsed().as_secs_f64() * 1e3;
         self.assign(observed);
         self.host.read_firewall(&self.config);
-        self.choose_stack_way();
-        let wanted = self.wanted();
+        self.choose_masquerade_path();
+        let wanted = self.desired_interfaces();
         let mut needed: BTreeSet<&str> = POD_PROGRAMS.into();
         needed.extend(wanted.iter().flat_map(programs));
         self.loaded.require(&needed.into_iter().collect::<Vec<_>>())?;
         self.update(wanted, observed.heard);
         if let Err(err) = self.prune() {
-            tracing::warn!(%err, "looking for what an earlier daemon left");
+            tracing::warn!(%err, "cannot look for leftovers of an earlier daemon");
         }
         let attached_ms = start.elapsed().as_secs_f64() * 1e3;
-        tracing::info!(loads = self.loaded.loads, sockets_ms, attached_ms, "programs are attached");
+        tracing::info!(loads = self.loaded.loads, sockets_ms, attached_ms, "attached the programs");
         Ok(())
     }
 
@@ -129,8 +129,8 @@ impl Hooks {
     /// Gives every interface its role and programs; returns the node's addresses.
     pub fn observe(&mut self, observed: &Observed) -> NodeAddresses {
         self.assign(observed);
-        self.choose_stack_way();
-        self.update(self.wanted(), observed.heard);
+        self.choose_masquerade_path();
+        self.update(self.desired_interfaces(), observed.heard);
         node_addresses(&self.interfaces, &self.roles)
     }
 
@@ -140,24 +140,25 @@ impl Hooks {
         self.host.note_interfaces(&self.interfaces, &self.roles);
     }
 
-    fn wanted(&self) -> Vec<Wanted> {
-        wanted(&self.config, &self.interfaces, &self.roles, self.stack_way.flags)
+    fn desired_interfaces(&self) -> Vec<DesiredInterface> {
+        desired_interfaces(&self.config, &self.interfaces, &self.roles, self.masquerade_path.flags)
     }
 
     /// Decides whether masqueraded packets go through the stack; true if that changed.
-    fn choose_stack_way(&mut self) -> bool {
+    fn choose_masquerade_path(&mut self) -> bool {
         let forward = self.host.forward();
         let has_narrow_route = self.interfaces.has_narrow_route;
-        let way = stack_way(self.config.through_stack, &forward, has_narrow_route, is_bridge_filtered());
-        let is_new = way != self.stack_way;
+        let path =
+            masquerade_path(self.config.through_stack, &forward, has_narrow_route, is_bridge_filtered());
+        let is_new = path != self.masquerade_path;
         if is_new {
-            tracing::info!(way = way.words, "what is masqueraded");
+            tracing::info!(path = path.words, "masqueraded packets");
         }
-        self.stack_way = way;
+        self.masquerade_path = path;
         is_new
     }
 
-    fn update(&mut self, wanted: Vec<Wanted>, heard: Instant) {
+    fn update(&mut self, wanted: Vec<DesiredInterface>, heard: Instant) {
         let Self { loaded, pins, links, .. } = self;
         let fresh = self.attachments.update(&mut Attacher { loaded, pins, links }, &mut self.table, wanted);
         let ms = heard.elapsed().as_secs_f64() * 1e3;
@@ -188,7 +189,7 @@ impl Hooks {
 
     /// Retries failed attachments.
     pub fn retry(&mut self) {
-        self.update(self.wanted(), Instant::now());
+        self.update(self.desired_interfaces(), Instant::now());
         self.restore_cgroup();
         self.complain();
     }
@@ -200,8 +201,8 @@ impl Hooks {
         self.restore_cgroup();
         self.host.look(&self.config, self.loaded.features);
         self.outer = self.links.outer().iter().map(|outer| self.in_the_way(outer)).collect();
-        if self.choose_stack_way() {
-            self.update(self.wanted(), Instant::now());
+        if self.choose_masquerade_path() {
+            self.update(self.desired_interfaces(), Instant::now());
         }
         self.complain();
     }
@@ -214,7 +215,7 @@ impl Hooks {
         let maps = self.loaded.maps().pin(&self.pins.maps())?;
         let pinned = maps + self.loaded.restore_pins()?;
         if pinned != 0 {
-            tracing::warn!(pinned, "maps or programs had lost their pins: pinned anew");
+            tracing::warn!(pinned, "maps or programs were unpinned: pinned them again");
             self.reattached += pinned;
         }
         Ok(())
@@ -223,13 +224,13 @@ impl Hooks {
     fn restore_links(&mut self) -> anyhow::Result<()> {
         let restored = self.links.restore(&self.pins)?;
         if !restored.pinned.is_empty() {
-            tracing::warn!(links = ?restored.pinned, "links had lost their pins: pinned anew");
+            tracing::warn!(links = ?restored.pinned, "links were unpinned: pinned them again");
             self.reattached += restored.pinned.len() as u64;
         }
         let Self { loaded, pins, links, .. } = self;
         let attacher = &mut Attacher { loaded, pins, links };
         for index in self.attachments.restore(attacher, &restored.dead)? {
-            tracing::warn!(interface = self.name(index), "programs were detached: attached anew");
+            tracing::warn!(interface = self.name(index), "programs were detached: attached them again");
             self.reattached += 1;
         }
         Ok(())
@@ -246,7 +247,7 @@ impl Hooks {
             Ok(_) if is_cgroup_attached(&self.links) => None,
             Ok(_) => match self.attacher().cgroup(&path) {
                 Ok(()) => {
-                    tracing::warn!("socket hooks were detached: attached anew");
+                    tracing::warn!("socket programs were detached: attached them again");
                     self.reattached += 1;
                     None
                 }
@@ -277,10 +278,8 @@ impl Hooks {
 
     fn in_the_way(&self, outer: &Outer) -> Complaint {
         let reason = match outer.place {
-            Place::Ingress => {
-                "sees packets before svc: what it passes on by itself or drops, svc does not serve"
-            }
-            Place::Egress => "sees packets after svc: it may change or drop what svc has translated",
+            Place::Ingress => "runs before svc: packets that it redirects or drops are not served",
+            Place::Egress => "runs after svc: it may change or drop translated packets",
         };
         let object = format!("interface {}", self.name(outer.interface));
         Complaint::new(Kind::Conflict, object, "", format!("the tcx program {:?} {reason}", outer.program))
@@ -292,7 +291,7 @@ impl Hooks {
         links.defers = false;
         let moved = links.swap(loaded)?;
         attachments.swap_filters(&mut Attacher { loaded, pins, links })?;
-        tracing::info!(moved, "hooks of another version run these programs now");
+        tracing::info!(moved, "replaced the programs of another version");
         Ok(())
     }
 
@@ -338,7 +337,7 @@ impl Hooks {
             is_attached: true,
             interfaces: self.interfaces.list.iter().map(interface).collect(),
             cgroup: self.cgroup.display().to_string(),
-            masquerade: self.stack_way.words.clone(),
+            masquerade: self.masquerade_path.words.clone(),
             reattached: self.reattached,
             features: self.loaded.features,
             maps_generation: self.maps_generation,

@@ -69,7 +69,7 @@ impl Host {
         // thread.
         let read = move || read_firewall(&known, &ledger, masquerades_local);
         if let Err(err) = thread::Builder::new().name("firewall".to_owned()).spawn(read) {
-            tracing::warn!(%err, "the chains of nf_tables are not read");
+            tracing::warn!(%err, "cannot read the nf_tables chains");
         }
     }
 
@@ -91,7 +91,7 @@ fn read_firewall(known: &Mutex<Firewall>, ledger: &Ledger, masquerades_local: bo
             *lock(known) = Firewall { forward, next: Some(Instant::now() + pause) };
             ledger.set(Origin::Firewall, firewall::complaints(&chains, masquerades_local));
         }
-        Err(err) => tracing::debug!(%err, "the chains of nf_tables cannot be read"),
+        Err(err) => tracing::debug!(%err, "cannot read the nf_tables chains"),
     }
 }
 

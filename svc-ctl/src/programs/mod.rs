@@ -1,15 +1,15 @@
 //! Loads the kernel programs of this node, attaches them and keeps them attached, on a thread of their own. Nothing
 //! else runs on that thread, so that a new pod's interface never waits for other work.
 
+mod desired;
 pub mod firewall;
 mod flow_table;
 mod hooks;
 mod host;
+mod masquerade_path;
 mod replace;
 mod requests;
-mod stack_way;
 mod thread;
-mod wanted;
 mod xdp;
 
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use self::thread::Channels;
 use crate::config::Config;
 use crate::dataplane::bpf::BpfStore;
 use crate::dataplane::carried::Carried;
-use crate::dataplane::features::{Features, Settings};
+use crate::dataplane::features::{Features, ProgramSettings};
 use crate::dataplane::links::any_foreign;
 use crate::dataplane::load::Loaded;
 use crate::dataplane::map_set::MapSet;
@@ -87,7 +87,7 @@ pub fn start(
     let pins = Pins::open(&config.pin_dir)?;
     let lock = pins.lock()?;
     for other in pins.other_versions()? {
-        tracing::warn!(path = %other.display(), "maps of another ABI version lie here; they are not used");
+        tracing::warn!(path = %other.display(), "found maps of another ABI version; they are not used");
     }
     pins.remove_staging()?;
     let sizes = TableSizes { flows: config.flow_table_size, ..TableSizes::default() };
@@ -124,8 +124,8 @@ pub fn start(
     Ok(Started { store, growth: Growth { ask, staged }, first_swap, addresses, pins, ended })
 }
 
-fn settings(config: &Config) -> Settings {
-    Settings {
+fn settings(config: &Config) -> ProgramSettings {
+    ProgramSettings {
         snat_ports: (config.snat_ports.first, config.snat_ports.count),
         pod_sockets: config.pod_sockets,
         pods_by_source: matches!(config.settings.local_pods, LocalPods::Within(_) | LocalPods::OfNode),

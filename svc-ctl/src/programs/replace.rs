@@ -16,7 +16,7 @@ use svc_common::abi::{Migration, names};
 use super::hooks::Hooks;
 use crate::dataplane::carried::{Carried, set_migration};
 use crate::dataplane::copies::{add_counters, copy_entries};
-use crate::dataplane::features::Settings;
+use crate::dataplane::features::ProgramSettings;
 use crate::dataplane::load::Loaded;
 use crate::dataplane::map_set::MapSet;
 use crate::dataplane::pins::Pins;
@@ -25,7 +25,7 @@ use crate::dataplane::shapes::TableSizes;
 /// Input of a replacement.
 pub struct Plan {
     pub pins: Pins,
-    pub settings: Settings,
+    pub settings: ProgramSettings,
     /// The maps in force.
     pub maps: MapSet,
     /// Where the programs in force are pinned.
@@ -57,7 +57,7 @@ impl Drop for Remains {
         let programs = self.programs_dir.take().filter(|_| !self.is_kept);
         let removed = programs.map_or(Ok(()), |dir| self.pins.remove_programs(&dir));
         if let Err(err) = removed.and_then(|()| self.pins.remove_staging()) {
-            tracing::warn!("a replacement leaves pins behind: {err:#}");
+            tracing::warn!("cannot remove the pins of a replacement: {err:#}");
         }
     }
 }
@@ -105,7 +105,7 @@ impl Replacement {
         // The new maps are in force. If a pin cannot be moved, restoring the pins makes it again.
         self.remains.is_kept = true;
         if let Err(err) = self.finish(&old, &pins) {
-            tracing::error!("moving the pins of new maps: {err:#}");
+            tracing::error!("cannot move the pins of new maps: {err:#}");
         }
         hooks.maps_replaced()?;
         Ok(std::mem::take(&mut self.carried))

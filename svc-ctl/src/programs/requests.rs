@@ -10,7 +10,7 @@ use super::hooks::{Hooks, failed};
 use super::replace::{Plan, Replacement};
 use crate::dataplane::bpf::BpfStore;
 use crate::dataplane::carried::{Carried, set_migration};
-use crate::dataplane::features::Settings;
+use crate::dataplane::features::ProgramSettings;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::shapes::TableSizes;
 use crate::dataplane::store::Staged;
@@ -86,7 +86,7 @@ enum Step {
 pub struct Replacements {
     requests: mpsc::UnboundedSender<Request>,
     staged: mpsc::Sender<Result<Staged<BpfStore>, String>>,
-    settings: Settings,
+    settings: ProgramSettings,
     /// Requested number of records in each family's flow table.
     flows: u32,
     /// Larger flow tables could not be made.
@@ -101,7 +101,7 @@ impl Replacements {
     pub fn new(
         requests: mpsc::UnboundedSender<Request>,
         staged: mpsc::Sender<Result<Staged<BpfStore>, String>>,
-        settings: Settings,
+        settings: ProgramSettings,
         flows: u32,
         has_leftovers: bool,
     ) -> Self {
@@ -213,7 +213,7 @@ impl Replacements {
     fn swap(&mut self, replacement: Replacement, hooks: &mut Hooks) -> anyhow::Result<()> {
         let carried = replacement.swap(hooks)?;
         self.has_leftovers = false;
-        tracing::info!(sizes = ?hooks.maps().sizes(), "programs and tables are replaced");
+        tracing::info!(sizes = ?hooks.maps().sizes(), "replaced programs and tables");
         match carried.is_empty() {
             true => self.clean(hooks),
             false => self.copy(hooks, carried),
@@ -224,7 +224,7 @@ impl Replacements {
     /// Removes the replaced programs.
     fn clean(&self, hooks: &Hooks) {
         if let Err(err) = hooks.pins.remove_other_programs(hooks.loaded.dir()) {
-            tracing::warn!("programs that were replaced stay pinned: {err:#}");
+            tracing::warn!("cannot unpin replaced programs: {err:#}");
         }
     }
 
@@ -245,7 +245,7 @@ impl Replacements {
         let copied = copied.and_then(|records| {
             set_migration(hooks.maps(), Migration::NONE)?;
             hooks.loaded.carried().unpin(&hooks.pins.maps());
-            tracing::info!(records, "flows of the old table are carried over");
+            tracing::info!(records, "copied the flows of the old table");
             Ok(())
         });
         hooks.note("flows", copied.err().map(|err| failed("flow table", &err)));

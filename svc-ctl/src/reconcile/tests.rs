@@ -71,8 +71,9 @@ impl Lab {
         let ledger = outputs.ledger.clone();
         let inputs =
             Inputs { events: receive_events, addresses: receive_addresses, growth, first_swap: None };
-        let options = Options { node_name: "node1".to_owned(), most_entries, ..Options::default() };
-        let task = tokio::spawn(run(inputs, maps.clone(), options, outputs));
+        let settings =
+            LoopSettings { node_name: "node1".to_owned(), most_entries, ..LoopSettings::default() };
+        let task = tokio::spawn(run(inputs, maps.clone(), settings, outputs));
         Self { maps, events, addresses, progress, in_force, ledger, task }
     }
 

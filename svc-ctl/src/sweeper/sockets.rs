@@ -85,7 +85,7 @@ pub fn sweep<A: Encode>(pins: &Pins, table: &str, in_force: Option<&InForce>) ->
 /// Moves this thread into a namespace and ends the wanted sockets there.
 fn end_in(namespace: &File, wanted: &BTreeSet<Translated>, outcome: &mut Outcome) {
     if let Err(err) = setns(namespace, CloneFlags::CLONE_NEWNET) {
-        tracing::debug!(%err, "a network namespace cannot be entered");
+        tracing::debug!(%err, "cannot enter a network namespace");
         return;
     }
     let sockets = match sock_diag::connected() {

@@ -203,8 +203,8 @@ impl<T: SweptTables> Sweep<T> {
         let failure = (!failures.is_empty()).then(|| failures.join("; "));
         if failure != self.failure {
             match &failure {
-                Some(text) => tracing::warn!("tables were not swept, which is tried again: {text}"),
-                None => tracing::info!("tables are swept again"),
+                Some(text) => tracing::warn!("cannot sweep tables, will retry: {text}"),
+                None => tracing::info!("sweeping tables works again"),
             }
             self.failure = failure;
         }

@@ -15,7 +15,7 @@ use svc_common::addr::AddrV4;
 use svc_common::addr::AddrV6;
 use svc_common::datapath::state::STAMP_SHIFT;
 use svc_ctl::dataplane::bpf::BpfStore;
-use svc_ctl::dataplane::load::{Loaded, Settings};
+use svc_ctl::dataplane::load::{Loaded, ProgramSettings};
 use svc_ctl::dataplane::maps::{FamilyMaps, Maps};
 use svc_ctl::dataplane::object::OBJECT;
 use svc_ctl::dataplane::pins::Pins;
@@ -65,7 +65,7 @@ impl Kernel {
         }
         let pins = Pins::open("/sys/fs/bpf/packets".as_ref())?;
         let settings =
-            Settings { snat_ports, pod_sockets: false, pods_by_source: false, service_cidrs: true };
+            ProgramSettings { snat_ports, pod_sockets: false, pods_by_source: false, service_cidrs: true };
         carried::make(object, &pins)?;
         let mut loaded = Loaded::with_object(object, &pins, settings)?;
         for uplink in ["up0", "up1", "up2"] {

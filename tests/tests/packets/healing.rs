@@ -10,7 +10,7 @@ use svc_common::abi::{limits, names};
 use svc_ctl::config::XdpPolicy;
 use svc_ctl::dataplane::attach::{Place, TCX_INGRESS};
 use svc_ctl::dataplane::carried::Carried;
-use svc_ctl::dataplane::load::{Loaded, Settings};
+use svc_ctl::dataplane::load::{Loaded, ProgramSettings};
 use svc_ctl::dataplane::map_set::MapSet;
 use svc_ctl::dataplane::pins::Pins;
 use svc_ctl::dataplane::probe::tcx_programs;
@@ -36,8 +36,12 @@ pub fn trials() -> Vec<Trial> {
 
 /// Programs over maps that nothing else uses.
 fn loaded(pins: &Pins, maps: MapSet) -> Result<Loaded> {
-    let settings =
-        Settings { snat_ports: (1, 1), pod_sockets: false, pods_by_source: false, service_cidrs: false };
+    let settings = ProgramSettings {
+        snat_ports: (1, 1),
+        pod_sockets: false,
+        pods_by_source: false,
+        service_cidrs: false,
+    };
     Loaded::over(pins, settings, maps, Carried::default())
 }
 

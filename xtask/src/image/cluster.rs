@@ -19,7 +19,7 @@ const NEXT_ECHO: &str = "svc.local/echo:next";
 
 /// Sets of images for a cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wanted {
+pub enum ImageSet {
     /// pause, svc, echo.
     Ours,
     /// Also DNS.
@@ -29,7 +29,7 @@ pub enum Wanted {
 }
 
 /// Writes them to `target/cluster/images`, and removes all others.
-pub fn write(wanted: Wanted, programs: &Programs) -> Result<PathBuf> {
+pub fn write(wanted: ImageSet, programs: &Programs) -> Result<PathBuf> {
     let folder = project::target_dir().join("cluster/images");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let echo = read(&build::program("svc-echo", "svc-echo")?)?;
@@ -38,11 +38,11 @@ pub fn write(wanted: Wanted, programs: &Programs) -> Result<PathBuf> {
         ("echo", one_program(vec![super::name("echo"), NEXT_ECHO.into()], "/svc-echo", echo.clone())),
         ("pause", Image { command: vec!["pause"], user: "65535:65535", ..pause(echo) }),
     ];
-    if wanted != Wanted::Ours {
+    if wanted != ImageSet::Ours {
         let names = vec![format!("svc.local/coredns:{}", components::COREDNS.version()?)];
         images.push(("coredns", one_program(names, "/coredns", read(programs.get("coredns")?)?)));
     }
-    if wanted == Wanted::Conformance {
+    if wanted == ImageSet::Conformance {
         images.extend(super::e2e::images(programs)?);
     }
     let mut names = BTreeSet::new();

@@ -31,7 +31,10 @@ pub fn dump(maps: &mut Maps) -> Result<Tables, StoreError> {
     dump_extents(maps, &mut tables, &mut ignored).map_err(failed("SELECTION, BACKENDS"))?;
     dump_maglevs(maps, &mut tables, &mut ignored).map_err(failed("MAGLEV"))?;
     if ignored != Ignored::default() {
-        tracing::warn!(?ignored, "the pinned tables hold what cannot be; it is ignored and written anew");
+        tracing::warn!(
+            ?ignored,
+            "the pinned tables have invalid entries; they are ignored and will be rewritten"
+        );
     }
     Ok(tables)
 }

@@ -101,7 +101,9 @@ async fn in_cluster(service_account: &Path) -> anyhow::Result<Config> {
     let target: SocketAddr = address.parse().with_context(|| format!("{address}: not an address: {HINT}"))?;
     let tried = timeout(REACHABLE_WITHIN, TcpStream::connect(target)).await;
     tried.map_err(io::Error::from).flatten().with_context(|| {
-        format!("the Service kubernetes ({address}) does not answer, and svc is what would serve it: {HINT}")
+        format!(
+            "the Service kubernetes ({address}) does not answer, and svc itself is meant to serve it: {HINT}"
+        )
     })?;
     Ok(config)
 }

@@ -279,7 +279,12 @@ where
         }
         let is_refusal = self.question.change_after(failure);
         let pause = self.pauses.after(failure, is_refusal);
-        tracing::debug!(kind = T::PLURAL, error = failure.text, ?pause, "the Kubernetes API fails");
+        tracing::debug!(
+            kind = T::PLURAL,
+            error = failure.text,
+            ?pause,
+            "a request to the Kubernetes API failed"
+        );
         tokio::select! {
             () = tokio::time::sleep(pause) => Ok(()),
             () = self.feed.closed() => Err(Closed),

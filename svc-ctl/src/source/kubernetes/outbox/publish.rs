@@ -39,7 +39,7 @@ pub async fn run(client: Client, node_name: &str, mut complaints: watch::Receive
                         continue;
                     }
                     Err(failure) => {
-                        tracing::debug!(error = failure.text, "publishing an Event; it is tried again");
+                        tracing::debug!(error = failure.text, "cannot publish an Event, will retry");
                         sleep(pauses.after(&failure, false)).await;
                         continue;
                     }
@@ -95,7 +95,11 @@ async fn say(
         Err(failure) => {
             // Conflict: another node has sent the same, or this daemon before a restart.
             if failure.code != Some(CONFLICT) {
-                tracing::warn!(object = event.metadata.name, error = failure.text, "an Event is refused");
+                tracing::warn!(
+                    object = event.metadata.name,
+                    error = failure.text,
+                    "the API server refuses an Event"
+                );
             }
             Ok(uid)
         }

@@ -7,7 +7,7 @@ use svc_common::abi::{self, IfaceFlags};
 
 use super::xdp;
 use crate::config::Config;
-use crate::dataplane::interfaces::{Attached, Wanted};
+use crate::dataplane::interfaces::{Attached, DesiredInterface};
 use crate::model::node::NodeAddresses;
 use crate::node::roles::{Assignment, Role, role_name};
 use crate::node::snat::sources;
@@ -16,23 +16,23 @@ use crate::observe::status::InterfaceStatus;
 use crate::plan::prefixes::LocalPods;
 
 /// Desired programs of every interface with a role.
-pub fn wanted(
+pub fn desired_interfaces(
     config: &Config,
     interfaces: &Interfaces,
     roles: &BTreeMap<u32, Assignment>,
     masquerade: IfaceFlags,
-) -> Vec<Wanted> {
-    let of = |i| wanted_of(config, i, interfaces, roles, masquerade);
+) -> Vec<DesiredInterface> {
+    let of = |i| desired_interface(config, i, interfaces, roles, masquerade);
     interfaces.list.iter().filter_map(of).collect()
 }
 
-fn wanted_of(
+fn desired_interface(
     config: &Config,
     i: &Interface,
     interfaces: &Interfaces,
     roles: &BTreeMap<u32, Assignment>,
     masquerade: IfaceFlags,
-) -> Option<Wanted> {
+) -> Option<DesiredInterface> {
     let role = match roles.get(&i.index)?.role {
         Role::Uplink => abi::Role::UPLINK,
         Role::Pod => abi::Role::POD,
@@ -42,7 +42,7 @@ fn wanted_of(
     let source = sources(i, interfaces, roles, &[]);
     let is_pod_bridge = |index: &u32| roles.get(index).is_some_and(|a| a.role == Role::PodBridge);
     let is_uplink = role == abi::Role::UPLINK;
-    Some(Wanted {
+    Some(DesiredInterface {
         index: i.index,
         name: i.name.clone(),
         role,
@@ -54,7 +54,7 @@ fn wanted_of(
         is_of_pods: config.settings.local_pods == LocalPods::ByInterface
             && config.pod_interfaces.has(i, role == abi::Role::POD, interfaces),
         masquerade,
-        xdp: is_uplink.then(|| xdp::wish(config.xdp, i, interfaces)).flatten(),
+        xdp: is_uplink.then(|| xdp::requested_mode(config.xdp, i, interfaces)).flatten(),
     })
 }
 

@@ -12,7 +12,7 @@ const BRIDGE_FILTERS: [&str; 2] =
 
 /// Decision for masqueraded packets.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct StackWay {
+pub struct MasqueradePath {
     /// Flags for every interface.
     pub flags: IfaceFlags,
     /// The decision and its reason, for people.
@@ -20,29 +20,32 @@ pub struct StackWay {
 }
 
 /// Decides by the configuration and by the node's firewall, routes and bridges.
-pub fn stack_way(
+pub fn masquerade_path(
     asked: ThroughStack,
     forward: &Forward,
     has_narrow_route: bool,
     is_bridge_filtered: bool,
-) -> StackWay {
+) -> MasqueradePath {
     let reason = match (asked, &forward.policies) {
         (ThroughStack::Never, _) => None,
-        (ThroughStack::Always, _) => Some("as asked".to_owned()),
+        (ThroughStack::Always, _) => Some("as configured".to_owned()),
         (ThroughStack::Auto, Some(chain)) => Some(format!("network policies are in FORWARD ({chain})")),
         // A FORWARD chain with policy DROP would block packets that pass now.
         (ThroughStack::Auto, None) => (has_narrow_route && !forward.is_closed)
-            .then(|| "a route takes less than its interface".to_owned()),
+            .then(|| "a route has a smaller MTU than its interface".to_owned()),
     };
     let Some(reason) = reason else {
         let narrows = asked == ThroughStack::Auto && !forward.is_closed;
-        return StackWay {
+        return MasqueradePath {
             flags: if narrows { IfaceFlags::NARROWED_THROUGH_STACK } else { IfaceFlags::NONE },
             words: "past the stack".to_owned(),
         };
     };
     let bridged = if is_bridge_filtered { IfaceFlags::BRIDGE_FILTERED } else { IfaceFlags::NONE };
-    StackWay { flags: IfaceFlags::THROUGH_STACK.with(bridged), words: format!("through the stack: {reason}") }
+    MasqueradePath {
+        flags: IfaceFlags::THROUGH_STACK.with(bridged),
+        words: format!("through the stack: {reason}"),
+    }
 }
 
 /// Netfilter of this network namespace sees bridged packets.
@@ -72,14 +75,14 @@ mod tests {
         ];
         for (asked, has_policies, is_closed, has_narrow_route, flags) in rows {
             let forward = Forward { policies: has_policies.then(|| "cali-FORWARD".to_owned()), is_closed };
-            let way = stack_way(asked, &forward, has_narrow_route, false);
-            assert_eq!(way.flags, flags, "{asked:?} {forward:?} {has_narrow_route}: {}", way.words);
+            let path = masquerade_path(asked, &forward, has_narrow_route, false);
+            assert_eq!(path.flags, flags, "{asked:?} {forward:?} {has_narrow_route}: {}", path.words);
         }
     }
 
     #[test]
     fn what_is_bridged_takes_the_stacks_way_only_where_everything_does() {
-        let flags = |asked| stack_way(asked, &Forward::default(), false, true).flags;
+        let flags = |asked| masquerade_path(asked, &Forward::default(), false, true).flags;
         assert!(flags(ThroughStack::Always).has(IfaceFlags::BRIDGE_FILTERED));
         assert!(!flags(ThroughStack::Auto).has(IfaceFlags::BRIDGE_FILTERED));
     }

@@ -22,7 +22,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Values in the status file.
 #[derive(Clone, Debug)]
-pub struct Told {
+pub struct StatusInputs {
     pub progress: watch::Receiver<Progress>,
     pub hooks: watch::Receiver<HooksStatus>,
     pub sweeps: watch::Receiver<SweepReport>,
@@ -33,15 +33,15 @@ pub struct Told {
 type Write = Arc<dyn Fn(&StatusFile) -> anyhow::Result<()> + Send + Sync>;
 
 /// Updates the file in `run_dir` until one of the senders is dropped. `identity` has the constant parts.
-pub async fn run(identity: StatusFile, told: Told, run_dir: PathBuf) -> anyhow::Result<()> {
-    write_changes(identity, told, Arc::new(move |status| status.write(&run_dir))).await
+pub async fn run(identity: StatusFile, inputs: StatusInputs, run_dir: PathBuf) -> anyhow::Result<()> {
+    write_changes(identity, inputs, Arc::new(move |status| status.write(&run_dir))).await
 }
 
-async fn write_changes(identity: StatusFile, mut told: Told, write: Write) -> anyhow::Result<()> {
+async fn write_changes(identity: StatusFile, mut inputs: StatusInputs, write: Write) -> anyhow::Result<()> {
     let (mut written, mut summary): (Option<StatusFile>, _) = (None, Summary::default());
     let mut failure = None;
     loop {
-        let status = told.status(&identity, &mut summary);
+        let status = inputs.status(&identity, &mut summary);
         if written.as_ref() != Some(&status) {
             let file = status.clone();
             let write = Arc::clone(&write);
@@ -51,7 +51,7 @@ async fn write_changes(identity: StatusFile, mut told: Told, write: Write) -> an
             if let Some(text) = &error
                 && error != failure
             {
-                tracing::warn!("the status file was not written, which is tried again: {text}");
+                tracing::warn!("cannot write the status file, will retry: {text}");
             }
             failure = error;
             written = failure.is_none().then_some(status);
@@ -59,14 +59,14 @@ async fn write_changes(identity: StatusFile, mut told: Told, write: Write) -> an
         let may_write = Instant::now() + PAUSE;
         let try_again = Instant::now() + TRY_AGAIN_AFTER;
         tokio::select! {
-            changed = told.changed() => changed?,
+            changed = inputs.changed() => changed?,
             () = sleep_until(try_again), if failure.is_some() => {}
         }
         sleep_until(may_write).await;
     }
 }
 
-impl Told {
+impl StatusInputs {
     async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
         tokio::select! {
             changed = self.progress.changed() => changed,
@@ -131,7 +131,7 @@ mod tests {
             let (hooks, hooks_reader) = watch::channel(HooksStatus::default());
             let (sweeps, sweeps_reader) = watch::channel(SweepReport::default());
             let (complaints, complaints_reader) = watch::channel(Complaints::new());
-            let told = Told {
+            let inputs = StatusInputs {
                 progress: progress_reader,
                 hooks: hooks_reader,
                 sweeps: sweeps_reader,
@@ -147,7 +147,7 @@ mod tests {
                     Ok(())
                 }
             };
-            let task = tokio::spawn(write_changes(StatusFile::default(), told, Arc::new(write)));
+            let task = tokio::spawn(write_changes(StatusFile::default(), inputs, Arc::new(write)));
             Self { progress, _others: (hooks, sweeps, complaints), log, task }
         }
 
@@ -170,30 +170,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_change_is_written_at_once_and_what_follows_within_50_ms_together() {
-        let teller = Fixture::start(false);
-        assert_eq!(teller.after(200).await, [(0, 0)]);
-        teller.change(1);
-        assert_eq!(teller.after(10).await, [(200, 1)]);
+        let writer = Fixture::start(false);
+        assert_eq!(writer.after(200).await, [(0, 0)]);
+        writer.change(1);
+        assert_eq!(writer.after(10).await, [(200, 1)]);
         for generation in 2..12 {
-            teller.change(generation);
-            assert_eq!(teller.after(3).await, []);
+            writer.change(generation);
+            assert_eq!(writer.after(3).await, []);
         }
-        assert_eq!(teller.after(100).await, [(250, 11)]);
+        assert_eq!(writer.after(100).await, [(250, 11)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_the_same_is_not_written() {
-        let teller = Fixture::start(false);
-        teller.after(200).await;
-        teller.progress.send_modify(|progress| progress.updated_unix_ms = Some(7));
-        assert_eq!(teller.after(200).await, []);
+        let writer = Fixture::start(false);
+        writer.after(200).await;
+        writer.progress.send_modify(|progress| progress.updated_unix_ms = Some(7));
+        assert_eq!(writer.after(200).await, []);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_write_that_fails_is_tried_again() {
-        let teller = Fixture::start(true);
-        assert_eq!(teller.after(4_000).await, [(0, 0)]);
-        assert_eq!(teller.after(4_000).await, [(5_000, 0)]);
-        assert_eq!(teller.after(60_000).await, []);
+        let writer = Fixture::start(true);
+        assert_eq!(writer.after(4_000).await, [(0, 0)]);
+        assert_eq!(writer.after(4_000).await, [(5_000, 0)]);
+        assert_eq!(writer.after(60_000).await, []);
     }
 }
