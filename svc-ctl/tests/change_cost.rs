@@ -152,7 +152,7 @@ async fn cost(services: usize) -> Cost {
 }
 
 #[tokio::test]
-async fn sem_274_what_a_change_costs_does_not_depend_on_the_number_of_services() {
+async fn sem_274_the_cost_of_a_change_does_not_depend_on_the_number_of_services() {
     let _alone = ALONE.lock().await;
     let (few, many) = (cost(100).await, cost(4_000).await);
     println!("100 Services: {few:?}\n4,000 Services: {many:?}");
@@ -188,7 +188,7 @@ fn dns_takes_less_than_1024_octets_more_of_a_service() {
 
 /// A change of one Service costs the same beside few and many.
 #[test]
-fn sem_274_what_a_change_costs_dns_does_not_depend_on_the_number_of_services() {
+fn sem_274_the_cost_of_a_change_for_dns_does_not_depend_on_the_number_of_services() {
     let _alone = ALONE.blocking_lock();
     let cost = |services: usize| {
         let mut store = filled(Store::new("node").with_names(), services);

@@ -179,12 +179,12 @@ fn project() -> &'static Path {
 }
 
 #[test]
-fn the_page_shows_what_the_tests_are() {
+fn the_page_lists_the_current_tests() {
     is_up_to_date("tests/COVERAGE.md", &page(&names::collect(project())).0);
 }
 
 #[test]
-fn the_list_of_rules_is_that_of_the_semantics() {
+fn the_list_of_rules_equals_that_of_the_semantics() {
     is_up_to_date("tests/coverage/rules.txt", &list());
 }
 
@@ -220,13 +220,13 @@ fn a_rule_that_is_open_has_no_test() {
 }
 
 #[test]
-fn nothing_cites_what_is_not_in_the_repository() {
+fn every_citation_has_a_target() {
     let foreign = citations::foreign(project(), &known_rules());
     assert!(foreign.is_empty(), "explain it on the spot, or bring the text in:\n{}", foreign.join("\n"));
 }
 
 #[test]
-fn what_shows_a_deviation_is_a_test() {
+fn every_deviation_names_an_existing_test() {
     let names = names::collect(project());
     let page = read("docs/deviations.md");
     let (table, _) = page.split_once("\n## Without a test\n").expect("the exemptions' heading");

@@ -169,7 +169,7 @@ async fn a_watch_goes_on_from_its_bookmark_and_after_a_cut_line() {
 }
 
 #[tokio::test]
-async fn a_watch_that_is_too_old_is_listed_anew_without_a_tear() {
+async fn after_too_old_the_objects_are_listed_again_and_no_incomplete_state_is_seen() {
     for fault in [Fault::WatchGone, Fault::Watch(410)] {
         let api = api_with(&["a", "b", "c"]).await;
         let mut follower = Follower::start(&api, |o| o.page_size = 1).await;

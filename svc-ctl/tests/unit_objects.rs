@@ -212,7 +212,7 @@ fn play(changes: &[Change]) -> Result<(), TestCaseError> {
 }
 
 #[test]
-fn sem_009_what_is_bad_of_an_object_is_named_and_every_other_service_stays_as_it_is() {
+fn sem_009_invalid_parts_of_an_object_are_named_and_other_services_do_not_change() {
     let clock = || SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let seed = std::env::var("SVC_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or_else(clock);
     println!("SVC_SEED={seed}: {STREAMS} streams of objects");

@@ -5,22 +5,22 @@
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, Extent, FrontendValue, limits};
-use svc_common::datapath::affinity::{MOMENT_SHIFT, Search, is_over, stay_until};
+use svc_common::datapath::affinity::{AFFINITY_SHIFT, Search, expires_at, is_over};
 
 use crate::choose::{NOBODY, selected};
 use crate::tables::Tables;
 
 #[inline(always)]
-fn moment() -> u32 {
+fn now() -> u32 {
     // SAFETY: no arguments.
-    (unsafe { bpf_ktime_get_coarse_ns() } >> MOMENT_SHIFT) as u32
+    (unsafe { bpf_ktime_get_coarse_ns() } >> AFFINITY_SHIFT) as u32
 }
 
 /// The backend of an unexpired entry, if that backend may still be selected (SEM-231, SEM-233).
 #[inline(never)]
 pub fn kept<F: Tables>(client: &AffinityKey<F::Addr>, extent: &Extent) -> u32 {
     match F::affinity(client) {
-        Some(v) if !is_over(moment(), v.until) => {
+        Some(v) if !is_over(now(), v.until) => {
             let backend = v.backend;
             if holds(extent, backend) { backend.0 } else { NOBODY }
         }
@@ -43,8 +43,8 @@ fn holds(extent: &Extent, backend: BackendId) -> bool {
 /// Stores the client's backend. The timeout starts again for a new flow (SEM-232) or another backend.
 #[inline(never)]
 pub fn keep<F: Tables>(client: &AffinityKey<F::Addr>, backend: u32, seconds: u32, is_new: bool) -> u32 {
-    let now = moment();
-    let value = AffinityValue { backend: BackendId(backend), until: stay_until(now, seconds) };
+    let now = now();
+    let value = AffinityValue { backend: BackendId(backend), until: expires_at(now, seconds) };
     match F::affinity(client) {
         Some(known) if !is_new && known.backend == value.backend && !is_over(now, known.until) => {}
         Some(known) => *known = value,

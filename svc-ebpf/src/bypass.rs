@@ -12,8 +12,8 @@ use svc_common::wire::parse::Packet;
 
 use crate::hook::PacketAccess;
 use crate::maps::CONFIG;
+use crate::no_ports::wildcard_record;
 use crate::pipeline::{Net, is_syn};
-use crate::portless::wildcard_record;
 use crate::tables::{is_own, now};
 use crate::tuple_conflict;
 

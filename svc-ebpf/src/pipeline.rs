@@ -17,7 +17,7 @@ use crate::hook::PacketAccess;
 use crate::icmp::Reject;
 use crate::icmp_inner::{self, delta_of};
 use crate::new_flow::{Outcome, new_flow};
-use crate::portless::{self, Verdict};
+use crate::no_ports::{self, Verdict};
 use crate::sctp;
 use crate::tables::{Tables, count, count_service, now};
 use crate::tuple_conflict;
@@ -66,7 +66,7 @@ pub fn ingress<F: Net, M: PacketAccess + Reject>(m: &M, role: Role) -> i32 {
         },
     };
     if packet.shape.has(Shape::FRAGMENT) {
-        portless::remember::<F, M>(m, &packet.key);
+        no_ports::remember::<F, M>(m, &packet.key);
     }
     translate_and_forward::<F, M>(m, &packet, record)
 }
@@ -95,8 +95,8 @@ fn without_tuple<F: Net, M: PacketAccess + Reject>(m: &M, role: Role, why: Skip)
     match why {
         // Rare, so left to the TC hook.
         _ if M::BEFORE_STACK => m.pass(),
-        Skip::Fragment => portless::fragment::<F, M>(m, Hook::INGRESS, role),
-        Skip::OtherProtocol => match portless::other_protocol::<F, M>(m, Hook::INGRESS, role) {
+        Skip::Fragment => no_ports::fragment::<F, M>(m, Hook::INGRESS, role),
+        Skip::OtherProtocol => match no_ports::other_protocol::<F, M>(m, Hook::INGRESS, role) {
             Verdict::UNKNOWN_PORT => match F::scratch() {
                 Some(scratch) => m.reject::<F>(&scratch.packet, Problem::UNKNOWN_PORT),
                 None => m.pass(),
@@ -124,12 +124,12 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
     let packet = match F::parse(&m.frame(), M::L3) {
         Ok(packet) => packet,
         Err(Skip::OtherProtocol) => {
-            return match portless::other_protocol::<F, M>(m, hook, Role::NONE) {
+            return match no_ports::other_protocol::<F, M>(m, hook, Role::NONE) {
                 Verdict::QUOTES => icmp_error::<F, M>(m, hook, Role::NONE),
                 action => action,
             };
         }
-        Err(Skip::Fragment) => return portless::fragment::<F, M>(m, hook, Role::NONE),
+        Err(Skip::Fragment) => return no_ports::fragment::<F, M>(m, hook, Role::NONE),
         Err(_) => return m.pass(),
     };
     let record = match F::flow(&packet.key) {
@@ -145,7 +145,7 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
                 return m.pass();
             }
             if packet.shape.has(Shape::FRAGMENT) {
-                portless::remember::<F, M>(m, &packet.key);
+                no_ports::remember::<F, M>(m, &packet.key);
             }
             touch::<F, M>(m, &packet, record, now);
             if rewrite::<F, M>(m, &packet, record, 0) { m.pass() } else { drop_unwritable(m) }

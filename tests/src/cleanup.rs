@@ -13,7 +13,7 @@ use crate::{bpffs, cgroup, netns, run_name, wait};
 /// The running program, even if its file has been replaced by a new build.
 pub(crate) const THIS_PROGRAM: &str = "/proc/self/exe";
 
-pub(crate) const ENV: &str = "SVC_TESTS_JANITOR";
+pub(crate) const ENV: &str = "SVC_TESTS_CLEANUP";
 
 /// Keeps the child's stdin open: the child works when this process ends, however that happens.
 #[derive(Debug)]

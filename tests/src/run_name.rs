@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_tells_its_owner() {
+    fn a_name_contains_its_owner() {
         assert_eq!(owner("svc-12-a-b"), Some(12));
         assert_eq!(owner("svc-x"), None);
         assert_eq!(owner("cni-12"), None);

@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_interrupted_is_made_again_and_what_is_whole_is_kept() {
+    fn an_interrupted_entry_is_made_again_and_a_complete_one_is_kept() {
         let scratch = crate::project::target_dir().join("tmp").join(format!("cache-{}", std::process::id()));
         let place = scratch.join("thing-1.2");
         let interrupted = once(&place, |dir| {

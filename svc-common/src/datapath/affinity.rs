@@ -4,13 +4,13 @@ use crate::abi::{BackendId, Extent};
 
 /// Unit of [`crate::abi::AffinityValue::until`], as a shift of nanoseconds: 2^26 ns, a fifteenth of a second. A
 /// second would be too coarse for `timeoutSeconds: 1`, and milliseconds overflow.
-pub const MOMENT_SHIFT: u32 = 26;
+pub const AFFINITY_SHIFT: u32 = 26;
 
 /// Expiry of an entry that is to live so many seconds from now: never early, less than two units late.
 #[inline(always)]
-pub const fn stay_until(now: u32, seconds: u32) -> u32 {
-    let moments = (seconds as u64 * 1_000_000_000) >> MOMENT_SHIFT;
-    now.wrapping_add(moments as u32).wrapping_add(2)
+pub const fn expires_at(now: u32, seconds: u32) -> u32 {
+    let units = (seconds as u64 * 1_000_000_000) >> AFFINITY_SHIFT;
+    now.wrapping_add(units as u32).wrapping_add(2)
 }
 
 /// The entry has expired, so the client may get another backend.
@@ -95,22 +95,22 @@ mod tests {
     }
 
     #[test]
-    fn a_stay_lasts_for_its_seconds_and_less_than_two_moments_more() {
-        let moment = |ns: u64| (ns >> MOMENT_SHIFT) as u32;
+    fn session_affinity_lasts_its_seconds_and_less_than_two_units_more() {
+        let moment = |ns: u64| (ns >> AFFINITY_SHIFT) as u32;
         for seconds in [1, 2, 10_800, 86_400] {
             for start in [0, 1, 40_000_000, (1_u64 << 58) - 1] {
-                let until = stay_until(moment(start), seconds);
+                let until = expires_at(moment(start), seconds);
                 let after = |ns: u64| is_over(moment(start + u64::from(seconds) * 1_000_000_000 + ns), until);
                 assert!(!after(0), "{seconds} s from {start}");
-                assert!(after(2 << MOMENT_SHIFT), "{seconds} s from {start}");
+                assert!(after(2 << AFFINITY_SHIFT), "{seconds} s from {start}");
             }
         }
     }
 
     #[test]
-    fn a_stay_that_begins_on_a_clock_ahead_is_not_over() {
-        assert!(!is_over(7, stay_until(9, 1)));
-        assert!(!is_over(u32::MAX, stay_until(u32::MAX, 86_400)));
+    fn session_affinity_from_a_clock_that_is_ahead_has_not_expired() {
+        assert!(!is_over(7, expires_at(9, 1)));
+        assert!(!is_over(u32::MAX, expires_at(u32::MAX, 86_400)));
         assert!(is_over(5, 5) && !is_over(5, 6));
     }
 }

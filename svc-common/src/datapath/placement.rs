@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_situation_has_its_place() {
+    fn each_situation_has_its_placement() {
         let (pod, up) = (Role::POD, Role::UPLINK);
         let (local, remote, host) = (Locality::LOCAL, Locality::REMOTE, Locality::HOST);
         let (stack, redirect, back) = (Exit::STACK, Exit::REDIRECT, Exit::HAIRPIN);
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_masqueraded_through_the_stack_is_reversed_on_the_clients_side() {
+    fn a_masquerade_through_the_stack_is_reversed_at_the_clients_interface() {
         let of = |client, backend, is_hairpin| {
             Situation {
                 client,

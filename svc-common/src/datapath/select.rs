@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn garbage_instead_of_a_number_of_pages_has_a_place_within_a_page() {
+    fn an_invalid_number_of_pages_gives_a_place_within_a_page() {
         for pages in [0, 1 << 21, u32::MAX] {
             for hash in [0, 1, 0x8000_0000, u32::MAX] {
                 let place = maglev_place(hash, pages);

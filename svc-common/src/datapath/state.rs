@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sem_123_a_connection_lives_by_what_it_has_been_through() {
+    fn sem_123_the_lifetime_of_a_connection_follows_from_its_state() {
         let (f, r) = (Direction::FORWARD, Direction::REVERSE);
         let steps = [
             (f, tcp::SYN, 60),
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_picked_up_in_mid_flow_lives_as_long_as_any_other_once_it_is_answered() {
+    fn a_connection_picked_up_in_mid_flow_lives_as_long_as_others_once_it_is_answered() {
         let picked_up = observe(FlowState::NEW, Direction::FORWARD, Proto::TCP, tcp::ACK);
         assert_eq!(lifetime(Proto::TCP, picked_up), 300);
         let answered = observe(picked_up, Direction::REVERSE, Proto::TCP, tcp::ACK);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn sem_123_an_answered_datagram_flow_lives_longer_once_it_has_talked_for_two_ticks() {
+    fn sem_123_an_answered_datagram_flow_lives_longer_once_it_is_a_stream() {
         let (there, back) = (Direction::FORWARD, Direction::REVERSE);
         // Directions and the ticks before each packet; the lifetime afterwards.
         let rows: [(&[(Direction, u32)], u32); 7] = [

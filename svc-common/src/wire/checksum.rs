@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_proof_against_completion_sums_the_same_either_way() {
+    fn a_completion_proof_sums_the_same_completed_or_not() {
         for rest in (0..=u16::MAX).step_by(7) {
             let rest = Wsum(rest as u32);
             let x = completion_proof(rest);

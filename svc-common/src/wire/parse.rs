@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_tuple_is_told_apart() {
+    fn packets_without_a_tuple_are_skipped_with_the_reason() {
         assert_eq!(udp4(|p| p.truncate(41)), Err(Skip::Truncated));
         assert_eq!(udp4(|p| p[17] = 27), Err(Skip::Truncated));
         assert_eq!(udp4(|p| p[17] = 0), Err(Skip::Truncated));

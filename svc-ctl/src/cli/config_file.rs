@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_typed_goes_before_the_file() {
+    fn typed_flags_take_precedence_over_the_file() {
         let file = "nodePortAddresses: [192.0.2.0/24]\niptables: {masqueradeAll: true}\n";
         let both = ["--masquerade-all=true", "--nodeport-addresses=192.0.2.0/24"];
         assert_eq!(arguments_of(file, &[]), both);

@@ -43,7 +43,7 @@ mod tests {
     use crate::cli::command;
 
     #[test]
-    fn flags_of_kube_proxy_are_taken_and_those_that_change_nothing_are_known() {
+    fn flags_of_kube_proxy_are_accepted_and_those_without_effect_are_listed() {
         let given = [
             "svc-ctl",
             "run",

@@ -20,7 +20,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_reader_that_left_is_no_error() {
+    fn a_closed_pipe_is_not_an_error() {
         assert!(quiet(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
         assert!(quiet(Err(io::ErrorKind::StorageFull.into())).is_err());
     }

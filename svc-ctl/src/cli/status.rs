@@ -161,7 +161,7 @@ mod tests {
     use crate::observe::status::ComplaintsStatus;
 
     #[test]
-    fn a_thousand_refused_services_are_a_line_the_first_ones_and_a_hint() {
+    fn a_thousand_refused_services_are_shown_as_a_count_the_first_ones_and_a_hint() {
         let complaint = |n| ComplaintStatus {
             object: format!("Service default/s{n}"),
             field: "spec.type".to_owned(),

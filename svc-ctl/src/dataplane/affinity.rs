@@ -3,7 +3,7 @@
 use serde::Serialize;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, names};
 use svc_common::addr::{AddrV4, AddrV6};
-use svc_common::datapath::affinity::{MOMENT_SHIFT, is_over};
+use svc_common::datapath::affinity::{AFFINITY_SHIFT, is_over};
 
 use super::clock::coarse_ns;
 use super::encode::Encode;
@@ -23,7 +23,7 @@ pub struct AffinityEntry {
 
 /// Now, in the unit of an entry's expiry.
 pub(crate) fn now() -> u32 {
-    (coarse_ns() >> MOMENT_SHIFT) as u32
+    (coarse_ns() >> AFFINITY_SHIFT) as u32
 }
 
 /// Every unexpired session affinity entry of both families, sorted.
@@ -52,8 +52,8 @@ fn list_family<A: Encode>(
             cookie => format!("netns {cookie}"),
         };
         let BackendId(backend) = value.backend;
-        let moments = u64::from(value.until.wrapping_sub(now));
-        let seconds_left = ((moments << MOMENT_SHIFT) / 1_000_000_000) as u32;
+        let units = u64::from(value.until.wrapping_sub(now));
+        let seconds_left = ((units << AFFINITY_SHIFT) / 1_000_000_000) as u32;
         entries.push(AffinityEntry { service: key.service.0, client, backend, seconds_left });
     })?;
     Ok(())

@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_read_to_their_end_and_errors_are_told() {
+    fn answers_are_read_to_their_end_and_errors_are_returned() {
         let answer = |kind: u16, first: i32| {
             let mut m = tc_message(kind, 0, 0, 0, 0, None);
             m.splice(16..20, first.to_ne_bytes());

@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_refused() {
+    fn invalid_addresses_are_refused() {
         for text in
             ["", "10.0.0", "10.0.0.256", "1..2.3", "10.0.0.1 ", "node-1", "fe80::1%eth0", "0x0a.0.0.1"]
         {

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn default_routes_routers_and_neighbours_are_told_apart() {
+    fn default_routes_routers_and_neighbors_are_distinguished() {
         let neighbour = |ip: &str| Some(Fact::ToNeighbour(ip.parse().unwrap()));
         let rows = [
             (v4("0.0.0.0", 0, Some("192.0.2.254")), Some(Fact::Default)),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn other_tables_and_kinds_of_routes_say_nothing() {
+    fn other_tables_and_kinds_of_routes_are_ignored() {
         let mut other_table = v4("0.0.0.0", 0, None);
         other_table.header.table = 2;
         let mut blackhole = v4("0.0.0.0", 0, None);

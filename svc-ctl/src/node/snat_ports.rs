@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_block_is_named_with_its_cure() {
+    fn a_shared_block_is_reported_with_its_remedy() {
         let told = |range, reserved| overlap(SHARED, &EphemeralPorts::parse(range, reserved));
         let (sysctl, reason) = told("1024 65535", "").unwrap();
         assert_eq!(sysctl, "net/ipv4/ip_local_port_range");

@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_whole_good_answer_is_taken() {
+    fn only_a_complete_successful_response_is_accepted() {
         assert_eq!(body(b"HTTP/1.0 200 OK\r\na: b\r\n\r\n[]").unwrap(), b"[]");
         assert!(body(b"HTTP/1.0 404 Not Found\r\n\r\n").is_err() && body(b"HTTP/1.0 200").is_err());
         assert!(complaints(Path::new("/nonexistent"), Some("a b")).is_err());

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_table_that_can_grow_is_not_complained_of() {
+    async fn no_complaint_about_a_table_that_can_grow() {
         let ledger = Ledger::default();
         let (progress, progress_reader) = watch::channel(Progress::default());
         let (_sweeps, sweep_reader) = watch::channel(SweepReport::default());

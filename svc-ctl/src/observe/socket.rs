@@ -156,7 +156,7 @@ mod tests {
     use crate::observe::ledger::Ledger;
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn the_daemon_tells_names_and_complaints_to_its_owner() {
+    async fn the_socket_serves_names_and_complaints_to_its_owner() {
         // Longer than the kernel accepts for a socket's path.
         let dir = std::env::temp_dir().join(format!("svc-socket-{}-{}", std::process::id(), "x".repeat(100)));
         fs::create_dir_all(&dir).unwrap();

@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_change_is_written_at_once_and_what_follows_within_50_ms_together() {
+    async fn a_change_is_written_at_once_and_later_ones_within_50_ms_together() {
         let writer = Fixture::start(false);
         assert_eq!(writer.after(200).await, [(0, 0)]);
         writer.change(1);
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_the_same_is_not_written() {
+    async fn an_unchanged_status_is_not_written() {
         let writer = Fixture::start(false);
         writer.after(200).await;
         writer.progress.send_modify(|progress| progress.updated_unix_ms = Some(7));

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn sem_010_what_is_not_done_for_sctp_is_said_by_port() {
+    fn sem_010_complaints_about_sctp_name_the_ports() {
         assert_eq!(complaints(&world(&[WEB], 7777)), [""; 0]);
         assert_eq!(complaints(&world(&[WEB, SCTP], 7777)), ["SctpFromNodesNotServed port 7777/SCTP"]);
         let both = ["SctpFromNodesNotServed port 7777/SCTP", "SctpFragmentsDropped port 7777/SCTP"];

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_forward_is_named_unless_a_cni_opens_it_or_nothing_is_forwarded() {
+    fn a_dropping_forward_chain_is_reported_unless_a_cni_accepts_pods_or_nothing_is_forwarded() {
         let docker =
             || vec![chain("filter", "FORWARD", true, true), chain("filter", "DOCKER-USER", false, false)];
         assert_eq!(objects(&docker(), false), ["nftables filter FORWARD"]);
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn the_chains_of_network_policies_are_known() {
+    fn the_chains_of_network_policies_are_recognised() {
         let policies = |table: &str, name: &str| Forward::of(&[chain(table, name, false, false)]).policies;
         for name in ["KUBE-ROUTER-FORWARD", "KUBE-POD-FW-ABC", "cali-FORWARD", "WEAVE-NPC-DEFAULT"] {
             assert_eq!(policies("filter", name), Some(format!("filter {name}")));
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_of_kube_proxy_are_named_once_a_table() {
+    fn the_rules_of_kube_proxy_are_reported_once_per_table() {
         let left = [
             chain("nat", "KUBE-SERVICES", false, false),
             chain("filter", "KUBE-SERVICES", false, false),

@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_bridged_takes_the_stacks_way_only_where_everything_does() {
+    fn bridged_packets_go_through_the_stack_only_if_all_masqueraded_packets_do() {
         let flags = |asked| masquerade_path(asked, &Forward::default(), false, true).flags;
         assert!(flags(ThroughStack::Always).has(IfaceFlags::BRIDGE_FILTERED));
         assert!(!flags(ThroughStack::Auto).has(IfaceFlags::BRIDGE_FILTERED));

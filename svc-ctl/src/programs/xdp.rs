@@ -31,7 +31,7 @@ mod tests {
 
     /// Results of each policy for a card, a card with a VLAN, that VLAN, a bond, and a tunnel.
     #[test]
-    fn xdp_stands_where_it_sees_what_it_sends() {
+    fn xdp_runs_only_where_it_sees_the_tags_of_its_frames() {
         let list = vec![
             interface(1, ""),
             interface(2, ""),

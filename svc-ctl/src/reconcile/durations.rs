@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_duration_belongs_to_the_class_whose_bound_it_does_not_exceed() {
+    fn a_duration_belongs_to_the_first_bucket_whose_bound_it_does_not_exceed() {
         let mut durations = Durations::default();
         for ms in [0, 1, 2, 3, 16_384, 16_385] {
             durations.add(Duration::from_millis(ms));

@@ -133,7 +133,7 @@ async fn sem_260_nothing_is_pruned_before_the_sources_are_complete_and_then_all_
 }
 
 #[tokio::test(start_paused = true)]
-async fn sem_264_it_converges_through_a_store_that_fails() {
+async fn sem_264_the_loop_converges_with_a_failing_store() {
     let good = Shared::new(Tables::default(), 0);
     let mut world = Lab::start(good.clone());
     world.send(list(9)).await;
@@ -163,7 +163,7 @@ async fn sem_215_while_writes_fail_the_change_is_shown_as_pending() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn sem_126_sem_268_where_udp_flows_may_stay_is_told_when_it_is_in_force_and_not_before() {
+async fn sem_126_sem_268_backends_that_udp_flows_may_keep_are_published_once_in_force() {
     let maps = Shared::new(Tables::default(), 1);
     let mut world = Lab::start(maps.clone());
     let service =
@@ -198,7 +198,7 @@ async fn sem_265_drift_is_healed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_comparison_that_fails_waits_for_the_next_one_and_holds_up_no_change() {
+async fn a_failed_comparison_is_repeated_later_and_delays_no_change() {
     let maps = Shared::new(Tables::default(), 0);
     let mut world = Lab::start(maps.clone());
     world.send(list(1)).await;
@@ -214,7 +214,7 @@ async fn a_comparison_that_fails_waits_for_the_next_one_and_holds_up_no_change()
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_write_that_the_kernel_refuses_for_ever_holds_up_no_other() {
+async fn one_write_that_the_kernel_always_refuses_delays_no_other() {
     let maps = Shared::new(Tables::default(), 0);
     let mut world = Lab::start(maps.clone());
     world.send(list(9)).await;
@@ -281,7 +281,7 @@ async fn tables_without_room_are_replaced_by_larger_ones() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tables_that_cannot_grow_name_the_services_without_room_and_serve_the_others() {
+async fn with_tables_that_cannot_grow_services_without_room_are_named_and_others_served() {
     let maps = Shared::new(Tables::default(), 0);
     maps.change(|m| m.inner.capacity.frontends = 4);
     let (ask, mut asked) = mpsc::unbounded_channel();
@@ -332,7 +332,7 @@ async fn sem_022_sem_221_addresses_of_the_node_are_followed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_service_whose_addresses_are_taken_is_a_complaint() {
+async fn a_service_whose_addresses_are_in_use_raises_a_complaint() {
     let mut world = Lab::start(Shared::new(Tables::default(), 0));
     world.send(list(1)).await;
     let mut twin = service(1);

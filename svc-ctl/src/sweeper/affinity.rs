@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use svc_common::abi::{AffinityKey, AffinityValue};
-use svc_common::datapath::affinity::{MOMENT_SHIFT, is_over};
+use svc_common::datapath::affinity::{AFFINITY_SHIFT, is_over};
 
 use super::pass::Pass;
 use super::stale::may_stay;
@@ -30,8 +30,8 @@ pub fn sweep<A: Encode>(pins: &Pins, name: &str, in_force: Option<&InForce>) -> 
             found.push(key);
             return;
         }
-        let moments = u64::from(value.until.wrapping_sub(now));
-        pass.expires_in(Duration::from_nanos(moments << MOMENT_SHIFT));
+        let units = u64::from(value.until.wrapping_sub(now));
+        pass.expires_in(Duration::from_nanos(units << AFFINITY_SHIFT));
     })?;
     pass.info = info;
     let is_to_go =

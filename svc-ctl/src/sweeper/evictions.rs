@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_made_and_is_neither_removed_nor_present_was_evicted() {
+    fn an_entry_neither_removed_nor_present_was_evicted() {
         let mut evictions = Evictions::default();
         // The time before this daemon is unknown: 1,000 inserted, 700 missing.
         assert_eq!(evictions.count(&quiet(1_000, 100, 0, 200)), 0);
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_programs_do_during_a_pass_is_no_eviction() {
+    fn changes_during_a_pass_are_not_counted_as_evictions() {
         let mut evictions = Evictions::default();
         let busy = |before, after, present| Counted {
             map_id: 1,

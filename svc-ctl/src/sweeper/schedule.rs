@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_is_acted_on_at_once() {
+    fn after_a_loss_a_table_is_read_at_once() {
         let full = last(9, 3_600);
         assert!(is_due(Table::Sockets4, Some(&full), Some(MADE), true, full.began));
     }
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn where_programs_do_not_count_a_table_is_read_as_if_it_changed() {
+    fn without_counts_a_table_is_read_as_if_it_had_changed() {
         assert_eq!(due_after(Table::Flows4, &last(0, 0), None), Some(5));
     }
 }

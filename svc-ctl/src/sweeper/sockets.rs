@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sem_130_a_kernel_that_refuses_is_named_and_what_closed_meanwhile_is_no_matter() {
+    fn sem_130_a_refusal_of_the_kernel_is_reported_and_a_closed_socket_is_not() {
         let mut outcome = Outcome::default();
         outcome.count(Ok(()));
         for gone in [libc::ENOENT, libc::ESTALE] {

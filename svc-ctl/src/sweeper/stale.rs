@@ -75,14 +75,14 @@ mod tests {
     }
 
     #[test]
-    fn par_191_a_port_that_no_service_has_leaves_its_flows_alone() {
+    fn par_191_flows_to_ports_without_a_service_are_left_alone() {
         for vip in VIPS {
             assert_eq!(stale(&in_force(), &format!("{vip}:3000")), [""; 0], "{vip}");
         }
     }
 
     #[test]
-    fn par_192_a_node_port_is_the_services_at_every_address_of_the_node() {
+    fn par_192_node_port_flows_are_stale_at_every_address_of_the_node_and_no_other() {
         assert_eq!(stale(&in_force(), "192.0.2.1:32000"), GONE);
         assert_eq!(stale(&in_force(), "127.0.0.1:32000"), GONE);
         // Another node's address; kube-proxy would delete these flows as well.
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn par_193_a_flow_that_was_not_translated_ends_where_the_service_is() {
+    fn par_193_an_untranslated_flow_to_a_service_ends() {
         let vip: SocketAddr = "1.2.3.4:8000".parse().unwrap();
         assert!(is_stale_udp(&in_force(), vip, vip));
         let other: SocketAddr = "1.2.3.4:3000".parse().unwrap();
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn sem_125_the_port_of_an_endpoint_counts() {
+    fn sem_125_an_endpoint_is_identified_by_address_and_port() {
         let (vip, old_port) = ("1.2.3.4:8000".parse().unwrap(), "10.240.0.4:4001".parse().unwrap());
         assert!(is_stale_udp(&in_force(), vip, old_port));
     }

@@ -46,7 +46,7 @@ async fn an_api_server_is_found_by_name() {
 }
 
 #[tokio::test]
-async fn a_name_that_nobody_knows_is_told() {
+async fn a_host_name_that_does_not_resolve_is_reported() {
     let api = StandIn::start().await;
     let unknown = api.url.replace("127.0.0.1", "nobody.invalid");
     let mut follower = Follower::start(&api, |o| o.master = Some(unknown)).await;

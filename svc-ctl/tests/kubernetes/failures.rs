@@ -54,7 +54,7 @@ const UNREADABLE: &str = "{apiVersion: v1, kind: Service, metadata: {name: odd, 
     spec: {clusterIP: 10.96.0.9, ports: [{port: eighty}]}}";
 
 #[tokio::test]
-async fn an_object_that_cannot_be_read_keeps_no_other_from_being_served() {
+async fn an_object_that_cannot_be_parsed_does_not_affect_others() {
     for streaming_lists in [false, true] {
         let api = api_with(&["a"]).await;
         api.apply(UNREADABLE);
@@ -102,7 +102,7 @@ async fn rights_on_the_node_that_are_taken_away_and_given_back_leave_no_complain
 }
 
 #[tokio::test]
-async fn sem_220_a_node_that_is_missing_is_named_until_it_is_there() {
+async fn sem_220_a_missing_node_is_reported_until_it_exists() {
     let api = api_with(&["a"]).await;
     api.delete("nodes", "test-node");
     let mut follower = Follower::start(&api, |_| {}).await;
@@ -133,7 +133,7 @@ async fn failures_of_the_server_are_outlived_and_told() {
 
 /// A server that comes back is healthy when it refuses a request, though the pause has grown in the meantime.
 #[tokio::test]
-async fn what_a_server_wants_otherwise_it_gets_at_once_however_long_it_was_away() {
+async fn a_refused_request_is_changed_at_once_even_after_a_long_outage() {
     let api = api_with(&["a"]).await;
     let away = [500, 500, 500, 500].map(Fault::Watch);
     api.fail("services", &[&away[..], &[Fault::Watch(422)]].concat());

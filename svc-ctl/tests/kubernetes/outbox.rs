@@ -23,7 +23,7 @@ fn reasons(api: &StandIn) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_is_not_done_for_sctp_is_an_event_on_its_service_however_many_nodes_say_so_sem_010() {
+async fn an_sctp_limitation_is_one_event_on_its_service_for_all_nodes_sem_010() {
     let api = api_with(&["sctp"]).await;
     let sctp = ServiceName::new("default", "sctp");
     let mut one = Follower::start(&api, |_| {}).await;
@@ -46,7 +46,7 @@ async fn what_is_not_done_for_sctp_is_an_event_on_its_service_however_many_nodes
 }
 
 #[tokio::test]
-async fn an_api_server_that_takes_no_events_delays_them_and_loses_none() {
+async fn an_api_server_that_rejects_events_delays_them_and_loses_none() {
     let api = api_with(&["a"]).await;
     api.refuse("events", Some(503));
     let a = ServiceName::new("default", "a");
@@ -67,7 +67,7 @@ async fn an_api_server_that_takes_no_events_delays_them_and_loses_none() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_made_anew_hears_it_anew_and_a_complaint_that_comes_and_goes_is_said_once() {
+async fn a_recreated_service_gets_the_event_again_and_a_flapping_complaint_is_sent_once() {
     let api = api_with(&["a"]).await;
     let a = ServiceName::new("default", "a");
     let mut follower = Follower::start(&api, |_| {}).await;

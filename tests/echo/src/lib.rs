@@ -43,7 +43,7 @@ mod tests {
     use std::net::{TcpStream, UdpSocket};
 
     #[test]
-    fn a_line_a_datagram_and_a_get_are_answered_with_name_and_peer_and_only_the_get_differs_at_the_end() {
+    fn lines_datagrams_and_gets_are_answered_with_name_and_peer_and_only_gets_fail_at_the_end() {
         // A port that is free in both protocols.
         let port = UdpSocket::bind("[::1]:0").unwrap().local_addr().unwrap().port();
         super::serve("a", &[port], &[port]).unwrap();

@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pod_that_has_been_told_to_end_may_be_ready_still() {
+    fn a_terminating_pod_may_be_ready() {
         let list = json!({"items": [{
             "metadata": {"namespace": "a", "name": "b", "deletionTimestamp": "2026-01-01T00:00:00Z"},
             "spec": {"nodeName": "n1"},

@@ -8,7 +8,7 @@ use super::endpoints::{listed, serving};
 use super::memory::{BackAt, Flow, Known, Life, Memory, Side, Stay, Time, Way};
 use super::network::{self, Route};
 use super::packet::Packet;
-use super::verdict::{Frontend, Kind, Nobodys, frontend, nobodys};
+use super::verdict::{Frontend, Kind, WithoutFrontend, frontend, without_frontend};
 use super::world::{Proto, Tuple, World};
 use crate::packet::row::Problem;
 
@@ -189,7 +189,7 @@ impl Model {
             Some((i, side)) => {
                 let flow = &self.memory.flows[i];
                 let goes_on = || self.goes_on(packet, interface, flow, side, &Then::Touch(i, side));
-                match self.gives_way(flow, side, packet) {
+                match self.begins_another(flow, side, packet) {
                     Life::Live => goes_on(),
                     Life::Over => self.new_flow(packet, interface),
                     Life::Unsure => [goes_on(), self.new_flow(packet, interface)].concat(),
@@ -211,7 +211,7 @@ impl Model {
     }
 
     /// Whether a packet with a known flow's tuple begins another flow.
-    fn gives_way(&self, flow: &Flow, side: Side, packet: &Packet) -> Life {
+    fn begins_another(&self, flow: &Flow, side: Side, packet: &Packet) -> Life {
         match (packet.tuple.proto, packet.is_syn() || side == Side::Backend && packet.is_syn_ack()) {
             _ if !self.world.holds("SEM-123") => Life::Live,
             (Proto::Tcp, true) => flow.holds_tuple(self.now),
@@ -279,13 +279,14 @@ impl Model {
     /// A packet whose destination is no frontend.
     pub(super) fn to_nobody(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
         let has_ports = packet.tuple.proto != Proto::Icmp;
-        match nobodys(&self.world, packet.tuple.dst.ip()).filter(|_| has_ports || self.world.holds("SEM-095"))
+        match without_frontend(&self.world, packet.tuple.dst.ip())
+            .filter(|_| has_ports || self.world.holds("SEM-095"))
         {
             None => self.direct(packet),
-            Some(Nobodys::Address) => {
+            Some(WithoutFrontend::Address) => {
                 vec![possible(PacketOutcome::Dropped, &["drop_unallocated"], Then::Nothing)]
             }
-            Some(Nobodys::Port) => self.refuse(
+            Some(WithoutFrontend::Port) => self.refuse(
                 packet,
                 interface,
                 Problem::PortUnreachable,
@@ -306,9 +307,9 @@ impl Model {
         let answered = || self.memory.of_backend(packet.tuple, BackAt::Ingress);
         match found.or_else(|| packet.is_syn_ack().then(answered).flatten()) {
             Some(i) => {
-                let gives_way = possible(PacketOutcome::Untouched, &["flow_gave_way"], Then::Forget(i));
+                let removed = possible(PacketOutcome::Untouched, &["flow_gave_way"], Then::Forget(i));
                 let is_removed = self.memory.flows[i].may_be_removed;
-                iter::once(gives_way).chain(is_removed.then(untouched)).collect()
+                iter::once(removed).chain(is_removed.then(untouched)).collect()
             }
             None => vec![untouched()],
         }

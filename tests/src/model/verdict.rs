@@ -130,7 +130,7 @@ fn is_allowed(service: &Service, source: IpAddr) -> bool {
 
 /// Why a destination without a frontend is refused or dropped.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Nobodys {
+pub enum WithoutFrontend {
     /// The Service of the address does not have this port or protocol.
     Port,
     /// An unallocated address of the Service CIDR.
@@ -138,11 +138,13 @@ pub enum Nobodys {
 }
 
 /// Applies to every protocol (SEM-095, SEM-096). The node itself answers at its own addresses.
-pub fn nobodys(world: &World, dst: IpAddr) -> Option<Nobodys> {
+pub fn without_frontend(world: &World, dst: IpAddr) -> Option<WithoutFrontend> {
     match () {
         () if network::is_node(dst) => None,
-        () if world.services.iter().any(|s| s.cluster_ips.contains(&dst)) => Some(Nobodys::Port),
-        () if world.settings.has_service_cidr && network::is_cluster_ip(dst) => Some(Nobodys::Address),
+        () if world.services.iter().any(|s| s.cluster_ips.contains(&dst)) => Some(WithoutFrontend::Port),
+        () if world.settings.has_service_cidr && network::is_cluster_ip(dst) => {
+            Some(WithoutFrontend::Address)
+        }
         () => None,
     }
 }

@@ -217,7 +217,7 @@ impl Line {
             hook(self.hook),
             hook(self.twin_hook),
             self.state.0,
-            if self.wildcard_source { " any-source" } else { "" },
+            if self.wildcard_source { " wildcard-source" } else { "" },
             if self.is_counted { "" } else { " uncounted" },
             now.wrapping_sub(self.stamp),
         )

@@ -111,7 +111,7 @@ impl Lab {
 
     /// Makes every session affinity entry expire that many seconds earlier.
     pub fn age_stays(&mut self, seconds: u32) -> Result<()> {
-        self.stays.age(stay::moments(seconds))
+        self.stays.age(stay::units(seconds))
     }
 
     /// The session affinity entries as text.

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::{HashMap, Map, MapData};
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, MapAddr, names};
 use svc_common::addr::{AddrV4, AddrV6};
-use svc_common::datapath::affinity::MOMENT_SHIFT;
+use svc_common::datapath::affinity::AFFINITY_SHIFT;
 use svc_ctl::dataplane::pins::Pins;
 
 use super::flow::{LineCodec, SERVICE};
@@ -55,7 +55,7 @@ impl Tables {
     }
 
     pub fn insert(&mut self, stay: &Stay, backend: BackendId, family: Family) -> Result<()> {
-        let until = now().wrapping_add(moments(stay.seconds));
+        let until = now().wrapping_add(units(stay.seconds));
         let value = AffinityValue { backend, until };
         let client = place::address(stay.client, family);
         match family {
@@ -65,9 +65,9 @@ impl Tables {
     }
 
     /// Makes every entry expire that many units earlier.
-    pub fn age(&mut self, moments: u32) -> Result<()> {
-        age(&mut self.v4, moments)?;
-        age(&mut self.v6, moments)
+    pub fn age(&mut self, units: u32) -> Result<()> {
+        age(&mut self.v4, units)?;
+        age(&mut self.v6, units)
     }
 
     /// A family's entries as text; `name` names a backend.
@@ -80,12 +80,12 @@ impl Tables {
 }
 
 fn now() -> u32 {
-    (coarse_ns() >> MOMENT_SHIFT) as u32
+    (coarse_ns() >> AFFINITY_SHIFT) as u32
 }
 
 /// Seconds in units of an entry's expiry.
-pub fn moments(seconds: u32) -> u32 {
-    ((u64::from(seconds) * 1_000_000_000) >> MOMENT_SHIFT) as u32
+pub fn units(seconds: u32) -> u32 {
+    ((u64::from(seconds) * 1_000_000_000) >> AFFINITY_SHIFT) as u32
 }
 
 fn key<A: LineCodec>(client: IpAddr) -> AffinityKey<A> {
@@ -102,10 +102,10 @@ fn clear<A: MapAddr>(table: &mut Table<A>) -> Result<()> {
     Ok(keys?.iter().try_for_each(|key| table.remove(key))?)
 }
 
-fn age<A: MapAddr>(table: &mut Table<A>, moments: u32) -> Result<()> {
+fn age<A: MapAddr>(table: &mut Table<A>, units: u32) -> Result<()> {
     let stays: Result<Vec<_>, _> = table.iter().collect();
     for (key, value) in stays? {
-        table.insert(key, AffinityValue { until: value.until.wrapping_sub(moments), ..value }, 0)?;
+        table.insert(key, AffinityValue { until: value.until.wrapping_sub(units), ..value }, 0)?;
     }
     Ok(())
 }
@@ -114,7 +114,7 @@ fn lines<A: LineCodec>(table: &Table<A>, name: &dyn Fn(BackendId) -> String) -> 
     let mut lines = Vec::new();
     for entry in table.iter() {
         let (key, value) = entry?;
-        let seconds = (u64::from(value.until.wrapping_sub(now())) << MOMENT_SHIFT) / 1_000_000_000;
+        let seconds = (u64::from(value.until.wrapping_sub(now())) << AFFINITY_SHIFT) / 1_000_000_000;
         let whose = if key.service == SERVICE && key.netns == [0; 2] { "" } else { " (another client!)" };
         let line = to_text(&place::name(key.addr.to_ip()), &name(value.backend), seconds as u32);
         lines.push(format!("{line}{whose}"));

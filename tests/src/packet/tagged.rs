@@ -97,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_outer_tag_alone_is_taken_out() {
+    fn only_the_outer_tag_is_removed() {
         let macs = [7; 12];
         let frame = [&macs[..], &[0x88, 0xa8, 0, 5], &[0x81, 0, 0xa0, 9], &[8, 0, 0x45]].concat();
         let (tag, inner) = untagged(&frame);

@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_said_is_text_and_no_markup() {
+    fn printed_lines_are_escaped() {
         let mut picture = Picture::new(8, 200);
         picture.line("a <b> & c");
         picture.tick(vec![("web-1".into(), 100, 7)]);

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_tells_rules_client_frontends_and_outcome() {
+    fn a_line_has_rules_client_frontends_and_outcome() {
         let line: Line = "PAR-050 SEM-085 pod at NodePort@node1 [TCP IPv4]: a1 b1 from pod".parse().unwrap();
         assert_eq!((line.ids.len(), line.client.as_str(), line.stays), (2, "pod", false));
         assert_eq!((line.vias, line.families), (vec![Via::Tcp], vec![Family::V4]));

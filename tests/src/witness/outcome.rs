@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn who_stays_is_told_from_who_wanders() {
+    fn a_client_that_keeps_its_server_differs_from_one_that_does_not() {
         let outcome = |text: &str| text.parse::<Outcome>().unwrap().staying().to_string();
         assert_eq!(outcome("a1 from pod, a1 from node1"), "same from node1, same from pod");
         assert_eq!(outcome("a1 from pod, b1 from node1"), "b1 from node1, a1 from pod");

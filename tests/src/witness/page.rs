@@ -57,7 +57,7 @@ mod tests {
     use crate::witness;
 
     #[test]
-    fn the_page_shows_what_the_groups_are() {
+    fn the_page_lists_the_current_groups() {
         let path = workspace_dir().join("tests/WITNESS.md");
         let page = page(&Group::load_all(&witness::folder().join("groups")).unwrap());
         if env::var_os("UPDATE_EXPECT").is_some_and(|value| value == "1") {

@@ -25,7 +25,7 @@ pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
         Trial::test(sentence, move || Ok(act(fixtures.control_plane()?.as_ref())?))
     };
     vec![
-        trial("what the chart renders is accepted by the API server", accepted),
+        trial("the API server accepts the chart's output", accepted),
         trial("a release of the chart is installed, upgraded and uninstalled without a rest", released),
     ]
 }

@@ -22,10 +22,10 @@ pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
     let alone = Arc::clone(fixtures);
     let own_node = move || Ok(Arc::new(Testbed::direct("node", alone.control_plane()?)?));
     vec![
-        case_on("a Node that is deleted and made again is missed by no Service", own_node, node_again),
+        case_on("a Node that is deleted and made again disturbs no Service", own_node, node_again),
         case("a Pod that is relabelled leaves one Service for another", relabelled),
         case("a Pod serves while it is Ready", readiness),
-        case("a Pod that is terminating serves only where nobody else does (SEM-131)", terminating),
+        case("a terminating Pod serves only if no other Pod does (SEM-131)", terminating),
         case("Endpoints made by hand are mirrored and served (SEM-040)", mirrored),
         case("EndpointSlices made by hand are served (SEM-041)", manual_slices),
         case("slices with the label headless are left alone until they lose it (SEM-004)", headless_slices),

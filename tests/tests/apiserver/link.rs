@@ -26,11 +26,11 @@ pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
     };
     vec![
         direct(
-            "an API server out of reach for a minute is missed by nobody, then all is caught up",
+            "an API server unreachable for a minute disturbs no traffic, then all changes come into force",
             "away",
             away,
         ),
-        relayed("a quiet watch goes on where its last bookmark was", "mark", bookmark),
+        relayed("an idle watch resumes at its last bookmark", "mark", bookmark),
         relayed("a watch that is cut in the middle of an event loses none", "cut", cut_events),
         relayed("a list that is cut is never taken for the whole", "part", cut_lists),
         relayed("a slow API server delays changes and harms nothing", "slow", slow),

@@ -20,11 +20,7 @@ pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
         case_on(sentence, move || Ok(Arc::new(Testbed::relayed(name, fixtures.control_plane()?)?)), act)
     };
     vec![
-        relayed(
-            "a daemon that starts while the API server is away goes on with what is pinned",
-            "alone",
-            alone,
-        ),
+        relayed("a daemon that starts while the API server is away serves the pinned tables", "alone", alone),
         relayed("a daemon that may not see EndpointSlices prunes nothing (SEM-260)", "blind", blind),
     ]
 }

@@ -25,20 +25,12 @@ pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
     };
     let [for_token, for_event, for_sctp] = [fixtures; 3].map(Arc::clone);
     vec![
-        relayed("a token that is replaced is taken up before the old one ends", "token", token),
-        relayed("rights that are taken away for a while are missed by nobody", "rights", rights),
+        relayed("a replaced token is used before the old one expires", "token", token),
+        relayed("rights that are revoked for a while disturb no traffic", "rights", rights),
+        case_on("a complaint about a Service is an Event on it", move || for_event.shared(), event),
+        case_on("an SCTP limitation is an Event on its Service (SEM-010)", move || for_sctp.shared(), sctp),
         case_on(
-            "what the daemon has to tell of a Service is an Event on it",
-            move || for_event.shared(),
-            event,
-        ),
-        case_on(
-            "what is not done for SCTP is an Event on its Service (SEM-010)",
-            move || for_sctp.shared(),
-            sctp,
-        ),
-        case_on(
-            "the shipped role gives what the daemon asks for and nothing else (SEM-251)",
+            "the shipped role has the rights that the daemon needs and no others (SEM-251)",
             move || for_token.shared(),
             role,
         ),

@@ -27,12 +27,12 @@ pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
     };
     vec![
         case(
-            "an API server that is restarted is missed by nobody, then all is caught up (SEM-271)",
+            "a restarted API server disturbs no traffic, then all changes come into force (SEM-271)",
             restarted,
         ),
-        case("an API server that is frozen is missed by nobody, then all is caught up", frozen),
+        case("a frozen API server disturbs no traffic, then all changes come into force", frozen),
         case("a watch that is too old lists anew and misses nothing", compacted),
-        case("an API server that is killed and streams no lists when it is back is missed by nobody", killed),
+        case("an API server that is killed and returns without streamed lists disturbs no traffic", killed),
     ]
 }
 

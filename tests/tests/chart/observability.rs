@@ -32,8 +32,8 @@ struct Parsed {
 pub fn trials() -> Vec<Trial> {
     type Act = fn() -> Result<()>;
     let cases: [(&str, Act); 3] = [
-        ("every alert parses and asks for what svc has", alerts),
-        ("every panel and variable of the dashboard parses and asks for what svc has", dashboard),
+        ("every alert parses and uses existing metrics", alerts),
+        ("every panel and variable of the dashboard parses and uses existing metrics", dashboard),
         ("every alert has its paragraph in the runbook and its switch in the chart", runbook),
     ];
     cases.into_iter().map(|(name, act)| Trial::test(name, move || Ok(act()?))).collect()

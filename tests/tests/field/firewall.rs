@@ -47,7 +47,7 @@ pub fn cases() -> Vec<Case> {
             also: |lab| lab.complains(&["nftables strict forward", "--masquerade-local-backends"]),
             ..Case::new(
                 "R20",
-                "a FORWARD that accepts what conntrack translated drops what svc translated, and is named",
+                "a FORWARD chain that accepts packets translated by conntrack drops those translated by svc, and a complaint names it",
                 vec![
                     silence(Row::answered("client", Target::NodePort("near"), "near")),
                     silence(Row::answered("pod", Target::ClusterIp("near"), "near")),
@@ -103,7 +103,7 @@ pub fn cases() -> Vec<Case> {
             },
             ..Case::new(
                 "R11",
-                "an IPsec policy holds for what the stack sends and not for what is redirected",
+                "an IPsec policy applies to packets that the stack sends and not to redirected ones",
                 vec![
                     Row::answered("client", Target::NodePort("far"), "far").nft(ClientOutcome::Silence),
                     Row::answered("node1", Target::ClusterIp("far"), "far")

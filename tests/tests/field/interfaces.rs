@@ -74,11 +74,7 @@ pub fn cases() -> Vec<Case> {
                 ensure!(role == "uplink", "br0 is {role}: {because}");
                 lab.complains(&["interface br0", "vethflat"])
             },
-            ..Case::new(
-                "R12",
-                "a node whose network card is in a bridge that others join serves NodePorts",
-                rows(),
-            )
+            ..Case::new("R12", "a node whose network card is in a shared bridge serves NodePorts", rows())
         },
     ]
 }

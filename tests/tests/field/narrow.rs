@@ -64,7 +64,7 @@ pub fn cases() -> Vec<Case> {
                 }
                 Ok(())
             },
-            ..Case::new("Y3", "the MTU of the node's own route is told to senders", rows())
+            ..Case::new("Y3", "senders get ICMP errors with the MTU of the node's own route", rows())
         },
     ]
 }

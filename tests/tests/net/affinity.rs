@@ -48,7 +48,10 @@ pub fn trials() -> Vec<Trial> {
             add("a client stays with one backend of each frontend (SEM-231)", each_frontend);
             add("affinity is switched on and off under way (SEM-235)", switched);
             add("a backend that is gone loses its clients for good (SEM-233)", replaced);
-            add("a client may get another backend when its time is over (SEM-232, SEM-238)", time_is_over);
+            add(
+                "a client may get another backend after its session affinity expires (SEM-232, SEM-238)",
+                time_is_over,
+            );
         }
     }
     trials
@@ -78,7 +81,7 @@ fn stays(testbed: &mut Testbed) -> Result<Vec<Value>> {
 }
 
 fn nobody_stays(testbed: &mut Testbed, limit: Duration) -> Result<()> {
-    wait::until_true("nobody stays with a backend", limit, || {
+    wait::until_true("no client has session affinity", limit, || {
         let stays = stays(testbed)?;
         ensure!(stays.is_empty(), "{stays:?}");
         Ok(true)

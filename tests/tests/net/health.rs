@@ -19,12 +19,12 @@ const TAINT: &str = "taints: [{key: ToBeDeletedByClusterAutoscaler, effect: NoSc
 pub fn trials() -> Vec<Trial> {
     vec![
         scenario(
-            "a health check node port tells balancers which nodes have ready endpoints, as they come and go (SEM-205, SEM-208)",
+            "a health check node port follows the node's ready endpoints (SEM-205, SEM-208)",
             testbed,
             health_check_node_port,
         ),
         scenario(
-            "a node that is about to go says so to balancers, and serves on (SEM-216)",
+            "a node about to be removed is not eligible for load balancers, and goes on serving (SEM-216)",
             testbed,
             node_about_to_go,
         ),

@@ -20,7 +20,7 @@ pub fn trials() -> Vec<Trial> {
             follow_endpoints,
         ),
         scenario(
-            "an open connection stays with an endpoint that is taken away (SEM-120, SEM-128)",
+            "an open connection keeps its endpoint after the endpoint is removed (SEM-120, SEM-128)",
             near,
             open_connection_stays,
         ),
@@ -29,7 +29,7 @@ pub fn trials() -> Vec<Trial> {
             near,
             come_and_go,
         ),
-        scenario("nobody listens on a NodePort: a process may (SEM-026)", near, |testbed| {
+        scenario("svc does not listen on a NodePort, so a process may (SEM-026)", near, |testbed| {
             let port = testbed.node_port(Family::V4).port();
             testbed.agent("node1")?.serve(port)
         }),

@@ -25,7 +25,7 @@ pub fn trials() -> Vec<Trial> {
     };
     let mut trials: Vec<Trial> = shapes.into_iter().map(trial).collect();
     trials.push(scenario(
-        "a connection of the node's own takes the source port of a client's that is over (SEM-080)",
+        "a connection of the node takes the source port of a client's ended connection (SEM-080)",
         |test| Testbed::new(test, Options::default(), Flags::default(), &["far"]),
         node_takes_over,
     ));

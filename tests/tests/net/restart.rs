@@ -25,18 +25,18 @@ const RESIZE_LIMIT: Duration = Duration::from_secs(120);
 pub fn trials() -> Vec<Trial> {
     vec![
         scenario(
-            "a killed daemon is missed by no connection, open or new, routed (SEM-261)",
+            "a killed daemon disturbs no connection, open or new, routed (SEM-261)",
             routed,
             killed_under_load,
         ),
         scenario(
-            "a killed daemon is missed by no connection, open or new, bridged (SEM-261)",
+            "a killed daemon disturbs no connection, open or new, bridged (SEM-261)",
             bridged,
             killed_under_load,
         ),
-        scenario("an orderly stop is missed by no connection, open or new", routed, stopped_under_load),
+        scenario("an orderly stop disturbs no connection, open or new", routed, stopped_under_load),
         scenario(
-            "a flow table of another size is missed by no connection, open or new",
+            "a flow table of another size disturbs no connection, open or new",
             routed,
             resized_under_load,
         ),

@@ -38,7 +38,9 @@ pub fn trials() -> Vec<Trial> {
     for (who, client) in CLIENTS {
         let name = |what: &str| format!("a connected UDP socket of {who} {what} (SEM-130)");
         trials.push(scenario(
-            &name("that sends for 30 s is ended each time its backend is replaced, and its client answered"),
+            &name(
+                "that sends for 30 s is ended each time its backend is replaced, and the new backend answers",
+            ),
             testbed(&["near"]),
             move |testbed| replaced(testbed, client),
         ));

@@ -54,7 +54,7 @@ fn backend_behind(testbed: &mut Testbed) -> Result<()> {
 /// Segments were too large for the tunnel between the nodes, and their senders got ICMP errors.
 fn senders_were_told(testbed: &mut Testbed) -> Result<()> {
     let (node, daemon) = testbed.world.on_node(1)?;
-    wait::until_true("senders are told of the tunnel's MTU", COUNTERS_LIMIT, || {
+    wait::until_true("senders get ICMP errors with the tunnel's MTU", COUNTERS_LIMIT, || {
         let status = daemon.ask_status(node)?;
         let count = status["counters"]["reject_too_big"].as_u64().unwrap_or(0);
         ensure!(count > 0, "{}", status["counters"]);

@@ -38,7 +38,7 @@ pub fn trials() -> Vec<Trial> {
     }
     trials.push(scenario_unless(
         without_vlans,
-        "a client that tags its frames with a priority and no VLAN is served, and its tags go no further",
+        "a client with priority tags and no VLAN is served, and its tags are removed",
         prioritised,
         |testbed| {
             ["near", "node1", "far", "node2"].into_iter().try_for_each(|server| {

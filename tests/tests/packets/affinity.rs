@@ -37,18 +37,18 @@ fn pods() -> Vec<Row> {
     };
     let begun = || flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080");
     vec![
-        row("a client's first flow is the begin of its stay (SEM-232)")
+        row("a client's first flow creates its session affinity (SEM-232)")
             .service(vip(&["pod-b:8080"]))
             .sees(begins())
             .leaves(begun())
             .keeps(stay("pod-a", "pod-b:8080", SECONDS)),
-        row("a new flow goes to the backend that its client stays with, whose stay begins anew (SEM-231, SEM-232)")
+        row("a new flow goes to the client's backend by session affinity and restarts the timeout (SEM-231, SEM-232)")
             .service(vip(MANY))
             .remembers(stay("pod-a", "pod-b:8080", 50))
             .sees(begins())
             .leaves(begun())
             .keeps(stay("pod-a", "pod-b:8080", SECONDS)),
-        row("a client's stay is nobody else's (SEM-230)")
+        row("session affinity of one client does not affect others (SEM-230)")
             .service(vip(&["pod-b:8080"]))
             .remembers(stay("pod-b", "remote:8080", 50))
             .sees(begins())
@@ -83,7 +83,7 @@ fn pods() -> Vec<Row> {
             )
             .leaves(begun().state(&[S::REPLIED, S::ESTABLISHED]))
             .keeps(stay("pod-a", "pod-b:8080", 50)),
-        row("a segment in mid-flow goes to its client's backend, and no stay begins (SEM-232)")
+        row("a segment in mid-flow goes to its client's backend, and creates no session affinity (SEM-232)")
             .service(vip(MANY))
             .remembers(stay("pod-a", "pod-b:8080", 50))
             .sees(
@@ -93,13 +93,13 @@ fn pods() -> Vec<Row> {
             )
             .leaves(begun().state(&[S::ESTABLISHED]))
             .keeps(stay("pod-a", "pod-b:8080", 50)),
-        row("without affinity nobody's stay counts, and none begins (SEM-235)")
+        row("without session affinity old entries have no effect, and no entry is made (SEM-235)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .remembers(stay("pod-b", "pod-b:8080", 50))
             .sees(begins())
             .leaves(begun())
             .keeps(stay("pod-b", "pod-b:8080", 50)),
-        row("a flow that cannot begin is no begin of a stay")
+        row("a flow that cannot begin creates no session affinity")
             .service(external("vip:80", &["nowhere:8080"]).affine(SECONDS))
             .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoRoute])),
     ]
@@ -125,7 +125,7 @@ fn outside_clients() -> Vec<Row> {
             .remembers(stay("client", "pod-b:8080", 50))
             .sees(xdp("up0", first("client:5000", "node:30080")))
             .keeps(stay("client", "pod-b:8080", 50)),
-        row("with policy Local a client from outside stays with no backend of another node (SEM-233)")
+        row("with policy Local a client from outside does not keep a backend on another node (SEM-233)")
             .service(external("any:30080", MANY).local_only(&["pod-b:8080"]).affine(SECONDS))
             .remembers(stay("client", "remote:8085", 50))
             .begins_in_the_stack(

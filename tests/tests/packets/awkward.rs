@@ -45,7 +45,7 @@ fn left_alone() -> Vec<Row> {
 
 fn too_large_for_its_length() -> Row {
     let packet = |dst| tcp(ACK, "pod-a:4000", dst).payload(200).claims(0);
-    row("a packet too large for its length field, which will be cut into segments, is translated (BIG TCP)")
+    row("a packet too large for its length field, which will be segmented, is translated (BIG TCP)")
         .service(cluster_ip("vip:80", &["remote:8080"]))
         .sees(
             pod_in("pod0", packet("vip:80"))

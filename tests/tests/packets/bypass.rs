@@ -45,20 +45,20 @@ fn remembered() -> Vec<Row> {
         || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
     let began = || flow("client:9000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
     vec![
-        row("what the node sends from a NodePort is remembered, and its answers go up")
+        row("a connection of the node from a NodePort is remembered, and its replies go up")
             .service(service())
             .sees(up_out("up0", first(NODE, SERVER)))
             .sees(outside("up0", later(SERVER, NODE)))
             .sees(outside("up0", later(SERVER, NODE))),
-        row("it is remembered of what the node sends to a pod as well")
+        row("a connection of the node to a pod is remembered")
             .service(service())
             .sees(pod_out("pod0", first(NODE, "pod-a:9000")))
             .sees(pod_in("pod0", later("pod-a:9000", NODE))),
-        row("the answers are not refused where the Service has no endpoints")
+        row("replies to it are not refused if the Service has no endpoints")
             .service(external("any:30080", &[]))
             .sees(up_out("up0", first(NODE, SERVER)))
             .sees(outside("up0", later(SERVER, NODE))),
-        row("answers from another port of the server begin a flow")
+        row("packets from another port of the server begin a flow")
             .client("client:9001")
             .service(service())
             .sees(up_out("up0", first(NODE, SERVER)))
@@ -70,17 +70,17 @@ fn remembered() -> Vec<Row> {
             .leaves(
                 flow("client:9001 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
             ),
-        row("a datagram of the node from the port of a masqueraded flow to the same backend makes the flow give way (SEM-080)")
+        row("a datagram of the node from the port of a masqueraded flow to the same backend removes the flow (SEM-080)")
             .client("client:5000")
             .knows(masqueraded().udp().state(&[S::REPLIED]))
             .sees(up_out("up0", udp("node:snat0", "remote:8080")).counts(&[FlowGaveWay]))
             .sees(outside("up0", udp("remote:8080", "node:snat0"))),
-        row("a datagram from that port to another backend leaves the flow alone (SEM-080)")
+        row("a datagram of the node from that port to another backend leaves the flow alone (SEM-080)")
             .client("client:5000")
             .knows(masqueraded().udp().state(&[S::REPLIED]))
             .sees(up_out("up0", udp("node:snat0", "remote:8081")))
             .leaves(masqueraded().udp().state(&[S::REPLIED])),
-        row("a connection of the node from that port leaves the client's live one alone (SEM-080)")
+        row("a connection of the node from the port of a live masqueraded connection leaves that one alone (SEM-080)")
             .client("client:5000")
             .knows(masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(up_out("up0", tcp(SYN, "node:snat0", "remote:8080")))
@@ -95,7 +95,7 @@ fn remembered() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(began()),
-        row("what the node sends from a port that is no NodePort is not remembered")
+        row("a connection of the node from another port than a NodePort is not remembered")
             .client(SERVER)
             .service(service())
             .sees(up_out("up0", udp("node:30081", SERVER)))
@@ -105,7 +105,7 @@ fn remembered() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(began()),
-        row("what a pod sends from that port with its own address is not remembered")
+        row("a pod's packets from a NodePort with its own address are not remembered")
             .client(SERVER)
             .service(service())
             .sees(up_out("up0", udp("pod-a:30080", SERVER)))
@@ -135,15 +135,15 @@ fn remembered() -> Vec<Row> {
 fn sockets() -> Vec<Row> {
     let service = || external("any:30080", &["remote:8080"]);
     vec![
-        row("what answers a connected socket of the node goes up, though nothing is remembered of it")
+        row("a reply to a connected socket of the node goes up even if the connection was not remembered")
             .service(service())
             .node_has(NODE, Some(SERVER))
             .sees(outside("up0", later(SERVER, NODE))),
-        row("what answers a connected socket of the node goes up where the Service has no endpoints")
+        row("a reply to a connected socket of the node goes up although the Service has no endpoints")
             .service(external("any:30080", &[]))
             .node_has(NODE, Some(SERVER))
             .sees(outside("up0", later(SERVER, NODE))),
-        row("a socket of the node that is connected to nobody leaves clients to the Service")
+        row("an unconnected socket of the node does not keep clients from the Service")
             .client("client:5000")
             .service(service())
             .node_has(NODE, None)
@@ -170,7 +170,7 @@ fn sockets() -> Vec<Row> {
                     .there("remote")
                     .state(&[S::ESTABLISHED]),
             ),
-        row("a socket of the node that is connected to one client leaves others to the Service")
+        row("a socket of the node connected to one client does not keep others from the Service")
             .client("client:5000")
             .service(service())
             .node_has(NODE, Some(SERVER))

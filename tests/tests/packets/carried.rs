@@ -77,7 +77,7 @@ fn found() -> Vec<Row> {
         )
         .sees(pod_out("pod0", udp("bridge:5353", "pod-a:4000")).passes(udp("vip:53", "pod-a:4000")))
         .leaves(on_the_node().reverse_only()),
-        carrying("an ICMP error finds the record of what it quotes in the old table", pods().tcp())
+        carrying("an ICMP error finds the record of the quoted packet in the old table", pods().tcp())
             .sees(
                 pod_out(
                     "pod0",
@@ -106,7 +106,7 @@ fn found() -> Vec<Row> {
                 "pod-a:4000 > remote:8080",
                 Hook::POD_EGRESS,
             ),
-        carrying("a closed connection of the old table gives way to a SYN", closed())
+        carrying("a closed connection of the old table is replaced by a SYN", closed())
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(
                 pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
@@ -201,7 +201,7 @@ fn claimed() -> Vec<Row> {
 }
 
 fn removed() -> Vec<Row> {
-    let gives_way = |name, migration| {
+    let removed = |name, migration| {
         row(name)
             .migrates(migration)
             .carries(pods().tcp())
@@ -209,14 +209,14 @@ fn removed() -> Vec<Row> {
             .makes_and_removes(2, 2)
     };
     vec![
-        gives_way("a flow that gives way leaves both tables while the old one is read", Migration::READ_OLD),
-        gives_way("a flow that gives way leaves both tables while both are in use", Migration::WRITE_BOTH),
+        removed("a removed flow leaves both tables while the old one is read", Migration::READ_OLD),
+        removed("a removed flow leaves both tables while both are in use", Migration::WRITE_BOTH),
     ]
 }
 
 fn counted() -> Vec<Row> {
     vec![
-        row("a flow that takes the place of one that is over makes no record where one was")
+        row("a flow that replaces an ended one makes no record where one was")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .knows(closed())
             .sees(
@@ -226,7 +226,7 @@ fn counted() -> Vec<Row> {
             )
             .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
             .makes_and_removes(0, 0),
-        row("a flow that gives way removes two records")
+        row("removing a flow removes two records")
             .knows(pods().tcp())
             .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay]))
             .makes_and_removes(0, 2),

@@ -16,13 +16,13 @@ pub fn rows() -> Vec<Row> {
 
 fn through_the_stack() -> Vec<Row> {
     vec![
-        row("a pod's first packet to a ClusterIP goes to a local backend through the stack (placement law b, SEM-078)")
+        row("a pod's first packet to a ClusterIP goes to a local backend through the stack (SEM-078)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .begins_in_the_stack(pod_in, "pod0", "pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080", Hook::POD_EGRESS),
         row("a pod's first packet to a ClusterIP goes to a remote backend through the stack, source kept (SEM-081)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .begins_in_the_stack(pod_in, "pod0", "pod-a:4000 > vip:80", "pod-a:4000 > remote:8080", Hook::POD_EGRESS),
-        row("a backend whose address is another Service's is translated to once (SEM-059)")
+        row("a backend with the address of another Service is translated only once (SEM-059)")
             .service(cluster_ip("vip:80", &["other-vip:80"]))
             .service(cluster_ip("other-vip:80", &["pod-b:8080"]))
             .sees(
@@ -42,17 +42,17 @@ fn through_the_stack() -> Vec<Row> {
                 pod_in("pod0", later("pod-a:4000", "vip:80")).passes(later("pod-a:4000", "pod-b:8080")),
             )
             .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED])),
-        row("a reply gets the ClusterIP back at the egress of the client's interface (placement law b, SEM-079)")
+        row("a reply gets the ClusterIP back at the egress of the client's interface (SEM-079)")
             .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
             .sees(
                 pod_out("pod0", later("pod-b:8080", "pod-a:4000")).passes(later("vip:80", "pod-a:4000")),
             )
             .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED])),
-        row("a reply on its way through the backend's ingress is left alone (placement law d)")
+        row("a reply is left alone at the backend's ingress")
             .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
             .sees(pod_in("pod1", later("pod-b:8080", "pod-a:4000")))
             .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
-        row("a reply to a pod is left alone at the uplink's egress (placement law d)")
+        row("a reply to a pod is left alone at the uplink's egress")
             .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
             .sees(up_out("up0", later("pod-b:8080", "pod-a:4000")))
             .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
@@ -82,7 +82,7 @@ fn host_backend() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(there()),
-        row("a reply of a backend on the node gets the ClusterIP back; both records know that it came")
+        row("a reply of a backend on the node gets the ClusterIP back, and both records note it")
             .knows(there())
             .sees(pod_out("pod0", later("node:5353", "pod-a:4000")).passes(later("vip:53", "pod-a:4000")))
             .leaves(there().state(&[S::REPLIED])),
@@ -105,7 +105,7 @@ fn past_the_stack() -> Vec<Row> {
     let peers = || flow("port-a:4000 > vip:80", "port-a:4000 > port-b:8080").redirected().there("port-b");
     let itself = || flow("pod-a:4000 > vip:80", "node:snat0 > pod-a:8080").back();
     vec![
-        row("two ports of one bridge talk past the stack in both directions (placement law a)")
+        row("packets between two ports of one bridge are redirected past the stack in both directions")
             .service(cluster_ip("vip:80", &["port-b:8080"]))
             .sees(
                 pod_in("port0", first("port-a:4000", "vip:80"))

@@ -26,11 +26,11 @@ use crate::tables::{pins, trial};
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("links that lost their pins are pinned anew, and were never detached", unpinned),
-        trial("a link that somebody detached is made anew", detached),
+        trial("a detached link is made again", detached),
         trial("hooks that a killed daemon left on two sets of maps come to the pinned ones", half_swapped),
         trial("hooks of another version keep their programs until the tables are filled", upgraded),
         trial("at ingress ours is the first of the tcx programs; another one before it is named", ordered),
-        trial("a hook that is taken is tried again, without any news of interfaces", taken),
+        trial("a hook that is taken is tried again, without an event of an interface", taken),
     ]
 }
 

@@ -88,18 +88,18 @@ fn connections_of_the_node() -> Vec<Row> {
     let live = || masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED]);
     let answer = || tcp(SYN | ACK, "remote:8080", "node:snat0");
     vec![
-        row("a SYN-ACK to a port whose flow is over answers the node's own connection, and the flow gives way")
+        row("a SYN-ACK to the port of a closed flow belongs to the node's own connection, and the flow is removed")
             .client("client:5000")
             .knows(over())
             .sees(xdp("up0", answer()))
             .sees(up_in("up0", answer()).counts(&[FlowGaveWay]))
             .sees(outside("up0", tcp(ACK, "remote:8080", "node:snat0"))),
-        row("a SYN-ACK of a flow that is live is the client's")
+        row("a SYN-ACK of a live flow belongs to the client")
             .client("client:5000")
             .knows(live())
             .sees(outside("up0", answer()).redirects(tcp(SYN | ACK, "node:30080", "client:5000").via("gateway")))
             .leaves(live().and_back("gateway")),
-        row("a segment of a flow that is over is still the client's")
+        row("a segment of an ended flow is still the client's")
             .client("client:5000")
             .knows(over())
             .sees(
@@ -135,7 +135,7 @@ fn backend_of_this_node() -> Vec<Row> {
             .knows(local())
             .sees(xdp("up0", later("client:5000", "node:30080")))
             .leaves(local()),
-        row("a local backend's reply gets the node's address back at the uplink's egress alone (placement law b)")
+        row("a local backend's reply gets the node's address back at the uplink's egress only")
             .knows(local())
             .sees(pod_in("pod1", later("pod-b:8080", "client:5000")))
             .sees(
@@ -155,9 +155,7 @@ fn backend_of_this_node() -> Vec<Row> {
             .sees(xdp("up0", first("client:5000", "node:30080"))),
         row("a datagram that the node answers from another of its addresses leaves from the NodePort")
             .knows(host().state(&[S::REPLIED]))
-            .sees(
-                up_out("up0", udp("node-b:8080", "client:5000")).passes(udp("node:30080", "client:5000")),
-            )
+            .sees(up_out("up0", udp("node-b:8080", "client:5000")).passes(udp("node:30080", "client:5000")))
             .leaves(host().state(&[S::REPLIED])),
         row("XDP hands up the reply to a pod of this node: nothing receives frames behind a plain veth")
             .client("pod-a:4000")
@@ -187,7 +185,7 @@ fn which_frontend() -> Vec<Row> {
         row("a NodePort on an address that is not the node's is left alone (SEM-022, SEM-107)")
             .service(external("any:30080", &["remote:8080"]))
             .sees(outside("up0", first("client:5000", "stranger:30080"))),
-        row("an exact address goes before a NodePort (SEM-024)")
+        row("an exact address takes precedence over a NodePort (SEM-024)")
             .service(external("any:30080", &["remote:8080"]))
             .service(external("node:30080", &["far:8080"]))
             .begins_redirected(outside, "up0", "client:5000 > node:30080", "node-b:snat0 > far:8080"),
@@ -240,7 +238,7 @@ fn way_out() -> Vec<Row> {
                     .redirects(first("node:snat0", "silent:8080").by_neighbour()),
             )
             .leaves(silent()),
-        row("a packet larger than the next hop takes is answered with that size")
+        row("a packet larger than the next hop's MTU is answered with that MTU")
             .knows(narrow())
             .sees(
                 up_in("up0", udp("client:5000", "node:30080").payload(1300))
@@ -248,7 +246,7 @@ fn way_out() -> Vec<Row> {
                     .counts(&[RejectTooBig]),
             )
             .leaves(narrow()),
-        row("a segment larger than the next hop takes is answered with that size")
+        row("a segment larger than the next hop's MTU is answered with that MTU")
             .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(1300))
@@ -269,7 +267,7 @@ fn way_out() -> Vec<Row> {
                     ),
             )
             .leaves(narrow()),
-        row("a packet that will be cut into segments that fit is not too large")
+        row("a packet whose segments fit is forwarded")
             .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(3000))
@@ -277,7 +275,7 @@ fn way_out() -> Vec<Row> {
                     .redirects(tcp(ACK, "node:snat0", "narrow:8080").payload(3000).via("narrow")),
             )
             .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
-        row("a packet that will be cut into segments that do not fit is answered with that size")
+        row("a packet whose segments do not fit is answered with the path's MTU")
             .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(3000))
@@ -286,7 +284,7 @@ fn way_out() -> Vec<Row> {
                     .counts(&[RejectTooBig]),
             )
             .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
-        row("so is one too large for its length field (BIG TCP)")
+        row("a packet too large for its length field (BIG TCP) is answered with the path's MTU")
             .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(3000).claims(0))
@@ -295,7 +293,7 @@ fn way_out() -> Vec<Row> {
                     .counts(&[RejectTooBig]),
             )
             .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
-        row("a packet whose time to live ends here is answered, not forwarded")
+        row("a packet whose time to live expires here is answered with an error and not forwarded")
             .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 up_in("up0", later("client:5000", "node:30080").ttl(1))
@@ -307,7 +305,7 @@ fn way_out() -> Vec<Row> {
             .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(xdp("up0", later("client:5000", "node:30080").ttl(1)))
             .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
-        row("a reply whose time to live ends here is answered to the backend")
+        row("a reply whose time to live expires here causes an ICMP error to the backend")
             .client("client:5000")
             .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]).and_back("gateway"))
             .sees(
@@ -316,7 +314,7 @@ fn way_out() -> Vec<Row> {
                     .counts(&[RejectTtl]),
             )
             .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]).and_back("gateway")),
-        row("a flow begins by a way that a rule gives its client's address")
+        row("a flow begins with the next hop that a rule for its client's address gives")
             .service(external("any:30080", &["remote:8080"]))
             .sees(
                 outside("up0", first("ruled:5000", "node:30080"))
@@ -324,7 +322,7 @@ fn way_out() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(ruled()),
-        row("and goes on by that way")
+        row("a flow with a next hop from such a rule keeps it")
             .client("ruled:5000")
             .knows(ruled().state(&[S::REPLIED, S::ESTABLISHED, S::STREAM]).aged(2).aged_back(0))
             .sees(
@@ -332,14 +330,14 @@ fn way_out() -> Vec<Row> {
                     .redirects(later("node-b:snat0", "remote:8080").via("far")),
             )
             .leaves(ruled().state(&[S::REPLIED, S::ESTABLISHED, S::STREAM])),
-        row("a packet with two hops to live makes its last one")
+        row("a packet with a time to live of two is forwarded with one")
             .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 outside("up0", later("client:5000", "node:30080").ttl(2))
                     .redirects(later("node:snat0", "remote:8080").ttl(2).via("remote")),
             )
             .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
-        row("the source of a masqueraded packet is the route's, whatever the interface table says (SEM-087)")
+        row("the source of a masqueraded packet is the route's preferred source, not the interface table's (SEM-087)")
             .without_snat_addresses()
             .service(external("any:30080", &["remote:8080"]))
             .sees(

@@ -21,7 +21,7 @@ fn source_ranges() -> Vec<Row> {
         row("a source outside the ranges is dropped in silence (SEM-031)")
             .service(balancer(&["remote:8080"]))
             .sees(outside("up0", first("other-client:5000", "vip:80")).drops().counts(&[DropSourceRange])),
-        row("a pod outside the ranges is dropped as well (SEM-031)")
+        row("a pod outside the source ranges is dropped (SEM-031)")
             .service(balancer(&["remote:8080"]))
             .sees(pod_in("pod1", first("pod-b:4000", "vip:80")).drops().counts(&[DropSourceRange])),
         row("a pod within the ranges comes in (SEM-031)")
@@ -43,7 +43,7 @@ fn source_ranges() -> Vec<Row> {
                     .icmp("node", Problem::PortUnreachable)
                     .counts(&[RejectNoEndpoint]),
             ),
-        row("a flow that is established goes on when its source is shut out (SEM-031, SEM-093)")
+        row("an established flow goes on when its source is excluded (SEM-031, SEM-093)")
             .service(external("vip:80", &["remote:8080"]).only_for(&["other-client/0"]))
             .client("client:5000")
             .knows(there().state(&[S::REPLIED, S::ESTABLISHED]))
@@ -65,7 +65,7 @@ fn strangers_to_the_service() -> Vec<Row> {
         row("a port that a ClusterIP does not have is refused (SEM-095)")
             .service(web())
             .sees(refused(pod_in("pod0", first("pod-a:4000", "vip:81")))),
-        row("from outside as well (SEM-095)")
+        row("an unknown port of a ClusterIP is refused for a client from outside (SEM-095)")
             .service(web())
             .sees(refused(up_in("up0", first("client:5000", "vip:81")))),
         row("an echo request to a ClusterIP is refused (SEM-095)")
@@ -77,18 +77,18 @@ fn strangers_to_the_service() -> Vec<Row> {
         row("a port that an external address does not have is left alone (SEM-096)")
             .service(external("vip:80", &["pod-b:8080"]))
             .sees(pod_in("pod0", first("pod-a:4000", "vip:81"))),
-        row("a ClusterIP that is the node's own address as well is the node's to answer for (SEM-331)")
+        row("the node answers at a ClusterIP that is also its own address (SEM-331)")
             .service(cluster_ip("node-b:80", &["pod-b:8080"]))
             .sees(pod_in("pod0", first("pod-a:4000", "node-b:81"))),
         row("an address of the Service CIDR that no Service has is dropped (SEM-094, SEM-095)")
             .with_service_cidr()
             .service(web())
             .sees(pod_in("pod0", first("pod-a:4000", "unallocated:80")).drops().counts(&[DropUnallocated])),
-        row("an echo request to such an address is dropped too (SEM-095)")
+        row("an echo request to an unallocated address of the Service CIDR is dropped (SEM-095)")
             .with_service_cidr()
             .service(web())
             .sees(pod_in("pod0", ping("pod-a:4000", "unallocated:80")).drops().counts(&[DropUnallocated])),
-        row("without the option such a packet is left alone (SEM-095)")
+        row("without --service-cidr a packet to an unallocated address is left alone (SEM-095)")
             .service(web())
             .sees(pod_in("pod0", first("pod-a:4000", "unallocated:80"))),
         row("an address outside the Service CIDR is left alone (SEM-095)")
@@ -106,10 +106,10 @@ fn strangers_to_the_service() -> Vec<Row> {
 
 fn masquerade() -> Vec<Row> {
     vec![
-        row("who comes from outside to a ClusterIP is masqueraded towards another node (SEM-081, SEM-106)")
+        row("a client from outside is masqueraded from a ClusterIP to another node (SEM-081, SEM-106)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .begins_redirected(outside, "up0", "client:5000 > vip:80", "node:snat0 > remote:8080"),
-        row("where nobody knows who a pod is, who comes from outside keeps his address (SEM-081, PAR-110)")
+        row("without local pod detection a client from outside keeps its address (SEM-081, PAR-110)")
             .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_nobody())
             .begins_in_the_stack(
                 up_in,
@@ -121,7 +121,7 @@ fn masquerade() -> Vec<Row> {
         row("XDP hands such a packet up, untouched")
             .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_nobody())
             .sees(xdp("up0", first("client:5000", "vip:80"))),
-        row("with masquerade for all a pod is masqueraded to a ClusterIP as well (SEM-081, PAR-111)")
+        row("with --masquerade-all a pod is masqueraded to a ClusterIP (SEM-081, PAR-111)")
             .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_all())
             .begins_redirected(pod_in, "pod0", "pod-a:4000 > vip:80", "node:snat0 > remote:8080"),
         row("masquerade for all leaves policy Local alone (SEM-085)")
@@ -148,7 +148,7 @@ fn local_backends() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(there()),
-        row("and its answer goes back past the stack (placement law c)")
+        row("the reply to a masqueraded packet is redirected past the stack")
             .client("client:5000")
             .knows(there())
             .sees(

@@ -111,7 +111,7 @@ fn past_the_stack() -> Vec<Row> {
             )
             .counts(&[IcmpTranslated]),
         ),
-        outside("a redirect about a translated packet is dropped: it tells the way to the backend")
+        outside("an ICMP redirect about a translated packet is dropped, because it names a gateway for the backend")
             .only(Family::V4, "IPv6 tells a better way by a neighbor message")
             .sees(
                 up_in("up0", complaint(Redirect, "gateway:0", "node:0", later("node:snat0", "remote:8080")))
@@ -172,11 +172,10 @@ fn left_alone() -> Vec<Row> {
             "pod0",
             complaint(TooBig(1300), "gateway:0", "pod-a:0", later("pod-a:4001", "remote:8080")),
         )),
-        known("an error at a hook where its flow is not translated is left alone (placement law d)", pods())
-            .sees(up_in(
-                "up0",
-                complaint(TooBig(1300), "gateway:0", "pod-a:0", later("pod-a:4000", "remote:8080")),
-            )),
+        known("an ICMP error is left alone at a hook where its flow is not translated", pods()).sees(up_in(
+            "up0",
+            complaint(TooBig(1300), "gateway:0", "pod-a:0", later("pod-a:4000", "remote:8080")),
+        )),
         known("an error that quotes no ports is left alone", pods()).sees(pod_out(
             "pod0",
             complaint(TooBig(1300), "gateway:0", "pod-a:0", later("pod-a:4000", "remote:8080")).quoting(2),

@@ -12,19 +12,19 @@ pub fn rows() -> Vec<Row> {
     let nobody = || cluster_ip("vip:80", &[]);
     let refused = |step: Step, from| step.icmp(from, Problem::PortUnreachable).counts(&[RejectNoEndpoint]);
     vec![
-        row("a pod is told by its node that a Service has no endpoint, and no flow is left (SEM-091, SEM-129)")
+        row("a pod gets an ICMP error from its node for a Service without endpoints, and no flow begins (SEM-091, SEM-129)")
             .service(nobody())
             .sees(refused(pod_in("pod0", first("pod-a:4000", "vip:80")), "node")),
-        row("a bridged pod is told by its bridge's address (SEM-092)")
+        row("an ICMP error to a bridged pod has the bridge's address (SEM-092)")
             .service(nobody())
             .sees(refused(pod_in("port0", first("port-a:4000", "vip:80")), "bridge")),
-        row("a client from outside is told by the address that it dialled (SEM-092)")
+        row("an ICMP error to a client from outside has the dialled address (SEM-092)")
             .service(external("any:30080", &[]))
             .sees(refused(up_in("up0", first("client:5000", "node:30080")), "node")),
-        row("a client of a ClusterIP from outside is told by the uplink's address (SEM-092)")
+        row("an ICMP error to an outside client of a ClusterIP has the uplink's address (SEM-092)")
             .service(nobody())
             .sees(refused(up_in("up0", first("client:5000", "vip:80")), "node")),
-        row("on another uplink it is that one's address (SEM-092)")
+        row("an ICMP error through another uplink has that uplink's address (SEM-092)")
             .service(nobody())
             .sees(refused(up_in("up1", first("client:5000", "vip:80")), "node-b")),
         row("XDP hands up what has no endpoint, untouched")

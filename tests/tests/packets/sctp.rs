@@ -53,7 +53,7 @@ pub fn rows() -> Vec<Row> {
                     .redirects(sctp("node:30080", "client:5000").via("gateway")),
             )
             .leaves(masqueraded().and_back("gateway").state(&[S::REPLIED])),
-        row("a long SCTP packet has a right checksum as well")
+        row("a long SCTP packet has a correct checksum")
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .sees(
                 pod_in("pod0", sctp("pod-a:4000", "vip:80").payload(1401))
@@ -101,7 +101,7 @@ pub fn rows() -> Vec<Row> {
                     .counts(&[IcmpTranslated]),
             )
             .leaves(pods()),
-        row("a first SCTP fragment whose ports change is dropped: nobody knows the length of the whole (SEM-010)")
+        row("a first SCTP fragment whose ports change is dropped, because the packet's length is unknown (SEM-010)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .sees(
                 pod_in("pod0", sctp("pod-a:4000", "vip:80").fragment(0, true))

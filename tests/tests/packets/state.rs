@@ -62,25 +62,25 @@ fn tcp_states() -> Vec<Row> {
             .sees(there(ACK))
             .leaves(old().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a SYN alone establishes nothing").knows(old()).sees(there(SYN)).leaves(old()),
-        row("both records know that the client closes")
+        row("both records note the client's FIN")
             .knows(old().state(LIVE))
             .sees(there(FIN | ACK))
             .leaves(live(&[S::FIN_FORWARD])),
-        row("both records know that the backend closes")
+        row("both records note the backend's FIN")
             .knows(old().state(LIVE))
             .sees(back(FIN | ACK))
             .leaves(live(&[S::FIN_REVERSE])),
-        row("both records know that both close, and the last ACK still goes through")
+        row("both records note both FINs, and the last ACK is still translated")
             .knows(old().state(LIVE))
             .sees(there(FIN | ACK))
             .sees(back(FIN | ACK))
             .sees(there(ACK))
             .leaves(live(&[S::FIN_FORWARD, S::FIN_REVERSE])),
-        row("both records know of the client's reset")
+        row("both records note the client's reset")
             .knows(old().state(LIVE))
             .sees(there(RST))
             .leaves(live(&[S::RESET])),
-        row("both records know of the backend's reset")
+        row("both records note the backend's reset")
             .knows(old().state(LIVE))
             .sees(back(RST | ACK))
             .leaves(live(&[S::RESET])),
@@ -102,12 +102,12 @@ fn tcp_states() -> Vec<Row> {
             .sees(begins(syn))
             .leaves(anew())
             .leaves(live(&[S::RESET]).reverse_only()),
-        row("a SYN on a connection that one side has closed stays with it")
+        row("a SYN on a half-closed connection follows that connection")
             .service(service())
             .knows(live(&[S::FIN_REVERSE]))
             .sees(there(SYN))
             .leaves(live(&[S::FIN_REVERSE])),
-        row("a SYN that is sent again stays with its backend")
+        row("a repeated SYN goes to the same backend")
             .service(service())
             .knows(old())
             .sees(there(SYN))
@@ -121,11 +121,11 @@ fn tcp_states() -> Vec<Row> {
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(there(ACK).counts(&[FlowMidstream]))
             .leaves(old().state(&[S::ESTABLISHED])),
-        row("a segment in mid-flow that closes leaves a flow that closes (SEM-123)")
+        row("a closing segment in mid-flow makes a closing flow (SEM-123)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(there(FIN | ACK).counts(&[FlowMidstream]))
             .leaves(old().state(&[S::ESTABLISHED, S::FIN_FORWARD])),
-        row("a reset in mid-flow leaves a flow that is over (SEM-123)")
+        row("a reset in mid-flow makes an ended flow (SEM-123)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(there(RST).counts(&[FlowMidstream]))
             .leaves(old().state(&[S::RESET])),
@@ -133,7 +133,7 @@ fn tcp_states() -> Vec<Row> {
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(there(SYN | ACK).counts(&[FlowMidstream]))
             .leaves(old()),
-        row("an established connection goes on when its Service is gone (SEM-120, SEM-121)")
+        row("an established connection goes on when its Service is deleted (SEM-120, SEM-121)")
             .knows(old().state(LIVE))
             .sees(there(ACK))
             .leaves(old().state(LIVE)),
@@ -154,23 +154,23 @@ fn ages() -> Vec<Row> {
             .knows(old().aged(29).aged_back(0))
             .sees(follows(udp))
             .leaves(old().state(&[S::STREAM])),
-        row("a question with its answer ends after 30 seconds (SEM-123)")
+        row("a datagram with its reply ends after 30 seconds (SEM-123)")
             .service(service())
             .knows(old().state(&[S::REPLIED]).aged(31))
             .sees(begins(udp))
             .leaves(anew())
             .leaves(old().state(&[S::REPLIED]).aged(31).reverse_only()),
-        row("a question with its answer lives for 30 seconds, and is a stream afterwards (SEM-123)")
+        row("a datagram with its reply lives for 30 seconds, and is a stream afterwards (SEM-123)")
             .service(service())
             .knows(old().state(&[S::REPLIED]).aged(29).aged_back(0))
             .sees(follows(udp))
             .leaves(old().state(&[S::REPLIED, S::STREAM])),
-        row("what talks one tick later is no stream yet (SEM-123)")
+        row("a packet after one tick makes no stream yet (SEM-123)")
             .service(service())
             .knows(old().state(&[S::REPLIED]).aged(1))
             .sees(follows(udp))
             .leaves(old().state(&[S::REPLIED, S::LATER_TICK])),
-        row("what talks one tick later a second time is a stream (SEM-123)")
+        row("a second packet after another tick makes a stream (SEM-123)")
             .service(service())
             .knows(old().state(&[S::REPLIED, S::LATER_TICK]).aged(1))
             .sees(follows(udp))
@@ -194,7 +194,7 @@ fn ages() -> Vec<Row> {
             .knows(old().state(LIVE).aged(100))
             .sees(follows(later))
             .leaves(old().state(LIVE)),
-        row("a connection that was never answered gives way to a SYN after a minute")
+        row("a connection that was never answered is replaced by a SYN after a minute")
             .service(service())
             .knows(old().aged(61))
             .sees(
@@ -204,7 +204,7 @@ fn ages() -> Vec<Row> {
             )
             .leaves(anew())
             .leaves(old().aged(61).reverse_only()),
-        row("a connection that was picked up in mid-flow and never answered gives way to a SYN after five minutes (SEM-123)")
+        row("a connection that was picked up in mid-flow and never answered is replaced by a SYN after five minutes (SEM-123)")
             .service(service())
             .knows(old().state(&[S::ESTABLISHED]).aged(301))
             .sees(
@@ -214,7 +214,7 @@ fn ages() -> Vec<Row> {
             )
             .leaves(anew())
             .leaves(old().state(&[S::ESTABLISHED]).aged(301).reverse_only()),
-        row("an established connection outlives a day's half without a packet (SEM-123)")
+        row("an established connection lives for 12 hours without a packet (SEM-123)")
             .service(service())
             .knows(old().state(LIVE).aged(43_200).aged_back(0))
             .sees(
@@ -288,7 +288,7 @@ fn twins() -> Vec<Row> {
                     .counts(&[FlowTwinRestored]),
             )
             .leaves(node_port()),
-        row("a record that meets another flow's in its twin's place leaves it alone")
+        row("a record whose reverse tuple belongs to another flow leaves that flow alone")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .knows(flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]))
             .knows(old().state(&[S::ESTABLISHED, S::STREAM]).aged(2).forward_only())
@@ -318,7 +318,7 @@ fn collisions() -> Vec<Row> {
             .sees(pod_out("pod0", later("pod-b:8080", "pod-a:snat0")).passes(later("vip:80", "pod-a:4000")))
             .leaves(other())
             .leaves(flow("pod-a:4000 > vip:80", "pod-a:snat0 > pod-b:8080").state(&[S::REPLIED])),
-        row("a masqueraded flow whose port is taken by a live one tries the next (SEM-080)")
+        row("a masqueraded flow tries the next port if a live flow has the first (SEM-080)")
             .service(external("any:30080", &["remote:8080"]))
             .knows(theirs())
             .sees(
@@ -408,31 +408,31 @@ fn collisions() -> Vec<Row> {
                     .redirected()
                     .there("remote"),
             ),
-        row("a direct connection to the backend makes the VIP's record give way")
+        row("a direct connection to the backend removes the VIP's record")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .knows(old())
             .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay])),
-        row("a direct datagram to the backend makes the VIP's record give way")
+        row("a direct datagram to the backend removes the VIP's record")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .knows(old().udp())
             .sees(pod_in("pod0", udp("pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay])),
-        row("a direct datagram to a server on the node makes the VIP's record give way (SEM-108)")
+        row("a direct datagram to a server on the node removes the VIP's record (SEM-108)")
             .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > node:8080").udp().on_the_node())
             .sees(pod_in("pod0", udp("pod-a:4000", "node:8080")).counts(&[FlowGaveWay])),
-        row("a direct datagram to an old backend leaves the client's new flow alone (SEM-120)")
+        row("a direct datagram to a former backend leaves the client's new flow alone (SEM-120)")
             .knows(old().udp().reverse_only())
             .knows(anew().udp())
             .sees(pod_in("pod0", udp("pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay]))
             .leaves(anew().udp()),
-        row("a direct datagram from another port makes nothing give way")
+        row("a direct datagram from another port removes no flow")
             .knows(old().udp())
             .sees(pod_in("pod0", udp("pod-a:4001", "pod-b:8080")))
             .leaves(old().udp()),
-        row("a direct segment in mid-flow makes nothing give way")
+        row("a direct segment in mid-flow removes no flow")
             .knows(old())
             .sees(pod_in("pod0", tcp(ACK, "pod-a:4000", "pod-b:8080")))
             .leaves(old()),
-        row("a direct connection from another port makes nothing give way")
+        row("a direct connection from another port removes no flow")
             .knows(old())
             .sees(pod_in("pod0", tcp(SYN, "pod-a:4001", "pod-b:8080")))
             .leaves(old()),

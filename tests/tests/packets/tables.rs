@@ -24,7 +24,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("the kernel's tables hold what was written, of both families", written),
         trial("an op that the kernel refuses is named, and all others are done", refused),
-        trial("what lies torn in a pin is ignored, and everything else is read", torn),
+        trial("invalid entries of a pinned table are ignored, and all others are read", torn),
         trial("a pinned map of another shape is an error that names it", misshapen),
     ]
 }

@@ -36,30 +36,44 @@ fn masqueraded() -> Flow {
 
 fn both_ways() -> Vec<Row> {
     vec![
-        through_stack("a client's packets and their answers meet the stack with the addresses of client and backend (SEM-081)")
+        through_stack("the stack sees the addresses of client and backend in both directions (SEM-081)")
             .sees(
                 up_in("up0", first("client:5000", "node:30080"))
                     .passes(first("client:5000", "remote:8080"))
                     .counts(&[FlowNew]),
             )
             .sees(
-                up_out("up0", first("client:5000", "remote:8080")).passes(first("node:snat0", "remote:8080")).counted_before(),)
+                up_out("up0", first("client:5000", "remote:8080"))
+                    .passes(first("node:snat0", "remote:8080"))
+                    .counted_before(),
+            )
             .sees(
-                up_in("up0", later("remote:8080", "node:snat0")).passes(later("remote:8080", "client:5000")).counted_before(),)
+                up_in("up0", later("remote:8080", "node:snat0"))
+                    .passes(later("remote:8080", "client:5000"))
+                    .counted_before(),
+            )
             .sees(
                 up_out("up0", later("remote:8080", "client:5000")).passes(later("node:30080", "client:5000")),
             )
             .leaves(translated().state(&[S::REPLIED]))
             .leaves(masqueraded().state(&[S::REPLIED])),
-        through_stack("a pod's packets to a NodePort as well (SEM-082)")
+        through_stack("a pod's packets to a NodePort are masqueraded (SEM-082)")
             .client("pod-a:4000")
             .sees(
                 pod_in("pod0", first("pod-a:4000", "node:30080"))
                     .passes(first("pod-a:4000", "remote:8080"))
                     .counts(&[FlowNew]),
             )
-            .sees(up_out("up0", first("pod-a:4000", "remote:8080")).passes(first("node:snat0", "remote:8080")).counted_before(),)
-            .sees(up_in("up0", later("remote:8080", "node:snat0")).passes(later("remote:8080", "pod-a:4000")).counted_before(),)
+            .sees(
+                up_out("up0", first("pod-a:4000", "remote:8080"))
+                    .passes(first("node:snat0", "remote:8080"))
+                    .counted_before(),
+            )
+            .sees(
+                up_in("up0", later("remote:8080", "node:snat0"))
+                    .passes(later("remote:8080", "pod-a:4000"))
+                    .counted_before(),
+            )
             .sees(
                 pod_out("pod0", later("remote:8080", "pod-a:4000")).passes(later("node:30080", "pod-a:4000")),
             )
@@ -69,7 +83,7 @@ fn both_ways() -> Vec<Row> {
                     .second_at(Hook::UPLINK_EGRESS)
                     .state(&[S::REPLIED]),
             ),
-        through_stack("and what is masqueraded to a pod of this node (SEM-083)")
+        through_stack("a packet masqueraded to a pod of this node goes through the stack (SEM-083)")
             .service(external("any:30081", &["pod-b:8080"]).masquerades_to_local())
             .sees(
                 up_in("up0", first("client:5000", "node:30081"))
@@ -77,8 +91,15 @@ fn both_ways() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .sees(
-                pod_out("pod1", first("client:5000", "pod-b:8080")).passes(first("node:snat0", "pod-b:8080")).counted_before(),)
-            .sees(pod_in("pod1", later("pod-b:8080", "node:snat0")).passes(later("pod-b:8080", "client:5000")).counted_before(),)
+                pod_out("pod1", first("client:5000", "pod-b:8080"))
+                    .passes(first("node:snat0", "pod-b:8080"))
+                    .counted_before(),
+            )
+            .sees(
+                pod_in("pod1", later("pod-b:8080", "node:snat0"))
+                    .passes(later("pod-b:8080", "client:5000"))
+                    .counted_before(),
+            )
             .sees(
                 up_out("up0", later("pod-b:8080", "client:5000")).passes(later("node:30081", "client:5000")),
             )
@@ -92,15 +113,19 @@ fn both_ways() -> Vec<Row> {
                     .second_at(Hook::POD_EGRESS)
                     .state(&[S::REPLIED]),
             ),
-        through_stack("what the stack has cut into fragments is masqueraded (SEM-109)")
+        through_stack("fragments made by the stack are masqueraded (SEM-109)")
             .knows(translated().udp())
             .knows(masqueraded().udp())
             .sees(
                 up_out("up0", udp("client:5000", "remote:8080").fragment(0, true))
-                    .passes(udp("node:snat0", "remote:8080").fragment(0, true)).counted_before(),)
+                    .passes(udp("node:snat0", "remote:8080").fragment(0, true))
+                    .counted_before(),
+            )
             .sees(
                 up_out("up0", udp("client:0", "remote:0").fragment(100, false))
-                    .passes(udp("node:0", "remote:0").fragment(100, false)).counted_before(),)
+                    .passes(udp("node:0", "remote:0").fragment(100, false))
+                    .counted_before(),
+            )
             .leaves(translated().udp())
             .leaves(masqueraded().udp()),
     ]
@@ -187,28 +212,30 @@ fn narrowed() -> Vec<Row> {
         flow(ways.0, ways.1).redirected().there(via)
     };
     vec![
-        narrowed("datagrams whose way narrows here go through the stack, which fragments them (RFC 791)")
-            .only(Family::V4, "no router fragments IPv6")
-            .sees(
-                up_in("up0", udp("client:5000", "node:30080"))
-                    .passes(udp("client:5000", "narrow:8080"))
-                    .counts(&[FlowNew]),
-            )
-            .sees(
-                up_out("up0", udp("client:5000", "narrow:8080"))
-                    .passes(udp("node:snat0", "narrow:8080"))
-                    .counted_before(),
-            )
-            .leaves(
-                flow("client:5000 > node:30080", "client:5000 > narrow:8080")
-                    .udp()
-                    .reversed_at(Hook::UPLINK_EGRESS),
-            )
-            .leaves(
-                flow("client:5000 > narrow:8080", "node:snat0 > narrow:8080")
-                    .udp()
-                    .second_at(Hook::UPLINK_EGRESS),
-            ),
+        narrowed(
+            "datagrams over a path with a smaller MTU go through the stack, which fragments them (RFC 791)",
+        )
+        .only(Family::V4, "no router fragments IPv6")
+        .sees(
+            up_in("up0", udp("client:5000", "node:30080"))
+                .passes(udp("client:5000", "narrow:8080"))
+                .counts(&[FlowNew]),
+        )
+        .sees(
+            up_out("up0", udp("client:5000", "narrow:8080"))
+                .passes(udp("node:snat0", "narrow:8080"))
+                .counted_before(),
+        )
+        .leaves(
+            flow("client:5000 > node:30080", "client:5000 > narrow:8080")
+                .udp()
+                .reversed_at(Hook::UPLINK_EGRESS),
+        )
+        .leaves(
+            flow("client:5000 > narrow:8080", "node:snat0 > narrow:8080")
+                .udp()
+                .second_at(Hook::UPLINK_EGRESS),
+        ),
         narrowed("IPv6 datagrams whose way narrows here are redirected")
             .only(Family::V6, "IPv4 datagrams are fragmented")
             .sees(
@@ -217,14 +244,16 @@ fn narrowed() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(redirected("node:30080", "narrow:8080", "narrow").udp()),
-        narrowed("connections whose way narrows here are redirected: their peers learn the path's MTU")
-            .sees(
-                outside("up0", tcp(SYN, "client:5000", "node:30080"))
-                    .redirects(tcp(SYN, "node:snat0", "narrow:8080").via("narrow"))
-                    .counts(&[FlowNew]),
-            )
-            .leaves(redirected("node:30080", "narrow:8080", "narrow").tcp()),
-        narrowed("datagrams whose way is as wide as before are redirected")
+        narrowed(
+            "connections over a path with a smaller MTU are redirected: their peers learn the path's MTU",
+        )
+        .sees(
+            outside("up0", tcp(SYN, "client:5000", "node:30080"))
+                .redirects(tcp(SYN, "node:snat0", "narrow:8080").via("narrow"))
+                .counts(&[FlowNew]),
+        )
+        .leaves(redirected("node:30080", "narrow:8080", "narrow").tcp()),
+        narrowed("datagrams over a path with the same MTU are redirected")
             .service(external("any:30081", &["remote:8080"]))
             .sees(
                 outside("up0", udp("client:5000", "node:30081"))

@@ -79,7 +79,7 @@ fn of_a_vlan() -> Vec<Row> {
 /// VLAN id 0 is no VLAN (IEEE 802.1Q): Linux treats such a frame as untagged.
 fn of_a_priority() -> Vec<Row> {
     vec![
-        row("a frame that is tagged with a priority alone is served as one without a tag")
+        row("a frame with only a priority tag is served as one without a tag")
             .service(node_port())
             .sees(
                 up_in("up0", first("client:5000", "node:30080").with_priority(5))
@@ -87,7 +87,7 @@ fn of_a_priority() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(through()),
-        row("a frame that is tagged with a priority alone goes the way of its flow")
+        row("a frame with only a priority tag goes the way of its flow")
             .service(node_port())
             .knows(through())
             .sees(
@@ -103,7 +103,7 @@ fn of_a_priority() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
-        row("XDP hands up a frame that is tagged with a priority alone, untouched")
+        row("XDP hands up a frame with only a priority tag, untouched")
             .service(node_port())
             .sees(xdp("up0", first("client:5000", "node:30080").with_priority(5))),
     ]

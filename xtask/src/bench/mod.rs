@@ -46,7 +46,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_word_it_is_the_datapath() {
+    fn the_default_bench_is_the_datapath() {
         let parse =
             |words: &[&str]| Cli::try_parse_from([&["bench"], words].concat()).map(|cli| cli.args.bench);
         assert!(matches!(parse(&["--rounds", "3"]), Ok(None)));

@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_module_locks_the_version_that_its_programs_tell() {
+    fn every_module_locks_the_version_that_its_programs_report() {
         for module in [KUBERNETES, CONTAINERD, CNI, COREDNS, HELM, PROMQL, E2E] {
             let version = module.version().unwrap();
             assert!(version.starts_with('v'), "{} {version}", module.name);

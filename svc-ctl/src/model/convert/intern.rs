@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_word_is_kept_once_and_dropped_when_nobody_uses_it() {
+    fn an_interned_string_is_stored_once_and_dropped_when_unused() {
         let (first, second) = (interned("zone-a"), interned("zone-a"));
         assert!(Arc::ptr_eq(&first, &second));
         (0..5_000).for_each(|n| drop(interned(&format!("node-{n}"))));

@@ -37,7 +37,7 @@ fn sem_001_sem_002_sem_003_headless_external_name_and_foreign_services_are_not_o
 }
 
 #[test]
-fn sem_005_a_family_without_cluster_ip_has_no_addresses_at_all() {
+fn sem_005_a_family_without_cluster_ip_has_no_addresses() {
     let converted = service(
         "{metadata: {name: a}, spec: {clusterIP: 10.0.0.1, clusterIPs: [10.0.0.1], ipFamilies: [IPv4],
           externalIPs: [192.0.2.1, '2001:db8::1'], ports: [{port: 80, nodePort: 30080}]}}",
@@ -97,7 +97,7 @@ fn sem_013_only_the_mode_vip_is_handled() {
 }
 
 #[test]
-fn sem_030_an_address_whose_only_source_range_is_none_is_opened_to_nobody() {
+fn sem_030_an_address_with_only_invalid_source_ranges_admits_no_client() {
     let load_balancer_ips = |ranges: &str| {
         let converted = service(&format!(
             "{{metadata: {{name: a}}, spec: {{type: LoadBalancer, clusterIPs: [10.0.0.1, 'fd00::1'],
@@ -126,7 +126,7 @@ fn an_object_without_a_name_is_refused() {
 }
 
 #[test]
-fn sem_019_a_type_or_policy_that_is_none_is_named_and_counts_as_the_default() {
+fn sem_019_an_invalid_type_or_policy_is_named_and_counts_as_the_default() {
     let converted = service(
         "{metadata: {name: a}, spec: {type: Cluster, clusterIP: 10.0.0.1, externalIPs: [192.0.2.1],
           externalTrafficPolicy: local, internalTrafficPolicy: All, ports: [{port: 80}]}}",
@@ -172,7 +172,7 @@ fn sem_010_ports_of_all_three_protocols_are_served() {
 }
 
 #[test]
-fn sem_006_cluster_ips_that_are_none_are_refused() {
+fn sem_006_invalid_cluster_ips_are_refused() {
     for (spec, field) in [
         ("clusterIP: 10.0.0", "spec.clusterIP"),
         ("clusterIP: 127.0.0.1", "spec.clusterIP"),
@@ -187,7 +187,7 @@ fn sem_006_cluster_ips_that_are_none_are_refused() {
 }
 
 #[test]
-fn sem_019_external_policy_counts_only_where_it_has_a_meaning() {
+fn sem_019_external_policy_counts_only_for_services_with_external_addresses() {
     let local = |spec: &str| {
         let yaml = format!(
             "{{metadata: {{name: a}}, spec: {{clusterIP: 10.0.0.1, externalTrafficPolicy: Local, {spec}}}}}"
@@ -253,7 +253,7 @@ fn sem_044_sem_048_the_first_address_counts_and_conditions_default_to_ready_and_
 }
 
 #[test]
-fn sem_004_sem_042_sem_043_slices_that_are_not_for_us_are_left_out() {
+fn sem_004_sem_042_sem_043_slices_of_headless_services_and_host_names_are_left_out() {
     for (yaml, rejected) in [
         (
             "{metadata: {name: s, labels: {kubernetes.io/service-name: w, service.kubernetes.io/headless: ''}}, addressType: IPv4, endpoints: []}",
@@ -318,7 +318,7 @@ fn a_node_lists_internal_addresses_first() {
 }
 
 #[test]
-fn sem_211_a_node_that_is_about_to_go_is_not_eligible() {
+fn sem_211_a_node_about_to_be_removed_is_not_eligible() {
     let is_eligible =
         |yaml: &str| convert_node(&serde_yaml_ng::from_str(yaml).unwrap()).value.unwrap().is_eligible;
     assert!(is_eligible("{metadata: {name: a}}"));

@@ -114,7 +114,7 @@ fn a_pods_interface_is_recognised_on_every_common_cni() {
 }
 
 #[test]
-fn the_network_card_of_a_node_that_is_a_container_is_no_pods_interface() {
+fn the_network_card_of_a_containerised_node_is_not_a_pods_interface() {
     node(
         "kind",
         vec![
@@ -171,7 +171,7 @@ fn a_bridge_with_the_network_card_stays_an_uplink_when_pods_join_it() {
 }
 
 #[test]
-fn what_cannot_be_told_is_said() {
+fn an_interface_with_an_uncertain_role_raises_a_doubt() {
     let found = assigned(&RoleRules::default(), vec![addressed("10.9.0.1/24", routed("odd0", "10.9.0.2"))]);
     assert_eq!(found[0].role, Uplink);
     let doubt = found[0].doubt.as_deref().unwrap_or_default();

@@ -24,7 +24,7 @@ fn answers(health: Health) -> [bool; 3] {
 }
 
 #[test]
-fn sem_210_only_what_waits_for_too_long_is_unhealthy() {
+fn sem_210_only_an_overdue_change_is_unhealthy() {
     assert_eq!(answers(GOOD), [true; 3]);
     let waiting = |ms| Health { pending_since: Some(NOW - ms), ..GOOD };
     assert_eq!(answers(waiting(60_000)), [true; 3]);
@@ -34,12 +34,12 @@ fn sem_210_only_what_waits_for_too_long_is_unhealthy() {
 }
 
 #[test]
-fn sem_212_a_node_that_is_about_to_go_is_alive_and_ready() {
+fn sem_212_a_node_about_to_be_removed_is_alive_and_ready() {
     assert_eq!(answers(Health { is_node_eligible: false, ..GOOD }), [false, true, true]);
 }
 
 #[test]
-fn a_daemon_that_begins_is_alive_and_not_ready() {
+fn a_starting_daemon_is_alive_and_not_ready() {
     assert_eq!(answers(Health { is_node_eligible: true, ..Health::default() }), [true, true, false]);
 }
 
@@ -64,7 +64,7 @@ fn sem_213_the_fields_are_those_of_kube_proxy() {
 }
 
 #[test]
-fn sem_204_sem_206_a_service_is_served_where_it_has_endpoints_and_a_healthy_daemon() {
+fn sem_204_sem_206_a_service_is_healthy_on_nodes_with_endpoints_and_a_healthy_daemon() {
     let web = ServiceName::new("shop", "web");
     let good = about_service(&web, 2, true);
     assert_eq!((good.is_ok, good.weight), (true, Some(2)));
@@ -200,7 +200,7 @@ async fn sem_201_sem_202_sem_205_health_check_node_ports_follow_the_plan() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_port_that_is_taken_is_named_and_served_once_it_is_free() {
+async fn a_port_in_use_is_reported_and_served_once_it_is_free() {
     let (world, free) = (Fixture::start(), free_port());
     let mut complaints = world.ledger.subscribe();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -222,7 +222,7 @@ async fn a_port_that_is_taken_is_named_and_served_once_it_is_free() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sem_214_an_address_that_is_taken_is_complained_of_under_its_flag() {
+async fn sem_214_an_address_in_use_raises_a_complaint_with_its_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = HealthSettings { healthz: Some(taken.local_addr().unwrap()), ..HealthSettings::default() };
     let (_progress, progress) = watch::channel(Progress::default());
@@ -239,7 +239,7 @@ async fn sem_214_an_address_that_is_taken_is_complained_of_under_its_flag() {
 }
 
 #[tokio::test]
-async fn sem_214_with_hard_fail_an_address_that_is_taken_ends_health_checks() {
+async fn sem_214_with_hard_fail_an_address_in_use_ends_the_health_servers() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = HealthSettings {
         metrics: Some(taken.local_addr().unwrap()),
@@ -258,7 +258,7 @@ async fn sem_214_with_hard_fail_an_address_that_is_taken_ends_health_checks() {
 }
 
 #[tokio::test]
-async fn health_checks_that_end_say_why() {
+async fn health_servers_that_end_return_the_reason() {
     let (progress, progress_reader) = watch::channel(Progress::default());
     let (ports, ports_reader) = watch::channel(HealthPorts::default());
     let ledger = Ledger::default();

@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sem_218_a_client_gets_the_first_form_that_it_names_and_that_there_is() {
+    fn sem_218_a_client_gets_the_first_supported_form_that_it_names() {
         let typed = |media: &str, version: &str| format!("{media};as=Statusz;v={version};g=config.k8s.io");
         for (accept, form) in [
             (String::new(), Some(Form::Text)),

@@ -20,7 +20,7 @@ fn statusz() -> Statusz {
 }
 
 #[test]
-fn sem_218_the_text_is_that_of_kube_proxy() {
+fn sem_218_the_text_equals_that_of_kube_proxy() {
     let warning = "Warning: This endpoint is not meant to be machine parseable, has no formatting compatibility \
         guarantees and is for debugging purposes only.";
     let version = env!("CARGO_PKG_VERSION");
@@ -75,7 +75,7 @@ async fn ask(path: &str, accepted: &str) -> (u16, String, String) {
 }
 
 #[tokio::test]
-async fn sem_217_tools_find_the_paths_of_kube_proxy_and_no_others() {
+async fn sem_217_the_server_has_the_paths_of_kube_proxy_and_no_others() {
     let plain = "text/plain; charset=utf-8".to_owned();
     assert_eq!(ask("/healthz", "").await, (200, plain.clone(), "ok".to_owned()));
     assert_eq!(ask("/proxyMode", "").await, (200, plain, "svc".to_owned()));
@@ -94,7 +94,7 @@ async fn sem_217_tools_find_the_paths_of_kube_proxy_and_no_others() {
 }
 
 #[tokio::test]
-async fn a_client_that_accepts_nothing_else_gets_open_metrics() {
+async fn a_client_that_accepts_only_open_metrics_gets_it() {
     let both = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5";
     for accepted in ["", "*/*", both] {
         let (status, kind, body) = ask("/metrics", accepted).await;

@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_busy_says_when_to_come_again() {
+    fn a_busy_server_determines_the_pause() {
         let busy = |seconds: u32| -> Status {
             serde_json::from_value(
                 serde_json::json!({"code": 429, "details": {"retryAfterSeconds": seconds}}),

@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn each_refusal_is_answered_by_another_question() {
+    fn each_refusal_changes_the_next_request() {
         let selection = Selection { is_streamed: true, page_size: 500, ..Selection::default() };
         let mut question = Question::new(selection);
         assert_eq!(asked(&question), ("stream", Some("0".into()), None));

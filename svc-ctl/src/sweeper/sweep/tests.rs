@@ -69,7 +69,7 @@ fn read(sweep: &mut Sweep<Numbers>, in_force: &InForce, now: Instant) -> Vec<(Ta
 }
 
 #[test]
-fn an_idle_node_reads_no_table_but_that_of_interfaces() {
+fn an_idle_node_reads_only_the_table_of_interfaces() {
     let (mut sweep, start) = (sweep(), Instant::now());
     assert_eq!(read(&mut sweep, &losses(0, 0), start).len(), Table::ALL.len());
     let later = |s| start + Duration::from_secs(s);
@@ -79,7 +79,7 @@ fn an_idle_node_reads_no_table_but_that_of_interfaces() {
 }
 
 #[test]
-fn a_loss_is_looked_for_where_it_may_be_and_once() {
+fn after_a_loss_each_affected_table_is_checked_once() {
     let (mut sweep, start) = (sweep(), Instant::now());
     for table in [Table::Flows4, Table::Sockets6, Table::Affinity4, Table::Fragments4] {
         sweep.tables.present.insert(table, 5);
@@ -93,7 +93,7 @@ fn a_loss_is_looked_for_where_it_may_be_and_once() {
 }
 
 #[test]
-fn a_loss_that_could_not_be_looked_for_is_looked_for_again() {
+fn a_failed_check_after_a_loss_is_repeated() {
     let (mut sweep, start) = (sweep(), Instant::now());
     sweep.tables.present.insert(Table::Affinity6, 5);
     read(&mut sweep, &losses(0, 0), start);
@@ -120,7 +120,7 @@ fn use_and_evictions_are_reported() {
 }
 
 #[test]
-fn sem_130_a_kernel_that_refuses_to_end_sockets_is_complained_of_until_it_ends_one() {
+fn sem_130_a_refusal_to_end_sockets_raises_a_complaint_until_one_is_ended() {
     let (mut sweep, start) = (sweep(), Instant::now());
     sweep.tables.present.insert(Table::Sockets4, 5);
     sweep.tables.stale_sockets = [(7, "10.0.0.1:53".parse().unwrap())].into();

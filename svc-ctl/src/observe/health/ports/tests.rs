@@ -113,7 +113,7 @@ fn sem_203_an_address_counts_once_and_only_in_the_first_family() {
 }
 
 #[test]
-fn a_port_that_two_services_claim_stays_with_one_and_the_other_is_named() {
+fn a_port_that_two_services_claim_goes_to_one_and_the_other_is_reported() {
     let mut store = store(&[("web", WEB), ("zoo", &WEB.replace("0.1", "0.2"))], &[]);
     let problem = "Service default/zoo: spec.healthCheckNodePort: 345 is the port of default/web already";
     assert_eq!(planned(&mut store), (vec!["345 web 0".to_owned()], vec![problem.to_owned()]));
@@ -129,7 +129,7 @@ fn sem_201_restricted_node_ports_restrict_the_listeners() {
 }
 
 #[test]
-fn what_is_kept_is_what_would_be_made_anew_whatever_changes() {
+fn updating_the_ports_gives_the_same_as_computing_them_anew() {
     let there = |n: u8| format!("{{addresses: [10.0.0.{n}], nodeName: here}}");
     let other = WEB.replace("345", "346").replace("0.1", "0.3");
     let zoo = WEB.replace("0.1", "0.2");

@@ -60,7 +60,7 @@ impl Bench {
 }
 
 #[test]
-fn no_more_than_ten_a_minute_are_said_in_their_order() {
+fn at_most_ten_per_minute_are_sent_in_their_order() {
     let mut bench = Bench::new();
     (0..25).for_each(|n| bench.refuse(n));
     let names =
@@ -71,7 +71,7 @@ fn no_more_than_ten_a_minute_are_said_in_their_order() {
 }
 
 #[test]
-fn what_finds_no_place_to_wait_is_summed_up_once() {
+fn notices_that_do_not_fit_into_the_queue_are_summarised_once() {
     let mut bench = Bench::new();
     (0..1000).for_each(|n| bench.refuse(n));
     let first = bench.said_within(60);
@@ -85,7 +85,7 @@ fn what_finds_no_place_to_wait_is_summed_up_once() {
 }
 
 #[test]
-fn a_complaint_that_stands_is_said_again_before_its_event_expires() {
+fn a_lasting_complaint_is_sent_again_before_its_event_expires() {
     let mut bench = Bench::new();
     bench.refuse(1);
     bench.refuse(2);
@@ -97,7 +97,7 @@ fn a_complaint_that_stands_is_said_again_before_its_event_expires() {
 }
 
 #[test]
-fn a_complaint_that_comes_back_is_not_said_to_the_same_object() {
+fn a_recurring_complaint_is_not_sent_to_the_same_object_again() {
     let mut bench = Bench::new();
     bench.refuse(1);
     let host = [Complaint::new(Kind::Host, "bpffs", "", "not mounted")];
@@ -121,7 +121,7 @@ fn a_complaint_that_comes_back_is_not_said_to_the_same_object() {
 }
 
 #[test]
-fn a_complaint_that_is_over_before_it_is_said_is_never_said() {
+fn a_complaint_that_is_resolved_before_it_is_sent_is_never_sent() {
     let mut bench = Bench::new();
     (0..12).for_each(|n| bench.refuse(n));
     assert_eq!(bench.said_within(30).len(), 10);
@@ -131,7 +131,7 @@ fn a_complaint_that_is_over_before_it_is_said_is_never_said() {
 }
 
 #[test]
-fn an_api_server_that_is_away_is_asked_the_same_until_it_answers() {
+fn a_request_to_an_unreachable_api_server_is_repeated_until_it_is_answered() {
     let mut bench = Bench::new();
     bench.refuse(1);
     bench.outbox.turn(&bench.complaints, bench.now);
@@ -144,7 +144,7 @@ fn an_api_server_that_is_away_is_asked_the_same_until_it_answers() {
 }
 
 #[test]
-fn only_services_and_the_node_itself_hear_of_complaints() {
+fn only_services_and_the_node_itself_get_events() {
     let mut bench = Bench::new();
     let kinds = [Kind::Source, Kind::Refused, Kind::TableNearlyFull, Kind::Host, Kind::Node, Kind::Failed];
     let complaints = kinds.map(|kind| Complaint::new(kind, format!("{kind:?}"), "", "bad"));

@@ -75,7 +75,7 @@ fn node() -> Value {
 }
 
 #[test]
-fn the_model_finds_everything_that_it_looks_for() {
+fn reading_parts_of_an_object_gives_the_same_model() {
     fn both<T: Kind>(object: &Value) -> (T::Object, T::Object)
     where
         T::Object: DeserializeOwned,
@@ -99,7 +99,7 @@ fn the_model_finds_everything_that_it_looks_for() {
 }
 
 #[test]
-fn what_nobody_reads_may_be_anything() {
+fn fields_that_are_not_read_may_have_any_value() {
     let mut odd = service(1);
     odd["metadata"]["managedFields"] = json!(7);
     odd["metadata"]["labels"]["other"] = json!({"not": "a string"});
