@@ -10,6 +10,9 @@ use svc_common::datapath::affinity::{AFFINITY_SHIFT, Search, expires_at, is_over
 use crate::choose::{NOBODY, selected};
 use crate::tables::Tables;
 
+/// The former names, for `hook/sock.rs`, which another branch edits.
+pub use self::{remember_backend as keep, sticky_backend as kept};
+
 #[inline(always)]
 fn now() -> u32 {
     // SAFETY: no arguments.
@@ -18,7 +21,7 @@ fn now() -> u32 {
 
 /// The backend of an unexpired entry, if that backend may still be selected (SEM-231, SEM-233).
 #[inline(never)]
-pub fn kept<F: Tables>(client: &AffinityKey<F::Addr>, extent: &Extent) -> u32 {
+pub fn sticky_backend<F: Tables>(client: &AffinityKey<F::Addr>, extent: &Extent) -> u32 {
     match F::affinity(client) {
         Some(v) if !is_over(now(), v.until) => {
             let backend = v.backend;
@@ -42,7 +45,12 @@ fn holds(extent: &Extent, backend: BackendId) -> bool {
 
 /// Stores the client's backend. The timeout starts again for a new flow (SEM-232) or another backend.
 #[inline(never)]
-pub fn keep<F: Tables>(client: &AffinityKey<F::Addr>, backend: u32, seconds: u32, is_new: bool) -> u32 {
+pub fn remember_backend<F: Tables>(
+    client: &AffinityKey<F::Addr>,
+    backend: u32,
+    seconds: u32,
+    is_new: bool,
+) -> u32 {
     let now = now();
     let value = AffinityValue { backend: BackendId(backend), until: expires_at(now, seconds) };
     match F::affinity(client) {

@@ -16,6 +16,9 @@ use crate::pipeline::{Net, is_syn};
 use crate::tables::{count, iface, migration};
 use crate::tuple_conflict;
 
+/// The former name, for `hook/sock.rs`, which another branch edits.
+pub use self::verdict_without_frontend as nobodys;
+
 /// Stands for "no backend"; no backend has this id.
 pub const NOBODY: u32 = 0;
 
@@ -45,7 +48,7 @@ pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) 
         Ok(frontend) => frontend,
         Err(_) if M::BEFORE_STACK => return Outcome::PASS,
         Err(address) => {
-            let outcome = nobodys::<F>(address, &key.dst);
+            let outcome = verdict_without_frontend::<F>(address, &key.dst);
             // Any datagram may be the first of its socket, and the socket hooks may have connected that socket to the
             // backend.
             if outcome == Outcome::PASS && (is_syn(packet) || key.proto == Proto::UDP) {
@@ -106,7 +109,7 @@ fn choose<F: Net>(frontend: &FrontendValue, key: &FlowKey<F::Addr>) -> u32 {
         client.service = frontend.service;
         client.netns = [0; 2];
         client.addr = key.src;
-        chosen.backend = affinity::kept::<F>(client, extent);
+        chosen.backend = affinity::sticky_backend::<F>(client, extent);
         if chosen.backend != NOBODY {
             return 0;
         }
@@ -147,7 +150,7 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Result<&'static FrontendVa
 /// Verdict for a packet without a frontend (SEM-095, SEM-096): refused at a ClusterIP, dropped at an unallocated
 /// address of a Service CIDR, else left alone. The node itself answers at its own addresses.
 #[inline(always)]
-pub fn nobodys<F: Net>(address: AddressFlags, dst: &F::Addr) -> u32 {
+pub fn verdict_without_frontend<F: Net>(address: AddressFlags, dst: &F::Addr) -> u32 {
     if address.has(AddressFlags::LOCAL) {
         return Outcome::PASS;
     }

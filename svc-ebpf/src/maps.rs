@@ -136,7 +136,7 @@ pub struct Scratch<A> {
 /// Properties of a new flow. The verifier does not track words that are stored here.
 #[repr(C)]
 pub struct Chosen {
-    pub service: ServiceId,
+    pub service: ServicePortId,
     pub flags: FrontendFlags,
     /// Timeout of session affinity, in seconds.
     pub affinity: u32,

@@ -146,7 +146,7 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
     let Chosen { affinity: seconds, .. } = scratch.chosen;
     let is_midstream = key.proto == Proto::TCP && !is_syn(packet);
     if seconds != 0 && !is_midstream {
-        affinity::keep::<F>(&scratch.client, id, seconds, true);
+        affinity::remember_backend::<F>(&scratch.client, id, seconds, true);
     }
     count(if is_midstream { Counter::FlowMidstream } else { Counter::FlowNew });
     count_service(service, 1, 0, 0);
@@ -188,7 +188,7 @@ fn begin_second<F: Net>() -> u32 {
     let to = Translation { src: *masquerade, dst, sport, dport };
     let place = Placement { snat: true, exit: Exit::STACK, reverse_hook: Hook::INGRESS };
     // The first flow counts packets for the Service, so this one does not.
-    forward::<F>(key, &to, place, false, ServiceId(0), now, record);
+    forward::<F>(key, &to, place, false, ServicePortId(0), now, record);
     record.hook = hook;
     record.state = first.state;
     let has_port = claim::<F>(key, true, now);

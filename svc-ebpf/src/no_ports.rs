@@ -6,7 +6,7 @@ use svc_common::addr::Proto;
 use svc_common::wire::ip::UDP_LEN;
 use svc_common::wire::parse::{Headers, Shape};
 
-use crate::choose::nobodys;
+use crate::choose::verdict_without_frontend;
 use crate::fib;
 use crate::hook::PacketAccess;
 use crate::new_flow::Outcome;
@@ -43,7 +43,7 @@ pub fn other_protocol<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) ->
     packet.l4_len = UDP_LEN as u8;
     packet.shape = Shape::new(ip.is_plain, ip.is_fragment);
     // An echo request, for example, is refused at the addresses that refuse connections (SEM-095).
-    match nobodys::<F>(F::address(&packet.key.dst).unwrap_or_default(), &packet.key.dst) {
+    match verdict_without_frontend::<F>(F::address(&packet.key.dst).unwrap_or_default(), &packet.key.dst) {
         Outcome::PASS => m.pass(),
         Outcome::UNKNOWN_PORT => Verdict::UNKNOWN_PORT,
         _ => m.drop(),

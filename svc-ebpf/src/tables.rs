@@ -227,7 +227,7 @@ pub fn count(counter: Counter) {
 
 /// Counts packets, or the begin of a flow, for a service port.
 #[inline(always)]
-pub fn count_service(service: ServiceId, flows: u64, packets: u64, bytes: u64) {
+pub fn count_service(service: ServicePortId, flows: u64, packets: u64, bytes: u64) {
     if let Some(p) = maps::SERVICES.get_ptr_mut(service.0) {
         // SAFETY: this CPU's own slot.
         let c = unsafe { &mut *p };

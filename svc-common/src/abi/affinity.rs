@@ -1,6 +1,6 @@
 //! Session affinity (`sessionAffinity: ClientIP`): the backend that a client of a service port keeps.
 
-use super::{BackendId, ServiceId, abi, family_abi};
+use super::{BackendId, ServicePortId, abi, family_abi};
 
 /// A client of a service port. With session affinity a client is the same at every frontend of the service port
 /// (SEM-230). It is known by the source address of its packets or, if its socket is translated before it has a source
@@ -9,7 +9,7 @@ use super::{BackendId, ServiceId, abi, family_abi};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct AffinityKey<A> {
-    pub service: ServiceId,
+    pub service: ServicePortId,
     /// `bpf_get_netns_cookie`, low word first; never zero for a namespace. For a socket: `bpf_get_socket_cookie`.
     pub netns: [u32; 2],
     pub addr: A,
@@ -22,8 +22,8 @@ impl<A> AffinityKey<A> {
     /// An unconnected datagram socket at a frontend's address. All its datagrams go to one backend, like datagrams of
     /// one source port (SEM-127).
     #[inline(always)]
-    pub const fn of_socket(service: ServiceId, cookie: [u32; 2], addr: A) -> Self {
-        Self { service: ServiceId(service.0 | Self::SOCKET), netns: cookie, addr }
+    pub const fn of_socket(service: ServicePortId, cookie: [u32; 2], addr: A) -> Self {
+        Self { service: ServicePortId(service.0 | Self::SOCKET), netns: cookie, addr }
     }
 
     #[inline(always)]

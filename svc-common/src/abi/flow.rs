@@ -1,6 +1,6 @@
 //! The flow table: one self-contained record per flow and direction.
 
-use super::{ServiceId, bits, family_abi};
+use super::{ServicePortId, bits, family_abi};
 use crate::addr::{Port, Proto};
 use crate::wire::checksum::Wsum;
 
@@ -109,7 +109,7 @@ pub struct FlowRecord<A> {
     pub addr_delta: Wsum,
     /// Change of a sum over the ports.
     pub port_delta: Wsum,
-    pub service: ServiceId,
+    pub service: ServicePortId,
     /// Time of the last packet, in units of 2^30 ns of the coarse monotonic clock.
     pub stamp: u32,
     /// Next hop of `Exit::REDIRECT`: interface, largest packet (octets, IP header included), MACs. A zero destination

@@ -6,7 +6,7 @@ use crate::addr::{Port, Proto};
 /// Id of a service port; stable across restarts; indexes the per-service counters.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ServiceId(pub u32);
+pub struct ServicePortId(pub u32);
 
 /// Id of a backend; indexes the backend table of its family. It keeps its meaning while a frontend or flow uses it.
 #[repr(transparent)]
@@ -73,7 +73,7 @@ impl FrontendFlags {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FrontendValue {
-    pub service: ServiceId,
+    pub service: ServicePortId,
     pub flags: FrontendFlags,
     /// Backends for all clients, or for clients of this node if `LOCAL_ONLY`.
     pub cluster: Extent,

@@ -1,6 +1,6 @@
 //! Lists of prefixes: source ranges of load-balancer addresses, Service CIDRs, pod CIDRs.
 
-use super::{ServiceId, family_abi};
+use super::{ServicePortId, family_abi};
 
 /// A list of prefixes: the id of a service port names its source ranges (SEM-030); the constants below name the
 /// others.
@@ -18,7 +18,7 @@ impl PrefixList {
 
     /// Sources that may use a service port's load-balancer addresses.
     #[inline(always)]
-    pub const fn sources_of(service: ServiceId) -> Self {
+    pub const fn sources_of(service: ServicePortId) -> Self {
         Self(service.0)
     }
 }

@@ -1,6 +1,6 @@
 //! The two records of a flow, each made from the other.
 
-use crate::abi::{Direction, FlowKey, FlowRecord, FlowState, Hook, ServiceId};
+use crate::abi::{Direction, FlowKey, FlowRecord, FlowState, Hook, ServicePortId};
 use crate::addr::{Port, Proto};
 use crate::datapath::placement::Placement;
 use crate::family::Family;
@@ -23,7 +23,7 @@ pub fn forward<F: Family>(
     to: &Translation<F::Addr>,
     place: Placement,
     wildcard_source: bool,
-    service: ServiceId,
+    service: ServicePortId,
     now: u32,
     record: &mut FlowRecord<F::Addr>,
 ) {
@@ -109,7 +109,7 @@ mod tests {
         let to = Translation { src: addr(3), dst: addr(4), sport: Port::new(2000), dport: Port::new(8080) };
         let place = Placement { snat: true, exit: Exit::REDIRECT, reverse_hook: Hook::INGRESS };
         let mut there = FlowRecord::default();
-        forward::<V4>(&key, &to, place, false, ServiceId(7), 42, &mut there);
+        forward::<V4>(&key, &to, place, false, ServicePortId(7), 42, &mut there);
         let back_key = twin_key::<V4>(Proto::TCP, &there);
         let mut back = FlowRecord::default();
         twin::<V4>(&key, &there, &mut back);
@@ -131,7 +131,7 @@ mod tests {
             Translation { src: key.src, dst: AddrV4::new([10, 0, 0, 1]), sport: key.sport, dport: key.dport };
         let place = Placement { snat: false, exit: Exit::STACK, reverse_hook: Hook::POD_EGRESS };
         let (mut there, mut back) = (FlowRecord::default(), FlowRecord::default());
-        forward::<V4>(&key, &to, place, true, ServiceId(0), 0, &mut there);
+        forward::<V4>(&key, &to, place, true, ServicePortId(0), 0, &mut there);
         twin::<V4>(&key, &there, &mut back);
         assert_eq!(twin_key::<V4>(Proto::UDP, &there).src, AddrV4::default());
         assert!(can_make_twin(&there) && !can_make_twin(&back));

@@ -5,7 +5,7 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, PerCpuArray};
 use svc_common::abi::{
     AddressFlags, BackendValue, Counter, Extent, FlowKey, FlowRecord, FrontendFlags, FrontendKey,
-    FrontendValue, Iface, IfaceFlags, Locality, Role, Scope, ServiceId, names,
+    FrontendValue, Iface, IfaceFlags, Locality, Role, Scope, ServicePortId, names,
 };
 use svc_common::addr::{Port, Proto};
 use svc_common::family::{Family, V4, V6};
@@ -77,7 +77,7 @@ macro_rules! maps {
                 };
                 let cluster = Extent { first: 1, count: u32::from(BACKENDS) };
                 let value = FrontendValue {
-                    service: ServiceId(1),
+                    service: ServicePortId(1),
                     flags: FrontendFlags::EXTERNAL
                         .with(FrontendFlags::MASQUERADE_PODS)
                         .with(FrontendFlags::MASQUERADE_OTHERS),

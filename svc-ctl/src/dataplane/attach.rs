@@ -38,14 +38,17 @@ const XDP_DRV_MODE: u32 = 1 << 2;
 /// Priority of our clsact filters (kernels without tcx).
 pub const CLSACT_PRIORITY: u16 = 0x5c;
 
+/// The former name, for files that other branches edit.
+pub use self::TcHook as Place;
+
 /// A TC hook of an interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Place {
+pub enum TcHook {
     Ingress,
     Egress,
 }
 
-impl Place {
+impl TcHook {
     pub const fn label(self) -> &'static str {
         match self {
             Self::Ingress => "ingress",
@@ -96,19 +99,19 @@ impl Attacher<'_> {
         name: &str,
         index: u32,
         program: &'static str,
-        place: Place,
+        hook: TcHook,
     ) -> anyhow::Result<&'static str> {
         if !self.loaded.features.tcx {
             // As with links, programs over filled tables are not replaced by programs over empty ones.
-            if !(self.links.defers && clsact::is_attached(index, place)) {
-                self.clsact(name, program, place)?;
+            if !(self.links.defers && clsact::is_attached(index, hook)) {
+                self.clsact(name, program, hook)?;
             }
             return Ok("clsact");
         }
         // First at ingress and last at egress: other programs see the packet behind the Service, in both directions.
-        let (label, attach_type, flags) = match place {
-            Place::Ingress => ("tcx-ingress", TCX_INGRESS, FIRST),
-            Place::Egress => ("tcx-egress", TCX_EGRESS, 0),
+        let (label, attach_type, flags) = match hook {
+            TcHook::Ingress => ("tcx-ingress", TCX_INGRESS, FIRST),
+            TcHook::Egress => ("tcx-egress", TCX_EGRESS, 0),
         };
         self.link(&LinkSpec {
             label: format!("{label}-{index}"),
@@ -169,7 +172,7 @@ impl Attacher<'_> {
     }
 
     /// Puts a program into our filter of a clsact qdisc, replacing the one in it.
-    pub fn clsact(&mut self, name: &str, program: &str, place: Place) -> anyhow::Result<()> {
+    pub fn clsact(&mut self, name: &str, program: &str, hook: TcHook) -> anyhow::Result<()> {
         if let Err(err) = qdisc_add_clsact(name) {
             let text = format!("{err:?}");
             if !text.contains("AlreadyExists")
@@ -179,13 +182,13 @@ impl Attacher<'_> {
                 bail!("adding the clsact qdisc of {name}: {err}");
             }
         }
-        let place = match place {
-            Place::Ingress => TcAttachType::Ingress,
-            Place::Egress => TcAttachType::Egress,
+        let attach_type = match hook {
+            TcHook::Ingress => TcAttachType::Ingress,
+            TcHook::Egress => TcAttachType::Egress,
         };
         let handle = TcHandle::new(0, 1);
         let mut classifier = self.loaded.classifier(program)?;
-        let adopted = SchedClassifierLink::attached(name, place, CLSACT_PRIORITY, handle, None)
+        let adopted = SchedClassifierLink::attached(name, attach_type, CLSACT_PRIORITY, handle, None)
             .map_err(anyhow::Error::from)
             .and_then(|link| Ok(classifier.attach_to_link(link)?));
         let id = match adopted {
@@ -193,7 +196,7 @@ impl Attacher<'_> {
             Err(_) => {
                 let options = NlOptions { priority: CLSACT_PRIORITY, handle, ..NlOptions::default() };
                 classifier
-                    .attach_with_options(name, place, TcAttachOptions::Netlink(options))
+                    .attach_with_options(name, attach_type, TcAttachOptions::Netlink(options))
                     .with_context(|| format!("clsact filter of {name}"))?
             }
         };

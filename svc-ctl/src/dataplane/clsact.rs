@@ -7,7 +7,7 @@ use aya::programs::TcAttachType;
 use aya::programs::tc::qdisc_detach_program;
 use nix::net::if_::if_nameindex;
 
-use super::attach::{CLSACT_PRIORITY, Place};
+use super::attach::{CLSACT_PRIORITY, TcHook};
 use super::netlink;
 
 pub(super) const PROGRAMS: [(&str, TcAttachType); 6] = [
@@ -33,8 +33,7 @@ pub fn interfaces() -> io::Result<BTreeMap<u32, String>> {
 /// Removes our filters from an interface, and the qdisc if they were the last in it; returns the number of filters.
 pub fn remove(index: u32, name: &str) -> usize {
     // No such filter, qdisc or interface: the filter is gone, as wanted.
-    let is_gone =
-        |(program, place): &(&str, TcAttachType)| qdisc_detach_program(name, *place, program).is_ok();
+    let is_gone = |(program, hook): &(&str, TcAttachType)| qdisc_detach_program(name, *hook, program).is_ok();
     let removed = PROGRAMS.iter().filter(|p| is_gone(p)).count();
     if removed != 0 && is_empty(index) {
         // An empty qdisc of another program stays; this one had our filters.
@@ -46,12 +45,12 @@ pub fn remove(index: u32, name: &str) -> usize {
 }
 
 /// Our filter is attached there.
-pub fn is_attached(index: u32, place: Place) -> bool {
-    netlink::filter_priorities(index, place).is_ok_and(|all| all.contains(&CLSACT_PRIORITY))
+pub fn is_attached(index: u32, hook: TcHook) -> bool {
+    netlink::filter_priorities(index, hook).is_ok_and(|all| all.contains(&CLSACT_PRIORITY))
 }
 
 fn is_empty(index: u32) -> bool {
-    [Place::Ingress, Place::Egress]
+    [TcHook::Ingress, TcHook::Egress]
         .into_iter()
-        .all(|place| netlink::filter_priorities(index, place).is_ok_and(|all| all.is_empty()))
+        .all(|hook| netlink::filter_priorities(index, hook).is_ok_and(|all| all.is_empty()))
 }

@@ -7,7 +7,7 @@ use aya::maps::{HashMap, MapData};
 use serde::Serialize;
 use svc_common::abi::{Iface, IfaceFlags, Role};
 
-use super::attach::{Attacher, Place, XdpMode};
+use super::attach::{Attacher, TcHook, XdpMode};
 use super::clsact;
 use super::encode;
 
@@ -147,8 +147,8 @@ impl Attachments {
     pub fn restore(&mut self, attacher: &mut Attacher<'_>, dead: &[String]) -> anyhow::Result<Vec<u32>> {
         let is_lost = |index: u32, attached: &Attached| {
             attached.hooks.iter().any(|hook| match hook.split_once('/') {
-                Some(("clsact", "ingress")) => !clsact::is_attached(index, Place::Ingress),
-                Some(("clsact", _)) => !clsact::is_attached(index, Place::Egress),
+                Some(("clsact", "ingress")) => !clsact::is_attached(index, TcHook::Ingress),
+                Some(("clsact", _)) => !clsact::is_attached(index, TcHook::Egress),
                 Some((kind, way)) => dead.contains(&format!("{kind}-{way}-{index}")),
                 None => false,
             })
@@ -171,9 +171,9 @@ impl Attachments {
     /// Puts the programs of `attacher` into every clsact filter of ours.
     pub fn swap_filters(&self, attacher: &mut Attacher<'_>) -> anyhow::Result<()> {
         for Attachment { wanted, attached, .. } in self.current.values() {
-            for (program, place) in tc_programs(wanted) {
-                if attached.hooks.iter().any(|hook| *hook == format!("clsact/{}", place.label())) {
-                    attacher.clsact(&wanted.name, program, *place)?;
+            for (program, hook) in tc_programs(wanted) {
+                if attached.hooks.iter().any(|name| *name == format!("clsact/{}", hook.label())) {
+                    attacher.clsact(&wanted.name, program, *hook)?;
                 }
             }
         }
@@ -216,13 +216,13 @@ impl Attachment {
 }
 
 /// The programs for an interface's TC hooks.
-fn tc_programs(interface: &DesiredInterface) -> &'static [(&'static str, Place)] {
+fn tc_programs(interface: &DesiredInterface) -> &'static [(&'static str, TcHook)] {
     if interface.role == Role::POD {
-        &[("pod_ingress", Place::Ingress), ("pod_egress", Place::Egress)]
+        &[("pod_ingress", TcHook::Ingress), ("pod_egress", TcHook::Egress)]
     } else if interface.role == Role::UPLINK && interface.is_ethernet {
-        &[("uplink_ingress", Place::Ingress), ("uplink_egress", Place::Egress)]
+        &[("uplink_ingress", TcHook::Ingress), ("uplink_egress", TcHook::Egress)]
     } else if interface.role == Role::UPLINK {
-        &[("tunnel_ingress", Place::Ingress), ("tunnel_egress", Place::Egress)]
+        &[("tunnel_ingress", TcHook::Ingress), ("tunnel_egress", TcHook::Egress)]
     } else {
         &[]
     }
@@ -241,9 +241,9 @@ fn attach(attacher: &mut Attacher<'_>, interface: &DesiredInterface) -> Attached
         // The interface may have had another role.
         detach_tc(attacher, interface);
     }
-    for (program, place) in programs {
-        match attacher.tc(&interface.name, interface.index, program, *place) {
-            Ok(how) => attached.hooks.push(format!("{how}/{}", place.label())),
+    for (program, hook) in programs {
+        match attacher.tc(&interface.name, interface.index, program, *hook) {
+            Ok(how) => attached.hooks.push(format!("{how}/{}", hook.label())),
             Err(err) => attached.errors.push(format!("{err:#}")),
         }
     }

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use anyhow::{Context as _, bail};
 use nix::net::if_::if_indextoname;
 
-use super::attach::{Place, TCX_EGRESS, TCX_INGRESS};
+use super::attach::{TCX_EGRESS, TCX_INGRESS, TcHook};
 use super::load::Loaded;
 use super::map_set::MapSet;
 use super::pins::Pins;
@@ -53,7 +53,7 @@ struct HeldLink {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Outer {
     pub interface: u32,
-    pub place: Place,
+    pub hook: TcHook,
     pub program: String,
 }
 
@@ -213,20 +213,20 @@ impl Links {
 
 impl HeldLink {
     fn outer(&self) -> Vec<Outer> {
-        let place = match self.attach_type {
-            TCX_INGRESS => Place::Ingress,
-            TCX_EGRESS => Place::Egress,
+        let hook = match self.attach_type {
+            TCX_INGRESS => TcHook::Ingress,
+            TCX_EGRESS => TcHook::Egress,
             _ => return Vec::new(),
         };
         // An interface that is gone has no name and no programs.
         let name = if_indextoname(self.target).ok();
-        let all = name.and_then(|name| tcx_programs(name.to_str().ok()?, place)).unwrap_or_default();
+        let all = name.and_then(|name| tcx_programs(name.to_str().ok()?, hook)).unwrap_or_default();
         let own = sys::link_info(self.fd.as_fd()).map_or(0, |info| info.prog_id);
         let Some(at) = all.iter().position(|(id, _)| *id == own) else { return Vec::new() };
         let (before, after) = (&all[..at], &all[at + 1..]);
-        let outer = if place == Place::Ingress { before } else { after };
+        let outer = if hook == TcHook::Ingress { before } else { after };
         let of =
-            |(_, program): &(u32, String)| Outer { interface: self.target, place, program: program.clone() };
+            |(_, program): &(u32, String)| Outer { interface: self.target, hook, program: program.clone() };
         outer.iter().map(of).collect()
     }
 }

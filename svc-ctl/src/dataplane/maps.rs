@@ -102,7 +102,7 @@ impl Maps {
     }
 
     /// Sums a service's counters over CPUs.
-    pub fn service(&self, id: ServiceId) -> ServiceCounters {
+    pub fn service(&self, id: ServicePortId) -> ServiceCounters {
         sum(&self.services, id)
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
 
-use super::attach::Place;
+use super::attach::TcHook;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
@@ -29,10 +29,10 @@ const HEADER: usize = 16;
 const TCMSG: usize = 20;
 
 /// Priorities of the filters at a hook of an interface's clsact qdisc; empty if there is no such qdisc.
-pub fn filter_priorities(index: u32, place: Place) -> io::Result<Vec<u16>> {
-    let parent = match place {
-        Place::Ingress => INGRESS_PARENT,
-        Place::Egress => EGRESS_PARENT,
+pub fn filter_priorities(index: u32, hook: TcHook) -> io::Result<Vec<u16>> {
+    let parent = match hook {
+        TcHook::Ingress => INGRESS_PARENT,
+        TcHook::Egress => EGRESS_PARENT,
     };
     let mut priorities = Vec::new();
     let request = tc_message(RTM_GETTFILTER, NLM_F_DUMP, index, 0, parent, None);
@@ -161,6 +161,6 @@ mod tests {
 
     #[test]
     fn an_interface_without_qdisc_has_no_filters() {
-        assert_eq!(filter_priorities(1, Place::Ingress).unwrap(), Vec::<u16>::new());
+        assert_eq!(filter_priorities(1, TcHook::Ingress).unwrap(), Vec::<u16>::new());
     }
 }

@@ -7,7 +7,7 @@ use aya::programs::tc::TcAttachType;
 use aya::programs::{ProgramInfo, SchedClassifier};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::attach::Place;
+use super::attach::TcHook;
 use super::clsact::PROGRAMS;
 use super::sys::{self, MapKind, MapShape};
 
@@ -35,10 +35,10 @@ pub fn is_bpffs(path: &Path) -> bool {
 
 /// Programs at a tcx hook of an interface, in the order in which they run: ids and names. `None` if the kernel has no
 /// tcx or the interface is gone.
-pub fn tcx_programs(interface: &str, place: Place) -> Option<Vec<(u32, String)>> {
-    let hook = match place {
-        Place::Ingress => TcAttachType::Ingress,
-        Place::Egress => TcAttachType::Egress,
+pub fn tcx_programs(interface: &str, hook: TcHook) -> Option<Vec<(u32, String)>> {
+    let hook = match hook {
+        TcHook::Ingress => TcAttachType::Ingress,
+        TcHook::Egress => TcAttachType::Egress,
     };
     let (_, programs) = SchedClassifier::query_tcx(interface, hook).ok()?;
     let named = |program: &ProgramInfo| (program.id(), program.name_as_str().unwrap_or_default().to_owned());

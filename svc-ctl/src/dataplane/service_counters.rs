@@ -1,7 +1,7 @@
 //! Reads the programs' counters of single service ports.
 
 use aya::maps::{MapData, PerCpuArray};
-use svc_common::abi::{ServiceCounters, ServiceId, names};
+use svc_common::abi::{ServiceCounters, ServicePortId, names};
 
 use super::maps::open;
 use super::pins::Pins;
@@ -15,7 +15,7 @@ impl ServiceMap {
     }
 
     /// The sum over all CPUs; zeros if the map has no such entry.
-    pub fn get(&self, id: ServiceId) -> ServiceCounters {
+    pub fn get(&self, id: ServicePortId) -> ServiceCounters {
         sum(&self.0, id)
     }
 }
@@ -23,7 +23,7 @@ impl ServiceMap {
 /// The sum over all CPUs; zeros if the map has no such entry.
 pub(super) fn sum(
     map: &PerCpuArray<impl std::borrow::Borrow<MapData>, ServiceCounters>,
-    id: ServiceId,
+    id: ServicePortId,
 ) -> ServiceCounters {
     let values = map.get(&id.0, 0);
     values.iter().flat_map(|cpus| cpus.iter()).fold(ServiceCounters::default(), |sum, cpu| ServiceCounters {

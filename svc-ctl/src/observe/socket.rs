@@ -146,7 +146,7 @@ async fn json<T: Serialize + 'static>(make: impl FnOnce() -> T + Send + 'static)
 
 #[cfg(test)]
 mod tests {
-    use svc_common::abi::ServiceId;
+    use svc_common::abi::ServicePortId;
     use svc_common::addr::Proto;
 
     use super::*;
@@ -172,7 +172,7 @@ mod tests {
             proto: Proto::TCP,
         };
         let in_force =
-            InForce { services: [(key, ServiceId(7))].into_iter().collect(), ..InForce::default() };
+            InForce { services: [(key, ServicePortId(7))].into_iter().collect(), ..InForce::default() };
         let (_keep, in_force) = watch::channel(in_force);
         assert!(ask::services(&dir).is_err(), "nobody runs");
         let asked = Asked { complaints: ledger.subscribe(), in_force };

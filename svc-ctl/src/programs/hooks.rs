@@ -14,7 +14,7 @@ use super::host::Host;
 use super::masquerade_path::{MasqueradePath, is_bridge_filtered, masquerade_path};
 
 use crate::config::{Config, ThroughStack};
-use crate::dataplane::attach::{Attacher, Place, cgroup_programs, is_cgroup_attached};
+use crate::dataplane::attach::{Attacher, TcHook, cgroup_programs, is_cgroup_attached};
 use crate::dataplane::interfaces::{Attachments, DesiredInterface, IfaceTable, programs};
 use crate::dataplane::links::{Links, Outer};
 use crate::dataplane::load::Loaded;
@@ -277,9 +277,9 @@ impl Hooks {
     }
 
     fn in_the_way(&self, outer: &Outer) -> Complaint {
-        let reason = match outer.place {
-            Place::Ingress => "runs before svc: packets that it redirects or drops are not served",
-            Place::Egress => "runs after svc: it may change or drop translated packets",
+        let reason = match outer.hook {
+            TcHook::Ingress => "runs before svc: packets that it redirects or drops are not served",
+            TcHook::Egress => "runs after svc: it may change or drop translated packets",
         };
         let object = format!("interface {}", self.name(outer.interface));
         Complaint::new(Kind::Conflict, object, "", format!("the tcx program {:?} {reason}", outer.program))

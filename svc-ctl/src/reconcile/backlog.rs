@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use svc_common::abi::{BackendId, Extent, ServiceId};
+use svc_common::abi::{BackendId, Extent, ServicePortId};
 use tokio::time::Instant;
 
 use crate::dataplane::store::MapStore;
@@ -20,7 +20,7 @@ const PATIENCE: u32 = 5;
 /// The entry that an op changes.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 enum Key {
-    Service(ServiceId),
+    Service(ServicePortId),
     Backend(BackendId),
     Extent(Extent),
     Maglev(Extent),

@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use imbl::OrdMap;
 use serde::Serialize;
-use svc_common::abi::ServiceId;
+use svc_common::abi::ServicePortId;
 
 use super::durations::Durations;
 use crate::model::name::ServicePortKey;
@@ -88,7 +88,7 @@ pub struct InForce {
     /// Session affinity: backends that clients may keep.
     pub stays: Stays,
     pub own_addresses: Arc<NodeAddresses>,
-    pub services: OrdMap<ServicePortKey, ServiceId>,
+    pub services: OrdMap<ServicePortKey, ServicePortId>,
     /// Incremented when a UDP frontend loses an endpoint; only then can a flow or socket be stale. Zero: nothing is
     /// in force.
     pub udp_losses: u64,

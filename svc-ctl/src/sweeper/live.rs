@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 
-use svc_common::abi::ServiceId;
+use svc_common::abi::ServicePortId;
 use svc_common::addr::Proto;
 
 /// Number of destinations that are reported by name.
@@ -12,7 +12,7 @@ const NAMED: usize = 10;
 /// Live flows of one pass. A flow is counted by its forward record.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
-    pub by_service: HashMap<ServiceId, u64>,
+    pub by_service: HashMap<ServicePortId, u64>,
     /// Masqueraded flows by backend and protocol: each has its own source port there.
     masqueraded: HashMap<(SocketAddr, Proto), u64>,
 }
@@ -27,7 +27,7 @@ pub struct SnatUse {
 
 impl Live {
     /// Counts a flow; `masqueraded_to` is its backend if its source was translated.
-    pub fn add(&mut self, service: ServiceId, proto: Proto, masqueraded_to: Option<SocketAddr>) {
+    pub fn add(&mut self, service: ServicePortId, proto: Proto, masqueraded_to: Option<SocketAddr>) {
         *self.by_service.entry(service).or_default() += 1;
         if let Some(destination) = masqueraded_to {
             *self.masqueraded.entry((destination, proto)).or_default() += 1;
@@ -77,11 +77,11 @@ mod tests {
     fn flows_count_for_their_service_and_masqueraded_ones_for_their_destination() {
         let (mut v4, v6) = (Live::default(), Live::default());
         let backend = |n: u8| Some(SocketAddr::from(([10, 0, 0, n], 80)));
-        v4.add(ServiceId(1), Proto::TCP, None);
-        v4.add(ServiceId(1), Proto::TCP, backend(1));
-        v4.add(ServiceId(2), Proto::TCP, backend(2));
-        v4.add(ServiceId(2), Proto::TCP, backend(2));
-        v4.add(ServiceId(2), Proto::UDP, backend(2));
+        v4.add(ServicePortId(1), Proto::TCP, None);
+        v4.add(ServicePortId(1), Proto::TCP, backend(1));
+        v4.add(ServicePortId(2), Proto::TCP, backend(2));
+        v4.add(ServicePortId(2), Proto::TCP, backend(2));
+        v4.add(ServicePortId(2), Proto::UDP, backend(2));
         let report = LiveReport::of([&v4, &v6]);
         assert_eq!((report.flows, &report.by_service), ([5, 0], &[(1, 2), (2, 3)].into()));
         let uses: Vec<_> = report.snat[0].iter().map(|u| (u.destination.to_string(), u.ports)).collect();

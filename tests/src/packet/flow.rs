@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use svc_common::abi::{Direction, Exit, FlowKey, FlowRecord, FlowState, Hook, MapAddr, ServiceId};
+use svc_common::abi::{Direction, Exit, FlowKey, FlowRecord, FlowState, Hook, MapAddr, ServicePortId};
 use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
 use svc_common::family::{Family as _, V4, V6};
 use svc_common::wire::checksum::Wsum;
@@ -12,7 +12,7 @@ use super::place;
 use super::wire::{Case, L4, endpoint, number};
 
 /// The service of every record in a row.
-pub const SERVICE: ServiceId = ServiceId(7);
+pub const SERVICE: ServicePortId = ServicePortId(7);
 
 /// A flow: `from` is the client's tuple, `to` the backend's, each `SRC:PORT > DST:PORT`.
 #[derive(Clone, Debug)]
@@ -294,7 +294,7 @@ pub fn encode<A: LineCodec>(line: &Line) -> (FlowKey<A>, FlowRecord<A>) {
         dport: Port::new(dport),
         addr_delta: Wsum::ZERO,
         port_delta: Wsum::ZERO,
-        service: if line.is_counted { SERVICE } else { ServiceId(0) },
+        service: if line.is_counted { SERVICE } else { ServicePortId(0) },
         stamp: line.stamp,
         oif,
         mtu,
@@ -320,7 +320,7 @@ pub fn decode<A: LineCodec>(key: &FlowKey<A>, record: &FlowRecord<A>) -> Result<
     if !(is_wild || same(addr, record.addr_delta)) || !same(port, record.port_delta) {
         return Err(format!("wrong checksum deltas in {record:?}"));
     }
-    if ![SERVICE, ServiceId(0)].contains(&record.service) {
+    if ![SERVICE, ServicePortId(0)].contains(&record.service) {
         return Err(format!("another service in {record:?}"));
     }
     let at = |addr: A, port: Port| (addr.to_ip(), port.number());

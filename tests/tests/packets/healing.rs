@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, ensure};
 use libtest_mimic::Trial;
 use svc_common::abi::{limits, names};
 use svc_ctl::config::XdpPolicy;
-use svc_ctl::dataplane::attach::{Place, TCX_INGRESS};
+use svc_ctl::dataplane::attach::{TCX_INGRESS, TcHook};
 use svc_ctl::dataplane::carried::Carried;
 use svc_ctl::dataplane::load::{Loaded, ProgramSettings};
 use svc_ctl::dataplane::map_set::MapSet;
@@ -101,7 +101,7 @@ fn ordered() -> Result<()> {
     wait::until_true("ours is the first", Duration::from_secs(20), || {
         let Ok(link) = sys::open_pin(&pins.link(&name)) else { return Ok(false) };
         let own = sys::link_info(link.as_fd())?.prog_id;
-        Ok(tcx_programs("ordered0", Place::Ingress)
+        Ok(tcx_programs("ordered0", TcHook::Ingress)
             .is_some_and(|all| all.first().is_some_and(|(id, _)| *id == own)))
     })?;
     drop(last);

@@ -52,7 +52,7 @@ fn frontend(addr: IpAddr) -> Frontend {
 
 fn entry(cluster: Extent, maglev: Extent) -> FrontendEntry {
     let (flags, local) = (FrontendFlags::NONE, Extent::default());
-    FrontendEntry { service: ServiceId(1), flags, cluster, local, maglev, affinity: 0 }
+    FrontendEntry { service: ServicePortId(1), flags, cluster, local, maglev, affinity: 0 }
 }
 
 /// Ops of every kind for both families, and the tables that they make.
@@ -76,7 +76,7 @@ pub fn ops() -> (Vec<MapOp>, Tables) {
         ops.push(MapOp::PutAddress(addr, AddressFlags::CLUSTER_IP));
     }
     ops.extend([MapOp::PutAddress(v4(9), AddressFlags::LOCAL), MapOp::DeleteAddress(v4(9))]);
-    ops.extend([MapOp::DeleteAddress(v4(8)), MapOp::ResetService(ServiceId(1))]);
+    ops.extend([MapOp::DeleteAddress(v4(8)), MapOp::ResetService(ServicePortId(1))]);
     let mut tables = Tables::default();
     ops.iter().for_each(|op| apply_op(&mut tables, op));
     (ops, tables)
