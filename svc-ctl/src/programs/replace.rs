@@ -1,8 +1,10 @@
 //! Fill, then swap: the only code that replaces maps in use, and programs with them.
 //!
 //! 1. Prepare, while traffic goes on: new maps for those that change, pinned in the staging folder, and programs over
-//! the new set. 2. The reconcile loop fills the maps. 3. Swap: every hook gets its new program by an atomic update,
-//! and the staged pins replace the old ones. Until the swap succeeds, everything old stays as it was.
+//!    the new set.
+//! 2. Fill: the reconcile loop fills the maps.
+//! 3. Swap: every hook gets its new program by an atomic update, and the staged pins replace the old ones. Until the
+//!    swap succeeds, everything old stays as it was.
 //!
 //! A daemon killed in between leaves hooks on both sets of maps. The next start removes the staging folder and moves
 //! every hook to the maps under the official names. Both sets have the same contents at that moment: the tables are

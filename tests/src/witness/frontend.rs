@@ -1,4 +1,4 @@
-//! The client's destination in a row: `ClusterIP`, `NodePort@node1`, `vip2`, `external:443`, `nobody`, `a1`.
+//! The client's destination in a row: `ClusterIP`, `NodePort@node1`, `vip2`, `external:443`, `unallocated`, `a1`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub enum At {
     External(u8),
     Vip(u8),
     /// An unallocated address of the Service CIDR.
-    Nobody,
+    Unallocated,
     /// A host directly.
     Host(String),
 }
@@ -40,7 +40,7 @@ impl FromStr for Frontend {
             Some(("NodePort", host)) => At::NodePort(host.to_owned()),
             Some(_) => return Err(format!("{text}: only a NodePort is at a node")),
             None if name == "ClusterIP" => At::ClusterIp,
-            None if name == "nobody" => At::Nobody,
+            None if name == "unallocated" => At::Unallocated,
             None => match (nth("external"), nth("vip")) {
                 (Some(n), _) => At::External(n),
                 (_, Some(n)) => At::Vip(n),
@@ -60,7 +60,7 @@ impl fmt::Display for Frontend {
             At::External(n) => write!(f, "external{}", n + 1)?,
             At::Vip(0) => f.write_str("vip")?,
             At::Vip(n) => write!(f, "vip{}", n + 1)?,
-            At::Nobody => f.write_str("nobody")?,
+            At::Unallocated => f.write_str("unallocated")?,
             At::Host(host) => f.write_str(host)?,
         }
         self.port.map_or(Ok(()), |port| write!(f, ":{port}"))
@@ -81,7 +81,7 @@ mod tests {
             "vip2",
             "external",
             "external3:53",
-            "nobody",
+            "unallocated",
             "a1",
         ] {
             assert_eq!(text.parse::<Frontend>().unwrap().to_string(), text);

@@ -19,7 +19,7 @@ use crate::topology::{Addrs, Family, Node};
 use crate::{command, wait};
 
 /// Unallocated: the API server allocates from the other end of the range first.
-const NOBODY: [&str; 2] = ["10.96.250.250", "fd00:96::fafa"];
+const UNALLOCATED: [&str; 2] = ["10.96.250.250", "fd00:96::fafa"];
 
 pub struct Plane {
     control: ControlPlane,
@@ -132,7 +132,7 @@ impl Plane {
             At::NodePort(host) => (place(host)?.addrs.of(row.family), self.node_port(&row.service, row.via)?),
             At::External(n) => (number()?.external(*n).of(row.family), SERVICE_PORT),
             At::Vip(n) => (number()?.vip(*n).of(row.family), SERVICE_PORT),
-            At::Nobody => (NOBODY[usize::from(row.family == Family::V6)].parse()?, SERVICE_PORT),
+            At::Unallocated => (UNALLOCATED[usize::from(row.family == Family::V6)].parse()?, SERVICE_PORT),
             At::Host(host) => (place(host)?.addrs.of(row.family), SERVER_PORT),
         };
         Ok((ip, frontend.port.unwrap_or(port)).into())

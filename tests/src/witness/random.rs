@@ -46,7 +46,7 @@ pub fn groups(seed: u64) -> Vec<Group> {
             CLIENTS.into_iter().filter(|client| !settings.no_detector || !OUTSIDE.contains(client)).collect();
         Group {
             name: format!("random-{seed}-{}", settings.number()),
-            about: "a world that nobody has thought of".to_owned(),
+            about: "a random world".to_owned(),
             settings,
             steps: (0..steps).map(|_| step(&mut rng, services, &clients)).collect(),
         }
