@@ -21,7 +21,7 @@ impl Row {
     ) -> Self {
         let (host, _) = ends(to).1.split_once(':').expect("host:port");
         self.sees(met(interface, packet(from)).redirects(packet(to).via(host)).counts(&[Counter::FlowNew]))
-            .leaves(flow(from, to).redirected().there(host))
+            .expects_flow(flow(from, to).redirected().next_hop(host))
     }
 
     /// The first packet of `from` goes into the stack as `to`; replies are translated at that hook.
@@ -34,7 +34,7 @@ impl Row {
         reversed_at: Hook,
     ) -> Self {
         self.sees(met(interface, packet(from)).passes(packet(to)).counts(&[Counter::FlowNew]))
-            .leaves(flow(from, to).reversed_at(reversed_at))
+            .expects_flow(flow(from, to).reversed_at(reversed_at))
     }
 }
 

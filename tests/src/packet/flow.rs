@@ -79,17 +79,17 @@ impl Flow {
     }
 
     /// Hairpin.
-    pub fn back(self) -> Self {
+    pub fn hairpin(self) -> Self {
         Self { exit: Exit::HAIRPIN, hooks: [Hook::INGRESS; 2], ..self }
     }
 
     /// The forward record has this next hop.
-    pub fn there(self, host: &'static str) -> Self {
+    pub fn next_hop(self, host: &'static str) -> Self {
         Self { hops: [Some(host), self.hops[1]], ..self }
     }
 
     /// The reverse record has this next hop.
-    pub fn and_back(self, host: &'static str) -> Self {
+    pub fn reverse_next_hop(self, host: &'static str) -> Self {
         Self { hops: [self.hops[0], Some(host)], ..self }
     }
 

@@ -291,7 +291,7 @@ impl Row {
         self
     }
 
-    pub fn knows(mut self, flow: Flow) -> Self {
+    pub fn with_flow(mut self, flow: Flow) -> Self {
         self.before.push(flow);
         self
     }
@@ -301,17 +301,17 @@ impl Row {
         self
     }
 
-    pub fn leaves(mut self, flow: Flow) -> Self {
+    pub fn expects_flow(mut self, flow: Flow) -> Self {
         self.after.push(flow);
         self
     }
 
-    pub fn knows_all(mut self, flows: impl Iterator<Item = Flow>) -> Self {
+    pub fn with_flows(mut self, flows: impl Iterator<Item = Flow>) -> Self {
         self.before.extend(flows);
         self
     }
 
-    pub fn leaves_all(mut self, flows: impl Iterator<Item = Flow>) -> Self {
+    pub fn expects_flows(mut self, flows: impl Iterator<Item = Flow>) -> Self {
         self.after.extend(flows);
         self
     }
@@ -322,34 +322,34 @@ impl Row {
     }
 
     /// The table that is being replaced has this flow.
-    pub fn carries(mut self, flow: Flow) -> Self {
+    pub fn with_carried_flow(mut self, flow: Flow) -> Self {
         self.carried_before.push(flow);
         self
     }
 
     /// The table that is being replaced has this flow at the end.
-    pub fn leaves_carried(mut self, flow: Flow) -> Self {
+    pub fn expects_carried_flow(mut self, flow: Flow) -> Self {
         self.carried_after.push(flow);
         self
     }
 
     /// That many flow records are inserted and removed.
-    pub fn makes_and_removes(self, made: u64, removed: u64) -> Self {
+    pub fn inserts_and_removes(self, made: u64, removed: u64) -> Self {
         Self { entries: Some((made, removed)), ..self }
     }
 
-    pub fn remembers(mut self, stay: Stay) -> Self {
+    pub fn with_affinity(mut self, stay: Stay) -> Self {
         self.stays_before.push(stay);
         self
     }
 
-    pub fn keeps(mut self, stay: Stay) -> Self {
+    pub fn expects_affinity(mut self, stay: Stay) -> Self {
         self.stays_after.push(stay);
         self
     }
 
     /// The node has a socket at this address, connected to that peer.
-    pub fn node_has(mut self, own: &'static str, peer: Option<&'static str>) -> Self {
+    pub fn node_socket(mut self, own: &'static str, peer: Option<&'static str>) -> Self {
         self.sockets.push(NodeSocket { own, peer });
         self
     }

@@ -49,7 +49,7 @@ fn rolling_update(testbed: &Testbed) -> Result<()> {
         streams: load.look_streams()?.since(&streams),
         downtimes,
     };
-    transcript.tell()?;
+    transcript.publish()?;
     load.check()?;
     let after = daemons(testbed)?;
     ensure!(before.is_disjoint(&after), "not all daemons were replaced: {before:?}, {after:?}");

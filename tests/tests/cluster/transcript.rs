@@ -26,7 +26,7 @@ impl Transcript {
         (self.new.ok as f64 / self.took.as_secs_f64()) as u64
     }
 
-    pub fn tell(&self) -> Result<()> {
+    pub fn publish(&self) -> Result<()> {
         println!("{self}");
         let path = scratch_dir().join("rolling-update.txt");
         fs::write(&path, self.to_string()).with_context(|| format!("write {}", path.display()))

@@ -61,15 +61,18 @@ fn main() -> ExitCode {
     let rule = |rule: &'static str| {
         let shared = Arc::clone(&shared);
         Trial::test(format!("a packet tells whether {rule} holds"), move || {
-            with_runner(&shared, |runner| tells(runner, rule)).map_err(Failed::from)
+            with_runner(&shared, |runner| broken_rule_is_noticed(runner, rule)).map_err(Failed::from)
         })
     };
     let trials = if env::var_os("SVC_DIFF_MUTANT").is_some() {
-        vec![trial("the model notices that the pipeline is broken", notice)]
+        vec![trial("the model notices that the pipeline is broken", mutant_is_noticed)]
     } else {
         vec![
-            trial("kernel and model agree on every packet of random worlds", agree),
-            trial("a frame with octets changed is left alone, dropped, refused or translated whole", survive),
+            trial("kernel and model agree on every packet of random worlds", compare_with_model),
+            trial(
+                "a frame with octets changed is left alone, dropped, refused or translated whole",
+                changed_frames_are_handled,
+            ),
         ]
         .into_iter()
         .chain(RULES.iter().map(|name| rule(name)))
@@ -94,7 +97,7 @@ fn with_runner(shared: &Shared, test: impl FnOnce(&mut Runner) -> Result<(), Str
     guard.as_mut().map_or(Ok(()), test)
 }
 
-fn agree(runner: &mut Runner) -> Result<(), String> {
+fn compare_with_model(runner: &mut Runner) -> Result<(), String> {
     let (first, packets) = (first_seed()?, number("SVC_DIFF_PACKETS")?.unwrap_or(PACKETS));
     eprintln!("seed {first}, at least {packets} packets");
     let started = Instant::now();
@@ -115,7 +118,7 @@ fn agree(runner: &mut Runner) -> Result<(), String> {
     if packets < PACKETS { Ok(()) } else { enough(&runner.histogram.gaps()) }
 }
 
-fn notice(runner: &mut Runner) -> Result<(), String> {
+fn mutant_is_noticed(runner: &mut Runner) -> Result<(), String> {
     for seed in first_seed()?.. {
         if let Err((step, error)) = runner.run(&flows::case(seed)) {
             let packets = runner.histogram.packets;
@@ -129,7 +132,7 @@ fn notice(runner: &mut Runner) -> Result<(), String> {
     Err(format!("{} packets, and nothing was noticed", runner.histogram.packets))
 }
 
-fn tells(runner: &mut Runner, rule: &'static str) -> Result<(), String> {
+fn broken_rule_is_noticed(runner: &mut Runner, rule: &'static str) -> Result<(), String> {
     runner.broken = Some(rule);
     let before = runner.histogram.packets;
     let mut seeds = first_seed()?..;
@@ -146,7 +149,7 @@ fn tells(runner: &mut Runner, rule: &'static str) -> Result<(), String> {
     found
 }
 
-fn survive(runner: &mut Runner) -> Result<(), String> {
+fn changed_frames_are_handled(runner: &mut Runner) -> Result<(), String> {
     let first = first_seed()?;
     let cases = (FRAMES / FRAMES_PER_CASE) as u64;
     eprintln!("seed {first}, {FRAMES} frames");

@@ -53,7 +53,7 @@ fn too_large_for_its_length() -> Row {
                 .passes(packet("remote:8080"))
                 .counts(&[FlowMidstream]),
         )
-        .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").state(&[S::ESTABLISHED]))
+        .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").state(&[S::ESTABLISHED]))
 }
 
 fn options() -> Vec<Row> {
@@ -65,7 +65,7 @@ fn options() -> Vec<Row> {
                     .passes(first("pod-a:4000", "pod-b:8080").with_options())
                     .counts(&[FlowNew]),
             )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
         row("options and extension headers are skipped on the way through")
             .service(external("any:30080", &["remote:8080"]))
             .sees(
@@ -73,8 +73,8 @@ fn options() -> Vec<Row> {
                     .redirects(first("node:snat0", "remote:8080").with_options().via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            .expects_flow(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote"),
             ),
         row("a packet that may be fragmented but is not, or is one fragment alone, is translated (RFC 6946)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
@@ -83,14 +83,14 @@ fn options() -> Vec<Row> {
                     .passes(first("pod-a:4000", "pod-b:8080").fragment(0, false))
                     .counts(&[FlowNew]),
             )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
     ]
 }
 
 fn udp_checksums() -> Vec<Row> {
     let there = || flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080");
     let masqueraded =
-        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
+        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote");
     vec![
         row("a datagram without a checksum has none afterwards (RFC 768)")
             .only(Family::V4, "IPv6 datagrams have a checksum (RFC 8200 section 8.1)")
@@ -100,7 +100,7 @@ fn udp_checksums() -> Vec<Row> {
                     .passes(udp("pod-a:4000", "pod-b:8080").without_checksum())
                     .counts(&[FlowNew]),
             )
-            .leaves(there()),
+            .expects_flow(there()),
         row("a datagram without a checksum has none afterwards on the way through (RFC 768)")
             .only(Family::V4, "IPv6 datagrams have a checksum (RFC 8200 section 8.1)")
             .service(external("any:30080", &["remote:8080"]))
@@ -109,7 +109,7 @@ fn udp_checksums() -> Vec<Row> {
                     .redirects(udp("node:snat0", "remote:8080").without_checksum().via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(masqueraded()),
+            .expects_flow(masqueraded()),
         row("a checksum that comes out as zero is sent as all ones (RFC 768)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(
@@ -122,7 +122,7 @@ fn udp_checksums() -> Vec<Row> {
                 )
                 .counts(&[FlowNew]),
             )
-            .leaves(there()),
+            .expects_flow(there()),
         row("a checksum that comes out as zero on the way through is sent as all ones (RFC 768)")
             .service(external("any:30080", &["remote:8080"]))
             .sees(
@@ -140,7 +140,7 @@ fn udp_checksums() -> Vec<Row> {
                 )
                 .counts(&[FlowNew]),
             )
-            .leaves(masqueraded()),
+            .expects_flow(masqueraded()),
         row("a checksum of all ones becomes an ordinary one")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(
@@ -151,6 +151,6 @@ fn udp_checksums() -> Vec<Row> {
                 .passes(udp("pod-a:4000", "pod-b:8080").payload(12).that_sums_to_zero("pod-a:4000", "vip:80"))
                 .counts(&[FlowNew]),
             )
-            .leaves(there()),
+            .expects_flow(there()),
     ]
 }

@@ -42,8 +42,9 @@ fn answers_to_a_syn() -> Vec<Row> {
 fn remembered() -> Vec<Row> {
     let service = || external("any:30080", &["remote:8080"]);
     let masqueraded =
-        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
-    let began = || flow("client:9000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
+        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote");
+    let began =
+        || flow("client:9000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote");
     vec![
         row("a connection of the node from a NodePort is remembered, and its replies go up")
             .service(service())
@@ -67,24 +68,24 @@ fn remembered() -> Vec<Row> {
                     .redirects(first("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(
-                flow("client:9001 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            .expects_flow(
+                flow("client:9001 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote"),
             ),
         row("a datagram of the node from the port of a masqueraded flow to the same backend removes the flow (SEM-080)")
             .client("client:5000")
-            .knows(masqueraded().udp().state(&[S::REPLIED]))
+            .with_flow(masqueraded().udp().state(&[S::REPLIED]))
             .sees(up_out("up0", udp("node:snat0", "remote:8080")).counts(&[FlowGaveWay]))
             .sees(outside("up0", udp("remote:8080", "node:snat0"))),
         row("a datagram of the node from that port to another backend leaves the flow alone (SEM-080)")
             .client("client:5000")
-            .knows(masqueraded().udp().state(&[S::REPLIED]))
+            .with_flow(masqueraded().udp().state(&[S::REPLIED]))
             .sees(up_out("up0", udp("node:snat0", "remote:8081")))
-            .leaves(masqueraded().udp().state(&[S::REPLIED])),
+            .expects_flow(masqueraded().udp().state(&[S::REPLIED])),
         row("a connection of the node from the port of a live masqueraded connection leaves that one alone (SEM-080)")
             .client("client:5000")
-            .knows(masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(up_out("up0", tcp(SYN, "node:snat0", "remote:8080")))
-            .leaves(masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(masqueraded().tcp().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a SYN from the server's port begins a flow")
             .client(SERVER)
             .service(service())
@@ -94,7 +95,7 @@ fn remembered() -> Vec<Row> {
                     .redirects(tcp(SYN, "node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(began()),
+            .expects_flow(began()),
         row("a connection of the node from another port than a NodePort is not remembered")
             .client(SERVER)
             .service(service())
@@ -104,7 +105,7 @@ fn remembered() -> Vec<Row> {
                     .redirects(udp("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(began()),
+            .expects_flow(began()),
         row("a pod's packets from a NodePort with its own address are not remembered")
             .client(SERVER)
             .service(service())
@@ -114,16 +115,16 @@ fn remembered() -> Vec<Row> {
                     .redirects(udp("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(began()),
+            .expects_flow(began()),
         row("a Service's own answers from the NodePort are not remembered")
             .service(external("any:30080", &["node:8080"]))
-            .knows(
+            .with_flow(
                 flow("client:9000 > node:30080", "client:9000 > node:8080")
                     .reversed_at(svc_common::abi::Hook::UPLINK_EGRESS)
                     .on_the_node(),
             )
             .sees(up_out("up0", udp("node:8080", SERVER)).passes(udp(NODE, SERVER)))
-            .leaves(
+            .expects_flow(
                 flow("client:9000 > node:30080", "client:9000 > node:8080")
                     .reversed_at(svc_common::abi::Hook::UPLINK_EGRESS)
                     .on_the_node()
@@ -137,50 +138,50 @@ fn sockets() -> Vec<Row> {
     vec![
         row("a reply to a connected socket of the node goes up even if the connection was not remembered")
             .service(service())
-            .node_has(NODE, Some(SERVER))
+            .node_socket(NODE, Some(SERVER))
             .sees(outside("up0", later(SERVER, NODE))),
         row("a reply to a connected socket of the node goes up although the Service has no endpoints")
             .service(external("any:30080", &[]))
-            .node_has(NODE, Some(SERVER))
+            .node_socket(NODE, Some(SERVER))
             .sees(outside("up0", later(SERVER, NODE))),
         row("an unconnected socket of the node does not keep clients from the Service")
             .client("client:5000")
             .service(service())
-            .node_has(NODE, None)
+            .node_socket(NODE, None)
             .sees(
                 outside("up0", first("client:5000", NODE))
                     .redirects(first("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            .expects_flow(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote"),
             ),
         row("a socket that listens at the NodePort leaves segments in mid-flow to the Service")
             .client("client:5000")
             .service(service())
-            .node_has(NODE, None)
+            .node_socket(NODE, None)
             .sees(
                 outside("up0", tcp(ACK, "client:5000", NODE))
                     .redirects(tcp(ACK, "node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowMidstream]),
             )
-            .leaves(
+            .expects_flow(
                 flow("client:5000 > node:30080", "node:snat0 > remote:8080")
                     .redirected()
-                    .there("remote")
+                    .next_hop("remote")
                     .state(&[S::ESTABLISHED]),
             ),
         row("a socket of the node connected to one client does not keep others from the Service")
             .client("client:5000")
             .service(service())
-            .node_has(NODE, Some(SERVER))
+            .node_socket(NODE, Some(SERVER))
             .sees(
                 outside("up0", first("client:5000", NODE))
                     .redirects(first("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            .expects_flow(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote"),
             ),
     ]
 }

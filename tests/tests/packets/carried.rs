@@ -20,12 +20,12 @@ fn pods() -> Flow {
 }
 
 fn clients() -> Flow {
-    flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote").state(LIVE)
+    flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote").state(LIVE)
 }
 
 /// The old table has the flow, before and after.
 fn carrying(name: &'static str, flow: Flow) -> Row {
-    row(name).migrates(Migration::READ_OLD).carries(flow.clone()).leaves_carried(flow)
+    row(name).migrates(Migration::READ_OLD).with_carried_flow(flow.clone()).expects_carried_flow(flow)
 }
 
 fn found() -> Vec<Row> {
@@ -37,46 +37,46 @@ fn found() -> Vec<Row> {
                 "pod-a:4000",
                 "pod-b:8080",
             )))
-            .leaves(pods().forward_only())
-            .makes_and_removes(1, 0),
+            .expects_flow(pods().forward_only())
+            .inserts_and_removes(1, 0),
         carrying("an older record brings the record of its other direction with it", pods().aged(7))
             .sees(pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80")).passes(tcp(
                 ACK,
                 "pod-a:4000",
                 "pod-b:8080",
             )))
-            .leaves(pods())
-            .makes_and_removes(2, 0),
+            .expects_flow(pods())
+            .inserts_and_removes(2, 0),
         carrying("a redirected packet finds its record in the old table", clients())
             .sees(
                 outside("up0", tcp(ACK, "client:5000", "node:30080"))
                     .redirects(tcp(ACK, "node:snat0", "remote:8080").via("remote")),
             )
-            .leaves(clients().forward_only()),
+            .expects_flow(clients().forward_only()),
         carrying("a reply to a pod finds its record in the old table", pods())
             .sees(pod_out("pod0", tcp(ACK, "pod-b:8080", "pod-a:4000")).passes(tcp(
                 ACK,
                 "vip:80",
                 "pod-a:4000",
             )))
-            .leaves(pods().reverse_only())
-            .makes_and_removes(1, 0),
+            .expects_flow(pods().reverse_only())
+            .inserts_and_removes(1, 0),
         carrying(
             "a reply from another node finds its record in the old table",
-            clients().and_back("gateway"),
+            clients().reverse_next_hop("gateway"),
         )
         .client("client:5000")
         .sees(
             outside("up0", tcp(ACK, "remote:8080", "node:snat0"))
                 .redirects(tcp(ACK, "node:30080", "client:5000").via("gateway")),
         )
-        .leaves(clients().and_back("gateway").reverse_only()),
+        .expects_flow(clients().reverse_next_hop("gateway").reverse_only()),
         carrying(
             "a datagram from another address of the node finds its record in the old table",
             on_the_node(),
         )
         .sees(pod_out("pod0", udp("bridge:5353", "pod-a:4000")).passes(udp("vip:53", "pod-a:4000")))
-        .leaves(on_the_node().reverse_only()),
+        .expects_flow(on_the_node().reverse_only()),
         carrying("an ICMP error finds the record of the quoted packet in the old table", pods().tcp())
             .sees(
                 pod_out(
@@ -86,16 +86,16 @@ fn found() -> Vec<Row> {
                 .passes(complaint(TooBig(1300), "gateway:0", "pod-a:0", tcp(ACK, "pod-a:4000", "vip:80")))
                 .counts(&[IcmpTranslated]),
             )
-            .leaves(pods().tcp().reverse_only()),
+            .expects_flow(pods().tcp().reverse_only()),
         carrying("a record of the new table comes before one of the old table", pods())
-            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").state(LIVE))
+            .with_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").state(LIVE))
             .sees(pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80")).passes(tcp(
                 ACK,
                 "pod-a:4000",
                 "remote:8080",
             )))
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").state(LIVE))
-            .makes_and_removes(0, 0),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").state(LIVE))
+            .inserts_and_removes(0, 0),
         carrying("while no table is replaced the other table is not asked", pods())
             .migrates(Migration::NONE)
             .service(cluster_ip("vip:80", &["remote:8080"]))
@@ -113,8 +113,8 @@ fn found() -> Vec<Row> {
                     .passes(tcp(SYN, "pod-a:4000", "pod-b:8080"))
                     .counts(&[FlowNew]),
             )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
-            .makes_and_removes(2, 0),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
+            .inserts_and_removes(2, 0),
     ]
 }
 
@@ -138,11 +138,11 @@ fn begun() -> Vec<Row> {
                 "pod-a:4000 > pod-b:8080",
                 Hook::POD_EGRESS,
             )
-            .makes_and_removes(2, 0)
+            .inserts_and_removes(2, 0)
     };
     vec![
         begins("a flow that begins while both tables are in use is written to both", Migration::WRITE_BOTH)
-            .leaves_carried(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+            .expects_carried_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
         begins(
             "a flow that begins while the old table is only read is written to the new one",
             Migration::READ_OLD,
@@ -152,8 +152,8 @@ fn begun() -> Vec<Row> {
             .migrates(Migration::WRITE_BOTH)
             .service(external("any:30080", &["remote:8080"]))
             .begins_redirected(outside, "up0", "client:5000 > node:30080", "node:snat0 > remote:8080")
-            .leaves_carried(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            .expects_carried_flow(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote"),
             ),
     ]
 }
@@ -162,41 +162,42 @@ fn claimed() -> Vec<Row> {
     let theirs = || {
         flow("other-client:9 > node:30080", "node:snat0 > remote:8080")
             .redirected()
-            .there("remote")
+            .next_hop("remote")
             .state(&[S::REPLIED])
     };
-    let ours = || flow("client:5000 > node:30080", "node:snat1 > remote:8080").redirected().there("remote");
+    let ours =
+        || flow("client:5000 > node:30080", "node:snat1 > remote:8080").redirected().next_hop("remote");
     let next_port = |name, migration| {
         row(name)
             .migrates(migration)
             .service(external("any:30080", &["remote:8080"]))
-            .carries(theirs())
+            .with_carried_flow(theirs())
             .sees(
                 outside("up0", first("client:5000", "node:30080"))
                     .redirects(first("node:snat1", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(theirs().reverse_only())
-            .leaves(ours())
-            .leaves_carried(theirs())
-            .makes_and_removes(3, 0)
+            .expects_flow(theirs().reverse_only())
+            .expects_flow(ours())
+            .expects_carried_flow(theirs())
+            .inserts_and_removes(3, 0)
     };
     vec![
         next_port("a port that a live flow of the old table has is not given away", Migration::READ_OLD),
-        next_port("nor while both tables are in use", Migration::WRITE_BOTH).leaves_carried(ours()),
+        next_port("nor while both tables are in use", Migration::WRITE_BOTH).expects_carried_flow(ours()),
         row("a port that a live flow has in the new table alone is not given away")
             .migrates(Migration::WRITE_BOTH)
             .service(external("any:30080", &["remote:8080"]))
-            .knows(theirs())
+            .with_flow(theirs())
             .sees(
                 outside("up0", first("client:5000", "node:30080"))
                     .redirects(first("node:snat1", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(theirs())
-            .leaves(ours())
-            .leaves_carried(ours())
-            .makes_and_removes(2, 0),
+            .expects_flow(theirs())
+            .expects_flow(ours())
+            .expects_carried_flow(ours())
+            .inserts_and_removes(2, 0),
     ]
 }
 
@@ -204,9 +205,9 @@ fn removed() -> Vec<Row> {
     let removed = |name, migration| {
         row(name)
             .migrates(migration)
-            .carries(pods().tcp())
+            .with_carried_flow(pods().tcp())
             .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay]))
-            .makes_and_removes(2, 2)
+            .inserts_and_removes(2, 2)
     };
     vec![
         removed("a removed flow leaves both tables while the old one is read", Migration::READ_OLD),
@@ -218,26 +219,26 @@ fn counted() -> Vec<Row> {
     vec![
         row("a flow that replaces an ended one makes no record where one was")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .knows(closed())
+            .with_flow(closed())
             .sees(
                 pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
                     .passes(tcp(SYN, "pod-a:4000", "pod-b:8080"))
                     .counts(&[FlowNew]),
             )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
-            .makes_and_removes(0, 0),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
+            .inserts_and_removes(0, 0),
         row("removing a flow removes two records")
-            .knows(pods().tcp())
+            .with_flow(pods().tcp())
             .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay]))
-            .makes_and_removes(0, 2),
+            .inserts_and_removes(0, 2),
         row("a record that is made again is one record")
-            .knows(pods().aged(7).forward_only())
+            .with_flow(pods().aged(7).forward_only())
             .sees(
                 pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80"))
                     .passes(tcp(ACK, "pod-a:4000", "pod-b:8080"))
                     .counts(&[FlowTwinRestored]),
             )
-            .leaves(pods())
-            .makes_and_removes(1, 0),
+            .expects_flow(pods())
+            .inserts_and_removes(1, 0),
     ]
 }

@@ -31,31 +31,31 @@ fn through_the_stack() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .sees(up_out("up0", first("pod-a:4000", "other-vip:80")))
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > other-vip:80")),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > other-vip:80")),
         row("a bridged pod whose backend is not a port of its bridge goes through the stack")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .begins_in_the_stack(pod_in, "port0", "port-a:4000 > vip:80", "port-a:4000 > pod-b:8080", Hook::POD_EGRESS),
         row("a later packet of a pod follows its record and counts nothing but its service (SEM-079)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
-            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 pod_in("pod0", later("pod-a:4000", "vip:80")).passes(later("pod-a:4000", "pod-b:8080")),
             )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED])),
         row("a reply gets the ClusterIP back at the egress of the client's interface (SEM-079)")
-            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
+            .with_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
             .sees(
                 pod_out("pod0", later("pod-b:8080", "pod-a:4000")).passes(later("vip:80", "pod-a:4000")),
             )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED])),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED])),
         row("a reply is left alone at the backend's ingress")
-            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
+            .with_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
             .sees(pod_in("pod1", later("pod-b:8080", "pod-a:4000")))
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
         row("a reply to a pod is left alone at the uplink's egress")
-            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
+            .with_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
             .sees(up_out("up0", later("pod-b:8080", "pod-a:4000")))
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
         row("a packet towards a pod that belongs to no flow is left alone (SEM-108)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(pod_out("pod0", first("client:5000", "pod-a:80"))),
@@ -81,29 +81,29 @@ fn host_backend() -> Vec<Row> {
                     .passes(first("pod-a:4000", "node:5353"))
                     .counts(&[FlowNew]),
             )
-            .leaves(there()),
+            .expects_flow(there()),
         row("a reply of a backend on the node gets the ClusterIP back, and both records note it")
-            .knows(there())
+            .with_flow(there())
             .sees(pod_out("pod0", later("node:5353", "pod-a:4000")).passes(later("vip:53", "pod-a:4000")))
-            .leaves(there().state(&[S::REPLIED])),
+            .expects_flow(there().state(&[S::REPLIED])),
         row("a datagram that the node answers from another of its addresses gets the ClusterIP back")
-            .knows(there().state(&[S::REPLIED]))
+            .with_flow(there().state(&[S::REPLIED]))
             .sees(pod_out("pod0", udp("bridge:5353", "pod-a:4000")).passes(udp("vip:53", "pod-a:4000")))
-            .leaves(there().state(&[S::REPLIED])),
+            .expects_flow(there().state(&[S::REPLIED])),
         row("a datagram from a stranger is no reply of a backend on the node")
-            .knows(there())
+            .with_flow(there())
             .sees(pod_out("pod0", udp("stranger:5353", "pod-a:4000")))
-            .leaves(there()),
+            .expects_flow(there()),
         row("a connection is not answered from another address of the node")
-            .knows(there())
+            .with_flow(there())
             .sees(pod_out("pod0", tcp(ACK, "bridge:5353", "pod-a:4000")))
-            .leaves(there()),
+            .expects_flow(there()),
     ]
 }
 
 fn past_the_stack() -> Vec<Row> {
-    let peers = || flow("port-a:4000 > vip:80", "port-a:4000 > port-b:8080").redirected().there("port-b");
-    let itself = || flow("pod-a:4000 > vip:80", "node:snat0 > pod-a:8080").back();
+    let peers = || flow("port-a:4000 > vip:80", "port-a:4000 > port-b:8080").redirected().next_hop("port-b");
+    let itself = || flow("pod-a:4000 > vip:80", "node:snat0 > pod-a:8080").hairpin();
     vec![
         row("packets between two ports of one bridge are redirected past the stack in both directions")
             .service(cluster_ip("vip:80", &["port-b:8080"]))
@@ -116,7 +116,7 @@ fn past_the_stack() -> Vec<Row> {
                 pod_in("port1", later("port-b:8080", "port-a:4000"))
                     .redirects(later("vip:80", "port-a:4000").via("port-a")),
             )
-            .leaves(peers().and_back("port-a").state(&[S::REPLIED])),
+            .expects_flow(peers().reverse_next_hop("port-a").state(&[S::REPLIED])),
         row("a pod that reaches itself is masqueraded, MACs swapped, out of where it came by (SEM-084)")
             .service(cluster_ip("vip:80", &["pod-a:8080"]))
             .sees(
@@ -124,15 +124,15 @@ fn past_the_stack() -> Vec<Row> {
                     .redirects(first("node:snat0", "pod-a:8080").turned())
                     .counts(&[FlowNew]),
             )
-            .leaves(itself()),
+            .expects_flow(itself()),
         row("a pod that answers itself gets the ClusterIP back, MACs swapped")
             .client("pod-a:4000")
-            .knows(itself())
+            .with_flow(itself())
             .sees(
                 pod_in("pod0", later("pod-a:8080", "node:snat0"))
                     .redirects(later("vip:80", "pod-a:4000").turned()),
             )
-            .leaves(itself().state(&[S::REPLIED])),
+            .expects_flow(itself().state(&[S::REPLIED])),
         row("a bridged pod that reaches itself is masqueraded with its bridge's address (SEM-087)")
             .service(cluster_ip("vip:80", &["port-a:8080"]))
             .sees(
@@ -140,7 +140,7 @@ fn past_the_stack() -> Vec<Row> {
                     .redirects(first("bridge:snat0", "port-a:8080").turned())
                     .counts(&[FlowNew]),
             )
-            .leaves(flow("port-a:4000 > vip:80", "bridge:snat0 > port-a:8080").back()),
+            .expects_flow(flow("port-a:4000 > vip:80", "bridge:snat0 > port-a:8080").hairpin()),
         row("a pod that reaches itself is dropped where the node has no address to masquerade with")
             .without_snat_addresses()
             .service(cluster_ip("vip:80", &["pod-a:8080"]))
@@ -156,11 +156,11 @@ fn past_the_stack() -> Vec<Row> {
                 up_in("up0", later("remote:8080", "node:snat0"))
                     .redirects(later("node:30080", "pod-a:4000").via("pod-a")),
             )
-            .leaves(
+            .expects_flow(
                 flow("pod-a:4000 > node:30080", "node:snat0 > remote:8080")
                     .redirected()
-                    .there("remote")
-                    .and_back("pod-a")
+                    .next_hop("remote")
+                    .reverse_next_hop("pod-a")
                     .state(&[S::REPLIED]),
             ),
         row("a pod that reaches itself by a NodePort is masqueraded like by a ClusterIP (SEM-084)")
@@ -170,7 +170,7 @@ fn past_the_stack() -> Vec<Row> {
                     .redirects(first("node:snat0", "pod-a:8080").turned())
                     .counts(&[FlowNew]),
             )
-            .leaves(flow("pod-a:4000 > node:30080", "node:snat0 > pod-a:8080").back()),
+            .expects_flow(flow("pod-a:4000 > node:30080", "node:snat0 > pod-a:8080").hairpin()),
         row("a pod that dials a NodePort with policy Local chooses from all, source kept (SEM-085)")
             .service(external("any:30080", &["remote:8080"]).local_only(&[]).usable_elsewhere())
             .begins_in_the_stack(

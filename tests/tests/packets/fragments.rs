@@ -12,7 +12,7 @@ pub fn rows() -> Vec<Row> {
     let part = |src, dst, offset, more| udp(src, dst).fragment(offset, more);
     let node_port = || external("any:30080", &["remote:8080"]);
     let masqueraded =
-        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").udp().redirected().there("remote");
+        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").udp().redirected().next_hop("remote");
     vec![
         row("a pod's fragments go where their first one goes (SEM-109)")
             .service(web())
@@ -29,9 +29,9 @@ pub fn rows() -> Vec<Row> {
                 pod_in("pod0", part("pod-a:0", "vip:0", 200, false))
                     .passes(part("pod-a:0", "remote:0", 200, false)),
             )
-            .leaves(pods()),
+            .expects_flow(pods()),
         row("the fragments of an answer follow their first one as well (SEM-109)")
-            .knows(pods())
+            .with_flow(pods())
             .sees(pod_out("pod0", part("remote:8080", "pod-a:4000", 0, true)).passes(part(
                 "vip:80",
                 "pod-a:4000",
@@ -42,7 +42,7 @@ pub fn rows() -> Vec<Row> {
                 pod_out("pod0", part("remote:0", "pod-a:0", 100, false))
                     .passes(part("vip:0", "pod-a:0", 100, false)),
             )
-            .leaves(pods().state(&[S::REPLIED])),
+            .expects_flow(pods().state(&[S::REPLIED])),
         row("fragments from outside are masqueraded and sent on (SEM-109)")
             .service(node_port())
             .sees(
@@ -54,10 +54,10 @@ pub fn rows() -> Vec<Row> {
                 up_in("up0", part("client:0", "node:0", 100, false))
                     .redirects(part("node:0", "remote:0", 100, false).via("remote")),
             )
-            .leaves(masqueraded()),
+            .expects_flow(masqueraded()),
         row("the fragments of a masqueraded flow's answer are sent back (SEM-109)")
             .client("client:5000")
-            .knows(masqueraded().and_back("gateway").state(&[S::REPLIED]))
+            .with_flow(masqueraded().reverse_next_hop("gateway").state(&[S::REPLIED]))
             .sees(
                 up_in("up0", part("remote:8080", "node:snat0", 0, true))
                     .redirects(part("node:30080", "client:5000", 0, true).via("gateway")),
@@ -66,7 +66,7 @@ pub fn rows() -> Vec<Row> {
                 up_in("up0", part("remote:0", "node:0", 100, false))
                     .redirects(part("node:0", "client:0", 100, false).via("gateway")),
             )
-            .leaves(masqueraded().and_back("gateway").state(&[S::REPLIED])),
+            .expects_flow(masqueraded().reverse_next_hop("gateway").state(&[S::REPLIED])),
         row("a fragment that comes before its first one is dropped, never sent on untranslated (SEM-109)")
             .service(web())
             .sees(pod_in("pod0", part("pod-a:0", "vip:0", 100, false)).drops().counts(&[DropFragment])),
@@ -84,6 +84,8 @@ pub fn rows() -> Vec<Row> {
                     .passes(tcp(ACK, "pod-a:4000", "remote:8080").fragment(0, true))
                     .counts(&[FlowMidstream]),
             )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").tcp().state(&[S::ESTABLISHED])),
+            .expects_flow(
+                flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").tcp().state(&[S::ESTABLISHED]),
+            ),
     ]
 }

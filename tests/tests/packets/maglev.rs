@@ -25,7 +25,8 @@ fn by_place() -> Vec<Row> {
             "node:snat0 > remote:8080",
         )
     };
-    let there = || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
+    let there =
+        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote");
     vec![
         chosen("a client from outside gets the backend of its place in a Maglev table of one page", 1),
         chosen("a client from outside gets the backend of its place in a Maglev table of two pages", 2),
@@ -37,7 +38,7 @@ fn by_place() -> Vec<Row> {
                     .redirects(tcp(ACK, "node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowMidstream]),
             )
-            .leaves(there().state(&[S::ESTABLISHED])),
+            .expects_flow(there().state(&[S::ESTABLISHED])),
         row("a second Service's Maglev table lies behind the first one's")
             .service(external("vip:80", &["far:8080"]).by_maglev(2, 0, 0))
             .service(node_port().by_maglev(1, 1, 0))

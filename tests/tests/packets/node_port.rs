@@ -18,7 +18,7 @@ pub fn rows() -> Vec<Row> {
 
 /// The flow of most rows: masqueraded to the pod of another node.
 fn masqueraded() -> Flow {
-    flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote")
+    flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote")
 }
 
 fn remote_backend() -> Vec<Row> {
@@ -30,23 +30,23 @@ fn remote_backend() -> Vec<Row> {
                     .redirects(first("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(masqueraded()),
+            .expects_flow(masqueraded()),
         row("a later packet from outside follows its record, whatever the Service says now (SEM-120)")
             .service(external("any:30080", &["far:8080"]))
-            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 outside("up0", later("client:5000", "node:30080"))
                     .redirects(later("node:snat0", "remote:8080").via("remote")),
             )
-            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a remote backend's reply goes back to the client from the NodePort")
             .client("client:5000")
-            .knows(masqueraded())
+            .with_flow(masqueraded())
             .sees(
                 outside("up0", later("remote:8080", "node:snat0"))
                     .redirects(later("node:30080", "client:5000").via("gateway")),
             )
-            .leaves(masqueraded().and_back("gateway").state(&[S::REPLIED])),
+            .expects_flow(masqueraded().reverse_next_hop("gateway").state(&[S::REPLIED])),
         row("a connection that lost both its records goes on by the same backend and port")
             .service(external("any:30080", &["remote:8080"]))
             .sees(
@@ -54,22 +54,22 @@ fn remote_backend() -> Vec<Row> {
                     .redirects(tcp(ACK, "node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowMidstream]),
             )
-            .leaves(masqueraded().state(&[S::ESTABLISHED])),
+            .expects_flow(masqueraded().state(&[S::ESTABLISHED])),
         row("the masquerade source is the address of the interface by which the packet leaves (SEM-087)")
             .service(external("any:30080", &["far:8080"]))
             .begins_redirected(outside, "up0", "client:5000 > node:30080", "node-b:snat0 > far:8080"),
         row("a reply that comes by another uplink leaves by the client's")
             .client("client:5000")
-            .knows(flow("client:5000 > node:30080", "node-b:snat0 > far:8080").redirected().there("far"))
+            .with_flow(flow("client:5000 > node:30080", "node-b:snat0 > far:8080").redirected().next_hop("far"))
             .sees(
                 outside("up1", later("far:8080", "node-b:snat0"))
                     .redirects(later("node:30080", "client:5000").via("gateway")),
             )
-            .leaves(
+            .expects_flow(
                 flow("client:5000 > node:30080", "node-b:snat0 > far:8080")
                     .redirected()
-                    .there("far")
-                    .and_back("gateway")
+                    .next_hop("far")
+                    .reverse_next_hop("gateway")
                     .state(&[S::REPLIED]),
             ),
         row("a pod of another node that reaches itself by a NodePort is masqueraded (SEM-084)")
@@ -90,23 +90,23 @@ fn connections_of_the_node() -> Vec<Row> {
     vec![
         row("a SYN-ACK to the port of a closed flow belongs to the node's own connection, and the flow is removed")
             .client("client:5000")
-            .knows(over())
+            .with_flow(over())
             .sees(xdp("up0", answer()))
             .sees(up_in("up0", answer()).counts(&[FlowGaveWay]))
             .sees(outside("up0", tcp(ACK, "remote:8080", "node:snat0"))),
         row("a SYN-ACK of a live flow belongs to the client")
             .client("client:5000")
-            .knows(live())
+            .with_flow(live())
             .sees(outside("up0", answer()).redirects(tcp(SYN | ACK, "node:30080", "client:5000").via("gateway")))
-            .leaves(live().and_back("gateway")),
+            .expects_flow(live().reverse_next_hop("gateway")),
         row("a segment of an ended flow is still the client's")
             .client("client:5000")
-            .knows(over())
+            .with_flow(over())
             .sees(
                 outside("up0", tcp(ACK, "remote:8080", "node:snat0"))
                     .redirects(tcp(ACK, "node:30080", "client:5000").via("gateway")),
             )
-            .leaves(over().and_back("gateway")),
+            .expects_flow(over().reverse_next_hop("gateway")),
     ]
 }
 
@@ -126,22 +126,22 @@ fn backend_of_this_node() -> Vec<Row> {
                     .passes(first("client:5000", "pod-b:8080"))
                     .counts(&[FlowNew]),
             )
-            .leaves(local()),
+            .expects_flow(local()),
         row("XDP hands up what a backend of this node will get, untouched")
             .service(external("any:30080", &["pod-b:8080"]))
             .sees(xdp("up0", first("client:5000", "node:30080"))),
         row("XDP hands up later packets of a flow through the stack, untouched")
             .service(external("any:30080", &["pod-b:8080"]))
-            .knows(local())
+            .with_flow(local())
             .sees(xdp("up0", later("client:5000", "node:30080")))
-            .leaves(local()),
+            .expects_flow(local()),
         row("a local backend's reply gets the node's address back at the uplink's egress only")
-            .knows(local())
+            .with_flow(local())
             .sees(pod_in("pod1", later("pod-b:8080", "client:5000")))
             .sees(
                 up_out("up0", later("pod-b:8080", "client:5000")).passes(later("node:30080", "client:5000")),
             )
-            .leaves(local().state(&[S::REPLIED])),
+            .expects_flow(local().state(&[S::REPLIED])),
         row("a NodePort's backend on the node's own network sees the client's own address (SEM-086)")
             .service(external("any:30080", &["node:8080"]))
             .sees(
@@ -149,29 +149,29 @@ fn backend_of_this_node() -> Vec<Row> {
                     .passes(first("client:5000", "node:8080"))
                     .counts(&[FlowNew]),
             )
-            .leaves(host()),
+            .expects_flow(host()),
         row("XDP hands up what the node itself will get, untouched")
             .service(external("any:30080", &["node:8080"]))
             .sees(xdp("up0", first("client:5000", "node:30080"))),
         row("a datagram that the node answers from another of its addresses leaves from the NodePort")
-            .knows(host().state(&[S::REPLIED]))
+            .with_flow(host().state(&[S::REPLIED]))
             .sees(up_out("up0", udp("node-b:8080", "client:5000")).passes(udp("node:30080", "client:5000")))
-            .leaves(host().state(&[S::REPLIED])),
+            .expects_flow(host().state(&[S::REPLIED])),
         row("XDP hands up the reply to a pod of this node: nothing receives frames behind a plain veth")
             .client("pod-a:4000")
-            .knows(
+            .with_flow(
                 flow("pod-a:4000 > node:30080", "node:snat0 > remote:8080")
                     .redirected()
-                    .there("remote")
-                    .and_back("pod-a")
+                    .next_hop("remote")
+                    .reverse_next_hop("pod-a")
                     .state(&[S::REPLIED, S::ESTABLISHED]),
             )
             .sees(xdp("up0", later("remote:8080", "node:snat0")))
-            .leaves(
+            .expects_flow(
                 flow("pod-a:4000 > node:30080", "node:snat0 > remote:8080")
                     .redirected()
-                    .there("remote")
-                    .and_back("pod-a")
+                    .next_hop("remote")
+                    .reverse_next_hop("pod-a")
                     .state(&[S::REPLIED, S::ESTABLISHED]),
             ),
     ]
@@ -203,24 +203,25 @@ fn which_frontend() -> Vec<Row> {
             .sees(up_in("up0", first("client:5000", "node:30080")).drops().counts(&[DropNoLocalEndpoint])),
         row("an established flow goes on when the last local endpoint goes (SEM-093)")
             .service(external("any:30080", &[]).local_only(&[]).usable_elsewhere())
-            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 outside("up0", later("client:5000", "node:30080"))
                     .redirects(later("node:snat0", "remote:8080").via("remote")),
             )
-            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
     ]
 }
 
 /// Flow of a client whose packets have a routing table of their own.
 fn ruled() -> Flow {
-    flow("ruled:5000 > node:30080", "node-b:snat0 > remote:8080").redirected().there("far")
+    flow("ruled:5000 > node:30080", "node-b:snat0 > remote:8080").redirected().next_hop("far")
 }
 
 fn way_out() -> Vec<Row> {
     let silent =
         || flow("client:5000 > node:30080", "node:snat0 > silent:8080").redirected().unresolved("up0");
-    let narrow = || flow("client:5000 > node:30080", "node:snat0 > narrow:8080").redirected().there("narrow");
+    let narrow =
+        || flow("client:5000 > node:30080", "node:snat0 > narrow:8080").redirected().next_hop("narrow");
     vec![
         row("a next hop without a MAC is resolved by the stack's neighbour table")
             .service(external("any:30080", &["silent:8080"]))
@@ -229,7 +230,7 @@ fn way_out() -> Vec<Row> {
                     .redirects(first("node:snat0", "silent:8080").by_neighbour())
                     .counts(&[FlowNew]),
             )
-            .leaves(silent()),
+            .expects_flow(silent()),
         row("XDP hands up a packet whose next hop has no MAC yet, untouched, and TC takes up its flow")
             .service(external("any:30080", &["silent:8080"]))
             .sees(xdp("up0", first("client:5000", "node:30080")).counts(&[FlowNew]))
@@ -237,83 +238,83 @@ fn way_out() -> Vec<Row> {
                 up_in("up0", first("client:5000", "node:30080"))
                     .redirects(first("node:snat0", "silent:8080").by_neighbour()),
             )
-            .leaves(silent()),
+            .expects_flow(silent()),
         row("a packet larger than the next hop's MTU is answered with that MTU")
-            .knows(narrow())
+            .with_flow(narrow())
             .sees(
                 up_in("up0", udp("client:5000", "node:30080").payload(1300))
                     .icmp("node", Problem::TooBig(NARROW_MTU))
                     .counts(&[RejectTooBig]),
             )
-            .leaves(narrow()),
+            .expects_flow(narrow()),
         row("a segment larger than the next hop's MTU is answered with that MTU")
-            .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(1300))
                     .icmp("node", Problem::TooBig(NARROW_MTU))
                     .counts(&[RejectTooBig]),
             )
-            .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
         row("XDP hands up a packet larger than the next hop takes, untouched")
-            .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(xdp("up0", later("client:5000", "node:30080").payload(1300)))
-            .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a packet that just fits the next hop goes")
-            .knows(narrow())
+            .with_flow(narrow())
             .sees(
                 outside("up0", udp("client:5000", "node:30080").payload(usize::from(NARROW_MTU) - 48))
                     .redirects(
                         udp("node:snat0", "narrow:8080").payload(usize::from(NARROW_MTU) - 48).via("narrow"),
                     ),
             )
-            .leaves(narrow()),
+            .expects_flow(narrow()),
         row("a packet whose segments fit is forwarded")
-            .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(3000))
                     .in_segments_of(1000)
                     .redirects(tcp(ACK, "node:snat0", "narrow:8080").payload(3000).via("narrow")),
             )
-            .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a packet whose segments do not fit is answered with the path's MTU")
-            .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(3000))
                     .in_segments_of(1400)
                     .icmp("node", Problem::TooBig(NARROW_MTU))
                     .counts(&[RejectTooBig]),
             )
-            .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a packet too large for its length field (BIG TCP) is answered with the path's MTU")
-            .knows(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(narrow().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 up_in("up0", tcp(ACK, "client:5000", "node:30080").payload(3000).claims(0))
                     .in_segments_of(1400)
                     .icmp("node", Problem::TooBig(NARROW_MTU))
                     .counts(&[RejectTooBig]),
             )
-            .leaves(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(narrow().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a packet whose time to live expires here is answered with an error and not forwarded")
-            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 up_in("up0", later("client:5000", "node:30080").ttl(1))
                     .icmp("node", Problem::TimeExceeded)
                     .counts(&[RejectTtl]),
             )
-            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
         row("XDP hands up a packet whose time to live ends here, untouched")
-            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(xdp("up0", later("client:5000", "node:30080").ttl(1)))
-            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a reply whose time to live expires here causes an ICMP error to the backend")
             .client("client:5000")
-            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]).and_back("gateway"))
+            .with_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]).reverse_next_hop("gateway"))
             .sees(
                 up_in("up0", later("remote:8080", "node:snat0").ttl(1))
                     .icmp("node", Problem::TimeExceeded)
                     .counts(&[RejectTtl]),
             )
-            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]).and_back("gateway")),
+            .expects_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]).reverse_next_hop("gateway")),
         row("a flow begins with the next hop that a rule for its client's address gives")
             .service(external("any:30080", &["remote:8080"]))
             .sees(
@@ -321,22 +322,22 @@ fn way_out() -> Vec<Row> {
                     .redirects(first("node-b:snat0", "remote:8080").via("far"))
                     .counts(&[FlowNew]),
             )
-            .leaves(ruled()),
+            .expects_flow(ruled()),
         row("a flow with a next hop from such a rule keeps it")
             .client("ruled:5000")
-            .knows(ruled().state(&[S::REPLIED, S::ESTABLISHED, S::STREAM]).aged(2).aged_back(0))
+            .with_flow(ruled().state(&[S::REPLIED, S::ESTABLISHED, S::STREAM]).aged(2).aged_back(0))
             .sees(
                 outside("up0", later("ruled:5000", "node:30080"))
                     .redirects(later("node-b:snat0", "remote:8080").via("far")),
             )
-            .leaves(ruled().state(&[S::REPLIED, S::ESTABLISHED, S::STREAM])),
+            .expects_flow(ruled().state(&[S::REPLIED, S::ESTABLISHED, S::STREAM])),
         row("a packet with a time to live of two is forwarded with one")
-            .knows(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 outside("up0", later("client:5000", "node:30080").ttl(2))
                     .redirects(later("node:snat0", "remote:8080").ttl(2).via("remote")),
             )
-            .leaves(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(masqueraded().state(&[S::REPLIED, S::ESTABLISHED])),
         row("the source of a masqueraded packet is the route's preferred source, not the interface table's (SEM-087)")
             .without_snat_addresses()
             .service(external("any:30080", &["remote:8080"]))
@@ -345,7 +346,7 @@ fn way_out() -> Vec<Row> {
                     .redirects(first("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(masqueraded()),
+            .expects_flow(masqueraded()),
         row("a client from outside whose backend has no route is dropped and counted")
             .service(external("any:30080", &["nowhere:8080"]))
             .sees(outside("up0", first("client:5000", "node:30080")).drops().counts(&[DropNoRoute])),

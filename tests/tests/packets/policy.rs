@@ -13,7 +13,7 @@ pub fn rows() -> Vec<Row> {
 
 fn source_ranges() -> Vec<Row> {
     let balancer = |backends| external("vip:80", backends).only_for(&["client/0", "pod-a/0"]);
-    let there = || flow("client:5000 > vip:80", "node:snat0 > remote:8080").redirected().there("remote");
+    let there = || flow("client:5000 > vip:80", "node:snat0 > remote:8080").redirected().next_hop("remote");
     vec![
         row("a source within the ranges may use a load balancer's address (SEM-030)")
             .service(balancer(&["remote:8080"]))
@@ -46,12 +46,12 @@ fn source_ranges() -> Vec<Row> {
         row("an established flow goes on when its source is excluded (SEM-031, SEM-093)")
             .service(external("vip:80", &["remote:8080"]).only_for(&["other-client/0"]))
             .client("client:5000")
-            .knows(there().state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(there().state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(
                 outside("up0", later("client:5000", "vip:80"))
                     .redirects(later("node:snat0", "remote:8080").via("remote")),
             )
-            .leaves(there().state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(there().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a range of many addresses lets all of them in (SEM-030)")
             .service(external("vip:80", &["remote:8080"]).only_for(&["client/8"]))
             .begins_redirected(outside, "up0", "other-client:5000 > vip:80", "node:snat0 > remote:8080"),
@@ -138,7 +138,7 @@ fn masquerade() -> Vec<Row> {
 
 fn local_backends() -> Vec<Row> {
     let node_port = || external("any:30080", &["pod-b:8080"]).masquerades_to_local();
-    let there = || flow("client:5000 > node:30080", "node:snat0 > pod-b:8080").redirected().there("pod-b");
+    let there = || flow("client:5000 > node:30080", "node:snat0 > pod-b:8080").redirected().next_hop("pod-b");
     vec![
         row("with kube-proxy's masquerade a backend of this node sees the node (SEM-083)")
             .service(node_port())
@@ -147,15 +147,15 @@ fn local_backends() -> Vec<Row> {
                     .redirects(first("node:snat0", "pod-b:8080").via("pod-b"))
                     .counts(&[FlowNew]),
             )
-            .leaves(there()),
+            .expects_flow(there()),
         row("the reply to a masqueraded packet is redirected past the stack")
             .client("client:5000")
-            .knows(there())
+            .with_flow(there())
             .sees(
                 pod_in("pod1", later("pod-b:8080", "node:snat0"))
                     .redirects(later("node:30080", "client:5000").via("gateway")),
             )
-            .leaves(there().and_back("gateway").state(&[S::REPLIED])),
+            .expects_flow(there().reverse_next_hop("gateway").state(&[S::REPLIED])),
         row("with it a pod that dials a NodePort is masqueraded to its neighbour (SEM-083)")
             .service(node_port())
             .begins_redirected(pod_in, "pod0", "pod-a:4000 > node:30080", "node:snat0 > pod-b:8080"),
@@ -166,7 +166,7 @@ fn local_backends() -> Vec<Row> {
                     .passes(first("client:5000", "node:8080"))
                     .counts(&[FlowNew]),
             )
-            .leaves(
+            .expects_flow(
                 flow("client:5000 > node:30080", "client:5000 > node:8080")
                     .reversed_at(Hook::UPLINK_EGRESS)
                     .on_the_node(),

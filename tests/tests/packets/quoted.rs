@@ -81,14 +81,15 @@ fn through_the_stack() -> Vec<Row> {
 }
 
 fn past_the_stack() -> Vec<Row> {
-    let begun = || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote");
-    let masqueraded = || begun().and_back("gateway").state(&[S::REPLIED]);
+    let begun =
+        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote");
+    let masqueraded = || begun().reverse_next_hop("gateway").state(&[S::REPLIED]);
     let outside = |name| known(name, masqueraded()).client("client:5000");
     let peers = || {
         flow("port-a:4000 > vip:80", "port-a:4000 > port-b:8080")
             .redirected()
-            .there("port-b")
-            .and_back("port-a")
+            .next_hop("port-b")
+            .reverse_next_hop("port-a")
             .state(&[S::REPLIED])
     };
     vec![
@@ -127,8 +128,8 @@ fn past_the_stack() -> Vec<Row> {
         ),
         row("an error that is the first packet of its direction finds the next hop (SEM-079)")
             .client("client:5000")
-            .knows(begun())
-            .leaves(begun().and_back("gateway"))
+            .with_flow(begun())
+            .expects_flow(begun().reverse_next_hop("gateway"))
             .sees(
                 up_in(
                     "up0",
@@ -191,5 +192,5 @@ fn left_alone() -> Vec<Row> {
 
 /// A row with a flow that exists and does not change.
 fn known(name: &'static str, flow: Flow) -> Row {
-    row(name).knows(flow.clone()).leaves(flow)
+    row(name).with_flow(flow.clone()).expects_flow(flow)
 }

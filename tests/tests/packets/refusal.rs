@@ -56,8 +56,8 @@ pub fn rows() -> Vec<Row> {
             .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoLocalEndpoint])),
         row("an established flow goes on when the last endpoint goes (SEM-093)")
             .service(nobody())
-            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED]))
+            .with_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED]))
             .sees(pod_in("pod0", later("pod-a:4000", "vip:80")).passes(later("pod-a:4000", "pod-b:8080")))
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED])),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED, S::ESTABLISHED])),
     ]
 }

@@ -10,10 +10,12 @@ use svc_tests::packet::wire::*;
 
 pub fn rows() -> Vec<Row> {
     let pods = || flow("pod-a:4000 > vip:80", "pod-a:4000 > remote:8080").sctp();
-    let masqueraded =
-        || flow("client:5000 > node:30080", "node:snat0 > remote:8080").sctp().redirected().there("remote");
-    let narrow =
-        || flow("client:5000 > node:30080", "node:snat0 > narrow:8080").sctp().redirected().there("narrow");
+    let masqueraded = || {
+        flow("client:5000 > node:30080", "node:snat0 > remote:8080").sctp().redirected().next_hop("remote")
+    };
+    let narrow = || {
+        flow("client:5000 > node:30080", "node:snat0 > narrow:8080").sctp().redirected().next_hop("narrow")
+    };
     vec![
         row("SCTP to a ClusterIP is translated, its checksum right for the new port (SEM-010, PAR-016)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
@@ -22,7 +24,7 @@ pub fn rows() -> Vec<Row> {
                     .passes(sctp("pod-a:4000", "remote:8080"))
                     .counts(&[FlowNew]),
             )
-            .leaves(pods()),
+            .expects_flow(pods()),
         row("SCTP to a backend of the same port keeps its checksum (SEM-010, PAR-016)")
             .service(cluster_ip("vip:80", &["pod-b:80"]))
             .sees(
@@ -30,13 +32,13 @@ pub fn rows() -> Vec<Row> {
                     .passes(sctp("pod-a:4000", "pod-b:80"))
                     .counts(&[FlowNew]),
             )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:80").sctp()),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:80").sctp()),
         row("an SCTP answer gets the ClusterIP back (SEM-079)")
-            .knows(pods())
+            .with_flow(pods())
             .sees(
                 pod_out("pod0", sctp("remote:8080", "pod-a:4000")).passes(sctp("vip:80", "pod-a:4000")),
             )
-            .leaves(pods().state(&[S::REPLIED])),
+            .expects_flow(pods().state(&[S::REPLIED])),
         row("SCTP through a NodePort is masqueraded, both ports new (SEM-083)")
             .service(external("any:30080", &["remote:8080"]))
             .sees(
@@ -44,15 +46,15 @@ pub fn rows() -> Vec<Row> {
                     .redirects(sctp("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(masqueraded()),
+            .expects_flow(masqueraded()),
         row("an SCTP answer of a remote backend finds the client (SEM-079)")
             .client("client:5000")
-            .knows(masqueraded().and_back("gateway"))
+            .with_flow(masqueraded().reverse_next_hop("gateway"))
             .sees(
                 outside("up0", sctp("remote:8080", "node:snat0"))
                     .redirects(sctp("node:30080", "client:5000").via("gateway")),
             )
-            .leaves(masqueraded().and_back("gateway").state(&[S::REPLIED])),
+            .expects_flow(masqueraded().reverse_next_hop("gateway").state(&[S::REPLIED])),
         row("a long SCTP packet has a correct checksum")
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .sees(
@@ -60,7 +62,7 @@ pub fn rows() -> Vec<Row> {
                     .passes(sctp("pod-a:4000", "remote:8080").payload(1401))
                     .counts(&[FlowNew]),
             )
-            .leaves(pods()),
+            .expects_flow(pods()),
         row("an SCTP checksum that a card is to complete stays zero")
             .service(external("any:30080", &["remote:8080"]))
             .sees(
@@ -68,16 +70,16 @@ pub fn rows() -> Vec<Row> {
                     .redirects(sctp("node:snat0", "remote:8080").without_checksum().via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(masqueraded()),
+            .expects_flow(masqueraded()),
         row("SCTP segments that have their sizes already are not too large")
             .client("client:5000")
-            .knows(narrow())
+            .with_flow(narrow())
             .sees(
                 up_in("up0", sctp("client:5000", "node:30080").without_checksum().payload(3000))
                     .in_segments_of(0xffff)
                     .redirects(sctp("node:snat0", "narrow:8080").without_checksum().payload(3000).via("narrow")),
             )
-            .leaves(narrow()),
+            .expects_flow(narrow()),
         row("SCTP with options in its IP header has a right checksum as well")
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .sees(
@@ -85,7 +87,7 @@ pub fn rows() -> Vec<Row> {
                     .passes(sctp("pod-a:4000", "remote:8080").with_options())
                     .counts(&[FlowNew]),
             )
-            .leaves(pods()),
+            .expects_flow(pods()),
         row("SCTP without an endpoint is refused by ICMP, not by an ABORT (SEM-091)")
             .service(cluster_ip("vip:80", &[]))
             .sees(
@@ -94,13 +96,13 @@ pub fn rows() -> Vec<Row> {
                     .counts(&[RejectNoEndpoint]),
             ),
         row("an error about an SCTP packet is translated (SEM-079)")
-            .knows(pods())
+            .with_flow(pods())
             .sees(
                 pod_out("pod0", complaint(TooBig(1300), "gateway:0", "pod-a:0", sctp("pod-a:4000", "remote:8080")))
                     .passes(complaint(TooBig(1300), "gateway:0", "pod-a:0", sctp("pod-a:4000", "vip:80")))
                     .counts(&[IcmpTranslated]),
             )
-            .leaves(pods()),
+            .expects_flow(pods()),
         row("a first SCTP fragment whose ports change is dropped, because the packet's length is unknown (SEM-010)")
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .sees(
@@ -108,7 +110,7 @@ pub fn rows() -> Vec<Row> {
                     .drops()
                     .counts(&[FlowNew, DropRewrite]),
             )
-            .leaves(pods()),
+            .expects_flow(pods()),
         row("an SCTP header that is cut short is left alone")
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .sees(pod_in("pod0", sctp("pod-a:4000", "vip:80").cut(11))),

@@ -60,83 +60,83 @@ fn tcp_states() -> Vec<Row> {
             .sees(there(SYN).counts(&[FlowNew]))
             .sees(back(SYN | ACK))
             .sees(there(ACK))
-            .leaves(old().state(&[S::REPLIED, S::ESTABLISHED])),
-        row("a SYN alone establishes nothing").knows(old()).sees(there(SYN)).leaves(old()),
+            .expects_flow(old().state(&[S::REPLIED, S::ESTABLISHED])),
+        row("a SYN alone establishes nothing").with_flow(old()).sees(there(SYN)).expects_flow(old()),
         row("both records note the client's FIN")
-            .knows(old().state(LIVE))
+            .with_flow(old().state(LIVE))
             .sees(there(FIN | ACK))
-            .leaves(live(&[S::FIN_FORWARD])),
+            .expects_flow(live(&[S::FIN_FORWARD])),
         row("both records note the backend's FIN")
-            .knows(old().state(LIVE))
+            .with_flow(old().state(LIVE))
             .sees(back(FIN | ACK))
-            .leaves(live(&[S::FIN_REVERSE])),
+            .expects_flow(live(&[S::FIN_REVERSE])),
         row("both records note both FINs, and the last ACK is still translated")
-            .knows(old().state(LIVE))
+            .with_flow(old().state(LIVE))
             .sees(there(FIN | ACK))
             .sees(back(FIN | ACK))
             .sees(there(ACK))
-            .leaves(live(&[S::FIN_FORWARD, S::FIN_REVERSE])),
+            .expects_flow(live(&[S::FIN_FORWARD, S::FIN_REVERSE])),
         row("both records note the client's reset")
-            .knows(old().state(LIVE))
+            .with_flow(old().state(LIVE))
             .sees(there(RST))
-            .leaves(live(&[S::RESET])),
+            .expects_flow(live(&[S::RESET])),
         row("both records note the backend's reset")
-            .knows(old().state(LIVE))
+            .with_flow(old().state(LIVE))
             .sees(back(RST | ACK))
-            .leaves(live(&[S::RESET])),
+            .expects_flow(live(&[S::RESET])),
         row("a backend's segments are given the ClusterIP back after the reset as before (SEM-089)")
-            .knows(live(&[S::RESET]))
+            .with_flow(live(&[S::RESET]))
             .sees(back(ACK))
             .sees(back(FIN | ACK))
             .sees(back(RST))
-            .leaves(live(&[S::RESET, S::FIN_REVERSE])),
+            .expects_flow(live(&[S::RESET, S::FIN_REVERSE])),
         row("a SYN on a connection that both have closed selects anew")
             .service(service())
-            .knows(live(&[S::FIN_FORWARD, S::FIN_REVERSE]))
+            .with_flow(live(&[S::FIN_FORWARD, S::FIN_REVERSE]))
             .sees(begins(syn))
-            .leaves(anew())
-            .leaves(live(&[S::FIN_FORWARD, S::FIN_REVERSE]).reverse_only()),
+            .expects_flow(anew())
+            .expects_flow(live(&[S::FIN_FORWARD, S::FIN_REVERSE]).reverse_only()),
         row("a SYN on a connection that was reset selects anew")
             .service(service())
-            .knows(live(&[S::RESET]))
+            .with_flow(live(&[S::RESET]))
             .sees(begins(syn))
-            .leaves(anew())
-            .leaves(live(&[S::RESET]).reverse_only()),
+            .expects_flow(anew())
+            .expects_flow(live(&[S::RESET]).reverse_only()),
         row("a SYN on a half-closed connection follows that connection")
             .service(service())
-            .knows(live(&[S::FIN_REVERSE]))
+            .with_flow(live(&[S::FIN_REVERSE]))
             .sees(there(SYN))
-            .leaves(live(&[S::FIN_REVERSE])),
+            .expects_flow(live(&[S::FIN_REVERSE])),
         row("a repeated SYN goes to the same backend")
             .service(service())
-            .knows(old())
+            .with_flow(old())
             .sees(there(SYN))
-            .leaves(old()),
+            .expects_flow(old()),
         row("a closed connection that is opened again to the same backend takes its reverse record over")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .knows(live(&[S::FIN_FORWARD, S::FIN_REVERSE]))
+            .with_flow(live(&[S::FIN_FORWARD, S::FIN_REVERSE]))
             .sees(there(SYN).counts(&[FlowNew]))
-            .leaves(old()),
+            .expects_flow(old()),
         row("a segment in mid-flow without a record is placed and counted")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(there(ACK).counts(&[FlowMidstream]))
-            .leaves(old().state(&[S::ESTABLISHED])),
+            .expects_flow(old().state(&[S::ESTABLISHED])),
         row("a closing segment in mid-flow makes a closing flow (SEM-123)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(there(FIN | ACK).counts(&[FlowMidstream]))
-            .leaves(old().state(&[S::ESTABLISHED, S::FIN_FORWARD])),
+            .expects_flow(old().state(&[S::ESTABLISHED, S::FIN_FORWARD])),
         row("a reset in mid-flow makes an ended flow (SEM-123)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(there(RST).counts(&[FlowMidstream]))
-            .leaves(old().state(&[S::RESET])),
+            .expects_flow(old().state(&[S::RESET])),
         row("a SYN-ACK to a ClusterIP is mid-flow, not a connection")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(there(SYN | ACK).counts(&[FlowMidstream]))
-            .leaves(old()),
+            .expects_flow(old()),
         row("an established connection goes on when its Service is deleted (SEM-120, SEM-121)")
-            .knows(old().state(LIVE))
+            .with_flow(old().state(LIVE))
             .sees(there(ACK))
-            .leaves(old().state(LIVE)),
+            .expects_flow(old().state(LIVE)),
     ]
 }
 
@@ -145,89 +145,89 @@ fn ages() -> Vec<Row> {
     vec![
         row("a datagram flow without answer ends after 30 seconds (SEM-123)")
             .service(service())
-            .knows(old().aged(31))
+            .with_flow(old().aged(31))
             .sees(begins(udp))
-            .leaves(anew())
-            .leaves(old().aged(31).reverse_only()),
+            .expects_flow(anew())
+            .expects_flow(old().aged(31).reverse_only()),
         row("a datagram flow without answer lives for 30 seconds (SEM-123)")
             .service(service())
-            .knows(old().aged(29).aged_back(0))
+            .with_flow(old().aged(29).aged_back(0))
             .sees(follows(udp))
-            .leaves(old().state(&[S::STREAM])),
+            .expects_flow(old().state(&[S::STREAM])),
         row("a datagram with its reply ends after 30 seconds (SEM-123)")
             .service(service())
-            .knows(old().state(&[S::REPLIED]).aged(31))
+            .with_flow(old().state(&[S::REPLIED]).aged(31))
             .sees(begins(udp))
-            .leaves(anew())
-            .leaves(old().state(&[S::REPLIED]).aged(31).reverse_only()),
+            .expects_flow(anew())
+            .expects_flow(old().state(&[S::REPLIED]).aged(31).reverse_only()),
         row("a datagram with its reply lives for 30 seconds, and is a stream afterwards (SEM-123)")
             .service(service())
-            .knows(old().state(&[S::REPLIED]).aged(29).aged_back(0))
+            .with_flow(old().state(&[S::REPLIED]).aged(29).aged_back(0))
             .sees(follows(udp))
-            .leaves(old().state(&[S::REPLIED, S::STREAM])),
+            .expects_flow(old().state(&[S::REPLIED, S::STREAM])),
         row("a packet after one tick makes no stream yet (SEM-123)")
             .service(service())
-            .knows(old().state(&[S::REPLIED]).aged(1))
+            .with_flow(old().state(&[S::REPLIED]).aged(1))
             .sees(follows(udp))
-            .leaves(old().state(&[S::REPLIED, S::LATER_TICK])),
+            .expects_flow(old().state(&[S::REPLIED, S::LATER_TICK])),
         row("a second packet after another tick makes a stream (SEM-123)")
             .service(service())
-            .knows(old().state(&[S::REPLIED, S::LATER_TICK]).aged(1))
+            .with_flow(old().state(&[S::REPLIED, S::LATER_TICK]).aged(1))
             .sees(follows(udp))
-            .leaves(old().state(&[S::REPLIED, S::LATER_TICK, S::STREAM])),
+            .expects_flow(old().state(&[S::REPLIED, S::LATER_TICK, S::STREAM])),
         row("a stream of datagrams ends after 120 seconds (SEM-123)")
             .service(service())
-            .knows(old().state(STREAM).aged(121))
+            .with_flow(old().state(STREAM).aged(121))
             .sees(begins(udp))
-            .leaves(anew())
-            .leaves(old().state(STREAM).aged(121).reverse_only()),
+            .expects_flow(anew())
+            .expects_flow(old().state(STREAM).aged(121).reverse_only()),
         row("a stream of datagrams lives for 120 seconds (SEM-123)")
             .service(service())
-            .knows(old().state(STREAM).aged(119).aged_back(0))
+            .with_flow(old().state(STREAM).aged(119).aged_back(0))
             .sees(follows(udp))
-            .leaves(old().state(STREAM)),
+            .expects_flow(old().state(STREAM)),
         row("answers alone keep a flow alive: one clock for both directions, as nf_conntrack (SEM-123)")
-            .knows(old().state(LIVE).aged(100))
+            .with_flow(old().state(LIVE).aged(100))
             .sees(pod_out("pod0", later("pod-b:8080", "pod-a:4000")).passes(later("vip:80", "pod-a:4000")))
-            .leaves(old().state(LIVE)),
+            .expects_flow(old().state(LIVE)),
         row("a client's packets alone keep a flow alive: one clock for both directions, as nf_conntrack (SEM-123)")
-            .knows(old().state(LIVE).aged(100))
+            .with_flow(old().state(LIVE).aged(100))
             .sees(follows(later))
-            .leaves(old().state(LIVE)),
+            .expects_flow(old().state(LIVE)),
         row("a connection that was never answered is replaced by a SYN after a minute")
             .service(service())
-            .knows(old().aged(61))
+            .with_flow(old().aged(61))
             .sees(
                 pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
                     .passes(tcp(SYN, "pod-a:4000", "remote:8080"))
                     .counts(&[FlowNew]),
             )
-            .leaves(anew())
-            .leaves(old().aged(61).reverse_only()),
+            .expects_flow(anew())
+            .expects_flow(old().aged(61).reverse_only()),
         row("a connection that was picked up in mid-flow and never answered is replaced by a SYN after five minutes (SEM-123)")
             .service(service())
-            .knows(old().state(&[S::ESTABLISHED]).aged(301))
+            .with_flow(old().state(&[S::ESTABLISHED]).aged(301))
             .sees(
                 pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
                     .passes(tcp(SYN, "pod-a:4000", "remote:8080"))
                     .counts(&[FlowNew]),
             )
-            .leaves(anew())
-            .leaves(old().state(&[S::ESTABLISHED]).aged(301).reverse_only()),
+            .expects_flow(anew())
+            .expects_flow(old().state(&[S::ESTABLISHED]).aged(301).reverse_only()),
         row("an established connection lives for 12 hours without a packet (SEM-123)")
             .service(service())
-            .knows(old().state(LIVE).aged(43_200).aged_back(0))
+            .with_flow(old().state(LIVE).aged(43_200).aged_back(0))
             .sees(
                 pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80"))
                     .passes(tcp(ACK, "pod-a:4000", "pod-b:8080")),
             )
-            .leaves(old().state(LIVE)),
+            .expects_flow(old().state(LIVE)),
         row("a record's next hop is taken from the FIB anew once a tick")
             .client("client:5000")
-            .knows(
+            .with_flow(
                 flow("client:5000 > node:30080", "node:snat0 > remote:8080")
                     .redirected()
-                    .there("narrow")
+                    .next_hop("narrow")
                     .state(LIVE)
                     .aged(2)
                     .aged_back(0),
@@ -236,28 +236,28 @@ fn ages() -> Vec<Row> {
                 outside("up0", later("client:5000", "node:30080"))
                     .redirects(later("node:snat0", "remote:8080").via("remote")),
             )
-            .leaves(
+            .expects_flow(
                 flow("client:5000 > node:30080", "node:snat0 > remote:8080")
                     .redirected()
-                    .there("remote")
+                    .next_hop("remote")
                     .state(LIVE),
             ),
         row("within a tick a record's next hop is not looked up again")
             .client("client:5000")
-            .knows(
+            .with_flow(
                 flow("client:5000 > node:30080", "node:snat0 > remote:8080")
                     .redirected()
-                    .there("gateway")
+                    .next_hop("gateway")
                     .state(LIVE),
             )
             .sees(
                 outside("up0", later("client:5000", "node:30080"))
                     .redirects(later("node:snat0", "remote:8080").via("gateway")),
             )
-            .leaves(
+            .expects_flow(
                 flow("client:5000 > node:30080", "node:snat0 > remote:8080")
                     .redirected()
-                    .there("gateway")
+                    .next_hop("gateway")
                     .state(LIVE),
             ),
     ]
@@ -265,36 +265,39 @@ fn ages() -> Vec<Row> {
 
 fn twins() -> Vec<Row> {
     let node_port = || {
-        flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote").state(LIVE)
+        flow("client:5000 > node:30080", "node:snat0 > remote:8080")
+            .redirected()
+            .next_hop("remote")
+            .state(LIVE)
     };
     vec![
         row("a lost reverse record is made again by the client's next touch")
-            .knows(old().state(LIVE).aged(2).forward_only())
+            .with_flow(old().state(LIVE).aged(2).forward_only())
             .sees(follows(later).counts(&[FlowTwinRestored]))
-            .leaves(old().state(LIVE)),
+            .expects_flow(old().state(LIVE)),
         row("a lost forward record is made again by the next answer")
-            .knows(old().state(LIVE).aged(2).reverse_only())
+            .with_flow(old().state(LIVE).aged(2).reverse_only())
             .sees(
                 pod_out("pod0", later("pod-b:8080", "pod-a:4000"))
                     .passes(later("vip:80", "pod-a:4000"))
                     .counts(&[FlowTwinRestored]),
             )
-            .leaves(old().state(LIVE)),
+            .expects_flow(old().state(LIVE)),
         row("a lost reverse record of a masqueraded flow is made again with its port")
-            .knows(node_port().aged(2).forward_only())
+            .with_flow(node_port().aged(2).forward_only())
             .sees(
                 outside("up0", later("client:5000", "node:30080"))
                     .redirects(later("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowTwinRestored]),
             )
-            .leaves(node_port()),
+            .expects_flow(node_port()),
         row("a record whose reverse tuple belongs to another flow leaves that flow alone")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .knows(flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]))
-            .knows(old().state(&[S::ESTABLISHED, S::STREAM]).aged(2).forward_only())
+            .with_flow(flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]))
+            .with_flow(old().state(&[S::ESTABLISHED, S::STREAM]).aged(2).forward_only())
             .sees(follows(later))
-            .leaves(flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]))
-            .leaves(old().state(&[S::ESTABLISHED, S::STREAM]).forward_only()),
+            .expects_flow(flow("pod-a:4000 > other-vip:80", "pod-a:4000 > pod-b:8080").state(&[S::REPLIED]))
+            .expects_flow(old().state(&[S::ESTABLISHED, S::STREAM]).forward_only()),
     ]
 }
 
@@ -303,48 +306,48 @@ fn collisions() -> Vec<Row> {
     let theirs = || {
         flow("other-client:9 > node:30080", "node:snat0 > remote:8080")
             .redirected()
-            .there("remote")
+            .next_hop("remote")
             .state(&[S::REPLIED])
     };
     vec![
         row("two VIPs, one client port, one backend: the second flow takes another source port (SEM-080)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .knows(other())
+            .with_flow(other())
             .sees(
                 pod_in("pod0", first("pod-a:4000", "vip:80"))
                     .passes(first("pod-a:snat0", "pod-b:8080"))
                     .counts(&[FlowNew]),
             )
             .sees(pod_out("pod0", later("pod-b:8080", "pod-a:snat0")).passes(later("vip:80", "pod-a:4000")))
-            .leaves(other())
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:snat0 > pod-b:8080").state(&[S::REPLIED])),
+            .expects_flow(other())
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:snat0 > pod-b:8080").state(&[S::REPLIED])),
         row("a masqueraded flow tries the next port if a live flow has the first (SEM-080)")
             .service(external("any:30080", &["remote:8080"]))
-            .knows(theirs())
+            .with_flow(theirs())
             .sees(
                 outside("up0", first("client:5000", "node:30080"))
                     .redirects(first("node:snat1", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(theirs())
-            .leaves(
-                flow("client:5000 > node:30080", "node:snat1 > remote:8080").redirected().there("remote"),
+            .expects_flow(theirs())
+            .expects_flow(
+                flow("client:5000 > node:30080", "node:snat1 > remote:8080").redirected().next_hop("remote"),
             ),
         row("a port whose flow has expired is taken")
             .service(external("any:30080", &["remote:8080"]))
-            .knows(theirs().aged(200))
+            .with_flow(theirs().aged(200))
             .sees(
                 outside("up0", first("client:5000", "node:30080"))
                     .redirects(first("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(theirs().aged(200).forward_only())
-            .leaves(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote"),
+            .expects_flow(theirs().aged(200).forward_only())
+            .expects_flow(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote"),
             ),
         row("a client that lost its forward record gets the same port again")
             .service(external("any:30080", &["remote:8080"]))
-            .knows(
+            .with_flow(
                 flow("client:5000 > node:30080", "node:snat0 > remote:8080")
                     .redirected()
                     .reverse_only()
@@ -353,89 +356,89 @@ fn collisions() -> Vec<Row> {
             .begins_redirected(outside, "up0", "client:5000 > node:30080", "node:snat0 > remote:8080"),
         row("a client whose first 79 ports are taken by live flows gets the next one (SEM-080)")
             .service(external("any:30080", &["remote:8080"]))
-            .knows_all(taken(79, &[S::REPLIED]))
+            .with_flows(taken(79, &[S::REPLIED]))
             .sees(
                 outside("up0", first("client:5000", "node:30080"))
                     .redirects(first("node:snat79", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves_all(taken(79, &[S::REPLIED]))
-            .leaves(
-                flow("client:5000 > node:30080", "node:snat79 > remote:8080").redirected().there("remote"),
+            .expects_flows(taken(79, &[S::REPLIED]))
+            .expects_flow(
+                flow("client:5000 > node:30080", "node:snat79 > remote:8080").redirected().next_hop("remote"),
             ),
         row("the port of a connection that has just closed rests while another is free (SEM-080)")
             .service(external("any:30080", &["remote:8080"]))
-            .knows(theirs().tcp().state(CLOSED).aged(59))
+            .with_flow(theirs().tcp().state(CLOSED).aged(59))
             .sees(
                 outside("up0", tcp(SYN, "client:5000", "node:30080"))
                     .redirects(tcp(SYN, "node:snat1", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(theirs().tcp().state(CLOSED).aged(59))
-            .leaves(
+            .expects_flow(theirs().tcp().state(CLOSED).aged(59))
+            .expects_flow(
                 flow("client:5000 > node:30080", "node:snat1 > remote:8080")
                     .tcp()
                     .redirected()
-                    .there("remote"),
+                    .next_hop("remote"),
             ),
         row("the port of a connection that closed a minute ago is taken (SEM-080)")
             .service(external("any:30080", &["remote:8080"]))
-            .knows(theirs().tcp().state(CLOSED).aged(60))
+            .with_flow(theirs().tcp().state(CLOSED).aged(60))
             .sees(
                 outside("up0", tcp(SYN, "client:5000", "node:30080"))
                     .redirects(tcp(SYN, "node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(theirs().tcp().state(CLOSED).aged(60).forward_only())
-            .leaves(
+            .expects_flow(theirs().tcp().state(CLOSED).aged(60).forward_only())
+            .expects_flow(
                 flow("client:5000 > node:30080", "node:snat0 > remote:8080")
                     .tcp()
                     .redirected()
-                    .there("remote"),
+                    .next_hop("remote"),
             ),
         row("where no port of some is free, the one that has rested longest is taken (SEM-080)")
             .service(external("any:30080", &["remote:8080"]))
-            .knows_all(closed(None))
+            .with_flows(closed(None))
             .sees(
                 outside("up0", tcp(SYN, "client:5000", "node:30080"))
                     .redirects(tcp(SYN, "node:snat7", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves_all(closed(Some(7)))
-            .leaves(
+            .expects_flows(closed(Some(7)))
+            .expects_flow(
                 flow("client:5000 > node:30080", "node:snat7 > remote:8080")
                     .tcp()
                     .redirected()
-                    .there("remote"),
+                    .next_hop("remote"),
             ),
         row("a direct connection to the backend removes the VIP's record")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .knows(old())
+            .with_flow(old())
             .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay])),
         row("a direct datagram to the backend removes the VIP's record")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .knows(old().udp())
+            .with_flow(old().udp())
             .sees(pod_in("pod0", udp("pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay])),
         row("a direct datagram to a server on the node removes the VIP's record (SEM-108)")
-            .knows(flow("pod-a:4000 > vip:80", "pod-a:4000 > node:8080").udp().on_the_node())
+            .with_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > node:8080").udp().on_the_node())
             .sees(pod_in("pod0", udp("pod-a:4000", "node:8080")).counts(&[FlowGaveWay])),
         row("a direct datagram to a former backend leaves the client's new flow alone (SEM-120)")
-            .knows(old().udp().reverse_only())
-            .knows(anew().udp())
+            .with_flow(old().udp().reverse_only())
+            .with_flow(anew().udp())
             .sees(pod_in("pod0", udp("pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay]))
-            .leaves(anew().udp()),
+            .expects_flow(anew().udp()),
         row("a direct datagram from another port removes no flow")
-            .knows(old().udp())
+            .with_flow(old().udp())
             .sees(pod_in("pod0", udp("pod-a:4001", "pod-b:8080")))
-            .leaves(old().udp()),
+            .expects_flow(old().udp()),
         row("a direct segment in mid-flow removes no flow")
-            .knows(old())
+            .with_flow(old())
             .sees(pod_in("pod0", tcp(ACK, "pod-a:4000", "pod-b:8080")))
-            .leaves(old()),
+            .expects_flow(old()),
         row("a direct connection from another port removes no flow")
-            .knows(old())
+            .with_flow(old())
             .sees(pod_in("pod0", tcp(SYN, "pod-a:4001", "pod-b:8080")))
-            .leaves(old()),
+            .expects_flow(old()),
     ]
 }
 
@@ -443,7 +446,7 @@ fn collisions() -> Vec<Row> {
 fn taken(count: u32, state: &'static [S]) -> impl Iterator<Item = Flow> {
     (0..count).map(move |attempt| {
         let from = format!("other-client:{} > node:30080", 9 + attempt);
-        flow(from, format!("node:snat{attempt} > remote:8080")).redirected().there("remote").state(state)
+        flow(from, format!("node:snat{attempt} > remote:8080")).redirected().next_hop("remote").state(state)
     })
 }
 

@@ -55,8 +55,8 @@ fn both_ways() -> Vec<Row> {
             .sees(
                 up_out("up0", later("remote:8080", "client:5000")).passes(later("node:30080", "client:5000")),
             )
-            .leaves(translated().state(&[S::REPLIED]))
-            .leaves(masqueraded().state(&[S::REPLIED])),
+            .expects_flow(translated().state(&[S::REPLIED]))
+            .expects_flow(masqueraded().state(&[S::REPLIED])),
         through_stack("a pod's packets to a NodePort are masqueraded (SEM-082)")
             .client("pod-a:4000")
             .sees(
@@ -77,8 +77,8 @@ fn both_ways() -> Vec<Row> {
             .sees(
                 pod_out("pod0", later("remote:8080", "pod-a:4000")).passes(later("node:30080", "pod-a:4000")),
             )
-            .leaves(flow("pod-a:4000 > node:30080", "pod-a:4000 > remote:8080").state(&[S::REPLIED]))
-            .leaves(
+            .expects_flow(flow("pod-a:4000 > node:30080", "pod-a:4000 > remote:8080").state(&[S::REPLIED]))
+            .expects_flow(
                 flow("pod-a:4000 > remote:8080", "node:snat0 > remote:8080")
                     .second_at(Hook::UPLINK_EGRESS)
                     .state(&[S::REPLIED]),
@@ -103,19 +103,19 @@ fn both_ways() -> Vec<Row> {
             .sees(
                 up_out("up0", later("pod-b:8080", "client:5000")).passes(later("node:30081", "client:5000")),
             )
-            .leaves(
+            .expects_flow(
                 flow("client:5000 > node:30081", "client:5000 > pod-b:8080")
                     .reversed_at(Hook::UPLINK_EGRESS)
                     .state(&[S::REPLIED]),
             )
-            .leaves(
+            .expects_flow(
                 flow("client:5000 > pod-b:8080", "node:snat0 > pod-b:8080")
                     .second_at(Hook::POD_EGRESS)
                     .state(&[S::REPLIED]),
             ),
         through_stack("fragments made by the stack are masqueraded (SEM-109)")
-            .knows(translated().udp())
-            .knows(masqueraded().udp())
+            .with_flow(translated().udp())
+            .with_flow(masqueraded().udp())
             .sees(
                 up_out("up0", udp("client:5000", "remote:8080").fragment(0, true))
                     .passes(udp("node:snat0", "remote:8080").fragment(0, true))
@@ -126,8 +126,8 @@ fn both_ways() -> Vec<Row> {
                     .passes(udp("node:0", "remote:0").fragment(100, false))
                     .counted_before(),
             )
-            .leaves(translated().udp())
-            .leaves(masqueraded().udp()),
+            .expects_flow(translated().udp())
+            .expects_flow(masqueraded().udp()),
     ]
 }
 
@@ -143,18 +143,18 @@ fn begins() -> Vec<Row> {
                     .redirects(first("node:snat0", "pod-a:8080").turned())
                     .counts(&[FlowNew]),
             )
-            .leaves(flow("pod-a:4000 > node:30081", "node:snat0 > pod-a:8080").back()),
+            .expects_flow(flow("pod-a:4000 > node:30081", "node:snat0 > pod-a:8080").hairpin()),
         through_stack("a client whose first records are lost keeps its port")
-            .knows(masqueraded().state(&[S::REPLIED]))
+            .with_flow(masqueraded().state(&[S::REPLIED]))
             .sees(
                 up_in("up0", first("client:5000", "node:30080"))
                     .passes(first("client:5000", "remote:8080"))
                     .counts(&[FlowNew]),
             )
-            .leaves(translated())
-            .leaves(masqueraded().state(&[S::REPLIED])),
+            .expects_flow(translated())
+            .expects_flow(masqueraded().state(&[S::REPLIED])),
         through_stack("ports are one client's alone (SEM-080)")
-            .knows(
+            .with_flow(
                 flow("other-client:9 > remote:8080", "node:snat0 > remote:8080")
                     .second_at(Hook::UPLINK_EGRESS)
                     .state(&[S::REPLIED]),
@@ -164,24 +164,24 @@ fn begins() -> Vec<Row> {
                     .passes(first("client:5000", "remote:8080"))
                     .counts(&[FlowNew]),
             )
-            .leaves(
+            .expects_flow(
                 flow("other-client:9 > remote:8080", "node:snat0 > remote:8080")
                     .second_at(Hook::UPLINK_EGRESS)
                     .state(&[S::REPLIED]),
             )
-            .leaves(translated())
-            .leaves(
+            .expects_flow(translated())
+            .expects_flow(
                 flow("client:5000 > remote:8080", "node:snat1 > remote:8080").second_at(Hook::UPLINK_EGRESS),
             ),
         through_stack("a direct connection from the same port is not masqueraded")
             .client("pod-a:4000")
-            .knows(flow("pod-a:4000 > node:30080", "pod-a:4000 > remote:8080"))
-            .knows(
+            .with_flow(flow("pod-a:4000 > node:30080", "pod-a:4000 > remote:8080"))
+            .with_flow(
                 flow("pod-a:4000 > remote:8080", "node:snat0 > remote:8080").second_at(Hook::UPLINK_EGRESS),
             )
             .sees(pod_in("pod0", first("pod-a:4000", "remote:8080")).counts(&[FlowGaveWay]))
             .sees(up_out("up0", first("pod-a:4000", "remote:8080")))
-            .leaves(
+            .expects_flow(
                 flow("pod-a:4000 > remote:8080", "node:snat0 > remote:8080")
                     .second_at(Hook::UPLINK_EGRESS)
                     .reverse_only(),
@@ -197,7 +197,7 @@ fn begins() -> Vec<Row> {
             .sees(
                 pod_out("port0", later("port-b:8080", "port-a:4000")).passes(later("vip:80", "port-a:4000")),
             )
-            .leaves(flow("port-a:4000 > vip:80", "port-a:4000 > port-b:8080").state(&[S::REPLIED])),
+            .expects_flow(flow("port-a:4000 > vip:80", "port-a:4000 > port-b:8080").state(&[S::REPLIED])),
     ]
 }
 
@@ -209,7 +209,7 @@ fn narrowed() -> Vec<Row> {
     };
     let redirected = |from: &'static str, to: &'static str, via| {
         let ways = (format!("client:5000 > {from}"), format!("node:snat0 > {to}"));
-        flow(ways.0, ways.1).redirected().there(via)
+        flow(ways.0, ways.1).redirected().next_hop(via)
     };
     vec![
         narrowed(
@@ -226,12 +226,12 @@ fn narrowed() -> Vec<Row> {
                 .passes(udp("node:snat0", "narrow:8080"))
                 .counted_before(),
         )
-        .leaves(
+        .expects_flow(
             flow("client:5000 > node:30080", "client:5000 > narrow:8080")
                 .udp()
                 .reversed_at(Hook::UPLINK_EGRESS),
         )
-        .leaves(
+        .expects_flow(
             flow("client:5000 > narrow:8080", "node:snat0 > narrow:8080")
                 .udp()
                 .second_at(Hook::UPLINK_EGRESS),
@@ -243,7 +243,7 @@ fn narrowed() -> Vec<Row> {
                     .redirects(udp("node:snat0", "narrow:8080").via("narrow"))
                     .counts(&[FlowNew]),
             )
-            .leaves(redirected("node:30080", "narrow:8080", "narrow").udp()),
+            .expects_flow(redirected("node:30080", "narrow:8080", "narrow").udp()),
         narrowed(
             "connections over a path with a smaller MTU are redirected: their peers learn the path's MTU",
         )
@@ -252,7 +252,7 @@ fn narrowed() -> Vec<Row> {
                 .redirects(tcp(SYN, "node:snat0", "narrow:8080").via("narrow"))
                 .counts(&[FlowNew]),
         )
-        .leaves(redirected("node:30080", "narrow:8080", "narrow").tcp()),
+        .expects_flow(redirected("node:30080", "narrow:8080", "narrow").tcp()),
         narrowed("datagrams over a path with the same MTU are redirected")
             .service(external("any:30081", &["remote:8080"]))
             .sees(
@@ -260,6 +260,6 @@ fn narrowed() -> Vec<Row> {
                     .redirects(udp("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(redirected("node:30081", "remote:8080", "remote").udp()),
+            .expects_flow(redirected("node:30081", "remote:8080", "remote").udp()),
     ]
 }

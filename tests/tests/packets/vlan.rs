@@ -25,7 +25,7 @@ fn node_port() -> Service {
 }
 
 fn through() -> Flow {
-    flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().there("remote")
+    flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote")
 }
 
 /// The packet with every kind of tag must be left alone.
@@ -46,8 +46,8 @@ fn of_a_vlan() -> Vec<Row> {
         sees_in_vlans(
             row("a frame with a VLAN's tag is not of the flow that has its tuple without a tag")
                 .service(node_port())
-                .knows(through())
-                .leaves(through()),
+                .with_flow(through())
+                .expects_flow(through()),
             |packet| outside("up0", packet),
             &later("client:5000", "node:30080"),
         ),
@@ -60,16 +60,16 @@ fn of_a_vlan() -> Vec<Row> {
         sees_in_vlans(
             row("an answer that leaves with a VLAN's tag has been translated on the VLAN's own interface")
                 .service(external("any:30080", &["pod-a:8080"]))
-                .knows(answered())
-                .leaves(answered()),
+                .with_flow(answered())
+                .expects_flow(answered()),
             |packet| up_out("up0", packet),
             &later("pod-a:8080", "client:5000"),
         ),
         sees_in_vlans(
             row("a frame to a pod with a VLAN's tag is left alone")
                 .service(cluster_ip("vip:80", &["pod-b:8080"]))
-                .knows(asked())
-                .leaves(asked()),
+                .with_flow(asked())
+                .expects_flow(asked()),
             |packet| pod_out("pod0", packet),
             &later("pod-b:8080", "pod-a:4000"),
         ),
@@ -86,15 +86,15 @@ fn of_a_priority() -> Vec<Row> {
                     .redirects(first("node:snat0", "remote:8080").via("remote"))
                     .counts(&[FlowNew]),
             )
-            .leaves(through()),
+            .expects_flow(through()),
         row("a frame with only a priority tag goes the way of its flow")
             .service(node_port())
-            .knows(through())
+            .with_flow(through())
             .sees(
                 up_in("up0", first("client:5000", "node:30080").in_vlan(0))
                     .redirects(first("node:snat0", "remote:8080").via("remote")),
             )
-            .leaves(through()),
+            .expects_flow(through()),
         row("a pod may tag its frames with a priority alone")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(
@@ -102,7 +102,7 @@ fn of_a_priority() -> Vec<Row> {
                     .passes(first("pod-a:4000", "pod-b:8080"))
                     .counts(&[FlowNew]),
             )
-            .leaves(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080")),
         row("XDP hands up a frame with only a priority tag, untouched")
             .service(node_port())
             .sees(xdp("up0", first("client:5000", "node:30080").with_priority(5))),
