@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::endpoints::{Place, Target};
-use super::memory::{BackAt, Flow, Life, Side, Stay, Time, Way};
+use super::memory::{AffinityEntry, BackAt, Flow, Life, Side, Time, Way};
 use super::network;
 use super::oracle::{Model, PacketOutcome, Possible, Then, possible, service_port, untouched};
 use super::packet::Packet;
@@ -28,8 +28,8 @@ impl Model {
                 self.refuse(packet, interface, Problem::PortUnreachable, "reject_no_endpoint", &Then::Nothing)
             }
             Verdict::Pick { from, masquerade } => {
-                let kept = self.kept(&found, src.ip(), &from);
-                let chosen = |target: &&Target| match kept {
+                let sticky = self.sticky_backend(&found, src.ip(), &from);
+                let chosen = |target: &&Target| match sticky {
                     Some((backend, Life::Live)) => (target.at == backend) == self.world.holds("SEM-231"),
                     _ => true,
                 };
@@ -40,7 +40,12 @@ impl Model {
     }
 
     /// The client's backend by session affinity, if it may still be selected.
-    fn kept(&self, found: &Frontend<'_>, client: IpAddr, from: &[Target]) -> Option<(SocketAddr, Life)> {
+    fn sticky_backend(
+        &self,
+        found: &Frontend<'_>,
+        client: IpAddr,
+        from: &[Target],
+    ) -> Option<(SocketAddr, Life)> {
         found.service.affinity?;
         let name = service_port(&found.service.name, found.port.name, found.port.proto);
         let stay = self.memory.stays.iter().find(|s| s.service_port == name && s.client == client)?;
@@ -102,7 +107,7 @@ impl Model {
         let Some(source) = source else { return drop("drop_no_snat_address") };
         let is_midstream = proto == Proto::Tcp && !packet.is_syn();
         let label = if is_midstream { "flow_midstream" } else { "flow_new" };
-        let stay = found.service.affinity.filter(|_| !is_midstream).map(|seconds| Stay {
+        let stay = found.service.affinity.filter(|_| !is_midstream).map(|seconds| AffinityEntry {
             service_port: service_port(&found.service.name, found.port.name, proto),
             client: src.ip(),
             backend: target.at,

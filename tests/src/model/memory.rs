@@ -172,7 +172,7 @@ impl FlowEvents {
 
 /// A client's backend by session affinity (SEM-230 to SEM-238).
 #[derive(Clone, Debug)]
-pub struct Stay {
+pub struct AffinityEntry {
     pub service_port: String,
     pub client: IpAddr,
     pub backend: SocketAddr,
@@ -199,7 +199,7 @@ impl Known {
 pub struct Memory {
     pub parts: Vec<Known>,
     pub flows: Vec<Flow>,
-    pub stays: Vec<Stay>,
+    pub stays: Vec<AffinityEntry>,
 }
 
 impl Memory {
@@ -241,7 +241,7 @@ impl Memory {
         (flow.owns_client, flow.owns_backend) = (false, false);
     }
 
-    pub fn stay(&mut self, stay: Stay) {
+    pub fn stay(&mut self, stay: AffinityEntry) {
         self.stays.retain(|s| (&s.service_port, s.client) != (&stay.service_port, stay.client));
         self.stays.push(stay);
     }

@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use super::endpoints::{listed, serving};
-use super::memory::{BackAt, Flow, Known, Life, Memory, Side, Stay, Time, Way};
+use super::memory::{AffinityEntry, BackAt, Flow, Known, Life, Memory, Side, Time, Way};
 use super::network::{self, Route};
 use super::packet::Packet;
 use super::verdict::{Frontend, Kind, WithoutFrontend, frontend, without_frontend};
@@ -62,7 +62,7 @@ pub struct Possible {
 pub enum Then {
     Nothing,
     Touch(usize, Side),
-    Begin(Box<Flow>, Option<Stay>),
+    Begin(Box<Flow>, Option<AffinityEntry>),
     Forget(usize),
 }
 
