@@ -34,6 +34,9 @@ pub const ANNOTATION_TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-t
 /// The zone of a node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 
+/// Why a Service without an address, or a node port, is refused.
+pub const NO_ALLOCATOR: &str = "missing, and no API server is here to allocate one";
+
 /// Who reads the model, and so what is kept of the objects.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Scope {
