@@ -44,14 +44,14 @@ fn play<S: Stage>(args: &Args) -> Result<Summary> {
     let traffic = Traffic::start(&stage.clients()?)?;
     let acts = u32::try_from(S::ACTS.len()).context("the number of acts")?;
     let part = Duration::from_secs(args.seconds.into()) / acts;
-    let mut show = Show { stage, traffic, screen, phases: Vec::new(), part };
+    let mut show = Show { stage, traffic, screen, phases: Vec::new(), losses: 0, part };
     for act in S::ACTS {
         if !interrupt::asked() {
             show.act(act)?;
         }
     }
-    let Show { mut stage, traffic, screen, phases, .. } = show;
-    let summary = Summary::new(&traffic.stop()?, phases);
+    let Show { mut stage, traffic, screen, phases, losses, .. } = show;
+    let summary = Summary::new(&traffic.stop()?, phases, losses);
     screen.end(&summary);
     if summary.failures > 0 {
         eprintln!("{}", stage.diagnosis());
@@ -77,6 +77,8 @@ struct Show<S> {
     stage: S,
     screen: Screen,
     phases: Vec<Phase>,
+    /// Requests that failed because of servers that had just died.
+    losses: u64,
     part: Duration,
 }
 
@@ -89,6 +91,8 @@ impl<S: Stage> Show<S> {
         (act.begin)(&mut self.stage, &self.screen)?;
         let began = Instant::now();
         let (mut before, mut tick_began, mut wrong) = (start.clone(), began, None);
+        // What has failed until nobody dead was asked any more.
+        let mut losses = None;
         let waited =
             wait::until_true(&format!("traffic follows: {name}"), self.part + S::CHANGE_LIMIT, || {
                 if tick_began.elapsed() < TICK {
@@ -97,9 +101,16 @@ impl<S: Stage> Show<S> {
                 let now = self.traffic.look()?;
                 let tick = now.since(&before);
                 self.screen.chart(&tick, &now.since(&start), tick_began.elapsed());
+                let answered: BTreeSet<&str> = tick.by_server.keys().map(String::as_str).collect();
+                if act.has_losses
+                    && tick.failed == 0
+                    && losses.is_none()
+                    && self.stage.wrong(&answered)?.is_none()
+                {
+                    losses = Some((now.since(&start).failed, began.elapsed()));
+                }
                 (before, tick_began) = (now, Instant::now());
                 if began.elapsed() >= self.part {
-                    let answered: BTreeSet<&str> = tick.by_server.keys().map(String::as_str).collect();
                     wrong = self.stage.wrong(&answered)?;
                     return Ok(wrong.is_none() || interrupt::asked());
                 }
@@ -107,6 +118,11 @@ impl<S: Stage> Show<S> {
             });
         if let Err(error) = waited {
             return Err(error.context(format!("{}\n{}", wrong.unwrap_or_default(), self.stage.diagnosis())));
+        }
+        if let Some((failed, time)) = losses {
+            self.losses += failed;
+            self.screen
+                .say(&format!("noticed after {:.1} s; {failed} requests were lost", time.as_secs_f64()));
         }
         let total = before.since(&start);
         self.screen.total(name, &total);
