@@ -6,9 +6,11 @@ use std::fs;
 use super::figures::{Figure, Figures, KUBE_PROXY};
 
 /// Kinds of figures, in the order of the rows, and what each is.
-const ROWS: [(&str, &str); 14] = [
+const ROWS: [(&str, &str); 16] = [
     ("cp.unserved", "Services not served"),
     ("cp.sync", "start -> in force"),
+    ("cp.adopted", "killed and started again -> holds its programs"),
+    ("cp.restart", "killed and started again -> in force"),
     ("cp.lists", "last list item sent -> in force"),
     ("cp.written", "last list item sent -> all maps written"),
     ("cp.change_p50", "one change -> in the map, p50"),
