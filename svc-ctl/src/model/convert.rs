@@ -35,7 +35,8 @@ pub const ANNOTATION_TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-t
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 
 /// Why a Service without an address, or a node port, is refused.
-pub const NO_ALLOCATOR: &str = "missing, and no API server is here to allocate one";
+pub const NO_ALLOCATOR: &str =
+    "missing, and no API server is here to give one; in a folder of manifests --service-cidr does";
 
 /// Who reads the model, and so what is kept of the objects.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

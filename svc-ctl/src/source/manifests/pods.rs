@@ -80,7 +80,7 @@ fn slice(
 }
 
 /// Run to completion or evicted: never an endpoint again (SEM-050).
-fn is_terminal(pod: &Pod) -> bool {
+pub fn is_terminal(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     matches!(phase, Some("Failed" | "Succeeded"))
 }

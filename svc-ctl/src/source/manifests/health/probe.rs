@@ -7,7 +7,7 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Container, Pod, Probe as Written};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::super::pods::addresses;
+use super::super::pods::{addresses, is_terminal};
 use crate::model::complaint::Complaint;
 
 /// What an API server fills in.
@@ -58,12 +58,11 @@ pub fn refused_probes<'p>(pods: impl IntoIterator<Item = &'p Pod>) -> Vec<Compla
     pods.into_iter().flat_map(|pod| probes_of(pod).1).collect()
 }
 
-/// The probes of a Pod that has an address, and what is wrong with others of its probes.
+/// The probes of a Pod that has an address and runs, and what is wrong with others of its probes.
 pub fn probes_of(pod: &Pod) -> (Vec<FieldAndProbe>, Vec<Complaint>) {
     let (mut probes, mut complaints) = (Vec::new(), Vec::new());
-    let (Some(spec), Some(address)) = (&pod.spec, addresses(pod).next()) else {
-        return (probes, complaints);
-    };
+    let address = addresses(pod).next().filter(|_| !is_terminal(pod));
+    let (Some(spec), Some(address)) = (&pod.spec, address) else { return (probes, complaints) };
     let containers = spec.containers.iter().enumerate().map(|(i, c)| (format!("spec.containers[{i}]"), c));
     // A sidecar is an init container that is started again.
     let sidecars = spec.init_containers.iter().flatten().enumerate();
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn sidecars_are_probed_and_a_pod_without_an_address_is_not() {
+    fn sidecars_are_probed_and_a_pod_that_has_no_address_or_has_ended_is_not() {
         let probed = |status: &str| {
             let pod = format!(
                 "{{metadata: {{name: p}}, status: {{{status}}}, spec: {{containers: [], initContainers: [
@@ -251,6 +250,6 @@ mod tests {
             probes.into_iter().map(|(field, _)| field).collect::<Vec<_>>()
         };
         assert_eq!(probed("podIP: 10.0.0.1"), ["spec.initContainers[1].readinessProbe"]);
-        assert!(probed("").is_empty());
+        assert!(probed("").is_empty() && probed("podIP: 10.0.0.1, phase: Succeeded").is_empty());
     }
 }
