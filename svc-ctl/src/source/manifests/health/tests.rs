@@ -114,3 +114,21 @@ async fn a_probe_that_cannot_be_asked_is_named_and_takes_nobody_out() {
     let complaints = folder.complaints();
     assert!(complaints.len() == 1 && complaints[0].starts_with(field), "{complaints:?}");
 }
+
+#[tokio::test]
+async fn a_changed_probe_keeps_the_readiness_of_its_pod_and_another_address_is_another_pod() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let text = manifests(listener.local_addr().unwrap().port(), "periodSeconds: 1");
+    let mut folder = Folder::follow("changed", &text);
+    assert!(folder.next().await);
+    std::fs::write(folder.path.join("all.yaml"), text.replace("periodSeconds: 1", "periodSeconds: 2"))
+        .unwrap();
+    let node = "{apiVersion: v1, kind: Node, metadata: {name: n}}";
+    std::fs::write(folder.path.join("node.yaml"), node).unwrap();
+    let batch = tokio::time::timeout(LIMIT, folder.batches.recv()).await.unwrap().unwrap();
+    let is_node = |event: &SourceEvent| matches!(event, SourceEvent::Node(_));
+    assert!(batch.iter().all(is_node), "the Pod has not been away");
+    std::fs::write(folder.path.join("all.yaml"), text.replace("podIP: 127.0.0.1", "podIP: 127.0.0.9"))
+        .unwrap();
+    assert!(!folder.next().await, "nobody has answered there yet");
+}
