@@ -22,7 +22,7 @@ use crate::observe::health::HealthSettings;
 use crate::observe::metrics::requests::ApiRequests;
 use crate::observe::{self, ObserveSettings, Observers};
 use crate::programs::{self, HooksStatus, Started};
-use crate::reconcile::{self, Inputs, LoopSettings, Outputs};
+use crate::reconcile::{self, Inputs, LoopSettings, Outputs, Progress};
 use crate::sweeper::{SweepReport, SweepSettings, Sweeper};
 use crate::{dns, memory, node, source};
 
@@ -42,7 +42,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns only with an error; drop it to stop.
+/// Ends by an error, or with `--once` when everything is in force; drop it to stop.
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Everything that may fail outside of svc comes first, so that a failed start leaves nothing in the kernel.
     let api = ApiRequests::default();
@@ -58,6 +58,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let in_force = outputs.in_force.subscribe();
     let (hooks_out, hooks) = watch::channel(HooksStatus::default());
     let (sweeps_out, sweeps) = watch::channel(SweepReport::default());
+    let in_force_once = in_force_once(config.ends_when_in_force, outputs.progress.subscribe(), hooks.clone());
     // Health is answered while programs load: alive, not ready.
     let inputs = observe::Inputs {
         worlds: outputs.world.subscribe(),
@@ -117,9 +118,28 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     tracing::info!(node = config.node_name, pin_dir = %config.pin_dir.display(), "serving");
     tokio::select! {
         error = observers.ended() => Err(error),
+        () = in_force_once => {
+            tracing::info!("everything is in force; ending, as --once says");
+            Ok(())
+        }
         Some(ended) = tasks.join_next() => {
             Err(ended.unwrap_or_else(|err| anyhow::Error::from(err).context("a task ended")))
         }
+    }
+}
+
+/// Ends when what the source listed is in the tables and every hook has its program, if it is to end at all.
+async fn in_force_once(
+    is_wanted: bool,
+    mut progress: watch::Receiver<Progress>,
+    mut hooks: watch::Receiver<HooksStatus>,
+) {
+    let is_in_force = |p: &Progress| p.synced && p.generation > 0 && p.pending_since_unix_ms.is_none();
+    let both = async {
+        progress.wait_for(is_in_force).await.is_ok() && hooks.wait_for(|h| h.is_attached).await.is_ok()
+    };
+    if !is_wanted || !both.await {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -200,7 +220,14 @@ fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
 
 async fn open_source(config: &Config, api: &ApiRequests) -> anyhow::Result<source::Opened> {
     match &config.source {
-        Source::Manifests(path) => source::Opened::manifests(path, config.settings.service_cidrs.0.clone()),
+        Source::Manifests(path) => {
+            let options = source::manifests::follow::Options {
+                service_cidrs: config.settings.service_cidrs.0.clone(),
+                state_dir: config.state_dir.clone(),
+                health: config.health.clone(),
+            };
+            source::Opened::manifests(path, options)
+        }
         Source::Kubernetes => {
             let options = source::kubernetes::Options {
                 kubeconfig: config.kubeconfig.clone(),

@@ -12,6 +12,7 @@ use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::SnatPorts;
 use crate::plan::settings::Settings;
+use crate::source::manifests::health::observer::HealthOptions;
 
 /// XDP policy for uplinks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -36,6 +37,12 @@ pub enum ThroughStack {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub source: Source,
+    /// End when all that the source lists is in force.
+    pub ends_when_in_force: bool,
+    /// Where it is kept what Services of manifests were given.
+    pub state_dir: Option<PathBuf>,
+    /// How the health of what manifests name is found out.
+    pub health: HealthOptions,
     pub kubeconfig: Option<PathBuf>,
     pub master: Option<String>,
     pub node_name: String,

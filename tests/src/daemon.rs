@@ -130,6 +130,12 @@ impl Daemon {
         self.child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|exit| exit.is_some()))
     }
 
+    /// The exit code, once it has ended by itself.
+    pub fn exit_code(&mut self) -> Result<Option<i32>> {
+        let child = self.child.as_mut().context("not started")?;
+        Ok(child.try_wait()?.and_then(|exit| exit.code()))
+    }
+
     /// The current status file.
     pub fn status(&self) -> Result<Value> {
         let text = fs::read_to_string(self.run.join("status.json")).context("read status.json")?;

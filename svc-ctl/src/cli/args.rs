@@ -1,11 +1,14 @@
 //! What may be typed.
 
+mod standalone;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
+pub use self::standalone::{ApplyArgs, ManifestRules, StandaloneArgs, ValidateArgs};
 use crate::dns::settings::{Domain, ListenAddress, Upstreams};
 use crate::model::service::Selection;
 use crate::plan::node_ports::NodePortAddresses;
@@ -33,6 +36,10 @@ pub enum Command {
     Check(CheckArgs),
     /// Configuration files of kube-proxy.
     Config(ConfigArgs),
+    /// Judges a folder of manifests, or a file, without serving it. Exits with 1 if something is wrong, and names file and line.
+    Validate(ValidateArgs),
+    /// Puts a file into the folder of manifests, at once and whole, if the folder is good with it. Exits with 1 if it is not.
+    Apply(ApplyArgs),
     /// Removes every trace: programs, links, maps, pins. Established translated connections end.
     Cleanup(CleanupArgs),
 }
@@ -114,6 +121,19 @@ pub struct RunArgs {
     /// Where Services come from: `kubernetes`, or `manifests:DIR` (a folder or file of Kubernetes YAML, watched).
     #[arg(long, value_name = "SOURCE", default_value = "kubernetes")]
     pub source: Source,
+    #[command(flatten)]
+    pub standalone: StandaloneArgs,
+    /// End when everything that the source lists is in force for the first time; the kernel goes on with it. For scripts.
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        hide_possible_values = true
+    )]
+    pub once: bool,
     /// Kubeconfig for `--source kubernetes`; without it the pod's service account is used.
     #[arg(long, value_name = "FILE", env = "KUBECONFIG")]
     pub kubeconfig: Option<PathBuf>,

@@ -1,5 +1,6 @@
 //! The command line: one subcommand per file.
 
+mod apply;
 pub mod args;
 pub mod check;
 mod cleanup;
@@ -11,6 +12,7 @@ mod get;
 mod output;
 mod run;
 mod status;
+mod validate;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ pub fn main() -> ExitCode {
         Command::Get(args) => get::main(args),
         Command::Config(args) => config::main(args, &command()),
         Command::Cleanup(args) => cleanup::main(args),
+        Command::Validate(args) => return exit(validate::main(args)),
+        Command::Apply(args) => return exit(apply::main(args)),
         Command::Check(args) => return exit(check::main(args)),
     };
     exit(result.map(|()| ExitCode::SUCCESS))

@@ -23,6 +23,8 @@ use crate::plan::entry::Masquerade;
 use crate::plan::prefixes::LocalPods;
 use crate::plan::settings::Settings;
 use crate::programs::default_flow_table;
+use crate::source::manifests::health::heartbeat::HeartbeatOptions;
+use crate::source::manifests::health::observer::HealthOptions;
 
 pub fn main(typed: &RunArgs, matches: &ArgMatches, arguments: Vec<OsString>) -> anyhow::Result<()> {
     let cli = command();
@@ -114,6 +116,15 @@ fn config(
     };
     Ok(Config {
         source: args.source.clone(),
+        ends_when_in_force: args.once,
+        state_dir: args.standalone.state_dir.clone(),
+        health: HealthOptions {
+            has_probes: args.standalone.probes == Switch::On,
+            heartbeat: args
+                .standalone
+                .node_heartbeat
+                .map(|port| HeartbeatOptions { node: node_name.clone(), port }),
+        },
         // An environment variable may be set and empty.
         kubeconfig: args.kubeconfig.clone().filter(|path| !path.as_os_str().is_empty()),
         master: args.master.clone().filter(|url| !url.is_empty()),

@@ -17,11 +17,7 @@ impl Circles {
     /// Looks again at the Services that changed, and at those that were in a circle.
     pub fn update(&mut self, zone: &Zone, changed: &BTreeSet<ServiceName>, ledger: &Ledger) {
         for name in changed.union(&self.0.clone()) {
-            let circle = circle(zone, name);
-            let complaints = circle.map(|circle| {
-                let reason = format!("an alias that leads in a circle: {circle}");
-                Complaint::of_service(Kind::Refused, name, "spec.externalName", reason)
-            });
+            let complaints = circle(zone, name).map(|circle| complaint(name, &circle));
             let is_known = match complaints.is_some() {
                 true => !self.0.insert(name.clone()),
                 false => !self.0.remove(name),
@@ -31,6 +27,17 @@ impl Circles {
             }
         }
     }
+}
+
+/// Every alias that leads in a circle.
+pub fn circles(zone: &Zone) -> Vec<Complaint> {
+    let names = zone.world.named.services.keys();
+    names.filter_map(|name| Some(complaint(name, &circle(zone, name)?))).collect()
+}
+
+fn complaint(name: &ServiceName, circle: &str) -> Complaint {
+    let reason = format!("an alias that leads in a circle: {circle}");
+    Complaint::of_service(Kind::Refused, name, "spec.externalName", reason)
 }
 
 /// The names of the circle that a Service's alias leads to, if it does.

@@ -5,7 +5,7 @@
 //! A zone is the published `World` and one index, from addresses to Services, which follows the Services that change.
 
 pub mod answer;
-mod complaints;
+pub mod complaints;
 mod fit;
 mod handler;
 mod lookup;

@@ -187,3 +187,6 @@ async fn ask(pool: &Pool, query: Query) -> Answer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,12 +50,14 @@ pub enum Kind {
     Source,
     /// The Node object is missing or may not be read.
     Node,
+    /// A Pod or a node of the manifests does not answer.
+    NotReady,
     /// An attachment, pin or write failed and is retried.
     Failed,
 }
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Refused,
         Self::OwnAddress,
         Self::NoRoom,
@@ -67,6 +69,7 @@ impl Kind {
         Self::Conflict,
         Self::Source,
         Self::Node,
+        Self::NotReady,
         Self::Failed,
     ];
 
@@ -84,6 +87,7 @@ impl Kind {
             Self::Conflict => "MayConflict",
             Self::Source => "SourceFailed",
             Self::Node => "NodeUnknown",
+            Self::NotReady => "NotReady",
             Self::Failed => "Failed",
         }
     }
@@ -91,7 +95,9 @@ impl Kind {
     /// The action of an Event, in one word: what svc does not do.
     pub const fn event_action(self) -> &'static str {
         match self {
-            Self::Refused | Self::OwnAddress | Self::NoRoom | Self::TableNearlyFull => "Serve",
+            Self::Refused | Self::OwnAddress | Self::NoRoom | Self::TableNearlyFull | Self::NotReady => {
+                "Serve"
+            }
             Self::HealthPort => "Listen",
             Self::SctpFromNodes | Self::SctpFragments => "Translate",
             Self::Source | Self::Node => "Watch",
@@ -110,6 +116,8 @@ impl Kind {
 pub enum Origin {
     /// The connection to the API server, or files that cannot be read.
     Source,
+    /// Probes of Pods in manifests, and what they find.
+    Pods,
     /// Refused fields of an object.
     Service(ServiceName),
     Slice(SliceKey),

@@ -34,6 +34,10 @@ pub const ANNOTATION_TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-t
 /// The zone of a node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
 
+/// Why a Service without an address, or a node port, is refused.
+pub const NO_ALLOCATOR: &str =
+    "missing, and no API server is here to give one; in a folder of manifests --service-cidr does";
+
 /// Readers of the model, which determine the parts of objects to keep.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Scope {

@@ -110,6 +110,7 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
         | Origin::HealthPort(service)
         | Origin::Alias(service) => &*service.namespace == namespace,
         Origin::Slice(slice) => &*slice.namespace == namespace,
+        Origin::Pods => complaint.object.starts_with(&format!("Pod {namespace}/")),
         Origin::Source
         | Origin::Node(_)
         | Origin::ThisNode

@@ -7,36 +7,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use anyhow::Context as _;
 use ipnet::IpNet;
-use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::mpsc;
-use tokio::time::Instant;
+use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::event::Batch;
-use crate::model::complaint::{Complaint, Kind, Origin};
-use crate::observe::ledger::Ledger;
+use crate::model::complaint::{Complaint, Kind};
+use document::Object;
 use files::Files;
+use given::GivenFile;
+use health::Health;
 use world::World;
 
 mod assign;
 pub mod document;
 pub mod files;
+pub mod follow;
+pub mod given;
+pub mod health;
+pub mod lines;
 pub mod mirror;
 pub mod pods;
+pub mod rules;
+pub mod validate;
 pub mod world;
-
-/// Looked at again even if nobody says so: a folder that was away, a watch that overflowed, a network file system.
-const RESCAN_SECS: u64 = 5;
-/// Events that come this close together are one edit.
-const SETTLE_MILLIS: u64 = 10;
-/// Editors move a file away before they write it anew: it is gone only after this.
-const REMOVE_SETTLE_MILLIS: u64 = 100;
-/// A file that is being written is left alone until its writer closes it, or at most this long.
-const WRITING_SECS: u64 = 2;
+mod writers;
 
 /// What tells whether a file has to be read again: inode, size, time of change.
 type Stamp = (u64, u64, Option<SystemTime>);
@@ -52,6 +49,8 @@ pub struct Manifests {
     /// What was last seen of each file: its stamp, or why it cannot be read.
     seen: BTreeMap<String, Result<Stamp, String>>,
     files: Files,
+    /// What Services were given, now and before.
+    given: GivenFile,
     folder_problem: Option<String>,
     sent: Option<World>,
     report: Vec<Complaint>,
@@ -71,31 +70,42 @@ impl Manifests {
             service_cidrs: Vec::new(),
             seen: BTreeMap::new(),
             files: Files::default(),
+            given: GivenFile::default(),
             folder_problem: None,
             sent: None,
             report: Vec::new(),
         })
     }
 
+    /// Holds Services to the rules of an API server with these ranges, and gives addresses from them.
     #[must_use]
     pub fn with_service_cidrs(self, service_cidrs: Vec<IpNet>) -> Self {
-        Self { service_cidrs, ..self }
+        Self { files: Files::with_rules(service_cidrs.clone()), service_cidrs, ..self }
     }
 
-    /// Reads what has changed, but for files that somebody is writing. Returns what is new: everything at first, and
-    /// nothing, without any work, where no file has changed.
-    pub fn scan(&mut self, writing: &BTreeSet<String>) -> Option<Batch> {
+    /// Keeps what Services are given in a file of this folder.
+    #[must_use]
+    pub fn with_state_dir(self, dir: &Path) -> Self {
+        Self { given: GivenFile::open(dir), ..self }
+    }
+
+    /// Reads what has changed, but for files that somebody is writing. Answers whether there is anything new.
+    pub fn read(&mut self, writing: &BTreeSet<String>) -> bool {
         let (is_changed, problem) = match self.read_folder(writing) {
             Ok(is_changed) => (is_changed, None),
             Err(error) => (false, Some(format!("{error}; its last good state stays in force"))),
         };
-        if !is_changed && self.sent.is_some() && self.folder_problem == problem {
-            return None;
-        }
+        let is_new = is_changed || self.sent.is_none() || self.folder_problem != problem;
         self.folder_problem = problem;
+        is_new
+    }
+
+    /// What is new in what was read, as far as health allows: everything at first.
+    pub fn batch(&mut self, health: &Health) -> Batch {
         let (objects, mut report) = self.files.objects();
-        let mut world = World::of(&objects);
-        report.extend(world.assign(&self.service_cidrs));
+        let mut world = World::with_health(&objects, health);
+        report.extend(world.assign(&self.service_cidrs, &mut self.given.given));
+        report.extend(self.given.save());
         let folder = self.folder.display().to_string();
         report.extend(self.folder_problem.iter().map(|p| Complaint::new(Kind::Source, &folder, "", p)));
         let batch = match &self.sent {
@@ -103,7 +113,31 @@ impl Manifests {
             Some(before) => world.changes_since(before),
         };
         (self.sent, self.report) = (Some(world), report);
-        Some(batch)
+        batch
+    }
+
+    /// Where everything stands, and what is wrong with it.
+    pub const fn files(&self) -> &Files {
+        &self.files
+    }
+
+    /// What stands in each file that can be read.
+    pub fn texts(&self) -> BTreeMap<String, String> {
+        let text =
+            |name: &str| Some((name.to_owned(), std::fs::read_to_string(self.folder.join(name)).ok()?));
+        self.files.names().filter_map(text).collect()
+    }
+
+    /// All nodes that count.
+    pub fn nodes(&self) -> Vec<&Node> {
+        let (objects, _) = self.files.objects();
+        objects.into_iter().filter_map(Object::as_node).collect()
+    }
+
+    /// All Pods that count.
+    pub fn pods(&self) -> Vec<&Pod> {
+        let (objects, _) = self.files.objects();
+        objects.into_iter().filter_map(Object::as_pod).collect()
     }
 
     /// What is wrong with the files.
@@ -168,117 +202,6 @@ fn stamp(path: &Path) -> io::Result<Stamp> {
         return Err(io::Error::other("not a file"));
     }
     Ok((meta.ino(), meta.len(), meta.modified().ok()))
-}
-
-/// Who is writing which file, by what inotify tells.
-#[derive(Debug, Default)]
-struct Writers {
-    since: BTreeMap<String, Instant>,
-}
-
-impl Writers {
-    /// Returns how soon the folder is to be looked at, if at all.
-    fn note(&mut self, event: &notify::Event) -> Option<Duration> {
-        let names =
-            event.paths.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned());
-        let soon = Some(Duration::from_millis(SETTLE_MILLIS));
-        match event.kind {
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
-                self.done(names);
-                soon
-            }
-            // A link is complete from the start; of other files the end of writing will be told.
-            EventKind::Modify(ModifyKind::Data(_)) | EventKind::Create(CreateKind::File) => {
-                if event.paths.iter().any(|p| p.is_symlink()) {
-                    return soon;
-                }
-                for name in names {
-                    self.since.entry(name).or_insert_with(Instant::now);
-                }
-                None
-            }
-            EventKind::Access(_) => None,
-            EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => {
-                self.done(names);
-                Some(Duration::from_millis(REMOVE_SETTLE_MILLIS))
-            }
-            EventKind::Modify(ModifyKind::Name(_)) => {
-                self.done(names);
-                soon
-            }
-            EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => soon,
-        }
-    }
-
-    fn done(&mut self, names: impl Iterator<Item = String>) {
-        for name in names {
-            self.since.remove(&name);
-        }
-    }
-
-    fn writing(&mut self) -> BTreeSet<String> {
-        self.since.retain(|_, since| since.elapsed() < Duration::from_secs(WRITING_SECS));
-        self.since.keys().cloned().collect()
-    }
-}
-
-/// Watches until nobody listens any more. Fails only if there is nothing to watch at the start.
-pub async fn run(
-    path: PathBuf,
-    service_cidrs: Vec<IpNet>,
-    events: mpsc::Sender<Batch>,
-    ledger: &Ledger,
-) -> anyhow::Result<()> {
-    let mut manifests = Manifests::open(&path)?.with_service_cidrs(service_cidrs);
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let mut watcher = watch(&manifests.folder, &tell);
-    let mut writers = Writers::default();
-    loop {
-        if let Some(batch) = manifests.scan(&writers.writing()) {
-            ledger.set(Origin::Source, manifests.report().to_vec());
-            if !batch.is_empty() && events.send(batch).await.is_err() {
-                return Ok(());
-            }
-        }
-        if watcher.is_none() || manifests.folder_problem.is_some() {
-            watcher = watch(&manifests.folder, &tell);
-        }
-        let rescan = if writers.since.is_empty() { RESCAN_SECS } else { WRITING_SECS };
-        let deadline = Instant::now() + Duration::from_secs(rescan);
-        // What comes before the settling time is over belongs to the same edit.
-        let mut until = deadline;
-        loop {
-            tokio::select! {
-                () = events.closed() => return Ok(()),
-                () = tokio::time::sleep_until(until) => break,
-                event = told.recv() => {
-                    let soon = match event {
-                        Some(Ok(event)) => writers.note(&event),
-                        // The watch itself has a problem: see for ourselves.
-                        Some(Err(_)) | None => Some(Duration::from_millis(SETTLE_MILLIS)),
-                    };
-                    until = soon.map_or(until, |soon| until.min(Instant::now() + soon));
-                }
-            }
-        }
-    }
-}
-
-/// Without inotify the folder is only looked at from time to time.
-fn watch(
-    folder: &Path,
-    tell: &mpsc::UnboundedSender<notify::Result<notify::Event>>,
-) -> Option<RecommendedWatcher> {
-    let tell = tell.clone();
-    let result = notify::recommended_watcher(move |event| drop(tell.send(event))).and_then(|mut watcher| {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    result
-        .inspect_err(
-            |error| tracing::warn!(folder = %folder.display(), %error, "cannot watch; looking every 5 s"),
-        )
-        .ok()
 }
 
 #[cfg(test)]

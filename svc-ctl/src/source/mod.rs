@@ -9,7 +9,6 @@ pub mod sample;
 
 use std::path::{Path, PathBuf};
 
-use ipnet::IpNet;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 
@@ -18,15 +17,14 @@ use event::Batch;
 
 /// A source that has been checked and can start.
 pub enum Opened {
-    /// With the ranges from which Services get their ClusterIPs.
-    Manifests(PathBuf, Vec<IpNet>),
+    Manifests(PathBuf, manifests::follow::Options),
     Kubernetes(Box<Client>, kubernetes::Options),
 }
 
 impl Opened {
-    pub fn manifests(path: &Path, service_cidrs: Vec<IpNet>) -> anyhow::Result<Self> {
+    pub fn manifests(path: &Path, options: manifests::follow::Options) -> anyhow::Result<Self> {
         manifests::Manifests::open(path)?;
-        Ok(Self::Manifests(path.to_owned(), service_cidrs))
+        Ok(Self::Manifests(path.to_owned(), options))
     }
 
     pub async fn kubernetes(options: kubernetes::Options) -> anyhow::Result<Self> {
@@ -42,9 +40,7 @@ impl Opened {
         ledger: Ledger,
     ) -> anyhow::Result<()> {
         match self {
-            Self::Manifests(path, service_cidrs) => {
-                manifests::run(path, service_cidrs, events, &ledger).await
-            }
+            Self::Manifests(path, options) => manifests::follow::run(path, options, events, &ledger).await,
             Self::Kubernetes(client, options) => {
                 kubernetes::run(*client, options, events, complaints, ledger).await;
                 Ok(())

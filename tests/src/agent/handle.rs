@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use serde::de::DeserializeOwned;
 
-use super::protocol::{Answer, Command, Probe, Refusal, Report, Tried, Via};
+use super::protocol::{Answer, Command, Named, Probe, Refusal, Report, Tried, Via};
 use crate::cgroup::Cgroup;
 use crate::cleanup::THIS_PROGRAM;
 use crate::netns::Netns;
@@ -106,6 +106,11 @@ impl Agent {
 
     pub fn start_load(self: &Arc<Self>, via: Via, to: SocketAddr, per_second: u32) -> Result<Job> {
         let id = self.call(&Command::StartLoad { via, to, per_second })?;
+        Ok(Job { agent: Arc::clone(self), id })
+    }
+
+    pub fn start_load_by_name(self: &Arc<Self>, via: Via, to: &Named, per_second: u32) -> Result<Job> {
+        let id = self.call(&Command::StartLoadByName { via, to: to.clone(), per_second })?;
         Ok(Job { agent: Arc::clone(self), id })
     }
 

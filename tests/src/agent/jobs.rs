@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::protocol::{Answer, Report, Via};
+use super::protocol::{Answer, Named, Report, Via};
 use super::request::{self, Datagrams};
+use super::resolve::resolve;
 
 #[derive(Default)]
 pub(super) struct Jobs(Vec<Job>);
@@ -33,6 +34,10 @@ struct State {
 impl Jobs {
     pub(super) fn load(&mut self, via: Via, to: SocketAddr, per_second: u32) -> usize {
         self.start(per_second, move |_| request::once(via, to))
+    }
+
+    pub(super) fn load_by_name(&mut self, via: Via, to: Named, per_second: u32) -> usize {
+        self.start(per_second, move |_| request::once(via, resolve(&to)?))
     }
 
     pub(super) fn stream(&mut self, to: SocketAddr, per_second: u32) -> Result<usize> {

@@ -11,12 +11,13 @@ mod probe;
 mod protocol;
 mod refused;
 mod request;
+mod resolve;
 
 use std::env;
 use std::process;
 
 pub use handle::{Agent, Job};
-pub use protocol::{Answer, Probe, Refusal, Report, Tried, Via};
+pub use protocol::{Answer, Named, Probe, Refusal, Report, Tried, Via};
 pub use request::LIMIT;
 
 use crate::cleanup;

@@ -38,6 +38,9 @@ fn obey(command: &Command, jobs: &mut Jobs) -> Result<Value> {
         Command::Refused { via, to } => json(refused::probe(via, to)?),
         Command::SourceTowards { to } => json(source_towards(to)?),
         Command::StartLoad { via, to, per_second } => json(jobs.load(via, to, per_second)),
+        Command::StartLoadByName { via, ref to, per_second } => {
+            json(jobs.load_by_name(via, to.clone(), per_second))
+        }
         Command::StartStream { to, per_second } => json(jobs.stream(to, per_second)?),
         Command::StartDatagrams { via, to, per_second, limit_ms, redials } => {
             let limit = Duration::from_millis(limit_ms);

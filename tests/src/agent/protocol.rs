@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::topology::Family;
+
 /// How a client uses its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Via {
@@ -85,6 +87,12 @@ pub(super) enum Command {
         to: SocketAddr,
         per_second: u32,
     },
+    /// [`Command::StartLoad`], to an address that a name server is asked for each time.
+    StartLoadByName {
+        via: Via,
+        to: Named,
+        per_second: u32,
+    },
     /// One connection in the background that sends about `per_second` requests and checks each reply.
     StartStream {
         to: SocketAddr,
@@ -124,6 +132,17 @@ pub struct Probe {
     pub from: Option<IpAddr>,
     pub to: Vec<SocketAddr>,
     pub tries: usize,
+}
+
+/// Whom to dial by name.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Named {
+    /// Who is asked.
+    pub server: SocketAddr,
+    /// Ends with a dot.
+    pub name: String,
+    pub family: Family,
+    pub port: u16,
 }
 
 /// Result of one request.

@@ -44,14 +44,14 @@ fn play<S: Environment>(args: &Args) -> Result<Summary> {
     let traffic = Traffic::start(&environment.clients()?)?;
     let steps = u32::try_from(S::STEPS.len()).context("the number of steps")?;
     let part = Duration::from_secs(args.seconds.into()) / steps;
-    let mut show = Show { environment, traffic, screen, phases: Vec::new(), part };
+    let mut show = Show { environment, traffic, screen, phases: Vec::new(), losses: 0, part };
     for step in S::STEPS {
         if !interrupt::asked() {
             show.run(step)?;
         }
     }
-    let Show { mut environment, traffic, screen, phases, .. } = show;
-    let summary = Summary::new(&traffic.stop()?, phases);
+    let Show { mut environment, traffic, screen, phases, losses, .. } = show;
+    let summary = Summary::new(&traffic.stop()?, phases, losses);
     screen.end(&summary);
     if summary.failures > 0 {
         eprintln!("{}", environment.diagnosis());
@@ -80,6 +80,8 @@ struct Show<S> {
     environment: S,
     screen: Screen,
     phases: Vec<Phase>,
+    /// Requests that failed because of servers that had just died.
+    losses: u64,
     part: Duration,
 }
 
@@ -92,6 +94,8 @@ impl<S: Environment> Show<S> {
         (step.begin)(&mut self.environment, &self.screen)?;
         let began = Instant::now();
         let (mut before, mut tick_began, mut wrong) = (start.clone(), began, None);
+        // What has failed until nobody dead was asked any more.
+        let mut losses = None;
         let waited =
             wait::until_true(&format!("traffic follows: {name}"), self.part + S::CHANGE_LIMIT, || {
                 if tick_began.elapsed() < TICK {
@@ -100,9 +104,16 @@ impl<S: Environment> Show<S> {
                 let now = self.traffic.look()?;
                 let tick = now.since(&before);
                 self.screen.chart(&tick, &now.since(&start), tick_began.elapsed());
+                let answered: BTreeSet<&str> = tick.by_server.keys().map(String::as_str).collect();
+                if step.has_losses
+                    && tick.failed == 0
+                    && losses.is_none()
+                    && self.environment.wrong(&answered)?.is_none()
+                {
+                    losses = Some((now.since(&start).failed, began.elapsed()));
+                }
                 (before, tick_began) = (now, Instant::now());
                 if began.elapsed() >= self.part {
-                    let answered: BTreeSet<&str> = tick.by_server.keys().map(String::as_str).collect();
                     wrong = self.environment.wrong(&answered)?;
                     return Ok(wrong.is_none() || interrupt::asked());
                 }
@@ -114,6 +125,11 @@ impl<S: Environment> Show<S> {
                 wrong.unwrap_or_default(),
                 self.environment.diagnosis()
             )));
+        }
+        if let Some((failed, time)) = losses {
+            self.losses += failed;
+            self.screen
+                .say(&format!("noticed after {:.1} s; {failed} requests were lost", time.as_secs_f64()));
         }
         let total = before.since(&start);
         self.screen.total(name, &total);

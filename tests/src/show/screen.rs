@@ -118,13 +118,14 @@ impl Screen {
             // Leaves only printed lines on the terminal.
             _ = bars.clear();
         }
-        println!("\n{} requests, {} failures", summary.requests, summary.failures);
+        let Summary { requests, failures, losses, .. } = summary;
+        println!("\n{requests} requests, {failures} failures, {losses} lost with servers that were killed");
         let most = summary.backends.values().max().copied().unwrap_or(1).max(1);
         for (name, count) in &summary.backends {
             let length = usize::try_from(count * 40 / most).unwrap_or_default();
             println!("{name:>width$} {count:>7} {}", "█".repeat(length), width = self.width);
         }
-        if let Some(failure) = &summary.first_failure {
+        if let Some(failure) = summary.first_failure.as_ref().filter(|_| summary.failures > 0) {
             println!("the first failure: {failure}");
         }
     }

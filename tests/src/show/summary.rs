@@ -10,6 +10,8 @@ use crate::agent::Report;
 pub(super) struct Summary {
     pub(super) requests: u64,
     pub(super) failures: u64,
+    /// Requests to servers that had just died: no failures of svc.
+    pub(super) losses: u64,
     pub(super) backends: BTreeMap<String, u64>,
     pub(super) phases: Vec<Phase>,
     #[serde(skip)]
@@ -30,10 +32,11 @@ impl Phase {
 }
 
 impl Summary {
-    pub(super) fn new(total: &Report, phases: Vec<Phase>) -> Self {
+    pub(super) fn new(total: &Report, phases: Vec<Phase>, losses: u64) -> Self {
         Self {
             requests: total.ok + total.failed,
-            failures: total.failed,
+            failures: total.failed.saturating_sub(losses),
+            losses,
             backends: total.by_server.clone(),
             phases,
             first_failure: total.first_failure.clone(),

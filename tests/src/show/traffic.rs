@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::environment::Client;
+use super::environment::{Client, Target};
 use crate::agent::{Job, Report};
 
 /// Requests per second of each client.
@@ -13,7 +13,10 @@ pub(super) struct Traffic(Vec<Job>);
 
 impl Traffic {
     pub(super) fn start(clients: &[Client]) -> Result<Self> {
-        let start = |client: &Client| client.agent.start_load(client.via, client.to, RATE);
+        let start = |Client { agent, via, to }: &Client| match to {
+            Target::Address(to) => agent.start_load(*via, *to, RATE),
+            Target::Name(to) => agent.start_load_by_name(*via, to, RATE),
+        };
         Ok(Self(clients.iter().map(start).collect::<Result<_>>()?))
     }
 

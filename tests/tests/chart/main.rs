@@ -6,12 +6,14 @@ mod helm;
 mod matrix;
 mod observability;
 mod shipped;
+mod unit;
 
 use std::process::ExitCode;
 
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
-    let trials = [matrix::trials(), shipped::trials(), flags::trials(), observability::trials()];
+    let trials =
+        [matrix::trials(), shipped::trials(), flags::trials(), observability::trials(), unit::trials()];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }

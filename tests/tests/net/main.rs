@@ -13,7 +13,9 @@ mod maglev;
 mod mapped;
 mod one_port;
 mod own_ports;
+mod probed;
 mod refused;
+mod resolvers;
 mod restart;
 mod sockets;
 mod testbed;
@@ -63,6 +65,8 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         heal::trials(),
         sockets::trials(),
         health::trials(),
+        probed::trials(),
+        resolvers::trials(),
         restart::trials(),
         traces::trials(),
         guards::trials(),

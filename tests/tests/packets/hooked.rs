@@ -19,6 +19,7 @@ use svc_ctl::node::watch::Observed;
 use svc_ctl::node::{Interface, Interfaces};
 use svc_ctl::observe::ledger::Ledger;
 use svc_ctl::programs::{self, HooksStatus, Started};
+use svc_ctl::source::manifests::health::observer::HealthOptions;
 use svc_tests::{command, wait};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -128,6 +129,9 @@ impl Testbed {
 
 fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
     Config {
+        ends_when_in_force: false,
+        state_dir: None,
+        health: HealthOptions::default(),
         source: Source::Manifests("/".into()),
         kubeconfig: None,
         master: None,

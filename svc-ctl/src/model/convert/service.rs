@@ -6,8 +6,8 @@ use std::num::{NonZeroU16, NonZeroU32};
 use k8s_openapi::api::core::v1 as core;
 
 use super::{
-    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, LABEL_PROXY_NAME, Refusals, has_label, interned,
-    service_name,
+    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, LABEL_PROXY_NAME, NO_ALLOCATOR, Refusals, has_label,
+    interned, service_name,
 };
 use crate::model::name::IpFamily;
 use crate::model::parse::{parse_cidr, parse_ip, parse_port};
@@ -66,7 +66,7 @@ pub(super) fn convert_proxied(
     let cluster_ips = cluster_ips(spec);
     let mut families = convert_cluster_ips(spec, &cluster_ips, &mut refusals);
     if cluster_ips.is_empty() {
-        refusals.refuse("spec.clusterIP", "missing, and no API server is here to allocate one");
+        refusals.refuse("spec.clusterIP", NO_ALLOCATOR);
     }
     convert_addresses(object, spec, &mut families, &mut refusals);
     let ports = convert_service_ports(spec, &mut refusals);
@@ -256,7 +256,7 @@ fn convert_service_ports(spec: &core::ServiceSpec, refusals: &mut Refusals) -> V
         });
         if node_port.is_none() && port.node_port.is_none() && spec.type_.as_deref() == Some("NodePort") {
             let field = format!("spec.ports[{i}].nodePort");
-            refusals.refuse(field, "missing, and no API server is here to allocate one");
+            refusals.refuse(field, NO_ALLOCATOR);
         }
         if ports.iter().any(|p| p.name == name && p.proto == proto) {
             let reason = format!("a second port with the name {name:?} and the same protocol");

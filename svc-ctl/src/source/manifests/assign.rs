@@ -2,15 +2,16 @@
 //!
 //! Every node must give the same without asking another. So what a Service gets depends on the manifests alone: its name is
 //! a place in the range, and where two want the same place, the first by name has it and the other takes the next free one.
-//! Addresses and ports that manifests write are theirs before any are given.
+//! Addresses and ports that manifests write are theirs before any are given; then Services keep what they were given before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use k8s_openapi::api::core::v1::{Service, ServiceSpec};
+use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use sha2::{Digest as _, Sha256};
 
+use super::given::Given;
 use crate::model::complaint::{Complaint, Kind};
 use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::parse_ip;
@@ -22,42 +23,81 @@ const MOST_ADDRESSES: u64 = 1 << 20;
 type Key = (String, String);
 
 /// Gives what is missing, and says what cannot be given. Without a range of a family, Services get no address of it.
-pub fn assign(services: &mut BTreeMap<Key, Service>, ranges: &[IpNet]) -> Vec<Complaint> {
-    let mut complaints = assign_cluster_ips(services, ranges);
-    complaints.extend(assign_node_ports(services));
+/// `given` is what they were given before, and is afterwards what they have been given now.
+pub fn assign(services: &mut BTreeMap<Key, Service>, ranges: &[IpNet], given: &mut Given) -> Vec<Complaint> {
+    let mut complaints = assign_cluster_ips(services, ranges, &mut given.cluster_ips);
+    complaints.extend(assign_node_ports(services, &mut given.node_ports));
     complaints
 }
 
-fn assign_cluster_ips(services: &mut BTreeMap<Key, Service>, ranges: &[IpNet]) -> Vec<Complaint> {
+fn assign_cluster_ips(
+    services: &mut BTreeMap<Key, Service>,
+    ranges: &[IpNet],
+    given: &mut BTreeMap<String, IpAddr>,
+) -> Vec<Complaint> {
+    let before = std::mem::take(given);
     let Some(first) = ranges.first() else { return Vec::new() };
     let default = IpFamily::of(first.addr());
     let written = services.values().filter_map(|service| service.spec.as_ref()).flat_map(written_ips);
     let mut taken: BTreeSet<IpAddr> = written.filter_map(|ip| parse_ip(ip).ok()).collect();
-    let mut complaints = Vec::new();
-    for (key, service) in services.iter_mut() {
-        let Some(spec) = service.spec.as_mut() else { continue };
-        let is_aliased = spec.type_.as_deref() == Some("ExternalName");
-        if is_aliased || written_ips(spec).next().is_some() {
-            continue;
+    let is_in_range = |ip: &IpAddr| ranges.iter().any(|range| range.contains(ip));
+    let wanted: BTreeMap<&Key, Vec<IpFamily>> = services
+        .iter()
+        .filter_map(|(key, service)| Some((key, wanted_families(service.spec.as_ref()?, default, ranges)?)))
+        .collect();
+    let names = wanted.iter().flat_map(|(key, all)| all.iter().map(|family| ip_owner(key, *family)));
+    for name in names {
+        if let Some(ip) = before.get(&name).filter(|ip| is_in_range(ip))
+            && taken.insert(*ip)
+        {
+            given.insert(name, *ip);
         }
-        let (mut given, families) = (Vec::new(), families(spec, default, ranges));
+    }
+    let mut complaints = Vec::new();
+    for (key, families) in &wanted {
         for family in families {
-            match free_address(key, family, ranges, &taken) {
-                Some(ip) => given.push(ip),
+            let name = ip_owner(key, *family);
+            if given.contains_key(&name) {
+                continue;
+            }
+            match free_address(&name, *family, ranges, &taken) {
+                Some(ip) => {
+                    taken.insert(ip);
+                    given.insert(name, ip);
+                }
                 None => {
                     let reason = format!("no {} address is free in --service-cidr", family.label());
                     complaints.push(complain(key, "spec.clusterIPs", reason));
                 }
             }
         }
-        taken.extend(&given);
-        if !given.is_empty() {
-            spec.cluster_ip = given.first().map(ToString::to_string);
-            spec.ip_families = Some(given.iter().map(|ip| IpFamily::of(*ip).label().to_owned()).collect());
-            spec.cluster_ips = Some(given.iter().map(ToString::to_string).collect());
-        }
+    }
+    let ips: BTreeMap<Key, Vec<IpAddr>> = wanted
+        .into_iter()
+        .map(|(key, all)| {
+            let ips = all.into_iter().filter_map(|family| given.get(&ip_owner(key, family)).copied());
+            (key.clone(), ips.collect())
+        })
+        .collect();
+    for (key, ips) in ips.into_iter().filter(|(_, ips)| !ips.is_empty()) {
+        let Some(spec) = services.get_mut(&key).and_then(|service| service.spec.as_mut()) else { continue };
+        spec.cluster_ip = ips.first().map(ToString::to_string);
+        spec.ip_families = Some(ips.iter().map(|ip| IpFamily::of(*ip).label().to_owned()).collect());
+        spec.cluster_ips = Some(ips.iter().map(ToString::to_string).collect());
     }
     complaints
+}
+
+/// The families that a Service wants addresses of; none if it writes them or needs none.
+fn wanted_families(spec: &ServiceSpec, default: IpFamily, ranges: &[IpNet]) -> Option<Vec<IpFamily>> {
+    let is_aliased = spec.type_.as_deref() == Some("ExternalName");
+    let has_none = !is_aliased && written_ips(spec).next().is_none();
+    has_none.then(|| families(spec, default, ranges))
+}
+
+/// Who an address is given to: the name that is its place in the range.
+fn ip_owner(key: &Key, family: IpFamily) -> String {
+    format!("{}/{}/{}", key.0, key.1, family.label())
 }
 
 /// The families that a Service asks for, in its order; by default the first range's.
@@ -83,13 +123,13 @@ fn written_ips(spec: &ServiceSpec) -> impl Iterator<Item = &str> {
     all.map(String::as_str).filter(|ip| !ip.is_empty())
 }
 
-fn free_address(key: &Key, family: IpFamily, ranges: &[IpNet], taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
+fn free_address(name: &str, family: IpFamily, ranges: &[IpNet], taken: &BTreeSet<IpAddr>) -> Option<IpAddr> {
     ranges.iter().filter(|range| IpFamily::of(range.addr()) == family).find_map(|range| {
         let host_bits = u32::from(range.max_prefix_len() - range.prefix_len());
         // Neither the first address nor the last of a range is given out.
         let count = 1_u64.checked_shl(host_bits).map_or(MOST_ADDRESSES, |all| all.saturating_sub(2));
         let count = count.min(MOST_ADDRESSES);
-        let start = place(&format!("{}/{}/{}", key.0, key.1, family.label()), count)?;
+        let start = place(name, count)?;
         let places = (0..count).map(|step| (start + step) % count);
         places.map(|place| nth_address(range.network(), place + 1)).find(|ip| !taken.contains(ip))
     })
@@ -102,33 +142,46 @@ fn nth_address(network: IpAddr, n: u64) -> IpAddr {
     }
 }
 
-fn assign_node_ports(services: &mut BTreeMap<Key, Service>) -> Vec<Complaint> {
+fn assign_node_ports(
+    services: &mut BTreeMap<Key, Service>,
+    given: &mut BTreeMap<String, u16>,
+) -> Vec<Complaint> {
+    let before = std::mem::take(given);
     let written = services.values().filter_map(|service| service.spec.as_ref());
     let written = written.flat_map(|spec| spec.ports.iter().flatten());
     let mut taken: BTreeSet<(String, i32)> = written
         .filter_map(|port| Some((protocol(port.protocol.as_deref()), port.node_port.filter(|n| *n != 0)?)))
         .collect();
+    for (key, service) in services.iter() {
+        for port in service.spec.iter().flat_map(unnumbered_ports) {
+            let (name, protocol) = (port_owner(key, port), protocol(port.protocol.as_deref()));
+            if let Some(number) = before.get(&name).filter(|number| NODE_PORTS.contains(number))
+                && taken.insert((protocol, i32::from(*number)))
+            {
+                given.insert(name, *number);
+            }
+        }
+    }
     let mut complaints = Vec::new();
     let count = NODE_PORTS.len() as u64;
     for (key, service) in services.iter_mut() {
-        let Some(spec) = service.spec.as_mut() else { continue };
-        if spec.type_.as_deref() != Some("NodePort") {
-            continue;
-        }
+        let Some(spec) = service.spec.as_mut().filter(|spec| has_node_ports(spec)) else { continue };
         for (i, port) in spec.ports.iter_mut().flatten().enumerate() {
             if port.node_port.is_some_and(|n| n != 0) {
                 continue;
             }
-            let protocol = protocol(port.protocol.as_deref());
-            let name = port.name.as_deref().unwrap_or_default();
-            let start = place(&format!("{}/{}:{name}/{protocol}", key.0, key.1), count);
-            let places = start.into_iter().flat_map(|start| (0..count).map(move |step| start + step));
-            let numbers = places.map(|place| i32::from(*NODE_PORTS.start()) + (place % count) as i32);
-            let free = numbers.map(|number| (protocol.clone(), number)).find(|claim| !taken.contains(claim));
-            match free {
-                Some(claim) => {
-                    port.node_port = Some(claim.1);
-                    taken.insert(claim);
+            let (name, protocol) = (port_owner(key, port), protocol(port.protocol.as_deref()));
+            let free = || {
+                let start = place(&name, count);
+                let places = start.into_iter().flat_map(|start| (0..count).map(move |step| start + step));
+                let mut numbers = places.map(|place| NODE_PORTS.start() + (place % count) as u16);
+                numbers.find(|number| !taken.contains(&(protocol.clone(), i32::from(*number))))
+            };
+            match given.get(&name).copied().or_else(free) {
+                Some(number) => {
+                    port.node_port = Some(i32::from(number));
+                    taken.insert((protocol, i32::from(number)));
+                    given.insert(name, number);
                 }
                 None => {
                     let field = format!("spec.ports[{i}].nodePort");
@@ -138,6 +191,21 @@ fn assign_node_ports(services: &mut BTreeMap<Key, Service>) -> Vec<Complaint> {
         }
     }
     complaints
+}
+
+fn has_node_ports(spec: &ServiceSpec) -> bool {
+    spec.type_.as_deref() == Some("NodePort")
+}
+
+fn unnumbered_ports(spec: &ServiceSpec) -> impl Iterator<Item = &ServicePort> {
+    let ports = spec.ports.iter().flatten().filter(|port| port.node_port.is_none_or(|number| number == 0));
+    ports.filter(|_| has_node_ports(spec))
+}
+
+/// Who a node port is given to: the name that is its place.
+fn port_owner(key: &Key, port: &ServicePort) -> String {
+    let name = port.name.as_deref().unwrap_or_default();
+    format!("{}/{}:{name}/{}", key.0, key.1, protocol(port.protocol.as_deref()))
 }
 
 fn protocol(label: Option<&str>) -> String {
@@ -169,10 +237,18 @@ mod tests {
 
     /// What Services have after all is given, and what cannot be.
     fn assigned(list: &[&str], ranges: &str) -> (BTreeMap<String, Vec<String>>, Vec<String>) {
+        assigned_after(list, ranges, &mut Given::default())
+    }
+
+    fn assigned_after(
+        list: &[&str],
+        ranges: &str,
+        before: &mut Given,
+    ) -> (BTreeMap<String, Vec<String>>, Vec<String>) {
         let ranges: Vec<IpNet> =
             ranges.split(' ').filter(|r| !r.is_empty()).map(|r| r.parse().unwrap()).collect();
         let mut services = services(list);
-        let complaints = assign(&mut services, &ranges).iter().map(ToString::to_string).collect();
+        let complaints = assign(&mut services, &ranges, before).iter().map(ToString::to_string).collect();
         let given = services.into_iter().map(|((_, name), service)| {
             let spec = service.spec.unwrap();
             let ports = spec.ports.unwrap_or_default().into_iter().filter_map(|port| port.node_port);
@@ -213,6 +289,37 @@ mod tests {
         assert_eq!(given["web"], alone);
         let all: BTreeSet<&String> = given.values().flatten().collect();
         assert_eq!(all.len(), 201, "no address twice");
+    }
+
+    #[test]
+    fn a_service_keeps_what_it_was_given_when_one_comes_that_goes_before_it() {
+        let (web, rival) = ("{metadata: {name: web}, spec: {}}", "{metadata: {name: a}, spec: {}}");
+        // Two addresses: whoever is first by name takes what it likes.
+        let range = "10.0.0.0/30";
+        let both = assigned(&[web, rival], range).0;
+        let alone = assigned(&[web], range).0;
+        let mut before = Given::default();
+        let given = assigned_after(&[web], range, &mut before).0;
+        assert_eq!(given, alone);
+        before.cluster_ips.insert("shop/web/IPv4".to_owned(), both["a"][0].parse().unwrap());
+        let (after, complaints) = assigned_after(&[web, rival], range, &mut before);
+        assert_eq!((&after["web"], &after["a"], complaints.len()), (&both["a"], &both["web"], 0));
+        // Once it is gone, its address is free; and one outside the range is given up.
+        assert_eq!(assigned_after(&[rival], range, &mut before).0["a"], after["a"]);
+        assert_eq!(before.cluster_ips.len(), 1);
+        assert!(assigned_after(&[rival], "10.1.0.0/30", &mut before).0["a"][0].starts_with("10.1.0."));
+    }
+
+    #[test]
+    fn a_node_port_is_kept_unless_a_manifest_writes_it() {
+        let node =
+            "{metadata: {name: web}, spec: {type: NodePort, clusterIP: 10.96.0.1, ports: [{port: 80}]}}";
+        let mut before = Given::default();
+        before.node_ports.insert("shop/web:/TCP".to_owned(), 31_234);
+        assert_eq!(assigned_after(&[node], "", &mut before).0["web"][0], "31234");
+        let writes = "{metadata: {name: a}, spec: {type: NodePort, ports: [{port: 80, nodePort: 31234}]}}";
+        assert_ne!(assigned_after(&[node, writes], "", &mut before).0["web"][0], "31234");
+        assert_ne!(before.node_ports["shop/web:/TCP"], 31_234);
     }
 
     #[test]

@@ -29,6 +29,14 @@ impl Object {
         }
     }
 
+    pub fn as_pod(&self) -> Option<&Pod> {
+        if let Self::Pod(pod) = self { Some(pod) } else { None }
+    }
+
+    pub fn as_node(&self) -> Option<&Node> {
+        if let Self::Node(node) = self { Some(node) } else { None }
+    }
+
     pub const fn metadata(&self) -> &ObjectMeta {
         match self {
             Self::Service(o) => &o.metadata,
@@ -44,6 +52,8 @@ impl Object {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     pub document: usize,
+    /// Where it stands in the document: `items[3].`, or empty.
+    pub prefix: String,
     pub object: Object,
 }
 
@@ -51,6 +61,8 @@ pub struct Found {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DocumentError {
     pub document: usize,
+    /// Where the text is no YAML.
+    pub line: Option<usize>,
     pub field: String,
     pub reason: String,
 }
@@ -63,6 +75,10 @@ pub struct Contents {
     pub unused: Vec<DocumentError>,
 }
 
+/// What a file of Cilium's `--lb-state-file` has instead of a kind, and what is in it.
+const CILIUM_LISTS: [(&str, &str, &str); 2] =
+    [("services", "v1", "Service"), ("endpoints", "discovery.k8s.io/v1", "EndpointSlice")];
+
 /// Reads a file. One bad document spoils it: half an edit must not come into force.
 pub fn parse_contents(text: &str) -> Result<Contents, Vec<DocumentError>> {
     let mut contents = Contents::default();
@@ -71,12 +87,14 @@ pub fn parse_contents(text: &str) -> Result<Contents, Vec<DocumentError>> {
         let document_number = i + 1;
         let at = |field: &str, reason: String| DocumentError {
             document: document_number,
+            line: None,
             field: field.into(),
             reason,
         };
         match Value::deserialize(document) {
             Err(error) => {
-                errors.push(at("", error.to_string()));
+                let line = error.location().map(|location| location.line());
+                errors.push(DocumentError { line, ..at("", error.to_string()) });
                 // The parser cannot find its way back after a syntax error.
                 break;
             }
@@ -99,29 +117,36 @@ fn parse_value(
     contents: &mut Contents,
     errors: &mut Vec<DocumentError>,
 ) {
-    let at =
-        |field: &str, reason: String| DocumentError { document, field: format!("{prefix}{field}"), reason };
+    let at = |field: &str, reason: String| {
+        let field = format!("{prefix}{field}");
+        DocumentError { document, line: None, field, reason }
+    };
     let text = |field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
     let kind = text("kind").or_else(|| listed.map(|(_, kind)| kind.to_owned()));
     let version = text("apiVersion").or_else(|| listed.map(|(version, _)| version.to_owned()));
-    let (Some(kind), Some(version)) = (kind.as_deref(), version.as_deref()) else {
-        let field = if kind.is_none() { "kind" } else { "apiVersion" };
-        errors.push(at(field, "missing: not a Kubernetes object".to_owned()));
+    let is_cilium = kind.is_none() && CILIUM_LISTS.iter().any(|(field, ..)| value.get(field).is_some());
+    let (Some(kind), Some(version), false) = (kind.as_deref(), version.as_deref(), is_cilium) else {
+        if is_cilium {
+            for (field, version, kind) in CILIUM_LISTS {
+                parse_list(
+                    value.get(field),
+                    field,
+                    Some((version, kind)),
+                    document,
+                    prefix,
+                    contents,
+                    errors,
+                );
+            }
+        } else {
+            let field = if kind.is_none() { "kind" } else { "apiVersion" };
+            errors.push(at(field, "missing: not a Kubernetes object".to_owned()));
+        }
         return;
     };
     if let Some(item_kind) = kind.strip_suffix("List") {
         let implied = (!item_kind.is_empty()).then_some((version, item_kind));
-        let Value::Mapping(mut list) = value else { return };
-        match list.remove("items") {
-            None | Some(Value::Null) => {}
-            Some(Value::Sequence(items)) => {
-                for (i, item) in items.into_iter().enumerate() {
-                    let prefix = format!("{prefix}items[{i}].");
-                    parse_value(item, document, &prefix, implied, contents, errors);
-                }
-            }
-            Some(_) => errors.push(at("items", "not a list".to_owned())),
-        }
+        parse_list(value.get("items"), "items", implied, document, prefix, contents, errors);
         return;
     }
     let parsed = match (version, kind) {
@@ -142,7 +167,32 @@ fn parse_value(
         }
         Ok(mut object) => {
             default(&mut object);
-            contents.objects.push(Found { document, object });
+            contents.objects.push(Found { document, prefix: prefix.to_owned(), object });
+        }
+    }
+}
+
+/// The objects of a list; `implied` are version and kind of those that do not say.
+fn parse_list(
+    list: Option<&Value>,
+    field: &str,
+    implied: Option<(&str, &str)>,
+    document: usize,
+    prefix: &str,
+    contents: &mut Contents,
+    errors: &mut Vec<DocumentError>,
+) {
+    match list {
+        None | Some(Value::Null) => {}
+        Some(Value::Sequence(items)) => {
+            for (i, item) in items.iter().enumerate() {
+                let prefix = format!("{prefix}{field}[{i}].");
+                parse_value(item.clone(), document, &prefix, implied, contents, errors);
+            }
+        }
+        Some(_) => {
+            let field = format!("{prefix}{field}");
+            errors.push(DocumentError { document, line: None, field, reason: "not a list".to_owned() });
         }
     }
 }
@@ -208,6 +258,24 @@ mod tests {
                 "3 Service Some(\"default\") Some(\"c\")"
             ]
         );
+    }
+
+    #[test]
+    fn a_state_file_of_cilium_is_read() {
+        let slice = "{metadata: {name: s}, addressType: IPv4, endpoints: [], ports: []}";
+        let text = format!(
+            "{{services: [{{metadata: {{name: a, namespace: x}}, spec: {{}}}}], endpoints: [{slice}]}}"
+        );
+        let contents = parse_contents(&text).unwrap();
+        let found: Vec<String> = contents
+            .objects
+            .iter()
+            .map(|f| format!("{}{} {:?}", f.prefix, f.object.kind(), f.object.metadata().name))
+            .collect();
+        assert_eq!(found, ["services[0].Service Some(\"a\")", "endpoints[0].EndpointSlice Some(\"s\")"]);
+        assert_eq!(error("{services: [{metadata: {name: a}, spec: 1}]}"), (1, "services[0].spec".into()));
+        assert_eq!(error("{services: {a: b}}"), (1, "services".into()));
+        assert_eq!(parse_contents("{services: null, endpoints: []}").unwrap().objects, []);
     }
 
     #[test]

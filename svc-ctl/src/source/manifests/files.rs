@@ -1,9 +1,13 @@
 //! The last good state of every file, and whose object counts where two files define the same one.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
+use ipnet::IpNet;
+
 use super::document::{Contents, DocumentError, Found, Object, parse_contents};
+use super::rules::faults_of;
 use crate::model::complaint::Complaint;
 
 /// One file: what is in force, and what is wrong with its newest state.
@@ -19,14 +23,43 @@ struct File {
 #[derive(Debug, Default)]
 pub struct Files {
     files: BTreeMap<String, File>,
+    /// Services are held to the rules of an API server, and to these ranges.
+    rules: Option<Vec<IpNet>>,
+}
+
+/// Something that is wrong with a file.
+#[derive(Clone, Debug)]
+pub struct Fault<'f> {
+    pub file: &'f str,
+    pub error: Cow<'f, DocumentError>,
+    /// What stays in force, or empty.
+    consequence: &'static str,
+    /// It is of a kind that has no effect here.
+    pub is_harmless: bool,
+}
+
+impl Fault<'_> {
+    fn complaint(&self) -> Complaint {
+        let reason = format!("{}{}", self.error.reason, self.consequence);
+        Complaint::refused(place(self.file, self.error.document), self.error.field.as_str(), reason)
+    }
 }
 
 impl Files {
+    /// Also holds Services to what an API server with these ranges would say: a file with one that it would refuse
+    /// leaves the last good state in force.
+    pub fn with_rules(ranges: Vec<IpNet>) -> Self {
+        Self { files: BTreeMap::new(), rules: Some(ranges) }
+    }
+
     /// A file is new or has changed, or could not be read. What is bad leaves the last good state in force.
     pub fn update(&mut self, name: &str, text: Result<&str, String>) {
+        let rules = self.rules.as_deref();
         let file = self.files.entry(name.to_owned()).or_default();
-        let whole = |reason: String| vec![DocumentError { document: 0, field: String::new(), reason }];
-        file.bad = match text.map(|t| (t.trim().is_empty(), parse_contents(t))) {
+        let whole =
+            |reason: String| vec![DocumentError { document: 0, line: None, field: String::new(), reason }];
+        let parse = |text| parse_contents(text).and_then(|contents| judge(contents, rules));
+        file.bad = match text.map(|t| (t.trim().is_empty(), parse(t))) {
             Err(reason) => whole(reason),
             // Editors cut a file before they write it again.
             Ok((true, _)) if !file.good.objects.is_empty() => {
@@ -52,7 +85,14 @@ impl Files {
 
     /// The objects in force, and everything there is to report.
     pub fn objects(&self) -> (Vec<&Object>, Vec<Complaint>) {
-        let mut report = Vec::new();
+        let (found, faults) = self.found();
+        let objects = found.into_iter().map(|(_, found)| &found.object).collect();
+        (objects, faults.iter().map(Fault::complaint).collect())
+    }
+
+    /// The objects in force with their files, and what is wrong with files.
+    pub fn found(&self) -> (Vec<(&str, &Found)>, Vec<Fault<'_>>) {
+        let mut faults = Vec::new();
         let mut owners: BTreeMap<(&str, &str, &str), (&str, &Found)> = BTreeMap::new();
         for (name, file) in &self.files {
             let consequence = if file.had_good {
@@ -60,15 +100,10 @@ impl Files {
             } else {
                 "; nothing of the file is in force"
             };
-            let errors = file.bad.iter().map(|e| (e, consequence));
-            for (error, note) in errors.chain(file.good.unused.iter().map(|e| (e, ""))) {
-                let object = place(name, error.document);
-                report.push(Complaint::refused(
-                    object,
-                    error.field.as_str(),
-                    format!("{}{note}", error.reason),
-                ));
-            }
+            let fault =
+                |error, consequence, is_harmless| Fault { file: name, error, consequence, is_harmless };
+            faults.extend(file.bad.iter().map(|e| fault(Cow::Borrowed(e), consequence, false)));
+            faults.extend(file.good.unused.iter().map(|e| fault(Cow::Borrowed(e), "", true)));
             for found in &file.good.objects {
                 let meta = found.object.metadata();
                 let namespace = meta.namespace.as_deref().unwrap_or_default();
@@ -84,13 +119,30 @@ impl Files {
                             key.2,
                             place(owner_file, owner.document)
                         );
-                        report.push(Complaint::refused(place(name, found.document), "metadata.name", reason));
+                        let field = format!("{}metadata.name", found.prefix);
+                        let error = DocumentError { document: found.document, line: None, field, reason };
+                        faults.push(fault(Cow::Owned(error), "", false));
                     }
                 }
             }
         }
-        (owners.into_values().map(|(_, found)| &found.object).collect(), report)
+        (owners.into_values().collect(), faults)
     }
+}
+
+fn judge(contents: Contents, rules: Option<&[IpNet]>) -> Result<Contents, Vec<DocumentError>> {
+    let Some(ranges) = rules else { return Ok(contents) };
+    let mut errors = Vec::new();
+    for found in &contents.objects {
+        let Object::Service(service) = &found.object else { continue };
+        errors.extend(faults_of(service, ranges).into_iter().map(|(field, reason)| DocumentError {
+            document: found.document,
+            line: None,
+            field: format!("{}{field}", found.prefix),
+            reason,
+        }));
+    }
+    if errors.is_empty() { Ok(contents) } else { Err(errors) }
 }
 
 /// A document of a file as people count; document 0 is the file itself.
@@ -151,6 +203,25 @@ mod tests {
         assert_eq!((names(&files).len(), report(&files).len()), (1, 1));
         files.remove("x.yaml");
         assert_eq!((names(&files).len(), report(&files).len()), (0, 0));
+    }
+
+    #[test]
+    fn a_service_that_an_api_server_would_refuse_leaves_the_last_good_state() {
+        let mut files = Files::with_rules(vec!["10.96.0.0/16".parse().unwrap()]);
+        let service = |ip: &str| {
+            format!("{{apiVersion: v1, kind: List, items: [{{apiVersion: v1, kind: Service, metadata: {{name: a}},
+                spec: {{clusterIP: {ip}, ports: [{{port: 80}}]}}}}]}}")
+        };
+        files.update("x.yaml", Ok(&service("10.96.0.1")));
+        files.update("x.yaml", Ok(&service("10.97.0.1")));
+        let Object::Service(in_force) = files.objects().0[0] else { panic!("not a Service") };
+        assert_eq!(in_force.spec.as_ref().unwrap().cluster_ip.as_deref(), Some("10.96.0.1"));
+        assert_eq!(
+            report(&files),
+            [
+                "x.yaml document 1: items[0].spec.clusterIP: 10.97.0.1 is not in --service-cidr; the file's last good state stays in force"
+            ]
+        );
     }
 
     #[test]

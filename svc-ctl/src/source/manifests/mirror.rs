@@ -3,10 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Service};
+use k8s_openapi::api::core::v1::{EndpointAddress, EndpointSubset, Endpoints, Pod, Service};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use super::health::Health;
+use super::pods::node_name;
 use crate::model::convert::LABEL_SERVICE_NAME;
 use crate::model::name::IpFamily;
 use crate::model::parse::parse_ip;
@@ -83,12 +85,21 @@ fn mirror(
     }
 }
 
-/// Gives endpoints without a node's name that of the Pod with their address: Kubernetes' controllers always write it,
-/// people seldom do.
-pub fn fill_node_names(slice: &mut EndpointSlice, nodes: &BTreeMap<IpAddr, &str>) {
-    for endpoint in slice.endpoints.iter_mut().flatten().filter(|e| e.node_name.is_none()) {
+/// What people seldom write and Kubernetes' controllers always do: the node of the Pod with that address, and whether it
+/// is ready. What is written stands, but on a node that does not answer.
+pub fn complete(slice: &mut EndpointSlice, pods: &BTreeMap<IpAddr, &Pod>, health: &Health) {
+    for endpoint in slice.endpoints.iter_mut().flatten() {
         let addr = endpoint.addresses.first().and_then(|a| parse_ip(a).ok());
-        endpoint.node_name = addr.and_then(|a| nodes.get(&a)).map(|n| (*n).to_owned());
+        let pod = addr.and_then(|a| pods.get(&a));
+        if endpoint.node_name.is_none() {
+            endpoint.node_name = pod.and_then(|pod| node_name(pod)).map(str::to_owned);
+        }
+        let is_down = endpoint.node_name.as_deref().is_some_and(|node| health.is_down(node));
+        let is_written = endpoint.conditions.as_ref().is_some_and(|c| c.ready.is_some());
+        if is_down || (!is_written && pod.is_some_and(|pod| !health.is_well(pod))) {
+            let conditions = endpoint.conditions.get_or_insert_default();
+            (conditions.ready, conditions.serving) = (Some(false), Some(false));
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use k8s_openapi::api::discovery::v1::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use super::health::Health;
 use crate::model::convert::LABEL_SERVICE_NAME;
 use crate::model::name::IpFamily;
 use crate::model::parse::parse_ip;
@@ -19,7 +20,12 @@ use crate::model::parse::parse_ip;
 pub type Zones<'a> = BTreeMap<&'a str, &'a str>;
 
 /// The slices of a Service with a selector; none for any other. Pods whose ports resolve alike share a slice.
-pub fn slices_of_pods(service: &Service, pods: &[&Pod], zones: &Zones<'_>) -> Vec<EndpointSlice> {
+pub fn slices_of_pods(
+    service: &Service,
+    pods: &[&Pod],
+    zones: &Zones<'_>,
+    health: &Health,
+) -> Vec<EndpointSlice> {
     let Some(spec) = &service.spec else { return Vec::new() };
     let Some(selector) = spec.selector.as_ref().filter(|s| !s.is_empty()) else { return Vec::new() };
     let publish = spec.publish_not_ready_addresses.unwrap_or(false);
@@ -34,7 +40,7 @@ pub fn slices_of_pods(service: &Service, pods: &[&Pod], zones: &Zones<'_>) -> Ve
         let ports: Ports = spec.ports.iter().flatten().filter_map(|port| resolve_port(port, pod)).collect();
         for family in IpFamily::ALL {
             if let Some(addr) = address(pod, family) {
-                let mut endpoint = endpoint_of(pod, addr, publish);
+                let mut endpoint = endpoint_of(pod, addr, publish, health);
                 endpoint.hostname = hostname(service, pod).map(str::to_owned);
                 endpoint.hints = hints(spec.traffic_distribution.as_deref(), pod, zones);
                 groups.entry((family, ports.clone())).or_default().push(endpoint);
@@ -74,7 +80,7 @@ fn slice(
 }
 
 /// Run to completion or evicted: never an endpoint again (SEM-050).
-fn is_terminal(pod: &Pod) -> bool {
+pub fn is_terminal(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
     matches!(phase, Some("Failed" | "Succeeded"))
 }
@@ -101,8 +107,8 @@ fn is_ready(pod: &Pod) -> bool {
     conditions.is_none_or(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
 }
 
-fn endpoint_of(pod: &Pod, addr: String, publish: bool) -> Endpoint {
-    let serving = is_ready(pod);
+fn endpoint_of(pod: &Pod, addr: String, publish: bool, health: &Health) -> Endpoint {
+    let serving = is_ready(pod) && health.is_well(pod);
     let terminating = pod.metadata.deletion_timestamp.is_some();
     let conditions = EndpointConditions {
         ready: Some(publish || (serving && !terminating)),
@@ -168,10 +174,14 @@ fn container_port(pod: &Pod, name: &str, protocol: &str) -> Option<i32> {
 mod tests {
     use super::*;
 
+    fn zones() -> Zones<'static> {
+        Zones::from([("n1", "z1")])
+    }
+
     fn endpoints(service: &str, pods: &[&str]) -> Vec<String> {
         let service: Service = serde_yaml_ng::from_str(service).unwrap();
         let pods: Vec<Pod> = pods.iter().map(|p| serde_yaml_ng::from_str(p).unwrap()).collect();
-        let slices = slices_of_pods(&service, &pods.iter().collect::<Vec<_>>(), &Zones::from([("n1", "z1")]));
+        let slices = slices_of_pods(&service, &pods.iter().collect::<Vec<_>>(), &zones(), &Health::default());
         let mut lines = Vec::new();
         for slice in &slices {
             let ports = slice.ports.iter().flatten().map(|p| p.port.unwrap_or(0).to_string());
@@ -226,7 +236,7 @@ mod tests {
             let service: Service = serde_yaml_ng::from_str(&service).unwrap();
             let pod = pod("podIP: 10.0.0.1", 8080).replace("n1", node);
             let pod: Pod = serde_yaml_ng::from_str(&pod).unwrap();
-            let slices = slices_of_pods(&service, &[&pod], &Zones::from([("n1", "z1")]));
+            let slices = slices_of_pods(&service, &[&pod], &zones(), &Health::default());
             let hints = slices[0].endpoints.as_ref().unwrap()[0].hints.clone().unwrap_or_default();
             let zones: Vec<String> = hints.for_zones.into_iter().flatten().map(|zone| zone.name).collect();
             let nodes: Vec<String> = hints.for_nodes.into_iter().flatten().map(|node| node.name).collect();

@@ -1,6 +1,12 @@
 //! The folder as a whole, on a real file system.
 
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
 use super::*;
+use crate::model::complaint::Origin;
+use crate::observe::ledger::Ledger;
 use crate::source::event::{Event, SourceEvent};
 
 struct Folder(PathBuf);
@@ -25,8 +31,13 @@ impl Drop for Folder {
 
 /// What a scan says, in short words, and how many complaints there are then.
 fn scan(manifests: &mut Manifests, writing: &[&str]) -> Option<(Vec<String>, usize)> {
-    let batch = manifests.scan(&writing.iter().map(ToString::to_string).collect())?;
+    let batch = next_batch(manifests, writing)?;
     Some((words(&batch), manifests.report().len()))
+}
+
+fn next_batch(manifests: &mut Manifests, writing: &[&str]) -> Option<Batch> {
+    let is_new = manifests.read(&writing.iter().map(ToString::to_string).collect());
+    is_new.then(|| manifests.batch(&Health::default()))
 }
 
 fn said(words: &[&str], complaints: usize) -> Option<(Vec<String>, usize)> {
@@ -127,7 +138,8 @@ async fn edits_arrive_as_events() {
     let (send, mut receive) = mpsc::channel(8);
     let (path, ledger) = (folder.0.clone(), Ledger::default());
     let complaints = ledger.clone();
-    let task = tokio::spawn(async move { run(path, Vec::new(), send, &ledger).await });
+    let task =
+        tokio::spawn(async move { follow::run(path, follow::Options::default(), send, &ledger).await });
     let limit = Duration::from_secs(10);
     let mut next = async || words(&tokio::time::timeout(limit, receive.recv()).await.unwrap().unwrap());
     assert_eq!(next().await[1], "service list web");
@@ -142,6 +154,93 @@ async fn edits_arrive_as_events() {
     assert_eq!(complaints.get(&Origin::Source), []);
     drop(receive);
     tokio::time::timeout(limit, task).await.unwrap().unwrap().unwrap();
+}
+
+/// The next batch in short words.
+async fn next_words(receive: &mut mpsc::Receiver<Batch>) -> Vec<String> {
+    words(&tokio::time::timeout(Duration::from_secs(10), receive.recv()).await.unwrap().unwrap())
+}
+
+/// Every way in which people and programs put a new text in place of an old one, on the folder that a daemon watches.
+#[tokio::test]
+async fn a_change_arrives_once_and_whole_however_it_is_made() {
+    type Change = fn(&Folder, &str);
+    let ways: [(&str, Change); 7] = [
+        ("in place", |folder, text| folder.write("pod.yaml", text)),
+        ("an editor that renames", |folder, text| {
+            std::fs::rename(folder.0.join("pod.yaml"), folder.0.join("pod.yaml~")).unwrap();
+            folder.write("pod.yaml", text);
+            std::fs::remove_file(folder.0.join("pod.yaml~")).unwrap();
+        }),
+        ("rsync", |folder, text| {
+            folder.write(".pod.yaml.Xq3fG1", text);
+            std::fs::rename(folder.0.join(".pod.yaml.Xq3fG1"), folder.0.join("pod.yaml")).unwrap();
+        }),
+        ("rsync --inplace", |folder, text| {
+            use std::io::Write as _;
+            let mut file = std::fs::File::options().write(true).open(folder.0.join("pod.yaml")).unwrap();
+            text.as_bytes().chunks(16).for_each(|chunk| file.write_all(chunk).unwrap());
+            file.set_len(text.len() as u64).unwrap();
+        }),
+        ("git checkout", |folder, text| {
+            std::fs::remove_file(folder.0.join("pod.yaml")).unwrap();
+            folder.write("pod.yaml", text);
+        }),
+        ("cp --remove-destination", |folder, text| {
+            folder.write("copy", text);
+            std::fs::remove_file(folder.0.join("pod.yaml")).unwrap();
+            std::fs::copy(folder.0.join("copy"), folder.0.join("pod.yaml")).unwrap();
+        }),
+        ("a link to another file", |folder, text| {
+            folder.write("other", text);
+            std::os::unix::fs::symlink("other", folder.0.join(".link")).unwrap();
+            std::fs::rename(folder.0.join(".link"), folder.0.join("pod.yaml")).unwrap();
+        }),
+    ];
+    for (n, (way, change)) in ways.into_iter().enumerate() {
+        let folder = Folder::new(&format!("way{n}"));
+        folder.write("web.yaml", SERVICE);
+        folder.write("pod.yaml", POD);
+        let (send, mut receive) = mpsc::channel(8);
+        let (path, ledger) = (folder.0.clone(), Ledger::default());
+        let complaints = ledger.clone();
+        let task =
+            tokio::spawn(async move { follow::run(path, follow::Options::default(), send, &ledger).await });
+        assert_eq!(next_words(&mut receive).await[4], "slice list web:pods:0", "{way}");
+        change(&folder, &POD.replace("10.0.0.1", "10.0.0.200"));
+        assert_eq!(next_words(&mut receive).await, ["slice apply web:pods:0"], "{way}");
+        // Another file's event comes next: the change was one, and the Pod was never away.
+        folder.write("node.yaml", "{apiVersion: v1, kind: Node, metadata: {name: n}}");
+        assert_eq!(next_words(&mut receive).await, ["node apply n"], "{way}");
+        assert_eq!(complaints.get(&Origin::Source), [], "{way}");
+        task.abort();
+    }
+}
+
+/// As a kubelet writes a ConfigMap: `web.yaml -> ..data/web.yaml`, `..data -> ..1`, then another `..data` over it.
+#[tokio::test]
+async fn all_files_of_a_config_map_change_together() {
+    use std::os::unix::fs::symlink;
+    let folder = Folder::new("configmap");
+    let version = |n: u32, address: &str| {
+        std::fs::create_dir(folder.0.join(format!("..{n}"))).unwrap();
+        folder.write(&format!("..{n}/web.yaml"), &SERVICE.replace("port: 80", &format!("port: {n}")));
+        folder.write(&format!("..{n}/pod.yaml"), &POD.replace("10.0.0.1", address));
+        symlink(format!("..{n}"), folder.0.join("..data_tmp")).unwrap();
+        std::fs::rename(folder.0.join("..data_tmp"), folder.0.join("..data")).unwrap();
+    };
+    version(1, "10.0.0.1");
+    for name in ["web.yaml", "pod.yaml"] {
+        symlink(format!("..data/{name}"), folder.0.join(name)).unwrap();
+    }
+    let (send, mut receive) = mpsc::channel(8);
+    let (path, ledger) = (folder.0.clone(), Ledger::default());
+    let task =
+        tokio::spawn(async move { follow::run(path, follow::Options::default(), send, &ledger).await });
+    assert_eq!(next_words(&mut receive).await[1], "service list web");
+    version(2, "10.0.0.2");
+    assert_eq!(next_words(&mut receive).await, ["service apply web", "slice apply web:pods:0"]);
+    task.abort();
 }
 
 #[test]
@@ -162,12 +261,12 @@ fn a_service_without_a_cluster_ip_gets_one_of_the_range_and_keeps_it_when_others
         };
         batch.into_iter().filter_map(ip).collect()
     };
-    let given = cluster_ips(manifests.scan(&BTreeSet::new()).unwrap());
+    let given = cluster_ips(next_batch(&mut manifests, &[]).unwrap());
     assert!(given.len() == 1 && given[0].starts_with("10.96."), "{given:?}");
     folder.write(
         "b.yaml",
         "{apiVersion: v1, kind: Service, metadata: {name: also}, spec: {ports: [{port: 80}]}}",
     );
-    let more = cluster_ips(manifests.scan(&BTreeSet::new()).unwrap());
+    let more = cluster_ips(next_batch(&mut manifests, &[]).unwrap());
     assert!(more.len() == 1 && more != given, "only the new one is told: {more:?}");
 }

@@ -11,8 +11,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::assign::assign;
 use super::document::Object;
-use super::mirror::{fill_node_names, slices_of_endpoints};
-use super::pods::{Zones, addresses, node_name, slices_of_pods};
+use super::given::Given;
+use super::health::Health;
+use super::mirror::{complete, slices_of_endpoints};
+use super::pods::{Zones, addresses, slices_of_pods};
+use super::rules::conflicts;
 use crate::model::complaint::Complaint;
 use crate::model::convert::{LABEL_SERVICE_NAME, LABEL_ZONE};
 use crate::source::event::{Batch, Event, SourceEvent};
@@ -32,8 +35,13 @@ fn key(meta: &ObjectMeta) -> Key {
 }
 
 impl World {
-    /// Plays the controllers: pods and Endpoints become slices.
+    /// The objects as they are written.
     pub fn of(objects: &[&Object]) -> Self {
+        Self::with_health(objects, &Health::default())
+    }
+
+    /// Plays the controllers: pods and Endpoints become slices, as far as their health allows.
+    pub fn with_health(objects: &[&Object], health: &Health) -> Self {
         let mut world = Self::default();
         let (mut pods, mut endpoints): (Vec<&Pod>, Vec<&Endpoints>) = (Vec::new(), Vec::new());
         for object in objects {
@@ -45,28 +53,32 @@ impl World {
                 Object::Endpoints(o) => endpoints.push(o),
             }
         }
-        let nodes: BTreeMap<IpAddr, &str> = pods
-            .iter()
-            .flat_map(|p| addresses(p).zip(std::iter::repeat(node_name(p))))
-            .filter_map(some)
-            .collect();
+        let by_address: BTreeMap<IpAddr, &Pod> =
+            pods.iter().flat_map(|pod| addresses(pod).zip(std::iter::repeat(*pod))).collect();
         let by_hand: BTreeSet<Key> = world.slices.values().filter_map(service_of).collect();
-        let mut slices = Vec::new();
+        let mut written = Vec::new();
         for one in endpoints.iter().filter(|e| !by_hand.contains(&key(&e.metadata))) {
-            slices.extend(slices_of_endpoints(one, world.services.get(&key(&one.metadata))));
+            written.extend(slices_of_endpoints(one, world.services.get(&key(&one.metadata))));
         }
+        world.slices.extend(written.into_iter().map(|s| (key(&s.metadata), s)));
+        world.slices.values_mut().for_each(|slice| complete(slice, &by_address, health));
         let zones: Zones<'_> = world.nodes.values().filter_map(zone_of).collect();
         for service in world.services.values() {
-            slices.extend(slices_of_pods(service, &pods, &zones));
+            let slices = slices_of_pods(service, &pods, &zones, health);
+            world.slices.extend(slices.into_iter().map(|s| (key(&s.metadata), s)));
         }
-        world.slices.extend(slices.into_iter().map(|s| (key(&s.metadata), s)));
-        world.slices.values_mut().for_each(|slice| fill_node_names(slice, &nodes));
         world
     }
 
     /// Gives Services the ClusterIPs and node ports that they do not write, and says which cannot be given.
-    pub fn assign(&mut self, service_cidrs: &[IpNet]) -> Vec<Complaint> {
-        assign(&mut self.services, service_cidrs)
+    /// `given` is what they had before, and afterwards have.
+    pub fn assign(&mut self, service_cidrs: &[IpNet], given: &mut Given) -> Vec<Complaint> {
+        assign(&mut self.services, service_cidrs, given)
+    }
+
+    /// Two Services that want the same.
+    pub fn conflicts(&self) -> Vec<Complaint> {
+        conflicts(self.services.values())
     }
 
     /// Everything, as a first list.
@@ -86,10 +98,6 @@ impl World {
         changes(&before.nodes, &self.nodes, &mut batch, SourceEvent::Node);
         batch
     }
-}
-
-fn some((addr, node): (IpAddr, Option<&str>)) -> Option<(IpAddr, &str)> {
-    node.map(|n| (addr, n))
 }
 
 fn service_of(slice: &EndpointSlice) -> Option<Key> {

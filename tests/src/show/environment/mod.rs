@@ -14,7 +14,7 @@ pub(super) use examples::Examples;
 pub(super) use kubernetes::Kubernetes;
 
 use super::screen::Screen;
-use crate::agent::{Agent, Via};
+use crate::agent::{Agent, Named, Via};
 
 /// Made at the start. Dropping it removes everything that it made.
 pub(super) trait Environment: Sized + 'static {
@@ -43,10 +43,18 @@ pub(super) trait Environment: Sized + 'static {
 pub(super) struct Step<S> {
     pub(super) name: &'static str,
     pub(super) begin: fn(&mut S, &Screen) -> Result<()>,
+    /// Servers die in it: requests to them fail until that is noticed.
+    pub(super) has_losses: bool,
 }
 
 pub(super) struct Client {
     pub(super) agent: Arc<Agent>,
     pub(super) via: Via,
-    pub(super) to: SocketAddr,
+    pub(super) to: Target,
+}
+
+pub(super) enum Target {
+    Address(SocketAddr),
+    /// Asked for anew for each request.
+    Name(Named),
 }

@@ -21,7 +21,7 @@ impl Notice {
         let is_of_node = match kind {
             // NodeLocal DNSCache has the address on purpose. Conflicts are for the node's operator.
             Kind::OwnAddress | Kind::Conflict => return None,
-            Kind::Source => return None,
+            Kind::Source | Kind::NotReady => return None,
             Kind::TableNearlyFull | Kind::Host | Kind::Node | Kind::Failed => true,
             Kind::Refused | Kind::NoRoom | Kind::HealthPort | Kind::SctpFromNodes | Kind::SctpFragments => {
                 false

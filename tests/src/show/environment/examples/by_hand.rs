@@ -19,6 +19,8 @@ pub(super) fn lines(world: &mut World) -> Result<String> {
   ip netns exec {client} curl -s http://192.0.2.1:30080/
   ip netns exec {client} curl -s 'http://[2001:db8:1::2]:30080/'
   ip netns exec {pod} curl -s http://10.96.0.10/
+  ip netns exec {pod} dig +short @10.96.0.2 www.default.svc.cluster.local
+  ip netns exec {pod} dig +short @10.96.0.2 web-pods.default.svc.cluster.local
   sh -c 'echo $$ > {procs}; exec ip netns exec {netns} curl -s http://10.96.0.10/'
 
   # what svc knows and does on node1

@@ -11,32 +11,48 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Client, Environment, Step};
-use crate::agent::Via;
-use crate::daemon::Flags;
+use super::{Client, Environment, Step, Target};
+use crate::agent::{Named, Via};
+use crate::daemon::{Flags, Source};
 use crate::run_name;
 use crate::show::interrupt;
 use crate::show::screen::Screen;
-use crate::topology::Options;
+use crate::topology::{Family, Options};
 use crate::world::World;
 use pod::Pod;
 
-const FILES: [&str; 3] = ["nodes.yaml", "web.yaml", "dns.yaml"];
-/// The pod with the clients inside the cluster; no manifest names it.
+const FILES: [&str; 4] = ["nodes.yaml", "names.yaml", "web.yaml", "dns.yaml"];
+/// The pod from which the clients inside the cluster ask; no manifest names it.
 const CLIENT_POD: &str = "client-pod";
+/// The Service of the name servers, `kube-dns` of names.yaml.
+const NAME_SERVER: &str = "10.96.0.2:53";
+const HEARTBEAT: &str = "10258";
 
-/// HTTP and UDP, ClusterIP and NodePort, both families, from every kind of client.
-const CLIENTS: [(&str, Via, &str); 7] = [
-    (CLIENT_POD, Via::Http, "10.96.0.10:80"),
-    (CLIENT_POD, Via::Http, "[fd00:10:96::10]:80"),
-    ("node1", Via::Http, "10.96.0.10:80"),
+/// Those who dial an address: UDP, and NodePorts from outside.
+const CLIENTS: [(&str, Via, &str); 4] = [
     ("client", Via::Http, "192.0.2.1:30080"),
-    ("client", Via::Http, "[2001:db8:1::2]:30080"),
+    ("client", Via::Http, "[2001:db8:1::1]:30080"),
     (CLIENT_POD, Via::UdpConnected, "10.96.0.53:53"),
     ("client", Via::UdpUnconnected, "192.0.2.1:30053"),
 ];
 
-/// The running examples.
+/// Those who dial a name: a Service by both families, its Pods, and an alias.
+const CLIENTS_BY_NAME: [(&str, &str, Family, u16); 5] = [
+    (CLIENT_POD, "web", Family::V4, 80),
+    (CLIENT_POD, "web", Family::V6, 80),
+    ("node1", "web", Family::V4, 80),
+    (CLIENT_POD, "web-pods", Family::V4, 8080),
+    (CLIENT_POD, "www", Family::V4, 80),
+];
+
+/// Node2 as if its power were off: nothing goes in, through or out.
+const DEAD: &str = "table inet dead {
+    chain in { type filter hook input priority -300; iifname eth0 drop; }
+    chain through { type filter hook forward priority -300; drop; }
+    chain out { type filter hook output priority -300; oifname eth0 drop; }
+}";
+
+/// The examples, alive.
 pub(in crate::show) struct Examples {
     world: World,
     /// The current file of the web Service.
@@ -47,9 +63,18 @@ pub(in crate::show) struct Examples {
 
 impl Environment for Examples {
     const STEPS: &'static [Step<Self>] = &[
-        Step { name: "three replicas", begin: |_, _| Ok(()) },
-        Step { name: "a replica is added", begin: |environment, _| environment.add_replica() },
-        Step { name: "a replica is removed", begin: |environment, _| environment.take_replica_out() },
+        Step { name: "three replicas", begin: |_, _| Ok(()), has_losses: false },
+        Step {
+            name: "a replica is added",
+            begin: |environment, _| environment.add_replica(),
+            has_losses: false,
+        },
+        Step {
+            name: "a replica is removed",
+            begin: |environment, _| environment.take_replica_out(),
+            has_losses: false,
+        },
+        Step { name: "node2 is killed", begin: |environment, _| environment.kill_node(), has_losses: true },
     ];
     const CHANGE_LIMIT: Duration = Duration::from_secs(10);
     const NAME_WIDTH: usize = 8;
@@ -69,16 +94,32 @@ impl Environment for Examples {
                 environment.web = text;
             }
         }
-        environment.world.start(Flags::default())?;
+        for node in 1..=2 {
+            let address = environment.world.topology.node(node).host.addrs.v4;
+            let more = [
+                format!("--dns={address}"),
+                "--dns-upstream=".into(),
+                format!("--node-heartbeat={HEARTBEAT}"),
+            ];
+            let source = Source::Manifests(environment.world.folder.path().into());
+            environment.world.start_next_with(source, Flags::default(), more.to_vec())?;
+        }
+        (1..=2).try_for_each(|node| environment.world.ready(node))?;
         Ok(environment)
     }
 
     fn clients(&self) -> Result<Vec<Client>> {
-        let client = |(host, via, to): (&str, Via, &str)| {
-            let agent = Arc::clone(&self.world.topology.host(host)?.agent);
-            Ok(Client { agent, via, to: to.parse().with_context(|| format!("{to} is no address"))? })
-        };
-        CLIENTS.into_iter().map(client).collect()
+        let agent = |host| self.world.topology.host(host).map(|host| Arc::clone(&host.agent));
+        let by_address = CLIENTS.into_iter().map(|(host, via, to)| {
+            let to = Target::Address(to.parse().with_context(|| format!("{to} is no address"))?);
+            Ok(Client { agent: agent(host)?, via, to })
+        });
+        let by_name = CLIENTS_BY_NAME.into_iter().map(|(host, service, family, port)| {
+            let name = format!("{service}.default.svc.cluster.local.");
+            let to = Target::Name(Named { server: NAME_SERVER.parse()?, name, family, port });
+            Ok(Client { agent: agent(host)?, via: Via::Http, to })
+        });
+        by_address.chain(by_name).collect()
     }
 
     fn wrong(&mut self, answered: &BTreeSet<&str>) -> Result<Option<String>> {
@@ -105,12 +146,22 @@ impl Examples {
         self.rewrite(format!("{}---\n{fourth}", self.web))
     }
 
-    /// Takes the first web Pod out of the manifest. It goes on running, as terminating Pods do.
+    /// Takes the second web Pod out of the manifest; it goes on running, as Pods do while they end.
     fn take_replica_out(&mut self) -> Result<()> {
         let rest: Vec<&str> =
-            documents(&self.web).filter(|document| !document.contains("name: web-1")).collect();
-        self.servers.remove("web-1");
+            documents(&self.web).filter(|document| !document.contains("name: web-2")).collect();
+        self.servers.remove("web-2");
         self.rewrite(rest.join("---\n"))
+    }
+
+    /// Node2 with its daemon and its Pods. No manifest says so: node1 finds out.
+    fn kill_node(&mut self) -> Result<()> {
+        self.world.daemon(2)?.kill()?;
+        let node2 = self.world.topology.node(2);
+        node2.host.netns.nft(DEAD)?;
+        let dead = &node2.pods;
+        self.servers.retain(|server| !dead.contains_key(server));
+        Ok(())
     }
 
     fn rewrite(&mut self, text: String) -> Result<()> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::{Client, Environment, Step};
+use super::{Client, Environment, Step, Target};
 use crate::agent::{Agent, Via};
 use crate::cluster::addresses::node;
 use crate::show::interrupt;
@@ -57,12 +57,20 @@ pub(in crate::show) struct Kubernetes {
 
 impl Environment for Kubernetes {
     const STEPS: &'static [Step<Self>] = &[
-        Step { name: "three replicas", begin: |_, _| Ok(()) },
-        Step { name: "scaled to five", begin: |environment, screen| environment.scale(5, screen) },
-        Step { name: "another image, so other pods", begin: Self::set_image },
-        Step { name: "a pod loses its label", begin: Self::take_label },
-        Step { name: "a pod is deleted", begin: Self::delete_pod },
-        Step { name: "scaled to one", begin: |environment, screen| environment.scale(1, screen) },
+        Step { name: "three replicas", begin: |_, _| Ok(()), has_losses: false },
+        Step {
+            name: "scaled to five",
+            begin: |environment, screen| environment.scale(5, screen),
+            has_losses: false,
+        },
+        Step { name: "another image, so other pods", begin: Self::set_image, has_losses: false },
+        Step { name: "a pod loses its label", begin: Self::take_label, has_losses: false },
+        Step { name: "a pod is deleted", begin: Self::delete_pod, has_losses: false },
+        Step {
+            name: "scaled to one",
+            begin: |environment, screen| environment.scale(1, screen),
+            has_losses: false,
+        },
     ];
     /// Pods are started and ended in this time.
     const CHANGE_LIMIT: Duration = Duration::from_secs(90);
@@ -114,7 +122,9 @@ impl Environment for Kubernetes {
             (&self.in_pod, Via::UdpConnected, self.udp.inside(Family::V4)),
             (&self.outside, unconnected, self.udp.at(first.of(Family::V4))),
         ];
-        Ok(clients.map(|(agent, via, to)| Client { agent: Arc::clone(agent), via, to }).into())
+        Ok(clients
+            .map(|(agent, via, to)| Client { agent: Arc::clone(agent), via, to: Target::Address(to) })
+            .into())
     }
 
     fn wrong(&mut self, answered: &BTreeSet<&str>) -> Result<Option<String>> {
@@ -167,7 +177,7 @@ impl Kubernetes {
 }
 
 fn await_answer(client: &Client) -> Result<()> {
-    let Client { agent, via, to } = client;
+    let Client { agent, via, to: Target::Address(to) } = client else { return Ok(()) };
     let what = format!("{} is answered by {to} ({via})", agent.name());
     wait::until(&what, SERVED_LIMIT, || agent.ask(*via, *to, 1).map(Some)).map(drop)
 }

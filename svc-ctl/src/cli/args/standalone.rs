@@ -1,0 +1,64 @@
+//! What may be typed about folders of manifests.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::{Output, Switch};
+use crate::dns::settings::Domain;
+use crate::plan::prefixes::Cidrs;
+
+/// Flags of `run` that only a folder of manifests needs.
+#[derive(Args, Clone, Debug)]
+pub struct StandaloneArgs {
+    /// With `--source manifests:DIR`: whether Pods are asked if they are ready, as their readinessProbes say.
+    #[arg(long, value_enum, default_value = "on")]
+    pub probes: Switch,
+    /// With `--source manifests:DIR`: keeps the addresses and node ports that Services were given in a file of this directory, so
+    /// that they stay when Services come. By default they are kept until the daemon ends.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// With `--source manifests:DIR`: the nodes of the manifests ask each other for a sign of life at this UDP port, and the
+    /// Pods of a node that stops answering get no new connections. By default they do not ask.
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    pub node_heartbeat: Option<u16>,
+}
+
+/// What manifests are judged by.
+#[derive(Args, Clone, Debug)]
+pub struct ManifestRules {
+    /// As for `run`: where ClusterIPs must be, and from where Services without one get theirs.
+    #[arg(
+        long,
+        value_name = "CIDRS",
+        default_value = "",
+        hide_default_value = true,
+        env = "SVC_SERVICE_CIDR"
+    )]
+    pub service_cidr: Cidrs,
+    /// As for `run`.
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
+    pub dns_domain: Domain,
+}
+
+#[derive(Args, Debug)]
+pub struct ValidateArgs {
+    /// A folder of manifests, or one file.
+    #[arg(value_name = "DIR")]
+    pub path: PathBuf,
+    #[command(flatten)]
+    pub rules: ManifestRules,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Args, Debug)]
+pub struct ApplyArgs {
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The folder that daemons watch (`run --source manifests:DIR`).
+    #[arg(long, value_name = "DIR", default_value = "/etc/svc/manifests", env = "SVC_MANIFESTS")]
+    pub to: PathBuf,
+    #[command(flatten)]
+    pub rules: ManifestRules,
+}

@@ -1,0 +1,104 @@
+//! Watches the folder and the health of what it names, and sends what is new.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::Manifests;
+use super::health::Health;
+use super::health::observer::{HealthOptions, Observer};
+use super::writers::{SETTLE_MILLIS, WRITING_SECS, Writers};
+use crate::model::complaint::Origin;
+use crate::observe::ledger::Ledger;
+use crate::source::event::Batch;
+
+/// Looked at again even if nobody says so: a folder that was away, a watch that overflowed, a network file system.
+const RESCAN_SECS: u64 = 5;
+
+/// What a folder is followed with.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Where Services get their ClusterIPs; without a range they must write them.
+    pub service_cidrs: Vec<IpNet>,
+    /// Where it is kept what Services were given; nowhere by default.
+    pub state_dir: Option<PathBuf>,
+    pub health: HealthOptions,
+}
+
+/// Follows until nobody listens any more. Fails only if there is nothing to follow at the start.
+pub async fn run(
+    path: PathBuf,
+    options: Options,
+    events: mpsc::Sender<Batch>,
+    ledger: &Ledger,
+) -> anyhow::Result<()> {
+    let mut manifests = Manifests::open(&path)?.with_service_cidrs(options.service_cidrs);
+    if let Some(dir) = &options.state_dir {
+        manifests = manifests.with_state_dir(dir);
+    }
+    let mut observer = Observer::start(&options.health)?;
+    let mut in_force = Health::default();
+    let (tell, mut told) = mpsc::unbounded_channel();
+    let mut watcher = watch(&manifests.folder, &tell);
+    let mut writers = Writers::default();
+    let mut due = Instant::now();
+    loop {
+        let mut is_new = false;
+        if Instant::now() >= due {
+            is_new = manifests.read(&writers.writing());
+            if is_new {
+                observer.update(&manifests).await;
+            }
+            if watcher.is_none() || manifests.folder_problem.is_some() {
+                watcher = watch(&manifests.folder, &tell);
+            }
+            let rescan = if writers.is_empty() { RESCAN_SECS } else { WRITING_SECS };
+            due = Instant::now() + Duration::from_secs(rescan);
+        }
+        let health = observer.health();
+        if is_new || health != in_force {
+            let batch = manifests.batch(&health);
+            in_force = health;
+            ledger.set(Origin::Source, manifests.report().to_vec());
+            if !batch.is_empty() && events.send(batch).await.is_err() {
+                return Ok(());
+            }
+        }
+        ledger.set(Origin::Pods, observer.report());
+        tokio::select! {
+            () = events.closed() => return Ok(()),
+            () = tokio::time::sleep_until(due) => {}
+            () = observer.changed() => {}
+            event = told.recv() => {
+                let soon = match event {
+                    Some(Ok(event)) => writers.note(&event),
+                    // The watch itself has a problem: see for ourselves.
+                    Some(Err(_)) | None => Some(Duration::from_millis(SETTLE_MILLIS)),
+                };
+                // What comes before the settling time is over belongs to the same edit.
+                due = soon.map_or(due, |soon| due.min(Instant::now() + soon));
+            }
+        }
+    }
+}
+
+/// Without inotify the folder is only looked at from time to time.
+fn watch(
+    folder: &Path,
+    tell: &mpsc::UnboundedSender<notify::Result<notify::Event>>,
+) -> Option<RecommendedWatcher> {
+    let tell = tell.clone();
+    let result = notify::recommended_watcher(move |event| drop(tell.send(event))).and_then(|mut watcher| {
+        watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    result
+        .inspect_err(
+            |error| tracing::warn!(folder = %folder.display(), %error, "cannot watch; looking every 5 s"),
+        )
+        .ok()
+}

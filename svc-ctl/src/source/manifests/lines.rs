@@ -1,0 +1,77 @@
+//! Which line of a file a field stands in.
+
+use saphyr::{LoadableYamlNode as _, MarkedYaml, SafelyIndex as _};
+
+/// The documents of a file, with where everything stands. Only read to tell people where to look.
+#[derive(Debug)]
+pub struct Lines<'t>(Vec<MarkedYaml<'t>>);
+
+impl<'t> Lines<'t> {
+    /// A text that is no YAML has no lines to tell of.
+    pub fn of(text: &'t str) -> Self {
+        Self(MarkedYaml::load_from_str(text).unwrap_or_default())
+    }
+
+    /// The line of a field (`spec.ports[1].port`) of a document, or of the innermost part of its path that is there. Documents
+    /// and lines count from one.
+    pub fn line(&self, document: usize, path: &str) -> usize {
+        let Some(mut node) = document.checked_sub(1).and_then(|n| self.0.get(n)) else { return 1 };
+        let mut line = node.span.start.line();
+        for step in steps(path) {
+            let key =
+                node.data.as_mapping().into_iter().flatten().find(|(key, _)| key.data.as_str() == Some(step));
+            let inner = match (key, step.parse::<usize>()) {
+                (Some((key, value)), _) => {
+                    line = key.span.start.line();
+                    Some(value)
+                }
+                (None, Ok(index)) => node.get(index).inspect(|item| line = item.span.start.line()),
+                (None, Err(_)) => None,
+            };
+            match inner {
+                Some(inner) => node = inner,
+                None => break,
+            }
+        }
+        line
+    }
+}
+
+/// `a.b[0]` and `a[x.y/z]` into their parts.
+fn steps(path: &str) -> impl Iterator<Item = &str> {
+    path.split('[').enumerate().flat_map(|(i, part)| {
+        // What stands in brackets is one step, whatever dots it has.
+        let (bracketed, plain) = match part.split_once(']').filter(|_| i > 0) {
+            Some((bracketed, plain)) => (Some(bracketed), plain),
+            None => (None, part),
+        };
+        bracketed.into_iter().chain(plain.split('.').filter(|step| !step.is_empty()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_found_in_its_line() {
+        let text = "# web\napiVersion: v1\nmetadata:\n  name: web\n  annotations: {svc/selection: x}\nspec:\n  ports:\n  \
+                    - port: 80\n  - name: b\n    port: x\n---\n---\n- {a: 1}\n-\n  b: 2\n";
+        let lines = Lines::of(text);
+        for (document, path, line) in [
+            (1, "", 2),
+            (1, "metadata.name", 4),
+            (1, "metadata.annotations[svc/selection]", 5),
+            (1, "spec.ports[0].port", 8),
+            (1, "spec.ports[1].port", 10),
+            (1, "spec.ports[1].nodePort", 9),
+            (1, "spec.type", 6),
+            (3, "[0].a", 13),
+            (3, "[1].b", 15),
+            (9, "a", 1),
+        ] {
+            assert_eq!(lines.line(document, path), line, "{document} {path}");
+        }
+        assert_eq!(Lines::of("{a: [").line(1, "a"), 1);
+    }
+}
