@@ -1,26 +1,30 @@
 //! Wires everything together and ends it in order: the only file that may name every other module. Read it as a list of
 //! who runs on which thread and who talks to whom.
 
+mod reload;
+
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::cli::args::Source;
-use crate::cli::config_file::ConfigFile;
+use crate::cli::run::Reload;
 use crate::config::Config;
 use crate::dataplane::pins::{Lock, lock_file};
-use crate::model::complaint::Origin;
+use crate::dataplane::run_time;
+use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::node::cgroup;
 use crate::node::watch::Observed;
 use crate::observe::health::HealthSettings;
 use crate::observe::metrics::requests::ApiRequests;
 use crate::observe::{self, ObserveSettings, Observers};
+use crate::plan::prefixes::Cidrs;
+use crate::plan::settings::Settings;
 use crate::programs::{self, HooksStatus, Started};
 use crate::reconcile::{self, Inputs, Options, Outputs};
 use crate::sweeper::{SweepReport, SweepSettings, Sweeper};
@@ -30,11 +34,11 @@ use crate::{dns, memory, node, source};
 const EVENTS_AHEAD: usize = 4;
 
 /// Runs until SIGTERM or SIGINT. What is in the kernel stays there and goes on working.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     tokio::select! {
-        ended = serve(config) => return ended,
+        ended = serve(config, reload) => return ended,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -43,10 +47,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// Ends only by an error; drop it to stop.
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     // What is not ours comes first, so that a failed start leaves nothing in the kernel.
     let api = ApiRequests::default();
-    let source = open_source(&config, &api).await?;
+    let (ranges_out, ranges) = watch::channel(Vec::new());
+    let source = open_source(&config, &api, ranges_out).await?;
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir: making {}", config.run_dir.display()))?;
     let _only_one = lock(&config.run_dir)?;
@@ -57,6 +62,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     ledger.set(Origin::Configuration, config.complaints.clone());
     let in_force = outputs.in_force.subscribe();
     let (hooks_out, hooks) = watch::channel(HooksStatus::default());
+    let (settings_out, settings) = watch::channel(config.settings.clone());
+    let (configuration_out, configuration) = watch::channel(config.in_force.clone());
     let (sweeps_out, sweeps) = watch::channel(SweepReport::default());
     // Questions about health are answered while programs are loaded: alive, not ready.
     let inputs = observe::Inputs {
@@ -67,13 +74,28 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         hooks,
         sweeps,
         api,
+        configuration,
+        settings: settings.clone(),
     };
+    let _measured = config.measures_programs.then(run_time::measure).transpose();
+    let _measured = _measured.inspect_err(|error| {
+        let reason = format!("{error:#}: how long programs run is not measured");
+        ledger.set(Origin::RunTime, vec![Complaint::new(Kind::Host, "--bpf-stats", "", reason)]);
+    });
     let memory = memory::run(outputs.progress.subscribe());
     let mut observers = Observers::start(&observe_settings(&config), inputs, &ledger)?;
     let mut tasks: JoinSet<anyhow::Error> = JoinSet::new();
-    if let Some(file) = config.file.clone() {
-        tasks.spawn(changed(file));
+    if config.reads_service_cidrs {
+        tasks.spawn(take_ranges(ranges, settings_out.clone()));
     }
+    let reloader = reload::Reloader {
+        config: config.clone(),
+        reload,
+        settings: settings_out,
+        in_force: configuration_out,
+        ledger: ledger.clone(),
+    };
+    tasks.spawn(async { why(reloader.run().await, "following the configuration file") });
     tasks.spawn(async { why(memory.await, "giving memory back") });
     let (seen, interfaces) = watch::channel::<Option<Observed>>(None);
     tasks.spawn(async { why(node::watch::run(seen).await, "the netlink watcher") });
@@ -96,12 +118,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let options = Options {
         node_name: config.node_name.clone(),
-        settings: config.settings.clone(),
         keeps_names: config.dns.is_some(),
         most_entries: config.max_table_entries,
         serves_external_ips: config.serves_external_ips,
     };
-    let inputs = Inputs { events, addresses, growth: Some(growth), first_swap };
+    let inputs = Inputs { events, addresses, settings, growth: Some(growth), first_swap };
     let plan = async move {
         reconcile::run(inputs, store, options, outputs).await;
         Ok(())
@@ -121,6 +142,19 @@ async fn serve(config: Config) -> anyhow::Result<()> {
             Err(ended.unwrap_or_else(|err| anyhow::Error::from(err).context("a task ended")))
         }
     }
+}
+
+/// The ranges that the API server has are those of the plan.
+async fn take_ranges(
+    mut ranges: watch::Receiver<Vec<IpNet>>,
+    settings: watch::Sender<Settings>,
+) -> anyhow::Error {
+    while ranges.changed().await.is_ok() {
+        let service_cidrs = Cidrs(ranges.borrow_and_update().clone());
+        tracing::info!(?service_cidrs, "the API server names the ranges of ClusterIPs");
+        settings.send_modify(|settings| settings.service_cidrs = service_cidrs);
+    }
+    anyhow::anyhow!("the source of Service CIDRs ended")
 }
 
 /// Runs a future on a thread of its own. The answer comes when that ends, by itself or by a panic.
@@ -156,28 +190,11 @@ fn observe_settings(config: &Config) -> ObserveSettings {
             healthz: config.healthz,
             metrics: config.metrics,
             is_hard_fail: config.is_hard_fail,
-            node_port_addresses: config.settings.node_port_addresses.clone(),
         },
-        configuration: Arc::clone(&config.configuration),
-        flags: Arc::clone(&config.flags),
         pin_dir: config.pin_dir.clone(),
         most_service_metrics: config.most_service_metrics,
         snat_ports: config.snat_ports.count,
-    }
-}
-
-/// How often the configuration file is looked at.
-const FILE_PERIOD: Duration = Duration::from_secs(5);
-
-/// Waits until the configuration file says something else (SEM-250). The daemon ends, and whoever started it starts it anew.
-async fn changed(file: ConfigFile) -> anyhow::Error {
-    loop {
-        tokio::time::sleep(FILE_PERIOD).await;
-        // A file that is away for a moment is being replaced.
-        if std::fs::read_to_string(&file.path).is_ok_and(|text| text != file.text) {
-            let path = file.path.display();
-            return anyhow::anyhow!("--config {path} has changed: ending, to be started with the new one");
-        }
+        measures_programs: config.measures_programs,
     }
 }
 
@@ -196,7 +213,11 @@ fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
     lock_file(file, || format!("--run-dir {}", run_dir.display()))
 }
 
-async fn open_source(config: &Config, api: &ApiRequests) -> anyhow::Result<source::Opened> {
+async fn open_source(
+    config: &Config,
+    api: &ApiRequests,
+    ranges: watch::Sender<Vec<IpNet>>,
+) -> anyhow::Result<source::Opened> {
     match &config.source {
         Source::Manifests(path) => source::Opened::manifests(path, config.settings.service_cidrs.0.clone()),
         Source::Kubernetes => {
@@ -208,31 +229,10 @@ async fn open_source(config: &Config, api: &ApiRequests) -> anyhow::Result<sourc
                 names: config.dns.is_some(),
                 streaming_lists: true,
                 page_size: 0,
+                service_cidrs: config.reads_service_cidrs.then_some(ranges),
                 requests: api.clone(),
             };
             source::Opened::kubernetes(options).await
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn sem_250_a_changed_configuration_file_ends_the_daemon() {
-        let path = std::env::temp_dir().join(format!("svc-app-{}", std::process::id()));
-        std::fs::write(&path, "old").unwrap();
-        let file = ConfigFile { path: path.clone(), text: "old".to_owned() };
-        let watched = tokio::spawn(changed(file));
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert!(!watched.is_finished(), "nothing has changed");
-        std::fs::remove_file(&path).unwrap();
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert!(!watched.is_finished(), "the file is away");
-        std::fs::write(&path, "new").unwrap();
-        let error = watched.await.unwrap().to_string();
-        assert!(error.contains(&*path.to_string_lossy()) && error.contains("has changed"), "{error}");
-        std::fs::remove_file(&path).unwrap();
     }
 }

@@ -1,9 +1,7 @@
 //! Everything that the daemon is told, checked and complete.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::cli::args::Source;
 use crate::cli::config_file::ConfigFile;
@@ -11,6 +9,7 @@ use crate::dns::settings::DnsSettings;
 use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::SnatPorts;
+use crate::observe::inspect::ConfigurationInForce;
 use crate::plan::settings::Settings;
 
 /// How XDP is wanted on uplinks.
@@ -46,6 +45,8 @@ pub struct Config {
     pub roles: RoleRules,
     /// What the plan is told.
     pub settings: Settings,
+    /// Service CIDRs are those that the API server has.
+    pub reads_service_cidrs: bool,
     /// Which interfaces are local pods'.
     pub pod_interfaces: PodInterfaces,
     /// DNS, if this node answers it.
@@ -66,10 +67,12 @@ pub struct Config {
     pub snat_ports: SnatPorts,
     /// Service ports that have metrics of their own, at most.
     pub most_service_metrics: usize,
-    /// What is in force, as a KubeProxyConfiguration.
-    pub configuration: Arc<serde_json::Value>,
-    /// Every flag and its value, as text.
-    pub flags: Arc<BTreeMap<String, String>>,
+    /// The kernel measures how long the programs run.
+    pub measures_programs: bool,
+    /// How much is logged, as kube-proxy counts.
+    pub verbosity: u8,
+    /// All of it as text.
+    pub in_force: ConfigurationInForce,
     /// The configuration file, if there is one, and what of it is not in force.
     pub file: Option<ConfigFile>,
     pub complaints: Vec<Complaint>,

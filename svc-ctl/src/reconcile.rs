@@ -6,6 +6,7 @@
 
 mod backlog;
 mod durations;
+mod options;
 pub mod progress;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use self::backlog::{Backlog, Outcome};
 pub use self::durations::Durations;
+pub use self::options::Options;
 pub use self::progress::{Changed, InForce, Progress, Served, TableSize, unix_ms};
 use crate::dataplane::store::{Growth, MapStore, Staged};
 use crate::model::complaint::{Complaint, Kind, Origin};
@@ -47,6 +49,8 @@ pub struct Inputs<S> {
     pub events: mpsc::Receiver<Batch>,
     /// The node's addresses; nothing is planned before they are known.
     pub addresses: watch::Receiver<Option<NodeAddresses>>,
+    /// The plan's settings.
+    pub settings: watch::Receiver<Settings>,
     /// None: the tables stay as large as they are.
     pub growth: Option<Growth<S>>,
     /// Attaches programs that must not run over empty tables.
@@ -65,35 +69,10 @@ pub struct Outputs {
     pub ledger: Ledger,
 }
 
-/// What does not change while the loop runs.
-#[derive(Clone, Debug)]
-pub struct Options {
-    pub node_name: String,
-    pub settings: Settings,
-    /// The world has what DNS reads.
-    pub keeps_names: bool,
-    /// No table grows beyond so many entries.
-    pub most_entries: u32,
-    /// `spec.externalIPs` of Services are served.
-    pub serves_external_ips: bool,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self {
-            node_name: String::new(),
-            settings: Settings::default(),
-            keeps_names: false,
-            most_entries: u32::MAX,
-            serves_external_ips: true,
-        }
-    }
-}
-
 /// Runs for ever; drop it to stop, nothing is left half done.
 pub async fn run<S: MapStore>(inputs: Inputs<S>, store: S, options: Options, outputs: Outputs) {
-    let Inputs { mut events, mut addresses, growth, first_swap } = inputs;
-    let mut state = Reconciler::new(store, options, outputs);
+    let Inputs { mut events, mut addresses, mut settings, growth, first_swap } = inputs;
+    let mut state = Reconciler::new(store, options, settings.borrow_and_update().clone(), outputs);
     state.ask = growth.as_ref().map(|growth| growth.ask.clone());
     state.first_swap = first_swap;
     let mut staged = growth.map(|growth| growth.staged);
@@ -104,6 +83,7 @@ pub async fn run<S: MapStore>(inputs: Inputs<S>, store: S, options: Options, out
         tokio::select! {
             Some(batch) = events.recv() => state.take(batch),
             Ok(()) = addresses.changed() => state.set_addresses(addresses.borrow_and_update().clone()),
+            Ok(()) = settings.changed() => state.set_settings(settings.borrow_and_update().clone()),
             Some(answer) = receive(&mut staged) => state.replace(answer),
             () = tokio::time::sleep_until(wake) => {}
         }
@@ -133,6 +113,9 @@ const fn is_object<T>(event: &Event<T>) -> bool {
 struct Reconciler<S> {
     store: S,
     options: Options,
+    settings: Settings,
+    /// The book has planned nothing with them yet.
+    has_new_settings: bool,
     outputs: Outputs,
     progress: Progress,
     model: Store,
@@ -155,7 +138,7 @@ struct Reconciler<S> {
 }
 
 impl<S: MapStore> Reconciler<S> {
-    fn new(store: S, options: Options, outputs: Outputs) -> Self {
+    fn new(store: S, options: Options, settings: Settings, outputs: Outputs) -> Self {
         let start = Instant::now();
         let model = Store::new(&options.node_name).serving_external_ips(options.serves_external_ips);
         Self {
@@ -163,6 +146,8 @@ impl<S: MapStore> Reconciler<S> {
             model: if options.keeps_names { model.with_names() } else { model },
             knows_addresses: false,
             options,
+            settings,
+            has_new_settings: false,
             outputs,
             progress: Progress::default(),
             book: None,
@@ -184,6 +169,11 @@ impl<S: MapStore> Reconciler<S> {
             self.knows_addresses = true;
             self.model.set_addresses(addresses);
         }
+    }
+
+    fn set_settings(&mut self, settings: Settings) {
+        self.has_new_settings |= self.settings != settings;
+        self.settings = settings;
     }
 
     fn take(&mut self, batch: Batch) {
@@ -245,7 +235,7 @@ impl<S: MapStore> Reconciler<S> {
     fn read(&mut self) {
         match self.store.dump() {
             Ok(found) => {
-                self.book = Some(Book::new(found, self.store.capacity(), self.options.settings.clone()));
+                self.book = Some(Book::new(found, self.store.capacity(), self.settings.clone()));
                 self.progress.last_error = None;
             }
             Err(error) => {
@@ -258,10 +248,15 @@ impl<S: MapStore> Reconciler<S> {
     fn plan(&mut self, book: &mut Book) {
         let now = self.now();
         let world = self.model.world();
-        let changes = match &self.planned {
+        let mut changes = match &self.planned {
             Some(planned) => Changes::between(planned, world),
             None => Changes { node: true, ..Changes::default() },
         };
+        if std::mem::take(&mut self.has_new_settings) {
+            book.set_settings(self.settings.clone());
+            // Every Service depends on the node, and all are planned anew.
+            changes.node = true;
+        }
         self.publish_names(world);
         if changes.is_empty() && book.next_try(now).is_none_or(|at| at > now) {
             if self.progress.pending_since_unix_ms.is_none() {

@@ -27,6 +27,8 @@ mod connect;
 mod failures;
 #[path = "kubernetes/outbox.rs"]
 mod outbox;
+#[path = "kubernetes/ranges.rs"]
+mod ranges;
 
 /// Everything has happened by then, or never will.
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -8,9 +8,11 @@ pub mod config_file;
 mod effective;
 mod flags;
 mod get;
+mod manual;
 mod output;
-mod run;
+pub mod run;
 mod status;
+mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -30,6 +32,8 @@ pub fn main() -> ExitCode {
         Command::Get(args) => get::main(args),
         Command::Config(args) => config::main(args, &command()),
         Command::Cleanup(args) => cleanup::main(args),
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man { folder } => manual::pages(folder),
         Command::Check(args) => return exit(check::main(args)),
     };
     exit(result.map(|()| ExitCode::SUCCESS))

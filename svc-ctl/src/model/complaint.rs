@@ -50,12 +50,14 @@ pub enum Kind {
     Source,
     /// The Node object is missing or may not be read.
     Node,
+    /// A part of the configuration file is not in force.
+    Configuration,
     /// Something could not be attached, pinned or written, and is tried again.
     Failed,
 }
 
 impl Kind {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Refused,
         Self::OwnAddress,
         Self::NoRoom,
@@ -67,6 +69,7 @@ impl Kind {
         Self::Conflict,
         Self::Source,
         Self::Node,
+        Self::Configuration,
         Self::Failed,
     ];
 
@@ -84,6 +87,7 @@ impl Kind {
             Self::Conflict => "MayConflict",
             Self::Source => "SourceFailed",
             Self::Node => "NodeUnknown",
+            Self::Configuration => "ConfigurationNotInForce",
             Self::Failed => "Failed",
         }
     }
@@ -95,6 +99,7 @@ impl Kind {
             Self::HealthPort => "Listen",
             Self::SctpFromNodes | Self::SctpFragments => "Translate",
             Self::Source | Self::Node => "Watch",
+            Self::Configuration => "Configure",
             Self::Host | Self::Conflict | Self::Failed => "Attach",
         }
     }
@@ -129,6 +134,8 @@ pub enum Origin {
     DnsAddress(SocketAddr),
     /// Name servers that are asked for names of other domains.
     DnsUpstream,
+    /// The ranges of ClusterIPs, as the API server has them.
+    ServiceCidrs,
     /// The configuration file.
     Configuration,
     /// `/healthz` and its like.
@@ -147,6 +154,8 @@ pub enum Origin {
     Programs,
     /// Ending stale UDP sockets.
     Sockets,
+    /// Measuring how long programs run.
+    RunTime,
 }
 
 impl Complaint {

@@ -6,7 +6,7 @@ use std::fs;
 use super::figures::{Figure, Figures, KUBE_PROXY};
 
 /// Kinds of figures, in the order of the rows, and what each is.
-const ROWS: [(&str, &str); 14] = [
+const ROWS: [(&str, &str); 16] = [
     ("cp.unserved", "Services not served"),
     ("cp.sync", "start -> in force"),
     ("cp.lists", "last list item sent -> in force"),
@@ -19,6 +19,8 @@ const ROWS: [(&str, &str); 14] = [
     ("cp.rss", "RSS"),
     ("cp.rss_peak", "RSS, peak"),
     ("cp.kernel_memory", "kernel memory of maps"),
+    ("cp.scrape", "the longest of 20 scrapes, all service ports with series"),
+    ("cp.page", "the page of metrics"),
     ("cp.events", "Events created"),
     ("cp.others_cpu", "processors used by others meanwhile"),
 ];

@@ -23,7 +23,7 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
         let theatre = Arc::clone(theatre);
         case_on(sentence, move || Ok(Arc::new(Stage::relayed(name, theatre.calm()?)?)), act)
     };
-    let [quiet, quiet_too, quiet_for_sctp] = [theatre; 3].map(Arc::clone);
+    let [quiet, quiet_too, quiet_for_sctp, quiet_for_start] = [theatre; 4].map(Arc::clone);
     vec![
         relayed("a token that is replaced is taken up before the old one ends", "token", token),
         relayed("rights that are taken away for a while are missed by nobody", "rights", rights),
@@ -36,6 +36,11 @@ pub fn trials(theatre: &Arc<Theatre>) -> Vec<Trial> {
             "what is not done for SCTP is an Event on its Service (SEM-010)",
             move || quiet_for_sctp.quiet(),
             sctp,
+        ),
+        case_on(
+            "kubectl describe shows on the Node that svc has started (SEM-252)",
+            move || quiet_for_start.quiet(),
+            started,
         ),
         case_on(
             "the shipped role gives what the daemon asks for and nothing else (SEM-251)",
@@ -117,8 +122,11 @@ fn role(stage: &Stage, _case: &Case<'_>) -> Result<()> {
     // A list is asked for where lists cannot be streamed; the server with that switched off is another.
     let kinds = ["services", "endpointslices", "nodes"];
     let needed = kinds.into_iter().flat_map(|kind| [format!("list {kind}"), format!("watch {kind}")]);
-    let events = ["create events", "get services"].map(str::to_owned);
-    ensure!(given == needed.chain(events).collect(), "the role gives {given:?}");
+    let more = ["create events", "get services"];
+    // With `--service-cidr cluster` alone.
+    let ranges = ["list servicecidrs", "watch servicecidrs"];
+    let more = more.into_iter().chain(ranges).map(str::to_owned);
+    ensure!(given == needed.chain(more).collect(), "the role gives {given:?}");
     let asked = stage.requests()?;
     let refused: Vec<_> = asked.iter().filter(|request| request.code == 403).collect();
     ensure!(refused.is_empty(), "the daemon was refused {refused:?}");
@@ -137,6 +145,19 @@ fn event(stage: &Stage, case: &Case<'_>) -> Result<()> {
         &json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": TAKEN}),
     )?;
     soon_told(case, "web", &[&TAKEN.to_string()])
+}
+
+fn started(stage: &Stage, _case: &Case<'_>) -> Result<()> {
+    let nodes = stage.plane().kubectl(&["get", "nodes", "-o", "name"])?;
+    wait::until_true("a Node has the Event", CHANGE_LIMIT, || {
+        let described: Result<Vec<_>> =
+            nodes.split_whitespace().map(|node| stage.plane().kubectl(&["describe", node])).collect();
+        let described = described?;
+        let is_told =
+            |text: &String| text.contains("Starting") && text.contains("serves Services on this node");
+        ensure!(described.iter().any(is_told), "{described:?}");
+        Ok(true)
+    })
 }
 
 fn sctp(_stage: &Stage, case: &Case<'_>) -> Result<()> {

@@ -22,9 +22,6 @@ const NOT_SET: &[(&str, &str)] = &[
     ("run-dir", "likewise"),
     ("cgroup", "found below /sys/fs/cgroup, which the pod mounts"),
     ("netns-dir", "netnsDir is mounted at the default place"),
-    ("dns", "a cluster has CoreDNS; extraArgs where svc shall answer names"),
-    ("dns-domain", "likewise"),
-    ("dns-upstream", "likewise"),
     ("help", "for people"),
 ];
 

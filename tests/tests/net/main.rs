@@ -8,6 +8,7 @@ mod heal;
 mod health;
 mod large;
 mod live;
+mod localhost;
 mod maglev;
 mod mapped;
 mod one_port;
@@ -58,6 +59,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         one_port::trials(),
         own_ports::trials(),
         live::trials(),
+        localhost::trials(),
         large::trials(),
         affinity::trials(),
         heal::trials(),

@@ -22,7 +22,7 @@ impl Notice {
             // NodeLocal DNSCache is meant to have the address; and what may be in the way is for whoever runs the node.
             Kind::OwnAddress | Kind::Conflict => return None,
             Kind::Source => return None,
-            Kind::TableNearlyFull | Kind::Host | Kind::Node | Kind::Failed => true,
+            Kind::TableNearlyFull | Kind::Host | Kind::Node | Kind::Configuration | Kind::Failed => true,
             Kind::Refused | Kind::NoRoom | Kind::HealthPort | Kind::SctpFromNodes | Kind::SctpFragments => {
                 false
             }
