@@ -89,7 +89,10 @@ pub fn plan_node_addresses(
         _ => 0,
     };
     let flags = |addr: IpAddr| AddressFlags(AddressFlags::LOCAL.0 | node_ports(addr));
-    addresses.addrs.iter().map(|&addr| (addr, flags(addr))).collect()
+    // Addresses of the node are global ones; these two every node has.
+    let localhost = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let localhost = localhost.into_iter().filter(|_| setting.localhost);
+    addresses.addrs.iter().copied().chain(localhost).map(|addr| (addr, flags(addr))).collect()
 }
 
 /// The address that the name has, and no other loopback address.
@@ -145,6 +148,14 @@ mod tests {
         }
         assert_eq!(accepted("localhost,all"), accepted(""));
         assert_eq!(with_flag("all", AddressFlags::NODE_PORT_OF_HOST), [""; 0]);
+    }
+
+    #[test]
+    fn localhost_needs_no_interface_that_names_it() {
+        let setting = "localhost".parse().unwrap();
+        let planned = plan_node_addresses(&setting, &NodeInfo::named("n"), &NodeAddresses::default());
+        let accepting = planned.iter().filter(|(_, flags)| flags.has(AddressFlags::NODE_PORT_OF_HOST));
+        assert_eq!(accepting.map(|(addr, _)| addr.to_string()).collect::<Vec<_>>(), ["127.0.0.1", "::1"]);
     }
 
     #[test]
