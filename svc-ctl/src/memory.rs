@@ -6,6 +6,8 @@ use crate::reconcile::Progress;
 
 /// Heaps that all threads share.
 const HEAPS: libc::c_int = 2;
+/// The alignment of `madvise`. Objects are linked for pages of at least this size.
+const PAGE: usize = 4096;
 /// Services planned since the last time after which much may have been freed: a list, or a change of the node.
 const MANY: u64 = 1_000;
 
@@ -31,10 +33,36 @@ fn is_due(last: &Progress, now: &Progress) -> bool {
     now.generation > 0 && now.pending_since_unix_ms.is_none() && has_begun
 }
 
-/// Gives free memory back to the system.
+/// Gives free memory back to the system, and the pages of the program itself: most of them served the start alone.
 pub fn give_back() {
     // SAFETY: the allocator's own business; it returns free pages and moves nothing.
     unsafe { libc::malloc_trim(0) };
+    // SAFETY: the function is of the type that is asked for, and uses no data.
+    unsafe { libc::dl_iterate_phdr(Some(drop_pages), std::ptr::null_mut()) };
+}
+
+/// Drops the read-only pages of a loaded object. The kernel maps them again from the file when they are read next.
+///
+/// # Safety
+/// `object` is what `dl_iterate_phdr` hands over.
+unsafe extern "C" fn drop_pages(
+    object: *mut libc::dl_phdr_info,
+    _size: libc::size_t,
+    _data: *mut libc::c_void,
+) -> libc::c_int {
+    // SAFETY: by the caller's promise; the headers live as long as the object is loaded.
+    let (object, headers) = unsafe {
+        let object = &*object;
+        (object, std::slice::from_raw_parts(object.dlpi_phdr, usize::from(object.dlpi_phnum)))
+    };
+    for header in headers.iter().filter(|h| h.p_type == libc::PT_LOAD && h.p_flags & libc::PF_W == 0) {
+        let start = (object.dlpi_addr + header.p_vaddr) as usize;
+        let first = start - start % PAGE;
+        let len = start + header.p_memsz as usize - first;
+        // SAFETY: nobody can have written to these pages, so that what is mapped again is the same.
+        unsafe { libc::madvise(first as *mut libc::c_void, len, libc::MADV_DONTNEED) };
+    }
+    0
 }
 
 #[cfg(test)]

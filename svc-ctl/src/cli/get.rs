@@ -127,7 +127,7 @@ fn services(tables: &Tables, maps: &Maps, names: &BTreeMap<u32, String>) -> Vec<
 }
 
 fn backends(tables: &Tables) -> Vec<BackendRow> {
-    let row = |(id, b): (&BackendId, &crate::plan::tables::Backend)| BackendRow {
+    let row = |(id, b): (BackendId, &crate::plan::tables::Backend)| BackendRow {
         id: id.0,
         address: (b.addr, b.port).into(),
         locality: locality_text(b.locality),

@@ -10,7 +10,7 @@ mod slice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use svc_common::addr::Proto;
 
-pub use self::intern::interned;
+pub use self::intern::{interned, interned_service};
 pub use self::named::convert_named_service;
 pub use self::node::convert_node;
 pub use self::service::convert_service;
@@ -45,8 +45,16 @@ pub enum Scope {
 
 /// Namespace and name; an absent namespace is `default`, as everywhere in Kubernetes.
 pub fn slice_key(meta: &ObjectMeta) -> SliceKey {
-    let namespace = meta.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or("default");
-    SliceKey { namespace: interned(namespace), name: meta.name.as_deref().unwrap_or_default().into() }
+    SliceKey { namespace: interned(namespace(meta)), name: meta.name.as_deref().unwrap_or_default().into() }
+}
+
+/// The name of the Service that this object is.
+pub fn service_name(meta: &ObjectMeta) -> ServiceName {
+    interned_service(namespace(meta), meta.name.as_deref().unwrap_or_default())
+}
+
+fn namespace(meta: &ObjectMeta) -> &str {
+    meta.namespace.as_deref().filter(|n| !n.is_empty()).unwrap_or("default")
 }
 
 fn has_label(meta: &ObjectMeta, label: &str) -> bool {
@@ -72,7 +80,7 @@ impl Refusals {
             _ => format!("{kind} {}/{}", key.namespace, key.name),
         };
         let is_service = kind == "Service" && !key.name.is_empty();
-        let service = is_service.then_some(ServiceName { namespace: key.namespace, name: key.name });
+        let service = is_service.then(|| service_name(meta));
         Self { object, service, refused: Vec::new() }
     }
 

@@ -17,29 +17,25 @@ pub struct Endpoint {
     pub serving: bool,
     pub terminating: bool,
     pub node: Option<Arc<str>>,
-    pub zone_hints: Hints,
-    pub node_hints: Hints,
+    pub hints: Hints,
 }
 
-/// Names of zones or nodes whose clients an endpoint is for. Most endpoints have none, and there may be a million.
+/// The zones and the nodes whose clients an endpoint is for. Most endpoints have none, and there may be a million.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-#[expect(clippy::box_collection, reason = "one word an endpoint instead of three")]
-pub struct Hints(Option<Box<BTreeSet<Arc<str>>>>);
+pub struct Hints(Option<Box<[BTreeSet<Arc<str>>; 2]>>);
 
 impl Hints {
-    pub const fn is_empty(&self) -> bool {
-        self.0.is_none()
+    pub fn new(zones: impl IntoIterator<Item = Arc<str>>, nodes: impl IntoIterator<Item = Arc<str>>) -> Self {
+        let names = [zones.into_iter().collect(), nodes.into_iter().collect::<BTreeSet<_>>()];
+        Self(names.iter().any(|names| !names.is_empty()).then(|| Box::new(names)))
     }
 
-    pub fn contains(&self, name: &str) -> bool {
-        self.0.as_ref().is_some_and(|names| names.contains(name))
+    pub fn zones(&self) -> Option<&BTreeSet<Arc<str>>> {
+        self.0.as_ref().map(|names| &names[0]).filter(|zones| !zones.is_empty())
     }
-}
 
-impl FromIterator<Arc<str>> for Hints {
-    fn from_iter<T: IntoIterator<Item = Arc<str>>>(names: T) -> Self {
-        let names: BTreeSet<Arc<str>> = names.into_iter().collect();
-        Self((!names.is_empty()).then(|| Box::new(names)))
+    pub fn nodes(&self) -> Option<&BTreeSet<Arc<str>>> {
+        self.0.as_ref().map(|names| &names[1]).filter(|nodes| !nodes.is_empty())
     }
 }
 
@@ -158,8 +154,7 @@ mod tests {
                     serving: true,
                     terminating,
                     node: None,
-                    zone_hints: Hints::default(),
-                    node_hints: Hints::default(),
+                    hints: Hints::default(),
                 })
                 .collect(),
             hostnames: Hostnames::default(),

@@ -7,9 +7,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::complaint::Origin;
 use super::convert::{
-    convert_named_service, convert_node, convert_service, convert_slice, interned, slice_key,
+    convert_named_service, convert_node, convert_service, convert_slice, interned, service_name, slice_key,
 };
-use super::name::ServiceName;
 use super::named::NamedService;
 use super::service::Service;
 use super::store::{Converted, Store};
@@ -93,11 +92,6 @@ impl Store {
     fn convert(&self, service: &core::Service) -> (Converted<Service>, Converted<NamedService>) {
         (self.permitted(convert_service(service)), convert_named_service(service, self.scope()))
     }
-}
-
-fn service_name(meta: &ObjectMeta) -> ServiceName {
-    let key = slice_key(meta);
-    ServiceName { namespace: key.namespace, name: key.name }
 }
 
 fn node_name(meta: &ObjectMeta) -> Arc<str> {

@@ -1,7 +1,9 @@
 //! Identities: services, service ports, slices, and the two address families.
 
+use std::cmp::Ordering;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ops::Deref;
 use std::sync::Arc;
 
 use svc_common::addr::Proto;
@@ -59,16 +61,48 @@ pub fn proto_from_label(label: &str) -> Option<Proto> {
     [Proto::TCP, Proto::UDP, Proto::SCTP].into_iter().find(|&p| proto_label(p) == label)
 }
 
-/// A Kubernetes Service.
-#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub struct ServiceName {
+/// A Kubernetes Service. One word: many tables have names of Services as keys.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct ServiceName(Arc<NamespacedName>);
+
+#[derive(Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct NamespacedName {
     pub namespace: Arc<str>,
-    pub name: Arc<str>,
+    pub name: Box<str>,
 }
 
 impl ServiceName {
     pub fn new(namespace: &str, name: &str) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self::in_namespace(namespace.into(), name)
+    }
+
+    pub fn in_namespace(namespace: Arc<str>, name: &str) -> Self {
+        Self(Arc::new(NamespacedName { namespace, name: name.into() }))
+    }
+
+    /// Nobody else holds this copy of the name.
+    pub fn is_only_copy(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+}
+
+impl Deref for ServiceName {
+    type Target = NamespacedName;
+
+    fn deref(&self) -> &NamespacedName {
+        &self.0
+    }
+}
+
+impl PartialOrd for ServiceName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ServiceName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        if Arc::ptr_eq(&self.0, &other.0) { Ordering::Equal } else { self.0.cmp(&other.0) }
     }
 }
 

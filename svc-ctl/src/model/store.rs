@@ -1,5 +1,7 @@
 //! The model's only mutable state: what the sources said last.
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -52,6 +54,42 @@ impl<K: Ord + Clone, V> Listing<K, V> {
     }
 }
 
+/// A slice under its own key.
+#[derive(Debug)]
+struct Keyed(Arc<Slice>);
+
+impl Keyed {
+    fn key(&self) -> &SliceKey {
+        &self.0.key
+    }
+}
+
+impl Borrow<SliceKey> for Keyed {
+    fn borrow(&self) -> &SliceKey {
+        self.key()
+    }
+}
+
+impl PartialEq for Keyed {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for Keyed {}
+
+impl PartialOrd for Keyed {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Keyed {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.key().cmp(other.key())
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Store {
     node_name: Arc<str>,
@@ -59,7 +97,7 @@ pub struct Store {
     /// `spec.externalIPs` of Services are left out.
     refuses_external_ips: bool,
     world: World,
-    slices: BTreeMap<SliceKey, Arc<Slice>>,
+    slices: BTreeSet<Keyed>,
     pub(super) listed_services: Listing<ServiceName, Service>,
     pub(super) listed_named: Listing<ServiceName, NamedService>,
     pub(super) listed_slices: Listing<SliceKey, Slice>,
@@ -198,18 +236,21 @@ impl Store {
     pub(super) fn end_slice_list(&mut self) {
         let list = std::mem::take(&mut self.listed_slices);
         let gone: Vec<SliceKey> =
-            self.slices.keys().filter(|k| !list.incoming.contains_key(k)).cloned().collect();
+            self.slices.iter().map(Keyed::key).filter(|k| !list.incoming.contains_key(k)).cloned().collect();
         gone.iter().for_each(|key| self.set_slice(key, None));
         list.incoming.into_iter().for_each(|(key, slice)| self.set_slice(&key, Some(slice)));
+        // A list comes in the order of its keys, which leaves the nodes of the tree half empty.
+        self.slices = std::mem::take(&mut self.slices).into_iter().collect();
         self.complain_of_list(list.complaints, |o| matches!(o, Origin::Slice(_)), Origin::Slice);
         self.listed_slices.is_synced = true;
     }
 
     pub(super) fn set_slice(&mut self, key: &SliceKey, slice: Option<Arc<Slice>>) {
         let before = match &slice {
-            Some(slice) => self.slices.insert(key.clone(), Arc::clone(slice)),
-            None => self.slices.remove(key),
+            Some(slice) => self.slices.replace(Keyed(Arc::clone(slice))),
+            None => self.slices.take(key),
         };
+        let before = before.map(|Keyed(slice)| slice);
         if before == slice {
             return;
         }

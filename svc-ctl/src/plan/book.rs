@@ -2,10 +2,11 @@
 //! nothing else; the tables are the sum of all pages.
 
 mod demand;
-mod dense;
 mod give;
 mod uses;
 
+use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -26,7 +27,7 @@ use super::settings::Settings;
 use super::stays::Stays;
 use super::tables::{Frontend, MapOp, Prefix, Tables};
 use super::tick::Tick;
-use super::tracked::TrackedTables;
+use super::tracked::{TrackedTables, repack};
 use crate::model::complaint::Complaint;
 use crate::model::name::{ServiceName, ServicePortKey};
 use crate::model::service::Service;
@@ -51,11 +52,43 @@ struct Grant {
     prefixes: Box<[Prefix]>,
 }
 
-/// A Service with what it got.
+/// A Service with what it got. In the order of names.
 #[derive(Clone, Debug)]
 struct Page {
     service: Arc<Service>,
     grants: Box<[Grant]>,
+}
+
+impl Page {
+    fn name(&self) -> &ServiceName {
+        &self.service.name
+    }
+}
+
+impl Borrow<ServiceName> for Page {
+    fn borrow(&self) -> &ServiceName {
+        self.name()
+    }
+}
+
+impl PartialEq for Page {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Page {}
+
+impl PartialOrd for Page {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Page {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.name().cmp(other.name())
+    }
 }
 
 /// What changed in the world.
@@ -94,7 +127,7 @@ pub struct Book {
     settings: Settings,
     ids: Ids,
     claims: Claims,
-    pages: BTreeMap<ServiceName, Page>,
+    pages: BTreeSet<Page>,
     uses: Uses,
     tables: TrackedTables,
     serving: Serving,
@@ -121,7 +154,7 @@ impl Book {
             settings,
             ids: Ids::restored(&found, capacity),
             claims: Claims::default(),
-            pages: BTreeMap::new(),
+            pages: BTreeSet::new(),
             uses: Uses::restored(&found),
             tables: TrackedTables::new(found),
             serving: Serving::new(),
@@ -174,7 +207,7 @@ impl Book {
     pub fn turn(&mut self, world: &World, changes: &Changes, now: Tick) -> Turn {
         let is_whole = self.is_restoring || changes.node;
         let mut work: BTreeSet<ServiceName> = match is_whole {
-            true => world.services.keys().chain(self.pages.keys()).cloned().collect(),
+            true => world.services.keys().chain(self.pages.iter().map(Page::name)).cloned().collect(),
             false => changes.services.clone(),
         };
         let has_room_come =
@@ -193,13 +226,13 @@ impl Book {
         let mut old: Vec<(&ServiceName, Option<Page>)> = Vec::new();
         let mut given: BTreeSet<Frontend> = BTreeSet::new();
         for name in &work {
-            let before = self.pages.remove(name);
+            let before = self.pages.take(name);
             self.waiting.remove(name);
             let mut complaints = Vec::new();
             if let Some(service) = world.services.get(name) {
                 let page = self.give_page(world, service, before.as_ref(), &owners, now, &mut complaints);
                 given.extend(page.grants.iter().flat_map(|g| g.frontends.iter().map(|(f, _)| *f)));
-                self.pages.insert(name.clone(), page);
+                self.pages.insert(page);
             }
             old.push((name, before));
             turn.complaints.push((name.clone(), complaints));
@@ -416,7 +449,7 @@ impl Book {
         self.uses.remove_unknown_addresses(&mut self.tables);
         let held: BTreeSet<Prefix> = self
             .pages
-            .values()
+            .iter()
             .flat_map(|p| p.grants.iter())
             .flat_map(|g| g.prefixes.iter().copied())
             .collect();
@@ -430,6 +463,9 @@ impl Book {
         unused.into_iter().for_each(|pages| self.tables.remove_maglev(pages));
         self.ids.end_restoring();
         self.is_restoring = false;
+        repack(&mut self.pages);
+        self.claims.repack();
+        self.tables.repack();
         self.udp_losses += 1;
         self.affinity_losses += 1;
     }

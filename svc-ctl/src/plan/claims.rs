@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::frontends::{Claim, plan_frontends};
 use super::tables::Frontend;
+use super::tracked::repack;
 use crate::model::name::{ServiceName, ServicePortKey};
 use crate::model::service::{Service, ServiceAddresses, ServicePort};
 
@@ -88,7 +89,7 @@ pub struct Claimant {
 #[derive(Clone, Debug)]
 enum Claimants {
     One(Claimant),
-    Many(Vec<Claimant>),
+    Many(Box<[Claimant]>),
 }
 
 impl Claimants {
@@ -109,6 +110,10 @@ impl Claims {
         self.0.get(frontend).map_or(&[], Claimants::as_slice)
     }
 
+    pub fn repack(&mut self) {
+        repack(&mut self.0);
+    }
+
     /// Adds the claims of a Service.
     pub fn add(&mut self, service: &Arc<Service>) {
         for (frontend, claimant) in claimants(service) {
@@ -118,7 +123,7 @@ impl Claims {
                     let mut all = known.as_slice().to_vec();
                     all.push(claimant);
                     all.sort();
-                    Claimants::Many(all)
+                    Claimants::Many(all.into())
                 }
             };
             self.0.insert(frontend, all);
@@ -132,7 +137,7 @@ impl Claims {
             let mut rest = known.as_slice().to_vec();
             rest.retain(|one| one.of.service.name != service.name);
             if rest.len() > 1 {
-                self.0.insert(frontend, Claimants::Many(rest));
+                self.0.insert(frontend, Claimants::Many(rest.into()));
             } else if let Some(one) = rest.pop() {
                 self.0.insert(frontend, Claimants::One(one));
             }

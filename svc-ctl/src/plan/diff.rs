@@ -19,7 +19,9 @@ pub fn plan_diff(
     maglev: impl Fn(Extent) -> Option<Arc<[u16]>>,
 ) -> Vec<MapOp> {
     let mut ops: Vec<MapOp> = Vec::new();
-    ops.extend(changed(&actual.backends, &desired.backends).map(|(&id, &b)| MapOp::PutBackend(id, b)));
+    let (old, new) = (&actual.backends, &desired.backends);
+    let changed_backends = new.iter().filter(|(id, backend)| old.get(id) != Some(backend));
+    ops.extend(changed_backends.map(|(id, backend)| MapOp::PutBackend(id, *backend)));
     ops.extend(
         changed(&actual.extents, &desired.extents).map(|(&e, set)| MapOp::PutExtent(e, Arc::clone(set))),
     );
@@ -33,7 +35,8 @@ pub fn plan_diff(
     ops.extend(actual.prefixes.difference(&desired.prefixes).map(|&p| MapOp::DeletePrefix(p)));
     ops.extend(gone(&actual.maglevs, &desired.maglevs).map(|(&pages, _)| MapOp::FreeMaglev(pages)));
     ops.extend(gone(&actual.extents, &desired.extents).map(|(&e, _)| MapOp::FreeExtent(e)));
-    ops.extend(gone(&actual.backends, &desired.backends).map(|(&id, &b)| MapOp::FreeBackend(id, b)));
+    let gone_backends = old.iter().filter(|(id, _)| !new.contains_key(id));
+    ops.extend(gone_backends.map(|(id, backend)| MapOp::FreeBackend(id, *backend)));
     ops
 }
 

@@ -12,6 +12,7 @@ use super::capacity::Capacity;
 use super::numbers::Numbers;
 use super::places::Places;
 use super::tables::{Frontend, Tables};
+use super::targets::Targets;
 use super::tick::Tick;
 use crate::model::name::ServicePortKey;
 
@@ -34,7 +35,7 @@ pub struct Ids {
     places: Places,
     pages: Places,
     services: OrdMap<ServicePortKey, ServiceId>,
-    backends: HashMap<Target, BackendId>,
+    backends: Targets,
     extents: HashMap<Arc<[BackendId]>, Extent>,
     /// Frontends found in the kernel at start; the service port that claims one gets its service id back.
     restored_services: BTreeMap<Frontend, ServiceId>,
@@ -82,7 +83,7 @@ impl Ids {
             places,
             pages,
             services: OrdMap::new(),
-            backends: tables.backends.iter().map(|(&id, b)| ((b.addr, b.port), id)).collect(),
+            backends: tables.backends.iter().map(|(id, b)| ((b.addr, b.port), id)).collect(),
             extents,
             restored_services: tables.frontends.iter().map(|(&frontend, e)| (frontend, e.service)).collect(),
             restored_taken: BTreeSet::new(),
@@ -160,7 +161,7 @@ impl Ids {
 
     /// The id of a backend.
     pub fn backend(&mut self, target: Target, now: Tick) -> Result<BackendId, Full> {
-        if let Some(&id) = self.backends.get(&target) {
+        if let Some(id) = self.backends.id(&target) {
             return Ok(id);
         }
         let id = self.backend_numbers.take(now).map(BackendId).ok_or_else(|| self.full("backends"))?;
@@ -205,7 +206,7 @@ impl Ids {
         let Some(set) = tables.extents.get(&extent) else { return false };
         let is_known = |id: &BackendId| {
             let backend = tables.backends.get(id);
-            backend.is_some_and(|b| self.backends.get(&(b.addr, b.port)) == Some(id))
+            backend.is_some_and(|b| self.backends.id(&(b.addr, b.port)) == Some(*id))
         };
         self.extents.get(set) == Some(&extent) && set.iter().all(is_known)
     }
@@ -216,7 +217,7 @@ impl Ids {
     }
 
     pub fn known_backend(&self, target: &Target) -> Option<BackendId> {
-        self.backends.get(target).copied()
+        self.backends.id(target)
     }
 
     /// No service port has this key any more. Its number is not used again before `release` and a grace; likewise below.
@@ -225,8 +226,8 @@ impl Ids {
         id.into_iter().for_each(|id| self.service_numbers.retire(id.0));
     }
 
-    pub fn retire_backend(&mut self, target: Target, id: BackendId) {
-        if self.backends.get(&target) == Some(&id) {
+    pub fn retire_backend(&mut self, id: BackendId) {
+        if let Some(target) = self.backends.target(id) {
             self.backends.remove(&target);
         }
         self.backend_numbers.retire(id.0);

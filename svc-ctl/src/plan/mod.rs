@@ -4,10 +4,10 @@
 pub mod book;
 pub mod capacity;
 mod claims;
+pub mod dense;
 pub mod diff;
 pub mod entry;
 pub mod frontends;
-
 pub mod ids;
 pub mod maglev;
 pub mod node_ports;
@@ -21,5 +21,6 @@ pub mod serving;
 pub mod settings;
 pub mod stays;
 pub mod tables;
+mod targets;
 pub mod tick;
 mod tracked;

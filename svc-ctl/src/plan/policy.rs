@@ -1,9 +1,7 @@
 //! Which endpoints a service port may use on this node: traffic policies, topology hints, terminating fallback
 //! (SEM-060 to SEM-076). One pure function, tested row by row.
 
-use std::sync::Arc;
-
-use crate::model::endpoint::{Endpoint, PortEndpoint};
+use crate::model::endpoint::{Endpoint, Hints, PortEndpoint};
 use crate::model::node::NodeInfo;
 
 /// What decides which lists a service port needs, in one family.
@@ -87,12 +85,12 @@ pub fn is_local(endpoint: &Endpoint, node: &NodeInfo) -> bool {
 /// Only ready endpoints are asked, and all of them must carry a hint (SEM-070 to SEM-073).
 fn topology_of(endpoints: &[PortEndpoint<'_>], node: &NodeInfo) -> Topology {
     let ready = || endpoints.iter().map(|e| e.endpoint).filter(|e| e.ready);
-    let all_hinted_and_mine = |hints: &dyn Fn(&Endpoint) -> (bool, bool)| {
-        ready().all(|e| hints(e).0) && ready().any(|e| hints(e).1)
+    let are_all_hinted = |topology, has_hints: fn(&Hints) -> bool| {
+        ready().all(|e| has_hints(&e.hints)) && ready().any(|e| is_hinted(e, topology, node))
     };
-    if all_hinted_and_mine(&|e| (!e.node_hints.is_empty(), e.node_hints.contains(&node.name))) {
+    if are_all_hinted(Topology::Node, |hints| hints.nodes().is_some()) {
         Topology::Node
-    } else if all_hinted_and_mine(&|e| (!e.zone_hints.is_empty(), has_zone(e, node.zone.as_ref()))) {
+    } else if are_all_hinted(Topology::Zone, |hints| hints.zones().is_some()) {
         Topology::Zone
     } else {
         Topology::Everywhere
@@ -102,13 +100,11 @@ fn topology_of(endpoints: &[PortEndpoint<'_>], node: &NodeInfo) -> Topology {
 fn is_hinted(endpoint: &Endpoint, topology: Topology, node: &NodeInfo) -> bool {
     match topology {
         Topology::Everywhere => true,
-        Topology::Node => endpoint.node_hints.contains(&node.name),
-        Topology::Zone => has_zone(endpoint, node.zone.as_ref()),
+        Topology::Node => endpoint.hints.nodes().is_some_and(|nodes| nodes.contains(&node.name)),
+        Topology::Zone => {
+            endpoint.hints.zones().zip(node.zone.as_ref()).is_some_and(|(zones, own)| zones.contains(own))
+        }
     }
-}
-
-fn has_zone(endpoint: &Endpoint, zone: Option<&Arc<str>>) -> bool {
-    zone.is_some_and(|z| endpoint.zone_hints.contains(z))
 }
 
 #[cfg(test)]

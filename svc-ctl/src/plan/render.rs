@@ -34,7 +34,7 @@ const LOCAL_PODS: &str = "local-pods";
 /// All tables.
 pub fn render(tables: &Tables) -> String {
     let mut text = String::new();
-    for (id, b) in &tables.backends {
+    for (id, b) in tables.backends.iter() {
         let line = format!(
             "backend   b{} {} {}\n",
             id.0,

@@ -10,6 +10,8 @@ use svc_common::abi::{
 };
 use svc_common::addr::Proto;
 
+use super::dense::Dense;
+
 /// What identifies a frontend in the kernel.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Frontend {
@@ -59,7 +61,7 @@ pub struct Tables {
     pub extents: BTreeMap<Extent, Arc<[BackendId]>>,
     /// Maglev tables by their pages: the [digest](super::maglev::digest) of their places.
     pub maglevs: BTreeMap<Extent, u64>,
-    pub backends: BTreeMap<BackendId, Backend>,
+    pub backends: Dense<Backend>,
     /// Addresses of this node and of Services.
     pub addresses: BTreeMap<IpAddr, AddressFlags>,
     pub prefixes: BTreeSet<Prefix>,

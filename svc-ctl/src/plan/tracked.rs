@@ -72,7 +72,11 @@ impl TrackedTables {
     }
 
     pub fn set_backend(&mut self, id: BackendId, backend: Option<Backend>) {
-        let old = set(&mut self.tables.backends, id, backend);
+        let table = &mut self.tables.backends;
+        let old = match backend {
+            Some(backend) => table.insert(id, backend),
+            None => table.remove(&id),
+        };
         self.before.backends.entry(id).or_insert(old);
     }
 
@@ -121,6 +125,12 @@ impl TrackedTables {
         self.before.prefixes.entry(prefix).or_insert(was_there);
     }
 
+    pub fn repack(&mut self) {
+        repack(&mut self.tables.frontends);
+        repack(&mut self.tables.extents);
+        repack(&mut self.tables.addresses);
+    }
+
     /// This id is a service port's from now on.
     pub fn begin_service(&mut self, id: ServiceId) {
         self.begun.push(id);
@@ -163,6 +173,15 @@ impl TrackedTables {
         self.places.clear();
         ops
     }
+}
+
+/// Makes the nodes of a tree full. Entries that come in the order of their keys, as those of a list do, leave them half
+/// empty.
+pub fn repack<T, I>(tree: &mut T)
+where
+    T: Default + IntoIterator<Item = I> + FromIterator<I>,
+{
+    *tree = std::mem::take(tree).into_iter().collect();
 }
 
 fn set<K: Ord, V>(table: &mut BTreeMap<K, V>, key: K, value: Option<V>) -> Option<V> {

@@ -17,7 +17,7 @@ pub struct Args {
     #[arg(long, conflicts_with = "columns")]
     pub quick: bool,
     /// Numbers of Services with four endpoints each, separated by commas. `lb10000`: each has a load-balancer address
-    /// and 27 % have a NodePort; `dual10000`: dual-stack
+    /// and 27 % have a NodePort; `dual10000`: dual-stack; `bad10000`: 1 % are refused; `10000x10`: ten endpoints each
     #[arg(long, value_name = "COLUMNS", value_delimiter = ',')]
     pub columns: Vec<Column>,
     /// Measure 10,000 Services against the real API server, too
@@ -43,30 +43,49 @@ pub enum Shape {
     LoadBalancer,
     /// ClusterIPs and endpoints of both families.
     DualStack,
+    /// One of 100 has a ClusterIP that is no address.
+    Refused,
+}
+
+impl Shape {
+    const ALL: [(Self, &str); 4] =
+        [(Self::LoadBalancer, "lb"), (Self::DualStack, "dual"), (Self::Refused, "bad"), (Self::Plain, "")];
 }
 
 /// A number of Services of one shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Column {
     pub services: u32,
+    /// Of each Service, in each family.
+    pub endpoints: u32,
     pub shape: Shape,
 }
 
+/// Endpoints of a Service where a column says nothing else.
+const ENDPOINTS: u32 = 4;
+/// All endpoints of a family have addresses of 10.128.0.0/10.
+const MOST_ENDPOINTS: u32 = 1_000_000;
+
 impl Column {
+    pub const fn new(services: u32, shape: Shape) -> Self {
+        Self { services, endpoints: ENDPOINTS, shape }
+    }
+
     pub const fn plain(services: u32) -> Self {
-        Self { services, shape: Shape::Plain }
+        Self::new(services, Shape::Plain)
     }
 }
 
 /// As it is typed, and as the ids of its figures end.
 impl fmt::Display for Column {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefix = match self.shape {
-            Shape::Plain => "",
-            Shape::LoadBalancer => "lb",
-            Shape::DualStack => "dual",
-        };
-        write!(f, "{prefix}{}", self.services)
+        let prefix =
+            Shape::ALL.iter().find(|(shape, _)| *shape == self.shape).map_or("", |(_, prefix)| prefix);
+        write!(f, "{prefix}{}", self.services)?;
+        if self.endpoints != ENDPOINTS {
+            write!(f, "x{}", self.endpoints)?;
+        }
+        Ok(())
     }
 }
 
@@ -74,14 +93,20 @@ impl FromStr for Column {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (shape, number) = match (text.strip_prefix("lb"), text.strip_prefix("dual")) {
-            (Some(number), _) => (Shape::LoadBalancer, number),
-            (_, Some(number)) => (Shape::DualStack, number),
-            (None, None) => (Shape::Plain, text),
+        let shaped = Shape::ALL.iter().find_map(|(shape, prefix)| Some((*shape, text.strip_prefix(prefix)?)));
+        let (shape, numbers) = shaped.unwrap_or((Shape::Plain, text));
+        let (services, endpoints) = match numbers.split_once('x') {
+            Some((services, endpoints)) => (services, endpoints.parse().unwrap_or_default()),
+            None => (numbers, ENDPOINTS),
         };
-        match number.parse() {
-            Ok(services @ 1..=100_000) => Ok(Self { services, shape }),
-            _ => Err("expected 1 to 100000, with `lb` or `dual` before it or not".to_owned()),
+        match services.parse() {
+            Ok(services @ 1..=100_000) if (1..=MOST_ENDPOINTS / services).contains(&endpoints) => {
+                Ok(Self { services, endpoints, shape })
+            }
+            _ => Err(format!(
+                "expected 1 to 100000, with `lb`, `dual` or `bad` before it, and with `x` and a number of endpoints behind \
+                 it, up to {MOST_ENDPOINTS} in all"
+            )),
         }
     }
 }
@@ -97,7 +122,7 @@ impl Args {
             return self.columns.clone();
         }
         let mut all = plain(&[100, 1_000, 10_000, 30_000, 100_000]);
-        all.extend([Shape::LoadBalancer, Shape::DualStack].map(|shape| Column { services: 10_000, shape }));
+        all.extend([Shape::LoadBalancer, Shape::DualStack].map(|shape| Column::new(10_000, shape)));
         all
     }
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use super::args::Column;
 use super::changes::{ApiServer, Changes};
@@ -22,6 +22,9 @@ const SINGLE_CHANGES: usize = 200;
 const BURST: usize = 1_000;
 const REAL_SERVICES: u32 = 10_000;
 const SETTLE: Duration = Duration::from_secs(3);
+/// What the log says once the programs are held and serve the last known state.
+const ATTACHED: &str = "programs are attached";
+const RESTART: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(35);
 
 /// Measures svc-ctl against the stub.
@@ -47,9 +50,32 @@ pub fn measure(column: Column, figures: &mut Figures) -> Result<()> {
     figures.push("cp.others_cpu", &name, Some(others.end(used)?), "%");
     figures.push("cp.events", &name, Some(api.created() as f64), "Events");
     daemon.check()?;
+    drop(daemon);
+    measure_restart(&name, &node, &api, &population, figures)?;
     for request in api.unknown() {
         eprintln!("{name}: the stub has no answer to {request}");
     }
+    Ok(())
+}
+
+/// A daemon that was killed is started again beside what it left.
+fn measure_restart(
+    name: &str,
+    node: &TestNode,
+    api: &StubApi,
+    population: &Population,
+    figures: &mut Figures,
+) -> Result<()> {
+    std::fs::remove_file(node.status_path())?;
+    let mut daemon = node.start_svc(&["--master".to_owned(), api.url()])?;
+    while !daemon.has_logged(ATTACHED) {
+        daemon.check()?;
+        ensure!(daemon.started.elapsed() < RESTART, "{ATTACHED:?} is not in the log after {RESTART:?}");
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    figures.seconds("cp.adopted", name, Some(daemon.started.elapsed()));
+    let in_force = in_force::wait(&mut daemon, node.status_path(), node.pins(), population)?;
+    figures.seconds("cp.restart", name, Some(in_force.at - daemon.started));
     Ok(())
 }
 
@@ -131,7 +157,7 @@ pub fn store(population: &Population, objects: &Objects) -> Store {
     let services = population.services().map(|nth| objects.service(population, nth)).collect();
     let mut slices: Vec<_> = population.services().map(|nth| objects.slice4(population, nth)).collect();
     if population.is_dual() {
-        slices.extend(population.services().map(|nth| objects.slice6(nth)));
+        slices.extend(population.services().map(|nth| objects.slice6(population, nth)));
     }
     Store::new([services, slices, vec![objects::node()], vec![objects::service_cidr()], vec![]])
 }

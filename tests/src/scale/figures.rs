@@ -84,7 +84,8 @@ impl Figures {
 fn target(kind: &str, column: &str) -> Option<f64> {
     match (kind, column) {
         ("cp.unserved", _) if column != KUBE_PROXY => Some(0.0),
-        ("cp.sync", "1000") => Some(1.0),
+        ("cp.sync" | "cp.restart", "1000") => Some(1.0),
+        ("cp.adopted", _) => Some(0.5),
         ("cp.written", "10000") => Some(0.5),
         ("cp.written", "100000") => Some(6.0),
         ("cp.change_p50", "1000" | "10000" | "30000" | "100000") => Some(2.0),

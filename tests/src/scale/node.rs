@@ -112,6 +112,11 @@ impl Daemon {
         }
     }
 
+    /// It has written these words into its log.
+    pub fn has_logged(&self, words: &str) -> bool {
+        fs::read_to_string(&self.log).is_ok_and(|log| log.contains(words))
+    }
+
     pub fn last_lines(&self) -> String {
         command::last_lines(&self.log)
     }

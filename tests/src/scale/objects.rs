@@ -54,7 +54,10 @@ impl Objects {
     }
 
     pub fn service(&self, population: &Population, nth: u32) -> String {
-        let first = Population::cluster_ip(nth);
+        let first = match population.is_refused(nth) {
+            true => "10.96.0.256".to_owned(),
+            false => Population::cluster_ip(nth).to_string(),
+        };
         let (all, families, policy) = if population.is_dual() {
             let second = Population::cluster_ip6(nth);
             (format!("\"{first}\",\"{second}\""), "\"IPv4\",\"IPv6\"", "RequireDualStack")
@@ -92,15 +95,15 @@ impl Objects {
         self.slice(nth, 4, "IPv4", &population.endpoints4(nth))
     }
 
-    pub fn slice6(&self, nth: u32) -> String {
-        self.slice(nth, 6, "IPv6", &Population::endpoints6(nth))
+    pub fn slice6(&self, population: &Population, nth: u32) -> String {
+        self.slice(nth, 6, "IPv6", &population.endpoints6(nth))
     }
 
     fn slice(&self, nth: u32, number: u32, family: &str, addresses: &[impl Display]) -> String {
         let endpoints: Vec<_> = (0..)
             .zip(addresses)
             .map(|(place, address)| {
-                let pod = nth * 4 + place;
+                let pod = nth * addresses.len() as u32 + place;
                 self.endpoint.fill(&[
                     ("ADDRESS", address),
                     ("NAMESPACE", &namespace(nth)),
@@ -170,7 +173,7 @@ mod tests {
     fn every_object_is_json_with_nothing_left_to_fill_but_its_version() {
         let objects = Objects::new();
         for shape in [Shape::Plain, Shape::LoadBalancer, Shape::DualStack] {
-            let population = Population::new(Column { services: 10, shape });
+            let population = Population::new(Column::new(10, shape));
             let service = parse(&objects.service(&population, 3));
             assert_eq!(service["spec"]["clusterIP"], "10.96.1.3");
             let ingress = &service["status"]["loadBalancer"]["ingress"][0]["ip"];
@@ -179,7 +182,8 @@ mod tests {
             assert_eq!(slice["endpoints"][3]["addresses"][0], "10.128.0.15");
             assert_eq!(slice["metadata"]["ownerReferences"][0]["uid"], service["metadata"]["uid"]);
         }
-        assert_eq!(parse(&objects.slice6(1))["endpoints"][0]["addresses"][0], "fd00:128::4");
+        let population = Population::new(Column::new(10, Shape::DualStack));
+        assert_eq!(parse(&objects.slice6(&population, 1))["endpoints"][0]["addresses"][0], "fd00:128::4");
         assert_eq!(parse(&node())["metadata"]["name"], NODE);
         parse(&service_cidr());
     }

@@ -6,7 +6,6 @@ use svc_common::abi::Scope;
 
 use super::args::{Column, Shape};
 
-pub const ENDPOINTS: u32 = 4;
 /// The port of every Service.
 pub const PORT: u16 = 80;
 
@@ -52,6 +51,11 @@ impl Population {
         self.column.shape == Shape::DualStack
     }
 
+    /// Its ClusterIP is no address.
+    pub fn is_refused(&self, service: u32) -> bool {
+        self.column.shape == Shape::Refused && service.is_multiple_of(100)
+    }
+
     pub fn is_load_balanced(&self) -> bool {
         self.column.shape == Shape::LoadBalancer
     }
@@ -66,17 +70,23 @@ impl Population {
     }
 
     /// The IPv4 endpoints as they are published now.
-    pub fn endpoints4(&self, service: u32) -> [Ipv4Addr; ENDPOINTS as usize] {
+    pub fn endpoints4(&self, service: u32) -> Vec<Ipv4Addr> {
         let replaced = self.replaced.get(service as usize).copied().unwrap_or_default();
-        let mut endpoints = [0, 1, 2, 3].map(|nth| Ipv4Addr::from_bits(PODS + service * ENDPOINTS + nth));
+        let mut endpoints: Vec<_> =
+            self.numbers(service).map(|nth| Ipv4Addr::from_bits(PODS + nth)).collect();
         if replaced > 0 {
             endpoints[0] = Ipv4Addr::from_bits(NEW_PODS + replaced);
         }
         endpoints
     }
 
-    pub fn endpoints6(service: u32) -> [Ipv6Addr; ENDPOINTS as usize] {
-        [0, 1, 2, 3].map(|nth| v6(0x128, service * ENDPOINTS + nth))
+    pub fn endpoints6(&self, service: u32) -> Vec<Ipv6Addr> {
+        self.numbers(service).map(|nth| v6(0x128, nth)).collect()
+    }
+
+    fn numbers(&self, service: u32) -> std::ops::Range<u32> {
+        let first = service * self.column.endpoints;
+        first..first + self.column.endpoints
     }
 
     pub fn cluster_ip(service: u32) -> Ipv4Addr {
@@ -101,6 +111,9 @@ impl Population {
 
     /// Where clients find a Service.
     pub fn frontends(&self, service: u32) -> Vec<Frontend> {
+        if self.is_refused(service) {
+            return Vec::new();
+        }
         let at = |address| Frontend { address, port: PORT, scope: Scope::ADDRESS };
         let mut frontends = vec![at(Self::cluster_ip(service).into())];
         if self.is_dual() {
@@ -126,7 +139,7 @@ mod tests {
 
     #[test]
     fn ten_thousand_services_have_2700_node_ports_and_no_two_the_same() {
-        let population = Population::new(Column { services: 10_000, shape: Shape::LoadBalancer });
+        let population = Population::new(Column::new(10_000, Shape::LoadBalancer));
         let mut ports: Vec<_> = population.services().filter_map(|nth| population.node_port(nth)).collect();
         ports.dedup();
         assert_eq!(ports.len(), 2_700);
@@ -139,7 +152,8 @@ mod tests {
         let before = population.endpoints4(3);
         let new = population.replace_endpoint(3);
         assert!(!before.contains(&new));
-        assert_eq!(population.endpoints4(3), [new, before[1], before[2], before[3]]);
+        assert_eq!(population.endpoints4(3)[0], new);
+        assert_eq!(population.endpoints4(3)[1..], before[1..]);
         assert_ne!(population.replace_endpoint(3), new);
     }
 }

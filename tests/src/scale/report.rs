@@ -9,6 +9,8 @@ use super::figures::{Figure, Figures, KUBE_PROXY};
 const ROWS: [(&str, &str); 16] = [
     ("cp.unserved", "Services not served"),
     ("cp.sync", "start -> in force"),
+    ("cp.adopted", "killed and started again -> holds its programs"),
+    ("cp.restart", "killed and started again -> in force"),
     ("cp.lists", "last list item sent -> in force"),
     ("cp.written", "last list item sent -> all maps written"),
     ("cp.change_p50", "one change -> in the map, p50"),

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use svc_common::abi::{BackendValue, Extent, FrontendKey, FrontendValue, MapAddr, Scope, names};
 use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
 
-use super::population::{ENDPOINTS, Frontend, PORT, Population};
+use super::population::{Frontend, PORT, Population};
 use crate::bpf::PinnedMap;
 
 /// The maps of one family.
@@ -40,8 +40,10 @@ impl Tables {
 
     /// True if every frontend of a Service is there and leads to its endpoints, to all of them and to no others.
     pub fn serve(&self, population: &Population, service: u32) -> bool {
-        let endpoints4 = population.endpoints4(service).map(|address| AddrV4::new(address.octets()));
-        let endpoints6 = Population::endpoints6(service).map(|address| AddrV6::new(address.octets()));
+        let endpoints4 = population.endpoints4(service);
+        let endpoints4: Vec<_> = endpoints4.iter().map(|address| AddrV4::new(address.octets())).collect();
+        let endpoints6 = population.endpoints6(service);
+        let endpoints6: Vec<_> = endpoints6.iter().map(|address| AddrV6::new(address.octets())).collect();
         population.frontends(service).iter().all(|frontend| match frontend.address {
             IpAddr::V4(address) => self.leads_to_all(&self.v4, v4(address), frontend, &endpoints4),
             IpAddr::V6(address) => self.leads_to_all(&self.v6, v6(address), frontend, &endpoints6),
@@ -69,7 +71,7 @@ impl Tables {
         let Some(found) = tables.frontends.look_up(&key(address, frontend.port, frontend.scope)) else {
             return false;
         };
-        found.cluster.count == ENDPOINTS
+        found.cluster.count as usize == endpoints.len()
             && self
                 .backends(tables, found.cluster)
                 .all(|backend| backend.is_some_and(|backend| endpoints.contains(&backend)))

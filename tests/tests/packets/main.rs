@@ -6,10 +6,12 @@ mod awkward;
 mod bypass;
 mod carried;
 mod cluster;
+mod edits;
 mod fragments;
 mod healing;
 mod hooked;
 mod maglev;
+mod many;
 mod node_port;
 mod played;
 mod policy;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     let trials = rows
         .chain(played::trials(&shared))
         .chain(stale::trials(&shared))
+        .chain(many::trials(&shared))
         .chain(tables::trials())
         .chain(replace::trials())
         .chain(healing::trials())

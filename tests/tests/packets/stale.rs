@@ -2,20 +2,16 @@
 //! case `stale-flows` of the tier `golden` has the rest.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Error, Result, ensure};
-use libtest_mimic::{Failed, Trial};
+use anyhow::{Result, ensure};
+use libtest_mimic::Trial;
 use svc_ctl::dataplane::flows::list;
-use svc_ctl::sweeper::remove_stale;
-use svc_tests::model::world::{Proto, Tuple};
-use svc_tests::packet::lab::Lab;
 use svc_tests::packet::place::{Family, in_family};
-use svc_tests::packet::trial::{Shared, with_lab};
+use svc_tests::packet::trial::Shared;
 
-use crate::ask::{self, Fate, Origin};
-use crate::played::case::Case;
-use crate::played::daemon::Daemon;
+use crate::ask::{Fate, Origin};
+use crate::edits::{World, trial};
 
 /// `service`, its slices with three endpoints, and those with one.
 const OBJECTS: &str = "\
@@ -88,18 +84,10 @@ pub fn trials(lab: &Shared) -> Vec<Trial> {
     let one_pass = "of a hundred thousand flows one pass over the table finds those that must end, be they few or many \
         (PAR-194)";
     vec![
-        trial(lab, format!("{left_alone} [V4]"), |world| untranslated(world, Family::V4)),
-        trial(lab, format!("{left_alone} [V6]"), |world| untranslated(world, Family::V6)),
-        trial(lab, one_pass.to_owned(), among_many),
+        trial(lab, format!("{left_alone} [V4]"), OBJECTS, |world| untranslated(world, Family::V4)),
+        trial(lab, format!("{left_alone} [V6]"), OBJECTS, |world| untranslated(world, Family::V6)),
+        trial(lab, one_pass.to_owned(), OBJECTS, among_many),
     ]
-}
-
-fn trial(lab: &Shared, name: String, test: fn(&mut World<'_>) -> Result<()>) -> Trial {
-    let lab = Shared::clone(lab);
-    Trial::test(name, move || {
-        let ran = with_lab(&lab, |lab| test(&mut World::new(lab)?));
-        ran.map_err(|error| Failed::from(format!("{error:#}")))
-    })
 }
 
 fn untranslated(world: &mut World<'_>, family: Family) -> Result<()> {
@@ -175,38 +163,4 @@ fn sweep_among_many(world: &mut World<'_>, stale: u32) -> Result<Duration> {
         );
     }
     Ok(took)
-}
-
-/// A daemon beside empty tables.
-struct World<'a> {
-    lab: &'a mut Lab,
-    daemon: Daemon,
-    objects: Case,
-}
-
-impl<'a> World<'a> {
-    fn new(lab: &'a mut Lab) -> Result<Self> {
-        lab.kernel.clear()?;
-        lab.kernel.write_interfaces(true, true, svc_common::abi::IfaceFlags::NONE)?;
-        Ok(Self { lab, daemon: Daemon::new(), objects: Case::parse(OBJECTS) })
-    }
-
-    fn apply(&mut self, sections: &[&str]) -> Result<()> {
-        self.edit(sections).map(drop)
-    }
-
-    /// Writes files; answers how long it took to end flows.
-    fn edit(&mut self, sections: &[&str]) -> Result<Duration> {
-        let maps = &mut self.lab.kernel.store;
-        let step = [&["apply"], sections].concat();
-        self.daemon.take(&step, &self.objects, maps).map_err(Error::msg)?;
-        let begun = Instant::now();
-        let in_force = self.daemon.in_force();
-        remove_stale(&self.lab.kernel.pins, &in_force)?;
-        Ok(begun.elapsed())
-    }
-
-    fn send(&self, origin: Origin, src: SocketAddr, dst: SocketAddr) -> Result<Fate> {
-        ask::later(&self.lab.kernel, origin, Tuple { proto: Proto::Udp, src, dst })
-    }
 }

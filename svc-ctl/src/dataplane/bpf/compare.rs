@@ -43,10 +43,10 @@ fn holds_hashes<A: Encode>(maps: &FamilyMaps<A>, wanted: &Tables, is_v4: bool) -
 
 /// Slots that nothing refers to may hold anything.
 fn holds_arrays(maps: &mut Maps, wanted: &Tables) -> io::Result<bool> {
-    for (id, backend) in &wanted.backends {
+    for (id, backend) in wanted.backends.iter() {
         let held = match backend.addr.is_ipv4() {
-            true => get_backend(&mut maps.v4, *id)?,
-            false => get_backend(&mut maps.v6, *id)?,
+            true => get_backend(&mut maps.v4, id)?,
+            false => get_backend(&mut maps.v6, id)?,
         };
         if held != *backend {
             return Ok(false);

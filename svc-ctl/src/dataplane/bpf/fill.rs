@@ -26,8 +26,8 @@ pub fn fill(new: &mut Maps, old: &Maps, tables: &Tables) -> Result<(), StoreErro
     let new_addresses = is_new(names::ADDRESSES4) || is_new(names::ADDRESSES6);
     let new_prefixes = is_new(names::PREFIXES4) || is_new(names::PREFIXES6);
     if new_backends {
-        for (id, backend) in &tables.backends {
-            put_backend(new, *id, backend).map_err(failed("BACKENDS", "fill"))?;
+        for (id, backend) in tables.backends.iter() {
+            put_backend(new, id, backend).map_err(failed("BACKENDS", "fill"))?;
         }
     }
     if new_selection {

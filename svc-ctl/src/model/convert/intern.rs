@@ -1,34 +1,67 @@
-//! Words that many objects repeat (namespaces, nodes, zones, port names) are kept once.
+//! Words that many objects repeat (namespaces, nodes, zones, port names) and names of Services are kept once.
 
 use std::cell::RefCell;
-use std::collections::HashSet;
+use std::hash::Hash;
 use std::sync::Arc;
 
-#[derive(Default)]
-struct Words {
-    known: HashSet<Arc<str>>,
-    /// The number of words at which those that nobody uses any more are dropped.
+use equivalent::Equivalent;
+use hashbrown::HashSet;
+
+use crate::model::name::ServiceName;
+
+struct Known<T> {
+    all: HashSet<T>,
+    /// The number at which those that nobody uses any more are dropped.
     next_cleaning: usize,
 }
 
+impl<T> Default for Known<T> {
+    fn default() -> Self {
+        Self { all: HashSet::default(), next_cleaning: 0 }
+    }
+}
+
+impl<T: Clone + Eq + Hash> Known<T> {
+    /// The copy that is known, else a new one.
+    fn get<Q: Equivalent<T> + Hash + ?Sized>(
+        &mut self,
+        wanted: &Q,
+        is_only_copy: fn(&T) -> bool,
+        make: impl FnOnce() -> T,
+    ) -> T {
+        if let Some(known) = self.all.get(wanted) {
+            return known.clone();
+        }
+        if self.all.len() >= self.next_cleaning {
+            self.all.retain(|known| !is_only_copy(known));
+            self.next_cleaning = (2 * self.all.len()).max(1024);
+        }
+        let new = make();
+        self.all.insert(new.clone());
+        new
+    }
+}
+
 thread_local! {
-    static WORDS: RefCell<Words> = RefCell::default();
+    static WORDS: RefCell<Known<Arc<str>>> = RefCell::default();
+    static SERVICES: RefCell<Known<ServiceName>> = RefCell::default();
 }
 
 /// The one copy of a word on this thread.
 pub fn interned(word: &str) -> Arc<str> {
-    WORDS.with_borrow_mut(|words| {
-        if let Some(known) = words.known.get(word) {
-            return Arc::clone(known);
-        }
-        if words.known.len() >= words.next_cleaning {
-            words.known.retain(|word| Arc::strong_count(word) > 1);
-            words.next_cleaning = (2 * words.known.len()).max(1024);
-        }
-        let new: Arc<str> = word.into();
-        words.known.insert(Arc::clone(&new));
-        new
-    })
+    WORDS.with_borrow_mut(|words| words.get(word, |word| Arc::strong_count(word) == 1, || word.into()))
+}
+
+/// The one copy of a Service's name on this thread.
+pub fn interned_service(namespace: &str, name: &str) -> ServiceName {
+    let make = || ServiceName::in_namespace(interned(namespace), name);
+    SERVICES.with_borrow_mut(|known| known.get(&(namespace, name), ServiceName::is_only_copy, make))
+}
+
+impl Equivalent<ServiceName> for (&str, &str) {
+    fn equivalent(&self, key: &ServiceName) -> bool {
+        (&*key.namespace, &*key.name) == *self
+    }
 }
 
 #[cfg(test)]
@@ -40,6 +73,15 @@ mod tests {
         let (first, second) = (interned("zone-a"), interned("zone-a"));
         assert!(Arc::ptr_eq(&first, &second));
         (0..5_000).for_each(|n| drop(interned(&format!("node-{n}"))));
-        assert!(WORDS.with_borrow(|words| words.known.len()) < 2_048);
+        assert!(WORDS.with_borrow(|words| words.all.len()) < 2_048);
+    }
+
+    #[test]
+    fn a_service_has_one_name() {
+        let (first, second) = (interned_service("default", "web"), interned_service("default", "web"));
+        assert!(std::ptr::eq(&raw const *first, &raw const *second));
+        assert_eq!(first, ServiceName::new("default", "web"));
+        drop(second);
+        assert!(!first.is_only_copy(), "the table of names holds it");
     }
 }

@@ -6,9 +6,10 @@ use std::num::{NonZeroU16, NonZeroU32};
 use k8s_openapi::api::core::v1 as core;
 
 use super::{
-    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, LABEL_PROXY_NAME, Refusals, has_label, interned, slice_key,
+    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, LABEL_PROXY_NAME, Refusals, has_label, interned,
+    service_name,
 };
-use crate::model::name::{IpFamily, ServiceName};
+use crate::model::name::IpFamily;
 use crate::model::parse::{parse_cidr, parse_ip, parse_port};
 use crate::model::service::{Selection, Service, ServiceAddresses, ServicePort};
 use crate::model::store::Converted;
@@ -92,9 +93,8 @@ pub(super) fn convert_proxied(
     }
     let has_external_policy = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"))
         || spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
-    let key = slice_key(&object.metadata);
     let service = Service {
-        name: ServiceName { namespace: key.namespace, name: key.name },
+        name: service_name(&object.metadata),
         created: object.metadata.creation_timestamp.as_ref().map(|t| t.0.as_second()),
         families,
         ports,

@@ -6,11 +6,11 @@ use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1 as discovery;
 
 use super::{
-    ANNOTATION_TRIGGER_TIME, LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, Scope, has_label, interned, label,
-    slice_key,
+    ANNOTATION_TRIGGER_TIME, LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, Scope, has_label, interned,
+    interned_service, label, slice_key,
 };
-use crate::model::endpoint::{Endpoint, Hostnames, Slice, SlicePort, Triggered};
-use crate::model::name::{IpFamily, ServiceName};
+use crate::model::endpoint::{Endpoint, Hints, Hostnames, Slice, SlicePort, Triggered};
+use crate::model::name::IpFamily;
 use crate::model::parse::{parse_ip, parse_label, parse_port};
 use crate::model::store::Converted;
 
@@ -35,7 +35,7 @@ pub fn convert_slice(object: &discovery::EndpointSlice, scope: Scope) -> Convert
         refusals.refuse("addressType", reason);
         return refusals.done(None);
     };
-    let service = ServiceName { namespace: Arc::clone(&key.namespace), name: service.into() };
+    let service = interned_service(&key.namespace, service);
     let ports = convert_slice_ports(object, &mut refusals);
     let (mut endpoints, mut hostnames) = (Vec::new(), Vec::new());
     for (i, listed) in object.endpoints.iter().flatten().enumerate() {
@@ -110,7 +110,6 @@ fn convert_endpoint(
         serving: conditions.and_then(|c| c.serving).unwrap_or(true),
         terminating: conditions.and_then(|c| c.terminating).unwrap_or(false),
         node: endpoint.node_name.as_deref().filter(|n| !n.is_empty()).map(interned),
-        zone_hints: zones.map(|z| interned(&z.name)).collect(),
-        node_hints: nodes.map(|n| interned(&n.name)).collect(),
+        hints: Hints::new(zones.map(|z| interned(&z.name)), nodes.map(|n| interned(&n.name))),
     })
 }

@@ -69,8 +69,7 @@ fn slice(name: &str, node: &str, triggered: Option<u64>) -> Slice {
         serving: true,
         terminating: false,
         node: Some(node.into()),
-        zone_hints: Hints::default(),
-        node_hints: Hints::default(),
+        hints: Hints::default(),
     };
     Slice {
         key: SliceKey::new("default", name),

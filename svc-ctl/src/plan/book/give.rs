@@ -186,9 +186,7 @@ impl Book {
             }
             self.hold(*extent, ids);
         }
-        for (id, target) in taken.stays.iter().zip(&endpoints.listed) {
-            self.uses.let_stay(*id, *target);
-        }
+        taken.stays.iter().for_each(|id| self.uses.let_stay(*id));
         if taken.begins {
             self.tables.begin_service(taken.service);
         }

@@ -132,11 +132,7 @@ fn put(world: &mut World, n: u8, sketch: Option<&Sketch>) {
         serving: true,
         terminating: bit == 7,
         node: bit.is_multiple_of(2).then(|| "here".into()),
-        zone_hints: (sketch.slices == 2)
-            .then(|| if bit < 4 { "a" } else { "b" }.into())
-            .into_iter()
-            .collect(),
-        node_hints: Hints::default(),
+        hints: Hints::new((sketch.slices == 2).then(|| if bit < 4 { "a" } else { "b" }.into()), None),
     };
     let slice = |k: u8| {
         let mine = (0..8).filter(|bit| sketch.endpoints & (1 << bit) != 0 && bit % 2 == k % 2);

@@ -99,8 +99,8 @@ fn ids_survive_a_restart_and_arrivals_before_them() {
     for (frontend, entry) in &before.book.tables().frontends {
         assert_eq!(after.book.tables().frontends.get(frontend), Some(entry));
     }
-    for (id, backend) in &before.book.tables().backends {
-        assert_eq!(after.book.tables().backends.get(id), Some(backend));
+    for (id, backend) in before.book.tables().backends.iter() {
+        assert_eq!(after.book.tables().backends.get(&id), Some(backend));
     }
 }
 

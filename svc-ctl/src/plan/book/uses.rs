@@ -6,16 +6,15 @@ use std::sync::Arc;
 
 use svc_common::abi::{AddressFlags, BackendId, Extent, Locality};
 
-use super::dense::Dense;
+use crate::plan::dense::Dense;
 use crate::plan::ids::{Full, Ids, Target};
 use crate::plan::maglev::{digest, pages, plan_maglev};
 use crate::plan::tables::{Backend, Tables};
 use crate::plan::tick::Tick;
 use crate::plan::tracked::TrackedTables;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct BackendUse {
-    target: Target,
     /// Grants that publish it, by where each of them sees it.
     published: [u32; 3],
     /// Grants whose clients may stay with it.
@@ -46,11 +45,10 @@ pub struct Uses {
 impl Uses {
     /// Everything that was found in the kernel at start is idle until it is held.
     pub fn restored(tables: &Tables) -> Self {
-        let unused = |b: &Backend| BackendUse { target: (b.addr, b.port), published: [0; 3], stays: 0 };
         Self {
-            backends: tables.backends.iter().map(|(&id, b)| (id, unused(b))).collect(),
+            backends: tables.backends.keys().map(|id| (id, BackendUse::default())).collect(),
             extents: tables.extents.keys().map(|&e| (e, 0)).collect(),
-            idle_backends: tables.backends.keys().copied().collect(),
+            idle_backends: tables.backends.keys().collect(),
             idle_extents: tables.extents.keys().copied().collect(),
             ..Self::default()
         }
@@ -58,45 +56,47 @@ impl Uses {
 
     /// Slices may disagree on the node of a backend: one that names the node wins.
     pub fn publish(&mut self, tables: &mut TrackedTables, id: BackendId, target: Target, locality: Locality) {
-        self.backend(id, target).published[usize::from(locality.0.min(2))] += 1;
-        self.show_backend(tables, id);
+        self.backend(id).published[usize::from(locality.0.min(2))] += 1;
+        self.show_backend(tables, id, target);
     }
 
     pub fn unpublish(&mut self, tables: &mut TrackedTables, id: BackendId, locality: Locality) {
-        if let Some(found) = self.backends.get_mut(id) {
+        if let Some(found) = self.backends.get_mut(&id) {
             let count = &mut found.published[usize::from(locality.0.min(2))];
             *count = count.saturating_sub(1);
             self.idle_backends.insert(id);
-            self.show_backend(tables, id);
+            if let Some(Backend { addr, port, .. }) = tables.get().backends.get(&id).copied() {
+                self.show_backend(tables, id, (addr, port));
+            }
         }
     }
 
-    pub fn let_stay(&mut self, id: BackendId, target: Target) {
-        self.backend(id, target).stays += 1;
+    pub fn let_stay(&mut self, id: BackendId) {
+        self.backend(id).stays += 1;
     }
 
     /// As [`Uses::let_stay`], of a backend that is held already.
     pub fn let_stay_again(&mut self, id: BackendId) {
-        if let Some(found) = self.backends.get_mut(id) {
+        if let Some(found) = self.backends.get_mut(&id) {
             found.stays += 1;
         }
     }
 
     pub fn end_stay(&mut self, id: BackendId) {
-        if let Some(found) = self.backends.get_mut(id) {
+        if let Some(found) = self.backends.get_mut(&id) {
             found.stays = found.stays.saturating_sub(1);
             self.idle_backends.insert(id);
         }
     }
 
-    fn backend(&mut self, id: BackendId, target: Target) -> &mut BackendUse {
-        self.backends.get_or_insert(id, BackendUse { target, published: [0; 3], stays: 0 })
+    fn backend(&mut self, id: BackendId) -> &mut BackendUse {
+        self.backends.get_or_insert(id, BackendUse::default())
     }
 
-    fn show_backend(&self, tables: &mut TrackedTables, id: BackendId) {
-        let Some(BackendUse { target: (addr, port), published, .. }) = self.backends.get(id) else { return };
+    fn show_backend(&self, tables: &mut TrackedTables, id: BackendId, (addr, port): Target) {
+        let Some(BackendUse { published, .. }) = self.backends.get(&id) else { return };
         if let Some(locality) = (0..3_u8).rev().find(|l| published[usize::from(*l)] > 0) {
-            let backend = Backend { addr: *addr, port: *port, locality: Locality(locality) };
+            let backend = Backend { addr, port, locality: Locality(locality) };
             if tables.get().backends.get(&id) != Some(&backend) {
                 tables.set_backend(id, Some(backend));
             }
@@ -237,13 +237,13 @@ impl Uses {
             }
         }
         for id in std::mem::take(&mut self.idle_backends) {
-            let Some(found) = self.backends.get(id) else { continue };
+            let Some(found) = self.backends.get(&id) else { continue };
             if found.published == [0; 3] && tables.get().backends.contains_key(&id) {
                 tables.set_backend(id, None);
             }
             if found.published == [0; 3] && found.stays == 0 {
-                ids.retire_backend(found.target, id);
-                self.backends.remove(id);
+                ids.retire_backend(id);
+                self.backends.remove(&id);
             }
         }
     }

@@ -34,12 +34,10 @@ fn endpoint(text: &str) -> Endpoint {
         serving,
         terminating,
         node: node.map(Into::into),
-        zone_hints: hints
-            .iter()
-            .filter(|h| !is_node(h))
-            .map(|h| format!("zone-{h}").as_str().into())
-            .collect(),
-        node_hints: hints.iter().filter(|h| is_node(h)).map(|h| node_name(h)).collect(),
+        hints: Hints::new(
+            hints.iter().filter(|h| !is_node(h)).map(|h| format!("zone-{h}").as_str().into()),
+            hints.iter().filter(|h| is_node(h)).map(|h| node_name(h)),
+        ),
     }
 }
 

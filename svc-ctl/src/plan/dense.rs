@@ -1,0 +1,133 @@
+//! A map by backend id. Ids are handed out from 1 upwards, so a vector has hardly a hole and half the size of a tree.
+
+use std::ops::Index;
+
+use svc_common::abi::BackendId;
+
+#[derive(Clone, Debug)]
+pub struct Dense<T> {
+    /// By id.
+    slots: Vec<Option<T>>,
+    len: usize,
+}
+
+impl<T> Default for Dense<T> {
+    fn default() -> Self {
+        Self { slots: Vec::new(), len: 0 }
+    }
+}
+
+impl<T> Dense<T> {
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn get(&self, id: &BackendId) -> Option<&T> {
+        self.slots.get(id.0 as usize)?.as_ref()
+    }
+
+    pub fn get_mut(&mut self, id: &BackendId) -> Option<&mut T> {
+        self.slots.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    pub fn contains_key(&self, id: &BackendId) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// The value that was there before.
+    pub fn insert(&mut self, id: BackendId, value: T) -> Option<T> {
+        let before = self.slot(id).replace(value);
+        self.len += usize::from(before.is_none());
+        before
+    }
+
+    pub fn get_or_insert(&mut self, id: BackendId, value: T) -> &mut T {
+        self.len += usize::from(!self.contains_key(&id));
+        self.slot(id).get_or_insert(value)
+    }
+
+    pub fn remove(&mut self, id: &BackendId) -> Option<T> {
+        let before = self.slots.get_mut(id.0 as usize)?.take();
+        self.len -= usize::from(before.is_some());
+        before
+    }
+
+    /// In the order of ids.
+    pub fn iter(&self) -> impl Iterator<Item = (BackendId, &T)> {
+        (0..).map(BackendId).zip(&self.slots).filter_map(|(id, slot)| Some((id, slot.as_ref()?)))
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = BackendId> {
+        self.iter().map(|(id, _)| id)
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().flatten()
+    }
+
+    fn slot(&mut self, id: BackendId) -> &mut Option<T> {
+        let at = id.0 as usize;
+        if at >= self.slots.len() {
+            // Doubled, a vector of a million would waste as much again.
+            if at >= self.slots.capacity() {
+                self.slots.reserve_exact(at + 1 - self.slots.len() + at / 8);
+            }
+            self.slots.resize_with(at + 1, || None);
+        }
+        &mut self.slots[at]
+    }
+}
+
+impl<T> Index<&BackendId> for Dense<T> {
+    type Output = T;
+
+    fn index(&self, id: &BackendId) -> &T {
+        self.get(id).expect("a backend under this id")
+    }
+}
+
+/// Equal where they hold the same, however large the ids were that are gone.
+impl<T: PartialEq> PartialEq for Dense<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.len == other.len && self.iter().eq(other.iter())
+    }
+}
+
+impl<T: Eq> Eq for Dense<T> {}
+
+impl<T> Extend<(BackendId, T)> for Dense<T> {
+    fn extend<I: IntoIterator<Item = (BackendId, T)>>(&mut self, entries: I) {
+        entries.into_iter().for_each(|(id, value)| drop(self.insert(id, value)));
+    }
+}
+
+impl<T> FromIterator<(BackendId, T)> for Dense<T> {
+    fn from_iter<I: IntoIterator<Item = (BackendId, T)>>(entries: I) -> Self {
+        let mut dense = Self::default();
+        dense.extend(entries);
+        dense
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_counts_and_compares_what_it_holds_and_not_its_slots() {
+        let mut dense: Dense<char> = [(BackendId(1), 'a'), (BackendId(9), 'b')].into_iter().collect();
+        assert_eq!((dense.insert(BackendId(1), 'c'), dense.len()), (Some('a'), 2));
+        assert_eq!(
+            (dense.remove(&BackendId(9)), dense.remove(&BackendId(9)), dense.len()),
+            (Some('b'), None, 1)
+        );
+        assert_eq!(dense, [(BackendId(1), 'c')].into_iter().collect());
+        *dense.get_or_insert(BackendId(3), 'd') = 'e';
+        assert_eq!(dense.iter().collect::<Vec<_>>(), [(BackendId(1), &'c'), (BackendId(3), &'e')]);
+        assert_eq!(dense.remove(&BackendId(100)), None);
+    }
+}
