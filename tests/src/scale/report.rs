@@ -6,7 +6,7 @@ use std::fs;
 use super::figures::{Figure, Figures, KUBE_PROXY};
 
 /// Kinds of figures, in the order of the rows, and what each is.
-const ROWS: [(&str, &str); 16] = [
+const ROWS: [(&str, &str); 18] = [
     ("cp.unserved", "Services not served"),
     ("cp.sync", "start -> in force"),
     ("cp.adopted", "killed and started again -> holds its programs"),
