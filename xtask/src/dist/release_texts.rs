@@ -8,6 +8,35 @@ fn text(path: &str) -> String {
     fs::read_to_string(project::root().join(path)).unwrap()
 }
 
+/// The version and the commit of a section: `## 0.1.0`, an empty line, "Commit `1f...`".
+fn releases(changelog: &str) -> Vec<(&str, &str)> {
+    let mut lines = changelog.lines().filter(|line| !line.is_empty());
+    let mut found = Vec::new();
+    while let Some(line) = lines.next() {
+        let version = line.strip_prefix("## ").filter(|title| *title != "Unreleased");
+        if let Some(version) = version {
+            let commit = lines.next().and_then(|line| line.strip_prefix("Commit `")?.split('`').next());
+            found.push((version, commit.unwrap_or_default()));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_changelog_names_every_release_with_a_commit_that_has_its_version() {
+    let changelog = text("CHANGELOG.md");
+    let releases = releases(&changelog);
+    assert!(releases.iter().any(|(version, _)| *version == VERSION), "{VERSION} of {releases:?}");
+    for (version, commit) in releases {
+        assert!(commit.len() == 40, "{version}: {commit:?} is no commit");
+        // A clone may be shallow, and an archive has no history.
+        if git(&["rev-parse", "--is-shallow-repository"]).is_ok_and(|answer| answer == "false") {
+            let manifest = git(&["show", &format!("{commit}:Cargo.toml")]).unwrap();
+            assert!(manifest.contains(&format!("\nversion = \"{version}\"\n")), "{version}: {manifest}");
+        }
+    }
+}
+
 #[test]
 fn chart_and_program_have_one_version() {
     let chart = text("deploy/chart/Chart.yaml");
