@@ -105,18 +105,29 @@ pub fn compile(project: &Path, bin: &str, target_dir: &Path, arch: &str, out: &P
     strip_dwarf(project, &built, out)
 }
 
+/// Flags of rustc that name sources by what they are instead of by where they are on this machine, so that the same
+/// sources give the same program wherever they are compiled.
+pub fn names_for_paths(project: &Path) -> Vec<String> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let cargo_home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
+    let places = [(Some(project.to_owned()), "/svc"), (cargo_home, "/cargo")];
+    let named = places.into_iter().filter_map(|(path, name)| Some((path?, name)));
+    named.map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display())).collect()
+}
+
 impl Toolchain {
     fn build(&self, project: &Path, bin: &str, target_dir: &Path, arch: &str) -> Command {
-        let flags = [
-            &format!("--cfg=bpf_target_arch=\"{arch}\""),
-            "-Cdebuginfo=2",
-            &format!("-Ctarget-cpu={CPU}"),
-            "-Clink-arg=--btf",
-            // The linker's default turns memset and memmove into calls where LLVM would inline them: slower, and each
-            // call needs one more stack frame (docs/verifier.md).
-            "-Clink-arg=--disable-expand-memcpy-in-order",
-        ]
-        .join("\x1f");
+        let mut flags = vec![
+            format!("--cfg=bpf_target_arch=\"{arch}\""),
+            "-Cdebuginfo=2".to_owned(),
+            format!("-Ctarget-cpu={CPU}"),
+            "-Clink-arg=--btf".to_owned(),
+            // The linker's own default makes calls of memset and memmove out of what LLVM would inline: slower, and each
+            // such call counts as one more frame of stack (docs/verifier.md).
+            "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
+        ];
+        flags.extend(names_for_paths(project));
+        let flags = flags.join("\x1f");
         let mut cargo = Command::new(&self.cargo[0]);
         cargo.args(&self.cargo[1..]).current_dir(project);
         cargo.args(["build", "--locked", "--package", "svc-ebpf", "--bin", bin]);

@@ -1,26 +1,30 @@
 //! Starts every part of the daemon, connects them, and stops them in order: the only file that may import every other
 //! module. It lists the threads and their channels.
 
+mod reload;
+
 use std::fs::File;
 use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
+use ipnet::IpNet;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::cli::args::Source;
-use crate::cli::config_file::ConfigFile;
+use crate::cli::run::Reload;
 use crate::config::Config;
 use crate::dataplane::pins::{Lock, lock_file};
-use crate::model::complaint::Origin;
+use crate::dataplane::run_time;
+use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::node::cgroup;
 use crate::node::watch::Observed;
 use crate::observe::health::HealthSettings;
 use crate::observe::metrics::requests::ApiRequests;
 use crate::observe::{self, ObserveSettings, Observers};
+use crate::plan::prefixes::Cidrs;
+use crate::plan::settings::Settings;
 use crate::programs::{self, HooksStatus, Started};
 use crate::reconcile::{self, Inputs, LoopSettings, Outputs, Progress};
 use crate::sweeper::{SweepReport, SweepSettings, Sweeper};
@@ -30,11 +34,11 @@ use crate::{dns, memory, node, source};
 const EVENTS_AHEAD: usize = 4;
 
 /// Runs until SIGTERM or SIGINT. The kernel keeps its programs and tables and continues to serve.
-pub async fn run(config: Config) -> anyhow::Result<()> {
+pub async fn run(config: Config, reload: Reload) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT")?;
     tokio::select! {
-        ended = serve(config) => return ended,
+        ended = serve(config, reload) => return ended,
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
@@ -43,10 +47,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 /// Ends by an error, or with `--once` when everything is in force; drop it to stop.
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     // Everything that may fail outside of svc comes first, so that a failed start leaves nothing in the kernel.
     let api = ApiRequests::default();
-    let source = open_source(&config, &api).await?;
+    let (ranges_out, ranges) = watch::channel(Vec::new());
+    let source = open_source(&config, &api, ranges_out).await?;
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir: making {}", config.run_dir.display()))?;
     let _only_one = lock(&config.run_dir)?;
@@ -57,6 +62,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     ledger.set(Origin::Configuration, config.complaints.clone());
     let in_force = outputs.in_force.subscribe();
     let (hooks_out, hooks) = watch::channel(HooksStatus::default());
+    let (settings_out, settings) = watch::channel(config.settings.clone());
+    let (configuration_out, configuration) = watch::channel(config.in_force.clone());
     let (sweeps_out, sweeps) = watch::channel(SweepReport::default());
     let in_force_once = in_force_once(config.ends_when_in_force, outputs.progress.subscribe(), hooks.clone());
     // Health is answered while programs load: alive, not ready.
@@ -68,13 +75,28 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         hooks,
         sweeps,
         api,
+        configuration,
+        settings: settings.clone(),
     };
+    let _measured = config.measures_programs.then(run_time::measure).transpose();
+    let _measured = _measured.inspect_err(|error| {
+        let reason = format!("{error:#}: how long programs run is not measured");
+        ledger.set(Origin::RunTime, vec![Complaint::new(Kind::Host, "--bpf-stats", "", reason)]);
+    });
     let memory = memory::run(outputs.progress.subscribe());
     let mut observers = Observers::start(&observe_settings(&config), inputs, &ledger)?;
     let mut tasks: JoinSet<anyhow::Error> = JoinSet::new();
-    if let Some(file) = config.file.clone() {
-        tasks.spawn(changed(file));
+    if config.reads_service_cidrs {
+        tasks.spawn(take_ranges(ranges, settings_out.clone()));
     }
+    let reloader = reload::Reloader {
+        config: config.clone(),
+        reload,
+        settings: settings_out,
+        in_force: configuration_out,
+        ledger: ledger.clone(),
+    };
+    tasks.spawn(async { why(reloader.run().await, "following the configuration file") });
     tasks.spawn(async { why(memory.await, "giving memory back") });
     let (seen, interfaces) = watch::channel::<Option<Observed>>(None);
     tasks.spawn(async { why(node::watch::run(seen).await, "the netlink watcher") });
@@ -97,12 +119,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     }
     let loop_settings = LoopSettings {
         node_name: config.node_name.clone(),
-        plan: config.settings.clone(),
         keeps_names: config.dns.is_some(),
         most_entries: config.max_table_entries,
         serves_external_ips: config.serves_external_ips,
     };
-    let inputs = Inputs { events, addresses, growth: Some(growth), first_swap };
+    let inputs = Inputs { events, addresses, settings, growth: Some(growth), first_swap };
     let plan = async move {
         reconcile::run(inputs, store, loop_settings, outputs).await;
         Ok(())
@@ -143,6 +164,19 @@ async fn in_force_once(
     }
 }
 
+/// The ranges that the API server has are those of the plan.
+async fn take_ranges(
+    mut ranges: watch::Receiver<Vec<IpNet>>,
+    settings: watch::Sender<Settings>,
+) -> anyhow::Error {
+    while ranges.changed().await.is_ok() {
+        let service_cidrs = Cidrs(ranges.borrow_and_update().clone());
+        tracing::info!(?service_cidrs, "the API server names the ranges of ClusterIPs");
+        settings.send_modify(|settings| settings.service_cidrs = service_cidrs);
+    }
+    anyhow::anyhow!("the source of Service CIDRs ended")
+}
+
 /// Runs a future on a thread of its own. The receiver gets the result, or is closed if the thread panics.
 fn on_a_thread<F: Future<Output = anyhow::Result<()>>>(
     name: &'static str,
@@ -176,30 +210,11 @@ fn observe_settings(config: &Config) -> ObserveSettings {
             healthz: config.healthz,
             metrics: config.metrics,
             is_hard_fail: config.is_hard_fail,
-            node_port_addresses: config.settings.node_port_addresses.clone(),
         },
-        configuration: Arc::clone(&config.configuration),
-        flags: Arc::clone(&config.flags),
         pin_dir: config.pin_dir.clone(),
         most_service_metrics: config.most_service_metrics,
         snat_ports: config.snat_ports.count,
-    }
-}
-
-/// How often the configuration file is checked for changes.
-const FILE_PERIOD: Duration = Duration::from_secs(5);
-
-/// Waits until the configuration file changes (SEM-250). Then the daemon ends, and its supervisor starts it again.
-async fn changed(file: ConfigFile) -> anyhow::Error {
-    loop {
-        tokio::time::sleep(FILE_PERIOD).await;
-        // A missing file is being replaced at the moment.
-        if std::fs::read_to_string(&file.path).is_ok_and(|text| text != file.text) {
-            let path = file.path.display();
-            return anyhow::anyhow!(
-                "--config {path} has changed: exiting, to be restarted with the new configuration"
-            );
-        }
+        measures_programs: config.measures_programs,
     }
 }
 
@@ -218,7 +233,11 @@ fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
     lock_file(file, || format!("--run-dir {}", run_dir.display()))
 }
 
-async fn open_source(config: &Config, api: &ApiRequests) -> anyhow::Result<source::Opened> {
+async fn open_source(
+    config: &Config,
+    api: &ApiRequests,
+    ranges: watch::Sender<Vec<IpNet>>,
+) -> anyhow::Result<source::Opened> {
     match &config.source {
         Source::Manifests(path) => {
             let options = source::manifests::follow::Options {
@@ -237,31 +256,10 @@ async fn open_source(config: &Config, api: &ApiRequests) -> anyhow::Result<sourc
                 names: config.dns.is_some(),
                 streaming_lists: true,
                 page_size: 0,
+                service_cidrs: config.reads_service_cidrs.then_some(ranges),
                 requests: api.clone(),
             };
             source::Opened::kubernetes(options).await
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn sem_250_a_changed_configuration_file_ends_the_daemon() {
-        let path = std::env::temp_dir().join(format!("svc-app-{}", std::process::id()));
-        std::fs::write(&path, "old").unwrap();
-        let file = ConfigFile { path: path.clone(), text: "old".to_owned() };
-        let watched = tokio::spawn(changed(file));
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert!(!watched.is_finished(), "nothing has changed");
-        std::fs::remove_file(&path).unwrap();
-        tokio::time::sleep(Duration::from_secs(60)).await;
-        assert!(!watched.is_finished(), "the file is away");
-        std::fs::write(&path, "new").unwrap();
-        let error = watched.await.unwrap().to_string();
-        assert!(error.contains(&*path.to_string_lossy()) && error.contains("has changed"), "{error}");
-        std::fs::remove_file(&path).unwrap();
     }
 }

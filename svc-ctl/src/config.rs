@@ -1,9 +1,7 @@
 //! The daemon's configuration, checked and complete.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use crate::cli::args::Source;
 use crate::cli::config_file::ConfigFile;
@@ -11,6 +9,7 @@ use crate::dns::settings::DnsSettings;
 use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::SnatPorts;
+use crate::observe::inspect::ConfigurationInForce;
 use crate::plan::settings::Settings;
 use crate::source::manifests::health::observer::HealthOptions;
 
@@ -53,6 +52,8 @@ pub struct Config {
     pub roles: RoleRules,
     /// Settings of the plan.
     pub settings: Settings,
+    /// Service CIDRs are those that the API server has.
+    pub reads_service_cidrs: bool,
     /// How local pods' interfaces are recognised.
     pub pod_interfaces: PodInterfaces,
     /// Settings of the DNS server, if this node runs one.
@@ -73,10 +74,12 @@ pub struct Config {
     pub snat_ports: SnatPorts,
     /// Maximum number of service ports with metrics of their own.
     pub most_service_metrics: usize,
-    /// The configuration in force, as a KubeProxyConfiguration.
-    pub configuration: Arc<serde_json::Value>,
-    /// Every flag and its value, as text.
-    pub flags: Arc<BTreeMap<String, String>>,
+    /// The kernel measures how long the programs run.
+    pub measures_programs: bool,
+    /// Log verbosity, as kube-proxy counts.
+    pub verbosity: u8,
+    /// The configuration in force, as text.
+    pub in_force: ConfigurationInForce,
     /// The configuration file, if any, and complaints about fields that are not in force.
     pub file: Option<ConfigFile>,
     pub complaints: Vec<Complaint>,

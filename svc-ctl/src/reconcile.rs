@@ -6,6 +6,7 @@
 
 mod backlog;
 mod durations;
+mod loop_settings;
 pub mod progress;
 
 use std::collections::BTreeMap;
@@ -16,6 +17,7 @@ use tokio::time::Instant;
 
 use self::backlog::{Backlog, Outcome};
 pub use self::durations::Durations;
+pub use self::loop_settings::LoopSettings;
 pub use self::progress::{Changed, InForce, Progress, Served, TableSize, unix_ms};
 use crate::dataplane::store::{Growth, MapStore, Staged};
 use crate::model::complaint::{Complaint, Kind, Origin};
@@ -47,6 +49,8 @@ pub struct Inputs<S> {
     pub events: mpsc::Receiver<Batch>,
     /// The node's addresses. Nothing is planned before they are known.
     pub addresses: watch::Receiver<Option<NodeAddresses>>,
+    /// Settings of the plan.
+    pub settings: watch::Receiver<Settings>,
     /// `None`: the tables keep their size.
     pub growth: Option<Growth<S>>,
     /// Attaches programs that must not run over empty tables.
@@ -65,35 +69,10 @@ pub struct Outputs {
     pub ledger: Ledger,
 }
 
-/// Settings of the loop.
-#[derive(Clone, Debug)]
-pub struct LoopSettings {
-    pub node_name: String,
-    pub plan: Settings,
-    /// The world includes the objects that only DNS reads.
-    pub keeps_names: bool,
-    /// Upper limit for the entries of each table.
-    pub most_entries: u32,
-    /// `spec.externalIPs` of Services are served.
-    pub serves_external_ips: bool,
-}
-
-impl Default for LoopSettings {
-    fn default() -> Self {
-        Self {
-            node_name: String::new(),
-            plan: Settings::default(),
-            keeps_names: false,
-            most_entries: u32::MAX,
-            serves_external_ips: true,
-        }
-    }
-}
-
 /// Runs for ever. Dropping it leaves no half-done write.
-pub async fn run<S: MapStore>(inputs: Inputs<S>, store: S, settings: LoopSettings, outputs: Outputs) {
-    let Inputs { mut events, mut addresses, growth, first_swap } = inputs;
-    let mut state = Reconciler::new(store, settings, outputs);
+pub async fn run<S: MapStore>(inputs: Inputs<S>, store: S, options: LoopSettings, outputs: Outputs) {
+    let Inputs { mut events, mut addresses, mut settings, growth, first_swap } = inputs;
+    let mut state = Reconciler::new(store, options, settings.borrow_and_update().clone(), outputs);
     state.ask = growth.as_ref().map(|growth| growth.ask.clone());
     state.first_swap = first_swap;
     let mut staged = growth.map(|growth| growth.staged);
@@ -104,6 +83,7 @@ pub async fn run<S: MapStore>(inputs: Inputs<S>, store: S, settings: LoopSetting
         tokio::select! {
             Some(batch) = events.recv() => state.take(batch),
             Ok(()) = addresses.changed() => state.set_addresses(addresses.borrow_and_update().clone()),
+            Ok(()) = settings.changed() => state.set_settings(settings.borrow_and_update().clone()),
             Some(answer) = receive(&mut staged) => state.replace(answer),
             () = tokio::time::sleep_until(wake) => {}
         }
@@ -132,7 +112,10 @@ const fn is_object<T>(event: &Event<T>) -> bool {
 
 struct Reconciler<S> {
     store: S,
-    settings: LoopSettings,
+    options: LoopSettings,
+    settings: Settings,
+    /// The book has planned nothing with them yet.
+    has_new_settings: bool,
     outputs: Outputs,
     progress: Progress,
     model: Store,
@@ -155,14 +138,16 @@ struct Reconciler<S> {
 }
 
 impl<S: MapStore> Reconciler<S> {
-    fn new(store: S, settings: LoopSettings, outputs: Outputs) -> Self {
+    fn new(store: S, options: LoopSettings, settings: Settings, outputs: Outputs) -> Self {
         let start = Instant::now();
-        let model = Store::new(&settings.node_name).serving_external_ips(settings.serves_external_ips);
+        let model = Store::new(&options.node_name).serving_external_ips(options.serves_external_ips);
         Self {
             store,
-            model: if settings.keeps_names { model.with_names() } else { model },
+            model: if options.keeps_names { model.with_names() } else { model },
             knows_addresses: false,
+            options,
             settings,
+            has_new_settings: false,
             outputs,
             progress: Progress::default(),
             book: None,
@@ -184,6 +169,11 @@ impl<S: MapStore> Reconciler<S> {
             self.knows_addresses = true;
             self.model.set_addresses(addresses);
         }
+    }
+
+    fn set_settings(&mut self, settings: Settings) {
+        self.has_new_settings |= self.settings != settings;
+        self.settings = settings;
     }
 
     fn take(&mut self, batch: Batch) {
@@ -245,7 +235,7 @@ impl<S: MapStore> Reconciler<S> {
     fn read(&mut self) {
         match self.store.dump() {
             Ok(found) => {
-                self.book = Some(Book::new(found, self.store.capacity(), self.settings.plan.clone()));
+                self.book = Some(Book::new(found, self.store.capacity(), self.settings.clone()));
                 self.progress.last_error = None;
             }
             Err(error) => {
@@ -258,10 +248,15 @@ impl<S: MapStore> Reconciler<S> {
     fn plan(&mut self, book: &mut Book) {
         let now = self.now();
         let world = self.model.world();
-        let changes = match &self.planned {
+        let mut changes = match &self.planned {
             Some(planned) => Changes::between(planned, world),
             None => Changes { node: true, ..Changes::default() },
         };
+        if std::mem::take(&mut self.has_new_settings) {
+            book.set_settings(self.settings.clone());
+            // Every Service depends on the node, and all are planned anew.
+            changes.node = true;
+        }
         self.publish_names(world);
         if changes.is_empty() && book.next_try(now).is_none_or(|at| at > now) {
             if self.progress.pending_since_unix_ms.is_none() {
@@ -318,7 +313,7 @@ impl<S: MapStore> Reconciler<S> {
             }
         }
         let left_out = (node_addresses_left_out > 0 && !may_grow).then(|| {
-            let node = format!("Node {}", self.settings.node_name);
+            let node = format!("Node {}", self.options.node_name);
             let reason =
                 format!("the address table is full: {node_addresses_left_out} addresses are left out");
             Complaint::new(Kind::NoRoom, node, "", reason)
@@ -388,7 +383,7 @@ impl<S: MapStore> Reconciler<S> {
         if self.is_growing || Instant::now() < self.no_growth_before {
             return;
         }
-        if let Some(wanted) = book.wanted_capacity(self.settings.most_entries) {
+        if let Some(wanted) = book.wanted_capacity(self.options.most_entries) {
             tracing::info!(?wanted, "making larger tables");
             self.is_growing = ask.send(wanted).is_ok();
         } else if !self.no_room.is_empty() {
@@ -462,7 +457,7 @@ impl<S: MapStore> Reconciler<S> {
             table: fill.table,
             used: fill.used,
             capacity: fill.capacity,
-            can_grow: can_grow && fill.capacity < u64::from(self.settings.most_entries),
+            can_grow: can_grow && fill.capacity < u64::from(self.options.most_entries),
         });
         self.progress.sizes = sizes.collect();
         self.progress.unserved = book.waiting().count() as u64;

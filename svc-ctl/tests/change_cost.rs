@@ -124,9 +124,10 @@ async fn until(progress: &mut watch::Receiver<Progress>, generation: u64) -> Pro
 async fn cost(services: usize) -> Cost {
     let (send, events) = mpsc::channel::<Batch>(4);
     let (_addresses, addresses) = watch::channel(Some(NodeAddresses::default()));
+    let (_settings, settings) = watch::channel(Settings::default());
     let outputs = Outputs::default();
     let mut progress = outputs.progress.subscribe();
-    let inputs = Inputs { events, addresses, growth: None, first_swap: None };
+    let inputs = Inputs { events, addresses, settings, growth: None, first_swap: None };
     let task = tokio::spawn(reconcile::run(inputs, Sink, LoopSettings::default(), outputs));
     let mut list = vec![SourceEvent::Service(Event::Init), SourceEvent::Slice(Event::Init)];
     list.extend((0..services).map(|n| service(n, true)));

@@ -27,6 +27,8 @@ mod connect;
 mod failures;
 #[path = "kubernetes/outbox.rs"]
 mod outbox;
+#[path = "kubernetes/ranges.rs"]
+mod ranges;
 
 /// Longer than any wait of these tests.
 const DEADLINE: Duration = Duration::from_secs(20);

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use crate::{project, setup};
+use crate::{bpf, project, setup};
 
 pub fn main() -> Result<()> {
     setup::for_building()?;
@@ -26,8 +26,11 @@ pub fn program(package: &str, name: &str) -> Result<PathBuf> {
     cargo.args(["build", "--release", "--locked", "--package", package, "--bin", name]);
     // With an explicit target, the flags apply to the program only, not to build scripts and procedural macros.
     cargo.args(["--target", &target]);
-    let flags = env::var("RUSTFLAGS").unwrap_or_default();
-    cargo.env("RUSTFLAGS", format!("{flags} -Ctarget-feature=+crt-static"));
+    let given = env::var("RUSTFLAGS").unwrap_or_default();
+    let mut flags: Vec<_> = given.split_whitespace().map(str::to_owned).collect();
+    flags.push("-Ctarget-feature=+crt-static".into());
+    flags.extend(bpf::names_for_paths(project::root()));
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     project::run(&mut cargo)?;
     Ok(project::target_dir().join(target).join("release").join(name))
 }

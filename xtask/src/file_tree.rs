@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use tar::{Builder, EntryType, Header};
 
 /// Absolute path -> entry; a folder comes before its contents.
 #[derive(Debug, Default)]
@@ -61,6 +62,36 @@ impl FileTree {
 
     pub fn entries(&self) -> impl Iterator<Item = (&Path, &Entry)> {
         self.0.iter().map(|(path, entry)| (path.as_path(), entry))
+    }
+
+    /// As a tar: owned by root, all of one time (seconds since 1970), in the order of names.
+    pub fn tar(&self, time: u64) -> Result<Vec<u8>> {
+        let mut archive = Builder::new(Vec::new());
+        for (path, entry) in self.entries() {
+            let name = path.strip_prefix("/").unwrap_or(path);
+            let mut header = Header::new_gnu();
+            header.set_mtime(time);
+            header.set_size(0);
+            match entry {
+                Entry::Folder { mode } => {
+                    header.set_entry_type(EntryType::Directory);
+                    header.set_mode(*mode);
+                    archive.append_data(&mut header, name, &[][..])
+                }
+                Entry::File { mode, content } => {
+                    header.set_size(content.len() as u64);
+                    header.set_mode(*mode);
+                    archive.append_data(&mut header, name, content.as_slice())
+                }
+                Entry::Link { to } => {
+                    header.set_entry_type(EntryType::Symlink);
+                    header.set_mode(0o777);
+                    archive.append_link(&mut header, name, to)
+                }
+            }
+            .with_context(|| path.display().to_string())?;
+        }
+        Ok(archive.into_inner()?)
     }
 
     fn insert(&mut self, path: PathBuf, entry: Entry) {

@@ -2,9 +2,9 @@
 //! code makes the images of a cluster (`cluster`).
 
 pub mod cluster;
-mod debian_tree;
+pub mod debian_tree;
 mod e2e;
-mod oci;
+pub mod oci;
 
 use std::path::PathBuf;
 
@@ -35,12 +35,17 @@ pub fn main(args: &Args) -> Result<()> {
 
 /// The product: no shell, no libraries, only folders that the container runtime mounts.
 fn svc(name: &str) -> Result<Image> {
+    of_program(name, read(&build::svc_ctl()?)?)
+}
+
+/// The same of a program that is built already.
+pub fn of_program(name: &str, program: Vec<u8>) -> Result<Image> {
     let mut root = FileTree::default();
-    root.program("/svc-ctl", read(&build::svc_ctl()?)?);
+    root.program("/svc-ctl", program);
     Ok(Image { names: vec![name.into()], root, entrypoint: vec!["/svc-ctl"], ..Image::default() })
 }
 
 /// An image under a name that belongs to no registry, so that nothing tries to fetch it.
-fn name(image: &str) -> String {
+pub fn name(image: &str) -> String {
     format!("svc.local/{image}:{}", env!("CARGO_PKG_VERSION"))
 }

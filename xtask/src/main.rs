@@ -9,6 +9,7 @@ mod check;
 mod cluster;
 mod components;
 mod debian;
+mod dist;
 mod executable;
 mod file_tree;
 mod go;
@@ -48,6 +49,8 @@ enum Task {
     Conformance(cluster::Conformance),
     /// Make the container image of svc, without a docker daemon
     Image(image::Args),
+    /// Make all files of a release: program, image, chart, manual, checksums, bill of materials, licences
+    Dist(dist::Args),
     /// Run the tests, all or one tier
     Test(test::Args),
     /// Measure the datapath or the control plane and write docs/performance.md
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Task::Cluster { command } => cluster::main(&command).map(|()| ExitCode::SUCCESS),
         Task::Conformance(args) => cluster::conformance(&args).map(|()| ExitCode::SUCCESS),
         Task::Image(args) => image::main(&args).map(|()| ExitCode::SUCCESS),
+        Task::Dist(args) => dist::main(&args).map(|()| ExitCode::SUCCESS),
         Task::Test(args) => test::main(&args),
         Task::Bench(args) => bench::main(&args).map(|()| ExitCode::SUCCESS),
         Task::Verify => test::main(&test::Args::tier("verify")),

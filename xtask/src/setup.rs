@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result, bail};
 use crate::{bpf, components, privilege, project};
 
 const BPF_LINKER: &str = "0.13.0";
+/// Name, version, features.
+const RELEASE_TOOLS: [(&str, &str, &[&str]); 2] =
+    [("cargo-cyclonedx", "0.5.9", &[]), ("cargo-about", "0.9.3", &["--features", "cli"])];
 /// The host compiler's linker; a distribution's Rust packages depend on it, rustup does not install it.
 const C_COMPILER: &str = "gcc";
 
@@ -54,7 +57,7 @@ fn build_packages() -> Vec<&'static str> {
         packages.extend(["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"]);
     }
     // The linker is linked against this LLVM, which also has llvm-strip.
-    if !Path::new(bpf::LLVM_BIN).join("llvm-config").exists() && !linker_runs() {
+    if !Path::new(bpf::LLVM_BIN).join("llvm-config").exists() && !runs("bpf-linker") {
         packages.push("llvm-22-dev");
     }
     if !in_system("cc") {
@@ -92,19 +95,34 @@ fn install(packages: &[&str]) -> Result<()> {
     project::run(apt().args(install).args(packages))
 }
 
+/// What describes a release: its bill of materials, and the licences of what it is made of.
+pub fn for_release() -> Result<()> {
+    for_building()?;
+    for (name, version, features) in RELEASE_TOOLS {
+        if !runs(name) {
+            install_crate(name, version, features)?;
+        }
+    }
+    Ok(())
+}
+
 /// The distribution has no linker for BPF: builds it from its crate, for the distribution's LLVM.
 fn install_linker() -> Result<()> {
-    if linker_runs() {
+    if runs("bpf-linker") {
         return Ok(());
     }
-    eprintln!("setup: building bpf-linker {BPF_LINKER} into target/tools (about two minutes)");
+    install_crate("bpf-linker", BPF_LINKER, &["--no-default-features", "--features", "llvm-22"])
+}
+
+fn install_crate(name: &str, version: &str, features: &[&str]) -> Result<()> {
+    eprintln!("setup: building {name} {version} into target/tools (some minutes)");
     let tools = project::root().join("target/tools");
     let build = tools.join("build");
     let path = std::env::join_paths(bpf::tool_dirs(project::root())).context("PATH")?;
     let mut install = project::cargo();
     install
-        .args(["install", "bpf-linker", "--version", BPF_LINKER, "--locked", "--force"])
-        .args(["--no-default-features", "--features", "llvm-22"])
+        .args(["install", name, "--version", version, "--locked", "--force"])
+        .args(features)
         .arg("--root")
         .arg(&tools)
         .arg("--target-dir")
@@ -114,11 +132,11 @@ fn install_linker() -> Result<()> {
     std::fs::remove_dir_all(&build).with_context(|| build.display().to_string())
 }
 
-/// A linker exists and starts (its LLVM may have been removed).
-fn linker_runs() -> bool {
-    let linker = bpf::find_tool(project::root(), "bpf-linker");
-    linker.is_some_and(|linker| {
-        Command::new(linker).arg("--version").output().is_ok_and(|output| output.status.success())
+/// A tool exists and starts (a linker's LLVM may have been removed).
+fn runs(name: &str) -> bool {
+    let tool = bpf::find_tool(project::root(), name);
+    tool.is_some_and(|tool| {
+        Command::new(tool).arg("--help").output().is_ok_and(|output| output.status.success())
     })
 }
 

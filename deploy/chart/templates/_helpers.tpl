@@ -82,6 +82,19 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- range $name, $value := . }}{{ $gates = append $gates (printf "%s=%t" $name $value) }}{{ end }}
 - --feature-gates={{ join "," $gates }}
 {{- end }}
+{{- range $config.dns }}
+- {{ printf "--dns=%s" . | quote }}
+{{- end }}
+{{- with $config.dnsDomain }}
+- --dns-domain={{ . }}
+{{- end }}
+{{- /* An empty one is a setting: nobody is asked. */ -}}
+{{- if not (kindIs "invalid" $config.dnsUpstream) }}
+- --dns-upstream={{ $config.dnsUpstream }}
+{{- end }}
+{{- if $config.bpfStats }}
+- --bpf-stats
+{{- end }}
 {{- if $config.bindAddressHardFail }}
 - --bind-address-hard-fail
 {{- end }}

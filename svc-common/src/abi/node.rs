@@ -78,6 +78,8 @@ impl AddressFlags {
     pub const CLUSTER_IP: Self = Self(4);
     /// An external IP or load-balancer IP of a Service.
     pub const EXTERNAL_IP: Self = Self(8);
+    /// Accepts NodePorts from processes of the node alone, never from a packet: 127.0.0.1 and ::1 (SEM-025).
+    pub const NODE_PORT_OF_HOST: Self = Self(16);
 }
 
 abi! { Iface = 36, AddressFlags = 4, AddrV4 = 4, AddrV6 = 16 }

@@ -12,6 +12,7 @@ use super::cluster::{ClusterFacts, Right};
 use super::daemon::DaemonFacts;
 use super::host::HostFacts;
 use super::neighbours::{Hook, InterfaceFact, NeighbourFacts};
+use super::nodes::{NodeFacts, ask};
 use crate::dataplane::attach::Place;
 use crate::dataplane::features::Features;
 use crate::dataplane::pins::is_locked;
@@ -34,6 +35,7 @@ pub struct Facts {
     pub neighbours: NeighbourFacts,
     pub cluster: ClusterFacts,
     pub daemon: DaemonFacts,
+    pub nodes: NodeFacts,
 }
 
 /// Places that are read.
@@ -46,6 +48,8 @@ pub struct Places {
     pub roles: RoleRules,
     /// Closed chains do not matter.
     pub masquerades_local: bool,
+    /// Every node is asked at this port.
+    pub all_nodes: Option<u16>,
 }
 
 pub async fn read(places: &Places) -> Facts {
@@ -58,6 +62,10 @@ pub async fn read(places: &Places) -> Facts {
             is_running: is_locked(&places.run_dir.join("lock")),
             status: StatusFile::read(&places.run_dir).ok(),
             now: unix_ms(),
+        },
+        nodes: match places.all_nodes {
+            Some(port) => nodes(&places.api, port).await,
+            None => NodeFacts::NotAsked,
         },
     }
 }
@@ -162,4 +170,17 @@ async fn cluster(options: &kubernetes::Options) -> ClusterFacts {
         Err(error) => (Err(error), Vec::new()),
     };
     ClusterFacts { is_skipped: None, server, rights }
+}
+
+/// Nodes as the API server lists them, and what each answers.
+async fn nodes(options: &kubernetes::Options, port: u16) -> NodeFacts {
+    let listed = async {
+        let client = kubernetes::connect(options).await?;
+        rights::nodes(&client).await
+    };
+    match timeout(PATIENCE, listed).await {
+        Ok(Ok(nodes)) => NodeFacts::Asked(ask::all(nodes, port).await),
+        Ok(Err(error)) => NodeFacts::Unknown(format!("{error:#}")),
+        Err(_) => NodeFacts::Unknown(format!("no answer within {} s", PATIENCE.as_secs())),
+    }
 }

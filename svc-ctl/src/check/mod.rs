@@ -6,6 +6,7 @@ pub mod daemon;
 pub mod facts;
 pub mod host;
 pub mod neighbours;
+pub mod nodes;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +55,7 @@ pub fn findings(facts: &Facts) -> Vec<Finding> {
         neighbours::findings(&facts.neighbours),
         cluster::findings(&facts.cluster),
         daemon::findings(&facts.daemon),
+        nodes::findings(&facts.nodes),
     ];
     parts.into_iter().flatten().collect()
 }

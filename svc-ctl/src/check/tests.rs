@@ -68,6 +68,7 @@ fn healthy() -> Facts {
             rights: vec![right("list services", true, true), right("create events", true, false)],
         },
         daemon: DaemonFacts { is_running: true, status: Some(status), now: 1_000_000 },
+        nodes: nodes::NodeFacts::NotAsked,
     }
 }
 
@@ -121,6 +122,7 @@ fn broken() -> Facts {
             rights: vec![right("list services", false, true), right("create events", false, false)],
         },
         daemon: DaemonFacts { is_running: true, status: Some(status), now: 1_000_000 },
+        nodes: nodes::NodeFacts::NotAsked,
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 
 pub use self::standalone::{ApplyArgs, ManifestRules, StandaloneArgs, ValidateArgs};
 use crate::dns::settings::{Domain, ListenAddress, Upstreams};
@@ -14,6 +15,8 @@ use crate::model::service::Selection;
 use crate::plan::node_ports::NodePortAddresses;
 use crate::plan::prefixes::Cidrs;
 use crate::programs::FlowTableSize;
+
+pub use super::values::{FeatureGates, PortRange, ServiceCidrs};
 
 /// Kubernetes Services in the kernel: the node daemon and its tools.
 #[derive(Debug, Parser)]
@@ -42,6 +45,16 @@ pub enum Command {
     Apply(ApplyArgs),
     /// Removes every trace: programs, links, maps, pins. Established translated connections end.
     Cleanup(CleanupArgs),
+    /// Prints a script that completes the command line in a shell.
+    Completions {
+        #[arg(value_enum)]
+        shell: Shell,
+    },
+    /// Writes the manual pages into a folder, one for each command.
+    Man {
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
 }
 
 /// Where the pinned maps and links are.
@@ -84,6 +97,12 @@ pub struct CheckArgs {
     /// As for `run`.
     #[arg(long, value_name = "NAME")]
     pub pod_interface: Vec<String>,
+    /// Asks the svc of every node too whether it serves, at `/readyz`; the API server names the nodes.
+    #[arg(long)]
+    pub all_nodes: bool,
+    /// The port of `--healthz-bind-address` on every node.
+    #[arg(long, value_name = "PORT", default_value_t = 10_256, requires = "all_nodes")]
+    pub healthz_port: u16,
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Output,
 }
@@ -108,8 +127,8 @@ pub enum ConfigCommand {
 #[derive(Args, Debug)]
 pub struct RunArgs {
     /// Configuration file: a KubeProxyConfiguration, and in another document an SvcConfiguration with flags of svc. Flags and
-    /// the environment go before it; `svc-ctl config explain FILE` says what becomes of each field. When it changes, the daemon
-    /// ends to be started anew.
+    /// the environment go before it; `svc-ctl config explain FILE` says what becomes of each field. A changed file is in force at
+    /// once where that is possible; what needs a restart is named.
     #[arg(long, value_name = "FILE", env = "SVC_CONFIG")]
     pub config: Option<PathBuf>,
     /// Lines of the log as text or as JSON.
@@ -163,7 +182,8 @@ pub struct RunArgs {
     /// taken for one, unless it has the node's address or the default route.
     #[arg(long, value_name = "NAME")]
     pub pod_interface: Vec<String>,
-    /// Addresses that accept NodePorts: CIDRs separated by commas, or `primary`. All of the node's by default.
+    /// Addresses that accept NodePorts, separated by commas: CIDRs, `primary` (those of the Node object), `all` (every one but
+    /// loopback), `localhost` (127.0.0.1 and ::1, for processes of the node alone). Without it all.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
     pub nodeport_addresses: NodePortAddresses,
     /// How it is told who is a pod of this node: what comes from a pod is not masqueraded towards a ClusterIP, and with
@@ -206,10 +226,11 @@ pub struct RunArgs {
     /// takes less than its interface, and for IPv4 datagrams whose way narrows here.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub masquerade_through_stack: When,
-    /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone. With
-    /// `--source manifests:DIR` a Service without a ClusterIP gets one of them, the same on every node.
-    #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
-    pub service_cidr: Cidrs,
+    /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone. `cluster`:
+    /// the CIDRs of the API server's ServiceCIDR objects (Kubernetes 1.33). With `--source manifests:DIR` a Service without a
+    /// ClusterIP gets one of them, the same on every node.
+    #[arg(long, value_name = "CIDRS|cluster", default_value = "", hide_default_value = true)]
+    pub service_cidr: ServiceCidrs,
     /// How backends are chosen where a Service's annotation `svc/selection` does not say: `maglev` (every node the same for
     /// the same client) or `random`. By default Maglev for clients from outside, random for others.
     #[arg(long, value_name = "WAY")]
@@ -233,6 +254,18 @@ pub struct RunArgs {
     /// Service ports that have metrics of their own, three series each: the first ones by namespace and name.
     #[arg(long, value_name = "PORTS", default_value_t = 1_000)]
     pub metrics_service_ports: usize,
+    /// Has the kernel measure how long programs run, for `svc_program_run_seconds_total`. It measures every program of the
+    /// machine, which costs each of them some nanoseconds a run.
+    #[arg(
+        long,
+        num_args = 0..=1,
+        require_equals = true,
+        default_value_t = false,
+        default_missing_value = "true",
+        action = ArgAction::Set,
+        hide_possible_values = true
+    )]
+    pub bpf_stats: bool,
     /// End where one of these addresses is taken, instead of trying it again.
     #[arg(
         long,
@@ -354,28 +387,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// `NAME=true,NAME=false`, of which one name is known.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct FeatureGates {
-    pub allows_external_ips: bool,
-}
-
-impl FromStr for FeatureGates {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let mut gates = Self { allows_external_ips: true };
-        for gate in text.split(',').filter(|gate| !gate.trim().is_empty()) {
-            let (name, value) = gate.split_once('=').ok_or("expected NAME=true or NAME=false")?;
-            let value = value.trim().parse().map_err(|_| format!("{gate}: neither true nor false"))?;
-            if name.trim() == "AllowServiceExternalIPs" {
-                gates.allows_external_ips = value;
-            }
-        }
-        Ok(gates)
-    }
-}
-
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum When {
     Auto,
@@ -427,27 +438,6 @@ fn parse_bind_address<const PORT: u16>(text: &str) -> Result<BindAddress, String
     }
 }
 
-/// FIRST-LAST, inclusive.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct PortRange {
-    pub first: u16,
-    pub count: u16,
-}
-
-impl FromStr for PortRange {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (first, last) = text.split_once('-').ok_or("expected FIRST-LAST")?;
-        let number = |s: &str| s.parse::<u16>().map_err(|err| format!("{s}: {err}"));
-        let (first, last) = (number(first)?, number(last)?);
-        if first == 0 || last < first {
-            return Err(format!("{text}: not a range of ports"));
-        }
-        Ok(Self { first, count: (last - first).saturating_add(1) })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -459,16 +449,14 @@ mod tests {
     }
 
     #[test]
-    fn sources_and_ranges_are_parsed() {
+    fn sources_and_addresses_are_parsed() {
         assert_eq!("manifests:/a".parse(), Ok(Source::Manifests("/a".into())));
         assert!("manifests:".parse::<Source>().is_err() && "files:/a".parse::<Source>().is_err());
-        assert_eq!("1024-29999".parse(), Ok(PortRange { first: 1024, count: 28_976 }));
         let address = |text| parse_bind_address::<9>(text).map(|address| address.0.map(|a| a.to_string()));
         for (text, parsed) in [("", None), ("[::1]:1", Some("[::1]:1")), ("::1", Some("[::1]:9"))] {
             assert_eq!(address(text), Ok(parsed.map(ToOwned::to_owned)), "{text}");
         }
         assert_eq!(address("127.0.0.1"), Ok(Some("127.0.0.1:9".to_owned())));
         assert!(address("localhost:1").is_err());
-        assert!("9-8".parse::<PortRange>().is_err() && "0-8".parse::<PortRange>().is_err());
     }
 }

@@ -31,6 +31,7 @@ pub fn main(args: &CheckArgs) -> anyhow::Result<ExitCode> {
             pods: args.pod_interface.clone(),
         },
         masquerades_local: false,
+        all_nodes: args.all_nodes.then_some(args.healthz_port),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)

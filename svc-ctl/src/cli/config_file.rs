@@ -88,7 +88,7 @@ pub fn complaints(file: &ConfigFile, explained: &Explained) -> Vec<Complaint> {
             Verdict::Ignored(why) => format!("{why}; it is ignored"),
             Verdict::Honoured(_) | Verdict::NoMeaning(_) => return None,
         };
-        Some(Complaint::new(Kind::Refused, object.as_str(), line.field.as_str(), reason))
+        Some(Complaint::new(Kind::Configuration, object.as_str(), line.field.as_str(), reason))
     };
     explained.lines.iter().filter_map(complaint).collect()
 }

@@ -6,7 +6,6 @@ use ipnet::IpNet;
 use serde_json::{Value, json};
 
 use super::args::{DetectLocal, LogFormat, RunArgs};
-use crate::plan::node_ports::NodePortAddresses;
 
 pub fn effective(args: &RunArgs, node_name: &str) -> Value {
     let address = |address: Option<SocketAddr>| address.map_or_else(String::new, |a| a.to_string());
@@ -34,7 +33,7 @@ pub fn effective(args: &RunArgs, node_name: &str) -> Value {
             "interfaceNamePrefix": args.pod_interface_name_prefix,
         },
         "clusterCIDR": joined(&args.cluster_cidr.0),
-        "nodePortAddresses": node_port_addresses(&args.nodeport_addresses),
+        "nodePortAddresses": args.nodeport_addresses.words(),
     })
 }
 
@@ -42,15 +41,7 @@ fn joined(cidrs: &[IpNet]) -> String {
     cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-fn node_port_addresses(setting: &NodePortAddresses) -> Vec<String> {
-    match setting {
-        NodePortAddresses::All => Vec::new(),
-        NodePortAddresses::Primary => vec!["primary".to_owned()],
-        NodePortAddresses::Within(cidrs) => cidrs.iter().map(ToString::to_string).collect(),
-    }
-}
-
-/// kube-proxy's name of the mode. svc's own modes keep their names.
+/// kube-proxy's words; the ways of svc have their own.
 const fn detect_local(mode: DetectLocal) -> &'static str {
     match mode {
         DetectLocal::Interface => "Interface",

@@ -9,10 +9,12 @@ pub mod config_file;
 mod effective;
 mod flags;
 mod get;
+mod manual;
 mod output;
-mod run;
+pub mod run;
 mod status;
 mod validate;
+mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -34,6 +36,8 @@ pub fn main() -> ExitCode {
         Command::Cleanup(args) => cleanup::main(args),
         Command::Validate(args) => return exit(validate::main(args)),
         Command::Apply(args) => return exit(apply::main(args)),
+        Command::Completions { shell } => manual::completions(*shell),
+        Command::Man { folder } => manual::pages(folder),
         Command::Check(args) => return exit(check::main(args)),
     };
     exit(result.map(|()| ExitCode::SUCCESS))

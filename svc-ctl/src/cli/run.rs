@@ -3,13 +3,18 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{ArgMatches, FromArgMatches as _};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _, fmt, reload};
 
-use super::args::{Cli, Command, DetectLocal, LogFormat, RunArgs, Switch, When, XdpChoice};
+use super::args::{
+    Cli, Command, DetectLocal, LogFormat, RunArgs, ServiceCidrs, Source, Switch, When, XdpChoice,
+};
 use super::config_file::{self, ConfigFile};
 use super::effective::effective;
 use super::{command, flags};
@@ -19,29 +24,18 @@ use crate::dns::settings::DnsSettings;
 use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::{EphemeralPorts, SnatPorts, choose};
+use crate::observe::inspect::ConfigurationInForce;
 use crate::plan::entry::Masquerade;
-use crate::plan::prefixes::LocalPods;
+use crate::plan::prefixes::{Cidrs, LocalPods};
 use crate::plan::settings::Settings;
 use crate::programs::default_flow_table;
 use crate::source::manifests::health::heartbeat::HeartbeatOptions;
 use crate::source::manifests::health::observer::HealthOptions;
 
 pub fn main(typed: &RunArgs, matches: &ArgMatches, arguments: Vec<OsString>) -> anyhow::Result<()> {
-    let cli = command();
-    let (file, from_file) = match &typed.config {
-        None => (None, None),
-        Some(path) => {
-            let (file, explained) = config_file::read(path, &cli)?;
-            let complaints = config_file::complaints(&file, &explained);
-            let more = config_file::arguments(&explained, &cli, matches);
-            let all = arguments.into_iter().chain(more.into_iter().map(OsString::from));
-            (Some((file, complaints)), Some(cli.clone().try_get_matches_from(all)?))
-        }
-    };
-    let all = from_file.as_ref().unwrap_or(matches);
-    let all_args = Cli::from_arg_matches(all)?;
-    let Command::Run(args) = &all_args.command else { anyhow::bail!("not the command `run`") };
-    log_to_stderr(args);
+    let invocation = Invocation { arguments, file: typed.config.clone() };
+    let (args, config) = invocation.read(matches)?;
+    let log_level = log_to_stderr(&args);
     for flag in flags::typed_in_vain(matches) {
         tracing::warn!(flag = flag.name, why = flag.why, "ignoring a flag of kube-proxy");
     }
@@ -50,32 +44,80 @@ pub fn main(typed: &RunArgs, matches: &ArgMatches, arguments: Vec<OsString>) -> 
     {
         tracing::warn!(score, %error, "--oom-score-adj could not be set");
     }
-    let config = config(args, flags::values(&cli, all), file)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let ended = runtime.block_on(app::run(config));
+    let ended = runtime.block_on(app::run(config, Reload { invocation, log_level }));
     // Do not wait for a scrape that is still reading a table.
     runtime.shutdown_background();
     ended
 }
 
-fn log_to_stderr(args: &RunArgs) {
-    let level = match args.verbosity {
+/// What was typed. The configuration file that it names may say something else later.
+#[derive(Clone, Debug)]
+pub struct Invocation {
+    pub arguments: Vec<OsString>,
+    /// `--config`.
+    pub file: Option<PathBuf>,
+}
+
+impl Invocation {
+    /// The configuration as the file says it now.
+    pub fn config(&self) -> anyhow::Result<Config> {
+        let matches = command().try_get_matches_from(&self.arguments)?;
+        Ok(self.read(&matches)?.1)
+    }
+
+    fn read(&self, matches: &ArgMatches) -> anyhow::Result<(Box<RunArgs>, Config)> {
+        let cli = command();
+        let (file, from_file) = match &self.file {
+            None => (None, None),
+            Some(path) => {
+                let (file, explained) = config_file::read(path, &cli)?;
+                let complaints = config_file::complaints(&file, &explained);
+                let more = config_file::arguments(&explained, &cli, matches);
+                let all = self.arguments.iter().cloned().chain(more.into_iter().map(OsString::from));
+                (Some((file, complaints)), Some(cli.clone().try_get_matches_from(all)?))
+            }
+        };
+        let all = from_file.as_ref().unwrap_or(matches);
+        let Command::Run(args) = Cli::from_arg_matches(all)?.command else {
+            anyhow::bail!("not the command `run`")
+        };
+        let config = config(&args, flags::values(&cli, all), file)?;
+        Ok((args, config))
+    }
+}
+
+/// What is needed to follow a configuration file that changes.
+pub struct Reload {
+    pub invocation: Invocation,
+    /// Sets how much is logged, as `--v` counts.
+    pub log_level: Box<dyn Fn(u8) + Send>,
+}
+
+fn log_to_stderr(args: &RunArgs) -> Box<dyn Fn(u8) + Send> {
+    let (filter, handle) = reload::Layer::new(log_filter(args.verbosity));
+    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = match args.log_format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
+    Box::new(move |verbosity| drop(handle.reload(log_filter(verbosity))))
+}
+
+/// RUST_LOG goes before the flag.
+fn log_filter(verbosity: u8) -> EnvFilter {
+    let level = match verbosity {
         // hickory-server logs every question as `info`.
         0..=3 => "info,hickory_server=warn",
         4..=5 => "debug",
         _ => "trace",
     };
-    let filter =
-        EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("info,svc_ctl={level}")));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match args.log_format {
-        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+    EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("info,svc_ctl={level}")))
 }
 
 /// The detected local pods. A mode that needs another flag names it in the error.
@@ -110,6 +152,14 @@ fn config(
     file: Option<(ConfigFile, Vec<Complaint>)>,
 ) -> anyhow::Result<Config> {
     let (file, complaints) = file.unzip();
+    let service_cidrs = match &args.service_cidr {
+        ServiceCidrs::Given(cidrs) => cidrs.clone(),
+        ServiceCidrs::OfCluster => {
+            let reads = args.source == Source::Kubernetes;
+            anyhow::ensure!(reads, "--service-cidr cluster needs --source kubernetes");
+            Cidrs::default()
+        }
+    };
     let node_name = match &args.hostname_override {
         Some(name) => name.clone(),
         None => nix::unistd::gethostname().context("gethostname")?.to_string_lossy().to_lowercase(),
@@ -140,9 +190,10 @@ fn config(
             node_port_addresses: args.nodeport_addresses.clone(),
             masquerade: Masquerade { all: args.masquerade_all, to_local: args.masquerade_local_backends },
             local_pods: local_pods(args)?,
-            service_cidrs: args.service_cidr.clone(),
+            service_cidrs,
             selection: args.selection,
         },
+        reads_service_cidrs: args.service_cidr == ServiceCidrs::OfCluster,
         pod_interfaces: match args.detect_local_mode {
             DetectLocal::BridgeInterface => PodInterfaces::PortsOf(args.pod_bridge_interface.clone()),
             DetectLocal::InterfaceNamePrefix => {
@@ -177,8 +228,12 @@ fn config(
             None => choose(&EphemeralPorts::of_host()),
         },
         most_service_metrics: args.metrics_service_ports,
-        configuration: Arc::new(effective(args, &node_name)),
-        flags: Arc::new(flags),
+        measures_programs: args.bpf_stats,
+        verbosity: args.verbosity,
+        in_force: ConfigurationInForce {
+            document: Arc::new(effective(args, &node_name)),
+            flags: Arc::new(flags),
+        },
         file,
         complaints: complaints.unwrap_or_default(),
         is_hard_fail: args.bind_address_hard_fail,

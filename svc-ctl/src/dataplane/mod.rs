@@ -24,6 +24,7 @@ pub mod nf_tables;
 pub mod object;
 pub mod pins;
 pub mod probe;
+pub mod run_time;
 pub mod service_counters;
 pub mod shapes;
 pub mod sock_diag;

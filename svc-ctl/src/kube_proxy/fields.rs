@@ -105,7 +105,7 @@ pub const FIELDS: &[Field] = &[
     parent("iptables"),
     honoured("iptables.masqueradeAll", Bool, honour::masquerade_iptables),
     none("iptables.masqueradeBit", Integer, RULES),
-    none("iptables.localhostNodePorts", Bool, "NodePorts are not served at loopback addresses"),
+    none("iptables.localhostNodePorts", Bool, "nodePortAddresses says it: `localhost`"),
     none("iptables.syncPeriod", Duration, RULES),
     none("iptables.minSyncPeriod", Duration, RULES),
     parent("nftables"),

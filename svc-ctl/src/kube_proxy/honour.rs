@@ -172,10 +172,6 @@ pub fn node_port_addresses(value: &Tree, _: &Tree) -> Result<Said, String> {
     let words: Vec<&str> = values.iter().filter_map(Tree::text).collect();
     match words.as_slice() {
         [] => Ok(Said::Default),
-        words if words.contains(&"localhost") => {
-            Err("NodePorts are not served at loopback addresses".to_owned())
-        }
-        words if words.contains(&"all") => Ok(Said::Default),
         words => flag("nodeport-addresses", words.join(",")),
     }
 }

@@ -54,9 +54,10 @@ fn the_masquerade_of_the_mode_in_force_counts() {
 #[test]
 fn words_of_node_port_addresses() {
     assert_eq!(flag("nodePortAddresses: []"), None);
-    assert_eq!(flag("nodePortAddresses: [all]"), None);
+    assert_eq!(flag("nodePortAddresses: [all]").as_deref(), Some("nodeport-addresses=all"));
     assert_eq!(flag("nodePortAddresses: [primary]").as_deref(), Some("nodeport-addresses=primary"));
-    assert!(matches!(verdict("nodePortAddresses: [localhost]"), Verdict::Refused(_)));
+    let both = "nodePortAddresses: [localhost, 192.0.2.0/24]";
+    assert_eq!(flag(both).as_deref(), Some("nodeport-addresses=localhost,192.0.2.0/24"));
 }
 
 #[test]

@@ -52,12 +52,14 @@ pub enum Kind {
     Node,
     /// A Pod or a node of the manifests does not answer.
     NotReady,
+    /// A part of the configuration file is not in force.
+    Configuration,
     /// An attachment, pin or write failed and is retried.
     Failed,
 }
 
 impl Kind {
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Refused,
         Self::OwnAddress,
         Self::NoRoom,
@@ -70,6 +72,7 @@ impl Kind {
         Self::Source,
         Self::Node,
         Self::NotReady,
+        Self::Configuration,
         Self::Failed,
     ];
 
@@ -88,6 +91,7 @@ impl Kind {
             Self::Source => "SourceFailed",
             Self::Node => "NodeUnknown",
             Self::NotReady => "NotReady",
+            Self::Configuration => "ConfigurationNotInForce",
             Self::Failed => "Failed",
         }
     }
@@ -101,6 +105,7 @@ impl Kind {
             Self::HealthPort => "Listen",
             Self::SctpFromNodes | Self::SctpFragments => "Translate",
             Self::Source | Self::Node => "Watch",
+            Self::Configuration => "Configure",
             Self::Host | Self::Conflict | Self::Failed => "Attach",
         }
     }
@@ -137,6 +142,8 @@ pub enum Origin {
     DnsAddress(SocketAddr),
     /// Name servers for names of other domains.
     DnsUpstream,
+    /// The ranges of ClusterIPs, as the API server has them.
+    ServiceCidrs,
     /// The configuration file.
     Configuration,
     /// Addresses of HTTP servers (`/healthz` and others).
@@ -155,6 +162,8 @@ pub enum Origin {
     Programs,
     /// Ending stale UDP sockets.
     Sockets,
+    /// Measuring how long programs run.
+    RunTime,
 }
 
 impl Complaint {

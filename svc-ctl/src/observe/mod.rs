@@ -13,9 +13,7 @@ pub mod status_writer;
 mod summary;
 pub mod warnings;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use jiff::Timestamp;
 use svc_common::abi::ABI_VERSION;
@@ -24,7 +22,7 @@ use tokio::task::JoinSet;
 
 use self::health::ports::{self, HealthPorts};
 use self::health::{HealthSettings, Servers};
-use self::inspect::Inspected;
+use self::inspect::{ConfigurationInForce, Inspected};
 use self::ledger::Ledger;
 use self::listeners::Listeners;
 use self::metrics::Metrics;
@@ -34,6 +32,7 @@ use self::socket::Asked;
 use self::status::StatusFile;
 use self::status_writer::StatusInputs;
 use crate::model::world::World;
+use crate::plan::settings::Settings;
 use crate::programs::HooksStatus;
 use crate::reconcile::{InForce, Progress, Served, unix_ms};
 use crate::sweeper::SweepReport;
@@ -46,16 +45,14 @@ pub struct ObserveSettings {
     pub source: String,
     pub run_dir: PathBuf,
     pub health: HealthSettings,
-    /// The configuration in force, for `/configz`.
-    pub configuration: Arc<serde_json::Value>,
-    /// Flags and their values, for `/flagz`.
-    pub flags: Arc<BTreeMap<String, String>>,
     /// Folder of the pinned maps.
     pub pin_dir: PathBuf,
     /// Maximum number of service ports with metrics of their own.
     pub most_service_metrics: usize,
     /// Number of SNAT ports per destination.
     pub snat_ports: u16,
+    /// The kernel measures how long the programs run.
+    pub measures_programs: bool,
 }
 
 /// Values that the observers read. Each may be empty at the start.
@@ -69,6 +66,9 @@ pub struct Inputs {
     pub sweeps: watch::Receiver<SweepReport>,
     /// Requests to the API server.
     pub api: ApiRequests,
+    pub configuration: watch::Receiver<ConfigurationInForce>,
+    /// The plan's, which a changed configuration file may change.
+    pub settings: watch::Receiver<Settings>,
 }
 
 /// All running observers; they stop when this is dropped.
@@ -80,7 +80,8 @@ pub struct Observers {
 impl Observers {
     /// Starts all observers. Must run in a tokio runtime.
     pub fn start(settings: &ObserveSettings, inputs: Inputs, ledger: &Ledger) -> anyhow::Result<Self> {
-        let Inputs { worlds, progress, in_force, served, hooks, sweeps, api } = inputs;
+        let Inputs { worlds, progress, in_force, served, hooks, sweeps, api, configuration, settings: plan } =
+            inputs;
         let followed = Followed::new(unix_ms());
         let sources = metrics::Sources {
             progress: progress.clone(),
@@ -92,13 +93,10 @@ impl Observers {
             pin_dir: settings.pin_dir.clone(),
             most_services: settings.most_service_metrics,
             snat_ports: settings.snat_ports,
+            measures_programs: settings.measures_programs,
         };
-        let inspected = Inspected {
-            metrics: Metrics::new(sources, &followed),
-            configuration: Arc::clone(&settings.configuration),
-            flags: Arc::clone(&settings.flags),
-            start: Timestamp::now(),
-        };
+        let inspected =
+            Inspected { metrics: Metrics::new(sources, &followed), configuration, start: Timestamp::now() };
         let listeners = Listeners::new(ledger.clone());
         let (publish, health_ports) = watch::channel(HealthPorts::default());
         let servers = Servers::start(
@@ -126,10 +124,9 @@ impl Observers {
             complaints: complaints.clone(),
         };
         let run_dir = &settings.run_dir;
-        let node_port_addresses = settings.health.node_port_addresses.clone();
         let mut tasks = JoinSet::new();
         tasks.spawn(followed.run(served));
-        tasks.spawn(ports::run(node_port_addresses, worlds.clone(), publish));
+        tasks.spawn(ports::run(plan, worlds.clone(), publish));
         tasks.spawn(status_writer::run(identity, told, run_dir.clone()));
         tasks.spawn(socket::run(run_dir.clone(), Asked { complaints, in_force }, listeners));
         tasks.spawn(nearly_full::run(settings.node.clone(), progress, sweeps, ledger.clone()));

@@ -125,6 +125,8 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
         | Origin::Interfaces
         | Origin::DnsAddress(_)
         | Origin::DnsUpstream
+        | Origin::RunTime
+        | Origin::ServiceCidrs
         | Origin::Sockets => false,
     }
 }

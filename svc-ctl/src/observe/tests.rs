@@ -67,11 +67,10 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
         source: "manifests:/nowhere".to_owned(),
         run_dir: run_dir.clone(),
         health: HealthSettings { healthz: Some(address), ..HealthSettings::default() },
-        configuration: Arc::default(),
-        flags: Arc::default(),
         pin_dir: PathBuf::new(),
         most_service_metrics: 0,
         snat_ports: 0,
+        measures_programs: false,
     };
     let (_worlds, worlds) = watch::channel(World::default());
     let (progress_out, progress) = watch::channel(Progress::default());
@@ -84,7 +83,19 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
     let (let_go, end) = mpsc::channel();
     let table = EndlessTable { begun: begun_out, end };
     let sweeper = Sweeper::over(table, "n1", in_force.clone(), sweeps_out, ledger.clone()).unwrap();
-    let inputs = Inputs { worlds, progress, in_force, served, hooks, sweeps, api: ApiRequests::default() };
+    let (_configuration, configuration) = watch::channel(ConfigurationInForce::default());
+    let (_plan, plan) = watch::channel(Settings::default());
+    let inputs = Inputs {
+        worlds,
+        progress,
+        in_force,
+        served,
+        hooks,
+        sweeps,
+        api: ApiRequests::default(),
+        configuration,
+        settings: plan,
+    };
     let observers = Observers::start(&settings, inputs, &ledger).unwrap();
     begun.recv_timeout(DEADLINE).unwrap();
 

@@ -21,11 +21,12 @@ const FRONTEND_FLAGS: [(FrontendFlags, &str); 8] = [
 ];
 const LOCALITIES: [(Locality, &str); 3] =
     [(Locality::REMOTE, "remote"), (Locality::LOCAL, "local"), (Locality::HOST, "host")];
-const ADDRESS_FLAGS: [(u32, &str); 4] = [
+const ADDRESS_FLAGS: [(u32, &str); 5] = [
     (AddressFlags::LOCAL.0, "local"),
     (AddressFlags::NODE_PORT.0, "node-port"),
     (AddressFlags::CLUSTER_IP.0, "cluster-ip"),
     (AddressFlags::EXTERNAL_IP.0, "external-ip"),
+    (AddressFlags::NODE_PORT_OF_HOST.0, "node-port-of-host"),
 ];
 const SERVICE_CIDRS: &str = "service-cidrs";
 const LOCAL_PODS: &str = "local-pods";

@@ -129,6 +129,6 @@ fn settings(config: &Config) -> ProgramSettings {
         snat_ports: (config.snat_ports.first, config.snat_ports.count),
         pod_sockets: config.pod_sockets,
         pods_by_source: matches!(config.settings.local_pods, LocalPods::Within(_) | LocalPods::OfNode),
-        service_cidrs: !config.settings.service_cidrs.0.is_empty(),
+        service_cidrs: config.reads_service_cidrs || !config.settings.service_cidrs.0.is_empty(),
     }
 }

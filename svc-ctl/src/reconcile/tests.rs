@@ -52,6 +52,7 @@ struct Lab {
     maps: Shared,
     events: mpsc::Sender<Batch>,
     addresses: watch::Sender<Option<NodeAddresses>>,
+    settings: watch::Sender<Settings>,
     progress: watch::Receiver<Progress>,
     in_force: watch::Receiver<InForce>,
     ledger: Ledger,
@@ -66,15 +67,20 @@ impl Lab {
     fn with_growth(maps: Shared, growth: Option<Growth<Shared>>, most_entries: u32) -> Self {
         let (events, receive_events) = mpsc::channel(16);
         let (addresses, receive_addresses) = watch::channel(Some(NodeAddresses::default()));
+        let (settings, receive_settings) = watch::channel(Settings::default());
         let outputs = Outputs::default();
         let (progress, in_force) = (outputs.progress.subscribe(), outputs.in_force.subscribe());
         let ledger = outputs.ledger.clone();
-        let inputs =
-            Inputs { events: receive_events, addresses: receive_addresses, growth, first_swap: None };
-        let settings =
-            LoopSettings { node_name: "node1".to_owned(), most_entries, ..LoopSettings::default() };
-        let task = tokio::spawn(run(inputs, maps.clone(), settings, outputs));
-        Self { maps, events, addresses, progress, in_force, ledger, task }
+        let inputs = Inputs {
+            events: receive_events,
+            addresses: receive_addresses,
+            settings: receive_settings,
+            growth,
+            first_swap: None,
+        };
+        let options = LoopSettings { node_name: "node1".to_owned(), most_entries, ..LoopSettings::default() };
+        let task = tokio::spawn(run(inputs, maps.clone(), options, outputs));
+        Self { maps, events, addresses, settings, progress, in_force, ledger, task }
     }
 
     async fn send(&self, batch: Batch) {
@@ -329,6 +335,23 @@ async fn sem_022_sem_221_addresses_of_the_node_are_followed() {
     world.addresses.send(Some(NodeAddresses { addrs, ..NodeAddresses::default() })).unwrap();
     world.wait(|s| s.generation == 2).await;
     assert!(render(&maps.tables()).contains("address   192.0.2.1 local,node-port"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sem_250_settings_of_the_plan_change_while_the_loop_runs() {
+    let maps = Shared::new(Tables::default(), 0);
+    let mut world = Lab::start(maps.clone());
+    world.send(list(1)).await;
+    world.wait(|s| s.generation == 1).await;
+    let before = render(&maps.tables());
+    assert!(!before.contains("service-cidrs"), "{before}");
+    let settings = Settings { service_cidrs: "10.96.0.0/16".parse().unwrap(), ..Settings::default() };
+    world.settings.send(settings).unwrap();
+    world.wait(|s| s.generation == 2).await;
+    assert!(render(&maps.tables()).contains("prefix    service-cidrs 10.96.0.0/16"));
+    world.settings.send(Settings::default()).unwrap();
+    world.wait(|s| s.generation == 3).await;
+    assert_eq!(render(&maps.tables()), before);
 }
 
 #[tokio::test(start_paused = true)]

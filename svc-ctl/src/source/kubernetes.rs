@@ -13,9 +13,11 @@ mod read;
 mod reflector;
 mod resolve;
 pub mod rights;
+mod service_cidrs;
 
 use std::path::PathBuf;
 
+use ipnet::IpNet;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 
@@ -52,6 +54,8 @@ pub struct Options {
     pub streaming_lists: bool,
     /// Objects per page of a list from etcd; lists from the server's cache have one page. Zero: 500.
     pub page_size: u32,
+    /// Where the ranges of ClusterIPs go, if they are read.
+    pub service_cidrs: Option<watch::Sender<Vec<IpNet>>>,
     /// Counters of requests.
     pub requests: ApiRequests,
 }
@@ -64,7 +68,7 @@ pub async fn run(
     complaints: watch::Receiver<Complaints>,
     ledger: Ledger,
 ) {
-    let feed = Feed::new(events, ledger);
+    let feed = Feed::new(events, ledger.clone());
     let all = Selection {
         is_streamed: options.streaming_lists,
         page_size: if options.page_size == 0 { PAGE_SIZE } else { options.page_size },
@@ -85,8 +89,15 @@ pub async fn run(
             Reflector::<read::Node>::new(&client, &feed, node).of_own_node(&options.node_name).follow(),
         );
     };
+    let ranges = async {
+        match options.service_cidrs.clone() {
+            Some(publish) => service_cidrs::follow(&client, publish, &ledger).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = follow => {}
+        () = ranges => {}
         () = outbox::run(client.clone(), &options.node_name, complaints) => {}
     }
 }

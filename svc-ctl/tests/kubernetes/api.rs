@@ -72,6 +72,7 @@ impl StandIn {
             .route("/api/v1/namespaces/{namespace}/{plural}/{name}", get(serve_one))
             .route("/apis/events.k8s.io/v1/namespaces/{namespace}/events", post(create))
             .route("/apis/discovery.k8s.io/v1/{plural}", get(serve))
+            .route("/apis/networking.k8s.io/v1/{plural}", get(serve))
             .with_state(this.clone());
         tokio::spawn(async move { axum::serve(listener, router).await });
         this
@@ -259,6 +260,7 @@ fn serve_list(api: &StandIn, plural: &str, params: &Params) -> Response {
     let (version, kind) = match plural {
         "services" => ("v1", "ServiceList"),
         "nodes" => ("v1", "NodeList"),
+        "servicecidrs" => ("networking.k8s.io/v1", "ServiceCIDRList"),
         _ => ("discovery.k8s.io/v1", "EndpointSliceList"),
     };
     Json(json!({"apiVersion": version, "kind": kind, "metadata": meta, "items": page})).into_response()

@@ -116,22 +116,22 @@ fn translate<F: Net>(
 ) -> i32 {
     // SAFETY: the context is this program's own.
     let (port, proto) = unsafe { (Port::from_be((*ctx).user_port as u16), Proto((*ctx).protocol as u8)) };
+    let config = CONFIG.load();
+    // SAFETY: the context is this program's own.
+    let netns = unsafe { bpf_get_netns_cookie(ctx.cast()) };
+    let is_host = netns as u32 == config.host_netns[0] && (netns >> 32) as u32 == config.host_netns[1];
     let mut wanted = FrontendKey { addr, port, proto, scope: Scope::ADDRESS };
     let mut frontend = F::frontend(&wanted);
     let mut address = AddressFlags::default();
     if frontend.is_none() {
         address = F::address(&addr).unwrap_or_default();
-        // NodePort of this node, dialled from this node; never of another one (SEM-107).
-        if address.has(AddressFlags::NODE_PORT) {
+        // NodePort of this node, dialled from this node; never of another one (SEM-107). A pod's localhost is its own.
+        if address.has(AddressFlags::NODE_PORT) || is_host && address.has(AddressFlags::NODE_PORT_OF_HOST) {
             wanted.addr = F::Addr::default();
             wanted.scope = Scope::NODE_PORT;
             frontend = F::frontend(&wanted);
         }
     }
-    let config = CONFIG.load();
-    // SAFETY: the context is this program's own.
-    let netns = unsafe { bpf_get_netns_cookie(ctx.cast()) };
-    let is_host = netns as u32 == config.host_netns[0] && (netns >> 32) as u32 == config.host_netns[1];
     if !is_host && config.pod_sockets == 0 {
         return ALLOW;
     }

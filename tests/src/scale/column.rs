@@ -14,6 +14,7 @@ use super::objects::{self, Objects};
 use super::population::Population;
 use super::process::{Others, Process};
 use super::real_api::RealApi;
+use super::scrape;
 use super::store::{NODES, SERVICES, SLICES, Store};
 use super::stub_api::StubApi;
 
@@ -143,6 +144,10 @@ impl Run<'_> {
         self.figures.push("cp.rss_peak", name, Some(peak), "MB");
         self.figures.push("cp.kernel_memory", name, Some(process.map_memory(pins)?), "MB");
         self.figures.push("cp.unserved", name, Some(unserved.len() as f64), "Services");
+        // The page takes memory, so this is the last.
+        let (longest, octets) = scrape::longest(&self.node.netns, population.services().len() as u32)?;
+        self.figures.milliseconds("cp.scrape", name, Some(longest));
+        self.figures.push("cp.page", name, Some(octets as f64 / 1e6), "MB");
         Ok(())
     }
 }

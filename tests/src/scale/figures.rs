@@ -92,6 +92,7 @@ fn target(kind: &str, column: &str) -> Option<f64> {
         ("cp.change_p99", "1000" | "10000" | "30000" | "100000") => Some(10.0),
         ("cp.cpu_per_change", "30000") => Some(1.0),
         ("cp.burst", "10000") => Some(1.0),
+        ("cp.scrape", "10000") => Some(100.0),
         ("cp.rss", "10000") => Some(50.0),
         ("cp.rss", "30000") => Some(100.0),
         ("cp.rss", "100000") => Some(300.0),

@@ -17,6 +17,7 @@ mod population;
 pub mod process;
 mod real_api;
 mod report;
+mod scrape;
 pub mod store;
 pub mod stub_api;
 mod tables;

@@ -6,7 +6,7 @@ use std::fs;
 use super::figures::{Figure, Figures, KUBE_PROXY};
 
 /// Kinds of figures in the order of the rows, with descriptions.
-const ROWS: [(&str, &str); 16] = [
+const ROWS: [(&str, &str); 18] = [
     ("cp.unserved", "Services not served"),
     ("cp.sync", "start -> in force"),
     ("cp.adopted", "killed and started again -> holds its programs"),
@@ -21,6 +21,8 @@ const ROWS: [(&str, &str); 16] = [
     ("cp.rss", "RSS"),
     ("cp.rss_peak", "RSS, peak"),
     ("cp.kernel_memory", "kernel memory of maps"),
+    ("cp.scrape", "the longest of 20 scrapes, all service ports with series"),
+    ("cp.page", "the page of metrics"),
     ("cp.events", "Events created"),
     ("cp.others_cpu", "processors used by others meanwhile"),
 ];

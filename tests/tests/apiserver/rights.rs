@@ -23,12 +23,17 @@ pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
         let fixtures = Arc::clone(fixtures);
         case_on(sentence, move || Ok(Arc::new(Testbed::relayed(name, fixtures.control_plane()?)?)), act)
     };
-    let [for_token, for_event, for_sctp] = [fixtures; 3].map(Arc::clone);
+    let [for_token, for_event, for_sctp, for_start] = [fixtures; 4].map(Arc::clone);
     vec![
         relayed("a replaced token is used before the old one expires", "token", token),
         relayed("rights that are revoked for a while disturb no traffic", "rights", rights),
         case_on("a complaint about a Service is an Event on it", move || for_event.shared(), event),
         case_on("an SCTP limitation is an Event on its Service (SEM-010)", move || for_sctp.shared(), sctp),
+        case_on(
+            "kubectl describe shows on the Node that svc has started (SEM-252)",
+            move || for_start.shared(),
+            started,
+        ),
         case_on(
             "the shipped role has the rights that the daemon needs and no others (SEM-251)",
             move || for_token.shared(),
@@ -109,8 +114,11 @@ fn role(testbed: &Testbed, _case: &Case<'_>) -> Result<()> {
     // Lists are requested only if lists cannot be streamed, which the other API server is configured for.
     let kinds = ["services", "endpointslices", "nodes"];
     let needed = kinds.into_iter().flat_map(|kind| [format!("list {kind}"), format!("watch {kind}")]);
-    let events = ["create events", "get services"].map(str::to_owned);
-    ensure!(given == needed.chain(events).collect(), "the role gives {given:?}");
+    let more = ["create events", "get services"];
+    // With `--service-cidr cluster` alone.
+    let ranges = ["list servicecidrs", "watch servicecidrs"];
+    let more = more.into_iter().chain(ranges).map(str::to_owned);
+    ensure!(given == needed.chain(more).collect(), "the role gives {given:?}");
     let asked = testbed.requests()?;
     let refused: Vec<_> = asked.iter().filter(|request| request.code == 403).collect();
     ensure!(refused.is_empty(), "the daemon was refused {refused:?}");
@@ -131,7 +139,20 @@ fn event(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     soon_told(case, "web", &[&TAKEN.to_string()])
 }
 
-fn sctp(_stage: &Testbed, case: &Case<'_>) -> Result<()> {
+fn started(testbed: &Testbed, _case: &Case<'_>) -> Result<()> {
+    let nodes = testbed.plane().kubectl(&["get", "nodes", "-o", "name"])?;
+    wait::until_true("a Node has the Event", CHANGE_LIMIT, || {
+        let described: Result<Vec<_>> =
+            nodes.split_whitespace().map(|node| testbed.plane().kubectl(&["describe", node])).collect();
+        let described = described?;
+        let is_told =
+            |text: &String| text.contains("Starting") && text.contains("serves Services on this node");
+        ensure!(described.iter().any(is_told), "{described:?}");
+        Ok(true)
+    })
+}
+
+fn sctp(_testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.service("media", &json!({"ports": [{"port": 7777, "protocol": "SCTP"}], "type": "NodePort"}))?;
     soon_told(case, "media", &["SctpFromNodesNotServed", "SctpFragmentsDropped", "7777/SCTP"])
 }

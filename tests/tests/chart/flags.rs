@@ -26,9 +26,6 @@ const NOT_SET: &[(&str, &str)] = &[
     ("once", "a pod runs on"),
     ("probes", "the kubelet probes the pods of a cluster"),
     ("node-heartbeat", "likewise the nodes"),
-    ("dns", "a cluster has CoreDNS; extraArgs where svc shall answer names"),
-    ("dns-domain", "likewise"),
-    ("dns-upstream", "likewise"),
     ("help", "for people"),
 ];
 

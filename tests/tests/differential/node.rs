@@ -75,8 +75,8 @@ impl Node {
         let refused = store.take_complaints();
         anyhow::ensure!(refused.is_empty(), "svc refuses an object: {refused:?}");
         let node_port_addresses = match world.node_ports {
-            NodePorts::All => NodePortAddresses::All,
-            NodePorts::Primary => NodePortAddresses::Primary,
+            NodePorts::All => NodePortAddresses::default(),
+            NodePorts::Primary => NodePortAddresses::primary(),
         };
         let cidrs = [true, false].map(service_cidr);
         let settings = Settings {

@@ -9,6 +9,7 @@ mod heal;
 mod health;
 mod large;
 mod live;
+mod localhost;
 mod maglev;
 mod mapped;
 mod one_port;
@@ -60,6 +61,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         one_port::trials(),
         own_ports::trials(),
         live::trials(),
+        localhost::trials(),
         large::trials(),
         affinity::trials(),
         heal::trials(),

@@ -5,7 +5,6 @@ use std::fs;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -141,6 +140,7 @@ fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
         cgroup: None,
         roles: RoleRules::default(),
         settings: svc_ctl::plan::settings::Settings::default(),
+        reads_service_cidrs: false,
         pod_interfaces: PodInterfaces::ByRole,
         dns: None,
         healthz: None,
@@ -153,8 +153,9 @@ fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
         max_table_entries: u32::MAX,
         snat_ports: SnatPorts { first: 20_000, count: 1_000 },
         most_service_metrics: 0,
-        configuration: Arc::default(),
-        flags: Arc::default(),
+        measures_programs: false,
+        verbosity: 0,
+        in_force: Default::default(),
         file: None,
         complaints: Vec::new(),
         is_hard_fail: false,

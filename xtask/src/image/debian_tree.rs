@@ -38,6 +38,11 @@ struct Needs {
     loader: Option<PathBuf>,
 }
 
+/// Whether a program starts without a loader and without libraries.
+pub fn is_static(program: &[u8]) -> Result<bool> {
+    Ok(Needs::of(program)? == Needs::default())
+}
+
 impl Needs {
     /// Reads the needs of a program or library; a static one has none.
     fn of(content: &[u8]) -> Result<Self> {
@@ -82,7 +87,9 @@ mod tests {
     #[test]
     fn a_program_names_its_loader_and_its_libraries() {
         let this = std::env::current_exe().unwrap();
-        let needs = Needs::of(&read(&this).unwrap()).unwrap();
+        let this = read(&this).unwrap();
+        assert!(!is_static(&this).unwrap());
+        let needs = Needs::of(&this).unwrap();
         assert!(needs.libraries.contains(&"libc.so.6".to_owned()), "{needs:?}");
         assert!(needs.loader.unwrap().file_name().unwrap().to_string_lossy().starts_with("ld-linux"));
     }

@@ -8,9 +8,9 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
-use tar::{Builder, EntryType, Header};
+use tar::{Builder, Header};
 
-use crate::file_tree::{Entry, FileTree};
+use crate::file_tree::FileTree;
 
 /// Contents of an image.
 #[derive(Debug, Default)]
@@ -43,7 +43,7 @@ impl Image {
     /// Written under another name and renamed, so that no reader sees a part of it. An identical file is not written
     /// again, so that a cluster made from it stays up to date.
     pub fn write(&self, path: &Path) -> Result<Written> {
-        let layer = Blob::new(LAYER, layer(&self.root)?);
+        let layer = Blob::new(LAYER, self.root.tar(0)?);
         let config = Blob::json(CONFIG, &self.config(&layer));
         let manifest = json!({
             "schemaVersion": 2, "mediaType": MANIFEST,
@@ -127,40 +127,12 @@ fn octets(value: &Value) -> Vec<u8> {
 }
 
 /// Go's name of this machine's architecture, which is also the target.
-fn architecture() -> &'static str {
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
     }
-}
-
-/// The root file system: owned by root, with time zero, in the order of names.
-fn layer(root: &FileTree) -> Result<Vec<u8>> {
-    let mut archive = Builder::new(Vec::new());
-    for (path, entry) in root.entries() {
-        let name = path.strip_prefix("/").unwrap_or(path);
-        let mut header = header();
-        match entry {
-            Entry::Folder { mode } => {
-                header.set_entry_type(EntryType::Directory);
-                header.set_mode(*mode);
-                archive.append_data(&mut header, name, &[][..])
-            }
-            Entry::File { mode, content } => {
-                header.set_size(content.len() as u64);
-                header.set_mode(*mode);
-                archive.append_data(&mut header, name, content.as_slice())
-            }
-            Entry::Link { to } => {
-                header.set_entry_type(EntryType::Symlink);
-                header.set_mode(0o777);
-                archive.append_link(&mut header, name, to)
-            }
-        }
-        .with_context(|| path.display().to_string())?;
-    }
-    Ok(archive.into_inner()?)
 }
 
 fn append(archive: &mut Builder<impl Write>, name: &str, content: &[u8]) -> Result<()> {

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use svc_common::abi::ABI_VERSION;
 
 use super::Health;
 use crate::model::name::ServiceName;
@@ -48,6 +49,9 @@ pub fn about_daemon(question: Question, health: &Health, now: u64) -> Answer {
         Question::Livez => is_healthy,
         Question::Readyz => {
             body["complete"] = Value::Bool(health.is_complete);
+            // `svc-ctl check --all-nodes` compares them.
+            body["version"] = Value::from(env!("CARGO_PKG_VERSION"));
+            body["abi"] = Value::from(ABI_VERSION);
             is_healthy && health.is_complete
         }
     };

@@ -18,7 +18,6 @@ use self::ports::HealthPorts;
 use super::inspect::{self, Inspected};
 use super::ledger::Ledger;
 use super::listeners::Listeners;
-use crate::plan::node_ports::NodePortAddresses;
 use crate::programs::HooksStatus;
 use crate::reconcile::Progress;
 
@@ -63,7 +62,6 @@ pub struct HealthSettings {
     pub metrics: Option<SocketAddr>,
     /// An address in use ends the daemon (SEM-214).
     pub is_hard_fail: bool,
-    pub node_port_addresses: NodePortAddresses,
 }
 
 /// All servers that answer questions about health. On a thread of their own, so that no other task delays them.

@@ -16,6 +16,7 @@ use crate::model::endpoint::Endpoint;
 use crate::model::name::ServiceName;
 use crate::model::world::World;
 use crate::plan::node_ports::{NodePortAddresses, plan_node_addresses};
+use crate::plan::settings::Settings;
 
 /// Every health check node port of this node. A clone costs nothing.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -56,18 +57,20 @@ pub(super) fn complaint(service: &ServiceName, reason: String) -> Complaint {
     Complaint::of_service(Kind::HealthPort, service, "spec.healthCheckNodePort", reason)
 }
 
-/// Follows the world until its sender is dropped.
+/// Follows the world and the plan's settings until a sender is dropped.
 pub async fn run(
-    setting: NodePortAddresses,
+    mut settings: watch::Receiver<Settings>,
     mut worlds: watch::Receiver<World>,
     publish: watch::Sender<HealthPorts>,
 ) -> anyhow::Result<()> {
-    let mut map = HealthPortMap::new(setting);
+    let mut map = HealthPortMap::new(settings.borrow().node_port_addresses.clone());
     loop {
         let world = worlds.borrow_and_update().clone();
+        let setting = settings.borrow_and_update().node_port_addresses.clone();
         // The first world may have a hundred thousand Services.
         let update = move || {
             map.update(world);
+            map.set_addresses(setting);
             map
         };
         map = tokio::task::spawn_blocking(update).await.context("health check node ports")?;
@@ -78,7 +81,10 @@ pub async fn run(
             }
             is_new
         });
-        worlds.changed().await?;
+        tokio::select! {
+            changed = worlds.changed() => changed?,
+            changed = settings.changed() => changed?,
+        }
     }
 }
 
@@ -107,6 +113,13 @@ impl HealthPortMap {
             wanted: BTreeMap::new(),
             claimants: BTreeMap::new(),
             ports: HealthPorts::default(),
+        }
+    }
+
+    fn set_addresses(&mut self, setting: NodePortAddresses) {
+        if self.setting != setting {
+            self.setting = setting;
+            self.ports.addresses = self.addresses().map(Arc::new);
         }
     }
 
@@ -166,7 +179,7 @@ impl HealthPortMap {
     }
 
     fn addresses(&self) -> Option<BTreeSet<IpAddr>> {
-        if self.setting == NodePortAddresses::All {
+        if self.setting.is_everywhere() {
             return None;
         }
         let planned = plan_node_addresses(&self.setting, &self.world.node, &self.world.addresses);

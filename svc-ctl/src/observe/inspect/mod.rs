@@ -14,21 +14,30 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use self::answer::{Flagz, Statusz};
+use super::metrics::slis::HealthChecks;
 use super::metrics::{Metrics, OPEN_METRICS, PROMETHEUS_TEXT};
 
 /// The response of `/proxyMode`.
 const MODE: &str = "svc";
 
+/// The configuration in force.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigurationInForce {
+    /// As a KubeProxyConfiguration, for `/configz`.
+    pub document: Arc<Value>,
+    /// Flags and their values, for `/flagz`.
+    pub flags: Arc<BTreeMap<String, String>>,
+}
+
 /// Data of all pages.
 #[derive(Clone, Debug)]
 pub struct Inspected {
     pub metrics: Metrics,
-    /// As a KubeProxyConfiguration.
-    pub configuration: Arc<Value>,
-    pub flags: Arc<BTreeMap<String, String>>,
+    pub configuration: watch::Receiver<ConfigurationInForce>,
     /// When the daemon started.
     pub start: Timestamp,
 }
@@ -38,27 +47,42 @@ impl Inspected {
     pub fn empty() -> Self {
         Self {
             metrics: Metrics::empty(),
-            configuration: Arc::default(),
-            flags: Arc::default(),
+            configuration: watch::channel(ConfigurationInForce::default()).1,
             start: Timestamp::UNIX_EPOCH,
         }
     }
 }
 
 pub fn router(inspected: Inspected) -> Router {
-    let Inspected { metrics, configuration, flags, start } = inspected;
-    let configz = json!({ "kubeproxy.config.k8s.io": *configuration }).to_string();
+    let Inspected { metrics, configuration, start } = inspected;
+    let in_force = configuration.clone();
+    let configz = async move || {
+        let document = Arc::clone(&in_force.borrow().document);
+        typed("application/json", json!({ "kubeproxy.config.k8s.io": *document }).to_string())
+    };
     let statusz = move |headers: HeaderMap| async move {
         negotiate::answer(accept(&headers), &Statusz { start, now: Timestamp::now() })
     };
     let flagz = move |headers: HeaderMap| async move {
-        negotiate::answer(accept(&headers), &Flagz(Arc::clone(&flags)))
+        let flags = Arc::clone(&configuration.borrow().flags);
+        negotiate::answer(accept(&headers), &Flagz(flags))
+    };
+    let checks = HealthChecks::default();
+    let counted = checks.clone();
+    let healthz = async move || {
+        counted.succeeded();
+        plain("ok")
+    };
+    let slis = async move || match checks.prometheus_text() {
+        Ok(page) => ([(CONTENT_TYPE, PROMETHEUS_TEXT)], page).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     };
     Router::new()
+        .route("/metrics/slis", get(slis))
         .route("/metrics", get(move |headers: HeaderMap| page(metrics.clone(), is_open(&headers))))
-        .route("/healthz", get(async || plain("ok")))
+        .route("/healthz", get(healthz))
         .route("/proxyMode", get(async || plain(MODE)))
-        .route("/configz", get(async move || typed("application/json", configz.clone())))
+        .route("/configz", get(configz))
         .route("/statusz", get(statusz))
         .route("/flagz", get(flagz))
 }

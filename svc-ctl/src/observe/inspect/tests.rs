@@ -105,3 +105,28 @@ async fn a_client_that_accepts_only_open_metrics_gets_it() {
     assert_eq!((status, kind.as_str()), (200, OPEN_METRICS));
     assert!(body.ends_with("# EOF\n"));
 }
+
+#[tokio::test]
+async fn slis_count_the_health_checks_of_this_address_and_configuration_is_what_is_in_force_now() {
+    let (in_force, configuration) = watch::channel(ConfigurationInForce::default());
+    let router = router(Inspected { configuration, ..Inspected::empty() });
+    let get = async |path: &str| {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{path}");
+        String::from_utf8(to_bytes(answer.into_body(), 10_000).await.unwrap().to_vec()).unwrap()
+    };
+    let check = "kubernetes_healthcheck{name=\"ping\",type=\"healthz\"} 1";
+    assert!(!get("/metrics/slis").await.contains("{"), "nothing was asked yet");
+    for _ in 0..3 {
+        get("/healthz").await;
+    }
+    let page = get("/metrics/slis").await;
+    let total = "kubernetes_healthchecks_total{name=\"ping\",status=\"success\",type=\"healthz\"} 3";
+    assert!(page.contains(check) && page.contains(total), "{page}");
+
+    assert!(get("/configz").await.contains("null"));
+    let document = json!({"nodePortAddresses": ["primary"]});
+    in_force.send_replace(ConfigurationInForce { document: document.into(), ..Default::default() });
+    assert!(get("/configz").await.contains("primary"));
+}

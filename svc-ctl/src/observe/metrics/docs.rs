@@ -50,6 +50,8 @@ OpenMetrics where the client accepts nothing else. kube-proxy's names have kube-
 dashboards and alerts work. Names and labels are stable: they only ever get more. Times are seconds, sizes are octets;
 counters count from the start of the daemon, those of the kernel's programs from when their maps were made.
 
+`/metrics/slis` has `kubernetes_healthcheck` and `kubernetes_healthchecks_total` of `/healthz` at the same address, as kube-proxy has it.
+
 Answers: 200 with the page. 500 if the page could not be written. A port that is taken is a complaint in `svc-ctl status`
 and is tried again every 5 seconds; everything else runs.
 
@@ -87,7 +89,6 @@ fn page_of_docs() -> String {
         writeln!(out, "| `{prefix}{rest}` | {reason} |").unwrap();
     }
     out += "| `go_*` | svc is not written in Go; `svc_tasks` is what `go_goroutines` stands for |\n";
-    out += "| `/metrics/slis` | its one health check always succeeds |\n";
     out
 }
 

@@ -15,7 +15,9 @@ mod page;
 mod process;
 mod programming;
 pub mod requests;
+mod run_time;
 mod services;
+pub mod slis;
 mod state;
 mod tables;
 #[cfg(test)]
@@ -33,6 +35,7 @@ use tokio::sync::watch;
 use self::followed::Followed;
 use self::page::Page;
 use self::requests::{ApiRequests, HealthRequests};
+use self::run_time::{PinnedPrograms, ProgramRuns};
 use self::services::{PinnedCounters, ServiceCounts};
 use super::ledger::Complaints;
 use crate::programs::HooksStatus;
@@ -60,6 +63,8 @@ pub struct Sources {
     pub most_services: usize,
     /// Source ports that the masquerade has for one destination.
     pub snat_ports: u16,
+    /// The kernel measures how long the programs run.
+    pub measures_programs: bool,
 }
 
 /// The registry of all metrics. A clone has the same metrics.
@@ -73,7 +78,9 @@ impl Metrics {
     /// Registers all metrics. Runs in the tokio runtime whose tasks are counted.
     pub fn new(sources: Sources, followed: &Followed) -> Self {
         let counters = PinnedCounters::new(sources.pin_dir.clone());
-        Self::over(sources, followed, Box::new(counters), process::own())
+        let programs =
+            PinnedPrograms { pin_dir: sources.pin_dir.clone(), is_measured: sources.measures_programs };
+        Self::over(sources, followed, Box::new(counters), Box::new(programs), process::own())
     }
 
     /// Nothing has been published.
@@ -88,6 +95,7 @@ impl Metrics {
             pin_dir: PathBuf::new(),
             most_services: 0,
             snat_ports: 0,
+            measures_programs: false,
         };
         Self::new(sources, &Followed::new(0))
     }
@@ -96,12 +104,13 @@ impl Metrics {
         sources: Sources,
         followed: &Followed,
         counters: Box<dyn ServiceCounts>,
+        programs: Box<dyn ProgramRuns>,
         process: process::Reader,
     ) -> Self {
         let health = HealthRequests::default();
         let mut registry = Registry::default();
         let Sources { progress, in_force, hooks, sweeps, complaints, api, .. } = sources;
-        let parts: [Box<dyn Part>; 9] = [
+        let parts: [Box<dyn Part>; 10] = [
             Box::new(kube_proxy::KubeProxy::new(progress.clone(), followed.clone(), health.clone())),
             Box::new(api),
             Box::new(process),
@@ -110,6 +119,7 @@ impl Metrics {
             Box::new(tables::Tables { progress, sweeps: sweeps.clone() }),
             Box::new(datapath::Datapath { sweeps: sweeps.clone(), snat_ports: sources.snat_ports }),
             Box::new(hooks::Hooks { hooks }),
+            Box::new(run_time::Programs(programs)),
             Box::new(services::Services { in_force, sweeps, counters, most: sources.most_services }),
         ];
         for part in parts {

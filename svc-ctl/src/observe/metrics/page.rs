@@ -70,7 +70,17 @@ impl<'a> Page<'a> {
 
     /// A counter of a unit that has fractions. `name` has no `_total`.
     pub fn fraction_counter(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        self.family(name, help, MetricType::Counter, [(Labels::new(), value)], |encoder, value| {
+        self.fraction_counters(name, help, [(Labels::new(), value)])
+    }
+
+    /// A counter of a unit that has fractions. `name` has no `_total`.
+    pub fn fraction_counters<'l>(
+        &mut self,
+        name: &str,
+        help: &str,
+        samples: impl IntoIterator<Item = (Labels<'l>, f64)>,
+    ) -> fmt::Result {
+        self.family(name, help, MetricType::Counter, samples, |encoder, value| {
             encoder.encode_counter::<NoLabelSet, _, u64>(value, None)
         })
     }

@@ -11,6 +11,7 @@ use svc_common::addr::Proto;
 use super::process::{Process, Reader};
 use super::requests::HealthPath;
 use super::*;
+use crate::dataplane::run_time::RunTime;
 use crate::dataplane::usage::Usage;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::model::endpoint::{Endpoint, Hints, Hostnames, Slice, SlicePort, Triggered};
@@ -37,6 +38,12 @@ impl ServiceCounts for Example {
             bytes: 1_000 * u64::from(id.0),
         };
         Some(ids.iter().map(count).collect())
+    }
+}
+
+impl ProgramRuns for Example {
+    fn read(&self) -> BTreeMap<String, RunTime> {
+        [("tc_ingress".to_owned(), RunTime { count: 1_000, time: Duration::from_micros(250) })].into()
     }
 }
 
@@ -213,9 +220,10 @@ pub fn example() -> Metrics {
         pin_dir: PathBuf::new(),
         most_services: 2,
         snat_ports: 28_976,
+        measures_programs: true,
     };
-    let metrics =
-        Metrics::over(sources, &followed, Box::new(Example), Reader(Arc::new(move || Some(process))));
+    let process = Reader(Arc::new(move || Some(process)));
+    let metrics = Metrics::over(sources, &followed, Box::new(Example), Box::new(Example), process);
     metrics.health.answered(HealthPath::Healthz, true);
     metrics.health.answered(HealthPath::Livez, false);
     metrics

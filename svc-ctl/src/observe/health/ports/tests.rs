@@ -46,7 +46,7 @@ fn slice(name: &str, family: &str, endpoints: &str) -> String {
 
 /// Ports as `number service count`, and complaints.
 fn planned(store: &mut Store) -> (Vec<String>, Vec<String>) {
-    let planned = health_ports(world(store), NodePortAddresses::All);
+    let planned = health_ports(world(store), NodePortAddresses::default());
     assert_eq!(planned.addresses, None);
     let ports = planned.ports.iter().map(|(n, p)| format!("{n} {} {}", p.service.name, p.local_endpoints));
     (ports.collect(), planned.complaints().map(|(_, complaint)| complaint.to_string()).collect())
@@ -142,11 +142,11 @@ fn updating_the_ports_gives_the_same_as_computing_them_anew() {
         (vec![("zoo", &*zoo)], vec![]),
         (vec![], vec![]),
     ];
-    let mut kept = HealthPortMap::new(NodePortAddresses::All);
+    let mut kept = HealthPortMap::new(NodePortAddresses::default());
     for (services, slices) in steps {
         let world = world(&mut store(&services, &slices));
         kept.update(world.clone());
-        let anew = health_ports(world, NodePortAddresses::All);
+        let anew = health_ports(world, NodePortAddresses::default());
         assert_eq!(kept.ports, anew, "{services:?}");
     }
     assert_eq!(kept.ports, HealthPorts::default());

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 
 use super::REPEAT_AFTER;
 use super::notice::Notice;
+use crate::model::complaint::Kind;
 
 /// Maximum octets of a note and of a name in the API.
 const LONGEST_NOTE: usize = 1024;
@@ -50,6 +51,25 @@ pub fn event(notice: &Notice, uid: Option<&str>, node_name: &str, now: Timestamp
         reporting_controller: Some("svc".to_owned()),
         reporting_instance: Some(node_name.to_owned()),
         ..Event::default()
+    }
+}
+
+/// The daemon has started: on the Node, as kube-proxy says it (SEM-252).
+pub fn starting(node_name: &str, version: &str, now: Timestamp) -> Event {
+    let text = format!("svc {version} serves Services on this node");
+    let notice = Notice { service: None, kind: Kind::Node, text, is_summary: false };
+    let like = event(&notice, Some(node_name), node_name, now);
+    let hash = fingerprint(&["Starting", node_name, &now.to_string()]);
+    let prefix = &node_name[..node_name.floor_char_boundary(LONGEST_NAME - 17)];
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{hash:016x}", prefix.trim_end_matches(['.', '-']))),
+            ..like.metadata
+        },
+        type_: Some("Normal".to_owned()),
+        reason: Some("Starting".to_owned()),
+        action: Some("Start".to_owned()),
+        ..like
     }
 }
 

@@ -10,7 +10,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::event::event;
+use super::event::{event, starting};
 use super::notice::Notice;
 use super::{Next, Outbox};
 use crate::observe::ledger::Complaints;
@@ -23,28 +23,40 @@ const FORBIDDEN: u16 = 403;
 /// An object of that name exists.
 const CONFLICT: u16 = 409;
 
-/// Publishes complaints for ever. They wait in order while the API server is away.
-pub async fn run(client: Client, node_name: &str, mut complaints: watch::Receiver<Complaints>) {
+/// Says that the daemon has started, and publishes complaints for ever.
+pub async fn run(client: Client, node_name: &str, complaints: watch::Receiver<Complaints>) {
+    tokio::join!(say_start(&client, node_name), publish(&client, node_name, complaints));
+}
+
+async fn say_start(client: &Client, node_name: &str) {
+    let start = starting(node_name, env!("CARGO_PKG_VERSION"), Timestamp::now());
+    let mut pauses = Pauses::default();
+    while let Err(failure) = create(client, &start).await {
+        tracing::debug!(error = failure.text, "publishing the Event of the start; it is tried again");
+        sleep(pauses.after(&failure, false)).await;
+    }
+}
+
+/// An API server that is away delays complaints; the order stays.
+async fn publish(client: &Client, node_name: &str, mut complaints: watch::Receiver<Complaints>) {
     let (mut outbox, mut pauses) = (Outbox::default(), Pauses::default());
     loop {
         let now_wrong = complaints.borrow_and_update().clone();
         let now = Instant::now();
         outbox.turn(&now_wrong, now);
         let until = match outbox.next(now) {
-            Next::Say(notice, heard_by) => {
-                match say(&client, node_name, &notice, heard_by.as_deref()).await {
-                    Ok(uid) => {
-                        pauses.reset();
-                        outbox.settle(&notice, uid, Instant::now());
-                        continue;
-                    }
-                    Err(failure) => {
-                        tracing::debug!(error = failure.text, "cannot publish an Event, will retry");
-                        sleep(pauses.after(&failure, false)).await;
-                        continue;
-                    }
+            Next::Say(notice, heard_by) => match say(client, node_name, &notice, heard_by.as_deref()).await {
+                Ok(uid) => {
+                    pauses.reset();
+                    outbox.settle(&notice, uid, Instant::now());
+                    continue;
                 }
-            }
+                Err(failure) => {
+                    tracing::debug!(error = failure.text, "publishing an Event; it is tried again");
+                    sleep(pauses.after(&failure, false)).await;
+                    continue;
+                }
+            },
             Next::Wait(until) => Some(until),
             Next::Idle => None,
         };
@@ -86,11 +98,16 @@ async fn say(
     if uid.is_some() && uid.as_deref() == heard_by {
         return Ok(uid);
     }
-    let event = event(notice, uid.as_deref(), node_name, Timestamp::now());
+    create(client, &event(notice, uid.as_deref(), node_name, Timestamp::now())).await?;
+    Ok(uid)
+}
+
+/// An error is worth another try.
+async fn create(client: &Client, event: &Event) -> Result<(), Failure> {
     let namespace = event.metadata.namespace.clone().unwrap_or_default();
     let events = Api::<Event>::namespaced(client.clone(), &namespace);
-    match events.create(&PostParams::default(), &event).await.map_err(|error| Failure::of(&error)) {
-        Ok(_) => Ok(uid),
+    match events.create(&PostParams::default(), event).await.map_err(|error| Failure::of(&error)) {
+        Ok(_) => Ok(()),
         Err(failure) if !is_definite(&failure) => Err(failure),
         Err(failure) => {
             // Conflict: another node has sent the same, or this daemon before a restart.
@@ -101,7 +118,7 @@ async fn say(
                     "the API server refuses an Event"
                 );
             }
-            Ok(uid)
+            Ok(())
         }
     }
 }

@@ -1,0 +1,24 @@
+//! What the loop is told once.
+
+/// What does not change while the loop runs.
+#[derive(Clone, Debug)]
+pub struct LoopSettings {
+    pub node_name: String,
+    /// The world has what DNS reads.
+    pub keeps_names: bool,
+    /// No table grows beyond so many entries.
+    pub most_entries: u32,
+    /// `spec.externalIPs` of Services are served.
+    pub serves_external_ips: bool,
+}
+
+impl Default for LoopSettings {
+    fn default() -> Self {
+        Self {
+            node_name: String::new(),
+            keeps_names: false,
+            most_entries: u32::MAX,
+            serves_external_ips: true,
+        }
+    }
+}

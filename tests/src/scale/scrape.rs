@@ -1,0 +1,41 @@
+//! How long `/metrics` takes where every service port has series of its own.
+
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+use crate::netns::Netns;
+
+/// Of `--metrics-bind-address`.
+const PORT: u16 = 10249;
+const SCRAPES: usize = 20;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The longest of some scrapes, and the octets of the last page. Each Service must be on it.
+pub fn longest(netns: &Netns, services: u32) -> Result<(Duration, usize)> {
+    netns.within(|| {
+        let mut longest = Duration::ZERO;
+        let mut octets = 0;
+        for _ in 0..SCRAPES {
+            let started = Instant::now();
+            let page = page().context("GET /metrics")?;
+            longest = longest.max(started.elapsed());
+            octets = page.len();
+            let series = page.lines().filter(|line| line.starts_with("svc_service_packets_total{")).count();
+            ensure!(series >= services as usize, "the page has {series} of {services} Services");
+        }
+        Ok((longest, octets))
+    })
+}
+
+fn page() -> Result<String> {
+    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: node\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{:.80}", answer);
+    Ok(answer)
+}
