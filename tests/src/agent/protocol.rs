@@ -134,7 +134,7 @@ pub struct Probe {
     pub tries: usize,
 }
 
-/// Whom to dial by name.
+/// A server to dial by its name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Named {
     /// Who is asked.

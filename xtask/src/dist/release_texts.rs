@@ -30,8 +30,7 @@ fn the_changelog_names_every_release_with_a_commit_that_has_its_version() {
     for (version, commit) in releases {
         assert!(commit.len() == 40, "{version}: {commit:?} is no commit");
         // A clone may be shallow, and an archive has no history.
-        if git(&["rev-parse", "--is-shallow-repository"]).is_ok_and(|answer| answer == "false") {
-            let manifest = git(&["show", &format!("{commit}:Cargo.toml")]).unwrap();
+        if let Ok(manifest) = git(&["show", &format!("{commit}:Cargo.toml")]) {
             assert!(manifest.contains(&format!("\nversion = \"{version}\"\n")), "{version}: {manifest}");
         }
     }

@@ -14,7 +14,7 @@ pub struct Readiness {
 impl Readiness {
     /// A Pod that appears is not ready until its probe has said so often enough.
     pub const NEW: Self = Self { is_ready: Some(false), last: None, in_a_row: 0 };
-    /// Nobody knows how long the Pod has been running: its first result decides, or else each start of the daemon would
+    /// The time since the Pod started is unknown: its first result decides, or else each start of the daemon would
     /// take Pods out for some periods.
     pub const UNKNOWN: Self = Self { is_ready: None, last: None, in_a_row: 0 };
 
