@@ -157,7 +157,7 @@ impl Request {
         let is_refused = entry["responseStatus"]["code"].as_u64()? >= 400;
         let wanted = if is_watch && !is_refused { "ResponseStarted" } else { "ResponseComplete" };
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        (entry["testbed"] == wanted).then(|| Self {
+        (entry["stage"] == wanted).then(|| Self {
             verb: text(&entry["verb"]),
             resource: text(&entry["objectRef"]["resource"]),
             uri: text(&entry["requestURI"]),
