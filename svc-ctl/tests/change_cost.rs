@@ -230,7 +230,7 @@ fn filled(mut store: Store, services: usize) -> Store {
 
 /// Memory of the model and the plan for a ClusterIP Service with four endpoints.
 #[test]
-fn a_service_takes_less_than_2600_octets() {
+fn a_service_takes_less_than_1900_octets() {
     const SERVICES: usize = 4_000;
     let _alone = ALONE.blocking_lock();
     let before = LIVE.load(Ordering::Relaxed);
@@ -240,6 +240,6 @@ fn a_service_takes_less_than_2600_octets() {
     drop(book.turn(store.world(), &everything, Tick(1)));
     let octets = (LIVE.load(Ordering::Relaxed) - before) / SERVICES as i64;
     println!("{octets} octets a Service");
-    assert!(octets < 2_600, "{octets} octets a Service");
+    assert!(octets < 1_900, "{octets} octets a Service");
     assert_eq!(book.tables().frontends.len(), SERVICES);
 }

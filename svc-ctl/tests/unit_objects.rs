@@ -167,8 +167,11 @@ impl Daemon {
         let extents = [entry.cluster, entry.local].into_iter().filter(|extent| extent.count > 0);
         let extents: BTreeMap<_, _> =
             extents.map(|extent| (extent, self.tables.extents[&extent].clone())).collect();
-        let backends =
-            extents.values().flat_map(|set| set.iter()).map(|id| (*id, self.tables.backends[id])).collect();
+        let backends = extents
+            .values()
+            .flat_map(|set| set.iter())
+            .map(|id| (*id, *self.tables.backends.get(id).expect("an extent names backends of the table")))
+            .collect();
         (entry, extents, backends)
     }
 }

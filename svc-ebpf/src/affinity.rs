@@ -10,9 +10,6 @@ use svc_common::datapath::affinity::{AFFINITY_SHIFT, Search, expires_at, is_over
 use crate::choose::{NOBODY, selected};
 use crate::tables::Tables;
 
-/// The former names, for `hook/sock.rs`, which another branch edits.
-pub use self::{remember_backend as keep, sticky_backend as kept};
-
 #[inline(always)]
 fn now() -> u32 {
     // SAFETY: no arguments.

@@ -16,9 +16,6 @@ use crate::pipeline::{Net, is_syn};
 use crate::tables::{count, iface, migration};
 use crate::tuple_conflict;
 
-/// The former name, for `hook/sock.rs`, which another branch edits.
-pub use self::verdict_without_frontend as nobodys;
-
 /// Stands for "no backend"; no backend has this id.
 pub const NOBODY: u32 = 0;
 

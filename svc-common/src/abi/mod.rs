@@ -22,8 +22,6 @@ pub use config::Config;
 pub use counters::{Counter, ServiceCounters};
 pub use flow::{Direction, Exit, FlowKey, FlowRecord, FlowState, Hook};
 pub use fragment::{FragmentKey, FragmentPorts};
-/// The former name, for files that other branches edit.
-pub use frontend::ServicePortId as ServiceId;
 pub use frontend::{
     BackendId, BackendValue, Extent, FrontendFlags, FrontendKey, FrontendValue, Locality, MaglevPage, Scope,
     ServicePortId,

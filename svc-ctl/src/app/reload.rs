@@ -27,7 +27,7 @@ const SETTLE: Duration = Duration::from_millis(200);
 /// Without a word of inotify the file is looked at after this time all the same.
 const LOOK_PERIOD: Duration = Duration::from_secs(30);
 
-/// What is in force, and where changes go.
+/// The configuration in force, and the receivers of its changes.
 pub struct Reloader {
     pub config: Config,
     pub reload: Reload,
@@ -163,7 +163,7 @@ fn folder_of(file: &Path) -> PathBuf {
 
 fn watch_folder(folder: &Path, changed: mpsc::UnboundedSender<()>) -> anyhow::Result<RecommendedWatcher> {
     let context = || format!("watching {}", folder.display());
-    // Who reads the file says nothing; svc itself does.
+    // Reads are no change; svc itself reads the file.
     let tell = move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
             let _ = changed.send(());

@@ -13,7 +13,7 @@ use super::daemon::DaemonFacts;
 use super::host::HostFacts;
 use super::neighbours::{Hook, InterfaceFact, NeighbourFacts};
 use super::nodes::{NodeFacts, ask};
-use crate::dataplane::attach::Place;
+use crate::dataplane::attach::TcHook;
 use crate::dataplane::features::Features;
 use crate::dataplane::pins::is_locked;
 use crate::dataplane::{nf_tables, probe};
@@ -106,12 +106,12 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
     let roles = assign(interfaces, &places.roles);
     let list = || interfaces.list.iter().filter(|interface| !interface.is_loopback);
     let hooks = list().flat_map(|interface| {
-        let at = |place: Place| {
+        let at = |place: TcHook| {
             let programs = probe::tcx_programs(&interface.name, place)?.into_iter();
             let programs = programs.map(|(_, name)| (name.clone(), probe::is_ours(&name))).collect();
             Some(Hook { interface: interface.name.clone(), direction: place.label(), programs })
         };
-        [Place::Ingress, Place::Egress].into_iter().filter_map(at)
+        [TcHook::Ingress, TcHook::Egress].into_iter().filter_map(at)
     });
     let fact = |interface: &node::Interface| {
         let assignment = roles.get(&interface.index)?;

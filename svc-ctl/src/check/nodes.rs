@@ -13,7 +13,7 @@ use super::{Finding, fail, pass, warn};
 const NAMED: usize = 20;
 const NAME: &str = "nodes";
 
-/// What is known of the nodes.
+/// The nodes and their answers.
 #[derive(Clone, Debug, Default)]
 pub enum NodeFacts {
     #[default]
@@ -28,7 +28,7 @@ pub enum NodeFacts {
 pub struct NodeFact {
     pub name: String,
     pub address: Option<IpAddr>,
-    /// What it answers, or why it does not.
+    /// The answer, or the reason why there is none.
     pub answer: Result<Readiness, String>,
 }
 

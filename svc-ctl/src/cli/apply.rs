@@ -1,7 +1,6 @@
 //! `svc-ctl apply`: a file into the folder of manifests, if the folder is good with it.
 
-use std::fs::{self, File};
-use std::io::Write as _;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,6 +10,7 @@ use super::args::ApplyArgs;
 use super::output::emit;
 use super::validate::{rules, text};
 use crate::source::manifests::validate::{Finding, Rules, validate};
+use crate::source::manifests::whole;
 
 /// Exits with 1 and changes nothing if something is wrong with the file, or with the folder because of it.
 pub fn main(args: &ApplyArgs) -> anyhow::Result<ExitCode> {
@@ -35,7 +35,7 @@ fn apply(file: &Path, folder: &Path, rules: &Rules) -> anyhow::Result<Applied> {
     ensure!(folder.is_dir(), "{}: not a folder of manifests (--to DIR)", folder.display());
     let before = validate(folder, rules)?;
     let after = validate(Trial::new(folder, Path::new(name), &contents)?.path(), rules)?;
-    // What was wrong in other files before is no reason to refuse this one.
+    // Earlier findings in other files are no reason to refuse this one.
     let is_news = |finding: &&Finding| finding.file == name.to_string_lossy() || !before.contains(finding);
     let news: Vec<Finding> = after.iter().filter(is_news).cloned().collect();
     let mut text = text(folder, &news);
@@ -43,26 +43,10 @@ fn apply(file: &Path, folder: &Path, rules: &Rules) -> anyhow::Result<Applied> {
     if !is_refused {
         let target = folder.join(name);
         let word = if target.exists() { "replaced" } else { "added" };
-        write_atomically(folder, Path::new(name), &contents)?;
+        whole::replace(&target, &contents).with_context(|| format!("writing {}", target.display()))?;
         text.push_str(&format!("{} {word}\n", target.display()));
     }
     Ok(Applied { text, is_refused })
-}
-
-/// Beside, to the disk, and over: a daemon that watches sees the old file or the new one, also after a power cut.
-fn write_atomically(folder: &Path, name: &Path, contents: &[u8]) -> anyhow::Result<()> {
-    let target = folder.join(name);
-    let beside = folder.join(format!(".{}.{}.new", name.display(), std::process::id()));
-    let write = || -> std::io::Result<()> {
-        let mut file = File::create(&beside)?;
-        file.write_all(contents)?;
-        file.sync_all()?;
-        fs::rename(&beside, &target)?;
-        File::open(folder)?.sync_all()
-    };
-    write()
-        .inspect_err(|_| drop(fs::remove_file(&beside)))
-        .with_context(|| format!("writing {}", target.display()))
 }
 
 /// A copy of the folder with the file in it.

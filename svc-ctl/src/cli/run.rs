@@ -55,7 +55,7 @@ pub fn main(typed: &RunArgs, matches: &ArgMatches, arguments: Vec<OsString>) -> 
     ended
 }
 
-/// What was typed. The configuration file that it names may say something else later.
+/// The typed arguments. The configuration file that they name may change later.
 #[derive(Clone, Debug)]
 pub struct Invocation {
     pub arguments: Vec<OsString>,

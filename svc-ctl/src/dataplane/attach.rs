@@ -38,9 +38,6 @@ const XDP_DRV_MODE: u32 = 1 << 2;
 /// Priority of our clsact filters (kernels without tcx).
 pub const CLSACT_PRIORITY: u16 = 0x5c;
 
-/// The former name, for files that other branches edit.
-pub use self::TcHook as Place;
-
 /// A TC hook of an interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum TcHook {

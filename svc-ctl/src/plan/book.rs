@@ -5,14 +5,12 @@ mod demand;
 mod give;
 mod uses;
 
-use std::borrow::Borrow;
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use svc_common::abi::{BackendId, Extent, Locality, PrefixList, Scope, ServiceId};
+use svc_common::abi::{BackendId, Extent, Locality, PrefixList, Scope, ServicePortId};
 
 use self::demand::Demand;
 use self::uses::Uses;
@@ -41,7 +39,7 @@ const EMPTIED: usize = 65_536;
 #[derive(Clone, Debug)]
 struct Grant {
     of: PortOf,
-    service: ServiceId,
+    service: ServicePortId,
     /// With whether each is for clients outside the cluster.
     frontends: Box<[(Frontend, bool)]>,
     published: Box<[(BackendId, Locality)]>,
@@ -52,43 +50,11 @@ struct Grant {
     prefixes: Box<[Prefix]>,
 }
 
-/// A Service with what it got. In the order of names.
+/// A Service with what it got.
 #[derive(Clone, Debug)]
 struct Page {
     service: Arc<Service>,
     grants: Box<[Grant]>,
-}
-
-impl Page {
-    fn name(&self) -> &ServiceName {
-        &self.service.name
-    }
-}
-
-impl Borrow<ServiceName> for Page {
-    fn borrow(&self) -> &ServiceName {
-        self.name()
-    }
-}
-
-impl PartialEq for Page {
-    fn eq(&self, other: &Self) -> bool {
-        self.name() == other.name()
-    }
-}
-
-impl Eq for Page {}
-
-impl PartialOrd for Page {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Page {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.name().cmp(other.name())
-    }
 }
 
 /// What changed in the world.
@@ -127,7 +93,7 @@ pub struct Book {
     settings: Settings,
     ids: Ids,
     claims: Claims,
-    pages: BTreeSet<Page>,
+    pages: BTreeMap<ServiceName, Page>,
     uses: Uses,
     tables: TrackedTables,
     serving: Serving,
@@ -154,7 +120,7 @@ impl Book {
             settings,
             ids: Ids::restored(&found, capacity),
             claims: Claims::default(),
-            pages: BTreeSet::new(),
+            pages: BTreeMap::new(),
             uses: Uses::restored(&found),
             tables: TrackedTables::new(found),
             serving: Serving::new(),
@@ -189,7 +155,7 @@ impl Book {
     }
 
     /// Service ids by service port.
-    pub const fn services(&self) -> &OrdMap<ServicePortKey, ServiceId> {
+    pub const fn services(&self) -> &OrdMap<ServicePortKey, ServicePortId> {
         self.ids.services()
     }
 
@@ -207,7 +173,7 @@ impl Book {
     pub fn turn(&mut self, world: &World, changes: &Changes, now: Tick) -> Turn {
         let is_whole = self.is_restoring || changes.node;
         let mut work: BTreeSet<ServiceName> = match is_whole {
-            true => world.services.keys().chain(self.pages.iter().map(Page::name)).cloned().collect(),
+            true => world.services.keys().chain(self.pages.keys()).cloned().collect(),
             false => changes.services.clone(),
         };
         let has_room_come =
@@ -226,13 +192,13 @@ impl Book {
         let mut old: Vec<(&ServiceName, Option<Page>)> = Vec::new();
         let mut given: BTreeSet<Frontend> = BTreeSet::new();
         for name in &work {
-            let before = self.pages.take(name);
+            let before = self.pages.remove(name);
             self.waiting.remove(name);
             let mut complaints = Vec::new();
             if let Some(service) = world.services.get(name) {
                 let page = self.give_page(world, service, before.as_ref(), &owners, now, &mut complaints);
                 given.extend(page.grants.iter().flat_map(|g| g.frontends.iter().map(|(f, _)| *f)));
-                self.pages.insert(page);
+                self.pages.insert(name.clone(), page);
             }
             old.push((name, before));
             turn.complaints.push((name.clone(), complaints));
@@ -398,7 +364,8 @@ impl Book {
     fn refresh_stays(&mut self, name: &ServiceName, before: Option<&Page>) {
         let now = self.pages.get(name);
         let grants = before.into_iter().chain(now).flat_map(|page| page.grants.iter());
-        let ids: BTreeSet<ServiceId> = grants.filter(|g| !g.stays.is_empty()).map(|g| g.service).collect();
+        let ids: BTreeSet<ServicePortId> =
+            grants.filter(|g| !g.stays.is_empty()).map(|g| g.service).collect();
         for id in ids {
             let of_id = now.into_iter().flat_map(|page| page.grants.iter()).filter(|g| g.service == id);
             let stays: BTreeSet<BackendId> = of_id.flat_map(|g| g.stays.iter().copied()).collect();
@@ -449,7 +416,7 @@ impl Book {
         self.uses.remove_unknown_addresses(&mut self.tables);
         let held: BTreeSet<Prefix> = self
             .pages
-            .iter()
+            .values()
             .flat_map(|p| p.grants.iter())
             .flat_map(|g| g.prefixes.iter().copied())
             .collect();

@@ -1,7 +1,5 @@
 //! A map by backend id. Ids are handed out from 1 upwards, so a vector has hardly a hole and half the size of a tree.
 
-use std::ops::Index;
-
 use svc_common::abi::BackendId;
 
 #[derive(Clone, Debug)]
@@ -79,14 +77,6 @@ impl<T> Dense<T> {
             self.slots.resize_with(at + 1, || None);
         }
         &mut self.slots[at]
-    }
-}
-
-impl<T> Index<&BackendId> for Dense<T> {
-    type Output = T;
-
-    fn index(&self, id: &BackendId) -> &T {
-        self.get(id).expect("a backend under this id")
     }
 }
 

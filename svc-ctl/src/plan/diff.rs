@@ -78,7 +78,7 @@ mod tests {
     use std::net::{IpAddr, Ipv4Addr};
 
     use proptest::prelude::*;
-    use svc_common::abi::{AddressFlags, BackendId, FrontendFlags, Locality, Scope, ServiceId};
+    use svc_common::abi::{AddressFlags, BackendId, FrontendFlags, Locality, Scope, ServicePortId};
     use svc_common::addr::Proto;
 
     use super::*;
@@ -109,7 +109,7 @@ mod tests {
                     }
                 };
                 let entry = FrontendEntry {
-                    service: ServiceId(service),
+                    service: ServicePortId(service),
                     flags: FrontendFlags::NONE,
                     cluster: extent(cluster),
                     local: extent(local),

@@ -1,7 +1,7 @@
 //! Entries of frontends: from which extent the programs choose, and whom they masquerade (SEM-060 to SEM-066, SEM-081 to
 //! SEM-085).
 
-use svc_common::abi::{Extent, FrontendFlags, ServiceId};
+use svc_common::abi::{Extent, FrontendFlags, ServicePortId};
 
 use super::frontends::Claim;
 use super::policy::Policy;
@@ -21,7 +21,7 @@ pub struct Masquerade {
 /// What all frontends of a service port in one family share.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared {
-    pub service: ServiceId,
+    pub service: ServicePortId,
     pub policy: Policy,
     pub selection: Option<Selection>,
     pub usable_anywhere: bool,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use svc_common::abi::{BackendId, Extent, ServiceId};
+use svc_common::abi::{BackendId, Extent, ServicePortId};
 
 use super::capacity::Capacity;
 use super::numbers::Numbers;
@@ -34,13 +34,13 @@ pub struct Ids {
     backend_numbers: Numbers,
     places: Places,
     pages: Places,
-    services: OrdMap<ServicePortKey, ServiceId>,
+    services: OrdMap<ServicePortKey, ServicePortId>,
     backends: Targets,
     extents: HashMap<Arc<[BackendId]>, Extent>,
     /// Frontends found in the kernel at start; the service port that claims one gets its service id back.
-    restored_services: BTreeMap<Frontend, ServiceId>,
+    restored_services: BTreeMap<Frontend, ServicePortId>,
     /// Ids of those that have been claimed.
-    restored_taken: BTreeSet<ServiceId>,
+    restored_taken: BTreeSet<ServicePortId>,
     /// Maglev tables found in the kernel at start, by digest and number of pages.
     restored_maglevs: BTreeMap<(u64, u32), Extent>,
     /// What was taken since `begin`, to be undone by `roll_back`.
@@ -140,7 +140,7 @@ impl Ids {
         key: &ServicePortKey,
         frontends: impl IntoIterator<Item = &'a Frontend>,
         now: Tick,
-    ) -> Result<(ServiceId, bool), Full> {
+    ) -> Result<(ServicePortId, bool), Full> {
         if let Some(&id) = self.services.get(key) {
             return Ok((id, false));
         }
@@ -152,7 +152,7 @@ impl Ids {
             None => {
                 let id = self.service_numbers.take(now).ok_or_else(|| self.full("services"))?;
                 self.journal.push(Taken::Service(key.clone()));
-                ServiceId(id)
+                ServicePortId(id)
             }
         };
         self.services.insert(key.clone(), id);
@@ -212,7 +212,7 @@ impl Ids {
     }
 
     /// Service ids by service port. A clone costs nothing.
-    pub const fn services(&self) -> &OrdMap<ServicePortKey, ServiceId> {
+    pub const fn services(&self) -> &OrdMap<ServicePortKey, ServicePortId> {
         &self.services
     }
 
@@ -247,7 +247,8 @@ impl Ids {
     /// What was found in the kernel at start and was claimed by nobody is retired.
     pub fn end_restoring(&mut self) {
         let taken = std::mem::take(&mut self.restored_taken);
-        let found: BTreeSet<ServiceId> = std::mem::take(&mut self.restored_services).into_values().collect();
+        let found: BTreeSet<ServicePortId> =
+            std::mem::take(&mut self.restored_services).into_values().collect();
         found.difference(&taken).for_each(|id| self.service_numbers.retire(id.0));
         let pages = std::mem::take(&mut self.restored_maglevs);
         pages.into_values().for_each(|e| self.pages.retire(e));

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use svc_common::abi::{PrefixList, ServiceId};
+use svc_common::abi::{PrefixList, ServicePortId};
 
 use super::tables::Prefix;
 use crate::model::name::IpFamily;
@@ -64,7 +64,7 @@ pub fn listed(list: PrefixList, nets: &[IpNet]) -> impl Iterator<Item = Prefix> 
 
 /// Who may use a service port's load-balancer addresses. If this node may, so may the addresses themselves: where they
 /// are the node's, its packets to them come from them (SEM-032).
-pub fn source_ranges(service: ServiceId, addresses: &ServiceAddresses, is_node_in: bool) -> Vec<Prefix> {
+pub fn source_ranges(service: ServicePortId, addresses: &ServiceAddresses, is_node_in: bool) -> Vec<Prefix> {
     let own = addresses.load_balancer_ips.iter().filter(|_| is_node_in).map(|&ip| IpNet::from(ip));
     let nets: Vec<IpNet> = addresses.source_ranges.iter().copied().chain(own).collect();
     listed(PrefixList::sources_of(service), &nets).collect()

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use svc_common::abi::{
-    AddressFlags, BackendId, Extent, FrontendFlags, Locality, PrefixList, Scope, ServiceId,
+    AddressFlags, BackendId, Extent, FrontendFlags, Locality, PrefixList, Scope, ServicePortId,
 };
 
 use super::tables::{Backend, Frontend, FrontendEntry, Prefix, Tables};
@@ -150,7 +150,7 @@ fn parse_line(line: &str, tables: &mut Tables) -> Option<()> {
             let mut rest = rest.iter().copied().peekable();
             let maglev = rest.next_if(|word| word.starts_with("maglev="));
             let entry = FrontendEntry {
-                service: ServiceId(service.strip_prefix("service=")?.parse().ok()?),
+                service: ServicePortId(service.strip_prefix("service=")?.parse().ok()?),
                 flags: FrontendFlags(parse_words(flags, &FRONTEND_FLAGS.map(|(f, word)| (f.0, word)))?),
                 cluster: parse_extent(cluster.strip_prefix("cluster=")?)?,
                 local: parse_extent(local.strip_prefix("local=")?)?,

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use svc_common::abi::{BackendId, ServiceId};
+use svc_common::abi::{BackendId, ServicePortId};
 
 /// Every endpoint that Kubernetes lists, whether it may be chosen now or not; of service ports with affinity alone.
-pub type Stays = OrdMap<ServiceId, Arc<BTreeSet<BackendId>>>;
+pub type Stays = OrdMap<ServicePortId, Arc<BTreeSet<BackendId>>>;

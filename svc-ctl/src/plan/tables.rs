@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use svc_common::abi::{
-    AddressFlags, BackendId, Extent, FrontendFlags, Locality, PrefixList, Scope, ServiceId,
+    AddressFlags, BackendId, Extent, FrontendFlags, Locality, PrefixList, Scope, ServicePortId,
 };
 use svc_common::addr::Proto;
 
@@ -26,7 +26,7 @@ pub struct Frontend {
 /// What a frontend leads to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FrontendEntry {
-    pub service: ServiceId,
+    pub service: ServicePortId,
     pub flags: FrontendFlags,
     pub cluster: Extent,
     pub local: Extent,
@@ -75,7 +75,7 @@ pub enum MapOp {
     /// Writes a Maglev table: the index of each place's backend within the extent that the table is over.
     PutMaglev(Extent, Arc<[u16]>),
     /// A service port begins with this id: its counters begin with zero.
-    ResetService(ServiceId),
+    ResetService(ServicePortId),
     PutFrontend(Frontend, FrontendEntry),
     PutAddress(IpAddr, AddressFlags),
     PutPrefix(Prefix),

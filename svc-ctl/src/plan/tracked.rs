@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use svc_common::abi::{AddressFlags, BackendId, Extent, ServiceId};
+use svc_common::abi::{AddressFlags, BackendId, Extent, ServicePortId};
 
 use super::tables::{Backend, Frontend, FrontendEntry, MapOp, Prefix, Tables};
 use crate::model::name::IpFamily;
@@ -23,7 +23,7 @@ pub struct TrackedTables {
     /// Places of Maglev tables that are not written yet.
     places: BTreeMap<Extent, Arc<[u16]>>,
     /// Services that begin.
-    begun: Vec<ServiceId>,
+    begun: Vec<ServicePortId>,
 }
 
 /// What stood under each key that was touched.
@@ -132,7 +132,7 @@ impl TrackedTables {
     }
 
     /// This id is a service port's from now on.
-    pub fn begin_service(&mut self, id: ServiceId) {
+    pub fn begin_service(&mut self, id: ServicePortId) {
         self.begun.push(id);
     }
 

@@ -32,6 +32,7 @@ pub mod mirror;
 pub mod pods;
 pub mod rules;
 pub mod validate;
+pub mod whole;
 pub mod world;
 mod writers;
 

@@ -11,7 +11,7 @@ use svc_common::datapath::select::{index, mix};
 use svc_common::family::{Family as _, V4, V6};
 
 use crate::affinity;
-use crate::choose::{NOBODY, member, nobodys};
+use crate::choose::{NOBODY, member, verdict_without_frontend};
 use crate::maps::CONFIG;
 use crate::new_flow::Outcome;
 use crate::pipeline::Net;
@@ -136,7 +136,7 @@ fn translate<F: Net>(
         return ALLOW;
     }
     let Some(frontend) = frontend else {
-        return match nobodys::<F>(address, &addr) {
+        return match verdict_without_frontend::<F>(address, &addr) {
             Outcome::PASS => ALLOW,
             Outcome::UNKNOWN_PORT => refuse(),
             _ => REFUSE,
@@ -175,7 +175,7 @@ fn translate<F: Net>(
         }
     };
     let stays = is_sticky || affinity::seconds(frontend) != 0;
-    let kept = if stays { affinity::kept::<F>(&client, extent) } else { NOBODY };
+    let kept = if stays { affinity::sticky_backend::<F>(&client, extent) } else { NOBODY };
     let id = if kept != NOBODY {
         kept
     } else {
@@ -194,9 +194,9 @@ fn translate<F: Net>(
     let is_new = F::socket(&key).is_none_or(|v| v.addr != addr || v.port != port);
     let seconds = affinity::seconds(frontend);
     if is_sticky {
-        affinity::keep::<F>(&client, id, SOCKET_STAYS, true);
+        affinity::remember_backend::<F>(&client, id, SOCKET_STAYS, true);
     } else if seconds != 0 {
-        affinity::keep::<F>(&client, id, seconds, is_new);
+        affinity::remember_backend::<F>(&client, id, seconds, is_new);
     }
     // A server on the node that is bound to the wildcard address may answer a pod's datagram from any address of the
     // node, which only the packet path recognises.

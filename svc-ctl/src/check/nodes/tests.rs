@@ -1,4 +1,4 @@
-//! What is said of clusters in several states, and real answers.
+//! Findings about clusters in several states, and real answers of nodes.
 
 use axum::Router;
 use axum::routing::get;

@@ -19,12 +19,12 @@ impl Folder {
         fs::write(self.0.join(name), text).unwrap();
     }
 
-    /// What `validate` prints, without the folder's own name.
+    /// The output of `validate`, without the folder's own name.
     fn validated(&self) -> String {
         told(&self.0, &validate(&self.0, &rules()).unwrap()).replace(&format!("{}/", self.0.display()), "")
     }
 
-    /// What `apply` of a file with this name and text prints, and whether it was refused.
+    /// The output of `apply` for a file with this name and text, and whether it was refused.
     fn applied(&self, name: &str, text: &str) -> (String, bool) {
         let place =
             Folder::new(&format!("{name}-of-{}", self.0.file_name().unwrap().display()), &[(name, text)]);

@@ -1,4 +1,4 @@
-//! What may be typed about folders of manifests.
+//! Arguments about folders of manifests.
 
 use std::path::PathBuf;
 
@@ -24,7 +24,7 @@ pub struct StandaloneArgs {
     pub node_heartbeat: Option<u16>,
 }
 
-/// What manifests are judged by.
+/// The rules for manifests.
 #[derive(Args, Clone, Debug)]
 pub struct ManifestRules {
     /// As for `run`: where ClusterIPs must be, and from where Services without one get theirs.

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
-use svc_common::abi::{ServiceCounters, ServiceId};
+use svc_common::abi::{ServiceCounters, ServicePortId};
 use tokio::sync::watch;
 
 use super::Part;
@@ -18,7 +18,7 @@ use crate::sweeper::SweepReport;
 /// Where the programs' counters of service ports are read.
 pub trait ServiceCounts: fmt::Debug + Send + Sync {
     /// In the order of the ids. Nothing if they cannot be read.
-    fn read(&self, ids: &[ServiceId]) -> Option<Vec<ServiceCounters>>;
+    fn read(&self, ids: &[ServicePortId]) -> Option<Vec<ServiceCounters>>;
 }
 
 /// The counters in the pinned map. It is opened at each scrape, because a table that grew is another map.
@@ -32,7 +32,7 @@ impl PinnedCounters {
 }
 
 impl ServiceCounts for PinnedCounters {
-    fn read(&self, ids: &[ServiceId]) -> Option<Vec<ServiceCounters>> {
+    fn read(&self, ids: &[ServicePortId]) -> Option<Vec<ServiceCounters>> {
         let map = ServiceMap::open(&Pins::existing(&self.0).ok()?).ok()?;
         Some(ids.iter().map(|id| map.get(*id)).collect())
     }
@@ -63,7 +63,7 @@ impl Part for Services {
             "Flows that are alive, by service port. Ports without any have no series.",
             shown.iter().filter_map(|(key, id)| Some((labels(key), *live.get(&id.0)?))),
         )?;
-        let ids: Vec<ServiceId> = shown.iter().map(|(_, id)| **id).collect();
+        let ids: Vec<ServicePortId> = shown.iter().map(|(_, id)| **id).collect();
         let counters = self.counters.read(&ids).unwrap_or_default();
         let samples: Vec<_> = shown.into_iter().zip(&counters).map(|((key, _), all)| (key, all)).collect();
         let of = |number: fn(&ServiceCounters) -> u64| {

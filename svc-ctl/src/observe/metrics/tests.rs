@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use svc_common::abi::{ServiceCounters, ServiceId};
+use svc_common::abi::{ServiceCounters, ServicePortId};
 use svc_common::addr::Proto;
 
 use super::process::{Process, Reader};
@@ -31,8 +31,8 @@ const START: u64 = 1_767_225_600_000;
 struct Example;
 
 impl ServiceCounts for Example {
-    fn read(&self, ids: &[ServiceId]) -> Option<Vec<ServiceCounters>> {
-        let count = |id: &ServiceId| ServiceCounters {
+    fn read(&self, ids: &[ServicePortId]) -> Option<Vec<ServiceCounters>> {
+        let count = |id: &ServicePortId| ServiceCounters {
             flows: u64::from(id.0),
             packets: 10 * u64::from(id.0),
             bytes: 1_000 * u64::from(id.0),
@@ -185,7 +185,7 @@ fn in_force() -> InForce {
         proto: Proto::TCP,
     };
     InForce {
-        services: [(key("a"), ServiceId(1)), (key("b"), ServiceId(2)), (key("c"), ServiceId(3))]
+        services: [(key("a"), ServicePortId(1)), (key("b"), ServicePortId(2)), (key("c"), ServicePortId(3))]
             .into_iter()
             .collect(),
         ..InForce::default()

@@ -24,7 +24,7 @@ use crate::plan::tick::Tick;
 
 /// Ids and places that were taken for a service port.
 struct Taken {
-    service: svc_common::abi::ServiceId,
+    service: svc_common::abi::ServicePortId,
     begins: bool,
     cluster: (Extent, Vec<BackendId>),
     local: (Extent, Vec<BackendId>),

@@ -198,7 +198,7 @@ fn scratch(world: &World, settings: &Settings) -> Meanings {
         let endpoints = plan_endpoints(world, &of);
         let is_node_in = is_node_in_ranges(of.addresses(), &world.node, &world.addresses);
         let shared = Shared {
-            service: ServiceId(0),
+            service: ServicePortId(0),
             policy: policy_of(&of),
             selection: of.service.selection,
             usable_anywhere: endpoints.usable_anywhere,
@@ -237,7 +237,7 @@ fn scratch(world: &World, settings: &Settings) -> Meanings {
                 *known = known.with(flag);
             }
             if claim.is_restricted {
-                let nets = source_ranges(ServiceId(0), of.addresses(), is_node_in);
+                let nets = source_ranges(ServicePortId(0), of.addresses(), is_node_in);
                 all.prefixes.extend(nets.into_iter().map(|p| (of.key(), p.net)));
             }
         }
@@ -313,13 +313,13 @@ impl Kernel {
     }
 
     fn meanings(&self, book: &Book) -> Meanings {
-        let keys: BTreeMap<ServiceId, ServicePortKey> =
+        let keys: BTreeMap<ServicePortId, ServicePortKey> =
             book.services().iter().map(|(key, id)| (*id, key.clone())).collect();
         let named = |(frontend, (flags, affinity, lists, maglev)): (Frontend, Lead)| {
             let key = keys[&self.frontends[&frontend].service].clone();
             (frontend, (key, flags, affinity, lists, maglev.map(|(pages, _)| (pages, 0))))
         };
-        let prefixes = self.prefixes.iter().map(|p| (keys[&ServiceId(p.list.0)].clone(), p.net));
+        let prefixes = self.prefixes.iter().map(|p| (keys[&ServicePortId(p.list.0)].clone(), p.net));
         Meanings {
             frontends: self.leads().into_iter().map(named).collect(),
             addresses: self.addresses.clone(),

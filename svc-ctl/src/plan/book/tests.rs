@@ -274,7 +274,7 @@ fn a_service_without_room_is_served_once_another_one_goes() {
     assert_eq!(played.book.next_try(Tick(0)), Some(Tick(0)));
     played.then(&world(&services[1..], &[]), 0);
     assert_eq!(played.book.waiting().count(), 0);
-    assert_eq!(played.entry("10.96.0.2").service, ServiceId(2));
+    assert_eq!(played.entry("10.96.0.2").service, ServicePortId(2));
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn a_service_without_room_leaves_nothing_of_itself_in_any_table() {
 fn a_service_port_that_begins_with_an_id_resets_its_counters() {
     let world = world(&[("a", "clusterIP: 10.96.0.1")], &[]);
     let first = Played::first(&world, Capacity::default());
-    assert_eq!(first.turn.ops[0], MapOp::ResetService(ServiceId(1)));
+    assert_eq!(first.turn.ops[0], MapOp::ResetService(ServicePortId(1)));
     let again = Played::over(first.book.tables().clone(), &world, Capacity::default());
     assert_eq!(again.turn.ops, [], "it has its id from before the restart, and its counters");
 }

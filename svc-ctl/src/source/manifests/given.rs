@@ -1,12 +1,14 @@
 //! What Services were given before, in memory and in a file, so that a Service that is new takes nothing from one that serves.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+
+use super::whole;
 
 use crate::model::complaint::{Complaint, Kind};
 
@@ -80,11 +82,7 @@ fn write(path: &Path, given: &Given) -> io::Result<()> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir)?;
     }
-    let beside = path.with_extension("new");
-    let mut file = File::create(&beside)?;
-    file.write_all(&serde_json::to_vec_pretty(given)?)?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
+    whole::replace(path, &serde_json::to_vec_pretty(given)?)
 }
 
 #[cfg(test)]

@@ -90,15 +90,15 @@ fn object(pod: &Pod) -> String {
 type FieldError = (String, String);
 
 fn probe(written: &Written, container: &Container, address: IpAddr) -> Result<Probe, FieldError> {
-    let seconds = |field: &str, value: Option<i32>, default: u64| number(field, value, default);
+    let seconds = |field, value, default| number(field, value, default).map(Duration::from_secs);
     let count = |field: &str, value: Option<i32>, default: u32| {
         number(field, value, default.into()).map(|n| u32::try_from(n).unwrap_or(u32::MAX))
     };
     Ok(Probe {
         question: question(written, container, address)?,
-        initial_delay: Duration::from_secs(seconds("initialDelaySeconds", written.initial_delay_seconds, 0)?),
-        period: Duration::from_secs(seconds("periodSeconds", written.period_seconds, PERIOD_SECS)?),
-        timeout: Duration::from_secs(seconds("timeoutSeconds", written.timeout_seconds, TIMEOUT_SECS)?),
+        initial_delay: seconds("initialDelaySeconds", written.initial_delay_seconds, 0)?,
+        period: seconds("periodSeconds", written.period_seconds, PERIOD_SECS)?,
+        timeout: seconds("timeoutSeconds", written.timeout_seconds, TIMEOUT_SECS)?,
         thresholds: Thresholds {
             successes: count("successThreshold", written.success_threshold, 1)?,
             failures: count("failureThreshold", written.failure_threshold, FAILURES)?,
