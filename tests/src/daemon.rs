@@ -96,6 +96,8 @@ impl Daemon {
         command.arg("--run-dir").arg(&self.run).arg("--cgroup").arg(node.cgroup());
         command.args(["--xdp", self.flags.xdp]).args(&self.more);
         command.args(["--pod-sockets", if self.flags.pod_sockets { "on" } else { "off" }]);
+        // The image has no CA certificates, and hosts need not have any.
+        command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.child = Some(command.spawn().with_context(|| format!("start {}", self.binary.display()))?);
