@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use ipnet::IpNet;
+use svc_common::abi::PodSockets;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
@@ -66,6 +67,8 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let (configuration_out, configuration) = watch::channel(config.in_force.clone());
     let (sweeps_out, sweeps) = watch::channel(SweepReport::default());
     let in_force_once = in_force_once(config.ends_when_in_force, outputs.progress.subscribe(), hooks.clone());
+    let attached = hooks.clone();
+    let for_neighbors = sweeps.clone();
     // Health is answered while programs load: alive, not ready.
     let inputs = observe::Inputs {
         worlds: outputs.world.subscribe(),
@@ -100,6 +103,9 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     tasks.spawn(async { why(memory.await, "giving memory back") });
     let (seen, interfaces) = watch::channel::<Option<Observed>>(None);
     tasks.spawn(async { why(node::watch::run(seen).await, "the netlink watcher") });
+    let revalidate =
+        node::neighbors::run(for_neighbors, |report: &SweepReport| report.live.next_hops.clone());
+    tasks.spawn(async { why(revalidate.await, "revalidating neighbors") });
     let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
     let (complaints, source_ledger) = (ledger.subscribe(), ledger.clone());
     tasks.spawn(async { why(source.run(events_out, complaints, source_ledger).await, "the source") });
@@ -107,7 +113,11 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let for_programs = (config.clone(), ledger.clone());
     let start = move || programs::start(for_programs.0, cgroup, interfaces, hooks_out, for_programs.1);
     let started = tokio::task::spawn_blocking(start).await.context("starting the programs")??;
-    let Started { store, growth, first_swap, addresses, pins, ended: programs_ended } = started;
+    let Started { store, growth, first_swap, addresses, pins, presence, ended: programs_ended } = started;
+    if config.pod_sockets == PodSockets::WITHOUT_DAEMON {
+        let run = programs::presence::run(presence, attached);
+        tasks.spawn(async { why(run.await, "telling the programs that the daemon runs") });
+    }
     tasks.spawn(async {
         let error = programs_ended.await.unwrap_or_else(|_| anyhow::anyhow!("it panicked"));
         error.context("the programs' thread ended")

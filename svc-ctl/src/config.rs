@@ -3,6 +3,8 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use svc_common::abi::PodSockets;
+
 use crate::cli::args::Source;
 use crate::cli::config_file::ConfigFile;
 use crate::dns::settings::DnsSettings;
@@ -62,7 +64,8 @@ pub struct Config {
     pub healthz: Option<SocketAddr>,
     pub metrics: Option<SocketAddr>,
     pub xdp: XdpPolicy,
-    pub pod_sockets: bool,
+    /// When the socket hooks serve pods.
+    pub pod_sockets: PodSockets,
     pub through_stack: ThroughStack,
     /// Directories with named network namespaces of pods.
     pub netns_dirs: Vec<PathBuf>,

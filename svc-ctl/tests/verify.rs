@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use aya::programs::Program;
 use aya::{Ebpf, EbpfLoader};
 use libtest_mimic::{Arguments, Failed, Trial};
-use svc_common::abi::Config;
+use svc_common::abi::{Config, PodSockets};
 use svc_common::datapath::select::snat_ring;
 use svc_ctl::dataplane::object::OBJECT;
 
@@ -81,7 +81,7 @@ impl Run {
                 snat_first: 1024,
                 snat_count: 28_976,
                 snat_ring: snat_ring(28_976),
-                pod_sockets: 1,
+                pod_sockets: PodSockets::WITHOUT_DAEMON,
                 csum_ipv6_flag: 1,
                 set_retval: 1,
                 fib_source: 1,

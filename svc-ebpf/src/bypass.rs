@@ -49,6 +49,18 @@ pub fn leaving_record<F: Net, M: PacketAccess>(
     record
 }
 
+/// The stack resets a connection that it does not know, from a source port of the masquerade: a reply came whose record
+/// was evicted. The client's next packet makes the record again, if the backend does not see the reset. A segment that
+/// acknowledges is answered with a reset that does not (RFC 9293, section 3.5.2); a socket's own reset acknowledges.
+#[inline(always)]
+pub fn is_stray_reset<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) -> bool {
+    packet.key.proto == Proto::TCP
+        && packet.tcp_flags & (tcp::RST | tcp::ACK) == tcp::RST
+        && is_snat_port(packet.key.sport)
+        && !m.is_redirected()
+        && is_own::<F>(&packet.key.src)
+}
+
 #[inline(always)]
 fn is_snat_port(port: Port) -> bool {
     let config = CONFIG.load();

@@ -17,6 +17,7 @@ mod maps;
 mod new_flow;
 mod no_ports;
 mod pipeline;
+mod presence;
 mod sctp;
 mod tables;
 mod tuple_conflict;

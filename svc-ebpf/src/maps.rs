@@ -25,7 +25,7 @@ pub static CONFIG: Global<Config> = Global::new(Config {
     host_netns: [0; 2],
     snat_first: 1024,
     snat_count: 28_976,
-    pod_sockets: 0,
+    pod_sockets: PodSockets::OFF,
     csum_ipv6_flag: 0,
     set_retval: 0,
     fib_source: 0,
@@ -100,6 +100,9 @@ pub static SERVICES: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entrie
 /// Entries inserted and removed by programs, by [`EntryTable`].
 #[map]
 pub static ENTRIES: PerCpuArray<EntryCount> = PerCpuArray::with_max_entries(EntryTable::COUNT, 0);
+/// Whether the daemon runs, by [`Presence`].
+#[map]
+pub static PRESENCE: Array<u32> = Array::with_max_entries(Presence::COUNT, 0);
 /// One [`Migration`].
 #[map]
 pub static MIGRATION: Array<Migration> = Array::with_max_entries(1, 0);

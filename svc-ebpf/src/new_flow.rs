@@ -18,6 +18,7 @@ use crate::fib::{self, Answer};
 use crate::hook::PacketAccess;
 use crate::maps::{CONFIG, Chosen, Claim, Scratch};
 use crate::pipeline::{Net, is_syn};
+use crate::presence::may_have_pod_sockets;
 use crate::tables::{count, count_service, iface, now};
 
 /// Result for a packet without a record; a small number, because it crosses a call.
@@ -94,7 +95,9 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
         masquerades,
         backend: backend.locality,
         is_hairpin,
-        same_bridge: bridge != 0 && record.oif == bridge && !in_flags.has(IfaceFlags::BRIDGE_FILTERED),
+        same_bridge: bridge != 0
+            && record.oif == bridge
+            && (role != Role::POD || !in_flags.has(IfaceFlags::BRIDGE_FILTERED)),
         through_stack: in_flags.has(IfaceFlags::THROUGH_STACK)
             || (masquerades
                 && key.proto == Proto::UDP
@@ -132,7 +135,7 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
     // A flow picked up in mid-flow gets its state from its first packet.
     record.state = observe(FlowState::NEW, Direction::FORWARD, key.proto, packet.tcp_flags);
     // The socket hooks may have connected another socket of the pod to the backend directly, from the same port.
-    let may_meet_direct = role == Role::POD && CONFIG.load().pod_sockets != 0;
+    let may_meet_direct = role == Role::POD && may_have_pod_sockets();
     if !claim::<F>(key, (place.snat && !in_two_steps) || may_meet_direct, now) {
         count(Counter::DropSnatExhausted);
         return Outcome::DROP;

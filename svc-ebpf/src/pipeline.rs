@@ -133,6 +133,10 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
         Err(_) => return m.pass(),
     };
     let record = match F::flow(&packet.key) {
+        None if bypass::is_stray_reset::<F, M>(m, &packet) => {
+            count(Counter::DropStrayReset);
+            return m.drop();
+        }
         None => bypass::leaving_record::<F, M>(m, &packet),
         found => found,
     };

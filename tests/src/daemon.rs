@@ -21,7 +21,8 @@ use crate::{command, run_name, wait};
 pub struct Flags {
     /// `auto`, `native`, `generic` or `off`.
     pub xdp: &'static str,
-    /// The socket programs serve pods, too. Otherwise tcx programs serve them.
+    /// `--pod-sockets on`: socket hooks serve pods. Otherwise the default: tcx programs serve them while the daemon
+    /// runs.
     pub pod_sockets: bool,
 }
 
@@ -95,7 +96,9 @@ impl Daemon {
         command.arg("run").args(self.source.arguments(node)).arg("--pin-dir").arg(&self.pins);
         command.arg("--run-dir").arg(&self.run).arg("--cgroup").arg(node.cgroup());
         command.args(["--xdp", self.flags.xdp]).args(&self.more);
-        command.args(["--pod-sockets", if self.flags.pod_sockets { "on" } else { "off" }]);
+        if self.flags.pod_sockets {
+            command.args(["--pod-sockets", "on"]);
+        }
         // The image has no CA certificates, and hosts need not have any.
         command.env("SSL_CERT_FILE", "/nonexistent").env("SSL_CERT_DIR", "/nonexistent");
         std::os::unix::process::CommandExt::process_group(&mut command, 0);

@@ -108,9 +108,7 @@ impl World {
     /// Waits until the node's daemon is in sync and has programs on every uplink and pod interface.
     pub fn ready(&mut self, node: usize) -> Result<()> {
         let (host, daemon) = self.on_node(node)?;
-        let uplinks = host.uplinks().iter().map(ToString::to_string);
-        let wanted: Vec<String> =
-            uplinks.chain(host.pods.values().map(|pod| pod.interface.clone())).collect();
+        let wanted = host.served_interfaces();
         let standing = wait::until(&format!("svc-ctl of {} is ready", host.name()), READY_LIMIT, || {
             // A daemon that ended will never be ready.
             Ok(if daemon.ended() {

@@ -1,6 +1,6 @@
 //! Configuration that is fixed while a program is loaded: read-only data, by which the verifier prunes dead code.
 
-use super::abi;
+use super::{PodSockets, abi};
 
 /// The global `CONFIG` of the object.
 #[repr(C)]
@@ -11,8 +11,8 @@ pub struct Config {
     /// First port of the SNAT range (host order), and the number of ports.
     pub snat_first: u16,
     pub snat_count: u16,
-    /// 1: the cgroup hooks also serve the sockets of pods (ClusterIP only).
-    pub pod_sockets: u8,
+    /// Whether the cgroup hooks also serve the sockets of pods (ClusterIP only).
+    pub pod_sockets: PodSockets,
     /// 1: the kernel knows `BPF_F_IPV6` of `bpf_l4_csum_replace` (6.16).
     pub csum_ipv6_flag: u8,
     /// 1: `bpf_set_retval` may be called from connect and sendmsg hooks (5.18).

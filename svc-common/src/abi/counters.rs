@@ -68,6 +68,8 @@ counters! {
     DropFragment = "drop_fragment",
     /// The time to live expired here: ICMP time exceeded sent.
     RejectTtl = "reject_ttl",
+    /// The stack was about to reset a masqueraded connection whose record is missing.
+    DropStrayReset = "drop_stray_reset",
 }
 
 /// Value of the per-CPU service array, indexed by service id.

@@ -12,6 +12,7 @@ mod frontend;
 mod growth;
 mod node;
 mod prefix;
+mod presence;
 mod socket;
 
 pub mod limits;
@@ -29,6 +30,7 @@ pub use frontend::{
 pub use growth::{EntryCount, EntryTable, Migration};
 pub use node::{AddressFlags, Iface, IfaceFlags, Role};
 pub use prefix::{PrefixKey, PrefixList};
+pub use presence::{PodSockets, Presence, is_present};
 pub use socket::{SockKey, SockValue};
 
 /// Bumped by every change of a key, a value or a meaning in this module.

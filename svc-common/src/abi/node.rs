@@ -23,7 +23,8 @@ impl Role {
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Iface {
     pub role: Role,
-    /// Index of the bridge that the interface is a port of; 0: none.
+    /// Index of the pods' bridge that the interface is a port of, or of the interface itself if it is an uplink and a
+    /// bridge; 0: none.
     pub bridge: u32,
     /// SNAT address for packets masqueraded out of this interface (SEM-087); zero if the node has none of the family.
     pub snat_v4: AddrV4,

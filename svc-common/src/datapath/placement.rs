@@ -13,7 +13,7 @@ pub struct Situation {
     pub backend: Locality,
     /// The backend is the client itself (SEM-084).
     pub is_hairpin: bool,
-    /// Client and backend are ports of one bridge, so replies do not pass the client's interface in the stack.
+    /// Client and backend are behind ports of one bridge, so replies do not pass the client's interface in the stack.
     pub same_bridge: bool,
     /// Masqueraded packets go through the stack instead of past it.
     pub through_stack: bool,
@@ -50,6 +50,9 @@ impl Situation {
             Placement { snat: true, exit: Exit::REDIRECT, reverse_hook: Hook::INGRESS }
         } else if self.client == Role::POD && self.same_bridge {
             Placement { snat: false, exit: Exit::REDIRECT, reverse_hook: Hook::INGRESS }
+        } else if self.backend == Locality::LOCAL && self.same_bridge {
+            // The bridge is the uplink itself. Replies to another address than the node's would not pass it.
+            Placement { snat: true, exit: Exit::REDIRECT, reverse_hook: Hook::INGRESS }
         } else {
             through_stack
         }
@@ -84,6 +87,8 @@ mod tests {
             ((up, true, host, false, false), (false, stack, up_out)),
             ((up, false, remote, false, false), (false, stack, up_out)),
             ((up, false, local, false, false), (false, stack, up_out)),
+            ((up, false, local, false, true), (true, redirect, ingress)),
+            ((up, false, remote, false, true), (false, stack, up_out)),
         ];
         for ((client, masquerades, backend, is_hairpin, same_bridge), (snat, exit, reverse_hook)) in rows {
             let s = Situation { client, masquerades, backend, is_hairpin, same_bridge, through_stack: false };

@@ -287,10 +287,11 @@ pub struct RunArgs {
     /// checksum.
     #[arg(long, value_enum, default_value = "auto")]
     pub xdp: XdpChoice,
-    /// Whether the socket hooks serve pods too (ClusterIP only): no cost per packet, and pods made while the daemon
-    /// is down are served.
-    #[arg(long, value_enum, default_value = "on")]
-    pub pod_sockets: Switch,
+    /// When the socket hooks serve pods too (ClusterIP only). `auto`: only while the daemon does not run, so that pods
+    /// made meanwhile are served. `on`: always, at no cost per packet, but a mesh's sidecar sees backends and no
+    /// ClusterIPs.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub pod_sockets: PodSocketsChoice,
     /// Directory where network namespaces of pods have names; may be given again. UDP sockets in them that a gone backend
     /// would keep are ended.
     #[arg(long, value_name = "DIR", default_values = ["/run/netns"])]
@@ -359,6 +360,13 @@ pub enum What {
 pub enum Output {
     Table,
     Json,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum PodSocketsChoice {
+    Auto,
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

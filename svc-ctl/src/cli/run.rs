@@ -8,12 +8,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::{ArgMatches, FromArgMatches as _};
+use svc_common::abi::PodSockets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, reload};
 
 use super::args::{
-    Cli, Command, DetectLocal, LogFormat, RunArgs, ServiceCidrs, Source, Switch, When, XdpChoice,
+    Cli, Command, DetectLocal, LogFormat, PodSocketsChoice, RunArgs, ServiceCidrs, Source, Switch, When,
+    XdpChoice,
 };
 use super::config_file::{self, ConfigFile};
 use super::effective::effective;
@@ -214,7 +216,11 @@ fn config(
             XdpChoice::Generic => XdpPolicy::Generic,
             XdpChoice::Off => XdpPolicy::Off,
         },
-        pod_sockets: args.pod_sockets == Switch::On,
+        pod_sockets: match args.pod_sockets {
+            PodSocketsChoice::Auto => PodSockets::WITHOUT_DAEMON,
+            PodSocketsChoice::On => PodSockets::ON,
+            PodSocketsChoice::Off => PodSockets::OFF,
+        },
         through_stack: match args.masquerade_through_stack {
             When::Auto => ThroughStack::Auto,
             When::Always => ThroughStack::Always,

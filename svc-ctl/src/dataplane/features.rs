@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use aya::util::KernelVersion;
-use svc_common::abi::Config;
+use svc_common::abi::{Config, PodSockets};
 use svc_common::datapath::select::snat_ring;
 
 use super::sys;
@@ -12,8 +12,8 @@ use super::sys;
 pub struct ProgramSettings {
     /// SNAT ports: first and number.
     pub snat_ports: (u16, u16),
-    /// The socket hooks also serve pods.
-    pub pod_sockets: bool,
+    /// When the socket hooks also serve pods.
+    pub pod_sockets: PodSockets,
     /// Local pods are recognised by source address instead of interface.
     pub pods_by_source: bool,
     /// The prefix table has Service CIDRs.
@@ -28,7 +28,7 @@ impl ProgramSettings {
             host_netns: [cookie as u32, (cookie >> 32) as u32],
             snat_first: self.snat_ports.0,
             snat_count: self.snat_ports.1,
-            pod_sockets: self.pod_sockets.into(),
+            pod_sockets: self.pod_sockets,
             csum_ipv6_flag: features.csum_ipv6_flag.into(),
             set_retval: features.set_retval.into(),
             fib_source: features.fib_source.into(),

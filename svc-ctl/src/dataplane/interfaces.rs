@@ -22,7 +22,7 @@ pub struct DesiredInterface {
     pub role: Role,
     /// Packets have an Ethernet header.
     pub is_ethernet: bool,
-    /// Index of the pod bridge that it is a port of; 0: none.
+    /// Index of the pods' bridge that it is a port of, or its own if it is an uplink and a bridge; 0: none.
     pub bridge: u32,
     pub snat_v4: Ipv4Addr,
     pub snat_v6: Ipv6Addr,

@@ -60,6 +60,7 @@ pub fn map_shapes(sizes: &TableSizes) -> Vec<MapShape> {
         shape::<u32, u64>(COUNTERS, PerCpuArray, limits::COUNTERS, 0),
         shape::<u32, ServiceCounters>(SERVICES, PerCpuArray, capacity.services, 0),
         shape::<u32, EntryCount>(ENTRIES, PerCpuArray, EntryTable::COUNT, 0),
+        shape::<u32, u32>(PRESENCE, Array, Presence::COUNT, 0),
         shape::<u32, Migration>(MIGRATION, Array, 1, 0),
     ]);
     shapes

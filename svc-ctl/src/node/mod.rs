@@ -1,6 +1,7 @@
 //! The node: its interfaces and addresses as they change, the role of each interface, and its cgroup.
 
 pub mod cgroup;
+pub mod neighbors;
 pub mod netns;
 pub mod roles;
 pub mod routes;

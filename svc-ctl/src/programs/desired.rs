@@ -47,7 +47,7 @@ fn desired_interface(
         name: i.name.clone(),
         role,
         is_ethernet: i.is_ethernet,
-        bridge: i.master.filter(is_pod_bridge).unwrap_or(0),
+        bridge: if is_uplink && i.is_bridge { i.index } else { i.master.filter(is_pod_bridge).unwrap_or(0) },
         snat_v4: source.v4,
         snat_v6: source.v6,
         mac: i.mac,

@@ -114,6 +114,13 @@ impl Hooks {
         Ok(())
     }
 
+    /// The programs that are attached, and those for the next pod.
+    pub fn needed_programs(&self) -> Vec<&'static str> {
+        let mut needed: BTreeSet<&'static str> = self.links.programs().into_iter().collect();
+        needed.extend(POD_PROGRAMS);
+        needed.into_iter().collect()
+    }
+
     /// Gives the interfaces their roles; returns the node's addresses.
     pub fn list(&mut self, observed: &Observed) -> NodeAddresses {
         self.assign(observed);

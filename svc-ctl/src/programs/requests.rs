@@ -170,7 +170,7 @@ impl Replacements {
             maps: hooks.maps().clone(),
             programs_dir: hooks.loaded.dir().clone(),
             sizes: TableSizes { capacity, flows },
-            programs: hooks.links.programs(),
+            programs: hooks.needed_programs(),
         };
         let requests = self.requests.clone();
         std::thread::spawn(move || {

@@ -1,5 +1,6 @@
 //! The programs' thread: waits for interfaces, requests and timers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -9,6 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::HooksStatus;
 use super::hooks::Hooks;
 use super::requests::{Replacements, Request};
+use crate::dataplane::presence::PresenceTable;
 use crate::model::node::NodeAddresses;
 use crate::node::watch::Observed;
 use crate::plan::capacity::Capacity;
@@ -26,6 +28,7 @@ pub struct Channels {
     pub asked: mpsc::UnboundedReceiver<Capacity>,
     pub hooks: watch::Sender<HooksStatus>,
     pub addresses: watch::Sender<Option<NodeAddresses>>,
+    pub presence: Arc<PresenceTable>,
 }
 
 /// Runs until the other end of the channels is closed.
@@ -58,6 +61,10 @@ async fn serve(
     let mut pause = Pause::default();
     loop {
         let status = hooks.status();
+        // First, so that a reader of the status finds the socket hooks informed. If it fails, `presence` says why.
+        if status.is_attached && !channels.hooks.borrow().is_attached {
+            let _ = channels.presence.say_present();
+        }
         channels.hooks.send_if_modified(|current| {
             let is_new = *current != status;
             *current = status;

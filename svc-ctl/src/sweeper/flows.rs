@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use svc_common::abi::{Direction, FlowKey, FlowRecord};
+use svc_common::abi::{Direction, Exit, FlowKey, FlowRecord};
 use svc_common::addr::{Port, Proto};
 use svc_common::datapath::flow::twin_key;
 use svc_common::datapath::state::{STAMP_SHIFT, age, is_expired, lifetime};
@@ -15,6 +15,7 @@ use crate::dataplane::encode::Encode;
 use crate::dataplane::entries::{each, open_hash, remove_each};
 use crate::dataplane::flows::now;
 use crate::dataplane::pins::Pins;
+use crate::node::neighbors::NextHop;
 use crate::reconcile::InForce;
 
 /// Reads the table once. Checks UDP flows against `in_force` if it is given.
@@ -40,6 +41,9 @@ where
             let is_masqueraded = (record.src, record.sport) != (key.src, key.sport);
             let backend = || SocketAddr::new(record.dst.to_ip(), record.dport.number());
             pass.live.add(record.service, key.proto, is_masqueraded.then(backend));
+        }
+        if record.exit == Exit::REDIRECT && record.is_resolved() {
+            pass.live.next_hops.insert(NextHop { interface: record.oif, mac: record.dmac });
         }
         let ticks = lifetime(key.proto, record.state).saturating_sub(age(now, record.stamp));
         pass.expires_in(Duration::from_nanos((u64::from(ticks) + 1) << STAMP_SHIFT));

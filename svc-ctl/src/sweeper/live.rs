@@ -1,10 +1,13 @@
 //! Live flows, counted by a pass over a flow table.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use svc_common::abi::ServicePortId;
 use svc_common::addr::Proto;
+
+use crate::node::neighbors::{NextHop, NextHops};
 
 /// Number of destinations that are reported by name.
 const NAMED: usize = 10;
@@ -15,6 +18,8 @@ pub struct Live {
     pub by_service: HashMap<ServicePortId, u64>,
     /// Masqueraded flows by backend and protocol: each has its own source port there.
     masqueraded: HashMap<(SocketAddr, Proto), u64>,
+    /// Neighbors that packets are redirected to.
+    pub next_hops: BTreeSet<NextHop>,
 }
 
 /// SNAT ports in use towards one backend.
@@ -57,6 +62,7 @@ pub struct LiveReport {
     pub by_service: BTreeMap<u32, u64>,
     /// The destinations with the most SNAT ports in use, by family.
     pub snat: [Vec<SnatUse>; 2],
+    pub next_hops: NextHops,
 }
 
 impl LiveReport {
@@ -65,7 +71,13 @@ impl LiveReport {
         for (service, count) in families.iter().flat_map(|live| &live.by_service) {
             *by_service.entry(service.0).or_default() += count;
         }
-        Self { flows: families.map(Live::flows), by_service, snat: families.map(Live::most_snat_ports) }
+        let next_hops = families.iter().flat_map(|live| live.next_hops.iter().copied());
+        Self {
+            flows: families.map(Live::flows),
+            by_service,
+            snat: families.map(Live::most_snat_ports),
+            next_hops: Arc::new(next_hops.collect()),
+        }
     }
 }
 

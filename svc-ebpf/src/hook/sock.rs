@@ -15,6 +15,7 @@ use crate::choose::{NOBODY, member, verdict_without_frontend};
 use crate::maps::CONFIG;
 use crate::new_flow::Outcome;
 use crate::pipeline::Net;
+use crate::presence::{remember_pod_socket, serves_pod_sockets};
 use crate::tables::{Tables, count, count_service};
 
 const ALLOW: i32 = 1;
@@ -120,6 +121,9 @@ fn translate<F: Net>(
     // SAFETY: the context is this program's own.
     let netns = unsafe { bpf_get_netns_cookie(ctx.cast()) };
     let is_host = netns as u32 == config.host_netns[0] && (netns >> 32) as u32 == config.host_netns[1];
+    if !is_host && !serves_pod_sockets() {
+        return ALLOW;
+    }
     let mut wanted = FrontendKey { addr, port, proto, scope: Scope::ADDRESS };
     let mut frontend = F::frontend(&wanted);
     let mut address = AddressFlags::default();
@@ -131,9 +135,6 @@ fn translate<F: Net>(
             wanted.scope = Scope::NODE_PORT;
             frontend = F::frontend(&wanted);
         }
-    }
-    if !is_host && config.pod_sockets == 0 {
-        return ALLOW;
     }
     let Some(frontend) = frontend else {
         return match verdict_without_frontend::<F>(address, &addr) {
@@ -204,6 +205,9 @@ fn translate<F: Net>(
         return ALLOW;
     }
     if is_new {
+        if !is_host {
+            remember_pod_socket();
+        }
         F::insert_socket(&key, &SockValue { addr, port, _pad: [0; 2] });
         count_service(frontend.service, 1, 0, 0);
         count(Counter::SocketConnect);

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::endpoints::{listed, serving};
 use super::memory::{AffinityEntry, BackAt, Flow, Known, Life, Memory, Side, Time, Way};
 use super::network::{self, Route};
-use super::packet::Packet;
+use super::packet::{ACK, Packet, RST};
 use super::verdict::{Frontend, Kind, WithoutFrontend, frontend, without_frontend};
 use super::world::{Proto, Tuple, World};
 use crate::packet::row::Problem;
@@ -173,7 +173,16 @@ impl Model {
 
     fn leaving(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
         let at = if network::is_pod(interface) { BackAt::PodEgress } else { BackAt::UplinkEgress };
-        let Some(i) = self.memory.of_backend(packet.tuple, at) else { return vec![untouched()] };
+        let Some(i) = self.memory.of_backend(packet.tuple, at) else {
+            let Tuple { src, proto, .. } = packet.tuple;
+            let is_from_masquerade = network::is_node(src.ip()) && self.snat_ports.contains(&src.port());
+            let is_reset = proto == Proto::Tcp && packet.shape.flags & (RST | ACK) == RST;
+            return if is_reset && is_from_masquerade {
+                vec![possible(PacketOutcome::Dropped, &["drop_stray_reset"], Then::Nothing)]
+            } else {
+                vec![untouched()]
+            };
+        };
         let flow = &self.memory.flows[i];
         let goes = translated(packet, flow.client.swapped(), Exit::Stack, Then::Touch(i, Side::Backend));
         match flow.life(self.now) {

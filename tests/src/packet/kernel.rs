@@ -64,8 +64,12 @@ impl Kernel {
             interfaces.insert(*name, nix::net::if_::if_nametoindex(*name)?);
         }
         let pins = Pins::open("/sys/fs/bpf/packets".as_ref())?;
-        let settings =
-            ProgramSettings { snat_ports, pod_sockets: false, pods_by_source: false, service_cidrs: true };
+        let settings = ProgramSettings {
+            snat_ports,
+            pod_sockets: PodSockets::WITHOUT_DAEMON,
+            pods_by_source: false,
+            service_cidrs: true,
+        };
         carried::make(object, &pins)?;
         let mut loaded = Loaded::with_object(object, &pins, settings)?;
         for uplink in ["up0", "up1", "up2"] {

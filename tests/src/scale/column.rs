@@ -145,7 +145,8 @@ impl Run<'_> {
         self.figures.push("cp.kernel_memory", name, Some(process.map_memory(pins)?), "MB");
         self.figures.push("cp.unserved", name, Some(unserved.len() as f64), "Services");
         // The page takes memory, so this is the last.
-        let (longest, octets) = scrape::longest(&self.node.netns, population.services().len() as u32)?;
+        let served = population.services().filter(|service| !population.is_refused(*service)).count();
+        let (longest, octets) = scrape::longest(&self.node.netns, served)?;
         self.figures.milliseconds("cp.scrape", name, Some(longest));
         self.figures.push("cp.page", name, Some(octets as f64 / 1e6), "MB");
         Ok(())

@@ -14,7 +14,7 @@ const SCRAPES: usize = 20;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest of some scrapes, and the octets of the last page. Each Service must be on it.
-pub fn longest(netns: &Netns, services: u32) -> Result<(Duration, usize)> {
+pub fn longest(netns: &Netns, services: usize) -> Result<(Duration, usize)> {
     netns.within(|| {
         let mut longest = Duration::ZERO;
         let mut octets = 0;
@@ -24,7 +24,7 @@ pub fn longest(netns: &Netns, services: u32) -> Result<(Duration, usize)> {
             longest = longest.max(started.elapsed());
             octets = page.len();
             let series = page.lines().filter(|line| line.starts_with("svc_service_packets_total{")).count();
-            ensure!(series >= services as usize, "the page has {series} of {services} Services");
+            ensure!(series >= services, "the page has {series} of {services} Services");
         }
         Ok((longest, octets))
     })

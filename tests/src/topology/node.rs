@@ -25,8 +25,8 @@ pub struct Node {
     index: u8,
     options: Options,
     next_pod: u8,
-    /// Its network card is a port of `br0`, which has the addresses.
-    is_card_bridged: bool,
+    /// The bridge that its network card is a port of, which has the card's addresses.
+    bridge_of_card: Option<&'static str>,
     cgroup: Cgroup,
 }
 
@@ -55,7 +55,7 @@ impl Node {
             index,
             options,
             next_pod: FIRST_POD,
-            is_card_bridged: false,
+            bridge_of_card: None,
             cgroup,
         })
     }
@@ -64,9 +64,9 @@ impl Node {
         self.host.name()
     }
 
-    pub fn uplinks(&self) -> &'static [&'static str] {
+    pub fn uplinks(&self) -> &[&'static str] {
         match self.options {
-            _ if self.is_card_bridged => &["br0"],
+            _ if self.bridge_of_card.is_some() => self.bridge_of_card.as_slice(),
             Options { two_uplinks: true, .. } => &["eth0", "eth1"],
             Options { tunnels: true, .. } if self.index == 1 => &["eth0", "tun0", "tun1"],
             Options { tunnels: true, .. } => &["eth0", "tun0"],
@@ -74,18 +74,31 @@ impl Node {
         }
     }
 
+    /// The interfaces that have programs: the uplinks, and those of pods unless they are ports of an uplink.
+    pub fn served_interfaces(&self) -> Vec<String> {
+        let are_ports = self.options.shape == Shape::Bridged && self.bridge_of_card == Some("cni0");
+        let pods = self.pods.values().filter(|_| !are_ports).map(|pod| pod.interface.clone());
+        self.uplinks().iter().map(ToString::to_string).chain(pods).collect()
+    }
+
     /// Makes the only network card a port of a bridge, which gets its addresses and routes, as on hosts with VMs on
     /// the LAN.
     pub fn bridge_card(&mut self) -> Result<()> {
+        self.host.netns.ip("link add br0 type bridge\nlink set br0 up")?;
+        self.join_card("br0")
+    }
+
+    /// Makes the network card a port of a bridge, which gets its addresses.
+    pub fn join_card(&mut self, bridge: &'static str) -> Result<()> {
         let netns = &self.host.netns;
         netns.ip(&format!(
-            "link add br0 address 02:00:c0:00:02:{:02x} type bridge\nlink set br0 up\n\
-             addr flush dev eth0\nlink set eth0 down\nlink set eth0 master br0 up",
+            "link set {bridge} address 02:00:c0:00:02:{:02x}\n\
+             addr flush dev eth0\nlink set eth0 down\nlink set eth0 master {bridge} up",
             self.index
         ))?;
-        address_uplink(netns, "br0", self.index)?;
+        address_uplink(netns, bridge, self.index)?;
         route_to_pods(netns, self.index, addresses::front(3 - self.index))?;
-        self.is_card_bridged = true;
+        self.bridge_of_card = Some(bridge);
         Ok(())
     }
 

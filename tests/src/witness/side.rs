@@ -104,11 +104,9 @@ impl Side {
             }
             Datapath::Svc | Datapath::SvcByDefault => {
                 self.world.end_daemons()?;
-                let (flags, more) = match self.datapath {
-                    Datapath::SvcByDefault => {
-                        (Flags { pod_sockets: true, ..Flags::default() }, settings.of_svc_by_default())
-                    }
-                    Datapath::Svc | Datapath::KubeProxy => (Flags::default(), settings.of_svc()),
+                let more = match self.datapath {
+                    Datapath::SvcByDefault => settings.of_svc_by_default(),
+                    Datapath::Svc | Datapath::KubeProxy => settings.of_svc(),
                 };
                 for node in ["node1", "node2"] {
                     let source = Source::Kubernetes {
@@ -116,7 +114,7 @@ impl Side {
                         node_name: node.to_owned(),
                         link: hosts::LINK.to_owned(),
                     };
-                    self.world.start_next_with(source, flags, more.clone())?;
+                    self.world.start_next_with(source, Flags::default(), more.clone())?;
                 }
                 (1..=2).try_for_each(|node| self.world.ready(node))?;
             }

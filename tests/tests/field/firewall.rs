@@ -37,6 +37,23 @@ pub fn cases() -> Vec<Case> {
         )
     };
     vec![
+        Case {
+            prepare: sidecar,
+            also: |lab| {
+                for (family, service) in Family::BOTH.into_iter().flat_map(|f| [(f, "near"), (f, "far")]) {
+                    let to = lab.address(Target::ClusterIp(service), family)?;
+                    let answers = lab.world.topology.host("pod")?.agent.ask(Via::Tcp, to, 1)?;
+                    let server = answers.first().map(|answer| answer.server.as_str());
+                    ensure!(server == Some("sidecar"), "{to}, dialled by the pod, was {server:?}");
+                }
+                Ok(())
+            },
+            ..Case::new(
+                "R05",
+                "rules of a pod's own network namespace see the ClusterIP (a mesh's sidecar)",
+                vec![Row::answered("near", Target::ClusterIp("far"), "far")],
+            )
+        },
         policy(Shape::Routed, "a NetworkPolicy in FORWARD holds through every address of a Service"),
         policy(
             Shape::Bridged,
@@ -144,4 +161,22 @@ fn closed_forward(lab: &mut Lab) -> Result<()> {
         )
     };
     close(lab.world.topology.node(1))
+}
+
+/// As an init container of a mesh does it: the pod's own rules send what goes to a Service to a proxy in the pod.
+fn sidecar(lab: &mut Lab) -> Result<()> {
+    const PROXY: u16 = 15001;
+    let Addrs { v4: near_v4, v6: near_v6 } = lab.service("near")?.cluster;
+    let Addrs { v4: far_v4, v6: far_v6 } = lab.service("far")?.cluster;
+    let pod = lab.world.topology.host("pod")?;
+    pod.agent.serve_as("sidecar", PROXY)?;
+    pod.netns.nft(&format!(
+        "table inet mesh {{
+            chain out {{
+                type nat hook output priority -100;
+                ip daddr {{ {near_v4}, {far_v4} }} meta l4proto tcp redirect to :{PROXY}
+                ip6 daddr {{ {near_v6}, {far_v6} }} meta l4proto tcp redirect to :{PROXY}
+            }}
+        }}"
+    ))
 }

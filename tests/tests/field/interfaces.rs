@@ -76,6 +76,36 @@ pub fn cases() -> Vec<Case> {
             },
             ..Case::new("R12", "a node whose network card is in a shared bridge serves NodePorts", rows())
         },
+        Case {
+            options: Options { shape: Shape::Bridged, ..Options::default() },
+            prepare: |lab| {
+                lab.world.topology.node_mut(1).join_card("cni0")?;
+                let node = lab.world.topology.node(1);
+                // The node redirects a pod to the client in the same bridge, and the control's reply would pass it by.
+                let settings = [
+                    ("net/ipv6/conf/all/accept_redirects", "0"),
+                    ("net/ipv6/conf/eth0/accept_redirects", "0"),
+                ];
+                node.pods.values().try_for_each(|pod| pod.host.netns.sysctl(&settings))?;
+                node.host.netns.sysctl(&[
+                    ("net/bridge/bridge-nf-call-iptables", "0"),
+                    ("net/bridge/bridge-nf-call-ip6tables", "0"),
+                ])
+            },
+            also: |lab| lab.complains(&["interface cni0", "vethpod"]),
+            ..Case::new(
+                "R12",
+                "pods in the bridge of the network card are served as clients and as backends",
+                vec![
+                    Row::answered("pod", Target::NodePort("pod"), "pod"),
+                    // The control does not masquerade between ports of the bridge, and the reply passes it by.
+                    Row::answered("pod", Target::ClusterIp("near"), "near").nft(ClientOutcome::Silence),
+                    Row::answered("pod", Target::NodePort("far"), "far"),
+                    Row::answered("client", Target::NodePort("near"), "near"),
+                    Row::answered("client", Target::NodePort("far"), "far"),
+                ],
+            )
+        },
     ]
 }
 

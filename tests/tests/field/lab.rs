@@ -1,6 +1,7 @@
 //! The lab of all cases: the usual hosts, and a Service for each of three backends.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use svc_tests::agent::{Probe, Tried, Via};
@@ -108,9 +109,11 @@ impl Lab {
 
     /// Like [`Self::check`], within the time that a change may take.
     pub fn soon(&self, way: Way, rows: &[Row]) -> Result<()> {
-        wait::until_true(&format!("the rows hold, {way:?}"), CHANGE_LIMIT, || {
-            self.check(way, rows).map(|()| true)
-        })
+        self.within(CHANGE_LIMIT, way, rows)
+    }
+
+    pub fn within(&self, limit: Duration, way: Way, rows: &[Row]) -> Result<()> {
+        wait::until_true(&format!("the rows hold, {way:?}"), limit, || self.check(way, rows).map(|()| true))
     }
 
     /// Waits until the daemon of node1 has a complaint that contains all these words.

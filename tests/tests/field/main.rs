@@ -8,6 +8,7 @@ mod firewall;
 mod interfaces;
 mod lab;
 mod narrow;
+mod neighbors;
 mod node_object;
 mod ports;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         node_object::cases(),
         firewall::cases(),
         narrow::cases(),
+        neighbors::cases(),
     ];
     let trials = cases.into_iter().flatten().map(case::Case::trial).chain([change_over::trial()]).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -46,7 +46,12 @@ pub fn trials() -> Vec<Trial> {
             routed,
             unpinned_under_load,
         ),
-        scenario("a pod created while the daemon is down is served", pod_sockets, pod_without_daemon),
+        scenario("a pod created while the daemon is down is served", routed, pod_without_daemon),
+        scenario(
+            "a pod created while the daemon is down is served by socket hooks that always serve pods",
+            pod_sockets,
+            pod_without_daemon,
+        ),
         scenario(
             "an interface made again while the daemon was down is attached anew, routed",
             routed,

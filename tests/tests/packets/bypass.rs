@@ -11,6 +11,7 @@ pub fn rows() -> Vec<Row> {
     let mut rows = answers_to_a_syn();
     rows.extend(remembered());
     rows.extend(sockets());
+    rows.extend(stray_resets());
     rows
 }
 
@@ -183,5 +184,22 @@ fn sockets() -> Vec<Row> {
             .expects_flow(
                 flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote"),
             ),
+    ]
+}
+
+/// A reply whose record was evicted reaches the node's stack, which knows no such connection.
+fn stray_resets() -> Vec<Row> {
+    vec![
+        row("the stack's reset of a masqueraded connection whose record is missing does not leave")
+            .client("client:5000")
+            .sees(outside("up0", tcp(ACK, "remote:8080", "node:snat0")))
+            .sees(up_out("up0", tcp(RST, "node:snat0", "remote:8080")).drops().counts(&[DropStrayReset])),
+        row("the reset of a socket of the node at a port of the masquerade leaves")
+            .client("client:5000")
+            .sees(up_out("up0", tcp(RST | ACK, "node:snat0", "remote:8080"))),
+        row("the stack's reset from another port leaves")
+            .sees(up_out("up0", tcp(RST, "node:9000", "remote:8080"))),
+        row("a pod's reset from a port of the masquerade leaves")
+            .sees(up_out("up0", tcp(RST, "pod-a:1024", "remote:8080"))),
     ]
 }

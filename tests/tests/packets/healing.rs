@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use libtest_mimic::Trial;
-use svc_common::abi::{limits, names};
+use svc_common::abi::{PodSockets, limits, names};
 use svc_ctl::config::XdpPolicy;
 use svc_ctl::dataplane::attach::{TCX_INGRESS, TcHook};
 use svc_ctl::dataplane::carried::Carried;
@@ -38,7 +38,7 @@ pub fn trials() -> Vec<Trial> {
 fn loaded(pins: &Pins, maps: MapSet) -> Result<Loaded> {
     let settings = ProgramSettings {
         snat_ports: (1, 1),
-        pod_sockets: false,
+        pod_sockets: PodSockets::WITHOUT_DAEMON,
         pods_by_source: false,
         service_cidrs: false,
     };

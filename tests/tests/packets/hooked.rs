@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MsFlags, mount};
+use svc_common::abi::PodSockets;
 use svc_ctl::cli::args::Source;
 use svc_ctl::config::{Config, ThroughStack, XdpPolicy};
 use svc_ctl::dataplane::sys;
@@ -146,7 +147,7 @@ fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
         healthz: None,
         metrics: None,
         xdp,
-        pod_sockets: true,
+        pod_sockets: PodSockets::WITHOUT_DAEMON,
         through_stack: ThroughStack::Auto,
         netns_dirs: Vec::new(),
         flow_table_size,

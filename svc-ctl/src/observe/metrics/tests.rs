@@ -172,6 +172,7 @@ fn sweeps() -> SweepReport {
             flows: [10, 0],
             by_service: [(1, 4), (3, 6)].into(),
             snat: [vec![snat], Vec::new()],
+            ..LiveReport::default()
         },
         udp_flows_removed: 1,
         ..SweepReport::default()

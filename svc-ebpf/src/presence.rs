@@ -1,0 +1,42 @@
+//! Whether the socket hooks stand in for programs at the interfaces of pods.
+
+use svc_common::abi::{PodSockets, Presence, is_present};
+
+use crate::maps::{CONFIG, PRESENCE};
+use crate::tables::now;
+
+/// The socket hooks serve the sockets of pods now.
+#[inline(always)]
+pub fn serves_pod_sockets() -> bool {
+    match CONFIG.load().pod_sockets {
+        PodSockets::OFF => false,
+        PodSockets::WITHOUT_DAEMON => !is_present(read(Presence::RunsUntil), now()),
+        _ => true,
+    }
+}
+
+/// A socket of a pod may be connected to a backend directly, so that no flow record has its tuple.
+#[inline(always)]
+pub fn may_have_pod_sockets() -> bool {
+    match CONFIG.load().pod_sockets {
+        PodSockets::OFF => false,
+        PodSockets::WITHOUT_DAEMON => read(Presence::PodSocketsUsed) != 0,
+        _ => true,
+    }
+}
+
+/// Remembers that a socket of a pod was translated.
+#[inline(always)]
+pub fn remember_pod_socket() {
+    if CONFIG.load().pod_sockets == PodSockets::WITHOUT_DAEMON
+        && let Some(used) = PRESENCE.get_ptr_mut(Presence::PodSocketsUsed as u32)
+    {
+        // SAFETY: one aligned word, which is only ever set to this value.
+        unsafe { used.write_volatile(1) }
+    }
+}
+
+#[inline(always)]
+fn read(entry: Presence) -> u32 {
+    PRESENCE.get(entry as u32).copied().unwrap_or_default()
+}

@@ -1,0 +1,39 @@
+//! Neighbors that change their MAC.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use svc_tests::topology::Family;
+
+use crate::case::{Case, Row, Target, Way};
+use crate::lab::Lab;
+
+/// The daemon looks every 5 s; the kernel waits 5 s for a sign of life and probes for 3 s.
+const PROBED: Duration = Duration::from_secs(40);
+
+pub fn cases() -> Vec<Case> {
+    let rows = || vec![Row::answered("client", Target::NodePort("far"), "far")];
+    let case = |of: &str, also| Case {
+        also,
+        ..Case::new("R08", &format!("a stale neighbor with another MAC is found again: {of}"), rows())
+    };
+    vec![
+        case("the client", |lab| found_again(lab, "client")),
+        case("the backend's node", |lab| found_again(lab, "node2")),
+    ]
+}
+
+/// Gives node1 a wrong MAC of a neighbor, which the kernel does not use before it has probed it.
+fn found_again(lab: &mut Lab, neighbor: &str) -> Result<()> {
+    let topology = &lab.world.topology;
+    let addresses = topology.host(neighbor)?.addrs;
+    for family in Family::BOTH {
+        let address = addresses.of(family);
+        topology
+            .node(1)
+            .host
+            .netns
+            .ip(&format!("neigh replace {address} lladdr 02:00:00:00:99:99 dev eth0 nud stale"))?;
+    }
+    lab.within(PROBED, Way::Svc, &[Row::answered("client", Target::NodePort("far"), "far")])
+}
