@@ -74,8 +74,11 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
     let masquerades = flags.has(client_bit)
         && (backend.locality == Locality::REMOTE || flags.has(FrontendFlags::MASQUERADE_TO_LOCAL));
     record.oif = 0;
+    let local_past_stack = in_flags.has(IfaceFlags::LOCAL_PAST_STACK)
+        && role == Role::UPLINK
+        && backend.locality == Locality::LOCAL;
     // The next hop also shows whether client and backend share a bridge.
-    if (masquerades || bridge != 0) && !is_hairpin && backend.locality != Locality::HOST {
+    if (masquerades || bridge != 0 || local_past_stack) && !is_hairpin && backend.locality != Locality::HOST {
         match fib::next_hop::<F>(m.ctx(), m.ifindex(), &key.src, &backend.addr, record) {
             Answer::RESOLVED | Answer::UNRESOLVED => {}
             // The stack will report the missing route.
@@ -103,6 +106,7 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
                 && key.proto == Proto::UDP
                 && in_flags.has(IfaceFlags::NARROWED_THROUGH_STACK)
                 && fib::narrows::<F>(m.ctx(), m.ifindex(), record)),
+        local_past_stack: local_past_stack && record.oif != 0,
     }
     .placement();
     if M::BEFORE_STACK && place.exit == Exit::STACK {

@@ -11,6 +11,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
+use crate::topology::Family;
 use crate::{command, run_name};
 
 const DIR: &str = "/run/netns";
@@ -66,6 +67,13 @@ impl Netns {
     /// Runs lines of `ip -batch` for both families, in one process.
     pub fn ip(&self, lines: &str) -> Result<()> {
         command::feed(self.command("ip")?.args(["-batch", "-"]), lines)?;
+        Ok(())
+    }
+
+    /// Runs `ip` for one family, which rules of policy routing must name.
+    pub fn ip_of(&self, family: Family, lines: &str) -> Result<()> {
+        let option = if family == Family::V4 { "-4" } else { "-6" };
+        command::feed(self.command("ip")?.args([option, "-batch", "-"]), lines)?;
         Ok(())
     }
 

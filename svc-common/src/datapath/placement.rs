@@ -17,6 +17,8 @@ pub struct Situation {
     pub same_bridge: bool,
     /// Masqueraded packets go through the stack instead of past it.
     pub through_stack: bool,
+    /// Packets from outside to pods of this node go past the stack.
+    pub local_past_stack: bool,
 }
 
 /// Where the two directions of a flow are translated.
@@ -53,6 +55,9 @@ impl Situation {
         } else if self.backend == Locality::LOCAL && self.same_bridge {
             // The bridge is the uplink itself. Replies to another address than the node's would not pass it.
             Placement { snat: true, exit: Exit::REDIRECT, reverse_hook: Hook::INGRESS }
+        } else if self.client == Role::UPLINK && self.backend == Locality::LOCAL && self.local_past_stack {
+            // The reply is routed with the Service's address as its source, as the request came.
+            Placement { snat: false, exit: Exit::REDIRECT, reverse_hook: Hook::INGRESS }
         } else {
             through_stack
         }
@@ -91,8 +96,39 @@ mod tests {
             ((up, false, remote, false, true), (false, stack, up_out)),
         ];
         for ((client, masquerades, backend, is_hairpin, same_bridge), (snat, exit, reverse_hook)) in rows {
-            let s = Situation { client, masquerades, backend, is_hairpin, same_bridge, through_stack: false };
+            let s = Situation {
+                client,
+                masquerades,
+                backend,
+                is_hairpin,
+                same_bridge,
+                through_stack: false,
+                local_past_stack: false,
+            };
             assert_eq!(s.placement(), Placement { snat, exit, reverse_hook }, "{s:?}");
+        }
+    }
+
+    #[test]
+    fn pods_of_a_node_that_routes_by_source_are_reached_past_the_stack() {
+        let of = |client, backend| {
+            Situation {
+                client,
+                masquerades: false,
+                backend,
+                is_hairpin: false,
+                same_bridge: false,
+                through_stack: false,
+                local_past_stack: true,
+            }
+            .placement()
+            .exit
+        };
+        assert_eq!(of(Role::UPLINK, Locality::LOCAL), Exit::REDIRECT);
+        for (client, backend) in
+            [(Role::UPLINK, Locality::HOST), (Role::UPLINK, Locality::REMOTE), (Role::POD, Locality::LOCAL)]
+        {
+            assert_eq!(of(client, backend), Exit::STACK);
         }
     }
 
@@ -106,6 +142,7 @@ mod tests {
                 is_hairpin,
                 same_bridge: false,
                 through_stack: true,
+                local_past_stack: false,
             }
             .placement()
         };

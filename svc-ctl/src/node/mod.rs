@@ -68,6 +68,8 @@ pub struct Interfaces {
     pub list: Vec<Interface>,
     /// An IPv4 route of the main table has a smaller MTU than its interface, and `bpf_fib_lookup` does not report it.
     pub has_narrow_route: bool,
+    /// A rule of policy routing names a source.
+    pub routes_by_source: bool,
 }
 
 impl Interfaces {

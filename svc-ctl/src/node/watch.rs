@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::pin::pin;
 
 use anyhow::Context as _;
 use futures::{FutureExt as _, StreamExt as _, TryStreamExt as _};
@@ -14,7 +15,7 @@ use rtnetlink::packet_route::link::{
     InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType, LinkMessage,
 };
 use rtnetlink::packet_route::route::RouteMessage;
-use rtnetlink::{Handle, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
+use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder, new_multicast_connection};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -24,12 +25,14 @@ use super::{Interface, Interfaces};
 /// Kinds of interfaces made in pairs, one end for the node and one for a pod.
 const PAIRS: [&str; 2] = ["veth", "netkit"];
 
-const GROUPS: [MulticastGroup; 5] = [
+const GROUPS: [MulticastGroup; 7] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
     MulticastGroup::Ipv4Route,
     MulticastGroup::Ipv6Route,
+    MulticastGroup::Ipv4Rule,
+    MulticastGroup::Ipv6Rule,
 ];
 
 /// Interfaces, and when the event that changed them arrived.
@@ -122,7 +125,21 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
             });
         }
     }
-    Ok(Interfaces { list: by_index.into_values().collect(), has_narrow_route })
+    let routes_by_source = routes_by_source(handle).await;
+    Ok(Interfaces { list: by_index.into_values().collect(), has_narrow_route, routes_by_source })
+}
+
+/// A rule of policy routing names a source. A family that the kernel does not have has no rules.
+async fn routes_by_source(handle: &Handle) -> bool {
+    for family in [IpVersion::V4, IpVersion::V6] {
+        let mut rules = pin!(handle.rule().get(family).execute());
+        while let Ok(Some(rule)) = rules.try_next().await {
+            if rule.header.src_len > 0 {
+                return true;
+            }
+        }
+    }
+    false
 }
 
 /// Notes a route only if it may decide a role.

@@ -79,7 +79,7 @@ impl Hooks {
             table,
             interfaces: Interfaces::default(),
             roles: BTreeMap::new(),
-            masquerade_path: masquerade_path(ThroughStack::Never, &Forward::default(), false, false),
+            masquerade_path: masquerade_path(ThroughStack::Never, &Forward::default(), false, false, false),
             attach_ms: BTreeMap::new(),
             reattached: 0,
             maps_generation: 0,
@@ -155,8 +155,13 @@ impl Hooks {
     fn choose_masquerade_path(&mut self) -> bool {
         let forward = self.host.forward();
         let has_narrow_route = self.interfaces.has_narrow_route;
-        let path =
-            masquerade_path(self.config.through_stack, &forward, has_narrow_route, is_bridge_filtered());
+        let path = masquerade_path(
+            self.config.through_stack,
+            &forward,
+            has_narrow_route,
+            is_bridge_filtered(),
+            self.interfaces.routes_by_source,
+        );
         let is_new = path != self.masquerade_path;
         if is_new {
             tracing::info!(path = path.words, "masqueraded packets");

@@ -25,6 +25,7 @@ pub fn masquerade_path(
     forward: &Forward,
     has_narrow_route: bool,
     is_bridge_filtered: bool,
+    routes_by_source: bool,
 ) -> MasqueradePath {
     let reason = match (asked, &forward.policies) {
         (ThroughStack::Never, _) => None,
@@ -36,10 +37,10 @@ pub fn masquerade_path(
     };
     let Some(reason) = reason else {
         let narrows = asked == ThroughStack::Auto && !forward.is_closed;
-        return MasqueradePath {
-            flags: if narrows { IfaceFlags::NARROWED_THROUGH_STACK } else { IfaceFlags::NONE },
-            words: "past the stack".to_owned(),
-        };
+        let narrows = if narrows { IfaceFlags::NARROWED_THROUGH_STACK } else { IfaceFlags::NONE };
+        // Beside policies in FORWARD the stack must see the packets, wherever their replies leave.
+        let local = if routes_by_source { IfaceFlags::LOCAL_PAST_STACK } else { IfaceFlags::NONE };
+        return MasqueradePath { flags: narrows.with(local), words: "past the stack".to_owned() };
     };
     let bridged = if is_bridge_filtered { IfaceFlags::BRIDGE_FILTERED } else { IfaceFlags::NONE };
     MasqueradePath {
@@ -75,14 +76,24 @@ mod tests {
         ];
         for (asked, has_policies, is_closed, has_narrow_route, flags) in rows {
             let forward = Forward { policies: has_policies.then(|| "cali-FORWARD".to_owned()), is_closed };
-            let path = masquerade_path(asked, &forward, has_narrow_route, false);
+            let path = masquerade_path(asked, &forward, has_narrow_route, false, false);
             assert_eq!(path.flags, flags, "{asked:?} {forward:?} {has_narrow_route}: {}", path.words);
         }
     }
 
     #[test]
+    fn a_node_that_routes_by_source_reaches_its_pods_past_the_stack_unless_forward_has_policies() {
+        let of = |asked, policies: Option<&str>| {
+            let forward = Forward { policies: policies.map(str::to_owned), is_closed: false };
+            masquerade_path(asked, &forward, false, false, true).flags.has(IfaceFlags::LOCAL_PAST_STACK)
+        };
+        assert!(of(ThroughStack::Auto, None) && of(ThroughStack::Never, Some("cali-FORWARD")));
+        assert!(!of(ThroughStack::Auto, Some("cali-FORWARD")) && !of(ThroughStack::Always, None));
+    }
+
+    #[test]
     fn bridged_packets_go_through_the_stack_only_if_all_masqueraded_packets_do() {
-        let flags = |asked| masquerade_path(asked, &Forward::default(), false, true).flags;
+        let flags = |asked| masquerade_path(asked, &Forward::default(), false, true, false).flags;
         assert!(flags(ThroughStack::Always).has(IfaceFlags::BRIDGE_FILTERED));
         assert!(!flags(ThroughStack::Auto).has(IfaceFlags::BRIDGE_FILTERED));
     }

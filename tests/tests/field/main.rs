@@ -2,6 +2,7 @@
 //! with svc. docs/coexistence.md lists the cases by number.
 
 mod addresses;
+mod by_source;
 mod case;
 mod change_over;
 mod firewall;
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         firewall::cases(),
         narrow::cases(),
         neighbors::cases(),
+        by_source::cases(),
     ];
     let trials = cases.into_iter().flatten().map(case::Case::trial).chain([change_over::trial()]).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

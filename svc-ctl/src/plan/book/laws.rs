@@ -45,16 +45,20 @@ struct Sketch {
     /// An external address that other Services may want too.
     external: u8,
     udp: bool,
+    families: &'static [IpFamily],
 }
 
+const FAMILIES: [&[IpFamily]; 3] = [&[IpFamily::V4], &[IpFamily::V6], &[IpFamily::V4, IpFamily::V6]];
+
 fn arb_sketch() -> impl Strategy<Value = Sketch> {
-    (any::<u8>(), 0_u8..3, any::<[bool; 7]>(), 0_u8..6, any::<bool>()).prop_map(
+    (any::<u8>(), 0_u8..3, any::<[bool; 7]>(), 0_u8..6, any::<bool>(), 0_usize..3).prop_map(
         |(
             endpoints,
             slices,
             [external_local, internal_local, affinity, node_port, ranges, maglev, udp],
             external,
             few,
+            families,
         )| {
             let endpoints = if few { endpoints & 0x0f } else { endpoints };
             Sketch {
@@ -68,6 +72,7 @@ fn arb_sketch() -> impl Strategy<Value = Sketch> {
                 maglev,
                 external,
                 udp,
+                families: FAMILIES[families],
             }
         },
     )
@@ -91,6 +96,18 @@ fn arb_step() -> impl Strategy<Value = (Step, u64)> {
     (step, 0_u64..2 * GRACE_MILLIS)
 }
 
+/// The address with this text, or the address of the same text in IPv6.
+fn at(family: IpFamily, v4: &str) -> std::net::IpAddr {
+    let v4: std::net::Ipv4Addr = v4.parse().unwrap();
+    match family {
+        IpFamily::V4 => v4.into(),
+        IpFamily::V6 => {
+            let [a, b, c, d] = v4.octets().map(u16::from);
+            std::net::Ipv6Addr::new(0xfd00, 0, 0, 0, a, b, c, d).into()
+        }
+    }
+}
+
 fn put(world: &mut World, n: u8, sketch: Option<&Sketch>) {
     let name = ServiceName::new("default", &format!("s{n}"));
     let Some(sketch) = sketch else {
@@ -99,20 +116,20 @@ fn put(world: &mut World, n: u8, sketch: Option<&Sketch>) {
         return;
     };
     let proto = if sketch.udp { Proto::UDP } else { Proto::TCP };
-    let addresses = ServiceAddresses {
-        cluster_ip: format!("10.96.0.{n}").parse().unwrap(),
-        external_ips: vec![format!("192.0.2.{}", sketch.external).parse().unwrap()],
-        load_balancer_ips: vec![format!("198.51.100.{n}").parse().unwrap()],
+    let addresses = |family: &IpFamily| ServiceAddresses {
+        cluster_ip: at(*family, &format!("10.96.0.{n}")),
+        external_ips: vec![at(*family, &format!("192.0.2.{}", sketch.external))],
+        load_balancer_ips: vec![at(*family, &format!("198.51.100.{n}"))],
         source_ranges: sketch
             .ranges
-            .then(|| format!("203.0.113.{n}/32").parse().unwrap())
+            .then(|| at(*family, &format!("203.0.113.{n}")).into())
             .into_iter()
             .collect(),
     };
     let service = Service {
         name: name.clone(),
         created: Some(i64::from(n)),
-        families: vec![addresses],
+        families: sketch.families.iter().map(addresses).collect(),
         ports: vec![ServicePort {
             name: "".into(),
             proto,
@@ -126,28 +143,29 @@ fn put(world: &mut World, n: u8, sketch: Option<&Sketch>) {
         serves_own_address: false,
         health_check_port: None,
     };
-    let endpoint = |bit: u8| Endpoint {
-        addr: format!("10.0.0.{bit}").parse().unwrap(),
+    let endpoint = |family: IpFamily, bit: u8| Endpoint {
+        addr: at(family, &format!("10.0.0.{bit}")),
         ready: bit != 7,
         serving: true,
         terminating: bit == 7,
         node: bit.is_multiple_of(2).then(|| "here".into()),
         hints: Hints::new((sketch.slices == 2).then(|| if bit < 4 { "a" } else { "b" }.into()), None),
     };
-    let slice = |k: u8| {
+    let slice = |(family, k): (IpFamily, u8)| {
         let mine = (0..8).filter(|bit| sketch.endpoints & (1 << bit) != 0 && bit % 2 == k % 2);
         Arc::new(Slice {
-            key: SliceKey::new("default", &format!("s{n}-{k}")),
+            key: SliceKey::new("default", &format!("s{n}-{family:?}-{k}")),
             service: name.clone(),
-            family: IpFamily::V4,
+            family,
             ports: vec![SlicePort { name: "".into(), proto, port: NonZeroU16::MIN }],
-            endpoints: mine.map(endpoint).collect(),
+            endpoints: mine.map(|bit| endpoint(family, bit)).collect(),
             hostnames: Hostnames::default(),
             is_headless: false,
             triggered: Triggered::default(),
         })
     };
-    world.slices.insert(name.clone(), (0..2).map(slice).collect::<Vec<_>>().into());
+    let slices = sketch.families.iter().flat_map(|family| [(*family, 0), (*family, 1)]).map(slice);
+    world.slices.insert(name.clone(), slices.collect::<Vec<_>>().into());
     world.services.insert(name, Arc::new(service));
 }
 
@@ -156,7 +174,8 @@ fn set_node(world: &mut World, n: u8, is_zoned: bool) {
     world.node = Arc::new(node);
     // The address of one endpoint may be the node's own.
     let addrs = ["127.0.0.1".to_owned(), format!("10.0.0.{n}")];
-    let addrs = addrs.iter().map(|a| a.parse().unwrap()).collect();
+    let both = |text: &String| [at(IpFamily::V4, text), at(IpFamily::V6, text)];
+    let addrs = addrs.iter().flat_map(both).collect();
     world.addresses = Arc::new(NodeAddresses { addrs, ..NodeAddresses::default() });
 }
 
@@ -436,6 +455,7 @@ fn a_backend_that_two_services_see_elsewhere_is_where_the_one_that_knows_more_sa
         maglev: false,
         external: 1,
         udp: false,
+        families: FAMILIES[0],
     };
     put(&mut world, 0, Some(&sketch));
     put(&mut world, 1, Some(&sketch));
