@@ -66,6 +66,8 @@ pub struct Config {
     pub xdp: XdpPolicy,
     /// When the socket hooks serve pods.
     pub pod_sockets: PodSockets,
+    /// Unknown ports of external addresses are dropped.
+    pub drops_unknown_ports: bool,
     pub through_stack: ThroughStack,
     /// Directories with named network namespaces of pods.
     pub netns_dirs: Vec<PathBuf>,

@@ -87,6 +87,8 @@ impl Run {
                 fib_source: 1,
                 pods_by_source: 1,
                 service_cidrs: 1,
+                drops_unknown_ports: 1,
+                _pad: [0; 3],
                 host_netns: [1; 2],
             };
             self.ebpf = Some(EbpfLoader::new().override_global("CONFIG", &config, true).load(OBJECT)?);

@@ -153,7 +153,7 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Result<&'static FrontendVa
 }
 
 /// Verdict for a packet without a frontend (SEM-095, SEM-096): refused at a ClusterIP, dropped at an unallocated
-/// address of a Service CIDR, else left alone. The node itself answers at its own addresses.
+/// address of a Service CIDR, dropped at an external address if so configured, else left alone. The node itself answers at its own addresses.
 #[inline(always)]
 pub fn verdict_without_frontend<F: Net>(address: AddressFlags, dst: &F::Addr) -> u32 {
     if address.has(AddressFlags::LOCAL) {
@@ -161,6 +161,10 @@ pub fn verdict_without_frontend<F: Net>(address: AddressFlags, dst: &F::Addr) ->
     }
     if address.has(AddressFlags::CLUSTER_IP) {
         return Outcome::UNKNOWN_PORT;
+    }
+    if CONFIG.load().drops_unknown_ports != 0 && address.has(AddressFlags::EXTERNAL_IP) {
+        count(Counter::DropUnknownPort);
+        return Outcome::DROP;
     }
     if CONFIG.load().service_cidrs != 0 && F::is_listed(PrefixList::SERVICE_CIDRS, dst) {
         count(Counter::DropUnallocated);

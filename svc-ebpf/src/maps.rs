@@ -31,6 +31,8 @@ pub static CONFIG: Global<Config> = Global::new(Config {
     fib_source: 0,
     pods_by_source: 0,
     service_cidrs: 0,
+    drops_unknown_ports: 0,
+    _pad: [0; 3],
     snat_ring: 28_961,
 });
 

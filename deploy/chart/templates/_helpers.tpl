@@ -62,7 +62,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - --{{ $flag }}={{ join "," . }}
 {{- end }}
 {{- end }}
-{{- range $flag, $word := dict "detect-local-mode" $config.detectLocalMode "pod-bridge-interface" $config.podBridgeInterface "pod-interface-name-prefix" $config.podInterfaceNamePrefix "selection" $config.selection "snat-ports" $config.snatPorts "healthz-bind-address" $config.healthzBindAddress "log-format" .Values.logFormat "masquerade-through-stack" $config.masqueradeThroughStack }}
+{{- range $flag, $word := dict "detect-local-mode" $config.detectLocalMode "pod-bridge-interface" $config.podBridgeInterface "pod-interface-name-prefix" $config.podInterfaceNamePrefix "selection" $config.selection "snat-ports" $config.snatPorts "healthz-bind-address" $config.healthzBindAddress "log-format" .Values.logFormat "masquerade-through-stack" $config.masqueradeThroughStack "unknown-external-ports" $config.unknownExternalPorts }}
 {{- with $word }}
 - --{{ $flag }}={{ . }}
 {{- end }}

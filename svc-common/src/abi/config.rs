@@ -23,9 +23,13 @@ pub struct Config {
     pub pods_by_source: u8,
     /// 1: packets to an unallocated address of `PrefixList::SERVICE_CIDRS` are dropped (SEM-095).
     pub service_cidrs: u8,
+    /// 1: packets to a port of an external or load-balancer address that no Service has are dropped (SEM-096 leaves them
+    /// alone).
+    pub drops_unknown_ports: u8,
+    pub _pad: [u8; 3],
     /// Number of ports that the search for a source port steps through: the largest prime that does not exceed
     /// `snat_count`, so that every stride reaches all of them ([`snat_ring`](crate::datapath::select::snat_ring)).
     pub snat_ring: u16,
 }
 
-abi! { Config = 20 }
+abi! { Config = 24 }

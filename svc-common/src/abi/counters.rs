@@ -70,6 +70,8 @@ counters! {
     RejectTtl = "reject_ttl",
     /// The stack was about to reset a masqueraded connection whose record is missing.
     DropStrayReset = "drop_stray_reset",
+    /// A port of an external address that no Service has (`--unknown-external-ports drop`).
+    DropUnknownPort = "drop_unknown_port",
 }
 
 /// Value of the per-CPU service array, indexed by service id.

@@ -231,6 +231,10 @@ pub struct RunArgs {
     /// ClusterIP gets one of them, the same on every node.
     #[arg(long, value_name = "CIDRS|cluster", default_value = "", hide_default_value = true)]
     pub service_cidr: ServiceCidrs,
+    /// What happens to packets to a port of an external or load-balancer address that no Service has. `pass`: they are
+    /// left alone, as by kube-proxy; if a router sends the address here, they circle between router and node.
+    #[arg(long, value_enum, value_name = "VERDICT", default_value = "pass")]
+    pub unknown_external_ports: UnknownPorts,
     /// How backends are chosen where a Service's annotation `svc/selection` does not say: `maglev` (every node the same for
     /// the same client) or `random`. By default Maglev for clients from outside, random for others.
     #[arg(long, value_name = "WAY")]
@@ -393,6 +397,12 @@ pub enum DetectLocal {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum UnknownPorts {
+    Pass,
+    Drop,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

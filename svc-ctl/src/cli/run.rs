@@ -14,8 +14,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, reload};
 
 use super::args::{
-    Cli, Command, DetectLocal, LogFormat, PodSocketsChoice, RunArgs, ServiceCidrs, Source, Switch, When,
-    XdpChoice,
+    Cli, Command, DetectLocal, LogFormat, PodSocketsChoice, RunArgs, ServiceCidrs, Source, Switch,
+    UnknownPorts, When, XdpChoice,
 };
 use super::config_file::{self, ConfigFile};
 use super::effective::effective;
@@ -221,6 +221,7 @@ fn config(
             PodSocketsChoice::On => PodSockets::ON,
             PodSocketsChoice::Off => PodSockets::OFF,
         },
+        drops_unknown_ports: args.unknown_external_ports == UnknownPorts::Drop,
         through_stack: match args.masquerade_through_stack {
             When::Auto => ThroughStack::Auto,
             When::Always => ThroughStack::Always,

@@ -18,6 +18,8 @@ pub struct ProgramSettings {
     pub pods_by_source: bool,
     /// The prefix table has Service CIDRs.
     pub service_cidrs: bool,
+    /// Unknown ports of external addresses are dropped.
+    pub drops_unknown_ports: bool,
 }
 
 impl ProgramSettings {
@@ -34,6 +36,8 @@ impl ProgramSettings {
             fib_source: features.fib_source.into(),
             pods_by_source: self.pods_by_source.into(),
             service_cidrs: self.service_cidrs.into(),
+            drops_unknown_ports: self.drops_unknown_ports.into(),
+            _pad: [0; 3],
             snat_ring: snat_ring(self.snat_ports.1),
         })
     }

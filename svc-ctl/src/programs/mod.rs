@@ -141,6 +141,7 @@ fn settings(config: &Config) -> ProgramSettings {
         snat_ports: (config.snat_ports.first, config.snat_ports.count),
         pod_sockets: config.pod_sockets,
         pods_by_source: matches!(config.settings.local_pods, LocalPods::Within(_) | LocalPods::OfNode),
+        drops_unknown_ports: config.drops_unknown_ports,
         service_cidrs: config.reads_service_cidrs || !config.settings.service_cidrs.0.is_empty(),
     }
 }

@@ -69,6 +69,7 @@ impl Kernel {
             pod_sockets: PodSockets::WITHOUT_DAEMON,
             pods_by_source: false,
             service_cidrs: true,
+            drops_unknown_ports: false,
         };
         carried::make(object, &pins)?;
         let mut loaded = Loaded::with_object(object, &pins, settings)?;

@@ -94,8 +94,10 @@ pub fn wait(daemon: &mut Daemon, status: PathBuf, pins: &Path, population: &Popu
     }
 }
 
-/// Splits Services into those that the maps serve and those that they do not.
+/// Splits Services into those that the maps serve and those that they do not. A Service that svc has to refuse is in
+/// neither part.
 pub fn split_served(pins: &Path, population: &Population) -> Result<(Vec<u32>, Vec<u32>)> {
     let tables = Tables::open(pins)?;
-    Ok(population.services().partition(|service| tables.serve(population, *service)))
+    let expected = population.services().filter(|service| !population.is_refused(*service));
+    Ok(expected.partition(|service| tables.serve(population, *service)))
 }

@@ -2,15 +2,21 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use svc_tests::agent::{Probe, Tried, Via};
 use svc_tests::manifests::SERVICE_PORT;
 use svc_tests::topology::{Addrs, Family, service};
+use svc_tests::wait;
+use svc_tests::world::CHANGE_LIMIT;
 
 use crate::case::{Case, ClientOutcome, Row, Target, Way};
 use crate::lab::Lab;
 
 /// A ClusterIP of a deleted Service.
 const STALE: Addrs = service(99);
+/// An address that a router sends to the node.
+const EXTERNAL: Addrs =
+    Addrs { v4: Ipv4Addr::new(203, 0, 113, 7), v6: Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 7) };
 
 pub fn cases() -> Vec<Case> {
     let refused = |to| Row::always("client", to, ClientOutcome::Refusal);
@@ -40,6 +46,40 @@ pub fn cases() -> Vec<Case> {
                 "R04",
                 "a ClusterIP that the node has itself is served by the node, also where sockets are translated",
                 vec![own("pod"), own("node1")],
+            )
+        },
+        Case {
+            flags: &["--unknown-external-ports", "drop"],
+            also: |lab| {
+                let ports = "type: NodePort\n";
+                let both = format!("{ports}  externalIPs: [{}, {}]\n", EXTERNAL.v4, EXTERNAL.v6);
+                lab.edit("far", ports, &both)?;
+                let node = lab.world.topology.node(1).host.addrs;
+                let client = &lab.world.topology.client;
+                for family in Family::BOTH {
+                    let (to, via) = (EXTERNAL.of(family), node.of(family));
+                    client.netns.ip(&format!("route add {to} via {via}"))?;
+                    let served = wait::until("the external address is served", CHANGE_LIMIT, || {
+                        Ok(client.agent.ask(Via::Tcp, (to, SERVICE_PORT).into(), 1).ok())
+                    })?;
+                    ensure!(served.iter().all(|answer| answer.server == "far"), "{served:?}");
+                    let probe = Probe {
+                        via: Via::Tcp,
+                        from: None,
+                        to: vec![(to, SERVICE_PORT + 1).into()],
+                        tries: 1,
+                    };
+                    let tried = client.agent.probe(vec![probe])?;
+                    ensure!(tried == [[Tried::Nothing]], "an unknown port of {to}: {tried:?}");
+                }
+                let dropped = lab.world.daemon(1)?.status()?["counters"]["drop_unknown_port"].as_u64();
+                ensure!(dropped >= Some(2), "{dropped:?} packets were dropped");
+                Ok(())
+            },
+            ..Case::new(
+                "R24",
+                "a port of an external address that no Service has is dropped if so configured",
+                vec![Row::answered("client", Target::NodePort("far"), "far")],
             )
         },
         Case {

@@ -41,6 +41,7 @@ fn loaded(pins: &Pins, maps: MapSet) -> Result<Loaded> {
         pod_sockets: PodSockets::WITHOUT_DAEMON,
         pods_by_source: false,
         service_cidrs: false,
+        drops_unknown_ports: false,
     };
     Loaded::over(pins, settings, maps, Carried::default())
 }

@@ -148,6 +148,7 @@ fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
         metrics: None,
         xdp,
         pod_sockets: PodSockets::WITHOUT_DAEMON,
+        drops_unknown_ports: false,
         through_stack: ThroughStack::Auto,
         netns_dirs: Vec::new(),
         flow_table_size,
