@@ -159,9 +159,15 @@ impl Book {
         self.ids.services()
     }
 
-    /// Grows when a UDP frontend loses an endpoint: only then can a flow be stale.
+    /// Grows when a UDP frontend loses an endpoint, and when an endpoint moves to another node: only then can a flow be
+    /// stale.
     pub const fn udp_losses(&self) -> u64 {
-        self.udp_losses
+        self.udp_losses + self.uses.moves()
+    }
+
+    /// Backends that were on this node and are on another one now, with the same address and port.
+    pub const fn moved_away(&self) -> &Arc<BTreeSet<SocketAddr>> {
+        self.uses.moved_away()
     }
 
     /// Grows when a service port with session affinity loses an endpoint: only then can an affinity entry be stale.

@@ -1,5 +1,7 @@
 //! Progress of the loop, and the state that is in force.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -88,9 +90,11 @@ pub struct InForce {
     /// Session affinity: backends that clients may keep.
     pub stays: Stays,
     pub own_addresses: Arc<NodeAddresses>,
+    /// Backends that were on this node and are on another one now.
+    pub moved_away: Arc<BTreeSet<SocketAddr>>,
     pub services: OrdMap<ServicePortKey, ServicePortId>,
-    /// Incremented when a UDP frontend loses an endpoint; only then can a flow or socket be stale. Zero: nothing is
-    /// in force.
+    /// Incremented when a UDP frontend loses an endpoint or an endpoint moves away; only then can a flow or socket be stale.
+    /// Zero: nothing is in force.
     pub udp_losses: u64,
     /// Incremented when a service port with session affinity loses an endpoint.
     pub affinity_losses: u64,
@@ -103,6 +107,7 @@ impl InForce {
             serving: book.serving().clone(),
             stays: book.stays().clone(),
             own_addresses: Arc::clone(own_addresses),
+            moved_away: Arc::clone(book.moved_away()),
             services: book.services().clone(),
             udp_losses: book.udp_losses(),
             affinity_losses: book.affinity_losses(),

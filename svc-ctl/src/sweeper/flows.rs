@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use svc_common::abi::{Direction, Exit, FlowKey, FlowRecord};
+use svc_common::abi::{Direction, Exit, FlowKey, FlowRecord, Hook};
 use svc_common::addr::{Port, Proto};
 use svc_common::datapath::flow::twin_key;
 use svc_common::datapath::state::{STAMP_SHIFT, age, is_expired, lifetime};
@@ -58,15 +58,24 @@ where
     Ok(pass)
 }
 
-/// A reverse record is stale with its forward record.
+/// The flow ends: its endpoint is gone (UDP), or serves on another node now. A reverse record is stale with its forward
+/// record.
 fn is_stale<F: Family>(in_force: &InForce, key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>) -> bool
 where
     F::Addr: Encode,
 {
     let socket = |addr: F::Addr, port: Port| SocketAddr::new(addr.to_ip(), port.number());
-    key.proto == Proto::UDP
-        && record.direction == Direction::FORWARD
-        && is_stale_udp(in_force, socket(key.dst, key.dport), socket(record.dst, record.dport))
+    let backend = socket(record.dst, record.dport);
+    record.direction == Direction::FORWARD
+        && (key.proto == Proto::UDP && is_stale_udp(in_force, socket(key.dst, key.dport), backend)
+            || needs_local_backend(record) && in_force.moved_away.contains(&backend))
+}
+
+/// A client from outside reaches a backend of this node with its own address. From another node the backend would answer the
+/// client directly, with its own address. The client's next packet begins a flow that is masqueraded: datagrams go on, a TCP
+/// connection is reset by the backend.
+fn needs_local_backend<A>(record: &FlowRecord<A>) -> bool {
+    record.exit == Exit::STACK && record.twin_hook == Hook::UPLINK_EGRESS && record.hook == Hook::INGRESS
 }
 
 /// Removes both records of each flow; flows are given as keys of the forward and the reverse record.
@@ -94,7 +103,7 @@ where
         }
         if map.remove(key).is_ok() {
             pass.removed += 1;
-            pass.stale += 1;
+            pass.stale += u64::from(key.proto == Proto::UDP);
         }
     }
     Ok(())

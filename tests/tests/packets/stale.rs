@@ -69,6 +69,48 @@ ports: [{name: other, port: 4000, protocol: UDP}]
 endpoints: [{addresses: [10.240.0.4]}]
 ";
 
+/// A Service with one endpoint, on this node and on another one.
+const MOVING: &str = "\
+-- service.yaml --
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  clusterIPs: [172.30.1.1, 'fd00::ac1e:101']
+  externalIPs: [1.2.3.4, 'fd00::102:304']
+  ports: [{name: web, port: 8000, protocol: UDP}]
+
+-- slices.yaml@here --
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-4, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: web, port: 4000, protocol: UDP}]
+endpoints: [{addresses: [10.244.2.10], nodeName: test-node}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-6, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports: [{name: web, port: 4000, protocol: UDP}]
+endpoints: [{addresses: ['fd00::af4:20a'], nodeName: test-node}]
+
+-- slices.yaml@there --
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-4, labels: {kubernetes.io/service-name: web}}
+addressType: IPv4
+ports: [{name: web, port: 4000, protocol: UDP}]
+endpoints: [{addresses: [10.244.2.10], nodeName: other}]
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: web-6, labels: {kubernetes.io/service-name: web}}
+addressType: IPv6
+ports: [{name: web, port: 4000, protocol: UDP}]
+endpoints: [{addresses: ['fd00::af4:20a'], nodeName: other}]
+";
+
 /// Flows of other Services; two records each, in a table with room for 262,144.
 const FOREIGN: u32 = 100_000;
 /// Flows to endpoints that will be removed.
@@ -83,9 +125,12 @@ pub fn trials(lab: &Shared) -> Vec<Trial> {
         left alone as before (PAR-193)";
     let one_pass = "of a hundred thousand flows one pass over the table finds those that must end, be they few or many \
         (PAR-194)";
+    let moves = "a client from outside reaches a backend that moves to another node with its address, from the node's then";
     vec![
         trial(lab, format!("{left_alone} [V4]"), OBJECTS, |world| untranslated(world, Family::V4)),
         trial(lab, format!("{left_alone} [V6]"), OBJECTS, |world| untranslated(world, Family::V6)),
+        trial(lab, format!("{moves} [V4]"), MOVING, |world| moved(world, Family::V4)),
+        trial(lab, format!("{moves} [V6]"), MOVING, |world| moved(world, Family::V6)),
         trial(lab, one_pass.to_owned(), OBJECTS, among_many),
     ]
 }
@@ -114,6 +159,20 @@ fn untranslated(world: &mut World<'_>, family: Family) -> Result<()> {
     for outcome in meet(world, 3000) {
         let outcome = outcome?;
         ensure!(outcome == PacketOutcome::Untouched, "port 3000: {outcome}");
+    }
+    Ok(())
+}
+
+fn moved(world: &mut World<'_>, family: Family) -> Result<()> {
+    let (vip, backend) = (Ipv4Addr::new(1, 2, 3, 4), Ipv4Addr::new(10, 244, 2, 10));
+    let to = SocketAddr::new(in_family(vip, family), 8000);
+    let backend = SocketAddr::new(in_family(backend, family), 4000);
+    let src = SocketAddr::new(in_family(Ipv4Addr::new(203, 0, 113, 9), family), 5000);
+    for (slices, is_masqueraded) in [("here", false), ("there", true), ("here", true)] {
+        world.apply(&["service.yaml", &format!("slices.yaml@{slices}")])?;
+        let outcome = world.send(Origin::Outside, src, to)?;
+        let expected = PacketOutcome::Reaches { backend, is_masqueraded };
+        ensure!(outcome == expected, "the backend is {slices}: {outcome}");
     }
     Ok(())
 }

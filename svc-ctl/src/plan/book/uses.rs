@@ -1,7 +1,7 @@
 //! How many grants hold a backend, an extent, a Maglev table or an address. What nobody holds any more leaves the tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use svc_common::abi::{AddressFlags, BackendId, Extent, Locality};
@@ -40,6 +40,10 @@ pub struct Uses {
     own: BTreeMap<IpAddr, AddressFlags>,
     idle_backends: BTreeSet<BackendId>,
     idle_extents: BTreeSet<Extent>,
+    /// Backends that were on this node and are on another one now, with the same address and port.
+    moved_away: Arc<BTreeSet<SocketAddr>>,
+    /// Counts additions to it.
+    moves: u64,
 }
 
 impl Uses {
@@ -93,13 +97,41 @@ impl Uses {
         self.backends.get_or_insert(id, BackendUse::default())
     }
 
-    fn show_backend(&self, tables: &mut TrackedTables, id: BackendId, (addr, port): Target) {
+    pub const fn moved_away(&self) -> &Arc<BTreeSet<SocketAddr>> {
+        &self.moved_away
+    }
+
+    pub const fn moves(&self) -> u64 {
+        self.moves
+    }
+
+    fn show_backend(&mut self, tables: &mut TrackedTables, id: BackendId, (addr, port): Target) {
         let Some(BackendUse { published, .. }) = self.backends.get(&id) else { return };
         if let Some(locality) = (0..3_u8).rev().find(|l| published[usize::from(*l)] > 0) {
             let backend = Backend { addr, port, locality: Locality(locality) };
-            if tables.get().backends.get(&id) != Some(&backend) {
+            let before = tables.get().backends.get(&id).copied();
+            if before != Some(backend) {
+                self.note_move(before, backend);
                 tables.set_backend(id, Some(backend));
             }
+        }
+    }
+
+    fn note_move(&mut self, before: Option<Backend>, now: Backend) {
+        let target = SocketAddr::new(now.addr, now.port);
+        let was_here =
+            before.is_some_and(|b| (b.addr, b.port, b.locality) == (now.addr, now.port, Locality::LOCAL));
+        if was_here && now.locality == Locality::REMOTE {
+            Arc::make_mut(&mut self.moved_away).insert(target);
+            self.moves += 1;
+        } else if now.locality != Locality::REMOTE {
+            self.forget_move(target);
+        }
+    }
+
+    fn forget_move(&mut self, target: SocketAddr) {
+        if self.moved_away.contains(&target) {
+            Arc::make_mut(&mut self.moved_away).remove(&target);
         }
     }
 
@@ -237,11 +269,14 @@ impl Uses {
             }
         }
         for id in std::mem::take(&mut self.idle_backends) {
-            let Some(found) = self.backends.get(&id) else { continue };
-            if found.published == [0; 3] && tables.get().backends.contains_key(&id) {
+            let Some(BackendUse { published, stays }) = self.backends.get(&id).cloned() else { continue };
+            if published == [0; 3]
+                && let Some(gone) = tables.get().backends.get(&id).copied()
+            {
+                self.forget_move(SocketAddr::new(gone.addr, gone.port));
                 tables.set_backend(id, None);
             }
-            if found.published == [0; 3] && found.stays == 0 {
+            if published == [0; 3] && stays == 0 {
                 ids.retire_backend(id);
                 self.backends.remove(&id);
             }
