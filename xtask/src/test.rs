@@ -83,6 +83,11 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         outcomes.push(Outcome { tier, count, took: started.elapsed(), left_out: ran.is_none() });
     }
     privilege.hand_back(&[project::root(), &project::target_dir()])?;
+    if let Some(filter) = &args.filter
+        && outcomes.iter().all(|outcome| outcome.count == Count::default())
+    {
+        bail!("no case of this tier has {filter:?} in its name; `cargo xtask test --list` counts the cases of each tier");
+    }
     Ok(report(&outcomes, &orphans))
 }
 
