@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// These files, and folders with their contents; missing ones are skipped.
+/// Gives these files, and folders with their contents, back; missing ones are skipped.
 pub fn hand_back(paths: &[&Path]) -> Result<()> {
     let id = |name| env::var(name).ok()?.parse().ok();
     let (Some(user), Some(group)) = (id("SUDO_UID"), id("SUDO_GID")) else { return Ok(()) };

@@ -95,7 +95,7 @@ fn install(packages: &[&str]) -> Result<()> {
     project::run(apt().args(install).args(packages))
 }
 
-/// What describes a release: its bill of materials, and the licences of what it is made of.
+/// Tools that describe a release: its bill of materials, and the licences of its parts.
 pub fn for_release() -> Result<()> {
     for_building()?;
     for (name, version, features) in RELEASE_TOOLS {

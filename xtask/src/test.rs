@@ -86,7 +86,9 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     if let Some(filter) = &args.filter
         && outcomes.iter().all(|outcome| outcome.count == Count::default())
     {
-        bail!("no case of this tier has {filter:?} in its name; `cargo xtask test --list` counts the cases of each tier");
+        bail!(
+            "no case of this tier has {filter:?} in its name; `cargo xtask test --list` counts the cases of each tier"
+        );
     }
     Ok(report(&outcomes, &orphans))
 }

@@ -56,7 +56,7 @@ impl Exit {
     pub const HAIRPIN: Self = Self(2);
 }
 
-/// Which of the two records of a flow this is.
+/// Direction of a record: each flow has two.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Direction(pub u8);

@@ -30,7 +30,7 @@ pub struct Cli {
 pub enum Command {
     /// Serve this node: watch Services and endpoints, keep the kernel's tables and programs.
     Run(Box<RunArgs>),
-    /// What is attached where, which generation is in force, how full the tables are, what was refused.
+    /// Show the attached programs, the generation in force, how full the tables are, and what was refused.
     Status(StatusArgs),
     /// Lists what the kernel's tables hold now, whether or not the daemon runs.
     Get(GetArgs),
@@ -115,7 +115,7 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// What becomes of each field of a file: a KubeProxyConfiguration, or kubeadm's ConfigMap that has one.
+    /// Explain what svc makes of each field of a file: a KubeProxyConfiguration, or kubeadm's ConfigMap that has one.
     Explain {
         #[arg(value_name = "FILE")]
         file: PathBuf,
@@ -231,7 +231,7 @@ pub struct RunArgs {
     /// ClusterIP gets one of them, the same on every node.
     #[arg(long, value_name = "CIDRS|cluster", default_value = "", hide_default_value = true)]
     pub service_cidr: ServiceCidrs,
-    /// What happens to packets to a port of an external or load-balancer address that no Service has. `pass`: they are
+    /// Verdict for packets to a port of an external or load-balancer address that no Service has. `pass`: they are
     /// left alone, as by kube-proxy; if a router sends the address here, they circle between router and node.
     #[arg(long, value_enum, value_name = "VERDICT", default_value = "pass")]
     pub unknown_external_ports: UnknownPorts,
@@ -245,7 +245,7 @@ pub struct RunArgs {
     /// Domain of the cluster: the Service `web` of the namespace `shop` is `web.shop.svc.DOMAIN`.
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub dns_domain: Domain,
-    /// Who is asked for names of other domains: a file like `/etc/resolv.conf`, read at start, or addresses separated by
+    /// Servers for names of other domains: a file like `/etc/resolv.conf`, read at start, or addresses separated by
     /// commas. Empty: nobody; such questions are refused.
     #[arg(long, value_name = "FILE|ADDRESSES", default_value = "/etc/resolv.conf")]
     pub dns_upstream: Upstreams,

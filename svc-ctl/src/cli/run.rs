@@ -93,7 +93,7 @@ impl Invocation {
     }
 }
 
-/// What is needed to follow a configuration file that changes.
+/// The parts that follow a changing configuration file.
 pub struct Reload {
     pub invocation: Invocation,
     /// Sets how much is logged, as `--v` counts.

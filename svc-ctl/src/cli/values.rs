@@ -30,7 +30,7 @@ impl FromStr for FeatureGates {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ServiceCidrs {
     Given(Cidrs),
-    /// Those of the API server.
+    /// The CIDRs of the API server.
     OfCluster,
 }
 

@@ -17,7 +17,7 @@ use super::zone::Zone;
 /// Aliases that are followed one after another, as CoreDNS has it.
 const MAX_ALIASES: usize = 10;
 
-/// What an answer says, without its head.
+/// An answer without its header.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answer {
     pub code: ResponseCode,

@@ -1,4 +1,4 @@
-//! What a zone knows of a name: Services and endpoints behind it, without records.
+//! Finds the Services and endpoints behind a name, without records.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -39,7 +39,7 @@ impl Comparable<ServiceName> for NameRef<'_> {
     }
 }
 
-/// What is behind a name.
+/// The object behind a name.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Found<'z> {
     /// The name does not exist.

@@ -10,7 +10,7 @@ use crate::model::named::NamedService;
 use crate::model::service::Service;
 use crate::model::world::World;
 
-/// What an address is to a Service. ClusterIPs are asked first.
+/// The relation of an address to a Service. ClusterIPs are looked up first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Role {
     ClusterIp,

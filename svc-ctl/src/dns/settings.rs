@@ -1,4 +1,4 @@
-//! What the daemon is told about DNS.
+//! The operator's settings of DNS.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -51,7 +51,7 @@ impl FromStr for ListenAddress {
     }
 }
 
-/// Who is asked for names of other domains.
+/// The servers for names of other domains.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Upstreams {
     Nobody,

@@ -1,4 +1,4 @@
-//! What a name below the domain is about, by its labels alone.
+//! Reads a name below the domain by its labels alone.
 
 use hickory_server::proto::rr::Name;
 

@@ -127,7 +127,7 @@ impl ResponseHandler for Sent {
     }
 }
 
-/// What a client gets.
+/// A client's answer.
 fn asked(zone: Option<Zone>, request: &Request) -> (usize, Message) {
     let (_publish, zone) = watch::channel(zone.map(Arc::new));
     let handler = Handler { settings: settings(false), zone, upstream: None };

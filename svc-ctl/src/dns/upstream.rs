@@ -34,7 +34,7 @@ type Pool = NameServerPool<TokioRuntimeProvider>;
 
 pub struct Upstream {
     servers: Vec<SocketAddr>,
-    /// Those that lead back here.
+    /// Upstreams that lead back here.
     loops: Mutex<BTreeSet<SocketAddr>>,
     /// All others; none if none are left.
     pool: watch::Sender<Option<Pool>>,
@@ -101,7 +101,7 @@ impl Upstream {
         Self { servers, loops: Mutex::default(), pool, token }
     }
 
-    /// What the first upstream that answers says. SERVFAIL where none does.
+    /// The answer of the first upstream that answers, or SERVFAIL.
     pub async fn ask(&self, query: Query) -> Answer {
         if let Some(server) = self.probed(&query.name) {
             self.loops.lock().unwrap_or_else(PoisonError::into_inner).insert(server);

@@ -9,7 +9,7 @@ use super::reverse::Reverse;
 use crate::model::name::ServiceName;
 use crate::model::world::World;
 
-/// What does not change while the daemon runs.
+/// Settings that do not change while the daemon runs.
 #[derive(Clone, Debug)]
 pub struct ZoneSettings {
     /// The domain of the cluster, in lower case.

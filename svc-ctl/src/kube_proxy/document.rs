@@ -34,7 +34,7 @@ impl Tree {
         }
     }
 
-    /// What sort of value it is.
+    /// The kind of the value.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Null => "nothing",

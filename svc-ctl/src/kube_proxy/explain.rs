@@ -1,4 +1,4 @@
-//! What becomes of each field of a configuration file.
+//! Explains what svc makes of each field of a configuration file.
 
 use super::document::{Tree, parse};
 use super::fields::{FIELDS, Field, Meaning, Shape, find};
@@ -14,7 +14,7 @@ const CONFIG_MAP_KEY: &str = "config.conf";
 const OWN_VERSION: &str = "svc/v1alpha1";
 const OWN_KIND: &str = "SvcConfiguration";
 
-/// What becomes of a field.
+/// The fate of a field.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// It counts. The flag of `svc-ctl run` that says the same, if it is not what svc does by itself.
@@ -157,7 +157,7 @@ fn verdict(field: &Field, value: &Tree, document: &Tree) -> Verdict {
     }
 }
 
-/// What the value should be, if it is something else.
+/// The expected kind of value, if it is another one.
 fn misfit(shape: Shape, value: &Tree) -> Option<&'static str> {
     let (fits, wanted) = match shape {
         Shape::Bool => (matches!(value, Tree::Bool(_)), "true or false"),

@@ -2,7 +2,7 @@
 
 use super::honour::{self, Honour};
 
-/// What a field may hold.
+/// The kind of value that a field may hold.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Shape {
     Bool,
@@ -21,7 +21,7 @@ pub enum Shape {
     Object,
 }
 
-/// What becomes of a field.
+/// The fate of a field.
 #[derive(Clone, Copy, Debug)]
 pub enum Meaning {
     /// A flag of `svc-ctl run` says the same.

@@ -1,21 +1,21 @@
-//! Which flag of `svc-ctl run` says what a field says.
+//! Finds the flag of `svc-ctl run` for a field.
 
 use std::net::{IpAddr, SocketAddr};
 
 use super::document::Tree;
 
-/// What a value says to svc.
+/// The meaning of a value for svc.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Said {
     /// A flag and its value.
     Flag(&'static str, String),
-    /// What svc does by itself.
+    /// svc does it without a flag.
     Default,
     /// Nothing, and why.
     Nothing(&'static str),
 }
 
-/// What a value says, in a document. An error refuses the value, and says why.
+/// The meaning of a value in a document. An error refuses the value, and says why.
 pub type Honour = fn(value: &Tree, document: &Tree) -> Result<Said, String>;
 
 fn flag(name: &'static str, value: impl Into<String>) -> Result<Said, String> {

@@ -1,4 +1,4 @@
-//! What kube-proxy is told, in the words of svc: its configuration file and its flags. Pure: text in, flags of `svc-ctl run`
+//! Translates kube-proxy's configuration file and flags into svc's. Pure: text in, flags of `svc-ctl run`
 //! and explanations out.
 //!
 //! Each field is honoured, has no meaning here, or is refused, and [`fields`] says which and why.

@@ -1,4 +1,4 @@
-//! What files say, field by field. Whole files with their tables are in `svc-ctl/tests/config`.
+//! Tests single fields of files. Whole files with their tables are in `svc-ctl/tests/config`.
 
 use super::fields::{FIELDS, find};
 use super::*;

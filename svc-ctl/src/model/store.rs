@@ -104,7 +104,7 @@ pub struct Store {
     pub(super) listed_nodes: Listing<Arc<str>, NodeInfo>,
     /// Origins that complain now.
     complaining: BTreeSet<Origin>,
-    /// What origins complain of since the last [`Store::take_complaints`].
+    /// Complaints of origins since the last [`Store::take_complaints`].
     complaints: Vec<(Origin, Vec<Complaint>)>,
 }
 
@@ -129,7 +129,7 @@ impl Store {
         Self { refuses_external_ips: !is_allowed, ..self }
     }
 
-    /// What of a Service may be served.
+    /// The part of a Service that may be served.
     pub(super) fn permitted(&self, mut service: Converted<Service>) -> Converted<Service> {
         if self.refuses_external_ips {
             let families = service.value.iter_mut().flat_map(|service| &mut service.families);
@@ -142,7 +142,7 @@ impl Store {
         &self.node_name
     }
 
-    /// What the sources want now. It may be planned once every source is [synced](Self::is_synced).
+    /// The objects of all sources now. They may be planned once every source is [synced](Self::is_synced).
     pub const fn world(&self) -> &World {
         &self.world
     }
@@ -158,7 +158,7 @@ impl Store {
         }
     }
 
-    /// What origins complain of anew; an empty list says that nothing is wrong any more.
+    /// New complaints by origin; an empty list says that nothing is wrong any more.
     pub fn take_complaints(&mut self) -> Vec<(Origin, Vec<Complaint>)> {
         std::mem::take(&mut self.complaints)
     }

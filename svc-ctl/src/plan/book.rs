@@ -1,4 +1,4 @@
-//! What every Service asked for and got. A change touches the Services that it names and their rivals for an address, and
+//! The book: what every Service asked for and got. A change touches the Services that it names and their rivals for an address, and
 //! nothing else; the tables are the sum of all pages.
 
 mod demand;
@@ -35,7 +35,7 @@ use crate::model::world::World;
 /// others before.
 const EMPTIED: usize = 65_536;
 
-/// What a service port in one family got.
+/// The grants of a service port in one family.
 #[derive(Clone, Debug)]
 struct Grant {
     of: PortOf,
@@ -57,7 +57,7 @@ struct Page {
     grants: Box<[Grant]>,
 }
 
-/// What changed in the world.
+/// The changes of the world.
 #[derive(Clone, Debug, Default)]
 pub struct Changes {
     pub services: BTreeSet<ServiceName>,
@@ -75,12 +75,12 @@ impl Changes {
     }
 }
 
-/// What a change makes necessary.
+/// The work that a change makes necessary.
 #[derive(Debug, Default)]
 pub struct Turn {
     /// Make before break: the tables are whole after every prefix.
     pub ops: Vec<MapOp>,
-    /// What is wrong with each Service that was planned.
+    /// The complaints about each Service that was planned.
     pub complaints: Vec<(ServiceName, Vec<Complaint>)>,
     /// Addresses of the node for which there is no room.
     pub node_addresses_left_out: usize,
@@ -298,7 +298,7 @@ impl Book {
         work.extend(rivals);
     }
 
-    /// Who gets each frontend that several claim, decided before anything is changed.
+    /// Decides who gets each frontend that several claim, before anything is changed.
     fn owners(&self, world: &World, work: &BTreeSet<ServiceName>) -> BTreeMap<Frontend, Claimant> {
         let services = work.iter().filter_map(|name| world.services.get(name));
         let contested: BTreeSet<Frontend> = services.flat_map(|s| self.claims.contested(s)).collect();

@@ -1,4 +1,4 @@
-//! Who gets which frontend: service ports claim them, and an address that two claim goes to one (SEM-017).
+//! Decides which service port gets a frontend: an address that two claim goes to one (SEM-017).
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -80,12 +80,12 @@ impl Ord for PortOf {
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Claimant {
     pub of: PortOf,
-    /// Which of the claims of its service port.
+    /// The number of the claim within its service port.
     pub claim: u16,
     pub is_external: bool,
 }
 
-/// Who claims a frontend: hardly ever more than one.
+/// The service ports that claim a frontend: hardly ever more than one.
 #[derive(Clone, Debug)]
 enum Claimants {
     One(Claimant),
@@ -159,7 +159,7 @@ fn claimants(service: &Arc<Service>) -> impl Iterator<Item = (Frontend, Claimant
     })
 }
 
-/// Who gets a frontend: a cluster address goes before all, the older Service before the younger where both ages are
+/// Decides who gets a frontend: a cluster address goes before all, the older Service before the younger where both ages are
 /// known, then who has it, then the first by name. Two rounds, because age does not order those without.
 pub fn owner_of(claimants: &[Claimant], holds: impl Fn(&Claimant) -> bool) -> Option<&Claimant> {
     let is_internal = claimants.iter().any(|c| !c.is_external);

@@ -8,7 +8,7 @@ use super::policy::Policy;
 use super::tables::FrontendEntry;
 use crate::model::service::Selection;
 
-/// What the operator says about masquerading.
+/// The operator's settings of the masquerade.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Masquerade {
     /// Everybody who dials a ClusterIP, pods too.
@@ -18,7 +18,7 @@ pub struct Masquerade {
     pub to_local: bool,
 }
 
-/// What all frontends of a service port in one family share.
+/// The part that all frontends of a service port in one family share.
 #[derive(Clone, Copy, Debug)]
 pub struct Shared {
     pub service: ServicePortId,

@@ -1,4 +1,4 @@
-//! What clients may dial to reach a service port: its frontends, from fields and not from the Service's type (SEM-011).
+//! The frontends of a service port, which clients dial. They follow from fields and not from the Service's type (SEM-011).
 
 use svc_common::abi::Scope;
 

@@ -43,7 +43,7 @@ pub struct Ids {
     restored_taken: BTreeSet<ServicePortId>,
     /// Maglev tables found in the kernel at start, by digest and number of pages.
     restored_maglevs: BTreeMap<(u64, u32), Extent>,
-    /// What was taken since `begin`, to be undone by `roll_back`.
+    /// Numbers taken since `begin`, to be undone by `roll_back`.
     journal: Vec<Taken>,
 }
 
@@ -244,7 +244,7 @@ impl Ids {
         self.pages.retire(pages);
     }
 
-    /// What was found in the kernel at start and was claimed by nobody is retired.
+    /// Retires the numbers that were found in the kernel at start and that no Service claimed.
     pub fn end_restoring(&mut self) {
         let taken = std::mem::take(&mut self.restored_taken);
         let found: BTreeSet<ServicePortId> =

@@ -19,7 +19,7 @@ const WIDE_SHARE: usize = 32;
 /// Places hold 16 bits.
 const MOST_BACKENDS: usize = 1 << 16;
 
-/// What a backend may have above the mean, in percent. With less of it more moves without need: at 5 up to 0.5 %.
+/// Percent above the mean that a backend may have. With a smaller bound more places move without need: at 5 up to 0.5 %.
 const SURPLUS: usize = 5;
 
 /// Pages of the table over so many backends. None for fewer than two, where there is nothing to choose, and for more
@@ -130,7 +130,7 @@ mod tests {
         (0..count).map(|n| (Ipv4Addr::from(0x0af4_0000 + u32::from(n) * 7).into(), 8080)).collect()
     }
 
-    /// Who has each place.
+    /// The backend of each place.
     fn owners(backends: &[(IpAddr, u16)]) -> Vec<(IpAddr, u16)> {
         plan_maglev(backends).into_iter().map(|i| backends[usize::from(i)]).collect()
     }

@@ -1,4 +1,4 @@
-//! Which addresses of this node accept NodePorts (SEM-020 to SEM-025).
+//! Decides which addresses of this node accept NodePorts (SEM-020 to SEM-025).
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! What a service port asks for: its endpoints by category, as targets. Pure, without ids.
+//! Plans the endpoints of a service port: its endpoints by category, as targets. Pure, without ids.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -1,10 +1,10 @@
-//! Which endpoints a service port may use on this node: traffic policies, topology hints, terminating fallback
+//! Decides which endpoints a service port may use on this node: traffic policies, topology hints, terminating fallback
 //! (SEM-060 to SEM-076). One pure function, tested row by row.
 
 use crate::model::endpoint::{Endpoint, Hints, PortEndpoint};
 use crate::model::node::NodeInfo;
 
-/// What decides which lists a service port needs, in one family.
+/// The facts that decide which lists a service port needs, in one family.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Policy {
     pub internal_local: bool,

@@ -1,4 +1,4 @@
-//! Which endpoints a UDP flow may stay with; the sweeper ends flows to others (SEM-124).
+//! Endpoints that a UDP flow may stay with; the sweeper ends flows to others (SEM-124).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

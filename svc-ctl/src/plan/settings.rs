@@ -1,4 +1,4 @@
-//! What the operator sets of the plan.
+//! The operator's settings of the plan.
 
 use super::entry::Masquerade;
 use super::node_ports::NodePortAddresses;

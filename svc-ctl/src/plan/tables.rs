@@ -12,7 +12,7 @@ use svc_common::addr::Proto;
 
 use super::dense::Dense;
 
-/// What identifies a frontend in the kernel.
+/// The key of a frontend in the kernel.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Frontend {
     /// The unspecified address of its family for `Scope::NODE_PORT`.
@@ -23,7 +23,7 @@ pub struct Frontend {
     pub scope: Scope,
 }
 
-/// What a frontend leads to.
+/// The value of a frontend: its policy and its backends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct FrontendEntry {
     pub service: ServicePortId,
@@ -82,7 +82,7 @@ pub enum MapOp {
     DeleteFrontend(Frontend),
     DeleteAddress(IpAddr),
     DeletePrefix(Prefix),
-    /// Nothing refers to it any more; its place may be used again after a grace period.
+    /// No entry refers to it any more; its place may be used again after a grace period.
     FreeExtent(Extent),
     /// As for an extent.
     FreeMaglev(Extent),

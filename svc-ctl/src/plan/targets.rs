@@ -1,4 +1,4 @@
-//! Which id each target has, and which target each id. The ids are hashed by their targets, so that a target is kept once.
+//! The id of each target, and the target of each id. The ids are hashed by their targets, so that a target is kept once.
 
 use std::hash::BuildHasher;
 

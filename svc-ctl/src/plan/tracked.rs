@@ -26,7 +26,7 @@ pub struct TrackedTables {
     begun: Vec<ServicePortId>,
 }
 
-/// What stood under each key that was touched.
+/// The former value under each key that was touched.
 #[derive(Clone, Debug, Default)]
 struct Before {
     backends: BTreeMap<BackendId, Option<Backend>>,

@@ -1,6 +1,6 @@
-//! What the loop is told once.
+//! Settings of the loop.
 
-/// What does not change while the loop runs.
+/// Settings that do not change while the loop runs.
 #[derive(Clone, Debug)]
 pub struct LoopSettings {
     pub node_name: String,

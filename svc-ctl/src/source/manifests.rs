@@ -36,7 +36,7 @@ pub mod whole;
 pub mod world;
 mod writers;
 
-/// What tells whether a file has to be read again: inode, size, time of change.
+/// Inode, size and time of change of a file: if they differ, the file is read again.
 type Stamp = (u64, u64, Option<SystemTime>);
 
 /// The files that count, what was sent of them, and what is wrong with them.
@@ -47,10 +47,10 @@ pub struct Manifests {
     only: Option<String>,
     /// Where Services get their ClusterIPs; without a range they must write them.
     service_cidrs: Vec<IpNet>,
-    /// What was last seen of each file: its stamp, or why it cannot be read.
+    /// The last stamp of each file, or the reason why it cannot be read.
     seen: BTreeMap<String, Result<Stamp, String>>,
     files: Files,
-    /// What Services were given, now and before.
+    /// Addresses and ports that Services were given, now and before.
     given: GivenFile,
     folder_problem: Option<String>,
     sent: Option<World>,
@@ -101,7 +101,7 @@ impl Manifests {
         is_new
     }
 
-    /// What is new in what was read, as far as health allows: everything at first.
+    /// The changes since the last call, as far as health allows: everything at first.
     pub fn batch(&mut self, health: &Health) -> Batch {
         let (objects, mut report) = self.files.objects();
         let mut world = World::with_health(&objects, health);
@@ -122,7 +122,7 @@ impl Manifests {
         &self.files
     }
 
-    /// What stands in each file that can be read.
+    /// The contents of each file that can be read.
     pub fn texts(&self) -> BTreeMap<String, String> {
         let text =
             |name: &str| Some((name.to_owned(), std::fs::read_to_string(self.folder.join(name)).ok()?));
@@ -141,7 +141,7 @@ impl Manifests {
         objects.into_iter().filter_map(Object::as_pod).collect()
     }
 
-    /// What is wrong with the files.
+    /// The complaints about the files.
     pub fn report(&self) -> &[Complaint] {
         &self.report
     }

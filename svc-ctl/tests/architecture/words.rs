@@ -21,7 +21,8 @@ const COINED: &[(&str, &str)] = &[
 ];
 
 /// Words with which a comment must not begin, because its subject would be missing.
-const OPENERS: &[&str] = &["Nobody", "Whom", "Whose"];
+const OPENERS: &[&str] =
+    &["Nobody", "Nothing", "These", "Those", "What", "Whatever", "Which", "Who", "Whom", "Whose"];
 
 #[test]
 fn no_coined_word_comes_back() {

@@ -16,7 +16,7 @@ fn text(event: &Value, field: &str) -> String {
     event[field].as_str().unwrap_or_default().to_owned()
 }
 
-/// What was said besides that a daemon has started.
+/// The Events other than that of the daemon's start.
 fn told(api: &StandIn) -> Vec<Value> {
     api.created().into_iter().filter(|event| event["reason"] != "Starting").collect()
 }

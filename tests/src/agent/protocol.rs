@@ -137,7 +137,7 @@ pub struct Probe {
 /// A server to dial by its name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Named {
-    /// Who is asked.
+    /// The address of the server.
     pub server: SocketAddr,
     /// Ends with a dot.
     pub name: String,

@@ -89,7 +89,7 @@ impl Settings {
     pub(super) fn kubectl(&self, hub: &Netns, kubeconfig: &Path) -> Result<Command> {
         let mut command = hub.command(self.program("kubectl")?)?;
         command.env("KUBECONFIG", kubeconfig);
-        // Nothing is read from or written to the caller's home directory.
+        // The caller's home directory is neither read nor written.
         command.env("KUBECACHEDIR", self.dir.join("kubectl-cache")).env("KUBERC", "off");
         Ok(command)
     }

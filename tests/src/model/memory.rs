@@ -46,7 +46,7 @@ pub struct Flow {
     pub back_at: BackAt,
     /// The backend is a datagram server on the node itself, which may answer from any of the node's addresses.
     pub wildcard_source: bool,
-    /// Which of its tuples no later flow has taken.
+    /// The tuples of the flow that no later flow has taken.
     pub owns_client: bool,
     pub owns_backend: bool,
     /// It was close to its end when expired flows were removed.

@@ -79,7 +79,7 @@ pub enum Selection {
     Maglev,
 }
 
-/// Which addresses of the node accept NodePorts (SEM-020 to SEM-022).
+/// The node's addresses that accept NodePorts (SEM-020 to SEM-022).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum NodePorts {
     All,

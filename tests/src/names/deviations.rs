@@ -18,7 +18,7 @@ pub const ALL: [&str; 7] = [
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Verdict {
     Equal,
-    /// They differ by this one of [`ALL`].
+    /// The answers differ by this one of [`ALL`].
     Deviates(&'static str),
     Differs,
 }

@@ -94,7 +94,7 @@ impl<S: Environment> Show<S> {
         (step.begin)(&mut self.environment, &self.screen)?;
         let began = Instant::now();
         let (mut before, mut tick_began, mut wrong) = (start.clone(), began, None);
-        // What has failed until nobody dead was asked any more.
+        // The number of failures until no client dialled a dead node any more.
         let mut losses = None;
         let waited =
             wait::until_true(&format!("traffic follows: {name}"), self.part + S::CHANGE_LIMIT, || {

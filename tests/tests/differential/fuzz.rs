@@ -120,7 +120,7 @@ fn checksum(h: &Honest) -> Range<usize> {
     h.l4 + at..h.l4 + at + octets
 }
 
-/// What the frame became; fails if that is not allowed.
+/// The outcome of the frame; fails if that is not allowed.
 pub fn check(world: &World, input: &[u8], outcome: &Outcome) -> Result<&'static str> {
     let Outcome { verdict, octets } = outcome;
     if octets == input {

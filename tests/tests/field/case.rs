@@ -89,7 +89,7 @@ pub struct Case {
     pub options: Options,
     pub pod_sockets: bool,
     pub flags: &'static [&'static str],
-    /// What the node has beside svc.
+    /// Prepares what the node has beside svc.
     pub prepare: fn(&mut Lab) -> Result<()>,
     pub rows: Vec<Row>,
     /// Further checks with svc.

@@ -150,7 +150,7 @@ fn compile(dir: &Path, compiler: &str, flags: &[&str]) -> Result<PathBuf> {
     Ok(program)
 }
 
-/// What the pod's programs find, a set of addresses for each name; the pod sees another /etc/resolv.conf than the host.
+/// The addresses that the pod's programs find, a set for each name; the pod sees another /etc/resolv.conf than the host.
 fn resolve(testbed: &Testbed, program: &Path, conf: &Path, names: &[&str]) -> Result<Vec<BTreeSet<String>>> {
     let script = "mount --bind \"$1\" /etc/resolv.conf && shift && exec \"$@\"";
     let mut command = testbed.world.topology.host("pod")?.command("unshare")?;

@@ -1,4 +1,4 @@
-//! What the program is made of: a bill of materials (CycloneDX), and the licences of all crates with their texts.
+//! The parts of the program: a bill of materials (CycloneDX), and the licences of all crates with their texts.
 
 use std::fs;
 use std::path::{Path, PathBuf};

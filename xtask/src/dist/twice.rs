@@ -26,7 +26,7 @@ pub fn compare(folder: &Path) -> Result<()> {
     cargo.env("CARGO_TARGET_DIR", place.join("target"));
     // The tools that this folder has need not be built again.
     cargo.env("PATH", env::join_paths(bpf::tool_dirs(project::root())).context("PATH")?);
-    // They describe this xtask, whose cargo started it.
+    // The variables describe this xtask, whose cargo set them.
     for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CARGO_PKG_")) {
         cargo.env_remove(name);
     }

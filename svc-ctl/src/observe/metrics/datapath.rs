@@ -1,4 +1,4 @@
-//! What happened to packets, by the reasons of `docs/counters.md`.
+//! Packets by what happened to them, with the reasons of `docs/counters.md`.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub struct Datapath {
     pub snat_ports: u16,
 }
 
-/// What a counter counts.
+/// The kind of event that a counter counts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Class {
     Drop,

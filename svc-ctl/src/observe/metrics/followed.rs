@@ -14,14 +14,14 @@ use crate::model::service::Service;
 use crate::model::world::World;
 use crate::reconcile::{Durations, Served};
 
-/// Which traffic policy is `Local`.
+/// The traffic policies that are `Local`.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Policy {
     Internal,
     External,
 }
 
-/// What follows from the worlds so far. A clone has the same.
+/// Counts that follow from the worlds so far. A clone shares them.
 #[derive(Clone, Debug)]
 pub struct Followed(Arc<Mutex<State>>);
 

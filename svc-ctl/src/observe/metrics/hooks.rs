@@ -1,4 +1,4 @@
-//! What is attached where.
+//! The attached programs by interface.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -47,7 +47,7 @@ pub const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; cha
 /// The value of `Content-Type` of a page in Prometheus' own format.
 pub const PROMETHEUS_TEXT: &str = prometheus_text::CONTENT_TYPE;
 
-/// What the page is made of.
+/// The sources of the page.
 #[derive(Clone, Debug)]
 pub struct Sources {
     pub progress: watch::Receiver<Progress>,
@@ -83,7 +83,7 @@ impl Metrics {
         Self::over(sources, followed, Box::new(counters), Box::new(programs), process::own())
     }
 
-    /// Nothing has been published.
+    /// No thread has published anything.
     pub fn empty() -> Self {
         let sources = Sources {
             progress: watch::channel(Progress::default()).1,

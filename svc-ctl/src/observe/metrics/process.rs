@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use super::Part;
 use super::page::Page;
 
-/// What the process has used.
+/// Resources that the process has used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Process {
     pub cpu_seconds: f64,

@@ -1,4 +1,4 @@
-//! What the programs cost: how often each ran and how long. The kernel measures it only while somebody asks for it
+//! The cost of the programs: how often each ran, and how long. The kernel measures it only while somebody asks for it
 //! (`--bpf-stats`), because it costs every program of the machine some nanoseconds each time.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! What the daemon is, and how far it is.
+//! The daemon's version and progress.
 
 use std::collections::BTreeMap;
 use std::fmt;

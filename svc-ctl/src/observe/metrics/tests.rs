@@ -271,7 +271,7 @@ fn sem_057_a_change_counts_once_and_only_since_the_start() {
     before.triggered = Triggered(Some(START - 1));
     followed.update(served(2_000, &[slice("a", "here", Some(700)), before], &[]));
     assert_eq!(programming(&followed).0, [1, 0]);
-    // What a slice tells that is gone is older than its end.
+    // The trigger time of a deleted slice is older than its deletion.
     followed.update(served(3_000, &[], &[]));
     assert_eq!(programming(&followed).0, [1, 0]);
     followed.update(served(4_000, &[slice("a", "here", Some(3_750))], &[]));

@@ -1,4 +1,4 @@
-//! What no sequence of changes, failures, restarts and growth may break. The book is held against a plan from scratch that
+//! Laws that hold after any sequence of changes, failures, restarts and growth. The book is held against a plan from scratch that
 //! knows no ids, and each prefix of its ops against flat arrays as the kernel's.
 
 use std::num::{NonZeroU16, NonZeroU32};
@@ -179,7 +179,7 @@ fn set_node(world: &mut World, n: u8, is_zoned: bool) {
     world.addresses = Arc::new(NodeAddresses { addrs, ..NodeAddresses::default() });
 }
 
-/// What a frontend means, without ids.
+/// The meaning of a frontend, without ids.
 type Meaning = (ServicePortKey, u32, u32, [Vec<Backend>; 2], Option<(u32, u64)>);
 
 /// The meaning of all tables, without ids.
@@ -298,7 +298,7 @@ impl Kernel {
         (extent.first..extent.first + extent.count).map(|place| self.selection[&place]).collect()
     }
 
-    /// What a packet finds, without the name of the service.
+    /// The backends that a packet finds, without the name of the service.
     fn leads(&self) -> BTreeMap<Frontend, Lead> {
         let list = |extent: Extent| -> Vec<Backend> {
             let mut list: Vec<Backend> = self.set(extent).iter().map(|id| self.backends[id]).collect();

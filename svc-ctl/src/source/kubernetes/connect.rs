@@ -27,7 +27,7 @@ use crate::observe::metrics::requests::ApiRequests;
 
 /// Folder of a pod's credentials: `token`, `ca.crt`. The kubelet renews them; both are read again every minute.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// What to do when the API cannot be found.
+/// The cure when the API cannot be found.
 const HINT: &str = "give --kubeconfig FILE or --master URL \
     (in a cluster: `master` in the ConfigMap kube-system/svc)";
 

@@ -1,4 +1,4 @@
-//! What an API server gives a Service that does not say it: ClusterIPs and node ports.
+//! Assigns ClusterIPs and node ports to Services that have none, as an API server does.
 //!
 //! Every node must give the same without asking another. So what a Service gets depends on the manifests alone: its name is
 //! a place in the range, and where two want the same place, the first by name has it and the other takes the next free one.
@@ -95,7 +95,7 @@ fn wanted_families(spec: &ServiceSpec, default: IpFamily, ranges: &[IpNet]) -> O
     has_none.then(|| families(spec, default, ranges))
 }
 
-/// Who an address is given to: the name that is its place in the range.
+/// The owner of an address. Its name decides the place in the range.
 fn ip_owner(key: &Key, family: IpFamily) -> String {
     format!("{}/{}/{}", key.0, key.1, family.label())
 }
@@ -202,7 +202,7 @@ fn unnumbered_ports(spec: &ServiceSpec) -> impl Iterator<Item = &ServicePort> {
     ports.filter(|_| has_node_ports(spec))
 }
 
-/// Who a node port is given to: the name that is its place.
+/// The owner of a node port. Its name decides the place.
 fn port_owner(key: &Key, port: &ServicePort) -> String {
     let name = port.name.as_deref().unwrap_or_default();
     format!("{}/{}:{name}/{}", key.0, key.1, protocol(port.protocol.as_deref()))
@@ -235,7 +235,7 @@ mod tests {
         list.iter().map(parse).collect()
     }
 
-    /// What Services have after all is given, and what cannot be.
+    /// The Services after all assignments, and the assignments that failed.
     fn assigned(list: &[&str], ranges: &str) -> (BTreeMap<String, Vec<String>>, Vec<String>) {
         assigned_after(list, ranges, &mut Given::default())
     }

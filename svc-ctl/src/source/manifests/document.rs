@@ -57,7 +57,7 @@ pub struct Found {
     pub object: Object,
 }
 
-/// What is wrong with a document. `document` counts from one, as a reader would.
+/// A fault of a document. `document` counts from one, as a reader would.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DocumentError {
     pub document: usize,
@@ -67,7 +67,7 @@ pub struct DocumentError {
     pub reason: String,
 }
 
-/// What a file says.
+/// The contents of a file.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contents {
     pub objects: Vec<Found>,
@@ -75,7 +75,7 @@ pub struct Contents {
     pub unused: Vec<DocumentError>,
 }
 
-/// What a file of Cilium's `--lb-state-file` has instead of a kind, and what is in it.
+/// The fields that a file of Cilium's `--lb-state-file` has instead of a kind.
 const CILIUM_LISTS: [(&str, &str, &str); 2] =
     [("services", "v1", "Service"), ("endpoints", "discovery.k8s.io/v1", "EndpointSlice")];
 
@@ -204,7 +204,7 @@ fn parse_object<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)
     })
 }
 
-/// What an API server would fill in, as far as anybody here looks at it.
+/// Defaults of an API server, for the fields that svc reads.
 fn default(object: &mut Object) {
     let meta = match object {
         Object::Node(_) => return,

@@ -32,7 +32,7 @@ pub struct Files {
 pub struct Fault<'f> {
     pub file: &'f str,
     pub error: Cow<'f, DocumentError>,
-    /// What stays in force, or empty.
+    /// The contents that stay in force, or nothing.
     consequence: &'static str,
     /// It is of a kind that has no effect here.
     pub is_harmless: bool,

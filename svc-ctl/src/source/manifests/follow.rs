@@ -19,7 +19,7 @@ use crate::source::event::Batch;
 /// Looked at again even if nobody says so: a folder that was away, a watch that overflowed, a network file system.
 const RESCAN_SECS: u64 = 5;
 
-/// What a folder is followed with.
+/// Settings for following a folder.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Where Services get their ClusterIPs; without a range they must write them.
@@ -79,7 +79,7 @@ pub async fn run(
                     // The watch itself has a problem: see for ourselves.
                     Some(Err(_)) | None => Some(Duration::from_millis(SETTLE_MILLIS)),
                 };
-                // What comes before the settling time is over belongs to the same edit.
+                // A change before the settling time is over belongs to the same edit.
                 due = soon.map_or(due, |soon| due.min(Instant::now() + soon));
             }
         }

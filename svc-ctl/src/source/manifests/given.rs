@@ -1,4 +1,4 @@
-//! What Services were given before, in memory and in a file, so that a Service that is new takes nothing from one that serves.
+//! Remembers assigned addresses and ports in memory and in a file, so that a new Service takes none that another one has.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -30,7 +30,7 @@ pub struct Given {
 pub struct GivenFile {
     path: Option<PathBuf>,
     pub given: Given,
-    /// What the file holds, as far as is known.
+    /// The known contents of the file.
     written: Given,
     complaint: Option<Complaint>,
 }

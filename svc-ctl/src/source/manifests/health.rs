@@ -1,4 +1,4 @@
-//! Which Pods and nodes of the manifests are healthy, as this node finds out by itself.
+//! The health of the manifests' Pods and nodes, as this node finds out by itself.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +17,7 @@ mod readiness;
 /// Namespace and name.
 pub type PodKey = (String, String);
 
-/// What speaks against endpoints. By default nothing: what manifests say stands.
+/// Reasons against endpoints. By default there is none, and the manifests decide.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Health {
     /// Pods one of whose probes is not ready.
@@ -27,7 +27,7 @@ pub struct Health {
 }
 
 impl Health {
-    /// Nothing speaks against the Pod.
+    /// There is no reason against the Pod.
     pub fn is_well(&self, pod: &Pod) -> bool {
         let is_down = node_name(pod).is_some_and(|node| self.is_down(node));
         !is_down && (self.unready.is_empty() || !self.unready.contains(&pod_key(pod)))

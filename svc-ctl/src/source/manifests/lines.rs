@@ -1,4 +1,4 @@
-//! Which line of a file a field stands in.
+//! Finds the line of a field in a file.
 
 use saphyr::{LoadableYamlNode as _, MarkedYaml, SafelyIndex as _};
 
@@ -40,7 +40,7 @@ impl<'t> Lines<'t> {
 /// `a.b[0]` and `a[x.y/z]` into their parts.
 fn steps(path: &str) -> impl Iterator<Item = &str> {
     path.split('[').enumerate().flat_map(|(i, part)| {
-        // What stands in brackets is one step, whatever dots it has.
+        // A part in brackets is one step, even with dots in it.
         let (bracketed, plain) = match part.split_once(']').filter(|_| i > 0) {
             Some((bracketed, plain)) => (Some(bracketed), plain),
             None => (None, part),

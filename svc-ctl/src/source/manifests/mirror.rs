@@ -1,4 +1,4 @@
-//! What the mirroring controller does: hand-written Endpoints of a Service without a selector become slices (SEM-040).
+//! Does the work of the mirroring controller: hand-written Endpoints of a Service without a selector become slices (SEM-040).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -85,7 +85,7 @@ fn mirror(
     }
 }
 
-/// What people seldom write and Kubernetes' controllers always do: the node of the Pod with that address, and whether it
+/// Adds what Kubernetes' controllers always write and people seldom do: the node of the Pod with that address, and whether it
 /// is ready. What is written stands, but on a node that does not answer.
 pub fn complete(slice: &mut EndpointSlice, pods: &BTreeMap<IpAddr, &Pod>, health: &Health) {
     for endpoint in slice.endpoints.iter_mut().flatten() {

@@ -1,4 +1,4 @@
-//! What the EndpointSlice controller does: a Service with a selector gets slices of the Pods its labels match (SEM-049,
+//! Does the work of the EndpointSlice controller: a Service with a selector gets slices of the Pods its labels match (SEM-049,
 //! SEM-050, SEM-054).
 
 use std::collections::BTreeMap;

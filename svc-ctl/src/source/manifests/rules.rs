@@ -1,4 +1,4 @@
-//! What an API server refuses of a Service beyond what its types say: an error names the field. Parts that only this node
+//! Refuses Services that an API server refuses although their types are right. An error names the field. Parts that only this node
 //! reads are judged by the model (`convert`).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -171,7 +171,7 @@ fn protocol(port: &ServicePort) -> &str {
     port.protocol.as_deref().filter(|protocol| !protocol.is_empty()).unwrap_or("TCP")
 }
 
-/// What two Services want and only one can have: an address, or a node port. The complaint is of the second by name.
+/// An address or node port that two Services want. The complaint is about the second by name.
 pub fn conflicts<'s>(services: impl Iterator<Item = &'s Service>) -> Vec<Complaint> {
     let (mut addresses, mut node_ports) = (BTreeMap::new(), BTreeMap::new());
     let mut complaints = Vec::new();

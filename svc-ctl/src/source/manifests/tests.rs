@@ -29,7 +29,7 @@ impl Drop for Folder {
     }
 }
 
-/// What a scan says, in short words, and how many complaints there are then.
+/// The result of a scan in short words, and the number of complaints then.
 fn scan(manifests: &mut Manifests, writing: &[&str]) -> Option<(Vec<String>, usize)> {
     let batch = next_batch(manifests, writing)?;
     Some((words(&batch), manifests.report().len()))

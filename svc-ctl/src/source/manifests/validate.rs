@@ -16,7 +16,7 @@ use crate::dns::zone::{Zone, ZoneSettings};
 use crate::model::complaint::Complaint;
 use crate::model::store::Store;
 
-/// What is wrong, and where.
+/// A fault and its place.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Finding {
     pub file: String,
@@ -30,7 +30,7 @@ pub struct Finding {
     pub is_harmless: bool,
 }
 
-/// What to judge by.
+/// Settings that decide what is valid.
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub service_cidrs: Vec<IpNet>,
@@ -100,7 +100,7 @@ pub fn validate(path: &Path, rules: &Rules) -> anyhow::Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// What the daemon would complain of, and aliases that lead in a circle.
+/// The daemon's complaints, and aliases that lead in a circle.
 fn complaints_of_model(world: &World, zone: &ZoneSettings) -> Vec<Complaint> {
     let mut store = Store::new("").with_names();
     world.list().into_iter().for_each(|event| store.take(event));

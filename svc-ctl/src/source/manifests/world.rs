@@ -22,7 +22,7 @@ use crate::source::event::{Batch, Event, SourceEvent};
 
 type Key = (String, String);
 
-/// What the API would show.
+/// The objects that an API server would show.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
     services: BTreeMap<Key, Service>,
@@ -90,7 +90,7 @@ impl World {
         batch
     }
 
-    /// What is different from `before`.
+    /// The differences from `before`.
     pub fn changes_since(&self, before: &Self) -> Batch {
         let mut batch = Batch::new();
         changes(&before.services, &self.services, &mut batch, SourceEvent::Service);

@@ -1,4 +1,4 @@
-//! Who is writing which file, by what inotify tells: half a file is not read.
+//! The files that are being written, according to inotify: half a file is not read.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

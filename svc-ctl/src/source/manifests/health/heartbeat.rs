@@ -33,7 +33,7 @@ pub struct HeartbeatOptions {
     pub port: u16,
 }
 
-/// What is known of the other nodes, and why this one cannot answer at an address of its own.
+/// The state of the other nodes, and the reason why this one cannot answer at an address of its own.
 #[derive(Clone, Debug, Default)]
 struct Known {
     pulses: BTreeMap<String, (SocketAddr, Pulse)>,
@@ -62,7 +62,7 @@ impl Heartbeat {
         }
     }
 
-    /// These are all nodes now.
+    /// Takes over the list of all nodes.
     pub fn update(&mut self, nodes: &[&Node]) {
         let (mut others, mut own) = (BTreeSet::new(), BTreeSet::new());
         for node in nodes {
@@ -180,7 +180,7 @@ async fn ask(name: String, address: SocketAddr, known: watch::Sender<Known>, bel
         loop {
             tokio::select! {
                 biased;
-                // What has arrived counts before the next beat does.
+                // An answer that has arrived counts before the next beat.
                 result = receive(socket.as_ref(), &mut received) => match result {
                     Ok(length) if is_message(&received[..length], ANSWER) && received[8..LENGTH] == nonce => {
                         change(Pulse::answer);

@@ -10,12 +10,12 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::super::pods::{addresses, is_terminal};
 use crate::model::complaint::Complaint;
 
-/// What an API server fills in.
+/// Defaults of an API server.
 const PERIOD_SECS: u64 = 10;
 const TIMEOUT_SECS: u64 = 1;
 const FAILURES: u32 = 3;
 
-/// What is asked of a container, and how its answers count.
+/// A container's probe, and how its answers count.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Probe {
     pub question: Question,

@@ -28,12 +28,12 @@ const NOT_ASKED: &str = "not asked yet";
 /// Pod and field of a probe. A Pod with another address is another Pod.
 type ProbeKey = (PodKey, String, Option<IpAddr>);
 
-/// What the tasks know.
+/// The tasks' results.
 type Findings = BTreeMap<ProbeKey, Finding>;
 
 #[derive(Clone, Debug)]
 struct Finding {
-    /// Which task may write here: one that is ended may still have a result in its hands.
+    /// The task that may write here. A task that was ended may still have a result.
     task: u64,
     readiness: Readiness,
     /// Why it was not ready at the last change.
@@ -69,7 +69,7 @@ impl Prober {
         })
     }
 
-    /// These are all Pods now. A Pod whose probe changes keeps its readiness until the new one says otherwise. The first time
+    /// Takes over the list of all Pods. A Pod whose probe changes keeps its readiness until the new one says otherwise. The first time
     /// this waits for the first answers, but not long.
     pub async fn update(&mut self, pods: Vec<&Pod>) {
         let mut wanted: BTreeMap<ProbeKey, Probe> = BTreeMap::new();

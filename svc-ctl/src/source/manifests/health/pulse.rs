@@ -7,7 +7,7 @@ pub const MISSES: u32 = 8;
 /// Answers in a row after which it is up again.
 const RETURNS: u32 = 4;
 
-/// What is known of another node.
+/// The state of another node.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Pulse {
     state: State,

@@ -2,7 +2,7 @@
 
 use super::probe::Thresholds;
 
-/// What is known of a container, and the results in a row that speak against it.
+/// The state of a container, and the number of results in a row against that state.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Readiness {
     /// None until the first result of a container that ran before the daemon did.

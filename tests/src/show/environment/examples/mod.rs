@@ -28,7 +28,7 @@ const CLIENT_POD: &str = "client-pod";
 const NAME_SERVER: &str = "10.96.0.2:53";
 const HEARTBEAT: &str = "10258";
 
-/// Those who dial an address: UDP, and NodePorts from outside.
+/// Clients that dial an address: UDP, and NodePorts from outside.
 const CLIENTS: [(&str, Via, &str); 4] = [
     ("client", Via::Http, "192.0.2.1:30080"),
     ("client", Via::Http, "[2001:db8:1::1]:30080"),
@@ -36,7 +36,7 @@ const CLIENTS: [(&str, Via, &str); 4] = [
     ("client", Via::UdpUnconnected, "192.0.2.1:30053"),
 ];
 
-/// Those who dial a name: a Service by both families, its Pods, and an alias.
+/// Clients that dial a name: a Service by both families, its Pods, and an alias.
 const CLIENTS_BY_NAME: [(&str, &str, Family, u16); 5] = [
     (CLIENT_POD, "web", Family::V4, 80),
     (CLIENT_POD, "web", Family::V6, 80),

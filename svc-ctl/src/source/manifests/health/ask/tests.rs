@@ -92,7 +92,7 @@ async fn a_server_of_something_else_is_not_ready() {
     ask(Question::Grpc { target: address, service: String::new() }).await.unwrap_err();
 }
 
-/// What the health service of gRPC says of `web`: a status of its protocol, or nothing that is known.
+/// The status of `web` that gRPC's health service returns, or an unknown one.
 async fn health_service(listener: TcpListener, status: Option<u8>) {
     while let Ok((socket, _)) = listener.accept().await {
         let mut connection = h2::server::handshake(socket).await.unwrap();
