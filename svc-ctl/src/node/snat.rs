@@ -13,14 +13,9 @@ pub struct Sources {
     pub v6: Ipv6Addr,
 }
 
-/// SNAT addresses for an interface: its own first address of the family, else its bridge's, else the node's, else an
-/// uplink's, else one on the loopback interface or a dummy.
-pub fn sources(
-    i: &Interface,
-    interfaces: &Interfaces,
-    roles: &BTreeMap<u32, Assignment>,
-    node: &[IpAddr],
-) -> Sources {
+/// SNAT addresses for an interface: its own first address of the family, else its bridge's, else an uplink's, else one on
+/// the loopback interface or a dummy.
+pub fn sources(i: &Interface, interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) -> Sources {
     let bridge = i.master.and_then(|m| interfaces.list.iter().find(|b| b.index == m));
     let with_role = |role| {
         let has_role = move |u: &&Interface| roles.get(&u.index).is_some_and(|a| a.role == role);
@@ -30,7 +25,6 @@ pub fn sources(
         .addrs
         .iter()
         .chain(bridge.iter().flat_map(|b| &b.addrs))
-        .chain(node)
         .chain(with_role(Role::Uplink))
         .chain(with_role(Role::None))
         .copied()
@@ -45,12 +39,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interface_without_address_uses_its_bridge_then_the_node() {
+    fn an_interface_without_address_uses_its_bridge_then_an_uplink() {
         let addr = |s: &str| s.parse::<IpAddr>().unwrap();
         let bridge = Interface { index: 2, addrs: vec![addr("10.1.0.1")], ..Interface::default() };
         let port = Interface { index: 3, master: Some(2), ..Interface::default() };
-        let interfaces = Interfaces { list: vec![bridge, port.clone()], ..Interfaces::default() };
-        let s = sources(&port, &interfaces, &BTreeMap::new(), &[addr("192.0.2.1"), addr("2001:db8::1")]);
+        let addrs = vec![addr("192.0.2.1"), addr("2001:db8::1")];
+        let uplink = Interface { index: 4, addrs, ..Interface::default() };
+        let role = Assignment { role: Role::Uplink, reason: String::new(), doubt: None };
+        let interfaces = Interfaces { list: vec![bridge, port.clone(), uplink], ..Interfaces::default() };
+        let s = sources(&port, &interfaces, &[(4, role)].into());
         assert_eq!((s.v4.to_string(), s.v6.to_string()), ("10.1.0.1".to_owned(), "2001:db8::1".to_owned()));
     }
 
@@ -68,7 +65,7 @@ mod tests {
         let list = vec![left, interface(2, "lo", addr("192.0.2.1")), eth0.clone()];
         let role = |role| Assignment { role, reason: String::new(), doubt: None };
         let roles = [(1, role(Role::None)), (2, role(Role::None)), (3, role(Role::Uplink))];
-        let s = sources(&eth0, &Interfaces { list, ..Interfaces::default() }, &roles.into(), &[]);
+        let s = sources(&eth0, &Interfaces { list, ..Interfaces::default() }, &roles.into());
         assert_eq!(s.v4, Ipv4Addr::new(192, 0, 2, 1));
     }
 }

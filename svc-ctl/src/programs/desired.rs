@@ -39,7 +39,7 @@ fn desired_interface(
         Role::PodBridge => abi::Role::POD_BRIDGE,
         Role::None => return None,
     };
-    let source = sources(i, interfaces, roles, &[]);
+    let source = sources(i, interfaces, roles);
     let is_pod_bridge = |index: &u32| roles.get(index).is_some_and(|a| a.role == Role::PodBridge);
     let is_uplink = role == abi::Role::UPLINK;
     Some(DesiredInterface {
