@@ -12,7 +12,7 @@ use svc_common::abi::{Hook, Iface, Role};
 use svc_common::addr::Proto;
 use svc_common::family::{Family, V4, V6};
 use svc_common::wire::checksum::Wsum;
-use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
+use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, UDP_LEN, checksum_offset};
 
 use super::PacketAccess;
 use crate::frame::Frame;
@@ -67,14 +67,34 @@ pub fn egress<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
 }
 
 impl<const L3: usize> Tc<'_, L3> {
+    /// Makes the headers linear, without octets of a list of packets that GRO has joined: kernels before 6.16 panic when such
+    /// a list has lost octets to the first packet (`SKB_GSO_FRAGLIST`). If a packet cannot be made linear, its linear part is
+    /// parsed.
+    #[inline(always)]
+    fn make_linear(&self, len: u32) {
+        let skb = self.0.skb.skb;
+        // SAFETY: the context is this program's own.
+        let (segment, protocol) = unsafe { ((*skb).gso_size, (*skb).protocol as u16) };
+        if segment == GSO_BY_FRAGS {
+            return;
+        }
+        let mut wanted = if len < HEADERS { len } else { HEADERS };
+        if segment != 0 {
+            // The first packet is at least as long as the shortest headers and its payload.
+            let ip = if u16::from_be(protocol) == V6::ETHERTYPE { 40 } else { 20 };
+            let first = L3 as u32 + ip + UDP_LEN as u32 + segment;
+            wanted = if first < wanted { first } else { wanted };
+        }
+        let _ = self.0.pull_data(wanted);
+    }
+
     /// The Ethernet type, host order. Makes the headers linear first.
     #[inline(always)]
     fn family(&self) -> u16 {
         let frame = self.frame();
         let len = self.0.len();
         if frame.data + HEADERS as usize > frame.end && frame.end - frame.data < len as usize {
-            // If a packet cannot be made linear, its linear part is parsed.
-            let _ = self.0.pull_data(if len < HEADERS { len } else { HEADERS });
+            self.make_linear(len);
         }
         let skb = self.0.skb.skb;
         // SAFETY: the context is this program's own.
