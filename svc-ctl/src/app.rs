@@ -18,6 +18,7 @@ use crate::cli::run::Reload;
 use crate::config::Config;
 use crate::dataplane::pins::{Lock, lock_file};
 use crate::dataplane::run_time;
+use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::node::cgroup;
 use crate::node::watch::Observed;
@@ -29,7 +30,7 @@ use crate::plan::settings::Settings;
 use crate::programs::{self, HooksStatus, Started};
 use crate::reconcile::{self, Inputs, LoopSettings, Outputs, Progress};
 use crate::sweeper::{SweepReport, SweepSettings, Sweeper};
-use crate::{dns, memory, node, source};
+use crate::{dns, lb, memory, node, source};
 
 /// Batches of events that may be queued for the planner.
 const EVENTS_AHEAD: usize = 4;
@@ -52,7 +53,9 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     // Everything that may fail outside of svc comes first, so that a failed start leaves nothing in the kernel.
     let api = ApiRequests::default();
     let (ranges_out, ranges) = watch::channel(Vec::new());
-    let source = open_source(&config, &api, ranges_out).await?;
+    let (pools_out, pools) = watch::channel(config.load_balancer.clone());
+    let (members_out, members) = watch::channel(lb::Members::new());
+    let source = open_source(&config, &api, ranges_out, (pools.clone(), members_out)).await?;
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir: making {}", config.run_dir.display()))?;
     let _only_one = lock(&config.run_dir)?;
@@ -70,6 +73,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let attached = hooks.clone();
     let for_neighbors = sweeps.clone();
     // Health is answered while programs load: alive, not ready.
+    let hooks_of_announcer = hooks.clone();
     let inputs = observe::Inputs {
         worlds: outputs.world.subscribe(),
         progress: outputs.progress.subscribe(),
@@ -97,6 +101,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         reload,
         settings: settings_out,
         in_force: configuration_out,
+        load_balancer: pools_out,
         ledger: ledger.clone(),
     };
     tasks.spawn(async { why(reloader.run().await, "following the configuration file") });
@@ -106,6 +111,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let revalidate =
         node::neighbors::run(for_neighbors, |report: &SweepReport| report.live.next_hops.clone());
     tasks.spawn(async { why(revalidate.await, "revalidating neighbors") });
+    let interfaces_of_announcer = interfaces.clone();
     let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
     let (complaints, source_ledger) = (ledger.subscribe(), ledger.clone());
     tasks.spawn(async { why(source.run(events_out, complaints, source_ledger).await, "the source") });
@@ -127,6 +133,18 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         let ended = on_a_thread("svc-dns", move || dns::server::run(settings, worlds, ledger))?;
         tasks.spawn(ended);
     }
+    let announced = lb::announcer::Inputs {
+        node: config.node_name.clone(),
+        run_dir: config.run_dir.clone(),
+        pins: pins.clone(),
+        settings: pools,
+        members,
+        served: outputs.served.subscribe(),
+        interfaces: interfaces_of_announcer,
+        hooks: hooks_of_announcer,
+        ledger: ledger.clone(),
+    };
+    tasks.spawn(async { why(lb::announcer::run(announced).await, "announcing load-balancer addresses") });
     let loop_settings = LoopSettings {
         node_name: config.node_name.clone(),
         keeps_names: config.dns.is_some(),
@@ -247,6 +265,7 @@ async fn open_source(
     config: &Config,
     api: &ApiRequests,
     ranges: watch::Sender<Vec<IpNet>>,
+    load_balancer: (watch::Receiver<LoadBalancerSettings>, watch::Sender<lb::Members>),
 ) -> anyhow::Result<source::Opened> {
     match &config.source {
         Source::Manifests(path) => {
@@ -254,6 +273,7 @@ async fn open_source(
                 service_cidrs: config.settings.service_cidrs.0.clone(),
                 state_dir: config.state_dir.clone(),
                 health: config.health.clone(),
+                load_balancer: Some(load_balancer),
             };
             source::Opened::manifests(path, options)
         }

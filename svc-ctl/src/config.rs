@@ -8,6 +8,7 @@ use svc_common::abi::PodSockets;
 use crate::cli::args::Source;
 use crate::cli::config_file::ConfigFile;
 use crate::dns::settings::DnsSettings;
+use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::SnatPorts;
@@ -88,6 +89,8 @@ pub struct Config {
     /// The configuration file, if any, and complaints about fields that are not in force.
     pub file: Option<ConfigFile>,
     pub complaints: Vec<Complaint>,
+    /// Pools of load-balancer addresses, and how those are announced.
+    pub load_balancer: LoadBalancerSettings,
     /// Exit if an address is in use.
     pub is_hard_fail: bool,
     /// `spec.externalIPs` of Services are served.

@@ -10,6 +10,7 @@ pub mod config;
 pub mod dataplane;
 pub mod dns;
 pub mod kube_proxy;
+pub mod lb;
 pub mod memory;
 pub mod model;
 pub mod node;

@@ -62,6 +62,7 @@ const NEVER: &[(&[&str], &[&str])] = &[
     (&["svc-ctl/src/programs"], &["crate::source", "crate::reconcile", "kube", "k8s_openapi", "aya"]),
     (&["svc-ctl/src/node"], &["crate::plan", "crate::reconcile", "kube", "k8s_openapi", "aya"]),
     (&["svc-ctl/src/reconcile"], &["kube", "k8s_openapi", "aya"]),
+    (&["svc-ctl/src/lb"], &["crate::plan", "crate::source", "crate::cli", "kube", "k8s_openapi", "aya"]),
     (&["svc-ctl/src/sweeper"], &["crate::source", "crate::cli", "kube", "k8s_openapi", "aya"]),
     (
         &["svc-ctl/src/dns"],

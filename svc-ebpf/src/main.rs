@@ -4,6 +4,7 @@
 #![feature(asm_experimental_arch)]
 
 mod affinity;
+mod announced;
 mod bypass;
 mod carried;
 mod choose;

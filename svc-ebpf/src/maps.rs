@@ -114,6 +114,14 @@ pub static CARRIED4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> = LruHashMa
 #[map]
 pub static CARRIED6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> = LruHashMap::with_max_entries(1, 0);
 
+/// Load-balancer addresses that this node answers for. Only ARP and neighbor discovery look here.
+#[map]
+pub static ANNOUNCED: HashMap<AnnouncedKey, Announced> =
+    HashMap::with_max_entries(limits::ANNOUNCED, NO_PREALLOC);
+/// Link-layer addresses of the other nodes of the cluster.
+#[map]
+pub static NODE_MACS: HashMap<NodeMac, u32> = HashMap::with_max_entries(limits::NODE_MACS, NO_PREALLOC);
+
 /// The tick of this CPU's last ICMP error, and the number of errors in that tick.
 #[map]
 pub static REJECTS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);

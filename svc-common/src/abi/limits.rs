@@ -29,6 +29,10 @@ pub const FRAGMENTS: u32 = 8_192;
 /// Connections of the node itself with a NodePort as source port, per family (about 70 and 100 octets each, allocated
 /// at once).
 pub const BYPASS: u32 = 16_384;
+/// Load-balancer addresses that this node answers for, by interface (about 70 octets each, allocated as used).
+pub const ANNOUNCED: u32 = 4_096;
+/// Link-layer addresses of other nodes (about 60 octets each, allocated as used).
+pub const NODE_MACS: u32 = 4_096;
 /// Slots of the counter array. There are spare slots, so that a new counter does not change the map.
 pub const COUNTERS: u32 = 64;
 /// ICMP errors that one CPU may send per tick of a stamp (2^30 ns).

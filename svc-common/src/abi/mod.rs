@@ -4,6 +4,7 @@
 //! [`ABI_VERSION`], which names the folder of the pins, so that two versions never share a map.
 
 mod affinity;
+mod announced;
 mod config;
 mod counters;
 mod flow;
@@ -19,6 +20,7 @@ pub mod limits;
 pub mod names;
 
 pub use affinity::{AffinityKey, AffinityValue};
+pub use announced::{Announced, AnnouncedKey, AnnouncedState, NodeMac};
 pub use config::Config;
 pub use counters::{Counter, ServiceCounters};
 pub use flow::{Direction, Exit, FlowKey, FlowRecord, FlowState, Hook};

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::cli::run::Reload;
 use crate::config::Config;
+use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::observe::inspect::ConfigurationInForce;
 use crate::observe::ledger::Ledger;
@@ -33,6 +34,7 @@ pub struct Reloader {
     pub reload: Reload,
     pub settings: watch::Sender<Settings>,
     pub in_force: watch::Sender<ConfigurationInForce>,
+    pub load_balancer: watch::Sender<LoadBalancerSettings>,
     pub ledger: Ledger,
 }
 
@@ -113,6 +115,11 @@ impl Reloader {
             let before = known.clone();
             take(known);
             *known != before
+        });
+        self.load_balancer.send_if_modified(|known| {
+            let is_new = *known != new.load_balancer;
+            known.clone_from(&new.load_balancer);
+            is_new
         });
         if self.config.verbosity != new.verbosity {
             self.config.verbosity = new.verbosity;

@@ -1,5 +1,6 @@
 //! The arguments of the command line.
 
+pub mod lb;
 mod standalone;
 
 use std::net::SocketAddr;
@@ -9,6 +10,7 @@ use std::str::FromStr;
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
+pub use self::lb::LbArgs;
 pub use self::standalone::{ApplyArgs, ManifestRules, StandaloneArgs, ValidateArgs};
 use crate::dns::settings::{Domain, ListenAddress, Upstreams};
 use crate::model::service::Selection;
@@ -43,6 +45,8 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Puts a file into the folder of manifests, at once and whole, if the folder is good with it. Exits with 1 if it is not.
     Apply(ApplyArgs),
+    /// Load-balancer addresses: who has them, which node answers for them, since when and why.
+    Lb(LbArgs),
     /// Removes every trace: programs, links, maps, pins. Established translated connections end.
     Cleanup(CleanupArgs),
     /// Prints a script that completes the command line in a shell.

@@ -1,5 +1,7 @@
 //! The configuration file of `svc-ctl run`: its fields become flags, which are checked like typed ones.
 
+mod load_balancer;
+
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,6 +11,7 @@ use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use crate::kube_proxy::{Explained, Line, Verdict, explain};
+use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind};
 
 /// A configuration file as it was read.
@@ -17,6 +20,21 @@ pub struct ConfigFile {
     pub path: PathBuf,
     /// The contents when it was read.
     pub text: String,
+}
+
+impl ConfigFile {
+    /// The section `loadBalancer`, and complaints about what of it cannot be used.
+    pub fn load_balancer(&self) -> (LoadBalancerSettings, Vec<Complaint>) {
+        let Some(section) = load_balancer::section(&self.text) else {
+            return (LoadBalancerSettings::default(), Vec::new());
+        };
+        let (settings, problems) = LoadBalancerSettings::read(section);
+        let object = format!("--config {}", self.path.display());
+        let complain = |(field, reason): (String, String)| {
+            Complaint::new(Kind::Configuration, object.as_str(), &field, reason)
+        };
+        (settings, problems.into_iter().map(complain).collect())
+    }
 }
 
 /// Reads a file and explains it. Refuses values that svc-ctl's own flags do not accept.

@@ -9,6 +9,7 @@ pub mod config_file;
 mod effective;
 mod flags;
 mod get;
+mod lb;
 mod manual;
 mod output;
 pub mod run;
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::main(args, &matches, arguments),
         Command::Status(args) => status::main(args),
         Command::Get(args) => get::main(args),
+        Command::Lb(args) => lb::main(args),
         Command::Config(args) => config::main(args, &command()),
         Command::Cleanup(args) => cleanup::main(args),
         Command::Validate(args) => return exit(validate::main(args)),

@@ -154,6 +154,9 @@ fn config(
     file: Option<(ConfigFile, Vec<Complaint>)>,
 ) -> anyhow::Result<Config> {
     let (file, complaints) = file.unzip();
+    let mut complaints = complaints.unwrap_or_default();
+    let (load_balancer, problems) = file.as_ref().map(ConfigFile::load_balancer).unwrap_or_default();
+    complaints.extend(problems);
     let service_cidrs = match &args.service_cidr {
         ServiceCidrs::Given(cidrs) => cidrs.clone(),
         ServiceCidrs::OfCluster => {
@@ -242,7 +245,8 @@ fn config(
             flags: Arc::new(flags),
         },
         file,
-        complaints: complaints.unwrap_or_default(),
+        complaints,
+        load_balancer,
         is_hard_fail: args.bind_address_hard_fail,
         serves_external_ips: args.feature_gates.allows_external_ips,
         node_name,

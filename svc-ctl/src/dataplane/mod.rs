@@ -1,6 +1,7 @@
 //! The kernel's tables and programs, as the daemon reads and writes them.
 
 pub mod affinity;
+pub mod announced;
 pub mod attach;
 pub mod bpf;
 pub mod carried;

@@ -9,10 +9,12 @@ const KIND: &str = "KubeProxyConfiguration";
 const GROUP: &str = "kubeproxy.config.k8s.io";
 const VERSION: &str = "kubeproxy.config.k8s.io/v1alpha1";
 /// The key of kubeadm's ConfigMap that has the file.
-const CONFIG_MAP_KEY: &str = "config.conf";
+pub const CONFIG_MAP_KEY: &str = "config.conf";
 /// svc's own section: another document of the file.
 const OWN_VERSION: &str = "svc/v1alpha1";
-const OWN_KIND: &str = "SvcConfiguration";
+pub const OWN_KIND: &str = "SvcConfiguration";
+/// A field of it that is a section of its own, with objects in it.
+pub const LOAD_BALANCER: &str = "loadBalancer";
 
 /// The fate of a field.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -207,7 +209,8 @@ fn is_duration(text: &str) -> bool {
 /// it takes the value, the command line knows.
 fn own_lines(document: &Tree) -> Vec<Line> {
     let Tree::Map(entries) = document else { return Vec::new() };
-    let own = entries.iter().filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind"));
+    let own =
+        entries.iter().filter(|(name, _)| !matches!(name.as_str(), "apiVersion" | "kind" | LOAD_BALANCER));
     let line = |(name, value): &(String, Tree)| {
         let verdict = match flag_value(value) {
             Some(value) => Verdict::Honoured(Some((flag_name(name), value))),

@@ -146,6 +146,8 @@ pub enum Origin {
     ServiceCidrs,
     /// The configuration file.
     Configuration,
+    /// Load-balancer addresses that cannot be announced.
+    Announced,
     /// Addresses of HTTP servers (`/healthz` and others).
     Listeners,
     /// Use of the tables.

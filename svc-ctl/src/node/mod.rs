@@ -19,6 +19,8 @@ pub struct Interface {
     pub index: u32,
     pub name: String,
     pub is_up: bool,
+    /// It has a link: a cable, or another end that is up.
+    pub has_carrier: bool,
     pub is_loopback: bool,
     /// Packets have an Ethernet header.
     pub is_ethernet: bool,
@@ -33,6 +35,8 @@ pub struct Interface {
     pub addrs: Vec<IpAddr>,
     /// The network of the first such address with a prefix shorter than the address.
     pub subnet: Option<IpNet>,
+    /// The networks of all such addresses.
+    pub subnets: Vec<IpNet>,
     pub has_default_route: bool,
     /// A route through a gateway leaves by this end of a pair.
     pub has_router: bool,

@@ -102,6 +102,7 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
         let plain = find(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None });
         let ip = local.or(plain);
         let net = plain.and_then(|ip| IpNet::new(ip, address.header.prefix_len).ok());
+        interface.subnets.extend(net.filter(|net| net.prefix_len() < net.max_prefix_len()));
         interface.subnet = interface.subnet.or(net.filter(|net| net.prefix_len() < net.max_prefix_len()));
         // The kernel uses a deprecated address as a source only if there is no other.
         if address.header.flags.contains(AddressHeaderFlags::Deprecated) {
@@ -163,6 +164,7 @@ fn interface(link: LinkMessage) -> Interface {
     let mut interface = Interface {
         index: link.header.index,
         is_up: flags.contains(LinkFlags::Up),
+        has_carrier: flags.contains(LinkFlags::LowerUp),
         is_loopback: flags.contains(LinkFlags::Loopback),
         is_ethernet: link.header.link_layer_type == LinkLayerType::Ether,
         ..Interface::default()

@@ -116,6 +116,7 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
         | Origin::ThisNode
         | Origin::NodeAddresses
         | Origin::Listeners
+        | Origin::Announced
         | Origin::Configuration
         | Origin::Tables
         | Origin::Writes

@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::event::Batch;
+use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind};
 use document::Object;
 use files::Files;
@@ -28,6 +29,7 @@ pub mod follow;
 pub mod given;
 pub mod health;
 pub mod lines;
+pub mod load_balancers;
 pub mod mirror;
 pub mod pods;
 pub mod rules;
@@ -47,6 +49,8 @@ pub struct Manifests {
     only: Option<String>,
     /// Where Services get their ClusterIPs; without a range they must write them.
     service_cidrs: Vec<IpNet>,
+    /// Where Services get their load-balancer addresses.
+    pub(super) load_balancer: LoadBalancerSettings,
     /// The last stamp of each file, or the reason why it cannot be read.
     seen: BTreeMap<String, Result<Stamp, String>>,
     files: Files,
@@ -69,6 +73,7 @@ impl Manifests {
             folder,
             only,
             service_cidrs: Vec::new(),
+            load_balancer: LoadBalancerSettings::default(),
             seen: BTreeMap::new(),
             files: Files::default(),
             given: GivenFile::default(),
@@ -106,6 +111,11 @@ impl Manifests {
         let (objects, mut report) = self.files.objects();
         let mut world = World::with_health(&objects, health);
         report.extend(world.assign(&self.service_cidrs, &mut self.given.given));
+        report.extend(world.assign_load_balancers(
+            &self.service_cidrs,
+            &self.load_balancer,
+            &mut self.given.given,
+        ));
         report.extend(self.given.save());
         let folder = self.folder.display().to_string();
         report.extend(self.folder_problem.iter().map(|p| Complaint::new(Kind::Source, &folder, "", p)));

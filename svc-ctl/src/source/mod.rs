@@ -3,6 +3,7 @@
 
 pub mod event;
 pub mod kubernetes;
+pub mod load_balancer;
 pub mod manifests;
 #[cfg(test)]
 pub mod sample;

@@ -17,7 +17,7 @@ use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, UDP_LEN, checksum_offset};
 use super::PacketAccess;
 use crate::frame::Frame;
 use crate::sctp::is_to_be_completed;
-use crate::{maps, pipeline};
+use crate::{announced, maps, pipeline};
 
 const TCX_NEXT: i32 = -1;
 const TC_ACT_SHOT: i32 = 2;
@@ -52,6 +52,7 @@ pub fn ingress<const L3: usize>(ctx: &TcContext, role: Role) -> i32 {
     match packet.family() {
         V4::ETHERTYPE => pipeline::ingress::<V4, _>(&packet, role),
         V6::ETHERTYPE => pipeline::ingress::<V6, _>(&packet, role),
+        announced::ARP if L3 == ETH_LEN && role == Role::UPLINK => announced::arp(&packet),
         _ => TCX_NEXT,
     }
 }

@@ -1,6 +1,7 @@
 //! The namespace tier: real packets through real programs, driven by real manifests and the real svc-ctl.
 
 mod affinity;
+mod announced;
 mod cells;
 mod control;
 mod foreign_frames;
@@ -75,6 +76,7 @@ fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         foreign_frames::trials(),
         vlan::trials(),
         tunnel::trials(),
+        announced::trials(),
     ]
     .into_iter()
     .flatten()

@@ -36,6 +36,7 @@ impl Bench {
         let log_level = Box::new(move |verbosity| known.store(verbosity, Ordering::Relaxed));
         let reload = Reload { invocation, log_level };
         let reloader = Reloader {
+            load_balancer: watch::Sender::default(),
             config,
             reload,
             settings: settings_out,

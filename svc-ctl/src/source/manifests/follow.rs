@@ -5,13 +5,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::Manifests;
 use super::health::Health;
 use super::health::observer::{HealthOptions, Observer};
+use super::load_balancers::members;
 use super::writers::{SETTLE_MILLIS, WRITING_SECS, Writers};
+use crate::lb::Members;
+use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::Origin;
 use crate::observe::ledger::Ledger;
 use crate::source::event::Batch;
@@ -27,6 +30,8 @@ pub struct Options {
     /// Where it is kept what Services were given; nowhere by default.
     pub state_dir: Option<PathBuf>,
     pub health: HealthOptions,
+    /// Pools of load-balancer addresses as they change, and where it is told which nodes there are.
+    pub load_balancer: Option<(watch::Receiver<LoadBalancerSettings>, watch::Sender<Members>)>,
 }
 
 /// Follows until nobody listens any more. Fails only if there is nothing to follow at the start.
@@ -40,6 +45,7 @@ pub async fn run(
     if let Some(dir) = &options.state_dir {
         manifests = manifests.with_state_dir(dir);
     }
+    let mut load_balancer = options.load_balancer;
     let mut observer = Observer::start(&options.health)?;
     let mut in_force = Health::default();
     let (tell, mut told) = mpsc::unbounded_channel();
@@ -59,6 +65,15 @@ pub async fn run(
             let rescan = if writers.is_empty() { RESCAN_SECS } else { WRITING_SECS };
             due = Instant::now() + Duration::from_secs(rescan);
         }
+        if let Some((settings, nodes)) = &mut load_balancer {
+            let settings = settings.borrow_and_update();
+            if manifests.load_balancer != *settings {
+                manifests.load_balancer.clone_from(&settings);
+                is_new = true;
+            }
+            let now = members(&manifests.nodes(), &observer.silent());
+            nodes.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
+        }
         let health = observer.health();
         if is_new || health != in_force {
             let batch = manifests.batch(&health);
@@ -73,6 +88,7 @@ pub async fn run(
             () = events.closed() => return Ok(()),
             () = tokio::time::sleep_until(due) => {}
             () = observer.changed() => {}
+            () = settings_changed(&mut load_balancer) => {}
             event = told.recv() => {
                 let soon = match event {
                     Some(Ok(event)) => writers.note(&event),
@@ -83,6 +99,17 @@ pub async fn run(
                 due = soon.map_or(due, |soon| due.min(Instant::now() + soon));
             }
         }
+    }
+}
+
+/// Waits for other pools, for ever if there are none.
+async fn settings_changed(of: &mut Option<(watch::Receiver<LoadBalancerSettings>, watch::Sender<Members>)>) {
+    let is_new = match of {
+        Some((settings, _)) => settings.changed().await.is_ok(),
+        None => false,
+    };
+    if !is_new {
+        std::future::pending().await
     }
 }
 

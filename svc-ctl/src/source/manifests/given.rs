@@ -23,6 +23,8 @@ pub struct Given {
     pub cluster_ips: BTreeMap<String, IpAddr>,
     #[serde(default)]
     pub node_ports: BTreeMap<String, u16>,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub load_balancer_ips: BTreeMap<String, Vec<IpAddr>>,
 }
 
 /// [`Given`] and the file that it outlives the daemon in, if there is one.

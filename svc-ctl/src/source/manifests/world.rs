@@ -13,9 +13,11 @@ use super::assign::assign;
 use super::document::Object;
 use super::given::Given;
 use super::health::Health;
+use super::load_balancers;
 use super::mirror::{complete, slices_of_endpoints};
 use super::pods::{Zones, addresses, slices_of_pods};
 use super::rules::conflicts;
+use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::Complaint;
 use crate::model::convert::{LABEL_SERVICE_NAME, LABEL_ZONE};
 use crate::source::event::{Batch, Event, SourceEvent};
@@ -74,6 +76,17 @@ impl World {
     /// `given` is what they had before, and afterwards have.
     pub fn assign(&mut self, service_cidrs: &[IpNet], given: &mut Given) -> Vec<Complaint> {
         assign(&mut self.services, service_cidrs, given)
+    }
+
+    /// Gives Services of type LoadBalancer the addresses that they do not write; after [`Self::assign`].
+    pub fn assign_load_balancers(
+        &mut self,
+        service_cidrs: &[IpNet],
+        settings: &LoadBalancerSettings,
+        given: &mut Given,
+    ) -> Vec<Complaint> {
+        let given = &mut given.load_balancer_ips;
+        load_balancers::assign(&mut self.services, self.nodes.values(), service_cidrs, settings, given)
     }
 
     /// Two Services that want the same.

@@ -105,6 +105,16 @@ impl Heartbeat {
         down.map(|(name, _)| name.clone()).collect()
     }
 
+    /// Nodes that do not answer, whether or not they ever did.
+    pub fn silent(&self) -> BTreeSet<String> {
+        let known = self.known.borrow();
+        let silent = known
+            .pulses
+            .iter()
+            .filter(|(_, (_, pulse))| matches!(pulse.state(), State::Down | State::Silent));
+        silent.map(|(name, _)| name.clone()).collect()
+    }
+
     pub fn report(&self) -> Vec<Complaint> {
         let known = self.known.borrow();
         let own = format!("Node {}", self.options.node);
@@ -150,7 +160,8 @@ fn retain(is_wanted: bool, task: &AbortHandle) -> bool {
     is_wanted
 }
 
-fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
+/// The node's own addresses.
+pub fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
     let listed = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
     listed.filter(|address| address.type_ == "InternalIP").filter_map(|a| parse_ip(&a.address).ok())
 }

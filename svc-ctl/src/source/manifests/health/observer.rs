@@ -1,5 +1,6 @@
 //! Everything that looks after health, behind one value and one bell.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -53,6 +54,11 @@ impl Observer {
             unready: self.prober.as_ref().map(Prober::unready).unwrap_or_default(),
             down: self.heartbeat.as_ref().map(Heartbeat::down).unwrap_or_default(),
         }
+    }
+
+    /// Nodes that do not answer heartbeats; none where they are not asked.
+    pub fn silent(&self) -> BTreeSet<String> {
+        self.heartbeat.as_ref().map(Heartbeat::silent).unwrap_or_default()
     }
 
     pub fn report(&self) -> Vec<Complaint> {

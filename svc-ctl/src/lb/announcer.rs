@@ -1,0 +1,375 @@
+//! Answers and announces the load-balancer addresses of this node: reads what is known, lets each [`Claim`] decide, and does it.
+//!
+//! Only Services that are in force are looked at, so an address is announced after the kernel can serve it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::Context as _;
+use rtnetlink::Handle;
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use super::Members;
+use super::claim::{Action, Claim, Heard, Mac, Millis, Situation};
+use super::frames;
+use super::link::{Link, Said};
+use super::neighbors::learn;
+use super::report::{Report, Row};
+use super::settings::{Announce, LoadBalancerSettings};
+use crate::dataplane::announced::{AnnouncedTable, Place};
+use crate::dataplane::pins::Pins;
+use crate::model::complaint::{Complaint, Kind, Origin};
+use crate::model::name::{IpFamily, ServiceName};
+use crate::model::world::World;
+use crate::node::watch::Observed;
+use crate::node::{Interface, Interfaces};
+use crate::observe::ledger::Ledger;
+use crate::programs::HooksStatus;
+use crate::reconcile::Served;
+
+/// How often claims are looked at. Probes are this far apart.
+const TICK: Duration = Duration::from_millis(100);
+/// How often the table is asked whether an entry has yielded, and the kernel for other nodes' link-layer addresses.
+const LOOK: Millis = 1_000;
+
+/// What the announcer reads and where it writes.
+pub struct Inputs {
+    pub node: String,
+    pub run_dir: PathBuf,
+    pub pins: Pins,
+    pub settings: watch::Receiver<LoadBalancerSettings>,
+    pub members: watch::Receiver<Members>,
+    pub served: watch::Receiver<Served>,
+    pub interfaces: watch::Receiver<Option<Observed>>,
+    pub hooks: watch::Receiver<HooksStatus>,
+    pub ledger: Ledger,
+}
+
+/// Runs for ever. Without pools it only removes what an earlier daemon announced.
+pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
+    let mut table = AnnouncedTable::open(&inputs.pins)?;
+    let is_idle =
+        |settings: &LoadBalancerSettings| settings.pools.is_empty() || settings.announce == Announce::None;
+    // Everything that an earlier daemon armed goes on until the first Services are in force.
+    inputs
+        .served
+        .wait_for(|served| served.in_force_unix_ms > 0)
+        .await
+        .context("nothing is served any more")?;
+    if is_idle(&inputs.settings.borrow()) {
+        table.places().into_iter().try_for_each(|place| table.disarm(place))?;
+    }
+    inputs.settings.wait_for(|settings| !is_idle(settings)).await.context("the settings ended")?;
+    let link = Link::open().context("announcing load-balancer addresses")?;
+    let (connection, handle, _) = rtnetlink::new_connection().context("opening netlink")?;
+    tokio::spawn(connection);
+    let mut announcer = Announcer {
+        inputs,
+        table,
+        link,
+        handle,
+        began: Instant::now(),
+        began_unix_ms: unix_ms(),
+        macs: BTreeMap::new(),
+        claims: BTreeMap::new(),
+        complaints: BTreeMap::new(),
+        shown: None,
+        looked: None,
+    };
+    announcer.adopt();
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            said = announcer.link.hear() => announcer.hear(said.context("listening for addresses")?),
+            _ = ticks.tick() => announcer.turn().await?,
+            // A link that is lost is given up at once.
+            Ok(()) = announcer.inputs.interfaces.changed() => announcer.turn().await?,
+        }
+    }
+}
+
+struct Announcer {
+    inputs: Inputs,
+    table: AnnouncedTable,
+    link: Link,
+    handle: Handle,
+    began: Instant,
+    began_unix_ms: u64,
+    /// Other nodes.
+    macs: BTreeMap<Mac, String>,
+    claims: BTreeMap<Place, Claim>,
+    complaints: BTreeMap<IpAddr, String>,
+    shown: Option<Report>,
+    looked: Option<Millis>,
+}
+
+/// An address that Services have, and what it needs.
+#[derive(Debug, Default)]
+struct Wanted {
+    services: BTreeSet<ServiceName>,
+    /// Some endpoint is ready.
+    has_endpoint: bool,
+    /// Only nodes with a ready endpoint may answer: these.
+    only: Option<BTreeSet<String>>,
+}
+
+impl Announcer {
+    fn now(&self) -> Millis {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Claims what the programs answer for already.
+    fn adopt(&mut self) {
+        let now = self.now();
+        for place in self.table.places().into_iter().filter(|place| self.table.is_armed(*place)) {
+            self.claims.insert(place, Claim::adopted(place.0, &self.inputs.node, now));
+        }
+    }
+
+    fn hear(&mut self, said: Said) {
+        let now = self.now();
+        let own: BTreeSet<Mac> = {
+            let observed = self.inputs.interfaces.borrow();
+            observed.iter().flat_map(|o| o.interfaces.list.iter().map(|interface| interface.mac)).collect()
+        };
+        if own.contains(&said.mac) {
+            return;
+        }
+        let node = self.macs.get(&said.mac).cloned();
+        for ((address, index), claim) in self.claims.iter_mut().filter(|((ip, _), _)| *ip == said.address) {
+            if claim.is_held() && !self.table.is_armed((*address, *index)) {
+                claim.yielded(node.clone(), now);
+            } else {
+                claim.hear(node.clone().map_or(Heard::Foreign(said.mac), Heard::Node), now);
+            }
+            if node.is_none() {
+                tracing::warn!(address = %said.address, mac = mac_text(said.mac), "a host that is no node has a load-balancer address");
+            }
+        }
+    }
+
+    async fn turn(&mut self) -> anyhow::Result<()> {
+        let now = self.now();
+        let is_due = self.looked.is_none_or(|looked| now >= looked + LOOK);
+        if is_due {
+            self.looked = Some(now);
+            let members = self.inputs.members.borrow().clone();
+            learn(&self.handle, &self.inputs.node, &members, &mut self.macs).await?;
+            self.table.set_nodes(&self.macs.keys().copied().collect())?;
+            for (place, claim) in self.claims.iter_mut().filter(|(_, claim)| claim.is_held()) {
+                if !self.table.is_armed(*place) {
+                    claim.yielded(None, now);
+                }
+            }
+        }
+        let settings = self.inputs.settings.borrow().clone();
+        let wanted = match settings.announce {
+            Announce::L2 => wanted(&self.inputs.served.borrow().world, &settings),
+            Announce::None => BTreeMap::new(),
+        };
+        let observed = self.inputs.interfaces.borrow().clone();
+        let interfaces = observed.map(|observed| observed.interfaces).unwrap_or_default();
+        let members = self.inputs.members.borrow().clone();
+        let mut report = Report { node: self.inputs.node.clone(), addresses: Vec::new() };
+        let mut places = BTreeSet::new();
+        for (address, wanted) in &wanted {
+            let interface = self.interface(&interfaces, *address);
+            let candidates = interface.map(|i| candidates(&members, i, wanted)).unwrap_or_default();
+            if let Some(interface) = interface {
+                places.insert((*address, interface.index));
+                self.step(interface, *address, wanted, &candidates)?;
+            }
+            report.addresses.push(self.row(*address, wanted, interface, candidates));
+        }
+        self.drop_others(&places)?;
+        self.tell(&report);
+        self.show(report);
+        Ok(())
+    }
+
+    /// The interface whose network an address is of.
+    fn interface<'a>(&self, interfaces: &'a Interfaces, address: IpAddr) -> Option<&'a Interface> {
+        let hooks = self.inputs.hooks.borrow();
+        let is_uplink = |interface: &&Interface| {
+            let status = hooks.interfaces.iter().find(|status| status.index == interface.index);
+            status.is_some_and(|status| status.role == "uplink" && !status.hooks.is_empty())
+        };
+        let is_near = |i: &&Interface| i.is_ethernet && i.subnets.iter().any(|net| net.contains(&address));
+        interfaces.list.iter().filter(is_near).find(is_uplink)
+    }
+
+    fn step(
+        &mut self,
+        interface: &Interface,
+        address: IpAddr,
+        wanted: &Wanted,
+        candidates: &BTreeSet<String>,
+    ) -> anyhow::Result<()> {
+        let now = self.now();
+        let place = (address, interface.index);
+        let may_hold = interface.is_up
+            && interface.has_carrier
+            && wanted.has_endpoint
+            && candidates.contains(&self.inputs.node);
+        let situation = Situation { now, node: &self.inputs.node, candidates, may_hold };
+        let claim = self.claims.entry(place).or_insert_with(|| Claim::new(address, now));
+        for action in claim.step(&situation) {
+            match action {
+                Action::Arm => {
+                    self.table.arm(place, interface.mac)?;
+                    tracing::info!(%address, interface = interface.name, why = claim.why(), "this node answers for a load-balancer address");
+                }
+                Action::Disarm => {
+                    self.table.disarm(place)?;
+                    tracing::info!(%address, interface = interface.name, why = claim.why(), "this node does not answer any more");
+                }
+                Action::Probe => {
+                    let frame = frames::probe(address, interface.mac, source(interface, address));
+                    send(&self.link, interface, frame.into_iter().collect());
+                }
+                Action::Announce => {
+                    send(&self.link, interface, frames::announcements(address, interface.mac))
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Addresses that no Service has any more, or that are of another interface now.
+    fn drop_others(&mut self, places: &BTreeSet<Place>) -> anyhow::Result<()> {
+        self.claims.retain(|place, _| places.contains(place));
+        if self.looked == Some(self.now())
+            || self.shown.as_ref().is_none_or(|r| r.addresses.len() != places.len())
+        {
+            for place in self.table.places().into_iter().filter(|place| !places.contains(place)) {
+                self.table.disarm(place)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn row(
+        &self,
+        address: IpAddr,
+        wanted: &Wanted,
+        interface: Option<&Interface>,
+        candidates: BTreeSet<String>,
+    ) -> Row {
+        let claim = interface.and_then(|interface| self.claims.get(&(address, interface.index)));
+        Row {
+            address,
+            services: wanted.services.iter().map(ToString::to_string).collect(),
+            interface: interface.map(|interface| interface.name.clone()).unwrap_or_default(),
+            owner: claim.and_then(Claim::owner).map(str::to_owned),
+            since_unix_ms: self.began_unix_ms + claim.map_or(0, Claim::since),
+            why: match (interface, claim) {
+                (None, _) => "no interface of this node has its network".to_owned(),
+                _ if !wanted.has_endpoint => "no endpoint is ready".to_owned(),
+                (_, Some(claim)) => claim.why().to_owned(),
+                (_, None) => String::new(),
+            },
+            candidates,
+        }
+    }
+
+    /// Complains of addresses that a foreign host has.
+    fn tell(&mut self, report: &Report) {
+        let conflicts = self.claims.iter().filter_map(|((address, _), claim)| {
+            let mac = mac_text(claim.conflict()?);
+            Some((
+                *address,
+                format!("{mac} has {address} and is no node of the cluster: it is not announced"),
+            ))
+        });
+        let complaints: BTreeMap<IpAddr, String> = conflicts.collect();
+        if complaints == self.complaints {
+            return;
+        }
+        let list = complaints.iter().map(|(address, reason)| {
+            let row = report.addresses.iter().find(|row| row.address == *address);
+            let object =
+                row.and_then(|row| row.services.first()).map_or_else(String::new, |s| format!("Service {s}"));
+            Complaint::new(Kind::Conflict, object, "status.loadBalancer", reason.clone())
+        });
+        self.inputs.ledger.set(Origin::Announced, list.collect());
+        self.complaints = complaints;
+    }
+
+    fn show(&mut self, report: Report) {
+        if self.shown.as_ref() == Some(&report) {
+            return;
+        }
+        if let Err(error) = report.write(&self.inputs.run_dir) {
+            tracing::warn!(error = format!("{error:#}"), "svc-ctl lb shows an old state");
+        }
+        self.shown = Some(report);
+    }
+}
+
+/// Frames that cannot be sent are sent again at the next turn of their claim.
+fn send(link: &Link, interface: &Interface, frames: Vec<Vec<u8>>) {
+    for frame in frames {
+        if let Err(error) = link.send(interface.index, &frame) {
+            tracing::debug!(interface = interface.name, %error, "a frame could not be sent");
+        }
+    }
+}
+
+/// Addresses of pools that Services in force have.
+fn wanted(world: &World, settings: &LoadBalancerSettings) -> BTreeMap<IpAddr, Wanted> {
+    let mut all: BTreeMap<IpAddr, Wanted> = BTreeMap::new();
+    for service in world.services.values() {
+        for family in &service.families {
+            for address in family.load_balancer_ips.iter().filter(|ip| settings.pools.of(**ip).is_some()) {
+                let endpoints =
+                    world.slices_of(&service.name).filter(|slice| slice.family == family.family());
+                let ready: Vec<_> =
+                    endpoints.flat_map(|slice| &slice.endpoints).filter(|e| e.ready).collect();
+                let wanted = all.entry(*address).or_default();
+                wanted.services.insert(service.name.clone());
+                wanted.has_endpoint |= !ready.is_empty();
+                if service.external_local {
+                    let nodes: BTreeSet<String> =
+                        ready.iter().filter_map(|e| e.node.as_ref()).map(ToString::to_string).collect();
+                    wanted.only = Some(match wanted.only.take() {
+                        Some(others) => others.intersection(&nodes).cloned().collect(),
+                        None => nodes,
+                    });
+                }
+            }
+        }
+    }
+    all
+}
+
+/// Nodes that may answer: they are up, on this network, not excluded, and have an endpoint where that counts.
+fn candidates(members: &Members, interface: &Interface, wanted: &Wanted) -> BTreeSet<String> {
+    let is_near = |ip: &IpAddr| interface.subnets.iter().any(|net| net.contains(ip));
+    let may = members.iter().filter(|(name, member)| {
+        let has_endpoint = wanted.only.as_ref().is_none_or(|only| only.contains(*name));
+        member.is_up && !member.is_excluded && member.addresses.iter().any(is_near) && has_endpoint
+    });
+    may.map(|(name, _)| name.clone()).collect()
+}
+
+/// An address of the interface to ask from.
+fn source(interface: &Interface, address: IpAddr) -> Option<Ipv6Addr> {
+    let own = interface.addrs.iter().find(|ip| IpFamily::of(**ip) == IpFamily::of(address))?;
+    match own {
+        IpAddr::V6(ip) => Some(*ip),
+        IpAddr::V4(_) => None,
+    }
+}
+
+fn mac_text(mac: Mac) -> String {
+    mac.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(":")
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

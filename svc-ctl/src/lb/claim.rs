@@ -1,0 +1,247 @@
+//! Whether this node answers for an address. Pure: what is known and heard, and the time, into what is to be done.
+//!
+//! A node asks the network first (RFC 5227) and takes an address only if nobody answers. It keeps the address while it may:
+//! a node that comes back takes nothing from its successor.
+
+use std::collections::BTreeSet;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::model::name::ServiceName;
+use std::net::IpAddr;
+
+/// Milliseconds of a clock that never goes back.
+pub type Millis = u64;
+
+/// Probes without an answer before an address is taken, and the time between two.
+const PROBES: u32 = 3;
+const PROBE_PAUSE: Millis = 100;
+/// Announcements at the beginning, a second apart; then one a minute.
+const FIRST_ANNOUNCEMENTS: u32 = 6;
+const SOON: Millis = 1_000;
+const LATER: Millis = 60_000;
+/// How often the next in line asks whether the owner still answers.
+const WATCH_PERIOD: Millis = 5_000;
+/// How long an address is left to a host that is no node.
+const CONFLICT_PAUSE: Millis = 30_000;
+
+/// A link-layer address.
+pub type Mac = [u8; 6];
+
+/// Something to be done.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Action {
+    /// Ask the network who has the address.
+    Probe,
+    /// Answer from now on.
+    Arm,
+    /// Tell the network that this node has it.
+    Announce,
+    /// Answer no longer.
+    Disarm,
+}
+
+/// What is known at a moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Situation<'a> {
+    pub now: Millis,
+    pub node: &'a str,
+    /// Nodes that may answer.
+    pub candidates: &'a BTreeSet<String>,
+    /// This node has the link, the tables and the endpoints for it.
+    pub may_hold: bool,
+}
+
+/// A host that was heard with the address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Heard {
+    Node(String),
+    Foreign(Mac),
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Phase {
+    Resting { watch_at: Millis },
+    Probing { sent: u32, next: Millis },
+    Holding { announced: u32, next: Millis },
+    Conflict { with: Mac, until: Millis },
+}
+
+/// This node and one address.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Claim {
+    address: IpAddr,
+    phase: Phase,
+    /// The node that answers, as far as is known.
+    owner: Option<String>,
+    since: Millis,
+    why: String,
+}
+
+impl Claim {
+    pub fn new(address: IpAddr, now: Millis) -> Self {
+        let phase = Phase::Resting { watch_at: now + WATCH_PERIOD };
+        Self { address, phase, owner: None, since: now, why: "nobody has been heard with it".to_owned() }
+    }
+
+    /// The programs answer for it already: an earlier daemon of this node had taken it.
+    pub fn adopted(address: IpAddr, node: &str, now: Millis) -> Self {
+        let mut claim = Self::new(address, now);
+        claim.phase = Phase::Holding { announced: 0, next: now };
+        claim.set_owner(Some(node.to_owned()), now, "it was this node's before the daemon started");
+        claim
+    }
+
+    pub fn owner(&self) -> Option<&str> {
+        self.owner.as_deref()
+    }
+
+    /// Since when the owner is the owner.
+    pub const fn since(&self) -> Millis {
+        self.since
+    }
+
+    /// Why it is, as a sentence without a stop.
+    pub fn why(&self) -> &str {
+        &self.why
+    }
+
+    pub const fn is_held(&self) -> bool {
+        matches!(self.phase, Phase::Holding { .. })
+    }
+
+    /// The host that is no node and has the address.
+    pub const fn conflict(&self) -> Option<Mac> {
+        match self.phase {
+            Phase::Conflict { with, .. } => Some(with),
+            _ => None,
+        }
+    }
+
+    /// The next time at which there may be something to do.
+    pub const fn due(&self) -> Millis {
+        match self.phase {
+            Phase::Resting { watch_at: at }
+            | Phase::Probing { next: at, .. }
+            | Phase::Holding { next: at, .. }
+            | Phase::Conflict { until: at, .. } => at,
+        }
+    }
+
+    /// Another host was heard with the address.
+    pub fn hear(&mut self, heard: Heard, now: Millis) {
+        match (heard, &self.phase) {
+            // The programs yield to a node; a host that is none has to be removed by a person.
+            (_, Phase::Holding { .. }) => {}
+            (Heard::Node(node), _) => {
+                self.phase = Phase::Resting { watch_at: now + WATCH_PERIOD };
+                if self.owner.as_ref() != Some(&node) {
+                    self.set_owner(Some(node), now, "it answers");
+                }
+            }
+            (Heard::Foreign(with), Phase::Probing { .. } | Phase::Conflict { .. }) => {
+                self.phase = Phase::Conflict { with, until: now + CONFLICT_PAUSE };
+                self.set_owner(None, now, "a host that is no node of the cluster has it");
+            }
+            (Heard::Foreign(_), Phase::Resting { .. }) => {}
+        }
+    }
+
+    /// Another node announced the address and the programs have yielded to it.
+    pub fn yielded(&mut self, to: Option<String>, now: Millis) {
+        self.phase = Phase::Resting { watch_at: now + SOON };
+        self.set_owner(to, now, "it announced the address and this node yielded");
+    }
+
+    /// What is to be done now.
+    pub fn step(&mut self, situation: &Situation<'_>) -> Vec<Action> {
+        let now = situation.now;
+        let chosen = choose(self.address, self.owner.as_deref(), situation.candidates);
+        let is_chosen = situation.may_hold && chosen == Some(situation.node);
+        match self.phase {
+            Phase::Holding { announced, next } => {
+                if !situation.may_hold {
+                    self.phase = Phase::Resting { watch_at: now + WATCH_PERIOD };
+                    self.set_owner(
+                        None,
+                        now,
+                        "this node gave it up: its link, its tables or its endpoints are gone",
+                    );
+                    return vec![Action::Disarm];
+                }
+                if now < next {
+                    return Vec::new();
+                }
+                let announced = announced.saturating_add(1);
+                let pause = if announced < FIRST_ANNOUNCEMENTS { SOON } else { LATER };
+                self.phase = Phase::Holding { announced, next: now + pause };
+                vec![Action::Announce]
+            }
+            Phase::Probing { .. } if !situation.may_hold => {
+                self.phase = Phase::Resting { watch_at: now + WATCH_PERIOD };
+                Vec::new()
+            }
+            Phase::Probing { next, .. } if now < next => Vec::new(),
+            Phase::Probing { sent, .. } if sent < PROBES => {
+                self.phase = Phase::Probing { sent: sent + 1, next: now + PROBE_PAUSE };
+                vec![Action::Probe]
+            }
+            Phase::Probing { .. } => {
+                let why = match &self.owner {
+                    Some(other) => format!("{other} answers no longer"),
+                    None => "nobody answered for it".to_owned(),
+                };
+                self.set_owner(Some(situation.node.to_owned()), now, &why);
+                self.phase = Phase::Holding { announced: 1, next: now + SOON };
+                vec![Action::Arm, Action::Announce]
+            }
+            Phase::Resting { .. } if is_chosen => self.probe(now),
+            Phase::Resting { watch_at } if now >= watch_at => {
+                let others: BTreeSet<String> = situation
+                    .candidates
+                    .iter()
+                    .filter(|node| Some(*node) != self.owner.as_ref())
+                    .cloned()
+                    .collect();
+                let next_in_line = choose(
+                    self.address,
+                    None,
+                    if self.owner.is_some() { &others } else { situation.candidates },
+                );
+                if situation.may_hold && (next_in_line == Some(situation.node) || self.owner.is_none()) {
+                    return self.probe(now);
+                }
+                self.phase = Phase::Resting { watch_at: now + WATCH_PERIOD };
+                Vec::new()
+            }
+            Phase::Conflict { until, .. } if now >= until && situation.may_hold => self.probe(now),
+            Phase::Resting { .. } | Phase::Conflict { .. } => Vec::new(),
+        }
+    }
+
+    fn probe(&mut self, now: Millis) -> Vec<Action> {
+        self.phase = Phase::Probing { sent: 1, next: now + PROBE_PAUSE };
+        vec![Action::Probe]
+    }
+
+    fn set_owner(&mut self, owner: Option<String>, now: Millis, why: &str) {
+        (self.owner, self.since) = (owner, now);
+        why.clone_into(&mut self.why);
+    }
+}
+
+/// The node that should answer: the owner while it is a candidate, else the first of all in an order that each address has
+/// of its own (rendezvous hashing).
+pub fn choose<'a>(address: IpAddr, owner: Option<&str>, candidates: &'a BTreeSet<String>) -> Option<&'a str> {
+    let rank = |node: &&String| Sha256::digest(format!("{address} {node}"));
+    let owner = candidates.iter().find(|node| Some(node.as_str()) == owner);
+    owner.or_else(|| candidates.iter().max_by_key(rank)).map(String::as_str)
+}
+
+/// Services at an address, for a person.
+pub fn names(services: &BTreeSet<ServiceName>) -> String {
+    services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests;

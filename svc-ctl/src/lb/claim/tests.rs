@@ -1,0 +1,98 @@
+use super::*;
+
+/// Plays a claim of node `a` in steps of 100 ms; `event` may change what is heard and known before each.
+fn play(
+    candidates: &[&str],
+    steps: u64,
+    mut event: impl FnMut(u64, &mut Claim, &mut bool),
+) -> (Vec<(u64, Action)>, Claim) {
+    let candidates: BTreeSet<String> = candidates.iter().map(ToString::to_string).collect();
+    let mut claim = Claim::new("192.0.2.1".parse().unwrap(), 0);
+    let (mut done, mut may_hold) = (Vec::new(), true);
+    for step in 0..steps {
+        event(step, &mut claim, &mut may_hold);
+        let situation = Situation { now: step * 100, node: "a", candidates: &candidates, may_hold };
+        done.extend(claim.step(&situation).into_iter().map(|action| (step, action)));
+    }
+    (done, claim)
+}
+
+#[test]
+fn a_node_takes_an_address_after_three_probes_and_announces_it_each_second_and_then_each_minute() {
+    use Action::{Announce, Arm, Probe};
+    let (done, claim) = play(&["a"], 1_300, |_, _, _| {});
+    let first = [(0, Probe), (1, Probe), (2, Probe), (3, Arm), (3, Announce)];
+    let then = [13, 23, 33, 43, 53, 653, 1_253].map(|step| (step, Announce));
+    assert_eq!(done, [&first[..], &then].concat());
+    assert_eq!((claim.owner(), claim.is_held()), (Some("a"), true));
+}
+
+#[test]
+fn a_node_leaves_an_address_to_the_node_that_answers_even_if_it_comes_first_by_its_hash() {
+    let (done, claim) = play(&["a", "b"], 40, |step, claim, _| {
+        if step == 1 {
+            claim.hear(Heard::Node("b".to_owned()), 100);
+        }
+    });
+    assert!(done.iter().all(|(_, action)| *action == Action::Probe), "{done:?}");
+    assert_eq!((claim.owner(), claim.is_held()), (Some("b"), false));
+}
+
+#[test]
+fn an_address_that_a_foreign_host_has_is_not_announced() {
+    let (done, claim) = play(&["a"], 100, |step, claim, _| {
+        if step == 1 {
+            claim.hear(Heard::Foreign([2; 6]), 100);
+        }
+    });
+    assert_eq!(done, [(0, Action::Probe)]);
+    assert_eq!(claim.conflict(), Some([2; 6]));
+}
+
+#[test]
+fn an_address_is_given_up_at_once_with_the_link_and_asked_for_again_when_it_is_back() {
+    let (done, _) = play(&["a"], 40, |step, _, may_hold| *may_hold = !(20..30).contains(&step));
+    let of = |wanted| done.iter().filter(|(_, a)| *a == wanted).map(|(step, _)| *step).collect::<Vec<_>>();
+    assert_eq!(of(Action::Disarm), [20]);
+    assert_eq!(of(Action::Arm), [3, 33]);
+}
+
+#[test]
+fn the_next_in_line_takes_an_address_that_its_owner_does_not_answer_for() {
+    let (done, claim) = play(&["a", "b"], 100, |step, claim, _| {
+        if step == 0 {
+            claim.hear(Heard::Node("b".to_owned()), 0);
+        }
+    });
+    assert_eq!(done.first(), Some(&(50, Action::Probe)));
+    assert_eq!((claim.owner(), claim.why()), (Some("a"), "b answers no longer"));
+}
+
+#[test]
+fn two_that_yielded_to_each_other_ask_again() {
+    let (done, claim) = play(&["a"], 40, |step, claim, _| {
+        if step == 10 {
+            claim.yielded(None, 1_000);
+        }
+    });
+    assert!(claim.is_held());
+    assert_eq!(done.iter().filter(|(_, action)| *action == Action::Arm).count(), 2);
+}
+
+#[test]
+fn addresses_are_spread_over_nodes_and_stay_when_another_node_goes() {
+    let nodes = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
+    let all = nodes(&["a", "b", "c"]);
+    let addresses: Vec<IpAddr> = (0..240_u8).map(|n| [192, 0, 2, n].into()).collect();
+    for node in ["a", "b", "c"] {
+        let share = addresses.iter().filter(|ip| choose(**ip, None, &all) == Some(node)).count();
+        assert!((50..=110).contains(&share), "{node}: {share}");
+    }
+    let rest = nodes(&["a", "b"]);
+    for ip in addresses {
+        let before = choose(ip, None, &all);
+        assert!(before == Some("c") || before == choose(ip, None, &rest));
+        assert_eq!(choose(ip, Some("c"), &all), Some("c"));
+        assert_ne!(choose(ip, Some("c"), &rest), Some("c"));
+    }
+}

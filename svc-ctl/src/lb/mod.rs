@@ -1,0 +1,30 @@
+//! LoadBalancer Services without a cloud: pools of addresses, who gets which, and which node answers for it.
+//!
+//! [`allocate`] and [`claim`] decide and are pure; [`announcer`] does what they say.
+
+pub mod allocate;
+pub mod announcer;
+pub mod claim;
+mod frames;
+mod link;
+mod neighbors;
+pub mod pool;
+pub mod report;
+pub mod request;
+pub mod settings;
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Another node, or this one, as the source knows it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Member {
+    pub addresses: Vec<IpAddr>,
+    /// It answers heartbeats, or has not been asked long enough to say.
+    pub is_up: bool,
+    /// It has the label `node.kubernetes.io/exclude-from-external-load-balancers`.
+    pub is_excluded: bool,
+}
+
+/// All nodes by name.
+pub type Members = BTreeMap<String, Member>;

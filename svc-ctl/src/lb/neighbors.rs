@@ -1,0 +1,45 @@
+//! The link-layer addresses of other nodes, as the kernel's neighbor table has them.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use anyhow::Context as _;
+use futures::TryStreamExt as _;
+use rtnetlink::Handle;
+use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
+
+use super::Members;
+use super::claim::Mac;
+
+/// Adds what is known of each node; what was known before stays, since a node may be away for a while.
+pub async fn learn(
+    handle: &Handle,
+    node: &str,
+    members: &Members,
+    known: &mut BTreeMap<Mac, String>,
+) -> anyhow::Result<()> {
+    let mut neighbors = handle.neighbours().get().execute();
+    while let Some(neighbor) = neighbors.try_next().await.context("listing neighbors")? {
+        let Some((address, mac)) = entry(&neighbor) else { continue };
+        let owner =
+            members.iter().find(|(name, member)| *name != node && member.addresses.contains(&address));
+        if let Some((name, _)) = owner {
+            known.insert(mac, name.clone());
+        }
+    }
+    known.retain(|_, name| members.contains_key(name));
+    Ok(())
+}
+
+fn entry(neighbor: &NeighbourMessage) -> Option<(IpAddr, Mac)> {
+    let (mut address, mut mac) = (None, None);
+    for attribute in &neighbor.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::V4(*ip)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::V6(*ip)),
+            NeighbourAttribute::LinkLayerAddress(octets) => mac = Mac::try_from(octets.as_slice()).ok(),
+            _ => {}
+        }
+    }
+    Some((address?, mac.filter(|mac| *mac != [0; 6])?))
+}

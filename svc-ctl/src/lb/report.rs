@@ -1,0 +1,109 @@
+//! What `svc-ctl lb` shows: a file in the run directory, which outlives the daemon.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use super::claim::choose;
+
+/// Its name in the run directory.
+const FILE: &str = "lb.json";
+
+/// All load-balancer addresses of the pools.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    pub node: String,
+    pub addresses: Vec<Row>,
+}
+
+/// One address.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Row {
+    pub address: IpAddr,
+    /// Services that have it, as namespace/name.
+    pub services: BTreeSet<String>,
+    /// The interface on whose network it is announced; empty if there is none.
+    pub interface: String,
+    /// The node that answers for it, as far as this node knows.
+    pub owner: Option<String>,
+    /// Milliseconds since 1970: since when.
+    pub since_unix_ms: u64,
+    pub why: String,
+    /// Nodes that may answer for it.
+    pub candidates: BTreeSet<String>,
+}
+
+impl Report {
+    pub fn read(run_dir: &Path) -> anyhow::Result<Self> {
+        let path = run_dir.join(FILE);
+        let text = std::fs::read(&path).with_context(|| {
+            format!("{}: no daemon with load-balancer pools has written it", path.display())
+        })?;
+        serde_json::from_slice(&text).with_context(|| path.display().to_string())
+    }
+
+    /// Writes it beside the old one and over it, so that a reader sees a whole one.
+    pub fn write(&self, run_dir: &Path) -> anyhow::Result<()> {
+        let (path, beside) = (run_dir.join(FILE), run_dir.join(".lb.json.new"));
+        std::fs::write(&beside, serde_json::to_vec(self)?)
+            .and_then(|()| std::fs::rename(&beside, &path))
+            .with_context(|| format!("writing {}", path.display()))
+    }
+
+    /// The owners that there would be without a node.
+    #[must_use]
+    pub fn without(&self, node: &str) -> Self {
+        let mut all = self.clone();
+        for row in &mut all.addresses {
+            row.candidates.remove(node);
+            let owner = row.owner.as_deref().filter(|owner| *owner != node);
+            let after = choose(row.address, owner, &row.candidates).map(str::to_owned);
+            row.why = match (&row.owner, &after) {
+                (before, after) if before == after => "it stays".to_owned(),
+                (Some(before), Some(_)) => format!("it was {before}'s"),
+                (_, None) => format!("no other node may answer for it without {node}"),
+                (None, Some(_)) => "it was nobody's".to_owned(),
+            };
+            row.owner = after;
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_node_its_addresses_go_to_others_and_the_rest_stays() {
+        let row = |address: &str, owner: &str, candidates: &[&str]| Row {
+            address: address.parse().unwrap(),
+            services: BTreeSet::new(),
+            interface: "eth0".to_owned(),
+            owner: Some(owner.to_owned()),
+            since_unix_ms: 0,
+            why: String::new(),
+            candidates: candidates.iter().map(ToString::to_string).collect(),
+        };
+        let addresses = vec![
+            row("192.0.2.1", "a", &["a", "b"]),
+            row("192.0.2.2", "b", &["a", "b"]),
+            row("192.0.2.3", "a", &["a"]),
+        ];
+        let after = Report { node: "a".to_owned(), addresses }.without("a");
+        let told = after.addresses.iter().map(|row| (row.owner.as_deref(), row.why.as_str()));
+        assert_eq!(
+            told.collect::<Vec<_>>(),
+            [
+                (Some("b"), "it was a's"),
+                (Some("b"), "it stays"),
+                (None, "no other node may answer for it without a"),
+            ]
+        );
+    }
+}

@@ -1,0 +1,141 @@
+//! LoadBalancer Services without a cloud: an address of a pool, the node that answers for it, and its successor.
+
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use libtest_mimic::Trial;
+use serde_json::Value;
+use svc_tests::agent::Via;
+use svc_tests::daemon::Flags;
+use svc_tests::manifests::SERVICE_PORT;
+use svc_tests::topology::{Addrs, Family, Options, Shape};
+use svc_tests::{command, wait};
+
+use crate::testbed::{Testbed, scenario};
+
+/// The one address of the pool in each family, on the network of the nodes and the client.
+const VIP: Addrs =
+    Addrs { v4: Ipv4Addr::new(192, 0, 2, 200), v6: Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x200) };
+const CONFIGURATION: &str = "apiVersion: svc/v1alpha1\nkind: SvcConfiguration\nloadBalancer:\n  pools:\n  \
+    - {name: front, addresses: [192.0.2.200/32, \"2001:db8:1::200/128\"]}\n";
+/// A move of an address takes two seconds of heartbeats and three probes; this is for slow machines.
+const MOVE_LIMIT: Duration = Duration::from_secs(20);
+
+pub fn trials() -> Vec<Trial> {
+    [(Shape::Routed, "routed"), (Shape::Bridged, "bridged")]
+        .into_iter()
+        .map(|(shape, name)| {
+            let options = Options { shape, ..Options::default() };
+            scenario(
+                &format!(
+                    "{name}: a LoadBalancer Service is dialled at its address, without the daemon too, and after its node is cut off"
+                ),
+                move |test| set(&format!("{test} {name}"), options),
+                act,
+            )
+        })
+        .collect()
+}
+
+fn set(test: &str, options: Options) -> Result<Testbed> {
+    let mut testbed = Testbed::without_svc(test, options)?;
+    write(&testbed, &["near", "far"])?;
+    let file = testbed.world.dir().join("config.conf");
+    fs::write(&file, CONFIGURATION)?;
+    let file = file.display().to_string();
+    testbed.world.start_with(Flags::default(), &["--config", &file, "--node-heartbeat", "7946"])?;
+    Ok(testbed)
+}
+
+/// The Service with these endpoints.
+fn write(testbed: &Testbed, backends: &[&str]) -> Result<()> {
+    let manifest = testbed.manifest(backends)?.replace("type: NodePort", "type: LoadBalancer");
+    testbed.world.folder.write("web.yaml", &manifest)
+}
+
+fn act(testbed: &mut Testbed) -> Result<()> {
+    for family in Family::BOTH {
+        let address = VIP.of(family);
+        write(testbed, &["near", "far"])?;
+        dialled(testbed, address).context("at first")?;
+        let owner = owner(testbed, address)?;
+        let other = 3 - owner;
+        eprintln!("{address}: node{owner} answers");
+
+        testbed.world.daemon(owner)?.kill()?;
+        forget(testbed, address)?;
+        dialled(testbed, address).context("without the daemon")?;
+        ensure!(self::owner(testbed, address)? == owner, "another node answers while the daemon is away");
+        testbed.world.restart(owner)?;
+
+        // Only the endpoint of the other node is left: what is measured is the move of the address.
+        write(testbed, &[if other == 1 { "near" } else { "far" }])?;
+        dialled(testbed, address).context("before the cut")?;
+        link(testbed, owner, "down")?;
+        let cut = Instant::now();
+        wait::until_true("the successor answers", MOVE_LIMIT, || Ok(ask(testbed, address).is_ok()))?;
+        eprintln!("{address}: moved from node{owner} to node{other} in {} ms", cut.elapsed().as_millis());
+        ensure!(self::owner(testbed, address)? == other, "somebody else answers");
+        wait::until_true("the node that was cut off answers no longer", MOVE_LIMIT, || {
+            Ok(told(testbed, owner, address)? != Some(format!("node{owner}")))
+        })?;
+
+        link(testbed, owner, "up")?;
+        let names = format!("node{other}");
+        wait::until_true("both nodes name the successor", MOVE_LIMIT, || {
+            Ok(told(testbed, 1, address)?.as_ref() == Some(&names)
+                && told(testbed, 2, address)?.as_ref() == Some(&names))
+        })?;
+        forget(testbed, address)?;
+        dialled(testbed, address).context("after the node is back")?;
+        ensure!(self::owner(testbed, address)? == other, "the node that came back took the address");
+    }
+    Ok(())
+}
+
+fn ask(testbed: &Testbed, address: IpAddr) -> Result<()> {
+    testbed.agent("client")?.ask(Via::Tcp, SocketAddr::new(address, SERVICE_PORT), 1).map(drop)
+}
+
+fn dialled(testbed: &Testbed, address: IpAddr) -> Result<()> {
+    wait::until_true(&format!("{address} is answered"), MOVE_LIMIT, || ask(testbed, address).map(|()| true))
+}
+
+/// The node whose link-layer address the client has for the address.
+fn owner(testbed: &Testbed, address: IpAddr) -> Result<usize> {
+    let topology = &testbed.world.topology;
+    let mut neighbor = topology.client.netns.command("ip")?;
+    let text = command::run(neighbor.args(["-j", "neigh", "show", &address.to_string()]))?;
+    let entries: Value = serde_json::from_str(&text)?;
+    let mac = entries[0]["lladdr"].as_str().with_context(|| format!("no neighbor: {text}"))?;
+    for node in [1, 2] {
+        let mut link = topology.node(node).host.netns.command("ip")?;
+        let text = command::run(link.args(["-j", "link", "show", "eth0"]))?;
+        if serde_json::from_str::<Value>(&text)?[0]["address"] == *mac {
+            return Ok(node);
+        }
+    }
+    anyhow::bail!("{mac} is no node's")
+}
+
+fn forget(testbed: &Testbed, address: IpAddr) -> Result<()> {
+    testbed.world.topology.client.netns.ip(&format!("neigh del {address} dev eth0"))
+}
+
+/// The port of the switch to a node.
+fn link(testbed: &Testbed, node: usize, state: &str) -> Result<()> {
+    testbed.world.topology.lan().ip(&format!("link set f-node{node} {state}"))
+}
+
+/// The owner that `svc-ctl lb` of a node names.
+fn told(testbed: &mut Testbed, node: usize, address: IpAddr) -> Result<Option<String>> {
+    let (host, daemon) = testbed.world.on_node(node)?;
+    let mut lb = host.host.command(daemon.binary())?;
+    let text = command::run(lb.args(["lb", "-o", "json", "--run-dir"]).arg(daemon.run_dir()))?;
+    let report: Value = serde_json::from_str(&text)?;
+    let rows = report["addresses"].as_array().context("no addresses")?;
+    let row = rows.iter().find(|row| row["address"] == address.to_string()).context("not this address")?;
+    Ok(row["owner"].as_str().map(str::to_owned))
+}
