@@ -73,6 +73,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let attached = hooks.clone();
     let for_neighbors = sweeps.clone();
     // Health is answered while programs load: alive, not ready.
+    let (lb_counts_out, lb_counts) = watch::channel(lb::report::Count::default());
     let hooks_of_announcer = hooks.clone();
     let inputs = observe::Inputs {
         worlds: outputs.world.subscribe(),
@@ -81,6 +82,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         served: outputs.served.subscribe(),
         hooks,
         sweeps,
+        load_balancer: lb_counts,
         api,
         configuration,
         settings: settings.clone(),
@@ -142,6 +144,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         served: outputs.served.subscribe(),
         interfaces: interfaces_of_announcer,
         hooks: hooks_of_announcer,
+        count: lb_counts_out,
         ledger: ledger.clone(),
     };
     tasks.spawn(async { why(lb::announcer::run(announced).await, "announcing load-balancer addresses") });

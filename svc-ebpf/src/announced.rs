@@ -1,15 +1,13 @@
 //! Answers ARP requests and neighbor solicitations for the load-balancer addresses of this node, and falls silent when
 //! another node of the cluster announces one of them. This goes on while the daemon does not run.
 
-use svc_common::abi::{Announced, AnnouncedKey, AnnouncedState, NodeMac, Role};
+use svc_common::abi::{Announced, AnnouncedKey, AnnouncedState, NodeMac};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::wire::cursor::Cursor as _;
 use svc_common::wire::ip::ETH_LEN;
-use svc_common::wire::parse::Headers;
 
 use crate::hook::PacketAccess;
 use crate::maps;
-use crate::pipeline::Net;
 
 /// Ethernet type (RFC 826).
 pub const ARP: u16 = 0x0806;
@@ -19,6 +17,8 @@ const ARP_REPLY: u16 = 2_u16.to_be();
 const ARP_OF_IPV4: [u16; 3] = [1_u16.to_be(), 0x0800_u16.to_be(), 0x0604_u16.to_be()];
 
 const IPV6_LEN: usize = 40;
+/// Offset in the IPv6 header.
+const NEXT_HEADER: usize = 6;
 const ICMPV6: u8 = 58;
 /// Type and code (RFC 4861 sections 4.3 and 4.4).
 const SOLICITATION: u16 = 0x8700_u16.to_be();
@@ -71,16 +71,16 @@ pub fn arp<M: PacketAccess>(m: &M) -> i32 {
     m.redirect(m.ifindex())
 }
 
-/// The packet may be a message of neighbor discovery.
+/// Answers a neighbor solicitation. Other packets are recognised by one octet. This comes before the pipeline: within it the
+/// verifier would look at every way that leads here.
 #[inline(always)]
-pub fn may_be_discovery<F: Net, M: PacketAccess>(ip: &Headers<F::Addr>, role: Role) -> bool {
-    let is_in_place = ip.l4 as usize == ETH_LEN + IPV6_LEN && M::L3 == ETH_LEN;
-    F::IP_LEN == IPV6_LEN && role == Role::UPLINK && ip.proto.0 == ICMPV6 && is_in_place
+pub fn answers<M: PacketAccess>(m: &M) -> bool {
+    m.frame().read::<u8>(ETH_LEN + NEXT_HEADER) == Some(ICMPV6) && discovery(m)
 }
 
 /// Turns a solicitation of a load-balancer address into its answer and reports true, or leaves the packet as it is.
 #[inline(never)]
-pub fn discovery<M: PacketAccess>(m: &M) -> bool {
+fn discovery<M: PacketAccess>(m: &M) -> bool {
     let frame = m.frame();
     let ip = ETH_LEN;
     let message = ETH_LEN + IPV6_LEN;

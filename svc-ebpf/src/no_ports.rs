@@ -6,7 +6,6 @@ use svc_common::addr::Proto;
 use svc_common::wire::ip::UDP_LEN;
 use svc_common::wire::parse::{Headers, Shape};
 
-use crate::announced;
 use crate::choose::verdict_without_frontend;
 use crate::fib;
 use crate::hook::PacketAccess;
@@ -36,9 +35,6 @@ pub fn other_protocol<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) ->
     }
     if hook != Hook::INGRESS {
         return m.pass();
-    }
-    if announced::may_be_discovery::<F, M>(&ip, role) && announced::discovery(m) {
-        return m.redirect(m.ifindex());
     }
     let packet = &mut scratch.packet;
     (packet.key.src, packet.key.dst, packet.key.proto) = (ip.src, ip.dst, ip.proto);

@@ -75,7 +75,10 @@ pub fn explain(text: &str) -> Result<Explained, String> {
                 explained.lines.extend(lines(&document));
                 has_configuration = true;
             }
-            (OWN_KIND, OWN_VERSION) => explained.lines.extend(own_lines(&document)),
+            (OWN_KIND, OWN_VERSION) => {
+                explained.lines.extend(own_lines(&document));
+                has_configuration |= document.get(LOAD_BALANCER).is_some();
+            }
             (KIND, other) if other.starts_with(GROUP) => {
                 return Err(format!("apiVersion {other} is not known here: write the file as {VERSION}"));
             }

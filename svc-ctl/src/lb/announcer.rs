@@ -17,7 +17,7 @@ use super::claim::{Action, Claim, Heard, Mac, Millis, Situation};
 use super::frames;
 use super::link::{Link, Said};
 use super::neighbors::learn;
-use super::report::{Report, Row};
+use super::report::{Count, Report, Row};
 use super::settings::{Announce, LoadBalancerSettings};
 use crate::dataplane::announced::{AnnouncedTable, Place};
 use crate::dataplane::pins::Pins;
@@ -45,6 +45,7 @@ pub struct Inputs {
     pub served: watch::Receiver<Served>,
     pub interfaces: watch::Receiver<Option<Observed>>,
     pub hooks: watch::Receiver<HooksStatus>,
+    pub count: watch::Sender<Count>,
     pub ledger: Ledger,
 }
 
@@ -78,6 +79,8 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         complaints: BTreeMap::new(),
         shown: None,
         looked: None,
+        taken: 0,
+        given_up: 0,
     };
     announcer.adopt();
     let mut ticks = interval(TICK);
@@ -105,6 +108,8 @@ struct Announcer {
     complaints: BTreeMap<IpAddr, String>,
     shown: Option<Report>,
     looked: Option<Millis>,
+    taken: u64,
+    given_up: u64,
 }
 
 /// An address that Services have, and what it needs.
@@ -143,6 +148,7 @@ impl Announcer {
         for ((address, index), claim) in self.claims.iter_mut().filter(|((ip, _), _)| *ip == said.address) {
             if claim.is_held() && !self.table.is_armed((*address, *index)) {
                 claim.yielded(node.clone(), now);
+                self.given_up += 1;
             } else {
                 claim.hear(node.clone().map_or(Heard::Foreign(said.mac), Heard::Node), now);
             }
@@ -163,6 +169,7 @@ impl Announcer {
             for (place, claim) in self.claims.iter_mut().filter(|(_, claim)| claim.is_held()) {
                 if !self.table.is_armed(*place) {
                     claim.yielded(None, now);
+                    self.given_up += 1;
                 }
             }
         }
@@ -185,8 +192,9 @@ impl Announcer {
             }
             report.addresses.push(self.row(*address, wanted, interface, candidates));
         }
-        self.drop_others(&places)?;
+        self.drop_others(&places, is_due)?;
         self.tell(&report);
+        self.count(&report);
         self.show(report);
         Ok(())
     }
@@ -220,10 +228,12 @@ impl Announcer {
         for action in claim.step(&situation) {
             match action {
                 Action::Arm => {
+                    self.taken += 1;
                     self.table.arm(place, interface.mac)?;
                     tracing::info!(%address, interface = interface.name, why = claim.why(), "this node answers for a load-balancer address");
                 }
                 Action::Disarm => {
+                    self.given_up += 1;
                     self.table.disarm(place)?;
                     tracing::info!(%address, interface = interface.name, why = claim.why(), "this node does not answer any more");
                 }
@@ -240,11 +250,10 @@ impl Announcer {
     }
 
     /// Addresses that no Service has any more, or that are of another interface now.
-    fn drop_others(&mut self, places: &BTreeSet<Place>) -> anyhow::Result<()> {
+    fn drop_others(&mut self, places: &BTreeSet<Place>, is_due: bool) -> anyhow::Result<()> {
+        let before = self.claims.len();
         self.claims.retain(|place, _| places.contains(place));
-        if self.looked == Some(self.now())
-            || self.shown.as_ref().is_none_or(|r| r.addresses.len() != places.len())
-        {
+        if is_due || self.claims.len() != before {
             for place in self.table.places().into_iter().filter(|place| !places.contains(place)) {
                 self.table.disarm(place)?;
             }
@@ -297,6 +306,23 @@ impl Announcer {
         });
         self.inputs.ledger.set(Origin::Announced, list.collect());
         self.complaints = complaints;
+    }
+
+    fn count(&self, report: &Report) {
+        let conflicts = self.claims.values().filter(|claim| claim.conflict().is_some()).count() as u64;
+        let of = |is: &dyn Fn(Option<&str>) -> bool| {
+            report.addresses.iter().filter(|row| is(row.owner.as_deref())).count() as u64
+        };
+        let node = self.inputs.node.as_str();
+        let count = Count {
+            here: of(&|owner| owner == Some(node)),
+            elsewhere: of(&|owner| owner.is_some_and(|owner| owner != node)),
+            unanswered: of(&|owner| owner.is_none()).saturating_sub(conflicts),
+            conflicts,
+            taken: self.taken,
+            given_up: self.given_up,
+        };
+        self.inputs.count.send_replace(count);
     }
 
     fn show(&mut self, report: Report) {

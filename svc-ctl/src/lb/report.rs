@@ -20,6 +20,21 @@ pub struct Report {
     pub addresses: Vec<Row>,
 }
 
+/// Numbers for the metrics.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Count {
+    /// Addresses that this node answers for.
+    pub here: u64,
+    pub elsewhere: u64,
+    /// Addresses that no node is known to answer for, without those of `conflicts`.
+    pub unanswered: u64,
+    /// Addresses that a host has that is no node.
+    pub conflicts: u64,
+    /// Since the start.
+    pub taken: u64,
+    pub given_up: u64,
+}
+
 /// One address.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]

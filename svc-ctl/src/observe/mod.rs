@@ -31,6 +31,7 @@ use self::metrics::requests::ApiRequests;
 use self::socket::Asked;
 use self::status::StatusFile;
 use self::status_writer::StatusInputs;
+use crate::lb::report::Count;
 use crate::model::world::World;
 use crate::plan::settings::Settings;
 use crate::programs::HooksStatus;
@@ -64,6 +65,7 @@ pub struct Inputs {
     pub served: watch::Receiver<Served>,
     pub hooks: watch::Receiver<HooksStatus>,
     pub sweeps: watch::Receiver<SweepReport>,
+    pub load_balancer: watch::Receiver<Count>,
     /// Requests to the API server.
     pub api: ApiRequests,
     pub configuration: watch::Receiver<ConfigurationInForce>,
@@ -80,8 +82,8 @@ pub struct Observers {
 impl Observers {
     /// Starts all observers. Must run in a tokio runtime.
     pub fn start(settings: &ObserveSettings, inputs: Inputs, ledger: &Ledger) -> anyhow::Result<Self> {
-        let Inputs { worlds, progress, in_force, served, hooks, sweeps, api, configuration, settings: plan } =
-            inputs;
+        let Inputs { worlds, progress, in_force, served, hooks, sweeps, load_balancer, api, .. } = inputs;
+        let (configuration, plan) = (inputs.configuration, inputs.settings);
         let followed = Followed::new(unix_ms());
         let sources = metrics::Sources {
             progress: progress.clone(),
@@ -89,6 +91,7 @@ impl Observers {
             hooks: hooks.clone(),
             sweeps: sweeps.clone(),
             complaints: ledger.subscribe(),
+            load_balancer,
             api,
             pin_dir: settings.pin_dir.clone(),
             most_services: settings.most_service_metrics,

@@ -51,6 +51,9 @@ pub fn ingress<const L3: usize>(ctx: &TcContext, role: Role) -> i32 {
     let packet = Tc::<L3>(ctx);
     match packet.family() {
         V4::ETHERTYPE => pipeline::ingress::<V4, _>(&packet, role),
+        V6::ETHERTYPE if L3 == ETH_LEN && role == Role::UPLINK && announced::answers(&packet) => {
+            packet.redirect(packet.ifindex())
+        }
         V6::ETHERTYPE => pipeline::ingress::<V6, _>(&packet, role),
         announced::ARP if L3 == ETH_LEN && role == Role::UPLINK => announced::arp(&packet),
         _ => TCX_NEXT,

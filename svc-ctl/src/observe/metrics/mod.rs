@@ -11,6 +11,7 @@ mod docs;
 pub mod followed;
 mod hooks;
 mod kube_proxy;
+mod load_balancer;
 mod page;
 mod process;
 mod programming;
@@ -38,6 +39,7 @@ use self::requests::{ApiRequests, HealthRequests};
 use self::run_time::{PinnedPrograms, ProgramRuns};
 use self::services::{PinnedCounters, ServiceCounts};
 use super::ledger::Complaints;
+use crate::lb::report::Count;
 use crate::programs::HooksStatus;
 use crate::reconcile::{InForce, Progress};
 use crate::sweeper::SweepReport;
@@ -55,6 +57,7 @@ pub struct Sources {
     pub hooks: watch::Receiver<HooksStatus>,
     pub sweeps: watch::Receiver<SweepReport>,
     pub complaints: watch::Receiver<Complaints>,
+    pub load_balancer: watch::Receiver<Count>,
     /// Requests to the API server.
     pub api: ApiRequests,
     /// Where the programs' counters are pinned.
@@ -91,6 +94,7 @@ impl Metrics {
             hooks: watch::channel(HooksStatus::default()).1,
             sweeps: watch::channel(SweepReport::default()).1,
             complaints: watch::channel(Complaints::default()).1,
+            load_balancer: watch::channel(Count::default()).1,
             api: ApiRequests::default(),
             pin_dir: PathBuf::new(),
             most_services: 0,
@@ -109,8 +113,8 @@ impl Metrics {
     ) -> Self {
         let health = HealthRequests::default();
         let mut registry = Registry::default();
-        let Sources { progress, in_force, hooks, sweeps, complaints, api, .. } = sources;
-        let parts: [Box<dyn Part>; 10] = [
+        let Sources { progress, in_force, hooks, sweeps, complaints, load_balancer, api, .. } = sources;
+        let parts: [Box<dyn Part>; 11] = [
             Box::new(kube_proxy::KubeProxy::new(progress.clone(), followed.clone(), health.clone())),
             Box::new(api),
             Box::new(process),
@@ -120,6 +124,7 @@ impl Metrics {
             Box::new(datapath::Datapath { sweeps: sweeps.clone(), snat_ports: sources.snat_ports }),
             Box::new(hooks::Hooks { hooks }),
             Box::new(run_time::Programs(programs)),
+            Box::new(load_balancer::LoadBalancer { count: load_balancer }),
             Box::new(services::Services { in_force, sweeps, counters, most: sources.most_services }),
         ];
         for part in parts {

@@ -212,6 +212,15 @@ pub fn example() -> Metrics {
         tasks: 12,
     };
     let sources = Sources {
+        load_balancer: watch::channel(Count {
+            here: 2,
+            elsewhere: 1,
+            unanswered: 1,
+            conflicts: 0,
+            taken: 3,
+            given_up: 1,
+        })
+        .1,
         progress: watch::channel(progress()).1,
         in_force: watch::channel(in_force()).1,
         hooks: watch::channel(hooks()).1,

@@ -21,15 +21,18 @@ use crate::topology::{Family, Options};
 use crate::world::World;
 use pod::Pod;
 
-const FILES: [&str; 4] = ["nodes.yaml", "names.yaml", "web.yaml", "dns.yaml"];
+const FILES: [&str; 5] = ["nodes.yaml", "names.yaml", "web.yaml", "dns.yaml", "loadbalancer.yaml"];
+/// The pools of load-balancer addresses.
+const CONFIGURATION: &str = "loadbalancer.conf";
 /// The pod from which the clients inside the cluster ask; no manifest names it.
 const CLIENT_POD: &str = "client-pod";
 /// The Service of the name servers, `kube-dns` of names.yaml.
 const NAME_SERVER: &str = "10.96.0.2:53";
 const HEARTBEAT: &str = "10258";
 
-/// Clients that dial an address: UDP, and NodePorts from outside.
-const CLIENTS: [(&str, Via, &str); 4] = [
+/// Clients that dial an address: UDP, and from outside NodePorts and the address of a LoadBalancer Service.
+const CLIENTS: [(&str, Via, &str); 5] = [
+    ("client", Via::Http, "192.0.2.200:80"),
     ("client", Via::Http, "192.0.2.1:30080"),
     ("client", Via::Http, "[2001:db8:1::1]:30080"),
     (CLIENT_POD, Via::UdpConnected, "10.96.0.53:53"),
@@ -85,8 +88,9 @@ impl Environment for Examples {
         let mut world = World::new("show", Options::default())?;
         world.topology.node_mut(1).add_pod(CLIENT_POD)?;
         let mut environment = Self { world, web: String::new(), servers: BTreeSet::new() };
+        let examples = run_name::workspace_dir().join("examples");
         for file in FILES {
-            let path = run_name::workspace_dir().join("examples").join(file);
+            let path = examples.join(file);
             let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
             environment.run_pods(&text)?;
             environment.world.folder.write(file, &text)?;
@@ -100,6 +104,7 @@ impl Environment for Examples {
                 format!("--dns={address}"),
                 "--dns-upstream=".into(),
                 format!("--node-heartbeat={HEARTBEAT}"),
+                format!("--config={}", examples.join(CONFIGURATION).display()),
             ];
             let source = Source::Manifests(environment.world.folder.path().into());
             environment.world.start_next_with(source, Flags::default(), more.to_vec())?;
