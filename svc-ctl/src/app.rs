@@ -121,10 +121,10 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let for_programs = (config.clone(), ledger.clone());
     let start = move || programs::start(for_programs.0, cgroup, interfaces, hooks_out, for_programs.1);
     let started = tokio::task::spawn_blocking(start).await.context("starting the programs")??;
-    let Started { store, growth, first_swap, addresses, pins, presence, ended: programs_ended } = started;
+    let Started { store, growth, first_swap, addresses, pins, lease, ended: programs_ended } = started;
     if config.pod_sockets == PodSockets::WITHOUT_DAEMON {
-        let run = programs::presence::run(presence, attached);
-        tasks.spawn(async { why(run.await, "telling the programs that the daemon runs") });
+        let run = programs::lease::run(lease, attached);
+        tasks.spawn(async { why(run.await, "renewing the lease") });
     }
     tasks.spawn(async {
         let error = programs_ended.await.unwrap_or_else(|_| anyhow::anyhow!("it panicked"));

@@ -102,9 +102,9 @@ pub static SERVICES: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entrie
 /// Entries inserted and removed by programs, by [`EntryTable`].
 #[map]
 pub static ENTRIES: PerCpuArray<EntryCount> = PerCpuArray::with_max_entries(EntryTable::COUNT, 0);
-/// Whether the daemon runs, by [`Presence`].
+/// The daemon's lease, by [`Lease`].
 #[map]
-pub static PRESENCE: Array<u32> = Array::with_max_entries(Presence::COUNT, 0);
+pub static LEASE: Array<u32> = Array::with_max_entries(Lease::COUNT, 0);
 /// One [`Migration`].
 #[map]
 pub static MIGRATION: Array<Migration> = Array::with_max_entries(1, 0);

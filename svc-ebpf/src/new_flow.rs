@@ -16,9 +16,9 @@ use crate::affinity;
 use crate::choose::{NOBODY, choose_backend};
 use crate::fib::{self, Answer};
 use crate::hook::PacketAccess;
+use crate::lease::may_have_pod_sockets;
 use crate::maps::{CONFIG, Chosen, Claim, Scratch};
 use crate::pipeline::{Net, is_syn};
-use crate::presence::may_have_pod_sockets;
 use crate::tables::{count, count_service, iface, now};
 
 /// Result for a packet without a record; a small number, because it crosses a call.

@@ -11,9 +11,9 @@ mod flow;
 mod fragment;
 mod frontend;
 mod growth;
+mod lease;
 mod node;
 mod prefix;
-mod presence;
 mod socket;
 
 pub mod limits;
@@ -30,9 +30,9 @@ pub use frontend::{
     ServicePortId,
 };
 pub use growth::{EntryCount, EntryTable, Migration};
+pub use lease::{Lease, PodSockets, is_held};
 pub use node::{AddressFlags, Iface, IfaceFlags, Role};
 pub use prefix::{PrefixKey, PrefixList};
-pub use presence::{PodSockets, Presence, is_present};
 pub use socket::{SockKey, SockValue};
 
 /// Bumped by every change of a key, a value or a meaning in this module.

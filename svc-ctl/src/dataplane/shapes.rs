@@ -60,7 +60,7 @@ pub fn map_shapes(sizes: &TableSizes) -> Vec<MapShape> {
         shape::<u32, u64>(COUNTERS, PerCpuArray, limits::COUNTERS, 0),
         shape::<u32, ServiceCounters>(SERVICES, PerCpuArray, capacity.services, 0),
         shape::<u32, EntryCount>(ENTRIES, PerCpuArray, EntryTable::COUNT, 0),
-        shape::<u32, u32>(PRESENCE, Array, Presence::COUNT, 0),
+        shape::<u32, u32>(LEASE, Array, Lease::COUNT, 0),
         shape::<u32, Migration>(MIGRATION, Array, 1, 0),
         shape::<AnnouncedKey, Announced>(ANNOUNCED, Hash, limits::ANNOUNCED, NO_PREALLOC),
         shape::<NodeMac, u32>(NODE_MACS, Hash, limits::NODE_MACS, NO_PREALLOC),

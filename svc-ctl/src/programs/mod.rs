@@ -6,8 +6,8 @@ pub mod firewall;
 mod flow_table;
 mod hooks;
 mod host;
+pub mod lease;
 mod masquerade_path;
-pub mod presence;
 mod replace;
 mod requests;
 mod thread;
@@ -26,12 +26,12 @@ use crate::config::Config;
 use crate::dataplane::bpf::BpfStore;
 use crate::dataplane::carried::Carried;
 use crate::dataplane::features::{Features, ProgramSettings};
+use crate::dataplane::lease::LeaseTable;
 use crate::dataplane::links::any_foreign;
 use crate::dataplane::load::Loaded;
 use crate::dataplane::map_set::MapSet;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::Pins;
-use crate::dataplane::presence::PresenceTable;
 use crate::dataplane::shapes::TableSizes;
 use crate::dataplane::store::Growth;
 use crate::model::node::NodeAddresses;
@@ -74,7 +74,7 @@ pub struct Started {
     /// Available as soon as the interfaces have been listed.
     pub addresses: watch::Receiver<Option<NodeAddresses>>,
     pub pins: Pins,
-    pub presence: Arc<PresenceTable>,
+    pub lease: Arc<LeaseTable>,
     /// Why the thread ended. The channel closes without a value if it panicked.
     pub ended: oneshot::Receiver<anyhow::Error>,
 }
@@ -100,7 +100,7 @@ pub fn start(
     let has_carried = !carried.is_empty();
     let defers = any_foreign(&pins, &maps)?;
     let settings = settings(&config);
-    let presence = Arc::new(PresenceTable::of(&maps)?);
+    let lease = Arc::new(LeaseTable::of(&maps)?);
     let store = BpfStore(Maps::of(&maps)?);
     let loaded = Loaded::over(&pins, settings, maps, carried)?;
 
@@ -112,14 +112,8 @@ pub fn start(
     let replacements =
         Replacements::new(requests.clone(), staged_out, settings, config.flow_table_size, has_carried);
     let state = Hooks::new(config, cgroup, pins.clone(), lock, loaded, defers, ledger)?;
-    let channels = Channels {
-        observed,
-        inbox,
-        asked,
-        hooks: hooks_out,
-        addresses: addresses_out,
-        presence: presence.clone(),
-    };
+    let channels =
+        Channels { observed, inbox, asked, hooks: hooks_out, addresses: addresses_out, lease: lease.clone() };
     std::thread::Builder::new()
         .name("programs".to_owned())
         .spawn(move || {
@@ -133,7 +127,7 @@ pub fn start(
         let ticket = SwapTicket::first(requests);
         Box::new(move || ticket.swap()) as FirstSwap
     });
-    Ok(Started { store, growth: Growth { ask, staged }, first_swap, addresses, pins, presence, ended })
+    Ok(Started { store, growth: Growth { ask, staged }, first_swap, addresses, pins, lease, ended })
 }
 
 fn settings(config: &Config) -> ProgramSettings {

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use super::HooksStatus;
 use super::hooks::Hooks;
 use super::requests::{Replacements, Request};
-use crate::dataplane::presence::PresenceTable;
+use crate::dataplane::lease::LeaseTable;
 use crate::model::node::NodeAddresses;
 use crate::node::watch::Observed;
 use crate::plan::capacity::Capacity;
@@ -28,7 +28,7 @@ pub struct Channels {
     pub asked: mpsc::UnboundedReceiver<Capacity>,
     pub hooks: watch::Sender<HooksStatus>,
     pub addresses: watch::Sender<Option<NodeAddresses>>,
-    pub presence: Arc<PresenceTable>,
+    pub lease: Arc<LeaseTable>,
 }
 
 /// Runs until the other end of the channels is closed.
@@ -61,9 +61,9 @@ async fn serve(
     let mut pause = Pause::default();
     loop {
         let status = hooks.status();
-        // First, so that a reader of the status finds the socket hooks informed. If it fails, `presence` says why.
+        // First, so that a reader of the status finds the socket hooks informed. If it fails, `lease` says why.
         if status.is_attached && !channels.hooks.borrow().is_attached {
-            let _ = channels.presence.say_present();
+            let _ = channels.lease.renew();
         }
         channels.hooks.send_if_modified(|current| {
             let is_new = *current != status;

@@ -12,10 +12,10 @@ use svc_common::family::{Family as _, V4, V6};
 
 use crate::affinity;
 use crate::choose::{NOBODY, member, verdict_without_frontend};
+use crate::lease::{remember_pod_socket, serves_pod_sockets};
 use crate::maps::CONFIG;
 use crate::new_flow::Outcome;
 use crate::pipeline::Net;
-use crate::presence::{remember_pod_socket, serves_pod_sockets};
 use crate::tables::{Tables, count, count_service};
 
 const ALLOW: i32 = 1;

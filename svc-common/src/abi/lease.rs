@@ -1,4 +1,4 @@
-//! Whether the daemon runs, for hooks that stand in for its work.
+//! The daemon's lease: while it lasts, the daemon runs. Hooks that stand in for the daemon's work read it.
 
 use super::abi;
 
@@ -14,24 +14,24 @@ impl PodSockets {
     pub const WITHOUT_DAEMON: Self = Self(2);
 }
 
-/// Index into the table `PRESENCE`, whose entries are `u32`.
+/// Index into the table `LEASE`, whose entries are `u32`.
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Presence {
+pub enum Lease {
     /// Last tick (as in a flow record's stamp) for which the daemon has said that it runs and that every hook has its
     /// program. 0: it has stopped.
-    RunsUntil,
+    Until,
     /// 1: a socket hook has translated the socket of a pod since the table was made.
     PodSocketsUsed,
 }
 
-impl Presence {
+impl Lease {
     pub const COUNT: u32 = 2;
 }
 
-/// The daemon runs at the tick `now`, if it has said that it runs until the tick `until`. Ticks wrap around.
+/// A lease until the tick `until` is held at the tick `now`. Ticks wrap around.
 #[inline(always)]
-pub const fn is_present(until: u32, now: u32) -> bool {
+pub const fn is_held(until: u32, now: u32) -> bool {
     until != 0 && now.wrapping_sub(until) as i32 <= 0
 }
 
@@ -39,10 +39,10 @@ abi! { PodSockets = 1 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_present;
+    use super::is_held;
 
     #[test]
-    fn the_daemon_is_present_until_its_tick_has_passed() {
+    fn a_lease_is_held_until_its_tick_has_passed() {
         for (until, now, expected) in [
             (0, 0, false),
             (0, 7, false),
@@ -52,7 +52,7 @@ mod tests {
             (2, u32::MAX, true),
             (u32::MAX, 2, false),
         ] {
-            assert_eq!(is_present(until, now), expected, "until {until}, now {now}");
+            assert_eq!(is_held(until, now), expected, "until {until}, now {now}");
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Whether the socket hooks stand in for programs at the interfaces of pods.
 
-use svc_common::abi::{PodSockets, Presence, is_present};
+use svc_common::abi::{Lease, PodSockets, is_held};
 
-use crate::maps::{CONFIG, PRESENCE};
+use crate::maps::{CONFIG, LEASE};
 use crate::tables::now;
 
 /// The socket hooks serve the sockets of pods now.
@@ -10,7 +10,7 @@ use crate::tables::now;
 pub fn serves_pod_sockets() -> bool {
     match CONFIG.load().pod_sockets {
         PodSockets::OFF => false,
-        PodSockets::WITHOUT_DAEMON => !is_present(read(Presence::RunsUntil), now()),
+        PodSockets::WITHOUT_DAEMON => !is_held(read(Lease::Until), now()),
         _ => true,
     }
 }
@@ -20,7 +20,7 @@ pub fn serves_pod_sockets() -> bool {
 pub fn may_have_pod_sockets() -> bool {
     match CONFIG.load().pod_sockets {
         PodSockets::OFF => false,
-        PodSockets::WITHOUT_DAEMON => read(Presence::PodSocketsUsed) != 0,
+        PodSockets::WITHOUT_DAEMON => read(Lease::PodSocketsUsed) != 0,
         _ => true,
     }
 }
@@ -29,7 +29,7 @@ pub fn may_have_pod_sockets() -> bool {
 #[inline(always)]
 pub fn remember_pod_socket() {
     if CONFIG.load().pod_sockets == PodSockets::WITHOUT_DAEMON
-        && let Some(used) = PRESENCE.get_ptr_mut(Presence::PodSocketsUsed as u32)
+        && let Some(used) = LEASE.get_ptr_mut(Lease::PodSocketsUsed as u32)
     {
         // SAFETY: one aligned word, which is only ever set to this value.
         unsafe { used.write_volatile(1) }
@@ -37,6 +37,6 @@ pub fn remember_pod_socket() {
 }
 
 #[inline(always)]
-fn read(entry: Presence) -> u32 {
-    PRESENCE.get(entry as u32).copied().unwrap_or_default()
+fn read(entry: Lease) -> u32 {
+    LEASE.get(entry as u32).copied().unwrap_or_default()
 }
