@@ -5,6 +5,7 @@
 //! from a template, its source address and ports from a list, and tail-calls the program under test.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
 mod frame;
 

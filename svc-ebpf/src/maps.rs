@@ -109,6 +109,20 @@ pub static CARRIED4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> = LruHashMa
 #[map]
 pub static CARRIED6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> = LruHashMap::with_max_entries(1, 0);
 
+/// The presence filter ([`svc_common::datapath::presence`]). Only the daemon writes it.
+#[map]
+pub static PRESENCE: Array<[u64; limits::PRESENCE as usize]> = Array::with_max_entries(1, MMAPABLE);
+
+/// The tick that this CPU last read from the clock, and the jiffies of that moment.
+#[repr(C)]
+pub struct Clock {
+    pub jiffies: u64,
+    pub tick: u64,
+}
+
+#[map]
+pub static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
+
 /// The tick of this CPU's last ICMP error, and the number of errors in that tick.
 #[map]
 pub static REJECTS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);

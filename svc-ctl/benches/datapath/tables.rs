@@ -5,9 +5,10 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, PerCpuArray};
 use svc_common::abi::{
     AddressFlags, BackendValue, Counter, Extent, FlowKey, FlowRecord, FrontendFlags, FrontendKey,
-    FrontendValue, Iface, IfaceFlags, Locality, Role, Scope, ServicePortId, names,
+    FrontendValue, Iface, IfaceFlags, Locality, Role, Scope, ServicePortId, limits, names,
 };
 use svc_common::addr::{Port, Proto};
+use svc_common::datapath::presence::{Marks, Place};
 use svc_common::family::{Family, V4, V6};
 
 use crate::node::{BACKEND_PORT, BACKENDS, NODE_PORT, Plan, SERVICE_PORT, UPLINK_MAC};
@@ -50,6 +51,19 @@ pub fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map>
     ebpf.map_mut(name).with_context(|| format!("no map {name}"))
 }
 
+/// Marks the presence filter, as the daemon does before it writes an entry.
+fn mark(ebpf: &mut Ebpf, marks: &[(Place, Marks)]) -> Result<()> {
+    // Programs of an older build have no filter.
+    let Some(map) = ebpf.map_mut(names::PRESENCE) else { return Ok(()) };
+    let mut filter = Array::<_, [u64; limits::PRESENCE as usize]>::try_from(map)?;
+    let mut words = filter.get(&0, 0)?;
+    for (place, marks) in marks {
+        let word = &mut words[place.word as usize];
+        *word = place.marked(*word, *marks);
+    }
+    Ok(filter.set(0, words, 0)?)
+}
+
 pub type Flow<F> = (FlowKey<<F as Family>::Addr>, FlowRecord<<F as Family>::Addr>);
 
 /// A family's maps, because map names cannot be generic.
@@ -65,6 +79,25 @@ macro_rules! maps {
     ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $lookup:literal) => {
         impl Maps for $family {
             fn fill(ebpf: &mut Ebpf, others: u32) -> Result<()> {
+                let services = (0..others).map(Self::other_service).chain([Self::cluster_ip()]);
+                let mut marks = vec![
+                    (Place::of_port(Port::new(NODE_PORT), Proto::UDP), Marks::FRONTEND),
+                    (
+                        Place::of::<Self>(Self::local_backend(), Port::new(BACKEND_PORT), Proto::UDP),
+                        Marks::BACKEND,
+                    ),
+                ];
+                for addr in services {
+                    marks.push((
+                        Place::of::<Self>(addr, Port::new(SERVICE_PORT), Proto::UDP),
+                        Marks::FRONTEND,
+                    ));
+                    marks.push((Place::of_address::<Self>(addr), Marks::FRONTEND));
+                }
+                let backend =
+                    |number| Place::of::<Self>(Self::backend(number), Port::new(BACKEND_PORT), Proto::UDP);
+                marks.extend((1..=BACKENDS).map(|number| (backend(number), Marks::BACKEND)));
+                mark(ebpf, &marks)?;
                 let mut backends = Array::try_from(map(ebpf, names::$backends)?)?;
                 for number in 1..=BACKENDS {
                     let (addr, port) = (Self::backend(number), Port::new(BACKEND_PORT));

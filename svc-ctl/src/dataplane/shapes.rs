@@ -61,6 +61,7 @@ pub fn map_shapes(sizes: &TableSizes) -> Vec<MapShape> {
         shape::<u32, ServiceCounters>(SERVICES, PerCpuArray, capacity.services, 0),
         shape::<u32, EntryCount>(ENTRIES, PerCpuArray, EntryTable::COUNT, 0),
         shape::<u32, Migration>(MIGRATION, Array, 1, 0),
+        shape::<u32, [u64; limits::PRESENCE as usize]>(PRESENCE, Array, 1, MMAPABLE),
     ]);
     shapes
 }

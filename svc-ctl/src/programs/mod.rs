@@ -27,7 +27,6 @@ use crate::dataplane::features::{Features, ProgramSettings};
 use crate::dataplane::links::any_foreign;
 use crate::dataplane::load::Loaded;
 use crate::dataplane::map_set::MapSet;
-use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::Pins;
 use crate::dataplane::shapes::TableSizes;
 use crate::dataplane::store::Growth;
@@ -96,7 +95,7 @@ pub fn start(
     let has_carried = !carried.is_empty();
     let defers = any_foreign(&pins, &maps)?;
     let settings = settings(&config);
-    let store = BpfStore(Maps::of(&maps)?);
+    let store = BpfStore::over(&maps)?;
     let loaded = Loaded::over(&pins, settings, maps, carried)?;
 
     let (addresses_out, addresses) = watch::channel(None);
