@@ -3,6 +3,7 @@
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use svc_common::abi::*;
 use svc_common::addr::Proto;
+use svc_common::datapath::presence::is_service;
 use svc_common::datapath::select::{index, maglev_place, tuple_hash};
 use svc_common::wire::parse::Packet;
 
@@ -12,8 +13,8 @@ use crate::carried;
 use crate::hook::PacketAccess;
 use crate::maps::{CONFIG, Chosen, MAGLEV, SELECTION, Scratch};
 use crate::new_flow::Outcome;
-use crate::pipeline::{Net, is_syn};
-use crate::tables::{count, iface, migration};
+use crate::pipeline::{Net, begins_connection, is_syn};
+use crate::tables::{count, iface, migration, presence};
 use crate::tuple_conflict;
 
 /// Stands for "no backend"; no backend has this id.
@@ -41,6 +42,11 @@ pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) 
         }
     }
     let key = &packet.key;
+    // A reply without a record of this hook, for example one that is translated when it leaves.
+    let Some(presence) = presence() else { return Outcome::PASS };
+    if !is_service::<F>(key, begins_connection::<F, M>(packet), presence) && !is_unallocated::<F>(&key.dst) {
+        return Outcome::PASS;
+    }
     let frontend = match lookup_frontend::<F>(key) {
         Ok(frontend) => frontend,
         Err(_) if M::BEFORE_STACK => return Outcome::PASS,
@@ -171,6 +177,18 @@ pub fn verdict_without_frontend<F: Net>(address: AddressFlags, dst: &F::Addr) ->
         return Outcome::DROP;
     }
     Outcome::PASS
+}
+
+/// The address may be one of a Service CIDR that no Service has (SEM-095). The filter knows only those that some has.
+#[inline(always)]
+pub fn is_unallocated<F: Net>(dst: &F::Addr) -> bool {
+    CONFIG.load().service_cidrs != 0 && is_in_service_cidr::<F>(dst) != 0
+}
+
+/// A call of its own: the key of the prefix table needs stack that the callers do not have.
+#[inline(never)]
+fn is_in_service_cidr<F: Net>(dst: &F::Addr) -> u32 {
+    F::is_listed(PrefixList::SERVICE_CIDRS, dst) as u32
 }
 
 /// By the interface or by the source address of the packet (SEM-090).

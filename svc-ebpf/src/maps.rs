@@ -122,6 +122,20 @@ pub static ANNOUNCED: HashMap<AnnouncedKey, Announced> =
 #[map]
 pub static NODE_MACS: HashMap<NodeMac, u32> = HashMap::with_max_entries(limits::NODE_MACS, NO_PREALLOC);
 
+/// The presence filter ([`svc_common::datapath::presence`]). Only the daemon writes it.
+#[map]
+pub static PRESENCE: Array<[u64; limits::PRESENCE as usize]> = Array::with_max_entries(1, MMAPABLE);
+
+/// The tick that this CPU last read from the clock, and the jiffies of that moment.
+#[repr(C)]
+pub struct Clock {
+    pub jiffies: u64,
+    pub tick: u64,
+}
+
+#[map]
+pub static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
+
 /// The tick of this CPU's last ICMP error, and the number of errors in that tick.
 #[map]
 pub static REJECTS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);

@@ -280,7 +280,10 @@ extern "C" fn claim_step<F: Net>(_: u32, key: *mut c_void) -> i64 {
     (reverse_key.sport, reverse_key.dport) = (back.sport, back.dport);
     (reverse_key.proto, reverse_key._pad) = (back.proto, [0; 3]);
     twin::<F>(key, record, reverse);
-    if F::claim_flow(reverse_key, reverse) {
+    // An insert takes the memory of some old record before it finds its key taken, so later tries look first. The first
+    // one is mostly free.
+    let is_taken = claim.tries > 1 && F::present_flow(reverse_key).is_some();
+    if !is_taken && F::claim_flow(reverse_key, reverse) {
         claim.is_done = 1;
         return 1;
     }

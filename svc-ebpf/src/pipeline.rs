@@ -4,6 +4,7 @@
 use svc_common::abi::*;
 use svc_common::addr::Proto;
 use svc_common::datapath::flow::{can_make_twin, twin, twin_key};
+use svc_common::datapath::presence::{incoming, leaving};
 use svc_common::datapath::state::{age, is_expired, observe, observe_time};
 use svc_common::wire::icmp::{Icmp, Problem};
 use svc_common::wire::ip::{Ports, tcp};
@@ -12,6 +13,7 @@ use svc_common::wire::parse::{Packet, Shape, Skip};
 use core::ffi::c_void;
 
 use crate::bypass;
+use crate::choose::is_unallocated;
 use crate::fib::{self, FibWords};
 use crate::hook::PacketAccess;
 use crate::icmp::Reject;
@@ -19,7 +21,7 @@ use crate::icmp_inner::{self, delta_of};
 use crate::new_flow::{Outcome, new_flow};
 use crate::no_ports::{self, Verdict};
 use crate::sctp;
-use crate::tables::{Tables, count, count_service, now};
+use crate::tables::{Tables, count, count_service, now, presence, tick};
 use crate::tuple_conflict;
 
 /// All that the pipeline needs of an address family.
@@ -33,6 +35,12 @@ pub fn ingress<F: Net, M: PacketAccess + Reject>(m: &M, role: Role) -> i32 {
         Ok(packet) => packet,
         Err(why) => return without_tuple::<F, M>(m, role, why),
     };
+    let Some(presence) = presence() else { return m.pass() };
+    if !incoming::<F>(&packet.key, begins_connection::<F, M>(&packet), presence)
+        && !is_unallocated::<F>(&packet.key.dst)
+    {
+        return m.pass();
+    }
     // Other fragments are left to the TC hook.
     if (M::BEFORE_STACK && packet.shape.has(Shape::FRAGMENT))
         || !m.is_complete(packet.len)
@@ -40,7 +48,7 @@ pub fn ingress<F: Net, M: PacketAccess + Reject>(m: &M, role: Role) -> i32 {
     {
         return m.pass();
     }
-    let now = now();
+    let now = tick();
     // Records that only the replaced table has are found on the path of new flows.
     let known = match F::present_flow(&packet.key) {
         Some(record) => unexpired::<F, M>(m, &packet, record, now),
@@ -132,6 +140,10 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
         Err(Skip::Fragment) => return no_ports::fragment::<F, M>(m, hook, Role::NONE),
         Err(_) => return m.pass(),
     };
+    let Some(presence) = presence() else { return m.pass() };
+    if !leaving::<F>(&packet.key, presence) {
+        return m.pass();
+    }
     let record = match F::flow(&packet.key) {
         None if bypass::is_stray_reset::<F, M>(m, &packet) => {
             count(Counter::DropStrayReset);
@@ -142,7 +154,7 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
     };
     match record {
         Some(record) if record.hook == hook => {
-            let now = now();
+            let now = tick();
             // An expired datagram flow counts as absent even before the daemon removes it.
             let proto = packet.key.proto;
             if proto != Proto::TCP && is_expired(proto, record.state, now, record.stamp) {
@@ -170,6 +182,13 @@ fn reuses_tuple<A>(packet: &Packet<A>, record: &FlowRecord<A>, now: u32) -> bool
     } else {
         is_expired(proto, record.state, now, record.stamp)
     }
+}
+
+/// The packet may begin a connection between its endpoints themselves: any datagram may be the first of its socket. The
+/// stack's hooks look after these.
+#[inline(always)]
+pub fn begins_connection<F: Net, M: PacketAccess>(packet: &Packet<F::Addr>) -> bool {
+    !M::BEFORE_STACK && (packet.key.proto == Proto::UDP || is_syn(packet))
 }
 
 #[inline(always)]

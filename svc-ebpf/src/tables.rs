@@ -1,7 +1,7 @@
 //! The tables behind one interface per address family. Map statics cannot be generic, so a macro (the only one of
 //! this crate) writes both implementations.
 
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use svc_common::abi::*;
 use svc_common::datapath::state::STAMP_SHIFT;
@@ -205,6 +205,14 @@ fn carried_flow<F: Tables>(key: &FlowKey<F::Addr>) -> Option<&'static mut FlowRe
     F::present_flow(key)
 }
 
+/// Reads words of the presence filter. One look-up serves all words of a packet; the map always has its one value.
+#[inline(always)]
+pub fn presence() -> Option<impl Fn(u32) -> u64 + Copy> {
+    let words = maps::PRESENCE.get_ptr(0)?.cast::<u64>();
+    // SAFETY: places are within the filter, which the verifier checks again.
+    Some(move |word| unsafe { words.add(word as usize).read() })
+}
+
 /// An address of this node.
 #[inline(always)]
 pub fn is_own<F: Tables>(addr: &F::Addr) -> bool {
@@ -257,4 +265,20 @@ pub fn may_reject() -> bool {
 pub fn now() -> u32 {
     // SAFETY: no arguments.
     (unsafe { bpf_ktime_get_coarse_ns() } >> STAMP_SHIFT) as u32
+}
+
+/// The same for every packet: the kernel moves the coarse clock once a jiffy, so the clock is not read again before.
+#[inline(always)]
+pub fn tick() -> u32 {
+    let Some(p) = maps::CLOCK.get_ptr_mut(0) else { return now() };
+    // SAFETY: no arguments; this CPU's own slot. If another program interrupts this one between the two writes, it
+    // leaves other jiffies than these, and the clock is read again.
+    unsafe {
+        let jiffies = bpf_jiffies64();
+        if (*p).jiffies != jiffies {
+            (*p).tick = now() as u64;
+            (*p).jiffies = jiffies;
+        }
+        (*p).tick as u32
+    }
 }

@@ -17,6 +17,9 @@ pub const FLOWS: u32 = 262_144;
 pub const ADDRESSES: u32 = 131_072;
 /// Prefixes per family: source ranges, Service CIDRs, pod CIDRs (about 60 and 80 octets each, allocated as used).
 pub const PREFIXES: u32 = 65_536;
+/// Words of the presence filter (8 octets each, allocated at once; one value of the map): a little more than a million
+/// places.
+pub const PRESENCE: u32 = 38_912;
 /// Interfaces.
 pub const IFACES: u32 = 4_096;
 /// Translated sockets whose frontend is stored, per family.

@@ -36,7 +36,7 @@ pub use prefix::{PrefixKey, PrefixList};
 pub use socket::{SockKey, SockValue};
 
 /// Bumped by every change of a key, a value or a meaning in this module.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 /// Checks the size, which excludes padding, and for the daemon declares the type plain data.
 macro_rules! abi {

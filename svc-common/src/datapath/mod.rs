@@ -4,5 +4,6 @@
 pub mod affinity;
 pub mod flow;
 pub mod placement;
+pub mod presence;
 pub mod select;
 pub mod state;

@@ -1,6 +1,8 @@
 //! Bounded reads from a packet, without pointers in the interface. In the kernel they follow the verifier's rules; on
 //! the host they read a slice.
 
+use super::ip::word;
+
 /// Types for which any octets are a valid value.
 ///
 /// # Safety
@@ -17,12 +19,29 @@ macro_rules! plain {
 }
 pub(crate) use plain;
 
-plain!(u8, u16, [u16; 2], [u16; 4], [u16; 6], [u16; 8], [u16; 10]);
+plain!(u8, u16, [u16; 2], [u16; 4], [u16; 6], [u16; 8], [u16; 10], [[u16; 8]; 2]);
 
 /// A packet that can be read.
 pub trait Cursor {
     /// The value at `offset` octets from the packet's first; `None` if it is not entirely within the packet.
     fn read<T: Plain>(&self, offset: usize) -> Option<T>;
+
+    /// Two words at an offset that need not be aligned, in the packet's byte order.
+    #[inline(always)]
+    fn two_words(&self, offset: usize) -> Option<[u32; 2]> {
+        let [a, b, c, d] = self.read::<[u16; 4]>(offset)?;
+        Some([word([a, b]), word([c, d])])
+    }
+
+    /// Eight words, likewise.
+    #[inline(always)]
+    fn eight_words(&self, offset: usize) -> Option<[u32; 8]> {
+        let mut words = [0; 8];
+        for (pair, place) in words.as_chunks_mut::<2>().0.iter_mut().zip((offset..).step_by(8)) {
+            *pair = self.two_words(place)?;
+        }
+        Some(words)
+    }
 
     /// The packet holds several segments (GSO or GRO); only the kernel makes such packets.
     fn is_segments(&self) -> bool {

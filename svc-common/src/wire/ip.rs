@@ -84,8 +84,9 @@ pub const fn checksum_offset(proto: Proto) -> usize {
     if proto.0 == Proto::TCP.0 { TCP_CHECKSUM } else { UDP_CHECKSUM }
 }
 
+/// The word whose memory holds these two halves.
 #[inline(always)]
-const fn word(halves: [u16; 2]) -> u32 {
+pub const fn word(halves: [u16; 2]) -> u32 {
     let [a, b] = [halves[0].to_ne_bytes(), halves[1].to_ne_bytes()];
     u32::from_ne_bytes([a[0], a[1], b[0], b[1]])
 }

@@ -1,10 +1,10 @@
 //! Parses a packet's tuple, or says why it has none.
 
 use super::cursor::Cursor;
-use super::ip::{Ipv4Header, Ipv6Header, Ports, SCTP_LEN, TCP_LEN, TcpHeader, UDP_LEN, addr_v4, addr_v6};
+use super::ip::{Ipv4Header, Ipv6Header, Ports, SCTP_LEN, TCP_LEN, TcpHeader, UDP_LEN};
 use crate::abi::FlowKey;
 use crate::abi::limits::IPV6_EXTENSIONS;
-use crate::addr::{Port, Proto};
+use crate::addr::{AddrV4, AddrV6, Port, Proto};
 use crate::family::{Family, V4, V6};
 
 /// The parts of a packet that the datapath needs.
@@ -117,14 +117,15 @@ impl Parse for V4 {
     #[inline(always)]
     fn headers<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Headers<Self::Addr>, Skip> {
         let ip: Ipv4Header = packet.read(l3).ok_or(Skip::Truncated)?;
+        let [src, dst] = packet.two_words(l3 + Self::SRC_OFFSET).ok_or(Skip::Truncated)?;
         let header = ((ip.version_ihl & 0x0f) as usize) << 2;
         if ip.version_ihl >> 4 != 4 || header < Self::IP_LEN {
             return Err(Skip::Malformed);
         }
         let len = u16::from_be(ip.len) as u32;
         Ok(Headers {
-            src: addr_v4(ip.src),
-            dst: addr_v4(ip.dst),
+            src: AddrV4::from_be(src),
+            dst: AddrV4::from_be(dst),
             proto: Proto(ip.proto),
             l4: l3 + header,
             len,
@@ -143,6 +144,7 @@ impl Parse for V6 {
     #[inline(always)]
     fn headers<C: Cursor + ?Sized>(packet: &C, l3: usize) -> Result<Headers<Self::Addr>, Skip> {
         let ip: Ipv6Header = packet.read(l3).ok_or(Skip::Truncated)?;
+        let [a, b, c, d, e, f, g, h] = packet.eight_words(l3 + Self::SRC_OFFSET).ok_or(Skip::Truncated)?;
         if u16::from_be(ip.version_class_flow[0]) >> 12 != 6 {
             return Err(Skip::Malformed);
         }
@@ -172,8 +174,8 @@ impl Parse for V6 {
         }
         let payload = u16::from_be(ip.payload_len) as u32;
         Ok(Headers {
-            src: addr_v6(ip.src),
-            dst: addr_v6(ip.dst),
+            src: AddrV6::from_be([a, b, c, d]),
+            dst: AddrV6::from_be([e, f, g, h]),
             proto: Proto(next),
             l4,
             len: payload + Self::IP_LEN as u32,
@@ -228,7 +230,6 @@ fn transport<C: Cursor + ?Sized>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::AddrV4;
 
     fn udp4(edit: impl FnOnce(&mut Vec<u8>)) -> Result<Packet<AddrV4>, Skip> {
         let mut p = vec![0u8; 14];

@@ -14,16 +14,20 @@ use crate::packet::{LEN, Wire, build};
 use crate::tables::{Maps, counter, moved};
 use crate::wrapper::{Flows, MANY, Setting, Variant, Wrapper};
 
+/// Packets of no Service may cost this many look-ups of one flow.
+pub const PASS_TARGET: f64 = 0.8;
 const XDP_PASS: u32 = 2;
 const XDP_TX: u32 = 3;
-const TTL: u8 = 64;
+pub const TTL: u8 = 64;
 /// Enough packets to fill a flow table twice.
 const FILL: u32 = 300_000;
 
 #[derive(Debug)]
 pub struct Case {
     pub family: &'static str,
-    pub name: &'static str,
+    /// Its name in the report, without the family: `xdp.established.forward.flows_1`.
+    pub id: String,
+    pub name: String,
     pub setting: Setting,
     /// The lower bound to compare with (a case of the same family), and the ratio to keep.
     pub against: Option<(&'static str, f64)>,
@@ -33,10 +37,14 @@ pub struct Case {
 pub struct Product {
     pub ebpf: Ebpf,
     pub program: u32,
+    /// Those at TC, in the order of [`TC_PROGRAMS`](crate::wrapper::TC_PROGRAMS).
+    pub tc: [u32; 4],
 }
 
 const EMPTY: &str = "floor: empty program";
-const TURN: &str = "floor: parse + TX";
+pub const TURN: &str = "floor: parse + TX";
+/// F1 of the targets.
+pub const LOOKUP_ONE: &str = "floor: LRU look-up, 1 flow";
 const LOOKUP: &str = "floor: LRU look-up, 64k flows";
 const INSERT: &str = "floor: LRU insert, table full";
 
@@ -46,8 +54,13 @@ pub struct Side {
     pub wrapper: &'static str,
     /// Indices of the bench's programs `empty`, `turn`, `lookup`, `insert`.
     pub floors: [u32; 4],
-    /// Index of the first of this family's three lists of variants.
+    /// Indices of the bench's programs `empty_tc`, `lookup_tc`, and the wrapper at TC.
+    pub tc_floors: [u32; 2],
+    pub tc_wrapper: &'static str,
+    /// Index of the first of this family's lists of variants.
     pub list: u32,
+    /// Target of an established flow, in look-ups of one flow.
+    pub one: f64,
 }
 
 /// Sets up a family and checks each of its cases. `established` keeps its flows, `flooded` gets only new ones.
@@ -63,7 +76,13 @@ pub fn prepare<F: Maps + Wire>(
     let setting =
         |template, list, flows, program| Setting { wrapper: side.wrapper, template, list, flows, program };
     let forwards = |flows, program| setting(forward, side.list, flows, program);
-    let case = |name, setting, against| Case { family: side.name, name, setting, against };
+    let case = |id: &str, name: &str, setting, against| Case {
+        family: side.name,
+        id: id.to_owned(),
+        name: name.to_owned(),
+        setting,
+        against,
+    };
 
     // The first packet makes the flow, the second finds its record; both must come out the same.
     let service = forwards(Flows::One, established.program);
@@ -106,12 +125,20 @@ pub fn prepare<F: Maps + Wire>(
     let back = build::<F>([GATEWAY_MAC, UPLINK_MAC], &forward_key.swapped(), TTL - 1);
     expect(side, "reverse", first, XDP_TX, &back)?;
 
-    // A tuple without a Service.
-    let other_key = key_of::<F>(F::client(), F::node(), 1024, 9);
-    let other = build::<F>([UPLINK_MAC, GATEWAY_MAC], &other_key, TTL);
-    wrapper.set_variants(side.list + 2, (0..MANY).map(|_| variant::<F>(&other_key)))?;
-    let passing = setting(other, side.list + 2, Flows::One, established.program);
-    expect(side, "pass", wrapper.first(&passing)?, XDP_PASS, &other)?;
+    // Tuples without a Service: to the node, and in transit.
+    let none = |dst| key_of::<F>(F::client(), dst, 1024, 9);
+    wrapper.set_variants(side.list + 2, (0..MANY).map(|i| client_variant::<F>(&none(F::node()), i)))?;
+    let mut passing = Vec::new();
+    for (to, dst) in [("node", F::node()), ("transit", F::backend(200))] {
+        let other = build::<F>([UPLINK_MAC, GATEWAY_MAC], &none(dst), TTL);
+        for (flows, tuples) in [(Flows::One, "1"), (Flows::Many, "64k")] {
+            let setting = setting(other, side.list + 2, flows, established.program);
+            expect(side, "pass", wrapper.first(&setting)?, XDP_PASS, &other)?;
+            let (id, name) =
+                (format!("xdp.pass.{to}.tuples_{tuples}"), format!("not a service, {to}, {tuples}"));
+            passing.push(case(&id, &name, setting, Some((LOOKUP_ONE, PASS_TARGET))));
+        }
+    }
 
     // A full flow table, and a new flow with each packet.
     let fresh = forwards(Flows::Fresh, flooded.program);
@@ -134,43 +161,51 @@ pub fn prepare<F: Maps + Wire>(
     expect(side, TURN, wrapper.first(&forwards(Flows::One, turn))?, XDP_TX, &turned)?;
     expect(side, LOOKUP, wrapper.first(&forwards(Flows::One, lookup))?, XDP_TX, &turned)?;
 
-    Ok(vec![
-        case(EMPTY, forwards(Flows::One, empty), None),
-        case(TURN, forwards(Flows::One, turn), None),
-        case("floor: LRU look-up, 1 flow", forwards(Flows::One, lookup), None),
-        case(LOOKUP, forwards(Flows::Many, lookup), None),
-        case(INSERT, forwards(Flows::Fresh, insert), None),
-        case("not a service, pass", passing, Some((TURN, 60.0 / 36.0))),
-        case("established, forward, 1 flow", service, Some((TURN, 3.0))),
-        case("established, reverse, 1 flow", reverses(Flows::One), Some((TURN, 3.0))),
-        case(
-            "established, forward, 64k flows",
-            forwards(Flows::Many, established.program),
-            Some((LOOKUP, 1.5)),
-        ),
-        case("established, reverse, 64k flows", reverses(Flows::Many), Some((LOOKUP, 1.5))),
-        case("new flow each packet, table full", fresh, Some((INSERT, 1.4))),
-    ])
+    let many = |product: &Product| forwards(Flows::Many, product.program);
+    let mut cases = vec![
+        case("floor.empty", EMPTY, forwards(Flows::One, empty), None),
+        case("floor.turn", TURN, forwards(Flows::One, turn), None),
+        case("floor.lookup.flows_1", LOOKUP_ONE, forwards(Flows::One, lookup), None),
+        case("floor.lookup.flows_64k", LOOKUP, forwards(Flows::Many, lookup), None),
+        case("floor.insert", INSERT, forwards(Flows::Fresh, insert), None),
+    ];
+    cases.extend(passing);
+    let (one, forward, reverse) =
+        (Some((LOOKUP_ONE, side.one)), "established, forward", "established, reverse");
+    let id = |direction: &str, flows: &str| format!("xdp.established.{direction}.flows_{flows}");
+    cases.push(case(&id("forward", "1"), &format!("{forward}, 1 flow"), service, one));
+    cases.push(case(&id("reverse", "1"), &format!("{reverse}, 1 flow"), reverses(Flows::One), one));
+    let all = Some((LOOKUP, 0.9));
+    cases.push(case(&id("forward", "64k"), &format!("{forward}, 64k flows"), many(established), all));
+    cases.push(case(&id("reverse", "64k"), &format!("{reverse}, 64k flows"), reverses(Flows::Many), all));
+    cases.push(case("xdp.new.full", "new flow each packet, table full", fresh, Some((INSERT, 1.0))));
+    Ok(cases)
 }
 
-fn expect(side: &Side, what: &str, out: (u32, [u8; LEN]), verdict: u32, packet: &[u8; LEN]) -> Result<()> {
+pub fn expect(
+    side: &Side,
+    what: &str,
+    out: (u32, [u8; LEN]),
+    verdict: u32,
+    packet: &[u8; LEN],
+) -> Result<()> {
     let name = side.name;
     ensure!(out.0 == verdict, "{name}, {what}: verdict {}, expected {verdict}", out.0);
     ensure!(out.1 == *packet, "{name}, {what}:\n got {:02x?}\nwant {packet:02x?}", out.1);
     Ok(())
 }
 
-fn key_of<F: Family>(src: F::Addr, dst: F::Addr, sport: u16, dport: u16) -> FlowKey<F::Addr> {
+pub fn key_of<F: Family>(src: F::Addr, dst: F::Addr, sport: u16, dport: u16) -> FlowKey<F::Addr> {
     FlowKey { src, dst, sport: Port::new(sport), dport: Port::new(dport), proto: Proto::UDP, _pad: [0; 3] }
 }
 
-fn variant<F: Wire>(key: &FlowKey<F::Addr>) -> Variant {
+pub fn variant<F: Wire>(key: &FlowKey<F::Addr>) -> Variant {
     let (sport, dport) = (key.sport.number().to_be_bytes(), key.dport.number().to_be_bytes());
     Variant { addr: F::tail(key.src), sport, dport }
 }
 
 /// The `i`-th client: 32k ports of two addresses.
-fn client_key<F: Plan>(first: &FlowKey<F::Addr>, i: u32) -> FlowKey<F::Addr> {
+pub fn client_key<F: Plan>(first: &FlowKey<F::Addr>, i: u32) -> FlowKey<F::Addr> {
     let src = if i & 0x8000 == 0 { first.src } else { F::second_client() };
     FlowKey { src, sport: Port::new(1024 + (i & 0x7fff) as u16), ..*first }
 }
@@ -181,6 +216,6 @@ fn shuffle(i: u32) -> u32 {
     ((mixed ^ (mixed >> 7)) * 20_021) & (MANY - 1)
 }
 
-fn client_variant<F: Wire + Plan>(first: &FlowKey<F::Addr>, i: u32) -> Variant {
+pub fn client_variant<F: Wire + Plan>(first: &FlowKey<F::Addr>, i: u32) -> Variant {
     variant::<F>(&client_key::<F>(first, i))
 }

@@ -1,13 +1,14 @@
-//! Nanoseconds per packet of the XDP path, beside lower bounds measured in the same process and round (`cargo xtask
+//! Nanoseconds per packet of the XDP path and of the programs at TC, beside lower bounds measured in the same process and round (`cargo xtask
 //! bench datapath`).
 //!
-//! Usage: `datapath --floors OBJECT [--rounds N] [--packets N]`, as root. Prints its part of docs/performance.md.
+//! Usage: `datapath --floors OBJECT [--rounds N] [--packets N] [--frontends N] [--object OBJECT] [--report FILE]`, as root. Prints its part of docs/performance.md.
 
 mod cases;
 mod node;
 mod packet;
 mod report;
 mod tables;
+mod tc;
 mod wrapper;
 
 use std::fs;
@@ -23,7 +24,7 @@ use svc_ctl::dataplane::object::OBJECT;
 
 use cases::{Case, Product, Side};
 use tables::Maps as _;
-use wrapper::{Flows, MANY, Wrapper};
+use wrapper::{At, Flows, MANY, Wrapper};
 
 #[derive(Parser)]
 struct Args {
@@ -36,6 +37,15 @@ struct Args {
     /// Timed packets per case and round
     #[arg(long, default_value_t = 100_000)]
     packets: u32,
+    /// Programs to measure instead of this build's
+    #[arg(long)]
+    object: Option<std::path::PathBuf>,
+    /// Other Services in the tables
+    #[arg(long, default_value_t = 0)]
+    frontends: u32,
+    /// Also write the samples' quantiles into this file, as JSON
+    #[arg(long)]
+    report: Option<std::path::PathBuf>,
     /// Passed by `cargo bench`
     #[arg(long, hide = true)]
     bench: bool,
@@ -47,19 +57,31 @@ fn main() -> Result<()> {
     let uplink = node::enter()?;
     let object = fs::read(&args.floors).with_context(|| args.floors.display().to_string())?;
     let mut wrapper = Wrapper::load(&object, uplink)?;
-    let mut established = product(&mut wrapper, uplink)?;
-    let mut flooded = product(&mut wrapper, uplink)?;
+    let object = args.object.as_ref().map(|path| fs::read(path).with_context(|| path.display().to_string()));
+    let object = object.transpose()?;
+    let object = object.as_deref().unwrap_or(OBJECT);
+    let mut established = product(object, &mut wrapper, uplink, args.frontends)?;
+    let mut flooded = product(object, &mut wrapper, uplink, args.frontends)?;
+
+    // Tables of their own: 64k flows more would evict those of XDP.
+    let mut pods = product(object, &mut wrapper, uplink, args.frontends)?;
 
     let mut cases = Vec::new();
-    for (name, family, list) in [("IPv4", "4", 0), ("IPv6", "6", 3)] {
+    for (name, family, list) in [("IPv4", "4", 0), ("IPv6", "6", 6)] {
         let mut floor = |name: &str| wrapper.add_floor(&format!("{name}{family}"));
         let (turn, lookup, insert) = (floor("turn")?, floor("lookup")?, floor("insert")?);
         let floors = [wrapper.add_floor("empty")?, turn, lookup, insert];
-        let wrapper_name = if family == "4" { "restore4" } else { "restore6" };
-        let side = Side { name, wrapper: wrapper_name, floors, list };
+        let tc_floors = [wrapper.add_floor("empty_tc")?, wrapper.add_floor(&format!("lookup_tc{family}"))?];
+        let (xdp, tc, one) =
+            if family == "4" { ("restore4", "restore_tc4", 1.3) } else { ("restore6", "restore_tc6", 1.4) };
+        let side = Side { name, wrapper: xdp, floors, tc_floors, tc_wrapper: tc, list, one };
         cases.extend(match family {
             "4" => cases::prepare::<V4>(&side, &mut wrapper, &mut established, &mut flooded)?,
             _ => cases::prepare::<V6>(&side, &mut wrapper, &mut established, &mut flooded)?,
+        });
+        cases.extend(match family {
+            "4" => tc::prepare::<V4>(&side, &mut wrapper, &mut pods)?,
+            _ => tc::prepare::<V6>(&side, &mut wrapper, &mut pods)?,
         });
     }
     eprintln!("{} cases proven; {} rounds", cases.len(), args.rounds);
@@ -67,11 +89,15 @@ fn main() -> Result<()> {
     let idle = busy_ticks(cpu);
     let samples = measure(&mut wrapper, &cases, &args)?;
     let busy = share(idle, busy_ticks(cpu));
+    if let Some(path) = &args.report {
+        let text = report::json(&cases, &samples, args.frontends, busy)?;
+        fs::write(path, text).with_context(|| path.display().to_string())?;
+    }
     print!("{}", report::page(&cases, &samples, args.packets, busy));
     Ok(())
 }
 
-fn product(wrapper: &mut Wrapper, uplink: u32) -> Result<Product> {
+fn product(object: &[u8], wrapper: &mut Wrapper, uplink: u32, frontends: u32) -> Result<Product> {
     let config = Config {
         snat_first: 1024,
         snat_count: 28_976,
@@ -80,11 +106,15 @@ fn product(wrapper: &mut Wrapper, uplink: u32) -> Result<Product> {
         set_retval: 1,
         ..Config::default()
     };
-    let (mut ebpf, program) = wrapper::load_product(OBJECT, &config)?;
+    let (mut ebpf, xdp, programs) = wrapper::load_product(object, &config, frontends)?;
     tables::fill_common(&mut ebpf, uplink)?;
-    V4::fill(&mut ebpf)?;
-    V6::fill(&mut ebpf)?;
-    Ok(Product { ebpf, program: wrapper.add(&program)? })
+    V4::fill(&mut ebpf, frontends)?;
+    V6::fill(&mut ebpf, frontends)?;
+    let mut tc = [0; 4];
+    for (index, program) in tc.iter_mut().zip(&programs) {
+        *index = wrapper.add(At::Tc, program)?;
+    }
+    Ok(Product { ebpf, program: wrapper.add(At::Xdp, &xdp)?, tc })
 }
 
 fn measure(wrapper: &mut Wrapper, cases: &[Case], args: &Args) -> Result<report::Samples> {

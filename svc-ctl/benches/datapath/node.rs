@@ -15,6 +15,7 @@ pub const REMOTE_MAC: Mac = [2, 0, 0, 0, 0, 2];
 pub const GATEWAY_MAC: Mac = [2, 0, 0, 0, 0, 9];
 
 pub const NODE_PORT: u16 = 30_080;
+pub const SERVICE_PORT: u16 = 80;
 pub const BACKEND_PORT: u16 = 8080;
 /// Enough backends for a full flow table with the masquerade's ports.
 pub const BACKENDS: u8 = 64;
@@ -26,6 +27,10 @@ pub trait Plan: Family {
     fn node() -> Self::Addr;
     /// Counted from 1.
     fn backend(number: u8) -> Self::Addr;
+    fn local_backend() -> Self::Addr;
+    fn cluster_ip() -> Self::Addr;
+    /// Frontend address of one of many other Services, counted from 0.
+    fn other_service(number: u32) -> Self::Addr;
 }
 
 impl Plan for V4 {
@@ -44,6 +49,19 @@ impl Plan for V4 {
     fn backend(number: u8) -> AddrV4 {
         AddrV4::new([10, 244, 2, number])
     }
+
+    fn local_backend() -> AddrV4 {
+        AddrV4::new([10, 244, 1, 5])
+    }
+
+    fn cluster_ip() -> AddrV4 {
+        AddrV4::new([10, 96, 0, 10])
+    }
+
+    fn other_service(number: u32) -> AddrV4 {
+        let [_, b, c, d] = number.to_be_bytes();
+        AddrV4::new([10, 100 + b, c, d])
+    }
 }
 
 impl Plan for V6 {
@@ -61,6 +79,19 @@ impl Plan for V6 {
 
     fn backend(number: u8) -> AddrV6 {
         AddrV6::new([0xfd, 0, 0, 0x10, 2, 0x44, 0, 2, 0, 0, 0, 0, 0, 0, 0, number])
+    }
+
+    fn local_backend() -> AddrV6 {
+        AddrV6::new([0xfd, 0, 0, 0x10, 2, 0x44, 0, 1, 0, 0, 0, 0, 0, 0, 0, 5])
+    }
+
+    fn cluster_ip() -> AddrV6 {
+        AddrV6::new([0xfd, 0, 0, 0x10, 0, 0x96, 0, 0, 0, 0, 0, 0, 0, 0, 0, 10])
+    }
+
+    fn other_service(number: u32) -> AddrV6 {
+        let [_, b, c, d] = number.to_be_bytes();
+        AddrV6::new([0xfd, 0, 0, 0x10, 0, 0x96, 0, 1, 0, 0, 0, 0, 0, b, c, d])
     }
 }
 

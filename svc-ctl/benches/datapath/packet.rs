@@ -1,13 +1,16 @@
-//! Packets of the bench: UDP in 64 octets, every checksum computed in full, independently of the product.
+//! Packets of the bench: UDP and TCP in 80 octets, every checksum computed in full, independently of the product.
 
 use svc_common::abi::FlowKey;
-use svc_common::addr::{AddrV4, AddrV6};
+use svc_common::addr::{AddrV4, AddrV6, Proto};
 use svc_common::family::{Family, V4, V6};
 
 /// Octets of a packet that the wrapper restores.
-pub const LEN: usize = 64;
+pub const LEN: usize = 80;
 const ETH: usize = 14;
 const UDP_HEADER: usize = 8;
+const TCP_HEADER: usize = 20;
+/// TCP flags.
+const ACK: u8 = 16;
 
 pub type Mac = [u8; 6];
 
@@ -20,18 +23,28 @@ pub fn build<F: Wire>(macs: [Mac; 2], key: &FlowKey<F::Addr>, ttl: u8) -> [u8; L
     F::write_ip(&mut packet[ETH..l4], key, (LEN - l4) as u16, ttl);
     packet[l4..l4 + 2].copy_from_slice(&key.sport.number().to_be_bytes());
     packet[l4 + 2..l4 + 4].copy_from_slice(&key.dport.number().to_be_bytes());
-    packet[l4 + 4..l4 + 6].copy_from_slice(&((LEN - l4) as u16).to_be_bytes());
-    packet[l4 + 6..l4 + UDP_HEADER].fill(0);
+    let at = match key.proto {
+        Proto::TCP => {
+            packet[l4 + 4..l4 + TCP_HEADER].fill(0);
+            packet[l4 + 12..l4 + 14].copy_from_slice(&[(TCP_HEADER as u8 / 4) << 4, ACK]);
+            l4 + 16
+        }
+        _ => {
+            packet[l4 + 4..l4 + 6].copy_from_slice(&((LEN - l4) as u16).to_be_bytes());
+            packet[l4 + 6..l4 + UDP_HEADER].fill(0);
+            l4 + 6
+        }
+    };
     let mut summed = F::octets(key.src);
     summed.extend(F::octets(key.dst));
     summed.extend([0, key.proto.0]);
     summed.extend(((LEN - l4) as u16).to_be_bytes());
     summed.extend(&packet[l4..]);
     let check = match checksum(&summed) {
-        0 => 0xffff,
+        0 if key.proto == Proto::UDP => 0xffff,
         sum => sum,
     };
-    packet[l4 + 6..l4 + UDP_HEADER].copy_from_slice(&check.to_be_bytes());
+    packet[at..at + 2].copy_from_slice(&check.to_be_bytes());
     packet
 }
 

@@ -12,12 +12,12 @@ pub fn page(cases: &[Case], samples: &Samples, packets: u32, busy: f64) -> Strin
     let mut page = format!(
         "## Datapath
 
-Written by `cargo xtask bench datapath`; not by hand. Nanoseconds per packet of 64 octets on one CPU, the wrapper that restores
+Written by `cargo xtask bench datapath`; not by hand. Nanoseconds per packet of 80 octets on one CPU, the wrapper that restores
 each packet included. Only the ratios, taken inside each round of one run, can be compared with another machine's.
 
 - kernel {}, {}; {} rounds of {packets} packets a case, round-robin; the other CPUs were {:.0} % busy
-- XDP by BPF_PROG_TEST_RUN. A NodePort Service with {} remote backends, DNAT and SNAT, next hops from the routing table
-  and its neighbours; UDP. Before each sample the case runs untimed, so that it is measured with its own data in cache.
+- XDP and TC by BPF_PROG_TEST_RUN. At XDP a NodePort Service with {} remote backends, DNAT and SNAT, next hops from the routing table
+  and its neighbours; UDP. At TC a ClusterIP with a backend on this node, and packets of no Service. Before each sample the case runs untimed, so that it is measured with its own data in cache.
 - The first packet of each case was asserted before timing: verdict, the whole packet, and that its record was met or made.
 
 ",
@@ -71,6 +71,22 @@ fn row(cases: &[Case], samples: &Samples, index: usize, case: &Case) -> String {
         None => row.push_str(" | | | |\n"),
     }
     row
+}
+
+/// Quantiles of all cases, by id and family.
+pub fn json(cases: &[Case], samples: &Samples, frontends: u32, busy: f64) -> serde_json::Result<String> {
+    let of = |(case, own): (&Case, &Vec<f64>)| {
+        let family = if case.family == "IPv4" { "v4" } else { "v6" };
+        let value = serde_json::json!({
+            "min": quantile(own, 0.0), "p10": quantile(own, 0.1), "median": quantile(own, 0.5),
+            "max": quantile(own, 1.0),
+        });
+        (format!("{}.{family}", case.id), value)
+    };
+    let cases: serde_json::Map<_, _> = cases.iter().zip(samples).map(of).collect();
+    serde_json::to_string_pretty(&serde_json::json!({
+        "unit": "ns per packet, wrapper included", "other_services": frontends, "others_busy": busy, "cases": cases,
+    }))
 }
 
 fn quantile(values: &[f64], share: f64) -> f64 {

@@ -5,12 +5,16 @@ use aya::Ebpf;
 use aya::maps::{Array, HashMap, PerCpuArray};
 use svc_common::abi::{
     AddressFlags, BackendValue, Counter, Extent, FlowKey, FlowRecord, FrontendFlags, FrontendKey,
-    FrontendValue, Iface, IfaceFlags, Locality, Role, Scope, ServicePortId, names,
+    FrontendValue, Iface, IfaceFlags, Locality, Role, Scope, ServicePortId, limits, names,
 };
 use svc_common::addr::{Port, Proto};
+use svc_common::datapath::presence::{Marks, Place};
 use svc_common::family::{Family, V4, V6};
 
-use crate::node::{BACKEND_PORT, BACKENDS, NODE_PORT, Plan, UPLINK_MAC};
+use crate::node::{BACKEND_PORT, BACKENDS, NODE_PORT, Plan, SERVICE_PORT, UPLINK_MAC};
+
+/// Id of the backend on this node.
+const LOCAL_BACKEND: u32 = BACKENDS as u32 + 1;
 
 /// Fills the tables that both families share: the uplink's role and the extent of backend ids.
 pub fn fill_common(ebpf: &mut Ebpf, uplink: u32) -> Result<()> {
@@ -24,7 +28,7 @@ pub fn fill_common(ebpf: &mut Ebpf, uplink: u32) -> Result<()> {
     };
     HashMap::try_from(map(ebpf, names::IFACES)?)?.insert(uplink, iface, 0)?;
     let mut selection = Array::try_from(map(ebpf, names::SELECTION)?)?;
-    for number in 1..=u32::from(BACKENDS) {
+    for number in 1..=LOCAL_BACKEND {
         selection.set(number, number, 0)?;
     }
     Ok(())
@@ -47,11 +51,25 @@ pub fn map<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut aya::maps::Map>
     ebpf.map_mut(name).with_context(|| format!("no map {name}"))
 }
 
+/// Marks the presence filter, as the daemon does before it writes an entry.
+fn mark(ebpf: &mut Ebpf, marks: &[(Place, Marks)]) -> Result<()> {
+    // Programs of an older build have no filter.
+    let Some(map) = ebpf.map_mut(names::PRESENCE) else { return Ok(()) };
+    let mut filter = Array::<_, [u64; limits::PRESENCE as usize]>::try_from(map)?;
+    let mut words = filter.get(&0, 0)?;
+    for (place, marks) in marks {
+        let word = &mut words[place.word as usize];
+        *word = place.marked(*word, *marks);
+    }
+    Ok(filter.set(0, words, 0)?)
+}
+
 pub type Flow<F> = (FlowKey<<F as Family>::Addr>, FlowRecord<<F as Family>::Addr>);
 
 /// A family's maps, because map names cannot be generic.
 pub trait Maps: Plan {
-    fn fill(ebpf: &mut Ebpf) -> Result<()>;
+    /// Writes the Services of the cases and this many others.
+    fn fill(ebpf: &mut Ebpf, others: u32) -> Result<()>;
     fn flows(ebpf: &mut Ebpf) -> Result<Vec<Flow<Self>>>;
     /// Fills the table of the bare look-up.
     fn fill_floor(bench: &mut Ebpf, flows: &[Flow<Self>]) -> Result<()>;
@@ -60,15 +78,42 @@ pub trait Maps: Plan {
 macro_rules! maps {
     ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $lookup:literal) => {
         impl Maps for $family {
-            fn fill(ebpf: &mut Ebpf) -> Result<()> {
+            fn fill(ebpf: &mut Ebpf, others: u32) -> Result<()> {
+                let services = (0..others).map(Self::other_service).chain([Self::cluster_ip()]);
+                let mut marks = vec![
+                    (Place::of_port(Port::new(NODE_PORT), Proto::UDP), Marks::FRONTEND),
+                    (
+                        Place::of::<Self>(Self::local_backend(), Port::new(BACKEND_PORT), Proto::UDP),
+                        Marks::BACKEND,
+                    ),
+                ];
+                for addr in services {
+                    marks.push((
+                        Place::of::<Self>(addr, Port::new(SERVICE_PORT), Proto::UDP),
+                        Marks::FRONTEND,
+                    ));
+                    marks.push((Place::of_address::<Self>(addr), Marks::FRONTEND));
+                }
+                let backend =
+                    |number| Place::of::<Self>(Self::backend(number), Port::new(BACKEND_PORT), Proto::UDP);
+                marks.extend((1..=BACKENDS).map(|number| (backend(number), Marks::BACKEND)));
+                mark(ebpf, &marks)?;
                 let mut backends = Array::try_from(map(ebpf, names::$backends)?)?;
                 for number in 1..=BACKENDS {
                     let (addr, port) = (Self::backend(number), Port::new(BACKEND_PORT));
                     let backend = BackendValue { addr, port, locality: Locality::REMOTE, _pad: 0 };
                     backends.set(u32::from(number), backend, 0)?;
                 }
+                let (addr, port) = (Self::local_backend(), Port::new(BACKEND_PORT));
+                let backend = BackendValue { addr, port, locality: Locality::LOCAL, _pad: 0 };
+                backends.set(LOCAL_BACKEND, backend, 0)?;
                 let flags = AddressFlags(AddressFlags::LOCAL.0 | AddressFlags::NODE_PORT.0);
-                HashMap::try_from(map(ebpf, names::$addrs)?)?.insert(Self::node(), flags, 0)?;
+                let mut addresses = HashMap::try_from(map(ebpf, names::$addrs)?)?;
+                addresses.insert(Self::node(), flags, 0)?;
+                addresses.insert(Self::cluster_ip(), AddressFlags::CLUSTER_IP, 0)?;
+                for number in 0..others {
+                    addresses.insert(Self::other_service(number), AddressFlags::CLUSTER_IP, 0)?;
+                }
                 let key = FrontendKey {
                     addr: <Self as Family>::Addr::default(),
                     port: Port::new(NODE_PORT),
@@ -86,7 +131,21 @@ macro_rules! maps {
                     local: Extent::default(),
                     affinity: 0,
                 };
-                Ok(HashMap::try_from(map(ebpf, names::$frontends)?)?.insert(key, value, 0)?)
+                let mut frontends = HashMap::try_from(map(ebpf, names::$frontends)?)?;
+                frontends.insert(key, value, 0)?;
+                let of =
+                    |addr| FrontendKey { addr, port: Port::new(SERVICE_PORT), scope: Scope::ADDRESS, ..key };
+                let local = FrontendValue {
+                    service: ServicePortId(2),
+                    flags: FrontendFlags::NONE,
+                    cluster: Extent { first: LOCAL_BACKEND, count: 1 },
+                    ..value
+                };
+                frontends.insert(of(Self::cluster_ip()), local, 0)?;
+                for number in 0..others {
+                    frontends.insert(of(Self::other_service(number)), local, 0)?;
+                }
+                Ok(())
             }
 
             fn flows(ebpf: &mut Ebpf) -> Result<Vec<Flow<Self>>> {

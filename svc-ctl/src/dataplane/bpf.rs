@@ -2,7 +2,8 @@
 //!
 //! Arrays are written through memory mappings, in the order of the ops. Entries of hashes and tries are collected and
 //! written in batches: prefixes, frontends, addresses, and removals in the opposite order. So the invariant of the
-//! ops holds after every prefix of the writes: no frontend names a missing extent.
+//! ops holds after every prefix of the writes: no frontend names a missing extent. The presence filter is marked before
+//! all of them.
 
 mod compare;
 mod dump;
@@ -14,6 +15,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use aya::maps::{MapError, PerCpuValues};
 use aya::util::nr_cpus;
 use svc_common::abi::*;
@@ -21,7 +23,9 @@ use svc_common::addr::Port;
 
 use self::queues::Queues;
 use super::encode;
+use super::map_set::MapSet;
 use super::maps::{FamilyMaps, Maps};
+use super::presence::complete;
 use super::store::{MapStore, StoreError};
 use crate::plan::capacity::Capacity;
 use crate::plan::diff::plan_diff;
@@ -42,6 +46,11 @@ impl MapStore for BpfStore {
         // A freed slot may be written again only after the removals before it.
         let mut has_freed = false;
         for (index, op) in ops.iter().enumerate() {
+            // Programs ignore what the filter does not announce.
+            if let Err(err) = self.0.presence.mark_op(op) {
+                failures.push((index, err));
+                continue;
+            }
             let is_freeing =
                 matches!(op, MapOp::FreeExtent(_) | MapOp::FreeMaglev(_) | MapOp::FreeBackend(..));
             let is_queued = queues.takes(op);
@@ -73,6 +82,7 @@ impl MapStore for BpfStore {
         wanted: &Tables,
         maglev: &dyn Fn(Extent) -> Option<Arc<[u16]>>,
     ) -> Result<Vec<MapOp>, StoreError> {
+        self.mark_all(wanted)?;
         let failed = |source| StoreError { map: "all maps", operation: "compare".to_owned(), source };
         if compare::holds(&mut self.0, wanted).map_err(failed)? {
             return Ok(Vec::new());
@@ -85,11 +95,25 @@ impl MapStore for BpfStore {
     }
 
     fn fill_from(&mut self, old: &Self, tables: &Tables) -> Result<(), StoreError> {
+        self.mark_all(tables)?;
         fill::fill(&mut self.0, &old.0, tables)
     }
 }
 
 impl BpfStore {
+    /// The maps of a set. Marks the presence filter if its pin was lost; programs must not run over it before.
+    pub fn over(set: &MapSet) -> anyhow::Result<Self> {
+        let mut maps = Maps::of(set)?;
+        complete(&mut maps).context("marking the presence filter")?;
+        Ok(Self(maps))
+    }
+
+    /// Marks all entries of tables in the presence filter. Marked places are not written again.
+    fn mark_all(&mut self, tables: &Tables) -> Result<(), StoreError> {
+        let failed = |source| StoreError { map: "PRESENCE", operation: "mark".to_owned(), source };
+        self.0.presence.mark_all(tables).map_err(failed)
+    }
+
     /// Ops on arrays. Array slots cannot be removed; a slot is free if nothing refers to it.
     fn write_array(&mut self, op: &MapOp) -> io::Result<()> {
         let maps = &mut self.0;

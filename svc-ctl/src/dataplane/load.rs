@@ -27,7 +27,8 @@ pub use super::features::{Features, ProgramSettings};
 use crate::memory;
 
 /// Maps that only programs use; they are pinned in the programs' folder.
-const PRIVATE_MAPS: [&str; 5] = ["REJECTS", "SCRATCH4", "SCRATCH6", names::CARRIED4, names::CARRIED6];
+const PRIVATE_MAPS: [&str; 6] =
+    ["CLOCK", "REJECTS", "SCRATCH4", "SCRATCH6", names::CARRIED4, names::CARRIED6];
 
 /// Programs over one set of maps.
 pub struct Loaded {

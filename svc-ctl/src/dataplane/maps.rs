@@ -11,6 +11,7 @@ use svc_common::addr::{AddrV4, AddrV6};
 use super::map_set::MapSet;
 use super::mmap::MappedArray;
 use super::pins::Pins;
+use super::presence::Presence;
 use super::service_counters::sum;
 use super::sys::EntryMap;
 
@@ -52,6 +53,7 @@ pub struct Maps {
     pub ifaces: HashMap<MapData, u32, Iface>,
     pub counters: PerCpuArray<MapData, u64>,
     pub services: PerCpuArray<MapData, ServiceCounters>,
+    pub presence: Presence,
     /// The same maps, for questions about the maps themselves.
     pub(super) set: MapSet,
 }
@@ -92,6 +94,7 @@ impl Maps {
             ifaces: by_aya(set, names::IFACES)?,
             counters: by_aya(set, names::COUNTERS)?,
             services: by_aya(set, names::SERVICES)?,
+            presence: presence(set)?,
             set: set.clone(),
         })
     }
@@ -137,6 +140,12 @@ where
 
 fn array<T: aya::Pod>(set: &MapSet, name: &str) -> anyhow::Result<MappedArray<T>> {
     MappedArray::new(descriptor(set, name)?)?.with_context(|| format!("{name} is another kind of map"))
+}
+
+/// The presence filter, by words.
+fn presence(set: &MapSet) -> anyhow::Result<Presence> {
+    let words = MappedArray::words_of_one(descriptor(set, names::PRESENCE)?)?;
+    Ok(Presence::new(words.context("PRESENCE is another kind of map")?))
 }
 
 pub(super) fn entries<K: aya::Pod, V: aya::Pod>(set: &MapSet, name: &str) -> anyhow::Result<EntryMap<K, V>> {

@@ -41,6 +41,15 @@ impl<T: aya::Pod> MappedArray<T> {
         }))
     }
 
+    /// The words of the only value of an array as entries. `None` if it is no such array.
+    pub fn words_of_one(fd: OwnedFd) -> io::Result<Option<Self>> {
+        let info = sys::map_info(fd.as_fd())?;
+        let is_ours =
+            info.kind == sys::MapKind::Array as u32 && info.max_entries == 1 && size_of::<T>() == WORD;
+        let entries = info.value_size / WORD as u32;
+        Ok(is_ours.then_some(Self { fd, entries, stride: WORD, window: None, _entry: PhantomData }))
+    }
+
     /// The same array with a window of its own.
     pub fn try_clone(&self) -> io::Result<Self> {
         let fd = self.fd.try_clone()?;

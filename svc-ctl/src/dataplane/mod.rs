@@ -25,6 +25,7 @@ mod netlink;
 pub mod nf_tables;
 pub mod object;
 pub mod pins;
+pub mod presence;
 pub mod probe;
 pub mod run_time;
 pub mod service_counters;

@@ -64,6 +64,7 @@ pub fn map_shapes(sizes: &TableSizes) -> Vec<MapShape> {
         shape::<u32, Migration>(MIGRATION, Array, 1, 0),
         shape::<AnnouncedKey, Announced>(ANNOUNCED, Hash, limits::ANNOUNCED, NO_PREALLOC),
         shape::<NodeMac, u32>(NODE_MACS, Hash, limits::NODE_MACS, NO_PREALLOC),
+        shape::<u32, [u64; limits::PRESENCE as usize]>(PRESENCE, Array, 1, MMAPABLE),
     ]);
     shapes
 }

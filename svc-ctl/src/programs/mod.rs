@@ -30,7 +30,6 @@ use crate::dataplane::lease::LeaseTable;
 use crate::dataplane::links::any_foreign;
 use crate::dataplane::load::Loaded;
 use crate::dataplane::map_set::MapSet;
-use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::Pins;
 use crate::dataplane::shapes::TableSizes;
 use crate::dataplane::store::Growth;
@@ -101,7 +100,7 @@ pub fn start(
     let defers = any_foreign(&pins, &maps)?;
     let settings = settings(&config);
     let lease = Arc::new(LeaseTable::of(&maps)?);
-    let store = BpfStore(Maps::of(&maps)?);
+    let store = BpfStore::over(&maps)?;
     let loaded = Loaded::over(&pins, settings, maps, carried)?;
 
     let (addresses_out, addresses) = watch::channel(None);

@@ -96,8 +96,9 @@ impl Kernel {
         }
     }
 
-    /// Removes all frontends, addresses, prefixes and flows.
+    /// Removes all frontends, addresses, prefixes, flows, and marks of the presence filter.
     pub fn clear(&mut self) -> Result<()> {
+        self.store.0.presence.fill(0)?;
         clear_frontends(&mut self.store.0.v4)?;
         clear_frontends(&mut self.store.0.v6)?;
         self.clear_flows()

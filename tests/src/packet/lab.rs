@@ -2,7 +2,8 @@
 
 use anyhow::{Result, anyhow};
 use svc_common::abi::*;
-use svc_common::addr::Proto;
+use svc_common::addr::{AddrV4, AddrV6, Proto};
+use svc_common::family::{V4, V6};
 use svc_ctl::dataplane::maps::FamilyMaps;
 use svc_ctl::dataplane::store::MapStore as _;
 use svc_ctl::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Prefix};
@@ -69,11 +70,13 @@ impl Lab {
         let now = kernel::now();
         for flow in &row.carried_before {
             for line in flow.records(case, now, &|name| self.kernel.ifindex(name)) {
+                self.mark(case.family, &line)?;
                 self.carried.insert(case.family, &line)?;
             }
         }
         for flow in &row.before {
             for line in flow.records(case, now, &|name| self.kernel.ifindex(name)) {
+                self.mark(case.family, &line)?;
                 match case.family {
                     Family::V4 => insert(&mut self.kernel.store.0.v4, &line)?,
                     Family::V6 => insert(&mut self.kernel.store.0.v6, &line)?,
@@ -81,6 +84,21 @@ impl Lab {
             }
         }
         Ok(())
+    }
+
+    /// Marks the presence filter as svc would have before it made the record.
+    fn mark(&mut self, family: Family, line: &Line) -> Result<()> {
+        let presence = &mut self.kernel.store.0.presence;
+        match family {
+            Family::V4 => {
+                let (key, record) = encode::<AddrV4>(line);
+                Ok(presence.mark_flow::<V4>(&key, &record)?)
+            }
+            Family::V6 => {
+                let (key, record) = encode::<AddrV6>(line);
+                Ok(presence.mark_flow::<V6>(&key, &record)?)
+            }
+        }
     }
 
     pub fn service_counters(&self) -> ServiceCounters {

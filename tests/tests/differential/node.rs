@@ -8,6 +8,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use svc_ctl::dataplane::flows;
 use svc_ctl::dataplane::object::OBJECT;
+use svc_ctl::dataplane::presence::complete;
 use svc_ctl::dataplane::store::MapStore as _;
 use svc_ctl::model::node::NodeAddresses;
 use svc_ctl::model::service::Selection;
@@ -38,6 +39,8 @@ pub struct Node {
     book: Book,
     /// Seconds of the plan's clock; every change is far from the last one.
     clock: u64,
+    /// Number of worlds so far.
+    worlds: u64,
 }
 
 impl Node {
@@ -49,11 +52,27 @@ impl Node {
         let kernel = Kernel::with_object(mutant.unwrap_or(OBJECT), SNAT_PORTS)?;
         let stays = stay::Tables::open(&kernel.pins)?;
         let book = Book::new(Tables::default(), Capacity::default(), Settings::default());
-        Ok(Self { kernel, stays, book, clock: 0 })
+        Ok(Self { kernel, stays, book, clock: 0, worlds: 3 })
     }
 
-    /// Removes all state of flows.
+    /// Removes all state of flows, and prepares the presence filter for the next world.
     pub fn forget(&mut self) -> Result<()> {
+        self.worlds += 1;
+        match self.worlds % 4 {
+            // The world's own marks and no others.
+            0 => {
+                self.kernel.clear()?;
+                self.book = Book::new(Tables::default(), Capacity::default(), Settings::default());
+            }
+            // Everything is marked: the filter lets every packet through to the tables.
+            1 => self.kernel.store.0.presence.fill(u64::MAX)?,
+            // The pin of the filter was lost.
+            2 => {
+                self.kernel.store.0.presence.fill(0)?;
+                complete(&mut self.kernel.store.0)?;
+            }
+            _ => {}
+        }
         self.kernel.clear_flows()?;
         remove_stale(&self.kernel.pins, &InForce::default())?;
         Ok(())

@@ -1,4 +1,4 @@
-//! `cargo xtask bench datapath`: measures the XDP path beside lower bounds. Only the measuring is privileged.
+//! `cargo xtask bench datapath`: measures the XDP path and the programs at TC beside lower bounds. Only the measuring is privileged.
 
 use std::ffi::OsString;
 use std::process::Stdio;
@@ -15,6 +15,12 @@ pub struct Args {
     /// Rounds over all cases (150 for figures to publish)
     #[arg(long, default_value_t = 150)]
     rounds: u32,
+    /// Other Services in the tables
+    #[arg(long, default_value_t = 0)]
+    frontends: u32,
+    /// Also write the figures of each case into this file, as JSON
+    #[arg(long)]
+    report: Option<std::path::PathBuf>,
     /// Print the page instead of writing docs/performance.md
     #[arg(long)]
     dry_run: bool,
@@ -35,7 +41,13 @@ pub fn main(args: &Args) -> Result<()> {
     let bench = executables.first().context("cargo made no bench")?;
 
     let rounds = args.rounds.to_string();
-    let arguments: [OsString; 4] = ["--floors".into(), floors.into(), "--rounds".into(), rounds.into()];
+    let frontends = args.frontends.to_string();
+    let mut arguments: Vec<OsString> =
+        vec!["--floors".into(), floors.into(), "--rounds".into(), rounds.into()];
+    arguments.extend(["--frontends".into(), frontends.into()]);
+    if let Some(report) = &args.report {
+        arguments.extend(["--report".into(), std::path::absolute(report)?.into()]);
+    }
     let output = privilege.command(&bench.path, &[]).args(arguments).stderr(Stdio::inherit()).output()?;
     if !output.status.success() {
         bail!("the bench failed ({})", output.status);

@@ -10,6 +10,36 @@ pub struct Mutant {
 
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
+        name: "the presence filter forgets frontends",
+        file: "svc-common/src/datapath/presence.rs",
+        from: "to.has(Marks::FRONTEND)\n        ||",
+        to: "",
+    },
+    Mutant {
+        name: "the presence filter forgets NodePorts",
+        file: "svc-common/src/datapath/presence.rs",
+        from: "marks(Place::of_port(key.dport, key.proto)) != Marks::default()\n        ||",
+        to: "",
+    },
+    Mutant {
+        name: "the presence filter forgets addresses that refuse unknown ports",
+        file: "svc-common/src/datapath/presence.rs",
+        from: "|| marks(Place::of_address::<F>(key.dst)) != Marks::default()",
+        to: "",
+    },
+    Mutant {
+        name: "the presence filter forgets replies",
+        file: "svc-common/src/datapath/presence.rs",
+        from: "|| marks(Place::of::<F>(key.src, key.sport, key.proto)).has(Marks::BACKEND)",
+        to: "",
+    },
+    Mutant {
+        name: "the presence filter forgets leaving replies",
+        file: "svc-common/src/datapath/presence.rs",
+        from: "marks(Place::of::<F>(key.src, key.sport, key.proto)).has(Marks::BACKEND)\n        || marks(Place::of::<F>(key.dst",
+        to: "marks(Place::of::<F>(key.dst",
+    },
+    Mutant {
         name: "IPv6 hop limit is not taken off",
         file: "svc-common/src/wire/rewrite.rs",
         from: "header.hop_limit = header.hop_limit.wrapping_sub(hops);",

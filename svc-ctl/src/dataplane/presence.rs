@@ -1,0 +1,148 @@
+//! The daemon's side of the presence filter: marks the places of entries before the entries are written, and again for
+//! all that the pinned maps hold.
+
+use std::io;
+use std::net::IpAddr;
+
+use svc_common::abi::*;
+use svc_common::addr::{Port, Proto};
+use svc_common::datapath::presence::{Marks, Place, of_record};
+use svc_common::family::{Family, V4, V6};
+
+use super::encode::{self, Encode};
+use super::maps::{FamilyMaps, Maps};
+use super::mmap::MappedArray;
+use crate::plan::tables::{Backend, Frontend, MapOp, Tables};
+
+/// The filter as the daemon writes it. No other process does.
+pub struct Presence(MappedArray<u64>);
+
+impl Presence {
+    pub(super) const fn new(words: MappedArray<u64>) -> Self {
+        Self(words)
+    }
+
+    fn mark(&mut self, place: Place, marks: Marks) -> io::Result<()> {
+        let word = self.0.get(place.word)?;
+        self.0.set(place.word, &place.marked(word, marks))
+    }
+
+    /// Marks what an op announces. Must be called before the op.
+    pub fn mark_op(&mut self, op: &MapOp) -> io::Result<()> {
+        match op {
+            MapOp::PutFrontend(frontend, _) => self.mark_frontend(frontend),
+            MapOp::PutAddress(addr, flags) => self.mark_address(*addr, *flags),
+            MapOp::PutBackend(_, backend) => self.mark_backend(backend),
+            _ => Ok(()),
+        }
+    }
+
+    /// Marks all entries of tables.
+    pub fn mark_all(&mut self, tables: &Tables) -> io::Result<()> {
+        tables.backends.iter().try_for_each(|(_, backend)| self.mark_backend(backend))?;
+        tables.frontends.keys().try_for_each(|frontend| self.mark_frontend(frontend))?;
+        tables.addresses.iter().try_for_each(|(addr, flags)| self.mark_address(*addr, *flags))
+    }
+
+    fn mark_frontend(&mut self, frontend: &Frontend) -> io::Result<()> {
+        self.mark(place(frontend.addr, frontend.port, frontend.proto), Marks::FRONTEND)
+    }
+
+    fn mark_backend(&mut self, backend: &Backend) -> io::Result<()> {
+        // Backends have no protocol.
+        for proto in [Proto::TCP, Proto::UDP, Proto::SCTP] {
+            self.mark(place(backend.addr, backend.port, proto), Marks::BACKEND)?;
+        }
+        if backend.locality == Locality::HOST {
+            // Its server may answer a datagram from any address of the node.
+            self.mark(Place::of_port(Port::new(backend.port), Proto::UDP), Marks::BACKEND)?;
+        }
+        Ok(())
+    }
+
+    fn mark_address(&mut self, addr: IpAddr, flags: AddressFlags) -> io::Result<()> {
+        if !flags.has(AddressFlags::CLUSTER_IP) {
+            return Ok(());
+        }
+        let place = match addr {
+            IpAddr::V4(a) => Place::of_address::<V4>(encode::v4(a)),
+            IpAddr::V6(a) => Place::of_address::<V6>(encode::v6(a)),
+        };
+        self.mark(place, Marks::FRONTEND)
+    }
+
+    /// The filter has no mark: it was made just now.
+    fn is_empty(&mut self) -> io::Result<bool> {
+        for index in 0..Place::WORDS {
+            if self.0.get(index)? != 0 {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Marks the packets of a record. For tests that write records themselves.
+    pub fn mark_flow<F: Family>(
+        &mut self,
+        key: &FlowKey<F::Addr>,
+        record: &FlowRecord<F::Addr>,
+    ) -> io::Result<()> {
+        let (place, marks) = of_record::<F>(key, record);
+        self.mark(place, marks)
+    }
+
+    /// Writes the same word everywhere: with all bits set no packet is filtered. For tests.
+    pub fn fill(&mut self, word: u64) -> io::Result<()> {
+        (0..Place::WORDS).try_for_each(|index| self.0.set(index, &word))
+    }
+}
+
+fn place(addr: IpAddr, port: u16, proto: Proto) -> Place {
+    let port = Port::new(port);
+    match addr {
+        addr if addr.is_unspecified() => Place::of_port(port, proto),
+        IpAddr::V4(a) => Place::of::<V4>(encode::v4(a), port, proto),
+        IpAddr::V6(a) => Place::of::<V6>(encode::v6(a), port, proto),
+    }
+}
+
+/// Marks what the pinned maps hold if the filter is new: its pin was lost. Must be called before programs use it.
+pub fn complete(maps: &mut Maps) -> io::Result<()> {
+    if maps.presence.is_empty()? {
+        complete_family::<V4>(&mut maps.v4, &mut maps.presence)?;
+        complete_family::<V6>(&mut maps.v6, &mut maps.presence)?;
+    }
+    Ok(())
+}
+
+fn complete_family<F: Family>(maps: &mut FamilyMaps<F::Addr>, presence: &mut Presence) -> io::Result<()>
+where
+    F::Addr: Encode,
+{
+    let mut result = Ok(());
+    let mut note = |marked: io::Result<()>| {
+        if marked.is_err() {
+            result = marked;
+        }
+    };
+    let mut has_any = false;
+    maps.batches.frontends.each(|key, _| {
+        has_any = true;
+        let FrontendKey { addr, port, proto, .. } = key;
+        note(presence.mark(place(addr.to_ip(), port.number(), proto), Marks::FRONTEND));
+    })?;
+    maps.batches.addresses.each(|addr, flags| note(presence.mark_address(addr.to_ip(), flags)))?;
+    for flow in maps.flows.iter() {
+        let (key, record) = flow.map_err(io::Error::other)?;
+        note(presence.mark_flow::<F>(&key, &record));
+    }
+    if has_any {
+        for id in 0..maps.backends.len() {
+            let BackendValue { addr, port, locality, .. } = maps.backends.get(id)?;
+            if addr != F::Addr::default() {
+                note(presence.mark_backend(&Backend { addr: addr.to_ip(), port: port.number(), locality }));
+            }
+        }
+    }
+    result
+}
