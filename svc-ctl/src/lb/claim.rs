@@ -4,11 +4,9 @@
 //! a node that comes back takes nothing from its successor.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
-
-use crate::model::name::ServiceName;
-use std::net::IpAddr;
 
 /// Milliseconds of a clock that never goes back.
 pub type Millis = u64;
@@ -236,11 +234,6 @@ pub fn choose<'a>(address: IpAddr, owner: Option<&str>, candidates: &'a BTreeSet
     let rank = |node: &&String| Sha256::digest(format!("{address} {node}"));
     let owner = candidates.iter().find(|node| Some(node.as_str()) == owner);
     owner.or_else(|| candidates.iter().max_by_key(rank)).map(String::as_str)
-}
-
-/// Services at an address, for a person.
-pub fn names(services: &BTreeSet<ServiceName>) -> String {
-    services.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

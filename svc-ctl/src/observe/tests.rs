@@ -86,6 +86,7 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
     let (_configuration, configuration) = watch::channel(ConfigurationInForce::default());
     let (_plan, plan) = watch::channel(Settings::default());
     let inputs = Inputs {
+        load_balancer: watch::channel(Count::default()).1,
         worlds,
         progress,
         in_force,

@@ -1,7 +1,7 @@
 //! A folder (or one file) of ordinary Kubernetes YAML, watched: edits are events.
 //!
-//! ClusterIPs and node ports that manifests do not write are given as an API server gives them (`assign`); names and
-//! load-balancer addresses must be written. Pods are picked by Services' selectors and Endpoints are mirrored as Kubernetes'
+//! ClusterIPs and node ports that manifests do not write are given as an API server gives them (`assign`), and load-balancer
+//! addresses if there are pools (`load_balancers`); names must be written. Pods are picked by Services' selectors and Endpoints are mirrored as Kubernetes'
 //! controllers do it.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,5 @@
+//! Cases of the allocator: a table of pools, what Services had, Services, and what they have afterwards.
+
 use std::collections::BTreeSet;
 
 use svc_common::addr::Proto;

@@ -1,3 +1,5 @@
+//! A claim played in steps: what is heard and known, and what is done when.
+
 use super::*;
 
 /// Plays a claim of node `a` in steps of 100 ms; `event` may change what is heard and known before each.
