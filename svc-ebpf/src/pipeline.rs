@@ -140,15 +140,16 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
         Err(Skip::Fragment) => return no_ports::fragment::<F, M>(m, hook, Role::NONE),
         Err(_) => return m.pass(),
     };
+    // Before the filter, which knows no ports of the masquerade.
+    if bypass::is_stray_reset::<F, M>(m, &packet) && F::flow(&packet.key).is_none() {
+        count(Counter::DropStrayReset);
+        return m.drop();
+    }
     let Some(presence) = presence() else { return m.pass() };
     if !leaving::<F>(&packet.key, presence) {
         return m.pass();
     }
     let record = match F::flow(&packet.key) {
-        None if bypass::is_stray_reset::<F, M>(m, &packet) => {
-            count(Counter::DropStrayReset);
-            return m.drop();
-        }
         None => bypass::leaving_record::<F, M>(m, &packet),
         found => found,
     };

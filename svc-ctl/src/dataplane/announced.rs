@@ -49,7 +49,7 @@ impl AnnouncedTable {
         self.entries.keys().filter_map(Result::ok).map(place).collect()
     }
 
-    /// These are the other nodes. Nobody else makes this node yield.
+    /// Takes over the MACs of the other nodes. No other host makes this node yield.
     pub fn set_nodes(&mut self, macs: &BTreeSet<[u8; 6]>) -> anyhow::Result<()> {
         let known: BTreeSet<[u8; 6]> =
             self.macs.keys().filter_map(Result::ok).map(|mac| mac.octets).collect();

@@ -1,4 +1,4 @@
-//! Which Service gets which addresses. Pure: Services, pools and what Services had before, into addresses and reasons.
+//! Gives Services addresses of pools. Pure: Services, pools and what Services had before, into addresses and reasons.
 //!
 //! A Service keeps what it has as long as a pool has it. Then the others are served, the oldest first.
 
@@ -23,7 +23,7 @@ pub enum Order {
     ByName,
 }
 
-/// What Services have.
+/// The addresses that Services have.
 pub type Given = BTreeMap<ServiceName, Vec<IpAddr>>;
 
 /// Why a Service has not what it asks for.
@@ -51,7 +51,7 @@ pub enum Reason {
     NoPair,
 }
 
-/// Who has what, and why others have not.
+/// The addresses of Services, and why others have none.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Allocation {
     pub given: Given,
@@ -97,7 +97,7 @@ impl<'a> Book<'a> {
         self.given.entry(request.service.clone()).or_default().extend(addresses);
     }
 
-    /// What a Service keeps of what it had: addresses of one pool that is for it, one of each of its families.
+    /// The addresses that a Service keeps: addresses of one pool that is for it, one of each of its families.
     fn kept(&self, request: &Request, before: &[IpAddr]) -> Vec<IpAddr> {
         let mut kept: Vec<IpAddr> = Vec::new();
         let mut home: Option<&Pool> = None;
@@ -115,7 +115,7 @@ impl<'a> Book<'a> {
         if is_whole { kept } else { Vec::new() }
     }
 
-    /// What a Service gets besides what it has; nothing if it has all it can have.
+    /// New addresses for a Service besides those that it has; none if it has all it can have.
     fn wanted(&self, request: &Request) -> Result<Vec<IpAddr>, Reason> {
         let has = self.given.get(&request.service).map_or(&[][..], Vec::as_slice);
         if !request.addresses.is_empty() {

@@ -35,7 +35,7 @@ const TICK: Duration = Duration::from_millis(100);
 /// How often the table is asked whether an entry has yielded, and the kernel for other nodes' link-layer addresses.
 const LOOK: Millis = 1_000;
 
-/// What the announcer reads and where it writes.
+/// Channels and files of the announcer.
 pub struct Inputs {
     pub node: String,
     pub run_dir: PathBuf,

@@ -39,7 +39,7 @@ pub enum Action {
     Disarm,
 }
 
-/// What is known at a moment.
+/// The facts at a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Situation<'a> {
     pub now: Millis,
@@ -151,7 +151,7 @@ impl Claim {
         self.set_owner(to, now, "it announced the address and this node yielded");
     }
 
-    /// What is to be done now.
+    /// The actions that are due now.
     pub fn step(&mut self, situation: &Situation<'_>) -> Vec<Action> {
         let now = situation.now;
         let chosen = choose(self.address, self.owner.as_deref(), situation.candidates);

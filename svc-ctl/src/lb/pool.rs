@@ -152,7 +152,7 @@ pub struct Pool {
     ranges: Vec<Range>,
     pub auto_assign: bool,
     avoids_buggy_ips: bool,
-    /// What was given stays; nothing new is given.
+    /// Services keep their addresses of the pool, and no other Service gets one.
     pub is_disabled: bool,
     priority: u32,
     namespaces: BTreeSet<String>,

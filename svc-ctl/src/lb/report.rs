@@ -1,4 +1,4 @@
-//! What `svc-ctl lb` shows: a file in the run directory, which outlives the daemon.
+//! The report that `svc-ctl lb` shows: a file in the run directory, which outlives the daemon.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

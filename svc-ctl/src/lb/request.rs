@@ -7,7 +7,7 @@ use svc_common::addr::Proto;
 
 use crate::model::name::{IpFamily, ServiceName};
 
-/// What a Service asks for.
+/// The request of a Service.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Request {
     pub service: ServiceName,

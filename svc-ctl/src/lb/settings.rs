@@ -29,7 +29,7 @@ pub enum Announce {
     None,
 }
 
-/// What the section says, as far as it can be used.
+/// The usable settings of the section.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LoadBalancerSettings {
     pub pools: Pools,

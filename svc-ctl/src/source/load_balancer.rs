@@ -29,7 +29,7 @@ const SHARING: [&str; 4] = [
 ];
 const REQUESTED: &str = "spec.loadBalancerIP";
 
-/// What a Service asks for; `None` if it is not svc's to serve. An error names the field and the reason.
+/// The request of a Service; `None` if it is not svc's to serve. An error names the field and the reason.
 pub fn request(
     service: &Service,
     settings: &LoadBalancerSettings,

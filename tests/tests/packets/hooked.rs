@@ -144,6 +144,7 @@ fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
         reads_service_cidrs: false,
         pod_interfaces: PodInterfaces::ByRole,
         dns: None,
+        load_balancer: Default::default(),
         healthz: None,
         metrics: None,
         xdp,

@@ -16,7 +16,7 @@ pub struct LbArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum LbCommand {
-    /// Who would answer for each address if a node were gone. Nothing is changed.
+    /// Show the node that would answer for each address if a node were gone. Nothing is changed.
     Simulate {
         /// The node.
         #[arg(long, value_name = "NODE")]
