@@ -14,7 +14,7 @@ pub fn main(args: &LbArgs) -> anyhow::Result<()> {
     }
     match args.output {
         Output::Json => emit(&format!("{}\n", serde_json::to_string_pretty(&report)?)),
-        _ => emit(&format!("{}\n", table(&report))),
+        Output::Table => emit(&format!("{}\n", table(&report))),
     }
 }
 

@@ -74,10 +74,13 @@ fn play(pool: &str, previous: &[(&str, &[&str])], services: &[&str]) -> Vec<Stri
     lines(&allocate(&requests, &pools(pool), &previous.collect(), Order::Lowest))
 }
 
+/// A sentence, the pools, the addresses that Services had, the Services, and the expected lines.
+type TableCase<'a> = (&'a str, &'a str, &'a [(&'a str, &'a [&'a str])], &'a [&'a str], &'a [&'a str]);
+
 #[test]
 fn the_table() {
     let web = "{name: a, addresses: [192.0.2.1-192.0.2.3]}";
-    let cases: &[(&str, &str, &[(&str, &[&str])], &[&str], &[&str])] = &[
+    let cases: &[TableCase<'_>] = &[
         (
             "the lowest free address, the oldest first",
             web,
