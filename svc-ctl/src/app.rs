@@ -146,6 +146,8 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         hooks: hooks_of_announcer,
         count: lb_counts_out,
         ledger: ledger.clone(),
+        has_members: matches!(config.source, Source::Manifests(_)),
+        has_heartbeat: config.health.heartbeat.is_some(),
     };
     tasks.spawn(async { why(lb::announcer::run(announced).await, "announcing load-balancer addresses") });
     let loop_settings = LoopSettings {

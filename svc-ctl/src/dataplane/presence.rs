@@ -60,8 +60,11 @@ impl Presence {
         Ok(())
     }
 
+    /// Every port of a ClusterIP is a Service's, and every port of an external address that is not the node's: unknown
+    /// ones may be dropped (`--unknown-external-ports`).
     fn mark_address(&mut self, addr: IpAddr, flags: AddressFlags) -> io::Result<()> {
-        if !flags.has(AddressFlags::CLUSTER_IP) {
+        let is_external = flags.has(AddressFlags::EXTERNAL_IP) && !flags.has(AddressFlags::LOCAL);
+        if !flags.has(AddressFlags::CLUSTER_IP) && !is_external {
             return Ok(());
         }
         let place = match addr {

@@ -30,6 +30,8 @@ use crate::observe::ledger::Ledger;
 use crate::programs::HooksStatus;
 use crate::reconcile::Served;
 
+/// Pause after a failure to open sockets.
+const RETRY: Duration = Duration::from_secs(5);
 /// How often claims are looked at. Probes are this far apart.
 const TICK: Duration = Duration::from_millis(100);
 /// How often the table is asked whether an entry has yielded, and the kernel for other nodes' link-layer addresses.
@@ -47,6 +49,23 @@ pub struct Inputs {
     pub hooks: watch::Receiver<HooksStatus>,
     pub count: watch::Sender<Count>,
     pub ledger: Ledger,
+    /// The source knows the nodes of the cluster.
+    pub has_members: bool,
+    /// Nodes that fail are noticed.
+    pub has_heartbeat: bool,
+}
+
+impl Inputs {
+    /// Settings without which pools do less than their name promises.
+    fn shortcoming(&self) -> Option<&'static str> {
+        if !self.has_members {
+            Some("pools are used with --source manifests:DIR alone: no address is given or announced")
+        } else if !self.has_heartbeat {
+            Some("without --node-heartbeat no node counts as failed: its addresses stay with it")
+        } else {
+            None
+        }
+    }
 }
 
 /// Runs for ever. Without pools it only removes what an earlier daemon announced.
@@ -64,7 +83,23 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         table.places().into_iter().try_for_each(|place| table.disarm(place))?;
     }
     inputs.settings.wait_for(|settings| !is_idle(settings)).await.context("the settings ended")?;
-    let link = Link::open().context("announcing load-balancer addresses")?;
+    if !inputs.has_members {
+        complain(&inputs, Vec::new(), None);
+        return std::future::pending().await;
+    }
+    let link = loop {
+        match Link::open() {
+            Ok(link) => break link,
+            Err(error) => {
+                complain(
+                    &inputs,
+                    Vec::new(),
+                    Some(&format!("announcing load-balancer addresses: {error:#}")),
+                );
+                tokio::time::sleep(RETRY).await;
+            }
+        }
+    };
     let (connection, handle, _) = rtnetlink::new_connection().context("opening netlink")?;
     tokio::spawn(connection);
     let mut announcer = Announcer {
@@ -76,7 +111,9 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         began_unix_ms: unix_ms(),
         macs: BTreeMap::new(),
         claims: BTreeMap::new(),
-        complaints: BTreeMap::new(),
+        complaints: None,
+        wanted: None,
+        failure: None,
         shown: None,
         looked: None,
         taken: 0,
@@ -87,10 +124,13 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            said = announcer.link.hear() => announcer.hear(said.context("listening for addresses")?),
-            _ = ticks.tick() => announcer.turn().await?,
+            said = announcer.link.hear() => match said {
+                Ok(said) => announcer.hear(said),
+                Err(error) => announcer.failure = Some(format!("listening for addresses: {error:#}")),
+            },
+            _ = ticks.tick() => announcer.turn_or_complain().await,
             // A link that is lost is given up at once.
-            Ok(()) = announcer.inputs.interfaces.changed() => announcer.turn().await?,
+            Ok(()) = announcer.inputs.interfaces.changed() => announcer.turn_or_complain().await,
         }
     }
 }
@@ -105,7 +145,11 @@ struct Announcer {
     /// Other nodes.
     macs: BTreeMap<Mac, String>,
     claims: BTreeMap<Place, Claim>,
-    complaints: BTreeMap<IpAddr, String>,
+    complaints: Option<(BTreeMap<IpAddr, String>, Option<String>)>,
+    /// Addresses of the Services in force, until these change.
+    wanted: Option<BTreeMap<IpAddr, Wanted>>,
+    /// Why the last turn was not complete. The next one tries again.
+    failure: Option<String>,
     shown: Option<Report>,
     looked: Option<Millis>,
     taken: u64,
@@ -113,7 +157,7 @@ struct Announcer {
 }
 
 /// An address that Services have, and what it needs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Wanted {
     services: BTreeSet<ServiceName>,
     /// Some endpoint is ready.
@@ -158,6 +202,31 @@ impl Announcer {
         }
     }
 
+    /// A failure concerns load-balancer addresses alone, and does not end the daemon.
+    async fn turn_or_complain(&mut self) {
+        self.failure = self.turn().await.err().map(|error| format!("{error:#}"));
+        if self.failure.is_some() {
+            self.tell(&Report { node: self.inputs.node.clone(), addresses: Vec::new() });
+        }
+    }
+
+    /// Plans the addresses again if Services or pools have changed.
+    fn wanted(&mut self) -> BTreeMap<IpAddr, Wanted> {
+        let has_changed = self.inputs.served.has_changed().unwrap_or(false)
+            || self.inputs.settings.has_changed().unwrap_or(false);
+        if let (false, Some(wanted)) = (has_changed, &self.wanted) {
+            return wanted.clone();
+        }
+        let settings = self.inputs.settings.borrow_and_update().clone();
+        let served = self.inputs.served.borrow_and_update().clone();
+        let wanted = match settings.announce {
+            Announce::L2 => wanted(&served.world, &settings),
+            Announce::None => BTreeMap::new(),
+        };
+        self.wanted = Some(wanted.clone());
+        wanted
+    }
+
     async fn turn(&mut self) -> anyhow::Result<()> {
         let now = self.now();
         let is_due = self.looked.is_none_or(|looked| now >= looked + LOOK);
@@ -173,11 +242,7 @@ impl Announcer {
                 }
             }
         }
-        let settings = self.inputs.settings.borrow().clone();
-        let wanted = match settings.announce {
-            Announce::L2 => wanted(&self.inputs.served.borrow().world, &settings),
-            Announce::None => BTreeMap::new(),
-        };
+        let wanted = self.wanted();
         let observed = self.inputs.interfaces.borrow().clone();
         let interfaces = observed.map(|observed| observed.interfaces).unwrap_or_default();
         let members = self.inputs.members.borrow().clone();
@@ -294,18 +359,18 @@ impl Announcer {
                 format!("{mac} has {address} and is no node of the cluster: it is not announced"),
             ))
         });
-        let complaints: BTreeMap<IpAddr, String> = conflicts.collect();
-        if complaints == self.complaints {
+        let complaints = (conflicts.collect::<BTreeMap<IpAddr, String>>(), self.failure.clone());
+        if Some(&complaints) == self.complaints.as_ref() {
             return;
         }
-        let list = complaints.iter().map(|(address, reason)| {
+        let list = complaints.0.iter().map(|(address, reason)| {
             let row = report.addresses.iter().find(|row| row.address == *address);
             let object =
                 row.and_then(|row| row.services.first()).map_or_else(String::new, |s| format!("Service {s}"));
             Complaint::new(Kind::Conflict, object, "status.loadBalancer", reason.clone())
         });
-        self.inputs.ledger.set(Origin::Announced, list.collect());
-        self.complaints = complaints;
+        complain(&self.inputs, list.collect(), complaints.1.as_deref());
+        self.complaints = Some(complaints);
     }
 
     fn count(&self, report: &Report) {
@@ -334,6 +399,15 @@ impl Announcer {
         }
         self.shown = Some(report);
     }
+}
+
+/// Sets all complaints of the announcer.
+fn complain(inputs: &Inputs, mut complaints: Vec<Complaint>, failure: Option<&str>) {
+    let of_node = |reason: &str| {
+        Complaint::new(Kind::Host, format!("Node {}", inputs.node), "loadBalancer", reason.to_owned())
+    };
+    complaints.extend(inputs.shortcoming().into_iter().chain(failure).map(of_node));
+    inputs.ledger.set(Origin::Announced, complaints);
 }
 
 /// Frames that cannot be sent are sent again at the next turn of their claim.

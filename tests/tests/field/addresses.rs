@@ -1,6 +1,7 @@
 //! Addresses of Services that the node also has.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use svc_tests::agent::{Probe, Tried, Via};
@@ -14,6 +15,8 @@ use crate::lab::Lab;
 
 /// A ClusterIP of a deleted Service.
 const STALE: Addrs = service(99);
+/// Counters are read every 5 s.
+const COUNT_LIMIT: Duration = Duration::from_secs(20);
 /// An address that a router sends to the node.
 const EXTERNAL: Addrs =
     Addrs { v4: Ipv4Addr::new(203, 0, 113, 7), v6: Ipv6Addr::new(0x2001, 0xdb8, 0x77, 0, 0, 0, 0, 7) };
@@ -72,9 +75,10 @@ pub fn cases() -> Vec<Case> {
                     let tried = client.agent.probe(vec![probe])?;
                     ensure!(tried == [[Tried::Nothing]], "an unknown port of {to}: {tried:?}");
                 }
-                let dropped = lab.world.daemon(1)?.status()?["counters"]["drop_unknown_port"].as_u64();
-                ensure!(dropped >= Some(2), "{dropped:?} packets were dropped");
-                Ok(())
+                let daemon = lab.world.daemon(1)?;
+                wait::until_true("status counts the dropped packets", COUNT_LIMIT, || {
+                    Ok(daemon.status()?["counters"]["drop_unknown_port"].as_u64() >= Some(2))
+                })
             },
             ..Case::new(
                 "R24",
