@@ -70,11 +70,10 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let (configuration_out, configuration) = watch::channel(config.in_force.clone());
     let (sweeps_out, sweeps) = watch::channel(SweepReport::default());
     let in_force_once = in_force_once(config.ends_when_in_force, outputs.progress.subscribe(), hooks.clone());
-    let attached = hooks.clone();
+    let (attached, hooks_of_announcer) = (hooks.clone(), hooks.clone());
     let for_neighbors = sweeps.clone();
-    // Health is answered while programs load: alive, not ready.
     let (lb_counts_out, lb_counts) = watch::channel(lb::report::Count::default());
-    let hooks_of_announcer = hooks.clone();
+    // Health is answered while programs load: alive, not ready.
     let inputs = observe::Inputs {
         worlds: outputs.world.subscribe(),
         progress: outputs.progress.subscribe(),

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
@@ -114,6 +115,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         complaints: None,
         wanted: None,
         failure: None,
+        deaf: None,
         shown: None,
         looked: None,
         taken: 0,
@@ -125,8 +127,15 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             said = announcer.link.hear() => match said {
-                Ok(said) => announcer.hear(said),
-                Err(error) => announcer.failure = Some(format!("listening for addresses: {error:#}")),
+                Ok(said) => {
+                    announcer.deaf = None;
+                    announcer.hear(said);
+                }
+                // Told with the next turn. The pause keeps an error that lasts from becoming a hot loop.
+                Err(error) => {
+                    announcer.deaf = Some(format!("listening for addresses: {error:#}"));
+                    tokio::time::sleep(TICK).await;
+                }
             },
             _ = ticks.tick() => announcer.turn_or_complain().await,
             // A link that is lost is given up at once.
@@ -147,9 +156,11 @@ struct Announcer {
     claims: BTreeMap<Place, Claim>,
     complaints: Option<(BTreeMap<IpAddr, String>, Option<String>)>,
     /// Addresses of the Services in force, until these change.
-    wanted: Option<BTreeMap<IpAddr, Wanted>>,
+    wanted: Option<Arc<BTreeMap<IpAddr, Wanted>>>,
     /// Why the last turn was not complete. The next one tries again.
     failure: Option<String>,
+    /// Why other hosts' announcements could not be received, until one is.
+    deaf: Option<String>,
     shown: Option<Report>,
     looked: Option<Millis>,
     taken: u64,
@@ -206,24 +217,24 @@ impl Announcer {
     async fn turn_or_complain(&mut self) {
         self.failure = self.turn().await.err().map(|error| format!("{error:#}"));
         if self.failure.is_some() {
-            self.tell(&Report { node: self.inputs.node.clone(), addresses: Vec::new() });
+            self.tell(&self.shown.clone().unwrap_or_default());
         }
     }
 
     /// Plans the addresses again if Services or pools have changed.
-    fn wanted(&mut self) -> BTreeMap<IpAddr, Wanted> {
+    fn wanted(&mut self) -> Arc<BTreeMap<IpAddr, Wanted>> {
         let has_changed = self.inputs.served.has_changed().unwrap_or(false)
             || self.inputs.settings.has_changed().unwrap_or(false);
         if let (false, Some(wanted)) = (has_changed, &self.wanted) {
-            return wanted.clone();
+            return Arc::clone(wanted);
         }
         let settings = self.inputs.settings.borrow_and_update().clone();
         let served = self.inputs.served.borrow_and_update().clone();
-        let wanted = match settings.announce {
+        let wanted = Arc::new(match settings.announce {
             Announce::L2 => wanted(&served.world, &settings),
             Announce::None => BTreeMap::new(),
-        };
-        self.wanted = Some(wanted.clone());
+        });
+        self.wanted = Some(Arc::clone(&wanted));
         wanted
     }
 
@@ -248,7 +259,7 @@ impl Announcer {
         let members = self.inputs.members.borrow().clone();
         let mut report = Report { node: self.inputs.node.clone(), addresses: Vec::new() };
         let mut places = BTreeSet::new();
-        for (address, wanted) in &wanted {
+        for (address, wanted) in wanted.iter() {
             let interface = self.interface(&interfaces, *address);
             let candidates = interface.map(|i| candidates(&members, i, wanted)).unwrap_or_default();
             if let Some(interface) = interface {
@@ -359,7 +370,10 @@ impl Announcer {
                 format!("{mac} has {address} and is no node of the cluster: it is not announced"),
             ))
         });
-        let complaints = (conflicts.collect::<BTreeMap<IpAddr, String>>(), self.failure.clone());
+        let complaints = (
+            conflicts.collect::<BTreeMap<IpAddr, String>>(),
+            self.failure.clone().or_else(|| self.deaf.clone()),
+        );
         if Some(&complaints) == self.complaints.as_ref() {
             return;
         }

@@ -10,6 +10,7 @@ use rtnetlink::packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, N
 
 use super::Members;
 use super::claim::Mac;
+use crate::node::neighbors::mac;
 
 /// Adds what is known of each node; what was known before stays, since a node may be away for a while.
 pub async fn learn(
@@ -32,14 +33,10 @@ pub async fn learn(
 }
 
 fn entry(neighbor: &NeighbourMessage) -> Option<(IpAddr, Mac)> {
-    let (mut address, mut mac) = (None, None);
-    for attribute in &neighbor.attributes {
-        match attribute {
-            NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => address = Some(IpAddr::V4(*ip)),
-            NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => address = Some(IpAddr::V6(*ip)),
-            NeighbourAttribute::LinkLayerAddress(octets) => mac = Mac::try_from(octets.as_slice()).ok(),
-            _ => {}
-        }
-    }
-    Some((address?, mac.filter(|mac| *mac != [0; 6])?))
+    let address = neighbor.attributes.iter().find_map(|attribute| match attribute {
+        NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    });
+    Some((address?, mac(neighbor).filter(|mac| *mac != [0; 6])?))
 }

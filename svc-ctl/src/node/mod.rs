@@ -33,9 +33,7 @@ pub struct Interface {
     pub has_peer_elsewhere: bool,
     /// Global addresses, in the kernel's order: primary ones first, deprecated ones last.
     pub addrs: Vec<IpAddr>,
-    /// The network of the first such address with a prefix shorter than the address.
-    pub subnet: Option<IpNet>,
-    /// The networks of all such addresses.
+    /// The networks of such addresses, in the same order: those with a prefix shorter than the address.
     pub subnets: Vec<IpNet>,
     pub has_default_route: bool,
     /// A route through a gateway leaves by this end of a pair.

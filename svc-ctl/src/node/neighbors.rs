@@ -66,13 +66,18 @@ async fn revalidate(handle: &Handle, in_use: &BTreeSet<NextHop>) -> anyhow::Resu
     Ok(())
 }
 
-fn is_stale(neighbor: &NeighbourMessage, in_use: &BTreeSet<NextHop>) -> bool {
-    let mac = neighbor.attributes.iter().find_map(|attribute| match attribute {
+/// The neighbor's MAC, if the kernel knows one.
+pub fn mac(neighbor: &NeighbourMessage) -> Option<[u8; 6]> {
+    neighbor.attributes.iter().find_map(|attribute| match attribute {
         NeighbourAttribute::LinkLayerAddress(mac) => mac.as_slice().try_into().ok(),
         _ => None,
-    });
+    })
+}
+
+fn is_stale(neighbor: &NeighbourMessage, in_use: &BTreeSet<NextHop>) -> bool {
     neighbor.header.state == NeighbourState::Stale
-        && mac.is_some_and(|mac| in_use.contains(&NextHop { interface: neighbor.header.ifindex, mac }))
+        && mac(neighbor)
+            .is_some_and(|mac| in_use.contains(&NextHop { interface: neighbor.header.ifindex, mac }))
 }
 
 /// Does what a packet of the stack to this neighbor would do (`NTF_USE`, rtnetlink(7)): the kernel waits for a sign of

@@ -194,7 +194,7 @@ fn assign_pair(i: &Interface) -> Assignment {
     let mut doubt = None;
     let (role, reason) = if i.has_default_route {
         (Role::Uplink, DEFAULT_ROUTE.to_owned())
-    } else if let Some(subnet) = i.subnet {
+    } else if let Some(subnet) = i.subnets.first() {
         doubt = i.neighbour.map(|neighbour| {
             format!(
                 "it has the node's address {subnet}, as an uplink, and leads to {neighbour} alone, as a pod's interface: \

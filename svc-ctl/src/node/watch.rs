@@ -103,7 +103,6 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
         let ip = local.or(plain);
         let net = plain.and_then(|ip| IpNet::new(ip, address.header.prefix_len).ok());
         interface.subnets.extend(net.filter(|net| net.prefix_len() < net.max_prefix_len()));
-        interface.subnet = interface.subnet.or(net.filter(|net| net.prefix_len() < net.max_prefix_len()));
         // The kernel uses a deprecated address as a source only if there is no other.
         if address.header.flags.contains(AddressHeaderFlags::Deprecated) {
             old.extend(ip.map(|ip| (interface.index, ip)));

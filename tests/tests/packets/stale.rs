@@ -70,46 +70,24 @@ endpoints: [{addresses: [10.240.0.4]}]
 ";
 
 /// A Service with one endpoint, on this node and on another one.
-const MOVING: &str = "\
--- service.yaml --
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  clusterIPs: [172.30.1.1, 'fd00::ac1e:101']
-  externalIPs: [1.2.3.4, 'fd00::102:304']
-  ports: [{name: web, port: 8000, protocol: UDP}]
-
--- slices.yaml@here --
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-4, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{name: web, port: 4000, protocol: UDP}]
-endpoints: [{addresses: [10.244.2.10], nodeName: test-node}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-6, labels: {kubernetes.io/service-name: web}}
-addressType: IPv6
-ports: [{name: web, port: 4000, protocol: UDP}]
-endpoints: [{addresses: ['fd00::af4:20a'], nodeName: test-node}]
-
--- slices.yaml@there --
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-4, labels: {kubernetes.io/service-name: web}}
-addressType: IPv4
-ports: [{name: web, port: 4000, protocol: UDP}]
-endpoints: [{addresses: [10.244.2.10], nodeName: other}]
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: web-6, labels: {kubernetes.io/service-name: web}}
-addressType: IPv6
-ports: [{name: web, port: 4000, protocol: UDP}]
-endpoints: [{addresses: ['fd00::af4:20a'], nodeName: other}]
-";
+fn moving() -> String {
+    let slices = |name: &str, node: &str| {
+        let slice = |family: u8, endpoint: &str| {
+            format!(
+                "apiVersion: discovery.k8s.io/v1\n\
+                 kind: EndpointSlice\n\
+                 metadata: {{name: web-{family}, labels: {{kubernetes.io/service-name: web}}}}\n\
+                 addressType: IPv{family}\n\
+                 ports: [{{name: web, port: 4000, protocol: UDP}}]\n\
+                 endpoints: [{{addresses: ['{endpoint}'], nodeName: {node}}}]\n"
+            )
+        };
+        let (v4, v6) = (slice(4, "10.244.2.10"), slice(6, "fd00::af4:20a"));
+        format!("-- slices.yaml@{name} --\n{v4}---\n{v6}")
+    };
+    let service = OBJECTS.split("\n\n").next().unwrap_or_default();
+    [service, &slices("here", "test-node"), &slices("there", "other")].join("\n\n")
+}
 
 /// Flows of other Services; two records each, in a table with room for 262,144.
 const FOREIGN: u32 = 100_000;
@@ -129,8 +107,8 @@ pub fn trials(lab: &Shared) -> Vec<Trial> {
     vec![
         trial(lab, format!("{left_alone} [V4]"), OBJECTS, |world| untranslated(world, Family::V4)),
         trial(lab, format!("{left_alone} [V6]"), OBJECTS, |world| untranslated(world, Family::V6)),
-        trial(lab, format!("{moves} [V4]"), MOVING, |world| moved(world, Family::V4)),
-        trial(lab, format!("{moves} [V6]"), MOVING, |world| moved(world, Family::V6)),
+        trial(lab, format!("{moves} [V4]"), moving(), |world| moved(world, Family::V4)),
+        trial(lab, format!("{moves} [V6]"), moving(), |world| moved(world, Family::V6)),
         trial(lab, one_pass.to_owned(), OBJECTS, among_many),
     ]
 }

@@ -33,7 +33,7 @@ fn port(master: u32, i: Interface) -> Interface {
 }
 
 fn addressed(subnet: &str, i: Interface) -> Interface {
-    Interface { subnet: Some(subnet.parse().unwrap()), ..i }
+    Interface { subnets: vec![subnet.parse().unwrap()], ..i }
 }
 
 fn by_default(i: Interface) -> Interface {
