@@ -14,7 +14,7 @@ use anyhow::{Error, Result, anyhow, bail};
 use crate::image::cluster::{self as images, ImageSet};
 use crate::privilege::Privilege;
 use crate::{build, components, project, setup};
-use harness::{Count, Programs, TestBinary};
+use harness::{Count, Programs, Results, TestBinary};
 use tier::{Runs, TIERS, Tier};
 
 /// Exit code of a run that passed but left out tiers for want of privileges (automake's "skipped").
@@ -43,6 +43,7 @@ impl Args {
 struct Outcome {
     tier: &'static Tier,
     count: Count,
+    failures: Vec<String>,
     took: Duration,
     left_out: bool,
 }
@@ -68,19 +69,24 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         let ran = match obstacle(tier, privilege) {
             None => {
                 let svc_ctl = svc_ctl.as_deref().filter(|_| tier.needs_daemon);
-                let programs = Programs { svc_ctl, ..prepare(tier)? };
-                run(tier, &binaries, privilege, &programs, args.filter.as_deref())?
+                let ran = prepare(tier).and_then(|programs| {
+                    let programs = Programs { svc_ctl, ..programs };
+                    run(tier, &binaries, privilege, &programs, args.filter.as_deref())
+                });
+                // A tier that cannot be prepared has failed; the other tiers still run.
+                ran.unwrap_or_else(|error| Some(Results::of_failure(format!("{error:#}"))))
             }
             Some(reason) => {
                 eprintln!("left out: {reason:#}");
                 None
             }
         };
-        let count = match ran {
-            Some(count) => count,
-            None => Count { skipped: count_cases(tier, &binaries)?, ..Count::default() },
+        let left_out = ran.is_none();
+        let (count, failures) = match ran {
+            Some(results) => (results.total(), results.failures),
+            None => (Count { skipped: count_cases(tier, &binaries)?, ..Count::default() }, Vec::new()),
         };
-        outcomes.push(Outcome { tier, count, took: started.elapsed(), left_out: ran.is_none() });
+        outcomes.push(Outcome { tier, count, failures, took: started.elapsed(), left_out });
     }
     privilege.hand_back(&[project::root(), &project::target_dir()])?;
     if let Some(filter) = &args.filter
@@ -138,7 +144,7 @@ fn run(
     privilege: Privilege,
     programs: &Programs<'_>,
     filter: Option<&str>,
-) -> Result<Option<Count>> {
+) -> Result<Option<Results>> {
     if let (Runs::InMachine, Some(svc_ctl)) = (tier.runs, programs.svc_ctl) {
         return kernel::run(binaries, svc_ctl, filter).map(Some);
     }
@@ -146,18 +152,23 @@ fn run(
         return mutants::run(binaries, privilege, filter).map(Some);
     }
     let privilege = if tier.runs == Runs::HereAsRoot { privilege } else { Privilege::None };
-    let mut total = Count::default();
+    let mut total = Results::default();
     for binary in binaries.iter().filter(|binary| binary.tier == tier.name) {
-        let Some(count) = binary.run(privilege, programs, filter)? else { return Ok(None) };
-        total = total + count;
+        let Some(results) = binary.run(privilege, programs, filter)? else { return Ok(None) };
+        total.append(results);
     }
     Ok(Some(total))
 }
 
-/// Prints a line per tier, then the totals.
+/// Prints the failures of all tiers once more, then a line per tier, and the totals.
 fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
+    for Outcome { tier, failures, .. } in outcomes {
+        for line in failures.iter().filter(|line| !line.is_empty()) {
+            println!("{}: {line}", tier.name);
+        }
+    }
     println!();
-    for Outcome { tier, count, took, left_out } in outcomes {
+    for Outcome { tier, count, took, left_out, .. } in outcomes {
         let note = if *left_out { "  left out, see above" } else { "" };
         println!("{:<12} {count}  {:>6.1} s{note}", tier.name, took.as_secs_f64());
     }

@@ -34,11 +34,21 @@ pub struct Programs<'a> {
 /// Exit code of a test binary that cannot run on this machine; it has printed why.
 const EXIT_LEFT_OUT: i32 = 77;
 
+/// Cases of a test binary, by their outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
     pub passed: u64,
     pub failed: u64,
     pub skipped: u64,
+}
+
+/// Results of test binaries, as they printed them.
+#[derive(Debug, Default)]
+pub struct Results {
+    /// One for each result line.
+    pub counts: Vec<Count>,
+    /// Lines about the cases that failed: names and messages.
+    pub failures: Vec<String>,
 }
 
 /// Compiles the tests of these tiers, unprivileged; returns their binaries, and the sources without a tier.
@@ -66,13 +76,13 @@ impl TestBinary {
         Ok(listed.lines().filter(|line| line.ends_with(": test")).count() as u64)
     }
 
-    /// Runs it with its output shown, and reads the counts from the result line. `None` if it left itself out.
+    /// Runs it with its output shown, and reads its results. `None` if it left itself out.
     pub fn run(
         &self,
         privilege: Privilege,
         programs: &Programs<'_>,
         filter: Option<&str>,
-    ) -> Result<Option<Count>> {
+    ) -> Result<Option<Results>> {
         let places = [
             ("SVC_CTL", programs.svc_ctl),
             ("SVC_CLUSTER_BIN", programs.bin.as_deref()),
@@ -86,31 +96,65 @@ impl TestBinary {
         variables.push(("CARGO_TARGET_DIR", project::target_dir().into()));
         let mut command = privilege.command(&self.path, &variables);
         command.args(filter);
-        let (status, results) = stream(&mut command)?;
-        if status.code() == Some(EXIT_LEFT_OUT) && results.is_empty() {
+        let (status, mut results) = stream(&mut command)?;
+        if status.code() == Some(EXIT_LEFT_OUT) && results.counts.is_empty() {
             return Ok(None);
         }
-        let mut count = results.into_iter().fold(Count::default(), Count::add);
-        if !status.success() && count.failed == 0 {
-            println!("{} ended without a result: {status}", self.path.display());
-            count.failed = 1;
+        if !status.success() && results.total().failed == 0 {
+            results.fail(format!("{} ended without a result: {status}", self.path.display()));
         }
-        Ok(Some(count))
+        Ok(Some(results))
+    }
+}
+
+impl Results {
+    /// A tier that did not come to its cases.
+    pub fn of_failure(failure: String) -> Self {
+        let mut results = Self::default();
+        results.fail(failure);
+        results
+    }
+
+    pub fn total(&self) -> Count {
+        self.counts.iter().copied().fold(Count::default(), Count::add)
+    }
+
+    /// Counts a failure beside the cases' own, and prints it.
+    pub fn fail(&mut self, failure: String) {
+        println!("{failure}");
+        self.counts.push(Count { failed: 1, ..Count::default() });
+        self.failures.push(failure);
+    }
+
+    pub fn append(&mut self, mut other: Self) {
+        self.counts.append(&mut other.counts);
+        self.failures.append(&mut other.failures);
     }
 }
 
 /// Runs a command with its output shown, and collects the results in it.
-pub fn stream(command: &mut Command) -> Result<(ExitStatus, Vec<Count>)> {
+pub fn stream(command: &mut Command) -> Result<(ExitStatus, Results)> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {program}"))?;
     let stdout = child.stdout.take().context("no pipe from the program")?;
-    let mut results = Vec::new();
+    let mut results = Results::default();
+    let mut is_in_failures = false;
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
-        results.extend(result_line(&line));
-        writeln!(std::io::stdout(), "{}", line.trim_end())?;
+        let line = line.trim_end();
+        let count = result_line(line);
+        // The messages stand between two lines "failures:"; the names alone follow the second one.
+        if line == "failures:" {
+            is_in_failures = !is_in_failures;
+        } else if count.is_some() {
+            is_in_failures = false;
+        } else if is_in_failures {
+            results.failures.push(line.to_owned());
+        }
+        results.counts.extend(count);
+        writeln!(std::io::stdout(), "{line}")?;
     }
     Ok((child.wait()?, results))
 }
@@ -146,6 +190,16 @@ impl fmt::Display for Count {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn messages_of_failed_cases_are_collected() {
+        let output = "test a ... FAILED\n\nfailures:\n\n---- a ----\n1 is not 2\n\n\nfailures:\n    a\n\n\
+                      test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
+        let (_, results) = stream(Command::new("echo").arg(output)).unwrap();
+        assert_eq!(results.counts, [Count { passed: 0, failed: 1, skipped: 0 }]);
+        let failures: Vec<_> = results.failures.iter().filter(|line| !line.is_empty()).collect();
+        assert_eq!(failures, ["---- a ----", "1 is not 2"]);
+    }
 
     #[test]
     fn the_result_line_gives_the_counts() {

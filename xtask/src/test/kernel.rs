@@ -5,13 +5,12 @@
 //! Only qemu is installed for it: kernel and busybox are downloaded by apt and unpacked below `target/kernel`.
 
 use std::fs;
-use std::ops::Add as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::harness::{Count, TestBinary, stream};
+use super::harness::{Results, TestBinary, stream};
 use super::initramfs;
 use crate::file_tree::FileTree;
 use crate::{bpf, debian, project};
@@ -36,7 +35,7 @@ const MODULES: [&str; 7] =
     ["net", "lib", "crypto", "arch", "drivers/net/veth.ko", "drivers/net/dummy.ko", "drivers/net/tun.ko"];
 
 /// Boots once and counts the binaries' results; a filter selects runs by name.
-pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Result<Count> {
+pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Result<Results> {
     let is_chosen = |(tier, cases): &Run| {
         filter.is_none_or(|filter| tier.contains(filter) || cases.is_some_and(|name| name.contains(filter)))
     };
@@ -57,17 +56,16 @@ pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Res
     qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs);
     qemu.args(["-append", "console=ttyS0 quiet panic=-1"]).stdin(Stdio::null());
     eprintln!("booting {} (minutes, it is emulated)", kernel.display());
-    let (status, results) = stream(&mut qemu)?;
-    let mut count = results.iter().copied().fold(Count::default(), Count::add);
-    if results.len() != runs.len() {
-        println!("{} of {} results came out of the machine ({status})", results.len(), runs.len());
-        count.failed += 1;
+    let (status, mut results) = stream(&mut qemu)?;
+    if results.counts.len() != runs.len() {
+        let came = results.counts.len();
+        results.fail(format!("{came} of {} results came out of the machine ({status})", runs.len()));
     }
-    if count.skipped > 0 {
-        println!("{} cases were skipped in the machine that is booted to run them", count.skipped);
-        count.failed += std::mem::take(&mut count.skipped);
+    let skipped: u64 = results.counts.iter_mut().map(|count| std::mem::take(&mut count.skipped)).sum();
+    if skipped > 0 {
+        results.fail(format!("{skipped} cases were skipped in the machine that is booted to run them"));
     }
-    Ok(count)
+    Ok(results)
 }
 
 /// Cases of this tier.

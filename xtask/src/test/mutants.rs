@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::harness::{Count, TestBinary, stream};
+use super::harness::{Count, Results, TestBinary, stream};
 use crate::privilege::Privilege;
 use crate::{bpf, project};
 use table::{MUTANTS, Mutant};
@@ -24,21 +24,25 @@ pub fn count_cases() -> u64 {
     MUTANTS.len() as u64
 }
 
-pub fn run(binaries: &[TestBinary], privilege: Privilege, filter: Option<&str>) -> Result<Count> {
+pub fn run(binaries: &[TestBinary], privilege: Privilege, filter: Option<&str>) -> Result<Results> {
     let witness = binaries.iter().find(|binary| binary.tier == WITNESS);
     let witness = witness.context("the tier differential has no binary")?;
     let source = copy_of_sources()?;
-    let mut count = Count::default();
+    let mut results = Results::default();
     for mutant in MUTANTS.iter().filter(|m| filter.is_none_or(|f| m.name.contains(f))) {
         let caught = make(mutant, &source).and_then(|object| is_caught(witness, privilege, &object));
         let is_caught = caught.unwrap_or_else(|error| {
             println!("{error:#}");
             false
         });
-        println!("mutant {:?} ... {}", mutant.name, if is_caught { "caught" } else { "NOT CAUGHT" });
-        if is_caught { count.passed += 1 } else { count.failed += 1 }
+        if is_caught {
+            println!("mutant {:?} ... caught", mutant.name);
+            results.counts.push(Count { passed: 1, ..Count::default() });
+        } else {
+            results.fail(format!("mutant {:?} ... NOT CAUGHT", mutant.name));
+        }
     }
-    Ok(count)
+    Ok(results)
 }
 
 /// A workspace with a copy of the kernel programs' sources, to be changed, and the real rest.
@@ -78,7 +82,7 @@ fn make(mutant: &Mutant, source: &Path) -> Result<PathBuf> {
 fn is_caught(witness: &TestBinary, privilege: Privilege, object: &Path) -> Result<bool> {
     let variables = [("SVC_DIFF_MUTANT", OsString::from(object))];
     let (status, results) = stream(&mut privilege.command(&witness.path, &variables))?;
-    match results.as_slice() {
+    match results.counts.as_slice() {
         [Count { passed: 1, failed: 0, .. }] => Ok(status.success()),
         [_] => Ok(false),
         _ => bail!("{} ended without a result: {status}", witness.path.display()),
