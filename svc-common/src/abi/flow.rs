@@ -82,14 +82,14 @@ impl FlowState {
     pub const FIN_FORWARD: Self = Self(4);
     /// TCP: the backend sent FIN.
     pub const FIN_REVERSE: Self = Self(8);
-    /// TCP: either side sent RST.
+    /// TCP: either side sent RST. UDP: the flow has ended, and its reverse record is left for replies that are under way.
     pub const RESET: Self = Self(16);
     /// UDP: a packet came one tick of the stamp after the previous one.
     pub const LATER_TICK: Self = Self(32);
     /// UDP: a packet came two ticks or more after the first one (nf_conntrack calls such a flow a stream).
     pub const STREAM: Self = Self(64);
 
-    /// The TCP connection is closed. A new SYN may take its tuple.
+    /// The connection is closed, or its endpoint is gone (UDP). A new one may take its tuple.
     #[inline(always)]
     pub const fn is_closing(self) -> bool {
         self.has(Self::RESET) || (self.has(Self::FIN_FORWARD) && self.has(Self::FIN_REVERSE))

@@ -182,9 +182,7 @@ impl Book {
             true => world.services.keys().chain(self.pages.keys()).cloned().collect(),
             false => changes.services.clone(),
         };
-        let has_room_come =
-            !self.waiting.is_empty() && self.ids.next_usable(self.waiting_tried).is_some_and(|at| at <= now);
-        if is_whole || self.has_freed || has_room_come {
+        if is_whole || self.next_try(now).is_some_and(|at| at <= now) {
             work.extend(self.waiting.keys().cloned());
             self.waiting_tried = now;
         }
@@ -230,14 +228,14 @@ impl Book {
         self.ids.release(now);
     }
 
-    /// When the Services that wait for room are worth another try.
+    /// When the Services that wait for room are worth another try; past if room has come since the last one.
     pub fn next_try(&self, now: Tick) -> Option<Tick> {
         if self.waiting.is_empty() && !self.node_addresses_wait {
             None
         } else if self.has_freed {
             Some(now)
         } else {
-            self.ids.next_usable(now)
+            self.ids.next_usable(self.waiting_tried)
         }
     }
 

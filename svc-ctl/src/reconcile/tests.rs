@@ -311,6 +311,30 @@ async fn with_tables_that_cannot_grow_services_without_room_are_named_and_others
     assert!(world.ledger.get(&Origin::Plan(ServiceName::new("default", "s3"))).is_empty());
 }
 
+/// A backend's id is used again only after a grace: no removal and no other change comes then.
+#[tokio::test(start_paused = true)]
+async fn a_service_without_room_is_served_within_a_second_of_room_that_comes_by_a_grace() {
+    let maps = Shared::new(Tables::default(), 0);
+    maps.change(|m| m.inner.capacity.backends = 2); // Number 0 is none.
+    let mut world = Lab::start(maps.clone());
+    let slice = |n: u8| {
+        let yaml = format!(
+            "{{metadata: {{name: s{n}, labels: {{kubernetes.io/service-name: s{n}}}}}, addressType: IPv4,
+            ports: [{{name: '', port: 8080}}], endpoints: [{{addresses: [10.0.0.{n}]}}]}}"
+        );
+        Box::new(serde_yaml_ng::from_str(&yaml).unwrap())
+    };
+    world.send(list(2)).await;
+    world.send(vec![SourceEvent::Slice(Event::Apply(slice(1)))]).await;
+    world.send(vec![SourceEvent::Slice(Event::Apply(slice(2)))]).await;
+    world.wait(|s| s.unserved == 1).await;
+    let begin = Instant::now();
+    world.send(vec![SourceEvent::Slice(Event::Delete(slice(1)))]).await;
+    world.wait(|s| s.unserved == 0).await;
+    assert!(begin.elapsed() <= Duration::from_secs(1), "{:?}", begin.elapsed());
+    assert!(render(&maps.tables()).contains("10.0.0.2:8080"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn par_131_sem_055_without_a_change_nothing_is_written() {
     let maps = Shared::new(Tables::default(), 0);

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use svc_common::abi::{Direction, Exit, FlowKey, FlowRecord, Hook};
+use svc_common::abi::{Direction, Exit, FlowKey, FlowRecord, FlowState, Hook};
 use svc_common::addr::{Port, Proto};
 use svc_common::datapath::flow::twin_key;
 use svc_common::datapath::state::{STAMP_SHIFT, age, is_expired, lifetime};
@@ -17,6 +17,9 @@ use crate::dataplane::flows::now;
 use crate::dataplane::pins::Pins;
 use crate::node::neighbors::NextHop;
 use crate::reconcile::InForce;
+
+/// Flag of an update (bpf(2)): only if the key has an entry.
+const BPF_EXIST: u64 = 2;
 
 /// Reads the table once. Checks UDP flows against `in_force` if it is given.
 pub fn sweep<F: Family>(pins: &Pins, name: &str, in_force: Option<&InForce>) -> anyhow::Result<Pass>
@@ -78,7 +81,8 @@ fn needs_local_backend<A>(record: &FlowRecord<A>) -> bool {
     record.exit == Exit::STACK && record.twin_hook == Hook::UPLINK_EGRESS && record.hook == Hook::INGRESS
 }
 
-/// Removes both records of each flow; flows are given as keys of the forward and the reverse record.
+/// Ends flows, given as keys of the forward and the reverse record. The client's next packet begins a new flow. The reverse
+/// record of datagrams is closed instead of removed: replies that are under way still reach the client, and it expires.
 fn remove_stale<F: Family>(
     pins: &Pins,
     name: &str,
@@ -97,9 +101,14 @@ where
         let is_its_twin = |record: FlowRecord<F::Addr>| {
             record.direction == Direction::REVERSE && twin_key::<F>(key.proto, &record) == *key
         };
-        // The forward record last: a surviving reverse record would make it again.
-        if map.get(twin, 0).is_ok_and(is_its_twin) && map.remove(twin).is_ok() {
-            pass.removed += 1;
+        // The forward record last: a surviving reverse record that is not closed would make it again.
+        match map.get(twin, 0) {
+            Ok(record) if is_its_twin(record) && key.proto == Proto::UDP => {
+                // An error: the record has just been removed.
+                let _ = map.insert(twin, FlowRecord { state: FlowState::RESET, ..record }, BPF_EXIST);
+            }
+            Ok(record) if is_its_twin(record) => pass.removed += u64::from(map.remove(twin).is_ok()),
+            _ => {}
         }
         if map.remove(key).is_ok() {
             pass.removed += 1;
