@@ -1,7 +1,7 @@
 //! Links between programs and hooks. Each is held by a descriptor, so that a deleted pin detaches nothing, and
 //! pinned, so that it outlives the daemon.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -231,20 +231,45 @@ impl HeldLink {
     }
 }
 
-/// Some pinned link runs a program that uses none of these maps.
-pub fn any_foreign(pins: &Pins, maps: &MapSet) -> anyhow::Result<bool> {
+/// Tables of the programs that hang at the pinned links, beside a set of maps.
+#[derive(Debug, PartialEq, Eq)]
+pub enum HookedTables {
+    /// The maps of the set, or there are no programs.
+    TheSame,
+    /// Some maps of the set, and others of these names.
+    Mixed(BTreeSet<&'static str>),
+    /// None of the set: another version's.
+    Others,
+}
+
+pub fn hooked_tables(pins: &Pins, maps: &MapSet) -> anyhow::Result<HookedTables> {
     let program = |name: &String| {
         let link = sys::open_pin(&pins.link(name)).ok()?;
         let info = sys::link_info(link.as_fd()).ok()?;
         (info.target != 0).then_some(info.prog_id)
     };
-    Ok(pins.link_names()?.iter().filter_map(program).any(|id| is_foreign(maps, id)))
+    let (mut others, mut shares) = (BTreeSet::new(), false);
+    for id in pins.link_names()?.iter().filter_map(program) {
+        let used = maps_of(id);
+        others.extend(used.iter().filter_map(|id| maps.other_of_name(*id)));
+        shares |= used.iter().any(|id| maps.has(*id));
+    }
+    Ok(match (others.is_empty(), shares) {
+        (true, _) => HookedTables::TheSame,
+        (false, true) => HookedTables::Mixed(others),
+        (false, false) => HookedTables::Others,
+    })
 }
 
-/// The program uses none of these maps.
+/// The program uses another map in place of one of these.
 fn is_foreign(maps: &MapSet, program: u32) -> bool {
+    maps_of(program).into_iter().any(|id| maps.other_of_name(id).is_some())
+}
+
+/// The ids of the maps that a program uses.
+fn maps_of(program: u32) -> Vec<u32> {
     let info = sys::program_by_id(program).and_then(|fd| sys::program_info(fd.as_fd()));
-    info.is_ok_and(|info| !info.maps.iter().any(|id| maps.has(*id)))
+    info.map_or_else(|_| Vec::new(), |info| info.maps)
 }
 
 fn program_name(id: u32) -> String {

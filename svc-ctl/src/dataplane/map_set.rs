@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use svc_common::abi::names;
 
-use super::shapes::{TableSizes, map_shapes};
+use super::shapes::{PLANNED, TableSizes, map_shapes};
 use super::sys::{self, MapInfo, MapShape};
 use crate::plan::capacity::Capacity;
 
@@ -26,19 +26,26 @@ pub struct MapSet(BTreeMap<&'static str, Arc<HeldMap>>);
 
 impl MapSet {
     /// Opens the maps pinned in a folder, whatever their size, and makes and pins missing ones. A pinned map of
-    /// another shape is an error.
+    /// another shape is replaced, which a log line says.
     pub fn open_or_make(dir: &Path, sizes: &TableSizes) -> anyhow::Result<Self> {
         let mut set = BTreeMap::new();
         for shape in map_shapes(sizes) {
             let path = dir.join(shape.name);
-            let map = match sys::open_pin(&path) {
-                Ok(fd) => opened(fd, &shape, &path)?,
-                Err(err) if err.kind() == io::ErrorKind::NotFound => {
+            let found = match sys::open_pin(&path) {
+                Ok(fd) => opened(fd, &shape, &path).map(Some).unwrap_or_else(|error| {
+                    tracing::warn!(error = format!("{error:#}"), "a new map replaces a pinned one");
+                    None
+                }),
+                Err(err) if err.kind() == io::ErrorKind::NotFound => None,
+                Err(err) => return Err(err).with_context(|| format!("opening {}", path.display())),
+            };
+            let map = match found {
+                Some(map) => map,
+                None => {
                     let map = made(&shape)?;
-                    sys::pin(map.fd.as_fd(), &path).with_context(|| format!("pinning {}", path.display()))?;
+                    pin_instead(&map, &path)?;
                     map
                 }
-                Err(err) => return Err(err).with_context(|| format!("opening {}", path.display())),
             };
             set.insert(shape.name, Arc::new(map));
         }
@@ -69,6 +76,25 @@ impl MapSet {
         Ok((set, new))
     }
 
+    /// Replaces and pins the tables that the plan fills by copies, so that programs over the replaced ones see no write.
+    pub fn separate(&mut self, dir: &Path) -> anyhow::Result<()> {
+        let sizes = self.sizes();
+        for shape in map_shapes(&sizes).into_iter().filter(|shape| PLANNED.contains(&shape.name)) {
+            let old = self.get(shape.name)?;
+            let shape = MapShape { max_entries: old.info.max_entries, ..shape };
+            let copy = made(&shape)?;
+            let octets = (old.info.key_size as usize, old.info.value_size as usize);
+            sys::each_entry(old.fd.as_fd(), octets, |key, value| {
+                // An entry without memory is missing like any other, and planned again.
+                let _ = sys::update_entry(copy.fd.as_fd(), key, value);
+            })
+            .with_context(|| format!("copying {}", shape.name))?;
+            pin_instead(&copy, &dir.join(shape.name))?;
+            self.0.insert(shape.name, Arc::new(copy));
+        }
+        Ok(())
+    }
+
     /// Replaces this map by a new, empty one of the same shape.
     pub fn renew(&mut self, name: &'static str) -> anyhow::Result<()> {
         let sizes = self.sizes();
@@ -96,6 +122,15 @@ impl MapSet {
         self.0.values().any(|map| map.info.id == id)
     }
 
+    /// The name under which the set has a map, if the map with that id is another one of that name.
+    pub fn other_of_name(&self, id: u32) -> Option<&'static str> {
+        if self.has(id) {
+            return None;
+        }
+        let info = sys::map_by_id(id).and_then(|fd| sys::map_info(fd.as_fd())).ok()?;
+        self.0.keys().copied().find(|name| info.is_called(name))
+    }
+
     /// Number of entries of the maps.
     pub fn sizes(&self) -> TableSizes {
         let of = |name| self.0.get(name).map_or(0, |map| map.info.max_entries);
@@ -120,14 +155,10 @@ impl MapSet {
         for (name, map) in &self.0 {
             let path = dir.join(name);
             let is_there = sys::open_pin(&path).and_then(|fd| sys::map_info(fd.as_fd()));
-            match is_there {
-                Ok(info) if info.id == map.info.id => continue,
-                Ok(_) => {
-                    std::fs::remove_file(&path).with_context(|| format!("unpinning {}", path.display()))?
-                }
-                Err(_) => {}
+            if is_there.is_ok_and(|info| info.id == map.info.id) {
+                continue;
             }
-            sys::pin(map.fd.as_fd(), &path).with_context(|| format!("pinning {}", path.display()))?;
+            pin_instead(map, &path)?;
             pinned += 1;
         }
         Ok(pinned)
@@ -142,6 +173,17 @@ impl MapSet {
         };
         names.iter().map(pin).collect()
     }
+}
+
+/// Pins a map in place of whatever is pinned there.
+fn pin_instead(map: &HeldMap, path: &Path) -> anyhow::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(err) if err.kind() != io::ErrorKind::NotFound => {
+            return Err(err).with_context(|| format!("unpinning {}", path.display()));
+        }
+        _ => {}
+    }
+    sys::pin(map.fd.as_fd(), path).with_context(|| format!("pinning {}", path.display()))
 }
 
 fn made(shape: &MapShape) -> anyhow::Result<HeldMap> {
@@ -162,8 +204,7 @@ fn opened(fd: OwnedFd, shape: &MapShape, path: &Path) -> anyhow::Result<HeldMap>
             format!("kind {kind}, keys of {key} and values of {value} octets, flags {flags:#x}")
         };
         bail!(
-            "the pinned map {} has {}; this version wants {}: it was made by another build; remove it with \
-             `svc-ctl cleanup` (established connections will be lost)",
+            "the pinned map {} has {}; this version wants {}",
             path.display(),
             in_words(found),
             in_words(wanted)

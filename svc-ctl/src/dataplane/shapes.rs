@@ -11,6 +11,12 @@ const NO_PREALLOC: u32 = 1;
 /// `BPF_F_MMAPABLE`.
 const MMAPABLE: u32 = 1 << 10;
 
+/// Tables that hold the plan, and nothing that programs write.
+pub const PLANNED: [&str; 11] = [
+    FRONTENDS4, FRONTENDS6, BACKENDS4, BACKENDS6, ADDRESSES4, ADDRESSES6, PREFIXES4, PREFIXES6, SELECTION,
+    MAGLEV, PRESENCE,
+];
+
 /// Number of entries of the maps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct TableSizes {

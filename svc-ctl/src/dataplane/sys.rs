@@ -19,7 +19,7 @@ const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
 pub use entries::{EntryMap, each_entry, look_up_entry, update_entry};
-pub use maps::{MapInfo, MapKind, MapShape, create_map, map_info};
+pub use maps::{MapInfo, MapKind, MapShape, create_map, map_by_id, map_info};
 pub use programs::{ProgramInfo, program_by_id, program_info};
 
 /// `SO_NETNS_COOKIE` (Linux 5.14).

@@ -27,7 +27,7 @@ use crate::dataplane::bpf::BpfStore;
 use crate::dataplane::carried::Carried;
 use crate::dataplane::features::{Features, ProgramSettings};
 use crate::dataplane::lease::LeaseTable;
-use crate::dataplane::links::any_foreign;
+use crate::dataplane::links::{HookedTables, hooked_tables};
 use crate::dataplane::load::Loaded;
 use crate::dataplane::map_set::MapSet;
 use crate::dataplane::pins::Pins;
@@ -94,10 +94,19 @@ pub fn start(
     }
     pins.remove_staging()?;
     let sizes = TableSizes { flows: config.flow_table_size, ..TableSizes::default() };
-    let maps = MapSet::open_or_make(&pins.maps(), &sizes)?;
+    let mut maps = MapSet::open_or_make(&pins.maps(), &sizes)?;
+    let hooked = hooked_tables(&pins, &maps)?;
+    if let HookedTables::Mixed(names) = &hooked {
+        let names: Vec<_> = names.iter().copied().collect();
+        tracing::warn!(
+            maps = names.join(", "),
+            "hooks use other maps than the pinned ones; they keep their programs until copies of the tables are filled"
+        );
+        maps.separate(&pins.maps())?;
+    }
+    let defers = hooked != HookedTables::TheSame;
     let carried = Carried::pinned(&pins, &maps)?;
     let has_carried = !carried.is_empty();
-    let defers = any_foreign(&pins, &maps)?;
     let settings = settings(&config);
     let lease = Arc::new(LeaseTable::of(&maps)?);
     let store = BpfStore::over(&maps)?;

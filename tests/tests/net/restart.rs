@@ -15,7 +15,6 @@ use svc_tests::bpffs::BpfFs;
 use svc_tests::daemon::Flags;
 use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::wait;
-use svc_tests::world::CHANGE_LIMIT;
 
 use crate::testbed::{Testbed, no_failure, scenario, until_more, until_more_than};
 

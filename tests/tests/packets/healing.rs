@@ -15,7 +15,7 @@ use svc_ctl::dataplane::map_set::MapSet;
 use svc_ctl::dataplane::pins::Pins;
 use svc_ctl::dataplane::probe::tcx_programs;
 use svc_ctl::dataplane::shapes::TableSizes;
-use svc_ctl::dataplane::sys;
+use svc_ctl::dataplane::sys::{self, MapKind, MapShape};
 use svc_ctl::model::complaint::Origin;
 use svc_ctl::plan::capacity::Capacity;
 use svc_tests::wait;
@@ -28,6 +28,14 @@ pub fn trials() -> Vec<Trial> {
         trial("links that lost their pins are pinned anew, and were never detached", unpinned),
         trial("a detached link is made again", detached),
         trial("hooks that a killed daemon left on two sets of maps come to the pinned ones", half_swapped),
+        trial(
+            "hooks whose tables lost a pin keep their programs until copies of the tables are filled",
+            torn,
+        ),
+        trial(
+            "a pinned map of another shape is replaced, and hooks keep their programs until then",
+            misshapen,
+        ),
         trial("hooks of another version keep their programs until the tables are filled", upgraded),
         trial("at ingress ours is the first of the tcx programs; another one before it is named", ordered),
         trial("a hook that is taken is tried again, without an event of an interface", taken),
@@ -131,13 +139,67 @@ fn half_swapped() -> Result<()> {
     Carried::between(&maps, &new)?.pin(&pins.maps())?;
     let (_, ingress) = link(&pins, "tcx-ingress")?;
     sys::link_update(ingress.as_fd(), loaded(&pins, new)?.program("uplink_ingress")?.as_fd())?;
-    let testbed = Testbed::start("half", FLOWS)?;
-    ensure!(testbed.programs()? == before, "other programs hang than before the replacement");
-    ensure!(testbed.started.first_swap.is_none(), "the hooks are taken for another version's");
+    let mut testbed = Testbed::start("half", FLOWS)?;
+    ensure!(
+        testbed.programs()?.iter().any(|id| before.contains(id)),
+        "hooks moved before the tables are filled"
+    );
+    filled(&mut testbed)?;
     ensure!(!pins.staging().exists() && !pins.map(names::CARRIED4).exists(), "something is staged");
     ensure!(fs::read_dir(pins.programs())?.count() == 1, "programs of two builds are pinned");
     ensure!(testbed.pinned("SELECTION")?.max_entries == old.selection, "another table is pinned");
     testbed.stop()
+}
+
+/// Moves the hooks, as the loop does once the tables are filled: afterwards no hook uses another table than the pinned one.
+fn filled(testbed: &mut Testbed) -> Result<()> {
+    let swap = testbed.started.first_swap.take().context("nothing to swap")?;
+    swap()?;
+    for name in [names::SELECTION, names::FRONTENDS4, names::BACKENDS6, names::PRESENCE] {
+        let id = testbed.pinned(name)?.id;
+        ensure!(testbed.maps_in_use()?.contains(&id), "no hook uses the pinned {name}");
+    }
+    Ok(())
+}
+
+/// A stopped daemon's programs, beside pins that were changed meanwhile.
+fn deferred(name: &str, change: fn(&Pins) -> Result<()>) -> Result<()> {
+    let testbed = Testbed::start(name, FLOWS)?;
+    let pins = testbed.started.pins.clone();
+    let ingress = || Ok::<_, anyhow::Error>(sys::link_info(link(&pins, "tcx-ingress")?.1.as_fd())?.prog_id);
+    let before = ingress()?;
+    let frontends = testbed.pinned(names::FRONTENDS4)?.id;
+    testbed.stop()?;
+    change(&pins)?;
+    let mut testbed = Testbed::start(name, FLOWS)?;
+    ensure!(ingress()? == before, "hooks were moved before the tables are filled");
+    ensure!(
+        testbed.pinned(names::FRONTENDS4)?.id != frontends,
+        "the plan is written into a table that hooks use"
+    );
+    filled(&mut testbed)?;
+    ensure!(ingress()? != before, "the hook was not moved");
+    testbed.stop()
+}
+
+fn torn() -> Result<()> {
+    deferred("torn", |pins| Ok(fs::remove_file(pins.map(names::SELECTION))?))
+}
+
+fn misshapen() -> Result<()> {
+    deferred("misshapen", |pins| {
+        let path = pins.map(names::BACKENDS4);
+        fs::remove_file(&path)?;
+        let shape = MapShape {
+            name: "BACKENDS4",
+            kind: MapKind::Array,
+            key_size: 4,
+            value_size: 4,
+            max_entries: 16,
+            flags: 0,
+        };
+        Ok(sys::pin(sys::create_map(&shape)?.as_fd(), &path)?)
+    })
 }
 
 fn upgraded() -> Result<()> {

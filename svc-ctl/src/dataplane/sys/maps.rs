@@ -6,6 +6,7 @@ use std::os::fd::{BorrowedFd, OwnedFd};
 use super::{bpf, object_info, owned};
 
 const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 
 /// `enum bpf_map_type`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -67,6 +68,21 @@ pub struct MapInfo {
     pub value_size: u32,
     pub max_entries: u32,
     pub flags: u32,
+    name: [u8; 16],
+}
+
+impl MapInfo {
+    /// The map was made under this name, of which the kernel keeps fifteen characters.
+    pub fn is_called(&self, name: &str) -> bool {
+        let kept = name.as_bytes();
+        self.name.starts_with(&kept[..kept.len().min(15)]) && self.name.get(kept.len().min(15)) == Some(&0)
+    }
+}
+
+/// Opens a map by its id, for example from a program.
+pub fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = [id, 0, 0];
+    bpf(BPF_MAP_GET_FD_BY_ID, &mut attr).map(owned)
 }
 
 /// Queries a map.
