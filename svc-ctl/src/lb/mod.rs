@@ -35,7 +35,7 @@ pub struct Member {
 /// All nodes by name.
 pub type Members = BTreeMap<String, Member>;
 
-/// What a source that gives addresses reads and publishes.
+/// Channels of a source that gives addresses.
 #[derive(Clone, Debug)]
 pub struct AddressGiver {
     /// Pools as they change.
