@@ -11,20 +11,21 @@ use ipnet::IpNet;
 use svc_common::abi::PodSockets;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::task::JoinSet;
 
 use crate::cli::args::Source;
 use crate::cli::run::Reload;
 use crate::config::Config;
 use crate::dataplane::pins::{Lock, lock_file};
 use crate::dataplane::run_time;
-use crate::lb::settings::LoadBalancerSettings;
+use crate::dns::counts::DnsCounts;
+use crate::lb::usage::PoolsUse;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::node::cgroup;
 use crate::node::watch::Observed;
 use crate::observe::health::HealthSettings;
 use crate::observe::metrics::requests::ApiRequests;
-use crate::observe::{self, ObserveSettings, Observers};
+use crate::observe::{self, ObserveSettings};
+use crate::parts::Parts;
 use crate::plan::prefixes::Cidrs;
 use crate::plan::settings::Settings;
 use crate::programs::{self, HooksStatus, Started};
@@ -55,7 +56,9 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let (ranges_out, ranges) = watch::channel(Vec::new());
     let (pools_out, pools) = watch::channel(config.load_balancer.clone());
     let (members_out, members) = watch::channel(lb::Members::new());
-    let source = open_source(&config, &api, ranges_out, (pools.clone(), members_out)).await?;
+    let (usage, pools_use) = watch::channel(PoolsUse::default());
+    let giver = lb::AddressGiver { settings: pools.clone(), members: members_out, usage };
+    let source = open_source(&config, &api, ranges_out, giver).await?;
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir: making {}", config.run_dir.display()))?;
     let _only_one = lock(&config.run_dir)?;
@@ -73,6 +76,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let (attached, hooks_of_announcer) = (hooks.clone(), hooks.clone());
     let for_neighbors = sweeps.clone();
     let (lb_counts_out, lb_counts) = watch::channel(lb::report::Count::default());
+    let dns_counts = DnsCounts::default();
     // Health is answered while programs load: alive, not ready.
     let inputs = observe::Inputs {
         worlds: outputs.world.subscribe(),
@@ -82,6 +86,8 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         hooks,
         sweeps,
         load_balancer: lb_counts,
+        pools_use,
+        dns: config.dns.is_some().then(|| dns_counts.clone()),
         api,
         configuration,
         settings: settings.clone(),
@@ -92,10 +98,10 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         ledger.set(Origin::RunTime, vec![Complaint::new(Kind::Host, "--bpf-stats", "", reason)]);
     });
     let memory = memory::run(outputs.progress.subscribe());
-    let mut observers = Observers::start(&observe_settings(&config), inputs, &ledger)?;
-    let mut tasks: JoinSet<anyhow::Error> = JoinSet::new();
+    let mut parts = Parts::default();
+    observe::start(&observe_settings(&config), inputs, &ledger, &mut parts)?;
     if config.reads_service_cidrs {
-        tasks.spawn(take_ranges(ranges, settings_out.clone()));
+        parts.spawn("following ServiceCIDRs", take_ranges(ranges, settings_out.clone()));
     }
     let reloader = reload::Reloader {
         config: config.clone(),
@@ -105,17 +111,17 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         load_balancer: pools_out,
         ledger: ledger.clone(),
     };
-    tasks.spawn(async { why(reloader.run().await, "following the configuration file") });
-    tasks.spawn(async { why(memory.await, "giving memory back") });
+    parts.spawn("following the configuration file", reloader.run());
+    parts.spawn("giving memory back", memory);
     let (seen, interfaces) = watch::channel::<Option<Observed>>(None);
-    tasks.spawn(async { why(node::watch::run(seen).await, "the netlink watcher") });
+    parts.spawn("the netlink watcher", node::watch::run(seen));
     let revalidate =
         node::neighbors::run(for_neighbors, |report: &SweepReport| report.live.next_hops.clone());
-    tasks.spawn(async { why(revalidate.await, "revalidating neighbors") });
+    parts.spawn("revalidating neighbors", revalidate);
     let interfaces_of_announcer = interfaces.clone();
     let (events_out, events) = mpsc::channel(EVENTS_AHEAD);
     let (complaints, source_ledger) = (ledger.subscribe(), ledger.clone());
-    tasks.spawn(async { why(source.run(events_out, complaints, source_ledger).await, "the source") });
+    parts.spawn("the source", source.run(events_out, complaints, source_ledger));
 
     let for_programs = (config.clone(), ledger.clone());
     let start = move || programs::start(for_programs.0, cgroup, interfaces, hooks_out, for_programs.1);
@@ -123,16 +129,15 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let Started { store, growth, first_swap, addresses, pins, lease, ended: programs_ended } = started;
     if config.pod_sockets == PodSockets::WITHOUT_DAEMON {
         let run = programs::lease::run(lease, attached);
-        tasks.spawn(async { why(run.await, "renewing the lease") });
+        parts.spawn("renewing the lease", run);
     }
-    tasks.spawn(async {
-        let error = programs_ended.await.unwrap_or_else(|_| anyhow::anyhow!("it panicked"));
-        error.context("the programs' thread ended")
+    parts.spawn("the programs' thread", async {
+        Err(programs_ended.await.unwrap_or_else(|_| anyhow::anyhow!("it panicked")))
     });
     if let Some(settings) = config.dns.clone() {
         let (worlds, ledger) = (outputs.world.subscribe(), ledger.clone());
-        let ended = on_a_thread("svc-dns", move || dns::server::run(settings, worlds, ledger))?;
-        tasks.spawn(ended);
+        let run = move || dns::server::run(settings, worlds, dns_counts, ledger);
+        parts.spawn("DNS", on_a_thread("svc-dns", run)?);
     }
     let announced = lb::announcer::Inputs {
         node: config.node_name.clone(),
@@ -148,7 +153,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         has_members: matches!(config.source, Source::Manifests(_)),
         has_heartbeat: config.health.heartbeat.is_some(),
     };
-    tasks.spawn(async { why(lb::announcer::run(announced).await, "announcing load-balancer addresses") });
+    parts.spawn("announcing load-balancer addresses", lb::announcer::run(announced));
     let loop_settings = LoopSettings {
         node_name: config.node_name.clone(),
         keeps_names: config.dns.is_some(),
@@ -160,23 +165,17 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         reconcile::run(inputs, store, loop_settings, outputs).await;
         Ok(())
     };
-    tasks.spawn(on_a_thread("planner", move || plan)?);
+    parts.spawn("the planner", on_a_thread("planner", move || plan)?);
     let settings =
         SweepSettings { node: config.node_name.clone(), pins, netns_dirs: config.netns_dirs.clone() };
     let sweeper = Sweeper::start(settings, in_force, sweeps_out, ledger)?;
-    tasks.spawn(async {
-        sweeper.ended().await;
-        anyhow::anyhow!("the sweeper ended")
-    });
+    parts.spawn("the sweeper", sweeper.ended());
     tracing::info!(node = config.node_name, pin_dir = %config.pin_dir.display(), "serving");
     tokio::select! {
-        error = observers.ended() => Err(error),
+        error = parts.ended() => Err(error),
         () = in_force_once => {
             tracing::info!("everything is in force; ending, as --once says");
             Ok(())
-        }
-        Some(ended) = tasks.join_next() => {
-            Err(ended.unwrap_or_else(|err| anyhow::Error::from(err).context("a task ended")))
         }
     }
 }
@@ -200,20 +199,20 @@ async fn in_force_once(
 async fn take_ranges(
     mut ranges: watch::Receiver<Vec<IpNet>>,
     settings: watch::Sender<Settings>,
-) -> anyhow::Error {
-    while ranges.changed().await.is_ok() {
+) -> anyhow::Result<()> {
+    loop {
+        ranges.changed().await?;
         let service_cidrs = Cidrs(ranges.borrow_and_update().clone());
         tracing::info!(?service_cidrs, "the API server names the ranges of ClusterIPs");
         settings.send_modify(|settings| settings.service_cidrs = service_cidrs);
     }
-    anyhow::anyhow!("the source of Service CIDRs ended")
 }
 
 /// Runs a future on a thread of its own. The receiver gets the result, or is closed if the thread panics.
 fn on_a_thread<F: Future<Output = anyhow::Result<()>>>(
     name: &'static str,
     make: impl FnOnce() -> F + Send + 'static,
-) -> anyhow::Result<impl Future<Output = anyhow::Error> + Send + 'static> {
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -227,7 +226,7 @@ fn on_a_thread<F: Future<Output = anyhow::Result<()>>>(
         .name(name.to_owned())
         .spawn(work)
         .with_context(|| format!("starting the {name}"))?;
-    Ok(async move { why(ended.await.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))), name) })
+    Ok(async move { ended.await.unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked"))) })
 }
 
 fn observe_settings(config: &Config) -> ObserveSettings {
@@ -250,14 +249,6 @@ fn observe_settings(config: &Config) -> ObserveSettings {
     }
 }
 
-/// The error for a part that should not have ended.
-fn why(ended: anyhow::Result<()>, who: &str) -> anyhow::Error {
-    match ended {
-        Ok(()) => anyhow::anyhow!("{who} ended"),
-        Err(err) => err.context(format!("{who} ended")),
-    }
-}
-
 /// Locks the run directory: two daemons would write one status file. The lock of the pin directory, held by the
 /// programs' thread, keeps two daemons from sharing pins.
 fn lock(run_dir: &Path) -> anyhow::Result<Lock> {
@@ -269,7 +260,7 @@ async fn open_source(
     config: &Config,
     api: &ApiRequests,
     ranges: watch::Sender<Vec<IpNet>>,
-    load_balancer: (watch::Receiver<LoadBalancerSettings>, watch::Sender<lb::Members>),
+    giver: lb::AddressGiver,
 ) -> anyhow::Result<source::Opened> {
     match &config.source {
         Source::Manifests(path) => {
@@ -277,7 +268,7 @@ async fn open_source(
                 service_cidrs: config.settings.service_cidrs.0.clone(),
                 state_dir: config.state_dir.clone(),
                 health: config.health.clone(),
-                load_balancer: Some(load_balancer),
+                load_balancer: Some(giver),
             };
             source::Opened::manifests(path, options)
         }

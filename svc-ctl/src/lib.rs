@@ -15,6 +15,7 @@ pub mod memory;
 pub mod model;
 pub mod node;
 pub mod observe;
+pub mod parts;
 pub mod plan;
 pub mod programs;
 pub mod reconcile;

@@ -11,6 +11,7 @@ use hickory_server::zone_handler::MessageResponseBuilder;
 use tokio::sync::watch;
 
 use super::answer::{Answer, answer};
+use super::counts::DnsCounts;
 use super::fit::fit;
 use super::upstream::Upstream;
 use super::zone::{Zone, ZoneSettings};
@@ -24,6 +25,7 @@ pub struct Handler {
     /// None until every source has listed its objects.
     pub zone: watch::Receiver<Option<Arc<Zone>>>,
     pub upstream: Option<Arc<Upstream>>,
+    pub counts: DnsCounts,
 }
 
 #[async_trait::async_trait]
@@ -44,6 +46,7 @@ impl RequestHandler for Handler {
         metadata.authoritative = is_ours;
         metadata.recursion_available = self.upstream.is_some();
         metadata.response_code = answer.code;
+        self.counts.responded(answer.code, is_ours);
         shuffle(&mut answer);
         metadata.truncation = fit(&mut answer, &request.queries, metadata, edns.is_some(), limit);
         let response = MessageResponseBuilder::new(&request.queries, edns.as_ref()).build(

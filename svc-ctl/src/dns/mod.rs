@@ -6,6 +6,7 @@
 
 pub mod answer;
 pub mod complaints;
+pub mod counts;
 mod fit;
 mod handler;
 mod lookup;

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use tokio::task::yield_now;
 
 use super::complaints::Circles;
+use super::counts::DnsCounts;
 use super::handler::Handler;
 use super::settings::DnsSettings;
 use super::upstream::{self, Upstream};
@@ -32,6 +33,7 @@ const AT_ONCE: usize = 256;
 pub async fn run(
     settings: DnsSettings,
     worlds: watch::Receiver<World>,
+    counts: DnsCounts,
     ledger: Ledger,
 ) -> anyhow::Result<()> {
     let (servers, complaints) = upstream::servers(&settings.upstream, &settings.listen);
@@ -43,7 +45,7 @@ pub async fn run(
         is_forwarding: upstream.is_some(),
     };
     let (publish, zone) = watch::channel(None);
-    let handler = Handler { settings: zone_settings.clone(), zone, upstream: upstream.clone() };
+    let handler = Handler { settings: zone_settings.clone(), zone, upstream: upstream.clone(), counts };
     let mut server = Server::new(handler);
     let loops = async {
         match upstream {

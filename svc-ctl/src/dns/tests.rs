@@ -17,6 +17,7 @@ use proptest::prelude::*;
 use tokio::sync::watch;
 
 use super::answer::{Answer, answer};
+use super::counts::DnsCounts;
 use super::fit::fit;
 use super::handler::Handler;
 use super::records;
@@ -130,7 +131,7 @@ impl ResponseHandler for Sent {
 /// A client's answer.
 fn asked(zone: Option<Zone>, request: &Request) -> (usize, Message) {
     let (_publish, zone) = watch::channel(zone.map(Arc::new));
-    let handler = Handler { settings: settings(false), zone, upstream: None };
+    let handler = Handler { settings: settings(false), zone, upstream: None, counts: DnsCounts::default() };
     let sent = Sent::default();
     block_on(handler.handle_request::<_, TokioTime>(request, sent.clone()));
     let octets = sent.0.lock().unwrap();

@@ -3,6 +3,7 @@
 use super::document::{Tree, parse};
 use super::fields::{FIELDS, Field, Meaning, Shape, find};
 use super::honour::Said;
+use super::k3s;
 
 /// The type of the file.
 const KIND: &str = "KubeProxyConfiguration";
@@ -82,6 +83,10 @@ pub fn explain(text: &str) -> Result<Explained, String> {
             (KIND, other) if other.starts_with(GROUP) => {
                 return Err(format!("apiVersion {other} is not known here: write the file as {VERSION}"));
             }
+            ("", "") if k3s::is_k3s(&document) => {
+                explained.lines.extend(k3s::lines(&document));
+                has_configuration = true;
+            }
             (kind, version) => {
                 return Err(format!("{kind:?} of {version:?} is not a {KIND} of {VERSION}"));
             }
@@ -99,14 +104,16 @@ fn lines(document: &Tree) -> Vec<Line> {
     // With a cluster CIDR and no mode, kube-proxy takes the CIDR for the pods' addresses.
     let has = |name| document.get(name).and_then(Tree::text).is_some_and(|text| !text.is_empty());
     if has("clusterCIDR") && !has("detectLocalMode") {
-        let flag = Some(("detect-local-mode".to_owned(), "cluster-cidr".to_owned()));
-        lines.push(Line {
-            field: "detectLocalMode".to_owned(),
-            value: "(default ClusterCIDR)".to_owned(),
-            verdict: Verdict::Honoured(flag),
-        });
+        lines.push(pods_by_cluster_cidr("detectLocalMode"));
     }
     lines
+}
+
+/// The default of kube-proxy's for the field or flag of this name.
+pub(super) fn pods_by_cluster_cidr(field: &str) -> Line {
+    let flag = Some(("detect-local-mode".to_owned(), "cluster-cidr".to_owned()));
+    let (field, value) = (field.to_owned(), "(default ClusterCIDR)".to_owned());
+    Line { field, value, verdict: Verdict::Honoured(flag) }
 }
 
 /// Explains the fields of an object, in the order of the file.

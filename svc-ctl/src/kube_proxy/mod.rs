@@ -8,6 +8,7 @@ pub mod explain;
 pub mod fields;
 pub mod flags;
 mod honour;
+mod k3s;
 #[cfg(test)]
 mod tests;
 

@@ -12,9 +12,15 @@ pub mod pool;
 pub mod report;
 pub mod request;
 pub mod settings;
+pub mod usage;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+
+use tokio::sync::watch;
+
+use self::settings::LoadBalancerSettings;
+use self::usage::PoolsUse;
 
 /// Another node, or this one, as the source knows it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,3 +34,12 @@ pub struct Member {
 
 /// All nodes by name.
 pub type Members = BTreeMap<String, Member>;
+
+/// Channels of a source that gives addresses.
+#[derive(Clone, Debug)]
+pub struct AddressGiver {
+    /// Pools as they change.
+    pub settings: watch::Receiver<LoadBalancerSettings>,
+    pub members: watch::Sender<Members>,
+    pub usage: watch::Sender<PoolsUse>,
+}

@@ -248,6 +248,19 @@ impl Pool {
         of_family.map(|range| (range.last - range.first).saturating_add(1)).fold(0, u128::saturating_add)
     }
 
+    /// Number of addresses of a family that Services may get.
+    pub fn capacity(&self, family: IpFamily) -> u64 {
+        let avoided_below = |number: u128| number / 256 * 2 + u128::from(!number.is_multiple_of(256));
+        let of_family = self.ranges.iter().filter(|range| range.family == family);
+        let avoided = match (self.avoids_buggy_ips, family) {
+            (true, IpFamily::V4) => {
+                of_family.map(|range| avoided_below(range.last + 1) - avoided_below(range.first)).sum()
+            }
+            _ => 0,
+        };
+        u64::try_from(self.size(family) - avoided).unwrap_or(u64::MAX)
+    }
+
     /// The addresses of a family in ascending order, beginning at this place and coming round.
     pub fn addresses_from(&self, family: IpFamily, place: u128) -> impl Iterator<Item = IpAddr> {
         let size = self.size(family);

@@ -37,7 +37,8 @@ pub async fn run<R>(reports: watch::Receiver<R>, next_hops: fn(&R) -> NextHops) 
     let mut period = interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut has_failed = false;
-    while reports.has_changed().is_ok() {
+    loop {
+        reports.has_changed()?;
         period.tick().await;
         let in_use = next_hops(&reports.borrow());
         let revalidated = if in_use.is_empty() { Ok(()) } else { revalidate(&handle, &in_use).await };
@@ -48,7 +49,6 @@ pub async fn run<R>(reports: watch::Receiver<R>, next_hops: fn(&R) -> NextHops) 
         }
         has_failed = revalidated.is_err();
     }
-    anyhow::bail!("the sweeper ended")
 }
 
 /// Lets the kernel probe those of these neighbors that are stale.

@@ -18,7 +18,6 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use svc_common::abi::ABI_VERSION;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use self::health::ports::{self, HealthPorts};
 use self::health::{HealthSettings, Servers};
@@ -31,8 +30,11 @@ use self::metrics::requests::ApiRequests;
 use self::socket::Asked;
 use self::status::StatusFile;
 use self::status_writer::StatusInputs;
+use crate::dns::counts::DnsCounts;
 use crate::lb::report::Count;
+use crate::lb::usage::PoolsUse;
 use crate::model::world::World;
+use crate::parts::Parts;
 use crate::plan::settings::Settings;
 use crate::programs::HooksStatus;
 use crate::reconcile::{InForce, Progress, Served, unix_ms};
@@ -66,6 +68,9 @@ pub struct Inputs {
     pub hooks: watch::Receiver<HooksStatus>,
     pub sweeps: watch::Receiver<SweepReport>,
     pub load_balancer: watch::Receiver<Count>,
+    pub pools_use: watch::Receiver<PoolsUse>,
+    /// `None` without `--dns`.
+    pub dns: Option<DnsCounts>,
     /// Requests to the API server.
     pub api: ApiRequests,
     pub configuration: watch::Receiver<ConfigurationInForce>,
@@ -73,82 +78,70 @@ pub struct Inputs {
     pub settings: watch::Receiver<Settings>,
 }
 
-/// All running observers; they stop when this is dropped.
-pub struct Observers {
-    tasks: JoinSet<anyhow::Result<()>>,
-    servers: Servers,
-}
-
-impl Observers {
-    /// Starts all observers. Must run in a tokio runtime.
-    pub fn start(settings: &ObserveSettings, inputs: Inputs, ledger: &Ledger) -> anyhow::Result<Self> {
-        let Inputs { worlds, progress, in_force, served, hooks, sweeps, load_balancer, api, .. } = inputs;
-        let (configuration, plan) = (inputs.configuration, inputs.settings);
-        let followed = Followed::new(unix_ms());
-        let sources = metrics::Sources {
-            progress: progress.clone(),
-            in_force: in_force.clone(),
-            hooks: hooks.clone(),
-            sweeps: sweeps.clone(),
-            complaints: ledger.subscribe(),
-            load_balancer,
-            api,
-            pin_dir: settings.pin_dir.clone(),
-            most_services: settings.most_service_metrics,
-            snat_ports: settings.snat_ports,
-            measures_programs: settings.measures_programs,
-        };
-        let inspected =
-            Inspected { metrics: Metrics::new(sources, &followed), configuration, start: Timestamp::now() };
-        let listeners = Listeners::new(ledger.clone());
-        let (publish, health_ports) = watch::channel(HealthPorts::default());
-        let servers = Servers::start(
-            &settings.health,
-            progress.clone(),
-            &hooks,
-            health_ports,
-            ledger,
-            listeners.clone(),
-            inspected,
-        )?;
-        let identity = StatusFile {
-            node: settings.node.clone(),
-            pid: std::process::id(),
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            abi: ABI_VERSION,
-            source: settings.source.clone(),
-            ..StatusFile::default()
-        };
-        let complaints = ledger.subscribe();
-        let told = StatusInputs {
-            progress: progress.clone(),
-            hooks,
-            sweeps: sweeps.clone(),
-            complaints: complaints.clone(),
-        };
-        let run_dir = &settings.run_dir;
-        let mut tasks = JoinSet::new();
-        tasks.spawn(followed.run(served));
-        tasks.spawn(ports::run(plan, worlds.clone(), publish));
-        tasks.spawn(status_writer::run(identity, told, run_dir.clone()));
-        tasks.spawn(socket::run(run_dir.clone(), Asked { complaints, in_force }, listeners));
-        tasks.spawn(nearly_full::run(settings.node.clone(), progress, sweeps, ledger.clone()));
-        tasks.spawn(warnings::run(worlds, ledger.clone()));
-        Ok(Self { tasks, servers })
-    }
-
-    /// Waits until an observer ends, also by a panic, and returns the reason: the daemon must not go on without it.
-    pub async fn ended(&mut self) -> anyhow::Error {
-        let error = tokio::select! {
-            error = self.servers.ended() => return error,
-            ended = self.tasks.join_next() => match ended {
-                Some(Ok(Err(error))) => error,
-                Some(Err(error)) => error.into(),
-                Some(Ok(Ok(()))) | None => anyhow::anyhow!("without an error"),
-            },
-        };
-        error.context("an observer ended")
-    }
+/// Starts all observers, which stop when `parts` is dropped. Must run in a tokio runtime.
+pub fn start(
+    settings: &ObserveSettings,
+    inputs: Inputs,
+    ledger: &Ledger,
+    parts: &mut Parts,
+) -> anyhow::Result<()> {
+    let Inputs { worlds, progress, in_force, served, hooks, sweeps, load_balancer, api, .. } = inputs;
+    let (configuration, plan) = (inputs.configuration, inputs.settings);
+    let followed = Followed::new(unix_ms());
+    let sources = metrics::Sources {
+        progress: progress.clone(),
+        in_force: in_force.clone(),
+        hooks: hooks.clone(),
+        sweeps: sweeps.clone(),
+        complaints: ledger.subscribe(),
+        load_balancer,
+        pools_use: inputs.pools_use,
+        dns: inputs.dns,
+        api,
+        pin_dir: settings.pin_dir.clone(),
+        most_services: settings.most_service_metrics,
+        snat_ports: settings.snat_ports,
+        measures_programs: settings.measures_programs,
+    };
+    let inspected =
+        Inspected { metrics: Metrics::new(sources, &followed), configuration, start: Timestamp::now() };
+    let listeners = Listeners::new(ledger.clone());
+    let (publish, health_ports) = watch::channel(HealthPorts::default());
+    let servers = Servers::start(
+        &settings.health,
+        progress.clone(),
+        &hooks,
+        health_ports,
+        ledger,
+        listeners.clone(),
+        inspected,
+    )?;
+    let identity = StatusFile {
+        node: settings.node.clone(),
+        pid: std::process::id(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        abi: ABI_VERSION,
+        source: settings.source.clone(),
+        ..StatusFile::default()
+    };
+    let complaints = ledger.subscribe();
+    let told = StatusInputs {
+        progress: progress.clone(),
+        hooks,
+        sweeps: sweeps.clone(),
+        complaints: complaints.clone(),
+    };
+    let run_dir = &settings.run_dir;
+    parts.spawn("health checks", servers.ended());
+    parts.spawn("metrics of Services", followed.run(served));
+    parts.spawn("the list of health check node ports", ports::run(plan, worlds.clone(), publish));
+    parts.spawn("the status file", status_writer::run(identity, told, run_dir.clone()));
+    let asked = Asked { complaints, in_force };
+    parts.spawn("the status socket", socket::run(run_dir.clone(), asked, listeners));
+    let node = settings.node.clone();
+    parts.spawn("the watch over full tables", nearly_full::run(node, progress, sweeps, ledger.clone()));
+    parts.spawn("warnings about Services", warnings::run(worlds, ledger.clone()));
+    Ok(())
 }
 
 #[cfg(test)]

@@ -87,6 +87,8 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
     let (_plan, plan) = watch::channel(Settings::default());
     let inputs = Inputs {
         load_balancer: watch::channel(Count::default()).1,
+        pools_use: watch::channel(PoolsUse::default()).1,
+        dns: None,
         worlds,
         progress,
         in_force,
@@ -97,7 +99,8 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
         configuration,
         settings: plan,
     };
-    let observers = Observers::start(&settings, inputs, &ledger).unwrap();
+    let mut parts = Parts::default();
+    start(&settings, inputs, &ledger, &mut parts).unwrap();
     begun.recv_timeout(DEADLINE).unwrap();
 
     progress_out.send_modify(|progress| progress.generation = 7);
@@ -120,7 +123,7 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
     assert!(livez(address).contains("200 OK"));
 
     drop((busy, let_go, in_force_out));
-    tokio::time::timeout(DEADLINE, sweeper.ended()).await.unwrap();
-    drop(observers);
+    tokio::time::timeout(DEADLINE, sweeper.ended()).await.unwrap().unwrap();
+    drop(parts);
     std::fs::remove_dir_all(&run_dir).unwrap();
 }

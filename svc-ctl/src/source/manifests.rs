@@ -15,6 +15,7 @@ use k8s_openapi::api::core::v1::{Node, Pod};
 
 use super::event::Batch;
 use crate::lb::settings::LoadBalancerSettings;
+use crate::lb::usage::PoolsUse;
 use crate::model::complaint::{Complaint, Kind};
 use document::Object;
 use files::Files;
@@ -51,6 +52,7 @@ pub struct Manifests {
     service_cidrs: Vec<IpNet>,
     /// Where Services get their load-balancer addresses.
     pub(super) load_balancer: LoadBalancerSettings,
+    pub(super) pools_use: PoolsUse,
     /// The last stamp of each file, or the reason why it cannot be read.
     seen: BTreeMap<String, Result<Stamp, String>>,
     files: Files,
@@ -74,6 +76,7 @@ impl Manifests {
             only,
             service_cidrs: Vec::new(),
             load_balancer: LoadBalancerSettings::default(),
+            pools_use: PoolsUse::default(),
             seen: BTreeMap::new(),
             files: Files::default(),
             given: GivenFile::default(),
@@ -111,11 +114,10 @@ impl Manifests {
         let (objects, mut report) = self.files.objects();
         let mut world = World::with_health(&objects, health);
         report.extend(world.assign(&self.service_cidrs, &mut self.given.given));
-        report.extend(world.assign_load_balancers(
-            &self.service_cidrs,
-            &self.load_balancer,
-            &mut self.given.given,
-        ));
+        let (complaints, usage) =
+            world.assign_load_balancers(&self.service_cidrs, &self.load_balancer, &mut self.given.given);
+        report.extend(complaints);
+        self.pools_use = usage;
         report.extend(self.given.save());
         let folder = self.folder.display().to_string();
         report.extend(self.folder_problem.iter().map(|p| Complaint::new(Kind::Source, &folder, "", p)));

@@ -81,17 +81,17 @@ impl Sweeper {
             .build()
             .context("making the sweeper's runtime")?;
         let work = move || {
-            // Dropped when the thread ends, also by a panic.
-            let _ends = ends;
             runtime.block_on(follow(sweep, in_force, &publish));
+            // A panic drops the sender unused.
+            let _ = ends.send(());
         };
         thread::Builder::new().name("svc-sweeper".to_owned()).spawn(work).context("starting the sweeper")?;
         Ok(Self { ended })
     }
 
-    /// Waits until the thread ends, also by a panic.
-    pub async fn ended(self) {
-        let _ = self.ended.await;
+    /// Waits until the thread ends: it returns an error if that was by a panic.
+    pub async fn ended(self) -> anyhow::Result<()> {
+        self.ended.await.context("it panicked")
     }
 }
 

@@ -143,6 +143,11 @@ impl ControlPlane {
         self.kubectl_as("admin")
     }
 
+    /// Helm as administrator, in the hub's network namespace.
+    pub fn helm(&self) -> Result<Command> {
+        self.settings.helm(&self.hub, &self.kubeconfig("admin"))
+    }
+
     fn kubectl_as(&self, user: &str) -> Result<Command> {
         self.settings.kubectl(&self.hub, &self.kubeconfig(user))
     }

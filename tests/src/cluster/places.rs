@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use super::node::first_process;
 use super::pods::Pod;
 use super::processes::{program, visit};
+use super::proxy;
 use super::settings::Settings;
 use crate::agent::Agent;
 use crate::cgroup::{Cgroup, mount_point};
@@ -38,6 +39,16 @@ impl Places {
     /// `kubectl` as administrator.
     pub fn kubectl(&self) -> Result<Command> {
         self.settings.kubectl(&self.settings.hub(), &self.settings.admin())
+    }
+
+    /// `helm` as administrator.
+    pub fn helm(&self) -> Result<Command> {
+        self.settings.helm(&self.settings.hub(), &self.settings.admin())
+    }
+
+    /// The manifests of svc that the cluster has from its beginning.
+    pub fn manifests(&self) -> PathBuf {
+        proxy::manifests()
     }
 
     /// A client on a machine outside the cluster.

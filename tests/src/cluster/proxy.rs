@@ -45,7 +45,11 @@ pub(super) fn configure_kube_proxy(path: &Path, mode: &str, node: &str, kubeconf
 pub(super) fn svc_manifests(settings: &Settings) -> Result<PathBuf> {
     let archives = images::archives(&settings.images)?;
     ensure!(images::find(&archives, "svc.local/svc:")?.is_some(), "the image svc.local/svc is not there");
-    Ok(workspace_dir().join(DEPLOY))
+    Ok(manifests())
+}
+
+pub(super) fn manifests() -> PathBuf {
+    workspace_dir().join(DEPLOY)
 }
 
 /// The address of the API server, which svc cannot find by itself.

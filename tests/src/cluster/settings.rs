@@ -94,6 +94,17 @@ impl Settings {
         Ok(command)
     }
 
+    /// Helm in the hub, with the workspace as its folder.
+    pub(super) fn helm(&self, hub: &Netns, kubeconfig: &Path) -> Result<Command> {
+        let mut command = hub.command(self.program("helm")?)?;
+        command.current_dir(run_name::workspace_dir()).env("KUBECONFIG", kubeconfig);
+        // The caller's home directory is neither read nor written.
+        for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+            command.env(name, self.dir.join("helm"));
+        }
+        Ok(command)
+    }
+
     /// The path of a component.
     pub fn program(&self, name: &str) -> Result<PathBuf> {
         let path = self.bin.join(name);

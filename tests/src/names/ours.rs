@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use hickory_server::proto::op::ResponseCode;
+use svc_ctl::dns::counts::DnsCounts;
 use svc_ctl::dns::server;
 use svc_ctl::dns::settings::{DnsSettings, Domain, Upstreams};
 use svc_ctl::model::world::World;
@@ -32,7 +33,8 @@ impl Ours {
         let settings = DnsSettings { listen: vec![address], domain, upstream: Upstreams::Nobody };
         let (worlds, reader) = watch::channel(World::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
-        let serve = move || runtime.block_on(server::run(settings, reader, Ledger::default()));
+        let serve =
+            move || runtime.block_on(server::run(settings, reader, DnsCounts::default(), Ledger::default()));
         thread::Builder::new().name("svc-dns".to_owned()).spawn(serve).context("a thread")?;
         worlds.send_replace(world);
         let ours = Self { address, _worlds: worlds };

@@ -1,16 +1,13 @@
 //! The Helm chart with the real API server: the server accepts every field of what the chart renders for the table of
 //! tier `chart`, and a release is installed, changed and removed.
 
-use std::process::Command;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use svc_tests::cluster::bin_dir;
 use svc_tests::command;
-use svc_tests::run_name::workspace_dir;
 
 use crate::fixtures::Fixtures;
 use crate::plane::Plane;
@@ -37,7 +34,7 @@ fn accepted(plane: &Plane) -> Result<()> {
     for row in rows.iter().filter(|row| row.get("refused").is_none()) {
         let values = row.get("values").unwrap_or(&Value::Null).to_string();
         let release = ["template", "svc", "deploy/chart", "--namespace=kube-system", "--values=-"];
-        let text = command::feed(helm(plane)?.args(release), &values)?;
+        let text = command::feed(plane.control().helm()?.args(release), &values)?;
         for document in serde_yaml_ng::Deserializer::from_str(&text) {
             let object = Value::deserialize(document).context("what Helm rendered")?;
             if object["apiVersion"].as_str().is_some_and(|version| !version.starts_with(OF_OPERATOR)) {
@@ -67,31 +64,20 @@ fn released(plane: &Plane) -> Result<()> {
     };
 
     let set = [nowhere, "--set=k8sServiceHost=172.30.0.1,config.selection=random"];
-    command::run(helm(plane)?.arg("install").args(release).args(set))?;
+    command::run(plane.control().helm()?.arg("install").args(release).args(set))?;
     ensure!(arguments()? == r#"["run","--selection=random"]"#, "installed: {}", arguments()?);
     let there = left()?.lines().count();
     ensure!(there == 5, "installed: {}", left()?);
 
     let set = ["--reuse-values", "--set=config.masqueradeAll=true"];
-    command::run(helm(plane)?.arg("upgrade").args(release).args(set))?;
+    command::run(plane.control().helm()?.arg("upgrade").args(release).args(set))?;
     ensure!(
         arguments()? == r#"["run","--selection=random","--masquerade-all"]"#,
         "upgraded: {}",
         arguments()?
     );
 
-    command::run(helm(plane)?.args(["uninstall", name, "--namespace=kube-system", "--wait"]))?;
+    command::run(plane.control().helm()?.args(["uninstall", name, "--namespace=kube-system", "--wait"]))?;
     ensure!(left()?.is_empty(), "left behind: {}", left()?);
     Ok(())
-}
-
-/// Helm as administrator, in the hub, without access to the caller's home directory.
-fn helm(plane: &Plane) -> Result<Command> {
-    let control = plane.control();
-    let mut helm = control.hub().command(bin_dir()?.join("helm"))?;
-    helm.current_dir(workspace_dir()).env("KUBECONFIG", control.kubeconfig("admin"));
-    for name in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-        helm.env(name, control.dir().join("helm"));
-    }
-    Ok(helm)
 }

@@ -6,6 +6,7 @@ use anyhow::{Error, Result};
 use libtest_mimic::{Failed, Trial};
 
 use crate::case::Case;
+use crate::node_life::FLAGS;
 use crate::plane::Plane;
 use crate::testbed::Testbed;
 
@@ -19,6 +20,9 @@ pub struct Fixtures {
     faulty: Later<Arc<Testbed>>,
     /// Held by the case that injects faults.
     pub fault_turn: Mutex<()>,
+    followed: Later<Arc<Testbed>>,
+    /// Held by the case that changes the Node.
+    pub node_turn: Mutex<()>,
 }
 
 impl Fixtures {
@@ -29,6 +33,11 @@ impl Fixtures {
     /// The testbed whose API server is stopped, killed and frozen, by one case at a time.
     pub fn faulty(&self) -> Result<Arc<Testbed>> {
         self.faulty.get(|| Ok(Arc::new(Testbed::relayed("fault", Arc::new(Plane::start("fault")?))?)))
+    }
+
+    /// The testbed whose Node and ServiceCIDRs change, by one case at a time.
+    pub fn followed(&self) -> Result<Arc<Testbed>> {
+        self.followed.get(|| Ok(Arc::new(Testbed::with_flags("node", self.control_plane()?, &FLAGS)?)))
     }
 
     pub fn shared(&self) -> Result<Arc<Testbed>> {

@@ -6,6 +6,7 @@ mod chart;
 mod endpoints;
 mod fixtures;
 mod link;
+mod node_life;
 mod objects;
 mod plane;
 mod relay;
@@ -43,6 +44,7 @@ fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
         chart::trials(fixtures),
         link::trials(fixtures),
         rights::trials(fixtures),
+        node_life::trials(fixtures),
         restart::trials(fixtures),
         endpoints::trials(fixtures),
         services::trials(fixtures),

@@ -5,6 +5,7 @@ mod look;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::slice;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -47,15 +48,20 @@ pub struct Testbed {
 impl Testbed {
     /// The daemon connects to the API server directly.
     pub fn direct(name: &str, plane: Arc<Plane>) -> Result<Self> {
-        Self::new(name, plane, false)
+        Self::new(name, plane, false, &[])
+    }
+
+    /// The daemon has these flags, too.
+    pub fn with_flags(name: &str, plane: Arc<Plane>, flags: &[&str]) -> Result<Self> {
+        Self::new(name, plane, false, flags)
     }
 
     /// The daemon connects to the API server through a relay.
     pub fn relayed(name: &str, plane: Arc<Plane>) -> Result<Self> {
-        Self::new(name, plane, true)
+        Self::new(name, plane, true, &[])
     }
 
-    fn new(name: &str, plane: Arc<Plane>, relayed: bool) -> Result<Self> {
+    fn new(name: &str, plane: Arc<Plane>, relayed: bool, flags: &[&str]) -> Result<Self> {
         let number = plane.number_node();
         let port = 8000 + u16::from(number);
         let mut world = World::new(name, Options::default())?;
@@ -80,7 +86,7 @@ impl Testbed {
             plane,
         };
         let steady = testbed.introduce()?;
-        testbed.start_daemon()?;
+        testbed.start_daemon(flags)?;
         testbed.traffic = testbed.start_traffic(objects::cluster_ips(&steady)?)?;
         Ok(testbed)
     }
@@ -108,7 +114,7 @@ impl Testbed {
         made.into_iter().next_back().context("nothing was created")
     }
 
-    fn node(&self, index: usize) -> Value {
+    pub fn node(&self, index: usize) -> Value {
         objects::node(&self.node_name(index), self.lock().topology.node(index))
     }
 
@@ -136,11 +142,11 @@ impl Testbed {
         objects::binding(&self.name, ROLE, ACCOUNTS)
     }
 
-    fn start_daemon(&self) -> Result<()> {
+    fn start_daemon(&self, flags: &[&str]) -> Result<()> {
         let token = self.plane.kubectl(&["create", "token", &self.name, "-n", ACCOUNTS])?;
         self.write_token(token.trim())?;
         let mut world = self.lock();
-        let path = world.dir().join("kubeconfig");
+        let path = kubeconfig_path(&world);
         let text = {
             let control = self.plane.control();
             let url = self.relay.as_ref().map_or_else(|| control.url(), Relay::url);
@@ -148,7 +154,8 @@ impl Testbed {
         };
         fs::write(&path, text.to_string()).context("write the kubeconfig")?;
         let source = Source::Kubernetes { kubeconfig: path, node_name: self.node_name(1), link: LINK.into() };
-        world.start_next(source, Flags::default())?;
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        world.start_next_with(source, Flags::default(), flags)?;
         world.ready(1)
     }
 
@@ -211,6 +218,19 @@ impl Testbed {
         self.lock().ready(1)
     }
 
+    /// The findings of `svc-ctl check --all-nodes` on node1, with the daemon's own rights.
+    pub fn check(&self) -> Result<Vec<Value>> {
+        let kubeconfig = kubeconfig_path(&self.lock());
+        self.on_node(|node, daemon| {
+            let mut command = node.host.command(daemon.binary())?;
+            command.args(["check", "--all-nodes", "-o", "json", "--kubeconfig"]).arg(&kubeconfig);
+            command.arg("--pin-dir").arg(daemon.pins()).arg("--run-dir").arg(daemon.run_dir());
+            // The exit code says that a check has failed.
+            let output = command.output().context("svc-ctl check")?;
+            serde_json::from_slice(&output.stdout).with_context(|| format!("{output:?}"))
+        })
+    }
+
     /// Diagnostic output for a failed expectation.
     pub fn diagnosis(&self) -> String {
         let told = self.on_node(|_, daemon| {
@@ -225,6 +245,11 @@ impl Testbed {
     fn lock(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The daemon's.
+fn kubeconfig_path(world: &World) -> PathBuf {
+    world.dir().join("kubeconfig")
 }
 
 /// Gives the node an interface to the hub's bridge and an address there.

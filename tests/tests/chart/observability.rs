@@ -20,6 +20,10 @@ const OF_TARGET: [&str; 5] = ["cluster", "instance", "job", "le", "node"];
 /// Metrics that Prometheus makes for a target.
 const OF_PROMETHEUS: [&str; 1] = ["up"];
 
+/// Metrics of svc's own that no panel shows: counts of the daemon's work, for developers.
+const NOT_SHOWN: [&str; 3] =
+    ["svc_generation", "svc_service_ports_without_series", "svc_services_planned_total"];
+
 /// Contents of an expression.
 #[derive(Debug, Deserialize)]
 struct Parsed {
@@ -122,7 +126,16 @@ fn dashboard() -> Result<()> {
         expressions.push(selector.to_owned());
     }
     let lines = expressions.join("\n").replace("$__rate_interval", "5m");
-    check(&parse(&[], &lines)?)?;
+    let parsed = parse(&[], &lines)?;
+    check(&parsed)?;
+    let shown: BTreeSet<_> = parsed.iter().flat_map(|parsed| &parsed.metrics).collect();
+    let own = metrics()?.into_keys().filter(|name| name.starts_with("svc_"));
+    let families = own.map(|name| name.trim_end_matches("_sum").trim_end_matches("_count").to_owned());
+    let missing: Vec<_> = families
+        .filter(|name| !shown.iter().any(|metric| metric.starts_with(name.as_str())))
+        .filter(|name| !NOT_SHOWN.contains(&name.as_str()))
+        .collect();
+    ensure!(missing.is_empty(), "no panel shows {missing:?}");
 
     let ids: BTreeSet<_> = panels.iter().map(|panel| panel["id"].to_string()).collect();
     ensure!(ids.len() == panels.len(), "two panels have one id");

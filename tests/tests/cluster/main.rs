@@ -1,6 +1,8 @@
 //! A real cluster of two nodes with svc as its DaemonSet: pods that come and go, daemons that are replaced and
 //! killed, traffic that must not be disturbed.
 
+mod chart;
+mod check;
 mod daemons;
 mod downtime;
 mod load;
@@ -28,7 +30,13 @@ fn main() -> ExitCode {
     // All cases use one cluster, and some remove its daemons.
     arguments.test_threads = Some(1);
     let fixtures = Arc::<Fixtures>::default();
-    let trials = [services::trials(&fixtures), replicas::trials(&fixtures), daemons::trials(&fixtures)];
+    let trials = [
+        services::trials(&fixtures),
+        check::trials(&fixtures),
+        replicas::trials(&fixtures),
+        daemons::trials(&fixtures),
+        chart::trials(&fixtures),
+    ];
     let trials = trials.into_iter().flatten().collect();
     if arguments.list {
         return libtest_mimic::run(&arguments, trials).exit_code();

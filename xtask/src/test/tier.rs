@@ -153,7 +153,7 @@ pub const TIERS: &[Tier] = &[
         what: "a real cluster: replicas, daemons and rolling updates under load",
         runs: Runs::HereAsRoot,
         needs_daemon: false,
-        components: &[components::CONTROL_PLANE, components::NODES],
+        components: &[components::CONTROL_PLANE, components::NODES, components::HELM],
         needs_images: true,
         packages: &["svc-tests"],
     },

@@ -12,6 +12,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::dns::counts::DnsCounts;
 use crate::dns::server;
 use crate::dns::settings::{DnsSettings, Upstreams};
 use crate::dns::upstream::servers;
@@ -75,7 +76,7 @@ async fn an_upstream_that_leads_back_by_somebody_else_is_found_left_out_and_name
         domain: "cluster.local".parse().unwrap(),
         upstream: Upstreams::Servers(vec![upstream]),
     };
-    tokio::spawn(server::run(settings, world, ledger.clone()));
+    tokio::spawn(server::run(settings, world, DnsCounts::default(), ledger.clone()));
     let mut complaints = ledger.subscribe();
     let is_found = complaints.wait_for(|all| all.contains_key(&Origin::DnsUpstream));
     drop(timeout(LIMIT, is_found).await.unwrap().unwrap());

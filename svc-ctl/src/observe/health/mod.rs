@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinSet;
 
 use self::ports::HealthPorts;
 use super::inspect::{self, Inspected};
 use super::ledger::Ledger;
 use super::listeners::Listeners;
+use crate::parts::Parts;
 use crate::programs::HooksStatus;
 use crate::reconcile::Progress;
 
@@ -65,7 +65,7 @@ pub struct HealthSettings {
 }
 
 /// All servers that answer questions about health. On a thread of their own, so that no other task delays them.
-pub struct Servers(oneshot::Receiver<anyhow::Result<()>>);
+pub struct Servers(oneshot::Receiver<anyhow::Error>);
 
 impl Servers {
     /// Opens the listeners; one that cannot be opened is retried. Must run in a tokio runtime.
@@ -88,26 +88,25 @@ impl Servers {
         let router = server::health(&progress, hooks, &inspected.metrics.health);
         let work = move || {
             let result = runtime.block_on(async {
-                let mut tasks = JoinSet::new();
+                let mut parts = Parts::default();
                 if let Some(address) = healthz {
                     let flag = "--healthz-bind-address";
-                    tasks.spawn(server::serve(flag, address, router, listeners.clone(), is_hard_fail));
+                    parts.spawn(
+                        "the health port",
+                        server::serve(flag, address, router, listeners.clone(), is_hard_fail),
+                    );
                 }
                 if let Some(address) = metrics {
                     let flag = "--metrics-bind-address";
-                    tasks.spawn(server::serve(
-                        flag,
-                        address,
-                        inspect::router(inspected),
-                        listeners,
-                        is_hard_fail,
-                    ));
+                    let router = inspect::router(inspected);
+                    parts.spawn(
+                        "the metrics port",
+                        server::serve(flag, address, router, listeners, is_hard_fail),
+                    );
                 }
-                tasks.spawn(port_listeners::run(health_ports, progress, ledger));
-                match tasks.join_next().await {
-                    Some(ended) => ended?,
-                    None => Ok(()),
-                }
+                let ports = port_listeners::run(health_ports, progress, ledger);
+                parts.spawn("answering at health check node ports", ports);
+                parts.ended().await
             });
             let _ = ends.send(result);
         };
@@ -116,13 +115,8 @@ impl Servers {
     }
 
     /// Waits until a server ends, also by a panic, and returns the reason.
-    pub async fn ended(&mut self) -> anyhow::Error {
-        let why = match (&mut self.0).await {
-            Ok(Err(error)) => error,
-            Ok(Ok(())) => anyhow::anyhow!("without an error"),
-            Err(_) => anyhow::anyhow!("the thread panicked"),
-        };
-        why.context("health checks ended")
+    pub async fn ended(self) -> anyhow::Result<()> {
+        Err(self.0.await.unwrap_or_else(|_| anyhow::anyhow!("the thread panicked")))
     }
 }
 

@@ -250,10 +250,10 @@ async fn sem_214_with_hard_fail_an_address_in_use_ends_the_health_servers() {
     let (_ports, ports) = watch::channel(HealthPorts::default());
     let ledger = Ledger::default();
     let listeners = Listeners::new(ledger.clone());
-    let mut servers =
+    let servers =
         Servers::start(&settings, progress, &no_hooks(), ports, &ledger, listeners, Inspected::empty())
             .unwrap();
-    let error = tokio::time::timeout(DEADLINE, servers.ended()).await.unwrap();
+    let error = tokio::time::timeout(DEADLINE, servers.ended()).await.unwrap().unwrap_err();
     assert!(format!("{error:#}").contains("--metrics-bind-address"), "{error:#}");
 }
 
@@ -264,7 +264,7 @@ async fn health_servers_that_end_return_the_reason() {
     let ledger = Ledger::default();
     let listeners = Listeners::new(ledger.clone());
     let settings = HealthSettings::default();
-    let mut servers = Servers::start(
+    let servers = Servers::start(
         &settings,
         progress_reader,
         &no_hooks(),
@@ -275,6 +275,6 @@ async fn health_servers_that_end_return_the_reason() {
     )
     .unwrap();
     drop((progress, ports));
-    let error = tokio::time::timeout(DEADLINE, servers.ended()).await.unwrap();
-    assert!(error.to_string().contains("health checks ended"), "{error:#}");
+    let error = tokio::time::timeout(DEADLINE, servers.ended()).await.unwrap().unwrap_err();
+    assert!(error.to_string().contains("health check node ports ended"), "{error:#}");
 }

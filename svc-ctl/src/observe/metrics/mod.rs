@@ -6,6 +6,7 @@
 //! [docs/metrics.md]: ../../../../docs/metrics.md
 
 mod datapath;
+mod dns;
 #[cfg(test)]
 mod docs;
 pub mod followed;
@@ -39,7 +40,9 @@ use self::requests::{ApiRequests, HealthRequests};
 use self::run_time::{PinnedPrograms, ProgramRuns};
 use self::services::{PinnedCounters, ServiceCounts};
 use super::ledger::Complaints;
+use crate::dns::counts::DnsCounts;
 use crate::lb::report::Count;
+use crate::lb::usage::PoolsUse;
 use crate::programs::HooksStatus;
 use crate::reconcile::{InForce, Progress};
 use crate::sweeper::SweepReport;
@@ -58,6 +61,9 @@ pub struct Sources {
     pub sweeps: watch::Receiver<SweepReport>,
     pub complaints: watch::Receiver<Complaints>,
     pub load_balancer: watch::Receiver<Count>,
+    pub pools_use: watch::Receiver<PoolsUse>,
+    /// `None` without `--dns`.
+    pub dns: Option<DnsCounts>,
     /// Requests to the API server.
     pub api: ApiRequests,
     /// Where the programs' counters are pinned.
@@ -95,6 +101,8 @@ impl Metrics {
             sweeps: watch::channel(SweepReport::default()).1,
             complaints: watch::channel(Complaints::default()).1,
             load_balancer: watch::channel(Count::default()).1,
+            pools_use: watch::channel(PoolsUse::default()).1,
+            dns: None,
             api: ApiRequests::default(),
             pin_dir: PathBuf::new(),
             most_services: 0,
@@ -114,7 +122,7 @@ impl Metrics {
         let health = HealthRequests::default();
         let mut registry = Registry::default();
         let Sources { progress, in_force, hooks, sweeps, complaints, load_balancer, api, .. } = sources;
-        let parts: [Box<dyn Part>; 11] = [
+        let parts: [Box<dyn Part>; 12] = [
             Box::new(kube_proxy::KubeProxy::new(progress.clone(), followed.clone(), health.clone())),
             Box::new(api),
             Box::new(process),
@@ -124,7 +132,8 @@ impl Metrics {
             Box::new(datapath::Datapath { sweeps: sweeps.clone(), snat_ports: sources.snat_ports }),
             Box::new(hooks::Hooks { hooks }),
             Box::new(run_time::Programs(programs)),
-            Box::new(load_balancer::LoadBalancer { count: load_balancer }),
+            Box::new(load_balancer::LoadBalancer { count: load_balancer, pools: sources.pools_use }),
+            Box::new(dns::Dns(sources.dns)),
             Box::new(services::Services { in_force, sweeps, counters, most: sources.most_services }),
         ];
         for part in parts {

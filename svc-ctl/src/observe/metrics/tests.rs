@@ -5,6 +5,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use hickory_server::proto::op::ResponseCode;
 use svc_common::abi::{ServiceCounters, ServicePortId};
 use svc_common::addr::Proto;
 
@@ -13,6 +14,7 @@ use super::requests::HealthPath;
 use super::*;
 use crate::dataplane::run_time::RunTime;
 use crate::dataplane::usage::Usage;
+use crate::lb::usage::PoolUse;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::model::endpoint::{Endpoint, Hints, Hostnames, Slice, SlicePort, Triggered};
 use crate::model::name::{IpFamily, ServiceName, ServicePortKey, SliceKey};
@@ -179,6 +181,14 @@ fn sweeps() -> SweepReport {
     }
 }
 
+fn dns() -> DnsCounts {
+    let counts = DnsCounts::default();
+    counts.responded(ResponseCode::NoError, true);
+    counts.responded(ResponseCode::NXDomain, true);
+    counts.responded(ResponseCode::ServFail, false);
+    counts
+}
+
 fn in_force() -> InForce {
     let key = |name: &str| ServicePortKey {
         service: ServiceName::new("default", name),
@@ -219,6 +229,13 @@ pub fn example() -> Metrics {
             conflicts: 0,
             taken: 3,
             given_up: 1,
+        })
+        .1,
+        dns: Some(dns()),
+        pools_use: watch::channel(PoolsUse {
+            pools: vec![PoolUse { pool: "a".to_owned(), family: IpFamily::V4, addresses: 254, in_use: 3 }],
+            exhausted: 1,
+            refused: 0,
         })
         .1,
         progress: watch::channel(progress()).1,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::Manifests;
@@ -13,8 +13,7 @@ use super::health::Health;
 use super::health::observer::{HealthOptions, Observer};
 use super::load_balancers::members;
 use super::writers::{SETTLE_MILLIS, WRITING_SECS, Writers};
-use crate::lb::Members;
-use crate::lb::settings::LoadBalancerSettings;
+use crate::lb::AddressGiver;
 use crate::model::complaint::Origin;
 use crate::observe::ledger::Ledger;
 use crate::source::event::Batch;
@@ -30,8 +29,8 @@ pub struct Options {
     /// Where it is kept what Services were given; nowhere by default.
     pub state_dir: Option<PathBuf>,
     pub health: HealthOptions,
-    /// Pools of load-balancer addresses as they change, and where it is told which nodes there are.
-    pub load_balancer: Option<(watch::Receiver<LoadBalancerSettings>, watch::Sender<Members>)>,
+    /// Services get load-balancer addresses.
+    pub load_balancer: Option<AddressGiver>,
 }
 
 /// Follows until nobody listens any more. Fails only if there is nothing to follow at the start.
@@ -65,7 +64,7 @@ pub async fn run(
             let rescan = if writers.is_empty() { RESCAN_SECS } else { WRITING_SECS };
             due = Instant::now() + Duration::from_secs(rescan);
         }
-        if let Some((settings, nodes)) = &mut load_balancer {
+        if let Some(AddressGiver { settings, members: nodes, .. }) = &mut load_balancer {
             let settings = settings.borrow_and_update();
             if manifests.load_balancer != *settings {
                 manifests.load_balancer.clone_from(&settings);
@@ -78,6 +77,9 @@ pub async fn run(
         if is_new || health != in_force {
             let batch = manifests.batch(&health);
             in_force = health;
+            if let Some(AddressGiver { usage, .. }) = &load_balancer {
+                usage.send_replace(manifests.pools_use.clone());
+            }
             ledger.set(Origin::Source, manifests.report().to_vec());
             if !batch.is_empty() && events.send(batch).await.is_err() {
                 return Ok(());
@@ -103,9 +105,9 @@ pub async fn run(
 }
 
 /// Waits for other pools, for ever if there are none.
-async fn settings_changed(of: &mut Option<(watch::Receiver<LoadBalancerSettings>, watch::Sender<Members>)>) {
+async fn settings_changed(of: &mut Option<AddressGiver>) {
     let is_new = match of {
-        Some((settings, _)) => settings.changed().await.is_ok(),
+        Some(giver) => giver.settings.changed().await.is_ok(),
         None => false,
     };
     if !is_new {

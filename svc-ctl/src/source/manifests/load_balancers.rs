@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Node, Service};
 use super::health::heartbeat;
 use crate::lb::allocate::{Given, Order, allocate};
 use crate::lb::settings::LoadBalancerSettings;
+use crate::lb::usage::PoolsUse;
 use crate::lb::{Member, Members};
 use crate::model::complaint::{Complaint, Kind};
 use crate::model::name::ServiceName;
@@ -17,17 +18,17 @@ use crate::source::load_balancer::{is_excluded, request, with_addresses, written
 type Key = (String, String);
 
 /// Gives each Service that asks for it an address of the pools, unless the manifest writes one. `given` is what they were
-/// given before, and is afterwards what they have been given now.
+/// given before, and is afterwards what they have been given now. The answer has how full the pools are.
 pub fn assign<'a>(
     services: &mut BTreeMap<Key, Service>,
     nodes: impl Iterator<Item = &'a Node>,
     service_cidrs: &[IpNet],
     settings: &LoadBalancerSettings,
     given: &mut BTreeMap<String, Vec<IpAddr>>,
-) -> Vec<Complaint> {
+) -> (Vec<Complaint>, PoolsUse) {
     if settings.pools.is_empty() {
         given.clear();
-        return Vec::new();
+        return (Vec::new(), PoolsUse::default());
     }
     let own: BTreeSet<IpAddr> =
         nodes.flat_map(|node| heartbeat::addresses(node).collect::<Vec<_>>()).collect();
@@ -43,7 +44,7 @@ pub fn assign<'a>(
         Complaint::of_service(Kind::Refused, service, field, reason)
     };
     let mut requests = Vec::new();
-    let mut keys = BTreeMap::new();
+    let (mut keys, mut unclear) = (BTreeMap::new(), 0);
     for (key, service) in services.iter().filter(|(_, service)| written(service).is_empty()) {
         match request(service, settings) {
             Ok(Some(request)) => {
@@ -52,7 +53,8 @@ pub fn assign<'a>(
             }
             Ok(None) => {}
             Err((field, reason)) => {
-                complaints.push(complain(&ServiceName::new(&key.0, &key.1), &field, reason))
+                unclear += 1;
+                complaints.push(complain(&ServiceName::new(&key.0, &key.1), &field, reason));
             }
         }
     }
@@ -70,11 +72,14 @@ pub fn assign<'a>(
         }
         given.insert(name(key), addresses.clone());
     }
+    let in_use: BTreeSet<IpAddr> = services.values().flat_map(written).collect();
+    let mut usage = PoolsUse::of(&pools, &allocation, &in_use);
+    usage.refused += unclear;
     let reasons = allocation.reasons.iter();
     complaints.extend(
         reasons.map(|(service, reason)| complain(service, "status.loadBalancer", reason.to_string())),
     );
-    complaints
+    (complaints, usage)
 }
 
 /// All nodes of the manifests, and which of them do not answer.
@@ -114,7 +119,7 @@ mod tests {
         .unwrap();
         let mut given = BTreeMap::from([("shop/web".to_owned(), vec!["192.0.2.77".parse().unwrap()])]);
         let mut services = BTreeMap::from([(key("web"), web), (key("wrote"), wrote)]);
-        let complaints = assign(&mut services, [&node].into_iter(), &[], &settings, &mut given);
+        let (complaints, usage) = assign(&mut services, [&node].into_iter(), &[], &settings, &mut given);
         let told: Vec<String> = complaints.iter().map(ToString::to_string).collect();
         assert_eq!(
             told,
@@ -128,5 +133,7 @@ mod tests {
         let ingress = services[&key("web")].status.as_ref().unwrap().load_balancer.as_ref().unwrap();
         assert_eq!(ingress.ingress.as_ref().unwrap()[0].ip_mode.as_deref(), Some("VIP"));
         assert_eq!(given.len(), 1);
+        let rows = usage.pools.iter().map(|row| (row.pool.as_str(), row.addresses, row.in_use));
+        assert_eq!(rows.collect::<Vec<_>>(), [("a", 256, 1)]);
     }
 }

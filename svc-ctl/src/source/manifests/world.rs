@@ -18,6 +18,7 @@ use super::mirror::{complete, slices_of_endpoints};
 use super::pods::{Zones, addresses, slices_of_pods};
 use super::rules::conflicts;
 use crate::lb::settings::LoadBalancerSettings;
+use crate::lb::usage::PoolsUse;
 use crate::model::complaint::Complaint;
 use crate::model::convert::{LABEL_SERVICE_NAME, LABEL_ZONE};
 use crate::source::event::{Batch, Event, SourceEvent};
@@ -84,7 +85,7 @@ impl World {
         service_cidrs: &[IpNet],
         settings: &LoadBalancerSettings,
         given: &mut Given,
-    ) -> Vec<Complaint> {
+    ) -> (Vec<Complaint>, PoolsUse) {
         let given = &mut given.load_balancer_ips;
         load_balancers::assign(&mut self.services, self.nodes.values(), service_cidrs, settings, given)
     }
