@@ -33,6 +33,11 @@ pub fn trials() -> Vec<Trial> {
             bridged,
             killed_under_load,
         ),
+        scenario(
+            "a daemon that was killed and finds a table's pin missing disturbs no connection, open or new",
+            routed,
+            torn_under_load,
+        ),
         scenario("an orderly stop disturbs no connection, open or new", routed, stopped_under_load),
         scenario(
             "a flow table of another size disturbs no connection, open or new",
@@ -98,6 +103,14 @@ fn jobs(testbed: &Testbed) -> Result<Vec<(String, Job)>> {
 
 fn killed_under_load(testbed: &mut Testbed) -> Result<()> {
     under_load(testbed, |testbed, node| testbed.world.daemon(node)?.kill())
+}
+
+fn torn_under_load(testbed: &mut Testbed) -> Result<()> {
+    under_load(testbed, |testbed, node| {
+        testbed.world.daemon(node)?.kill()?;
+        let pins = Pins::existing(testbed.world.daemon(node)?.pins())?;
+        Ok(fs::remove_file(pins.map(names::SELECTION))?)
+    })
 }
 
 fn stopped_under_load(testbed: &mut Testbed) -> Result<()> {
