@@ -96,7 +96,7 @@ pub struct Conformance {
     /// Proxy that serves Services
     #[arg(long, value_enum, default_value_t = Proxy::Svc)]
     pub proxy: Proxy,
-    /// Server of the cluster's DNS; a run with svc as server is not recorded
+    /// Server of the cluster's DNS. With svc only the specs of DNS run, and the results are shown and not recorded
     #[arg(long, value_enum, default_value_t = Dns::Coredns)]
     pub dns: Dns,
     /// Number of specs to run concurrently

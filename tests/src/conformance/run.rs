@@ -32,7 +32,7 @@ pub fn main(settings: &Settings, args: &Conformance) -> Result<()> {
         dir: settings.dir.join("conformance"),
     };
     let began = Instant::now();
-    let outcomes = suite::run(&place, args.focus.as_deref(), args.procs.into())?;
+    let outcomes = suite::run(&place, args.focus.as_deref(), args.dns, args.procs.into())?;
     show(&outcomes);
     eprintln!("{} s; reports and logs are in {}", began.elapsed().as_secs(), place.dir.display());
     if args.focus.is_some() || args.dns == Dns::Svc {

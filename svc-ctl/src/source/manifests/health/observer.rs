@@ -12,7 +12,7 @@ use super::sharing::Sharing;
 use crate::model::complaint::Complaint;
 use crate::source::manifests::Manifests;
 
-/// Who probes Pods as their readinessProbes say.
+/// The nodes that probe Pods as their readinessProbes say.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Probes {
     #[default]

@@ -142,7 +142,7 @@ impl Prober {
         self.tasks.insert(key, (probe, handle));
     }
 
-    /// What is found, as it changes.
+    /// The findings, as they change.
     pub fn findings(&self) -> watch::Receiver<Findings> {
         self.findings.subscribe()
     }

@@ -18,7 +18,7 @@ impl Readiness {
     /// take Pods out for some periods.
     pub const UNKNOWN: Self = Self { is_ready: None, last: None, in_a_row: 0 };
 
-    /// What another node has counted.
+    /// The result that another node has counted.
     pub const fn learned(is_ready: bool) -> Self {
         Self { is_ready: Some(is_ready), last: None, in_a_row: 0 }
     }
