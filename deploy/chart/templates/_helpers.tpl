@@ -83,7 +83,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - --feature-gates={{ join "," $gates }}
 {{- end }}
 {{- range $config.dns }}
-- {{ printf "--dns=%s" . | quote }}
+- {{ printf "--dns=%s" (ternary "$(HOST_IPS)" . (eq . "node")) | quote }}
 {{- end }}
 {{- with $config.dnsDomain }}
 - --dns-domain={{ . }}

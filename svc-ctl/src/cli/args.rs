@@ -11,7 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::lb::LbArgs;
-pub use self::standalone::{ApplyArgs, ManifestRules, StandaloneArgs, ValidateArgs};
+pub use self::standalone::{ApplyArgs, ManifestRules, ProbesChoice, StandaloneArgs, ValidateArgs};
 use crate::dns::settings::{Domain, ListenAddress, Upstreams};
 use crate::model::service::Selection;
 use crate::plan::node_ports::NodePortAddresses;
@@ -373,12 +373,6 @@ pub enum Output {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum PodSocketsChoice {
     Auto,
-    On,
-    Off,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum Switch {
     On,
     Off,
 }

@@ -14,8 +14,8 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, reload};
 
 use super::args::{
-    Cli, Command, DetectLocal, LogFormat, PodSocketsChoice, RunArgs, ServiceCidrs, Source, Switch,
-    UnknownPorts, When, XdpChoice,
+    Cli, Command, DetectLocal, LogFormat, PodSocketsChoice, ProbesChoice, RunArgs, ServiceCidrs, Source,
+    StandaloneArgs, UnknownPorts, When, XdpChoice,
 };
 use super::config_file::{self, ConfigFile};
 use super::effective::effective;
@@ -32,7 +32,7 @@ use crate::plan::prefixes::{Cidrs, LocalPods};
 use crate::plan::settings::Settings;
 use crate::programs::default_flow_table;
 use crate::source::manifests::health::heartbeat::HeartbeatOptions;
-use crate::source::manifests::health::observer::HealthOptions;
+use crate::source::manifests::health::observer::{HealthOptions, Probes};
 
 pub fn main(typed: &RunArgs, matches: &ArgMatches, arguments: Vec<OsString>) -> anyhow::Result<()> {
     let invocation = Invocation { arguments, file: typed.config.clone() };
@@ -147,6 +147,19 @@ fn local_pods(args: &RunArgs) -> anyhow::Result<LocalPods> {
     })
 }
 
+fn probes(args: &StandaloneArgs) -> anyhow::Result<Probes> {
+    Ok(match args.probes {
+        ProbesChoice::On => Probes::EachNode,
+        ProbesChoice::Off => Probes::Off,
+        ProbesChoice::One => {
+            let needs =
+                "--probes one needs --node-heartbeat PORT: nodes tell each other there which Pods are ready";
+            anyhow::ensure!(args.node_heartbeat.is_some(), needs);
+            Probes::OneNode
+        }
+    })
+}
+
 /// The configuration from the flags.
 fn config(
     args: &RunArgs,
@@ -174,7 +187,7 @@ fn config(
         ends_when_in_force: args.once,
         state_dir: args.standalone.state_dir.clone(),
         health: HealthOptions {
-            has_probes: args.standalone.probes == Switch::On,
+            probes: probes(&args.standalone)?,
             heartbeat: args
                 .standalone
                 .node_heartbeat

@@ -43,6 +43,9 @@ pub struct Up {
     /// Proxy that serves Services
     #[arg(long, value_enum, default_value_t = Proxy::Svc)]
     pub proxy: Proxy,
+    /// Server of the cluster's DNS
+    #[arg(long, value_enum, default_value_t = Dns::Coredns)]
+    pub dns: Dns,
     /// No reverse path filter, no masquerading by the CNI, no FORWARD rule against INVALID
     #[arg(long)]
     pub lenient: bool,
@@ -69,6 +72,14 @@ pub enum Proxy {
     None,
 }
 
+#[derive(ValueEnum, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dns {
+    /// A Deployment of CoreDNS
+    Coredns,
+    /// svc on each node, which answers at the node's addresses; needs `--proxy svc`
+    Svc,
+}
+
 #[derive(clap::Args, Clone, Debug)]
 pub struct Shell {
     /// n1, n2, ..., hub or client
@@ -85,6 +96,9 @@ pub struct Conformance {
     /// Proxy that serves Services
     #[arg(long, value_enum, default_value_t = Proxy::Svc)]
     pub proxy: Proxy,
+    /// Server of the cluster's DNS. With svc only the specs of DNS run, and the results are shown and not recorded
+    #[arg(long, value_enum, default_value_t = Dns::Coredns)]
+    pub dns: Dns,
     /// Number of specs to run concurrently
     #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u8).range(1..=32))]
     pub procs: u8,
@@ -98,11 +112,13 @@ pub fn word(value: &impl ValueEnum) -> String {
 impl Up {
     /// The flags of this cluster, for comparing and for showing.
     pub fn words(&self) -> String {
+        let dns =
+            if self.dns == Dns::Coredns { String::new() } else { format!(" --dns {}", word(&self.dns)) };
         let lenient = if self.lenient { " --lenient" } else { "" };
         let zones =
             if self.zones.is_empty() { String::new() } else { format!(" --zones {}", self.zones.join(",")) };
         format!(
-            "--nodes {} --cni {} --proxy {}{lenient}{zones}",
+            "--nodes {} --cni {} --proxy {}{dns}{lenient}{zones}",
             self.nodes,
             word(&self.cni),
             word(&self.proxy)

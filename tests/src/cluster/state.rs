@@ -82,7 +82,9 @@ mod tests {
 
     #[test]
     fn the_flags_that_are_shown_make_the_same_cluster() {
-        for flags in ["", "--nodes 3 --zones a,b --lenient", "--cni bridge --proxy kube-proxy-iptables"] {
+        for flags in
+            ["", "--nodes 3 --zones a,b --lenient", "--cni bridge --proxy kube-proxy-iptables", "--dns svc"]
+        {
             let shown = up(flags).words();
             assert_eq!(up(&shown).words(), shown);
         }

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 
 use super::addresses::CLIENT;
-use super::args::{Proxy, Up};
+use super::args::{Dns, Proxy, Up};
 use super::control_plane::ControlPlane;
 use super::node::{self, Node, network};
 use super::places::Places;
@@ -49,7 +49,7 @@ impl Cluster {
             })?;
         }
         // Without a proxy CoreDNS cannot reach the API server, so it is not awaited.
-        if has_dns && options.proxy != Proxy::None {
+        if has_dns && options.dns == Dns::Coredns && options.proxy != Proxy::None {
             steps.run("DNS is ready", || cluster.await_rollout("kube-system", dns::DEPLOYMENT))?;
         }
         Ok(cluster)
@@ -64,9 +64,9 @@ impl Cluster {
         kubectl.args(["apply", "-f", "-"]);
         if options.proxy == Proxy::Svc {
             objects.push(proxy::svc_config(&self.plane.url()).to_string());
-            kubectl.arg("-f").arg(proxy::svc_manifests(settings)?);
+            objects.extend(proxy::svc_manifests(settings, options.dns)?);
         }
-        let dns = dns::manifests(settings)?;
+        let dns = dns::manifests(settings, options)?;
         objects.extend(dns.clone());
         command::feed(&mut kubectl, &objects.join("\n---\n"))?;
         for index in 1..=options.nodes {

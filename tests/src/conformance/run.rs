@@ -10,7 +10,7 @@ use super::record::Record;
 use super::report::{Outcome, Outcomes};
 use super::suite::{self, Place};
 use super::{OURS, WITNESS, publish, record_path};
-use crate::cluster::args::{Cni, Conformance, Up, word};
+use crate::cluster::args::{Cni, Conformance, Dns, Up, word};
 use crate::cluster::{self, Running, Settings};
 use crate::{command, ownership};
 
@@ -20,7 +20,7 @@ const NODES: u8 = 3;
 /// Leaves the cluster running, for inspection and for the next run.
 pub fn main(settings: &Settings, args: &Conformance) -> Result<()> {
     let zones = ["zone-a", "zone-b", "zone-c"].map(str::to_owned).to_vec();
-    let cluster = Up { nodes: NODES, cni: Cni::Ptp, proxy: args.proxy, lenient: false, zones };
+    let cluster = Up { nodes: NODES, cni: Cni::Ptp, proxy: args.proxy, dns: args.dns, lenient: false, zones };
     cluster::up(settings, &cluster)?;
     let running = Running::open(settings)?;
     let hub = running.hub();
@@ -32,10 +32,10 @@ pub fn main(settings: &Settings, args: &Conformance) -> Result<()> {
         dir: settings.dir.join("conformance"),
     };
     let began = Instant::now();
-    let outcomes = suite::run(&place, args.focus.as_deref(), args.procs.into())?;
+    let outcomes = suite::run(&place, args.focus.as_deref(), args.dns, args.procs.into())?;
     show(&outcomes);
     eprintln!("{} s; reports and logs are in {}", began.elapsed().as_secs(), place.dir.display());
-    if args.focus.is_some() {
+    if args.focus.is_some() || args.dns == Dns::Svc {
         let failed = outcomes.values().filter(|outcome| matches!(outcome, Outcome::Failed(_))).count();
         ensure!(failed == 0, "{failed} specs failed");
         return Ok(());

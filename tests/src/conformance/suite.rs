@@ -7,11 +7,16 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::report::{self, Outcomes};
+use crate::cluster::args::Dns;
 use crate::netns::Netns;
 
 /// Specs for a cluster without cloud, network policies and ingress controller: the rest of sig-network.
 const FOCUS: &str = r"\[sig-network\]";
 const LEFT_OUT: &str = r"Netpol|NetworkPolicy|Ingress|LoadBalancers|kube-proxy migration|Feature:PerformanceDNS|DNS configMap nameserver|Disruptive";
+/// Specs of DNS, whichever server answers.
+const FOCUS_DNS: &str = r"\[sig-network\] DNS";
+/// They change the ConfigMap of CoreDNS, and wait for its pods.
+const LEFT_OUT_DNS: &str = "DNS configMap nameserver";
 /// The suite's label for specs that disturb others.
 const ALONE: &str = "Serial";
 
@@ -31,11 +36,15 @@ pub struct Place<'a> {
     pub dir: PathBuf,
 }
 
-/// Runs all specs or those that match `focus`: first concurrently, then one by one those that must be alone.
-pub fn run(place: &Place<'_>, focus: Option<&str>, procs: usize) -> Result<Outcomes> {
+/// Runs all specs (of DNS, if svc serves it) or those that match `focus`: first concurrently, then one by one those that must be
+/// alone.
+pub fn run(place: &Place<'_>, focus: Option<&str>, dns: Dns, procs: usize) -> Result<Outcomes> {
     fs::create_dir_all(&place.dir).with_context(|| format!("make {}", place.dir.display()))?;
-    let skip = if focus.is_none() { LEFT_OUT } else { "" };
-    let focus = focus.unwrap_or(FOCUS);
+    let (focus, skip) = match (focus, dns) {
+        (Some(focus), _) => (focus, ""),
+        (None, Dns::Coredns) => (FOCUS, LEFT_OUT),
+        (None, Dns::Svc) => (FOCUS_DNS, LEFT_OUT_DNS),
+    };
     let mut outcomes = place.part("together", focus, skip, &format!("!{ALONE}"), procs)?;
     for (spec, outcome) in place.part("alone", focus, skip, ALONE, 1)? {
         if outcome != report::Outcome::NotRun {

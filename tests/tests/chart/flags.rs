@@ -47,9 +47,10 @@ pub fn of(objects: &[Value]) -> Result<Vec<String>> {
     Ok(arguments.split_off(1))
 }
 
-/// The daemon accepts these flags.
+/// The daemon accepts these flags, in which the kubelet puts the node's addresses.
 pub fn parse(flags: &[String]) -> Result<()> {
-    let typed = ["svc-ctl", "run"].into_iter().chain(flags.iter().map(String::as_str));
+    let flags = flags.iter().map(|flag| flag.replace("$(HOST_IPS)", "192.0.2.1,fd00::1"));
+    let typed = ["svc-ctl".to_owned(), "run".to_owned()].into_iter().chain(flags);
     Cli::try_parse_from(typed).map(drop).context("svc-ctl refuses the flags")
 }
 

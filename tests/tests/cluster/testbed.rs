@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use anyhow::{Context, Result};
 use libtest_mimic::{Failed, Trial};
 use serde_json::Value;
-use svc_tests::cluster::args::{Cni, Proxy, Up};
+use svc_tests::cluster::args::{Cni, Dns, Proxy, Up};
 use svc_tests::cluster::{Cluster, Places, Pod, Settings, Steps};
 use svc_tests::command;
 
@@ -52,7 +52,14 @@ pub fn case(fixtures: &Arc<Fixtures>, sentence: &'static str, act: fn(&Testbed) 
 }
 
 fn options() -> Up {
-    Up { nodes: NODES, cni: Cni::Ptp, proxy: Proxy::Svc, lenient: false, zones: Vec::new() }
+    Up {
+        nodes: NODES,
+        cni: Cni::Ptp,
+        proxy: Proxy::Svc,
+        dns: Dns::Coredns,
+        lenient: false,
+        zones: Vec::new(),
+    }
 }
 
 fn settings() -> Result<Settings> {

@@ -17,6 +17,7 @@ use crate::testbed::{Testbed, no_failure, scenario, until_more};
 const FOLLOW_LIMIT: Duration = Duration::from_secs(1);
 const PERIOD: Duration = Duration::from_secs(1);
 const HEARTBEAT: &[&str] = &["--node-heartbeat", "10258"];
+const ONE_PROBER: &[&str] = &["--probes", "one", "--node-heartbeat", "10258"];
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -30,6 +31,17 @@ pub fn trials() -> Vec<Trial> {
                 )
             },
             probe_fails,
+        ),
+        scenario(
+            "one node probes for all, and the next one while its daemon is down",
+            |test| {
+                testbed(
+                    test,
+                    "readinessProbe: {tcpSocket: {port: 8080}, periodSeconds: 1, failureThreshold: 1}",
+                    ONE_PROBER,
+                )
+            },
+            one_probes,
         ),
         scenario(
             "a node that stops answering heartbeats takes its Pods out, one whose daemon is killed does not",
@@ -109,6 +121,37 @@ fn probe_fails(testbed: &mut Testbed) -> Result<()> {
         answered_by(testbed, &both, PERIOD + FOLLOW_LIMIT)?;
     }
     Ok(())
+}
+
+/// Node2 alone does not reach the Pod `near`, so it is ready for node2 only as long as node1 probes.
+fn one_probes(testbed: &mut Testbed) -> Result<()> {
+    answered_by(testbed, &["far", "near"], CHANGE_LIMIT)?;
+    let near = testbed.world.topology.host("near")?.addrs.v4;
+    testbed.world.topology.node(2).host.netns.nft(&format!(
+        "table inet cut {{
+            chain out {{
+                type filter hook output priority 0;
+                ip daddr {near} tcp dport {SERVER_PORT} reject with tcp reset;
+            }}
+        }}"
+    ))?;
+    for _ in 0..2 {
+        until_node2_complains(testbed, false)?;
+        testbed.world.daemon(1)?.kill()?;
+        until_node2_complains(testbed, true)?;
+        testbed.world.restart(1)?;
+    }
+    until_node2_complains(testbed, false)
+}
+
+fn until_node2_complains(testbed: &mut Testbed, is_complaint: bool) -> Result<()> {
+    let (node, daemon) = testbed.world.on_node(2)?;
+    let what = format!("node2 complains of a probe: {is_complaint}");
+    wait::until_true(&what, CHANGE_LIMIT, || {
+        let status = daemon.ask_status(node)?.to_string();
+        ensure!(status.contains("readinessProbe") == is_complaint, "{status}");
+        Ok(true)
+    })
 }
 
 fn node_dies(testbed: &mut Testbed) -> Result<()> {

@@ -72,14 +72,14 @@ fn each_kind_of_bad_input_is_named_with_its_file_and_line() {
             vec![("a.yaml", WEB.to_owned()), ("b.yaml", format!("# two\n---\n{WEB}"))],
             "b.yaml:6: metadata.name: Service default/web is already defined in a.yaml document 1, which stays in force\n",
         ),
-        (vec![("a.yaml", fixed("web", "10.97.0.1"))], "a.yaml:5: spec.clusterIP: 10.97.0.1 is not in --service-cidr\n"),
+        (vec![("a.yaml", fixed("web", "10.97.0.1"))], "a.yaml:5: Service default/web: spec.clusterIP: 10.97.0.1 is not in --service-cidr\n"),
         (
             vec![("a.yaml", fixed("web", "10.96.0.1")), ("b.yaml", fixed("zoo", "10.96.0.1"))],
             "b.yaml:5: Service default/zoo: spec.clusterIP: 10.96.0.1 is the address of Service default/web\n",
         ),
         (
             vec![("a.yaml", WEB.replace("- port: 80", "- {name: a, port: 80}\n  - {name: b, port: 80}"))],
-            "a.yaml:8: spec.ports[1].port: a second port 80/TCP\n",
+            "a.yaml:8: Service default/web: spec.ports[1].port: a second port 80/TCP\n",
         ),
         (
             vec![("a.yaml", format!("{}{}", alias("a", "b"), alias("b", "a")))],
@@ -92,7 +92,7 @@ fn each_kind_of_bad_input_is_named_with_its_file_and_line() {
         ),
         (
             vec![("a.yaml", WEB.replace("port: 80", "port: http"))],
-            "a.yaml:7: spec.ports[0].port: invalid type: string \"http\", expected i32\n",
+            "a.yaml:7: Service default/web: spec.ports[0].port: invalid type: string \"http\", expected i32\n",
         ),
         (
             vec![("a.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n".to_owned())],
@@ -136,7 +136,11 @@ fn a_file_with_a_duplicate_or_an_error_changes_nothing() {
     }
     let (text, is_refused) =
         folder.applied("n.yaml", &WEB.replace("port: 80", "port: 0").replace("web", "n"));
-    assert!(is_refused && text.starts_with("n.yaml:7: spec.ports[0].port: 0 is not a port number"), "{text}");
+    assert!(
+        is_refused
+            && text.starts_with("n.yaml:7: Service default/n: spec.ports[0].port: 0 is not a port number"),
+        "{text}"
+    );
     assert_eq!(folder.names(), ["m.yaml"]);
 }
 

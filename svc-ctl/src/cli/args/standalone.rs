@@ -2,18 +2,19 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 
-use super::{Output, Switch};
+use super::Output;
 use crate::dns::settings::Domain;
 use crate::plan::prefixes::Cidrs;
 
 /// Flags of `run` that only a folder of manifests needs.
 #[derive(Args, Clone, Debug)]
 pub struct StandaloneArgs {
-    /// With `--source manifests:DIR`: whether Pods are asked if they are ready, as their readinessProbes say.
-    #[arg(long, value_enum, default_value = "on")]
-    pub probes: Switch,
+    /// With `--source manifests:DIR`: who asks Pods whether they are ready, as their readinessProbes say. `on`: each node by
+    /// itself. `one`: one node for all, the first by name that answers; with `--node-heartbeat`. `off`: no node.
+    #[arg(long, value_enum, hide_possible_values = true, value_name = "on|one|off", default_value = "on")]
+    pub probes: ProbesChoice,
     /// With `--source manifests:DIR`: keeps the addresses and node ports that Services were given in a file of this directory, so
     /// that they stay when Services come. By default they are kept until the daemon ends.
     #[arg(long, value_name = "DIR")]
@@ -22,6 +23,13 @@ pub struct StandaloneArgs {
     /// Pods of a node that stops answering get no new connections. By default they do not ask.
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub node_heartbeat: Option<u16>,
+}
+
+#[derive(ValueEnum, Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProbesChoice {
+    On,
+    One,
+    Off,
 }
 
 /// The rules for manifests.

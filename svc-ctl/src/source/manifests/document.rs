@@ -57,12 +57,22 @@ pub struct Found {
     pub object: Object,
 }
 
+impl Found {
+    /// Kind, namespace and name.
+    pub fn name(&self) -> String {
+        let meta = self.object.metadata();
+        object_name(self.object.kind(), meta.namespace.as_deref(), meta.name.as_deref().unwrap_or_default())
+    }
+}
+
 /// A fault of a document. `document` counts from one, as a reader would.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DocumentError {
     pub document: usize,
     /// Where the text is no YAML.
     pub line: Option<usize>,
+    /// Kind, namespace and name; empty where there is no object yet, or the reason names it.
+    pub object: String,
     pub field: String,
     pub reason: String,
 }
@@ -74,6 +84,8 @@ pub struct Contents {
     /// Documents of kinds that have no effect here.
     pub unused: Vec<DocumentError>,
 }
+
+const DEFAULT_NAMESPACE: &str = "default";
 
 /// The fields that a file of Cilium's `--lb-state-file` has instead of a kind.
 const CILIUM_LISTS: [(&str, &str, &str); 2] =
@@ -88,6 +100,7 @@ pub fn parse_contents(text: &str) -> Result<Contents, Vec<DocumentError>> {
         let at = |field: &str, reason: String| DocumentError {
             document: document_number,
             line: None,
+            object: String::new(),
             field: field.into(),
             reason,
         };
@@ -119,7 +132,7 @@ fn parse_value(
 ) {
     let at = |field: &str, reason: String| {
         let field = format!("{prefix}{field}");
-        DocumentError { document, line: None, field, reason }
+        DocumentError { document, line: None, object: String::new(), field, reason }
     };
     let text = |field: &str| value.get(field).and_then(Value::as_str).map(str::to_owned);
     let kind = text("kind").or_else(|| listed.map(|(_, kind)| kind.to_owned()));
@@ -149,6 +162,8 @@ fn parse_value(
         parse_list(value.get("items"), "items", implied, document, prefix, contents, errors);
         return;
     }
+    let meta = |field: &str| value.get("metadata")?.get(field)?.as_str();
+    let name = meta("name").map(|name| object_name(kind, meta("namespace"), name)).unwrap_or_default();
     let parsed = match (version, kind) {
         ("v1", "Service") => parse_object(value).map(|o| Object::Service(Box::new(o))),
         ("discovery.k8s.io/v1", "EndpointSlice") => parse_object(value).map(|o| Object::Slice(Box::new(o))),
@@ -161,7 +176,7 @@ fn parse_value(
         }
     };
     match parsed {
-        Err((field, reason)) => errors.push(at(&field, reason)),
+        Err((field, reason)) => errors.push(DocumentError { object: name, ..at(&field, reason) }),
         Ok(object) if object.metadata().name.as_deref().unwrap_or_default().is_empty() => {
             errors.push(at("metadata.name", "missing".to_owned()));
         }
@@ -169,6 +184,15 @@ fn parse_value(
             default(&mut object);
             contents.objects.push(Found { document, prefix: prefix.to_owned(), object });
         }
+    }
+}
+
+/// How complaints call an object.
+fn object_name(kind: &str, namespace: Option<&str>, name: &str) -> String {
+    match namespace.filter(|namespace| !namespace.is_empty()) {
+        _ if kind == "Node" => format!("{kind} {name}"),
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {DEFAULT_NAMESPACE}/{name}"),
     }
 }
 
@@ -192,7 +216,8 @@ fn parse_list(
         }
         Some(_) => {
             let field = format!("{prefix}{field}");
-            errors.push(DocumentError { document, line: None, field, reason: "not a list".to_owned() });
+            let (object, reason) = (String::new(), "not a list".to_owned());
+            errors.push(DocumentError { document, line: None, object, field, reason });
         }
     }
 }
@@ -220,7 +245,7 @@ fn default(object: &mut Object) {
     };
     let namespace = meta.namespace.get_or_insert_default();
     if namespace.is_empty() {
-        namespace.push_str("default");
+        namespace.push_str(DEFAULT_NAMESPACE);
     }
 }
 

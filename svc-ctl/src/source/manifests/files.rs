@@ -41,7 +41,12 @@ pub struct Fault<'f> {
 impl Fault<'_> {
     fn complaint(&self) -> Complaint {
         let reason = format!("{}{}", self.error.reason, self.consequence);
-        Complaint::refused(place(self.file, self.error.document), self.error.field.as_str(), reason)
+        let place = place(self.file, self.error.document);
+        let object = match self.error.object.as_str() {
+            "" => place,
+            object => format!("{place}, {object}"),
+        };
+        Complaint::refused(object, self.error.field.as_str(), reason)
     }
 }
 
@@ -56,8 +61,10 @@ impl Files {
     pub fn update(&mut self, name: &str, text: Result<&str, String>) {
         let rules = self.rules.as_deref();
         let file = self.files.entry(name.to_owned()).or_default();
-        let whole =
-            |reason: String| vec![DocumentError { document: 0, line: None, field: String::new(), reason }];
+        let whole = |reason: String| {
+            let (object, field) = (String::new(), String::new());
+            vec![DocumentError { document: 0, line: None, object, field, reason }]
+        };
         let parse = |text| parse_contents(text).and_then(|contents| judge(contents, rules));
         file.bad = match text.map(|t| (t.trim().is_empty(), parse(t))) {
             Err(reason) => whole(reason),
@@ -112,15 +119,12 @@ impl Files {
                     Entry::Vacant(free) => drop(free.insert((name, found))),
                     Entry::Occupied(owner) => {
                         let &(owner_file, owner) = owner.get();
-                        let reason = format!(
-                            "{} {}/{} is already defined in {}, which stays in force",
-                            key.0,
-                            key.1,
-                            key.2,
-                            place(owner_file, owner.document)
-                        );
+                        let place = place(owner_file, owner.document);
+                        let reason =
+                            format!("{} is already defined in {place}, which stays in force", found.name());
                         let field = format!("{}metadata.name", found.prefix);
-                        let error = DocumentError { document: found.document, line: None, field, reason };
+                        let (document, object) = (found.document, String::new());
+                        let error = DocumentError { document, line: None, object, field, reason };
                         faults.push(fault(Cow::Owned(error), "", false));
                     }
                 }
@@ -138,6 +142,7 @@ fn judge(contents: Contents, rules: Option<&[IpNet]>) -> Result<Contents, Vec<Do
         errors.extend(faults_of(service, ranges).into_iter().map(|(field, reason)| DocumentError {
             document: found.document,
             line: None,
+            object: found.name(),
             field: format!("{}{field}", found.prefix),
             reason,
         }));
@@ -219,7 +224,7 @@ mod tests {
         assert_eq!(
             report(&files),
             [
-                "x.yaml document 1: items[0].spec.clusterIP: 10.97.0.1 is not in --service-cidr; the file's last good state stays in force"
+                "x.yaml document 1, Service default/a: items[0].spec.clusterIP: 10.97.0.1 is not in --service-cidr; the file's last good state stays in force"
             ]
         );
     }

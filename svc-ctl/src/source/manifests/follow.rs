@@ -73,6 +73,7 @@ pub async fn run(
             let now = members(&manifests.nodes(), &observer.silent());
             nodes.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
         }
+        observer.learn();
         let health = observer.health();
         if is_new || health != in_force {
             let batch = manifests.batch(&health);

@@ -13,6 +13,7 @@ pub mod probe;
 mod prober;
 mod pulse;
 mod readiness;
+mod sharing;
 
 /// Namespace and name.
 pub type PodKey = (String, String);

@@ -55,24 +55,14 @@ pub fn validate(path: &Path, rules: &Rules) -> anyhow::Result<Vec<Finding>> {
         findings.push(Finding {
             file: fault.file.to_owned(),
             line: error.line.unwrap_or_else(|| line(fault.file, error.document, &error.field)),
-            object: String::new(),
+            object: error.object.clone(),
             field: error.field.clone(),
             reason: error.reason.clone(),
             is_harmless: fault.is_harmless,
         });
     }
-    let places: BTreeMap<String, _> = found
-        .iter()
-        .map(|(file, found)| {
-            let meta = found.object.metadata();
-            let name = meta.name.as_deref().unwrap_or_default();
-            let object = match &meta.namespace {
-                Some(namespace) => format!("{} {namespace}/{name}", found.object.kind()),
-                None => format!("{} {name}", found.object.kind()),
-            };
-            (object, (*file, *found))
-        })
-        .collect();
+    let places: BTreeMap<String, _> =
+        found.iter().map(|(file, found)| (found.name(), (*file, *found))).collect();
     let objects: Vec<_> = found.iter().map(|(_, found)| &found.object).collect();
     let mut complaints = refused_probes(objects.iter().filter_map(|object| object.as_pod()));
     let mut world = World::with_health(&objects, &Health::default());

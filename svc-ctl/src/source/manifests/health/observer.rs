@@ -8,14 +8,25 @@ use tokio::sync::Notify;
 use super::Health;
 use super::heartbeat::{Heartbeat, HeartbeatOptions};
 use super::prober::Prober;
+use super::sharing::Sharing;
 use crate::model::complaint::Complaint;
 use crate::source::manifests::Manifests;
+
+/// The nodes that probe Pods as their readinessProbes say.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Probes {
+    #[default]
+    Off,
+    /// Each node by itself.
+    EachNode,
+    /// One node for all, which the heartbeat's port tells.
+    OneNode,
+}
 
 /// How health is found out.
 #[derive(Clone, Debug, Default)]
 pub struct HealthOptions {
-    /// Pods are probed as their readinessProbes say.
-    pub has_probes: bool,
+    pub probes: Probes,
     pub heartbeat: Option<HeartbeatOptions>,
 }
 
@@ -23,15 +34,23 @@ pub struct HealthOptions {
 pub struct Observer {
     bell: Arc<Notify>,
     prober: Option<Prober>,
+    sharing: Option<Sharing>,
     heartbeat: Option<Heartbeat>,
 }
 
 impl Observer {
     pub fn start(options: &HealthOptions) -> anyhow::Result<Self> {
         let bell = Arc::new(Notify::new());
-        let prober = options.has_probes.then(|| Prober::new(Arc::clone(&bell))).transpose()?;
+        let has_probes = options.probes != Probes::Off;
+        let prober = has_probes.then(|| Prober::new(Arc::clone(&bell))).transpose()?;
+        let sharing = match (&prober, &options.heartbeat) {
+            (Some(prober), Some(heartbeat)) if options.probes == Probes::OneNode => {
+                Some(Sharing::new(heartbeat.clone(), prober.findings(), Arc::clone(&bell)))
+            }
+            _ => None,
+        };
         let heartbeat = options.heartbeat.clone().map(|options| Heartbeat::new(options, Arc::clone(&bell)));
-        Ok(Self { bell, prober, heartbeat })
+        Ok(Self { bell, prober, sharing, heartbeat })
     }
 
     /// The manifests have changed. The first time this waits a little for what Pods answer.
@@ -39,8 +58,20 @@ impl Observer {
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.update(&manifests.nodes());
         }
+        if let Some(sharing) = &mut self.sharing {
+            sharing.update(&manifests.nodes());
+            sharing.decided().await;
+        }
+        self.learn();
         if let Some(prober) = &mut self.prober {
             prober.update(manifests.pods()).await;
+        }
+    }
+
+    /// Takes in what another node has found out.
+    pub fn learn(&mut self) {
+        if let (Some(sharing), Some(prober)) = (&self.sharing, &mut self.prober) {
+            prober.follow(sharing.leader());
         }
     }
 
@@ -63,7 +94,8 @@ impl Observer {
 
     pub fn report(&self) -> Vec<Complaint> {
         let pods = self.prober.as_ref().map(Prober::report);
+        let sharing = self.sharing.as_ref().map(Sharing::report);
         let nodes = self.heartbeat.as_ref().map(Heartbeat::report);
-        pods.into_iter().chain(nodes).flatten().collect()
+        pods.into_iter().chain(sharing).chain(nodes).flatten().collect()
     }
 }

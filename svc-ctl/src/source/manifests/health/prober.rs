@@ -14,6 +14,7 @@ use super::super::pods::addresses;
 use super::ask::Asker;
 use super::probe::{Probe, probes_of};
 use super::readiness::Readiness;
+use super::sharing::Leader;
 use super::{PodKey, pod_key};
 use crate::model::complaint::{Complaint, Kind};
 
@@ -26,18 +27,18 @@ const FIRST_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 const NOT_ASKED: &str = "not asked yet";
 
 /// Pod and field of a probe. A Pod with another address is another Pod.
-type ProbeKey = (PodKey, String, Option<IpAddr>);
+pub type ProbeKey = (PodKey, String, Option<IpAddr>);
 
 /// The tasks' results.
-type Findings = BTreeMap<ProbeKey, Finding>;
+pub type Findings = BTreeMap<ProbeKey, Finding>;
 
 #[derive(Clone, Debug)]
-struct Finding {
+pub struct Finding {
     /// The task that may write here. A task that was ended may still have a result.
     task: u64,
-    readiness: Readiness,
+    pub readiness: Readiness,
     /// Why it was not ready at the last change.
-    reason: String,
+    pub reason: String,
 }
 
 /// Asks the Pods it was last told of.
@@ -45,7 +46,9 @@ struct Finding {
 pub struct Prober {
     asker: Asker,
     open: Arc<Semaphore>,
-    tasks: BTreeMap<ProbeKey, (Probe, AbortHandle)>,
+    /// Without a task where another node probes.
+    tasks: BTreeMap<ProbeKey, (Probe, Option<AbortHandle>)>,
+    leader: Leader,
     findings: watch::Sender<Findings>,
     next_task: u64,
     refused: Vec<Complaint>,
@@ -61,6 +64,7 @@ impl Prober {
             asker: Asker::new()?,
             open: Arc::new(Semaphore::new(MOST_QUESTIONS)),
             tasks: BTreeMap::new(),
+            leader: Leader::Own,
             findings: watch::Sender::default(),
             next_task: 0,
             refused: Vec::new(),
@@ -81,7 +85,8 @@ impl Prober {
             wanted.extend(probes);
             self.refused.extend(refused);
         }
-        let is_over = |(key, (probe, _)): &(&ProbeKey, &(Probe, AbortHandle))| wanted.get(key) != Some(probe);
+        let is_over =
+            |(key, (probe, _)): &(&ProbeKey, &(Probe, Option<AbortHandle>))| wanted.get(key) != Some(probe);
         let over: Vec<ProbeKey> = self.tasks.iter().filter(is_over).map(|(key, _)| key.clone()).collect();
         for key in over {
             self.end(&key, wanted.contains_key(&key));
@@ -103,7 +108,7 @@ impl Prober {
     }
 
     fn end(&mut self, key: &ProbeKey, is_changed: bool) {
-        if let Some((_, task)) = self.tasks.remove(key) {
+        if let Some((_, Some(task))) = self.tasks.remove(key) {
             task.abort();
         }
         if !is_changed {
@@ -113,7 +118,9 @@ impl Prober {
 
     fn start(&mut self, key: ProbeKey, probe: Probe) {
         let known = self.findings.borrow().get(&key).map(|finding| finding.readiness);
-        let (readiness, delay) = match known {
+        let learned = self.learned(&key);
+        let reason = learned.as_ref().map_or_else(|| NOT_ASKED.to_owned(), |(_, reason)| reason.clone());
+        let (readiness, delay) = match learned.map(|(readiness, _)| readiness).or(known) {
             Some(readiness) => (readiness, Duration::ZERO),
             None if self.has_listed => (Readiness::NEW, probe.initial_delay),
             None => (Readiness::UNKNOWN, Duration::ZERO),
@@ -128,10 +135,48 @@ impl Prober {
             findings: self.findings.clone(),
             bell: Arc::clone(&self.bell),
         };
-        let finding = Finding { task: task.number, readiness, reason: NOT_ASKED.to_owned() };
+        let finding = Finding { task: task.number, readiness, reason };
         self.findings.send_modify(|findings| drop(findings.insert(key.clone(), finding)));
-        let handle = tokio::spawn(task.run(readiness, delay)).abort_handle();
+        let is_asked_here = matches!(self.leader, Leader::Own);
+        let handle = is_asked_here.then(|| tokio::spawn(task.run(readiness, delay)).abort_handle());
         self.tasks.insert(key, (probe, handle));
+    }
+
+    /// The findings, as they change.
+    pub fn findings(&self) -> watch::Receiver<Findings> {
+        self.findings.subscribe()
+    }
+
+    /// This node probes, or has the results of the node that does. Pods keep their readiness when that changes, and where
+    /// the other node does not know them.
+    pub fn follow(&mut self, leader: Leader) {
+        let changes_node = matches!(leader, Leader::Own) != matches!(self.leader, Leader::Own);
+        self.leader = leader;
+        if changes_node {
+            for (key, (probe, task)) in std::mem::take(&mut self.tasks) {
+                task.iter().for_each(AbortHandle::abort);
+                self.start(key, probe);
+            }
+            return;
+        }
+        self.findings.send_if_modified(|findings| {
+            let mut is_changed = false;
+            for (key, finding) in findings {
+                let Some((readiness, reason)) = self.learned(key) else { continue };
+                if finding.readiness.is_ready() != readiness.is_ready() || finding.reason != reason {
+                    (finding.readiness, finding.reason) = (readiness, reason);
+                    is_changed = true;
+                }
+            }
+            is_changed
+        });
+    }
+
+    /// The result that another node has.
+    fn learned(&self, key: &ProbeKey) -> Option<(Readiness, String)> {
+        let Leader::Other { node, results } = &self.leader else { return None };
+        let (is_ready, reason) = results.get(key)?;
+        Some((Readiness::learned(*is_ready), format!("probed by {node}: {reason}")))
     }
 
     /// Pods one of whose probes is not ready.
@@ -154,7 +199,7 @@ impl Prober {
 
 impl Drop for Prober {
     fn drop(&mut self) {
-        self.tasks.values().for_each(|(_, task)| task.abort());
+        self.tasks.values().filter_map(|(_, task)| task.as_ref()).for_each(AbortHandle::abort);
     }
 }
 

@@ -18,6 +18,11 @@ impl Readiness {
     /// take Pods out for some periods.
     pub const UNKNOWN: Self = Self { is_ready: None, last: None, in_a_row: 0 };
 
+    /// The result that another node has counted.
+    pub const fn learned(is_ready: bool) -> Self {
+        Self { is_ready: Some(is_ready), last: None, in_a_row: 0 }
+    }
+
     pub const fn is_ready(self) -> Option<bool> {
         self.is_ready
     }

@@ -7,7 +7,7 @@ use k8s_openapi::api::discovery::v1::EndpointSlice;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::observer::HealthOptions;
+use super::observer::{HealthOptions, Probes};
 use crate::model::complaint::Origin;
 use crate::observe::ledger::Ledger;
 use crate::source::event::{Batch, Event, SourceEvent};
@@ -31,7 +31,7 @@ impl Folder {
         let (folder, ledger) = (path.clone(), Ledger::default());
         let complaints = ledger.clone();
         let options = follow::Options {
-            health: HealthOptions { has_probes: true, heartbeat: None },
+            health: HealthOptions { probes: Probes::EachNode, heartbeat: None },
             ..Default::default()
         };
         let task = tokio::spawn(async move { follow::run(folder, options, send, &complaints).await });

@@ -6,12 +6,13 @@ use anyhow::Result;
 
 use super::kubectl::NAMESPACE;
 use crate::cleanup::Cleanup;
-use crate::cluster::args::{Cni, Proxy, Up, word};
+use crate::cluster::args::{Cni, Dns, Proxy, Up, word};
 use crate::cluster::{Cluster, Places, Running, Settings, Steps, preflight};
 use crate::command;
 use crate::show::screen::Screen;
 
-const OWN: Up = Up { nodes: 2, cni: Cni::Ptp, proxy: Proxy::Svc, lenient: false, zones: Vec::new() };
+const OWN: Up =
+    Up { nodes: 2, cni: Cni::Ptp, proxy: Proxy::Svc, dns: Dns::Coredns, lenient: false, zones: Vec::new() };
 
 pub(super) struct ShowCluster {
     places: Places,

@@ -8,6 +8,7 @@ use axum::http::HeaderMap;
 use axum::routing::get;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tokio_rustls::rustls;
 
 use super::super::probe::Thresholds;
 use super::*;
@@ -90,6 +91,45 @@ async fn a_server_of_something_else_is_not_ready() {
         ask(Question::Http { url, headers: Vec::new() }).await.unwrap_err();
     }
     ask(Question::Grpc { target: address, service: String::new() }).await.unwrap_err();
+}
+
+/// Serves HTTPS with a certificate that no client can verify: for another name, signed by nobody, and over.
+async fn https(listener: TcpListener, version: &'static rustls::SupportedProtocolVersion) {
+    let mut certificate = rcgen::CertificateParams::new(vec!["elsewhere.example".to_owned()]).unwrap();
+    certificate.not_after = rcgen::date_time_ymd(2001, 1, 1);
+    certificate.not_before = rcgen::date_time_ymd(2000, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = certificate.self_signed(&key).unwrap().der().clone();
+    let config = rustls::ServerConfig::builder_with_provider(rustls::crypto::ring::default_provider().into())
+        .with_protocol_versions(&[version])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key.into())
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    while let Ok((socket, _)) = listener.accept().await {
+        let Ok(mut socket) = acceptor.accept(socket).await else { continue };
+        let mut request = [0; 1024];
+        let length = socket.read(&mut request).await.unwrap();
+        let is_good = request[..length].starts_with(b"GET /good ");
+        let status = if is_good { "200 OK" } else { "503 Service Unavailable" };
+        socket.write_all(format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn https_is_asked_and_its_certificate_is_not_verified() {
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let (listener, address) = listener().await;
+        tokio::spawn(https(listener, version));
+        let get = async |scheme: &str, path: &str| {
+            ask(Question::Http { url: format!("{scheme}://{address}{path}"), headers: Vec::new() }).await
+        };
+        assert_eq!(get("https", "/good").await, Ok(()), "{version:?}");
+        let expected = format!("https://{address}/bad: 503 Service Unavailable");
+        assert_eq!(get("https", "/bad").await, Err(expected), "{version:?}");
+        get("http", "/good").await.unwrap_err();
+    }
 }
 
 /// The status of `web` that gRPC's health service returns, or an unknown one.

@@ -1,0 +1,99 @@
+//! Finds the first node whose daemon tells its results, and follows it until it is silent or one before it returns.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use futures::StreamExt as _;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+use tokio::time::{sleep, timeout};
+use tokio_util::codec::{Framed, LinesCodec};
+
+use super::wire::{self, PERIOD, Results, SILENCE};
+use super::{Candidate, Leader};
+
+/// A connection to the candidate of this index.
+struct Connection {
+    index: usize,
+    lines: Framed<TcpStream, LinesCodec>,
+}
+
+/// Learns for ever.
+pub async fn run(candidates: Vec<Candidate>, leader: watch::Sender<Option<Leader>>, bell: Arc<Notify>) {
+    let tell = |now: Leader| {
+        leader.send_replace(Some(now));
+        bell.notify_one();
+    };
+    let follow = |connection: &Connection, results: Results| {
+        let node = candidates[connection.index].0.clone();
+        tell(Leader::Other { node, results: Arc::new(results) });
+    };
+    loop {
+        let (mut connection, results) = match find(&candidates).await {
+            Some(found) => found,
+            None => {
+                tracing::info!("this node probes the Pods");
+                tell(Leader::Own);
+                find_again(&candidates).await
+            }
+        };
+        tracing::info!(node = candidates[connection.index].0, "another node probes the Pods");
+        follow(&connection, results);
+        loop {
+            let earlier = &candidates[..connection.index];
+            let next = tokio::select! {
+                results = connection.next() => results,
+                (found, results) = find_again(earlier) => {
+                    connection = found;
+                    tracing::info!(node = candidates[connection.index].0, "an earlier node probes the Pods");
+                    Ok(results)
+                }
+            };
+            match next {
+                Ok(results) => follow(&connection, results),
+                Err(error) => {
+                    let node = &candidates[connection.index].0;
+                    tracing::info!(node, error = format!("{error:#}"), "tells no results of probes any more");
+                    break;
+                }
+            }
+        }
+    }
+}
+
+/// The first candidate that tells its results.
+async fn find(candidates: &[Candidate]) -> Option<(Connection, Results)> {
+    for (index, (_, address)) in candidates.iter().enumerate() {
+        let open = async {
+            let mut connection =
+                Connection { index, lines: wire::framed(TcpStream::connect(address).await?) };
+            let results = connection.next().await?;
+            anyhow::Ok((connection, results))
+        };
+        if let Ok(Ok(found)) = timeout(PERIOD, open).await {
+            return Some(found);
+        }
+    }
+    None
+}
+
+/// Looks every second.
+async fn find_again(candidates: &[Candidate]) -> (Connection, Results) {
+    if candidates.is_empty() {
+        return std::future::pending().await;
+    }
+    loop {
+        sleep(PERIOD).await;
+        if let Some(found) = find(candidates).await {
+            return found;
+        }
+    }
+}
+
+impl Connection {
+    /// Keeps what it has received when it is dropped before its end.
+    async fn next(&mut self) -> anyhow::Result<Results> {
+        let line = timeout(SILENCE, self.lines.next()).await.context("silent")?.context("closed")??;
+        Ok(wire::parse(&line)?)
+    }
+}
