@@ -17,9 +17,14 @@ pub struct BpfFs {
 impl BpfFs {
     pub fn mount(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("make {}", path.display()))?;
-        mount(Some("bpffs"), path, Some("bpf"), MsFlags::empty(), None::<&str>)
-            .with_context(|| format!("mount a bpffs on {}", path.display()))?;
+        mount_at(path)?;
         Ok(Self { path: path.into() })
+    }
+
+    /// Unmounts it, as an administrator may, and mounts an empty one in its place.
+    pub fn renew(path: &Path) -> Result<()> {
+        umount2(path, MntFlags::MNT_DETACH).with_context(|| format!("unmount {}", path.display()))?;
+        mount_at(path)
     }
 
     pub fn path(&self) -> &Path {
@@ -37,6 +42,11 @@ impl Drop for BpfFs {
     fn drop(&mut self) {
         unmount(&self.path);
     }
+}
+
+fn mount_at(path: &Path) -> Result<()> {
+    mount(Some("bpffs"), path, Some("bpf"), MsFlags::empty(), None::<&str>)
+        .with_context(|| format!("mount a bpffs on {}", path.display()))
 }
 
 fn unmount(path: &Path) {

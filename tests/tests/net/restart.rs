@@ -2,10 +2,10 @@
 
 use std::fs;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use svc_common::abi::{limits, names};
 use svc_ctl::dataplane::pins::Pins;
@@ -50,6 +50,12 @@ pub fn trials() -> Vec<Trial> {
             routed,
             unpinned_under_load,
         ),
+        scenario(
+            "a bpffs that is unmounted and mounted again is missed by no connection, and its pins come back (SEM-265)",
+            routed,
+            unmounted_under_load,
+        ),
+        scenario("flows that the kernel evicts from a full table are counted", small_table, evicted),
         scenario("a pod created while the daemon is down is served", routed, pod_without_daemon),
         scenario(
             "a pod created while the daemon is down is served by socket hooks that always serve pods",
@@ -79,6 +85,13 @@ fn routed(test: &str) -> Result<Testbed> {
 
 fn bridged(test: &str) -> Result<Testbed> {
     testbed(test, Shape::Bridged, Flags::default())
+}
+
+fn small_table(test: &str) -> Result<Testbed> {
+    let mut testbed = Testbed::without_svc(test, Options::default())?;
+    testbed.set_backends(&["near"])?;
+    testbed.world.start_with(Flags::default(), &["--flow-table-size", "1024"])?;
+    Ok(testbed)
 }
 
 fn pod_sockets(test: &str) -> Result<Testbed> {
@@ -217,19 +230,39 @@ fn grown_under_load(testbed: &mut Testbed) -> Result<()> {
 }
 
 fn unpinned_under_load(testbed: &mut Testbed) -> Result<()> {
+    pinned_anew(testbed, |dir| Ok(BpfFs::pins(dir).iter().try_for_each(fs::remove_file)?))
+}
+
+fn unmounted_under_load(testbed: &mut Testbed) -> Result<()> {
+    pinned_anew(testbed, |dir| BpfFs::renew(dir.parent().context("the daemons' bpffs")?))
+}
+
+/// Every link and map is pinned again after this was done to the folder of a daemon's pins.
+fn pinned_anew(testbed: &mut Testbed, harm: fn(&Path) -> Result<()>) -> Result<()> {
     let jobs = lasting_jobs(testbed)?;
     jobs.iter().try_for_each(|(_, job)| until_more(job, 25).map(|_| ()))?;
-    for node in 1..=2 {
-        let dir = testbed.world.daemon(node)?.pins().to_owned();
-        let pins = BpfFs::pins(&dir);
-        pins.iter().try_for_each(fs::remove_file)?;
-        let is_needed = |pin: &&PathBuf| !pin.iter().any(|part| part == "programs");
-        wait::until_true("links and maps are pinned", Duration::from_secs(10), || {
-            Ok(pins.iter().filter(is_needed).all(|pin| pin.exists()))
-        })?;
-    }
+    let dirs: Vec<PathBuf> =
+        (1..=2).map(|node| Ok(testbed.world.daemon(node)?.pins().to_owned())).collect::<Result<_>>()?;
+    let is_needed = |pin: &PathBuf| !pin.iter().any(|part| part == "programs");
+    let pins: Vec<PathBuf> = dirs.iter().flat_map(|dir| BpfFs::pins(dir)).filter(is_needed).collect();
+    ensure!(!pins.is_empty(), "nothing was pinned");
+    dirs.iter().try_for_each(|dir| harm(dir))?;
+    wait::until_true("links and maps are pinned", Duration::from_secs(10), || {
+        Ok(pins.iter().all(|pin| pin.exists()))
+    })?;
     jobs.iter().try_for_each(|(_, job)| until_more(job, 25).map(|_| ()))?;
     none_failed(jobs)
+}
+
+/// More flows than the smallest flow table holds.
+const FLOWS: u32 = 3_000;
+
+fn evicted(testbed: &mut Testbed) -> Result<()> {
+    testbed.agent("pod")?.ask(Via::UdpConnected, testbed.cluster_ip(Family::V4), FLOWS)?;
+    let daemon = testbed.world.daemon(1)?;
+    wait::until_true("evicted flows are counted", Duration::from_secs(60), || {
+        Ok(daemon.status()?["counters"]["flow_evicted_v4"].as_u64().is_some_and(|count| count > 0))
+    })
 }
 
 /// The socket hooks serve new pods when the lease of a killed daemon has ended, after five seconds; this is for slow
