@@ -312,7 +312,8 @@ pub struct RunArgs {
     /// the node's memory. Established connections survive a change.
     #[arg(long, value_name = "RECORDS")]
     pub flow_table_size: Option<FlowTableSize>,
-    /// Entries that no table of Services and endpoints may grow beyond. By default they grow as long as there is memory.
+    /// Entries that no table of Services and endpoints may grow beyond; none becomes smaller than it begins. By default they
+    /// grow as long as there is memory.
     #[arg(long, value_name = "ENTRIES", default_value_t = u32::MAX, hide_default_value = true)]
     pub max_table_entries: u32,
 }

@@ -58,7 +58,7 @@ impl NearlyFull {
             let is_over = capacity != 0 && u128::from(used) * 100 >= u128::from(capacity) * u128::from(limit);
             if is_over {
                 self.0.insert(table);
-                let reason = format!("{NEARLY_FULL} % of its {capacity} entries are used");
+                let reason = format!("{NEARLY_FULL} % or more of its {capacity} entries are used");
                 complaints.push(Complaint::new(Kind::TableNearlyFull, format!("Node {node}"), table, reason));
             }
         }
@@ -77,7 +77,7 @@ mod tests {
             let list = tables.update("n1", [("flows (IPv4)", used, 1_000), ("x", 0, 0)].into_iter());
             list.iter().map(ToString::to_string).collect::<Vec<_>>()
         };
-        let complaint = ["Node n1: flows (IPv4): 70 % of its 1000 entries are used"];
+        let complaint = ["Node n1: flows (IPv4): 70 % or more of its 1000 entries are used"];
         assert_eq!(complained(699), [""; 0]);
         for used in [700, 1_000, 699, 600] {
             assert_eq!(complained(used), complaint, "{used}");
