@@ -236,6 +236,15 @@ impl Memory {
         self.flows[flow].owns_backend |= owns_client && is_free && !self.flows[flow].is_closed();
     }
 
+    /// The endpoint of a UDP flow is gone: the client's next packet begins another flow, and replies that are under way
+    /// are translated until this one expires. Others may have its tuple.
+    pub fn end(&mut self, flow: usize) {
+        let flow = &mut self.flows[flow];
+        flow.owns_client = false;
+        flow.said = FlowEvents { reset: true, ..FlowEvents::default() };
+        flow.began = Some(flow.last);
+    }
+
     pub fn forget(&mut self, flow: usize) {
         let flow = &mut self.flows[flow];
         (flow.owns_client, flow.owns_backend) = (false, false);

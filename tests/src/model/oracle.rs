@@ -141,8 +141,10 @@ impl Model {
             let life = flow.life(self.now);
             let is_datagrams = flow.owns_client && flow.client.proto == Proto::Udp;
             let is_stale = is_datagrams && self.is_stale(flow.client.dst, flow.backend.dst);
-            if is_stale || life == Life::Over || !self.world.holds("SEM-120") {
+            if life == Life::Over || !self.world.holds("SEM-120") {
                 self.memory.forget(i);
+            } else if is_stale {
+                self.memory.end(i);
             } else if life == Life::Unsure {
                 self.memory.flows[i].may_be_removed = true;
             }

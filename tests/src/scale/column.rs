@@ -9,12 +9,12 @@ use super::args::Column;
 use super::changes::{ApiServer, Changes};
 use super::figures::Figures;
 use super::in_force;
-use super::node::TestNode;
+use super::node::{Daemon, TestNode};
 use super::objects::{self, Objects};
 use super::population::Population;
 use super::process::{Others, Process};
 use super::real_api::RealApi;
-use super::scrape;
+use super::scrape::{self, PhaseTotal};
 use super::store::{NODES, SERVICES, SLICES, Store};
 use super::stub_api::StubApi;
 
@@ -24,7 +24,7 @@ const REAL_SERVICES: u32 = 10_000;
 const SETTLE: Duration = Duration::from_secs(3);
 /// Log message once the programs are attached and serve the last known state.
 const ATTACHED: &str = "attached the programs";
-const RESTART: Duration = Duration::from_secs(60);
+const ATTACH_LIMIT: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(35);
 
 /// Measures svc-ctl against the stub.
@@ -43,6 +43,7 @@ pub fn measure(column: Column, figures: &mut Figures) -> Result<()> {
     figures.seconds("cp.lists", &name, Some(in_force.at.saturating_duration_since(listed)));
     let written = in_force.served.map(|served| served.saturating_duration_since(listed));
     figures.seconds("cp.written", &name, written);
+    figures.seconds("cp.attached", &name, Some(attached(&mut daemon)?));
     let mut run = Run { name: &name, node: &node, process: Process(daemon.id()), figures };
     run.measure_changes(&api, &mut population, &objects)?;
     run.measure_rest(&population)?;
@@ -58,6 +59,19 @@ pub fn measure(column: Column, figures: &mut Figures) -> Result<()> {
     Ok(())
 }
 
+/// The time from the start until the programs are attached, or until now if they are already.
+fn attached(daemon: &mut Daemon) -> Result<Duration> {
+    while !daemon.has_logged(ATTACHED) {
+        daemon.check()?;
+        ensure!(
+            daemon.started.elapsed() < ATTACH_LIMIT,
+            "{ATTACHED:?} is not in the log after {ATTACH_LIMIT:?}"
+        );
+        thread::park_timeout(Duration::from_millis(1));
+    }
+    Ok(daemon.started.elapsed())
+}
+
 /// Kills the daemon and starts it again with the tables that it left.
 fn measure_restart(
     name: &str,
@@ -68,12 +82,7 @@ fn measure_restart(
 ) -> Result<()> {
     std::fs::remove_file(node.status_path())?;
     let mut daemon = node.start_svc(&["--master".to_owned(), api.url()])?;
-    while !daemon.has_logged(ATTACHED) {
-        daemon.check()?;
-        ensure!(daemon.started.elapsed() < RESTART, "{ATTACHED:?} is not in the log after {RESTART:?}");
-        thread::park_timeout(Duration::from_millis(1));
-    }
-    figures.seconds("cp.adopted", name, Some(daemon.started.elapsed()));
+    figures.seconds("cp.adopted", name, Some(attached(&mut daemon)?));
     let in_force = in_force::wait(&mut daemon, node.status_path(), node.pins(), population)?;
     figures.seconds("cp.restart", name, Some(in_force.at - daemon.started));
     Ok(())
@@ -120,10 +129,16 @@ impl Run<'_> {
         let (served, unserved) = in_force::split_served(pins, population)?;
         eprintln!("{name}: {} Services are served, {} are not", served.len(), unserved.len());
         let mut changes = Changes { api, pins, population, objects, served: &served, process };
+        let phases = ["plan", "write"];
+        let before = phases.map(|phase| PhaseTotal::now(&self.node.netns, phase));
         let singles = changes.singles(SINGLE_CHANGES)?;
+        let after = phases.map(|phase| PhaseTotal::now(&self.node.netns, phase));
         let burst = changes.burst(BURST)?;
         self.figures.milliseconds("cp.change_p50", name, singles.percentile(50));
         self.figures.milliseconds("cp.change_p99", name, singles.percentile(99));
+        for ((kind, before), after) in ["cp.plan", "cp.write"].into_iter().zip(before).zip(after) {
+            self.figures.milliseconds(kind, name, after?.mean_since(before?));
+        }
         self.figures.milliseconds("cp.cpu_per_change", name, singles.cpu_per_change);
         self.figures.seconds("cp.burst", name, burst);
         Ok(())

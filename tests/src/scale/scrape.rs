@@ -1,4 +1,4 @@
-//! How long `/metrics` takes where every service port has series of its own.
+//! `/metrics`: how long it takes where every service port has series of its own, and what it says of changes.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -28,6 +28,31 @@ pub fn longest(netns: &Netns, services: usize) -> Result<(Duration, usize)> {
         }
         Ok((longest, octets))
     })
+}
+
+/// Sum and number of the durations of a phase of changes, as `plan` or `write`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PhaseTotal {
+    seconds: f64,
+    count: f64,
+}
+
+impl PhaseTotal {
+    pub fn now(netns: &Netns, phase: &str) -> Result<Self> {
+        let page = netns.within(page).context("GET /metrics")?;
+        let of = |end: &str| -> Result<f64> {
+            let series = format!("svc_programming_phase_duration_seconds_{end}{{phase=\"{phase}\"}} ");
+            let line = page.lines().find_map(|line| line.strip_prefix(series.as_str()));
+            Ok(line.with_context(|| format!("the page has no {series}"))?.parse()?)
+        };
+        Ok(Self { seconds: of("sum")?, count: of("count")? })
+    }
+
+    /// The mean duration since another time; `None` if there was no change.
+    pub fn mean_since(self, before: Self) -> Option<Duration> {
+        let count = self.count - before.count;
+        (count > 0.0).then(|| Duration::from_secs_f64((self.seconds - before.seconds) / count))
+    }
 }
 
 fn page() -> Result<String> {

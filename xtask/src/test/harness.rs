@@ -138,25 +138,36 @@ pub fn stream(command: &mut Command) -> Result<(ExitStatus, Results)> {
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {program}"))?;
     let stdout = child.stdout.take().context("no pipe from the program")?;
-    let mut results = Results::default();
-    let mut is_in_failures = false;
+    let mut reading = Reading::default();
     for line in BufReader::new(stdout).split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
-        let line = line.trim_end();
-        let count = result_line(line);
-        // The messages stand between two lines "failures:"; the names alone follow the second one.
-        if line == "failures:" {
-            is_in_failures = !is_in_failures;
-        } else if count.is_some() {
-            is_in_failures = false;
-        } else if is_in_failures {
-            results.failures.push(line.to_owned());
-        }
-        results.counts.extend(count);
-        writeln!(std::io::stdout(), "{line}")?;
+        reading.line(line.trim_end());
+        writeln!(std::io::stdout(), "{}", line.trim_end())?;
     }
-    Ok((child.wait()?, results))
+    Ok((child.wait()?, reading.results))
+}
+
+/// The results in the lines so far.
+#[derive(Debug, Default)]
+struct Reading {
+    results: Results,
+    is_in_failures: bool,
+}
+
+impl Reading {
+    /// The messages stand between two lines "failures:"; the names alone follow the second one.
+    fn line(&mut self, line: &str) {
+        let count = result_line(line);
+        if line == "failures:" {
+            self.is_in_failures = !self.is_in_failures;
+        } else if count.is_some() {
+            self.is_in_failures = false;
+        } else if self.is_in_failures {
+            self.results.failures.push(line.to_owned());
+        }
+        self.results.counts.extend(count);
+    }
 }
 
 /// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`
@@ -195,7 +206,9 @@ mod tests {
     fn messages_of_failed_cases_are_collected() {
         let output = "test a ... FAILED\n\nfailures:\n\n---- a ----\n1 is not 2\n\n\nfailures:\n    a\n\n\
                       test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out";
-        let (_, results) = stream(Command::new("echo").arg(output)).unwrap();
+        let mut reading = Reading::default();
+        output.lines().for_each(|line| reading.line(line));
+        let results = reading.results;
         assert_eq!(results.counts, [Count { passed: 0, failed: 1, skipped: 0 }]);
         let failures: Vec<_> = results.failures.iter().filter(|line| !line.is_empty()).collect();
         assert_eq!(failures, ["---- a ----", "1 is not 2"]);
