@@ -37,7 +37,7 @@ impl Fixtures {
 
     /// The testbed whose Node and ServiceCIDRs change, by one case at a time.
     pub fn followed(&self) -> Result<Arc<Testbed>> {
-        self.followed.get(|| Ok(Arc::new(Testbed::with_flags("node", self.control_plane()?, &FLAGS)?)))
+        self.followed.get(|| Ok(Arc::new(Testbed::with_flags("followed", self.control_plane()?, &FLAGS)?)))
     }
 
     pub fn shared(&self) -> Result<Arc<Testbed>> {

@@ -1,7 +1,8 @@
 //! The tier mutants: the pipeline with one mistake, compiled like the real one and given to the tier `differential`,
 //! which must notice. If it does not, the model does not cover that code.
 //!
-//! A mutant is text that occurs once in a file, and its replacement; a mutant whose text is missing fails.
+//! A mutant is text that occurs once in a file, and its replacement; a mutant whose text is missing fails. The first case
+//! is the control: the unchanged pipeline, which must not be noticed.
 
 mod table;
 
@@ -20,8 +21,11 @@ use table::{MUTANTS, Mutant};
 /// The tier that must notice a mutant.
 const WITNESS: &str = "differential";
 
+/// Name of the case without a mistake.
+const CONTROL: &str = "unchanged";
+
 pub fn count_cases() -> u64 {
-    MUTANTS.len() as u64
+    MUTANTS.len() as u64 + 1
 }
 
 pub fn run(binaries: &[TestBinary], privilege: Privilege, filter: Option<&str>) -> Result<Results> {
@@ -29,17 +33,17 @@ pub fn run(binaries: &[TestBinary], privilege: Privilege, filter: Option<&str>) 
     let witness = witness.context("the tier differential has no binary")?;
     let source = copy_of_sources()?;
     let mut results = Results::default();
-    for mutant in MUTANTS.iter().filter(|m| filter.is_none_or(|f| m.name.contains(f))) {
+    let cases = [(CONTROL, None)].into_iter().chain(MUTANTS.iter().map(|mutant| (mutant.name, Some(mutant))));
+    for (name, mutant) in cases.filter(|(name, _)| filter.is_none_or(|f| name.contains(f))) {
         let caught = make(mutant, &source).and_then(|object| is_caught(witness, privilege, &object));
-        let is_caught = caught.unwrap_or_else(|error| {
-            println!("{error:#}");
-            false
-        });
-        if is_caught {
-            println!("mutant {:?} ... caught", mutant.name);
-            results.counts.push(Count { passed: 1, ..Count::default() });
-        } else {
-            results.fail(format!("mutant {:?} ... NOT CAUGHT", mutant.name));
+        match (caught, mutant) {
+            (Ok(true), Some(_)) | (Ok(false), None) => {
+                println!("mutant {name:?} ... {}", if mutant.is_some() { "caught" } else { "accepted" });
+                results.counts.push(Count { passed: 1, ..Count::default() });
+            }
+            (Ok(_), Some(_)) => results.fail(format!("mutant {name:?} ... NOT CAUGHT")),
+            (Ok(_), None) => results.fail("the tier disagrees with the unchanged pipeline".to_owned()),
+            (Err(error), _) => results.fail(format!("mutant {name:?} ... {error:#}")),
         }
     }
     Ok(results)
@@ -61,16 +65,18 @@ fn copy_of_sources() -> Result<PathBuf> {
     Ok(source)
 }
 
-/// Compiles the mutant, and restores the sources.
-fn make(mutant: &Mutant, source: &Path) -> Result<PathBuf> {
+/// Restores the sources, makes the mistake if there is one, and compiles.
+fn make(mutant: Option<&Mutant>, source: &Path) -> Result<PathBuf> {
     for name in ["svc-common", "svc-ebpf"] {
         copy_tree(&project::root().join(name), &source.join(name))?;
     }
-    let path = source.join(mutant.file);
-    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let times = text.matches(mutant.from).count();
-    ensure!(times == 1, "its text stands {times} times in {}: {}", mutant.file, mutant.from);
-    fs::write(&path, text.replace(mutant.from, mutant.to))?;
+    if let Some(mutant) = mutant {
+        let path = source.join(mutant.file);
+        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        let times = text.matches(mutant.from).count();
+        ensure!(times == 1, "its text stands {times} times in {}: {}", mutant.file, mutant.from);
+        fs::write(&path, text.replace(mutant.from, mutant.to))?;
+    }
     let target = project::target_dir().join("mutants/bpf");
     let object = project::target_dir().join("mutants/svc-prog");
     fs::create_dir_all(&target)?;
