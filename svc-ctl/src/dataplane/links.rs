@@ -249,7 +249,9 @@ pub fn hooked_tables(pins: &Pins, maps: &MapSet) -> anyhow::Result<HookedTables>
         (info.target != 0).then_some(info.prog_id)
     };
     let (mut others, mut shares) = (BTreeSet::new(), false);
-    for id in pins.link_names()?.iter().filter_map(program) {
+    // The interfaces of pods share their programs.
+    let programs: BTreeSet<u32> = pins.link_names()?.iter().filter_map(program).collect();
+    for id in programs {
         let used = maps_of(id);
         others.extend(used.iter().filter_map(|id| maps.other_of_name(*id)));
         shares |= used.iter().any(|id| maps.has(*id));

@@ -19,6 +19,7 @@ use super::store::{NODES, SERVICES, SLICES, Store};
 use super::stub_api::StubApi;
 
 const SINGLE_CHANGES: usize = 200;
+const PHASED_CHANGES: usize = 50;
 const BURST: usize = 1_000;
 const REAL_SERVICES: u32 = 10_000;
 const SETTLE: Duration = Duration::from_secs(3);
@@ -47,6 +48,7 @@ pub fn measure(column: Column, figures: &mut Figures) -> Result<()> {
     let mut run = Run { name: &name, node: &node, process: Process(daemon.id()), figures };
     run.measure_changes(&api, &mut population, &objects)?;
     run.measure_rest(&population)?;
+    run.measure_phases(&api, &mut population, &objects)?;
     let used = run.process.cpu()?;
     figures.push("cp.others_cpu", &name, Some(others.end(used)?), "%");
     figures.push("cp.events", &name, Some(api.created() as f64), "Events");
@@ -106,6 +108,7 @@ pub fn measure_real(figures: &mut Figures) -> Result<()> {
     let mut run = Run { name: &name, node: &node, process: Process(daemon.id()), figures };
     run.measure_changes(&api, &mut population, &objects)?;
     run.measure_rest(&population)?;
+    run.measure_phases(&api, &mut population, &objects)?;
     daemon.check()
 }
 
@@ -129,16 +132,10 @@ impl Run<'_> {
         let (served, unserved) = in_force::split_served(pins, population)?;
         eprintln!("{name}: {} Services are served, {} are not", served.len(), unserved.len());
         let mut changes = Changes { api, pins, population, objects, served: &served, process };
-        let phases = ["plan", "write"];
-        let before = phases.map(|phase| PhaseTotal::now(&self.node.netns, phase));
         let singles = changes.singles(SINGLE_CHANGES)?;
-        let after = phases.map(|phase| PhaseTotal::now(&self.node.netns, phase));
         let burst = changes.burst(BURST)?;
         self.figures.milliseconds("cp.change_p50", name, singles.percentile(50));
         self.figures.milliseconds("cp.change_p99", name, singles.percentile(99));
-        for ((kind, before), after) in ["cp.plan", "cp.write"].into_iter().zip(before).zip(after) {
-            self.figures.milliseconds(kind, name, after?.mean_since(before?));
-        }
         self.figures.milliseconds("cp.cpu_per_change", name, singles.cpu_per_change);
         self.figures.seconds("cp.burst", name, burst);
         Ok(())
@@ -159,11 +156,29 @@ impl Run<'_> {
         self.figures.push("cp.rss_peak", name, Some(peak), "MB");
         self.figures.push("cp.kernel_memory", name, Some(process.map_memory(pins)?), "MB");
         self.figures.push("cp.unserved", name, Some(unserved.len() as f64), "Services");
-        // The page takes memory, so this is the last.
+        // The page takes memory, so the memory is measured before.
         let served = population.services().filter(|service| !population.is_refused(*service)).count();
         let (longest, octets) = scrape::longest(&self.node.netns, served)?;
         self.figures.milliseconds("cp.scrape", name, Some(longest));
         self.figures.push("cp.page", name, Some(octets as f64 / 1e6), "MB");
+        Ok(())
+    }
+
+    /// How long the daemon plans and writes a change, by its metrics.
+    fn measure_phases(
+        &mut self,
+        api: &dyn ApiServer,
+        population: &mut Population,
+        objects: &Objects,
+    ) -> Result<()> {
+        let (process, pins, netns) = (self.process, self.node.pins(), &self.node.netns);
+        let (served, _) = in_force::split_served(pins, population)?;
+        let before = PhaseTotal::plan_and_write(netns)?;
+        Changes { api, pins, population, objects, served: &served, process }.singles(PHASED_CHANGES)?;
+        let after = PhaseTotal::plan_and_write(netns)?;
+        for ((kind, before), after) in ["cp.plan", "cp.write"].into_iter().zip(before).zip(after) {
+            self.figures.milliseconds(kind, self.name, after.mean_since(before));
+        }
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ pub fn longest(netns: &Netns, services: usize) -> Result<(Duration, usize)> {
     })
 }
 
-/// Sum and number of the durations of a phase of changes, as `plan` or `write`.
+/// Sum and number of the durations of a phase of changes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PhaseTotal {
     seconds: f64,
@@ -38,8 +38,13 @@ pub struct PhaseTotal {
 }
 
 impl PhaseTotal {
-    pub fn now(netns: &Netns, phase: &str) -> Result<Self> {
+    /// Of the phases `plan` and `write`, until now.
+    pub fn plan_and_write(netns: &Netns) -> Result<[Self; 2]> {
         let page = netns.within(page).context("GET /metrics")?;
+        Ok([Self::on(&page, "plan")?, Self::on(&page, "write")?])
+    }
+
+    fn on(page: &str, phase: &str) -> Result<Self> {
         let of = |end: &str| -> Result<f64> {
             let series = format!("svc_programming_phase_duration_seconds_{end}{{phase=\"{phase}\"}} ");
             let line = page.lines().find_map(|line| line.strip_prefix(series.as_str()));

@@ -1,4 +1,4 @@
-//! What the daemon follows of its Node and of the cluster while it runs, and what `svc-ctl check` finds there.
+//! The daemon follows its Node and the ranges of the cluster while it runs, and `svc-ctl check` finds faults there.
 
 use std::net::{IpAddr, SocketAddr};
 use std::slice;

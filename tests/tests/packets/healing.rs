@@ -10,6 +10,7 @@ use svc_common::abi::{PodSockets, limits, names};
 use svc_ctl::config::XdpPolicy;
 use svc_ctl::dataplane::attach::{TCX_INGRESS, TcHook};
 use svc_ctl::dataplane::carried::Carried;
+use svc_ctl::dataplane::links::{HookedTables, hooked_tables};
 use svc_ctl::dataplane::load::{Loaded, ProgramSettings};
 use svc_ctl::dataplane::map_set::MapSet;
 use svc_ctl::dataplane::pins::Pins;
@@ -155,10 +156,9 @@ fn half_swapped() -> Result<()> {
 fn filled(testbed: &mut Testbed) -> Result<()> {
     let swap = testbed.started.first_swap.take().context("nothing to swap")?;
     swap()?;
-    for name in [names::SELECTION, names::FRONTENDS4, names::BACKENDS6, names::PRESENCE] {
-        let id = testbed.pinned(name)?.id;
-        ensure!(testbed.maps_in_use()?.contains(&id), "no hook uses the pinned {name}");
-    }
+    let pins = &testbed.started.pins;
+    let hooked = hooked_tables(pins, &MapSet::open(&pins.maps())?)?;
+    ensure!(hooked == HookedTables::TheSame, "the hooks use {hooked:?}");
     Ok(())
 }
 

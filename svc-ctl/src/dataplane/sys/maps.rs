@@ -74,8 +74,7 @@ pub struct MapInfo {
 impl MapInfo {
     /// The map was made under this name, of which the kernel keeps fifteen characters.
     pub fn is_called(&self, name: &str) -> bool {
-        let kept = name.as_bytes();
-        self.name.starts_with(&kept[..kept.len().min(15)]) && self.name.get(kept.len().min(15)) == Some(&0)
+        self.name.split(|octet| *octet == 0).next() == name.as_bytes().chunks(15).next()
     }
 }
 

@@ -33,6 +33,26 @@ pub struct HeartbeatOptions {
     pub port: u16,
 }
 
+/// A node's name, and an address of it with the heartbeat's port.
+pub type Peer = (String, SocketAddr);
+
+impl HeartbeatOptions {
+    /// All addresses of this node, and the first one of each other node.
+    pub fn addresses_of(&self, nodes: &[&Node]) -> (BTreeSet<SocketAddr>, BTreeSet<Peer>) {
+        let (mut own, mut others) = (BTreeSet::new(), BTreeSet::new());
+        for node in nodes {
+            let name = node.metadata.name.clone().unwrap_or_default();
+            let mut addresses = addresses(node).map(|ip| SocketAddr::new(ip, self.port));
+            if name == self.node {
+                own.extend(addresses);
+            } else if let Some(address) = addresses.next() {
+                others.insert((name, address));
+            }
+        }
+        (own, others)
+    }
+}
+
 /// The state of the other nodes, and the reason why this one cannot answer at an address of its own.
 #[derive(Clone, Debug, Default)]
 struct Known {
@@ -43,7 +63,7 @@ struct Known {
 #[derive(Debug)]
 pub struct Heartbeat {
     options: HeartbeatOptions,
-    asking: BTreeMap<(String, SocketAddr), AbortHandle>,
+    asking: BTreeMap<Peer, AbortHandle>,
     answering: BTreeMap<SocketAddr, AbortHandle>,
     known: watch::Sender<Known>,
     has_address: bool,
@@ -64,16 +84,7 @@ impl Heartbeat {
 
     /// Takes over the list of all nodes.
     pub fn update(&mut self, nodes: &[&Node]) {
-        let (mut others, mut own) = (BTreeSet::new(), BTreeSet::new());
-        for node in nodes {
-            let name = node.metadata.name.clone().unwrap_or_default();
-            let mut addresses = addresses(node).map(|ip| SocketAddr::new(ip, self.options.port));
-            if name == self.options.node {
-                own.extend(addresses);
-            } else if let Some(address) = addresses.next() {
-                others.insert((name, address));
-            }
-        }
+        let (own, others) = self.options.addresses_of(nodes);
         self.has_address = !own.is_empty();
         self.asking.retain(|peer, task| retain(others.contains(peer), task));
         self.answering.retain(|address, task| retain(own.contains(address), task));
@@ -83,7 +94,7 @@ impl Heartbeat {
         });
         for peer in others {
             let (known, bell) = (self.known.clone(), Arc::clone(&self.bell));
-            let start = |(name, address): (String, SocketAddr)| {
+            let start = |(name, address): Peer| {
                 known.send_modify(|known| {
                     known.pulses.insert(name.clone(), (address, Pulse::default()));
                 });
@@ -153,7 +164,7 @@ impl Drop for Heartbeat {
     }
 }
 
-fn retain(is_wanted: bool, task: &AbortHandle) -> bool {
+pub fn retain(is_wanted: bool, task: &AbortHandle) -> bool {
     if !is_wanted {
         task.abort();
     }

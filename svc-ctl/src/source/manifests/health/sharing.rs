@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
-use super::heartbeat::{HeartbeatOptions, addresses};
+use super::heartbeat::{HeartbeatOptions, Peer, retain};
 use super::prober::Findings;
 use crate::model::complaint::{Complaint, Kind};
 
@@ -38,8 +38,6 @@ pub enum Leader {
     },
 }
 
-/// Another node's name and the address of its results.
-type Candidate = (String, SocketAddr);
 /// Addresses where results cannot be served, and why.
 type Unbound = BTreeMap<SocketAddr, String>;
 
@@ -47,7 +45,8 @@ type Unbound = BTreeMap<SocketAddr, String>;
 pub struct Sharing {
     options: HeartbeatOptions,
     findings: watch::Receiver<Findings>,
-    candidates: Vec<Candidate>,
+    /// The nodes before this one by name, in that order.
+    candidates: Vec<Peer>,
     learner: Option<AbortHandle>,
     /// None until it is decided.
     leader: watch::Sender<Option<Leader>>,
@@ -72,30 +71,16 @@ impl Sharing {
 
     /// Takes over the list of all nodes.
     pub fn update(&mut self, nodes: &[&Node]) {
-        let (mut candidates, mut own) = (Vec::new(), Vec::new());
-        for node in nodes {
-            let name = node.metadata.name.clone().unwrap_or_default();
-            let mut addresses = addresses(node).map(|ip| SocketAddr::new(ip, self.options.port));
-            if name == self.options.node {
-                own.extend(addresses);
-            } else if name < self.options.node {
-                candidates.extend(addresses.next().map(|address| (name, address)));
-            }
-        }
-        candidates.sort();
+        let (own, others) = self.options.addresses_of(nodes);
+        let candidates: Vec<Peer> =
+            others.into_iter().filter(|(name, _)| *name < self.options.node).collect();
         if self.learner.is_none() || self.candidates != candidates {
             self.learner.iter().for_each(AbortHandle::abort);
             let learner = learn::run(candidates.clone(), self.leader.clone(), Arc::clone(&self.bell));
             self.learner = Some(tokio::spawn(learner).abort_handle());
             self.candidates = candidates;
         }
-        self.servers.retain(|address, task| {
-            let is_kept = own.contains(address);
-            if !is_kept {
-                task.abort();
-            }
-            is_kept
-        });
+        self.servers.retain(|address, task| retain(own.contains(address), task));
         self.unbound.send_modify(|unbound| unbound.retain(|address, _| own.contains(address)));
         for address in own {
             let (findings, unbound) = (self.findings.clone(), self.unbound.clone());

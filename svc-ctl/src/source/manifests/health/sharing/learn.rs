@@ -9,8 +9,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 use tokio_util::codec::{Framed, LinesCodec};
 
+use super::Leader;
 use super::wire::{self, PERIOD, Results, SILENCE};
-use super::{Candidate, Leader};
+use crate::source::manifests::health::heartbeat::Peer;
 
 /// A connection to the candidate of this index.
 struct Connection {
@@ -19,7 +20,7 @@ struct Connection {
 }
 
 /// Learns for ever.
-pub async fn run(candidates: Vec<Candidate>, leader: watch::Sender<Option<Leader>>, bell: Arc<Notify>) {
+pub async fn run(candidates: Vec<Peer>, leader: watch::Sender<Option<Leader>>, bell: Arc<Notify>) {
     let tell = |now: Leader| {
         leader.send_replace(Some(now));
         bell.notify_one();
@@ -62,7 +63,7 @@ pub async fn run(candidates: Vec<Candidate>, leader: watch::Sender<Option<Leader
 }
 
 /// The first candidate that tells its results.
-async fn find(candidates: &[Candidate]) -> Option<(Connection, Results)> {
+async fn find(candidates: &[Peer]) -> Option<(Connection, Results)> {
     for (index, (_, address)) in candidates.iter().enumerate() {
         let open = async {
             let mut connection =
@@ -78,7 +79,7 @@ async fn find(candidates: &[Candidate]) -> Option<(Connection, Results)> {
 }
 
 /// Looks every second.
-async fn find_again(candidates: &[Candidate]) -> (Connection, Results) {
+async fn find_again(candidates: &[Peer]) -> (Connection, Results) {
     if candidates.is_empty() {
         return std::future::pending().await;
     }
