@@ -11,6 +11,7 @@ mod choose;
 mod entries;
 mod fib;
 mod frame;
+mod global;
 mod hook;
 mod icmp;
 mod icmp_inner;

@@ -147,7 +147,7 @@ pub struct Scratch<A> {
     pub reverse: FlowRecord<A>,
     pub reverse_key: FlowKey<A>,
     pub forward_key: FlowKey<A>,
-    pub claim: Claim,
+    pub claim: Claim<A>,
     pub client: AffinityKey<A>,
     pub fragment: FragmentKey<A>,
     pub inner: InnerPacket,
@@ -188,7 +188,9 @@ pub struct InnerPacket {
 
 /// The search for a free reverse key.
 #[repr(C)]
-pub struct Claim {
+pub struct Claim<A> {
+    /// The client's key.
+    pub key: FlowKey<A>,
     /// Delta of the ports while the client keeps its own port.
     pub port_delta: Wsum,
     pub hash: u32,

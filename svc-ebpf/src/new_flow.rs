@@ -17,7 +17,7 @@ use crate::choose::{NOBODY, choose_backend};
 use crate::fib::{self, Answer};
 use crate::hook::PacketAccess;
 use crate::lease::may_have_pod_sockets;
-use crate::maps::{CONFIG, Chosen, Claim, Scratch};
+use crate::maps::{CONFIG, Chosen, Scratch};
 use crate::pipeline::{Net, is_syn};
 use crate::tables::{count, count_service, iface, now};
 
@@ -140,7 +140,7 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
     record.state = observe(FlowState::NEW, Direction::FORWARD, key.proto, packet.tcp_flags);
     // The socket hooks may have connected another socket of the pod to the backend directly, from the same port.
     let may_meet_direct = role == Role::POD && may_have_pod_sockets();
-    if !claim::<F>(key, (place.snat && !in_two_steps) || may_meet_direct, now) {
+    if !claim_for::<F>(key, (place.snat && !in_two_steps) || may_meet_direct, now) {
         count(Counter::DropSnatExhausted);
         return Outcome::DROP;
     }
@@ -198,7 +198,7 @@ fn begin_second<F: Net>() -> u32 {
     forward::<F>(key, &to, place, false, ServicePortId(0), now, record);
     record.hook = hook;
     record.state = first.state;
-    let has_port = claim::<F>(key, true, now);
+    let has_port = claim_for::<F>(key, true, now);
     let Some(Scratch { record, first, packet, .. }) = F::scratch() else { return Outcome::DROP };
     let is_begun = has_port && put_forward::<F>(key, record) != 0;
     *record = *first;
@@ -217,49 +217,50 @@ fn put_forward<F: Net>(key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>) -> 
     F::put_flow(key, record) as u32
 }
 
+/// [`claim`] for the flow with this key.
+#[inline(always)]
+fn claim_for<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool {
+    let Some(Scratch { claim, .. }) = F::scratch() else { return false };
+    (claim.key.src, claim.key.dst) = (key.src, key.dst);
+    (claim.key.sport, claim.key.dport) = (key.sport, key.dport);
+    (claim.key.proto, claim.key._pad) = (key.proto, [0; 3]);
+    F::claim(takes_port as u32, now) != 0
+}
+
 /// Inserts the reverse record under a key that no other live flow has, trying source ports until one is free
 /// (SEM-080). The first try is the client's own port, or a fixed function of the client if a port of the SNAT range
 /// is needed. The port of a recently closed connection is the last choice: its backend may still be in TIME_WAIT.
 #[inline(always)]
-fn claim<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool {
+pub fn claim<F: Net>(takes_port: bool, now: u32) -> bool {
     let config = CONFIG.load();
-    let Some(scratch) = F::scratch() else { return false };
-    scratch.claim = Claim {
-        port_delta: scratch.record.port_delta,
-        hash: client_hash::<F>(key),
-        now,
-        tries: 0,
-        rest: 0,
-        resting_port: 0,
-        takes_port: takes_port as u8,
-        takes_resting: 0,
-        is_done: 0,
-        _pad: [0; 3],
-    };
+    let Some(Scratch { claim, record, .. }) = F::scratch() else { return false };
+    claim.port_delta = record.port_delta;
+    claim.hash = client_hash::<F>(&claim.key);
+    (claim.now, claim.tries, claim.rest, claim.resting_port) = (now, 0, 0, 0);
+    (claim.takes_port, claim.takes_resting, claim.is_done) = (takes_port as u8, 0, 0);
     let of_range = limits::SNAT_TRIES.min(config.snat_count as u32);
-    let key = (&raw const *key).cast_mut().cast();
     // `bpf_loop` instead of a loop: the verifier walks its body once, not once per attempt.
-    // SAFETY: the callback has the helper's signature and gets the key, which outlives the call.
+    // SAFETY: the callback has the helper's signature and takes no pointer.
     unsafe {
         let step: extern "C" fn(u32, *mut c_void) -> i64 = claim_step::<F>;
-        bpf_loop(of_range + !takes_port as u32, step as *mut c_void, key, 0);
+        let nothing = core::ptr::null_mut();
+        bpf_loop(of_range + !takes_port as u32, step as *mut c_void, nothing, 0);
         // Looked up again: the compiler assumes that nothing else writes behind a reference.
         if let Some(Scratch { claim, .. }) = F::scratch()
             && claim.is_done == 0
             && claim.resting_port != 0
         {
             claim.takes_resting = 1;
-            bpf_loop(1, step as *mut c_void, key, 0);
+            bpf_loop(1, step as *mut c_void, nothing, 0);
         }
     }
     F::scratch().is_some_and(|scratch| scratch.claim.is_done != 0)
 }
 
 /// One attempt; 1 ends the search.
-extern "C" fn claim_step<F: Net>(_: u32, key: *mut c_void) -> i64 {
-    // SAFETY: `claim` passes the client's key and waits.
-    let key = unsafe { &*key.cast::<FlowKey<F::Addr>>() };
+extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
     let Some(Scratch { record, reverse, reverse_key, claim, .. }) = F::scratch() else { return 1 };
+    let key = &claim.key;
     claim.tries = claim.tries.wrapping_add(1);
     if claim.takes_port != 0 || claim.tries > 1 {
         let port: Port = if claim.takes_resting != 0 {

@@ -15,6 +15,7 @@ use core::ffi::c_void;
 use crate::bypass;
 use crate::choose::is_unallocated;
 use crate::fib::{self, FibWords};
+use crate::global::Global;
 use crate::hook::PacketAccess;
 use crate::icmp::Reject;
 use crate::icmp_inner::{self, delta_of};
@@ -25,8 +26,8 @@ use crate::tables::{Tables, count, count_service, now, presence, tick};
 use crate::tuple_conflict;
 
 /// All that the pipeline needs of an address family.
-pub trait Net: Tables + FibWords + Icmp {}
-impl<F: Tables + FibWords + Icmp> Net for F {}
+pub trait Net: Tables + FibWords + Icmp + Global {}
+impl<F: Tables + FibWords + Icmp + Global> Net for F {}
 
 /// Handles a packet that came in by a pod interface or an uplink.
 #[inline(always)]

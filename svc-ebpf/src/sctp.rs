@@ -10,6 +10,7 @@ use svc_common::wire::crc32c::{Delta, STEPS};
 use svc_common::wire::ip::SCTP_LEN;
 use svc_common::wire::parse::{Packet, Shape};
 
+use crate::global;
 use crate::hook::PacketAccess;
 use crate::icmp_inner::delta_of;
 use crate::pipeline::Net;
@@ -35,7 +36,7 @@ pub fn fix<F: Net, M: PacketAccess>(
         let hop = Wsum::ZERO.minus(Wsum(u16::from_ne_bytes([0, hops]) as u32));
         delta_of::<F>(record, packet.key.src, packet.key.dst).plus(hop)
     };
-    m.fix_crc(packet.l4, delta(flipped, length), addr.plus(record.port_delta))
+    m.fix_crc(packet.l4, global::sctp_delta(flipped, length), addr.plus(record.port_delta))
 }
 
 /// The sender left the checksum to a card (CHECKSUM_PARTIAL), which computes it later over the packet including the
@@ -52,9 +53,9 @@ fn ports(sport: Port, dport: Port) -> u32 {
     u32::from_ne_bytes([a, b, c, d])
 }
 
-/// A call of its own: it is rare and long.
-#[inline(never)]
-fn delta(flipped: u32, length: u32) -> u32 {
+/// [`global::sctp_delta`]
+#[inline(always)]
+pub fn delta(flipped: u32, length: u32) -> u32 {
     let mut delta = Delta::new(flipped, length);
     // `bpf_loop` instead of a loop: the verifier walks its body once, not once per round.
     // SAFETY: the callback has the helper's signature and gets the value, which outlives the call.

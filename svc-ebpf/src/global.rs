@@ -1,0 +1,49 @@
+//! Global functions: the verifier walks each of them once per program, for every state of its callers. Scalars go in, a
+//! scalar comes out, and all else is in the scratch space.
+//!
+//! Symbols cannot be generic, so each has one function per address family.
+
+use svc_common::family::{V4, V6};
+
+use crate::tables::Tables;
+use crate::{new_flow, sctp};
+
+/// The change of the checksum of an SCTP packet of `length` octets whose ports change by these bits, as they lie in the
+/// packet.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sctp_delta(flipped: u32, length: u32) -> u32 {
+    sctp::delta(flipped, length)
+}
+
+/// The global functions, by address family.
+pub trait Global: Tables {
+    /// [`new_flow::claim`]
+    fn claim(takes_port: u32, now: u32) -> u32;
+}
+
+impl Global for V4 {
+    #[inline(always)]
+    fn claim(takes_port: u32, now: u32) -> u32 {
+        claim4(takes_port, now)
+    }
+}
+
+impl Global for V6 {
+    #[inline(always)]
+    fn claim(takes_port: u32, now: u32) -> u32 {
+        claim6(takes_port, now)
+    }
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn claim4(takes_port: u32, now: u32) -> u32 {
+    new_flow::claim::<V4>(takes_port != 0, now) as u32
+}
+
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn claim6(takes_port: u32, now: u32) -> u32 {
+    new_flow::claim::<V6>(takes_port != 0, now) as u32
+}
