@@ -6,7 +6,12 @@ mod kernel;
 mod mutants;
 mod tier;
 
+use std::num::NonZero;
+use std::panic::resume_unwind;
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Error, Result, anyhow, bail};
@@ -62,31 +67,10 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     }
     let svc_ctl = if tiers.iter().any(|tier| tier.needs_daemon) { Some(build::svc_ctl()?) } else { None };
 
+    let session = Session { binaries, privilege, svc_ctl, filter: args.filter.clone() };
     let mut outcomes = Vec::new();
-    for tier in tiers {
-        eprintln!("\n== {}: {}", tier.name, tier.what);
-        let started = Instant::now();
-        let ran = match obstacle(tier, privilege) {
-            None => {
-                let svc_ctl = svc_ctl.as_deref().filter(|_| tier.needs_daemon);
-                let ran = prepare(tier).and_then(|programs| {
-                    let programs = Programs { svc_ctl, ..programs };
-                    run(tier, &binaries, privilege, &programs, args.filter.as_deref())
-                });
-                // A tier that cannot be prepared has failed; the other tiers still run.
-                ran.unwrap_or_else(|error| Some(Results::of_failure(format!("{error:#}"))))
-            }
-            Some(reason) => {
-                eprintln!("left out: {reason:#}");
-                None
-            }
-        };
-        let left_out = ran.is_none();
-        let (count, failures) = match ran {
-            Some(results) => (results.total(), results.failures),
-            None => (Count { skipped: count_cases(tier, &binaries)?, ..Count::default() }, Vec::new()),
-        };
-        outcomes.push(Outcome { tier, count, failures, took: started.elapsed(), left_out });
+    for group in tiers.chunk_by(|one, next| one.one_core && next.one_core) {
+        outcomes.append(&mut session.run_group(group)?);
     }
     privilege.hand_back(&[project::root(), &project::target_dir()])?;
     if let Some(filter) = &args.filter
@@ -97,6 +81,85 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         );
     }
     Ok(report(&outcomes, &orphans))
+}
+
+/// What all tiers of a run share.
+struct Session {
+    binaries: Vec<TestBinary>,
+    privilege: Privilege,
+    svc_ctl: Option<PathBuf>,
+    filter: Option<String>,
+}
+
+impl Session {
+    /// Runs the tiers side by side, as many as the machine has cores.
+    fn run_group(&self, group: &[&'static Tier]) -> Result<Vec<Outcome>> {
+        let next = AtomicUsize::new(0);
+        let worker = || -> Result<Vec<(usize, Outcome)>> {
+            let mut outcomes = Vec::new();
+            loop {
+                let number = next.fetch_add(1, Ordering::Relaxed);
+                let Some(tier) = group.get(number) else { return Ok(outcomes) };
+                outcomes.push((number, self.run_tier(tier, group.len() > 1)?));
+            }
+        };
+        let workers = thread::available_parallelism().map_or(1, NonZero::get).min(group.len());
+        let outcomes = thread::scope(|scope| {
+            let running: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+            let ended =
+                running.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            ended.collect::<Result<Vec<_>>>()
+        })?;
+        let mut outcomes: Vec<_> = outcomes.into_iter().flatten().collect();
+        outcomes.sort_by_key(|(number, _)| *number);
+        Ok(outcomes.into_iter().map(|(_, outcome)| outcome).collect())
+    }
+
+    /// The lines of a tier that runs beside others begin with its name.
+    fn run_tier(&self, tier: &'static Tier, is_beside: bool) -> Result<Outcome> {
+        eprintln!("\n== {}: {}", tier.name, tier.what);
+        let started = Instant::now();
+        let label = if is_beside { format!("{}: ", tier.name) } else { String::new() };
+        let ran = match obstacle(tier, self.privilege) {
+            // A tier that cannot be prepared has failed; the other tiers still run.
+            None => self
+                .try_tier(tier, &label)
+                .unwrap_or_else(|error| Some(Results::of_failure(format!("{error:#}")))),
+            Some(reason) => {
+                eprintln!("left out: {reason:#}");
+                None
+            }
+        };
+        let left_out = ran.is_none();
+        let (count, failures) = match ran {
+            Some(results) => (results.total(), results.failures),
+            None => (Count { skipped: count_cases(tier, &self.binaries)?, ..Count::default() }, Vec::new()),
+        };
+        Ok(Outcome { tier, count, failures, took: started.elapsed(), left_out })
+    }
+
+    /// `None` if the tier left itself out.
+    fn try_tier(&self, tier: &Tier, label: &str) -> Result<Option<Results>> {
+        let svc_ctl = self.svc_ctl.as_deref().filter(|_| tier.needs_daemon);
+        let programs = Programs { svc_ctl, ..prepare(tier)? };
+        let filter = self.filter.as_deref();
+        match (tier.runs, svc_ctl) {
+            (Runs::InMachine, Some(svc_ctl)) => {
+                return kernel::run(&self.binaries, svc_ctl, filter).map(Some);
+            }
+            (Runs::AgainstMutants, _) => {
+                return mutants::run(&self.binaries, self.privilege, filter).map(Some);
+            }
+            _ => {}
+        }
+        let privilege = if tier.runs == Runs::HereAsRoot { self.privilege } else { Privilege::None };
+        let mut total = Results::default();
+        for binary in self.binaries.iter().filter(|binary| binary.tier == tier.name) {
+            let Some(results) = binary.run(privilege, &programs, filter, label)? else { return Ok(None) };
+            total.append(results);
+        }
+        Ok(Some(total))
+    }
 }
 
 /// Requirements of a tier that this machine lacks and that cannot be installed.
@@ -135,29 +198,6 @@ fn count_cases(tier: &Tier, binaries: &[TestBinary]) -> Result<u64> {
         Runs::Here | Runs::HereAsRoot => {}
     }
     binaries.iter().filter(|binary| binary.tier == tier.name).map(|binary| binary.count_cases(None)).sum()
-}
-
-/// `None` if the tier left itself out.
-fn run(
-    tier: &Tier,
-    binaries: &[TestBinary],
-    privilege: Privilege,
-    programs: &Programs<'_>,
-    filter: Option<&str>,
-) -> Result<Option<Results>> {
-    if let (Runs::InMachine, Some(svc_ctl)) = (tier.runs, programs.svc_ctl) {
-        return kernel::run(binaries, svc_ctl, filter).map(Some);
-    }
-    if tier.runs == Runs::AgainstMutants {
-        return mutants::run(binaries, privilege, filter).map(Some);
-    }
-    let privilege = if tier.runs == Runs::HereAsRoot { privilege } else { Privilege::None };
-    let mut total = Results::default();
-    for binary in binaries.iter().filter(|binary| binary.tier == tier.name) {
-        let Some(results) = binary.run(privilege, programs, filter)? else { return Ok(None) };
-        total.append(results);
-    }
-    Ok(Some(total))
 }
 
 /// Prints the failures of all tiers once more, then a line per tier, and the totals.

@@ -76,12 +76,13 @@ impl TestBinary {
         Ok(listed.lines().filter(|line| line.ends_with(": test")).count() as u64)
     }
 
-    /// Runs it with its output shown, and reads its results. `None` if it left itself out.
+    /// Runs it with its output shown, each line after the label, and reads its results. `None` if it left itself out.
     pub fn run(
         &self,
         privilege: Privilege,
         programs: &Programs<'_>,
         filter: Option<&str>,
+        label: &str,
     ) -> Result<Option<Results>> {
         let places = [
             ("SVC_CTL", programs.svc_ctl),
@@ -96,7 +97,7 @@ impl TestBinary {
         variables.push(("CARGO_TARGET_DIR", project::target_dir().into()));
         let mut command = privilege.command(&self.path, &variables);
         command.args(filter);
-        let (status, mut results) = stream(&mut command)?;
+        let (status, mut results) = stream(&mut command, label)?;
         if status.code() == Some(EXIT_LEFT_OUT) && results.counts.is_empty() {
             return Ok(None);
         }
@@ -132,8 +133,8 @@ impl Results {
     }
 }
 
-/// Runs a command with its output shown, and collects the results in it.
-pub fn stream(command: &mut Command) -> Result<(ExitStatus, Results)> {
+/// Runs a command with its output shown, each line after the label, and collects the results in it.
+pub fn stream(command: &mut Command, label: &str) -> Result<(ExitStatus, Results)> {
     let program = command.get_program().to_string_lossy().into_owned();
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot start {program}"))?;
@@ -143,7 +144,7 @@ pub fn stream(command: &mut Command) -> Result<(ExitStatus, Results)> {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         reading.line(line.trim_end());
-        writeln!(std::io::stdout(), "{}", line.trim_end())?;
+        writeln!(std::io::stdout(), "{label}{}", line.trim_end())?;
     }
     Ok((child.wait()?, reading.results))
 }

@@ -56,7 +56,7 @@ pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Res
     qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs);
     qemu.args(["-append", "console=ttyS0 quiet panic=-1"]).stdin(Stdio::null());
     eprintln!("booting {} (minutes, it is emulated)", kernel.display());
-    let (status, mut results) = stream(&mut qemu)?;
+    let (status, mut results) = stream(&mut qemu, "")?;
     if results.counts.len() != runs.len() {
         let came = results.counts.len();
         results.fail(format!("{came} of {} results came out of the machine ({status})", runs.len()));

@@ -10,6 +10,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
@@ -32,21 +34,39 @@ pub fn run(binaries: &[TestBinary], privilege: Privilege, filter: Option<&str>) 
     let witness = binaries.iter().find(|binary| binary.tier == WITNESS);
     let witness = witness.context("the tier differential has no binary")?;
     let source = copy_of_sources()?;
-    let mut results = Results::default();
     let cases = [(CONTROL, None)].into_iter().chain(MUTANTS.iter().map(|mutant| (mutant.name, Some(mutant))));
-    for (name, mutant) in cases.filter(|(name, _)| filter.is_none_or(|f| name.contains(f))) {
-        let caught = make(mutant, &source).and_then(|object| is_caught(witness, privilege, &object));
-        match (caught, mutant) {
-            (Ok(true), Some(_)) | (Ok(false), None) => {
-                println!("mutant {name:?} ... {}", if mutant.is_some() { "caught" } else { "accepted" });
-                results.counts.push(Count { passed: 1, ..Count::default() });
+    let chosen = cases.filter(|(name, _)| filter.is_none_or(|f| name.contains(f)));
+    // The compiler keeps one core busy, and so does the tier: the next mutant is compiled while it judges this one.
+    let (compiled, objects) = mpsc::sync_channel(0);
+    Ok(thread::scope(|scope| {
+        scope.spawn(move || {
+            for (number, (name, mutant)) in chosen.enumerate() {
+                let object = make(mutant, &source, &format!("svc-prog-{}", number % 2));
+                if compiled.send((name, mutant, object)).is_err() {
+                    return;
+                }
             }
-            (Ok(_), Some(_)) => results.fail(format!("mutant {name:?} ... NOT CAUGHT")),
-            (Ok(_), None) => results.fail("the tier disagrees with the unchanged pipeline".to_owned()),
-            (Err(error), _) => results.fail(format!("mutant {name:?} ... {error:#}")),
+        });
+        let mut results = Results::default();
+        for (name, mutant, object) in objects {
+            let caught = object.and_then(|object| is_caught(witness, privilege, &object));
+            judge(name, mutant.is_some(), caught, &mut results);
         }
+        results
+    }))
+}
+
+/// Prints and counts whether the tier noticed the mutant, or noticed something in the pipeline without a mistake.
+fn judge(name: &str, is_mutant: bool, caught: Result<bool>, results: &mut Results) {
+    match caught {
+        Ok(is_caught) if is_caught == is_mutant => {
+            println!("mutant {name:?} ... {}", if is_mutant { "caught" } else { "accepted" });
+            results.counts.push(Count { passed: 1, ..Count::default() });
+        }
+        Ok(_) if is_mutant => results.fail(format!("mutant {name:?} ... NOT CAUGHT")),
+        Ok(_) => results.fail("the tier disagrees with the unchanged pipeline".to_owned()),
+        Err(error) => results.fail(format!("mutant {name:?} ... {error:#}")),
     }
-    Ok(results)
 }
 
 /// A workspace with a copy of the kernel programs' sources, to be changed, and the real rest.
@@ -65,8 +85,8 @@ fn copy_of_sources() -> Result<PathBuf> {
     Ok(source)
 }
 
-/// Restores the sources, makes the mistake if there is one, and compiles.
-fn make(mutant: Option<&Mutant>, source: &Path) -> Result<PathBuf> {
+/// Restores the sources, makes the mistake if there is one, and compiles an object of that name.
+fn make(mutant: Option<&Mutant>, source: &Path, name: &str) -> Result<PathBuf> {
     for name in ["svc-common", "svc-ebpf"] {
         copy_tree(&project::root().join(name), &source.join(name))?;
     }
@@ -78,7 +98,7 @@ fn make(mutant: Option<&Mutant>, source: &Path) -> Result<PathBuf> {
         fs::write(&path, text.replace(mutant.from, mutant.to))?;
     }
     let target = project::target_dir().join("mutants/bpf");
-    let object = project::target_dir().join("mutants/svc-prog");
+    let object = project::target_dir().join("mutants").join(name);
     fs::create_dir_all(&target)?;
     bpf::compile(source, "svc-prog", &target, std::env::consts::ARCH, &object).map_err(anyhow::Error::msg)?;
     Ok(object)
@@ -87,7 +107,7 @@ fn make(mutant: Option<&Mutant>, source: &Path) -> Result<PathBuf> {
 /// The mutant is caught if the tier disagrees with it.
 fn is_caught(witness: &TestBinary, privilege: Privilege, object: &Path) -> Result<bool> {
     let variables = [("SVC_DIFF_MUTANT", OsString::from(object))];
-    let (status, results) = stream(&mut privilege.command(&witness.path, &variables))?;
+    let (status, results) = stream(&mut privilege.command(&witness.path, &variables), "")?;
     match results.counts.as_slice() {
         [Count { passed: 1, failed: 0, .. }] => Ok(status.success()),
         [_] => Ok(false),
