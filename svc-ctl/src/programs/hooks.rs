@@ -11,7 +11,7 @@ use super::HooksStatus;
 use super::desired::{desired_interfaces, interface_status, node_addresses};
 use super::firewall::Forward;
 use super::host::Host;
-use super::masquerade_path::{MasqueradePath, is_bridge_filtered, masquerade_path};
+use super::masquerade_path::{MasqueradePath, Surroundings, bridge_filter, masquerade_path};
 
 use crate::config::{Config, ThroughStack};
 use crate::dataplane::attach::{Attacher, TcHook, cgroup_programs, is_cgroup_attached};
@@ -23,7 +23,7 @@ use crate::dataplane::maps::by_aya;
 use crate::dataplane::pins::{Lock, Pins};
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::model::node::NodeAddresses;
-use crate::node::roles::{Assignment, assign};
+use crate::node::roles::{Assignment, Role, assign};
 use crate::node::watch::Observed;
 use crate::node::{Interface, Interfaces};
 use crate::observe::ledger::Ledger;
@@ -79,7 +79,11 @@ impl Hooks {
             table,
             interfaces: Interfaces::default(),
             roles: BTreeMap::new(),
-            masquerade_path: masquerade_path(ThroughStack::Never, &Forward::default(), false, false, false),
+            masquerade_path: masquerade_path(
+                ThroughStack::Never,
+                &Forward::default(),
+                Surroundings::default(),
+            ),
             attach_ms: BTreeMap::new(),
             reattached: 0,
             maps_generation: 0,
@@ -154,14 +158,15 @@ impl Hooks {
     /// Decides whether masqueraded packets go through the stack; true if that changed.
     fn choose_masquerade_path(&mut self) -> bool {
         let forward = self.host.forward();
-        let has_narrow_route = self.interfaces.has_narrow_route;
-        let path = masquerade_path(
-            self.config.through_stack,
-            &forward,
-            has_narrow_route,
-            is_bridge_filtered(),
-            self.interfaces.routes_by_source,
-        );
+        let is_bridge_uplink =
+            |i: &Interface| i.is_bridge && self.roles.get(&i.index).is_some_and(|a| a.role == Role::Uplink);
+        let around = Surroundings {
+            has_narrow_route: self.interfaces.has_narrow_route,
+            routes_by_source: self.interfaces.routes_by_source,
+            has_bridge_uplink: self.interfaces.list.iter().any(is_bridge_uplink),
+            bridges: bridge_filter(),
+        };
+        let path = masquerade_path(self.config.through_stack, &forward, around);
         let is_new = path != self.masquerade_path;
         if is_new {
             tracing::info!(path = path.words, "masqueraded packets");

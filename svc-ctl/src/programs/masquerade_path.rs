@@ -19,39 +19,64 @@ pub struct MasqueradePath {
     pub words: String,
 }
 
+/// The node's routes and bridges, as far as they decide.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Surroundings {
+    /// A route has a smaller MTU than its interface.
+    pub has_narrow_route: bool,
+    /// A rule chooses routes by the source address.
+    pub routes_by_source: bool,
+    /// An uplink is a bridge.
+    pub has_bridge_uplink: bool,
+    /// Netfilter sees bridged packets.
+    pub bridges: BridgeFilter,
+}
+
+/// Families whose bridged packets netfilter sees.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum BridgeFilter {
+    #[default]
+    None,
+    OneFamily,
+    All,
+}
+
 /// Decides by the configuration and by the node's firewall, routes and bridges.
-pub fn masquerade_path(
-    asked: ThroughStack,
-    forward: &Forward,
-    has_narrow_route: bool,
-    is_bridge_filtered: bool,
-    routes_by_source: bool,
-) -> MasqueradePath {
+pub fn masquerade_path(asked: ThroughStack, forward: &Forward, around: Surroundings) -> MasqueradePath {
     let reason = match (asked, &forward.policies) {
         (ThroughStack::Never, _) => None,
         (ThroughStack::Always, _) => Some("as configured".to_owned()),
         (ThroughStack::Auto, Some(chain)) => Some(format!("network policies are in FORWARD ({chain})")),
         // A FORWARD chain with policy DROP would block packets that pass now.
-        (ThroughStack::Auto, None) => (has_narrow_route && !forward.is_closed)
+        (ThroughStack::Auto, None) => (around.has_narrow_route && !forward.is_closed)
             .then(|| "a route has a smaller MTU than its interface".to_owned()),
     };
     let Some(reason) = reason else {
         let narrows = asked == ThroughStack::Auto && !forward.is_closed;
         let narrows = if narrows { IfaceFlags::NARROWED_THROUGH_STACK } else { IfaceFlags::NONE };
-        // Beside policies in FORWARD the stack must see the packets, wherever their replies leave.
-        let local = if routes_by_source { IfaceFlags::LOCAL_PAST_STACK } else { IfaceFlags::NONE };
+        // A packet on a bridge meets conntrack before it meets svc, with the Service's address: the answer, with the pod's, is
+        // invalid to conntrack. Beside policies in FORWARD the stack must see the packets all the same.
+        let meets_conntrack_first = around.has_bridge_uplink && around.bridges != BridgeFilter::None;
+        let is_past = around.routes_by_source || meets_conntrack_first;
+        let local = if is_past { IfaceFlags::LOCAL_PAST_STACK } else { IfaceFlags::NONE };
         return MasqueradePath { flags: narrows.with(local), words: "past the stack".to_owned() };
     };
-    let bridged = if is_bridge_filtered { IfaceFlags::BRIDGE_FILTERED } else { IfaceFlags::NONE };
+    let is_filtered = around.bridges == BridgeFilter::All;
+    let bridged = if is_filtered { IfaceFlags::BRIDGE_FILTERED } else { IfaceFlags::NONE };
     MasqueradePath {
         flags: IfaceFlags::THROUGH_STACK.with(bridged),
         words: format!("through the stack: {reason}"),
     }
 }
 
-/// Netfilter of this network namespace sees bridged packets.
-pub fn is_bridge_filtered() -> bool {
-    BRIDGE_FILTERS.iter().all(|name| sysctl(name).is_some_and(|value| value == "1"))
+/// The setting of this network namespace.
+pub fn bridge_filter() -> BridgeFilter {
+    let families = BRIDGE_FILTERS.iter().filter(|name| sysctl(name).is_some_and(|value| value == "1"));
+    match families.count() {
+        0 => BridgeFilter::None,
+        2 => BridgeFilter::All,
+        _ => BridgeFilter::OneFamily,
+    }
 }
 
 #[cfg(test)]
@@ -76,24 +101,39 @@ mod tests {
         ];
         for (asked, has_policies, is_closed, has_narrow_route, flags) in rows {
             let forward = Forward { policies: has_policies.then(|| "cali-FORWARD".to_owned()), is_closed };
-            let path = masquerade_path(asked, &forward, has_narrow_route, false, false);
+            let path = masquerade_path(
+                asked,
+                &forward,
+                Surroundings { has_narrow_route, ..Surroundings::default() },
+            );
             assert_eq!(path.flags, flags, "{asked:?} {forward:?} {has_narrow_route}: {}", path.words);
         }
     }
 
     #[test]
-    fn a_node_that_routes_by_source_reaches_its_pods_past_the_stack_unless_forward_has_policies() {
-        let of = |asked, policies: Option<&str>| {
+    fn pods_are_reached_past_a_stack_that_misleads_unless_forward_has_policies() {
+        let by_source = Surroundings { routes_by_source: true, ..Surroundings::default() };
+        let bridge = |bridges| Surroundings { has_bridge_uplink: true, bridges, ..Surroundings::default() };
+        let of = |asked, policies: Option<&str>, around| {
             let forward = Forward { policies: policies.map(str::to_owned), is_closed: false };
-            masquerade_path(asked, &forward, false, false, true).flags.has(IfaceFlags::LOCAL_PAST_STACK)
+            masquerade_path(asked, &forward, around).flags.has(IfaceFlags::LOCAL_PAST_STACK)
         };
-        assert!(of(ThroughStack::Auto, None) && of(ThroughStack::Never, Some("cali-FORWARD")));
-        assert!(!of(ThroughStack::Auto, Some("cali-FORWARD")) && !of(ThroughStack::Always, None));
+        for around in [by_source, bridge(BridgeFilter::OneFamily), bridge(BridgeFilter::All)] {
+            assert!(of(ThroughStack::Auto, None, around), "{around:?}");
+            assert!(of(ThroughStack::Never, Some("cali-FORWARD"), around), "{around:?}");
+            assert!(!of(ThroughStack::Auto, Some("cali-FORWARD"), around), "{around:?}");
+            assert!(!of(ThroughStack::Always, None, around), "{around:?}");
+        }
+        let no_bridge_uplink = Surroundings { bridges: BridgeFilter::All, ..Surroundings::default() };
+        for around in [bridge(BridgeFilter::None), no_bridge_uplink] {
+            assert!(!of(ThroughStack::Auto, None, around), "{around:?}");
+        }
     }
 
     #[test]
     fn bridged_packets_go_through_the_stack_only_if_all_masqueraded_packets_do() {
-        let flags = |asked| masquerade_path(asked, &Forward::default(), false, true, false).flags;
+        let around = Surroundings { bridges: BridgeFilter::All, ..Surroundings::default() };
+        let flags = |asked| masquerade_path(asked, &Forward::default(), around).flags;
         assert!(flags(ThroughStack::Always).has(IfaceFlags::BRIDGE_FILTERED));
         assert!(!flags(ThroughStack::Auto).has(IfaceFlags::BRIDGE_FILTERED));
     }

@@ -1,6 +1,7 @@
 //! The combinations of a client, a frontend and a backend: their list, expected results, and the table of results.
 
 mod cell;
+mod pairs;
 mod source;
 mod table;
 mod variant;

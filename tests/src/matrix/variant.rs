@@ -1,8 +1,9 @@
 //! Variants of topology and flags for the matrix. A variant runs all of the matrix or the part that it affects.
 
 use super::cell::{Cell, Client, Frontend};
+use super::pairs;
 use crate::daemon::Flags;
-use crate::topology::{Offloads, Options, Shape};
+use crate::topology::{Between, Forwards, Offloads, Options, Shape};
 
 /// A named variant and its cells.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +23,10 @@ const POD_SOCKETS: Flags = Flags { pod_sockets: true, ..TCX };
 const ROUTED: Options = Options {
     shape: Shape::Routed,
     offloads: Offloads::Default,
-    two_uplinks: false,
+    between: Between::Lan,
+    forwards: Forwards::Valid,
     bridge_nf: true,
-    tunnels: false,
+    card_in_bridge: false,
     pod_prefix: "veth",
 };
 const BRIDGED: Options = Options { shape: Shape::Bridged, ..ROUTED };
@@ -45,7 +47,7 @@ const fn xdp(name: &'static str, options: Options, flags: Flags) -> Variant {
 }
 
 const fn two_uplinks(name: &'static str, options: Options) -> Variant {
-    let options = Options { two_uplinks: true, ..tx_off(options) };
+    let options = Options { between: Between::OwnUplink, ..tx_off(options) };
     Variant { name, options, flags: TCX, has: |cell| matches!(cell.frontend, Frontend::NodePort) }
 }
 
@@ -53,7 +55,16 @@ const fn pod_sockets(name: &'static str, options: Options) -> Variant {
     Variant { name, options, flags: POD_SOCKETS, has: |cell| matches!(cell.client, Client::Pod) }
 }
 
-pub const VARIANTS: [Variant; 13] = [
+/// A network that changes something for every combination; each pair of its parts occurs.
+const fn pairs(name: &'static str, options: Options) -> Variant {
+    Variant { name, options, flags: TCX, has: pairs::contain }
+}
+
+const fn between(between: Between) -> Options {
+    Options { between, ..ROUTED }
+}
+
+pub const VARIANTS: [Variant; 19] = [
     whole("routed", ROUTED),
     whole("routed, tx off", tx_off(ROUTED)),
     whole("bridged", BRIDGED),
@@ -67,4 +78,10 @@ pub const VARIANTS: [Variant; 13] = [
     xdp("bridged, generic XDP", BRIDGED, GENERIC),
     pod_sockets("routed, pod sockets", ROUTED),
     pod_sockets("bridged, pod sockets", BRIDGED),
+    pairs("tunnel", between(Between::Tunnel)),
+    pairs("VXLAN", between(Between::Vxlan)),
+    pairs("two uplinks, pods by source", between(Between::OwnUplinkBySource)),
+    pairs("card in a bridge", Options { card_in_bridge: true, ..BRIDGED }),
+    pairs("strict FORWARD", Options { forwards: Forwards::OfPods, ..BRIDGED }),
+    pairs("foreign interface names", Options { pod_prefix: "eni", ..ROUTED }),
 ];

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::addresses;
+use super::{Forwards, addresses};
 use crate::netns::Netns;
 
 /// Strict reverse path filter and no local sources on every present and future interface; forwarding on.
@@ -25,8 +25,17 @@ pub(super) fn bridge_netfilter(netns: &Netns, on: bool) -> Result<()> {
 }
 
 /// FORWARD rules like those of firewalls, and pod egress masqueraded as by a CNI with `ipMasq: true`.
-pub(super) fn strict_rules(netns: &Netns, node: u8) -> Result<()> {
+pub(super) fn strict_rules(netns: &Netns, node: u8, forwards: Forwards) -> Result<()> {
     let subnet = addresses::pod(node, 0);
+    let new = match forwards {
+        Forwards::Valid => "ct state new counter accept",
+        Forwards::OfPods => {
+            "ip saddr 10.244.0.0/16 counter accept
+                ip daddr 10.244.0.0/16 counter accept
+                ip6 saddr fd00:10:244::/48 counter accept
+                ip6 daddr fd00:10:244::/48 counter accept"
+        }
+    };
     netns.nft(&format!(
         "table inet strict {{
             chain forward {{
@@ -35,7 +44,7 @@ pub(super) fn strict_rules(netns: &Netns, node: u8) -> Result<()> {
                 # Conntrack does not track these; bridged pods find each other by them.
                 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} counter accept
                 ct state established,related counter accept
-                ct state new counter accept
+                {new}
             }}
         }}
         table inet cni {{

@@ -49,18 +49,49 @@ pub enum Offloads {
     ForXdp,
 }
 
+/// How the nodes reach each other's pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Between {
+    /// By eth0, like everything else.
+    Lan,
+    /// By eth1, an uplink of their own. The client and the default route stay on eth0.
+    OwnUplink,
+    /// Like [`Between::OwnUplink`]; and rules send packets of pods to the outside by a gateway of eth1 that does not exist,
+    /// as the AWS VPC CNI does for pods of its second card. Answers to the client must not follow them.
+    OwnUplinkBySource,
+    /// By `tun0`, a device without Ethernet header. The client can reach node1 by another one: `tun1` of node1 and `tun0`
+    /// of the client.
+    Tunnel,
+    /// By `flannel.1`, a VXLAN as flannel makes it.
+    Vxlan,
+}
+
+impl Between {
+    const fn has_own_uplink(self) -> bool {
+        matches!(self, Self::OwnUplink | Self::OwnUplinkBySource)
+    }
+}
+
+/// Forwarded packets that the node's firewall accepts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Forwards {
+    /// All that conntrack finds valid.
+    Valid,
+    /// What comes from or goes to pods, and answers. The policy drops the rest.
+    OfPods,
+}
+
 /// Variants of the topology.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     pub shape: Shape,
     pub offloads: Offloads,
-    /// Node-to-node traffic has an uplink of its own; client and default route stay on eth0.
-    pub two_uplinks: bool,
+    pub between: Between,
+    pub forwards: Forwards,
     /// `bridge-nf-call-iptables`: netfilter sees bridged packets.
     pub bridge_nf: bool,
-    /// The nodes reach each other's pods by `tun0`, a device without Ethernet header, and the client can reach node1
-    /// by another one: `tun1` of node1 and `tun0` of the client.
-    pub tunnels: bool,
+    /// The node's only card is a port of the bridge br0, which has its addresses.
+    pub card_in_bridge: bool,
     /// Prefix of the names of pods' host ends; CNIs differ.
     pub pod_prefix: &'static str,
 }
@@ -70,9 +101,10 @@ impl Default for Options {
         Self {
             shape: Shape::Routed,
             offloads: Offloads::Default,
-            two_uplinks: false,
+            between: Between::Lan,
+            forwards: Forwards::Valid,
             bridge_nf: true,
-            tunnels: false,
+            card_in_bridge: false,
             pod_prefix: "veth",
         }
     }
@@ -101,7 +133,7 @@ pub struct Topology {
 impl Topology {
     pub fn new(name: &RunName, options: Options) -> Result<Self> {
         let cgroup = Cgroup::new(name.as_str())?;
-        let lan = lan(name, options.two_uplinks)?;
+        let lan = lan(name, options.between.has_own_uplink())?;
         let client = client(name, &lan, &cgroup).context("the client")?;
         let node =
             |index| Node::new(name, index, options, &lan, &cgroup).with_context(|| format!("node{index}"));
@@ -116,8 +148,13 @@ impl Topology {
             tunnels: Vec::new(),
             links: Vec::new(),
         };
-        if options.tunnels {
-            topology.dig().context("the tunnels")?;
+        if options.card_in_bridge {
+            topology.nodes.iter_mut().try_for_each(Node::bridge_card).context("the cards' bridges")?;
+        }
+        match options.between {
+            Between::Lan | Between::OwnUplink | Between::OwnUplinkBySource => {}
+            Between::Tunnel => topology.dig().context("the tunnels")?,
+            Between::Vxlan => topology.nodes.iter().try_for_each(Node::join_vxlan).context("the VXLAN")?,
         }
         if options.offloads == Offloads::ForXdp {
             topology.prepare_lan_for_xdp()?;
@@ -189,7 +226,7 @@ impl Topology {
         prepare_for_xdp(&self.client.netns, "eth0")?;
         for host in ["client", "node1", "node2"] {
             let mut ports = vec![front_port(host)];
-            if self.options.two_uplinks && host != "client" {
+            if self.options.between.has_own_uplink() && host != "client" {
                 ports.push(back_port(host));
             }
             for port in ports {

@@ -7,11 +7,16 @@ use anyhow::{Context, Result};
 
 use super::pod::{self, Pod};
 use super::{
-    Addrs, Host, Offloads, Options, Shape, addresses, back_port, firewall, front_port, plug, prepare_for_xdp,
+    Addrs, Between, Family, Host, Offloads, Options, Shape, addresses, back_port, firewall, front_port, plug,
+    prepare_for_xdp,
 };
 use crate::cgroup::Cgroup;
+use crate::command;
 use crate::netns::Netns;
 use crate::run_name::RunName;
+
+/// Name of the VXLAN's device.
+const VXLAN: &str = "flannel.1";
 
 /// The first pod's last octet; .1 is the bridge's.
 const FIRST_POD: u8 = 10;
@@ -41,7 +46,7 @@ impl Node {
         let name = format!("node{index}");
         let netns = Netns::new(&run.host(&name))?;
         firewall::strict_sysctls(&netns)?;
-        firewall::strict_rules(&netns, index)?;
+        firewall::strict_rules(&netns, index, options.forwards)?;
         uplinks(&netns, &name, index, options, lan)?;
         if options.shape == Shape::Bridged {
             bridge(&netns, index, options.bridge_nf)?;
@@ -65,12 +70,15 @@ impl Node {
     }
 
     pub fn uplinks(&self) -> &[&'static str] {
-        match self.options {
-            _ if self.bridge_of_card.is_some() => self.bridge_of_card.as_slice(),
-            Options { two_uplinks: true, .. } => &["eth0", "eth1"],
-            Options { tunnels: true, .. } if self.index == 1 => &["eth0", "tun0", "tun1"],
-            Options { tunnels: true, .. } => &["eth0", "tun0"],
-            _ => &["eth0"],
+        if self.bridge_of_card.is_some() {
+            return self.bridge_of_card.as_slice();
+        }
+        match self.options.between {
+            Between::Lan => &["eth0"],
+            Between::OwnUplink | Between::OwnUplinkBySource => &["eth0", "eth1"],
+            Between::Tunnel if self.index == 1 => &["eth0", "tun0", "tun1"],
+            Between::Tunnel => &["eth0", "tun0"],
+            Between::Vxlan => &["eth0", VXLAN],
         }
     }
 
@@ -114,14 +122,51 @@ impl Node {
     /// All addresses of the node itself.
     pub fn addresses(&self) -> Vec<Addrs> {
         let mut all = vec![self.host.addrs];
-        all.extend(self.options.two_uplinks.then(|| addresses::back(self.index)));
+        if self.egress() != self.host.addrs {
+            all.push(self.egress());
+        }
         all.extend((self.options.shape == Shape::Bridged).then(|| addresses::pod(self.index, 1)));
         all
     }
 
-    /// The address of the interface towards the other node.
+    /// The address of the interface towards the other node's pods.
     pub fn egress(&self) -> Addrs {
-        if self.options.two_uplinks { addresses::back(self.index) } else { self.host.addrs }
+        match self.options.between {
+            Between::Lan => self.host.addrs,
+            Between::OwnUplink | Between::OwnUplinkBySource | Between::Tunnel => addresses::back(self.index),
+            Between::Vxlan => addresses::pod(self.index, 0),
+        }
+    }
+
+    /// As flannel does it: the other node's pods behind a next hop in the VXLAN, whose MAC and outer address are entered by
+    /// hand.
+    pub(super) fn join_vxlan(&self) -> Result<()> {
+        let (own, other) = (self.index, 3 - self.index);
+        let (outer, inner) = (addresses::front(own).v4, addresses::pod(own, 0));
+        let (next, mac) = (addresses::pod(other, 0), vxlan_mac(other));
+        let netns = &self.host.netns;
+        netns.ip(&format!(
+            "link add {VXLAN} address {} type vxlan id 1 dev eth0 local {outer} dstport 8472 nolearning",
+            vxlan_mac(own)
+        ))?;
+        firewall::strict_interface(netns, VXLAN)?;
+        netns.ip(&format!(
+            "addr add {}/32 dev {VXLAN}\naddr add {}/128 dev {VXLAN} nodad\nlink set {VXLAN} up\n\
+             neigh add {} lladdr {mac} dev {VXLAN} nud permanent\nneigh add {} lladdr {mac} dev {VXLAN} nud permanent\n\
+             route add {}/24 via {} dev {VXLAN} onlink\nroute add {}/64 via {} dev {VXLAN} onlink",
+            inner.v4, inner.v6, next.v4, next.v6, next.v4, next.v4, next.v6, next.v6
+        ))?;
+        let outer_of_other = addresses::front(other).v4.to_string();
+        command::run(netns.command("bridge")?.args([
+            "fdb",
+            "append",
+            &mac,
+            "dev",
+            VXLAN,
+            "dst",
+            &outer_of_other,
+        ]))?;
+        Ok(())
     }
 
     /// The node and its pods.
@@ -180,13 +225,42 @@ fn uplinks(netns: &Netns, name: &str, index: u8, options: Options, lan: &Netns) 
     address_uplink(netns, "eth0", index)?;
     finish_uplink(netns, "eth0", options.offloads)?;
     let mut via = addresses::front(3 - index);
-    if options.two_uplinks {
+    if options.between.has_own_uplink() {
         via = addresses::back(3 - index);
         plug(lan, "back", &back_port(name), netns, "eth1")?;
         back_uplink(netns, index, via)?;
         finish_uplink(netns, "eth1", options.offloads)?;
     }
-    route_to_pods(netns, index, via)
+    if options.between == Between::OwnUplinkBySource {
+        route_pods_by_source(netns, index)?;
+    }
+    // An IPv6 next hop that another route reaches elsewhere is refused.
+    if options.between == Between::Vxlan { Ok(()) } else { route_to_pods(netns, index, via) }
+}
+
+/// Packets of pods to the outside leave by eth1. Inside the cluster the main table applies.
+fn route_pods_by_source(netns: &Netns, index: u8) -> Result<()> {
+    let gateway = addresses::back(254);
+    netns.ip(&format!(
+        "route add default via {} dev eth1 table 200\nroute add default via {} dev eth1 table 200",
+        gateway.v4, gateway.v6
+    ))?;
+    let inside = [addresses::front(1), addresses::front(2), addresses::back(1), addresses::back(2)];
+    for (family, length, pods_of_all) in
+        [(Family::V4, 24, "10.244.0.0/16"), (Family::V6, 64, "fd00:10:244::/48")]
+    {
+        let pods = format!("{}/{length}", addresses::pod(index, 0).of(family));
+        let mut rules = format!("rule add from {pods} lookup 200 pref 1536\n");
+        for to in inside.iter().map(|addrs| addrs.of(family).to_string()).chain([pods_of_all.to_owned()]) {
+            rules.push_str(&format!("rule add from {pods} to {to} lookup main pref 1535\n"));
+        }
+        netns.ip_of(family, &rules)?;
+    }
+    Ok(())
+}
+
+fn vxlan_mac(node: u8) -> String {
+    format!("02:00:0a:f4:{node:02x}:00")
 }
 
 /// The node's own addresses, and the default route.

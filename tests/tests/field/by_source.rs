@@ -1,7 +1,7 @@
 //! Nodes that route by source.
 
 use anyhow::Result;
-use svc_tests::topology::{Family, Options};
+use svc_tests::topology::{Between, Family, Options};
 
 use crate::case::{Case, ClientOutcome, Row, Target, Way};
 use crate::lab::Lab;
@@ -12,7 +12,7 @@ pub fn cases() -> Vec<Case> {
         Row::answered("client", to, server).direct(ClientOutcome::Silence).nft(ClientOutcome::Silence)
     };
     vec![Case {
-        options: Options { two_uplinks: true, ..Options::default() },
+        options: Options { between: Between::OwnUplink, ..Options::default() },
         prepare: pod_of_another_card,
         also: |lab| {
             lab.edit("near", "type: NodePort\n", "type: NodePort\n  externalTrafficPolicy: Local\n")?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use svc_tests::agent::Via;
-use svc_tests::topology::{Family, Options};
+use svc_tests::topology::{Between, Family, Options};
 
 use crate::case::{Case, Row, Target};
 use crate::lab::Lab;
@@ -23,7 +23,7 @@ pub fn cases() -> Vec<Case> {
     };
     vec![
         Case {
-            options: Options { two_uplinks: true, ..Options::default() },
+            options: Options { between: Between::OwnUplink, ..Options::default() },
             prepare: |lab| {
                 narrow(lab, 1, "eth1")?;
                 narrow(lab, 2, "eth1")?;

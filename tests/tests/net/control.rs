@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::manifests::SERVER_PORT;
-use svc_tests::topology::{Family, Offloads, Options, Shape};
+use svc_tests::topology::{Between, Family, Offloads, Options, Shape};
 
 use crate::testbed::{Testbed, scenario};
 
@@ -31,9 +31,8 @@ pub fn trials() -> Vec<Trial> {
             (Offloads::TxOff, "tx off"),
             (Offloads::ForXdp, "for XDP"),
         ] {
-            for two_uplinks in [false, true] {
-                let uplinks = if two_uplinks { "two uplinks" } else { "one uplink" };
-                let options = Options { shape, offloads, two_uplinks, ..Options::default() };
+            for (between, uplinks) in [(Between::Lan, "one uplink"), (Between::OwnUplink, "two uplinks")] {
+                let options = Options { shape, offloads, between, ..Options::default() };
                 trials.push(scenario(
                     &format!("hosts reach each other without svc, {shape_name}, {offloads_name}, {uplinks}"),
                     move |test| Testbed::without_svc(&format!("{test} {shape_name}"), options),

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
-use svc_tests::topology::{Family, Offloads, Options};
+use svc_tests::topology::{Between, Family, Offloads, Options};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
@@ -21,7 +21,7 @@ const COUNTERS_LIMIT: Duration = Duration::from_secs(15);
 pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for (xdp, offloads) in [("off", Offloads::Default), ("native", Offloads::ForXdp)] {
-        let options = Options { offloads, tunnels: true, ..Options::default() };
+        let options = Options { offloads, between: Between::Tunnel, ..Options::default() };
         let testbed = move |test: &str| {
             Testbed::new(&format!("{test} {xdp}"), options, Flags { xdp, ..Flags::default() }, &["far"])
         };

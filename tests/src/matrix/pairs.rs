@@ -1,0 +1,62 @@
+//! A part of the matrix in which every pair of values of two of its dimensions occurs that occurs in the whole.
+
+use std::collections::BTreeSet;
+use std::sync::OnceLock;
+
+use super::cell::Cell;
+
+/// A value of one of a cell's dimensions.
+type Value = (&'static str, String);
+
+pub fn contain(cell: &Cell) -> bool {
+    static PART: OnceLock<BTreeSet<Cell>> = OnceLock::new();
+    PART.get_or_init(part).contains(cell)
+}
+
+/// Takes the cell with the most new pairs until there are none.
+fn part() -> BTreeSet<Cell> {
+    let cells: Vec<Cell> = Cell::all().into_iter().filter(|cell| cell.meaningless().is_none()).collect();
+    let mut missing: BTreeSet<_> = cells.iter().flat_map(pairs_of).collect();
+    let mut part = BTreeSet::new();
+    while let Some(best) = cells
+        .iter()
+        .max_by_key(|cell| pairs_of(cell).iter().filter(|pair| missing.contains(*pair)).count())
+        .filter(|_| !missing.is_empty())
+    {
+        for pair in pairs_of(best) {
+            missing.remove(&pair);
+        }
+        part.insert(*best);
+    }
+    part
+}
+
+fn pairs_of(cell: &Cell) -> Vec<(Value, Value)> {
+    let Cell { client, backend, frontend, via, family } = cell;
+    let values = [
+        ("client", client.to_string()),
+        ("backend", backend.to_string()),
+        ("frontend", frontend.to_string()),
+        ("via", via.to_string()),
+        ("family", family.to_string()),
+    ];
+    let mut pairs = Vec::new();
+    for (n, one) in values.iter().enumerate() {
+        pairs.extend(values.iter().skip(n + 1).map(|other| (one.clone(), other.clone())));
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_of_the_matrix_has_every_pair() {
+        let whole: Vec<Cell> = Cell::all().into_iter().filter(|cell| cell.meaningless().is_none()).collect();
+        let part: Vec<Cell> = whole.iter().copied().filter(contain).collect();
+        let pairs = |cells: &[Cell]| cells.iter().flat_map(pairs_of).collect::<BTreeSet<_>>();
+        assert_eq!(pairs(&part), pairs(&whole));
+        assert!(4 * part.len() < whole.len(), "{} of {}", part.len(), whole.len());
+    }
+}
