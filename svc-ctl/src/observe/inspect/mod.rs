@@ -1,6 +1,7 @@
 //! The server at `--metrics-bind-address`: `/metrics`, and kube-proxy's pages about configuration and state
 //! (SEM-217).
 
+mod accept;
 mod answer;
 mod negotiate;
 
@@ -61,11 +62,11 @@ pub fn router(inspected: Inspected) -> Router {
         typed("application/json", json!({ "kubeproxy.config.k8s.io": *document }).to_string())
     };
     let statusz = move |headers: HeaderMap| async move {
-        negotiate::answer(accept(&headers), &Statusz { start, now: Timestamp::now() })
+        negotiate::answer(accepted(&headers), &Statusz { start, now: Timestamp::now() })
     };
     let flagz = move |headers: HeaderMap| async move {
         let flags = Arc::clone(&configuration.borrow().flags);
-        negotiate::answer(accept(&headers), &Flagz(flags))
+        negotiate::answer(accepted(&headers), &Flagz(flags))
     };
     let checks = HealthChecks::default();
     let counted = checks.clone();
@@ -111,7 +112,7 @@ fn typed(kind: &'static str, body: String) -> Response {
     (headers, body).into_response()
 }
 
-fn accept(headers: &HeaderMap) -> &str {
+fn accepted(headers: &HeaderMap) -> &str {
     headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
@@ -119,7 +120,7 @@ fn accept(headers: &HeaderMap) -> &str {
 /// Prometheus' format: OpenMetrics writes bucket bounds differently (`1.0` for `1`), which would change the labels of
 /// the series.
 fn is_open(headers: &HeaderMap) -> bool {
-    let accepted = accept(headers);
+    let accepted = accepted(headers);
     accepted.contains("application/openmetrics-text")
         && !["text/plain", "*/*"].iter().any(|kind| accepted.contains(kind))
 }

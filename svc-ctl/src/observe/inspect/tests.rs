@@ -31,7 +31,7 @@ fn sem_218_the_text_equals_that_of_kube_proxy() {
              {version}\nPaths: /configz /flagz /healthz /metrics /proxyMode\n"
         )
     );
-    assert_eq!(flagz().text("="), format!("\nsvc flagz\n{warning}\nconfig= \nmasquerade-all= false\n"));
+    assert_eq!(flagz().text("="), format!("\nsvc flagz\n{warning}\nconfig=\nmasquerade-all=false\n"));
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Failure {
 }
 
 /// The error and its causes; many errors repeat their cause, and many do not.
-fn with_causes(error: &dyn Error) -> String {
+pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
