@@ -17,6 +17,9 @@ pub struct NeighbourFacts {
     pub interfaces: Vec<InterfaceFact>,
 }
 
+/// The direction of XDP, which runs before TC ingress and has room for one program.
+pub const XDP: &str = "xdp";
+
 /// The programs at one hook, in their order.
 #[derive(Clone, Debug, Default)]
 pub struct Hook {
@@ -89,19 +92,18 @@ fn hooks(facts: &NeighbourFacts) -> Vec<Finding> {
             .collect();
         let place = format!("{} {}", hook.interface, hook.direction);
         let is_before = hook.programs.first().is_some_and(|(_, is_ours)| !is_ours);
+        let is_before = is_before && hook.programs.iter().any(|(_, is_ours)| *is_ours);
         let order = order.join(", then ");
-        match is_before && hook.programs.iter().any(|(_, is_ours)| *is_ours) {
-            true => warn(
-                "hooks",
-                format!("{place}: {order}"),
-                "what the first program takes, svc does not see: let it hand Services on, or restart svc after it",
-            ),
-            false => warn(
-                "hooks",
-                format!("{place}: {order}"),
-                "svc's program runs first; what it redirects, the other one does not see",
-            ),
-        }
+        let cure = match (hook.direction, is_before) {
+            (XDP, _) => {
+                "an interface has room for one XDP program: svc serves this one at TC, and does not see what that program takes"
+            }
+            (_, true) => {
+                "what the first program takes, svc does not see: let it hand Services on, or restart svc after it"
+            }
+            (_, false) => "svc's program runs first; what it redirects, the other one does not see",
+        };
+        warn("hooks", format!("{place}: {order}"), cure)
     };
     let mut all: Vec<Finding> = shared.map(finding).collect();
     if all.is_empty() {

@@ -113,6 +113,7 @@ fn broken() -> Facts {
             hooks: vec![
                 hook("ingress", &[("cil_from_netdev", false), ("uplink_ingress", true)]),
                 hook("egress", &[("uplink_egress", true), ("monitor", false)]),
+                hook(neighbours::XDP, &[("xdp_dispatcher", false)]),
             ],
             interfaces: vec![interface("cali1", "pod", Some("it has an address of the node"))],
         },
