@@ -51,10 +51,12 @@ fn sem_213_the_fields_are_those_of_kube_proxy() {
         body(Question::Healthz, &GOOD),
         format!(
             "{{\"currentTime\":\"{now}\",\"healthy\":true,\"lastUpdated\":\"{now}\",\"nodeEligible\":true,\"status\":\
-             {{\"IPv4\":{{\"healthy\":true,\"lastUpdated\":\"{now}\"}},\"IPv6\":{{\"healthy\":true,\"lastUpdated\":\
-             \"{now}\"}}}}}}"
+             {{\"IPv4\":{{\"healthy\":true,\"lastUpdated\":\"{then}\"}},\"IPv6\":{{\"healthy\":true,\"lastUpdated\":\
+             \"{then}\"}}}}}}"
         )
     );
+    let starting = body(Question::Livez, &Health::default());
+    assert!(starting.contains("\"status\":{}"), "{starting}");
     let ill = Health { pending_since: Some(NOW - 70_000), ..GOOD };
     let text = body(Question::Livez, &ill);
     assert!(

@@ -31,6 +31,15 @@ pub fn choose(accept: &str, kind: &str) -> Option<Form> {
     })
 }
 
+/// A refusal is written as YAML for a client that accepts this form of other documents, else as JSON.
+pub fn wants_yaml(accept: &str) -> bool {
+    let forms = [("application", "json"), ("application", "yaml")];
+    let mut accepted =
+        ranges(accept).into_iter().filter(|range| matches!(range.transformation(""), Transformation::None));
+    let first = accepted.find_map(|range| forms.into_iter().find(|(main, sub)| range.covers(main, sub)));
+    first.is_some_and(|(_, sub)| sub == "yaml")
+}
+
 /// One entry of the header.
 #[derive(Debug)]
 struct Range<'a> {

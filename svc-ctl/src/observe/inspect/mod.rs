@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::RawQuery;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -70,9 +71,10 @@ pub fn router(inspected: Inspected) -> Router {
     };
     let checks = HealthChecks::default();
     let counted = checks.clone();
-    let healthz = async move || {
+    let healthz = async move |RawQuery(query): RawQuery| {
         counted.succeeded();
-        plain("ok")
+        let is_verbose = query.is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
+        plain(if is_verbose { "[+]ping ok\nhealthz check passed\n" } else { "ok" })
     };
     let slis = async move || match checks.prometheus_text() {
         Ok(page) => ([(CONTENT_TYPE, PROMETHEUS_TEXT)], page).into_response(),
@@ -82,10 +84,17 @@ pub fn router(inspected: Inspected) -> Router {
         .route("/metrics/slis", get(slis))
         .route("/metrics", get(move |headers: HeaderMap| page(metrics.clone(), is_open(&headers))))
         .route("/healthz", get(healthz))
+        .route("/healthz/ping", get(async || plain("ok")))
         .route("/proxyMode", get(async || plain(MODE)))
         .route("/configz", get(configz))
         .route("/statusz", get(statusz))
         .route("/flagz", get(flagz))
+        .fallback(not_found)
+}
+
+/// The response at a path that is not there, with the words of Go's servers.
+pub async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, plain("404 page not found\n")).into_response()
 }
 
 /// On another thread: a scrape makes system calls, and this runtime's single thread must answer the kubelet.

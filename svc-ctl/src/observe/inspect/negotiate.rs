@@ -6,7 +6,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
-use super::accept::{Form, GROUP, choose};
+use super::accept::{Form, GROUP, choose, wants_yaml};
 use super::answer::Document;
 
 const DEPRECATED: &str = "v1alpha1";
@@ -28,7 +28,7 @@ pub fn answer<D: Document>(accept: &str, document: &D) -> Response {
             let text = serde_yaml_ng::to_string(&document.object(version)).unwrap_or_default();
             typed("yaml", D::KIND, D::PATH, version, text)
         }
-        None => refused(),
+        None => refused(wants_yaml(accept)),
     }
 }
 
@@ -45,7 +45,7 @@ fn typed(form: &str, kind: &str, path: &str, version: &'static str, text: String
     response
 }
 
-fn refused() -> Response {
+fn refused(is_yaml: bool) -> Response {
     let status = json!({
         "kind": "Status",
         "apiVersion": "v1",
@@ -55,8 +55,11 @@ fn refused() -> Response {
         "reason": "NotAcceptable",
         "code": 406,
     });
-    let text = serde_json::to_string_pretty(&status).unwrap_or_default();
-    (StatusCode::NOT_ACCEPTABLE, [(CONTENT_TYPE, "application/json")], text).into_response()
+    let (kind, text) = match is_yaml {
+        true => ("application/yaml", serde_yaml_ng::to_string(&status).unwrap_or_default()),
+        false => ("application/json", serde_json::to_string_pretty(&status).unwrap_or_default()),
+    };
+    (StatusCode::NOT_ACCEPTABLE, [(CONTENT_TYPE, kind)], text).into_response()
 }
 
 fn random_delimiter() -> &'static str {

@@ -5,8 +5,15 @@ use std::fmt::Write as _;
 
 use super::tests::{example, expect, shapes};
 
+/// About metrics of kube-proxy's library for metrics.
+const COUNTS_ITSELF: &str = "svc hides and disables no metrics; this page lists them";
+
 /// kube-proxy's metrics that are not here, by how their names begin, and why.
-const LEFT_OUT: [(&str, &str); 15] = [
+const LEFT_OUT: [(&str, &str); 19] = [
+    ("registered_metrics_total", COUNTS_ITSELF),
+    ("hidden_metrics_total", COUNTS_ITSELF),
+    ("disabled_metrics_total", COUNTS_ITSELF),
+    ("cardinality_enforcement_unexpected_categorizations_total", COUNTS_ITSELF),
     (
         "kubeproxy_sync_full_proxy_rules_duration_seconds",
         "nothing is ever written anew as a whole: only what changed is",
