@@ -84,7 +84,7 @@ pub fn router(inspected: Inspected) -> Router {
         .route("/metrics/slis", get(slis))
         .route("/metrics", get(move |headers: HeaderMap| page(metrics.clone(), is_open(&headers))))
         .route("/healthz", get(healthz))
-        .route("/healthz/ping", get(async || plain("ok")))
+        .route("/healthz/ping", get(async || "ok"))
         .route("/proxyMode", get(async || plain(MODE)))
         .route("/configz", get(configz))
         .route("/statusz", get(statusz))

@@ -33,7 +33,7 @@ const LEFT_OUT: [(&str, &str); 19] = [
         "kubernetes_build_info",
         "it is the version of Kubernetes; that of svc would raise the alert KubeVersionMismatch. svc_build_info has it",
     ),
-    ("kubernetes_feature_enabled", "svc has no feature gates"),
+    ("kubernetes_feature_enabled", "svc honours one gate, AllowServiceExternalIPs; `/configz` shows it"),
     ("process_network_", "a pod on the node's network would count all of the node's traffic"),
     ("rest_client_exec_plugin_", "svc keeps no cache of credentials"),
     ("rest_client_rate_limiter_", "requests are not limited: there are three watches"),
@@ -56,6 +56,8 @@ Written by `UPDATE_EXPECT=1 cargo test -p svc-ctl --lib metrics` from the regist
 OpenMetrics where the client accepts nothing else. kube-proxy's names have kube-proxy's types, labels and classes, so its
 dashboards and alerts work. Names and labels are stable: they only ever get more. Times are seconds, sizes are octets;
 counters count from the start of the daemon, those of the kernel's programs from when their maps were made.
+
+[tests/PAGES.md](../tests/PAGES.md) is made from both pages on one cluster: each name of the real kube-proxy's, with what svc has for it.
 
 `/metrics/slis` has `kubernetes_healthcheck` and `kubernetes_healthchecks_total` of `/healthz` at the same address, as kube-proxy has it.
 
