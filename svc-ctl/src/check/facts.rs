@@ -127,6 +127,7 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
     NeighbourFacts {
         kube_proxies: kube_proxies(),
         proxy_tables: firewall::tables_of_kube_proxy(&chains).into_iter().map(ToOwned::to_owned).collect(),
+        legacy_tables: legacy_tables(),
         ipvs_interfaces: list().filter(|i| i.is_of_another_proxy()).map(|i| i.name.clone()).collect(),
         closed_chains: closed
             .map(|chain| {
@@ -137,6 +138,16 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
         hooks,
         interfaces: list().filter_map(fact).collect(),
     }
+}
+
+/// Tables of iptables-legacy in this network namespace. The kernel lists none where nobody has used them.
+fn legacy_tables() -> Vec<String> {
+    let mut tables = Vec::new();
+    for (file, family) in [("ip_tables_names", ""), ("ip6_tables_names", " (IPv6)")] {
+        let names = fs::read_to_string(Path::new("/proc/net").join(file)).unwrap_or_default();
+        tables.extend(names.lines().map(|name| format!("{name}{family}")));
+    }
+    tables
 }
 
 /// Processes of that name in this network namespace: from within a container those of the node are not in sight.

@@ -9,6 +9,8 @@ pub struct NeighbourFacts {
     pub kube_proxies: Vec<u32>,
     /// Tables of nftables with chains of kube-proxy.
     pub proxy_tables: Vec<String>,
+    /// Tables of iptables-legacy, whose rules svc does not read.
+    pub legacy_tables: Vec<String>,
     /// Interfaces on which a proxy with IPVS keeps addresses of Services.
     pub ipvs_interfaces: Vec<String>,
     /// Chains that drop what is forwarded, and why that matters.
@@ -53,6 +55,12 @@ const CNIS: [(&str, &str); 10] = [
 
 pub fn findings(facts: &NeighbourFacts) -> Vec<Finding> {
     let mut all = vec![kube_proxy(facts)];
+    if !facts.legacy_tables.is_empty() {
+        let found =
+            format!("iptables-legacy has tables that svc cannot read: {}", facts.legacy_tables.join(", "));
+        let cure = "`iptables-legacy-save | grep KUBE-` shows rules of kube-proxy, `kube-proxy --cleanup` removes them";
+        all.push(warn("legacy rules", found, cure));
+    }
     all.extend(facts.closed_chains.iter().map(|(chain, reason)| {
         let cure = "accept what is forwarded to pods, or set --masquerade-local-backends";
         warn("firewall", format!("{chain}: {reason}"), cure)

@@ -108,6 +108,7 @@ fn broken() -> Facts {
         neighbours: NeighbourFacts {
             kube_proxies: vec![42],
             proxy_tables: vec!["nat".to_owned()],
+            legacy_tables: vec!["nat".to_owned(), "filter (IPv6)".to_owned()],
             ipvs_interfaces: vec!["kube-ipvs0".to_owned()],
             closed_chains: vec![("filter FORWARD".to_owned(), "what is forwarded is dropped".to_owned())],
             hooks: vec![

@@ -65,17 +65,15 @@ pub async fn connect(options: &Options) -> anyhow::Result<Client> {
 }
 
 async fn from_file(path: &Path) -> anyhow::Result<Config> {
-    let subject = || format!("--kubeconfig {}", path.display());
+    let unusable =
+        |what: &str, why: String| anyhow!("--kubeconfig {} {what}: {why}: {KUBECONFIG_HINT}", path.display());
     // The library's own error says the cause twice.
-    let readable = std::fs::read(path).map(drop);
-    readable.with_context(|| format!("{} cannot be read ({KUBECONFIG_HINT})", subject()))?;
-    let unusable = |error: KubeconfigError| {
-        anyhow!("{} cannot be used ({KUBECONFIG_HINT}): {}", subject(), with_causes(&error))
-    };
-    let file = Kubeconfig::read_from(path).map_err(unusable)?;
+    std::fs::read(path).map_err(|error| unusable("cannot be read", error.to_string()))?;
+    let refused = |error: KubeconfigError| unusable("cannot be used", with_causes(&error));
+    let file = Kubeconfig::read_from(path).map_err(refused)?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    let config = config.map_err(unusable)?;
-    ensure!(config.proxy_url.is_none(), "{}: proxy-url is not supported", subject());
+    let config = config.map_err(refused)?;
+    ensure!(config.proxy_url.is_none(), "--kubeconfig {}: proxy-url is not supported", path.display());
     Ok(config)
 }
 
