@@ -11,6 +11,7 @@ const HEALTH: u16 = 10256;
 pub const METRICS: u16 = 10249;
 
 /// A request, and the reason if svc answers it in another way.
+#[derive(Clone, Copy)]
 pub struct Case {
     pub request: Request,
     pub deviation: Option<&'static str>,
