@@ -75,7 +75,12 @@ impl Reloader {
         let new = match read {
             Ok(new) => new,
             Err(error) => {
-                let reason = format!("it cannot be used, what was in force stays: {error:#}");
+                let text = format!("{error:#}");
+                // The object of the complaint is the file already.
+                let text = text
+                    .strip_prefix(object.as_str())
+                    .map_or(text.as_str(), |rest| rest.trim_start_matches(": "));
+                let reason = format!("it cannot be used, what was in force stays: {text}");
                 return self.ledger.set(Origin::Configuration, vec![complain("", reason)]);
             }
         };

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use super::cluster::{ClusterFacts, Right};
 use super::daemon::DaemonFacts;
 use super::host::HostFacts;
-use super::neighbours::{Hook, InterfaceFact, NeighbourFacts};
+use super::neighbours::{Hook, InterfaceFact, NeighbourFacts, XDP};
 use super::nodes::{NodeFacts, ask};
 use crate::dataplane::attach::TcHook;
 use crate::dataplane::features::Features;
@@ -105,14 +105,16 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
     let chains = nf_tables::chains().unwrap_or_default();
     let roles = assign(interfaces, &places.roles);
     let list = || interfaces.list.iter().filter(|interface| !interface.is_loopback);
-    let hooks = list().flat_map(|interface| {
-        let at = |place: TcHook| {
-            let programs = probe::tcx_programs(&interface.name, place)?.into_iter();
-            let programs = programs.map(|(_, name)| (name.clone(), probe::is_ours(&name))).collect();
-            Some(Hook { interface: interface.name.clone(), direction: place.label(), programs })
-        };
-        [TcHook::Ingress, TcHook::Egress].into_iter().filter_map(at)
-    });
+    let mut xdp = probe::xdp_programs();
+    let mut hooks = Vec::new();
+    for interface in list() {
+        let hook = |direction, programs| Hook { interface: interface.name.clone(), direction, programs };
+        hooks.extend(xdp.remove(&interface.index).map(|program| hook(XDP, vec![program])));
+        hooks.extend(
+            [TcHook::Ingress, TcHook::Egress]
+                .map(|at| hook(at.label(), probe::tc_programs(&interface.name, interface.index, at))),
+        );
+    }
     let fact = |interface: &node::Interface| {
         let assignment = roles.get(&interface.index)?;
         Some(InterfaceFact {
@@ -125,6 +127,7 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
     NeighbourFacts {
         kube_proxies: kube_proxies(),
         proxy_tables: firewall::tables_of_kube_proxy(&chains).into_iter().map(ToOwned::to_owned).collect(),
+        legacy_tables: legacy_tables(),
         ipvs_interfaces: list().filter(|i| i.is_of_another_proxy()).map(|i| i.name.clone()).collect(),
         closed_chains: closed
             .map(|chain| {
@@ -132,9 +135,19 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
                 (format!("{} {}", chain.table, chain.name), reason.to_owned())
             })
             .collect(),
-        hooks: hooks.collect(),
+        hooks,
         interfaces: list().filter_map(fact).collect(),
     }
+}
+
+/// Tables of iptables-legacy in this network namespace. The kernel lists none where nobody has used them.
+fn legacy_tables() -> Vec<String> {
+    let mut tables = Vec::new();
+    for (file, family) in [("ip_tables_names", ""), ("ip6_tables_names", " (IPv6)")] {
+        let names = fs::read_to_string(Path::new("/proc/net").join(file)).unwrap_or_default();
+        tables.extend(names.lines().map(|name| format!("{name}{family}")));
+    }
+    tables
 }
 
 /// Processes of that name in this network namespace: from within a container those of the node are not in sight.

@@ -9,6 +9,8 @@ pub struct NeighbourFacts {
     pub kube_proxies: Vec<u32>,
     /// Tables of nftables with chains of kube-proxy.
     pub proxy_tables: Vec<String>,
+    /// Tables of iptables-legacy, whose rules svc does not read.
+    pub legacy_tables: Vec<String>,
     /// Interfaces on which a proxy with IPVS keeps addresses of Services.
     pub ipvs_interfaces: Vec<String>,
     /// Chains that drop what is forwarded, and why that matters.
@@ -16,6 +18,9 @@ pub struct NeighbourFacts {
     pub hooks: Vec<Hook>,
     pub interfaces: Vec<InterfaceFact>,
 }
+
+/// The direction of XDP, which runs before TC ingress and has room for one program.
+pub const XDP: &str = "xdp";
 
 /// The programs at one hook, in their order.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +55,12 @@ const CNIS: [(&str, &str); 10] = [
 
 pub fn findings(facts: &NeighbourFacts) -> Vec<Finding> {
     let mut all = vec![kube_proxy(facts)];
+    if !facts.legacy_tables.is_empty() {
+        let found =
+            format!("iptables-legacy has tables that svc cannot read: {}", facts.legacy_tables.join(", "));
+        let cure = "`iptables-legacy-save | grep KUBE-` shows rules of kube-proxy, `kube-proxy --cleanup` removes them";
+        all.push(warn("legacy rules", found, cure));
+    }
     all.extend(facts.closed_chains.iter().map(|(chain, reason)| {
         let cure = "accept what is forwarded to pods, or set --masquerade-local-backends";
         warn("firewall", format!("{chain}: {reason}"), cure)
@@ -89,19 +100,18 @@ fn hooks(facts: &NeighbourFacts) -> Vec<Finding> {
             .collect();
         let place = format!("{} {}", hook.interface, hook.direction);
         let is_before = hook.programs.first().is_some_and(|(_, is_ours)| !is_ours);
+        let is_before = is_before && hook.programs.iter().any(|(_, is_ours)| *is_ours);
         let order = order.join(", then ");
-        match is_before && hook.programs.iter().any(|(_, is_ours)| *is_ours) {
-            true => warn(
-                "hooks",
-                format!("{place}: {order}"),
-                "what the first program takes, svc does not see: let it hand Services on, or restart svc after it",
-            ),
-            false => warn(
-                "hooks",
-                format!("{place}: {order}"),
-                "svc's program runs first; what it redirects, the other one does not see",
-            ),
-        }
+        let cure = match (hook.direction, is_before) {
+            (XDP, _) => {
+                "an interface has room for one XDP program: svc serves this one at TC, and does not see what that program takes"
+            }
+            (_, true) => {
+                "what the first program takes, svc does not see: let it hand Services on, or restart svc after it"
+            }
+            (_, false) => "svc's program runs first; what it redirects, the other one does not see",
+        };
+        warn("hooks", format!("{place}: {order}"), cure)
     };
     let mut all: Vec<Finding> = shared.map(finding).collect();
     if all.is_empty() {

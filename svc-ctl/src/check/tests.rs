@@ -108,11 +108,13 @@ fn broken() -> Facts {
         neighbours: NeighbourFacts {
             kube_proxies: vec![42],
             proxy_tables: vec!["nat".to_owned()],
+            legacy_tables: vec!["nat".to_owned(), "filter (IPv6)".to_owned()],
             ipvs_interfaces: vec!["kube-ipvs0".to_owned()],
             closed_chains: vec![("filter FORWARD".to_owned(), "what is forwarded is dropped".to_owned())],
             hooks: vec![
                 hook("ingress", &[("cil_from_netdev", false), ("uplink_ingress", true)]),
                 hook("egress", &[("uplink_egress", true), ("monitor", false)]),
+                hook(neighbours::XDP, &[("xdp_dispatcher", false)]),
             ],
             interfaces: vec![interface("cali1", "pod", Some("it has an address of the node"))],
         },

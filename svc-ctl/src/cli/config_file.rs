@@ -40,7 +40,7 @@ impl ConfigFile {
 /// Reads a file and explains it. Refuses values that svc-ctl's own flags do not accept.
 pub fn read(path: &Path, cli: &Command) -> anyhow::Result<(ConfigFile, Explained)> {
     let subject = || format!("--config {}", path.display());
-    let text = fs::read_to_string(path).with_context(subject)?;
+    let text = fs::read_to_string(path).with_context(|| format!("{} cannot be read", subject()))?;
     let explained = explain(&text).map_err(|reason| anyhow!(reason)).with_context(subject)?;
     let run = cli.find_subcommand("run").context("svc-ctl has no command run")?;
     let lines = explained.lines.into_iter().map(|line| checked(line, cli, run)).collect();

@@ -10,6 +10,8 @@ use super::attach::TcHook;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
+const RTM_NEWLINK: u16 = 16;
+const RTM_GETLINK: u16 = 18;
 const RTM_DELQDISC: u16 = 37;
 const RTM_NEWTFILTER: u16 = 44;
 const RTM_GETTFILTER: u16 = 46;
@@ -17,14 +19,19 @@ const NLM_F_REQUEST: u16 = 1;
 pub(super) const NLM_F_ACK: u16 = 4;
 pub(super) const NLM_F_DUMP: u16 = 0x300;
 const TCA_KIND: u16 = 1;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_PROG_ID: u16 = 4;
+/// The upper bits of an attribute's type are flags.
+const NLA_TYPE_MASK: u16 = 0x3fff;
 
 const CLSACT_PARENT: u32 = 0xffff_fff1;
 const CLSACT_HANDLE: u32 = 0xffff_0000;
 const INGRESS_PARENT: u32 = 0xffff_fff2;
 const EGRESS_PARENT: u32 = 0xffff_fff3;
 
-/// Octets of a message's header, and of the `struct tcmsg` behind it.
+/// Octets of a message's header, and of the `struct tcmsg` or `struct ifinfomsg` behind it.
 const HEADER: usize = 16;
+const IFINFOMSG: usize = 16;
 #[cfg(test)]
 const TCMSG: usize = 20;
 
@@ -44,6 +51,30 @@ pub fn filter_priorities(index: u32, hook: TcHook) -> io::Result<Vec<u16>> {
         }
     })?;
     Ok(priorities)
+}
+
+/// The XDP program of each interface that has one: the interface's index, the program's id.
+pub fn xdp_programs() -> io::Result<Vec<(u32, u32)>> {
+    let mut found = Vec::new();
+    let request = message(RTM_GETLINK, NLM_F_DUMP, &[0; IFINFOMSG]);
+    exchange(SockProtocol::NetlinkRoute, &request, |kind, body| {
+        let (Some(index), Some(rest)) = (word(body, 4), body.get(IFINFOMSG..)) else { return };
+        let id = attribute(rest, IFLA_XDP).and_then(|xdp| word(attribute(xdp, IFLA_XDP_PROG_ID)?, 0));
+        found.extend(id.filter(|id| kind == RTM_NEWLINK && *id != 0).map(|id| (index, id)));
+    })?;
+    Ok(found)
+}
+
+/// The value of an attribute.
+fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
+    loop {
+        let (len, kind) = (usize::from(half(rest, 0)?), half(rest, 2)?);
+        let value = rest.get(4..len)?;
+        if kind & NLA_TYPE_MASK == wanted {
+            return Some(value);
+        }
+        rest = rest.get(len.next_multiple_of(4)..)?;
+    }
 }
 
 /// Removes the clsact qdisc of an interface.
@@ -157,6 +188,16 @@ mod tests {
         let err = read_answers(&answer(NLMSG_ERROR, -libc::ENOENT), &mut |_, _| {}).unwrap_err();
         assert_eq!(err.kind(), io::ErrorKind::NotFound);
         assert!(read_answers(&[40, 0, 0, 0, 1], &mut |_, _| {}).is_err());
+    }
+
+    #[test]
+    fn an_attribute_is_found_among_others_and_a_cut_one_is_none() {
+        // Padding, a nested attribute with the flag of nesting, and one whose length is wrong.
+        let attributes = [6, 0, 1, 0, 9, 9, 0, 0, 12, 0, 43, 0x80, 8, 0, 4, 0, 7, 0, 0, 0, 3, 0, 5, 0];
+        let xdp = attribute(&attributes, IFLA_XDP).unwrap();
+        assert_eq!(attribute(xdp, IFLA_XDP_PROG_ID), Some(&[7, 0, 0, 0][..]));
+        assert_eq!(attribute(&attributes, 5), None);
+        assert_eq!(attribute(&[], 1), None);
     }
 
     #[test]

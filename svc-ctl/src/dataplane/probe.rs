@@ -1,14 +1,16 @@
 //! Tests the rights of this process, and lists the programs at an interface's hooks. Changes nothing.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 use aya::programs::tc::TcAttachType;
-use aya::programs::{ProgramInfo, SchedClassifier};
+use aya::programs::{ProgramInfo, SchedClassifier, loaded_programs};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::attach::TcHook;
+use super::attach::{CLSACT_PRIORITY, TcHook, XdpMode};
 use super::clsact::PROGRAMS;
+use super::netlink;
 use super::sys::{self, MapKind, MapShape};
 
 /// Makes a map and closes it.
@@ -33,6 +35,21 @@ pub fn is_bpffs(path: &Path) -> bool {
     statfs(path).is_ok_and(|kind| kind.filesystem_type() == BPF_FS_MAGIC)
 }
 
+/// Programs at a TC hook of an interface, in the order in which they run: names, and whether each is svc's. The kernel
+/// runs filters of clsact after the programs of tcx, by priority.
+pub fn tc_programs(interface: &str, index: u32, hook: TcHook) -> Vec<(String, bool)> {
+    let mut priorities = netlink::filter_priorities(index, hook).unwrap_or_default();
+    priorities.sort_unstable();
+    priorities.dedup();
+    let filter = |priority| (format!("a filter of priority {priority}"), priority == CLSACT_PRIORITY);
+    let tcx = tcx_programs(interface, hook).unwrap_or_default().into_iter();
+    let tcx = tcx.map(|(_, name)| {
+        let is_ours = is_ours(&name);
+        (name, is_ours)
+    });
+    tcx.chain(priorities.into_iter().map(filter)).collect()
+}
+
 /// Programs at a tcx hook of an interface, in the order in which they run: ids and names. `None` if the kernel has no
 /// tcx or the interface is gone.
 pub fn tcx_programs(interface: &str, hook: TcHook) -> Option<Vec<(u32, String)>> {
@@ -41,11 +58,30 @@ pub fn tcx_programs(interface: &str, hook: TcHook) -> Option<Vec<(u32, String)>>
         TcHook::Egress => TcAttachType::Egress,
     };
     let (_, programs) = SchedClassifier::query_tcx(interface, hook).ok()?;
-    let named = |program: &ProgramInfo| (program.id(), program.name_as_str().unwrap_or_default().to_owned());
-    Some(programs.iter().map(named).collect())
+    Some(programs.iter().map(|program| (program.id(), name(program))).collect())
+}
+
+/// The XDP programs of this network namespace by the indices of their interfaces, likewise.
+pub fn xdp_programs() -> BTreeMap<u32, (String, bool)> {
+    let found = netlink::xdp_programs().unwrap_or_default();
+    if found.is_empty() {
+        return BTreeMap::new();
+    }
+    let names: BTreeMap<u32, String> =
+        loaded_programs().flatten().map(|program| (program.id(), name(&program))).collect();
+    let program = |id: u32| match names.get(&id) {
+        Some(name) => (name.clone(), is_ours(name)),
+        None => (format!("program {id}"), false),
+    };
+    found.into_iter().map(|(index, id)| (index, program(id))).collect()
+}
+
+fn name(program: &ProgramInfo) -> String {
+    program.name_as_str().unwrap_or_default().to_owned()
 }
 
 /// The name is that of one of svc's programs for interfaces.
-pub fn is_ours(program: &str) -> bool {
-    PROGRAMS.iter().any(|(own, _)| *own == program)
+fn is_ours(program: &str) -> bool {
+    let xdp = [XdpMode::Native, XdpMode::Generic].map(XdpMode::program);
+    PROGRAMS.iter().any(|(own, _)| *own == program) || xdp.contains(&program)
 }

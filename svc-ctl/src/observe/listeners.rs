@@ -1,6 +1,7 @@
 //! Complaints about addresses at which the daemon cannot listen.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ledger::Ledger;
@@ -19,9 +20,19 @@ impl Listeners {
     }
 
     /// Notes a failure to listen at an address that `flag` names.
-    pub fn failed(&self, flag: &'static str, address: &str, error: &std::io::Error) {
+    pub fn failed(&self, flag: &'static str, address: &str, error: &io::Error) {
+        let cure = match error.kind() {
+            io::ErrorKind::AddrInUse => "; `ss -lntp` names the process that has the port. It is tried again",
+            io::ErrorKind::AddrNotAvailable => "; this node has no such address. It is tried again",
+            _ => "",
+        };
+        self.refused(flag, address, format!("{error}{cure}"));
+    }
+
+    /// Notes that nobody listens at an address that `flag` names.
+    pub fn refused(&self, flag: &'static str, address: &str, reason: String) {
         self.change(|all| {
-            all.insert(flag, Complaint::new(Kind::Failed, flag, address, error.to_string()));
+            all.insert(flag, Complaint::new(Kind::Failed, flag, address, reason));
         });
     }
 

@@ -107,8 +107,9 @@ fn complaints(features: Features, snat_ports: SnatPorts) -> Vec<Complaint> {
 }
 
 fn forwarding_complaint(name: &str) -> Complaint {
-    let reason = format!("{name} is 0: packets are not forwarded to pods or other nodes");
-    Complaint::new(Kind::Host, "sysctl", name, reason)
+    let name = name.replace('/', ".");
+    let reason = format!("it is 0, so packets are not forwarded to pods or other nodes: `sysctl {name}=1`");
+    Complaint::new(Kind::Host, "sysctl", name.as_str(), reason)
 }
 
 /// Interfaces whose role is in doubt, and those left by another proxy.

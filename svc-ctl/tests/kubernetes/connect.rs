@@ -63,7 +63,7 @@ async fn a_client_says_what_is_wrong_with_its_flags() {
         assert_eq!(error(bad_url).await, format!("--master: {url:?} is not a URL (https://HOST:PORT)"));
     }
     let no_file = Options { kubeconfig: Some("/nonexistent/config".into()), ..Options::default() };
-    assert!(error(no_file).await.contains("--kubeconfig: /nonexistent/config"));
+    assert!(error(no_file).await.contains("--kubeconfig /nonexistent/config cannot be read"));
 }
 
 #[tokio::test]

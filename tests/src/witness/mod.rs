@@ -3,7 +3,7 @@
 //! Read in this order: `endpoint`, `service` are objects in the syntax of the groups. `frontend`, `outcome`, `line`
 //! say which client dials what and what the result is. `group` is a file of them (`random` makes others), and `row` a
 //! case that follows from a line. `plane` is the API server that both proxies watch, `side` a network with one of
-//! them, and `play` runs everything.
+//! them, and `play` runs everything. `pages` asks both proxies for their metrics and health.
 
 mod deviations;
 mod endpoint;
@@ -15,6 +15,7 @@ mod line;
 mod outcome;
 #[cfg(test)]
 mod page;
+pub mod pages;
 mod plane;
 mod play;
 mod random;

@@ -174,7 +174,7 @@ impl Plane {
         command::feed(self.control.kubectl()?.args(arguments).args(["-f", "-"]), &list).map(drop)
     }
 
-    fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         command::run(self.control.kubectl()?.args(["-n", NAMESPACE]).args(arguments))
     }
 }

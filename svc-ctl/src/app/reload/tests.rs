@@ -131,7 +131,10 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_named() {
     let mut bench = Bench::new("broken", "iptables: {masqueradeAll: true}\n", &[]);
     bench.change("iptables: [\n");
     let complaints = bench.complaints();
-    assert!(complaints[0].starts_with("it cannot be used, what was in force stays"), "{complaints:?}");
+    assert!(
+        complaints[0].starts_with("it cannot be used, what was in force stays: did not find"),
+        "{complaints:?}"
+    );
     assert!(bench.settings.borrow().masquerade.all);
     bench.change("iptables: {masqueradeAll: true}\nnodePortAddresses: [everywhere]\n");
     let complaints = bench.complaints();

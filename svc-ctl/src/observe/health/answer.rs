@@ -33,13 +33,19 @@ pub struct Answer {
 pub fn about_daemon(question: Question, health: &Health, now: u64) -> Answer {
     let is_healthy = health.is_healthy(now);
     let updated = if is_healthy { now } else { health.updated.unwrap_or_default() };
-    // One loop writes both families.
-    let family = json!({"lastUpdated": time(updated), "healthy": is_healthy});
+    // One loop writes both families. Before the first write there is none to tell of.
+    let status = health.updated.map_or_else(
+        || json!({}),
+        |updated| {
+            let family = json!({"lastUpdated": time(updated), "healthy": is_healthy});
+            json!({"IPv4": family, "IPv6": family})
+        },
+    );
     let mut body = json!({
         "lastUpdated": time(updated),
         "currentTime": time(now),
         "healthy": is_healthy,
-        "status": {"IPv4": family, "IPv6": family},
+        "status": status,
     });
     let is_ok = match question {
         Question::Healthz => {

@@ -55,6 +55,9 @@ impl Health {
     }
 }
 
+const HEALTHZ: &str = "--healthz-bind-address";
+const METRICS: &str = "--metrics-bind-address";
+
 /// Addresses of the health servers.
 #[derive(Clone, Debug, Default)]
 pub struct HealthSettings {
@@ -62,6 +65,21 @@ pub struct HealthSettings {
     pub metrics: Option<SocketAddr>,
     /// An address in use ends the daemon (SEM-214).
     pub is_hard_fail: bool,
+}
+
+impl HealthSettings {
+    /// One port cannot serve both: the kubelet and load balancers ask at `healthz`, so that one is opened.
+    fn separate(self, listeners: &Listeners) -> Self {
+        let (Some(healthz), Some(metrics)) = (self.healthz, self.metrics) else { return self };
+        let is_same_ip =
+            healthz.ip() == metrics.ip() || [healthz, metrics].iter().any(|a| a.ip().is_unspecified());
+        if healthz.port() != metrics.port() || !is_same_ip {
+            return self;
+        }
+        let reason = format!("{HEALTHZ} {healthz} has this port too: give one of them another port");
+        listeners.refused(METRICS, &metrics.to_string(), reason);
+        Self { metrics: None, ..self }
+    }
 }
 
 /// All servers that answer questions about health. On a thread of their own, so that no other task delays them.
@@ -84,24 +102,22 @@ impl Servers {
             .context("making the runtime of health checks")?;
         let (ends, ended) = oneshot::channel();
         let ledger = ledger.clone();
-        let HealthSettings { healthz, metrics, is_hard_fail, .. } = *settings;
+        let HealthSettings { healthz, metrics, is_hard_fail } = settings.clone().separate(&listeners);
         let router = server::health(&progress, hooks, &inspected.metrics.health);
         let work = move || {
             let result = runtime.block_on(async {
                 let mut parts = Parts::default();
                 if let Some(address) = healthz {
-                    let flag = "--healthz-bind-address";
                     parts.spawn(
                         "the health port",
-                        server::serve(flag, address, router, listeners.clone(), is_hard_fail),
+                        server::serve(HEALTHZ, address, router, listeners.clone(), is_hard_fail),
                     );
                 }
                 if let Some(address) = metrics {
-                    let flag = "--metrics-bind-address";
                     let router = inspect::router(inspected);
                     parts.spawn(
                         "the metrics port",
-                        server::serve(flag, address, router, listeners, is_hard_fail),
+                        server::serve(METRICS, address, router, listeners, is_hard_fail),
                     );
                 }
                 let ports = port_listeners::run(health_ports, progress, ledger);

@@ -11,6 +11,7 @@ use tokio::time::sleep;
 use super::answer::{Question, about_daemon};
 use super::listen::listen;
 use super::{Health, TRY_AGAIN_AFTER};
+use crate::observe::inspect::not_found;
 use crate::observe::listeners::Listeners;
 use crate::observe::metrics::requests::{HealthPath, HealthRequests};
 use crate::programs::HooksStatus;
@@ -40,6 +41,7 @@ pub fn health(
         .route("/healthz", ask(Question::Healthz))
         .route("/livez", ask(Question::Livez))
         .route("/readyz", ask(Question::Readyz))
+        .fallback(not_found)
 }
 
 /// Serves for ever. If the port is in use, waits for it or fails.

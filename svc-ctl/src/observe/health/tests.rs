@@ -51,10 +51,12 @@ fn sem_213_the_fields_are_those_of_kube_proxy() {
         body(Question::Healthz, &GOOD),
         format!(
             "{{\"currentTime\":\"{now}\",\"healthy\":true,\"lastUpdated\":\"{now}\",\"nodeEligible\":true,\"status\":\
-             {{\"IPv4\":{{\"healthy\":true,\"lastUpdated\":\"{now}\"}},\"IPv6\":{{\"healthy\":true,\"lastUpdated\":\
-             \"{now}\"}}}}}}"
+             {{\"IPv4\":{{\"healthy\":true,\"lastUpdated\":\"{then}\"}},\"IPv6\":{{\"healthy\":true,\"lastUpdated\":\
+             \"{then}\"}}}}}}"
         )
     );
+    let starting = body(Question::Livez, &Health::default());
+    assert!(starting.contains("\"status\":{}"), "{starting}");
     let ill = Health { pending_since: Some(NOW - 70_000), ..GOOD };
     let text = body(Question::Livez, &ill);
     assert!(
@@ -235,7 +237,28 @@ async fn sem_214_an_address_in_use_raises_a_complaint_with_its_flag() {
     let mut complaints = ledger.subscribe();
     let complained = complaints.wait_for(|all| all.contains_key(&Origin::Listeners));
     let all = tokio::time::timeout(DEADLINE, complained).await.unwrap().unwrap().clone();
-    assert_eq!(all[&Origin::Listeners][0].object, "--healthz-bind-address");
+    let [complaint] = &all[&Origin::Listeners][..] else { panic!("{all:?}") };
+    assert_eq!(complaint.object, "--healthz-bind-address");
+    assert!(complaint.reason.contains("in use") && complaint.reason.contains("`ss -lntp`"), "{complaint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn where_one_port_is_given_to_health_and_metrics_health_has_it_and_the_other_flag_is_named() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let settings = HealthSettings { healthz: Some(free), metrics: Some(free), is_hard_fail: false };
+    let (_progress, progress) = watch::channel(Progress::default());
+    let (_ports, ports) = watch::channel(HealthPorts::default());
+    let ledger = Ledger::default();
+    let listeners = Listeners::new(ledger.clone());
+    let _servers =
+        Servers::start(&settings, progress, &no_hooks(), ports, &ledger, listeners, Inspected::empty())
+            .unwrap();
+    until(free, "GET /livez", "HTTP/1.1 200 OK").await;
+    let all = ledger.subscribe().borrow().clone();
+    let expected = format!(
+        "--metrics-bind-address: {free}: --healthz-bind-address {free} has this port too: give one of them another port"
+    );
+    assert_eq!(all[&Origin::Listeners].iter().map(ToString::to_string).collect::<Vec<_>>(), [expected]);
 }
 
 #[tokio::test]

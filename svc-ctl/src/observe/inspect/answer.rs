@@ -99,7 +99,7 @@ impl Document for Flagz {
     fn lines(&self, delimiter: &str) -> String {
         self.0.iter().fold(String::new(), |mut lines, (name, value)| {
             // Writing into a string cannot fail.
-            let _ = writeln!(lines, "{name}{delimiter} {value}");
+            let _ = writeln!(lines, "{name}{delimiter}{value}");
             lines
         })
     }

@@ -1,6 +1,7 @@
 //! The server at `--metrics-bind-address`: `/metrics`, and kube-proxy's pages about configuration and state
 //! (SEM-217).
 
+mod accept;
 mod answer;
 mod negotiate;
 
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::RawQuery;
 use axum::http::header::{ACCEPT, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -61,17 +63,18 @@ pub fn router(inspected: Inspected) -> Router {
         typed("application/json", json!({ "kubeproxy.config.k8s.io": *document }).to_string())
     };
     let statusz = move |headers: HeaderMap| async move {
-        negotiate::answer(accept(&headers), &Statusz { start, now: Timestamp::now() })
+        negotiate::answer(accepted(&headers), &Statusz { start, now: Timestamp::now() })
     };
     let flagz = move |headers: HeaderMap| async move {
         let flags = Arc::clone(&configuration.borrow().flags);
-        negotiate::answer(accept(&headers), &Flagz(flags))
+        negotiate::answer(accepted(&headers), &Flagz(flags))
     };
     let checks = HealthChecks::default();
     let counted = checks.clone();
-    let healthz = async move || {
+    let healthz = async move |RawQuery(query): RawQuery| {
         counted.succeeded();
-        plain("ok")
+        let is_verbose = query.is_some_and(|query| query.split('&').any(|part| part.starts_with("verbose")));
+        plain(if is_verbose { "[+]ping ok\nhealthz check passed\n" } else { "ok" })
     };
     let slis = async move || match checks.prometheus_text() {
         Ok(page) => ([(CONTENT_TYPE, PROMETHEUS_TEXT)], page).into_response(),
@@ -81,10 +84,17 @@ pub fn router(inspected: Inspected) -> Router {
         .route("/metrics/slis", get(slis))
         .route("/metrics", get(move |headers: HeaderMap| page(metrics.clone(), is_open(&headers))))
         .route("/healthz", get(healthz))
+        .route("/healthz/ping", get(async || "ok"))
         .route("/proxyMode", get(async || plain(MODE)))
         .route("/configz", get(configz))
         .route("/statusz", get(statusz))
         .route("/flagz", get(flagz))
+        .fallback(not_found)
+}
+
+/// The response at a path that is not there, with the words of Go's servers.
+pub async fn not_found() -> Response {
+    (StatusCode::NOT_FOUND, plain("404 page not found\n")).into_response()
 }
 
 /// On another thread: a scrape makes system calls, and this runtime's single thread must answer the kubelet.
@@ -111,7 +121,7 @@ fn typed(kind: &'static str, body: String) -> Response {
     (headers, body).into_response()
 }
 
-fn accept(headers: &HeaderMap) -> &str {
+fn accepted(headers: &HeaderMap) -> &str {
     headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
@@ -119,7 +129,7 @@ fn accept(headers: &HeaderMap) -> &str {
 /// Prometheus' format: OpenMetrics writes bucket bounds differently (`1.0` for `1`), which would change the labels of
 /// the series.
 fn is_open(headers: &HeaderMap) -> bool {
-    let accepted = accept(headers);
+    let accepted = accepted(headers);
     accepted.contains("application/openmetrics-text")
         && !["text/plain", "*/*"].iter().any(|kind| accepted.contains(kind))
 }

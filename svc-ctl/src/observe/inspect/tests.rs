@@ -31,7 +31,7 @@ fn sem_218_the_text_equals_that_of_kube_proxy() {
              {version}\nPaths: /configz /flagz /healthz /metrics /proxyMode\n"
         )
     );
-    assert_eq!(flagz().text("="), format!("\nsvc flagz\n{warning}\nconfig= \nmasquerade-all= false\n"));
+    assert_eq!(flagz().text("="), format!("\nsvc flagz\n{warning}\nconfig=\nmasquerade-all=false\n"));
 }
 
 #[test]
@@ -61,7 +61,16 @@ fn a_deprecated_version_is_answered_with_a_warning_and_an_unknown_form_with_406(
     assert_eq!(answer.headers()["content-type"], "application/json;g=config.k8s.io;v=v1alpha1;as=Flagz");
     let new = negotiate::answer(&old.replace("alpha", "beta"), &flagz());
     assert!(!new.headers().contains_key("warning"));
-    assert_eq!(negotiate::answer("application/json", &flagz()).status(), StatusCode::NOT_ACCEPTABLE);
+    for (accepted, kind) in [
+        ("application/json", "application/json"),
+        ("application/yaml", "application/yaml"),
+        ("text/html, application/yaml;q=0.5, application/*", "application/json"),
+        ("text/html", "application/json"),
+    ] {
+        let refused = negotiate::answer(accepted, &flagz());
+        assert_eq!(refused.status(), StatusCode::NOT_ACCEPTABLE, "{accepted}");
+        assert_eq!(refused.headers()["content-type"], kind, "{accepted}");
+    }
 }
 
 /// Status, kind and body of an answer.
@@ -88,8 +97,11 @@ async fn sem_217_the_server_has_the_paths_of_kube_proxy_and_no_others() {
         let (status, _, body) = ask(path, "*/*").await;
         assert!(status == 200 && body.starts_with(&format!("\nsvc {}\n", &path[1..])), "{body}");
     }
+    assert_eq!(ask("/healthz/ping", "").await.2, "ok");
+    assert_eq!(ask("/healthz?verbose", "").await.2, "[+]ping ok\nhealthz check passed\n");
     for path in ["/livez", "/version"] {
-        assert_eq!(ask(path, "").await.0, 404, "{path}");
+        let answer = (404, "text/plain; charset=utf-8".to_owned(), "404 page not found\n".to_owned());
+        assert_eq!(ask(path, "").await, answer, "{path}");
     }
 }
 

@@ -5,8 +5,15 @@ use std::fmt::Write as _;
 
 use super::tests::{example, expect, shapes};
 
+/// About metrics of kube-proxy's library for metrics.
+const COUNTS_ITSELF: &str = "svc hides and disables no metrics; this page lists them";
+
 /// kube-proxy's metrics that are not here, by how their names begin, and why.
-const LEFT_OUT: [(&str, &str); 15] = [
+const LEFT_OUT: [(&str, &str); 19] = [
+    ("registered_metrics_total", COUNTS_ITSELF),
+    ("hidden_metrics_total", COUNTS_ITSELF),
+    ("disabled_metrics_total", COUNTS_ITSELF),
+    ("cardinality_enforcement_unexpected_categorizations_total", COUNTS_ITSELF),
     (
         "kubeproxy_sync_full_proxy_rules_duration_seconds",
         "nothing is ever written anew as a whole: only what changed is",
@@ -26,7 +33,7 @@ const LEFT_OUT: [(&str, &str); 15] = [
         "kubernetes_build_info",
         "it is the version of Kubernetes; that of svc would raise the alert KubeVersionMismatch. svc_build_info has it",
     ),
-    ("kubernetes_feature_enabled", "svc has no feature gates"),
+    ("kubernetes_feature_enabled", "svc honours one gate, AllowServiceExternalIPs; `/configz` shows it"),
     ("process_network_", "a pod on the node's network would count all of the node's traffic"),
     ("rest_client_exec_plugin_", "svc keeps no cache of credentials"),
     ("rest_client_rate_limiter_", "requests are not limited: there are three watches"),
@@ -49,6 +56,8 @@ Written by `UPDATE_EXPECT=1 cargo test -p svc-ctl --lib metrics` from the regist
 OpenMetrics where the client accepts nothing else. kube-proxy's names have kube-proxy's types, labels and classes, so its
 dashboards and alerts work. Names and labels are stable: they only ever get more. Times are seconds, sizes are octets;
 counters count from the start of the daemon, those of the kernel's programs from when their maps were made.
+
+[tests/PAGES.md](../tests/PAGES.md) is made from both pages on one cluster: each name of the real kube-proxy's, with what svc has for it.
 
 `/metrics/slis` has `kubernetes_healthcheck` and `kubernetes_healthchecks_total` of `/healthz` at the same address, as kube-proxy has it.
 

@@ -8,12 +8,12 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use kube::client::{Body, ConfigExt as _};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use tower::{BoxError, ServiceBuilder, service_fn};
 
 use super::Options;
 use super::counted::Counted;
+use super::failure::with_causes;
 use super::resolve::resolve;
 use crate::observe::metrics::requests::ApiRequests;
 
@@ -30,6 +31,10 @@ pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount
 /// The cure when the API cannot be found.
 const HINT: &str = "give --kubeconfig FILE or --master URL \
     (in a cluster: `master` in the ConfigMap kube-system/svc)";
+
+/// The cure when a kubeconfig is of no use.
+const KUBECONFIG_HINT: &str =
+    "name a kubeconfig that svc-ctl may read, or leave the flag out: then the pod's service account is used";
 
 /// Timeout for all addresses of a name together.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -60,11 +65,15 @@ pub async fn connect(options: &Options) -> anyhow::Result<Client> {
 }
 
 async fn from_file(path: &Path) -> anyhow::Result<Config> {
-    let subject = || format!("--kubeconfig: {}", path.display());
-    let file = Kubeconfig::read_from(path).with_context(subject)?;
+    let unusable =
+        |what: &str, why: String| anyhow!("--kubeconfig {} {what}: {why}: {KUBECONFIG_HINT}", path.display());
+    // The library's own error says the cause twice.
+    std::fs::read(path).map_err(|error| unusable("cannot be read", error.to_string()))?;
+    let refused = |error: KubeconfigError| unusable("cannot be used", with_causes(&error));
+    let file = Kubeconfig::read_from(path).map_err(refused)?;
     let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await;
-    let config = config.with_context(subject)?;
-    ensure!(config.proxy_url.is_none(), "{}: proxy-url is not supported", subject());
+    let config = config.map_err(refused)?;
+    ensure!(config.proxy_url.is_none(), "--kubeconfig {}: proxy-url is not supported", path.display());
     Ok(config)
 }
 
@@ -126,4 +135,26 @@ fn client(config: &Config, requests: &ApiRequests) -> anyhow::Result<Client> {
         .map_err(BoxError::from)
         .service(Counted::new(Timeout::new(http, ANSWER_WITHIN), requests.clone()));
     Ok(Client::new(service, config.default_namespace.clone()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_is_of_no_use_is_named_once_with_its_cause_and_the_cure() {
+        let file = std::env::temp_dir().join(format!("svc-kubeconfig-{}", std::process::id()));
+        let refusal = async |path: &Path| format!("{:#}", from_file(path).await.unwrap_err());
+        let missing = refusal(&file).await;
+        assert_eq!(missing.matches("No such file").count(), 1, "{missing}");
+        std::fs::write(&file, "clusters: [").unwrap();
+        let broken = refusal(&file).await;
+        std::fs::write(&file, "current-context: nowhere").unwrap();
+        let empty = refusal(&file).await;
+        std::fs::remove_file(&file).unwrap();
+        for text in [missing, broken, empty] {
+            let subject = format!("--kubeconfig {} cannot be ", file.display());
+            assert!(text.starts_with(&subject) && text.contains("service account"), "{text}");
+        }
+    }
 }

@@ -38,9 +38,14 @@ impl Failure {
 
     pub fn of_status(status: &Status) -> Self {
         let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
+        let cure = match status.code {
+            401 => ": the token or certificate is not valid here",
+            403 => ": apply the ClusterRole of the chart (deploy/rbac.yaml) and its binding",
+            _ => "",
+        };
         Self {
             code: Some(status.code),
-            text: format!("{} ({})", status.message, status.code),
+            text: format!("{} ({}){cure}", status.message, status.code),
             retry_after: Duration::from_secs(seconds.into()).min(LONGEST_WISH),
         }
     }
@@ -48,6 +53,7 @@ impl Failure {
     pub fn of(error: &kube::Error) -> Self {
         match error {
             kube::Error::Api(status) => Self::of_status(status),
+            kube::Error::Service(error) => Self::of_text(of_connection(error.as_ref())),
             other => Self::of_text(with_causes(other)),
         }
     }
@@ -57,8 +63,26 @@ impl Failure {
     }
 }
 
+/// The cause of a request that was not answered. The names of the library's layers in front of it say nothing to a
+/// reader.
+fn of_connection(error: &(dyn Error + 'static)) -> String {
+    let mut innermost = error;
+    loop {
+        // An I/O error that wraps another one does not name it as its source.
+        let wrapped = innermost.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        match wrapped.map(|error| error as &(dyn Error + 'static)).or_else(|| innermost.source()) {
+            Some(cause) => innermost = cause,
+            None => break,
+        }
+    }
+    match innermost.downcast_ref::<io::Error>() {
+        Some(cause) if cause.raw_os_error().is_some() => format!("no connection: {cause}"),
+        _ => with_causes(error),
+    }
+}
+
 /// The error and its causes; many errors repeat their cause, and many do not.
-fn with_causes(error: &dyn Error) -> String {
+pub fn with_causes(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(cause) = next {
@@ -121,6 +145,19 @@ mod tests {
         assert!(is_between(pauses.after(&failure, true), 20_000));
         pauses.reset();
         assert!(is_between(pauses.after(&failure, false), 200));
+    }
+
+    #[test]
+    fn a_refusal_has_its_cure_and_a_failed_connection_its_cause_alone() {
+        let status: Status =
+            serde_json::from_value(serde_json::json!({"code": 403, "message": "nodes is forbidden"}))
+                .unwrap();
+        let text = Failure::of_status(&status).text;
+        assert!(text.starts_with("nodes is forbidden (403): apply the ClusterRole"), "{text}");
+        let refused = io::Error::from_raw_os_error(111);
+        let layered = io::Error::other(io::Error::other(refused));
+        let text = Failure::of(&kube::Error::Service(Box::new(layered))).text;
+        assert_eq!(text, "no connection: Connection refused (os error 111)");
     }
 
     #[test]

@@ -1,0 +1,88 @@
+//! kube-proxy and svc on one cluster, each on nodes of its own, and their answers to HTTP requests.
+
+use std::net::SocketAddr;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::plane::Plane;
+use super::service::Service;
+use super::settings::Settings;
+use super::side::{Datapath, Side};
+use crate::command;
+use crate::http::{self, Response};
+use crate::topology::Family;
+
+/// Annotation of a slice: when the change began that led to it.
+const TRIGGERED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
+
+const PROXIES: [Datapath; 2] = [Datapath::KubeProxy, Datapath::Svc];
+
+/// A request to a proxy, from its own node.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    pub port: u16,
+    pub path: &'static str,
+    pub accept: Option<&'static str>,
+}
+
+/// The answers to one request.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    pub kube_proxy: Response,
+    pub svc: Response,
+}
+
+/// Both proxies, while they run.
+pub struct Pages {
+    // Dropped before the API server.
+    sides: Vec<Side>,
+    plane: Plane,
+}
+
+impl Pages {
+    /// Starts both, and waits until a Service is in force on all nodes.
+    pub fn start() -> Result<Self> {
+        let mut plane = Plane::start()?;
+        let sides = PROXIES.map(|datapath| Side::new(datapath, &plane));
+        let mut sides = sides.into_iter().collect::<Result<Vec<_>>>()?;
+        let first = sides.first().context("no side")?;
+        plane.introduce(first.nodes())?;
+        let places = first.places.clone();
+        plane.set(&[("marker".to_owned(), Some(Service::marker("a1")))], &places)?;
+        let at = Family::BOTH.map(|family| plane.cluster_ip("marker", family).map(|ip| (ip, 80).into()));
+        let at = at.into_iter().collect::<Result<Vec<_>>>()?;
+        for side in &mut sides {
+            side.start(&plane, Settings::default())?;
+            side.await_service(&at)?;
+        }
+        Ok(Self { sides, plane })
+    }
+
+    /// Takes the endpoints of every slice away, and says in the slice when that began, as the controller does.
+    pub fn remove_endpoints(&self) -> Result<()> {
+        let now = command::run(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]))?;
+        let patch = json!({
+            "metadata": {"annotations": {TRIGGERED: now.trim()}},
+            "endpoints": [],
+        });
+        let patch = patch.to_string();
+        let slices = self.plane.kubectl(&["get", "endpointslices", "-o", "name"])?;
+        for slice in slices.lines() {
+            self.plane.kubectl(&["patch", slice, "--type=merge", "--patch", &patch])?;
+        }
+        Ok(())
+    }
+
+    pub fn ask(&self, request: Request) -> Result<Answers> {
+        let [kube_proxy, svc] = PROXIES.map(|datapath| {
+            let side = self.sides.iter().find(|side| side.datapath == datapath).context("no side")?;
+            let node = side.nodes().first().context("no node")?;
+            let to = SocketAddr::from(([127, 0, 0, 1], request.port));
+            let answer = node.host.netns.within(|| http::get_accepting(to, request.path, request.accept));
+            answer.with_context(|| format!("{datapath:?}: {request:?}"))
+        });
+        Ok(Answers { kube_proxy: kube_proxy?, svc: svc? })
+    }
+}
