@@ -92,6 +92,12 @@ impl Manifests {
         Self { files: Files::with_rules(service_cidrs.clone()), service_cidrs, ..self }
     }
 
+    /// Also takes the good documents of bad files, to judge all objects together.
+    #[must_use]
+    pub fn with_bad_files(self) -> Self {
+        Self { files: self.files.with_bad_files(), ..self }
+    }
+
     /// Keeps what Services are given in a file of this folder.
     #[must_use]
     pub fn with_state_dir(self, dir: &Path) -> Self {

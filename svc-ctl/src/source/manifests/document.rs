@@ -91,8 +91,8 @@ const DEFAULT_NAMESPACE: &str = "default";
 const CILIUM_LISTS: [(&str, &str, &str); 2] =
     [("services", "v1", "Service"), ("endpoints", "discovery.k8s.io/v1", "EndpointSlice")];
 
-/// Reads a file. One bad document spoils it: half an edit must not come into force.
-pub fn parse_contents(text: &str) -> Result<Contents, Vec<DocumentError>> {
+/// Reads a file: the documents that are good, and the errors of the others.
+pub fn parse_contents(text: &str) -> (Contents, Vec<DocumentError>) {
     let mut contents = Contents::default();
     let mut errors = Vec::new();
     for (i, document) in Deserializer::from_str(text).enumerate() {
@@ -118,7 +118,7 @@ pub fn parse_contents(text: &str) -> Result<Contents, Vec<DocumentError>> {
             },
         }
     }
-    if errors.is_empty() { Ok(contents) } else { Err(errors) }
+    (contents, errors)
 }
 
 /// One object, or a list of them. `prefix` is where it stands in the document; `listed` the kind its list implies.
@@ -254,7 +254,7 @@ mod tests {
     use super::*;
 
     fn error(text: &str) -> (usize, String) {
-        let error = parse_contents(text).unwrap_err().remove(0);
+        let error = parse_contents(text).1.remove(0);
         (error.document, error.field)
     }
 
@@ -265,7 +265,7 @@ mod tests {
              items:\n- {apiVersion: v1, kind: Pod, metadata: {name: p, namespace: x}}\n\
              - {apiVersion: v1, kind: ServiceList, items: [{metadata: {name: b}}, {metadata: {name: c}}]}\n",
         )
-        .unwrap();
+        .0;
         let names: Vec<String> = contents
             .objects
             .iter()
@@ -291,7 +291,7 @@ mod tests {
         let text = format!(
             "{{services: [{{metadata: {{name: a, namespace: x}}, spec: {{}}}}], endpoints: [{slice}]}}"
         );
-        let contents = parse_contents(&text).unwrap();
+        let contents = parse_contents(&text).0;
         let found: Vec<String> = contents
             .objects
             .iter()
@@ -300,7 +300,7 @@ mod tests {
         assert_eq!(found, ["services[0].Service Some(\"a\")", "endpoints[0].EndpointSlice Some(\"s\")"]);
         assert_eq!(error("{services: [{metadata: {name: a}, spec: 1}]}"), (1, "services[0].spec".into()));
         assert_eq!(error("{services: {a: b}}"), (1, "services".into()));
-        assert_eq!(parse_contents("{services: null, endpoints: []}").unwrap().objects, []);
+        assert_eq!(parse_contents("{services: null, endpoints: []}"), (Contents::default(), Vec::new()));
     }
 
     #[test]
@@ -330,7 +330,7 @@ mod tests {
              {apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: k}}\n---\n\
              {apiVersion: v1, kind: Service, metadata: {name: a}}",
         )
-        .unwrap();
+        .0;
         assert_eq!((contents.objects.len(), contents.unused.len()), (1, 2));
     }
 }
