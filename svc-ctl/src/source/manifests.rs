@@ -21,6 +21,7 @@ use document::Object;
 use files::Files;
 use given::GivenFile;
 use health::Health;
+use name_servers::NameServers;
 use world::World;
 
 mod assign;
@@ -32,6 +33,7 @@ pub mod health;
 pub mod lines;
 pub mod load_balancers;
 pub mod mirror;
+pub mod name_servers;
 pub mod pods;
 pub mod rules;
 pub mod validate;
@@ -157,6 +159,11 @@ impl Manifests {
     pub fn pods(&self) -> Vec<&Pod> {
         let (objects, _) = self.files.objects();
         objects.into_iter().filter_map(Object::as_pod).collect()
+    }
+
+    /// Publishes where this node is asked to answer DNS.
+    fn publish_name_servers(&self, to: &NameServers) {
+        self.sent.iter().for_each(|world| to.update(world));
     }
 
     /// The complaints about the files.

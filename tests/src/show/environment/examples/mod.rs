@@ -98,10 +98,8 @@ impl Environment for Examples {
                 environment.web = text;
             }
         }
-        for node in 1..=2 {
-            let address = environment.world.topology.node(node).host.addrs.v4;
+        for _ in 1..=2 {
             let more = [
-                format!("--dns={address}"),
                 "--dns-upstream=".into(),
                 format!("--node-heartbeat={HEARTBEAT}"),
                 format!("--config={}", examples.join(CONFIGURATION).display()),
