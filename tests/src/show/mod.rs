@@ -126,11 +126,12 @@ impl<S: Environment> Show<S> {
         }
         if let Some(trouble) = trouble {
             let (time, lost) = (trouble.time(), trouble.losses(&before));
-            self.screen.say(&format!("noticed after {:.1} s; {lost} requests were lost", time.as_secs_f64()));
+            self.screen
+                .note(&format!("noticed after {:.1} s; {lost} requests were lost", time.as_secs_f64()));
             self.troubles.push(trouble);
         }
         let total = before.since(&start);
-        self.screen.total(name, &total);
+        self.screen.total(&total);
         self.phases.push(Phase::new(name, &total));
         Ok(())
     }
