@@ -36,6 +36,7 @@ pub mod mirror;
 pub mod name_servers;
 pub mod pods;
 pub mod rules;
+mod unknown;
 pub mod validate;
 pub mod whole;
 pub mod world;

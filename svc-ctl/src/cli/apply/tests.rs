@@ -95,6 +95,10 @@ fn each_kind_of_bad_input_is_named_with_its_file_and_line() {
             "a.yaml:7: Service default/web: spec.ports[0].port: invalid type: string \"http\", expected i32\n",
         ),
         (
+            vec![("a.yaml", WEB.replace("  ports", "  selectr: {app: web}\n  ports"))],
+            "a.yaml:6: note: Service default/web: spec.selectr: no such field: it has no effect\n",
+        ),
+        (
             vec![("a.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n".to_owned())],
             "a.yaml:2: note: kind: Deployment (apps/v1) has no effect here\n",
         ),

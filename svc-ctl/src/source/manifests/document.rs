@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_yaml_ng::{Deserializer, Value};
 
+use super::unknown::unknown_fields;
+
 /// An object of a kind we use.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
@@ -26,6 +28,16 @@ impl Object {
             Self::Endpoints(_) => "Endpoints",
             Self::Pod(_) => "Pod",
             Self::Node(_) => "Node",
+        }
+    }
+
+    fn unknown_fields(&self, written: &Value) -> Vec<String> {
+        match self {
+            Self::Service(o) => unknown_fields(written, o),
+            Self::Slice(o) => unknown_fields(written, o),
+            Self::Endpoints(o) => unknown_fields(written, o),
+            Self::Pod(o) => unknown_fields(written, o),
+            Self::Node(o) => unknown_fields(written, o),
         }
     }
 
@@ -81,7 +93,7 @@ pub struct DocumentError {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contents {
     pub objects: Vec<Found>,
-    /// Documents of kinds that have no effect here.
+    /// Documents of kinds that have no effect here, and fields that no object has.
     pub unused: Vec<DocumentError>,
 }
 
@@ -165,11 +177,11 @@ fn parse_value(
     let meta = |field: &str| value.get("metadata")?.get(field)?.as_str();
     let name = meta("name").map(|name| object_name(kind, meta("namespace"), name)).unwrap_or_default();
     let parsed = match (version, kind) {
-        ("v1", "Service") => parse_object(value).map(|o| Object::Service(Box::new(o))),
-        ("discovery.k8s.io/v1", "EndpointSlice") => parse_object(value).map(|o| Object::Slice(Box::new(o))),
-        ("v1", "Endpoints") => parse_object(value).map(|o| Object::Endpoints(Box::new(o))),
-        ("v1", "Pod") => parse_object(value).map(|o| Object::Pod(Box::new(o))),
-        ("v1", "Node") => parse_object(value).map(|o| Object::Node(Box::new(o))),
+        ("v1", "Service") => parse_object(&value).map(|o| Object::Service(Box::new(o))),
+        ("discovery.k8s.io/v1", "EndpointSlice") => parse_object(&value).map(|o| Object::Slice(Box::new(o))),
+        ("v1", "Endpoints") => parse_object(&value).map(|o| Object::Endpoints(Box::new(o))),
+        ("v1", "Pod") => parse_object(&value).map(|o| Object::Pod(Box::new(o))),
+        ("v1", "Node") => parse_object(&value).map(|o| Object::Node(Box::new(o))),
         _ => {
             contents.unused.push(at("kind", format!("{kind} ({version}) has no effect here")));
             return;
@@ -181,6 +193,10 @@ fn parse_value(
             errors.push(at("metadata.name", "missing".to_owned()));
         }
         Ok(mut object) => {
+            for field in object.unknown_fields(&value) {
+                let reason = "no such field: it has no effect".to_owned();
+                contents.unused.push(DocumentError { object: name.clone(), ..at(&field, reason) });
+            }
             default(&mut object);
             contents.objects.push(Found { document, prefix: prefix.to_owned(), object });
         }
@@ -222,7 +238,7 @@ fn parse_list(
     }
 }
 
-fn parse_object<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
+fn parse_object<T: DeserializeOwned>(value: &Value) -> Result<T, (String, String)> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         (if path == "." { String::new() } else { path }, error.into_inner().to_string())
