@@ -126,7 +126,7 @@ pub fn parse_contents(text: &str) -> (Contents, Vec<DocumentError>) {
             Ok(Value::Null) => {}
             Ok(mut value) => match value.apply_merge() {
                 Err(error) => errors.push(at("", error.to_string())),
-                Ok(()) => parse_value(value, document_number, "", None, &mut contents, &mut errors),
+                Ok(()) => parse_value(&value, document_number, "", None, &mut contents, &mut errors),
             },
         }
     }
@@ -135,7 +135,7 @@ pub fn parse_contents(text: &str) -> (Contents, Vec<DocumentError>) {
 
 /// One object, or a list of them. `prefix` is where it stands in the document; `listed` the kind its list implies.
 fn parse_value(
-    value: Value,
+    value: &Value,
     document: usize,
     prefix: &str,
     listed: Option<(&str, &str)>,
@@ -177,11 +177,11 @@ fn parse_value(
     let meta = |field: &str| value.get("metadata")?.get(field)?.as_str();
     let name = meta("name").map(|name| object_name(kind, meta("namespace"), name)).unwrap_or_default();
     let parsed = match (version, kind) {
-        ("v1", "Service") => parse_object(&value).map(|o| Object::Service(Box::new(o))),
-        ("discovery.k8s.io/v1", "EndpointSlice") => parse_object(&value).map(|o| Object::Slice(Box::new(o))),
-        ("v1", "Endpoints") => parse_object(&value).map(|o| Object::Endpoints(Box::new(o))),
-        ("v1", "Pod") => parse_object(&value).map(|o| Object::Pod(Box::new(o))),
-        ("v1", "Node") => parse_object(&value).map(|o| Object::Node(Box::new(o))),
+        ("v1", "Service") => parse_object(value).map(|o| Object::Service(Box::new(o))),
+        ("discovery.k8s.io/v1", "EndpointSlice") => parse_object(value).map(|o| Object::Slice(Box::new(o))),
+        ("v1", "Endpoints") => parse_object(value).map(|o| Object::Endpoints(Box::new(o))),
+        ("v1", "Pod") => parse_object(value).map(|o| Object::Pod(Box::new(o))),
+        ("v1", "Node") => parse_object(value).map(|o| Object::Node(Box::new(o))),
         _ => {
             contents.unused.push(at("kind", format!("{kind} ({version}) has no effect here")));
             return;
@@ -193,7 +193,7 @@ fn parse_value(
             errors.push(at("metadata.name", "missing".to_owned()));
         }
         Ok(mut object) => {
-            for field in object.unknown_fields(&value) {
+            for field in object.unknown_fields(value) {
                 let reason = "no such field: it has no effect".to_owned();
                 contents.unused.push(DocumentError { object: name.clone(), ..at(&field, reason) });
             }
@@ -227,7 +227,7 @@ fn parse_list(
         Some(Value::Sequence(items)) => {
             for (i, item) in items.iter().enumerate() {
                 let prefix = format!("{prefix}{field}[{i}].");
-                parse_value(item.clone(), document, &prefix, implied, contents, errors);
+                parse_value(item, document, &prefix, implied, contents, errors);
             }
         }
         Some(_) => {
@@ -266,87 +266,4 @@ fn default(object: &mut Object) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(text: &str) -> (usize, String) {
-        let error = parse_contents(text).1.remove(0);
-        (error.document, error.field)
-    }
-
-    #[test]
-    fn many_documents_and_lists_are_read() {
-        let contents = parse_contents(
-            "# a comment\n---\napiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\n---\napiVersion: v1\nkind: List\n\
-             items:\n- {apiVersion: v1, kind: Pod, metadata: {name: p, namespace: x}}\n\
-             - {apiVersion: v1, kind: ServiceList, items: [{metadata: {name: b}}, {metadata: {name: c}}]}\n",
-        )
-        .0;
-        let names: Vec<String> = contents
-            .objects
-            .iter()
-            .map(|f| {
-                let meta = f.object.metadata();
-                format!("{} {} {:?} {:?}", f.document, f.object.kind(), meta.namespace, meta.name)
-            })
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "1 Service Some(\"default\") Some(\"a\")",
-                "3 Pod Some(\"x\") Some(\"p\")",
-                "3 Service Some(\"default\") Some(\"b\")",
-                "3 Service Some(\"default\") Some(\"c\")"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_state_file_of_cilium_is_read() {
-        let slice = "{metadata: {name: s}, addressType: IPv4, endpoints: [], ports: []}";
-        let text = format!(
-            "{{services: [{{metadata: {{name: a, namespace: x}}, spec: {{}}}}], endpoints: [{slice}]}}"
-        );
-        let contents = parse_contents(&text).0;
-        let found: Vec<String> = contents
-            .objects
-            .iter()
-            .map(|f| format!("{}{} {:?}", f.prefix, f.object.kind(), f.object.metadata().name))
-            .collect();
-        assert_eq!(found, ["services[0].Service Some(\"a\")", "endpoints[0].EndpointSlice Some(\"s\")"]);
-        assert_eq!(error("{services: [{metadata: {name: a}, spec: 1}]}"), (1, "services[0].spec".into()));
-        assert_eq!(error("{services: {a: b}}"), (1, "services".into()));
-        assert_eq!(parse_contents("{services: null, endpoints: []}"), (Contents::default(), Vec::new()));
-    }
-
-    #[test]
-    fn an_error_names_document_and_field() {
-        const GOOD: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\n";
-        let bad = |text: &str| error(&format!("{GOOD}{text}"));
-        let service = |rest: &str| bad(&format!("{{apiVersion: v1, kind: Service, {rest}}}"));
-        assert_eq!(
-            service("metadata: {name: b}, spec: {ports: [{port: 80}, {port: x}]}"),
-            (2, "spec.ports[1].port".into())
-        );
-        assert_eq!(service("metadata: {}"), (2, "metadata.name".into()));
-        assert_eq!(bad("{apiVersion: v1}"), (2, "kind".into()));
-        assert_eq!(bad("{kind: Service}"), (2, "apiVersion".into()));
-        assert_eq!(bad("just words"), (2, "kind".into()));
-        assert_eq!(bad("a: [1, 2"), (2, String::new()));
-        assert_eq!(
-            bad("{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Pod, metadata: {name: 7}}]}"),
-            (2, "items[0].metadata.name".into())
-        );
-    }
-
-    #[test]
-    fn other_kinds_are_noted_and_harm_nothing() {
-        let contents = parse_contents(
-            "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}\n---\n\
-             {apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: k}}\n---\n\
-             {apiVersion: v1, kind: Service, metadata: {name: a}}",
-        )
-        .0;
-        assert_eq!((contents.objects.len(), contents.unused.len()), (1, 2));
-    }
-}
+mod tests;
