@@ -3,6 +3,7 @@
 
 mod reload;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 
@@ -30,6 +31,7 @@ use crate::plan::prefixes::Cidrs;
 use crate::plan::settings::Settings;
 use crate::programs::{self, HooksStatus, Started};
 use crate::reconcile::{self, Inputs, LoopSettings, Outputs, Progress};
+use crate::source::manifests::name_servers::NameServers;
 use crate::sweeper::{SweepReport, SweepSettings, Sweeper};
 use crate::{dns, lb, memory, node, source};
 
@@ -58,7 +60,9 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let (members_out, members) = watch::channel(lb::Members::new());
     let (usage, pools_use) = watch::channel(PoolsUse::default());
     let giver = lb::AddressGiver { settings: pools.clone(), members: members_out, usage };
-    let source = open_source(&config, &api, ranges_out, giver).await?;
+    let (name_servers, asked_for) = watch::channel(BTreeSet::new());
+    let name_servers = NameServers { node: config.node_name.as_str().into(), addresses: name_servers };
+    let source = open_source(&config, &api, ranges_out, giver, name_servers).await?;
     std::fs::create_dir_all(&config.run_dir)
         .with_context(|| format!("--run-dir: making {}", config.run_dir.display()))?;
     let _only_one = lock(&config.run_dir)?;
@@ -136,7 +140,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     });
     if let Some(settings) = config.dns.clone() {
         let (worlds, ledger) = (outputs.world.subscribe(), ledger.clone());
-        let run = move || dns::server::run(settings, worlds, dns_counts, ledger);
+        let run = move || dns::server::run(settings, asked_for, worlds, dns_counts, ledger);
         parts.spawn("DNS", on_a_thread("svc-dns", run)?);
     }
     let announced = lb::announcer::Inputs {
@@ -261,6 +265,7 @@ async fn open_source(
     api: &ApiRequests,
     ranges: watch::Sender<Vec<IpNet>>,
     giver: lb::AddressGiver,
+    name_servers: NameServers,
 ) -> anyhow::Result<source::Opened> {
     match &config.source {
         Source::Manifests(path) => {
@@ -269,6 +274,7 @@ async fn open_source(
                 state_dir: config.state_dir.clone(),
                 health: config.health.clone(),
                 load_balancer: Some(giver),
+                name_servers: Some(name_servers),
             };
             source::Opened::manifests(path, options)
         }

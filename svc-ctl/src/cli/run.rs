@@ -219,7 +219,8 @@ fn config(
             }
             _ => PodInterfaces::ByRole,
         },
-        dns: (!args.dns.is_empty()).then(|| DnsSettings {
+        // A Service of the manifests may ask for it at any time.
+        dns: (!args.dns.is_empty() || matches!(args.source, Source::Manifests(_))).then(|| DnsSettings {
             listen: args.dns.iter().map(|address| address.0).collect(),
             domain: args.dns_domain.clone(),
             upstream: args.dns_upstream.clone(),

@@ -1,5 +1,6 @@
 //! Listens by UDP and TCP, and keeps the zone up to date with the world.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -29,8 +30,48 @@ const BIND_PAUSE: Duration = Duration::from_secs(1);
 /// Services that are indexed before questions get their turn.
 const AT_ONCE: usize = 256;
 
-/// Answers until the world is gone.
+/// Addresses of this host at which Services of the manifests ask for answers, beside those of `--dns`.
+pub type AskedFor = watch::Receiver<BTreeSet<SocketAddr>>;
+
+/// Answers until the world is gone. Other addresses are a new server: that is rare.
 pub async fn run(
+    settings: DnsSettings,
+    mut asked_for: AskedFor,
+    worlds: watch::Receiver<World>,
+    counts: DnsCounts,
+    ledger: Ledger,
+) -> anyhow::Result<()> {
+    loop {
+        let mut listen = settings.listen.clone();
+        listen.extend(
+            asked_for.borrow_and_update().iter().filter(|address| !settings.listen.contains(address)),
+        );
+        let serve = async {
+            if listen.is_empty() {
+                return std::future::pending().await;
+            }
+            let settings = DnsSettings { listen: listen.clone(), ..settings.clone() };
+            serve(settings, worlds.clone(), counts.clone(), ledger.clone()).await
+        };
+        tokio::select! {
+            ended = serve => return ended,
+            () = changed(&mut asked_for) => {}
+        }
+        listen.into_iter().for_each(|address| ledger.set(Origin::DnsAddress(address), Vec::new()));
+        ledger.set(Origin::DnsUpstream, Vec::new());
+        // The tasks of the last server close their sockets.
+        yield_now().await;
+    }
+}
+
+/// Waits for addresses that differ, for ever if no source can ask for any.
+async fn changed(asked_for: &mut AskedFor) {
+    if asked_for.changed().await.is_err() {
+        std::future::pending().await
+    }
+}
+
+async fn serve(
     settings: DnsSettings,
     worlds: watch::Receiver<World>,
     counts: DnsCounts,
@@ -125,3 +166,6 @@ fn unix_seconds() -> u32 {
     // A serial number begins anew when it is over (RFC 1982).
     since.as_secs() as u32
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ const PORT: u16 = 53;
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DnsSettings {
-    /// Where questions are answered, by UDP and TCP.
+    /// Where questions are answered, by UDP and TCP. None: only where Services of the manifests ask for it.
     pub listen: Vec<SocketAddr>,
     pub domain: Domain,
     pub upstream: Upstreams,

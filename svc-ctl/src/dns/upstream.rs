@@ -189,4 +189,4 @@ async fn ask(pool: &Pool, query: Query) -> Answer {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -29,6 +29,8 @@ pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 pub const ANNOTATION_SELECTION: &str = "svc/selection";
 /// `true`: a ClusterIP of this Service is served even on a node that has the address itself.
 pub const ANNOTATION_OWN_ADDRESS: &str = "svc/serve-own-address";
+/// `true`, in manifests: the nodes of this Service's endpoints answer DNS there.
+pub const ANNOTATION_DNS: &str = "svc/dns";
 /// Time of the change that caused this version of an EndpointSlice.
 pub const ANNOTATION_TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// The zone of a node.

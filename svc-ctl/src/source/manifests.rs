@@ -21,6 +21,7 @@ use document::Object;
 use files::Files;
 use given::GivenFile;
 use health::Health;
+use name_servers::NameServers;
 use world::World;
 
 mod assign;
@@ -32,8 +33,10 @@ pub mod health;
 pub mod lines;
 pub mod load_balancers;
 pub mod mirror;
+pub mod name_servers;
 pub mod pods;
 pub mod rules;
+mod unknown;
 pub mod validate;
 pub mod whole;
 pub mod world;
@@ -90,6 +93,12 @@ impl Manifests {
     #[must_use]
     pub fn with_service_cidrs(self, service_cidrs: Vec<IpNet>) -> Self {
         Self { files: Files::with_rules(service_cidrs.clone()), service_cidrs, ..self }
+    }
+
+    /// Also takes the good documents of bad files, to judge all objects together.
+    #[must_use]
+    pub fn with_bad_files(self) -> Self {
+        Self { files: self.files.with_bad_files(), ..self }
     }
 
     /// Keeps what Services are given in a file of this folder.
@@ -151,6 +160,11 @@ impl Manifests {
     pub fn pods(&self) -> Vec<&Pod> {
         let (objects, _) = self.files.objects();
         objects.into_iter().filter_map(Object::as_pod).collect()
+    }
+
+    /// Publishes where this node is asked to answer DNS.
+    fn publish_name_servers(&self, to: &NameServers) {
+        self.sent.iter().for_each(|world| to.update(world));
     }
 
     /// The complaints about the files.

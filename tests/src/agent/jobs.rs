@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::protocol::{Answer, Named, Report, Via};
+use super::protocol::{Answer, MOST_MOMENTS, Moment, Named, Report, Via};
 use super::request::{self, Datagrams};
 use super::resolve::resolve;
 
@@ -101,10 +101,10 @@ impl Shared {
     /// Acts once per pause until stopped. A slow act delays the next one.
     fn repeat(&self, pause: Duration, mut act: impl FnMut(u64) -> Result<Answer>) {
         for n in 0.. {
-            let due = Instant::now() + pause;
+            let (due, began) = (Instant::now() + pause, Moment::now());
             let outcome = act(n);
             let mut state = self.lock();
-            state.report.count(outcome);
+            state.report.count(outcome, began.ok());
             let rest = due.saturating_duration_since(Instant::now());
             let waited = self.stopped.wait_timeout_while(state, rest, |state| !state.stop);
             if waited.unwrap_or_else(PoisonError::into_inner).0.stop {
@@ -119,7 +119,7 @@ impl Shared {
 }
 
 impl Report {
-    fn count(&mut self, outcome: Result<Answer>) {
+    fn count(&mut self, outcome: Result<Answer>, began: Option<Moment>) {
         match outcome {
             Ok(answer) => {
                 self.ok += 1;
@@ -127,6 +127,9 @@ impl Report {
             }
             Err(error) => {
                 self.failed += 1;
+                if self.failed_began.len() < MOST_MOMENTS {
+                    self.failed_began.extend(began);
+                }
                 self.first_failure.get_or_insert_with(|| format!("{error:#}"));
             }
         }

@@ -3,7 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
+use anyhow::Result;
+use nix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::topology::Family;
@@ -173,6 +176,31 @@ pub struct Report {
     pub failed: u64,
     pub by_server: BTreeMap<String, u64>,
     pub first_failure: Option<String>,
+    /// The moments at which the first [`MOST_MOMENTS`] failed requests began.
+    pub failed_began: Vec<Moment>,
+}
+
+/// Failed requests of a job whose moments are kept.
+pub(super) const MOST_MOMENTS: usize = 1_000;
+
+/// The time since the machine started, which all its processes share.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Moment(Duration);
+
+impl Moment {
+    pub fn now() -> Result<Self> {
+        Ok(Self(clock_gettime(ClockId::CLOCK_MONOTONIC)?.into()))
+    }
+
+    /// The moment that much earlier.
+    #[must_use]
+    pub const fn before(self, time: Duration) -> Self {
+        Self(self.0.saturating_sub(time))
+    }
+
+    pub const fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
 }
 
 impl Report {
@@ -185,6 +213,7 @@ impl Report {
             *self.by_server.entry(name).or_default() += count;
         }
         self.first_failure = self.first_failure.or(other.first_failure);
+        self.failed_began.extend(other.failed_began);
         self
     }
 
@@ -197,6 +226,7 @@ impl Report {
             failed: self.failed - earlier.failed,
             by_server: counts.filter(|(_, count)| *count > 0).collect(),
             first_failure: self.first_failure.clone(),
+            failed_began: self.failed_began.get(earlier.failed_began.len()..).unwrap_or_default().to_vec(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! svc's name server on the loopback address, on a thread of its own as in the daemon.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
@@ -33,8 +34,9 @@ impl Ours {
         let settings = DnsSettings { listen: vec![address], domain, upstream: Upstreams::Nobody };
         let (worlds, reader) = watch::channel(World::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
-        let serve =
-            move || runtime.block_on(server::run(settings, reader, DnsCounts::default(), Ledger::default()));
+        let asked_for = watch::channel(BTreeSet::new()).1;
+        let (counts, ledger) = (DnsCounts::default(), Ledger::default());
+        let serve = move || runtime.block_on(server::run(settings, asked_for, reader, counts, ledger));
         thread::Builder::new().name("svc-dns".to_owned()).spawn(serve).context("a thread")?;
         worlds.send_replace(world);
         let ours = Self { address, _worlds: worlds };

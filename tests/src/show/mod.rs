@@ -8,6 +8,7 @@ mod picture;
 mod screen;
 mod summary;
 mod traffic;
+mod trouble;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,6 +21,7 @@ use environment::{Environment, Examples, Kubernetes, Step};
 use screen::Screen;
 use summary::{Phase, Summary};
 use traffic::Traffic;
+use trouble::Trouble;
 
 use crate::{cleanup, ownership, run_name, wait};
 
@@ -44,14 +46,16 @@ fn play<S: Environment>(args: &Args) -> Result<Summary> {
     let traffic = Traffic::start(&environment.clients()?)?;
     let steps = u32::try_from(S::STEPS.len()).context("the number of steps")?;
     let part = Duration::from_secs(args.seconds.into()) / steps;
-    let mut show = Show { environment, traffic, screen, phases: Vec::new(), losses: 0, part };
+    let mut show = Show { environment, traffic, screen, phases: Vec::new(), troubles: Vec::new(), part };
     for step in S::STEPS {
         if !interrupt::asked() {
             show.run(step)?;
         }
     }
-    let Show { mut environment, traffic, screen, phases, losses, .. } = show;
-    let summary = Summary::new(&traffic.stop()?, phases, losses);
+    let Show { mut environment, traffic, screen, phases, troubles, .. } = show;
+    let total = traffic.stop()?;
+    let losses = troubles.iter().map(|trouble| trouble.losses(&total)).sum();
+    let summary = Summary::new(&total, phases, losses);
     screen.end(&summary);
     if summary.failures > 0 {
         eprintln!("{}", environment.diagnosis());
@@ -80,8 +84,8 @@ struct Show<S> {
     environment: S,
     screen: Screen,
     phases: Vec<Phase>,
-    /// Requests that failed because of servers that had just died.
-    losses: u64,
+    /// The times in which requests fail because of servers that have just died.
+    troubles: Vec<Trouble>,
     part: Duration,
 }
 
@@ -91,11 +95,10 @@ impl<S: Environment> Show<S> {
         let name = step.name;
         self.screen.say(name);
         let start = self.traffic.look()?;
+        let mut trouble = step.has_losses.then(Trouble::begin).transpose()?;
         (step.begin)(&mut self.environment, &self.screen)?;
         let began = Instant::now();
         let (mut before, mut tick_began, mut wrong) = (start.clone(), began, None);
-        // The number of failures until no client dialled a dead node any more.
-        let mut losses = None;
         let waited =
             wait::until_true(&format!("traffic follows: {name}"), self.part + S::CHANGE_LIMIT, || {
                 if tick_began.elapsed() < TICK {
@@ -104,20 +107,15 @@ impl<S: Environment> Show<S> {
                 let now = self.traffic.look()?;
                 let tick = now.since(&before);
                 self.screen.chart(&tick, &now.since(&start), tick_began.elapsed());
-                let answered: BTreeSet<&str> = tick.by_server.keys().map(String::as_str).collect();
-                if step.has_losses
-                    && tick.failed == 0
-                    && losses.is_none()
-                    && self.environment.wrong(&answered)?.is_none()
-                {
-                    losses = Some((now.since(&start).failed, began.elapsed()));
-                }
                 (before, tick_began) = (now, Instant::now());
-                if began.elapsed() >= self.part {
-                    wrong = self.environment.wrong(&answered)?;
-                    return Ok(wrong.is_none() || interrupt::asked());
-                }
-                Ok(interrupt::asked())
+                let answered: BTreeSet<&str> = tick.by_server.keys().map(String::as_str).collect();
+                wrong = self.environment.wrong(&answered)?;
+                let is_quiet = match &mut trouble {
+                    Some(trouble) => trouble.is_over(tick.failed > 0 || wrong.is_some())?,
+                    None => true,
+                };
+                let is_done = began.elapsed() >= self.part && wrong.is_none() && is_quiet;
+                Ok(is_done || interrupt::asked())
             });
         if let Err(error) = waited {
             return Err(error.context(format!(
@@ -126,13 +124,14 @@ impl<S: Environment> Show<S> {
                 self.environment.diagnosis()
             )));
         }
-        if let Some((failed, time)) = losses {
-            self.losses += failed;
+        if let Some(trouble) = trouble {
+            let (time, lost) = (trouble.time(), trouble.losses(&before));
             self.screen
-                .say(&format!("noticed after {:.1} s; {failed} requests were lost", time.as_secs_f64()));
+                .note(&format!("noticed after {:.1} s; {lost} requests were lost", time.as_secs_f64()));
+            self.troubles.push(trouble);
         }
         let total = before.since(&start);
-        self.screen.total(name, &total);
+        self.screen.total(&total);
         self.phases.push(Phase::new(name, &total));
         Ok(())
     }

@@ -6,9 +6,9 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Number of text lines above the bars, and of bars.
-const SAID: usize = 12;
+const SAID: usize = 14;
 const BARS: usize = 8;
-const COLUMNS: usize = 120;
+const COLUMNS: usize = 76;
 /// Sizes in the picture's units.
 const CHAR: usize = 8;
 const LINE: usize = 19;

@@ -50,6 +50,11 @@ impl Screen {
         self.line(&format!("== {line}"));
     }
 
+    /// Something about the current part.
+    pub(super) fn note(&self, line: &str) {
+        self.line(&format!("   {line}"));
+    }
+
     /// A command and its output.
     pub(super) fn typed(&self, command: &str, answer: &str) {
         self.line(&format!("$ {command}"));
@@ -102,15 +107,12 @@ impl Screen {
         });
     }
 
-    /// The total of a part.
-    pub(super) fn total(&self, name: &str, total: &Report) {
+    /// The total of a part, below its name.
+    pub(super) fn total(&self, total: &Report) {
         let servers = total.by_server.iter().map(|(name, count)| format!("{name} {count}"));
         let servers = servers.collect::<Vec<_>>().join(", ");
-        self.say(&format!(
-            "{name}: {} requests, {} failures; {servers}",
-            total.ok + total.failed,
-            total.failed
-        ));
+        self.note(&format!("{} requests, {} failures", total.ok + total.failed, total.failed));
+        self.note(&servers);
     }
 
     pub(super) fn end(&self, summary: &Summary) {

@@ -52,7 +52,7 @@ fn testbed(test: &str) -> Result<Testbed> {
             "
 apiVersion: v1
 kind: Service
-metadata: {{name: kube-dns, namespace: kube-system}}
+metadata: {{name: kube-dns, namespace: kube-system, annotations: {{svc/dns: 'true'}}}}
 spec:
   clusterIP: {name_server}
   internalTrafficPolicy: Local
@@ -89,12 +89,13 @@ spec: {{type: ExternalName, externalName: web.default.svc.cluster.local}}
         ),
     )?;
     let node2 = testbed.world.topology.node(2).host.addrs.v4;
+    // The Service asks node1 to answer, a flag node2.
     for more in [
-        [format!("--dns={node1}"), format!("--dns-upstream={node2}"), "--dns-domain=cluster.local".into()],
-        [format!("--dns={node2}"), "--dns-upstream=".into(), format!("--dns-domain={OTHER_DOMAIN}")],
+        vec![format!("--dns-upstream={node2}")],
+        vec![format!("--dns={node2}"), "--dns-upstream=".into(), format!("--dns-domain={OTHER_DOMAIN}")],
     ] {
         let source = Source::Manifests(testbed.world.folder.path().into());
-        testbed.world.start_next_with(source, Flags::default(), more.to_vec())?;
+        testbed.world.start_next_with(source, Flags::default(), more)?;
     }
     (1..=2).try_for_each(|node| testbed.world.ready(node))?;
     Ok(testbed)

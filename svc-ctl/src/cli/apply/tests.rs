@@ -70,7 +70,7 @@ fn each_kind_of_bad_input_is_named_with_its_file_and_line() {
         (vec![("a.yaml", WEB.to_owned())], ""),
         (
             vec![("a.yaml", WEB.to_owned()), ("b.yaml", format!("# two\n---\n{WEB}"))],
-            "b.yaml:6: metadata.name: Service default/web is already defined in a.yaml document 1, which stays in force\n",
+            "b.yaml:6: metadata.name: Service default/web is already defined in a.yaml document 1\n",
         ),
         (vec![("a.yaml", fixed("web", "10.97.0.1"))], "a.yaml:5: Service default/web: spec.clusterIP: 10.97.0.1 is not in --service-cidr\n"),
         (
@@ -95,6 +95,10 @@ fn each_kind_of_bad_input_is_named_with_its_file_and_line() {
             "a.yaml:7: Service default/web: spec.ports[0].port: invalid type: string \"http\", expected i32\n",
         ),
         (
+            vec![("a.yaml", WEB.replace("  ports", "  selectr: {app: web}\n  ports"))],
+            "a.yaml:6: note: Service default/web: spec.selectr: no such field: it has no effect\n",
+        ),
+        (
             vec![("a.yaml", "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: d}\n".to_owned())],
             "a.yaml:2: note: kind: Deployment (apps/v1) has no effect here\n",
         ),
@@ -111,6 +115,33 @@ fn each_kind_of_bad_input_is_named_with_its_file_and_line() {
         let folder = Folder::new("validate", &files);
         assert_eq!(folder.validated(), expected.replace("             ", ""), "{files:?}");
     }
+}
+
+#[test]
+fn a_file_with_errors_hides_neither_duplicates_nor_circles_nor_conflicts() {
+    let broken = "apiVersion: v1\nkind: Service\nmetadata: {name: odd}\nspec:\n  clusterIP: 10.97.0.1\n  ports: [{port: 80}]\n---\n";
+    let alias = |name: &str, to: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: ExternalName, externalName: {to}.default.svc.cluster.local}}\n---\n"
+        )
+    };
+    let fixed = |name: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{clusterIP: 10.96.0.1, ports: [{{port: 80}}]}}\n---\n"
+        )
+    };
+    let a = format!("{broken}{WEB}---\n{}{}", alias("x", "y"), fixed("one"));
+    // The parser cannot go on after the last document.
+    let b = format!("{WEB}---\n{}{}kind: [\n", alias("y", "x"), fixed("two"));
+    let folder = Folder::new("hides", &[("a.yaml", &a), ("b.yaml", &b)]);
+    let expected = "\
+        a.yaml:5: Service default/odd: spec.clusterIP: 10.97.0.1 is not in --service-cidr\n\
+        a.yaml:19: Service default/x: spec.externalName: an alias that leads in a circle: default/x -> default/y -> default/x\n\
+        b.yaml:4: metadata.name: Service default/web is already defined in a.yaml document 2\n\
+        b.yaml:12: Service default/y: spec.externalName: an alias that leads in a circle: default/y -> default/x -> default/y\n\
+        b.yaml:17: Service default/two: spec.clusterIP: 10.96.0.1 is the address of Service default/one\n\
+        b.yaml:20: did not find expected node content at line 20 column 1, while parsing a flow node\n";
+    assert_eq!(folder.validated(), expected);
 }
 
 #[test]

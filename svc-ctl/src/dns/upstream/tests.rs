@@ -1,5 +1,6 @@
 //! Upstreams that lead back to this name server, by their address or by somebody in between.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +21,7 @@ use crate::model::complaint::Origin;
 use crate::model::world::World;
 use crate::observe::ledger::Ledger;
 
-const LIMIT: Duration = Duration::from_secs(10);
+pub(in crate::dns) const LIMIT: Duration = Duration::from_secs(10);
 
 #[test]
 fn an_upstream_that_is_ourselves_is_left_out_at_once_and_named() {
@@ -54,15 +55,30 @@ async fn forwarder(to: SocketAddr) -> (SocketAddr, Arc<AtomicU32>) {
     (address, asked)
 }
 
-async fn ask(server: SocketAddr, name: &str) -> ResponseCode {
+/// The code of the answer, asked until there is one: the server may not listen yet.
+pub(in crate::dns) async fn ask(server: SocketAddr, name: &str) -> ResponseCode {
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
     question.add_query(Query::query(name.parse().unwrap(), RecordType::A));
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     socket.connect(server).await.unwrap();
-    socket.send(&question.to_bytes().unwrap()).await.unwrap();
     let mut buffer = [0; 4096];
-    let length = timeout(LIMIT, socket.recv(&mut buffer)).await.unwrap().unwrap();
+    let exchange = async {
+        loop {
+            // Where nobody listens yet, the kernel refuses either.
+            let sent = socket.send(&question.to_bytes().unwrap()).await;
+            if let Ok(length) = async {
+                sent?;
+                socket.recv(&mut buffer).await
+            }
+            .await
+            {
+                return length;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let length = timeout(LIMIT, exchange).await.unwrap();
     Message::from_bytes(&buffer[..length]).unwrap().metadata.response_code
 }
 
@@ -76,7 +92,8 @@ async fn an_upstream_that_leads_back_by_somebody_else_is_found_left_out_and_name
         domain: "cluster.local".parse().unwrap(),
         upstream: Upstreams::Servers(vec![upstream]),
     };
-    tokio::spawn(server::run(settings, world, DnsCounts::default(), ledger.clone()));
+    let asked_for = watch::channel(BTreeSet::new()).1;
+    tokio::spawn(server::run(settings, asked_for, world, DnsCounts::default(), ledger.clone()));
     let mut complaints = ledger.subscribe();
     let is_found = complaints.wait_for(|all| all.contains_key(&Origin::DnsUpstream));
     drop(timeout(LIMIT, is_found).await.unwrap().unwrap());

@@ -62,7 +62,7 @@ pub struct Sources {
     pub complaints: watch::Receiver<Complaints>,
     pub load_balancer: watch::Receiver<Count>,
     pub pools_use: watch::Receiver<PoolsUse>,
-    /// `None` without `--dns`.
+    /// `None` in a cluster without `--dns`.
     pub dns: Option<DnsCounts>,
     /// Requests to the API server.
     pub api: ApiRequests,

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_yaml_ng::{Deserializer, Value};
 
+use super::unknown::unknown_fields;
+
 /// An object of a kind we use.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
@@ -26,6 +28,16 @@ impl Object {
             Self::Endpoints(_) => "Endpoints",
             Self::Pod(_) => "Pod",
             Self::Node(_) => "Node",
+        }
+    }
+
+    fn unknown_fields(&self, written: &Value) -> Vec<String> {
+        match self {
+            Self::Service(o) => unknown_fields(written, o),
+            Self::Slice(o) => unknown_fields(written, o),
+            Self::Endpoints(o) => unknown_fields(written, o),
+            Self::Pod(o) => unknown_fields(written, o),
+            Self::Node(o) => unknown_fields(written, o),
         }
     }
 
@@ -81,7 +93,7 @@ pub struct DocumentError {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Contents {
     pub objects: Vec<Found>,
-    /// Documents of kinds that have no effect here.
+    /// Documents of kinds that have no effect here, and fields that no object has.
     pub unused: Vec<DocumentError>,
 }
 
@@ -91,8 +103,8 @@ const DEFAULT_NAMESPACE: &str = "default";
 const CILIUM_LISTS: [(&str, &str, &str); 2] =
     [("services", "v1", "Service"), ("endpoints", "discovery.k8s.io/v1", "EndpointSlice")];
 
-/// Reads a file. One bad document spoils it: half an edit must not come into force.
-pub fn parse_contents(text: &str) -> Result<Contents, Vec<DocumentError>> {
+/// Reads a file: the documents that are good, and the errors of the others.
+pub fn parse_contents(text: &str) -> (Contents, Vec<DocumentError>) {
     let mut contents = Contents::default();
     let mut errors = Vec::new();
     for (i, document) in Deserializer::from_str(text).enumerate() {
@@ -114,16 +126,16 @@ pub fn parse_contents(text: &str) -> Result<Contents, Vec<DocumentError>> {
             Ok(Value::Null) => {}
             Ok(mut value) => match value.apply_merge() {
                 Err(error) => errors.push(at("", error.to_string())),
-                Ok(()) => parse_value(value, document_number, "", None, &mut contents, &mut errors),
+                Ok(()) => parse_value(&value, document_number, "", None, &mut contents, &mut errors),
             },
         }
     }
-    if errors.is_empty() { Ok(contents) } else { Err(errors) }
+    (contents, errors)
 }
 
 /// One object, or a list of them. `prefix` is where it stands in the document; `listed` the kind its list implies.
 fn parse_value(
-    value: Value,
+    value: &Value,
     document: usize,
     prefix: &str,
     listed: Option<(&str, &str)>,
@@ -181,6 +193,10 @@ fn parse_value(
             errors.push(at("metadata.name", "missing".to_owned()));
         }
         Ok(mut object) => {
+            for field in object.unknown_fields(value) {
+                let reason = "no such field: it has no effect".to_owned();
+                contents.unused.push(DocumentError { object: name.clone(), ..at(&field, reason) });
+            }
             default(&mut object);
             contents.objects.push(Found { document, prefix: prefix.to_owned(), object });
         }
@@ -211,7 +227,7 @@ fn parse_list(
         Some(Value::Sequence(items)) => {
             for (i, item) in items.iter().enumerate() {
                 let prefix = format!("{prefix}{field}[{i}].");
-                parse_value(item.clone(), document, &prefix, implied, contents, errors);
+                parse_value(item, document, &prefix, implied, contents, errors);
             }
         }
         Some(_) => {
@@ -222,7 +238,7 @@ fn parse_list(
     }
 }
 
-fn parse_object<T: DeserializeOwned>(value: Value) -> Result<T, (String, String)> {
+fn parse_object<T: DeserializeOwned>(value: &Value) -> Result<T, (String, String)> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let path = error.path().to_string();
         (if path == "." { String::new() } else { path }, error.into_inner().to_string())
@@ -250,87 +266,4 @@ fn default(object: &mut Object) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn error(text: &str) -> (usize, String) {
-        let error = parse_contents(text).unwrap_err().remove(0);
-        (error.document, error.field)
-    }
-
-    #[test]
-    fn many_documents_and_lists_are_read() {
-        let contents = parse_contents(
-            "# a comment\n---\napiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\n---\napiVersion: v1\nkind: List\n\
-             items:\n- {apiVersion: v1, kind: Pod, metadata: {name: p, namespace: x}}\n\
-             - {apiVersion: v1, kind: ServiceList, items: [{metadata: {name: b}}, {metadata: {name: c}}]}\n",
-        )
-        .unwrap();
-        let names: Vec<String> = contents
-            .objects
-            .iter()
-            .map(|f| {
-                let meta = f.object.metadata();
-                format!("{} {} {:?} {:?}", f.document, f.object.kind(), meta.namespace, meta.name)
-            })
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "1 Service Some(\"default\") Some(\"a\")",
-                "3 Pod Some(\"x\") Some(\"p\")",
-                "3 Service Some(\"default\") Some(\"b\")",
-                "3 Service Some(\"default\") Some(\"c\")"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_state_file_of_cilium_is_read() {
-        let slice = "{metadata: {name: s}, addressType: IPv4, endpoints: [], ports: []}";
-        let text = format!(
-            "{{services: [{{metadata: {{name: a, namespace: x}}, spec: {{}}}}], endpoints: [{slice}]}}"
-        );
-        let contents = parse_contents(&text).unwrap();
-        let found: Vec<String> = contents
-            .objects
-            .iter()
-            .map(|f| format!("{}{} {:?}", f.prefix, f.object.kind(), f.object.metadata().name))
-            .collect();
-        assert_eq!(found, ["services[0].Service Some(\"a\")", "endpoints[0].EndpointSlice Some(\"s\")"]);
-        assert_eq!(error("{services: [{metadata: {name: a}, spec: 1}]}"), (1, "services[0].spec".into()));
-        assert_eq!(error("{services: {a: b}}"), (1, "services".into()));
-        assert_eq!(parse_contents("{services: null, endpoints: []}").unwrap().objects, []);
-    }
-
-    #[test]
-    fn an_error_names_document_and_field() {
-        const GOOD: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n---\n";
-        let bad = |text: &str| error(&format!("{GOOD}{text}"));
-        let service = |rest: &str| bad(&format!("{{apiVersion: v1, kind: Service, {rest}}}"));
-        assert_eq!(
-            service("metadata: {name: b}, spec: {ports: [{port: 80}, {port: x}]}"),
-            (2, "spec.ports[1].port".into())
-        );
-        assert_eq!(service("metadata: {}"), (2, "metadata.name".into()));
-        assert_eq!(bad("{apiVersion: v1}"), (2, "kind".into()));
-        assert_eq!(bad("{kind: Service}"), (2, "apiVersion".into()));
-        assert_eq!(bad("just words"), (2, "kind".into()));
-        assert_eq!(bad("a: [1, 2"), (2, String::new()));
-        assert_eq!(
-            bad("{apiVersion: v1, kind: List, items: [{apiVersion: v1, kind: Pod, metadata: {name: 7}}]}"),
-            (2, "items[0].metadata.name".into())
-        );
-    }
-
-    #[test]
-    fn other_kinds_are_noted_and_harm_nothing() {
-        let contents = parse_contents(
-            "{apiVersion: apps/v1, kind: Deployment, metadata: {name: d}}\n---\n\
-             {apiVersion: serving.knative.dev/v1, kind: Service, metadata: {name: k}}\n---\n\
-             {apiVersion: v1, kind: Service, metadata: {name: a}}",
-        )
-        .unwrap();
-        assert_eq!((contents.objects.len(), contents.unused.len()), (1, 2));
-    }
-}
+mod tests;

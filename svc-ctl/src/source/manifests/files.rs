@@ -7,7 +7,7 @@ use std::collections::btree_map::Entry;
 use ipnet::IpNet;
 
 use super::document::{Contents, DocumentError, Found, Object, parse_contents};
-use super::rules::faults_of;
+use super::rules::{self, faults_of};
 use crate::model::complaint::Complaint;
 
 /// One file: what is in force, and what is wrong with its newest state.
@@ -25,6 +25,8 @@ pub struct Files {
     files: BTreeMap<String, File>,
     /// Services are held to the rules of an API server, and to these ranges.
     rules: Option<Vec<IpNet>>,
+    /// The good documents of a bad file count too.
+    counts_bad_files: bool,
 }
 
 /// Something that is wrong with a file.
@@ -54,7 +56,13 @@ impl Files {
     /// Also holds Services to what an API server with these ranges would say: a file with one that it would refuse
     /// leaves the last good state in force.
     pub fn with_rules(ranges: Vec<IpNet>) -> Self {
-        Self { files: BTreeMap::new(), rules: Some(ranges) }
+        Self { rules: Some(ranges), ..Self::default() }
+    }
+
+    /// Also takes what can be read of a bad file, to judge it beside all other objects. Half an edit must not come into force.
+    #[must_use]
+    pub fn with_bad_files(self) -> Self {
+        Self { counts_bad_files: true, ..self }
     }
 
     /// A file is new or has changed, or could not be read. What is bad leaves the last good state in force.
@@ -65,20 +73,23 @@ impl Files {
             let (object, field) = (String::new(), String::new());
             vec![DocumentError { document: 0, line: None, object, field, reason }]
         };
-        let parse = |text| parse_contents(text).and_then(|contents| judge(contents, rules));
-        file.bad = match text.map(|t| (t.trim().is_empty(), parse(t))) {
-            Err(reason) => whole(reason),
+        let (contents, errors) = match text {
+            Err(reason) => (Contents::default(), whole(reason)),
             // Editors cut a file before they write it again.
-            Ok((true, _)) if !file.good.objects.is_empty() => {
-                whole("empty: remove the file if its objects shall go".to_owned())
+            Ok(text) if text.trim().is_empty() && !file.good.objects.is_empty() => {
+                (Contents::default(), whole("empty: remove the file if its objects shall go".to_owned()))
             }
-            Ok((_, Err(errors))) => errors,
-            Ok((_, Ok(contents))) => {
-                file.good = contents;
-                file.had_good = true;
-                Vec::new()
+            Ok(text) => {
+                let (contents, mut errors) = parse_contents(text);
+                errors.extend(rules.iter().flat_map(|ranges| judge(&contents, ranges)));
+                (contents, errors)
             }
         };
+        if errors.is_empty() || self.counts_bad_files {
+            file.good = contents;
+            file.had_good = true;
+        }
+        file.bad = errors;
     }
 
     /// A file is gone, and with it its objects.
@@ -120,8 +131,8 @@ impl Files {
                     Entry::Occupied(owner) => {
                         let &(owner_file, owner) = owner.get();
                         let place = place(owner_file, owner.document);
-                        let reason =
-                            format!("{} is already defined in {place}, which stays in force", found.name());
+                        let consequence = if self.counts_bad_files { "" } else { ", which stays in force" };
+                        let reason = format!("{} is already defined in {place}{consequence}", found.name());
                         let field = format!("{}metadata.name", found.prefix);
                         let (document, object) = (found.document, String::new());
                         let error = DocumentError { document, line: None, object, field, reason };
@@ -134,20 +145,19 @@ impl Files {
     }
 }
 
-fn judge(contents: Contents, rules: Option<&[IpNet]>) -> Result<Contents, Vec<DocumentError>> {
-    let Some(ranges) = rules else { return Ok(contents) };
-    let mut errors = Vec::new();
-    for found in &contents.objects {
-        let Object::Service(service) = &found.object else { continue };
-        errors.extend(faults_of(service, ranges).into_iter().map(|(field, reason)| DocumentError {
-            document: found.document,
-            line: None,
-            object: found.name(),
-            field: format!("{}{field}", found.prefix),
-            reason,
-        }));
-    }
-    if errors.is_empty() { Ok(contents) } else { Err(errors) }
+fn judge(contents: &Contents, ranges: &[IpNet]) -> Vec<DocumentError> {
+    let services = contents.objects.iter().filter_map(|found| match &found.object {
+        Object::Service(service) => Some((found, faults_of(service, ranges))),
+        _ => None,
+    });
+    let error = |found: &Found, (field, reason): rules::Fault| DocumentError {
+        document: found.document,
+        line: None,
+        object: found.name(),
+        field: format!("{}{field}", found.prefix),
+        reason,
+    };
+    services.flat_map(|(found, faults)| faults.into_iter().map(move |fault| error(found, fault))).collect()
 }
 
 /// A document of a file as people count; document 0 is the file itself.

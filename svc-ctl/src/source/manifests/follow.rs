@@ -12,6 +12,7 @@ use super::Manifests;
 use super::health::Health;
 use super::health::observer::{HealthOptions, Observer};
 use super::load_balancers::members;
+use super::name_servers::NameServers;
 use super::writers::{SETTLE_MILLIS, WRITING_SECS, Writers};
 use crate::lb::AddressGiver;
 use crate::model::complaint::Origin;
@@ -31,6 +32,8 @@ pub struct Options {
     pub health: HealthOptions,
     /// Services get load-balancer addresses.
     pub load_balancer: Option<AddressGiver>,
+    /// Services may ask for DNS.
+    pub name_servers: Option<NameServers>,
 }
 
 /// Follows until nobody listens any more. Fails only if there is nothing to follow at the start.
@@ -81,6 +84,7 @@ pub async fn run(
             if let Some(AddressGiver { usage, .. }) = &load_balancer {
                 usage.send_replace(manifests.pools_use.clone());
             }
+            options.name_servers.iter().for_each(|to| manifests.publish_name_servers(to));
             ledger.set(Origin::Source, manifests.report().to_vec());
             if !batch.is_empty() && events.send(batch).await.is_err() {
                 return Ok(());

@@ -7,9 +7,17 @@ use saphyr::{LoadableYamlNode as _, MarkedYaml, SafelyIndex as _};
 pub struct Lines<'t>(Vec<MarkedYaml<'t>>);
 
 impl<'t> Lines<'t> {
-    /// A text that is no YAML has no lines to tell of.
-    pub fn of(text: &'t str) -> Self {
-        Self(MarkedYaml::load_from_str(text).unwrap_or_default())
+    /// Of a text with a syntax error, the documents before it.
+    pub fn of(mut text: &'t str) -> Self {
+        loop {
+            match MarkedYaml::load_from_str(text) {
+                Ok(documents) => return Self(documents),
+                Err(error) => match start_of_document(text, error.marker().line()) {
+                    0 => return Self(Vec::new()),
+                    start => text = text.get(..start).unwrap_or_default(),
+                },
+            }
+        }
     }
 
     /// The line of a field (`spec.ports[1].port`) of a document, or of the innermost part of its path that is there. Documents
@@ -35,6 +43,18 @@ impl<'t> Lines<'t> {
         }
         line
     }
+}
+
+/// The octet at which the document of this line begins.
+fn start_of_document(text: &str, line: usize) -> usize {
+    let mut at = 0;
+    let begins = text.split_inclusive('\n').map(|line| {
+        let start = at;
+        at += line.len();
+        (start, line)
+    });
+    let separators = begins.take(line).filter(|(_, line)| line.starts_with("---"));
+    separators.last().map_or(0, |(start, _)| start)
 }
 
 /// `a.b[0]` and `a[x.y/z]` into their parts.
@@ -72,6 +92,10 @@ mod tests {
         ] {
             assert_eq!(lines.line(document, path), line, "{document} {path}");
         }
-        assert_eq!(Lines::of("{a: [").line(1, "a"), 1);
+        let broken = Lines::of("a: 1\n---\nb: 2\n---\n# c\nc: [\n---\nd: 1\n");
+        assert_eq!((broken.line(1, "a"), broken.line(2, "b"), broken.line(3, "c")), (1, 3, 1));
+        for (text, line) in [("{a: [", 1), ("---\n{a: [", 1), ("", 1), ("---\n---\n- ]", 2)] {
+            assert_eq!(Lines::of(text).line(1, "a"), line, "{text}");
+        }
     }
 }

@@ -6,10 +6,11 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::model::complaint::{Complaint, Kind};
-use crate::model::convert::{NO_ALLOCATOR, convert_service};
+use crate::model::convert::{ANNOTATION_DNS, NO_ALLOCATOR, convert_service};
 use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::{parse_dns_name, parse_ip, parse_label};
 use crate::model::service::NODE_PORTS;
@@ -23,6 +24,7 @@ pub fn faults_of(service: &Service, ranges: &[IpNet]) -> Vec<Fault> {
     let meta = &service.metadata;
     faults.check_name("metadata.name", meta.name.as_deref().unwrap_or_default());
     faults.check_name("metadata.namespace", meta.namespace.as_deref().unwrap_or_default());
+    faults.check_dns(meta);
     match &service.spec {
         None => faults.add("spec", "missing"),
         Some(spec) => {
@@ -50,6 +52,14 @@ impl Faults {
     fn check_name(&mut self, field: &str, name: &str) {
         if parse_label(name).is_err() || name.bytes().any(|octet| octet.is_ascii_uppercase()) {
             self.add(field, format!("{name:?} is not a DNS label in lower case (RFC 1123)"));
+        }
+    }
+
+    fn check_dns(&mut self, meta: &ObjectMeta) {
+        let word = meta.annotations.as_ref().and_then(|all| all.get(ANNOTATION_DNS));
+        if let Some(word) = word.filter(|word| !["true", "false"].contains(&word.as_str())) {
+            let field = format!("metadata.annotations[{ANNOTATION_DNS}]");
+            self.add(field, format!("{word:?} is neither true nor false"));
         }
     }
 
@@ -307,6 +317,10 @@ mod tests {
         let name = faults("metadata: {name: Web_1, namespace: shop}, spec: {ports: [{port: 1}]}");
         assert_eq!(name, ["metadata.name: \"Web_1\" is not a DNS label in lower case (RFC 1123)"]);
         assert_eq!(faults("metadata: {name: web, namespace: shop}"), ["spec: missing"]);
+        let dns = faults(
+            "metadata: {name: a, namespace: b, annotations: {svc/dns: 'on'}}, spec: {clusterIP: None}",
+        );
+        assert_eq!(dns, ["metadata.annotations[svc/dns]: \"on\" is neither true nor false"]);
     }
 
     #[test]

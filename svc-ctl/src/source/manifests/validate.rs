@@ -39,7 +39,8 @@ pub struct Rules {
 
 /// Everything that is wrong with a folder, or a file, by itself and among its objects.
 pub fn validate(path: &Path, rules: &Rules) -> anyhow::Result<Vec<Finding>> {
-    let mut manifests = Manifests::open(path)?.with_service_cidrs(rules.service_cidrs.clone());
+    let mut manifests =
+        Manifests::open(path)?.with_service_cidrs(rules.service_cidrs.clone()).with_bad_files();
     manifests.read(&Default::default());
     let texts = manifests.texts();
     let lines: BTreeMap<&str, Lines<'_>> =

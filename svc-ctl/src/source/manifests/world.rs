@@ -90,6 +90,20 @@ impl World {
         load_balancers::assign(&mut self.services, self.nodes.values(), service_cidrs, settings, given)
     }
 
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
+    /// The slices of a Service.
+    pub fn slices_of(&self, service: &ObjectMeta) -> impl Iterator<Item = &EndpointSlice> {
+        let service = key(service);
+        self.slices.values().filter(move |slice| service_of(slice).as_ref() == Some(&service))
+    }
+
+    pub fn node(&self, name: &str) -> Option<&Node> {
+        self.nodes.get(&(String::new(), name.to_owned()))
+    }
+
     /// Two Services that want the same.
     pub fn conflicts(&self) -> Vec<Complaint> {
         conflicts(self.services.values())

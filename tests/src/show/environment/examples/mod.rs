@@ -48,13 +48,6 @@ const CLIENTS_BY_NAME: [(&str, &str, Family, u16); 5] = [
     (CLIENT_POD, "www", Family::V4, 80),
 ];
 
-/// Node2 as if its power were off: nothing goes in, through or out.
-const DEAD: &str = "table inet dead {
-    chain in { type filter hook input priority -300; iifname eth0 drop; }
-    chain through { type filter hook forward priority -300; drop; }
-    chain out { type filter hook output priority -300; oifname eth0 drop; }
-}";
-
 /// The examples, alive.
 pub(in crate::show) struct Examples {
     world: World,
@@ -98,10 +91,8 @@ impl Environment for Examples {
                 environment.web = text;
             }
         }
-        for node in 1..=2 {
-            let address = environment.world.topology.node(node).host.addrs.v4;
+        for _ in 1..=2 {
             let more = [
-                format!("--dns={address}"),
                 "--dns-upstream=".into(),
                 format!("--node-heartbeat={HEARTBEAT}"),
                 format!("--config={}", examples.join(CONFIGURATION).display()),
@@ -159,12 +150,12 @@ impl Examples {
         self.rewrite(rest.join("---\n"))
     }
 
-    /// Node2 with its daemon and its Pods. No manifest says so: node1 finds out.
+    /// Node2 with its daemon, its programs and its Pods, as if its power were off. No manifest says so: node1 finds out.
     fn kill_node(&mut self) -> Result<()> {
         self.world.daemon(2)?.kill()?;
-        let node2 = self.world.topology.node(2);
-        node2.host.netns.nft(DEAD)?;
-        let dead = &node2.pods;
+        // Firewall rules on node2 would not do: its programs answer ARP before them.
+        self.world.topology.lan().ip("link set f-node2 down")?;
+        let dead = &self.world.topology.node(2).pods;
         self.servers.retain(|server| !dead.contains_key(server));
         Ok(())
     }
