@@ -298,8 +298,9 @@ extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
                 && owner.sport == key.dport;
             let rest = age(claim.now, owner.stamp);
             let is_closed = owner.state.is_closing();
-            // The client itself chose its own port again.
-            let is_chosen = claim.takes_resting != 0 || (claim.takes_port == 0 && claim.tries == 1);
+            // Only TCP has a TIME_WAIT. The client's port was free to its own stack, which knows the Service and no backend.
+            let needs_no_rest = key.proto != Proto::TCP && claim.takes_port == 0 && claim.tries == 1;
+            let is_chosen = claim.takes_resting != 0 || needs_no_rest;
             let has_rested = is_closed && (rest >= CLOSED_PORT_REST || is_chosen);
             if is_closed && (claim.resting_port == 0 || rest > claim.rest) {
                 claim.rest = rest;

@@ -12,6 +12,9 @@ pub type Time = i64;
 /// The kernel counts in ticks of 2^30 ns, and two clocks may differ by a tick.
 const TICK: Time = 1_074;
 
+/// A server's TIME_WAIT, with the difference of two clocks.
+const TIME_WAIT: Time = 62 * TICK;
+
 /// How a translated packet leaves.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Way {
@@ -213,11 +216,14 @@ impl Memory {
         self.flows.iter().position(|f| f.owns_backend && f.back_at == at && f.is_answer(tuple))
     }
 
-    /// Whether another client's live flow has the tuple towards the backend.
+    /// Whether another client's live flow has the tuple towards the backend. A connection that has closed may still be in
+    /// TIME_WAIT there: its tuple may be left to it for a while.
     pub fn is_taken(&self, client: Tuple, backend: Tuple, now: Time) -> Life {
         let mut others =
             self.flows.iter().filter(|f| f.owns_backend && f.client != client && f.is_answered_like(backend));
-        others.next().map_or(Life::Over, |f| f.holds_tuple(now))
+        let Some(other) = others.next() else { return Life::Over };
+        let rests = other.is_closed() && other.client.proto == Proto::Tcp && now - other.last < TIME_WAIT;
+        if rests { Life::Unsure } else { other.holds_tuple(now) }
     }
 
     /// A new flow takes its tuples from their owners.

@@ -321,6 +321,35 @@ fn collisions() -> Vec<Row> {
             .sees(pod_out("pod0", later("pod-b:8080", "pod-a:snat0")).passes(later("vip:80", "pod-a:4000")))
             .expects_flow(other())
             .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:snat0 > pod-b:8080").state(&[S::REPLIED])),
+        row("two VIPs, one client port: the port of a connection that has just closed rests at the backend (SEM-080)")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .with_flow(other().tcp().state(CLOSED).aged(59))
+            .sees(
+                pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
+                    .passes(tcp(SYN, "pod-a:snat0", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .expects_flow(other().tcp().state(CLOSED).aged(59))
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:snat0 > pod-b:8080").tcp()),
+        row("two VIPs, one client port: a minute after the first connection closed the second has the port (SEM-080)")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .with_flow(other().tcp().state(CLOSED).aged(60))
+            .sees(
+                pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
+                    .passes(tcp(SYN, "pod-a:4000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .expects_flow(other().tcp().state(CLOSED).aged(60).forward_only())
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").tcp()),
+        row("a client that dials the same VIP again from its port keeps the port (SEM-080)")
+            .service(cluster_ip("vip:80", &["pod-b:8080"]))
+            .with_flow(old().tcp().state(CLOSED).aged(1))
+            .sees(
+                pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
+                    .passes(tcp(SYN, "pod-a:4000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080").tcp()),
         row("a masqueraded flow tries the next port if a live flow has the first (SEM-080)")
             .service(external("any:30080", &["remote:8080"]))
             .with_flow(theirs())
