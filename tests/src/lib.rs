@@ -20,6 +20,7 @@ pub mod daemon;
 pub mod http;
 pub mod manifests;
 pub mod matrix;
+pub mod metrics_page;
 pub mod model;
 pub mod names;
 pub mod netns;

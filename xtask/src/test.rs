@@ -83,7 +83,7 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     Ok(report(&outcomes, &orphans))
 }
 
-/// What all tiers of a run share.
+/// Shared by all tiers of a run.
 struct Session {
     binaries: Vec<TestBinary>,
     privilege: Privilege,

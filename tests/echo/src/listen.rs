@@ -18,7 +18,8 @@ use crate::{tcp, udp};
 /// Serves in the background until the process ends.
 pub(crate) fn lines(name: &str, at: SocketAddr) -> Result<()> {
     let listener = open(at, SockType::Stream)?;
-    listen(&listener, Backlog::new(128)?)?;
+    // The system's maximum: a busy machine may keep this thread waiting while hundreds connect.
+    listen(&listener, Backlog::MAXCONN)?;
     let name = name.to_owned();
     thread::spawn(move || tcp::run(&name, &TcpListener::from(listener)));
     Ok(())

@@ -1,17 +1,13 @@
 //! `/metrics`: how long it takes where every service port has series of its own, and what it says of changes.
 
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::metrics_page;
 use crate::netns::Netns;
 
-/// Of `--metrics-bind-address`.
-const PORT: u16 = 10249;
 const SCRAPES: usize = 20;
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The longest of some scrapes, and the octets of the last page. Each Service must be on it.
 pub fn longest(netns: &Netns, services: usize) -> Result<(Duration, usize)> {
@@ -20,7 +16,7 @@ pub fn longest(netns: &Netns, services: usize) -> Result<(Duration, usize)> {
         let mut octets = 0;
         for _ in 0..SCRAPES {
             let started = Instant::now();
-            let page = page().context("GET /metrics")?;
+            let page = metrics_page::here()?;
             longest = longest.max(started.elapsed());
             octets = page.len();
             let series = page.lines().filter(|line| line.starts_with("svc_service_packets_total{")).count();
@@ -40,7 +36,7 @@ pub struct PhaseTotal {
 impl PhaseTotal {
     /// Of the phases `plan` and `write`, until now.
     pub fn plan_and_write(netns: &Netns) -> Result<[Self; 2]> {
-        let page = netns.within(page).context("GET /metrics")?;
+        let page = metrics_page::of(netns)?;
         Ok([Self::on(&page, "plan")?, Self::on(&page, "write")?])
     }
 
@@ -58,14 +54,4 @@ impl PhaseTotal {
         let count = self.count - before.count;
         (count > 0.0).then(|| Duration::from_secs_f64((self.seconds - before.seconds) / count))
     }
-}
-
-fn page() -> Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: node\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{:.80}", answer);
-    Ok(answer)
 }

@@ -20,4 +20,7 @@ pub struct Args {
     /// Write the show as an animated picture (SVG)
     #[arg(long, value_name = "FILE")]
     pub picture: Option<PathBuf>,
+    /// Write node1's metrics in the meantime as plots (SVG); not with --cluster
+    #[arg(long, value_name = "FILE", conflicts_with = "cluster")]
+    pub plots: Option<PathBuf>,
 }

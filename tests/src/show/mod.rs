@@ -5,6 +5,7 @@ mod args;
 mod environment;
 mod interrupt;
 mod picture;
+mod plots;
 mod screen;
 mod summary;
 mod traffic;
@@ -18,6 +19,7 @@ use anyhow::{Context, Result, ensure};
 
 pub use args::Args;
 use environment::{Environment, Examples, Kubernetes, Step};
+use plots::Plots;
 use screen::Screen;
 use summary::{Phase, Summary};
 use traffic::Traffic;
@@ -32,7 +34,8 @@ pub fn main(args: &Args) -> Result<()> {
     cleanup::sweep();
     let shown = if args.cluster { play::<Kubernetes>(args) } else { play::<Examples>(args) };
     let scratch = run_name::scratch_dir();
-    let written = [Some(scratch.as_path()), args.report.as_deref(), args.picture.as_deref()];
+    let written =
+        [Some(scratch.as_path()), args.report.as_deref(), args.picture.as_deref(), args.plots.as_deref()];
     let written: Vec<&Path> = written.into_iter().flatten().collect();
     ownership::hand_back(&written)?;
     let summary = shown?;
@@ -46,13 +49,15 @@ fn play<S: Environment>(args: &Args) -> Result<Summary> {
     let traffic = Traffic::start(&environment.clients()?)?;
     let steps = u32::try_from(S::STEPS.len()).context("the number of steps")?;
     let part = Duration::from_secs(args.seconds.into()) / steps;
-    let mut show = Show { environment, traffic, screen, phases: Vec::new(), troubles: Vec::new(), part };
+    let plots = args.plots.is_some().then(Plots::new);
+    let mut show =
+        Show { environment, traffic, screen, plots, phases: Vec::new(), troubles: Vec::new(), part };
     for step in S::STEPS {
         if !interrupt::asked() {
             show.run(step)?;
         }
     }
-    let Show { mut environment, traffic, screen, phases, troubles, .. } = show;
+    let Show { mut environment, traffic, screen, plots, phases, troubles, .. } = show;
     let total = traffic.stop()?;
     let losses = troubles.iter().map(|trouble| trouble.losses(&total)).sum();
     let summary = Summary::new(&total, phases, losses);
@@ -66,6 +71,9 @@ fn play<S: Environment>(args: &Args) -> Result<Summary> {
     }
     if let (Some(path), Some(picture)) = (&args.picture, screen.picture()) {
         std::fs::write(path, picture).with_context(|| format!("write {}", path.display()))?;
+    }
+    if let (Some(path), Some(plots)) = (&args.plots, plots) {
+        std::fs::write(path, plots.svg()?).with_context(|| format!("write {}", path.display()))?;
     }
     if args.keep && !interrupt::asked() {
         println!(
@@ -83,6 +91,8 @@ struct Show<S> {
     traffic: Traffic,
     environment: S,
     screen: Screen,
+    /// Set if plots were requested.
+    plots: Option<Plots>,
     phases: Vec<Phase>,
     /// The times in which requests fail because of servers that have just died.
     troubles: Vec<Trouble>,
@@ -108,6 +118,9 @@ impl<S: Environment> Show<S> {
                 let tick = now.since(&before);
                 self.screen.chart(&tick, &now.since(&start), tick_began.elapsed());
                 (before, tick_began) = (now, Instant::now());
+                if let Some(plots) = self.plots.as_mut().filter(|plots| plots.is_due()) {
+                    plots.add(self.environment.metrics_page()?);
+                }
                 let answered: BTreeSet<&str> = tick.by_server.keys().map(String::as_str).collect();
                 wrong = self.environment.wrong(&answered)?;
                 let is_quiet = match &mut trouble {

@@ -77,7 +77,7 @@ impl Between {
 pub enum Forwards {
     /// All that conntrack finds valid.
     Valid,
-    /// What comes from or goes to pods, and answers. The policy drops the rest.
+    /// Packets from and to pods, and answers. The policy drops the rest.
     OfPods,
 }
 

@@ -33,6 +33,9 @@ pub(super) trait Environment: Sized + 'static {
     /// The difference between the servers that answered recently and those that should; `None` if there is none.
     fn wrong(&mut self, answered: &BTreeSet<&str>) -> Result<Option<String>>;
 
+    /// The page of node1's metrics.
+    fn metrics_page(&self) -> Result<String>;
+
     /// Diagnostic output for a failed request.
     fn diagnosis(&self) -> String;
 

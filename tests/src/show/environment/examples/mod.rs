@@ -14,11 +14,11 @@ use anyhow::{Context, Result};
 use super::{Client, Environment, Step, Target};
 use crate::agent::{Named, Via};
 use crate::daemon::{Flags, Source};
-use crate::run_name;
 use crate::show::interrupt;
 use crate::show::screen::Screen;
 use crate::topology::{Family, Options};
 use crate::world::World;
+use crate::{metrics_page, run_name};
 use pod::Pod;
 
 const FILES: [&str; 5] = ["nodes.yaml", "names.yaml", "web.yaml", "dns.yaml", "loadbalancer.yaml"];
@@ -121,6 +121,10 @@ impl Environment for Examples {
     fn wrong(&mut self, answered: &BTreeSet<&str>) -> Result<Option<String>> {
         let should: BTreeSet<&str> = self.servers.iter().map(String::as_str).collect();
         Ok((*answered != should).then(|| format!("{answered:?} answer, not {should:?}")))
+    }
+
+    fn metrics_page(&self) -> Result<String> {
+        metrics_page::of(&self.world.topology.node(1).host.netns)
     }
 
     fn diagnosis(&self) -> String {

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use super::{Client, Environment, Step, Target};
 use crate::agent::{Agent, Via};
@@ -136,6 +136,10 @@ impl Environment for Kubernetes {
         let is_right = |pod: &&str| ready.contains(*pod) && !self.gone.contains(*pod);
         let wrong = || format!("{answered:?} answer, not {ready:?} without {:?}", self.gone);
         Ok((!answered.iter().all(is_right)).then(wrong))
+    }
+
+    fn metrics_page(&self) -> Result<String> {
+        bail!("metrics are plotted of the simulated network only")
     }
 
     fn diagnosis(&self) -> String {
