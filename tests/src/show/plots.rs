@@ -27,7 +27,7 @@ const COLORS: [RGBColor; 8] = [
     RGBColor(127, 127, 127),
 ];
 
-/// What is drawn of a metric.
+/// The part of a metric that is drawn.
 #[derive(Clone, Copy)]
 enum Shown {
     Rate,
