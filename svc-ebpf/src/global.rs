@@ -1,19 +1,20 @@
 //! Global functions: the verifier walks each of them once per program, for every state of its callers. Scalars go in, a
 //! scalar comes out, and all else is in the scratch space.
 //!
-//! Symbols cannot be generic, so each has one function per address family.
+//! Symbols cannot be generic: what depends on the address family has a function for each.
 
 use svc_common::family::{V4, V6};
+use svc_common::wire::crc32c;
 
+use crate::new_flow;
 use crate::tables::Tables;
-use crate::{new_flow, sctp};
 
 /// The change of the checksum of an SCTP packet of `length` octets whose ports change by these bits, as they lie in the
 /// packet.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sctp_delta(flipped: u32, length: u32) -> u32 {
-    sctp::delta(flipped, length)
+    crc32c::delta(flipped, length)
 }
 
 /// The global functions, by address family.

@@ -1,12 +1,8 @@
 //! Updates the checksum of SCTP, which is a CRC and not a sum.
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::generated::bpf_loop;
 use svc_common::abi::FlowRecord;
 use svc_common::addr::Port;
 use svc_common::wire::checksum::Wsum;
-use svc_common::wire::crc32c::{Delta, STEPS};
 use svc_common::wire::ip::SCTP_LEN;
 use svc_common::wire::parse::{Packet, Shape};
 
@@ -51,21 +47,4 @@ pub fn is_to_be_completed(header: &[u16; SCTP_LEN / 2]) -> bool {
 fn ports(sport: Port, dport: Port) -> u32 {
     let ([a, b], [c, d]) = (sport.be().to_ne_bytes(), dport.be().to_ne_bytes());
     u32::from_ne_bytes([a, b, c, d])
-}
-
-/// [`global::sctp_delta`]
-#[inline(always)]
-pub fn delta(flipped: u32, length: u32) -> u32 {
-    let mut delta = Delta::new(flipped, length);
-    // `bpf_loop` instead of a loop: the verifier walks its body once, not once per round.
-    // SAFETY: the callback has the helper's signature and gets the value, which outlives the call.
-    unsafe { bpf_loop(STEPS, step as *mut c_void, (&raw mut delta).cast(), 0) };
-    delta.flipped()
-}
-
-/// One step; 0 goes on.
-extern "C" fn step(n: u32, delta: *mut c_void) -> i64 {
-    // SAFETY: `delta` passes a pointer to its own value and waits.
-    unsafe { &mut *delta.cast::<Delta>() }.step(n);
-    0
 }

@@ -1,17 +1,15 @@
 //! The page `/metrics` of a daemon, in the text format of Prometheus.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpStream};
-use std::time::Duration;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context as _, Result, ensure};
 
+use crate::http;
 use crate::netns::Netns;
 
 /// Of `--metrics-bind-address`.
 const PORT: u16 = 10249;
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The page of the daemon in that network namespace.
 pub fn of(netns: &Netns) -> Result<String> {
@@ -20,17 +18,10 @@ pub fn of(netns: &Netns) -> Result<String> {
 
 /// The page of the daemon in this thread's network namespace.
 pub fn here() -> Result<String> {
-    get().context("GET /metrics")
-}
-
-fn get() -> Result<String> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, PORT))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /metrics HTTP/1.0\r\nHost: node\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.0 200") || answer.starts_with("HTTP/1.1 200"), "{:.80}", answer);
-    Ok(answer)
+    let at = SocketAddr::from((Ipv4Addr::LOCALHOST, PORT));
+    let response = http::get_accepting(at, "/metrics", None).context("GET /metrics")?;
+    ensure!(response.status == 200, "GET /metrics: {}: {:.80}", response.status, response.body);
+    Ok(response.body)
 }
 
 /// The sums of a metric's series, by the values of one label. Without a label: one sum, under the empty name.

@@ -6,46 +6,30 @@
 /// The generator, bits reversed.
 const POLYNOMIAL: u32 = 0x82f6_3b78;
 
-/// Steps of [`Delta`]: one for each bit of a packet's length.
-pub const STEPS: u32 = 16;
+/// Bits of a packet's length.
+const LENGTH_BITS: u32 = 16;
 
-/// The change of a packet's checksum when bits of its first four octets flip. Computed in steps, so that the kernel
-/// can run the loop: the verifier walks the body of a loop once per round.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct Delta {
-    register: u32,
-    length: u32,
-}
-
-impl Delta {
-    /// `bits`: a word as it lies in the packet; `length`: octets of the packet from there on, 65,535 at most.
-    #[inline(always)]
-    pub const fn new(bits: u32, length: u32) -> Self {
-        Self { register: u32::from_le(bits), length }
-    }
-
-    /// Must be called once for each `n` below [`STEPS`], in any order.
-    #[inline(always)]
-    pub const fn step(&mut self, n: u32) {
-        let table = &ADVANCE[n as usize % STEPS as usize];
+/// The change of a packet's checksum when bits of its first four octets flip. `bits`: a word as it lies in the packet;
+/// `length`: octets of the packet from there on, 65,535 at most. The result is a word in the packet's byte order.
+#[inline(always)]
+pub const fn delta(bits: u32, length: u32) -> u32 {
+    let mut register = u32::from_le(bits);
+    let mut n = 0;
+    while n < LENGTH_BITS {
+        let table = &ADVANCE[n as usize];
         let mut advanced = 0;
         let mut digit = 0;
         while digit < DIGITS {
-            advanced ^= table[digit][(self.register >> (4 * digit)) as usize & 15];
+            advanced ^= table[digit][(register >> (4 * digit)) as usize & 15];
             digit += 1;
         }
         // No branch: the verifier would walk both sides of each. Compilers do not turn the sign of a shifted word
         // into a branch.
-        let all = sign(self.length << (31 - (n & 31)));
-        self.register = (advanced & all) | (self.register & !all);
+        let all = sign(length << (31 - n));
+        register = (advanced & all) | (register & !all);
+        n += 1;
     }
-
-    /// The result as a word in the packet's byte order.
-    #[inline(always)]
-    pub const fn flipped(self) -> u32 {
-        self.register.to_le()
-    }
+    register.to_le()
 }
 
 /// All ones if the highest bit is set, else zero.
@@ -71,14 +55,14 @@ const DIGITS: usize = 8;
 
 /// The register after 2^`n` octets of zeros, by `n`, as the sum of what each of its digits becomes. A table instead of a
 /// multiplication bit by bit, whose rounds the verifier would walk for each packet's path.
-const ADVANCE: [[[u32; 16]; DIGITS]; STEPS as usize] = {
-    let mut table = [[[0; 16]; DIGITS]; STEPS as usize];
+const ADVANCE: [[[u32; 16]; DIGITS]; LENGTH_BITS as usize] = {
+    let mut table = [[[0; 16]; DIGITS]; LENGTH_BITS as usize];
     // x itself: one bit of zeros. An octet is x to the power of 2^3.
     let mut power = 1 << 30;
     power = times(power, power);
     power = times(power, power);
     let mut n = 0;
-    while n < STEPS as usize {
+    while n < LENGTH_BITS as usize {
         power = times(power, power);
         let mut at = 0;
         while at < 16 * DIGITS {
@@ -126,9 +110,7 @@ mod tests {
             let ports = [next() as u8, next() as u8, next() as u8, next() as u8];
             let flipped: [u8; 4] = core::array::from_fn(|i| packet[i] ^ ports[i]);
             packet[..4].copy_from_slice(&ports);
-            let mut delta = Delta::new(u32::from_ne_bytes(flipped), length as u32);
-            (0..STEPS).for_each(|n| delta.step(n));
-            let change = delta.flipped().to_ne_bytes();
+            let change = delta(u32::from_ne_bytes(flipped), length as u32).to_ne_bytes();
             let got: [u8; 4] = core::array::from_fn(|i| old[i] ^ change[i]);
             assert_eq!(got, full(&packet).to_le_bytes(), "{length} octets");
         }

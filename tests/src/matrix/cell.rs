@@ -75,6 +75,11 @@ impl Cell {
         cells
     }
 
+    /// Every combination that makes sense.
+    pub fn all_meaningful() -> Vec<Self> {
+        Self::all().into_iter().filter(|cell| cell.meaningless().is_none()).collect()
+    }
+
     /// Why the combination makes no sense, if so.
     pub fn meaningless(&self) -> Option<&'static str> {
         match (self.client, self.backend) {

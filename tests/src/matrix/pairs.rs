@@ -15,14 +15,12 @@ pub fn contain(cell: &Cell) -> bool {
 
 /// Takes the cell with the most new pairs until there are none.
 fn part() -> BTreeSet<Cell> {
-    let cells: Vec<Cell> = Cell::all().into_iter().filter(|cell| cell.meaningless().is_none()).collect();
+    let cells = Cell::all_meaningful();
     let mut missing: BTreeSet<_> = cells.iter().flat_map(pairs_of).collect();
     let mut part = BTreeSet::new();
-    while let Some(best) = cells
-        .iter()
-        .max_by_key(|cell| pairs_of(cell).iter().filter(|pair| missing.contains(*pair)).count())
-        .filter(|_| !missing.is_empty())
-    {
+    while !missing.is_empty() {
+        let gain = |cell: &&Cell| pairs_of(cell).iter().filter(|pair| missing.contains(*pair)).count();
+        let Some(best) = cells.iter().max_by_key(gain) else { break };
         for pair in pairs_of(best) {
             missing.remove(&pair);
         }
@@ -53,7 +51,7 @@ mod tests {
 
     #[test]
     fn a_part_of_the_matrix_has_every_pair() {
-        let whole: Vec<Cell> = Cell::all().into_iter().filter(|cell| cell.meaningless().is_none()).collect();
+        let whole = Cell::all_meaningful();
         let part: Vec<Cell> = whole.iter().copied().filter(contain).collect();
         let pairs = |cells: &[Cell]| cells.iter().flat_map(pairs_of).collect::<BTreeSet<_>>();
         assert_eq!(pairs(&part), pairs(&whole));

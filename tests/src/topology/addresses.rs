@@ -10,6 +10,9 @@ use crate::netns::Netns;
 
 pub const SERVICE_CIDR_V4: &str = "10.96.0.0/16";
 pub const SERVICE_CIDR_V6: &str = "fd00:10:96::/112";
+/// The pods of all nodes.
+pub(super) const PODS_V4: &str = "10.244.0.0/16";
+pub(super) const PODS_V6: &str = "fd00:10:244::/48";
 
 /// The two IP families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

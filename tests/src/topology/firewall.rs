@@ -2,6 +2,7 @@
 
 use anyhow::Result;
 
+use super::addresses::{PODS_V4, PODS_V6};
 use super::{Forwards, addresses};
 use crate::netns::Netns;
 
@@ -28,13 +29,10 @@ pub(super) fn bridge_netfilter(netns: &Netns, on: bool) -> Result<()> {
 pub(super) fn strict_rules(netns: &Netns, node: u8, forwards: Forwards) -> Result<()> {
     let subnet = addresses::pod(node, 0);
     let new = match forwards {
-        Forwards::Valid => "ct state new counter accept",
-        Forwards::OfPods => {
-            "ip saddr 10.244.0.0/16 counter accept
-                ip daddr 10.244.0.0/16 counter accept
-                ip6 saddr fd00:10:244::/48 counter accept
-                ip6 daddr fd00:10:244::/48 counter accept"
-        }
+        Forwards::Valid => "ct state new counter accept".to_owned(),
+        Forwards::OfPods => [("ip", PODS_V4), ("ip6", PODS_V6)]
+            .map(|(ip, pods)| format!("{ip} saddr {pods} counter accept\n{ip} daddr {pods} counter accept\n"))
+            .concat(),
     };
     netns.nft(&format!(
         "table inet strict {{

@@ -156,16 +156,8 @@ impl Node {
              route add {}/24 via {} dev {VXLAN} onlink\nroute add {}/64 via {} dev {VXLAN} onlink",
             inner.v4, inner.v6, next.v4, next.v6, next.v4, next.v4, next.v6, next.v6
         ))?;
-        let outer_of_other = addresses::front(other).v4.to_string();
-        command::run(netns.command("bridge")?.args([
-            "fdb",
-            "append",
-            &mac,
-            "dev",
-            VXLAN,
-            "dst",
-            &outer_of_other,
-        ]))?;
+        let entry = format!("fdb append {mac} dev {VXLAN} dst {}", addresses::front(other).v4);
+        command::run(netns.command("bridge")?.args(entry.split(' ')))?;
         Ok(())
     }
 
@@ -247,7 +239,7 @@ fn route_pods_by_source(netns: &Netns, index: u8) -> Result<()> {
     ))?;
     let inside = [addresses::front(1), addresses::front(2), addresses::back(1), addresses::back(2)];
     for (family, length, pods_of_all) in
-        [(Family::V4, 24, "10.244.0.0/16"), (Family::V6, 64, "fd00:10:244::/48")]
+        [(Family::V4, 24, addresses::PODS_V4), (Family::V6, 64, addresses::PODS_V6)]
     {
         let pods = format!("{}/{length}", addresses::pod(index, 0).of(family));
         let mut rules = format!("rule add from {pods} lookup 200 pref 1536\n");

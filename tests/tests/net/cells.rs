@@ -17,9 +17,8 @@ pub fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
 
 fn of_variant(variant: Variant, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
     let shared = Arc::new(SharedWorld { variant, world: OnceLock::new() });
-    let cells = Cell::all().into_iter().filter(variant.has);
-    let meaningful = cells.filter(|cell| cell.meaningless().is_none());
-    let cells = meaningful.map(|cell| {
+    let cells = Cell::all_meaningful().into_iter().filter(variant.has);
+    let cells = cells.map(|cell| {
         let (shared, table) = (Arc::clone(&shared), Arc::clone(table));
         Trial::test(format!("{}: {cell} ({})", variant.name, cell.rule()), move || {
             let result = shared.try_cell(cell);

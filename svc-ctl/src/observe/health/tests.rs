@@ -223,18 +223,39 @@ async fn a_port_in_use_is_reported_and_served_once_it_is_free() {
     tokio::time::timeout(DEADLINE, is_over).await.unwrap().unwrap();
 }
 
+/// The servers of a daemon in which nothing happens.
+struct Idle {
+    servers: Servers,
+    ledger: Ledger,
+    /// The servers would end without them.
+    _inputs: (watch::Sender<Progress>, watch::Sender<HealthPorts>),
+}
+
+impl Idle {
+    fn start(settings: &HealthSettings) -> Self {
+        let (progress, progress_reader) = watch::channel(Progress::default());
+        let (ports, ports_reader) = watch::channel(HealthPorts::default());
+        let ledger = Ledger::default();
+        let listeners = Listeners::new(ledger.clone());
+        let servers = Servers::start(
+            settings,
+            progress_reader,
+            &no_hooks(),
+            ports_reader,
+            &ledger,
+            listeners,
+            Inspected::empty(),
+        );
+        Self { servers: servers.unwrap(), ledger, _inputs: (progress, ports) }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn sem_214_an_address_in_use_raises_a_complaint_with_its_flag() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let settings = HealthSettings { healthz: Some(taken.local_addr().unwrap()), ..HealthSettings::default() };
-    let (_progress, progress) = watch::channel(Progress::default());
-    let (_ports, ports) = watch::channel(HealthPorts::default());
-    let ledger = Ledger::default();
-    let listeners = Listeners::new(ledger.clone());
-    let _servers =
-        Servers::start(&settings, progress, &no_hooks(), ports, &ledger, listeners, Inspected::empty())
-            .unwrap();
-    let mut complaints = ledger.subscribe();
+    let idle = Idle::start(&settings);
+    let mut complaints = idle.ledger.subscribe();
     let complained = complaints.wait_for(|all| all.contains_key(&Origin::Listeners));
     let all = tokio::time::timeout(DEADLINE, complained).await.unwrap().unwrap().clone();
     let [complaint] = &all[&Origin::Listeners][..] else { panic!("{all:?}") };
@@ -244,17 +265,11 @@ async fn sem_214_an_address_in_use_raises_a_complaint_with_its_flag() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn where_one_port_is_given_to_health_and_metrics_health_has_it_and_the_other_flag_is_named() {
-    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let free = free_port();
     let settings = HealthSettings { healthz: Some(free), metrics: Some(free), is_hard_fail: false };
-    let (_progress, progress) = watch::channel(Progress::default());
-    let (_ports, ports) = watch::channel(HealthPorts::default());
-    let ledger = Ledger::default();
-    let listeners = Listeners::new(ledger.clone());
-    let _servers =
-        Servers::start(&settings, progress, &no_hooks(), ports, &ledger, listeners, Inspected::empty())
-            .unwrap();
+    let idle = Idle::start(&settings);
     until(free, "GET /livez", "HTTP/1.1 200 OK").await;
-    let all = ledger.subscribe().borrow().clone();
+    let all = idle.ledger.subscribe().borrow().clone();
     let expected = format!(
         "--metrics-bind-address: {free}: --healthz-bind-address {free} has this port too: give one of them another port"
     );
@@ -269,14 +284,8 @@ async fn sem_214_with_hard_fail_an_address_in_use_ends_the_health_servers() {
         is_hard_fail: true,
         ..HealthSettings::default()
     };
-    let (_progress, progress) = watch::channel(Progress::default());
-    let (_ports, ports) = watch::channel(HealthPorts::default());
-    let ledger = Ledger::default();
-    let listeners = Listeners::new(ledger.clone());
-    let servers =
-        Servers::start(&settings, progress, &no_hooks(), ports, &ledger, listeners, Inspected::empty())
-            .unwrap();
-    let error = tokio::time::timeout(DEADLINE, servers.ended()).await.unwrap().unwrap_err();
+    let idle = Idle::start(&settings);
+    let error = tokio::time::timeout(DEADLINE, idle.servers.ended()).await.unwrap().unwrap_err();
     assert!(format!("{error:#}").contains("--metrics-bind-address"), "{error:#}");
 }
 

@@ -23,7 +23,11 @@ pub struct NameServers {
 impl NameServers {
     pub fn update(&self, world: &World) {
         let now = addresses(world, &self.node);
-        self.addresses.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
+        self.addresses.send_if_modified(|known| {
+            let has_changed = *known != now;
+            *known = now;
+            has_changed
+        });
     }
 }
 
