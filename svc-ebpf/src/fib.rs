@@ -18,6 +18,7 @@ const FIB_LOOKUP_SRC: u32 = 1 << 4;
 pub struct Params {
     family: u8,
     l4_proto: u8,
+    /// Both ports in network byte order.
     sport: u16,
     dport: u16,
     /// In: 1, which makes the kernel report the MTU. Out: the route's MTU.
@@ -74,40 +75,34 @@ impl FibWords for V6 {
     }
 }
 
-/// Looks up the next hop of a record for packets with the tuple `key`. Packets of a client are routed by the client's
-/// address even if their source is translated, as at the flow's begin and in kube-proxy: ip rules may match it.
-#[inline(always)]
-pub fn next_hop_of<F: FibWords + Tables>(
+/// Looks up the next hop of a record for packets that came in by `ifindex` with the tuple `key`, and stores it in the
+/// record. The record needs its direction and its destination, in the reverse direction also its source. Packets of a
+/// client are routed by the client's address and port even if their source is translated, as in kube-proxy: ip rules may
+/// match them, and routes with several next hops hash them (`fib_multipath_hash_policy`).
+#[inline(never)]
+pub fn next_hop<F: FibWords + Tables>(
     ctx: *mut c_void,
     ifindex: u32,
     key: &FlowKey<F::Addr>,
     record: &mut FlowRecord<F::Addr>,
 ) -> u32 {
-    let src = if record.direction == Direction::FORWARD { key.src } else { record.src };
-    next_hop::<F>(ctx, ifindex, &src, &{ record.dst }, record)
-}
-
-/// Looks up the next hop from `src` to `dst` for a packet that came in by `ifindex`, and stores it in the record.
-#[inline(never)]
-pub fn next_hop<F: FibWords + Tables>(
-    ctx: *mut c_void,
-    ifindex: u32,
-    src: &F::Addr,
-    dst: &F::Addr,
-    record: &mut FlowRecord<F::Addr>,
-) -> u32 {
     let Some(scratch) = F::scratch() else { return Answer::NO_ROUTE };
+    let (src, sport) = if record.direction == Direction::FORWARD {
+        (key.src, key.sport)
+    } else {
+        (record.src, record.sport)
+    };
     let params = &mut scratch.fib;
     *params = Params {
         family: F::AF,
-        l4_proto: 0,
-        sport: 0,
-        dport: 0,
+        l4_proto: key.proto.0,
+        sport: sport.be(),
+        dport: record.dport.be(),
         tot_len_mtu: 1,
         ifindex,
         tos_flow: 0,
-        src: F::words(*src),
-        dst: F::words(*dst),
+        src: F::words(src),
+        dst: F::words(record.dst),
         vlan: [0; 2],
         smac: [0; 6],
         dmac: [0; 6],

@@ -79,7 +79,9 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
         && backend.locality == Locality::LOCAL;
     // The next hop also shows whether client and backend share a bridge.
     if (masquerades || bridge != 0 || local_past_stack) && !is_hairpin && backend.locality != Locality::HOST {
-        match fib::next_hop::<F>(m.ctx(), m.ifindex(), &key.src, &backend.addr, record) {
+        record.direction = Direction::FORWARD;
+        (record.dst, record.dport) = (backend.addr, backend.port);
+        match fib::next_hop::<F>(m.ctx(), m.ifindex(), key, record) {
             Answer::RESOLVED | Answer::UNRESOLVED => {}
             // The stack will report the missing route.
             _ if !masquerades => {}

@@ -99,7 +99,7 @@ pub fn resolve_next_hop<F: Net, M: PacketAccess>(
     record: &mut FlowRecord<F::Addr>,
 ) {
     if record.exit == Exit::REDIRECT && !record.is_resolved() {
-        fib::next_hop_of::<F>(m.ctx(), m.ifindex(), key, record);
+        fib::next_hop::<F>(m.ctx(), m.ifindex(), key, record);
     }
 }
 

@@ -228,7 +228,7 @@ fn refresh<F: Net>(
     record.stamp = now;
     if record.exit == Exit::REDIRECT {
         // If there is no route any more, the old next hop stays: better late than dropped.
-        fib::next_hop_of::<F>(ctx, ifindex, key, record);
+        fib::next_hop::<F>(ctx, ifindex, key, record);
     }
     let other_key = twin_key::<F>(key.proto, record);
     if let Some(other) = F::flow(&other_key) {

@@ -1,7 +1,12 @@
-//! Nodes that route by source.
+//! Nodes that route by source, and nodes with several next hops.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
+use svc_tests::agent::{Probe, Via};
+use svc_tests::command;
+use svc_tests::manifests::SERVER_PORT;
 use svc_tests::topology::{Between, Family, Options};
+use svc_tests::wait;
+use svc_tests::world::CHANGE_LIMIT;
 
 use crate::case::{Case, ClientOutcome, Row, Target, Way};
 use crate::lab::Lab;
@@ -11,8 +16,19 @@ pub fn cases() -> Vec<Case> {
         // Without connection marks the control's reply follows the pod's rule.
         Row::answered("client", to, server).direct(ClientOutcome::Silence).nft(ClientOutcome::Silence)
     };
-    vec![Case {
-        options: Options { between: Between::OwnUplink, ..Options::default() },
+    let options = Options { between: Between::OwnUplink, ..Options::default() };
+    let several = Case {
+        options,
+        prepare: two_next_hops,
+        also: both_next_hops_are_used,
+        ..Case::new(
+            "N2",
+            "a route with two next hops spreads masqueraded flows by their ports, as the node's setting asks",
+            vec![Row::answered("client", Target::NodePort("far"), "far")],
+        )
+    };
+    let by_source = Case {
+        options,
         prepare: pod_of_another_card,
         also: |lab| {
             lab.edit("near", "type: NodePort\n", "type: NodePort\n  externalTrafficPolicy: Local\n")?;
@@ -29,7 +45,68 @@ pub fn cases() -> Vec<Case> {
                 Row::answered("node1", Target::ClusterIp("near"), "near"),
             ],
         )
-    }]
+    };
+    vec![by_source, several]
+}
+
+/// Both networks lead to the pods of node2, which counts what comes by each.
+fn two_next_hops(lab: &mut Lab) -> Result<()> {
+    let [node1, node2] = &lab.world.topology.nodes;
+    for node in [node1, node2] {
+        // A reply may come by the other card.
+        node.host.netns.sysctl(&[("net/ipv4/conf/all/rp_filter", "2")])?;
+    }
+    let netns = &node1.host.netns;
+    netns.sysctl(&[
+        ("net/ipv4/fib_multipath_hash_policy", "1"),
+        ("net/ipv6/fib_multipath_hash_policy", "1"),
+    ])?;
+    let (pods, front, back) = (node2.pod_cidrs(), node2.host.addrs, node2.egress());
+    netns.ip(&format!(
+        "route replace {}/24 nexthop via {} dev eth0 nexthop via {} dev eth1\nroute del {v6}/64\n\
+         route add {v6}/64 nexthop via {} dev eth0 nexthop via {} dev eth1",
+        pods.v4,
+        front.v4,
+        back.v4,
+        front.v6,
+        back.v6,
+        v6 = pods.v6
+    ))?;
+    let mut rules = String::from("table inet came {\n");
+    let mut counting = String::new();
+    for (family, card) in [("ipv4", "eth0"), ("ipv4", "eth1"), ("ipv6", "eth0"), ("ipv6", "eth1")] {
+        rules += &format!("counter {family}_{card} {{ }}\n");
+        counting += &format!(
+            "meta nfproto {family} iifname {card} udp dport {SERVER_PORT} counter name {family}_{card}\n"
+        );
+    }
+    rules += &format!("chain by {{ type filter hook prerouting priority -400;\n{counting}}}\n}}");
+    node2.host.netns.nft(&rules)?;
+    for family in Family::BOTH {
+        for next in [front, back] {
+            // On a busy machine a new neighbor needs a moment.
+            let to = (next.of(family), SERVER_PORT).into();
+            wait::until_true(&format!("node1 reaches {to}"), CHANGE_LIMIT, || {
+                node1.host.agent.ask(Via::Tcp, to, 1).map(|_| true)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Each datagram comes from another port. The chance that all take one way is 1 in 2^31.
+fn both_next_hops_are_used(lab: &mut Lab) -> Result<()> {
+    let topology = &lab.world.topology;
+    let node2 = &topology.node(2).host.netns;
+    command::run(node2.command("nft")?.args(["reset", "counters", "table", "inet", "came"]))?;
+    for family in Family::BOTH {
+        let to = lab.address(Target::NodePort("far"), family)?;
+        let probes = (0..32).map(|_| Probe { via: Via::UdpConnected, from: None, to: vec![to], tries: 1 });
+        topology.client.agent.probe(probes.collect())?;
+    }
+    let shown = command::run(node2.command("nft")?.args(["list", "table", "inet", "came"]))?;
+    ensure!(!shown.contains("packets 0 "), "one next hop is not used: {shown}");
+    Ok(())
 }
 
 /// As the CNI does it: a table with the second card's gateway, and a rule for the pod's address. Inside the cluster the main
