@@ -33,6 +33,16 @@ pub struct Params {
 }
 const _: () = assert!(size_of::<Params>() == 64);
 
+/// The next hop of an unresolved record: `struct bpf_redir_neigh` (linux/bpf.h). Without it the kernel would look for a
+/// route of its own, by the translated source.
+#[repr(C)]
+pub struct Neighbor {
+    /// May be IPv6 for an IPv4 packet (RFC 5549).
+    family: u32,
+    address: [u32; 4],
+}
+const _: () = assert!(size_of::<Neighbor>() == 20);
+
 /// Answer of the routing table; a small number, because it crosses a call.
 pub struct Answer;
 
@@ -110,6 +120,9 @@ pub fn next_hop<F: FibWords + Tables>(
     let flags = if CONFIG.load().fib_source != 0 { FIB_LOOKUP_SRC } else { 0 };
     // SAFETY: the struct has the kernel's layout and size; the context is this program's own.
     let answer = unsafe { bpf_fib_lookup(ctx, (&raw mut *params).cast(), size_of::<Params>() as i32, flags) };
+    if answer != 0 {
+        scratch.neighbor = Neighbor { family: params.family as u32, address: params.dst };
+    }
     match answer {
         0 => {
             record.oif = params.ifindex;

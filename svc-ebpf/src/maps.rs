@@ -154,6 +154,7 @@ pub struct Scratch<A> {
     pub packet: Packet<A>,
     pub chosen: Chosen,
     pub fib: fib::Params,
+    pub neighbor: fib::Neighbor,
     /// SNAT address of the second flow of a masquerade through the stack, and the first flow's record in the
     /// meantime.
     pub masquerade: A,

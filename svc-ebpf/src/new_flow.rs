@@ -74,9 +74,8 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
     let masquerades = flags.has(client_bit)
         && (backend.locality == Locality::REMOTE || flags.has(FrontendFlags::MASQUERADE_TO_LOCAL));
     record.oif = 0;
-    let local_past_stack = in_flags.has(IfaceFlags::LOCAL_PAST_STACK)
-        && role == Role::UPLINK
-        && backend.locality == Locality::LOCAL;
+    let past_stack = in_flags.has(IfaceFlags::LOCAL_PAST_STACK) && role == Role::UPLINK;
+    let local_past_stack = past_stack && backend.locality == Locality::LOCAL;
     // The next hop also shows whether client and backend share a bridge.
     if (masquerades || bridge != 0 || local_past_stack) && !is_hairpin && backend.locality != Locality::HOST {
         record.direction = Direction::FORWARD;
@@ -108,10 +107,10 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
                 && key.proto == Proto::UDP
                 && in_flags.has(IfaceFlags::NARROWED_THROUGH_STACK)
                 && fib::narrows::<F>(m.ctx(), m.ifindex(), record)),
-        local_past_stack: local_past_stack && record.oif != 0,
+        local_past_stack: past_stack && (record.oif != 0 || backend.locality == Locality::HOST),
     }
     .placement();
-    if M::BEFORE_STACK && place.exit == Exit::STACK {
+    if M::BEFORE_STACK && place.exit.is_stack() {
         return Outcome::PASS;
     }
     let mut to = Translation { src: key.src, dst: backend.addr, sport: key.sport, dport: backend.port };

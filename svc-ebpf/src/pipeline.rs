@@ -166,7 +166,15 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
                 no_ports::remember::<F, M>(m, &packet.key);
             }
             touch::<F, M>(m, &packet, record, now);
-            if rewrite::<F, M>(m, &packet, record, 0) { m.pass() } else { drop_unwritable(m) }
+            if !rewrite::<F, M>(m, &packet, record, 0) {
+                return drop_unwritable(m);
+            }
+            let is_elsewhere = record.oif != 0 && record.oif != m.ifindex();
+            if record.exit == Exit::STACK_BY_SOURCE && is_elsewhere {
+                m.redirect_neigh(record.oif, None)
+            } else {
+                m.pass()
+            }
         }
         _ => m.pass(),
     }
@@ -226,7 +234,8 @@ fn refresh<F: Net>(
     let now = now();
     record.state = observe_time(record.state, key.proto, age(now, record.stamp));
     record.stamp = now;
-    if record.exit == Exit::REDIRECT {
+    let by_source = record.exit == Exit::STACK_BY_SOURCE && record.direction == Direction::REVERSE;
+    if record.exit == Exit::REDIRECT || by_source {
         // If there is no route any more, the old next hop stays: better late than dropped.
         fib::next_hop::<F>(ctx, ifindex, key, record);
     }
@@ -266,7 +275,7 @@ fn translate_and_forward<F: Net, M: PacketAccess + Reject>(
     packet: &Packet<F::Addr>,
     record: &FlowRecord<F::Addr>,
 ) -> i32 {
-    if record.exit == Exit::STACK {
+    if record.exit.is_stack() {
         return if rewrite::<F, M>(m, packet, record, 0) { m.pass() } else { drop_unwritable(m) };
     }
     let is_resolved = record.is_resolved();
@@ -292,7 +301,7 @@ fn translate_and_forward<F: Net, M: PacketAccess + Reject>(
 /// Sends a rewritten packet as its record says.
 #[inline(always)]
 pub fn forward_out<F: Net, M: PacketAccess>(m: &M, record: &FlowRecord<F::Addr>) -> i32 {
-    if record.exit == Exit::STACK {
+    if record.exit.is_stack() {
         return m.pass();
     }
     if record.exit != Exit::REDIRECT {
@@ -305,7 +314,8 @@ pub fn forward_out<F: Net, M: PacketAccess>(m: &M, record: &FlowRecord<F::Addr>)
     if record.is_resolved() {
         if write_macs(m, dmac, smac) { m.redirect(oif) } else { drop_unwritable(m) }
     } else {
-        m.redirect_neigh(oif)
+        // The route was asked for this packet, since the record is unresolved.
+        m.redirect_neigh(oif, F::scratch().map(|scratch| &scratch.neighbor))
     }
 }
 

@@ -54,6 +54,14 @@ impl Exit {
     pub const REDIRECT: Self = Self(1);
     /// Back out of the interface by which it came (hairpin).
     pub const HAIRPIN: Self = Self(2);
+    /// Like `STACK`; the reply leaves by the route of the Service's address, and not by that of the backend's.
+    pub const STACK_BY_SOURCE: Self = Self(4);
+
+    /// Up into the stack at ingress.
+    #[inline(always)]
+    pub const fn is_stack(self) -> bool {
+        self.0 & 3 == 0
+    }
 }
 
 /// Direction of a record: each flow has two.

@@ -17,7 +17,8 @@ pub struct Situation {
     pub same_bridge: bool,
     /// Masqueraded packets go through the stack instead of past it.
     pub through_stack: bool,
-    /// Packets from outside to pods of this node go past the stack.
+    /// Packets from outside to pods of this node go past the stack, and replies of the node's own servers leave by the
+    /// route of the address that was dialled.
     pub local_past_stack: bool,
 }
 
@@ -41,8 +42,9 @@ impl Situation {
             reverse_hook: if self.client == Role::POD { Hook::POD_EGRESS } else { Hook::UPLINK_EGRESS },
         };
         if self.backend == Locality::HOST {
-            // Delivered on this node: no masquerade (SEM-086).
-            through_stack
+            // Delivered on this node: no masquerade (SEM-086). The node's reply has the backend's address until egress.
+            let by_source = self.client == Role::UPLINK && self.local_past_stack;
+            Placement { exit: if by_source { Exit::STACK_BY_SOURCE } else { Exit::STACK }, ..through_stack }
         } else if self.client == Role::POD && self.is_hairpin {
             Placement { snat: true, exit: Exit::HAIRPIN, reverse_hook: Hook::INGRESS }
         } else if self.masquerades && self.through_stack {
@@ -125,8 +127,9 @@ mod tests {
             .exit
         };
         assert_eq!(of(Role::UPLINK, Locality::LOCAL), Exit::REDIRECT);
+        assert_eq!(of(Role::UPLINK, Locality::HOST), Exit::STACK_BY_SOURCE);
         for (client, backend) in
-            [(Role::UPLINK, Locality::HOST), (Role::UPLINK, Locality::REMOTE), (Role::POD, Locality::LOCAL)]
+            [(Role::POD, Locality::HOST), (Role::UPLINK, Locality::REMOTE), (Role::POD, Locality::LOCAL)]
         {
             assert_eq!(of(client, backend), Exit::STACK);
         }

@@ -82,6 +82,7 @@ fn hook_name(hook: Hook) -> &'static str {
 fn exit_name(exit: Exit) -> &'static str {
     match exit {
         Exit::STACK => "stack",
+        Exit::STACK_BY_SOURCE => "stack, reply by source",
         Exit::REDIRECT => "redirect",
         Exit::HAIRPIN => "back",
         _ => "unknown",

@@ -8,6 +8,9 @@ use super::{Interface, Interfaces};
 /// Kinds of interfaces for addresses or queueing. Clients' packets do not come in by them.
 const DUMMIES: [&str; 2] = ["dummy", "ifb"];
 
+/// Packets come in by the interfaces in it, which have the roles.
+const VRF: &str = "vrf";
+
 /// Kinds of bridge ports that lead out of the node; a network card's kind is empty.
 const CARDS: [&str; 4] = ["", "bond", "team", "vlan"];
 
@@ -145,7 +148,9 @@ fn assign_one(i: &Interface, rules: &RoleRules, bridges: &Bridges<'_>) -> Assign
         assignment(Role::None, "addresses that another proxy left".to_owned())
     } else if DUMMIES.contains(&i.kind.as_str()) {
         assignment(Role::None, format!("{}: no packet comes in by it", i.kind))
-    } else if let Some(master) = bridges.master(i) {
+    } else if i.kind == VRF {
+        assignment(Role::None, "a VRF: the interfaces in it have the roles".to_owned())
+    } else if let Some(master) = bridges.master(i).filter(|master| master.kind != VRF) {
         assign_port(i, master, bridges)
     } else if i.is_bridge || bridges.with_ports.contains(&i.index) {
         assign_bridge(i, bridges)

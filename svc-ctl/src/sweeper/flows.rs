@@ -78,7 +78,7 @@ where
 /// client directly, with its own address. The client's next packet begins a flow that is masqueraded: datagrams go on, a TCP
 /// connection is reset by the backend.
 fn needs_local_backend<A>(record: &FlowRecord<A>) -> bool {
-    record.exit == Exit::STACK && record.twin_hook == Hook::UPLINK_EGRESS && record.hook == Hook::INGRESS
+    record.exit.is_stack() && record.twin_hook == Hook::UPLINK_EGRESS && record.hook == Hook::INGRESS
 }
 
 /// Ends flows, given as keys of the forward and the reverse record. The client's next packet begins a new flow. The reverse

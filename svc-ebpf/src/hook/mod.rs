@@ -12,6 +12,7 @@ use svc_common::family::Family;
 use svc_common::wire::checksum::Wsum;
 use svc_common::wire::cursor::Plain;
 
+use crate::fib::Neighbor;
 use crate::frame::Frame;
 
 /// Access to a packet at its hook, as the pipeline needs it.
@@ -70,6 +71,7 @@ pub trait PacketAccess {
     fn drop(&self) -> i32;
     /// Sends the packet out of an interface with the MACs that it has.
     fn redirect(&self, oif: u32) -> i32;
-    /// Sends the packet out of an interface after the kernel has resolved the neighbor.
-    fn redirect_neigh(&self, oif: u32) -> i32;
+    /// Sends the packet out of an interface after the kernel has resolved the neighbor: the given one, or that of the
+    /// packet's own route.
+    fn redirect_neigh(&self, oif: u32, neighbor: Option<&Neighbor>) -> i32;
 }

@@ -15,6 +15,7 @@ use svc_common::wire::checksum::Wsum;
 use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, UDP_LEN, checksum_offset};
 
 use super::PacketAccess;
+use crate::fib::Neighbor;
 use crate::frame::Frame;
 use crate::sctp::is_to_be_completed;
 use crate::{announced, maps, pipeline};
@@ -277,11 +278,15 @@ impl<const L3: usize> PacketAccess for Tc<'_, L3> {
     }
 
     #[inline(always)]
-    fn redirect_neigh(&self, oif: u32) -> i32 {
+    fn redirect_neigh(&self, oif: u32, neighbor: Option<&Neighbor>) -> i32 {
         self.untag();
         self.mark();
-        // SAFETY: a null pointer with length zero asks for the kernel's own route.
-        unsafe { bpf_redirect_neigh(oif, core::ptr::null_mut(), 0, 0) as i32 }
+        let (neighbor, octets) = match neighbor {
+            Some(neighbor) => (core::ptr::from_ref(neighbor).cast_mut().cast(), size_of::<Neighbor>() as i32),
+            None => (core::ptr::null_mut(), 0),
+        };
+        // SAFETY: the helper only reads; a null pointer with length zero asks for the kernel's own route.
+        unsafe { bpf_redirect_neigh(oif, neighbor, octets, 0) as i32 }
     }
 }
 

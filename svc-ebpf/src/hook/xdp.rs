@@ -14,6 +14,7 @@ use svc_common::wire::cursor::Cursor as _;
 use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
 
 use super::PacketAccess;
+use crate::fib::Neighbor;
 use crate::frame::Frame;
 use crate::pipeline;
 use crate::sctp::is_to_be_completed;
@@ -164,7 +165,7 @@ impl PacketAccess for Xdp<'_> {
     }
 
     #[inline(always)]
-    fn redirect_neigh(&self, _oif: u32) -> i32 {
+    fn redirect_neigh(&self, _oif: u32, _neighbor: Option<&Neighbor>) -> i32 {
         self.pass()
     }
 }

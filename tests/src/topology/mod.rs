@@ -10,6 +10,7 @@
 mod addresses;
 mod firewall;
 mod host;
+mod kinds;
 mod node;
 mod pod;
 mod tunnel;
@@ -21,6 +22,7 @@ use anyhow::{Context, Result};
 
 pub use addresses::{Addrs, Family, SERVICE_CIDR_V4, SERVICE_CIDR_V6, service};
 pub use host::Host;
+pub use kinds::missing_kind;
 pub use node::Node;
 pub use pod::Pod;
 use tunnel::{End, Tunnel};

@@ -96,12 +96,12 @@ impl Node {
         self.join_card("br0")
     }
 
-    /// Makes the network card a port of a bridge, which gets its addresses.
+    /// Makes the network card a port of a bridge or bond, which gets its addresses.
     pub fn join_card(&mut self, bridge: &'static str) -> Result<()> {
         let netns = &self.host.netns;
         netns.ip(&format!(
             "link set {bridge} address 02:00:c0:00:02:{:02x}\n\
-             addr flush dev eth0\nlink set eth0 down\nlink set eth0 master {bridge} up",
+             addr flush dev eth0\nlink set eth0 down\nlink set eth0 master {bridge}\nlink set eth0 up",
             self.index
         ))?;
         address_uplink(netns, bridge, self.index)?;

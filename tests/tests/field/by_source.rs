@@ -1,10 +1,12 @@
 //! Nodes that route by source, and nodes with several next hops.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use anyhow::{Result, ensure};
 use svc_tests::agent::{Probe, Via};
 use svc_tests::command;
-use svc_tests::manifests::SERVER_PORT;
-use svc_tests::topology::{Between, Family, Options};
+use svc_tests::manifests::{Backend, SERVER_PORT, Service};
+use svc_tests::topology::{Addrs, Between, Family, Options, service};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
@@ -46,7 +48,61 @@ pub fn cases() -> Vec<Case> {
             ],
         )
     };
-    vec![by_source, several]
+    let second_gateway = Case {
+        options,
+        prepare: address_with_its_own_gateway,
+        ..Case::new(
+            "R07",
+            "replies from an address with its own gateway leave by that gateway, also those of the node's own server",
+            ["node1", "near", "far"]
+                .map(|server| {
+                    let service = if server == "node1" { "host" } else { server };
+                    // Without connection marks the control's reply leaves by the first card.
+                    Row::answered("client", Target::NodePortAt(service, SECOND), server)
+                        .nft(ClientOutcome::NoAnswer)
+                })
+                .to_vec(),
+        )
+    };
+    vec![by_source, several, second_gateway]
+}
+
+/// Node1's address on its second card.
+const SECOND: Addrs =
+    Addrs { v4: Ipv4Addr::new(198, 51, 100, 1), v6: Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1) };
+
+/// The client is beyond the second network, where it is the gateway itself. Only packets with the source [`SECOND`] are
+/// routed there.
+fn address_with_its_own_gateway(lab: &mut Lab) -> Result<()> {
+    let topology = &lab.world.topology;
+    let (client, node) = (&topology.client.netns, topology.node(1));
+    topology.lan().ip(&format!(
+        "link add b-client type veth peer name eth1 netns {}\nlink set b-client master back up",
+        client.name()
+    ))?;
+    client.ip(
+        "link set lo up\nlink set eth1 up\naddr add 198.51.100.9/24 dev eth1\naddr add 2001:db8:2::9/64 dev eth1 nodad\n\
+         addr add 203.0.113.9/32 dev lo\naddr add 2001:db8:9::9/128 dev lo nodad\n\
+         route add 198.51.100.1/32 dev eth1 src 203.0.113.9\nroute add 2001:db8:2::1/128 dev eth1 src 2001:db8:9::9",
+    )?;
+    let netns = &node.host.netns;
+    netns.sysctl(&[("net/ipv4/conf/all/rp_filter", "2")])?;
+    netns.ip("route add default via 198.51.100.9 dev eth1 table 125\n\
+         route add default via 2001:db8:2::9 dev eth1 table 125")?;
+    for family in Family::BOTH {
+        netns.ip_of(family, &format!("rule add from {} lookup 125 pref 1000", SECOND.of(family)))?;
+    }
+    let backend = Backend { name: "node1".into(), addrs: node.host.addrs, node: "node1".into() };
+    let service = Service {
+        name: "host".into(),
+        cluster: service(13),
+        node_port: 30083,
+        affinity: None,
+        backends: vec![backend],
+    };
+    lab.world.folder.write_service(&service)?;
+    lab.services.push(service);
+    Ok(())
 }
 
 /// Both networks lead to the pods of node2, which counts what comes by each.

@@ -1,10 +1,10 @@
 //! A case: the preparation of the nodes, and each client's result in each of three variants.
 
 use anyhow::{Context, Result};
-use libtest_mimic::Trial;
+use libtest_mimic::{Completion, Trial};
 use svc_tests::daemon::Flags;
 use svc_tests::standin;
-use svc_tests::topology::{Addrs, Options};
+use svc_tests::topology::{Addrs, Options, missing_kind};
 
 use crate::lab::Lab;
 
@@ -35,6 +35,8 @@ pub enum ClientOutcome {
     Server(&'static str),
     Refusal,
     Silence,
+    /// Refusal, silence, or no route.
+    NoAnswer,
 }
 
 /// A client, its destination, and its result, over TCP and UDP and in both families.
@@ -89,6 +91,8 @@ pub struct Case {
     pub options: Options,
     pub pod_sockets: bool,
     pub flags: &'static [&'static str],
+    /// Kinds of devices that the case needs. Without one of them it is skipped.
+    pub kinds: &'static [&'static str],
     /// Prepares what the node has beside svc.
     pub prepare: fn(&mut Lab) -> Result<()>,
     pub rows: Vec<Row>,
@@ -104,6 +108,7 @@ impl Case {
             options: Options::default(),
             pod_sockets: false,
             flags: &[],
+            kinds: &[],
             prepare: |_| Ok(()),
             rows,
             also: |_| Ok(()),
@@ -112,12 +117,19 @@ impl Case {
 
     pub fn trial(self) -> Trial {
         let name = self.name.clone();
-        Trial::test(name, move || {
-            let short: String = self.name.split(' ').filter_map(|word| word.chars().next()).collect();
+        Trial::ignorable_test(name, move || {
+            for kind in self.kinds {
+                if let Some(reason) = missing_kind(kind)? {
+                    return Ok(Completion::ignored_with(reason));
+                }
+            }
+            let initials = self.name.split(' ').filter_map(|word| word.chars().next());
+            let short: String = self.kinds.concat().chars().chain(initials).collect();
             let mut lab =
                 Lab::new(&short, self.options).map_err(|error| format!("no laboratory: {error:#}"))?;
             let played = self.play(&mut lab);
-            played.map_err(|error| format!("{error:#}\n{}", lab.world.diagnosis()).into())
+            played.map_err(|error| format!("{error:#}\n{}", lab.world.diagnosis()))?;
+            Ok(Completion::Completed)
         })
     }
 

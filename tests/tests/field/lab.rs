@@ -136,6 +136,13 @@ impl Lab {
         let word = |key: &str| one[key].as_str().unwrap_or_default().to_owned();
         Ok((word("role"), word("reason")))
     }
+
+    /// Fails unless node1's daemon gives the interface this role.
+    pub fn has_role(&mut self, interface: &str, expected: &str) -> Result<&mut Self> {
+        let (role, because) = self.role(interface)?;
+        ensure!(role == expected, "{interface} is {role}: {because}");
+        Ok(self)
+    }
 }
 
 fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
@@ -149,6 +156,7 @@ fn fits(met: ClientOutcome, tried: &Tried) -> bool {
     match (met, tried) {
         (ClientOutcome::Server(name), Tried::Answered(answer)) => answer.server == name,
         (ClientOutcome::Refusal, Tried::Refused) | (ClientOutcome::Silence, Tried::Nothing) => true,
+        (ClientOutcome::NoAnswer, tried) => !matches!(tried, Tried::Answered(_)),
         _ => false,
     }
 }

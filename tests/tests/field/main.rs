@@ -5,6 +5,7 @@ mod addresses;
 mod by_source;
 mod case;
 mod change_over;
+mod devices;
 mod firewall;
 mod interfaces;
 mod lab;
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         narrow::cases(),
         neighbors::cases(),
         by_source::cases(),
+        devices::cases(),
     ];
     let trials = cases.into_iter().flatten().map(case::Case::trial).chain([change_over::trial()]).collect();
     libtest_mimic::run(&arguments, trials).exit_code()

@@ -6,10 +6,8 @@ use std::sync::OnceLock;
 use anyhow::{Context, Error, Result, ensure};
 use serde_json::Value;
 use svc_tests::daemon::{Flags, Source};
-use svc_tests::netns::Netns;
-use svc_tests::run_name::RunName;
 use svc_tests::topology::{
-    Addrs, Family, Host, Offloads, Options, SERVICE_CIDR_V4, SERVICE_CIDR_V6, Topology,
+    Addrs, Family, Host, Offloads, Options, SERVICE_CIDR_V4, SERVICE_CIDR_V6, Topology, missing_kind,
 };
 use svc_tests::world::READY_LIMIT;
 use svc_tests::{command, wait};
@@ -38,18 +36,8 @@ pub enum Tag {
 /// Why this kernel has no VLANs; `None` if it has. Tested once.
 pub fn without_vlans() -> Result<Option<String>> {
     static TRIED: OnceLock<Result<Option<String>, String>> = OnceLock::new();
-    TRIED.get_or_init(|| try_a_vlan().map_err(|error| format!("{error:#}"))).clone().map_err(Error::msg)
-}
-
-fn try_a_vlan() -> Result<Option<String>> {
-    let netns = Netns::new(&RunName::new("vlans").host("try"))?;
-    netns.ip("link add lower type veth peer name other")?;
-    match netns.ip("link add link lower name upper type vlan id 1") {
-        Err(error) if format!("{error:#}").contains("Unknown device type") => {
-            Ok(Some("this kernel has no VLANs: CONFIG_VLAN_8021Q".to_owned()))
-        }
-        tried => tried.map(|()| None),
-    }
+    let tried = TRIED.get_or_init(|| missing_kind("vlan").map_err(|error| format!("{error:#}")));
+    tried.clone().map_err(Error::msg)
 }
 
 pub fn trunk(test: &str, xdp: &'static str) -> Result<Testbed> {

@@ -1,12 +1,13 @@
-//! The smoke test on an old kernel: Debian's 6.1 boots under qemu, loads every program and runs scenarios of the
-//! namespace tier with clsact filters instead of tcx, including some that this machine's kernel may not be able to
-//! run.
+//! Other kernels: Debian's 6.1 and 6.12 boot under qemu, load every program and run scenarios that this machine's kernel may
+//! not be able to run; 6.1 has clsact filters instead of tcx.
 //!
-//! Only qemu is installed for it: kernel and busybox are downloaded by apt and unpacked below `target/kernel`.
+//! Only qemu is installed for it: kernels and tools are downloaded by apt and unpacked below `target/kernel`.
 
 use std::fs;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread;
 
 use anyhow::{Context as _, Result, bail};
 
@@ -17,35 +18,109 @@ use crate::{bpf, debian, project};
 
 /// A tier, and the part of its cases to run.
 type Run = (&'static str, Option<&'static str>);
-/// Every program; a pod that reaches a Service with its backend on the other node, by both kinds of frontend;
-/// cleanup, because only this kernel has qdiscs to remove; VLANs, which are built into few kernels except
-/// distributions'; and a tunnel, from which packets cannot be redirected without another Ethernet header.
-const RUNS: [Run; 5] = [
-    ("verify", None),
-    ("net", Some("routed: pod to other node")),
-    ("net", Some("cleanup leaves no program")),
-    ("net", Some("VLAN")),
-    ("net", Some("XDP off: a backend behind a device without Ethernet header")),
+
+/// A kernel of Debian 12 and its backports, and what runs on it.
+struct Machine {
+    version: &'static str,
+    runs: &'static [Run],
+}
+
+const EVERY_PROGRAM: Run = ("verify", None);
+/// A pod that reaches a Service with its backend on the other node, by both kinds of frontend.
+const OTHER_NODE: Run = ("net", Some("routed: pod to other node"));
+/// Tunnels, bonds, VRFs and ipvlan.
+const DEVICES: Run = ("field", Some("a device of the kind"));
+
+/// The oldest kernel also runs cleanup, because only this one has qdiscs to remove; VLANs, which are built into few
+/// kernels except distributions'; and a tunnel, from which packets cannot be redirected without another Ethernet header.
+const MACHINES: [Machine; 2] = [
+    Machine {
+        version: "6.1",
+        runs: &[
+            EVERY_PROGRAM,
+            OTHER_NODE,
+            ("net", Some("cleanup leaves no program")),
+            ("net", Some("VLAN")),
+            ("net", Some("XDP off: a backend behind a device without Ethernet header")),
+            DEVICES,
+        ],
+    },
+    Machine { version: "6.12", runs: &[EVERY_PROGRAM, OTHER_NODE, DEVICES] },
 ];
 const DEADLINE_SECS: &str = "1200";
 /// The binaries' scratch folder.
 const SCRATCH: &str = "/svc/target";
-/// Modules that the scenarios need; the kernel's other modules are left out.
-const MODULES: [&str; 7] =
-    ["net", "lib", "crypto", "arch", "drivers/net/veth.ko", "drivers/net/dummy.ko", "drivers/net/tun.ko"];
+/// Modules that the scenarios need, each a folder or a file without its suffix; the kernel's other modules are left out.
+const MODULES: [&str; 14] = [
+    "net",
+    "lib",
+    "crypto",
+    "arch",
+    "drivers/net/veth",
+    "drivers/net/dummy",
+    "drivers/net/tun",
+    "drivers/net/vrf",
+    "drivers/net/geneve",
+    "drivers/net/macvlan",
+    "drivers/net/bonding",
+    "drivers/net/ipvlan",
+    "drivers/net/wireguard",
+    "drivers/net/vxlan",
+];
 
-/// Boots once and counts the binaries' results; a filter selects runs by name.
+/// Boots each kernel once, side by side, and counts the binaries' results; a filter selects runs by tier, part or
+/// kernel.
 pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Result<Results> {
-    let is_chosen = |(tier, cases): &Run| {
-        filter.is_none_or(|filter| tier.contains(filter) || cases.is_some_and(|name| name.contains(filter)))
-    };
-    let runs: Vec<Run> = RUNS.into_iter().filter(is_chosen).collect();
     let folder = project::target_dir().join("kernel");
     fs::create_dir_all(&folder)?;
-    let kernel = debian::unpack(&folder, &newest_kernel()?)?;
-    let busybox = debian::unpack(&folder, "busybox-static")?.join("bin/busybox");
-    let initramfs = folder.join("initramfs");
-    initramfs::pack(&fill(&runs, binaries, svc_ctl, &kernel, &busybox)?, &initramfs)?;
+    let booted = thread::scope(|scope| {
+        let running: Vec<_> = MACHINES
+            .iter()
+            .map(|machine| (machine, machine.chosen(filter)))
+            .filter(|(_, runs)| !runs.is_empty())
+            .map(|(machine, runs)| {
+                let folder = &folder;
+                scope.spawn(move || {
+                    let booted = boot(machine, &runs, binaries, svc_ctl, folder);
+                    booted.with_context(|| format!("Linux {}", machine.version))
+                })
+            })
+            .collect();
+        let ended =
+            running.into_iter().map(|machine| machine.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        ended.collect::<Vec<_>>()
+    });
+    let mut total = Results::default();
+    for results in booted {
+        total.append(results?);
+    }
+    Ok(total)
+}
+
+impl Machine {
+    fn chosen(&self, filter: Option<&str>) -> Vec<Run> {
+        let is_chosen = |(tier, cases): &&Run| {
+            filter.is_none_or(|filter| {
+                tier.contains(filter)
+                    || cases.is_some_and(|name| name.contains(filter))
+                    || filter.strip_prefix("Linux ") == Some(self.version)
+            })
+        };
+        self.runs.iter().filter(is_chosen).copied().collect()
+    }
+}
+
+fn boot(
+    machine: &Machine,
+    runs: &[Run],
+    binaries: &[TestBinary],
+    svc_ctl: &Path,
+    folder: &Path,
+) -> Result<Results> {
+    let version = machine.version;
+    let kernel = debian::unpack(folder, &newest_kernel(version)?)?;
+    let initramfs = folder.join(format!("initramfs-{version}"));
+    initramfs::pack(&fill(version, runs, binaries, svc_ctl, &kernel, folder)?, &initramfs)?;
 
     let image = one_in(&kernel.join("boot"), "vmlinuz-")?;
     let mut qemu = Command::new("timeout");
@@ -56,7 +131,7 @@ pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Res
     qemu.arg("-kernel").arg(image).arg("-initrd").arg(initramfs);
     qemu.args(["-append", "console=ttyS0 quiet panic=-1"]).stdin(Stdio::null());
     eprintln!("booting {} (minutes, it is emulated)", kernel.display());
-    let (status, mut results) = stream(&mut qemu, "")?;
+    let (status, mut results) = stream(&mut qemu, &format!("Linux {version}: "))?;
     if results.counts.len() != runs.len() {
         let came = results.counts.len();
         results.fail(format!("{came} of {} results came out of the machine ({status})", runs.len()));
@@ -70,7 +145,7 @@ pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Res
 
 /// Cases of this tier.
 pub fn count_cases(binaries: &[TestBinary]) -> Result<u64> {
-    let counts = RUNS.iter().flat_map(|(tier, filter)| {
+    let counts = MACHINES.iter().flat_map(|machine| machine.runs).flat_map(|(tier, filter)| {
         binaries
             .iter()
             .filter(move |binary| binary.tier == *tier)
@@ -81,17 +156,22 @@ pub fn count_cases(binaries: &[TestBinary]) -> Result<u64> {
 
 /// `/init` and everything that it calls.
 fn fill(
+    version: &str,
     runs: &[Run],
     binaries: &[TestBinary],
     svc_ctl: &Path,
     kernel: &Path,
-    busybox: &Path,
+    folder: &Path,
 ) -> Result<FileTree> {
     let mut root = FileTree::default();
     for folder in ["/proc", "/sys", "/dev", "/tmp", "/run", "/etc", "/sbin", SCRATCH] {
         root.folder(folder);
     }
-    initramfs::add_program(&mut root, "busybox", busybox)?;
+    for (program, package, path) in
+        [("busybox", "busybox-static", "bin/busybox"), ("wg", "wireguard-tools", "usr/bin/wg")]
+    {
+        initramfs::add_program(&mut root, program, &debian::unpack(folder, package)?.join(path))?;
+    }
     for tool in ["ip", "tc", "nft", "ethtool"] {
         initramfs::add_program(&mut root, tool, &find(tool)?)?;
     }
@@ -100,14 +180,22 @@ fn fill(
     for (tier, filter) in runs {
         let binary = binaries.iter().find(|binary| binary.tier == *tier);
         let binary = binary.with_context(|| format!("no test binary of the tier {tier}"))?;
-        initramfs::add_program(&mut root, tier, &stripped(&binary.path, tier)?)?;
+        initramfs::add_program(&mut root, tier, &stripped(&binary.path, &format!("{tier}-{version}"))?)?;
         lines += &format!("/bin/{tier} --color never '{}'\n", filter.unwrap_or_default());
     }
-    let modules = one_in(&kernel.join("lib/modules"), "6.1")?;
+    let modules = one_in(&kernel.join("lib/modules"), version)?;
     let there = Path::new("/lib/modules").join(modules.file_name().unwrap_or_default());
+    uncompress(&modules)?;
     for name in MODULES {
-        let (from, to) = (modules.join("kernel").join(name), there.join("kernel").join(name));
-        if from.is_dir() { root.tree(&to, &from)? } else { root.file(to, fs::read(&from)?) }
+        let place = Path::new("kernel").join(name);
+        if modules.join(&place).is_dir() {
+            root.tree(&there.join(&place), &modules.join(&place))?;
+            continue;
+        }
+        let file = place.with_extension("ko");
+        let content = fs::read(modules.join(&file));
+        let content = content.with_context(|| format!("Linux {version} of Debian has no module {name}"))?;
+        root.file(there.join(file), content);
     }
     for list in ["modules.builtin", "modules.order"] {
         root.file(there.join(list), fs::read(modules.join(list))?);
@@ -115,6 +203,13 @@ fn fill(
     root.link("/sbin/modprobe", "/bin/busybox");
     root.program("/init", init(&lines).into_bytes());
     Ok(root)
+}
+
+/// Later kernels have their modules compressed, and busybox hands them to the kernel as they are.
+fn uncompress(modules: &Path) -> Result<()> {
+    let mut find = Command::new("find");
+    find.arg(modules).args(["-name", "*.ko.xz", "-exec", "xz", "--decompress", "{}", "+"]);
+    project::run(&mut find)
 }
 
 fn init(runs: &str) -> String {
@@ -131,8 +226,11 @@ mount -t cgroup2 cgroup /sys/fs/cgroup
 mount -t bpf bpf /sys/fs/bpf
 mount -t tmpfs tmp /tmp
 mount -t tmpfs run /run
+ln -s /proc/self/fd/0 /dev/stdin
 depmod -a
 modprobe tun
+# Two tests at once would load it twice.
+modprobe nf_tables
 ip link set lo up
 echo \"Linux $(uname -r)\"
 {runs}reboot -f
@@ -140,16 +238,22 @@ echo \"Linux $(uname -r)\"
     )
 }
 
-/// The distribution's newest 6.1 kernel, in the flavour for virtual machines.
-fn newest_kernel() -> Result<String> {
-    let pattern = "^linux-image-6[.]1[.].*-cloud-amd64$";
+/// The distribution's newest kernel of that version, in the flavour for virtual machines.
+fn newest_kernel(version: &str) -> Result<String> {
+    let pattern = format!("^linux-image-{}[.].*-cloud-amd64$", version.replace('.', "[.]"));
     let output =
-        Command::new("apt-cache").args(["search", "--names-only", pattern]).output().context("apt-cache")?;
+        Command::new("apt-cache").args(["search", "--names-only", &pattern]).output().context("apt-cache")?;
     let names = String::from_utf8_lossy(&output.stdout);
     let names = names.lines().filter_map(|line| line.split_whitespace().next());
-    let number = |name: &str| name.split('-').nth(3).and_then(|number| number.parse::<u32>().ok());
+    // linux-image-6.1.0-56-cloud-amd64, linux-image-6.12.117+deb12-cloud-amd64
+    let number = |name: &str| {
+        let words = name.split(['-', '.', '+']).filter_map(|word| word.parse::<u32>().ok());
+        words.collect::<Vec<_>>()
+    };
     let newest = names.max_by_key(|name| number(name)).map(str::to_owned);
-    newest.context("apt knows no linux-image-6.1 (a Debian 12 with its package lists fetched is needed)")
+    newest.with_context(|| {
+        format!("apt knows no linux-image-{version} (a Debian 12 with its package lists fetched is needed)")
+    })
 }
 
 /// A copy without debug information, which is most of a test binary.

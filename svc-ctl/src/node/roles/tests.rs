@@ -157,6 +157,11 @@ fn other_interfaces_are_judged_by_their_kind_and_ports() {
             (interface("veth-patch", "veth"), Uplink),
         ],
     );
+    let (vrf, in_main) = (interface("blue", "vrf"), own(card("eth1")));
+    node(
+        "a card in a VRF",
+        vec![(port(2, addressed("192.0.2.1/24", card("eth0"))), Uplink), (vrf, Nothing), in_main],
+    );
 }
 
 #[test]
