@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-use super::harness::{Results, TestBinary, stream};
+use super::harness::{Results, Selection, TestBinary, stream};
 use super::initramfs;
 use crate::file_tree::FileTree;
 use crate::{bpf, debian, project};
@@ -61,6 +61,10 @@ pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Res
         let came = results.counts.len();
         results.fail(format!("{came} of {} results came out of the machine ({status})", runs.len()));
     }
+    let empty = results.counts.iter().filter(|count| count.passed + count.failed == 0).count();
+    if empty > 0 {
+        results.fail(format!("{empty} of the runs in the machine had no case"));
+    }
     let skipped: u64 = results.counts.iter_mut().map(|count| std::mem::take(&mut count.skipped)).sum();
     if skipped > 0 {
         results.fail(format!("{skipped} cases were skipped in the machine that is booted to run them"));
@@ -71,10 +75,9 @@ pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Res
 /// Cases of this tier.
 pub fn count_cases(binaries: &[TestBinary]) -> Result<u64> {
     let counts = RUNS.iter().flat_map(|(tier, filter)| {
-        binaries
-            .iter()
-            .filter(move |binary| binary.tier == *tier)
-            .map(move |binary| binary.count_cases(*filter))
+        binaries.iter().filter(move |binary| binary.tier == *tier).map(move |binary| {
+            binary.count_cases(&Selection { filter: filter.map(str::to_owned), all: false })
+        })
     });
     counts.sum()
 }

@@ -93,6 +93,16 @@ pub const TIERS: &[Tier] = &[
         packages: &["svc-ctl"],
     },
     Tier {
+        name: "kernel",
+        what: "Debian's Linux 6.1 under qemu: every program, scenarios with clsact for tcx, VLANs",
+        runs: Runs::InMachine,
+        one_core: true,
+        needs_daemon: true,
+        components: &[],
+        needs_images: false,
+        packages: &["svc-ctl", "svc-tests"],
+    },
+    Tier {
         name: "packets",
         what: "tables and a packet in; verdict, whole packet and counters out",
         runs: Runs::HereAsRoot,
@@ -171,16 +181,6 @@ pub const TIERS: &[Tier] = &[
         components: &[components::CONTROL_PLANE, components::NODES, components::HELM],
         needs_images: true,
         packages: &["svc-tests"],
-    },
-    Tier {
-        name: "kernel",
-        what: "Debian's Linux 6.1 under qemu: every program, scenarios with clsact for tcx, VLANs",
-        runs: Runs::InMachine,
-        one_core: false,
-        needs_daemon: true,
-        components: &[],
-        needs_images: false,
-        packages: &["svc-ctl", "svc-tests"],
     },
 ];
 
