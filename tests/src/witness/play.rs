@@ -16,7 +16,7 @@ use super::side::{Datapath, Side};
 use crate::topology::Family;
 
 /// Results of a row.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct RowResults {
     pub kube_proxy: Outcome,
     pub svc: Outcome,
@@ -24,8 +24,8 @@ pub struct RowResults {
     pub by_default: Option<Outcome>,
 }
 
-/// A difference that disappears when the row is repeated was random: a packet lost on a busy machine, or a server
-/// that was never selected.
+/// A row that differs is repeated, because a server may have been missed at random. Its results are added: an answer or
+/// a failure that was seen once is not forgotten.
 const LOOKS: usize = 3;
 
 /// Results by the rows' names.
@@ -109,9 +109,15 @@ fn meet(plane: &Plane, sides: &[Side], rows: &[&Row]) -> Result<BTreeMap<String,
             Ok((*row, met))
         });
         let met = met.collect::<Result<Vec<_>>>()?;
-        left = met.iter().filter(|(row, met)| !met.is_plain(row)).map(|(row, _)| *row).collect();
-        eprintln!("look {look}: {} rows, {} to look at again", met.len(), left.len());
-        all.extend(met.into_iter().map(|(row, met)| (row.name.clone(), met)));
+        left.clear();
+        for (row, met) in met {
+            let results: &mut RowResults = all.entry(row.name.clone()).or_default();
+            results.add(met);
+            if !results.is_plain(row) {
+                left.push(row);
+            }
+        }
+        eprintln!("look {look}: {} rows differ, or differ from what they say", left.len());
         if left.is_empty() {
             break;
         }
@@ -120,6 +126,15 @@ fn meet(plane: &Plane, sides: &[Side], rows: &[&Row]) -> Result<BTreeMap<String,
 }
 
 impl RowResults {
+    /// Adds the results of another look.
+    fn add(&mut self, other: Self) {
+        self.kube_proxy.add(other.kube_proxy);
+        self.svc.add(other.svc);
+        if let Some(by_default) = other.by_default {
+            self.by_default.get_or_insert_default().add(by_default);
+        }
+    }
+
     /// As expected, in all networks.
     pub fn is_plain(&self, row: &Row) -> bool {
         self.svc == self.kube_proxy

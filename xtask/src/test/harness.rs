@@ -36,9 +36,9 @@ pub struct Programs<'a> {
 /// Cases to run.
 #[derive(Debug, Default)]
 pub struct Selection {
-    /// Those too that add no pair of values.
+    /// Also cases that add no pair of values.
     pub all: bool,
-    /// Those with this in their name.
+    /// Only cases with this in their name.
     pub filter: Option<String>,
 }
 
