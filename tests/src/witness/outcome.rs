@@ -53,14 +53,6 @@ impl Outcome {
         self
     }
 
-    /// Adds what other attempts met.
-    pub fn add(&mut self, other: Self) {
-        for (source, servers) in other.answers {
-            self.answers.entry(source).or_default().extend(servers);
-        }
-        self.failures.extend(other.failures);
-    }
-
     pub fn is_answered(&self) -> bool {
         !self.answers.is_empty()
     }
@@ -128,14 +120,6 @@ mod tests {
         assert_eq!(outcome.to_string(), "a1 from 1.1.1.1, a1 b1 from pod, refused");
         assert_eq!("a1 b1 from pod, refused, a1 from 1.1.1.1".parse(), Ok(outcome));
         assert!("denied".parse::<Outcome>().is_err());
-    }
-
-    #[test]
-    fn another_look_adds_answers_and_takes_no_failure_away() {
-        let outcome = |text: &str| text.parse::<Outcome>().unwrap();
-        let mut seen = outcome("a1 from pod, refused");
-        seen.add(outcome("a1 b1 from pod"));
-        assert_eq!(seen, outcome("a1 b1 from pod, refused"));
     }
 
     #[test]
