@@ -74,3 +74,9 @@ impl Family for V6 {
         w[0] ^ w[1] ^ w[2].rotate_left(7) ^ w[3]
     }
 }
+
+/// Delta of a checksum for replacing addresses (source and destination).
+#[inline(always)]
+pub fn addr_delta<F: Family>(old: (F::Addr, F::Addr), new: (F::Addr, F::Addr)) -> Wsum {
+    F::sum(new.0).plus(F::sum(new.1)).minus(F::sum(old.0)).minus(F::sum(old.1))
+}

@@ -5,7 +5,8 @@
 
 use svc_common::abi::*;
 use svc_common::addr::{Port, Proto};
-use svc_common::wire::checksum::{Wsum, addr_delta};
+use svc_common::family::addr_delta;
+use svc_common::wire::checksum::Wsum;
 use svc_common::wire::icmp::{ICMP_LEN, quote_delta};
 use svc_common::wire::ip::{Ports, TCP_CHECKSUM, UDP_CHECKSUM};
 

@@ -132,17 +132,18 @@ impl World {
             let flows = first_lines(&shown(daemon.get(node, "flows")), 12);
             format!("{name} status: {status}\n{name} flows: {flows}\n{name} log:\n{}\n", daemon.log())
         });
-        daemons.chain([self.checksum_errors()]).collect()
+        let errors = self.checksum_errors().unwrap_or_else(|error| format!("({error:#})"));
+        daemons.chain([errors]).collect()
     }
 
     /// Receivers that counted a wrong checksum or path, one line each.
-    pub fn checksum_errors(&self) -> String {
+    pub fn checksum_errors(&self) -> Result<String> {
         let hosts = self.topology.nodes.iter().flat_map(Node::hosts).chain([&self.topology.client]);
-        let lines = hosts.filter_map(|host| {
-            let command = host.netns.command("nstat").ok();
-            let counters = command.and_then(|mut nstat| nstat_counters(&mut nstat).ok())?;
+        let lines = hosts.map(|host| {
+            let counters = nstat_counters(&mut host.netns.command("nstat")?)?;
             let moved: Vec<&str> = counters.lines().filter(|line| !line.starts_with('#')).collect();
-            (!moved.is_empty()).then(|| format!("{} counted: {}\n", host.name(), moved.join("; ")))
+            let line = format!("{} counted: {}\n", host.name(), moved.join("; "));
+            Ok(if moved.is_empty() { String::new() } else { line })
         });
         lines.collect()
     }

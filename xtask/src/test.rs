@@ -1,5 +1,6 @@
 //! `cargo xtask test`: every tier of tests, cheap ones first, and one line of totals at the end.
 
+mod cpu;
 mod harness;
 mod initramfs;
 mod kernel;
@@ -19,7 +20,7 @@ use anyhow::{Error, Result, anyhow, bail};
 use crate::image::cluster::{self as images, ImageSet};
 use crate::privilege::Privilege;
 use crate::{build, components, project, setup};
-use harness::{Count, Programs, Results, TestBinary};
+use harness::{Count, Programs, Results, Selection, TestBinary};
 use tier::{Runs, TIERS, Tier};
 
 /// Exit code of a run that passed but left out tiers for want of privileges (automake's "skipped").
@@ -30,6 +31,9 @@ pub struct Args {
     /// Print the tiers with their number of cases, and run nothing
     #[arg(long)]
     list: bool,
+    /// Every combination of the tier net's matrix, not only each pair of its values with each network
+    #[arg(long)]
+    all: bool,
     /// One tier (default: all)
     tier: Option<String>,
     /// Only cases whose name contains this
@@ -40,7 +44,7 @@ pub struct Args {
 impl Args {
     /// All of one tier.
     pub fn tier(name: &str) -> Self {
-        Self { list: false, tier: Some(name.to_owned()), filter: None }
+        Self { list: false, all: false, tier: Some(name.to_owned()), filter: None }
     }
 }
 
@@ -50,6 +54,7 @@ struct Outcome {
     count: Count,
     failures: Vec<String>,
     took: Duration,
+    cpu: Duration,
     left_out: bool,
 }
 
@@ -63,23 +68,18 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     setup::for_running()?;
     let (binaries, orphans) = harness::build(&tiers)?;
     if args.list {
-        return list(&tiers, &binaries);
+        let selection = Selection { all: args.all, filter: None };
+        return list(&tiers, &binaries, &selection);
     }
     let svc_ctl = if tiers.iter().any(|tier| tier.needs_daemon) { Some(build::svc_ctl()?) } else { None };
 
-    let session = Session { binaries, privilege, svc_ctl, filter: args.filter.clone() };
+    let selection = Selection { all: args.all, filter: args.filter.clone() };
+    let session = Session { binaries, privilege, svc_ctl, selection };
     let mut outcomes = Vec::new();
     for group in tiers.chunk_by(|one, next| one.one_core && next.one_core) {
         outcomes.append(&mut session.run_group(group)?);
     }
     privilege.hand_back(&[project::root(), &project::target_dir()])?;
-    if let Some(filter) = &args.filter
-        && outcomes.iter().all(|outcome| outcome.count == Count::default())
-    {
-        bail!(
-            "no case of this tier has {filter:?} in its name; `cargo xtask test --list` counts the cases of each tier"
-        );
-    }
     Ok(report(&outcomes, &orphans))
 }
 
@@ -88,7 +88,7 @@ struct Session {
     binaries: Vec<TestBinary>,
     privilege: Privilege,
     svc_ctl: Option<PathBuf>,
-    filter: Option<String>,
+    selection: Selection,
 }
 
 impl Session {
@@ -131,18 +131,24 @@ impl Session {
             }
         };
         let left_out = ran.is_none();
-        let (count, failures) = match ran {
-            Some(results) => (results.total(), results.failures),
-            None => (Count { skipped: count_cases(tier, &self.binaries)?, ..Count::default() }, Vec::new()),
+        let results = match ran {
+            Some(mut results) => {
+                if let Some(why) = self.selection.nothing_ran(results.total()) {
+                    results.fail(why);
+                }
+                results
+            }
+            None => Results::of_skipped(count_cases(tier, &self.binaries, &self.selection)?),
         };
-        Ok(Outcome { tier, count, failures, took: started.elapsed(), left_out })
+        let (count, took) = (results.total(), started.elapsed());
+        Ok(Outcome { tier, count, failures: results.failures, took, cpu: results.cpu, left_out })
     }
 
     /// `None` if the tier left itself out.
     fn try_tier(&self, tier: &Tier, label: &str) -> Result<Option<Results>> {
         let svc_ctl = self.svc_ctl.as_deref().filter(|_| tier.needs_daemon);
         let programs = Programs { svc_ctl, ..prepare(tier)? };
-        let filter = self.filter.as_deref();
+        let filter = self.selection.filter.as_deref();
         match (tier.runs, svc_ctl) {
             (Runs::InMachine, Some(svc_ctl)) => {
                 return kernel::run(&self.binaries, svc_ctl, filter).map(Some);
@@ -155,7 +161,9 @@ impl Session {
         let privilege = if tier.runs == Runs::HereAsRoot { self.privilege } else { Privilege::None };
         let mut total = Results::default();
         for binary in self.binaries.iter().filter(|binary| binary.tier == tier.name) {
-            let Some(results) = binary.run(privilege, &programs, filter, label)? else { return Ok(None) };
+            let Some(results) = binary.run(privilege, &programs, &self.selection, label)? else {
+                return Ok(None);
+            };
             total.append(results);
         }
         Ok(Some(total))
@@ -184,20 +192,24 @@ fn prepare(tier: &Tier) -> Result<Programs<'static>> {
     Ok(Programs { bin: Some(programs.link()?), images, svc_ctl: None })
 }
 
-fn list(tiers: &[&'static Tier], binaries: &[TestBinary]) -> Result<ExitCode> {
+fn list(tiers: &[&'static Tier], binaries: &[TestBinary], selection: &Selection) -> Result<ExitCode> {
     for tier in tiers {
-        println!("{:<12} {:>5} cases  {}", tier.name, count_cases(tier, binaries)?, tier.what);
+        println!("{:<12} {:>5} cases  {}", tier.name, count_cases(tier, binaries, selection)?, tier.what);
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn count_cases(tier: &Tier, binaries: &[TestBinary]) -> Result<u64> {
+fn count_cases(tier: &Tier, binaries: &[TestBinary], selection: &Selection) -> Result<u64> {
     match tier.runs {
         Runs::InMachine => return kernel::count_cases(binaries),
         Runs::AgainstMutants => return Ok(mutants::count_cases()),
         Runs::Here | Runs::HereAsRoot => {}
     }
-    binaries.iter().filter(|binary| binary.tier == tier.name).map(|binary| binary.count_cases(None)).sum()
+    binaries
+        .iter()
+        .filter(|binary| binary.tier == tier.name)
+        .map(|binary| binary.count_cases(selection))
+        .sum()
 }
 
 /// Prints the failures of all tiers once more, then a line per tier, and the totals.
@@ -208,9 +220,10 @@ fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
         }
     }
     println!();
-    for Outcome { tier, count, took, left_out, .. } in outcomes {
+    for Outcome { tier, count, took, cpu, left_out, .. } in outcomes {
         let note = if *left_out { "  left out, see above" } else { "" };
-        println!("{:<12} {count}  {:>6.1} s{note}", tier.name, took.as_secs_f64());
+        let (took, cpu) = (took.as_secs_f64(), cpu.as_secs_f64());
+        println!("{:<12} {count}  {took:>6.1} s, {cpu:>6.1} s of CPU{note}", tier.name);
     }
     for source in orphans {
         println!(

@@ -3,8 +3,8 @@
 use crate::abi::{Direction, FlowKey, FlowRecord, FlowState, Hook, ServicePortId};
 use crate::addr::{Port, Proto};
 use crate::datapath::placement::Placement;
-use crate::family::Family;
-use crate::wire::checksum::{addr_delta, port_delta};
+use crate::family::{Family, addr_delta};
+use crate::wire::checksum::port_delta;
 
 /// Fields of the client's packet that a flow's forward translation replaces.
 #[derive(Clone, Copy, Debug)]

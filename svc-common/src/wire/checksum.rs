@@ -4,7 +4,6 @@
 //! swapped sum (RFC 1071 section 2 B).
 
 use crate::addr::Port;
-use crate::family::Family;
 
 /// A 32-bit ones'-complement sum, the kernel's `__wsum`.
 #[repr(transparent)]
@@ -66,12 +65,6 @@ pub fn sum16<const N: usize>(words: &[u16; N]) -> Wsum {
     Wsum(sum)
 }
 
-/// Delta of replacing addresses (source and destination).
-#[inline(always)]
-pub fn addr_delta<F: Family>(old: (F::Addr, F::Addr), new: (F::Addr, F::Addr)) -> Wsum {
-    F::sum(new.0).plus(F::sum(new.1)).minus(F::sum(old.0)).minus(F::sum(old.1))
-}
-
 /// Delta of replacing ports (source and destination).
 #[inline(always)]
 pub fn port_delta(old: (Port, Port), new: (Port, Port)) -> Wsum {
@@ -94,7 +87,7 @@ pub const fn completion_proof(rest: Wsum) -> u16 {
 mod tests {
     use super::*;
     use crate::addr::AddrV4;
-    use crate::family::V4;
+    use crate::family::{V4, addr_delta};
 
     fn full(words: &[u16]) -> u16 {
         !words.iter().fold(Wsum::ZERO, |s, w| s.add_word(*w as u32)).fold()

@@ -1,7 +1,12 @@
 //! Bounded reads from a packet, without pointers in the interface. In the kernel they follow the verifier's rules; on
 //! the host they read a slice.
 
-use super::ip::word;
+/// The word whose memory holds these two halves.
+#[inline(always)]
+pub const fn word(halves: [u16; 2]) -> u32 {
+    let [a, b] = [halves[0].to_ne_bytes(), halves[1].to_ne_bytes()];
+    u32::from_ne_bytes([a[0], a[1], b[0], b[1]])
+}
 
 /// Types for which any octets are a valid value.
 ///

@@ -1,6 +1,6 @@
 //! Headers in the byte order of the packet. Fields of two octets or more are in network byte order.
 
-use super::cursor::plain;
+use super::cursor::{plain, word};
 use crate::addr::{AddrV4, AddrV6, Proto};
 
 /// Octets of an Ethernet header without tags.
@@ -82,13 +82,6 @@ pub mod tcp {
 #[inline(always)]
 pub const fn checksum_offset(proto: Proto) -> usize {
     if proto.0 == Proto::TCP.0 { TCP_CHECKSUM } else { UDP_CHECKSUM }
-}
-
-/// The word whose memory holds these two halves.
-#[inline(always)]
-pub const fn word(halves: [u16; 2]) -> u32 {
-    let [a, b] = [halves[0].to_ne_bytes(), halves[1].to_ne_bytes()];
-    u32::from_ne_bytes([a[0], a[1], b[0], b[1]])
 }
 
 #[inline(always)]

@@ -96,7 +96,7 @@ impl Rewrite for V6 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::checksum::addr_delta;
+    use crate::family::addr_delta;
 
     #[test]
     fn a_header_in_words_is_rewritten_as_one_in_the_packet() {

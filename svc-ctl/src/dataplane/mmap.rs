@@ -72,7 +72,9 @@ impl<T: aya::Pod> MappedArray<T> {
         let first = self.first_word(index)?;
         for (at, chunk) in (first..).zip(octets.chunks(WORD)) {
             let mut word = [0; WORD];
-            word.iter_mut().zip(chunk).for_each(|(to, from)| *to = *from);
+            if let Some(part) = word.get_mut(..chunk.len()) {
+                part.copy_from_slice(chunk);
+            }
             let (place, word) = (self.word(at)?, u64::from_ne_bytes(word));
             if place.load(Ordering::Relaxed) != word {
                 place.store(word, Ordering::Release);
@@ -90,7 +92,9 @@ impl<T: aya::Pod> MappedArray<T> {
         let first = self.first_word(index)?;
         for (at, chunk) in (first..).zip(octets.chunks_mut(WORD)) {
             let word = self.word(at)?.load(Ordering::Acquire).to_ne_bytes();
-            chunk.iter_mut().zip(word).for_each(|(to, from)| *to = from);
+            if let Some(part) = word.get(..chunk.len()) {
+                chunk.copy_from_slice(part);
+            }
         }
         Ok(value)
     }

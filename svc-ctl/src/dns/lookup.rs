@@ -3,41 +3,15 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use equivalent::{Comparable, Equivalent};
 use imbl::OrdMap;
 use svc_common::addr::Proto;
 
-use super::subject::{PortRef, Subject};
+use super::subject::{NameRef, PortRef, Subject};
 use super::zone::Zone;
 use crate::model::name::{ServiceName, proto_label};
 use crate::model::named::NamedService;
 use crate::model::service::Service;
 use crate::model::world::World;
-
-/// A Service's name as a question spells it, to look it up without a copy.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct NameRef<'n> {
-    pub namespace: &'n str,
-    pub name: &'n str,
-}
-
-impl<'n> From<&'n ServiceName> for NameRef<'n> {
-    fn from(name: &'n ServiceName) -> Self {
-        Self { namespace: &name.namespace, name: &name.name }
-    }
-}
-
-impl Equivalent<ServiceName> for NameRef<'_> {
-    fn equivalent(&self, key: &ServiceName) -> bool {
-        *self == NameRef::from(key)
-    }
-}
-
-impl Comparable<ServiceName> for NameRef<'_> {
-    fn compare(&self, key: &ServiceName) -> std::cmp::Ordering {
-        self.cmp(&NameRef::from(key))
-    }
-}
 
 /// The object behind a name.
 #[derive(Debug, Eq, PartialEq)]

@@ -1,11 +1,37 @@
 //! Reads a name below the domain by its labels alone.
 
+use equivalent::{Comparable, Equivalent};
 use hickory_server::proto::rr::Name;
 
-use super::lookup::NameRef;
+use crate::model::name::ServiceName;
 
 /// The octets of a name that is not ASCII match nothing.
 const NOT_TEXT: &str = "\u{0}";
+
+/// A Service's name as a question spells it, to look it up without a copy.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct NameRef<'n> {
+    pub namespace: &'n str,
+    pub name: &'n str,
+}
+
+impl<'n> From<&'n ServiceName> for NameRef<'n> {
+    fn from(name: &'n ServiceName) -> Self {
+        Self { namespace: &name.namespace, name: &name.name }
+    }
+}
+
+impl Equivalent<ServiceName> for NameRef<'_> {
+    fn equivalent(&self, key: &ServiceName) -> bool {
+        *self == NameRef::from(key)
+    }
+}
+
+impl Comparable<ServiceName> for NameRef<'_> {
+    fn compare(&self, key: &ServiceName) -> std::cmp::Ordering {
+        self.cmp(&NameRef::from(key))
+    }
+}
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Subject<'n> {

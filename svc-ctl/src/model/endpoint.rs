@@ -48,6 +48,9 @@ pub struct SlicePort {
     pub port: NonZeroU16,
 }
 
+/// All slices of a Service, in the order of their names. Readers see them only together (SEM-056).
+pub type Slices = Arc<[Arc<Slice>]>;
+
 /// The parts of an EndpointSlice that affect the tables. All its endpoints are of its family.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Slice {

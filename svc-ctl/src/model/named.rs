@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
+use super::endpoint::Slices;
 use super::name::ServiceName;
 use super::service::Service;
-use super::world::Slices;
 
 /// A Service that DNS answers for and this node does not proxy.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 
 use super::complaint::{Complaint, Origin};
 use super::convert::Scope;
-use super::endpoint::Slice;
+use super::endpoint::{Slice, Slices};
 use super::name::{ServiceName, SliceKey};
 use super::named::NamedService;
 use super::node::{NodeAddresses, NodeInfo};
 use super::service::Service;
-use super::world::{Slices, World};
+use super::world::World;
 
 /// An object after conversion: what of it can be used (nothing if it is not for us), and what was refused.
 #[derive(Clone, Debug, Eq, PartialEq)]

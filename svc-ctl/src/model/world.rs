@@ -7,14 +7,11 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
 
-use super::endpoint::Slice;
+use super::endpoint::{Slice, Slices};
 use super::name::ServiceName;
 use super::named::Named;
 use super::node::{NodeAddresses, NodeInfo};
 use super::service::Service;
-
-/// All slices of a Service, in the order of their names. Readers see them only together (SEM-056).
-pub type Slices = Arc<[Arc<Slice>]>;
 
 /// Services, their endpoints, and this node.
 #[derive(Clone, Debug, Default)]

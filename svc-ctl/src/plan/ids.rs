@@ -2,7 +2,6 @@
 //! across a restart, where they are found again in the restored tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -12,12 +11,9 @@ use super::capacity::Capacity;
 use super::numbers::Numbers;
 use super::places::Places;
 use super::tables::{Frontend, Tables};
-use super::targets::Targets;
+use super::targets::{Target, Targets};
 use super::tick::Tick;
 use crate::model::name::ServicePortKey;
-
-/// An address and port, before it has an id.
-pub type Target = (IpAddr, u16);
 
 /// A table has no room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

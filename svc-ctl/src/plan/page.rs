@@ -7,9 +7,9 @@ use std::sync::Arc;
 use svc_common::abi::Locality;
 
 use super::claims::PortOf;
-use super::ids::Target;
 use super::policy::{Policy, is_local, plan_categories};
 use super::serving::serving_set;
+use super::targets::Target;
 use crate::model::endpoint::{PortEndpoint, port_endpoints};
 use crate::model::world::World;
 

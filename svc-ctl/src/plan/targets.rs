@@ -1,12 +1,15 @@
 //! The id of each target, and the target of each id. The ids are hashed by their targets, so that a target is kept once.
 
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use svc_common::abi::BackendId;
 
 use super::dense::Dense;
-use super::ids::Target;
+
+/// An address and port, before it has an id.
+pub type Target = (IpAddr, u16);
 
 #[derive(Clone, Debug, Default)]
 pub struct Targets {

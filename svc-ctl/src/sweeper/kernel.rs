@@ -8,8 +8,8 @@ use svc_common::abi::{Counter, EntryCount, EntryTable, names};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::family::{V4, V6};
 
-use super::pass::Pass;
-use super::sockets::{Outcome, Sockets, Translated};
+use super::pass::{Pass, Translated};
+use super::sockets::{Outcome, Sockets};
 use super::sweep::SweptTables;
 use super::table::Table;
 use super::{affinity, flows, sockets};

@@ -1,11 +1,14 @@
 //! Result of one pass over one table.
 
 use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::live::Live;
-use super::sockets::Translated;
 use crate::dataplane::entries::TableInfo;
+
+/// A socket's cookie and its backend.
+pub type Translated = (u64, SocketAddr);
 
 #[derive(Clone, Debug, Default)]
 pub struct Pass {

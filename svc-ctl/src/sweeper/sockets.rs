@@ -12,16 +12,13 @@ use nix::sched::{CloneFlags, setns};
 use svc_common::abi::{SockKey, SockValue};
 use svc_common::addr::Port;
 
-use super::pass::Pass;
+use super::pass::{Pass, Translated};
 use super::stale::is_stale_udp;
 use crate::dataplane::encode::Encode;
 use crate::dataplane::entries::each;
 use crate::dataplane::pins::Pins;
 use crate::dataplane::sock_diag;
 use crate::reconcile::InForce;
-
-/// A socket's cookie and its backend.
-pub type Translated = (u64, SocketAddr);
 
 /// Sockets that were searched before.
 #[derive(Default)]

@@ -8,9 +8,9 @@ use svc_common::abi::EntryCount;
 
 use super::evictions::{Counted, Evictions};
 use super::live::{Live, LiveReport};
-use super::pass::Pass;
+use super::pass::{Pass, Translated};
 use super::schedule::{LastPass, is_due};
-use super::sockets::{Outcome, Translated};
+use super::sockets::Outcome;
 use super::table::{Staleness, Table};
 use crate::dataplane::usage::Usage;
 use crate::model::complaint::{Complaint, Kind, Origin};

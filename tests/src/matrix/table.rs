@@ -43,7 +43,7 @@ impl Table {
 
     /// A row per client, backend and frontend; a column per kind of socket and family.
     pub fn render(&self) -> String {
-        let mut text = String::from("ok passed, FAIL failed, . not run (filtered)\n");
+        let mut text = String::from("ok passed, FAIL failed, . not run (filtered, or only with --all)\n");
         for (name, (variant, results)) in &self.0 {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "\n{name}\n{}", header());

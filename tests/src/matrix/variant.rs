@@ -15,6 +15,14 @@ pub struct Variant {
     pub has: fn(&Cell) -> bool,
 }
 
+impl Variant {
+    /// Its cells: all, or a part with each pair of their values.
+    pub fn cells(&self, all: bool) -> Vec<Cell> {
+        let cells: Vec<_> = Cell::all_meaningful().into_iter().filter(self.has).collect();
+        if all { cells } else { pairs::part(&cells).into_iter().collect() }
+    }
+}
+
 const TCX: Flags = Flags { xdp: "off", pod_sockets: false };
 const NATIVE: Flags = Flags { xdp: "native", ..TCX };
 const GENERIC: Flags = Flags { xdp: "generic", ..TCX };

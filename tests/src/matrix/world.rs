@@ -5,7 +5,6 @@ use anyhow::{Context, Result};
 use super::cell::BackendPlace;
 use super::variant::Variant;
 use crate::manifests::{Backend, SERVER_PORT, Service};
-use crate::standin;
 use crate::topology::{Addrs, service};
 use crate::world::World;
 
@@ -18,7 +17,6 @@ pub struct MatrixWorld {
 }
 
 impl MatrixWorld {
-    /// `SVC_TESTS_STANDIN=nft` uses nft rules instead of svc, to test the harness itself.
     pub fn new(variant: Variant) -> Result<Self> {
         let mut world = World::new(variant.name, variant.options)?;
         for (node, pod) in [(1, "pod"), (1, "near"), (2, "far")] {
@@ -33,16 +31,7 @@ impl MatrixWorld {
             matrix.world.folder.write_service(&service)?;
             matrix.services.push(service);
         }
-        if std::env::var_os("SVC_TESTS_STANDIN").is_some() {
-            matrix
-                .world
-                .topology
-                .nodes
-                .iter()
-                .try_for_each(|node| standin::install(node, &matrix.services))?;
-        } else {
-            matrix.world.start(variant.flags)?;
-        }
+        matrix.world.start(variant.flags)?;
         Ok(matrix)
     }
 
@@ -90,7 +79,7 @@ impl MatrixWorld {
 
     /// Fails if any receiver found a wrong checksum, which a retransmission may have hidden.
     pub fn no_wrong_checksums(&self) -> Result<()> {
-        let counted = self.world.checksum_errors();
+        let counted = self.world.checksum_errors()?;
         let wrong = counted.lines().find(|line| line.contains("CsumErrors"));
         wrong.map_or(Ok(()), |line| Err(anyhow::anyhow!("{line}"))).context("wrong checksums arrived")
     }

@@ -13,7 +13,6 @@ use nix::sched::{CloneFlags, unshare};
 use svc_common::abi::*;
 use svc_common::addr::AddrV4;
 use svc_common::addr::AddrV6;
-use svc_common::datapath::state::STAMP_SHIFT;
 use svc_ctl::dataplane::bpf::BpfStore;
 use svc_ctl::dataplane::load::{Loaded, ProgramSettings};
 use svc_ctl::dataplane::maps::{FamilyMaps, Maps};
@@ -27,6 +26,10 @@ use super::row::At;
 use super::run::{self, Ran};
 use super::tagged::{self, Tagger};
 use crate::command;
+
+/// A tick of the records in nanoseconds of the kernel's clock, as a power of two. It is spelled out here, so that lifetimes in
+/// ticks are lifetimes in seconds, too.
+const STAMP_SHIFT: u32 = 30;
 
 /// Programs, tables and interfaces of this process's namespace.
 pub struct Kernel {

@@ -17,7 +17,7 @@ use crate::transcript::Transcript;
 /// In total 320 new connections and 1600 requests on 80 open ones, per second.
 const RATES: Rates = Rates { new: 8, streams: 2, asks: 20 };
 
-/// Rate of new connections during a rolling update.
+/// Rate of new connections during a rolling restart.
 const NEW_PER_SECOND: u64 = 200;
 const LASTING: u32 = 50;
 /// Replies while a node had no daemon, for all nodes together: per node and second half of the requests of [`RATES`].
@@ -26,12 +26,12 @@ const INSIDE_PER_SECOND: f64 = (COMBINATIONS / 2 * (RATES.new + RATES.streams * 
 
 pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
     vec![
-        case(fixtures, "a rolling update of svc fails no connection", rolling_update),
+        case(fixtures, "a rolling restart of svc fails no connection", rolling_restart),
         case(fixtures, "a daemon that is killed is started again, and no connection fails", killed),
     ]
 }
 
-fn rolling_update(testbed: &Testbed) -> Result<()> {
+fn rolling_restart(testbed: &Testbed) -> Result<()> {
     let before = daemons(testbed)?;
     let load = Load::start(testbed, RATES)?;
     let (new, streams, began) = (load.look_new()?, load.look_streams()?, Instant::now());

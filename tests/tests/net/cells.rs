@@ -1,8 +1,12 @@
 //! The matrix as trials: each variant's world is made for its first cell and removed after its last.
+//!
+//! A run without a filter has the cells in which each pair of values occurs in each variant; `SVC_TESTS_ALL`, which
+//! `cargo xtask test --all` sets, makes it all of them.
 
+use std::env;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use libtest_mimic::{Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use svc_tests::matrix::{Cell, MatrixWorld, Outcome, Table, VARIANTS, Variant};
 
 /// A variant's world, made at its first use.
@@ -11,14 +15,14 @@ struct SharedWorld {
     world: OnceLock<Result<MatrixWorld, String>>,
 }
 
-pub fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
-    VARIANTS.into_iter().flat_map(|variant| of_variant(variant, table)).collect()
+pub fn trials(arguments: &Arguments, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
+    let all = arguments.filter.is_some() || env::var_os("SVC_TESTS_ALL").is_some();
+    VARIANTS.into_iter().flat_map(|variant| of_variant(variant, all, table)).collect()
 }
 
-fn of_variant(variant: Variant, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
+fn of_variant(variant: Variant, all: bool, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
     let shared = Arc::new(SharedWorld { variant, world: OnceLock::new() });
-    let cells = Cell::all_meaningful().into_iter().filter(variant.has);
-    let cells = cells.map(|cell| {
+    let cells = variant.cells(all).into_iter().map(|cell| {
         let (shared, table) = (Arc::clone(&shared), Arc::clone(table));
         Trial::test(format!("{}: {cell} ({})", variant.name, cell.rule()), move || {
             let result = shared.try_cell(cell);

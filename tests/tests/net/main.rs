@@ -37,11 +37,11 @@ fn main() -> ExitCode {
     agent::maybe_run();
     let arguments = Arguments::from_args();
     if arguments.list {
-        return libtest_mimic::run(&arguments, trials(&Arc::default())).exit_code();
+        return libtest_mimic::run(&arguments, trials(&arguments, &Arc::default())).exit_code();
     }
     cleanup::sweep();
     let table = Arc::new(Mutex::new(Table::default()));
-    let conclusion = libtest_mimic::run(&arguments, trials(&table));
+    let conclusion = libtest_mimic::run(&arguments, trials(&arguments, &table));
     let table = table.lock().unwrap_or_else(PoisonError::into_inner);
     if !table.is_empty() {
         match table.write() {
@@ -52,10 +52,10 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-fn trials(table: &Arc<Mutex<Table>>) -> Vec<Trial> {
+fn trials(arguments: &Arguments, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
     [
         control::trials(),
-        cells::trials(table),
+        cells::trials(arguments, table),
         refused::trials(),
         mapped::trials(),
         maglev::trials(),

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use aya::maps::MapInfo;
 use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::bpffs::BpfFs;
@@ -94,7 +95,8 @@ fn foreign_map(testbed: &mut Testbed) -> Result<()> {
     let pin =
         |name: &str| pins.iter().find(|pin| pin.ends_with(name)).with_context(|| format!("no pin {name}"));
     // Another map under its name, with other sizes, as after a change of the ABI.
-    fs::rename(pin("SELECTION")?, pin("BACKENDS4")?)?;
+    let place = pin("BACKENDS4")?;
+    fs::rename(pin("SELECTION")?, &place)?;
     let _ = fs::remove_file(daemon.log_path());
     daemon.start(node)?;
     wait::until_true("the daemon names BACKENDS4", Duration::from_secs(10), || {
@@ -102,5 +104,9 @@ fn foreign_map(testbed: &mut Testbed) -> Result<()> {
         let said = daemon.status().map_or_else(|error| format!("{error:#}"), |status| status.to_string());
         ensure!((said + &daemon.log()).contains("BACKENDS4"), "the log is: {}", daemon.log());
         Ok(true)
+    })?;
+    wait::until_true("the daemon has ended, or has another map", CHANGE_LIMIT, || {
+        let is_foreign = MapInfo::from_pin(&place)?.name_as_str() == Some("SELECTION");
+        Ok(daemon.ended() || !is_foreign)
     })
 }

@@ -6,9 +6,11 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::ops::Add;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 
+use super::cpu;
 use super::tier::{self, Tier};
 use crate::executable;
 use crate::privilege::Privilege;
@@ -31,6 +33,15 @@ pub struct Programs<'a> {
     pub images: Option<PathBuf>,
 }
 
+/// Cases to run.
+#[derive(Debug, Default)]
+pub struct Selection {
+    /// Also cases that add no pair of values.
+    pub all: bool,
+    /// Only cases with this in their name.
+    pub filter: Option<String>,
+}
+
 /// Exit code of a test binary that cannot run on this machine; it has printed why.
 const EXIT_LEFT_OUT: i32 = 77;
 
@@ -49,6 +60,8 @@ pub struct Results {
     pub counts: Vec<Count>,
     /// Lines about the cases that failed: names and messages.
     pub failures: Vec<String>,
+    /// CPU time of the programs that ran.
+    pub cpu: Duration,
 }
 
 /// Compiles the tests of these tiers, unprivileged; returns their binaries, and the sources without a tier.
@@ -69,9 +82,10 @@ pub fn build(tiers: &[&Tier]) -> Result<(Vec<TestBinary>, Vec<String>)> {
 }
 
 impl TestBinary {
-    pub fn count_cases(&self, filter: Option<&str>) -> Result<u64> {
+    pub fn count_cases(&self, selection: &Selection) -> Result<u64> {
         let mut list = Command::new(&self.path);
-        let output = list.arg("--list").args(filter).output().context(self.path.display().to_string())?;
+        list.envs(selection.variables()).arg("--list").args(&selection.filter);
+        let output = list.output().context(self.path.display().to_string())?;
         let listed = String::from_utf8_lossy(&output.stdout);
         Ok(listed.lines().filter(|line| line.ends_with(": test")).count() as u64)
     }
@@ -81,7 +95,7 @@ impl TestBinary {
         &self,
         privilege: Privilege,
         programs: &Programs<'_>,
-        filter: Option<&str>,
+        selection: &Selection,
         label: &str,
     ) -> Result<Option<Results>> {
         let places = [
@@ -95,8 +109,9 @@ impl TestBinary {
             ["UPDATE_EXPECT", "RUST_BACKTRACE", "SVC_DIFF_SEED", "SVC_DIFF_PACKETS", "SVC_WITNESS_SEED"];
         variables.extend(ours.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         variables.push(("CARGO_TARGET_DIR", project::target_dir().into()));
+        variables.extend(selection.variables());
         let mut command = privilege.command(&self.path, &variables);
-        command.args(filter);
+        command.args(&selection.filter);
         let (status, mut results) = stream(&mut command, label)?;
         if status.code() == Some(EXIT_LEFT_OUT) && results.counts.is_empty() {
             return Ok(None);
@@ -108,7 +123,30 @@ impl TestBinary {
     }
 }
 
+impl Selection {
+    /// Why a tier without a case has failed.
+    pub fn nothing_ran(&self, count: Count) -> Option<String> {
+        let why = match &self.filter {
+            _ if count != Count::default() => return None,
+            None => "none of its cases ran".to_owned(),
+            Some(filter) => format!(
+                "no case of this tier has {filter:?} in its name; `cargo xtask test --list` counts the cases of each tier"
+            ),
+        };
+        Some(why)
+    }
+
+    fn variables(&self) -> Option<(&'static str, OsString)> {
+        self.all.then(|| ("SVC_TESTS_ALL", "1".into()))
+    }
+}
+
 impl Results {
+    /// A tier that was left out.
+    pub fn of_skipped(skipped: u64) -> Self {
+        Self { counts: vec![Count { skipped, ..Count::default() }], ..Self::default() }
+    }
+
     /// A tier that did not come to its cases.
     pub fn of_failure(failure: String) -> Self {
         let mut results = Self::default();
@@ -130,6 +168,7 @@ impl Results {
     pub fn append(&mut self, mut other: Self) {
         self.counts.append(&mut other.counts);
         self.failures.append(&mut other.failures);
+        self.cpu += other.cpu;
     }
 }
 
@@ -146,7 +185,8 @@ pub fn stream(command: &mut Command, label: &str) -> Result<(ExitStatus, Results
         reading.line(line.trim_end());
         writeln!(std::io::stdout(), "{label}{}", line.trim_end())?;
     }
-    Ok((child.wait()?, reading.results))
+    let (status, cpu) = cpu::wait(&mut child)?;
+    Ok((status, Results { cpu, ..reading.results }))
 }
 
 /// The results in the lines so far.
@@ -213,6 +253,16 @@ mod tests {
         assert_eq!(results.counts, [Count { passed: 0, failed: 1, skipped: 0 }]);
         let failures: Vec<_> = results.failures.iter().filter(|line| !line.is_empty()).collect();
         assert_eq!(failures, ["---- a ----", "1 is not 2"]);
+    }
+
+    #[test]
+    fn a_tier_without_a_case_has_failed() {
+        let filtered = Selection { filter: Some("hairpin".to_owned()), ..Selection::default() };
+        let none = Count::default();
+        assert!(Selection::default().nothing_ran(none).is_some());
+        assert!(filtered.nothing_ran(none).is_some_and(|why| why.contains("\"hairpin\"")));
+        assert_eq!(filtered.nothing_ran(Count { passed: 1, ..none }), None);
+        assert_eq!(filtered.nothing_ran(Count { skipped: 1, ..none }), None);
     }
 
     #[test]

@@ -8,13 +8,16 @@ mod table;
 
 use std::ffi::OsString;
 use std::fs;
+use std::num::NonZero;
 use std::os::unix::fs::symlink;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
+use super::cpu;
 use super::harness::{Count, Results, TestBinary, stream};
 use crate::privilege::Privilege;
 use crate::{bpf, project};
@@ -33,27 +36,30 @@ pub fn count_cases() -> u64 {
 pub fn run(binaries: &[TestBinary], privilege: Privilege, filter: Option<&str>) -> Result<Results> {
     let witness = binaries.iter().find(|binary| binary.tier == WITNESS);
     let witness = witness.context("the tier differential has no binary")?;
-    let source = copy_of_sources()?;
+    let before = cpu::of_children()?;
     let cases = [(CONTROL, None)].into_iter().chain(MUTANTS.iter().map(|mutant| (mutant.name, Some(mutant))));
-    let chosen = cases.filter(|(name, _)| filter.is_none_or(|f| name.contains(f)));
-    // The compiler keeps one core busy, and so does the tier: the next mutant is compiled while it judges this one.
-    let (compiled, objects) = mpsc::sync_channel(0);
-    Ok(thread::scope(|scope| {
-        scope.spawn(move || {
-            for (number, (name, mutant)) in chosen.enumerate() {
-                let object = make(mutant, &source, &format!("svc-prog-{}", number % 2));
-                if compiled.send((name, mutant, object)).is_err() {
-                    return;
-                }
-            }
-        });
-        let mut results = Results::default();
-        for (name, mutant, object) in objects {
-            let caught = object.and_then(|object| is_caught(witness, privilege, &object));
+    let chosen = Mutex::new(cases.filter(|(name, _)| filter.is_none_or(|f| name.contains(f))));
+    let results = Mutex::default();
+    // The compiler keeps one core busy, and so does the tier that judges.
+    let worker = |number: usize| -> Result<()> {
+        let workshop = Workshop::new(&project::target_dir().join(format!("mutants/{number}")))?;
+        loop {
+            let next = chosen.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((name, mutant)) = next else { return Ok(()) };
+            let caught = workshop.compile(mutant).and_then(|object| is_caught(witness, privilege, &object));
+            let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
             judge(name, mutant.is_some(), caught, &mut results);
         }
-        results
-    }))
+    };
+    let workers = thread::available_parallelism().map_or(1, NonZero::get);
+    thread::scope(|scope| {
+        let running: Vec<_> = (0..workers).map(|number| scope.spawn(move || worker(number))).collect();
+        let ended =
+            running.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)));
+        ended.collect::<Result<()>>()
+    })?;
+    let results: Results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Results { cpu: cpu::of_children()?.saturating_sub(before), ..results })
 }
 
 /// Prints and counts whether the tier noticed the mutant, or noticed something in the pipeline without a mistake.
@@ -70,38 +76,47 @@ fn judge(name: &str, is_mutant: bool, caught: Result<bool>, results: &mut Result
 }
 
 /// A workspace with a copy of the kernel programs' sources, to be changed, and the real rest.
-fn copy_of_sources() -> Result<PathBuf> {
-    let source = project::target_dir().join("mutants/source");
-    fs::create_dir_all(&source)?;
-    for name in ["Cargo.toml", "Cargo.lock"] {
-        copy(&project::root().join(name), &source.join(name))?;
-    }
-    for name in ["svc-ctl", "tests", "xtask", "target"] {
-        let link = source.join(name);
-        if !link.exists() {
-            symlink(project::root().join(name), &link).with_context(|| link.display().to_string())?;
-        }
-    }
-    Ok(source)
+struct Workshop {
+    source: PathBuf,
+    /// Cargo's target folder.
+    target: PathBuf,
+    object: PathBuf,
 }
 
-/// Restores the sources, makes the mistake if there is one, and compiles an object of that name.
-fn make(mutant: Option<&Mutant>, source: &Path, name: &str) -> Result<PathBuf> {
-    for name in ["svc-common", "svc-ebpf"] {
-        copy_tree(&project::root().join(name), &source.join(name))?;
+impl Workshop {
+    fn new(folder: &Path) -> Result<Self> {
+        let (source, target, object) = (folder.join("source"), folder.join("bpf"), folder.join("svc-prog"));
+        fs::create_dir_all(&source)?;
+        fs::create_dir_all(&target)?;
+        for name in ["Cargo.toml", "Cargo.lock"] {
+            copy(&project::root().join(name), &source.join(name))?;
+        }
+        for name in ["svc-ctl", "tests", "xtask", "target"] {
+            let link = source.join(name);
+            if !link.exists() {
+                symlink(project::root().join(name), &link).with_context(|| link.display().to_string())?;
+            }
+        }
+        Ok(Self { source, target, object })
     }
-    if let Some(mutant) = mutant {
-        let path = source.join(mutant.file);
-        let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-        let times = text.matches(mutant.from).count();
-        ensure!(times == 1, "its text stands {times} times in {}: {}", mutant.file, mutant.from);
-        fs::write(&path, text.replace(mutant.from, mutant.to))?;
+
+    /// Restores the sources, makes the mistake if there is one, and compiles the object.
+    fn compile(&self, mutant: Option<&Mutant>) -> Result<PathBuf> {
+        let Self { source, target, object } = self;
+        for name in ["svc-common", "svc-ebpf"] {
+            copy_tree(&project::root().join(name), &source.join(name))?;
+        }
+        if let Some(mutant) = mutant {
+            let path = source.join(mutant.file);
+            let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+            let times = text.matches(mutant.from).count();
+            ensure!(times == 1, "its text stands {times} times in {}: {}", mutant.file, mutant.from);
+            fs::write(&path, text.replace(mutant.from, mutant.to))?;
+        }
+        bpf::compile(source, "svc-prog", target, std::env::consts::ARCH, object)
+            .map_err(anyhow::Error::msg)?;
+        Ok(object.clone())
     }
-    let target = project::target_dir().join("mutants/bpf");
-    let object = project::target_dir().join("mutants").join(name);
-    fs::create_dir_all(&target)?;
-    bpf::compile(source, "svc-prog", &target, std::env::consts::ARCH, &object).map_err(anyhow::Error::msg)?;
-    Ok(object)
 }
 
 /// The mutant is caught if the tier disagrees with it.

@@ -174,7 +174,7 @@ pub const TIERS: &[Tier] = &[
     },
     Tier {
         name: "kernel",
-        what: "Debian's Linux 6.1 under qemu: every program, scenarios with clsact for tcx, VLANs",
+        what: "Debian's Linux 6.1 and 6.12 under qemu: every program, clsact for tcx, VLANs, tunnels, bonds, VRFs",
         runs: Runs::InMachine,
         one_core: false,
         needs_daemon: true,

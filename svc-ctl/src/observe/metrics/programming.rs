@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use super::Part;
 use super::followed::Followed;
 use super::page::{Classes, Page, label};
-use crate::model::endpoint::Slice;
+use crate::model::endpoint::{Slice, Slices};
 use crate::model::name::IpFamily;
-use crate::model::world::{Slices, World};
+use crate::model::world::World;
 use crate::reconcile::{Durations, Progress, Served};
 
 /// Time from a change of a Pod or Service until the kernel has it, as kube-proxy measures it: by the annotation

@@ -14,12 +14,13 @@ use crate::model::world::World;
 use crate::plan::claims::{Claimant, PortOf};
 use crate::plan::entry::{Shared, has_table};
 use crate::plan::frontends::Claim;
-use crate::plan::ids::{Full, Target};
+use crate::plan::ids::Full;
 use crate::plan::maglev;
 use crate::plan::page::{Endpoints, plan_endpoints, policy_of};
 use crate::plan::prefixes::{is_node_in_ranges, source_ranges};
 use crate::plan::render::frontend_text;
 use crate::plan::tables::{Frontend, Prefix};
+use crate::plan::targets::Target;
 use crate::plan::tick::Tick;
 
 /// Ids and places that were taken for a service port.

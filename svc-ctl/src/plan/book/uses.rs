@@ -7,9 +7,10 @@ use std::sync::Arc;
 use svc_common::abi::{AddressFlags, BackendId, Extent, Locality};
 
 use crate::plan::dense::Dense;
-use crate::plan::ids::{Full, Ids, Target};
+use crate::plan::ids::{Full, Ids};
 use crate::plan::maglev::{digest, pages, plan_maglev};
 use crate::plan::tables::{Backend, Tables};
+use crate::plan::targets::Target;
 use crate::plan::tick::Tick;
 use crate::plan::tracked::TrackedTables;
 
