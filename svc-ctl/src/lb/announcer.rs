@@ -18,6 +18,7 @@ use super::claim::{Action, Claim, Heard, Mac, Millis, Situation};
 use super::frames;
 use super::link::{Link, Said};
 use super::neighbors::learn;
+use super::pulse::Presence;
 use super::report::{Count, Report, Row};
 use super::settings::{Announce, LoadBalancerSettings};
 use crate::dataplane::announced::{AnnouncedTable, Place};
@@ -50,22 +51,16 @@ pub struct Inputs {
     pub hooks: watch::Receiver<HooksStatus>,
     pub count: watch::Sender<Count>,
     pub ledger: Ledger,
-    /// The source knows the nodes of the cluster.
-    pub has_members: bool,
+    pub presence: watch::Sender<Option<Presence>>,
     /// Nodes that fail are noticed.
-    pub has_heartbeat: bool,
+    pub notices_failures: bool,
 }
 
 impl Inputs {
     /// Settings without which pools do less than their name promises.
     fn shortcoming(&self) -> Option<&'static str> {
-        if !self.has_members {
-            Some("pools are used with --source manifests:DIR alone: no address is given or announced")
-        } else if !self.has_heartbeat {
-            Some("without --node-heartbeat no node counts as failed: its addresses stay with it")
-        } else {
-            None
-        }
+        let text = "without --node-heartbeat no node counts as failed: its addresses stay with it";
+        (!self.notices_failures).then_some(text)
     }
 }
 
@@ -84,10 +79,6 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         table.places().into_iter().try_for_each(|place| table.disarm(place))?;
     }
     inputs.settings.wait_for(|settings| !is_idle(settings)).await.context("the settings ended")?;
-    if !inputs.has_members {
-        complain(&inputs, Vec::new(), None);
-        return std::future::pending().await;
-    }
     let link = loop {
         match Link::open() {
             Ok(link) => break link,
@@ -121,6 +112,9 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         taken: 0,
         given_up: 0,
     };
+    announcer.publish_presence();
+    // Before the nodes are known no address that the programs answer for is given up.
+    announcer.inputs.members.wait_for(|members| !members.is_empty()).await.context("the nodes ended")?;
     announcer.adopt();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -190,6 +184,26 @@ impl Announcer {
         }
     }
 
+    /// Publishes the uplinks with carrier, for this node's Lease.
+    fn publish_presence(&self) {
+        let observed = self.inputs.interfaces.borrow().clone();
+        let interfaces = observed.map(|observed| observed.interfaces).unwrap_or_default();
+        let hooks = self.inputs.hooks.borrow().clone();
+        let is_excluded = self.inputs.served.borrow().world.node.is_excluded_from_load_balancers;
+        let mut presence = Presence { is_excluded, ..Presence::default() };
+        for interface in interfaces.list.iter().filter(|i| i.is_ethernet && is_uplink(&hooks, i)) {
+            presence.macs.insert(interface.mac);
+            if interface.is_up && interface.has_carrier {
+                presence.addresses.extend(&interface.addrs);
+            }
+        }
+        self.inputs.presence.send_if_modified(|known| {
+            let is_new = known.as_ref() != Some(&presence);
+            *known = Some(presence);
+            is_new
+        });
+    }
+
     fn hear(&mut self, said: Said) {
         let now = self.now();
         let own: BTreeSet<Mac> = {
@@ -243,6 +257,7 @@ impl Announcer {
         let is_due = self.looked.is_none_or(|looked| now >= looked + LOOK);
         if is_due {
             self.looked = Some(now);
+            self.publish_presence();
             let members = self.inputs.members.borrow().clone();
             learn(&self.handle, &self.inputs.node, &members, &mut self.macs).await?;
             self.table.set_nodes(&self.macs.keys().copied().collect())?;
@@ -278,12 +293,8 @@ impl Announcer {
     /// The interface whose network an address is of.
     fn interface<'a>(&self, interfaces: &'a Interfaces, address: IpAddr) -> Option<&'a Interface> {
         let hooks = self.inputs.hooks.borrow();
-        let is_uplink = |interface: &&Interface| {
-            let status = hooks.interfaces.iter().find(|status| status.index == interface.index);
-            status.is_some_and(|status| status.role == "uplink" && !status.hooks.is_empty())
-        };
         let is_near = |i: &&Interface| i.is_ethernet && i.subnets.iter().any(|net| net.contains(&address));
-        interfaces.list.iter().filter(is_near).find(is_uplink)
+        interfaces.list.iter().filter(is_near).find(|interface| is_uplink(&hooks, interface))
     }
 
     fn step(
@@ -413,6 +424,11 @@ impl Announcer {
         }
         self.shown = Some(report);
     }
+}
+
+fn is_uplink(hooks: &HooksStatus, interface: &Interface) -> bool {
+    let status = hooks.interfaces.iter().find(|status| status.index == interface.index);
+    status.is_some_and(|status| status.role == "uplink" && !status.hooks.is_empty())
 }
 
 /// Sets all complaints of the announcer.
