@@ -21,11 +21,11 @@ use super::neighbors::learn;
 use super::pulse::Presence;
 use super::report::{Count, Report, Row};
 use super::settings::{Announce, LoadBalancerSettings};
+use super::wanted::{Wanted, candidates, wanted};
 use crate::dataplane::announced::{AnnouncedTable, Place};
 use crate::dataplane::pins::Pins;
 use crate::model::complaint::{Complaint, Kind, Origin};
-use crate::model::name::{IpFamily, ServiceName};
-use crate::model::world::World;
+use crate::model::name::IpFamily;
 use crate::node::watch::Observed;
 use crate::node::{Interface, Interfaces};
 use crate::observe::ledger::Ledger;
@@ -161,16 +161,6 @@ struct Announcer {
     given_up: u64,
 }
 
-/// An address that Services have, and what it needs.
-#[derive(Clone, Debug, Default)]
-struct Wanted {
-    services: BTreeSet<ServiceName>,
-    /// Some endpoint is ready.
-    has_endpoint: bool,
-    /// Only nodes with a ready endpoint may answer: these.
-    only: Option<BTreeSet<String>>,
-}
-
 impl Announcer {
     fn now(&self) -> Millis {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
@@ -221,9 +211,6 @@ impl Announcer {
             } else {
                 claim.hear(node.clone().map_or(Heard::Foreign(said.mac), Heard::Node), now);
             }
-            if node.is_none() {
-                tracing::warn!(address = %said.address, mac = mac_text(said.mac), "a host that is no node has a load-balancer address");
-            }
         }
     }
 
@@ -231,7 +218,7 @@ impl Announcer {
     async fn turn_or_complain(&mut self) {
         self.failure = self.turn().await.err().map(|error| format!("{error:#}"));
         if self.failure.is_some() {
-            self.tell(&self.shown.clone().unwrap_or_default());
+            self.tell();
         }
     }
 
@@ -284,7 +271,7 @@ impl Announcer {
             report.addresses.push(self.row(*address, wanted, interface, candidates));
         }
         self.drop_others(&places, is_due)?;
-        self.tell(&report);
+        self.tell();
         self.count(&report);
         self.show(report);
         Ok(())
@@ -373,13 +360,23 @@ impl Announcer {
     }
 
     /// Complains of addresses that a foreign host has.
-    fn tell(&mut self, report: &Report) {
+    fn tell(&mut self) {
+        let now = self.now();
         let conflicts = self.claims.iter().filter_map(|((address, _), claim)| {
-            let mac = mac_text(claim.conflict()?);
-            Some((
-                *address,
-                format!("{mac} has {address} and is no node of the cluster: it is not announced"),
-            ))
+            let reason = match (claim.conflict(), claim.intruder(now)) {
+                (Some(mac), _) => {
+                    format!(
+                        "{} has {address} and is no node of the cluster: it is not announced",
+                        mac_text(mac)
+                    )
+                }
+                (None, Some(mac)) => format!(
+                    "{} announces {address} and is no node of the cluster: clients reach it or this node",
+                    mac_text(mac)
+                ),
+                (None, None) => return None,
+            };
+            Some((*address, reason))
         });
         let complaints = (
             conflicts.collect::<BTreeMap<IpAddr, String>>(),
@@ -388,11 +385,12 @@ impl Announcer {
         if Some(&complaints) == self.complaints.as_ref() {
             return;
         }
-        let list = complaints.0.iter().map(|(address, reason)| {
-            let row = report.addresses.iter().find(|row| row.address == *address);
-            let object =
-                row.and_then(|row| row.services.first()).map_or_else(String::new, |s| format!("Service {s}"));
-            Complaint::new(Kind::Conflict, object, "status.loadBalancer", reason.clone())
+        let list = complaints.0.iter().flat_map(|(address, reason)| {
+            let row = self.wanted.iter().find_map(|wanted| wanted.get(address));
+            let services = row.into_iter().flat_map(|wanted| &wanted.services);
+            services.map(|service| {
+                Complaint::of_service(Kind::AddressInUse, service, "status.loadBalancer", reason.clone())
+            })
         });
         complain(&self.inputs, list.collect(), complaints.1.as_deref());
         self.complaints = Some(complaints);
@@ -447,43 +445,6 @@ fn send(link: &Link, interface: &Interface, frames: Vec<Vec<u8>>) {
             tracing::debug!(interface = interface.name, %error, "a frame could not be sent");
         }
     }
-}
-
-/// Addresses of pools that Services in force have.
-fn wanted(world: &World, settings: &LoadBalancerSettings) -> BTreeMap<IpAddr, Wanted> {
-    let mut all: BTreeMap<IpAddr, Wanted> = BTreeMap::new();
-    for service in world.services.values() {
-        for family in &service.families {
-            for address in family.load_balancer_ips.iter().filter(|ip| settings.pools.of(**ip).is_some()) {
-                let endpoints =
-                    world.slices_of(&service.name).filter(|slice| slice.family == family.family());
-                let ready: Vec<_> =
-                    endpoints.flat_map(|slice| &slice.endpoints).filter(|e| e.ready).collect();
-                let wanted = all.entry(*address).or_default();
-                wanted.services.insert(service.name.clone());
-                wanted.has_endpoint |= !ready.is_empty();
-                if service.external_local {
-                    let nodes: BTreeSet<String> =
-                        ready.iter().filter_map(|e| e.node.as_ref()).map(ToString::to_string).collect();
-                    wanted.only = Some(match wanted.only.take() {
-                        Some(others) => others.intersection(&nodes).cloned().collect(),
-                        None => nodes,
-                    });
-                }
-            }
-        }
-    }
-    all
-}
-
-/// Nodes that may answer: they are up, on this network, not excluded, and have an endpoint where that counts.
-fn candidates(members: &Members, interface: &Interface, wanted: &Wanted) -> BTreeSet<String> {
-    let is_near = |ip: &IpAddr| interface.subnets.iter().any(|net| net.contains(ip));
-    let may = members.iter().filter(|(name, member)| {
-        let has_endpoint = wanted.only.as_ref().is_none_or(|only| only.contains(*name));
-        member.is_up && !member.is_excluded && member.addresses.iter().any(is_near) && has_endpoint
-    });
-    may.map(|(name, _)| name.clone()).collect()
 }
 
 /// An address of the interface to ask from.

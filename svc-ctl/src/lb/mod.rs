@@ -15,6 +15,7 @@ pub mod report;
 pub mod request;
 pub mod settings;
 pub mod usage;
+mod wanted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

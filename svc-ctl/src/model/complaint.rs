@@ -54,6 +54,8 @@ pub enum Kind {
     NotReady,
     /// A Service gets no load-balancer address.
     NoAddress,
+    /// A foreign host has a load-balancer address.
+    AddressInUse,
     /// A part of the configuration file is not in force.
     Configuration,
     /// An attachment, pin or write failed and is retried.
@@ -61,7 +63,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Refused,
         Self::OwnAddress,
         Self::NoRoom,
@@ -75,6 +77,7 @@ impl Kind {
         Self::Node,
         Self::NotReady,
         Self::NoAddress,
+        Self::AddressInUse,
         Self::Configuration,
         Self::Failed,
     ];
@@ -95,6 +98,7 @@ impl Kind {
             Self::Node => "NodeUnknown",
             Self::NotReady => "NotReady",
             Self::NoAddress => "AllocationFailed",
+            Self::AddressInUse => "AddressInUse",
             Self::Configuration => "ConfigurationNotInForce",
             Self::Failed => "Failed",
         }
@@ -107,6 +111,7 @@ impl Kind {
                 "Serve"
             }
             Self::NoAddress => "Allocate",
+            Self::AddressInUse => "Announce",
             Self::HealthPort => "Listen",
             Self::SctpFromNodes | Self::SctpFragments => "Translate",
             Self::Source | Self::Node => "Watch",

@@ -47,7 +47,7 @@ pub async fn run(
         if acts_until.wait_for(|until| until.is_some_and(|until| now() < until)).await.is_err() {
             return pending().await;
         }
-        // What an earlier term knew is not used: the other allocator has written since.
+        // The view of an earlier term is not used: the other allocator has written since.
         let over = term_ends(acts_until.clone());
         tokio::select! {
             () = term(client, options, &mut giver, &acts_until, ledger) => {}

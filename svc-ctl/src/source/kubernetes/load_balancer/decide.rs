@@ -58,7 +58,7 @@ pub fn decide(
                 unclear += 1;
                 let text = format!("{field}: {reason}");
                 let verdict = Some(Verdict { is_satisfied: false, reason: "Refused", text });
-                // What the Service has stays until its request is clear.
+                // The Service keeps its addresses until its request is clear.
                 let addresses = written(service);
                 decision.outcomes.insert(name.clone(), Outcome { addresses, verdict });
                 decision.complaints.push(refuse(name, &field, reason));

@@ -24,6 +24,7 @@ impl Notice {
             Kind::Source | Kind::NotReady => return None,
             Kind::TableNearlyFull | Kind::Host | Kind::Node | Kind::Configuration | Kind::Failed => true,
             Kind::NoAddress
+            | Kind::AddressInUse
             | Kind::Refused
             | Kind::NoRoom
             | Kind::HealthPort
