@@ -7,10 +7,11 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 
 use crate::lb::allocate::{Given, Order, Reason, allocate};
+use crate::lb::request::Request;
 use crate::lb::settings::LoadBalancerSettings;
 use crate::lb::usage::PoolsUse;
 use crate::model::complaint::{Complaint, Kind};
-use crate::model::name::ServiceName;
+use crate::model::name::{IpFamily, ServiceName};
 use crate::source::kubernetes::outbox::status::{CONDITION, Outcome, Verdict};
 use crate::source::load_balancer::{request, written};
 
@@ -42,7 +43,7 @@ pub fn decide(
     let refuse = |name: &ServiceName, field: &str, reason: String| {
         Complaint::of_service(Kind::NoAddress, name, field, reason)
     };
-    let (mut requests, mut previous, mut unclear) = (Vec::new(), Given::new(), 0);
+    let (mut requests, mut previous, mut unclear) = (Vec::new(), Given::new(), BTreeMap::new());
     for (name, service) in services {
         match request(service, settings) {
             Ok(Some(request)) => {
@@ -55,12 +56,12 @@ pub fn decide(
             }
             Ok(None) => {}
             Err((field, reason)) => {
-                unclear += 1;
                 let text = format!("{field}: {reason}");
-                let verdict = Some(Verdict { is_satisfied: false, reason: "Refused", text });
-                // The Service keeps its addresses until its request is clear.
-                let addresses = written(service);
-                decision.outcomes.insert(name.clone(), Outcome { addresses, verdict });
+                let verdict = Verdict { is_satisfied: false, reason: "Refused", text };
+                unclear.insert(name.clone(), verdict);
+                // The Service keeps its addresses until its request is clear, and no other Service gets them.
+                requests.push(as_it_is(name, service));
+                previous.insert(name.clone(), written(service));
                 decision.complaints.push(refuse(name, &field, reason));
             }
         }
@@ -69,9 +70,10 @@ pub fn decide(
     for request in &requests {
         let name = &request.service;
         let addresses = allocation.given.get(name).cloned().unwrap_or_default();
-        let verdict = match allocation.reasons.get(name) {
-            None => Verdict { is_satisfied: true, reason: "Assigned", text: texts(&addresses) },
-            Some(reason) => {
+        let verdict = match (unclear.get(name), allocation.reasons.get(name)) {
+            (Some(verdict), _) => verdict.clone(),
+            (None, None) => Verdict { is_satisfied: true, reason: "Assigned", text: texts(&addresses) },
+            (None, Some(reason)) => {
                 decision.complaints.push(refuse(name, "status.loadBalancer", reason.to_string()));
                 Verdict { is_satisfied: false, reason: word(reason), text: reason.to_string() }
             }
@@ -80,8 +82,24 @@ pub fn decide(
     }
     let in_use = decision.outcomes.values().flat_map(|outcome| outcome.addresses.iter().copied()).collect();
     decision.usage = PoolsUse::of(&pools, &allocation, &in_use);
-    decision.usage.refused += unclear;
+    decision.usage.refused += unclear.len() as u64;
     decision
+}
+
+/// A request for nothing but the addresses that the Service has.
+fn as_it_is(name: &ServiceName, service: &Service) -> Request {
+    let addresses = written(service);
+    let created = service.metadata.creation_timestamp.as_ref();
+    Request {
+        service: name.clone(),
+        labels: service.metadata.labels.clone().unwrap_or_default(),
+        created: created.map(|time| time.0.as_second()),
+        families: addresses.iter().map(|ip| IpFamily::of(*ip)).collect(),
+        needs_all: false,
+        addresses,
+        pool: None,
+        sharing: None,
+    }
 }
 
 /// svc has written the Service's status.
@@ -171,6 +189,8 @@ mod tests {
         let unclear = format!(
             "{{metadata: {{name: unclear, namespace: shop}}, spec: {{type: LoadBalancer, loadBalancerIP: web}}, {has}}}}}"
         );
-        assert_eq!(told(&services(&[&unclear]), &[], "192.0.2.0/31"), ["unclear 192.0.2.1 Refused"]);
+        let other = format!("{{metadata: {{name: other, namespace: shop}}, {SPEC}}}");
+        let all = services(&[&unclear, &other]);
+        assert_eq!(told(&all, &[], "192.0.2.1/32"), ["other  Exhausted", "unclear 192.0.2.1 Refused"]);
     }
 }
