@@ -59,7 +59,8 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let (pools_out, pools) = watch::channel(config.load_balancer.clone());
     let (members_out, members) = watch::channel(lb::Members::new());
     let (usage, pools_use) = watch::channel(PoolsUse::default());
-    let giver = lb::AddressGiver { settings: pools.clone(), members: members_out, usage };
+    let (presence_out, presence) = watch::channel(None);
+    let giver = lb::AddressGiver { settings: pools.clone(), members: members_out, usage, presence };
     let (name_servers, asked_for) = watch::channel(BTreeSet::new());
     let name_servers = NameServers { node: config.node_name.as_str().into(), addresses: name_servers };
     let source = open_source(&config, &api, ranges_out, giver, name_servers).await?;
@@ -154,8 +155,8 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         hooks: hooks_of_announcer,
         count: lb_counts_out,
         ledger: ledger.clone(),
-        has_members: matches!(config.source, Source::Manifests(_)),
-        has_heartbeat: config.health.heartbeat.is_some(),
+        presence: presence_out,
+        notices_failures: matches!(config.source, Source::Kubernetes) || config.health.heartbeat.is_some(),
     };
     parts.spawn("announcing load-balancer addresses", lb::announcer::run(announced));
     let loop_settings = LoopSettings {
@@ -288,6 +289,8 @@ async fn open_source(
                 streaming_lists: true,
                 page_size: 0,
                 service_cidrs: config.reads_service_cidrs.then_some(ranges),
+                load_balancer: Some(giver),
+                known_service_cidrs: config.settings.service_cidrs.0.clone(),
                 requests: api.clone(),
             };
             source::Opened::kubernetes(options).await

@@ -62,7 +62,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - --{{ $flag }}={{ join "," . }}
 {{- end }}
 {{- end }}
-{{- range $flag, $word := dict "detect-local-mode" $config.detectLocalMode "pod-bridge-interface" $config.podBridgeInterface "pod-interface-name-prefix" $config.podInterfaceNamePrefix "selection" $config.selection "snat-ports" $config.snatPorts "healthz-bind-address" $config.healthzBindAddress "log-format" .Values.logFormat "masquerade-through-stack" $config.masqueradeThroughStack "unknown-external-ports" $config.unknownExternalPorts }}
+{{- range $flag, $word := dict "detect-local-mode" $config.detectLocalMode "pod-bridge-interface" $config.podBridgeInterface "pod-interface-name-prefix" $config.podInterfaceNamePrefix "selection" $config.selection "snat-ports" $config.snatPorts "healthz-bind-address" $config.healthzBindAddress "log-format" .Values.logFormat "load-balancer-class" $config.loadBalancerClass "masquerade-through-stack" $config.masqueradeThroughStack "unknown-external-ports" $config.unknownExternalPorts }}
 {{- with $word }}
 - --{{ $flag }}={{ . }}
 {{- end }}
@@ -103,6 +103,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 {{- if $config.masqueradeLocalBackends }}
 - --masquerade-local-backends
+{{- end }}
+{{- if not (kindIs "invalid" $config.defaultLoadBalancer) }}
+- --default-load-balancer={{ ternary "on" "off" $config.defaultLoadBalancer }}
 {{- end }}
 {{- if not (kindIs "invalid" $config.podSockets) }}
 - --pod-sockets={{ ternary "on" "off" $config.podSockets }}

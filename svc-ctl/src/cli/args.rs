@@ -235,6 +235,13 @@ pub struct RunArgs {
     /// ClusterIP gets one of them, the same on every node.
     #[arg(long, value_name = "CIDRS|cluster", default_value = "", hide_default_value = true)]
     pub service_cidr: ServiceCidrs,
+    /// `spec.loadBalancerClass` of the Services that get addresses of pools. By default that of the configuration file, or
+    /// svc/lb.
+    #[arg(long, value_name = "NAME")]
+    pub load_balancer_class: Option<String>,
+    /// Whether Services without a class get addresses of pools too. By default as the configuration file says, else on.
+    #[arg(long, value_enum, value_name = "on|off")]
+    pub default_load_balancer: Option<Switch>,
     /// Verdict for packets to a port of an external or load-balancer address that no Service has. `pass`: they are
     /// left alone, as by kube-proxy; if a router sends the address here, they circle between router and node.
     #[arg(long, value_enum, value_name = "VERDICT", default_value = "pass")]
@@ -396,6 +403,12 @@ pub enum DetectLocal {
 pub enum LogFormat {
     Text,
     Json,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Switch {
+    On,
+    Off,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]

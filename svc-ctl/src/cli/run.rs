@@ -15,7 +15,7 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt, reload};
 
 use super::args::{
     Cli, Command, DetectLocal, LogFormat, PodSocketsChoice, ProbesChoice, RunArgs, ServiceCidrs, Source,
-    StandaloneArgs, UnknownPorts, When, XdpChoice,
+    StandaloneArgs, Switch, UnknownPorts, When, XdpChoice,
 };
 use super::config_file::{self, ConfigFile};
 use super::effective::effective;
@@ -168,8 +168,14 @@ fn config(
 ) -> anyhow::Result<Config> {
     let (file, complaints) = file.unzip();
     let mut complaints = complaints.unwrap_or_default();
-    let (load_balancer, problems) = file.as_ref().map(ConfigFile::load_balancer).unwrap_or_default();
+    let (mut load_balancer, problems) = file.as_ref().map(ConfigFile::load_balancer).unwrap_or_default();
     complaints.extend(problems);
+    if let Some(class) = &args.load_balancer_class {
+        load_balancer.class.clone_from(class);
+    }
+    if let Some(switch) = args.default_load_balancer {
+        load_balancer.serves_without_class = switch == Switch::On;
+    }
     let service_cidrs = match &args.service_cidr {
         ServiceCidrs::Given(cidrs) => cidrs.clone(),
         ServiceCidrs::OfCluster => {

@@ -18,13 +18,14 @@ use super::claim::{Action, Claim, Heard, Mac, Millis, Situation};
 use super::frames;
 use super::link::{Link, Said};
 use super::neighbors::learn;
+use super::pulse::Presence;
 use super::report::{Count, Report, Row};
 use super::settings::{Announce, LoadBalancerSettings};
+use super::wanted::{Wanted, candidates, wanted};
 use crate::dataplane::announced::{AnnouncedTable, Place};
 use crate::dataplane::pins::Pins;
 use crate::model::complaint::{Complaint, Kind, Origin};
-use crate::model::name::{IpFamily, ServiceName};
-use crate::model::world::World;
+use crate::model::name::IpFamily;
 use crate::node::watch::Observed;
 use crate::node::{Interface, Interfaces};
 use crate::observe::ledger::Ledger;
@@ -50,22 +51,16 @@ pub struct Inputs {
     pub hooks: watch::Receiver<HooksStatus>,
     pub count: watch::Sender<Count>,
     pub ledger: Ledger,
-    /// The source knows the nodes of the cluster.
-    pub has_members: bool,
+    pub presence: watch::Sender<Option<Presence>>,
     /// Nodes that fail are noticed.
-    pub has_heartbeat: bool,
+    pub notices_failures: bool,
 }
 
 impl Inputs {
     /// Settings without which pools do less than their name promises.
     fn shortcoming(&self) -> Option<&'static str> {
-        if !self.has_members {
-            Some("pools are used with --source manifests:DIR alone: no address is given or announced")
-        } else if !self.has_heartbeat {
-            Some("without --node-heartbeat no node counts as failed: its addresses stay with it")
-        } else {
-            None
-        }
+        let text = "without --node-heartbeat no node counts as failed: its addresses stay with it";
+        (!self.notices_failures).then_some(text)
     }
 }
 
@@ -84,10 +79,6 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         table.places().into_iter().try_for_each(|place| table.disarm(place))?;
     }
     inputs.settings.wait_for(|settings| !is_idle(settings)).await.context("the settings ended")?;
-    if !inputs.has_members {
-        complain(&inputs, Vec::new(), None);
-        return std::future::pending().await;
-    }
     let link = loop {
         match Link::open() {
             Ok(link) => break link,
@@ -121,6 +112,9 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         taken: 0,
         given_up: 0,
     };
+    announcer.publish_presence();
+    // Before the nodes are known no address that the programs answer for is given up.
+    announcer.inputs.members.wait_for(|members| !members.is_empty()).await.context("the nodes ended")?;
     announcer.adopt();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -167,16 +161,6 @@ struct Announcer {
     given_up: u64,
 }
 
-/// An address that Services have, and what it needs.
-#[derive(Clone, Debug, Default)]
-struct Wanted {
-    services: BTreeSet<ServiceName>,
-    /// Some endpoint is ready.
-    has_endpoint: bool,
-    /// Only nodes with a ready endpoint may answer: these.
-    only: Option<BTreeSet<String>>,
-}
-
 impl Announcer {
     fn now(&self) -> Millis {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
@@ -188,6 +172,26 @@ impl Announcer {
         for place in self.table.places().into_iter().filter(|place| self.table.is_armed(*place)) {
             self.claims.insert(place, Claim::adopted(place.0, &self.inputs.node, now));
         }
+    }
+
+    /// Publishes the uplinks with carrier, for this node's Lease.
+    fn publish_presence(&self) {
+        let observed = self.inputs.interfaces.borrow().clone();
+        let interfaces = observed.map(|observed| observed.interfaces).unwrap_or_default();
+        let hooks = self.inputs.hooks.borrow().clone();
+        let is_excluded = self.inputs.served.borrow().world.node.is_excluded_from_load_balancers;
+        let mut presence = Presence { is_excluded, ..Presence::default() };
+        for interface in interfaces.list.iter().filter(|i| i.is_ethernet && is_uplink(&hooks, i)) {
+            presence.macs.insert(interface.mac);
+            if interface.is_up && interface.has_carrier {
+                presence.addresses.extend(&interface.addrs);
+            }
+        }
+        self.inputs.presence.send_if_modified(|known| {
+            let is_new = known.as_ref() != Some(&presence);
+            *known = Some(presence);
+            is_new
+        });
     }
 
     fn hear(&mut self, said: Said) {
@@ -207,9 +211,6 @@ impl Announcer {
             } else {
                 claim.hear(node.clone().map_or(Heard::Foreign(said.mac), Heard::Node), now);
             }
-            if node.is_none() {
-                tracing::warn!(address = %said.address, mac = mac_text(said.mac), "a host that is no node has a load-balancer address");
-            }
         }
     }
 
@@ -217,7 +218,7 @@ impl Announcer {
     async fn turn_or_complain(&mut self) {
         self.failure = self.turn().await.err().map(|error| format!("{error:#}"));
         if self.failure.is_some() {
-            self.tell(&self.shown.clone().unwrap_or_default());
+            self.tell();
         }
     }
 
@@ -243,6 +244,7 @@ impl Announcer {
         let is_due = self.looked.is_none_or(|looked| now >= looked + LOOK);
         if is_due {
             self.looked = Some(now);
+            self.publish_presence();
             let members = self.inputs.members.borrow().clone();
             learn(&self.handle, &self.inputs.node, &members, &mut self.macs).await?;
             self.table.set_nodes(&self.macs.keys().copied().collect())?;
@@ -269,7 +271,7 @@ impl Announcer {
             report.addresses.push(self.row(*address, wanted, interface, candidates));
         }
         self.drop_others(&places, is_due)?;
-        self.tell(&report);
+        self.tell();
         self.count(&report);
         self.show(report);
         Ok(())
@@ -278,12 +280,8 @@ impl Announcer {
     /// The interface whose network an address is of.
     fn interface<'a>(&self, interfaces: &'a Interfaces, address: IpAddr) -> Option<&'a Interface> {
         let hooks = self.inputs.hooks.borrow();
-        let is_uplink = |interface: &&Interface| {
-            let status = hooks.interfaces.iter().find(|status| status.index == interface.index);
-            status.is_some_and(|status| status.role == "uplink" && !status.hooks.is_empty())
-        };
         let is_near = |i: &&Interface| i.is_ethernet && i.subnets.iter().any(|net| net.contains(&address));
-        interfaces.list.iter().filter(is_near).find(is_uplink)
+        interfaces.list.iter().filter(is_near).find(|interface| is_uplink(&hooks, interface))
     }
 
     fn step(
@@ -362,13 +360,23 @@ impl Announcer {
     }
 
     /// Complains of addresses that a foreign host has.
-    fn tell(&mut self, report: &Report) {
+    fn tell(&mut self) {
+        let now = self.now();
         let conflicts = self.claims.iter().filter_map(|((address, _), claim)| {
-            let mac = mac_text(claim.conflict()?);
-            Some((
-                *address,
-                format!("{mac} has {address} and is no node of the cluster: it is not announced"),
-            ))
+            let reason = match (claim.conflict(), claim.intruder(now)) {
+                (Some(mac), _) => {
+                    format!(
+                        "{} has {address} and is no node of the cluster: it is not announced",
+                        mac_text(mac)
+                    )
+                }
+                (None, Some(mac)) => format!(
+                    "{} announces {address} and is no node of the cluster: clients reach it or this node",
+                    mac_text(mac)
+                ),
+                (None, None) => return None,
+            };
+            Some((*address, reason))
         });
         let complaints = (
             conflicts.collect::<BTreeMap<IpAddr, String>>(),
@@ -377,11 +385,12 @@ impl Announcer {
         if Some(&complaints) == self.complaints.as_ref() {
             return;
         }
-        let list = complaints.0.iter().map(|(address, reason)| {
-            let row = report.addresses.iter().find(|row| row.address == *address);
-            let object =
-                row.and_then(|row| row.services.first()).map_or_else(String::new, |s| format!("Service {s}"));
-            Complaint::new(Kind::Conflict, object, "status.loadBalancer", reason.clone())
+        let list = complaints.0.iter().flat_map(|(address, reason)| {
+            let row = self.wanted.iter().find_map(|wanted| wanted.get(address));
+            let services = row.into_iter().flat_map(|wanted| &wanted.services);
+            services.map(|service| {
+                Complaint::of_service(Kind::AddressInUse, service, "status.loadBalancer", reason.clone())
+            })
         });
         complain(&self.inputs, list.collect(), complaints.1.as_deref());
         self.complaints = Some(complaints);
@@ -415,6 +424,11 @@ impl Announcer {
     }
 }
 
+fn is_uplink(hooks: &HooksStatus, interface: &Interface) -> bool {
+    let status = hooks.interfaces.iter().find(|status| status.index == interface.index);
+    status.is_some_and(|status| status.role == "uplink" && !status.hooks.is_empty())
+}
+
 /// Sets all complaints of the announcer.
 fn complain(inputs: &Inputs, mut complaints: Vec<Complaint>, failure: Option<&str>) {
     let of_node = |reason: &str| {
@@ -431,43 +445,6 @@ fn send(link: &Link, interface: &Interface, frames: Vec<Vec<u8>>) {
             tracing::debug!(interface = interface.name, %error, "a frame could not be sent");
         }
     }
-}
-
-/// Addresses of pools that Services in force have.
-fn wanted(world: &World, settings: &LoadBalancerSettings) -> BTreeMap<IpAddr, Wanted> {
-    let mut all: BTreeMap<IpAddr, Wanted> = BTreeMap::new();
-    for service in world.services.values() {
-        for family in &service.families {
-            for address in family.load_balancer_ips.iter().filter(|ip| settings.pools.of(**ip).is_some()) {
-                let endpoints =
-                    world.slices_of(&service.name).filter(|slice| slice.family == family.family());
-                let ready: Vec<_> =
-                    endpoints.flat_map(|slice| &slice.endpoints).filter(|e| e.ready).collect();
-                let wanted = all.entry(*address).or_default();
-                wanted.services.insert(service.name.clone());
-                wanted.has_endpoint |= !ready.is_empty();
-                if service.external_local {
-                    let nodes: BTreeSet<String> =
-                        ready.iter().filter_map(|e| e.node.as_ref()).map(ToString::to_string).collect();
-                    wanted.only = Some(match wanted.only.take() {
-                        Some(others) => others.intersection(&nodes).cloned().collect(),
-                        None => nodes,
-                    });
-                }
-            }
-        }
-    }
-    all
-}
-
-/// Nodes that may answer: they are up, on this network, not excluded, and have an endpoint where that counts.
-fn candidates(members: &Members, interface: &Interface, wanted: &Wanted) -> BTreeSet<String> {
-    let is_near = |ip: &IpAddr| interface.subnets.iter().any(|net| net.contains(ip));
-    let may = members.iter().filter(|(name, member)| {
-        let has_endpoint = wanted.only.as_ref().is_none_or(|only| only.contains(*name));
-        member.is_up && !member.is_excluded && member.addresses.iter().any(is_near) && has_endpoint
-    });
-    may.map(|(name, _)| name.clone()).collect()
 }
 
 /// An address of the interface to ask from.

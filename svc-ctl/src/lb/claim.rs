@@ -23,6 +23,9 @@ const WATCH_PERIOD: Millis = 5_000;
 /// How long an address is left to a host that is no node.
 const CONFLICT_PAUSE: Millis = 30_000;
 
+/// How long a foreign host's announcement of an address that this node has is remembered.
+const FOREIGN_FOR: Millis = 300_000;
+
 /// A link-layer address.
 pub type Mac = [u8; 6];
 
@@ -72,6 +75,10 @@ pub struct Claim {
     phase: Phase,
     /// The node that answers, as far as is known.
     owner: Option<String>,
+    /// A host that is no node, and announced the address while this node had it.
+    intruder: Option<(Mac, Millis)>,
+    /// When an owner that is no candidate any more was last asked for. Its programs may go on answering for long.
+    orphan_asked: Option<Millis>,
     since: Millis,
     why: String,
 }
@@ -79,7 +86,15 @@ pub struct Claim {
 impl Claim {
     pub fn new(address: IpAddr, now: Millis) -> Self {
         let phase = Phase::Resting { watch_at: now + WATCH_PERIOD };
-        Self { address, phase, owner: None, since: now, why: "nobody has been heard with it".to_owned() }
+        Self {
+            address,
+            phase,
+            owner: None,
+            intruder: None,
+            orphan_asked: None,
+            since: now,
+            why: "nobody has been heard with it".to_owned(),
+        }
     }
 
     /// The programs answer for it already: an earlier daemon of this node had taken it.
@@ -116,6 +131,11 @@ impl Claim {
         }
     }
 
+    /// A host that is no node, and announced the address lately while this node had it.
+    pub fn intruder(&self, now: Millis) -> Option<Mac> {
+        self.intruder.filter(|(_, until)| self.is_held() && now < *until).map(|(mac, _)| mac)
+    }
+
     /// The next time at which there may be something to do.
     pub const fn due(&self) -> Millis {
         match self.phase {
@@ -129,8 +149,10 @@ impl Claim {
     /// Another host was heard with the address.
     pub fn hear(&mut self, heard: Heard, now: Millis) {
         match (heard, &self.phase) {
-            // The programs yield to a node; a host that is none has to be removed by a person.
-            (_, Phase::Holding { .. }) => {}
+            // The programs yield to a node.
+            (Heard::Node(_), Phase::Holding { .. }) => {}
+            // A person has to remove the host.
+            (Heard::Foreign(with), Phase::Holding { .. }) => self.intruder = Some((with, now + FOREIGN_FOR)),
             (Heard::Node(node), _) => {
                 self.phase = Phase::Resting { watch_at: now + WATCH_PERIOD };
                 if self.owner.as_ref() != Some(&node) {
@@ -156,6 +178,11 @@ impl Claim {
         let now = situation.now;
         let chosen = choose(self.address, self.owner.as_deref(), situation.candidates);
         let is_chosen = situation.may_hold && chosen == Some(situation.node);
+        let is_orphan = self.owner.as_ref().is_some_and(|owner| !situation.candidates.contains(owner));
+        if !is_orphan {
+            self.orphan_asked = None;
+        }
+        let is_asked = self.orphan_asked.is_some_and(|at| now < at + WATCH_PERIOD);
         match self.phase {
             Phase::Holding { announced, next } => {
                 if !situation.may_hold {
@@ -193,7 +220,10 @@ impl Claim {
                 self.phase = Phase::Holding { announced: 1, next: now + SOON };
                 vec![Action::Arm, Action::Announce]
             }
-            Phase::Resting { .. } if is_chosen => self.probe(now),
+            Phase::Resting { .. } if is_chosen && !is_asked => {
+                self.orphan_asked = is_orphan.then_some(now);
+                self.probe(now)
+            }
             Phase::Resting { watch_at } if now >= watch_at => {
                 let others: BTreeSet<String> = situation
                     .candidates

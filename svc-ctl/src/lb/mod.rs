@@ -5,20 +5,25 @@
 pub mod allocate;
 pub mod announcer;
 pub mod claim;
+pub mod election;
 mod frames;
 mod link;
 mod neighbors;
 pub mod pool;
+pub mod pulse;
 pub mod report;
 pub mod request;
 pub mod settings;
 pub mod usage;
+mod wanted;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use tokio::sync::watch;
 
+use self::claim::Mac;
+use self::pulse::Presence;
 use self::settings::LoadBalancerSettings;
 use self::usage::PoolsUse;
 
@@ -26,7 +31,9 @@ use self::usage::PoolsUse;
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Member {
     pub addresses: Vec<IpAddr>,
-    /// It answers heartbeats, or has not been asked long enough to say.
+    /// Its link-layer addresses, if the source knows them.
+    pub macs: BTreeSet<Mac>,
+    /// It answers heartbeats or renews its Lease, or has not been asked long enough to say.
     pub is_up: bool,
     /// It has the label `node.kubernetes.io/exclude-from-external-load-balancers`.
     pub is_excluded: bool,
@@ -42,4 +49,6 @@ pub struct AddressGiver {
     pub settings: watch::Receiver<LoadBalancerSettings>,
     pub members: watch::Sender<Members>,
     pub usage: watch::Sender<PoolsUse>,
+    /// This node, for its Lease; `None` until its interfaces are known.
+    pub presence: watch::Receiver<Option<Presence>>,
 }

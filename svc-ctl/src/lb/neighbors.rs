@@ -28,6 +28,9 @@ pub async fn learn(
             known.insert(mac, name.clone());
         }
     }
+    for (name, member) in members.iter().filter(|(name, _)| *name != node) {
+        known.extend(member.macs.iter().map(|mac| (*mac, name.clone())));
+    }
     known.retain(|_, name| members.contains_key(name));
     Ok(())
 }

@@ -52,6 +52,10 @@ pub enum Kind {
     Node,
     /// A Pod or a node of the manifests does not answer.
     NotReady,
+    /// A Service gets no load-balancer address.
+    NoAddress,
+    /// A foreign host has a load-balancer address.
+    AddressInUse,
     /// A part of the configuration file is not in force.
     Configuration,
     /// An attachment, pin or write failed and is retried.
@@ -59,7 +63,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Refused,
         Self::OwnAddress,
         Self::NoRoom,
@@ -72,6 +76,8 @@ impl Kind {
         Self::Source,
         Self::Node,
         Self::NotReady,
+        Self::NoAddress,
+        Self::AddressInUse,
         Self::Configuration,
         Self::Failed,
     ];
@@ -91,6 +97,8 @@ impl Kind {
             Self::Source => "SourceFailed",
             Self::Node => "NodeUnknown",
             Self::NotReady => "NotReady",
+            Self::NoAddress => "AllocationFailed",
+            Self::AddressInUse => "AddressInUse",
             Self::Configuration => "ConfigurationNotInForce",
             Self::Failed => "Failed",
         }
@@ -102,6 +110,8 @@ impl Kind {
             Self::Refused | Self::OwnAddress | Self::NoRoom | Self::TableNearlyFull | Self::NotReady => {
                 "Serve"
             }
+            Self::NoAddress => "Allocate",
+            Self::AddressInUse => "Announce",
             Self::HealthPort => "Listen",
             Self::SctpFromNodes | Self::SctpFragments => "Translate",
             Self::Source | Self::Node => "Watch",
@@ -148,6 +158,12 @@ pub enum Origin {
     Configuration,
     /// Load-balancer addresses that cannot be announced.
     Announced,
+    /// Load-balancer addresses that this node gives to the Services of a cluster.
+    Allocator,
+    /// The Leases and Services that the allocator reads.
+    AllocatorSource,
+    /// The Leases of nodes.
+    NodeLeases,
     /// Addresses of HTTP servers (`/healthz` and others).
     Listeners,
     /// Use of the tables.

@@ -20,6 +20,8 @@ pub struct NodeInfo {
     pub pod_cidrs: Vec<IpNet>,
     /// Load balancers may send it new connections: its Node object exists and is not about to be removed (SEM-211).
     pub is_eligible: bool,
+    /// It has the label `node.kubernetes.io/exclude-from-external-load-balancers`, or the condition NetworkUnavailable.
+    pub is_excluded_from_load_balancers: bool,
 }
 
 impl NodeInfo {
@@ -31,6 +33,7 @@ impl NodeInfo {
             addresses: Vec::new(),
             pod_cidrs: Vec::new(),
             is_eligible: false,
+            is_excluded_from_load_balancers: false,
         }
     }
 

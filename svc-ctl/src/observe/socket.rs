@@ -117,6 +117,9 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
         | Origin::NodeAddresses
         | Origin::Listeners
         | Origin::Announced
+        | Origin::Allocator
+        | Origin::AllocatorSource
+        | Origin::NodeLeases
         | Origin::Configuration
         | Origin::Tables
         | Origin::Writes

@@ -5,6 +5,7 @@ mod connect;
 mod counted;
 mod failure;
 mod feed;
+mod load_balancer;
 mod message;
 mod outbox;
 mod own_node;
@@ -26,6 +27,8 @@ use self::feed::Feed;
 use self::question::Selection;
 use self::reflector::Reflector;
 use super::event::Batch;
+use crate::lb::AddressGiver;
+use crate::model::complaint::Origin;
 use crate::observe::ledger::{Complaints, Ledger};
 use crate::observe::metrics::requests::ApiRequests;
 
@@ -56,6 +59,10 @@ pub struct Options {
     pub page_size: u32,
     /// Where the ranges of ClusterIPs go, if they are read.
     pub service_cidrs: Option<watch::Sender<Vec<IpNet>>>,
+    /// Services get load-balancer addresses.
+    pub load_balancer: Option<AddressGiver>,
+    /// Ranges of ClusterIPs, if they are not read.
+    pub known_service_cidrs: Vec<IpNet>,
     /// Counters of requests.
     pub requests: ApiRequests,
 }
@@ -68,7 +75,7 @@ pub async fn run(
     complaints: watch::Receiver<Complaints>,
     ledger: Ledger,
 ) {
-    let feed = Feed::new(events, ledger.clone());
+    let feed = Feed::new(events, ledger.clone(), Origin::Source);
     let all = Selection {
         is_streamed: options.streaming_lists,
         page_size: if options.page_size == 0 { PAGE_SIZE } else { options.page_size },
@@ -95,8 +102,15 @@ pub async fn run(
             None => std::future::pending().await,
         }
     };
+    let addresses = async {
+        match options.load_balancer.clone() {
+            Some(giver) => load_balancer::run(&client, &options, giver, &ledger).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         () = follow => {}
+        () = addresses => {}
         () = ranges => {}
         () = outbox::run(client.clone(), &options.node_name, complaints) => {}
     }

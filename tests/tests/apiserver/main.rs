@@ -6,6 +6,7 @@ mod chart;
 mod endpoints;
 mod fixtures;
 mod link;
+mod load_balancer;
 mod node_life;
 mod objects;
 mod plane;
@@ -43,6 +44,7 @@ fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
     let others = [
         chart::trials(fixtures),
         link::trials(fixtures),
+        load_balancer::trials(),
         rights::trials(fixtures),
         node_life::trials(fixtures),
         restart::trials(fixtures),

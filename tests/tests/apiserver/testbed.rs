@@ -142,6 +142,22 @@ impl Testbed {
         objects::binding(&self.name, ROLE, ACCOUNTS)
     }
 
+    /// Starts a daemon on node2 with the rights of the first.
+    pub fn start_second_daemon(&self, flags: &[&str]) -> Result<()> {
+        let mut world = self.lock();
+        join_hub(&self.plane, world.topology.node(2), self.plane.number_node())?;
+        let kubeconfig = kubeconfig_path(&world);
+        let source = Source::Kubernetes { kubeconfig, node_name: self.node_name(2), link: LINK.into() };
+        let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
+        world.start_next_with(source, Flags::default(), flags)?;
+        world.ready(2)
+    }
+
+    /// Calls `act` with the world.
+    pub fn on_world<T>(&self, act: impl FnOnce(&mut World) -> Result<T>) -> Result<T> {
+        act(&mut self.lock())
+    }
+
     fn start_daemon(&self, flags: &[&str]) -> Result<()> {
         let token = self.plane.kubectl(&["create", "token", &self.name, "-n", ACCOUNTS])?;
         self.write_token(token.trim())?;

@@ -98,3 +98,23 @@ fn addresses_are_spread_over_nodes_and_stay_when_another_node_goes() {
         assert_ne!(choose(ip, Some("c"), &rest), Some("c"));
     }
 }
+
+#[test]
+fn an_owner_that_answers_without_its_daemon_is_asked_for_from_time_to_time() {
+    let (done, claim) = play(&["a"], 160, |step, claim, _| {
+        claim.hear(Heard::Node("b".to_owned()), step * 100);
+    });
+    assert_eq!(done, [0, 50, 100, 150].map(|step| (step, Action::Probe)), "{done:?}");
+    assert_eq!(claim.owner(), Some("b"));
+}
+
+#[test]
+fn an_owner_remembers_a_foreign_host_that_announces_its_address() {
+    let (_, claim) = play(&["a"], 40, |step, claim, _| {
+        if step == 20 {
+            claim.hear(Heard::Foreign([2; 6]), 2_000);
+        }
+    });
+    assert_eq!((claim.is_held(), claim.conflict()), (true, None));
+    assert_eq!([claim.intruder(4_000), claim.intruder(302_000)], [Some([2; 6]), None]);
+}

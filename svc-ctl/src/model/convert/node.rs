@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{LABEL_ZONE, Refusals, label};
+use super::{LABEL_EXCLUDED, LABEL_ZONE, Refusals, label};
 use crate::model::node::NodeInfo;
 use crate::model::parse::{parse_cidr, parse_ip};
 use crate::model::store::Converted;
@@ -38,12 +38,17 @@ pub fn convert_node(object: &core::Node) -> Converted<NodeInfo> {
     let mut taints = object.spec.iter().flat_map(|s| s.taints.iter().flatten());
     let is_going =
         object.metadata.deletion_timestamp.is_some() || taints.any(|t| t.key == TAINT_TO_BE_DELETED);
+    let has_label = object.metadata.labels.as_ref().is_some_and(|labels| labels.contains_key(LABEL_EXCLUDED));
+    let conditions = object.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let has_no_network =
+        conditions.into_iter().any(|c| c.type_ == "NetworkUnavailable" && c.status == "True");
     let node = NodeInfo {
         name: object.metadata.name.as_deref().unwrap_or_default().into(),
         zone: label(&object.metadata, LABEL_ZONE).map(Arc::from),
         addresses: addresses.into_iter().map(|(_, ip)| ip).collect(),
         pod_cidrs,
         is_eligible: !is_going,
+        is_excluded_from_load_balancers: has_label || has_no_network,
     };
     refusals.done(Some(node))
 }

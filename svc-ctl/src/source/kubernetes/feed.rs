@@ -19,6 +19,7 @@ pub struct Closed;
 pub struct Feed {
     events: mpsc::Sender<Batch>,
     ledger: Ledger,
+    origin: Origin,
     /// By kind.
     problems: Mutex<BTreeMap<&'static str, Problems>>,
 }
@@ -32,8 +33,8 @@ pub struct Problems {
 }
 
 impl Feed {
-    pub fn new(events: mpsc::Sender<Batch>, ledger: Ledger) -> Self {
-        Self { events, ledger, problems: Mutex::default() }
+    pub fn new(events: mpsc::Sender<Batch>, ledger: Ledger, origin: Origin) -> Self {
+        Self { events, ledger, origin, problems: Mutex::default() }
     }
 
     pub const fn ledger(&self) -> &Ledger {
@@ -64,7 +65,7 @@ impl Feed {
             Some(Complaint::new(Kind::Source, "Kubernetes API", *plural, failure))
         });
         let unreadable = all.values().flat_map(|problems| problems.unreadable.values().cloned());
-        self.ledger.set(Origin::Source, failures.chain(unreadable).collect());
+        self.ledger.set(self.origin.clone(), failures.chain(unreadable).collect());
     }
 }
 

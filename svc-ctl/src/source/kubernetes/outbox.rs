@@ -7,6 +7,7 @@
 mod event;
 mod notice;
 mod publish;
+pub mod status;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;

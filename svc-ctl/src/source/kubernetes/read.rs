@@ -12,8 +12,8 @@ use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use crate::model::convert::{
-    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, ANNOTATION_TRIGGER_TIME, LABEL_HEADLESS, LABEL_PROXY_NAME,
-    LABEL_SERVICE_NAME, LABEL_ZONE,
+    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, ANNOTATION_TRIGGER_TIME, LABEL_EXCLUDED, LABEL_HEADLESS,
+    LABEL_PROXY_NAME, LABEL_SERVICE_NAME, LABEL_ZONE,
 };
 use crate::source::event::{Event, SourceEvent};
 
@@ -21,11 +21,12 @@ use crate::source::event::{Event, SourceEvent};
 pub const ANNOTATION_LIST_ENDS: &str = "k8s.io/initial-events-end";
 
 /// The labels and annotations that svc reads. All keys that `model::convert` reads must be here.
-const KEYS: [&str; 8] = [
+const KEYS: [&str; 9] = [
     LABEL_PROXY_NAME,
     LABEL_HEADLESS,
     LABEL_SERVICE_NAME,
     LABEL_ZONE,
+    LABEL_EXCLUDED,
     ANNOTATION_SELECTION,
     ANNOTATION_OWN_ADDRESS,
     ANNOTATION_TRIGGER_TIME,
@@ -219,6 +220,7 @@ pub struct Node {
 #[derive(Deserialize)]
 struct NodeStatus {
     addresses: Option<Vec<core::NodeAddress>>,
+    conditions: Option<Vec<core::NodeCondition>>,
 }
 
 impl Kind for Node {
@@ -231,12 +233,61 @@ impl Kind for Node {
     }
 
     fn into_object(self) -> core::Node {
-        let addresses = self.status.and_then(|status| status.addresses);
-        core::Node {
-            metadata: self.metadata.into(),
-            spec: self.spec,
-            status: addresses.map(|a| core::NodeStatus { addresses: Some(a), ..Default::default() }),
-        }
+        let network = |c: &core::NodeCondition| c.type_ == "NetworkUnavailable";
+        let status = self.status.map(|status| core::NodeStatus {
+            addresses: status.addresses,
+            conditions: status.conditions.map(|all| all.into_iter().filter(network).collect()),
+            ..core::NodeStatus::default()
+        });
+        core::Node { metadata: self.metadata.into(), spec: self.spec, status }
+    }
+}
+
+/// A whole object, with the labels, annotations and conditions that the allocator of load-balancer addresses reads.
+pub struct Whole<T> {
+    meta: Meta,
+    object: T,
+}
+
+impl<'de, T: Resource<DynamicType = ()> + Deserialize<'de>> Deserialize<'de> for Whole<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let object = T::deserialize(deserializer)?;
+        let known = object.meta();
+        let meta = Meta {
+            name: known.name.clone(),
+            namespace: known.namespace.clone(),
+            resource_version: known.resource_version.clone(),
+            ..Meta::default()
+        };
+        Ok(Self { meta, object })
+    }
+}
+
+impl Kind for Whole<core::Service> {
+    type Object = core::Service;
+    const PLURAL: &'static str = "Services for load-balancer addresses";
+    const EVENT: fn(Event<Box<core::Service>>) -> SourceEvent = SourceEvent::Service;
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn into_object(self) -> core::Service {
+        self.object
+    }
+}
+
+impl Kind for Whole<core::Node> {
+    type Object = core::Node;
+    const PLURAL: &'static str = "Nodes for load-balancer addresses";
+    const EVENT: fn(Event<Box<core::Node>>) -> SourceEvent = SourceEvent::Node;
+
+    fn meta(&self) -> &Meta {
+        &self.meta
+    }
+
+    fn into_object(self) -> core::Node {
+        self.object
     }
 }
 

@@ -88,6 +88,7 @@ pub fn members(nodes: &[&Node], silent: &BTreeSet<String>) -> Members {
         let name = node.metadata.name.clone().unwrap_or_default();
         let member = Member {
             addresses: heartbeat::addresses(node).collect(),
+            macs: BTreeSet::new(),
             is_up: !silent.contains(&name),
             is_excluded: is_excluded(node.metadata.labels.as_ref()),
         };

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use super::REPEAT_AFTER;
 use super::notice::Notice;
 use crate::model::complaint::Kind;
+use crate::model::name::ServiceName;
 
 /// Maximum octets of a note and of a name in the API.
 const LONGEST_NOTE: usize = 1024;
@@ -69,6 +70,26 @@ pub fn starting(node_name: &str, version: &str, now: Timestamp) -> Event {
         type_: Some("Normal".to_owned()),
         reason: Some("Starting".to_owned()),
         action: Some("Start".to_owned()),
+        ..like
+    }
+}
+
+/// An Event that says what was done for a Service.
+pub fn about_service(meta: &ObjectMeta, reason: &str, note: &str, node_name: &str, now: Timestamp) -> Event {
+    let namespace = meta.namespace.as_deref().unwrap_or_default();
+    let name = meta.name.as_deref().unwrap_or_default();
+    let service = Some(ServiceName::new(namespace, name));
+    let notice = Notice { service, kind: Kind::NoAddress, text: note.to_owned(), is_summary: false };
+    let like = event(&notice, meta.uid.as_deref(), node_name, now);
+    let hash = fingerprint(&[reason, note, &now.to_string()]);
+    let prefix = &name[..name.floor_char_boundary(LONGEST_NAME - 17)];
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{hash:016x}", prefix.trim_end_matches(['.', '-']))),
+            ..like.metadata
+        },
+        type_: Some("Normal".to_owned()),
+        reason: Some(reason.to_owned()),
         ..like
     }
 }

@@ -23,9 +23,13 @@ impl Notice {
             Kind::OwnAddress | Kind::Conflict => return None,
             Kind::Source | Kind::NotReady => return None,
             Kind::TableNearlyFull | Kind::Host | Kind::Node | Kind::Configuration | Kind::Failed => true,
-            Kind::Refused | Kind::NoRoom | Kind::HealthPort | Kind::SctpFromNodes | Kind::SctpFragments => {
-                false
-            }
+            Kind::NoAddress
+            | Kind::AddressInUse
+            | Kind::Refused
+            | Kind::NoRoom
+            | Kind::HealthPort
+            | Kind::SctpFromNodes
+            | Kind::SctpFragments => false,
         };
         let Complaint { field, reason, service, .. } = complaint;
         let text = match (service, field.as_str()) {

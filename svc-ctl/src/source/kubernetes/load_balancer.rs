@@ -1,0 +1,74 @@
+//! Load-balancer addresses in a cluster: one node gives them, elected by a Lease, and each node has a Lease that says where it is.
+//! Without pools the API server is not asked for anything.
+
+mod allocator;
+mod decide;
+mod leader;
+mod node_lease;
+
+use std::future::pending;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout};
+
+use super::Options;
+use super::failure::Failure;
+use crate::lb::AddressGiver;
+use crate::lb::claim::Millis;
+use crate::lb::pulse::Presence;
+use crate::model::complaint::{Complaint, Kind, Origin};
+use crate::observe::ledger::Ledger;
+
+/// Where there is no service account that says it.
+const NAMESPACE: &str = "kube-system";
+/// Owner of the fields that svc writes.
+const MANAGER: &str = "svc";
+/// An answer that takes longer is of no use to a Lease.
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
+
+/// Runs for ever.
+pub async fn run(client: &Client, options: &Options, mut giver: AddressGiver, ledger: &Ledger) {
+    if giver.settings.wait_for(|settings| !settings.pools.is_empty()).await.is_err() {
+        return pending().await;
+    }
+    let file = options.service_account.join("namespace");
+    let namespace = std::fs::read_to_string(file).unwrap_or_else(|_| NAMESPACE.to_owned());
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace.trim());
+    let (granted, acts_until) = watch::channel(None);
+    let node = options.node_name.as_str();
+    tokio::join!(
+        node_lease::renew(&leases, node, giver.presence.clone(), ledger),
+        node_lease::follow(&leases, node, &giver.members, ledger),
+        leader::campaign(&leases, node, &granted),
+        allocator::run(client, options, giver.clone(), acts_until, ledger),
+    );
+}
+
+/// Milliseconds since the first call.
+fn now() -> Millis {
+    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    u64::try_from(BEGIN.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+async fn answer<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
+    match timeout(ANSWER_WITHIN, request).await {
+        Ok(answer) => answer.map_err(|error| Failure::of(&error)),
+        Err(_) => Err(Failure::of_text("no answer".to_owned())),
+    }
+}
+
+fn complain(ledger: &Ledger, origin: Origin, field: &str, failure: Option<&Failure>) {
+    let complaint =
+        |failure: &Failure| Complaint::new(Kind::Source, "Kubernetes API", field, failure.text.clone());
+    ledger.set(origin, failure.map(complaint).into_iter().collect());
+}
+
+fn time() -> MicroTime {
+    MicroTime(Timestamp::now())
+}

@@ -1,0 +1,196 @@
+//! The statuses that Services should have. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use k8s_openapi::api::core::v1::Service;
+
+use crate::lb::allocate::{Given, Order, Reason, allocate};
+use crate::lb::request::Request;
+use crate::lb::settings::LoadBalancerSettings;
+use crate::lb::usage::PoolsUse;
+use crate::model::complaint::{Complaint, Kind};
+use crate::model::name::{IpFamily, ServiceName};
+use crate::source::kubernetes::outbox::status::{CONDITION, Outcome, Verdict};
+use crate::source::load_balancer::{request, written};
+
+/// All Services by name.
+pub type Services = BTreeMap<ServiceName, Service>;
+
+/// The outcome for each Service with a load balancer, and what is wrong.
+#[derive(Debug, Default)]
+pub struct Decision {
+    pub outcomes: BTreeMap<ServiceName, Outcome>,
+    pub complaints: Vec<Complaint>,
+    pub usage: PoolsUse,
+}
+
+/// `just_written` are statuses that the Services do not show yet.
+pub fn decide(
+    services: &Services,
+    just_written: &BTreeMap<ServiceName, Vec<IpAddr>>,
+    nodes: &BTreeSet<IpAddr>,
+    service_cidrs: &[IpNet],
+    settings: &LoadBalancerSettings,
+) -> Decision {
+    let (pools, refused) = settings.pools.without(nodes, service_cidrs);
+    let mut decision = Decision::default();
+    decision.complaints.extend(refused.into_iter().map(|(name, error)| {
+        let object = format!("loadBalancer pool {name}");
+        Complaint::new(Kind::Configuration, object, error.field(), error.to_string())
+    }));
+    let refuse = |name: &ServiceName, field: &str, reason: String| {
+        Complaint::of_service(Kind::NoAddress, name, field, reason)
+    };
+    let (mut requests, mut previous, mut unclear) = (Vec::new(), Given::new(), BTreeMap::new());
+    for (name, service) in services {
+        match request(service, settings) {
+            Ok(Some(request)) => {
+                let before = just_written.get(name).cloned().unwrap_or_else(|| written(service));
+                previous.insert(name.clone(), before);
+                requests.push(request);
+            }
+            Ok(None) if has_condition(service) => {
+                decision.outcomes.insert(name.clone(), Outcome::default());
+            }
+            Ok(None) => {}
+            Err((field, reason)) => {
+                let text = format!("{field}: {reason}");
+                let verdict = Verdict { is_satisfied: false, reason: "Refused", text };
+                unclear.insert(name.clone(), verdict);
+                // The Service keeps its addresses until its request is clear, and no other Service gets them.
+                requests.push(as_it_is(name, service));
+                previous.insert(name.clone(), written(service));
+                decision.complaints.push(refuse(name, &field, reason));
+            }
+        }
+    }
+    let allocation = allocate(&requests, &pools, &previous, Order::Lowest);
+    for request in &requests {
+        let name = &request.service;
+        let addresses = allocation.given.get(name).cloned().unwrap_or_default();
+        let verdict = match (unclear.get(name), allocation.reasons.get(name)) {
+            (Some(verdict), _) => verdict.clone(),
+            (None, None) => Verdict { is_satisfied: true, reason: "Assigned", text: texts(&addresses) },
+            (None, Some(reason)) => {
+                decision.complaints.push(refuse(name, "status.loadBalancer", reason.to_string()));
+                Verdict { is_satisfied: false, reason: word(reason), text: reason.to_string() }
+            }
+        };
+        decision.outcomes.insert(name.clone(), Outcome { addresses, verdict: Some(verdict) });
+    }
+    let in_use = decision.outcomes.values().flat_map(|outcome| outcome.addresses.iter().copied()).collect();
+    decision.usage = PoolsUse::of(&pools, &allocation, &in_use);
+    decision.usage.refused += unclear.len() as u64;
+    decision
+}
+
+/// A request for nothing but the addresses that the Service has.
+fn as_it_is(name: &ServiceName, service: &Service) -> Request {
+    let addresses = written(service);
+    let created = service.metadata.creation_timestamp.as_ref();
+    Request {
+        service: name.clone(),
+        labels: service.metadata.labels.clone().unwrap_or_default(),
+        created: created.map(|time| time.0.as_second()),
+        families: addresses.iter().map(|ip| IpFamily::of(*ip)).collect(),
+        needs_all: false,
+        addresses,
+        pool: None,
+        sharing: None,
+    }
+}
+
+/// svc has written the Service's status.
+fn has_condition(service: &Service) -> bool {
+    let conditions = service.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.into_iter().any(|condition| condition.type_ == CONDITION)
+}
+
+fn texts(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
+/// The condition's reason.
+const fn word(reason: &Reason) -> &'static str {
+    match reason {
+        Reason::NoPool => "NoPool",
+        Reason::UnknownPool(_) => "UnknownPool",
+        Reason::NotAdmitted(_) => "NotAdmitted",
+        Reason::Exhausted(_) => "Exhausted",
+        Reason::NotInPool(_) => "NotInPool",
+        Reason::AnotherPool(_) => "AnotherPool",
+        Reason::FamilyUnsatisfied(_) | Reason::NoPair => "FamilyUnsatisfied",
+        Reason::Taken(..) => "Taken",
+        Reason::Disabled(_) => "PoolDisabled",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn services(yamls: &[&str]) -> Services {
+        let parse = |yaml: &&str| serde_yaml_ng::from_str::<Service>(yaml).unwrap();
+        let name = |s: &Service| ServiceName::new("shop", s.metadata.name.as_deref().unwrap());
+        yamls.iter().map(parse).map(|service| (name(&service), service)).collect()
+    }
+
+    fn told(services: &Services, written: &[(&str, &str)], pool: &str) -> Vec<String> {
+        let section = format!("{{pools: [{{name: a, addresses: ['{pool}']}}]}}");
+        let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(&section).unwrap()).0;
+        let written = written.iter().map(|(n, ip)| (ServiceName::new("shop", n), vec![ip.parse().unwrap()]));
+        let decision = decide(services, &written.collect(), &BTreeSet::new(), &[], &settings);
+        let line = |(name, outcome): (&ServiceName, &Outcome)| {
+            let verdict = outcome.verdict.as_ref().map_or("cleared", |verdict| verdict.reason);
+            format!("{} {} {verdict}", name.name, texts(&outcome.addresses))
+        };
+        decision.outcomes.iter().map(line).collect()
+    }
+
+    const SPEC: &str = "spec: {type: LoadBalancer, clusterIP: 10.0.0.1}";
+
+    #[test]
+    fn a_service_keeps_its_address_and_one_without_room_says_so() {
+        let meta = |name: &str, second: u8| {
+            format!(
+                "metadata: {{name: {name}, namespace: shop, creationTimestamp: '2026-01-01T00:00:0{second}Z'}}"
+            )
+        };
+        let has = "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}}";
+        let new = format!("{{{}, {SPEC}, {has}}}", meta("new", 9));
+        let old = format!("{{{}, {SPEC}}}", meta("old", 1));
+        let all = services(&[&new, &old]);
+        assert_eq!(told(&all, &[], "192.0.2.0/31"), ["new 192.0.2.1 Assigned", "old 192.0.2.0 Assigned"]);
+        assert_eq!(told(&all, &[], "192.0.2.1/32"), ["new 192.0.2.1 Assigned", "old  Exhausted"]);
+        // An address that is on its way to a status counts as given.
+        assert_eq!(
+            told(&all, &[("old", "192.0.2.1")], "192.0.2.1/32"),
+            ["new  Exhausted", "old 192.0.2.1 Assigned"]
+        );
+        // A pool that went away takes its address with it.
+        assert_eq!(
+            told(&all, &[], "198.51.100.0/31"),
+            ["new 198.51.100.1 Assigned", "old 198.51.100.0 Assigned"]
+        );
+    }
+
+    #[test]
+    fn a_service_of_others_is_left_alone_and_one_that_was_ours_is_cleared() {
+        let has = "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}";
+        let theirs = format!(
+            "{{metadata: {{name: theirs, namespace: shop}}, spec: {{type: LoadBalancer, loadBalancerClass: a/b}}, {has}}}}}"
+        );
+        let ours = format!(
+            "{{metadata: {{name: ours, namespace: shop}}, spec: {{type: ClusterIP}}, {has}, conditions: [{{type: svc/LoadBalancerIP, status: 'True', reason: Assigned, message: '', lastTransitionTime: '2026-01-01T00:00:00Z'}}]}}}}"
+        );
+        assert_eq!(told(&services(&[&theirs, &ours]), &[], "192.0.2.0/31"), ["ours  cleared"]);
+        let unclear = format!(
+            "{{metadata: {{name: unclear, namespace: shop}}, spec: {{type: LoadBalancer, loadBalancerIP: web}}, {has}}}}}"
+        );
+        let other = format!("{{metadata: {{name: other, namespace: shop}}, {SPEC}}}");
+        let all = services(&[&unclear, &other]);
+        assert_eq!(told(&all, &[], "192.0.2.1/32"), ["other  Exhausted", "unclear 192.0.2.1 Refused"]);
+    }
+}

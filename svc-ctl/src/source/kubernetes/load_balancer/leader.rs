@@ -1,0 +1,75 @@
+//! Asks for the Lease of the node that gives addresses.
+
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::api::PostParams;
+use tokio::sync::watch;
+use tokio::time::sleep;
+
+use super::super::failure::Failure;
+use super::{answer, now, time};
+use crate::lb::claim::Millis;
+use crate::lb::election::{DURATION, Election, LeaseRecord, PERIOD, Step};
+
+const NAME: &str = "svc-allocator";
+
+/// Publishes until when this node gives addresses. Runs for ever; a failure is a renewal that did not happen.
+pub async fn campaign(leases: &Api<Lease>, node: &str, granted: &watch::Sender<Option<Millis>>) {
+    let mut election = Election::new(node.to_owned());
+    loop {
+        if let Err(failure) = turn(leases, node, &mut election).await {
+            tracing::debug!(error = failure.text, "the Lease of the allocator");
+        }
+        granted.send_replace(election.acts_until());
+        sleep(Duration::from_millis(PERIOD)).await;
+    }
+}
+
+async fn turn(leases: &Api<Lease>, node: &str, election: &mut Election) -> Result<(), Failure> {
+    let lease = answer(leases.get_opt(NAME)).await?;
+    let asked_at = now();
+    let step = election.see(lease.as_ref().map(record), asked_at);
+    let transitions = lease.as_ref().and_then(|lease| lease.spec.as_ref()?.lease_transitions).unwrap_or(0);
+    let acquired = lease.as_ref().and_then(|lease| lease.spec.as_ref()?.acquire_time.clone());
+    let is_mine = step == Step::Renew;
+    let spec = LeaseSpec {
+        holder_identity: Some(node.to_owned()),
+        lease_duration_seconds: i32::try_from(DURATION / 1_000).ok(),
+        renew_time: Some(time()),
+        acquire_time: acquired.filter(|_| is_mine).or_else(|| Some(time())),
+        lease_transitions: Some(if step == Step::Take { transitions.saturating_add(1) } else { transitions }),
+        ..LeaseSpec::default()
+    };
+    match (step, lease) {
+        (Step::Wait, _) => return Ok(()),
+        // The version that was read goes with it: of two that take the Lease one is refused.
+        (_, Some(lease)) => {
+            let lease = Lease { spec: Some(spec), ..lease };
+            answer(leases.replace(NAME, &PostParams::default(), &lease)).await?;
+        }
+        (_, None) => {
+            let metadata = ObjectMeta { name: Some(NAME.to_owned()), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(spec) };
+            answer(leases.create(&PostParams::default(), &lease)).await?;
+        }
+    }
+    if !is_mine {
+        tracing::info!("this node gives load-balancer addresses");
+    }
+    election.grant(asked_at);
+    Ok(())
+}
+
+fn record(lease: &Lease) -> LeaseRecord {
+    let spec = lease.spec.as_ref();
+    let seconds = spec.and_then(|spec| u64::try_from(spec.lease_duration_seconds?).ok());
+    let renewed = spec.and_then(|spec| Some(spec.renew_time.as_ref()?.0.to_string()));
+    LeaseRecord {
+        holder: spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default(),
+        renewed: renewed.unwrap_or_default(),
+        duration: seconds.map_or(DURATION, |seconds| seconds * 1_000),
+    }
+}

@@ -1,0 +1,184 @@
+//! The Leases of nodes: this node's own is renewed, and all are followed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+
+use super::super::failure::{Failure, Pauses};
+use super::{MANAGER, Presence, answer, complain, now, time};
+use crate::lb::Members;
+use crate::lb::claim::Mac;
+use crate::lb::pulse::{Beat, DURATION, PERIOD, Pulse};
+use crate::model::complaint::Origin;
+use crate::model::parse::parse_ip;
+use crate::observe::ledger::Ledger;
+
+/// Label of the Leases, and its value.
+const LABEL: (&str, &str) = ("svc/lease", "node");
+const ADDRESSES: &str = "svc/addresses";
+const MACS: &str = "svc/link-layer-addresses";
+const EXCLUDED: &str = "svc/excluded";
+
+/// Renews this node's Lease for ever.
+pub async fn renew(
+    leases: &Api<Lease>,
+    node: &str,
+    mut presence: watch::Receiver<Option<Presence>>,
+    ledger: &Ledger,
+) {
+    let mut ticks = interval(Duration::from_millis(PERIOD));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = ticks.tick() => {}
+            // A link that is lost is known at once.
+            Ok(()) = presence.changed() => {}
+        }
+        let Some(presence) = presence.borrow_and_update().clone() else { continue };
+        let lease = lease(node, &presence);
+        let params = PatchParams::apply(MANAGER).force();
+        let failure = answer(leases.patch(&name(node), &params, &Patch::Apply(&lease))).await.err();
+        complain(ledger, Origin::NodeLeases, "the Lease of this node", failure.as_ref());
+    }
+}
+
+/// Publishes all nodes for ever.
+pub async fn follow(leases: &Api<Lease>, node: &str, members: &watch::Sender<Members>, ledger: &Ledger) {
+    let (mut pulse, mut pauses) = (Pulse::new(node.to_owned()), Pauses::default());
+    loop {
+        let pause = match turn(leases, members, &mut pulse).await {
+            Ok(()) => {
+                pauses.reset();
+                Duration::from_millis(PERIOD)
+            }
+            Err(failure) => {
+                complain(ledger, Origin::AllocatorSource, "the Leases of nodes", Some(&failure));
+                pauses.after(&failure, false).min(Duration::from_millis(DURATION))
+            }
+        };
+        sleep(pause).await;
+    }
+}
+
+/// Lists the Leases and follows them until the watch ends.
+async fn turn(
+    leases: &Api<Lease>,
+    members: &watch::Sender<Members>,
+    pulse: &mut Pulse,
+) -> Result<(), Failure> {
+    let selector = format!("{}={}", LABEL.0, LABEL.1);
+    let list = answer(leases.list(&ListParams::default().labels(&selector))).await?;
+    let beats: Vec<Beat> = list.items.iter().filter_map(beat).collect();
+    pulse.retain(&beats.iter().map(|beat| beat.node.clone()).collect::<BTreeSet<_>>());
+    for beat in beats {
+        pulse.beat(beat, now());
+    }
+    publish(members, pulse);
+    let version = list.metadata.resource_version.unwrap_or_default();
+    let params = WatchParams::default().labels(&selector);
+    let mut changes = pin!(leases.watch(&params, &version).await.map_err(|error| Failure::of(&error))?);
+    while let Some(change) = changes.next().await {
+        match change.map_err(|error| Failure::of(&error))? {
+            WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
+                if let Some(beat) = beat(&lease) {
+                    pulse.beat(beat, now());
+                }
+            }
+            WatchEvent::Deleted(lease) => {
+                if let Some(beat) = beat(&lease) {
+                    pulse.remove(&beat.node);
+                }
+            }
+            WatchEvent::Bookmark(_) => continue,
+            WatchEvent::Error(status) => return Err(Failure::of_status(&status)),
+        }
+        publish(members, pulse);
+    }
+    Ok(())
+}
+
+fn publish(members: &watch::Sender<Members>, pulse: &Pulse) {
+    let Some(now) = pulse.members() else { return };
+    members.send_if_modified(|known| std::mem::replace(known, now.clone()) != now);
+}
+
+fn name(node: &str) -> String {
+    format!("svc-node-{node}")
+}
+
+fn lease(node: &str, presence: &Presence) -> Lease {
+    let list = |texts: Vec<String>| texts.join(",");
+    let annotations = [
+        (ADDRESSES, list(presence.addresses.iter().map(ToString::to_string).collect())),
+        (MACS, list(presence.macs.iter().map(mac_text).collect())),
+        (EXCLUDED, presence.is_excluded.to_string()),
+    ];
+    let metadata = ObjectMeta {
+        name: Some(name(node)),
+        labels: Some(BTreeMap::from([(LABEL.0.to_owned(), LABEL.1.to_owned())])),
+        annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()),
+        ..ObjectMeta::default()
+    };
+    let spec = LeaseSpec {
+        holder_identity: Some(node.to_owned()),
+        lease_duration_seconds: i32::try_from(DURATION / 1_000).ok(),
+        renew_time: Some(time()),
+        ..LeaseSpec::default()
+    };
+    Lease { metadata, spec: Some(spec) }
+}
+
+/// A part that cannot be read is as if it were not there.
+fn beat(lease: &Lease) -> Option<Beat> {
+    let spec = lease.spec.as_ref()?;
+    let annotation = |key: &str| {
+        let annotations = lease.metadata.annotations.as_ref();
+        annotations.and_then(|all| all.get(key)).map_or("", String::as_str)
+    };
+    let presence = Presence {
+        addresses: annotation(ADDRESSES).split(',').filter_map(|text| parse_ip(text).ok()).collect(),
+        macs: annotation(MACS).split(',').filter_map(parse_mac).collect(),
+        is_excluded: annotation(EXCLUDED) == "true",
+    };
+    let renewed = spec.renew_time.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
+    Some(Beat { node: spec.holder_identity.clone()?, renewed, presence })
+}
+
+fn mac_text(mac: &Mac) -> String {
+    mac.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(":")
+}
+
+fn parse_mac(text: &str) -> Option<Mac> {
+    let octets: Option<Vec<u8>> = text.split(':').map(|octet| u8::from_str_radix(octet, 16).ok()).collect();
+    octets?.try_into().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_says_where_its_node_is_and_what_cannot_be_read_is_left_out() {
+        let presence = Presence {
+            addresses: ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into(),
+            macs: [[2, 0, 0, 0, 0, 0xaf]].into(),
+            is_excluded: true,
+        };
+        let mut lease = lease("node1", &presence);
+        let read = beat(&lease).unwrap();
+        assert_eq!((read.node.as_str(), &read.presence), ("node1", &presence));
+        let annotations = lease.metadata.annotations.as_mut().unwrap();
+        annotations.insert(ADDRESSES.to_owned(), "web,192.0.2.2".to_owned());
+        annotations.insert(MACS.to_owned(), "02:00,zz,02:00:00:00:00:00:00".to_owned());
+        let read = beat(&lease).unwrap().presence;
+        assert_eq!((read.addresses.len(), read.macs.len()), (1, 0));
+    }
+}
