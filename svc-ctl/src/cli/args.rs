@@ -36,6 +36,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Lists what the kernel's tables hold now, whether or not the daemon runs.
     Get(GetArgs),
+    /// Says what happens to a packet and which rule makes it so, by a dry run of the serving program. Leaves no trace. Exits
+    /// with 0 if the packet is forwarded, 3 if it is refused, 4 if it is dropped, 5 if it is not for a Service.
+    Why(WhyArgs),
     /// Looks at what svc needs on this node and what is in its way, before the start or beside the daemon. Exits with 1 if a
     /// check fails.
     Check(CheckArgs),
@@ -337,6 +340,23 @@ pub struct StatusArgs {
 #[derive(Args, Debug)]
 pub struct GetArgs {
     pub what: What,
+    #[command(flatten)]
+    pub pins: PinDir,
+    #[command(flatten)]
+    pub run_dir: RunDir,
+    #[arg(short, long, value_enum, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Args, Debug)]
+pub struct WhyArgs {
+    /// The packet: 'CLIENT -> ADDRESS:PORT/PROTO' in quotes, or CLIENT to ADDRESS:PORT/PROTO. The client is an address with or
+    /// without a port, or `node`; the protocol is TCP if it is not given.
+    #[arg(value_name = "PACKET", required = true, num_args = 1..=3)]
+    pub packet: Vec<String>,
+    /// The interface by which the packet comes (default: the one towards the client).
+    #[arg(long = "in", value_name = "IFACE")]
+    pub interface: Option<String>,
     #[command(flatten)]
     pub pins: PinDir,
     #[command(flatten)]

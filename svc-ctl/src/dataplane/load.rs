@@ -67,6 +67,21 @@ impl Loaded {
         Ok(loaded)
     }
 
+    /// Programs of this build with the configuration of others, over maps and in a folder of their own.
+    pub(super) fn apart(config: Config, maps: MapSet, dir: PathBuf) -> Self {
+        Self {
+            object: Cow::Borrowed(OBJECT),
+            config,
+            features: Features::detect(),
+            maps,
+            carried: Carried::default(),
+            dir,
+            programs: BTreeMap::new(),
+            ebpf: None,
+            loads: 0,
+        }
+    }
+
     fn of_object(
         object: Cow<'static, [u8]>,
         pins: &Pins,

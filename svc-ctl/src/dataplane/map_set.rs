@@ -13,6 +13,9 @@ use super::shapes::{PLANNED, TableSizes, map_shapes};
 use super::sys::{self, MapInfo, MapShape};
 use crate::plan::capacity::Capacity;
 
+/// Entries of the maps of a dry run. The kernel's LRU lists need some for each CPU.
+const DRY_ENTRIES: u32 = 1_024;
+
 /// A map and the kernel's information on it.
 #[derive(Debug)]
 pub struct HeldMap {
@@ -93,6 +96,18 @@ impl MapSet {
             self.0.insert(shape.name, Arc::new(copy));
         }
         Ok(())
+    }
+
+    /// The set with small, empty maps in place of all that programs write.
+    pub fn without_written(&self) -> anyhow::Result<Self> {
+        let mut set = self.clone();
+        for shape in map_shapes(&self.sizes()) {
+            if !PLANNED.contains(&shape.name) && shape.name != names::IFACES {
+                let shape = MapShape { max_entries: shape.max_entries.min(DRY_ENTRIES), ..shape };
+                set.0.insert(shape.name, Arc::new(made(&shape)?));
+            }
+        }
+        Ok(set)
     }
 
     /// Replaces this map by a new, empty one of the same shape.

@@ -1,0 +1,183 @@
+//! A packet that comes by an interface: the dry run decides, the tables explain.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use svc_common::abi::*;
+use svc_common::addr::{Port, Proto};
+use svc_common::datapath::state::is_expired;
+
+use super::answer::{Answer, Verdict};
+use super::backends::{self, Candidates};
+use super::origin::Interface;
+use super::request::{Client, Request};
+use super::{ServiceNames, found, leaving, octets};
+use crate::dataplane::dry_run::{Action, DryRun, Net, Ran};
+use crate::dataplane::encode::Encode;
+use crate::dataplane::flows;
+use crate::dataplane::lookup::{self, Found};
+use crate::dataplane::pins::Pins;
+
+/// Answers for a packet that comes by this interface.
+pub fn explain<F: Net>(
+    pins: &Pins,
+    names: &ServiceNames,
+    request: &Request,
+    interface: &Interface,
+) -> anyhow::Result<Answer> {
+    let Client::Address(client) = request.client else { unreachable!("a packet has a source address") };
+    let key = key::<F>(client, request)?;
+    let role = interface.entry.role;
+    // A tunnel's program differs from an uplink's only in the frame's header.
+    let program = if role == Role::POD { "pod_ingress" } else { "uplink_ingress" };
+    let mut dry = DryRun::of(pins, program)?;
+    let known = live_record::<F>(&dry, &key);
+    let found = lookup::frontend::<F>(&dry.live, (key.dst, key.dport), key.proto, AddressFlags::NODE_PORT);
+    let service = found.frontend.map(|(_, frontend)| frontend.service);
+    let affinity = service.map(|service| AffinityKey { service, netns: [0; 2], addr: key.src });
+    let frame = octets::frame::<F>(&key, interface.entry.mac, known.is_none());
+    let ran = dry.run::<F>(&frame, interface.index, &key, affinity)?;
+    let mut answer = Answer::new(request.to_string());
+    let is_pod = is_local_pod::<F>(&dry, interface, key.src);
+    interface_step(&mut answer, &dry.config, interface, is_pod);
+    match known {
+        Some(record) => flow_step(&mut answer, names, &key, &record),
+        None => {
+            answer.step("flow", &[], "no record: the packet would begin a flow");
+            decision::<F>(&mut answer, pins, &mut dry, names, request, (&key, &found, is_pod, affinity))?;
+        }
+    }
+    judge(&mut answer, &found, &ran, &frame);
+    if answer.verdict == Verdict::Forwarded {
+        let frontend = found.frontend.map(|(_, frontend)| frontend).filter(|_| known.is_none());
+        let flow = leaving::Leaving { interface, key: &key, ran: &ran, frontend, is_pod };
+        flow.steps::<F>(&mut answer, &mut dry);
+    }
+    Ok(answer)
+}
+
+fn key<F: Net>(client: SocketAddr, request: &Request) -> anyhow::Result<FlowKey<F::Addr>> {
+    let addr = |ip| F::addr(ip).context("addresses of different families");
+    Ok(FlowKey {
+        src: addr(client.ip())?,
+        dst: addr(request.to.ip())?,
+        sport: Port::new(client.port()),
+        dport: Port::new(request.to.port()),
+        proto: request.proto,
+        _pad: [0; 3],
+    })
+}
+
+/// The live flow record of a tuple, unless a new connection could take it.
+fn live_record<F: Net>(dry: &DryRun, key: &FlowKey<F::Addr>) -> Option<FlowRecord<F::Addr>> {
+    let record = F::maps(&dry.live).flows.get(key, 0).ok()?;
+    let is_over = is_expired(key.proto, record.state, flows::now(), record.stamp)
+        || (key.proto == Proto::TCP && record.state.is_closing());
+    (!is_over).then_some(record)
+}
+
+fn is_local_pod<F: Net>(dry: &DryRun, interface: &Interface, client: F::Addr) -> bool {
+    match dry.config.pods_by_source {
+        0 => interface.entry.flags.has(IfaceFlags::LOCAL_PODS),
+        _ => lookup::is_listed::<F>(&dry.live, PrefixList::LOCAL_PODS, client),
+    }
+}
+
+fn interface_step(answer: &mut Answer, config: &Config, interface: &Interface, is_pod: bool) {
+    let Interface { name, entry, because, .. } = interface;
+    let role = if entry.role == Role::POD { "a pod interface" } else { "an uplink" };
+    let by = if config.pods_by_source != 0 { "source address" } else { "interface" };
+    let client = match is_pod {
+        true => format!("a local pod, by its {by}"),
+        false => format!("no local pod, by its {by}"),
+    };
+    answer.step("interface", &["SEM-090"], format!("{name}, {role} ({because}); the client is {client}"));
+}
+
+fn flow_step<A: Encode>(answer: &mut Answer, names: &ServiceNames, key: &FlowKey<A>, record: &FlowRecord<A>) {
+    let flow = flows::flow(key, record, flows::now());
+    let text = format!(
+        "a {} record, {} for {} of {} ticks: it becomes {} > {} at {}",
+        flow.direction, flow.state, flow.age, flow.lifetime, flow.becomes_from, flow.becomes_to, flow.hook
+    );
+    answer.step("flow", &["SEM-120"], text);
+    answer.service = Some(found::service_name(names, record.service));
+}
+
+/// Facts of a packet without record.
+type Facts<'a, A> = (&'a FlowKey<A>, &'a Found, bool, Option<AffinityKey<A>>);
+
+/// Adds the steps from the frontend to the selection, as far as the packet gets.
+fn decision<F: Net>(
+    answer: &mut Answer,
+    pins: &Pins,
+    dry: &mut DryRun,
+    names: &ServiceNames,
+    request: &Request,
+    (key, found, is_pod, client): Facts<'_, F::Addr>,
+) -> anyhow::Result<()> {
+    let (Some((_, frontend)), Some(client)) = (&found.frontend, client) else {
+        let drops = dry.config.drops_unknown_ports != 0;
+        let is_unallocated = dry.config.service_cidrs != 0
+            && lookup::is_listed::<F>(&dry.live, PrefixList::SERVICE_CIDRS, key.dst);
+        found::none(answer, found, drops, is_unallocated);
+        return Ok(());
+    };
+    found::frontend(answer, names, request, found);
+    if frontend.flags.has(FrontendFlags::SOURCE_RANGES) {
+        let sources = PrefixList::sources_of(frontend.service);
+        if !lookup::is_listed::<F>(&dry.live, sources, key.src) {
+            answer.step("source ranges", &["SEM-031"], "loadBalancerSourceRanges do not have the client");
+            return Ok(());
+        }
+        answer.step("source ranges", &["SEM-031"], "loadBalancerSourceRanges have the client");
+    }
+    let candidates: Candidates = backends::candidates::<F>(answer, &mut dry.live, frontend, is_pod)?;
+    if candidates.list.is_empty() {
+        return Ok(());
+    }
+    if backends::affinity::<F>(answer, pins, frontend, &client, &candidates)?.is_none() {
+        let has_port = request.has_port;
+        backends::selection::<F>(answer, &mut dry.live, frontend, key, &candidates, has_port)?;
+    }
+    Ok(())
+}
+
+/// Sets the verdict by the dry run.
+fn judge<A: Encode>(answer: &mut Answer, found: &Found, ran: &Ran<A>, frame: &[u8]) {
+    let is_refusal = |counter: &&Counter| {
+        [Counter::RejectNoEndpoint, Counter::RejectUnknownPort, Counter::RejectTooBig, Counter::RejectTtl]
+            .contains(counter)
+    };
+    let refused = ran.counted.iter().find(is_refusal);
+    let dropped = ran.counted.iter().find(|counter| counter.label().starts_with("drop_"));
+    (answer.verdict, answer.reason) = match ran.action {
+        Action::Drop => (Verdict::Dropped, dropped.map(|counter| counter.label())),
+        Action::Redirect if refused.is_some() => (Verdict::Refused, refused.map(|counter| counter.label())),
+        Action::Redirect => (Verdict::Forwarded, None),
+        Action::Pass if ran.packet != frame => (Verdict::Forwarded, None),
+        Action::Pass => (Verdict::NoService, None),
+    };
+    match answer.verdict {
+        Verdict::Refused => {
+            let text = "ICMP port unreachable to the client, back out of the same interface";
+            answer.step("leaves", &["SEM-091", "SEM-092"], text);
+        }
+        Verdict::Dropped => {
+            answer.step("leaves", &["SEM-094"], "it does not: a dropped packet has no answer")
+        }
+        Verdict::NoService if found.frontend.is_some() => {
+            let text = "the stack gets the packet as it is: a reply, or one that another hook translates";
+            answer.step("leaves", &["SEM-088"], text);
+        }
+        Verdict::NoService => answer.step("leaves", &["SEM-088"], "the stack gets the packet as it is"),
+        Verdict::Forwarded => {}
+    }
+    if answer.verdict == Verdict::Forwarded
+        && let Some(record) = ran.record
+    {
+        answer.backend = Some((record.dst.to_ip(), record.dport.number()).into());
+        let source = ran.second.map_or((record.src, record.sport), |(_, second)| (second.src, second.sport));
+        answer.source = Some((source.0.to_ip(), source.1.number()).into());
+    }
+}
