@@ -4,19 +4,19 @@
 //! that programs write, so it leaves no flow, no port, no session affinity and no count. Live entries that decide
 //! about the packet are copied into those tables first. The copy is attached to nothing.
 
+mod copy;
 mod family;
 mod serving;
 
-use std::os::fd::{AsFd as _, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, bail};
 use svc_common::abi::*;
 use svc_common::datapath::flow::twin_key;
 
+use self::copy::Copy;
 pub use self::family::{DryTables, Net};
 pub use self::serving::config as serving_config;
-use super::load::Loaded;
 use super::map_set::MapSet;
 use super::maps::Maps;
 use super::pins::Pins;
@@ -56,33 +56,17 @@ pub struct DryRun {
     pub live: Maps,
     pub config: Config,
     live_set: MapSet,
-    dry_set: MapSet,
-    program: OwnedFd,
-}
-
-/// Removes the temporary pins.
-struct TemporaryPins<'a>(&'a Pins, PathBuf);
-
-impl Drop for TemporaryPins<'_> {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.remove_programs(&self.1) {
-            tracing::warn!(%error, "temporary pins remain; `svc-ctl cleanup` and the next daemon remove them");
-        }
-    }
+    copy: Copy,
 }
 
 impl DryRun {
-    /// A copy of the program of this name, as it serves now.
+    /// A copy of the program of this name, as it serves now. It stays pinned for the next answer, because the verifier
+    /// needs half a second for it.
     pub fn of(pins: &Pins, program: &str) -> anyhow::Result<Self> {
         let live_set = MapSet::open(&pins.maps())?;
         let config = serving::config(pins)?;
-        let dry_set = live_set.without_written()?;
-        let dir = pins.programs().join(format!("dry-{}", std::process::id()));
-        let temporary = TemporaryPins(pins, dir.clone());
-        let mut loaded = Loaded::apart(config, dry_set.clone(), dir);
-        let program = loaded.program(program).context("loading a copy of the serving program")?;
-        drop(temporary);
-        Ok(Self { live: Maps::of(&live_set)?, config, live_set, dry_set, program })
+        let copy = Copy::of(pins, program, config, &live_set)?;
+        Ok(Self { live: Maps::of(&live_set)?, config, live_set, copy })
     }
 
     /// Runs the program on a packet with this tuple that came by an interface. `client` is its session affinity entry, if any.
@@ -94,10 +78,10 @@ impl DryRun {
         client: Option<AffinityKey<F::Addr>>,
     ) -> anyhow::Result<Ran<F::Addr>> {
         let live = DryTables::<F>::over(&self.live_set)?;
-        let mut dry = DryTables::<F>::over(&self.dry_set)?;
-        let lease = Lease::COUNT;
-        copy_array(&self.live_set, &self.dry_set, names::LEASE, lease)?;
-        if let Some(until) = live.bypass.get(key, 0).ok() {
+        let mut dry = DryTables::<F>::over(&self.copy.tables)?;
+        dry.clear()?;
+        copy_array(&self.live_set, &self.copy.tables, names::LEASE, Lease::COUNT)?;
+        if let Ok(until) = live.bypass.get(key, 0) {
             dry.bypass.insert(key, until, 0)?;
         }
         if let Some((client, value)) = client.and_then(|key| Some((key, live.affinity.get(&key, 0).ok()?))) {
@@ -113,7 +97,7 @@ impl DryRun {
         for _ in 0..MOST_RUNS {
             dry.replace_flows(&copied)?;
             let before = dry.counters()?;
-            let (action, after) = sys::test_run(self.program.as_fd(), packet, ifindex)
+            let (action, after) = sys::test_run(self.copy.program.as_fd(), packet, ifindex)
                 .context("running the copy of the program")?;
             let made: Vec<_> = dry.flows.keys().collect::<Result<_, _>>()?;
             let is_copied = |key: &FlowKey<_>| copied.iter().any(|(copy, _)| copy == key);

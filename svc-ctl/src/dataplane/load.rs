@@ -267,7 +267,7 @@ fn load_one(name: &str, program: &mut Program) -> anyhow::Result<OwnedFd> {
     Ok(fd?.as_fd().try_clone_to_owned()?)
 }
 
-fn octets(config: &Config) -> &[u8] {
+pub(super) fn octets(config: &Config) -> &[u8] {
     // SAFETY: `Config` is plain data without padding, as `svc_common::abi` asserts.
     unsafe { std::slice::from_raw_parts((config as *const Config).cast(), size_of::<Config>()) }
 }

@@ -110,6 +110,19 @@ impl MapSet {
         Ok(set)
     }
 
+    /// The set with the maps of these ids in place of its maps of the same names.
+    pub fn with_maps(&self, ids: &[u32]) -> anyhow::Result<Self> {
+        let mut set = self.clone();
+        for id in ids {
+            let fd = sys::map_by_id(*id).context("opening a map of a program")?;
+            let info = sys::map_info(fd.as_fd())?;
+            if let Some(map) = set.0.iter_mut().find(|(name, _)| info.is_called(name)).map(|(_, map)| map) {
+                *map = Arc::new(HeldMap { fd, info });
+            }
+        }
+        Ok(set)
+    }
+
     /// Replaces this map by a new, empty one of the same shape.
     pub fn renew(&mut self, name: &'static str) -> anyhow::Result<()> {
         let sizes = self.sizes();

@@ -85,6 +85,15 @@ impl<F: Net> DryTables<F> {
         })
     }
 
+    /// Removes what earlier runs left.
+    pub(super) fn clear(&mut self) -> anyhow::Result<()> {
+        let clients: Vec<_> = self.affinity.keys().collect::<Result<_, _>>()?;
+        clients.iter().try_for_each(|key| self.affinity.remove(key))?;
+        let replies: Vec<_> = self.bypass.keys().collect::<Result<_, _>>()?;
+        replies.iter().try_for_each(|key| self.bypass.remove(key))?;
+        self.replace_flows(&[])
+    }
+
     /// Empties the flow table and fills it with copies.
     pub(super) fn replace_flows(
         &mut self,
