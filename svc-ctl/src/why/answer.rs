@@ -4,7 +4,9 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-/// The fate of a packet.
+use crate::observe::wanted::WantedEndpoint;
+
+/// The result for a packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
@@ -41,10 +43,10 @@ impl Verdict {
 pub struct Step {
     pub step: &'static str,
     pub text: String,
-    pub rules: Vec<&'static str>,
+    pub rules: Vec<String>,
 }
 
-/// What happens to a packet, and why.
+/// The fate of a packet, and the reasons.
 #[derive(Clone, Debug, Serialize)]
 pub struct Answer {
     pub packet: String,
@@ -56,17 +58,31 @@ pub struct Answer {
     /// The source that the backend sees. `None`: the kernel chooses it, for a socket of the node.
     pub source: Option<SocketAddr>,
     pub steps: Vec<Step>,
+    /// The endpoints of the service port in its EndpointSlices. Empty without a daemon.
+    pub endpoints: Vec<WantedEndpoint>,
 }
 
 impl Answer {
     pub fn new(packet: String) -> Self {
-        let verdict = Verdict::NoService;
-        Self { packet, verdict, reason: None, service: None, backend: None, source: None, steps: Vec::new() }
+        Self {
+            packet,
+            verdict: Verdict::NoService,
+            reason: None,
+            service: None,
+            backend: None,
+            source: None,
+            steps: Vec::new(),
+            endpoints: Vec::new(),
+        }
     }
 
     /// Adds a step.
     pub fn step(&mut self, step: &'static str, rules: &[&'static str], text: impl Into<String>) {
-        self.steps.push(Step { step, text: text.into(), rules: rules.to_vec() });
+        self.steps.push(Step {
+            step,
+            text: text.into(),
+            rules: rules.iter().map(|rule| (*rule).to_owned()).collect(),
+        });
     }
 
     /// The answer for people: the verdict, then one line a step.

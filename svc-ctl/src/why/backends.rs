@@ -2,11 +2,12 @@
 
 use svc_common::abi::*;
 
-use super::answer::Answer;
+use super::answer::{Answer, Step};
 use crate::dataplane::dry_run::Net;
 use crate::dataplane::lookup::{self, Member};
 use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::Pins;
+use crate::observe::wanted::{Wanted, WantedEndpoint};
 use crate::plan::render::locality_text;
 
 /// Backends that are named; of others only their number.
@@ -34,6 +35,7 @@ pub fn candidates<F: Net>(
     maps: &mut Maps,
     frontend: &FrontendValue,
     is_inside: bool,
+    wanted: Option<&Wanted>,
 ) -> anyhow::Result<Candidates> {
     let flags = frontend.flags;
     let is_local_only = flags.has(FrontendFlags::LOCAL_ONLY);
@@ -50,6 +52,13 @@ pub fn candidates<F: Net>(
                 "externalTrafficPolicy Local; a client from outside chooses from the backends of this node",
             ),
         }
+    }
+    if !flags.has(FrontendFlags::EXTERNAL) && wanted.is_some_and(|wanted| wanted.internal_local) {
+        answer.step(
+            "policy",
+            &["SEM-061"],
+            "internalTrafficPolicy Local; clients choose from the backends of this node",
+        );
     }
     let is_local = is_local_only && !is_inside;
     let extent = if is_local { frontend.local } else { frontend.cluster };
@@ -75,7 +84,27 @@ pub fn candidates<F: Net>(
     } else {
         answer.step("backends", &[], text);
     }
+    for endpoint in
+        wanted.iter().flat_map(|wanted| &wanted.endpoints).filter(|e| !is_in(&list, e)).take(NAMED)
+    {
+        answer.steps.push(left_out(endpoint, is_local));
+    }
     Ok(Candidates { list, is_local })
+}
+
+fn is_in(list: &[Member], endpoint: &WantedEndpoint) -> bool {
+    list.iter().any(|member| member.address == endpoint.address)
+}
+
+/// The step of an endpoint that is no candidate.
+fn left_out(endpoint: &WantedEndpoint, is_local: bool) -> Step {
+    let WantedEndpoint { address, node, in_cluster, because, rule, .. } = endpoint;
+    let node = node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+    let (because, rule) = match *in_cluster && is_local {
+        true => ("it is not on this node", "SEM-061"),
+        false => (because.as_str(), rule.as_str()),
+    };
+    Step { step: "left out", text: format!("{address}{node}: {because}"), rules: vec![rule.to_owned()] }
 }
 
 /// Adds the step of session affinity. Returns the backend that the client keeps.

@@ -2,16 +2,22 @@
 
 use svc_common::abi::*;
 
-use super::ServiceNames;
+use super::AskWanted;
 use super::answer::{Answer, Verdict};
 use super::request::{Request, proto_name};
 use crate::dataplane::lookup::Found;
+use crate::observe::wanted::Wanted;
 
-/// Adds the step of the frontend.
-pub fn frontend(answer: &mut Answer, names: &ServiceNames, request: &Request, found: &Found) {
+/// Adds the step of the frontend. Returns its wanted side.
+pub fn frontend(
+    answer: &mut Answer,
+    ask: AskWanted<'_>,
+    request: &Request,
+    (scope, frontend): &(Scope, FrontendValue),
+) -> Option<Wanted> {
     let Request { to, proto, .. } = request;
-    let Some((scope, frontend)) = &found.frontend else { return };
-    let service = service_name(names, frontend.service);
+    let wanted = ask(frontend.service.0);
+    let service = service_name(wanted.as_ref(), frontend.service);
     let (kind, rules): (_, &[&'static str]) = match *scope {
         Scope::NODE_PORT => ("a NodePort", &["SEM-022", "SEM-024"]),
         _ if frontend.flags.has(FrontendFlags::EXTERNAL) => {
@@ -21,6 +27,8 @@ pub fn frontend(answer: &mut Answer, names: &ServiceNames, request: &Request, fo
     };
     answer.step("frontend", rules, format!("{to}/{}, {kind} of {service}", proto_name(*proto)));
     answer.service = Some(service);
+    answer.endpoints = wanted.iter().flat_map(|wanted| wanted.endpoints.clone()).collect();
+    wanted
 }
 
 /// Adds the step of a destination without frontend, and its verdict.
@@ -49,7 +57,15 @@ pub fn none(answer: &mut Answer, found: &Found, drops_unknown_ports: bool, is_un
     (answer.verdict, answer.reason) = (verdict, reason.map(Counter::label));
 }
 
+/// Adds the step of the source ranges.
+pub fn source_ranges(answer: &mut Answer, wanted: Option<&Wanted>, client: &str, has_client: bool) {
+    let ranges = wanted.map(|wanted| wanted.source_ranges.join(", ")).filter(|ranges| !ranges.is_empty());
+    let ranges = ranges.map_or_else(String::new, |ranges| format!(" ({ranges})"));
+    let verb = if has_client { "have" } else { "do not have" };
+    answer.step("source ranges", &["SEM-031"], format!("loadBalancerSourceRanges{ranges} {verb} {client}"));
+}
+
 /// The daemon's name for a service port, or its number.
-pub fn service_name(names: &ServiceNames, id: ServicePortId) -> String {
-    names.get(&id.0).cloned().unwrap_or_else(|| format!("#{}", id.0))
+pub fn service_name(wanted: Option<&Wanted>, id: ServicePortId) -> String {
+    wanted.map_or_else(|| format!("service port #{}", id.0), |wanted| wanted.service.clone())
 }

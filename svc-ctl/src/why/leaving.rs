@@ -10,10 +10,12 @@ use super::origin::{Interface, name_of};
 use crate::dataplane::dry_run::{DryRun, Net, Ran};
 use crate::dataplane::encode::Encode;
 use crate::dataplane::lookup;
+use crate::dataplane::pins::Pins;
 use crate::dataplane::reach;
 
 /// A translated packet.
 pub struct Leaving<'a, A> {
+    pub pins: &'a Pins,
     pub interface: &'a Interface,
     pub key: &'a FlowKey<A>,
     pub ran: &'a Ran<A>,
@@ -38,7 +40,7 @@ impl<A: Encode + Eq> Leaving<'_, A> {
             let text = format!("{} tried before belong to other live flows", self.ran.ports_taken);
             answer.step("source port", &["SEM-080"], text);
         }
-        answer.step("leaves", &[], format!("{source} > {backend}{}", self.way(&record, backend)));
+        answer.step("leaves", &[], format!("{source} > {backend}{}", self.way(dry, &record, backend)));
     }
 
     fn locality<F: Net<Addr = A>>(&self, dry: &mut DryRun, backend: SocketAddr) -> Option<Locality> {
@@ -87,8 +89,18 @@ impl<A: Encode + Eq> Leaving<'_, A> {
         answer.step("masquerade", rules, text);
     }
 
+    /// XDP sends the packet on before TC sees it.
+    fn is_by_xdp(&self, dry: &DryRun, record: &FlowRecord<A>) -> bool {
+        let index = self.interface.index;
+        let has_xdp =
+            ["native", "generic"].iter().any(|mode| self.pins.link(&format!("xdp-{mode}-{index}")).exists());
+        let takes = record.oif == index
+            || dry.live.ifaces.get(&record.oif, 0).is_ok_and(|out| out.flags.has(IfaceFlags::TAKES_XDP));
+        has_xdp && takes && record.is_resolved()
+    }
+
     /// The way out, in words.
-    fn way(&self, record: &FlowRecord<A>, backend: SocketAddr) -> String {
+    fn way(&self, dry: &DryRun, record: &FlowRecord<A>, backend: SocketAddr) -> String {
         let back = &self.interface.name;
         match record.exit {
             Exit::HAIRPIN => format!(" by redirect, back out of {back}"),
@@ -100,7 +112,8 @@ impl<A: Encode + Eq> Leaving<'_, A> {
                     (mac, true) => format!(", next hop {}", mac_text(mac)),
                 };
                 let mtu = if record.mtu == 0 { String::new() } else { format!(", MTU {}", record.mtu) };
-                format!(" by redirect out of {}{next}{mtu}", name_of(record.oif))
+                let by = if self.is_by_xdp(dry, record) { "XDP" } else { "redirect" };
+                format!(" by {by} out of {}{next}{mtu}", name_of(record.oif))
             }
             _ => {
                 let second = match self.ran.second {

@@ -13,8 +13,6 @@ mod packet;
 pub mod request;
 mod socket;
 
-use std::collections::BTreeMap;
-
 use svc_common::family::{V4, V6};
 
 use self::answer::Answer;
@@ -23,36 +21,37 @@ use self::request::{Client, Request};
 use crate::dataplane::dry_run::Net;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::Pins;
+use crate::observe::wanted::Wanted;
 
-/// Names of service ports, by id.
-pub type ServiceNames = BTreeMap<u32, String>;
+/// Asks for the wanted side of a service port by its id. `None`: nobody knows it.
+pub type AskWanted<'a> = &'a dyn Fn(u32) -> Option<Wanted>;
 
 /// Answers a request.
 pub fn answer(
     pins: &Pins,
-    names: &ServiceNames,
+    ask: AskWanted<'_>,
     request: &Request,
     interface: Option<&str>,
 ) -> anyhow::Result<Answer> {
     match request.to.is_ipv4() {
-        true => of_family::<V4>(pins, names, request, interface),
-        false => of_family::<V6>(pins, names, request, interface),
+        true => of_family::<V4>(pins, ask, request, interface),
+        false => of_family::<V6>(pins, ask, request, interface),
     }
 }
 
 fn of_family<F: Net>(
     pins: &Pins,
-    names: &ServiceNames,
+    ask: AskWanted<'_>,
     request: &Request,
     interface: Option<&str>,
 ) -> anyhow::Result<Answer> {
     let maps = Maps::open(pins)?;
     let address = match request.client {
-        Client::Node => return socket::explain::<F>(pins, maps, names, request),
+        Client::Node => return socket::explain::<F>(pins, maps, ask, request),
         Client::Address(address) => address.ip(),
     };
     match origin::find(&maps, address, interface)? {
-        Origin::Node => socket::explain::<F>(pins, maps, names, request),
-        Origin::Interface(interface) => packet::explain::<F>(pins, names, request, &interface),
+        Origin::Node => socket::explain::<F>(pins, maps, ask, request),
+        Origin::Interface(interface) => packet::explain::<F>(pins, ask, request, &interface),
     }
 }

@@ -11,7 +11,7 @@ use super::answer::{Answer, Verdict};
 use super::backends::{self, Candidates};
 use super::origin::Interface;
 use super::request::{Client, Request};
-use super::{ServiceNames, found, leaving, octets};
+use super::{AskWanted, found, leaving, octets};
 use crate::dataplane::dry_run::{Action, DryRun, Net, Ran};
 use crate::dataplane::encode::Encode;
 use crate::dataplane::flows;
@@ -21,7 +21,7 @@ use crate::dataplane::pins::Pins;
 /// Answers for a packet that comes by this interface.
 pub fn explain<F: Net>(
     pins: &Pins,
-    names: &ServiceNames,
+    ask: AskWanted<'_>,
     request: &Request,
     interface: &Interface,
 ) -> anyhow::Result<Answer> {
@@ -41,16 +41,16 @@ pub fn explain<F: Net>(
     let is_pod = is_local_pod::<F>(&dry, interface, key.src);
     interface_step(&mut answer, &dry.config, interface, is_pod);
     match known {
-        Some(record) => flow_step(&mut answer, names, &key, &record),
+        Some(record) => flow_step(&mut answer, ask, &key, &record),
         None => {
             answer.step("flow", &[], "no record: the packet would begin a flow");
-            decision::<F>(&mut answer, pins, &mut dry, names, request, (&key, &found, is_pod, affinity))?;
+            decision::<F>(&mut answer, pins, &mut dry, ask, request, (&key, &found, is_pod, affinity))?;
         }
     }
     judge(&mut answer, &found, &ran, &frame);
     if answer.verdict == Verdict::Forwarded {
         let frontend = found.frontend.map(|(_, frontend)| frontend).filter(|_| known.is_none());
-        let flow = leaving::Leaving { interface, key: &key, ran: &ran, frontend, is_pod };
+        let flow = leaving::Leaving { pins, interface, key: &key, ran: &ran, frontend, is_pod };
         flow.steps::<F>(&mut answer, &mut dry);
     }
     Ok(answer)
@@ -94,14 +94,14 @@ fn interface_step(answer: &mut Answer, config: &Config, interface: &Interface, i
     answer.step("interface", &["SEM-090"], format!("{name}, {role} ({because}); the client is {client}"));
 }
 
-fn flow_step<A: Encode>(answer: &mut Answer, names: &ServiceNames, key: &FlowKey<A>, record: &FlowRecord<A>) {
+fn flow_step<A: Encode>(answer: &mut Answer, ask: AskWanted<'_>, key: &FlowKey<A>, record: &FlowRecord<A>) {
     let flow = flows::flow(key, record, flows::now());
     let text = format!(
-        "a {} record, {} for {} of {} ticks: it becomes {} > {} at {}",
+        "a {} record ({}; last packet {} ticks ago, expires after {}): {} > {} at {}",
         flow.direction, flow.state, flow.age, flow.lifetime, flow.becomes_from, flow.becomes_to, flow.hook
     );
-    answer.step("flow", &["SEM-120"], text);
-    answer.service = Some(found::service_name(names, record.service));
+    answer.step("flow", &["SEM-079", "SEM-120"], text);
+    answer.service = Some(found::service_name(ask(record.service.0).as_ref(), record.service));
 }
 
 /// Facts of a packet without record.
@@ -112,27 +112,33 @@ fn decision<F: Net>(
     answer: &mut Answer,
     pins: &Pins,
     dry: &mut DryRun,
-    names: &ServiceNames,
+    ask: AskWanted<'_>,
     request: &Request,
     (key, found, is_pod, client): Facts<'_, F::Addr>,
 ) -> anyhow::Result<()> {
-    let (Some((_, frontend)), Some(client)) = (&found.frontend, client) else {
+    let (Some(of_scope @ (_, frontend)), Some(client)) = (&found.frontend, client) else {
         let drops = dry.config.drops_unknown_ports != 0;
         let is_unallocated = dry.config.service_cidrs != 0
             && lookup::is_listed::<F>(&dry.live, PrefixList::SERVICE_CIDRS, key.dst);
         found::none(answer, found, drops, is_unallocated);
         return Ok(());
     };
-    found::frontend(answer, names, request, found);
+    let wanted = found::frontend(answer, ask, request, of_scope);
+    if is_pod && dry.config.pod_sockets == PodSockets::ON && !frontend.flags.has(FrontendFlags::EXTERNAL) {
+        let text = "--pod-sockets on: sockets of pods are connected to a backend before there is a packet; this is a packet of \
+                    another kind";
+        answer.step("socket", &[], text);
+    }
     if frontend.flags.has(FrontendFlags::SOURCE_RANGES) {
         let sources = PrefixList::sources_of(frontend.service);
-        if !lookup::is_listed::<F>(&dry.live, sources, key.src) {
-            answer.step("source ranges", &["SEM-031"], "loadBalancerSourceRanges do not have the client");
+        let has_client = lookup::is_listed::<F>(&dry.live, sources, key.src);
+        found::source_ranges(answer, wanted.as_ref(), "the client", has_client);
+        if !has_client {
             return Ok(());
         }
-        answer.step("source ranges", &["SEM-031"], "loadBalancerSourceRanges have the client");
     }
-    let candidates: Candidates = backends::candidates::<F>(answer, &mut dry.live, frontend, is_pod)?;
+    let candidates: Candidates =
+        backends::candidates::<F>(answer, &mut dry.live, frontend, is_pod, wanted.as_ref())?;
     if candidates.list.is_empty() {
         return Ok(());
     }

@@ -8,7 +8,7 @@ use svc_common::addr::Port;
 use super::answer::{Answer, Verdict};
 use super::backends::{self, place};
 use super::request::Request;
-use super::{ServiceNames, found};
+use super::{AskWanted, found};
 use crate::dataplane::dry_run::{self, Net};
 use crate::dataplane::lookup;
 use crate::dataplane::maps::Maps;
@@ -18,7 +18,7 @@ use crate::dataplane::pins::Pins;
 pub fn explain<F: Net>(
     pins: &Pins,
     mut maps: Maps,
-    names: &ServiceNames,
+    ask: AskWanted<'_>,
     request: &Request,
 ) -> anyhow::Result<Answer> {
     let config = dry_run::serving_config(pins)?;
@@ -32,7 +32,7 @@ pub fn explain<F: Net>(
     let port = Port::new(request.to.port());
     let accepts = AddressFlags(AddressFlags::NODE_PORT.0 | AddressFlags::NODE_PORT_OF_HOST.0);
     let found = lookup::frontend::<F>(&maps, (address, port), request.proto, accepts);
-    let Some((_, frontend)) = found.frontend else {
+    let Some(of_scope @ (_, frontend)) = found.frontend else {
         let is_unallocated =
             config.service_cidrs != 0 && lookup::is_listed::<F>(&maps, PrefixList::SERVICE_CIDRS, address);
         found::none(&mut answer, &found, config.drops_unknown_ports != 0, is_unallocated);
@@ -43,17 +43,17 @@ pub fn explain<F: Net>(
         }
         return Ok(answer);
     };
-    found::frontend(&mut answer, names, request, &found);
+    let wanted = found::frontend(&mut answer, ask, request, &of_scope);
     let flags = frontend.flags;
     if flags.has(FrontendFlags::SOURCE_RANGES) {
-        if !flags.has(FrontendFlags::NODE_IN_RANGES) {
-            answer.step("source ranges", &["SEM-031"], "loadBalancerSourceRanges do not have this node");
+        let has_node = flags.has(FrontendFlags::NODE_IN_RANGES);
+        found::source_ranges(&mut answer, wanted.as_ref(), "this node", has_node);
+        if !has_node {
             dropped(&mut answer, Some(Counter::DropSourceRange));
             return Ok(answer);
         }
-        answer.step("source ranges", &["SEM-031"], "loadBalancerSourceRanges have this node");
     }
-    let candidates = backends::candidates::<F>(&mut answer, &mut maps, &frontend, true)?;
+    let candidates = backends::candidates::<F>(&mut answer, &mut maps, &frontend, true, wanted.as_ref())?;
     if candidates.list.is_empty() {
         match flags.has(FrontendFlags::USABLE_ELSEWHERE) {
             true => dropped(&mut answer, Some(Counter::DropNoLocalEndpoint)),
