@@ -18,6 +18,7 @@ use crate::plan::node_ports::NodePortAddresses;
 use crate::plan::prefixes::Cidrs;
 use crate::programs::FlowTableSize;
 
+use super::get::filter::Filter;
 pub use super::values::{FeatureGates, PortRange, ServiceCidrs};
 
 /// Kubernetes Services in the kernel: the node daemon and its tools.
@@ -340,6 +341,12 @@ pub struct StatusArgs {
 #[derive(Args, Debug)]
 pub struct GetArgs {
     pub what: What,
+    #[command(flatten)]
+    pub filter: Filter,
+    /// Only what differs between the objects and the kernel, for `services`. Exits with 1 if anything does. Needs the running
+    /// daemon.
+    #[arg(long)]
+    pub diff: bool,
     #[command(flatten)]
     pub pins: PinDir,
     #[command(flatten)]

@@ -33,7 +33,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Run(args) => run::main(args, &matches, arguments),
         Command::Status(args) => status::main(args),
-        Command::Get(args) => get::main(args),
+        Command::Get(args) => return exit(get::main(args)),
         Command::Lb(args) => lb::main(args),
         Command::Config(args) => config::main(args, &command()),
         Command::Cleanup(args) => cleanup::main(args),

@@ -24,7 +24,7 @@ use super::ledger::Complaints;
 use super::listeners::Listeners;
 use super::status::ComplaintStatus;
 use super::summary::complaint_status;
-use super::wanted::wanted;
+use super::wanted::{wanted, wanted_frontends};
 use crate::model::complaint::{Complaint, Origin};
 use crate::model::name::IpFamily;
 use crate::model::world::World;
@@ -51,6 +51,7 @@ pub async fn run(run_dir: PathBuf, asked: Asked, listeners: Listeners) -> anyhow
         .route("/complaints", get(complaints))
         .route("/services", get(services))
         .route("/wanted", get(wanted_side))
+        .route("/wanted/frontends", get(frontends))
         .with_state(asked);
     loop {
         match listen(&run_dir) {
@@ -160,6 +161,12 @@ async fn wanted_side(State(asked): State<Asked>, Query(which): Query<PortInFamil
         wanted(&world, key, family)
     })
     .await
+}
+
+/// Every frontend that the objects want.
+async fn frontends(State(asked): State<Asked>) -> Response {
+    let world = asked.worlds.borrow().clone();
+    json(move || wanted_frontends(&world)).await
 }
 
 /// On another thread: a hundred thousand names take a while.

@@ -3,12 +3,18 @@
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use svc_common::abi::Locality;
 
 use crate::model::endpoint::{Endpoint, PortEndpoint, port_endpoints};
 use crate::model::name::{IpFamily, ServicePortKey};
 use crate::model::node::NodeInfo;
 use crate::model::world::World;
-use crate::plan::policy::{Categories, Policy, is_local, plan_categories};
+use crate::plan::claims::PortOf;
+use crate::plan::frontends::{Claim, plan_frontends};
+use crate::plan::ids::Target;
+use crate::plan::page::{plan_endpoints, policy_of};
+use crate::plan::policy::{Categories, is_local, plan_categories};
+use crate::plan::render::frontend_text;
 
 /// A service port in one family, as its objects want it.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -38,22 +44,60 @@ pub struct WantedEndpoint {
 /// The wanted side of a service port; `None` if the world has no such port or the Service lacks the family.
 pub fn wanted(world: &World, key: &ServicePortKey, family: IpFamily) -> Option<Wanted> {
     let service = world.services.get(&key.service)?;
-    let addresses = service.families.iter().find(|addresses| addresses.family() == family)?;
-    let port = service.ports.iter().find(|port| port.name == key.port && port.proto == key.proto)?;
-    let policy = Policy {
-        internal_local: service.internal_local,
-        external_local: service.external_local,
-        externally_accessible: port.is_externally_accessible(addresses),
-    };
+    let is_it = |of: &PortOf| of.key() == *key && of.addresses().family() == family;
+    let of = PortOf::all(service).find(is_it)?;
+    let (port, policy) = (of.port(), policy_of(&of));
     let endpoints = port_endpoints(world.slices_of(&key.service), family, &port.name, port.proto);
     let found = plan_categories(&endpoints, policy, &world.node);
     Some(Wanted {
         service: key.to_string(),
         internal_local: service.internal_local,
         external_local: service.external_local,
-        source_ranges: addresses.source_ranges.iter().map(ToString::to_string).collect(),
+        source_ranges: of.addresses().source_ranges.iter().map(ToString::to_string).collect(),
         endpoints: endpoints.iter().map(|endpoint| explained(endpoint, &found, &world.node)).collect(),
     })
+}
+
+/// A frontend as the objects want it, before any conflict of addresses and any lack of room.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct WantedFrontend {
+    /// `namespace/name:port/protocol`.
+    pub service: String,
+    /// As `svc-ctl get services` spells it.
+    pub frontend: String,
+    pub backends: Vec<SocketAddr>,
+    /// Backends for clients from outside, under `externalTrafficPolicy: Local`.
+    pub local_backends: Vec<SocketAddr>,
+}
+
+/// Every frontend that the objects want.
+pub fn wanted_frontends(world: &World) -> Vec<WantedFrontend> {
+    world
+        .services
+        .values()
+        .flat_map(|service| PortOf::all(service))
+        .flat_map(|of| frontends_of(world, &of))
+        .collect()
+}
+
+fn frontends_of(world: &World, of: &PortOf) -> Vec<WantedFrontend> {
+    let endpoints = plan_endpoints(world, of);
+    let addresses = |list: &[(Target, Locality)]| -> Vec<SocketAddr> {
+        list.iter().map(|(target, _)| SocketAddr::from(*target)).collect()
+    };
+    let policy = policy_of(of);
+    let claims = plan_frontends(of.port(), of.addresses());
+    let frontend = |claim: Claim| {
+        let (backends, local_backends) = match (claim.external, policy.internal_local, policy.external_local)
+        {
+            (false, true, _) => (addresses(&endpoints.local), Vec::new()),
+            (true, _, true) => (addresses(&endpoints.cluster), addresses(&endpoints.local)),
+            _ => (addresses(&endpoints.cluster), Vec::new()),
+        };
+        let (service, frontend) = (of.key().to_string(), frontend_text(&claim.frontend));
+        WantedFrontend { service, frontend, backends, local_backends }
+    };
+    claims.into_iter().map(frontend).collect()
 }
 
 fn explained(port: &PortEndpoint<'_>, found: &Categories<'_>, node: &NodeInfo) -> WantedEndpoint {

@@ -4,8 +4,9 @@ use svc_common::abi::*;
 
 use super::AskWanted;
 use super::answer::{Answer, Verdict};
-use super::request::{Request, proto_name};
+use super::request::Request;
 use crate::dataplane::lookup::Found;
+use crate::model::name::proto_label;
 use crate::observe::wanted::Wanted;
 
 /// Adds the step of the frontend. Returns its wanted side.
@@ -25,7 +26,7 @@ pub fn frontend(
         }
         _ => ("a ClusterIP", &[]),
     };
-    answer.step("frontend", rules, format!("{to}/{}, {kind} of {service}", proto_name(*proto)));
+    answer.step("frontend", rules, format!("{to}/{}, {kind} of {service}", proto_label(*proto)));
     answer.service = Some(service);
     answer.endpoints = wanted.iter().flat_map(|wanted| wanted.endpoints.clone()).collect();
     wanted

@@ -6,6 +6,8 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, bail, ensure};
 use svc_common::addr::Proto;
 
+use crate::model::name::proto_label;
+
 /// Source port of a client for which none is given.
 const CLIENT_PORT: u16 = 50_000;
 
@@ -92,22 +94,13 @@ fn valid(address: SocketAddr) -> anyhow::Result<SocketAddr> {
     Ok(address)
 }
 
-/// The name of a protocol.
-pub fn proto_name(proto: Proto) -> &'static str {
-    match proto {
-        Proto::TCP => "TCP",
-        Proto::UDP => "UDP",
-        _ => "SCTP",
-    }
-}
-
 impl fmt::Display for Request {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.client {
             Client::Node => f.write_str("node")?,
             Client::Address(address) => address.fmt(f)?,
         }
-        write!(f, " -> {}/{}", self.to, proto_name(self.proto))
+        write!(f, " -> {}/{}", self.to, proto_label(self.proto))
     }
 }
 

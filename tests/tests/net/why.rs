@@ -2,13 +2,14 @@
 //! too.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
-use serde_json::Value;
-use svc_common::abi::Counter;
+use serde_json::{Value, json};
+use svc_common::abi::{Counter, FrontendKey, Scope};
+use svc_common::addr::{Port, Proto};
+use svc_ctl::dataplane::encode::{v4, v6};
 use svc_ctl::dataplane::entries;
 use svc_ctl::dataplane::maps::Maps;
 use svc_ctl::dataplane::pins::Pins;
@@ -42,30 +43,32 @@ pub fn trials() -> Vec<Trial> {
         add("a Service without endpoints refuses (SEM-091)", &[], refused);
         add("session affinity decides as for the client (SEM-231)", &["near", "far"], affinity);
         add("a packet of a live flow goes where its record says (SEM-120)", &["near"], flow);
+        add("get --diff names a frontend that the kernel lacks", &["near"], diff);
         add("other packets and bad input have clear answers", &["near"], others);
     }
     trials
 }
 
-/// Contents of every table that programs write, all counters, and all pins.
-fn contents(
-    testbed: &mut Testbed,
-) -> Result<(BTreeMap<String, Vec<Vec<u8>>>, Vec<u64>, Value, Vec<PathBuf>)> {
+/// Contents of every table that programs write, all counters, and all pins but that of the copy for dry runs.
+fn contents(testbed: &mut Testbed) -> Result<BTreeMap<String, Value>> {
     let (node, daemon) = testbed.world.on_node(1)?;
-    let of_services = daemon.get(node, "services")?;
+    let mut contents = BTreeMap::from([("services".to_owned(), daemon.get(node, "services")?)]);
     let pins = Pins::existing(daemon.pins())?;
-    let names = WRITTEN.iter().flat_map(|name| [format!("{name}4"), format!("{name}6")]);
-    let mut tables = BTreeMap::new();
-    for name in names {
+    for name in WRITTEN.iter().flat_map(|name| [format!("{name}4"), format!("{name}6")]) {
         let mut rows = Vec::new();
         let read = |key: &[u8], value: &[u8]| rows.push([key, value].concat());
         entries::each_raw(&pins, &name, read)?;
         rows.sort();
-        tables.insert(name, rows);
+        contents.insert(name, json!(rows));
     }
     let maps = Maps::open(&pins)?;
-    let counters = Counter::ALL.iter().map(|counter| maps.counter(*counter)).collect();
-    Ok((tables, counters, of_services, BpfFs::pins(daemon.pins())))
+    let counters: Vec<u64> = Counter::ALL.iter().map(|counter| maps.counter(*counter)).collect();
+    contents.insert("counters".to_owned(), json!(counters));
+    let mut paths = BpfFs::pins(daemon.pins());
+    paths.retain(|path| !path.starts_with(pins.dry_programs()));
+    paths.sort();
+    contents.insert("pins".to_owned(), json!(paths));
+    Ok(contents)
 }
 
 fn ask(testbed: &Testbed, client: &str, to: SocketAddr, proto: &str) -> Result<(i32, Value)> {
@@ -99,7 +102,12 @@ fn no_trace(testbed: &mut Testbed) -> Result<()> {
     }
     testbed.world.daemon(1)?.kill()?;
     let before = contents(testbed)?;
-    ensure!(before.0.values().any(|rows| !rows.is_empty()), "the tables are empty");
+    for name in ["FLOWS4", "FLOWS6"] {
+        ensure!(
+            before.get(name).and_then(Value::as_array).is_some_and(|rows| !rows.is_empty()),
+            "{name} is empty"
+        );
+    }
     for family in Family::BOTH {
         for client in ["pod", "client", "node1"] {
             for proto in ["TCP", "UDP"] {
@@ -111,7 +119,12 @@ fn no_trace(testbed: &mut Testbed) -> Result<()> {
         }
     }
     let after = contents(testbed)?;
-    ensure!(before == after, "before: {before:?}\nafter: {after:?}");
+    let differing: Vec<&String> =
+        before.keys().filter(|name| before.get(*name) != after.get(*name)).collect();
+    ensure!(
+        differing.is_empty() && before.len() == after.len(),
+        "{differing:?} differ: {before:?}\n{after:?}"
+    );
     Ok(())
 }
 
@@ -200,6 +213,39 @@ fn others(testbed: &mut Testbed) -> Result<()> {
     ] {
         let error = testbed.world.why(1, &arguments).err().map(|error| format!("{error:#}"));
         ensure!(error.as_ref().is_some_and(|error| error.contains(says)), "{arguments:?}: {error:?}");
+    }
+    Ok(())
+}
+
+/// `svc-ctl get services --diff`: the exit code and the rows.
+fn differences(testbed: &mut Testbed) -> Result<(Option<i32>, Value)> {
+    let (node, daemon) = testbed.world.on_node(1)?;
+    let mut command = node.host.command(daemon.binary())?;
+    command
+        .args(["get", "services", "--diff", "-o", "json", "-n", "default", "--run-dir"])
+        .arg(daemon.run_dir());
+    let output = command.arg("--pin-dir").arg(daemon.pins()).output()?;
+    let rows = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    Ok((output.status.code(), rows))
+}
+
+fn diff(testbed: &mut Testbed) -> Result<()> {
+    let before = differences(testbed)?;
+    ensure!(before == (Some(0), Value::Array(Vec::new())), "{before:?}");
+    for family in Family::BOTH {
+        let to = testbed.cluster_ip(family);
+        let mut maps = Maps::open(&Pins::existing(testbed.world.daemon(1)?.pins())?)?;
+        let (port, proto, scope) = (Port::new(to.port()), Proto::TCP, Scope::ADDRESS);
+        match to.ip() {
+            IpAddr::V4(ip) => maps.v4.frontends.remove(&FrontendKey { addr: v4(ip), port, proto, scope })?,
+            IpAddr::V6(ip) => maps.v6.frontends.remove(&FrontendKey { addr: v6(ip), port, proto, scope })?,
+        }
+        let (code, rows) = differences(testbed)?;
+        let frontend = Value::from(format!("{to}/TCP"));
+        let found = rows.as_array().into_iter().flatten().find(|row| row["frontend"] == frontend);
+        let is_named = found.is_some_and(|row| row["difference"] == "not in the kernel");
+        ensure!(code == Some(1) && is_named, "exit {code:?}: {rows:#}");
     }
     Ok(())
 }
