@@ -15,8 +15,9 @@ use svc_common::abi::*;
 use svc_common::datapath::flow::twin_key;
 
 use self::copy::Copy;
-pub use self::family::{DryTables, Net};
+pub use self::family::{DryTables, FlowEntry, Net};
 pub use self::serving::config as serving_config;
+use super::flows;
 use super::map_set::MapSet;
 use super::maps::Maps;
 use super::pins::Pins;
@@ -46,7 +47,7 @@ pub struct Ran<A> {
     /// The packet's record: found or made.
     pub record: Option<FlowRecord<A>>,
     /// The second flow of a masquerade through the stack: its key and record.
-    pub second: Option<(FlowKey<A>, FlowRecord<A>)>,
+    pub second: Option<FlowEntry<A>>,
     /// Source ports that other live flows have.
     pub ports_taken: usize,
 }
@@ -67,6 +68,18 @@ impl DryRun {
         let config = serving::config(pins)?;
         let copy = Copy::of(pins, program, config, &live_set)?;
         Ok(Self { live: Maps::of(&live_set)?, config, live_set, copy })
+    }
+
+    /// The socket hooks serve the sockets of pods: always, or because the daemon's lease has ended.
+    pub fn serves_pod_sockets(&self) -> anyhow::Result<bool> {
+        let mut until = [0; 4];
+        let place = (Lease::Until as u32).to_ne_bytes();
+        sys::look_up_entry(self.live_set.fd(names::LEASE)?, &place, &mut until).context("reading LEASE")?;
+        Ok(match self.config.pod_sockets {
+            PodSockets::ON => true,
+            PodSockets::WITHOUT_DAEMON => !is_held(u32::from_ne_bytes(until), flows::now()),
+            _ => false,
+        })
     }
 
     /// Runs the program on a packet with this tuple that came by an interface. `client` is its session affinity entry, if any.

@@ -72,12 +72,7 @@ pub struct WantedFrontend {
 
 /// Every frontend that the objects want.
 pub fn wanted_frontends(world: &World) -> Vec<WantedFrontend> {
-    world
-        .services
-        .values()
-        .flat_map(|service| PortOf::all(service))
-        .flat_map(|of| frontends_of(world, &of))
-        .collect()
+    world.services.values().flat_map(PortOf::all).flat_map(|of| frontends_of(world, &of)).collect()
 }
 
 fn frontends_of(world: &World, of: &PortOf) -> Vec<WantedFrontend> {

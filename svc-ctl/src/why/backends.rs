@@ -151,7 +151,8 @@ pub fn selection<F: Net>(
 ) -> anyhow::Result<()> {
     let is_local_only = frontend.flags.has(FrontendFlags::LOCAL_ONLY);
     if frontend.maglev.count == 0 || (is_local_only && !candidates.is_local) {
-        return Ok(random(answer, candidates));
+        random(answer, candidates);
+        return Ok(());
     }
     let (place, places, index) = lookup::maglev::<F>(maps, frontend.maglev, key)?;
     let chosen = candidates.list.get(index);

@@ -43,15 +43,22 @@ pub fn find(maps: &Maps, client: IpAddr, named: Option<&str>) -> anyhow::Result<
         return Ok(Origin::Interface(interface(maps, route.oif, format!("the route to {client}"))?));
     }
     let bridge = name_of(route.oif);
-    let mac = reach::neighbor(client, route.oif)?.with_context(|| {
-        format!("{client} is behind the bridge {bridge} and has not been heard of: name its port with --in")
-    })?;
-    let ports = reach::bridge_ports(mac)?;
-    let of_bridge = ports.iter().find(|port| maps.ifaces.get(port, 0).is_ok_and(|i| i.bridge == route.oif));
-    let port = *of_bridge.with_context(|| {
-        format!("the bridge {bridge} does not know the port of {client}: name it with --in")
-    })?;
-    Ok(Origin::Interface(interface(maps, port, format!("the port of {bridge} towards {client}"))?))
+    let is_of_bridge = |port: &u32| maps.ifaces.get(port, 0).is_ok_and(|iface| iface.bridge == route.oif);
+    let ports = match reach::neighbor(client, route.oif)? {
+        Some(mac) => reach::bridge_ports(mac)?,
+        None => Vec::new(),
+    };
+    let (port, because) = match ports.into_iter().find(is_of_bridge) {
+        Some(port) => (port, format!("the port of {bridge} towards {client}")),
+        // All pods' ports of a bridge have one role, so any of them gives the same answer.
+        None => {
+            let any = maps.ifaces.keys().flatten().find(is_of_bridge);
+            let any =
+                any.with_context(|| format!("{client} is behind the bridge {bridge}, which has no pod"))?;
+            (any, format!("a port of {bridge}, which has not heard of {client} lately"))
+        }
+    };
+    Ok(Origin::Interface(interface(maps, port, because)?))
 }
 
 fn interface(maps: &Maps, index: u32, because: String) -> anyhow::Result<Interface> {

@@ -11,7 +11,7 @@ use super::answer::{Answer, Verdict};
 use super::backends::{self, Candidates};
 use super::origin::Interface;
 use super::request::{Client, Request};
-use super::{AskWanted, found, leaving, octets};
+use super::{AskWanted, found, leaving, octets, socket};
 use crate::dataplane::dry_run::{Action, DryRun, Net, Ran};
 use crate::dataplane::encode::Encode;
 use crate::dataplane::flows;
@@ -33,13 +33,20 @@ pub fn explain<F: Net>(
     let mut dry = DryRun::of(pins, program)?;
     let known = live_record::<F>(&dry, &key);
     let found = lookup::frontend::<F>(&dry.live, (key.dst, key.dport), key.proto, AddressFlags::NODE_PORT);
+    let is_pod = is_local_pod::<F>(&dry, interface, key.src);
+    let mut answer = Answer::new(request.to_string());
+    interface_step(&mut answer, &dry.config, interface, is_pod);
+    if let Some(of_scope) = &found.frontend
+        && known.is_none()
+        && is_pod
+        && is_for_sockets::<F>(&mut dry, &of_scope.1, key.proto)?
+    {
+        return socket::of_pod::<F>(answer, pins, &mut dry.live, ask, request, of_scope);
+    }
     let service = found.frontend.map(|(_, frontend)| frontend.service);
     let affinity = service.map(|service| AffinityKey { service, netns: [0; 2], addr: key.src });
     let frame = octets::frame::<F>(&key, interface.entry.mac, known.is_none());
     let ran = dry.run::<F>(&frame, interface.index, &key, affinity)?;
-    let mut answer = Answer::new(request.to_string());
-    let is_pod = is_local_pod::<F>(&dry, interface, key.src);
-    interface_step(&mut answer, &dry.config, interface, is_pod);
     match known {
         Some(record) => flow_step(&mut answer, ask, &key, &record),
         None => {
@@ -74,6 +81,18 @@ fn live_record<F: Net>(dry: &DryRun, key: &FlowKey<F::Addr>) -> Option<FlowRecor
     let is_over = is_expired(key.proto, record.state, flows::now(), record.stamp)
         || (key.proto == Proto::TCP && record.state.is_closing());
     (!is_over).then_some(record)
+}
+
+/// A socket of a pod that dials this frontend is connected to a backend before there is a packet.
+fn is_for_sockets<F: Net>(dry: &mut DryRun, frontend: &FrontendValue, proto: Proto) -> anyhow::Result<bool> {
+    let flags = frontend.flags;
+    let is_internal = !flags.has(FrontendFlags::EXTERNAL) && !flags.has(FrontendFlags::MASQUERADE_PODS);
+    if proto == Proto::SCTP || !is_internal || !dry.serves_pod_sockets()? {
+        return Ok(false);
+    }
+    // Datagrams to the node itself are left to the packets' programs.
+    let members = lookup::members::<F>(&mut dry.live, frontend.cluster)?;
+    Ok(proto == Proto::TCP || members.iter().all(|member| member.locality != Locality::HOST))
 }
 
 fn is_local_pod<F: Net>(dry: &DryRun, interface: &Interface, client: F::Addr) -> bool {
@@ -124,11 +143,6 @@ fn decision<F: Net>(
         return Ok(());
     };
     let wanted = found::frontend(answer, ask, request, of_scope);
-    if is_pod && dry.config.pod_sockets == PodSockets::ON && !frontend.flags.has(FrontendFlags::EXTERNAL) {
-        let text = "--pod-sockets on: sockets of pods are connected to a backend before there is a packet; this is a packet of \
-                    another kind";
-        answer.step("socket", &[], text);
-    }
     if frontend.flags.has(FrontendFlags::SOURCE_RANGES) {
         let sources = PrefixList::sources_of(frontend.service);
         let has_client = lookup::is_listed::<F>(&dry.live, sources, key.src);

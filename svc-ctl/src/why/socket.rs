@@ -13,6 +13,7 @@ use crate::dataplane::dry_run::{self, Net};
 use crate::dataplane::lookup;
 use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::Pins;
+use crate::observe::wanted::Wanted;
 
 /// Answers for a socket of the node.
 pub fn explain<F: Net>(
@@ -53,19 +54,57 @@ pub fn explain<F: Net>(
             return Ok(answer);
         }
     }
-    let candidates = backends::candidates::<F>(&mut answer, &mut maps, &frontend, true, wanted.as_ref())?;
-    if candidates.list.is_empty() {
-        match flags.has(FrontendFlags::USABLE_ELSEWHERE) {
-            true => dropped(&mut answer, Some(Counter::DropNoLocalEndpoint)),
-            false => refused(&mut answer, Counter::SocketRefused),
-        }
-        return Ok(answer);
-    }
     let client =
         AffinityKey { service: frontend.service, netns: config.host_netns, addr: F::Addr::default() };
-    let kept = backends::affinity::<F>(&mut answer, pins, &frontend, &client, &candidates)?;
+    connect::<F>(&mut answer, pins, &mut maps, &frontend, Some(client), wanted.as_ref())?;
+    Ok(answer)
+}
+
+/// Answers for a socket of a pod that dials a ClusterIP.
+pub fn of_pod<F: Net>(
+    mut answer: Answer,
+    pins: &Pins,
+    maps: &mut Maps,
+    ask: AskWanted<'_>,
+    request: &Request,
+    of_scope: &(Scope, FrontendValue),
+) -> anyhow::Result<Answer> {
+    let text = "the cgroup's programs serve sockets of pods here (--pod-sockets): they decide before there is a packet";
+    answer.step("socket", &[], text);
+    let wanted = found::frontend(&mut answer, ask, request, of_scope);
+    connect::<F>(&mut answer, pins, maps, &of_scope.1, None, wanted.as_ref())?;
+    Ok(answer)
+}
+
+/// Adds the steps from the candidates to the connection. Without a `client` its session affinity entry is unknown.
+fn connect<F: Net>(
+    answer: &mut Answer,
+    pins: &Pins,
+    maps: &mut Maps,
+    frontend: &FrontendValue,
+    client: Option<AffinityKey<F::Addr>>,
+    wanted: Option<&Wanted>,
+) -> anyhow::Result<()> {
+    let flags = frontend.flags;
+    let candidates = backends::candidates::<F>(answer, maps, frontend, true, wanted)?;
+    if candidates.list.is_empty() {
+        match flags.has(FrontendFlags::USABLE_ELSEWHERE) {
+            true => dropped(answer, Some(Counter::DropNoLocalEndpoint)),
+            false => refused(answer, Counter::SocketRefused),
+        }
+        return Ok(());
+    }
+    let kept = match client {
+        Some(client) => backends::affinity::<F>(answer, pins, frontend, &client, &candidates)?,
+        None => None,
+    };
+    if client.is_none() && frontend.affinity != 0 {
+        let text =
+            "ClientIP; a pod's socket is known by its network namespace, whose entry is not looked up here";
+        answer.step("affinity", &["SEM-237"], text);
+    }
     if kept.is_none() {
-        backends::random(&mut answer, &candidates);
+        backends::random(answer, &candidates);
     }
     // Of several backends that are chosen from at random, any may be the socket's.
     let only = if candidates.list.len() == 1 { candidates.list.first().copied() } else { None };
@@ -81,7 +120,7 @@ pub fn explain<F: Net>(
             answer.step("connect", &["SEM-102"], text);
         }
     }
-    Ok(answer)
+    Ok(())
 }
 
 fn refused(answer: &mut Answer, counter: Counter) {

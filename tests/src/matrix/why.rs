@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
-use super::cell::{Cell, Client};
+use super::cell::{BackendPlace, Cell, Client, Frontend};
 use super::source::{Source, expected};
 use super::world::MatrixWorld;
 use crate::agent::Via;
@@ -28,9 +28,17 @@ impl Cell {
     }
 
     fn source_agrees(&self, world: &MatrixWorld, own: IpAddr, answer: &Value) -> Result<()> {
-        // The kernel chooses the source of the node's own sockets.
-        if self.client == Client::Node {
-            ensure!(answer["source"].is_null(), "a socket of the node has no source yet");
+        let has_socket_step = |step: &Value| step["step"] == "connect";
+        let is_by_socket = answer["steps"].as_array().is_some_and(|steps| steps.iter().any(has_socket_step));
+        let dials_cluster_ip = self.client == Client::Pod && self.frontend == Frontend::ClusterIp;
+        ensure!(
+            is_by_socket
+                == (self.client == Client::Node || self.is_left_to_pod_sockets(world) && dials_cluster_ip),
+            "sockets and packets are confused"
+        );
+        // The kernel chooses the source of a socket that is connected to the backend itself.
+        if is_by_socket {
+            ensure!(answer["source"].is_null(), "a socket has no source yet");
             return Ok(());
         }
         let source: SocketAddr = answer["source"].as_str().context("no source")?.parse()?;
@@ -39,5 +47,11 @@ impl Cell {
         let agreed = if is_left_to_cni { vec![own] } else { self.expected_source(world)? };
         ensure!(agreed.contains(&source.ip()), "the source is none of {agreed:?}");
         Ok(())
+    }
+
+    /// Sockets of pods are connected by the cgroup's programs, but for datagrams to the node itself.
+    fn is_left_to_pod_sockets(&self, world: &MatrixWorld) -> bool {
+        let is_datagram = !matches!(self.via, Via::Tcp | Via::Http);
+        world.pod_sockets() && !(is_datagram && self.backend == BackendPlace::HostOfSameNode)
     }
 }

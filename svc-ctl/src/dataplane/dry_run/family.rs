@@ -67,6 +67,9 @@ impl Net for V6 {
     }
 }
 
+/// A flow's key and record.
+pub type FlowEntry<A> = (FlowKey<A>, FlowRecord<A>);
+
 /// Tables that programs write.
 pub struct DryTables<F: Net> {
     pub flows: HashMap<MapData, FlowKey<F::Addr>, FlowRecord<F::Addr>>,
@@ -95,10 +98,7 @@ impl<F: Net> DryTables<F> {
     }
 
     /// Empties the flow table and fills it with copies.
-    pub(super) fn replace_flows(
-        &mut self,
-        copies: &[(FlowKey<F::Addr>, FlowRecord<F::Addr>)],
-    ) -> anyhow::Result<()> {
+    pub(super) fn replace_flows(&mut self, copies: &[FlowEntry<F::Addr>]) -> anyhow::Result<()> {
         let old: Vec<_> = self.flows.keys().collect::<Result<_, _>>()?;
         old.iter().try_for_each(|key| self.flows.remove(key))?;
         Ok(copies.iter().try_for_each(|(key, record)| self.flows.insert(key, record, 0))?)
