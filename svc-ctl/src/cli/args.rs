@@ -1,6 +1,7 @@
 //! The arguments of the command line.
 
 pub mod lb;
+mod look;
 mod standalone;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::lb::LbArgs;
+pub use self::look::{GetArgs, WhyArgs};
 pub use self::standalone::{ApplyArgs, ManifestRules, ProbesChoice, StandaloneArgs, ValidateArgs};
 use crate::dns::settings::{Domain, ListenAddress, Upstreams};
 use crate::model::service::Selection;
@@ -334,40 +336,6 @@ pub struct StatusArgs {
     /// Complaints about the objects of this namespace alone.
     #[arg(long, value_name = "NAMESPACE", requires = "complaints")]
     pub namespace: Option<String>,
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Output,
-}
-
-#[derive(Args, Debug)]
-pub struct GetArgs {
-    pub what: What,
-    #[command(flatten)]
-    pub filter: Filter,
-    /// Only what differs between the objects and the kernel, for `services`. Exits with 1 if anything does. Needs the running
-    /// daemon.
-    #[arg(long)]
-    pub diff: bool,
-    #[command(flatten)]
-    pub pins: PinDir,
-    #[command(flatten)]
-    pub run_dir: RunDir,
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Output,
-}
-
-#[derive(Args, Debug)]
-pub struct WhyArgs {
-    /// The packet: 'CLIENT -> ADDRESS:PORT/PROTO' in quotes, or CLIENT to ADDRESS:PORT/PROTO. The client is an address with or
-    /// without a port, or `node`; the protocol is TCP if it is not given.
-    #[arg(value_name = "PACKET", required = true, num_args = 1..=3)]
-    pub packet: Vec<String>,
-    /// The interface by which the packet comes (default: the one towards the client).
-    #[arg(long = "in", value_name = "IFACE")]
-    pub interface: Option<String>,
-    #[command(flatten)]
-    pub pins: PinDir,
-    #[command(flatten)]
-    pub run_dir: RunDir,
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Output,
 }
