@@ -21,3 +21,4 @@ pub mod programs;
 pub mod reconcile;
 pub mod source;
 pub mod sweeper;
+pub mod why;

@@ -103,6 +103,10 @@ const NEVER: &[(&[&str], &[&str])] = &[
             "std::time",
         ],
     ),
+    (
+        &["svc-ctl/src/why"],
+        &["crate::source", "crate::reconcile", "crate::cli", "kube", "k8s_openapi", "aya"],
+    ),
     (&["svc-ctl/src/cli", "svc-ctl/src/observe", "svc-ctl/src/check"], &["kube", "k8s_openapi", "aya"]),
     // The model of the tests shares no decision with svc. `crate` is the harness, whose other modules import svc.
     (

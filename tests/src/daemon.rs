@@ -161,6 +161,17 @@ impl Daemon {
         serde_json::from_str(&text).with_context(|| format!("parse: {text}"))
     }
 
+    /// `svc-ctl why ARGUMENTS -o json`: exit code and answer. An error of the command itself is an error.
+    pub fn why(&self, node: &Node, arguments: &[&str]) -> Result<(i32, Value)> {
+        let mut command = node.host.command(&self.binary)?;
+        command.arg("why").args(arguments).args(["-o", "json", "--run-dir"]).arg(&self.run);
+        let output = command.arg("--pin-dir").arg(&self.pins).output().context("start svc-ctl why")?;
+        let (text, errors) =
+            (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let answer = serde_json::from_str(&text).with_context(|| format!("{arguments:?}: {errors}{text}"))?;
+        Ok((output.status.code().context("svc-ctl why was killed")?, answer))
+    }
+
     /// `svc-ctl status -o json`.
     pub fn ask_status(&self, node: &Node) -> Result<Value> {
         let mut command = node.host.command(&self.binary)?;

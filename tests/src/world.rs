@@ -99,6 +99,12 @@ impl World {
         Ok((self.topology.node(node), daemon))
     }
 
+    /// `svc-ctl why` on a node: exit code and answer.
+    pub fn why(&self, node: usize, arguments: &[&str]) -> Result<(i32, Value)> {
+        let daemon = self.daemons.get(node - 1).context("no daemon was started")?;
+        daemon.why(self.topology.node(node), arguments)
+    }
+
     pub fn restart(&mut self, node: usize) -> Result<()> {
         let (host, daemon) = self.on_node(node)?;
         daemon.start(host)?;

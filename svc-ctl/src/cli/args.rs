@@ -1,6 +1,7 @@
 //! The arguments of the command line.
 
 pub mod lb;
+mod look;
 mod standalone;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::lb::LbArgs;
+pub use self::look::{GetArgs, WhyArgs};
 pub use self::standalone::{ApplyArgs, ManifestRules, ProbesChoice, StandaloneArgs, ValidateArgs};
 use crate::dns::settings::{Domain, ListenAddress, Upstreams};
 use crate::model::service::Selection;
@@ -18,6 +20,7 @@ use crate::plan::node_ports::NodePortAddresses;
 use crate::plan::prefixes::Cidrs;
 use crate::programs::FlowTableSize;
 
+use super::get::filter::Filter;
 pub use super::values::{FeatureGates, PortRange, ServiceCidrs};
 
 /// Kubernetes Services in the kernel: the node daemon and its tools.
@@ -36,6 +39,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Lists what the kernel's tables hold now, whether or not the daemon runs.
     Get(GetArgs),
+    /// Says what happens to a packet and which rule makes it so, by a dry run of the serving program. Leaves no trace. Exits
+    /// with 0 if the packet is forwarded, 3 if it is refused, 4 if it is dropped, 5 if it is not for a Service.
+    Why(WhyArgs),
     /// Looks at what svc needs on this node and what is in its way, before the start or beside the daemon. Exits with 1 if a
     /// check fails.
     Check(CheckArgs),
@@ -337,17 +343,6 @@ pub struct StatusArgs {
     /// Complaints about the objects of this namespace alone.
     #[arg(long, value_name = "NAMESPACE", requires = "complaints")]
     pub namespace: Option<String>,
-    #[arg(short, long, value_enum, default_value = "table")]
-    pub output: Output,
-}
-
-#[derive(Args, Debug)]
-pub struct GetArgs {
-    pub what: What,
-    #[command(flatten)]
-    pub pins: PinDir,
-    #[command(flatten)]
-    pub run_dir: RunDir,
     #[arg(short, long, value_enum, default_value = "table")]
     pub output: Output,
 }

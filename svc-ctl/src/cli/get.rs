@@ -1,12 +1,18 @@
 //! `svc-ctl get`: contents of the kernel's tables, read from the pins.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+mod diff;
+pub mod filter;
 
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, ensure};
 use comfy_table::{Table, presets};
 use serde::Serialize;
-use svc_common::abi::{BackendId, Extent};
+use svc_common::abi::{BackendId, Extent, FrontendFlags};
 
+use self::filter::ips;
 use super::args::{GetArgs, Output, What};
 use super::output::emit;
 use crate::dataplane::bpf::BpfStore;
@@ -18,13 +24,16 @@ use crate::observe::ask;
 use crate::plan::render::{frontend_text, locality_text};
 use crate::plan::tables::Tables;
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct ServiceRow {
     service: String,
     frontend: String,
     backends: Vec<SocketAddr>,
     /// Backends for clients from outside, if `externalTrafficPolicy: Local` makes them differ.
     local_backends: Vec<SocketAddr>,
+    /// `local`: `externalTrafficPolicy: Local`. `source-ranges`: only some sources may use it. `maglev`: clients from outside
+    /// choose by a table.
+    policy: Vec<&'static str>,
     /// Timeout of session affinity; 0: no session affinity.
     affinity_seconds: u32,
     flows: u64,
@@ -55,12 +64,20 @@ struct AffinityRow {
     entry: affinity::AffinityEntry,
 }
 
-/// Names by service id, from the daemon. Without a daemon the map is empty and stderr says so.
-fn names(args: &GetArgs) -> BTreeMap<u32, String> {
-    ask::services(&args.run_dir.run_dir).unwrap_or_else(|error| {
-        eprintln!("svc-ctl: Services are shown by number, because only a running daemon knows their names: {error:#}");
-        BTreeMap::new()
-    })
+/// Names by service id, from the daemon. Without a daemon the map is empty and stderr says so, unless a filter needs it.
+fn names(args: &GetArgs) -> anyhow::Result<BTreeMap<u32, String>> {
+    match ask::services(&args.run_dir.run_dir) {
+        Ok(names) => Ok(names),
+        Err(error) if args.filter.needs_names() || args.diff => {
+            Err(error.context("only a running daemon knows the names of Services"))
+        }
+        Err(error) => {
+            eprintln!(
+                "svc-ctl: Services are shown by number, because only a running daemon knows their names: {error:#}"
+            );
+            Ok(BTreeMap::new())
+        }
+    }
 }
 
 /// The daemon's name for the id, or the id itself.
@@ -68,41 +85,93 @@ fn service_name(names: &BTreeMap<u32, String>, id: u32) -> String {
     names.get(&id).cloned().unwrap_or_else(|| format!("#{id}"))
 }
 
-pub fn main(args: &GetArgs) -> anyhow::Result<()> {
+pub fn main(args: &GetArgs) -> anyhow::Result<ExitCode> {
     let pins = Pins::existing(&args.pins.pin_dir)?;
     let mut store = BpfStore(Maps::open(&pins)?);
+    let filter = &args.filter;
+    ensure!(!args.diff || args.what == What::Services, "--diff is for `get services`");
+    ensure!(
+        !filter.needs_names() || args.what != What::Backends,
+        "backends are shared by Services: use --address, or `get services` with --namespace and --name"
+    );
     match args.what {
         What::Services => {
+            let names = names(args)?;
             let tables = store.dump()?;
-            let names = names(args);
-            show(args.output, &services(&tables, &store.0, &names), service_table)
+            let mut rows = services(&tables, &store.0, &names);
+            if !args.diff {
+                rows.retain(|(addr, row)| {
+                    let backends = ips(row.backends.iter().chain(&row.local_backends));
+                    filter.matches(&row.service, backends.chain([*addr]))
+                });
+            }
+            let rows: Vec<ServiceRow> = rows.into_iter().map(|(_, row)| row).collect();
+            if args.diff {
+                return show_diff(args, &rows);
+            }
+            show(args, &rows, service_table, NONE_MATCHES)
         }
         What::Backends => {
-            let tables = store.dump()?;
-            show(args.output, &backends(&tables), backend_table)
+            let mut rows = backends(&store.dump()?);
+            rows.retain(|row| filter.matches("", [row.address.ip()]));
+            show(args, &rows, backend_table, NONE_MATCHES)
         }
         What::Flows => {
-            let names = names(args);
+            let names = names(args)?;
             let row = |flow: flows::Flow| FlowRow { service_name: service_name(&names, flow.service), flow };
-            let rows: Vec<FlowRow> = flows::list(&pins)?.into_iter().map(row).collect();
-            show(args.output, &rows, flow_table)
+            let mut rows: Vec<FlowRow> = flows::list(&pins)?.into_iter().map(row).collect();
+            rows.retain(|FlowRow { service_name, flow }| {
+                filter
+                    .matches(service_name, ips([&flow.from, &flow.to, &flow.becomes_from, &flow.becomes_to]))
+            });
+            show(args, &rows, flow_table, NONE_MATCHES)
         }
         What::Affinity => {
+            let names = names(args)?;
             let tables = store.dump()?;
-            let names = names(args);
-            show(args.output, &affinity_rows(affinity::list(&pins)?, &tables, &names), affinity_table)
+            let mut rows = affinity_rows(affinity::list(&pins)?, &tables, &names);
+            rows.retain(|row| {
+                let client = row.entry.client.parse().ok();
+                filter.matches(&row.service_name, ips(&row.address).chain(client))
+            });
+            show(args, &rows, affinity_table, NONE_MATCHES)
         }
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
-fn show<T: Serialize>(output: Output, rows: &[T], table: fn(&[T]) -> Table) -> anyhow::Result<()> {
-    match output {
+/// Shows what differs from the wanted side; exit code 1 if anything does.
+fn show_diff(args: &GetArgs, kernel: &[ServiceRow]) -> anyhow::Result<ExitCode> {
+    let wanted = ask::wanted_frontends(&args.run_dir.run_dir).context("asking what is wanted")?;
+    let mut rows = diff::differences(wanted, kernel);
+    rows.retain(|row| {
+        let frontend = row.frontend.split('/').next().and_then(|text| text.parse::<SocketAddr>().ok());
+        args.filter.matches(&row.service, ips(row.missing.iter().chain(&row.surplus).chain(&frontend)))
+    });
+    show(args, &rows, diff::table, "the kernel has what is wanted")?;
+    Ok(if rows.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+const NONE_MATCHES: &str = "nothing matches the filters";
+
+/// Shows rows. Without any, stderr has a word about that if filters or `--diff` were given.
+fn show<T: Serialize>(
+    args: &GetArgs,
+    rows: &[T],
+    table: fn(&[T]) -> Table,
+    without_rows: &str,
+) -> anyhow::Result<()> {
+    if rows.is_empty() && (args.filter.is_given() || args.diff) {
+        eprintln!("svc-ctl: {without_rows}");
+    }
+    match args.output {
         Output::Json => emit(&format!("{}\n", serde_json::to_string_pretty(rows)?)),
         Output::Table => emit(&format!("{}\n", table(rows))),
     }
 }
 
-fn services(tables: &Tables, maps: &Maps, names: &BTreeMap<u32, String>) -> Vec<ServiceRow> {
+/// Every frontend: its address and its row.
+fn services(tables: &Tables, maps: &Maps, names: &BTreeMap<u32, String>) -> Vec<(IpAddr, ServiceRow)> {
     let addresses = |extent: Extent| -> Vec<SocketAddr> {
         let ids = tables.extents.get(&extent).map_or(&[][..], |set| set);
         ids.iter().filter_map(|id| tables.backends.get(id)).map(|b| (b.addr, b.port).into()).collect()
@@ -112,16 +181,23 @@ fn services(tables: &Tables, maps: &Maps, names: &BTreeMap<u32, String>) -> Vec<
         .iter()
         .map(|(frontend, entry)| {
             let counters = maps.service(entry.service);
-            ServiceRow {
+            let bits = [
+                (entry.flags.has(FrontendFlags::LOCAL_ONLY), "local"),
+                (entry.flags.has(FrontendFlags::SOURCE_RANGES), "source-ranges"),
+                (entry.maglev.count != 0, "maglev"),
+            ];
+            let row = ServiceRow {
                 service: service_name(names, entry.service.0),
                 frontend: frontend_text(frontend),
                 backends: addresses(entry.cluster),
                 local_backends: addresses(entry.local),
+                policy: bits.iter().filter(|(is_set, _)| *is_set).map(|(_, word)| *word).collect(),
                 affinity_seconds: entry.affinity,
                 flows: counters.flows,
                 packets: counters.packets,
                 bytes: counters.bytes,
-            }
+            };
+            (frontend.addr, row)
         })
         .collect()
 }
@@ -162,14 +238,23 @@ fn list(addresses: &[SocketAddr]) -> String {
 }
 
 fn service_table(rows: &[ServiceRow]) -> Table {
-    let mut table =
-        plain_table(&["SERVICE", "FRONTEND", "BACKENDS", "LOCAL BACKENDS", "FLOWS", "PACKETS", "BYTES"]);
+    let mut table = plain_table(&[
+        "SERVICE",
+        "FRONTEND",
+        "BACKENDS",
+        "LOCAL BACKENDS",
+        "POLICY",
+        "FLOWS",
+        "PACKETS",
+        "BYTES",
+    ]);
     for r in rows {
         table.add_row([
             r.service.clone(),
             r.frontend.clone(),
             list(&r.backends),
             list(&r.local_backends),
+            if r.policy.is_empty() { "-".to_owned() } else { r.policy.join(",") },
             r.flows.to_string(),
             r.packets.to_string(),
             r.bytes.to_string(),

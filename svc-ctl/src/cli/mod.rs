@@ -16,6 +16,7 @@ pub mod run;
 mod status;
 mod validate;
 mod values;
+mod why;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -32,7 +33,7 @@ pub fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Run(args) => run::main(args, &matches, arguments),
         Command::Status(args) => status::main(args),
-        Command::Get(args) => get::main(args),
+        Command::Get(args) => return exit(get::main(args)),
         Command::Lb(args) => lb::main(args),
         Command::Config(args) => config::main(args, &command()),
         Command::Cleanup(args) => cleanup::main(args),
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Apply(args) => return exit(apply::main(args)),
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { folder } => manual::pages(folder),
+        Command::Why(args) => return exit(why::main(args)),
         Command::Check(args) => return exit(check::main(args)),
     };
     exit(result.map(|()| ExitCode::SUCCESS))

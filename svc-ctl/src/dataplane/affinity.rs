@@ -26,6 +26,12 @@ pub(crate) fn now() -> u32 {
     (coarse_ns() >> AFFINITY_SHIFT) as u32
 }
 
+/// Whole seconds until an expiry.
+pub(crate) fn seconds_left(now: u32, until: u32) -> u32 {
+    let units = u64::from(until.wrapping_sub(now));
+    ((units << AFFINITY_SHIFT) / 1_000_000_000) as u32
+}
+
 /// Every unexpired session affinity entry of both families, sorted.
 pub fn list(pins: &Pins) -> anyhow::Result<Vec<AffinityEntry>> {
     let now = now();
@@ -52,8 +58,7 @@ fn list_family<A: Encode>(
             cookie => format!("netns {cookie}"),
         };
         let BackendId(backend) = value.backend;
-        let units = u64::from(value.until.wrapping_sub(now));
-        let seconds_left = ((units << AFFINITY_SHIFT) / 1_000_000_000) as u32;
+        let seconds_left = seconds_left(now, value.until);
         entries.push(AffinityEntry { service: key.service.0, client, backend, seconds_left });
     })?;
     Ok(())

@@ -47,27 +47,30 @@ pub fn list(pins: &Pins) -> anyhow::Result<Vec<Flow>> {
 }
 
 fn collect<A: Encode>(pins: &Pins, name: &str, now: u32, flows: &mut Vec<Flow>) -> anyhow::Result<()> {
-    each(pins, name, |key: FlowKey<A>, record: FlowRecord<A>| {
-        let socket = |addr: A, port: svc_common::addr::Port| -> SocketAddr {
-            let ip: IpAddr = addr.to_ip();
-            (ip, port.number()).into()
-        };
-        flows.push(Flow {
-            direction: if record.direction == Direction::FORWARD { "forward" } else { "reverse" },
-            proto: key.proto.0,
-            from: socket(key.src, key.sport),
-            to: socket(key.dst, key.dport),
-            becomes_from: socket(record.src, record.sport),
-            becomes_to: socket(record.dst, record.dport),
-            hook: hook_name(record.hook),
-            way: exit_name(record.exit),
-            state: state_name(record.state),
-            age: age(now, record.stamp),
-            lifetime: lifetime(key.proto, record.state),
-            service: record.service.0,
-        });
-    })?;
+    each(pins, name, |key: FlowKey<A>, record: FlowRecord<A>| flows.push(flow(&key, &record, now)))?;
     Ok(())
+}
+
+/// A record as text.
+pub fn flow<A: Encode>(key: &FlowKey<A>, record: &FlowRecord<A>, now: u32) -> Flow {
+    let socket = |addr: A, port: svc_common::addr::Port| -> SocketAddr {
+        let ip: IpAddr = addr.to_ip();
+        (ip, port.number()).into()
+    };
+    Flow {
+        direction: if record.direction == Direction::FORWARD { "forward" } else { "reverse" },
+        proto: key.proto.0,
+        from: socket(key.src, key.sport),
+        to: socket(key.dst, key.dport),
+        becomes_from: socket(record.src, record.sport),
+        becomes_to: socket(record.dst, record.dport),
+        hook: hook_name(record.hook),
+        way: exit_name(record.exit),
+        state: state_name(record.state),
+        age: age(now, record.stamp),
+        lifetime: lifetime(key.proto, record.state),
+        service: record.service.0,
+    }
 }
 
 fn hook_name(hook: Hook) -> &'static str {

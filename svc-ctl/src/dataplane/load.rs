@@ -67,6 +67,21 @@ impl Loaded {
         Ok(loaded)
     }
 
+    /// Programs of this build with the configuration of others, over maps and in a folder of their own.
+    pub(super) fn apart(config: Config, maps: MapSet, dir: PathBuf) -> Self {
+        Self {
+            object: Cow::Borrowed(OBJECT),
+            config,
+            features: Features::detect(),
+            maps,
+            carried: Carried::default(),
+            dir,
+            programs: BTreeMap::new(),
+            ebpf: None,
+            loads: 0,
+        }
+    }
+
     fn of_object(
         object: Cow<'static, [u8]>,
         pins: &Pins,
@@ -252,7 +267,7 @@ fn load_one(name: &str, program: &mut Program) -> anyhow::Result<OwnedFd> {
     Ok(fd?.as_fd().try_clone_to_owned()?)
 }
 
-fn octets(config: &Config) -> &[u8] {
+pub(super) fn octets(config: &Config) -> &[u8] {
     // SAFETY: `Config` is plain data without padding, as `svc_common::abi` asserts.
     unsafe { std::slice::from_raw_parts((config as *const Config).cast(), size_of::<Config>()) }
 }

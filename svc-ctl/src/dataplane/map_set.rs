@@ -13,6 +13,9 @@ use super::shapes::{PLANNED, TableSizes, map_shapes};
 use super::sys::{self, MapInfo, MapShape};
 use crate::plan::capacity::Capacity;
 
+/// Entries of the maps of a dry run. The kernel's LRU lists need some for each CPU.
+const DRY_ENTRIES: u32 = 1_024;
+
 /// A map and the kernel's information on it.
 #[derive(Debug)]
 pub struct HeldMap {
@@ -93,6 +96,31 @@ impl MapSet {
             self.0.insert(shape.name, Arc::new(copy));
         }
         Ok(())
+    }
+
+    /// The set with small, empty maps in place of all that programs write.
+    pub fn without_written(&self) -> anyhow::Result<Self> {
+        let mut set = self.clone();
+        for shape in map_shapes(&self.sizes()) {
+            if !PLANNED.contains(&shape.name) && shape.name != names::IFACES {
+                let shape = MapShape { max_entries: shape.max_entries.min(DRY_ENTRIES), ..shape };
+                set.0.insert(shape.name, Arc::new(made(&shape)?));
+            }
+        }
+        Ok(set)
+    }
+
+    /// The set with the maps of these ids in place of its maps of the same names.
+    pub fn with_maps(&self, ids: &[u32]) -> anyhow::Result<Self> {
+        let mut set = self.clone();
+        for id in ids {
+            let fd = sys::map_by_id(*id).context("opening a map of a program")?;
+            let info = sys::map_info(fd.as_fd())?;
+            if let Some(map) = set.0.iter_mut().find(|(name, _)| info.is_called(name)).map(|(_, map)| map) {
+                *map = Arc::new(HeldMap { fd, info });
+            }
+        }
+        Ok(set)
     }
 
     /// Replaces this map by a new, empty one of the same shape.

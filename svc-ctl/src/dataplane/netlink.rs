@@ -66,7 +66,7 @@ pub fn xdp_programs() -> io::Result<Vec<(u32, u32)>> {
 }
 
 /// The value of an attribute.
-fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
+pub(super) fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
     loop {
         let (len, kind) = (usize::from(half(rest, 0)?), half(rest, 2)?);
         let value = rest.get(4..len)?;
@@ -148,7 +148,7 @@ fn read_answers(mut rest: &[u8], each: &mut impl FnMut(u16, &[u8])) -> io::Resul
     Ok(false)
 }
 
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
+pub(super) fn word(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..)?.first_chunk().map(|b| u32::from_ne_bytes(*b))
 }
 

@@ -92,7 +92,23 @@ impl Pins {
         self.maps().join("programs")
     }
 
-    /// Removes the programs of every build except this one.
+    /// Copies of programs for dry runs, in a folder for each set of tables.
+    pub fn dry_programs(&self) -> PathBuf {
+        self.programs().join("dry")
+    }
+
+    /// Removes the copies of programs over other tables: they would keep replaced tables in memory.
+    pub fn remove_other_dry_programs(&self, kept: &Path) -> anyhow::Result<()> {
+        for entry in std::fs::read_dir(self.dry_programs()).into_iter().flatten() {
+            let dir = entry?.path();
+            if dir != kept {
+                remove_tree(&dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the programs of every build except this one, and all copies for dry runs.
     pub fn remove_other_programs(&self, kept: &Path) -> anyhow::Result<()> {
         for entry in std::fs::read_dir(self.programs())? {
             let dir = entry?.path();

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::socket::{FILE, within};
 use super::status::ComplaintStatus;
+use super::wanted::{Wanted, WantedFrontend};
 
 /// Maximum time for the daemon's response.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -18,6 +19,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Names of the service ids in the tables.
 pub fn services(run_dir: &Path) -> anyhow::Result<BTreeMap<u32, String>> {
     ask(run_dir, "/services")
+}
+
+/// The wanted side of a service port, by its id in the tables. `None`: the daemon knows no such port.
+pub fn wanted(run_dir: &Path, id: u32, is_ipv4: bool) -> anyhow::Result<Option<Wanted>> {
+    ask(run_dir, &format!("/wanted?id={id}&family={}", if is_ipv4 { 4 } else { 6 }))
+}
+
+/// Every frontend that the objects want.
+pub fn wanted_frontends(run_dir: &Path) -> anyhow::Result<Vec<WantedFrontend>> {
+    ask(run_dir, "/wanted/frontends")
 }
 
 /// All complaints, or those of a namespace.

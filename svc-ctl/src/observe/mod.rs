@@ -11,6 +11,7 @@ pub mod socket;
 pub mod status;
 pub mod status_writer;
 mod summary;
+pub mod wanted;
 pub mod warnings;
 
 use std::path::PathBuf;
@@ -136,7 +137,7 @@ pub fn start(
     parts.spawn("metrics of Services", followed.run(served));
     parts.spawn("the list of health check node ports", ports::run(plan, worlds.clone(), publish));
     parts.spawn("the status file", status_writer::run(identity, told, run_dir.clone()));
-    let asked = Asked { complaints, in_force };
+    let asked = Asked { complaints, in_force, worlds: worlds.clone() };
     parts.spawn("the status socket", socket::run(run_dir.clone(), asked, listeners));
     let node = settings.node.clone();
     parts.spawn("the watch over full tables", nearly_full::run(node, progress, sweeps, ledger.clone()));

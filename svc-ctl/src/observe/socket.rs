@@ -24,7 +24,10 @@ use super::ledger::Complaints;
 use super::listeners::Listeners;
 use super::status::ComplaintStatus;
 use super::summary::complaint_status;
+use super::wanted::{wanted, wanted_frontends};
 use crate::model::complaint::{Complaint, Origin};
+use crate::model::name::IpFamily;
+use crate::model::world::World;
 use crate::reconcile::InForce;
 
 /// Name of the socket in the run directory.
@@ -39,6 +42,7 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 pub struct Asked {
     pub complaints: watch::Receiver<Complaints>,
     pub in_force: watch::Receiver<InForce>,
+    pub worlds: watch::Receiver<World>,
 }
 
 /// Serves for ever.
@@ -46,6 +50,8 @@ pub async fn run(run_dir: PathBuf, asked: Asked, listeners: Listeners) -> anyhow
     let router = Router::new()
         .route("/complaints", get(complaints))
         .route("/services", get(services))
+        .route("/wanted", get(wanted_side))
+        .route("/wanted/frontends", get(frontends))
         .with_state(asked);
     loop {
         match listen(&run_dir) {
@@ -142,6 +148,30 @@ async fn services(State(asked): State<Asked>) -> Response {
         .await
 }
 
+#[derive(Debug, Deserialize)]
+struct PortInFamily {
+    id: u32,
+    /// 4 or 6.
+    family: u8,
+}
+
+/// The wanted side of a service port by its id in the tables; `null` if there is none.
+async fn wanted_side(State(asked): State<Asked>, Query(which): Query<PortInFamily>) -> Response {
+    let (services, world) = (asked.in_force.borrow().services.clone(), asked.worlds.borrow().clone());
+    json(move || {
+        let (key, _) = services.iter().find(|(_, id)| id.0 == which.id)?;
+        let family = if which.family == 4 { IpFamily::V4 } else { IpFamily::V6 };
+        wanted(&world, key, family)
+    })
+    .await
+}
+
+/// Every frontend that the objects want.
+async fn frontends(State(asked): State<Asked>) -> Response {
+    let world = asked.worlds.borrow().clone();
+    json(move || wanted_frontends(&world)).await
+}
+
 /// On another thread: a hundred thousand names take a while.
 async fn json<T: Serialize + 'static>(make: impl FnOnce() -> T + Send + 'static) -> Response {
     match spawn_blocking(move || serde_json::to_vec(&make())).await {
@@ -182,7 +212,8 @@ mod tests {
             InForce { services: [(key, ServicePortId(7))].into_iter().collect(), ..InForce::default() };
         let (_keep, in_force) = watch::channel(in_force);
         assert!(ask::services(&dir).is_err(), "nobody runs");
-        let asked = Asked { complaints: ledger.subscribe(), in_force };
+        let (_source, worlds) = watch::channel(World::default());
+        let asked = Asked { complaints: ledger.subscribe(), in_force, worlds };
         let mut complained = ledger.subscribe();
         let task = tokio::spawn(run(dir.clone(), asked, Listeners::new(ledger)));
         while !dir.join(FILE).exists() {
@@ -190,11 +221,13 @@ mod tests {
         }
         assert_eq!(fs::metadata(dir.join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
         let from = dir.clone();
-        let (names, all, blue) = spawn_blocking(move || {
-            (ask::services(&from), ask::complaints(&from, None), ask::complaints(&from, Some("blue")))
+        let (names, all, blue, unknown) = spawn_blocking(move || {
+            let complaints = (ask::complaints(&from, None), ask::complaints(&from, Some("blue")));
+            (ask::services(&from), complaints.0, complaints.1, ask::wanted(&from, 7, true))
         })
         .await
         .unwrap();
+        assert_eq!(unknown.unwrap(), None, "the world has no such Service");
         assert_eq!(names.unwrap(), [(7, "red/web:http/TCP".to_owned())].into());
         assert_eq!(all.unwrap().len(), 2);
         let blue = blue.unwrap();

@@ -3,7 +3,7 @@
 
 pub mod book;
 pub mod capacity;
-mod claims;
+pub mod claims;
 pub mod dense;
 pub mod diff;
 pub mod entry;
@@ -12,7 +12,7 @@ pub mod ids;
 pub mod maglev;
 pub mod node_ports;
 mod numbers;
-mod page;
+pub mod page;
 mod places;
 pub mod policy;
 pub mod prefixes;
@@ -21,6 +21,6 @@ pub mod serving;
 pub mod settings;
 pub mod stays;
 pub mod tables;
-mod targets;
+pub mod targets;
 pub mod tick;
 mod tracked;

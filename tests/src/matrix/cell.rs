@@ -107,7 +107,8 @@ impl Cell {
         }
     }
 
-    /// Sends 20 small requests and 1 MiB in each direction; checks who answered and the source that the backend saw.
+    /// Sends 20 small requests and 1 MiB in each direction; checks who answered, the source that the backend saw, and that
+    /// `svc-ctl why` says the same.
     pub fn run(&self, world: &MatrixWorld) -> Result<()> {
         let to = self.dialled(world);
         let client = self.client_host(world)?;
@@ -123,6 +124,7 @@ impl Cell {
                 seen_from.ip()
             );
         }
+        self.why_agrees(world, to)?;
         client.agent.bulk(self.via, to, BULK).with_context(|| format!("1 MiB each way by {to}"))
     }
 

@@ -5,6 +5,7 @@ mod pairs;
 mod source;
 mod table;
 mod variant;
+mod why;
 mod world;
 
 pub use cell::{BackendPlace, Cell, Client, Frontend};

@@ -25,6 +25,7 @@ mod traces;
 mod trunk;
 mod tunnel;
 mod vlan;
+mod why;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -77,6 +78,7 @@ fn trials(arguments: &Arguments, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         vlan::trials(),
         tunnel::trials(),
         announced::trials(),
+        why::trials(),
     ]
     .into_iter()
     .flatten()

@@ -1,0 +1,115 @@
+//! The tables of one address family that a dry run copies from, and those that it runs over.
+
+use std::net::IpAddr;
+
+use aya::maps::{HashMap, MapData, PerCpuArray};
+use svc_common::abi::*;
+use svc_common::addr::{AddrV4, AddrV6};
+use svc_common::family::{Family, V4, V6};
+
+use crate::dataplane::encode::{Encode, v4, v6};
+use crate::dataplane::map_set::MapSet;
+use crate::dataplane::maps::{FamilyMaps, Maps, by_aya};
+
+/// An address family with its tables.
+pub trait Net: Family<Addr: Encode> {
+    const FLOWS: &'static str;
+    const AFFINITY: &'static str;
+    const BYPASS: &'static str;
+    fn maps(maps: &Maps) -> &FamilyMaps<Self::Addr>;
+    fn maps_mut(maps: &mut Maps) -> &mut FamilyMaps<Self::Addr>;
+    /// `None` for an address of the other family.
+    fn addr(ip: IpAddr) -> Option<Self::Addr>;
+    fn snat_addr(iface: &Iface) -> Self::Addr;
+}
+
+impl Net for V4 {
+    const FLOWS: &'static str = names::FLOWS4;
+    const AFFINITY: &'static str = names::AFFINITY4;
+    const BYPASS: &'static str = names::BYPASS4;
+
+    fn maps(maps: &Maps) -> &FamilyMaps<AddrV4> {
+        &maps.v4
+    }
+
+    fn maps_mut(maps: &mut Maps) -> &mut FamilyMaps<AddrV4> {
+        &mut maps.v4
+    }
+
+    fn addr(ip: IpAddr) -> Option<AddrV4> {
+        if let IpAddr::V4(ip) = ip { Some(v4(ip)) } else { None }
+    }
+
+    fn snat_addr(iface: &Iface) -> AddrV4 {
+        iface.snat_v4
+    }
+}
+
+impl Net for V6 {
+    const FLOWS: &'static str = names::FLOWS6;
+    const AFFINITY: &'static str = names::AFFINITY6;
+    const BYPASS: &'static str = names::BYPASS6;
+
+    fn maps(maps: &Maps) -> &FamilyMaps<AddrV6> {
+        &maps.v6
+    }
+
+    fn maps_mut(maps: &mut Maps) -> &mut FamilyMaps<AddrV6> {
+        &mut maps.v6
+    }
+
+    fn addr(ip: IpAddr) -> Option<AddrV6> {
+        if let IpAddr::V6(ip) = ip { Some(v6(ip)) } else { None }
+    }
+
+    fn snat_addr(iface: &Iface) -> AddrV6 {
+        iface.snat_v6
+    }
+}
+
+/// A flow's key and record.
+pub type FlowEntry<A> = (FlowKey<A>, FlowRecord<A>);
+
+/// Tables that programs write.
+pub struct DryTables<F: Net> {
+    pub flows: HashMap<MapData, FlowKey<F::Addr>, FlowRecord<F::Addr>>,
+    pub affinity: HashMap<MapData, AffinityKey<F::Addr>, AffinityValue>,
+    pub bypass: HashMap<MapData, FlowKey<F::Addr>, u32>,
+    counters: PerCpuArray<MapData, u64>,
+}
+
+impl<F: Net> DryTables<F> {
+    pub fn over(set: &MapSet) -> anyhow::Result<Self> {
+        Ok(Self {
+            flows: by_aya(set, F::FLOWS)?,
+            affinity: by_aya(set, F::AFFINITY)?,
+            bypass: by_aya(set, F::BYPASS)?,
+            counters: by_aya(set, names::COUNTERS)?,
+        })
+    }
+
+    /// Removes what earlier runs left.
+    pub(super) fn clear(&mut self) -> anyhow::Result<()> {
+        let clients: Vec<_> = self.affinity.keys().collect::<Result<_, _>>()?;
+        clients.iter().try_for_each(|key| self.affinity.remove(key))?;
+        let replies: Vec<_> = self.bypass.keys().collect::<Result<_, _>>()?;
+        replies.iter().try_for_each(|key| self.bypass.remove(key))?;
+        self.replace_flows(&[])
+    }
+
+    /// Empties the flow table and fills it with copies.
+    pub(super) fn replace_flows(&mut self, copies: &[FlowEntry<F::Addr>]) -> anyhow::Result<()> {
+        let old: Vec<_> = self.flows.keys().collect::<Result<_, _>>()?;
+        old.iter().try_for_each(|key| self.flows.remove(key))?;
+        Ok(copies.iter().try_for_each(|(key, record)| self.flows.insert(key, record, 0))?)
+    }
+
+    pub(super) fn counter(&self, counter: Counter) -> anyhow::Result<u64> {
+        Ok(self.counters.get(&(counter as u32), 0)?.iter().sum())
+    }
+
+    /// All counters, in the order of [`Counter::ALL`].
+    pub(super) fn counters(&self) -> anyhow::Result<Vec<u64>> {
+        Counter::ALL.iter().map(|counter| self.counter(*counter)).collect()
+    }
+}

@@ -1,0 +1,121 @@
+//! Where an address is, according to the kernel: the interface of its route, its neighbor, its port of a bridge.
+
+use std::io;
+use std::net::IpAddr;
+
+use nix::sys::socket::SockProtocol;
+
+use super::netlink::{NLM_F_ACK, NLM_F_DUMP, attribute, exchange, message, word};
+
+const RTM_NEWROUTE: u16 = 24;
+const RTM_GETROUTE: u16 = 26;
+const RTM_NEWNEIGH: u16 = 28;
+const RTM_GETNEIGH: u16 = 30;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const NDA_DST: u16 = 1;
+const NDA_LLADDR: u16 = 2;
+const RTN_LOCAL: u8 = 2;
+const AF_BRIDGE: u8 = 7;
+/// Octets of `struct rtmsg` and `struct ndmsg`.
+const HEAD: usize = 12;
+/// Offset of the kind in `struct rtmsg`, and of the interface index in `struct ndmsg`.
+const RTMSG_KIND: usize = 7;
+const NDMSG_INDEX: usize = 4;
+
+/// The route to an address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Route {
+    /// The address is one of this node.
+    pub is_local: bool,
+    pub oif: u32,
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+const fn family(address: IpAddr) -> u8 {
+    if address.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
+}
+
+/// The route by which this node would send to an address. Without a route: an error of the kernel (`ENETUNREACH`).
+pub fn route_to(address: IpAddr) -> io::Result<Route> {
+    let octets = octets(address);
+    let mut body = vec![family(address), (octets.len() * 8) as u8];
+    body.resize(HEAD, 0);
+    body.extend((4 + octets.len() as u16).to_ne_bytes());
+    body.extend(RTA_DST.to_ne_bytes());
+    body.extend(octets);
+    let mut route = None;
+    exchange(SockProtocol::NetlinkRoute, &message(RTM_GETROUTE, NLM_F_ACK, &body), |kind, body| {
+        let (Some(kind_of_route), Some(rest)) = (body.get(RTMSG_KIND), body.get(HEAD..)) else { return };
+        if kind == RTM_NEWROUTE
+            && let Some(oif) = attribute(rest, RTA_OIF).and_then(|value| word(value, 0))
+        {
+            route = Some(Route { is_local: *kind_of_route == RTN_LOCAL, oif });
+        }
+    })?;
+    route.ok_or_else(|| io::Error::from_raw_os_error(libc::ENETUNREACH))
+}
+
+/// The link-layer address of a neighbor behind an interface, if the kernel has resolved it.
+pub fn neighbor(address: IpAddr, ifindex: u32) -> io::Result<Option<[u8; 6]>> {
+    let mut found = None;
+    each_neighbor(family(address), |index, destination, mac| {
+        if index == ifindex && destination == Some(&*octets(address)) {
+            found = Some(mac);
+        }
+    })?;
+    Ok(found)
+}
+
+/// The ports of bridges behind which a link-layer address was seen.
+pub fn bridge_ports(mac: [u8; 6]) -> io::Result<Vec<u32>> {
+    let mut ports = Vec::new();
+    each_neighbor(AF_BRIDGE, |index, _, found| {
+        if found == mac {
+            ports.push(index);
+        }
+    })?;
+    Ok(ports)
+}
+
+fn each_neighbor(family: u8, mut each: impl FnMut(u32, Option<&[u8]>, [u8; 6])) -> io::Result<()> {
+    let mut head = [0; HEAD];
+    if let Some(first) = head.first_mut() {
+        *first = family;
+    }
+    exchange(SockProtocol::NetlinkRoute, &message(RTM_GETNEIGH, NLM_F_DUMP, &head), |kind, body| {
+        let (Some(index), Some(rest)) = (word(body, NDMSG_INDEX), body.get(HEAD..)) else { return };
+        let mac = attribute(rest, NDA_LLADDR).and_then(|mac| mac.try_into().ok());
+        if kind == RTM_NEWNEIGH
+            && let Some(mac) = mac
+        {
+            each(index, attribute(rest, NDA_DST), mac);
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_addresses_are_local() {
+        for address in ["127.0.0.1", "::1"] {
+            let route = route_to(address.parse().unwrap());
+            // A host without IPv6 has no such route.
+            assert!(route.is_ok_and(|route| route.is_local) || address == "::1", "{address}");
+        }
+    }
+
+    #[test]
+    fn an_address_without_neighbor_entry_is_unresolved() {
+        assert_eq!(neighbor("192.0.2.99".parse().unwrap(), 1).unwrap(), None);
+        assert_eq!(bridge_ports([2, 0, 0, 0, 0, 99]).unwrap(), Vec::<u32>::new());
+    }
+}

@@ -1,0 +1,176 @@
+//! The backends of a frontend: candidates, session affinity, selection.
+
+use svc_common::abi::*;
+
+use super::answer::{Answer, Step};
+use crate::dataplane::dry_run::Net;
+use crate::dataplane::lookup::{self, Member};
+use crate::dataplane::maps::Maps;
+use crate::dataplane::pins::Pins;
+use crate::observe::wanted::{Wanted, WantedEndpoint};
+use crate::plan::render::locality_text;
+
+/// Backends that are named; of others only their number.
+const NAMED: usize = 8;
+
+/// Candidates of a new flow.
+pub struct Candidates {
+    pub list: Vec<Member>,
+    /// They come from the list for policy Local.
+    pub is_local: bool,
+}
+
+/// Where a backend is, in words.
+pub const fn place(locality: Locality) -> &'static str {
+    match locality {
+        Locality::LOCAL => "a pod of this node",
+        Locality::HOST => "an address of this node itself",
+        _ => "on another node or outside the cluster",
+    }
+}
+
+/// Adds the steps of policy and candidates. `is_inside`: the client is a local pod or the node itself.
+pub fn candidates<F: Net>(
+    answer: &mut Answer,
+    maps: &mut Maps,
+    frontend: &FrontendValue,
+    is_inside: bool,
+    wanted: Option<&Wanted>,
+) -> anyhow::Result<Candidates> {
+    let flags = frontend.flags;
+    let is_local_only = flags.has(FrontendFlags::LOCAL_ONLY);
+    if is_local_only {
+        match is_inside {
+            true => answer.step(
+                "policy",
+                &["SEM-098", "SEM-104"],
+                "externalTrafficPolicy Local; a client of this node chooses from the cluster's backends all the same",
+            ),
+            false => answer.step(
+                "policy",
+                &["SEM-094"],
+                "externalTrafficPolicy Local; a client from outside chooses from the backends of this node",
+            ),
+        }
+    }
+    if !flags.has(FrontendFlags::EXTERNAL) && wanted.is_some_and(|wanted| wanted.internal_local) {
+        answer.step(
+            "policy",
+            &["SEM-061"],
+            "internalTrafficPolicy Local; clients choose from the backends of this node",
+        );
+    }
+    let is_local = is_local_only && !is_inside;
+    let extent = if is_local { frontend.local } else { frontend.cluster };
+    let list = lookup::members::<F>(maps, extent)?;
+    let mut text = match list.len() {
+        0 => "none".to_owned(),
+        1 => "1: ".to_owned(),
+        count => format!("{count}: "),
+    };
+    let named = list.iter().take(NAMED);
+    let named: Vec<String> =
+        named.map(|m| format!("{} ({})", m.address, locality_text(m.locality))).collect();
+    text.push_str(&named.join(", "));
+    if list.len() > NAMED {
+        text.push_str(&format!(" and {} more", list.len() - NAMED));
+    }
+    if list.is_empty() {
+        match flags.has(FrontendFlags::USABLE_ELSEWHERE) {
+            true => text.push_str(" here, though another list has usable ones: dropped"),
+            false => text.push_str(" in the whole cluster: refused"),
+        }
+        answer.step("backends", &["SEM-065"], text);
+    } else {
+        answer.step("backends", &[], text);
+    }
+    for endpoint in
+        wanted.iter().flat_map(|wanted| &wanted.endpoints).filter(|e| !is_in(&list, e)).take(NAMED)
+    {
+        answer.steps.push(left_out(endpoint, is_local));
+    }
+    Ok(Candidates { list, is_local })
+}
+
+fn is_in(list: &[Member], endpoint: &WantedEndpoint) -> bool {
+    list.iter().any(|member| member.address == endpoint.address)
+}
+
+/// The step of an endpoint that is no candidate.
+fn left_out(endpoint: &WantedEndpoint, is_local: bool) -> Step {
+    let WantedEndpoint { address, node, in_cluster, because, rule, .. } = endpoint;
+    let node = node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+    let (because, rule) = match *in_cluster && is_local {
+        true => ("it is not on this node", "SEM-061"),
+        false => (because.as_str(), rule.as_str()),
+    };
+    Step { step: "left out", text: format!("{address}{node}: {because}"), rules: vec![rule.to_owned()] }
+}
+
+/// Adds the step of session affinity. Returns the backend that the client keeps.
+pub fn affinity<F: Net>(
+    answer: &mut Answer,
+    pins: &Pins,
+    frontend: &FrontendValue,
+    client: &AffinityKey<F::Addr>,
+    candidates: &Candidates,
+) -> anyhow::Result<Option<Member>> {
+    if frontend.affinity == 0 {
+        return Ok(None);
+    }
+    let timeout = frontend.affinity;
+    let Some((id, left)) = lookup::affinity::<F>(pins, client)? else {
+        let text = format!("ClientIP, {timeout} s; the client has no entry, and this connection makes one");
+        answer.step("affinity", &["SEM-230"], text);
+        return Ok(None);
+    };
+    let kept = candidates.list.iter().find(|member| member.id == id).copied();
+    match kept {
+        Some(Member { address, .. }) => {
+            let text = format!("ClientIP, {timeout} s; the client keeps {address} ({left} s left)");
+            answer.step("affinity", &["SEM-231"], text);
+        }
+        None => {
+            let text = format!(
+                "ClientIP, {timeout} s; the client's entry names a backend that is no candidate any more"
+            );
+            answer.step("affinity", &["SEM-233"], text);
+        }
+    }
+    Ok(kept)
+}
+
+/// Adds the step of a selection without session affinity.
+pub fn selection<F: Net>(
+    answer: &mut Answer,
+    maps: &mut Maps,
+    frontend: &FrontendValue,
+    key: &FlowKey<F::Addr>,
+    candidates: &Candidates,
+    has_port: bool,
+) -> anyhow::Result<()> {
+    let is_local_only = frontend.flags.has(FrontendFlags::LOCAL_ONLY);
+    if frontend.maglev.count == 0 || (is_local_only && !candidates.is_local) {
+        random(answer, candidates);
+        return Ok(());
+    }
+    let (place, places, index) = lookup::maglev::<F>(maps, frontend.maglev, key)?;
+    let chosen = candidates.list.get(index);
+    let chosen = chosen.map_or_else(|| format!("index {index}"), |member| member.address.to_string());
+    let other = if has_port { "" } else { "; another source port has another place" };
+    answer.step(
+        "selection",
+        &[],
+        format!("place {place} of the {places} of its Maglev table: {chosen}{other}"),
+    );
+    Ok(())
+}
+
+/// Adds the step of a random selection.
+pub fn random(answer: &mut Answer, candidates: &Candidates) {
+    let text = match candidates.list.len() {
+        1 => "the only backend".to_owned(),
+        count => format!("at random, each of the {count} with equal weight; the dry run drew one"),
+    };
+    answer.step("selection", &["SEM-067"], text);
+}

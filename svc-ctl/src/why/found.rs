@@ -1,0 +1,72 @@
+//! The step that names the frontend, or says why there is none.
+
+use svc_common::abi::*;
+
+use super::AskWanted;
+use super::answer::{Answer, Verdict};
+use super::request::Request;
+use crate::dataplane::lookup::Found;
+use crate::model::name::proto_label;
+use crate::observe::wanted::Wanted;
+
+/// Adds the step of the frontend. Returns its wanted side.
+pub fn frontend(
+    answer: &mut Answer,
+    ask: AskWanted<'_>,
+    request: &Request,
+    (scope, frontend): &(Scope, FrontendValue),
+) -> Option<Wanted> {
+    let Request { to, proto, .. } = request;
+    let wanted = ask(frontend.service.0);
+    let service = service_name(wanted.as_ref(), frontend.service);
+    let (kind, rules): (_, &[&'static str]) = match *scope {
+        Scope::NODE_PORT => ("a NodePort", &["SEM-022", "SEM-024"]),
+        _ if frontend.flags.has(FrontendFlags::EXTERNAL) => {
+            ("an external or load-balancer address", &["SEM-024"])
+        }
+        _ => ("a ClusterIP", &[]),
+    };
+    answer.step("frontend", rules, format!("{to}/{}, {kind} of {service}", proto_label(*proto)));
+    answer.service = Some(service);
+    answer.endpoints = wanted.iter().flat_map(|wanted| wanted.endpoints.clone()).collect();
+    wanted
+}
+
+/// Adds the step of a destination without frontend, and its verdict.
+pub fn none(answer: &mut Answer, found: &Found, drops_unknown_ports: bool, is_unallocated: bool) {
+    let address = found.address;
+    let (verdict, reason, rules, text): (_, _, &[&'static str], _) = if address.has(AddressFlags::LOCAL) {
+        let text = "none, and the address is this node's own: the node itself answers";
+        (Verdict::NoService, None, &["SEM-023"], text)
+    } else if address.has(AddressFlags::CLUSTER_IP) {
+        let text = "none: the ClusterIP's Service has no such port";
+        (Verdict::Refused, Some(Counter::RejectUnknownPort), &["SEM-095"], text)
+    } else if address.has(AddressFlags::EXTERNAL_IP) && drops_unknown_ports {
+        let text =
+            "none: no Service has this port of the external address, and --unknown-external-ports drops it";
+        (Verdict::Dropped, Some(Counter::DropUnknownPort), &["SEM-096"], text)
+    } else if address.has(AddressFlags::EXTERNAL_IP) {
+        let text = "none: no Service has this port of the external address, which is left alone";
+        (Verdict::NoService, None, &["SEM-096"], text)
+    } else if is_unallocated {
+        let text = "none: an address of a Service CIDR that no Service has";
+        (Verdict::Dropped, Some(Counter::DropUnallocated), &["SEM-095"], text)
+    } else {
+        (Verdict::NoService, None, &["SEM-107", "SEM-108"], "none: the address is no Service's")
+    };
+    answer.step("frontend", rules, text);
+    (answer.verdict, answer.reason) = (verdict, reason.map(Counter::label));
+}
+
+/// Adds the step of the source ranges.
+pub fn source_ranges(answer: &mut Answer, wanted: Option<&Wanted>, client: &str, has_client: bool) {
+    let ranges = wanted.map(|wanted| wanted.source_ranges.join(", ")).filter(|ranges| !ranges.is_empty());
+    let ranges = ranges.map_or_else(String::new, |ranges| format!(" ({ranges})"));
+    let verb = if has_client { "have" } else { "do not have" };
+    answer.step("source ranges", &["SEM-031"], format!("loadBalancerSourceRanges{ranges} {verb} {client}"));
+}
+
+/// The daemon's name for a service port, or its number.
+pub fn service_name(wanted: Option<&Wanted>, id: ServicePortId) -> String {
+    wanted.map_or_else(|| format!("service port #{}", id.0), |wanted| wanted.service.clone())
+}

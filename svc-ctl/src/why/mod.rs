@@ -1,0 +1,57 @@
+//! `svc-ctl why`: what the datapath does with a packet, and which rule makes it so.
+//!
+//! The verdict comes from a dry run of the serving program; the steps are read from the tables that it reads. The wanted
+//! side comes from the daemon, if it runs.
+
+pub mod answer;
+mod backends;
+mod found;
+mod leaving;
+mod octets;
+mod origin;
+mod packet;
+pub mod request;
+mod socket;
+
+use svc_common::family::{V4, V6};
+
+use self::answer::Answer;
+use self::origin::Origin;
+use self::request::{Client, Request};
+use crate::dataplane::dry_run::Net;
+use crate::dataplane::maps::Maps;
+use crate::dataplane::pins::Pins;
+use crate::observe::wanted::Wanted;
+
+/// Asks for the wanted side of a service port by its id. `None`: nobody knows it.
+pub type AskWanted<'a> = &'a dyn Fn(u32) -> Option<Wanted>;
+
+/// Answers a request.
+pub fn answer(
+    pins: &Pins,
+    ask: AskWanted<'_>,
+    request: &Request,
+    interface: Option<&str>,
+) -> anyhow::Result<Answer> {
+    match request.to.is_ipv4() {
+        true => of_family::<V4>(pins, ask, request, interface),
+        false => of_family::<V6>(pins, ask, request, interface),
+    }
+}
+
+fn of_family<F: Net>(
+    pins: &Pins,
+    ask: AskWanted<'_>,
+    request: &Request,
+    interface: Option<&str>,
+) -> anyhow::Result<Answer> {
+    let maps = Maps::open(pins)?;
+    let address = match request.client {
+        Client::Node => return socket::explain::<F>(pins, maps, ask, request),
+        Client::Address(address) => address.ip(),
+    };
+    match origin::find(&maps, address, interface)? {
+        Origin::Node => socket::explain::<F>(pins, maps, ask, request),
+        Origin::Interface(interface) => packet::explain::<F>(pins, ask, request, &interface),
+    }
+}

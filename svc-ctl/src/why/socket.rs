@@ -1,0 +1,135 @@
+//! The connect path: a socket of the node dials. The kernel has no test run for these programs, so the tables are looked
+//! up in the order in which `svc-ebpf/src/hook/sock.rs` does.
+
+use anyhow::Context as _;
+use svc_common::abi::*;
+use svc_common::addr::Port;
+
+use super::answer::{Answer, Verdict};
+use super::backends::{self, place};
+use super::request::Request;
+use super::{AskWanted, found};
+use crate::dataplane::dry_run::{self, Net};
+use crate::dataplane::lookup;
+use crate::dataplane::maps::Maps;
+use crate::dataplane::pins::Pins;
+use crate::observe::wanted::Wanted;
+
+/// Answers for a socket of the node.
+pub fn explain<F: Net>(
+    pins: &Pins,
+    mut maps: Maps,
+    ask: AskWanted<'_>,
+    request: &Request,
+) -> anyhow::Result<Answer> {
+    let config = dry_run::serving_config(pins)?;
+    let mut answer = Answer::new(request.to_string());
+    answer.step(
+        "socket",
+        &[],
+        "a process of this node dials: the cgroup's programs decide, before there is a packet",
+    );
+    let address = F::addr(request.to.ip()).context("an address of the other family")?;
+    let port = Port::new(request.to.port());
+    let accepts = AddressFlags(AddressFlags::NODE_PORT.0 | AddressFlags::NODE_PORT_OF_HOST.0);
+    let found = lookup::frontend::<F>(&maps, (address, port), request.proto, accepts);
+    let Some(of_scope @ (_, frontend)) = found.frontend else {
+        let is_unallocated =
+            config.service_cidrs != 0 && lookup::is_listed::<F>(&maps, PrefixList::SERVICE_CIDRS, address);
+        found::none(&mut answer, &found, config.drops_unknown_ports != 0, is_unallocated);
+        match answer.verdict {
+            Verdict::Refused => refused(&mut answer, Counter::SocketRefused),
+            Verdict::Dropped => dropped(&mut answer, None),
+            _ => answer.step("connect", &[], "the socket dials the address as it is"),
+        }
+        return Ok(answer);
+    };
+    let wanted = found::frontend(&mut answer, ask, request, &of_scope);
+    let flags = frontend.flags;
+    if flags.has(FrontendFlags::SOURCE_RANGES) {
+        let has_node = flags.has(FrontendFlags::NODE_IN_RANGES);
+        found::source_ranges(&mut answer, wanted.as_ref(), "this node", has_node);
+        if !has_node {
+            dropped(&mut answer, Some(Counter::DropSourceRange));
+            return Ok(answer);
+        }
+    }
+    let client =
+        AffinityKey { service: frontend.service, netns: config.host_netns, addr: F::Addr::default() };
+    connect::<F>(&mut answer, pins, &mut maps, &frontend, Some(client), wanted.as_ref())?;
+    Ok(answer)
+}
+
+/// Answers for a socket of a pod that dials a ClusterIP.
+pub fn of_pod<F: Net>(
+    mut answer: Answer,
+    pins: &Pins,
+    maps: &mut Maps,
+    ask: AskWanted<'_>,
+    request: &Request,
+    of_scope: &(Scope, FrontendValue),
+) -> anyhow::Result<Answer> {
+    let text = "the cgroup's programs serve sockets of pods here (--pod-sockets): they decide before there is a packet";
+    answer.step("socket", &[], text);
+    let wanted = found::frontend(&mut answer, ask, request, of_scope);
+    connect::<F>(&mut answer, pins, maps, &of_scope.1, None, wanted.as_ref())?;
+    Ok(answer)
+}
+
+/// Adds the steps from the candidates to the connection. Without a `client` its session affinity entry is unknown.
+fn connect<F: Net>(
+    answer: &mut Answer,
+    pins: &Pins,
+    maps: &mut Maps,
+    frontend: &FrontendValue,
+    client: Option<AffinityKey<F::Addr>>,
+    wanted: Option<&Wanted>,
+) -> anyhow::Result<()> {
+    let flags = frontend.flags;
+    let candidates = backends::candidates::<F>(answer, maps, frontend, true, wanted)?;
+    if candidates.list.is_empty() {
+        match flags.has(FrontendFlags::USABLE_ELSEWHERE) {
+            true => dropped(answer, Some(Counter::DropNoLocalEndpoint)),
+            false => refused(answer, Counter::SocketRefused),
+        }
+        return Ok(());
+    }
+    let kept = match client {
+        Some(client) => backends::affinity::<F>(answer, pins, frontend, &client, &candidates)?,
+        None => None,
+    };
+    if client.is_none() && frontend.affinity != 0 {
+        let text =
+            "ClientIP; a pod's socket is known by its network namespace, whose entry is not looked up here";
+        answer.step("affinity", &["SEM-237"], text);
+    }
+    if kept.is_none() {
+        backends::random(answer, &candidates);
+    }
+    // Of several backends that are chosen from at random, any may be the socket's.
+    let only = if candidates.list.len() == 1 { candidates.list.first().copied() } else { None };
+    answer.verdict = Verdict::Forwarded;
+    match kept.or(only) {
+        Some(backend) => {
+            answer.backend = Some(backend.address);
+            let text = format!("the socket is connected to {}, {}", backend.address, place(backend.locality));
+            answer.step("connect", &["SEM-102"], format!("{text}; no packet is translated"));
+        }
+        None => {
+            let text = "the socket is connected to one of the backends itself; no packet is translated";
+            answer.step("connect", &["SEM-102"], text);
+        }
+    }
+    Ok(())
+}
+
+fn refused(answer: &mut Answer, counter: Counter) {
+    (answer.verdict, answer.reason) = (Verdict::Refused, Some(counter.label()));
+    answer.step("connect", &["SEM-097"], "the call fails with ECONNREFUSED");
+}
+
+fn dropped(answer: &mut Answer, counter: Option<Counter>) {
+    answer.verdict = Verdict::Dropped;
+    answer.reason = counter.map(Counter::label).or(answer.reason);
+    answer.step("connect", &["SEM-097"], "the call fails with EPERM");
+}
