@@ -20,7 +20,7 @@ use crate::plan::node_ports::NodePortAddresses;
 use crate::plan::prefixes::Cidrs;
 use crate::programs::FlowTableSize;
 
-use super::get::filter::Filter;
+use super::filter::Filter;
 pub use super::values::{FeatureGates, PortRange, ServiceCidrs};
 
 /// Kubernetes Services in the kernel: the node daemon and its tools.

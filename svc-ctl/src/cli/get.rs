@@ -1,7 +1,6 @@
 //! `svc-ctl get`: contents of the kernel's tables, read from the pins.
 
 mod diff;
-pub mod filter;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,8 +11,8 @@ use comfy_table::{Table, presets};
 use serde::Serialize;
 use svc_common::abi::{BackendId, Extent, FrontendFlags};
 
-use self::filter::ips;
 use super::args::{GetArgs, Output, What};
+use super::filter::ips;
 use super::output::emit;
 use crate::dataplane::bpf::BpfStore;
 use crate::dataplane::maps::Maps;

@@ -7,6 +7,7 @@ mod cleanup;
 mod config;
 pub mod config_file;
 mod effective;
+mod filter;
 mod flags;
 mod get;
 mod lb;

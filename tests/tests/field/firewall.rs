@@ -55,6 +55,10 @@ pub fn cases() -> Vec<Case> {
             )
         },
         policy(Shape::Routed, "a NetworkPolicy in FORWARD holds through every address of a Service"),
+        Case {
+            pod_sockets: true,
+            ..policy(Shape::Routed, "a NetworkPolicy in FORWARD holds where the socket hooks serve pods")
+        },
         policy(
             Shape::Bridged,
             "a NetworkPolicy in FORWARD holds through a Service between pods of one bridge",

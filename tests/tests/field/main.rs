@@ -12,6 +12,7 @@ mod lab;
 mod narrow;
 mod neighbors;
 mod node_object;
+mod page;
 mod ports;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ fn main() -> ExitCode {
         by_source::cases(),
         devices::cases(),
     ];
-    let trials = cases.into_iter().flatten().map(case::Case::trial).chain([change_over::trial()]).collect();
+    let cases: Vec<case::Case> = cases.into_iter().flatten().collect();
+    let others = [change_over::trial(), page::trial(&cases)];
+    let trials = cases.into_iter().map(case::Case::trial).chain(others).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
