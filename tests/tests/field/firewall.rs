@@ -107,21 +107,7 @@ pub fn cases() -> Vec<Case> {
             )
         },
         Case {
-            prepare: |lab| {
-                let (node, far) = (lab.world.topology.node(1), lab.world.topology.node(2).pod_cidrs());
-                let own = node.host.addrs;
-                // While the neighbor is unresolved the kernel itself sends redirected packets, and then checks the
-                // policies.
-                for family in Family::BOTH {
-                    let other = lab.world.topology.node(2).host.addrs.of(family);
-                    node.host.agent.ask(Via::Tcp, (other, SERVER_PORT).into(), 1)?;
-                }
-                node.host.netns.ip(&format!(
-                    "xfrm policy add src {}/32 dst {}/24 dir out action block\n\
-                     xfrm policy add src {}/128 dst {}/64 dir out action block",
-                    own.v4, far.v4, own.v6, far.v6
-                ))
-            },
+            prepare: |lab| block_by_ipsec(lab, "192.0.2.1/32", "2001:db8:1::1/128"),
             ..Case::new(
                 "R11",
                 "an IPsec policy applies to packets that the stack sends and not to redirected ones",
@@ -129,6 +115,28 @@ pub fn cases() -> Vec<Case> {
                     Row::answered("client", Target::NodePort("far"), "far").nft(ClientOutcome::Silence),
                     Row::answered("node1", Target::ClusterIp("far"), "far")
                         .direct(ClientOutcome::Silence)
+                        .nft(ClientOutcome::Silence)
+                        .svc(ClientOutcome::Silence),
+                ],
+            )
+        },
+        Case {
+            flags: &["--masquerade-through-stack", "always"],
+            prepare: |lab| block_by_ipsec(lab, "192.0.2.1/32", "2001:db8:1::1/128"),
+            ..Case::new(
+                "R11",
+                "through the stack a masqueraded packet meets the policies with its client's address, not with the node's",
+                vec![Row::answered("client", Target::NodePort("far"), "far").nft(ClientOutcome::Silence)],
+            )
+        },
+        Case {
+            flags: &["--masquerade-through-stack", "always"],
+            prepare: |lab| block_by_ipsec(lab, "0.0.0.0/0", "::/0"),
+            ..Case::new(
+                "R11",
+                "through the stack an IPsec policy for all sources applies to masqueraded packets",
+                vec![
+                    Row::answered("client", Target::NodePort("far"), "far")
                         .nft(ClientOutcome::Silence)
                         .svc(ClientOutcome::Silence),
                 ],
@@ -182,5 +190,19 @@ fn sidecar(lab: &mut Lab) -> Result<()> {
                 ip6 daddr {{ {near_v6}, {far_v6} }} meta l4proto tcp redirect to :{PROXY}
             }}
         }}"
+    ))
+}
+
+/// Blocks what leaves node1 for the pods of node2 from these sources of each family.
+fn block_by_ipsec(lab: &mut Lab, v4: &str, v6: &str) -> Result<()> {
+    let (node, far) = (lab.world.topology.node(1), lab.world.topology.node(2).pod_cidrs());
+    // While the neighbor is unresolved the kernel itself sends redirected packets, and then checks the policies.
+    for family in Family::BOTH {
+        let other = lab.world.topology.node(2).host.addrs.of(family);
+        node.host.agent.ask(Via::Tcp, (other, SERVER_PORT).into(), 1)?;
+    }
+    node.host.netns.ip(&format!(
+        "xfrm policy add src {v4} dst {}/24 dir out action block\nxfrm policy add src {v6} dst {}/64 dir out action block",
+        far.v4, far.v6
     ))
 }
