@@ -96,7 +96,7 @@ fn foreign_map(testbed: &mut Testbed) -> Result<()> {
         |name: &str| pins.iter().find(|pin| pin.ends_with(name)).with_context(|| format!("no pin {name}"));
     // Another map under its name, with other sizes, as after a change of the ABI.
     let place = pin("BACKENDS4")?;
-    fs::rename(pin("SELECTION")?, &place)?;
+    fs::rename(pin("SELECTION")?, place)?;
     let _ = fs::remove_file(daemon.log_path());
     daemon.start(node)?;
     wait::until_true("the daemon names BACKENDS4", Duration::from_secs(10), || {
@@ -106,7 +106,7 @@ fn foreign_map(testbed: &mut Testbed) -> Result<()> {
         Ok(true)
     })?;
     wait::until_true("the daemon has ended, or has another map", CHANGE_LIMIT, || {
-        let is_foreign = MapInfo::from_pin(&place)?.name_as_str() == Some("SELECTION");
+        let is_foreign = MapInfo::from_pin(place)?.name_as_str() == Some("SELECTION");
         Ok(daemon.ended() || !is_foreign)
     })
 }
