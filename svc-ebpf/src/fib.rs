@@ -37,11 +37,19 @@ const _: () = assert!(size_of::<Params>() == 64);
 /// route of its own, by the translated source.
 #[repr(C)]
 pub struct Neighbor {
-    /// May be IPv6 for an IPv4 packet (RFC 5549).
+    /// Zero: none was found. May be IPv6 for an IPv4 packet (RFC 5549).
     family: u32,
     address: [u32; 4],
 }
 const _: () = assert!(size_of::<Neighbor>() == 20);
+
+/// The next hop that this CPU found last, if it was for this record's destination: another CPU may have marked the record
+/// as unresolved since this packet looked.
+#[inline(always)]
+pub fn neighbor_of<F: FibWords + Tables>(record: &FlowRecord<F::Addr>) -> Option<&'static Neighbor> {
+    let scratch = F::scratch()?;
+    (scratch.neighbor.family != 0 && scratch.neighbor_of == record.dst).then_some(&scratch.neighbor)
+}
 
 /// Answer of the routing table; a small number, because it crosses a call.
 pub struct Answer;
@@ -120,9 +128,7 @@ pub fn next_hop<F: FibWords + Tables>(
     let flags = if CONFIG.load().fib_source != 0 { FIB_LOOKUP_SRC } else { 0 };
     // SAFETY: the struct has the kernel's layout and size; the context is this program's own.
     let answer = unsafe { bpf_fib_lookup(ctx, (&raw mut *params).cast(), size_of::<Params>() as i32, flags) };
-    if answer != 0 {
-        scratch.neighbor = Neighbor { family: params.family as u32, address: params.dst };
-    }
+    scratch.neighbor.family = 0;
     match answer {
         0 => {
             record.oif = params.ifindex;
@@ -138,6 +144,8 @@ pub fn next_hop<F: FibWords + Tables>(
         // BPF_FIB_LKUP_RET_NO_NEIGH
         7 => {
             record.oif = params.ifindex;
+            scratch.neighbor = Neighbor { family: params.family as u32, address: params.dst };
+            scratch.neighbor_of = record.dst;
             if iface(params.ifindex).is_some_and(|out| !out.has_link_header()) {
                 record.mtu = device_mtu(ctx, params.ifindex);
                 record.smac = [0; 6];

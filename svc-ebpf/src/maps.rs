@@ -155,6 +155,8 @@ pub struct Scratch<A> {
     pub chosen: Chosen,
     pub fib: fib::Params,
     pub neighbor: fib::Neighbor,
+    /// The destination that `neighbor` is for.
+    pub neighbor_of: A,
     /// SNAT address of the second flow of a masquerade through the stack, and the first flow's record in the
     /// meantime.
     pub masquerade: A,

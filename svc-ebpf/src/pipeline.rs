@@ -169,7 +169,8 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
             if !rewrite::<F, M>(m, &packet, record, 0) {
                 return drop_unwritable(m);
             }
-            let is_elsewhere = record.oif != 0 && record.oif != m.ifindex();
+            // A packet without Ethernet header cannot be redirected as it is.
+            let is_elsewhere = M::L3 != 0 && record.oif != 0 && record.oif != m.ifindex();
             if record.exit == Exit::STACK_BY_SOURCE && is_elsewhere {
                 m.redirect_neigh(record.oif, None)
             } else {
@@ -314,8 +315,7 @@ pub fn forward_out<F: Net, M: PacketAccess>(m: &M, record: &FlowRecord<F::Addr>)
     if record.is_resolved() {
         if write_macs(m, dmac, smac) { m.redirect(oif) } else { drop_unwritable(m) }
     } else {
-        // The route was asked for this packet, since the record is unresolved.
-        m.redirect_neigh(oif, F::scratch().map(|scratch| &scratch.neighbor))
+        m.redirect_neigh(oif, fib::neighbor_of::<F>(record))
     }
 }
 

@@ -128,7 +128,13 @@ impl<A: Encode + Eq> Leaving<'_, A> {
                     Ok(route) => format!(", which routes it out of {}", name_of(route.oif)),
                     Err(error) => format!(", which has no route to it ({error})"),
                 };
-                format!(" through the stack{route}{second}")
+                let reply = match record.exit {
+                    Exit::STACK_BY_SOURCE => {
+                        "; its reply leaves by the route of the address that was dialled"
+                    }
+                    _ => "",
+                };
+                format!(" through the stack{route}{second}{reply}")
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Devices that few kernels but the distributions' have: tunnels, bonds, VRFs, ipvlan, IPsec. On other kernels these
+//! Devices that few kernels but the distributions' have: tunnels, bonds, VRFs, ipvlan. On other kernels these
 //! cases are skipped by name; the tier `kernel` runs them on Debian's.
 
 use anyhow::{Context, Result};

@@ -92,7 +92,8 @@ pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Res
     });
     let mut total = Results::default();
     for results in booted {
-        total.append(results?);
+        // The other machine's results stay.
+        total.append(results.unwrap_or_else(|error| Results::of_failure(format!("{error:#}"))));
     }
     Ok(total)
 }
@@ -143,6 +144,9 @@ fn boot(
     let skipped: u64 = results.counts.iter_mut().map(|count| std::mem::take(&mut count.skipped)).sum();
     if skipped > 0 {
         results.fail(format!("{skipped} cases were skipped in the machine that is booted to run them"));
+    }
+    for failure in &mut results.failures {
+        failure.insert_str(0, &format!("Linux {version}: "));
     }
     Ok(results)
 }
@@ -211,7 +215,7 @@ fn fill(
 /// Later kernels have their modules compressed, and busybox hands them to the kernel as they are.
 fn uncompress(modules: &Path) -> Result<()> {
     let mut find = Command::new("find");
-    find.arg(modules).args(["-name", "*.ko.xz", "-exec", "xz", "--decompress", "{}", "+"]);
+    find.arg(modules).args(["-name", "*.ko.xz", "-exec", "xz", "--decompress", "--force", "{}", "+"]);
     project::run(&mut find)
 }
 
