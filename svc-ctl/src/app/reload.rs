@@ -122,8 +122,11 @@ impl Reloader {
             *known != before
         });
         self.load_balancer.send_if_modified(|known| {
-            let is_new = *known != new.load_balancer;
-            known.clone_from(&new.load_balancer);
+            // A mistake in the file takes no address back.
+            let is_new = new.load_balancer.is_whole && *known != new.load_balancer;
+            if is_new {
+                known.clone_from(&new.load_balancer);
+            }
             is_new
         });
         if self.config.verbosity != new.verbosity {

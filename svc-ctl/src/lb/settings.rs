@@ -37,6 +37,8 @@ pub struct LoadBalancerSettings {
     /// Services without a class are served too.
     pub serves_without_class: bool,
     pub announce: Announce,
+    /// No part of the section was refused. Addresses must not be taken back because of a mistake in the file.
+    pub is_whole: bool,
 }
 
 impl Default for LoadBalancerSettings {
@@ -46,6 +48,7 @@ impl Default for LoadBalancerSettings {
             class: CLASS.to_owned(),
             serves_without_class: true,
             announce: Announce::default(),
+            is_whole: true,
         }
     }
 }
@@ -57,7 +60,8 @@ impl LoadBalancerSettings {
             Ok(section) => section,
             Err(error) => {
                 let field = format!("loadBalancer.{}", error.path());
-                return (Self::default(), vec![(field, error.into_inner().to_string())]);
+                let nothing = Self { is_whole: false, ..Self::default() };
+                return (nothing, vec![(field, error.into_inner().to_string())]);
             }
         };
         let (mut specs, mut problems) = (Vec::new(), Vec::new());
@@ -79,6 +83,7 @@ impl LoadBalancerSettings {
             class: section.class.unwrap_or_else(|| CLASS.to_owned()),
             serves_without_class: section.serves_without_class.unwrap_or(true),
             announce: section.announce.unwrap_or_default(),
+            is_whole: problems.is_empty(),
         };
         (settings, problems)
     }
@@ -95,7 +100,8 @@ mod tests {
 
     fn problems(yaml: &str) -> Vec<String> {
         let section = serde_yaml_ng::from_str(yaml).unwrap();
-        let problems = LoadBalancerSettings::read(section).1;
+        let (settings, problems) = LoadBalancerSettings::read(section);
+        assert_eq!(settings.is_whole, problems.is_empty(), "{yaml}");
         problems.into_iter().map(|(field, reason)| format!("{field}: {reason}")).collect()
     }
 

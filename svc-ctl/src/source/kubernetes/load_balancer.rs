@@ -22,6 +22,7 @@ use super::failure::Failure;
 use crate::lb::AddressGiver;
 use crate::lb::claim::Millis;
 use crate::lb::pulse::Presence;
+use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::observe::ledger::Ledger;
 
@@ -34,7 +35,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs for ever.
 pub async fn run(client: &Client, options: &Options, mut giver: AddressGiver, ledger: &Ledger) {
-    if giver.settings.wait_for(|settings| !settings.pools.is_empty()).await.is_err() {
+    // With a part of the section refused, addresses of the refused pools would be taken back.
+    let is_usable = |settings: &LoadBalancerSettings| settings.is_whole && !settings.pools.is_empty();
+    if giver.settings.wait_for(is_usable).await.is_err() {
         return pending().await;
     }
     let file = options.service_account.join("namespace");
