@@ -125,11 +125,25 @@ fn other_allocator(testbed: &Testbed, case: &Case<'_>, spec: &Value) -> Result<(
     testbed.on_world(|world| world.restart(node))
 }
 
-/// A wider pool moves nobody, and another pool moves everybody.
+/// A pool with an error takes nothing back, a wider pool moves nobody, and another pool moves everybody.
 fn edited(testbed: &Testbed, case: &Case<'_>, two: &BTreeSet<String>) -> Result<()> {
     let path = configuration();
-    write_pool(&path, "192.0.2.192/27, \"2001:db8:1::200/120\"")?;
+    write_pool(&path, "192.0.2.1/24")?;
+    for node in [1, 2] {
+        testbed.on_world(|world| {
+            let daemon = world.daemon(node)?;
+            wait::until_true("the daemon names the pool with an error", LIMIT, || {
+                let complaints = serde_json::to_string(&daemon.complaints()?)?;
+                ensure!(complaints.contains("loadBalancer.pools[0]"), "{complaints}");
+                Ok(true)
+            })
+        })?;
+    }
     case.service("five", &json!({"type": "LoadBalancer", "selector": {"testbed": testbed.name}}))?;
+    soon_condition(case, "five", "FamilyUnsatisfied")?;
+    ensure!(given(case, "two")? == *two, "a pool with an error has taken {two:?} back");
+
+    write_pool(&path, "192.0.2.192/27, \"2001:db8:1::200/120\"")?;
     soon_given(case, "five")?;
     ensure!(given(case, "two")? == *two, "a wider pool has moved {two:?}");
     write_pool(&path, "192.0.2.224/28, \"2001:db8:1::300/124\"")?;
