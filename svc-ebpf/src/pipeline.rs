@@ -170,12 +170,14 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
                 return drop_unwritable(m);
             }
             // A packet without Ethernet header cannot be redirected as it is.
-            let is_elsewhere = M::L3 != 0 && record.oif != 0 && record.oif != m.ifindex();
-            if record.exit == Exit::STACK_BY_SOURCE && is_elsewhere {
-                m.redirect_neigh(record.oif, None)
-            } else {
-                m.pass()
+            if record.exit != Exit::STACK_BY_SOURCE
+                || M::L3 == 0
+                || record.oif == 0
+                || record.oif == m.ifindex()
+            {
+                return m.pass();
             }
+            m.redirect_neigh(record.oif, None)
         }
         _ => m.pass(),
     }

@@ -62,8 +62,9 @@ impl IfaceFlags {
     /// Netfilter sees bridged packets (`net.bridge.bridge-nf-call-iptables`), so packets between ports of one bridge
     /// may go through the stack.
     pub const BRIDGE_FILTERED: Self = Self(16);
-    /// The node routes by source, so the stack would send the replies of its pods by another interface than that of the
-    /// Service's address. Packets from outside to pods of this node, and their replies, are redirected past the stack.
+    /// The node routes by source, so the stack would send replies by another interface than that of the Service's address; or
+    /// the uplink is a bridge whose packets meet conntrack before svc. Packets from outside to pods of this node, and their
+    /// replies, are redirected past the stack. Replies of the node's own servers are routed by the Service's address at egress.
     pub const LOCAL_PAST_STACK: Self = Self(32);
 }
 

@@ -21,7 +21,7 @@ pub struct Filter {
 impl Filter {
     /// Some filter was given.
     pub const fn is_given(&self) -> bool {
-        self.namespace.is_some() || self.name.is_some() || self.address.is_some()
+        self.needs_names() || self.address.is_some()
     }
 
     /// It asks for names.

@@ -14,7 +14,7 @@ use anyhow::{Context as _, bail};
 use svc_common::abi::*;
 use svc_common::datapath::flow::twin_key;
 
-use self::copy::Copy;
+use self::copy::ProgramCopy;
 pub use self::family::{DryTables, FlowEntry, Net};
 pub use self::serving::config as serving_config;
 use super::flows;
@@ -23,7 +23,7 @@ use super::maps::Maps;
 use super::pins::Pins;
 use super::sys;
 
-/// Runs until no other live flow has the tuple that the dry run took. Each run rules out one source port.
+/// The largest number of runs. Each run rules out source ports that other live flows have.
 const MOST_RUNS: usize = 256;
 
 /// The action of a program at TC.
@@ -38,7 +38,7 @@ pub enum Action {
 
 /// Result of a dry run.
 #[derive(Clone, Debug)]
-pub struct Ran<A> {
+pub struct DryRunResult<A> {
     pub action: Action,
     /// The packet after the program.
     pub packet: Vec<u8>,
@@ -57,7 +57,7 @@ pub struct DryRun {
     pub live: Maps,
     pub config: Config,
     live_set: MapSet,
-    copy: Copy,
+    copy: ProgramCopy,
 }
 
 impl DryRun {
@@ -66,7 +66,7 @@ impl DryRun {
     pub fn of(pins: &Pins, program: &str) -> anyhow::Result<Self> {
         let live_set = MapSet::open(&pins.maps())?;
         let config = serving::config(pins)?;
-        let copy = Copy::of(pins, program, config, &live_set)?;
+        let copy = ProgramCopy::of(pins, program, config, &live_set)?;
         Ok(Self { live: Maps::of(&live_set)?, config, live_set, copy })
     }
 
@@ -89,7 +89,7 @@ impl DryRun {
         ifindex: u32,
         key: &FlowKey<F::Addr>,
         client: Option<AffinityKey<F::Addr>>,
-    ) -> anyhow::Result<Ran<F::Addr>> {
+    ) -> anyhow::Result<DryRunResult<F::Addr>> {
         let live = DryTables::<F>::over(&self.live_set)?;
         let mut dry = DryTables::<F>::over(&self.copy.tables)?;
         dry.clear()?;
@@ -110,7 +110,7 @@ impl DryRun {
         for _ in 0..MOST_RUNS {
             dry.replace_flows(&copied)?;
             let before = dry.counters()?;
-            let (action, after) = sys::test_run(self.copy.program.as_fd(), packet, ifindex)
+            let (action, after) = sys::test_run(self.copy.program.as_fd(), packet, &sys::skb(ifindex), 0)
                 .context("running the copy of the program")?;
             let made: Vec<_> = dry.flows.keys().collect::<Result<_, _>>()?;
             let is_copied = |key: &FlowKey<_>| copied.iter().any(|(copy, _)| copy == key);
@@ -147,7 +147,7 @@ impl DryRun {
             });
             let counted = counted.collect();
             let ports_taken = copied.len() - known;
-            return Ok(Ran { action, packet: after, counted, record, second, ports_taken });
+            return Ok(DryRunResult { action, packet: after, counted, record, second, ports_taken });
         }
         bail!("{MOST_RUNS} source ports in a row belong to other live flows")
     }

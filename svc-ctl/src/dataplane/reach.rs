@@ -31,7 +31,8 @@ pub struct Route {
     pub oif: u32,
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+/// In network byte order.
+pub fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),

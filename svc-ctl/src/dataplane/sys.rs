@@ -22,7 +22,7 @@ const BPF_LINK_DETACH: libc::c_long = 34;
 pub use entries::{EntryMap, each_entry, look_up_entry, update_entry};
 pub use maps::{MapInfo, MapKind, MapShape, create_map, map_by_id, map_info};
 pub use programs::{ProgramInfo, program_by_id, program_info};
-pub use test_run::test_run;
+pub use test_run::{skb, test_run};
 
 /// `SO_NETNS_COOKIE` (Linux 5.14).
 const SO_NETNS_COOKIE: libc::c_int = 71;

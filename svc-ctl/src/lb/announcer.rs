@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::Members;
-use super::claim::{Action, Claim, Heard, Mac, Millis, Situation};
+use super::claim::{Action, Claim, Heard, Mac, Millis, Situation, mac_text};
 use super::frames;
 use super::link::{Link, Said};
 use super::neighbors::learn;
@@ -454,10 +454,6 @@ fn source(interface: &Interface, address: IpAddr) -> Option<Ipv6Addr> {
         IpAddr::V6(ip) => Some(*ip),
         IpAddr::V4(_) => None,
     }
-}
-
-fn mac_text(mac: Mac) -> String {
-    mac.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(":")
 }
 
 fn unix_ms() -> u64 {

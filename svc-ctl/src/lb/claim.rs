@@ -29,6 +29,11 @@ const FOREIGN_FOR: Millis = 300_000;
 /// A link-layer address.
 pub type Mac = [u8; 6];
 
+/// Six pairs of hexadecimal digits with colons.
+pub fn mac_text(mac: Mac) -> String {
+    mac.map(|octet| format!("{octet:02x}")).join(":")
+}
+
 /// Something to be done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {

@@ -26,7 +26,7 @@ pub struct LeaseRecord {
 pub enum Step {
     Create,
     Renew,
-    /// It is over or nobody has it.
+    /// The Lease has expired or has no holder.
     Take,
     Wait,
 }

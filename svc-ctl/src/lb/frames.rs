@@ -79,7 +79,7 @@ fn ipv6(to: Mac, mac: Mac, src: Ipv6Addr, dst: Ipv6Addr, mut message: Vec<u8>) -
 }
 
 /// RFC 1071, of an even number of octets.
-fn checksum(octets: &[u8]) -> u16 {
+pub fn checksum(octets: &[u8]) -> u16 {
     let words = octets.chunks_exact(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
     let mut sum: u32 = words.sum();
     while sum > 0xffff {

@@ -6,7 +6,7 @@ pub mod allocate;
 pub mod announcer;
 pub mod claim;
 pub mod election;
-mod frames;
+pub mod frames;
 mod link;
 mod neighbors;
 pub mod pool;

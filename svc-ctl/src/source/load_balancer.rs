@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{
 
 use crate::lb::request::{Request, Sharing};
 use crate::lb::settings::LoadBalancerSettings;
+use crate::model::convert::LABEL_EXCLUDED;
 use crate::model::name::{IpFamily, ServiceName, proto_from_label};
 use crate::model::parse::{parse_ip, parse_port};
 
@@ -122,8 +123,7 @@ pub fn with_addresses(service: &mut Service, addresses: &[IpAddr]) {
 
 /// Labels of a node on which nothing of a load balancer may be.
 pub fn is_excluded(labels: Option<&BTreeMap<String, String>>) -> bool {
-    labels
-        .is_some_and(|labels| labels.contains_key("node.kubernetes.io/exclude-from-external-load-balancers"))
+    labels.is_some_and(|labels| labels.contains_key(LABEL_EXCLUDED))
 }
 
 #[cfg(test)]

@@ -7,18 +7,19 @@ use svc_common::abi::*;
 use super::answer::Answer;
 use super::backends::place;
 use super::origin::{Interface, name_of};
-use crate::dataplane::dry_run::{DryRun, Net, Ran};
+use crate::dataplane::dry_run::{DryRun, DryRunResult, Net};
 use crate::dataplane::encode::Encode;
 use crate::dataplane::lookup;
 use crate::dataplane::pins::Pins;
 use crate::dataplane::reach;
+use crate::lb::claim::mac_text;
 
 /// A translated packet.
 pub struct Leaving<'a, A> {
     pub pins: &'a Pins,
     pub interface: &'a Interface,
     pub key: &'a FlowKey<A>,
-    pub ran: &'a Ran<A>,
+    pub ran: &'a DryRunResult<A>,
     /// The frontend that began the flow. `None`: the flow is older.
     pub frontend: Option<FrontendValue>,
     pub is_pod: bool,
@@ -138,8 +139,4 @@ impl<A: Encode + Eq> Leaving<'_, A> {
             }
         }
     }
-}
-
-fn mac_text(mac: [u8; 6]) -> String {
-    mac.map(|octet| format!("{octet:02x}")).join(":")
 }

@@ -23,7 +23,7 @@ use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::Pins;
 use crate::observe::wanted::Wanted;
 
-/// Asks for the wanted side of a service port by its id. `None`: nobody knows it.
+/// Asks for the wanted side of a service port by its id. `None`: the daemon does not run, or does not know the port.
 pub type AskWanted<'a> = &'a dyn Fn(u32) -> Option<Wanted>;
 
 /// Answers a request.
@@ -46,12 +46,12 @@ fn of_family<F: Net>(
     interface: Option<&str>,
 ) -> anyhow::Result<Answer> {
     let maps = Maps::open(pins)?;
-    let address = match request.client {
+    let client = match request.client {
         Client::Node => return socket::explain::<F>(pins, maps, ask, request),
-        Client::Address(address) => address.ip(),
+        Client::Address(client) => client,
     };
-    match origin::find(&maps, address, interface)? {
+    match origin::find(&maps, client.ip(), interface)? {
         Origin::Node => socket::explain::<F>(pins, maps, ask, request),
-        Origin::Interface(interface) => packet::explain::<F>(pins, ask, request, &interface),
+        Origin::Interface(interface) => packet::explain::<F>(pins, ask, request, client, &interface),
     }
 }

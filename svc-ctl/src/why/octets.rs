@@ -5,6 +5,8 @@ use svc_common::addr::Proto;
 use svc_common::family::Family;
 
 use crate::dataplane::encode::Encode;
+use crate::dataplane::reach::octets;
+use crate::lb::frames::checksum;
 
 const SYN: u8 = 2;
 const ACK: u8 = 16;
@@ -19,7 +21,7 @@ pub fn frame<F: Family<Addr: Encode>>(key: &FlowKey<F::Addr>, mac: [u8; 6], begi
     let transport = transport(key.sport.number(), key.dport.number(), key.proto, begins);
     let mut frame = [mac, SENDER].concat();
     frame.extend(F::ETHERTYPE.to_be_bytes());
-    let addresses = [address(key.src), address(key.dst)].concat();
+    let addresses = [octets(key.src.to_ip()), octets(key.dst.to_ip())].concat();
     match F::ADDR_LEN {
         4 => frame.extend(ipv4(&addresses, key.proto, transport.len())),
         _ => frame.extend(ipv6(&addresses, key.proto, transport.len())),
@@ -32,13 +34,6 @@ pub fn frame<F: Family<Addr: Encode>>(key: &FlowKey<F::Addr>, mac: [u8; 6], begi
         write(&mut frame, at + place, sum);
     }
     frame
-}
-
-fn address(addr: impl Encode) -> Vec<u8> {
-    match addr.to_ip() {
-        std::net::IpAddr::V4(ip) => ip.octets().to_vec(),
-        std::net::IpAddr::V6(ip) => ip.octets().to_vec(),
-    }
 }
 
 fn ipv4(addresses: &[u8], proto: Proto, payload: usize) -> Vec<u8> {
@@ -84,18 +79,6 @@ const fn checksum_place(proto: Proto) -> Option<usize> {
         Proto::UDP => Some(6),
         _ => None,
     }
-}
-
-/// The Internet checksum (RFC 1071).
-fn checksum(octets: &[u8]) -> u16 {
-    let words = octets.chunks(2).map(|pair| match pair {
-        [high, low] => u32::from(u16::from_be_bytes([*high, *low])),
-        [high] => u32::from(*high) << 8,
-        _ => 0,
-    });
-    let sum: u32 = words.sum();
-    let sum = (sum & 0xffff) + (sum >> 16);
-    !((sum & 0xffff) + (sum >> 16)) as u16
 }
 
 fn write(octets: &mut [u8], at: usize, word: u16) {

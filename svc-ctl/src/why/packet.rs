@@ -10,9 +10,9 @@ use svc_common::datapath::state::is_expired;
 use super::answer::{Answer, Verdict};
 use super::backends::{self, Candidates};
 use super::origin::Interface;
-use super::request::{Client, Request};
+use super::request::Request;
 use super::{AskWanted, found, leaving, octets, socket};
-use crate::dataplane::dry_run::{Action, DryRun, Net, Ran};
+use crate::dataplane::dry_run::{Action, DryRun, DryRunResult, Net};
 use crate::dataplane::encode::Encode;
 use crate::dataplane::flows;
 use crate::dataplane::lookup::{self, Found};
@@ -23,9 +23,9 @@ pub fn explain<F: Net>(
     pins: &Pins,
     ask: AskWanted<'_>,
     request: &Request,
+    client: SocketAddr,
     interface: &Interface,
 ) -> anyhow::Result<Answer> {
-    let Client::Address(client) = request.client else { unreachable!("a packet has a source address") };
     let key = key::<F>(client, request)?;
     let role = interface.entry.role;
     // A tunnel's program differs from an uplink's only in the frame's header.
@@ -164,7 +164,7 @@ fn decision<F: Net>(
 }
 
 /// Sets the verdict by the dry run.
-fn judge<A: Encode>(answer: &mut Answer, found: &Found, ran: &Ran<A>, frame: &[u8]) {
+fn judge<A: Encode>(answer: &mut Answer, found: &Found, ran: &DryRunResult<A>, frame: &[u8]) {
     let is_refusal = |counter: &&Counter| {
         [Counter::RejectNoEndpoint, Counter::RejectUnknownPort, Counter::RejectTooBig, Counter::RejectTtl]
             .contains(counter)

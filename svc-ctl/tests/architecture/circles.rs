@@ -1,6 +1,6 @@
 //! Two modules that import each other cannot be read one after the other. No new pair may appear, and one that is gone
-//! may not come back. Circles of three and more are not looked for, nor
-//! those through a parent that re-exports.
+//! may not come back. Circles of three and more are not looked for, nor those
+//! through a parent that re-exports.
 
 use std::collections::{BTreeMap, BTreeSet};
 

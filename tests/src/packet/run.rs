@@ -1,40 +1,17 @@
-//! Direct calls of `BPF_PROG_TEST_RUN`, because aya's do not pass flags.
+//! Test runs of programs, with flags, which aya does not pass.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::BorrowedFd;
+
+use svc_ctl::dataplane::sys;
 
 use super::tagged::Tag;
-
-const BPF_PROG_TEST_RUN: libc::c_long = 10;
 
 /// The kernel gives the skb a complete sum of its data, and checks afterwards that the program updated it (6.16).
 pub const CHECKSUM_COMPLETE: u32 = 1 << 2;
 
-/// Octets of `struct __sk_buff` and offsets of the fields that a caller may set.
-const SKB_LEN: usize = 192;
-const SKB_IFINDEX: usize = 40;
+/// Offset of a field of `struct __sk_buff` that a caller may set.
 const SKB_GSO_SIZE: usize = 176;
-
-#[repr(C)]
-#[derive(Default)]
-struct Attr {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    ctx_size_in: u32,
-    ctx_size_out: u32,
-    ctx_in: u64,
-    ctx_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-    _pad: u32,
-}
 
 /// Result of a run.
 pub struct Ran {
@@ -55,8 +32,7 @@ pub struct Skb {
 
 /// Runs a TC program on a packet.
 pub fn tc(program: BorrowedFd<'_>, packet: &[u8], beside: Skb, flags: u32) -> io::Result<Ran> {
-    let mut skb = [0u8; SKB_LEN];
-    skb[SKB_IFINDEX..][..4].copy_from_slice(&beside.ifindex.to_ne_bytes());
+    let mut skb = sys::skb(beside.ifindex);
     skb[SKB_GSO_SIZE..][..4].copy_from_slice(&beside.gso_size.to_ne_bytes());
     if let Some(tag) = beside.tag {
         tag.write_to(&mut skb);
@@ -73,25 +49,6 @@ pub fn xdp(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32) -> io::Result<R
 }
 
 fn run(program: BorrowedFd<'_>, packet: &[u8], context: &[u8], flags: u32) -> io::Result<Ran> {
-    // An error message is longer than the packet that it quotes.
-    let mut out = vec![0u8; packet.len() + 256];
-    let mut attr = Attr {
-        prog_fd: program.as_raw_fd() as u32,
-        data_size_in: packet.len() as u32,
-        data_size_out: out.len() as u32,
-        data_in: packet.as_ptr() as u64,
-        data_out: out.as_mut_ptr() as u64,
-        repeat: 1,
-        ctx_size_in: context.len() as u32,
-        ctx_in: context.as_ptr() as u64,
-        flags,
-        ..Attr::default()
-    };
-    // SAFETY: the attribute has the kernel's layout; every pointer in it outlives the call.
-    let answer = unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<Attr>()) };
-    if answer < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    out.truncate(attr.data_size_out as usize);
-    Ok(Ran { verdict: attr.retval as i32, packet: out })
+    let (verdict, packet) = sys::test_run(program, packet, context, flags)?;
+    Ok(Ran { verdict, packet })
 }

@@ -1,12 +1,26 @@
 //! Kinds of network devices that this kernel can make.
 
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
 use anyhow::Result;
 
 use crate::netns::Netns;
 use crate::run_name::RunName;
 
-/// Why this kernel cannot make such a device; `None` if it can.
-pub fn missing_kind(kind: &str) -> Result<Option<String>> {
+/// Why this kernel cannot make such a device; `None` if it can. Each kind is tried once.
+pub fn missing_kind(kind: &'static str) -> Result<Option<String>> {
+    static TRIED: Mutex<BTreeMap<&str, Option<String>>> = Mutex::new(BTreeMap::new());
+    let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(known) = tried.get(kind) {
+        return Ok(known.clone());
+    }
+    let missing = try_kind(kind)?;
+    tried.insert(kind, missing.clone());
+    Ok(missing)
+}
+
+fn try_kind(kind: &str) -> Result<Option<String>> {
     let netns = Netns::new(&RunName::new("kinds").host(kind))?;
     netns.ip("link add lower type veth peer name other")?;
     let make = match kind {

@@ -1,15 +1,15 @@
 //! `tests/FIELD.md`: every case's rows as a page.
 
 use std::fmt::Write as _;
-use std::path::Path;
 use std::{env, fs};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use svc_tests::run_name::workspace_dir;
 
 use crate::case::{Case, ClientOutcome, Target, Way};
 
-const FILE: &str = "FIELD.md";
+const FILE: &str = "tests/FIELD.md";
 
 const HEAD: &str = "# svc beside other software on a node
 
@@ -30,12 +30,12 @@ pub fn trial(cases: &[Case]) -> Trial {
 }
 
 fn compare(text: &str) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
+    let path = workspace_dir().join(FILE);
     if env::var_os("UPDATE_EXPECT").is_some_and(|value| value == "1") {
         fs::write(&path, text).context(FILE)?;
     }
     let known = fs::read_to_string(&path).unwrap_or_default();
-    ensure!(known == text, "tests/{FILE} is out of date; with UPDATE_EXPECT=1 it is rewritten");
+    ensure!(known == text, "{FILE} is out of date; with UPDATE_EXPECT=1 it is rewritten");
     Ok(())
 }
 

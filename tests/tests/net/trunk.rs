@@ -1,13 +1,12 @@
 //! The testbed of VLANs: a network of tagged frames and one of untagged frames on the same wire.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::sync::OnceLock;
 
-use anyhow::{Context, Error, Result, ensure};
+use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use svc_tests::daemon::{Flags, Source};
 use svc_tests::topology::{
-    Addrs, Family, Host, Offloads, Options, SERVICE_CIDR_V4, SERVICE_CIDR_V6, Topology, missing_kind,
+    Addrs, Family, Host, Offloads, Options, SERVICE_CIDR_V4, SERVICE_CIDR_V6, Topology,
 };
 use svc_tests::world::READY_LIMIT;
 use svc_tests::{command, wait};
@@ -31,13 +30,6 @@ pub enum Tag {
     /// In the skb: the card has removed it from the frame, and XDP does not see it.
     Beside,
     InFrame,
-}
-
-/// Why this kernel has no VLANs; `None` if it has. Tested once.
-pub fn without_vlans() -> Result<Option<String>> {
-    static TRIED: OnceLock<Result<Option<String>, String>> = OnceLock::new();
-    let tried = TRIED.get_or_init(|| missing_kind("vlan").map_err(|error| format!("{error:#}")));
-    tried.clone().map_err(Error::msg)
 }
 
 pub fn trunk(test: &str, xdp: &'static str) -> Result<Testbed> {

@@ -7,12 +7,11 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::Value;
 use svc_tests::agent::Via;
-use svc_tests::topology::Family;
+use svc_tests::topology::{Family, missing_kind};
 
 use crate::testbed::{Testbed, scenario_unless};
 use crate::trunk::{
     INTERFACE, Lane, Tag, frontends, hooks, node_port, prioritised, put_tags, route_between_nodes, trunk,
-    without_vlans,
 };
 
 /// Octets in each direction: some twenty full segments, which even a busy emulated machine transfers in time.
@@ -24,7 +23,7 @@ pub fn trials() -> Vec<Trial> {
     let mut trials = Vec::new();
     for xdp in ["off", "generic", "native"] {
         trials.push(scenario_unless(
-            without_vlans,
+            || missing_kind("vlan"),
             &format!("XDP {xdp}: a VLAN and the untagged network below it are both served, each by itself"),
             move |test| trunk(&format!("{test} {xdp}"), xdp),
             move |testbed| {
@@ -37,7 +36,7 @@ pub fn trials() -> Vec<Trial> {
         ));
     }
     trials.push(scenario_unless(
-        without_vlans,
+        || missing_kind("vlan"),
         "a client with priority tags and no VLAN is served, and its tags are removed",
         prioritised,
         |testbed| {

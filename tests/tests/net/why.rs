@@ -93,7 +93,7 @@ fn expect(answered: &(i32, Value), code: i32, verdict: &str) -> Result<()> {
     Ok(())
 }
 
-/// The daemon is killed, so that no other hand writes between the two readings.
+/// The daemon is killed, so that nothing else writes between the two readings.
 fn no_trace(testbed: &mut Testbed) -> Result<()> {
     for family in Family::BOTH {
         for client in ["pod", "client", "node1"] {

@@ -15,13 +15,13 @@ use crate::dataplane::pins::Pins;
 use crate::dataplane::sys;
 
 /// A loaded program and the tables that it uses. Only one process uses them at a time.
-pub struct Copy {
+pub struct ProgramCopy {
     pub program: OwnedFd,
     pub tables: MapSet,
     _lock: Flock<File>,
 }
 
-impl Copy {
+impl ProgramCopy {
     /// Opens the copy over these live tables, or loads it. Copies over other tables or with another configuration are removed.
     pub fn of(pins: &Pins, name: &str, config: Config, live: &MapSet) -> anyhow::Result<Self> {
         let mut hash = Sha256::new();

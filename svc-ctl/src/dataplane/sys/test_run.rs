@@ -34,12 +34,21 @@ struct TestRun {
     _pad: u32,
 }
 
-/// Runs a TC program on a packet that came by an interface. Returns the program's action and the packet afterwards.
-pub fn test_run(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32) -> io::Result<(i32, Vec<u8>)> {
-    let mut context = [0_u8; SKB_LEN];
-    for (to, from) in context.iter_mut().skip(SKB_IFINDEX).zip(ifindex.to_ne_bytes()) {
-        *to = from;
-    }
+/// A context of a TC program, with the interface by which the packet comes or leaves.
+pub fn skb(ifindex: u32) -> [u8; SKB_LEN] {
+    let mut skb = [0; SKB_LEN];
+    skb.iter_mut().skip(SKB_IFINDEX).zip(ifindex.to_ne_bytes()).for_each(|(to, from)| *to = from);
+    skb
+}
+
+/// Runs a program on a packet with its context, in the kernel's layout. Returns the program's action and the packet
+/// afterwards.
+pub fn test_run(
+    program: BorrowedFd<'_>,
+    packet: &[u8],
+    context: &[u8],
+    flags: u32,
+) -> io::Result<(i32, Vec<u8>)> {
     let mut out = vec![0_u8; packet.len() + ROOM];
     let mut attr = TestRun {
         prog_fd: program.as_raw_fd() as u32,
@@ -48,8 +57,9 @@ pub fn test_run(program: BorrowedFd<'_>, packet: &[u8], ifindex: u32) -> io::Res
         data_in: packet.as_ptr() as u64,
         data_out: out.as_mut_ptr() as u64,
         repeat: 1,
-        ctx_size_in: SKB_LEN as u32,
+        ctx_size_in: context.len() as u32,
         ctx_in: context.as_ptr() as u64,
+        flags,
         ..TestRun::default()
     };
     bpf(BPF_PROG_TEST_RUN, &mut attr)?;

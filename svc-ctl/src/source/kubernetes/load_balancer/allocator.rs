@@ -13,11 +13,11 @@ use tokio::time::sleep;
 
 use super::super::Options;
 use super::super::feed::Feed;
-use super::super::outbox::status::{change, tell, write};
+use super::super::outbox::status::{change, publish_event, write};
 use super::super::question::Selection;
 use super::super::read::Whole;
 use super::super::reflector::Reflector;
-use super::decide::{Services, decide};
+use super::decide::decide;
 use super::{answer, now};
 use crate::lb::AddressGiver;
 use crate::lb::claim::Millis;
@@ -92,22 +92,19 @@ async fn term(
     let give = async {
         let mut view = View::default();
         loop {
-            let failed = match view.is_listed() {
-                true => {
-                    let ranges = ranges.as_mut().map(|ranges| ranges.borrow_and_update().clone());
-                    let ranges = ranges.unwrap_or_else(|| options.known_service_cidrs.clone());
-                    view.give(client, options, giver, &ranges, acts_until, ledger).await
-                }
-                false => false,
-            };
+            if view.is_due() {
+                let ranges = ranges.as_mut().map(|ranges| ranges.borrow_and_update().clone());
+                let ranges = ranges.unwrap_or_else(|| options.known_service_cidrs.clone());
+                view.has_changed = view.give(client, options, giver, &ranges, acts_until, ledger).await;
+            }
             tokio::select! {
                 batch = events.recv() => match batch {
                     Some(batch) => view.take(batch),
                     None => return,
                 },
-                Ok(()) = giver.settings.changed() => {}
-                () = changed(&mut ranges) => {}
-                () = sleep(RETRY), if failed => {}
+                Ok(()) = giver.settings.changed() => view.has_changed = true,
+                () = changed(&mut ranges) => view.has_changed = true,
+                () = sleep(RETRY), if view.is_due() => {}
             }
             sleep(SETTLE).await;
             while let Ok(batch) = events.try_recv() {
@@ -131,42 +128,79 @@ async fn changed(ranges: &mut Option<watch::Receiver<Vec<IpNet>>>) {
     }
 }
 
+/// Objects of one kind by name, as the API server told of them in this term.
+struct Objects<K, V> {
+    by_name: BTreeMap<K, V>,
+    /// Names of a list that is not complete yet.
+    listing: Option<BTreeSet<K>>,
+    is_listed: bool,
+}
+
+impl<K, V> Default for Objects<K, V> {
+    fn default() -> Self {
+        Self { by_name: BTreeMap::new(), listing: None, is_listed: false }
+    }
+}
+
+impl<K: Clone + Ord, V: PartialEq> Objects<K, V> {
+    fn begin_list(&mut self) {
+        self.listing = Some(BTreeSet::new());
+    }
+
+    fn end_list(&mut self) {
+        if let Some(listed) = self.listing.take() {
+            self.by_name.retain(|name, _| listed.contains(name));
+        }
+        self.is_listed = true;
+    }
+
+    /// True: the object is new or differs.
+    fn put(&mut self, name: K, object: V) -> bool {
+        if let Some(listing) = &mut self.listing {
+            listing.insert(name.clone());
+        }
+        let is_new = self.by_name.get(&name) != Some(&object);
+        self.by_name.insert(name, object);
+        is_new
+    }
+}
+
 /// The cluster as the API server told it in this term.
 #[derive(Default)]
 struct View {
-    services: Services,
-    listed_services: Option<BTreeSet<ServiceName>>,
-    has_services: bool,
-    nodes: BTreeMap<String, Vec<IpAddr>>,
-    listed_nodes: Option<BTreeSet<String>>,
-    has_nodes: bool,
+    services: Objects<ServiceName, Service>,
+    nodes: Objects<String, Vec<IpAddr>>,
     /// Statuses that were written and have not come back yet: version and addresses.
     written: BTreeMap<ServiceName, (Option<String>, Vec<IpAddr>)>,
+    /// Since the last decision, or a status could not be written. Most changes of a Node are none of its addresses.
+    has_changed: bool,
 }
 
 impl View {
-    const fn is_listed(&self) -> bool {
-        self.has_services && self.has_nodes
+    /// Everything is listed, and something has changed since the last decision.
+    const fn is_due(&self) -> bool {
+        self.services.is_listed && self.nodes.is_listed && self.has_changed
     }
 
     fn take(&mut self, batch: Batch) {
         for event in batch {
-            match event {
+            self.has_changed |= match event {
                 SourceEvent::Service(event) => self.take_service(event),
                 SourceEvent::Node(event) => self.take_node(event),
-                SourceEvent::Slice(_) => {}
-            }
+                SourceEvent::Slice(_) => false,
+            };
         }
     }
 
-    fn take_service(&mut self, event: Event<Box<Service>>) {
+    /// True: the decision may be another one now.
+    fn take_service(&mut self, event: Event<Box<Service>>) -> bool {
         match event {
-            Event::Init => self.listed_services = Some(BTreeSet::new()),
+            Event::Init => {
+                self.services.begin_list();
+                return false;
+            }
             Event::InitApply(service) | Event::Apply(service) => {
                 let name = service_name(&service);
-                if let Some(listed) = &mut self.listed_services {
-                    listed.insert(name.clone());
-                }
                 let is_back = self
                     .written
                     .get(&name)
@@ -174,41 +208,38 @@ impl View {
                 if is_back {
                     self.written.remove(&name);
                 }
-                self.services.insert(name, *service);
+                self.services.put(name, *service);
             }
             Event::InitDone => {
-                if let Some(listed) = self.listed_services.take() {
-                    self.services.retain(|name, _| listed.contains(name));
-                }
+                self.services.end_list();
                 self.written.clear();
-                self.has_services = true;
             }
             Event::Delete(service) => {
-                self.services.remove(&service_name(&service));
+                self.services.by_name.remove(&service_name(&service));
                 self.written.remove(&service_name(&service));
             }
         }
+        true
     }
 
-    fn take_node(&mut self, event: Event<Box<Node>>) {
+    /// True: the decision may be another one now.
+    fn take_node(&mut self, event: Event<Box<Node>>) -> bool {
         let name = |node: &Node| node.metadata.name.clone().unwrap_or_default();
         match event {
-            Event::Init => self.listed_nodes = Some(BTreeSet::new()),
+            Event::Init => {
+                self.nodes.begin_list();
+                false
+            }
             Event::InitApply(node) | Event::Apply(node) => {
                 let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
                 let addresses = addresses.filter_map(|address| parse_ip(&address.address).ok()).collect();
-                if let Some(listed) = &mut self.listed_nodes {
-                    listed.insert(name(&node));
-                }
-                self.nodes.insert(name(&node), addresses);
+                self.nodes.put(name(&node), addresses)
             }
             Event::InitDone => {
-                if let Some(listed) = self.listed_nodes.take() {
-                    self.nodes.retain(|name, _| listed.contains(name));
-                }
-                self.has_nodes = true;
+                self.nodes.end_list();
+                true
             }
-            Event::Delete(node) => drop(self.nodes.remove(&name(&node))),
+            Event::Delete(node) => self.nodes.by_name.remove(&name(&node)).is_some(),
         }
     }
 
@@ -223,17 +254,17 @@ impl View {
         ledger: &Ledger,
     ) -> bool {
         let settings = giver.settings.borrow_and_update().clone();
-        let nodes = self.nodes.values().flatten().copied().collect();
+        let nodes = self.nodes.by_name.values().flatten().copied().collect();
         let written = self.written.iter().map(|(name, (_, ips))| (name.clone(), ips.clone())).collect();
-        let decision = decide(&self.services, &written, &nodes, ranges, &settings);
+        let decision = decide(&self.services.by_name, &written, &nodes, ranges, &settings);
         ledger.set(Origin::Allocator, decision.complaints);
         giver.usage.send_replace(decision.usage);
         let mut has_failed = false;
         // Addresses are taken back before they are given to others.
-        let (losers, winners): (Vec<_>, Vec<_>) =
+        let (taken_back, given): (Vec<_>, Vec<_>) =
             decision.outcomes.into_iter().partition(|(_, outcome)| outcome.addresses.is_empty());
-        for (name, outcome) in losers.into_iter().chain(winners) {
-            let Some(service) = self.services.get(&name) else { continue };
+        for (name, outcome) in taken_back.into_iter().chain(given) {
+            let Some(service) = self.services.by_name.get(&name) else { continue };
             let Some(changed) = change(service, &outcome).filter(|_| !self.written.contains_key(&name))
             else {
                 continue;
@@ -244,7 +275,7 @@ impl View {
             match answer(write(client, &changed)).await {
                 Ok(version) => {
                     tracing::info!(service = %name, addresses = ?outcome.addresses, "load-balancer addresses of a Service");
-                    tell(client, service, &outcome.addresses, &options.node_name).await;
+                    publish_event(client, service, &outcome.addresses, &options.node_name).await;
                     self.written.insert(name, (version, outcome.addresses));
                 }
                 // A Service that has changed comes by the watch.

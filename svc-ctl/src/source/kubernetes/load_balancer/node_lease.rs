@@ -15,7 +15,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use super::super::failure::{Failure, Pauses};
 use super::{MANAGER, Presence, answer, complain, now, time};
 use crate::lb::Members;
-use crate::lb::claim::Mac;
+use crate::lb::claim::{Mac, mac_text};
 use crate::lb::pulse::{Beat, DURATION, PERIOD, Pulse};
 use crate::model::complaint::Origin;
 use crate::model::parse::parse_ip;
@@ -118,7 +118,7 @@ fn lease(node: &str, presence: &Presence) -> Lease {
     let list = |texts: Vec<String>| texts.join(",");
     let annotations = [
         (ADDRESSES, list(presence.addresses.iter().map(ToString::to_string).collect())),
-        (MACS, list(presence.macs.iter().map(mac_text).collect())),
+        (MACS, list(presence.macs.iter().copied().map(mac_text).collect())),
         (EXCLUDED, presence.is_excluded.to_string()),
     ];
     let metadata = ObjectMeta {
@@ -150,10 +150,6 @@ fn beat(lease: &Lease) -> Option<Beat> {
     };
     let renewed = spec.renew_time.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
     Some(Beat { node: spec.holder_identity.clone()?, renewed, presence })
-}
-
-fn mac_text(mac: &Mac) -> String {
-    mac.iter().map(|octet| format!("{octet:02x}")).collect::<Vec<_>>().join(":")
 }
 
 fn parse_mac(text: &str) -> Option<Mac> {

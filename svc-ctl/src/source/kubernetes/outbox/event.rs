@@ -61,17 +61,7 @@ pub fn starting(node_name: &str, version: &str, now: Timestamp) -> Event {
     let notice = Notice { service: None, kind: Kind::Node, text, is_summary: false };
     let like = event(&notice, Some(node_name), node_name, now);
     let hash = fingerprint(&["Starting", node_name, &now.to_string()]);
-    let prefix = &node_name[..node_name.floor_char_boundary(LONGEST_NAME - 17)];
-    Event {
-        metadata: ObjectMeta {
-            name: Some(format!("{}.{hash:016x}", prefix.trim_end_matches(['.', '-']))),
-            ..like.metadata
-        },
-        type_: Some("Normal".to_owned()),
-        reason: Some("Starting".to_owned()),
-        action: Some("Start".to_owned()),
-        ..like
-    }
+    Event { action: Some("Start".to_owned()), ..normal(like, node_name, hash, "Starting") }
 }
 
 /// An Event that says what was done for a Service.
@@ -81,8 +71,12 @@ pub fn about_service(meta: &ObjectMeta, reason: &str, note: &str, node_name: &st
     let service = Some(ServiceName::new(namespace, name));
     let notice = Notice { service, kind: Kind::NoAddress, text: note.to_owned(), is_summary: false };
     let like = event(&notice, meta.uid.as_deref(), node_name, now);
-    let hash = fingerprint(&[reason, note, &now.to_string()]);
-    let prefix = &name[..name.floor_char_boundary(LONGEST_NAME - 17)];
+    normal(like, name, fingerprint(&[reason, note, &now.to_string()]), reason)
+}
+
+/// An Event about no problem, once for each time.
+fn normal(like: Event, object: &str, hash: u64, reason: &str) -> Event {
+    let prefix = &object[..object.floor_char_boundary(LONGEST_NAME - 17)];
     Event {
         metadata: ObjectMeta {
             name: Some(format!("{}.{hash:016x}", prefix.trim_end_matches(['.', '-']))),

@@ -37,7 +37,7 @@ pub fn change(service: &Service, outcome: &Outcome) -> Option<Service> {
     let conditions = service.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let known = conditions.into_iter().find(|condition| condition.type_ == CONDITION);
     let status = |is_satisfied| if is_satisfied { "True" } else { "False" };
-    let is_told = match (&outcome.verdict, known) {
+    let is_published = match (&outcome.verdict, known) {
         (None, None) => true,
         (Some(new), Some(known)) => {
             known.status == status(new.is_satisfied)
@@ -46,7 +46,7 @@ pub fn change(service: &Service, outcome: &Outcome) -> Option<Service> {
         }
         _ => false,
     };
-    if is_told && written(service) == outcome.addresses {
+    if is_published && written(service) == outcome.addresses {
         return None;
     }
     let condition = outcome.verdict.as_ref().map(|verdict| Condition {
@@ -87,7 +87,7 @@ pub async fn write(client: &Client, changed: &Service) -> kube::Result<Option<St
 }
 
 /// Tells the Service's owner of the addresses that it got or lost, as MetalLB does.
-pub async fn tell(client: &Client, service: &Service, addresses: &[IpAddr], node: &str) {
+pub async fn publish_event(client: &Client, service: &Service, addresses: &[IpAddr], node: &str) {
     let before = written(service);
     if before == addresses {
         return;
