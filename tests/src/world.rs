@@ -138,8 +138,18 @@ impl World {
             let flows = first_lines(&shown(daemon.get(node, "flows")), 12);
             format!("{name} status: {status}\n{name} flows: {flows}\n{name} log:\n{}\n", daemon.log())
         });
-        let errors = self.checksum_errors().unwrap_or_else(|error| format!("({error:#})"));
-        daemons.chain([errors]).collect()
+        let told = [self.checksum_errors(), self.neighbors()];
+        daemons.chain(told.map(|told| told.unwrap_or_else(|error| format!("({error:#})\n")))).collect()
+    }
+
+    /// The neighbor entries of every host.
+    fn neighbors(&self) -> Result<String> {
+        let hosts = self.topology.nodes.iter().flat_map(Node::hosts).chain([&self.topology.client]);
+        let tables = hosts.map(|host| {
+            let entries = command::run(host.netns.command("ip")?.args(["neigh", "show"]))?;
+            Ok(format!("{} has the neighbors:\n{entries}", host.name()))
+        });
+        tables.collect()
     }
 
     /// Receivers that counted a wrong checksum or path, one line each.

@@ -18,8 +18,9 @@ use crate::manifests::{SERVER_PORT, SERVICE_PORT};
 use crate::topology::{Addrs, Family, Node};
 use crate::{command, wait};
 
-/// Unallocated: the API server allocates from the other end of the range first.
-const UNALLOCATED: [&str; 2] = ["10.96.250.250", "fd00:96::fafa"];
+/// Unallocated: the API server picks at random above the range's first 256 addresses, which are for Services that name
+/// theirs (docs of Kubernetes, "Service ClusterIP allocation").
+const UNALLOCATED: [&str; 2] = ["10.96.0.250", "fd00:96::fa"];
 
 pub struct Plane {
     control: ControlPlane,
