@@ -77,12 +77,14 @@ pub fn cases() -> Vec<Case> {
             prepare: |lab| {
                 lab.world.topology.node_mut(1).join_card("cni0")?;
                 let node = lab.world.topology.node(1);
-                // The node redirects a pod to the client in the same bridge, and the control's reply would pass it by.
+                // The node tells both sides by ICMPv6 that they share a link. A TCP socket believes it from any sender, if it
+                // is not in a system call just then. One direction would pass the node by, and its conntrack.
                 let settings = [
                     ("net/ipv6/conf/all/accept_redirects", "0"),
                     ("net/ipv6/conf/eth0/accept_redirects", "0"),
                 ];
-                node.pods.values().try_for_each(|pod| pod.host.netns.sysctl(&settings))?;
+                let pods = node.pods.values().map(|pod| &pod.host);
+                pods.chain([&lab.world.topology.client]).try_for_each(|host| host.netns.sysctl(&settings))?;
                 node.host.netns.sysctl(&[
                     ("net/bridge/bridge-nf-call-iptables", "0"),
                     ("net/bridge/bridge-nf-call-ip6tables", "0"),
