@@ -147,13 +147,12 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Result<&'static FrontendVa
             return Ok(frontend);
         }
     }
-    // A look-up may miss an entry while it is replaced, and a ClusterIP refuses what it does not find.
-    if address.has(AddressFlags::CLUSTER_IP) {
-        wanted.addr = key.dst;
-        wanted.scope = Scope::ADDRESS;
-        if let Some(frontend) = F::frontend(&wanted) {
-            return Ok(frontend);
-        }
+    // A look-up may miss an entry while it is replaced. The presence filter has let the packet in, so it is not often that
+    // there is none.
+    if address.has(AddressFlags::OF_FRONTENDS)
+        && let Some(frontend) = F::frontend(&wanted)
+    {
+        return Ok(frontend);
     }
     Err(address)
 }

@@ -85,6 +85,8 @@ impl AddressFlags {
     pub const EXTERNAL_IP: Self = Self(8);
     /// Accepts NodePorts from processes of the node alone, never from a packet: 127.0.0.1 and ::1 (SEM-025).
     pub const NODE_PORT_OF_HOST: Self = Self(16);
+    /// Each of the kinds of addresses at which packets may have a frontend.
+    pub const OF_FRONTENDS: Self = Self(Self::NODE_PORT.0 | Self::CLUSTER_IP.0 | Self::EXTERNAL_IP.0);
 }
 
 abi! { Iface = 36, AddressFlags = 4, AddrV4 = 4, AddrV6 = 16 }

@@ -3,6 +3,7 @@
 
 mod demand;
 mod give;
+mod moves;
 mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -162,12 +163,12 @@ impl Book {
     /// Grows when a UDP frontend loses an endpoint, and when an endpoint moves to another node: only then can a flow be
     /// stale.
     pub const fn udp_losses(&self) -> u64 {
-        self.udp_losses + self.uses.moves()
+        self.udp_losses + self.uses.moves().count()
     }
 
     /// Backends that were on this node and are on another one now, with the same address and port.
     pub const fn moved_away(&self) -> &Arc<BTreeSet<SocketAddr>> {
-        self.uses.moved_away()
+        self.uses.moves().away()
     }
 
     /// Grows when a service port with session affinity loses an endpoint: only then can an affinity entry be stale.

@@ -1,6 +1,7 @@
-//! Kinds of network devices that this kernel can make.
+//! Kinds of network devices that this kernel can make, and ESP.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::Result;
@@ -8,7 +9,18 @@ use anyhow::Result;
 use crate::netns::Netns;
 use crate::run_name::RunName;
 
-/// Why this kernel cannot make such a device; `None` if it can. Each kind is tried once.
+/// IPsec's encryption (RFC 4303).
+pub const ESP: &str = "esp";
+
+/// The command of `ip` that adds a security association in transport mode.
+pub fn security_association(from: Ipv4Addr, to: Ipv4Addr) -> String {
+    const KEY: &str = "0x0102030405060708090a0b0c0d0e0f1011121314";
+    format!(
+        "xfrm state add src {from} dst {to} proto esp spi 7 mode transport aead rfc4106(gcm(aes)) {KEY} 128"
+    )
+}
+
+/// Why this kernel cannot make such a device, or with "esp" encrypt; `None` if it can. Each kind is tried once.
 pub fn missing_kind(kind: &'static str) -> Result<Option<String>> {
     static TRIED: Mutex<BTreeMap<&str, Option<String>>> = Mutex::new(BTreeMap::new());
     let mut tried = TRIED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -22,6 +34,10 @@ pub fn missing_kind(kind: &'static str) -> Result<Option<String>> {
 
 fn try_kind(kind: &str) -> Result<Option<String>> {
     let netns = Netns::new(&RunName::new("kinds").host(kind))?;
+    if kind == ESP {
+        let sa = security_association("192.0.2.1".parse()?, "192.0.2.2".parse()?);
+        return Ok(netns.ip(&sa).err().map(|error| format!("this kernel has no ESP: {error:#}")));
+    }
     netns.ip("link add lower type veth peer name other")?;
     let make = match kind {
         "vlan" => "link lower name tried type vlan id 1",

@@ -22,7 +22,7 @@ use anyhow::{Context, Result};
 
 pub use addresses::{Addrs, Family, SERVICE_CIDR_V4, SERVICE_CIDR_V6, service};
 pub use host::Host;
-pub use kinds::missing_kind;
+pub use kinds::{ESP, missing_kind, security_association};
 pub use node::Node;
 pub use pod::Pod;
 use tunnel::{End, Tunnel};

@@ -1,9 +1,10 @@
-//! Devices that few kernels but the distributions' have: tunnels, bonds, VRFs, ipvlan. On other kernels these
+//! Devices that few kernels but the distributions' have: tunnels, bonds, VRFs, ipvlan; and ESP. On other kernels these
 //! cases are skipped by name; the tier `kernel` runs them on Debian's.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
 use svc_tests::command;
-use svc_tests::topology::{Addrs, Node};
+use svc_tests::topology::{Addrs, Between, ESP, Node, Options, security_association};
 
 use crate::case::{Case, ClientOutcome, Row, Target, Way};
 use crate::lab::Lab;
@@ -70,10 +71,21 @@ pub fn cases() -> Vec<Case> {
                 by_sockets_alone(),
             )
         },
+        Case {
+            options: Options { between: Between::Vxlan, ..Options::default() },
+            kinds: &[ESP],
+            prepare: |lab| pairs(lab).into_iter().try_for_each(|(own, other)| encrypt(own, other)),
+            also: |lab| pairs(lab).into_iter().try_for_each(|(own, other)| has_sent_encrypted(own, other)),
+            ..Case::new(
+                "R11",
+                "IPsec of the kind ESP: a VXLAN between the nodes is encrypted, and all that svc sends into it",
+                usual(),
+            )
+        },
     ]
 }
 
-/// The tier `kernel` finds these cases by their first words.
+/// The tier `kernel` finds these cases by "of the kind".
 fn of_kind(kind: &str, sentence: &str) -> String {
     format!("a device of the kind {kind}: {sentence}")
 }
@@ -135,6 +147,45 @@ fn route(node: &Node, other: &Node, by_v4: &str, by_v6: &str) -> Result<()> {
         v4 = there.v4,
         v6 = there.v6
     ))
+}
+
+/// The policies of OpenShift and of libreswan between hosts: all packets of the VXLAN are encrypted, and others are not
+/// accepted.
+fn encrypt(own: &Node, other: &Node) -> Result<()> {
+    let (here, there) = (own.host.addrs.v4, other.host.addrs.v4);
+    let policy = |from, to, direction| {
+        format!(
+            "xfrm policy add src {from}/32 dst {to}/32 proto udp dport 8472 dir {direction} \
+             tmpl proto esp mode transport level required"
+        )
+    };
+    own.host.netns.ip(&[
+        security_association(here, there),
+        security_association(there, here),
+        policy(here, there, "out"),
+        policy(there, here, "in"),
+    ]
+    .join("\n"))
+}
+
+/// Every packet of the VXLAN's device has left encrypted.
+fn has_sent_encrypted(own: &Node, other: &Node) -> Result<()> {
+    let (here, there) = (own.host.addrs.v4, other.host.addrs.v4);
+    let netns = &own.host.netns;
+    let args = format!("-s xfrm state get src {here} dst {there} proto esp spi 7");
+    let shown = command::run(netns.command("ip")?.args(args.split(' ')))?;
+    // "1234(bytes), 12(packets)"; the limits have words in front of their units.
+    let count = |line: &str| line.split_once("(bytes), ")?.1.strip_suffix("(packets)")?.parse::<u64>().ok();
+    let encrypted = shown.lines().find_map(count).with_context(|| format!("no count of packets: {shown}"))?;
+    let shown = command::run(netns.command("ip")?.args(["-j", "-s", "link", "show", "flannel.1"]))?;
+    let link: Value = serde_json::from_str(&shown)?;
+    let sent =
+        link[0]["stats64"]["tx"]["packets"].as_u64().with_context(|| format!("no statistics: {shown}"))?;
+    ensure!(
+        encrypted > 0 && encrypted >= sent,
+        "{encrypted} packets are encrypted of {sent} sent by the VXLAN"
+    );
+    Ok(())
 }
 
 fn ipip(lab: &mut Lab) -> Result<()> {

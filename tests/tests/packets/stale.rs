@@ -69,24 +69,27 @@ ports: [{name: other, port: 4000, protocol: UDP}]
 endpoints: [{addresses: [10.240.0.4]}]
 ";
 
-/// A Service with one endpoint, on this node and on another one.
+/// A Service with one endpoint: on this node, on another one, and on none.
 fn moving() -> String {
-    let slices = |name: &str, node: &str| {
-        let slice = |family: u8, endpoint: &str| {
+    let slices = |name: &str, node: Option<&str>| {
+        let slice = |family: u8, address: &str| {
+            let endpoint = node.map(|node| format!("{{addresses: ['{address}'], nodeName: {node}}}"));
+            let endpoint = endpoint.unwrap_or_default();
             format!(
                 "apiVersion: discovery.k8s.io/v1\n\
                  kind: EndpointSlice\n\
                  metadata: {{name: web-{family}, labels: {{kubernetes.io/service-name: web}}}}\n\
                  addressType: IPv{family}\n\
                  ports: [{{name: web, port: 4000, protocol: UDP}}]\n\
-                 endpoints: [{{addresses: ['{endpoint}'], nodeName: {node}}}]\n"
+                 endpoints: [{endpoint}]\n"
             )
         };
         let (v4, v6) = (slice(4, "10.244.2.10"), slice(6, "fd00::af4:20a"));
         format!("-- slices.yaml@{name} --\n{v4}---\n{v6}")
     };
     let service = OBJECTS.split("\n\n").next().unwrap_or_default();
-    [service, &slices("here", "test-node"), &slices("there", "other")].join("\n\n")
+    [service, &slices("here", Some("test-node")), &slices("there", Some("other")), &slices("nowhere", None)]
+        .join("\n\n")
 }
 
 /// Flows of other Services; two records each, in a table with room for 262,144.
@@ -104,11 +107,15 @@ pub fn trials(lab: &Shared) -> Vec<Trial> {
     let one_pass = "of a hundred thousand flows one pass over the table finds those that must end, be they few or many \
         (PAR-194)";
     let moves = "a client from outside reaches a backend that moves to another node with its address, from the node's then";
+    let paused =
+        "a backend that goes and comes back on another node with its address is reached from the node's then";
     vec![
         trial(lab, format!("{left_alone} [V4]"), OBJECTS, |world| untranslated(world, Family::V4)),
         trial(lab, format!("{left_alone} [V6]"), OBJECTS, |world| untranslated(world, Family::V6)),
-        trial(lab, format!("{moves} [V4]"), moving(), |world| moved(world, Family::V4)),
-        trial(lab, format!("{moves} [V6]"), moving(), |world| moved(world, Family::V6)),
+        trial(lab, format!("{moves} [V4]"), moving(), |world| moved(world, Family::V4, false)),
+        trial(lab, format!("{moves} [V6]"), moving(), |world| moved(world, Family::V6, false)),
+        trial(lab, format!("{paused} [V4]"), moving(), |world| moved(world, Family::V4, true)),
+        trial(lab, format!("{paused} [V6]"), moving(), |world| moved(world, Family::V6, true)),
         trial(lab, one_pass.to_owned(), OBJECTS, among_many),
     ]
 }
@@ -141,7 +148,8 @@ fn untranslated(world: &mut World<'_>, family: Family) -> Result<()> {
     Ok(())
 }
 
-fn moved(world: &mut World<'_>, family: Family) -> Result<()> {
+/// The backend moves to the other node and back, with or without a time in which it is on none.
+fn moved(world: &mut World<'_>, family: Family, has_pauses: bool) -> Result<()> {
     let (vip, backend) = (Ipv4Addr::new(1, 2, 3, 4), Ipv4Addr::new(10, 244, 2, 10));
     let to = SocketAddr::new(in_family(vip, family), 8000);
     let backend = SocketAddr::new(in_family(backend, family), 4000);
@@ -151,6 +159,9 @@ fn moved(world: &mut World<'_>, family: Family) -> Result<()> {
         let outcome = world.send(Origin::Outside, src, to)?;
         let expected = PacketOutcome::Reaches { backend, is_masqueraded };
         ensure!(outcome == expected, "the backend is {slices}: {outcome}");
+        if has_pauses {
+            world.apply(&["slices.yaml@nowhere"])?;
+        }
     }
     Ok(())
 }

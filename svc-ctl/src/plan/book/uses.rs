@@ -1,11 +1,12 @@
 //! How many grants hold a backend, an extent, a Maglev table or an address. What nobody holds any more leaves the tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use svc_common::abi::{AddressFlags, BackendId, Extent, Locality};
 
+use super::moves::Moves;
 use crate::plan::dense::Dense;
 use crate::plan::ids::{Full, Ids};
 use crate::plan::maglev::{digest, pages, plan_maglev};
@@ -41,10 +42,7 @@ pub struct Uses {
     own: BTreeMap<IpAddr, AddressFlags>,
     idle_backends: BTreeSet<BackendId>,
     idle_extents: BTreeSet<Extent>,
-    /// Backends that were on this node and are on another one now, with the same address and port.
-    moved_away: Arc<BTreeSet<SocketAddr>>,
-    /// Counts additions to it.
-    moves: u64,
+    moves: Moves,
 }
 
 impl Uses {
@@ -98,12 +96,8 @@ impl Uses {
         self.backends.get_or_insert(id, BackendUse::default())
     }
 
-    pub const fn moved_away(&self) -> &Arc<BTreeSet<SocketAddr>> {
-        &self.moved_away
-    }
-
-    pub const fn moves(&self) -> u64 {
-        self.moves
+    pub const fn moves(&self) -> &Moves {
+        &self.moves
     }
 
     fn show_backend(&mut self, tables: &mut TrackedTables, id: BackendId, (addr, port): Target) {
@@ -112,27 +106,9 @@ impl Uses {
             let backend = Backend { addr, port, locality: Locality(locality) };
             let before = tables.get().backends.get(&id).copied();
             if before != Some(backend) {
-                self.note_move(before, backend);
+                self.moves.publish(before, backend);
                 tables.set_backend(id, Some(backend));
             }
-        }
-    }
-
-    fn note_move(&mut self, before: Option<Backend>, now: Backend) {
-        let target = SocketAddr::new(now.addr, now.port);
-        let was_here =
-            before.is_some_and(|b| (b.addr, b.port, b.locality) == (now.addr, now.port, Locality::LOCAL));
-        if was_here && now.locality == Locality::REMOTE {
-            Arc::make_mut(&mut self.moved_away).insert(target);
-            self.moves += 1;
-        } else if now.locality != Locality::REMOTE {
-            self.forget_move(target);
-        }
-    }
-
-    fn forget_move(&mut self, target: SocketAddr) {
-        if self.moved_away.contains(&target) {
-            Arc::make_mut(&mut self.moved_away).remove(&target);
         }
     }
 
@@ -274,7 +250,7 @@ impl Uses {
             if published == [0; 3]
                 && let Some(gone) = tables.get().backends.get(&id).copied()
             {
-                self.forget_move(SocketAddr::new(gone.addr, gone.port));
+                self.moves.remove(gone);
                 tables.set_backend(id, None);
             }
             if published == [0; 3] && stays == 0 {
