@@ -30,6 +30,7 @@ pub mod run_name;
 pub mod scale;
 pub mod show;
 pub mod standin;
+pub mod testbed;
 pub mod topology;
 pub mod wait;
 pub mod witness;

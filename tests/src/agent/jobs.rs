@@ -1,5 +1,6 @@
 //! Background jobs of an agent: requests at a rate, or one long connection.
 
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -29,6 +30,7 @@ struct Shared {
 struct State {
     stop: bool,
     report: Report,
+    last_answer: Option<Instant>,
 }
 
 impl Jobs {
@@ -104,6 +106,11 @@ impl Shared {
             let (due, began) = (Instant::now() + pause, Moment::now());
             let outcome = act(n);
             let mut state = self.lock();
+            if outcome.is_ok() {
+                let last = state.last_answer.replace(Instant::now());
+                let gap = last.map_or(Duration::ZERO, |last| last.elapsed());
+                state.report.longest_gap = state.report.longest_gap.max(gap);
+            }
             state.report.count(outcome, began.ok());
             let rest = due.saturating_duration_since(Instant::now());
             let waited = self.stopped.wait_timeout_while(state, rest, |state| !state.stop);
@@ -127,6 +134,11 @@ impl Report {
             }
             Err(error) => {
                 self.failed += 1;
+                let is_reset = |cause: &(dyn std::error::Error + 'static)| {
+                    let kind = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+                    kind == Some(io::ErrorKind::ConnectionReset)
+                };
+                self.resets += u64::from(error.chain().any(is_reset));
                 if self.failed_began.len() < MOST_MOMENTS {
                     self.failed_began.extend(began);
                 }

@@ -176,6 +176,10 @@ pub struct Report {
     pub failed: u64,
     pub by_server: BTreeMap<String, u64>,
     pub first_failure: Option<String>,
+    /// Failed requests whose connection was reset.
+    pub resets: u64,
+    /// The longest time between two answers.
+    pub longest_gap: Duration,
     /// The moments at which the first [`MOST_MOMENTS`] failed requests began.
     pub failed_began: Vec<Moment>,
 }
@@ -213,11 +217,13 @@ impl Report {
             *self.by_server.entry(name).or_default() += count;
         }
         self.first_failure = self.first_failure.or(other.first_failure);
+        self.resets += other.resets;
+        self.longest_gap = self.longest_gap.max(other.longest_gap);
         self.failed_began.extend(other.failed_began);
         self
     }
 
-    /// The difference to an earlier report of the same job.
+    /// The difference to an earlier report of the same job; the gap is that of its whole life.
     pub fn since(&self, earlier: &Self) -> Self {
         let before = |name: &String| earlier.by_server.get(name).copied().unwrap_or(0);
         let counts = self.by_server.iter().map(|(name, now)| (name.clone(), now - before(name)));
@@ -226,6 +232,8 @@ impl Report {
             failed: self.failed - earlier.failed,
             by_server: counts.filter(|(_, count)| *count > 0).collect(),
             first_failure: self.first_failure.clone(),
+            resets: self.resets - earlier.resets,
+            longest_gap: self.longest_gap,
             failed_began: self.failed_began.get(earlier.failed_began.len()..).unwrap_or_default().to_vec(),
         }
     }

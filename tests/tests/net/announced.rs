@@ -13,7 +13,7 @@ use svc_tests::manifests::SERVICE_PORT;
 use svc_tests::topology::{Addrs, Family, Options, Shape};
 use svc_tests::{command, wait};
 
-use crate::testbed::{Testbed, scenario};
+use svc_tests::testbed::{Testbed, scenario};
 
 /// The one address of the pool in each family, on the network of the nodes and the client.
 const VIP: Addrs =

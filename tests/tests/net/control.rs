@@ -8,7 +8,7 @@ use svc_tests::agent::Via;
 use svc_tests::manifests::SERVER_PORT;
 use svc_tests::topology::{Between, Family, Offloads, Options, Shape};
 
-use crate::testbed::{Testbed, scenario};
+use svc_tests::testbed::{Testbed, scenario};
 
 /// Hosts that reach each other by their own addresses.
 const DIRECT: [(&str, &str); 9] = [

@@ -10,7 +10,7 @@ use svc_tests::topology::{Family, Options};
 use svc_tests::world::CHANGE_LIMIT;
 use svc_tests::{http, wait};
 
-use crate::testbed::{Testbed, scenario};
+use svc_tests::testbed::{Testbed, scenario};
 
 const HEALTHZ_PORT: u16 = 10256;
 const HEALTH_CHECK_NODE_PORT: u16 = 32345;

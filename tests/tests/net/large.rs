@@ -10,7 +10,7 @@ use svc_tests::netns::Netns;
 use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::{command, wait};
 
-use crate::testbed::{Testbed, scenario};
+use svc_tests::testbed::{Testbed, scenario};
 
 /// Four fragments in each direction.
 const DATAGRAM: usize = 5_000;

@@ -10,7 +10,7 @@ use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use crate::testbed::{Testbed, no_failure, scenario, until_more};
+use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 
 pub fn trials() -> Vec<Trial> {
     vec![

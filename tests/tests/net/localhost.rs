@@ -8,7 +8,7 @@ use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
 use svc_tests::topology::{Family, Options};
 
-use crate::testbed::{Testbed, scenario};
+use svc_tests::testbed::{Testbed, scenario};
 
 pub fn trials() -> Vec<Trial> {
     vec![

@@ -12,7 +12,7 @@ use svc_tests::topology::{Family, Options};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use crate::testbed::{Testbed, scenario};
+use svc_tests::testbed::{Testbed, scenario};
 
 /// With this many clients both backends are selected, except in one case in two thousand.
 const CLIENTS: u16 = 12;

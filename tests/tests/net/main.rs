@@ -20,7 +20,6 @@ mod refused;
 mod resolvers;
 mod restart;
 mod sockets;
-mod testbed;
 mod traces;
 mod trunk;
 mod tunnel;

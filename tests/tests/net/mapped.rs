@@ -8,7 +8,7 @@ use svc_tests::agent::{Refusal, Via};
 use svc_tests::daemon::Flags;
 use svc_tests::topology::{Family, Options, Shape};
 
-use crate::testbed::{AT_ONCE_MS, Testbed, scenario};
+use svc_tests::testbed::{AT_ONCE_MS, Testbed, scenario};
 
 const VIAS: [Via; 3] = [Via::Tcp, Via::UdpConnected, Via::UdpUnconnected];
 /// Octets in each direction.

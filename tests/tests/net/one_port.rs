@@ -9,7 +9,7 @@ use svc_tests::daemon::Flags;
 use svc_tests::manifests::SERVER_PORT;
 use svc_tests::topology::{Family, Options, Shape};
 
-use crate::testbed::{Testbed, scenario};
+use svc_tests::testbed::{Testbed, scenario};
 
 /// Two rounds over two sockets.
 const ANSWERS: usize = 4;

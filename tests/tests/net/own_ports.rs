@@ -6,7 +6,7 @@ use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
 use svc_tests::topology::{Family, Offloads, Options};
 
-use crate::testbed::{NODE_PORT, Testbed, no_failure, scenario, until_more};
+use svc_tests::testbed::{NODE_PORT, Testbed, no_failure, scenario, until_more};
 
 /// The first port of the servers outside; one per connection, because the source port is always the same.
 const SERVER: u16 = 9_000;

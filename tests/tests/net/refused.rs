@@ -10,7 +10,7 @@ use svc_tests::agent::{Refusal, Via};
 use svc_tests::daemon::Flags;
 use svc_tests::topology::{Family, Options, Shape};
 
-use crate::testbed::{AT_ONCE_MS, Testbed};
+use svc_tests::testbed::{AT_ONCE_MS, Testbed};
 
 /// On veth the ICMP error may arrive while connect() still owns the socket. Then the kernel only retries after a
 /// second (with nft's reject as well), and the second error is reported.

@@ -12,7 +12,7 @@ use svc_tests::topology::{Addrs, Options, service};
 use svc_tests::world::CHANGE_LIMIT;
 use svc_tests::{command, wait};
 
-use crate::testbed::{Testbed, scenario_unless};
+use svc_tests::testbed::{Testbed, scenario_unless};
 
 /// A domain that node1 must ask somebody else for: node2.
 const OTHER_DOMAIN: &str = "other.example";

@@ -16,7 +16,7 @@ use svc_tests::daemon::Flags;
 use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::wait;
 
-use crate::testbed::{Testbed, no_failure, scenario, until_more, until_more_than};
+use svc_tests::testbed::{Testbed, no_failure, scenario, until_more, until_more_than};
 
 /// On a busy machine: twice the time to load every attached program.
 const RESIZE_LIMIT: Duration = Duration::from_secs(120);

@@ -12,7 +12,7 @@ use svc_tests::manifests::{SERVER_PORT, Service};
 use svc_tests::topology::{Family, Options, service};
 use svc_tests::wait;
 
-use crate::testbed::{Testbed, no_failure, scenario, until_more};
+use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 
 /// Time from the changed manifest to the first reply of the new backend.
 const HEAL_LIMIT: Duration = Duration::from_secs(2);

@@ -15,7 +15,7 @@ use svc_tests::topology::{Family, Node, Options};
 use svc_tests::world::CHANGE_LIMIT;
 use svc_tests::{attached, command, wait};
 
-use crate::testbed::{Testbed, scenario};
+use svc_tests::testbed::{Testbed, scenario};
 
 pub fn trials() -> Vec<Trial> {
     vec![

@@ -11,7 +11,7 @@ use svc_tests::topology::{
 use svc_tests::world::READY_LIMIT;
 use svc_tests::{command, wait};
 
-use crate::testbed::Testbed;
+use svc_tests::testbed::Testbed;
 
 /// Id of the VLAN, and its interface on every host.
 const NUMBER: u16 = 100;

@@ -10,7 +10,7 @@ use svc_tests::topology::{Between, Family, Offloads, Options};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use crate::testbed::{Testbed, scenario};
+use svc_tests::testbed::{Testbed, scenario};
 
 const VIAS: [Via; 3] = [Via::Tcp, Via::UdpConnected, Via::UdpUnconnected];
 /// Octets in each direction: more than one segment.

@@ -9,10 +9,10 @@ use serde_json::Value;
 use svc_tests::agent::Via;
 use svc_tests::topology::{Family, missing_kind};
 
-use crate::testbed::{Testbed, scenario_unless};
 use crate::trunk::{
     INTERFACE, Lane, Tag, frontends, hooks, node_port, prioritised, put_tags, route_between_nodes, trunk,
 };
+use svc_tests::testbed::{Testbed, scenario_unless};
 
 /// Octets in each direction: some twenty full segments, which even a busy emulated machine transfers in time.
 const BULK: usize = 1 << 15;

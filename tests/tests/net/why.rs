@@ -21,7 +21,7 @@ use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use crate::testbed::{Testbed, scenario};
+use svc_tests::testbed::{Testbed, scenario};
 
 const FORWARDED: i32 = 0;
 const REFUSED: i32 = 3;
@@ -190,7 +190,7 @@ fn flow(testbed: &mut Testbed) -> Result<()> {
             answered.1["steps"][1]["text"].as_str().is_some_and(|text| text.contains("record")),
             "{answered:?}"
         );
-        crate::testbed::no_failure("the stream", &stream.stop()?)?;
+        svc_tests::testbed::no_failure("the stream", &stream.stop()?)?;
     }
     Ok(())
 }

@@ -4,14 +4,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::agent::{Agent, Job, Report, Via};
+use crate::daemon::Flags;
+use crate::manifests::{Backend, SERVER_PORT, SERVICE_PORT, Service};
+use crate::topology::{Family, Options, Shape, service};
+use crate::wait;
+use crate::world::{CHANGE_LIMIT, World};
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::{Completion, Failed, Trial};
-use svc_tests::agent::{Agent, Job, Report, Via};
-use svc_tests::daemon::Flags;
-use svc_tests::manifests::{Backend, SERVER_PORT, SERVICE_PORT, Service};
-use svc_tests::topology::{Family, Options, Shape, service};
-use svc_tests::wait;
-use svc_tests::world::{CHANGE_LIMIT, World};
 
 pub const NODE_PORT: u16 = 30080;
 /// "At once": well below the second after which a SYN is repeated.
