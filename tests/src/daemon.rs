@@ -117,6 +117,12 @@ impl Daemon {
         Ok(())
     }
 
+    /// Sends a signal that does not end it.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let child = self.child.as_ref().context("not started")?;
+        kill(Pid::from_raw(i32::try_from(child.id())?), signal).with_context(|| format!("send {signal}"))
+    }
+
     /// Sends SIGTERM; the exit must be soon and successful.
     pub fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.child.take() else { return Ok(()) };

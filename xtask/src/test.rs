@@ -34,6 +34,9 @@ pub struct Args {
     /// Every combination of the tier net's matrix, not only each pair of its values with each network
     #[arg(long)]
     all: bool,
+    /// Length of the tier chaos, set-up aside (default: 4 seconds for each adversary)
+    #[arg(long, requires = "tier")]
+    minutes: Option<u32>,
     /// One tier (default: all)
     tier: Option<String>,
     /// Only cases whose name contains this
@@ -44,7 +47,7 @@ pub struct Args {
 impl Args {
     /// All of one tier.
     pub fn tier(name: &str) -> Self {
-        Self { list: false, all: false, tier: Some(name.to_owned()), filter: None }
+        Self { list: false, all: false, minutes: None, tier: Some(name.to_owned()), filter: None }
     }
 }
 
@@ -68,12 +71,12 @@ pub fn main(args: &Args) -> Result<ExitCode> {
     setup::for_running()?;
     let (binaries, orphans) = harness::build(&tiers)?;
     if args.list {
-        let selection = Selection { all: args.all, filter: None };
+        let selection = Selection { all: args.all, ..Selection::default() };
         return list(&tiers, &binaries, &selection);
     }
     let svc_ctl = if tiers.iter().any(|tier| tier.needs_daemon) { Some(build::svc_ctl()?) } else { None };
 
-    let selection = Selection { all: args.all, filter: args.filter.clone() };
+    let selection = Selection { all: args.all, filter: args.filter.clone(), minutes: args.minutes };
     let session = Session { binaries, privilege, svc_ctl, selection };
     let mut outcomes = Vec::new();
     for group in tiers.chunk_by(|one, next| one.one_core && next.one_core) {

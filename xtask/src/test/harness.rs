@@ -40,6 +40,8 @@ pub struct Selection {
     pub all: bool,
     /// Only cases with this in their name.
     pub filter: Option<String>,
+    /// How long the tier chaos takes.
+    pub minutes: Option<u32>,
 }
 
 /// Exit code of a test binary that cannot run on this machine; it has printed why.
@@ -136,8 +138,10 @@ impl Selection {
         Some(why)
     }
 
-    fn variables(&self) -> Option<(&'static str, OsString)> {
-        self.all.then(|| ("SVC_TESTS_ALL", "1".into()))
+    fn variables(&self) -> impl Iterator<Item = (&'static str, OsString)> {
+        let all = self.all.then(|| ("SVC_TESTS_ALL", "1".into()));
+        let minutes = self.minutes.map(|minutes| ("SVC_CHAOS_MINUTES", minutes.to_string().into()));
+        all.into_iter().chain(minutes)
     }
 }
 

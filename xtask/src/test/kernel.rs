@@ -156,7 +156,7 @@ fn boot(
 pub fn count_cases(binaries: &[TestBinary]) -> Result<u64> {
     let counts = MACHINES.iter().flat_map(|machine| machine.runs).flat_map(|(tier, filter)| {
         binaries.iter().filter(move |binary| binary.tier == *tier).map(move |binary| {
-            binary.count_cases(&Selection { filter: filter.map(str::to_owned), all: false })
+            binary.count_cases(&Selection { filter: filter.map(str::to_owned), ..Selection::default() })
         })
     });
     counts.sum()

@@ -143,6 +143,16 @@ pub const TIERS: &[Tier] = &[
         packages: &["svc-tests"],
     },
     Tier {
+        name: "chaos",
+        what: "one thing after another goes wrong on the nodes, and connections of every kind go on",
+        runs: Runs::HereAsRoot,
+        one_core: false,
+        needs_daemon: true,
+        components: &[],
+        needs_images: false,
+        packages: &["svc-tests"],
+    },
+    Tier {
         name: "apiserver",
         what: "the real API server as an adversary: changes, outages, rights, under load",
         runs: Runs::HereAsRoot,
