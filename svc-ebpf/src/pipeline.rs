@@ -5,7 +5,7 @@ use svc_common::abi::*;
 use svc_common::addr::Proto;
 use svc_common::datapath::flow::{can_make_twin, twin, twin_key};
 use svc_common::datapath::presence::{incoming, leaving};
-use svc_common::datapath::state::{age, is_expired, observe, observe_time};
+use svc_common::datapath::state::{age, is_expired, observe, observe_time, shared};
 use svc_common::wire::icmp::{Icmp, Problem};
 use svc_common::wire::ip::{Ports, tcp};
 use svc_common::wire::parse::{Packet, Shape, Skip};
@@ -252,11 +252,10 @@ fn refresh<F: Net>(
         if !is_twin {
             return 0;
         }
-        let state = FlowState(other.state.0 | record.state.0);
-        other.state = state;
-        record.state = state;
         // Both directions share one clock, as in nf_conntrack: a stream with packets in only one direction lives
-        // (SEM-123).
+        // (SEM-123). The other direction's next packet looks its next hop up all the same.
+        let is_due = other.has_next_hop() && other.stamp != record.stamp;
+        (record.state, other.state) = shared(record.state, other.state, is_due);
         other.stamp = record.stamp;
     } else if can_make_twin(record)
         // A closed flow does not take its reverse tuple back.
@@ -264,6 +263,7 @@ fn refresh<F: Net>(
         && let Some(scratch) = F::scratch()
     {
         twin::<F>(key, record, &mut scratch.reverse);
+        scratch.reverse.state = record.state.with(FlowState::NEXT_HOP_DUE);
         if F::claim_flow(&other_key, &scratch.reverse) {
             count(Counter::FlowTwinRestored);
         }

@@ -97,6 +97,9 @@ impl FlowState {
     pub const LATER_TICK: Self = Self(32);
     /// UDP: a packet came two ticks or more after the first one (nf_conntrack calls such a flow a stream).
     pub const STREAM: Self = Self(64);
+    /// The record's next packet looks the next hop up. Set when the other direction's packet sets this record's stamp; of one
+    /// record alone.
+    pub const NEXT_HOP_DUE: Self = Self(128);
 
     /// The connection is closed, or its endpoint is gone (UDP). A new one may take its tuple.
     #[inline(always)]
@@ -141,6 +144,12 @@ impl<A> FlowRecord<A> {
     /// Destination MAC of a next hop behind a device without an Ethernet header. No neighbor has to be resolved
     /// there, and the kernel removes the header before such a device, so any address that no neighbor has will do.
     pub const NO_LINK_HEADER: [u8; 6] = [2, 0, 0, 0, 0, 0];
+
+    /// Its packets have a next hop, at least in one direction.
+    #[inline(always)]
+    pub const fn has_next_hop(&self) -> bool {
+        self.exit.0 == Exit::REDIRECT.0 || self.exit.0 == Exit::STACK_BY_SOURCE.0
+    }
 
     /// The MAC of the next hop is known.
     #[inline(always)]

@@ -28,10 +28,10 @@ pub fn observe_time(state: FlowState, proto: Proto, ticks: u32) -> FlowState {
     state.with(if is_stream { FlowState::STREAM } else { FlowState::LATER_TICK })
 }
 
-/// The state after a packet of a direction with these TCP flags.
+/// The state after a packet of a direction with these TCP flags. The caller looks up the next hop of a changed record.
 #[inline(always)]
 pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) -> FlowState {
-    let mut next = state;
+    let mut next = FlowState(state.0 & !FlowState::NEXT_HOP_DUE.0);
     if direction == Direction::REVERSE {
         next = next.with(FlowState::REPLIED);
     }
@@ -51,6 +51,15 @@ pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) 
         }
     }
     next
+}
+
+/// The state that both records of a flow have once they have met: the first one's, whose packet passes now, and the other's.
+/// `is_due`: the other record's next hop must be looked up.
+#[inline(always)]
+pub const fn shared(own: FlowState, other: FlowState, is_due: bool) -> (FlowState, FlowState) {
+    let both = (own.0 | other.0) & !FlowState::NEXT_HOP_DUE.0;
+    let due = if is_due { FlowState::NEXT_HOP_DUE.0 } else { other.0 & FlowState::NEXT_HOP_DUE.0 };
+    (FlowState(both), FlowState(both | due))
 }
 
 /// Ticks without a packet after which a flow counts as absent.

@@ -216,7 +216,8 @@ impl Line {
             to(self.new),
             hook(self.hook),
             hook(self.twin_hook),
-            self.state.0,
+            // What is due shows in the next packet.
+            self.state.0 & !FlowState::NEXT_HOP_DUE.0,
             if self.wildcard_source { " wildcard-source" } else { "" },
             if self.is_counted { "" } else { " uncounted" },
             now.wrapping_sub(self.stamp),

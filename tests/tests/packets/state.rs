@@ -242,6 +242,31 @@ fn ages() -> Vec<Row> {
                     .next_hop("remote")
                     .state(LIVE),
             ),
+        row("the next hop of replies is looked up anew once a tick, also if the client sends first")
+            .client("client:5000")
+            .with_flow(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
+                    .redirected()
+                    .next_hop("remote")
+                    .reverse_next_hop("narrow")
+                    .state(LIVE)
+                    .aged(2),
+            )
+            .sees(
+                outside("up0", later("client:5000", "node:30080"))
+                    .redirects(later("node:snat0", "remote:8080").via("remote")),
+            )
+            .sees(
+                outside("up0", later("remote:8080", "node:snat0"))
+                    .redirects(later("node:30080", "client:5000").via("gateway")),
+            )
+            .expects_flow(
+                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
+                    .redirected()
+                    .next_hop("remote")
+                    .reverse_next_hop("gateway")
+                    .state(LIVE),
+            ),
         row("within a tick a record's next hop is not looked up again")
             .client("client:5000")
             .with_flow(

@@ -12,7 +12,7 @@ use crate::plan::tables::Backend;
 /// Backends that are remembered after they have gone. A node has at most some hundreds of pods.
 const REMEMBERED: usize = 4096;
 
-/// What has moved, and what may still move.
+/// Backends that have moved, and those that may still move.
 #[derive(Clone, Debug, Default)]
 pub struct Moves {
     away: Arc<BTreeSet<SocketAddr>>,
