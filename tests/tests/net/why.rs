@@ -2,6 +2,7 @@
 //! too.
 
 mod copy;
+mod page;
 mod reasons;
 mod replies;
 
@@ -38,7 +39,7 @@ const DROPPED: i32 = 4;
 type Add<'a> = dyn FnMut(&str, Flags, &'static [&'static str], fn(&mut Testbed) -> Result<()>) + 'a;
 
 pub fn trials() -> Vec<Trial> {
-    let mut trials = Vec::new();
+    let mut trials = vec![page::trial()];
     for (shape, shape_name) in [(Shape::Routed, "routed"), (Shape::Bridged, "bridged")] {
         let mut add = |law: &str,
                        flags: Flags,
@@ -108,6 +109,7 @@ fn differing(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) 
     let names = before.keys().chain(after.keys());
     let mut names: Vec<String> =
         names.filter(|name| before.get(*name) != after.get(*name)).cloned().collect();
+    names.sort();
     names.dedup();
     names
 }

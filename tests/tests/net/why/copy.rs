@@ -67,6 +67,14 @@ fn live_tables(testbed: &mut Testbed) -> Result<()> {
     expect(&ask(testbed, &client, testbed.node_port(Family::V4), "TCP")?, FORWARDED, "forwarded")?;
     let differing = differing(&before, &contents(testbed)?);
     ensure!(differing.is_empty(), "{differing:?} differ");
+    // Without any link of svc the error names what is pinned in their folder.
+    for link in pins.link_names()? {
+        fs::remove_file(pins.link(&link))?;
+    }
+    fs::hard_link(live, pins.link("other")).context("pin a program among the links")?;
+    let error =
+        ask(testbed, &client, testbed.node_port(Family::V4), "TCP").err().map(|error| format!("{error:#}"));
+    ensure!(error.as_ref().is_some_and(|error| error.contains("could be read: link other")), "{error:?}");
     Ok(())
 }
 
