@@ -1,6 +1,7 @@
 //! The backends of a frontend: candidates, session affinity, selection.
 
 use svc_common::abi::*;
+use svc_common::datapath::choose::{chooses_local, has_table};
 
 use super::answer::{Answer, Step};
 use crate::dataplane::dry_run::Net;
@@ -61,7 +62,7 @@ pub fn candidates<F: Net>(
             "internalTrafficPolicy Local; clients choose from the backends of this node",
         );
     }
-    let is_local = is_local_only && !is_inside;
+    let is_local = chooses_local(flags, is_inside);
     let extent = if is_local { frontend.local } else { frontend.cluster };
     let list = lookup::members::<F>(maps, extent)?;
     let mut text = match list.len() {
@@ -155,8 +156,7 @@ pub fn selection<F: Net>(
     candidates: &Candidates,
     has_port: bool,
 ) -> anyhow::Result<()> {
-    let is_local_only = frontend.flags.has(FrontendFlags::LOCAL_ONLY);
-    if frontend.maglev.count == 0 || (is_local_only && !candidates.is_local) {
+    if !has_table(frontend, candidates.is_local) {
         random(answer, candidates);
         return Ok(());
     }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 
 use svc_common::abi::*;
 use svc_common::addr::Proto;
+use svc_common::datapath::choose::{is_backend_left_to_packets, is_left_to_packets};
 
 use super::answer::{Answer, Verdict};
 use super::backends::{self, Candidates};
@@ -29,7 +30,7 @@ pub fn explain<F: Net>(
     let program = if role == Role::POD { "pod_ingress" } else { "uplink_ingress" };
     let mut dry = DryRun::of(pins, program, TcHook::Ingress, interface.index)?;
     let record = dry.record::<F>(&key)?.filter(|record| !flow::can_be_reused(&key, record));
-    let found = lookup::frontend::<F>(&dry.live, (key.dst, key.dport), key.proto, AddressFlags::NODE_PORT);
+    let found = lookup::frontend::<F>(&dry.live, (key.dst, key.dport), key.proto, false);
     let is_pod = is_local_pod::<F>(&dry, interface, key.src);
     let mut answer = Answer::new(request.to_string());
     outcome::build_step(&mut answer, &dry, &interface.name, program);
@@ -76,14 +77,11 @@ pub fn explain<F: Net>(
 
 /// A socket of a pod that dials this frontend is connected to a backend before there is a packet.
 fn is_for_sockets<F: Net>(dry: &mut DryRun, frontend: &FrontendValue, proto: Proto) -> anyhow::Result<bool> {
-    let flags = frontend.flags;
-    let is_internal = !flags.has(FrontendFlags::EXTERNAL) && !flags.has(FrontendFlags::MASQUERADE_PODS);
-    if proto == Proto::SCTP || !is_internal || !dry.serves_pod_sockets()? {
+    if proto == Proto::SCTP || is_left_to_packets(frontend.flags) || !dry.serves_pod_sockets()? {
         return Ok(false);
     }
-    // Datagrams to the node itself are left to the packets' programs.
     let members = lookup::members::<F>(&mut dry.live, frontend.cluster)?;
-    Ok(proto == Proto::TCP || members.iter().all(|member| member.locality != Locality::HOST))
+    Ok(members.iter().all(|member| !is_backend_left_to_packets(proto, member.locality)))
 }
 
 fn is_local_pod<F: Net>(dry: &DryRun, interface: &Interface, client: F::Addr) -> bool {
@@ -117,10 +115,7 @@ fn decision<F: Net>(
     (key, found, is_pod, client): Facts<'_, F::Addr>,
 ) -> anyhow::Result<()> {
     let (Some(of_scope @ (_, frontend)), Some(client)) = (&found.frontend, client) else {
-        let drops = dry.config.drops_unknown_ports != 0;
-        let is_unallocated = dry.config.service_cidrs != 0
-            && lookup::is_listed::<F>(&dry.live, PrefixList::SERVICE_CIDRS, key.dst);
-        found::none(answer, found, drops, is_unallocated);
+        found::none::<F>(answer, &dry.live, &dry.config, found, key.dst);
         return Ok(());
     };
     let wanted = found::frontend(answer, ask, request, of_scope);

@@ -4,6 +4,7 @@
 use anyhow::Context as _;
 use svc_common::abi::*;
 use svc_common::addr::{Port, Proto};
+use svc_common::datapath::choose::admits_node;
 
 use super::answer::{Answer, Verdict};
 use super::backends::{self, place};
@@ -32,13 +33,10 @@ pub fn explain<F: Net>(
     );
     let address = F::addr(request.to.ip()).context("an address of the other family")?;
     let port = Port::new(request.to.port());
-    let accepts = AddressFlags(AddressFlags::NODE_PORT.0 | AddressFlags::NODE_PORT_OF_HOST.0);
-    let found = lookup::frontend::<F>(&maps, (address, port), request.proto, accepts);
+    let found = lookup::frontend::<F>(&maps, (address, port), request.proto, true);
     let unserved = unserved(pins, request);
     let Some(of_scope @ (_, frontend)) = found.frontend else {
-        let is_unallocated =
-            config.service_cidrs != 0 && lookup::is_listed::<F>(&maps, PrefixList::SERVICE_CIDRS, address);
-        found::none(&mut answer, &found, config.drops_unknown_ports != 0, is_unallocated);
+        found::none::<F>(&mut answer, &maps, &config, &found, address);
         match (answer.verdict, unserved) {
             (Verdict::Refused | Verdict::Dropped, Some((text, rules))) => {
                 left_alone(&mut answer, &text, rules)
@@ -56,7 +54,7 @@ pub fn explain<F: Net>(
     }
     let flags = frontend.flags;
     if flags.has(FrontendFlags::SOURCE_RANGES) {
-        let has_node = flags.has(FrontendFlags::NODE_IN_RANGES);
+        let has_node = admits_node(flags);
         found::source_ranges(&mut answer, wanted.as_ref(), "this node", has_node);
         if !has_node {
             dropped(&mut answer, Some(Counter::DropSourceRange));
