@@ -3,6 +3,9 @@
 use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use svc_common::abi::*;
 use svc_common::addr::Proto;
+use svc_common::datapath::choose::{
+    WithoutFrontend, accepts_node_port, chooses_local, has_table, without_frontend,
+};
 use svc_common::datapath::presence::is_service;
 use svc_common::datapath::select::{index, maglev_place, tuple_hash};
 use svc_common::wire::parse::Packet;
@@ -75,8 +78,7 @@ pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) 
         return Outcome::DROP;
     }
     let is_pod = is_local_pod::<F>(own, &key.src);
-    let is_local_only = flags.has(FrontendFlags::LOCAL_ONLY);
-    let chooses_local = is_local_only && !is_pod;
+    let chooses_local = chooses_local(flags, is_pod);
     let extent = if chooses_local { &frontend.local } else { &frontend.cluster };
     if extent.count == 0 {
         if M::BEFORE_STACK {
@@ -91,7 +93,7 @@ pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) 
     let Some(scratch) = F::scratch() else { return Outcome::PASS };
     let Chosen { service, flags: copied, affinity, is_pod: pod, .. } = &mut scratch.chosen;
     (*service, *copied, *affinity, *pod) = (frontend.service, flags, frontend.affinity, is_pod as u32);
-    let has_table = frontend.maglev.count != 0 && (chooses_local || !is_local_only);
+    let has_table = has_table(frontend, chooses_local);
     let is_midstream = key.proto == Proto::TCP && !is_syn(packet);
     let choice = (if chooses_local { Choice::LOCAL } else { 0 })
         | (if has_table { Choice::MAGLEV } else { 0 })
@@ -140,7 +142,7 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Result<&'static FrontendVa
         return Ok(frontend);
     }
     let address = F::address(&key.dst).unwrap_or_default();
-    if address.has(AddressFlags::NODE_PORT) {
+    if accepts_node_port(address, false) {
         wanted.addr = F::Addr::default();
         wanted.scope = Scope::NODE_PORT;
         if let Some(frontend) = F::frontend(&wanted) {
@@ -157,25 +159,23 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Result<&'static FrontendVa
     Err(address)
 }
 
-/// Verdict for a packet without a frontend (SEM-095, SEM-096): refused at a ClusterIP, dropped at an unallocated
-/// address of a Service CIDR, dropped at an external address if so configured, else left alone. The node itself answers at its own addresses.
+/// Verdict for a packet or call without a frontend, which is counted if it is dropped (SEM-095, SEM-096).
 #[inline(always)]
 pub fn verdict_without_frontend<F: Net>(address: AddressFlags, dst: &F::Addr) -> u32 {
-    if address.has(AddressFlags::LOCAL) {
-        return Outcome::PASS;
+    let is_in_service_cidr =
+        || CONFIG.load().service_cidrs != 0 && F::is_listed(PrefixList::SERVICE_CIDRS, dst);
+    match without_frontend(address, CONFIG.load().drops_unknown_ports != 0, is_in_service_cidr) {
+        WithoutFrontend::Own | WithoutFrontend::NoService => Outcome::PASS,
+        WithoutFrontend::UnknownPort => Outcome::UNKNOWN_PORT,
+        WithoutFrontend::UnknownExternalPort => {
+            count(Counter::DropUnknownPort);
+            Outcome::DROP
+        }
+        WithoutFrontend::Unallocated => {
+            count(Counter::DropUnallocated);
+            Outcome::DROP
+        }
     }
-    if address.has(AddressFlags::CLUSTER_IP) {
-        return Outcome::UNKNOWN_PORT;
-    }
-    if CONFIG.load().drops_unknown_ports != 0 && address.has(AddressFlags::EXTERNAL_IP) {
-        count(Counter::DropUnknownPort);
-        return Outcome::DROP;
-    }
-    if CONFIG.load().service_cidrs != 0 && F::is_listed(PrefixList::SERVICE_CIDRS, dst) {
-        count(Counter::DropUnallocated);
-        return Outcome::DROP;
-    }
-    Outcome::PASS
 }
 
 /// The address may be one of a Service CIDR that no Service has (SEM-095). The filter knows only those that some has.

@@ -2,6 +2,7 @@
 //! live. The kernel programs look values up, call this code, and write the results.
 
 pub mod affinity;
+pub mod choose;
 pub mod flow;
 pub mod placement;
 pub mod presence;

@@ -139,7 +139,10 @@ pub fn main(args: &GetArgs) -> anyhow::Result<ExitCode> {
     .map(|()| ExitCode::SUCCESS)
 }
 
-/// Shows what differs from the wanted side; exit code 1 if anything does.
+/// Exit code of `--diff` if anything differs; 1 and 2 are errors of the command itself.
+const DIFFERS: u8 = 3;
+
+/// Shows what differs from the wanted side.
 fn show_diff(args: &GetArgs, kernel: &[ServiceRow]) -> anyhow::Result<ExitCode> {
     let wanted = ask::wanted_frontends(&args.run_dir.run_dir).context("asking what is wanted")?;
     let mut rows = diff::differences(wanted, kernel);
@@ -147,8 +150,22 @@ fn show_diff(args: &GetArgs, kernel: &[ServiceRow]) -> anyhow::Result<ExitCode> 
         let frontend = row.frontend.split('/').next().and_then(|text| text.parse::<SocketAddr>().ok());
         args.filter.matches(&row.service, ips(row.missing.iter().chain(&row.surplus).chain(&frontend)))
     });
-    show(args, &rows, diff::table, "the kernel has what is wanted")?;
-    Ok(if rows.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    show(args, &rows, diff::table, without_difference(args.filter.is_given()))?;
+    Ok(if rows.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
+}
+
+/// Says what was compared.
+const fn without_difference(is_filtered: bool) -> &'static str {
+    match is_filtered {
+        false => {
+            "the kernel has every frontend that the objects want, with the wanted backends and no others (source ranges, session \
+             affinity and masquerade are not compared)"
+        }
+        true => {
+            "no frontend that matches the filters is missing, surplus or has other backends than wanted (source ranges, session \
+             affinity and masquerade are not compared)"
+        }
+    }
 }
 
 const NONE_MATCHES: &str = "nothing matches the filters";

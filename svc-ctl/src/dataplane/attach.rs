@@ -106,19 +106,19 @@ impl Attacher<'_> {
             return Ok("clsact");
         }
         // First at ingress and last at egress: other programs see the packet behind the Service, in both directions.
-        let (label, attach_type, flags) = match hook {
-            TcHook::Ingress => ("tcx-ingress", TCX_INGRESS, FIRST),
-            TcHook::Egress => ("tcx-egress", TCX_EGRESS, 0),
+        let (attach_type, flags) = match hook {
+            TcHook::Ingress => (TCX_INGRESS, FIRST),
+            TcHook::Egress => (TCX_EGRESS, 0),
         };
         self.link(&LinkSpec {
-            label: format!("{label}-{index}"),
+            label: tcx_label(hook, index),
             program,
             target: LinkTarget::interface(index),
             attach_type,
             flags,
             is_bound_to_program: false,
         })
-        .with_context(|| format!("{label} of {name}"))?;
+        .with_context(|| format!("tcx-{} of {name}", hook.label()))?;
         Ok("tcx")
     }
 
@@ -203,7 +203,13 @@ impl Attacher<'_> {
     }
 }
 
-fn cgroup_label(program: &str) -> String {
+/// Name of the pinned link of a program at a TC hook.
+pub fn tcx_label(hook: TcHook, index: u32) -> String {
+    format!("tcx-{}-{index}", hook.label())
+}
+
+/// Name of the pinned link of a socket program.
+pub fn cgroup_label(program: &str) -> String {
     format!("cgroup-{program}")
 }
 

@@ -1,5 +1,6 @@
 //! Flow tables that are being replaced: programs copy records from them that their new tables do not have yet.
 
+use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -53,6 +54,38 @@ impl Carried {
             }
         }
         Ok(Self(carried))
+    }
+
+    /// The old flow tables from which the programs over these maps still read.
+    pub fn in_use(pins: &Pins, maps: &MapSet) -> anyhow::Result<Self> {
+        let mut migration = [0; size_of::<Migration>()];
+        sys::look_up_entry(maps.fd(names::MIGRATION)?, &0_u32.to_ne_bytes(), &mut migration)
+            .context("reading MIGRATION")?;
+        if Migration(u32::from_ne_bytes(migration)) == Migration::NONE {
+            return Ok(Self::default());
+        }
+        let mut carried = Vec::new();
+        for (name, table) in TABLES {
+            let path = pins.map(name);
+            let fd = match sys::open_pin(&path) {
+                Ok(fd) => fd,
+                // The daemon has copied all of it.
+                Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
+                Err(err) => return Err(err).with_context(|| format!("opening {}", path.display())),
+            };
+            let info = sys::map_info(fd.as_fd())?;
+            if info.id != maps.get(table)?.info.id {
+                carried.push((name, Arc::new(HeldMap { fd, info })));
+            }
+        }
+        Ok(Self(carried))
+    }
+
+    /// The set with these flow tables in place of its own.
+    pub fn instead(&self, maps: &MapSet) -> MapSet {
+        let table = |name| TABLES.iter().find(|(carried, _)| *carried == name).map(|(_, table)| *table);
+        let old = self.0.iter().filter_map(|(name, map)| Some((table(*name)?, Arc::clone(map))));
+        maps.with(old)
     }
 
     pub fn is_empty(&self) -> bool {

@@ -15,8 +15,11 @@ use svc_common::abi::*;
 use svc_common::datapath::flow::twin_key;
 
 use self::copy::ProgramCopy;
-pub use self::family::{DryTables, FlowEntry, Net};
+pub use self::family::{DryTables, FlowEntry, LiveFlows, Net};
+use self::serving::attached_tag;
 pub use self::serving::config as serving_config;
+use super::attach::{TcHook, tcx_label};
+use super::carried::Carried;
 use super::flows;
 use super::map_set::MapSet;
 use super::maps::Maps;
@@ -52,22 +55,47 @@ pub struct DryRunResult<A> {
     pub ports_taken: usize,
 }
 
+impl<A> DryRunResult<A> {
+    /// The program leaves this packet alone.
+    pub fn passes(&self, packet: &[u8]) -> bool {
+        self.action == Action::Pass && self.packet == packet
+    }
+}
+
 /// A copy of one program, and its tables.
 pub struct DryRun {
     pub live: Maps,
     pub config: Config,
+    /// The attached program has other instructions than the copy: it is of another build.
+    pub is_other_build: bool,
     live_set: MapSet,
+    /// The live set with the flow tables that are being replaced, if any are.
+    old_set: Option<MapSet>,
     copy: ProgramCopy,
 }
 
 impl DryRun {
-    /// A copy of the program of this name, as it serves now. It stays pinned for the next answer, because the verifier
+    /// A copy of the program of this name, as it serves now at a hook of an interface. It stays pinned for the next answer, because the verifier
     /// needs half a second for it.
-    pub fn of(pins: &Pins, program: &str) -> anyhow::Result<Self> {
+    pub fn of(pins: &Pins, program: &str, hook: TcHook, ifindex: u32) -> anyhow::Result<Self> {
         let live_set = MapSet::open(&pins.maps())?;
         let config = serving::config(pins)?;
+        let carried = Carried::in_use(pins, &live_set)?;
+        let old_set = (!carried.is_empty()).then(|| carried.instead(&live_set));
         let copy = ProgramCopy::of(pins, program, config, &live_set)?;
-        Ok(Self { live: Maps::of(&live_set)?, config, live_set, copy })
+        let attached = attached_tag(pins, &tcx_label(hook, ifindex), program);
+        let is_other_build = attached.is_some_and(|tag| tag != copy.tag);
+        Ok(Self { live: Maps::of(&live_set)?, config, is_other_build, live_set, old_set, copy })
+    }
+
+    /// The record of a tuple in the live flow tables.
+    pub fn record<F: Net>(&self, key: &FlowKey<F::Addr>) -> anyhow::Result<Option<FlowRecord<F::Addr>>> {
+        LiveFlows::<F>::over(&self.live_set, self.old_set.as_ref())?.get(key)
+    }
+
+    /// Gives the copy back, and keeps the live tables.
+    pub fn into_live(self) -> Maps {
+        self.live
     }
 
     /// The socket hooks serve the sockets of pods: always, or because the daemon's lease has ended.
@@ -90,7 +118,9 @@ impl DryRun {
         key: &FlowKey<F::Addr>,
         client: Option<AffinityKey<F::Addr>>,
     ) -> anyhow::Result<DryRunResult<F::Addr>> {
+        self.copy.tables.check_apart(&self.live_set)?;
         let live = DryTables::<F>::over(&self.live_set)?;
+        let flows = LiveFlows::<F>::over(&self.live_set, self.old_set.as_ref())?;
         let mut dry = DryTables::<F>::over(&self.copy.tables)?;
         dry.clear()?;
         copy_array(&self.live_set, &self.copy.tables, names::LEASE, Lease::COUNT)?;
@@ -101,10 +131,13 @@ impl DryRun {
             dry.affinity.insert(client, value, 0)?;
         }
         let mut copied = Vec::new();
-        if let Ok(record) = live.flows.get(key, 0) {
-            copied.push((*key, record));
+        // A server on the node may answer from another address than the one to which the record belongs.
+        let wildcard = FlowKey { src: F::Addr::default(), ..*key };
+        for key in [*key, wildcard] {
+            let Some(record) = flows.get(&key)? else { continue };
+            copied.push((key, record));
             let twin = twin_key::<F>(key.proto, &record);
-            copied.extend(live.flows.get(&twin, 0).ok().map(|record| (twin, record)));
+            copied.extend(flows.get(&twin)?.map(|record| (twin, record)));
         }
         let known = copied.len();
         for _ in 0..MOST_RUNS {
@@ -114,11 +147,10 @@ impl DryRun {
                 .context("running the copy of the program")?;
             let made: Vec<_> = dry.flows.keys().collect::<Result<_, _>>()?;
             let is_copied = |key: &FlowKey<_>| copied.iter().any(|(copy, _)| copy == key);
-            let taken: Vec<_> = made
-                .iter()
-                .filter(|key| !is_copied(key))
-                .filter_map(|key| Some((*key, live.flows.get(key, 0).ok()?)))
-                .collect();
+            let mut taken = Vec::new();
+            for key in made.iter().filter(|key| !is_copied(key)) {
+                taken.extend(flows.get(key)?.map(|record| (*key, record)));
+            }
             if !taken.is_empty() {
                 copied.extend(taken);
                 continue;
@@ -151,6 +183,13 @@ impl DryRun {
         }
         bail!("{MOST_RUNS} source ports in a row belong to other live flows")
     }
+}
+
+/// The live flow tables of a family.
+pub fn live_flows<F: Net>(pins: &Pins) -> anyhow::Result<LiveFlows<F>> {
+    let live = MapSet::open(&pins.maps())?;
+    let carried = Carried::in_use(pins, &live)?;
+    LiveFlows::over(&live, (!carried.is_empty()).then(|| carried.instead(&live)).as_ref())
 }
 
 /// Copies the entries of an array of words.

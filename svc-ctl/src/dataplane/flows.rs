@@ -36,6 +36,11 @@ pub(crate) fn now() -> u32 {
     (coarse_ns() >> STAMP_SHIFT) as u32
 }
 
+/// Whole seconds of so many of a record's ticks.
+pub(crate) const fn seconds(ticks: u32) -> u64 {
+    ((ticks as u64) << STAMP_SHIFT) / 1_000_000_000
+}
+
 /// Every record of both families, sorted.
 pub fn list(pins: &Pins) -> anyhow::Result<Vec<Flow>> {
     let now = now();

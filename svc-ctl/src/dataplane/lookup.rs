@@ -8,6 +8,7 @@ use aya::maps::{HashMap, MapData};
 use svc_common::abi::*;
 use svc_common::addr::Proto;
 use svc_common::datapath::affinity::is_over;
+use svc_common::datapath::choose::accepts_node_port;
 use svc_common::datapath::select::{maglev_place, tuple_hash};
 
 use super::affinity::{now, seconds_left};
@@ -31,13 +32,12 @@ pub struct Member {
     pub locality: Locality,
 }
 
-/// The frontend at a destination: the exact address first, then NodePort (SEM-024). `node_port` are the properties of an
-/// address that accepts NodePorts from this client.
+/// The frontend at a destination: the exact address first, then NodePort (SEM-024). `is_host`: this node dials.
 pub fn frontend<F: Net>(
     maps: &Maps,
     (address, port): (F::Addr, svc_common::addr::Port),
     proto: Proto,
-    node_port: AddressFlags,
+    is_host: bool,
 ) -> Found {
     let tables = F::maps(maps);
     let flags = tables.addresses.get(&address, 0).unwrap_or_default();
@@ -47,8 +47,7 @@ pub fn frontend<F: Net>(
     };
     let exact = look(address, Scope::ADDRESS);
     let by_port = || {
-        let accepts = flags.0 & node_port.0 != 0;
-        if accepts { look(F::Addr::default(), Scope::NODE_PORT) } else { None }
+        if accepts_node_port(flags, is_host) { look(F::Addr::default(), Scope::NODE_PORT) } else { None }
     };
     Found { frontend: exact.or_else(by_port), address: flags }
 }

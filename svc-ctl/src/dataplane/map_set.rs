@@ -1,6 +1,7 @@
 //! A complete set of maps for programs, held by descriptors.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -98,29 +99,44 @@ impl MapSet {
         Ok(())
     }
 
-    /// The set with small, empty maps in place of all that programs write.
-    pub fn without_written(&self) -> anyhow::Result<Self> {
+    /// The set with these maps in place of those of the same names.
+    pub fn with(&self, maps: impl IntoIterator<Item = (&'static str, Arc<HeldMap>)>) -> Self {
         let mut set = self.clone();
+        set.0.extend(maps);
+        set
+    }
+
+    /// The tables of a program for dry runs: those that programs only read are of this set, and all others are its own. A program
+    /// that is loaded already uses the maps of these ids; tables that it lacks are made, small and empty.
+    pub fn of_dry_program(&self, used: &[u32]) -> anyhow::Result<Self> {
+        let mut set = self.clone();
+        set.0.retain(|name, _| is_only_read(name));
+        for id in used {
+            let fd = sys::map_by_id(*id).context("opening a map of a program")?;
+            let info = sys::map_info(fd.as_fd())?;
+            if let Some(name) = self.0.keys().find(|name| info.is_called(name)) {
+                set.0.insert(name, Arc::new(HeldMap { fd, info }));
+            }
+        }
         for shape in map_shapes(&self.sizes()) {
-            if !PLANNED.contains(&shape.name) && shape.name != names::IFACES {
+            if let Entry::Vacant(place) = set.0.entry(shape.name) {
                 let shape = MapShape { max_entries: shape.max_entries.min(DRY_ENTRIES), ..shape };
-                set.0.insert(shape.name, Arc::new(made(&shape)?));
+                place.insert(Arc::new(made(&shape)?));
             }
         }
         Ok(set)
     }
 
-    /// The set with the maps of these ids in place of its maps of the same names.
-    pub fn with_maps(&self, ids: &[u32]) -> anyhow::Result<Self> {
-        let mut set = self.clone();
-        for id in ids {
-            let fd = sys::map_by_id(*id).context("opening a map of a program")?;
-            let info = sys::map_info(fd.as_fd())?;
-            if let Some(map) = set.0.iter_mut().find(|(name, _)| info.is_called(name)).map(|(_, map)| map) {
-                *map = Arc::new(HeldMap { fd, info });
+    /// Fails unless this set of a dry run reads the tables of `live` and writes none of them.
+    pub fn check_apart(&self, live: &Self) -> anyhow::Result<()> {
+        for (name, map) in &self.0 {
+            match (is_only_read(name), live.has(map.info.id)) {
+                (false, true) => bail!("a dry run would write the live table {name}"),
+                (true, false) => bail!("a dry run would read another table than the live {name}"),
+                _ => {}
             }
         }
-        Ok(set)
+        Ok(())
     }
 
     /// Replaces this map by a new, empty one of the same shape.
@@ -203,6 +219,11 @@ impl MapSet {
     }
 }
 
+/// Programs read the table and never write it.
+fn is_only_read(name: &str) -> bool {
+    PLANNED.contains(&name) || name == names::IFACES
+}
+
 /// Pins a map in place of whatever is pinned there.
 fn pin_instead(map: &HeldMap, path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_file(path) {
@@ -239,4 +260,40 @@ fn opened(fd: OwnedFd, shape: &MapShape, path: &Path) -> anyhow::Result<HeldMap>
         );
     }
     Ok(HeldMap { fd, info })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A set of these maps, whose descriptors are of no use.
+    fn set(maps: &[(&'static str, u32)]) -> MapSet {
+        let held = |(name, id): &(&'static str, u32)| {
+            let fd = OwnedFd::from(std::fs::File::open("/dev/null").unwrap());
+            let mut info = MapInfo::default();
+            info.id = *id;
+            (*name, Arc::new(HeldMap { fd, info }))
+        };
+        MapSet(maps.iter().map(held).collect())
+    }
+
+    #[test]
+    fn a_dry_run_reads_live_tables_and_writes_none() {
+        use svc_common::abi::names::*;
+        let live = set(&[(FRONTENDS4, 1), (IFACES, 2), (FLOWS4, 3), (AFFINITY4, 4), (LEASE, 5)]);
+        for (copy, expected) in [
+            (&[(FRONTENDS4, 1), (IFACES, 2), (FLOWS4, 13), (AFFINITY4, 14), (LEASE, 15)][..], None),
+            (&[(FRONTENDS4, 1), (FLOWS4, 3)], Some("would write the live table FLOWS4")),
+            (&[(FRONTENDS4, 1), (FLOWS4, 13), (AFFINITY4, 4)], Some("would write the live table AFFINITY4")),
+            (&[(FRONTENDS4, 1), (LEASE, 3)], Some("would write the live table LEASE")),
+            (&[(FRONTENDS4, 9), (FLOWS4, 13)], Some("another table than the live FRONTENDS4")),
+        ] {
+            let error = set(copy).check_apart(&live).err().map(|error| error.to_string());
+            let is_expected = match (&error, expected) {
+                (Some(error), Some(expected)) => error.contains(expected),
+                (error, expected) => error.is_none() && expected.is_none(),
+            };
+            assert!(is_expected, "{copy:?}: {error:?}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use nix::errno::Errno;
@@ -94,29 +94,58 @@ impl Pins {
 
     /// Copies of programs for dry runs, in a folder for each set of tables.
     pub fn dry_programs(&self) -> PathBuf {
-        self.programs().join("dry")
+        self.maps().join("dry")
     }
 
-    /// Removes the copies of programs over other tables: they would keep replaced tables in memory.
-    pub fn remove_other_dry_programs(&self, kept: &Path) -> anyhow::Result<()> {
-        for entry in std::fs::read_dir(self.dry_programs()).into_iter().flatten() {
-            let dir = entry?.path();
-            if dir != kept {
-                remove_tree(&dir)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes the programs of every build except this one, and all copies for dry runs.
+    /// Removes the programs of every build except this one, and the copies for dry runs.
     pub fn remove_other_programs(&self, kept: &Path) -> anyhow::Result<()> {
-        for entry in std::fs::read_dir(self.programs())? {
-            let dir = entry?.path();
-            if dir != kept {
-                remove_tree(&dir)?;
-            }
+        self.remove_dry_programs();
+        remove_others(&self.programs(), kept)
+    }
+
+    /// Removes the copies of programs for dry runs: they would keep replaced tables in memory. Copies that `svc-ctl why` uses
+    /// now are left to its next call.
+    fn remove_dry_programs(&self) {
+        let dir = self.dry_programs();
+        let removed = match File::open(&dir).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
+            Err(_) | Ok(Err((_, Errno::EWOULDBLOCK))) => return,
+            Ok(Err((_, err))) => Err(err.into()),
+            Ok(Ok(_lock)) => remove_tree(&dir),
+        };
+        if let Err(err) = removed {
+            tracing::warn!("cannot remove the copies of programs for dry runs: {err:#}");
         }
-        Ok(())
+    }
+
+    /// Locks the copies for dry runs for this process, and removes those over other tables than the copy in this folder. Waits
+    /// for another process no longer than `patience`.
+    pub fn lock_dry_programs(&self, kept: &Path, patience: Duration) -> anyhow::Result<Lock> {
+        let dir = self.dry_programs();
+        let start = Instant::now();
+        loop {
+            std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
+            match File::open(&dir).map(|file| Flock::lock(file, FlockArg::LockExclusiveNonblock)) {
+                Ok(Ok(lock)) => {
+                    let lock = Lock(lock);
+                    // The daemon may have removed the folder in between.
+                    if lock.is_of(&dir) {
+                        remove_others(&dir, kept)?;
+                        std::fs::create_dir_all(kept)
+                            .with_context(|| format!("making {}", kept.display()))?;
+                        return Ok(lock);
+                    }
+                }
+                Ok(Err((_, Errno::EWOULDBLOCK))) => {}
+                Ok(Err((_, err))) => return Err(err).with_context(|| format!("locking {}", dir.display())),
+                Err(err) if err.kind() == io::ErrorKind::NotFound => {}
+                Err(err) => return Err(err).with_context(|| format!("opening {}", dir.display())),
+            }
+            if start.elapsed() > patience {
+                bail!("another `svc-ctl why` has used {} for {patience:?}: try again later", dir.display());
+            }
+            #[expect(clippy::disallowed_methods, reason = "nobody tells when a lock becomes free")]
+            std::thread::sleep(LOCK_PAUSE);
+        }
     }
 
     /// Removes the programs of one build.
@@ -233,6 +262,17 @@ fn is_ours(name: &str) -> bool {
     name == "links" || version.is_some_and(is_number)
 }
 
+/// Removes everything in a folder but one of its folders.
+fn remove_others(dir: &Path, kept: &Path) -> anyhow::Result<()> {
+    for entry in std::fs::read_dir(dir)? {
+        let dir = entry?.path();
+        if dir != kept {
+            remove_tree(&dir)?;
+        }
+    }
+    Ok(())
+}
+
 /// Removes a folder of ours with all pins in it; returns the number. A missing folder has none.
 fn remove_tree(dir: &Path) -> anyhow::Result<usize> {
     let entries = match std::fs::read_dir(dir) {
@@ -331,6 +371,26 @@ mod tests {
                 && !is_ours("")
                 && !is_ours("vx")
         );
+    }
+
+    #[test]
+    fn copies_for_dry_runs_have_one_user_and_the_daemon_waits_for_none() {
+        let dir = scratch("dry");
+        let pins = Pins { root: dir.clone() };
+        let folder = |name| pins.dry_programs().join(name);
+        pins.remove_dry_programs();
+        let held = pins.lock_dry_programs(&folder("a"), Duration::ZERO).unwrap();
+        let err = pins.lock_dry_programs(&folder("b"), Duration::from_millis(1)).unwrap_err().to_string();
+        assert!(err.contains("another `svc-ctl why`") && err.contains("/dry"), "{err}");
+        pins.remove_dry_programs();
+        assert!(folder("a").is_dir(), "copies in use are removed");
+        drop(held);
+        let held = pins.lock_dry_programs(&folder("b"), Duration::ZERO).unwrap();
+        assert!(folder("b").is_dir() && !folder("a").exists(), "copies over other tables stay");
+        drop(held);
+        pins.remove_dry_programs();
+        assert!(!pins.dry_programs().exists());
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Where an address is, according to the kernel: the interface of its route, its neighbor, its port of a bridge.
 
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use nix::sys::socket::SockProtocol;
+use svc_common::addr::Proto;
 
 use super::netlink::{NLM_F_ACK, NLM_F_DUMP, attribute, exchange, message, word};
 
@@ -12,10 +13,18 @@ const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
 const RTM_GETNEIGH: u16 = 30;
 const RTA_DST: u16 = 1;
+const RTA_SRC: u16 = 2;
+const RTA_IIF: u16 = 3;
 const RTA_OIF: u16 = 4;
+const RTA_IP_PROTO: u16 = 27;
+const RTA_SPORT: u16 = 28;
+const RTA_DPORT: u16 = 29;
 const NDA_DST: u16 = 1;
 const NDA_LLADDR: u16 = 2;
 const RTN_LOCAL: u8 = 2;
+const RTN_BLACKHOLE: u8 = 6;
+const RTN_UNREACHABLE: u8 = 7;
+const RTN_PROHIBIT: u8 = 8;
 const AF_BRIDGE: u8 = 7;
 /// Octets of `struct rtmsg` and `struct ndmsg`.
 const HEAD: usize = 12;
@@ -43,24 +52,74 @@ const fn family(address: IpAddr) -> u8 {
     if address.is_ipv4() { libc::AF_INET as u8 } else { libc::AF_INET6 as u8 }
 }
 
+/// A packet that the kernel routes.
+#[derive(Clone, Copy, Debug)]
+pub struct RoutedPacket {
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+    pub proto: Proto,
+    /// The interface by which it came; `None`: this node sends it.
+    pub iif: Option<u32>,
+}
+
 /// The route by which this node would send to an address. Without a route: an error of the kernel (`ENETUNREACH`).
 pub fn route_to(address: IpAddr) -> io::Result<Route> {
-    let octets = octets(address);
-    let mut body = vec![family(address), (octets.len() * 8) as u8];
+    ask_route(&request(address, &[]))
+}
+
+/// The route of a packet, by everything that the kernel's rules may look at but its mark. Without a route: an error of the kernel.
+pub fn route_of(packet: &RoutedPacket) -> io::Result<Route> {
+    let mut attributes = vec![
+        (RTA_SRC, octets(packet.from.ip())),
+        (RTA_IP_PROTO, vec![packet.proto.0]),
+        (RTA_SPORT, packet.from.port().to_be_bytes().to_vec()),
+        (RTA_DPORT, packet.to.port().to_be_bytes().to_vec()),
+    ];
+    attributes.extend(packet.iif.map(|iif| (RTA_IIF, iif.to_ne_bytes().to_vec())));
+    match ask_route(&request(packet.to.ip(), &attributes)) {
+        // The kernel takes no such question about SCTP (`rtm_getroute_parse_ip_proto`).
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
+            attributes.retain(|(kind, _)| ![RTA_IP_PROTO, RTA_SPORT, RTA_DPORT].contains(kind));
+            ask_route(&request(packet.to.ip(), &attributes))
+        }
+        answer => answer,
+    }
+}
+
+/// The body of a question for a route: `struct rtmsg`, the destination and these attributes.
+fn request(to: IpAddr, attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
+    let to_octets = octets(to);
+    let bits = (to_octets.len() * 8) as u8;
+    let source_bits = if attributes.iter().any(|(kind, _)| *kind == RTA_SRC) { bits } else { 0 };
+    let mut body = vec![family(to), bits, source_bits];
     body.resize(HEAD, 0);
-    body.extend((4 + octets.len() as u16).to_ne_bytes());
-    body.extend(RTA_DST.to_ne_bytes());
-    body.extend(octets);
+    for (kind, value) in [(RTA_DST, to_octets)].iter().chain(attributes) {
+        body.extend((4 + value.len() as u16).to_ne_bytes());
+        body.extend(kind.to_ne_bytes());
+        body.extend(value);
+        body.resize(body.len().next_multiple_of(4), 0);
+    }
+    body
+}
+
+fn ask_route(body: &[u8]) -> io::Result<Route> {
     let mut route = None;
-    exchange(SockProtocol::NetlinkRoute, &message(RTM_GETROUTE, NLM_F_ACK, &body), |kind, body| {
+    exchange(SockProtocol::NetlinkRoute, &message(RTM_GETROUTE, NLM_F_ACK, body), |kind, body| {
         let (Some(kind_of_route), Some(rest)) = (body.get(RTMSG_KIND), body.get(HEAD..)) else { return };
         if kind == RTM_NEWROUTE
             && let Some(oif) = attribute(rest, RTA_OIF).and_then(|value| word(value, 0))
         {
-            route = Some(Route { is_local: *kind_of_route == RTN_LOCAL, oif });
+            route = Some((*kind_of_route, oif));
         }
     })?;
-    route.ok_or_else(|| io::Error::from_raw_os_error(libc::ENETUNREACH))
+    match route {
+        None => Err(io::Error::from_raw_os_error(libc::ENETUNREACH)),
+        // IPv6 answers with such a route, IPv4 with an error.
+        Some((RTN_BLACKHOLE, _)) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        Some((RTN_UNREACHABLE, _)) => Err(io::Error::from_raw_os_error(libc::EHOSTUNREACH)),
+        Some((RTN_PROHIBIT, _)) => Err(io::Error::from_raw_os_error(libc::EACCES)),
+        Some((kind, oif)) => Ok(Route { is_local: kind == RTN_LOCAL, oif }),
+    }
 }
 
 /// The link-layer address of a neighbor behind an interface, if the kernel has resolved it.

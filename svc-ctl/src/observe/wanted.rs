@@ -1,18 +1,19 @@
 //! The wanted side of a service port: what its objects ask for, and for each endpoint why it is in use or not.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use svc_common::abi::Locality;
 
 use crate::model::endpoint::{Endpoint, PortEndpoint, port_endpoints};
 use crate::model::name::{IpFamily, ServicePortKey};
-use crate::model::node::NodeInfo;
 use crate::model::world::World;
 use crate::plan::claims::PortOf;
 use crate::plan::frontends::{Claim, plan_frontends};
 use crate::plan::page::{plan_endpoints, policy_of};
-use crate::plan::policy::{Categories, is_local, plan_categories};
+use crate::plan::policy::{ClusterList, LocalList, Standing};
 use crate::plan::render::frontend_text;
 use crate::plan::targets::Target;
 
@@ -32,10 +33,16 @@ pub struct Wanted {
 pub struct WantedEndpoint {
     pub address: SocketAddr,
     pub node: Option<String>,
-    /// In the list for policy Cluster.
-    pub in_cluster: bool,
-    /// In the list for policy Local.
-    pub in_local: bool,
+    /// In the list for policy Cluster; missing if no frontend needs that list.
+    pub cluster: Option<Membership>,
+    /// In the list for policy Local; likewise.
+    pub local: Option<Membership>,
+}
+
+/// Whether an endpoint is in a list, and why.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Membership {
+    pub is_in: bool,
     pub because: String,
     /// The rule of docs/semantics.md.
     pub rule: String,
@@ -48,13 +55,20 @@ pub fn wanted(world: &World, key: &ServicePortKey, family: IpFamily) -> Option<W
     let of = PortOf::all(service).find(is_it)?;
     let (port, policy) = (of.port(), policy_of(&of));
     let endpoints = port_endpoints(world.slices_of(&key.service), family, &port.name, port.proto);
-    let found = plan_categories(&endpoints, policy, &world.node);
+    let cluster = policy.uses_cluster().then(|| ClusterList::of(&endpoints, &world.node));
+    let local = policy.uses_local().then(|| LocalList::of(&endpoints, &world.node));
+    let explained = |of: &PortEndpoint<'_>| WantedEndpoint {
+        address: of.target().into(),
+        node: of.endpoint.node.as_deref().map(str::to_owned),
+        cluster: cluster.as_ref().map(|list| membership(of.endpoint, list.standing(of.endpoint))),
+        local: local.as_ref().map(|list| membership(of.endpoint, list.standing(of.endpoint))),
+    };
     Some(Wanted {
         service: key.to_string(),
         internal_local: service.internal_local,
         external_local: service.external_local,
         source_ranges: of.addresses().source_ranges.iter().map(ToString::to_string).collect(),
-        endpoints: endpoints.iter().map(|endpoint| explained(endpoint, &found, &world.node)).collect(),
+        endpoints: endpoints.iter().map(explained).collect(),
     })
 }
 
@@ -95,68 +109,141 @@ fn frontends_of(world: &World, of: &PortOf) -> Vec<WantedFrontend> {
     claims.into_iter().map(frontend).collect()
 }
 
-fn explained(port: &PortEndpoint<'_>, found: &Categories<'_>, node: &NodeInfo) -> WantedEndpoint {
-    let contains = |list: &[PortEndpoint<'_>]| list.iter().any(|member| member.target() == port.target());
-    let (in_cluster, in_local) = (contains(&found.cluster), contains(&found.local));
-    let (because, rule) = reason(port.endpoint, in_cluster, in_local, node);
-    WantedEndpoint {
-        address: port.target().into(),
-        node: port.endpoint.node.as_deref().map(str::to_owned),
-        in_cluster,
-        in_local,
-        because,
-        rule: rule.to_owned(),
-    }
-}
-
-fn reason(endpoint: &Endpoint, in_cluster: bool, in_local: bool, node: &NodeInfo) -> (String, &'static str) {
-    let Endpoint { ready, serving, terminating, hints, .. } = endpoint;
-    let text = |text: &str| text.to_owned();
-    match (in_cluster || in_local, ready, serving, terminating) {
-        (true, true, ..) => (text("ready"), "SEM-060"),
-        (true, ..) => (text("terminating and serving, and no endpoint of its list is ready"), "SEM-062"),
-        (false, false, true, true) => (text("terminating, while others of its list are ready"), "SEM-062"),
-        (false, false, false, true) => (text("terminating, and no longer serving"), "SEM-064"),
-        (false, false, ..) => (text("not ready"), "SEM-064"),
-        (false, true, ..)
-            if !is_local(endpoint, node) && hints.zones().is_none() && hints.nodes().is_none() =>
-        {
-            (text("ready, but on another node, and the traffic policy is Local"), "SEM-061")
+fn membership(endpoint: &Endpoint, standing: Standing) -> Membership {
+    let names = |names: Option<&BTreeSet<Arc<str>>>| -> String {
+        names.into_iter().flatten().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
+    };
+    let (because, rule) = match standing {
+        Standing::Ready => ("ready".to_owned(), "SEM-060"),
+        Standing::Fallback => {
+            ("terminating and serving, and no endpoint of its list is ready".to_owned(), "SEM-062")
         }
-        (false, true, ..) => {
-            let names = hints.zones().or(hints.nodes()).into_iter().flatten();
-            let names: Vec<&str> = names.map(AsRef::as_ref).collect();
-            let rule = if hints.nodes().is_some() { "SEM-071" } else { "SEM-072" };
-            (format!("ready, but its topology hints are for {}", names.join(", ")), rule)
+        Standing::Elsewhere if endpoint.node.is_none() => {
+            ("it names no node, and the traffic policy is Local".to_owned(), "SEM-061")
         }
-    }
+        Standing::Elsewhere => ("on another node, and the traffic policy is Local".to_owned(), "SEM-061"),
+        Standing::Superseded => ("terminating, while others of its list are ready".to_owned(), "SEM-062"),
+        Standing::NotServing => ("terminating, and no longer serving".to_owned(), "SEM-064"),
+        Standing::NotReady => ("not ready".to_owned(), "SEM-064"),
+        Standing::OtherNodes => {
+            (format!("its topology hints are for the nodes {}", names(endpoint.hints.nodes())), "SEM-071")
+        }
+        Standing::OtherZones => {
+            (format!("its topology hints are for the zones {}", names(endpoint.hints.zones())), "SEM-072")
+        }
+    };
+    Membership { is_in: standing.is_in(), because, rule: rule.to_owned() }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::endpoint::Hints;
+    use crate::model::node::NodeInfo;
 
-    fn endpoint(ready: bool, serving: bool, terminating: bool, node: &str, zone: Option<&str>) -> Endpoint {
-        let addr = "10.244.0.1".parse().unwrap();
-        let hints = Hints::new(zone.map(Into::into), []);
-        Endpoint { addr, ready, serving, terminating, node: Some(node.into()), hints }
+    fn endpoint(conditions: &str, node: &str, zones: &[&str], nodes: &[&str]) -> Endpoint {
+        let has = |condition| conditions.split(' ').any(|word| word == condition);
+        Endpoint {
+            addr: "10.244.0.1".parse().unwrap(),
+            ready: has("ready"),
+            serving: has("serving") || has("ready"),
+            terminating: has("terminating"),
+            node: (!node.is_empty()).then(|| node.into()),
+            hints: Hints::new(
+                zones.iter().map(|name| (*name).into()),
+                nodes.iter().map(|name| (*name).into()),
+            ),
+        }
+    }
+
+    /// The reasons of each endpoint in the list for policy Cluster and in that for policy Local; `+`: it is in.
+    fn reasons(endpoints: &[Endpoint]) -> Vec<[String; 2]> {
+        let node = NodeInfo { zone: Some("a".into()), ..NodeInfo::named("node1") };
+        let ports: Vec<_> = endpoints.iter().map(|endpoint| PortEndpoint { port: 80, endpoint }).collect();
+        let (cluster, local) = (ClusterList::of(&ports, &node), LocalList::of(&ports, &node));
+        let text = |endpoint, standing| {
+            let Membership { is_in, because, rule } = membership(endpoint, standing);
+            format!("{}{because} {rule}", if is_in { "+" } else { "" })
+        };
+        let of =
+            |endpoint| [text(endpoint, cluster.standing(endpoint)), text(endpoint, local.standing(endpoint))];
+        endpoints.iter().map(of).collect()
     }
 
     #[test]
-    fn each_endpoint_has_its_reason() {
-        let node = NodeInfo::named("node1");
-        for (endpoint, is_in, expected) in [
-            (endpoint(true, true, false, "node1", None), true, "ready"),
-            (endpoint(false, true, true, "node1", None), true, "no endpoint of its list is ready"),
-            (endpoint(false, true, true, "node1", None), false, "while others of its list are ready"),
-            (endpoint(false, false, true, "node1", None), false, "no longer serving"),
-            (endpoint(false, false, false, "node1", None), false, "not ready"),
-            (endpoint(true, true, false, "node2", None), false, "the traffic policy is Local"),
-            (endpoint(true, true, false, "node2", Some("b")), false, "topology hints are for b"),
+    fn each_endpoint_has_one_reason_in_each_list_and_the_policy_goes_first() {
+        let elsewhere = "on another node, and the traffic policy is Local SEM-061";
+        let fallback = "+terminating and serving, and no endpoint of its list is ready SEM-062";
+        let superseded = "terminating, while others of its list are ready SEM-062";
+        for (endpoints, expected) in [
+            (
+                &[endpoint("ready", "node1", &[], &[]), endpoint("ready", "node2", &[], &[])][..],
+                &[["+ready SEM-060", "+ready SEM-060"], ["+ready SEM-060", elsewhere]][..],
+            ),
+            (
+                &[
+                    endpoint("", "node1", &[], &[]),
+                    endpoint("", "node2", &[], &[]),
+                    endpoint("", "", &[], &[]),
+                ],
+                &[
+                    ["not ready SEM-064", "not ready SEM-064"],
+                    ["not ready SEM-064", elsewhere],
+                    ["not ready SEM-064", "it names no node, and the traffic policy is Local SEM-061"],
+                ],
+            ),
+            // The local list falls back, though another node has a ready endpoint.
+            (
+                &[
+                    endpoint("serving terminating", "node1", &[], &[]),
+                    endpoint("ready", "node2", &[], &[]),
+                    endpoint("terminating", "node1", &[], &[]),
+                ],
+                &[
+                    [superseded, fallback],
+                    ["+ready SEM-060", elsewhere],
+                    [
+                        "terminating, and no longer serving SEM-064",
+                        "terminating, and no longer serving SEM-064",
+                    ],
+                ],
+            ),
+            // Hints narrow the cluster list alone.
+            (
+                &[endpoint("ready", "node1", &["b"], &[]), endpoint("ready", "node2", &["a"], &[])],
+                &[
+                    ["its topology hints are for the zones b SEM-072", "+ready SEM-060"],
+                    ["+ready SEM-060", elsewhere],
+                ],
+            ),
+            (
+                &[
+                    endpoint("ready", "node1", &["a"], &["node2"]),
+                    endpoint("ready", "node2", &["b"], &["node1"]),
+                ],
+                &[
+                    ["its topology hints are for the nodes node2 SEM-071", "+ready SEM-060"],
+                    ["+ready SEM-060", elsewhere],
+                ],
+            ),
+            // Node hints that do not have this node give way to zone hints.
+            (
+                &[
+                    endpoint("ready", "node1", &["b"], &["node3"]),
+                    endpoint("ready", "node2", &["a"], &["node2"]),
+                ],
+                &[
+                    ["its topology hints are for the zones b SEM-072", "+ready SEM-060"],
+                    ["+ready SEM-060", elsewhere],
+                ],
+            ),
+            // Hints do not count if one lacks them.
+            (
+                &[endpoint("ready", "node1", &["b"], &[]), endpoint("ready", "node2", &[], &[])],
+                &[["+ready SEM-060", "+ready SEM-060"], ["+ready SEM-060", elsewhere]],
+            ),
         ] {
-            let (because, rule) = reason(&endpoint, is_in, false, &node);
-            assert!(because.ends_with(expected) && rule.starts_with("SEM-"), "{endpoint:?}: {because}");
+            assert_eq!(reasons(endpoints), expected, "{endpoints:?}");
         }
     }
 }

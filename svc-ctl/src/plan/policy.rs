@@ -15,12 +15,12 @@ pub struct Policy {
 impl Policy {
     /// A port that only outside clients with policy Local and inside clients with policy Local use still needs the
     /// cluster list, for clients of this node that dial an outside address (SEM-060).
-    const fn uses_cluster(self) -> bool {
+    pub const fn uses_cluster(self) -> bool {
         !self.internal_local || self.externally_accessible
     }
 
     /// An external policy without an external frontend has no meaning (SEM-061).
-    const fn uses_local(self) -> bool {
+    pub const fn uses_local(self) -> bool {
         self.internal_local || (self.external_local && self.externally_accessible)
     }
 }
@@ -59,22 +59,96 @@ pub fn plan_categories<'a>(
     };
     let mut found = Categories::default();
     if policy.uses_cluster() {
-        let topology = topology_of(endpoints, node);
-        found.cluster = pick(&|e| e.ready && is_hinted(e, topology, node));
-        if found.cluster.is_empty() {
-            found.cluster = pick(&is_fallback);
-        }
+        let list = ClusterList::of(endpoints, node);
+        found.cluster = pick(&|e| list.standing(e).is_in());
         found.usable_anywhere = !found.cluster.is_empty();
     }
     if policy.uses_local() {
         found.usable_anywhere |= endpoints.iter().any(|e| e.endpoint.ready || is_fallback(e.endpoint));
-        // The local list falls back by itself, whatever other nodes have (SEM-062); hints do not apply (SEM-063).
-        found.local = pick(&|e| e.ready && is_local(e, node));
-        if found.local.is_empty() {
-            found.local = pick(&|e| is_fallback(e) && is_local(e, node));
-        }
+        let list = LocalList::of(endpoints, node);
+        found.local = pick(&|e| list.standing(e).is_in());
     }
     found
+}
+
+/// Why an endpoint is in a list, or is not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Standing {
+    Ready,
+    /// Terminating and serving, and no endpoint of the list is ready (SEM-062).
+    Fallback,
+    /// On another node, for the local list (SEM-061).
+    Elsewhere,
+    /// Neither ready nor terminating (SEM-064).
+    NotReady,
+    /// Terminating, and not serving any more (SEM-064).
+    NotServing,
+    /// Terminating and serving, but another endpoint of the list is ready (SEM-062).
+    Superseded,
+    /// Ready, with hints for other nodes (SEM-071).
+    OtherNodes,
+    /// Ready, with hints for other zones (SEM-072).
+    OtherZones,
+}
+
+impl Standing {
+    pub const fn is_in(self) -> bool {
+        matches!(self, Self::Ready | Self::Fallback)
+    }
+
+    /// Of an endpoint that is not ready.
+    const fn unready(endpoint: &Endpoint, has_ready: bool) -> Self {
+        match (endpoint.serving, endpoint.terminating) {
+            (true, true) if has_ready => Self::Superseded,
+            (true, true) => Self::Fallback,
+            (false, true) => Self::NotServing,
+            (_, false) => Self::NotReady,
+        }
+    }
+}
+
+/// Facts on all endpoints that decide which of them are in the list for policy Cluster.
+pub struct ClusterList<'n> {
+    topology: Topology,
+    has_ready: bool,
+    node: &'n NodeInfo,
+}
+
+impl<'n> ClusterList<'n> {
+    pub fn of(endpoints: &[PortEndpoint<'_>], node: &'n NodeInfo) -> Self {
+        let topology = topology_of(endpoints, node);
+        let has_ready = endpoints.iter().any(|e| e.endpoint.ready && is_hinted(e.endpoint, topology, node));
+        Self { topology, has_ready, node }
+    }
+
+    pub fn standing(&self, endpoint: &Endpoint) -> Standing {
+        match self.topology {
+            _ if !endpoint.ready => Standing::unready(endpoint, self.has_ready),
+            topology if is_hinted(endpoint, topology, self.node) => Standing::Ready,
+            Topology::Node => Standing::OtherNodes,
+            _ => Standing::OtherZones,
+        }
+    }
+}
+
+/// The same for policy Local. This list falls back by itself, whatever other nodes have (SEM-062); hints do not apply (SEM-063).
+pub struct LocalList<'n> {
+    has_ready: bool,
+    node: &'n NodeInfo,
+}
+
+impl<'n> LocalList<'n> {
+    pub fn of(endpoints: &[PortEndpoint<'_>], node: &'n NodeInfo) -> Self {
+        let has_ready = endpoints.iter().any(|e| e.endpoint.ready && is_local(e.endpoint, node));
+        Self { has_ready, node }
+    }
+
+    pub fn standing(&self, endpoint: &Endpoint) -> Standing {
+        if !is_local(endpoint, self.node) {
+            return Standing::Elsewhere;
+        }
+        if endpoint.ready { Standing::Ready } else { Standing::unready(endpoint, self.has_ready) }
+    }
 }
 
 /// On this node, by the name that Kubernetes gives (SEM-052).

@@ -33,7 +33,7 @@ impl Verdict {
             Self::Forwarded => "forwarded",
             Self::Refused => "refused",
             Self::Dropped => "dropped",
-            Self::NoService => "left alone: not for a Service",
+            Self::NoService => "left alone",
         }
     }
 }
@@ -54,9 +54,12 @@ pub struct Answer {
     /// The counter that such a packet increments, if it is refused or dropped.
     pub reason: Option<&'static str>,
     pub service: Option<String>,
+    /// The backend to which the packet goes, or from which it comes.
     pub backend: Option<SocketAddr>,
-    /// The source that the backend sees. `None`: the kernel chooses it, for a socket of the node.
+    /// The source with which the packet leaves svc. `None`: the kernel chooses it, for a socket of the node.
     pub source: Option<SocketAddr>,
+    /// The destination with which the packet leaves svc: the backend, or the client of a reply.
+    pub destination: Option<SocketAddr>,
     pub steps: Vec<Step>,
     /// The endpoints of the service port in its EndpointSlices. Empty without a daemon.
     pub endpoints: Vec<WantedEndpoint>,
@@ -71,6 +74,7 @@ impl Answer {
             service: None,
             backend: None,
             source: None,
+            destination: None,
             steps: Vec::new(),
             endpoints: Vec::new(),
         }
@@ -88,8 +92,13 @@ impl Answer {
     /// The answer for people: the verdict, then one line a step.
     pub fn text(&self) -> String {
         let mut text = format!("{}\n{}", self.packet, self.verdict.text());
-        if let Some(backend) = self.backend.filter(|_| self.verdict == Verdict::Forwarded) {
-            text.push_str(&format!(" to {backend}"));
+        if let Some(destination) = self.destination.filter(|_| self.verdict == Verdict::Forwarded) {
+            text.push_str(&format!(" to {destination}"));
+        }
+        if self.verdict == Verdict::NoService {
+            let because =
+                if self.service.is_none() { "not for a Service" } else { "svc does not translate it" };
+            text.push_str(&format!(": {because}"));
         }
         if let Some(reason) = self.reason {
             text.push_str(&format!(" ({reason})"));

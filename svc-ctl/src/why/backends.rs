@@ -1,13 +1,14 @@
 //! The backends of a frontend: candidates, session affinity, selection.
 
 use svc_common::abi::*;
+use svc_common::datapath::choose::{chooses_local, has_table};
 
 use super::answer::{Answer, Step};
 use crate::dataplane::dry_run::Net;
 use crate::dataplane::lookup::{self, Member};
 use crate::dataplane::maps::Maps;
 use crate::dataplane::pins::Pins;
-use crate::observe::wanted::{Wanted, WantedEndpoint};
+use crate::observe::wanted::{Membership, Wanted, WantedEndpoint};
 use crate::plan::render::locality_text;
 
 /// Backends that are named; of others only their number.
@@ -53,14 +54,15 @@ pub fn candidates<F: Net>(
             ),
         }
     }
-    if !flags.has(FrontendFlags::EXTERNAL) && wanted.is_some_and(|wanted| wanted.internal_local) {
+    let is_internal = !flags.has(FrontendFlags::EXTERNAL);
+    if is_internal && wanted.is_some_and(|wanted| wanted.internal_local) {
         answer.step(
             "policy",
             &["SEM-061"],
             "internalTrafficPolicy Local; clients choose from the backends of this node",
         );
     }
-    let is_local = is_local_only && !is_inside;
+    let is_local = chooses_local(flags, is_inside);
     let extent = if is_local { frontend.local } else { frontend.cluster };
     let list = lookup::members::<F>(maps, extent)?;
     let mut text = match list.len() {
@@ -84,25 +86,30 @@ pub fn candidates<F: Net>(
     } else {
         answer.step("backends", &[], text);
     }
-    for endpoint in
-        wanted.iter().flat_map(|wanted| &wanted.endpoints).filter(|e| !is_in(&list, e)).take(NAMED)
-    {
-        answer.steps.push(left_out(endpoint, is_local));
+    // A frontend of an internal policy Local has the local list in the place of the other.
+    let is_local_list = is_local || (is_internal && wanted.is_some_and(|wanted| wanted.internal_local));
+    let mut left_out = wanted
+        .iter()
+        .flat_map(|wanted| &wanted.endpoints)
+        .filter(|endpoint| !list.iter().any(|member| member.address == endpoint.address))
+        .map(|endpoint| left_out(endpoint, is_local_list));
+    answer.steps.extend(left_out.by_ref().take(NAMED));
+    match left_out.count() {
+        0 => {}
+        more => answer.step("left out", &[], format!("and {more} more")),
     }
     Ok(Candidates { list, is_local })
 }
 
-fn is_in(list: &[Member], endpoint: &WantedEndpoint) -> bool {
-    list.iter().any(|member| member.address == endpoint.address)
-}
-
 /// The step of an endpoint that is no candidate.
-fn left_out(endpoint: &WantedEndpoint, is_local: bool) -> Step {
-    let WantedEndpoint { address, node, in_cluster, because, rule, .. } = endpoint;
+fn left_out(endpoint: &WantedEndpoint, is_local_list: bool) -> Step {
+    let WantedEndpoint { address, node, cluster, local } = endpoint;
     let node = node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
-    let (because, rule) = match *in_cluster && is_local {
-        true => ("it is not on this node", "SEM-061"),
-        false => (because.as_str(), rule.as_str()),
+    let membership = if is_local_list { local } else { cluster };
+    let (because, rule) = match membership {
+        Some(Membership { is_in: false, because, rule }) => (because.as_str(), rule.as_str()),
+        // The daemon has not written it yet, or could not.
+        _ => ("wanted, but not in the kernel's list (`svc-ctl status` says what is pending)", "SEM-066"),
     };
     Step { step: "left out", text: format!("{address}{node}: {because}"), rules: vec![rule.to_owned()] }
 }
@@ -149,8 +156,7 @@ pub fn selection<F: Net>(
     candidates: &Candidates,
     has_port: bool,
 ) -> anyhow::Result<()> {
-    let is_local_only = frontend.flags.has(FrontendFlags::LOCAL_ONLY);
-    if frontend.maglev.count == 0 || (is_local_only && !candidates.is_local) {
+    if !has_table(frontend, candidates.is_local) {
         random(answer, candidates);
         return Ok(());
     }

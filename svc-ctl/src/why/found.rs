@@ -1,11 +1,14 @@
 //! The step that names the frontend, or says why there is none.
 
 use svc_common::abi::*;
+use svc_common::datapath::choose::{WithoutFrontend, without_frontend};
 
 use super::AskWanted;
 use super::answer::{Answer, Verdict};
 use super::request::Request;
-use crate::dataplane::lookup::Found;
+use crate::dataplane::dry_run::Net;
+use crate::dataplane::lookup::{self, Found};
+use crate::dataplane::maps::Maps;
 use crate::model::name::proto_label;
 use crate::observe::wanted::Wanted;
 
@@ -33,26 +36,34 @@ pub fn frontend(
 }
 
 /// Adds the step of a destination without frontend, and its verdict.
-pub fn none(answer: &mut Answer, found: &Found, drops_unknown_ports: bool, is_unallocated: bool) {
-    let address = found.address;
-    let (verdict, reason, rules, text): (_, _, &[&'static str], _) = if address.has(AddressFlags::LOCAL) {
-        let text = "none, and the address is this node's own: the node itself answers";
-        (Verdict::NoService, None, &["SEM-023"], text)
-    } else if address.has(AddressFlags::CLUSTER_IP) {
-        let text = "none: the ClusterIP's Service has no such port";
-        (Verdict::Refused, Some(Counter::RejectUnknownPort), &["SEM-095"], text)
-    } else if address.has(AddressFlags::EXTERNAL_IP) && drops_unknown_ports {
-        let text =
-            "none: no Service has this port of the external address, and --unknown-external-ports drops it";
-        (Verdict::Dropped, Some(Counter::DropUnknownPort), &["SEM-096"], text)
-    } else if address.has(AddressFlags::EXTERNAL_IP) {
-        let text = "none: no Service has this port of the external address, which is left alone";
-        (Verdict::NoService, None, &["SEM-096"], text)
-    } else if is_unallocated {
-        let text = "none: an address of a Service CIDR that no Service has";
-        (Verdict::Dropped, Some(Counter::DropUnallocated), &["SEM-095"], text)
-    } else {
-        (Verdict::NoService, None, &["SEM-107", "SEM-108"], "none: the address is no Service's")
+pub fn none<F: Net>(answer: &mut Answer, maps: &Maps, config: &Config, found: &Found, to: F::Addr) {
+    let is_in_service_cidr =
+        || config.service_cidrs != 0 && lookup::is_listed::<F>(maps, PrefixList::SERVICE_CIDRS, to);
+    let decision = without_frontend(found.address, config.drops_unknown_ports != 0, is_in_service_cidr);
+    let (verdict, reason, rules, text): (_, _, &[&'static str], _) = match decision {
+        WithoutFrontend::Own => {
+            let text = "none, and the address is this node's own: the node itself answers";
+            (Verdict::NoService, None, &["SEM-023"], text)
+        }
+        WithoutFrontend::UnknownPort => {
+            let text = "none: the ClusterIP's Service has no such port";
+            (Verdict::Refused, Some(Counter::RejectUnknownPort), &["SEM-095"], text)
+        }
+        WithoutFrontend::UnknownExternalPort => {
+            let text = "none: no Service has this port of the external address, and --unknown-external-ports drops it";
+            (Verdict::Dropped, Some(Counter::DropUnknownPort), &["SEM-096"], text)
+        }
+        WithoutFrontend::Unallocated => {
+            let text = "none: an address of a Service CIDR that no Service has";
+            (Verdict::Dropped, Some(Counter::DropUnallocated), &["SEM-095"], text)
+        }
+        WithoutFrontend::NoService if found.address.has(AddressFlags::EXTERNAL_IP) => {
+            let text = "none: no Service has this port of the external address, which is left alone";
+            (Verdict::NoService, None, &["SEM-096"], text)
+        }
+        WithoutFrontend::NoService => {
+            (Verdict::NoService, None, &["SEM-107", "SEM-108"], "none: the address is no Service's")
+        }
     };
     answer.step("frontend", rules, text);
     (answer.verdict, answer.reason) = (verdict, reason.map(Counter::label));

@@ -11,7 +11,7 @@ use crate::dataplane::dry_run::{DryRun, DryRunResult, Net};
 use crate::dataplane::encode::Encode;
 use crate::dataplane::lookup;
 use crate::dataplane::pins::Pins;
-use crate::dataplane::reach;
+use crate::dataplane::reach::{RoutedPacket, route_of};
 use crate::lb::claim::mac_text;
 
 /// A translated packet.
@@ -28,20 +28,22 @@ pub struct Leaving<'a, A> {
 impl<A: Encode + Eq> Leaving<'_, A> {
     /// Adds the steps.
     pub fn steps<F: Net<Addr = A>>(&self, answer: &mut Answer, dry: &mut DryRun) {
-        let (Some(record), Some(backend), Some(source)) = (self.ran.record, answer.backend, answer.source)
+        let (Some(record), Some(destination), Some(source)) =
+            (self.ran.record, answer.destination, answer.source)
         else {
             return;
         };
-        let locality = self.locality::<F>(dry, backend);
+        let locality = self.locality::<F>(dry, destination);
         if let (Some(frontend), Some(locality)) = (self.frontend, locality) {
-            answer.step("backend", &["SEM-080"], format!("{backend}, {}", place(locality)));
+            answer.step("backend", &["SEM-080"], format!("{destination}, {}", place(locality)));
             self.masquerade(answer, &frontend, locality, source, record.exit);
         }
         if self.ran.ports_taken > 0 {
             let text = format!("{} tried before belong to other live flows", self.ran.ports_taken);
             answer.step("source port", &["SEM-080"], text);
         }
-        answer.step("leaves", &[], format!("{source} > {backend}{}", self.way(dry, &record, backend)));
+        let way = self.way(dry, &record, destination);
+        answer.step("leaves", &[], format!("{source} > {destination}{way}"));
     }
 
     fn locality<F: Net<Addr = A>>(&self, dry: &mut DryRun, backend: SocketAddr) -> Option<Locality> {
@@ -101,7 +103,7 @@ impl<A: Encode + Eq> Leaving<'_, A> {
     }
 
     /// The way out, in words.
-    fn way(&self, dry: &DryRun, record: &FlowRecord<A>, backend: SocketAddr) -> String {
+    fn way(&self, dry: &DryRun, record: &FlowRecord<A>, destination: SocketAddr) -> String {
         let back = &self.interface.name;
         match record.exit {
             Exit::HAIRPIN => format!(" by redirect, back out of {back}"),
@@ -124,10 +126,16 @@ impl<A: Encode + Eq> Leaving<'_, A> {
                     Some(_) => "; masqueraded at egress of the uplink",
                     None => "",
                 };
-                let route = match reach::route_to(backend.ip()) {
+                let packet = RoutedPacket {
+                    from: (record.src.to_ip(), record.sport.number()).into(),
+                    to: destination,
+                    proto: self.key.proto,
+                    iif: Some(self.interface.routed_by()),
+                };
+                let route = match route_of(&packet) {
                     Ok(route) if route.is_local => ", to this node itself".to_owned(),
                     Ok(route) => format!(", which routes it out of {}", name_of(route.oif)),
-                    Err(error) => format!(", which has no route to it ({error})"),
+                    Err(error) => format!(", which does not route it ({error})"),
                 };
                 let reply = match record.exit {
                     Exit::STACK_BY_SOURCE => {

@@ -5,14 +5,18 @@
 
 pub mod answer;
 mod backends;
+mod egress;
+mod flow;
 mod found;
 mod leaving;
 mod octets;
 mod origin;
+mod outcome;
 mod packet;
 pub mod request;
 mod socket;
 
+use anyhow::ensure;
 use svc_common::family::{V4, V6};
 
 use self::answer::Answer;
@@ -47,11 +51,21 @@ fn of_family<F: Net>(
 ) -> anyhow::Result<Answer> {
     let maps = Maps::open(pins)?;
     let client = match request.client {
-        Client::Node => return socket::explain::<F>(pins, maps, ask, request),
+        Client::Node => {
+            ensure!(
+                interface.is_none(),
+                "--in: a process of this node sends its packets, which come by no interface; leave --in out, or give the client's address"
+            );
+            return socket::explain::<F>(pins, maps, ask, request);
+        }
         Client::Address(client) => client,
     };
     match origin::find(&maps, client.ip(), interface)? {
-        Origin::Node => socket::explain::<F>(pins, maps, ask, request),
+        // Only a packet of a live flow has a source port that is known beforehand.
+        Origin::Node => match egress::of_node::<F>(pins, &maps, ask, request, client)? {
+            Some(answer) => Ok(answer),
+            None => socket::explain::<F>(pins, maps, ask, request),
+        },
         Origin::Interface(interface) => packet::explain::<F>(pins, ask, request, client, &interface),
     }
 }

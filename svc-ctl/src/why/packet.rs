@@ -2,19 +2,17 @@
 
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
 use svc_common::abi::*;
-use svc_common::addr::{Port, Proto};
-use svc_common::datapath::state::is_expired;
+use svc_common::addr::Proto;
+use svc_common::datapath::choose::{is_backend_left_to_packets, is_left_to_packets};
 
 use super::answer::{Answer, Verdict};
 use super::backends::{self, Candidates};
 use super::origin::Interface;
 use super::request::Request;
-use super::{AskWanted, found, leaving, octets, socket};
-use crate::dataplane::dry_run::{Action, DryRun, DryRunResult, Net};
-use crate::dataplane::encode::Encode;
-use crate::dataplane::flows;
+use super::{AskWanted, egress, flow, found, leaving, octets, outcome, socket};
+use crate::dataplane::attach::TcHook;
+use crate::dataplane::dry_run::{DryRun, Net};
 use crate::dataplane::lookup::{self, Found};
 use crate::dataplane::pins::Pins;
 
@@ -26,18 +24,19 @@ pub fn explain<F: Net>(
     client: SocketAddr,
     interface: &Interface,
 ) -> anyhow::Result<Answer> {
-    let key = key::<F>(client, request)?;
+    let key = flow::key::<F>(client, request)?;
     let role = interface.entry.role;
     // A tunnel's program differs from an uplink's only in the frame's header.
     let program = if role == Role::POD { "pod_ingress" } else { "uplink_ingress" };
-    let mut dry = DryRun::of(pins, program)?;
-    let known = live_record::<F>(&dry, &key);
-    let found = lookup::frontend::<F>(&dry.live, (key.dst, key.dport), key.proto, AddressFlags::NODE_PORT);
+    let mut dry = DryRun::of(pins, program, TcHook::Ingress, interface.index)?;
+    let record = dry.record::<F>(&key)?.filter(|record| !flow::can_be_reused(&key, record));
+    let found = lookup::frontend::<F>(&dry.live, (key.dst, key.dport), key.proto, false);
     let is_pod = is_local_pod::<F>(&dry, interface, key.src);
     let mut answer = Answer::new(request.to_string());
+    outcome::build_step(&mut answer, &dry, &interface.name, program);
     interface_step(&mut answer, &dry.config, interface, is_pod);
     if let Some(of_scope) = &found.frontend
-        && known.is_none()
+        && record.is_none()
         && is_pod
         && is_for_sockets::<F>(&mut dry, &of_scope.1, key.proto)?
     {
@@ -45,54 +44,44 @@ pub fn explain<F: Net>(
     }
     let service = found.frontend.map(|(_, frontend)| frontend.service);
     let affinity = service.map(|service| AffinityKey { service, netns: [0; 2], addr: key.src });
-    let frame = octets::frame::<F>(&key, interface.entry.mac, known.is_none());
+    let frame = octets::frame::<F>(&key, interface.entry.mac, record.is_none());
     let ran = dry.run::<F>(&frame, interface.index, &key, affinity)?;
-    match known {
-        Some(record) => flow_step(&mut answer, ask, &key, &record),
-        None => {
-            answer.step("flow", &[], "no record: the packet would begin a flow");
-            decision::<F>(&mut answer, pins, &mut dry, ask, request, (&key, &found, is_pod, affinity))?;
-        }
+    match &record {
+        Some(record) => flow::record_step(&mut answer, ask, &key, record),
+        None => answer.step("flow", &[], "no record: the packet would begin a flow"),
     }
-    judge(&mut answer, &found, &ran, &frame);
-    if answer.verdict == Verdict::Forwarded {
-        let frontend = found.frontend.map(|(_, frontend)| frontend).filter(|_| known.is_none());
-        let flow = leaving::Leaving { pins, interface, key: &key, ran: &ran, frontend, is_pod };
-        flow.steps::<F>(&mut answer, &mut dry);
+    if let Some(record) = record.filter(|record| record.hook != Hook::INGRESS && ran.passes(&frame)) {
+        let maps = dry.into_live();
+        return egress::explain::<F>(answer, pins, &maps, &key, &record, Some(interface));
+    }
+    // A record of another hook does not keep a packet from a Service.
+    let decides = record.filter(|record| record.hook == Hook::INGRESS);
+    if decides.is_none() {
+        decision::<F>(&mut answer, pins, &mut dry, ask, request, (&key, &found, is_pod, affinity))?;
+    }
+    outcome::judge::<F>(&mut answer, &ran, &frame, &key, decides.as_ref());
+    match answer.verdict {
+        Verdict::Forwarded => {
+            let frontend = found.frontend.map(|(_, frontend)| frontend).filter(|_| decides.is_none());
+            let leaving = leaving::Leaving { pins, interface, key: &key, ran: &ran, frontend, is_pod };
+            leaving.steps::<F>(&mut answer, &mut dry);
+        }
+        Verdict::NoService if found.frontend.is_some() => {
+            let text = "the stack gets the packet as it is: the program takes it for the reply to a connection of the node";
+            answer.step("leaves", &["SEM-088"], text);
+        }
+        _ => outcome::end_step::<F>(&mut answer, &ran),
     }
     Ok(answer)
 }
 
-fn key<F: Net>(client: SocketAddr, request: &Request) -> anyhow::Result<FlowKey<F::Addr>> {
-    let addr = |ip| F::addr(ip).context("addresses of different families");
-    Ok(FlowKey {
-        src: addr(client.ip())?,
-        dst: addr(request.to.ip())?,
-        sport: Port::new(client.port()),
-        dport: Port::new(request.to.port()),
-        proto: request.proto,
-        _pad: [0; 3],
-    })
-}
-
-/// The live flow record of a tuple, unless a new connection could take it.
-fn live_record<F: Net>(dry: &DryRun, key: &FlowKey<F::Addr>) -> Option<FlowRecord<F::Addr>> {
-    let record = F::maps(&dry.live).flows.get(key, 0).ok()?;
-    let is_over = is_expired(key.proto, record.state, flows::now(), record.stamp)
-        || (key.proto == Proto::TCP && record.state.is_closing());
-    (!is_over).then_some(record)
-}
-
 /// A socket of a pod that dials this frontend is connected to a backend before there is a packet.
 fn is_for_sockets<F: Net>(dry: &mut DryRun, frontend: &FrontendValue, proto: Proto) -> anyhow::Result<bool> {
-    let flags = frontend.flags;
-    let is_internal = !flags.has(FrontendFlags::EXTERNAL) && !flags.has(FrontendFlags::MASQUERADE_PODS);
-    if proto == Proto::SCTP || !is_internal || !dry.serves_pod_sockets()? {
+    if proto == Proto::SCTP || is_left_to_packets(frontend.flags) || !dry.serves_pod_sockets()? {
         return Ok(false);
     }
-    // Datagrams to the node itself are left to the packets' programs.
     let members = lookup::members::<F>(&mut dry.live, frontend.cluster)?;
-    Ok(proto == Proto::TCP || members.iter().all(|member| member.locality != Locality::HOST))
+    Ok(members.iter().all(|member| !is_backend_left_to_packets(proto, member.locality)))
 }
 
 fn is_local_pod<F: Net>(dry: &DryRun, interface: &Interface, client: F::Addr) -> bool {
@@ -113,16 +102,6 @@ fn interface_step(answer: &mut Answer, config: &Config, interface: &Interface, i
     answer.step("interface", &["SEM-090"], format!("{name}, {role} ({because}); the client is {client}"));
 }
 
-fn flow_step<A: Encode>(answer: &mut Answer, ask: AskWanted<'_>, key: &FlowKey<A>, record: &FlowRecord<A>) {
-    let flow = flows::flow(key, record, flows::now());
-    let text = format!(
-        "a {} record ({}; last packet {} ticks ago, expires after {}): {} > {} at {}",
-        flow.direction, flow.state, flow.age, flow.lifetime, flow.becomes_from, flow.becomes_to, flow.hook
-    );
-    answer.step("flow", &["SEM-079", "SEM-120"], text);
-    answer.service = Some(found::service_name(ask(record.service.0).as_ref(), record.service));
-}
-
 /// Facts of a packet without record.
 type Facts<'a, A> = (&'a FlowKey<A>, &'a Found, bool, Option<AffinityKey<A>>);
 
@@ -136,10 +115,7 @@ fn decision<F: Net>(
     (key, found, is_pod, client): Facts<'_, F::Addr>,
 ) -> anyhow::Result<()> {
     let (Some(of_scope @ (_, frontend)), Some(client)) = (&found.frontend, client) else {
-        let drops = dry.config.drops_unknown_ports != 0;
-        let is_unallocated = dry.config.service_cidrs != 0
-            && lookup::is_listed::<F>(&dry.live, PrefixList::SERVICE_CIDRS, key.dst);
-        found::none(answer, found, drops, is_unallocated);
+        found::none::<F>(answer, &dry.live, &dry.config, found, key.dst);
         return Ok(());
     };
     let wanted = found::frontend(answer, ask, request, of_scope);
@@ -161,43 +137,4 @@ fn decision<F: Net>(
         backends::selection::<F>(answer, &mut dry.live, frontend, key, &candidates, has_port)?;
     }
     Ok(())
-}
-
-/// Sets the verdict by the dry run.
-fn judge<A: Encode>(answer: &mut Answer, found: &Found, ran: &DryRunResult<A>, frame: &[u8]) {
-    let is_refusal = |counter: &&Counter| {
-        [Counter::RejectNoEndpoint, Counter::RejectUnknownPort, Counter::RejectTooBig, Counter::RejectTtl]
-            .contains(counter)
-    };
-    let refused = ran.counted.iter().find(is_refusal);
-    let dropped = ran.counted.iter().find(|counter| counter.label().starts_with("drop_"));
-    (answer.verdict, answer.reason) = match ran.action {
-        Action::Drop => (Verdict::Dropped, dropped.map(|counter| counter.label())),
-        Action::Redirect if refused.is_some() => (Verdict::Refused, refused.map(|counter| counter.label())),
-        Action::Redirect => (Verdict::Forwarded, None),
-        Action::Pass if ran.packet != frame => (Verdict::Forwarded, None),
-        Action::Pass => (Verdict::NoService, None),
-    };
-    match answer.verdict {
-        Verdict::Refused => {
-            let text = "ICMP port unreachable to the client, back out of the same interface";
-            answer.step("leaves", &["SEM-091", "SEM-092"], text);
-        }
-        Verdict::Dropped => {
-            answer.step("leaves", &["SEM-094"], "it does not: a dropped packet has no answer")
-        }
-        Verdict::NoService if found.frontend.is_some() => {
-            let text = "the stack gets the packet as it is: a reply, or one that another hook translates";
-            answer.step("leaves", &["SEM-088"], text);
-        }
-        Verdict::NoService => answer.step("leaves", &["SEM-088"], "the stack gets the packet as it is"),
-        Verdict::Forwarded => {}
-    }
-    if answer.verdict == Verdict::Forwarded
-        && let Some(record) = ran.record
-    {
-        answer.backend = Some((record.dst.to_ip(), record.dport.number()).into());
-        let source = ran.second.map_or((record.src, record.sport), |(_, second)| (second.src, second.sport));
-        answer.source = Some((source.0.to_ip(), source.1.number()).into());
-    }
 }

@@ -3,12 +3,14 @@
 
 use anyhow::Context as _;
 use svc_common::abi::*;
-use svc_common::addr::Port;
+use svc_common::addr::{Port, Proto};
+use svc_common::datapath::choose::admits_node;
 
 use super::answer::{Answer, Verdict};
 use super::backends::{self, place};
 use super::request::Request;
 use super::{AskWanted, found};
+use crate::dataplane::attach::cgroup_label;
 use crate::dataplane::dry_run::{self, Net};
 use crate::dataplane::lookup;
 use crate::dataplane::maps::Maps;
@@ -31,23 +33,28 @@ pub fn explain<F: Net>(
     );
     let address = F::addr(request.to.ip()).context("an address of the other family")?;
     let port = Port::new(request.to.port());
-    let accepts = AddressFlags(AddressFlags::NODE_PORT.0 | AddressFlags::NODE_PORT_OF_HOST.0);
-    let found = lookup::frontend::<F>(&maps, (address, port), request.proto, accepts);
+    let found = lookup::frontend::<F>(&maps, (address, port), request.proto, true);
+    let unserved = unserved(pins, request);
     let Some(of_scope @ (_, frontend)) = found.frontend else {
-        let is_unallocated =
-            config.service_cidrs != 0 && lookup::is_listed::<F>(&maps, PrefixList::SERVICE_CIDRS, address);
-        found::none(&mut answer, &found, config.drops_unknown_ports != 0, is_unallocated);
-        match answer.verdict {
-            Verdict::Refused => refused(&mut answer, Counter::SocketRefused),
-            Verdict::Dropped => dropped(&mut answer, None),
+        found::none::<F>(&mut answer, &maps, &config, &found, address);
+        match (answer.verdict, unserved) {
+            (Verdict::Refused | Verdict::Dropped, Some((text, rules))) => {
+                left_alone(&mut answer, &text, rules)
+            }
+            (Verdict::Refused, None) => refused(&mut answer, Counter::SocketRefused),
+            (Verdict::Dropped, None) => dropped(&mut answer, None),
             _ => answer.step("connect", &[], "the socket dials the address as it is"),
         }
         return Ok(answer);
     };
     let wanted = found::frontend(&mut answer, ask, request, &of_scope);
+    if let Some((text, rules)) = unserved {
+        left_alone(&mut answer, &text, rules);
+        return Ok(answer);
+    }
     let flags = frontend.flags;
     if flags.has(FrontendFlags::SOURCE_RANGES) {
-        let has_node = flags.has(FrontendFlags::NODE_IN_RANGES);
+        let has_node = admits_node(flags);
         found::source_ranges(&mut answer, wanted.as_ref(), "this node", has_node);
         if !has_node {
             dropped(&mut answer, Some(Counter::DropSourceRange));
@@ -58,6 +65,19 @@ pub fn explain<F: Net>(
         AffinityKey { service: frontend.service, netns: config.host_netns, addr: F::Addr::default() };
     connect::<F>(&mut answer, pins, &mut maps, &frontend, Some(client), wanted.as_ref())?;
     Ok(answer)
+}
+
+/// Why no program of the cgroup sees the call, if none does.
+fn unserved(pins: &Pins, request: &Request) -> Option<(String, &'static [&'static str])> {
+    if request.proto == Proto::SCTP {
+        let text = "the kernel calls no program of the cgroup for SCTP: svc does not serve SCTP clients on the node's own \
+                    network, and the packet goes to the frontend's address as it is";
+        return Some((text.to_owned(), &["SEM-010"]));
+    }
+    let program = if request.to.is_ipv4() { "connect4" } else { "connect6" };
+    let is_attached = pins.link(&cgroup_label(program)).exists();
+    (!is_attached)
+        .then(|| (format!("{program} is not attached to the cgroup: the call goes unseen"), &[][..]))
 }
 
 /// Answers for a socket of a pod that dials a ClusterIP.
@@ -111,7 +131,7 @@ fn connect<F: Net>(
     answer.verdict = Verdict::Forwarded;
     match kept.or(only) {
         Some(backend) => {
-            answer.backend = Some(backend.address);
+            (answer.backend, answer.destination) = (Some(backend.address), Some(backend.address));
             let text = format!("the socket is connected to {}, {}", backend.address, place(backend.locality));
             answer.step("connect", &["SEM-102"], format!("{text}; no packet is translated"));
         }
@@ -126,6 +146,11 @@ fn connect<F: Net>(
 fn refused(answer: &mut Answer, counter: Counter) {
     (answer.verdict, answer.reason) = (Verdict::Refused, Some(counter.label()));
     answer.step("connect", &["SEM-097"], "the call fails with ECONNREFUSED");
+}
+
+fn left_alone(answer: &mut Answer, text: &str, rules: &[&'static str]) {
+    (answer.verdict, answer.reason) = (Verdict::NoService, None);
+    answer.step("connect", rules, text);
 }
 
 fn dropped(answer: &mut Answer, counter: Option<Counter>) {

@@ -7,6 +7,9 @@ use aya_ebpf::helpers::generated::{
 use aya_ebpf::programs::{SockAddrContext, SockContext};
 use svc_common::abi::*;
 use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
+use svc_common::datapath::choose::{
+    accepts_node_port, admits_node, is_backend_left_to_packets, is_left_to_packets,
+};
 use svc_common::datapath::select::{index, mix};
 use svc_common::family::{Family as _, V4, V6};
 
@@ -129,8 +132,8 @@ fn translate<F: Net>(
     let mut address = AddressFlags::default();
     if frontend.is_none() {
         address = F::address(&addr).unwrap_or_default();
-        // NodePort of this node, dialled from this node; never of another one (SEM-107). A pod's localhost is its own.
-        if address.has(AddressFlags::NODE_PORT) || is_host && address.has(AddressFlags::NODE_PORT_OF_HOST) {
+        // NodePort of this node, dialled from this node; never of another one (SEM-107).
+        if accepts_node_port(address, is_host) {
             wanted.addr = F::Addr::default();
             wanted.scope = Scope::NODE_PORT;
             frontend = F::frontend(&wanted);
@@ -144,12 +147,10 @@ fn translate<F: Net>(
         };
     };
     let flags = frontend.flags;
-    // A masquerade is the packet path's to do.
-    if !is_host && (flags.has(FrontendFlags::EXTERNAL) || flags.has(FrontendFlags::MASQUERADE_PODS)) {
+    if !is_host && is_left_to_packets(flags) {
         return ALLOW;
     }
-    // The source is not chosen yet: it will be this node's.
-    if flags.has(FrontendFlags::SOURCE_RANGES) && !flags.has(FrontendFlags::NODE_IN_RANGES) {
+    if !admits_node(flags) {
         count(Counter::DropSourceRange);
         return REFUSE;
     }
@@ -199,9 +200,7 @@ fn translate<F: Net>(
     } else if seconds != 0 {
         affinity::remember_backend::<F>(&client, id, seconds, is_new);
     }
-    // A server on the node that is bound to the wildcard address may answer a pod's datagram from any address of the
-    // node, which only the packet path recognises.
-    if !is_host && proto == Proto::UDP && backend.locality == Locality::HOST {
+    if !is_host && is_backend_left_to_packets(proto, backend.locality) {
         return ALLOW;
     }
     if is_new {

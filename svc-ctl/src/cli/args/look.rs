@@ -9,8 +9,8 @@ pub struct GetArgs {
     pub what: What,
     #[command(flatten)]
     pub filter: Filter,
-    /// Only what differs between the objects and the kernel, for `services`. Exits with 1 if anything does. Needs the running
-    /// daemon.
+    /// Only frontends that are missing in the kernel, surplus, or with other backends than wanted, for `services`. Exits with 3 if
+    /// there is one. Needs the running daemon.
     #[arg(long)]
     pub diff: bool,
     #[command(flatten)]

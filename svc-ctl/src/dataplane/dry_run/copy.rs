@@ -1,24 +1,29 @@
 //! The copy of a serving program, which the first answer loads and later ones open.
 
-use std::fs::File;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest as _, Sha256};
 use svc_common::abi::Config;
 
 use crate::dataplane::load::{Loaded, octets};
 use crate::dataplane::map_set::MapSet;
 use crate::dataplane::object::OBJECT;
-use crate::dataplane::pins::Pins;
+use crate::dataplane::pins::{Lock, Pins};
 use crate::dataplane::sys;
+
+/// How long to wait for another `svc-ctl why`. The verifier needs half a second for a program.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A loaded program and the tables that it uses. Only one process uses them at a time.
 pub struct ProgramCopy {
     pub program: OwnedFd,
+    /// The kernel's hash of its instructions.
+    pub tag: [u8; 8],
     pub tables: MapSet,
-    _lock: Flock<File>,
+    _lock: Lock,
 }
 
 impl ProgramCopy {
@@ -30,20 +35,27 @@ impl ProgramCopy {
         live.ids().for_each(|(_, id)| hash.update(id.to_ne_bytes()));
         let hash: String = hash.finalize().iter().take(8).map(|octet| format!("{octet:02x}")).collect();
         let dir = pins.dry_programs().join(hash);
-        pins.remove_other_dry_programs(&dir)?;
-        std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-        let file = File::open(&dir).with_context(|| format!("opening {}", dir.display()))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusive)
-            .map_err(|(_, error)| error)
-            .with_context(|| format!("locking {}", dir.display()))?;
-        if let Ok(program) = sys::open_pin(&dir.join(name)) {
-            let used = sys::program_info(program.as_fd()).context("the pinned copy is no program")?.maps;
-            let tables = live.with_maps(&used)?;
-            return Ok(Self { program, tables, _lock: lock });
-        }
-        let tables = live.without_written()?;
-        let mut loaded = Loaded::apart(config, tables.clone(), dir);
-        let program = loaded.program(name).context("loading a copy of the serving program")?;
-        Ok(Self { program, tables, _lock: lock })
+        let lock = pins.lock_dry_programs(&dir, PATIENCE)?;
+        let (program, tables) = match pinned(&dir.join(name), name, live) {
+            Some(found) => found,
+            None => {
+                // `Loaded` would open it.
+                let _ = std::fs::remove_file(dir.join(name));
+                let tables = live.of_dry_program(&[])?;
+                let mut loaded = Loaded::apart(config, tables.clone(), dir);
+                (loaded.program(name).context("loading a copy of the serving program")?, tables)
+            }
+        };
+        let tag = sys::program_info(program.as_fd()).context("asking for the copy's hash")?.tag;
+        Ok(Self { program, tag, tables, _lock: lock })
     }
+}
+
+/// The pinned copy and its tables. `None`: nothing is pinned there, or another program, for example one that writes live tables.
+fn pinned(path: &Path, name: &str, live: &MapSet) -> Option<(OwnedFd, MapSet)> {
+    let program = sys::open_pin(path).ok()?;
+    let info = sys::program_info(program.as_fd()).ok().filter(|info| info.name == name)?;
+    let tables = live.of_dry_program(&info.maps).ok()?;
+    tables.check_apart(live).ok()?;
+    Some((program, tables))
 }

@@ -2,17 +2,19 @@
 
 use std::net::IpAddr;
 
-use aya::maps::{HashMap, MapData, PerCpuArray};
+use anyhow::Context as _;
+use aya::maps::{HashMap, MapData, MapError, PerCpuArray};
 use svc_common::abi::*;
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::family::{Family, V4, V6};
+use svc_common::wire::parse::Parse;
 
 use crate::dataplane::encode::{Encode, v4, v6};
 use crate::dataplane::map_set::MapSet;
 use crate::dataplane::maps::{FamilyMaps, Maps, by_aya};
 
 /// An address family with its tables.
-pub trait Net: Family<Addr: Encode> {
+pub trait Net: Parse<Addr: Encode> {
     const FLOWS: &'static str;
     const AFFINITY: &'static str;
     const BYPASS: &'static str;
@@ -70,9 +72,37 @@ impl Net for V6 {
 /// A flow's key and record.
 pub type FlowEntry<A> = (FlowKey<A>, FlowRecord<A>);
 
+/// The live flow tables, as programs read them.
+pub struct LiveFlows<F: Net> {
+    present: FlowTable<F>,
+    /// The table that is being replaced.
+    old: Option<FlowTable<F>>,
+}
+
+type FlowTable<F> = HashMap<MapData, FlowKey<<F as Family>::Addr>, FlowRecord<<F as Family>::Addr>>;
+
+impl<F: Net> LiveFlows<F> {
+    pub(super) fn over(live: &MapSet, old: Option<&MapSet>) -> anyhow::Result<Self> {
+        let old = old.map(|old| by_aya(old, F::FLOWS)).transpose()?;
+        Ok(Self { present: by_aya(live, F::FLOWS)?, old })
+    }
+
+    /// The record of a tuple: that of the table in force first.
+    pub fn get(&self, key: &FlowKey<F::Addr>) -> anyhow::Result<Option<FlowRecord<F::Addr>>> {
+        for table in [Some(&self.present), self.old.as_ref()].into_iter().flatten() {
+            match table.get(key, 0) {
+                Ok(record) => return Ok(Some(record)),
+                Err(MapError::KeyNotFound) => {}
+                Err(error) => return Err(error).with_context(|| format!("reading {}", F::FLOWS)),
+            }
+        }
+        Ok(None)
+    }
+}
+
 /// Tables that programs write.
 pub struct DryTables<F: Net> {
-    pub flows: HashMap<MapData, FlowKey<F::Addr>, FlowRecord<F::Addr>>,
+    pub flows: FlowTable<F>,
     pub affinity: HashMap<MapData, AffinityKey<F::Addr>, AffinityValue>,
     pub bypass: HashMap<MapData, FlowKey<F::Addr>, u32>,
     counters: PerCpuArray<MapData, u64>,

@@ -32,6 +32,8 @@ struct RawInfo {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ProgramInfo {
     pub id: u32,
+    /// The kernel's hash of the instructions, without the maps.
+    pub tag: [u8; 8],
     /// The first fifteen characters.
     pub name: String,
     pub maps: Vec<u32>,
@@ -45,7 +47,7 @@ pub fn program_info(program: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     object_info(program, &mut info)?;
     let name = info.name.iter().take_while(|octet| **octet != 0).map(|octet| char::from(*octet)).collect();
     let count = MAPS.min(info.map_count as usize);
-    Ok(ProgramInfo { id: info.id, name, maps: maps.iter().take(count).copied().collect() })
+    Ok(ProgramInfo { id: info.id, tag: info.tag, name, maps: maps.iter().take(count).copied().collect() })
 }
 
 /// Opens a program by its id, for example from a link.

@@ -77,9 +77,9 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "pods are refused the short-circuit of policy Local",
-        file: "svc-ebpf/src/choose.rs",
-        from: "is_local_only && !is_pod",
-        to: "is_local_only",
+        file: "svc-common/src/datapath/choose.rs",
+        from: "flags.has(FrontendFlags::LOCAL_ONLY) && !is_inside",
+        to: "flags.has(FrontendFlags::LOCAL_ONLY)",
     },
     Mutant {
         name: "the index of a backend is off by one",
