@@ -155,7 +155,7 @@ fn encrypt(own: &Node, other: &Node) -> Result<()> {
     let (here, there) = (own.host.addrs.v4, other.host.addrs.v4);
     let policy = |from, to, direction| {
         format!(
-            "xfrm policy add src {from}/32 dst {to}/32 proto udp dport 8472 dir {direction} \
+            "xfrm policy add src {from}/32 dst {to}/32 proto 17 dport 8472 dir {direction} \
              tmpl proto esp mode transport level required"
         )
     };
