@@ -71,7 +71,7 @@ fn play(pool: &str, previous: &[(&str, &[&str])], services: &[&str]) -> Vec<Stri
     let previous = previous.iter().map(|(name, ips)| {
         (ServiceName::new("shop", name), ips.iter().map(|ip| ip.parse().unwrap()).collect())
     });
-    lines(&allocate(&requests, &pools(pool), &previous.collect(), Order::Lowest))
+    lines(&allocate(&requests, &pools(pool), &previous.collect(), &Foreign::new(), Order::Lowest))
 }
 
 /// A sentence, the pools, the addresses that Services had, the Services, and the expected lines.
@@ -281,18 +281,18 @@ fn the_table() {
 fn one_that_waits_is_served_when_room_appears() {
     let pool = pools("{name: a, addresses: [192.0.2.1/32]}");
     let both = [request("x age=2"), request("y")];
-    let first = allocate(&both, &pool, &Given::new(), Order::Lowest);
+    let first = allocate(&both, &pool, &Given::new(), &Foreign::new(), Order::Lowest);
     assert_eq!(lines(&first), ["x: 192.0.2.1", "y: no address is free in \"a\""]);
-    let after = allocate(&both[1..], &pool, &first.given, Order::Lowest);
+    let after = allocate(&both[1..], &pool, &first.given, &Foreign::new(), Order::Lowest);
     assert_eq!(lines(&after), ["y: 192.0.2.1"]);
 }
 
 #[test]
 fn by_name_every_node_finds_the_same_without_a_past() {
     let pool = pools("{name: a, addresses: [192.0.2.0/24]}");
-    let alone = allocate(&[request("x")], &pool, &Given::new(), Order::ByName).given;
+    let alone = allocate(&[request("x")], &pool, &Given::new(), &Foreign::new(), Order::ByName).given;
     let many: Vec<Request> = ["x", "a", "b", "c"].map(request).to_vec();
-    let all = allocate(&many, &pool, &Given::new(), Order::ByName).given;
+    let all = allocate(&many, &pool, &Given::new(), &Foreign::new(), Order::ByName).given;
     let x = ServiceName::new("shop", "x");
     assert_eq!(alone[&x], all[&x]);
     assert_eq!(all.values().flatten().collect::<BTreeSet<_>>().len(), 4);

@@ -6,14 +6,13 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 
-use crate::lb::allocate::{Given, Order, Reason, allocate};
-use crate::lb::request::Request;
+use crate::lb::allocate::{Foreign, Given, Order, Reason, allocate};
 use crate::lb::settings::LoadBalancerSettings;
 use crate::lb::usage::PoolsUse;
 use crate::model::complaint::{Complaint, Kind};
-use crate::model::name::{IpFamily, ServiceName};
+use crate::model::name::ServiceName;
 use crate::source::kubernetes::outbox::status::{CONDITION, Outcome, Verdict};
-use crate::source::load_balancer::{request, written};
+use crate::source::load_balancer::{request, unchanged, written};
 
 /// All Services by name.
 pub type Services = BTreeMap<ServiceName, Service>;
@@ -43,30 +42,31 @@ pub fn decide(
     let refuse = |name: &ServiceName, field: &str, reason: String| {
         Complaint::of_service(Kind::NoAddress, name, field, reason)
     };
-    let (mut requests, mut previous, mut unclear) = (Vec::new(), Given::new(), BTreeMap::new());
+    let (mut requests, mut unclear) = (Vec::new(), BTreeMap::new());
+    let (mut previous, mut foreign) = (Given::new(), Foreign::new());
     for (name, service) in services {
+        let before = just_written.get(name).cloned().unwrap_or_else(|| written(service));
         match request(service, settings) {
             Ok(Some(request)) => {
-                let before = just_written.get(name).cloned().unwrap_or_else(|| written(service));
                 previous.insert(name.clone(), before);
                 requests.push(request);
             }
             Ok(None) if has_condition(service) => {
                 decision.outcomes.insert(name.clone(), Outcome::default());
             }
-            Ok(None) => {}
+            Ok(None) => foreign.extend(before.into_iter().map(|ip| (ip, name.clone()))),
             Err((field, reason)) => {
                 let text = format!("{field}: {reason}");
                 let verdict = Verdict { is_satisfied: false, reason: "Refused", text };
                 unclear.insert(name.clone(), verdict);
                 // The Service keeps its addresses until its request is clear, and no other Service gets them.
-                requests.push(as_it_is(name, service));
-                previous.insert(name.clone(), written(service));
+                requests.push(unchanged(service, &before));
+                previous.insert(name.clone(), before);
                 decision.complaints.push(refuse(name, &field, reason));
             }
         }
     }
-    let allocation = allocate(&requests, &pools, &previous, Order::Lowest);
+    let allocation = allocate(&requests, &pools, &previous, &foreign, Order::Lowest);
     for request in &requests {
         let name = &request.service;
         let addresses = allocation.given.get(name).cloned().unwrap_or_default();
@@ -84,22 +84,6 @@ pub fn decide(
     decision.usage = PoolsUse::of(&pools, &allocation, &in_use);
     decision.usage.refused += unclear.len() as u64;
     decision
-}
-
-/// A request for nothing but the addresses that the Service has.
-fn as_it_is(name: &ServiceName, service: &Service) -> Request {
-    let addresses = written(service);
-    let created = service.metadata.creation_timestamp.as_ref();
-    Request {
-        service: name.clone(),
-        labels: service.metadata.labels.clone().unwrap_or_default(),
-        created: created.map(|time| time.0.as_second()),
-        families: addresses.iter().map(|ip| IpFamily::of(*ip)).collect(),
-        needs_all: false,
-        addresses,
-        pool: None,
-        sharing: None,
-    }
 }
 
 /// svc has written the Service's status.
@@ -192,5 +176,37 @@ mod tests {
         let other = format!("{{metadata: {{name: other, namespace: shop}}, {SPEC}}}");
         let all = services(&[&unclear, &other]);
         assert_eq!(told(&all, &[], "192.0.2.1/32"), ["other  Exhausted", "unclear 192.0.2.1 Refused"]);
+    }
+
+    #[test]
+    fn an_address_in_the_status_of_a_service_of_another_class_goes_to_nobody_else() {
+        let theirs = "{metadata: {name: theirs, namespace: shop}, spec: {type: LoadBalancer, loadBalancerClass: a/b}, status: {loadBalancer: {ingress: [{ip: 192.0.2.0}]}}}";
+        let new = format!("{{metadata: {{name: new, namespace: shop}}, {SPEC}}}");
+        let asks = format!(
+            "{{metadata: {{name: asks, namespace: shop, annotations: {{svc/load-balancer-ips: 192.0.2.0}}}}, {SPEC}}}"
+        );
+        assert_eq!(told(&services(&[theirs, &new]), &[], "192.0.2.0/31"), ["new 192.0.2.1 Assigned"]);
+        assert_eq!(told(&services(&[theirs, &new]), &[], "192.0.2.0/32"), ["new  Exhausted"]);
+        assert_eq!(told(&services(&[theirs, &asks]), &[], "192.0.2.0/31"), ["asks  Taken"]);
+    }
+
+    #[test]
+    fn a_service_with_an_unclear_request_keeps_what_was_written_last_and_its_sharing_key() {
+        let shares = |name: &str, ip: &str, port: u16, has: &str| {
+            format!(
+                "{{metadata: {{name: {name}, namespace: shop, annotations: {{svc/load-balancer-sharing: k}}}}, spec: {{type: LoadBalancer, clusterIP: 10.0.0.1, {ip} ports: [{{port: {port}}}]}}, status: {{loadBalancer: {{ingress: [{has}]}}}}}}"
+            )
+        };
+        let unclear = shares("unclear", "loadBalancerIP: web,", 80, "{ip: 192.0.2.1}");
+        let clear = shares("clear", "", 443, "{ip: 192.0.2.1}");
+        assert_eq!(
+            told(&services(&[&unclear, &clear]), &[], "192.0.2.1/32"),
+            ["clear 192.0.2.1 Assigned", "unclear 192.0.2.1 Refused"]
+        );
+        let late = shares("late", "loadBalancerIP: web,", 80, "");
+        assert_eq!(
+            told(&services(&[&late]), &[("late", "192.0.2.1")], "192.0.2.1/32"),
+            ["late 192.0.2.1 Refused"]
+        );
     }
 }
