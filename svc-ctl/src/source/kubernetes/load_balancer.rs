@@ -3,6 +3,7 @@
 
 mod allocator;
 mod decide;
+mod in_order;
 mod leader;
 mod node_lease;
 

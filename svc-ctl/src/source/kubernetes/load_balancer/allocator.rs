@@ -18,6 +18,7 @@ use super::super::question::Selection;
 use super::super::read::Whole;
 use super::super::reflector::Reflector;
 use super::decide::decide;
+use super::in_order::in_order;
 use super::{answer, now};
 use crate::lb::AddressGiver;
 use crate::lb::claim::Millis;
@@ -260,10 +261,7 @@ impl View {
         ledger.set(Origin::Allocator, decision.complaints);
         giver.usage.send_replace(decision.usage);
         let mut has_failed = false;
-        // Addresses are taken back before they are given to others.
-        let (taken_back, given): (Vec<_>, Vec<_>) =
-            decision.outcomes.into_iter().partition(|(_, outcome)| outcome.addresses.is_empty());
-        for (name, outcome) in taken_back.into_iter().chain(given) {
+        for (name, outcome) in in_order(decision.outcomes, &decision.current) {
             let Some(service) = self.services.by_name.get(&name) else { continue };
             let Some(changed) = change(service, &outcome).filter(|_| !self.written.contains_key(&name))
             else {

@@ -21,6 +21,8 @@ pub type Services = BTreeMap<ServiceName, Service>;
 #[derive(Debug, Default)]
 pub struct Decision {
     pub outcomes: BTreeMap<ServiceName, Outcome>,
+    /// The addresses that the Services have.
+    pub current: BTreeMap<ServiceName, Vec<IpAddr>>,
     pub complaints: Vec<Complaint>,
     pub usage: PoolsUse,
 }
@@ -46,6 +48,7 @@ pub fn decide(
     let (mut previous, mut foreign) = (Given::new(), Foreign::new());
     for (name, service) in services {
         let before = just_written.get(name).cloned().unwrap_or_else(|| written(service));
+        decision.current.insert(name.clone(), before.clone());
         match request(service, settings) {
             Ok(Some(request)) => {
                 previous.insert(name.clone(), before);
