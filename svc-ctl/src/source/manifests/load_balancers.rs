@@ -30,8 +30,12 @@ pub fn assign<'a>(
         given.clear();
         return (Vec::new(), PoolsUse::default());
     }
-    let own: BTreeSet<IpAddr> =
-        nodes.flat_map(|node| heartbeat::addresses(node).collect::<Vec<_>>()).collect();
+    let own: BTreeMap<IpAddr, String> = nodes
+        .flat_map(|node| {
+            let name = node.metadata.name.clone().unwrap_or_default();
+            heartbeat::addresses(node).map(move |ip| (ip, name.clone()))
+        })
+        .collect();
     let (pools, refused) = settings.pools.without(&own, service_cidrs);
     let mut complaints: Vec<Complaint> = refused
         .into_iter()
@@ -132,7 +136,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "loadBalancer pool b: addresses: it holds 198.51.100.1, an address of a node: it gives no addresses"
+                "loadBalancer pool b: addresses: it holds 198.51.100.1, an address of Node a: no Service gets this address"
             ]
         );
         let ips = |name: &str| written(&services[&key(name)]);
@@ -142,7 +146,7 @@ mod tests {
         assert_eq!(ingress.ingress.as_ref().unwrap()[0].ip_mode.as_deref(), Some("VIP"));
         assert_eq!(given.len(), 1);
         let rows = usage.pools.iter().map(|row| (row.pool.as_str(), row.addresses, row.in_use));
-        assert_eq!(rows.collect::<Vec<_>>(), [("a", 256, 1)]);
+        assert_eq!(rows.collect::<Vec<_>>(), [("a", 256, 1), ("b", 255, 0)]);
     }
 
     #[test]

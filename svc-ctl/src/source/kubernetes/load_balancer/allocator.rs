@@ -255,7 +255,8 @@ impl View {
         ledger: &Ledger,
     ) -> bool {
         let settings = giver.settings.borrow_and_update().clone();
-        let nodes = self.nodes.by_name.values().flatten().copied().collect();
+        let nodes = self.nodes.by_name.iter();
+        let nodes = nodes.flat_map(|(name, ips)| ips.iter().map(|ip| (*ip, name.clone()))).collect();
         let written = self.written.iter().map(|(name, (_, ips))| (name.clone(), ips.clone())).collect();
         let decision = decide(&self.services.by_name, &written, &nodes, ranges, &settings);
         ledger.set(Origin::Allocator, decision.complaints);

@@ -1,6 +1,6 @@
 //! The statuses that Services should have. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -31,7 +31,7 @@ pub struct Decision {
 pub fn decide(
     services: &Services,
     just_written: &BTreeMap<ServiceName, Vec<IpAddr>>,
-    nodes: &BTreeSet<IpAddr>,
+    nodes: &BTreeMap<IpAddr, String>,
     service_cidrs: &[IpNet],
     settings: &LoadBalancerSettings,
 ) -> Decision {
@@ -128,7 +128,7 @@ mod tests {
         let section = format!("{{pools: [{{name: a, addresses: ['{pool}']}}]}}");
         let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(&section).unwrap()).0;
         let written = written.iter().map(|(n, ip)| (ServiceName::new("shop", n), vec![ip.parse().unwrap()]));
-        let decision = decide(services, &written.collect(), &BTreeSet::new(), &[], &settings);
+        let decision = decide(services, &written.collect(), &BTreeMap::new(), &[], &settings);
         let line = |(name, outcome): (&ServiceName, &Outcome)| {
             let verdict = outcome.verdict.as_ref().map_or("cleared", |verdict| verdict.reason);
             format!("{} {} {verdict}", name.name, texts(&outcome.addresses))
