@@ -37,11 +37,18 @@ impl Failure {
     }
 
     pub fn of_status(status: &Status) -> Self {
+        Self::of_status_with_cure(
+            status,
+            "apply the ClusterRole of the chart (deploy/rbac.yaml) and its binding",
+        )
+    }
+
+    fn of_status_with_cure(status: &Status, rights: &str) -> Self {
         let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
         let cure = match status.code {
-            401 => ": the token or certificate is not valid here",
-            403 => ": apply the ClusterRole of the chart (deploy/rbac.yaml) and its binding",
-            _ => "",
+            401 => ": the token or certificate is not valid here".to_owned(),
+            403 => format!(": {rights}"),
+            _ => String::new(),
         };
         Self {
             code: Some(status.code),
@@ -55,6 +62,14 @@ impl Failure {
             kube::Error::Api(status) => Self::of_status(status),
             kube::Error::Service(error) => Self::of_text(of_connection(error.as_ref())),
             other => Self::of_text(with_causes(other)),
+        }
+    }
+
+    /// As [`Self::of`], for a request that needs other rights.
+    pub fn with_cure(error: &kube::Error, rights: &str) -> Self {
+        match error {
+            kube::Error::Api(status) => Self::of_status_with_cure(status, rights),
+            other => Self::of(other),
         }
     }
 
@@ -154,6 +169,8 @@ mod tests {
                 .unwrap();
         let text = Failure::of_status(&status).text;
         assert!(text.starts_with("nodes is forbidden (403): apply the ClusterRole"), "{text}");
+        let text = Failure::with_cure(&kube::Error::Api(Box::new(status)), "set rbac.loadBalancer").text;
+        assert_eq!(text, "nodes is forbidden (403): set rbac.loadBalancer");
         let refused = io::Error::from_raw_os_error(111);
         let layered = io::Error::other(io::Error::other(refused));
         let text = Failure::of(&kube::Error::Service(Box::new(layered))).text;

@@ -6,6 +6,8 @@ mod decide;
 mod in_order;
 mod leader;
 mod node_lease;
+mod view;
+mod writes;
 
 use std::future::pending;
 use std::sync::LazyLock;
@@ -31,6 +33,8 @@ use crate::observe::ledger::Ledger;
 const NAMESPACE: &str = "kube-system";
 /// Owner of the fields that svc writes.
 const MANAGER: &str = "svc";
+/// The cure of a request that is forbidden, or whose namespace is not there.
+const RIGHTS: &str = "set rbac.loadBalancer: true in the values of the chart";
 /// An answer that takes longer is of no use to a Lease.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
@@ -62,7 +66,7 @@ fn now() -> Millis {
 
 async fn answer<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
     match timeout(ANSWER_WITHIN, request).await {
-        Ok(answer) => answer.map_err(|error| Failure::of(&error)),
+        Ok(answer) => answer.map_err(|error| Failure::with_cure(&error, RIGHTS)),
         Err(_) => Err(Failure::of_text("no answer".to_owned())),
     }
 }

@@ -92,11 +92,11 @@ pub async fn write(client: &Client, changed: &Service) -> kube::Result<Option<St
     written.map(|service| service.metadata.resource_version)
 }
 
-/// Tells the Service's owner of the addresses that it got or lost, as MetalLB does.
-pub async fn publish_event(client: &Client, service: &Service, addresses: &[IpAddr], node: &str) {
+/// Tells the Service's owner of the addresses that it got or lost, as MetalLB does; `None` if they are the same.
+pub fn event(service: &Service, addresses: &[IpAddr], node: &str) -> Option<Event> {
     let before = written(service);
     if is_same(&before, addresses) {
-        return;
+        return None;
     }
     let list =
         |all: &[IpAddr]| all.iter().map(|ip| format!("{:?}", ip.to_string())).collect::<Vec<_>>().join(" ");
@@ -104,12 +104,12 @@ pub async fn publish_event(client: &Client, service: &Service, addresses: &[IpAd
         [] => ("ClearAssignment", format!("the address [{}] is given up", list(&before))),
         _ => ("IPAllocated", format!("Assigned IP [{}]", list(addresses))),
     };
-    let event = about_service(&service.metadata, reason, &note, node, Timestamp::now());
-    let events =
-        Api::<Event>::namespaced(client.clone(), service.metadata.namespace.as_deref().unwrap_or_default());
-    if let Err(error) = events.create(&PostParams::default(), &event).await {
-        tracing::debug!(%error, reason, "an Event about a load-balancer address");
-    }
+    Some(about_service(&service.metadata, reason, &note, node, Timestamp::now()))
+}
+
+pub async fn publish(client: &Client, event: &Event) -> kube::Result<Event> {
+    let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+    Api::<Event>::namespaced(client.clone(), namespace).create(&PostParams::default(), event).await
 }
 
 #[cfg(test)]
