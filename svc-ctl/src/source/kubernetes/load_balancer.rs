@@ -53,7 +53,7 @@ pub async fn run(client: &Client, options: &Options, mut giver: AddressGiver, le
     tokio::join!(
         node_lease::renew(&leases, node, giver.presence.clone(), ledger),
         node_lease::follow(&leases, node, &giver.members, ledger),
-        leader::campaign(&leases, node, &granted),
+        leader::campaign(&leases, node, &granted, ledger),
         allocator::run(client, options, giver.clone(), acts_until, ledger),
     );
 }

@@ -10,19 +10,26 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::super::failure::Failure;
-use super::{answer, now, time};
+use super::{answer, complain, now, time};
 use crate::lb::claim::Millis;
 use crate::lb::election::{DURATION, Election, LeaseRecord, PERIOD, Step};
+use crate::model::complaint::Origin;
+use crate::observe::ledger::Ledger;
 
 const NAME: &str = "svc-allocator";
 
 /// Publishes until when this node gives addresses. Runs for ever; a failure is a renewal that did not happen.
-pub async fn campaign(leases: &Api<Lease>, node: &str, granted: &watch::Sender<Option<Millis>>) {
+pub async fn campaign(
+    leases: &Api<Lease>,
+    node: &str,
+    granted: &watch::Sender<Option<Millis>>,
+    ledger: &Ledger,
+) {
     let mut election = Election::new(node.to_owned());
     loop {
-        if let Err(failure) = turn(leases, node, &mut election).await {
-            tracing::debug!(error = failure.text, "the Lease of the allocator");
-        }
+        // Another node was faster.
+        let failure = turn(leases, node, &mut election).await.err().filter(|f| f.code != Some(409));
+        complain(ledger, Origin::AllocatorLease, "the Lease of the allocator", failure.as_ref());
         granted.send_replace(election.acts_until());
         sleep(Duration::from_millis(PERIOD)).await;
     }

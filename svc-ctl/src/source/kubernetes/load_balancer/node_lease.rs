@@ -46,7 +46,7 @@ pub async fn renew(
         let lease = lease(node, &presence);
         let params = PatchParams::apply(MANAGER).force();
         let failure = answer(leases.patch(&name(node), &params, &Patch::Apply(&lease))).await.err();
-        complain(ledger, Origin::NodeLeases, "the Lease of this node", failure.as_ref());
+        complain(ledger, Origin::NodeLease, "the Lease of this node", failure.as_ref());
     }
 }
 
@@ -54,13 +54,13 @@ pub async fn renew(
 pub async fn follow(leases: &Api<Lease>, node: &str, members: &watch::Sender<Members>, ledger: &Ledger) {
     let (mut pulse, mut pauses) = (Pulse::new(node.to_owned()), Pauses::default());
     loop {
-        let pause = match turn(leases, members, &mut pulse).await {
+        let pause = match turn(leases, members, &mut pulse, ledger).await {
             Ok(()) => {
                 pauses.reset();
                 Duration::from_millis(PERIOD)
             }
             Err(failure) => {
-                complain(ledger, Origin::AllocatorSource, "the Leases of nodes", Some(&failure));
+                complain(ledger, Origin::NodeLeases, "the Leases of nodes", Some(&failure));
                 pauses.after(&failure, false).min(Duration::from_millis(DURATION))
             }
         };
@@ -73,6 +73,7 @@ async fn turn(
     leases: &Api<Lease>,
     members: &watch::Sender<Members>,
     pulse: &mut Pulse,
+    ledger: &Ledger,
 ) -> Result<(), Failure> {
     let selector = format!("{}={}", LABEL.0, LABEL.1);
     let list = answer(leases.list(&ListParams::default().labels(&selector))).await?;
@@ -84,7 +85,8 @@ async fn turn(
     publish(members, pulse);
     let version = list.metadata.resource_version.unwrap_or_default();
     let params = WatchParams::default().labels(&selector);
-    let mut changes = pin!(leases.watch(&params, &version).await.map_err(|error| Failure::of(&error))?);
+    let mut changes = pin!(answer(leases.watch(&params, &version)).await?);
+    complain(ledger, Origin::NodeLeases, "the Leases of nodes", None);
     while let Some(change) = changes.next().await {
         match change.map_err(|error| Failure::of(&error))? {
             WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
