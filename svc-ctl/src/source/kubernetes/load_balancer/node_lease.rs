@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::super::failure::{Failure, Pauses};
 use super::{MANAGER, Presence, answer, complain, now, time};
@@ -26,6 +26,8 @@ const LABEL: (&str, &str) = ("svc/lease", "node");
 const ADDRESSES: &str = "svc/addresses";
 const MACS: &str = "svc/link-layer-addresses";
 const EXCLUDED: &str = "svc/excluded";
+/// This node's own renewals come by the watch each second. One that shows nothing for this long is given up.
+const SILENT_WATCH: Duration = Duration::from_secs(5);
 
 /// Renews this node's Lease for ever.
 pub async fn renew(
@@ -68,7 +70,7 @@ pub async fn follow(leases: &Api<Lease>, node: &str, members: &watch::Sender<Mem
     }
 }
 
-/// Lists the Leases and follows them until the watch ends.
+/// Lists the Leases and follows them until the watch ends or is silent.
 async fn turn(
     leases: &Api<Lease>,
     members: &watch::Sender<Members>,
@@ -87,7 +89,7 @@ async fn turn(
     let params = WatchParams::default().labels(&selector);
     let mut changes = pin!(answer(leases.watch(&params, &version)).await?);
     complain(ledger, Origin::NodeLeases, "the Leases of nodes", None);
-    while let Some(change) = changes.next().await {
+    while let Ok(Some(change)) = timeout(SILENT_WATCH, changes.next()).await {
         match change.map_err(|error| Failure::of(&error))? {
             WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
                 if let Some(beat) = beat(&lease) {
@@ -161,6 +163,14 @@ fn parse_mac(text: &str) -> Option<Mac> {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use axum::body::Body;
+    use kube::Client;
+
     use super::*;
 
     #[test]
@@ -178,5 +188,35 @@ mod tests {
         annotations.insert(MACS.to_owned(), "02:00,zz,02:00:00:00:00:00:00".to_owned());
         let read = beat(&lease).unwrap().presence;
         assert_eq!((read.addresses.len(), read.macs.len()), (1, 0));
+    }
+
+    /// An API server whose watches say nothing. Counts the lists.
+    fn silent_server() -> (Client, Arc<AtomicU32>) {
+        let lists = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&lists);
+        let service = tower::service_fn(move |request: axum::http::Request<kube::client::Body>| {
+            let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
+            let body = match is_watch {
+                true => Body::from_stream(futures::stream::pending::<io::Result<Vec<u8>>>()),
+                false => {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    Body::from(r#"{"metadata": {"resourceVersion": "1"}, "items": []}"#)
+                }
+            };
+            std::future::ready(Ok::<_, Infallible>(axum::http::Response::new(body)))
+        });
+        (Client::new(service, "default"), lists)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_watch_is_given_up_and_the_leases_are_listed_again() {
+        let (client, lists) = silent_server();
+        let leases = Api::<Lease>::namespaced(client, "leases");
+        let (members, _known) = watch::channel(Members::new());
+        let ledger = Ledger::default();
+        let patience = Duration::from_secs(60);
+        drop(timeout(patience, follow(&leases, "node1", &members, &ledger)).await);
+        assert_eq!(lists.load(Ordering::Relaxed), 10, "each watch lasts five seconds, and the pause is one");
+        assert_eq!(ledger.get(&Origin::NodeLeases), []);
     }
 }
