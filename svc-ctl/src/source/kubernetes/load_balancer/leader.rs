@@ -17,6 +17,8 @@ use crate::model::complaint::Origin;
 use crate::observe::ledger::Ledger;
 
 const NAME: &str = "svc-allocator";
+/// A holder that asks for more is not believed: nobody could follow it. For less neither: it may act for as long as svc does.
+const LONGEST: Millis = 4 * DURATION;
 
 /// Publishes until when this node gives addresses. Runs for ever; a failure is a renewal that did not happen.
 pub async fn campaign(
@@ -77,6 +79,27 @@ fn record(lease: &Lease) -> LeaseRecord {
     LeaseRecord {
         holder: spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default(),
         renewed: renewed.unwrap_or_default(),
-        duration: seconds.map_or(DURATION, |seconds| seconds * 1_000),
+        duration: seconds.map_or(DURATION, |s| s.saturating_mul(1_000).clamp(DURATION, LONGEST)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_duration_of_a_lease_is_believed_within_bounds() {
+        for (seconds, expected) in [
+            (None, DURATION),
+            (Some(15), 15_000),
+            (Some(40), 40_000),
+            (Some(0), DURATION),
+            (Some(-1), DURATION),
+            (Some(i32::MAX), LONGEST),
+        ] {
+            let spec = LeaseSpec { lease_duration_seconds: seconds, ..LeaseSpec::default() };
+            let lease = Lease { spec: Some(spec), ..Lease::default() };
+            assert_eq!(record(&lease).duration, expected, "{seconds:?}");
+        }
     }
 }

@@ -26,6 +26,8 @@ const LABEL: (&str, &str) = ("svc/lease", "node");
 const ADDRESSES: &str = "svc/addresses";
 const MACS: &str = "svc/link-layer-addresses";
 const EXCLUDED: &str = "svc/excluded";
+/// Addresses of each kind that are read of one Lease.
+const MOST: usize = 256;
 /// This node's own renewals come by the watch each second. One that shows nothing for this long is given up.
 const SILENT_WATCH: Duration = Duration::from_secs(5);
 
@@ -140,25 +142,36 @@ fn lease(node: &str, presence: &Presence) -> Lease {
     Lease { metadata, spec: Some(spec) }
 }
 
-/// A part that cannot be read is as if it were not there.
+/// A Lease speaks for the node of its name alone. A part that cannot be read is as if it were not there.
 fn beat(lease: &Lease) -> Option<Beat> {
     let spec = lease.spec.as_ref()?;
+    let node = spec.holder_identity.clone()?;
+    if lease.metadata.name.as_deref() != Some(name(&node).as_str()) {
+        return None;
+    }
     let annotation = |key: &str| {
         let annotations = lease.metadata.annotations.as_ref();
         annotations.and_then(|all| all.get(key)).map_or("", String::as_str)
     };
     let presence = Presence {
-        addresses: annotation(ADDRESSES).split(',').filter_map(|text| parse_ip(text).ok()).collect(),
-        macs: annotation(MACS).split(',').filter_map(parse_mac).collect(),
+        addresses: annotation(ADDRESSES)
+            .split(',')
+            .filter_map(|text| parse_ip(text).ok())
+            .take(MOST)
+            .collect(),
+        macs: annotation(MACS).split(',').filter_map(parse_mac).take(MOST).collect(),
         is_excluded: annotation(EXCLUDED) == "true",
     };
     let renewed = spec.renew_time.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
-    Some(Beat { node: spec.holder_identity.clone()?, renewed, presence })
+    Some(Beat { node, renewed, presence })
 }
 
+/// A link-layer address of one host.
 fn parse_mac(text: &str) -> Option<Mac> {
     let octets: Option<Vec<u8>> = text.split(':').map(|octet| u8::from_str_radix(octet, 16).ok()).collect();
-    octets?.try_into().ok()
+    let mac: Mac = octets?.try_into().ok()?;
+    let is_group = mac[0] & 1 == 1;
+    (!is_group && mac != [0; 6]).then_some(mac)
 }
 
 #[cfg(test)]
@@ -185,9 +198,24 @@ mod tests {
         assert_eq!((read.node.as_str(), &read.presence), ("node1", &presence));
         let annotations = lease.metadata.annotations.as_mut().unwrap();
         annotations.insert(ADDRESSES.to_owned(), "web,192.0.2.2".to_owned());
-        annotations.insert(MACS.to_owned(), "02:00,zz,02:00:00:00:00:00:00".to_owned());
+        let wrong = "02:00,zz,02:00:00:00:00:00:00,ff:ff:ff:ff:ff:ff,01:00:5e:00:00:01,00:00:00:00:00:00";
+        annotations.insert(MACS.to_owned(), wrong.to_owned());
         let read = beat(&lease).unwrap().presence;
         assert_eq!((read.addresses.len(), read.macs.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_lease_speaks_for_no_other_node_and_not_for_ever_many_addresses() {
+        let many: Vec<String> = (0..600).map(|n| format!("10.0.{}.{}", n / 256, n % 256)).collect();
+        let mut lease = lease("node1", &Presence::default());
+        lease.metadata.annotations.as_mut().unwrap().insert(ADDRESSES.to_owned(), many.join(","));
+        assert_eq!(beat(&lease).unwrap().presence.addresses.len(), MOST);
+        for (object, holder) in [("svc-node-node1", "node2"), ("svc-allocator", "node1"), ("node1", "node1")]
+        {
+            lease.metadata.name = Some(object.to_owned());
+            lease.spec.as_mut().unwrap().holder_identity = Some(holder.to_owned());
+            assert!(beat(&lease).is_none(), "{object} of {holder}");
+        }
     }
 
     /// An API server whose watches say nothing. Counts the lists.
