@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::Members;
+use super::pulse::Presence;
 use super::settings::LoadBalancerSettings;
+use super::{Member, Members};
 use crate::model::name::ServiceName;
 use crate::model::world::World;
 use crate::node::Interface;
@@ -54,4 +55,58 @@ pub fn candidates(members: &Members, interface: &Interface, wanted: &Wanted) -> 
         member.is_up && !member.is_excluded && member.addresses.iter().any(is_near) && has_endpoint
     });
     may.map(|(name, _)| name.clone()).collect()
+}
+
+/// This node as the only one.
+pub fn alone(node: &str, presence: &Presence) -> Members {
+    let member = Member {
+        addresses: presence.addresses.iter().copied().collect(),
+        macs: presence.macs.clone(),
+        is_up: true,
+        is_excluded: presence.is_excluded,
+    };
+    Members::from([(node.to_owned(), member)])
+}
+
+/// The nodes that are asked for candidates. While no node is known, not even this one by its Lease, this node goes on with an
+/// address that it holds, and gives it up where it must; it takes no other.
+pub fn nodes_to_ask<'a>(members: &'a Members, own: &'a Members, is_held: bool) -> &'a Members {
+    if members.is_empty() && is_held { own } else { members }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lb::claim::{Action, Claim, Situation};
+
+    #[test]
+    fn while_no_node_is_known_an_address_that_is_held_is_kept_or_given_up_and_no_other_is_taken() {
+        let wanted = Wanted { has_endpoint: true, ..Wanted::default() };
+        let elsewhere = Wanted { only: Some(BTreeSet::from(["b".to_owned()])), ..wanted.clone() };
+        for (ip, net) in [("192.0.2.9", "192.0.2.0/24"), ("2001:db8::9", "2001:db8::/64")] {
+            let ip: IpAddr = ip.parse().unwrap();
+            let interface = Interface { subnets: vec![net.parse().unwrap()], ..Interface::default() };
+            let here = Presence { addresses: BTreeSet::from([ip]), ..Presence::default() };
+            let excluded = Presence { is_excluded: true, ..here.clone() };
+            let unplugged = Presence::default();
+            for (what, presence, wanted, expected) in [
+                ("as before", &here, &wanted, Action::Announce),
+                ("excluded", &excluded, &wanted, Action::Disarm),
+                ("without an address of the network", &unplugged, &wanted, Action::Disarm),
+                ("endpoints elsewhere", &here, &elsewhere, Action::Disarm),
+            ] {
+                let own = alone("a", presence);
+                let nobody = Members::new();
+                let step = |mut claim: Claim| {
+                    let nodes = nodes_to_ask(&nobody, &own, claim.is_held());
+                    let candidates = candidates(nodes, &interface, wanted);
+                    let may_hold = candidates.contains("a");
+                    let situation = Situation { now: 60_000, node: "a", candidates: &candidates, may_hold };
+                    claim.step(&situation)
+                };
+                assert_eq!(step(Claim::adopted(ip, "a", 0)), [expected], "{what}");
+                assert_eq!(step(Claim::new(ip, 0)), [], "{what}");
+            }
+        }
+    }
 }
