@@ -10,15 +10,15 @@ mod view;
 mod writes;
 
 use std::future::pending;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Api, Client};
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::Options;
 use super::failure::Failure;
@@ -58,10 +58,10 @@ pub async fn run(client: &Client, options: &Options, mut giver: AddressGiver, le
     );
 }
 
-/// Milliseconds since the first call.
+/// Milliseconds since the boot, also while the machine was suspended: another node's Lease runs out meanwhile, and so does this node's.
 fn now() -> Millis {
-    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(BEGIN.elapsed().as_millis()).unwrap_or(u64::MAX)
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
+    now.ok().and_then(|now| u64::try_from(now.as_millis()).ok()).unwrap_or(u64::MAX)
 }
 
 async fn answer<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {

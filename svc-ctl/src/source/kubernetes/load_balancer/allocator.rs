@@ -34,6 +34,8 @@ use crate::observe::ledger::Ledger;
 const EVENTS_AHEAD: usize = 4;
 /// Services of an edit, or of many at once, are looked at together.
 const SETTLE: Duration = Duration::from_millis(50);
+/// Timers stand still while the machine is suspended, and the Lease does not: it is looked at this often.
+const LOOK: Duration = Duration::from_secs(1);
 /// Pause after the Lease has run out between two writes.
 const RETRY: Duration = Duration::from_secs(1);
 /// Events that may wait to be published. Further ones are left out: the status says the same.
@@ -71,7 +73,7 @@ async fn term_ends(mut acts_until: watch::Receiver<Option<Millis>>) {
             return;
         }
         tokio::select! {
-            () = sleep(Duration::from_millis(left)) => {}
+            () = sleep(Duration::from_millis(left).min(LOOK)) => {}
             changed = acts_until.changed() => if changed.is_err() { return },
         }
     }
