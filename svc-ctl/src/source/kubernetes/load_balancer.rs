@@ -51,7 +51,7 @@ pub async fn run(client: &Client, options: &Options, mut giver: AddressGiver, le
     let (granted, acts_until) = watch::channel(None);
     let node = options.node_name.as_str();
     tokio::join!(
-        node_lease::renew(&leases, node, giver.presence.clone(), ledger),
+        node_lease::renew(client, &leases, node, giver.presence.clone(), ledger),
         node_lease::follow(&leases, node, &giver.members, ledger),
         leader::campaign(&leases, node, &granted, ledger),
         allocator::run(client, options, giver.clone(), acts_until, ledger),

@@ -5,10 +5,12 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use k8s_openapi::Resource as _;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams};
+use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -31,13 +33,49 @@ const MOST: usize = 256;
 /// This node's own renewals come by the watch each second. One that shows nothing for this long is given up.
 const SILENT_WATCH: Duration = Duration::from_secs(5);
 
+/// The Node that owns this node's Lease: the Lease is collected with it.
+#[derive(Default)]
+struct Owner {
+    reference: Option<OwnerReference>,
+    /// The Lease for which it was looked up. A Lease that is made anew may have another Node.
+    lease: Option<String>,
+}
+
+impl Owner {
+    /// Looks the Node up if the Lease is another one than before.
+    async fn follow(&mut self, nodes: &Api<Node>, node: &str, lease: &Lease) -> Result<(), Failure> {
+        if self.lease.is_some() && self.lease == lease.metadata.uid {
+            return Ok(());
+        }
+        let own = ListParams::default().fields(&format!("metadata.name={node}"));
+        let found = answer(nodes.list(&own)).await?;
+        self.reference = found.items.first().and_then(reference);
+        // Without a Node it is looked up with the next renewal again.
+        self.lease = self.reference.as_ref().and(lease.metadata.uid.clone());
+        Ok(())
+    }
+}
+
+fn reference(node: &Node) -> Option<OwnerReference> {
+    Some(OwnerReference {
+        api_version: Node::API_VERSION.to_owned(),
+        kind: Node::KIND.to_owned(),
+        name: node.metadata.name.clone()?,
+        uid: node.metadata.uid.clone()?,
+        ..OwnerReference::default()
+    })
+}
+
 /// Renews this node's Lease for ever.
 pub async fn renew(
+    client: &Client,
     leases: &Api<Lease>,
     node: &str,
     mut presence: watch::Receiver<Option<Presence>>,
     ledger: &Ledger,
 ) {
+    let nodes = Api::<Node>::all(client.clone());
+    let mut owner = Owner::default();
     let mut ticks = interval(Duration::from_millis(PERIOD));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -47,9 +85,13 @@ pub async fn renew(
             Ok(()) = presence.changed() => {}
         }
         let Some(presence) = presence.borrow_and_update().clone() else { continue };
-        let lease = lease(node, &presence);
+        let lease = lease(node, &presence, owner.reference.as_ref());
         let params = PatchParams::apply(MANAGER).force();
-        let failure = answer(leases.patch(&name(node), &params, &Patch::Apply(&lease))).await.err();
+        let renewed = answer(leases.patch(&name(node), &params, &Patch::Apply(&lease))).await;
+        let failure = match renewed {
+            Ok(lease) => owner.follow(&nodes, node, &lease).await.err(),
+            Err(failure) => Some(failure),
+        };
         complain(ledger, Origin::NodeLease, "the Lease of this node", failure.as_ref());
     }
 }
@@ -120,7 +162,7 @@ fn name(node: &str) -> String {
     format!("svc-node-{node}")
 }
 
-fn lease(node: &str, presence: &Presence) -> Lease {
+fn lease(node: &str, presence: &Presence, owner: Option<&OwnerReference>) -> Lease {
     let list = |texts: Vec<String>| texts.join(",");
     let annotations = [
         (ADDRESSES, list(presence.addresses.iter().map(ToString::to_string).collect())),
@@ -131,6 +173,7 @@ fn lease(node: &str, presence: &Presence) -> Lease {
         name: Some(name(node)),
         labels: Some(BTreeMap::from([(LABEL.0.to_owned(), LABEL.1.to_owned())])),
         annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()),
+        owner_references: owner.map(|owner| vec![owner.clone()]),
         ..ObjectMeta::default()
     };
     let spec = LeaseSpec {
@@ -182,7 +225,6 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use axum::body::Body;
-    use kube::Client;
 
     use super::*;
 
@@ -193,7 +235,7 @@ mod tests {
             macs: [[2, 0, 0, 0, 0, 0xaf]].into(),
             is_excluded: true,
         };
-        let mut lease = lease("node1", &presence);
+        let mut lease = lease("node1", &presence, None);
         let read = beat(&lease).unwrap();
         assert_eq!((read.node.as_str(), &read.presence), ("node1", &presence));
         let annotations = lease.metadata.annotations.as_mut().unwrap();
@@ -207,7 +249,7 @@ mod tests {
     #[test]
     fn a_lease_speaks_for_no_other_node_and_not_for_ever_many_addresses() {
         let many: Vec<String> = (0..600).map(|n| format!("10.0.{}.{}", n / 256, n % 256)).collect();
-        let mut lease = lease("node1", &Presence::default());
+        let mut lease = lease("node1", &Presence::default(), None);
         lease.metadata.annotations.as_mut().unwrap().insert(ADDRESSES.to_owned(), many.join(","));
         assert_eq!(beat(&lease).unwrap().presence.addresses.len(), MOST);
         for (object, holder) in [("svc-node-node1", "node2"), ("svc-allocator", "node1"), ("node1", "node1")]
@@ -215,6 +257,48 @@ mod tests {
             lease.metadata.name = Some(object.to_owned());
             lease.spec.as_mut().unwrap().holder_identity = Some(holder.to_owned());
             assert!(beat(&lease).is_none(), "{object} of {holder}");
+        }
+    }
+
+    /// An API server whose only Node has this uid. Counts the lists.
+    fn server_with_node(uid: &'static str) -> (Api<Node>, Arc<AtomicU32>) {
+        let lists = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&lists);
+        let service = tower::service_fn(move |request: axum::http::Request<kube::client::Body>| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            let query = request.uri().query().unwrap_or_default();
+            assert!(query.contains("fieldSelector=metadata.name%3Dnode1"), "{query}");
+            let node = serde_json::json!({"metadata": {"name": "node1", "uid": uid}});
+            let list = serde_json::json!({"metadata": {}, "items": if uid.is_empty() { vec![] } else { vec![node] }});
+            std::future::ready(Ok::<_, Infallible>(axum::http::Response::new(Body::from(list.to_string()))))
+        });
+        (Api::all(Client::new(service, "default")), lists)
+    }
+
+    #[tokio::test]
+    async fn a_lease_belongs_to_its_node_which_is_looked_up_again_for_a_new_lease() {
+        let made = |uid: &str| {
+            let mut lease = lease("node1", &Presence::default(), None);
+            lease.metadata.uid = Some(uid.to_owned());
+            lease
+        };
+        let (nodes, lists) = server_with_node("n");
+        let mut owner = Owner::default();
+        for (uid, asked) in [("first", 1), ("first", 1), ("second", 2), ("second", 2)] {
+            owner.follow(&nodes, "node1", &made(uid)).await.unwrap();
+            assert_eq!(lists.load(Ordering::Relaxed), asked, "{uid}");
+        }
+        let written = lease("node1", &Presence::default(), owner.reference.as_ref());
+        let references = serde_json::to_value(&written.metadata.owner_references).unwrap();
+        assert_eq!(
+            references,
+            serde_json::json!([{"apiVersion": "v1", "kind": "Node", "name": "node1", "uid": "n"}])
+        );
+        let (nodes, lists) = server_with_node("");
+        let mut owner = Owner::default();
+        for asked in [1, 2] {
+            owner.follow(&nodes, "node1", &made("first")).await.unwrap();
+            assert_eq!((lists.load(Ordering::Relaxed), owner.reference.is_none()), (asked, true));
         }
     }
 
