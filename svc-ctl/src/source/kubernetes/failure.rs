@@ -37,19 +37,14 @@ impl Failure {
     }
 
     pub fn of_status(status: &Status) -> Self {
-        Self::of_status_with_cure(
-            status,
-            "apply the ClusterRole of the chart (deploy/rbac.yaml) and its binding",
-        )
+        let rights = "apply the ClusterRole of the chart (deploy/rbac.yaml) and its binding";
+        Self::of_status_with_cure(status, (status.code == 403).then_some(rights))
     }
 
-    fn of_status_with_cure(status: &Status, rights: &str) -> Self {
+    fn of_status_with_cure(status: &Status, cure: Option<&str>) -> Self {
         let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-        let cure = match status.code {
-            401 => ": the token or certificate is not valid here".to_owned(),
-            403 => format!(": {rights}"),
-            _ => String::new(),
-        };
+        let unauthorized = (status.code == 401).then_some("the token or certificate is not valid here");
+        let cure = cure.or(unauthorized).map_or_else(String::new, |cure| format!(": {cure}"));
         Self {
             code: Some(status.code),
             text: format!("{} ({}){cure}", status.message, status.code),
@@ -65,10 +60,13 @@ impl Failure {
         }
     }
 
-    /// As [`Self::of`], for a request that needs other rights.
-    pub fn with_cure(error: &kube::Error, rights: &str) -> Self {
+    /// As [`Self::of`]. This cures a request that is forbidden, or whose namespace or object is not there.
+    pub fn with_cure(error: &kube::Error, cure: &str) -> Self {
         match error {
-            kube::Error::Api(status) => Self::of_status_with_cure(status, rights),
+            kube::Error::Api(status) => {
+                let is_cured = matches!(status.code, 403 | 404);
+                Self::of_status_with_cure(status, is_cured.then_some(cure))
+            }
             other => Self::of(other),
         }
     }

@@ -29,12 +29,13 @@ use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::observe::ledger::Ledger;
 
-/// Where there is no service account that says it.
-const NAMESPACE: &str = "kube-system";
+/// The namespace of the Leases. It is the same for a daemon in a pod and for one that the node's own supervisor starts, and the rights of
+/// the chart concern it alone.
+const NAMESPACE: &str = "svc-leases";
 /// Owner of the fields that svc writes.
 const MANAGER: &str = "svc";
 /// The cure of a request that is forbidden, or whose namespace is not there.
-const RIGHTS: &str = "set rbac.loadBalancer: true in the values of the chart";
+const RIGHTS: &str = "set rbac.loadBalancer: true in the values of the chart, which makes the namespace svc-leases and gives the rights";
 /// An answer that takes longer is of no use to a Lease.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
@@ -45,9 +46,7 @@ pub async fn run(client: &Client, options: &Options, mut giver: AddressGiver, le
     if giver.settings.wait_for(is_usable).await.is_err() {
         return pending().await;
     }
-    let file = options.service_account.join("namespace");
-    let namespace = std::fs::read_to_string(file).unwrap_or_else(|_| NAMESPACE.to_owned());
-    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace.trim());
+    let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
     let (granted, acts_until) = watch::channel(None);
     let node = options.node_name.as_str();
     tokio::join!(
