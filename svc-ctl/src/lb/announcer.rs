@@ -21,7 +21,7 @@ use super::neighbors::learn;
 use super::pulse::Presence;
 use super::report::{Count, Report, Row};
 use super::settings::{Announce, LoadBalancerSettings};
-use super::wanted::{Wanted, alone, candidates, nodes_to_ask, wanted};
+use super::wanted::{Wanted, alone, candidates, may_hold, nodes_to_ask, wanted};
 use crate::dataplane::announced::{AnnouncedTable, Place};
 use crate::dataplane::pins::Pins;
 use crate::model::complaint::{Complaint, Kind, Origin};
@@ -310,10 +310,7 @@ impl Announcer {
     ) -> anyhow::Result<()> {
         let now = self.now();
         let place = (address, interface.index);
-        let may_hold = interface.is_up
-            && interface.has_carrier
-            && wanted.has_endpoint
-            && candidates.contains(&self.inputs.node);
+        let may_hold = may_hold(&self.inputs.node, interface, wanted, candidates);
         let situation = Situation { now, node: &self.inputs.node, candidates, may_hold };
         let claim = self.claims.entry(place).or_insert_with(|| Claim::new(address, now));
         for action in claim.step(&situation) {

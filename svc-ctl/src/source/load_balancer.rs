@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_of_others_are_understood() {
+    fn sem_302_annotations_of_others_are_understood() {
         for name in ADDRESSES {
             let yaml = format!(
                 "{{metadata: {{name: web, annotations: {{{name}: '192.0.2.1, 2001:db8::1'}}}},

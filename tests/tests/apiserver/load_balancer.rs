@@ -26,8 +26,7 @@ const LEASES: &str = "svc-leases";
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
-    let sentence =
-        "addresses of pools are given by one node, answered for by one, and outlive both and the API server";
+    let sentence = "addresses of pools are given by one node, answered for by one, and outlive both and the API server (SEM-300)";
     vec![Trial::test(sentence, move || -> Result<(), Failed> { play(sentence, set, act) })]
 }
 

@@ -20,7 +20,7 @@ fn play(
 }
 
 #[test]
-fn a_node_takes_an_address_after_three_probes_and_announces_it_each_second_and_then_each_minute() {
+fn sem_308_a_node_takes_an_address_after_three_probes_and_announces_it_each_second_and_then_each_minute() {
     use Action::{Announce, Arm, Probe};
     let (done, claim) = play(&["a"], 1_300, |_, _, _| {});
     let first = [(0, Probe), (1, Probe), (2, Probe), (3, Arm), (3, Announce)];
@@ -82,7 +82,7 @@ fn two_that_yielded_to_each_other_ask_again() {
 }
 
 #[test]
-fn addresses_are_spread_over_nodes_and_stay_when_another_node_goes() {
+fn sem_309_addresses_are_spread_over_nodes_and_stay_when_another_node_goes() {
     let nodes = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
     let all = nodes(&["a", "b", "c"]);
     let addresses: Vec<IpAddr> = (0..240_u8).map(|n| [192, 0, 2, n].into()).collect();

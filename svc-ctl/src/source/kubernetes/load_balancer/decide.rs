@@ -139,7 +139,7 @@ mod tests {
     const SPEC: &str = "spec: {type: LoadBalancer, clusterIP: 10.0.0.1}";
 
     #[test]
-    fn a_service_keeps_its_address_and_one_without_room_says_so() {
+    fn sem_305_a_service_keeps_its_address_and_one_without_room_says_so() {
         let meta = |name: &str, second: u8| {
             format!(
                 "metadata: {{name: {name}, namespace: shop, creationTimestamp: '2026-01-01T00:00:0{second}Z'}}"
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_others_is_left_alone_and_one_that_was_ours_is_cleared() {
+    fn sem_301_a_service_of_others_is_left_alone_and_one_that_was_ours_is_cleared() {
         let has = "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}";
         let theirs = format!(
             "{{metadata: {{name: theirs, namespace: shop}}, spec: {{type: LoadBalancer, loadBalancerClass: a/b}}, {has}}}}}"
