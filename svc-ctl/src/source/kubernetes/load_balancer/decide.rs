@@ -83,7 +83,8 @@ pub fn decide(
         };
         decision.outcomes.insert(name.clone(), Outcome { addresses, verdict: Some(verdict) });
     }
-    let in_use = decision.outcomes.values().flat_map(|outcome| outcome.addresses.iter().copied()).collect();
+    let ours = decision.outcomes.values().flat_map(|outcome| &outcome.addresses);
+    let in_use = ours.chain(foreign.keys()).copied().collect();
     decision.usage = PoolsUse::of(&pools, &allocation, &in_use);
     decision.usage.refused += unclear.len() as u64;
     decision
@@ -191,6 +192,12 @@ mod tests {
         assert_eq!(told(&services(&[theirs, &new]), &[], "192.0.2.0/31"), ["new 192.0.2.1 Assigned"]);
         assert_eq!(told(&services(&[theirs, &new]), &[], "192.0.2.0/32"), ["new  Exhausted"]);
         assert_eq!(told(&services(&[theirs, &asks]), &[], "192.0.2.0/31"), ["asks  Taken"]);
+        let settings = LoadBalancerSettings::read(
+            serde_yaml_ng::from_str("{pools: [{name: a, addresses: [192.0.2.0/31]}]}").unwrap(),
+        );
+        let decision =
+            decide(&services(&[theirs, &new]), &BTreeMap::new(), &BTreeMap::new(), &[], &settings.0);
+        assert_eq!(decision.usage.pools[0].in_use, 2, "a pool is as full as others make it, too");
     }
 
     #[test]
