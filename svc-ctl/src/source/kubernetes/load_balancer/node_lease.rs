@@ -33,6 +33,9 @@ const MOST: usize = 256;
 /// This node's own renewals come by the watch each second. One that shows nothing for this long is given up.
 const SILENT_WATCH: Duration = Duration::from_secs(5);
 
+/// A renewal does not wait longer for the Node, so that the Lease does not run out meanwhile.
+const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
+
 /// The Node that owns this node's Lease: the Lease is collected with it.
 #[derive(Default)]
 struct Owner {
@@ -48,7 +51,8 @@ impl Owner {
             return Ok(());
         }
         let own = ListParams::default().fields(&format!("metadata.name={node}"));
-        let found = answer(nodes.list(&own)).await?;
+        let found = timeout(LOOK_UP_WITHIN, answer(nodes.list(&own))).await;
+        let found = found.unwrap_or_else(|_| Err(Failure::of_text("no answer about the Node".to_owned())))?;
         self.reference = found.items.first().and_then(reference);
         // Without a Node it is looked up with the next renewal again.
         self.lease = self.reference.as_ref().and(lease.metadata.uid.clone());
@@ -300,6 +304,19 @@ mod tests {
             owner.follow(&nodes, "node1", &made("first")).await.unwrap();
             assert_eq!((lists.load(Ordering::Relaxed), owner.reference.is_none()), (asked, true));
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_says_nothing_of_nodes_does_not_let_a_lease_run_out() {
+        let service = tower::service_fn(|_: axum::http::Request<kube::client::Body>| {
+            std::future::pending::<Result<axum::http::Response<Body>, Infallible>>()
+        });
+        let nodes = Api::<Node>::all(Client::new(service, "default"));
+        let began = tokio::time::Instant::now();
+        let lease = lease("node1", &Presence::default(), None);
+        assert!(Owner::default().follow(&nodes, "node1", &lease).await.is_err());
+        let passed = began.elapsed() + Duration::from_millis(PERIOD);
+        assert!(2 * passed <= Duration::from_millis(DURATION), "two renewals take {:?}", 2 * passed);
     }
 
     /// An API server whose watches say nothing. Counts the lists.
