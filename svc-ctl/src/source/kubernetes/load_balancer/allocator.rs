@@ -189,7 +189,7 @@ async fn give(view: &mut View, rim: &Rim<'_>, settings: &LoadBalancerSettings, r
         Some((name, service, change(service, &outcome)?, outcome))
     };
     let due: Vec<_> =
-        in_order(decision.outcomes, &decision.current).into_iter().filter_map(differs).collect();
+        in_order(&decision.outcomes, &decision.current).into_iter().filter_map(differs).collect();
     let differing: BTreeSet<ServiceName> = due.iter().map(|(name, ..)| name.clone()).collect();
     for (name, service, changed, outcome) in due {
         let before = &service.metadata.resource_version;

@@ -12,7 +12,7 @@ use crate::source::kubernetes::outbox::status::{Outcome, Verdict};
 /// that another Service still has waits until that Service's new status has come back. If it takes an address back at the
 /// same time, it is written without the other's address, so that two Services may exchange theirs.
 pub fn in_order(
-    outcomes: BTreeMap<ServiceName, Outcome>,
+    outcomes: &BTreeMap<ServiceName, Outcome>,
     current: &BTreeMap<ServiceName, Vec<IpAddr>>,
 ) -> Vec<(ServiceName, Outcome)> {
     let mut leaving: BTreeMap<IpAddr, BTreeSet<&ServiceName>> = BTreeMap::new();
@@ -23,7 +23,7 @@ pub fn in_order(
         }
     }
     let (mut first, mut then) = (Vec::new(), Vec::new());
-    for (name, outcome) in &outcomes {
+    for (name, outcome) in outcomes {
         let has = current.get(name).map_or(&[][..], Vec::as_slice);
         let other =
             |ip: &IpAddr| leaving.get(ip).and_then(|names| names.iter().find(|other| **other != name));
@@ -82,7 +82,7 @@ mod tests {
             let ips: Vec<String> = outcome.addresses.iter().map(ToString::to_string).collect();
             format!("{} {} {}", name.name, ips.join(" "), outcome.verdict.unwrap().reason)
         };
-        in_order(outcomes, &current).into_iter().map(line).collect()
+        in_order(&outcomes, &current).into_iter().map(line).collect()
     }
 
     #[test]
