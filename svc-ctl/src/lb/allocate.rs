@@ -26,6 +26,9 @@ pub enum Order {
 /// The addresses that Services have.
 pub type Given = BTreeMap<ServiceName, Vec<IpAddr>>;
 
+/// Addresses of Services that are not svc's to serve. No other Service gets one of them.
+pub type Foreign = BTreeMap<IpAddr, ServiceName>;
+
 /// Why a Service has not what it asks for.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Reason {
@@ -59,10 +62,17 @@ pub struct Allocation {
 }
 
 /// Gives addresses. `previous` is what Services had; of Services that share what cannot be shared, the older one keeps it.
-pub fn allocate(requests: &[Request], pools: &Pools, previous: &Given, order: Order) -> Allocation {
+/// A Service that had a `foreign` address keeps it too.
+pub fn allocate(
+    requests: &[Request],
+    pools: &Pools,
+    previous: &Given,
+    foreign: &Foreign,
+    order: Order,
+) -> Allocation {
     let mut sorted: Vec<&Request> = requests.iter().collect();
     sorted.sort_by_key(|request| (request.created.unwrap_or(i64::MAX), request.service.clone()));
-    let mut book = Book { pools, order, users: BTreeMap::new(), given: Given::new() };
+    let mut book = Book { pools, foreign, order, users: BTreeMap::new(), given: Given::new() };
     for request in &sorted {
         let before = previous.get(&request.service).map_or(&[][..], Vec::as_slice);
         let kept = book.kept(request, before);
@@ -84,6 +94,7 @@ pub fn allocate(requests: &[Request], pools: &Pools, previous: &Given, order: Or
 
 struct Book<'a> {
     pools: &'a Pools,
+    foreign: &'a Foreign,
     order: Order,
     users: BTreeMap<IpAddr, Vec<&'a Request>>,
     given: Given,
@@ -187,6 +198,9 @@ impl<'a> Book<'a> {
             if !is_wanted_family(request, &[has, &new].concat(), *ip) {
                 return Err(Reason::FamilyUnsatisfied(*ip));
             }
+            if let Some(other) = self.foreign.get(ip) {
+                return Err(Reason::Taken(*ip, other.clone(), "it is another load balancer's"));
+            }
             if let Some((other, why)) = self.rival(request, *ip) {
                 return Err(Reason::Taken(*ip, other.service.clone(), why));
             }
@@ -208,6 +222,7 @@ impl<'a> Book<'a> {
             is_ours
                 && IpFamily::of(**ip) == family
                 && pool.contains(**ip)
+                && !self.foreign.contains_key(*ip)
                 && self.rival(request, **ip).is_none()
         });
         let size = pool.size(family);
@@ -216,7 +231,8 @@ impl<'a> Book<'a> {
             Order::ByName => place(&request.service, family, size),
         };
         let mut untouched = pool.addresses_from(family, place).take(MOST_TRIED);
-        shared.map(|(ip, _)| *ip).or_else(|| untouched.find(|ip| !self.users.contains_key(ip)))
+        let is_free = |ip: &IpAddr| !self.users.contains_key(ip) && !self.foreign.contains_key(ip);
+        shared.map(|(ip, _)| *ip).or_else(|| untouched.find(|ip| is_free(ip)))
     }
 
     /// A Service that has the address and does not share it with this one, and why not.

@@ -21,7 +21,7 @@ use super::neighbors::learn;
 use super::pulse::Presence;
 use super::report::{Count, Report, Row};
 use super::settings::{Announce, LoadBalancerSettings};
-use super::wanted::{Wanted, candidates, wanted};
+use super::wanted::{Wanted, alone, candidates, may_hold, nodes_to_ask, wanted};
 use crate::dataplane::announced::{AnnouncedTable, Place};
 use crate::dataplane::pins::Pins;
 use crate::model::complaint::{Complaint, Kind, Origin};
@@ -112,9 +112,10 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         taken: 0,
         given_up: 0,
     };
+    // Before this node's own interfaces are known no address that the programs answer for is given up.
+    announcer.inputs.interfaces.wait_for(Option::is_some).await.context("the interfaces ended")?;
+    announcer.inputs.hooks.wait_for(|hooks| !hooks.interfaces.is_empty()).await.context("the hooks ended")?;
     announcer.publish_presence();
-    // Before the nodes are known no address that the programs answer for is given up.
-    announcer.inputs.members.wait_for(|members| !members.is_empty()).await.context("the nodes ended")?;
     announcer.adopt();
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -174,8 +175,8 @@ impl Announcer {
         }
     }
 
-    /// Publishes the uplinks with carrier, for this node's Lease.
-    fn publish_presence(&self) {
+    /// The uplinks with carrier, for this node's Lease.
+    fn presence(&self) -> Presence {
         let observed = self.inputs.interfaces.borrow().clone();
         let interfaces = observed.map(|observed| observed.interfaces).unwrap_or_default();
         let hooks = self.inputs.hooks.borrow().clone();
@@ -187,6 +188,11 @@ impl Announcer {
                 presence.addresses.extend(&interface.addrs);
             }
         }
+        presence
+    }
+
+    fn publish_presence(&self) {
+        let presence = self.presence();
         self.inputs.presence.send_if_modified(|known| {
             let is_new = known.as_ref() != Some(&presence);
             *known = Some(presence);
@@ -204,11 +210,12 @@ impl Announcer {
             return;
         }
         let node = self.macs.get(&said.mac).cloned();
+        let is_stranger = node.is_none() && self.inputs.members.borrow().is_empty();
         for ((address, index), claim) in self.claims.iter_mut().filter(|((ip, _), _)| *ip == said.address) {
             if claim.is_held() && !self.table.is_armed((*address, *index)) {
                 claim.yielded(node.clone(), now);
                 self.given_up += 1;
-            } else {
+            } else if !is_stranger {
                 claim.hear(node.clone().map_or(Heard::Foreign(said.mac), Heard::Node), now);
             }
         }
@@ -246,8 +253,11 @@ impl Announcer {
             self.looked = Some(now);
             self.publish_presence();
             let members = self.inputs.members.borrow().clone();
-            learn(&self.handle, &self.inputs.node, &members, &mut self.macs).await?;
-            self.table.set_nodes(&self.macs.keys().copied().collect())?;
+            // Until the nodes are known the programs yield to those that an earlier daemon knew.
+            if !members.is_empty() {
+                learn(&self.handle, &self.inputs.node, &members, &mut self.macs).await?;
+                self.table.set_nodes(&self.macs.keys().copied().collect())?;
+            }
             for (place, claim) in self.claims.iter_mut().filter(|(_, claim)| claim.is_held()) {
                 if !self.table.is_armed(*place) {
                     claim.yielded(None, now);
@@ -259,11 +269,14 @@ impl Announcer {
         let observed = self.inputs.interfaces.borrow().clone();
         let interfaces = observed.map(|observed| observed.interfaces).unwrap_or_default();
         let members = self.inputs.members.borrow().clone();
+        let own = alone(&self.inputs.node, &self.presence());
         let mut report = Report { node: self.inputs.node.clone(), addresses: Vec::new() };
         let mut places = BTreeSet::new();
         for (address, wanted) in wanted.iter() {
             let interface = self.interface(&interfaces, *address);
-            let candidates = interface.map(|i| candidates(&members, i, wanted)).unwrap_or_default();
+            let is_held = interface.is_some_and(|i| self.holds((*address, i.index)));
+            let members = nodes_to_ask(&members, &own, is_held);
+            let candidates = interface.map(|i| candidates(members, i, wanted)).unwrap_or_default();
             if let Some(interface) = interface {
                 places.insert((*address, interface.index));
                 self.step(interface, *address, wanted, &candidates)?;
@@ -275,6 +288,10 @@ impl Announcer {
         self.count(&report);
         self.show(report);
         Ok(())
+    }
+
+    fn holds(&self, place: Place) -> bool {
+        self.claims.get(&place).is_some_and(Claim::is_held)
     }
 
     /// The interface whose network an address is of.
@@ -293,10 +310,7 @@ impl Announcer {
     ) -> anyhow::Result<()> {
         let now = self.now();
         let place = (address, interface.index);
-        let may_hold = interface.is_up
-            && interface.has_carrier
-            && wanted.has_endpoint
-            && candidates.contains(&self.inputs.node);
+        let may_hold = may_hold(&self.inputs.node, interface, wanted, candidates);
         let situation = Situation { now, node: &self.inputs.node, candidates, may_hold };
         let claim = self.claims.entry(place).or_insert_with(|| Claim::new(address, now));
         for action in claim.step(&situation) {

@@ -20,6 +20,9 @@ const SOON: Millis = 1_000;
 const LATER: Millis = 60_000;
 /// How often the next in line asks whether the owner still answers.
 const WATCH_PERIOD: Millis = 5_000;
+/// How long an address is left to an owner that answers and is no candidate any more: its daemon is restarted, or it does not reach the
+/// API server. After that its tables are too old to serve by.
+const TAKE_OVER_AFTER: Millis = 60_000;
 /// How long an address is left to a host that is no node.
 const CONFLICT_PAUSE: Millis = 30_000;
 
@@ -82,8 +85,10 @@ pub struct Claim {
     owner: Option<String>,
     /// A host that is no node, and announced the address while this node had it.
     intruder: Option<(Mac, Millis)>,
-    /// When an owner that is no candidate any more was last asked for. Its programs may go on answering for long.
+    /// When an owner that is no candidate any more was last asked for. Its programs go on answering without its daemon.
     orphan_asked: Option<Millis>,
+    /// Since when the owner is no candidate.
+    orphan_since: Option<Millis>,
     since: Millis,
     why: String,
 }
@@ -97,6 +102,7 @@ impl Claim {
             owner: None,
             intruder: None,
             orphan_asked: None,
+            orphan_since: None,
             since: now,
             why: "nobody has been heard with it".to_owned(),
         }
@@ -184,9 +190,12 @@ impl Claim {
         let chosen = choose(self.address, self.owner.as_deref(), situation.candidates);
         let is_chosen = situation.may_hold && chosen == Some(situation.node);
         let is_orphan = self.owner.as_ref().is_some_and(|owner| !situation.candidates.contains(owner));
-        if !is_orphan {
-            self.orphan_asked = None;
+        if is_orphan {
+            self.orphan_since.get_or_insert(now);
+        } else {
+            (self.orphan_asked, self.orphan_since) = (None, None);
         }
+        let is_overdue = self.orphan_since.is_some_and(|since| now >= since + TAKE_OVER_AFTER);
         let is_asked = self.orphan_asked.is_some_and(|at| now < at + WATCH_PERIOD);
         match self.phase {
             Phase::Holding { announced, next } => {
@@ -221,9 +230,12 @@ impl Claim {
                     Some(other) => format!("{other} answers no longer"),
                     None => "nobody answered for it".to_owned(),
                 };
-                self.set_owner(Some(situation.node.to_owned()), now, &why);
-                self.phase = Phase::Holding { announced: 1, next: now + SOON };
-                vec![Action::Arm, Action::Announce]
+                self.take(situation, &why)
+            }
+            // The programs of the other node yield to the announcement.
+            Phase::Resting { .. } if is_chosen && is_overdue => {
+                let other = self.owner.clone().unwrap_or_default();
+                self.take(situation, &format!("{other} answers, and its daemon has been away for a minute"))
             }
             Phase::Resting { .. } if is_chosen && !is_asked => {
                 self.orphan_asked = is_orphan.then_some(now);
@@ -250,6 +262,12 @@ impl Claim {
             Phase::Conflict { until, .. } if now >= until && situation.may_hold => self.probe(now),
             Phase::Resting { .. } | Phase::Conflict { .. } => Vec::new(),
         }
+    }
+
+    fn take(&mut self, situation: &Situation<'_>, why: &str) -> Vec<Action> {
+        self.set_owner(Some(situation.node.to_owned()), situation.now, why);
+        self.phase = Phase::Holding { announced: 1, next: situation.now + SOON };
+        vec![Action::Arm, Action::Announce]
     }
 
     fn probe(&mut self, now: Millis) -> Vec<Action> {

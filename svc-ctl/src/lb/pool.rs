@@ -150,6 +150,8 @@ pub struct Pool {
     pub name: String,
     /// Sorted; none overlaps another.
     ranges: Vec<Range>,
+    /// Addresses of nodes, which no Service may have.
+    of_nodes: BTreeSet<IpAddr>,
     pub auto_assign: bool,
     avoids_buggy_ips: bool,
     /// Services keep their addresses of the pool, and no other Service gets one.
@@ -180,8 +182,8 @@ pub enum PoolError {
     OfNobody(String),
     #[error("it overlaps the pool {0:?}, which stands before it: it gives no addresses")]
     Overlaps(String),
-    #[error("it holds {0}, an address of a node: it gives no addresses")]
-    NodeAddress(IpAddr),
+    #[error("it holds {0}, an address of Node {1}: no Service gets this address")]
+    NodeAddress(IpAddr, String),
     #[error("it overlaps the Service CIDR {0}: it gives no addresses")]
     ServiceCidr(IpNet),
 }
@@ -208,6 +210,7 @@ impl Pool {
         Ok(Self {
             name: spec.name,
             ranges: merged(ranges),
+            of_nodes: BTreeSet::new(),
             auto_assign: spec.auto_assign,
             avoids_buggy_ips: spec.avoid_buggy_ips,
             is_disabled: spec.disabled,
@@ -218,11 +221,19 @@ impl Pool {
     }
 
     pub fn contains(&self, address: IpAddr) -> bool {
-        self.ranges.iter().any(|range| range.contains(address)) && !self.avoids(address)
+        self.is_in_range(address) && !self.avoids(address)
+    }
+
+    fn is_in_range(&self, address: IpAddr) -> bool {
+        self.ranges.iter().any(|range| range.contains(address))
+    }
+
+    fn avoids(&self, address: IpAddr) -> bool {
+        self.is_buggy(address) || self.of_nodes.contains(&address)
     }
 
     /// Some home routers take the first and the last address of an old class C network for something else.
-    fn avoids(&self, address: IpAddr) -> bool {
+    fn is_buggy(&self, address: IpAddr) -> bool {
         matches!(address, IpAddr::V4(ip) if self.avoids_buggy_ips && matches!(ip.octets()[3], 0 | 255))
     }
 
@@ -258,7 +269,9 @@ impl Pool {
             }
             _ => 0,
         };
-        u64::try_from(self.size(family) - avoided).unwrap_or(u64::MAX)
+        let is_counted = |ip: &&IpAddr| IpFamily::of(**ip) == family && !self.is_buggy(**ip);
+        let of_nodes = self.of_nodes.iter().filter(is_counted).count() as u128;
+        u64::try_from(self.size(family) - avoided - of_nodes).unwrap_or(u64::MAX)
     }
 
     /// The addresses of a family in ascending order, beginning at this place and coming round.
@@ -327,24 +340,29 @@ impl Pools {
         (Self(pools), refused)
     }
 
-    /// Without the pools that hold an address of a node or of a Service CIDR, which are named.
+    /// Without the addresses of nodes, and without pools that overlap a Service CIDR. Names each pool and what is wrong with it.
     pub fn without(
         &self,
-        nodes: &BTreeSet<IpAddr>,
+        nodes: &BTreeMap<IpAddr, String>,
         service_cidrs: &[IpNet],
     ) -> (Self, Vec<(String, PoolError)>) {
         let (mut pools, mut refused) = (Vec::new(), Vec::new());
         for pool in &self.0 {
-            let node = nodes.iter().find(|ip| pool.contains(**ip)).map(|ip| PoolError::NodeAddress(*ip));
+            let of_nodes: BTreeMap<_, _> = nodes.iter().filter(|(ip, _)| pool.is_in_range(**ip)).collect();
             let meets = |net: &&IpNet| {
                 let net = Range::of_net(**net);
                 pool.ranges.iter().any(|range| range.overlaps(&net))
             };
-            let cidr = || service_cidrs.iter().find(meets).map(|net| PoolError::ServiceCidr(*net));
-            match node.or_else(cidr) {
-                Some(error) => refused.push((pool.name.clone(), error)),
-                None => pools.push(pool.clone()),
+            if let Some(net) = service_cidrs.iter().find(meets) {
+                refused.push((pool.name.clone(), PoolError::ServiceCidr(*net)));
+                continue;
             }
+            pools.push(Pool { of_nodes: of_nodes.keys().map(|ip| **ip).collect(), ..pool.clone() });
+            refused.extend(
+                of_nodes
+                    .into_iter()
+                    .map(|(ip, node)| (pool.name.clone(), PoolError::NodeAddress(*ip, node.clone()))),
+            );
         }
         (Self(pools), refused)
     }

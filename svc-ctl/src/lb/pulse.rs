@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_renews_no_longer_is_down_after_its_lease() {
+    fn sem_310_a_node_that_renews_no_longer_is_down_after_its_lease() {
         let mut pulse = Pulse::new("a".to_owned());
         beat(&mut pulse, "b", 0);
         assert_eq!(pulse.members(), None);

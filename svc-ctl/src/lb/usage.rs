@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_a_pool_avoids_are_no_room() {
+    fn sem_304_addresses_that_a_pool_avoids_are_no_room() {
         for (range, room) in [
             ("192.0.2.0/24", 254),
             ("192.0.2.0/23", 508),

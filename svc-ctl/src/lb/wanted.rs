@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use super::Members;
+use super::pulse::Presence;
 use super::settings::LoadBalancerSettings;
+use super::{Member, Members};
 use crate::model::name::ServiceName;
 use crate::model::world::World;
 use crate::node::Interface;
@@ -54,4 +55,136 @@ pub fn candidates(members: &Members, interface: &Interface, wanted: &Wanted) -> 
         member.is_up && !member.is_excluded && member.addresses.iter().any(is_near) && has_endpoint
     });
     may.map(|(name, _)| name.clone()).collect()
+}
+
+/// This node has the link and is a candidate, and some endpoint can serve.
+pub fn may_hold(node: &str, interface: &Interface, wanted: &Wanted, candidates: &BTreeSet<String>) -> bool {
+    interface.is_up && interface.has_carrier && wanted.has_endpoint && candidates.contains(node)
+}
+
+/// This node as the only one.
+pub fn alone(node: &str, presence: &Presence) -> Members {
+    let member = Member {
+        addresses: presence.addresses.iter().copied().collect(),
+        macs: presence.macs.clone(),
+        is_up: true,
+        is_excluded: presence.is_excluded,
+    };
+    Members::from([(node.to_owned(), member)])
+}
+
+/// The nodes that are asked for candidates. While no node is known, not even this one by its Lease, this node goes on with an
+/// address that it holds, and gives it up where it must; it takes no other.
+pub fn nodes_to_ask<'a>(members: &'a Members, own: &'a Members, is_held: bool) -> &'a Members {
+    if members.is_empty() && is_held { own } else { members }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lb::claim::{Action, Claim, Situation};
+    use crate::source::sample::store;
+
+    #[test]
+    fn while_no_node_is_known_an_address_that_is_held_is_kept_or_given_up_and_no_other_is_taken() {
+        let wanted = Wanted { has_endpoint: true, ..Wanted::default() };
+        let elsewhere = Wanted { only: Some(BTreeSet::from(["b".to_owned()])), ..wanted.clone() };
+        for (ip, net) in [("192.0.2.9", "192.0.2.0/24"), ("2001:db8::9", "2001:db8::/64")] {
+            let ip: IpAddr = ip.parse().unwrap();
+            let interface = Interface {
+                subnets: vec![net.parse().unwrap()],
+                is_up: true,
+                has_carrier: true,
+                ..Interface::default()
+            };
+            let here = Presence { addresses: BTreeSet::from([ip]), ..Presence::default() };
+            let excluded = Presence { is_excluded: true, ..here.clone() };
+            let unplugged = Presence::default();
+            for (what, presence, wanted, expected) in [
+                ("as before", &here, &wanted, Action::Announce),
+                ("excluded", &excluded, &wanted, Action::Disarm),
+                ("without an address of the network", &unplugged, &wanted, Action::Disarm),
+                ("endpoints elsewhere", &here, &elsewhere, Action::Disarm),
+            ] {
+                let own = alone("a", presence);
+                let nobody = Members::new();
+                let step = |mut claim: Claim| {
+                    let nodes = nodes_to_ask(&nobody, &own, claim.is_held());
+                    let candidates = candidates(nodes, &interface, wanted);
+                    let may_hold = may_hold("a", &interface, wanted, &candidates);
+                    let situation = Situation { now: 60_000, node: "a", candidates: &candidates, may_hold };
+                    claim.step(&situation)
+                };
+                assert_eq!(step(Claim::adopted(ip, "a", 0)), [expected], "{what}");
+                assert_eq!(step(Claim::new(ip, 0)), [], "{what}");
+            }
+        }
+    }
+
+    /// The nodes of a and b that may answer for the address of a Service, and whether a may hold it.
+    fn asked(family: &str, policy: &str, endpoints: &[(&str, bool)]) -> (Vec<String>, bool) {
+        let (kind, cluster_ip, ip, net, backend) = match family {
+            "IPv4" => ("IPv4", "10.0.0.1", "192.0.2.9", "192.0.2.0/24", "10.1.0."),
+            _ => ("IPv6", "fd00::1", "2001:db8::9", "2001:db8::/64", "fd01::"),
+        };
+        let service = format!(
+            "{{metadata: {{name: web, namespace: shop}}, spec: {{type: LoadBalancer, clusterIP: '{cluster_ip}', clusterIPs: ['{cluster_ip}'], ipFamilies: [{kind}],
+               externalTrafficPolicy: {policy}, ports: [{{port: 80}}]}}, status: {{loadBalancer: {{ingress: [{{ip: '{ip}'}}]}}}}}}"
+        );
+        let endpoint = |(n, (node, ready)): (usize, &(&str, bool))| {
+            format!("{{addresses: ['{backend}{}'], nodeName: {node}, conditions: {{ready: {ready}}}}}", n + 1)
+        };
+        let endpoints: Vec<String> = endpoints.iter().enumerate().map(endpoint).collect();
+        let slice = format!(
+            "{{metadata: {{name: web-1, namespace: shop, labels: {{kubernetes.io/service-name: web}}}}, addressType: {kind},
+               ports: [{{name: '', port: 8080}}], endpoints: [{}]}}",
+            endpoints.join(", ")
+        );
+        let section = format!("{{pools: [{{name: front, addresses: ['{ip}-{ip}']}}]}}");
+        let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(&section).unwrap()).0;
+        let all = wanted(store(&[service], &[slice]).world(), &settings);
+        let wanted = &all[&ip.parse::<IpAddr>().unwrap()];
+        let interface = Interface {
+            subnets: vec![net.parse().unwrap()],
+            is_up: true,
+            has_carrier: true,
+            ..Interface::default()
+        };
+        let presence = Presence { addresses: BTreeSet::from([ip.parse().unwrap()]), ..Presence::default() };
+        let members: Members = ["a", "b"].iter().flat_map(|node| alone(node, &presence)).collect();
+        let candidates = candidates(&members, &interface, wanted);
+        let may_hold = may_hold("a", &interface, wanted, &candidates);
+        (candidates.into_iter().collect(), may_hold)
+    }
+
+    #[test]
+    fn sem_311_under_policy_local_only_a_node_with_a_ready_endpoint_may_answer() {
+        for family in ["IPv4", "IPv6"] {
+            for (policy, endpoints, candidates, may_hold) in [
+                ("Cluster", &[("b", true)][..], &["a", "b"][..], true),
+                ("Local", &[("b", true)], &["b"], false),
+                ("Local", &[("a", true), ("b", false)], &["a"], true),
+                ("Local", &[("a", false), ("b", true)], &["b"], false),
+            ] {
+                let found = asked(family, policy, endpoints);
+                assert_eq!(
+                    (found.0, found.1),
+                    (candidates.iter().map(ToString::to_string).collect(), may_hold),
+                    "{family} {policy} {endpoints:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn sem_313_an_address_without_a_ready_endpoint_is_held_by_no_node() {
+        for family in ["IPv4", "IPv6"] {
+            for policy in ["Cluster", "Local"] {
+                for endpoints in [&[][..], &[("a", false)]] {
+                    assert!(!asked(family, policy, endpoints).1, "{family} {policy} {endpoints:?}");
+                }
+                assert!(asked(family, policy, &[("a", true)]).1, "{family} {policy}");
+            }
+        }
+    }
 }

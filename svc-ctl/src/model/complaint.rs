@@ -160,9 +160,13 @@ pub enum Origin {
     Announced,
     /// Load-balancer addresses that this node gives to the Services of a cluster.
     Allocator,
-    /// The Leases and Services that the allocator reads.
+    /// The Services and Nodes that the allocator reads.
     AllocatorSource,
-    /// The Leases of nodes.
+    /// The Lease of the node that gives load-balancer addresses.
+    AllocatorLease,
+    /// This node's own Lease.
+    NodeLease,
+    /// The Leases of all nodes, as they are read.
     NodeLeases,
     /// Addresses of HTTP servers (`/healthz` and others).
     Listeners,

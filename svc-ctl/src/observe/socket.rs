@@ -125,6 +125,8 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
         | Origin::Announced
         | Origin::Allocator
         | Origin::AllocatorSource
+        | Origin::AllocatorLease
+        | Origin::NodeLease
         | Origin::NodeLeases
         | Origin::Configuration
         | Origin::Tables

@@ -42,14 +42,7 @@ pub fn request(
     if !settings.serves(spec.load_balancer_class.as_deref()) {
         return Ok(None);
     }
-    let meta = &service.metadata;
-    let annotation = |names: &[&'static str]| {
-        names.iter().find_map(|name| {
-            let value = meta.annotations.as_ref()?.get(*name)?;
-            Some((format!("metadata.annotations[{name}]"), value.as_str()))
-        })
-    };
-    let named = annotation(&ADDRESSES);
+    let named = annotation(service, &ADDRESSES);
     let written = spec.load_balancer_ip.as_deref().filter(|ip| !ip.is_empty());
     if let (Some((field, _)), Some(_)) = (&named, written) {
         return Err((field.clone(), format!("{REQUESTED} asks for an address too: one of them has to go")));
@@ -62,20 +55,48 @@ pub fn request(
             ips.collect::<Result<Vec<IpAddr>, String>>().map_err(|reason| (field, reason))?
         }
     };
-    let families: Vec<IpFamily> = families(spec);
-    let created = meta.creation_timestamp.as_ref().map(|time| time.0.as_second());
-    let (namespace, name) =
-        (meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default());
     Ok(Some(Request {
-        service: ServiceName::new(namespace, name),
-        labels: meta.labels.clone().unwrap_or_default(),
-        created,
+        service: name(service),
+        labels: service.metadata.labels.clone().unwrap_or_default(),
+        created: created(service),
         needs_all: spec.ip_family_policy.as_deref() == Some("RequireDualStack"),
-        families,
+        families: families(spec),
         addresses,
-        pool: annotation(&POOL).map(|(_, name)| name.to_owned()),
-        sharing: annotation(&SHARING).map(|(_, key)| sharing(key, spec)),
+        pool: annotation(service, &POOL).map(|(_, name)| name.to_owned()),
+        sharing: sharing(service, spec),
     }))
+}
+
+/// The request of a Service that shall keep these addresses and get no others, because what it asks for is unclear.
+pub fn unchanged(service: &Service, addresses: &[IpAddr]) -> Request {
+    let meta = &service.metadata;
+    Request {
+        service: name(service),
+        labels: meta.labels.clone().unwrap_or_default(),
+        created: created(service),
+        needs_all: false,
+        families: addresses.iter().map(|ip| IpFamily::of(*ip)).collect(),
+        addresses: addresses.to_vec(),
+        pool: None,
+        sharing: service.spec.as_ref().and_then(|spec| sharing(service, spec)),
+    }
+}
+
+/// The first of these annotations that the Service has: its field and value.
+fn annotation<'a>(service: &'a Service, names: &[&'static str]) -> Option<(String, &'a str)> {
+    names.iter().find_map(|name| {
+        let value = service.metadata.annotations.as_ref()?.get(*name)?;
+        Some((format!("metadata.annotations[{name}]"), value.as_str()))
+    })
+}
+
+fn name(service: &Service) -> ServiceName {
+    let meta = &service.metadata;
+    ServiceName::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+}
+
+fn created(service: &Service) -> Option<i64> {
+    service.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second())
 }
 
 /// The families of the Service's ClusterIPs, in their order: an address of another one would serve nobody.
@@ -91,17 +112,18 @@ fn families(spec: &ServiceSpec) -> Vec<IpFamily> {
     families
 }
 
-fn sharing(key: &str, spec: &ServiceSpec) -> Sharing {
+fn sharing(service: &Service, spec: &ServiceSpec) -> Option<Sharing> {
+    let (_, key) = annotation(service, &SHARING)?;
     let ports = spec.ports.iter().flatten().filter_map(|port| {
         let proto = proto_from_label(port.protocol.as_deref().unwrap_or("TCP"))?;
         Some((proto, parse_port(port.port).ok()?.get()))
     });
     let is_local = spec.external_traffic_policy.as_deref() == Some("Local");
-    Sharing {
+    Some(Sharing {
         key: key.to_owned(),
         ports: ports.collect::<BTreeSet<_>>(),
         local_selector: is_local.then(|| spec.selector.clone().unwrap_or_default()),
-    }
+    })
 }
 
 /// Addresses that the object's own status has.
@@ -135,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn annotations_of_others_are_understood() {
+    fn sem_302_annotations_of_others_are_understood() {
         for name in ADDRESSES {
             let yaml = format!(
                 "{{metadata: {{name: web, annotations: {{{name}: '192.0.2.1, 2001:db8::1'}}}},

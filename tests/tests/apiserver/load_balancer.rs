@@ -17,16 +17,16 @@ use svc_tests::{command, wait};
 use crate::case::Case;
 use crate::fixtures::play;
 use crate::objects::PORT;
-use crate::plane::{ACCOUNTS, Plane};
+use crate::plane::{ACCOUNTS, Plane, ROLE};
 use crate::testbed::Testbed;
 
 const NAME: &str = "pools";
+const LEASES: &str = "svc-leases";
 /// Leases: 15 s until another node gives addresses, and time for a slow machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
-    let sentence =
-        "addresses of pools are given by one node, answered for by one, and outlive both and the API server";
+    let sentence = "addresses of pools are given by one node, answered for by one, and outlive both and the API server (SEM-300)";
     vec![Trial::test(sentence, move || -> Result<(), Failed> { play(sentence, set, act) })]
 }
 
@@ -64,7 +64,7 @@ fn give_rights(plane: &Plane) -> Result<()> {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
-        "metadata": {"name": NAME, "namespace": "kube-system"},
+        "metadata": {"name": NAME, "namespace": LEASES},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "svc"},
         "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": ACCOUNTS}],
     });
@@ -84,6 +84,9 @@ fn act(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     ensure!(status["loadBalancer"]["ingress"][0]["ipMode"] == "VIP", "{status}");
     soon_told(case, "one", "IPAllocated")?;
 
+    leases(testbed)?;
+    forbidden(testbed, case, &spec)?;
+
     case.service("three", &spec)?;
     soon_condition(case, "three", "FamilyUnsatisfied")?;
     soon_told(case, "three", "AllocationFailed")?;
@@ -94,6 +97,64 @@ fn act(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     api_away(testbed, &two)?;
     other_allocator(testbed, case, &spec)?;
     edited(testbed, case, &two)
+}
+
+/// Each node's Lease belongs to its Node, and the daemon may write no Lease but svc's.
+fn leases(testbed: &Testbed) -> Result<()> {
+    for node in [1, 2].map(|node| testbed.node_name(node)) {
+        let owner = "jsonpath={.metadata.ownerReferences[0].uid}";
+        let lease = ["-n", LEASES, "get", "lease", &format!("svc-node-{node}"), "-o", owner];
+        let uid = testbed.plane().kubectl(&["get", "node", &node, "-o", "jsonpath={.metadata.uid}"])?;
+        wait::until_true("the Lease of a node belongs to its Node", LIMIT, || {
+            Ok(testbed.plane().kubectl(&lease)? == uid)
+        })?;
+    }
+    let account = format!("--as=system:serviceaccount:{ACCOUNTS}:{NAME}");
+    let may = |verb: &str, lease: &str, namespace: &str| {
+        // kubectl fails where the answer is no.
+        let question = ["auth", "can-i", verb, lease, "-n", namespace, &account];
+        testbed.plane().kubectl(&question).is_ok_and(|answer| answer.trim() == "yes")
+    };
+    ensure!(may("patch", "leases/any", LEASES) && may("update", "leases/svc-allocator", LEASES));
+    for (verb, lease, namespace) in [
+        ("update", "leases/svc-allocator", "kube-system"),
+        ("patch", "leases/kube-scheduler", "kube-system"),
+        ("create", "leases", "kube-system"),
+        ("list", "leases", "kube-system"),
+        ("update", "leases/any", LEASES),
+        ("delete", "leases/any", LEASES),
+    ] {
+        ensure!(!may(verb, lease, namespace), "the daemon may {verb} {lease} in {namespace}");
+    }
+    Ok(())
+}
+
+/// A status that may not be written is a complaint with its cure, and is written once the right is back.
+fn forbidden(testbed: &Testbed, case: &Case<'_>, spec: &Value) -> Result<()> {
+    let plane = testbed.plane();
+    let rules = plane.kubectl(&["get", "clusterrole", ROLE, "-o", "jsonpath={.rules}"])?;
+    let all: Vec<Value> = serde_json::from_str(&rules)?;
+    let others: Vec<&Value> = all.iter().filter(|rule| rule["resources"][0] != "services/status").collect();
+    ensure!(others.len() + 1 == all.len(), "{rules}");
+    let set = |rules: Value| {
+        let patch = json!({"rules": rules}).to_string();
+        plane.kubectl(&["patch", "clusterrole", ROLE, "--type=merge", "-p", &patch])
+    };
+    case.kubectl(&["delete", "service", "one"])?;
+    set(json!(others))?;
+    case.service("one", spec)?;
+    let node = if holder(testbed)? == testbed.node_name(1) { 1 } else { 2 };
+    testbed.on_world(|world| {
+        let daemon = world.daemon(node)?;
+        wait::until_true("the node that gives addresses names the missing right", LIMIT, || {
+            let complaints = serde_json::to_string(&daemon.complaints()?)?;
+            ensure!(complaints.contains("rbac.loadBalancer"), "{complaints}");
+            Ok(true)
+        })
+    })?;
+    ensure!(given(case, "one")?.is_empty(), "one has an address that may not be written");
+    set(json!(all))?;
+    soon_given(case, "one").map(drop)
 }
 
 /// Without the API server longer than any Lease lasts: the owners stay, and the client notices nothing.
@@ -188,7 +249,7 @@ fn soon_told(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
 
 fn holder(testbed: &Testbed) -> Result<String> {
     let path = "jsonpath={.spec.holderIdentity}";
-    testbed.plane().kubectl(&["-n", "kube-system", "get", "lease", "svc-allocator", "-o", path])
+    testbed.plane().kubectl(&["-n", LEASES, "get", "lease", "svc-allocator", "-o", path])
 }
 
 fn dial(testbed: &Testbed, ip: &str) -> Result<()> {

@@ -5,6 +5,7 @@ mod flags;
 mod helm;
 mod matrix;
 mod observability;
+mod rights;
 mod shipped;
 mod unit;
 
@@ -13,7 +14,13 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
-    let trials =
-        [matrix::trials(), shipped::trials(), flags::trials(), observability::trials(), unit::trials()];
+    let trials = [
+        matrix::trials(),
+        shipped::trials(),
+        flags::trials(),
+        observability::trials(),
+        rights::trials(),
+        unit::trials(),
+    ];
     libtest_mimic::run(&Arguments::from_args(), trials.into_iter().flatten().collect()).exit_code()
 }

@@ -23,8 +23,16 @@ const CONFIGURATION: &str = "apiVersion: svc/v1alpha1\nkind: SvcConfiguration\nl
 /// A move of an address takes two seconds of heartbeats and three probes; this is for slow machines.
 const MOVE_LIMIT: Duration = Duration::from_secs(20);
 
+/// The minute for which an address is left to programs without a daemon, and time for slow machines.
+const SUCCESSOR_LIMIT: Duration = Duration::from_secs(120);
+
 pub fn trials() -> Vec<Trial> {
-    [(Shape::Routed, "routed"), (Shape::Bridged, "bridged")]
+    let lasting = scenario(
+        "a LoadBalancer address whose node has no daemon is answered, and moves to the successor that speaks after a minute",
+        |test| set(test, Options::default()),
+        outlived,
+    );
+    let moved = [(Shape::Routed, "routed"), (Shape::Bridged, "bridged")]
         .into_iter()
         .map(|(shape, name)| {
             let options = Options { shape, ..Options::default() };
@@ -35,8 +43,8 @@ pub fn trials() -> Vec<Trial> {
                 move |test| set(&format!("{test} {name}"), options),
                 act,
             )
-        })
-        .collect()
+        });
+    moved.chain([lasting]).collect()
 }
 
 fn set(test: &str, options: Options) -> Result<Testbed> {
@@ -91,6 +99,44 @@ fn act(testbed: &mut Testbed) -> Result<()> {
         forget(testbed, address)?;
         dialled(testbed, address).context("after the node is back")?;
         ensure!(self::owner(testbed, address)? == other, "the node that came back took the address");
+    }
+    Ok(())
+}
+
+fn outlived(testbed: &mut Testbed) -> Result<()> {
+    let addresses = Family::BOTH.map(|family| VIP.of(family));
+    let mut owners = Vec::new();
+    for address in addresses {
+        dialled(testbed, address).context("at first")?;
+        owners.push((address, owner(testbed, address)?));
+    }
+    for node in [1, 2] {
+        let own: Vec<IpAddr> =
+            owners.iter().filter(|(_, owner)| *owner == node).map(|(address, _)| *address).collect();
+        if own.is_empty() {
+            continue;
+        }
+        testbed.world.daemon(node)?.kill()?;
+        let died = Instant::now();
+        for address in &own {
+            forget(testbed, *address)?;
+            dialled(testbed, *address).context("without the daemon")?;
+            ensure!(owner(testbed, *address)? == node, "{address}: node{node} is silent without its daemon");
+        }
+        for address in &own {
+            wait::until_true("the successor's announcement reaches the client", SUCCESSOR_LIMIT, || {
+                ask(testbed, *address)?;
+                Ok(owner(testbed, *address)? == 3 - node)
+            })?;
+            eprintln!("{address}: moved {} s after the daemon of node{node} died", died.elapsed().as_secs());
+            // The programs of the dead daemon would answer as fast as the successor's.
+            for _ in 0..10 {
+                forget(testbed, *address)?;
+                dialled(testbed, *address).context("at the successor")?;
+                ensure!(owner(testbed, *address)? == 3 - node, "{address}: node{node} still answers");
+            }
+        }
+        testbed.world.restart(node)?;
     }
     Ok(())
 }

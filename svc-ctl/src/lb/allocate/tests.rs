@@ -71,14 +71,14 @@ fn play(pool: &str, previous: &[(&str, &[&str])], services: &[&str]) -> Vec<Stri
     let previous = previous.iter().map(|(name, ips)| {
         (ServiceName::new("shop", name), ips.iter().map(|ip| ip.parse().unwrap()).collect())
     });
-    lines(&allocate(&requests, &pools(pool), &previous.collect(), Order::Lowest))
+    lines(&allocate(&requests, &pools(pool), &previous.collect(), &Foreign::new(), Order::Lowest))
 }
 
 /// A sentence, the pools, the addresses that Services had, the Services, and the expected lines.
 type TableCase<'a> = (&'a str, &'a str, &'a [(&'a str, &'a [&'a str])], &'a [&'a str], &'a [&'a str]);
 
 #[test]
-fn the_table() {
+fn sem_302_sem_305_sem_306_sem_307_the_table_of_assignments() {
     let web = "{name: a, addresses: [192.0.2.1-192.0.2.3]}";
     let cases: &[TableCase<'_>] = &[
         (
@@ -281,37 +281,49 @@ fn the_table() {
 fn one_that_waits_is_served_when_room_appears() {
     let pool = pools("{name: a, addresses: [192.0.2.1/32]}");
     let both = [request("x age=2"), request("y")];
-    let first = allocate(&both, &pool, &Given::new(), Order::Lowest);
+    let first = allocate(&both, &pool, &Given::new(), &Foreign::new(), Order::Lowest);
     assert_eq!(lines(&first), ["x: 192.0.2.1", "y: no address is free in \"a\""]);
-    let after = allocate(&both[1..], &pool, &first.given, Order::Lowest);
+    let after = allocate(&both[1..], &pool, &first.given, &Foreign::new(), Order::Lowest);
     assert_eq!(lines(&after), ["y: 192.0.2.1"]);
 }
 
 #[test]
 fn by_name_every_node_finds_the_same_without_a_past() {
     let pool = pools("{name: a, addresses: [192.0.2.0/24]}");
-    let alone = allocate(&[request("x")], &pool, &Given::new(), Order::ByName).given;
+    let alone = allocate(&[request("x")], &pool, &Given::new(), &Foreign::new(), Order::ByName).given;
     let many: Vec<Request> = ["x", "a", "b", "c"].map(request).to_vec();
-    let all = allocate(&many, &pool, &Given::new(), Order::ByName).given;
+    let all = allocate(&many, &pool, &Given::new(), &Foreign::new(), Order::ByName).given;
     let x = ServiceName::new("shop", "x");
     assert_eq!(alone[&x], all[&x]);
     assert_eq!(all.values().flatten().collect::<BTreeSet<_>>().len(), 4);
 }
 
 #[test]
-fn pools_that_hold_a_node_or_the_service_cidr_give_nothing() {
+fn a_pool_that_overlaps_the_service_cidr_gives_nothing_and_one_with_a_nodes_address_gives_the_others() {
     let pools = pools(
-        "{name: a, addresses: [192.0.2.0/24]}, {name: b, addresses: [10.96.1.0/24]}, {name: c, addresses: [198.51.100.0/24]}",
+        "{name: a, addresses: [192.0.2.7-192.0.2.8, '2001:db8::1-2001:db8::2']}, {name: b, addresses: [10.96.1.0/24]},
+         {name: c, addresses: [198.51.100.0/24]}",
     );
-    let nodes = BTreeSet::from(["192.0.2.7".parse().unwrap()]);
+    let nodes = BTreeMap::from([
+        ("192.0.2.7".parse().unwrap(), "n1".to_owned()),
+        ("2001:db8::1".parse().unwrap(), "n2".to_owned()),
+    ]);
     let (left, refused) = pools.without(&nodes, &["10.96.0.0/16".parse().unwrap()]);
     let named: Vec<String> = refused.iter().map(|(name, error)| format!("{name}: {error}")).collect();
     assert_eq!(
         named,
         [
-            "a: it holds 192.0.2.7, an address of a node: it gives no addresses",
+            "a: it holds 192.0.2.7, an address of Node n1: no Service gets this address",
+            "a: it holds 2001:db8::1, an address of Node n2: no Service gets this address",
             "b: it overlaps the Service CIDR 10.96.0.0/16: it gives no addresses",
         ]
     );
-    assert_eq!(left.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(left.iter().map(|pool| pool.name.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+    let a = left.iter().next().unwrap();
+    assert_eq!([IpFamily::V4, IpFamily::V6].map(|family| a.capacity(family)), [1, 1]);
+    let requests = ["x 46 pool=a", "y pool=a ask=192.0.2.7"].map(request);
+    assert_eq!(
+        lines(&allocate(&requests, &left, &Given::new(), &Foreign::new(), Order::Lowest)),
+        ["x: 192.0.2.8 2001:db8::2", "y: no pool has 192.0.2.7"]
+    );
 }

@@ -20,7 +20,7 @@ fn play(
 }
 
 #[test]
-fn a_node_takes_an_address_after_three_probes_and_announces_it_each_second_and_then_each_minute() {
+fn sem_308_a_node_takes_an_address_after_three_probes_and_announces_it_each_second_and_then_each_minute() {
     use Action::{Announce, Arm, Probe};
     let (done, claim) = play(&["a"], 1_300, |_, _, _| {});
     let first = [(0, Probe), (1, Probe), (2, Probe), (3, Arm), (3, Announce)];
@@ -82,7 +82,7 @@ fn two_that_yielded_to_each_other_ask_again() {
 }
 
 #[test]
-fn addresses_are_spread_over_nodes_and_stay_when_another_node_goes() {
+fn sem_309_addresses_are_spread_over_nodes_and_stay_when_another_node_goes() {
     let nodes = |names: &[&str]| names.iter().map(ToString::to_string).collect::<BTreeSet<_>>();
     let all = nodes(&["a", "b", "c"]);
     let addresses: Vec<IpAddr> = (0..240_u8).map(|n| [192, 0, 2, n].into()).collect();
@@ -117,4 +117,40 @@ fn an_owner_remembers_a_foreign_host_that_announces_its_address() {
     });
     assert_eq!((claim.is_held(), claim.conflict()), (true, None));
     assert_eq!([claim.intruder(4_000), claim.intruder(302_000)], [Some([2; 6]), None]);
+}
+
+#[test]
+fn an_owner_that_answers_without_its_daemon_for_a_minute_has_a_successor_that_speaks() {
+    use Action::{Announce, Arm};
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        let candidates = BTreeSet::from(["a".to_owned()]);
+        let mut claim = Claim::new(address.parse().unwrap(), 0);
+        let mut done = Vec::new();
+        for step in 0..700 {
+            // The programs of b answer until a announces the address.
+            if !claim.is_held() {
+                claim.hear(Heard::Node("b".to_owned()), step * 100);
+            }
+            let situation = Situation { now: step * 100, node: "a", candidates: &candidates, may_hold: true };
+            done.extend(claim.step(&situation).into_iter().map(|action| (step, action)));
+        }
+        let taken: Vec<_> = done.iter().filter(|(_, action)| *action == Arm).collect();
+        assert_eq!(taken, [&(600, Arm)], "{address}");
+        assert!(done.contains(&(600, Announce)));
+        assert_eq!((claim.owner(), claim.is_held()), (Some("a"), true));
+    }
+}
+
+#[test]
+fn an_owner_whose_daemon_is_back_within_a_minute_keeps_its_address() {
+    let (alone, both) = (BTreeSet::from(["a".to_owned()]), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
+    let mut claim = Claim::new("192.0.2.1".parse().unwrap(), 0);
+    for step in 0..2_000 {
+        claim.hear(Heard::Node("b".to_owned()), step * 100);
+        // Away for 50 seconds, again and again.
+        let candidates = if step % 600 < 500 { &alone } else { &both };
+        let situation = Situation { now: step * 100, node: "a", candidates, may_hold: true };
+        assert!(!claim.step(&situation).contains(&Action::Arm), "step {step}");
+    }
+    assert_eq!(claim.owner(), Some("b"));
 }

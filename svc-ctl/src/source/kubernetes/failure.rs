@@ -37,12 +37,14 @@ impl Failure {
     }
 
     pub fn of_status(status: &Status) -> Self {
+        let rights = "apply the ClusterRole of the chart (deploy/rbac.yaml) and its binding";
+        Self::of_status_with_cure(status, (status.code == 403).then_some(rights))
+    }
+
+    fn of_status_with_cure(status: &Status, cure: Option<&str>) -> Self {
         let seconds = status.details.as_ref().map_or(0, |details| details.retry_after_seconds);
-        let cure = match status.code {
-            401 => ": the token or certificate is not valid here",
-            403 => ": apply the ClusterRole of the chart (deploy/rbac.yaml) and its binding",
-            _ => "",
-        };
+        let unauthorized = (status.code == 401).then_some("the token or certificate is not valid here");
+        let cure = cure.or(unauthorized).map_or_else(String::new, |cure| format!(": {cure}"));
         Self {
             code: Some(status.code),
             text: format!("{} ({}){cure}", status.message, status.code),
@@ -55,6 +57,17 @@ impl Failure {
             kube::Error::Api(status) => Self::of_status(status),
             kube::Error::Service(error) => Self::of_text(of_connection(error.as_ref())),
             other => Self::of_text(with_causes(other)),
+        }
+    }
+
+    /// As [`Self::of`]. This cures a request that is forbidden, or whose namespace or object is not there.
+    pub fn with_cure(error: &kube::Error, cure: &str) -> Self {
+        match error {
+            kube::Error::Api(status) => {
+                let is_cured = matches!(status.code, 403 | 404);
+                Self::of_status_with_cure(status, is_cured.then_some(cure))
+            }
+            other => Self::of(other),
         }
     }
 
@@ -154,6 +167,8 @@ mod tests {
                 .unwrap();
         let text = Failure::of_status(&status).text;
         assert!(text.starts_with("nodes is forbidden (403): apply the ClusterRole"), "{text}");
+        let text = Failure::with_cure(&kube::Error::Api(Box::new(status)), "set rbac.loadBalancer").text;
+        assert_eq!(text, "nodes is forbidden (403): set rbac.loadBalancer");
         let refused = io::Error::from_raw_os_error(111);
         let layered = io::Error::other(io::Error::other(refused));
         let text = Failure::of(&kube::Error::Service(Box::new(layered))).text;

@@ -3,19 +3,22 @@
 
 mod allocator;
 mod decide;
+mod in_order;
 mod leader;
 mod node_lease;
+mod view;
+mod writes;
 
 use std::future::pending;
-use std::sync::LazyLock;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Api, Client};
+use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 
 use super::Options;
 use super::failure::Failure;
@@ -26,10 +29,13 @@ use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::observe::ledger::Ledger;
 
-/// Where there is no service account that says it.
-const NAMESPACE: &str = "kube-system";
+/// The namespace of the Leases. It is the same for a daemon in a pod and for one that the node's own supervisor starts, and the rights of
+/// the chart concern it alone.
+const NAMESPACE: &str = "svc-leases";
 /// Owner of the fields that svc writes.
 const MANAGER: &str = "svc";
+/// The cure of a request that is forbidden, or whose namespace is not there.
+const RIGHTS: &str = "set rbac.loadBalancer: true in the values of the chart, which makes the namespace svc-leases and gives the rights";
 /// An answer that takes longer is of no use to a Lease.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
@@ -40,28 +46,26 @@ pub async fn run(client: &Client, options: &Options, mut giver: AddressGiver, le
     if giver.settings.wait_for(is_usable).await.is_err() {
         return pending().await;
     }
-    let file = options.service_account.join("namespace");
-    let namespace = std::fs::read_to_string(file).unwrap_or_else(|_| NAMESPACE.to_owned());
-    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace.trim());
+    let leases: Api<Lease> = Api::namespaced(client.clone(), NAMESPACE);
     let (granted, acts_until) = watch::channel(None);
     let node = options.node_name.as_str();
     tokio::join!(
-        node_lease::renew(&leases, node, giver.presence.clone(), ledger),
+        node_lease::renew(client, &leases, node, giver.presence.clone(), ledger),
         node_lease::follow(&leases, node, &giver.members, ledger),
-        leader::campaign(&leases, node, &granted),
+        leader::campaign(&leases, node, &granted, ledger),
         allocator::run(client, options, giver.clone(), acts_until, ledger),
     );
 }
 
-/// Milliseconds since the first call.
+/// Milliseconds since the boot, also while the machine was suspended: another node's Lease runs out meanwhile, and so does this node's.
 fn now() -> Millis {
-    static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
-    u64::try_from(BEGIN.elapsed().as_millis()).unwrap_or(u64::MAX)
+    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
+    now.ok().and_then(|now| u64::try_from(now.as_millis()).ok()).unwrap_or(u64::MAX)
 }
 
 async fn answer<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {
     match timeout(ANSWER_WITHIN, request).await {
-        Ok(answer) => answer.map_err(|error| Failure::of(&error)),
+        Ok(answer) => answer.map_err(|error| Failure::with_cure(&error, RIGHTS)),
         Err(_) => Err(Failure::of_text("no answer".to_owned())),
     }
 }

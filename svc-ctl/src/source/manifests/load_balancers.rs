@@ -7,13 +7,13 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
 
 use super::health::heartbeat;
-use crate::lb::allocate::{Given, Order, allocate};
+use crate::lb::allocate::{Foreign, Given, Order, allocate};
 use crate::lb::settings::LoadBalancerSettings;
 use crate::lb::usage::PoolsUse;
 use crate::lb::{Member, Members};
 use crate::model::complaint::{Complaint, Kind};
 use crate::model::name::ServiceName;
-use crate::source::load_balancer::{is_excluded, request, with_addresses, written};
+use crate::source::load_balancer::{is_excluded, request, unchanged, with_addresses, written};
 
 type Key = (String, String);
 
@@ -30,8 +30,12 @@ pub fn assign<'a>(
         given.clear();
         return (Vec::new(), PoolsUse::default());
     }
-    let own: BTreeSet<IpAddr> =
-        nodes.flat_map(|node| heartbeat::addresses(node).collect::<Vec<_>>()).collect();
+    let own: BTreeMap<IpAddr, String> = nodes
+        .flat_map(|node| {
+            let name = node.metadata.name.clone().unwrap_or_default();
+            heartbeat::addresses(node).map(move |ip| (ip, name.clone()))
+        })
+        .collect();
     let (pools, refused) = settings.pools.without(&own, service_cidrs);
     let mut complaints: Vec<Complaint> = refused
         .into_iter()
@@ -45,25 +49,32 @@ pub fn assign<'a>(
     };
     let mut requests = Vec::new();
     let (mut keys, mut unclear) = (BTreeMap::new(), 0);
-    for (key, service) in services.iter().filter(|(_, service)| written(service).is_empty()) {
-        match request(service, settings) {
-            Ok(Some(request)) => {
-                keys.insert(request.service.clone(), key.clone());
-                requests.push(request);
-            }
-            Ok(None) => {}
+    let name = |key: &Key| format!("{}/{}", key.0, key.1);
+    let mut foreign = Foreign::new();
+    for (key, service) in services.iter() {
+        let service_name = ServiceName::new(&key.0, &key.1);
+        let written = written(service);
+        if !written.is_empty() {
+            foreign.extend(written.into_iter().map(|ip| (ip, service_name.clone())));
+            continue;
+        }
+        let request = match request(service, settings) {
+            Ok(Some(request)) => request,
+            Ok(None) => continue,
             Err((field, reason)) => {
                 unclear += 1;
-                complaints.push(complain(&ServiceName::new(&key.0, &key.1), &field, reason));
+                complaints.push(complain(&service_name, &field, reason));
+                unchanged(service, given.get(&name(key)).map_or(&[][..], Vec::as_slice))
             }
-        }
+        };
+        keys.insert(request.service.clone(), key.clone());
+        requests.push(request);
     }
-    let name = |key: &Key| format!("{}/{}", key.0, key.1);
     let previous: Given = keys
         .iter()
         .filter_map(|(service, key)| Some((service.clone(), given.get(&name(key))?.clone())))
         .collect();
-    let allocation = allocate(&requests, &pools, &previous, Order::ByName);
+    let allocation = allocate(&requests, &pools, &previous, &foreign, Order::ByName);
     given.clear();
     for (service, addresses) in &allocation.given {
         let Some(key) = keys.get(service) else { continue };
@@ -125,7 +136,7 @@ mod tests {
         assert_eq!(
             told,
             [
-                "loadBalancer pool b: addresses: it holds 198.51.100.1, an address of a node: it gives no addresses"
+                "loadBalancer pool b: addresses: it holds 198.51.100.1, an address of Node a: no Service gets this address"
             ]
         );
         let ips = |name: &str| written(&services[&key(name)]);
@@ -135,6 +146,31 @@ mod tests {
         assert_eq!(ingress.ingress.as_ref().unwrap()[0].ip_mode.as_deref(), Some("VIP"));
         assert_eq!(given.len(), 1);
         let rows = usage.pools.iter().map(|row| (row.pool.as_str(), row.addresses, row.in_use));
-        assert_eq!(rows.collect::<Vec<_>>(), [("a", 256, 1)]);
+        assert_eq!(rows.collect::<Vec<_>>(), [("a", 256, 1), ("b", 255, 0)]);
+    }
+
+    #[test]
+    fn an_address_that_a_manifest_writes_and_one_of_an_unclear_service_go_to_nobody_else() {
+        let section = "{pools: [{name: a, addresses: [192.0.2.0/31]}]}";
+        let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(section).unwrap()).0;
+        let service = |yaml: &str| serde_yaml_ng::from_str::<Service>(yaml).unwrap();
+        let key = |name: &str| ("shop".to_owned(), name.to_owned());
+        let wrote = service(
+            "{metadata: {name: wrote, namespace: shop}, spec: {type: LoadBalancer, loadBalancerClass: a/b}, status: {loadBalancer: {ingress: [{ip: 192.0.2.0}]}}}",
+        );
+        let unclear = service(
+            "{metadata: {name: unclear, namespace: shop}, spec: {type: LoadBalancer, clusterIP: 10.0.0.1, loadBalancerIP: web}}",
+        );
+        let new = service(
+            "{metadata: {name: new, namespace: shop}, spec: {type: LoadBalancer, clusterIP: 10.0.0.2}}",
+        );
+        let mut given = BTreeMap::from([("shop/unclear".to_owned(), vec!["192.0.2.1".parse().unwrap()])]);
+        let all = [("wrote", wrote), ("unclear", unclear), ("new", new)];
+        let mut services: BTreeMap<Key, Service> = all.map(|(name, service)| (key(name), service)).into();
+        let complaints = assign(&mut services, [].iter(), &[], &settings, &mut given).0;
+        let told: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+        assert_eq!(written(&services[&key("new")]), Vec::<IpAddr>::new(), "{told:?}");
+        assert_eq!(given["shop/unclear"], ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert!(told.iter().any(|text| text.contains("spec.loadBalancerIP")), "{told:?}");
     }
 }

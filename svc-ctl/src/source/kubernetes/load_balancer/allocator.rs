@@ -1,39 +1,45 @@
 //! Gives addresses while this node holds the Lease: lists everything first, then writes the statuses that differ.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::future::pending;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Node, Service};
+use k8s_openapi::api::events::v1::Event as Notice;
 use kube::Client;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::super::Options;
 use super::super::feed::Feed;
-use super::super::outbox::status::{change, publish_event, write};
+use super::super::outbox::status::{Outcome, change, event, publish, write};
 use super::super::question::Selection;
 use super::super::read::Whole;
 use super::super::reflector::Reflector;
 use super::decide::decide;
+use super::in_order::in_order;
+use super::view::View;
+use super::writes::Writes;
 use super::{answer, now};
 use crate::lb::AddressGiver;
 use crate::lb::claim::Millis;
+use crate::lb::settings::LoadBalancerSettings;
 use crate::lb::usage::PoolsUse;
 use crate::model::complaint::Origin;
 use crate::model::name::ServiceName;
-use crate::model::parse::parse_ip;
 use crate::observe::ledger::Ledger;
-use crate::source::event::{Batch, Event, SourceEvent};
 
 /// Batches that may wait.
 const EVENTS_AHEAD: usize = 4;
 /// Services of an edit, or of many at once, are looked at together.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Pause after a status that could not be written.
+/// Timers stand still while the machine is suspended, and the Lease does not: it is looked at this often.
+const LOOK: Duration = Duration::from_secs(1);
+/// Pause after the Lease has run out between two writes.
 const RETRY: Duration = Duration::from_secs(1);
+/// Events that may wait to be published. Further ones are left out: the status says the same.
+const NOTICES_AHEAD: usize = 256;
 
 /// Runs for ever.
 pub async fn run(
@@ -55,6 +61,7 @@ pub async fn run(
         }
         giver.usage.send_replace(PoolsUse::default());
         ledger.set(Origin::Allocator, Vec::new());
+        ledger.set(Origin::AllocatorSource, Vec::new());
     }
 }
 
@@ -66,7 +73,7 @@ async fn term_ends(mut acts_until: watch::Receiver<Option<Millis>>) {
             return;
         }
         tokio::select! {
-            () = sleep(Duration::from_millis(left)) => {}
+            () = sleep(Duration::from_millis(left).min(LOOK)) => {}
             changed = acts_until.changed() => if changed.is_err() { return },
         }
     }
@@ -88,23 +95,35 @@ async fn term(
             Reflector::<Whole<Node>>::new(client, &feed, selection.clone()).follow(),
         );
     };
+    let (notices, mut waiting) = mpsc::channel(NOTICES_AHEAD);
     let mut ranges = options.service_cidrs.as_ref().map(watch::Sender::subscribe);
-    let give = async {
+    let serve = async {
         let mut view = View::default();
+        let rim = Rim {
+            client,
+            node: &options.node_name,
+            acts_until,
+            ledger,
+            usage: &giver.usage,
+            notices: &notices,
+        };
+        let settings = &mut giver.settings;
         loop {
             if view.is_due() {
                 let ranges = ranges.as_mut().map(|ranges| ranges.borrow_and_update().clone());
                 let ranges = ranges.unwrap_or_else(|| options.known_service_cidrs.clone());
-                view.has_changed = view.give(client, options, giver, &ranges, acts_until, ledger).await;
+                let settings = settings.borrow_and_update().clone();
+                view.has_changed = give(&mut view, &rim, &settings, &ranges).await;
             }
             tokio::select! {
                 batch = events.recv() => match batch {
                     Some(batch) => view.take(batch),
                     None => return,
                 },
-                Ok(()) = giver.settings.changed() => view.has_changed = true,
+                Ok(()) = settings.changed() => view.has_changed = true,
                 () = changed(&mut ranges) => view.has_changed = true,
                 () = sleep(RETRY), if view.is_due() => {}
+                () = until(view.writes.retry_at(now())) => view.has_changed = true,
             }
             sleep(SETTLE).await;
             while let Ok(batch) = events.try_recv() {
@@ -112,9 +131,25 @@ async fn term(
             }
         }
     };
+    // An Event that is not answered holds up no status.
+    let tell = async {
+        while let Some(notice) = waiting.recv().await {
+            if let Err(failure) = answer(publish(client, &notice)).await {
+                tracing::debug!(error = failure.text, "an Event about a load-balancer address");
+            }
+        }
+    };
     tokio::select! {
         () = follow => {}
-        () = give => {}
+        () = serve => {}
+        () = tell => {}
+    }
+}
+
+async fn until(at: Option<Millis>) {
+    match at {
+        Some(at) => sleep(Duration::from_millis(at.saturating_sub(now()))).await,
+        None => pending().await,
     }
 }
 
@@ -128,168 +163,59 @@ async fn changed(ranges: &mut Option<watch::Receiver<Vec<IpNet>>>) {
     }
 }
 
-/// Objects of one kind by name, as the API server told of them in this term.
-struct Objects<K, V> {
-    by_name: BTreeMap<K, V>,
-    /// Names of a list that is not complete yet.
-    listing: Option<BTreeSet<K>>,
-    is_listed: bool,
+/// The other ends of a term's writes.
+struct Rim<'a> {
+    client: &'a Client,
+    node: &'a str,
+    acts_until: &'a watch::Receiver<Option<Millis>>,
+    ledger: &'a Ledger,
+    usage: &'a watch::Sender<PoolsUse>,
+    notices: &'a mpsc::Sender<Notice>,
 }
 
-impl<K, V> Default for Objects<K, V> {
-    fn default() -> Self {
-        Self { by_name: BTreeMap::new(), listing: None, is_listed: false }
-    }
-}
-
-impl<K: Clone + Ord, V: PartialEq> Objects<K, V> {
-    fn begin_list(&mut self) {
-        self.listing = Some(BTreeSet::new());
-    }
-
-    fn end_list(&mut self) {
-        if let Some(listed) = self.listing.take() {
-            self.by_name.retain(|name, _| listed.contains(name));
+/// Writes the statuses that differ from what they should be. True: the Lease has run out before the last one.
+async fn give(view: &mut View, rim: &Rim<'_>, settings: &LoadBalancerSettings, ranges: &[IpNet]) -> bool {
+    let nodes = view.nodes.by_name.iter();
+    let nodes = nodes.flat_map(|(name, ips)| ips.iter().map(|ip| (*ip, name.clone()))).collect();
+    let decision = decide(&view.services.by_name, &view.writes.addresses(), &nodes, ranges, settings);
+    let complain = |writes: &Writes| {
+        let complaints = decision.complaints.iter().cloned().chain(writes.complaints());
+        rim.ledger.set(Origin::Allocator, complaints.collect());
+    };
+    complain(&view.writes);
+    rim.usage.send_replace(decision.usage);
+    let differs = |(name, outcome): (ServiceName, Outcome)| {
+        let service = view.services.by_name.get(&name)?;
+        Some((name, service, change(service, &outcome)?, outcome))
+    };
+    let due: Vec<_> =
+        in_order(&decision.outcomes, &decision.current).into_iter().filter_map(differs).collect();
+    let differing: BTreeSet<ServiceName> = due.iter().map(|(name, ..)| name.clone()).collect();
+    for (name, service, changed, outcome) in due {
+        let before = &service.metadata.resource_version;
+        if !view.writes.may_write(&name, before, &outcome, now()) {
+            continue;
         }
-        self.is_listed = true;
-    }
-
-    /// True: the object is new or differs.
-    fn put(&mut self, name: K, object: V) -> bool {
-        if let Some(listing) = &mut self.listing {
-            listing.insert(name.clone());
+        if rim.acts_until.borrow().is_none_or(|until| now() >= until) {
+            return true;
         }
-        let is_new = self.by_name.get(&name) != Some(&object);
-        self.by_name.insert(name, object);
-        is_new
-    }
-}
-
-/// The cluster as the API server told it in this term.
-#[derive(Default)]
-struct View {
-    services: Objects<ServiceName, Service>,
-    nodes: Objects<String, Vec<IpAddr>>,
-    /// Statuses that were written and have not come back yet: version and addresses.
-    written: BTreeMap<ServiceName, (Option<String>, Vec<IpAddr>)>,
-    /// Since the last decision, or a status could not be written. Most changes of a Node are none of its addresses.
-    has_changed: bool,
-}
-
-impl View {
-    /// Everything is listed, and something has changed since the last decision.
-    const fn is_due(&self) -> bool {
-        self.services.is_listed && self.nodes.is_listed && self.has_changed
-    }
-
-    fn take(&mut self, batch: Batch) {
-        for event in batch {
-            self.has_changed |= match event {
-                SourceEvent::Service(event) => self.take_service(event),
-                SourceEvent::Node(event) => self.take_node(event),
-                SourceEvent::Slice(_) => false,
-            };
-        }
-    }
-
-    /// True: the decision may be another one now.
-    fn take_service(&mut self, event: Event<Box<Service>>) -> bool {
-        match event {
-            Event::Init => {
-                self.services.begin_list();
-                return false;
-            }
-            Event::InitApply(service) | Event::Apply(service) => {
-                let name = service_name(&service);
-                let is_back = self
-                    .written
-                    .get(&name)
-                    .is_some_and(|(version, _)| *version == service.metadata.resource_version);
-                if is_back {
-                    self.written.remove(&name);
+        match answer(write(rim.client, &changed)).await {
+            Ok(after) => {
+                tracing::info!(service = %name, addresses = ?outcome.addresses, "load-balancer addresses of a Service");
+                let notice = event(service, &outcome.addresses, rim.node);
+                if notice.is_some_and(|notice| rim.notices.try_send(notice).is_err()) {
+                    tracing::debug!(service = %name, "no Event about a load-balancer address: too many wait");
                 }
-                self.services.put(name, *service);
+                view.writes.accept(name, before, after, outcome);
             }
-            Event::InitDone => {
-                self.services.end_list();
-                self.written.clear();
-            }
-            Event::Delete(service) => {
-                self.services.by_name.remove(&service_name(&service));
-                self.written.remove(&service_name(&service));
-            }
-        }
-        true
-    }
-
-    /// True: the decision may be another one now.
-    fn take_node(&mut self, event: Event<Box<Node>>) -> bool {
-        let name = |node: &Node| node.metadata.name.clone().unwrap_or_default();
-        match event {
-            Event::Init => {
-                self.nodes.begin_list();
-                false
-            }
-            Event::InitApply(node) | Event::Apply(node) => {
-                let addresses = node.status.iter().flat_map(|status| status.addresses.iter().flatten());
-                let addresses = addresses.filter_map(|address| parse_ip(&address.address).ok()).collect();
-                self.nodes.put(name(&node), addresses)
-            }
-            Event::InitDone => {
-                self.nodes.end_list();
-                true
-            }
-            Event::Delete(node) => self.nodes.by_name.remove(&name(&node)).is_some(),
-        }
-    }
-
-    /// Writes the statuses that differ from what they should be. True: one could not be written.
-    async fn give(
-        &mut self,
-        client: &Client,
-        options: &Options,
-        giver: &mut AddressGiver,
-        ranges: &[IpNet],
-        acts_until: &watch::Receiver<Option<Millis>>,
-        ledger: &Ledger,
-    ) -> bool {
-        let settings = giver.settings.borrow_and_update().clone();
-        let nodes = self.nodes.by_name.values().flatten().copied().collect();
-        let written = self.written.iter().map(|(name, (_, ips))| (name.clone(), ips.clone())).collect();
-        let decision = decide(&self.services.by_name, &written, &nodes, ranges, &settings);
-        ledger.set(Origin::Allocator, decision.complaints);
-        giver.usage.send_replace(decision.usage);
-        let mut has_failed = false;
-        // Addresses are taken back before they are given to others.
-        let (taken_back, given): (Vec<_>, Vec<_>) =
-            decision.outcomes.into_iter().partition(|(_, outcome)| outcome.addresses.is_empty());
-        for (name, outcome) in taken_back.into_iter().chain(given) {
-            let Some(service) = self.services.by_name.get(&name) else { continue };
-            let Some(changed) = change(service, &outcome).filter(|_| !self.written.contains_key(&name))
-            else {
-                continue;
-            };
-            if acts_until.borrow().is_none_or(|until| now() >= until) {
-                return true;
-            }
-            match answer(write(client, &changed)).await {
-                Ok(version) => {
-                    tracing::info!(service = %name, addresses = ?outcome.addresses, "load-balancer addresses of a Service");
-                    publish_event(client, service, &outcome.addresses, &options.node_name).await;
-                    self.written.insert(name, (version, outcome.addresses));
-                }
-                // A Service that has changed comes by the watch.
-                Err(failure) => {
-                    tracing::debug!(service = %name, error = failure.text, "writing the status of a Service");
-                    has_failed = true;
+            Err(failure) => {
+                if view.writes.fail(&name, &failure, now()) {
+                    break;
                 }
             }
         }
-        has_failed
     }
-}
-
-fn service_name(service: &Service) -> ServiceName {
-    let meta = &service.metadata;
-    ServiceName::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
+    view.writes.end_round(&differing);
+    complain(&view.writes);
+    false
 }

@@ -1,19 +1,18 @@
 //! The statuses that Services should have. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::Service;
 
-use crate::lb::allocate::{Given, Order, Reason, allocate};
-use crate::lb::request::Request;
+use crate::lb::allocate::{Foreign, Given, Order, Reason, allocate};
 use crate::lb::settings::LoadBalancerSettings;
 use crate::lb::usage::PoolsUse;
 use crate::model::complaint::{Complaint, Kind};
-use crate::model::name::{IpFamily, ServiceName};
+use crate::model::name::ServiceName;
 use crate::source::kubernetes::outbox::status::{CONDITION, Outcome, Verdict};
-use crate::source::load_balancer::{request, written};
+use crate::source::load_balancer::{request, unchanged, written};
 
 /// All Services by name.
 pub type Services = BTreeMap<ServiceName, Service>;
@@ -22,6 +21,8 @@ pub type Services = BTreeMap<ServiceName, Service>;
 #[derive(Debug, Default)]
 pub struct Decision {
     pub outcomes: BTreeMap<ServiceName, Outcome>,
+    /// The addresses that the Services have.
+    pub current: BTreeMap<ServiceName, Vec<IpAddr>>,
     pub complaints: Vec<Complaint>,
     pub usage: PoolsUse,
 }
@@ -30,7 +31,7 @@ pub struct Decision {
 pub fn decide(
     services: &Services,
     just_written: &BTreeMap<ServiceName, Vec<IpAddr>>,
-    nodes: &BTreeSet<IpAddr>,
+    nodes: &BTreeMap<IpAddr, String>,
     service_cidrs: &[IpNet],
     settings: &LoadBalancerSettings,
 ) -> Decision {
@@ -43,30 +44,32 @@ pub fn decide(
     let refuse = |name: &ServiceName, field: &str, reason: String| {
         Complaint::of_service(Kind::NoAddress, name, field, reason)
     };
-    let (mut requests, mut previous, mut unclear) = (Vec::new(), Given::new(), BTreeMap::new());
+    let (mut requests, mut unclear) = (Vec::new(), BTreeMap::new());
+    let (mut previous, mut foreign) = (Given::new(), Foreign::new());
     for (name, service) in services {
+        let before = just_written.get(name).cloned().unwrap_or_else(|| written(service));
+        decision.current.insert(name.clone(), before.clone());
         match request(service, settings) {
             Ok(Some(request)) => {
-                let before = just_written.get(name).cloned().unwrap_or_else(|| written(service));
                 previous.insert(name.clone(), before);
                 requests.push(request);
             }
             Ok(None) if has_condition(service) => {
                 decision.outcomes.insert(name.clone(), Outcome::default());
             }
-            Ok(None) => {}
+            Ok(None) => foreign.extend(before.into_iter().map(|ip| (ip, name.clone()))),
             Err((field, reason)) => {
                 let text = format!("{field}: {reason}");
                 let verdict = Verdict { is_satisfied: false, reason: "Refused", text };
                 unclear.insert(name.clone(), verdict);
                 // The Service keeps its addresses until its request is clear, and no other Service gets them.
-                requests.push(as_it_is(name, service));
-                previous.insert(name.clone(), written(service));
+                requests.push(unchanged(service, &before));
+                previous.insert(name.clone(), before);
                 decision.complaints.push(refuse(name, &field, reason));
             }
         }
     }
-    let allocation = allocate(&requests, &pools, &previous, Order::Lowest);
+    let allocation = allocate(&requests, &pools, &previous, &foreign, Order::Lowest);
     for request in &requests {
         let name = &request.service;
         let addresses = allocation.given.get(name).cloned().unwrap_or_default();
@@ -80,26 +83,11 @@ pub fn decide(
         };
         decision.outcomes.insert(name.clone(), Outcome { addresses, verdict: Some(verdict) });
     }
-    let in_use = decision.outcomes.values().flat_map(|outcome| outcome.addresses.iter().copied()).collect();
+    let ours = decision.outcomes.values().flat_map(|outcome| &outcome.addresses);
+    let in_use = ours.chain(foreign.keys()).copied().collect();
     decision.usage = PoolsUse::of(&pools, &allocation, &in_use);
     decision.usage.refused += unclear.len() as u64;
     decision
-}
-
-/// A request for nothing but the addresses that the Service has.
-fn as_it_is(name: &ServiceName, service: &Service) -> Request {
-    let addresses = written(service);
-    let created = service.metadata.creation_timestamp.as_ref();
-    Request {
-        service: name.clone(),
-        labels: service.metadata.labels.clone().unwrap_or_default(),
-        created: created.map(|time| time.0.as_second()),
-        families: addresses.iter().map(|ip| IpFamily::of(*ip)).collect(),
-        needs_all: false,
-        addresses,
-        pool: None,
-        sharing: None,
-    }
 }
 
 /// svc has written the Service's status.
@@ -141,7 +129,7 @@ mod tests {
         let section = format!("{{pools: [{{name: a, addresses: ['{pool}']}}]}}");
         let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(&section).unwrap()).0;
         let written = written.iter().map(|(n, ip)| (ServiceName::new("shop", n), vec![ip.parse().unwrap()]));
-        let decision = decide(services, &written.collect(), &BTreeSet::new(), &[], &settings);
+        let decision = decide(services, &written.collect(), &BTreeMap::new(), &[], &settings);
         let line = |(name, outcome): (&ServiceName, &Outcome)| {
             let verdict = outcome.verdict.as_ref().map_or("cleared", |verdict| verdict.reason);
             format!("{} {} {verdict}", name.name, texts(&outcome.addresses))
@@ -152,7 +140,7 @@ mod tests {
     const SPEC: &str = "spec: {type: LoadBalancer, clusterIP: 10.0.0.1}";
 
     #[test]
-    fn a_service_keeps_its_address_and_one_without_room_says_so() {
+    fn sem_305_a_service_keeps_its_address_and_one_without_room_says_so() {
         let meta = |name: &str, second: u8| {
             format!(
                 "metadata: {{name: {name}, namespace: shop, creationTimestamp: '2026-01-01T00:00:0{second}Z'}}"
@@ -177,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_service_of_others_is_left_alone_and_one_that_was_ours_is_cleared() {
+    fn sem_301_a_service_of_others_is_left_alone_and_one_that_was_ours_is_cleared() {
         let has = "status: {loadBalancer: {ingress: [{ip: 192.0.2.1}]}";
         let theirs = format!(
             "{{metadata: {{name: theirs, namespace: shop}}, spec: {{type: LoadBalancer, loadBalancerClass: a/b}}, {has}}}}}"
@@ -192,5 +180,43 @@ mod tests {
         let other = format!("{{metadata: {{name: other, namespace: shop}}, {SPEC}}}");
         let all = services(&[&unclear, &other]);
         assert_eq!(told(&all, &[], "192.0.2.1/32"), ["other  Exhausted", "unclear 192.0.2.1 Refused"]);
+    }
+
+    #[test]
+    fn an_address_in_the_status_of_a_service_of_another_class_goes_to_nobody_else() {
+        let theirs = "{metadata: {name: theirs, namespace: shop}, spec: {type: LoadBalancer, loadBalancerClass: a/b}, status: {loadBalancer: {ingress: [{ip: 192.0.2.0}]}}}";
+        let new = format!("{{metadata: {{name: new, namespace: shop}}, {SPEC}}}");
+        let asks = format!(
+            "{{metadata: {{name: asks, namespace: shop, annotations: {{svc/load-balancer-ips: 192.0.2.0}}}}, {SPEC}}}"
+        );
+        assert_eq!(told(&services(&[theirs, &new]), &[], "192.0.2.0/31"), ["new 192.0.2.1 Assigned"]);
+        assert_eq!(told(&services(&[theirs, &new]), &[], "192.0.2.0/32"), ["new  Exhausted"]);
+        assert_eq!(told(&services(&[theirs, &asks]), &[], "192.0.2.0/31"), ["asks  Taken"]);
+        let settings = LoadBalancerSettings::read(
+            serde_yaml_ng::from_str("{pools: [{name: a, addresses: [192.0.2.0/31]}]}").unwrap(),
+        );
+        let decision =
+            decide(&services(&[theirs, &new]), &BTreeMap::new(), &BTreeMap::new(), &[], &settings.0);
+        assert_eq!(decision.usage.pools[0].in_use, 2, "a pool is as full as others make it, too");
+    }
+
+    #[test]
+    fn a_service_with_an_unclear_request_keeps_what_was_written_last_and_its_sharing_key() {
+        let shares = |name: &str, ip: &str, port: u16, has: &str| {
+            format!(
+                "{{metadata: {{name: {name}, namespace: shop, annotations: {{svc/load-balancer-sharing: k}}}}, spec: {{type: LoadBalancer, clusterIP: 10.0.0.1, {ip} ports: [{{port: {port}}}]}}, status: {{loadBalancer: {{ingress: [{has}]}}}}}}"
+            )
+        };
+        let unclear = shares("unclear", "loadBalancerIP: web,", 80, "{ip: 192.0.2.1}");
+        let clear = shares("clear", "", 443, "{ip: 192.0.2.1}");
+        assert_eq!(
+            told(&services(&[&unclear, &clear]), &[], "192.0.2.1/32"),
+            ["clear 192.0.2.1 Assigned", "unclear 192.0.2.1 Refused"]
+        );
+        let late = shares("late", "loadBalancerIP: web,", 80, "");
+        assert_eq!(
+            told(&services(&[&late]), &[("late", "192.0.2.1")], "192.0.2.1/32"),
+            ["late 192.0.2.1 Refused"]
+        );
     }
 }

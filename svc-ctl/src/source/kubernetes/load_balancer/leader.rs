@@ -10,19 +10,28 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::super::failure::Failure;
-use super::{answer, now, time};
+use super::{answer, complain, now, time};
 use crate::lb::claim::Millis;
 use crate::lb::election::{DURATION, Election, LeaseRecord, PERIOD, Step};
+use crate::model::complaint::Origin;
+use crate::observe::ledger::Ledger;
 
 const NAME: &str = "svc-allocator";
+/// A holder that asks for more is not believed: nobody could follow it. For less neither: it may act for as long as svc does.
+const LONGEST: Millis = 4 * DURATION;
 
 /// Publishes until when this node gives addresses. Runs for ever; a failure is a renewal that did not happen.
-pub async fn campaign(leases: &Api<Lease>, node: &str, granted: &watch::Sender<Option<Millis>>) {
+pub async fn campaign(
+    leases: &Api<Lease>,
+    node: &str,
+    granted: &watch::Sender<Option<Millis>>,
+    ledger: &Ledger,
+) {
     let mut election = Election::new(node.to_owned());
     loop {
-        if let Err(failure) = turn(leases, node, &mut election).await {
-            tracing::debug!(error = failure.text, "the Lease of the allocator");
-        }
+        // Another node was faster.
+        let failure = turn(leases, node, &mut election).await.err().filter(|f| f.code != Some(409));
+        complain(ledger, Origin::AllocatorLease, "the Lease of the allocator", failure.as_ref());
         granted.send_replace(election.acts_until());
         sleep(Duration::from_millis(PERIOD)).await;
     }
@@ -70,6 +79,27 @@ fn record(lease: &Lease) -> LeaseRecord {
     LeaseRecord {
         holder: spec.and_then(|spec| spec.holder_identity.clone()).unwrap_or_default(),
         renewed: renewed.unwrap_or_default(),
-        duration: seconds.map_or(DURATION, |seconds| seconds * 1_000),
+        duration: seconds.map_or(DURATION, |s| s.saturating_mul(1_000).clamp(DURATION, LONGEST)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_duration_of_a_lease_is_believed_within_bounds() {
+        for (seconds, expected) in [
+            (None, DURATION),
+            (Some(15), 15_000),
+            (Some(40), 40_000),
+            (Some(0), DURATION),
+            (Some(-1), DURATION),
+            (Some(i32::MAX), LONGEST),
+        ] {
+            let spec = LeaseSpec { lease_duration_seconds: seconds, ..LeaseSpec::default() };
+            let lease = Lease { spec: Some(spec), ..Lease::default() };
+            assert_eq!(record(&lease).duration, expected, "{seconds:?}");
+        }
     }
 }

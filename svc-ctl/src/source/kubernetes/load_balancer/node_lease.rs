@@ -5,12 +5,14 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use k8s_openapi::Resource as _;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Api;
+use k8s_openapi::api::core::v1::Node;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{ListParams, Patch, PatchParams, WatchEvent, WatchParams};
+use kube::{Api, Client};
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::super::failure::{Failure, Pauses};
 use super::{MANAGER, Presence, answer, complain, now, time};
@@ -26,14 +28,58 @@ const LABEL: (&str, &str) = ("svc/lease", "node");
 const ADDRESSES: &str = "svc/addresses";
 const MACS: &str = "svc/link-layer-addresses";
 const EXCLUDED: &str = "svc/excluded";
+/// Addresses of each kind that are read of one Lease.
+const MOST: usize = 256;
+/// This node's own renewals come by the watch each second. One that shows nothing for this long is given up.
+const SILENT_WATCH: Duration = Duration::from_secs(5);
+
+/// A renewal does not wait longer for the Node, so that the Lease does not run out meanwhile.
+const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
+
+/// The Node that owns this node's Lease: the Lease is collected with it.
+#[derive(Default)]
+struct Owner {
+    reference: Option<OwnerReference>,
+    /// The Lease for which it was looked up. A Lease that is made anew may have another Node.
+    lease: Option<String>,
+}
+
+impl Owner {
+    /// Looks the Node up if the Lease is another one than before.
+    async fn follow(&mut self, nodes: &Api<Node>, node: &str, lease: &Lease) -> Result<(), Failure> {
+        if self.lease.is_some() && self.lease == lease.metadata.uid {
+            return Ok(());
+        }
+        let own = ListParams::default().fields(&format!("metadata.name={node}"));
+        let found = timeout(LOOK_UP_WITHIN, answer(nodes.list(&own))).await;
+        let found = found.unwrap_or_else(|_| Err(Failure::of_text("no answer about the Node".to_owned())))?;
+        self.reference = found.items.first().and_then(reference);
+        // Without a Node it is looked up with the next renewal again.
+        self.lease = self.reference.as_ref().and(lease.metadata.uid.clone());
+        Ok(())
+    }
+}
+
+fn reference(node: &Node) -> Option<OwnerReference> {
+    Some(OwnerReference {
+        api_version: Node::API_VERSION.to_owned(),
+        kind: Node::KIND.to_owned(),
+        name: node.metadata.name.clone()?,
+        uid: node.metadata.uid.clone()?,
+        ..OwnerReference::default()
+    })
+}
 
 /// Renews this node's Lease for ever.
 pub async fn renew(
+    client: &Client,
     leases: &Api<Lease>,
     node: &str,
     mut presence: watch::Receiver<Option<Presence>>,
     ledger: &Ledger,
 ) {
+    let nodes = Api::<Node>::all(client.clone());
+    let mut owner = Owner::default();
     let mut ticks = interval(Duration::from_millis(PERIOD));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -43,10 +89,14 @@ pub async fn renew(
             Ok(()) = presence.changed() => {}
         }
         let Some(presence) = presence.borrow_and_update().clone() else { continue };
-        let lease = lease(node, &presence);
+        let lease = lease(node, &presence, owner.reference.as_ref());
         let params = PatchParams::apply(MANAGER).force();
-        let failure = answer(leases.patch(&name(node), &params, &Patch::Apply(&lease))).await.err();
-        complain(ledger, Origin::NodeLeases, "the Lease of this node", failure.as_ref());
+        let renewed = answer(leases.patch(&name(node), &params, &Patch::Apply(&lease))).await;
+        let failure = match renewed {
+            Ok(lease) => owner.follow(&nodes, node, &lease).await.err(),
+            Err(failure) => Some(failure),
+        };
+        complain(ledger, Origin::NodeLease, "the Lease of this node", failure.as_ref());
     }
 }
 
@@ -54,13 +104,13 @@ pub async fn renew(
 pub async fn follow(leases: &Api<Lease>, node: &str, members: &watch::Sender<Members>, ledger: &Ledger) {
     let (mut pulse, mut pauses) = (Pulse::new(node.to_owned()), Pauses::default());
     loop {
-        let pause = match turn(leases, members, &mut pulse).await {
+        let pause = match turn(leases, members, &mut pulse, ledger).await {
             Ok(()) => {
                 pauses.reset();
                 Duration::from_millis(PERIOD)
             }
             Err(failure) => {
-                complain(ledger, Origin::AllocatorSource, "the Leases of nodes", Some(&failure));
+                complain(ledger, Origin::NodeLeases, "the Leases of nodes", Some(&failure));
                 pauses.after(&failure, false).min(Duration::from_millis(DURATION))
             }
         };
@@ -68,11 +118,12 @@ pub async fn follow(leases: &Api<Lease>, node: &str, members: &watch::Sender<Mem
     }
 }
 
-/// Lists the Leases and follows them until the watch ends.
+/// Lists the Leases and follows them until the watch ends or is silent.
 async fn turn(
     leases: &Api<Lease>,
     members: &watch::Sender<Members>,
     pulse: &mut Pulse,
+    ledger: &Ledger,
 ) -> Result<(), Failure> {
     let selector = format!("{}={}", LABEL.0, LABEL.1);
     let list = answer(leases.list(&ListParams::default().labels(&selector))).await?;
@@ -84,8 +135,9 @@ async fn turn(
     publish(members, pulse);
     let version = list.metadata.resource_version.unwrap_or_default();
     let params = WatchParams::default().labels(&selector);
-    let mut changes = pin!(leases.watch(&params, &version).await.map_err(|error| Failure::of(&error))?);
-    while let Some(change) = changes.next().await {
+    let mut changes = pin!(answer(leases.watch(&params, &version)).await?);
+    complain(ledger, Origin::NodeLeases, "the Leases of nodes", None);
+    while let Ok(Some(change)) = timeout(SILENT_WATCH, changes.next()).await {
         match change.map_err(|error| Failure::of(&error))? {
             WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
                 if let Some(beat) = beat(&lease) {
@@ -114,7 +166,7 @@ fn name(node: &str) -> String {
     format!("svc-node-{node}")
 }
 
-fn lease(node: &str, presence: &Presence) -> Lease {
+fn lease(node: &str, presence: &Presence, owner: Option<&OwnerReference>) -> Lease {
     let list = |texts: Vec<String>| texts.join(",");
     let annotations = [
         (ADDRESSES, list(presence.addresses.iter().map(ToString::to_string).collect())),
@@ -125,6 +177,7 @@ fn lease(node: &str, presence: &Presence) -> Lease {
         name: Some(name(node)),
         labels: Some(BTreeMap::from([(LABEL.0.to_owned(), LABEL.1.to_owned())])),
         annotations: Some(annotations.map(|(key, value)| (key.to_owned(), value)).into()),
+        owner_references: owner.map(|owner| vec![owner.clone()]),
         ..ObjectMeta::default()
     };
     let spec = LeaseSpec {
@@ -136,29 +189,47 @@ fn lease(node: &str, presence: &Presence) -> Lease {
     Lease { metadata, spec: Some(spec) }
 }
 
-/// A part that cannot be read is as if it were not there.
+/// A Lease speaks for the node of its name alone. A part that cannot be read is as if it were not there.
 fn beat(lease: &Lease) -> Option<Beat> {
     let spec = lease.spec.as_ref()?;
+    let node = spec.holder_identity.clone()?;
+    if lease.metadata.name.as_deref() != Some(name(&node).as_str()) {
+        return None;
+    }
     let annotation = |key: &str| {
         let annotations = lease.metadata.annotations.as_ref();
         annotations.and_then(|all| all.get(key)).map_or("", String::as_str)
     };
     let presence = Presence {
-        addresses: annotation(ADDRESSES).split(',').filter_map(|text| parse_ip(text).ok()).collect(),
-        macs: annotation(MACS).split(',').filter_map(parse_mac).collect(),
+        addresses: annotation(ADDRESSES)
+            .split(',')
+            .filter_map(|text| parse_ip(text).ok())
+            .take(MOST)
+            .collect(),
+        macs: annotation(MACS).split(',').filter_map(parse_mac).take(MOST).collect(),
         is_excluded: annotation(EXCLUDED) == "true",
     };
     let renewed = spec.renew_time.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
-    Some(Beat { node: spec.holder_identity.clone()?, renewed, presence })
+    Some(Beat { node, renewed, presence })
 }
 
+/// A link-layer address of one host.
 fn parse_mac(text: &str) -> Option<Mac> {
     let octets: Option<Vec<u8>> = text.split(':').map(|octet| u8::from_str_radix(octet, 16).ok()).collect();
-    octets?.try_into().ok()
+    let mac: Mac = octets?.try_into().ok()?;
+    let is_group = mac[0] & 1 == 1;
+    (!is_group && mac != [0; 6]).then_some(mac)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::io;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use axum::body::Body;
+
     use super::*;
 
     #[test]
@@ -168,13 +239,113 @@ mod tests {
             macs: [[2, 0, 0, 0, 0, 0xaf]].into(),
             is_excluded: true,
         };
-        let mut lease = lease("node1", &presence);
+        let mut lease = lease("node1", &presence, None);
         let read = beat(&lease).unwrap();
         assert_eq!((read.node.as_str(), &read.presence), ("node1", &presence));
         let annotations = lease.metadata.annotations.as_mut().unwrap();
         annotations.insert(ADDRESSES.to_owned(), "web,192.0.2.2".to_owned());
-        annotations.insert(MACS.to_owned(), "02:00,zz,02:00:00:00:00:00:00".to_owned());
+        let wrong = "02:00,zz,02:00:00:00:00:00:00,ff:ff:ff:ff:ff:ff,01:00:5e:00:00:01,00:00:00:00:00:00";
+        annotations.insert(MACS.to_owned(), wrong.to_owned());
         let read = beat(&lease).unwrap().presence;
         assert_eq!((read.addresses.len(), read.macs.len()), (1, 0));
+    }
+
+    #[test]
+    fn a_lease_speaks_for_no_other_node_and_not_for_ever_many_addresses() {
+        let many: Vec<String> = (0..600).map(|n| format!("10.0.{}.{}", n / 256, n % 256)).collect();
+        let mut lease = lease("node1", &Presence::default(), None);
+        lease.metadata.annotations.as_mut().unwrap().insert(ADDRESSES.to_owned(), many.join(","));
+        assert_eq!(beat(&lease).unwrap().presence.addresses.len(), MOST);
+        for (object, holder) in [("svc-node-node1", "node2"), ("svc-allocator", "node1"), ("node1", "node1")]
+        {
+            lease.metadata.name = Some(object.to_owned());
+            lease.spec.as_mut().unwrap().holder_identity = Some(holder.to_owned());
+            assert!(beat(&lease).is_none(), "{object} of {holder}");
+        }
+    }
+
+    /// An API server whose only Node has this uid. Counts the lists.
+    fn server_with_node(uid: &'static str) -> (Api<Node>, Arc<AtomicU32>) {
+        let lists = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&lists);
+        let service = tower::service_fn(move |request: axum::http::Request<kube::client::Body>| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            let query = request.uri().query().unwrap_or_default();
+            assert!(query.contains("fieldSelector=metadata.name%3Dnode1"), "{query}");
+            let node = serde_json::json!({"metadata": {"name": "node1", "uid": uid}});
+            let list = serde_json::json!({"metadata": {}, "items": if uid.is_empty() { vec![] } else { vec![node] }});
+            std::future::ready(Ok::<_, Infallible>(axum::http::Response::new(Body::from(list.to_string()))))
+        });
+        (Api::all(Client::new(service, "default")), lists)
+    }
+
+    #[tokio::test]
+    async fn a_lease_belongs_to_its_node_which_is_looked_up_again_for_a_new_lease() {
+        let made = |uid: &str| {
+            let mut lease = lease("node1", &Presence::default(), None);
+            lease.metadata.uid = Some(uid.to_owned());
+            lease
+        };
+        let (nodes, lists) = server_with_node("n");
+        let mut owner = Owner::default();
+        for (uid, asked) in [("first", 1), ("first", 1), ("second", 2), ("second", 2)] {
+            owner.follow(&nodes, "node1", &made(uid)).await.unwrap();
+            assert_eq!(lists.load(Ordering::Relaxed), asked, "{uid}");
+        }
+        let written = lease("node1", &Presence::default(), owner.reference.as_ref());
+        let references = serde_json::to_value(&written.metadata.owner_references).unwrap();
+        assert_eq!(
+            references,
+            serde_json::json!([{"apiVersion": "v1", "kind": "Node", "name": "node1", "uid": "n"}])
+        );
+        let (nodes, lists) = server_with_node("");
+        let mut owner = Owner::default();
+        for asked in [1, 2] {
+            owner.follow(&nodes, "node1", &made("first")).await.unwrap();
+            assert_eq!((lists.load(Ordering::Relaxed), owner.reference.is_none()), (asked, true));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_server_that_says_nothing_of_nodes_does_not_let_a_lease_run_out() {
+        let service = tower::service_fn(|_: axum::http::Request<kube::client::Body>| {
+            std::future::pending::<Result<axum::http::Response<Body>, Infallible>>()
+        });
+        let nodes = Api::<Node>::all(Client::new(service, "default"));
+        let began = tokio::time::Instant::now();
+        let lease = lease("node1", &Presence::default(), None);
+        assert!(Owner::default().follow(&nodes, "node1", &lease).await.is_err());
+        let passed = began.elapsed() + Duration::from_millis(PERIOD);
+        assert!(2 * passed <= Duration::from_millis(DURATION), "two renewals take {:?}", 2 * passed);
+    }
+
+    /// An API server whose watches say nothing. Counts the lists.
+    fn silent_server() -> (Client, Arc<AtomicU32>) {
+        let lists = Arc::new(AtomicU32::new(0));
+        let counter = Arc::clone(&lists);
+        let service = tower::service_fn(move |request: axum::http::Request<kube::client::Body>| {
+            let is_watch = request.uri().query().is_some_and(|query| query.contains("watch="));
+            let body = match is_watch {
+                true => Body::from_stream(futures::stream::pending::<io::Result<Vec<u8>>>()),
+                false => {
+                    counter.fetch_add(1, Ordering::Relaxed);
+                    Body::from(r#"{"metadata": {"resourceVersion": "1"}, "items": []}"#)
+                }
+            };
+            std::future::ready(Ok::<_, Infallible>(axum::http::Response::new(body)))
+        });
+        (Client::new(service, "default"), lists)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_silent_watch_is_given_up_and_the_leases_are_listed_again() {
+        let (client, lists) = silent_server();
+        let leases = Api::<Lease>::namespaced(client, "leases");
+        let (members, _known) = watch::channel(Members::new());
+        let ledger = Ledger::default();
+        let patience = Duration::from_secs(60);
+        drop(timeout(patience, follow(&leases, "node1", &members, &ledger)).await);
+        assert_eq!(lists.load(Ordering::Relaxed), 10, "each watch lasts five seconds, and the pause is one");
+        assert_eq!(ledger.get(&Origin::NodeLeases), []);
     }
 }

@@ -1,5 +1,6 @@
 //! Writes the load-balancer status of a Service, and an Event about it.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -46,7 +47,7 @@ pub fn change(service: &Service, outcome: &Outcome) -> Option<Service> {
         }
         _ => false,
     };
-    if is_published && written(service) == outcome.addresses {
+    if is_published && is_same(&written(service), &outcome.addresses) {
         return None;
     }
     let condition = outcome.verdict.as_ref().map(|verdict| Condition {
@@ -77,6 +78,11 @@ pub fn change(service: &Service, outcome: &Outcome) -> Option<Service> {
     Some(changed)
 }
 
+/// Others write addresses in an order of their own.
+fn is_same(one: &[IpAddr], other: &[IpAddr]) -> bool {
+    one.iter().collect::<BTreeSet<_>>() == other.iter().collect::<BTreeSet<_>>()
+}
+
 /// Writes a status of [`change`]. Returns the new version of the Service.
 pub async fn write(client: &Client, changed: &Service) -> kube::Result<Option<String>> {
     let (namespace, name) = (changed.metadata.namespace.clone(), changed.metadata.name.clone());
@@ -86,11 +92,11 @@ pub async fn write(client: &Client, changed: &Service) -> kube::Result<Option<St
     written.map(|service| service.metadata.resource_version)
 }
 
-/// Tells the Service's owner of the addresses that it got or lost, as MetalLB does.
-pub async fn publish_event(client: &Client, service: &Service, addresses: &[IpAddr], node: &str) {
+/// Tells the Service's owner of the addresses that it got or lost, as MetalLB does; `None` if they are the same.
+pub fn event(service: &Service, addresses: &[IpAddr], node: &str) -> Option<Event> {
     let before = written(service);
-    if before == addresses {
-        return;
+    if is_same(&before, addresses) {
+        return None;
     }
     let list =
         |all: &[IpAddr]| all.iter().map(|ip| format!("{:?}", ip.to_string())).collect::<Vec<_>>().join(" ");
@@ -98,10 +104,29 @@ pub async fn publish_event(client: &Client, service: &Service, addresses: &[IpAd
         [] => ("ClearAssignment", format!("the address [{}] is given up", list(&before))),
         _ => ("IPAllocated", format!("Assigned IP [{}]", list(addresses))),
     };
-    let event = about_service(&service.metadata, reason, &note, node, Timestamp::now());
-    let events =
-        Api::<Event>::namespaced(client.clone(), service.metadata.namespace.as_deref().unwrap_or_default());
-    if let Err(error) = events.create(&PostParams::default(), &event).await {
-        tracing::debug!(%error, reason, "an Event about a load-balancer address");
+    Some(about_service(&service.metadata, reason, &note, node, Timestamp::now()))
+}
+
+pub async fn publish(client: &Client, event: &Event) -> kube::Result<Event> {
+    let namespace = event.metadata.namespace.as_deref().unwrap_or_default();
+    Api::<Event>::namespaced(client.clone(), namespace).create(&PostParams::default(), event).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_with_the_same_addresses_in_another_order_is_left_as_it_is() {
+        let yaml = "{metadata: {name: web}, status: {loadBalancer: {ingress: [{ip: '2001:db8::1'}, {ip: 192.0.2.1}]},
+            conditions: [{type: svc/LoadBalancerIP, status: 'True', reason: Assigned, message: both, lastTransitionTime: '2026-01-01T00:00:00Z'}]}}";
+        let service: Service = serde_yaml_ng::from_str(yaml).unwrap();
+        let outcome = |addresses: &[&str]| Outcome {
+            addresses: addresses.iter().map(|ip| ip.parse().unwrap()).collect(),
+            verdict: Some(Verdict { is_satisfied: true, reason: "Assigned", text: "both".to_owned() }),
+        };
+        assert_eq!(change(&service, &outcome(&["192.0.2.1", "2001:db8::1"])), None);
+        assert!(change(&service, &outcome(&["192.0.2.1"])).is_some());
+        assert!(change(&service, &outcome(&["192.0.2.1", "2001:db8::2"])).is_some());
     }
 }

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::pulse::{MISSES, Pulse, State};
+use super::pulse::{MISSES, Signs, State};
 use crate::model::complaint::{Complaint, Kind};
 use crate::model::parse::parse_ip;
 
@@ -56,7 +56,7 @@ impl HeartbeatOptions {
 /// The state of the other nodes, and the reason why this one cannot answer at an address of its own.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    pulses: BTreeMap<String, (SocketAddr, Pulse)>,
+    signs: BTreeMap<String, (SocketAddr, Signs)>,
     unbound: BTreeMap<SocketAddr, String>,
 }
 
@@ -89,14 +89,14 @@ impl Heartbeat {
         self.asking.retain(|peer, task| retain(others.contains(peer), task));
         self.answering.retain(|address, task| retain(own.contains(address), task));
         self.known.send_modify(|known| {
-            known.pulses.retain(|name, (address, _)| others.contains(&(name.clone(), *address)));
+            known.signs.retain(|name, (address, _)| others.contains(&(name.clone(), *address)));
             known.unbound.retain(|address, _| own.contains(address));
         });
         for peer in others {
             let (known, bell) = (self.known.clone(), Arc::clone(&self.bell));
             let start = |(name, address): Peer| {
                 known.send_modify(|known| {
-                    known.pulses.insert(name.clone(), (address, Pulse::default()));
+                    known.signs.insert(name.clone(), (address, Signs::default()));
                 });
                 tokio::spawn(ask(name, address, known, bell)).abort_handle()
             };
@@ -112,17 +112,17 @@ impl Heartbeat {
     /// Nodes that have answered and do not any more.
     pub fn down(&self) -> BTreeSet<String> {
         let known = self.known.borrow();
-        let down = known.pulses.iter().filter(|(_, (_, pulse))| pulse.state() == State::Down);
+        let down = known.signs.iter().filter(|(_, (_, signs))| signs.node() == State::Down);
         down.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Nodes that do not answer, whether or not they ever did.
+    /// Nodes whose daemon does not answer, whether or not it ever did.
     pub fn silent(&self) -> BTreeSet<String> {
         let known = self.known.borrow();
         let silent = known
-            .pulses
+            .signs
             .iter()
-            .filter(|(_, (_, pulse))| matches!(pulse.state(), State::Down | State::Silent));
+            .filter(|(_, (_, signs))| matches!(signs.daemon(), State::Down | State::Silent));
         silent.map(|(name, _)| name.clone()).collect()
     }
 
@@ -132,7 +132,7 @@ impl Heartbeat {
         let complain = |name: &str, reason: String| {
             Complaint::new(Kind::NotReady, format!("Node {name}"), "status.addresses", reason)
         };
-        let silent = known.pulses.iter().filter_map(|(name, (address, pulse))| match pulse.state() {
+        let silent = known.signs.iter().filter_map(|(name, (address, signs))| match signs.node() {
             State::Unheard | State::Up => None,
             State::Silent => {
                 Some(complain(name, format!("{address} has never answered a heartbeat; its Pods stay")))
@@ -181,12 +181,12 @@ pub fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
 async fn ask(name: String, address: SocketAddr, known: watch::Sender<Known>, bell: Arc<Notify>) {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let change = |change: fn(&mut Pulse)| {
+    let change = |change: fn(&mut Signs)| {
         let is_news = known.send_if_modified(|known| {
-            let Some((_, pulse)) = known.pulses.get_mut(&name) else { return false };
-            let before = pulse.state();
-            change(pulse);
-            pulse.state() != before
+            let Some((_, signs)) = known.signs.get_mut(&name) else { return false };
+            let before = (signs.node(), signs.daemon());
+            change(signs);
+            (signs.node(), signs.daemon()) != before
         });
         if is_news {
             bell.notify_one();
@@ -205,19 +205,19 @@ async fn ask(name: String, address: SocketAddr, known: watch::Sender<Known>, bel
                 // An answer that has arrived counts before the next beat.
                 result = receive(socket.as_ref(), &mut received) => match result {
                     Ok(length) if is_message(&received[..length], ANSWER) && received[8..LENGTH] == nonce => {
-                        change(Pulse::answer);
+                        change(Signs::answer);
                     }
                     Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(Pulse::answer),
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(Signs::refuse),
                     // Its address or ours is gone: another socket.
                     Err(_) => break,
                 },
                 _ = beats.tick() => {
-                    change(Pulse::beat);
+                    change(Signs::beat);
                     let Ok(socket) = &socket else { break };
                     // An error of the one before is met here too.
                     match socket.send(&question).await {
-                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(Pulse::answer),
+                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(Signs::refuse),
                         Ok(_) | Err(_) => {}
                     }
                 }

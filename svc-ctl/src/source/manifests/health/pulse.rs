@@ -52,6 +52,40 @@ impl Pulse {
     }
 }
 
+/// The signs of life of another node: its Pods are served as long as its kernel answers, and load-balancer addresses as long as its
+/// daemon does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Signs {
+    node: Pulse,
+    daemon: Pulse,
+}
+
+impl Signs {
+    pub const fn node(self) -> State {
+        self.node.state()
+    }
+
+    pub const fn daemon(self) -> State {
+        self.daemon.state()
+    }
+
+    /// Another heartbeat goes out.
+    pub fn beat(&mut self) {
+        self.node.beat();
+        self.daemon.beat();
+    }
+
+    pub fn answer(&mut self) {
+        self.node.answer();
+        self.daemon.answer();
+    }
+
+    /// The kernel of the node says that no daemon listens.
+    pub fn refuse(&mut self) {
+        self.node.answer();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -83,5 +117,20 @@ mod tests {
         ] {
             assert_eq!(state(steps), expected, "{steps:?}");
         }
+    }
+
+    #[test]
+    fn a_node_that_answers_by_its_kernel_alone_is_up_without_its_daemon() {
+        let mut signs = Signs::default();
+        signs.answer();
+        assert_eq!((signs.node(), signs.daemon()), (State::Up, State::Up));
+        // The kernel says so once in four beats.
+        for _ in 0..3 {
+            (0..4).for_each(|_| signs.beat());
+            signs.refuse();
+        }
+        assert_eq!((signs.node(), signs.daemon()), (State::Up, State::Down));
+        (0..RETURNS).for_each(|_| signs.answer());
+        assert_eq!((signs.node(), signs.daemon()), (State::Up, State::Up));
     }
 }
