@@ -56,10 +56,8 @@ pub struct Conversion {
 }
 
 impl Conversion {
-    /// A conversion of everything but the fields that are `left_out`.
-    pub fn between(old: &[Field<'_>], new: &[Field<'_>], left_out: &[&str]) -> Self {
-        let wanted = new.iter().filter(|field| !left_out.contains(&field.name));
-        let copies = wanted.filter_map(|to| {
+    pub fn between(old: &[Field<'_>], new: &[Field<'_>]) -> Self {
+        let copies = new.iter().filter_map(|to| {
             let from = old.iter().find(|from| (from.name, from.octets) == (to.name, to.octets))?;
             Some((from.offset, to.offset, to.octets))
         });
@@ -163,12 +161,12 @@ mod tests {
     fn fields_are_found_by_name_and_size() {
         let text = "A key k@0+1 value a@0+1 b@1+2 c@3+1\nB key k@0+1 value c@0+1 new@1+1 b@2+2 a@4+2";
         let (a, b) = (find(text, "A").unwrap(), find(text, "B").unwrap());
-        let there = Conversion::between(&a.value, &b.value, &[]);
+        let there = Conversion::between(&a.value, &b.value);
         // `a` has another size there.
         assert_eq!(there.convert(&[1, 2, 3, 4]), Some(vec![4, 0, 2, 3, 0, 0]));
-        let back = Conversion::between(&b.value, &a.value, &["c"]);
-        assert_eq!(back.convert(&[4, 9, 2, 3, 0, 0]), Some(vec![0, 2, 3, 0]));
-        assert!(!there.is_complete() && Conversion::between(&a.key, &b.key, &[]).is_complete());
+        let back = Conversion::between(&b.value, &a.value);
+        assert_eq!(back.convert(&[4, 9, 2, 3, 1, 1]), Some(vec![0, 2, 3, 4]));
+        assert!(!there.is_complete() && Conversion::between(&a.key, &b.key).is_complete());
         assert_eq!(there.convert(&[1]), None);
     }
 }

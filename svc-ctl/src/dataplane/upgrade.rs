@@ -1,6 +1,7 @@
 //! Start beside tables of another layout. Programs of another version serve over those tables until the tables of this
-//! version are filled; flows, affinity and sockets are in maps that both use. Such records name ids, so the ids of
-//! Services and backends are carried from the tables in force into the new ones.
+//! version are filled; flows, affinity and sockets are in maps that both use. Such records name the ids of Services and
+//! backends, so the new tables begin with the contents of the tables in force, field by field. The plan then writes what
+//! differs. Interfaces that appear before that get programs over the new tables, and are served by those contents.
 //!
 //! The tables in force are those that the hooks use. All other tables are of no use: a half-made set, or one from before an
 //! upgrade that is now taken back.
@@ -16,16 +17,11 @@ use svc_common::abi::names::*;
 use super::layout::{Conversion, TableLayout, find, render, size};
 use super::map_set::{HeldMap, MapSet};
 use super::pins::Pins;
-use super::shapes::{TableSizes, layouts};
+use super::shapes::{PLANNED, TableSizes, layouts};
 use super::sys::{self, MapKind, MapShape};
 
 /// Pin of the text that describes the tables beside it.
 const LAYOUT: &str = "LAYOUT";
-
-/// Tables that give ids their meaning.
-const CARRIED_TABLES: [&str; 5] = [FRONTENDS4, FRONTENDS6, BACKENDS4, BACKENDS6, SELECTION];
-/// Fields that name entries of tables that are not carried.
-const LEFT_OUT: [&str; 1] = ["maglev"];
 
 /// Pins the layout of this version's tables beside them.
 pub fn pin_layout(pins: &Pins) -> anyhow::Result<()> {
@@ -81,13 +77,12 @@ pub fn begin(pins: &Pins, in_force: &BTreeSet<u32>, sizes: &TableSizes) -> anyho
     }
     pins.make()?;
     let maps = MapSet::open_or_make(pins, &TableSizes { capacity, ..*sizes })?;
-    let folder = folder.context("the tables in force are not pinned");
-    match folder.and_then(|folder| carry_ids(&folder, &maps)) {
-        Ok(carried) => tracing::info!(carried, "carried ids from the tables in force"),
-        Err(error) => tracing::warn!(
+    let folder = folder.context("they are not pinned");
+    if let Err(error) = folder.and_then(|folder| copy_tables(&folder, &maps)) {
+        tracing::warn!(
             error = format!("{error:#}"),
-            "cannot read ids in the tables in force: session affinity begins anew"
-        ),
+            "cannot read the tables in force: session affinity begins anew"
+        );
     }
     Ok(maps)
 }
@@ -105,41 +100,45 @@ fn held(pin: &Path) -> io::Result<HeldMap> {
     Ok(HeldMap { fd, info })
 }
 
-/// Copies entries of the tables in a folder into the new ones; returns the number.
-fn carry_ids(folder: &Path, new: &MapSet) -> anyhow::Result<usize> {
+/// Copies the entries of the tables in a folder into the new ones. A table that cannot be read is left out.
+fn copy_tables(folder: &Path, new: &MapSet) -> anyhow::Result<()> {
     let text = pinned_layout(folder)?;
-    let mut carried = 0;
-    for after in layouts(&CARRIED_TABLES) {
-        let pin = folder.join(after.name);
-        let before = find(&text, after.name).with_context(|| format!("no layout of {}", pin.display()))?;
-        let carry = held(&pin).map_err(Into::into).and_then(|old| carry_table(&old, &before, &after, new));
-        carried += carry.with_context(|| format!("reading {}", pin.display()))?;
+    let mut entries = 0;
+    // The presence filter is made from the others.
+    for table in layouts(&PLANNED).into_iter().filter(|layout| layout.name != PRESENCE) {
+        match copy_table(&folder.join(table.name), &text, &table, new) {
+            Ok(copied) => entries += copied,
+            Err(error) => tracing::warn!(
+                table = table.name,
+                error = format!("{error:#}"),
+                "cannot read a table in force: its entries are planned anew"
+            ),
+        }
     }
-    Ok(carried)
+    tracing::info!(entries, "copied the tables in force");
+    Ok(())
 }
 
-fn carry_table(
-    map: &HeldMap,
-    before: &TableLayout<'_>,
-    after: &TableLayout<'_>,
-    new: &MapSet,
-) -> anyhow::Result<usize> {
+/// Copies one table; returns the number of its entries.
+fn copy_table(pin: &Path, text: &str, after: &TableLayout<'_>, new: &MapSet) -> anyhow::Result<usize> {
+    let before = find(text, after.name).context("the pinned layout does not have it")?;
+    let map = held(pin).with_context(|| format!("opening {}", pin.display()))?;
     let sizes = (map.info.key_size as usize, map.info.value_size as usize);
     ensure!(
         (size(&before.key), size(&before.value)) == (Some(sizes.0), Some(sizes.1)),
         "the map has other sizes than the pinned layout"
     );
-    let key = Conversion::between(&before.key, &after.key, &[]);
-    let value = Conversion::between(&before.value, &after.value, &LEFT_OUT);
+    let key = Conversion::between(&before.key, &after.key);
+    let value = Conversion::between(&before.value, &after.value);
     ensure!(key.is_complete(), "a field of the key is missing");
     let to = new.fd(after.name)?;
-    let mut carried = 0;
+    let mut copied = 0;
     sys::each_entry(map.fd.as_fd(), sizes, |old_key, old_value| {
         // Unused places of arrays are zero.
         let pair = key.convert(old_key).zip(value.convert(old_value));
         let pair = pair.filter(|_| old_value.iter().any(|octet| *octet != 0));
-        // An entry that is not carried gets another id.
-        carried += usize::from(pair.is_some_and(|(key, value)| sys::update_entry(to, &key, &value).is_ok()));
+        // An entry that is missing is planned like any other.
+        copied += usize::from(pair.is_some_and(|(key, value)| sys::update_entry(to, &key, &value).is_ok()));
     })?;
-    Ok(carried)
+    Ok(copied)
 }

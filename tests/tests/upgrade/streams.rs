@@ -1,0 +1,150 @@
+//! The load: connections that stay open, new ones, datagrams with sequence numbers and bulk, from clients of every kind.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use svc_tests::agent::{Job, Report, Via};
+use svc_tests::topology::Family;
+use svc_tests::{run_name, wait};
+
+use crate::testbed::{FAR, NEAR, STICKY, Testbed};
+
+const MORE_LIMIT: Duration = Duration::from_secs(20);
+/// Octets in each direction of one bulk exchange.
+const BULK: usize = 1 << 20;
+
+/// A job, and how many replies show that it goes on.
+struct Stream {
+    what: String,
+    job: Job,
+    more: u64,
+    is_sticky: bool,
+}
+
+pub struct Streams(Vec<Stream>);
+
+/// Clients and the addresses that they dial.
+fn paths(testbed: &Testbed, family: Family) -> [(&'static str, &'static str, SocketAddr); 6] {
+    [
+        ("pod", "ClusterIP, pod of this node", NEAR.cluster_ip(family)),
+        ("pod", "ClusterIP, pod of the other node", FAR.cluster_ip(family)),
+        ("pod", "NodePort of the other node", testbed.node_port(2, NEAR, family)),
+        ("client", "NodePort, pod of this node", testbed.node_port(1, NEAR, family)),
+        ("client", "NodePort, pod of the other node", testbed.node_port(1, FAR, family)),
+        ("node1", "ClusterIP by socket hooks", FAR.cluster_ip(family)),
+    ]
+}
+
+impl Streams {
+    pub fn start(testbed: &Testbed) -> Result<Self> {
+        let mut all = Vec::new();
+        for family in Family::BOTH {
+            for (client, path, to) in paths(testbed, family) {
+                let agent = testbed.agent(client)?;
+                let mut add = |what: &str, job: Job, more| {
+                    let what = format!("{family:?} {client} to {path}: {what}");
+                    all.push(Stream { what, job, more, is_sticky: false });
+                };
+                add("open TCP, 50 a second", agent.start_stream(to, 50)?, 25);
+                add("open TCP, one a second", agent.start_stream(to, 1)?, 1);
+                add("new TCP, 50 a second", agent.start_load(Via::Tcp, to, 50)?, 25);
+                add("UDP, one socket, 50 a second", agent.start_datagrams(Via::UdpConnected, to, 50)?, 25);
+                add("UDP, unconnected, 50 a second", agent.start_datagrams(Via::UdpUnconnected, to, 50)?, 25);
+            }
+            for (client, to) in
+                [("pod", FAR.cluster_ip(family)), ("client", testbed.node_port(1, FAR, family))]
+            {
+                let job = testbed.agent(client)?.start_bulk(Via::Tcp, to, BULK)?;
+                all.push(Stream {
+                    what: format!("{family:?} {client} bulk, 1 MiB each way"),
+                    job,
+                    more: 1,
+                    is_sticky: false,
+                });
+            }
+            let sticky = [
+                ("pod", STICKY.cluster_ip(family)),
+                ("node1", STICKY.cluster_ip(family)),
+                ("client", testbed.node_port(1, STICKY, family)),
+            ];
+            for (client, to) in sticky {
+                let job = testbed.agent(client)?.start_load(Via::Tcp, to, 20)?;
+                let what = format!("{family:?} {client}: new TCP with session affinity, 20 a second");
+                all.push(Stream { what, job, more: 10, is_sticky: true });
+            }
+        }
+        let streams = Self(all);
+        streams.go_on("before")?;
+        Ok(streams)
+    }
+
+    /// Waits until every stream has more replies, and no failure.
+    pub fn go_on(&self, moment: &str) -> Result<()> {
+        let start: Vec<Report> = self.0.iter().map(|stream| stream.job.look()).collect::<Result<_>>()?;
+        for (stream, start) in self.0.iter().zip(start) {
+            let report = wait::until(&format!("{} more replies", stream.more), MORE_LIMIT, || {
+                let now = stream.job.look()?;
+                Ok((now.ok >= start.ok + stream.more || now.failed > 0).then_some(now))
+            });
+            report
+                .and_then(|report| stream.check(&report))
+                .with_context(|| format!("{moment}: {}", stream.what))?;
+        }
+        Ok(())
+    }
+
+    /// Ends all streams. No reply may be missing. Writes a table of them.
+    pub fn end(self, title: &str, before: &[Duration]) -> Result<()> {
+        let mut table =
+            format!("{title}\n{:>9} {:>6} {:>12} {:>12}  stream\n", "replies", "failed", "slowest", "before");
+        let (mut replies, mut failed, mut slowest, mut outcome) = (0, 0, Duration::ZERO, Ok(()));
+        for (stream, before) in self.0.into_iter().zip(before) {
+            let Stream { what, job, more, is_sticky } = stream;
+            let report = job.look()?;
+            let stream = Stream { what, job, more, is_sticky };
+            let checked = stream.check(&report).with_context(|| stream.what.clone());
+            let millis = |time: &Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
+            writeln!(
+                table,
+                "{:>9} {:>6} {:>12} {:>12}  {}",
+                report.ok,
+                report.failed,
+                millis(&report.slowest),
+                millis(before),
+                stream.what
+            )?;
+            stream.job.stop()?;
+            replies += report.ok;
+            failed += report.failed;
+            if !stream.what.contains("bulk") {
+                slowest = slowest.max(report.slowest);
+            }
+            outcome = outcome.and(checked);
+        }
+        writeln!(
+            table,
+            "{replies} replies, {failed} failed; the slowest request took {} ms",
+            slowest.as_millis()
+        )?;
+        println!("{table}");
+        let path = run_name::scratch_dir().join(format!("upgrade {title}.txt").replace(' ', "-"));
+        std::fs::write(&path, table).with_context(|| path.display().to_string())?;
+        outcome
+    }
+
+    /// The slowest request of each stream so far.
+    pub fn slowest(&self) -> Result<Vec<Duration>> {
+        self.0.iter().map(|stream| Ok(stream.job.look()?.slowest)).collect()
+    }
+}
+
+impl Stream {
+    fn check(&self, report: &Report) -> Result<()> {
+        let Report { ok, failed, first_failure, by_server, .. } = report;
+        ensure!(*failed == 0, "{failed} of {} failed, first {first_failure:?}", ok + failed);
+        ensure!(!self.is_sticky || by_server.len() == 1, "a client with session affinity met {by_server:?}");
+        Ok(())
+    }
+}
