@@ -81,6 +81,7 @@ pub fn layouts(names: &[&str]) -> Vec<TableLayout<'static>> {
     all.filter(|layout| names.contains(&layout.name)).collect()
 }
 
+/// A pinned map.
 struct Map {
     shape: MapShape,
     layout: TableLayout<'static>,

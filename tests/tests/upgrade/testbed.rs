@@ -10,7 +10,7 @@ use svc_common::abi::TABLES_ABI;
 use svc_tests::agent::Agent;
 use svc_tests::daemon::{self, Daemon, Flags, Source};
 use svc_tests::manifests::{Backend, SERVER_PORT, SERVICE_PORT, Service};
-use svc_tests::topology::{Family, Options, service};
+use svc_tests::topology::{Family, Offloads, Options, service};
 use svc_tests::wait;
 use svc_tests::world::World;
 
@@ -88,8 +88,8 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    pub fn new(test: &str) -> Result<Self> {
-        let mut world = World::new(test, Options::default())?;
+    fn new(test: &str, xdp: Xdp) -> Result<Self> {
+        let mut world = World::new(test, Options { offloads: xdp.offloads(), ..Options::default() })?;
         for (node, pod) in [(1, "pod"), (1, "near"), (2, "far")] {
             world.topology.node_mut(node).add_pod(pod)?.host.agent.serve(SERVER_PORT)?;
         }
@@ -102,7 +102,7 @@ impl Testbed {
         for target in [NEAR, FAR, STICKY] {
             testbed.set_backends(target, target.backends)?;
         }
-        testbed.world.start_with(Flags::default(), &MORE_FLAGS)?;
+        testbed.world.start_with(Flags { xdp: xdp.flag(), ..Flags::default() }, &MORE_FLAGS)?;
         Ok(testbed)
     }
 
@@ -176,11 +176,36 @@ impl Testbed {
     }
 }
 
+/// Whether XDP programs run, natively.
+#[derive(Clone, Copy, Debug)]
+pub enum Xdp {
+    Off,
+    Native,
+}
+
+impl Xdp {
+    const fn flag(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Native => "native",
+        }
+    }
+
+    const fn offloads(self) -> Offloads {
+        match self {
+            Self::Off => Offloads::Default,
+            Self::Native => Offloads::ForXdp,
+        }
+    }
+}
+
 /// A scenario as a test.
-pub fn scenario(sentence: &str, act: fn(&mut Testbed) -> Result<()>) -> Trial {
+pub fn scenario(sentence: &str, xdp: Xdp, act: fn(&mut Testbed) -> Result<()>) -> Trial {
     let short: String = sentence.split(' ').filter_map(|word| word.chars().next()).collect();
-    Trial::test(sentence, move || {
-        let mut testbed = Testbed::new(&short).map_err(|error| format!("no testbed: {error:#}"))?;
+    let name = format!("XDP {}: {sentence}", xdp.flag());
+    let short = format!("{} {short}", xdp.flag());
+    Trial::test(name, move || {
+        let mut testbed = Testbed::new(&short, xdp).map_err(|error| format!("no testbed: {error:#}"))?;
         act(&mut testbed).map_err(|error| format!("{error:#}\n{}", testbed.world.diagnosis()).into())
     })
 }

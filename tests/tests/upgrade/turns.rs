@@ -12,7 +12,7 @@ use svc_tests::wait;
 use svc_tests::world::{CHANGE_LIMIT, has_hooks};
 
 use crate::streams::Streams;
-use crate::testbed::{FAR, NEAR, Testbed, Version, scenario};
+use crate::testbed::{FAR, NEAR, Testbed, Version, Xdp, scenario};
 
 /// On a busy machine.
 const LOAD_LIMIT: Duration = Duration::from_secs(60);
@@ -21,16 +21,23 @@ pub fn trials() -> Vec<Trial> {
     vec![
         scenario(
             "an upgrade to another layout of tables, and its way back, disturb no connection",
-            there_and_back,
+            Xdp::Off,
+            |testbed| there_and_back(testbed, "there and back"),
+        ),
+        scenario(
+            "an upgrade to another layout of tables, and its way back, disturb no connection",
+            Xdp::Native,
+            |testbed| there_and_back(testbed, "there and back with XDP"),
         ),
         scenario(
             "while the API server is away the earlier version serves; its tables are not believed after a rollback",
+            Xdp::Off,
             without_lists,
         ),
     ]
 }
 
-fn there_and_back(testbed: &mut Testbed) -> Result<()> {
+fn there_and_back(testbed: &mut Testbed, title: &str) -> Result<()> {
     let streams = Streams::start(testbed)?;
     let before = streams.slowest()?;
     for version in [Version::Next, Version::This] {
@@ -40,7 +47,7 @@ fn there_and_back(testbed: &mut Testbed) -> Result<()> {
             streams.go_on(&format!("node{node} runs {version:?}"))?;
         }
     }
-    streams.end("there and back", &before)
+    streams.end(title, &before)
 }
 
 fn without_lists(testbed: &mut Testbed) -> Result<()> {
