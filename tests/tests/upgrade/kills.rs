@@ -54,7 +54,7 @@ fn moved(daemon: &Daemon, before: &[u32]) -> usize {
 
 fn killed(testbed: &mut Testbed) -> Result<()> {
     let streams = Streams::start(testbed)?;
-    let before = streams.slowest()?;
+    let before = streams.gaps()?;
     let mut version = Version::This;
     for phase in Phase::ALL {
         for goes_on in [false, true] {

@@ -15,11 +15,12 @@ const MORE_LIMIT: Duration = Duration::from_secs(20);
 /// Octets in each direction of one bulk exchange.
 const BULK: usize = 1 << 20;
 
-/// A job, and how many replies show that it goes on.
+/// Requests in the background.
 struct Stream {
     what: String,
     job: Job,
-    more: u64,
+    /// `None`: one after the other.
+    per_second: Option<u32>,
     is_sticky: bool,
 }
 
@@ -43,26 +44,21 @@ impl Streams {
         for family in Family::BOTH {
             for (client, path, to) in paths(testbed, family) {
                 let agent = testbed.agent(client)?;
-                let mut add = |what: &str, job: Job, more| {
+                let mut add = |what: &str, job: Job, per_second| {
                     let what = format!("{family:?} {client} to {path}: {what}");
-                    all.push(Stream { what, job, more, is_sticky: false });
+                    all.push(Stream { what, job, per_second: Some(per_second), is_sticky: false });
                 };
-                add("open TCP, 50 a second", agent.start_stream(to, 50)?, 25);
+                add("open TCP, 50 a second", agent.start_stream(to, 50)?, 50);
                 add("open TCP, one a second", agent.start_stream(to, 1)?, 1);
-                add("new TCP, 50 a second", agent.start_load(Via::Tcp, to, 50)?, 25);
-                add("UDP, one socket, 50 a second", agent.start_datagrams(Via::UdpConnected, to, 50)?, 25);
-                add("UDP, unconnected, 50 a second", agent.start_datagrams(Via::UdpUnconnected, to, 50)?, 25);
+                add("new TCP, 50 a second", agent.start_load(Via::Tcp, to, 50)?, 50);
+                add("UDP, one socket, 50 a second", agent.start_datagrams(Via::UdpConnected, to, 50)?, 50);
+                add("UDP, unconnected, 50 a second", agent.start_datagrams(Via::UdpUnconnected, to, 50)?, 50);
             }
-            for (client, to) in
-                [("pod", FAR.cluster_ip(family)), ("client", testbed.node_port(1, FAR, family))]
-            {
+            let bulk = [("pod", FAR.cluster_ip(family)), ("client", testbed.node_port(1, FAR, family))];
+            for (client, to) in bulk {
                 let job = testbed.agent(client)?.start_bulk(Via::Tcp, to, BULK)?;
-                all.push(Stream {
-                    what: format!("{family:?} {client} bulk, 1 MiB each way"),
-                    job,
-                    more: 1,
-                    is_sticky: false,
-                });
+                let what = format!("{family:?} {client}: bulk, 1 MiB each way");
+                all.push(Stream { what, job, per_second: None, is_sticky: false });
             }
             let sticky = [
                 ("pod", STICKY.cluster_ip(family)),
@@ -72,7 +68,7 @@ impl Streams {
             for (client, to) in sticky {
                 let job = testbed.agent(client)?.start_load(Via::Tcp, to, 20)?;
                 let what = format!("{family:?} {client}: new TCP with session affinity, 20 a second");
-                all.push(Stream { what, job, more: 10, is_sticky: true });
+                all.push(Stream { what, job, per_second: Some(20), is_sticky: true });
             }
         }
         let streams = Self(all);
@@ -84,9 +80,10 @@ impl Streams {
     pub fn go_on(&self, moment: &str) -> Result<()> {
         let start: Vec<Report> = self.0.iter().map(|stream| stream.job.look()).collect::<Result<_>>()?;
         for (stream, start) in self.0.iter().zip(start) {
-            let report = wait::until(&format!("{} more replies", stream.more), MORE_LIMIT, || {
+            let more = u64::from(stream.per_second.unwrap_or(1).div_ceil(2));
+            let report = wait::until(&format!("{more} more replies"), MORE_LIMIT, || {
                 let now = stream.job.look()?;
-                Ok((now.ok >= start.ok + stream.more || now.failed > 0).then_some(now))
+                Ok((now.ok >= start.ok + more || now.failed > 0).then_some(now))
             });
             report
                 .and_then(|report| stream.check(&report))
@@ -95,38 +92,28 @@ impl Streams {
         Ok(())
     }
 
-    /// Ends all streams. No reply may be missing. Writes a table of them.
+    /// Writes a table of the streams. No reply may be missing. `before` are the gaps before the upgrade.
     pub fn end(self, title: &str, before: &[Duration]) -> Result<()> {
-        let mut table =
-            format!("{title}\n{:>9} {:>6} {:>12} {:>12}  stream\n", "replies", "failed", "slowest", "before");
-        let (mut replies, mut failed, mut slowest, mut outcome) = (0, 0, Duration::ZERO, Ok(()));
-        for (stream, before) in self.0.into_iter().zip(before) {
-            let Stream { what, job, more, is_sticky } = stream;
-            let report = job.look()?;
-            let stream = Stream { what, job, more, is_sticky };
-            let checked = stream.check(&report).with_context(|| stream.what.clone());
-            let millis = |time: &Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
-            writeln!(
-                table,
-                "{:>9} {:>6} {:>12} {:>12}  {}",
-                report.ok,
-                report.failed,
-                millis(&report.slowest),
-                millis(before),
-                stream.what
-            )?;
-            stream.job.stop()?;
-            replies += report.ok;
-            failed += report.failed;
-            if !stream.what.contains("bulk") {
-                slowest = slowest.max(report.slowest);
+        let mut table = format!(
+            "{title}\n{:>9} {:>6} {:>6} {:>12} {:>12}  stream\n",
+            "replies", "failed", "reset", "longest gap", "before"
+        );
+        let (mut total, mut longest, mut outcome) = (Report::default(), Duration::ZERO, Ok(()));
+        for (stream, before) in self.0.iter().zip(before) {
+            let (report, gap) = (stream.job.look()?, stream.gap()?);
+            let Report { ok, failed, resets, .. } = report;
+            let [after, before] = [gap, *before].map(|gap| format!("{:.1} ms", gap.as_secs_f64() * 1e3));
+            writeln!(table, "{ok:>9} {failed:>6} {resets:>6} {after:>12} {before:>12}  {}", stream.what)?;
+            if stream.per_second.is_some() {
+                longest = longest.max(gap);
             }
-            outcome = outcome.and(checked);
+            outcome = outcome.and(stream.check(&report).with_context(|| stream.what.clone()));
+            total = total.and(report);
         }
+        let (Report { ok, failed, resets, .. }, longest) = (total, longest.as_millis());
         writeln!(
             table,
-            "{replies} replies, {failed} failed; the slowest request took {} ms",
-            slowest.as_millis()
+            "{ok} replies, {failed} failed, {resets} reset; longest gap without bulk {longest} ms"
         )?;
         println!("{table}");
         let path = run_name::scratch_dir().join(format!("upgrade {title}.txt").replace(' ', "-"));
@@ -134,13 +121,19 @@ impl Streams {
         outcome
     }
 
-    /// The slowest request of each stream so far.
-    pub fn slowest(&self) -> Result<Vec<Duration>> {
-        self.0.iter().map(|stream| Ok(stream.job.look()?.slowest)).collect()
+    /// The longest gap of each stream so far.
+    pub fn gaps(&self) -> Result<Vec<Duration>> {
+        self.0.iter().map(Stream::gap).collect()
     }
 }
 
 impl Stream {
+    /// The longest time between two replies, less the pause between two requests.
+    fn gap(&self) -> Result<Duration> {
+        let pause = self.per_second.map_or(Duration::ZERO, |per_second| Duration::from_secs(1) / per_second);
+        Ok(self.job.look()?.longest_gap.saturating_sub(pause))
+    }
+
     fn check(&self, report: &Report) -> Result<()> {
         let Report { ok, failed, first_failure, by_server, .. } = report;
         ensure!(*failed == 0, "{failed} of {} failed, first {first_failure:?}", ok + failed);

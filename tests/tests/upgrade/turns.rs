@@ -39,7 +39,7 @@ pub fn trials() -> Vec<Trial> {
 
 fn there_and_back(testbed: &mut Testbed, title: &str) -> Result<()> {
     let streams = Streams::start(testbed)?;
-    let before = streams.slowest()?;
+    let before = streams.gaps()?;
     for version in [Version::Next, Version::This] {
         for node in 1..=2 {
             testbed.start(node, version)?;
@@ -52,7 +52,7 @@ fn there_and_back(testbed: &mut Testbed, title: &str) -> Result<()> {
 
 fn without_lists(testbed: &mut Testbed) -> Result<()> {
     let streams = Streams::start(testbed)?;
-    let before = streams.slowest()?;
+    let before = streams.gaps()?;
     for version in [Version::Next, Version::This] {
         // Nothing but the tables in force has this change.
         let server = if version == Version::Next { "near" } else { "node2" };
