@@ -131,6 +131,10 @@ impl Toolchain {
         let mut cargo = Command::new(&self.cargo[0]);
         cargo.args(&self.cargo[1..]).current_dir(project);
         cargo.args(["build", "--locked", "--package", "svc-ebpf", "--bin", bin]);
+        // Both halves must have one layout.
+        if env::var_os("CARGO_FEATURE_NEXT_LAYOUT").is_some() {
+            cargo.args(["--features", "next-layout"]);
+        }
         cargo.args(["--release", "--target", TARGET]);
         // A target directory of its own, to avoid waiting for the outer cargo's lock.
         cargo.arg("--target-dir").arg(target_dir);

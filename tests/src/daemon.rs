@@ -60,8 +60,9 @@ impl Source {
 /// A node's daemon, running or not. Its pins outlive it until [`Daemon::cleanup`].
 #[derive(Debug)]
 pub struct Daemon {
-    binary: PathBuf,
-    source: Source,
+    /// The program to be started next.
+    pub binary: PathBuf,
+    pub source: Source,
     pins: PathBuf,
     run: PathBuf,
     flags: Flags,
@@ -219,6 +220,12 @@ impl Drop for Daemon {
     fn drop(&mut self) {
         let _ = self.kill();
     }
+}
+
+/// `SVC_CTL_NEXT`: svc-ctl with tables of the next ABI number.
+pub fn find_next() -> Result<PathBuf> {
+    let path = env::var_os("SVC_CTL_NEXT");
+    path.map(Into::into).context("SVC_CTL_NEXT is not set: run `cargo xtask test upgrade`")
 }
 
 /// `SVC_CTL`, or the binary that was built beside the running program.

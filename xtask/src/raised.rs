@@ -31,7 +31,7 @@ pub fn become_program(
     mut variables: Variables,
     words: &[OsString],
 ) -> Result<()> {
-    let path = build::program("svc-tests", program)?;
+    let path = build::program("svc-tests", program, &[])?;
     variables.extend(SAID.into_iter().filter_map(|name| Some((name, env::var_os(name)?))));
     variables.push(("SVC_CACHE", cache::dir()?.into()));
     variables.push(("CARGO_TARGET_DIR", project::target_dir().into()));

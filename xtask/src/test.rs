@@ -74,10 +74,13 @@ pub fn main(args: &Args) -> Result<ExitCode> {
         let selection = Selection { all: args.all, ..Selection::default() };
         return list(&tiers, &binaries, &selection);
     }
+    // Built first: the other build leaves the program at its path.
+    let svc_ctl_next =
+        if tiers.iter().any(|tier| tier.needs_next) { Some(build::svc_ctl_of_next_layout()?) } else { None };
     let svc_ctl = if tiers.iter().any(|tier| tier.needs_daemon) { Some(build::svc_ctl()?) } else { None };
 
     let selection = Selection { all: args.all, filter: args.filter.clone(), minutes: args.minutes };
-    let session = Session { binaries, privilege, svc_ctl, selection };
+    let session = Session { binaries, privilege, svc_ctl, svc_ctl_next, selection };
     let mut outcomes = Vec::new();
     for group in tiers.chunk_by(|one, next| one.one_core && next.one_core) {
         outcomes.append(&mut session.run_group(group)?);
@@ -91,6 +94,7 @@ struct Session {
     binaries: Vec<TestBinary>,
     privilege: Privilege,
     svc_ctl: Option<PathBuf>,
+    svc_ctl_next: Option<PathBuf>,
     selection: Selection,
 }
 
@@ -150,7 +154,8 @@ impl Session {
     /// `None` if the tier left itself out.
     fn try_tier(&self, tier: &Tier, label: &str) -> Result<Option<Results>> {
         let svc_ctl = self.svc_ctl.as_deref().filter(|_| tier.needs_daemon);
-        let programs = Programs { svc_ctl, ..prepare(tier)? };
+        let svc_ctl_next = self.svc_ctl_next.as_deref().filter(|_| tier.needs_next);
+        let programs = Programs { svc_ctl, svc_ctl_next, ..prepare(tier)? };
         let filter = self.selection.filter.as_deref();
         match (tier.runs, svc_ctl) {
             (Runs::InMachine, Some(svc_ctl)) => {
@@ -192,7 +197,7 @@ fn prepare(tier: &Tier) -> Result<Programs<'static>> {
     }
     let programs = components::programs(tier.components)?;
     let images = if tier.needs_images { Some(images::write(ImageSet::Ours, &programs)?) } else { None };
-    Ok(Programs { bin: Some(programs.link()?), images, svc_ctl: None })
+    Ok(Programs { bin: Some(programs.link()?), images, ..Programs::default() })
 }
 
 fn list(tiers: &[&'static Tier], binaries: &[TestBinary], selection: &Selection) -> Result<ExitCode> {

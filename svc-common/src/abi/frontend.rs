@@ -31,7 +31,10 @@ impl Scope {
 pub struct FrontendKey<A> {
     pub addr: A,
     pub port: Port,
+    #[cfg(feature = "next-layout")]
+    pub scope: Scope,
     pub proto: Proto,
+    #[cfg(not(feature = "next-layout"))]
     pub scope: Scope,
 }
 
@@ -73,6 +76,8 @@ impl FrontendFlags {
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FrontendValue {
+    #[cfg(feature = "next-layout")]
+    pub affinity: u32,
     pub service: ServicePortId,
     pub flags: FrontendFlags,
     /// Backends for all clients, or for clients of this node if `LOCAL_ONLY`.
@@ -82,6 +87,7 @@ pub struct FrontendValue {
     /// Pages of the Maglev table over `local` if `LOCAL_ONLY`, else over `cluster`; empty: selection is random.
     pub maglev: Extent,
     /// Timeout of session affinity in seconds, counted from the client's last new flow; 0: no session affinity.
+    #[cfg(not(feature = "next-layout"))]
     pub affinity: u32,
 }
 

@@ -1,7 +1,12 @@
 //! The tables' ABI: every key and value that crosses between kernel and daemon, or survives the daemon in a pin.
 //!
-//! Plain data only: `repr(C)`, no padding (checked by size), no `bool`, no `enum`, no `Option`. A change here bumps
-//! [`ABI_VERSION`], which names the folder of the pins, so that two versions never share a map.
+//! Plain data only: `repr(C)`, no padding (checked by size), no `bool`, no `enum`, no `Option`.
+//!
+//! There are two numbers, each of which names a folder of pins. [`TABLES_ABI`] is of the tables that the daemon can fill
+//! again from its sources ([`names::TABLES`]): another number costs nothing but the filling. [`RECORDS_ABI`] is of the maps
+//! that programs fill ([`names::RECORDS`]): another number ends every translated connection. A bit, counter or constant
+//! that earlier programs ignore needs no new number. Any other change of a key, a value or a meaning does. A field with
+//! another meaning gets another name, because ids are carried from one layout to the next by the names of fields.
 
 mod affinity;
 mod announced;
@@ -11,6 +16,8 @@ mod flow;
 mod fragment;
 mod frontend;
 mod growth;
+#[cfg(feature = "user")]
+pub mod layout;
 mod lease;
 mod node;
 mod prefix;
@@ -35,8 +42,10 @@ pub use node::{AddressFlags, Iface, IfaceFlags, Role};
 pub use prefix::{PrefixKey, PrefixList};
 pub use socket::{SockKey, SockValue};
 
-/// Bumped by every change of a key, a value or a meaning in this module.
-pub const ABI_VERSION: u32 = 5;
+/// Number of the tables that the daemon can fill again.
+pub const TABLES_ABI: u32 = if cfg!(feature = "next-layout") { 6 } else { 5 };
+/// Number of the maps that programs fill.
+pub const RECORDS_ABI: u32 = 5;
 
 /// Checks the size, which excludes padding, and for the daemon declares the type plain data.
 macro_rules! abi {

@@ -78,7 +78,7 @@ impl DryRun {
     /// A copy of the program of this name, as it serves now at a hook of an interface. It stays pinned for the next answer, because the verifier
     /// needs half a second for it.
     pub fn of(pins: &Pins, program: &str, hook: TcHook, ifindex: u32) -> anyhow::Result<Self> {
-        let live_set = MapSet::open(&pins.maps())?;
+        let live_set = MapSet::open(pins)?;
         let config = serving::config(pins)?;
         let carried = Carried::in_use(pins, &live_set)?;
         let old_set = (!carried.is_empty()).then(|| carried.instead(&live_set));
@@ -187,7 +187,7 @@ impl DryRun {
 
 /// The live flow tables of a family.
 pub fn live_flows<F: Net>(pins: &Pins) -> anyhow::Result<LiveFlows<F>> {
-    let live = MapSet::open(&pins.maps())?;
+    let live = MapSet::open(pins)?;
     let carried = Carried::in_use(pins, &live)?;
     LiveFlows::over(&live, (!carried.is_empty()).then(|| carried.instead(&live)).as_ref())
 }

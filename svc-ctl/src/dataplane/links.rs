@@ -238,8 +238,8 @@ pub enum HookedTables {
     TheSame,
     /// Some maps of the set, and others of these names.
     Mixed(BTreeSet<&'static str>),
-    /// None of the set: another version's.
-    Others,
+    /// No table of the plan in the set, but the maps with these ids: another version's.
+    Others(BTreeSet<u32>),
 }
 
 pub fn hooked_tables(pins: &Pins, maps: &MapSet) -> anyhow::Result<HookedTables> {
@@ -248,18 +248,18 @@ pub fn hooked_tables(pins: &Pins, maps: &MapSet) -> anyhow::Result<HookedTables>
         let info = sys::link_info(link.as_fd()).ok()?;
         (info.target != 0).then_some(info.prog_id)
     };
-    let (mut others, mut shares) = (BTreeSet::new(), false);
+    let mut all = BTreeSet::new();
     // The interfaces of pods share their programs.
     let programs: BTreeSet<u32> = pins.link_names()?.iter().filter_map(program).collect();
     for id in programs {
-        let used = maps_of(id);
-        others.extend(used.iter().filter_map(|id| maps.other_of_name(*id)));
-        shares |= used.iter().any(|id| maps.has(*id));
+        all.extend(maps_of(id));
     }
+    let others: BTreeSet<_> = all.iter().filter_map(|id| maps.other_of_name(*id)).collect();
+    let shares = all.iter().any(|id| maps.has_planned(*id));
     Ok(match (others.is_empty(), shares) {
         (true, _) => HookedTables::TheSame,
         (false, true) => HookedTables::Mixed(others),
-        (false, false) => HookedTables::Others,
+        (false, false) => HookedTables::Others(all),
     })
 }
 

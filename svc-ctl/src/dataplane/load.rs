@@ -1,6 +1,6 @@
 //! Programs over a set of maps. They are opened from their pins if this very build pinned them, else loaded.
 //!
-//! A program's folder is named by a hash of the object, of `CONFIG`, of the ABI version, and of the ids of the maps
+//! A program's folder is named by a hash of the object, of `CONFIG`, of the ABI numbers, and of the ids of the maps
 //! that the programs use. A program pinned in it is identical to one loaded now.
 
 use std::borrow::Cow;
@@ -14,7 +14,7 @@ use anyhow::{Context as _, anyhow, bail};
 use aya::programs::{Program, SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader};
 use sha2::{Digest as _, Sha256};
-use svc_common::abi::{ABI_VERSION, Config, names};
+use svc_common::abi::{Config, RECORDS_ABI, TABLES_ABI, names};
 
 use super::carried::Carried;
 use super::map_set::MapSet;
@@ -29,6 +29,11 @@ use crate::memory;
 /// Maps that only programs use; they are pinned in the programs' folder.
 const PRIVATE_MAPS: [&str; 6] =
     ["CLOCK", "REJECTS", "SCRATCH4", "SCRATCH6", names::CARRIED4, names::CARRIED6];
+
+/// Every map that is pinned for the daemon.
+fn all_maps() -> impl Iterator<Item = &'static &'static str> {
+    names::TABLES.iter().chain(names::RECORDS)
+}
 
 /// Programs over one set of maps.
 pub struct Loaded {
@@ -59,7 +64,7 @@ impl Loaded {
 
     /// Loads every program of an object of this version over the pinned maps: for tests and benchmarks.
     pub fn with_object(object: &[u8], pins: &Pins, settings: ProgramSettings) -> anyhow::Result<Self> {
-        let maps = MapSet::open_or_make(&pins.maps(), &TableSizes::default())?;
+        let maps = MapSet::open_or_make(pins, &TableSizes::default())?;
         let carried = Carried::pinned(pins, &maps)?;
         let mut loaded = Self::of_object(Cow::Owned(object.to_vec()), pins, settings, maps, carried)?;
         let names: Vec<String> = loaded.ebpf()?.programs().map(|(name, _)| name.to_owned()).collect();
@@ -94,7 +99,7 @@ impl Loaded {
         let mut hash = Sha256::new();
         hash.update(&object);
         hash.update(octets(&config));
-        hash.update(ABI_VERSION.to_ne_bytes());
+        [TABLES_ABI, RECORDS_ABI].iter().for_each(|number| hash.update(number.to_ne_bytes()));
         maps.ids().chain(carried.ids()).for_each(|(name, id)| {
             hash.update(name);
             hash.update(id.to_ne_bytes());
@@ -200,15 +205,15 @@ impl Loaded {
         if self.ebpf.is_none() {
             let dir = self.dir.join("maps");
             std::fs::create_dir_all(&dir).with_context(|| format!("making {}", dir.display()))?;
-            self.maps.pin(&dir)?;
+            self.maps.pin(|name| dir.join(name))?;
             self.carried.pin(&dir)?;
             let mut loader = EbpfLoader::new();
             loader.override_global("CONFIG", &self.config, true);
-            for name in names::MAPS.iter().chain(&PRIVATE_MAPS) {
+            for name in all_maps().chain(&PRIVATE_MAPS) {
                 loader.map_pin_path(name, dir.join(name));
             }
             self.ebpf = Some(loader.load(&self.object).context("reading the object of programs")?);
-            for name in names::MAPS {
+            for name in all_maps() {
                 let _ = std::fs::remove_file(dir.join(name));
             }
         }

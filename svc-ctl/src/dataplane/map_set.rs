@@ -10,9 +10,9 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use svc_common::abi::names;
 
+use super::pins::Pins;
 use super::shapes::{PLANNED, TableSizes, map_shapes};
 use super::sys::{self, MapInfo, MapShape};
-use crate::plan::capacity::Capacity;
 
 /// Entries of the maps of a dry run. The kernel's LRU lists need some for each CPU.
 const DRY_ENTRIES: u32 = 1_024;
@@ -29,12 +29,12 @@ pub struct HeldMap {
 pub struct MapSet(BTreeMap<&'static str, Arc<HeldMap>>);
 
 impl MapSet {
-    /// Opens the maps pinned in a folder, whatever their size, and makes and pins missing ones. A pinned map of
-    /// another shape is replaced, which a log line says.
-    pub fn open_or_make(dir: &Path, sizes: &TableSizes) -> anyhow::Result<Self> {
+    /// Opens the pinned maps, whatever their size, and makes and pins missing ones. A pinned map of another shape is
+    /// replaced, which a log line says.
+    pub fn open_or_make(pins: &Pins, sizes: &TableSizes) -> anyhow::Result<Self> {
         let mut set = BTreeMap::new();
         for shape in map_shapes(sizes) {
-            let path = dir.join(shape.name);
+            let path = pins.map(shape.name);
             let found = match sys::open_pin(&path) {
                 Ok(fd) => opened(fd, &shape, &path).map(Some).unwrap_or_else(|error| {
                     tracing::warn!(error = format!("{error:#}"), "a new map replaces a pinned one");
@@ -56,11 +56,11 @@ impl MapSet {
         Ok(Self(set))
     }
 
-    /// Opens the maps pinned in a folder; a missing one is an error.
-    pub fn open(dir: &Path) -> anyhow::Result<Self> {
+    /// Opens the pinned maps; a missing one is an error.
+    pub fn open(pins: &Pins) -> anyhow::Result<Self> {
         let mut set = BTreeMap::new();
         for shape in map_shapes(&TableSizes::default()) {
-            let path = dir.join(shape.name);
+            let path = pins.map(shape.name);
             let fd = sys::open_pin(&path).with_context(|| format!("opening {}", path.display()))?;
             set.insert(shape.name, Arc::new(opened(fd, &shape, &path)?));
         }
@@ -81,7 +81,7 @@ impl MapSet {
     }
 
     /// Replaces and pins the tables that the plan fills by copies, so that programs over the replaced ones see no write.
-    pub fn separate(&mut self, dir: &Path) -> anyhow::Result<()> {
+    pub fn separate(&mut self, pins: &Pins) -> anyhow::Result<()> {
         let sizes = self.sizes();
         for shape in map_shapes(&sizes).into_iter().filter(|shape| PLANNED.contains(&shape.name)) {
             let old = self.get(shape.name)?;
@@ -93,7 +93,7 @@ impl MapSet {
                 let _ = sys::update_entry(copy.fd.as_fd(), key, value);
             })
             .with_context(|| format!("copying {}", shape.name))?;
-            pin_instead(&copy, &dir.join(shape.name))?;
+            pin_instead(&copy, &pins.map(shape.name))?;
             self.0.insert(shape.name, Arc::new(copy));
         }
         Ok(())
@@ -161,6 +161,11 @@ impl MapSet {
         self.0.iter().map(|(name, map)| (*name, map.info.id))
     }
 
+    /// The set has a table of the plan with that id.
+    pub fn has_planned(&self, id: u32) -> bool {
+        PLANNED.iter().any(|name| self.0.get(name).is_some_and(|map| map.info.id == id))
+    }
+
     /// The set has a map with that id.
     pub fn has(&self, id: u32) -> bool {
         self.0.values().any(|map| map.info.id == id)
@@ -177,27 +182,14 @@ impl MapSet {
 
     /// Number of entries of the maps.
     pub fn sizes(&self) -> TableSizes {
-        let of = |name| self.0.get(name).map_or(0, |map| map.info.max_entries);
-        let both = |v4, v6| of(v4).min(of(v6));
-        TableSizes {
-            capacity: Capacity {
-                frontends: both(names::FRONTENDS4, names::FRONTENDS6),
-                backends: both(names::BACKENDS4, names::BACKENDS6),
-                selection: of(names::SELECTION),
-                maglev: of(names::MAGLEV),
-                services: of(names::SERVICES),
-                addresses: both(names::ADDRESSES4, names::ADDRESSES6),
-                prefixes: both(names::PREFIXES4, names::PREFIXES6),
-            },
-            flows: both(names::FLOWS4, names::FLOWS6),
-        }
+        TableSizes::of(|name| self.0.get(name).map_or(0, |map| map.info.max_entries))
     }
 
-    /// Pins the maps that are not pinned in a folder, or whose pin is another map; returns the number.
-    pub fn pin(&self, dir: &Path) -> anyhow::Result<u64> {
+    /// Pins each map at the path for its name, unless it is pinned there; returns the number.
+    pub fn pin(&self, path: impl Fn(&str) -> PathBuf) -> anyhow::Result<u64> {
         let mut pinned = 0;
         for (name, map) in &self.0 {
-            let path = dir.join(name);
+            let path = path(name);
             let is_there = sys::open_pin(&path).and_then(|fd| sys::map_info(fd.as_fd()));
             if is_there.is_ok_and(|info| info.id == map.info.id) {
                 continue;

@@ -5,6 +5,7 @@ use std::os::fd::OwnedFd;
 use anyhow::Context as _;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use svc_common::abi::layout::{Field, Layout};
 use svc_common::abi::*;
 use svc_common::addr::{AddrV4, AddrV6};
 
@@ -44,6 +45,13 @@ pub(super) struct TrieKey<A> {
 // SAFETY: two integers and an address of integers, none of which leaves padding.
 unsafe impl<A: MapAddr> aya::Pod for TrieKey<A> {}
 
+impl<A: MapAddr> Layout for TrieKey<A> {
+    const FIELDS: &'static [Field<'static>] = &[
+        Field { name: "bits", offset: 0, octets: 4 },
+        Field { name: "key", offset: 4, octets: size_of::<PrefixKey<A>>() },
+    ];
+}
+
 /// Every map that the daemon reads or writes.
 pub struct Maps {
     pub v4: FamilyMaps<AddrV4>,
@@ -79,7 +87,7 @@ where
 impl Maps {
     /// Opens the pins.
     pub fn open(pins: &Pins) -> anyhow::Result<Self> {
-        Self::of(&MapSet::open(&pins.maps())?)
+        Self::of(&MapSet::open(pins)?)
     }
 
     /// The maps of a set.

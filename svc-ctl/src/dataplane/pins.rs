@@ -1,8 +1,9 @@
 //! Paths of all pins.
 //!
-//! Maps are in a folder named by the ABI version, so that two versions never share a map. Programs are in a folder
-//! within it, named by the hash of everything that determines them. Links are beside it, by hook and interface, so
-//! that an upgrade replaces the old program. New maps that will replace others are in a staging folder.
+//! Tables and records are in two folders, each named by its ABI number: two versions share a map only if it means the same to
+//! both. Programs are in a folder beside the tables, named by the hash of everything that determines them. Links are
+//! beside both folders, by hook and interface, so that an upgrade replaces the old program. New maps that will replace
+//! others are in a staging folder.
 
 use std::fs::File;
 use std::io;
@@ -15,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
-use svc_common::abi::ABI_VERSION;
+use svc_common::abi::{RECORDS_ABI, TABLES_ABI, names};
 
 /// The pin directory of one node.
 #[derive(Clone, Debug)]
@@ -53,7 +54,7 @@ impl Pins {
             mount(Some("bpffs"), mount_point, Some("bpf"), MsFlags::empty(), None::<&str>)
                 .with_context(|| format!("--pin-dir {}: mounting a bpffs at /sys/fs/bpf", root.display()))?;
         }
-        for dir in [self.maps(), self.programs(), self.links()] {
+        for dir in [self.tables(), self.records(), self.programs(), self.links()] {
             std::fs::create_dir_all(&dir).with_context(|| format!("--pin-dir: making {}", dir.display()))?;
         }
         Ok(())
@@ -62,24 +63,29 @@ impl Pins {
     /// Opens an existing directory, for commands that only read.
     pub fn existing(root: &Path) -> anyhow::Result<Self> {
         let pins = Self { root: root.to_owned() };
-        if !pins.maps().is_dir() {
-            bail!("--pin-dir {}: nothing of ABI version {ABI_VERSION} is pinned there", root.display());
+        if !pins.tables().is_dir() {
+            bail!("--pin-dir {}: no tables of ABI number {TABLES_ABI} are pinned there", root.display());
         }
         Ok(pins)
     }
 
-    /// Maps of this ABI version.
-    pub fn maps(&self) -> PathBuf {
-        self.root.join(format!("v{ABI_VERSION}"))
+    /// Tables of this ABI number.
+    pub fn tables(&self) -> PathBuf {
+        self.root.join(format!("v{TABLES_ABI}"))
+    }
+
+    /// Maps that programs fill, of this ABI number.
+    pub fn records(&self) -> PathBuf {
+        self.root.join(format!("{RECORDS}{RECORDS_ABI}"))
     }
 
     pub fn map(&self, name: &str) -> PathBuf {
-        self.maps().join(name)
+        if names::TABLES.contains(&name) { self.tables().join(name) } else { self.records().join(name) }
     }
 
     /// Folder of maps that will replace those of the same names. (A bpffs has no names with dots.)
     pub fn staging(&self) -> PathBuf {
-        self.root.join(format!("v{ABI_VERSION}-next"))
+        self.root.join(format!("v{TABLES_ABI}-next"))
     }
 
     /// Removes leftovers of an unfinished replacement.
@@ -87,14 +93,19 @@ impl Pins {
         remove_tree(&self.staging()).map(drop)
     }
 
-    /// Programs of this ABI version, in a folder for each build.
+    /// Removes the tables of this ABI number and the programs over them; returns the number of pins.
+    pub fn remove_tables(&self) -> anyhow::Result<usize> {
+        remove_tree(&self.tables())
+    }
+
+    /// Programs over the tables of this ABI number, in a folder for each build.
     pub fn programs(&self) -> PathBuf {
-        self.maps().join("programs")
+        self.tables().join("programs")
     }
 
     /// Copies of programs for dry runs, in a folder for each set of tables.
     pub fn dry_programs(&self) -> PathBuf {
-        self.maps().join("dry")
+        self.tables().join("dry")
     }
 
     /// Removes the programs of every build except this one, and the copies for dry runs.
@@ -162,18 +173,34 @@ impl Pins {
         self.links().join(name)
     }
 
-    /// Folders of maps of other ABI versions.
+    /// Folders of maps of other ABI numbers.
     pub fn other_versions(&self) -> io::Result<Vec<PathBuf>> {
         let mut others = Vec::new();
         for entry in std::fs::read_dir(&self.root)? {
             let entry = entry?;
             let path = entry.path();
             let is_kept = is_ours(&entry.file_name().to_string_lossy());
-            if is_kept && path.is_dir() && ![self.maps(), self.staging(), self.links()].contains(&path) {
+            let own = [self.tables(), self.records(), self.staging(), self.links()];
+            if is_kept && path.is_dir() && !own.contains(&path) {
                 others.push(path);
             }
         }
         Ok(others)
+    }
+
+    /// Removes the maps and programs of other ABI numbers. From the moment at which no hook uses them nothing keeps
+    /// them current, and a version that is rolled back to must not find them.
+    pub fn remove_other_versions(&self) {
+        let remove = |path: PathBuf| {
+            let removed = remove_tree(&path)?;
+            tracing::info!(path = %path.display(), removed, "removed maps of another version: no hook uses them");
+            anyhow::Ok(())
+        };
+        let removed =
+            self.other_versions().map_err(Into::into).and_then(|all| all.into_iter().try_for_each(remove));
+        if let Err(error) = removed {
+            tracing::warn!(error = format!("{error:#}"), "cannot remove maps of another version");
+        }
     }
 
     /// Names of the pinned links.
@@ -255,11 +282,14 @@ pub fn is_locked(path: &Path) -> bool {
     matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
 }
 
-/// The name is `links`, `v` and a number, or that and `-next`.
+/// Beginning of the name of a folder of records.
+const RECORDS: &str = "records-v";
+
+/// The name is `links`, `v` and a number, that and `-next`, or `records-v` and a number.
 fn is_ours(name: &str) -> bool {
     let is_number = |n: &str| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit());
     let version = name.strip_suffix("-next").unwrap_or(name).strip_prefix('v');
-    name == "links" || version.is_some_and(is_number)
+    name == "links" || [version, name.strip_prefix(RECORDS)].into_iter().flatten().any(is_number)
 }
 
 /// Removes everything in a folder but one of its folders.
@@ -363,6 +393,7 @@ mod tests {
     #[test]
     fn only_links_and_versions_are_ours() {
         assert!(is_ours("links") && is_ours("v4") && is_ours("v12") && is_ours("v4-next"));
+        assert!(is_ours("records-v5") && !is_ours("records-v") && !is_ours("records-v5-next"));
         assert!(
             !is_ours("v")
                 && !is_ours("next")

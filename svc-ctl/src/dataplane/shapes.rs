@@ -1,8 +1,11 @@
-//! The shape of every pinned map, from the types of `svc_common::abi` and the requested sizes.
+//! The shape and layout of every pinned map, from the types of `svc_common::abi` and the requested sizes.
 
+use svc_common::abi::layout::Layout;
 use svc_common::abi::{names::*, *};
 use svc_common::addr::{AddrV4, AddrV6};
 
+use super::layout::TableLayout;
+use super::maps::TrieKey;
 use super::sys::{MapKind, MapShape};
 use crate::plan::capacity::Capacity;
 
@@ -26,6 +29,23 @@ pub struct TableSizes {
     pub flows: u32,
 }
 
+impl TableSizes {
+    /// The sizes of maps with that many entries.
+    pub fn of(entries: impl Fn(&str) -> u32) -> Self {
+        let both = |v4, v6| entries(v4).min(entries(v6));
+        let capacity = Capacity {
+            frontends: both(FRONTENDS4, FRONTENDS6),
+            backends: both(BACKENDS4, BACKENDS6),
+            selection: entries(SELECTION),
+            maglev: entries(MAGLEV),
+            services: entries(SERVICES),
+            addresses: both(ADDRESSES4, ADDRESSES6),
+            prefixes: both(PREFIXES4, PREFIXES6),
+        };
+        Self { capacity, flows: both(FLOWS4, FLOWS6) }
+    }
+}
+
 impl Default for TableSizes {
     fn default() -> Self {
         Self { capacity: Capacity::default(), flows: limits::FLOWS }
@@ -33,7 +53,7 @@ impl Default for TableSizes {
 }
 
 /// The maps of a family with addresses `A`; `names` are in the order of `FAMILY`.
-fn family<A: MapAddr>(names: [&'static str; 9], sizes: &TableSizes) -> [MapShape; 9] {
+fn family<A: MapAddr + Layout>(names: [&'static str; 9], sizes: &TableSizes) -> [Map; 9] {
     use MapKind::{Array, Hash, LpmTrie, LruHash};
     let capacity = &sizes.capacity;
     let [frontends, backends, flows, addresses, prefixes, sockets, affinity, fragments, bypass] = names;
@@ -42,8 +62,7 @@ fn family<A: MapAddr>(names: [&'static str; 9], sizes: &TableSizes) -> [MapShape
         shape::<u32, BackendValue<A>>(backends, Array, capacity.backends, MMAPABLE),
         shape::<FlowKey<A>, FlowRecord<A>>(flows, LruHash, sizes.flows, 0),
         shape::<A, AddressFlags>(addresses, Hash, capacity.addresses, NO_PREALLOC),
-        // The kernel's prefix length precedes the key.
-        shape::<(u32, PrefixKey<A>), u8>(prefixes, LpmTrie, capacity.prefixes, NO_PREALLOC),
+        shape::<TrieKey<A>, u8>(prefixes, LpmTrie, capacity.prefixes, NO_PREALLOC),
         shape::<SockKey<A>, SockValue<A>>(sockets, LruHash, limits::SOCKETS, 0),
         shape::<AffinityKey<A>, AffinityValue>(affinity, LruHash, limits::AFFINITY, 0),
         shape::<FragmentKey<A>, FragmentPorts>(fragments, LruHash, limits::FRAGMENTS, 0),
@@ -53,6 +72,22 @@ fn family<A: MapAddr>(names: [&'static str; 9], sizes: &TableSizes) -> [MapShape
 
 /// Every pinned map, with these numbers of entries.
 pub fn map_shapes(sizes: &TableSizes) -> Vec<MapShape> {
+    maps(sizes).into_iter().map(|map| map.shape).collect()
+}
+
+/// The layouts of pinned maps of these names.
+pub fn layouts(names: &[&str]) -> Vec<TableLayout<'static>> {
+    let all = maps(&TableSizes::default()).into_iter().map(|map| map.layout);
+    all.filter(|layout| names.contains(&layout.name)).collect()
+}
+
+/// A pinned map.
+struct Map {
+    shape: MapShape,
+    layout: TableLayout<'static>,
+}
+
+fn maps(sizes: &TableSizes) -> Vec<Map> {
     use MapKind::{Array, Hash, PerCpuArray};
     let capacity = &sizes.capacity;
     let v4 = [FRONTENDS4, BACKENDS4, FLOWS4, ADDRESSES4, PREFIXES4, SOCKETS4, AFFINITY4, FRAGMENTS4, BYPASS4];
@@ -75,9 +110,10 @@ pub fn map_shapes(sizes: &TableSizes) -> Vec<MapShape> {
     shapes
 }
 
-fn shape<K, V>(name: &'static str, kind: MapKind, max_entries: u32, flags: u32) -> MapShape {
+fn shape<K: Layout, V: Layout>(name: &'static str, kind: MapKind, max_entries: u32, flags: u32) -> Map {
     let (key_size, value_size) = (size_of::<K>() as u32, size_of::<V>() as u32);
-    MapShape { name, kind, key_size, value_size, max_entries, flags }
+    let layout = TableLayout { name, key: K::FIELDS.to_vec(), value: V::FIELDS.to_vec() };
+    Map { shape: MapShape { name, kind, key_size, value_size, max_entries, flags }, layout }
 }
 
 #[cfg(test)]
@@ -99,6 +135,6 @@ mod tests {
             assert_eq!(ours, of_object, "{}", shape.name);
         }
         let named: BTreeSet<_> = shapes.iter().map(|shape| shape.name).collect();
-        assert_eq!(named, MAPS.iter().copied().collect());
+        assert_eq!(named, TABLES.iter().chain(RECORDS).copied().collect());
     }
 }

@@ -17,7 +17,7 @@ pub mod warnings;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use svc_common::abi::ABI_VERSION;
+use svc_common::abi::TABLES_ABI;
 use tokio::sync::watch;
 
 use self::health::ports::{self, HealthPorts};
@@ -121,7 +121,7 @@ pub fn start(
         node: settings.node.clone(),
         pid: std::process::id(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        abi: ABI_VERSION,
+        abi: TABLES_ABI,
         source: settings.source.clone(),
         ..StatusFile::default()
     };

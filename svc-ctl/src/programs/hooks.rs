@@ -21,6 +21,7 @@ use crate::dataplane::load::Loaded;
 use crate::dataplane::map_set::MapSet;
 use crate::dataplane::maps::by_aya;
 use crate::dataplane::pins::{Lock, Pins};
+use crate::dataplane::upgrade::pin_layout;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::model::node::NodeAddresses;
 use crate::node::roles::{Assignment, Role, assign};
@@ -229,7 +230,8 @@ impl Hooks {
         if !self.lock.is_of(&self.config.pin_dir) {
             self.lock = self.pins.lock()?;
         }
-        let maps = self.loaded.maps().pin(&self.pins.maps())?;
+        pin_layout(&self.pins)?;
+        let maps = self.loaded.maps().pin(|name| self.pins.map(name))?;
         let pinned = maps + self.loaded.restore_pins()?;
         if pinned != 0 {
             tracing::warn!(pinned, "maps or programs were unpinned: pinned them again");
@@ -309,6 +311,7 @@ impl Hooks {
         let moved = links.swap(loaded)?;
         attachments.swap_filters(&mut Attacher { loaded, pins, links })?;
         tracing::info!(moved, "replaced the programs of another version");
+        self.pins.remove_other_versions();
         Ok(())
     }
 

@@ -33,6 +33,7 @@ use crate::dataplane::map_set::MapSet;
 use crate::dataplane::pins::Pins;
 use crate::dataplane::shapes::TableSizes;
 use crate::dataplane::store::Growth;
+use crate::dataplane::upgrade;
 use crate::model::node::NodeAddresses;
 use crate::node::watch::Observed;
 use crate::observe::ledger::Ledger;
@@ -89,21 +90,28 @@ pub fn start(
 ) -> anyhow::Result<Started> {
     let pins = Pins::open(&config.pin_dir)?;
     let lock = pins.lock()?;
-    for other in pins.other_versions()? {
-        tracing::warn!(path = %other.display(), "found maps of another ABI version; they are not used");
-    }
     pins.remove_staging()?;
     let sizes = TableSizes { flows: config.flow_table_size, ..TableSizes::default() };
-    let mut maps = MapSet::open_or_make(&pins.maps(), &sizes)?;
+    let mut maps = MapSet::open_or_make(&pins, &sizes)?;
     let hooked = hooked_tables(&pins, &maps)?;
-    if let HookedTables::Mixed(names) = &hooked {
-        let names: Vec<_> = names.iter().copied().collect();
-        tracing::warn!(
-            maps = names.join(", "),
-            "hooks use other maps than the pinned ones; they keep their programs until copies of the tables are filled"
-        );
-        maps.separate(&pins.maps())?;
+    match &hooked {
+        HookedTables::TheSame => pins.remove_other_versions(),
+        HookedTables::Mixed(names) => {
+            let names: Vec<_> = names.iter().copied().collect();
+            tracing::warn!(
+                maps = names.join(", "),
+                "hooks use other maps than the pinned ones; they keep their programs until copies of the tables are filled"
+            );
+            maps.separate(&pins)?;
+        }
+        HookedTables::Others(in_force) => {
+            tracing::info!(
+                "hooks keep the programs of another version until the tables of this version are filled"
+            );
+            maps = upgrade::begin(&pins, in_force, &sizes)?;
+        }
     }
+    upgrade::pin_layout(&pins)?;
     let defers = hooked != HookedTables::TheSame;
     let carried = Carried::pinned(&pins, &maps)?;
     let has_carried = !carried.is_empty();

@@ -94,14 +94,13 @@ impl Replacement {
     pub fn swap(mut self, hooks: &mut Hooks) -> anyhow::Result<Carried> {
         let loaded = self.loaded.take().context("swapped already")?;
         let (old, pins) = (hooks.maps().clone(), hooks.pins.clone());
-        let official = pins.maps();
         copy_entries(&old, &self.maps)?;
         if !self.carried.is_empty() {
             set_migration(&self.maps, Migration::WRITE_BOTH)?;
-            self.carried.pin(&official)?;
+            self.carried.pin(&pins.records())?;
         }
         if let Err(err) = hooks.swap(loaded) {
-            self.carried.unpin(&official);
+            self.carried.unpin(&pins.records());
             return Err(err);
         }
         // The new maps are in force. If a pin cannot be moved, restoring the pins makes it again.

@@ -244,7 +244,7 @@ impl Replacements {
         self.has_leftovers = true;
         let copied = copied.and_then(|records| {
             set_migration(hooks.maps(), Migration::NONE)?;
-            hooks.loaded.carried().unpin(&hooks.pins.maps());
+            hooks.loaded.carried().unpin(&hooks.pins.records());
             tracing::info!(records, "copied the flows of the old table");
             Ok(())
         });

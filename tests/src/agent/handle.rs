@@ -153,6 +153,12 @@ impl Agent {
         Ok(Job { agent: Arc::clone(self), id })
     }
 
+    /// Exchanges of many octets in the background, contents compared at both ends.
+    pub fn start_bulk(self: &Arc<Self>, via: Via, to: SocketAddr, octets: usize) -> Result<Job> {
+        let id = self.call(&Command::StartBulk { via, to, octets })?;
+        Ok(Job { agent: Arc::clone(self), id })
+    }
+
     /// The sum of all jobs.
     pub fn look_around(&self) -> Result<Report> {
         self.call(&Command::LookAround)

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
+use super::bulk;
 use super::protocol::{Answer, MOST_MOMENTS, Moment, Named, Report, Via};
 use super::request::{self, Datagrams};
 use super::resolve::resolve;
+
+const BULKS_PER_SECOND: u32 = 100;
 
 #[derive(Default)]
 pub(super) struct Jobs(Vec<Job>);
@@ -68,6 +71,13 @@ impl Jobs {
             }
             outcome
         }))
+    }
+
+    /// Exchanges of that many octets each way.
+    pub(super) fn bulk(&mut self, via: Via, to: SocketAddr, octets: usize) -> usize {
+        self.start(BULKS_PER_SECOND, move |_| {
+            bulk::both_ways(via, to, octets).map(|()| Answer { server: String::new(), seen_from: to })
+        })
     }
 
     fn start(&mut self, per_second: u32, act: impl FnMut(u64) -> Result<Answer> + Send + 'static) -> usize {

@@ -46,6 +46,7 @@ fn obey(command: &Command, jobs: &mut Jobs) -> Result<Value> {
             let limit = Duration::from_millis(limit_ms);
             json(jobs.datagrams(via, to, per_second, limit, redials)?)
         }
+        Command::StartBulk { via, to, octets } => json(jobs.bulk(via, to, octets)),
         Command::Look { job } => json(jobs.look(job)?),
         Command::LookAround => json(jobs.look_around()),
         Command::Stop { job } => json(jobs.stop(job)?),

@@ -110,6 +110,12 @@ pub(super) enum Command {
         limit_ms: u64,
         redials: bool,
     },
+    /// Exchanges like [`Command::Bulk`] in the background, one after the other.
+    StartBulk {
+        via: Via,
+        to: SocketAddr,
+        octets: usize,
+    },
     Look {
         job: usize,
     },

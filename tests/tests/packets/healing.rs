@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow, ensure};
@@ -101,7 +102,7 @@ fn ordered() -> Result<()> {
     let testbed = Testbed::start("ordered", FLOWS)?;
     let (name, ours) = link(&testbed.started.pins, "tcx-ingress")?;
     let others = pins("ordered-others")?;
-    let maps = MapSet::open_or_make(&others.maps(), &TableSizes::default())?;
+    let maps = MapSet::open_or_make(&others, &TableSizes::default())?;
     let mut theirs = loaded(&others, maps)?;
     let program = theirs.program("uplink_ingress")?;
     let last = sys::link_create(program.as_fd(), testbed.index, TCX_INGRESS, 0)?;
@@ -131,13 +132,13 @@ fn half_swapped() -> Result<()> {
     let testbed = Testbed::start("half", FLOWS)?;
     let (pins, before) = (testbed.started.pins.clone(), testbed.programs()?);
     testbed.stop()?;
-    let maps = MapSet::open(&pins.maps())?;
+    let maps = MapSet::open(&pins)?;
     let old = Capacity::default();
     let sizes = TableSizes { capacity: Capacity { selection: old.selection * 2, ..old }, flows: FLOWS * 2 };
     let (new, replaced) = maps.resized(&sizes)?;
     fs::create_dir_all(pins.staging())?;
     new.pin_named(&replaced, &pins.staging())?;
-    Carried::between(&maps, &new)?.pin(&pins.maps())?;
+    Carried::between(&maps, &new)?.pin(&pins.records())?;
     let (_, ingress) = link(&pins, "tcx-ingress")?;
     sys::link_update(ingress.as_fd(), loaded(&pins, new)?.program("uplink_ingress")?.as_fd())?;
     let mut testbed = Testbed::start("half", FLOWS)?;
@@ -157,7 +158,7 @@ fn filled(testbed: &mut Testbed) -> Result<()> {
     let swap = testbed.started.first_swap.take().context("nothing to swap")?;
     swap()?;
     let pins = &testbed.started.pins;
-    let hooked = hooked_tables(pins, &MapSet::open(&pins.maps())?)?;
+    let hooked = hooked_tables(pins, &MapSet::open(pins)?)?;
     ensure!(hooked == HookedTables::TheSame, "the hooks use {hooked:?}");
     Ok(())
 }
@@ -206,9 +207,11 @@ fn upgraded() -> Result<()> {
     let testbed = Testbed::start("upgraded", FLOWS)?;
     let pins_of_ours = testbed.started.pins.clone();
     let ours = testbed.programs()?;
+    let earlier = testbed.pinned(names::FRONTENDS4)?.id;
     testbed.stop()?;
+    let half_made = half_made(&pins_of_ours)?;
     let others = pins("upgraded-others")?;
-    let maps = MapSet::open_or_make(&others.maps(), &TableSizes::default())?;
+    let maps = MapSet::open_or_make(&others, &TableSizes::default())?;
     let mut theirs = loaded(&others, maps)?;
     for (label, program) in [("tcx-ingress", "uplink_ingress"), ("tcx-egress", "uplink_egress")] {
         let (_, link) = link(&pins_of_ours, label)?;
@@ -217,6 +220,11 @@ fn upgraded() -> Result<()> {
     let mut testbed = Testbed::start("upgraded", FLOWS)?;
     let before = testbed.programs()?;
     ensure!(before != ours, "the hooks were moved before the tables are filled");
+    ensure!(
+        testbed.pinned(names::FRONTENDS4)?.id != earlier,
+        "tables are in use that nothing has kept current while others were in force"
+    );
+    ensure!(half_made.exists(), "tables were removed before the hooks are moved");
     // Tables may have to grow before they can be filled.
     let more = Capacity { selection: limits::SELECTION * 2, ..Capacity::default() };
     testbed.started.growth.ask.send(more)?;
@@ -228,14 +236,33 @@ fn upgraded() -> Result<()> {
     let after = testbed.programs()?;
     ensure!(after.iter().all(|id| !before.contains(id) || ours.contains(id)), "the hooks were not moved");
     ensure!(testbed.maps_in_use()?.contains(&testbed.pinned("SELECTION")?.id), "the hooks use other maps");
+    ensure!(!half_made.exists(), "tables are left that no hook uses");
     testbed.stop()
+}
+
+/// Tables of another version that was killed while it made them: one map, and a layout of another kind.
+fn half_made(pins: &Pins) -> Result<PathBuf> {
+    let folder = pins.tables().with_file_name("v4");
+    fs::create_dir_all(&folder)?;
+    for name in [names::FRONTENDS4, "LAYOUT"] {
+        let shape = MapShape {
+            name: "HALF",
+            kind: MapKind::Hash,
+            key_size: 8,
+            value_size: 8,
+            max_entries: 1,
+            flags: 0,
+        };
+        sys::pin(sys::create_map(&shape)?.as_fd(), &folder.join(name))?;
+    }
+    Ok(folder)
 }
 
 fn taken() -> Result<()> {
     // Makes the interface; the testbed is over.
     Testbed::start("taken", FLOWS)?.stop()?;
     let others = pins("taken-others")?;
-    let maps = MapSet::open_or_make(&others.maps(), &TableSizes::default())?;
+    let maps = MapSet::open_or_make(&others, &TableSizes::default())?;
     let program = loaded(&others, maps)?.program("uplink_xdp")?;
     let index = nix::net::if_::if_nametoindex("taken0")?;
     // BPF_XDP in the driver's mode.

@@ -82,7 +82,7 @@ impl Testbed {
             heard: Instant::now(),
         };
         let (sender, receiver) = watch::channel(Some(observed));
-        let config = config(pins(name)?.maps().parent().context("a folder")?, flow_table_size, xdp);
+        let config = config(pins(name)?.tables().parent().context("a folder")?, flow_table_size, xdp);
         let (hooks_out, hooks) = watch::channel(HooksStatus::default());
         let ledger = Ledger::default();
         let started = programs::start(config, cgroup.clone(), receiver, hooks_out, ledger.clone())?;

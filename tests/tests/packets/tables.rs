@@ -40,7 +40,7 @@ pub fn pins(name: &str) -> Result<Pins> {
 }
 
 fn store(name: &str, sizes: &TableSizes) -> Result<BpfStore> {
-    Ok(BpfStore(Maps::of(&MapSet::open_or_make(&pins(name)?.maps(), sizes)?)?))
+    Ok(BpfStore(Maps::of(&MapSet::open_or_make(&pins(name)?, sizes)?)?))
 }
 
 fn v4(n: u8) -> IpAddr {
@@ -156,7 +156,7 @@ fn torn() -> Result<()> {
 
 fn misshapen() -> Result<()> {
     let pins = pins("read-misshapen")?;
-    MapSet::open_or_make(&pins.maps(), &TableSizes::default())?;
+    MapSet::open_or_make(&pins, &TableSizes::default())?;
     fs::remove_file(pins.map("IFACES"))?;
     let shape = sys::MapShape {
         name: "IFACES",
@@ -167,7 +167,7 @@ fn misshapen() -> Result<()> {
         flags: 1,
     };
     sys::pin(sys::create_map(&shape)?.as_fd(), &pins.map("IFACES"))?;
-    let error = MapSet::open(&pins.maps()).err().context("it was taken")?;
+    let error = MapSet::open(&pins).err().context("it was taken")?;
     ensure!(format!("{error:#}").contains("IFACES"), "{error:#}");
     Ok(())
 }

@@ -31,7 +31,7 @@ pub fn main(args: &Args) -> Result<()> {
     if args.against.is_some() || args.real_api_server {
         variables.push(("SVC_CLUSTER_BIN", components::programs(&[CONTROL_PLANE])?.link()?.into()));
     }
-    let program = build::program("svc-tests", PROGRAM)?;
+    let program = build::program("svc-tests", PROGRAM, &[])?;
     // The typed arguments after `bench control-plane`: svc-scale has the same flags.
     let words = std::env::args_os().skip(3);
     let output = privilege.command(&program, &variables).args(words).stderr(Stdio::inherit()).output()?;

@@ -32,7 +32,7 @@ pub enum ImageSet {
 pub fn write(wanted: ImageSet, programs: &Programs) -> Result<PathBuf> {
     let folder = project::target_dir().join("cluster/images");
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    let echo = read(&build::program("svc-echo", "svc-echo")?)?;
+    let echo = read(&build::program("svc-echo", "svc-echo", &[])?)?;
     let mut images = vec![
         ("svc", super::svc(&super::name("svc"))?),
         ("echo", one_program(vec![super::name("echo"), NEXT_ECHO.into()], "/svc-echo", echo.clone())),

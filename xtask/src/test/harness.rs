@@ -27,6 +27,8 @@ pub struct TestBinary {
 #[derive(Debug, Default)]
 pub struct Programs<'a> {
     pub svc_ctl: Option<&'a Path>,
+    /// svc-ctl with tables of the next ABI number.
+    pub svc_ctl_next: Option<&'a Path>,
     /// The folder of Kubernetes' programs.
     pub bin: Option<PathBuf>,
     /// The folder of images for its nodes.
@@ -102,6 +104,7 @@ impl TestBinary {
     ) -> Result<Option<Results>> {
         let places = [
             ("SVC_CTL", programs.svc_ctl),
+            ("SVC_CTL_NEXT", programs.svc_ctl_next),
             ("SVC_CLUSTER_BIN", programs.bin.as_deref()),
             ("SVC_CLUSTER_IMAGES", programs.images.as_deref()),
         ];

@@ -4,7 +4,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use svc_common::abi::ABI_VERSION;
+use svc_common::abi::TABLES_ABI;
 
 use super::Health;
 use crate::model::name::ServiceName;
@@ -57,7 +57,7 @@ pub fn about_daemon(question: Question, health: &Health, now: u64) -> Answer {
             body["complete"] = Value::Bool(health.is_complete);
             // `svc-ctl check --all-nodes` compares them.
             body["version"] = Value::from(env!("CARGO_PKG_VERSION"));
-            body["abi"] = Value::from(ABI_VERSION);
+            body["abi"] = Value::from(TABLES_ABI);
             is_healthy && health.is_complete
         }
     };

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use svc_common::abi::ABI_VERSION;
+use svc_common::abi::TABLES_ABI;
 use tokio::sync::watch;
 
 use super::Part;
@@ -24,7 +24,7 @@ pub struct State {
 impl Part for State {
     fn write(&self, page: &mut Page<'_>) -> fmt::Result {
         let version =
-            vec![("version", env!("CARGO_PKG_VERSION").into()), ("abi", ABI_VERSION.to_string().into())];
+            vec![("version", env!("CARGO_PKG_VERSION").into()), ("abi", TABLES_ABI.to_string().into())];
         page.gauges("svc_build_info", "Always 1: version of svc-ctl and of its tables.", [(version, 1_u64)])?;
         let progress = self.progress.borrow().clone();
         write_progress(page, &progress)?;

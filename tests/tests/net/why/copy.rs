@@ -58,7 +58,7 @@ fn live_tables(testbed: &mut Testbed) -> Result<()> {
     testbed.world.daemon(1)?.kill()?;
     let pins = pins(testbed)?;
     let is_dry = |path: &&PathBuf| path.iter().any(|part| part == "dry");
-    let all = pinned(&pins.maps(), "uplink_ingress");
+    let all = pinned(&pins.tables(), "uplink_ingress");
     let copy = all.iter().find(is_dry).context("no copy")?;
     let live = all.iter().find(|path| !is_dry(path)).context("no live program")?;
     fs::remove_file(copy)?;
@@ -113,12 +113,12 @@ fn carried(testbed: &mut Testbed) -> Result<()> {
     let from = record["from"].as_str().context("a source")?.to_owned();
     testbed.world.daemon(1)?.kill()?;
     let pins = pins(testbed)?;
-    let mut set = MapSet::open(&pins.maps())?;
+    let mut set = MapSet::open(&pins)?;
     let old = Arc::clone(set.get(names::FLOWS4)?);
     set.renew(names::FLOWS4)?;
     set.renew(names::MIGRATION)?;
     sys::pin(old.fd.as_fd(), &pins.map(names::CARRIED4))?;
-    set.pin(&pins.maps())?;
+    set.pin(|name| pins.map(name))?;
     set_migration(&set, Migration::READ_OLD)?;
     let answered = ask(testbed, &from, to, "TCP")?;
     expect(&answered, FORWARDED, "forwarded")?;
@@ -176,7 +176,7 @@ fn growth(testbed: &mut Testbed) -> Result<()> {
     let before = folders(testbed)?;
     ensure!(before.len() == 1, "{before:?}");
     let table = |testbed: &mut Testbed| -> Result<(u32, u32)> {
-        let info = MapSet::open(&pins(testbed)?.maps())?.get(names::FLOWS4)?.info;
+        let info = MapSet::open(&pins(testbed)?)?.get(names::FLOWS4)?.info;
         Ok((info.id, info.max_entries))
     };
     let (old, size) = table(testbed)?;
