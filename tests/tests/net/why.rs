@@ -70,7 +70,7 @@ fn contents(testbed: &mut Testbed) -> Result<BTreeMap<String, Value>> {
     let (node, daemon) = testbed.world.on_node(1)?;
     let mut contents = BTreeMap::from([("services".to_owned(), daemon.get(node, "services")?)]);
     let pins = Pins::existing(daemon.pins())?;
-    for name in names::MAPS {
+    for name in names::TABLES.iter().chain(names::RECORDS) {
         contents.insert((*name).to_owned(), json!(table(&pins, name)?));
     }
     let mut paths = BpfFs::pins(daemon.pins());
