@@ -46,6 +46,11 @@ pub fn all() -> Vec<Adversary> {
     ]
 }
 
+#[expect(clippy::disallowed_methods, reason = "the length of a harm, and no fact to wait for")]
+fn lasts(time: Duration) {
+    thread::sleep(time);
+}
+
 /// Acts again and again.
 fn until_over(length: Duration, mut act: impl FnMut() -> Result<()>) -> Result<()> {
     let end = Instant::now() + length;
@@ -64,7 +69,7 @@ fn killed(testbed: &mut Testbed, length: Duration) -> Result<()> {
 
 fn stopped(testbed: &mut Testbed, length: Duration) -> Result<()> {
     (1..=2).try_for_each(|node| testbed.world.daemon(node)?.signal(Signal::SIGSTOP))?;
-    thread::sleep(length);
+    lasts(length);
     (1..=2).try_for_each(|node| testbed.world.daemon(node)?.signal(Signal::SIGCONT))
 }
 
@@ -79,9 +84,9 @@ fn endpoints_change(testbed: &mut Testbed, length: Duration) -> Result<()> {
 fn endpoints_blink(testbed: &mut Testbed, length: Duration) -> Result<()> {
     until_over(length, || {
         testbed.set_backends(&[])?;
-        thread::sleep(Duration::from_millis(50));
+        lasts(Duration::from_millis(50));
         testbed.set_backends(&["near", "far"])?;
-        thread::sleep(Duration::from_millis(500));
+        lasts(Duration::from_millis(500));
         Ok(())
     })
 }
@@ -187,16 +192,16 @@ fn without_folder(testbed: &mut Testbed, length: Duration) -> Result<()> {
     let folder = testbed.world.folder.path().to_owned();
     let away = folder.with_extension("away");
     fs::rename(&folder, &away).context("move the folder of manifests")?;
-    thread::sleep(length);
+    lasts(length);
     fs::rename(&away, &folder).context("move the folder of manifests back")
 }
 
 fn without_nodes(testbed: &mut Testbed, length: Duration) -> Result<()> {
     until_over(length, || {
         testbed.world.folder.remove("nodes.yaml")?;
-        thread::sleep(Duration::from_millis(300));
+        lasts(Duration::from_millis(300));
         testbed.world.folder.write_nodes(&testbed.world.topology.nodes)?;
-        thread::sleep(Duration::from_millis(300));
+        lasts(Duration::from_millis(300));
         Ok(())
     })
 }
@@ -207,9 +212,9 @@ fn forwarding_off(testbed: &mut Testbed, length: Duration) -> Result<()> {
     let set = |value| names.iter().try_for_each(|name| node.sysctl(&[(name, value)]));
     until_over(length, || {
         set("0")?;
-        thread::sleep(Duration::from_millis(200));
+        lasts(Duration::from_millis(200));
         set("1")?;
-        thread::sleep(Duration::from_millis(800));
+        lasts(Duration::from_millis(800));
         Ok(())
     })
 }

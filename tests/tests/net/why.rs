@@ -82,7 +82,7 @@ fn contents(testbed: &mut Testbed) -> Result<BTreeMap<String, Value>> {
 
 /// Every entry of a table, sorted.
 fn table(pins: &Pins, name: &str) -> Result<Vec<Vec<u8>>> {
-    let capacity = MapSet::open(&pins)?.get(name)?.info.max_entries;
+    let capacity = MapSet::open(pins)?.get(name)?.info.max_entries;
     let mut rows = Vec::new();
     match name {
         names::COUNTERS => rows.push(format!("{:?}", entries::per_cpu::<u64>(pins, name, capacity)?).into()),
@@ -95,7 +95,7 @@ fn table(pins: &Pins, name: &str) -> Result<Vec<Vec<u8>>> {
         // One value of many words.
         names::PRESENCE => {
             let mut words = vec![0; limits::PRESENCE as usize * size_of::<u64>()];
-            sys::look_up_entry(MapSet::open(&pins)?.fd(name)?, &0_u32.to_ne_bytes(), &mut words)?;
+            sys::look_up_entry(MapSet::open(pins)?.fd(name)?, &0_u32.to_ne_bytes(), &mut words)?;
             rows.push(words);
         }
         _ => drop(entries::each_raw(pins, name, |key, value| rows.push([key, value].concat()))?),

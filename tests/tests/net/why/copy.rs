@@ -140,7 +140,7 @@ fn taken_port(testbed: &mut Testbed) -> Result<()> {
     let mut maps = Maps::open(&pins(testbed)?)?;
     let address = |end: SocketAddr| match end.ip() {
         std::net::IpAddr::V4(ip) => Ok(v4(ip)),
-        other => anyhow::bail!("{other} is no IPv4 address"),
+        other @ std::net::IpAddr::V6(_) => anyhow::bail!("{other} is no IPv4 address"),
     };
     let key = FlowKey {
         src: address(backend)?,
