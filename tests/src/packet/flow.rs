@@ -216,7 +216,7 @@ impl Line {
             to(self.new),
             hook(self.hook),
             hook(self.twin_hook),
-            // What is due shows in the next packet.
+            // The next packet shows what is due.
             self.state.0 & !FlowState::NEXT_HOP_DUE.0,
             if self.wildcard_source { " wildcard-source" } else { "" },
             if self.is_counted { "" } else { " uncounted" },
