@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -168,8 +169,11 @@ impl Daemon {
         serde_json::from_str(&text).with_context(|| format!("parse: {text}"))
     }
 
-    /// `svc-ctl why ARGUMENTS -o json`: exit code and answer. An error of the command itself is an error.
+    /// `svc-ctl why ARGUMENTS -o json`: exit code and answer. An error of the command itself is an error. One at a time: in an
+    /// emulated machine the first one of a node loads its programs for longer than another one waits.
     pub fn why(&self, node: &Node, arguments: &[&str]) -> Result<(i32, Value)> {
+        static ASKS: Mutex<()> = Mutex::new(());
+        let _alone = ASKS.lock().unwrap_or_else(PoisonError::into_inner);
         let mut command = node.host.command(&self.binary)?;
         command.arg("why").args(arguments).args(["-o", "json", "--run-dir"]).arg(&self.run);
         let output = command.arg("--pin-dir").arg(&self.pins).output().context("start svc-ctl why")?;
