@@ -237,8 +237,7 @@ fn refresh<F: Net>(
     let now = now();
     record.state = observe_time(record.state, key.proto, age(now, record.stamp));
     record.stamp = now;
-    let by_source = record.exit == Exit::STACK_BY_SOURCE && record.direction == Direction::REVERSE;
-    if record.exit == Exit::REDIRECT || by_source {
+    if record.has_next_hop() {
         // If there is no route any more, the old next hop stays: better late than dropped.
         fib::next_hop::<F>(ctx, ifindex, key, record);
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::agent::{Agent, Job, Report, Via};
 use crate::daemon::Flags;
-use crate::manifests::{Backend, SERVER_PORT, SERVICE_PORT, Service};
+use crate::manifests::{SERVER_PORT, SERVICE_PORT, Service};
 use crate::topology::{Family, Options, Shape, service};
 use crate::wait;
 use crate::world::{CHANGE_LIMIT, World};
@@ -54,16 +54,9 @@ impl Testbed {
 
     /// Service `web` with these hosts as endpoints.
     pub fn service(&self, names: &[&str]) -> Result<Service> {
-        let backends = names.iter().map(|name| self.backend(name)).collect::<Result<_>>()?;
+        let backends = names.iter().map(|name| self.world.backend(name)).collect::<Result<_>>()?;
         let (name, cluster) = ("web".into(), service(10));
         Ok(Service { name, cluster, node_port: NODE_PORT, affinity: None, backends })
-    }
-
-    fn backend(&self, name: &str) -> Result<Backend> {
-        let nodes = &self.world.topology.nodes;
-        let node = nodes.iter().find(|node| node.hosts().any(|host| host.name() == name));
-        let node = node.with_context(|| format!("{name} is on no node"))?.name().to_owned();
-        Ok(Backend { name: name.into(), addrs: self.world.topology.host(name)?.addrs, node })
     }
 
     pub fn agent(&self, name: &str) -> Result<&Arc<Agent>> {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::bpffs::BpfFs;
 use crate::cleanup::Cleanup;
 use crate::daemon::{Daemon, Flags, Source};
-use crate::manifests::Folder;
+use crate::manifests::{Backend, Folder};
 use crate::run_name::RunName;
 use crate::topology::{Node, Options, Topology};
 use crate::{command, run_name, wait};
@@ -82,6 +82,20 @@ impl World {
         }
         self.daemons.clear();
         Ok(())
+    }
+
+    /// Nodes no longer masquerade pods towards other nodes. If they do, like a CNI with `ipMasq: true`, nf_conntrack gives
+    /// every fortieth of many datagrams another source port, because a process of the node has the same one. That may be the
+    /// port of a flow that svc masquerades to the same backend (docs/deviations.md, SEM-080).
+    pub fn end_cni_masquerade(&self) -> Result<()> {
+        self.topology.nodes.iter().try_for_each(|node| node.host.netns.nft("delete table inet cni"))
+    }
+
+    /// A host as the endpoint of a Service.
+    pub fn backend(&self, name: &str) -> Result<Backend> {
+        let node = self.topology.nodes.iter().find(|node| node.hosts().any(|host| host.name() == name));
+        let node = node.with_context(|| format!("{name} is on no node"))?.name().to_owned();
+        Ok(Backend { name: name.into(), addrs: self.topology.host(name)?.addrs, node })
     }
 
     /// The folder of this world's files.

@@ -145,10 +145,11 @@ impl<A> FlowRecord<A> {
     /// there, and the kernel removes the header before such a device, so any address that no neighbor has will do.
     pub const NO_LINK_HEADER: [u8; 6] = [2, 0, 0, 0, 0, 0];
 
-    /// Its packets have a next hop, at least in one direction.
+    /// Its packets leave by the record's next hop.
     #[inline(always)]
     pub const fn has_next_hop(&self) -> bool {
-        self.exit.0 == Exit::REDIRECT.0 || self.exit.0 == Exit::STACK_BY_SOURCE.0
+        self.exit.0 == Exit::REDIRECT.0
+            || (self.exit.0 == Exit::STACK_BY_SOURCE.0 && self.direction.0 == Direction::REVERSE.0)
     }
 
     /// The MAC of the next hop is known.

@@ -75,13 +75,12 @@ pub struct DryRun {
 }
 
 impl DryRun {
-    /// A copy of the program of this name, as it serves now at a hook of an interface. It stays pinned for the next answer, because the verifier
-    /// needs half a second for it.
+    /// A copy of the program of this name, as it serves now at a hook of an interface. It stays pinned for the next answer,
+    /// because the verifier needs half a second for it.
     pub fn of(pins: &Pins, program: &str, hook: TcHook, ifindex: u32) -> anyhow::Result<Self> {
         let live_set = MapSet::open(pins)?;
         let config = serving::config(pins)?;
-        let carried = Carried::in_use(pins, &live_set)?;
-        let old_set = (!carried.is_empty()).then(|| carried.instead(&live_set));
+        let old_set = old_set(pins, &live_set)?;
         let copy = ProgramCopy::of(pins, program, config, &live_set)?;
         let attached = attached_tag(pins, &tcx_label(hook, ifindex), program);
         let is_other_build = attached.is_some_and(|tag| tag != copy.tag);
@@ -188,8 +187,13 @@ impl DryRun {
 /// The live flow tables of a family.
 pub fn live_flows<F: Net>(pins: &Pins) -> anyhow::Result<LiveFlows<F>> {
     let live = MapSet::open(pins)?;
-    let carried = Carried::in_use(pins, &live)?;
-    LiveFlows::over(&live, (!carried.is_empty()).then(|| carried.instead(&live)).as_ref())
+    LiveFlows::over(&live, old_set(pins, &live)?.as_ref())
+}
+
+/// The live set with the flow tables that are being replaced, if any are.
+fn old_set(pins: &Pins, live: &MapSet) -> anyhow::Result<Option<MapSet>> {
+    let carried = Carried::in_use(pins, live)?;
+    Ok((!carried.is_empty()).then(|| carried.instead(live)))
 }
 
 /// Copies the entries of an array of words.

@@ -217,7 +217,7 @@ fn is_only_read(name: &str) -> bool {
 }
 
 /// Pins a map in place of whatever is pinned there.
-fn pin_instead(map: &HeldMap, path: &Path) -> anyhow::Result<()> {
+pub(super) fn pin_instead(map: &HeldMap, path: &Path) -> anyhow::Result<()> {
     match std::fs::remove_file(path) {
         Err(err) if err.kind() != io::ErrorKind::NotFound => {
             return Err(err).with_context(|| format!("unpinning {}", path.display()));
@@ -227,7 +227,7 @@ fn pin_instead(map: &HeldMap, path: &Path) -> anyhow::Result<()> {
     sys::pin(map.fd.as_fd(), path).with_context(|| format!("pinning {}", path.display()))
 }
 
-fn made(shape: &MapShape) -> anyhow::Result<HeldMap> {
+pub(super) fn made(shape: &MapShape) -> anyhow::Result<HeldMap> {
     let entries = shape.max_entries;
     let fd = sys::create_map(shape)
         .with_context(|| format!("making the map {} of {entries} entries", shape.name))?;

@@ -15,7 +15,7 @@ use anyhow::{Context as _, ensure};
 use svc_common::abi::names::*;
 
 use super::layout::{Conversion, TableLayout, find, render, size};
-use super::map_set::{HeldMap, MapSet};
+use super::map_set::{HeldMap, MapSet, made, pin_instead};
 use super::pins::Pins;
 use super::shapes::{PLANNED, TableSizes, layouts};
 use super::sys::{self, MapKind, MapShape};
@@ -38,14 +38,9 @@ pub fn pin_layout(pins: &Pins) -> anyhow::Result<()> {
         max_entries: 1,
         flags: 0,
     };
-    let map = sys::create_map(&shape).context("making the map LAYOUT")?;
-    sys::update_entry(map.as_fd(), &[0; 4], text.as_bytes()).context("writing LAYOUT")?;
-    match std::fs::remove_file(&path) {
-        Err(err) if err.kind() != io::ErrorKind::NotFound => {
-            Err(err).with_context(|| format!("unpinning {}", path.display()))
-        }
-        _ => sys::pin(map.as_fd(), &path).with_context(|| format!("pinning {}", path.display())),
-    }
+    let map = made(&shape)?;
+    sys::update_entry(map.fd.as_fd(), &[0; 4], text.as_bytes()).context("writing LAYOUT")?;
+    pin_instead(&map, &path)
 }
 
 fn pinned_layout(folder: &Path) -> anyhow::Result<String> {

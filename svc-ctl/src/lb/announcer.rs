@@ -269,7 +269,8 @@ impl Announcer {
         let observed = self.inputs.interfaces.borrow().clone();
         let interfaces = observed.map(|observed| observed.interfaces).unwrap_or_default();
         let members = self.inputs.members.borrow().clone();
-        let own = alone(&self.inputs.node, &self.presence());
+        let own =
+            if members.is_empty() { alone(&self.inputs.node, &self.presence()) } else { Members::new() };
         let mut report = Report { node: self.inputs.node.clone(), addresses: Vec::new() };
         let mut places = BTreeSet::new();
         for (address, wanted) in wanted.iter() {

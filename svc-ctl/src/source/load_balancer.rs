@@ -10,7 +10,8 @@ use k8s_openapi::api::core::v1::{
 use crate::lb::request::{Request, Sharing};
 use crate::lb::settings::LoadBalancerSettings;
 use crate::model::convert::LABEL_EXCLUDED;
-use crate::model::name::{IpFamily, ServiceName, proto_from_label};
+use crate::model::convert::service_name;
+use crate::model::name::{IpFamily, proto_from_label};
 use crate::model::parse::{parse_ip, parse_port};
 
 /// Annotations with the same meaning: svc's, MetalLB's by both of its names, and Cilium's.
@@ -56,7 +57,7 @@ pub fn request(
         }
     };
     Ok(Some(Request {
-        service: name(service),
+        service: service_name(&service.metadata),
         labels: service.metadata.labels.clone().unwrap_or_default(),
         created: created(service),
         needs_all: spec.ip_family_policy.as_deref() == Some("RequireDualStack"),
@@ -71,7 +72,7 @@ pub fn request(
 pub fn unchanged(service: &Service, addresses: &[IpAddr]) -> Request {
     let meta = &service.metadata;
     Request {
-        service: name(service),
+        service: service_name(&service.metadata),
         labels: meta.labels.clone().unwrap_or_default(),
         created: created(service),
         needs_all: false,
@@ -88,11 +89,6 @@ fn annotation<'a>(service: &'a Service, names: &[&'static str]) -> Option<(Strin
         let value = service.metadata.annotations.as_ref()?.get(*name)?;
         Some((format!("metadata.annotations[{name}]"), value.as_str()))
     })
-}
-
-fn name(service: &Service) -> ServiceName {
-    let meta = &service.metadata;
-    ServiceName::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
 
 fn created(service: &Service) -> Option<i64> {

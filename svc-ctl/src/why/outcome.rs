@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use svc_common::abi::{Counter, Direction, FlowKey, FlowRecord};
+use svc_common::addr::Proto;
 use svc_common::wire::ip::ETH_LEN;
 
 use super::answer::{Answer, Verdict};
@@ -73,15 +74,13 @@ pub fn end_step<F: Net>(answer: &mut Answer, ran: &DryRunResult<F::Addr>) {
 }
 
 const UNREACHABLE: &str = "port unreachable";
-const ICMP: u8 = 1;
-const ICMPV6: u8 = 58;
 
 /// The ICMP error that a frame is, in words. (The programs make no ICMP message with options or extension headers.)
 fn icmp_error<F: Net>(frame: &[u8]) -> Option<String> {
     let at = |offset: usize| frame.get(ETH_LEN + offset).copied();
     let (family, kind, code) = match F::ADDR_LEN {
-        4 if at(9) == Some(ICMP) => ("ICMP", at(F::IP_LEN)?, at(F::IP_LEN + 1)?),
-        16 if at(6) == Some(ICMPV6) => ("ICMPv6", at(F::IP_LEN)?, at(F::IP_LEN + 1)?),
+        4 if at(9) == Some(Proto::ICMP.0) => ("ICMP", at(F::IP_LEN)?, at(F::IP_LEN + 1)?),
+        16 if at(6) == Some(Proto::ICMPV6.0) => ("ICMPv6", at(F::IP_LEN)?, at(F::IP_LEN + 1)?),
         _ => return None,
     };
     let error = match (family, kind, code) {
@@ -116,14 +115,14 @@ mod tests {
             ([11, 0], "ICMP time exceeded"),
             ([3, 13], "ICMP type 3, code 13"),
         ] {
-            assert_eq!(icmp_error::<V4>(&frame(20, 9, ICMP, message)).as_deref(), Some(expected));
+            assert_eq!(icmp_error::<V4>(&frame(20, 9, Proto::ICMP.0, message)).as_deref(), Some(expected));
         }
         for (message, expected) in [
             ([1, 4], "ICMPv6 port unreachable"),
             ([2, 0], "ICMPv6 packet too big"),
             ([3, 0], "ICMPv6 time exceeded"),
         ] {
-            assert_eq!(icmp_error::<V6>(&frame(40, 6, ICMPV6, message)).as_deref(), Some(expected));
+            assert_eq!(icmp_error::<V6>(&frame(40, 6, Proto::ICMPV6.0, message)).as_deref(), Some(expected));
         }
         assert_eq!(icmp_error::<V4>(&frame(20, 9, 6, [3, 3])), None);
         assert_eq!(icmp_error::<V6>(&[]), None);

@@ -43,7 +43,7 @@ fn accepted(plane: &Plane) -> Result<()> {
         }
     }
     ensure!(objects.len() > rows.len(), "{} objects of {} rows", objects.len(), rows.len());
-    // Nothing is stored, so objects of a namespace that the chart makes are tried in another one.
+    // A dry run makes no namespace, so objects of one that the chart makes are tried in another one.
     let namespaces = objects.iter().filter(|object| object["kind"] == "Namespace");
     let made: Vec<Value> = namespaces.map(|namespace| namespace["metadata"]["name"].clone()).collect();
     for namespace in objects.iter_mut().filter_map(|object| object.pointer_mut("/metadata/namespace")) {

@@ -21,6 +21,13 @@ const PART: Duration = Duration::from_secs(1);
 const GIVE_UP_LIMIT: Duration = Duration::from_secs(10);
 
 pub fn all() -> Vec<Adversary> {
+    let mixture =
+        Adversary { name: "all of it that cuts nothing, in a random order", cuts: None, harm: mixed };
+    alone().into_iter().chain([mixture]).collect()
+}
+
+/// Those that do one thing.
+fn alone() -> Vec<Adversary> {
     let one = |name, harm: Harm| Adversary { name, cuts: None, harm };
     vec![
         one("the daemons are killed, again and again", killed),
@@ -42,7 +49,6 @@ pub fn all() -> Vec<Adversary> {
             cuts: Some("no forwarding for a moment"),
             ..one("forwarding is off and on again", forwarding_off)
         },
-        one("all of it that cuts nothing, in a random order", mixed),
     ]
 }
 
@@ -220,9 +226,7 @@ fn forwarding_off(testbed: &mut Testbed, length: Duration) -> Result<()> {
 }
 
 fn mixed(testbed: &mut Testbed, length: Duration) -> Result<()> {
-    let mut parts: Vec<Adversary> = all().into_iter().filter(|one| one.cuts.is_none()).collect();
-    // Not itself.
-    parts.pop();
+    let parts: Vec<Adversary> = alone().into_iter().filter(|one| one.cuts.is_none()).collect();
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
     until_over(length * 2, || {

@@ -20,8 +20,8 @@ pub type Harm = fn(&mut Testbed, Duration) -> Result<()>;
 #[derive(Clone, Copy, Debug)]
 pub struct Adversary {
     pub name: &'static str,
-    /// What it cuts by itself, if anything: new connections and datagrams may fail meanwhile. Connections that are open must
-    /// outlive it all the same.
+    /// It cuts this by itself: new connections and datagrams may fail meanwhile. Connections that are open must outlive it all
+    /// the same.
     pub cuts: Option<&'static str>,
     pub harm: Harm,
 }
@@ -63,14 +63,11 @@ impl Adversary {
     }
 }
 
-/// The usual hosts without a CNI's masquerade: a few of its source ports would be those of svc (docs/deviations.md, SEM-080).
-/// Service `web` has two endpoints, Service `steady` one; pod `spare` on node1 has no part in them.
+/// The usual hosts without a CNI's masquerade. Service `web` has two endpoints, Service `steady` one; pod `spare` on node1 has no part in them.
 fn ground(test: &str) -> Result<Testbed> {
     let mut testbed = Testbed::without_svc(test, Options::default())?;
     testbed.world.topology.node_mut(1).add_pod("spare")?;
-    for node in &testbed.world.topology.nodes {
-        node.host.netns.nft("delete table inet cni")?;
-    }
+    testbed.world.end_cni_masquerade()?;
     testbed.set_backends(&["near", "far"])?;
     streams::add_steady(&testbed)?;
     testbed.world.start(Flags::default())?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use svc_tests::agent::{Job, LIMIT, Report, Via};
-use svc_tests::manifests::{Backend, SERVICE_PORT, Service};
+use svc_tests::manifests::{SERVICE_PORT, Service};
 use svc_tests::testbed::{Testbed, until_more_than};
 use svc_tests::topology::{Family, service};
 use svc_tests::wait;
@@ -30,17 +30,12 @@ pub struct Stream {
 
 /// Adds a Service whose only endpoint is a pod of node2.
 pub fn add_steady(testbed: &Testbed) -> Result<()> {
-    let backend = Backend {
-        name: "far".into(),
-        addrs: testbed.world.topology.host("far")?.addrs,
-        node: "node2".into(),
-    };
     testbed.world.folder.write_service(&Service {
         name: "steady".into(),
         cluster: service(11),
         node_port: STEADY_PORT,
         affinity: None,
-        backends: vec![backend],
+        backends: vec![testbed.world.backend("far")?],
     })
 }
 

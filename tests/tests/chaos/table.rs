@@ -8,11 +8,11 @@ use comfy_table::Table as Grid;
 use comfy_table::presets::ASCII_MARKDOWN;
 use svc_tests::agent::Report;
 
-/// What clients met while one adversary was at work.
+/// Answers and failures of all clients while one adversary was at work.
 #[derive(Clone, Debug)]
 pub struct Line {
     pub report: Report,
-    /// What the adversary cuts by itself.
+    /// The adversary cuts this by itself.
     pub cuts: Option<&'static str>,
     /// From the adversary's end to the first answer of every client.
     pub healed: Duration,

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use svc_tests::agent::{Probe, Tried, Via};
-use svc_tests::manifests::{Backend, SERVER_PORT, SERVICE_PORT, Service};
+use svc_tests::manifests::{SERVER_PORT, SERVICE_PORT, Service};
+use svc_tests::testbed::Testbed;
 use svc_tests::topology::{Addrs, Family, Options, service};
 use svc_tests::wait;
 use svc_tests::world::{CHANGE_LIMIT, World};
@@ -13,7 +14,7 @@ use svc_tests::world::{CHANGE_LIMIT, World};
 use crate::case::{ClientOutcome, Row, Target, Way};
 
 /// The backends: a pod beside the client pod, a pod of the other node, and the client pod itself.
-const BACKENDS: [(&str, &str); 3] = [("near", "node1"), ("far", "node2"), ("pod", "node1")];
+const BACKENDS: [&str; 3] = ["near", "far", "pod"];
 
 /// Client pod `pod` and pod `near` on node1, pod `far` on node2, a server on each, and Services with their names.
 #[derive(Debug)]
@@ -24,13 +25,9 @@ pub struct Lab {
 
 impl Lab {
     pub fn new(test: &str, options: Options) -> Result<Self> {
-        let mut world = World::new(test, options)?;
-        for (node, pod) in [(1, "pod"), (1, "near"), (2, "far")] {
-            world.topology.node_mut(node).add_pod(pod)?.host.agent.serve(SERVER_PORT)?;
-        }
+        let world = Testbed::without_svc(test, options)?.world;
         let topology = &world.topology;
         for node in &topology.nodes {
-            node.host.agent.serve(SERVER_PORT)?;
             // So that the client can also dial pods by their own addresses.
             let (pods, via) = (node.pod_cidrs(), node.host.addrs);
             topology.client.netns.ip(&format!(
@@ -39,15 +36,13 @@ impl Lab {
             ))?;
         }
         let mut services = Vec::new();
-        for (n, (name, node)) in (0..).zip(BACKENDS) {
-            let backend =
-                Backend { name: name.into(), addrs: world.topology.host(name)?.addrs, node: node.into() };
+        for (n, name) in (0..).zip(BACKENDS) {
             let service = Service {
                 name: name.into(),
                 cluster: service(10 + n),
                 node_port: 30080 + u16::from(n),
                 affinity: None,
-                backends: vec![backend],
+                backends: vec![world.backend(name)?],
             };
             world.folder.write_service(&service)?;
             services.push(service);

@@ -10,11 +10,10 @@ use serde_json::Value;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
 use svc_tests::manifests::Service;
+use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
-
-use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 
 const SERVERS: [&str; 4] = ["near", "far", "node1", "node2"];
 const CLIENTS: [&str; 3] = ["pod", "node1", "client"];

@@ -10,10 +10,9 @@ use serde_json::Value;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
 use svc_tests::manifests::SERVICE_PORT;
+use svc_tests::testbed::{Testbed, scenario};
 use svc_tests::topology::{Addrs, Family, Options, Shape};
 use svc_tests::{command, wait};
-
-use svc_tests::testbed::{Testbed, scenario};
 
 /// The one address of the pool in each family, on the network of the nodes and the client.
 const VIP: Addrs =

@@ -6,9 +6,8 @@ use anyhow::{Context, Result};
 use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::manifests::SERVER_PORT;
-use svc_tests::topology::{Between, Family, Offloads, Options, Shape};
-
 use svc_tests::testbed::{Testbed, scenario};
+use svc_tests::topology::{Between, Family, Offloads, Options, Shape};
 
 /// Hosts that reach each other by their own addresses.
 const DIRECT: [(&str, &str); 9] = [

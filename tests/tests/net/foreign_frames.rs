@@ -7,11 +7,10 @@ use libtest_mimic::Trial;
 use svc_tests::agent::{Job, Report, Via};
 use svc_tests::daemon::Flags;
 use svc_tests::netns::Netns;
+use svc_tests::testbed::{Testbed, scenario};
 use svc_tests::topology::{Family, Offloads, Options, Shape};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
-
-use svc_tests::testbed::{Testbed, scenario};
 
 /// A MAC that no host has: the LAN floods frames to it to every port.
 const NOBODY: &str = "02:00:00:00:99:99";

@@ -11,11 +11,10 @@ use svc_tests::agent::Via;
 use svc_tests::bpffs::BpfFs;
 use svc_tests::daemon::Flags;
 use svc_tests::manifests::Service;
+use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 use svc_tests::topology::{Family, Options};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
-
-use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 
 pub fn trials() -> Vec<Trial> {
     vec![

@@ -7,11 +7,10 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use svc_tests::agent::{Job, LIMIT, Via};
 use svc_tests::daemon::Flags;
+use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
-
-use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 
 /// Time from the changed manifest to the first reply of the new backend on the old socket.
 const HEAL_LIMIT: Duration = Duration::from_secs(2);

@@ -6,11 +6,10 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
+use svc_tests::testbed::{Testbed, scenario};
 use svc_tests::topology::{Family, Options};
 use svc_tests::world::CHANGE_LIMIT;
 use svc_tests::{http, wait};
-
-use svc_tests::testbed::{Testbed, scenario};
 
 const HEALTHZ_PORT: u16 = 10256;
 const HEALTH_CHECK_NODE_PORT: u16 = 32345;

@@ -7,10 +7,9 @@ use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
 use svc_tests::netns::Netns;
+use svc_tests::testbed::{Testbed, scenario};
 use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::{command, wait};
-
-use svc_tests::testbed::{Testbed, scenario};
 
 /// Four fragments in each direction.
 const DATAGRAM: usize = 5_000;

@@ -6,9 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
-use svc_tests::topology::{Family, Options};
-
 use svc_tests::testbed::{Testbed, scenario};
+use svc_tests::topology::{Family, Options};
 
 pub fn trials() -> Vec<Trial> {
     vec![

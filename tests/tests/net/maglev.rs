@@ -8,11 +8,10 @@ use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
 use svc_tests::manifests::SERVICE_PORT;
+use svc_tests::testbed::{Testbed, scenario};
 use svc_tests::topology::{Family, Options};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
-
-use svc_tests::testbed::{Testbed, scenario};
 
 /// With this many clients both backends are selected, except in one case in two thousand.
 const CLIENTS: u16 = 12;

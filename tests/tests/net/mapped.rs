@@ -6,9 +6,8 @@ use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use svc_tests::agent::{Refusal, Via};
 use svc_tests::daemon::Flags;
-use svc_tests::topology::{Family, Options, Shape};
-
 use svc_tests::testbed::{AT_ONCE_MS, Testbed, scenario};
+use svc_tests::topology::{Family, Options, Shape};
 
 const VIAS: [Via; 3] = [Via::Tcp, Via::UdpConnected, Via::UdpUnconnected];
 /// Octets in each direction.

@@ -7,9 +7,8 @@ use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
 use svc_tests::manifests::SERVER_PORT;
-use svc_tests::topology::{Family, Options, Shape};
-
 use svc_tests::testbed::{Testbed, scenario};
+use svc_tests::topology::{Family, Options, Shape};
 
 /// Two rounds over two sockets.
 const ANSWERS: usize = 4;

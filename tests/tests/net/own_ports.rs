@@ -4,9 +4,8 @@ use anyhow::{Context as _, Result};
 use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
-use svc_tests::topology::{Family, Offloads, Options};
-
 use svc_tests::testbed::{NODE_PORT, Testbed, no_failure, scenario, until_more};
+use svc_tests::topology::{Family, Offloads, Options};
 
 /// The first port of the servers outside; one per connection, because the source port is always the same.
 const SERVER: u16 = 9_000;

@@ -7,11 +7,10 @@ use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::daemon::{Flags, Source};
 use svc_tests::manifests::{SERVER_PORT, SERVICE_PORT};
+use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 use svc_tests::topology::{Family, Options, service};
 use svc_tests::wait;
 use svc_tests::world::{CHANGE_LIMIT, READY_LIMIT};
-
-use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 
 /// Endpoints follow within this time of the failure that was one too many.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(1);

@@ -8,9 +8,8 @@ use anyhow::{Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use svc_tests::agent::{Refusal, Via};
 use svc_tests::daemon::Flags;
-use svc_tests::topology::{Family, Options, Shape};
-
 use svc_tests::testbed::{AT_ONCE_MS, Testbed};
+use svc_tests::topology::{Family, Options, Shape};
 
 /// On veth the ICMP error may arrive while connect() still owns the socket. Then the kernel only retries after a
 /// second (with nft's reject as well), and the second error is reported.

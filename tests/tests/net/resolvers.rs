@@ -8,11 +8,10 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use svc_tests::daemon::{Flags, Source};
+use svc_tests::testbed::{Testbed, scenario_unless};
 use svc_tests::topology::{Addrs, Options, service};
 use svc_tests::world::CHANGE_LIMIT;
 use svc_tests::{command, wait};
-
-use svc_tests::testbed::{Testbed, scenario_unless};
 
 /// A domain that node1 must ask somebody else for: node2.
 const OTHER_DOMAIN: &str = "other.example";

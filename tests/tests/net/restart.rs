@@ -13,10 +13,9 @@ use svc_ctl::dataplane::sys;
 use svc_tests::agent::{Job, Via};
 use svc_tests::bpffs::BpfFs;
 use svc_tests::daemon::Flags;
+use svc_tests::testbed::{Testbed, no_failure, scenario, until_more, until_more_than};
 use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::wait;
-
-use svc_tests::testbed::{Testbed, no_failure, scenario, until_more, until_more_than};
 
 /// On a busy machine: twice the time to load every attached program.
 const RESIZE_LIMIT: Duration = Duration::from_secs(120);
@@ -150,13 +149,9 @@ fn none_failed(jobs: Vec<(String, Job)>) -> Result<()> {
     jobs.into_iter().try_for_each(|(what, job)| no_failure(&what, &job.stop()?))
 }
 
-/// Long load on nodes that do not masquerade pods towards other nodes. If they do, like a CNI with `ipMasq: true`,
-/// nf_conntrack gives every fortieth of these datagrams another source port, because a process of the node has the
-/// same one. That may be the port of a flow that svc masquerades to the same backend (docs/deviations.md, SEM-080).
+/// Long load on nodes without a CNI's masquerade.
 fn lasting_jobs(testbed: &Testbed) -> Result<Vec<(String, Job)>> {
-    for node in &testbed.world.topology.nodes {
-        node.host.netns.nft("delete table inet cni")?;
-    }
+    testbed.world.end_cni_masquerade()?;
     jobs(testbed)
 }
 

@@ -9,10 +9,9 @@ use libtest_mimic::Trial;
 use svc_tests::agent::{Job, LIMIT, Report, Via};
 use svc_tests::daemon::Flags;
 use svc_tests::manifests::{SERVER_PORT, Service};
+use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 use svc_tests::topology::{Family, Options, service};
 use svc_tests::wait;
-
-use svc_tests::testbed::{Testbed, no_failure, scenario, until_more};
 
 /// Time from the changed manifest to the first reply of the new backend.
 const HEAL_LIMIT: Duration = Duration::from_secs(2);

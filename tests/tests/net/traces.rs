@@ -11,11 +11,10 @@ use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::bpffs::BpfFs;
 use svc_tests::daemon::Flags;
+use svc_tests::testbed::{Testbed, scenario};
 use svc_tests::topology::{Family, Node, Options};
 use svc_tests::world::CHANGE_LIMIT;
 use svc_tests::{attached, command, wait};
-
-use svc_tests::testbed::{Testbed, scenario};
 
 pub fn trials() -> Vec<Trial> {
     vec![

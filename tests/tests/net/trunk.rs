@@ -5,13 +5,12 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use svc_tests::daemon::{Flags, Source};
+use svc_tests::testbed::Testbed;
 use svc_tests::topology::{
     Addrs, Family, Host, Offloads, Options, SERVICE_CIDR_V4, SERVICE_CIDR_V6, Topology,
 };
 use svc_tests::world::READY_LIMIT;
 use svc_tests::{command, wait};
-
-use svc_tests::testbed::Testbed;
 
 /// Id of the VLAN, and its interface on every host.
 const NUMBER: u16 = 100;

@@ -6,11 +6,10 @@ use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
+use svc_tests::testbed::{Testbed, scenario};
 use svc_tests::topology::{Between, Family, Offloads, Options};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
-
-use svc_tests::testbed::{Testbed, scenario};
 
 const VIAS: [Via; 3] = [Via::Tcp, Via::UdpConnected, Via::UdpUnconnected];
 /// Octets in each direction: more than one segment.

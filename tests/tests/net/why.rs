@@ -24,11 +24,10 @@ use svc_tests::agent::Via;
 use svc_tests::bpffs::BpfFs;
 use svc_tests::daemon::Flags;
 use svc_tests::manifests::{SERVER_PORT, SERVICE_PORT, Service};
+use svc_tests::testbed::{Testbed, scenario};
 use svc_tests::topology::{Family, Options, Shape};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
-
-use svc_tests::testbed::{Testbed, scenario};
 
 const FORWARDED: i32 = 0;
 const REFUSED: i32 = 3;

@@ -12,6 +12,7 @@ mod healing;
 mod hooked;
 mod maglev;
 mod many;
+mod next_hop;
 mod node_port;
 mod played;
 mod policy;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
     let shared = trial::Shared::default();
     let rows = [
         cluster::rows(),
+        next_hop::rows(),
         node_port::rows(),
         policy::rows(),
         quoted::rows(),

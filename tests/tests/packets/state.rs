@@ -222,69 +222,6 @@ fn ages() -> Vec<Row> {
                     .passes(tcp(ACK, "pod-a:4000", "pod-b:8080")),
             )
             .expects_flow(old().state(LIVE)),
-        row("a record's next hop is taken from the FIB anew once a tick")
-            .client("client:5000")
-            .with_flow(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
-                    .redirected()
-                    .next_hop("narrow")
-                    .state(LIVE)
-                    .aged(2)
-                    .aged_back(0),
-            )
-            .sees(
-                outside("up0", later("client:5000", "node:30080"))
-                    .redirects(later("node:snat0", "remote:8080").via("remote")),
-            )
-            .expects_flow(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
-                    .redirected()
-                    .next_hop("remote")
-                    .state(LIVE),
-            ),
-        row("the next hop of replies is looked up anew once a tick, also if the client sends first")
-            .client("client:5000")
-            .with_flow(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
-                    .redirected()
-                    .next_hop("remote")
-                    .reverse_next_hop("narrow")
-                    .state(LIVE)
-                    .aged(2),
-            )
-            .sees(
-                outside("up0", later("client:5000", "node:30080"))
-                    .redirects(later("node:snat0", "remote:8080").via("remote")),
-            )
-            .sees(
-                outside("up0", later("remote:8080", "node:snat0"))
-                    .redirects(later("node:30080", "client:5000").via("gateway")),
-            )
-            .expects_flow(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
-                    .redirected()
-                    .next_hop("remote")
-                    .reverse_next_hop("gateway")
-                    .state(LIVE),
-            ),
-        row("within a tick a record's next hop is not looked up again")
-            .client("client:5000")
-            .with_flow(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
-                    .redirected()
-                    .next_hop("gateway")
-                    .state(LIVE),
-            )
-            .sees(
-                outside("up0", later("client:5000", "node:30080"))
-                    .redirects(later("node:snat0", "remote:8080").via("gateway")),
-            )
-            .expects_flow(
-                flow("client:5000 > node:30080", "node:snat0 > remote:8080")
-                    .redirected()
-                    .next_hop("gateway")
-                    .state(LIVE),
-            ),
     ]
 }
 

@@ -9,7 +9,8 @@ use libtest_mimic::Trial;
 use svc_common::abi::TABLES_ABI;
 use svc_tests::agent::Agent;
 use svc_tests::daemon::{self, Daemon, Flags, Source};
-use svc_tests::manifests::{Backend, SERVER_PORT, SERVICE_PORT, Service};
+use svc_tests::manifests::{SERVICE_PORT, Service};
+use svc_tests::testbed;
 use svc_tests::topology::{Family, Offloads, Options, service};
 use svc_tests::wait;
 use svc_tests::world::World;
@@ -89,16 +90,9 @@ pub struct Testbed {
 
 impl Testbed {
     fn new(test: &str, xdp: Xdp) -> Result<Self> {
-        let mut world = World::new(test, Options { offloads: xdp.offloads(), ..Options::default() })?;
-        for (node, pod) in [(1, "pod"), (1, "near"), (2, "far")] {
-            world.topology.node_mut(node).add_pod(pod)?.host.agent.serve(SERVER_PORT)?;
-        }
-        for node in &world.topology.nodes {
-            node.host.agent.serve(SERVER_PORT)?;
-            // The CNI's own masquerade would take source ports of svc's (docs/deviations.md, SEM-080).
-            node.host.netns.nft("delete table inet cni")?;
-        }
-        let mut testbed = Self { world };
+        let options = Options { offloads: xdp.offloads(), ..Options::default() };
+        let mut testbed = Self { world: testbed::Testbed::without_svc(test, options)?.world };
+        testbed.world.end_cni_masquerade()?;
         for target in [NEAR, FAR, STICKY] {
             testbed.set_backends(target, target.backends)?;
         }
@@ -112,16 +106,9 @@ impl Testbed {
             cluster: service(target.number),
             node_port: target.port(),
             affinity: target.is_sticky.then_some(LONG),
-            backends: names.iter().map(|name| self.backend(name)).collect::<Result<_>>()?,
+            backends: names.iter().map(|name| self.world.backend(name)).collect::<Result<_>>()?,
         };
         self.world.folder.write_service(&service)
-    }
-
-    fn backend(&self, name: &str) -> Result<Backend> {
-        let nodes = &self.world.topology.nodes;
-        let node = nodes.iter().find(|node| node.hosts().any(|host| host.name() == name));
-        let node = node.with_context(|| format!("{name} is on no node"))?.name().to_owned();
-        Ok(Backend { name: name.into(), addrs: self.world.topology.host(name)?.addrs, node })
     }
 
     pub fn agent(&self, name: &str) -> Result<&Arc<Agent>> {
@@ -143,7 +130,7 @@ impl Testbed {
     /// Like [`Self::start`], with an API server that does not answer.
     pub fn start_without_lists(&mut self, node: usize, version: Version) -> Result<()> {
         let (kubeconfig, ca) = (self.world.dir().join("away.kubeconfig"), self.world.dir().join("away.pem"));
-        // Nothing is ever verified with it, but the client needs one.
+        // The client needs one, though no server shows a certificate.
         std::fs::write(&ca, rcgen::generate_simple_self_signed(["away".to_owned()])?.cert.pem())?;
         std::fs::write(
             &kubeconfig,

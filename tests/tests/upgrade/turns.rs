@@ -54,7 +54,7 @@ fn without_lists(testbed: &mut Testbed) -> Result<()> {
     let streams = Streams::start(testbed)?;
     let before = streams.gaps()?;
     for version in [Version::Next, Version::This] {
-        // Nothing but the tables in force has this change.
+        // Only the tables in force have this change.
         let server = if version == Version::Next { "near" } else { "node2" };
         testbed.start_without_lists(1, version)?;
         attached(testbed)?;

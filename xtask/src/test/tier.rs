@@ -42,183 +42,140 @@ impl Tier {
     }
 }
 
+/// A tier of svc-tests with no needs.
+const PLAIN: Tier = Tier {
+    name: "",
+    what: "",
+    runs: Runs::Here,
+    one_core: false,
+    needs_daemon: false,
+    needs_next: false,
+    components: &[],
+    needs_images: false,
+    packages: &["svc-tests"],
+};
+
 /// In the order in which they run: cheap ones first.
 pub const TIERS: &[Tier] = &[
     Tier {
         name: "unit",
         what: "functions and laws beside the code; the import table",
         runs: Runs::Here,
-        one_core: false,
-        needs_daemon: false,
-        needs_next: false,
-        components: &[],
-        needs_images: false,
         packages: &["svc-common", "svc-ctl", "svc-echo", "svc-tests", "xtask"],
+        ..PLAIN
     },
     Tier {
         name: "golden",
         what: "manifests in, tables out, as readable files",
         runs: Runs::Here,
         one_core: true,
-        needs_daemon: false,
-        needs_next: false,
-        components: &[],
-        needs_images: false,
         packages: &["svc-ctl", "svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "api",
         what: "the kubernetes source against a stand-in of the API server",
         runs: Runs::Here,
         one_core: true,
-        needs_daemon: false,
-        needs_next: false,
-        components: &[],
-        needs_images: false,
         packages: &["svc-ctl"],
+        ..PLAIN
     },
     Tier {
         name: "chart",
         what: "values in, objects out by the real Helm; alerts and the dashboard ask for what svc has",
         runs: Runs::Here,
         one_core: true,
-        needs_daemon: false,
-        needs_next: false,
         components: &[components::HELM, components::PROMQL],
-        needs_images: false,
-        packages: &["svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "verify",
         what: "this kernel's verifier takes every program, within its budget",
         runs: Runs::HereAsRoot,
         one_core: true,
-        needs_daemon: false,
-        needs_next: false,
-        components: &[],
-        needs_images: false,
         packages: &["svc-ctl"],
+        ..PLAIN
     },
     Tier {
         name: "packets",
         what: "tables and a packet in; verdict, whole packet and counters out",
         runs: Runs::HereAsRoot,
         one_core: true,
-        needs_daemon: false,
-        needs_next: false,
-        components: &[],
-        needs_images: false,
-        packages: &["svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "differential",
         what: "a million packets of random worlds against an independent model",
         runs: Runs::HereAsRoot,
         one_core: true,
-        needs_daemon: false,
-        needs_next: false,
-        components: &[],
-        needs_images: false,
-        packages: &["svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "mutants",
         what: "the pipeline with one thing broken: the tier differential must notice",
         runs: Runs::AgainstMutants,
-        one_core: false,
-        needs_daemon: false,
-        needs_next: false,
-        components: &[],
-        needs_images: false,
-        packages: &["svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "net",
         what: "real sockets through real daemons in network namespaces",
         runs: Runs::HereAsRoot,
-        one_core: false,
         needs_daemon: true,
-        needs_next: false,
-        components: &[],
-        needs_images: false,
-        packages: &["svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "field",
         what: "what nodes have besides svc: the same clients without svc, with nft DNAT, with svc",
         runs: Runs::HereAsRoot,
-        one_core: false,
         needs_daemon: true,
-        needs_next: false,
-        components: &[],
-        needs_images: false,
-        packages: &["svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "upgrade",
         what: "two layouts of the tables, there and back under load; SIGKILL at each phase",
         runs: Runs::HereAsRoot,
-        one_core: false,
         needs_daemon: true,
         needs_next: true,
-        components: &[],
-        needs_images: false,
-        packages: &["svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "chaos",
         what: "one thing after another goes wrong on the nodes, and connections of every kind go on",
         runs: Runs::HereAsRoot,
-        one_core: false,
         needs_daemon: true,
-        needs_next: false,
-        components: &[],
-        needs_images: false,
-        packages: &["svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "apiserver",
         what: "the real API server as an adversary: changes, outages, rights, under load",
         runs: Runs::HereAsRoot,
-        one_core: false,
         needs_daemon: true,
-        needs_next: false,
         components: &[components::CONTROL_PLANE, components::HELM],
-        needs_images: false,
-        packages: &["svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "witness",
         what: "kube-proxy and CoreDNS beside svc: the same objects, the same clients, the same answers",
         runs: Runs::HereAsRoot,
-        one_core: false,
         needs_daemon: true,
-        needs_next: false,
         components: &[components::CONTROL_PLANE, components::DNS],
-        needs_images: false,
-        packages: &["svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "cluster",
         what: "a real cluster: replicas, daemons and rolling updates under load",
         runs: Runs::HereAsRoot,
-        one_core: false,
-        needs_daemon: false,
-        needs_next: false,
         components: &[components::CONTROL_PLANE, components::NODES, components::HELM],
         needs_images: true,
-        packages: &["svc-tests"],
+        ..PLAIN
     },
     Tier {
         name: "kernel",
         what: "Debian's Linux 6.1 and 6.12 under qemu: every program, clsact for tcx, VLANs, tunnels, bonds, VRFs",
         runs: Runs::InMachine,
-        one_core: false,
         needs_daemon: true,
-        needs_next: false,
-        components: &[],
-        needs_images: false,
         packages: &["svc-ctl", "svc-tests"],
+        ..PLAIN
     },
 ];
 

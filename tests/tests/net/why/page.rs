@@ -54,7 +54,7 @@ fn dial(world: &World, from: &str) -> Result<Socket> {
     })
 }
 
-/// What a command prints, indented as on the page.
+/// Output of a command, indented as on the page.
 fn transcript(world: &mut World, packet: &str) -> Result<String> {
     let (node, daemon) = world.on_node(1)?;
     let mut command = node.host.command(daemon.binary())?;

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1::{Node, Service};
 
 use super::writes::Writes;
+use crate::model::convert::service_name;
 use crate::model::name::ServiceName;
 use crate::model::parse::parse_ip;
 use crate::source::event::{Batch, Event, SourceEvent};
@@ -81,7 +82,7 @@ impl View {
                 return false;
             }
             Event::InitApply(service) | Event::Apply(service) => {
-                let name = service_name(&service);
+                let name = service_name(&service.metadata);
                 self.writes.see(&name, &service.metadata.resource_version);
                 self.services.put(name, *service);
             }
@@ -90,8 +91,8 @@ impl View {
                 self.writes.retain(|name| self.services.by_name.contains_key(name));
             }
             Event::Delete(service) => {
-                self.services.by_name.remove(&service_name(&service));
-                self.writes.remove(&service_name(&service));
+                self.services.by_name.remove(&service_name(&service.metadata));
+                self.writes.remove(&service_name(&service.metadata));
             }
         }
         true
@@ -117,9 +118,4 @@ impl View {
             Event::Delete(node) => self.nodes.by_name.remove(&name(&node)).is_some(),
         }
     }
-}
-
-fn service_name(service: &Service) -> ServiceName {
-    let meta = &service.metadata;
-    ServiceName::new(meta.namespace.as_deref().unwrap_or_default(), meta.name.as_deref().unwrap_or_default())
 }
