@@ -15,6 +15,10 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// Its tables, and the Service CIDR whose unallocated addresses each table should reject.
 const TABLES: [(&str, &str); 2] = [("ip kube-proxy", "10.96.0.0/16"), ("ip6 kube-proxy", "fd00:96::/112")];
 
+/// Lines of its log, for each family: it knows the labels of its node; a sync begins.
+const ZONE_LINE: &str = "Updated proxier node topology labels";
+const SYNC_LINE: &str = "Syncing nftables rules";
+
 /// A running kube-proxy. Dropping it ends it; its rules stay until it starts again.
 #[derive(Debug)]
 pub struct KubeProxy {
@@ -23,10 +27,11 @@ pub struct KubeProxy {
 }
 
 impl KubeProxy {
-    /// Starts it, repeatedly, until it knows the Service CIDRs. If it hears of them after its first sync, it does not
-    /// apply them until the next full sync, in an hour.
+    /// Starts it, repeatedly, until its first sync has the Service CIDRs and the zone of its node. If it hears of the
+    /// CIDRs after its first sync, it does not apply them until the next full sync, in an hour. If it reads its node
+    /// before it has registered the handler of zones (`NewNodeTopologyConfig` in its source), it never applies the zone.
     pub fn start(program: &Path, node: &Node, dir: &Path, config: &Value) -> Result<Self> {
-        let what = format!("kube-proxy of {} knows the ranges of ClusterIPs", node.name());
+        let what = format!("kube-proxy of {} knows the ranges of ClusterIPs and its zone", node.name());
         wait::until(&what, START_LIMIT, || {
             // Rules of an earlier kube-proxy say nothing about this one.
             node.host.netns.nft(
@@ -43,8 +48,8 @@ impl KubeProxy {
                     .collect::<Result<Vec<_>>>()
                     .map(|all| Some(Ok(all)))
             })??;
-            let is_whole = rules.iter().zip(TABLES).all(|(rules, (_, range))| rules.contains(range));
-            Ok(is_whole.then_some(started))
+            let knows_ranges = rules.iter().zip(TABLES).all(|(rules, (_, range))| rules.contains(range));
+            Ok((knows_ranges && knows_zone(&started.read_log())).then_some(started))
         })
     }
 
@@ -52,10 +57,10 @@ impl KubeProxy {
         let file = |kind: &str| dir.join(format!("{}-kube-proxy.{kind}", node.name()));
         let (path, log) = (file("json"), file("log"));
         fs::write(&path, config.to_string()).with_context(|| format!("write {}", path.display()))?;
-        let output = File::options().create(true).append(true).open(&log).context("open kube-proxy's log")?;
+        let output = File::create(&log).context("create kube-proxy's log")?;
         let mut command = node.host.command(program)?;
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        command.arg("--config").arg(path).arg("--v=2");
+        command.arg("--config").arg(path);
         command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
         Ok(Self { child: command.spawn().context("start kube-proxy")?, log })
     }
@@ -69,9 +74,13 @@ impl KubeProxy {
     }
 
     pub fn last_words(&self) -> String {
-        let text = fs::read_to_string(&self.log).unwrap_or_default();
+        let text = self.read_log();
         let lines: Vec<_> = text.lines().collect();
         lines.get(lines.len().saturating_sub(20)..).unwrap_or_default().join("\n")
+    }
+
+    fn read_log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
     }
 }
 
@@ -80,6 +89,16 @@ impl Drop for KubeProxy {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Whether the proxier of each family heard of the node's zone before its first sync.
+fn knows_zone(log: &str) -> bool {
+    ["IPv4", "IPv6"].iter().all(|family| {
+        let mut lines = log.lines().filter(|line| line.contains(family));
+        lines
+            .find(|line| line.contains(ZONE_LINE) || line.contains(SYNC_LINE))
+            .is_some_and(|line| line.contains(ZONE_LINE))
+    })
 }
 
 /// The rules for unserved ClusterIPs, once they exist.
