@@ -1,7 +1,11 @@
-//! Connections of the node itself, and those of pods that its conntrack masquerades, may have a NodePort as source
-//! port. Replies to them are not for the Service, whatever their destination port.
+//! Connections that are not for the Service whose frontend their packets meet.
 //!
-//! Asked only for a packet without a record that would begin a flow at an address of the node.
+//! Connections of the node itself, and those of pods that its conntrack masquerades, may have a NodePort as source
+//! port. Replies to them are not for the Service, whatever their destination port. When a frontend begins, the daemon
+//! stores the connections that conntrack translates already.
+//!
+//! Asked only for a packet without a record that would begin a flow and is no SYN: a datagram at an address of the node,
+//! or a segment.
 
 use aya_ebpf::helpers::generated::{bpf_sk_lookup_udp, bpf_sk_release, bpf_skc_lookup_tcp};
 use svc_common::abi::*;
@@ -86,24 +90,25 @@ fn remember<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     0
 }
 
-/// The packet answers a connection of the node, or one that the node masquerades.
+/// The packet belongs to a connection that conntrack translates, or answers one of the node. `is_external`: its
+/// frontend is at an address of the node, or at one outside of the cluster.
 #[inline(never)]
-pub fn is_answer<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) -> bool {
+pub fn goes_past<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>, is_external: bool) -> bool {
     let key = &packet.key;
-    if !is_own::<F>(&key.dst) {
+    let is_datagram = key.proto == Proto::UDP;
+    let is_at_node = is_external && is_own::<F>(&key.dst);
+    if (is_at_node || !is_datagram)
+        && let Some(stamp) = F::bypass(key)
+        && (!is_datagram || age(now(), *stamp) <= DATAGRAM_LIFETIME)
+    {
+        *stamp = now();
+        return true;
+    }
+    if !is_at_node {
         return false;
     }
     // A SYN-ACK: clients of Services do not accept connections.
-    if key.proto == Proto::TCP && packet.tcp_flags & tcp::SYN != 0 {
-        return true;
-    }
-    if let Some(stamp) = F::bypass(key) {
-        if key.proto == Proto::TCP || age(now(), *stamp) <= DATAGRAM_LIFETIME {
-            *stamp = now();
-            return true;
-        }
-    }
-    has_socket::<F, M>(m, key)
+    (key.proto == Proto::TCP && packet.tcp_flags & tcp::SYN != 0) || has_socket::<F, M>(m, key)
 }
 
 /// The node has a connected socket for such packets.

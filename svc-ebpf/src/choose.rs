@@ -68,7 +68,7 @@ pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) 
         return Outcome::PASS;
     }
     let flags = frontend.flags;
-    if flags.has(FrontendFlags::EXTERNAL) && !is_syn(packet) && bypass::is_answer::<F, M>(m, packet) {
+    if !is_syn(packet) && bypass::goes_past::<F, M>(m, packet, flags.has(FrontendFlags::EXTERNAL)) {
         return Outcome::PASS;
     }
     if flags.has(FrontendFlags::SOURCE_RANGES)

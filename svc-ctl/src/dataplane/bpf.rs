@@ -10,6 +10,7 @@ mod dump;
 mod fill;
 mod pages;
 mod queues;
+mod tracked;
 
 use std::io;
 use std::net::IpAddr;
@@ -42,6 +43,10 @@ type Failures = Vec<(usize, io::Error)>;
 
 impl MapStore for BpfStore {
     fn apply(&mut self, ops: &[MapOp]) -> Vec<(usize, StoreError)> {
+        if let Err(error) = tracked::keep(&self.0, ops) {
+            let error = format!("{error:#}");
+            tracing::warn!(error, "connections that are older than their frontends may end");
+        }
         let (mut queues, mut failures) = (Queues::default(), Failures::new());
         // A freed slot may be written again only after the removals before it.
         let mut has_freed = false;

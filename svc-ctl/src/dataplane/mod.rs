@@ -7,6 +7,7 @@ pub mod bpf;
 pub mod carried;
 pub mod clock;
 pub mod clsact;
+pub mod conntrack;
 pub mod copies;
 pub mod dry_run;
 pub mod encode;

@@ -56,7 +56,8 @@ fn one(probe: &Probe) -> Vec<Tried> {
 fn request(via: Via, from: Option<IpAddr>, to: SocketAddr) -> Result<Answer> {
     let from = from.map_or_else(|| unspecified(to.ip()), |from| (from, 0).into());
     match via {
-        Via::Tcp | Via::Http => request::ask(&mut connect_from(from, to)?, to, "who"),
+        Via::Tcp => request::ask(&mut connect_from(from, to)?, to, "who"),
+        Via::Http => request::get(&mut connect_from(from, to)?, to),
         Via::UdpConnected | Via::UdpUnconnected => {
             let socket = Datagrams::open_from(from, via, to)?;
             socket.ask_once().map_err(|error| match errno(&error) {

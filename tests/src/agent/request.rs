@@ -62,9 +62,12 @@ fn tcp(to: SocketAddr) -> Result<Answer> {
     ask(&mut connect(to)?, to, "who")
 }
 
-/// The body is parsed by [`parse`].
 fn http(to: SocketAddr) -> Result<Answer> {
-    let mut stream = connect(to)?;
+    get(&mut connect(to)?, to)
+}
+
+/// An HTTP request like curl's, after which the server closes the connection. The body is parsed by [`parse`].
+pub(super) fn get(stream: &mut TcpStream, to: SocketAddr) -> Result<Answer> {
     let request = format!("GET / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).with_context(|| format!("write to {to}"))?;
     let mut response = String::new();

@@ -16,6 +16,7 @@ use super::maglev;
 use super::place::{self, Family};
 use super::row::{Row, Service, locality};
 use super::stay;
+use super::tracked;
 use super::wire::{Case, endpoint};
 
 /// First SNAT port, and the number of ports.
@@ -25,6 +26,7 @@ pub const SNAT_PORTS: (u16, u16) = (20_000, 10_000);
 pub struct Lab {
     pub kernel: Kernel,
     stays: stay::Tables,
+    tracked: tracked::Tables,
     carried: Carried,
     entries: Entries,
     /// The rows' names of the backends.
@@ -35,14 +37,16 @@ impl Lab {
     pub fn new() -> Result<Self> {
         let kernel = Kernel::new(SNAT_PORTS)?;
         let stays = stay::Tables::open(&kernel.pins)?;
+        let tracked = tracked::Tables::open(&kernel.pins)?;
         let (carried, entries) = (Carried::open(&kernel.pins)?, Entries::open(&kernel.pins)?);
-        Ok(Self { kernel, stays, carried, entries, backends: Backends::default() })
+        Ok(Self { kernel, stays, tracked, carried, entries, backends: Backends::default() })
     }
 
     /// Empties every table and writes the row's contents.
     pub fn set_up(&mut self, row: &Row, case: Case) -> Result<()> {
         self.kernel.clear()?;
         self.stays.clear()?;
+        self.tracked.clear()?;
         self.backends = Backends::default();
         self.kernel.write_interfaces(row.has_snat_addresses, true, row.interfaces)?;
         let mut ops = Vec::new();
@@ -73,6 +77,10 @@ impl Lab {
                 self.mark(case.family, &line)?;
                 self.carried.insert(case.family, &line)?;
             }
+        }
+        for flow in &row.tracked {
+            let client = flow.records(case, now, &|name| self.kernel.ifindex(name)).into_iter().next();
+            client.iter().try_for_each(|line| self.tracked.insert(case.family, line))?;
         }
         for flow in &row.before {
             for line in flow.records(case, now, &|name| self.kernel.ifindex(name)) {

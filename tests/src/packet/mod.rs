@@ -23,5 +23,6 @@ pub mod sockets;
 pub mod stay;
 pub mod sums;
 pub mod tagged;
+mod tracked;
 pub mod trial;
 pub mod wire;

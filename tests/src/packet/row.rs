@@ -240,6 +240,8 @@ pub struct Row {
     pub name: &'static str,
     pub services: Vec<Service>,
     pub before: Vec<Flow>,
+    /// Connections that conntrack translates, by the packets of their clients.
+    pub tracked: Vec<Flow>,
     pub steps: Vec<Step>,
     pub after: Vec<Flow>,
     /// How the flow table that is being replaced is used, and its records before and after.
@@ -268,6 +270,7 @@ pub fn row(name: &'static str) -> Row {
         name,
         services: Vec::new(),
         before: Vec::new(),
+        tracked: Vec::new(),
         steps: Vec::new(),
         after: Vec::new(),
         migration: Migration::NONE,
@@ -293,6 +296,11 @@ impl Row {
 
     pub fn with_flow(mut self, flow: Flow) -> Self {
         self.before.push(flow);
+        self
+    }
+
+    pub fn tracked(mut self, flow: Flow) -> Self {
+        self.tracked.push(flow);
         self
     }
 

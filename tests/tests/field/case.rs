@@ -37,6 +37,8 @@ pub enum ClientOutcome {
     Silence,
     /// Refusal, silence, or no route.
     NoAnswer,
+    /// An ICMP error of a router reaches the client's socket.
+    Unreachable,
 }
 
 /// A client, its destination, and its result, over TCP and UDP and in both families.
@@ -96,6 +98,8 @@ pub struct Case {
     /// Prepares what the node has beside svc.
     pub prepare: fn(&mut Lab) -> Result<()>,
     pub rows: Vec<Row>,
+    /// Further checks in each variant.
+    pub each: fn(&mut Lab, Way) -> Result<()>,
     /// Further checks with svc.
     pub also: fn(&mut Lab) -> Result<()>,
 }
@@ -111,6 +115,7 @@ impl Case {
             kinds: &[],
             prepare: |_| Ok(()),
             rows,
+            each: |_, _| Ok(()),
             also: |_| Ok(()),
         }
     }
@@ -137,13 +142,15 @@ impl Case {
         (self.prepare)(lab).context("prepare")?;
         // On a busy machine the hosts of a new lab need a moment to resolve each other.
         lab.soon(Way::Direct, &self.rows)?;
-        let nodes = || lab.world.topology.nodes.iter();
-        nodes().try_for_each(|node| standin::install(node, &lab.services))?;
+        (self.each)(lab, Way::Direct).context("without a proxy")?;
+        lab.world.topology.nodes.iter().try_for_each(|node| standin::install(node, &lab.services))?;
         lab.check(Way::Nft, &self.rows)?;
-        nodes().try_for_each(standin::remove)?;
+        (self.each)(lab, Way::Nft).context("with nft")?;
+        lab.world.topology.nodes.iter().try_for_each(standin::remove)?;
         let flags = Flags { pod_sockets: self.pod_sockets, ..Flags::default() };
         lab.world.start_with(flags, self.flags)?;
         lab.check(Way::Svc, &self.rows)?;
+        (self.each)(lab, Way::Svc).context("with svc")?;
         (self.also)(lab)
     }
 }

@@ -11,7 +11,9 @@ mod interfaces;
 mod lab;
 mod narrow;
 mod neighbors;
+mod networks;
 mod node_object;
+mod outgoing;
 mod page;
 mod ports;
 
@@ -35,6 +37,8 @@ fn main() -> ExitCode {
         narrow::cases(),
         neighbors::cases(),
         by_source::cases(),
+        outgoing::cases(),
+        networks::cases(),
         devices::cases(),
     ];
     let cases: Vec<case::Case> = cases.into_iter().flatten().collect();

@@ -68,5 +68,6 @@ fn outcome(outcome: ClientOutcome) -> String {
         ClientOutcome::Refusal => "refused".to_owned(),
         ClientOutcome::Silence => "silence".to_owned(),
         ClientOutcome::NoAnswer => "no answer".to_owned(),
+        ClientOutcome::Unreachable => "ICMP error".to_owned(),
     }
 }

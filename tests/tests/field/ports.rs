@@ -1,6 +1,15 @@
-//! Source ports that the node itself uses.
+//! Source ports: those that the node itself uses, and those that svc gives to masqueraded flows.
 
-use crate::case::{Case, Row, Target};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use svc_tests::agent::{Probe, Tried, Via};
+use svc_tests::command;
+use svc_tests::topology::{Addrs, Family};
+use svc_tests::wait;
+
+use crate::case::{Case, Row, Target, Way};
+use crate::lab::Lab;
 
 pub fn cases() -> Vec<Case> {
     let rows = || {
@@ -37,5 +46,115 @@ pub fn cases() -> Vec<Case> {
             },
             ..Case::new("N1", "ports that the node reserves are the masquerade's alone", rows())
         },
+        Case {
+            flags: &["--snat-ports", "40000-40159"],
+            each: one_query_each,
+            also: queries_for_a_minute,
+            ..Case::new(
+                "Y1",
+                "a UDP query frees its source port after half a minute (SEM-080)",
+                vec![Row::answered("client", Target::NodePort("far"), "far")],
+            )
+        },
+        Case {
+            prepare: |lab| {
+                CLIENTS.iter().skip(1).try_for_each(|addrs| {
+                    let (v4, v6) = (addrs.v4, addrs.v6);
+                    lab.world
+                        .topology
+                        .client
+                        .netns
+                        .ip(&format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad"))
+                })
+            },
+            flags: &["--snat-ports", "40000-44095"],
+            each: no_server_in_time_wait,
+            ..Case::new(
+                "Y2",
+                "the source port of a closed connection rests while the server is in TIME_WAIT (SEM-080)",
+                vec![Row::answered("client", Target::NodePort("far"), "far")],
+            )
+        },
     ]
+}
+
+/// Queries, each from a port of its own.
+const QUERIES: u32 = 150;
+/// At this rate fewer than 160 queries are younger than the 30 s for which nf_conntrack and svc keep one.
+const QUERIES_PER_SECOND: u32 = 4;
+/// More than svc has ports in that case.
+const MANY_QUERIES: u64 = 170;
+const QUERIES_LIMIT: Duration = Duration::from_secs(120);
+
+fn one_query_each(lab: &mut Lab, way: Way) -> Result<()> {
+    if way == Way::Svc {
+        return Ok(());
+    }
+    for family in Family::BOTH {
+        let to = lab.dialled(way, Target::NodePort("far"), "far", family)?;
+        lab.world.topology.client.agent.ask(Via::UdpConnected, to, QUERIES)?;
+    }
+    Ok(())
+}
+
+fn queries_for_a_minute(lab: &mut Lab) -> Result<()> {
+    let client = &lab.world.topology.client.agent;
+    let mut jobs = Vec::new();
+    for family in Family::BOTH {
+        let to = lab.address(Target::NodePort("far"), family)?;
+        jobs.push((to, client.start_load(Via::UdpConnected, to, QUERIES_PER_SECOND)?));
+    }
+    for (to, job) in jobs {
+        wait::until_true(&format!("{MANY_QUERIES} queries to {to}"), QUERIES_LIMIT, || {
+            let report = job.look()?;
+            Ok(report.failed > 0 || report.ok >= MANY_QUERIES)
+        })?;
+        let report = job.stop()?;
+        ensure!(report.failed == 0, "{to}: {report:?}");
+    }
+    Ok(())
+}
+
+/// With one client the server could tell from the timestamps that a SYN is new.
+const CLIENTS: [Addrs; 4] = [client(9), client(91), client(92), client(93)];
+/// Connections of each client, which the server closes first.
+const CONNECTIONS: usize = 500;
+
+const fn client(last: u8) -> Addrs {
+    Addrs {
+        v4: std::net::Ipv4Addr::new(192, 0, 2, last),
+        v6: std::net::Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, last as u16),
+    }
+}
+
+/// A server in TIME_WAIT acknowledges the SYN of another connection, which the client resets.
+fn no_server_in_time_wait(lab: &mut Lab, way: Way) -> Result<()> {
+    // Connections of the variant before leave none in that state.
+    let server = &lab.world.topology.host("far")?.netns;
+    command::run(server.command("ss")?.args(["--kill", "--tcp", "state", "time-wait"]))?;
+    let before = resets_sent(lab)?;
+    for family in Family::BOTH {
+        let to = lab.dialled(way, Target::NodePort("far"), "far", family)?;
+        let probes = CLIENTS.map(|from| Probe {
+            via: Via::Http,
+            from: Some(from.of(family)),
+            to: vec![to],
+            tries: CONNECTIONS,
+        });
+        for tried in lab.world.topology.client.agent.probe(probes.to_vec())?.concat() {
+            ensure!(matches!(tried, Tried::Answered(_)), "{to}: {tried:?}");
+        }
+    }
+    let resets = resets_sent(lab)? - before;
+    ensure!(resets == 0, "the client has reset {resets} times");
+    Ok(())
+}
+
+/// `OutRsts` of RFC 4022, of both families.
+fn resets_sent(lab: &Lab) -> Result<u64> {
+    let text = command::run(lab.world.topology.client.netns.command("cat")?.arg("/proc/net/snmp"))?;
+    let mut lines = text.lines().filter(|line| line.starts_with("Tcp:")).map(str::split_whitespace);
+    let (names, values) = (lines.next().context("names")?, lines.next().context("values")?);
+    let (_, value) = names.zip(values).find(|(name, _)| *name == "OutRsts").context("no OutRsts")?;
+    Ok(value.parse()?)
 }

@@ -3,6 +3,7 @@
 
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;
+use svc_common::abi::Hook;
 use svc_tests::packet::flow::flow;
 use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
@@ -10,6 +11,7 @@ use svc_tests::packet::wire::*;
 pub fn rows() -> Vec<Row> {
     let mut rows = answers_to_a_syn();
     rows.extend(remembered());
+    rows.extend(older());
     rows.extend(sockets());
     rows.extend(stray_resets());
     rows
@@ -37,6 +39,57 @@ fn answers_to_a_syn() -> Vec<Row> {
         row("a SYN-ACK to an external address of the node's goes up")
             .service(external("node:30080", &["remote:8080"]))
             .sees(outside("up0", answer())),
+    ]
+}
+
+/// Connections that are older than their frontend, and that conntrack translates.
+fn older() -> Vec<Row> {
+    let cluster = || cluster_ip("vip:80", &["pod-b:8080"]);
+    let node_port = || external("any:30080", &["remote:8080"]);
+    let to_cluster = || flow("pod-a:5000 > vip:80", "pod-a:5000 > pod-b:8080").reversed_at(Hook::POD_EGRESS);
+    vec![
+        row("a pod's connection that is older than its Service goes past it (SEM-079)")
+            .service(cluster())
+            .tracked(to_cluster().tcp())
+            .sees(pod_in("pod0", tcp(ACK, "pod-a:5000", "vip:80")))
+            .sees(pod_in("pod0", tcp(FIN | ACK, "pod-a:5000", "vip:80"))),
+        row("its source port may begin a new connection (SEM-079)")
+            .service(cluster())
+            .tracked(to_cluster().tcp())
+            .sees(
+                pod_in("pod0", tcp(SYN, "pod-a:5000", "vip:80"))
+                    .passes(tcp(SYN, "pod-a:5000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .expects_flow(to_cluster().tcp()),
+        row("another connection in mid-flow is the Service's (SEM-079)")
+            .service(cluster())
+            .tracked(to_cluster().tcp())
+            .sees(
+                pod_in("pod0", tcp(ACK, "pod-a:5001", "vip:80"))
+                    .passes(tcp(ACK, "pod-a:5001", "pod-b:8080"))
+                    .counts(&[FlowMidstream]),
+            )
+            .expects_flow(
+                flow("pod-a:5001 > vip:80", "pod-a:5001 > pod-b:8080").tcp().state(&[S::ESTABLISHED]),
+            ),
+        row("a datagram to a ClusterIP is the Service's, whatever conntrack knows (SEM-079)")
+            .service(cluster())
+            .tracked(to_cluster().udp())
+            .sees(
+                pod_in("pod0", udp("pod-a:5000", "vip:80"))
+                    .passes(udp("pod-a:5000", "pod-b:8080"))
+                    .counts(&[FlowNew]),
+            )
+            .expects_flow(to_cluster().udp()),
+        row("a client's connection that is older than the NodePort goes past it (SEM-079)")
+            .service(node_port())
+            .tracked(flow("client:9000 > node:30080", "node:snat0 > remote:8080").tcp())
+            .sees(outside("up0", tcp(ACK, SERVER, NODE))),
+        row("a reply to a pod's datagram that is older than the NodePort goes past it (SEM-079)")
+            .service(node_port())
+            .tracked(flow("client:9000 > node:30080", "node:snat0 > remote:8080").udp())
+            .sees(outside("up0", udp(SERVER, NODE))),
     ]
 }
 
@@ -121,13 +174,13 @@ fn remembered() -> Vec<Row> {
             .service(external("any:30080", &["node:8080"]))
             .with_flow(
                 flow("client:9000 > node:30080", "client:9000 > node:8080")
-                    .reversed_at(svc_common::abi::Hook::UPLINK_EGRESS)
+                    .reversed_at(Hook::UPLINK_EGRESS)
                     .on_the_node(),
             )
             .sees(up_out("up0", udp("node:8080", SERVER)).passes(udp(NODE, SERVER)))
             .expects_flow(
                 flow("client:9000 > node:30080", "client:9000 > node:8080")
-                    .reversed_at(svc_common::abi::Hook::UPLINK_EGRESS)
+                    .reversed_at(Hook::UPLINK_EGRESS)
                     .on_the_node()
                     .state(&[S::REPLIED]),
             ),

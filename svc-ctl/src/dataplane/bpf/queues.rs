@@ -165,7 +165,7 @@ fn address(op: &MapOp) -> Option<IpAddr> {
     }
 }
 
-fn frontend_key<A>(frontend: &Frontend, addr: A) -> FrontendKey<A> {
+pub fn frontend_key<A>(frontend: &Frontend, addr: A) -> FrontendKey<A> {
     FrontendKey { addr, port: Port::new(frontend.port), proto: frontend.proto, scope: frontend.scope }
 }
 
