@@ -26,6 +26,7 @@ pub mod names;
 pub mod netns;
 pub mod ownership;
 pub mod packet;
+pub mod paths;
 pub mod run_name;
 pub mod scale;
 pub mod show;

@@ -157,8 +157,19 @@ fn assign_one(i: &Interface, rules: &RoleRules, bridges: &Bridges<'_>) -> Assign
     } else if i.has_peer_elsewhere {
         assign_pair(i)
     } else {
-        assignment(Role::Uplink, "neither loopback nor a pod's".to_owned())
+        let reason = "neither loopback nor a pod's".to_owned();
+        Assignment { role: Role::Uplink, reason, doubt: doubt_of_tap(i) }
     }
+}
+
+/// A tap may lead to a virtual machine of this node, or to a virtual private network, which has a network's address.
+fn doubt_of_tap(i: &Interface) -> Option<String> {
+    let is_tap = i.kind == "tun" && i.is_ethernet && !i.has_default_route && i.subnets.is_empty();
+    is_tap.then(|| {
+        "a tap without an address of a network may lead to a virtual machine of this node, which counts as a client from \
+         outside: --pod-interface or --uplink says which"
+            .to_owned()
+    })
 }
 
 /// A port of a bridge, bond or switch.

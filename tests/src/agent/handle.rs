@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use serde::de::DeserializeOwned;
 
-use super::protocol::{Answer, Command, Named, Probe, Refusal, Report, Tried, Via};
+use super::protocol::{Answer, Command, Named, Probe, Refusal, Report, Sockets, Tried, Via};
 use crate::cgroup::Cgroup;
 use crate::cleanup::THIS_PROGRAM;
 use crate::netns::Netns;
@@ -75,6 +75,11 @@ impl Agent {
 
     pub fn ask(&self, via: Via, to: SocketAddr, count: u32) -> Result<Vec<Answer>> {
         self.call(&Command::Ask { via, to, count })
+    }
+
+    /// The time that these requests take, one after the other.
+    pub fn time(&self, via: Via, to: SocketAddr, count: u32, sockets: Sockets) -> Result<Duration> {
+        self.call(&Command::Time { via, to, count, sockets }).map(Duration::from_nanos)
     }
 
     /// Sends a datagram of that many octets; the reply is as long.

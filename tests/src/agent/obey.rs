@@ -32,6 +32,7 @@ fn obey(command: &Command, jobs: &mut Jobs) -> Result<Value> {
             let ask = |n| request::once(via, to).with_context(|| format!("request {n} of {count}"));
             json((1..=count).map(ask).collect::<Result<Vec<_>>>()?)
         }
+        Command::Time { via, to, count, sockets } => json(request::time(via, to, count, sockets)?),
         Command::AskLong { via, to, octets } => json(request::long(via, to, octets)?),
         Command::AskFromOnePort { via, ref to } => json(request::from_one_port(via, to)?),
         Command::Bulk { via, to, octets } => json(bulk::both_ways(via, to, octets)?),

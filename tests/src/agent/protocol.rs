@@ -34,6 +34,15 @@ impl fmt::Display for Via {
     }
 }
 
+/// The sockets of requests that are timed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sockets {
+    /// One for all requests, connected before the time begins.
+    Shared,
+    /// One for each request: open, connect, ask, close.
+    Fresh,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Command {
     /// Serve TCP and UDP of both families on a port.
@@ -53,6 +62,13 @@ pub(super) enum Command {
         via: Via,
         to: SocketAddr,
         count: u32,
+    },
+    /// The nanoseconds that `count` requests take, one after the other.
+    Time {
+        via: Via,
+        to: SocketAddr,
+        count: u32,
+        sockets: Sockets,
     },
     /// One datagram of that many octets; the reply is as long.
     AskLong {

@@ -2,13 +2,13 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use socket2::{Domain, Socket, Type};
 
 use super::obey::unspecified;
-use super::protocol::{Answer, Via};
+use super::protocol::{Answer, Sockets, Via};
 
 /// Less than the second after which TCP repeats a SYN, so that the repetition does not hide a lost first packet.
 pub const LIMIT: Duration = Duration::from_millis(950);
@@ -22,6 +22,30 @@ pub(super) fn once(via: Via, to: SocketAddr) -> Result<Answer> {
         Via::Http => http(to),
         Via::UdpConnected | Via::UdpUnconnected => udp(via, to),
     }
+}
+
+/// The nanoseconds that the requests take.
+pub(super) fn time(via: Via, to: SocketAddr, count: u32, sockets: Sockets) -> Result<u64> {
+    let began;
+    match (sockets, via) {
+        (Sockets::Fresh, _) => {
+            began = Instant::now();
+            (0..count).try_for_each(|_| once(via, to).map(drop))?;
+        }
+        (Sockets::Shared, Via::Tcp | Via::Http) => {
+            let mut stream = connect(to)?;
+            ask(&mut stream, to, "who")?;
+            began = Instant::now();
+            (0..count).try_for_each(|_| ask(&mut stream, to, "who").map(drop))?;
+        }
+        (Sockets::Shared, Via::UdpConnected | Via::UdpUnconnected) => {
+            let socket = Datagrams::open(via, to)?;
+            socket.ask_once()?;
+            began = Instant::now();
+            (0..count).try_for_each(|_| socket.ask_once().map(drop))?;
+        }
+    }
+    u64::try_from(began.elapsed().as_nanos()).context("too long")
 }
 
 /// A datagram of that many octets; the reply is as long.

@@ -16,7 +16,7 @@ mod objects;
 mod population;
 pub mod process;
 mod real_api;
-mod report;
+pub mod report;
 mod scrape;
 pub mod store;
 pub mod stub_api;

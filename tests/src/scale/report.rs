@@ -111,7 +111,7 @@ fn cell(figure: Option<&Figure>) -> String {
     number + verdict
 }
 
-fn cpu_model() -> String {
+pub fn cpu_model() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model =
         text.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ").map(|(_, name)| name));

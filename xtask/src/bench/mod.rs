@@ -1,8 +1,9 @@
-//! `cargo xtask bench`: measures the datapath or the control plane, each into its own part of docs/performance.md.
+//! `cargo xtask bench`: measures the datapath, the control plane or whole requests, each into its own part of docs/performance.md.
 
 mod control_plane;
 mod datapath;
 mod page;
+mod paths;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -23,6 +24,8 @@ enum Bench {
     Datapath(datapath::Args),
     /// The daemon with up to 100,000 Services
     ControlPlane(control_plane::Args),
+    /// Requests of real sockets by each path through the node
+    Paths(paths::Args),
 }
 
 pub fn main(args: &Args) -> Result<()> {
@@ -30,6 +33,7 @@ pub fn main(args: &Args) -> Result<()> {
         None => datapath::main(&args.datapath),
         Some(Bench::Datapath(args)) => datapath::main(args),
         Some(Bench::ControlPlane(args)) => control_plane::main(args),
+        Some(Bench::Paths(args)) => paths::main(args),
     }
 }
 

@@ -186,6 +186,17 @@ fn an_interface_with_an_uncertain_role_raises_a_doubt() {
 }
 
 #[test]
+fn a_tap_without_a_network_raises_a_doubt() {
+    let tap = || interface("tap1a2b3c", "tun");
+    let tun = Interface { is_ethernet: false, ..interface("tun0", "tun") };
+    let list = vec![tap(), addressed("10.9.0.1/24", tap()), by_default(tap()), tun];
+    let found = assigned(&RoleRules::default(), list);
+    assert!(found.iter().all(|a| a.role == Uplink), "{found:#?}");
+    assert_eq!(found.iter().map(|a| a.doubt.is_some()).collect::<Vec<_>>(), [true, false, false, false]);
+    assert!(found[0].doubt.as_deref().unwrap_or_default().contains("--pod-interface"), "{found:#?}");
+}
+
+#[test]
 fn flags_go_before_everything() {
     let rules = RoleRules {
         uplinks: vec!["veth-up".to_owned()],
