@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use aya::maps::{HashMap, MapData};
+use nix::net::if_::if_indextoname;
 use serde::Serialize;
 use svc_common::abi::{Iface, IfaceFlags, Role};
 
@@ -262,6 +263,10 @@ fn attach(attacher: &mut Attacher<'_>, interface: &DesiredInterface) -> Attached
                 }
             }
         }
+    }
+    if !attached.errors.is_empty() && if_indextoname(interface.index).is_err() {
+        // It went in the meantime. The netlink watcher reports that.
+        return Attached::default();
     }
     attached
 }

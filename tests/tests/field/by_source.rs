@@ -64,7 +64,28 @@ pub fn cases() -> Vec<Case> {
                 .to_vec(),
         )
     };
-    vec![by_source, several, second_gateway]
+    let no_route =
+        Case {
+            options,
+            prepare: |lab| {
+                address_with_its_own_gateway(lab)?;
+                lab.world.topology.node(1).host.netns.ip(
+                    "route replace unreachable default table 125\nroute replace unreachable ::/0 table 125",
+                )
+            },
+            ..Case::new(
+                "R07",
+                "a source rule whose table has no route loses its own connections alone",
+                vec![
+                    Row::always("client", Target::NodePortAt("far", SECOND), ClientOutcome::NoAnswer),
+                    Row::always("client", Target::NodePortAt("near", SECOND), ClientOutcome::NoAnswer),
+                    Row::answered("client", Target::NodePort("far"), "far"),
+                    Row::answered("client", Target::NodePort("near"), "near"),
+                    Row::answered("pod", Target::ClusterIp("far"), "far"),
+                ],
+            )
+        };
+    vec![by_source, several, second_gateway, no_route]
 }
 
 /// Node1's address on its second card.

@@ -1,10 +1,13 @@
 //! Paths without an Ethernet header, like WireGuard's and IPIP's: to the backend's node, and to the client.
 
+use std::io;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 use svc_tests::agent::Via;
+use svc_tests::command;
 use svc_tests::daemon::Flags;
 use svc_tests::testbed::{Testbed, scenario};
 use svc_tests::topology::{Between, Family, Offloads, Options};
@@ -30,6 +33,9 @@ pub fn trials() -> Vec<Trial> {
         trials.push(scenario(&sentence, testbed, client_behind));
         let sentence = format!("XDP {xdp}: a client behind a device without Ethernet header is refused");
         trials.push(scenario(&sentence, testbed, client_refused));
+        let sentence =
+            format!("XDP {xdp}: packets that are none, from a device without Ethernet header, harm no other");
+        trials.push(scenario(&sentence, testbed, garbage));
     }
     trials
 }
@@ -97,5 +103,58 @@ fn client_refused(testbed: &mut Testbed) -> Result<()> {
             }
         }
     }
+    Ok(())
+}
+
+/// They begin like IP, or not, and are cut off or say a wrong length.
+const GARBAGE: [&[u8]; 8] =
+    [&[0x45], &[0x60], &[0x4f; 20], &[0x45; 19], &[0x45; 60], &[0x60; 39], &[0x60; 80], &[0xf0; 40]];
+
+/// Each request is answered while the other end of the tunnel sends garbage, which the node's stack counts.
+fn garbage(testbed: &mut Testbed) -> Result<()> {
+    testbed.world.topology.client_by_tunnel()?;
+    let counted = |testbed: &Testbed| -> Result<u64> {
+        let node = &testbed.world.topology.node(1).host.netns;
+        let text = command::run(node.command("nstat")?.args([
+            "-asz",
+            "IpInHdrErrors",
+            "Ip6InHdrErrors",
+            "IpInTruncatedPkts",
+            "Ip6InTruncatedPkts",
+        ]))?;
+        let numbers = text.lines().filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok());
+        Ok(numbers.sum())
+    };
+    let before = counted(testbed)?;
+    for packet in GARBAGE {
+        testbed.world.topology.client.netns.within(|| send_as_it_is("tun0", packet))?;
+        for family in Family::BOTH {
+            for to in [testbed.node_port(family), testbed.cluster_ip(family)] {
+                for via in VIAS {
+                    let answer = testbed.answered_by("far", "client", via, to);
+                    answer.with_context(|| format!("{via} {to} after {packet:02x?}"))?;
+                }
+            }
+        }
+    }
+    let counted = counted(testbed)? - before;
+    ensure!(counted > 0, "the node has met no garbage");
+    Ok(())
+}
+
+/// Sends octets by an interface of this thread's network namespace, without a header of any layer.
+fn send_as_it_is(interface: &str, octets: &[u8]) -> Result<()> {
+    let index = nix::net::if_::if_nametoindex(interface)?;
+    // The protocol number of the socket filters what it receives: nothing.
+    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
+    let mut storage = SockAddrStorage::zeroed();
+    // SAFETY: a sockaddr_ll fits into the storage, and any octets are a valid one.
+    let address = unsafe { storage.view_as::<libc::sockaddr_ll>() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = (libc::ETH_P_IP as u16).to_be();
+    address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
+    // SAFETY: the family is AF_PACKET and the length that of its address.
+    let to = unsafe { SockAddr::new(storage, size_of::<libc::sockaddr_ll>() as libc::socklen_t) };
+    socket.send_to(octets, &to).with_context(|| format!("send {octets:02x?} by {interface}"))?;
     Ok(())
 }
