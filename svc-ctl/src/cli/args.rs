@@ -309,8 +309,8 @@ pub struct RunArgs {
     #[arg(long, value_enum, default_value = "auto")]
     pub xdp: XdpChoice,
     /// When the socket hooks serve pods too (ClusterIP only). `auto`: only while the daemon does not run, so that pods
-    /// made meanwhile are served. `on`: always, at no cost per packet, but a mesh's sidecar sees backends and no
-    /// ClusterIPs.
+    /// made meanwhile are served. `on`: always, so that packets need no translation, but a mesh's sidecar sees backends
+    /// and no ClusterIPs.
     #[arg(long, value_enum, default_value = "auto")]
     pub pod_sockets: PodSocketsChoice,
     /// Directory where network namespaces of pods have names; may be given again. UDP sockets in them that a gone backend

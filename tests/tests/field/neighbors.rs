@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use svc_tests::agent::Via;
+use svc_tests::testbed::until_more;
 use svc_tests::topology::Family;
+use svc_tests::wait;
 
 use crate::case::{Case, Row, Target, Way};
 use crate::lab::Lab;
@@ -15,7 +18,11 @@ pub fn cases() -> Vec<Case> {
     let rows = || vec![Row::answered("client", Target::NodePort("far"), "far")];
     let case = |of: &str, also| Case {
         also,
-        ..Case::new("R08", &format!("a stale neighbor with another MAC is found again: {of}"), rows())
+        ..Case::new(
+            "R08",
+            &format!("a stale neighbor with another MAC is found again, also by open flows: {of}"),
+            rows(),
+        )
     };
     vec![
         case("the client", |lab| found_again(lab, "client")),
@@ -23,9 +30,19 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
-/// Gives node1 a wrong MAC of a neighbor, which the kernel does not use before it has probed it.
+/// Gives node1 a wrong MAC of a neighbor, which the kernel does not use before it has probed it. New flows and those
+/// that are open find the right one.
 fn found_again(lab: &mut Lab, neighbor: &str) -> Result<()> {
     let topology = &lab.world.topology;
+    let mut open = Vec::new();
+    for family in Family::BOTH {
+        let to = lab.address(Target::NodePort("far"), family)?;
+        for via in [Via::UdpConnected, Via::UdpUnconnected] {
+            let job = topology.client.agent.start_datagrams(via, to, 20)?;
+            until_more(&job, 1)?;
+            open.push((format!("{via} {to}"), job));
+        }
+    }
     let addresses = topology.host(neighbor)?.addrs;
     for family in Family::BOTH {
         let address = addresses.of(family);
@@ -35,5 +52,9 @@ fn found_again(lab: &mut Lab, neighbor: &str) -> Result<()> {
             .netns
             .ip(&format!("neigh replace {address} lladdr 02:00:00:00:99:99 dev eth0 nud stale"))?;
     }
-    lab.within(PROBED, Way::Svc, &[Row::answered("client", Target::NodePort("far"), "far")])
+    lab.within(PROBED, Way::Svc, &[Row::answered("client", Target::NodePort("far"), "far")])?;
+    open.into_iter().try_for_each(|(what, job)| {
+        let before = job.look()?.ok;
+        wait::until_true(&format!("{what} goes on"), PROBED, || Ok(job.look()?.ok > before + 5))
+    })
 }
