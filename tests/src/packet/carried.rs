@@ -2,18 +2,19 @@
 
 use anyhow::{Context as _, Result};
 use aya::EbpfLoader;
-use aya::maps::{Array, HashMap, Map, MapData};
-use svc_common::abi::{FlowKey, FlowRecord, MapAddr, Migration, names};
+use aya::maps::{Array, MapData};
+use svc_common::abi::{FlowKey, FlowRecord, Migration, names};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_ctl::dataplane::pins::Pins;
 
 use super::flow::{Line, decode, encode};
 use super::place::Family;
+use super::table::{Table, clear, open};
 
 /// Records of each table.
 const CAPACITY: u32 = 1_024;
 
-type Flows<A> = HashMap<MapData, FlowKey<A>, FlowRecord<A>>;
+type Flows<A> = Table<FlowKey<A>, FlowRecord<A>>;
 
 /// The tables of both families.
 pub struct Carried {
@@ -78,14 +79,4 @@ impl Carried {
 
 fn line<A: super::flow::LineCodec>((key, record): (FlowKey<A>, FlowRecord<A>)) -> Result<Line> {
     decode(&key, &record).map_err(|err| anyhow::anyhow!(err))
-}
-
-fn open(pins: &Pins, name: &str) -> Result<Map> {
-    let data = MapData::from_pin(pins.map(name)).with_context(|| format!("opening {name}"))?;
-    Ok(Map::from_map_data(data)?)
-}
-
-fn clear<A: MapAddr>(flows: &mut Flows<A>) -> Result<()> {
-    let keys: Result<Vec<_>, _> = flows.keys().collect();
-    Ok(keys?.iter().try_for_each(|key| flows.remove(key))?)
 }

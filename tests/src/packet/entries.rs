@@ -1,13 +1,14 @@
 //! Checks the programs' counts for evicting tables: entries inserted and removed. In every row the difference equals
 //! the growth of the tables, because rows are too small for an eviction.
 
-use anyhow::{Context as _, Result, ensure};
-use aya::maps::{HashMap, Map, MapData, PerCpuArray};
+use anyhow::{Result, ensure};
+use aya::maps::{HashMap, MapData, PerCpuArray};
 use svc_common::abi::{EntryCount, EntryTable, FragmentKey, FragmentPorts, MapAddr, names};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_ctl::dataplane::pins::Pins;
 
 use super::place::Family;
+use super::table::open;
 
 /// The counts, and the tables that no other part of the lab reads.
 pub struct Entries {
@@ -91,9 +92,4 @@ impl Census {
 
 fn present<A: MapAddr>(table: &HashMap<MapData, FragmentKey<A>, FragmentPorts>) -> Result<usize> {
     Ok(table.keys().collect::<Result<Vec<_>, _>>()?.len())
-}
-
-fn open(pins: &Pins, name: &str) -> Result<Map> {
-    let data = MapData::from_pin(pins.map(name)).with_context(|| format!("opening {name}"))?;
-    Ok(Map::from_map_data(data)?)
 }

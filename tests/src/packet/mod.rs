@@ -22,6 +22,7 @@ pub mod run;
 pub mod sockets;
 pub mod stay;
 pub mod sums;
+mod table;
 pub mod tagged;
 mod tracked;
 pub mod trial;

@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData};
+use anyhow::Result;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, MapAddr, names};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::datapath::affinity::AFFINITY_SHIFT;
@@ -12,6 +11,7 @@ use svc_ctl::dataplane::pins::Pins;
 use super::flow::{LineCodec, SERVICE};
 use super::kernel::coarse_ns;
 use super::place::{self, Family};
+use super::table::{Table, clear, open};
 
 /// A session affinity entry that expires in that many seconds; a row takes less than five.
 #[derive(Clone, Copy, Debug)]
@@ -38,15 +38,18 @@ fn to_text(client: &str, backend: &str, seconds: u32) -> String {
 
 /// The tables of both families.
 pub struct Tables {
-    v4: Table<AddrV4>,
-    v6: Table<AddrV6>,
+    v4: Stays<AddrV4>,
+    v6: Stays<AddrV6>,
 }
 
-type Table<A> = HashMap<MapData, AffinityKey<A>, AffinityValue>;
+type Stays<A> = Table<AffinityKey<A>, AffinityValue>;
 
 impl Tables {
     pub fn open(pins: &Pins) -> Result<Self> {
-        Ok(Self { v4: open(pins, names::AFFINITY4)?, v6: open(pins, names::AFFINITY6)? })
+        Ok(Self {
+            v4: open(pins, names::AFFINITY4)?.try_into()?,
+            v6: open(pins, names::AFFINITY6)?.try_into()?,
+        })
     }
 
     pub fn clear(&mut self) -> Result<()> {
@@ -92,17 +95,7 @@ fn key<A: LineCodec>(client: IpAddr) -> AffinityKey<A> {
     AffinityKey { service: SERVICE, netns: [0; 2], addr: A::from_ip(client) }
 }
 
-fn open<A: MapAddr>(pins: &Pins, name: &str) -> Result<Table<A>> {
-    let data = MapData::from_pin(pins.map(name)).with_context(|| format!("opening {name}"))?;
-    Ok(HashMap::try_from(Map::from_map_data(data)?)?)
-}
-
-fn clear<A: MapAddr>(table: &mut Table<A>) -> Result<()> {
-    let keys: Result<Vec<_>, _> = table.keys().collect();
-    Ok(keys?.iter().try_for_each(|key| table.remove(key))?)
-}
-
-fn age<A: MapAddr>(table: &mut Table<A>, units: u32) -> Result<()> {
+fn age<A: MapAddr>(table: &mut Stays<A>, units: u32) -> Result<()> {
     let stays: Result<Vec<_>, _> = table.iter().collect();
     for (key, value) in stays? {
         table.insert(key, AffinityValue { until: value.until.wrapping_sub(units), ..value }, 0)?;
@@ -110,7 +103,7 @@ fn age<A: MapAddr>(table: &mut Table<A>, units: u32) -> Result<()> {
     Ok(())
 }
 
-fn lines<A: LineCodec>(table: &Table<A>, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>> {
+fn lines<A: LineCodec>(table: &Stays<A>, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for entry in table.iter() {
         let (key, value) = entry?;
