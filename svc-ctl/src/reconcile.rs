@@ -36,13 +36,15 @@ use crate::source::event::{Batch, Event, SourceEvent};
 const COMPARE_PERIOD: Duration = Duration::from_secs(30);
 /// Pause after the tables could not be read at start.
 const READ_PAUSE: Duration = Duration::from_secs(1);
+/// Pause after the hooks could not be moved to the new tables.
+const SWAP_PAUSE: Duration = Duration::from_secs(1);
 /// Pause after larger tables could not be made.
 const GROWTH_PAUSE: Duration = Duration::from_secs(60);
 /// Maximum number of refused writes that are named.
 const NAMED_WRITES: usize = 10;
 
-/// Called once, when everything is in force for the first time.
-pub type FirstSwap = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
+/// Called when everything is in force for the first time, and again after pauses until it succeeds.
+pub type FirstSwap = Box<dyn FnMut() -> anyhow::Result<()> + Send>;
 
 /// Sources of changes.
 pub struct Inputs<S> {
@@ -127,6 +129,8 @@ struct Reconciler<S> {
     backlog: Backlog,
     ask: Option<mpsc::UnboundedSender<Capacity>>,
     first_swap: Option<FirstSwap>,
+    /// The first swap has failed, and is tried again then.
+    next_swap: Option<Instant>,
     /// Larger tables are being made.
     is_growing: bool,
     no_growth_before: Instant,
@@ -155,6 +159,7 @@ impl<S: MapStore> Reconciler<S> {
             backlog: Backlog::default(),
             ask: None,
             first_swap: None,
+            next_swap: None,
             is_growing: false,
             no_growth_before: start,
             no_room: BTreeMap::new(),
@@ -196,7 +201,7 @@ impl<S: MapStore> Reconciler<S> {
         let next_try = book.next_try(self.now()).map(|tick| self.start + Duration::from_millis(tick.0));
         let growth = (self.ask.is_some() && !self.is_growing && book.waiting().next().is_some())
             .then_some(self.no_growth_before);
-        [self.backlog.next_try(), next_try, growth]
+        [self.backlog.next_try(), next_try, growth, self.next_swap]
             .into_iter()
             .flatten()
             .fold(self.next_compare, Instant::min)
@@ -216,6 +221,9 @@ impl<S: MapStore> Reconciler<S> {
                 self.plan(&mut book);
             }
             self.retry(&book);
+            if self.next_swap.is_some_and(|at| at <= Instant::now()) {
+                self.swap_first();
+            }
             self.compare(&book);
             self.ask_for_growth(&book);
             self.publish(&book);
@@ -329,11 +337,7 @@ impl<S: MapStore> Reconciler<S> {
             return;
         }
         self.progress.updated_unix_ms = Some(unix_ms());
-        if let Some(swap) = self.first_swap.take()
-            && let Err(error) = swap()
-        {
-            self.failed(format!("moving the hooks to the new tables: {error:#}"));
-        }
+        self.swap_first();
         self.progress.changes_in_force = self.progress.changes;
         if let Some(noticed_unix_ms) = self.progress.pending_since_unix_ms.take() {
             self.progress.generation += 1;
@@ -345,6 +349,23 @@ impl<S: MapStore> Reconciler<S> {
                 services = book.services().len(),
                 "in force"
             );
+        }
+    }
+
+    /// Moves the hooks of another version to the tables of this one, if that is still to be done.
+    fn swap_first(&mut self) {
+        let Some(swap) = &mut self.first_swap else { return };
+        match swap() {
+            Ok(()) => {
+                self.first_swap = None;
+                if self.next_swap.take().is_some() {
+                    self.progress.last_error = None;
+                }
+            }
+            Err(error) => {
+                self.next_swap = Some(Instant::now() + SWAP_PAUSE);
+                self.failed(format!("moving the hooks to the new tables: {error:#}"));
+            }
         }
     }
 
@@ -437,7 +458,7 @@ impl<S: MapStore> Reconciler<S> {
             let first = self.backlog.reasons().next().unwrap_or_default().to_owned();
             self.failed(first);
             self.progress.failures += outcome.failed - 1;
-        } else if self.backlog.is_empty() {
+        } else if self.backlog.is_empty() && self.next_swap.is_none() {
             self.progress.last_error = None;
         }
         let named = self.backlog.reasons().take(NAMED_WRITES);

@@ -308,8 +308,12 @@ impl Hooks {
     pub fn swap_first(&mut self) -> anyhow::Result<()> {
         let Self { loaded, pins, links, attachments, .. } = self;
         links.defers = false;
-        let moved = links.swap(loaded)?;
-        attachments.swap_filters(&mut Attacher { loaded, pins, links })?;
+        let moved = links.swap(loaded).and_then(|moved| {
+            attachments.swap_filters(&mut Attacher { loaded, pins, links }).map(|()| moved)
+        });
+        // After a failure the programs of the other version serve until the next attempt.
+        links.defers = moved.is_err();
+        let moved = moved?;
         tracing::info!(moved, "replaced the programs of another version");
         self.pins.remove_other_versions();
         Ok(())

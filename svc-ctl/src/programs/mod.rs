@@ -62,7 +62,7 @@ pub struct HooksStatus {
 }
 
 /// Replaces the programs of another version at the hooks that still run them.
-pub type FirstSwap = Box<dyn FnOnce() -> anyhow::Result<()> + Send>;
+pub type FirstSwap = Box<dyn FnMut() -> anyhow::Result<()> + Send>;
 
 /// Handles to the programs' thread.
 pub struct Started {
@@ -139,10 +139,8 @@ pub fn start(
             }
         })
         .context("starting the programs' thread")?;
-    let first_swap = defers.then(|| {
-        let ticket = SwapTicket::first(requests);
-        Box::new(move || ticket.swap()) as FirstSwap
-    });
+    let first_swap =
+        defers.then(|| Box::new(move || SwapTicket::first(requests.clone()).swap()) as FirstSwap);
     Ok(Started { store, growth: Growth { ask, staged }, first_swap, addresses, pins, lease, ended })
 }
 

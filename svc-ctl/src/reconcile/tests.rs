@@ -1,5 +1,6 @@
 //! The loop on a paused clock, with stores that fail.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::Service;
@@ -65,6 +66,15 @@ impl Lab {
     }
 
     fn with_growth(maps: Shared, growth: Option<Growth<Shared>>, most_entries: u32) -> Self {
+        Self::with(maps, growth, None, most_entries)
+    }
+
+    fn with(
+        maps: Shared,
+        growth: Option<Growth<Shared>>,
+        first_swap: Option<FirstSwap>,
+        most_entries: u32,
+    ) -> Self {
         let (events, receive_events) = mpsc::channel(16);
         let (addresses, receive_addresses) = watch::channel(Some(NodeAddresses::default()));
         let (settings, receive_settings) = watch::channel(Settings::default());
@@ -76,7 +86,7 @@ impl Lab {
             addresses: receive_addresses,
             settings: receive_settings,
             growth,
-            first_swap: None,
+            first_swap,
         };
         let options = LoopSettings { node_name: "node1".to_owned(), most_entries, ..LoopSettings::default() };
         let task = tokio::spawn(run(inputs, maps.clone(), options, outputs));
@@ -153,6 +163,23 @@ async fn sem_264_the_loop_converges_with_a_failing_store() {
     assert!(status.failures > 5);
     assert_eq!(status.last_error, None);
     assert_eq!(bad.tables(), good.tables());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_swap_is_tried_until_it_succeeds() {
+    let tries = Arc::new(AtomicU32::new(0));
+    let count = Arc::clone(&tries);
+    let swap: FirstSwap = Box::new(move || match count.fetch_add(1, Ordering::Relaxed) {
+        0..3 => anyhow::bail!("no"),
+        _ => Ok(()),
+    });
+    let mut world = Lab::with(Shared::new(Tables::default(), 0), None, Some(swap), u32::MAX);
+    world.send(list(1)).await;
+    world.wait(|s| s.failures == 3).await;
+    tokio::time::sleep(COMPARE_PERIOD).await;
+    assert_eq!(tries.load(Ordering::Relaxed), 4);
+    let status = world.progress.borrow().clone();
+    assert_eq!((status.failures, status.last_error), (3, None));
 }
 
 #[tokio::test(start_paused = true)]
