@@ -1,6 +1,5 @@
 //! Chooses a backend for a packet without a record: finds the frontend, then selects one of its backends.
 
-use aya_ebpf::helpers::generated::bpf_get_prandom_u32;
 use svc_common::abi::*;
 use svc_common::addr::Proto;
 use svc_common::datapath::choose::{
@@ -31,8 +30,6 @@ impl Choice {
     pub const LOCAL: u32 = 1;
     /// Select by the frontend's Maglev table.
     pub const MAGLEV: u32 = 2;
-    /// Select by the hash of the tuple, not at random: the packet belongs to a flow that began earlier.
-    pub const HASH: u32 = 4;
 }
 
 /// Finds the frontend of a packet without record and chooses a backend, which it leaves in the scratch space.
@@ -94,10 +91,8 @@ pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) 
     let Chosen { service, flags: copied, affinity, is_pod: pod, .. } = &mut scratch.chosen;
     (*service, *copied, *affinity, *pod) = (frontend.service, flags, frontend.affinity, is_pod as u32);
     let has_table = has_table(frontend, chooses_local);
-    let is_midstream = key.proto == Proto::TCP && !is_syn(packet);
-    let choice = (if chooses_local { Choice::LOCAL } else { 0 })
-        | (if has_table { Choice::MAGLEV } else { 0 })
-        | (if is_midstream { Choice::HASH } else { 0 });
+    let choice =
+        (if chooses_local { Choice::LOCAL } else { 0 }) | (if has_table { Choice::MAGLEV } else { 0 });
     scratch.chosen.choice = choice;
     choose::<F>(frontend, key);
     Outcome::CHOSEN
@@ -120,14 +115,9 @@ fn choose<F: Net>(frontend: &FrontendValue, key: &FlowKey<F::Addr>) -> u32 {
         }
     }
     let by_table = choice & Choice::MAGLEV != 0;
-    // By a table, so that other nodes choose the same and a lost record is made again with the same backend; else at
-    // random (SEM-067). A packet in mid-flow is never placed at random.
-    let number = if by_table || choice & Choice::HASH != 0 {
-        tuple_hash::<F>(key)
-    } else {
-        // SAFETY: no arguments.
-        unsafe { bpf_get_prandom_u32() }
-    };
+    // By the hash of the tuple, so that a lost record is made again with the same backend, also by another hook; with a
+    // table, also by another node (SEM-067).
+    let number = tuple_hash::<F>(key);
     let at = if by_table { maglev_index(&frontend.maglev, number) } else { index(number, extent.count) };
     chosen.backend = member(extent, at);
     0

@@ -253,7 +253,8 @@ pub struct RunArgs {
     #[arg(long, value_enum, value_name = "VERDICT", default_value = "pass")]
     pub unknown_external_ports: UnknownPorts,
     /// How backends are chosen where a Service's annotation `svc/selection` does not say: `maglev` (every node the same for
-    /// the same client) or `random`. By default Maglev for clients from outside, random for others.
+    /// the same client) or `random` (by a hash of addresses and ports). By default Maglev for clients from outside, random
+    /// for others.
     #[arg(long, value_name = "WAY")]
     pub selection: Option<Selection>,
     /// Answers DNS for Services at this address of this host, by UDP and TCP; may be given again. Port 53 where none is given.

@@ -58,7 +58,7 @@ pub(super) fn complaints(chains: &[Chain], masquerades_local: bool) -> Vec<Compl
     let closed = closed(chains, masquerades_local).map(|chain| {
         let object = format!("nftables {} {}", chain.table, chain.name);
         let reason = "forwarded packets are dropped unless a rule accepts them, and `ct status dnat` does not accept what svc \
-                      translates: accept what is forwarded to pods, or set --masquerade-local-backends";
+                      translates: accept what is forwarded to pods; for NodePorts alone, --masquerade-local-backends will do";
         Complaint::new(Kind::Conflict, object, "", reason)
     });
     let left = tables_of_kube_proxy(chains).into_iter().map(|table| {

@@ -172,6 +172,8 @@ impl Hooks {
         if is_new {
             tracing::info!(path = path.words, "masqueraded packets");
         }
+        let spoilt = path.is_spoilt_by_bridge.then(|| spoilt_by_bridge(&path.words));
+        self.note("bridge", spoilt);
         self.masquerade_path = path;
         is_new
     }
@@ -367,6 +369,14 @@ impl Hooks {
             maps_generation: self.maps_generation,
         }
     }
+}
+
+fn spoilt_by_bridge(words: &str) -> Complaint {
+    let reason = format!(
+        "masqueraded packets go {words}, but netfilter sees packets on the bridge with the network card before svc does: \
+         connections from outside to Services are lost: set it and net/bridge/bridge-nf-call-ip6tables to 0"
+    );
+    Complaint::new(Kind::Conflict, "sysctl", "net/bridge/bridge-nf-call-iptables", reason)
 }
 
 /// The complaint for a failure that will be retried.

@@ -17,6 +17,8 @@ pub struct MasqueradePath {
     pub flags: IfaceFlags,
     /// The decision and its reason, for people.
     pub words: String,
+    /// Connections from outside are lost: netfilter sees them on the bridge before svc does.
+    pub is_spoilt_by_bridge: bool,
 }
 
 /// The node's routes and bridges, as far as they decide.
@@ -51,21 +53,23 @@ pub fn masquerade_path(asked: ThroughStack, forward: &Forward, around: Surroundi
         (ThroughStack::Auto, None) => (around.has_narrow_route && !forward.is_closed)
             .then(|| "a route has a smaller MTU than its interface".to_owned()),
     };
+    // A packet on a bridge meets conntrack before it meets svc, with the Service's address: the answer, with the pod's, is
+    // invalid to conntrack. Beside policies in FORWARD the stack must see the packets all the same.
+    let meets_conntrack_first = around.has_bridge_uplink && around.bridges != BridgeFilter::None;
     let Some(reason) = reason else {
         let narrows = asked == ThroughStack::Auto && !forward.is_closed;
         let narrows = if narrows { IfaceFlags::NARROWED_THROUGH_STACK } else { IfaceFlags::NONE };
-        // A packet on a bridge meets conntrack before it meets svc, with the Service's address: the answer, with the pod's, is
-        // invalid to conntrack. Beside policies in FORWARD the stack must see the packets all the same.
-        let meets_conntrack_first = around.has_bridge_uplink && around.bridges != BridgeFilter::None;
         let is_past = around.routes_by_source || meets_conntrack_first;
         let local = if is_past { IfaceFlags::LOCAL_PAST_STACK } else { IfaceFlags::NONE };
-        return MasqueradePath { flags: narrows.with(local), words: "past the stack".to_owned() };
+        let words = "past the stack".to_owned();
+        return MasqueradePath { flags: narrows.with(local), words, is_spoilt_by_bridge: false };
     };
     let is_filtered = around.bridges == BridgeFilter::All;
     let bridged = if is_filtered { IfaceFlags::BRIDGE_FILTERED } else { IfaceFlags::NONE };
     MasqueradePath {
         flags: IfaceFlags::THROUGH_STACK.with(bridged),
         words: format!("through the stack: {reason}"),
+        is_spoilt_by_bridge: meets_conntrack_first,
     }
 }
 

@@ -157,7 +157,17 @@ pub fn selection<F: Net>(
     has_port: bool,
 ) -> anyhow::Result<()> {
     if !has_table(frontend, candidates.is_local) {
-        random(answer, candidates);
+        let text = match candidates.list.len() {
+            1 => ONLY.to_owned(),
+            count if has_port => {
+                format!("by the hash of addresses and ports, each of the {count} with equal weight")
+            }
+            count => format!(
+                "by the hash of addresses and ports, each of the {count} with equal weight; another source port may have \
+                 another"
+            ),
+        };
+        answer.step("selection", &["SEM-067"], text);
         return Ok(());
     }
     let (place, places, index) = lookup::maglev::<F>(maps, frontend.maglev, key)?;
@@ -172,11 +182,13 @@ pub fn selection<F: Net>(
     Ok(())
 }
 
-/// Adds the step of a random selection.
+const ONLY: &str = "the only backend";
+
+/// Adds the step of a socket hook's selection.
 pub fn random(answer: &mut Answer, candidates: &Candidates) {
     let text = match candidates.list.len() {
-        1 => "the only backend".to_owned(),
-        count => format!("at random, each of the {count} with equal weight; the dry run drew one"),
+        1 => ONLY.to_owned(),
+        count => format!("at random, each of the {count} with equal weight"),
     };
     answer.step("selection", &["SEM-067"], text);
 }

@@ -22,7 +22,7 @@ pub fn cases() -> Vec<Case> {
     let several = Case {
         options,
         prepare: two_next_hops,
-        also: both_next_hops_are_used,
+        each: both_next_hops_are_used,
         ..Case::new(
             "N2",
             "a route with two next hops spreads masqueraded flows by their ports, as the node's setting asks",
@@ -172,7 +172,11 @@ fn two_next_hops(lab: &mut Lab) -> Result<()> {
 }
 
 /// Each datagram comes from another port. The chance that all take one way is 1 in 2^31.
-fn both_next_hops_are_used(lab: &mut Lab) -> Result<()> {
+fn both_next_hops_are_used(lab: &mut Lab, way: Way) -> Result<()> {
+    // Without a proxy the client's packets come to node2 by themselves.
+    if way == Way::Direct {
+        return Ok(());
+    }
     let topology = &lab.world.topology;
     let node2 = &topology.node(2).host.netns;
     command::run(node2.command("nft")?.args(["reset", "counters", "table", "inet", "came"]))?;

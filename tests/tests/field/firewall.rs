@@ -72,7 +72,27 @@ pub fn cases() -> Vec<Case> {
                 vec![
                     silence(Row::answered("client", Target::NodePort("near"), "near")),
                     silence(Row::answered("pod", Target::ClusterIp("near"), "near")),
+                    silence(Row::answered("pod", Target::ClusterIp("far"), "far")),
                     Row::answered("client", Target::NodePort("far"), "far"),
+                ],
+            )
+        },
+        Case {
+            prepare: |lab| {
+                closed_forward(lab)?;
+                lab.world.topology.node(1).host.netns.nft(
+                    "add rule inet strict forward ip daddr 10.244.0.0/16 accept
+                     add rule inet strict forward ip6 daddr fd00:10:244::/48 accept",
+                )
+            },
+            ..Case::new(
+                "R20",
+                "a rule that accepts packets to pods opens a closed FORWARD, as it does without Services",
+                vec![
+                    Row::answered("client", Target::NodePort("near"), "near"),
+                    Row::answered("client", Target::NodePort("far"), "far"),
+                    Row::answered("pod", Target::ClusterIp("near"), "near"),
+                    Row::answered("pod", Target::ClusterIp("far"), "far"),
                 ],
             )
         },
@@ -85,6 +105,8 @@ pub fn cases() -> Vec<Case> {
                 vec![
                     Row::answered("client", Target::NodePort("near"), "near").direct(ClientOutcome::Silence),
                     Row::answered("client", Target::NodePort("far"), "far"),
+                    silence(Row::answered("pod", Target::ClusterIp("near"), "near")),
+                    silence(Row::answered("pod", Target::ClusterIp("far"), "far")),
                 ],
             )
         },

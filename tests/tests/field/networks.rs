@@ -51,6 +51,11 @@ pub fn cases() -> Vec<Case> {
                     let row = Row::answered("client", Target::NodePort(server), server);
                     row.direct(expired).nft(expired).svc(expired)
                 });
+                for node in &lab.world.topology.nodes {
+                    // Every packet is answered, however many there are in a second.
+                    let limits = [("net/ipv4/icmp_ratelimit", "0"), ("net/ipv6/icmp/ratelimit", "0")];
+                    node.host.netns.sysctl(&limits)?;
+                }
                 let client = &lab.world.topology.client.netns;
                 client.sysctl(&[("net/ipv4/ip_default_ttl", "1"), ("net/ipv6/conf/eth0/hop_limit", "1")])?;
                 let checked = lab.check_via(&[Via::Tcp], way, &rows);

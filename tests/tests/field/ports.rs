@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use svc_tests::agent::{Probe, Tried, Via};
+use svc_tests::agent::{Probe, Report, Sockets, Tried, Via};
 use svc_tests::command;
-use svc_tests::topology::{Addrs, Family};
+use svc_tests::manifests::Service;
+use svc_tests::testbed::until_more_than;
+use svc_tests::topology::{Addrs, Family, service};
 use svc_tests::wait;
 
 use crate::case::{Case, Row, Target, Way};
@@ -54,6 +56,22 @@ pub fn cases() -> Vec<Case> {
                 "Y1",
                 "a UDP query frees its source port after half a minute (SEM-080)",
                 vec![Row::answered("client", Target::NodePort("far"), "far")],
+            )
+        },
+        Case {
+            prepare: with_two_backends,
+            flags: &["--flow-table-size", "2048"],
+            each: idle_connections_go_on,
+            also: |lab| {
+                let daemon = lab.world.daemon(1)?;
+                wait::until_true("idle connections had lost their records", COUNT_LIMIT, || {
+                    Ok(daemon.status()?["counters"]["flow_midstream"].as_u64() > Some(0))
+                })
+            },
+            ..Case::new(
+                "R17",
+                "idle connections go on after others have filled the flow table (SEM-120)",
+                vec![Row::answered("client", Target::NodePort("near"), "near")],
             )
         },
         Case {
@@ -110,6 +128,52 @@ fn queries_for_a_minute(lab: &mut Lab) -> Result<()> {
             Ok(report.failed > 0 || report.ok >= MANY_QUERIES)
         })?;
         let report = job.stop()?;
+        ensure!(report.failed == 0, "{to}: {report:?}");
+    }
+    Ok(())
+}
+
+/// Connections that are idle, in each family.
+const IDLE: usize = 10;
+/// More connections than the flow table has room for: each has two records.
+const BURST: u32 = 2_000;
+/// `status` has the counters of the last sweep.
+const COUNT_LIMIT: Duration = Duration::from_secs(15);
+
+/// Service `pair`, which has two backends.
+fn with_two_backends(lab: &mut Lab) -> Result<()> {
+    let backends = ["near", "far"].map(|name| lab.world.backend(name));
+    let pair = Service {
+        name: "pair".into(),
+        cluster: service(14),
+        node_port: 30_084,
+        affinity: None,
+        backends: backends.into_iter().collect::<Result<_>>()?,
+    };
+    lab.world.folder.write_service(&pair)?;
+    lab.services.push(pair);
+    Ok(())
+}
+
+fn idle_connections_go_on(lab: &mut Lab, way: Way) -> Result<()> {
+    let topology = &lab.world.topology;
+    let mut idle = Vec::new();
+    for family in Family::BOTH {
+        let to = lab.dialled(way, Target::ClusterIp("pair"), "near", family)?;
+        for _ in 0..IDLE {
+            // One request a second, and none in most of the burst.
+            idle.push((to, topology.host("pod")?.agent.start_stream(to, 1)?));
+        }
+    }
+    let first = Report::default();
+    idle.iter().try_for_each(|(_, job)| until_more_than(&first, job, 1).map(drop))?;
+    for family in Family::BOTH.into_iter().filter(|_| way != Way::Direct) {
+        let to = lab.address(Target::NodePort("near"), family)?;
+        topology.client.agent.time(Via::UdpConnected, to, BURST, Sockets::Fresh)?;
+    }
+    let before = idle.iter().map(|(_, job)| job.look()).collect::<Result<Vec<_>>>()?;
+    for ((to, job), before) in idle.iter().zip(before) {
+        let report = until_more_than(&before, job, 2)?;
         ensure!(report.failed == 0, "{to}: {report:?}");
     }
     Ok(())
