@@ -5,6 +5,7 @@
 //! then the restored tables stay in force.
 
 mod backlog;
+mod channels;
 mod durations;
 mod loop_settings;
 pub mod progress;
@@ -12,20 +13,20 @@ pub mod progress;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use self::backlog::{Backlog, Outcome};
+pub use self::channels::{FirstSwap, Inputs, Outputs};
 pub use self::durations::Durations;
 pub use self::loop_settings::LoopSettings;
 pub use self::progress::{Changed, InForce, Progress, Served, TableSize, unix_ms};
-use crate::dataplane::store::{Growth, MapStore, Staged};
+use crate::dataplane::store::{MapStore, Staged};
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::model::name::ServiceName;
 use crate::model::node::NodeAddresses;
 use crate::model::store::Store;
 use crate::model::world::World;
-use crate::observe::ledger::Ledger;
 use crate::plan::book::{Book, Changes};
 use crate::plan::capacity::Capacity;
 use crate::plan::settings::Settings;
@@ -42,34 +43,6 @@ const SWAP_PAUSE: Duration = Duration::from_secs(1);
 const GROWTH_PAUSE: Duration = Duration::from_secs(60);
 /// Maximum number of refused writes that are named.
 const NAMED_WRITES: usize = 10;
-
-/// Called when everything is in force for the first time, and again after pauses until it succeeds.
-pub type FirstSwap = Box<dyn FnMut() -> anyhow::Result<()> + Send>;
-
-/// Sources of changes.
-pub struct Inputs<S> {
-    pub events: mpsc::Receiver<Batch>,
-    /// The node's addresses. Nothing is planned before they are known.
-    pub addresses: watch::Receiver<Option<NodeAddresses>>,
-    /// Settings of the plan.
-    pub settings: watch::Receiver<Settings>,
-    /// `None`: the tables keep their size.
-    pub growth: Option<Growth<S>>,
-    /// Attaches programs that must not run over empty tables.
-    pub first_swap: Option<FirstSwap>,
-}
-
-/// Where the loop publishes its results.
-#[derive(Clone, Debug, Default)]
-pub struct Outputs {
-    pub progress: watch::Sender<Progress>,
-    /// The sources' current world, planned or not.
-    pub world: watch::Sender<World>,
-    pub in_force: watch::Sender<InForce>,
-    /// The last world that was completely in force.
-    pub served: watch::Sender<Served>,
-    pub ledger: Ledger,
-}
 
 /// Runs for ever. Dropping it leaves no half-done write.
 pub async fn run<S: MapStore>(inputs: Inputs<S>, store: S, options: LoopSettings, outputs: Outputs) {

@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use k8s_openapi::api::core::v1::Service;
+use tokio::sync::watch;
 
 use super::*;
 use crate::dataplane::fake::FakeStore;
 use crate::dataplane::faulty::FaultyStore;
-use crate::dataplane::store::StoreError;
+use crate::dataplane::store::{Growth, StoreError};
+use crate::observe::ledger::Ledger;
 use crate::plan::render::{parse, render};
 use crate::plan::tables::{MapOp, Tables};
 use crate::source::event::{Event, SourceEvent};
