@@ -11,10 +11,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use rtnetlink::Handle;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::Members;
 use super::claim::{Action, Claim, Heard, Mac, Millis, Situation, mac_text};
+use super::clock;
 use super::frames;
 use super::link::{Link, Said};
 use super::neighbors::learn;
@@ -99,7 +100,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         table,
         link,
         handle,
-        began: Instant::now(),
+        began: clock::now(),
         began_unix_ms: unix_ms(),
         macs: BTreeMap::new(),
         claims: BTreeMap::new(),
@@ -144,7 +145,7 @@ struct Announcer {
     table: AnnouncedTable,
     link: Link,
     handle: Handle,
-    began: Instant,
+    began: Millis,
     began_unix_ms: u64,
     /// Other nodes.
     macs: BTreeMap<Mac, String>,
@@ -164,7 +165,7 @@ struct Announcer {
 
 impl Announcer {
     fn now(&self) -> Millis {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        clock::now().saturating_sub(self.began)
     }
 
     /// Claims what the programs answer for already.

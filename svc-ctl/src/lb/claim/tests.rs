@@ -154,3 +154,17 @@ fn an_owner_whose_daemon_is_back_within_a_minute_keeps_its_address() {
     }
     assert_eq!(claim.owner(), Some("b"));
 }
+
+#[test]
+fn an_owner_announces_its_address_at_once_when_its_machine_wakes_up() {
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        let candidates = BTreeSet::from(["a".to_owned()]);
+        let mut claim = Claim::adopted(address.parse().unwrap(), "a", 0);
+        let mut step =
+            |now| claim.step(&Situation { now, node: "a", candidates: &candidates, may_hold: true });
+        // The first announcements are made, and the next one is due after a minute.
+        let announced = (0..=100).flat_map(|tenths| step(tenths * 100)).count();
+        assert_eq!((announced, step(10_100)), (6, Vec::new()), "{address}");
+        assert_eq!(step(3_600_000), [Action::Announce], "{address}");
+    }
+}
