@@ -22,7 +22,7 @@ use super::neighbors::learn;
 use super::pulse::Presence;
 use super::report::{Count, Report, Row};
 use super::settings::{Announce, LoadBalancerSettings};
-use super::wanted::{Wanted, alone, candidates, may_hold, nodes_to_ask, wanted};
+use super::wanted::{Wanted, alone, candidates, may_hold, nodes_to_ask, wanted, without_link};
 use crate::dataplane::announced::{AnnouncedTable, Place};
 use crate::dataplane::pins::Pins;
 use crate::model::complaint::{Complaint, Kind, Origin};
@@ -134,8 +134,12 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
                 }
             },
             _ = ticks.tick() => announcer.turn_or_complain().await,
-            // A link that is lost is given up at once.
-            Ok(()) = announcer.inputs.interfaces.changed() => announcer.turn_or_complain().await,
+            // A link that is lost is given up at once, and the other nodes learn of it.
+            Ok(()) = announcer.inputs.interfaces.changed() => {
+                announcer.publish_presence();
+                announcer.turn_or_complain().await;
+            }
+            Ok(()) = announcer.inputs.members.changed() => announcer.turn_or_complain().await,
         }
     }
 }
@@ -281,7 +285,8 @@ impl Announcer {
             let candidates = interface.map(|i| candidates(members, i, wanted)).unwrap_or_default();
             if let Some(interface) = interface {
                 places.insert((*address, interface.index));
-                self.step(interface, *address, wanted, &candidates)?;
+                let without_link = without_link(members, interface);
+                self.step(interface, *address, wanted, [&candidates, &without_link])?;
             }
             report.addresses.push(self.row(*address, wanted, interface, candidates));
         }
@@ -308,12 +313,12 @@ impl Announcer {
         interface: &Interface,
         address: IpAddr,
         wanted: &Wanted,
-        candidates: &BTreeSet<String>,
+        [candidates, without_link]: [&BTreeSet<String>; 2],
     ) -> anyhow::Result<()> {
         let now = self.now();
         let place = (address, interface.index);
         let may_hold = may_hold(&self.inputs.node, interface, wanted, candidates);
-        let situation = Situation { now, node: &self.inputs.node, candidates, may_hold };
+        let situation = Situation { now, node: &self.inputs.node, candidates, without_link, may_hold };
         let claim = self.claims.entry(place).or_insert_with(|| Claim::new(address, now));
         for action in claim.step(&situation) {
             match action {
