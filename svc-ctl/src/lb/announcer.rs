@@ -11,17 +11,18 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::Context as _;
 use rtnetlink::Handle;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{MissedTickBehavior, interval};
 
 use super::Members;
 use super::claim::{Action, Claim, Heard, Mac, Millis, Situation, mac_text};
+use super::clock;
 use super::frames;
 use super::link::{Link, Said};
 use super::neighbors::learn;
 use super::pulse::Presence;
 use super::report::{Count, Report, Row};
 use super::settings::{Announce, LoadBalancerSettings};
-use super::wanted::{Wanted, alone, candidates, may_hold, nodes_to_ask, wanted};
+use super::wanted::{Wanted, alone, candidates, may_hold, nodes_to_ask, wanted, without_link};
 use crate::dataplane::announced::{AnnouncedTable, Place};
 use crate::dataplane::pins::Pins;
 use crate::model::complaint::{Complaint, Kind, Origin};
@@ -99,7 +100,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         table,
         link,
         handle,
-        began: Instant::now(),
+        began: clock::now(),
         began_unix_ms: unix_ms(),
         macs: BTreeMap::new(),
         claims: BTreeMap::new(),
@@ -133,8 +134,12 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
                 }
             },
             _ = ticks.tick() => announcer.turn_or_complain().await,
-            // A link that is lost is given up at once.
-            Ok(()) = announcer.inputs.interfaces.changed() => announcer.turn_or_complain().await,
+            // A link that is lost is given up at once, and the other nodes learn of it.
+            Ok(()) = announcer.inputs.interfaces.changed() => {
+                announcer.publish_presence();
+                announcer.turn_or_complain().await;
+            }
+            Ok(()) = announcer.inputs.members.changed() => announcer.turn_or_complain().await,
         }
     }
 }
@@ -144,7 +149,7 @@ struct Announcer {
     table: AnnouncedTable,
     link: Link,
     handle: Handle,
-    began: Instant,
+    began: Millis,
     began_unix_ms: u64,
     /// Other nodes.
     macs: BTreeMap<Mac, String>,
@@ -164,7 +169,7 @@ struct Announcer {
 
 impl Announcer {
     fn now(&self) -> Millis {
-        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+        clock::now().saturating_sub(self.began)
     }
 
     /// Claims what the programs answer for already.
@@ -280,7 +285,8 @@ impl Announcer {
             let candidates = interface.map(|i| candidates(members, i, wanted)).unwrap_or_default();
             if let Some(interface) = interface {
                 places.insert((*address, interface.index));
-                self.step(interface, *address, wanted, &candidates)?;
+                let without_link = without_link(members, interface);
+                self.step(interface, *address, wanted, [&candidates, &without_link])?;
             }
             report.addresses.push(self.row(*address, wanted, interface, candidates));
         }
@@ -307,12 +313,12 @@ impl Announcer {
         interface: &Interface,
         address: IpAddr,
         wanted: &Wanted,
-        candidates: &BTreeSet<String>,
+        [candidates, without_link]: [&BTreeSet<String>; 2],
     ) -> anyhow::Result<()> {
         let now = self.now();
         let place = (address, interface.index);
         let may_hold = may_hold(&self.inputs.node, interface, wanted, candidates);
-        let situation = Situation { now, node: &self.inputs.node, candidates, may_hold };
+        let situation = Situation { now, node: &self.inputs.node, candidates, without_link, may_hold };
         let claim = self.claims.entry(place).or_insert_with(|| Claim::new(address, now));
         for action in claim.step(&situation) {
             match action {

@@ -26,6 +26,8 @@ const TAKE_OVER_AFTER: Millis = 60_000;
 /// How long an address is left to a host that is no node.
 const CONFLICT_PAUSE: Millis = 30_000;
 
+/// A node that was not at work for this long asks before it announces its addresses again: others may have taken them.
+const ASLEEP: Millis = 3_000;
 /// How long a foreign host's announcement of an address that this node has is remembered.
 const FOREIGN_FOR: Millis = 300_000;
 
@@ -57,6 +59,8 @@ pub struct Situation<'a> {
     pub node: &'a str,
     /// Nodes that may answer.
     pub candidates: &'a BTreeSet<String>,
+    /// Nodes whose daemon says that they have no link to this network. They do not answer, so nobody is asked whether they do.
+    pub without_link: &'a BTreeSet<String>,
     /// This node has the link, the tables and the endpoints for it.
     pub may_hold: bool,
 }
@@ -89,6 +93,10 @@ pub struct Claim {
     orphan_asked: Option<Millis>,
     /// Since when the owner is no candidate.
     orphan_since: Option<Millis>,
+    /// The last step.
+    stepped: Option<Millis>,
+    /// Questions to be sent before the next announcement. The programs yield to a node that answers.
+    questions: u32,
     since: Millis,
     why: String,
 }
@@ -103,6 +111,8 @@ impl Claim {
             intruder: None,
             orphan_asked: None,
             orphan_since: None,
+            stepped: None,
+            questions: 0,
             since: now,
             why: "nobody has been heard with it".to_owned(),
         }
@@ -187,6 +197,11 @@ impl Claim {
     /// The actions that are due now.
     pub fn step(&mut self, situation: &Situation<'_>) -> Vec<Action> {
         let now = situation.now;
+        let has_slept = self.stepped.replace(now).is_some_and(|at| now > at + ASLEEP);
+        if has_slept && self.is_held() {
+            self.phase = Phase::Holding { announced: 0, next: now };
+            self.questions = PROBES;
+        }
         let chosen = choose(self.address, self.owner.as_deref(), situation.candidates);
         let is_chosen = situation.may_hold && chosen == Some(situation.node);
         let is_orphan = self.owner.as_ref().is_some_and(|owner| !situation.candidates.contains(owner));
@@ -196,6 +211,7 @@ impl Claim {
             (self.orphan_asked, self.orphan_since) = (None, None);
         }
         let is_overdue = self.orphan_since.is_some_and(|since| now >= since + TAKE_OVER_AFTER);
+        let has_no_link = self.owner.as_ref().is_some_and(|owner| situation.without_link.contains(owner));
         let is_asked = self.orphan_asked.is_some_and(|at| now < at + WATCH_PERIOD);
         match self.phase {
             Phase::Holding { announced, next } => {
@@ -211,10 +227,19 @@ impl Claim {
                 if now < next {
                     return Vec::new();
                 }
+                if self.questions > 0 {
+                    self.questions -= 1;
+                    self.phase = Phase::Holding { announced, next: now + PROBE_PAUSE };
+                    return vec![Action::Probe];
+                }
                 let announced = announced.saturating_add(1);
                 let pause = if announced < FIRST_ANNOUNCEMENTS { SOON } else { LATER };
                 self.phase = Phase::Holding { announced, next: now + pause };
                 vec![Action::Announce]
+            }
+            Phase::Resting { .. } | Phase::Probing { .. } if is_chosen && has_no_link => {
+                let other = self.owner.clone().unwrap_or_default();
+                self.take(situation, &format!("{other} has lost its link"))
             }
             Phase::Probing { .. } if !situation.may_hold => {
                 self.phase = Phase::Resting { watch_at: now + WATCH_PERIOD };
@@ -267,6 +292,7 @@ impl Claim {
     fn take(&mut self, situation: &Situation<'_>, why: &str) -> Vec<Action> {
         self.set_owner(Some(situation.node.to_owned()), situation.now, why);
         self.phase = Phase::Holding { announced: 1, next: situation.now + SOON };
+        self.questions = 0;
         vec![Action::Arm, Action::Announce]
     }
 

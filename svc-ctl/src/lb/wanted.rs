@@ -57,6 +57,13 @@ pub fn candidates(members: &Members, interface: &Interface, wanted: &Wanted) -> 
     may.map(|(name, _)| name.clone()).collect()
 }
 
+/// Nodes that are up and have no address of this network: their daemons know that their link is lost.
+pub fn without_link(members: &Members, interface: &Interface) -> BTreeSet<String> {
+    let is_near = |ip: &IpAddr| interface.subnets.iter().any(|net| net.contains(ip));
+    let far = members.iter().filter(|(_, member)| member.is_up && !member.addresses.iter().any(is_near));
+    far.map(|(name, _)| name.clone()).collect()
+}
+
 /// This node has the link and is a candidate, and some endpoint can serve.
 pub fn may_hold(node: &str, interface: &Interface, wanted: &Wanted, candidates: &BTreeSet<String>) -> bool {
     interface.is_up && interface.has_carrier && wanted.has_endpoint && candidates.contains(node)
@@ -112,7 +119,14 @@ mod tests {
                     let nodes = nodes_to_ask(&nobody, &own, claim.is_held());
                     let candidates = candidates(nodes, &interface, wanted);
                     let may_hold = may_hold("a", &interface, wanted, &candidates);
-                    let situation = Situation { now: 60_000, node: "a", candidates: &candidates, may_hold };
+                    let without_link = BTreeSet::new();
+                    let situation = Situation {
+                        now: 60_000,
+                        node: "a",
+                        candidates: &candidates,
+                        without_link: &without_link,
+                        may_hold,
+                    };
                     claim.step(&situation)
                 };
                 assert_eq!(step(Claim::adopted(ip, "a", 0)), [expected], "{what}");

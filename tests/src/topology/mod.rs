@@ -18,7 +18,7 @@ mod xdp_pass;
 
 use std::os::fd::OwnedFd;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 pub use addresses::{Addrs, Family, SERVICE_CIDR_V4, SERVICE_CIDR_V6, service};
 pub use host::Host;
@@ -123,7 +123,7 @@ pub struct Topology {
     pub name: RunName,
     pub options: Options,
     pub client: Host,
-    pub nodes: [Node; 2],
+    pub nodes: Vec<Node>,
     lan: Netns,
     cgroup: Cgroup,
     /// Dropped in reverse order: each depends on the namespaces above.
@@ -139,7 +139,7 @@ impl Topology {
         let client = client(name, &lan, &cgroup).context("the client")?;
         let node =
             |index| Node::new(name, index, options, &lan, &cgroup).with_context(|| format!("node{index}"));
-        let nodes = [node(1)?, node(2)?];
+        let nodes = vec![node(1)?, node(2)?];
         let mut topology = Self {
             name: name.clone(),
             options,
@@ -165,13 +165,20 @@ impl Topology {
     }
 
     pub fn node(&self, index: usize) -> &Node {
-        let [node1, node2] = &self.nodes;
-        if index == 1 { node1 } else { node2 }
+        &self.nodes[index - 1]
     }
 
     pub fn node_mut(&mut self, index: usize) -> &mut Node {
-        let [node1, node2] = &mut self.nodes;
-        if index == 1 { node1 } else { node2 }
+        &mut self.nodes[index - 1]
+    }
+
+    /// Connects one more node without pods to the front network, which reaches the pods of the first two.
+    pub fn add_node(&mut self) -> Result<()> {
+        ensure!(self.options.between == Between::Lan, "further nodes are on the front network alone");
+        let index = u8::try_from(self.nodes.len() + 1)?;
+        let node = Node::new(&self.name, index, self.options, &self.lan, &self.cgroup);
+        self.nodes.push(node.with_context(|| format!("node{index}"))?);
+        Ok(())
     }
 
     /// The host (client, node or pod) of that name.
@@ -191,7 +198,7 @@ impl Topology {
 
     /// Makes the tunnels, and routes the nodes' traffic to each other's pods through the one between them.
     fn dig(&mut self) -> Result<()> {
-        let [node1, node2] = self.nodes.each_ref().map(|node| &node.host.netns);
+        let [node1, node2] = [&self.nodes[0], &self.nodes[1]].map(|node| &node.host.netns);
         let client = &self.client.netns;
         let end = |netns, device, addrs| End { netns, device, addrs };
         let [left, right] = [end(node1, "tun0", addresses::back(1)), end(node2, "tun0", addresses::back(2))];

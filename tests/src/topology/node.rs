@@ -105,7 +105,7 @@ impl Node {
             self.index
         ))?;
         address_uplink(netns, bridge, self.index)?;
-        route_to_pods(netns, self.index, addresses::front(3 - self.index))?;
+        route_to_pods(netns, 3 - self.index, addresses::front(3 - self.index))?;
         self.bridge_of_card = Some(bridge);
         Ok(())
     }
@@ -211,23 +211,27 @@ impl Node {
     }
 }
 
-/// Joins the LAN. The other node and its pods are reached by the last uplink.
+/// Joins the LAN. Pods of the other nodes are reached by the last uplink.
 fn uplinks(netns: &Netns, name: &str, index: u8, options: Options, lan: &Netns) -> Result<()> {
     plug(lan, "front", &front_port(name), netns, "eth0")?;
     address_uplink(netns, "eth0", index)?;
     finish_uplink(netns, "eth0", options.offloads)?;
-    let mut via = addresses::front(3 - index);
+    let mut address: fn(u8) -> Addrs = addresses::front;
     if options.between.has_own_uplink() {
-        via = addresses::back(3 - index);
+        address = addresses::back;
         plug(lan, "back", &back_port(name), netns, "eth1")?;
-        back_uplink(netns, index, via)?;
+        back_uplink(netns, index, addresses::back(3 - index))?;
         finish_uplink(netns, "eth1", options.offloads)?;
     }
     if options.between == Between::OwnUplinkBySource {
         route_pods_by_source(netns, index)?;
     }
     // An IPv6 next hop that another route reaches elsewhere is refused.
-    if options.between == Between::Vxlan { Ok(()) } else { route_to_pods(netns, index, via) }
+    if options.between == Between::Vxlan {
+        return Ok(());
+    }
+    let mut with_pods = [1, 2].into_iter().filter(|other| *other != index);
+    with_pods.try_for_each(|other| route_to_pods(netns, other, address(other)))
 }
 
 /// Packets of pods to the outside leave by eth1. Inside the cluster the main table applies.
@@ -265,9 +269,9 @@ fn address_uplink(netns: &Netns, interface: &str, index: u8) -> Result<()> {
     ))
 }
 
-/// Routes to the other node's pods, through one of its addresses.
-fn route_to_pods(netns: &Netns, index: u8, via: Addrs) -> Result<()> {
-    let pods = addresses::pod(3 - index, 0);
+/// Routes to another node's pods, through one of its addresses.
+fn route_to_pods(netns: &Netns, other: u8, via: Addrs) -> Result<()> {
+    let pods = addresses::pod(other, 0);
     netns.ip(&format!("route add {}/24 via {}\nroute add {}/64 via {}", pods.v4, via.v4, pods.v6, via.v6))
 }
 

@@ -35,7 +35,7 @@ fn configuration() -> PathBuf {
 }
 
 /// The pool has these ranges.
-fn write_pool(path: &Path, addresses: &str) -> Result<()> {
+pub fn write_pool(path: &Path, addresses: &str) -> Result<()> {
     let text = format!(
         "apiVersion: svc/v1alpha1\nkind: SvcConfiguration\nloadBalancer:\n  pools:\n  - {{name: front, addresses: [{addresses}]}}\n"
     );
@@ -45,18 +45,18 @@ fn write_pool(path: &Path, addresses: &str) -> Result<()> {
 
 fn set() -> Result<Arc<Testbed>> {
     let plane = Arc::new(Plane::start(NAME)?);
-    give_rights(&plane)?;
+    give_rights(&plane, NAME)?;
     let path = configuration();
     write_pool(&path, "192.0.2.200/31, \"2001:db8:1::200/127\"")?;
     let path = path.display().to_string();
     let flags = ["--config", path.as_str()];
     let testbed = Testbed::with_flags(NAME, plane, &flags)?;
-    testbed.start_second_daemon(&flags)?;
+    testbed.start_daemon_on(2, &flags)?;
     Ok(Arc::new(testbed))
 }
 
 /// The rights that the chart gives where there are pools.
-fn give_rights(plane: &Plane) -> Result<()> {
+pub fn give_rights(plane: &Plane, account: &str) -> Result<()> {
     let mut helm = plane.control().helm()?;
     helm.args(["template", "svc", "deploy/chart", "--namespace=kube-system", "--set=rbac.loadBalancer=true"]);
     let rendered = command::run(helm.arg("--show-only=templates/rbac.yaml"))?;
@@ -64,9 +64,9 @@ fn give_rights(plane: &Plane) -> Result<()> {
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "RoleBinding",
-        "metadata": {"name": NAME, "namespace": LEASES},
+        "metadata": {"name": account, "namespace": LEASES},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "svc"},
-        "subjects": [{"kind": "ServiceAccount", "name": NAME, "namespace": ACCOUNTS}],
+        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": ACCOUNTS}],
     });
     plane.create(&[binding]).map(drop)
 }

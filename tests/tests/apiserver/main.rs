@@ -4,6 +4,7 @@
 mod case;
 mod chart;
 mod endpoints;
+mod failover;
 mod fixtures;
 mod link;
 mod load_balancer;
@@ -44,6 +45,7 @@ fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
     let others = [
         chart::trials(fixtures),
         link::trials(fixtures),
+        failover::trials(),
         load_balancer::trials(),
         rights::trials(fixtures),
         node_life::trials(fixtures),

@@ -142,15 +142,15 @@ impl Testbed {
         objects::binding(&self.name, ROLE, ACCOUNTS)
     }
 
-    /// Starts a daemon on node2 with the rights of the first.
-    pub fn start_second_daemon(&self, flags: &[&str]) -> Result<()> {
+    /// Starts a daemon on the next node, with the rights of the first.
+    pub fn start_daemon_on(&self, node: usize, flags: &[&str]) -> Result<()> {
         let mut world = self.lock();
-        join_hub(&self.plane, world.topology.node(2), self.plane.number_node())?;
+        join_hub(&self.plane, world.topology.node(node), self.plane.number_node())?;
         let kubeconfig = kubeconfig_path(&world);
-        let source = Source::Kubernetes { kubeconfig, node_name: self.node_name(2), link: LINK.into() };
+        let source = Source::Kubernetes { kubeconfig, node_name: self.node_name(node), link: LINK.into() };
         let flags = flags.iter().map(|flag| (*flag).to_owned()).collect();
         world.start_next_with(source, Flags::default(), flags)?;
-        world.ready(2)
+        world.ready(node)
     }
 
     /// Calls `act` with the world.

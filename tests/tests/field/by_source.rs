@@ -128,7 +128,7 @@ fn address_with_its_own_gateway(lab: &mut Lab) -> Result<()> {
 
 /// Both networks lead to the pods of node2, which counts what comes by each.
 fn two_next_hops(lab: &mut Lab) -> Result<()> {
-    let [node1, node2] = &lab.world.topology.nodes;
+    let [node1, node2] = [1, 2].map(|node| lab.world.topology.node(node));
     for node in [node1, node2] {
         // A reply may come by the other card.
         node.host.netns.sysctl(&[("net/ipv4/conf/all/rp_filter", "2")])?;

@@ -125,7 +125,7 @@ fn tunnels(lab: &Lab, make: fn(Addrs, Addrs) -> String) -> Result<()> {
 
 /// Each node with the other one.
 fn pairs(lab: &Lab) -> [(&Node, &Node); 2] {
-    let [node1, node2] = &lab.world.topology.nodes;
+    let [node1, node2] = [1, 2].map(|node| lab.world.topology.node(node));
     [(node1, node2), (node2, node1)]
 }
 

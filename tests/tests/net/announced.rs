@@ -11,7 +11,7 @@ use svc_tests::agent::Via;
 use svc_tests::daemon::Flags;
 use svc_tests::manifests::SERVICE_PORT;
 use svc_tests::testbed::{Testbed, scenario};
-use svc_tests::topology::{Addrs, Family, Options, Shape};
+use svc_tests::topology::{Addrs, Family, Forwards, Options, Shape};
 use svc_tests::{command, wait};
 
 /// The one address of the pool in each family, on the network of the nodes and the client.
@@ -34,10 +34,10 @@ pub fn trials() -> Vec<Trial> {
     let moved = [(Shape::Routed, "routed"), (Shape::Bridged, "bridged")]
         .into_iter()
         .map(|(shape, name)| {
-            let options = Options { shape, ..Options::default() };
+            let options = Options { shape, forwards: Forwards::OfPods, ..Options::default() };
             scenario(
                 &format!(
-                    "{name}: a LoadBalancer Service is dialled at its address, without the daemon too, and after its node is cut off"
+                    "{name}: a LoadBalancer Service is dialled at its address, without the daemon too, and after its node is cut off (SEM-314)"
                 ),
                 move |test| set(&format!("{test} {name}"), options),
                 act,
@@ -70,6 +70,7 @@ fn act(testbed: &mut Testbed) -> Result<()> {
         let owner = owner(testbed, address)?;
         let other = 3 - owner;
         eprintln!("{address}: node{owner} answers");
+        is_strict(testbed, owner, address)?;
 
         testbed.world.daemon(owner)?.kill()?;
         forget(testbed, address)?;
@@ -146,6 +147,20 @@ fn ask(testbed: &Testbed, address: IpAddr) -> Result<()> {
 
 fn dialled(testbed: &Testbed, address: IpAddr) -> Result<()> {
     wait::until_true(&format!("{address} is answered"), MOVE_LIMIT, || ask(testbed, address).map(|()| true))
+}
+
+/// No interface of the node has the address, and the node's reverse path filter is strict.
+fn is_strict(testbed: &Testbed, node: usize, address: IpAddr) -> Result<()> {
+    let netns = &testbed.world.topology.node(node).host.netns;
+    let local = command::run(netns.command("ip")?.args(["addr", "show", "to", &address.to_string()]))?;
+    ensure!(local.is_empty(), "node{node} has the address: {local}");
+    netns.within(|| {
+        for interface in ["all", "eth0"] {
+            let filter = fs::read_to_string(format!("/proc/sys/net/ipv4/conf/{interface}/rp_filter"))?;
+            ensure!(filter.trim() == "1", "{interface}: rp_filter is {filter}");
+        }
+        Ok(())
+    })
 }
 
 /// The node whose link-layer address the client has for the address.

@@ -78,7 +78,7 @@ fn play(pool: &str, previous: &[(&str, &[&str])], services: &[&str]) -> Vec<Stri
 type TableCase<'a> = (&'a str, &'a str, &'a [(&'a str, &'a [&'a str])], &'a [&'a str], &'a [&'a str]);
 
 #[test]
-fn sem_302_sem_305_sem_306_sem_307_the_table_of_assignments() {
+fn sem_302_sem_303_sem_305_sem_306_sem_307_the_table_of_assignments() {
     let web = "{name: a, addresses: [192.0.2.1-192.0.2.3]}";
     let cases: &[TableCase<'_>] = &[
         (

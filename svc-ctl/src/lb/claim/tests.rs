@@ -2,6 +2,8 @@
 
 use super::*;
 
+static NONE: BTreeSet<String> = BTreeSet::new();
+
 /// Plays a claim of node `a` in steps of 100 ms; `event` may change what is heard and known before each.
 fn play(
     candidates: &[&str],
@@ -13,7 +15,8 @@ fn play(
     let (mut done, mut may_hold) = (Vec::new(), true);
     for step in 0..steps {
         event(step, &mut claim, &mut may_hold);
-        let situation = Situation { now: step * 100, node: "a", candidates: &candidates, may_hold };
+        let situation =
+            Situation { now: step * 100, node: "a", candidates: &candidates, without_link: &NONE, may_hold };
         done.extend(claim.step(&situation).into_iter().map(|action| (step, action)));
     }
     (done, claim)
@@ -131,7 +134,13 @@ fn an_owner_that_answers_without_its_daemon_for_a_minute_has_a_successor_that_sp
             if !claim.is_held() {
                 claim.hear(Heard::Node("b".to_owned()), step * 100);
             }
-            let situation = Situation { now: step * 100, node: "a", candidates: &candidates, may_hold: true };
+            let situation = Situation {
+                now: step * 100,
+                node: "a",
+                candidates: &candidates,
+                without_link: &NONE,
+                may_hold: true,
+            };
             done.extend(claim.step(&situation).into_iter().map(|action| (step, action)));
         }
         let taken: Vec<_> = done.iter().filter(|(_, action)| *action == Arm).collect();
@@ -149,8 +158,57 @@ fn an_owner_whose_daemon_is_back_within_a_minute_keeps_its_address() {
         claim.hear(Heard::Node("b".to_owned()), step * 100);
         // Away for 50 seconds, again and again.
         let candidates = if step % 600 < 500 { &alone } else { &both };
-        let situation = Situation { now: step * 100, node: "a", candidates, may_hold: true };
+        let situation =
+            Situation { now: step * 100, node: "a", candidates, without_link: &NONE, may_hold: true };
         assert!(!claim.step(&situation).contains(&Action::Arm), "step {step}");
     }
     assert_eq!(claim.owner(), Some("b"));
+}
+
+#[test]
+fn an_owner_that_was_suspended_asks_before_it_announces_and_yields_to_a_node_that_answers() {
+    use Action::{Announce, Probe};
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        let candidates = BTreeSet::from(["a".to_owned()]);
+        let mut claim = Claim::adopted(address.parse().unwrap(), "a", 0);
+        let situation =
+            |now| Situation { now, node: "a", candidates: &candidates, without_link: &NONE, may_hold: true };
+        let mut step = |now| claim.step(&situation(now));
+        let announced = (0..=100).flat_map(|tenths| step(tenths * 100)).count();
+        assert_eq!((announced, step(10_100)), (6, Vec::new()), "the next announcement is due after a minute");
+        let woken = 3_600_000;
+        let done: Vec<_> = (0..5).flat_map(|tenths| step(woken + tenths * 100)).collect();
+        assert_eq!(done, [Probe, Probe, Probe, Announce], "{address}");
+        assert!(claim.is_held());
+
+        assert_eq!(claim.step(&situation(2 * woken)), [Probe]);
+        // The programs have heard the answer.
+        claim.yielded(Some("b".to_owned()), 2 * woken);
+        assert_eq!(claim.step(&situation(2 * woken + 100)), [Probe], "b is no candidate");
+        assert_eq!((claim.owner(), claim.is_held()), (Some("b"), false));
+    }
+}
+
+#[test]
+fn the_successor_of_a_node_without_a_link_asks_nobody_also_if_it_was_asking() {
+    use Action::{Announce, Arm, Probe};
+    for address in ["192.0.2.1", "2001:db8::1"] {
+        let (candidates, b) = (BTreeSet::from(["a".to_owned()]), BTreeSet::from(["b".to_owned()]));
+        for (without_link, expected) in [(&NONE, [Probe].as_slice()), (&b, &[Arm, Announce])] {
+            let mut claim = Claim::new(address.parse().unwrap(), 0);
+            claim.hear(Heard::Node("b".to_owned()), 0);
+            let situation = |now, without_link| Situation {
+                now,
+                node: "a",
+                candidates: &candidates,
+                without_link,
+                may_hold: true,
+            };
+            assert_eq!(claim.step(&situation(100, without_link)), expected, "{address}");
+            if expected == [Probe] {
+                assert_eq!(claim.step(&situation(150, &b)), [Arm, Announce], "{address}");
+            }
+            assert_eq!((claim.owner(), claim.why()), (Some("a"), "b has lost its link"), "{address}");
+        }
+    }
 }

@@ -16,14 +16,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::{Api, Client};
-use nix::time::{ClockId, clock_gettime};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::Options;
 use super::failure::Failure;
 use crate::lb::AddressGiver;
-use crate::lb::claim::Millis;
 use crate::lb::pulse::Presence;
 use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind, Origin};
@@ -55,12 +53,6 @@ pub async fn run(client: &Client, options: &Options, mut giver: AddressGiver, le
         leader::campaign(&leases, node, &granted, ledger),
         allocator::run(client, options, giver.clone(), acts_until, ledger),
     );
-}
-
-/// Milliseconds since the boot, also while the machine was suspended: another node's Lease runs out meanwhile, and so does this node's.
-fn now() -> Millis {
-    let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from);
-    now.ok().and_then(|now| u64::try_from(now.as_millis()).ok()).unwrap_or(u64::MAX)
 }
 
 async fn answer<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failure> {

@@ -17,13 +17,14 @@ use super::super::outbox::status::{Outcome, change, event, publish, write};
 use super::super::question::Selection;
 use super::super::read::Whole;
 use super::super::reflector::Reflector;
+use super::answer;
 use super::decide::decide;
 use super::in_order::in_order;
 use super::view::View;
 use super::writes::Writes;
-use super::{answer, now};
 use crate::lb::AddressGiver;
 use crate::lb::claim::Millis;
+use crate::lb::clock::now;
 use crate::lb::settings::LoadBalancerSettings;
 use crate::lb::usage::PoolsUse;
 use crate::model::complaint::Origin;
@@ -54,7 +55,7 @@ pub async fn run(
             return pending().await;
         }
         // The view of an earlier term is not used: the other allocator has written since.
-        let over = term_ends(acts_until.clone());
+        let over = term_ends(acts_until.clone(), now);
         tokio::select! {
             () = term(client, options, &mut giver, &acts_until, ledger) => {}
             () = over => tracing::info!("this node gives no load-balancer addresses any more"),
@@ -65,7 +66,7 @@ pub async fn run(
     }
 }
 
-async fn term_ends(mut acts_until: watch::Receiver<Option<Millis>>) {
+async fn term_ends(mut acts_until: watch::Receiver<Option<Millis>>, now: impl Fn() -> Millis) {
     loop {
         let until = acts_until.borrow_and_update().unwrap_or_default();
         let left = until.saturating_sub(now());
@@ -218,4 +219,82 @@ async fn give(view: &mut View, rim: &Rim<'_>, settings: &LoadBalancerSettings, r
     view.writes.end_round(&differing);
     complain(&view.writes);
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+    use axum::body::Body;
+    use axum::http::{Request, Response};
+    use tokio::time::Instant;
+
+    use super::*;
+
+    /// An API server that accepts each status. Counts them.
+    fn server() -> (Client, Arc<AtomicUsize>) {
+        let written = Arc::new(AtomicUsize::new(0));
+        let counter = Arc::clone(&written);
+        let service = tower::service_fn(move |_: Request<kube::client::Body>| {
+            counter.fetch_add(1, Ordering::Relaxed);
+            let body = Body::from(r#"{"metadata": {"resourceVersion": "2"}}"#);
+            std::future::ready(Ok::<_, Infallible>(Response::new(body)))
+        });
+        (Client::new(service, "default"), written)
+    }
+
+    /// Three Services that wait for addresses.
+    fn view() -> View {
+        let mut view = View::default();
+        for name in ["one", "two", "three"] {
+            let yaml = format!(
+                "{{metadata: {{name: {name}, namespace: shop, resourceVersion: '1'}}, spec: {{type: LoadBalancer, clusterIP: 10.0.0.1}}}}"
+            );
+            let service = serde_yaml_ng::from_str(&yaml).unwrap();
+            view.services.by_name.insert(ServiceName::new("shop", name), service);
+        }
+        view
+    }
+
+    /// Gives addresses for one turn. Returns whether the Lease ran out, the written statuses, and the Events that wait.
+    async fn give_once(acts_until: Millis, notices_ahead: usize) -> (bool, usize, usize) {
+        let (client, written) = server();
+        let (notices, waiting) = mpsc::channel(notices_ahead);
+        let rim = Rim {
+            client: &client,
+            node: "node1",
+            acts_until: &watch::channel(Some(acts_until)).1,
+            ledger: &Ledger::default(),
+            usage: &watch::channel(PoolsUse::default()).0,
+            notices: &notices,
+        };
+        let section = "{pools: [{name: front, addresses: [192.0.2.0/29]}]}";
+        let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(section).unwrap()).0;
+        let has_run_out = give(&mut view(), &rim, &settings, &[]).await;
+        (has_run_out, written.load(Ordering::Relaxed), waiting.len())
+    }
+
+    #[tokio::test]
+    async fn every_status_is_written_also_if_there_is_no_room_for_its_event() {
+        assert_eq!(give_once(Millis::MAX, 2).await, (false, 3, 2));
+        assert_eq!(give_once(Millis::MAX, NOTICES_AHEAD).await, (false, 3, 3));
+    }
+
+    #[tokio::test]
+    async fn a_node_whose_lease_ran_out_while_it_was_suspended_writes_no_status() {
+        assert_eq!(give_once(now(), NOTICES_AHEAD).await, (true, 0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_term_that_ran_out_during_a_suspend_ends_at_the_next_look() {
+        let clock = Arc::new(AtomicU64::new(0));
+        let (_granted, acts_until) = watch::channel(Some(10_000));
+        let began = Instant::now();
+        let reads = Arc::clone(&clock);
+        // The machine sleeps for an hour after the first look. Timers do not notice.
+        term_ends(acts_until, move || reads.fetch_add(3_600_000, Ordering::Relaxed)).await;
+        assert_eq!((clock.load(Ordering::Relaxed), began.elapsed()), (2 * 3_600_000, LOOK));
+    }
 }

@@ -10,8 +10,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::super::failure::Failure;
-use super::{answer, complain, now, time};
+use super::{answer, complain, time};
 use crate::lb::claim::Millis;
+use crate::lb::clock::now;
 use crate::lb::election::{DURATION, Election, LeaseRecord, PERIOD, Step};
 use crate::model::complaint::Origin;
 use crate::observe::ledger::Ledger;

@@ -15,9 +15,10 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::super::failure::{Failure, Pauses};
-use super::{MANAGER, Presence, answer, complain, now, time};
+use super::{MANAGER, Presence, answer, complain, time};
 use crate::lb::Members;
 use crate::lb::claim::{Mac, mac_text};
+use crate::lb::clock::now;
 use crate::lb::pulse::{Beat, DURATION, PERIOD, Pulse};
 use crate::model::complaint::Origin;
 use crate::model::parse::parse_ip;
