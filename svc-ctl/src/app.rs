@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::dataplane::pins::{Lock, lock_file};
 use crate::dataplane::run_time;
 use crate::dns::counts::DnsCounts;
+use crate::lb::settings::LoadBalancerSettings;
 use crate::lb::usage::PoolsUse;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::node::cgroup;
@@ -108,6 +109,8 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     if config.reads_service_cidrs {
         parts.spawn("following ServiceCIDRs", take_ranges(ranges, settings_out.clone()));
     }
+    let unused = drop_unused(pools.clone(), members.clone(), settings_out.clone());
+    parts.spawn("following the pools of load-balancer addresses", unused);
     let reloader = reload::Reloader {
         config: config.clone(),
         reload,
@@ -210,6 +213,25 @@ async fn take_ranges(
         let service_cidrs = Cidrs(ranges.borrow_and_update().clone());
         tracing::info!(?service_cidrs, "the API server names the ranges of ClusterIPs");
         settings.send_modify(|settings| settings.service_cidrs = service_cidrs);
+    }
+}
+
+/// Packets from outside to addresses of these pools that no Service has are dropped; never those to a node's own address.
+async fn drop_unused(
+    mut pools: watch::Receiver<LoadBalancerSettings>,
+    mut members: watch::Receiver<lb::Members>,
+    settings: watch::Sender<Settings>,
+) -> anyhow::Result<()> {
+    loop {
+        let of_nodes =
+            members.borrow_and_update().values().flat_map(|member| member.addresses.clone()).collect();
+        let ranges = lb::unused::ranges(&pools.borrow_and_update().pools, &of_nodes);
+        settings
+            .send_if_modified(|settings| std::mem::replace(&mut settings.pools, ranges.clone()) != ranges);
+        tokio::select! {
+            changed = pools.changed() => changed?,
+            changed = members.changed() => changed?,
+        }
     }
 }
 

@@ -88,7 +88,8 @@ impl Run {
                 pods_by_source: 1,
                 service_cidrs: 1,
                 drops_unknown_ports: 1,
-                _pad: [0; 3],
+                pools: 1,
+                _pad: [0; 2],
                 host_netns: [1; 2],
             };
             self.ebpf = Some(EbpfLoader::new().override_global("CONFIG", &config, true).load(OBJECT)?);

@@ -180,6 +180,24 @@ fn is_in_service_cidr<F: Net>(dst: &F::Addr) -> u32 {
     F::is_listed(PrefixList::SERVICE_CIDRS, dst) as u32
 }
 
+/// Passes a packet that no Service serves. From outside, one for an address of a load-balancer pool that no Service has is
+/// dropped: the router would get it back (SEM-315).
+#[inline(always)]
+pub fn pass_unserved<F: Net, M: PacketAccess>(m: &M, role: Role, dst: &F::Addr) -> i32 {
+    let is_asked = !M::BEFORE_STACK && role == Role::UPLINK && CONFIG.load().pools != 0;
+    if is_asked && is_unused_of_pool::<F>(dst) != 0 && m.is_ours(role) {
+        count(Counter::DropUnallocated);
+        return m.drop();
+    }
+    m.pass()
+}
+
+/// A call of its own, like [`is_in_service_cidr`]. An address without flags is neither the node's nor a Service's.
+#[inline(never)]
+fn is_unused_of_pool<F: Net>(dst: &F::Addr) -> u32 {
+    (F::is_listed(PrefixList::POOLS, dst) && F::address(dst).is_none()) as u32
+}
+
 /// By the interface or by the source address of the packet (SEM-090).
 #[inline(always)]
 fn is_local_pod<F: Net>(own: Option<&Iface>, src: &F::Addr) -> bool {

@@ -32,7 +32,8 @@ pub static CONFIG: Global<Config> = Global::new(Config {
     pods_by_source: 0,
     service_cidrs: 0,
     drops_unknown_ports: 0,
-    _pad: [0; 3],
+    pools: 0,
+    _pad: [0; 2],
     snat_ring: 28_961,
 });
 

@@ -6,7 +6,7 @@ use svc_common::addr::Proto;
 use svc_common::wire::ip::UDP_LEN;
 use svc_common::wire::parse::{Headers, Shape};
 
-use crate::choose::verdict_without_frontend;
+use crate::choose::{pass_unserved, verdict_without_frontend};
 use crate::fib;
 use crate::hook::PacketAccess;
 use crate::new_flow::Outcome;
@@ -44,7 +44,7 @@ pub fn other_protocol<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) ->
     packet.shape = Shape::new(ip.is_plain, ip.is_fragment);
     // An echo request, for example, is refused at the addresses that refuse connections (SEM-095).
     match verdict_without_frontend::<F>(F::address(&packet.key.dst).unwrap_or_default(), &packet.key.dst) {
-        Outcome::PASS => m.pass(),
+        Outcome::PASS => pass_unserved::<F, M>(m, role, &packet.key.dst),
         Outcome::UNKNOWN_PORT => Verdict::UNKNOWN_PORT,
         _ => m.drop(),
     }
@@ -135,7 +135,7 @@ pub fn fragment<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) -> i32 {
         let address = F::address(&common.dst).unwrap_or_default();
         let is_services = address.has(AddressFlags::CLUSTER_IP) || address.has(AddressFlags::EXTERNAL_IP);
         if hook != Hook::INGRESS || !is_services || address.has(AddressFlags::LOCAL) {
-            return m.pass();
+            return pass_unserved::<F, M>(m, role, &common.dst);
         }
         count(Counter::DropFragment);
         return m.drop();

@@ -13,7 +13,7 @@ use svc_common::wire::parse::{Packet, Shape, Skip};
 use core::ffi::c_void;
 
 use crate::bypass;
-use crate::choose::is_unallocated;
+use crate::choose::{is_unallocated, pass_unserved};
 use crate::fib::{self, FibWords};
 use crate::global::Global;
 use crate::hook::PacketAccess;
@@ -40,7 +40,7 @@ pub fn ingress<F: Net, M: PacketAccess + Reject>(m: &M, role: Role) -> i32 {
     if !incoming::<F>(&packet.key, begins_connection::<F, M>(&packet), presence)
         && !is_unallocated::<F>(&packet.key.dst)
     {
-        return m.pass();
+        return pass_unserved::<F, M>(m, role, &packet.key.dst);
     }
     // Other fragments are left to the TC hook.
     if (M::BEFORE_STACK && packet.shape.has(Shape::FRAGMENT))
@@ -68,7 +68,7 @@ pub fn ingress<F: Net, M: PacketAccess + Reject>(m: &M, role: Role) -> i32 {
                 Some(scratch) => &mut scratch.record,
                 None => return m.pass(),
             },
-            Outcome::PASS => return m.pass(),
+            Outcome::PASS => return pass_unserved::<F, M>(m, role, &packet.key.dst),
             Outcome::NO_ENDPOINT => return m.reject::<F>(&packet, Problem::NO_ENDPOINT),
             Outcome::UNKNOWN_PORT => return m.reject::<F>(&packet, Problem::UNKNOWN_PORT),
             _ => return m.drop(),

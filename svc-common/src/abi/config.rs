@@ -26,7 +26,9 @@ pub struct Config {
     /// 1: packets to a port of an external or load-balancer address that no Service has are dropped (SEM-096 leaves them
     /// alone).
     pub drops_unknown_ports: u8,
-    pub _pad: [u8; 3],
+    /// 1: packets from outside to an address of `PrefixList::POOLS` that no Service has are dropped (SEM-315).
+    pub pools: u8,
+    pub _pad: [u8; 2],
     /// Number of ports that the search for a source port steps through: the largest prime that does not exceed
     /// `snat_count`, so that every stride reaches all of them ([`snat_ring`](crate::datapath::select::snat_ring)).
     pub snat_ring: u16,

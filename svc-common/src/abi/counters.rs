@@ -60,7 +60,7 @@ counters! {
     RejectUnknownPort = "reject_unknown_port",
     /// The source is in none of `spec.loadBalancerSourceRanges` (SEM-031).
     DropSourceRange = "drop_source_range",
-    /// An unallocated address of a Service CIDR (SEM-095).
+    /// An address of a Service CIDR or of a load-balancer pool that no Service has (SEM-095, SEM-315).
     DropUnallocated = "drop_unallocated",
     /// An ICMP error that quotes a translated packet was translated back (SEM-079).
     IcmpTranslated = "icmp_translated",

@@ -1,4 +1,4 @@
-//! Lists of prefixes: source ranges of load-balancer addresses, Service CIDRs, pod CIDRs.
+//! Lists of prefixes: source ranges of load-balancer addresses, Service CIDRs, pod CIDRs, load-balancer pools.
 
 use super::{ServicePortId, family_abi};
 
@@ -13,6 +13,8 @@ impl PrefixList {
     pub const SERVICE_CIDRS: Self = Self(u32::MAX);
     /// Source addresses of local pods (SEM-090).
     pub const LOCAL_PODS: Self = Self(u32::MAX - 1);
+    /// Addresses of load-balancer pools (SEM-315).
+    pub const POOLS: Self = Self(u32::MAX - 2);
     /// Bits of the list's number. In a key they stand before the address, and all of them must match.
     pub const BITS: u32 = 32;
 

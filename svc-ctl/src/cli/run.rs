@@ -1,6 +1,6 @@
 //! `svc-ctl run`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
@@ -23,6 +23,7 @@ use super::{command, flags};
 use crate::app;
 use crate::config::{Config, ThroughStack, XdpPolicy};
 use crate::dns::settings::DnsSettings;
+use crate::lb::unused;
 use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::{EphemeralPorts, SnatPorts, choose};
@@ -215,6 +216,7 @@ fn config(
             masquerade: Masquerade { all: args.masquerade_all, to_local: args.masquerade_local_backends },
             local_pods: local_pods(args)?,
             service_cidrs,
+            pools: unused::ranges(&load_balancer.pools, &BTreeSet::new()),
             selection: args.selection,
         },
         reads_service_cidrs: args.service_cidr == ServiceCidrs::OfCluster,

@@ -20,6 +20,8 @@ pub struct ProgramSettings {
     pub service_cidrs: bool,
     /// Unknown ports of external addresses are dropped.
     pub drops_unknown_ports: bool,
+    /// The prefix table has load-balancer pools.
+    pub pools: bool,
 }
 
 impl ProgramSettings {
@@ -37,7 +39,8 @@ impl ProgramSettings {
             pods_by_source: self.pods_by_source.into(),
             service_cidrs: self.service_cidrs.into(),
             drops_unknown_ports: self.drops_unknown_ports.into(),
-            _pad: [0; 3],
+            pools: self.pools.into(),
+            _pad: [0; 2],
             snat_ring: snat_ring(self.snat_ports.1),
         })
     }

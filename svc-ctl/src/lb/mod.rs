@@ -15,6 +15,7 @@ pub mod pulse;
 pub mod report;
 pub mod request;
 pub mod settings;
+pub mod unused;
 pub mod usage;
 mod wanted;
 

@@ -106,7 +106,7 @@ impl Range {
             }
             Self::of_net(net)
         };
-        let of_nobody = ["0.0.0.0/32", "127.0.0.0/8", "224.0.0.0/3", "::/127", "ff00::/8"];
+        let of_nobody = ["0.0.0.0/32", "127.0.0.0/8", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
         let of_nobody = of_nobody.iter().filter_map(|net| net.parse().ok()).map(Self::of_net);
         match of_nobody.into_iter().any(|other| other.overlaps(&range)) {
             true => Err(PoolError::OfNobody(text.to_owned())),
@@ -130,7 +130,7 @@ impl Range {
     }
 }
 
-fn number(address: IpAddr) -> u128 {
+pub(super) fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(ip) => u128::from(u32::from(ip)),
         IpAddr::V6(ip) => u128::from(ip),
@@ -178,7 +178,7 @@ pub enum PoolError {
     Backwards(String),
     #[error("{0} is not on its boundary: did you mean {1}?")]
     Boundary(String, IpNet),
-    #[error("{0} has addresses that no Service can have (multicast, loopback, unspecified)")]
+    #[error("{0} has addresses that no Service can have (multicast, link-local, loopback, unspecified)")]
     OfNobody(String),
     #[error("it overlaps the pool {0:?}, which stands before it: it gives no addresses")]
     Overlaps(String),
@@ -369,6 +369,11 @@ impl Pools {
 
     pub fn iter(&self) -> impl Iterator<Item = &Pool> {
         self.0.iter()
+    }
+
+    /// The ranges of all pools: family, first and last address as numbers.
+    pub fn ranges(&self) -> impl Iterator<Item = (IpFamily, u128, u128)> {
+        self.0.iter().flat_map(|pool| &pool.ranges).map(|range| (range.family, range.first, range.last))
     }
 
     pub const fn is_empty(&self) -> bool {

@@ -134,7 +134,7 @@ mod tests {
             (
                 "pools: [{name: a, addresses: [224.0.0.0/24]}]",
                 Some(
-                    "pools[0].addresses: 224.0.0.0/24 has addresses that no Service can have (multicast, loopback, unspecified)",
+                    "pools[0].addresses: 224.0.0.0/24 has addresses that no Service can have (multicast, link-local, loopback, unspecified)",
                 ),
             ),
             (

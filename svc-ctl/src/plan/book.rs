@@ -261,6 +261,7 @@ impl Book {
         self.node_addresses_wait = left_out > 0;
         let lists = [
             (PrefixList::SERVICE_CIDRS, self.settings.service_cidrs.0.as_slice()),
+            (PrefixList::POOLS, self.settings.pools.as_slice()),
             (PrefixList::LOCAL_PODS, self.settings.local_pods.prefixes(&world.node)),
         ];
         for (list, nets) in lists {
@@ -425,7 +426,8 @@ impl Book {
             .flat_map(|p| p.grants.iter())
             .flat_map(|g| g.prefixes.iter().copied())
             .collect();
-        let is_of_node = |p: &Prefix| [PrefixList::SERVICE_CIDRS, PrefixList::LOCAL_PODS].contains(&p.list);
+        let of_node = [PrefixList::SERVICE_CIDRS, PrefixList::POOLS, PrefixList::LOCAL_PODS];
+        let is_of_node = |p: &Prefix| of_node.contains(&p.list);
         let prefixes: Vec<Prefix> =
             self.tables().prefixes.iter().filter(|p| !is_of_node(p) && !held.contains(p)).copied().collect();
         prefixes.into_iter().for_each(|p| self.tables.set_prefix(p, false));

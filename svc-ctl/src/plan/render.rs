@@ -29,6 +29,7 @@ const ADDRESS_FLAGS: [(u32, &str); 5] = [
     (AddressFlags::NODE_PORT_OF_HOST.0, "node-port-of-host"),
 ];
 const SERVICE_CIDRS: &str = "service-cidrs";
+const POOLS: &str = "pools";
 const LOCAL_PODS: &str = "local-pods";
 
 /// All tables.
@@ -63,10 +64,11 @@ pub fn render(tables: &Tables) -> String {
     text
 }
 
-/// `sources-of-3`, `service-cidrs`, `local-pods`.
+/// `sources-of-3`, `service-cidrs`, `pools`, `local-pods`.
 fn list_text(list: PrefixList) -> String {
     match list {
         PrefixList::SERVICE_CIDRS => SERVICE_CIDRS.to_owned(),
+        PrefixList::POOLS => POOLS.to_owned(),
         PrefixList::LOCAL_PODS => LOCAL_PODS.to_owned(),
         PrefixList(service) => format!("sources-of-{service}"),
     }
@@ -75,6 +77,7 @@ fn list_text(list: PrefixList) -> String {
 fn parse_list(text: &str) -> Option<PrefixList> {
     match text {
         SERVICE_CIDRS => Some(PrefixList::SERVICE_CIDRS),
+        POOLS => Some(PrefixList::POOLS),
         LOCAL_PODS => Some(PrefixList::LOCAL_PODS),
         _ => text.strip_prefix("sources-of-")?.parse().ok().map(PrefixList),
     }
@@ -229,6 +232,7 @@ address   10.96.0.10 cluster-ip
 address   127.0.0.1 local
 address   192.0.2.1 local,node-port
 prefix    sources-of-1 203.0.113.0/24
+prefix    pools 192.0.2.64/28
 prefix    local-pods 10.244.0.0/16
 prefix    service-cidrs fd00:96::/112
 ";

@@ -1,5 +1,7 @@
 //! The operator's settings of the plan.
 
+use ipnet::IpNet;
+
 use super::entry::Masquerade;
 use super::node_ports::NodePortAddresses;
 use super::prefixes::{Cidrs, LocalPods};
@@ -12,6 +14,8 @@ pub struct Settings {
     pub local_pods: LocalPods,
     /// Where ClusterIPs come from, if packets to an address there that no Service has shall be dropped.
     pub service_cidrs: Cidrs,
+    /// Addresses for load balancers. Packets from outside to an address there that no Service has are dropped.
+    pub pools: Vec<IpNet>,
     /// How backends are chosen where the Service does not say; by default for clients from outside by Maglev, for others
     /// at random.
     pub selection: Option<Selection>,

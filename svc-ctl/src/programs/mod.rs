@@ -150,6 +150,7 @@ fn settings(config: &Config) -> ProgramSettings {
         pod_sockets: config.pod_sockets,
         pods_by_source: matches!(config.settings.local_pods, LocalPods::Within(_) | LocalPods::OfNode),
         drops_unknown_ports: config.drops_unknown_ports,
+        pools: !config.load_balancer.pools.is_empty(),
         service_cidrs: config.reads_service_cidrs || !config.settings.service_cidrs.0.is_empty(),
     }
 }

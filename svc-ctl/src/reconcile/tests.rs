@@ -397,11 +397,13 @@ async fn sem_250_settings_of_the_plan_change_while_the_loop_runs() {
     world.send(list(1)).await;
     world.wait(|s| s.generation == 1).await;
     let before = render(&maps.tables());
-    assert!(!before.contains("service-cidrs"), "{before}");
-    let settings = Settings { service_cidrs: "10.96.0.0/16".parse().unwrap(), ..Settings::default() };
+    assert!(!before.contains("service-cidrs") && !before.contains("pools"), "{before}");
+    let pools = vec!["192.0.2.64/28".parse().unwrap(), "2001:db8::100/120".parse().unwrap()];
+    let settings = Settings { service_cidrs: "10.96.0.0/16".parse().unwrap(), pools, ..Settings::default() };
     world.settings.send(settings).unwrap();
     world.wait(|s| s.generation == 2).await;
-    assert!(render(&maps.tables()).contains("prefix    service-cidrs 10.96.0.0/16"));
+    let prefixes = "prefix    pools 192.0.2.64/28\nprefix    pools 2001:db8::100/120\nprefix    service-cidrs 10.96.0.0/16\n";
+    assert!(render(&maps.tables()).contains(prefixes));
     world.settings.send(Settings::default()).unwrap();
     world.wait(|s| s.generation == 3).await;
     assert_eq!(render(&maps.tables()), before);

@@ -36,7 +36,14 @@ pub fn frontend(
 }
 
 /// Adds the step of a destination without frontend, and its verdict.
-pub fn none<F: Net>(answer: &mut Answer, maps: &Maps, config: &Config, found: &Found, to: F::Addr) {
+pub fn none<F: Net>(
+    answer: &mut Answer,
+    maps: &Maps,
+    (config, role): (&Config, Role),
+    found: &Found,
+    to: F::Addr,
+) {
+    let is_of_pool = config.pools != 0 && role == Role::UPLINK && found.address == AddressFlags::default();
     let is_in_service_cidr =
         || config.service_cidrs != 0 && lookup::is_listed::<F>(maps, PrefixList::SERVICE_CIDRS, to);
     let decision = without_frontend(found.address, config.drops_unknown_ports != 0, is_in_service_cidr);
@@ -60,6 +67,10 @@ pub fn none<F: Net>(answer: &mut Answer, maps: &Maps, config: &Config, found: &F
         WithoutFrontend::NoService if found.address.has(AddressFlags::EXTERNAL_IP) => {
             let text = "none: no Service has this port of the external address, which is left alone";
             (Verdict::NoService, None, &["SEM-096"], text)
+        }
+        WithoutFrontend::NoService if is_of_pool && lookup::is_listed::<F>(maps, PrefixList::POOLS, to) => {
+            let text = "none: an address of a load-balancer pool that no Service has";
+            (Verdict::Dropped, Some(Counter::DropUnallocated), &["SEM-315"], text)
         }
         WithoutFrontend::NoService => {
             (Verdict::NoService, None, &["SEM-107", "SEM-108"], "none: the address is no Service's")

@@ -57,7 +57,8 @@ pub fn explain<F: Net>(
     // A record of another hook does not keep a packet from a Service.
     let decides = record.filter(|record| record.hook == Hook::INGRESS);
     if decides.is_none() {
-        decision::<F>(&mut answer, pins, &mut dry, ask, request, (&key, &found, is_pod, affinity))?;
+        let facts = Facts { key: &key, found: &found, role, is_pod, client: affinity };
+        decision::<F>(&mut answer, pins, &mut dry, ask, request, &facts)?;
     }
     outcome::judge::<F>(&mut answer, &ran, &frame, &key, decides.as_ref());
     match answer.verdict {
@@ -103,7 +104,14 @@ fn interface_step(answer: &mut Answer, config: &Config, interface: &Interface, i
 }
 
 /// Facts of a packet without record.
-type Facts<'a, A> = (&'a FlowKey<A>, &'a Found, bool, Option<AffinityKey<A>>);
+struct Facts<'a, A> {
+    key: &'a FlowKey<A>,
+    found: &'a Found,
+    /// Of the interface by which it comes.
+    role: Role,
+    is_pod: bool,
+    client: Option<AffinityKey<A>>,
+}
 
 /// Adds the steps from the frontend to the selection, as far as the packet gets.
 fn decision<F: Net>(
@@ -112,10 +120,11 @@ fn decision<F: Net>(
     dry: &mut DryRun,
     ask: AskWanted<'_>,
     request: &Request,
-    (key, found, is_pod, client): Facts<'_, F::Addr>,
+    facts: &Facts<'_, F::Addr>,
 ) -> anyhow::Result<()> {
+    let Facts { key, found, role, is_pod, client } = *facts;
     let (Some(of_scope @ (_, frontend)), Some(client)) = (&found.frontend, client) else {
-        found::none::<F>(answer, &dry.live, &dry.config, found, key.dst);
+        found::none::<F>(answer, &dry.live, (&dry.config, role), found, key.dst);
         return Ok(());
     };
     let wanted = found::frontend(answer, ask, request, of_scope);

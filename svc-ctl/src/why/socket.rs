@@ -36,7 +36,7 @@ pub fn explain<F: Net>(
     let found = lookup::frontend::<F>(&maps, (address, port), request.proto, true);
     let unserved = unserved(pins, request);
     let Some(of_scope @ (_, frontend)) = found.frontend else {
-        found::none::<F>(&mut answer, &maps, &config, &found, address);
+        found::none::<F>(&mut answer, &maps, (&config, Role::NONE), &found, address);
         match (answer.verdict, unserved) {
             (Verdict::Refused | Verdict::Dropped, Some((text, rules))) => {
                 left_alone(&mut answer, &text, rules)

@@ -92,6 +92,13 @@ pub fn is_cluster_ip(addr: IpAddr) -> bool {
     quad(addr)[..2] == SERVICE_CIDR.0[..2]
 }
 
+/// The pool of load-balancer addresses.
+pub const POOL: ([u8; 4], u8) = ([198, 19, 0, 0], 16);
+
+pub fn is_of_pool(addr: IpAddr) -> bool {
+    quad(addr)[..2] == POOL.0[..2]
+}
+
 /// Packets from this interface are forwarded to other interfaces.
 pub fn forwards(interface: &str) -> bool {
     interface != "up2"

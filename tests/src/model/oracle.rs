@@ -8,7 +8,7 @@ use super::endpoints::{listed, serving};
 use super::memory::{AffinityEntry, BackAt, Flow, Known, Life, Memory, Side, Time, Way};
 use super::network::{self, Route};
 use super::packet::{ACK, Packet, RST};
-use super::verdict::{Frontend, Kind, WithoutFrontend, frontend, without_frontend};
+use super::verdict::{Frontend, Kind, WithoutFrontend, frontend, has_address, without_frontend};
 use super::world::{Proto, Tuple, World};
 use crate::packet::row::Problem;
 
@@ -289,6 +289,9 @@ impl Model {
 
     /// A packet whose destination is no frontend.
     pub(super) fn to_nobody(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
+        if self.is_unused_of_pool(packet, interface) {
+            return vec![possible(PacketOutcome::Dropped, &["drop_unallocated"], Then::Nothing)];
+        }
         let has_ports = packet.tuple.proto != Proto::Icmp;
         match without_frontend(&self.world, packet.tuple.dst.ip())
             .filter(|_| has_ports || self.world.holds("SEM-095"))
@@ -305,6 +308,16 @@ impl Model {
                 &Then::Nothing,
             ),
         }
+    }
+
+    /// From outside to an address of a pool that no Service has (SEM-315).
+    pub(super) fn is_unused_of_pool(&self, packet: &Packet, interface: &str) -> bool {
+        let dst = packet.tuple.dst.ip();
+        self.world.settings.has_pools
+            && self.world.holds("SEM-315")
+            && network::is_of_pool(dst)
+            && !network::is_pod(interface)
+            && !has_address(&self.world, dst)
     }
 
     /// A packet without a frontend: a new direct connection removes a translated flow with the same tuple to the

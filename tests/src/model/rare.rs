@@ -5,6 +5,7 @@ use super::memory::{BackAt, Flow, Life, Side, Way};
 use super::network;
 use super::oracle::{Exit, Model, PacketOutcome, Possible, Seen, Then, possible, untouched};
 use super::packet::{Packet, Quote};
+use super::verdict::has_address;
 use super::world::Tuple;
 
 impl Model {
@@ -15,11 +16,10 @@ impl Model {
             let as_ = if side == Side::Client { flow.backend } else { flow.client.swapped() };
             return self.unless_over(flow, self.moves(packet, flow, as_, None, &[]));
         }
-        let is_services = self.world.services.iter().any(|s| {
-            let balanced = s.ingress.iter().filter(|i| i.mode != Some("Proxy")).map(|i| i.ip);
-            let mut all = s.cluster_ips.iter().chain(&s.external_ips).copied().chain(balanced);
-            all.any(|ip| ip == packet.tuple.dst.ip())
-        });
+        if matches!(seen, Seen::Arriving(interface) if self.is_unused_of_pool(packet, interface)) {
+            return vec![possible(PacketOutcome::Dropped, &["drop_unallocated"], Then::Nothing)];
+        }
+        let is_services = has_address(&self.world, packet.tuple.dst.ip());
         let is_arriving = matches!(seen, Seen::Arriving(_));
         match is_arriving && is_services && !network::is_node(packet.tuple.dst.ip()) {
             true => vec![possible(PacketOutcome::Dropped, &["drop_fragment"], Then::Nothing)],

@@ -149,6 +149,15 @@ pub fn without_frontend(world: &World, dst: IpAddr) -> Option<WithoutFrontend> {
     }
 }
 
+/// Some Service has the address.
+pub fn has_address(world: &World, addr: IpAddr) -> bool {
+    world.services.iter().any(|service| {
+        let balanced = service.ingress.iter().filter(|i| i.mode != Some("Proxy")).map(|i| i.ip);
+        let mut all = service.cluster_ips.iter().chain(&service.external_ips).copied().chain(balanced);
+        all.any(|ip| ip == addr)
+    })
+}
+
 fn has_prefix(addr: IpAddr, net: IpAddr, bits: u8) -> bool {
     let words = |a: IpAddr| match a {
         IpAddr::V4(a) => u128::from(u32::from(a)) << 96,

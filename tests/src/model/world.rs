@@ -69,6 +69,8 @@ pub struct Settings {
     pub knows_pods: bool,
     /// `--service-cidr`: the range of ClusterIPs.
     pub has_service_cidr: bool,
+    /// Load-balancer pools: the range of the Services' addresses.
+    pub has_pools: bool,
     /// How backends are selected. The rules only say that one of them is.
     pub selection: Option<Selection>,
 }

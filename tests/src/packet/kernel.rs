@@ -73,6 +73,7 @@ impl Kernel {
             pods_by_source: false,
             service_cidrs: true,
             drops_unknown_ports: false,
+            pools: true,
         };
         carried::make(object, &pins)?;
         let mut loaded = Loaded::with_object(object, &pins, settings)?;

@@ -62,6 +62,10 @@ impl Lab {
         // The prefix of `vip` and its neighbors.
         let cidr = Prefix { list: PrefixList::SERVICE_CIDRS, net: place::prefix("vip/16", case.family) };
         ops.extend(row.has_service_cidr.then_some(MapOp::PutPrefix(cidr)));
+        // A pool that holds an address of the node is in error, and must do no harm.
+        let pools = ["vip/16", "node/24"].map(|net| place::prefix(net, case.family));
+        let pools = pools.map(|net| MapOp::PutPrefix(Prefix { list: PrefixList::POOLS, net }));
+        ops.extend(pools.into_iter().filter(|_| row.has_pools));
         for service in &row.services {
             put_service(service, case, &mut self.backends, &mut next, &mut ops);
         }
@@ -199,11 +203,13 @@ fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut N
             .iter()
             .map(|text| MapOp::PutPrefix(Prefix { list, net: place::prefix(text, case.family) })),
     );
-    if scope == Scope::ADDRESS && !flags.has(FrontendFlags::EXTERNAL) {
+    if scope == Scope::ADDRESS {
         // The node may have the address, too.
         let own =
             if locality(service.frontend) == Locality::HOST { AddressFlags::LOCAL } else { AddressFlags(0) };
-        ops.push(MapOp::PutAddress(addr, own.with(AddressFlags::CLUSTER_IP)));
+        let is_external = flags.has(FrontendFlags::EXTERNAL);
+        let kind = if is_external { AddressFlags::EXTERNAL_IP } else { AddressFlags::CLUSTER_IP };
+        ops.push(MapOp::PutAddress(addr, own.with(kind)));
     }
     let maglev = service.maglev.map_or_else(Extent::default, |table| {
         let pages = Extent { first: next.page, count: table.pages };

@@ -261,6 +261,8 @@ pub struct Row {
     pub interfaces: IfaceFlags,
     /// `--service-cidr`: the range that contains `vip`.
     pub has_service_cidr: bool,
+    /// Load-balancer pools with `vip`, `unallocated` and the network of `node`.
+    pub has_pools: bool,
     /// The only family it runs for, and why not the other.
     pub why_one_family: Option<(super::place::Family, &'static str)>,
 }
@@ -284,6 +286,7 @@ pub fn row(name: &'static str) -> Row {
         has_snat_addresses: true,
         interfaces: IfaceFlags::NONE,
         has_service_cidr: false,
+        has_pools: false,
         why_one_family: None,
     }
 }
@@ -377,6 +380,10 @@ impl Row {
 
     pub fn with_service_cidr(self) -> Self {
         Self { has_service_cidr: true, ..self }
+    }
+
+    pub fn with_pools(self) -> Self {
+        Self { has_pools: true, ..self }
     }
 
     pub fn only(self, family: super::place::Family, why: &'static str) -> Self {

@@ -89,12 +89,17 @@ fn flow(
             1 => (s, if p == Proto::Tcp { Proto::Udp } else { Proto::Tcp }),
             _ => (s, rng.pick(&[Proto::Sctp, Proto::Icmp])),
         }),
-        // A host outside; another node's NodePort (SEM-107); an unallocated Service address.
+        // A host outside; another node's NodePort (SEM-107); an unallocated Service address; an unused one of a pool.
         _ => None,
     }
     .unwrap_or_else(|| {
         let is_v4 = rng.percent(50);
-        let stranger = rng.pick(&[([203, 0, 113, 99], 443), ([192, 0, 2, 2], 30_000), ([10, 96, 0, 99], 80)]);
+        let stranger = rng.pick(&[
+            ([203, 0, 113, 99], 443),
+            ([192, 0, 2, 2], 30_000),
+            ([10, 96, 0, 99], 80),
+            ([198, 19, 0, 99], 80),
+        ]);
         let proto = rng.pick(&[Proto::Tcp, Proto::Udp, Proto::Sctp, Proto::Icmp]);
         (SocketAddr::new(at(stranger.0, is_v4), stranger.1), proto)
     });

@@ -47,7 +47,7 @@ const RULES: &[&str] = &[
     "SEM-052", "SEM-060", "SEM-061", "SEM-062", "SEM-063", "SEM-064", "SEM-065", "SEM-071", "SEM-072",
     "SEM-073", "SEM-080", "SEM-081", "SEM-083", "SEM-084", "SEM-086", "SEM-090", "SEM-092", "SEM-094",
     "SEM-095", "SEM-108", "SEM-120", "SEM-123", "SEM-124", "SEM-127", "SEM-231", "SEM-232", "SEM-233",
-    "SEM-235",
+    "SEM-235", "SEM-315",
 ];
 
 fn main() -> ExitCode {

@@ -24,7 +24,7 @@ use svc_ctl::plan::tick::Tick;
 use svc_ctl::reconcile::InForce;
 use svc_ctl::source::event::{Event, SourceEvent};
 use svc_ctl::sweeper::remove_stale;
-use svc_tests::model::network::{NODE, SERVICE_CIDR, at};
+use svc_tests::model::network::{NODE, POOL, SERVICE_CIDR, at};
 use svc_tests::model::objects;
 use svc_tests::model::world::{self, NodePorts, THIS_NODE, World};
 use svc_tests::packet::kernel::Kernel;
@@ -97,7 +97,7 @@ impl Node {
             NodePorts::All => NodePortAddresses::default(),
             NodePorts::Primary => NodePortAddresses::primary(),
         };
-        let cidrs = [true, false].map(service_cidr);
+        let cidrs = [true, false].map(|is_v4| prefix(SERVICE_CIDR, is_v4));
         let settings = Settings {
             node_port_addresses,
             masquerade: Masquerade {
@@ -106,6 +106,11 @@ impl Node {
             },
             local_pods: if world.settings.knows_pods { LocalPods::ByInterface } else { LocalPods::Nobody },
             service_cidrs: Cidrs(cidrs.into_iter().filter(|_| world.settings.has_service_cidr).collect()),
+            pools: [true, false]
+                .into_iter()
+                .filter(|_| world.settings.has_pools)
+                .map(|is_v4| prefix(POOL, is_v4))
+                .collect(),
             selection: world.settings.selection.map(|selection| match selection {
                 world::Selection::Random => Selection::Random,
                 world::Selection::Maglev => Selection::Maglev,
@@ -137,8 +142,7 @@ impl Node {
     }
 }
 
-fn service_cidr(is_v4: bool) -> IpNet {
-    let (octets, bits) = SERVICE_CIDR;
+fn prefix((octets, bits): ([u8; 4], u8), is_v4: bool) -> IpNet {
     let net = IpNet::new(at(octets, is_v4), if is_v4 { bits } else { 96 + bits });
     net.unwrap_or_else(|error| panic!("a prefix of ours: {error}"))
 }

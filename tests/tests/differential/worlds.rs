@@ -32,6 +32,7 @@ fn settings(rng: &mut Rng) -> Settings {
         masquerade_to_local: rng.percent(30),
         knows_pods: rng.percent(80),
         has_service_cidr: rng.percent(60),
+        has_pools: rng.percent(60),
         selection: rng.pick(&[None, Some(Selection::Random), Some(Selection::Maglev)]),
     }
 }

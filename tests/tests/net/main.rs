@@ -15,6 +15,7 @@ mod maglev;
 mod mapped;
 mod one_port;
 mod own_ports;
+mod pools;
 mod probed;
 mod refused;
 mod resolvers;
@@ -77,6 +78,7 @@ fn trials(arguments: &Arguments, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         vlan::trials(),
         tunnel::trials(),
         announced::trials(),
+        pools::trials(),
         why::trials(),
     ]
     .into_iter()

@@ -52,6 +52,7 @@ fn loaded(pins: &Pins, maps: MapSet) -> Result<Loaded> {
         pods_by_source: false,
         service_cidrs: false,
         drops_unknown_ports: false,
+        pools: false,
     };
     Loaded::over(pins, settings, maps, Carried::default())
 }

@@ -8,7 +8,7 @@ use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
 
 pub fn rows() -> Vec<Row> {
-    [source_ranges(), strangers_to_the_service(), masquerade(), local_backends()].concat()
+    [source_ranges(), strangers_to_the_service(), unused_of_pools(), masquerade(), local_backends()].concat()
 }
 
 fn source_ranges() -> Vec<Row> {
@@ -101,6 +101,76 @@ fn strangers_to_the_service() -> Vec<Row> {
             .sees(xdp("up0", first("client:5000", "vip:81")))
             .sees(xdp("up0", ping("client:5000", "vip:80")))
             .sees(xdp("up0", first("client:5000", "unallocated:80"))),
+    ]
+}
+
+fn unused_of_pools() -> Vec<Row> {
+    let web = || external("vip:80", &["pod-b:8080"]);
+    let dropped = |packet| up_in("up0", packet).drops().counts(&[DropUnallocated]);
+    let datagram = |offset, more| udp("client:5000", "unallocated:80").fragment(offset, more);
+    vec![
+        row("an address of a pool that no Service has is dropped for clients from outside (SEM-315)")
+            .with_pools()
+            .service(web())
+            .sees(dropped(first("client:5000", "unallocated:80")))
+            .sees(dropped(later("client:5000", "unallocated:80")))
+            .sees(dropped(sctp("client:5000", "unallocated:80")))
+            .sees(dropped(ping("client:5000", "unallocated:80"))),
+        row("without any Service an address of a pool is dropped too (SEM-315)")
+            .with_pools()
+            .sees(dropped(first("client:5000", "vip:80"))),
+        row("fragments for an address of a pool that no Service has are dropped (SEM-315)")
+            .with_pools()
+            .service(web())
+            .sees(dropped(datagram(0, true)))
+            .sees(dropped(datagram(64, false))),
+        row("XDP hands packets for unused addresses of a pool up, untouched")
+            .with_pools()
+            .service(web())
+            .sees(xdp("up0", first("client:5000", "unallocated:80")))
+            .sees(xdp("up0", ping("client:5000", "unallocated:80"))),
+        row("pods reach a host whose address is in a pool by mistake (SEM-315)")
+            .with_pools()
+            .service(web())
+            .sees(pod_in("pod0", first("pod-a:4000", "unallocated:80")))
+            .sees(pod_in("pod0", ping("pod-a:4000", "unallocated:80"))),
+        row("an unknown port of a pool's address that a Service has is left alone (SEM-096)")
+            .with_pools()
+            .service(web())
+            .sees(up_in("up0", first("client:5000", "vip:81")))
+            .sees(up_in("up0", ping("client:5000", "vip:80"))),
+        row("the node answers at its own address in a pool (SEM-315)")
+            .with_pools()
+            .service(web())
+            .sees(up_in("up0", first("client:5000", "node:22")))
+            .sees(up_in("up0", ping("client:5000", "node:22"))),
+        row("an address outside of all pools is left alone (SEM-315)")
+            .with_pools()
+            .service(web())
+            .sees(up_in("up0", first("client:5000", "remote:80"))),
+        row("a Service of a pool's address is served, and its flows go on (SEM-315)")
+            .with_pools()
+            .service(external("vip:80", &["remote:8080"]))
+            .begins_redirected(outside, "up0", "client:5000 > vip:80", "node:snat0 > remote:8080"),
+        row("a flow goes on after its Service has given the address back (SEM-315)")
+            .with_pools()
+            .client("client:5000")
+            .with_flow(
+                flow("client:5000 > vip:80", "node:snat0 > remote:8080")
+                    .redirected()
+                    .next_hop("remote")
+                    .state(&[S::REPLIED, S::ESTABLISHED]),
+            )
+            .sees(
+                outside("up0", later("client:5000", "vip:80"))
+                    .redirects(later("node:snat0", "remote:8080").via("remote")),
+            )
+            .expects_flow(
+                flow("client:5000 > vip:80", "node:snat0 > remote:8080")
+                    .redirected()
+                    .next_hop("remote")
+                    .state(&[S::REPLIED, S::ESTABLISHED]),
+            ),
     ]
 }
 

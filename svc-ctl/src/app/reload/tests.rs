@@ -127,6 +127,24 @@ fn service_cidrs_change_at_once_where_there_were_some_before() {
 }
 
 #[test]
+fn pools_count_at_once_and_the_first_ones_drop_nothing_before_a_restart() {
+    let own = |pools: &str| {
+        format!("---\napiVersion: svc/v1alpha1\nkind: SvcConfiguration\nloadBalancer: {{pools: [{pools}]}}\n")
+    };
+    let pool = |net| format!("{{name: front, addresses: [{net}]}}");
+    for (at_first, is_named) in [("", true), (pool("192.0.2.0/28").as_str(), false)] {
+        let mut bench = Bench::new(&format!("pools-{is_named}"), &own(at_first), &[]);
+        bench.change(&own(&pool("192.0.2.64/28")));
+        let complaints = bench.complaints();
+        assert_eq!(complaints.len(), usize::from(is_named), "{complaints:?}");
+        assert!(
+            complaints.iter().all(|reason| reason.starts_with("loadBalancer.pools: only after a restart")),
+            "{complaints:?}"
+        );
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_used_changes_nothing_and_is_named() {
     let mut bench = Bench::new("broken", "iptables: {masqueradeAll: true}\n", &[]);
     bench.change("iptables: [\n");

@@ -72,7 +72,7 @@ pub fn attached_tag(pins: &Pins, link: &str, name: &str) -> Option<[u8; 8]> {
 fn checked(octets: &[u8]) -> anyhow::Result<Config> {
     let config = octets.get(..size_of::<Config>()).and_then(sys::read::<Config>);
     let config = config.context("the attached programs have no configuration")?;
-    if config.snat_ring != snat_ring(config.snat_count) || config._pad != [0; 3] {
+    if config.snat_ring != snat_ring(config.snat_count) || config._pad != [0; 2] {
         bail!("the attached programs are of another version than this svc-ctl");
     }
     let cookie = sys::netns_cookie().context("SO_NETNS_COOKIE (Linux 5.14)")?;
