@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, Extent, FrontendValue, limits};
 use svc_common::datapath::affinity::{AFFINITY_SHIFT, Search, expires_at, is_over};
 
-use crate::choose::{NOBODY, selected};
+use crate::extent::{NOBODY, selected};
 use crate::tables::Tables;
 
 #[inline(always)]

@@ -10,11 +10,9 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::cli::run::Reload;
-use crate::config::Config;
+use crate::config::{Config, ConfigurationInForce, Reload};
 use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind, Origin};
-use crate::observe::inspect::ConfigurationInForce;
 use crate::observe::ledger::Ledger;
 use crate::plan::settings::Settings;
 
@@ -59,7 +57,7 @@ impl Reloader {
             let read = std::fs::read_to_string(&file.path);
             if let Some(new) = read.ok().filter(|new| *new != text) {
                 text = new;
-                self.take(self.reload.invocation.config());
+                self.take((self.reload.read)());
             }
         }
     }

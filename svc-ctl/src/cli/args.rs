@@ -6,7 +6,6 @@ mod standalone;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -14,6 +13,7 @@ use clap_complete::Shell;
 pub use self::lb::LbArgs;
 pub use self::look::{GetArgs, WhyArgs};
 pub use self::standalone::{ApplyArgs, ManifestRules, ProbesChoice, StandaloneArgs, ValidateArgs};
+use crate::config::Source;
 use crate::dns::settings::{Domain, ListenAddress, Upstreams};
 use crate::model::service::Selection;
 use crate::plan::node_ports::NodePortAddresses;
@@ -425,25 +425,6 @@ pub enum XdpChoice {
     Native,
     Generic,
     Off,
-}
-
-/// Where Services come from.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Source {
-    Kubernetes,
-    Manifests(PathBuf),
-}
-
-impl FromStr for Source {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "kubernetes" => Ok(Self::Kubernetes),
-            Some(("manifests", path)) if !path.is_empty() => Ok(Self::Manifests(path.into())),
-            _ => Err("expected `kubernetes` or `manifests:DIR`".to_owned()),
-        }
-    }
 }
 
 /// Where to listen, if anywhere.

@@ -14,11 +14,12 @@ use svc_common::datapath::select::{index, mix};
 use svc_common::family::{Family as _, V4, V6};
 
 use crate::affinity;
-use crate::choose::{NOBODY, member, verdict_without_frontend};
+use crate::choose::verdict_without_frontend;
+use crate::extent::{NOBODY, member};
 use crate::lease::{remember_pod_socket, serves_pod_sockets};
 use crate::maps::CONFIG;
-use crate::new_flow::Outcome;
-use crate::pipeline::Net;
+use crate::net::Net;
+use crate::outcome::Outcome;
 use crate::tables::{Tables, count, count_service};
 
 const ALLOW: i32 = 1;

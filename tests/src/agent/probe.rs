@@ -15,7 +15,7 @@ use nix::sys::socket::{
 };
 use nix::sys::time::TimeVal;
 
-use super::obey::unspecified;
+use super::address::unspecified;
 use super::protocol::{Answer, Probe, Tried, Via};
 use super::request::{self, Datagrams};
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use socket2::{Domain, Socket, Type};
 
-use super::obey::unspecified;
+use super::address::unspecified;
 use super::protocol::{Answer, Sockets, Via};
 
 /// Less than the second after which TCP repeats a SYN, so that the repetition does not hide a lost first packet.

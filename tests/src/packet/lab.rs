@@ -58,7 +58,8 @@ impl Lab {
                 ops.push(MapOp::PutAddress(place::address(host, family), flags));
             }
         }
-        let mut next = Next { place: 0, page: 3, hash: maglev::hash(row, case) };
+        let hash = row.steps.first().map_or(0, |step| maglev::hash(&step.packet, case));
+        let mut next = Next { place: 0, page: 3, hash };
         // The prefix of `vip` and its neighbors.
         let cidr = Prefix { list: PrefixList::SERVICE_CIDRS, net: place::prefix("vip/16", case.family) };
         ops.extend(row.has_service_cidr.then_some(MapOp::PutPrefix(cidr)));

@@ -6,10 +6,10 @@ use anyhow::Result;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, MapAddr, names};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::datapath::affinity::AFFINITY_SHIFT;
+use svc_ctl::dataplane::clock::coarse_ns;
 use svc_ctl::dataplane::pins::Pins;
 
 use super::flow::{LineCodec, SERVICE};
-use super::kernel::coarse_ns;
 use super::place::{self, Family};
 use super::table::{Table, clear, open};
 

@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, anyhow};
 use ipnet::IpNet;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use svc_ctl::dataplane::complete_presence::complete_presence;
 use svc_ctl::dataplane::flows;
 use svc_ctl::dataplane::object::OBJECT;
-use svc_ctl::dataplane::presence::complete;
 use svc_ctl::dataplane::store::MapStore as _;
 use svc_ctl::model::node::NodeAddresses;
 use svc_ctl::model::service::Selection;
@@ -69,7 +69,7 @@ impl Node {
             // The pin of the filter was lost.
             2 => {
                 self.kernel.store.0.presence.fill(0)?;
-                complete(&mut self.kernel.store.0)?;
+                complete_presence(&mut self.kernel.store.0)?;
             }
             _ => {}
         }

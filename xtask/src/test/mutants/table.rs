@@ -65,7 +65,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a SYN stays with a closed connection",
-        file: "svc-ebpf/src/pipeline.rs",
+        file: "svc-ebpf/src/record.rs",
         from: "(record.state.is_closing() || is_expired",
         to: "(is_expired",
     },
