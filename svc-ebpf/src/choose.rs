@@ -13,7 +13,7 @@ use svc_common::wire::parse::Packet;
 use crate::affinity;
 use crate::bypass;
 use crate::carried;
-use crate::extent::{NOBODY, member};
+use crate::extent::{NO_BACKEND, member};
 use crate::hook::PacketAccess;
 use crate::maps::{CONFIG, Chosen, MAGLEV, Scratch};
 use crate::net::Net;
@@ -114,7 +114,7 @@ fn choose<F: Net>(frontend: &FrontendValue, key: &FlowKey<F::Addr>) -> u32 {
         client.netns = [0; 2];
         client.addr = key.src;
         chosen.backend = affinity::sticky_backend::<F>(client, extent);
-        if chosen.backend != NOBODY {
+        if chosen.backend != NO_BACKEND {
             return 0;
         }
     }

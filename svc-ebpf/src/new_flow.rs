@@ -14,7 +14,7 @@ use svc_common::wire::parse::Packet;
 
 use crate::affinity;
 use crate::choose::choose_backend;
-use crate::extent::NOBODY;
+use crate::extent::NO_BACKEND;
 use crate::fib::{self, Answer};
 use crate::hook::PacketAccess;
 use crate::lease::may_have_pod_sockets;
@@ -42,7 +42,7 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
     let (key, now) = (&packet.key, now());
     let Some(scratch) = F::scratch() else { return Outcome::PASS };
     let Chosen { backend: id, flags, service, is_pod, .. } = scratch.chosen;
-    let Some(backend) = (if id == NOBODY { None } else { F::backend(id) }) else {
+    let Some(backend) = (if id == NO_BACKEND { None } else { F::backend(id) }) else {
         count(Counter::DropNoBackend);
         return Outcome::DROP;
     };

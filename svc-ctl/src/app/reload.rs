@@ -177,12 +177,12 @@ fn folder_of(file: &Path) -> PathBuf {
 fn watch_folder(folder: &Path, changed: mpsc::UnboundedSender<()>) -> anyhow::Result<RecommendedWatcher> {
     let context = || format!("watching {}", folder.display());
     // Reads are no change; svc itself reads the file.
-    let tell = move |event: notify::Result<notify::Event>| {
+    let on_event = move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
             let _ = changed.send(());
         }
     };
-    let mut watcher = notify::recommended_watcher(tell).with_context(context)?;
+    let mut watcher = notify::recommended_watcher(on_event).with_context(context)?;
     watcher.watch(folder, RecursiveMode::NonRecursive).with_context(context)?;
     Ok(watcher)
 }

@@ -196,7 +196,7 @@ pub struct RunArgs {
     /// loopback), `localhost` (127.0.0.1 and ::1, for processes of the node alone). Without it all.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
     pub nodeport_addresses: NodePortAddresses,
-    /// How it is told who is a pod of this node: what comes from a pod is not masqueraded towards a ClusterIP, and with
+    /// How pods of this node are recognised: their packets are not masqueraded towards a ClusterIP, and with
     /// `externalTrafficPolicy: Local` it reaches every endpoint. `interface`: by the roles of interfaces.
     #[arg(long, value_enum, value_name = "MODE", default_value = "interface")]
     pub detect_local_mode: DetectLocal,

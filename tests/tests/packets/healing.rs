@@ -155,7 +155,7 @@ fn half_swapped() -> Result<()> {
 
 /// Moves the hooks, as the loop does once the tables are filled: afterwards no hook uses another table than the pinned one.
 fn filled(testbed: &mut Testbed) -> Result<()> {
-    let swap = testbed.started.first_swap.take().context("nothing to swap")?;
+    let mut swap = testbed.started.first_swap.take().context("nothing to swap")?;
     swap()?;
     let pins = &testbed.started.pins;
     let hooked = hooked_tables(pins, &MapSet::open(pins)?)?;
@@ -231,7 +231,7 @@ fn upgraded() -> Result<()> {
     let staged = testbed.started.growth.staged.blocking_recv().context("no answer")?;
     (staged.map_err(|text| anyhow!(text))?.swap)()?;
     ensure!(testbed.programs()?.iter().any(|id| before.contains(id)), "the hooks were moved by growth");
-    let swap = testbed.started.first_swap.take().context("nothing to swap")?;
+    let mut swap = testbed.started.first_swap.take().context("nothing to swap")?;
     swap()?;
     let after = testbed.programs()?;
     ensure!(after.iter().all(|id| !before.contains(id) || ours.contains(id)), "the hooks were not moved");

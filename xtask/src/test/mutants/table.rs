@@ -96,7 +96,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a client stays with a backend that may not be chosen",
         file: "svc-ebpf/src/affinity.rs",
-        from: "if holds(extent, backend) { backend.0 } else { NOBODY }",
+        from: "if holds(extent, backend) { backend.0 } else { NO_BACKEND }",
         to: "if holds(extent, backend) { backend.0 } else { backend.0 }",
     },
     Mutant {
