@@ -28,7 +28,7 @@ fn obey(command: &Command, jobs: &mut Jobs) -> Result<Value> {
     match *command {
         Command::Serve { ref name, port } => json(svc_echo::serve(name, &[port], &[port])?),
         Command::ServeAt { ref name, address, port } => json(svc_echo::serve_at(name, address, port)?),
-        Command::Probe { ref probes } => json(probe::all(probes)?),
+        Command::Probe { ref probes, ports } => json(probe::all(probes, ports)?),
         Command::Ask { via, to, count } => {
             let ask = |n| request::once(via, to).with_context(|| format!("request {n} of {count}"));
             json((1..=count).map(ask).collect::<Result<Vec<_>>>()?)

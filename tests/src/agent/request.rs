@@ -14,7 +14,7 @@ use super::protocol::{Answer, Sockets, Via};
 pub const LIMIT: Duration = Duration::from_millis(950);
 
 /// Timeout for a reply on an open connection: TCP repairs losses, and a busy machine is slow.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) fn once(via: Via, to: SocketAddr) -> Result<Answer> {
     match via {

@@ -16,8 +16,8 @@ use crate::topology::Family;
 
 /// Attempts per endpoint: all of them miss one of three endpoints in one of a million rows.
 const TRIES_PER_ENDPOINT: usize = 12;
-/// Minimum number of attempts, to notice a wrong server that is selected at random.
-const TRIES_AT_LEAST: usize = 12;
+/// Minimum number of attempts. A fault that shows in one request of five is missed by one row of a hundred.
+const TRIES_AT_LEAST: usize = 20;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
