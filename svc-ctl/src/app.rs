@@ -13,9 +13,7 @@ use svc_common::abi::PodSockets;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::cli::args::Source;
-use crate::cli::run::Reload;
-use crate::config::Config;
+use crate::config::{Config, Reload, Source};
 use crate::dataplane::pins::{Lock, lock_file};
 use crate::dataplane::run_time;
 use crate::dns::counts::DnsCounts;

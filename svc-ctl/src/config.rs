@@ -1,20 +1,40 @@
 //! The daemon's configuration, checked and complete.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
 
+use serde_json::Value;
 use svc_common::abi::PodSockets;
 
-use crate::cli::args::Source;
-use crate::cli::config_file::ConfigFile;
 use crate::dns::settings::DnsSettings;
 use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::SnatPorts;
-use crate::observe::inspect::ConfigurationInForce;
 use crate::plan::settings::Settings;
 use crate::source::manifests::health::observer::HealthOptions;
+
+/// Where Services come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Source {
+    Kubernetes,
+    Manifests(PathBuf),
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once(':') {
+            None if text == "kubernetes" => Ok(Self::Kubernetes),
+            Some(("manifests", path)) if !path.is_empty() => Ok(Self::Manifests(path.into())),
+            _ => Err("expected `kubernetes` or `manifests:DIR`".to_owned()),
+        }
+    }
+}
 
 /// XDP policy for uplinks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,6 +53,23 @@ pub enum ThroughStack {
     Auto,
     Always,
     Never,
+}
+
+/// The configuration in force.
+#[derive(Clone, Debug, Default)]
+pub struct ConfigurationInForce {
+    /// As a KubeProxyConfiguration, for `/configz`.
+    pub document: Arc<Value>,
+    /// Flags and their values, for `/flagz`.
+    pub flags: Arc<BTreeMap<String, String>>,
+}
+
+/// A configuration file as it was read.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigFile {
+    pub path: PathBuf,
+    /// The contents when it was read.
+    pub text: String,
 }
 
 /// The daemon's configuration.
@@ -95,4 +132,12 @@ pub struct Config {
     pub is_hard_fail: bool,
     /// `spec.externalIPs` of Services are served.
     pub serves_external_ips: bool,
+}
+
+/// The parts that follow a changing configuration file.
+pub struct Reload {
+    /// The configuration as typed arguments and the file say it now.
+    pub read: Box<dyn Fn() -> anyhow::Result<Config> + Send>,
+    /// Sets how much is logged, as `--v` counts.
+    pub log_level: Box<dyn Fn(u8) + Send>,
 }

@@ -7,7 +7,7 @@ use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, Extent, FrontendValue, limits};
 use svc_common::datapath::affinity::{AFFINITY_SHIFT, Search, expires_at, is_over};
 
-use crate::choose::{NOBODY, selected};
+use crate::extent::{NO_BACKEND, selected};
 use crate::tables::Tables;
 
 #[inline(always)]
@@ -22,9 +22,9 @@ pub fn sticky_backend<F: Tables>(client: &AffinityKey<F::Addr>, extent: &Extent)
     match F::affinity(client) {
         Some(v) if !is_over(now(), v.until) => {
             let backend = v.backend;
-            if holds(extent, backend) { backend.0 } else { NOBODY }
+            if holds(extent, backend) { backend.0 } else { NO_BACKEND }
         }
-        _ => NOBODY,
+        _ => NO_BACKEND,
     }
 }
 

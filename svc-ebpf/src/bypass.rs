@@ -16,8 +16,8 @@ use svc_common::wire::parse::Packet;
 
 use crate::hook::PacketAccess;
 use crate::maps::CONFIG;
-use crate::no_ports::wildcard_record;
-use crate::pipeline::{Net, is_syn};
+use crate::net::Net;
+use crate::record::{is_syn, wildcard_record};
 use crate::tables::{is_own, now};
 use crate::tuple_conflict;
 

@@ -4,8 +4,9 @@ use svc_common::abi::*;
 use svc_common::wire::parse::Packet;
 
 use crate::hook::PacketAccess;
-use crate::new_flow::Outcome;
-use crate::pipeline::{Net, touch, unexpired};
+use crate::net::Net;
+use crate::outcome::Outcome;
+use crate::record::{touch, unexpired};
 use crate::tables::now;
 
 /// Moves such a flow's record into the new flow table, and leaves a copy in the scratch space as if the flow had just

@@ -12,15 +12,14 @@ use svc_common::wire::parse::Packet;
 use crate::affinity;
 use crate::bypass;
 use crate::carried;
+use crate::extent::{NO_BACKEND, member};
 use crate::hook::PacketAccess;
-use crate::maps::{CONFIG, Chosen, MAGLEV, SELECTION, Scratch};
-use crate::new_flow::Outcome;
-use crate::pipeline::{Net, begins_connection, is_syn};
+use crate::maps::{CONFIG, Chosen, MAGLEV, Scratch};
+use crate::net::Net;
+use crate::outcome::Outcome;
+use crate::record::{begins_connection, is_syn};
 use crate::tables::{count, iface, migration, presence};
 use crate::tuple_conflict;
-
-/// Stands for "no backend"; no backend has this id.
-pub const NOBODY: u32 = 0;
 
 /// How a packet's backend is chosen, a set of bits.
 pub struct Choice;
@@ -110,7 +109,7 @@ fn choose<F: Net>(frontend: &FrontendValue, key: &FlowKey<F::Addr>) -> u32 {
         client.netns = [0; 2];
         client.addr = key.src;
         chosen.backend = affinity::sticky_backend::<F>(client, extent);
-        if chosen.backend != NOBODY {
+        if chosen.backend != NO_BACKEND {
             return 0;
         }
     }
@@ -205,21 +204,6 @@ fn is_local_pod<F: Net>(own: Option<&Iface>, src: &F::Addr) -> bool {
         return F::is_listed(PrefixList::LOCAL_PODS, src);
     }
     own.is_some_and(|i| i.flags.has(IfaceFlags::LOCAL_PODS))
-}
-
-/// The backend at an index of an extent. A pinned table may hold garbage: an index beyond the extent has no backend.
-#[inline(always)]
-pub fn member(extent: &Extent, at: u32) -> u32 {
-    if at >= extent.count {
-        return NOBODY;
-    }
-    selected(extent.first.wrapping_add(at)).unwrap_or(NOBODY)
-}
-
-/// The backend id at a place of the selection table.
-#[inline(always)]
-pub fn selected(place: u32) -> Option<u32> {
-    SELECTION.get(place).copied()
 }
 
 /// The index at the hash's place of a Maglev table. If there is no such page: an index beyond every extent.

@@ -7,41 +7,12 @@ use svc_common::abi::{Direction, FlowKey, FlowRecord};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::family::{Family, V4, V6};
 
+use crate::kernel_structs::{FibParams, Neighbor};
 use crate::maps::CONFIG;
 use crate::tables::{Tables, iface};
 
 /// `BPF_FIB_LOOKUP_SRC` (Linux 6.7).
 const FIB_LOOKUP_SRC: u32 = 1 << 4;
-
-/// `struct bpf_fib_lookup` (linux/bpf.h). Each union has the member that is used here.
-#[repr(C)]
-pub struct Params {
-    family: u8,
-    l4_proto: u8,
-    /// Both ports in network byte order.
-    sport: u16,
-    dport: u16,
-    /// In: 1, which makes the kernel report the MTU. Out: the route's MTU.
-    tot_len_mtu: u16,
-    ifindex: u32,
-    tos_flow: u32,
-    src: [u32; 4],
-    dst: [u32; 4],
-    vlan: [u16; 2],
-    smac: [u8; 6],
-    dmac: [u8; 6],
-}
-const _: () = assert!(size_of::<Params>() == 64);
-
-/// The next hop of an unresolved record: `struct bpf_redir_neigh` (linux/bpf.h). Without it the kernel would look for a
-/// route of its own, by the translated source.
-#[repr(C)]
-pub struct Neighbor {
-    /// Zero: none was found. May be IPv6 for an IPv4 packet (RFC 5549).
-    family: u32,
-    address: [u32; 4],
-}
-const _: () = assert!(size_of::<Neighbor>() == 20);
 
 /// The next hop that this CPU found last, if it was for this record's destination: another CPU may have marked the record
 /// as unresolved since this packet looked.
@@ -111,7 +82,7 @@ pub fn next_hop<F: FibWords + Tables>(
         (record.src, record.sport)
     };
     let params = &mut scratch.fib;
-    *params = Params {
+    *params = FibParams {
         family: F::AF,
         l4_proto: key.proto.0,
         sport: sport.be(),
@@ -127,7 +98,8 @@ pub fn next_hop<F: FibWords + Tables>(
     };
     let flags = if CONFIG.load().fib_source != 0 { FIB_LOOKUP_SRC } else { 0 };
     // SAFETY: the struct has the kernel's layout and size; the context is this program's own.
-    let answer = unsafe { bpf_fib_lookup(ctx, (&raw mut *params).cast(), size_of::<Params>() as i32, flags) };
+    let answer =
+        unsafe { bpf_fib_lookup(ctx, (&raw mut *params).cast(), size_of::<FibParams>() as i32, flags) };
     scratch.neighbor.family = 0;
     match answer {
         0 => {

@@ -6,8 +6,8 @@
 use svc_common::family::{V4, V6};
 use svc_common::wire::crc32c;
 
+use crate::net::Global;
 use crate::new_flow;
-use crate::tables::Tables;
 
 /// The change of the checksum of an SCTP packet of `length` octets whose ports change by these bits, as they lie in the
 /// packet.
@@ -15,12 +15,6 @@ use crate::tables::Tables;
 #[inline(never)]
 pub extern "C" fn sctp_delta(flipped: u32, length: u32) -> u32 {
     crc32c::delta(flipped, length)
-}
-
-/// The global functions, by address family.
-pub trait Global: Tables {
-    /// [`new_flow::claim`]
-    fn claim(takes_port: u32, now: u32) -> u32;
 }
 
 impl Global for V4 {

@@ -10,19 +10,13 @@ use svc_common::wire::icmp::{ICMP_LEN, Icmp, Problem};
 use svc_common::wire::ip::{ETH_LEN, TCP_LEN, UDP_LEN, checksum_offset};
 use svc_common::wire::parse::{Packet, Shape};
 
-use crate::hook::PacketAccess;
 use crate::hook::tc::Tc;
 use crate::hook::xdp::Xdp;
+use crate::hook::{PacketAccess, Reject};
 use crate::tables::{Tables, count, iface, is_own, may_reject};
 
 /// `BPF_ADJ_ROOM_MAC`: room between the link header and the IP header.
 const ADJ_ROOM_MAC: u32 = 1;
-
-/// Hooks that can send an error to a packet's sender.
-pub trait Reject: PacketAccess {
-    /// Reports the problem to the packet's sender.
-    fn reject<F: Tables + Icmp>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32;
-}
 
 impl Reject for Xdp<'_> {
     /// Rare, so left to the TC hook, which gets the packet untouched.

@@ -12,8 +12,10 @@ use svc_common::wire::ip::{Ports, TCP_CHECKSUM, UDP_CHECKSUM};
 
 use crate::hook::PacketAccess;
 use crate::maps::InnerPacket;
-use crate::no_ports::{Verdict, headers, record_at, record_by, resolve_next_hop};
-use crate::pipeline::{Net, forward_out};
+use crate::net::Net;
+use crate::no_ports::{Verdict, headers, resolve_next_hop};
+use crate::record::{record_at, record_by};
+use crate::send::forward_out;
 use crate::tables::{count, count_service};
 
 /// Change of a sum over a packet's addresses by a record. It is computed if the record's key does not have the source

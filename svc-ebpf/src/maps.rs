@@ -12,7 +12,7 @@ use svc_common::wire::ip::Ports;
 use svc_common::wire::parse::Packet;
 use svc_common::wire::rewrite::HeaderWords;
 
-use crate::fib;
+use crate::kernel_structs::{FibParams, Neighbor};
 
 /// Not preallocated. A replaced value is freed after an RCU grace period instead of being reused at once, so readers
 /// never see it change.
@@ -154,8 +154,8 @@ pub struct Scratch<A> {
     pub inner: InnerPacket,
     pub packet: Packet<A>,
     pub chosen: Chosen,
-    pub fib: fib::Params,
-    pub neighbor: fib::Neighbor,
+    pub fib: FibParams,
+    pub neighbor: Neighbor,
     /// The destination that `neighbor` is for.
     pub neighbor_of: A,
     /// SNAT address of the second flow of a masquerade through the stack, and the first flow's record in the

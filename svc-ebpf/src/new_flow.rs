@@ -13,31 +13,16 @@ use svc_common::wire::checksum::Wsum;
 use svc_common::wire::parse::Packet;
 
 use crate::affinity;
-use crate::choose::{NOBODY, choose_backend};
+use crate::choose::choose_backend;
+use crate::extent::NO_BACKEND;
 use crate::fib::{self, Answer};
 use crate::hook::PacketAccess;
 use crate::lease::may_have_pod_sockets;
 use crate::maps::{CONFIG, Chosen, Scratch};
-use crate::pipeline::{Net, is_syn};
+use crate::net::Net;
+use crate::outcome::Outcome;
+use crate::record::is_syn;
 use crate::tables::{count, count_service, iface, now};
-
-/// Result for a packet without a record; a small number, because it crosses a call.
-pub struct Outcome;
-
-impl Outcome {
-    pub const PASS: u32 = 0;
-    /// A flow began or was taken over; its forward record is in the scratch space.
-    pub const BEGUN: u32 = 1;
-    pub const NO_ENDPOINT: u32 = 2;
-    pub const DROP: u32 = 3;
-    pub const UNKNOWN_PORT: u32 = 4;
-    /// A backend is chosen; it is in the scratch space.
-    pub const CHOSEN: u32 = 5;
-    /// There is no record.
-    pub const UNKNOWN: u32 = 6;
-    /// Like `BEGUN`, with a second flow that masquerades; that flow's hook is in the scratch space.
-    pub const BEGUN_FIRST: u32 = 7;
-}
 
 /// Chooses a backend for a packet without a record and begins a flow. These are calls side by side: their stack
 /// frames together with that of the established path do not fit into 512 octets. The verifier walks each call without
@@ -57,7 +42,7 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
     let (key, now) = (&packet.key, now());
     let Some(scratch) = F::scratch() else { return Outcome::PASS };
     let Chosen { backend: id, flags, service, is_pod, .. } = scratch.chosen;
-    let Some(backend) = (if id == NOBODY { None } else { F::backend(id) }) else {
+    let Some(backend) = (if id == NO_BACKEND { None } else { F::backend(id) }) else {
         count(Counter::DropNoBackend);
         return Outcome::DROP;
     };

@@ -2,16 +2,17 @@
 //! TCP, UDP and SCTP. They are rare, so this is one call that parses the packet again.
 
 use svc_common::abi::*;
-use svc_common::addr::Proto;
 use svc_common::wire::ip::UDP_LEN;
 use svc_common::wire::parse::{Headers, Shape};
 
 use crate::choose::{pass_unserved, verdict_without_frontend};
 use crate::fib;
 use crate::hook::PacketAccess;
-use crate::new_flow::Outcome;
-use crate::pipeline::{Net, forward_out};
-use crate::tables::{count, count_service, is_own};
+use crate::net::Net;
+use crate::outcome::Outcome;
+use crate::record::record_at;
+use crate::send::forward_out;
+use crate::tables::{count, count_service};
 
 /// Verdict for such a packet: an action of the hook or one of these constants.
 pub struct Verdict;
@@ -55,40 +56,6 @@ pub fn other_protocol<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) ->
 pub fn headers<F: Net, M: PacketAccess>(m: &M, role: Role) -> Option<Headers<F::Addr>> {
     let ip = F::headers(&m.frame(), M::L3).ok()?;
     (!M::BEFORE_STACK && m.is_complete(ip.len) && m.is_ours(role)).then_some(ip)
-}
-
-/// The record of a tuple at a hook.
-#[inline(always)]
-pub fn record_at<F: Net>(key: &FlowKey<F::Addr>, hook: Hook) -> Option<&'static mut FlowRecord<F::Addr>> {
-    record_by::<F>(key, hook, F::flow)
-}
-
-/// The record of a tuple at a hook, found by the look-up `flow`. A server bound to the wildcard address answers from
-/// the address that the route prefers, so the wildcard record is tried as well.
-#[inline(always)]
-pub fn record_by<F: Net>(
-    key: &FlowKey<F::Addr>,
-    hook: Hook,
-    look_up: impl Fn(&FlowKey<F::Addr>) -> Option<&'static mut FlowRecord<F::Addr>>,
-) -> Option<&'static mut FlowRecord<F::Addr>> {
-    let mut record = look_up(key);
-    if record.is_none() && key.proto == Proto::UDP && is_own::<F>(&key.src) {
-        record = wildcard_record::<F>(key, look_up);
-    }
-    record.filter(|record| record.hook == hook)
-}
-
-/// The wildcard record, for a datagram from any address of the node.
-#[inline(always)]
-pub fn wildcard_record<F: Net>(
-    key: &FlowKey<F::Addr>,
-    look_up: impl Fn(&FlowKey<F::Addr>) -> Option<&'static mut FlowRecord<F::Addr>>,
-) -> Option<&'static mut FlowRecord<F::Addr>> {
-    let wild = &mut F::scratch()?.reverse_key;
-    // Field by field: a whole assignment becomes a call of memcpy, which needs its own stack frame.
-    (wild.src, wild.dst) = (F::Addr::default(), key.dst);
-    (wild.sport, wild.dport, wild.proto, wild._pad) = (key.sport, key.dport, key.proto, [0; 3]);
-    look_up(wild)
 }
 
 /// Resolves the record's next hop: such a packet may be the first of its direction.

@@ -3,31 +3,24 @@
 
 use svc_common::abi::*;
 use svc_common::addr::Proto;
-use svc_common::datapath::flow::{can_make_twin, twin, twin_key};
 use svc_common::datapath::presence::{incoming, leaving};
-use svc_common::datapath::state::{age, is_expired, observe, observe_time, shared};
-use svc_common::wire::icmp::{Icmp, Problem};
-use svc_common::wire::ip::{Ports, tcp};
+use svc_common::datapath::state::is_expired;
+use svc_common::wire::icmp::Problem;
+use svc_common::wire::ip::Ports;
 use svc_common::wire::parse::{Packet, Shape, Skip};
-
-use core::ffi::c_void;
 
 use crate::bypass;
 use crate::choose::{is_unallocated, pass_unserved};
-use crate::fib::{self, FibWords};
-use crate::global::Global;
-use crate::hook::PacketAccess;
-use crate::icmp::Reject;
+use crate::hook::{PacketAccess, Reject};
 use crate::icmp_inner::{self, delta_of};
-use crate::new_flow::{Outcome, new_flow};
+use crate::net::Net;
+use crate::new_flow::new_flow;
 use crate::no_ports::{self, Verdict};
+use crate::outcome::Outcome;
+use crate::record::{begins_connection, touch, unexpired};
 use crate::sctp;
-use crate::tables::{Tables, count, count_service, now, presence, tick};
-use crate::tuple_conflict;
-
-/// All that the pipeline needs of an address family.
-pub trait Net: Tables + FibWords + Icmp + Global {}
-impl<F: Tables + FibWords + Icmp + Global> Net for F {}
+use crate::send::{drop_unwritable, forward_out};
+use crate::tables::{count, count_service, presence, tick};
 
 /// Handles a packet that came in by a pod interface or an uplink.
 #[inline(always)]
@@ -78,24 +71,6 @@ pub fn ingress<F: Net, M: PacketAccess + Reject>(m: &M, role: Role) -> i32 {
         no_ports::remember::<F, M>(m, &packet.key);
     }
     translate_and_forward::<F, M>(m, &packet, record)
-}
-
-/// Returns the record if it is for this hook and the flow has not expired.
-#[inline(always)]
-pub fn unexpired<'a, F: Net, M: PacketAccess>(
-    m: &M,
-    packet: &Packet<F::Addr>,
-    record: &'a mut FlowRecord<F::Addr>,
-    now: u32,
-) -> Option<&'a mut FlowRecord<F::Addr>> {
-    if record.hook != Hook::INGRESS {
-        return None;
-    }
-    let is_reused = reuses_tuple(packet, record, now);
-    if is_reused && !M::BEFORE_STACK && packet.tcp_flags & tcp::ACK != 0 {
-        tuple_conflict::release_for_reply::<F, M>(m, &packet.key);
-    }
-    if is_reused { None } else { Some(record) }
 }
 
 /// Handles an incoming packet without a tuple.
@@ -183,93 +158,6 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
     }
 }
 
-/// A new connection may take the tuple of a closed one. Either a client reuses it with a SYN, or nf_conntrack gave
-/// our source port to a connection of the node, and a SYN-ACK answers that.
-#[inline(always)]
-fn reuses_tuple<A>(packet: &Packet<A>, record: &FlowRecord<A>, now: u32) -> bool {
-    let proto = packet.key.proto;
-    if proto == Proto::TCP {
-        let answers = packet.tcp_flags & tcp::SYN != 0 && record.direction == Direction::REVERSE;
-        (is_syn(packet) || answers)
-            && (record.state.is_closing() || is_expired(proto, record.state, now, record.stamp))
-    } else {
-        is_expired(proto, record.state, now, record.stamp)
-    }
-}
-
-/// The packet may begin a connection between its endpoints themselves: any datagram may be the first of its socket. The
-/// stack's hooks look after these.
-#[inline(always)]
-pub fn begins_connection<F: Net, M: PacketAccess>(packet: &Packet<F::Addr>) -> bool {
-    !M::BEFORE_STACK && (packet.key.proto == Proto::UDP || is_syn(packet))
-}
-
-#[inline(always)]
-pub fn is_syn<A>(packet: &Packet<A>) -> bool {
-    packet.tcp_flags & (tcp::SYN | tcp::ACK) == tcp::SYN
-}
-
-/// Updates the record's state and, once a tick, its stamp, next hop and the other direction's record.
-#[inline(always)]
-pub fn touch<F: Net, M: PacketAccess>(
-    m: &M,
-    packet: &Packet<F::Addr>,
-    record: &mut FlowRecord<F::Addr>,
-    now: u32,
-) {
-    let state = observe(record.state, record.direction, packet.key.proto, packet.tcp_flags);
-    let is_unresolved = record.exit == Exit::REDIRECT && !record.is_resolved();
-    if state != record.state || record.stamp != now || is_unresolved {
-        record.state = state;
-        refresh::<F>(m.ctx(), m.ifindex(), &packet.key, record);
-    }
-}
-
-/// The rare part of `touch`: looks the next hop up again, exchanges state between the two records, and makes a
-/// missing one again. A call of its own, because its callers have no stack left.
-#[inline(never)]
-fn refresh<F: Net>(
-    ctx: *mut c_void,
-    ifindex: u32,
-    key: &FlowKey<F::Addr>,
-    record: &mut FlowRecord<F::Addr>,
-) -> u32 {
-    let now = now();
-    record.state = observe_time(record.state, key.proto, age(now, record.stamp));
-    record.stamp = now;
-    if record.has_next_hop() {
-        // If there is no route any more, the old next hop stays: better late than dropped.
-        fib::next_hop::<F>(ctx, ifindex, key, record);
-    }
-    let other_key = twin_key::<F>(key.proto, record);
-    if let Some(other) = F::flow(&other_key) {
-        // Another flow may have the reverse tuple by now; a server on the node may answer from another address.
-        let is_twin = (other.dst == key.src || record.wildcard_source != 0)
-            && other.dport == key.sport
-            && other.src == key.dst
-            && other.sport == key.dport;
-        if !is_twin {
-            return 0;
-        }
-        // Both directions share one clock, as in nf_conntrack: a stream with packets in only one direction lives
-        // (SEM-123). The other direction's next packet looks its next hop up all the same.
-        let is_due = other.has_next_hop() && other.stamp != record.stamp;
-        (record.state, other.state) = shared(record.state, other.state, is_due);
-        other.stamp = record.stamp;
-    } else if can_make_twin(record)
-        // A closed flow does not take its reverse tuple back.
-        && !record.state.is_closing()
-        && let Some(scratch) = F::scratch()
-    {
-        twin::<F>(key, record, &mut scratch.reverse);
-        scratch.reverse.state = record.state.with(FlowState::NEXT_HOP_DUE);
-        if F::claim_flow(&other_key, &scratch.reverse) {
-            count(Counter::FlowTwinRestored);
-        }
-    }
-    0
-}
-
 /// Rewrites a packet by its record and sends it.
 #[inline(always)]
 fn translate_and_forward<F: Net, M: PacketAccess + Reject>(
@@ -300,32 +188,6 @@ fn translate_and_forward<F: Net, M: PacketAccess + Reject>(
     }
 }
 
-/// Sends a rewritten packet as its record says.
-#[inline(always)]
-pub fn forward_out<F: Net, M: PacketAccess>(m: &M, record: &FlowRecord<F::Addr>) -> i32 {
-    if record.exit.is_stack() {
-        return m.pass();
-    }
-    if record.exit != Exit::REDIRECT {
-        return if swap_macs(m) { m.redirect(m.ifindex()) } else { drop_unwritable(m) };
-    }
-    if !m.add_link_header::<F>() {
-        return drop_unwritable(m);
-    }
-    let (oif, smac, dmac) = (record.oif, record.smac, record.dmac);
-    if record.is_resolved() {
-        if write_macs(m, dmac, smac) { m.redirect(oif) } else { drop_unwritable(m) }
-    } else {
-        m.redirect_neigh(oif, fib::neighbor_of::<F>(record))
-    }
-}
-
-#[inline(always)]
-fn drop_unwritable<M: PacketAccess>(m: &M) -> i32 {
-    count(Counter::DropRewrite);
-    m.drop()
-}
-
 /// Writes the record's tuple into the packet, and counts it for its service.
 #[inline(always)]
 fn rewrite<F: Net, M: PacketAccess>(
@@ -350,33 +212,4 @@ fn rewrite<F: Net, M: PacketAccess>(
     }
     count_service(record.service, 0, 1, packet.len as u64);
     packet.key.proto == Proto::SCTP || m.fix_checksum::<F>(packet.l4, packet.key.proto, addr, port, hops)
-}
-
-#[inline(always)]
-fn write_macs<M: PacketAccess>(m: &M, dmac: [u8; 6], smac: [u8; 6]) -> bool {
-    let Some(p) = m.frame().at::<[u16; 6]>(0) else { return false };
-    let h = |a: u8, b: u8| u16::from_ne_bytes([a, b]);
-    // SAFETY: `at` checked the bounds.
-    unsafe {
-        p.write([
-            h(dmac[0], dmac[1]),
-            h(dmac[2], dmac[3]),
-            h(dmac[4], dmac[5]),
-            h(smac[0], smac[1]),
-            h(smac[2], smac[3]),
-            h(smac[4], smac[5]),
-        ]);
-    }
-    true
-}
-
-#[inline(always)]
-fn swap_macs<M: PacketAccess>(m: &M) -> bool {
-    let Some(p) = m.frame().at::<[u16; 6]>(0) else { return false };
-    // SAFETY: `at` checked the bounds.
-    unsafe {
-        let [a, b, c, d, e, f] = p.read();
-        p.write([d, e, f, a, b, c]);
-    }
-    true
 }

@@ -9,7 +9,7 @@ use svc_common::wire::parse::{Packet, Shape};
 use crate::global;
 use crate::hook::PacketAccess;
 use crate::icmp_inner::delta_of;
-use crate::pipeline::Net;
+use crate::net::Net;
 
 /// Called before the packet is written. False if the checksum cannot be updated: the ports change and the length of
 /// the whole packet is not known.

@@ -7,7 +7,7 @@ use svc_common::datapath::flow::twin_key;
 
 use crate::hook::PacketAccess;
 use crate::maps::Scratch;
-use crate::pipeline::Net;
+use crate::net::Net;
 use crate::tables::{count, iface, is_own, migration};
 
 /// Called for a packet that a client sends to a backend directly. If the client has a translated flow from the same

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use svc_ctl::dataplane::attach::CGROUP_HOOKS;
+use svc_ctl::dataplane::hooks::CGROUP_HOOKS;
 
 use crate::command;
 use crate::netns::Netns;

@@ -17,6 +17,7 @@ pub mod cluster;
 pub mod command;
 pub mod conformance;
 pub mod daemon;
+pub mod family;
 pub mod http;
 pub mod manifests;
 pub mod matrix;

@@ -11,7 +11,7 @@ use std::thread;
 use anyhow::{Context, Result, anyhow};
 use nix::sched::{CloneFlags, setns};
 
-use crate::topology::Family;
+use crate::family::Family;
 use crate::{command, run_name};
 
 const DIR: &str = "/run/netns";

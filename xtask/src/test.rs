@@ -31,7 +31,8 @@ pub struct Args {
     /// Print the tiers with their number of cases, and run nothing
     #[arg(long)]
     list: bool,
-    /// Every combination of the tier net's matrix, not only each pair of its values with each network
+    /// Every case: all combinations of the tier net's matrix and not only each pair of its values with each network, every
+    /// mutant, every scenario on other kernels
     #[arg(long)]
     all: bool,
     /// Length of the tier chaos, set-up aside (default: 4 seconds for each adversary)
@@ -156,13 +157,12 @@ impl Session {
         let svc_ctl = self.svc_ctl.as_deref().filter(|_| tier.needs_daemon);
         let svc_ctl_next = self.svc_ctl_next.as_deref().filter(|_| tier.needs_next);
         let programs = Programs { svc_ctl, svc_ctl_next, ..prepare(tier)? };
-        let filter = self.selection.filter.as_deref();
         match (tier.runs, svc_ctl) {
             (Runs::InMachine, Some(svc_ctl)) => {
-                return kernel::run(&self.binaries, svc_ctl, filter).map(Some);
+                return kernel::run(&self.binaries, svc_ctl, &self.selection).map(Some);
             }
             (Runs::AgainstMutants, _) => {
-                return mutants::run(&self.binaries, self.privilege, filter).map(Some);
+                return mutants::run(&self.binaries, self.privilege, &self.selection).map(Some);
             }
             _ => {}
         }
@@ -209,8 +209,8 @@ fn list(tiers: &[&'static Tier], binaries: &[TestBinary], selection: &Selection)
 
 fn count_cases(tier: &Tier, binaries: &[TestBinary], selection: &Selection) -> Result<u64> {
     match tier.runs {
-        Runs::InMachine => return kernel::count_cases(binaries),
-        Runs::AgainstMutants => return Ok(mutants::count_cases()),
+        Runs::InMachine => return kernel::count_cases(binaries, selection),
+        Runs::AgainstMutants => return Ok(mutants::count_cases(selection)),
         Runs::Here | Runs::HereAsRoot => {}
     }
     binaries

@@ -53,8 +53,8 @@ pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) 
     next
 }
 
-/// The state that both records of a flow have once they have met: the first one's, whose packet passes now, and the other's.
-/// `is_due`: the other record's next hop must be looked up.
+/// The states of a flow's two records after they have exchanged what they saw: `own` is that of the record whose packet passes
+/// now. `is_due`: the other record's next hop must be looked up.
 #[inline(always)]
 pub const fn shared(own: FlowState, other: FlowState, is_due: bool) -> (FlowState, FlowState) {
     let both = (own.0 | other.0) & !FlowState::NEXT_HOP_DUE.0;

@@ -10,11 +10,9 @@ use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
 
-use crate::cli::run::Reload;
-use crate::config::Config;
+use crate::config::{Config, ConfigurationInForce, Reload};
 use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind, Origin};
-use crate::observe::inspect::ConfigurationInForce;
 use crate::observe::ledger::Ledger;
 use crate::plan::settings::Settings;
 
@@ -59,7 +57,7 @@ impl Reloader {
             let read = std::fs::read_to_string(&file.path);
             if let Some(new) = read.ok().filter(|new| *new != text) {
                 text = new;
-                self.take(self.reload.invocation.config());
+                self.take((self.reload.read)());
             }
         }
     }
@@ -184,12 +182,12 @@ fn folder_of(file: &Path) -> PathBuf {
 fn watch_folder(folder: &Path, changed: mpsc::UnboundedSender<()>) -> anyhow::Result<RecommendedWatcher> {
     let context = || format!("watching {}", folder.display());
     // Reads are no change; svc itself reads the file.
-    let tell = move |event: notify::Result<notify::Event>| {
+    let on_event = move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| !event.kind.is_access()) {
             let _ = changed.send(());
         }
     };
-    let mut watcher = notify::recommended_watcher(tell).with_context(context)?;
+    let mut watcher = notify::recommended_watcher(on_event).with_context(context)?;
     watcher.watch(folder, RecursiveMode::NonRecursive).with_context(context)?;
     Ok(watcher)
 }

@@ -15,7 +15,7 @@ pub struct ClusterFacts {
 /// One thing that svc does at the API server.
 #[derive(Clone, Debug)]
 pub struct Right {
-    /// `list services`, say.
+    /// For example `list services`.
     pub name: String,
     pub is_allowed: bool,
     /// svc cannot serve without it.

@@ -6,7 +6,6 @@ mod standalone;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
@@ -14,6 +13,7 @@ use clap_complete::Shell;
 pub use self::lb::LbArgs;
 pub use self::look::{GetArgs, WhyArgs};
 pub use self::standalone::{ApplyArgs, ManifestRules, ProbesChoice, StandaloneArgs, ValidateArgs};
+use crate::config::Source;
 use crate::dns::settings::{Domain, ListenAddress, Upstreams};
 use crate::model::service::Selection;
 use crate::plan::node_ports::NodePortAddresses;
@@ -196,7 +196,7 @@ pub struct RunArgs {
     /// loopback), `localhost` (127.0.0.1 and ::1, for processes of the node alone). Without it all.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
     pub nodeport_addresses: NodePortAddresses,
-    /// How it is told who is a pod of this node: what comes from a pod is not masqueraded towards a ClusterIP, and with
+    /// How pods of this node are recognised: their packets are not masqueraded towards a ClusterIP, and with
     /// `externalTrafficPolicy: Local` it reaches every endpoint. `interface`: by the roles of interfaces.
     #[arg(long, value_enum, value_name = "MODE", default_value = "interface")]
     pub detect_local_mode: DetectLocal,
@@ -426,25 +426,6 @@ pub enum XdpChoice {
     Native,
     Generic,
     Off,
-}
-
-/// Where Services come from.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Source {
-    Kubernetes,
-    Manifests(PathBuf),
-}
-
-impl FromStr for Source {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once(':') {
-            None if text == "kubernetes" => Ok(Self::Kubernetes),
-            Some(("manifests", path)) if !path.is_empty() => Ok(Self::Manifests(path.into())),
-            _ => Err("expected `kubernetes` or `manifests:DIR`".to_owned()),
-        }
-    }
 }
 
 /// Where to listen, if anywhere.

@@ -4,37 +4,28 @@ mod load_balancer;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, anyhow};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
+use crate::config::ConfigFile;
 use crate::kube_proxy::{Explained, Line, Verdict, explain};
 use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind};
 
-/// A configuration file as it was read.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct ConfigFile {
-    pub path: PathBuf,
-    /// The contents when it was read.
-    pub text: String,
-}
-
-impl ConfigFile {
-    /// The section `loadBalancer`, and complaints about what of it cannot be used.
-    pub fn load_balancer(&self) -> (LoadBalancerSettings, Vec<Complaint>) {
-        let Some(section) = load_balancer::section(&self.text) else {
-            return (LoadBalancerSettings::default(), Vec::new());
-        };
-        let (settings, problems) = LoadBalancerSettings::read(section);
-        let object = format!("--config {}", self.path.display());
-        let complain = |(field, reason): (String, String)| {
-            Complaint::new(Kind::Configuration, object.as_str(), &field, reason)
-        };
-        (settings, problems.into_iter().map(complain).collect())
-    }
+/// The section `loadBalancer`, and complaints about what of it cannot be used.
+pub fn load_balancer(file: &ConfigFile) -> (LoadBalancerSettings, Vec<Complaint>) {
+    let Some(section) = load_balancer::section(&file.text) else {
+        return (LoadBalancerSettings::default(), Vec::new());
+    };
+    let (settings, problems) = LoadBalancerSettings::read(section);
+    let object = format!("--config {}", file.path.display());
+    let complain = |(field, reason): (String, String)| {
+        Complaint::new(Kind::Configuration, object.as_str(), &field, reason)
+    };
+    (settings, problems.into_iter().map(complain).collect())
 }
 
 /// Reads a file and explains it. Refuses values that svc-ctl's own flags do not accept.

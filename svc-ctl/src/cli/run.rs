@@ -14,20 +14,19 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, fmt, reload};
 
 use super::args::{
-    Cli, Command, DetectLocal, LogFormat, PodSocketsChoice, ProbesChoice, RunArgs, ServiceCidrs, Source,
+    Cli, Command, DetectLocal, LogFormat, PodSocketsChoice, ProbesChoice, RunArgs, ServiceCidrs,
     StandaloneArgs, Switch, UnknownPorts, When, XdpChoice,
 };
-use super::config_file::{self, ConfigFile};
+use super::config_file;
 use super::effective::effective;
 use super::{command, flags};
 use crate::app;
-use crate::config::{Config, ThroughStack, XdpPolicy};
+use crate::config::{Config, ConfigFile, ConfigurationInForce, Reload, Source, ThroughStack, XdpPolicy};
 use crate::dns::settings::DnsSettings;
 use crate::lb::unused;
 use crate::model::complaint::Complaint;
 use crate::node::roles::{PodInterfaces, RoleRules};
 use crate::node::snat_ports::{EphemeralPorts, SnatPorts, choose};
-use crate::observe::inspect::ConfigurationInForce;
 use crate::plan::entry::Masquerade;
 use crate::plan::prefixes::{Cidrs, LocalPods};
 use crate::plan::settings::Settings;
@@ -52,7 +51,8 @@ pub fn main(typed: &RunArgs, matches: &ArgMatches, arguments: Vec<OsString>) -> 
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let ended = runtime.block_on(app::run(config, Reload { invocation, log_level }));
+    let read = Box::new(move || invocation.config());
+    let ended = runtime.block_on(app::run(config, Reload { read, log_level }));
     // Do not wait for a scrape that is still reading a table.
     runtime.shutdown_background();
     ended
@@ -92,13 +92,6 @@ impl Invocation {
         let config = config(&args, flags::values(&cli, all), file)?;
         Ok((args, config))
     }
-}
-
-/// The parts that follow a changing configuration file.
-pub struct Reload {
-    pub invocation: Invocation,
-    /// Sets how much is logged, as `--v` counts.
-    pub log_level: Box<dyn Fn(u8) + Send>,
 }
 
 fn log_to_stderr(args: &RunArgs) -> Box<dyn Fn(u8) + Send> {
@@ -169,7 +162,7 @@ fn config(
 ) -> anyhow::Result<Config> {
     let (file, complaints) = file.unzip();
     let mut complaints = complaints.unwrap_or_default();
-    let (mut load_balancer, problems) = file.as_ref().map(ConfigFile::load_balancer).unwrap_or_default();
+    let (mut load_balancer, problems) = file.as_ref().map(config_file::load_balancer).unwrap_or_default();
     complaints.extend(problems);
     if let Some(class) = &args.load_balancer_class {
         load_balancer.class.clone_from(class);

@@ -23,10 +23,10 @@ use svc_common::abi::*;
 use svc_common::addr::Port;
 
 use self::queues::Queues;
+use super::complete_presence::complete_presence;
 use super::encode;
 use super::map_set::MapSet;
 use super::maps::{FamilyMaps, Maps};
-use super::presence::complete;
 use super::store::{MapStore, StoreError};
 use crate::plan::capacity::Capacity;
 use crate::plan::diff::plan_diff;
@@ -109,7 +109,7 @@ impl BpfStore {
     /// The maps of a set. Marks the presence filter if its pin was lost; programs must not run over it before.
     pub fn over(set: &MapSet) -> anyhow::Result<Self> {
         let mut maps = Maps::of(set)?;
-        complete(&mut maps).context("marking the presence filter")?;
+        complete_presence(&mut maps).context("marking the presence filter")?;
         Ok(Self(maps))
     }
 

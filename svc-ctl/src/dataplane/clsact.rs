@@ -7,7 +7,7 @@ use aya::programs::TcAttachType;
 use aya::programs::tc::qdisc_detach_program;
 use nix::net::if_::if_nameindex;
 
-use super::attach::{CLSACT_PRIORITY, TcHook};
+use super::hooks::{CLSACT_PRIORITY, TcHook};
 use super::netlink;
 
 pub(super) const PROGRAMS: [(&str, TcAttachType); 6] = [

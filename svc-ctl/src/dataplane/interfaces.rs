@@ -8,9 +8,10 @@ use nix::net::if_::if_indextoname;
 use serde::Serialize;
 use svc_common::abi::{Iface, IfaceFlags, Role};
 
-use super::attach::{Attacher, TcHook, XdpMode};
+use super::attach::Attacher;
 use super::clsact;
 use super::encode;
+use super::hooks::{TcHook, XdpMode};
 
 /// The hook that enables XDP on other interfaces to redirect to this one.
 const NATIVE_XDP: &str = "xdp/native";

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use anyhow::{Context as _, bail};
 use nix::net::if_::if_indextoname;
 
-use super::attach::{TCX_EGRESS, TCX_INGRESS, TcHook};
+use super::hooks::{TCX_EGRESS, TCX_INGRESS, TcHook};
 use super::load::Loaded;
 use super::map_set::MapSet;
 use super::pins::Pins;

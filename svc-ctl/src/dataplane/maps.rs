@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use anyhow::Context as _;
 use aya::maps::lpm_trie::LpmTrie;
 use aya::maps::{HashMap, Map, MapData, PerCpuArray};
-use svc_common::abi::layout::{Field, Layout};
 use svc_common::abi::*;
 use svc_common::addr::{AddrV4, AddrV6};
 
@@ -13,7 +12,7 @@ use super::map_set::MapSet;
 use super::mmap::MappedArray;
 use super::pins::Pins;
 use super::presence::Presence;
-use super::service_counters::sum;
+use super::shapes::TrieKey;
 use super::sys::EntryMap;
 
 /// Maps of one family.
@@ -32,24 +31,6 @@ pub(super) struct FamilyBatches<A: MapAddr> {
     pub frontends: EntryMap<FrontendKey<A>, FrontendValue>,
     pub addresses: EntryMap<A, AddressFlags>,
     pub prefixes: EntryMap<TrieKey<A>, u8>,
-}
-
-/// Key of the prefix table in the kernel's layout.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-pub(super) struct TrieKey<A> {
-    pub bits: u32,
-    pub key: PrefixKey<A>,
-}
-
-// SAFETY: two integers and an address of integers, none of which leaves padding.
-unsafe impl<A: MapAddr> aya::Pod for TrieKey<A> {}
-
-impl<A: MapAddr> Layout for TrieKey<A> {
-    const FIELDS: &'static [Field<'static>] = &[
-        Field { name: "bits", offset: 0, octets: 4 },
-        Field { name: "key", offset: 4, octets: size_of::<PrefixKey<A>>() },
-    ];
 }
 
 /// Every map that the daemon reads or writes.
@@ -158,4 +139,17 @@ fn presence(set: &MapSet) -> anyhow::Result<Presence> {
 
 pub(super) fn entries<K: aya::Pod, V: aya::Pod>(set: &MapSet, name: &str) -> anyhow::Result<EntryMap<K, V>> {
     EntryMap::new(descriptor(set, name)?)?.with_context(|| format!("{name} is another kind of map"))
+}
+
+/// The sum over all CPUs; zeros if the map has no such entry.
+pub(super) fn sum(
+    map: &PerCpuArray<impl std::borrow::Borrow<MapData>, ServiceCounters>,
+    id: ServicePortId,
+) -> ServiceCounters {
+    let values = map.get(&id.0, 0);
+    values.iter().flat_map(|cpus| cpus.iter()).fold(ServiceCounters::default(), |sum, cpu| ServiceCounters {
+        flows: sum.flows + cpu.flows,
+        packets: sum.packets + cpu.packets,
+        bytes: sum.bytes + cpu.bytes,
+    })
 }

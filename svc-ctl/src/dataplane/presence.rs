@@ -1,5 +1,4 @@
-//! The daemon's side of the presence filter: marks the places of entries before the entries are written, and again for
-//! all that the pinned maps hold.
+//! The daemon's side of the presence filter: marks the places of entries before the entries are written.
 
 use std::io;
 use std::net::IpAddr;
@@ -9,8 +8,7 @@ use svc_common::addr::{Port, Proto};
 use svc_common::datapath::presence::{Marks, Place, of_record};
 use svc_common::family::{Family, V4, V6};
 
-use super::encode::{self, Encode};
-use super::maps::{FamilyMaps, Maps};
+use super::encode;
 use super::mmap::MappedArray;
 use crate::plan::tables::{Backend, Frontend, MapOp, Tables};
 
@@ -22,7 +20,7 @@ impl Presence {
         Self(words)
     }
 
-    fn mark(&mut self, place: Place, marks: Marks) -> io::Result<()> {
+    pub(super) fn mark(&mut self, place: Place, marks: Marks) -> io::Result<()> {
         let word = self.0.get(place.word)?;
         self.0.set(place.word, &place.marked(word, marks))
     }
@@ -48,7 +46,7 @@ impl Presence {
         self.mark(place(frontend.addr, frontend.port, frontend.proto), Marks::FRONTEND)
     }
 
-    fn mark_backend(&mut self, backend: &Backend) -> io::Result<()> {
+    pub(super) fn mark_backend(&mut self, backend: &Backend) -> io::Result<()> {
         // Backends have no protocol.
         for proto in [Proto::TCP, Proto::UDP, Proto::SCTP] {
             self.mark(place(backend.addr, backend.port, proto), Marks::BACKEND)?;
@@ -62,7 +60,7 @@ impl Presence {
 
     /// Every port of a ClusterIP is a Service's, and every port of an external address that is not the node's: unknown
     /// ones may be dropped (`--unknown-external-ports`).
-    fn mark_address(&mut self, addr: IpAddr, flags: AddressFlags) -> io::Result<()> {
+    pub(super) fn mark_address(&mut self, addr: IpAddr, flags: AddressFlags) -> io::Result<()> {
         let is_external = flags.has(AddressFlags::EXTERNAL_IP) && !flags.has(AddressFlags::LOCAL);
         if !flags.has(AddressFlags::CLUSTER_IP) && !is_external {
             return Ok(());
@@ -75,7 +73,7 @@ impl Presence {
     }
 
     /// The filter has no mark: it was made just now.
-    fn is_empty(&mut self) -> io::Result<bool> {
+    pub(super) fn is_empty(&mut self) -> io::Result<bool> {
         for index in 0..Place::WORDS {
             if self.0.get(index)? != 0 {
                 return Ok(false);
@@ -100,52 +98,11 @@ impl Presence {
     }
 }
 
-fn place(addr: IpAddr, port: u16, proto: Proto) -> Place {
+pub(super) fn place(addr: IpAddr, port: u16, proto: Proto) -> Place {
     let port = Port::new(port);
     match addr {
         addr if addr.is_unspecified() => Place::of_port(port, proto),
         IpAddr::V4(a) => Place::of::<V4>(encode::v4(a), port, proto),
         IpAddr::V6(a) => Place::of::<V6>(encode::v6(a), port, proto),
     }
-}
-
-/// Marks what the pinned maps hold if the filter is new: its pin was lost. Must be called before programs use it.
-pub fn complete(maps: &mut Maps) -> io::Result<()> {
-    if maps.presence.is_empty()? {
-        complete_family::<V4>(&mut maps.v4, &mut maps.presence)?;
-        complete_family::<V6>(&mut maps.v6, &mut maps.presence)?;
-    }
-    Ok(())
-}
-
-fn complete_family<F: Family>(maps: &mut FamilyMaps<F::Addr>, presence: &mut Presence) -> io::Result<()>
-where
-    F::Addr: Encode,
-{
-    let mut result = Ok(());
-    let mut note = |marked: io::Result<()>| {
-        if marked.is_err() {
-            result = marked;
-        }
-    };
-    let mut has_any = false;
-    maps.batches.frontends.each(|key, _| {
-        has_any = true;
-        let FrontendKey { addr, port, proto, .. } = key;
-        note(presence.mark(place(addr.to_ip(), port.number(), proto), Marks::FRONTEND));
-    })?;
-    maps.batches.addresses.each(|addr, flags| note(presence.mark_address(addr.to_ip(), flags)))?;
-    for flow in maps.flows.iter() {
-        let (key, record) = flow.map_err(io::Error::other)?;
-        note(presence.mark_flow::<F>(&key, &record));
-    }
-    if has_any {
-        for id in 0..maps.backends.len() {
-            let BackendValue { addr, port, locality, .. } = maps.backends.get(id)?;
-            if addr != F::Addr::default() {
-                note(presence.mark_backend(&Backend { addr: addr.to_ip(), port: port.number(), locality }));
-            }
-        }
-    }
-    result
 }

@@ -8,8 +8,8 @@ use aya::programs::tc::TcAttachType;
 use aya::programs::{ProgramInfo, SchedClassifier, loaded_programs};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
-use super::attach::{CLSACT_PRIORITY, TcHook, XdpMode};
 use super::clsact::PROGRAMS;
+use super::hooks::{CLSACT_PRIORITY, TcHook, XdpMode};
 use super::netlink;
 use super::sys::{self, MapKind, MapShape};
 

@@ -3,7 +3,7 @@
 use aya::maps::{MapData, PerCpuArray};
 use svc_common::abi::{ServiceCounters, ServicePortId, names};
 
-use super::maps::open;
+use super::maps::{open, sum};
 use super::pins::Pins;
 
 /// The pinned map of the counters.
@@ -18,17 +18,4 @@ impl ServiceMap {
     pub fn get(&self, id: ServicePortId) -> ServiceCounters {
         sum(&self.0, id)
     }
-}
-
-/// The sum over all CPUs; zeros if the map has no such entry.
-pub(super) fn sum(
-    map: &PerCpuArray<impl std::borrow::Borrow<MapData>, ServiceCounters>,
-    id: ServicePortId,
-) -> ServiceCounters {
-    let values = map.get(&id.0, 0);
-    values.iter().flat_map(|cpus| cpus.iter()).fold(ServiceCounters::default(), |sum, cpu| ServiceCounters {
-        flows: sum.flows + cpu.flows,
-        packets: sum.packets + cpu.packets,
-        bytes: sum.bytes + cpu.bytes,
-    })
 }

@@ -1,11 +1,10 @@
 //! The shape and layout of every pinned map, from the types of `svc_common::abi` and the requested sizes.
 
-use svc_common::abi::layout::Layout;
+use svc_common::abi::layout::{Field, Layout};
 use svc_common::abi::{names::*, *};
 use svc_common::addr::{AddrV4, AddrV6};
 
 use super::layout::TableLayout;
-use super::maps::TrieKey;
 use super::sys::{MapKind, MapShape};
 use crate::plan::capacity::Capacity;
 
@@ -19,6 +18,24 @@ pub const PLANNED: [&str; 11] = [
     FRONTENDS4, FRONTENDS6, BACKENDS4, BACKENDS6, ADDRESSES4, ADDRESSES6, PREFIXES4, PREFIXES6, SELECTION,
     MAGLEV, PRESENCE,
 ];
+
+/// Key of the prefix table in the kernel's layout.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub(super) struct TrieKey<A> {
+    pub bits: u32,
+    pub key: PrefixKey<A>,
+}
+
+// SAFETY: two integers and an address of integers, none of which leaves padding.
+unsafe impl<A: MapAddr> aya::Pod for TrieKey<A> {}
+
+impl<A: MapAddr> Layout for TrieKey<A> {
+    const FIELDS: &'static [Field<'static>] = &[
+        Field { name: "bits", offset: 0, octets: 4 },
+        Field { name: "key", offset: 4, octets: size_of::<PrefixKey<A>>() },
+    ];
+}
 
 /// Number of entries of the maps.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -4,6 +4,7 @@ use super::document::{Tree, parse};
 use super::fields::{FIELDS, Field, Meaning, Shape, find};
 use super::honour::Said;
 use super::k3s;
+use super::line::{Line, Verdict, pods_by_cluster_cidr};
 
 /// The type of the file.
 const KIND: &str = "KubeProxyConfiguration";
@@ -16,27 +17,6 @@ const OWN_VERSION: &str = "svc/v1alpha1";
 pub const OWN_KIND: &str = "SvcConfiguration";
 /// A field of it that is a section of its own, with objects in it.
 pub const LOAD_BALANCER: &str = "loadBalancer";
-
-/// The fate of a field.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Verdict {
-    /// It counts. The flag of `svc-ctl run` that says the same, if it is not what svc does by itself.
-    Honoured(Option<(String, String)>),
-    /// It changes nothing, and why.
-    NoMeaning(&'static str),
-    /// It cannot be used, and why. The rest of the file counts.
-    Refused(String),
-    /// kube-proxy does not know it either, or it stands there twice. It is ignored.
-    Ignored(&'static str),
-}
-
-/// A field of the file.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Line {
-    pub field: String,
-    pub value: String,
-    pub verdict: Verdict,
-}
 
 /// A file, field by field.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -107,13 +87,6 @@ fn lines(document: &Tree) -> Vec<Line> {
         lines.push(pods_by_cluster_cidr("detectLocalMode"));
     }
     lines
-}
-
-/// The default of kube-proxy's for the field or flag of this name.
-pub(super) fn pods_by_cluster_cidr(field: &str) -> Line {
-    let flag = Some(("detect-local-mode".to_owned(), "cluster-cidr".to_owned()));
-    let (field, value) = (field.to_owned(), "(default ClusterCIDR)".to_owned());
-    Line { field, value, verdict: Verdict::Honoured(flag) }
 }
 
 /// Explains the fields of an object, in the order of the file.

@@ -21,7 +21,7 @@ pub enum Shape {
     Object,
 }
 
-/// The fate of a field.
+/// The meaning of a field for svc.
 #[derive(Clone, Copy, Debug)]
 pub enum Meaning {
     /// A flag of `svc-ctl run` says the same.

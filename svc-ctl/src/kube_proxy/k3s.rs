@@ -1,8 +1,8 @@
 //! The configuration file of k3s and RKE2 (`/etc/rancher/k3s/config.yaml`): it has no type, and arguments of kube-proxy's in a list.
 
 use super::document::Tree;
-use super::explain::{Line, Verdict, pods_by_cluster_cidr};
 use super::flags::IGNORED;
+use super::line::{Line, Verdict, pods_by_cluster_cidr};
 
 /// Arguments of kube-proxy's, as `name=value`.
 const ARGUMENTS: [&str; 2] = ["kube-proxy-arg", "kube-proxy-arg+"];

@@ -9,7 +9,9 @@ pub mod fields;
 pub mod flags;
 mod honour;
 mod k3s;
+mod line;
 #[cfg(test)]
 mod tests;
 
-pub use self::explain::{Explained, Line, Verdict, explain};
+pub use self::explain::{Explained, explain};
+pub use self::line::{Line, Verdict};

@@ -17,7 +17,6 @@ pub use self::service::convert_service;
 pub use self::slice::convert_slice;
 use super::complaint::{Complaint, Kind};
 use super::name::{ServiceName, SliceKey, proto_from_label};
-use super::store::Converted;
 
 /// Services with this label belong to another proxy (SEM-003).
 pub const LABEL_PROXY_NAME: &str = "service.kubernetes.io/service-proxy-name";
@@ -48,6 +47,13 @@ pub enum Scope {
     Tables,
     /// DNS is on.
     TablesAndNames,
+}
+
+/// An object after conversion: what of it can be used (nothing if it is not for us), and what was refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Converted<T> {
+    pub value: Option<T>,
+    pub refused: Vec<Complaint>,
 }
 
 /// Namespace and name. As everywhere in Kubernetes, a missing namespace is `default`.

@@ -7,11 +7,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::complaint::Origin;
 use super::convert::{
-    convert_named_service, convert_node, convert_service, convert_slice, interned, service_name, slice_key,
+    Converted, convert_named_service, convert_node, convert_service, convert_slice, interned, service_name,
+    slice_key,
 };
 use super::named::NamedService;
 use super::service::Service;
-use super::store::{Converted, Store};
+use super::store::Store;
 use crate::source::event::{Event, SourceEvent};
 
 impl Store {

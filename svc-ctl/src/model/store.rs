@@ -6,20 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::complaint::{Complaint, Origin};
-use super::convert::Scope;
+use super::convert::{Converted, Scope};
 use super::endpoint::{Slice, Slices};
 use super::name::{ServiceName, SliceKey};
 use super::named::NamedService;
 use super::node::{NodeAddresses, NodeInfo};
 use super::service::Service;
 use super::world::World;
-
-/// An object after conversion: what of it can be used (nothing if it is not for us), and what was refused.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Converted<T> {
-    pub value: Option<T>,
-    pub refused: Vec<Complaint>,
-}
 
 /// A list that is being received; it takes the place of what was known when it is complete, so that a re-list tears
 /// nothing (SEM-271).

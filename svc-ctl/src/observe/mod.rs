@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use self::health::ports::{self, HealthPorts};
 use self::health::{HealthSettings, Servers};
-use self::inspect::{ConfigurationInForce, Inspected};
+use self::inspect::Inspected;
 use self::ledger::Ledger;
 use self::listeners::Listeners;
 use self::metrics::Metrics;
@@ -31,6 +31,7 @@ use self::metrics::requests::ApiRequests;
 use self::socket::Asked;
 use self::status::StatusFile;
 use self::status_writer::StatusInputs;
+use crate::config::ConfigurationInForce;
 use crate::dns::counts::DnsCounts;
 use crate::lb::report::Count;
 use crate::lb::usage::PoolsUse;

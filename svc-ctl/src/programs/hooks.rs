@@ -14,7 +14,8 @@ use super::host::Host;
 use super::masquerade_path::{MasqueradePath, Surroundings, bridge_filter, masquerade_path};
 
 use crate::config::{Config, ThroughStack};
-use crate::dataplane::attach::{Attacher, TcHook, cgroup_programs, is_cgroup_attached};
+use crate::dataplane::attach::{Attacher, is_cgroup_attached};
+use crate::dataplane::hooks::{TcHook, cgroup_programs};
 use crate::dataplane::interfaces::{Attachments, DesiredInterface, IfaceTable, programs};
 use crate::dataplane::links::{Links, Outer};
 use crate::dataplane::load::Loaded;

@@ -1,7 +1,7 @@
 //! Decides which uplinks run XDP, and in which mode.
 
 use crate::config::XdpPolicy;
-use crate::dataplane::attach::XdpMode;
+use crate::dataplane::hooks::XdpMode;
 use crate::dataplane::interfaces::Xdp;
 use crate::node::{Interface, Interfaces};
 

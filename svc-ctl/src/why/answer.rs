@@ -46,7 +46,7 @@ pub struct Step {
     pub rules: Vec<String>,
 }
 
-/// The fate of a packet, and the reasons.
+/// The verdict on a packet, and the reasons.
 #[derive(Clone, Debug, Serialize)]
 pub struct Answer {
     pub packet: String,

@@ -11,8 +11,8 @@ use super::backends::{self, Candidates};
 use super::origin::Interface;
 use super::request::Request;
 use super::{AskWanted, egress, flow, found, leaving, octets, outcome, socket};
-use crate::dataplane::attach::TcHook;
 use crate::dataplane::dry_run::{DryRun, Net};
+use crate::dataplane::hooks::TcHook;
 use crate::dataplane::lookup::{self, Found};
 use crate::dataplane::pins::Pins;
 

@@ -6,6 +6,7 @@ use crate::{read, relative, source_files};
 const COINED: &[(&str, &str)] = &[
     ("any_source", "wildcard_source"),
     ("calm", "without faults"),
+    ("fate", "outcome, verdict"),
     ("gives_way", "reuses_tuple, tuple_conflict"),
     ("has_arrived", "is_complete"),
     ("hurt", "inject a fault"),

@@ -11,9 +11,12 @@ use svc_common::addr::Proto;
 use svc_common::family::Family;
 use svc_common::wire::checksum::Wsum;
 use svc_common::wire::cursor::Plain;
+use svc_common::wire::icmp::{Icmp, Problem};
+use svc_common::wire::parse::Packet;
 
-use crate::fib::Neighbor;
 use crate::frame::Frame;
+use crate::kernel_structs::Neighbor;
+use crate::tables::Tables;
 
 /// Access to a packet at its hook, as the pipeline needs it.
 pub trait PacketAccess {
@@ -74,4 +77,10 @@ pub trait PacketAccess {
     /// Sends the packet out of an interface after the kernel has resolved the neighbor: the given one, or that of the
     /// packet's own route.
     fn redirect_neigh(&self, oif: u32, neighbor: Option<&Neighbor>) -> i32;
+}
+
+/// Hooks that can send an error to a packet's sender.
+pub trait Reject: PacketAccess {
+    /// Reports the problem to the packet's sender.
+    fn reject<F: Tables + Icmp>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32;
 }

@@ -14,11 +14,12 @@ use svc_common::datapath::select::{index, mix};
 use svc_common::family::{Family as _, V4, V6};
 
 use crate::affinity;
-use crate::choose::{NOBODY, member, verdict_without_frontend};
+use crate::choose::verdict_without_frontend;
+use crate::extent::{NO_BACKEND, member};
 use crate::lease::{remember_pod_socket, serves_pod_sockets};
 use crate::maps::CONFIG;
-use crate::new_flow::Outcome;
-use crate::pipeline::Net;
+use crate::net::Net;
+use crate::outcome::Outcome;
 use crate::tables::{Tables, count, count_service};
 
 const ALLOW: i32 = 1;
@@ -76,7 +77,7 @@ impl SockFamily for V6 {
     }
 }
 
-/// Seconds that an unconnected socket stays with its backend after its last datagram there: nf_conntrack's time for a stream.
+/// Seconds for which an unconnected socket keeps its backend after its last datagram: nf_conntrack's timeout for a stream.
 const SOCKET_STAYS: u32 = 120;
 
 /// How a call chooses its backend.
@@ -84,7 +85,7 @@ const SOCKET_STAYS: u32 = 120;
 enum Choice {
     /// Once for a connection.
     Random,
-    /// Once per socket and frontend, so that the datagrams of an unconnected socket stay together while their backend serves.
+    /// Once per socket and frontend: all datagrams of an unconnected socket go to one backend while that one serves.
     Sticky,
 }
 
@@ -132,7 +133,7 @@ fn translate<F: Net>(
     let mut address = AddressFlags::default();
     if frontend.is_none() {
         address = F::address(&addr).unwrap_or_default();
-        // NodePort of this node, dialled from this node; never of another one (SEM-107).
+        // Only NodePorts of this node are translated here, and never another node's (SEM-107).
         if accepts_node_port(address, is_host) {
             wanted.addr = F::Addr::default();
             wanted.scope = Scope::NODE_PORT;
@@ -169,7 +170,7 @@ fn translate<F: Net>(
     let client = if is_sticky {
         AffinityKey::of_socket(frontend.service, cookie, addr)
     } else {
-        // No source is chosen yet: a namespace is a client (SEM-237).
+        // The socket has no source address yet, so a network namespace counts as one client (SEM-237).
         AffinityKey {
             service: frontend.service,
             netns: [netns as u32, (netns >> 32) as u32],
@@ -177,8 +178,8 @@ fn translate<F: Net>(
         }
     };
     let stays = is_sticky || affinity::seconds(frontend) != 0;
-    let kept = if stays { affinity::sticky_backend::<F>(&client, extent) } else { NOBODY };
-    let id = if kept != NOBODY {
+    let kept = if stays { affinity::sticky_backend::<F>(&client, extent) } else { NO_BACKEND };
+    let id = if kept != NO_BACKEND {
         kept
     } else {
         let number = match choice {
@@ -188,7 +189,7 @@ fn translate<F: Net>(
         };
         member(extent, index(number, extent.count))
     };
-    let Some(backend) = (if id == NOBODY { None } else { F::backend(id) }) else {
+    let Some(backend) = (if id == NO_BACKEND { None } else { F::backend(id) }) else {
         count(Counter::DropNoBackend);
         return REFUSE;
     };
@@ -228,8 +229,8 @@ fn refuse() -> i32 {
     REFUSE
 }
 
-/// Forgets the frontend of a connected socket that closes, so that the table has room for those that live. What an unconnected
-/// one dialled is left to the table's eviction: it may be anything.
+/// Forgets the frontend of a connected socket that closes, so that the table has room for those that live. The entries of
+/// an unconnected socket are left to the table's eviction: it may have dialled any frontends.
 #[inline(always)]
 pub fn release(ctx: &SockContext) -> i32 {
     let sock = ctx.sock;

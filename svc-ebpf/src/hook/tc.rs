@@ -15,8 +15,8 @@ use svc_common::wire::checksum::Wsum;
 use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, UDP_LEN, checksum_offset};
 
 use super::PacketAccess;
-use crate::fib::Neighbor;
 use crate::frame::Frame;
+use crate::kernel_structs::Neighbor;
 use crate::sctp::is_to_be_completed;
 use crate::{announced, maps, pipeline};
 

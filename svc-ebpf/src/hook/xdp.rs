@@ -14,8 +14,8 @@ use svc_common::wire::cursor::Cursor as _;
 use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
 
 use super::PacketAccess;
-use crate::fib::Neighbor;
 use crate::frame::Frame;
+use crate::kernel_structs::Neighbor;
 use crate::pipeline;
 use crate::sctp::is_to_be_completed;
 use crate::tables::iface;

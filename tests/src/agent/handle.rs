@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use serde::de::DeserializeOwned;
 
-use super::protocol::{Answer, Command, Named, Probe, Refusal, Report, Sockets, Tried, Via};
+use super::protocol::{Answer, Command, Named, Probe, Refusal, Report, Sockets, SourcePorts, Tried, Via};
 use crate::cgroup::Cgroup;
 use crate::cleanup::THIS_PROGRAM;
 use crate::netns::Netns;
@@ -102,7 +102,12 @@ impl Agent {
 
     /// The results of each probe's requests.
     pub fn probe(&self, probes: Vec<Probe>) -> Result<Vec<Vec<Tried>>> {
-        self.call(&Command::Probe { probes })
+        self.call(&Command::Probe { probes, ports: SourcePorts::Any })
+    }
+
+    /// The same, where no request may meet the flow of an earlier one.
+    pub fn probe_from_fresh_ports(&self, probes: Vec<Probe>) -> Result<Vec<Vec<Tried>>> {
+        self.call(&Command::Probe { probes, ports: SourcePorts::Fresh })
     }
 
     pub fn source_towards(&self, to: IpAddr) -> Result<IpAddr> {

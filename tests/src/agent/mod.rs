@@ -3,6 +3,7 @@
 //! An agent reads JSON commands from stdin, one per line, and writes one line of result for each to stdout. It ends
 //! when its stdin is closed, so it never outlives the test.
 
+mod address;
 mod bulk;
 mod handle;
 mod jobs;

@@ -1,13 +1,14 @@
 //! The agent's loop: reads commands, writes results.
 
 use std::io::{self, BufRead, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::address::unspecified;
 use super::jobs::Jobs;
 use super::protocol::Command;
 use super::{bulk, probe, refused, request};
@@ -27,7 +28,7 @@ fn obey(command: &Command, jobs: &mut Jobs) -> Result<Value> {
     match *command {
         Command::Serve { ref name, port } => json(svc_echo::serve(name, &[port], &[port])?),
         Command::ServeAt { ref name, address, port } => json(svc_echo::serve_at(name, address, port)?),
-        Command::Probe { ref probes } => json(probe::all(probes)?),
+        Command::Probe { ref probes, ports } => json(probe::all(probes, ports)?),
         Command::Ask { via, to, count } => {
             let ask = |n| request::once(via, to).with_context(|| format!("request {n} of {count}"));
             json((1..=count).map(ask).collect::<Result<Vec<_>>>()?)
@@ -63,12 +64,4 @@ fn source_towards(to: IpAddr) -> Result<IpAddr> {
     let socket = UdpSocket::bind(unspecified(to))?;
     socket.connect((to, 1)).with_context(|| format!("find the source towards {to}"))?;
     Ok(socket.local_addr()?.ip())
-}
-
-/// The unspecified address of the same family, with port zero.
-pub(super) fn unspecified(like: IpAddr) -> SocketAddr {
-    match like {
-        IpAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
-        IpAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),
-    }
 }

@@ -95,6 +95,7 @@ pub(super) enum Command {
     /// Requests that may fail, several probes at once.
     Probe {
         probes: Vec<Probe>,
+        ports: SourcePorts,
     },
     /// The local address that the kernel chooses towards `to`.
     SourceTowards {
@@ -149,7 +150,17 @@ pub struct Answer {
     pub seen_from: SocketAddr,
 }
 
-/// Requests from separate sockets, one after the other, to each address in turn.
+/// Source ports of requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SourcePorts {
+    /// The kernel chooses.
+    Any,
+    /// Each request takes the next port of the agent: no request meets the flow of an earlier one.
+    Fresh,
+}
+
+/// Requests from separate sockets, one after the other, to each address in turn. If the first one fails, the others
+/// are sent at once, so that many of them take no longer than two.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Probe {
     pub via: Via,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-use super::obey::unspecified;
+use super::address::unspecified;
 use super::protocol::{Refusal, Via};
 
 const LIMIT: Duration = Duration::from_secs(3);

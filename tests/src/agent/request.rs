@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use socket2::{Domain, Socket, Type};
 
-use super::obey::unspecified;
+use super::address::unspecified;
 use super::protocol::{Answer, Sockets, Via};
 
 /// Less than the second after which TCP repeats a SYN, so that the repetition does not hide a lost first packet.
 pub const LIMIT: Duration = Duration::from_millis(950);
 
 /// Timeout for a reply on an open connection: TCP repairs losses, and a busy machine is slow.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+pub(super) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 pub(super) fn once(via: Via, to: SocketAddr) -> Result<Answer> {
     match via {

@@ -16,6 +16,14 @@ pub struct Record {
     /// Nodes, CNI plugin, strictness, as in `svc-cluster status`.
     pub cluster: String,
     pub kernel: String,
+    /// Of svc, with `-dirty` if files had changed.
+    #[serde(default)]
+    pub commit: Option<String>,
+    #[serde(default)]
+    pub date: Option<String>,
+    /// The machine's load average over the last 15 minutes of the run.
+    #[serde(default)]
+    pub load: Option<String>,
     pub outcomes: Outcomes,
 }
 

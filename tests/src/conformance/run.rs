@@ -1,6 +1,7 @@
 //! `cargo xtask conformance`: makes a cluster of three nodes in three zones and runs the suite on it.
 
 use std::fs;
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
@@ -12,7 +13,7 @@ use super::suite::{self, Place};
 use super::{OURS, WITNESS, publish, record_path};
 use crate::cluster::args::{Cni, Conformance, Dns, Up, word};
 use crate::cluster::{self, Running, Settings};
-use crate::{command, ownership};
+use crate::{command, ownership, run_name};
 
 /// Some specs need three nodes, and three zones.
 const NODES: u8 = 3;
@@ -55,6 +56,13 @@ fn show(outcomes: &Outcomes) {
     }
 }
 
+/// Output of a program in the workspace; `None` without the program, or outside of a clone.
+fn first_word(program: &str, arguments: &[&str]) -> Option<String> {
+    let text =
+        command::run(Command::new(program).current_dir(run_name::workspace_dir()).args(arguments)).ok()?;
+    text.split_whitespace().next().map(str::to_owned)
+}
+
 /// Stores a whole run. If both proxies have one, the table is written again.
 fn record(running: &Running, proxy: &str, outcomes: Outcomes) -> Result<()> {
     let version: Value =
@@ -65,6 +73,14 @@ fn record(running: &Running, proxy: &str, outcomes: Outcomes) -> Result<()> {
         kubernetes: version["serverVersion"]["gitVersion"].as_str().unwrap_or_default().to_owned(),
         cluster: running.state.flags.replace(&format!(" --proxy {proxy}"), ""),
         kernel: kernel.trim().to_owned(),
+        commit: first_word(
+            "git",
+            &["-c", "safe.directory=*", "describe", "--always", "--dirty", "--abbrev=12"],
+        ),
+        date: first_word("date", &["--utc", "+%F"]),
+        load: fs::read_to_string("/proc/loadavg")
+            .ok()
+            .and_then(|text| text.split(' ').nth(2).map(str::to_owned)),
         outcomes,
     };
     record.write(&record_path(proxy))?;

@@ -85,6 +85,9 @@ fn heads(kube_proxy: &Record, svc: &Record) -> String {
         row("Kubernetes", |record| record.kubernetes.clone()),
         row("cluster", |record| record.cluster.clone()),
         row("kernel", |record| record.kernel.clone()),
+        row("commit of svc", |record| or_unrecorded(&record.commit)),
+        row("date", |record| or_unrecorded(&record.date)),
+        row("load of the machine", |record| or_unrecorded(&record.load)),
         row("passed, failed", |record| format!("{}, {}", record.passed(), record.failed())),
     ]
     .concat()
@@ -111,6 +114,11 @@ fn shown(outcome: &Outcome) -> String {
 /// Text for a table cell: escapes cell separators and HTML tags.
 fn cell(text: &str) -> String {
     text.trim_start_matches("[sig-network] ").replace('|', "\\|").replace('<', "&lt;")
+}
+
+/// Runs of an earlier harness did not record it.
+fn or_unrecorded(value: &Option<String>) -> String {
+    value.clone().unwrap_or_else(|| "not recorded".to_owned())
 }
 
 #[cfg(test)]

@@ -1,19 +1,9 @@
-//! One combination: its name, whether it makes sense, and its traffic.
+//! One combination: its name, and whether it makes sense.
 
 use std::fmt;
-use std::net::SocketAddr;
 
-use anyhow::{Context, Result, ensure};
-
-use super::world::MatrixWorld;
-use crate::agent::{Answer, Via};
-use crate::manifests::SERVICE_PORT;
-use crate::topology::{Family, Host};
-
-/// Small requests per cell.
-const REQUESTS: u32 = 20;
-/// Octets each way per cell.
-const BULK: usize = 1 << 20;
+use crate::agent::Via;
+use crate::topology::Family;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Frontend {
@@ -106,46 +96,6 @@ impl Cell {
             (Client::Outside, _, Frontend::NodePort) => "SEM-083",
         }
     }
-
-    /// Sends 20 small requests and 1 MiB in each direction; checks who answered, the source that the backend saw, and that
-    /// `svc-ctl why` says the same.
-    pub fn run(&self, world: &MatrixWorld) -> Result<()> {
-        let to = self.dialled(world);
-        let client = self.client_host(world)?;
-        let wanted = (world.backend_name(self.backend), self.expected_source(world)?);
-        let answers = client.agent.ask(self.via, to, REQUESTS).with_context(|| format!("dial {to}"))?;
-        for (n, Answer { server, seen_from }) in answers.iter().enumerate() {
-            ensure!(
-                *server == wanted.0 && wanted.1.contains(&seen_from.ip()),
-                "request {}: expected {} to see one of {:?}; {server} saw {}",
-                n + 1,
-                wanted.0,
-                wanted.1,
-                seen_from.ip()
-            );
-        }
-        self.why_agrees(world, to)?;
-        client.agent.bulk(self.via, to, BULK).with_context(|| format!("1 MiB each way by {to}"))
-    }
-
-    fn dialled(&self, world: &MatrixWorld) -> SocketAddr {
-        let service = world.service(self.backend);
-        match self.frontend {
-            Frontend::ClusterIp => (service.cluster.of(self.family), SERVICE_PORT).into(),
-            Frontend::NodePort => {
-                let node = &world.world.topology.node(1).host;
-                (node.addrs.of(self.family), service.node_port).into()
-            }
-        }
-    }
-
-    pub(super) fn client_host<'a>(&self, world: &'a MatrixWorld) -> Result<&'a Host> {
-        world.world.topology.host(match self.client {
-            Client::Pod => "pod",
-            Client::Node => "node1",
-            Client::Outside => "client",
-        })
-    }
 }
 
 impl fmt::Display for Cell {
@@ -182,15 +132,6 @@ impl fmt::Display for BackendPlace {
             Self::HostOfSameNode => "host of same node",
             Self::HostOfOtherNode => "host of other node",
             Self::Itself => "itself",
-        })
-    }
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
         })
     }
 }

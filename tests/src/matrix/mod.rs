@@ -4,6 +4,7 @@ mod cell;
 mod pairs;
 mod source;
 mod table;
+mod traffic;
 mod variant;
 mod why;
 mod world;

@@ -15,7 +15,9 @@ use crate::packet::row::Problem;
 impl Model {
     pub(super) fn new_flow(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
         let Tuple { proto, src, dst } = packet.tuple;
-        let Some(found) = frontend(&self.world, dst, proto) else { return self.to_nobody(packet, interface) };
+        let Some(found) = frontend(&self.world, dst, proto) else {
+            return self.without_frontend(packet, interface);
+        };
         // Clients of Services do not accept connections, so this answers a connection of the node itself.
         if packet.is_syn_ack() && found.kind != Kind::ClusterIp && network::is_node(dst.ip()) {
             return vec![untouched()];
@@ -48,13 +50,13 @@ impl Model {
     ) -> Option<(SocketAddr, Life)> {
         found.service.affinity?;
         let name = service_port(&found.service.name, found.port.name, found.port.proto);
-        let stay = self.memory.stays.iter().find(|s| s.service_port == name && s.client == client)?;
-        if !from.iter().any(|t| t.at == stay.backend) && self.world.holds("SEM-233") {
+        let entry = self.memory.affinity.iter().find(|s| s.service_port == name && s.client == client)?;
+        if !from.iter().any(|t| t.at == entry.backend) && self.world.holds("SEM-233") {
             return None;
         }
-        match self.now - stay.until {
-            ..0 => Some((stay.backend, Life::Live)),
-            0..300 => Some((stay.backend, Life::Unsure)),
+        match self.now - entry.until {
+            ..0 => Some((entry.backend, Life::Live)),
+            0..300 => Some((entry.backend, Life::Unsure)),
             _ => None,
         }
     }
@@ -107,7 +109,7 @@ impl Model {
         let Some(source) = source else { return drop("drop_no_snat_address") };
         let is_midstream = proto == Proto::Tcp && !packet.is_syn();
         let label = if is_midstream { "flow_midstream" } else { "flow_new" };
-        let stay = found.service.affinity.filter(|_| !is_midstream).map(|seconds| AffinityEntry {
+        let entry = found.service.affinity.filter(|_| !is_midstream).map(|seconds| AffinityEntry {
             service_port: service_port(&found.service.name, found.port.name, proto),
             client: src.ip(),
             backend: target.at,
@@ -124,7 +126,7 @@ impl Model {
             let backend = Tuple { proto, src: (source, port).into(), dst: target.at };
             let mut flow = Flow::new(packet.tuple, backend, way, back_at);
             flow.wildcard_source = target.place == Place::Host && proto == Proto::Udp;
-            let then = Then::Begin(Box::new(flow.clone()), stay.clone());
+            let then = Then::Begin(Box::new(flow.clone()), entry.clone());
             for mut outcome in self.goes_on(packet, interface, &flow, Side::Client, &then) {
                 outcome.counts.push(label);
                 outcomes.push(outcome);

@@ -202,7 +202,7 @@ impl Known {
 pub struct Memory {
     pub parts: Vec<Known>,
     pub flows: Vec<Flow>,
-    pub stays: Vec<AffinityEntry>,
+    pub affinity: Vec<AffinityEntry>,
 }
 
 impl Memory {
@@ -256,8 +256,8 @@ impl Memory {
         (flow.owns_client, flow.owns_backend) = (false, false);
     }
 
-    pub fn stay(&mut self, stay: AffinityEntry) {
-        self.stays.retain(|s| (&s.service_port, s.client) != (&stay.service_port, stay.client));
-        self.stays.push(stay);
+    pub fn remember_affinity(&mut self, entry: AffinityEntry) {
+        self.affinity.retain(|one| (&one.service_port, one.client) != (&entry.service_port, entry.client));
+        self.affinity.push(entry);
     }
 }

@@ -101,7 +101,7 @@ impl Model {
         match (packet.tuple.proto, seen) {
             _ if packet.is_cut_short() => vec![untouched()],
             (Proto::Icmp, Seen::Arriving(interface)) if !packet.shape.is_stray => {
-                self.to_nobody(packet, interface)
+                self.without_frontend(packet, interface)
             }
             (Proto::Icmp, _) => vec![untouched()],
             (_, Seen::Arriving(interface)) => self.arriving(packet, interface),
@@ -123,10 +123,10 @@ impl Model {
                 self.memory.restore(flow);
             }
             Then::Forget(flow) => self.memory.forget(flow),
-            Then::Begin(mut flow, stay) => {
+            Then::Begin(mut flow, entry) => {
                 flow.touch(Side::Client, flags, now);
                 self.memory.begin(*flow);
-                stay.into_iter().for_each(|stay| self.memory.stay(stay));
+                entry.into_iter().for_each(|entry| self.memory.remember_affinity(entry));
             }
         }
     }
@@ -150,16 +150,16 @@ impl Model {
             }
         }
         let world = &self.world;
-        self.memory.stays.retain(|stay| {
+        self.memory.affinity.retain(|entry| {
             if !world.holds("SEM-235") {
                 return true;
             }
             let ports = world.services.iter().filter(|s| s.affinity.is_some());
             let mut ports = ports.flat_map(|s| s.ports.iter().map(move |p| (s, p)));
             ports.any(|(service, port)| {
-                let is_v4 = stay.client.is_ipv4();
-                service_port(&service.name, port.name, port.proto) == stay.service_port
-                    && listed(world, service, port, is_v4).contains(&stay.backend)
+                let is_v4 = entry.client.is_ipv4();
+                service_port(&service.name, port.name, port.proto) == entry.service_port
+                    && listed(world, service, port, is_v4).contains(&entry.backend)
             })
         });
     }
@@ -288,7 +288,7 @@ impl Model {
     }
 
     /// A packet whose destination is no frontend.
-    pub(super) fn to_nobody(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
+    pub(super) fn without_frontend(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
         if self.is_unused_of_pool(packet, interface) {
             return vec![possible(PacketOutcome::Dropped, &["drop_unallocated"], Then::Nothing)];
         }

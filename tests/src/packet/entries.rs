@@ -35,7 +35,7 @@ impl Entries {
     }
 
     /// The census, given the numbers of flow records and session affinity entries.
-    pub fn census(&self, family: Family, flows: usize, stays: usize) -> Result<Census> {
+    pub fn census(&self, family: Family, flows: usize, affinity: usize) -> Result<Census> {
         let (tables, fragments) = match family {
             Family::V4 => {
                 ([EntryTable::Flows4, EntryTable::Affinity4, EntryTable::Fragments4], present(&self.v4)?)
@@ -47,7 +47,7 @@ impl Entries {
         let [of_flows, of_affinity, of_fragments] = tables.map(|table| self.count(table));
         Ok(Census {
             flows: (of_flows?, flows),
-            affinity: (of_affinity?, stays),
+            affinity: (of_affinity?, affinity),
             fragments: (of_fragments?, fragments),
         })
     }

@@ -14,6 +14,7 @@ use svc_common::abi::*;
 use svc_common::addr::AddrV4;
 use svc_common::addr::AddrV6;
 use svc_ctl::dataplane::bpf::BpfStore;
+use svc_ctl::dataplane::clock::coarse_ns;
 use svc_ctl::dataplane::load::{Loaded, ProgramSettings};
 use svc_ctl::dataplane::maps::{FamilyMaps, Maps};
 use svc_ctl::dataplane::object::OBJECT;
@@ -209,14 +210,6 @@ pub fn clock() -> (u32, u64) {
 
 pub fn now() -> u32 {
     clock().0
-}
-
-/// Nanoseconds of the programs' clock.
-pub fn coarse_ns() -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the pointer is to a timespec of ours.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 fn clear_frontends<A: MapAddr>(maps: &mut FamilyMaps<A>) -> Result<()> {

@@ -8,6 +8,7 @@ use svc_ctl::dataplane::maps::FamilyMaps;
 use svc_ctl::dataplane::store::MapStore as _;
 use svc_ctl::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Prefix};
 
+use super::affinity;
 use super::carried::Carried;
 use super::entries::{Census, Entries};
 use super::flow::{Line, LineCodec, SERVICE, decode, encode};
@@ -15,7 +16,6 @@ use super::kernel::{self, Kernel};
 use super::maglev;
 use super::place::{self, Family};
 use super::row::{Row, Service, locality};
-use super::stay;
 use super::tracked;
 use super::wire::{Case, endpoint};
 
@@ -25,7 +25,7 @@ pub const SNAT_PORTS: (u16, u16) = (20_000, 10_000);
 /// A kernel with a row's tables.
 pub struct Lab {
     pub kernel: Kernel,
-    stays: stay::Tables,
+    affinity: affinity::Tables,
     tracked: tracked::Tables,
     carried: Carried,
     entries: Entries,
@@ -36,16 +36,16 @@ pub struct Lab {
 impl Lab {
     pub fn new() -> Result<Self> {
         let kernel = Kernel::new(SNAT_PORTS)?;
-        let stays = stay::Tables::open(&kernel.pins)?;
+        let affinity = affinity::Tables::open(&kernel.pins)?;
         let tracked = tracked::Tables::open(&kernel.pins)?;
         let (carried, entries) = (Carried::open(&kernel.pins)?, Entries::open(&kernel.pins)?);
-        Ok(Self { kernel, stays, tracked, carried, entries, backends: Backends::default() })
+        Ok(Self { kernel, affinity, tracked, carried, entries, backends: Backends::default() })
     }
 
     /// Empties every table and writes the row's contents.
     pub fn set_up(&mut self, row: &Row, case: Case) -> Result<()> {
         self.kernel.clear()?;
-        self.stays.clear()?;
+        self.affinity.clear()?;
         self.tracked.clear()?;
         self.backends = Backends::default();
         self.kernel.write_interfaces(row.has_snat_addresses, true, row.interfaces)?;
@@ -58,7 +58,8 @@ impl Lab {
                 ops.push(MapOp::PutAddress(place::address(host, family), flags));
             }
         }
-        let mut next = Next { place: 0, page: 3, hash: maglev::hash(row, case) };
+        let hash = row.steps.first().map_or(0, |step| maglev::hash(&step.packet, case));
+        let mut next = Next { place: 0, page: 3, hash };
         // The prefix of `vip` and its neighbors.
         let cidr = Prefix { list: PrefixList::SERVICE_CIDRS, net: place::prefix("vip/16", case.family) };
         ops.extend(row.has_service_cidr.then_some(MapOp::PutPrefix(cidr)));
@@ -71,8 +72,8 @@ impl Lab {
         }
         let failed = self.kernel.store.apply(&ops);
         failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))?;
-        for stay in &row.stays_before {
-            self.stays.insert(stay, self.backends.id(stay.backend), case.family)?;
+        for entry in &row.affinity_before {
+            self.affinity.insert(entry, self.backends.id(entry.backend), case.family)?;
         }
         self.carried.reset(row.migration)?;
         let now = kernel::now();
@@ -136,17 +137,17 @@ impl Lab {
     }
 
     pub fn census(&self, family: Family) -> Result<Census> {
-        self.entries.census(family, self.flows(family)?.len(), self.stays(family)?.len())
+        self.entries.census(family, self.flows(family)?.len(), self.affinity(family)?.len())
     }
 
     /// Makes every session affinity entry expire that many seconds earlier.
     pub fn age_stays(&mut self, seconds: u32) -> Result<()> {
-        self.stays.age(stay::units(seconds))
+        self.affinity.age(affinity::units(seconds))
     }
 
     /// The session affinity entries as text.
-    pub fn stays(&self, family: Family) -> Result<Vec<String>> {
-        self.stays.to_text(family, &|id| self.backends.name(id))
+    pub fn affinity(&self, family: Family) -> Result<Vec<String>> {
+        self.affinity.to_text(family, &|id| self.backends.name(id))
     }
 }
 

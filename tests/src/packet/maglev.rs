@@ -9,8 +9,7 @@ use svc_common::family::{Family as Net, V4, V6};
 
 use super::flow::{LineCodec, Point};
 use super::place::Family;
-use super::row::Row;
-use super::wire::{Case, L4, endpoint, number};
+use super::wire::{Case, L4, Packet, endpoint, number};
 
 /// A table of that many pages, with indices of backends within its extent.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +30,8 @@ impl Maglev {
     }
 }
 
-/// The hash of the row's first packet.
-pub fn hash(row: &Row, case: Case) -> u32 {
-    let Some(packet) = row.steps.first().map(|step| &step.packet) else { return 0 };
+/// The hash of a packet.
+pub fn hash(packet: &Packet, case: Case) -> u32 {
     let (from, to) = (packet.source(case), endpoint(packet.dst, case));
     let l4 = if packet.l4 == L4::Either { case.l4 } else { packet.l4 };
     let proto = Proto(number(l4, case.family));

@@ -2,11 +2,12 @@
 //! through `BPF_PROG_TEST_RUN`. A row is written once, with names for addresses, and runs for both families.
 //!
 //! `place` is the network that the names refer to. `wire` describes packets, `octets` writes them, with the checksums
-//! of `sums`. `error` is the ICMP error for a refused sender. `flow` prints records, `stay` session affinity. `row`
+//! of `sums`. `error` is the ICMP error for a refused sender. `flow` prints records, `affinity` session affinity. `row`
 //! is the language of test authors, `begin` the usual end of a row. `maglev` are a row's Maglev tables, `carried` the
 //! flow tables that are being replaced, `entries` the counts of evicting tables, `tagged` VLAN tags. `kernel` has
 //! namespace, programs and maps, `lab` writes a row into them, `trial` runs rows.
 
+pub mod affinity;
 mod begin;
 pub mod carried;
 pub mod entries;
@@ -20,7 +21,6 @@ pub mod place;
 pub mod row;
 pub mod run;
 pub mod sockets;
-pub mod stay;
 pub mod sums;
 mod table;
 pub mod tagged;

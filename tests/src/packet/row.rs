@@ -2,10 +2,10 @@
 
 use svc_common::abi::{Counter, FrontendFlags, IfaceFlags, Locality, Migration};
 
+use super::affinity::AffinityEntry;
 use super::flow::Flow;
 use super::maglev::Maglev;
 use super::sockets::NodeSocket;
-use super::stay::Stay;
 use super::wire::{L4, Packet};
 
 /// A frontend and its backends; the same for TCP, UDP and SCTP.
@@ -250,8 +250,8 @@ pub struct Row {
     pub carried_after: Vec<Flow>,
     /// Flow records that the programs insert and remove, if the row tests that.
     pub entries: Option<(u64, u64)>,
-    pub stays_before: Vec<Stay>,
-    pub stays_after: Vec<Stay>,
+    pub affinity_before: Vec<AffinityEntry>,
+    pub affinity_after: Vec<AffinityEntry>,
     /// Open while the packets are processed.
     pub sockets: Vec<NodeSocket>,
     /// Client of the SNAT ports `snat0` and `snat1`, if it is not the first packet's sender.
@@ -279,8 +279,8 @@ pub fn row(name: &'static str) -> Row {
         carried_before: Vec::new(),
         carried_after: Vec::new(),
         entries: None,
-        stays_before: Vec::new(),
-        stays_after: Vec::new(),
+        affinity_before: Vec::new(),
+        affinity_after: Vec::new(),
         sockets: Vec::new(),
         client: None,
         has_snat_addresses: true,
@@ -349,13 +349,13 @@ impl Row {
         Self { entries: Some((made, removed)), ..self }
     }
 
-    pub fn with_affinity(mut self, stay: Stay) -> Self {
-        self.stays_before.push(stay);
+    pub fn with_affinity(mut self, entry: AffinityEntry) -> Self {
+        self.affinity_before.push(entry);
         self
     }
 
-    pub fn expects_affinity(mut self, stay: Stay) -> Self {
-        self.stays_after.push(stay);
+    pub fn expects_affinity(mut self, entry: AffinityEntry) -> Self {
+        self.affinity_after.push(entry);
         self
     }
 

@@ -11,6 +11,7 @@ use svc_common::datapath::select::{client_hash, snat_port, snat_ring};
 use svc_common::family::{Family as Net, V4, V6};
 use svc_ctl::dataplane::load::Features;
 
+use super::affinity::AffinityEntry;
 use super::error::{self, compare};
 use super::flow::{Flow, Line, LineCodec};
 use super::kernel;
@@ -18,7 +19,6 @@ use super::lab::{self, Lab};
 use super::place::Family;
 use super::row::{At, Expected, Problem, Row, Step};
 use super::run::CHECKSUM_COMPLETE;
-use super::stay::Stay;
 use super::tagged::untagged;
 use super::wire::{CANDIDATES, Case, L4, Packet, endpoint, number};
 
@@ -123,8 +123,8 @@ fn run_steps(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
     check_flows("flow records", &row.after, &lab.flows(case.family)?, case, lab)?;
     check_flows("carried records", &row.carried_after, &lab.carried(case.family)?, case, lab)?;
     lab.census(case.family)?.check_since(&census, row.entries)?;
-    let mut want: Vec<String> = row.stays_after.iter().map(Stay::to_text).collect();
-    let mut got = lab.stays(case.family)?;
+    let mut want: Vec<String> = row.affinity_after.iter().map(AffinityEntry::to_text).collect();
+    let mut got = lab.affinity(case.family)?;
     want.sort();
     got.sort();
     ensure!(want == got, "affinity\n want {want:?}\n got  {got:?}");

@@ -2,10 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serde::{Deserialize, Serialize};
-
 use anyhow::Result;
 
+use crate::family::Family;
 use crate::netns::Netns;
 
 pub const SERVICE_CIDR_V4: &str = "10.96.0.0/16";
@@ -13,17 +12,6 @@ pub const SERVICE_CIDR_V6: &str = "fd00:10:96::/112";
 /// The pods of all nodes.
 pub(super) const PODS_V4: &str = "10.244.0.0/16";
 pub(super) const PODS_V6: &str = "fd00:10:244::/48";
-
-/// The two IP families.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    pub const BOTH: [Self; 2] = [Self::V4, Self::V6];
-}
 
 /// The address of a dual stack host in either family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -20,7 +20,8 @@ use std::os::fd::OwnedFd;
 
 use anyhow::{Context, Result, ensure};
 
-pub use addresses::{Addrs, Family, SERVICE_CIDR_V4, SERVICE_CIDR_V6, service};
+pub use crate::family::Family;
+pub use addresses::{Addrs, SERVICE_CIDR_V4, SERVICE_CIDR_V6, service};
 pub use host::Host;
 pub use kinds::{ESP, missing_kind, security_association};
 pub use node::Node;

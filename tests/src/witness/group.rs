@@ -8,9 +8,16 @@ use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
 use super::line::Line;
-use super::row::Row;
+use super::row::{Row, object_name};
 use super::service::Service;
 use super::settings::Settings;
+use crate::agent::Via;
+use crate::topology::Family;
+
+/// Attempts per endpoint: all of them miss one of three endpoints in one of a million rows.
+const TRIES_PER_ENDPOINT: usize = 12;
+/// Minimum number of attempts. A fault that shows in one request of five is missed by one row of a hundred.
+const TRIES_AT_LEAST: usize = 20;
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -67,9 +74,47 @@ impl Group {
             }
             for (service, lines) in &content.rows {
                 let now = now.get(service).copied();
-                rows.extend(lines.iter().flat_map(|line| Row::of(self, step, service, now, line)));
+                rows.extend(lines.iter().flat_map(|line| self.rows_of(step, service, now, line)));
             }
         }
         rows
     }
+
+    /// A line's cases in every protocol and family.
+    fn rows_of(&self, step: usize, name: &str, service: Option<&Service>, line: &Line) -> Vec<Row> {
+        let endpoints = service.map_or(0, |service| service.endpoints.len());
+        let all = line.vias.iter().flat_map(|via| line.families.iter().map(|family| (*via, *family)));
+        all.map(|(via, family)| Row {
+            name: sentence(self, step, name, line, via, family),
+            settings: self.settings,
+            step,
+            client: line.client.clone(),
+            service: object_name(&self.name, name),
+            definition: format!("{service:?}"),
+            frontends: line.frontends.clone(),
+            stays: line.stays,
+            via,
+            family,
+            tries: TRIES_AT_LEAST.max(TRIES_PER_ENDPOINT * endpoints),
+            expected: line.expected.clone(),
+            by_default: if self.settings.has_defaults() { line.by_default.clone() } else { None },
+        })
+        .collect()
+    }
+}
+
+fn sentence(group: &Group, step: usize, service: &str, line: &Line, via: Via, family: Family) -> String {
+    let protocol = if via == Via::Tcp { "TCP" } else { "UDP" };
+    let frontends: Vec<_> = line.frontends.iter().map(ToString::to_string).collect();
+    let (name, client, frontends) = (&group.name, &line.client, frontends.join(" and "));
+    let step = if group.steps.len() > 1 { format!(" step {}", step + 1) } else { String::new() };
+    let does = if line.stays { "stays at" } else { "at" };
+    let meets = match &line.expected {
+        Some(outcome) => format!("meets {outcome}, as"),
+        None => "fares as".to_owned(),
+    };
+    let ids = if line.ids.is_empty() { String::new() } else { format!(" ({})", line.ids.join(", ")) };
+    format!(
+        "{name}{step}: {client} {does} {frontends} of {service} over {protocol} {family} {meets} with kube-proxy{ids}"
+    )
 }

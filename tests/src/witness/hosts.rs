@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 
 use anyhow::Result;
 
@@ -91,6 +92,12 @@ fn join(node: &Netns, hub: &Netns, number: u8) -> Result<()> {
 fn set_rules(node: &Node) -> Result<()> {
     let netns = &node.host.netns;
     netns.sysctl(&[("net/ipv4/icmp_ratemask", "0"), ("net/ipv6/icmp/ratelimit", "0")])?;
+    // The limit of both families together. In older kernels it belongs to the whole machine, and no namespace has it.
+    let has_limit = netns.within(|| Ok(Path::new("/proc/sys/net/ipv4/icmp_msgs_per_sec").exists()))?;
+    if has_limit {
+        let no_limit = "1000000";
+        netns.sysctl(&[("net/ipv4/icmp_msgs_per_sec", no_limit), ("net/ipv4/icmp_msgs_burst", no_limit)])?;
+    }
     let pods = node.pod_cidrs();
     netns.nft(&format!(
         "flush chain inet cni postrouting

@@ -2,9 +2,10 @@
 //!
 //! Read in this order: `endpoint`, `service` are objects in the syntax of the groups. `frontend`, `outcome`, `line`
 //! say which client dials what and what the result is. `group` is a file of them (`random` makes others), and `row` a
-//! case that follows from a line. `plane` is the API server that both proxies watch, `side` a network with one of
+//! case that follows from a line. `api_server` is the API server that both proxies watch, `network` a network with one of
 //! them, and `play` runs everything. `pages` asks both proxies for their metrics and health.
 
+mod api_server;
 mod deviations;
 mod endpoint;
 mod frontend;
@@ -12,17 +13,16 @@ mod group;
 mod hosts;
 mod kube_proxy;
 mod line;
+mod network;
 mod outcome;
 #[cfg(test)]
 mod page;
 pub mod pages;
-mod plane;
 mod play;
 mod random;
 mod row;
 mod service;
 mod settings;
-mod side;
 
 use std::path::PathBuf;
 

@@ -53,6 +53,14 @@ impl Outcome {
         self
     }
 
+    /// The answers and errors that the client got, without the attempts that got nothing.
+    #[must_use]
+    pub fn heard(&self) -> Self {
+        let mut heard = self.clone();
+        heard.failures.remove(NOTHING);
+        heard
+    }
+
     pub fn is_answered(&self) -> bool {
         !self.answers.is_empty()
     }
@@ -120,6 +128,15 @@ mod tests {
         assert_eq!(outcome.to_string(), "a1 from 1.1.1.1, a1 b1 from pod, refused");
         assert_eq!("a1 b1 from pod, refused, a1 from 1.1.1.1".parse(), Ok(outcome));
         assert!("denied".parse::<Outcome>().is_err());
+    }
+
+    #[test]
+    fn silence_beside_answers_is_not_heard_and_nothing_else_is_left_out() {
+        let heard = |text: &str| text.parse::<Outcome>().unwrap().heard().to_string();
+        assert_eq!(heard("a1 from pod, nothing"), heard("a1 from pod"));
+        assert_ne!(heard("a1 from pod, refused"), heard("a1 from pod"));
+        assert_ne!(heard("a1 from pod, nothing"), heard("b1 from pod"));
+        assert_ne!(heard("nothing"), heard("a1 from pod"));
     }
 
     #[test]

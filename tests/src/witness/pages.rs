@@ -6,10 +6,10 @@ use std::process::Command;
 use anyhow::{Context as _, Result};
 use serde_json::json;
 
-use super::plane::Plane;
+use super::api_server::ApiServer;
+use super::network::{Datapath, ProxyNetwork};
 use super::service::Service;
 use super::settings::Settings;
-use super::side::{Datapath, Side};
 use crate::command;
 use crate::http::{self, Response};
 use crate::topology::Family;
@@ -37,27 +37,27 @@ pub struct Answers {
 /// Both proxies, while they run.
 pub struct Pages {
     // Dropped before the API server.
-    sides: Vec<Side>,
-    plane: Plane,
+    networks: Vec<ProxyNetwork>,
+    api_server: ApiServer,
 }
 
 impl Pages {
     /// Starts both, and waits until a Service is in force on all nodes.
     pub fn start() -> Result<Self> {
-        let mut plane = Plane::start()?;
-        let sides = PROXIES.map(|datapath| Side::new(datapath, &plane));
-        let mut sides = sides.into_iter().collect::<Result<Vec<_>>>()?;
-        let first = sides.first().context("no side")?;
-        plane.introduce(first.nodes())?;
+        let mut api_server = ApiServer::start()?;
+        let networks = PROXIES.map(|datapath| ProxyNetwork::new(datapath, &api_server));
+        let mut networks = networks.into_iter().collect::<Result<Vec<_>>>()?;
+        let first = networks.first().context("no network")?;
+        api_server.introduce(first.nodes())?;
         let places = first.places.clone();
-        plane.set(&[("marker".to_owned(), Some(Service::marker("a1")))], &places)?;
-        let at = Family::BOTH.map(|family| plane.cluster_ip("marker", family).map(|ip| (ip, 80).into()));
+        api_server.set(&[("marker".to_owned(), Some(Service::marker("a1")))], &places)?;
+        let at = Family::BOTH.map(|family| api_server.cluster_ip("marker", family).map(|ip| (ip, 80).into()));
         let at = at.into_iter().collect::<Result<Vec<_>>>()?;
-        for side in &mut sides {
-            side.start(&plane, Settings::default())?;
-            side.await_service(&at)?;
+        for network in &mut networks {
+            network.start(&api_server, Settings::default())?;
+            network.await_service(&at)?;
         }
-        Ok(Self { sides, plane })
+        Ok(Self { networks, api_server })
     }
 
     /// Takes the endpoints of every slice away, and says in the slice when that began, as the controller does.
@@ -68,17 +68,18 @@ impl Pages {
             "endpoints": [],
         });
         let patch = patch.to_string();
-        let slices = self.plane.kubectl(&["get", "endpointslices", "-o", "name"])?;
+        let slices = self.api_server.kubectl(&["get", "endpointslices", "-o", "name"])?;
         for slice in slices.lines() {
-            self.plane.kubectl(&["patch", slice, "--type=merge", "--patch", &patch])?;
+            self.api_server.kubectl(&["patch", slice, "--type=merge", "--patch", &patch])?;
         }
         Ok(())
     }
 
     pub fn ask(&self, request: Request) -> Result<Answers> {
         let [kube_proxy, svc] = PROXIES.map(|datapath| {
-            let side = self.sides.iter().find(|side| side.datapath == datapath).context("no side")?;
-            let node = side.nodes().first().context("no node")?;
+            let network =
+                self.networks.iter().find(|network| network.datapath == datapath).context("no network")?;
+            let node = network.nodes().first().context("no node")?;
             let to = SocketAddr::from(([127, 0, 0, 1], request.port));
             let answer = node.host.netns.within(|| http::get_accepting(to, request.path, request.accept));
             answer.with_context(|| format!("{datapath:?}: {request:?}"))

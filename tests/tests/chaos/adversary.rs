@@ -31,7 +31,7 @@ impl Adversary {
         let table = Arc::clone(table);
         Trial::test(self.name, move || {
             let short: String = self.name.split(' ').filter_map(|word| word.chars().next()).collect();
-            let mut testbed = ground(&short).map_err(|error| format!("no testbed: {error:#}"))?;
+            let mut testbed = testbed_of(&short).map_err(|error| format!("no testbed: {error:#}"))?;
             let line = self.play(&mut testbed, length);
             let line = line.map_err(|error| format!("{error:#}\n{}", testbed.world.diagnosis()))?;
             table.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name, line);
@@ -64,7 +64,7 @@ impl Adversary {
 }
 
 /// The usual hosts without a CNI's masquerade. Service `web` has two endpoints, Service `steady` one; pod `spare` on node1 has no part in them.
-fn ground(test: &str) -> Result<Testbed> {
+fn testbed_of(test: &str) -> Result<Testbed> {
     let mut testbed = Testbed::without_svc(test, Options::default())?;
     testbed.world.topology.node_mut(1).add_pod("spare")?;
     testbed.world.end_cni_masquerade()?;

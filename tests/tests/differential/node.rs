@@ -6,9 +6,9 @@ use anyhow::{Context as _, Result, anyhow};
 use ipnet::IpNet;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
+use svc_ctl::dataplane::complete_presence::complete_presence;
 use svc_ctl::dataplane::flows;
 use svc_ctl::dataplane::object::OBJECT;
-use svc_ctl::dataplane::presence::complete;
 use svc_ctl::dataplane::store::MapStore as _;
 use svc_ctl::model::node::NodeAddresses;
 use svc_ctl::model::service::Selection;
@@ -27,15 +27,15 @@ use svc_ctl::sweeper::remove_stale;
 use svc_tests::model::network::{NODE, POOL, SERVICE_CIDR, at};
 use svc_tests::model::objects;
 use svc_tests::model::world::{self, NodePorts, THIS_NODE, World};
+use svc_tests::packet::affinity;
 use svc_tests::packet::kernel::Kernel;
-use svc_tests::packet::stay;
 
 /// SNAT ports: first and number. Few, so that they are used up.
 pub const SNAT_PORTS: (u16, u16) = (20_000, 37);
 
 pub struct Node {
     pub kernel: Kernel,
-    stays: stay::Tables,
+    affinity: affinity::Tables,
     book: Book,
     /// Seconds of the plan's clock; every change is far from the last one.
     clock: u64,
@@ -50,9 +50,9 @@ impl Node {
         cpu.set(0)?;
         sched_setaffinity(Pid::from_raw(0), &cpu).context("staying on one CPU")?;
         let kernel = Kernel::with_object(mutant.unwrap_or(OBJECT), SNAT_PORTS)?;
-        let stays = stay::Tables::open(&kernel.pins)?;
+        let affinity = affinity::Tables::open(&kernel.pins)?;
         let book = Book::new(Tables::default(), Capacity::default(), Settings::default());
-        Ok(Self { kernel, stays, book, clock: 0, worlds: 3 })
+        Ok(Self { kernel, affinity, book, clock: 0, worlds: 3 })
     }
 
     /// Removes all state of flows, and prepares the presence filter for the next world.
@@ -69,7 +69,7 @@ impl Node {
             // The pin of the filter was lost.
             2 => {
                 self.kernel.store.0.presence.fill(0)?;
-                complete(&mut self.kernel.store.0)?;
+                complete_presence(&mut self.kernel.store.0)?;
             }
             _ => {}
         }
@@ -133,7 +133,7 @@ impl Node {
     pub fn age(&mut self, ticks: u32) -> Result<()> {
         // A tick is 2^30 ns, a unit of session affinity 2^26.
         self.kernel.age_flows(ticks)?;
-        self.stays.age(ticks << 4)
+        self.affinity.age(ticks << 4)
     }
 
     /// Destinations of clients' packets according to the records, as `PROTO FROM > TO`.

@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use svc_common::abi::Counter;
+use svc_ctl::dataplane::clock::coarse_ns;
 use svc_tests::model::memory::{BackAt, Memory, Side, Way};
 use svc_tests::model::network::{self, is_pod};
 use svc_tests::model::oracle::{Model, PacketOutcome, Possible, Seen, Then};
 use svc_tests::model::packet::{ETH, Packet, Quote, Shape};
 use svc_tests::model::world::{Proto, Tuple, World};
-use svc_tests::packet::kernel::coarse_ns;
 use svc_tests::packet::place;
 use svc_tests::packet::row::At;
 use svc_tests::packet::run::CHECKSUM_COMPLETE;

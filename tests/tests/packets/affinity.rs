@@ -3,9 +3,9 @@
 use svc_common::abi::Counter::*;
 use svc_common::abi::FlowState as S;
 use svc_common::abi::Hook;
+use svc_tests::packet::affinity::affinity_entry;
 use svc_tests::packet::flow::flow;
 use svc_tests::packet::row::*;
-use svc_tests::packet::stay::stay;
 use svc_tests::packet::wire::*;
 
 /// So many backends that a row hardly passes by chance.
@@ -41,24 +41,24 @@ fn pods() -> Vec<Row> {
             .service(vip(&["pod-b:8080"]))
             .sees(begins())
             .expects_flow(begun())
-            .expects_affinity(stay("pod-a", "pod-b:8080", SECONDS)),
+            .expects_affinity(affinity_entry("pod-a", "pod-b:8080", SECONDS)),
         row("a new flow goes to the client's backend by session affinity and restarts the timeout (SEM-231, SEM-232)")
             .service(vip(MANY))
-            .with_affinity(stay("pod-a", "pod-b:8080", 50))
+            .with_affinity(affinity_entry("pod-a", "pod-b:8080", 50))
             .sees(begins())
             .expects_flow(begun())
-            .expects_affinity(stay("pod-a", "pod-b:8080", SECONDS)),
+            .expects_affinity(affinity_entry("pod-a", "pod-b:8080", SECONDS)),
         row("session affinity of one client does not affect others (SEM-230)")
             .service(vip(&["pod-b:8080"]))
-            .with_affinity(stay("pod-b", "remote:8080", 50))
+            .with_affinity(affinity_entry("pod-b", "remote:8080", 50))
             .sees(begins())
             .expects_flow(begun())
-            .expects_affinity(stay("pod-b", "remote:8080", 50))
-            .expects_affinity(stay("pod-a", "pod-b:8080", SECONDS)),
-        row("ClusterIP and NodePort of a service port share their clients' stays, whatever the source port (SEM-230)")
+            .expects_affinity(affinity_entry("pod-b", "remote:8080", 50))
+            .expects_affinity(affinity_entry("pod-a", "pod-b:8080", SECONDS)),
+        row("ClusterIP and NodePort of a service port share their clients' affinity entries, whatever the source port (SEM-230)")
             .service(vip(MANY))
             .service(external("any:30080", MANY).affine(SECONDS))
-            .with_affinity(stay("pod-a", "pod-b:8080", 50))
+            .with_affinity(affinity_entry("pod-a", "pod-b:8080", 50))
             .sees(begins())
             .sees(
                 pod_in("pod0", first("pod-a:4001", "node:30080"))
@@ -67,38 +67,38 @@ fn pods() -> Vec<Row> {
             )
             .expects_flow(begun())
             .expects_flow(flow("pod-a:4001 > node:30080", "pod-a:4001 > pod-b:8080"))
-            .expects_affinity(stay("pod-a", "pod-b:8080", SECONDS)),
+            .expects_affinity(affinity_entry("pod-a", "pod-b:8080", SECONDS)),
         row("a backend that may not be chosen any more loses its clients to another (SEM-233)")
             .service(vip(&["pod-b:8080"]))
-            .with_affinity(stay("pod-a", "remote:8080", 50))
+            .with_affinity(affinity_entry("pod-a", "remote:8080", 50))
             .sees(begins())
             .expects_flow(begun())
-            .expects_affinity(stay("pod-a", "pod-b:8080", SECONDS)),
-        row("packets of a flow that is there leave its client's stay alone (SEM-232)")
+            .expects_affinity(affinity_entry("pod-a", "pod-b:8080", SECONDS)),
+        row("packets of a flow that is there leave its client's affinity entry alone (SEM-232)")
             .service(vip(MANY))
             .with_flow(begun().state(&[S::REPLIED, S::ESTABLISHED]))
-            .with_affinity(stay("pod-a", "pod-b:8080", 50))
+            .with_affinity(affinity_entry("pod-a", "pod-b:8080", 50))
             .sees(
                 pod_in("pod0", later("pod-a:4000", "vip:80")).passes(later("pod-a:4000", "pod-b:8080")),
             )
             .expects_flow(begun().state(&[S::REPLIED, S::ESTABLISHED]))
-            .expects_affinity(stay("pod-a", "pod-b:8080", 50)),
+            .expects_affinity(affinity_entry("pod-a", "pod-b:8080", 50)),
         row("a segment in mid-flow goes to its client's backend, and creates no session affinity (SEM-232)")
             .service(vip(MANY))
-            .with_affinity(stay("pod-a", "pod-b:8080", 50))
+            .with_affinity(affinity_entry("pod-a", "pod-b:8080", 50))
             .sees(
                 pod_in("pod0", tcp(ACK, "pod-a:4000", "vip:80"))
                     .passes(tcp(ACK, "pod-a:4000", "pod-b:8080"))
                     .counts(&[FlowMidstream]),
             )
             .expects_flow(begun().state(&[S::ESTABLISHED]))
-            .expects_affinity(stay("pod-a", "pod-b:8080", 50)),
+            .expects_affinity(affinity_entry("pod-a", "pod-b:8080", 50)),
         row("without session affinity old entries have no effect, and no entry is made (SEM-235)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .with_affinity(stay("pod-b", "pod-b:8080", 50))
+            .with_affinity(affinity_entry("pod-b", "pod-b:8080", 50))
             .sees(begins())
             .expects_flow(begun())
-            .expects_affinity(stay("pod-b", "pod-b:8080", 50)),
+            .expects_affinity(affinity_entry("pod-b", "pod-b:8080", 50)),
         row("a flow that cannot begin creates no session affinity")
             .service(external("vip:80", &["nowhere:8080"]).affine(SECONDS))
             .sees(pod_in("pod0", first("pod-a:4000", "vip:80")).drops().counts(&[DropNoRoute])),
@@ -117,18 +117,18 @@ fn outside_clients() -> Vec<Row> {
     vec![
         row("an outside client is known by its own address, not by the one it is masqueraded with (SEM-236)")
             .service(node_port())
-            .with_affinity(stay("client", "remote:8085", 50))
+            .with_affinity(affinity_entry("client", "remote:8085", 50))
             .sees(to_remote())
             .expects_flow(begun())
-            .expects_affinity(stay("client", "remote:8085", SECONDS)),
-        row("XDP leaves a client whose backend is on this node to the stack, and its stay alone")
+            .expects_affinity(affinity_entry("client", "remote:8085", SECONDS)),
+        row("XDP leaves a client whose backend is on this node to the stack, and its affinity entry alone")
             .service(node_port())
-            .with_affinity(stay("client", "pod-b:8080", 50))
+            .with_affinity(affinity_entry("client", "pod-b:8080", 50))
             .sees(xdp("up0", first("client:5000", "node:30080")))
-            .expects_affinity(stay("client", "pod-b:8080", 50)),
+            .expects_affinity(affinity_entry("client", "pod-b:8080", 50)),
         row("with policy Local a client from outside does not keep a backend on another node (SEM-233)")
             .service(external("any:30080", MANY).local_only(&["pod-b:8080"]).affine(SECONDS))
-            .with_affinity(stay("client", "remote:8085", 50))
+            .with_affinity(affinity_entry("client", "remote:8085", 50))
             .begins_in_the_stack(
                 up_in,
                 "up0",
@@ -136,6 +136,6 @@ fn outside_clients() -> Vec<Row> {
                 "client:5000 > pod-b:8080",
                 Hook::UPLINK_EGRESS,
             )
-            .expects_affinity(stay("client", "pod-b:8080", SECONDS)),
+            .expects_affinity(affinity_entry("client", "pod-b:8080", SECONDS)),
     ]
 }

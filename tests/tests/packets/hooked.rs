@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use nix::mount::{MsFlags, mount};
 use svc_common::abi::PodSockets;
-use svc_ctl::cli::args::Source;
+use svc_ctl::config::Source;
 use svc_ctl::config::{Config, ThroughStack, XdpPolicy};
 use svc_ctl::dataplane::sys;
 use svc_ctl::node::roles::{PodInterfaces, RoleRules};

@@ -23,6 +23,8 @@ type Run = (&'static str, Option<&'static str>);
 struct Machine {
     version: &'static str,
     runs: &'static [Run],
+    /// More runs, with `--all` or by a filter: minutes each, on an emulated machine.
+    more: &'static [Run],
 }
 
 const EVERY_PROGRAM: Run = ("verify", None);
@@ -36,16 +38,15 @@ const DEVICES: Run = ("field", Some("of the kind"));
 const MACHINES: [Machine; 2] = [
     Machine {
         version: "6.1",
-        runs: &[
-            EVERY_PROGRAM,
-            OTHER_NODE,
+        runs: &[EVERY_PROGRAM, OTHER_NODE],
+        more: &[
             ("net", Some("cleanup leaves no program")),
             ("net", Some("VLAN")),
             ("net", Some("XDP off: a backend behind a device without Ethernet header")),
             DEVICES,
         ],
     },
-    Machine { version: "6.12", runs: &[EVERY_PROGRAM, OTHER_NODE, DEVICES] },
+    Machine { version: "6.12", runs: &[EVERY_PROGRAM, OTHER_NODE], more: &[DEVICES] },
 ];
 /// For a machine that is busy with other work; beside one other machine a run takes 13 minutes.
 const DEADLINE_SECS: &str = "3000";
@@ -71,13 +72,13 @@ const MODULES: [&str; 14] = [
 
 /// Boots each kernel once, side by side, and counts the binaries' results; a filter selects runs by tier, part or
 /// kernel.
-pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Result<Results> {
+pub fn run(binaries: &[TestBinary], svc_ctl: &Path, selection: &Selection) -> Result<Results> {
     let folder = project::target_dir().join("kernel");
     fs::create_dir_all(&folder)?;
     let booted = thread::scope(|scope| {
         let running: Vec<_> = MACHINES
             .iter()
-            .map(|machine| (machine, machine.chosen(filter)))
+            .map(|machine| (machine, machine.chosen(selection)))
             .filter(|(_, runs)| !runs.is_empty())
             .map(|(machine, runs)| {
                 let folder = &folder;
@@ -100,7 +101,9 @@ pub fn run(binaries: &[TestBinary], svc_ctl: &Path, filter: Option<&str>) -> Res
 }
 
 impl Machine {
-    fn chosen(&self, filter: Option<&str>) -> Vec<Run> {
+    fn chosen(&self, selection: &Selection) -> Vec<Run> {
+        let filter = selection.filter.as_deref();
+        let more = if selection.all || filter.is_some() { self.more } else { &[] };
         let is_chosen = |(tier, cases): &&Run| {
             filter.is_none_or(|filter| {
                 tier.contains(filter)
@@ -108,7 +111,7 @@ impl Machine {
                     || filter.strip_prefix("Linux ") == Some(self.version)
             })
         };
-        self.runs.iter().filter(is_chosen).copied().collect()
+        self.runs.iter().chain(more).filter(is_chosen).copied().collect()
     }
 }
 
@@ -153,9 +156,10 @@ fn boot(
 }
 
 /// Cases of this tier.
-pub fn count_cases(binaries: &[TestBinary]) -> Result<u64> {
-    let counts = MACHINES.iter().flat_map(|machine| machine.runs).flat_map(|(tier, filter)| {
-        binaries.iter().filter(move |binary| binary.tier == *tier).map(move |binary| {
+pub fn count_cases(binaries: &[TestBinary], selection: &Selection) -> Result<u64> {
+    let runs = MACHINES.iter().flat_map(|machine| machine.chosen(selection));
+    let counts = runs.flat_map(|(tier, filter)| {
+        binaries.iter().filter(move |binary| binary.tier == tier).map(move |binary| {
             binary.count_cases(&Selection { filter: filter.map(str::to_owned), ..Selection::default() })
         })
     });

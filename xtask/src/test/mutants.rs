@@ -18,7 +18,7 @@ use std::thread;
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::cpu;
-use super::harness::{Count, Results, TestBinary, stream};
+use super::harness::{Count, Results, Selection, TestBinary, stream};
 use crate::privilege::Privilege;
 use crate::{bpf, project};
 use table::{MUTANTS, Mutant};
@@ -29,16 +29,27 @@ const WITNESS: &str = "differential";
 /// Name of the case without a mistake.
 const CONTROL: &str = "unchanged";
 
-pub fn count_cases() -> u64 {
-    MUTANTS.len() as u64 + 1
+/// Without `--all` and without a filter, one mutant of so many runs: they judge the tests, which change less often than
+/// the product.
+const ONE_OF: usize = 3;
+
+pub fn count_cases(selection: &Selection) -> u64 {
+    cases(selection).count() as u64
 }
 
-pub fn run(binaries: &[TestBinary], privilege: Privilege, filter: Option<&str>) -> Result<Results> {
+/// The control and the chosen mutants, with their names.
+fn cases(selection: &Selection) -> impl Iterator<Item = (&'static str, Option<&'static Mutant>)> + Send {
+    let is_part = !selection.all && selection.filter.is_none();
+    let mutants = MUTANTS.iter().step_by(if is_part { ONE_OF } else { 1 });
+    let cases = [(CONTROL, None)].into_iter().chain(mutants.map(|mutant| (mutant.name, Some(mutant))));
+    cases.filter(|(name, _)| selection.filter.as_deref().is_none_or(|filter| name.contains(filter)))
+}
+
+pub fn run(binaries: &[TestBinary], privilege: Privilege, selection: &Selection) -> Result<Results> {
     let witness = binaries.iter().find(|binary| binary.tier == WITNESS);
     let witness = witness.context("the tier differential has no binary")?;
     let before = cpu::of_children()?;
-    let cases = [(CONTROL, None)].into_iter().chain(MUTANTS.iter().map(|mutant| (mutant.name, Some(mutant))));
-    let chosen = Mutex::new(cases.filter(|(name, _)| filter.is_none_or(|f| name.contains(f))));
+    let chosen = Mutex::new(cases(selection));
     let results = Mutex::default();
     // The compiler keeps one core busy, and so does the tier that judges.
     let worker = |number: usize| -> Result<()> {

@@ -22,7 +22,8 @@ pub struct Tier {
     pub name: &'static str,
     pub what: &'static str,
     pub runs: Runs,
-    /// Its binaries keep one core busy and no time is measured: it runs beside its neighbors that do so, too.
+    /// Its binaries keep one core busy, and another busy core changes no result: it runs beside its neighbors that do so,
+    /// too.
     pub one_core: bool,
     /// Runs the real svc-ctl, whose path is in `SVC_CTL`.
     pub needs_daemon: bool,
@@ -111,15 +112,10 @@ pub const TIERS: &[Tier] = &[
         ..PLAIN
     },
     Tier {
-        name: "mutants",
-        what: "the pipeline with one thing broken: the tier differential must notice",
-        runs: Runs::AgainstMutants,
-        ..PLAIN
-    },
-    Tier {
         name: "net",
         what: "real sockets through real daemons in network namespaces",
         runs: Runs::HereAsRoot,
+        one_core: true,
         needs_daemon: true,
         ..PLAIN
     },
@@ -127,7 +123,23 @@ pub const TIERS: &[Tier] = &[
         name: "field",
         what: "what nodes have besides svc: the same clients without svc, with nft DNAT, with svc",
         runs: Runs::HereAsRoot,
+        one_core: true,
         needs_daemon: true,
+        ..PLAIN
+    },
+    Tier {
+        name: "witness",
+        what: "kube-proxy and CoreDNS beside svc: the same objects, the same clients, the same answers",
+        runs: Runs::HereAsRoot,
+        one_core: true,
+        needs_daemon: true,
+        components: &[components::CONTROL_PLANE, components::DNS],
+        ..PLAIN
+    },
+    Tier {
+        name: "mutants",
+        what: "the pipeline with one thing broken: the tier differential must notice",
+        runs: Runs::AgainstMutants,
         ..PLAIN
     },
     Tier {
@@ -151,14 +163,6 @@ pub const TIERS: &[Tier] = &[
         runs: Runs::HereAsRoot,
         needs_daemon: true,
         components: &[components::CONTROL_PLANE, components::HELM],
-        ..PLAIN
-    },
-    Tier {
-        name: "witness",
-        what: "kube-proxy and CoreDNS beside svc: the same objects, the same clients, the same answers",
-        runs: Runs::HereAsRoot,
-        needs_daemon: true,
-        components: &[components::CONTROL_PLANE, components::DNS],
         ..PLAIN
     },
     Tier {

@@ -34,7 +34,7 @@ impl Bench {
         let (ledger, level) = (Ledger::default(), Arc::new(AtomicU8::new(config.verbosity)));
         let known = Arc::clone(&level);
         let log_level = Box::new(move |verbosity| known.store(verbosity, Ordering::Relaxed));
-        let reload = Reload { invocation, log_level };
+        let reload = Reload { read: Box::new(move || invocation.config()), log_level };
         let reloader = Reloader {
             load_balancer: watch::Sender::default(),
             config,
@@ -50,7 +50,7 @@ impl Bench {
     fn change(&mut self, text: &str) {
         fs::write(self.folder.join("config.conf"), format!("{HEAD}{text}")).unwrap();
         let reloader = self.reloader.as_mut().unwrap();
-        let read = reloader.reload.invocation.config();
+        let read = (reloader.reload.read)();
         reloader.take(read);
     }
 

@@ -11,7 +11,8 @@ use svc_common::addr::{AddrV4, AddrV6, Port};
 
 use super::{ANY, Failures};
 use crate::dataplane::encode;
-use crate::dataplane::maps::{FamilyBatches, Maps, TrieKey};
+use crate::dataplane::maps::{FamilyBatches, Maps};
+use crate::dataplane::shapes::TrieKey;
 use crate::dataplane::sys::EntryMap;
 use crate::plan::tables::{Frontend, FrontendEntry, MapOp, Prefix};
 

@@ -5,10 +5,9 @@ use std::net::IpAddr;
 use k8s_openapi::api::core::v1 as core;
 
 use super::service::{Role, convert_proxied};
-use super::{Refusals, Scope};
+use super::{Converted, Refusals, Scope};
 use crate::model::named::NamedService;
 use crate::model::parse::parse_dns_name;
-use crate::model::store::Converted;
 
 /// `None` if only the tables read the model, or if the Service is proxied here.
 pub fn convert_named_service(object: &core::Service, scope: Scope) -> Converted<NamedService> {

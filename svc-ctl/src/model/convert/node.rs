@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::{LABEL_EXCLUDED, LABEL_ZONE, Refusals, label};
+use super::{Converted, LABEL_EXCLUDED, LABEL_ZONE, Refusals, label};
 use crate::model::node::NodeInfo;
 use crate::model::parse::{parse_cidr, parse_ip};
-use crate::model::store::Converted;
 
 /// The cluster autoscaler is about to remove a node with this taint (SEM-211).
 const TAINT_TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";

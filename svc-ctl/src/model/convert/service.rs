@@ -6,13 +6,12 @@ use std::num::{NonZeroU16, NonZeroU32};
 use k8s_openapi::api::core::v1 as core;
 
 use super::{
-    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, LABEL_PROXY_NAME, NO_ALLOCATOR, Refusals, has_label,
-    interned, service_name,
+    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, Converted, LABEL_PROXY_NAME, NO_ALLOCATOR, Refusals,
+    has_label, interned, service_name,
 };
 use crate::model::name::IpFamily;
 use crate::model::parse::{parse_cidr, parse_ip, parse_port};
 use crate::model::service::{Selection, Service, ServiceAddresses, ServicePort};
-use crate::model::store::Converted;
 
 /// Valid types of a Service; a missing type is valid, too.
 const TYPES: [&str; 5] = ["", "ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];

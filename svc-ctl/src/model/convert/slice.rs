@@ -6,13 +6,12 @@ use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1 as discovery;
 
 use super::{
-    ANNOTATION_TRIGGER_TIME, LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, Scope, has_label, interned,
-    interned_service, label, slice_key,
+    ANNOTATION_TRIGGER_TIME, Converted, LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, Scope, has_label,
+    interned, interned_service, label, slice_key,
 };
 use crate::model::endpoint::{Endpoint, Hints, Hostnames, Slice, SlicePort, Triggered};
 use crate::model::name::IpFamily;
 use crate::model::parse::{parse_ip, parse_label, parse_port};
-use crate::model::store::Converted;
 
 /// Converts a slice. `None` if it belongs to a headless Service and no DNS server reads the model, or if its
 /// addresses are host names (SEM-004, SEM-043).

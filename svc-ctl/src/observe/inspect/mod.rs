@@ -5,7 +5,6 @@ mod accept;
 mod answer;
 mod negotiate;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -15,25 +14,17 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use jiff::Timestamp;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::spawn_blocking;
 
 use self::answer::{Flagz, Statusz};
 use super::metrics::slis::HealthChecks;
 use super::metrics::{Metrics, OPEN_METRICS, PROMETHEUS_TEXT};
+use crate::config::ConfigurationInForce;
 
 /// The response of `/proxyMode`.
 const MODE: &str = "svc";
-
-/// The configuration in force.
-#[derive(Clone, Debug, Default)]
-pub struct ConfigurationInForce {
-    /// As a KubeProxyConfiguration, for `/configz`.
-    pub document: Arc<Value>,
-    /// Flags and their values, for `/flagz`.
-    pub flags: Arc<BTreeMap<String, String>>,
-}
 
 /// Data of all pages.
 #[derive(Clone, Debug)]

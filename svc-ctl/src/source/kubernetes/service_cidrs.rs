@@ -1,5 +1,5 @@
 //! The ranges of ClusterIPs, as the API server's ServiceCIDR objects name them. There are one or two, and they change once in
-//! the life of a cluster: any change has them listed anew.
+//! the life of a cluster: after any change they are listed again.
 
 use std::time::Duration;
 
@@ -15,12 +15,12 @@ use super::failure::{Failure, Pauses};
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::observe::ledger::Ledger;
 
-/// Between two lists, also where every watch ends at once.
+/// Pause between two lists, for a server where every watch ends at once.
 const PAUSE: Duration = Duration::from_secs(1);
 const OBJECT: &str = "Kubernetes API";
 const FIELD: &str = "ServiceCIDRs";
 
-/// Publishes the ranges for ever. While they cannot be read those of before stay.
+/// Publishes the ranges for ever. While they cannot be read, the earlier ones stay in force.
 pub async fn follow(client: &Client, publish: watch::Sender<Vec<IpNet>>, ledger: &Ledger) {
     let mut pauses = Pauses::default();
     loop {
@@ -57,13 +57,13 @@ async fn turn(client: &Client, publish: &watch::Sender<Vec<IpNet>>, ledger: &Led
     let changes = api.watch(&WatchParams::default().disable_bookmarks(), &version).await.map_err(failed)?;
     pin_mut!(changes);
     match changes.next().await {
-        // A watch that ends without a word is begun anew.
+        // A watch that ends without an error is started again.
         Some(Ok(_)) | None => Ok(()),
         Some(Err(error)) => Err(failed(error)),
     }
 }
 
-/// The CIDRs of all objects, each once, and what is none.
+/// The CIDRs of all objects, each once, and the texts that are no CIDR.
 fn ranges(objects: &[ServiceCIDR]) -> (Vec<IpNet>, Vec<Complaint>) {
     let (mut ranges, mut complaints) = (Vec::new(), Vec::new());
     for object in objects {
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_all_objects_count_once_and_what_is_none_is_named() {
+    fn ranges_of_all_objects_count_once_and_other_texts_are_named() {
         let object = |name: &str, cidrs: &[&str]| -> ServiceCIDR {
             let json = serde_json::json!({"metadata": {"name": name}, "spec": {"cidrs": cidrs}});
             serde_json::from_value(json).unwrap()

@@ -50,8 +50,8 @@ pub async fn run(
     let mut load_balancer = options.load_balancer;
     let mut observer = Observer::start(&options.health)?;
     let mut in_force = Health::default();
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let mut watcher = watch(&manifests.folder, &tell);
+    let (folder_changed, mut folder_changes) = mpsc::unbounded_channel();
+    let mut watcher = watch(&manifests.folder, &folder_changed);
     let mut writers = Writers::default();
     let mut due = Instant::now();
     loop {
@@ -62,7 +62,7 @@ pub async fn run(
                 observer.update(&manifests).await;
             }
             if watcher.is_none() || manifests.folder_problem.is_some() {
-                watcher = watch(&manifests.folder, &tell);
+                watcher = watch(&manifests.folder, &folder_changed);
             }
             let rescan = if writers.is_empty() { RESCAN_SECS } else { WRITING_SECS };
             due = Instant::now() + Duration::from_secs(rescan);
@@ -96,7 +96,7 @@ pub async fn run(
             () = tokio::time::sleep_until(due) => {}
             () = observer.changed() => {}
             () = settings_changed(&mut load_balancer) => {}
-            event = told.recv() => {
+            event = folder_changes.recv() => {
                 let soon = match event {
                     Some(Ok(event)) => writers.note(&event),
                     // The watch itself has a problem: see for ourselves.
@@ -123,13 +123,14 @@ async fn settings_changed(of: &mut Option<AddressGiver>) {
 /// Without inotify the folder is only looked at from time to time.
 fn watch(
     folder: &Path,
-    tell: &mpsc::UnboundedSender<notify::Result<notify::Event>>,
+    folder_changed: &mpsc::UnboundedSender<notify::Result<notify::Event>>,
 ) -> Option<RecommendedWatcher> {
-    let tell = tell.clone();
-    let result = notify::recommended_watcher(move |event| drop(tell.send(event))).and_then(|mut watcher| {
-        watcher.watch(folder, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
+    let folder_changed = folder_changed.clone();
+    let result =
+        notify::recommended_watcher(move |event| drop(folder_changed.send(event))).and_then(|mut watcher| {
+            watcher.watch(folder, RecursiveMode::NonRecursive)?;
+            Ok(watcher)
+        });
     result
         .inspect_err(
             |error| tracing::warn!(folder = %folder.display(), %error, "cannot watch; looking every 5 s"),

@@ -65,7 +65,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a SYN stays with a closed connection",
-        file: "svc-ebpf/src/pipeline.rs",
+        file: "svc-ebpf/src/record.rs",
         from: "(record.state.is_closing() || is_expired",
         to: "(is_expired",
     },
@@ -96,7 +96,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a client stays with a backend that may not be chosen",
         file: "svc-ebpf/src/affinity.rs",
-        from: "if holds(extent, backend) { backend.0 } else { NOBODY }",
+        from: "if holds(extent, backend) { backend.0 } else { NO_BACKEND }",
         to: "if holds(extent, backend) { backend.0 } else { backend.0 }",
     },
     Mutant {

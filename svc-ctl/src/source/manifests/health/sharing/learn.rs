@@ -21,20 +21,20 @@ struct Connection {
 
 /// Learns for ever.
 pub async fn run(candidates: Vec<Peer>, leader: watch::Sender<Option<Leader>>, bell: Arc<Notify>) {
-    let tell = |now: Leader| {
+    let publish = |now: Leader| {
         leader.send_replace(Some(now));
         bell.notify_one();
     };
     let follow = |connection: &Connection, results: Results| {
         let node = candidates[connection.index].0.clone();
-        tell(Leader::Other { node, results: Arc::new(results) });
+        publish(Leader::Other { node, results: Arc::new(results) });
     };
     loop {
         let (mut connection, results) = match find(&candidates).await {
             Some(found) => found,
             None => {
                 tracing::info!("this node probes the Pods");
-                tell(Leader::Own);
+                publish(Leader::Own);
                 find_again(&candidates).await
             }
         };

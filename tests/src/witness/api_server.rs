@@ -22,7 +22,7 @@ use crate::{command, wait};
 /// theirs (docs of Kubernetes, "Service ClusterIP allocation").
 const UNALLOCATED: [&str; 2] = ["10.96.0.250", "fd00:96::fa"];
 
-pub struct Plane {
+pub struct ApiServer {
     control: ControlPlane,
     settings: Settings,
     numbers: BTreeMap<String, Number>,
@@ -34,12 +34,12 @@ pub struct Plane {
     pub held: Vec<Addrs>,
 }
 
-impl Plane {
+impl ApiServer {
     pub fn start() -> Result<Self> {
         let mut settings = Settings::of_test("witness")?;
         settings.controller_flags = vec!["--node-monitor-grace-period=24h".into()];
         let control = ControlPlane::start(&settings)?;
-        let plane = Self {
+        let api_server = Self {
             control,
             settings,
             numbers: BTreeMap::new(),
@@ -47,8 +47,9 @@ impl Plane {
             services: BTreeMap::new(),
             held: Vec::new(),
         };
-        plane.apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})])?;
-        Ok(plane)
+        api_server
+            .apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})])?;
+        Ok(api_server)
     }
 
     pub fn kube_proxy(&self) -> Result<PathBuf> {

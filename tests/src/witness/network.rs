@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, anyhow};
 
+use super::api_server::ApiServer;
 use super::hosts;
 use super::kube_proxy::KubeProxy;
 use super::outcome::Outcome;
-use super::plane::Plane;
 use super::row::Row;
 use super::service::Place;
 use super::settings::Settings;
@@ -62,7 +62,7 @@ const SYNC_LIMIT: Duration = Duration::from_secs(60);
 /// Number of rows that an agent can process within the time limit of a command.
 const BATCH: usize = 48;
 
-pub struct Side {
+pub struct ProxyNetwork {
     pub datapath: Datapath,
     // Dropped before their network.
     kube_proxies: Vec<KubeProxy>,
@@ -72,13 +72,13 @@ pub struct Side {
     names: BTreeMap<IpAddr, String>,
 }
 
-impl Side {
-    pub fn new(datapath: Datapath, plane: &Plane) -> Result<Self> {
+impl ProxyNetwork {
+    pub fn new(datapath: Datapath, api_server: &ApiServer) -> Result<Self> {
         let mut world = World::new(datapath.name(), Options::default())?;
         for (node, pod) in hosts::PODS {
             world.topology.node_mut(node).add_pod(pod)?;
         }
-        let lb = hosts::prepare(&world.topology, plane.hub(), datapath.first_on_hub())?;
+        let lb = hosts::prepare(&world.topology, api_server.hub(), datapath.first_on_hub())?;
         let places = hosts::places(&world.topology);
         let names = places
             .iter()
@@ -92,14 +92,14 @@ impl Side {
     }
 
     /// Restarts the proxy on both nodes.
-    pub fn start(&mut self, plane: &Plane, settings: Settings) -> Result<()> {
+    pub fn start(&mut self, api_server: &ApiServer, settings: Settings) -> Result<()> {
         match self.datapath {
             Datapath::KubeProxy => {
                 self.kube_proxies.clear();
                 let dir = self.world.dir();
                 for node in &self.world.topology.nodes {
-                    let config = settings.of_kube_proxy(node.name(), &plane.kubeconfig());
-                    self.kube_proxies.push(KubeProxy::start(&plane.kube_proxy()?, node, &dir, &config)?);
+                    let config = settings.of_kube_proxy(node.name(), &api_server.kubeconfig());
+                    self.kube_proxies.push(KubeProxy::start(&api_server.kube_proxy()?, node, &dir, &config)?);
                 }
             }
             Datapath::Svc | Datapath::SvcByDefault => {
@@ -110,7 +110,7 @@ impl Side {
                 };
                 for node in ["node1", "node2"] {
                     let source = Source::Kubernetes {
-                        kubeconfig: plane.kubeconfig(),
+                        kubeconfig: api_server.kubeconfig(),
                         node_name: node.to_owned(),
                         link: hosts::LINK.to_owned(),
                     };
@@ -152,7 +152,7 @@ impl Side {
     }
 
     /// The results of each row's client, in the rows' order. Clients run concurrently, each with some rows at once.
-    pub fn meet(&self, plane: &Plane, rows: &[&Row]) -> Result<Vec<Outcome>> {
+    pub fn meet(&self, api_server: &ApiServer, rows: &[&Row]) -> Result<Vec<Outcome>> {
         let mut by_client: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (n, row) in rows.iter().enumerate() {
             by_client.entry(&row.client).or_default().push(n);
@@ -162,8 +162,9 @@ impl Side {
             let mut outcomes = Vec::new();
             for batch in all.chunks(BATCH) {
                 let rows: Vec<&Row> = batch.iter().filter_map(|n| rows.get(*n).copied()).collect();
-                let probes = rows.iter().map(|row| self.probe(plane, row)).collect::<Result<Vec<_>>>()?;
-                let met = agent.probe(probes)?;
+                let probes =
+                    rows.iter().map(|row| self.probe(api_server, row)).collect::<Result<Vec<_>>>()?;
+                let met = agent.probe_from_fresh_ports(probes)?;
                 outcomes.extend(batch.iter().zip(rows).zip(met).map(|((n, row), tried)| {
                     let outcome = Outcome::of(&tried, &self.names);
                     (*n, if row.stays { outcome.staying() } else { outcome })
@@ -183,8 +184,8 @@ impl Side {
         Ok(all.into_iter().map(|(_, outcome)| outcome).collect())
     }
 
-    fn probe(&self, plane: &Plane, row: &Row) -> Result<Probe> {
-        let to = plane.addresses(row, &self.places).with_context(|| row.name.clone())?;
+    fn probe(&self, api_server: &ApiServer, row: &Row) -> Result<Probe> {
+        let to = api_server.addresses(row, &self.places).with_context(|| row.name.clone())?;
         let is_other_client = row.client == hosts::OTHER_CLIENT;
         let from = is_other_client.then(|| hosts::OTHER_CLIENT_ADDRS.of(row.family));
         Ok(Probe { via: row.via, from, to, tries: row.tries })

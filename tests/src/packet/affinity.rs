@@ -6,27 +6,27 @@ use anyhow::Result;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, MapAddr, names};
 use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::datapath::affinity::AFFINITY_SHIFT;
+use svc_ctl::dataplane::clock::coarse_ns;
 use svc_ctl::dataplane::pins::Pins;
 
 use super::flow::{LineCodec, SERVICE};
-use super::kernel::coarse_ns;
 use super::place::{self, Family};
 use super::table::{Table, clear, open};
 
 /// A session affinity entry that expires in that many seconds; a row takes less than five.
 #[derive(Clone, Copy, Debug)]
-pub struct Stay {
+pub struct AffinityEntry {
     pub client: &'static str,
     /// `HOST:PORT`; need not be a backend of the row's services.
     pub backend: &'static str,
     pub seconds: u32,
 }
 
-pub fn stay(client: &'static str, backend: &'static str, seconds: u32) -> Stay {
-    Stay { client, backend, seconds }
+pub fn affinity_entry(client: &'static str, backend: &'static str, seconds: u32) -> AffinityEntry {
+    AffinityEntry { client, backend, seconds }
 }
 
-impl Stay {
+impl AffinityEntry {
     pub fn to_text(&self) -> String {
         to_text(self.client, self.backend, self.seconds)
     }
@@ -57,10 +57,10 @@ impl Tables {
         clear(&mut self.v6)
     }
 
-    pub fn insert(&mut self, stay: &Stay, backend: BackendId, family: Family) -> Result<()> {
-        let until = now().wrapping_add(units(stay.seconds));
+    pub fn insert(&mut self, entry: &AffinityEntry, backend: BackendId, family: Family) -> Result<()> {
+        let until = now().wrapping_add(units(entry.seconds));
         let value = AffinityValue { backend, until };
-        let client = place::address(stay.client, family);
+        let client = place::address(entry.client, family);
         match family {
             Family::V4 => Ok(self.v4.insert(key::<AddrV4>(client), value, 0)?),
             Family::V6 => Ok(self.v6.insert(key::<AddrV6>(client), value, 0)?),
@@ -96,8 +96,8 @@ fn key<A: LineCodec>(client: IpAddr) -> AffinityKey<A> {
 }
 
 fn age<A: MapAddr>(table: &mut Stays<A>, units: u32) -> Result<()> {
-    let stays: Result<Vec<_>, _> = table.iter().collect();
-    for (key, value) in stays? {
+    let entries: Result<Vec<_>, _> = table.iter().collect();
+    for (key, value) in entries? {
         table.insert(key, AffinityValue { until: value.until.wrapping_sub(units), ..value }, 0)?;
     }
     Ok(())
