@@ -22,8 +22,7 @@ pub struct Tier {
     pub name: &'static str,
     pub what: &'static str,
     pub runs: Runs,
-    /// Its binaries keep one core busy, and another busy core changes no result: it runs beside its neighbors that do so,
-    /// too.
+    /// Its binaries keep one core busy and no time is measured: it runs beside its neighbors that do so, too.
     pub one_core: bool,
     /// Runs the real svc-ctl, whose path is in `SVC_CTL`.
     pub needs_daemon: bool,
@@ -115,7 +114,6 @@ pub const TIERS: &[Tier] = &[
         name: "net",
         what: "real sockets through real daemons in network namespaces",
         runs: Runs::HereAsRoot,
-        one_core: true,
         needs_daemon: true,
         ..PLAIN
     },
@@ -123,7 +121,6 @@ pub const TIERS: &[Tier] = &[
         name: "field",
         what: "what nodes have besides svc: the same clients without svc, with nft DNAT, with svc",
         runs: Runs::HereAsRoot,
-        one_core: true,
         needs_daemon: true,
         ..PLAIN
     },
@@ -131,7 +128,6 @@ pub const TIERS: &[Tier] = &[
         name: "witness",
         what: "kube-proxy and CoreDNS beside svc: the same objects, the same clients, the same answers",
         runs: Runs::HereAsRoot,
-        one_core: true,
         needs_daemon: true,
         components: &[components::CONTROL_PLANE, components::DNS],
         ..PLAIN
