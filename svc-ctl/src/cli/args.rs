@@ -181,14 +181,14 @@ pub struct RunArgs {
     /// shows most of the hierarchy is taken; where there is none, one is made in the run directory.
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
-    /// Interface towards clients and other nodes (name, or beginning with `*`); wins over `--pod-interface`. Without it
-    /// uplinks are told by what they are; `svc-ctl status` says what each interface is taken for and why.
+    /// Interface towards clients and other nodes (`eth0`, or `eni*`); wins over `--pod-interface`. Without it
+    /// an uplink is recognised by its kind, addresses and routes; `svc-ctl status` says what each interface is taken for.
     #[arg(long, value_name = "NAME")]
     pub uplink: Vec<String>,
     /// Interface to leave alone.
     #[arg(long, value_name = "NAME")]
     pub exclude_interface: Vec<String>,
-    /// Host end of pods' links (name, or beginning with `*`). Without it a pair that leads to another network namespace is
+    /// Host end of pods' links (`cni7`, or `eni*`). Without it a pair that leads to another network namespace is
     /// taken for one, unless it has the node's address or the default route.
     #[arg(long, value_name = "NAME")]
     pub pod_interface: Vec<String>,
@@ -233,7 +233,7 @@ pub struct RunArgs {
     pub masquerade_local_backends: bool,
     /// Whether what is masqueraded goes through the node's network stack, whose FORWARD rules then see the client and its
     /// backend, or past it. `auto`: through it where rules of network policies are found in FORWARD, or an IPv4 route
-    /// takes less than its interface, and for IPv4 datagrams whose way narrows here.
+    /// has a smaller MTU than its interface, and for IPv4 datagrams that are larger than the MTU of their next hop.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub masquerade_through_stack: When,
     /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone. `cluster`:

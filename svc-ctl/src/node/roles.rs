@@ -175,7 +175,7 @@ fn doubt_of_tap(i: &Interface) -> Option<String> {
 /// A port of a bridge, bond or switch.
 fn assign_port(i: &Interface, master: &Interface, bridges: &Bridges<'_>) -> Assignment {
     let (role, reason) = if bridges.uplinks.contains_key(&master.index) {
-        (Role::None, format!("port of {}, which has the role", master.name))
+        (Role::None, format!("port of {}, which is the uplink", master.name))
     } else if joins_ports(master) && i.has_peer_elsewhere {
         (Role::Pod, format!("port of {}, {} to another network namespace", master.name, i.kind))
     } else {
