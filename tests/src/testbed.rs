@@ -43,6 +43,18 @@ impl Testbed {
         Ok(Self { world })
     }
 
+    /// From now on the client can also dial pods by their own addresses.
+    pub fn route_client_to_pods(&self) -> Result<()> {
+        let topology = &self.world.topology;
+        topology.nodes.iter().try_for_each(|node| {
+            let (pods, via) = (node.pod_cidrs(), node.host.addrs);
+            topology.client.netns.ip(&format!(
+                "route add {}/24 via {}\nroute add {}/64 via {}",
+                pods.v4, via.v4, pods.v6, via.v6
+            ))
+        })
+    }
+
     /// Rewrites the Service's manifest with these hosts as endpoints.
     pub fn set_backends(&self, names: &[&str]) -> Result<()> {
         self.world.folder.write("web.yaml", &self.manifest(names)?)

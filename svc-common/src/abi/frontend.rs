@@ -84,7 +84,8 @@ pub struct FrontendValue {
     pub cluster: Extent,
     /// Backends on this node, for clients from outside if `LOCAL_ONLY`; empty otherwise.
     pub local: Extent,
-    /// Pages of the Maglev table over `local` if `LOCAL_ONLY`, else over `cluster`; empty: selection is random.
+    /// Pages of the Maglev table over `local` if `LOCAL_ONLY`, else over `cluster`; empty: the hash of the tuple
+    /// selects.
     pub maglev: Extent,
     /// Timeout of session affinity in seconds, counted from the client's last new flow; 0: no session affinity.
     #[cfg(not(feature = "next-layout"))]

@@ -23,7 +23,7 @@ const MOST_BACKENDS: usize = 1 << 16;
 const SURPLUS: usize = 5;
 
 /// Pages of the table over so many backends. None for fewer than two, where there is nothing to choose, and for more
-/// than places can name, which are chosen at random.
+/// than places can name, which are chosen by the hash of the tuple alone.
 pub fn pages(backends: usize) -> u32 {
     match backends {
         0 | 1 => 0,

@@ -30,7 +30,7 @@ pub struct FrontendEntry {
     pub flags: FrontendFlags,
     pub cluster: Extent,
     pub local: Extent,
-    /// Pages of a Maglev table; empty: selection is random.
+    /// Pages of a Maglev table; empty: the hash of the tuple selects.
     pub maglev: Extent,
     /// Seconds that a client stays with its backend; 0: not at all.
     pub affinity: u32,

@@ -88,6 +88,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_bridge_that_netfilter_sees_spoils_the_way_through_the_stack() {
+        let through = |has_bridge_uplink, bridges| {
+            let around = Surroundings { has_bridge_uplink, bridges, ..Surroundings::default() };
+            masquerade_path(ThroughStack::Always, &Forward::default(), around).is_spoilt_by_bridge
+        };
+        assert!(through(true, BridgeFilter::All) && through(true, BridgeFilter::OneFamily));
+        assert!(!through(true, BridgeFilter::None) && !through(false, BridgeFilter::All));
+        let around =
+            Surroundings { has_bridge_uplink: true, bridges: BridgeFilter::All, ..Surroundings::default() };
+        assert!(!masquerade_path(ThroughStack::Never, &Forward::default(), around).is_spoilt_by_bridge);
+    }
+
+    #[test]
     fn policies_and_routes_decide_unless_the_operator_does() {
         use ThroughStack::{Always, Auto, Never};
         let (none, through) = (IfaceFlags::NONE, IfaceFlags::THROUGH_STACK);

@@ -131,21 +131,14 @@ fn cases(backend: &'static str) -> impl Iterator<Item = Case> {
 
 fn prepare(path: Path, backend: &str) -> Result<Testbed> {
     let mut bed = Testbed::without_svc(&format!("paths {path:?} {backend}"), path.options())?;
-    let topology = &bed.world.topology;
-    for node in &topology.nodes {
-        // So that the client can also dial pods by their own addresses.
-        let (pods, via) = (node.pod_cidrs(), node.host.addrs);
-        topology.client.netns.ip(&format!(
-            "route add {}/24 via {}\nroute add {}/64 via {}",
-            pods.v4, via.v4, pods.v6, via.v6
-        ))?;
-    }
+    bed.route_client_to_pods()?;
     bed.set_backends(&[backend])?;
     match path {
         Path::Direct => {}
         Path::Nft => {
             let service = bed.service(&[backend])?;
-            topology
+            bed.world
+                .topology
                 .nodes
                 .iter()
                 .try_for_each(|node| standin::install(node, std::slice::from_ref(&service)))?;

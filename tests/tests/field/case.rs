@@ -60,6 +60,18 @@ impl Row {
         Self { client, to, directly: Target::Own(server), direct: met, nft: met, svc: met }
     }
 
+    /// Clients of each place and backends of each place, all answered.
+    pub fn of_each_place() -> Vec<Self> {
+        vec![
+            Self::answered("client", Target::NodePort("far"), "far"),
+            Self::answered("client", Target::NodePort("near"), "near"),
+            Self::answered("pod", Target::NodePort("far"), "far"),
+            Self::answered("pod", Target::NodePort("pod"), "pod"),
+            Self::answered("pod", Target::ClusterIp("pod"), "pod"),
+            Self::answered("node1", Target::ClusterIp("far"), "far"),
+        ]
+    }
+
     /// The same address gives the same result in every variant.
     pub const fn always(client: &'static str, to: Target, met: ClientOutcome) -> Self {
         Self { client, to, directly: to, direct: met, nft: met, svc: met }

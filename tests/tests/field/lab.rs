@@ -25,16 +25,9 @@ pub struct Lab {
 
 impl Lab {
     pub fn new(test: &str, options: Options) -> Result<Self> {
-        let world = Testbed::without_svc(test, options)?.world;
-        let topology = &world.topology;
-        for node in &topology.nodes {
-            // So that the client can also dial pods by their own addresses.
-            let (pods, via) = (node.pod_cidrs(), node.host.addrs);
-            topology.client.netns.ip(&format!(
-                "route add {}/24 via {}\nroute add {}/64 via {}",
-                pods.v4, via.v4, pods.v6, via.v6
-            ))?;
-        }
+        let testbed = Testbed::without_svc(test, options)?;
+        testbed.route_client_to_pods()?;
+        let world = testbed.world;
         let mut services = Vec::new();
         for (n, name) in (0..).zip(BACKENDS) {
             let service = Service {

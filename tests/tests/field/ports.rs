@@ -14,16 +14,6 @@ use crate::case::{Case, Row, Target, Way};
 use crate::lab::Lab;
 
 pub fn cases() -> Vec<Case> {
-    let rows = || {
-        vec![
-            Row::answered("client", Target::NodePort("far"), "far"),
-            Row::answered("client", Target::NodePort("near"), "near"),
-            Row::answered("pod", Target::NodePort("far"), "far"),
-            Row::answered("pod", Target::NodePort("pod"), "pod"),
-            Row::answered("pod", Target::ClusterIp("pod"), "pod"),
-            Row::answered("node1", Target::ClusterIp("far"), "far"),
-        ]
-    };
     vec![
         Case {
             prepare: |lab| {
@@ -31,7 +21,11 @@ pub fn cases() -> Vec<Case> {
                 lab.world.topology.nodes.iter().try_for_each(|node| node.host.netns.sysctl(&[setting]))
             },
             also: |lab| lab.complains(&["net/ipv4/ip_local_port_range", "1024-65535", "32768-65535"]),
-            ..Case::new("N1", "a node that uses every port itself still masquerades, and says so", rows())
+            ..Case::new(
+                "N1",
+                "a node that uses every port itself still masquerades, and says so",
+                Row::of_each_place(),
+            )
         },
         Case {
             prepare: |lab| {
@@ -46,7 +40,7 @@ pub fn cases() -> Vec<Case> {
                 anyhow::ensure!(!complaints.contains("ip_local_port_range"), "it complains of {complaints}");
                 Ok(())
             },
-            ..Case::new("N1", "ports that the node reserves are the masquerade's alone", rows())
+            ..Case::new("N1", "ports that the node reserves are the masquerade's alone", Row::of_each_place())
         },
         Case {
             flags: &["--snat-ports", "40000-40159"],

@@ -5,8 +5,13 @@ mod datapath;
 mod page;
 mod paths;
 
-use anyhow::Result;
+use std::ffi::OsString;
+use std::process::Stdio;
+
+use anyhow::{Result, ensure};
 use clap::Subcommand;
+
+use crate::{build, project, raised, setup};
 
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -35,6 +40,27 @@ pub fn main(args: &Args) -> Result<()> {
         Some(Bench::ControlPlane(args)) => control_plane::main(args),
         Some(Bench::Paths(args)) => paths::main(args),
     }
+}
+
+/// Builds svc-ctl and a measuring program of svc-tests, runs the latter with privileges, and publishes its page.
+fn measure(
+    (program, words): (&str, impl IntoIterator<Item = OsString>),
+    more_variables: impl FnOnce() -> Result<Vec<(&'static str, OsString)>>,
+    (part, dry_run): (&str, bool),
+) -> Result<()> {
+    let privilege = raised::privilege()?;
+    setup::for_running()?;
+    // The user may measure another svc-ctl than that of this source.
+    let svc_ctl = match std::env::var_os("SVC_CTL") {
+        Some(given) => given,
+        None => build::svc_ctl()?.into(),
+    };
+    let mut variables = vec![("SVC_CTL", svc_ctl), ("CARGO_TARGET_DIR", project::target_dir().into())];
+    variables.extend(more_variables()?);
+    let built = build::program("svc-tests", program, &[])?;
+    let output = privilege.command(&built, &variables).args(words).stderr(Stdio::inherit()).output()?;
+    ensure!(output.status.success(), "{program} failed ({})", output.status);
+    page::publish(part, &String::from_utf8(output.stdout)?, dry_run)
 }
 
 #[cfg(test)]

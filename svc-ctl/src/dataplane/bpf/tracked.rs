@@ -2,7 +2,8 @@
 //!
 //! nf_conntrack decides at a connection's first packet. So when a frontend begins, a connection that it translates
 //! already goes on past the frontend: a masqueraded one whose source port is the new NodePort, and one that
-//! kube-proxy translated. Datagrams that kube-proxy translated are left to svc, because nf_conntrack would send them
+//! kube-proxy translated. A ClusterIP that begins while svc serves others has no such connections, and conntrack, which
+//! may know hundreds of thousands, is not read for it. Datagrams that kube-proxy translated are left to svc, because nf_conntrack would send them
 //! to an endpoint that is gone for as long as the client sends.
 
 use std::collections::BTreeSet;
@@ -17,18 +18,22 @@ use crate::dataplane::conntrack::{self, Direction, Tracked};
 use crate::dataplane::encode;
 use crate::dataplane::flows::now;
 use crate::dataplane::maps::{Maps, by_aya};
-use crate::plan::tables::{Frontend, MapOp};
+use crate::plan::tables::{Frontend, FrontendEntry, MapOp};
 
 /// Stores connections that go past the frontends that begin with these ops.
 pub fn keep(maps: &Maps, ops: &[MapOp]) -> anyhow::Result<()> {
-    if !conntrack::has_connections() {
-        return Ok(());
-    }
-    let begins = ops.iter().filter_map(|op| match op {
-        MapOp::PutFrontend(frontend, _) if !is_present(maps, frontend) => Some(*frontend),
+    let frontends = ops.iter().filter_map(|op| match op {
+        MapOp::PutFrontend(frontend, entry) => Some((frontend, entry)),
         _ => None,
     });
-    let begins: BTreeSet<Frontend> = begins.collect();
+    if frontends.clone().next().is_none() || !conntrack::has_connections() {
+        return Ok(());
+    }
+    let is_first = maps.v4.frontends.keys().next().is_none() && maps.v6.frontends.keys().next().is_none();
+    let may_be_met = |(frontend, entry): &(&Frontend, &FrontendEntry)| {
+        is_first || (entry.flags.has(FrontendFlags::EXTERNAL) && !is_present(maps, frontend))
+    };
+    let begins: BTreeSet<Frontend> = frontends.filter(may_be_met).map(|(frontend, _)| *frontend).collect();
     if begins.is_empty() {
         return Ok(());
     }
