@@ -54,7 +54,7 @@ pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) 
             // Any datagram may be the first of its socket, and the socket hooks may have connected that socket to the
             // backend.
             if outcome == Outcome::PASS && (is_syn(packet) || key.proto == Proto::UDP) {
-                tuple_conflict::release_for_direct::<F>(key);
+                return tuple_conflict::direct::<F>(key);
             }
             return outcome;
         }

@@ -58,3 +58,14 @@ fn increment(count: &mut u64) {
         asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) &raw mut *count, in(reg) 1_u64, options(nostack))
     };
 }
+
+/// Sets bits of a word atomically.
+///
+/// # Safety
+///
+/// A valid pointer to an aligned word of a map.
+#[inline(always)]
+pub unsafe fn set_bits(word: *mut u64, bits: u64) {
+    // SAFETY: as promised by the caller.
+    unsafe { asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) word, in(reg) bits, options(nostack)) };
+}

@@ -1,16 +1,30 @@
 //! Whether the socket hooks stand in for programs at the interfaces of pods.
 
-use svc_common::abi::{Lease, PodSockets, is_held};
+use svc_common::abi::{Lease, PodSockets, has_programs, is_held};
 
-use crate::maps::{CONFIG, LEASE};
+use crate::entries::IF_ABSENT;
+use crate::maps::{CONFIG, LEASE, POD_NETNS};
 use crate::tables::now;
 
-/// The socket hooks serve the sockets of pods now.
+/// The socket hooks serve the sockets of the pod with this network namespace now. A pod that has dialled while the
+/// daemon ran is left to the programs at its interface, which stay: they know its flows and its session affinity.
 #[inline(always)]
-pub fn serves_pod_sockets() -> bool {
+pub fn serves_sockets_of(netns: u64) -> bool {
     match CONFIG.load().pod_sockets {
         PodSockets::OFF => false,
-        PodSockets::WITHOUT_DAEMON => !is_held(read(Lease::Until), now()),
+        PodSockets::WITHOUT_DAEMON => {
+            let now = now();
+            // SAFETY: an entry is written once.
+            let first = unsafe { POD_NETNS.get(&netns) };
+            if is_held(read(Lease::Until), now) {
+                if first.is_none() {
+                    // Without room the pod is served like one that is made while the daemon does not run.
+                    let _ = POD_NETNS.insert(&netns, &now, IF_ABSENT);
+                }
+                return false;
+            }
+            !first.is_some_and(|first| has_programs(*first, read(Lease::Renewed)))
+        }
         _ => true,
     }
 }

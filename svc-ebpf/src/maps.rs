@@ -123,7 +123,11 @@ pub static ANNOUNCED: HashMap<AnnouncedKey, Announced> =
 #[map]
 pub static NODE_MACS: HashMap<NodeMac, u32> = HashMap::with_max_entries(limits::NODE_MACS, NO_PREALLOC);
 
-/// The presence filter ([`svc_common::datapath::presence`]). Only the daemon writes it.
+/// The ticks at which pods dialled first while the daemon ran, by the cookies of their network namespaces.
+#[map]
+pub static POD_NETNS: LruHashMap<u64, u32> = LruHashMap::with_max_entries(limits::POD_NETNS, 0);
+
+/// The presence filter ([`svc_common::datapath::presence`]). The daemon and programs add marks.
 #[map]
 pub static PRESENCE: Array<[u64; limits::PRESENCE as usize]> = Array::with_max_entries(1, MMAPABLE);
 

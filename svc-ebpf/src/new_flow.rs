@@ -7,6 +7,7 @@ use svc_common::abi::*;
 use svc_common::addr::{Port, Proto};
 use svc_common::datapath::flow::{Translation, forward, twin, twin_key};
 use svc_common::datapath::placement::{Placement, Situation};
+use svc_common::datapath::presence::of_record;
 use svc_common::datapath::select::{client_hash, snat_port};
 use svc_common::datapath::state::{CLOSED_PORT_REST, age, is_expired, observe};
 use svc_common::wire::checksum::Wsum;
@@ -22,7 +23,7 @@ use crate::maps::{CONFIG, Chosen, Scratch};
 use crate::net::Net;
 use crate::outcome::Outcome;
 use crate::record::is_syn;
-use crate::tables::{count, count_service, iface, now};
+use crate::tables::{count, count_service, iface, mark_presence, now};
 
 /// Chooses a backend for a packet without a record and begins a flow. These are calls side by side: their stack
 /// frames together with that of the established path do not fit into 512 octets. The verifier walks each call without
@@ -31,6 +32,7 @@ use crate::tables::{count, count_service, iface, now};
 pub fn new_flow<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 {
     let outcome = match choose_backend::<F, M>(m, packet) {
         Outcome::CHOSEN => begin::<F, M>(m, role, packet),
+        Outcome::DIRECT => begin_direct::<F>(packet),
         outcome => outcome,
     };
     if outcome == Outcome::BEGUN_FIRST { begin_second::<F>() } else { outcome }
@@ -154,6 +156,33 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
     scratch.first.hook =
         if backend.locality == Locality::REMOTE { Hook::UPLINK_EGRESS } else { Hook::POD_EGRESS };
     Outcome::BEGUN_FIRST
+}
+
+/// Begins a flow from a client to a backend that the client dials directly, with a source port of the masquerade. The
+/// scratch space has the forward record of a Service's flow between the two: both go the same way.
+#[inline(never)]
+fn begin_direct<F: Net>(packet: &Packet<F::Addr>) -> u32 {
+    let (key, now) = (&packet.key, now());
+    let Some(Scratch { record, .. }) = F::scratch() else { return Outcome::DROP };
+    let to = Translation { src: key.src, dst: key.dst, sport: key.sport, dport: key.dport };
+    let place = Placement { snat: false, exit: record.exit, reverse_hook: record.twin_hook };
+    let wildcard_source = record.wildcard_source != 0;
+    forward::<F>(key, &to, place, wildcard_source, ServicePortId(0), now, record);
+    record.state = observe(FlowState::NEW, Direction::FORWARD, key.proto, packet.tcp_flags);
+    if !claim_for::<F>(key, true, now) {
+        count(Counter::DropSnatExhausted);
+        return Outcome::DROP;
+    }
+    let Some(Scratch { record, .. }) = F::scratch() else { return Outcome::DROP };
+    // The backend's own mark lets only first packets through.
+    let (place, marks) = of_record::<F>(key, record);
+    mark_presence(place, marks);
+    if put_forward::<F>(key, record) == 0 {
+        count(Counter::FlowTableFull);
+        return Outcome::DROP;
+    }
+    count(Counter::FlowDirect);
+    Outcome::BEGUN
 }
 
 /// Begins the second flow of a masquerade through the stack: from the client to the backend, as the stack sees them.

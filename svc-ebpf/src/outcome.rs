@@ -16,4 +16,7 @@ impl Outcome {
     pub const UNKNOWN: u32 = 6;
     /// Like `BEGUN`, with a second flow that masquerades; that flow's hook is in the scratch space.
     pub const BEGUN_FIRST: u32 = 7;
+    /// A direct connection, whose source port an open translated flow has towards the same backend; that flow's forward
+    /// record is in the scratch space.
+    pub const DIRECT: u32 = 8;
 }

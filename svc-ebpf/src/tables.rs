@@ -4,11 +4,12 @@
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use svc_common::abi::*;
+use svc_common::datapath::presence::{Marks, Place};
 use svc_common::datapath::state::STAMP_SHIFT;
 use svc_common::family::{Family as _, V4, V6};
 use svc_common::wire::rewrite::Rewrite;
 
-use crate::entries::{self, ALWAYS, IF_ABSENT};
+use crate::entries::{self, ALWAYS, IF_ABSENT, set_bits};
 use crate::maps::{self, Scratch};
 
 /// Table reads and writes of the programs, by address family.
@@ -211,6 +212,15 @@ pub fn presence() -> Option<impl Fn(u32) -> u64 + Copy> {
     let words = maps::PRESENCE.get_ptr(0)?.cast::<u64>();
     // SAFETY: places are within the filter, which the verifier checks again.
     Some(move |word| unsafe { words.add(word as usize).read() })
+}
+
+/// Adds marks to the presence filter, for a flow whose packets none of the daemon's marks announces.
+#[inline(always)]
+pub fn mark_presence(place: Place, marks: Marks) {
+    let Some(words) = maps::PRESENCE.get_ptr_mut(0) else { return };
+    // Atomically: the daemon and other CPUs mark places of the same word.
+    // SAFETY: as above.
+    unsafe { set_bits(words.cast::<u64>().add(place.word as usize), place.marked(0, marks)) }
 }
 
 /// An address of this node.

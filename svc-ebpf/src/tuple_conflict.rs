@@ -1,21 +1,44 @@
-//! Removes flows whose tuple is needed by a direct connection between the same ports: its replies would be
-//! translated.
+//! Direct connections that have the tuple of a translated flow towards the backend: their replies would be translated.
+//! While the flow is open, the direct connection gets another source port, as from nf_conntrack. Else the flow is
+//! removed.
 
 use svc_common::abi::*;
 use svc_common::addr::Proto;
 use svc_common::datapath::flow::twin_key;
+use svc_common::datapath::state::is_expired;
 
 use crate::hook::PacketAccess;
 use crate::maps::Scratch;
 use crate::net::Net;
-use crate::tables::{count, iface, is_own, migration};
+use crate::outcome::Outcome;
+use crate::tables::{count, iface, is_own, migration, now};
 
-/// Called for a packet that a client sends to a backend directly. If the client has a translated flow from the same
-/// port to that backend, the direct replies would be translated, so the flow is removed. A call of its own, because
-/// its callers have no stack left.
+/// Called for a packet that a client sends to a backend directly, and that may begin a connection. `DIRECT` if the
+/// client has an open translated flow from the same port to that backend; that flow's forward record is in the scratch
+/// space then. A call of its own, because its callers have no stack left.
+#[inline(never)]
+pub fn direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
+    seek_flow_of_direct::<F>(key);
+    if leave_open_flow::<F>(key) {
+        return Outcome::DIRECT;
+    }
+    release::<F>(key);
+    Outcome::PASS
+}
+
+/// Called for a datagram that the node itself sends to a backend, from a source port of the masquerade. A call of its
+/// own, as above.
 #[inline(never)]
 pub fn release_for_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
-    let Some(Scratch { reverse_key, .. }) = F::scratch() else { return 0 };
+    seek_flow_of_direct::<F>(key);
+    release::<F>(key);
+    0
+}
+
+/// Leaves the tuple of the replies to a direct packet in the scratch space, as reverse key.
+#[inline(always)]
+fn seek_flow_of_direct<F: Net>(key: &FlowKey<F::Addr>) {
+    let Some(Scratch { reverse_key, .. }) = F::scratch() else { return };
     // Field by field, without a copy on the stack.
     reverse_key.dst = key.src;
     (reverse_key.sport, reverse_key.dport) = (key.dport, key.sport);
@@ -27,6 +50,24 @@ pub fn release_for_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     } else {
         reverse_key.src = key.dst;
     }
+}
+
+/// Copies the forward record of the open flow under the scratch space's reverse key.
+#[inline(always)]
+fn leave_open_flow<F: Net>(key: &FlowKey<F::Addr>) -> bool {
+    let Some((back, Some(forward))) = conflicting_flow::<F>() else { return false };
+    let is_over = back.state.is_closing() || is_expired(key.proto, back.state, now(), back.stamp);
+    // The second flow of a masquerade through the stack has the direct packet's own tuple.
+    if is_over || F::present_flow(key).is_some_and(|own| own.hook != Hook::INGRESS) {
+        return false;
+    }
+    let Some(Scratch { record, .. }) = F::scratch() else { return false };
+    *record = *forward;
+    true
+}
+
+#[inline(always)]
+fn release<F: Net>(key: &FlowKey<F::Addr>) {
     remove_conflicting_flow::<F>();
     // The second flow of a masquerade through the stack looks like such a direct connection. The direct connection
     // must keep its source.
@@ -36,7 +77,6 @@ pub fn release_for_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     {
         F::remove_flow(key);
     }
-    0
 }
 
 /// Called for the reply to a direct connection whose SYN passed none of our hooks.
@@ -57,26 +97,37 @@ pub fn release_for_reply<F: Net, M: PacketAccess>(m: &M, key: &FlowKey<F::Addr>)
 /// Removes the flow under the scratch space's reverse key.
 #[inline(always)]
 fn remove_conflicting_flow<F: Net>() {
+    let Some((_, forward)) = conflicting_flow::<F>() else { return };
     let Some(Scratch { reverse_key, forward_key, .. }) = F::scratch() else { return };
+    if forward.is_some() {
+        F::remove_flow(forward_key);
+    }
+    F::remove_flow(reverse_key);
+    count(Counter::FlowGaveWay);
+}
+
+/// Both records of the flow under the scratch space's reverse key; leaves its forward key there. The client may have
+/// begun a flow to another backend with its tuple since. That one is not meant.
+#[inline(always)]
+#[expect(clippy::type_complexity)]
+fn conflicting_flow<F: Net>() -> Option<(&'static FlowRecord<F::Addr>, Option<&'static FlowRecord<F::Addr>>)>
+{
+    let Scratch { reverse_key, forward_key, .. } = F::scratch()?;
     // Written out instead of calling `flow`: Linux 6.1 allows no further call frame below a new flow.
     let is_migrating = migration() != Migration::NONE;
     if is_migrating {
         F::carry_over(reverse_key);
     }
-    let Some(record) = F::present_flow(reverse_key) else { return };
-    if record.direction == Direction::REVERSE {
-        *forward_key = twin_key::<F>(reverse_key.proto, record);
-        // The client may have begun a flow to another backend with this tuple since. That one must not be removed.
-        if is_migrating {
-            F::carry_over(forward_key);
-        }
-        if let Some(forward) = F::present_flow(forward_key)
-            && forward.dport == reverse_key.sport
-            && (forward.wildcard_source != 0 || forward.dst == reverse_key.src)
-        {
-            F::remove_flow(forward_key);
-        }
-        F::remove_flow(reverse_key);
-        count(Counter::FlowGaveWay);
+    let record = F::present_flow(reverse_key)?;
+    if record.direction != Direction::REVERSE {
+        return None;
     }
+    *forward_key = twin_key::<F>(reverse_key.proto, record);
+    if is_migrating {
+        F::carry_over(forward_key);
+    }
+    let forward = F::present_flow(forward_key).filter(|forward| {
+        forward.dport == reverse_key.sport && (forward.wildcard_source != 0 || forward.dst == reverse_key.src)
+    });
+    Some((record, forward.map(|forward| &*forward)))
 }

@@ -26,7 +26,7 @@ counters! {
     FlowTwinRestored = "flow_twin_restored",
     /// A TCP packet in mid-flow had no record and was assigned a backend by hash.
     FlowMidstream = "flow_midstream",
-    /// A direct connection took the tuple of a translated one.
+    /// A direct connection took the tuple of a translated one that had ended, or that had lost a record.
     FlowGaveWay = "flow_gave_way",
     /// The flow table refused an insert.
     FlowTableFull = "flow_table_full",
@@ -72,6 +72,8 @@ counters! {
     DropStrayReset = "drop_stray_reset",
     /// A port of an external address that no Service has (`--unknown-external-ports drop`).
     DropUnknownPort = "drop_unknown_port",
+    /// A direct connection got another source port: an open translated flow has its own (SEM-080).
+    FlowDirect = "flow_direct",
 }
 
 /// Value of the per-CPU service array, indexed by service id.

@@ -36,6 +36,8 @@ pub const BYPASS: u32 = 16_384;
 pub const ANNOUNCED: u32 = 4_096;
 /// Link-layer addresses of other nodes (about 60 octets each, allocated as used).
 pub const NODE_MACS: u32 = 4_096;
+/// Network namespaces of pods that have dialled while the daemon ran (about 60 octets each, allocated at once).
+pub const POD_NETNS: u32 = 4_096;
 /// Slots of the counter array. There are spare slots, so that a new counter does not change the map.
 pub const COUNTERS: u32 = 64;
 /// ICMP errors that one CPU may send per tick of a stamp (2^30 ns).

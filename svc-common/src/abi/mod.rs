@@ -37,7 +37,7 @@ pub use frontend::{
     ServicePortId,
 };
 pub use growth::{EntryCount, EntryTable, Migration};
-pub use lease::{Lease, PodSockets, is_held};
+pub use lease::{Lease, PodSockets, has_programs, is_held};
 pub use node::{AddressFlags, Iface, IfaceFlags, Role};
 pub use prefix::{PrefixKey, PrefixList};
 pub use socket::{SockKey, SockValue};

@@ -30,6 +30,7 @@ pub const ENTRIES: &str = "ENTRIES";
 pub const LEASE: &str = "LEASE";
 pub const ANNOUNCED: &str = "ANNOUNCED";
 pub const NODE_MACS: &str = "NODE_MACS";
+pub const POD_NETNS: &str = "POD_NETNS";
 pub const PRESENCE: &str = "PRESENCE";
 
 /// Tables that the daemon can fill again from its sources and from the node.
@@ -41,5 +42,5 @@ pub const TABLES: &[&str] = &[
 /// Maps that programs fill, and what they and the daemon must not lose while programs are replaced.
 pub const RECORDS: &[&str] = &[
     FLOWS4, FLOWS6, SOCKETS4, SOCKETS6, AFFINITY4, AFFINITY6, FRAGMENTS4, FRAGMENTS6, BYPASS4, BYPASS6,
-    COUNTERS, SERVICES, MIGRATION, ENTRIES, LEASE, ANNOUNCED, NODE_MACS,
+    COUNTERS, SERVICES, MIGRATION, ENTRIES, LEASE, ANNOUNCED, NODE_MACS, POD_NETNS,
 ];

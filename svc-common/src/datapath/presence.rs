@@ -3,6 +3,7 @@
 //! A flat array of words. Each word has two bits for each of 32 places. A frontend and a backend have one place each, by
 //! a hash of address, port and protocol; the zero address (a NodePort, a server of the node that answers from any
 //! address) has places of its own, one for each port. The daemon marks the places before it writes the entry itself.
+//! A program that begins a flow to a backend that its client dials directly marks the backend as a frontend.
 //! No mark is taken away, because flows outlive their Service: a packet that is a Service's is never left alone, and a
 //! place that two entries share only costs a look-up in vain.
 

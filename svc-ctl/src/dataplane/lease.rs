@@ -21,16 +21,18 @@ impl LeaseTable {
 
     /// The daemon runs, and every hook has its program, for the next few seconds.
     pub fn renew(&self) -> anyhow::Result<()> {
+        let now = now();
+        self.write(Lease::Renewed, now)?;
         // 0 has a meaning of its own.
-        self.write(now().wrapping_add(LASTS).max(1))
+        self.write(Lease::Until, now.wrapping_add(LASTS).max(1))
     }
 
     /// A hook is without its program, or the daemon stops.
     pub fn end(&self) -> anyhow::Result<()> {
-        self.write(0)
+        self.write(Lease::Until, 0)
     }
 
-    fn write(&self, until: u32) -> anyhow::Result<()> {
-        self.0.insert(&(Lease::Until as u32), &until, 0).context("writing LEASE")
+    fn write(&self, entry: Lease, tick: u32) -> anyhow::Result<()> {
+        self.0.insert(&(entry as u32), &tick, 0).context("writing LEASE")
     }
 }

@@ -26,6 +26,18 @@ pub struct MappedArray<T> {
     _entry: PhantomData<T>,
 }
 
+impl MappedArray<u64> {
+    /// Sets bits of an entry atomically: programs write it, too. Only if one is missing: most are set already.
+    pub fn set_bits(&mut self, index: u32, bits: u64) -> io::Result<()> {
+        let at = self.first_word(index)?;
+        let word = self.word(at)?;
+        if word.load(Ordering::Relaxed) & bits != bits {
+            word.fetch_or(bits, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
 impl<T: aya::Pod> MappedArray<T> {
     /// `None` if the map is not an array of such entries.
     pub fn new(fd: OwnedFd) -> io::Result<Option<Self>> {

@@ -12,7 +12,7 @@ use super::encode;
 use super::mmap::MappedArray;
 use crate::plan::tables::{Backend, Frontend, MapOp, Tables};
 
-/// The filter as the daemon writes it. No other process does.
+/// The filter as the daemon writes it. Programs add marks, too.
 pub struct Presence(MappedArray<u64>);
 
 impl Presence {
@@ -21,8 +21,7 @@ impl Presence {
     }
 
     pub(super) fn mark(&mut self, place: Place, marks: Marks) -> io::Result<()> {
-        let word = self.0.get(place.word)?;
-        self.0.set(place.word, &place.marked(word, marks))
+        self.0.set_bits(place.word, place.marked(0, marks))
     }
 
     /// Marks what an op announces. Must be called before the op.

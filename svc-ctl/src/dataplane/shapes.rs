@@ -105,7 +105,7 @@ struct Map {
 }
 
 fn maps(sizes: &TableSizes) -> Vec<Map> {
-    use MapKind::{Array, Hash, PerCpuArray};
+    use MapKind::{Array, Hash, LruHash, PerCpuArray};
     let capacity = &sizes.capacity;
     let v4 = [FRONTENDS4, BACKENDS4, FLOWS4, ADDRESSES4, PREFIXES4, SOCKETS4, AFFINITY4, FRAGMENTS4, BYPASS4];
     let v6 = [FRONTENDS6, BACKENDS6, FLOWS6, ADDRESSES6, PREFIXES6, SOCKETS6, AFFINITY6, FRAGMENTS6, BYPASS6];
@@ -122,6 +122,7 @@ fn maps(sizes: &TableSizes) -> Vec<Map> {
         shape::<u32, Migration>(MIGRATION, Array, 1, 0),
         shape::<AnnouncedKey, Announced>(ANNOUNCED, Hash, limits::ANNOUNCED, NO_PREALLOC),
         shape::<NodeMac, u32>(NODE_MACS, Hash, limits::NODE_MACS, NO_PREALLOC),
+        shape::<u64, u32>(POD_NETNS, LruHash, limits::POD_NETNS, 0),
         shape::<u32, [u64; limits::PRESENCE as usize]>(PRESENCE, Array, 1, MMAPABLE),
     ]);
     shapes

@@ -16,7 +16,7 @@ use svc_common::family::{Family as _, V4, V6};
 use crate::affinity;
 use crate::choose::verdict_without_frontend;
 use crate::extent::{NO_BACKEND, member};
-use crate::lease::{remember_pod_socket, serves_pod_sockets};
+use crate::lease::{remember_pod_socket, serves_sockets_of};
 use crate::maps::CONFIG;
 use crate::net::Net;
 use crate::outcome::Outcome;
@@ -125,7 +125,7 @@ fn translate<F: Net>(
     // SAFETY: the context is this program's own.
     let netns = unsafe { bpf_get_netns_cookie(ctx.cast()) };
     let is_host = netns as u32 == config.host_netns[0] && (netns >> 32) as u32 == config.host_netns[1];
-    if !is_host && !serves_pod_sockets() {
+    if !is_host && !serves_sockets_of(netns) {
         return ALLOW;
     }
     let mut wanted = FrontendKey { addr, port, proto, scope: Scope::ADDRESS };

@@ -135,6 +135,29 @@ impl Model {
         outcomes
     }
 
+    /// A flow of a client that dials the backend of its own flow `like` directly, from the same port.
+    pub(super) fn begin_direct(
+        &self,
+        packet: &Packet,
+        interface: &'static str,
+        like: &Flow,
+    ) -> Vec<Possible> {
+        let Tuple { proto, src, dst } = packet.tuple;
+        let ports = self.source_ports(packet.tuple, src.ip(), dst, true);
+        let none =
+            ports.may_fail.then(|| possible(PacketOutcome::Dropped, &["drop_snat_exhausted"], Then::Nothing));
+        let begun = ports.free.into_iter().flat_map(|port| {
+            let backend = Tuple { proto, src: (src.ip(), port).into(), dst };
+            let mut flow = Flow::new(packet.tuple, backend, like.way, like.back_at);
+            flow.wildcard_source = like.wildcard_source;
+            let then = Then::Begin(Box::new(flow.clone()), None);
+            let mut outcomes = self.goes_on(packet, interface, &flow, Side::Client, &then);
+            outcomes.iter_mut().for_each(|outcome| outcome.counts.push("flow_direct"));
+            outcomes
+        });
+        none.into_iter().chain(begun).collect()
+    }
+
     /// The ports that the backend may see: the client's own unless masqueraded or taken, then any free one (SEM-080).
     fn source_ports(&self, client: Tuple, source: IpAddr, target: SocketAddr, masked: bool) -> SourcePorts {
         let taken = |port: u16| {

@@ -296,7 +296,7 @@ impl Model {
         match without_frontend(&self.world, packet.tuple.dst.ip())
             .filter(|_| has_ports || self.world.holds("SEM-095"))
         {
-            None => self.direct(packet),
+            None => self.direct(packet, interface),
             Some(WithoutFrontend::Address) => {
                 vec![possible(PacketOutcome::Dropped, &["drop_unallocated"], Then::Nothing)]
             }
@@ -320,20 +320,31 @@ impl Model {
             && !has_address(&self.world, dst)
     }
 
-    /// A packet without a frontend: a new direct connection removes a translated flow with the same tuple to the
-    /// backend.
-    fn direct(&self, packet: &Packet) -> Vec<Possible> {
+    /// A packet without a frontend. A new direct connection that would have the tuple of a translated flow towards the
+    /// backend gets another source port while that flow is open (SEM-080), else it removes the flow.
+    fn direct(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
         let may_begin = packet.is_syn() || packet.tuple.proto == Proto::Udp;
         let may_begin = may_begin && self.world.holds("SEM-108");
         let is_same = |f: &Flow| f.owns_backend && f.is_answer(packet.tuple.swapped());
         let found = self.memory.flows.iter().position(|f| may_begin && is_same(f));
+        let removed = |i| possible(PacketOutcome::Untouched, &["flow_gave_way"], Then::Forget(i));
+        if let Some(i) = found {
+            let flow = &self.memory.flows[i];
+            let life = if flow.owns_client { flow.holds_tuple(self.now) } else { Life::Over };
+            let beside = || self.begin_direct(packet, interface, flow);
+            let outcomes = match life {
+                Life::Live => beside(),
+                Life::Over => vec![removed(i)],
+                Life::Unsure => iter::once(removed(i)).chain(beside()).collect(),
+            };
+            return outcomes.into_iter().chain(flow.may_be_removed.then(untouched)).collect();
+        }
         // Or a reply to a connection of the node itself whose SYN passed no hook.
-        let answered = || self.memory.of_backend(packet.tuple, BackAt::Ingress);
-        match found.or_else(|| packet.is_syn_ack().then(answered).flatten()) {
+        let answered = packet.is_syn_ack().then(|| self.memory.of_backend(packet.tuple, BackAt::Ingress));
+        match answered.flatten() {
             Some(i) => {
-                let removed = possible(PacketOutcome::Untouched, &["flow_gave_way"], Then::Forget(i));
                 let is_removed = self.memory.flows[i].may_be_removed;
-                iter::once(removed).chain(is_removed.then(untouched)).collect()
+                iter::once(removed(i)).chain(is_removed.then(untouched)).collect()
             }
             None => vec![untouched()],
         }

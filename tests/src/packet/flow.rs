@@ -73,6 +73,11 @@ impl Flow {
         Self { hooks: [hook, Hook::INGRESS], is_counted: false, ..self }
     }
 
+    /// Of a client that dials the backend itself, so no Service counts it.
+    pub fn direct(self) -> Self {
+        Self { is_counted: false, ..self }
+    }
+
     /// Past the stack, both directions at ingress.
     pub fn redirected(self) -> Self {
         Self { exit: Exit::REDIRECT, hooks: [Hook::INGRESS; 2], ..self }

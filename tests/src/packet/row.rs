@@ -171,7 +171,7 @@ pub struct Step {
     pub counters: &'static [Counter],
     /// Size of the segments into which the packet will be cut; 0: none.
     pub gso_size: u32,
-    /// It counts for the Service. False at the second flow of a masquerade.
+    /// It counts for the Service.
     pub is_counted: bool,
 }
 
@@ -224,8 +224,8 @@ impl Step {
         Self { counters, ..self }
     }
 
-    /// The first flow has counted it.
-    pub fn counted_before(self) -> Self {
+    /// No Service counts it: the first flow of a masquerade has, or its client dials the backend itself.
+    pub fn uncounted(self) -> Self {
         Self { is_counted: false, ..self }
     }
 

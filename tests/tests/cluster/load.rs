@@ -66,15 +66,19 @@ impl Load {
         self.sum(|way| look_at(&way.streams))
     }
 
-    /// Fails with the first request that got no reply.
+    /// Fails if any request got no reply, and names all who missed one.
     pub fn check(&self) -> Result<Report> {
+        let mut misses = Vec::new();
         for (way, agent) in self.ways.iter().flat_map(|way| way.agents.iter().map(move |agent| (way, agent)))
         {
-            let Report { ok, failed, first_failure, .. } = agent.look_around()?;
-            let error = first_failure.unwrap_or_default();
-            let (name, node) = (agent.name(), &way.node);
-            ensure!(failed == 0, "{failed} of {} of {name} by {node} failed: {error}", ok + failed);
+            let Report { ok, failed, first_failure, failed_began, .. } = agent.look_around()?;
+            if failed > 0 {
+                let (name, node, error) = (agent.name(), &way.node, first_failure.unwrap_or_default());
+                let total = ok + failed;
+                misses.push(format!("{failed} of {total} of {name} by {node} at {failed_began:?}: {error}"));
+            }
         }
+        ensure!(misses.is_empty(), "requests without a reply:\n{}", misses.join("\n"));
         self.look()
     }
 

@@ -35,6 +35,7 @@ const MET: &[&str] = &[
     "outcome: redirected, unresolved",
     "counter flow_new",
     "counter flow_midstream",
+    "counter flow_direct",
     "counter flow_gave_way",
     "counter reject_no_endpoint",
     "counter reject_unknown_port",

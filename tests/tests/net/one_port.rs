@@ -1,5 +1,5 @@
 //! Two connections with the same tuple towards their backend: from a pod whose sockets share a source port, one
-//! translated by the socket hooks, the other in the packet path; or from a client and from the node that masquerades
+//! direct or translated by the socket hooks, the other translated in the packet path; or from a client and from the node that masquerades
 //! it.
 
 use anyhow::{Context, Result, ensure};
@@ -22,7 +22,15 @@ pub fn trials() -> Vec<Trial> {
             format!("{name}: a pod dials a ClusterIP and a NodePort from one port at a time (SEM-080)");
         scenario(&name, move |test| Testbed::new(test, options, flags, &["near"]), both_are_served)
     };
-    let mut trials: Vec<Trial> = shapes.into_iter().map(trial).collect();
+    let direct = |(shape, name): (Shape, &str)| {
+        let options = Options { shape, ..Options::default() };
+        let name = format!(
+            "{name}: a pod that has dialled a ClusterIP dials the backend from the same port (SEM-080)"
+        );
+        let make = move |test: &str| Testbed::new(test, options, Flags::default(), &["near"]);
+        scenario(&name, make, backend_is_reached)
+    };
+    let mut trials: Vec<Trial> = shapes.into_iter().map(trial).chain(shapes.map(direct)).collect();
     trials.push(scenario(
         "a connection of the node takes the source port of a client's ended connection (SEM-080)",
         |test| Testbed::new(test, Options::default(), Flags::default(), &["far"]),
@@ -43,6 +51,30 @@ fn node_takes_over(testbed: &mut Testbed) -> Result<()> {
         testbed.world.topology.node(1).host.netns.sysctl(&[(PORTS, &format!("{port} {port}"))])?;
         // Retried: the client's last segments may still be in flight.
         testbed.soon_answered_by("far", "node1", far)?;
+    }
+    Ok(())
+}
+
+/// As in `--pod-sockets auto` when the daemon starts: the socket hooks connect to the backend what the packet path would
+/// have translated.
+fn backend_is_reached(testbed: &mut Testbed) -> Result<()> {
+    for server in ["near", "far", "node1"] {
+        testbed.set_backends(&[server])?;
+        for family in Family::BOTH {
+            let host = testbed.world.topology.host(server)?;
+            let to = [testbed.cluster_ip(family), (host.addrs.of(family), SERVER_PORT).into()];
+            testbed.soon_answered_by(server, "pod", to[0])?;
+            for via in [Via::Tcp, Via::UdpConnected] {
+                let answers = testbed.agent("pod")?.ask_from_one_port(via, &to);
+                let answers = answers.with_context(|| format!("{via} {to:?}, served by {server}"))?;
+                ensure!(answers.len() == ANSWERS && answers.iter().all(|a| a.server == server));
+                let ports: Vec<_> = answers.iter().map(|answer| answer.seen_from.port()).collect();
+                ensure!(
+                    ports.chunks(2).all(|pair| pair[0] != pair[1]),
+                    "one port for both at the backend: {ports:?}"
+                );
+            }
+        }
     }
     Ok(())
 }

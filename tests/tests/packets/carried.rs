@@ -12,7 +12,7 @@ use svc_tests::packet::wire::*;
 const LIVE: &[S] = &[S::REPLIED, S::ESTABLISHED];
 
 pub fn rows() -> Vec<Row> {
-    [found(), begun(), claimed(), removed(), counted()].concat()
+    [found(), begun(), claimed(), direct(), removed(), counted()].concat()
 }
 
 fn pods() -> Flow {
@@ -201,11 +201,29 @@ fn claimed() -> Vec<Row> {
     ]
 }
 
+fn direct() -> Vec<Row> {
+    let beside = || flow("pod-a:4000 > pod-b:8080", "pod-a:snat0 > pod-b:8080").direct();
+    vec![
+        row("a direct connection gets another source port beside an open flow of the old table (SEM-080)")
+            .migrates(Migration::READ_OLD)
+            .with_carried_flow(pods().tcp())
+            .sees(
+                pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080"))
+                    .passes(tcp(SYN, "pod-a:snat0", "pod-b:8080"))
+                    .counts(&[FlowDirect])
+                    .uncounted(),
+            )
+            .expects_carried_flow(pods().tcp())
+            .expects_flow(pods().tcp())
+            .expects_flow(beside().tcp()),
+    ]
+}
+
 fn removed() -> Vec<Row> {
     let removed = |name, migration| {
         row(name)
             .migrates(migration)
-            .with_carried_flow(pods().tcp())
+            .with_carried_flow(closed().tcp())
             .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay]))
             .inserts_and_removes(2, 2)
     };
@@ -219,7 +237,7 @@ fn counted() -> Vec<Row> {
     vec![
         row("a flow that replaces an ended one makes no record where one was")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .with_flow(closed())
+            .with_flow(closed().tcp())
             .sees(
                 pod_in("pod0", tcp(SYN, "pod-a:4000", "vip:80"))
                     .passes(tcp(SYN, "pod-a:4000", "pod-b:8080"))
@@ -228,7 +246,7 @@ fn counted() -> Vec<Row> {
             .expects_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > pod-b:8080"))
             .inserts_and_removes(0, 0),
         row("removing a flow removes two records")
-            .with_flow(pods().tcp())
+            .with_flow(closed().tcp())
             .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay]))
             .inserts_and_removes(0, 2),
         row("a record that is made again is one record")

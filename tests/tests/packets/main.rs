@@ -6,6 +6,7 @@ mod awkward;
 mod bypass;
 mod carried;
 mod cluster;
+mod direct;
 mod edits;
 mod fragments;
 mod healing;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         refusal::rows(),
         sctp::rows(),
         state::rows(),
+        direct::rows(),
         affinity::rows(),
         awkward::rows(),
         bypass::rows(),

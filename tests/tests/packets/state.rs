@@ -402,34 +402,6 @@ fn collisions() -> Vec<Row> {
                     .redirected()
                     .next_hop("remote"),
             ),
-        row("a direct connection to the backend removes the VIP's record")
-            .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .with_flow(old())
-            .sees(pod_in("pod0", tcp(SYN, "pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay])),
-        row("a direct datagram to the backend removes the VIP's record")
-            .service(cluster_ip("vip:80", &["pod-b:8080"]))
-            .with_flow(old().udp())
-            .sees(pod_in("pod0", udp("pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay])),
-        row("a direct datagram to a server on the node removes the VIP's record (SEM-108)")
-            .with_flow(flow("pod-a:4000 > vip:80", "pod-a:4000 > node:8080").udp().on_the_node())
-            .sees(pod_in("pod0", udp("pod-a:4000", "node:8080")).counts(&[FlowGaveWay])),
-        row("a direct datagram to a former backend leaves the client's new flow alone (SEM-120)")
-            .with_flow(old().udp().reverse_only())
-            .with_flow(anew().udp())
-            .sees(pod_in("pod0", udp("pod-a:4000", "pod-b:8080")).counts(&[FlowGaveWay]))
-            .expects_flow(anew().udp()),
-        row("a direct datagram from another port removes no flow")
-            .with_flow(old().udp())
-            .sees(pod_in("pod0", udp("pod-a:4001", "pod-b:8080")))
-            .expects_flow(old().udp()),
-        row("a direct segment in mid-flow removes no flow")
-            .with_flow(old())
-            .sees(pod_in("pod0", tcp(ACK, "pod-a:4000", "pod-b:8080")))
-            .expects_flow(old()),
-        row("a direct connection from another port removes no flow")
-            .with_flow(old())
-            .sees(pod_in("pod0", tcp(SYN, "pod-a:4001", "pod-b:8080")))
-            .expects_flow(old()),
     ]
 }
 

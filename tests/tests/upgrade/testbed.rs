@@ -17,9 +17,6 @@ use svc_tests::world::World;
 
 /// On a busy machine: programs are loaded and every hook is moved.
 const TURN_LIMIT: Duration = Duration::from_secs(60);
-/// By default socket hooks serve pods while a daemon starts. A pod is another client for them (SEM-237), and the kernel may
-/// give their connections a source port by which svc has translated an open one (counter `flow_gave_way`).
-const MORE_FLAGS: [&str; 2] = ["--pod-sockets", "off"];
 /// Timeout of session affinity in seconds: longer than any scenario.
 const LONG: u32 = 1_000;
 
@@ -96,7 +93,7 @@ impl Testbed {
         for target in [NEAR, FAR, STICKY] {
             testbed.set_backends(target, target.backends)?;
         }
-        testbed.world.start_with(Flags { xdp: xdp.flag(), ..Flags::default() }, &MORE_FLAGS)?;
+        testbed.world.start(Flags { xdp: xdp.flag(), ..Flags::default() })?;
         Ok(testbed)
     }
 
