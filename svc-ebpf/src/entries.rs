@@ -1,11 +1,10 @@
 //! Counts the entries that programs insert into and remove from tables that evict by themselves. The daemon derives
 //! the number of evictions. A replacing insert is not counted.
 
-use core::arch::asm;
-
 use aya_ebpf::maps::LruHashMap;
 use svc_common::abi::{EntryCount, EntryTable};
 
+use crate::instructions::increment;
 use crate::maps::ENTRIES;
 
 /// Only if absent: `BPF_NOEXIST`.
@@ -46,26 +45,4 @@ pub fn remove<K, V>(map: &LruHashMap<K, V>, table: EntryTable, key: &K) {
 fn counts(table: EntryTable) -> Option<&'static mut EntryCount> {
     // SAFETY: this CPU's own slot.
     ENTRIES.get_ptr_mut(table as u32).map(|p| unsafe { &mut *p })
-}
-
-/// Increments atomically: a packet's hook can interrupt a socket hook on the same CPU, and another socket can preempt
-/// it.
-#[inline(always)]
-fn increment(count: &mut u64) {
-    // `core` has no atomic addition for BPF.
-    // SAFETY: a valid pointer to an aligned word of a map.
-    unsafe {
-        asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) &raw mut *count, in(reg) 1_u64, options(nostack))
-    };
-}
-
-/// Sets bits of a word atomically.
-///
-/// # Safety
-///
-/// A valid pointer to an aligned word of a map.
-#[inline(always)]
-pub unsafe fn set_bits(word: *mut u64, bits: u64) {
-    // SAFETY: as promised by the caller.
-    unsafe { asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) word, in(reg) bits, options(nostack)) };
 }

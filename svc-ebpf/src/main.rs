@@ -16,6 +16,7 @@ mod global;
 mod hook;
 mod icmp;
 mod icmp_inner;
+mod instructions;
 mod kernel_structs;
 mod lease;
 mod maps;

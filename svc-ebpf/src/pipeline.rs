@@ -174,6 +174,10 @@ fn translate_and_forward<F: Net, M: PacketAccess + Reject>(
         if M::BEFORE_STACK && !(is_resolved && m.reaches(record.oif)) {
             return m.pass();
         }
+        if !record.is_sendable() {
+            count(Counter::DropNoRoute);
+            return m.drop();
+        }
         if m.exceeds(packet.len, (packet.l4 - M::L3) as u32 + packet.l4_len as u32, record.mtu) {
             return m.reject::<F>(packet, Problem::too_big(record.mtu));
         }

@@ -9,7 +9,8 @@ use svc_common::datapath::state::STAMP_SHIFT;
 use svc_common::family::{Family as _, V4, V6};
 use svc_common::wire::rewrite::Rewrite;
 
-use crate::entries::{self, ALWAYS, IF_ABSENT, set_bits};
+use crate::entries::{self, ALWAYS, IF_ABSENT};
+use crate::instructions::{opaque, set_bits};
 use crate::maps::{self, Scratch};
 
 /// Table reads and writes of the programs, by address family.
@@ -218,9 +219,14 @@ pub fn presence() -> Option<impl Fn(u32) -> u64 + Copy> {
 #[inline(always)]
 pub fn mark_presence(place: Place, marks: Marks) {
     let Some(words) = maps::PRESENCE.get_ptr_mut(0) else { return };
+    let word = opaque(place.word as u64);
+    // The compiler knows this. Linux 6.12 does not.
+    if word >= limits::PRESENCE as u64 {
+        return;
+    }
     // Atomically: the daemon and other CPUs mark places of the same word.
     // SAFETY: as above.
-    unsafe { set_bits(words.cast::<u64>().add(place.word as usize), place.marked(0, marks)) }
+    unsafe { set_bits(words.cast::<u64>().add(word as usize), place.marked(0, marks)) }
 }
 
 /// An address of this node.

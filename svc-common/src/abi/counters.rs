@@ -40,7 +40,7 @@ counters! {
     DropNoLocalEndpoint = "drop_no_local_endpoint",
     /// Every source port tried is taken by another live flow.
     DropSnatExhausted = "drop_snat_exhausted",
-    /// No route, or the neighbour failed.
+    /// No route to the backend or back to the client, or the neighbor failed.
     DropNoRoute = "drop_no_route",
     /// The interface has no address of the family to masquerade with.
     DropNoSnatAddress = "drop_no_snat_address",

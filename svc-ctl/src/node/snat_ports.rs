@@ -110,6 +110,21 @@ pub fn overlap(ports: SnatPorts, ephemeral: &EphemeralPorts) -> Option<(&'static
     })
 }
 
+/// The reason for a complaint if ports are in Kubernetes' default range of NodePorts: a datagram that comes late, after its
+/// flow has expired, is then a client's of that NodePort.
+pub fn among_node_ports(ports: SnatPorts) -> Option<String> {
+    let shared = NODE_PORTS.filter(|port| ports.contains(*port)).count();
+    (shared > 0).then(|| {
+        format!(
+            "{shared} of the masquerade's ports {}-{} are in the range of NodePorts, {}-{}: a late reply may be taken for a              request to a NodePort; choose others",
+            ports.first,
+            ports.last(),
+            NODE_PORTS.start(),
+            NODE_PORTS.end(),
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -163,6 +178,21 @@ mod tests {
             assert_eq!(u32::from(ports.first) + u32::from(ports.count) - 1, u32::from(ports.last()));
             assert!(!NODE_PORTS.clone().any(|port| ports.contains(port)), "{first} {last}: {ports:?}");
             assert!(ports == SHARED || overlap(ports, &ephemeral).is_none(), "{first} {last}: {ports:?}");
+        }
+    }
+
+    #[test]
+    fn ports_among_the_node_ports_are_reported() {
+        let rows = [
+            ((1024, 28_976), None),
+            ((29_000, 1001), Some(1)),
+            ((31_000, 100), Some(100)),
+            ((32_768, 10), None),
+        ];
+        for ((first, count), expected) in rows {
+            let reason = among_node_ports(SnatPorts { first, count });
+            let shared = reason.map(|reason| reason.split(' ').next().unwrap().parse::<u32>().unwrap());
+            assert_eq!(shared, expected, "{first}, {count} ports");
         }
     }
 

@@ -14,7 +14,7 @@ use crate::dataplane::features::Features;
 use crate::dataplane::nf_tables;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::node::roles::Assignment;
-use crate::node::snat_ports::{EphemeralPorts, SnatPorts, overlap};
+use crate::node::snat_ports::{EphemeralPorts, SnatPorts, among_node_ports, overlap};
 use crate::node::{Interface, Interfaces, sysctl};
 use crate::observe::ledger::Ledger;
 
@@ -103,7 +103,9 @@ fn complaints(features: Features, snat_ports: SnatPorts) -> Vec<Complaint> {
     let shared_ports = overlap(snat_ports, &EphemeralPorts::of_host());
     let shared_ports =
         shared_ports.map(|(sysctl, reason)| Complaint::new(Kind::Conflict, "sysctl", sysctl, reason));
-    kernel.chain(forwarding.map(forwarding_complaint)).chain(shared_ports).collect()
+    let node_ports = among_node_ports(snat_ports);
+    let node_ports = node_ports.map(|reason| Complaint::new(Kind::Conflict, "--snat-ports", "", reason));
+    kernel.chain(forwarding.map(forwarding_complaint)).chain(shared_ports).chain(node_ports).collect()
 }
 
 fn forwarding_complaint(name: &str) -> Complaint {
@@ -122,7 +124,7 @@ fn interface_complaints(interfaces: &Interfaces, roles: &BTreeMap<u32, Assignmen
     let left = interfaces.list.iter().filter(|i| i.is_of_another_proxy()).map(|i| {
         let count = i.addrs.len();
         let reason = format!(
-            "another proxy left it with {count} addresses of Services, which are not the node's: `kube-proxy --cleanup` or \
+            "it holds {count} addresses of Services that another proxy left; they are not the node's: `kube-proxy --cleanup` or \
              `ip link delete {}` removes it",
             i.name
         );

@@ -21,6 +21,10 @@ fn masqueraded() -> Flow {
     flow("client:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote")
 }
 
+fn unreachable_client() -> Flow {
+    flow("nowhere:5000 > node:30080", "node:snat0 > remote:8080").redirected().next_hop("remote")
+}
+
 fn remote_backend() -> Vec<Row> {
     vec![
         row("a NodePort's remote backend gets the packet from the node's address by the FIB's next hop (SEM-083)")
@@ -347,6 +351,11 @@ fn way_out() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .expects_flow(masqueraded()),
+        row("a reply to a client without a route is dropped and counted")
+            .client("nowhere:5000")
+            .with_flow(unreachable_client())
+            .sees(up_in("up0", later("remote:8080", "node:snat0")).drops().counts(&[DropNoRoute]))
+            .expects_flow(unreachable_client().state(&[S::REPLIED])),
         row("a client from outside whose backend has no route is dropped and counted")
             .service(external("any:30080", &["nowhere:8080"]))
             .sees(outside("up0", first("client:5000", "node:30080")).drops().counts(&[DropNoRoute])),
