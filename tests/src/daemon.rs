@@ -12,10 +12,16 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
+use svc_common::abi::{Lease, names};
+use svc_ctl::dataplane::pins::Pins;
 
+use crate::bpf::PinnedMap;
 use crate::bpffs::BpfFs;
 use crate::topology::Node;
 use crate::{command, run_name, wait};
+
+/// On a busy machine: the lease is renewed each second.
+const RENEWAL_LIMIT: Duration = Duration::from_secs(30);
 
 /// Flags that differ between tests.
 #[derive(Clone, Copy, Debug)]
@@ -147,6 +153,17 @@ impl Daemon {
     pub fn exit_code(&mut self) -> Result<Option<i32>> {
         let child = self.child.as_mut().context("not started")?;
         Ok(child.try_wait()?.and_then(|exit| exit.code()))
+    }
+
+    /// Waits until the daemon has said twice that every hook has its program: pods that have dialled are left to the programs
+    /// at their interfaces from then on, also without the daemon.
+    pub fn await_renewals(&self) -> Result<()> {
+        let lease: PinnedMap<u32, u32> = PinnedMap::open(&Pins::existing(&self.pins)?.map(names::LEASE))?;
+        let renewed = || lease.look_up(&(Lease::Renewed as u32)).context("LEASE has no such entry");
+        let then = renewed()?;
+        wait::until_true("the daemon has renewed its lease twice", RENEWAL_LIMIT, || {
+            Ok(renewed()?.wrapping_sub(then) > 1)
+        })
     }
 
     /// The current status file.

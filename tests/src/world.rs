@@ -103,6 +103,11 @@ impl World {
         self.scratch.0.dir()
     }
 
+    /// [`Daemon::await_renewals`] of each daemon.
+    pub fn await_renewals(&self) -> Result<()> {
+        self.daemons.iter().try_for_each(Daemon::await_renewals)
+    }
+
     pub fn daemon(&mut self, node: usize) -> Result<&mut Daemon> {
         self.daemons.get_mut(node - 1).context("no daemon was started")
     }

@@ -19,7 +19,6 @@ pub use self::family::{DryTables, FlowEntry, LiveFlows, Net};
 use self::serving::attached_tag;
 pub use self::serving::config as serving_config;
 use super::carried::Carried;
-use super::flows;
 use super::hooks::{TcHook, tcx_label};
 use super::map_set::MapSet;
 use super::maps::Maps;
@@ -97,16 +96,9 @@ impl DryRun {
         self.live
     }
 
-    /// The socket hooks serve the sockets of pods: always, or because the daemon's lease has ended.
-    pub fn serves_pod_sockets(&self) -> anyhow::Result<bool> {
-        let mut until = [0; 4];
-        let place = (Lease::Until as u32).to_ne_bytes();
-        sys::look_up_entry(self.live_set.fd(names::LEASE)?, &place, &mut until).context("reading LEASE")?;
-        Ok(match self.config.pod_sockets {
-            PodSockets::ON => true,
-            PodSockets::WITHOUT_DAEMON => !is_held(u32::from_ne_bytes(until), flows::now()),
-            _ => false,
-        })
+    /// The socket hooks serve the sockets of all pods.
+    pub fn serves_pod_sockets(&self) -> bool {
+        self.config.pod_sockets == PodSockets::ON
     }
 
     /// Runs the program on a packet with this tuple that came by an interface. `client` is its session affinity entry, if any.

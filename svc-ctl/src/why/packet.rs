@@ -78,7 +78,7 @@ pub fn explain<F: Net>(
 
 /// A socket of a pod that dials this frontend is connected to a backend before there is a packet.
 fn is_for_sockets<F: Net>(dry: &mut DryRun, frontend: &FrontendValue, proto: Proto) -> anyhow::Result<bool> {
-    if proto == Proto::SCTP || is_left_to_packets(frontend.flags) || !dry.serves_pod_sockets()? {
+    if proto == Proto::SCTP || is_left_to_packets(frontend.flags) || !dry.serves_pod_sockets() {
         return Ok(false);
     }
     let members = lookup::members::<F>(&mut dry.live, frontend.cluster)?;

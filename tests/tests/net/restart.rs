@@ -7,11 +7,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
-use svc_common::abi::{Lease, limits, names};
+use svc_common::abi::{limits, names};
 use svc_ctl::dataplane::pins::Pins;
 use svc_ctl::dataplane::sys;
 use svc_tests::agent::{Job, Via};
-use svc_tests::bpf::PinnedMap;
 use svc_tests::bpffs::BpfFs;
 use svc_tests::daemon::Flags;
 use svc_tests::testbed::{Testbed, no_failure, scenario, until_more, until_more_than};
@@ -292,14 +291,8 @@ fn pod_without_daemon(testbed: &mut Testbed) -> Result<()> {
 
 /// The socket hooks do not know the pod's open flows and its session affinity.
 fn pod_that_dialled_before(testbed: &mut Testbed) -> Result<()> {
-    testbed.served_at_cluster_ip("far", "pod")?;
-    let daemon = testbed.world.daemon(1)?;
-    let lease: PinnedMap<u32, u32> = PinnedMap::open(&Pins::existing(daemon.pins())?.map(names::LEASE))?;
-    let renewed = || lease.look_up(&(Lease::Renewed as u32)).context("LEASE has no such entry");
-    let then = renewed()?;
-    wait::until_true("the daemon has seen programs at every hook since", LEASE_LIMIT, || {
-        Ok(renewed()?.wrapping_sub(then) > 1)
-    })?;
+    testbed.agent("pod")?.ask(Via::Tcp, testbed.cluster_ip(Family::V4), 1)?;
+    testbed.world.await_renewals()?;
     let begun = |testbed: &mut Testbed| -> Result<u64> {
         testbed.world.daemon(1)?.status()?["counters"]["flow_new"].as_u64().context("no flow_new in status")
     };
@@ -309,9 +302,9 @@ fn pod_that_dialled_before(testbed: &mut Testbed) -> Result<()> {
         testbed.agent("pod")?.ask(Via::Tcp, testbed.cluster_ip(family), 5)?;
     }
     testbed.world.restart(1)?;
-    let more = begun(testbed)? - before;
-    ensure!(more == 10, "{more} flows began at the pod's interface with 10 connections");
-    Ok(())
+    wait::until_true("ten flows began at the pod's interface", LEASE_LIMIT, || {
+        Ok(begun(testbed)?.saturating_sub(before) == 10)
+    })
 }
 
 fn relinked(testbed: &mut Testbed) -> Result<()> {

@@ -73,6 +73,7 @@ impl Streams {
         }
         let streams = Self(all);
         streams.go_on("before")?;
+        testbed.world.await_renewals()?;
         Ok(streams)
     }
 

@@ -163,6 +163,7 @@ fn copy_tree(from: &Path, to: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use table::WITHOUT_MUTANT;
 
     #[test]
     fn every_mutant_applies_and_has_a_name_of_its_own() {
@@ -171,5 +172,28 @@ mod tests {
             assert_eq!(text.matches(mutant.from).count(), 1, "{}", mutant.name);
             assert_eq!(MUTANTS.iter().filter(|m| m.name == mutant.name).count(), 1);
         }
+    }
+
+    #[test]
+    fn every_file_of_the_datapath_has_a_mutant_or_a_reason() {
+        let mut files = Vec::new();
+        let mut folders = ["svc-ebpf/src", "svc-common/src/datapath", "svc-common/src/wire"]
+            .map(|folder| project::root().join(folder))
+            .to_vec();
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { folders.push(path) } else { files.push(path) }
+            }
+        }
+        let mut files: Vec<_> =
+            files.iter().map(|file| file.strip_prefix(project::root()).unwrap().to_str().unwrap()).collect();
+        let reasons = WITHOUT_MUTANT.iter().map(|(file, _)| *file);
+        let mut judged: Vec<_> = MUTANTS.iter().map(|mutant| mutant.file).chain(reasons).collect();
+        judged.retain(|file| files.contains(file) || !file.contains("/abi/"));
+        files.sort_unstable();
+        judged.sort_unstable();
+        judged.dedup();
+        assert_eq!(files, judged);
     }
 }

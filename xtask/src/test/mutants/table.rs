@@ -141,4 +141,112 @@ pub const MUTANTS: &[Mutant] = &[
         from: "Problem::TIME_EXCEEDED => (11, 0),",
         to: "Problem::TIME_EXCEEDED => (11, 1),",
     },
+    Mutant {
+        name: "a later fragment of IPv6 is taken for a first one",
+        file: "svc-common/src/wire/parse.rs",
+        from: "is_first: place & 0xfff8 == 0,",
+        to: "is_first: true,",
+    },
+    Mutant {
+        name: "a later fragment keeps its time to live",
+        file: "svc-ebpf/src/no_ports.rs",
+        from: "F::readdress(header, &record.src, &record.dst, hops);",
+        to: "F::readdress(header, &record.src, &record.dst, 0);",
+    },
+    Mutant {
+        name: "an error quotes the packet with the ports of the backend's side",
+        file: "svc-ebpf/src/icmp_inner.rs",
+        from: "*ports = Ports { src: record.dport.be(), dst: record.sport.be() };",
+        to: "*ports = Ports { src: record.sport.be(), dst: record.dport.be() };",
+    },
+    Mutant {
+        name: "a translated flow keeps the tuple of a direct connection",
+        file: "svc-ebpf/src/tuple_conflict.rs",
+        from: "    F::remove_flow(reverse_key);\n",
+        to: "",
+    },
+    Mutant {
+        name: "a direct connection takes the tuple of an open translated one",
+        file: "svc-ebpf/src/tuple_conflict.rs",
+        from: "if is_over || F::present_flow",
+        to: "if !is_over || F::present_flow",
+    },
+    Mutant {
+        name: "the flow of a direct connection is not marked in the presence filter",
+        file: "svc-ebpf/src/new_flow.rs",
+        from: "mark_presence(place, marks);",
+        to: "let _ = (place, marks);",
+    },
+    Mutant {
+        name: "source ranges refuse no client",
+        file: "svc-ebpf/src/choose.rs",
+        from: "if flags.has(FrontendFlags::SOURCE_RANGES)",
+        to: "if false && flags.has(FrontendFlags::SOURCE_RANGES)",
+    },
+    Mutant {
+        name: "frames leave from the next hop's MAC",
+        file: "svc-ebpf/src/fib.rs",
+        from: "record.smac = params.smac;",
+        to: "record.smac = params.dmac;",
+    },
+    Mutant {
+        name: "packets that are too big for the next hop are sent",
+        file: "svc-ebpf/src/hook/tc.rs",
+        from: "if (len <= mtu as u32 && len >= headers) || mtu == 0 {",
+        to: "if true {",
+    },
+    Mutant {
+        name: "a packet is forwarded although its time to live ends",
+        file: "svc-ebpf/src/pipeline.rs",
+        from: "if packet.ttl <= 1 {",
+        to: "if packet.ttl == 0 {",
+    },
+    Mutant {
+        name: "a hairpin packet keeps its MACs",
+        file: "svc-ebpf/src/send.rs",
+        from: "p.write([d, e, f, a, b, c]);",
+        to: "p.write([a, b, c, d, e, f]);",
+    },
+    Mutant {
+        name: "a checksum loses the carry of a sum",
+        file: "svc-common/src/wire/checksum.rs",
+        from: "(sum as u32).wrapping_add((sum >> 32) as u32)",
+        to: "sum as u32",
+    },
+    Mutant {
+        name: "session affinity never expires",
+        file: "svc-common/src/datapath/affinity.rs",
+        from: "until.wrapping_sub(now).wrapping_sub(1) > u32::MAX / 2",
+        to: "false && until.wrapping_sub(now) > u32::MAX / 2",
+    },
 ];
+
+/// Files of the datapath without a mutant, and the reason.
+#[cfg(test)]
+pub const WITHOUT_MUTANT: &[(&str, &str)] = &[
+    ("svc-common/src/datapath/mod.rs", NO_DECISION),
+    ("svc-common/src/wire/crc32c.rs", "a unit test compares it with the polynomial, bit by bit"),
+    ("svc-common/src/wire/cursor.rs", NO_DECISION),
+    ("svc-common/src/wire/ip.rs", NO_DECISION),
+    ("svc-common/src/wire/mod.rs", NO_DECISION),
+    ("svc-ebpf/src/announced.rs", "the model knows no ARP; the tier net does"),
+    ("svc-ebpf/src/bench.rs", "no part of the product"),
+    ("svc-ebpf/src/carried.rs", "the model knows no replaced tables; the tiers packets and upgrade do"),
+    ("svc-ebpf/src/entries.rs", "the model counts no entries; the tier packets does"),
+    ("svc-ebpf/src/extent.rs", NO_DECISION),
+    ("svc-ebpf/src/frame.rs", NO_DECISION),
+    ("svc-ebpf/src/global.rs", NO_DECISION),
+    ("svc-ebpf/src/hook/mod.rs", NO_DECISION),
+    ("svc-ebpf/src/hook/sock.rs", "the model knows no sockets; the tiers net and packets do"),
+    ("svc-ebpf/src/instructions.rs", NO_DECISION),
+    ("svc-ebpf/src/kernel_structs.rs", NO_DECISION),
+    ("svc-ebpf/src/lease.rs", "the model knows no sockets; the tier net does"),
+    ("svc-ebpf/src/main.rs", NO_DECISION),
+    ("svc-ebpf/src/maps.rs", NO_DECISION),
+    ("svc-ebpf/src/net.rs", NO_DECISION),
+    ("svc-ebpf/src/outcome.rs", NO_DECISION),
+    ("svc-ebpf/src/tables.rs", NO_DECISION),
+];
+
+#[cfg(test)]
+const NO_DECISION: &str = "it decides nothing: declarations, or access to packets and maps";
