@@ -3,8 +3,9 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use svc_tests::agent::{Probe, Tried, Via};
+use svc_tests::command;
 use svc_tests::manifests::SERVICE_PORT;
 use svc_tests::topology::{Addrs, Family, service};
 use svc_tests::wait;
@@ -27,7 +28,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case {
             prepare: node_local_cache,
-            also: |lab| {
+            also: Some(("a complaint says so, and the annotation serves it anyway", |lab| {
                 lab.complains(&["Service default/far", "10.96.0.11", "svc/serve-own-address"])?;
                 lab.edit(
                     "far",
@@ -35,7 +36,7 @@ pub fn cases() -> Vec<Case> {
                     "{annotations: {svc/serve-own-address: \"true\"}, name: far,",
                 )?;
                 lab.soon(Way::Svc, &[Row::answered("pod", Target::ClusterIp("far"), "far")])
-            },
+            })),
             ..Case::new(
                 "R04",
                 "a ClusterIP that the node has itself is served by the node (NodeLocal DNSCache)",
@@ -53,33 +54,42 @@ pub fn cases() -> Vec<Case> {
         },
         Case {
             flags: &["--unknown-external-ports", "drop"],
-            also: |lab| {
-                let ports = "type: NodePort\n";
-                let both = format!("{ports}  externalIPs: [{}, {}]\n", EXTERNAL.v4, EXTERNAL.v6);
-                lab.edit("far", ports, &both)?;
-                let node = lab.world.topology.node(1).host.addrs;
-                let client = &lab.world.topology.client;
-                for family in Family::BOTH {
-                    let (to, via) = (EXTERNAL.of(family), node.of(family));
-                    client.netns.ip(&format!("route add {to} via {via}"))?;
-                    let served = wait::until("the external address is served", CHANGE_LIMIT, || {
-                        Ok(client.agent.ask(Via::Tcp, (to, SERVICE_PORT).into(), 1).ok())
-                    })?;
-                    ensure!(served.iter().all(|answer| answer.server == "far"), "{served:?}");
-                    let probe = Probe {
-                        via: Via::Tcp,
-                        from: None,
-                        to: vec![(to, SERVICE_PORT + 1).into()],
-                        tries: 1,
-                    };
-                    let tried = client.agent.probe(vec![probe])?;
-                    ensure!(tried == [[Tried::Nothing]], "an unknown port of {to}: {tried:?}");
-                }
-                let daemon = lab.world.daemon(1)?;
-                wait::until_true("status counts the dropped packets", COUNT_LIMIT, || {
-                    Ok(daemon.status()?["counters"]["drop_unknown_port"].as_u64() >= Some(2))
-                })
-            },
+            each: Some((
+                "before svc, a packet to the unknown port is sent on by the node's route",
+                unknown_port_is_forwarded,
+            )),
+            also: Some((
+                "an unknown port of an external address is dropped and counted, and the Service's port is served",
+                |lab| {
+                    let ports = "type: NodePort\n";
+                    let both = format!("{ports}  externalIPs: [{}, {}]\n", EXTERNAL.v4, EXTERNAL.v6);
+                    lab.edit("far", ports, &both)?;
+                    let node = lab.world.topology.node(1).host.addrs;
+                    let client = &lab.world.topology.client;
+                    for family in Family::BOTH {
+                        let (to, via) = (EXTERNAL.of(family), node.of(family));
+                        client.netns.ip(&format!("route replace {to} via {via}"))?;
+                        let served = wait::until("the external address is served", CHANGE_LIMIT, || {
+                            Ok(client.agent.ask(Via::Tcp, (to, SERVICE_PORT).into(), 1).ok())
+                        })?;
+                        ensure!(served.iter().all(|answer| answer.server == "far"), "{served:?}");
+                        let probe = Probe {
+                            via: Via::Tcp,
+                            from: None,
+                            to: vec![(to, SERVICE_PORT + 1).into()],
+                            tries: 1,
+                        };
+                        reset_forwarded(lab)?;
+                        let tried = client.agent.probe(vec![probe])?;
+                        ensure!(tried == [[Tried::Nothing]], "an unknown port of {to}: {tried:?}");
+                        ensure!(reset_forwarded(lab)? == 0, "the node has sent on packets to {to}");
+                    }
+                    let daemon = lab.world.daemon(1)?;
+                    wait::until_true("status counts the dropped packets", COUNT_LIMIT, || {
+                        Ok(daemon.status()?["counters"]["drop_unknown_port"].as_u64() >= Some(2))
+                    })
+                },
+            )),
             ..Case::new(
                 "R24",
                 "a port of an external address that no Service has is dropped if so configured",
@@ -88,7 +98,9 @@ pub fn cases() -> Vec<Case> {
         },
         Case {
             prepare: |lab| hold(lab, "kube-ipvs0", &[service(10), STALE]),
-            also: |lab| lab.complains(&["kube-ipvs0", "kube-proxy --cleanup"]),
+            also: Some(("a complaint names the interface", |lab| {
+                lab.complains(&["kube-ipvs0", "kube-proxy --cleanup"])
+            })),
             ..Case::new(
                 "R29",
                 "addresses on the kube-ipvs0 of another proxy are not the node's, and it is named",
@@ -133,4 +145,50 @@ fn hold(lab: &Lab, interface: &str, addresses: &[Addrs]) -> Result<()> {
         let (v4, v6): (&Ipv4Addr, &Ipv6Addr) = (v4, v6);
         netns.ip(&format!("addr add {v4}/32 dev {interface}\naddr add {v6}/128 dev {interface} nodad"))
     })
+}
+
+/// Counts the packets to [`EXTERNAL`] that node1 sends on: its default route is where such packets come from.
+fn unknown_port_is_forwarded(lab: &mut Lab, way: Way) -> Result<()> {
+    let (node, client) = (&lab.world.topology.node(1).host, &lab.world.topology.client);
+    if way == Way::Svc {
+        return Ok(());
+    }
+    if way == Way::Direct {
+        let (v4, v6) = (EXTERNAL.v4, EXTERNAL.v6);
+        // Node1 tells the client that its own router is nearer.
+        client.netns.sysctl(&[
+            ("net/ipv4/conf/all/accept_redirects", "0"),
+            ("net/ipv4/conf/eth0/accept_redirects", "0"),
+            ("net/ipv6/conf/all/accept_redirects", "0"),
+            ("net/ipv6/conf/eth0/accept_redirects", "0"),
+        ])?;
+        node.netns.nft(&format!(
+            "table inet sent_on {{
+                counter sent {{ }}
+                chain on {{
+                    type filter hook forward priority -10;
+                    ip daddr {v4} counter name sent
+                    ip6 daddr {v6} counter name sent
+                }}
+            }}"
+        ))?;
+    }
+    for family in Family::BOTH {
+        let to = EXTERNAL.of(family);
+        client.netns.ip(&format!("route replace {to} via {}", node.addrs.of(family)))?;
+        reset_forwarded(lab)?;
+        let probe = Probe { via: Via::Tcp, from: None, to: vec![(to, SERVICE_PORT + 1).into()], tries: 1 };
+        let tried = client.agent.probe(vec![probe])?;
+        ensure!(!matches!(tried[0][0], Tried::Answered(_)), "an unknown port of {to}: {tried:?}");
+        ensure!(reset_forwarded(lab)? > 0, "the node has sent on no packet to {to}");
+    }
+    Ok(())
+}
+
+/// The packets sent on since the last call.
+fn reset_forwarded(lab: &Lab) -> Result<u64> {
+    let mut nft = lab.world.topology.node(1).host.netns.command("nft")?;
+    let shown = command::run(nft.args(["reset", "counters", "table", "inet", "sent_on"]))?;
+    let (_, after) = shown.rsplit_once("packets ").context("no counter")?;
+    Ok(after.split_whitespace().next().context("no count")?.parse()?)
 }

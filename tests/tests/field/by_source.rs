@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use svc_tests::agent::{Probe, Via};
 use svc_tests::command;
 use svc_tests::manifests::{Backend, SERVER_PORT, Service};
@@ -22,7 +22,7 @@ pub fn cases() -> Vec<Case> {
     let several = Case {
         options,
         prepare: two_next_hops,
-        each: both_next_hops_are_used,
+        each: Some(("in each family both next hops carry flows through the proxy", both_next_hops_are_used)),
         ..Case::new(
             "N2",
             "a route with two next hops spreads masqueraded flows by their ports, as the node's setting asks",
@@ -32,10 +32,10 @@ pub fn cases() -> Vec<Case> {
     let by_source = Case {
         options,
         prepare: pod_of_another_card,
-        also: |lab| {
-            lab.edit("near", "type: NodePort\n", "type: NodePort\n  externalTrafficPolicy: Local\n")?;
-            lab.soon(Way::Svc, &[Row::answered("client", Target::NodePort("near"), "near")])
-        },
+        each: Some((
+            "with the CNI's connection marks the control answers by the first card; svc answers without, with policy Local too",
+            by_the_first_card,
+        )),
         ..Case::new(
             "R06",
             "a pod whose rule sends it out by the second card answers NodePorts of the first (AWS VPC CNI)",
@@ -203,4 +203,43 @@ fn pod_of_another_card(lab: &mut Lab) -> Result<()> {
         netns.ip_of(family, &format!("{to_cluster}\nrule add from {pod} lookup 200 pref 1536"))?;
     }
     Ok(())
+}
+
+/// The CNI marks connections that come in by the first card, and routes the pod's replies by that mark. Like policy
+/// Local, the control does not masquerade what goes to a pod of the node.
+fn by_the_first_card(lab: &mut Lab, way: Way) -> Result<()> {
+    let rows = [Row::answered("client", Target::NodePort("near"), "near")];
+    let node = lab.world.topology.node(1);
+    match way {
+        Way::Direct => Ok(()),
+        Way::Svc => {
+            lab.edit("near", "type: NodePort\n", "type: NodePort\n  externalTrafficPolicy: Local\n")?;
+            lab.soon(way, &rows)
+        }
+        Way::Nft => {
+            let pod = &node.pods.get("near").context("no pod `near`")?.interface;
+            let netns = &node.host.netns;
+            // The reverse path filter looks from the pod, which is routed by the second card.
+            let loose = |value| netns.sysctl(&[("net/ipv4/conf/eth0/rp_filter", value)]);
+            loose("2")?;
+            netns.nft(&format!(
+                "table inet aws {{
+                    chain marks {{
+                        type filter hook prerouting priority mangle;
+                        iifname eth0 fib daddr type local ct mark set 0x80
+                        iifname {pod} meta mark set ct mark
+                    }}
+                }}"
+            ))?;
+            for family in Family::BOTH {
+                netns.ip_of(family, "rule add fwmark 0x80 lookup main pref 1024")?;
+            }
+            lab.soon(way, &rows)?;
+            for family in Family::BOTH {
+                netns.ip_of(family, "rule del pref 1024")?;
+            }
+            loose("1")?;
+            netns.nft("delete table inet aws")
+        }
+    }
 }

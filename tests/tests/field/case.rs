@@ -18,6 +18,10 @@ pub enum Way {
     Svc,
 }
 
+impl Way {
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Nft, Self::Svc];
+}
+
 /// The destination; a Service is named after its backend.
 #[derive(Clone, Copy, Debug)]
 pub enum Target {
@@ -98,6 +102,9 @@ impl Row {
     }
 }
 
+/// A further check and, for the page, its sentence.
+pub type Check<F> = Option<(&'static str, F)>;
+
 /// One case of docs/coexistence.md.
 pub struct Case {
     /// Its number and a sentence.
@@ -111,9 +118,9 @@ pub struct Case {
     pub prepare: fn(&mut Lab) -> Result<()>,
     pub rows: Vec<Row>,
     /// Further checks in each variant.
-    pub each: fn(&mut Lab, Way) -> Result<()>,
+    pub each: Check<fn(&mut Lab, Way) -> Result<()>>,
     /// Further checks with svc.
-    pub also: fn(&mut Lab) -> Result<()>,
+    pub also: Check<fn(&mut Lab) -> Result<()>>,
 }
 
 impl Case {
@@ -127,8 +134,8 @@ impl Case {
             kinds: &[],
             prepare: |_| Ok(()),
             rows,
-            each: |_, _| Ok(()),
-            also: |_| Ok(()),
+            each: None,
+            also: None,
         }
     }
 
@@ -154,15 +161,25 @@ impl Case {
         (self.prepare)(lab).context("prepare")?;
         // On a busy machine the hosts of a new lab need a moment to resolve each other.
         lab.soon(Way::Direct, &self.rows)?;
-        (self.each)(lab, Way::Direct).context("without a proxy")?;
+        self.check_each(lab, Way::Direct)?;
         lab.world.topology.nodes.iter().try_for_each(|node| standin::install(node, &lab.services))?;
         lab.check(Way::Nft, &self.rows)?;
-        (self.each)(lab, Way::Nft).context("with nft")?;
+        self.check_each(lab, Way::Nft)?;
         lab.world.topology.nodes.iter().try_for_each(standin::remove)?;
         let flags = Flags { pod_sockets: self.pod_sockets, ..Flags::default() };
         lab.world.start_with(flags, self.flags)?;
         lab.check(Way::Svc, &self.rows)?;
-        (self.each)(lab, Way::Svc).context("with svc")?;
-        (self.also)(lab)
+        self.check_each(lab, Way::Svc)?;
+        match self.also {
+            Some((sentence, check)) => check(lab).context(sentence),
+            None => Ok(()),
+        }
+    }
+
+    fn check_each(&self, lab: &mut Lab, way: Way) -> Result<()> {
+        match self.each {
+            Some((sentence, check)) => check(lab, way).with_context(|| format!("{way:?}: {sentence}")),
+            None => Ok(()),
+        }
     }
 }

@@ -33,17 +33,19 @@ pub fn cases() -> Vec<Case> {
                 node.host.netns.ip("link add bond0 type bond mode active-backup miimon 100")?;
                 node.join_card("bond0")
             },
-            also: |lab| lab.has_role("bond0", "uplink")?.has_role("eth0", "none").map(|_| ()),
+            also: Some(("the bond is an uplink and its card has no role", |lab| {
+                lab.has_role("bond0", "uplink")?.has_role("eth0", "none").map(|_| ())
+            })),
             ..Case::new("R12", &of_kind("bond", "it has the network card, and NodePorts are served"), usual())
         },
         Case {
             kinds: &["vrf"],
             prepare: |lab| enter_vrf(lab.world.topology.node(1)),
-            also: |lab| {
+            also: Some(("the card is an uplink, and NodePorts are served after the VRF is gone", |lab| {
                 lab.has_role("eth0", "uplink")?.has_role(VRF, "none")?;
                 leave_vrf(lab.world.topology.node(1))?;
                 lab.soon(Way::Svc, &usual())
-            },
+            })),
             ..Case::new(
                 "R07",
                 &of_kind("VRF", "it has the network card, and NodePorts are served, also when it is gone"),
@@ -75,7 +77,9 @@ pub fn cases() -> Vec<Case> {
             options: Options { between: Between::Vxlan, ..Options::default() },
             kinds: &[ESP],
             prepare: |lab| pairs(lab).into_iter().try_for_each(|(own, other)| encrypt(own, other)),
-            also: |lab| pairs(lab).into_iter().try_for_each(|(own, other)| has_sent_encrypted(own, other)),
+            also: Some(("every packet of the VXLAN is encrypted", |lab| {
+                pairs(lab).into_iter().try_for_each(|(own, other)| has_sent_encrypted(own, other))
+            })),
             ..Case::new(
                 "R11",
                 "IPsec of the kind ESP: a VXLAN between the nodes is encrypted, and all that svc sends into it",
@@ -108,7 +112,7 @@ fn between_nodes(name: &str, kinds: &'static [&'static str], prepare: fn(&mut La
     Case {
         kinds,
         prepare,
-        also: |lab| lab.has_role(TUNNEL, "uplink").map(|_| ()),
+        also: Some(("the device is an uplink", |lab| lab.has_role(TUNNEL, "uplink").map(|_| ()))),
         ..Case::new("R01", &of_kind(name, "pods of the other node are behind it"), rows)
     }
 }

@@ -15,11 +15,11 @@ pub fn cases() -> Vec<Case> {
     let policy = move |shape, sentence| Case {
         options: Options { shape, ..Options::default() },
         prepare: network_policy,
-        also: |lab| {
+        also: Some(("masquerade goes through the stack", |lab| {
             let masquerade = lab.world.daemon(1)?.status()?["masquerade"].to_string();
             ensure!(masquerade.contains("through the stack"), "masquerade goes {masquerade}");
             Ok(())
-        },
+        })),
         ..Case::new(
             "R09",
             sentence,
@@ -39,7 +39,7 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case {
             prepare: sidecar,
-            also: |lab| {
+            each: Some(("TCP to ClusterIPs reaches the pod's sidecar", |lab, _| {
                 for (family, service) in Family::BOTH.into_iter().flat_map(|f| [(f, "near"), (f, "far")]) {
                     let to = lab.address(Target::ClusterIp(service), family)?;
                     let answers = lab.world.topology.host("pod")?.agent.ask(Via::Tcp, to, 1)?;
@@ -47,7 +47,7 @@ pub fn cases() -> Vec<Case> {
                     ensure!(server == Some("sidecar"), "{to}, dialled by the pod, was {server:?}");
                 }
                 Ok(())
-            },
+            })),
             ..Case::new(
                 "R05",
                 "rules of a pod's own network namespace see the ClusterIP (a mesh's sidecar)",
@@ -65,7 +65,9 @@ pub fn cases() -> Vec<Case> {
         ),
         Case {
             prepare: closed_forward,
-            also: |lab| lab.complains(&["nftables strict forward", "--masquerade-local-backends"]),
+            also: Some(("a complaint names the chain", |lab| {
+                lab.complains(&["nftables strict forward", "--masquerade-local-backends"])
+            })),
             ..Case::new(
                 "R20",
                 "a FORWARD chain that accepts packets translated by conntrack drops those translated by svc, and a complaint names it",

@@ -21,7 +21,9 @@ pub fn cases() -> Vec<Case> {
     vec![
         Case {
             options: options("eni", Shape::Routed),
-            also: |lab| pods_are_recognised(lab, "enipod", "10.244.1.10"),
+            also: Some(("its role is pod, and policy Local counts it as local", |lab| {
+                pods_are_recognised(lab, "enipod", "10.244.1.10")
+            })),
             ..Case::new("R21", "a pod's interface called eni* (AWS) is a pod's", rows())
         },
         Case {
@@ -32,7 +34,9 @@ pub fn cases() -> Vec<Case> {
                 let hairpin = |name: &String| format!("link set {name} type bridge_slave hairpin on");
                 node.pods.values().try_for_each(|pod| node.host.netns.ip(&hairpin(&pod.interface)))
             },
-            also: |lab| pods_are_recognised(lab, "azvpod", "cni0"),
+            also: Some(("its role is pod, and policy Local counts it as local", |lab| {
+                pods_are_recognised(lab, "azvpod", "cni0")
+            })),
             ..Case::new("R21", "a bridge port called azv* (Azure) is a pod's", rows())
         },
         Case {
@@ -47,7 +51,9 @@ pub fn cases() -> Vec<Case> {
                     ))
                 })
             },
-            also: |lab| pods_are_recognised(lab, "gkepod", "10.244.1.10"),
+            also: Some(("its role is pod, and policy Local counts it as local", |lab| {
+                pods_are_recognised(lab, "gkepod", "10.244.1.10")
+            })),
             ..Case::new(
                 "R21",
                 "a pod's interface called gke* (GKE) with the gateway's address is a pod's",
@@ -69,7 +75,9 @@ pub fn cases() -> Vec<Case> {
                     topology.lan().name()
                 ))
             },
-            also: |lab| lab.has_role("br0", "uplink")?.complains(&["interface br0", "vethflat"]),
+            also: Some(("the bridge is an uplink, and a complaint names the port", |lab| {
+                lab.has_role("br0", "uplink")?.complains(&["interface br0", "vethflat"])
+            })),
             ..Case::new("R12", "a node whose network card is in a shared bridge serves NodePorts", rows())
         },
         Case {
@@ -90,7 +98,7 @@ pub fn cases() -> Vec<Case> {
                     ("net/bridge/bridge-nf-call-ip6tables", "0"),
                 ])
             },
-            also: |lab| lab.complains(&["interface cni0", "vethpod"]),
+            also: Some(("a complaint names the port", |lab| lab.complains(&["interface cni0", "vethpod"]))),
             ..Case::new(
                 "R12",
                 "pods in the bridge of the network card are served as clients and as backends",

@@ -2,6 +2,7 @@
 //! with svc. docs/coexistence.md lists the cases by number.
 
 mod addresses;
+mod before;
 mod by_source;
 mod case;
 mod change_over;
@@ -16,6 +17,8 @@ mod node_object;
 mod outgoing;
 mod page;
 mod ports;
+mod reload;
+mod udp;
 
 use std::process::ExitCode;
 
@@ -39,6 +42,8 @@ fn main() -> ExitCode {
         by_source::cases(),
         outgoing::cases(),
         networks::cases(),
+        udp::cases(),
+        reload::cases(),
         devices::cases(),
     ];
     let cases: Vec<case::Case> = cases.into_iter().flatten().collect();

@@ -29,7 +29,7 @@ pub fn cases() -> Vec<Case> {
                 narrow(lab, 2, "eth1")?;
                 open_forward(lab)
             },
-            each: |lab, way| {
+            each: Some(("datagrams of 4,000 octets are answered", |lab, way| {
                 for client in ["client", "pod"] {
                     let to = lab.dialled(way, Target::NodePort("far"), "far", Family::V4)?;
                     let agent = &lab.world.topology.host(client)?.agent;
@@ -40,7 +40,7 @@ pub fn cases() -> Vec<Case> {
                     }
                 }
                 Ok(())
-            },
+            })),
             ..Case::new("R26", "fragments that do not fit are fragmented again on their way out", rows())
         },
         Case {
@@ -54,7 +54,7 @@ pub fn cases() -> Vec<Case> {
                     pods.v4, via.v4, pods.v6, via.v6
                 ))
             },
-            each: |lab, way| {
+            each: Some(("through the proxy, 256 KiB goes each way", |lab, way| {
                 // Without a proxy the client's packets do not pass node1, whose route is narrow.
                 if way == Way::Direct {
                     return Ok(());
@@ -67,7 +67,7 @@ pub fn cases() -> Vec<Case> {
                     }
                 }
                 Ok(())
-            },
+            })),
             ..Case::new("Y3", "senders get ICMP errors with the MTU of the node's own route", rows())
         },
     ]

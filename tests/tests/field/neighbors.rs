@@ -16,8 +16,11 @@ const PROBED: Duration = Duration::from_secs(40);
 
 pub fn cases() -> Vec<Case> {
     let rows = || vec![Row::answered("client", Target::NodePort("far"), "far")];
-    let case = |of: &str, each| Case {
-        each,
+    let case = |of: &str, each: fn(&mut Lab, Way) -> Result<()>| Case {
+        each: Some((
+            "through the proxy, new flows and open ones are answered after node1 has the wrong MAC",
+            each,
+        )),
         ..Case::new(
             "R08",
             &format!("a stale neighbor with another MAC is found again, also by open flows: {of}"),

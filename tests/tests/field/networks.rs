@@ -26,7 +26,7 @@ pub fn cases() -> Vec<Case> {
         },
         Case {
             options: Options { between: Between::Vxlan, ..Options::default() },
-            each: |lab, way| {
+            each: Some(("1 MiB goes each way", |lab, way| {
                 for client in ["client", "pod"] {
                     for family in Family::BOTH {
                         let to = lab.dialled(way, Target::NodePort("far"), "far", family)?;
@@ -34,28 +34,34 @@ pub fn cases() -> Vec<Case> {
                     }
                 }
                 Ok(())
-            },
+            })),
             ..Case::new("R30", "the other node's pods are behind a VXLAN as flannel makes it", rows())
         },
         Case {
-            each: |lab, way| {
-                let expired = ClientOutcome::Unreachable;
-                let rows = ["far", "near"].map(|server| {
-                    let row = Row::answered("client", Target::NodePort(server), server);
-                    row.direct(expired).nft(expired).svc(expired)
-                });
-                for node in &lab.world.topology.nodes {
-                    // Every packet is answered, however many there are in a second.
-                    let limits = [("net/ipv4/icmp_ratelimit", "0"), ("net/ipv6/icmp/ratelimit", "0")];
-                    node.host.netns.sysctl(&limits)?;
-                }
-                let client = &lab.world.topology.client.netns;
-                client.sysctl(&[("net/ipv4/ip_default_ttl", "1"), ("net/ipv6/conf/eth0/hop_limit", "1")])?;
-                let checked = lab.check_via(&[Via::Tcp], way, &rows);
-                client
-                    .sysctl(&[("net/ipv4/ip_default_ttl", "64"), ("net/ipv6/conf/eth0/hop_limit", "64")])?;
-                checked
-            },
+            each: Some((
+                "with a time to live of 1 the client gets the ICMP error, from both backends",
+                |lab, way| {
+                    let expired = ClientOutcome::Unreachable;
+                    let rows = ["far", "near"].map(|server| {
+                        let row = Row::answered("client", Target::NodePort(server), server);
+                        row.direct(expired).nft(expired).svc(expired)
+                    });
+                    for node in &lab.world.topology.nodes {
+                        // Every packet is answered, however many there are in a second.
+                        let limits = [("net/ipv4/icmp_ratelimit", "0"), ("net/ipv6/icmp/ratelimit", "0")];
+                        node.host.netns.sysctl(&limits)?;
+                    }
+                    let client = &lab.world.topology.client.netns;
+                    client
+                        .sysctl(&[("net/ipv4/ip_default_ttl", "1"), ("net/ipv6/conf/eth0/hop_limit", "1")])?;
+                    let checked = lab.check_via(&[Via::Tcp], way, &rows);
+                    client.sysctl(&[
+                        ("net/ipv4/ip_default_ttl", "64"),
+                        ("net/ipv6/conf/eth0/hop_limit", "64"),
+                    ])?;
+                    checked
+                },
+            )),
             ..Case::new(
                 "R25",
                 "the node says that a packet's time to live is exceeded (RFC 1812, RFC 4443)",

@@ -26,15 +26,23 @@ pub fn cases() -> Vec<Case> {
     };
     vec![
         Case {
-            each: |lab, way| answered(lab, way, "pod"),
+            each: Some((
+                "sockets whose source port is the NodePort are answered by the server outside",
+                |lab, way| answered(lab, way, "pod"),
+            )),
             ..Case::new("R02", "a pod's masqueraded connection from a NodePort is answered to it", rows())
         },
         Case {
-            each: |lab, way| answered(lab, way, "node1"),
+            each: Some((
+                "sockets whose source port is the NodePort are answered by the server outside",
+                |lab, way| answered(lab, way, "node1"),
+            )),
             ..Case::new("R03", "a connection of the node from a NodePort is answered to it", rows())
         },
         Case {
-            each: |lab, way| older(lab, way, "pod"),
+            each: Some(("connections that are open go on when the NodePort begins", |lab, way| {
+                older(lab, way, "pod")
+            })),
             ..Case::new(
                 "R02",
                 "a pod's masqueraded connection that is older than the NodePort of its source port goes on (SEM-079)",
@@ -42,7 +50,9 @@ pub fn cases() -> Vec<Case> {
             )
         },
         Case {
-            each: |lab, way| older(lab, way, "node1"),
+            each: Some(("connections that are open go on when the NodePort begins", |lab, way| {
+                older(lab, way, "node1")
+            })),
             ..Case::new(
                 "R03",
                 "a connection of the node that is older than the NodePort of its source port goes on (SEM-079)",
@@ -129,7 +139,7 @@ fn older(lab: &mut Lab, way: Way, client: &str) -> Result<()> {
 }
 
 /// In the meantime the sockets of the host get only this source port.
-fn with_only_port<T>(lab: &Lab, host: &str, port: u16, act: impl FnOnce() -> Result<T>) -> Result<T> {
+pub fn with_only_port<T>(lab: &Lab, host: &str, port: u16, act: impl FnOnce() -> Result<T>) -> Result<T> {
     let netns = &lab.world.topology.host(host)?.netns;
     let set = |range: &str| netns.sysctl(&[("net/ipv4/ip_local_port_range", range)]);
     set(&format!("{port} {port}"))?;

@@ -20,7 +20,9 @@ pub fn cases() -> Vec<Case> {
                 let setting = ("net/ipv4/ip_local_port_range", "1024 65535");
                 lab.world.topology.nodes.iter().try_for_each(|node| node.host.netns.sysctl(&[setting]))
             },
-            also: |lab| lab.complains(&["net/ipv4/ip_local_port_range", "1024-65535", "32768-65535"]),
+            also: Some(("a complaint names the setting", |lab| {
+                lab.complains(&["net/ipv4/ip_local_port_range", "1024-65535", "32768-65535"])
+            })),
             ..Case::new(
                 "N1",
                 "a node that uses every port itself still masquerades, and says so",
@@ -35,17 +37,20 @@ pub fn cases() -> Vec<Case> {
                 ];
                 lab.world.topology.nodes.iter().try_for_each(|node| node.host.netns.sysctl(&settings))
             },
-            also: |lab| {
+            also: Some(("no complaint names the setting", |lab| {
                 let complaints = format!("{:?}", lab.world.daemon(1)?.complaints()?);
                 anyhow::ensure!(!complaints.contains("ip_local_port_range"), "it complains of {complaints}");
                 Ok(())
-            },
+            })),
             ..Case::new("N1", "ports that the node reserves are the masquerade's alone", Row::of_each_place())
         },
         Case {
             flags: &["--snat-ports", "40000-40159"],
-            each: one_query_each,
-            also: queries_for_a_minute,
+            each: Some(("before svc, 150 queries are answered, each from its own port", one_query_each)),
+            also: Some((
+                "queries at 4/s are answered for as long as the ports would not suffice",
+                queries_for_a_minute,
+            )),
             ..Case::new(
                 "Y1",
                 "a UDP query frees its source port after half a minute (SEM-080)",
@@ -55,13 +60,13 @@ pub fn cases() -> Vec<Case> {
         Case {
             prepare: with_two_backends,
             flags: &["--flow-table-size", "2048"],
-            each: idle_connections_go_on,
-            also: |lab| {
+            each: Some(("idle connections go on after the burst", idle_connections_go_on)),
+            also: Some(("records of idle connections had been evicted", |lab| {
                 let daemon = lab.world.daemon(1)?;
                 wait::until_true("idle connections had lost their records", COUNT_LIMIT, || {
                     Ok(daemon.status()?["counters"]["flow_midstream"].as_u64() > Some(0))
                 })
-            },
+            })),
             ..Case::new(
                 "R17",
                 "idle connections go on after others have filled the flow table (SEM-120)",
@@ -80,7 +85,7 @@ pub fn cases() -> Vec<Case> {
                 })
             },
             flags: &["--snat-ports", "40000-44095"],
-            each: no_server_in_time_wait,
+            each: Some(("no connection is reset in TIME_WAIT", no_server_in_time_wait)),
             ..Case::new(
                 "Y2",
                 "the source port of a closed connection rests while the server is in TIME_WAIT (SEM-080)",
@@ -135,7 +140,7 @@ const BURST: u32 = 2_000;
 const COUNT_LIMIT: Duration = Duration::from_secs(15);
 
 /// Service `pair`, which has two backends.
-fn with_two_backends(lab: &mut Lab) -> Result<()> {
+pub fn with_two_backends(lab: &mut Lab) -> Result<()> {
     let backends = ["near", "far"].map(|name| lab.world.backend(name));
     let pair = Service {
         name: "pair".into(),
