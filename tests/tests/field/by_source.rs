@@ -73,6 +73,12 @@ pub fn cases() -> Vec<Case> {
                     "route replace unreachable default table 125\nroute replace unreachable ::/0 table 125",
                 )
             },
+            also: Some(("replies without a route are counted", |lab| {
+                let daemon = lab.world.daemon(1)?;
+                wait::until_true("drop_no_route is counted", CHANGE_LIMIT, || {
+                    Ok(daemon.status()?["counters"]["drop_no_route"].as_u64() > Some(0))
+                })
+            })),
             ..Case::new(
                 "R07",
                 "a source rule whose table has no route loses its own connections alone",
