@@ -116,7 +116,8 @@ pub fn among_node_ports(ports: SnatPorts) -> Option<String> {
     let shared = NODE_PORTS.filter(|port| ports.contains(*port)).count();
     (shared > 0).then(|| {
         format!(
-            "{shared} of the masquerade's ports {}-{} are in the range of NodePorts, {}-{}: a late reply may be taken for a              request to a NodePort; choose others",
+            "{shared} of the masquerade's ports {}-{} are in the range of NodePorts, {}-{}: a late reply may be taken for a \
+             request to a NodePort; choose others",
             ports.first,
             ports.last(),
             NODE_PORTS.start(),
