@@ -174,7 +174,7 @@ fn translate_and_forward<F: Net, M: PacketAccess + Reject>(
         if M::BEFORE_STACK && !(is_resolved && m.reaches(record.oif)) {
             return m.pass();
         }
-        if !record.is_sendable() {
+        if !is_resolved && record.oif == 0 {
             count(Counter::DropNoRoute);
             return m.drop();
         }

@@ -19,10 +19,20 @@ use crate::tables::{count, iface, is_own, migration, now};
 #[inline(never)]
 pub fn direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     seek_flow_of_direct::<F>(key);
-    if leave_open_flow::<F>(key) {
-        return Outcome::DIRECT;
+    if let Some((back, forward)) = conflicting_flow::<F>() {
+        let is_over = back.state.is_closing() || is_expired(key.proto, back.state, now(), back.stamp);
+        // The second flow of a masquerade through the stack has the direct packet's own tuple.
+        if let Some(forward) = forward
+            && !is_over
+            && F::present_flow(key).is_none_or(|own| own.hook == Hook::INGRESS)
+            && let Some(Scratch { record, .. }) = F::scratch()
+        {
+            *record = *forward;
+            return Outcome::DIRECT;
+        }
+        remove_conflicting_flow::<F>(forward.is_some());
     }
-    release::<F>(key);
+    remove_second_flow::<F>(key);
     Outcome::PASS
 }
 
@@ -31,7 +41,10 @@ pub fn direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
 #[inline(never)]
 pub fn release_for_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     seek_flow_of_direct::<F>(key);
-    release::<F>(key);
+    if let Some((_, forward)) = conflicting_flow::<F>() {
+        remove_conflicting_flow::<F>(forward.is_some());
+    }
+    remove_second_flow::<F>(key);
     0
 }
 
@@ -52,25 +65,9 @@ fn seek_flow_of_direct<F: Net>(key: &FlowKey<F::Addr>) {
     }
 }
 
-/// Copies the forward record of the open flow under the scratch space's reverse key.
+/// The second flow of a masquerade through the stack looks like a direct connection. That one must keep its source.
 #[inline(always)]
-fn leave_open_flow<F: Net>(key: &FlowKey<F::Addr>) -> bool {
-    let Some((back, Some(forward))) = conflicting_flow::<F>() else { return false };
-    let is_over = back.state.is_closing() || is_expired(key.proto, back.state, now(), back.stamp);
-    // The second flow of a masquerade through the stack has the direct packet's own tuple.
-    if is_over || F::present_flow(key).is_some_and(|own| own.hook != Hook::INGRESS) {
-        return false;
-    }
-    let Some(Scratch { record, .. }) = F::scratch() else { return false };
-    *record = *forward;
-    true
-}
-
-#[inline(always)]
-fn release<F: Net>(key: &FlowKey<F::Addr>) {
-    remove_conflicting_flow::<F>();
-    // The second flow of a masquerade through the stack looks like such a direct connection. The direct connection
-    // must keep its source.
+fn remove_second_flow<F: Net>(key: &FlowKey<F::Addr>) {
     if let Some(record) = F::present_flow(key)
         && record.hook != Hook::INGRESS
         && record.direction == Direction::FORWARD
@@ -90,16 +87,17 @@ pub fn release_for_reply<F: Net, M: PacketAccess>(m: &M, key: &FlowKey<F::Addr>)
     (reverse_key.src, reverse_key.dst) = (key.src, key.dst);
     (reverse_key.sport, reverse_key.dport) = (key.sport, key.dport);
     (reverse_key.proto, reverse_key._pad) = (key.proto, [0; 3]);
-    remove_conflicting_flow::<F>();
+    if let Some((_, forward)) = conflicting_flow::<F>() {
+        remove_conflicting_flow::<F>(forward.is_some());
+    }
     0
 }
 
-/// Removes the flow under the scratch space's reverse key.
+/// Removes the flow under the scratch space's reverse key, and the forward record under its forward key.
 #[inline(always)]
-fn remove_conflicting_flow<F: Net>() {
-    let Some((_, forward)) = conflicting_flow::<F>() else { return };
+fn remove_conflicting_flow<F: Net>(has_forward: bool) {
     let Some(Scratch { reverse_key, forward_key, .. }) = F::scratch() else { return };
-    if forward.is_some() {
+    if has_forward {
         F::remove_flow(forward_key);
     }
     F::remove_flow(reverse_key);

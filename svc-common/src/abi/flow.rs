@@ -152,12 +152,6 @@ impl<A> FlowRecord<A> {
             || (self.exit.0 == Exit::STACK_BY_SOURCE.0 && self.direction.0 == Direction::REVERSE.0)
     }
 
-    /// False for a redirected packet whose destination has never had a route.
-    #[inline(always)]
-    pub const fn is_sendable(&self) -> bool {
-        self.exit.0 != Exit::REDIRECT.0 || self.oif != 0
-    }
-
     /// The MAC of the next hop is known.
     #[inline(always)]
     pub fn is_resolved(&self) -> bool {

@@ -117,22 +117,33 @@ impl Model {
             until: self.now
                 + Time::from(if self.world.holds("SEM-232") { seconds } else { 100 * seconds }) * 1_000,
         });
-        let mut outcomes = Vec::new();
         let ports = self.source_ports(packet.tuple, source, target.at, is_masked);
-        if ports.may_fail {
-            outcomes.extend(drop("drop_snat_exhausted"));
-        }
-        for port in ports.free {
+        self.begun(packet, interface, ports, (label, entry), |port| {
             let backend = Tuple { proto, src: (source, port).into(), dst: target.at };
             let mut flow = Flow::new(packet.tuple, backend, way, back_at);
             flow.wildcard_source = target.place == Place::Host && proto == Proto::Udp;
+            flow
+        })
+    }
+
+    /// The flow by each source port, and none if every port may be taken.
+    fn begun(
+        &self,
+        packet: &Packet,
+        interface: &'static str,
+        ports: SourcePorts,
+        (label, entry): (&'static str, Option<AffinityEntry>),
+        flow_by: impl Fn(u16) -> Flow,
+    ) -> Vec<Possible> {
+        let exhausted = || possible(PacketOutcome::Dropped, &["drop_snat_exhausted"], Then::Nothing);
+        let begun = ports.free.into_iter().flat_map(|port| {
+            let flow = flow_by(port);
             let then = Then::Begin(Box::new(flow.clone()), entry.clone());
-            for mut outcome in self.goes_on(packet, interface, &flow, Side::Client, &then) {
-                outcome.counts.push(label);
-                outcomes.push(outcome);
-            }
-        }
-        outcomes
+            let mut outcomes = self.goes_on(packet, interface, &flow, Side::Client, &then);
+            outcomes.iter_mut().for_each(|outcome| outcome.counts.push(label));
+            outcomes
+        });
+        ports.may_fail.then(exhausted).into_iter().chain(begun).collect()
     }
 
     /// A flow of a client that dials the backend of its own flow `like` directly, from the same port.
@@ -144,18 +155,12 @@ impl Model {
     ) -> Vec<Possible> {
         let Tuple { proto, src, dst } = packet.tuple;
         let ports = self.source_ports(packet.tuple, src.ip(), dst, true);
-        let none =
-            ports.may_fail.then(|| possible(PacketOutcome::Dropped, &["drop_snat_exhausted"], Then::Nothing));
-        let begun = ports.free.into_iter().flat_map(|port| {
+        self.begun(packet, interface, ports, ("flow_direct", None), |port| {
             let backend = Tuple { proto, src: (src.ip(), port).into(), dst };
             let mut flow = Flow::new(packet.tuple, backend, like.way, like.back_at);
             flow.wildcard_source = like.wildcard_source;
-            let then = Then::Begin(Box::new(flow.clone()), None);
-            let mut outcomes = self.goes_on(packet, interface, &flow, Side::Client, &then);
-            outcomes.iter_mut().for_each(|outcome| outcome.counts.push("flow_direct"));
-            outcomes
-        });
-        none.into_iter().chain(begun).collect()
+            flow
+        })
     }
 
     /// The ports that the backend may see: the client's own unless masqueraded or taken, then any free one (SEM-080).

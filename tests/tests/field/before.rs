@@ -1,4 +1,4 @@
-//! What svc did when each case was found: the trials of the field study, before its fixes.
+//! The trials of the field study: svc's behaviour when each case was found, before its fixes.
 
 /// The beginning of a case's name, and the result of its trial. The first match counts.
 pub const BEFORE: &[(&str, &str)] = &[

@@ -1,6 +1,6 @@
-//! Two connections with the same tuple towards their backend: from a pod whose sockets share a source port, one
-//! direct or translated by the socket hooks, the other translated in the packet path; or from a client and from the node that masquerades
-//! it.
+//! Two connections with the same tuple towards their backend: from a pod whose sockets share a source port, one direct or
+//! translated by the socket hooks, the other translated in the packet path; or from a client and from the node that
+//! masquerades it.
 
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;

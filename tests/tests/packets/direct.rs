@@ -7,8 +7,7 @@ use svc_tests::packet::flow::{Flow, flow};
 use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
 
-const LIVE: &[S] = &[S::REPLIED, S::ESTABLISHED, S::STREAM];
-const CLOSED: &[S] = &[S::REPLIED, S::ESTABLISHED, S::FIN_FORWARD, S::FIN_REVERSE];
+use crate::state::{CLOSED, LIVE};
 
 pub fn rows() -> Vec<Row> {
     [beside_open(), instead_of_ended(), unaffected()].concat()

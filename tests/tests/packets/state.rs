@@ -8,8 +8,8 @@ use svc_tests::packet::row::*;
 use svc_tests::packet::wire::*;
 
 /// An established connection, or a stream of datagrams.
-const LIVE: &[S] = &[S::REPLIED, S::ESTABLISHED, S::STREAM];
-const CLOSED: &[S] = &[S::REPLIED, S::ESTABLISHED, S::FIN_FORWARD, S::FIN_REVERSE];
+pub const LIVE: &[S] = &[S::REPLIED, S::ESTABLISHED, S::STREAM];
+pub const CLOSED: &[S] = &[S::REPLIED, S::ESTABLISHED, S::FIN_FORWARD, S::FIN_REVERSE];
 const STREAM: &[S] = &[S::REPLIED, S::STREAM];
 
 pub fn rows() -> Vec<Row> {

@@ -168,8 +168,8 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a direct connection takes the tuple of an open translated one",
         file: "svc-ebpf/src/tuple_conflict.rs",
-        from: "if is_over || F::present_flow",
-        to: "if !is_over || F::present_flow",
+        from: "            && !is_over\n",
+        to: "            && is_over\n",
     },
     Mutant {
         name: "source ranges refuse no client",
