@@ -201,7 +201,7 @@ fn begin_second<F: Net>() -> u32 {
     // The first flow lost its records, the second one did not.
     if let Some(known) = F::flow(key)
         && known.hook == hook
-        && !known.state.is_closing()
+        && !known.state.is_closing(key.proto)
         && !is_expired(key.proto, known.state, now, known.stamp)
     {
         return Outcome::BEGUN;
@@ -312,7 +312,7 @@ extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
                 && owner.src == key.dst
                 && owner.sport == key.dport;
             let rest = age(claim.now, owner.stamp);
-            let is_closed = owner.state.is_closing();
+            let is_closed = owner.state.is_closing(key.proto);
             // Only TCP has a TIME_WAIT. The client's port was free to its own stack, which knows the Service and no backend.
             let needs_no_rest = key.proto != Proto::TCP && claim.takes_port == 0 && claim.tries == 1;
             let is_chosen = claim.takes_resting != 0 || needs_no_rest;

@@ -67,6 +67,8 @@ struct FlowEvents {
     established: bool,
     closed: [bool; 2],
     reset: bool,
+    /// The sides that go on after a reset. If both do, it was none: nobody closes a connection and goes on.
+    after_reset: [bool; 2],
     /// Time from its first packet to its last.
     talked: Time,
 }
@@ -112,7 +114,7 @@ impl Flow {
     }
 
     fn is_closed(&self) -> bool {
-        self.said.reset || self.said.closed == [true; 2]
+        self.said.is_reset() || self.said.closed == [true; 2]
     }
 
     pub fn life(&self, now: Time) -> Life {
@@ -147,8 +149,13 @@ impl FlowEvents {
         if proto == Proto::Tcp {
             self.established |= side == Side::Client && flags & (SYN | ACK | RST) == ACK;
             self.closed[side as usize] |= flags & FIN != 0;
+            self.after_reset[side as usize] |= self.reset && flags & (SYN | ACK | RST) == ACK;
             self.reset |= flags & RST != 0;
         }
+    }
+
+    fn is_reset(&self) -> bool {
+        self.reset && self.after_reset != [true; 2]
     }
 
     /// Lifetime without a packet, at least and at most (SEM-123; closed connections as in nf_conntrack).
@@ -161,7 +168,7 @@ impl FlowEvents {
             (Proto::Udp | Proto::Icmp, _) => 30,
             (Proto::Sctp, _) if self.replied => 210,
             (Proto::Sctp, _) => 30,
-            _ if self.reset => 10,
+            _ if self.is_reset() => 10,
             (_, [true, true]) => 120,
             (_, [true, false] | [false, true]) => 3_600,
             _ if self.established && self.replied => 86_400,
