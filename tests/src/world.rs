@@ -16,7 +16,7 @@ use crate::topology::{Node, Options, Topology};
 use crate::{command, run_name, wait};
 
 /// A daemon is ready within this time: manifests read, programs attached.
-pub const READY_LIMIT: Duration = Duration::from_secs(40);
+pub const READY_LIMIT: Duration = Duration::from_secs(90);
 /// A changed manifest or interface shows in the traffic within this time.
 pub const CHANGE_LIMIT: Duration = Duration::from_secs(5);
 

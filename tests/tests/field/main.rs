@@ -27,13 +27,20 @@ use std::process::ExitCode;
 use libtest_mimic::Arguments;
 use svc_tests::{agent, cleanup};
 
+/// Cases mostly wait, so more of them than CPUs run at once.
+const THREADS: usize = 4;
+
 fn main() -> ExitCode {
     agent::maybe_run();
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
     if !arguments.list {
         cleanup::sweep();
     }
+    // The longest first.
     let cases = [
+        moved::cases(),
+        udp::cases(),
         ports::cases(),
         interfaces::cases(),
         addresses::cases(),
@@ -44,10 +51,8 @@ fn main() -> ExitCode {
         by_source::cases(),
         outgoing::cases(),
         networks::cases(),
-        udp::cases(),
         reload::cases(),
         injected::cases(),
-        moved::cases(),
         devices::cases(),
     ];
     let cases: Vec<case::Case> = cases.into_iter().flatten().collect();

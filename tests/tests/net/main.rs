@@ -34,9 +34,13 @@ use libtest_mimic::{Arguments, Trial};
 use svc_tests::matrix::Table;
 use svc_tests::{agent, cleanup};
 
+/// Cases mostly wait, so more of them than CPUs run at once.
+const THREADS: usize = 4;
+
 fn main() -> ExitCode {
     agent::maybe_run();
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    arguments.test_threads.get_or_insert(THREADS);
     if arguments.list {
         return libtest_mimic::run(&arguments, trials(&arguments, &Arc::default())).exit_code();
     }
