@@ -232,8 +232,9 @@ pub struct RunArgs {
     )]
     pub masquerade_local_backends: bool,
     /// Whether what is masqueraded goes through the node's network stack, whose FORWARD rules then see the client and its
-    /// backend, or past it. `auto`: through it where network policies or other rules that drop are found in FORWARD, or an IPv4 route
-    /// has a smaller MTU than its interface, and for IPv4 datagrams that are larger than the MTU of their next hop.
+    /// backend, or past it. `auto`: through it where network policies or other rules that drop are found in FORWARD, a rule
+    /// routes by marks, or an IPv4 route has a smaller MTU than its interface, and for IPv4 datagrams that are larger than the MTU
+    /// of their next hop.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub masquerade_through_stack: When,
     /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone. `cluster`:

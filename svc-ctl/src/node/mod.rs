@@ -68,10 +68,13 @@ pub fn sysctl(path: &str) -> Option<String> {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Interfaces {
     pub list: Vec<Interface>,
-    /// An IPv4 route of the main table has a smaller MTU than its interface, and `bpf_fib_lookup` does not report it.
+    /// An IPv4 route has a smaller MTU than its interface, and `bpf_fib_lookup` does not report it.
     pub has_narrow_route: bool,
     /// A rule of policy routing names a source.
     pub routes_by_source: bool,
+    /// A rule of policy routing chooses another table than the usual ones by a packet's mark. svc routes before netfilter sets
+    /// marks.
+    pub routes_by_mark: bool,
 }
 
 impl Interfaces {

@@ -1,4 +1,5 @@
-//! Routes of the main table, as far as they help to recognise an interface or its MTU.
+//! Routes and rules of policy routing, as far as they help to recognise an interface, its MTU, or the way of masqueraded
+//! packets.
 
 use std::net::IpAddr;
 
@@ -6,9 +7,13 @@ use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteType,
 };
+use rtnetlink::packet_route::rule::{RuleAction, RuleAttribute, RuleFlags, RuleMessage};
 
 /// `RTAX_MTU` in the set of locked metrics (linux/rtnetlink.h).
 const MTU_LOCK: u32 = 1 << 2;
+
+/// local, main and default (`rt_tables`).
+const USUAL_TABLES: [u32; 3] = [255, 254, 253];
 
 /// The part of a route that distinguishes an uplink from a pod's interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -47,14 +52,11 @@ pub fn fact(route: &RouteMessage) -> Option<(Fact, Vec<u32>)> {
     Some((fact, interfaces_of(route)))
 }
 
-/// The MTU of an IPv4 route of the main table, and its outgoing interfaces. Locked MTUs and those of IPv6 routes are
+/// The MTU of an IPv4 route of any table, and its outgoing interfaces. Locked MTUs and those of IPv6 routes are
 /// left out: `bpf_fib_lookup` reports them.
 pub fn own_mtu(route: &RouteMessage) -> Option<(u32, Vec<u32>)> {
-    let RouteHeader { address_family, table, kind, .. } = route.header;
-    if address_family != AddressFamily::Inet
-        || table != RouteHeader::RT_TABLE_MAIN
-        || kind != RouteType::Unicast
-    {
+    let RouteHeader { address_family, kind, .. } = route.header;
+    if address_family != AddressFamily::Inet || kind != RouteType::Unicast {
         return None;
     }
     let metrics = || {
@@ -65,6 +67,19 @@ pub fn own_mtu(route: &RouteMessage) -> Option<(u32, Vec<u32>)> {
     let mtu =
         metrics().find_map(|metric| if let RouteMetric::Mtu(mtu) = metric { Some(*mtu) } else { None })?;
     (!is_locked).then(|| (mtu, interfaces_of(route)))
+}
+
+/// Packets with a mark are routed by a table of their own. A rule for all packets without a mark (`not fwmark`: WireGuard) is
+/// left out: svc asks for a route without one.
+pub fn is_by_mark(rule: &RuleMessage) -> bool {
+    let find = |wanted: fn(&RuleAttribute) -> Option<u32>| rule.attributes.iter().find_map(wanted);
+    let mark = find(|a| if let RuleAttribute::FwMark(mark) = a { Some(*mark) } else { None });
+    let table = find(|a| if let RuleAttribute::Table(table) = a { Some(*table) } else { None });
+    let table = table.unwrap_or_else(|| rule.header.table.into());
+    mark.is_some_and(|mark| mark != 0)
+        && rule.header.action == RuleAction::ToTable
+        && !rule.header.flags.contains(RuleFlags::Invert)
+        && !USUAL_TABLES.contains(&table)
 }
 
 fn interfaces_of(route: &RouteMessage) -> Vec<u32> {
@@ -135,6 +150,23 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_is_by_mark_if_it_leads_marked_packets_to_a_table_of_their_own() {
+        let rule = |mark: u32, table: u32, flags| {
+            let mut rule = RuleMessage::default();
+            rule.header.action = RuleAction::ToTable;
+            rule.header.flags = flags;
+            rule.attributes = vec![RuleAttribute::FwMark(mark), RuleAttribute::Table(table)];
+            rule
+        };
+        assert!(is_by_mark(&rule(7, 125, RuleFlags::default())));
+        // The AWS VPC CNI sends marked packets to the main table.
+        assert!(!is_by_mark(&rule(0x80, 254, RuleFlags::default())));
+        // wg-quick sends all packets but its own to a table.
+        assert!(!is_by_mark(&rule(0xca6c, 51_820, RuleFlags::Invert)));
+        assert!(!is_by_mark(&RuleMessage::default()));
+    }
+
+    #[test]
     fn an_ipv4_route_has_an_mtu_by_its_metrics_unless_it_is_locked() {
         let with = |mut route: RouteMessage, metrics| {
             route.attributes.push(RouteAttribute::Metrics(metrics));
@@ -143,6 +175,9 @@ mod tests {
         let to_pods = || v4("10.244.2.0", 24, Some("192.0.2.2"));
         let mtu = || vec![RouteMetric::Advmss(1_360), RouteMetric::Mtu(1_400)];
         assert_eq!(with(to_pods(), mtu()), Some((1_400, vec![7])));
+        let mut by_rule = to_pods();
+        by_rule.header.table = 126;
+        assert_eq!(with(by_rule, mtu()), Some((1_400, vec![7])));
         assert_eq!(with(to_pods(), [mtu(), vec![RouteMetric::Lock(MTU_LOCK)]].concat()), None);
         assert_eq!(with(to_pods(), vec![RouteMetric::Advmss(1_360)]), None);
         assert_eq!(with(v6("fd00::", 64), mtu()), None);

@@ -19,7 +19,7 @@ use rtnetlink::{Handle, IpVersion, MulticastGroup, RouteMessageBuilder, new_mult
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::routes::{Fact, fact, own_mtu};
+use super::routes::{Fact, fact, is_by_mark, own_mtu};
 use super::{Interface, Interfaces};
 
 /// Kinds of interfaces made in pairs, one end for the node and one for a pod.
@@ -125,21 +125,17 @@ async fn dump(handle: &Handle) -> anyhow::Result<Interfaces> {
             });
         }
     }
-    let routes_by_source = routes_by_source(handle).await;
-    Ok(Interfaces { list: by_index.into_values().collect(), has_narrow_route, routes_by_source })
-}
-
-/// A rule of policy routing names a source. A family that the kernel does not have has no rules.
-async fn routes_by_source(handle: &Handle) -> bool {
+    let mut all = Interfaces { has_narrow_route, ..Interfaces::default() };
+    // A family that the kernel does not have has no rules.
     for family in [IpVersion::V4, IpVersion::V6] {
         let mut rules = pin!(handle.rule().get(family).execute());
         while let Ok(Some(rule)) = rules.try_next().await {
-            if rule.header.src_len > 0 {
-                return true;
-            }
+            all.routes_by_source |= rule.header.src_len > 0;
+            all.routes_by_mark |= is_by_mark(&rule);
         }
     }
-    false
+    all.list = by_index.into_values().collect();
+    Ok(all)
 }
 
 /// Notes a route only if it may decide a role.

@@ -46,10 +46,10 @@ pub struct Forward {
 }
 
 impl Forward {
-    /// Reads rules only where the names of chains do not decide.
+    /// Reads no rules where the name of a chain decides.
     pub fn read(chains: &[Chain], rules: impl Fn(&Chain) -> io::Result<Vec<Rule>>) -> Self {
         let forward = Self::of(chains);
-        if forward.policies.is_some() || forward.is_closed {
+        if forward.policies.is_some() {
             return forward;
         }
         Self { filter: filter(chains, rules), ..forward }
@@ -79,7 +79,8 @@ fn filter(chains: &[Chain], rules: impl Fn(&Chain) -> io::Result<Vec<Rule>>) -> 
             continue;
         }
         let rules = rules(chain).unwrap_or_default();
-        if rules.iter().any(|rule| rule.drops) {
+        // The last rule of firewalld's chain at FORWARD drops what no rule accepts.
+        if rules.iter().any(|rule| rule.drops) && !(chain.is_at_forward && chain.table == FIREWALLD) {
             return Some(name(chain));
         }
         let is_next = |other: &&Chain| {
@@ -109,11 +110,20 @@ fn is_accepting(chain: &Chain) -> bool {
 }
 
 /// A complaint for each such chain. With `--masquerade-local-backends` the stack forwards no connection from outside.
-pub(super) fn complaints(chains: &[Chain], masquerades_local: bool) -> Vec<Complaint> {
+pub(super) fn complaints(chains: &[Chain], forward: &Forward, masquerades_local: bool) -> Vec<Complaint> {
     let closed = closed(chains, masquerades_local).map(|chain| {
         let object = format!("nftables {} {}", chain.table, chain.name);
-        let reason = "forwarded packets are dropped unless a rule accepts them, and `ct status dnat` does not accept what svc \
-                      translates: accept what is forwarded to pods; for NodePorts alone, --masquerade-local-backends will do";
+        let from_outside = match &forward.filter {
+            None => "connections from outside go past the chain".to_owned(),
+            Some(other) => format!(
+                "connections from outside to pods of this node do, too, because {other} drops some packets on purpose: for \
+                 NodePorts alone --masquerade-local-backends will do, with which pods see the node's address"
+            ),
+        };
+        let reason = format!(
+            "forwarded packets are dropped unless a rule accepts them, and `ct status dnat` does not accept what svc translates: \
+             accept what is forwarded to pods. Connections of pods to Services need it; {from_outside}"
+        );
         Complaint::new(Kind::Conflict, object, "", reason)
     });
     let left = tables_of_kube_proxy(chains).into_iter().map(|table| {
@@ -144,7 +154,8 @@ mod tests {
     }
 
     fn objects(chains: &[Chain], masquerades_local: bool) -> Vec<String> {
-        complaints(chains, masquerades_local).into_iter().map(|c| c.object).collect()
+        let complaints = complaints(chains, &Forward::of(chains), masquerades_local);
+        complaints.into_iter().map(|c| c.object).collect()
     }
 
     #[test]
@@ -196,15 +207,18 @@ mod tests {
         // A circle of jumps, which the kernel refuses.
         let circle = |of: &Chain| Ok(vec![Rule { drops: false, next: Some(of.name.clone()) }]);
         assert_eq!(Forward::read(&apart, circle).filter, None);
+        // As firewalld rejects what no zone accepts.
+        let firewalld = [chain("firewalld", "filter_FORWARD", true, false)];
+        let rejects = |_: &Chain| Ok(vec![Rule { drops: true, next: None }]);
+        assert_eq!(Forward::read(&firewalld, rejects).filter, None);
         // The chain is gone.
         assert_eq!(Forward::read(&apart, |_| Err(io::ErrorKind::NotFound.into())).filter, None);
     }
 
     #[test]
-    fn rules_are_not_read_where_names_decide() {
+    fn rules_are_not_read_where_a_name_decides() {
         let never = |_: &Chain| -> io::Result<Vec<Rule>> { panic!("a rule is read") };
         Forward::read(&[chain("filter", "cali-FORWARD", false, false)], never);
-        Forward::read(&[chain("filter", "FORWARD", true, true)], never);
     }
 
     #[test]

@@ -165,6 +165,7 @@ impl Hooks {
         let around = Surroundings {
             has_narrow_route: self.interfaces.has_narrow_route,
             routes_by_source: self.interfaces.routes_by_source,
+            routes_by_mark: self.interfaces.routes_by_mark,
             has_bridge_uplink: self.interfaces.list.iter().any(is_bridge_uplink),
             bridges: bridge_filter(),
         };

@@ -88,8 +88,8 @@ fn read_firewall(known: &Mutex<Firewall>, ledger: &Ledger, masquerades_local: bo
         Ok(chains) => {
             let forward = Forward::read(&chains, nf_tables::rules);
             let pause = FIREWALL_PERIOD.max(begun.elapsed() * FIREWALL_PAUSES);
+            ledger.set(Origin::Firewall, firewall::complaints(&chains, &forward, masquerades_local));
             *lock(known) = Firewall { forward, next: Some(Instant::now() + pause) };
-            ledger.set(Origin::Firewall, firewall::complaints(&chains, masquerades_local));
         }
         Err(err) => tracing::debug!(%err, "cannot read the nf_tables chains"),
     }

@@ -28,6 +28,8 @@ pub struct Surroundings {
     pub has_narrow_route: bool,
     /// A rule chooses routes by the source address.
     pub routes_by_source: bool,
+    /// A rule chooses routes by the mark, which only the stack knows.
+    pub routes_by_mark: bool,
     /// An uplink is a bridge.
     pub has_bridge_uplink: bool,
     /// Netfilter sees bridged packets.
@@ -53,6 +55,7 @@ pub fn masquerade_path(asked: ThroughStack, forward: &Forward, around: Surroundi
         (ThroughStack::Auto, None) if forward.is_closed => None,
         (ThroughStack::Auto, None) => match &forward.filter {
             Some(chain) => Some(format!("a rule in FORWARD drops packets ({chain})")),
+            None if around.routes_by_mark => Some("a rule routes packets by their mark".to_owned()),
             None => {
                 around.has_narrow_route.then(|| "a route has a smaller MTU than its interface".to_owned())
             }
@@ -64,7 +67,9 @@ pub fn masquerade_path(asked: ThroughStack, forward: &Forward, around: Surroundi
     let Some(reason) = reason else {
         let narrows = asked == ThroughStack::Auto && !forward.is_closed;
         let narrows = if narrows { IfaceFlags::NARROWED_THROUGH_STACK } else { IfaceFlags::NONE };
-        let is_past = around.routes_by_source || meets_conntrack_first;
+        // Nothing accepts them there, and no rule drops some of them on purpose.
+        let is_dropped = asked == ThroughStack::Auto && forward.is_closed && forward.filter.is_none();
+        let is_past = around.routes_by_source || meets_conntrack_first || is_dropped;
         let local = if is_past { IfaceFlags::LOCAL_PAST_STACK } else { IfaceFlags::NONE };
         let words = "past the stack".to_owned();
         return MasqueradePath { flags: narrows.with(local), words, is_spoilt_by_bridge: false };
@@ -113,14 +118,21 @@ mod tests {
         let filtered = Forward { filter: Some("filter my-policies".to_owned()), ..Forward::default() };
         assert_eq!(masquerade_path(Auto, &filtered, Surroundings::default()).flags, through);
         assert_eq!(masquerade_path(Never, &filtered, Surroundings::default()).flags, none);
+        let by_mark = Surroundings { routes_by_mark: true, ..Surroundings::default() };
+        assert_eq!(masquerade_path(Auto, &Forward::default(), by_mark).flags, through);
+        let closed = Forward { is_closed: true, ..Forward::default() };
+        let local_past = IfaceFlags::LOCAL_PAST_STACK;
+        assert_eq!(masquerade_path(Auto, &closed, by_mark).flags, local_past);
+        let closed_with_drops = Forward { filter: filtered.filter.clone(), ..closed };
+        assert_eq!(masquerade_path(Auto, &closed_with_drops, Surroundings::default()).flags, none);
         // Configuration, policies in FORWARD, FORWARD drops, a narrow route; expected flags.
         let rows = [
             (Auto, false, false, false, narrowed),
-            (Auto, false, true, false, none),
+            (Auto, false, true, false, local_past),
             (Auto, true, false, false, through),
             (Auto, true, true, false, through),
             (Auto, false, false, true, through),
-            (Auto, false, true, true, none),
+            (Auto, false, true, true, local_past),
             (Always, false, false, false, through),
             (Never, true, false, true, none),
         ];

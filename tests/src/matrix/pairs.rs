@@ -1,17 +1,11 @@
 //! A part of some cells of the matrix in which every pair of values of two dimensions occurs that occurs in them.
 
 use std::collections::BTreeSet;
-use std::sync::OnceLock;
 
 use super::cell::Cell;
 
 /// A value of one of a cell's dimensions.
 type Value = (&'static str, String);
-
-pub fn contain(cell: &Cell) -> bool {
-    static PART: OnceLock<BTreeSet<Cell>> = OnceLock::new();
-    PART.get_or_init(|| part(&Cell::all_meaningful())).contains(cell)
-}
 
 /// Takes the cell with the most new pairs until there are none.
 pub fn part(cells: &[Cell]) -> BTreeSet<Cell> {

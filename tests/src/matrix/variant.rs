@@ -63,11 +63,6 @@ const fn pod_sockets(name: &'static str, options: Options) -> Variant {
     Variant { name, options, flags: POD_SOCKETS, has: |cell| matches!(cell.client, Client::Pod) }
 }
 
-/// A network that changes something for every combination; each pair of its parts occurs.
-const fn pairs(name: &'static str, options: Options) -> Variant {
-    Variant { name, options, flags: TCX, has: pairs::contain }
-}
-
 const fn between(between: Between) -> Options {
     Options { between, ..ROUTED }
 }
@@ -86,10 +81,10 @@ pub const VARIANTS: [Variant; 19] = [
     xdp("bridged, generic XDP", BRIDGED, GENERIC),
     pod_sockets("routed, pod sockets", ROUTED),
     pod_sockets("bridged, pod sockets", BRIDGED),
-    pairs("tunnel", between(Between::Tunnel)),
-    pairs("VXLAN", between(Between::Vxlan)),
-    pairs("two uplinks, pods by source", between(Between::OwnUplinkBySource)),
-    pairs("card in a bridge", Options { card_in_bridge: true, ..BRIDGED }),
-    pairs("strict FORWARD", Options { forwards: Forwards::OfPods, ..BRIDGED }),
-    pairs("foreign interface names", Options { pod_prefix: "eni", ..ROUTED }),
+    whole("tunnel", between(Between::Tunnel)),
+    whole("VXLAN", between(Between::Vxlan)),
+    whole("two uplinks, pods by source", between(Between::OwnUplinkBySource)),
+    whole("card in a bridge", Options { card_in_bridge: true, ..BRIDGED }),
+    whole("FORWARD accepts pods only", Options { forwards: Forwards::OfPods, ..BRIDGED }),
+    whole("foreign interface names", Options { pod_prefix: "eni", ..ROUTED }),
 ];

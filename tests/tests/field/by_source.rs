@@ -11,6 +11,7 @@ use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
 use crate::case::{Case, ClientOutcome, Row, Target, Way};
+use crate::firewall::masquerades_through_stack;
 use crate::lab::Lab;
 
 pub fn cases() -> Vec<Case> {
@@ -91,16 +92,63 @@ pub fn cases() -> Vec<Case> {
                 ],
             )
         };
-    vec![by_source, several, second_gateway, no_route]
+    let by_mark = Case {
+        options,
+        prepare: |lab| {
+            lab.forward_all()?;
+            second_network(lab)?;
+            mark_connections(lab)
+        },
+        also: Some(("masquerade goes through the stack", masquerades_through_stack)),
+        ..Case::new(
+            "R07",
+            "connections of a second card whose packets a rule routes by their mark are answered by that card",
+            ["node1", "near", "far"]
+                .map(|server| {
+                    let service = if server == "node1" { "host" } else { server };
+                    // The control serves NodePorts at the first address alone.
+                    Row::answered("client", Target::NodePortAt(service, SECOND), server)
+                        .nft(ClientOutcome::Refusal)
+                })
+                .to_vec(),
+        )
+    };
+    vec![by_source, several, second_gateway, no_route, by_mark]
 }
 
 /// Node1's address on its second card.
 const SECOND: Addrs =
     Addrs { v4: Ipv4Addr::new(198, 51, 100, 1), v6: Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1) };
 
-/// The client is beyond the second network, where it is the gateway itself. Only packets with the source [`SECOND`] are
-/// routed there.
+/// Only packets with the source [`SECOND`] are routed by the second network's gateway.
 fn address_with_its_own_gateway(lab: &mut Lab) -> Result<()> {
+    second_network(lab)?;
+    let netns = &lab.world.topology.node(1).host.netns;
+    Family::BOTH.into_iter().try_for_each(|family| {
+        netns.ip_of(family, &format!("rule add from {} lookup 125 pref 1000", SECOND.of(family)))
+    })
+}
+
+/// Only packets of connections that came by the second card are routed by the second network's gateway.
+fn mark_connections(lab: &Lab) -> Result<()> {
+    let netns = &lab.world.topology.node(1).host.netns;
+    Family::BOTH
+        .into_iter()
+        .try_for_each(|family| netns.ip_of(family, "rule add fwmark 7 lookup 125 pref 1000"))?;
+    netns.nft(
+        "table inet marks {
+            chain in {
+                type filter hook prerouting priority mangle;
+                iifname eth1 ct state new ct mark set 7
+                ct direction reply meta mark set ct mark
+            }
+            chain out { type route hook output priority mangle; meta mark set ct mark; }
+        }",
+    )
+}
+
+/// The client is beyond the second network, where it is the gateway itself. Table 125 leads there.
+fn second_network(lab: &mut Lab) -> Result<()> {
     let topology = &lab.world.topology;
     let (client, node) = (&topology.client.netns, topology.node(1));
     topology.lan().ip(&format!(
@@ -116,9 +164,6 @@ fn address_with_its_own_gateway(lab: &mut Lab) -> Result<()> {
     netns.sysctl(&[("net/ipv4/conf/all/rp_filter", "2")])?;
     netns.ip("route add default via 198.51.100.9 dev eth1 table 125\n\
          route add default via 2001:db8:2::9 dev eth1 table 125")?;
-    for family in Family::BOTH {
-        netns.ip_of(family, &format!("rule add from {} lookup 125 pref 1000", SECOND.of(family)))?;
-    }
     let backend = Backend { name: "node1".into(), addrs: node.host.addrs, node: "node1".into() };
     let service = Service {
         name: "host".into(),

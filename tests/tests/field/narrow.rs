@@ -54,23 +54,42 @@ pub fn cases() -> Vec<Case> {
                     pods.v4, via.v4, pods.v6, via.v6
                 ))
             },
-            each: Some(("through the proxy, 256 KiB goes each way", |lab, way| {
-                // Without a proxy the client's packets do not pass node1, whose route is narrow.
-                if way == Way::Direct {
-                    return Ok(());
-                }
-                for family in Family::BOTH {
-                    let to = lab.dialled(way, Target::NodePort("far"), "far", family)?;
-                    for client in ["client", "pod"] {
-                        let agent = &lab.world.topology.host(client)?.agent;
-                        agent.bulk(Via::Tcp, to, BULK).with_context(|| format!("{client} {to}"))?;
-                    }
-                }
-                Ok(())
-            })),
+            each: Some(("through the proxy, 256 KiB goes each way", bulk_through_proxy)),
             ..Case::new("Y3", "senders get ICMP errors with the MTU of the node's own route", rows())
         },
+        Case {
+            prepare: |lab| {
+                narrow(lab, 2, "eth0")?;
+                open_forward(lab)?;
+                let far = lab.world.topology.node(2);
+                let (pods, via) = (far.pod_cidrs(), far.host.addrs);
+                let netns = &lab.world.topology.node(1).host.netns;
+                netns.ip_of(Family::V4, "rule add from all lookup 126 pref 1000")?;
+                netns.ip_of(Family::V6, "rule add from all lookup 126 pref 1000")?;
+                netns.ip(&format!(
+                    "route add {}/24 via {} mtu {NARROW} table 126\nroute add {}/64 via {} mtu {NARROW} table 126",
+                    pods.v4, via.v4, pods.v6, via.v6
+                ))
+            },
+            each: Some(("through the proxy, 256 KiB goes each way", bulk_through_proxy)),
+            ..Case::new("Y3", "the MTU of a route counts in every table", rows())
+        },
     ]
+}
+
+fn bulk_through_proxy(lab: &mut Lab, way: Way) -> Result<()> {
+    // Without a proxy the client's packets do not pass node1, whose route is narrow.
+    if way == Way::Direct {
+        return Ok(());
+    }
+    for family in Family::BOTH {
+        let to = lab.dialled(way, Target::NodePort("far"), "far", family)?;
+        for client in ["client", "pod"] {
+            let agent = &lab.world.topology.host(client)?.agent;
+            agent.bulk(Via::Tcp, to, BULK).with_context(|| format!("{client} {to}"))?;
+        }
+    }
+    Ok(())
 }
 
 fn narrow(lab: &Lab, node: usize, interface: &str) -> Result<()> {

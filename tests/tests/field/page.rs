@@ -22,7 +22,8 @@ dials the server's own address. [docs/coexistence.md](../docs/coexistence.md) ha
 
 A case's clients are answered by the backend unless its column says otherwise. The column \"besides\" has its further checks: \"each way\" holds
 in all three, or says what differs. \"svc before\" is what svc did when the case was found; a dash: nothing was tried. R22 is played in
-one sequence, from kube-proxy's rules to svc, and has no row here.
+one sequence, from kube-proxy's rules to svc, and has no row here. R18, R19, R42 and R43 have svc alone as their subject: docs/coexistence.md
+names their tests.
 
 | case | besides | without a proxy | control | svc before | svc now |
 |---|---|---|---|---|---|
