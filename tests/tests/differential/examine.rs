@@ -59,7 +59,7 @@ impl Examined<'_> {
     fn wanted(&self, exit: Exit) -> Verdict {
         match exit {
             Exit::Stack => Verdict::Pass,
-            Exit::Back => Verdict::Redirect,
+            Exit::Hairpin => Verdict::Redirect,
             Exit::Hop(route) if self.at == At::Xdp && route.interface == self.interface => Verdict::Transmit,
             Exit::Hop(_) => Verdict::Redirect,
         }
@@ -83,7 +83,7 @@ impl Examined<'_> {
             PacketOutcome::Goes { as_, quoted, exit } => {
                 let (dmac, smac) = match exit {
                     Exit::Stack => (mac(self.input, 0), mac(self.input, 6)),
-                    Exit::Back => (mac(self.input, 6), mac(self.input, 0)),
+                    Exit::Hairpin => (mac(self.input, 6), mac(self.input, 0)),
                     Exit::Hop(route) => match route.mac {
                         Some(dmac) => (dmac, place::macs(route.interface).0),
                         None => (mac(self.input, 0), mac(self.input, 6)),
