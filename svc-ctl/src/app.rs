@@ -287,7 +287,7 @@ async fn open_source(
     ranges: watch::Sender<Vec<IpNet>>,
     giver: lb::AddressGiver,
     name_servers: NameServers,
-) -> anyhow::Result<source::Opened> {
+) -> anyhow::Result<source::CheckedSource> {
     match &config.source {
         Source::Manifests(path) => {
             let options = source::manifests::follow::Options {
@@ -297,7 +297,7 @@ async fn open_source(
                 load_balancer: Some(giver),
                 name_servers: Some(name_servers),
             };
-            source::Opened::manifests(path, options)
+            source::CheckedSource::manifests(path, options)
         }
         Source::Kubernetes => {
             let options = source::kubernetes::Options {
@@ -313,7 +313,7 @@ async fn open_source(
                 known_service_cidrs: config.settings.service_cidrs.0.clone(),
                 requests: api.clone(),
             };
-            source::Opened::kubernetes(options).await
+            source::CheckedSource::kubernetes(options).await
         }
     }
 }

@@ -460,7 +460,7 @@ impl<S: MapStore> Reconciler<S> {
             let is_new = known.udp_losses != book.udp_losses()
                 || known.affinity_losses != book.affinity_losses()
                 || !known.serving.ptr_eq(book.serving())
-                || !known.stays.ptr_eq(book.stays())
+                || !known.affinity_backends.ptr_eq(book.affinity_backends())
                 || !known.services.ptr_eq(book.services())
                 || known.own_addresses != world.addresses;
             if is_new {

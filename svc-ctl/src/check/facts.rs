@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::cluster::{ClusterFacts, Right};
+use super::cluster::{ClusterFacts, Permission};
 use super::daemon::DaemonFacts;
 use super::host::HostFacts;
 use super::neighbours::{Hook, InterfaceFact, NeighbourFacts, XDP};
@@ -177,7 +177,7 @@ async fn cluster(options: &kubernetes::Options) -> ClusterFacts {
         Ok(answer) => answer.map_err(|error| format!("{error:#}")),
         Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
     };
-    let right = |(name, is_allowed, is_needed)| Right { name, is_allowed, is_needed };
+    let right = |(name, is_allowed, is_needed)| Permission { name, is_allowed, is_needed };
     let (server, rights) = match answer {
         Ok((version, rights)) => (Ok(version), rights.into_iter().map(right).collect()),
         Err(error) => (Err(error), Vec::new()),

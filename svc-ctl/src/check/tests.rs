@@ -1,6 +1,6 @@
 //! The checks of a healthy and of a broken node, as `svc-ctl/tests/check` has them.
 
-use super::cluster::{ClusterFacts, Right};
+use super::cluster::{ClusterFacts, Permission};
 use super::daemon::DaemonFacts;
 use super::host::HostFacts;
 use super::neighbours::{Hook, InterfaceFact, NeighbourFacts};
@@ -28,8 +28,8 @@ fn hook(direction: &'static str, programs: &[(&str, bool)]) -> Hook {
     Hook { interface: "eth0".to_owned(), direction, programs }
 }
 
-fn right(name: &str, is_allowed: bool, is_needed: bool) -> Right {
-    Right { name: name.to_owned(), is_allowed, is_needed }
+fn right(name: &str, is_allowed: bool, is_needed: bool) -> Permission {
+    Permission { name: name.to_owned(), is_allowed, is_needed }
 }
 
 fn healthy() -> Facts {

@@ -2,7 +2,7 @@
 
 use super::document::{Tree, parse};
 use super::fields::{FIELDS, Field, Meaning, Shape, find};
-use super::honour::Said;
+use super::honour::ValueMeaning;
 use super::k3s;
 use super::line::{Line, Verdict, pods_by_cluster_cidr};
 
@@ -134,9 +134,9 @@ fn verdict(field: &Field, value: &Tree, document: &Tree) -> Verdict {
         Meaning::None(why) => Verdict::NoMeaning(why),
         Meaning::Parent => Verdict::Honoured(None),
         Meaning::Honoured(honour) => match honour(value, document) {
-            Ok(Said::Flag(name, value)) => Verdict::Honoured(Some((name.to_owned(), value))),
-            Ok(Said::Default) => Verdict::Honoured(None),
-            Ok(Said::Nothing(why)) => Verdict::NoMeaning(why),
+            Ok(ValueMeaning::Flag(name, value)) => Verdict::Honoured(Some((name.to_owned(), value))),
+            Ok(ValueMeaning::Default) => Verdict::Honoured(None),
+            Ok(ValueMeaning::Nothing(why)) => Verdict::NoMeaning(why),
             Err(why) => Verdict::Refused(why),
         },
     }

@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Members;
-use super::claim::{Action, Claim, Heard, Mac, Millis, Situation, mac_text};
+use super::claim::{Action, Claim, Mac, Millis, OtherHost, Situation, mac_text};
 use super::clock;
 use super::frames;
-use super::link::{Link, Said};
+use super::link::{Announcement, Link};
 use super::neighbors::learn;
 use super::pulse::Presence;
 use super::report::{Count, Report, Row};
@@ -205,7 +205,7 @@ impl Announcer {
         });
     }
 
-    fn hear(&mut self, said: Said) {
+    fn hear(&mut self, said: Announcement) {
         let now = self.now();
         let own: BTreeSet<Mac> = {
             let observed = self.inputs.interfaces.borrow();
@@ -221,7 +221,7 @@ impl Announcer {
                 claim.yielded(node.clone(), now);
                 self.given_up += 1;
             } else if !is_stranger {
-                claim.hear(node.clone().map_or(Heard::Foreign(said.mac), Heard::Node), now);
+                claim.hear(node.clone().map_or(OtherHost::Foreign(said.mac), OtherHost::Node), now);
             }
         }
     }

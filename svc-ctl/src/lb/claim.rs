@@ -67,7 +67,7 @@ pub struct Situation<'a> {
 
 /// A host that was heard with the address.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Heard {
+pub enum OtherHost {
     Node(String),
     Foreign(Mac),
 }
@@ -168,23 +168,25 @@ impl Claim {
     }
 
     /// Another host was heard with the address.
-    pub fn hear(&mut self, heard: Heard, now: Millis) {
+    pub fn hear(&mut self, heard: OtherHost, now: Millis) {
         match (heard, &self.phase) {
             // The programs yield to a node.
-            (Heard::Node(_), Phase::Holding { .. }) => {}
+            (OtherHost::Node(_), Phase::Holding { .. }) => {}
             // A person has to remove the host.
-            (Heard::Foreign(with), Phase::Holding { .. }) => self.intruder = Some((with, now + FOREIGN_FOR)),
-            (Heard::Node(node), _) => {
+            (OtherHost::Foreign(with), Phase::Holding { .. }) => {
+                self.intruder = Some((with, now + FOREIGN_FOR))
+            }
+            (OtherHost::Node(node), _) => {
                 self.phase = Phase::Resting { watch_at: now + WATCH_PERIOD };
                 if self.owner.as_ref() != Some(&node) {
                     self.set_owner(Some(node), now, "it answers");
                 }
             }
-            (Heard::Foreign(with), Phase::Probing { .. } | Phase::Conflict { .. }) => {
+            (OtherHost::Foreign(with), Phase::Probing { .. } | Phase::Conflict { .. }) => {
                 self.phase = Phase::Conflict { with, until: now + CONFLICT_PAUSE };
                 self.set_owner(None, now, "a host that is no node of the cluster has it");
             }
-            (Heard::Foreign(_), Phase::Resting { .. }) => {}
+            (OtherHost::Foreign(_), Phase::Resting { .. }) => {}
         }
     }
 

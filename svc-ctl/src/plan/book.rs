@@ -3,7 +3,7 @@
 
 mod demand;
 mod give;
-mod moves;
+mod moved_backends;
 mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,7 @@ use svc_common::abi::{BackendId, Extent, Locality, PrefixList, Scope, ServicePor
 
 use self::demand::Demand;
 use self::uses::Uses;
+use super::affinity::AffinityBackends;
 use super::capacity::Capacity;
 use super::claims::{Claimant, Claims, PortOf, owner_of};
 use super::ids::Ids;
@@ -23,7 +24,6 @@ use super::node_ports::plan_node_addresses;
 use super::prefixes::listed;
 use super::serving::Serving;
 use super::settings::Settings;
-use super::stays::Stays;
 use super::tables::{Frontend, MapOp, Prefix, Tables};
 use super::tick::Tick;
 use super::tracked::{TrackedTables, repack};
@@ -47,7 +47,7 @@ struct Grant {
     extents: [Extent; 2],
     /// The extents over which it has a Maglev table.
     maglevs: [Extent; 2],
-    stays: Box<[BackendId]>,
+    affinity_backends: Box<[BackendId]>,
     prefixes: Box<[Prefix]>,
 }
 
@@ -98,7 +98,7 @@ pub struct Book {
     uses: Uses,
     tables: TrackedTables,
     serving: Serving,
-    stays: Stays,
+    affinity_backends: AffinityBackends,
     /// UDP frontends that had endpoints and have none.
     emptied: BTreeSet<Frontend>,
     has_forgotten_emptied: bool,
@@ -125,7 +125,7 @@ impl Book {
             uses: Uses::restored(&found),
             tables: TrackedTables::new(found),
             serving: Serving::new(),
-            stays: Stays::new(),
+            affinity_backends: AffinityBackends::new(),
             emptied: BTreeSet::new(),
             has_forgotten_emptied: false,
             waiting: BTreeMap::new(),
@@ -151,8 +151,8 @@ impl Book {
         &self.serving
     }
 
-    pub const fn stays(&self) -> &Stays {
-        &self.stays
+    pub const fn affinity_backends(&self) -> &AffinityBackends {
+        &self.affinity_backends
     }
 
     /// Service ids by service port.
@@ -361,7 +361,7 @@ impl Book {
             .published
             .iter()
             .for_each(|(id, locality)| self.uses.unpublish(&mut self.tables, *id, *locality));
-        grant.stays.iter().for_each(|id| self.uses.end_stay(*id));
+        grant.affinity_backends.iter().for_each(|id| self.uses.release_from_affinity(*id));
         grant.maglevs.iter().for_each(|over| self.uses.let_go_maglev(*over));
         grant.extents.iter().for_each(|extent| self.uses.let_go_extent(*extent));
     }
@@ -371,18 +371,19 @@ impl Book {
         let now = self.pages.get(name);
         let grants = before.into_iter().chain(now).flat_map(|page| page.grants.iter());
         let ids: BTreeSet<ServicePortId> =
-            grants.filter(|g| !g.stays.is_empty()).map(|g| g.service).collect();
+            grants.filter(|g| !g.affinity_backends.is_empty()).map(|g| g.service).collect();
         for id in ids {
             let of_id = now.into_iter().flat_map(|page| page.grants.iter()).filter(|g| g.service == id);
-            let stays: BTreeSet<BackendId> = of_id.flat_map(|g| g.stays.iter().copied()).collect();
-            let before = self.stays.get(&id);
-            if before.is_some_and(|before| !before.is_subset(&stays)) {
+            let affinity_backends: BTreeSet<BackendId> =
+                of_id.flat_map(|g| g.affinity_backends.iter().copied()).collect();
+            let before = self.affinity_backends.get(&id);
+            if before.is_some_and(|before| !before.is_subset(&affinity_backends)) {
                 self.affinity_losses += 1;
             }
-            if stays.is_empty() {
-                self.stays.remove(&id);
-            } else if before.is_none_or(|before| **before != stays) {
-                self.stays.insert(id, Arc::new(stays));
+            if affinity_backends.is_empty() {
+                self.affinity_backends.remove(&id);
+            } else if before.is_none_or(|before| **before != affinity_backends) {
+                self.affinity_backends.insert(id, Arc::new(affinity_backends));
             }
         }
     }

@@ -40,12 +40,12 @@ pub struct Ids {
     /// Maglev tables found in the kernel at start, by digest and number of pages.
     restored_maglevs: BTreeMap<(u64, u32), Extent>,
     /// Numbers taken since `begin`, to be undone by `roll_back`.
-    journal: Vec<Taken>,
+    journal: Vec<JournalEntry>,
 }
 
 /// A number that no table shows yet.
 #[derive(Clone, Debug)]
-enum Taken {
+enum JournalEntry {
     Service(ServicePortKey),
     Backend(Target),
     Extent(Arc<[BackendId]>),
@@ -112,19 +112,19 @@ impl Ids {
     pub fn roll_back(&mut self) {
         for taken in std::mem::take(&mut self.journal).into_iter().rev() {
             match taken {
-                Taken::Service(key) => {
+                JournalEntry::Service(key) => {
                     let id = self.services.remove(&key);
                     id.into_iter().for_each(|id| self.service_numbers.untake(id.0));
                 }
-                Taken::Backend(target) => {
+                JournalEntry::Backend(target) => {
                     let id = self.backends.remove(&target);
                     id.into_iter().for_each(|id| self.backend_numbers.untake(id.0));
                 }
-                Taken::Extent(set) => {
+                JournalEntry::Extent(set) => {
                     let extent = self.extents.remove(&set);
                     extent.into_iter().for_each(|e| self.places.untake(e));
                 }
-                Taken::Pages(pages) => self.pages.untake(pages),
+                JournalEntry::Pages(pages) => self.pages.untake(pages),
             }
         }
     }
@@ -147,7 +147,7 @@ impl Ids {
             Some(id) => id,
             None => {
                 let id = self.service_numbers.take(now).ok_or_else(|| self.full("services"))?;
-                self.journal.push(Taken::Service(key.clone()));
+                self.journal.push(JournalEntry::Service(key.clone()));
                 ServicePortId(id)
             }
         };
@@ -162,7 +162,7 @@ impl Ids {
         }
         let id = self.backend_numbers.take(now).map(BackendId).ok_or_else(|| self.full("backends"))?;
         self.backends.insert(target, id);
-        self.journal.push(Taken::Backend(target));
+        self.journal.push(JournalEntry::Backend(target));
         Ok(id)
     }
 
@@ -178,7 +178,7 @@ impl Ids {
         let extent = self.places.take(count, now).ok_or_else(|| self.full("selection"))?;
         let set: Arc<[BackendId]> = set.into();
         self.extents.insert(Arc::clone(&set), extent);
-        self.journal.push(Taken::Extent(set));
+        self.journal.push(JournalEntry::Extent(set));
         Ok(extent)
     }
 
@@ -193,7 +193,7 @@ impl Ids {
             return Ok((pages, true));
         }
         let pages = self.pages.take(count, now).ok_or_else(|| self.full("maglev"))?;
-        self.journal.push(Taken::Pages(pages));
+        self.journal.push(JournalEntry::Pages(pages));
         Ok((pages, false))
     }
 

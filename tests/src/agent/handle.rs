@@ -11,7 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use serde::de::DeserializeOwned;
 
-use super::protocol::{Answer, Command, Named, Probe, Refusal, Report, Sockets, SourcePorts, Tried, Via};
+use super::protocol::{
+    Answer, Command, NamedServer, Probe, Refusal, Report, Sockets, SourcePorts, Tried, Via,
+};
 use crate::cgroup::Cgroup;
 use crate::cleanup::THIS_PROGRAM;
 use crate::netns::Netns;
@@ -119,7 +121,7 @@ impl Agent {
         Ok(Job { agent: Arc::clone(self), id })
     }
 
-    pub fn start_load_by_name(self: &Arc<Self>, via: Via, to: &Named, per_second: u32) -> Result<Job> {
+    pub fn start_load_by_name(self: &Arc<Self>, via: Via, to: &NamedServer, per_second: u32) -> Result<Job> {
         let id = self.call(&Command::StartLoadByName { via, to: to.clone(), per_second })?;
         Ok(Job { agent: Arc::clone(self), id })
     }

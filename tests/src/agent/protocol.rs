@@ -110,7 +110,7 @@ pub(super) enum Command {
     /// [`Command::StartLoad`], to an address that a name server is asked for each time.
     StartLoadByName {
         via: Via,
-        to: Named,
+        to: NamedServer,
         per_second: u32,
     },
     /// One connection in the background that sends about `per_second` requests and checks each reply.
@@ -172,7 +172,7 @@ pub struct Probe {
 
 /// A server to dial by its name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Named {
+pub struct NamedServer {
     /// The address of the server.
     pub server: SocketAddr,
     /// Ends with a dot.

@@ -20,7 +20,7 @@ use self::fault::Fault;
 use crate::case::Case;
 use crate::load_balancer::{give_rights, write_pool};
 use crate::objects::PORT;
-use crate::plane::Plane;
+use crate::plane::SharedControlPlane;
 use crate::testbed::Testbed;
 
 const NAME: &str = "failover";
@@ -63,7 +63,7 @@ struct Measured {
 }
 
 fn set() -> Result<Arc<Testbed>> {
-    let plane = Arc::new(Plane::start(NAME)?);
+    let plane = Arc::new(SharedControlPlane::start(NAME)?);
     give_rights(&plane, NAME)?;
     let path = std::env::temp_dir().join(format!("svc-failover-{}.conf", std::process::id()));
     write_pool(&path, "192.0.2.200/32, \"2001:db8:1::200/128\"")?;

@@ -17,7 +17,7 @@ use svc_tests::{command, wait};
 use crate::case::Case;
 use crate::fixtures::play;
 use crate::objects::PORT;
-use crate::plane::{ACCOUNTS, Plane, ROLE};
+use crate::plane::{ACCOUNTS, ROLE, SharedControlPlane};
 use crate::testbed::Testbed;
 
 const NAME: &str = "pools";
@@ -44,7 +44,7 @@ pub fn write_pool(path: &Path, addresses: &str) -> Result<()> {
 }
 
 fn set() -> Result<Arc<Testbed>> {
-    let plane = Arc::new(Plane::start(NAME)?);
+    let plane = Arc::new(SharedControlPlane::start(NAME)?);
     give_rights(&plane, NAME)?;
     let path = configuration();
     write_pool(&path, "192.0.2.200/31, \"2001:db8:1::200/127\"")?;
@@ -56,7 +56,7 @@ fn set() -> Result<Arc<Testbed>> {
 }
 
 /// The rights that the chart gives where there are pools.
-pub fn give_rights(plane: &Plane, account: &str) -> Result<()> {
+pub fn give_rights(plane: &SharedControlPlane, account: &str) -> Result<()> {
     let mut helm = plane.control().helm()?;
     helm.args(["template", "svc", "deploy/chart", "--namespace=kube-system", "--set=rbac.loadBalancer=true"]);
     let rendered = command::run(helm.arg("--show-only=templates/rbac.yaml"))?;

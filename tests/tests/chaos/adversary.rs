@@ -14,8 +14,8 @@ use svc_tests::topology::Options;
 use crate::streams::{self, Stream};
 use crate::table::{Line, Table};
 
-/// Does its harm for that long, and leaves everything as it was.
-pub type Harm = fn(&mut Testbed, Duration) -> Result<()>;
+/// Does its disturbance for that long, and leaves everything as it was.
+pub type Disturbance = fn(&mut Testbed, Duration) -> Result<()>;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Adversary {
@@ -23,7 +23,7 @@ pub struct Adversary {
     /// It cuts this by itself: new connections and datagrams may fail meanwhile. Connections that are open must outlive it all
     /// the same.
     pub cuts: Option<&'static str>,
-    pub harm: Harm,
+    pub disturbance: Disturbance,
 }
 
 impl Adversary {
@@ -43,7 +43,7 @@ impl Adversary {
         let mut streams = streams::start(testbed)?;
         streams.iter().try_for_each(Stream::goes_on).context("before")?;
         streams.iter_mut().try_for_each(Stream::begin)?;
-        (self.harm)(testbed, length).context("the adversary")?;
+        (self.disturbance)(testbed, length).context("the adversary")?;
         let ended = Instant::now();
         let answers: Vec<u64> = streams.iter().map(Stream::answers).collect::<Result<_>>()?;
         streams.iter().zip(answers).try_for_each(|(stream, answers)| stream.heals(answers))?;

@@ -23,13 +23,13 @@ use crate::plan::tables::{Frontend, Prefix};
 use crate::plan::targets::Target;
 use crate::plan::tick::Tick;
 
-/// Ids and places that were taken for a service port.
-struct Taken {
+/// Ids and places that were allocated for a service port.
+struct Allocated {
     service: svc_common::abi::ServicePortId,
     begins: bool,
     cluster: (Extent, Vec<BackendId>),
     local: (Extent, Vec<BackendId>),
-    stays: Vec<BackendId>,
+    affinity_backends: Vec<BackendId>,
     sources: Vec<Prefix>,
 }
 
@@ -53,7 +53,9 @@ impl Book {
             let endpoints = needed(plan_endpoints(world, &of), &of, &claims);
             self.ids.begin();
             match self.take(world, &of, &claims, &endpoints, now) {
-                Ok(taken) => grants.push(self.grant(world, of, &claims, &endpoints, taken, now, complaints)),
+                Ok(allocated) => {
+                    grants.push(self.grant(world, of, &claims, &endpoints, allocated, now, complaints))
+                }
                 Err(full) => {
                     self.ids.roll_back();
                     self.demand(&of, &claims, &endpoints);
@@ -107,7 +109,7 @@ impl Book {
         claims: &[Claim],
         endpoints: &Endpoints,
         now: Tick,
-    ) -> Result<Taken, Full> {
+    ) -> Result<Allocated, Full> {
         let frontends = claims.iter().map(|c| &c.frontend);
         let (service, begins) = self.ids.service(&of.key(), frontends, now)?;
         let cluster = self.take_extent(&endpoints.cluster, now)?;
@@ -119,13 +121,13 @@ impl Book {
             Vec::new()
         };
         self.has_room(of, claims, &sources)?;
-        let mut stays = Vec::new();
+        let mut affinity_backends = Vec::new();
         if of.service.affinity.is_some() {
             for target in &endpoints.listed {
-                stays.push(self.ids.backend(*target, now)?);
+                affinity_backends.push(self.ids.backend(*target, now)?);
             }
         }
-        Ok(Taken { service, begins, cluster, local, stays, sources })
+        Ok(Allocated { service, begins, cluster, local, affinity_backends, sources })
     }
 
     /// An extent, with the id of each target in the order of `targets`.
@@ -165,7 +167,7 @@ impl Book {
         }
     }
 
-    /// Shows in the tables what was taken.
+    /// Shows in the tables what was allocated.
     #[expect(clippy::too_many_arguments, reason = "one service port's question and answer")]
     fn grant(
         &mut self,
@@ -173,13 +175,13 @@ impl Book {
         of: PortOf,
         claims: &[Claim],
         endpoints: &Endpoints,
-        taken: Taken,
+        allocated: Allocated,
         now: Tick,
         complaints: &mut Vec<Complaint>,
     ) -> Grant {
         let mut published = Vec::with_capacity(endpoints.cluster.len() + endpoints.local.len());
         for (targets, (extent, ids)) in
-            [(&endpoints.cluster, &taken.cluster), (&endpoints.local, &taken.local)]
+            [(&endpoints.cluster, &allocated.cluster), (&endpoints.local, &allocated.local)]
         {
             for (&(target, locality), &id) in targets.iter().zip(ids) {
                 self.uses.publish(&mut self.tables, id, target, locality);
@@ -187,21 +189,21 @@ impl Book {
             }
             self.hold(*extent, ids);
         }
-        taken.stays.iter().for_each(|id| self.uses.let_stay(*id));
-        if taken.begins {
-            self.tables.begin_service(taken.service);
+        allocated.affinity_backends.iter().for_each(|id| self.uses.hold_for_affinity(*id));
+        if allocated.begins {
+            self.tables.begin_service(allocated.service);
         }
         let new: Vec<Prefix> =
-            taken.sources.iter().filter(|p| !self.tables().prefixes.contains(p)).copied().collect();
+            allocated.sources.iter().filter(|p| !self.tables().prefixes.contains(p)).copied().collect();
         new.into_iter().for_each(|p| self.tables.set_prefix(p, true));
         let family = of.addresses().family();
         let mut shared = Shared {
-            service: taken.service,
+            service: allocated.service,
             policy: policy_of(&of),
             selection: of.service.selection.or(self.settings.selection),
             usable_anywhere: endpoints.usable_anywhere,
-            cluster: taken.cluster.0,
-            local: taken.local.0,
+            cluster: allocated.cluster.0,
+            local: allocated.local.0,
             maglev_cluster: Extent::default(),
             maglev_local: Extent::default(),
             affinity: of.service.affinity.map_or(0, NonZeroU32::get),
@@ -227,13 +229,13 @@ impl Book {
         }
         Grant {
             of,
-            service: taken.service,
+            service: allocated.service,
             frontends: claims.iter().map(|c| (c.frontend, c.external)).collect(),
             published: published.into(),
-            extents: [taken.cluster.0, taken.local.0],
+            extents: [allocated.cluster.0, allocated.local.0],
             maglevs,
-            stays: taken.stays.into(),
-            prefixes: taken.sources.into(),
+            affinity_backends: allocated.affinity_backends.into(),
+            prefixes: allocated.sources.into(),
         }
     }
 
@@ -318,8 +320,8 @@ impl Book {
                 self.uses.hold_extent(&mut self.tables, extent, &set);
             }
         }
-        for id in &grant.stays {
-            self.uses.let_stay_again(*id);
+        for id in &grant.affinity_backends {
+            self.uses.hold_again_for_affinity(*id);
         }
         grant.maglevs.iter().for_each(|over| self.uses.hold_maglev_again(*over));
         for &(frontend, is_external) in &grant.frontends {
@@ -360,7 +362,7 @@ impl Book {
             published,
             extents,
             maglevs: [Extent::default(); 2],
-            stays: if has_affinity { ids.into_iter().collect() } else { Box::default() },
+            affinity_backends: if has_affinity { ids.into_iter().collect() } else { Box::default() },
             prefixes: tables.prefixes.iter().filter(|p| p.list == list).copied().collect(),
         };
         let chosen_at_random: Vec<_> = kept

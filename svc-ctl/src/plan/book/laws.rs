@@ -299,16 +299,16 @@ impl Kernel {
     }
 
     /// The backends that a packet finds, without the name of the service.
-    fn leads(&self) -> BTreeMap<Frontend, Lead> {
+    fn leads(&self) -> BTreeMap<Frontend, FrontendExtents> {
         let list = |extent: Extent| -> Vec<Backend> {
             let mut list: Vec<Backend> = self.set(extent).iter().map(|id| self.backends[id]).collect();
             list.sort_unstable();
             list
         };
         let table = |e: Extent| (e.count > 0).then(|| self.pages[&e.first]);
-        let lead =
+        let extents =
             |e: &FrontendEntry| (e.flags.0, e.affinity, [list(e.cluster), list(e.local)], table(e.maglev));
-        self.frontends.iter().map(|(&frontend, e)| (frontend, lead(e))).collect()
+        self.frontends.iter().map(|(&frontend, e)| (frontend, extents(e))).collect()
     }
 
     fn dump(&self) -> Tables {
@@ -334,7 +334,7 @@ impl Kernel {
     fn meanings(&self, book: &Book) -> Meanings {
         let keys: BTreeMap<ServicePortId, ServicePortKey> =
             book.services().iter().map(|(key, id)| (*id, key.clone())).collect();
-        let named = |(frontend, (flags, affinity, lists, maglev)): (Frontend, Lead)| {
+        let named = |(frontend, (flags, affinity, lists, maglev)): (Frontend, FrontendExtents)| {
             let key = keys[&self.frontends[&frontend].service].clone();
             (frontend, (key, flags, affinity, lists, maglev.map(|(pages, _)| (pages, 0))))
         };
@@ -384,13 +384,19 @@ fn play(steps: Vec<(Step, u64)>, mut capacity: Capacity) -> Result<bool, TestCas
             };
             for op in &turn.ops {
                 kernel.apply(op);
-                for (frontend, lead) in kernel.leads() {
-                    let is_old = before.get(&frontend) == Some(&lead);
-                    let is_new = target.get(&frontend) == Some(&lead);
+                for (frontend, extents) in kernel.leads() {
+                    let is_old = before.get(&frontend) == Some(&extents);
+                    let is_new = target.get(&frontend) == Some(&extents);
                     // Where a backend is seen from changes in place.
                     let is_moved =
-                        matches!(op, MapOp::PutBackend(..)) || is_relocated(&lead, before.get(&frontend));
-                    prop_assert!(is_old || is_new || is_moved, "{:?} after {:?}: {:?}", frontend, op, lead);
+                        matches!(op, MapOp::PutBackend(..)) || is_relocated(&extents, before.get(&frontend));
+                    prop_assert!(
+                        is_old || is_new || is_moved,
+                        "{:?} after {:?}: {:?}",
+                        frontend,
+                        op,
+                        extents
+                    );
                 }
             }
             let tables = book.tables();
@@ -415,12 +421,12 @@ fn play(steps: Vec<(Step, u64)>, mut capacity: Capacity) -> Result<bool, TestCas
     Ok(was_full)
 }
 
-type Lead = (u32, u32, [Vec<Backend>; 2], Option<(u32, u64)>);
+type FrontendExtents = (u32, u32, [Vec<Backend>; 2], Option<(u32, u64)>);
 
-fn is_relocated(now: &Lead, before: Option<&Lead>) -> bool {
-    let targets = |lead: &Lead| {
+fn is_relocated(now: &FrontendExtents, before: Option<&FrontendExtents>) -> bool {
+    let targets = |extents: &FrontendExtents| {
         let list = |l: &Vec<Backend>| l.iter().map(|b| (b.addr, b.port)).collect::<Vec<_>>();
-        (lead.0, lead.1, lead.2.each_ref().map(list), lead.3)
+        (extents.0, extents.1, extents.2.each_ref().map(list), extents.3)
     };
     before.is_some_and(|before| targets(before) == targets(now))
 }

@@ -199,7 +199,7 @@ fn sem_233_clients_may_stay_with_what_is_listed_and_its_ids_live_as_long() {
     let plain = |slices: &[(&str, &str)]| world(&[("a", affine), ("b", "clusterIP: 10.96.0.2")], slices);
     let ids = |played: &Played| -> Vec<(u32, Vec<u32>)> {
         let list = |ids: &BTreeSet<BackendId>| ids.iter().map(|id| id.0).collect();
-        played.book.stays().iter().map(|(service, ids)| (service.0, list(ids))).collect()
+        played.book.affinity_backends().iter().map(|(service, ids)| (service.0, list(ids))).collect()
     };
     let is_ready = "10.0.0.3], conditions: {ready: true, serving: true";
     let unready = "10.0.0.3], conditions: {ready: false, serving: false";

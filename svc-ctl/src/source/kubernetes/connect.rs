@@ -21,7 +21,7 @@ use tower::timeout::Timeout;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
 use super::Options;
-use super::counted::Counted;
+use super::counted::CountRequests;
 use super::failure::with_causes;
 use super::resolve::resolve;
 use crate::observe::metrics::requests::ApiRequests;
@@ -133,7 +133,7 @@ fn client(config: &Config, requests: &ApiRequests) -> anyhow::Result<Client> {
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(Counted::new(Timeout::new(http, ANSWER_WITHIN), requests.clone()));
+        .service(CountRequests::new(Timeout::new(http, ANSWER_WITHIN), requests.clone()));
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
