@@ -137,7 +137,7 @@ fn local_pods(args: &RunArgs) -> anyhow::Result<LocalPods> {
             LocalPods::Within(args.cluster_cidr.clone())
         }
         DetectLocal::NodeCidr => LocalPods::OfNode,
-        DetectLocal::None => LocalPods::Nobody,
+        DetectLocal::None => LocalPods::Unknown,
     })
 }
 

@@ -154,7 +154,7 @@ impl Pins {
             if start.elapsed() > patience {
                 bail!("another `svc-ctl why` has used {} for {patience:?}: try again later", dir.display());
             }
-            #[expect(clippy::disallowed_methods, reason = "nobody tells when a lock becomes free")]
+            #[expect(clippy::disallowed_methods, reason = "the kernel does not notify when a lock becomes free")]
             std::thread::sleep(LOCK_PAUSE);
         }
     }
@@ -270,7 +270,7 @@ pub fn lock_file(file: io::Result<File>, what: impl Fn() -> String) -> anyhow::R
             Err((back, Errno::EWOULDBLOCK)) => file = back,
             Err((_, err)) => return Err(err).with_context(|| format!("locking {}", what())),
         }
-        #[expect(clippy::disallowed_methods, reason = "nobody tells when a lock becomes free")]
+        #[expect(clippy::disallowed_methods, reason = "the kernel does not notify when a lock becomes free")]
         std::thread::sleep(LOCK_PAUSE);
     }
     bail!("another svc-ctl runs with {}", what())

@@ -46,7 +46,7 @@ pub struct Upstream {
 pub fn servers(upstreams: &Upstreams, listen: &[SocketAddr]) -> (Vec<SocketAddr>, Vec<Complaint>) {
     const FLAG: &str = "--dns-upstream";
     let (mut servers, mut complaints) = match upstreams {
-        Upstreams::Nobody => (Vec::new(), Vec::new()),
+        Upstreams::None => (Vec::new(), Vec::new()),
         Upstreams::Servers(servers) => (servers.clone(), Vec::new()),
         Upstreams::File(path) => {
             let text = std::fs::read(path).map_err(|error| error.to_string());

@@ -105,9 +105,9 @@ mod tests {
             00c0000209"
                 .replace(' ', "")
         );
-        let told: Vec<String> = announcements(ip, MAC).iter().map(|frame| hex(frame)).collect();
+        let frames: Vec<String> = announcements(ip, MAC).iter().map(|frame| hex(frame)).collect();
         assert_eq!(
-            told,
+            frames,
             [
                 "ffffffffffff02000000000708060001080006040001020000000007c0000209000000000000c0000209",
                 "ffffffffffff02000000000708060001080006040002020000000007c0000209ffffffffffffc0000209",
@@ -122,8 +122,8 @@ mod tests {
         assert_eq!(probe(ip.into(), MAC, None), None, "there is no address to ask from");
         let asked = probe(ip.into(), MAC, Some(from)).unwrap();
         assert_eq!(asked[..6], [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
-        let told = announcements(ip.into(), MAC).remove(0);
-        for frame in [asked, told] {
+        let announced = announcements(ip.into(), MAC).remove(0);
+        for frame in [asked, announced] {
             assert_eq!(frame.len(), 86);
             let pseudo = [&frame[22..54], &[0, 0, 0, 32, 0, 0, 0, ICMPV6]].concat();
             assert_eq!(checksum(&[&pseudo[..], &frame[54..]].concat()), 0);

@@ -111,9 +111,9 @@ mod tests {
             row("192.0.2.3", "a", &["a"]),
         ];
         let after = Report { node: "a".to_owned(), addresses }.without("a");
-        let told = after.addresses.iter().map(|row| (row.owner.as_deref(), row.why.as_str()));
+        let rows = after.addresses.iter().map(|row| (row.owner.as_deref(), row.why.as_str()));
         assert_eq!(
-            told.collect::<Vec<_>>(),
+            rows.collect::<Vec<_>>(),
             [
                 (Some("b"), "it was a's"),
                 (Some("b"), "it stays"),

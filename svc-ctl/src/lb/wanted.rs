@@ -114,9 +114,9 @@ mod tests {
                 ("endpoints elsewhere", &here, &elsewhere, Action::Disarm),
             ] {
                 let own = alone("a", presence);
-                let nobody = Members::new();
+                let no_members = Members::new();
                 let step = |mut claim: Claim| {
-                    let nodes = nodes_to_ask(&nobody, &own, claim.is_held());
+                    let nodes = nodes_to_ask(&no_members, &own, claim.is_held());
                     let candidates = candidates(nodes, &interface, wanted);
                     let may_hold = may_hold("a", &interface, wanted, &candidates);
                     let without_link = BTreeSet::new();

@@ -127,7 +127,7 @@ pub fn start(
         ..StatusFile::default()
     };
     let complaints = ledger.subscribe();
-    let told = StatusInputs {
+    let inputs = StatusInputs {
         progress: progress.clone(),
         hooks,
         sweeps: sweeps.clone(),
@@ -137,7 +137,7 @@ pub fn start(
     parts.spawn("health checks", servers.ended());
     parts.spawn("metrics of Services", followed.run(served));
     parts.spawn("the list of health check node ports", ports::run(plan, worlds.clone(), publish));
-    parts.spawn("the status file", status_writer::run(identity, told, run_dir.clone()));
+    parts.spawn("the status file", status_writer::run(identity, inputs, run_dir.clone()));
     let asked = SocketData { complaints, in_force, worlds: worlds.clone() };
     parts.spawn("the status socket", socket::run(run_dir.clone(), asked, listeners));
     let node = settings.node.clone();

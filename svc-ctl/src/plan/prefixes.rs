@@ -45,7 +45,7 @@ impl LocalPods {
     /// The prefixes of local pods, where sources tell.
     pub fn prefixes<'a>(&'a self, node: &'a NodeInfo) -> &'a [IpNet] {
         match self {
-            Self::ByInterface | Self::Nobody => &[],
+            Self::ByInterface | Self::Unknown => &[],
             Self::Within(Cidrs(nets)) => nets,
             Self::OfNode => &node.pod_cidrs,
         }

@@ -63,7 +63,7 @@ impl Cli {
         svc_echo::say_not_ready();
         #[expect(
             clippy::disallowed_methods,
-            reason = "it was asked for a time, and nobody tells when it is over"
+            reason = "it serves for a given time, and no event marks the end"
         )]
         thread::sleep(linger);
         Ok(())

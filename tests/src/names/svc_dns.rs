@@ -31,7 +31,7 @@ impl SvcDns {
     pub fn start(world: World) -> Result<Self> {
         let address = free_address()?;
         let domain: Domain = "cluster.local".parse().map_err(anyhow::Error::msg)?;
-        let settings = DnsSettings { listen: vec![address], domain, upstream: Upstreams::Nobody };
+        let settings = DnsSettings { listen: vec![address], domain, upstream: Upstreams::None };
         let (worlds, reader) = watch::channel(World::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
         let asked_for = watch::channel(BTreeSet::new()).1;

@@ -233,7 +233,7 @@ fn soon_given(case: &Case<'_>, service: &str) -> Result<BTreeSet<String>> {
 }
 
 fn soon_condition(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
-    wait::until_true(&format!("{service} is told {reason}"), LIMIT, || {
+    wait::until_true(&format!("{service} gets the reason {reason}"), LIMIT, || {
         let conditions = case.get("service", service)?["status"]["conditions"].clone();
         let all = conditions.as_array().into_iter().flatten();
         Ok(all.into_iter().any(|c| c["type"] == "svc/LoadBalancerIP" && c["reason"] == reason))

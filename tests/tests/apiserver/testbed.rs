@@ -249,13 +249,13 @@ impl Testbed {
 
     /// Diagnostic output for a failed expectation.
     pub fn diagnosis(&self) -> String {
-        let told = self.on_node(|_, daemon| {
+        let diagnosis = self.on_node(|_, daemon| {
             let status = daemon.status().unwrap_or_default();
-            let told = ["synced", "generation", "last_error", "complaints"]
+            let parts = ["synced", "generation", "last_error", "complaints"]
                 .map(|key| format!("{key} {}", status[key]));
-            Ok(format!("svc-ctl: {}\n{}", told.join(", "), daemon.log()))
+            Ok(format!("svc-ctl: {}\n{}", parts.join(", "), daemon.log()))
         });
-        told.unwrap_or_else(|error| format!("{error:#}"))
+        diagnosis.unwrap_or_else(|error| format!("{error:#}"))
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {

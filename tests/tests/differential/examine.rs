@@ -20,7 +20,7 @@ pub struct Examined<'a> {
     pub at: At,
     pub interface: &'static str,
     /// The counters, read only if they distinguish results.
-    pub told: Option<Counts>,
+    pub counters: Option<Counts>,
 }
 
 impl Examined<'_> {
@@ -34,7 +34,7 @@ impl Examined<'_> {
             PacketOutcome::Refused { .. } => *verdict == Verdict::Redirect && is_error(octets),
             PacketOutcome::Goes { as_, exit, .. } => *verdict == self.wanted(exit) && self.carries(as_),
         };
-        looks_like && self.says(possible)
+        looks_like && self.has_counted(possible)
     }
 
     /// The resulting packet has this tuple, as far as visible.
@@ -47,12 +47,12 @@ impl Examined<'_> {
         }
     }
 
-    fn says(&self, possible: &Possible) -> bool {
+    fn has_counted(&self, possible: &Possible) -> bool {
         let mut want = Counts::new();
         possible.counts.iter().for_each(|label| *want.entry(label).or_default() += 1);
-        self.told.as_ref().is_none_or(|told| {
-            let told = told.iter().filter(|(label, _)| **label != Counter::FlowTwinRestored.label());
-            told.map(|(label, n)| (*label, *n)).eq(want)
+        self.counters.as_ref().is_none_or(|counters| {
+            let counters = counters.iter().filter(|(label, _)| **label != Counter::FlowTwinRestored.label());
+            counters.map(|(label, n)| (*label, *n)).eq(want)
         })
     }
 
@@ -112,7 +112,7 @@ impl Examined<'_> {
             self.packet,
             self.at,
             self.interface,
-            self.told,
+            self.counters,
             possible.len(),
             allowed.join("\n  ")
         )

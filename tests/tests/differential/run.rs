@@ -234,8 +234,8 @@ impl Runner {
         let (outcome, at) = self.through(&input, interface, is_ingress, delivery.by_xdp, flags)?;
         trial.tell_time();
 
-        let told = before.map(|before| difference(&self.counters(), &before));
-        let examined = Examined { packet: &packet, input: &input, outcome: &outcome, at, interface, told };
+        let counters = before.map(|before| difference(&self.counters(), &before));
+        let examined = Examined { packet: &packet, input: &input, outcome: &outcome, at, interface, counters };
         let allowed: Vec<&Possible> = possible.iter().filter(|p| examined.is(p)).collect();
         let chosen = self.one_of(&allowed, tuple);
         let Some(chosen) = chosen else { bail!(examined.complaint(&possible)) };

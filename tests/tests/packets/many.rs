@@ -77,7 +77,7 @@ fn reach_each(world: &mut World<'_>, family: Family) -> Result<()> {
         let [_, a, b, c] = client.to_be_bytes();
         let src = SocketAddr::new(in_family(Ipv4Addr::new(203, 0, a, b), family), 1_024 + u16::from(c));
         let PacketOutcome::Reaches { backend, .. } = world.send(Origin::Outside, src, dst)? else {
-            bail!("{src} reaches nobody");
+            bail!("{src} reaches no backend");
         };
         missing.remove(&backend);
         if missing.is_empty() {

@@ -237,7 +237,7 @@ impl Play<'_> {
         let later: Vec<PacketOutcome> =
             self.begin(destination, clients, met.len())?.iter().map(|flow| flow.outcome).collect();
         let is_one = met.iter().all(|outcome| *outcome == met[0]);
-        ensure!(is_one || later != met, "after {seconds} s nobody has moved");
+        ensure!(is_one || later != met, "after {seconds} s no client has moved");
         Ok(())
     }
 

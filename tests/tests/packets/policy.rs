@@ -180,7 +180,7 @@ fn masquerade() -> Vec<Row> {
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .begins_redirected(outside, "up0", "client:5000 > vip:80", "node:snat0 > remote:8080"),
         row("without local pod detection a client from outside keeps its address (SEM-081, PAR-110)")
-            .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_nobody())
+            .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_none())
             .begins_in_the_stack(
                 up_in,
                 "up0",
@@ -189,7 +189,7 @@ fn masquerade() -> Vec<Row> {
                 Hook::UPLINK_EGRESS,
             ),
         row("XDP hands such a packet up, untouched")
-            .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_nobody())
+            .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_none())
             .sees(xdp("up0", first("client:5000", "vip:80"))),
         row("with --masquerade-all a pod is masqueraded to a ClusterIP (SEM-081, PAR-111)")
             .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_all())

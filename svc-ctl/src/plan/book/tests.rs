@@ -129,13 +129,13 @@ fn sem_017_the_first_by_name_keeps_an_address_and_a_cluster_address_goes_before_
         ("c", "clusterIP: 10.96.0.1"),
     ];
     let mut played = Played::first(&world(&services, &[]), Capacity::default());
-    let told = |key: &str| format!("already belongs to Service default/{key}/TCP");
+    let belongs_to = |key: &str| format!("already belongs to Service default/{key}/TCP");
     assert_eq!(
         played.reasons(),
         [
-            format!("Service default/a: spec.externalIPs: 10.96.0.2:80/TCP {}", told("b")),
-            format!("Service default/b: spec.externalIPs: 192.0.2.9:80/TCP {}", told("a")),
-            format!("Service default/c: spec.clusterIPs: 10.96.0.1:80/TCP {}", told("a")),
+            format!("Service default/a: spec.externalIPs: 10.96.0.2:80/TCP {}", belongs_to("b")),
+            format!("Service default/b: spec.externalIPs: 192.0.2.9:80/TCP {}", belongs_to("a")),
+            format!("Service default/c: spec.clusterIPs: 10.96.0.1:80/TCP {}", belongs_to("a")),
         ]
     );
     assert_eq!(played.book.tables().frontends.len(), 3);

@@ -53,7 +53,7 @@ pub async fn connect(options: &Options) -> anyhow::Result<Client> {
     let mut config = match (&options.kubeconfig, &options.master) {
         (Some(path), _) => from_file(path).await?,
         // The address is set below.
-        (None, Some(_)) => credentials(&options.service_account)?.unwrap_or_else(nobody),
+        (None, Some(_)) => credentials(&options.service_account)?.unwrap_or_else(no_access),
         (None, None) => in_cluster(&options.service_account).await?,
     };
     if let Some(url) = &options.master {
@@ -84,7 +84,7 @@ fn credentials(dir: &Path) -> anyhow::Result<Option<Config>> {
         return Ok(None);
     }
     ensure!(ca.exists(), "{}: missing, though there is a token beside it", ca.display());
-    let mut config = nobody();
+    let mut config = no_access();
     config.auth_info.token_file = Some(token.display().to_string());
     // Trust only the certificates of the file.
     config.root_cert = Some(Vec::new());
@@ -92,8 +92,8 @@ fn credentials(dir: &Path) -> anyhow::Result<Option<Config>> {
     Ok(Some(config))
 }
 
-/// No address, no credentials.
-fn nobody() -> Config {
+/// A configuration without address and credentials.
+fn no_access() -> Config {
     Config::new(Default::default())
 }
 

@@ -132,9 +132,9 @@ mod tests {
         let mut given = BTreeMap::from([("shop/web".to_owned(), vec!["192.0.2.77".parse().unwrap()])]);
         let mut services = BTreeMap::from([(key("web"), web), (key("wrote"), wrote)]);
         let (complaints, usage) = assign(&mut services, [&node].into_iter(), &[], &settings, &mut given);
-        let told: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+        let reported: Vec<String> = complaints.iter().map(ToString::to_string).collect();
         assert_eq!(
-            told,
+            reported,
             [
                 "loadBalancer pool b: addresses: it holds 198.51.100.1, an address of Node a: no Service gets this address"
             ]
@@ -168,9 +168,9 @@ mod tests {
         let all = [("wrote", wrote), ("unclear", unclear), ("new", new)];
         let mut services: BTreeMap<Key, Service> = all.map(|(name, service)| (key(name), service)).into();
         let complaints = assign(&mut services, [].iter(), &[], &settings, &mut given).0;
-        let told: Vec<String> = complaints.iter().map(ToString::to_string).collect();
-        assert_eq!(written(&services[&key("new")]), Vec::<IpAddr>::new(), "{told:?}");
+        let reported: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+        assert_eq!(written(&services[&key("new")]), Vec::<IpAddr>::new(), "{reported:?}");
         assert_eq!(given["shop/unclear"], ["192.0.2.1".parse::<IpAddr>().unwrap()]);
-        assert!(told.iter().any(|text| text.contains("spec.loadBalancerIP")), "{told:?}");
+        assert!(reported.iter().any(|text| text.contains("spec.loadBalancerIP")), "{reported:?}");
     }
 }

@@ -232,11 +232,11 @@ mod tests {
         }
         assert!(pauses[0] <= 400 && pauses[8] >= 20_000, "{pauses:?}");
         assert!(writes.may_write(&ServiceName::new("shop", "other"), &None, &outcome("192.0.2.1"), 0));
-        let told: Vec<String> = writes.complaints().iter().map(ToString::to_string).collect();
+        let complaints: Vec<String> = writes.complaints().iter().map(ToString::to_string).collect();
         assert!(
-            told.len() == 1
-                && told[0].starts_with("Service shop/web: status.loadBalancer: cannot be written: no (403)"),
-            "{told:?}"
+            complaints.len() == 1
+                && complaints[0].starts_with("Service shop/web: status.loadBalancer: cannot be written: no (403)"),
+            "{complaints:?}"
         );
         writes.accept(web(), &version("1"), version("2"), outcome("192.0.2.1"));
         assert_eq!((writes.complaints().len(), writes.retry_at(now)), (0, None));
