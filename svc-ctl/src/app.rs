@@ -186,7 +186,8 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     }
 }
 
-/// Ends when what the source listed is in the tables and every hook has its program, if it is to end at all.
+/// With `--once`, ends when the listed objects are in the tables and every hook has its program. Otherwise it never
+/// ends.
 async fn in_force_once(
     is_wanted: bool,
     mut progress: watch::Receiver<Progress>,

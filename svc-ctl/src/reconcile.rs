@@ -1,4 +1,4 @@
-//! The loop that makes the kernel's tables equal to what the sources want: wait, plan the change, write, publish.
+//! The loop that makes the kernel's tables agree with the sources: wait, plan the change, write, publish.
 //!
 //! The first change is handled at once; changes that arrive in the meantime are handled together. A refused write is
 //! retried later and does not stop other writes. Nothing is written until every source has listed its objects. Until

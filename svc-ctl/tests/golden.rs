@@ -1,5 +1,5 @@
-//! YAML in, tables out: every `golden/*.svctest` goes through the real parser, store, plan and difference into the
-//! fake store. The tier `packets` plays the same cases through the programs.
+//! YAML in, tables out: every `golden/*.svctest` goes through the real parser, store, plan and diff into the fake
+//! store. The tier `packets` plays the same cases through the programs.
 //!
 //! A case is steps, then sections. A section `-- web.yaml@2 --` is a state of the file `web.yaml`.
 //!

@@ -33,7 +33,7 @@ const DISCOVERY_LEN: u16 = 32;
 /// A packet with a lower hop limit has passed a router (RFC 4861 section 7.1).
 const HOP_LIMIT: u8 = 255;
 
-/// Offset of the second half of an address in such a frame, or of what follows the first sixteen octets.
+/// Offset of the second half of an address in such a frame, or of the part after the first sixteen octets.
 const HALF: usize = 16;
 
 /// Answers a frame of ARP, or hands it on.

@@ -74,7 +74,7 @@ impl World {
         Ok(())
     }
 
-    /// Ends every daemon and removes what it left.
+    /// Ends every daemon and removes its leftovers.
     pub fn end_daemons(&mut self) -> Result<()> {
         for (daemon, node) in self.daemons.iter_mut().zip(&self.topology.nodes) {
             daemon.stop()?;

@@ -1,4 +1,4 @@
-//! Becomes a program of the tests' package, with the privileges that it needs.
+//! Replaces this process by a program of svc-tests, with the privileges that it needs.
 
 use std::env;
 use std::ffi::OsString;
@@ -14,7 +14,7 @@ const SAID: [&str; 2] = ["SVC_CLUSTER_NAME", "SVC_PATIENCE"];
 
 pub type Variables = Vec<(&'static str, OsString)>;
 
-/// Asked for before minutes of building.
+/// Finds the privileges. Called first, so that a missing privilege is reported before minutes of building.
 pub fn privilege() -> Result<Privilege> {
     let privilege = Privilege::find();
     ensure!(

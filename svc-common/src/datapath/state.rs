@@ -53,8 +53,8 @@ pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) 
     next
 }
 
-/// The states of a flow's two records after they have exchanged what they saw: `own` is that of the record whose packet passes
-/// now. `is_due`: the other record's next hop must be looked up.
+/// The states of a flow's two records after each has got the other's events. `own` is the state of the record that the
+/// current packet belongs to. `is_due`: the other record's next hop must be looked up.
 #[inline(always)]
 pub const fn shared(own: FlowState, other: FlowState, is_due: bool) -> (FlowState, FlowState) {
     let both = (own.0 | other.0) & !FlowState::NEXT_HOP_DUE.0;

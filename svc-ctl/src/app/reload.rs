@@ -1,5 +1,6 @@
-//! Follows the configuration file. What the plan and the log are told changes at once; every other change waits for a
-//! restart, and is named in the log, in `svc-ctl status` and by an Event on the Node. The daemon never ends because of it.
+//! Follows the configuration file. Changes of the plan's and the log's settings are in force at once. Every other
+//! change waits for a restart, and is named in the log, in `svc-ctl status` and by an Event on the Node. A bad file
+//! never ends the daemon.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -62,7 +63,7 @@ impl Reloader {
         }
     }
 
-    /// Puts in force what can be, and names the rest.
+    /// Puts in force the settings that can change at run time, and names the others.
     fn take(&mut self, read: anyhow::Result<Config>) {
         let object = self.config.file.as_ref().map(|file| format!("--config {}", file.path.display()));
         let object = object.unwrap_or_default();

@@ -1,16 +1,16 @@
-//! The running daemon: how far it is, how full its tables are, what it complains of.
+//! The running daemon: its progress, the fill of its tables, its complaints.
 
 use super::{Finding, Verdict, fail, pass, warn};
 use crate::observe::status::StatusFile;
 
 /// Percent of a table that are worth a warning.
 const CROWDED: u64 = 80;
-/// A change that is not in force after this time is late: what `/healthz` allows.
+/// A change that is not in force after this time is late. `/healthz` has the same limit.
 const LATE_MS: u64 = 60_000;
 /// Complaints that are named.
 const NAMED: usize = 5;
 
-/// The daemon, as it tells of itself.
+/// The daemon, as its status describes it.
 #[derive(Clone, Debug, Default)]
 pub struct DaemonFacts {
     pub is_running: bool,

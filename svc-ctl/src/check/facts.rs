@@ -140,7 +140,7 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
     }
 }
 
-/// Tables of iptables-legacy in this network namespace. The kernel lists none where nobody has used them.
+/// Tables of iptables-legacy in this network namespace. The kernel lists them only after their first use.
 fn legacy_tables() -> Vec<String> {
     let mut tables = Vec::new();
     for (file, family) in [("ip_tables_names", ""), ("ip6_tables_names", " (IPv6)")] {
@@ -185,7 +185,7 @@ async fn cluster(options: &kubernetes::Options) -> ClusterFacts {
     ClusterFacts { is_skipped: None, server, rights }
 }
 
-/// Nodes as the API server lists them, and what each answers.
+/// The nodes that the API server lists, with the answer of each.
 async fn nodes(options: &kubernetes::Options, port: u16) -> NodeFacts {
     let listed = async {
         let client = kubernetes::connect(options).await?;

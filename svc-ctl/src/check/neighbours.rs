@@ -13,7 +13,7 @@ pub struct NeighbourFacts {
     pub legacy_tables: Vec<String>,
     /// Interfaces on which a proxy with IPVS keeps addresses of Services.
     pub ipvs_interfaces: Vec<String>,
-    /// Chains that drop what is forwarded, and why that matters.
+    /// Chains that drop forwarded packets, and why that matters.
     pub closed_chains: Vec<(String, String)>,
     pub hooks: Vec<Hook>,
     pub interfaces: Vec<InterfaceFact>,
@@ -31,7 +31,7 @@ pub struct Hook {
     pub programs: Vec<(String, bool)>,
 }
 
-/// An interface and what svc takes it for.
+/// An interface and its role for svc.
 #[derive(Clone, Debug, Default)]
 pub struct InterfaceFact {
     pub name: String,

@@ -39,11 +39,12 @@ pub enum Command {
     Status(StatusArgs),
     /// Lists what the kernel's tables hold now, whether or not the daemon runs.
     Get(GetArgs),
-    /// Says what happens to a packet and which rule makes it so, by a dry run of the serving program. Leaves no trace. Exits
-    /// with 0 if the packet is forwarded, 3 if it is refused, 4 if it is dropped, 5 if it is not for a Service.
+    /// Explains the verdict on a packet and names the rule behind each step, by a dry run of the serving program.
+    /// Changes nothing. Exits with 0 if the packet is forwarded, 3 if it is refused, 4 if it is dropped, 5 if it is not
+    /// for a Service.
     Why(WhyArgs),
-    /// Looks at what svc needs on this node and what is in its way, before the start or beside the daemon. Exits with 1 if a
-    /// check fails.
+    /// Checks the requirements of svc on this node and names obstacles, before the start or beside the daemon. Exits
+    /// with 1 if a check fails.
     Check(CheckArgs),
     /// Configuration files of kube-proxy.
     Config(ConfigArgs),
@@ -51,7 +52,7 @@ pub enum Command {
     Validate(ValidateArgs),
     /// Puts a file into the folder of manifests, at once and whole, if the folder is good with it. Exits with 1 if it is not.
     Apply(ApplyArgs),
-    /// Load-balancer addresses: who has them, which node answers for them, since when and why.
+    /// Load-balancer addresses: their Services, the node that answers for each, since when and why.
     Lb(LbArgs),
     /// Removes every trace: programs, links, maps, pins. Established translated connections end.
     Cleanup(CleanupArgs),
@@ -75,7 +76,7 @@ pub struct PinDir {
     pub pin_dir: PathBuf,
 }
 
-/// Where the daemon tells about itself.
+/// The place where the daemon publishes its status.
 #[derive(Args, Clone, Debug)]
 pub struct RunDir {
     /// Directory for the status file of the daemon.
@@ -125,7 +126,7 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Explain what svc makes of each field of a file: a KubeProxyConfiguration, or kubeadm's ConfigMap that has one.
+    /// Explain how svc treats each field of a file: a KubeProxyConfiguration, or kubeadm's ConfigMap that contains one.
     Explain {
         #[arg(value_name = "FILE")]
         file: PathBuf,
@@ -136,9 +137,9 @@ pub enum ConfigCommand {
 
 #[derive(Args, Debug)]
 pub struct RunArgs {
-    /// Configuration file: a KubeProxyConfiguration, and in another document an SvcConfiguration with flags of svc. Flags and
-    /// the environment go before it; `svc-ctl config explain FILE` says what becomes of each field. A changed file is in force at
-    /// once where that is possible; what needs a restart is named.
+    /// Configuration file: a KubeProxyConfiguration, and in another document an SvcConfiguration with flags of svc.
+    /// Flags and the environment go before it; `svc-ctl config explain FILE` shows the effect of each field. A changed
+    /// file is in force at once where that is possible; settings that need a restart are named.
     #[arg(long, value_name = "FILE", env = "SVC_CONFIG")]
     pub config: Option<PathBuf>,
     /// Lines of the log as text or as JSON.
@@ -181,8 +182,8 @@ pub struct RunArgs {
     /// shows most of the hierarchy is taken; where there is none, one is made in the run directory.
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
-    /// Interface towards clients and other nodes (`eth0`, or `eni*`); wins over `--pod-interface`. Without it
-    /// an uplink is recognised by its kind, addresses and routes; `svc-ctl status` says what each interface is taken for.
+    /// Interface towards clients and other nodes (`eth0`, or `eni*`); wins over `--pod-interface`. Without it an uplink
+    /// is recognised by its kind, addresses and routes; `svc-ctl status` shows the role of each interface.
     #[arg(long, value_name = "NAME")]
     pub uplink: Vec<String>,
     /// Interface to leave alone.
@@ -209,7 +210,7 @@ pub struct RunArgs {
     /// How the names of pods' interfaces begin, for `--detect-local-mode interface-name-prefix`.
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     pub pod_interface_name_prefix: String,
-    /// Masquerade everybody who dials a ClusterIP, pods too.
+    /// Masquerade all clients of ClusterIPs, pods too.
     #[arg(
         long,
         num_args = 0..=1,
@@ -220,7 +221,8 @@ pub struct RunArgs {
         hide_possible_values = true
     )]
     pub masquerade_all: bool,
-    /// Masquerade also what goes to backends of this node, as kube-proxy does; without it they see who the client is.
+    /// Masquerade also packets to backends of this node, as kube-proxy does; without it these backends see the client's
+    /// address.
     #[arg(
         long,
         num_args = 0..=1,
@@ -231,14 +233,14 @@ pub struct RunArgs {
         hide_possible_values = true
     )]
     pub masquerade_local_backends: bool,
-    /// Whether what is masqueraded goes through the node's network stack, whose FORWARD rules then see the client and its
+    /// Path of masqueraded packets: through the node's network stack, so that FORWARD rules see the client and its
     /// backend, or past it. `auto`: through it where rules of network policies are found in FORWARD, or an IPv4 route
     /// has a smaller MTU than its interface, and for IPv4 datagrams that are larger than the MTU of their next hop.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub masquerade_through_stack: When,
-    /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone. `cluster`:
-    /// the CIDRs of the API server's ServiceCIDR objects (Kubernetes 1.33). With `--source manifests:DIR` a Service without a
-    /// ClusterIP gets one of them, the same on every node.
+    /// CIDRs in which packets to unallocated addresses are dropped; without it such packets are left alone. `cluster`:
+    /// the CIDRs of the API server's ServiceCIDR objects (Kubernetes 1.33). With `--source manifests:DIR` a Service
+    /// without a ClusterIP gets one of them, the same on every node.
     #[arg(long, value_name = "CIDRS|cluster", default_value = "", hide_default_value = true)]
     pub service_cidr: ServiceCidrs,
     /// `spec.loadBalancerClass` of the Services that get addresses of pools. By default that of the configuration file, or
@@ -264,7 +266,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub dns_domain: Domain,
     /// Servers for names of other domains: a file like `/etc/resolv.conf`, read at start, or addresses separated by
-    /// commas. Empty: nobody; such questions are refused.
+    /// commas. Empty: no server; such queries are refused.
     #[arg(long, value_name = "FILE|ADDRESSES", default_value = "/etc/resolv.conf")]
     pub dns_upstream: Upstreams,
     /// Where `/healthz`, `/livez` and `/readyz` are answered; empty: nowhere. 0.0.0.0 and [::] are both families.

@@ -1,4 +1,4 @@
-//! Values of flags that nobody else needs to parse.
+//! Values of flags that only the command line parses.
 
 use std::str::FromStr;
 

@@ -154,7 +154,10 @@ impl Pins {
             if start.elapsed() > patience {
                 bail!("another `svc-ctl why` has used {} for {patience:?}: try again later", dir.display());
             }
-            #[expect(clippy::disallowed_methods, reason = "the kernel does not notify when a lock becomes free")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the kernel does not notify when a lock becomes free"
+            )]
             std::thread::sleep(LOCK_PAUSE);
         }
     }

@@ -24,7 +24,8 @@ pub struct Answer {
     pub answers: Vec<Record>,
     pub authorities: Vec<Record>,
     pub additionals: Vec<Record>,
-    /// The answers end with an alias of this name, which is not ours: what others say of it belongs to the answer.
+    /// The answers end with an alias of this name, which is outside of our zones. The upstream's records of that name
+    /// belong to the answer.
     pub continues_at: Option<Name>,
 }
 
@@ -35,7 +36,7 @@ impl Answer {
     }
 }
 
-/// None: the name is not ours, and somebody else is to be asked. `name` is absolute; its case is kept.
+/// `None`: the name is outside of our zones, so an upstream must be asked. `name` is absolute; its case is kept.
 pub fn answer(zone: &Zone, name: &Name, record_type: RecordType) -> Option<Answer> {
     let lower = name.to_lowercase();
     if zone.settings.domain.zone_of(&lower) {

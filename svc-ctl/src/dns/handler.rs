@@ -129,7 +129,7 @@ fn response_edns(asked: &Edns) -> Edns {
     edns
 }
 
-/// Clients take the first address: each is first as often as the others. Aliases stay before what they lead to.
+/// Shuffles the addresses, because clients take the first one. Aliases stay before their targets.
 fn shuffle(answer: &mut Answer) {
     let is_alias = |record: &&hickory_server::proto::rr::Record| record.record_type() == RecordType::CNAME;
     let aliases = answer.answers.iter().take_while(is_alias).count();

@@ -1,7 +1,8 @@
-//! Names of other domains: somebody else is asked, and never ourselves.
+//! Names of other domains: asks the upstream servers, and never this server itself.
 //!
-//! An upstream may lead back here by ways that no address shows (a cache on this host that forwards to us). So each is asked
-//! for a name that nobody else knows: if that question arrives here, the upstream is a loop and is left out.
+//! An upstream may lead back here although no address shows it, for example by a cache on this host that forwards to
+//! us. So each upstream is asked for a name that only this server knows. If that query arrives here, the upstream is a
+//! loop and is left out.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -42,7 +43,7 @@ pub struct Upstream {
     token: String,
 }
 
-/// The servers to ask, and what is wrong with them.
+/// The servers to ask, and complaints about unusable ones.
 pub fn servers(upstreams: &Upstreams, listen: &[SocketAddr]) -> (Vec<SocketAddr>, Vec<Complaint>) {
     const FLAG: &str = "--dns-upstream";
     let (mut servers, mut complaints) = match upstreams {
@@ -153,7 +154,7 @@ impl Upstream {
         std::mem::take(&mut *self.loops.lock().unwrap_or_else(PoisonError::into_inner));
         for (number, server) in self.servers.iter().enumerate() {
             if let Some(pool) = pool(&[*server]) {
-                // Only whether the question comes back matters, not what is answered.
+                // The response does not matter, only whether the query comes back here.
                 ask(&pool, Query::query(self.probe_name(number), RecordType::TXT)).await;
             }
         }

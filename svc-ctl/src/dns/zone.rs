@@ -16,7 +16,7 @@ pub struct ZoneSettings {
     pub domain: Name,
     /// Where this name server is reached.
     pub addresses: Vec<IpAddr>,
-    /// Somebody else is asked for names that are not ours.
+    /// Upstreams are asked for names outside of our zones.
     pub is_forwarding: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Explains what svc makes of each field of a configuration file.
+//! Explains how svc treats each field of a configuration file.
 
 use super::document::{Tree, parse};
 use super::fields::{FIELDS, Field, Meaning, Shape, find};
@@ -25,7 +25,8 @@ pub struct Explained {
 }
 
 impl Explained {
-    /// The flags of `svc-ctl run` that say what the file says, with their fields. Of two flags of one name the last counts.
+    /// The flags of `svc-ctl run` that have the same effect as the file, with their fields. Of two flags of one name
+    /// the last counts.
     pub fn flags(&self) -> Vec<(&str, &str, &str)> {
         let flag = |line| match line {
             &Line { ref field, verdict: Verdict::Honoured(Some((ref name, ref value))), .. } => {

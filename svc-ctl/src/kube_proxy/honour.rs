@@ -11,18 +11,18 @@ pub enum ValueMeaning {
     Flag(&'static str, String),
     /// svc does it without a flag.
     Default,
-    /// Nothing, and why.
+    /// It has no effect, for this reason.
     Nothing(&'static str),
 }
 
-/// The meaning of a value in a document. An error refuses the value, and says why.
+/// Finds the meaning of a value in a document. An error refuses the value and names the reason.
 pub type Honour = fn(value: &Tree, document: &Tree) -> Result<ValueMeaning, String>;
 
 fn flag(name: &'static str, value: impl Into<String>) -> Result<ValueMeaning, String> {
     Ok(ValueMeaning::Flag(name, value.into()))
 }
 
-/// Text that may be empty, which says nothing.
+/// Text that may be empty. Empty text means the default.
 fn text_flag(name: &'static str, value: &Tree) -> Result<ValueMeaning, String> {
     let text = value.text().filter(|text| !text.is_empty());
     Ok(text.map_or(ValueMeaning::Default, |text| ValueMeaning::Flag(name, text.to_owned())))

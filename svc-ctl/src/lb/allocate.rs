@@ -1,6 +1,7 @@
-//! Gives Services addresses of pools. Pure: Services, pools and what Services had before, into addresses and reasons.
+//! Gives Services addresses of pools. Pure: the inputs are Services, pools and the Services' earlier addresses; the
+//! outputs are addresses and reasons.
 //!
-//! A Service keeps what it has as long as a pool has it. Then the others are served, the oldest first.
+//! A Service keeps its addresses as long as a pool has them. Then the others get addresses, the oldest Service first.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -29,7 +30,7 @@ pub type Given = BTreeMap<ServiceName, Vec<IpAddr>>;
 /// Addresses of Services that are not svc's to serve. No other Service gets one of them.
 pub type Foreign = BTreeMap<IpAddr, ServiceName>;
 
-/// Why a Service has not what it asks for.
+/// Why a Service does not get the address that it asks for.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Reason {
     #[error("no pool is for this Service")]
@@ -61,8 +62,8 @@ pub struct Allocation {
     pub reasons: BTreeMap<ServiceName, Reason>,
 }
 
-/// Gives addresses. `previous` is what Services had; of Services that share what cannot be shared, the older one keeps it.
-/// A Service that had a `foreign` address keeps it too.
+/// Gives addresses. `previous` has the Services' earlier addresses. If Services share an address that cannot be shared,
+/// the oldest one keeps it. A Service that had a `foreign` address keeps it too.
 pub fn allocate(
     requests: &[Request],
     pools: &Pools,

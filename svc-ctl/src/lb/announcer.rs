@@ -1,4 +1,5 @@
-//! Answers and announces the load-balancer addresses of this node: reads what is known, lets each [`Claim`] decide, and does it.
+//! Answers and announces the load-balancer addresses of this node: collects the facts, lets each [`Claim`] decide, and
+//! carries out its actions.
 //!
 //! Only Services that are in force are looked at, so an address is announced after the kernel can serve it.
 
@@ -65,7 +66,7 @@ impl Inputs {
     }
 }
 
-/// Runs for ever. Without pools it only removes what an earlier daemon announced.
+/// Runs for ever. Without pools it only removes the addresses that an earlier daemon announced.
 pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
     let mut table = AnnouncedTable::open(&inputs.pins)?;
     let is_idle =
@@ -127,7 +128,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
                     announcer.deaf = None;
                     announcer.hear(said);
                 }
-                // Told with the next turn. The pause keeps an error that lasts from becoming a hot loop.
+                // The next turn reports the error. The pause keeps a lasting error from becoming a hot loop.
                 Err(error) => {
                     announcer.deaf = Some(format!("listening for addresses: {error:#}"));
                     tokio::time::sleep(TICK).await;
@@ -172,7 +173,7 @@ impl Announcer {
         clock::now().saturating_sub(self.began)
     }
 
-    /// Claims what the programs answer for already.
+    /// Adopts the addresses that the programs answer for already.
     fn adopt(&mut self) {
         let now = self.now();
         for place in self.table.places().into_iter().filter(|place| self.table.is_armed(*place)) {

@@ -1,7 +1,8 @@
-//! Whether this node answers for an address. Pure: what is known and heard, and the time, into what is to be done.
+//! Decides whether this node answers for an address. Pure: the inputs are facts, messages of other hosts and the time;
+//! the outputs are actions.
 //!
-//! A node asks the network first (RFC 5227) and takes an address only if nobody answers. It keeps the address while it may:
-//! a node that comes back takes nothing from its successor.
+//! A node asks the network first (RFC 5227) and takes an address only if no host answers. It keeps the address while it
+//! may, so a node that returns takes no address from its successor.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -42,11 +43,11 @@ pub fn mac_text(mac: Mac) -> String {
 /// Something to be done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Ask the network who has the address.
+    /// Ask the network for the host that has the address.
     Probe,
     /// Answer from now on.
     Arm,
-    /// Tell the network that this node has it.
+    /// Announce that this node has it.
     Announce,
     /// Answer no longer.
     Disarm,
@@ -59,13 +60,14 @@ pub struct Situation<'a> {
     pub node: &'a str,
     /// Nodes that may answer.
     pub candidates: &'a BTreeSet<String>,
-    /// Nodes whose daemon says that they have no link to this network. They do not answer, so nobody is asked whether they do.
+    /// Nodes whose daemon says that they have no link to this network. They do not answer for the address, so they need
+    /// not be asked.
     pub without_link: &'a BTreeSet<String>,
     /// This node has the link, the tables and the endpoints for it.
     pub may_hold: bool,
 }
 
-/// A host that was heard with the address.
+/// Another host that has sent a message with the address as its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum OtherHost {
     Node(String),
@@ -167,7 +169,7 @@ impl Claim {
         }
     }
 
-    /// Another host was heard with the address.
+    /// Notes that another host has the address.
     pub fn hear(&mut self, heard: OtherHost, now: Millis) {
         match (heard, &self.phase) {
             // The programs yield to a node.

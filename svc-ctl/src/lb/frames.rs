@@ -13,8 +13,9 @@ const ADVERTISEMENT: u8 = 136;
 const OVERRIDE: u8 = 0x20;
 const ICMPV6: u8 = 58;
 
-/// The question of a host with this link-layer address who has an address. IPv4 is asked without a sender (RFC 5227), so that
-/// nobody learns anything from it; IPv6 from an address of the interface, since an answer goes back to it.
+/// A request from this link-layer address for the host that has an address. The IPv4 request has no sender address (RFC
+/// 5227), so that no host learns from it. The IPv6 request comes from an address of the interface, because the answer
+/// goes there.
 pub fn probe(address: IpAddr, mac: Mac, from: Option<Ipv6Addr>) -> Option<Vec<u8>> {
     match address {
         IpAddr::V4(ip) => Some(arp(BROADCAST, ARP_REQUEST, (mac, Ipv4Addr::UNSPECIFIED), ([0; 6], ip))),
@@ -22,8 +23,8 @@ pub fn probe(address: IpAddr, mac: Mac, from: Option<Ipv6Addr>) -> Option<Vec<u8
     }
 }
 
-/// Frames that tell the network that this link-layer address has the address: for IPv4 a request and a reply, because some
-/// hosts heed only the one and some only the other.
+/// Frames that announce the link-layer address of an address. For IPv4 these are a request and a reply, because some
+/// hosts accept only one of the two.
 pub fn announcements(address: IpAddr, mac: Mac) -> Vec<Vec<u8>> {
     match address {
         IpAddr::V4(ip) => vec![

@@ -1,4 +1,5 @@
-//! Sockets for frames of ARP and messages of neighbor discovery: what other hosts say of an address, and what this one says.
+//! Sockets for frames of ARP and messages of neighbor discovery: receives the messages of other hosts about an address,
+//! and sends those of this host.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -19,7 +20,7 @@ const ADVERTISEMENT: u8 = 136;
 const ARP_LEN: usize = 42;
 const ADVERTISEMENT_LEN: usize = 32;
 
-/// An address and the link-layer address that a host says it has.
+/// A message of a host that it has an address, with its link-layer address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Announcement {
     pub address: IpAddr,
@@ -70,7 +71,7 @@ impl Link {
         self.arp.get_ref().send_to(frame, &to).map(drop)
     }
 
-    /// The next thing that another host says.
+    /// The next announcement of another host.
     pub async fn hear(&self) -> io::Result<Announcement> {
         loop {
             let said = tokio::select! {
@@ -99,7 +100,7 @@ async fn receive(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The sender of an answer or of an announcement. A host that only asks says nothing of an address that it wants.
+/// The sender of an answer or of an announcement. A host that only asks for an address does not claim it.
 fn of_arp(frame: &[u8]) -> Option<Announcement> {
     let frame: &[u8; ARP_LEN] = frame.first_chunk()?;
     if frame[14..20] != [0, 1, 0x08, 0, 6, 4] {

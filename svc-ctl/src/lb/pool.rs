@@ -340,7 +340,8 @@ impl Pools {
         (Self(pools), refused)
     }
 
-    /// Without the addresses of nodes, and without pools that overlap a Service CIDR. Names each pool and what is wrong with it.
+    /// Without the addresses of nodes, and without pools that overlap a Service CIDR. Names each faulty pool and its
+    /// fault.
     pub fn without(
         &self,
         nodes: &BTreeMap<IpAddr, String>,

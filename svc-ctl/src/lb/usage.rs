@@ -27,7 +27,7 @@ pub struct PoolUse {
 }
 
 impl PoolsUse {
-    /// `in_use` are the addresses of all Services, also those that nobody allocated.
+    /// `in_use` are the addresses of all Services, also those that svc has not allocated.
     pub fn of(pools: &Pools, allocation: &Allocation, in_use: &BTreeSet<IpAddr>) -> Self {
         let families = |pool| [IpFamily::V4, IpFamily::V6].map(|family| (pool, family));
         let uses = pools.iter().flat_map(families).filter_map(|(pool, family)| {

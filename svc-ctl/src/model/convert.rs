@@ -49,7 +49,7 @@ pub enum Scope {
     TablesAndNames,
 }
 
-/// An object after conversion: what of it can be used (nothing if it is not for us), and what was refused.
+/// An object after conversion: its usable part, if svc serves it, and the refused fields.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Converted<T> {
     pub value: Option<T>,

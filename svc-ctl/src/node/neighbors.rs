@@ -80,8 +80,8 @@ fn is_stale(neighbor: &NeighbourMessage, in_use: &BTreeSet<NextHop>) -> bool {
             .is_some_and(|mac| in_use.contains(&NextHop { interface: neighbor.header.ifindex, mac }))
 }
 
-/// Does what a packet of the stack to this neighbor would do (`NTF_USE`, rtnetlink(7)): the kernel waits for a sign of
-/// life, then probes.
+/// Has the effect of a packet that the stack sends to this neighbor (`NTF_USE`, rtnetlink(7)): the kernel waits for a
+/// sign of life, then probes.
 async fn use_neighbor(handle: &Handle, mut neighbor: NeighbourMessage) -> anyhow::Result<()> {
     neighbor.header.flags = NeighbourFlags::Use;
     neighbor.attributes.retain(|attribute| matches!(attribute, NeighbourAttribute::Destination(_)));

@@ -1,4 +1,4 @@
-//! The wanted side of a service port: what its objects ask for, and for each endpoint why it is in use or not.
+//! The wanted state of a service port, from its objects: and for each endpoint the reason why it is in use or not.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! A map by backend id. Ids are handed out from 1 upwards, so a vector has hardly a hole and half the size of a tree.
+//! A map by backend id. Ids are given out from 1 upwards, so that a vector has few holes and half the size of a tree.
 
 use svc_common::abi::BackendId;
 

@@ -1,5 +1,5 @@
-//! The book: what every Service asked for and got. A change touches the Services that it names and their rivals for an address, and
-//! nothing else; the tables are the sum of all pages.
+//! The book: the requested and granted resources of every Service. A change touches only the Services that it names and
+//! their rivals for an address. The tables are the sum of all pages.
 
 mod demand;
 mod give;
@@ -51,7 +51,7 @@ struct Grant {
     prefixes: Box<[Prefix]>,
 }
 
-/// A Service with what it got.
+/// A Service with its granted resources.
 #[derive(Clone, Debug)]
 struct Page {
     service: Arc<Service>,
@@ -115,7 +115,7 @@ pub struct Book {
 }
 
 impl Book {
-    /// Begins with what the kernel holds.
+    /// Begins with the tables that the kernel holds.
     pub fn new(found: Tables, capacity: Capacity, settings: Settings) -> Self {
         Self {
             settings,
@@ -176,7 +176,8 @@ impl Book {
         self.affinity_losses
     }
 
-    /// Plans what has changed, and the Services that wait for room if there may be some. The first turn plans everything.
+    /// Plans the changes, and the Services that wait for room if there may be room now. The first turn plans
+    /// everything.
     pub fn turn(&mut self, world: &World, changes: &Changes, now: Tick) -> Turn {
         let is_whole = self.is_restoring || changes.node;
         let mut work: BTreeSet<ServiceName> = match is_whole {
@@ -224,7 +225,7 @@ impl Book {
         turn
     }
 
-    /// The kernel holds what was planned: what was let go may be used again after a grace.
+    /// The kernel holds the planned tables. Released numbers and places may be used again after a grace.
     pub fn release(&mut self, now: Tick) {
         self.ids.release(now);
     }
@@ -298,7 +299,7 @@ impl Book {
         work.extend(rivals);
     }
 
-    /// Decides who gets each frontend that several claim, before anything is changed.
+    /// Decides which claimant gets each frontend with several claims, before any change.
     fn owners(&self, world: &World, work: &BTreeSet<ServiceName>) -> BTreeMap<Frontend, Claimant> {
         let services = work.iter().filter_map(|name| world.services.get(name));
         let contested: BTreeSet<Frontend> = services.flat_map(|s| self.claims.contested(s)).collect();
@@ -315,7 +316,7 @@ impl Book {
         let Some(held_by) = id_at(frontend) else { return false };
         match self.ids.services().get(&claimant.of.key()) {
             Some(id) => *id == held_by,
-            // After a restart nobody has an id yet: it is known by an address that only it claims.
+            // After a restart no service port has an id yet. It is recognised by an address that only it claims.
             None => {
                 let claims = claimant.of.claims();
                 claims
@@ -325,7 +326,7 @@ impl Book {
         }
     }
 
-    /// Gives back what an old page held. `given`: frontends that were given to somebody in this turn.
+    /// Releases the resources of an old page. `given`: frontends that were granted in this turn.
     fn let_go_page(&mut self, page: &Page, given: &BTreeSet<Frontend>) {
         let now: Vec<PortOf> = self
             .pages

@@ -1,5 +1,5 @@
-//! Stable numbers: services, backends, places of extents and of Maglev tables. They live as long as what they name, also
-//! across a restart, where they are found again in the restored tables.
+//! Stable numbers: services, backends, places of extents and of Maglev tables. A number lives as long as the thing that
+//! it names. After a restart it is found again in the restored tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ enum JournalEntry {
 }
 
 impl Ids {
-    /// Ids that agree with what the kernel holds (nothing, after a first start).
+    /// Ids that agree with the kernel's tables, which are empty after a first start.
     pub fn restored(tables: &Tables, capacity: Capacity) -> Self {
         let services: BTreeSet<u32> = tables.frontends.values().map(|e| e.service.0).collect();
         let backends: BTreeSet<u32> = tables.backends.keys().map(|id| id.0).collect();
@@ -108,7 +108,7 @@ impl Ids {
         self.journal.clear();
     }
 
-    /// The service port does not fit: what was taken for it is there for others.
+    /// The service port does not fit. Frees the numbers that were taken for it.
     pub fn roll_back(&mut self) {
         for taken in std::mem::take(&mut self.journal).into_iter().rev() {
             match taken {
@@ -250,7 +250,7 @@ impl Ids {
         pages.into_values().for_each(|e| self.pages.retire(e));
     }
 
-    /// The kernel holds what was planned last: what was retired may be used again after a grace.
+    /// The kernel holds the last plan. Retired numbers may be used again after a grace.
     pub fn release(&mut self, now: Tick) {
         self.service_numbers.release(now);
         self.backend_numbers.release(now);

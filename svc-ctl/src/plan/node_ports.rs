@@ -77,7 +77,7 @@ impl FromStr for NodePortAddresses {
     }
 }
 
-/// The addresses of the node with what each is good for.
+/// The addresses of the node with their flags.
 pub fn plan_node_addresses(
     setting: &NodePortAddresses,
     node: &NodeInfo,

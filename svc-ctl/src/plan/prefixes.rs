@@ -27,22 +27,22 @@ impl FromStr for Cidrs {
     }
 }
 
-/// The rule that tells a pod of this node (SEM-090).
+/// The rule that recognises local pods (SEM-090).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum LocalPods {
-    /// Whoever sends by an interface that says so.
+    /// Clients that send by a pod interface.
     #[default]
     ByInterface,
     /// Sources within one of these.
     Within(Cidrs),
     /// Sources within the node's own `spec.podCIDRs`.
     OfNode,
-    /// Nobody: it is not known who a pod is.
-    Nobody,
+    /// No client: local pods cannot be recognised.
+    Unknown,
 }
 
 impl LocalPods {
-    /// The prefixes of local pods, where sources tell.
+    /// The prefixes of local pods, if pods are recognised by source address.
     pub fn prefixes<'a>(&'a self, node: &'a NodeInfo) -> &'a [IpNet] {
         match self {
             Self::ByInterface | Self::Unknown => &[],
@@ -51,7 +51,7 @@ impl LocalPods {
         }
     }
 
-    /// It is known who is a pod in that family; if not, nobody is masqueraded for being none (SEM-081).
+    /// Local pods of that family can be recognised. If not, no client is masqueraded for being no local pod (SEM-081).
     pub fn is_known(&self, node: &NodeInfo, family: IpFamily) -> bool {
         *self == Self::ByInterface || self.prefixes(node).iter().any(|net| IpFamily::of(net.addr()) == family)
     }

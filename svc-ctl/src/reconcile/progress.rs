@@ -45,7 +45,7 @@ pub struct Progress {
     pub last_error: Option<String>,
     /// Failed attempts since the start.
     pub failures: u64,
-    /// Number of times that the kernel's tables differed from what had been written.
+    /// Number of times that the kernel's tables differed from the written entries.
     pub drifts: u64,
     /// Writes to the kernel's tables since the start.
     pub ops: u64,

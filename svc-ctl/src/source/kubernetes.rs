@@ -41,7 +41,7 @@ const SLICE_LABELS: &str = "!service.kubernetes.io/headless";
 /// Objects per page, as in client-go.
 const PAGE_SIZE: u32 = 500;
 
-/// How to reach the API, and what to request.
+/// The access to the API server, and the objects to request.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// `--kubeconfig`; `None`: the pod's service account.

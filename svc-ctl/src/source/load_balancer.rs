@@ -68,7 +68,7 @@ pub fn request(
     }))
 }
 
-/// The request of a Service that shall keep these addresses and get no others, because what it asks for is unclear.
+/// The request of a Service that must keep these addresses and get no others, because its own request is unclear.
 pub fn unchanged(service: &Service, addresses: &[IpAddr]) -> Request {
     let meta = &service.metadata;
     Request {
@@ -95,7 +95,7 @@ fn created(service: &Service) -> Option<i64> {
     service.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second())
 }
 
-/// The families of the Service's ClusterIPs, in their order: an address of another one would serve nobody.
+/// The families of the Service's ClusterIPs, in their order: an address of another family would serve no client.
 fn families(spec: &ServiceSpec) -> Vec<IpFamily> {
     let written = spec.cluster_ips.iter().flatten().filter_map(|ip| parse_ip(ip).ok());
     let single = spec.cluster_ip.iter().filter_map(|ip| parse_ip(ip).ok());

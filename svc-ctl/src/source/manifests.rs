@@ -45,7 +45,7 @@ mod writers;
 /// Inode, size and time of change of a file: if they differ, the file is read again.
 type Stamp = (u64, u64, Option<SystemTime>);
 
-/// The files that count, what was sent of them, and what is wrong with them.
+/// The files that count, the objects that were sent of them, and their faults.
 #[derive(Debug)]
 pub struct Manifests {
     folder: PathBuf,
@@ -101,13 +101,13 @@ impl Manifests {
         Self { files: self.files.with_bad_files(), ..self }
     }
 
-    /// Keeps what Services are given in a file of this folder.
+    /// Stores the addresses and node ports of Services in a file of this folder.
     #[must_use]
     pub fn with_state_dir(self, dir: &Path) -> Self {
         Self { given: GivenFile::open(dir), ..self }
     }
 
-    /// Reads what has changed, but for files that somebody is writing. Answers whether there is anything new.
+    /// Reads the changed files, except those that are being written. Returns whether anything is new.
     pub fn read(&mut self, writing: &BTreeSet<String>) -> bool {
         let (is_changed, problem) = match self.read_folder(writing) {
             Ok(is_changed) => (is_changed, None),
@@ -138,7 +138,7 @@ impl Manifests {
         batch
     }
 
-    /// Where everything stands, and what is wrong with it.
+    /// The files, with the place of each object and the faults.
     pub const fn files(&self) -> &Files {
         &self.files
     }

@@ -61,7 +61,7 @@ impl Model {
         }
     }
 
-    /// A flow to one backend: where it is translated, and what the backend sees.
+    /// A flow to one backend: its place of translation, and the source that the backend sees.
     fn begin(
         &self,
         packet: &Packet,

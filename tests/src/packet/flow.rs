@@ -221,7 +221,7 @@ impl Line {
             to(self.new),
             hook(self.hook),
             hook(self.twin_hook),
-            // The next packet shows what is due.
+            // The effect of this bit shows at the next packet.
             self.state.0 & !FlowState::NEXT_HOP_DUE.0,
             if self.wildcard_source { " wildcard-source" } else { "" },
             if self.is_counted { "" } else { " uncounted" },

@@ -200,7 +200,7 @@ impl ApiServer for StubApi {
     }
 }
 
-/// Lets time pass, which is what is measured here.
+/// Lets time pass: the column measures the daemon at rest.
 fn pause(time: Duration) {
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {

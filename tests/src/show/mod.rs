@@ -1,5 +1,5 @@
-//! `cargo xtask run`: servers, traffic, and who answered, while replicas come and go. It runs on the examples in a
-//! simulated network, or on a real cluster.
+//! `cargo xtask run`: servers, traffic, and the servers that answer while replicas come and go. It runs on the examples
+//! in a simulated network, or on a real cluster.
 
 mod args;
 mod environment;

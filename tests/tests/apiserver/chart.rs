@@ -1,5 +1,5 @@
-//! The Helm chart with the real API server: the server accepts every field of what the chart renders for the table of
-//! tier `chart`, and a release is installed, changed and removed.
+//! The Helm chart with the real API server: the server accepts every field that the chart renders for the table of tier
+//! `chart`. A release is installed, changed and removed.
 
 use std::sync::Arc;
 

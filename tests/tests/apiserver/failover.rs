@@ -200,7 +200,8 @@ fn judge(table: &[Measured]) -> Result<()> {
     for row in table {
         ensure!(row.during.answered > 0 && row.at_end.answered > 0, "no request was sent: {}", line(row));
         ensure!(row.during.answered_twice == 0, "two nodes answered: {}", line(row));
-        // Both halves of a cut segment have an owner, and so have a network and a node that slept, until they hear each other.
+        // Both halves of a cut segment have an owner, and so have a network and a node that slept, until they get each
+        // other's messages.
         let may_be_two = matches!(row.fault, Fault::SegmentCut | Fault::NodeSuspended);
         ensure!(may_be_two || row.at_end.answered_twice == 0, "two nodes answered: {}", line(row));
     }

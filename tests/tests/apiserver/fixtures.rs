@@ -46,7 +46,7 @@ impl Fixtures {
     }
 }
 
-/// A value made at its first use. Lazy uses wait for it, and get the same error if that failed.
+/// A value made at its first use. Later uses wait for it, and get the same error if that failed.
 struct Lazy<T>(OnceLock<Result<T, String>>);
 
 impl<T> Default for Lazy<T> {

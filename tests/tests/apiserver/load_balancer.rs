@@ -186,7 +186,7 @@ fn other_allocator(testbed: &Testbed, case: &Case<'_>, spec: &Value) -> Result<(
     testbed.on_world(|world| world.restart(node))
 }
 
-/// A pool with an error takes nothing back, a wider pool moves nobody, and another pool moves everybody.
+/// A pool with an error takes no address back, a wider pool moves no Service, and another pool moves every Service.
 fn edited(testbed: &Testbed, case: &Case<'_>, two: &BTreeSet<String>) -> Result<()> {
     let path = configuration();
     write_pool(&path, "192.0.2.1/24")?;

@@ -1,4 +1,4 @@
-//! The rights that the chart gives, one by one, and where `docs/security.md` says so.
+//! The rights that the chart gives, one by one, and their lines in `docs/security.md`.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! `deploy/systemd/svc.service`: systemd takes it, and svc-ctl takes what it is started with.
+//! `deploy/systemd/svc.service`: systemd accepts the unit, and svc-ctl accepts the command line in it.
 
 use std::fs;
 use std::process::Command;

@@ -85,7 +85,7 @@ fn killed(testbed: &Testbed) -> Result<()> {
             (up - down).as_secs_f64(),
             inside.ok
         );
-        ensure!(inside.ok > 0, "no traffic on the traffic of {}", traffic.node);
+        ensure!(inside.ok > 0, "no traffic through {}", traffic.node);
         let now = testbed.places.processes(&traffic.node, DAEMON)?;
         ensure!(now.len() == 1 && now != pids, "{pids:?} were killed on {}, {now:?} are there", traffic.node);
     }

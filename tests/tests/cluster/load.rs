@@ -22,7 +22,8 @@ pub struct Rates {
     pub asks: u32,
 }
 
-/// From pod and node by ClusterIP and NodePort, from outside by NodePort; both protocols, both families; two nodes.
+/// Combinations of client, frontend, protocol, family and node: from pod and node by ClusterIP and NodePort, from
+/// outside by NodePort.
 pub const COMBINATIONS: u32 = (2 * 2 + 1) * 2 * 2 * 2;
 
 /// Runs until dropped.
@@ -70,7 +71,7 @@ impl Load {
         self.sum(|traffic| look_at(&traffic.streams))
     }
 
-    /// Fails if any request got no reply, and names all who missed one.
+    /// Fails if any request got no reply, and names all clients that missed one.
     pub fn check(&self) -> Result<Report> {
         let mut misses = Vec::new();
         for (traffic, agent) in
@@ -109,7 +110,7 @@ impl NodeTraffic {
     fn ask(&mut self, agent: Agent, frontends: &[SocketAddr], rates: Rates) -> Result<()> {
         let agent = Arc::new(agent);
         for (to, via) in frontends.iter().flat_map(|to| [(*to, Via::Tcp), (*to, Via::UdpConnected)]) {
-            agent.ask(via, to, 1).with_context(|| format!("on the traffic of {}", self.node))?;
+            agent.ask(via, to, 1).with_context(|| format!("through {}", self.node))?;
             if rates.new > 0 {
                 self.new.push(agent.start_load(via, to, rates.new)?);
             }

@@ -49,7 +49,7 @@ fn everywhere(testbed: &Testbed) -> Result<()> {
     let load = Load::start(testbed, Rates { new: 5, streams: 0, asks: 0 })?;
     let pods = testbed.places.pods(NAMESPACE, ECHO)?;
     let all = pods.iter().map(|pod| pod.name.as_str()).collect();
-    wait::until_true("every traffic has led to every server", LIMIT, || {
+    wait::until_true("clients of every node have reached every server", LIMIT, || {
         Ok(load
             .by_node()
             .iter()

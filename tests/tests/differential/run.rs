@@ -235,7 +235,8 @@ impl Runner {
         trial.tell_time();
 
         let counters = before.map(|before| difference(&self.counters(), &before));
-        let examined = Examined { packet: &packet, input: &input, outcome: &outcome, at, interface, counters };
+        let examined =
+            Examined { packet: &packet, input: &input, outcome: &outcome, at, interface, counters };
         let allowed: Vec<&Possible> = possible.iter().filter(|p| examined.is(p)).collect();
         let chosen = self.one_of(&allowed, tuple);
         let Some(chosen) = chosen else { bail!(examined.complaint(&possible)) };

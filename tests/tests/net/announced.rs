@@ -78,7 +78,7 @@ fn act(testbed: &mut Testbed) -> Result<()> {
         ensure!(self::owner(testbed, address)? == owner, "another node answers while the daemon is away");
         testbed.world.restart(owner)?;
 
-        // Only the endpoint of the other node is left: what is measured is the move of the address.
+        // Only the endpoint of the other node is left, so that the case measures the move of the address.
         write(testbed, &[if other == 1 { "near" } else { "far" }])?;
         dialled(testbed, address).context("before the cut")?;
         link(testbed, owner, "down")?;

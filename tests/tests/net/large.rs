@@ -87,8 +87,8 @@ fn narrow_hop(testbed: &mut Testbed) -> Result<()> {
     })
 }
 
-/// The host end drops what the pod sends above the MTU, without an error, so the server must know it. Segments leave
-/// one by one: a whole batch would pass the host end whatever its size, and hide a server that does not know.
+/// The host end drops packets of the pod above the MTU without an error, so the server must know the MTU. Segments
+/// leave one by one: a whole batch would pass the host end in any size, and hide a server that does not know the MTU.
 fn send_small_and_advertise_large(pod: &Netns) -> Result<()> {
     pod.ip("link set eth0 gso_max_segs 1")?;
     for (family, option) in [(Family::V4, "-4"), (Family::V6, "-6")] {

@@ -145,7 +145,7 @@ fn garbage(testbed: &mut Testbed) -> Result<()> {
 /// Sends octets by an interface of this thread's network namespace, without a header of any layer.
 fn send_as_it_is(interface: &str, octets: &[u8]) -> Result<()> {
     let index = nix::net::if_::if_nametoindex(interface)?;
-    // The protocol number of the socket filters what it receives: nothing.
+    // With the protocol number 0 the socket receives nothing.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: a sockaddr_ll fits into the storage, and any octets are a valid one.

@@ -1,6 +1,6 @@
 //! Plays the cases of the tier `golden` on the kernel: the same files go through the plan into the kernel's tables,
-//! edit by edit. Packets, flows and load balancers must get what a section shows. Expectations are read only from the
-//! sections' text.
+//! edit by edit. The results for packets, flows and load balancers must agree with the sections. Expectations are read
+//! only from the sections' text.
 
 #[path = "../../../svc-ctl/tests/golden/case.rs"]
 pub mod case;

@@ -17,7 +17,7 @@ use svc_tests::{agent, cleanup, wait};
 use crate::endpoints::{CASES, METRICS, judge};
 
 const PAGE: Request = Request { port: METRICS, path: "/metrics", accept: None };
-/// Has series only once a slice says when its change began.
+/// A metric that has series only after a slice with the time of its change.
 const PROGRAMMED: &str = "kubeproxy_network_programming_duration_seconds_count";
 const LIMIT: Duration = Duration::from_secs(30);
 

@@ -1,4 +1,4 @@
-//! `tests/PAGES.md`: what kube-proxy and svc answer, side by side.
+//! `tests/PAGES.md`: the responses of kube-proxy and svc, side by side.
 
 use std::fmt::Write as _;
 use std::{env, fs};

@@ -141,7 +141,7 @@ fn is_caught(witness: &TestBinary, privilege: Privilege, object: &Path) -> Resul
     }
 }
 
-/// Unchanged files keep their time, so that cargo compiles only what changed.
+/// Unchanged files keep their time, so that cargo compiles only the changed ones.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let new = fs::read(from).with_context(|| from.display().to_string())?;
     if fs::read(to).ok().as_ref() != Some(&new) {

@@ -1,4 +1,4 @@
-//! Files that change under a daemon: what is in force afterwards, and what is complained of.
+//! The configuration file changes under a daemon: the settings in force afterwards, and the complaints.
 
 use std::fs;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::cli::run::Invocation;
 
 const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
 
-/// A file, what follows it, and what that has said.
+/// A file, the reloader that follows it, and its complaints.
 struct Bench {
     folder: PathBuf,
     reloader: Option<Reloader>,
@@ -46,7 +46,7 @@ impl Bench {
         Self { folder, reloader: Some(reloader), settings, in_force, ledger, level }
     }
 
-    /// The file says this now, and is taken.
+    /// Writes the file, and reloads it.
     fn change(&mut self, text: &str) {
         fs::write(self.folder.join("config.conf"), format!("{HEAD}{text}")).unwrap();
         let reloader = self.reloader.as_mut().unwrap();
@@ -90,7 +90,7 @@ fn sem_250_what_the_plan_and_the_log_are_told_changes_at_once() {
     let document = Arc::clone(&bench.in_force.borrow().document);
     assert_eq!(document["nodePortAddresses"], serde_json::json!(["primary"]));
     assert_eq!(document["nftables"]["masqueradeAll"], true);
-    // A line that is taken away says the default.
+    // A removed line means the default.
     bench.change("mode: nftables\n");
     assert_eq!(bench.settings.borrow().clone(), Settings::default());
     assert_eq!(bench.flag("masquerade-all").unwrap(), "false");

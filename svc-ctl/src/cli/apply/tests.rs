@@ -1,4 +1,4 @@
-//! Folders on a real file system: what is told, and what stands in the folder afterwards.
+//! Folders on a real file system: the output of the commands, and the contents of the folder afterwards.
 
 use super::*;
 use crate::cli::validate::text as report;

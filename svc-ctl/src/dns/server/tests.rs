@@ -20,7 +20,7 @@ async fn free_address() -> SocketAddr {
     UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
-/// Waits until nobody has the address any more.
+/// Waits until the address is free.
 async fn is_given_up(address: SocketAddr) {
     let bind = async {
         while UdpSocket::bind(address).await.is_err() {

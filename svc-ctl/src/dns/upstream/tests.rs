@@ -1,4 +1,4 @@
-//! Upstreams that lead back to this name server, by their address or by somebody in between.
+//! Upstreams that lead back to this name server, by their address or through another server.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -30,7 +30,10 @@ fn an_upstream_that_is_ourselves_is_left_out_at_once_and_named() {
     let (left, complaints) = servers(&Upstreams::Servers(vec![own, other, other]), &[own]);
     assert_eq!(left, [other]);
     let reported: Vec<String> = complaints.iter().map(ToString::to_string).collect();
-    assert_eq!(reported, ["--dns-upstream: 192.0.2.53:53: leads back to this name server, so it is not asked"]);
+    assert_eq!(
+        reported,
+        ["--dns-upstream: 192.0.2.53:53: leads back to this name server, so it is not asked"]
+    );
     // The same server at another port is another one.
     assert_eq!(servers(&Upstreams::Servers(vec![address("192.0.2.53:5353")]), &[own]).0.len(), 1);
 }
@@ -65,7 +68,7 @@ pub(in crate::dns) async fn ask(server: SocketAddr, name: &str) -> ResponseCode 
     let mut buffer = [0; 4096];
     let exchange = async {
         loop {
-            // Where nobody listens yet, the kernel refuses either.
+            // Until a server listens, the kernel refuses the query.
             let sent = socket.send(&question.to_bytes().unwrap()).await;
             if let Ok(length) = async {
                 sent?;

@@ -1,4 +1,4 @@
-//! Cases of the allocator: a table of pools, what Services had, Services, and what they have afterwards.
+//! Cases of the allocator: a table of pools, Services, and their addresses before and after.
 
 use std::collections::BTreeSet;
 

@@ -1,10 +1,10 @@
-//! A claim played in steps: what is heard and known, and what is done when.
+//! Plays claims in steps: facts and messages in, actions and their times out.
 
 use super::*;
 
 static NONE: BTreeSet<String> = BTreeSet::new();
 
-/// Plays a claim of node `a` in steps of 100 ms; `event` may change what is heard and known before each.
+/// Plays a claim of node `a` in steps of 100 ms; `event` may change the facts and messages before each.
 fn play(
     candidates: &[&str],
     steps: u64,
@@ -182,7 +182,7 @@ fn an_owner_that_was_suspended_asks_before_it_announces_and_yields_to_a_node_tha
         assert!(claim.is_held());
 
         assert_eq!(claim.step(&situation(2 * woken)), [Probe]);
-        // The programs have heard the answer.
+        // The programs have seen the answer.
         claim.yielded(Some("b".to_owned()), 2 * woken);
         assert_eq!(claim.step(&situation(2 * woken + 100)), [Probe], "b is no candidate");
         assert_eq!((claim.owner(), claim.is_held()), (Some("b"), false));

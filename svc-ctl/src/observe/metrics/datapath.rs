@@ -1,4 +1,4 @@
-//! Packets by what happened to them, with the reasons of `docs/counters.md`.
+//! Packets by verdict, with the reasons of `docs/counters.md`.
 
 use std::fmt;
 

@@ -1,5 +1,5 @@
-//! The cost of the programs: how often each ran, and how long. The kernel measures it only while somebody asks for it
-//! (`--bpf-stats`), because it costs every program of the machine some nanoseconds each time.
+//! The cost of the programs: how often each ran, and how long. The kernel measures it only on request (`--bpf-stats`),
+//! because it costs every program of the machine some nanoseconds each time.
 
 use std::collections::BTreeMap;
 use std::fmt;

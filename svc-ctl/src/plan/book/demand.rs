@@ -73,8 +73,8 @@ impl Book {
         self.has_freed = true;
     }
 
-    /// The capacity that the tables should have, if it is more than they have: what is used and asked for is at most half
-    /// of it, or 70 % of the Maglev pages. No table gets more than `most` entries.
+    /// The capacity that the tables should have, if it is more than they have. Used and requested entries take at most
+    /// half of it, or 70 % of the Maglev pages. No table gets more than `most` entries.
     pub fn wanted_capacity(&self, most: u32) -> Option<Capacity> {
         let mut demand = Demand::default();
         self.waiting.values().for_each(|d| demand.add(d));

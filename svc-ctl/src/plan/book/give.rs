@@ -1,5 +1,5 @@
-//! Gives a Service what it asks for. A service port for which there is no room keeps what it has, and nobody else is
-//! harmed.
+//! Grants a Service the resources that it asks for. A service port without room keeps its present resources, and other
+//! service ports are not affected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -145,7 +145,7 @@ impl Book {
         Ok((self.ids.extent(&set, now)?, ids))
     }
 
-    /// There is room in the hash tables for what is new of this service port.
+    /// There is room in the hash tables for the new entries of this service port.
     fn has_room(&self, of: &PortOf, claims: &[Claim], sources: &[Prefix]) -> Result<(), Full> {
         let (family, tables, capacity) =
             (of.addresses().family() as usize, self.tables.get(), &self.ids.capacity);
@@ -167,7 +167,7 @@ impl Book {
         }
     }
 
-    /// Shows in the tables what was allocated.
+    /// Writes the allocated resources into the tables.
     #[expect(clippy::too_many_arguments, reason = "one service port's question and answer")]
     fn grant(
         &mut self,
@@ -293,8 +293,8 @@ impl Book {
         self.waiting.entry(of.service.name.clone()).or_default().add(&demand);
     }
 
-    /// Keeps the service port's grant for the frontends that it still owns. After a restart there is no grant: what the
-    /// kernel holds is kept, if the ids agree.
+    /// Keeps the service port's grant for the frontends that it still owns. After a restart there is no grant: the
+    /// kernel's entries are kept, if the ids agree.
     fn keep(&mut self, before: Option<&Page>, of: &PortOf, claims: &[Claim]) -> Option<Grant> {
         let owned = |frontend: &Frontend| claims.iter().any(|c| c.frontend == *frontend);
         let mut grant = match before.and_then(|page| page.grants.iter().find(|g| g.of.is_same_port(of))) {
@@ -308,7 +308,7 @@ impl Book {
         Some(grant)
     }
 
-    /// Counts what a grant holds once more: its old page will let it go.
+    /// Counts the resources of a grant once more, because its old page will release them.
     fn hold_again(&mut self, grant: &Grant) {
         for &(id, locality) in &grant.published {
             if let Some(backend) = self.tables().backends.get(&id).copied() {

@@ -30,7 +30,7 @@ const SMALL: Capacity = Capacity {
     prefixes: 4,
 };
 
-/// A Service in small numbers.
+/// A Service, described by small numbers.
 #[derive(Clone, Debug)]
 struct Sketch {
     /// Endpoints 0 to 7; even ones are on this node.
@@ -80,7 +80,7 @@ fn arb_sketch() -> impl Strategy<Value = Sketch> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Service number, and what it is now.
+    /// Service number, and its new state.
     Service(u8, Option<Sketch>),
     /// The node has this address, and is in this zone.
     Node(u8, bool),
@@ -197,7 +197,7 @@ fn scratch(world: &World, settings: &Settings) -> Meanings {
     world.services.values().for_each(|service| claims.add(service));
     let own = plan_node_addresses(&settings.node_port_addresses, &world.node, &world.addresses);
     all.addresses.extend(own);
-    // Whoever names the node of a backend knows more.
+    // An entry that names the node of a backend has more information.
     let mut localities: BTreeMap<(std::net::IpAddr, u16), Locality> = BTreeMap::new();
     let ports = || world.services.values().flat_map(PortOf::all);
     let owned = |of: &PortOf| {
@@ -264,7 +264,7 @@ fn scratch(world: &World, settings: &Settings) -> Meanings {
     all
 }
 
-/// Arrays that nobody clears, and hash tables, as in the kernel.
+/// Arrays that are never cleared, and hash tables, as in the kernel.
 #[derive(Clone, Debug, Default)]
 struct Kernel {
     selection: BTreeMap<u32, BackendId>,

@@ -139,7 +139,7 @@ fn sem_017_the_first_by_name_keeps_an_address_and_a_cluster_address_goes_before_
         ]
     );
     assert_eq!(played.book.tables().frontends.len(), 3);
-    // Its owner goes: the rivals get what they asked for.
+    // The owner goes, and the rivals get their frontends.
     played.then(&world(&services[1..], &[]), 1_000);
     assert_eq!(played.reasons(), [] as [&str; 0]);
     assert_eq!(played.book.tables().frontends.len(), 3);
@@ -227,7 +227,7 @@ fn sem_233_clients_may_stay_with_what_is_listed_and_its_ids_live_as_long() {
     assert_eq!(played.book.affinity_losses(), losses + 1);
     played.then(&plain(&[("a", "10.0.0.1 10.0.0.2 10.0.0.3")]), 0);
     assert_eq!(ids(&played), [(1, vec![1, 2, 5])]);
-    // Without affinity nobody stays (SEM-235).
+    // Without affinity no client keeps its backend (SEM-235).
     played.then(&world(&[("a", "clusterIP: 10.96.0.1")], &[("a", "10.0.0.1")]), 0);
     assert_eq!((ids(&played), played.book.affinity_losses()), (vec![], losses + 2));
 }

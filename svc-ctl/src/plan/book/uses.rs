@@ -1,4 +1,5 @@
-//! How many grants hold a backend, an extent, a Maglev table or an address. What nobody holds any more leaves the tables.
+//! Counts the grants that hold a backend, an extent, a Maglev table or an address. Without a holder these leave the
+//! tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -19,7 +20,7 @@ use crate::plan::tracked::TrackedTables;
 struct BackendUse {
     /// Grants that publish it, by where each of them sees it.
     published: [u32; 3],
-    /// Grants whose clients may stay with it.
+    /// Grants whose clients may keep it by session affinity.
     affinity_grants: u32,
 }
 
@@ -223,13 +224,13 @@ impl Uses {
         }
     }
 
-    /// Addresses that were found in the kernel at start and that nobody has.
+    /// Removes addresses that the kernel held at the start and that have no owner.
     pub fn remove_unknown_addresses(&self, tables: &mut TrackedTables) {
         let all: Vec<IpAddr> = tables.get().addresses.keys().copied().collect();
         all.into_iter().for_each(|addr| self.show_address(tables, addr));
     }
 
-    /// Removes from the tables what is idle; its numbers and places are retired.
+    /// Removes idle entries from the tables, and retires their numbers and places.
     pub fn remove_idle(&mut self, tables: &mut TrackedTables, ids: &mut Ids) {
         for extent in std::mem::take(&mut self.idle_extents) {
             if let Some(found) = self.maglevs.get(&extent).filter(|found| found.count == 0) {

@@ -1,5 +1,5 @@
-//! Load-balancer addresses in a cluster: one node gives them, elected by a Lease, and each node has a Lease that says where it is.
-//! Without pools the API server is not asked for anything.
+//! Load-balancer addresses in a cluster: one node gives them, elected by a Lease, and each node has a Lease with its
+//! own addresses. Without pools the API server is not asked for anything.
 
 mod allocator;
 mod decide;

@@ -1,8 +1,8 @@
 //! Assigns ClusterIPs and node ports to Services that have none, as an API server does.
 //!
-//! Every node must give the same without asking another. So what a Service gets depends on the manifests alone: its name is
-//! a place in the range, and where two want the same place, the first by name has it and the other takes the next free one.
-//! Addresses and ports that manifests write are theirs before any are given; then Services keep what they were given before.
+//! Every node must assign the same values without asking another node. So the result depends only on the manifests: the
+//! name of a Service gives a place in the range. If two Services have the same place, the first by name gets it and the
+//! other takes the next free one. Addresses and ports in manifests come first. Then Services keep their earlier ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -22,8 +22,8 @@ const MOST_ADDRESSES: u64 = 1 << 20;
 
 type Key = (String, String);
 
-/// Gives what is missing, and says what cannot be given. Without a range of a family, Services get no address of it.
-/// `given` is what they were given before, and is afterwards what they have been given now.
+/// Assigns the missing values, and reports those that cannot be assigned. Without a range of a family, Services get no
+/// address of it. `given` has the earlier values, and afterwards the new ones.
 pub fn assign(services: &mut BTreeMap<Key, Service>, ranges: &[IpNet], given: &mut Given) -> Vec<Complaint> {
     let mut complaints = assign_cluster_ips(services, ranges, &mut given.cluster_ips);
     complaints.extend(assign_node_ports(services, &mut given.node_ports));
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn a_service_keeps_what_it_was_given_when_one_comes_that_goes_before_it() {
         let (web, rival) = ("{metadata: {name: web}, spec: {}}", "{metadata: {name: a}, spec: {}}");
-        // Two addresses: whoever is first by name takes what it likes.
+        // Two Services have the same place: the first by name gets it.
         let range = "10.0.0.0/30";
         let both = assigned(&[web, rival], range).0;
         let alone = assigned(&[web], range).0;

@@ -1,5 +1,5 @@
-//! The text of a file into objects: many documents, `List` kinds, and what an API server would default. An error names
-//! document and field.
+//! Parses the text of a file into objects: many documents, `List` kinds, and the defaults of an API server. An error
+//! names document and field.
 
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -212,7 +212,7 @@ fn object_name(kind: &str, namespace: Option<&str>, name: &str) -> String {
     }
 }
 
-/// The objects of a list; `implied` are version and kind of those that do not say.
+/// The objects of a list; `implied` are version and kind of objects without them.
 fn parse_list(
     list: Option<&Value>,
     field: &str,

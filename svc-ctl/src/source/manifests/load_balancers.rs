@@ -17,8 +17,8 @@ use crate::source::load_balancer::{is_excluded, request, unchanged, with_address
 
 type Key = (String, String);
 
-/// Gives each Service that asks for it an address of the pools, unless the manifest writes one. `given` is what they were
-/// given before, and is afterwards what they have been given now. The answer has how full the pools are.
+/// Gives each Service that asks for it an address of the pools, unless the manifest writes one. `given` has the earlier
+/// addresses, and afterwards the new ones. Returns the use of the pools.
 pub fn assign<'a>(
     services: &mut BTreeMap<Key, Service>,
     nodes: impl Iterator<Item = &'a Node>,

@@ -15,7 +15,7 @@ use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::{parse_dns_name, parse_ip, parse_label};
 use crate::model::service::NODE_PORTS;
 
-/// A field and what is wrong with it.
+/// A field and its fault.
 pub type Fault = (String, String);
 
 /// Everything that is wrong with a Service by itself. `ranges` are those that ClusterIPs must be in; none: anywhere.
@@ -109,7 +109,7 @@ impl Faults {
     fn check_target(&mut self, i: usize, port: &ServicePort) {
         let is_good = match &port.target_port {
             None => true,
-            // Zero is what is not written.
+            // Zero stands for a missing value.
             Some(IntOrString::Int(number)) => (0..=65_535).contains(number),
             Some(IntOrString::String(name)) => {
                 let is_inner =

@@ -26,11 +26,11 @@ pub struct Finding {
     pub object: String,
     pub field: String,
     pub reason: String,
-    /// The file says something that has no effect here.
+    /// A part of the file has no effect here.
     pub is_harmless: bool,
 }
 
-/// Settings that decide what is valid.
+/// Settings that decide whether a file is valid.
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub service_cidrs: Vec<IpNet>,

@@ -34,7 +34,7 @@ impl Writers {
                 self.done(names);
                 soon
             }
-            // A link is complete from the start; of other files the end of writing will be told.
+            // A link is complete from the start. For other files an event follows at the end of writing.
             EventKind::Modify(ModifyKind::Data(_)) | EventKind::Create(CreateKind::File) => {
                 if event.paths.iter().any(|p| p.is_symlink()) {
                     return soon;

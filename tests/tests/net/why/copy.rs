@@ -67,7 +67,7 @@ fn live_tables(testbed: &mut Testbed) -> Result<()> {
     expect(&ask(testbed, &client, testbed.node_port(Family::V4), "TCP")?, FORWARDED, "forwarded")?;
     let differing = differing(&before, &contents(testbed)?);
     ensure!(differing.is_empty(), "{differing:?} differ");
-    // Without any link of svc the error names what is pinned in their folder.
+    // Without any link of svc the error names the objects that are pinned in their folder.
     for link in pins.link_names()? {
         fs::remove_file(pins.link(&link))?;
     }

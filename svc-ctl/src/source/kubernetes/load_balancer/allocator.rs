@@ -39,7 +39,7 @@ const SETTLE: Duration = Duration::from_millis(50);
 const LOOK: Duration = Duration::from_secs(1);
 /// Pause after the Lease has run out between two writes.
 const RETRY: Duration = Duration::from_secs(1);
-/// Events that may wait to be published. Further ones are left out: the status says the same.
+/// Events that may wait to be published. Further ones are left out, because the status has the same information.
 const NOTICES_AHEAD: usize = 256;
 
 /// Runs for ever.
@@ -164,7 +164,7 @@ async fn changed(ranges: &mut Option<watch::Receiver<Vec<IpNet>>>) {
     }
 }
 
-/// The other ends of a term's writes.
+/// The inputs and outputs of a term: the API server, the ledger, the published values.
 struct TermContext<'a> {
     client: &'a Client,
     node: &'a str,
@@ -174,7 +174,7 @@ struct TermContext<'a> {
     notices: &'a mpsc::Sender<Notice>,
 }
 
-/// Writes the statuses that differ from what they should be. True: the Lease has run out before the last one.
+/// Writes the statuses that differ from the allocation. Returns true if the Lease ran out before the last write.
 async fn give(
     view: &mut View,
     context: &TermContext<'_>,

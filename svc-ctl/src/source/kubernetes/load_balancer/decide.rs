@@ -17,7 +17,7 @@ use crate::source::load_balancer::{request, unchanged, written};
 /// All Services by name.
 pub type Services = BTreeMap<ServiceName, Service>;
 
-/// The outcome for each Service with a load balancer, and what is wrong.
+/// The outcome for each Service with a load balancer, and the complaints.
 #[derive(Debug, Default)]
 pub struct Decision {
     pub outcomes: BTreeMap<ServiceName, Outcome>,

@@ -18,7 +18,8 @@ use crate::model::complaint::Origin;
 use crate::observe::ledger::Ledger;
 
 const NAME: &str = "svc-allocator";
-/// A holder that asks for more is not believed: nobody could follow it. For less neither: it may act for as long as svc does.
+/// A longer duration in the Lease is not honoured, because no node could take over for so long. Nor is a shorter one:
+/// its holder may act for as long as svc does.
 const LONGEST: Millis = 4 * DURATION;
 
 /// Publishes until when this node gives addresses. Runs for ever; a failure is a renewal that did not happen.

@@ -16,14 +16,14 @@ use super::{Next, Outbox};
 use crate::observe::ledger::Complaints;
 use crate::source::kubernetes::failure::{Failure, Pauses};
 
-/// Status codes that may change later: credentials are renewed, or the server is less busy.
+/// Status codes after which a later request may succeed: credentials are renewed, or the server is less busy.
 const NOT_NOW: [u16; 3] = [401, 408, 429];
 const NOT_FOUND: u16 = 404;
 const FORBIDDEN: u16 = 403;
 /// An object of that name exists.
 const CONFLICT: u16 = 409;
 
-/// Says that the daemon has started, and publishes complaints for ever.
+/// Publishes the Event of the daemon's start, and complaints for ever.
 pub async fn run(client: Client, node_name: &str, complaints: watch::Receiver<Complaints>) {
     tokio::join!(say_start(&client, node_name), publish(&client, node_name, complaints));
 }
@@ -73,7 +73,7 @@ async fn publish(client: &Client, node_name: &str, mut complaints: watch::Receiv
     }
 }
 
-/// Publishes one notice unless its object has been told. Returns the uid of the object that knows now.
+/// Publishes one notice unless its object has got it. Returns the uid of the object that has it now.
 async fn say(
     client: &Client,
     node_name: &str,
@@ -123,7 +123,7 @@ async fn create(client: &Client, event: &Event) -> Result<(), Failure> {
     }
 }
 
-/// The server will answer the same again.
+/// The server would answer a second request in the same way.
 fn is_definite(failure: &Failure) -> bool {
     failure.code.is_some_and(|code| (400..500).contains(&code) && !NOT_NOW.contains(&code))
 }

@@ -111,7 +111,7 @@ fn a_recurring_complaint_is_not_sent_to_the_same_object_again() {
     assert!(bench.said_within(60).is_empty());
     // Reading the object does not extend the lifetime of the Event.
     assert_eq!(bench.said_within(54 * 60), ["s0001", "bpffs: not mounted"]);
-    // A new object has not been told.
+    // A new object has not got the notice.
     bench.accept(1);
     bench.said_within(1);
     bench.refuse(1);

@@ -20,7 +20,7 @@ use tower::{BoxError, ServiceExt as _};
 
 use super::probe::{Probe, Question};
 
-/// Servers tell probes from other clients by how this begins.
+/// Servers recognise probes by the first word of this header.
 const USER_AGENT: &str = "kube-probe/svc";
 
 /// Asks; a clone shares the client.
@@ -31,7 +31,7 @@ pub struct Asker {
 
 impl Asker {
     pub fn new() -> anyhow::Result<Self> {
-        // As with the kubelet, whoever answers at the address of a Pod is the Pod: no certificate is looked at.
+        // As with the kubelet, any server at the address of a Pod counts as the Pod, so certificates are not verified.
         let mut anybody = Config::new(Default::default());
         anybody.accept_invalid_certs = true;
         // Else a machine without CA certificates has no TLS.
@@ -85,7 +85,7 @@ async fn check(target: &str, service: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The libraries' errors say least at the top.
+/// The outer errors of the libraries say least.
 fn causes(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

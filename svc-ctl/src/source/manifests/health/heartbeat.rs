@@ -1,5 +1,5 @@
-//! Heartbeats by UDP between the nodes of the manifests. Each node asks each other one; a daemon answers, or in its place the
-//! kernel says that nobody listens. Either is a node that lives.
+//! Heartbeats by UDP between the nodes of the manifests. Each node asks every other node. The daemon answers, or the
+//! kernel reports that no socket listens. Either answer shows that the node is alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -26,7 +26,7 @@ const QUESTION: &[u8; 8] = b"svc-hb?1";
 const ANSWER: &[u8; 8] = b"svc-hb!1";
 const LENGTH: usize = 16;
 
-/// Whether nodes ask each other for a sign of life, and who this one is.
+/// The settings of heartbeats, and the identity of this node.
 #[derive(Clone, Debug)]
 pub struct HeartbeatOptions {
     pub node: String,
@@ -265,7 +265,7 @@ async fn answer(address: SocketAddr, known: watch::Sender<Known>, bell: Arc<Noti
             match socket.recv_from(&mut received).await {
                 Ok((length, from)) if is_message(&received[..length], QUESTION) => {
                     received[..8].copy_from_slice(ANSWER);
-                    // Whoever does not get it counts it as missed.
+                    // A node that does not get the answer counts it as missed.
                     drop(socket.send_to(&received[..LENGTH], from).await);
                 }
                 Ok(_) => {}

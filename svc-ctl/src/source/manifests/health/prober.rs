@@ -1,4 +1,4 @@
-//! One task for each probe of the manifests' Pods. What they find is one shared value.
+//! Runs one task for each probe of the manifests' Pods. Their results are one shared value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -41,7 +41,7 @@ pub struct Finding {
     pub reason: String,
 }
 
-/// Asks the Pods it was last told of.
+/// Probes the Pods of the latest list.
 #[derive(Debug)]
 pub struct Prober {
     asker: Asker,

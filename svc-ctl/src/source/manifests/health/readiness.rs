@@ -12,7 +12,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// A Pod that appears is not ready until its probe has said so often enough.
+    /// A new Pod is not ready until its probe has succeeded often enough.
     pub const NEW: Self = Self { is_ready: Some(false), last: None, in_a_row: 0 };
     /// The time since the Pod started is unknown: its first result decides, or else each start of the daemon would
     /// take Pods out for some periods.
@@ -46,7 +46,7 @@ impl Readiness {
 mod tests {
     use super::*;
 
-    /// Results `+` and `-` in; after each, ready `R`, not ready `n`, or nobody knows `?`.
+    /// Results `+` and `-` in; after each: ready `R`, not ready `n`, or unknown `?`.
     fn played(mut readiness: Readiness, successes: u32, failures: u32, results: &str) -> String {
         let thresholds = Thresholds { successes, failures };
         let letter = |readiness: Readiness| match readiness.is_ready() {

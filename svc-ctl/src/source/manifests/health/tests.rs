@@ -38,7 +38,7 @@ impl Folder {
         Self { path, batches, ledger, task }
     }
 
-    /// Ready or not, of the one endpoint that the next batch tells of.
+    /// The readiness of the only endpoint in the next batch.
     async fn next(&mut self) -> bool {
         let batch = tokio::time::timeout(LIMIT, self.batches.recv()).await.unwrap().unwrap();
         let slice = |event| match event {

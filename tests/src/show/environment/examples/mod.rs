@@ -154,7 +154,8 @@ impl Examples {
         self.rewrite(rest.join("---\n"))
     }
 
-    /// Node2 with its daemon, its programs and its Pods, as if its power were off. No manifest says so: node1 finds out.
+    /// Node2 with its daemon, its programs and its Pods, as if its power were off. No manifest changes: node1 must find
+    /// out by itself.
     fn kill_node(&mut self) -> Result<()> {
         self.world.daemon(2)?.kill()?;
         // Firewall rules on node2 would not do: its programs answer ARP before them.

@@ -1,4 +1,4 @@
-//! Tells other nodes the results that this one has, by TCP at an address of its own.
+//! Sends the results of this node to other nodes, by TCP at an address of this node.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
