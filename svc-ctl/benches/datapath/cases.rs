@@ -1,5 +1,5 @@
-//! The measured cases: what runs, the lower bound that it is compared with, and a check that the first packet is
-//! treated correctly.
+//! The measured cases: the program, the lower bound to compare with, and a check that the first packet is treated
+//! correctly.
 
 use std::collections::HashMap;
 

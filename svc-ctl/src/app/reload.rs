@@ -20,11 +20,11 @@ use crate::plan::settings::Settings;
 /// Flags that a changed file changes at once.
 const LIVE: [&str; 5] =
     ["masquerade-all", "masquerade-local-backends", "nodeport-addresses", "selection", "v"];
-/// And this one, where the programs look for such prefixes already.
+/// This flag changes at once too, if the programs look up such prefixes already.
 const SERVICE_CIDR: &str = "service-cidr";
 /// A file is written in several steps: they are one change.
 const SETTLE: Duration = Duration::from_millis(200);
-/// Without a word of inotify the file is looked at after this time all the same.
+/// Period after which the file is read again even without an inotify event.
 const LOOK_PERIOD: Duration = Duration::from_secs(30);
 
 /// The configuration in force, and the receivers of its changes.
@@ -48,7 +48,7 @@ impl Reloader {
             .ok();
         let mut text = file.text;
         loop {
-            // A closed channel is one without inotify.
+            // A closed channel means that there is no inotify.
             if let Ok(None) = timeout(LOOK_PERIOD, changes.recv()).await {
                 tokio::time::sleep(LOOK_PERIOD).await;
             }
@@ -75,7 +75,7 @@ impl Reloader {
             Ok(new) => new,
             Err(error) => {
                 let text = format!("{error:#}");
-                // The object of the complaint is the file already.
+                // The complaint names the file already.
                 let text = text
                     .strip_prefix(object.as_str())
                     .map_or(text.as_str(), |rest| rest.trim_start_matches(": "));

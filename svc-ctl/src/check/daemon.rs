@@ -3,7 +3,7 @@
 use super::{Finding, Verdict, fail, pass, warn};
 use crate::observe::status::StatusFile;
 
-/// Percent of a table that are worth a warning.
+/// Fill of a table, in percent, from which on there is a warning.
 const CROWDED: u64 = 80;
 /// A change that is not in force after this time is late. `/healthz` has the same limit.
 const LATE_MS: u64 = 60_000;

@@ -25,7 +25,7 @@ use crate::programs::firewall;
 use crate::reconcile::unix_ms;
 use crate::source::kubernetes::{self, rights};
 
-/// The API server may take so long for all questions.
+/// Time limit for all requests to the API server.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Everything that is judged.

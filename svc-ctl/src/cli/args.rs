@@ -48,7 +48,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Configuration files of kube-proxy.
     Config(ConfigArgs),
-    /// Judges a folder of manifests, or a file, without serving it. Exits with 1 if something is wrong, and names file and line.
+    /// Checks a folder of manifests, or a file, without serving it. Exits with 1 if something is wrong, and names file
+    /// and line.
     Validate(ValidateArgs),
     /// Puts a file into the folder of manifests, at once and whole, if the folder is good with it. Exits with 1 if it is not.
     Apply(ApplyArgs),
@@ -108,7 +109,7 @@ pub struct CheckArgs {
     /// As for `run`.
     #[arg(long, value_name = "NAME")]
     pub pod_interface: Vec<String>,
-    /// Asks the svc of every node too whether it serves, at `/readyz`; the API server names the nodes.
+    /// Also asks svc on every node, at `/readyz`, whether it serves; the API server names the nodes.
     #[arg(long)]
     pub all_nodes: bool,
     /// The port of `--healthz-bind-address` on every node.
@@ -138,14 +139,14 @@ pub enum ConfigCommand {
 #[derive(Args, Debug)]
 pub struct RunArgs {
     /// Configuration file: a KubeProxyConfiguration, and in another document an SvcConfiguration with flags of svc.
-    /// Flags and the environment go before it; `svc-ctl config explain FILE` shows the effect of each field. A changed
-    /// file is in force at once where that is possible; settings that need a restart are named.
+    /// Flags and the environment have precedence; `svc-ctl config explain FILE` shows the effect of each field. A
+    /// changed file is in force at once where that is possible; settings that need a restart are named.
     #[arg(long, value_name = "FILE", env = "SVC_CONFIG")]
     pub config: Option<PathBuf>,
     /// Lines of the log as text or as JSON.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// How much is logged, as kube-proxy counts: 0 to 3 is info, 4 and 5 debug, more is trace. RUST_LOG goes before it.
+    /// How much is logged, as kube-proxy counts: 0 to 3 is info, 4 and 5 debug, more is trace. RUST_LOG has precedence.
     #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
     pub verbosity: u8,
     /// Where Services come from: `kubernetes`, or `manifests:DIR` (a folder or file of Kubernetes YAML, watched).
@@ -153,7 +154,8 @@ pub struct RunArgs {
     pub source: Source,
     #[command(flatten)]
     pub standalone: StandaloneArgs,
-    /// End when everything that the source lists is in force for the first time; the kernel goes on with it. For scripts.
+    /// End when everything that the source lists is in force for the first time; the kernel goes on serving. For
+    /// scripts.
     #[arg(
         long,
         num_args = 0..=1,
@@ -201,13 +203,13 @@ pub struct RunArgs {
     /// `externalTrafficPolicy: Local` it reaches every endpoint. `interface`: by the roles of interfaces.
     #[arg(long, value_enum, value_name = "MODE", default_value = "interface")]
     pub detect_local_mode: DetectLocal,
-    /// Where pods of the cluster have their addresses, for `--detect-local-mode cluster-cidr`: CIDRs separated by commas.
+    /// Addresses of the cluster's pods, for `--detect-local-mode cluster-cidr`: CIDRs separated by commas.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
     pub cluster_cidr: Cidrs,
-    /// The bridge that pods hang on, for `--detect-local-mode bridge-interface`.
+    /// The bridge of the pods, for `--detect-local-mode bridge-interface`.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub pod_bridge_interface: String,
-    /// How the names of pods' interfaces begin, for `--detect-local-mode interface-name-prefix`.
+    /// Prefix of the names of pods' interfaces, for `--detect-local-mode interface-name-prefix`.
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     pub pod_interface_name_prefix: String,
     /// Masquerade all clients of ClusterIPs, pods too.
@@ -254,9 +256,9 @@ pub struct RunArgs {
     /// left alone, as by kube-proxy; if a router sends the address here, they circle between router and node.
     #[arg(long, value_enum, value_name = "VERDICT", default_value = "pass")]
     pub unknown_external_ports: UnknownPorts,
-    /// How backends are chosen where a Service's annotation `svc/selection` does not say: `maglev` (every node the same for
-    /// the same client) or `random` (by a hash of addresses and ports). By default Maglev for clients from outside, random
-    /// for others.
+    /// How backends are chosen for Services without the annotation `svc/selection`: `maglev` (every node the same for
+    /// the same client) or `random` (by a hash of addresses and ports). By default Maglev for clients from outside,
+    /// random for others.
     #[arg(long, value_name = "WAY")]
     pub selection: Option<Selection>,
     /// Answers DNS for Services at this address of this host, by UDP and TCP; may be given again. Port 53 where none is given.
@@ -290,7 +292,7 @@ pub struct RunArgs {
         hide_possible_values = true
     )]
     pub bpf_stats: bool,
-    /// End where one of these addresses is taken, instead of trying it again.
+    /// End if one of these addresses is in use, instead of retrying.
     #[arg(
         long,
         num_args = 0..=1,
@@ -316,8 +318,8 @@ pub struct RunArgs {
     /// and no ClusterIPs.
     #[arg(long, value_enum, default_value = "auto")]
     pub pod_sockets: PodSocketsChoice,
-    /// Directory where network namespaces of pods have names; may be given again. UDP sockets in them that a gone backend
-    /// would keep are ended.
+    /// Directory where network namespaces of pods have names; may be given again. Connected UDP sockets in them are
+    /// ended when their backend is gone.
     #[arg(long, value_name = "DIR", default_values = ["/run/netns"])]
     pub netns_dir: Vec<PathBuf>,
     /// Source ports for masquerade, FIRST-LAST. By default the longest range that neither the host's ephemeral ports
@@ -328,8 +330,8 @@ pub struct RunArgs {
     /// the node's memory. Established connections survive a change.
     #[arg(long, value_name = "RECORDS")]
     pub flow_table_size: Option<FlowTableSize>,
-    /// Entries that no table of Services and endpoints may grow beyond; none becomes smaller than it begins. By default they
-    /// grow as long as there is memory.
+    /// Upper limit for the entries of each table of Services and endpoints; no table becomes smaller than its first
+    /// size. By default they grow as long as there is memory.
     #[arg(long, value_name = "ENTRIES", default_value_t = u32::MAX, hide_default_value = true)]
     pub max_table_entries: u32,
 }
@@ -340,10 +342,10 @@ pub struct StatusArgs {
     pub pins: PinDir,
     #[command(flatten)]
     pub run_dir: RunDir,
-    /// All complaints, asked of the running daemon, and nothing else.
+    /// Show only the complaints, all of them, from the running daemon.
     #[arg(long)]
     pub complaints: bool,
-    /// Complaints about the objects of this namespace alone.
+    /// Only complaints about objects of this namespace.
     #[arg(long, value_name = "NAMESPACE", requires = "complaints")]
     pub namespace: Option<String>,
     #[arg(short, long, value_enum, default_value = "table")]

@@ -267,7 +267,7 @@ fn attach(attacher: &mut Attacher<'_>, interface: &DesiredInterface) -> Attached
         }
     }
     if !attached.errors.is_empty() && if_indextoname(interface.index).is_err() {
-        // It went in the meantime. The netlink watcher reports that.
+        // The interface vanished in the meantime. The netlink watcher reports that.
         return Attached::default();
     }
     attached

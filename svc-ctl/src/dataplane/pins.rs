@@ -191,8 +191,8 @@ impl Pins {
         Ok(others)
     }
 
-    /// Removes the maps and programs of other ABI numbers. From the moment at which no hook uses them nothing keeps
-    /// them current, and a version that is rolled back to must not find them.
+    /// Removes the maps and programs of other ABI numbers. Once no hook uses them, they are out of date, and a daemon
+    /// that is rolled back must not find them.
     pub fn remove_other_versions(&self) {
         let remove = |path: PathBuf| {
             let removed = remove_tree(&path)?;
@@ -342,7 +342,7 @@ fn is_slave(mountinfo: &str, path: &Path) -> bool {
         let tags: Vec<_> = fields.skip(1).take_while(|tag| *tag != "-").collect();
         path.starts_with(point).then_some((point, tags))
     });
-    // Of equals the newest, which covers the others.
+    // If several are equal, the newest, which covers the others.
     let nearest = mounts.max_by_key(|(point, _)| point.as_os_str().len());
     nearest.is_some_and(|(_, tags)| {
         let has = |kind| tags.iter().any(|tag| tag.starts_with(kind));

@@ -18,7 +18,7 @@ use crate::model::world::World;
 pub enum Found<'z> {
     /// The name does not exist.
     Nothing,
-    /// Nor does this one, yet it may soon: it is of a headless Service, whose endpoints come and go.
+    /// The name does not exist now, but may soon: it belongs to a headless Service, and endpoints come and go.
     NothingYet,
     /// The name exists and has no records of the types that are asked for.
     Bare,

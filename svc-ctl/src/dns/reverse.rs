@@ -42,7 +42,7 @@ impl Reverse {
     }
 }
 
-/// Everything that a world says of a Service's addresses.
+/// All addresses of a Service in a world, with their relations.
 fn entries(name: &ServiceName, world: &World) -> BTreeSet<Entry> {
     let foreign = match world.named.services.get(name).map(|named| &**named) {
         Some(NamedService::Foreign(service)) => Some(&**service),

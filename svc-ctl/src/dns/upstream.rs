@@ -26,7 +26,7 @@ use crate::observe::ledger::Ledger;
 
 /// How long an upstream has, in all attempts together: stub resolvers ask again after 5 s.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// How often it is looked whether upstreams lead back here.
+/// How often upstreams are probed for loops.
 const PROBE_PERIOD: Duration = Duration::from_secs(60);
 /// RFC 6761: no name server knows such names.
 const PROBE_DOMAIN: [&str; 3] = ["loop", "svc-dns", "invalid"];

@@ -15,7 +15,7 @@ pub const CONFIG_MAP_KEY: &str = "config.conf";
 /// svc's own section: another document of the file.
 const OWN_VERSION: &str = "svc/v1alpha1";
 pub const OWN_KIND: &str = "SvcConfiguration";
-/// A field of it that is a section of its own, with objects in it.
+/// A field of svc's own section that is itself a section with objects.
 pub const LOAD_BALANCER: &str = "loadBalancer";
 
 /// A file, field by field.
@@ -189,8 +189,8 @@ fn is_duration(text: &str) -> bool {
     has_part
 }
 
-/// svc's own section: fields are flags of `svc-ctl run` as one word with capitals. Whether there is such a flag, and whether
-/// it takes the value, the command line knows.
+/// svc's own section: fields are flags of `svc-ctl run` as one word with capitals. The command line decides whether
+/// there is such a flag and whether it accepts the value.
 fn own_lines(document: &Tree) -> Vec<Line> {
     let Tree::Map(entries) = document else { return Vec::new() };
     let own =

@@ -40,7 +40,7 @@ pub fn hostname(value: &Tree, _: &Tree) -> Result<ValueMeaning, String> {
     text_flag("hostname-override", value)
 }
 
-/// The gate that changes something here; others are kube-proxy's own business.
+/// The only feature gate with an effect here. The others concern only kube-proxy.
 const EXTERNAL_IPS: &str = "AllowServiceExternalIPs";
 
 pub fn feature_gates(value: &Tree, _: &Tree) -> Result<ValueMeaning, String> {
@@ -103,7 +103,7 @@ pub fn hard_fail(value: &Tree, _: &Tree) -> Result<ValueMeaning, String> {
     switch("bind-address-hard-fail", value)
 }
 
-/// Any mode that kube-proxy has: there is one way here.
+/// Accepts every mode of kube-proxy: svc has only one.
 pub fn mode(value: &Tree, _: &Tree) -> Result<ValueMeaning, String> {
     match value.text().unwrap_or_default() {
         "" | "iptables" | "ipvs" | "nftables" | "svc" => Ok(ValueMeaning::Nothing(

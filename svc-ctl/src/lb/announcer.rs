@@ -71,7 +71,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
     let mut table = AnnouncedTable::open(&inputs.pins)?;
     let is_idle =
         |settings: &LoadBalancerSettings| settings.pools.is_empty() || settings.announce == Announce::None;
-    // Everything that an earlier daemon armed goes on until the first Services are in force.
+    // Addresses that an earlier daemon announced stay until the first Services are in force.
     inputs
         .served
         .wait_for(|served| served.in_force_unix_ms > 0)
@@ -114,7 +114,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         taken: 0,
         given_up: 0,
     };
-    // Before this node's own interfaces are known no address that the programs answer for is given up.
+    // No address that the programs answer for is given up before this node's own interfaces are known.
     announcer.inputs.interfaces.wait_for(Option::is_some).await.context("the interfaces ended")?;
     announcer.inputs.hooks.wait_for(|hooks| !hooks.interfaces.is_empty()).await.context("the hooks ended")?;
     announcer.publish_presence();

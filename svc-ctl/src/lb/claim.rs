@@ -91,13 +91,14 @@ pub struct Claim {
     owner: Option<String>,
     /// A host that is no node, and announced the address while this node had it.
     intruder: Option<(Mac, Millis)>,
-    /// When an owner that is no candidate any more was last asked for. Its programs go on answering without its daemon.
+    /// Time of the last probe for an owner that is no longer a candidate. Its programs go on answering without its
+    /// daemon.
     orphan_asked: Option<Millis>,
     /// Since when the owner is no candidate.
     orphan_since: Option<Millis>,
     /// The last step.
     stepped: Option<Millis>,
-    /// Questions to be sent before the next announcement. The programs yield to a node that answers.
+    /// Probes to send before the next announcement. The programs yield to a node that answers.
     questions: u32,
     since: Millis,
     why: String,
@@ -137,7 +138,7 @@ impl Claim {
         self.since
     }
 
-    /// Why it is, as a sentence without a stop.
+    /// The reason, as a sentence without a full stop.
     pub fn why(&self) -> &str {
         &self.why
     }

@@ -61,7 +61,7 @@ pub fn slice_key(meta: &ObjectMeta) -> SliceKey {
     SliceKey { namespace: interned(namespace(meta)), name: meta.name.as_deref().unwrap_or_default().into() }
 }
 
-/// The name of the Service that this object is.
+/// The name of this Service object.
 pub fn service_name(meta: &ObjectMeta) -> ServiceName {
     interned_service(namespace(meta), meta.name.as_deref().unwrap_or_default())
 }

@@ -1,4 +1,5 @@
-//! The wanted state of a service port, from its objects: and for each endpoint the reason why it is in use or not.
+//! The wanted state of a service port, according to its objects. For each endpoint it has the reason why it is in use
+//! or not.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -70,7 +70,7 @@ impl<T> BackendMap<T> {
     fn slot(&mut self, id: BackendId) -> &mut Option<T> {
         let at = id.0 as usize;
         if at >= self.slots.len() {
-            // Doubled, a vector of a million would waste as much again.
+            // Doubling a vector of a million entries would waste as much memory again.
             if at >= self.slots.capacity() {
                 self.slots.reserve_exact(at + 1 - self.slots.len() + at / 8);
             }
@@ -80,7 +80,7 @@ impl<T> BackendMap<T> {
     }
 }
 
-/// Equal where they hold the same, however large the ids were that are gone.
+/// Maps with the same entries are equal, also if one of them has had larger ids.
 impl<T: PartialEq> PartialEq for BackendMap<T> {
     fn eq(&self, other: &Self) -> bool {
         self.len == other.len && self.iter().eq(other.iter())

@@ -32,8 +32,8 @@ use crate::model::name::{ServiceName, ServicePortKey};
 use crate::model::service::Service;
 use crate::model::world::World;
 
-/// UDP frontends without endpoints that are remembered. Beyond them every one that gets endpoints counts as one that had
-/// others before.
+/// Most UDP frontends without endpoints that are remembered. If there are more, every frontend that gets endpoints
+/// counts as one that had others before.
 const EMPTIED: usize = 65_536;
 
 /// The grants of a service port in one family.
@@ -142,7 +142,7 @@ impl Book {
         self.tables.get()
     }
 
-    /// Other settings; plan them by a turn in which the node has changed, on which every Service depends.
+    /// Takes over other settings. The next turn must count the node as changed, because every Service depends on it.
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = settings;
     }
@@ -230,7 +230,7 @@ impl Book {
         self.ids.release(now);
     }
 
-    /// When the Services that wait for room are worth another try; past if room has come since the last one.
+    /// The next time at which waiting Services may find room. It is in the past if room has come since their last try.
     pub fn next_try(&self, now: Tick) -> Option<Tick> {
         if self.waiting.is_empty() && !self.node_addresses_wait {
             None
@@ -255,7 +255,7 @@ impl Book {
         Some(plan_maglev(&backends).into())
     }
 
-    /// Addresses and prefixes of the node itself. Answers how many addresses have no room.
+    /// Plans the addresses and prefixes of the node itself. Returns the number of addresses without room.
     fn plan_node(&mut self, world: &World) -> usize {
         let own = plan_node_addresses(&self.settings.node_port_addresses, &world.node, &world.addresses);
         let left_out = self.uses.set_own(&mut self.tables, own, self.ids.capacity.addresses);
@@ -310,7 +310,7 @@ impl Book {
         contested.into_iter().filter_map(owner).collect()
     }
 
-    /// The tables lead a frontend to this service port now.
+    /// In the tables the frontend belongs to this service port now.
     fn holds(&self, claimant: &Claimant, frontend: &Frontend) -> bool {
         let id_at = |f: &Frontend| self.tables().frontends.get(f).map(|entry| entry.service);
         let Some(held_by) = id_at(frontend) else { return false };
@@ -367,7 +367,7 @@ impl Book {
         grant.extents.iter().for_each(|extent| self.uses.let_go_extent(*extent));
     }
 
-    /// The clients of a service port may stay with the endpoints of both its families.
+    /// Collects the backends that clients of a service port may keep: the endpoints of both its families.
     fn refresh_stays(&mut self, name: &ServiceName, before: Option<&Page>) {
         let now = self.pages.get(name);
         let grants = before.into_iter().chain(now).flat_map(|page| page.grants.iter());

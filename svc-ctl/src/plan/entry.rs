@@ -38,7 +38,7 @@ pub struct Shared {
     pub is_node_in_ranges: bool,
 }
 
-/// Clients choose by a Maglev table: those from outside, so that whichever node they come by chooses the same.
+/// Clients from outside choose by a Maglev table, so that every node chooses the same backend for them.
 pub fn has_table(selection: Option<Selection>, claim: &Claim) -> bool {
     selection.map_or(claim.external, |selection| selection == Selection::Maglev)
 }

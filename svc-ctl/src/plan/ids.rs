@@ -103,7 +103,7 @@ impl Ids {
         [self.service_numbers.used(), self.backend_numbers.used(), runs[0], runs[1]]
     }
 
-    /// From here on everything that is taken is taken for one service port.
+    /// Begins to record the numbers that are taken for one service port.
     pub fn begin(&mut self) {
         self.journal.clear();
     }
@@ -258,7 +258,7 @@ impl Ids {
         self.pages.release(now);
     }
 
-    /// When something that was let go becomes usable.
+    /// The time at which the next released number or place becomes usable.
     pub fn next_usable(&self, now: Tick) -> Option<Tick> {
         let numbers = [&self.service_numbers, &self.backend_numbers].map(|n| n.next_usable(now));
         let runs = [&self.places, &self.pages].map(|p| p.next_usable(now));

@@ -166,7 +166,7 @@ mod tests {
             for gone in [0, usize::from(count) / 2, usize::from(count) - 1] {
                 let mut rest = all.clone();
                 let lost = rest.remove(gone);
-                // Of one backend there is no table: it has every place.
+                // One backend needs no table, because it would have every place.
                 let after = if rest.len() > 1 { owners(&rest) } else { vec![rest[0]; PLACES] };
                 assert_eq!(before.len(), after.len());
                 let moved = before.iter().zip(&after).filter(|(b, a)| **b != lost && b != a).count();

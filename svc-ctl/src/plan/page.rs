@@ -53,7 +53,7 @@ pub fn plan_endpoints(world: &World, of: &PortOf) -> Endpoints {
     }
 }
 
-/// An address of the node itself is the host's whatever Kubernetes calls it; then the node's name decides.
+/// An endpoint with an address of the node itself is on the host. For other endpoints the node's name decides.
 fn target(world: &World, endpoint: &PortEndpoint<'_>) -> (Target, Locality) {
     let (addr, port) = endpoint.target();
     let locality = if world.addresses.addrs.contains(&addr) {

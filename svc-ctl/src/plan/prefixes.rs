@@ -62,8 +62,8 @@ pub fn listed(list: PrefixList, nets: &[IpNet]) -> impl Iterator<Item = Prefix> 
     nets.iter().map(move |&net| Prefix { list, net })
 }
 
-/// The clients that may use a service port's load-balancer addresses. If this node may, so may the addresses themselves: where they
-/// are the node's, its packets to them come from them (SEM-032).
+/// The clients that may use a service port's load-balancer addresses. If this node may use them, the addresses
+/// themselves are added: if an address is the node's, the node's own packets to it have it as their source (SEM-032).
 pub fn source_ranges(service: ServicePortId, addresses: &ServiceAddresses, is_node_in: bool) -> Vec<Prefix> {
     let own = addresses.load_balancer_ips.iter().filter(|_| is_node_in).map(|&ip| IpNet::from(ip));
     let nets: Vec<IpNet> = addresses.source_ranges.iter().copied().chain(own).collect();

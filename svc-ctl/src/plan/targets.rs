@@ -27,7 +27,7 @@ impl Targets {
         self.by_id.get(&id).copied()
     }
 
-    /// Gives the target this id. Another id that it had no longer leads to it, nor it to that.
+    /// Gives the target this id. An earlier id of the target no longer leads to it.
     pub fn insert(&mut self, target: Target, id: BackendId) {
         self.remove(&target);
         self.by_id.insert(id, target);

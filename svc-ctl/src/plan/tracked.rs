@@ -196,7 +196,7 @@ fn count(sum: &mut PerFamily, addr: IpAddr, was_there: bool, is_there: bool) {
     *sum = *sum + usize::from(is_there) - usize::from(was_there);
 }
 
-/// Keys whose value is another one now: key, old value, new value.
+/// Keys with a changed value: key, old value, new value.
 fn changed<'a, K: Ord, V: PartialEq + Copy>(
     before: &'a BTreeMap<K, Option<V>>,
     now: impl Fn(&K) -> Option<V> + 'a,

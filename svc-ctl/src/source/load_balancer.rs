@@ -31,7 +31,7 @@ const SHARING: [&str; 4] = [
 ];
 const REQUESTED: &str = "spec.loadBalancerIP";
 
-/// The request of a Service; `None` if it is not svc's to serve. An error names the field and the reason.
+/// The request of a Service; `None` if svc does not serve it. An error names the field and the reason.
 pub fn request(
     service: &Service,
     settings: &LoadBalancerSettings,
@@ -139,7 +139,7 @@ pub fn with_addresses(service: &mut Service, addresses: &[IpAddr]) {
     status.load_balancer = Some(LoadBalancerStatus { ingress: Some(ingress.collect()) });
 }
 
-/// Labels of a node on which nothing of a load balancer may be.
+/// The node's labels exclude it from load balancing.
 pub fn is_excluded(labels: Option<&BTreeMap<String, String>>) -> bool {
     labels.is_some_and(|labels| labels.contains_key(LABEL_EXCLUDED))
 }

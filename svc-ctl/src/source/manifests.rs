@@ -1,8 +1,8 @@
 //! A folder (or one file) of ordinary Kubernetes YAML, watched: edits are events.
 //!
-//! ClusterIPs and node ports that manifests do not write are given as an API server gives them (`assign`), and load-balancer
-//! addresses if there are pools (`load_balancers`); names must be written. Pods are picked by Services' selectors and Endpoints are mirrored as Kubernetes'
-//! controllers do it.
+//! Services without ClusterIPs and node ports get them as from an API server (`assign`), and load-balancer addresses if
+//! there are pools (`load_balancers`). Names must be written. Pods are picked by Services' selectors and Endpoints are
+//! mirrored as Kubernetes' controllers do it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -89,13 +89,13 @@ impl Manifests {
         })
     }
 
-    /// Holds Services to the rules of an API server with these ranges, and gives addresses from them.
+    /// Checks Services by the rules of an API server with these ranges, and gives addresses from them.
     #[must_use]
     pub fn with_service_cidrs(self, service_cidrs: Vec<IpNet>) -> Self {
         Self { files: Files::with_rules(service_cidrs.clone()), service_cidrs, ..self }
     }
 
-    /// Also takes the good documents of bad files, to judge all objects together.
+    /// Also takes the good documents of bad files, to check all objects together.
     #[must_use]
     pub fn with_bad_files(self) -> Self {
         Self { files: self.files.with_bad_files(), ..self }
@@ -172,7 +172,7 @@ impl Manifests {
         &self.report
     }
 
-    /// Answers whether any file has changed.
+    /// Returns whether any file has changed.
     fn read_folder(&mut self, writing: &BTreeSet<String>) -> io::Result<bool> {
         let mut present = BTreeSet::new();
         for entry in std::fs::read_dir(&self.folder)? {
@@ -194,7 +194,7 @@ impl Manifests {
         Ok(is_changed)
     }
 
-    /// Answers whether the file has changed.
+    /// Returns whether the file has changed.
     fn read_file(&mut self, name: &str) -> bool {
         let path = self.folder.join(name);
         let stamp = stamp(&path).map_err(|error| error.to_string());

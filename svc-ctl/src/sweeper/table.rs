@@ -91,7 +91,7 @@ impl Table {
         }
     }
 
-    /// The name in reports of use; `None` if use says nothing. Entries for fragments and for the node's own
+    /// The name in reports of use; `None` if the use has no meaning. Entries for fragments and for the node's own
     /// connections are only removed by eviction, so those tables are always full.
     pub const fn shown_as(self) -> Option<&'static str> {
         match self {

@@ -27,7 +27,7 @@ pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
     ]
 }
 
-/// All rows at once: names repeat, and nothing is stored.
+/// Sends the objects of all rows as dry runs: their names repeat, and nothing is stored.
 fn accepted(plane: &SharedControlPlane) -> Result<()> {
     let rows: Vec<Value> = serde_yaml_ng::from_str(MATRIX).context("matrix.yaml")?;
     let mut objects = Vec::new();

@@ -25,7 +25,7 @@ use crate::testbed::Testbed;
 
 const NAME: &str = "failover";
 const NODES: [usize; 3] = [1, 2, 3];
-/// Datagrams of the client per second; each waits for its answer for as long as two of them are apart.
+/// Datagrams of the client per second. Each waits for its answer until the next one is due.
 const RATE: u32 = 100;
 const ANSWER_WITHIN: Duration = Duration::from_millis(20);
 /// Longer than a node's Lease lasts.

@@ -111,7 +111,7 @@ fn leases(testbed: &Testbed) -> Result<()> {
     }
     let account = format!("--as=system:serviceaccount:{ACCOUNTS}:{NAME}");
     let may = |verb: &str, lease: &str, namespace: &str| {
-        // kubectl fails where the answer is no.
+        // kubectl fails if the answer is no.
         let question = ["auth", "can-i", verb, lease, "-n", namespace, &account];
         testbed.plane().kubectl(&question).is_ok_and(|answer| answer.trim() == "yes")
     };

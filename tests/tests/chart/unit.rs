@@ -9,7 +9,8 @@ use svc_tests::run_name::workspace_dir;
 
 use crate::flags;
 
-/// How exposed systemd may find the unit, in tenths: the rights that programs, maps and namespaces need are left.
+/// Upper limit of systemd's exposure score for the unit, in tenths. The unit keeps the rights that programs, maps and
+/// namespaces need.
 const MOST_EXPOSED: &str = "40";
 
 pub fn trials() -> Vec<Trial> {

@@ -24,7 +24,7 @@ pub struct Examined<'a> {
 }
 
 impl Examined<'_> {
-    /// It may have been this result, by verdict, tuple and counters.
+    /// This result is possible, by verdict, tuple and counters.
     pub fn is(&self, possible: &Possible) -> bool {
         let Outcome { verdict, octets } = self.outcome;
         let is_same = || octets == self.input;

@@ -174,7 +174,7 @@ fn replaced(testbed: &mut Testbed) -> Result<()> {
         set(testbed, &SERVERS, Some(LONG))?;
         let third = only_answerer(testbed, client, via, to)?;
         ensure!(third == second, "{client}: {first}, {second} while it was gone, {third} when it was back");
-        // It does not get back a client that did not come in the meantime, either.
+        // Nor does the backend get back a client that sent nothing in the meantime.
         set(testbed, &[], Some(LONG))?;
         wait_without_affinity(testbed, CHANGE_LIMIT)?;
     }

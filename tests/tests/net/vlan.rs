@@ -124,7 +124,8 @@ struct Asked {
 }
 
 impl Asked {
-    /// A flow or its datagrams translated twice would be counted twice; not translated, not at all.
+    /// If svc translated a packet twice, it would count the packet twice. If svc did not translate it, it would not
+    /// count it.
     fn counted_since(
         &self,
         before: &BTreeMap<String, [u64; 2]>,

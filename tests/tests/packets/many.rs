@@ -14,7 +14,7 @@ use crate::edits::{World, trial};
 const ENDPOINTS: u32 = 5_000;
 /// Most endpoints of a slice that the API server allows.
 const OF_A_SLICE: u32 = 1_000;
-/// One of 5,000 that each have at least 32 of 262,144 places is missed by so many clients in one of 10^12 trials.
+/// So many clients miss one of 5,000 backends, each with at least 32 of 262,144 places, in one of 10^12 trials.
 const CLIENTS: u32 = 300_000;
 const PORT: u16 = 8_000;
 

@@ -414,7 +414,7 @@ fn taken(count: u32, state: &'static [S]) -> impl Iterator<Item = Flow> {
 }
 
 /// A recently closed connection on each of the ports that are tried before a resting port is taken. The eighth is the
-/// oldest. Of the one whose port was taken over only the forward record is left.
+/// oldest. The flow that lost its port has only its forward record left.
 fn closed(taken_over: Option<usize>) -> impl Iterator<Item = Flow> {
     taken(SNAT_TRIES_AT_REST + 1, CLOSED).enumerate().map(move |(attempt, flow)| {
         let flow = flow.tcp().aged(if attempt == 7 { 9 } else { 5 });

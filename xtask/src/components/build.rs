@@ -16,7 +16,7 @@ use crate::{cache, go};
 
 /// How often a build reports its progress.
 const NEWS: Duration = Duration::from_secs(20);
-/// Lines of the compiler shown when it fails.
+/// Number of the compiler's last lines that are shown when it fails.
 const LAST_WORDS: usize = 30;
 
 /// The folder with the module's programs.

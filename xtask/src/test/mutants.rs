@@ -29,8 +29,8 @@ const WITNESS: &str = "differential";
 /// Name of the case without a mistake.
 const CONTROL: &str = "unchanged";
 
-/// Without `--all` and without a filter, one mutant of so many runs: they judge the tests, which change less often than
-/// the product.
+/// Without `--all` and without a filter, one of this many mutants runs. Mutants check the tests, which change less
+/// often than the product.
 const ONE_OF: usize = 3;
 
 pub fn count_cases(selection: &Selection) -> u64 {

@@ -22,7 +22,8 @@ pub struct Tier {
     pub name: &'static str,
     pub what: &'static str,
     pub runs: Runs,
-    /// Its binaries keep one core busy and no time is measured: it runs beside its neighbors that do so, too.
+    /// Its binaries keep one core busy and measure no time, so it runs side by side with neighboring tiers of this
+    /// kind.
     pub one_core: bool,
     /// Runs the real svc-ctl, whose path is in `SVC_CTL`.
     pub needs_daemon: bool,

@@ -103,7 +103,7 @@ fn sem_250_what_needs_a_restart_is_named_and_waits_for_it() {
         "oomScoreAdj: 6\niptables: {masqueradeAll: false}\n---\napiVersion: svc/v1alpha1\n\
          kind: SvcConfiguration\nserviceCIDR: 10.96.0.0/16\n",
     );
-    // Typed flags go before the file, so masqueradeAll is no change.
+    // Typed flags have precedence over the file, so masqueradeAll is no change.
     assert_eq!(
         bench.complaints(),
         [

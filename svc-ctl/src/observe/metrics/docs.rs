@@ -8,7 +8,7 @@ use super::tests::{example, expect, shapes};
 /// About metrics of kube-proxy's library for metrics.
 const COUNTS_ITSELF: &str = "svc hides and disables no metrics; this page lists them";
 
-/// kube-proxy's metrics that are not here, by how their names begin, and why.
+/// kube-proxy's metrics that svc lacks, by the prefix of their names, with the reason.
 const LEFT_OUT: [(&str, &str); 19] = [
     ("registered_metrics_total", COUNTS_ITSELF),
     ("hidden_metrics_total", COUNTS_ITSELF),
@@ -43,7 +43,7 @@ const LEFT_OUT: [(&str, &str); 19] = [
     ("rest_client_request_retries_total", "a request is never sent again by itself"),
 ];
 
-/// Why a metric of kube-proxy's is not here.
+/// The reason why svc lacks a metric of kube-proxy.
 pub fn left_out(name: &str) -> Option<&'static str> {
     LEFT_OUT.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, reason)| *reason)
 }

@@ -84,7 +84,7 @@ impl Book {
         for (n, claim) in of.claims().into_iter().enumerate() {
             match owners.get(&claim.frontend) {
                 None => owned.push(claim),
-                // The same address twice in one Service is no quarrel.
+                // The same address twice in one Service is no conflict.
                 Some(owner) if owner.of == *of => {
                     if usize::from(owner.claim) == n {
                         owned.push(claim);

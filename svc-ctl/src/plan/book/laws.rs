@@ -387,7 +387,7 @@ fn play(steps: Vec<(Step, u64)>, mut capacity: Capacity) -> Result<bool, TestCas
                 for (frontend, extents) in kernel.leads() {
                     let is_old = before.get(&frontend) == Some(&extents);
                     let is_new = target.get(&frontend) == Some(&extents);
-                    // Where a backend is seen from changes in place.
+                    // The locality of a backend changes in place.
                     let is_moved =
                         matches!(op, MapOp::PutBackend(..)) || is_relocated(&extents, before.get(&frontend));
                     prop_assert!(

@@ -32,7 +32,7 @@ impl MovedBackends {
         self.count
     }
 
-    /// A backend is published, which was this one before, or none.
+    /// Notes that a backend is published. `before` is its earlier value, if it had one.
     pub fn publish(&mut self, before: Option<Backend>, now: Backend) {
         let target = SocketAddr::new(now.addr, now.port);
         let was_here = match before {

@@ -221,7 +221,7 @@ fn sem_233_clients_may_stay_with_what_is_listed_and_its_ids_live_as_long() {
     played.then(&three(is_ready), 0);
     assert_eq!((played.book.tables().backends.len(), ids(&played)), (3, vec![(1, vec![1, 2, 3])]));
     assert_eq!(played.book.affinity_losses(), losses);
-    // One that was gone is another one when it comes back.
+    // An endpoint that comes back after its removal counts as a new one.
     played.then(&plain(&[("a", "10.0.0.1 10.0.0.2"), ("b", "10.0.0.9")]), 0);
     assert_eq!(ids(&played), [(1, vec![1, 2])]);
     assert_eq!(played.book.affinity_losses(), losses + 1);
@@ -249,7 +249,7 @@ fn a_full_table_names_the_service_and_spares_the_others() {
     // Only the selection table: clients of a ClusterIP choose without a Maglev table.
     let wanted = played.book.wanted_capacity(u32::MAX).unwrap();
     assert_eq!((wanted.selection, wanted.maglev), (16, capacity.maglev));
-    // The place that b left comes free, and two together are still not to be had.
+    // The place of b becomes free, but there are still no two free places in a row.
     played.book.release(Tick(1));
     assert_eq!(played.book.next_try(Tick(1)), Some(Tick(1 + GRACE_MILLIS)));
     played.then(&new, 1 + GRACE_MILLIS);
@@ -270,7 +270,8 @@ fn a_service_without_room_is_served_once_another_one_goes() {
     let mut played = Played::first(&world(&services, &[]), capacity);
     assert_eq!(played.book.waiting().map(ToString::to_string).collect::<Vec<_>>(), ["default/b"]);
     played.then(&world(&services[1..], &[]), 0);
-    // Make before break: its room is there after the turn that removes the other one, and the next one is due at once.
+    // Make before break: the room is free only after the turn that removes the other Service, and the next turn is due
+    // at once.
     assert_eq!(played.book.next_try(Tick(0)), Some(Tick(0)));
     played.then(&world(&services[1..], &[]), 0);
     assert_eq!(played.book.waiting().count(), 0);

@@ -18,7 +18,7 @@ use crate::plan::tracked::TrackedTables;
 
 #[derive(Clone, Debug, Default)]
 struct BackendUse {
-    /// Grants that publish it, by where each of them sees it.
+    /// Grants that publish it, by the locality that each of them sees.
     published: [u32; 3],
     /// Grants whose clients may keep it by session affinity.
     affinity_grants: u32,
@@ -188,7 +188,7 @@ impl Uses {
         self.show_address(tables, addr);
     }
 
-    /// Replaces the addresses of the node. Answers how many have no room in a table of that many per family.
+    /// Replaces the addresses of the node. Returns the number of those without room in a table of that many per family.
     pub fn set_own(
         &mut self,
         tables: &mut TrackedTables,

@@ -28,11 +28,11 @@ use crate::observe::metrics::requests::ApiRequests;
 
 /// Folder of a pod's credentials: `token`, `ca.crt`. The kubelet renews them; both are read again every minute.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// The cure when the API cannot be found.
+/// The remedy if the API cannot be found.
 const HINT: &str = "give --kubeconfig FILE or --master URL \
     (in a cluster: `master` in the ConfigMap kube-system/svc)";
 
-/// The cure when a kubeconfig is of no use.
+/// The remedy if a kubeconfig cannot be used.
 const KUBECONFIG_HINT: &str =
     "name a kubeconfig that svc-ctl may read, or leave the flag out: then the pod's service account is used";
 

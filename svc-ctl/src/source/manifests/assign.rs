@@ -17,7 +17,7 @@ use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::parse_ip;
 use crate::model::service::NODE_PORTS;
 
-/// Addresses of a range that are given out: more than Services will ever want, and all that an API server takes of one.
+/// Most addresses of a range that are given out. An API server uses no more of one, either.
 const MOST_ADDRESSES: u64 = 1 << 20;
 
 type Key = (String, String);
@@ -212,7 +212,8 @@ fn protocol(label: Option<&str>) -> String {
     label.filter(|label| !label.is_empty()).unwrap_or("TCP").to_owned()
 }
 
-/// Where a name begins to look among so many places: the same on every node, whatever its word size and version.
+/// The place at which the search for a name begins, among `count` places. It is the same on every node, for every word
+/// size and version.
 fn place(name: &str, count: u64) -> Option<u64> {
     let digest = Sha256::digest(name.as_bytes());
     let octets: [u8; 8] = digest.get(..8)?.try_into().ok()?;
@@ -304,7 +305,7 @@ mod tests {
         before.cluster_ips.insert("shop/web/IPv4".to_owned(), both["a"][0].parse().unwrap());
         let (after, complaints) = assigned_after(&[web, rival], range, &mut before);
         assert_eq!((&after["web"], &after["a"], complaints.len()), (&both["a"], &both["web"], 0));
-        // Once it is gone, its address is free; and one outside the range is given up.
+        // Once a Service is gone, its address is free. An address outside the range is given up.
         assert_eq!(assigned_after(&[rival], range, &mut before).0["a"], after["a"]);
         assert_eq!(before.cluster_ips.len(), 1);
         assert!(assigned_after(&[rival], "10.1.0.0/30", &mut before).0["a"][0].starts_with("10.1.0."));

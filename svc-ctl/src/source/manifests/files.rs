@@ -23,7 +23,7 @@ struct File {
 #[derive(Debug, Default)]
 pub struct Files {
     files: BTreeMap<String, File>,
-    /// Services are held to the rules of an API server, and to these ranges.
+    /// Services are checked by the rules of an API server, with these ranges.
     rules: Option<Vec<IpNet>>,
     /// The good documents of a bad file count too.
     counts_bad_files: bool,
@@ -36,7 +36,7 @@ pub struct Fault<'f> {
     pub error: Cow<'f, DocumentError>,
     /// The contents that stay in force, or nothing.
     consequence: &'static str,
-    /// It is of a kind that has no effect here.
+    /// The document is of a kind that has no effect here.
     pub is_harmless: bool,
 }
 

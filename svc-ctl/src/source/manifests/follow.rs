@@ -100,7 +100,7 @@ pub async fn run(
             event = folder_changes.recv() => {
                 let soon = match event {
                     Some(Ok(event)) => writers.note(&event),
-                    // The watch itself has a problem: see for ourselves.
+                    // The watch itself has a problem, so the folder is scanned.
                     Some(Err(_)) | None => Some(Duration::from_millis(SETTLE_MILLIS)),
                 };
                 // A change before the settling time is over belongs to the same edit.
@@ -121,7 +121,7 @@ async fn settings_changed(of: &mut Option<AddressGiver>) {
     }
 }
 
-/// Without inotify the folder is only looked at from time to time.
+/// Without inotify the folder is scanned from time to time.
 fn watch(
     folder: &Path,
     folder_changed: &mpsc::UnboundedSender<notify::Result<notify::Event>>,

@@ -12,7 +12,7 @@ use super::whole;
 
 use crate::model::complaint::{Complaint, Kind};
 
-/// Its name in the folder of `--state-dir`.
+/// Name of the file in the folder of `--state-dir`.
 const FILE: &str = "assigned.json";
 
 /// Assigned addresses and node ports, by their owner.
@@ -27,7 +27,7 @@ pub struct Given {
     pub load_balancer_ips: BTreeMap<String, Vec<IpAddr>>,
 }
 
-/// [`Given`] and the file that it outlives the daemon in, if there is one.
+/// [`Given`], and the file in which it outlives the daemon, if there is one.
 #[derive(Debug, Default)]
 pub struct GivenFile {
     path: Option<PathBuf>,

@@ -24,7 +24,7 @@ impl Writers {
         self.since.is_empty()
     }
 
-    /// Returns how soon the folder is to be looked at, if at all.
+    /// Returns the time until the next scan of the folder, if one is needed.
     pub fn note(&mut self, event: &notify::Event) -> Option<Duration> {
         let names =
             event.paths.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned());

@@ -105,7 +105,7 @@ fn forward_record(testbed: &mut Testbed, to: SocketAddr) -> Result<Value> {
     })
 }
 
-/// As a daemon leaves it that was killed while it replaced the flow table: the new table is empty.
+/// The state after a daemon was killed while it replaced the flow table: the new table is empty.
 fn carried(testbed: &mut Testbed) -> Result<()> {
     let to = testbed.node_port(Family::V4);
     let stream = testbed.agent("client")?.start_stream(to, 20)?;

@@ -33,9 +33,9 @@ use crate::observe::ledger::Ledger;
 
 /// Batches that may wait.
 const EVENTS_AHEAD: usize = 4;
-/// Services of an edit, or of many at once, are looked at together.
+/// Services of one edit, or of many edits at once, are handled together.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Timers stand still while the machine is suspended, and the Lease does not: it is looked at this often.
+/// Timers stand still while the machine is suspended, and the Lease does not. So the Lease is checked this often.
 const LOOK: Duration = Duration::from_secs(1);
 /// Pause after the Lease has run out between two writes.
 const RETRY: Duration = Duration::from_secs(1);
@@ -132,7 +132,7 @@ async fn term(
             }
         }
     };
-    // An Event that is not answered holds up no status.
+    // An Event without an answer does not delay the statuses.
     let tell = async {
         while let Some(notice) = waiting.recv().await {
             if let Err(failure) = answer(publish(client, &notice)).await {

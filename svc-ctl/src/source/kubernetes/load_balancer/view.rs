@@ -54,7 +54,7 @@ pub struct View {
     pub services: Objects<ServiceName, Service>,
     pub nodes: Objects<String, Vec<IpAddr>>,
     pub writes: Writes,
-    /// Since the last decision. Most changes of a Node are none of its addresses.
+    /// Something has changed since the last decision. Most changes of a Node do not concern its addresses.
     pub has_changed: bool,
 }
 
@@ -74,7 +74,7 @@ impl View {
         }
     }
 
-    /// True: the decision may be another one now.
+    /// Returns true if the decision may change.
     fn take_service(&mut self, event: Event<Box<Service>>) -> bool {
         match event {
             Event::Init => {

@@ -78,7 +78,7 @@ pub fn change(service: &Service, outcome: &Outcome) -> Option<Service> {
     Some(changed)
 }
 
-/// Others write addresses in an order of their own.
+/// Other writers may use another order of addresses.
 fn is_same(one: &[IpAddr], other: &[IpAddr]) -> bool {
     one.iter().collect::<BTreeSet<_>>() == other.iter().collect::<BTreeSet<_>>()
 }

@@ -34,7 +34,7 @@ impl Asker {
         // As with the kubelet, any server at the address of a Pod counts as the Pod, so certificates are not verified.
         let mut anybody = Config::new(Default::default());
         anybody.accept_invalid_certs = true;
-        // Else a machine without CA certificates has no TLS.
+        // Otherwise TLS would fail on a machine without CA certificates.
         anybody.root_cert = Some(Vec::new());
         let connector = anybody.rustls_https_connector().context("TLS for probes")?;
         // Each probe must find out whether a connection is accepted.
@@ -68,7 +68,7 @@ impl Asker {
         }
         let request = request.body(Body::empty()).context("no request can be made of it")?;
         let status = self.http.clone().oneshot(request).await.map_err(|error| anyhow!(causes(&*error)))?;
-        // Where a redirection leads is not asked.
+        // Redirections are not followed.
         ensure!(status.is_success() || status.is_redirection(), "{status}");
         Ok(())
     }

@@ -18,10 +18,10 @@ use crate::model::complaint::{Complaint, Kind};
 use crate::model::parse::parse_ip;
 
 const BEAT: Duration = Duration::from_millis(250);
-/// How often an address that cannot be had is tried again.
+/// Pause before listening at an address is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
-/// A question and an answer, and in both eight octets that only the node that asks knows. Neither is longer than the other, and
-/// an answer is never answered.
+/// The kinds of a request and of an answer. Both have eight octets that only the requesting node knows. Neither is
+/// longer than the other, and an answer is never answered.
 const QUESTION: &[u8; 8] = b"svc-hb?1";
 const ANSWER: &[u8; 8] = b"svc-hb!1";
 const LENGTH: usize = 16;
@@ -109,7 +109,7 @@ impl Heartbeat {
         }
     }
 
-    /// Nodes that have answered and do not any more.
+    /// Nodes that have answered earlier and do not answer now.
     pub fn down(&self) -> BTreeSet<String> {
         let known = self.known.borrow();
         let down = known.signs.iter().filter(|(_, (_, signs))| signs.node() == State::Down);
@@ -209,13 +209,13 @@ async fn ask(name: String, address: SocketAddr, known: watch::Sender<Known>, bel
                     }
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(Signs::refuse),
-                    // Its address or ours is gone: another socket.
+                    // The other node's address or ours is gone: opens another socket.
                     Err(_) => break,
                 },
                 _ = beats.tick() => {
                     change(Signs::beat);
                     let Ok(socket) = &socket else { break };
-                    // An error of the one before is met here too.
+                    // An error of an earlier datagram may show here too.
                     match socket.send(&question).await {
                         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(Signs::refuse),
                         Ok(_) | Err(_) => {}

@@ -1,4 +1,4 @@
-//! Everything that looks after health, behind one value and one bell.
+//! All observers of health, behind one value and one notification.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

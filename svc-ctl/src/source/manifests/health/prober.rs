@@ -18,9 +18,10 @@ use super::sharing::Leader;
 use super::{PodKey, pod_key};
 use crate::model::complaint::{Complaint, Kind};
 
-/// Questions that are open at the same time.
+/// Requests that are open at the same time.
 const MOST_QUESTIONS: usize = 256;
-/// The first list of endpoints waits so long for the first answers, so that a start of the daemon takes out no Pod that serves.
+/// How long the first list of endpoints waits for the first answers, so that a start of the daemon takes no serving Pod
+/// out.
 const FIRST_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why a Pod is not ready before its first answer.
@@ -46,7 +47,7 @@ pub struct Finding {
 pub struct Prober {
     asker: Asker,
     open: Arc<Semaphore>,
-    /// Without a task where another node probes.
+    /// No task if another node probes.
     tasks: BTreeMap<ProbeKey, (Probe, Option<AbortHandle>)>,
     leader: Leader,
     findings: watch::Sender<Findings>,

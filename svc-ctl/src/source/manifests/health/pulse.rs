@@ -17,10 +17,10 @@ pub struct Pulse {
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum State {
-    /// It has never answered: perhaps nothing there does. Its Pods stay.
+    /// It has never answered, perhaps because it cannot. Its Pods stay.
     #[default]
     Unheard,
-    /// Likewise, and it was asked often enough to say so.
+    /// Like `Unheard`, after enough requests to count as silent.
     Silent,
     Up,
     Down,
@@ -90,7 +90,7 @@ impl Signs {
 mod tests {
     use super::*;
 
-    /// Beats `.` and answers `!`, with how many of each, into the state at the end.
+    /// Plays beats `.` and answers `!`, each with a number, and returns the state at the end.
     fn state(steps: &[(char, u32)]) -> State {
         let mut pulse = Pulse::default();
         for (step, count) in steps {

@@ -1,4 +1,4 @@
-//! Results of a probe into ready or not, as the kubelet counts them. Pure.
+//! Decides from the results of a probe whether a container is ready, as the kubelet does. Pure.
 
 use super::probe::Thresholds;
 
@@ -14,7 +14,7 @@ pub struct Readiness {
 impl Readiness {
     /// A new Pod is not ready until its probe has succeeded often enough.
     pub const NEW: Self = Self { is_ready: Some(false), last: None, in_a_row: 0 };
-    /// The time since the Pod started is unknown: its first result decides, or else each start of the daemon would
+    /// The time since the Pod started is unknown: its first result decides. Otherwise each start of the daemon would
     /// take Pods out for some periods.
     pub const UNKNOWN: Self = Self { is_ready: None, last: None, in_a_row: 0 };
 
@@ -27,7 +27,7 @@ impl Readiness {
         self.is_ready
     }
 
-    /// Counts one result. Answers whether the readiness has changed.
+    /// Counts one result. Returns whether the readiness has changed.
     #[must_use]
     pub fn note(&mut self, is_success: bool, thresholds: Thresholds) -> bool {
         self.in_a_row = if self.last == Some(is_success) { self.in_a_row.saturating_add(1) } else { 1 };

@@ -14,7 +14,7 @@ use super::Unbound;
 use super::wire::{PERIOD, SILENCE, framed, line_of};
 use crate::source::manifests::health::prober::Findings;
 
-/// How often an address that cannot be had is tried again.
+/// Pause before listening at an address is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// Connections at the same time: more than there are nodes.
 const MOST_CONNECTIONS: usize = 1024;
