@@ -79,7 +79,7 @@ impl Reloader {
                 let text = text
                     .strip_prefix(object.as_str())
                     .map_or(text.as_str(), |rest| rest.trim_start_matches(": "));
-                let reason = format!("it cannot be used, what was in force stays: {text}");
+                let reason = format!("it cannot be used; the earlier configuration stays in force: {text}");
                 return self.ledger.set(Origin::Configuration, vec![complain("", reason)]);
             }
         };

@@ -24,7 +24,7 @@ pub fn findings(facts: &DaemonFacts) -> Vec<Finding> {
     let status = match (&facts.status, facts.is_running) {
         (Some(status), true) => status,
         (Some(_), false) => {
-            let cure = "start `svc-ctl run`; the kernel goes on with what it has";
+            let cure = "start `svc-ctl run`; the kernel goes on with its present tables";
             return vec![warn("daemon", "it does not run, but has run here", cure)];
         }
         (None, _) => return vec![pass("daemon", "it does not run: this was a look before the start")],
@@ -60,7 +60,7 @@ fn drift(status: &StatusFile) -> Finding {
         count => warn(
             "plan and kernel",
             format!("{count} times another program had changed the tables, and they were healed"),
-            "find out who writes to the maps below --pin-dir",
+            "find the program that writes to the maps below --pin-dir",
         ),
     }
 }

@@ -131,7 +131,7 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
         ipvs_interfaces: list().filter(|i| i.is_of_another_proxy()).map(|i| i.name.clone()).collect(),
         closed_chains: closed
             .map(|chain| {
-                let reason = "what is forwarded is dropped unless a rule accepts it";
+                let reason = "forwarded packets are dropped unless a rule accepts them";
                 (format!("{} {}", chain.table, chain.name), reason.to_owned())
             })
             .collect(),

@@ -144,7 +144,7 @@ const DIFFERS: u8 = 3;
 
 /// Shows the rows that differ from the wanted side.
 fn show_diff(args: &GetArgs, kernel: &[ServiceRow]) -> anyhow::Result<ExitCode> {
-    let wanted = ask::wanted_frontends(&args.run_dir.run_dir).context("asking what is wanted")?;
+    let wanted = ask::wanted_frontends(&args.run_dir.run_dir).context("asking for the wanted frontends")?;
     let mut rows = diff::differences(wanted, kernel);
     rows.retain(|row| {
         let frontend = row.frontend.split('/').next().and_then(|text| text.parse::<SocketAddr>().ok());

@@ -231,7 +231,7 @@ impl Announcer {
     async fn turn_or_complain(&mut self) {
         self.failure = self.turn().await.err().map(|error| format!("{error:#}"));
         if self.failure.is_some() {
-            self.tell();
+            self.complain_of_foreign_hosts();
         }
     }
 
@@ -292,7 +292,7 @@ impl Announcer {
             report.addresses.push(self.row(*address, wanted, interface, candidates));
         }
         self.drop_others(&places, is_due)?;
-        self.tell();
+        self.complain_of_foreign_hosts();
         self.count(&report);
         self.show(report);
         Ok(())
@@ -382,7 +382,7 @@ impl Announcer {
     }
 
     /// Complains of addresses that a foreign host has.
-    fn tell(&mut self) {
+    fn complain_of_foreign_hosts(&mut self) {
         let now = self.now();
         let conflicts = self.claims.iter().filter_map(|((address, _), claim)| {
             let reason = match (claim.conflict(), claim.intruder(now)) {

@@ -117,7 +117,7 @@ impl Claim {
             stepped: None,
             questions: 0,
             since: now,
-            why: "nobody has been heard with it".to_owned(),
+            why: "no host has been seen with it".to_owned(),
         }
     }
 
@@ -258,7 +258,7 @@ impl Claim {
             Phase::Probing { .. } => {
                 let why = match &self.owner {
                     Some(other) => format!("{other} answers no longer"),
-                    None => "nobody answered for it".to_owned(),
+                    None => "no host answered for it".to_owned(),
                 };
                 self.take(situation, &why)
             }

@@ -82,7 +82,7 @@ impl Report {
                 (before, after) if before == after => "it stays".to_owned(),
                 (Some(before), Some(_)) => format!("it was {before}'s"),
                 (_, None) => format!("no other node may answer for it without {node}"),
-                (None, Some(_)) => "it was nobody's".to_owned(),
+                (None, Some(_)) => "it had no owner".to_owned(),
             };
             row.owner = after;
         }

@@ -212,9 +212,9 @@ impl Book {
         turn.planned = work.len();
         for (name, before) in old {
             if let Some(before) = &before {
-                self.let_go_page(before, &given);
+                self.release_page(before, &given);
             }
-            self.refresh_stays(name, before.as_ref());
+            self.refresh_affinity_backends(name, before.as_ref());
         }
         if self.is_restoring {
             self.end_restoring(&given);
@@ -327,7 +327,7 @@ impl Book {
     }
 
     /// Releases the resources of an old page. `given`: frontends that were granted in this turn.
-    fn let_go_page(&mut self, page: &Page, given: &BTreeSet<Frontend>) {
+    fn release_page(&mut self, page: &Page, given: &BTreeSet<Frontend>) {
         let now: Vec<PortOf> = self
             .pages
             .get(&page.service.name)
@@ -368,7 +368,7 @@ impl Book {
     }
 
     /// Collects the backends that clients of a service port may keep: the endpoints of both its families.
-    fn refresh_stays(&mut self, name: &ServiceName, before: Option<&Page>) {
+    fn refresh_affinity_backends(&mut self, name: &ServiceName, before: Option<&Page>) {
         let now = self.pages.get(name);
         let grants = before.into_iter().chain(now).flat_map(|page| page.grants.iter());
         let ids: BTreeSet<ServicePortId> =

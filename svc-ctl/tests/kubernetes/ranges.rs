@@ -35,7 +35,7 @@ async fn ranges_of_cluster_ips_are_followed_and_one_that_cannot_be_read_keeps_th
 
     api.delete("servicecidrs", "more");
     api.refuse("servicecidrs", None);
-    follower.until("what was missed is taken up", |_| known(&["10.96.0.0/16"]) && !is_named()).await;
+    follower.until("the missed change is in force", |_| known(&["10.96.0.0/16"]) && !is_named()).await;
 }
 
 #[tokio::test]

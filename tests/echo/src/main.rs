@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::gethostname;
 
 #[derive(Parser)]
-#[command(about = "A test server that tells its name and whom it saw")]
+#[command(about = "A test server that reports its name and its peer's address")]
 struct Cli {
     #[command(subcommand)]
     part: Part,

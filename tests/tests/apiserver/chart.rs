@@ -36,7 +36,7 @@ fn accepted(plane: &SharedControlPlane) -> Result<()> {
         let release = ["template", "svc", "deploy/chart", "--namespace=kube-system", "--values=-"];
         let text = command::feed(plane.control().helm()?.args(release), &values)?;
         for document in serde_yaml_ng::Deserializer::from_str(&text) {
-            let object = Value::deserialize(document).context("what Helm rendered")?;
+            let object = Value::deserialize(document).context("Helm's output")?;
             if object["apiVersion"].as_str().is_some_and(|version| !version.starts_with(OF_OPERATOR)) {
                 objects.push(object);
             }

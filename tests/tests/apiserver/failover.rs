@@ -237,7 +237,7 @@ fn owner_by(testbed: &Testbed, node: usize, address: IpAddr) -> Result<Option<us
         let (host, daemon) = world.on_node(node)?;
         let mut lb = host.host.command(daemon.binary())?;
         let text = command::run(lb.args(["lb", "-o", "json", "--run-dir"]).arg(daemon.run_dir()))?;
-        serde_json::from_str(&text).context("what svc-ctl lb says")
+        serde_json::from_str(&text).context("the output of svc-ctl lb")
     })?;
     let rows = report["addresses"].as_array().context("no addresses")?;
     let row = rows.iter().find(|row| row["address"] == address.to_string());

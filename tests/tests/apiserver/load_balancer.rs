@@ -82,14 +82,14 @@ fn act(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     ensure!(one.is_disjoint(&two), "{one:?} and {two:?}");
     let status = case.get("service", "one")?["status"].clone();
     ensure!(status["loadBalancer"]["ingress"][0]["ipMode"] == "VIP", "{status}");
-    soon_told(case, "one", "IPAllocated")?;
+    soon_has_event(case, "one", "IPAllocated")?;
 
     leases(testbed)?;
     forbidden(testbed, case, &spec)?;
 
     case.service("three", &spec)?;
     soon_condition(case, "three", "FamilyUnsatisfied")?;
-    soon_told(case, "three", "AllocationFailed")?;
+    soon_has_event(case, "three", "AllocationFailed")?;
     case.kubectl(&["delete", "service", "one"])?;
     ensure!(soon_given(case, "three")? == one, "three has another address than the one that became free");
 
@@ -240,7 +240,7 @@ fn soon_condition(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
     })
 }
 
-fn soon_told(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
+fn soon_has_event(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
     wait::until_true(&format!("an Event tells {service} of {reason}"), LIMIT, || {
         let selector = format!("involvedObject.name={service},reason={reason}");
         Ok(case.kubectl(&["get", "events", "--field-selector", &selector, "-o", "name"])?.contains("event/"))

@@ -15,7 +15,7 @@ const MOST_EXPOSED: &str = "40";
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("svc-ctl takes what the unit of systemd starts it with", || Ok(started()?)),
+        Trial::test("svc-ctl accepts the command line of the systemd unit", || Ok(started()?)),
         Trial::ignorable_test("systemd takes the unit, and finds it shut in", || Ok(judged()?)),
     ]
 }

@@ -25,7 +25,7 @@ pub struct Examined<'a> {
 
 impl Examined<'_> {
     /// This result is possible, by verdict, tuple and counters.
-    pub fn is(&self, possible: &Possible) -> bool {
+    pub fn fits(&self, possible: &Possible) -> bool {
         let Outcome { verdict, octets } = self.outcome;
         let is_same = || octets == self.input;
         let looks_like = match possible.outcome {

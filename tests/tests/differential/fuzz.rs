@@ -144,7 +144,7 @@ pub fn check(world: &World, input: &[u8], outcome: &Outcome) -> Result<&'static 
         return check_part(input, octets, is_v4).map(|()| "fragment translated");
     }
     let Some(was) = valid_headers(input) else {
-        anyhow::bail!("what is no packet was changed{}", difference())
+        anyhow::bail!("a frame that is no packet was changed{}", difference())
     };
     ensure!(valid_headers(octets).as_ref() == Some(&was), "the headers lie now{}", difference());
     let mut masked = [input.to_vec(), octets.clone()];

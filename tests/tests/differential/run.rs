@@ -237,7 +237,7 @@ impl Runner {
         let counters = before.map(|before| difference(&self.counters(), &before));
         let examined =
             Examined { packet: &packet, input: &input, outcome: &outcome, at, interface, counters };
-        let allowed: Vec<&Possible> = possible.iter().filter(|p| examined.is(p)).collect();
+        let allowed: Vec<&Possible> = possible.iter().filter(|p| examined.fits(p)).collect();
         let chosen = self.one_of(&allowed, tuple);
         let Some(chosen) = chosen else { bail!(examined.complaint(&possible)) };
         examined.check_octets(chosen)?;

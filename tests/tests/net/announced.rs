@@ -85,7 +85,7 @@ fn act(testbed: &mut Testbed) -> Result<()> {
         let cut = Instant::now();
         wait::until_true("the successor answers", MOVE_LIMIT, || Ok(ask(testbed, address).is_ok()))?;
         eprintln!("{address}: moved from node{owner} to node{other} in {} ms", cut.elapsed().as_millis());
-        ensure!(self::owner(testbed, address)? == other, "somebody else answers");
+        ensure!(self::owner(testbed, address)? == other, "another node answers");
         wait::until_true("the node that was cut off answers no longer", MOVE_LIMIT, || {
             Ok(reported_owner(testbed, owner, address)? != Some(format!("node{owner}")))
         })?;

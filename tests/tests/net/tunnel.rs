@@ -53,11 +53,11 @@ fn backend_behind(testbed: &mut Testbed) -> Result<()> {
             done.with_context(|| format!("bulk: {client} {to}"))?;
         }
     }
-    senders_were_told(testbed)
+    senders_got_errors(testbed)
 }
 
 /// Segments were too large for the tunnel between the nodes, and their senders got ICMP errors.
-fn senders_were_told(testbed: &mut Testbed) -> Result<()> {
+fn senders_got_errors(testbed: &mut Testbed) -> Result<()> {
     let (node, daemon) = testbed.world.on_node(1)?;
     wait::until_true("senders get ICMP errors with the tunnel's MTU", COUNTERS_LIMIT, || {
         let status = daemon.ask_status(node)?;
@@ -83,7 +83,7 @@ fn client_behind(testbed: &mut Testbed) -> Result<()> {
             }
         }
     }
-    senders_were_told(testbed)
+    senders_got_errors(testbed)
 }
 
 fn client_refused(testbed: &mut Testbed) -> Result<()> {

@@ -131,7 +131,7 @@ fn backend_of_this_node() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .expects_flow(local()),
-        row("XDP hands up what a backend of this node will get, untouched")
+        row("XDP passes packets for a backend of this node up, untouched")
             .service(external("any:30080", &["pod-b:8080"]))
             .sees(xdp("up0", first("client:5000", "node:30080"))),
         row("XDP hands up later packets of a flow through the stack, untouched")
@@ -154,7 +154,7 @@ fn backend_of_this_node() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .expects_flow(host()),
-        row("XDP hands up what the node itself will get, untouched")
+        row("XDP passes packets for the node itself up, untouched")
             .service(external("any:30080", &["node:8080"]))
             .sees(xdp("up0", first("client:5000", "node:30080"))),
         row("a datagram that the node answers from another of its addresses leaves from the NodePort")

@@ -132,7 +132,7 @@ impl Play<'_> {
         match step.text.split_whitespace().collect::<Vec<_>>()[..] {
             ["tables", "==", name] => self.tables(section(name)?),
             ["serving", "==", name] => self.serving(&Serving::read(section(name)?)?),
-            ["health", "==", name] => self.health.says(section(name)?),
+            ["health", "==", name] => self.health.check(section(name)?),
             ["rejected", "==", name] => {
                 let rejected = self.daemon.rejected();
                 ensure!(rejected.trim() == section(name)?.trim(), "rejected is\n{rejected}");
@@ -228,12 +228,12 @@ impl Play<'_> {
         met: &[PacketOutcome],
         seconds: u32,
     ) -> Result<()> {
-        self.lab.age_stays(seconds.saturating_sub(60))?;
+        self.lab.age_affinity(seconds.saturating_sub(60))?;
         let again: Vec<PacketOutcome> =
             self.begin(destination, clients, met.len())?.iter().map(|flow| flow.outcome).collect();
         let moved = met.iter().zip(&again).find(|(first, second)| first != second);
         ensure!(moved.is_none(), "before {seconds} s some have moved: {moved:?}");
-        self.lab.age_stays(seconds + 60)?;
+        self.lab.age_affinity(seconds + 60)?;
         let later: Vec<PacketOutcome> =
             self.begin(destination, clients, met.len())?.iter().map(|flow| flow.outcome).collect();
         let is_one = met.iter().all(|outcome| *outcome == met[0]);

@@ -95,7 +95,7 @@ fn strangers_to_the_service() -> Vec<Row> {
             .with_service_cidr()
             .service(web())
             .sees(pod_in("pod0", first("pod-a:4000", "stranger:80"))),
-        row("XDP hands up what the stack's hook refuses or drops, untouched")
+        row("XDP passes packets that TC refuses or drops up, untouched")
             .with_service_cidr()
             .service(web())
             .sees(xdp("up0", first("client:5000", "vip:81")))

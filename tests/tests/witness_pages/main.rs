@@ -59,7 +59,7 @@ fn trials() -> Vec<Trial> {
     let mut trials: Vec<_> = CASES.iter().map(endpoint).collect();
     let name = "every metric of kube-proxy is there with its type, labels and classes, or docs/metrics.md has the reason";
     trials.push(fixture.case(name.to_owned(), |pages| rows(pages).map(drop)));
-    let name = "tests/PAGES.md is what both answer";
+    let name = "tests/PAGES.md has the responses of both";
     trials.push(fixture.case(name.to_owned(), |pages| page::check(pages, &rows(pages)?)));
     trials
 }

@@ -83,7 +83,7 @@ pub const TIERS: &[Tier] = &[
     },
     Tier {
         name: "chart",
-        what: "values in, objects out by the real Helm; alerts and the dashboard ask for what svc has",
+        what: "values in, objects out by the real Helm; alerts and the dashboard use only metrics of svc",
         runs: Runs::Here,
         one_core: true,
         components: &[components::HELM, components::PROMQL],
@@ -120,7 +120,7 @@ pub const TIERS: &[Tier] = &[
     },
     Tier {
         name: "field",
-        what: "what nodes have besides svc: the same clients without svc, with nft DNAT, with svc",
+        what: "other software on nodes: the same clients without svc, with nft DNAT, with svc",
         runs: Runs::HereAsRoot,
         needs_daemon: true,
         ..PLAIN

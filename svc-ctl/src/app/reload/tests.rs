@@ -73,7 +73,7 @@ impl Drop for Bench {
 }
 
 #[test]
-fn sem_250_what_the_plan_and_the_log_are_told_changes_at_once() {
+fn sem_250_settings_of_the_plan_and_the_log_change_at_once() {
     let mut bench = Bench::new("live", "mode: nftables\n", &[]);
     bench.change(
         "mode: nftables\nnftables: {masqueradeAll: true}\nnodePortAddresses: [primary]\nlogging: {verbosity: 4}\n",
@@ -97,7 +97,7 @@ fn sem_250_what_the_plan_and_the_log_are_told_changes_at_once() {
 }
 
 #[test]
-fn sem_250_what_needs_a_restart_is_named_and_waits_for_it() {
+fn sem_250_settings_that_need_a_restart_are_named_and_wait_for_it() {
     let mut bench = Bench::new("restart", "oomScoreAdj: 5\n", &["--masquerade-all=true"]);
     bench.change(
         "oomScoreAdj: 6\niptables: {masqueradeAll: false}\n---\napiVersion: svc/v1alpha1\n\
@@ -150,7 +150,8 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_named() {
     bench.change("iptables: [\n");
     let complaints = bench.complaints();
     assert!(
-        complaints[0].starts_with("it cannot be used, what was in force stays: did not find"),
+        complaints[0]
+            .starts_with("it cannot be used; the earlier configuration stays in force: did not find"),
         "{complaints:?}"
     );
     assert!(bench.settings.borrow().masquerade.all);

@@ -64,7 +64,8 @@ impl Book {
                         // It may have got its id from before a restart.
                         self.ids.retire_service(&of.key());
                     }
-                    let what = if kept.is_some() { "it keeps what it has" } else { "it is not served" };
+                    let what =
+                        if kept.is_some() { "it keeps its earlier endpoints" } else { "it is not served" };
                     complaints.push(no_room(&of, &full, what));
                     grants.extend(kept);
                 }

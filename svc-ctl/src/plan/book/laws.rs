@@ -403,7 +403,7 @@ fn play(steps: Vec<(Step, u64)>, mut capacity: Capacity) -> Result<bool, TestCas
             prop_assert_eq!(
                 &kernel.dump(),
                 tables,
-                "the kernel holds what the book says, and nothing is unnamed"
+                "the kernel holds the book's tables, and every entry is named"
             );
             book.release(Tick(now));
             if book.next_try(Tick(now)).is_none_or(|at| at.0 > now) {

@@ -241,8 +241,7 @@ fn a_full_table_names_the_service_and_spares_the_others() {
     let (a, b) = (played.entry("10.96.0.1"), played.entry("10.96.0.2"));
     let new = world(&services, &[("a", "10.0.0.1 10.0.0.5"), ("b", "10.0.0.4")]);
     played.then(&new, 0);
-    let full =
-        "Service default/a: spec.ports[]: the selection table is full (4 entries): it keeps what it has";
+    let full = "Service default/a: spec.ports[]: the selection table is full (4 entries): it keeps its earlier endpoints";
     assert_eq!(played.reasons(), [full]);
     assert_eq!(played.entry("10.96.0.1"), a);
     assert_ne!(played.entry("10.96.0.2"), b);

@@ -85,7 +85,9 @@ pub fn read_line<T: Kind>(line: &str) -> Result<Message<T>, Failure> {
     let line: Line<'_> = match serde_json::from_str(line) {
         Ok(line) => line,
         Err(error) if error.is_eof() => return Ok(Message::Cut),
-        Err(error) => return Err(Failure::of_text(format!("a watch says what cannot be read: {error}"))),
+        Err(error) => {
+            return Err(Failure::of_text(format!("a watch has sent an unreadable message: {error}")));
+        }
     };
     let meta = || serde_json::from_str::<OnlyMetadata>(line.object.get()).unwrap_or_default().metadata;
     match line.kind {

@@ -61,7 +61,7 @@ struct LastSent {
 #[derive(Debug, Eq, PartialEq)]
 pub enum Next {
     /// Send this notice, unless the object with this uid has got it already.
-    Say(Notice, Option<String>),
+    Publish(Notice, Option<String>),
     /// Wait: nothing may be sent before.
     Wait(Instant),
     Idle,
@@ -152,7 +152,7 @@ impl Outbox {
         }
         match self.recent.front() {
             Some(oldest) if self.recent.len() >= most => Next::Wait(*oldest + window),
-            _ => Next::Say(next.0, next.1),
+            _ => Next::Publish(next.0, next.1),
         }
     }
 

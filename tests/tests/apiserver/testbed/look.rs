@@ -85,7 +85,7 @@ impl Testbed {
     }
 
     /// Waits until the daemon's status has this failure of the API.
-    pub fn soon_told(&self, kind: &str, reason: &str) -> Result<()> {
+    pub fn soon_reports(&self, kind: &str, reason: &str) -> Result<()> {
         wait::until_true(&format!("the status tells of {kind}: {reason}"), CHANGE_LIMIT, || {
             let complaints = self.on_node(|_, daemon| daemon.complaints())?;
             let has = |value: &Value, word: &str| value.as_str().is_some_and(|text| text.contains(word));

@@ -25,10 +25,10 @@ const CONFLICT: u16 = 409;
 
 /// Publishes the Event of the daemon's start, and complaints for ever.
 pub async fn run(client: Client, node_name: &str, complaints: watch::Receiver<Complaints>) {
-    tokio::join!(say_start(&client, node_name), publish(&client, node_name, complaints));
+    tokio::join!(publish_start(&client, node_name), publish(&client, node_name, complaints));
 }
 
-async fn say_start(client: &Client, node_name: &str) {
+async fn publish_start(client: &Client, node_name: &str) {
     let start = starting(node_name, env!("CARGO_PKG_VERSION"), Timestamp::now());
     let mut pauses = Pauses::default();
     while let Err(failure) = create(client, &start).await {
@@ -45,18 +45,20 @@ async fn publish(client: &Client, node_name: &str, mut complaints: watch::Receiv
         let now = Instant::now();
         outbox.turn(&now_wrong, now);
         let until = match outbox.next(now) {
-            Next::Say(notice, heard_by) => match say(client, node_name, &notice, heard_by.as_deref()).await {
-                Ok(uid) => {
-                    pauses.reset();
-                    outbox.settle(&notice, uid, Instant::now());
-                    continue;
+            Next::Publish(notice, known_by) => {
+                match publish_notice(client, node_name, &notice, known_by.as_deref()).await {
+                    Ok(uid) => {
+                        pauses.reset();
+                        outbox.settle(&notice, uid, Instant::now());
+                        continue;
+                    }
+                    Err(failure) => {
+                        tracing::debug!(error = failure.text, "publishing an Event; it is tried again");
+                        sleep(pauses.after(&failure, false)).await;
+                        continue;
+                    }
                 }
-                Err(failure) => {
-                    tracing::debug!(error = failure.text, "publishing an Event; it is tried again");
-                    sleep(pauses.after(&failure, false)).await;
-                    continue;
-                }
-            },
+            }
             Next::Wait(until) => Some(until),
             Next::Idle => None,
         };
@@ -74,11 +76,11 @@ async fn publish(client: &Client, node_name: &str, mut complaints: watch::Receiv
 }
 
 /// Publishes one notice unless its object has got it. Returns the uid of the object that has it now.
-async fn say(
+async fn publish_notice(
     client: &Client,
     node_name: &str,
     notice: &Notice,
-    heard_by: Option<&str>,
+    known_by: Option<&str>,
 ) -> Result<Option<String>, Failure> {
     let uid = match &notice.service {
         // The kubelet uses the node's name as uid, too.
@@ -95,7 +97,7 @@ async fn say(
             }
         }
     };
-    if uid.is_some() && uid.as_deref() == heard_by {
+    if uid.is_some() && uid.as_deref() == known_by {
         return Ok(uid);
     }
     create(client, &event(notice, uid.as_deref(), node_name, Timestamp::now())).await?;
