@@ -147,7 +147,7 @@ fn probes(args: &StandaloneArgs) -> anyhow::Result<Probes> {
         ProbesChoice::Off => Probes::Off,
         ProbesChoice::One => {
             let needs =
-                "--probes one needs --node-heartbeat PORT: nodes tell each other there which Pods are ready";
+                "--probes one needs --node-heartbeat PORT: nodes exchange the readiness of Pods there";
             anyhow::ensure!(args.node_heartbeat.is_some(), needs);
             Probes::OneNode
         }

@@ -179,7 +179,7 @@ impl Agent {
     fn call<T: DeserializeOwned>(&self, command: &Command) -> Result<T> {
         let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         let line = serde_json::to_string(command)?;
-        writeln!(pipe.commands, "{line}").with_context(|| format!("tell agent {}: {line}", self.name))?;
+        writeln!(pipe.commands, "{line}").with_context(|| format!("command agent {}: {line}", self.name))?;
         let answer = pipe.answers.recv_timeout(ANSWER_LIMIT);
         let answer = answer.with_context(|| format!("no answer of agent {} to {line}", self.name))?;
         let outcome: Result<T, String> = serde_json::from_str(&answer).context(answer)?;

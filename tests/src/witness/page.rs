@@ -11,7 +11,7 @@ pub fn page(groups: &[Group]) -> String {
     let mut text = String::from(
         "# kube-proxy as a witness\n\n\
          Written by `UPDATE_EXPECT=1 cargo test -p svc-tests --lib witness` from `tests/witness/groups`; not by hand.\n\
-         `cargo xtask test witness` plays every row with kube-proxy (nftables), with svc told to do the same, and with svc\n\
+         `cargo xtask test witness` plays every row with kube-proxy (nftables), with svc set to behave the same, and with svc\n\
          as it is; the first two must be alike, and the third too, but for what stands at the end. Random worlds come on top.\n\n\
          | group | what it is about | rules | rows |\n|---|---|---|---|\n",
     );

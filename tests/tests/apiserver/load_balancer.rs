@@ -241,7 +241,7 @@ fn soon_condition(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
 }
 
 fn soon_has_event(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
-    wait::until_true(&format!("an Event tells {service} of {reason}"), LIMIT, || {
+    wait::until_true(&format!("an Event on {service} has the reason {reason}"), LIMIT, || {
         let selector = format!("involvedObject.name={service},reason={reason}");
         Ok(case.kubectl(&["get", "events", "--field-selector", &selector, "-o", "name"])?.contains("event/"))
     })

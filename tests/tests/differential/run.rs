@@ -303,14 +303,14 @@ impl Runner {
         let record = records.iter().find(|r| {
             (r.direction, r.from, r.to, r.proto) == ("forward", client.src, client.dst, number(client.proto))
         });
-        let tells = |p: &&&Possible| match (&p.then, record) {
+        let is_recorded = |p: &&&Possible| match (&p.then, record) {
             (Then::Begin(flow, _), Some(r)) => {
                 (flow.backend.src, flow.backend.dst) == (r.becomes_from, r.becomes_to)
             }
             (Then::Begin(..), None) => false,
             _ => true,
         };
-        allowed.iter().find(tells).copied()
+        allowed.iter().find(is_recorded).copied()
     }
 
     fn sent_an_error(&mut self) {

@@ -133,7 +133,7 @@ async fn term(
         }
     };
     // An Event without an answer does not delay the statuses.
-    let tell = async {
+    let send_events = async {
         while let Some(notice) = waiting.recv().await {
             if let Err(failure) = answer(publish(client, &notice)).await {
                 tracing::debug!(error = failure.text, "an Event about a load-balancer address");
@@ -143,7 +143,7 @@ async fn term(
     tokio::select! {
         () = follow => {}
         () = serve => {}
-        () = tell => {}
+        () = send_events => {}
     }
 }
 

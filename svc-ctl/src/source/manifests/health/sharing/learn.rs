@@ -55,7 +55,7 @@ pub async fn run(candidates: Vec<Peer>, leader: watch::Sender<Option<Leader>>, b
                 Ok(results) => follow(&connection, results),
                 Err(error) => {
                     let node = &candidates[connection.index].0;
-                    tracing::info!(node, error = format!("{error:#}"), "tells no results of probes any more");
+                    tracing::info!(node, error = format!("{error:#}"), "sends no results of probes any more");
                     break;
                 }
             }
