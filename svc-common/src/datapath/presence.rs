@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn each_packet_concerns_what_its_endpoints_are_marked_as() {
+    fn a_packet_is_matched_by_the_marks_of_its_endpoints() {
         let of = |last, port| Place::of::<V4>(AddrV4::new([10, 0, 0, last]), Port::new(port), Proto::UDP);
         let word = filter(&[
             (of(2, 80), Marks::FRONTEND),

@@ -136,7 +136,7 @@ fn a_healthy_node_passes_every_check() {
 }
 
 #[test]
-fn a_broken_node_hears_the_cure_of_everything() {
+fn the_check_of_a_broken_node_names_every_remedy() {
     let facts = broken();
     let all = findings(&facts);
     let passed = all.iter().filter(|finding| finding.verdict == Verdict::Pass);
@@ -147,7 +147,7 @@ fn a_broken_node_hears_the_cure_of_everything() {
 }
 
 #[test]
-fn a_look_before_the_start_says_what_it_could_not_look_at() {
+fn a_check_before_the_start_names_the_facts_that_it_could_not_read() {
     let mut facts = healthy();
     facts.daemon = DaemonFacts::default();
     facts.cluster.is_skipped = Some("no API server is named: nothing was asked".to_owned());

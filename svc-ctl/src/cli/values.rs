@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_ports_are_parsed_and_what_is_none_is_refused() {
+    fn ranges_of_ports_are_parsed_and_other_texts_are_refused() {
         assert_eq!("1024-29999".parse(), Ok(PortRange { first: 1024, count: 28_976 }));
         assert!("9-8".parse::<PortRange>().is_err() && "0-8".parse::<PortRange>().is_err());
     }

@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_taken_only_when_nobody_renews_it() {
+    fn a_lease_is_taken_only_when_its_holder_does_not_renew_it() {
         let mut b = Election::new("b".to_owned());
         for (now, read, expected) in [
             (0, None, Step::Create),

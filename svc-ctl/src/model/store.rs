@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn sem_271_a_relist_replaces_what_is_known_only_when_it_is_complete() {
+    fn sem_271_a_relist_replaces_the_known_objects_only_when_it_is_complete() {
         let mut store = Store::new("node1");
         store.set_slice(&SliceKey::new("default", "a"), Some(slice("a", "a")));
         store.set_slice(&SliceKey::new("default", "b"), Some(slice("b", "b")));

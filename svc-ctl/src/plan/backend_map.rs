@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_counts_and_compares_what_it_holds_and_not_its_slots() {
+    fn a_map_counts_and_compares_its_entries_and_not_its_slots() {
         let mut dense: BackendMap<char> = [(BackendId(1), 'a'), (BackendId(9), 'b')].into_iter().collect();
         assert_eq!((dense.insert(BackendId(1), 'c'), dense.len()), (Some('a'), 2));
         assert_eq!(

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bridge_that_netfilter_sees_spoils_the_way_through_the_stack() {
+    fn a_bridge_that_netfilter_sees_breaks_the_path_through_the_stack() {
         let through = |has_bridge_uplink, bridges| {
             let node_network = NodeNetwork { has_bridge_uplink, bridges, ..NodeNetwork::default() };
             masquerade_path(ThroughStack::Always, &Forward::default(), node_network).is_spoilt_by_bridge

@@ -27,7 +27,7 @@ pub fn rows() -> Vec<Row> {
         row("an ICMP error through another uplink has that uplink's address (SEM-092)")
             .service(without_endpoints())
             .sees(refused(up_in("up1", first("client:5000", "vip:80")), "node-b")),
-        row("XDP passes packets for a Service without endpoints up, untouched")
+        row("XDP hands up packets for a Service without endpoints, untouched")
             .service(without_endpoints())
             .sees(xdp("up0", first("client:5000", "vip:80"))),
         row("a large datagram is quoted by its headers")

@@ -387,7 +387,7 @@ fn collisions() -> Vec<Row> {
                     .redirected()
                     .next_hop("remote"),
             ),
-        row("where no port of some is free, the one that has rested longest is taken (SEM-080)")
+        row("if no port is free, the port that has rested longest is taken (SEM-080)")
             .service(external("any:30080", &["remote:8080"]))
             .with_flows(closed(None))
             .sees(

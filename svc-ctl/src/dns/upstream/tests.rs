@@ -86,7 +86,7 @@ pub(in crate::dns) async fn ask(server: SocketAddr, name: &str) -> ResponseCode 
 }
 
 #[tokio::test]
-async fn an_upstream_that_leads_back_by_somebody_else_is_found_left_out_and_named() {
+async fn an_upstream_that_leads_back_through_another_server_is_found_left_out_and_named() {
     let own = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (upstream, asked) = forwarder(own).await;
     let (ledger, (_worlds, world)) = (Ledger::default(), watch::channel(World::default()));

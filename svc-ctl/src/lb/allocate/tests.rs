@@ -278,7 +278,7 @@ fn sem_302_sem_303_sem_305_sem_306_sem_307_the_table_of_assignments() {
 }
 
 #[test]
-fn one_that_waits_is_served_when_room_appears() {
+fn a_waiting_service_is_served_when_room_appears() {
     let pool = pools("{name: a, addresses: [192.0.2.1/32]}");
     let both = [request("x age=2"), request("y")];
     let first = allocate(&both, &pool, &Given::new(), &Foreign::new(), Order::Lowest);
@@ -288,7 +288,7 @@ fn one_that_waits_is_served_when_room_appears() {
 }
 
 #[test]
-fn by_name_every_node_finds_the_same_without_a_past() {
+fn by_name_every_node_finds_the_same_address_without_history() {
     let pool = pools("{name: a, addresses: [192.0.2.0/24]}");
     let alone = allocate(&[request("x")], &pool, &Given::new(), &Foreign::new(), Order::ByName).given;
     let many: Vec<Request> = ["x", "a", "b", "c"].map(request).to_vec();

@@ -447,7 +447,7 @@ proptest! {
 }
 
 #[test]
-fn a_backend_that_two_services_see_elsewhere_is_where_the_one_that_knows_more_says() {
+fn if_two_services_disagree_on_the_node_of_a_backend_the_one_that_names_it_wins() {
     let mut world = World::default();
     set_node(&mut world, 9, false);
     let sketch = Sketch {

@@ -194,7 +194,7 @@ fn sem_124_only_a_set_that_loses_an_endpoint_can_make_a_udp_flow_stale() {
 }
 
 #[test]
-fn sem_233_clients_may_stay_with_what_is_listed_and_its_ids_live_as_long() {
+fn sem_233_clients_keep_listed_endpoints_and_their_ids_live_as_long() {
     let affine = "clusterIP: 10.96.0.1, sessionAffinity: ClientIP";
     let plain = |slices: &[(&str, &str)]| world(&[("a", affine), ("b", "clusterIP: 10.96.0.2")], slices);
     let ids = |played: &Played| -> Vec<(u32, Vec<u32>)> {

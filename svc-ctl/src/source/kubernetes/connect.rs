@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_kubeconfig_that_is_of_no_use_is_named_once_with_its_cause_and_the_cure() {
+    async fn an_unusable_kubeconfig_is_named_once_with_its_cause_and_the_remedy() {
         let file = std::env::temp_dir().join(format!("svc-kubeconfig-{}", std::process::id()));
         let refusal = async |path: &Path| format!("{:#}", from_file(path).await.unwrap_err());
         let missing = refusal(&file).await;

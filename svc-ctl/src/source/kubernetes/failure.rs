@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_has_its_cure_and_a_failed_connection_its_cause_alone() {
+    fn a_refusal_has_its_remedy_and_a_failed_connection_only_its_cause() {
         let status: Status =
             serde_json::from_value(serde_json::json!({"code": 403, "message": "nodes is forbidden"}))
                 .unwrap();

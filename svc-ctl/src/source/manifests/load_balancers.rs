@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_a_manifest_writes_and_one_of_an_unclear_service_go_to_nobody_else() {
+    fn an_address_that_a_manifest_writes_and_one_of_an_unclear_service_go_to_no_other_service() {
         let section = "{pools: [{name: a, addresses: [192.0.2.0/31]}]}";
         let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(section).unwrap()).0;
         let service = |yaml: &str| serde_yaml_ng::from_str::<Service>(yaml).unwrap();

@@ -70,7 +70,7 @@ const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: p, labels: {app:
     spec: {containers: []}, status: {podIP: 10.0.0.1}}";
 
 #[test]
-fn the_first_scan_lists_and_later_ones_tell_the_changes() {
+fn the_first_scan_lists_and_later_ones_send_changes() {
     let folder = Folder::new("scan");
     folder.write("web.yaml", SERVICE);
     folder.write(".web.yaml.swp", "not yaml: [");

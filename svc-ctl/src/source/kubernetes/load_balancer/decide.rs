@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_in_the_status_of_a_service_of_another_class_goes_to_nobody_else() {
+    fn an_address_in_the_status_of_a_service_of_another_class_goes_to_no_other_service() {
         let theirs = "{metadata: {name: theirs, namespace: shop}, spec: {type: LoadBalancer, loadBalancerClass: a/b}, status: {loadBalancer: {ingress: [{ip: 192.0.2.0}]}}}";
         let new = format!("{{metadata: {{name: new, namespace: shop}}, {SPEC}}}");
         let asks = format!(

@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_says_where_its_node_is_and_what_cannot_be_read_is_left_out() {
+    fn a_lease_has_its_nodes_addresses_and_unreadable_parts_are_left_out() {
         let presence = Presence {
             addresses: ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into(),
             macs: [[2, 0, 0, 0, 0, 0xaf]].into(),
