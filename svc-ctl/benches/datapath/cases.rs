@@ -37,7 +37,7 @@ pub struct Case {
 pub struct Product {
     pub ebpf: Ebpf,
     pub program: u32,
-    /// Those at TC, in the order of [`TC_PROGRAMS`](crate::wrapper::TC_PROGRAMS).
+    /// Programs at TC, in the order of [`TC_PROGRAMS`](crate::wrapper::TC_PROGRAMS).
     pub tc: [u32; 4],
 }
 

@@ -23,7 +23,7 @@ pub enum ExitKind {
     /// To the next hop of the route, past the stack.
     Redirect,
     /// Back out of the interface by which they came.
-    Back,
+    Hairpin,
 }
 
 /// The hook at which the backend's replies are translated.

@@ -44,7 +44,7 @@ pub enum PacketOutcome {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exit {
     Stack,
-    Back,
+    Hairpin,
     Hop(Route),
 }
 

@@ -26,7 +26,7 @@ pub fn all() -> Vec<Adversary> {
     alone().into_iter().chain([mixture]).collect()
 }
 
-/// Those that do one thing.
+/// Adversaries that do one thing.
 fn alone() -> Vec<Adversary> {
     let one = |name, disturbance: Disturbance| Adversary { name, cuts: None, disturbance };
     vec![
