@@ -201,7 +201,7 @@ fn begin_second<F: Net>() -> u32 {
     // The first flow may have lost its records while the second flow still has its own.
     if let Some(known) = F::flow(key)
         && known.hook == hook
-        && !known.state.is_closing()
+        && !known.state.is_closing(key.proto)
         && !is_expired(key.proto, known.state, now, known.stamp)
     {
         return Outcome::BEGUN;
@@ -312,7 +312,7 @@ extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
                 && owner.src == key.dst
                 && owner.sport == key.dport;
             let rest = age(claim.now, owner.stamp);
-            let is_closed = owner.state.is_closing();
+            let is_closed = owner.state.is_closing(key.proto);
             // Only TCP has TIME_WAIT. Other clients keep their own port: their stack considers it free, because it
             // knows the Service's address and not the backend's.
             let needs_no_rest = key.proto != Proto::TCP && claim.takes_port == 0 && claim.tries == 1;

@@ -41,7 +41,7 @@ fn reuses_tuple<A>(packet: &Packet<A>, record: &FlowRecord<A>, now: u32) -> bool
     if proto == Proto::TCP {
         let answers = packet.tcp_flags & tcp::SYN != 0 && record.direction == Direction::REVERSE;
         (is_syn(packet) || answers)
-            && (record.state.is_closing() || is_expired(proto, record.state, now, record.stamp))
+            && (record.state.is_closing(proto) || is_expired(proto, record.state, now, record.stamp))
     } else {
         is_expired(proto, record.state, now, record.stamp)
     }
@@ -108,7 +108,7 @@ fn refresh<F: Net>(
         other.stamp = record.stamp;
     } else if can_make_twin(record)
         // A closed flow does not take its reverse tuple back.
-        && !record.state.is_closing()
+        && !record.state.is_closing(key.proto)
         && let Some(scratch) = F::scratch()
     {
         twin::<F>(key, record, &mut scratch.reverse);

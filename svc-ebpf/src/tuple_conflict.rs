@@ -20,7 +20,8 @@ use crate::tables::{count, iface, is_own, migration, now};
 pub fn direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     seek_flow_of_direct::<F>(key);
     if let Some((back, forward)) = conflicting_flow::<F>() {
-        let is_over = back.state.is_closing() || is_expired(key.proto, back.state, now(), back.stamp);
+        let is_over =
+            back.state.is_closing(key.proto) || is_expired(key.proto, back.state, now(), back.stamp);
         // The second flow of a masquerade through the stack has the direct packet's own tuple.
         if let Some(forward) = forward
             && !is_over

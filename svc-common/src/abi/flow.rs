@@ -76,7 +76,7 @@ impl Direction {
 }
 
 /// Events that a flow has seen, a set of bits. They decide its lifetime. UDP uses `REPLIED`, `LATER_TICK` and
-/// `STREAM`.
+/// `STREAM`; the last two have other names for TCP.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FlowState(pub u8);
@@ -97,14 +97,26 @@ impl FlowState {
     pub const LATER_TICK: Self = Self(32);
     /// UDP: a packet came two ticks or more after the first one (nf_conntrack calls such a flow a stream).
     pub const STREAM: Self = Self(64);
+    /// TCP: the client sent a segment without RST after an RST of either side.
+    pub const CLIENT_AFTER_RESET: Self = Self(32);
+    /// TCP: the backend sent a segment without RST after an RST of either side.
+    pub const BACKEND_AFTER_RESET: Self = Self(64);
     /// The record's next packet must look up the next hop again. A packet of the other direction sets this bit when it
     /// updates this record's stamp. The two records do not share this bit.
     pub const NEXT_HOP_DUE: Self = Self(128);
 
     /// The connection is closed, or its endpoint is gone (UDP). A new one may take its tuple.
     #[inline(always)]
-    pub const fn is_closing(self) -> bool {
-        self.has(Self::RESET) || (self.has(Self::FIN_FORWARD) && self.has(Self::FIN_REVERSE))
+    pub const fn is_closing(self, proto: Proto) -> bool {
+        self.is_reset(proto) || (self.has(Self::FIN_FORWARD) && self.has(Self::FIN_REVERSE))
+    }
+
+    /// An RST ended the flow. It did not if both sides go on: then the RST had a sequence number outside of the
+    /// window, so its receiver ignored it (RFC 5961 section 3).
+    #[inline(always)]
+    pub const fn is_reset(self, proto: Proto) -> bool {
+        let goes_on = self.has(Self::CLIENT_AFTER_RESET) && self.has(Self::BACKEND_AFTER_RESET);
+        self.has(Self::RESET) && (proto.0 != Proto::TCP.0 || !goes_on)
     }
 }
 

@@ -48,6 +48,12 @@ pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) 
         }
         if flags & tcp::RST != 0 {
             next = next.with(FlowState::RESET);
+        } else if state.has(FlowState::RESET) && flags & (tcp::ACK | tcp::SYN) == tcp::ACK {
+            next = next.with(if direction == Direction::FORWARD {
+                FlowState::CLIENT_AFTER_RESET
+            } else {
+                FlowState::BACKEND_AFTER_RESET
+            });
         }
     }
     next
@@ -74,7 +80,7 @@ pub const fn lifetime(proto: Proto, state: FlowState) -> u32 {
         let is_stream = state.has(FlowState::REPLIED) && state.has(FlowState::STREAM);
         return if is_stream { 120 } else { 30 };
     }
-    if state.has(FlowState::RESET) {
+    if state.is_reset(proto) {
         10
     } else if state.has(FlowState::FIN_FORWARD) && state.has(FlowState::FIN_REVERSE) {
         120
@@ -115,7 +121,28 @@ mod tests {
             state = observe(state, direction, Proto::TCP, flags);
             assert_eq!(lifetime(Proto::TCP, state), want, "{flags}");
         }
-        assert!(state.is_closing());
+        assert!(state.is_closing(Proto::TCP));
+    }
+
+    #[test]
+    fn a_reset_that_both_sides_ignore_ends_nothing() {
+        let (f, r) = (Direction::FORWARD, Direction::REVERSE);
+        let lifetime_after = |segments: &[(Direction, u8)]| {
+            let live = FlowState::REPLIED.with(FlowState::ESTABLISHED);
+            let state =
+                segments.iter().fold(live, |state, (d, flags)| observe(state, *d, Proto::TCP, *flags));
+            assert_eq!(state.is_closing(Proto::TCP), lifetime(Proto::TCP, state) == 10);
+            lifetime(Proto::TCP, state)
+        };
+        assert_eq!(lifetime_after(&[(f, tcp::RST), (r, tcp::ACK), (f, tcp::ACK)]), 86_400);
+        assert_eq!(lifetime_after(&[(r, tcp::RST), (f, tcp::ACK), (r, tcp::ACK)]), 86_400);
+        // What was under way, and a reset in return.
+        assert_eq!(lifetime_after(&[(f, tcp::RST), (r, tcp::ACK), (f, tcp::RST)]), 10);
+        assert_eq!(
+            lifetime_after(&[(r, tcp::RST | tcp::ACK), (f, tcp::ACK), (f, tcp::ACK), (r, tcp::RST)]),
+            10
+        );
+        assert_eq!(lifetime_after(&[(f, tcp::ACK), (r, tcp::ACK), (r, tcp::RST)]), 10);
     }
 
     #[test]

@@ -236,8 +236,9 @@ pub struct RunArgs {
     )]
     pub masquerade_local_backends: bool,
     /// Path of masqueraded packets: through the node's network stack, so that FORWARD rules see the client and its
-    /// backend, or past it. `auto`: through it where rules of network policies are found in FORWARD, or an IPv4 route
-    /// has a smaller MTU than its interface, and for IPv4 datagrams that are larger than the MTU of their next hop.
+    /// backend, or past it. `auto`: through it where network policies or other rules that drop are found in FORWARD,
+    /// or an IPv4 route has a smaller MTU than its interface, and for IPv4 datagrams that are larger than the MTU of
+    /// their next hop.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub masquerade_through_stack: When,
     /// CIDRs in which packets to unallocated addresses are dropped; without it such packets are left alone. `cluster`:

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 use svc_common::abi::*;
-use svc_common::addr::{AddrV4, AddrV6};
+use svc_common::addr::{AddrV4, AddrV6, Proto};
 use svc_common::datapath::state::{STAMP_SHIFT, age, lifetime};
 
 use super::clock::coarse_ns;
@@ -71,7 +71,7 @@ pub fn flow<A: Encode>(key: &FlowKey<A>, record: &FlowRecord<A>, now: u32) -> Fl
         becomes_to: socket(record.dst, record.dport),
         hook: hook_name(record.hook),
         way: exit_name(record.exit),
-        state: state_name(record.state),
+        state: state_name(key.proto, record.state),
         age: age(now, record.stamp),
         lifetime: lifetime(key.proto, record.state),
         service: record.service.0,
@@ -97,13 +97,14 @@ fn exit_name(exit: Exit) -> &'static str {
     }
 }
 
-fn state_name(state: FlowState) -> String {
+fn state_name(proto: Proto, state: FlowState) -> String {
+    let reset = if state.is_reset(proto) { "reset" } else { "ignored-reset" };
     let names = [
         (FlowState::REPLIED, "replied"),
         (FlowState::ESTABLISHED, "established"),
         (FlowState::FIN_FORWARD, "client-fin"),
         (FlowState::FIN_REVERSE, "backend-fin"),
-        (FlowState::RESET, "reset"),
+        (FlowState::RESET, reset),
     ];
     let seen: Vec<&str> = names.iter().filter(|(bit, _)| state.has(*bit)).map(|(_, name)| *name).collect();
     if seen.is_empty() { "new".to_owned() } else { seen.join(",") }

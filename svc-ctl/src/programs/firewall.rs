@@ -1,8 +1,9 @@
 //! Netfilter chains that may block connections through Services, and chains left by another proxy.
 
 use std::collections::BTreeSet;
+use std::io;
 
-use crate::dataplane::nf_tables::Chain;
+use crate::dataplane::nf_tables::{Chain, Rule};
 use crate::model::complaint::{Complaint, Kind};
 
 /// firewalld rejects by a rule, whatever the policy of its chain.
@@ -24,25 +25,79 @@ const POLICIES: [&str; 6] =
 /// The table of kube-network-policies.
 const POLICY_TABLE: &str = "kube-network-policies";
 
+/// Prefixes of chains whose drops are no policy: Docker isolates its own networks, libvirt its own, kube-proxy drops what
+/// conntrack finds invalid. Docker leaves `DOCKER-USER` to the administrator.
+const HARMLESS: [&str; 7] = ["CILIUM_", "CNI-", "DOCKER", "FLANNEL-", "KUBE-", "LIBVIRT_", "NETAVARK"];
+const OF_ADMINISTRATOR: &str = "DOCKER-USER";
+const HARMLESS_TABLES: [&str; 4] = [PROXY_TABLE, "docker-bridges", "libvirt_network", "netavark"];
+
+/// Chains that are read in search of a rule that drops.
+const MOST_READ: usize = 256;
+
 /// Effect of netfilter on forwarded packets, according to its chains.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Forward {
     /// A chain by which a CNI enforces NetworkPolicy.
     pub policies: Option<String>,
+    /// Another chain at FORWARD, or one it leads to, that drops some packets.
+    pub filter: Option<String>,
     /// Packets that no rule accepts are dropped.
     pub is_closed: bool,
 }
 
 impl Forward {
-    pub fn of(chains: &[Chain]) -> Self {
+    /// Reads rules only where the names of chains do not decide.
+    pub fn read(chains: &[Chain], rules: impl Fn(&Chain) -> io::Result<Vec<Rule>>) -> Self {
+        let forward = Self::of(chains);
+        if forward.policies.is_some() || forward.is_closed {
+            return forward;
+        }
+        Self { filter: filter(chains, rules), ..forward }
+    }
+
+    fn of(chains: &[Chain]) -> Self {
         let enforces = |chain: &&Chain| {
             chain.table == POLICY_TABLE || POLICIES.iter().any(|name| chain.name.starts_with(name))
         };
         Self {
-            policies: chains.iter().find(enforces).map(|chain| format!("{} {}", chain.table, chain.name)),
+            policies: chains.iter().find(enforces).map(name),
+            filter: None,
             is_closed: chains.iter().any(is_closed) && !chains.iter().any(is_accepting),
         }
     }
+}
+
+/// Follows jumps from the chains at FORWARD to the first rule that drops. A chain that is gone by now has no rules.
+fn filter(chains: &[Chain], rules: impl Fn(&Chain) -> io::Result<Vec<Rule>>) -> Option<String> {
+    let mut due: Vec<&Chain> = chains.iter().filter(|chain| chain.is_at_forward).collect();
+    let mut seen = BTreeSet::new();
+    while let Some(chain) = due.pop() {
+        if is_harmless(chain)
+            || seen.len() == MOST_READ
+            || !seen.insert((chain.family, &chain.table, &chain.name))
+        {
+            continue;
+        }
+        let rules = rules(chain).unwrap_or_default();
+        if rules.iter().any(|rule| rule.drops) {
+            return Some(name(chain));
+        }
+        let is_next = |other: &&Chain| {
+            (other.family, &other.table) == (chain.family, &chain.table)
+                && rules.iter().any(|rule| rule.next.as_ref() == Some(&other.name))
+        };
+        due.extend(chains.iter().filter(is_next));
+    }
+    None
+}
+
+fn is_harmless(chain: &Chain) -> bool {
+    let is_known = HARMLESS.iter().any(|prefix| chain.name.starts_with(prefix));
+    HARMLESS_TABLES.contains(&chain.table.as_str()) || (is_known && chain.name != OF_ADMINISTRATOR)
+}
+
+fn name(chain: &Chain) -> String {
+    format!("{} {}", chain.table, chain.name)
 }
 
 fn is_closed(chain: &Chain) -> bool {
@@ -85,7 +140,7 @@ mod tests {
     use super::*;
 
     fn chain(table: &str, name: &str, is_at_forward: bool, drops: bool) -> Chain {
-        Chain { table: table.to_owned(), name: name.to_owned(), is_at_forward, drops }
+        Chain { family: 2, table: table.to_owned(), name: name.to_owned(), is_at_forward, drops }
     }
 
     fn objects(chains: &[Chain], masquerades_local: bool) -> Vec<String> {
@@ -114,6 +169,42 @@ mod tests {
         }
         assert!(policies("kube-network-policies", "postrouting").is_some());
         assert_eq!(policies("filter", "FLANNEL-FWD"), None);
+    }
+
+    /// FORWARD with jumps to these chains, of which each drops something.
+    fn filter_behind(names: &[&str]) -> Option<String> {
+        let behind = names.iter().map(|name| chain("filter", name, false, false));
+        let chains: Vec<_> = [chain("filter", "FORWARD", true, false)].into_iter().chain(behind).collect();
+        let rules = |of: &Chain| {
+            let jump = |name: &&str| Rule { drops: false, next: Some((*name).to_owned()) };
+            let drop = || vec![Rule { drops: true, next: None }];
+            Ok(if of.is_at_forward { names.iter().map(jump).collect() } else { drop() })
+        };
+        Forward::read(&chains, rules).filter
+    }
+
+    #[test]
+    fn a_chain_of_any_name_that_drops_is_found_unless_its_drops_are_no_policy() {
+        assert_eq!(filter_behind(&["my-policies"]), Some("filter my-policies".to_owned()));
+        assert_eq!(filter_behind(&["DOCKER-USER"]), Some("filter DOCKER-USER".to_owned()));
+        assert_eq!(filter_behind(&["DOCKER-ISOLATION-STAGE-1", "KUBE-FORWARD", "LIBVIRT_FWI"]), None);
+        assert_eq!(filter_behind(&[]), None);
+        // Nothing leads there.
+        let apart = [chain("filter", "FORWARD", true, false), chain("filter", "apart", false, false)];
+        let drops = |of: &Chain| Ok(vec![Rule { drops: of.name == "apart", next: None }]);
+        assert_eq!(Forward::read(&apart, drops).filter, None);
+        // A circle of jumps, which the kernel refuses.
+        let circle = |of: &Chain| Ok(vec![Rule { drops: false, next: Some(of.name.clone()) }]);
+        assert_eq!(Forward::read(&apart, circle).filter, None);
+        // The chain is gone.
+        assert_eq!(Forward::read(&apart, |_| Err(io::ErrorKind::NotFound.into())).filter, None);
+    }
+
+    #[test]
+    fn rules_are_not_read_where_names_decide() {
+        let never = |_: &Chain| -> io::Result<Vec<Rule>> { panic!("a rule is read") };
+        Forward::read(&[chain("filter", "cali-FORWARD", false, false)], never);
+        Forward::read(&[chain("filter", "FORWARD", true, true)], never);
     }
 
     #[test]

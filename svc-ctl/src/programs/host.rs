@@ -86,7 +86,7 @@ fn read_firewall(known: &Mutex<Firewall>, ledger: &Ledger, masquerades_local: bo
     let begun = Instant::now();
     match nf_tables::chains() {
         Ok(chains) => {
-            let forward = Forward::of(&chains);
+            let forward = Forward::read(&chains, nf_tables::rules);
             let pause = FIREWALL_PERIOD.max(begun.elapsed() * FIREWALL_PAUSES);
             *lock(known) = Firewall { forward, next: Some(Instant::now() + pause) };
             ledger.set(Origin::Firewall, firewall::complaints(&chains, masquerades_local));

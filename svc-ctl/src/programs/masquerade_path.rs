@@ -50,8 +50,13 @@ pub fn masquerade_path(asked: ThroughStack, forward: &Forward, node_network: Nod
         (ThroughStack::Always, _) => Some("as configured".to_owned()),
         (ThroughStack::Auto, Some(chain)) => Some(format!("network policies are in FORWARD ({chain})")),
         // A FORWARD chain with policy DROP would block packets that pass now.
-        (ThroughStack::Auto, None) => (node_network.has_narrow_route && !forward.is_closed)
-            .then(|| "a route has a smaller MTU than its interface".to_owned()),
+        (ThroughStack::Auto, None) if forward.is_closed => None,
+        (ThroughStack::Auto, None) => match &forward.filter {
+            Some(chain) => Some(format!("a rule in FORWARD drops packets ({chain})")),
+            None => node_network
+                .has_narrow_route
+                .then(|| "a route has a smaller MTU than its interface".to_owned()),
+        },
     };
     // A packet on a bridge meets conntrack before it meets svc, with the Service's address: the answer, with the pod's, is
     // invalid to conntrack. Beside policies in FORWARD the stack must see the packets all the same.
@@ -105,6 +110,9 @@ mod tests {
         use ThroughStack::{Always, Auto, Never};
         let (none, through) = (IfaceFlags::NONE, IfaceFlags::THROUGH_STACK);
         let narrowed = IfaceFlags::NARROWED_THROUGH_STACK;
+        let filtered = Forward { filter: Some("filter my-policies".to_owned()), ..Forward::default() };
+        assert_eq!(masquerade_path(Auto, &filtered, NodeNetwork::default()).flags, through);
+        assert_eq!(masquerade_path(Never, &filtered, NodeNetwork::default()).flags, none);
         // Configuration, policies in FORWARD, FORWARD drops, a narrow route; expected flags.
         let rows = [
             (Auto, false, false, false, narrowed),
@@ -117,7 +125,8 @@ mod tests {
             (Never, true, false, true, none),
         ];
         for (asked, has_policies, is_closed, has_narrow_route, flags) in rows {
-            let forward = Forward { policies: has_policies.then(|| "cali-FORWARD".to_owned()), is_closed };
+            let policies = has_policies.then(|| "cali-FORWARD".to_owned());
+            let forward = Forward { policies, is_closed, ..Forward::default() };
             let path =
                 masquerade_path(asked, &forward, NodeNetwork { has_narrow_route, ..NodeNetwork::default() });
             assert_eq!(path.flags, flags, "{asked:?} {forward:?} {has_narrow_route}: {}", path.words);
@@ -129,7 +138,7 @@ mod tests {
         let by_source = NodeNetwork { routes_by_source: true, ..NodeNetwork::default() };
         let bridge = |bridges| NodeNetwork { has_bridge_uplink: true, bridges, ..NodeNetwork::default() };
         let of = |asked, policies: Option<&str>, node_network| {
-            let forward = Forward { policies: policies.map(str::to_owned), is_closed: false };
+            let forward = Forward { policies: policies.map(str::to_owned), ..Forward::default() };
             masquerade_path(asked, &forward, node_network).flags.has(IfaceFlags::LOCAL_PAST_STACK)
         };
         for node_network in [by_source, bridge(BridgeFilter::OneFamily), bridge(BridgeFilter::All)] {

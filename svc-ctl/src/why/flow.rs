@@ -31,7 +31,7 @@ pub fn key<F: Net>(client: SocketAddr, request: &Request) -> anyhow::Result<Flow
 pub fn can_be_reused<A>(key: &FlowKey<A>, record: &FlowRecord<A>) -> bool {
     let is_over = is_expired(key.proto, record.state, flows::now(), record.stamp);
     match (record.hook, key.proto) {
-        (Hook::INGRESS, Proto::TCP) => is_over || record.state.is_closing(),
+        (Hook::INGRESS, Proto::TCP) => is_over || record.state.is_closing(key.proto),
         // At egress a record of TCP counts until the daemon removes it.
         (_, Proto::TCP) => false,
         _ => is_over,

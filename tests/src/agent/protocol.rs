@@ -41,6 +41,8 @@ pub enum Sockets {
     Shared,
     /// One for each request: open, connect, ask, close.
     Fresh,
+    /// One for each: open, connect, close. UDP alone, so that nothing is sent.
+    Unused,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use socket2::{Domain, Socket, Type};
 
 use super::address::unspecified;
@@ -31,6 +31,11 @@ pub(super) fn time(via: Via, to: SocketAddr, count: u32, sockets: Sockets) -> Re
         (Sockets::Fresh, _) => {
             began = Instant::now();
             (0..count).try_for_each(|_| once(via, to).map(drop))?;
+        }
+        (Sockets::Unused, Via::Tcp | Via::Http) => bail!("a TCP socket that connects is used"),
+        (Sockets::Unused, Via::UdpConnected | Via::UdpUnconnected) => {
+            began = Instant::now();
+            (0..count).try_for_each(|_| UdpSocket::bind(unspecified(to.ip()))?.connect(to))?;
         }
         (Sockets::Shared, Via::Tcp | Via::Http) => {
             let mut stream = connect(to)?;

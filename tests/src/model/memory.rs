@@ -70,6 +70,8 @@ struct FlowEvents {
     established: bool,
     closed: [bool; 2],
     reset: bool,
+    /// The directions with a segment after the reset. With both, the reset was outside of the window and ended nothing.
+    after_reset: [bool; 2],
     /// Time from its first packet to its last.
     duration: Time,
 }
@@ -115,7 +117,7 @@ impl Flow {
     }
 
     fn is_closed(&self) -> bool {
-        self.events.reset || self.events.closed == [true; 2]
+        self.events.is_reset() || self.events.closed == [true; 2]
     }
 
     pub fn life(&self, now: Time) -> Life {
@@ -150,8 +152,13 @@ impl FlowEvents {
         if proto == Proto::Tcp {
             self.established |= direction == Direction::Forward && flags & (SYN | ACK | RST) == ACK;
             self.closed[direction as usize] |= flags & FIN != 0;
+            self.after_reset[direction as usize] |= self.reset && flags & (SYN | ACK | RST) == ACK;
             self.reset |= flags & RST != 0;
         }
+    }
+
+    fn is_reset(&self) -> bool {
+        self.reset && self.after_reset != [true; 2]
     }
 
     /// Lifetime without a packet, at least and at most (SEM-123; closed connections as in nf_conntrack).
@@ -164,7 +171,7 @@ impl FlowEvents {
             (Proto::Udp | Proto::Icmp, _) => 30,
             (Proto::Sctp, _) if self.replied => 210,
             (Proto::Sctp, _) => 30,
-            _ if self.reset => 10,
+            _ if self.is_reset() => 10,
             (_, [true, true]) => 120,
             (_, [true, false] | [false, true]) => 3_600,
             _ if self.established && self.replied => 86_400,

@@ -95,6 +95,7 @@ fn words(case: &Case) -> String {
     let sockets = match case.sockets {
         Sockets::Shared => "open",
         Sockets::Fresh => "new",
+        Sockets::Unused => "unused",
     };
     format!("{}, `{}`, {dials} | {proto}, {sockets}", case.client, case.backend)
 }

@@ -193,6 +193,11 @@ impl Node {
         self.link(pod)
     }
 
+    /// Links a pod that was another node's. Its namespace and address stay; routes to it are the caller's part.
+    pub fn adopt(&self, pod: &Pod) -> Result<()> {
+        self.link(pod).with_context(|| format!("move pod {} to {}", pod.host.name(), self.name()))
+    }
+
     fn link(&self, pod: &Pod) -> Result<()> {
         let node = &self.host.netns;
         match self.options.shape {

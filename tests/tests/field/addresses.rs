@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use svc_tests::agent::{Probe, Tried, Via};
 use svc_tests::command;
-use svc_tests::manifests::SERVICE_PORT;
+use svc_tests::manifests::{SERVER_PORT, SERVICE_PORT};
 use svc_tests::topology::{Addrs, Family, service};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
@@ -97,6 +97,22 @@ pub fn cases() -> Vec<Case> {
             )
         },
         Case {
+            each: Some(("an address that no interface has is answered by the backend", on_no_interface)),
+            ..Case::new(
+                "R35",
+                "a load balancer's address that is on no interface is served (MetalLB in layer 2)",
+                vec![Row::answered("client", Target::NodePort("near"), "near")],
+            )
+        },
+        Case {
+            each: Some(("the node that has the address answers, also after a move", moves_between_nodes)),
+            ..Case::new(
+                "keepalived",
+                "NodePorts are served at an address that moves from node to node (SEM-022)",
+                vec![Row::answered("client", Target::NodePort("near"), "near")],
+            )
+        },
+        Case {
             prepare: |lab| hold(lab, "kube-ipvs0", &[service(10), STALE]),
             also: Some(("a complaint names the interface", |lab| {
                 lab.complains(&["kube-ipvs0", "kube-proxy --cleanup"])
@@ -145,6 +161,89 @@ fn hold(lab: &Lab, interface: &str, addresses: &[Addrs]) -> Result<()> {
         let (v4, v6): (&Ipv4Addr, &Ipv6Addr) = (v4, v6);
         netns.ip(&format!("addr add {v4}/32 dev {interface}\naddr add {v6}/128 dev {interface} nodad"))
     })
+}
+
+/// An address that keepalived gives to one node of two.
+const VIRTUAL: Addrs =
+    Addrs { v4: Ipv4Addr::new(192, 0, 2, 70), v6: Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x70) };
+
+/// Without a proxy the client dials the node's own server.
+fn moves_between_nodes(lab: &mut Lab, way: Way) -> Result<()> {
+    let near = lab.service("near")?.backends[0].addrs;
+    let (v4, v6) = (VIRTUAL.v4, VIRTUAL.v6);
+    let number = if way == Way::Direct { SERVER_PORT } else { lab.service("near")?.node_port };
+    for at in [1, 2, 1] {
+        let topology = &lab.world.topology;
+        let node = topology.node(at);
+        node.host.netns.ip(&format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad"))?;
+        if way == Way::Nft {
+            node.host.netns.nft(&format!(
+                "table inet virtual {{
+                    chain in {{
+                        type nat hook prerouting priority dstnat;
+                        ip daddr {v4} tcp dport {number} dnat ip to {}:{SERVER_PORT}
+                        ip6 daddr {v6} tcp dport {number} dnat ip6 to [{}]:{SERVER_PORT}
+                    }}
+                    chain out {{
+                        type nat hook postrouting priority 80;
+                        ct status dnat ct original ip daddr {v4} masquerade
+                        ct status dnat ct original ip6 daddr {v6} masquerade
+                    }}
+                }}",
+                near.v4, near.v6
+            ))?;
+        }
+        // keepalived announces the address.
+        topology.client.netns.ip("neigh flush dev eth0")?;
+        let server = if way == Way::Direct { node.name() } else { "near" };
+        for family in Family::BOTH {
+            let to = (VIRTUAL.of(family), number).into();
+            let answers = wait::until(&format!("{to} is answered at {}", node.name()), CHANGE_LIMIT, || {
+                Ok(topology.client.agent.ask(Via::Tcp, to, 1).ok())
+            })?;
+            ensure!(answers.iter().all(|answer| answer.server == server), "{to}: {answers:?}");
+        }
+        if way == Way::Nft {
+            node.host.netns.nft("delete table inet virtual")?;
+        }
+        node.host.netns.ip(&format!("addr del {v4}/24 dev eth0\naddr del {v6}/64 dev eth0"))?;
+    }
+    Ok(())
+}
+
+/// The client's route to [`EXTERNAL`] leads to node1, as after MetalLB's announcement. Without a proxy the rows are all.
+fn on_no_interface(lab: &mut Lab, way: Way) -> Result<()> {
+    let (topology, near) = (&lab.world.topology, lab.service("near")?.backends[0].addrs);
+    let (node, client) = (&topology.node(1).host, &topology.client);
+    match way {
+        Way::Direct => return Ok(()),
+        Way::Nft => node.netns.nft(&format!(
+            "table inet load_balancer {{
+                chain in {{
+                    type nat hook prerouting priority dstnat;
+                    ip daddr {} tcp dport {SERVICE_PORT} dnat ip to {}:{SERVER_PORT}
+                    ip6 daddr {} tcp dport {SERVICE_PORT} dnat ip6 to [{}]:{SERVER_PORT}
+                }}
+            }}",
+            EXTERNAL.v4, near.v4, EXTERNAL.v6, near.v6
+        ))?,
+        Way::Svc => {
+            let status = format!(
+                "status: {{loadBalancer: {{ingress: [{{ip: {}}}, {{ip: '{}'}}]}}}}\nspec:\n  type: LoadBalancer\n",
+                EXTERNAL.v4, EXTERNAL.v6
+            );
+            lab.edit("near", "spec:\n  type: NodePort\n", &status)?;
+        }
+    }
+    for family in Family::BOTH {
+        let (to, via) = (EXTERNAL.of(family), node.addrs.of(family));
+        client.netns.ip(&format!("route replace {to} via {via}"))?;
+        let served = wait::until("the address is served", CHANGE_LIMIT, || {
+            Ok(client.agent.ask(Via::Tcp, (to, SERVICE_PORT).into(), 1).ok())
+        })?;
+        ensure!(served.iter().all(|answer| answer.server == "near"), "{to}: {served:?}");
+    }
+    if way == Way::Nft { node.netns.nft("delete table inet load_balancer") } else { Ok(()) }
 }
 
 /// Counts the packets to [`EXTERNAL`] that node1 sends on: its default route is where such packets come from.

@@ -42,6 +42,10 @@ pub const BEFORE: &[(&str, &str)] = &[
         "R15: an unconnected UDP socket keeps a backend that lives, by",
         "of 8 sockets of a pod 2 or 3 move at each change",
     ),
+    ("R16:", "both sockets go on with the old backend for ever"),
+    ("R23:", "as the control; through a ClusterIP answered from the pod's address"),
+    ("Y4: the flows", "an open TCP connection hangs for ever, a UDP socket never heals"),
+    ("Y4: with", "all go on"),
     ("R17:", "13 of 20 idle connections are reset"),
 ];
 

@@ -10,31 +10,11 @@ use crate::lab::Lab;
 
 pub fn cases() -> Vec<Case> {
     let silence = |row: Row| row.direct(ClientOutcome::Silence).svc(ClientOutcome::Silence);
-    let refused =
-        |row: Row| row.direct(ClientOutcome::Silence).nft(ClientOutcome::Silence).svc(ClientOutcome::Silence);
-    let policy = move |shape, sentence| Case {
+    let policy = |shape, sentence| Case {
         options: Options { shape, ..Options::default() },
-        prepare: network_policy,
-        also: Some(("masquerade goes through the stack", |lab| {
-            let masquerade = lab.world.daemon(1)?.status()?["masquerade"].to_string();
-            ensure!(masquerade.contains("through the stack"), "masquerade goes {masquerade}");
-            Ok(())
-        })),
-        ..Case::new(
-            "R09",
-            sentence,
-            vec![
-                refused(Row::answered("pod", Target::NodePort("far"), "far")),
-                refused(Row::answered("pod", Target::NodePort("near"), "near")),
-                refused(Row::answered("pod", Target::ClusterIp("far"), "far")),
-                refused(Row::answered("pod", Target::ClusterIp("near"), "near")),
-                Row::answered("near", Target::NodePort("far"), "far"),
-                Row::answered("near", Target::ClusterIp("pod"), "pod"),
-                Row::answered("client", Target::NodePort("far"), "far"),
-                Row::answered("client", Target::NodePort("near"), "near"),
-                Row::answered("node1", Target::ClusterIp("far"), "far"),
-            ],
-        )
+        prepare: |lab| network_policy(lab, "KUBE-POD-FW-POD"),
+        also: Some(("masquerade goes through the stack", masquerades_through_stack)),
+        ..Case::new("R09", sentence, of_policy())
     };
     vec![
         Case {
@@ -63,6 +43,50 @@ pub fn cases() -> Vec<Case> {
             Shape::Bridged,
             "a NetworkPolicy in FORWARD holds through a Service between pods of one bridge",
         ),
+        Case {
+            prepare: |lab| {
+                lab.forward_all()?;
+                network_policy(lab, "rules-of-the-house")
+            },
+            also: Some(("masquerade goes through the stack", masquerades_through_stack)),
+            ..Case::new(
+                "R09",
+                "rules in FORWARD that drop hold also in a chain with an unknown name",
+                of_policy(),
+            )
+        },
+        Case {
+            prepare: |lab| {
+                lab.world.topology.node_mut(1).bridge_card()?;
+                lab.filter_no_bridge()?;
+                network_policy(lab, "KUBE-POD-FW-POD")
+            },
+            also: Some(("masquerade goes through the stack", masquerades_through_stack)),
+            ..Case::new(
+                "R12",
+                "a NetworkPolicy in FORWARD holds on a node whose network card is in a bridge, if netfilter does not see \
+                 bridged packets",
+                of_policy(),
+            )
+        },
+        Case {
+            prepare: |lab| {
+                lab.world.topology.node_mut(1).bridge_card()?;
+                network_policy(lab, "KUBE-POD-FW-POD")
+            },
+            also: Some(("a complaint names the setting", |lab| {
+                lab.complains(&["net/bridge/bridge-nf-call-iptables"])
+            })),
+            ..Case::new(
+                "R12",
+                "beside policies in FORWARD a network card in a bridge loses NodePorts if netfilter sees bridged packets, and \
+                 a complaint names the setting",
+                vec![
+                    Row::answered("client", Target::NodePort("near"), "near").svc(ClientOutcome::Silence),
+                    Row::answered("near", Target::ClusterIp("pod"), "pod"),
+                ],
+            )
+        },
         Case {
             prepare: closed_forward,
             also: Some(("a complaint names the chain", |lab| {
@@ -169,17 +193,40 @@ pub fn cases() -> Vec<Case> {
     ]
 }
 
+/// The pod may open no connection, and everybody else may.
+fn of_policy() -> Vec<Row> {
+    let refused =
+        |row: Row| row.direct(ClientOutcome::Silence).nft(ClientOutcome::Silence).svc(ClientOutcome::Silence);
+    vec![
+        refused(Row::answered("pod", Target::NodePort("far"), "far")),
+        refused(Row::answered("pod", Target::NodePort("near"), "near")),
+        refused(Row::answered("pod", Target::ClusterIp("far"), "far")),
+        refused(Row::answered("pod", Target::ClusterIp("near"), "near")),
+        Row::answered("near", Target::NodePort("far"), "far"),
+        Row::answered("near", Target::ClusterIp("pod"), "pod"),
+        Row::answered("client", Target::NodePort("far"), "far"),
+        Row::answered("client", Target::NodePort("near"), "near"),
+        Row::answered("node1", Target::ClusterIp("far"), "far"),
+    ]
+}
+
+fn masquerades_through_stack(lab: &mut Lab) -> Result<()> {
+    let masquerade = lab.world.daemon(1)?.status()?["masquerade"].to_string();
+    ensure!(masquerade.contains("through the stack"), "masquerade goes {masquerade}");
+    Ok(())
+}
+
 /// kube-router's rules if `pod` may send nothing: its chains accept established connections and drop the rest.
-fn network_policy(lab: &mut Lab) -> Result<()> {
+fn network_policy(lab: &Lab, chain: &str) -> Result<()> {
     let Addrs { v4, v6 } = lab.world.topology.host("pod")?.addrs;
     lab.world.topology.node(1).host.netns.nft(&format!(
         "table inet filter {{
-            chain KUBE-POD-FW-POD {{ ct state established,related accept; drop; }}
+            chain {chain} {{ ct state established,related accept; drop; }}
             chain FORWARD {{
                 type filter hook forward priority 0; policy accept;
                 meta l4proto != {{ tcp, udp }} accept
-                ip saddr {v4} ip daddr != {v4} jump KUBE-POD-FW-POD
-                ip6 saddr {v6} ip6 daddr != {v6} jump KUBE-POD-FW-POD
+                ip saddr {v4} ip daddr != {v4} jump {chain}
+                ip6 saddr {v6} ip6 daddr != {v6} jump {chain}
             }}
         }}"
     ))

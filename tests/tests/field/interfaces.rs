@@ -2,6 +2,8 @@
 
 use anyhow::{Result, ensure};
 use svc_tests::topology::{Options, Shape};
+use svc_tests::wait;
+use svc_tests::world::CHANGE_LIMIT;
 
 use crate::case::{Case, ClientOutcome, Row, Target, Way};
 use crate::lab::Lab;
@@ -61,16 +63,37 @@ pub fn cases() -> Vec<Case> {
             )
         },
         Case {
+            also: Some((
+                "as a bridge it is a bridge of pods, as the pod's link again it is the pod's",
+                |lab| {
+                    let link = lab.world.topology.node(1).pods["near"].interface.clone();
+                    let netns = &lab.world.topology.node(1).host.netns;
+                    netns.ip(&format!(
+                        "link delete {link}\nlink add {link} type bridge\nlink set {link} up"
+                    ))?;
+                    let rest = [Row::answered("pod", Target::ClusterIp("far"), "far")];
+                    takes_role(lab, &link, "pod-bridge")?;
+                    lab.check(Way::Svc, &rest)?;
+                    lab.world.topology.node(1).host.netns.ip(&format!("link delete {link}"))?;
+                    let node = lab.world.topology.node(1);
+                    node.adopt(&node.pods["near"])?;
+                    takes_role(lab, &link, "pod")?;
+                    let rows = [
+                        Row::answered("near", Target::ClusterIp("far"), "far"),
+                        Row::answered("client", Target::NodePort("near"), "near"),
+                    ];
+                    lab.soon(Way::Svc, &rows)
+                },
+            )),
+            ..Case::new("R21", "an interface that comes back as another kind under its name", rows())
+        },
+        Case {
             prepare: |lab| {
                 lab.world.topology.node_mut(1).bridge_card()?;
-                let topology = &lab.world.topology;
-                let node = &topology.node(1).host.netns;
                 // Otherwise the control's DNAT sends packets from the bridge back to the bridge, without masquerade.
-                node.sysctl(&[
-                    ("net/bridge/bridge-nf-call-iptables", "0"),
-                    ("net/bridge/bridge-nf-call-ip6tables", "0"),
-                ])?;
-                node.ip(&format!(
+                lab.filter_no_bridge()?;
+                let topology = &lab.world.topology;
+                topology.node(1).host.netns.ip(&format!(
                     "link add vethflat type veth peer name flat netns {}\nlink set vethflat master br0 up",
                     topology.lan().name()
                 ))
@@ -93,10 +116,7 @@ pub fn cases() -> Vec<Case> {
                 ];
                 let pods = node.pods.values().map(|pod| &pod.host);
                 pods.chain([&lab.world.topology.client]).try_for_each(|host| host.netns.sysctl(&settings))?;
-                node.host.netns.sysctl(&[
-                    ("net/bridge/bridge-nf-call-iptables", "0"),
-                    ("net/bridge/bridge-nf-call-ip6tables", "0"),
-                ])
+                lab.filter_no_bridge()
             },
             also: Some(("a complaint names the port", |lab| lab.complains(&["interface cni0", "vethpod"]))),
             ..Case::new(
@@ -113,6 +133,12 @@ pub fn cases() -> Vec<Case> {
             )
         },
     ]
+}
+
+fn takes_role(lab: &mut Lab, interface: &str, role: &str) -> Result<()> {
+    wait::until_true(&format!("{interface} has the role {role}"), CHANGE_LIMIT, || {
+        lab.has_role(interface, role).map(|_| true)
+    })
 }
 
 /// Checks the interface's role, and that traffic policies treat its pods as local.

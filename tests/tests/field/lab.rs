@@ -43,6 +43,19 @@ impl Lab {
         Ok(Self { world, services })
     }
 
+    /// Opens FORWARD of both nodes, also for what conntrack finds invalid.
+    pub fn forward_all(&self) -> Result<()> {
+        let rules = "flush chain inet strict forward\nadd chain inet strict forward { policy accept; }";
+        self.world.topology.nodes.iter().try_for_each(|node| node.host.netns.nft(rules))
+    }
+
+    /// Netfilter of node1 does not see bridged packets.
+    pub fn filter_no_bridge(&self) -> Result<()> {
+        let settings = ["iptables", "ip6tables"].map(|of| format!("net/bridge/bridge-nf-call-{of}"));
+        let settings = settings.each_ref().map(|key| (key.as_str(), "0"));
+        self.world.topology.node(1).host.netns.sysctl(&settings)
+    }
+
     pub fn service(&self, name: &str) -> Result<&Service> {
         self.services
             .iter()

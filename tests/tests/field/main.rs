@@ -8,8 +8,10 @@ mod case;
 mod change_over;
 mod devices;
 mod firewall;
+mod injected;
 mod interfaces;
 mod lab;
+mod moved;
 mod narrow;
 mod neighbors;
 mod networks;
@@ -44,6 +46,8 @@ fn main() -> ExitCode {
         networks::cases(),
         udp::cases(),
         reload::cases(),
+        injected::cases(),
+        moved::cases(),
         devices::cases(),
     ];
     let cases: Vec<case::Case> = cases.into_iter().flatten().collect();

@@ -46,6 +46,17 @@ pub fn cases() -> Vec<Case> {
         },
         Case {
             flags: &["--snat-ports", "40000-40159"],
+            prepare: |lab| {
+                // The control has the same ports. Its own rule comes later.
+                lab.world.topology.node(1).host.netns.nft(
+                    "table inet same_ports {
+                        chain out {
+                            type nat hook postrouting priority 80;
+                            meta l4proto { tcp, udp } ct status dnat masquerade to :40000-40159
+                        }
+                    }",
+                )
+            },
             each: Some(("before svc, 150 queries are answered, each from its own port", one_query_each)),
             also: Some((
                 "queries at 4/s are answered for as long as the ports would not suffice",

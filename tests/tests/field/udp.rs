@@ -1,9 +1,12 @@
 //! UDP sockets while endpoints come and go, and datagrams in fragments.
 
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use svc_tests::agent::{Job, LIMIT, Report, Via};
+use svc_common::abi::limits::SOCKETS as SOCKETS_ROOM;
+use svc_tests::agent::{Job, LIMIT, Report, Sockets, Via};
 use svc_tests::manifests::{SERVER_PORT, Service};
 use svc_tests::standin;
 use svc_tests::testbed::{no_failure, until_more_than};
@@ -28,6 +31,8 @@ const DATAGRAM: usize = 4_000;
 const DATAGRAMS: usize = 8;
 /// Longer than the time after which a datagram without a reply counts as failed.
 const VERDICT_LIMIT: Duration = Duration::from_secs(10);
+/// The port of the server's answers in R23.
+const OTHER_PORT: u16 = 6_969;
 /// The source ports of R38; each variant and family has its own, because conntrack knows those before.
 const SOURCE_PORTS: u16 = 20_000;
 
@@ -63,6 +68,40 @@ pub fn cases() -> Vec<Case> {
                 "R38",
                 "a UDP client with a fixed source port leaves a backend that is gone (SEM-125)",
                 rows(),
+            )
+        },
+        Case {
+            pod_sockets: true,
+            prepare: with_changing_endpoints,
+            each: Some((
+                "an open socket has no answer after its backend is gone; with svc, which has translated as many sockets in \
+                 between as its table has room for, the client opens another one, and the new backend answers",
+                leaves_after_many_sockets,
+            )),
+            ..Case::new(
+                "R16",
+                "a connected UDP socket leaves a backend that is gone, however many sockets are younger (SEM-130)",
+                vec![
+                    Row::answered("pod", Target::ClusterIp(CHANGING), "near"),
+                    Row::answered("node1", Target::ClusterIp(CHANGING), "near"),
+                ],
+            )
+        },
+        Case {
+            prepare: |lab| lab.world.end_cni_masquerade(),
+            each: Some((
+                "a client that accepts answers from another port has one, except through a NodePort to another node",
+                answers_from_another_port,
+            )),
+            ..Case::new(
+                "R23",
+                "an answer from another port than the one asked (TFTP)",
+                vec![
+                    Row::answered("client", Target::NodePort("near"), "near"),
+                    Row::answered("client", Target::NodePort("far"), "far"),
+                    Row::answered("pod", Target::ClusterIp("near"), "near"),
+                    Row::answered("pod", Target::ClusterIp("far"), "far"),
+                ],
             )
         },
         Case {
@@ -194,6 +233,82 @@ fn leaves(lab: &mut Lab, way: Way) -> Result<()> {
         })?;
     }
     end_silence(lab)
+}
+
+/// More than svc has room for, of which it stores only open ones.
+const MANY: u32 = SOCKETS_ROOM + 5_000;
+
+fn leaves_after_many_sockets(lab: &mut Lab, way: Way) -> Result<()> {
+    let clients = ["pod", "node1"];
+    let mut jobs = Vec::new();
+    for client in clients {
+        for family in Family::BOTH {
+            let to = lab.dialled(way, Target::ClusterIp(CHANGING), "near", family)?;
+            let job = lab.world.topology.host(client)?.agent.start_redialling(to, 20)?;
+            jobs.push((format!("{client} {to}"), job));
+        }
+    }
+    go_on(&jobs)?;
+    for family in Family::BOTH.into_iter().filter(|_| way == Way::Svc) {
+        let to = lab.address(Target::ClusterIp("far"), family)?;
+        lab.world.topology.host("node1")?.agent.time(Via::UdpConnected, to, MANY, Sockets::Unused)?;
+    }
+    let before = jobs.iter().map(|(_, job)| job.look()).collect::<Result<Vec<_>>>()?;
+    change(lab, way, &["far"])?;
+    in_force(lab, way)?;
+    silence_near(lab)?;
+    for ((what, job), before) in jobs.iter().zip(before) {
+        wait::until_true(&format!("{way:?}: {what} is over, or goes on with svc"), VERDICT_LIMIT, || {
+            let now = job.look()?.since(&before);
+            Ok(if way == Way::Svc { now.by_server.contains_key("far") } else { now.failed > 0 })
+        })?;
+    }
+    end_silence(lab)?;
+    jobs.into_iter().try_for_each(|(_, job)| job.stop().map(drop))
+}
+
+/// The server's answers leave by another port, as a TFTP server's data do.
+fn answers_from_another_port(lab: &mut Lab, way: Way) -> Result<()> {
+    let topology = &lab.world.topology;
+    for server in ["near", "far"] {
+        topology.host(server)?.netns.nft(&format!(
+            "table inet tftp {{ chain out {{
+                type filter hook output priority raw; udp sport {SERVER_PORT} notrack udp sport set {OTHER_PORT};
+            }}\n}}"
+        ))?;
+    }
+    let through = [
+        ("client", Target::NodePort("near"), "near", true),
+        ("client", Target::NodePort("far"), "far", way == Way::Direct),
+        ("pod", Target::ClusterIp("near"), "near", true),
+        // The control masquerades what goes to another node, and so its answers have no way back.
+        ("pod", Target::ClusterIp("far"), "far", way != Way::Nft),
+    ];
+    for (client, target, server, is_answered) in through {
+        for family in Family::BOTH {
+            let to = lab.dialled(way, target, server, family)?;
+            let answer = topology.host(client)?.netns.within(|| answer_from_anywhere(to))?;
+            ensure!(answer.is_some() == is_answered, "{client} {to}: an answer from {answer:?}");
+            ensure!(answer.is_none_or(|from| from.port() == OTHER_PORT), "{client} {to}: from {answer:?}");
+        }
+    }
+    for server in ["near", "far"] {
+        topology.host(server)?.netns.nft("delete table inet tftp")?;
+    }
+    Ok(())
+}
+
+/// The source of the answer to a datagram.
+fn answer_from_anywhere(to: SocketAddr) -> Result<Option<SocketAddr>> {
+    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = UdpSocket::bind((any, 0))?;
+    socket.set_read_timeout(Some(LIMIT))?;
+    socket.send_to(b"who", to)?;
+    match socket.recv_from(&mut [0; 64]) {
+        Ok((_, from)) => Ok(Some(from)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// As in [`leaves`], with a new socket for each datagram.

@@ -39,7 +39,46 @@ pub fn trials() -> Vec<Trial> {
             narrow_hop,
         ));
     }
+    trials.push(scenario(
+        "routed: connections whose segments GRO joins into lists are translated (rx-gro-list)",
+        |test| Testbed::new(test, Options::default(), Flags::default(), &["near"]),
+        lists,
+    ));
     trials
+}
+
+/// GRO joins segments as they are, one behind the other (`SKB_GSO_FRAGLIST`), if no socket of the node takes them.
+fn lists(testbed: &mut Testbed) -> Result<()> {
+    let node = testbed.world.topology.node(1);
+    // Segments leave one by one.
+    for feature in ["tso", "gso"] {
+        testbed.world.topology.client.netns.offload("eth0", feature, false)?;
+    }
+    for feature in ["gro", "rx-gro-list"] {
+        node.host.netns.offload("eth0", feature, true)?;
+    }
+    node.host.netns.nft(
+        "table inet lists {
+            counter joined { }
+            chain seen {
+                type filter hook forward priority -10;
+                meta length > 1500 counter name joined
+            }
+        }",
+    )?;
+    for server in ["near", "far"] {
+        testbed.set_backends(&[server])?;
+        for family in Family::BOTH {
+            let to = testbed.node_port(family);
+            testbed.soon_answered_by(server, "client", to)?;
+            let done = testbed.agent("client")?.bulk(Via::Tcp, to, BULK);
+            done.with_context(|| format!("{to}, served by {server}"))?;
+        }
+    }
+    let shown =
+        command::run(testbed.world.topology.node(1).host.netns.command("nft")?.args(["list", "counters"]))?;
+    ensure!(shown.contains("packets") && !shown.contains("packets 0 "), "GRO has joined nothing: {shown}");
+    Ok(())
 }
 
 fn fragments(testbed: &mut Testbed) -> Result<()> {

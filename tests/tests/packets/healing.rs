@@ -10,7 +10,7 @@ use libtest_mimic::Trial;
 use svc_common::abi::{PodSockets, limits, names};
 use svc_ctl::config::XdpPolicy;
 use svc_ctl::dataplane::carried::Carried;
-use svc_ctl::dataplane::hooks::{TCX_INGRESS, TcHook};
+use svc_ctl::dataplane::hooks::{TCX_EGRESS, TCX_INGRESS, TcHook};
 use svc_ctl::dataplane::links::{HookedTables, hooked_tables};
 use svc_ctl::dataplane::load::{Loaded, ProgramSettings};
 use svc_ctl::dataplane::map_set::MapSet;
@@ -39,7 +39,26 @@ pub fn trials() -> Vec<Trial> {
             misshapen,
         ),
         trial("hooks of another version keep their programs until the tables are filled", upgraded),
-        trial("at ingress ours is the first of the tcx programs; another one before it is named", ordered),
+        trial("at ingress ours is the first of the tcx programs; another one before it is named", || {
+            ordered(&Order {
+                test: "first",
+                hook: TcHook::Ingress,
+                attach: TCX_INGRESS,
+                at_end: BEFORE,
+                program: "uplink_ingress",
+                complaint: "before svc",
+            })
+        }),
+        trial("at egress ours is the last of the tcx programs; another one after it is named", || {
+            ordered(&Order {
+                test: "last",
+                hook: TcHook::Egress,
+                attach: TCX_EGRESS,
+                at_end: AFTER,
+                program: "uplink_egress",
+                complaint: "after svc",
+            })
+        }),
         trial("a hook that is taken is tried again, without an event of an interface", taken),
     ]
 }
@@ -96,34 +115,50 @@ fn detached() -> Result<()> {
     testbed.stop()
 }
 
-/// The flag of a link that must be first.
+/// The flags of a link that must be first, and of one that must be last.
 const BEFORE: u32 = 1 << 3;
+const AFTER: u32 = 1 << 4;
 
-fn ordered() -> Result<()> {
-    let testbed = Testbed::start("ordered", FLOWS)?;
-    let (name, ours) = link(&testbed.started.pins, "tcx-ingress")?;
-    let others = pins("ordered-others")?;
+/// A hook and the place of our program among those of others.
+struct Order {
+    test: &'static str,
+    hook: TcHook,
+    attach: u32,
+    /// The flag of a link that takes our place.
+    at_end: u32,
+    program: &'static str,
+    /// Words of the complaint about such a link.
+    complaint: &'static str,
+}
+
+fn ordered(order: &Order) -> Result<()> {
+    let testbed = Testbed::start(order.test, FLOWS)?;
+    let interface = format!("{}0", order.test);
+    let (name, ours) = link(&testbed.started.pins, &format!("tcx-{}", order.hook.label()))?;
+    let others = pins(&format!("{}-others", order.test))?;
     let maps = MapSet::open_or_make(&others, &TableSizes::default())?;
     let mut theirs = loaded(&others, maps)?;
-    let program = theirs.program("uplink_ingress")?;
-    let last = sys::link_create(program.as_fd(), testbed.index, TCX_INGRESS, 0)?;
-    // Ours is detached and attached again, and is first again.
+    let program = theirs.program(order.program)?;
+    let inside = sys::link_create(program.as_fd(), testbed.index, order.attach, 0)?;
+    // Ours is detached and attached again, and has its place again.
     sys::link_detach(ours.as_fd())?;
     let pins = &testbed.started.pins;
-    wait::until_true("ours is the first", Duration::from_secs(20), || {
+    wait::until_true("ours has its place", Duration::from_secs(20), || {
         let Ok(link) = sys::open_pin(&pins.link(&name)) else { return Ok(false) };
         let own = sys::link_info(link.as_fd())?.prog_id;
-        Ok(tcx_programs("ordered0", TcHook::Ingress)
-            .is_some_and(|all| all.first().is_some_and(|(id, _)| *id == own)))
+        let all = tcx_programs(&interface, order.hook).unwrap_or_default();
+        let end = if order.at_end == BEFORE { all.first() } else { all.last() };
+        Ok(all.len() == 2 && end.is_some_and(|(id, _)| *id == own))
     })?;
-    drop(last);
-    let first = sys::link_create(program.as_fd(), testbed.index, TCX_INGRESS, BEFORE)?;
+    drop(inside);
+    let outside = sys::link_create(program.as_fd(), testbed.index, order.attach, order.at_end)?;
     let is_named = || {
         let complaints = testbed.ledger.get(&Origin::Programs);
-        complaints.iter().any(|c| c.object == "interface ordered0" && c.reason.contains("before svc"))
+        let object = format!("interface {interface}");
+        complaints.iter().any(|c| c.object == object && c.reason.contains(order.complaint))
     };
     wait::until_true("the other is named", Duration::from_secs(20), || Ok(is_named()))?;
-    drop(first);
+    drop(outside);
     wait::until_true("nothing is in the way", Duration::from_secs(20), || Ok(!is_named()))?;
     testbed.stop()
 }

@@ -10,6 +10,9 @@ use svc_tests::packet::wire::*;
 /// An established connection, or a stream of datagrams.
 pub const LIVE: &[S] = &[S::REPLIED, S::ESTABLISHED, S::STREAM];
 pub const CLOSED: &[S] = &[S::REPLIED, S::ESTABLISHED, S::FIN_FORWARD, S::FIN_REVERSE];
+/// [`LIVE`] without the bit that has another meaning for a TCP connection after a reset.
+const LIVE_TCP: &[S] = &[S::REPLIED, S::ESTABLISHED];
+const IGNORED_RESET: &[S] = &[S::RESET, S::CLIENT_AFTER_RESET, S::BACKEND_AFTER_RESET];
 const STREAM: &[S] = &[S::REPLIED, S::STREAM];
 
 pub fn rows() -> Vec<Row> {
@@ -53,7 +56,7 @@ fn tcp_states() -> Vec<Row> {
         pod_out("pod0", tcp(flags, "pod-b:8080", "pod-a:4000")).passes(tcp(flags, "vip:80", "pod-a:4000"))
     };
     let service = || cluster_ip("vip:80", &["remote:8080"]);
-    let live = |more: &[S]| old().state(&[LIVE, more].concat());
+    let live = |more: &[S]| old().state(&[LIVE_TCP, more].concat());
     vec![
         row("a handshake establishes both records")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
@@ -63,25 +66,25 @@ fn tcp_states() -> Vec<Row> {
             .expects_flow(old().state(&[S::REPLIED, S::ESTABLISHED])),
         row("a SYN alone establishes nothing").with_flow(old()).sees(there(SYN)).expects_flow(old()),
         row("both records note the client's FIN")
-            .with_flow(old().state(LIVE))
+            .with_flow(live(&[]))
             .sees(there(FIN | ACK))
             .expects_flow(live(&[S::FIN_FORWARD])),
         row("both records note the backend's FIN")
-            .with_flow(old().state(LIVE))
+            .with_flow(live(&[]))
             .sees(back(FIN | ACK))
             .expects_flow(live(&[S::FIN_REVERSE])),
         row("both records note both FINs, and the last ACK is still translated")
-            .with_flow(old().state(LIVE))
+            .with_flow(live(&[]))
             .sees(there(FIN | ACK))
             .sees(back(FIN | ACK))
             .sees(there(ACK))
             .expects_flow(live(&[S::FIN_FORWARD, S::FIN_REVERSE])),
         row("both records note the client's reset")
-            .with_flow(old().state(LIVE))
+            .with_flow(live(&[]))
             .sees(there(RST))
             .expects_flow(live(&[S::RESET])),
         row("both records note the backend's reset")
-            .with_flow(old().state(LIVE))
+            .with_flow(live(&[]))
             .sees(back(RST | ACK))
             .expects_flow(live(&[S::RESET])),
         row("a backend's segments are given the ClusterIP back after the reset as before (SEM-089)")
@@ -89,7 +92,24 @@ fn tcp_states() -> Vec<Row> {
             .sees(back(ACK))
             .sees(back(FIN | ACK))
             .sees(back(RST))
-            .expects_flow(live(&[S::RESET, S::FIN_REVERSE])),
+            .expects_flow(live(&[S::RESET, S::FIN_REVERSE, S::BACKEND_AFTER_RESET])),
+        row("a client's reset that both sides ignore ends nothing: the flow outlives its lifetime after a reset")
+            .with_flow(live(&[]))
+            .sees(there(RST))
+            .sees(back(ACK))
+            .sees(there(ACK))
+            .expects_flow(live(IGNORED_RESET)),
+        row("a backend's reset that both sides ignore ends nothing")
+            .with_flow(live(&[]))
+            .sees(back(RST))
+            .sees(there(ACK))
+            .sees(back(ACK))
+            .expects_flow(live(IGNORED_RESET)),
+        row("a SYN follows a connection that goes on after a reset, however long it was idle")
+            .service(service())
+            .with_flow(live(IGNORED_RESET).aged(11))
+            .sees(there(SYN))
+            .expects_flow(live(IGNORED_RESET)),
         row("a SYN on a connection that both have closed selects anew")
             .service(service())
             .with_flow(live(&[S::FIN_FORWARD, S::FIN_REVERSE]))

@@ -1,5 +1,6 @@
 //! Test binaries: finds those that cargo made, runs them, and reads their results.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -49,6 +50,12 @@ pub struct Selection {
 /// Exit code of a test binary that cannot run on this machine; it has printed why.
 const EXIT_LEFT_OUT: i32 = 77;
 
+/// Exit code of coreutils' `timeout` if it had to end the program.
+const EXIT_TIMED_OUT: i32 = 124;
+
+/// A test binary that runs longer waits for what never comes: twice what the longest one (net --all) takes.
+const LIMIT: Duration = Duration::from_secs(25 * 60);
+
 /// Cases of a test binary, by their outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -64,6 +71,8 @@ pub struct Results {
     pub counts: Vec<Count>,
     /// Lines about the cases that failed: names and messages.
     pub failures: Vec<String>,
+    /// Names of the cases that have ended.
+    pub ended: HashSet<String>,
     /// CPU time of the programs that ran.
     pub cpu: Duration,
 }
@@ -87,11 +96,16 @@ pub fn build(tiers: &[&Tier]) -> Result<(Vec<TestBinary>, Vec<String>)> {
 
 impl TestBinary {
     pub fn count_cases(&self, selection: &Selection) -> Result<u64> {
+        Ok(self.cases(selection)?.len() as u64)
+    }
+
+    /// The names of its cases.
+    fn cases(&self, selection: &Selection) -> Result<Vec<String>> {
         let mut list = Command::new(&self.path);
         list.envs(selection.variables()).arg("--list").args(&selection.filter);
         let output = list.output().context(self.path.display().to_string())?;
         let listed = String::from_utf8_lossy(&output.stdout);
-        Ok(listed.lines().filter(|line| line.ends_with(": test")).count() as u64)
+        Ok(listed.lines().filter_map(|line| line.strip_suffix(": test")).map(str::to_owned).collect())
     }
 
     /// Runs it with its output shown, each line after the label, and reads its results. `None` if it left itself out.
@@ -115,13 +129,25 @@ impl TestBinary {
         variables.extend(ours.into_iter().filter_map(|name| Some((name, std::env::var_os(name)?))));
         variables.push(("CARGO_TARGET_DIR", project::target_dir().into()));
         variables.extend(selection.variables());
-        let mut command = privilege.command(&self.path, &variables);
-        command.args(&selection.filter);
+        let mut command = privilege.command(Path::new("timeout"), &variables);
+        let limit = LIMIT
+            + selection
+                .minutes
+                .map_or(Duration::ZERO, |minutes| Duration::from_secs(60 * u64::from(minutes)));
+        // In the foreground, so that Ctrl-C reaches the tests.
+        command.args(["--foreground", &limit.as_secs().to_string()]).arg(&self.path).args(&selection.filter);
         let (status, mut results) = stream(&mut command, label)?;
         if status.code() == Some(EXIT_LEFT_OUT) && results.counts.is_empty() {
             return Ok(None);
         }
-        if !status.success() && results.total().failed == 0 {
+        if status.code() == Some(EXIT_TIMED_OUT) {
+            let mut open = self.cases(selection)?;
+            open.retain(|case| !results.ended.contains(case));
+            results.fail(format!(
+                "it was stopped after {limit:?}; these cases had not ended: {}",
+                open.join("; ")
+            ));
+        } else if !status.success() && results.total().failed == 0 {
             results.fail(format!("{} ended without a result: {status}", self.path.display()));
         }
         Ok(Some(results))
@@ -175,6 +201,7 @@ impl Results {
     pub fn append(&mut self, mut other: Self) {
         self.counts.append(&mut other.counts);
         self.failures.append(&mut other.failures);
+        self.ended.extend(other.ended);
         self.cpu += other.cpu;
     }
 }
@@ -215,7 +242,14 @@ impl Reading {
             self.results.failures.push(line.to_owned());
         }
         self.results.counts.extend(count);
+        self.results.ended.extend(ended_case(line));
     }
+}
+
+/// `test a connection goes on        ... ok`
+fn ended_case(line: &str) -> Option<String> {
+    let (case, _) = line.strip_prefix("test ")?.rsplit_once(" ... ")?;
+    Some(case.trim_end().to_owned())
 }
 
 /// `test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s`
@@ -277,5 +311,13 @@ mod tests {
         let line = "test result: FAILED. 12 passed; 2 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.01s";
         assert_eq!(result_line(line), Some(Count { passed: 12, failed: 2, skipped: 1 }));
         assert_eq!(result_line("test a ... ok"), None);
+    }
+
+    #[test]
+    fn a_binary_that_does_not_end_names_the_cases_that_have_not() {
+        let mut reading = Reading::default();
+        reading.line("test a connection ... goes on    ... ok");
+        reading.line("test result: ok. 1 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out");
+        assert_eq!(reading.results.ended, HashSet::from(["a connection ... goes on".to_owned()]));
     }
 }

@@ -66,7 +66,7 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a SYN stays with a closed connection",
         file: "svc-ebpf/src/record.rs",
-        from: "(record.state.is_closing() || is_expired",
+        from: "(record.state.is_closing(proto) || is_expired",
         to: "(is_expired",
     },
     Mutant {
