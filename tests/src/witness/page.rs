@@ -25,8 +25,8 @@ pub fn page(groups: &[Group]) -> String {
     }
     let _ = write!(
         text,
-        "\n{total} rows.\n\n## What svc does otherwise by default\n\n\
-         Whose address is seen stands after `from`. Why: [deviations](../docs/deviations.md).\n\n\
+        "\n{total} rows.\n\n## Differences of svc by default\n\n\
+         The address that the server sees stands after `from`. Reasons: [deviations](../docs/deviations.md).\n\n\
          | group, Service | client, frontend | kube-proxy | svc |\n|---|---|---|---|\n"
     );
     for group in groups.iter().filter(|group| group.settings.has_defaults()) {
