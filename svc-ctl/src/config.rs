@@ -17,7 +17,7 @@ use crate::node::snat_ports::SnatPorts;
 use crate::plan::settings::Settings;
 use crate::source::manifests::health::observer::HealthOptions;
 
-/// Where Services come from.
+/// Source of Services.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Source {
     Kubernetes,
@@ -80,7 +80,7 @@ pub struct Config {
     pub ends_when_in_force: bool,
     /// Folder of the file with the addresses and node ports that Services of manifests were given.
     pub state_dir: Option<PathBuf>,
-    /// How the health of the Pods and nodes in manifests is found out.
+    /// Method that finds the health of the Pods and nodes in manifests.
     pub health: HealthOptions,
     pub kubeconfig: Option<PathBuf>,
     pub master: Option<String>,

@@ -33,7 +33,7 @@ use crate::plan::settings::Settings;
 use crate::plan::tick::Tick;
 use crate::source::event::{Batch, Event, SourceEvent};
 
-/// How often all tables are compared with the kernel.
+/// Interval between comparisons of all tables with the kernel.
 const COMPARE_PERIOD: Duration = Duration::from_secs(30);
 /// Pause after the tables could not be read at start.
 const READ_PAUSE: Duration = Duration::from_secs(1);

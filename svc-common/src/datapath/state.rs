@@ -136,7 +136,7 @@ mod tests {
         };
         assert_eq!(lifetime_after(&[(f, tcp::RST), (r, tcp::ACK), (f, tcp::ACK)]), 86_400);
         assert_eq!(lifetime_after(&[(r, tcp::RST), (f, tcp::ACK), (r, tcp::ACK)]), 86_400);
-        // What was under way, and a reset in return.
+        // A packet that was under way, and a reset in return.
         assert_eq!(lifetime_after(&[(f, tcp::RST), (r, tcp::ACK), (f, tcp::RST)]), 10);
         assert_eq!(
             lifetime_after(&[(r, tcp::RST | tcp::ACK), (f, tcp::ACK), (f, tcp::ACK), (r, tcp::RST)]),

@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use self::facts::Facts;
 
-/// How a check ended.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {

@@ -260,7 +260,7 @@ impl Lock {
     }
 }
 
-/// How often to retry a lock that another process holds for a moment (`status` tests whether it is free).
+/// Number of tries for a lock that another process holds for a moment (`status` tests whether it is free).
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 

@@ -1,4 +1,4 @@
-//! Where an address is, according to the kernel: the interface of its route, its neighbor, its port of a bridge.
+//! Location of an address, according to the kernel: the interface of its route, its neighbor, its port of a bridge.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};

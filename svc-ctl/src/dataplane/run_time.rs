@@ -1,4 +1,4 @@
-//! How long programs run, as the kernel measures it while statistics are on.
+//! Run time of the programs, which the kernel measures while statistics are on.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;

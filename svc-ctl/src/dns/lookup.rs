@@ -31,7 +31,7 @@ pub enum Found<'z> {
     Places(Vec<Place<'z>>),
 }
 
-/// Where clients of a name may go.
+/// A target of a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Place<'z> {
     /// The name it has below the domain: a Service's.

@@ -13,13 +13,13 @@ const PORT: u16 = 53;
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DnsSettings {
-    /// Where questions are answered, by UDP and TCP. None: only where Services of the manifests ask for it.
+    /// Addresses that answer questions by UDP and TCP. None: only those that Services of the manifests ask for.
     pub listen: Vec<SocketAddr>,
     pub domain: Domain,
     pub upstream: Upstreams,
 }
 
-/// Where the names of Services begin: `cluster.local`.
+/// The domain of all Services' names: `cluster.local`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Domain(pub Name);
 

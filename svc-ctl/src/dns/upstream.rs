@@ -24,9 +24,9 @@ use super::settings::Upstreams;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::observe::ledger::Ledger;
 
-/// How long an upstream has, in all attempts together: stub resolvers ask again after 5 s.
+/// Time for an upstream, all attempts together: stub resolvers ask again after 5 s.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// How often upstreams are probed for loops.
+/// Interval between probes of upstreams for loops.
 const PROBE_PERIOD: Duration = Duration::from_secs(60);
 /// RFC 6761: no name server knows such names.
 const PROBE_DOMAIN: [&str; 3] = ["loop", "svc-dns", "invalid"];

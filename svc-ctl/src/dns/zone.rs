@@ -14,7 +14,7 @@ use crate::model::world::World;
 pub struct ZoneSettings {
     /// The domain of the cluster, in lower case.
     pub domain: Name,
-    /// Where this name server is reached.
+    /// Addresses of this name server.
     pub addresses: Vec<IpAddr>,
     /// Upstreams are asked for names outside of our zones.
     pub is_forwarding: bool,

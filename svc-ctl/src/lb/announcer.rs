@@ -36,9 +36,9 @@ use crate::reconcile::Served;
 
 /// Pause after a failure to open sockets.
 const RETRY: Duration = Duration::from_secs(5);
-/// How often claims are looked at. Probes are this far apart.
+/// Interval between looks at claims, and between probes.
 const TICK: Duration = Duration::from_millis(100);
-/// How often the table is asked whether an entry has yielded, and the kernel for other nodes' link-layer addresses.
+/// Interval between look-ups of yielded entries in the table, and of other nodes' link-layer addresses in the kernel.
 const LOOK: Millis = 1_000;
 
 /// Channels and files of the announcer.

@@ -19,17 +19,17 @@ const PROBE_PAUSE: Millis = 100;
 const FIRST_ANNOUNCEMENTS: u32 = 6;
 const SOON: Millis = 1_000;
 const LATER: Millis = 60_000;
-/// How often the next in line asks whether the owner still answers.
+/// Interval between the probes by which the next in line asks whether the owner still answers.
 const WATCH_PERIOD: Millis = 5_000;
-/// How long an address is left to an owner that answers and is no candidate any more: its daemon is restarted, or it does not reach the
-/// API server. After that its tables are too old to serve by.
+/// Time for which an address is left to an owner that answers and is no candidate any more: its daemon is restarted, or
+/// it does not reach the API server. After that its tables are too old to serve by.
 const TAKE_OVER_AFTER: Millis = 60_000;
-/// How long an address is left to a host that is no node.
+/// Time for which an address is left to a host that is no node.
 const CONFLICT_PAUSE: Millis = 30_000;
 
 /// A node that was not at work for this long asks before it announces its addresses again: others may have taken them.
 const ASLEEP: Millis = 3_000;
-/// How long a foreign host's announcement of an address that this node has is remembered.
+/// Time for which the daemon remembers a foreign host's announcement of an address of this node.
 const FOREIGN_FOR: Millis = 300_000;
 
 /// A link-layer address.

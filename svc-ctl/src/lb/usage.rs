@@ -1,4 +1,4 @@
-//! How full the pools are, for metrics and alerts. Pure.
+//! Usage of the pools, for metrics and alerts. Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;

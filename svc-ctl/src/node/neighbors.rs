@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Where redirected packets of a flow go.
+/// Next hop of a flow's redirected packets.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct NextHop {
     /// Index of the interface.

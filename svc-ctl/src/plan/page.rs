@@ -22,7 +22,7 @@ pub struct Endpoints {
     pub local: Vec<(Target, Locality)>,
     /// Some endpoint is usable somewhere in the cluster (SEM-065).
     pub usable_anywhere: bool,
-    /// Where UDP flows may stay.
+    /// Endpoints that UDP flows may keep.
     pub serving: Option<Arc<BTreeSet<SocketAddr>>>,
     /// Every endpoint, whatever its conditions.
     pub listed: Vec<Target>,

@@ -4,8 +4,8 @@
 #[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Tick(pub u64);
 
-/// How long a number or place stays unused after the kernel has stopped using it. A program that read a frontend just
-/// before it changed has finished by then.
+/// Time for which a number or place stays unused after the kernel has stopped using it. A program that read a frontend
+/// just before it changed has finished by then.
 pub const GRACE_MILLIS: u64 = 500;
 
 impl Tick {

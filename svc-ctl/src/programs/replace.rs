@@ -30,7 +30,7 @@ pub struct Plan {
     pub settings: ProgramSettings,
     /// The maps in force.
     pub maps: MapSet,
-    /// Where the programs in force are pinned.
+    /// Folder of the pins of the programs in force.
     pub programs_dir: PathBuf,
     pub sizes: TableSizes,
     /// Programs that are attached.

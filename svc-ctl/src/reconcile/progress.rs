@@ -85,7 +85,7 @@ pub struct Served {
 /// Contents of the kernel's tables, for the sweeper and for `svc-ctl get`. A clone costs nothing.
 #[derive(Clone, Debug, Default)]
 pub struct InForce {
-    /// Where UDP flows may stay.
+    /// Endpoints that UDP flows may keep.
     pub serving: Serving,
     /// Session affinity: backends that clients may keep.
     pub affinity_backends: AffinityBackends,

@@ -57,7 +57,7 @@ pub struct Options {
     pub streaming_lists: bool,
     /// Objects per page of a list from etcd; lists from the server's cache have one page. Zero: 500.
     pub page_size: u32,
-    /// Where the ranges of ClusterIPs go, if they are read.
+    /// Receiver of the ranges of ClusterIPs, if they are read.
     pub service_cidrs: Option<watch::Sender<Vec<IpNet>>>,
     /// Services get load-balancer addresses.
     pub load_balancer: Option<AddressGiver>,

@@ -51,9 +51,9 @@ pub struct Manifests {
     folder: PathBuf,
     /// Only this file of the folder.
     only: Option<String>,
-    /// Where Services get their ClusterIPs; without a range they must write them.
+    /// Range of the Services' ClusterIPs. Without a range Services must write them.
     service_cidrs: Vec<IpNet>,
-    /// Where Services get their load-balancer addresses.
+    /// Pools of the Services' load-balancer addresses.
     pub(super) load_balancer: LoadBalancerSettings,
     pub(super) pools_use: PoolsUse,
     /// The last stamp of each file, or the reason why it cannot be read.

@@ -32,7 +32,7 @@ pub trait SweptTables {
 /// Results of the sweeper since it started.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SweepReport {
-    /// How full the tables are.
+    /// Usage of the tables.
     pub usage: Vec<Usage>,
     /// Nonzero counters of the programs, by label.
     pub counters: BTreeMap<String, u64>,

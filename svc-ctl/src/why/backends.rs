@@ -21,7 +21,7 @@ pub struct Candidates {
     pub is_local: bool,
 }
 
-/// Where a backend is, in words.
+/// Location of a backend, in words.
 pub const fn place(locality: Locality) -> &'static str {
     match locality {
         Locality::LOCAL => "a pod of this node",

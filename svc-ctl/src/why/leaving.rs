@@ -1,4 +1,4 @@
-//! How a translated packet leaves: backend, masquerade, exit.
+//! Describes how a translated packet leaves: backend, masquerade, exit.
 
 use std::net::SocketAddr;
 

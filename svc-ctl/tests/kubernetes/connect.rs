@@ -1,4 +1,4 @@
-//! How the API is found, and with which credentials.
+//! Finds the API server and its credentials.
 
 use std::fs;
 use std::path::PathBuf;

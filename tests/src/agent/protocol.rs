@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::topology::Family;
 
-/// How a client uses its socket.
+/// A client's use of its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Via {
     Tcp,
@@ -195,7 +195,7 @@ pub enum Tried {
     Odd(String),
 }
 
-/// How a request was refused.
+/// Kind of a refusal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refusal {
     pub errno: i32,

@@ -23,7 +23,7 @@ const AT_LEAST: usize = 20;
 const REST: Duration = Duration::from_secs(2);
 /// A prime, so that changes are spread over all Services.
 const STRIDE: usize = 7_919;
-/// How often the pin is opened again: the daemon may have replaced the map.
+/// Interval between openings of the pin: the daemon may have replaced the map.
 const OPEN_AGAIN: Duration = Duration::from_millis(5);
 
 /// Receives changes. A slice's number is its Service's.

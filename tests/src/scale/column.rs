@@ -164,7 +164,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// How long the daemon plans and writes a change, by its metrics.
+    /// Time to plan and write a change, according to the daemon's metrics.
     fn measure_phases(
         &mut self,
         api: &dyn ApiServer,

@@ -27,7 +27,7 @@ use trouble::Trouble;
 
 use crate::{cleanup, ownership, run_name, wait};
 
-/// How often the chart is drawn.
+/// Interval between two drawings of the chart.
 const TICK: Duration = Duration::from_millis(250);
 
 pub fn main(args: &Args) -> Result<()> {

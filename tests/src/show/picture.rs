@@ -15,7 +15,7 @@ const LINE: usize = 19;
 const MARGIN: usize = 14;
 /// Columns of a full bar.
 const FULL_COLUMNS: usize = 40;
-/// How long the last frame stays before the animation repeats.
+/// Time for which the last frame stays before the animation repeats.
 const REST: Duration = Duration::from_secs(4);
 
 /// A backend's name, its replies per second, and its replies since the part began.

@@ -1,4 +1,4 @@
-//! How long a node had no daemon, and its traffic in that time.
+//! Time without a daemon on a node, and the node's traffic in that time.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};

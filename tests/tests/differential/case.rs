@@ -36,7 +36,7 @@ pub enum Step {
     Change(Box<World>),
 }
 
-/// How a packet gets to the programs.
+/// Path of a packet to the programs.
 #[derive(Clone, Copy, Debug)]
 pub struct Delivery {
     /// By XDP first, if there is XDP.

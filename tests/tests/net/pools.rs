@@ -117,7 +117,7 @@ fn act(testbed: &mut Testbed) -> Result<()> {
     Ok(())
 }
 
-/// How often the gateway sees one datagram of the client.
+/// Number of times that the gateway sees one datagram of the client.
 fn times_seen(testbed: &Testbed, address: IpAddr) -> Result<u64> {
     let before = seen(testbed)?;
     let to = SocketAddr::new(address, SERVICE_PORT);

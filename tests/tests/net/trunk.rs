@@ -23,7 +23,7 @@ pub enum WireNetwork {
     Vlan,
 }
 
-/// Where the tag is when the frame arrives at the lower interface.
+/// Place of the tag when the frame arrives at the lower interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Tag {
     /// In the skb: the card has removed it from the frame, and XDP does not see it.

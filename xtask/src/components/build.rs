@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 use super::module::{Module, Step};
 use crate::{cache, go};
 
-/// How often a build reports its progress.
+/// Interval between progress reports of a build.
 const NEWS: Duration = Duration::from_secs(20);
 /// Number of the compiler's last lines that are shown when it fails.
 const LAST_WORDS: usize = 30;

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::components::{self, Module};
 
-/// Where the cases of a tier run.
+/// Environment for the cases of a tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runs {
     Here,

@@ -66,7 +66,7 @@ pub struct Sources {
     pub dns: Option<DnsCounts>,
     /// Requests to the API server.
     pub api: ApiRequests,
-    /// Where the programs' counters are pinned.
+    /// Folder of the pins of the programs' counters.
     pub pin_dir: PathBuf,
     /// Service ports that have series of their own, at most.
     pub most_services: usize,

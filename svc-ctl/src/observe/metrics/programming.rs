@@ -1,4 +1,4 @@
-//! How long a change takes to come into force, and the phases of that time.
+//! Time until a change is in force, and the phases of that time.
 
 use std::fmt;
 use std::time::Duration;

@@ -9,7 +9,7 @@ use super::Part;
 use super::page::{Page, label};
 use crate::dataplane::run_time::{self, RunTime};
 
-/// Where the programs' statistics are read.
+/// Source of the programs' statistics.
 pub trait ProgramRuns: fmt::Debug + Send + Sync {
     /// By name. Empty where nothing is measured.
     fn read(&self) -> BTreeMap<String, RunTime>;

@@ -33,7 +33,7 @@ impl Demand {
     }
 }
 
-/// How full a table is.
+/// Usage of a table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fill {
     pub table: &'static str,

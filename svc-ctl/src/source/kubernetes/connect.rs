@@ -45,7 +45,7 @@ const SILENT_FOR: Duration = Duration::from_secs(30);
 /// Interval of keepalive probes to a silent peer. The kernel's own default is 75 s, and it checks for silence only
 /// then.
 const ASK_EVERY: Duration = Duration::from_secs(10);
-/// How long to try the ClusterIP of `kubernetes` at the start.
+/// Time to try the ClusterIP of `kubernetes` at the start.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A client for the options. It has sent no request, but a default address has been tried.

@@ -64,7 +64,7 @@ impl Object {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     pub document: usize,
-    /// Where it stands in the document: `items[3].`, or empty.
+    /// Its path in the document: `items[3].`, or empty.
     pub prefix: String,
     pub object: Object,
 }
@@ -81,7 +81,7 @@ impl Found {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DocumentError {
     pub document: usize,
-    /// Where the text is no YAML.
+    /// The place at which the text is no YAML.
     pub line: Option<usize>,
     /// Kind, namespace and name; empty where there is no object yet, or the reason names it.
     pub object: String,
@@ -203,7 +203,7 @@ fn parse_value(
     }
 }
 
-/// How complaints call an object.
+/// Name of an object in complaints.
 fn object_name(kind: &str, namespace: Option<&str>, name: &str) -> String {
     match namespace.filter(|namespace| !namespace.is_empty()) {
         _ if kind == "Node" => format!("{kind} {name}"),

@@ -26,7 +26,7 @@ const RESCAN_SECS: u64 = 5;
 /// Settings for following a folder.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Where Services get their ClusterIPs; without a range they must write them.
+    /// Range of the Services' ClusterIPs. Without a range Services must write them.
     pub service_cidrs: Vec<IpNet>,
     /// Folder of the file with the values that Services were given. By default there is no file.
     pub state_dir: Option<PathBuf>,

@@ -23,7 +23,7 @@ pub enum Probes {
     OneNode,
 }
 
-/// How health is found out.
+/// Method that finds health.
 #[derive(Clone, Debug, Default)]
 pub struct HealthOptions {
     pub probes: Probes,

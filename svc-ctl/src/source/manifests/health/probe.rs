@@ -81,7 +81,7 @@ pub fn probes_of(pod: &Pod) -> (Vec<FieldAndProbe>, Vec<Complaint>) {
     (probes, complaints)
 }
 
-/// How complaints call a Pod.
+/// Name of a Pod in complaints.
 fn object(pod: &Pod) -> String {
     let name = |name: &Option<String>| name.clone().unwrap_or_default();
     format!("Pod {}/{}", name(&pod.metadata.namespace), name(&pod.metadata.name))

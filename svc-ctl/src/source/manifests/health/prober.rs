@@ -20,8 +20,8 @@ use crate::model::complaint::{Complaint, Kind};
 
 /// Requests that are open at the same time.
 const MOST_QUESTIONS: usize = 256;
-/// How long the first list of endpoints waits for the first answers, so that a start of the daemon takes no serving Pod
-/// out.
+/// Time for which the first list of endpoints waits for the first answers, so that a start of the daemon takes no
+/// serving Pod out.
 const FIRST_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why a Pod is not ready before its first answer.

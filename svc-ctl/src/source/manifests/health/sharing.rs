@@ -23,7 +23,7 @@ mod wire;
 
 pub use wire::Results;
 
-/// How long the first list of endpoints waits for the choice of the prober.
+/// Time for which the first list of endpoints waits for the choice of the prober.
 const DECIDED_WITHIN: Duration = Duration::from_secs(3);
 
 /// The node that probes.
