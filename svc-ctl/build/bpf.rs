@@ -105,8 +105,8 @@ pub fn compile(project: &Path, bin: &str, target_dir: &Path, arch: &str, out: &P
     strip_dwarf(project, &built, out)
 }
 
-/// Flags of rustc that name sources by what they are instead of by where they are on this machine, so that the same
-/// sources give the same program wherever they are compiled.
+/// Flags of rustc that replace paths of this machine by general names, so that the same sources give the same program
+/// on every machine.
 pub fn names_for_paths(project: &Path) -> Vec<String> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let cargo_home = home.or_else(|| env::home_dir().map(|home| home.join(".cargo")));
@@ -122,8 +122,8 @@ impl Toolchain {
             "-Cdebuginfo=2".to_owned(),
             format!("-Ctarget-cpu={CPU}"),
             "-Clink-arg=--btf".to_owned(),
-            // The linker's own default makes calls of memset and memmove out of what LLVM would inline: slower, and each
-            // such call counts as one more frame of stack (docs/verifier.md).
+            // By default the linker makes calls of memset and memmove that LLVM would inline. They are slower, and each
+            // call needs one more stack frame (docs/verifier.md).
             "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         ];
         flags.extend(names_for_paths(project));

@@ -186,7 +186,8 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     }
 }
 
-/// Ends when what the source listed is in the tables and every hook has its program, if it is to end at all.
+/// With `--once`, ends when the listed objects are in the tables and every hook has its program. Otherwise it never
+/// ends.
 async fn in_force_once(
     is_wanted: bool,
     mut progress: watch::Receiver<Progress>,
@@ -287,7 +288,7 @@ async fn open_source(
     ranges: watch::Sender<Vec<IpNet>>,
     giver: lb::AddressGiver,
     name_servers: NameServers,
-) -> anyhow::Result<source::Opened> {
+) -> anyhow::Result<source::CheckedSource> {
     match &config.source {
         Source::Manifests(path) => {
             let options = source::manifests::follow::Options {
@@ -297,7 +298,7 @@ async fn open_source(
                 load_balancer: Some(giver),
                 name_servers: Some(name_servers),
             };
-            source::Opened::manifests(path, options)
+            source::CheckedSource::manifests(path, options)
         }
         Source::Kubernetes => {
             let options = source::kubernetes::Options {
@@ -313,7 +314,7 @@ async fn open_source(
                 known_service_cidrs: config.settings.service_cidrs.0.clone(),
                 requests: api.clone(),
             };
-            source::Opened::kubernetes(options).await
+            source::CheckedSource::kubernetes(options).await
         }
     }
 }

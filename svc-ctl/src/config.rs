@@ -17,7 +17,7 @@ use crate::node::snat_ports::SnatPorts;
 use crate::plan::settings::Settings;
 use crate::source::manifests::health::observer::HealthOptions;
 
-/// Where Services come from.
+/// Source of Services.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Source {
     Kubernetes,
@@ -78,9 +78,9 @@ pub struct Config {
     pub source: Source,
     /// End when all that the source lists is in force.
     pub ends_when_in_force: bool,
-    /// Where it is kept what Services of manifests were given.
+    /// Folder of the file with the addresses and node ports that Services of manifests were given.
     pub state_dir: Option<PathBuf>,
-    /// How the health of what manifests name is found out.
+    /// Method that finds the health of the Pods and nodes in manifests.
     pub health: HealthOptions,
     pub kubeconfig: Option<PathBuf>,
     pub master: Option<String>,

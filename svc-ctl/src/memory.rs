@@ -44,7 +44,7 @@ pub fn give_back() {
 /// Drops the read-only pages of a loaded object. The kernel maps them again from the file when they are read next.
 ///
 /// # Safety
-/// `object` is what `dl_iterate_phdr` hands over.
+/// `object` must come from `dl_iterate_phdr`.
 unsafe extern "C" fn drop_pages(
     object: *mut libc::dl_phdr_info,
     _size: libc::size_t,
@@ -59,7 +59,7 @@ unsafe extern "C" fn drop_pages(
         let start = (object.dlpi_addr + header.p_vaddr) as usize;
         let first = start - start % PAGE;
         let len = start + header.p_memsz as usize - first;
-        // SAFETY: nobody can have written to these pages, so that what is mapped again is the same.
+        // SAFETY: these pages are read-only, so that the contents that are mapped again are the same.
         unsafe { libc::madvise(first as *mut libc::c_void, len, libc::MADV_DONTNEED) };
     }
     0

@@ -61,7 +61,7 @@ impl Parts {
     }
 }
 
-/// The part ended because nobody publishes to it any more.
+/// The part ended because its publisher had ended.
 fn is_consequence(error: &anyhow::Error) -> bool {
     error.downcast_ref::<RecvError>().is_some()
 }

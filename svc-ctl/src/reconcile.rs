@@ -1,4 +1,4 @@
-//! The loop that makes the kernel's tables equal to what the sources want: wait, plan the change, write, publish.
+//! The loop that makes the kernel's tables agree with the sources: wait, plan the change, write, publish.
 //!
 //! The first change is handled at once; changes that arrive in the meantime are handled together. A refused write is
 //! retried later and does not stop other writes. Nothing is written until every source has listed its objects. Until
@@ -33,7 +33,7 @@ use crate::plan::settings::Settings;
 use crate::plan::tick::Tick;
 use crate::source::event::{Batch, Event, SourceEvent};
 
-/// How often all tables are compared with the kernel.
+/// Interval between comparisons of all tables with the kernel.
 const COMPARE_PERIOD: Duration = Duration::from_secs(30);
 /// Pause after the tables could not be read at start.
 const READ_PAUSE: Duration = Duration::from_secs(1);
@@ -460,7 +460,7 @@ impl<S: MapStore> Reconciler<S> {
             let is_new = known.udp_losses != book.udp_losses()
                 || known.affinity_losses != book.affinity_losses()
                 || !known.serving.ptr_eq(book.serving())
-                || !known.stays.ptr_eq(book.stays())
+                || !known.affinity_backends.ptr_eq(book.affinity_backends())
                 || !known.services.ptr_eq(book.services())
                 || known.own_addresses != world.addresses;
             if is_new {

@@ -1,5 +1,5 @@
-//! YAML in, tables out: every `golden/*.svctest` goes through the real parser, store, plan and difference into the
-//! fake store. The tier `packets` plays the same cases through the programs.
+//! YAML in, tables out: every `golden/*.svctest` goes through the real parser, store, plan and diff into the fake
+//! store. The tier `packets` plays the same cases through the programs.
 //!
 //! A case is steps, then sections. A section `-- web.yaml@2 --` is a state of the file `web.yaml`.
 //!
@@ -14,7 +14,7 @@
 //! | `tables == SECTION` | compares all tables, rendered |
 //! | `rejected == SECTION` | compares what is rejected, a line each |
 //! | `serving == SECTION` | compares where UDP flows may stay: unchanged, none is looked for |
-//! | `health == SECTION` | compares health check ports and the local endpoints they tell |
+//! | `health == SECTION` | compares health check ports and the local endpoints they report |
 //! | `writes == N` | compares how many changes of tables the last edit took |
 //!
 //! After every edit it is checked that each prefix of the changes is whole and that planning again changes nothing.

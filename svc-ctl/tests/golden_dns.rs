@@ -1,8 +1,8 @@
 //! Manifests and questions in, answers out: every `golden_dns/*.dnstest` goes through the real parser, store and zone.
 //!
-//! A case is a head of comments, then sections. `-- manifests --` (or `-- manifests@2 --`) replaces all manifests.
-//! `-- answers --` asks: a line `? NAME TYPE` is a question, the lines below it are its answer, a record each.
-//! `-- complaints --` is what is refused.
+//! A case is a head of comments, then sections. `-- manifests --` (or `-- manifests@2 --`) replaces all manifests. `--
+//! answers --` asks: a line `? NAME TYPE` is a query, and each line below it is a record of the response. `--
+//! complaints --` lists the refused fields.
 //!
 //! The zone follows the changes of the manifests; a zone made from scratch must give the same answers.
 //! `UPDATE_EXPECT=1` rewrites answers and complaints; read the difference.

@@ -59,7 +59,9 @@ impl Run {
             other => return Err(format!("svc has no use for a program like {other:?}").into()),
         }
         let info = program.info()?;
-        let verified = info.verified_instruction_count().ok_or("the kernel does not say what it verified")?;
+        let verified = info
+            .verified_instruction_count()
+            .ok_or("the kernel does not report the verified instructions")?;
         let (translated, jitted) = (info.size_translated().unwrap_or(0), info.size_jitted());
         self.report.push(format!(
             "{name:<16} {verified:>7} instructions verified, {translated:>6} octets, {jitted:>6} as machine code"

@@ -33,10 +33,10 @@ const DISCOVERY_LEN: u16 = 32;
 /// A packet with a lower hop limit has passed a router (RFC 4861 section 7.1).
 const HOP_LIMIT: u8 = 255;
 
-/// Offset of the second half of an address in such a frame, or of what follows the first sixteen octets.
+/// Offset of the second half of an address in such a frame, or of the part after the first sixteen octets.
 const HALF: usize = 16;
 
-/// Answers a frame of ARP, or hands it on.
+/// Answers an ARP frame, or passes it on.
 #[inline(never)]
 pub fn arp<M: PacketAccess>(m: &M) -> i32 {
     let frame = m.frame();
@@ -71,8 +71,8 @@ pub fn arp<M: PacketAccess>(m: &M) -> i32 {
     m.redirect(m.ifindex())
 }
 
-/// Answers a neighbor solicitation. Other packets are recognised by one octet. This comes before the pipeline: within it the
-/// verifier would look at every way that leads here.
+/// Answers a neighbor solicitation. Other packets are recognised by one octet. This call comes before the pipeline:
+/// within it the verifier would walk every path that leads here.
 #[inline(always)]
 pub fn answers<M: PacketAccess>(m: &M) -> bool {
     m.frame().read::<u8>(ETH_LEN + NEXT_HEADER) == Some(ICMPV6) && discovery(m)

@@ -1,4 +1,4 @@
-//! Connections that are not for the Service whose frontend their packets meet.
+//! Connections with packets to a frontend that are not for its Service.
 //!
 //! Connections of the node itself, and those of pods that its conntrack masquerades, may have a NodePort as source
 //! port. Replies to them are not for the Service, whatever their destination port. When a frontend begins, the daemon

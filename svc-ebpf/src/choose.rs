@@ -41,7 +41,7 @@ pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) 
         }
     }
     let key = &packet.key;
-    // A reply without a record of this hook, for example one that is translated when it leaves.
+    // The packet may be a reply whose record belongs to another hook, for example to egress.
     let Some(presence) = presence() else { return Outcome::PASS };
     if !is_service::<F>(key, begins_connection::<F, M>(packet), presence) && !is_unallocated::<F>(&key.dst) {
         return Outcome::PASS;
@@ -138,8 +138,8 @@ fn lookup_frontend<F: Net>(key: &FlowKey<F::Addr>) -> Result<&'static FrontendVa
             return Ok(frontend);
         }
     }
-    // A look-up may miss an entry while it is replaced. The presence filter has let the packet in, so it is not often that
-    // there is none.
+    // A look-up may miss an entry that is being replaced, so it is repeated. The presence filter let the packet in, so
+    // a frontend most likely exists.
     if address.has(AddressFlags::OF_FRONTENDS)
         && let Some(frontend) = F::frontend(&wanted)
     {
@@ -167,7 +167,8 @@ pub fn verdict_without_frontend<F: Net>(address: AddressFlags, dst: &F::Addr) ->
     }
 }
 
-/// The address may be one of a Service CIDR that no Service has (SEM-095). The filter knows only those that some has.
+/// The address may be in a Service CIDR and belong to no Service (SEM-095). The presence filter knows only addresses of
+/// Services.
 #[inline(always)]
 pub fn is_unallocated<F: Net>(dst: &F::Addr) -> bool {
     CONFIG.load().service_cidrs != 0 && is_in_service_cidr::<F>(dst) != 0
@@ -179,8 +180,8 @@ fn is_in_service_cidr<F: Net>(dst: &F::Addr) -> u32 {
     F::is_listed(PrefixList::SERVICE_CIDRS, dst) as u32
 }
 
-/// Passes a packet that no Service serves. From outside, one for an address of a load-balancer pool that no Service has is
-/// dropped: the router would get it back (SEM-315).
+/// Passes a packet that belongs to no Service. A packet from outside for an unused address of a load-balancer pool is
+/// dropped, because the stack would send it back to the router (SEM-315).
 #[inline(always)]
 pub fn pass_unserved<F: Net, M: PacketAccess>(m: &M, role: Role, dst: &F::Addr) -> i32 {
     let is_asked = !M::BEFORE_STACK && role == Role::UPLINK && CONFIG.load().pools != 0;

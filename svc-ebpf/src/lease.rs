@@ -1,4 +1,4 @@
-//! Whether the socket hooks stand in for programs at the interfaces of pods.
+//! Decides whether the socket hooks serve pods in place of programs at the pods' interfaces.
 
 use svc_common::abi::{Lease, PodSockets, has_programs, is_held};
 

@@ -198,7 +198,7 @@ fn begin_second<F: Net>() -> u32 {
     let FlowRecord { src, dst, sport, dport, stamp: now, .. } = *record;
     let key = &FlowKey { src, dst, sport, dport, proto: client.proto, _pad: [0; 3] };
     let hook = first.hook;
-    // The first flow lost its records, the second one did not.
+    // The first flow may have lost its records while the second flow still has its own.
     if let Some(known) = F::flow(key)
         && known.hook == hook
         && !known.state.is_closing(key.proto)
@@ -296,8 +296,8 @@ extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
     (reverse_key.sport, reverse_key.dport) = (back.sport, back.dport);
     (reverse_key.proto, reverse_key._pad) = (back.proto, [0; 3]);
     twin::<F>(key, record, reverse);
-    // An insert takes the memory of some old record before it finds its key taken, so later tries look first. The first
-    // one is mostly free.
+    // An insert takes the memory of an old record before it finds that its key is taken. So later tries look the key up
+    // first. The first try mostly succeeds.
     let is_taken = claim.tries > 1 && F::present_flow(reverse_key).is_some();
     if !is_taken && F::claim_flow(reverse_key, reverse) {
         claim.is_done = 1;
@@ -313,7 +313,8 @@ extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
                 && owner.sport == key.dport;
             let rest = age(claim.now, owner.stamp);
             let is_closed = owner.state.is_closing(key.proto);
-            // Only TCP has a TIME_WAIT. The client's port was free to its own stack, which knows the Service and no backend.
+            // Only TCP has TIME_WAIT. Other clients keep their own port: their stack considers it free, because it
+            // knows the Service's address and not the backend's.
             let needs_no_rest = key.proto != Proto::TCP && claim.takes_port == 0 && claim.tries == 1;
             let is_chosen = claim.takes_resting != 0 || needs_no_rest;
             let has_rested = is_closed && (rest >= CLOSED_PORT_REST || is_chosen);

@@ -1,4 +1,4 @@
-//! Records of flows: finds the one of a packet, keeps it up to date, and tells what begins a new flow.
+//! Flow records: finds the record of a packet, keeps it up to date, and recognises packets that begin a new flow.
 
 use core::ffi::c_void;
 
@@ -47,8 +47,8 @@ fn reuses_tuple<A>(packet: &Packet<A>, record: &FlowRecord<A>, now: u32) -> bool
     }
 }
 
-/// The packet may begin a connection between its endpoints themselves: any datagram may be the first of its socket. The
-/// stack's hooks look after these.
+/// The packet may begin a connection between its endpoints themselves: any datagram may be the first of its socket.
+/// Only hooks at the stack handle such packets; XDP leaves them to TC.
 #[inline(always)]
 pub fn begins_connection<F: Net, M: PacketAccess>(packet: &Packet<F::Addr>) -> bool {
     !M::BEFORE_STACK && (packet.key.proto == Proto::UDP || is_syn(packet))

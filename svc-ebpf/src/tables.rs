@@ -134,7 +134,7 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn remove_socket(key: &SockKey<Self::Addr>) {
-                // Most sockets have no entry, and a look-up is cheaper than a removal in vain.
+                // Most sockets have no entry, and a look-up is cheaper than a removal that finds none.
                 if Self::socket(key).is_some() {
                     entries::remove(&maps::$sockets, EntryTable::$socket_entries, key);
                 }
@@ -220,7 +220,7 @@ pub fn presence() -> Option<impl Fn(u32) -> u64 + Copy> {
 pub fn mark_presence(place: Place, marks: Marks) {
     let Some(words) = maps::PRESENCE.get_ptr_mut(0) else { return };
     let word = opaque(place.word as u64);
-    // The compiler knows this. Linux 6.12 does not.
+    // The compiler knows that the index is in range. The verifier of Linux 6.12 does not.
     if word >= limits::PRESENCE as u64 {
         return;
     }
@@ -283,7 +283,8 @@ pub fn now() -> u32 {
     (unsafe { bpf_ktime_get_coarse_ns() } >> STAMP_SHIFT) as u32
 }
 
-/// The same for every packet: the kernel moves the coarse clock once a jiffy, so the clock is not read again before.
+/// Like [`now`], but reads the clock at most once per jiffy and CPU, because the kernel moves the coarse clock once a
+/// jiffy.
 #[inline(always)]
 pub fn tick() -> u32 {
     let Some(p) = maps::CLOCK.get_ptr_mut(0) else { return now() };

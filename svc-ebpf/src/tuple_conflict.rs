@@ -81,7 +81,7 @@ fn remove_second_flow<F: Net>(key: &FlowKey<F::Addr>) {
 #[inline(never)]
 pub fn release_for_reply<F: Net, M: PacketAccess>(m: &M, key: &FlowKey<F::Addr>) -> u32 {
     let Some(Scratch { reverse_key, .. }) = F::scratch() else { return 0 };
-    // A frame addressed to another machine is no such reply.
+    // A frame that is addressed to another machine is not a reply to this node.
     if iface(m.ifindex()).is_some_and(|i| !m.is_addressed_to(i)) {
         return 0;
     }
@@ -106,7 +106,7 @@ fn remove_conflicting_flow<F: Net>(has_forward: bool) {
 }
 
 /// Both records of the flow under the scratch space's reverse key; leaves its forward key there. The client may have
-/// begun a flow to another backend with its tuple since. That one is not meant.
+/// begun a flow to another backend with its tuple since. That flow is not removed.
 #[inline(always)]
 #[expect(clippy::type_complexity)]
 fn conflicting_flow<F: Net>() -> Option<(&'static FlowRecord<F::Addr>, Option<&'static FlowRecord<F::Addr>>)>

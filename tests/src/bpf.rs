@@ -174,7 +174,8 @@ fn map_field(fd: i32, name: &str) -> io::Result<u64> {
 }
 
 fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {
-    // SAFETY: every attribute above has the kernel's layout for its command and, like what it points to, outlives the call.
+    // SAFETY: every attribute above has the kernel's layout for its command. It and the memory that it points to
+    // outlive the call.
     let answer = unsafe { libc::syscall(libc::SYS_bpf, command, &raw const *attr, size_of::<T>()) };
     if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(answer as i32) }
 }

@@ -1,4 +1,4 @@
-//! Removes what a killed run left behind: at the next start, and at once by a child process that outlives the run.
+//! Removes the leftovers of a killed run: at the next start, and at once by a child process that outlives the run.
 
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;

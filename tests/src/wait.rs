@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// How often a condition is checked.
+/// Interval between checks of a condition.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Checks until the condition holds (`Ok(Some)`). At the deadline the error names the condition and the last result.

@@ -74,7 +74,7 @@ impl World {
         Ok(())
     }
 
-    /// Ends every daemon and removes what it left.
+    /// Ends every daemon and removes its leftovers.
     pub fn end_daemons(&mut self) -> Result<()> {
         for (daemon, node) in self.daemons.iter_mut().zip(&self.topology.nodes) {
             daemon.stop()?;
@@ -157,8 +157,8 @@ impl World {
             let flows = first_lines(&shown(daemon.get(node, "flows")), 12);
             format!("{name} status: {status}\n{name} flows: {flows}\n{name} log:\n{}\n", daemon.log())
         });
-        let told = [self.checksum_errors(), self.neighbors()];
-        daemons.chain(told.map(|told| told.unwrap_or_else(|error| format!("({error:#})\n")))).collect()
+        let reports = [self.checksum_errors(), self.neighbors()];
+        daemons.chain(reports.map(|report| report.unwrap_or_else(|error| format!("({error:#})\n")))).collect()
     }
 
     /// The neighbor entries of every host.

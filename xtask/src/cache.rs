@@ -13,7 +13,7 @@ pub fn dir() -> Result<PathBuf> {
     let dir = set("SVC_CACHE")
         .or_else(|| set("XDG_CACHE_HOME").map(|dir| dir.join("svc")))
         .or_else(|| env::home_dir().map(|home| home.join(".cache/svc")))
-        .context("no place for what is built once: neither SVC_CACHE nor HOME is set")?;
+        .context("no folder for the cache: neither SVC_CACHE nor HOME is set")?;
     std::path::absolute(&dir).with_context(|| dir.display().to_string())
 }
 

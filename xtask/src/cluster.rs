@@ -1,7 +1,7 @@
 //! `cargo xtask cluster` and `cargo xtask conformance`: builds the parts of a cluster without privileges, then
 //! becomes `svc-cluster` with them.
 
-#[expect(dead_code, reason = "svc-cluster reads what is typed; here it is only found good")]
+#[expect(dead_code, reason = "svc-cluster parses the typed flags; here they are only checked")]
 #[path = "../../tests/src/cluster/args.rs"]
 mod args;
 

@@ -33,7 +33,7 @@ const TEXTS: [&str; 5] = ["README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE-A
 
 #[derive(clap::Args)]
 pub struct Args {
-    /// Where to write the files; what is there goes (default: target/dist)
+    /// Where to write the files; earlier contents are removed (default: target/dist)
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
     /// Make everything again from a clone of the commit in another folder, and fail if one octet differs
@@ -118,7 +118,7 @@ fn git(arguments: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&said).trim().to_owned())
 }
 
-/// Runs a program that is quiet, and returns what it writes to its standard output.
+/// Runs a program without showing its output, and returns its standard output.
 fn output(command: &mut Command) -> Result<Vec<u8>> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command.output().with_context(|| format!("cannot start {name}"))?;

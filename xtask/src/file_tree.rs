@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn folders_come_before_what_is_in_them() {
+    fn folders_come_before_their_contents() {
         let mut root = FileTree::default();
         root.file("/a/b/c", vec![1]);
         root.folder_with_mode("/a", 0o700);

@@ -1,4 +1,4 @@
-//! Becomes a program of the tests' package, with the privileges that it needs.
+//! Replaces this process by a program of svc-tests, with the privileges that it needs.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,11 +10,11 @@ use crate::privilege::Privilege;
 use crate::{build, cache, project};
 
 /// The user's environment variables, which sudo would remove.
-const SAID: [&str; 2] = ["SVC_CLUSTER_NAME", "SVC_PATIENCE"];
+const PASSED_ON: [&str; 2] = ["SVC_CLUSTER_NAME", "SVC_PATIENCE"];
 
 pub type Variables = Vec<(&'static str, OsString)>;
 
-/// Asked for before minutes of building.
+/// Finds the privileges. Called first, so that a missing privilege is reported before minutes of building.
 pub fn privilege() -> Result<Privilege> {
     let privilege = Privilege::find();
     ensure!(
@@ -32,7 +32,7 @@ pub fn become_program(
     words: &[OsString],
 ) -> Result<()> {
     let path = build::program("svc-tests", program, &[])?;
-    variables.extend(SAID.into_iter().filter_map(|name| Some((name, env::var_os(name)?))));
+    variables.extend(PASSED_ON.into_iter().filter_map(|name| Some((name, env::var_os(name)?))));
     variables.push(("SVC_CACHE", cache::dir()?.into()));
     variables.push(("CARGO_TARGET_DIR", project::target_dir().into()));
     let error = privilege.command(&path, &variables).args(words).exec();

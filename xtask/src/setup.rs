@@ -1,6 +1,6 @@
 //! Finds and installs requirements of building and testing: system packages by apt as root, the linker into
-//! `target/tools`, Go into the cache. Does nothing if all are there. Without root it installs what it may and prints
-//! commands for the rest.
+//! `target/tools`, Go into the cache. Does nothing if all are there. Without root it installs what needs no privileges,
+//! and prints commands for the rest.
 
 use std::path::Path;
 use std::process::Command;

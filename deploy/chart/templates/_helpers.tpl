@@ -88,7 +88,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- with $config.dnsDomain }}
 - --dns-domain={{ . }}
 {{- end }}
-{{- /* An empty one is a setting: nobody is asked. */ -}}
+{{- /* An empty value is a setting: no server is asked. */ -}}
 {{- if not (kindIs "invalid" $config.dnsUpstream) }}
 - --dns-upstream={{ $config.dnsUpstream }}
 {{- end }}

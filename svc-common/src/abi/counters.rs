@@ -1,4 +1,4 @@
-//! Counters: what happened to packets, by reason, and how much each service carries.
+//! Counters: the verdicts on packets, by reason, and the traffic of each service port.
 
 use super::abi;
 

@@ -57,8 +57,8 @@ impl Exit {
     /// Like `STACK`; the reply leaves by the route of the Service's address, and not by that of the backend's.
     pub const STACK_BY_SOURCE: Self = Self(4);
 
-    /// Up into the stack at ingress. Of all values only these two have neither of the low bits, so established flows pay one
-    /// test.
+    /// The packet goes up into the stack at ingress. Only `STACK` and `STACK_BY_SOURCE` have neither of the two low
+    /// bits, so established flows pay for one test.
     #[inline(always)]
     pub const fn is_stack(self) -> bool {
         self.0 & 3 == 0
@@ -97,12 +97,12 @@ impl FlowState {
     pub const LATER_TICK: Self = Self(32);
     /// UDP: a packet came two ticks or more after the first one (nf_conntrack calls such a flow a stream).
     pub const STREAM: Self = Self(64);
-    /// TCP: the client sent a segment without RST after either side's RST.
+    /// TCP: the client sent a segment without RST after an RST of either side.
     pub const CLIENT_AFTER_RESET: Self = Self(32);
-    /// TCP: the same of the backend.
+    /// TCP: the backend sent a segment without RST after an RST of either side.
     pub const BACKEND_AFTER_RESET: Self = Self(64);
-    /// The record's next packet looks the next hop up. Set when the other direction's packet sets this record's stamp; of one
-    /// record alone.
+    /// The record's next packet must look up the next hop again. A packet of the other direction sets this bit when it
+    /// updates this record's stamp. The two records do not share this bit.
     pub const NEXT_HOP_DUE: Self = Self(128);
 
     /// The connection is closed, or its endpoint is gone (UDP). A new one may take its tuple.

@@ -68,7 +68,8 @@ impl<const N: usize> Layout for [u64; N] {
 }
 
 impl Layout for MaglevPage {
-    /// The name says how tables are filled: another way gets another name, so that no page of it is carried.
+    /// The name stands for the algorithm that fills tables. Another algorithm gets another name, so that no page is
+    /// carried over to it.
     const FIELDS: &'static [Field<'static>] =
         &[Field { name: "rendezvous_bounded", offset: 0, octets: size_of::<Self>() }];
 }

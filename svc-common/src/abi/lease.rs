@@ -1,4 +1,4 @@
-//! The daemon's lease: while it lasts, the daemon runs. Hooks that stand in for the daemon's work read it.
+//! The daemon's lease: while it lasts, the daemon runs. Hooks that take over work of a stopped daemon read it.
 
 use super::abi;
 
@@ -10,8 +10,8 @@ pub struct PodSockets(pub u8);
 impl PodSockets {
     pub const OFF: Self = Self(0);
     pub const ON: Self = Self(1);
-    /// Of pods that are made while the daemon does not run: it alone attaches programs to their interfaces. Such a pod has
-    /// not dialled while the daemon ran.
+    /// Only of pods that are made while the daemon does not run, because only the daemon attaches programs to their
+    /// interfaces. Such a pod has not dialled while the daemon ran.
     pub const WITHOUT_DAEMON: Self = Self(2);
 }
 
@@ -19,12 +19,12 @@ impl PodSockets {
 #[repr(u32)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Lease {
-    /// Last tick (as in a flow record's stamp) for which the daemon has said that it runs and that every hook has its
-    /// program. 0: it has stopped.
+    /// Last tick (as in a flow record's stamp) for which the daemon has confirmed that it runs and that every hook has
+    /// its program. 0: it has stopped.
     Until,
     /// 1: a socket hook has translated the socket of a pod since the table was made.
     PodSocketsUsed,
-    /// The tick at which the daemon said so last.
+    /// The tick of the daemon's last confirmation.
     Renewed,
 }
 
@@ -38,8 +38,8 @@ pub const fn is_held(until: u32, now: u32) -> bool {
     until != 0 && now.wrapping_sub(until) as i32 <= 0
 }
 
-/// A pod that dialled first at the tick `first` has programs at its interface if the daemon said after that, at the tick
-/// `renewed`, that every hook has its program. Ticks wrap around.
+/// A pod that dialled first at the tick `first` has programs at its interface if the daemon confirmed later, at the
+/// tick `renewed`, that every hook has its program. Ticks wrap around.
 #[inline(always)]
 pub const fn has_programs(first: u32, renewed: u32) -> bool {
     (first.wrapping_sub(renewed) as i32) < 0

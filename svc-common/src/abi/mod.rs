@@ -2,11 +2,12 @@
 //!
 //! Plain data only: `repr(C)`, no padding (checked by size), no `bool`, no `enum`, no `Option`.
 //!
-//! There are two numbers, each of which names a folder of pins. [`TABLES_ABI`] is of the tables that the daemon can fill
-//! again from its sources ([`names::TABLES`]): another number costs nothing but the filling. [`RECORDS_ABI`] is of the maps
-//! that programs fill ([`names::RECORDS`]): another number ends every translated connection. A bit, counter or constant
-//! that earlier programs ignore needs no new number. Any other change of a key, a value or a meaning does. A field with
-//! another meaning gets another name, because ids are carried from one layout to the next by the names of fields.
+//! There are two numbers, each of which names a folder of pins. [`TABLES_ABI`] is of the tables that the daemon can
+//! fill again from its sources ([`names::TABLES`]): another number only costs filling them again. [`RECORDS_ABI`] is of
+//! the maps that programs fill ([`names::RECORDS`]): another number ends every translated connection. A bit, counter or
+//! constant that earlier programs ignore needs no new number. Any other change of a key, a value or a meaning does. A
+//! field with another meaning gets another name, because ids are carried from one layout to the next by the names of
+//! fields.
 
 mod affinity;
 mod announced;

@@ -39,7 +39,7 @@ pub const TABLES: &[&str] = &[
     IFACES, MAGLEV, PRESENCE,
 ];
 
-/// Maps that programs fill, and what they and the daemon must not lose while programs are replaced.
+/// Maps that programs fill, and maps that must keep their contents while programs are replaced.
 pub const RECORDS: &[&str] = &[
     FLOWS4, FLOWS6, SOCKETS4, SOCKETS6, AFFINITY4, AFFINITY6, FRAGMENTS4, FRAGMENTS6, BYPASS4, BYPASS6,
     COUNTERS, SERVICES, MIGRATION, ENTRIES, LEASE, ANNOUNCED, NODE_MACS, POD_NETNS,

@@ -1,4 +1,4 @@
-//! Decisions about a packet or a call without record, up to the list of backends that it chooses from.
+//! Decisions about a packet or a socket call without a flow record, up to the list of backends to choose from.
 
 use crate::abi::{AddressFlags, FrontendFlags, FrontendValue, Locality};
 use crate::addr::Proto;
@@ -18,7 +18,7 @@ pub enum WithoutFrontend {
     NoService,
 }
 
-/// Decides by the properties of the address. `is_in_service_cidr` is asked last.
+/// Decides by the properties of the address. `is_in_service_cidr` is called last, because it costs a look-up.
 #[inline(always)]
 pub fn without_frontend(
     address: AddressFlags,
@@ -50,13 +50,14 @@ pub const fn chooses_local(flags: FrontendFlags, is_inside: bool) -> bool {
     flags.has(FrontendFlags::LOCAL_ONLY) && !is_inside
 }
 
-/// The client's packets are placed by the frontend's Maglev table.
+/// The frontend's Maglev table selects the backend.
 #[inline(always)]
 pub const fn has_table(frontend: &FrontendValue, chooses_local: bool) -> bool {
     frontend.maglev.count != 0 && (chooses_local || !frontend.flags.has(FrontendFlags::LOCAL_ONLY))
 }
 
-/// The socket of a pod that dials this frontend is left to the programs of packets: a masquerade is theirs to do.
+/// If a pod dials this frontend, the socket hooks leave the call to the packet programs, because only those can
+/// masquerade.
 #[inline(always)]
 pub const fn is_left_to_packets(flags: FrontendFlags) -> bool {
     flags.has(FrontendFlags::EXTERNAL) || flags.has(FrontendFlags::MASQUERADE_PODS)

@@ -1,5 +1,5 @@
-//! The datapath's decisions as pure code: where a translation happens, what a flow's records hold, how long they
-//! live. The kernel programs look values up, call this code, and write the results.
+//! The datapath's decisions as pure code: the place of a translation, the contents of a flow's records, their
+//! lifetimes. The kernel programs look values up, call this code, and write the results.
 
 pub mod affinity;
 pub mod choose;

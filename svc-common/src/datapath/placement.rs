@@ -22,14 +22,14 @@ pub struct Situation {
     pub local_past_stack: bool,
 }
 
-/// Where the two directions of a flow are translated.
+/// The hooks that translate the two directions of a flow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Placement {
     /// The backend sees an address of this node. With `Exit::STACK` a second flow, from client to backend, does the
     /// SNAT at egress.
     pub snat: bool,
     pub exit: Exit,
-    /// Where replies look their record up. The forward record is always at ingress.
+    /// The hook at which replies look up their record. The forward record is always at ingress.
     pub reverse_hook: Hook,
 }
 

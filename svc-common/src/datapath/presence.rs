@@ -1,11 +1,11 @@
-//! The presence filter: which packets cannot be a Service's, told without a look-up in a hash table.
+//! The presence filter recognises packets that belong to no Service, without a look-up in a hash table.
 //!
-//! A flat array of words. Each word has two bits for each of 32 places. A frontend and a backend have one place each, by
-//! a hash of address, port and protocol; the zero address (a NodePort, a server of the node that answers from any
-//! address) has places of its own, one for each port. The daemon marks the places before it writes the entry itself.
-//! A program that begins a flow to a backend that its client dials directly marks the backend as a frontend.
-//! No mark is taken away, because flows outlive their Service: a packet that is a Service's is never left alone, and a
-//! place that two entries share only costs a look-up in vain.
+//! The filter is a flat array of words. Each word has two bits for each of 32 places. A frontend or a backend has one
+//! place, by a hash of address, port and protocol. The zero address has places of its own, one for each port: it stands
+//! for NodePorts, and for servers of the node that answer from any address. The daemon marks the places before it
+//! writes the entry itself. A program that begins a flow to a backend that its client dials directly marks the backend
+//! as a frontend. Marks are never removed, because flows outlive their Service. So the filter never misses a packet of
+//! a Service. If two entries share a place, some packets cost a needless look-up.
 
 use crate::abi::{Direction, FlowKey, FlowRecord, Hook, limits};
 use crate::addr::{Port, Proto};
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn each_packet_concerns_what_its_endpoints_are_marked_as() {
+    fn a_packet_is_matched_by_the_marks_of_its_endpoints() {
         let of = |last, port| Place::of::<V4>(AddrV4::new([10, 0, 0, last]), Port::new(port), Proto::UDP);
         let word = filter(&[
             (of(2, 80), Marks::FRONTEND),

@@ -59,8 +59,8 @@ pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) 
     next
 }
 
-/// The states of a flow's two records after they have exchanged what they saw: `own` is that of the record whose packet passes
-/// now. `is_due`: the other record's next hop must be looked up.
+/// The states of a flow's two records after each has got the other's events. `own` is the state of the record that the
+/// current packet belongs to. `is_due`: the other record's next hop must be looked up.
 #[inline(always)]
 pub const fn shared(own: FlowState, other: FlowState, is_due: bool) -> (FlowState, FlowState) {
     let both = (own.0 | other.0) & !FlowState::NEXT_HOP_DUE.0;
@@ -136,7 +136,7 @@ mod tests {
         };
         assert_eq!(lifetime_after(&[(f, tcp::RST), (r, tcp::ACK), (f, tcp::ACK)]), 86_400);
         assert_eq!(lifetime_after(&[(r, tcp::RST), (f, tcp::ACK), (r, tcp::ACK)]), 86_400);
-        // What was under way, and a reset in return.
+        // A packet that was under way, and a reset in return.
         assert_eq!(lifetime_after(&[(f, tcp::RST), (r, tcp::ACK), (f, tcp::RST)]), 10);
         assert_eq!(
             lifetime_after(&[(r, tcp::RST | tcp::ACK), (f, tcp::ACK), (f, tcp::ACK), (r, tcp::RST)]),

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_completion_proof_sums_the_same_completed_or_not() {
+    fn a_completion_proof_checksum_has_the_same_sum_completed_or_not() {
         for rest in (0..=u16::MAX).step_by(7) {
             let rest = Wsum(rest as u32);
             let x = completion_proof(rest);

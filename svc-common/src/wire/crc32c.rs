@@ -53,8 +53,8 @@ const fn times(a: u32, b: u32) -> u32 {
 /// Hexadecimal digits of a register.
 const DIGITS: usize = 8;
 
-/// The register after 2^`n` octets of zeros, by `n`, as the sum of what each of its digits becomes. A table instead of a
-/// multiplication bit by bit, whose rounds the verifier would walk for each packet's path.
+/// By `n`: the effect of 2^`n` zero octets on the register, as a sum over the register's hexadecimal digits. A table
+/// replaces multiplication bit by bit, because the verifier would walk each round of that loop on each path.
 const ADVANCE: [[[u32; 16]; DIGITS]; LENGTH_BITS as usize] = {
     let mut table = [[[0; 16]; DIGITS]; LENGTH_BITS as usize];
     // x itself: one bit of zeros. An octet is x to the power of 2^3.

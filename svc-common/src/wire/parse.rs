@@ -1,4 +1,4 @@
-//! Parses a packet's tuple, or says why it has none.
+//! Parses a packet's tuple, or returns the reason why there is none.
 
 use super::cursor::Cursor;
 use super::ip::{Ipv4Header, Ipv6Header, Ports, SCTP_LEN, TCP_LEN, TcpHeader, UDP_LEN};

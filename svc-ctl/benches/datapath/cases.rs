@@ -1,5 +1,5 @@
-//! The measured cases: what runs, the lower bound that it is compared with, and a check that the first packet is
-//! treated correctly.
+//! The measured cases: the program, the lower bound to compare with, and a check that the first packet is treated
+//! correctly.
 
 use std::collections::HashMap;
 
@@ -37,7 +37,7 @@ pub struct Case {
 pub struct Product {
     pub ebpf: Ebpf,
     pub program: u32,
-    /// Those at TC, in the order of [`TC_PROGRAMS`](crate::wrapper::TC_PROGRAMS).
+    /// Programs at TC, in the order of [`TC_PROGRAMS`](crate::wrapper::TC_PROGRAMS).
     pub tc: [u32; 4],
 }
 
@@ -49,7 +49,7 @@ const LOOKUP: &str = "floor: LRU look-up, 64k flows";
 const INSERT: &str = "floor: LRU insert, table full";
 
 /// Data that the cases of a family share.
-pub struct Side {
+pub struct FamilySetup {
     pub name: &'static str,
     pub wrapper: &'static str,
     /// Indices of the bench's programs `empty`, `turn`, `lookup`, `insert`.
@@ -65,19 +65,19 @@ pub struct Side {
 
 /// Sets up a family and checks each of its cases. `established` keeps its flows, `flooded` gets only new ones.
 pub fn prepare<F: Maps + Wire>(
-    side: &Side,
+    setup: &FamilySetup,
     wrapper: &mut Wrapper,
     established: &mut Product,
     flooded: &mut Product,
 ) -> Result<Vec<Case>> {
     let forward_key = key_of::<F>(F::client(), F::node(), 1024, NODE_PORT);
     let forward = build::<F>([UPLINK_MAC, GATEWAY_MAC], &forward_key, TTL);
-    wrapper.set_variants(side.list, (0..MANY).map(|i| client_variant::<F>(&forward_key, i)))?;
+    wrapper.set_variants(setup.list, (0..MANY).map(|i| client_variant::<F>(&forward_key, i)))?;
     let setting =
-        |template, list, flows, program| Setting { wrapper: side.wrapper, template, list, flows, program };
-    let forwards = |flows, program| setting(forward, side.list, flows, program);
+        |template, list, flows, program| Setting { wrapper: setup.wrapper, template, list, flows, program };
+    let forwards = |flows, program| setting(forward, setup.list, flows, program);
     let case = |id: &str, name: &str, setting, against| Case {
-        family: side.name,
+        family: setup.name,
         id: id.to_owned(),
         name: name.to_owned(),
         setting,
@@ -99,9 +99,9 @@ pub fn prepare<F: Maps + Wire>(
         let counters = moved(&mut established.ebpf)?;
         let to =
             translated(established).with_context(|| format!("verdict {}, counters {counters:?}", first.0))?;
-        expect(side, "forward", first, XDP_TX, &build::<F>([REMOTE_MAC, UPLINK_MAC], &to, TTL - 1))?;
+        expect(setup, "forward", first, XDP_TX, &build::<F>([REMOTE_MAC, UPLINK_MAC], &to, TTL - 1))?;
         let made = counter(&mut established.ebpf, Counter::FlowNew)? - before;
-        ensure!(made == new, "{}: {made} flows made, expected {new}", side.name);
+        ensure!(made == new, "{}: {made} flows made, expected {new}", setup.name);
     }
 
     // Makes all flows. Later runs visit them in another order, so that no table is walked in order of insertion.
@@ -116,24 +116,24 @@ pub fn prepare<F: Maps + Wire>(
     });
     let pairs: Vec<_> = pairs.collect::<Result<_>>()?;
     let shuffled = || (0..MANY).map(|i| &pairs[shuffle(i) as usize]);
-    wrapper.set_variants(side.list, shuffled().map(|[(key, _), _]| variant::<F>(key)))?;
-    wrapper.set_variants(side.list + 1, shuffled().map(|[_, (reply, _)]| variant::<F>(reply)))?;
+    wrapper.set_variants(setup.list, shuffled().map(|[(key, _), _]| variant::<F>(key)))?;
+    wrapper.set_variants(setup.list + 1, shuffled().map(|[_, (reply, _)]| variant::<F>(reply)))?;
     let reply = pairs[0][1].0;
     let reverse = build::<F>([UPLINK_MAC, REMOTE_MAC], &reply, TTL);
-    let reverses = |flows| setting(reverse, side.list + 1, flows, established.program);
+    let reverses = |flows| setting(reverse, setup.list + 1, flows, established.program);
     let first = wrapper.first(&reverses(Flows::One))?;
     let back = build::<F>([GATEWAY_MAC, UPLINK_MAC], &forward_key.swapped(), TTL - 1);
-    expect(side, "reverse", first, XDP_TX, &back)?;
+    expect(setup, "reverse", first, XDP_TX, &back)?;
 
     // Tuples without a Service: to the node, and in transit.
     let none = |dst| key_of::<F>(F::client(), dst, 1024, 9);
-    wrapper.set_variants(side.list + 2, (0..MANY).map(|i| client_variant::<F>(&none(F::node()), i)))?;
+    wrapper.set_variants(setup.list + 2, (0..MANY).map(|i| client_variant::<F>(&none(F::node()), i)))?;
     let mut passing = Vec::new();
     for (to, dst) in [("node", F::node()), ("transit", F::backend(200))] {
         let other = build::<F>([UPLINK_MAC, GATEWAY_MAC], &none(dst), TTL);
         for (flows, tuples) in [(Flows::One, "1"), (Flows::Many, "64k")] {
-            let setting = setting(other, side.list + 2, flows, established.program);
-            expect(side, "pass", wrapper.first(&setting)?, XDP_PASS, &other)?;
+            let setting = setting(other, setup.list + 2, flows, established.program);
+            expect(setup, "pass", wrapper.first(&setting)?, XDP_PASS, &other)?;
             let (id, name) =
                 (format!("xdp.pass.{to}.tuples_{tuples}"), format!("not a service, {to}, {tuples}"));
             passing.push(case(&id, &name, setting, Some((LOOKUP_ONE, PASS_TARGET))));
@@ -145,21 +145,21 @@ pub fn prepare<F: Maps + Wire>(
     wrapper.run(&fresh, FILL)?;
     let before = counter(&mut flooded.ebpf, Counter::FlowNew)?;
     let (verdict, _) = wrapper.first(&fresh)?;
-    ensure!(verdict == XDP_TX, "{}: a new flow's packet: verdict {verdict}", side.name);
+    ensure!(verdict == XDP_TX, "{}: a new flow's packet: verdict {verdict}", setup.name);
     ensure!(
         counter(&mut flooded.ebpf, Counter::FlowNew)? == before + 1,
         "{}: no new flow was made",
-        side.name
+        setup.name
     );
 
     // The lower bounds, over as many entries.
-    let [empty, turn, lookup, insert] = side.floors;
+    let [empty, turn, lookup, insert] = setup.floors;
     F::fill_floor(&mut wrapper.ebpf, pairs.as_flattened())?;
     wrapper.run(&forwards(Flows::Fresh, insert), FILL)?;
     let turned = build::<F>([GATEWAY_MAC, UPLINK_MAC], &forward_key, TTL);
-    expect(side, EMPTY, wrapper.first(&forwards(Flows::One, empty))?, XDP_PASS, &forward)?;
-    expect(side, TURN, wrapper.first(&forwards(Flows::One, turn))?, XDP_TX, &turned)?;
-    expect(side, LOOKUP, wrapper.first(&forwards(Flows::One, lookup))?, XDP_TX, &turned)?;
+    expect(setup, EMPTY, wrapper.first(&forwards(Flows::One, empty))?, XDP_PASS, &forward)?;
+    expect(setup, TURN, wrapper.first(&forwards(Flows::One, turn))?, XDP_TX, &turned)?;
+    expect(setup, LOOKUP, wrapper.first(&forwards(Flows::One, lookup))?, XDP_TX, &turned)?;
 
     let many = |product: &Product| forwards(Flows::Many, product.program);
     let mut cases = vec![
@@ -171,7 +171,7 @@ pub fn prepare<F: Maps + Wire>(
     ];
     cases.extend(passing);
     let (one, forward, reverse) =
-        (Some((LOOKUP_ONE, side.one)), "established, forward", "established, reverse");
+        (Some((LOOKUP_ONE, setup.one)), "established, forward", "established, reverse");
     let id = |direction: &str, flows: &str| format!("xdp.established.{direction}.flows_{flows}");
     cases.push(case(&id("forward", "1"), &format!("{forward}, 1 flow"), service, one));
     cases.push(case(&id("reverse", "1"), &format!("{reverse}, 1 flow"), reverses(Flows::One), one));
@@ -183,13 +183,13 @@ pub fn prepare<F: Maps + Wire>(
 }
 
 pub fn expect(
-    side: &Side,
+    setup: &FamilySetup,
     what: &str,
     out: (u32, [u8; LEN]),
     verdict: u32,
     packet: &[u8; LEN],
 ) -> Result<()> {
-    let name = side.name;
+    let name = setup.name;
     ensure!(out.0 == verdict, "{name}, {what}: verdict {}, expected {verdict}", out.0);
     ensure!(out.1 == *packet, "{name}, {what}:\n got {:02x?}\nwant {packet:02x?}", out.1);
     Ok(())

@@ -22,7 +22,7 @@ use svc_common::datapath::select::snat_ring;
 use svc_common::family::{V4, V6};
 use svc_ctl::dataplane::object::OBJECT;
 
-use cases::{Case, Product, Side};
+use cases::{Case, FamilySetup, Product};
 use tables::Maps as _;
 use wrapper::{At, Flows, MANY, Wrapper};
 
@@ -74,14 +74,14 @@ fn main() -> Result<()> {
         let tc_floors = [wrapper.add_floor("empty_tc")?, wrapper.add_floor(&format!("lookup_tc{family}"))?];
         let (xdp, tc, one) =
             if family == "4" { ("restore4", "restore_tc4", 1.3) } else { ("restore6", "restore_tc6", 1.4) };
-        let side = Side { name, wrapper: xdp, floors, tc_floors, tc_wrapper: tc, list, one };
+        let setup = FamilySetup { name, wrapper: xdp, floors, tc_floors, tc_wrapper: tc, list, one };
         cases.extend(match family {
-            "4" => cases::prepare::<V4>(&side, &mut wrapper, &mut established, &mut flooded)?,
-            _ => cases::prepare::<V6>(&side, &mut wrapper, &mut established, &mut flooded)?,
+            "4" => cases::prepare::<V4>(&setup, &mut wrapper, &mut established, &mut flooded)?,
+            _ => cases::prepare::<V6>(&setup, &mut wrapper, &mut established, &mut flooded)?,
         });
         cases.extend(match family {
-            "4" => tc::prepare::<V4>(&side, &mut wrapper, &mut pods)?,
-            _ => tc::prepare::<V6>(&side, &mut wrapper, &mut pods)?,
+            "4" => tc::prepare::<V4>(&setup, &mut wrapper, &mut pods)?,
+            _ => tc::prepare::<V6>(&setup, &mut wrapper, &mut pods)?,
         });
     }
     eprintln!("{} cases proven; {} rounds", cases.len(), args.rounds);

@@ -50,7 +50,7 @@ pub const TC_PROGRAMS: [&str; 4] = ["pod_ingress", "pod_egress", "uplink_ingress
 /// Variants per list.
 pub const MANY: u32 = 65_536;
 
-/// How the packets of a case differ.
+/// Differences between the packets of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flows {
     One,

@@ -1,5 +1,6 @@
-//! Follows the configuration file. What the plan and the log are told changes at once; every other change waits for a
-//! restart, and is named in the log, in `svc-ctl status` and by an Event on the Node. The daemon never ends because of it.
+//! Follows the configuration file. Changes of the plan's and the log's settings are in force at once. Every other
+//! change waits for a restart, and is named in the log, in `svc-ctl status` and by an Event on the Node. A bad file
+//! never ends the daemon.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,11 +20,11 @@ use crate::plan::settings::Settings;
 /// Flags that a changed file changes at once.
 const LIVE: [&str; 5] =
     ["masquerade-all", "masquerade-local-backends", "nodeport-addresses", "selection", "v"];
-/// And this one, where the programs look for such prefixes already.
+/// This flag changes at once too, if the programs look up such prefixes already.
 const SERVICE_CIDR: &str = "service-cidr";
 /// A file is written in several steps: they are one change.
 const SETTLE: Duration = Duration::from_millis(200);
-/// Without a word of inotify the file is looked at after this time all the same.
+/// Period after which the file is read again even without an inotify event.
 const LOOK_PERIOD: Duration = Duration::from_secs(30);
 
 /// The configuration in force, and the receivers of its changes.
@@ -47,7 +48,7 @@ impl Reloader {
             .ok();
         let mut text = file.text;
         loop {
-            // A closed channel is one without inotify.
+            // A closed channel means that there is no inotify.
             if let Ok(None) = timeout(LOOK_PERIOD, changes.recv()).await {
                 tokio::time::sleep(LOOK_PERIOD).await;
             }
@@ -62,7 +63,7 @@ impl Reloader {
         }
     }
 
-    /// Puts in force what can be, and names the rest.
+    /// Puts in force the settings that can change at run time, and names the others.
     fn take(&mut self, read: anyhow::Result<Config>) {
         let object = self.config.file.as_ref().map(|file| format!("--config {}", file.path.display()));
         let object = object.unwrap_or_default();
@@ -74,11 +75,11 @@ impl Reloader {
             Ok(new) => new,
             Err(error) => {
                 let text = format!("{error:#}");
-                // The object of the complaint is the file already.
+                // The complaint names the file already.
                 let text = text
                     .strip_prefix(object.as_str())
                     .map_or(text.as_str(), |rest| rest.trim_start_matches(": "));
-                let reason = format!("it cannot be used, what was in force stays: {text}");
+                let reason = format!("it cannot be used; the earlier configuration stays in force: {text}");
                 return self.ledger.set(Origin::Configuration, vec![complain("", reason)]);
             }
         };

@@ -9,12 +9,12 @@ pub struct ClusterFacts {
     pub is_skipped: Option<String>,
     /// The server's version, or why it cannot be reached.
     pub server: Result<String, String>,
-    pub rights: Vec<Right>,
+    pub rights: Vec<Permission>,
 }
 
 /// One thing that svc does at the API server.
 #[derive(Clone, Debug)]
-pub struct Right {
+pub struct Permission {
     /// For example `list services`.
     pub name: String,
     pub is_allowed: bool,
@@ -34,7 +34,7 @@ pub fn findings(facts: &ClusterFacts) -> Vec<Finding> {
         }
     };
     let mut all = vec![pass("api server", format!("it answers, version {version}"))];
-    let missing: Vec<&Right> = facts.rights.iter().filter(|right| !right.is_allowed).collect();
+    let missing: Vec<&Permission> = facts.rights.iter().filter(|right| !right.is_allowed).collect();
     if missing.is_empty() {
         let count = facts.rights.len();
         all.push(pass("rights", format!("all {count} that svc uses")));

@@ -1,16 +1,16 @@
-//! The running daemon: how far it is, how full its tables are, what it complains of.
+//! The running daemon: its progress, the fill of its tables, its complaints.
 
 use super::{Finding, Verdict, fail, pass, warn};
 use crate::observe::status::StatusFile;
 
-/// Percent of a table that are worth a warning.
+/// Fill of a table, in percent, from which on there is a warning.
 const CROWDED: u64 = 80;
-/// A change that is not in force after this time is late: what `/healthz` allows.
+/// A change that is not in force after this time is late. `/healthz` has the same limit.
 const LATE_MS: u64 = 60_000;
 /// Complaints that are named.
 const NAMED: usize = 5;
 
-/// The daemon, as it tells of itself.
+/// The daemon, as its status describes it.
 #[derive(Clone, Debug, Default)]
 pub struct DaemonFacts {
     pub is_running: bool,
@@ -24,7 +24,7 @@ pub fn findings(facts: &DaemonFacts) -> Vec<Finding> {
     let status = match (&facts.status, facts.is_running) {
         (Some(status), true) => status,
         (Some(_), false) => {
-            let cure = "start `svc-ctl run`; the kernel goes on with what it has";
+            let cure = "start `svc-ctl run`; the kernel goes on with its present tables";
             return vec![warn("daemon", "it does not run, but has run here", cure)];
         }
         (None, _) => return vec![pass("daemon", "it does not run: this was a look before the start")],
@@ -60,7 +60,7 @@ fn drift(status: &StatusFile) -> Finding {
         count => warn(
             "plan and kernel",
             format!("{count} times another program had changed the tables, and they were healed"),
-            "find out who writes to the maps below --pin-dir",
+            "find the program that writes to the maps below --pin-dir",
         ),
     }
 }

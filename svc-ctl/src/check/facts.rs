@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use super::cluster::{ClusterFacts, Right};
+use super::cluster::{ClusterFacts, Permission};
 use super::daemon::DaemonFacts;
 use super::host::HostFacts;
 use super::neighbours::{Hook, InterfaceFact, NeighbourFacts, XDP};
@@ -25,7 +25,7 @@ use crate::programs::firewall;
 use crate::reconcile::unix_ms;
 use crate::source::kubernetes::{self, rights};
 
-/// The API server may take so long for all questions.
+/// Time limit for all requests to the API server.
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Everything that is judged.
@@ -131,7 +131,7 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
         ipvs_interfaces: list().filter(|i| i.is_of_another_proxy()).map(|i| i.name.clone()).collect(),
         closed_chains: closed
             .map(|chain| {
-                let reason = "what is forwarded is dropped unless a rule accepts it";
+                let reason = "forwarded packets are dropped unless a rule accepts them";
                 (format!("{} {}", chain.table, chain.name), reason.to_owned())
             })
             .collect(),
@@ -140,7 +140,7 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
     }
 }
 
-/// Tables of iptables-legacy in this network namespace. The kernel lists none where nobody has used them.
+/// Tables of iptables-legacy in this network namespace. The kernel lists them only after their first use.
 fn legacy_tables() -> Vec<String> {
     let mut tables = Vec::new();
     for (file, family) in [("ip_tables_names", ""), ("ip6_tables_names", " (IPv6)")] {
@@ -177,7 +177,7 @@ async fn cluster(options: &kubernetes::Options) -> ClusterFacts {
         Ok(answer) => answer.map_err(|error| format!("{error:#}")),
         Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
     };
-    let right = |(name, is_allowed, is_needed)| Right { name, is_allowed, is_needed };
+    let right = |(name, is_allowed, is_needed)| Permission { name, is_allowed, is_needed };
     let (server, rights) = match answer {
         Ok((version, rights)) => (Ok(version), rights.into_iter().map(right).collect()),
         Err(error) => (Err(error), Vec::new()),
@@ -185,7 +185,7 @@ async fn cluster(options: &kubernetes::Options) -> ClusterFacts {
     ClusterFacts { is_skipped: None, server, rights }
 }
 
-/// Nodes as the API server lists them, and what each answers.
+/// The nodes that the API server lists, with the answer of each.
 async fn nodes(options: &kubernetes::Options, port: u16) -> NodeFacts {
     let listed = async {
         let client = kubernetes::connect(options).await?;

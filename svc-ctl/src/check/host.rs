@@ -14,7 +14,8 @@ pub struct HostFacts {
     /// The cookie of the network namespace could be read, or why not.
     pub netns_cookie: Result<(), String>,
     pub has_btf: bool,
-    /// Where cgroup v2 shows the node's processes, or why it does not. `None`: it is not mounted.
+    /// The path at which cgroup v2 shows the node's processes, or the reason why it does not. `None`: it is not
+    /// mounted.
     pub cgroup: Result<Option<String>, String>,
     /// The nearest directory of `--pin-dir` that is there, and whether it is on a bpffs.
     pub pin_dir: (String, bool),

@@ -1,5 +1,5 @@
-//! `svc-ctl check`: what this node has for svc and what is in its way, line by line, with the cure. [`facts`] reads the host,
-//! the rest is pure.
+//! `svc-ctl check`: the requirements of svc that this node meets, the obstacles that it has, and the remedy for each.
+//! [`facts`] reads the host. The other files are pure.
 
 pub mod cluster;
 pub mod daemon;
@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use self::facts::Facts;
 
-/// How a check ended.
+/// Result of a check.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {

@@ -13,7 +13,7 @@ pub struct NeighbourFacts {
     pub legacy_tables: Vec<String>,
     /// Interfaces on which a proxy with IPVS keeps addresses of Services.
     pub ipvs_interfaces: Vec<String>,
-    /// Chains that drop what is forwarded, and why that matters.
+    /// Chains that drop forwarded packets, and why that matters.
     pub closed_chains: Vec<(String, String)>,
     pub hooks: Vec<Hook>,
     pub interfaces: Vec<InterfaceFact>,
@@ -31,7 +31,7 @@ pub struct Hook {
     pub programs: Vec<(String, bool)>,
 }
 
-/// An interface and what svc takes it for.
+/// An interface and its role for svc.
 #[derive(Clone, Debug, Default)]
 pub struct InterfaceFact {
     pub name: String,
@@ -62,11 +62,11 @@ pub fn findings(facts: &NeighbourFacts) -> Vec<Finding> {
         all.push(warn("legacy rules", found, cure));
     }
     all.extend(facts.closed_chains.iter().map(|(chain, reason)| {
-        let cure = "accept what is forwarded to pods, or set --masquerade-local-backends";
+        let cure = "accept packets that are forwarded to pods, or set --masquerade-local-backends";
         warn("firewall", format!("{chain}: {reason}"), cure)
     }));
     if facts.closed_chains.is_empty() {
-        all.push(pass("firewall", "no chain drops what is forwarded"));
+        all.push(pass("firewall", "no chain drops forwarded packets"));
     }
     all.extend(hooks(facts));
     all.extend(roles(facts));
@@ -104,12 +104,14 @@ fn hooks(facts: &NeighbourFacts) -> Vec<Finding> {
         let order = order.join(", then ");
         let cure = match (hook.direction, is_before) {
             (XDP, _) => {
-                "an interface has room for one XDP program: svc serves this one at TC, and does not see what that program takes"
+                "an interface has room for one XDP program: svc serves this one at TC, and does not see the packets that this program takes"
             }
             (_, true) => {
-                "what the first program takes, svc does not see: let it hand Services on, or restart svc after it"
+                "svc does not see the packets that the first program takes: let it pass Services on, or restart svc after it"
             }
-            (_, false) => "svc's program runs first; what it redirects, the other one does not see",
+            (_, false) => {
+                "svc's program runs first; the other program does not see the packets that it redirects"
+            }
         };
         warn("hooks", format!("{place}: {order}"), cure)
     };

@@ -1,4 +1,4 @@
-//! The daemons of all nodes, by what each answers at `/readyz`.
+//! The daemons of all nodes, by their answers at `/readyz`.
 
 pub mod ask;
 
@@ -18,7 +18,7 @@ const NAME: &str = "nodes";
 pub enum NodeFacts {
     #[default]
     NotAsked,
-    /// The reason why nobody knows which nodes there are.
+    /// The nodes cannot be listed, for this reason.
     Unknown(String),
     Asked(Vec<NodeFact>),
 }
@@ -72,7 +72,7 @@ pub fn findings(facts: &NodeFacts) -> Vec<Finding> {
     all
 }
 
-/// The reason why a node does not serve, and what to do there.
+/// The reason why a node does not serve, and the remedy.
 fn problem(node: &NodeFact) -> Option<Finding> {
     let name = &node.name;
     let Some(address) = node.address else {

@@ -1,6 +1,6 @@
 //! The checks of a healthy and of a broken node, as `svc-ctl/tests/check` has them.
 
-use super::cluster::{ClusterFacts, Right};
+use super::cluster::{ClusterFacts, Permission};
 use super::daemon::DaemonFacts;
 use super::host::HostFacts;
 use super::neighbours::{Hook, InterfaceFact, NeighbourFacts};
@@ -28,8 +28,8 @@ fn hook(direction: &'static str, programs: &[(&str, bool)]) -> Hook {
     Hook { interface: "eth0".to_owned(), direction, programs }
 }
 
-fn right(name: &str, is_allowed: bool, is_needed: bool) -> Right {
-    Right { name: name.to_owned(), is_allowed, is_needed }
+fn right(name: &str, is_allowed: bool, is_needed: bool) -> Permission {
+    Permission { name: name.to_owned(), is_allowed, is_needed }
 }
 
 fn healthy() -> Facts {
@@ -136,7 +136,7 @@ fn a_healthy_node_passes_every_check() {
 }
 
 #[test]
-fn a_broken_node_hears_the_cure_of_everything() {
+fn the_check_of_a_broken_node_names_every_remedy() {
     let facts = broken();
     let all = findings(&facts);
     let passed = all.iter().filter(|finding| finding.verdict == Verdict::Pass);
@@ -147,7 +147,7 @@ fn a_broken_node_hears_the_cure_of_everything() {
 }
 
 #[test]
-fn a_look_before_the_start_says_what_it_could_not_look_at() {
+fn a_check_before_the_start_names_the_facts_that_it_could_not_read() {
     let mut facts = healthy();
     facts.daemon = DaemonFacts::default();
     facts.cluster.is_skipped = Some("no API server is named: nothing was asked".to_owned());

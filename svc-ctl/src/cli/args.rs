@@ -39,19 +39,21 @@ pub enum Command {
     Status(StatusArgs),
     /// Lists what the kernel's tables hold now, whether or not the daemon runs.
     Get(GetArgs),
-    /// Says what happens to a packet and which rule makes it so, by a dry run of the serving program. Leaves no trace. Exits
-    /// with 0 if the packet is forwarded, 3 if it is refused, 4 if it is dropped, 5 if it is not for a Service.
+    /// Explains the verdict on a packet and names the rule behind each step, by a dry run of the serving program.
+    /// Changes nothing. Exits with 0 if the packet is forwarded, 3 if it is refused, 4 if it is dropped, 5 if it is not
+    /// for a Service.
     Why(WhyArgs),
-    /// Looks at what svc needs on this node and what is in its way, before the start or beside the daemon. Exits with 1 if a
-    /// check fails.
+    /// Checks the requirements of svc on this node and names obstacles, before the start or beside the daemon. Exits
+    /// with 1 if a check fails.
     Check(CheckArgs),
     /// Configuration files of kube-proxy.
     Config(ConfigArgs),
-    /// Judges a folder of manifests, or a file, without serving it. Exits with 1 if something is wrong, and names file and line.
+    /// Checks a folder of manifests, or a file, without serving it. Exits with 1 if something is wrong, and names file
+    /// and line.
     Validate(ValidateArgs),
     /// Puts a file into the folder of manifests, at once and whole, if the folder is good with it. Exits with 1 if it is not.
     Apply(ApplyArgs),
-    /// Load-balancer addresses: who has them, which node answers for them, since when and why.
+    /// Load-balancer addresses: their Services, the node that answers for each, since when and why.
     Lb(LbArgs),
     /// Removes every trace: programs, links, maps, pins. Established translated connections end.
     Cleanup(CleanupArgs),
@@ -75,7 +77,7 @@ pub struct PinDir {
     pub pin_dir: PathBuf,
 }
 
-/// Where the daemon tells about itself.
+/// The place where the daemon publishes its status.
 #[derive(Args, Clone, Debug)]
 pub struct RunDir {
     /// Directory for the status file of the daemon.
@@ -107,7 +109,7 @@ pub struct CheckArgs {
     /// As for `run`.
     #[arg(long, value_name = "NAME")]
     pub pod_interface: Vec<String>,
-    /// Asks the svc of every node too whether it serves, at `/readyz`; the API server names the nodes.
+    /// Also asks svc on every node, at `/readyz`, whether it serves; the API server names the nodes.
     #[arg(long)]
     pub all_nodes: bool,
     /// The port of `--healthz-bind-address` on every node.
@@ -125,7 +127,7 @@ pub struct ConfigArgs {
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
-    /// Explain what svc makes of each field of a file: a KubeProxyConfiguration, or kubeadm's ConfigMap that has one.
+    /// Explain how svc treats each field of a file: a KubeProxyConfiguration, or kubeadm's ConfigMap that contains one.
     Explain {
         #[arg(value_name = "FILE")]
         file: PathBuf,
@@ -136,15 +138,15 @@ pub enum ConfigCommand {
 
 #[derive(Args, Debug)]
 pub struct RunArgs {
-    /// Configuration file: a KubeProxyConfiguration, and in another document an SvcConfiguration with flags of svc. Flags and
-    /// the environment go before it; `svc-ctl config explain FILE` says what becomes of each field. A changed file is in force at
-    /// once where that is possible; what needs a restart is named.
+    /// Configuration file: a KubeProxyConfiguration, and in another document an SvcConfiguration with flags of svc.
+    /// Flags and the environment have precedence; `svc-ctl config explain FILE` shows the effect of each field. A
+    /// changed file is in force at once where that is possible; settings that need a restart are named.
     #[arg(long, value_name = "FILE", env = "SVC_CONFIG")]
     pub config: Option<PathBuf>,
     /// Lines of the log as text or as JSON.
     #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
     pub log_format: LogFormat,
-    /// How much is logged, as kube-proxy counts: 0 to 3 is info, 4 and 5 debug, more is trace. RUST_LOG goes before it.
+    /// How much is logged, as kube-proxy counts: 0 to 3 is info, 4 and 5 debug, more is trace. RUST_LOG has precedence.
     #[arg(short = 'v', long = "v", value_name = "LEVEL", default_value_t = 0)]
     pub verbosity: u8,
     /// Where Services come from: `kubernetes`, or `manifests:DIR` (a folder or file of Kubernetes YAML, watched).
@@ -152,7 +154,8 @@ pub struct RunArgs {
     pub source: Source,
     #[command(flatten)]
     pub standalone: StandaloneArgs,
-    /// End when everything that the source lists is in force for the first time; the kernel goes on with it. For scripts.
+    /// End when everything that the source lists is in force for the first time; the kernel goes on serving. For
+    /// scripts.
     #[arg(
         long,
         num_args = 0..=1,
@@ -181,8 +184,8 @@ pub struct RunArgs {
     /// shows most of the hierarchy is taken; where there is none, one is made in the run directory.
     #[arg(long, value_name = "DIR")]
     pub cgroup: Option<PathBuf>,
-    /// Interface towards clients and other nodes (`eth0`, or `eni*`); wins over `--pod-interface`. Without it
-    /// an uplink is recognised by its kind, addresses and routes; `svc-ctl status` says what each interface is taken for.
+    /// Interface towards clients and other nodes (`eth0`, or `eni*`); wins over `--pod-interface`. Without it an uplink
+    /// is recognised by its kind, addresses and routes; `svc-ctl status` shows the role of each interface.
     #[arg(long, value_name = "NAME")]
     pub uplink: Vec<String>,
     /// Interface to leave alone.
@@ -200,16 +203,16 @@ pub struct RunArgs {
     /// `externalTrafficPolicy: Local` it reaches every endpoint. `interface`: by the roles of interfaces.
     #[arg(long, value_enum, value_name = "MODE", default_value = "interface")]
     pub detect_local_mode: DetectLocal,
-    /// Where pods of the cluster have their addresses, for `--detect-local-mode cluster-cidr`: CIDRs separated by commas.
+    /// Addresses of the cluster's pods, for `--detect-local-mode cluster-cidr`: CIDRs separated by commas.
     #[arg(long, value_name = "CIDRS", default_value = "", hide_default_value = true)]
     pub cluster_cidr: Cidrs,
-    /// The bridge that pods hang on, for `--detect-local-mode bridge-interface`.
+    /// The bridge of the pods, for `--detect-local-mode bridge-interface`.
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub pod_bridge_interface: String,
-    /// How the names of pods' interfaces begin, for `--detect-local-mode interface-name-prefix`.
+    /// Prefix of the names of pods' interfaces, for `--detect-local-mode interface-name-prefix`.
     #[arg(long, value_name = "PREFIX", default_value = "", hide_default_value = true)]
     pub pod_interface_name_prefix: String,
-    /// Masquerade everybody who dials a ClusterIP, pods too.
+    /// Masquerade all clients of ClusterIPs, pods too.
     #[arg(
         long,
         num_args = 0..=1,
@@ -220,7 +223,8 @@ pub struct RunArgs {
         hide_possible_values = true
     )]
     pub masquerade_all: bool,
-    /// Masquerade also what goes to backends of this node, as kube-proxy does; without it they see who the client is.
+    /// Masquerade also packets to backends of this node, as kube-proxy does; without it these backends see the client's
+    /// address.
     #[arg(
         long,
         num_args = 0..=1,
@@ -231,15 +235,15 @@ pub struct RunArgs {
         hide_possible_values = true
     )]
     pub masquerade_local_backends: bool,
-    /// Whether what is masqueraded goes through the node's network stack, whose FORWARD rules then see the client and its
-    /// backend, or past it. `auto`: through it where network policies or other rules that drop are found in FORWARD, a rule
-    /// routes by marks, or an IPv4 route has a smaller MTU than its interface, and for IPv4 datagrams that are larger than the MTU
-    /// of their next hop.
+    /// Path of masqueraded packets: through the node's network stack, so that FORWARD rules see the client and its
+    /// backend, or past it. `auto`: through it where network policies or other rules that drop are found in FORWARD,
+    /// a rule routes by marks, or an IPv4 route has a smaller MTU than its interface, and for IPv4 datagrams that are
+    /// larger than the MTU of their next hop.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub masquerade_through_stack: When,
-    /// Drop what is sent to an address of these CIDRs that no Service has; without it such packets are left alone. `cluster`:
-    /// the CIDRs of the API server's ServiceCIDR objects (Kubernetes 1.33). With `--source manifests:DIR` a Service without a
-    /// ClusterIP gets one of them, the same on every node.
+    /// CIDRs in which packets to unallocated addresses are dropped; without it such packets are left alone. `cluster`:
+    /// the CIDRs of the API server's ServiceCIDR objects (Kubernetes 1.33). With `--source manifests:DIR` a Service
+    /// without a ClusterIP gets one of them, the same on every node.
     #[arg(long, value_name = "CIDRS|cluster", default_value = "", hide_default_value = true)]
     pub service_cidr: ServiceCidrs,
     /// `spec.loadBalancerClass` of the Services that get addresses of pools. By default that of the configuration file, or
@@ -253,9 +257,9 @@ pub struct RunArgs {
     /// left alone, as by kube-proxy; if a router sends the address here, they circle between router and node.
     #[arg(long, value_enum, value_name = "VERDICT", default_value = "pass")]
     pub unknown_external_ports: UnknownPorts,
-    /// How backends are chosen where a Service's annotation `svc/selection` does not say: `maglev` (every node the same for
-    /// the same client) or `random` (by a hash of addresses and ports). By default Maglev for clients from outside, random
-    /// for others.
+    /// How backends are chosen for Services without the annotation `svc/selection`: `maglev` (every node the same for
+    /// the same client) or `random` (by a hash of addresses and ports). By default Maglev for clients from outside,
+    /// random for others.
     #[arg(long, value_name = "WAY")]
     pub selection: Option<Selection>,
     /// Answers DNS for Services at this address of this host, by UDP and TCP; may be given again. Port 53 where none is given.
@@ -265,7 +269,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "DOMAIN", default_value = "cluster.local")]
     pub dns_domain: Domain,
     /// Servers for names of other domains: a file like `/etc/resolv.conf`, read at start, or addresses separated by
-    /// commas. Empty: nobody; such questions are refused.
+    /// commas. Empty: no server; such queries are refused.
     #[arg(long, value_name = "FILE|ADDRESSES", default_value = "/etc/resolv.conf")]
     pub dns_upstream: Upstreams,
     /// Where `/healthz`, `/livez` and `/readyz` are answered; empty: nowhere. 0.0.0.0 and [::] are both families.
@@ -289,7 +293,7 @@ pub struct RunArgs {
         hide_possible_values = true
     )]
     pub bpf_stats: bool,
-    /// End where one of these addresses is taken, instead of trying it again.
+    /// End if one of these addresses is in use, instead of retrying.
     #[arg(
         long,
         num_args = 0..=1,
@@ -315,8 +319,8 @@ pub struct RunArgs {
     /// and no ClusterIPs.
     #[arg(long, value_enum, default_value = "auto")]
     pub pod_sockets: PodSocketsChoice,
-    /// Directory where network namespaces of pods have names; may be given again. UDP sockets in them that a gone backend
-    /// would keep are ended.
+    /// Directory where network namespaces of pods have names; may be given again. Connected UDP sockets in them are
+    /// ended when their backend is gone.
     #[arg(long, value_name = "DIR", default_values = ["/run/netns"])]
     pub netns_dir: Vec<PathBuf>,
     /// Source ports for masquerade, FIRST-LAST. By default the longest range that neither the host's ephemeral ports
@@ -327,8 +331,8 @@ pub struct RunArgs {
     /// the node's memory. Established connections survive a change.
     #[arg(long, value_name = "RECORDS")]
     pub flow_table_size: Option<FlowTableSize>,
-    /// Entries that no table of Services and endpoints may grow beyond; none becomes smaller than it begins. By default they
-    /// grow as long as there is memory.
+    /// Upper limit for the entries of each table of Services and endpoints; no table becomes smaller than its first
+    /// size. By default they grow as long as there is memory.
     #[arg(long, value_name = "ENTRIES", default_value_t = u32::MAX, hide_default_value = true)]
     pub max_table_entries: u32,
 }
@@ -339,10 +343,10 @@ pub struct StatusArgs {
     pub pins: PinDir,
     #[command(flatten)]
     pub run_dir: RunDir,
-    /// All complaints, asked of the running daemon, and nothing else.
+    /// Show only the complaints, all of them, from the running daemon.
     #[arg(long)]
     pub complaints: bool,
-    /// Complaints about the objects of this namespace alone.
+    /// Only complaints about objects of this namespace.
     #[arg(long, value_name = "NAMESPACE", requires = "complaints")]
     pub namespace: Option<String>,
     #[arg(short, long, value_enum, default_value = "table")]

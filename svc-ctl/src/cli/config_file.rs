@@ -15,7 +15,7 @@ use crate::kube_proxy::{Explained, Line, Verdict, explain};
 use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind};
 
-/// The section `loadBalancer`, and complaints about what of it cannot be used.
+/// The section `loadBalancer`, and complaints about its unusable parts.
 pub fn load_balancer(file: &ConfigFile) -> (LoadBalancerSettings, Vec<Complaint>) {
     let Some(section) = load_balancer::section(&file.text) else {
         return (LoadBalancerSettings::default(), Vec::new());

@@ -41,7 +41,7 @@ fn joined(cidrs: &[IpNet]) -> String {
     cidrs.iter().map(ToString::to_string).collect::<Vec<_>>().join(",")
 }
 
-/// kube-proxy's words; the ways of svc have their own.
+/// kube-proxy's name of the mode. Modes that only svc has keep their own names.
 const fn detect_local(mode: DetectLocal) -> &'static str {
     match mode {
         DetectLocal::Interface => "Interface",

@@ -142,9 +142,9 @@ pub fn main(args: &GetArgs) -> anyhow::Result<ExitCode> {
 /// Exit code of `--diff` if anything differs; 1 and 2 are errors of the command itself.
 const DIFFERS: u8 = 3;
 
-/// Shows what differs from the wanted side.
+/// Shows the rows that differ from the wanted side.
 fn show_diff(args: &GetArgs, kernel: &[ServiceRow]) -> anyhow::Result<ExitCode> {
-    let wanted = ask::wanted_frontends(&args.run_dir.run_dir).context("asking what is wanted")?;
+    let wanted = ask::wanted_frontends(&args.run_dir.run_dir).context("asking for the wanted frontends")?;
     let mut rows = diff::differences(wanted, kernel);
     rows.retain(|row| {
         let frontend = row.frontend.split('/').next().and_then(|text| text.parse::<SocketAddr>().ok());
@@ -154,7 +154,7 @@ fn show_diff(args: &GetArgs, kernel: &[ServiceRow]) -> anyhow::Result<ExitCode> 
     Ok(if rows.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(DIFFERS) })
 }
 
-/// Says what was compared.
+/// The message if nothing differs, with the extent of the comparison.
 const fn without_difference(is_filtered: bool) -> &'static str {
     match is_filtered {
         false => {

@@ -137,7 +137,7 @@ fn local_pods(args: &RunArgs) -> anyhow::Result<LocalPods> {
             LocalPods::Within(args.cluster_cidr.clone())
         }
         DetectLocal::NodeCidr => LocalPods::OfNode,
-        DetectLocal::None => LocalPods::Nobody,
+        DetectLocal::None => LocalPods::Unknown,
     })
 }
 
@@ -147,7 +147,7 @@ fn probes(args: &StandaloneArgs) -> anyhow::Result<Probes> {
         ProbesChoice::Off => Probes::Off,
         ProbesChoice::One => {
             let needs =
-                "--probes one needs --node-heartbeat PORT: nodes tell each other there which Pods are ready";
+                "--probes one needs --node-heartbeat PORT: nodes exchange the readiness of Pods there";
             anyhow::ensure!(args.node_heartbeat.is_some(), needs);
             Probes::OneNode
         }

@@ -60,7 +60,7 @@ fn text(s: &StatusFile, is_running: bool) -> Result<String, std::fmt::Error> {
     let daemon = if is_running {
         format!("running, pid {}", s.pid)
     } else {
-        format!("not running (was pid {}); the kernel goes on with what follows", s.pid)
+        format!("not running (was pid {}); the kernel goes on with the state below", s.pid)
     };
     writeln!(out, "node        {}", s.node)?;
     writeln!(out, "daemon      {daemon}, version {}, ABI {}", s.version, s.abi)?;

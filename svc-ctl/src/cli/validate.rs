@@ -1,4 +1,4 @@
-//! `svc-ctl validate` and what it prints.
+//! `svc-ctl validate` and its output.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use super::output::emit;
 use crate::dns::zone::ZoneSettings;
 use crate::source::manifests::validate::{Finding, Rules, validate};
 
-/// Exits with 1 if something is wrong; what has no effect is told and is not wrong.
+/// Exits with 1 if something is wrong. Fields without effect are reported and count as no error.
 pub fn main(args: &ValidateArgs) -> anyhow::Result<ExitCode> {
     let findings = validate(&args.path, &rules(&args.rules))?;
     match args.output {

@@ -1,4 +1,4 @@
-//! Values of flags that nobody else needs to parse.
+//! Values of flags that only the command line parses.
 
 use std::str::FromStr;
 
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_of_ports_are_parsed_and_what_is_none_is_refused() {
+    fn ranges_of_ports_are_parsed_and_other_texts_are_refused() {
         assert_eq!("1024-29999".parse(), Ok(PortRange { first: 1024, count: 28_976 }));
         assert!("9-8".parse::<PortRange>().is_err() && "0-8".parse::<PortRange>().is_err());
     }

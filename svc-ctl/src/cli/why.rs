@@ -1,4 +1,4 @@
-//! `svc-ctl why`: what happens to a packet, and which rule makes it so.
+//! `svc-ctl why`: the verdict on a packet, and the rule behind each step.
 
 use std::process::ExitCode;
 

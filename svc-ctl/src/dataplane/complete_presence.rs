@@ -11,7 +11,8 @@ use super::maps::{FamilyMaps, Maps};
 use super::presence::{Presence, place};
 use crate::plan::tables::Backend;
 
-/// Marks what the pinned maps hold if the filter is new: its pin was lost. Must be called before programs use it.
+/// If the filter is new because its pin was lost, marks the entries of the pinned maps. Must be called before programs
+/// use the filter.
 pub fn complete_presence(maps: &mut Maps) -> io::Result<()> {
     if maps.presence.is_empty()? {
         complete_family::<V4>(&mut maps.v4, &mut maps.presence)?;

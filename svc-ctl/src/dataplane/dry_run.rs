@@ -1,4 +1,4 @@
-//! A dry run: what the serving program would do with a packet.
+//! A dry run: the result that the serving program would give for a packet.
 //!
 //! A second copy of the same program runs over the live tables of the plan. It has small tables of its own in place of all
 //! that programs write, so it leaves no flow, no port, no session affinity and no count. Live entries that decide

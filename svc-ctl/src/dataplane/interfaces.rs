@@ -72,7 +72,8 @@ pub struct Attachments {
 pub type IfaceTable = HashMap<MapData, u32, Iface>;
 
 impl Attachments {
-    /// Attaches what is new, changed or failed before, detaches what is gone; returns the newly attached.
+    /// Attaches programs to interfaces that are new, have changed or failed before. Detaches those of removed
+    /// interfaces. Returns the newly attached interfaces.
     pub fn update(
         &mut self,
         attacher: &mut Attacher<'_>,
@@ -266,7 +267,7 @@ fn attach(attacher: &mut Attacher<'_>, interface: &DesiredInterface) -> Attached
         }
     }
     if !attached.errors.is_empty() && if_indextoname(interface.index).is_err() {
-        // It went in the meantime. The netlink watcher reports that.
+        // The interface vanished in the meantime. The netlink watcher reports that.
         return Attached::default();
     }
     attached

@@ -1,4 +1,4 @@
-//! Tells the kernel's programs whether the daemon runs.
+//! Shows the kernel programs whether the daemon runs.
 
 use anyhow::Context as _;
 use svc_common::abi::{Lease, names};

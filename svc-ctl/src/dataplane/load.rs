@@ -42,7 +42,7 @@ pub struct Loaded {
     pub features: Features,
     maps: MapSet,
     carried: Carried,
-    /// Where the programs are pinned.
+    /// Folder of the programs' pins.
     dir: PathBuf,
     programs: BTreeMap<String, OwnedFd>,
     /// The parsed object, while programs are loaded from it.
@@ -110,7 +110,7 @@ impl Loaded {
         Ok(Self { object, config, features, maps, carried, dir, programs, ebpf: None, loads: 0 })
     }
 
-    /// Where these programs are pinned.
+    /// Folder of these programs' pins.
     pub fn dir(&self) -> &PathBuf {
         &self.dir
     }

@@ -89,7 +89,7 @@ impl MapSet {
             let copy = made(&shape)?;
             let octets = (old.info.key_size as usize, old.info.value_size as usize);
             sys::each_entry(old.fd.as_fd(), octets, |key, value| {
-                // An entry without memory is missing like any other, and planned again.
+                // If there is no memory for an entry, it is missing like any other, and is planned again.
                 let _ = sys::update_entry(copy.fd.as_fd(), key, value);
             })
             .with_context(|| format!("copying {}", shape.name))?;
@@ -171,7 +171,7 @@ impl MapSet {
         self.0.values().any(|map| map.info.id == id)
     }
 
-    /// The name under which the set has a map, if the map with that id is another one of that name.
+    /// If the map with that id is not of this set but has the name of one of its maps: that name.
     pub fn other_of_name(&self, id: u32) -> Option<&'static str> {
         if self.has(id) {
             return None;

@@ -154,7 +154,10 @@ impl Pins {
             if start.elapsed() > patience {
                 bail!("another `svc-ctl why` has used {} for {patience:?}: try again later", dir.display());
             }
-            #[expect(clippy::disallowed_methods, reason = "nobody tells when a lock becomes free")]
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the kernel does not notify when a lock becomes free"
+            )]
             std::thread::sleep(LOCK_PAUSE);
         }
     }
@@ -188,8 +191,8 @@ impl Pins {
         Ok(others)
     }
 
-    /// Removes the maps and programs of other ABI numbers. From the moment at which no hook uses them nothing keeps
-    /// them current, and a version that is rolled back to must not find them.
+    /// Removes the maps and programs of other ABI numbers. Once no hook uses them, they are out of date, and a daemon
+    /// that is rolled back must not find them.
     pub fn remove_other_versions(&self) {
         let remove = |path: PathBuf| {
             let removed = remove_tree(&path)?;
@@ -257,7 +260,7 @@ impl Lock {
     }
 }
 
-/// How often to retry a lock that another process holds for a moment (`status` tests whether it is free).
+/// Number of tries for a lock that another process holds for a moment (`status` tests whether it is free).
 const LOCK_TRIES: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(20);
 
@@ -270,7 +273,7 @@ pub fn lock_file(file: io::Result<File>, what: impl Fn() -> String) -> anyhow::R
             Err((back, Errno::EWOULDBLOCK)) => file = back,
             Err((_, err)) => return Err(err).with_context(|| format!("locking {}", what())),
         }
-        #[expect(clippy::disallowed_methods, reason = "nobody tells when a lock becomes free")]
+        #[expect(clippy::disallowed_methods, reason = "the kernel does not notify when a lock becomes free")]
         std::thread::sleep(LOCK_PAUSE);
     }
     bail!("another svc-ctl runs with {}", what())
@@ -339,7 +342,7 @@ fn is_slave(mountinfo: &str, path: &Path) -> bool {
         let tags: Vec<_> = fields.skip(1).take_while(|tag| *tag != "-").collect();
         path.starts_with(point).then_some((point, tags))
     });
-    // Of equals the newest, which covers the others.
+    // If several are equal, the newest, which covers the others.
     let nearest = mounts.max_by_key(|(point, _)| point.as_os_str().len());
     nearest.is_some_and(|(_, tags)| {
         let has = |kind| tags.iter().any(|tag| tag.starts_with(kind));

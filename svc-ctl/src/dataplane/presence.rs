@@ -24,7 +24,7 @@ impl Presence {
         self.0.set_bits(place.word, place.marked(0, marks))
     }
 
-    /// Marks what an op announces. Must be called before the op.
+    /// Marks the place of an op's entry. Must be called before the op.
     pub fn mark_op(&mut self, op: &MapOp) -> io::Result<()> {
         match op {
             MapOp::PutFrontend(frontend, _) => self.mark_frontend(frontend),

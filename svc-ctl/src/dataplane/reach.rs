@@ -1,4 +1,4 @@
-//! Where an address is, according to the kernel: the interface of its route, its neighbor, its port of a bridge.
+//! Location of an address, according to the kernel: the interface of its route, its neighbor, its port of a bridge.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -67,7 +67,8 @@ pub fn route_to(address: IpAddr) -> io::Result<Route> {
     ask_route(&request(address, &[]))
 }
 
-/// The route of a packet, by everything that the kernel's rules may look at but its mark. Without a route: an error of the kernel.
+/// The route of a packet, by all fields that the kernel's rules may match, except the mark. Without a route: an error
+/// of the kernel.
 pub fn route_of(packet: &RoutedPacket) -> io::Result<Route> {
     let mut attributes = vec![
         (RTA_SRC, octets(packet.from.ip())),
@@ -77,7 +78,7 @@ pub fn route_of(packet: &RoutedPacket) -> io::Result<Route> {
     ];
     attributes.extend(packet.iif.map(|iif| (RTA_IIF, iif.to_ne_bytes().to_vec())));
     match ask_route(&request(packet.to.ip(), &attributes)) {
-        // The kernel takes no such question about SCTP (`rtm_getroute_parse_ip_proto`).
+        // The kernel accepts no such request for SCTP (`rtm_getroute_parse_ip_proto`).
         Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => {
             attributes.retain(|(kind, _)| ![RTA_IP_PROTO, RTA_SPORT, RTA_DPORT].contains(kind));
             ask_route(&request(packet.to.ip(), &attributes))
@@ -86,7 +87,7 @@ pub fn route_of(packet: &RoutedPacket) -> io::Result<Route> {
     }
 }
 
-/// The body of a question for a route: `struct rtmsg`, the destination and these attributes.
+/// The body of a request for a route: `struct rtmsg`, the destination and these attributes.
 fn request(to: IpAddr, attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let to_octets = octets(to);
     let bits = (to_octets.len() * 8) as u8;

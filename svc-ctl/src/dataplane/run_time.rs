@@ -1,4 +1,4 @@
-//! How long programs run, as the kernel measures it while statistics are on.
+//! Run time of the programs, which the kernel measures while statistics are on.
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -18,7 +18,7 @@ pub struct RunTime {
     pub time: Duration,
 }
 
-/// Has the kernel measure every program of the machine until the answer is dropped.
+/// Makes the kernel measure every program of the machine until the returned value is dropped.
 pub fn measure() -> anyhow::Result<OwnedFd> {
     enable_stats(Stats::RunTime).context("bpf_enable_stats (Linux 5.8, CAP_SYS_ADMIN)")
 }

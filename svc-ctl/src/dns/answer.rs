@@ -24,7 +24,8 @@ pub struct Answer {
     pub answers: Vec<Record>,
     pub authorities: Vec<Record>,
     pub additionals: Vec<Record>,
-    /// The answers end with an alias of this name, which is not ours: what others say of it belongs to the answer.
+    /// The answers end with an alias of this name, which is outside of our zones. The upstream's records of that name
+    /// belong to the answer.
     pub continues_at: Option<Name>,
 }
 
@@ -35,7 +36,7 @@ impl Answer {
     }
 }
 
-/// None: the name is not ours, and somebody else is to be asked. `name` is absolute; its case is kept.
+/// `None`: the name is outside of our zones, so an upstream must be asked. `name` is absolute; its case is kept.
 pub fn answer(zone: &Zone, name: &Name, record_type: RecordType) -> Option<Answer> {
     let lower = name.to_lowercase();
     if zone.settings.domain.zone_of(&lower) {
@@ -144,7 +145,7 @@ impl Asked<'_> {
         Answer { authorities: vec![soa], ..Answer::empty(code) }
     }
 
-    /// Adds an alias (SEM-328). Answers the name to go on with, if that is ours and is not where the answer has been.
+    /// Adds an alias (SEM-328). Returns the next name to look up, if it is in our zones and not yet part of the answer.
     fn follow(self, answer: &mut Answer, name: &Name, alias: &str) -> Option<Name> {
         let target = records::parse_alias(alias)?;
         answer.answers.push(records::cname(name.clone(), target.clone()));
@@ -153,7 +154,7 @@ impl Asked<'_> {
         }
         let is_loop = answer.answers.iter().any(|record| record.name == target);
         if is_loop || answer.answers.len() > MAX_ALIASES {
-            // As CoreDNS: a circle has no data. The complaint names its Services.
+            // As in CoreDNS, a circle of aliases has no data. The complaint names its Services.
             let apex = answer.answers[0].name.trim_to(self.zone.domain_labels());
             *answer = self.denied(ResponseCode::NoError, apex, TTL);
             return None;

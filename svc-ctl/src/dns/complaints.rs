@@ -9,7 +9,7 @@ use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::model::name::ServiceName;
 use crate::observe::ledger::Ledger;
 
-/// The Services whose alias leads in a circle; which they are is known to the ledger too.
+/// Services with an alias that leads in a circle. The ledger has complaints about the same Services.
 #[derive(Debug, Default)]
 pub struct Circles(BTreeSet<ServiceName>);
 

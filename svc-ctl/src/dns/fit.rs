@@ -1,5 +1,5 @@
-//! Answers that are too large for a datagram: records are cut, and the client is told to ask by TCP. What it can do without
-//! may be missing unsaid (RFC 2181, 9). The OPT record always stays (RFC 6891, 7).
+//! Answers that are too large for a datagram are cut, and the truncation bit makes the client ask again by TCP.
+//! Optional records may be left out without that bit (RFC 2181, 9). The OPT record always stays (RFC 6891, 7).
 
 use hickory_server::proto::op::Metadata;
 use hickory_server::proto::rr::{RData, Record};
@@ -15,7 +15,7 @@ const RECORD: usize = 10;
 /// Type and class of a question.
 const QUESTION: usize = 4;
 
-/// Cuts the answer to what a message of so many octets holds. Answers whether anything was cut that the client needs.
+/// Cuts the answer to the size of a message. Returns whether a record was cut that the client needs.
 pub fn fit(answer: &mut Answer, queries: &Queries, metadata: Metadata, has_opt: bool, limit: u16) -> bool {
     let limit = if has_opt { limit.saturating_sub(OPT) } else { limit };
     if largest(answer, queries) <= usize::from(limit) {
@@ -32,7 +32,7 @@ pub fn fit(answer: &mut Answer, queries: &Queries, metadata: Metadata, has_opt: 
         &answer.additionals,
     );
     let Ok(info) = response.destructive_emit(&mut encoder) else {
-        // Not even the question fits: the client says so small a size that nothing can be told.
+        // Not even the question fits into the size that the client names.
         *answer = Answer::empty(answer.code);
         return true;
     };

@@ -70,7 +70,7 @@ impl RequestHandler for Handler {
 }
 
 impl Handler {
-    /// And whether the name is of our domain.
+    /// Also returns whether the name is in our domain.
     async fn answer(&self, request: &Request) -> (Answer, bool) {
         let refused = |code| (Answer::empty(code), false);
         if request.edns.as_ref().is_some_and(|edns| edns.version() > 0) {
@@ -108,7 +108,7 @@ impl Handler {
         }
     }
 
-    /// An alias of a name that is not ours is followed there.
+    /// Follows an alias to a name outside of our zones, at an upstream.
     async fn complete(&self, mut ours: Answer, query: &LowerQuery) -> Answer {
         let (Some(target), Some(upstream)) = (ours.continues_at.take(), &self.upstream) else { return ours };
         let mut question = query.original().clone();
@@ -129,7 +129,7 @@ fn response_edns(asked: &Edns) -> Edns {
     edns
 }
 
-/// Clients take the first address: each is first as often as the others. Aliases stay before what they lead to.
+/// Shuffles the addresses, because clients take the first one. Aliases stay before their targets.
 fn shuffle(answer: &mut Answer) {
     let is_alias = |record: &&hickory_server::proto::rr::Record| record.record_type() == RecordType::CNAME;
     let aliases = answer.answers.iter().take_while(is_alias).count();

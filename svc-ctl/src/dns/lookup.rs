@@ -18,7 +18,7 @@ use crate::model::world::World;
 pub enum Found<'z> {
     /// The name does not exist.
     Nothing,
-    /// Nor does this one, yet it may soon: it is of a headless Service, whose endpoints come and go.
+    /// The name does not exist now, but may soon: it belongs to a headless Service, and endpoints come and go.
     NothingYet,
     /// The name exists and has no records of the types that are asked for.
     Bare,
@@ -31,7 +31,7 @@ pub enum Found<'z> {
     Places(Vec<Place<'z>>),
 }
 
-/// Where clients of a name may go.
+/// A target of a name.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Place<'z> {
     /// The name it has below the domain: a Service's.

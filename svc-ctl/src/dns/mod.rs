@@ -1,8 +1,9 @@
 //! DNS for Services, as the Kubernetes DNS specification says and CoreDNS answers.
 //!
-//! [`answer::answer`] is a pure function of a [`zone::Zone`] and a question; everything else is its rim: [`server`] listens,
-//! [`handler`] turns messages into questions and answers into messages, [`upstream`] asks others for names that are not ours.
-//! A zone is the published `World` and one index, from addresses to Services, which follows the Services that change.
+//! [`answer::answer`] is a pure function of a [`zone::Zone`] and a question. Around it, [`server`] listens, [`handler`]
+//! turns messages into questions and answers into messages, and [`upstream`] asks other servers for names outside of
+//! our zones. A zone is the published `World` and one index, from addresses to Services, which follows the Services
+//! that change.
 
 pub mod answer;
 pub mod complaints;

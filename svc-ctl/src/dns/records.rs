@@ -1,4 +1,4 @@
-//! Resource records, with the lives that CoreDNS gives them.
+//! Resource records, with CoreDNS's times to live.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,8 @@ use super::lookup::Place;
 
 /// Seconds that most records live.
 pub const TTL: u32 = 5;
-/// Seconds that a denial lives where endpoints are about to come: the pods of a StatefulSet ask for each other at start.
+/// Time to live of a denial, in seconds, if endpoints may come soon: the pods of a StatefulSet ask for each other at
+/// start.
 pub const TTL_OF_SOON: u32 = 1;
 /// The schema's version changes with the software.
 const TTL_OF_VERSION: u32 = 28_800;
@@ -49,7 +50,7 @@ pub fn srv(owner: Name, weight: u16, port: u16, target: Name) -> Record {
     Record::from_rdata(owner, TTL, RData::SRV(SRV::new(0, weight, port, target)))
 }
 
-/// `owner` is the top of a zone; `ttl` says how long a denial lives that it goes with (RFC 2308).
+/// `owner` is the top of a zone. `ttl` is the time for which the denial beside it may be cached (RFC 2308).
 pub fn soa(owner: Name, domain: &Name, serial: u32, ttl: u32) -> Record {
     let (mname, rname) = (below(&["ns", "dns"], domain), below(&["hostmaster"], domain));
     let data = SOA::new(mname, rname, serial, REFRESH, RETRY, EXPIRE, TTL);

@@ -23,7 +23,7 @@ type Entry = (IpAddr, Role, ServiceName);
 pub struct Reverse(OrdSet<Entry>);
 
 impl Reverse {
-    /// A Service is not what it was in `before`.
+    /// A Service has changed since `before`.
     pub fn update(&mut self, name: &ServiceName, before: &World, now: &World) {
         let (before, now) = (entries(name, before), entries(name, now));
         for entry in before.difference(&now) {
@@ -42,7 +42,7 @@ impl Reverse {
     }
 }
 
-/// Everything that a world says of a Service's addresses.
+/// All addresses of a Service in a world, with their relations.
 fn entries(name: &ServiceName, world: &World) -> BTreeSet<Entry> {
     let foreign = match world.named.services.get(name).map(|named| &**named) {
         Some(NamedService::Foreign(service)) => Some(&**service),

@@ -25,7 +25,7 @@ use crate::observe::ledger::Ledger;
 const TCP_IDLE: Duration = Duration::from_secs(10);
 /// Answers of one TCP connection that may wait for its client.
 const TCP_ANSWERS: usize = 32;
-/// Pause after an address could not be had.
+/// Pause after a failure to listen at an address.
 const BIND_PAUSE: Duration = Duration::from_secs(1);
 /// Services that are indexed before questions get their turn.
 const AT_ONCE: usize = 256;
@@ -33,7 +33,7 @@ const AT_ONCE: usize = 256;
 /// Addresses of this host at which Services of the manifests ask for answers, beside those of `--dns`.
 pub type AskedFor = watch::Receiver<BTreeSet<SocketAddr>>;
 
-/// Answers until the world is gone. Other addresses are a new server: that is rare.
+/// Serves until the worlds' publisher is gone. If the addresses change, which is rare, starts a new server.
 pub async fn run(
     settings: DnsSettings,
     mut asked_for: AskedFor,
@@ -150,7 +150,7 @@ async fn follow(
                 yield_now().await;
             }
         }
-        // A change of the node alone is none for DNS.
+        // A change of only the node does not matter for DNS.
         if changed.is_empty() && publish.borrow().is_some() {
             zone.world = world;
             continue;
@@ -163,7 +163,7 @@ async fn follow(
 
 fn unix_seconds() -> u32 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    // A serial number begins anew when it is over (RFC 1982).
+    // A serial number wraps around (RFC 1982).
     since.as_secs() as u32
 }
 

@@ -13,13 +13,13 @@ const PORT: u16 = 53;
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DnsSettings {
-    /// Where questions are answered, by UDP and TCP. None: only where Services of the manifests ask for it.
+    /// Addresses that answer questions by UDP and TCP. None: only those that Services of the manifests ask for.
     pub listen: Vec<SocketAddr>,
     pub domain: Domain,
     pub upstream: Upstreams,
 }
 
-/// Where the names of Services begin: `cluster.local`.
+/// The domain of all Services' names: `cluster.local`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Domain(pub Name);
 
@@ -54,7 +54,7 @@ impl FromStr for ListenAddress {
 /// The servers for names of other domains.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Upstreams {
-    Nobody,
+    None,
     /// The name servers of a `resolv.conf`.
     File(PathBuf),
     Servers(Vec<SocketAddr>),
@@ -65,7 +65,7 @@ impl FromStr for Upstreams {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "" => Ok(Self::Nobody),
+            "" => Ok(Self::None),
             path if path.starts_with('/') => Ok(Self::File(path.into())),
             list => Ok(Self::Servers(list.split(',').map(parse_server).collect::<Result<_, _>>()?)),
         }
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn upstreams_are_nobody_a_file_or_servers() {
-        assert_eq!("".parse(), Ok(Upstreams::Nobody));
+        assert_eq!("".parse(), Ok(Upstreams::None));
         assert_eq!("/etc/resolv.conf".parse(), Ok(Upstreams::File("/etc/resolv.conf".into())));
         let servers = vec!["192.0.2.1:53".parse().unwrap(), "[fd00::1]:5353".parse().unwrap()];
         assert_eq!("192.0.2.1, [fd00::1]:5353".parse(), Ok(Upstreams::Servers(servers)));

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn labels_say_what_a_name_is_about() {
+    fn a_name_is_classified_by_its_labels() {
         let service = NameRef { namespace: "shop", name: "web" };
         let port = PortRef { port: "http", protocol: "tcp" };
         for (name, subject) in [

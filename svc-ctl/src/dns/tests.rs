@@ -1,4 +1,4 @@
-//! Questions that nobody would ask: whatever arrives, there is an answer, and it can be read.
+//! Malformed and unusual queries: each gets a valid response.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
@@ -106,7 +106,7 @@ fn request(octets: Vec<u8>, protocol: Protocol) -> Option<Request> {
     Request::from_bytes(octets, SocketAddr::from((Ipv4Addr::LOCALHOST, 1024)), protocol).ok()
 }
 
-/// Keeps what would be sent.
+/// Keeps the responses instead of sending them.
 #[derive(Clone, Default)]
 struct Sent(Arc<Mutex<Vec<u8>>>);
 
@@ -228,7 +228,7 @@ fn what_is_no_question_for_us_is_refused_by_its_code() {
     let plain = |record_type| question(&name, record_type, None);
     assert_eq!(code(Some(zone(false)), &plain(RecordType::A)), ResponseCode::NoError);
     assert_eq!(code(Some(zone(false)), &plain(RecordType::AXFR)), ResponseCode::Refused);
-    // Before every source has listed its objects nobody knows what exists.
+    // The set of names is unknown until every source has listed its objects.
     assert_eq!(code(None, &plain(RecordType::A)), ResponseCode::ServFail);
     let outside = question(&Name::from_ascii("example.com.").unwrap(), RecordType::A, None);
     assert_eq!(code(Some(zone(false)), &outside), ResponseCode::Refused);

@@ -1,7 +1,8 @@
-//! Names of other domains: somebody else is asked, and never ourselves.
+//! Names of other domains: asks the upstream servers, and never this server itself.
 //!
-//! An upstream may lead back here by ways that no address shows (a cache on this host that forwards to us). So each is asked
-//! for a name that nobody else knows: if that question arrives here, the upstream is a loop and is left out.
+//! An upstream may lead back here although no address shows it, for example by a cache on this host that forwards to
+//! us. So each upstream is asked for a name that only this server knows. If that query arrives here, the upstream is a
+//! loop and is left out.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -23,9 +24,9 @@ use super::settings::Upstreams;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::observe::ledger::Ledger;
 
-/// How long an upstream has, in all attempts together: stub resolvers ask again after 5 s.
+/// Time for an upstream, all attempts together: stub resolvers ask again after 5 s.
 const TIMEOUT: Duration = Duration::from_secs(4);
-/// How often it is looked whether upstreams lead back here.
+/// Interval between probes of upstreams for loops.
 const PROBE_PERIOD: Duration = Duration::from_secs(60);
 /// RFC 6761: no name server knows such names.
 const PROBE_DOMAIN: [&str; 3] = ["loop", "svc-dns", "invalid"];
@@ -42,11 +43,11 @@ pub struct Upstream {
     token: String,
 }
 
-/// The servers to ask, and what is wrong with them.
+/// The servers to ask, and complaints about unusable ones.
 pub fn servers(upstreams: &Upstreams, listen: &[SocketAddr]) -> (Vec<SocketAddr>, Vec<Complaint>) {
     const FLAG: &str = "--dns-upstream";
     let (mut servers, mut complaints) = match upstreams {
-        Upstreams::Nobody => (Vec::new(), Vec::new()),
+        Upstreams::None => (Vec::new(), Vec::new()),
         Upstreams::Servers(servers) => (servers.clone(), Vec::new()),
         Upstreams::File(path) => {
             let text = std::fs::read(path).map_err(|error| error.to_string());
@@ -153,7 +154,7 @@ impl Upstream {
         std::mem::take(&mut *self.loops.lock().unwrap_or_else(PoisonError::into_inner));
         for (number, server) in self.servers.iter().enumerate() {
             if let Some(pool) = pool(&[*server]) {
-                // Only whether the question comes back matters, not what is answered.
+                // The response does not matter, only whether the query comes back here.
                 ask(&pool, Query::query(self.probe_name(number), RecordType::TXT)).await;
             }
         }

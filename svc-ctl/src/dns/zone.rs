@@ -14,9 +14,9 @@ use crate::model::world::World;
 pub struct ZoneSettings {
     /// The domain of the cluster, in lower case.
     pub domain: Name,
-    /// Where this name server is reached.
+    /// Addresses of this name server.
     pub addresses: Vec<IpAddr>,
-    /// Somebody else is asked for names that are not ours.
+    /// Upstreams are asked for names outside of our zones.
     pub is_forwarding: bool,
 }
 

@@ -1,4 +1,4 @@
-//! A YAML or JSON document as a tree that keeps what a strict reader complains of: keys that stand there twice.
+//! A YAML or JSON document as a tree that keeps duplicate keys, so that a strict reader can report them.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
-//! Explains what svc makes of each field of a configuration file.
+//! Explains how svc treats each field of a configuration file.
 
 use super::document::{Tree, parse};
 use super::fields::{FIELDS, Field, Meaning, Shape, find};
-use super::honour::Said;
+use super::honour::ValueMeaning;
 use super::k3s;
 use super::line::{Line, Verdict, pods_by_cluster_cidr};
 
@@ -15,7 +15,7 @@ pub const CONFIG_MAP_KEY: &str = "config.conf";
 /// svc's own section: another document of the file.
 const OWN_VERSION: &str = "svc/v1alpha1";
 pub const OWN_KIND: &str = "SvcConfiguration";
-/// A field of it that is a section of its own, with objects in it.
+/// A field of svc's own section that is itself a section with objects.
 pub const LOAD_BALANCER: &str = "loadBalancer";
 
 /// A file, field by field.
@@ -25,7 +25,8 @@ pub struct Explained {
 }
 
 impl Explained {
-    /// The flags of `svc-ctl run` that say what the file says, with their fields. Of two flags of one name the last counts.
+    /// The flags of `svc-ctl run` that have the same effect as the file, with their fields. Of two flags of one name
+    /// the last counts.
     pub fn flags(&self) -> Vec<(&str, &str, &str)> {
         let flag = |line| match line {
             &Line { ref field, verdict: Verdict::Honoured(Some((ref name, ref value))), .. } => {
@@ -134,9 +135,9 @@ fn verdict(field: &Field, value: &Tree, document: &Tree) -> Verdict {
         Meaning::None(why) => Verdict::NoMeaning(why),
         Meaning::Parent => Verdict::Honoured(None),
         Meaning::Honoured(honour) => match honour(value, document) {
-            Ok(Said::Flag(name, value)) => Verdict::Honoured(Some((name.to_owned(), value))),
-            Ok(Said::Default) => Verdict::Honoured(None),
-            Ok(Said::Nothing(why)) => Verdict::NoMeaning(why),
+            Ok(ValueMeaning::Flag(name, value)) => Verdict::Honoured(Some((name.to_owned(), value))),
+            Ok(ValueMeaning::Default) => Verdict::Honoured(None),
+            Ok(ValueMeaning::Nothing(why)) => Verdict::NoMeaning(why),
             Err(why) => Verdict::Refused(why),
         },
     }
@@ -188,8 +189,8 @@ fn is_duration(text: &str) -> bool {
     has_part
 }
 
-/// svc's own section: fields are flags of `svc-ctl run` as one word with capitals. Whether there is such a flag, and whether
-/// it takes the value, the command line knows.
+/// svc's own section: fields are flags of `svc-ctl run` as one word with capitals. The command line decides whether
+/// there is such a flag and whether it accepts the value.
 fn own_lines(document: &Tree) -> Vec<Line> {
     let Tree::Map(entries) = document else { return Vec::new() };
     let own =

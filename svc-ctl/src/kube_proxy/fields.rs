@@ -1,4 +1,4 @@
-//! Every field of KubeProxyConfiguration v1alpha1, as of Kubernetes 1.36: its shape, and what it means here.
+//! Every field of KubeProxyConfiguration v1alpha1, as of Kubernetes 1.36: its shape, and its meaning for svc.
 
 use super::honour::{self, Honour};
 
@@ -24,9 +24,9 @@ pub enum Shape {
 /// The meaning of a field for svc.
 #[derive(Clone, Copy, Debug)]
 pub enum Meaning {
-    /// A flag of `svc-ctl run` says the same.
+    /// A flag of `svc-ctl run` has the same effect.
     Honoured(Honour),
-    /// It changes nothing, and why.
+    /// It has no effect, for this reason.
     None(&'static str),
     /// Fields below it have meanings of their own.
     Parent,

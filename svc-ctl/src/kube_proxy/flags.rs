@@ -1,6 +1,6 @@
-//! Flags of kube-proxy that `svc-ctl run` takes and that change nothing, so that a migration can keep its arguments.
+//! Flags of kube-proxy that `svc-ctl run` accepts without effect, so that a migration can keep its arguments.
 
-/// A flag, whether it may stand without a value, and why it changes nothing.
+/// A flag, whether it may be given without a value, and why it has no effect.
 pub struct IgnoredFlag {
     pub name: &'static str,
     pub is_switch: bool,

@@ -1,12 +1,13 @@
-//! The configuration file of k3s and RKE2 (`/etc/rancher/k3s/config.yaml`): it has no type, and arguments of kube-proxy's in a list.
+//! The configuration file of k3s and RKE2 (`/etc/rancher/k3s/config.yaml`): it has no type, and has kube-proxy's
+//! arguments in a list.
 
 use super::document::Tree;
 use super::flags::IGNORED;
 use super::line::{Line, Verdict, pods_by_cluster_cidr};
 
-/// Arguments of kube-proxy's, as `name=value`.
+/// kube-proxy's arguments, as `name=value`.
 const ARGUMENTS: [&str; 2] = ["kube-proxy-arg", "kube-proxy-arg+"];
-/// A setting of k3s that becomes an argument of kube-proxy's.
+/// A setting of k3s that becomes an argument of kube-proxy.
 const CLUSTER_CIDR: &str = "cluster-cidr";
 const OF_K3S: &str = "it configures k3s, and not its kube-proxy";
 

@@ -3,7 +3,7 @@
 /// The meaning of a field for svc.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
-    /// It counts. The flag of `svc-ctl run` that says the same, if it is not what svc does by itself.
+    /// svc honours the field. The flag of `svc-ctl run` with the same effect; none if this is the default of svc.
     Honoured(Option<(String, String)>),
     /// It changes nothing, and why.
     NoMeaning(&'static str),

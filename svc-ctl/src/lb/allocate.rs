@@ -1,6 +1,7 @@
-//! Gives Services addresses of pools. Pure: Services, pools and what Services had before, into addresses and reasons.
+//! Gives Services addresses of pools. Pure: the inputs are Services, pools and the Services' earlier addresses; the
+//! outputs are addresses and reasons.
 //!
-//! A Service keeps what it has as long as a pool has it. Then the others are served, the oldest first.
+//! A Service keeps its addresses as long as a pool has them. Then the others get addresses, the oldest Service first.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -19,17 +20,17 @@ const MOST_TRIED: usize = 1 << 17;
 pub enum Order {
     /// At the lowest address: one allocator decides for all.
     Lowest,
-    /// At a place that its name determines, so that nodes that have not seen the same past find the same address.
+    /// At a place that follows from its name, so that nodes with different histories find the same address.
     ByName,
 }
 
 /// The addresses that Services have.
 pub type Given = BTreeMap<ServiceName, Vec<IpAddr>>;
 
-/// Addresses of Services that are not svc's to serve. No other Service gets one of them.
+/// Addresses of Services that svc does not serve. No other Service gets one of them.
 pub type Foreign = BTreeMap<IpAddr, ServiceName>;
 
-/// Why a Service has not what it asks for.
+/// Why a Service does not get the address that it asks for.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Reason {
     #[error("no pool is for this Service")]
@@ -61,8 +62,8 @@ pub struct Allocation {
     pub reasons: BTreeMap<ServiceName, Reason>,
 }
 
-/// Gives addresses. `previous` is what Services had; of Services that share what cannot be shared, the older one keeps it.
-/// A Service that had a `foreign` address keeps it too.
+/// Gives addresses. `previous` has the Services' earlier addresses. If Services share an address that cannot be shared,
+/// the oldest one keeps it. A Service that had a `foreign` address keeps it too.
 pub fn allocate(
     requests: &[Request],
     pools: &Pools,
@@ -108,7 +109,7 @@ impl<'a> Book<'a> {
         self.given.entry(request.service.clone()).or_default().extend(addresses);
     }
 
-    /// The addresses that a Service keeps: addresses of one pool that is for it, one of each of its families.
+    /// The addresses that a Service keeps: one of each of its families, all from one pool that admits it.
     fn kept(&self, request: &Request, before: &[IpAddr]) -> Vec<IpAddr> {
         let mut kept: Vec<IpAddr> = Vec::new();
         let mut home: Option<&Pool> = None;
@@ -126,7 +127,7 @@ impl<'a> Book<'a> {
         if is_whole { kept } else { Vec::new() }
     }
 
-    /// New addresses for a Service besides those that it has; none if it has all it can have.
+    /// New addresses for a Service in addition to its present ones; none if it cannot get more.
     fn wanted(&self, request: &Request) -> Result<Vec<IpAddr>, Reason> {
         let has = self.given.get(&request.service).map_or(&[][..], Vec::as_slice);
         if !request.addresses.is_empty() {
@@ -177,7 +178,7 @@ impl<'a> Book<'a> {
         if pools.is_empty() { Err(Reason::NoPool) } else { Ok(pools) }
     }
 
-    /// The addresses that a Service asks for by themselves: all or none.
+    /// The addresses that a Service asks for explicitly. It gets all of them or none.
     fn asked(&self, request: &Request, has: &[IpAddr]) -> Result<Vec<IpAddr>, Reason> {
         let mut new: Vec<IpAddr> = Vec::new();
         let mut home = request.pool.clone();
@@ -258,7 +259,7 @@ fn is_wanted_family(request: &Request, has: &[IpAddr], ip: IpAddr) -> bool {
     request.families.contains(&family) && !has.iter().any(|other| IpFamily::of(*other) == family)
 }
 
-/// Where a name begins to look among so many places.
+/// The place at which the search for a name begins, among `count` places.
 fn place(service: &ServiceName, family: IpFamily, count: u128) -> u128 {
     let digest = Sha256::digest(format!("{}/{}/{}", service.namespace, service.name, family.label()));
     let octets = digest.first_chunk::<16>().copied().unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Answers and announces the load-balancer addresses of this node: reads what is known, lets each [`Claim`] decide, and does it.
+//! Answers and announces the load-balancer addresses of this node: collects the facts, lets each [`Claim`] decide, and
+//! carries out its actions.
 //!
 //! Only Services that are in force are looked at, so an address is announced after the kernel can serve it.
 
@@ -14,10 +15,10 @@ use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Members;
-use super::claim::{Action, Claim, Heard, Mac, Millis, Situation, mac_text};
+use super::claim::{Action, Claim, Mac, Millis, OtherHost, Situation, mac_text};
 use super::clock;
 use super::frames;
-use super::link::{Link, Said};
+use super::link::{Announcement, Link};
 use super::neighbors::learn;
 use super::pulse::Presence;
 use super::report::{Count, Report, Row};
@@ -35,9 +36,9 @@ use crate::reconcile::Served;
 
 /// Pause after a failure to open sockets.
 const RETRY: Duration = Duration::from_secs(5);
-/// How often claims are looked at. Probes are this far apart.
+/// Interval between looks at claims, and between probes.
 const TICK: Duration = Duration::from_millis(100);
-/// How often the table is asked whether an entry has yielded, and the kernel for other nodes' link-layer addresses.
+/// Interval between look-ups of yielded entries in the table, and of other nodes' link-layer addresses in the kernel.
 const LOOK: Millis = 1_000;
 
 /// Channels and files of the announcer.
@@ -65,12 +66,12 @@ impl Inputs {
     }
 }
 
-/// Runs for ever. Without pools it only removes what an earlier daemon announced.
+/// Runs for ever. Without pools it only removes the addresses that an earlier daemon announced.
 pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
     let mut table = AnnouncedTable::open(&inputs.pins)?;
     let is_idle =
         |settings: &LoadBalancerSettings| settings.pools.is_empty() || settings.announce == Announce::None;
-    // Everything that an earlier daemon armed goes on until the first Services are in force.
+    // Addresses that an earlier daemon announced stay until the first Services are in force.
     inputs
         .served
         .wait_for(|served| served.in_force_unix_ms > 0)
@@ -113,7 +114,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         taken: 0,
         given_up: 0,
     };
-    // Before this node's own interfaces are known no address that the programs answer for is given up.
+    // No address that the programs answer for is given up before this node's own interfaces are known.
     announcer.inputs.interfaces.wait_for(Option::is_some).await.context("the interfaces ended")?;
     announcer.inputs.hooks.wait_for(|hooks| !hooks.interfaces.is_empty()).await.context("the hooks ended")?;
     announcer.publish_presence();
@@ -127,7 +128,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
                     announcer.deaf = None;
                     announcer.hear(said);
                 }
-                // Told with the next turn. The pause keeps an error that lasts from becoming a hot loop.
+                // The next turn reports the error. The pause keeps a lasting error from becoming a hot loop.
                 Err(error) => {
                     announcer.deaf = Some(format!("listening for addresses: {error:#}"));
                     tokio::time::sleep(TICK).await;
@@ -172,7 +173,7 @@ impl Announcer {
         clock::now().saturating_sub(self.began)
     }
 
-    /// Claims what the programs answer for already.
+    /// Adopts the addresses that the programs answer for already.
     fn adopt(&mut self) {
         let now = self.now();
         for place in self.table.places().into_iter().filter(|place| self.table.is_armed(*place)) {
@@ -205,7 +206,7 @@ impl Announcer {
         });
     }
 
-    fn hear(&mut self, said: Said) {
+    fn hear(&mut self, said: Announcement) {
         let now = self.now();
         let own: BTreeSet<Mac> = {
             let observed = self.inputs.interfaces.borrow();
@@ -221,7 +222,7 @@ impl Announcer {
                 claim.yielded(node.clone(), now);
                 self.given_up += 1;
             } else if !is_stranger {
-                claim.hear(node.clone().map_or(Heard::Foreign(said.mac), Heard::Node), now);
+                claim.hear(node.clone().map_or(OtherHost::Foreign(said.mac), OtherHost::Node), now);
             }
         }
     }
@@ -230,7 +231,7 @@ impl Announcer {
     async fn turn_or_complain(&mut self) {
         self.failure = self.turn().await.err().map(|error| format!("{error:#}"));
         if self.failure.is_some() {
-            self.tell();
+            self.complain_of_foreign_hosts();
         }
     }
 
@@ -291,7 +292,7 @@ impl Announcer {
             report.addresses.push(self.row(*address, wanted, interface, candidates));
         }
         self.drop_others(&places, is_due)?;
-        self.tell();
+        self.complain_of_foreign_hosts();
         self.count(&report);
         self.show(report);
         Ok(())
@@ -381,7 +382,7 @@ impl Announcer {
     }
 
     /// Complains of addresses that a foreign host has.
-    fn tell(&mut self) {
+    fn complain_of_foreign_hosts(&mut self) {
         let now = self.now();
         let conflicts = self.claims.iter().filter_map(|((address, _), claim)| {
             let reason = match (claim.conflict(), claim.intruder(now)) {

@@ -1,7 +1,8 @@
-//! Whether this node answers for an address. Pure: what is known and heard, and the time, into what is to be done.
+//! Decides whether this node answers for an address. Pure: the inputs are facts, messages of other hosts and the time;
+//! the outputs are actions.
 //!
-//! A node asks the network first (RFC 5227) and takes an address only if nobody answers. It keeps the address while it may:
-//! a node that comes back takes nothing from its successor.
+//! A node asks the network first (RFC 5227) and takes an address only if no host answers. It keeps the address while it
+//! may, so a node that returns takes no address from its successor.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -18,17 +19,17 @@ const PROBE_PAUSE: Millis = 100;
 const FIRST_ANNOUNCEMENTS: u32 = 6;
 const SOON: Millis = 1_000;
 const LATER: Millis = 60_000;
-/// How often the next in line asks whether the owner still answers.
+/// Interval between the probes by which the next in line asks whether the owner still answers.
 const WATCH_PERIOD: Millis = 5_000;
-/// How long an address is left to an owner that answers and is no candidate any more: its daemon is restarted, or it does not reach the
-/// API server. After that its tables are too old to serve by.
+/// Time for which an address is left to an owner that answers and is no candidate any more: its daemon is restarted, or
+/// it does not reach the API server. After that its tables are too old to serve by.
 const TAKE_OVER_AFTER: Millis = 60_000;
-/// How long an address is left to a host that is no node.
+/// Time for which an address is left to a host that is no node.
 const CONFLICT_PAUSE: Millis = 30_000;
 
 /// A node that was not at work for this long asks before it announces its addresses again: others may have taken them.
 const ASLEEP: Millis = 3_000;
-/// How long a foreign host's announcement of an address that this node has is remembered.
+/// Time for which the daemon remembers a foreign host's announcement of an address of this node.
 const FOREIGN_FOR: Millis = 300_000;
 
 /// A link-layer address.
@@ -42,11 +43,11 @@ pub fn mac_text(mac: Mac) -> String {
 /// Something to be done.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Action {
-    /// Ask the network who has the address.
+    /// Ask the network for the host that has the address.
     Probe,
     /// Answer from now on.
     Arm,
-    /// Tell the network that this node has it.
+    /// Announce that this node has it.
     Announce,
     /// Answer no longer.
     Disarm,
@@ -59,15 +60,16 @@ pub struct Situation<'a> {
     pub node: &'a str,
     /// Nodes that may answer.
     pub candidates: &'a BTreeSet<String>,
-    /// Nodes whose daemon says that they have no link to this network. They do not answer, so nobody is asked whether they do.
+    /// Nodes whose daemon says that they have no link to this network. They do not answer for the address, so they need
+    /// not be asked.
     pub without_link: &'a BTreeSet<String>,
     /// This node has the link, the tables and the endpoints for it.
     pub may_hold: bool,
 }
 
-/// A host that was heard with the address.
+/// Another host that has sent a message with the address as its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Heard {
+pub enum OtherHost {
     Node(String),
     Foreign(Mac),
 }
@@ -89,13 +91,14 @@ pub struct Claim {
     owner: Option<String>,
     /// A host that is no node, and announced the address while this node had it.
     intruder: Option<(Mac, Millis)>,
-    /// When an owner that is no candidate any more was last asked for. Its programs go on answering without its daemon.
+    /// Time of the last probe for an owner that is no longer a candidate. Its programs go on answering without its
+    /// daemon.
     orphan_asked: Option<Millis>,
     /// Since when the owner is no candidate.
     orphan_since: Option<Millis>,
     /// The last step.
     stepped: Option<Millis>,
-    /// Questions to be sent before the next announcement. The programs yield to a node that answers.
+    /// Probes to send before the next announcement. The programs yield to a node that answers.
     questions: u32,
     since: Millis,
     why: String,
@@ -114,7 +117,7 @@ impl Claim {
             stepped: None,
             questions: 0,
             since: now,
-            why: "nobody has been heard with it".to_owned(),
+            why: "no host has been seen with it".to_owned(),
         }
     }
 
@@ -135,7 +138,7 @@ impl Claim {
         self.since
     }
 
-    /// Why it is, as a sentence without a stop.
+    /// The reason, as a sentence without a full stop.
     pub fn why(&self) -> &str {
         &self.why
     }
@@ -167,24 +170,26 @@ impl Claim {
         }
     }
 
-    /// Another host was heard with the address.
-    pub fn hear(&mut self, heard: Heard, now: Millis) {
+    /// Notes that another host has the address.
+    pub fn hear(&mut self, heard: OtherHost, now: Millis) {
         match (heard, &self.phase) {
             // The programs yield to a node.
-            (Heard::Node(_), Phase::Holding { .. }) => {}
+            (OtherHost::Node(_), Phase::Holding { .. }) => {}
             // A person has to remove the host.
-            (Heard::Foreign(with), Phase::Holding { .. }) => self.intruder = Some((with, now + FOREIGN_FOR)),
-            (Heard::Node(node), _) => {
+            (OtherHost::Foreign(with), Phase::Holding { .. }) => {
+                self.intruder = Some((with, now + FOREIGN_FOR))
+            }
+            (OtherHost::Node(node), _) => {
                 self.phase = Phase::Resting { watch_at: now + WATCH_PERIOD };
                 if self.owner.as_ref() != Some(&node) {
                     self.set_owner(Some(node), now, "it answers");
                 }
             }
-            (Heard::Foreign(with), Phase::Probing { .. } | Phase::Conflict { .. }) => {
+            (OtherHost::Foreign(with), Phase::Probing { .. } | Phase::Conflict { .. }) => {
                 self.phase = Phase::Conflict { with, until: now + CONFLICT_PAUSE };
                 self.set_owner(None, now, "a host that is no node of the cluster has it");
             }
-            (Heard::Foreign(_), Phase::Resting { .. }) => {}
+            (OtherHost::Foreign(_), Phase::Resting { .. }) => {}
         }
     }
 
@@ -253,7 +258,7 @@ impl Claim {
             Phase::Probing { .. } => {
                 let why = match &self.owner {
                     Some(other) => format!("{other} answers no longer"),
-                    None => "nobody answered for it".to_owned(),
+                    None => "no host answered for it".to_owned(),
                 };
                 self.take(situation, &why)
             }

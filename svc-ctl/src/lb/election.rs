@@ -1,4 +1,5 @@
-//! The election of the one node that gives addresses, by a Lease. Pure: the Lease as it is read, and the time, into the next request.
+//! The election of the one node that gives addresses, by a Lease. Pure: the inputs are the read Lease and the time; the
+//! output is the next request.
 //!
 //! A Lease is over when it has not changed for its duration by this node's own clock, so clocks that differ do no harm.
 
@@ -35,7 +36,7 @@ pub enum Step {
 #[derive(Clone, Debug)]
 pub struct Election {
     identity: String,
-    /// The Lease, and since when it is as it is.
+    /// The Lease, and the time of its last change.
     seen: Option<(LeaseRecord, Millis)>,
     granted: Option<Millis>,
 }
@@ -88,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_taken_only_when_nobody_renews_it() {
+    fn a_lease_is_taken_only_when_its_holder_does_not_renew_it() {
         let mut b = Election::new("b".to_owned());
         for (now, read, expected) in [
             (0, None, Step::Create),

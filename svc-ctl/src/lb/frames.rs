@@ -13,8 +13,9 @@ const ADVERTISEMENT: u8 = 136;
 const OVERRIDE: u8 = 0x20;
 const ICMPV6: u8 = 58;
 
-/// The question of a host with this link-layer address who has an address. IPv4 is asked without a sender (RFC 5227), so that
-/// nobody learns anything from it; IPv6 from an address of the interface, since an answer goes back to it.
+/// A request from this link-layer address for the host that has an address. The IPv4 request has no sender address (RFC
+/// 5227), so that no host learns from it. The IPv6 request comes from an address of the interface, because the answer
+/// goes there.
 pub fn probe(address: IpAddr, mac: Mac, from: Option<Ipv6Addr>) -> Option<Vec<u8>> {
     match address {
         IpAddr::V4(ip) => Some(arp(BROADCAST, ARP_REQUEST, (mac, Ipv4Addr::UNSPECIFIED), ([0; 6], ip))),
@@ -22,8 +23,8 @@ pub fn probe(address: IpAddr, mac: Mac, from: Option<Ipv6Addr>) -> Option<Vec<u8
     }
 }
 
-/// Frames that tell the network that this link-layer address has the address: for IPv4 a request and a reply, because some
-/// hosts heed only the one and some only the other.
+/// Frames that announce the link-layer address of an address. For IPv4 these are a request and a reply, because some
+/// hosts accept only one of the two.
 pub fn announcements(address: IpAddr, mac: Mac) -> Vec<Vec<u8>> {
     match address {
         IpAddr::V4(ip) => vec![
@@ -105,9 +106,9 @@ mod tests {
             00c0000209"
                 .replace(' ', "")
         );
-        let told: Vec<String> = announcements(ip, MAC).iter().map(|frame| hex(frame)).collect();
+        let frames: Vec<String> = announcements(ip, MAC).iter().map(|frame| hex(frame)).collect();
         assert_eq!(
-            told,
+            frames,
             [
                 "ffffffffffff02000000000708060001080006040001020000000007c0000209000000000000c0000209",
                 "ffffffffffff02000000000708060001080006040002020000000007c0000209ffffffffffffc0000209",
@@ -122,8 +123,8 @@ mod tests {
         assert_eq!(probe(ip.into(), MAC, None), None, "there is no address to ask from");
         let asked = probe(ip.into(), MAC, Some(from)).unwrap();
         assert_eq!(asked[..6], [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
-        let told = announcements(ip.into(), MAC).remove(0);
-        for frame in [asked, told] {
+        let announced = announcements(ip.into(), MAC).remove(0);
+        for frame in [asked, announced] {
             assert_eq!(frame.len(), 86);
             let pseudo = [&frame[22..54], &[0, 0, 0, 32, 0, 0, 0, ICMPV6]].concat();
             assert_eq!(checksum(&[&pseudo[..], &frame[54..]].concat()), 0);

@@ -1,4 +1,5 @@
-//! Sockets for frames of ARP and messages of neighbor discovery: what other hosts say of an address, and what this one says.
+//! Sockets for frames of ARP and messages of neighbor discovery: receives the messages of other hosts about an address,
+//! and sends those of this host.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -19,9 +20,9 @@ const ADVERTISEMENT: u8 = 136;
 const ARP_LEN: usize = 42;
 const ADVERTISEMENT_LEN: usize = 32;
 
-/// An address and the link-layer address that a host says it has.
+/// A message of a host that it has an address, with its link-layer address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Said {
+pub struct Announcement {
     pub address: IpAddr,
     pub mac: Mac,
 }
@@ -70,8 +71,8 @@ impl Link {
         self.arp.get_ref().send_to(frame, &to).map(drop)
     }
 
-    /// The next thing that another host says.
-    pub async fn hear(&self) -> io::Result<Said> {
+    /// The next announcement of another host.
+    pub async fn hear(&self) -> io::Result<Announcement> {
         loop {
             let said = tokio::select! {
                 frame = receive(&self.arp) => of_arp(&frame?),
@@ -99,8 +100,8 @@ async fn receive(socket: &AsyncFd<Socket>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The sender of an answer or of an announcement. A host that only asks says nothing of an address that it wants.
-fn of_arp(frame: &[u8]) -> Option<Said> {
+/// The sender of an answer or of an announcement. A host that only asks for an address does not claim it.
+fn of_arp(frame: &[u8]) -> Option<Announcement> {
     let frame: &[u8; ARP_LEN] = frame.first_chunk()?;
     if frame[14..20] != [0, 1, 0x08, 0, 6, 4] {
         return None;
@@ -111,17 +112,17 @@ fn of_arp(frame: &[u8]) -> Option<Said> {
         return None;
     }
     let address: [u8; 4] = sender.try_into().ok()?;
-    Some(Said { address: Ipv4Addr::from(address).into(), mac: frame[22..28].try_into().ok()? })
+    Some(Announcement { address: Ipv4Addr::from(address).into(), mac: frame[22..28].try_into().ok()? })
 }
 
 /// The target of an advertisement, if its link-layer address is in it.
-fn of_advertisement(message: &[u8]) -> Option<Said> {
+fn of_advertisement(message: &[u8]) -> Option<Announcement> {
     let message: &[u8; ADVERTISEMENT_LEN] = message.first_chunk()?;
     if message[0] != ADVERTISEMENT || message[24..26] != [2, 1] {
         return None;
     }
     let address: [u8; 16] = message[8..24].try_into().ok()?;
-    Some(Said { address: Ipv6Addr::from(address).into(), mac: message[26..32].try_into().ok()? })
+    Some(Announcement { address: Ipv6Addr::from(address).into(), mac: message[26..32].try_into().ok()? })
 }
 
 /// `sockaddr_ll` of an interface.
@@ -148,12 +149,12 @@ mod tests {
     fn an_announcement_is_heard_and_a_question_is_not() {
         let ip: IpAddr = "192.0.2.9".parse().unwrap();
         for frame in frames::announcements(ip, MAC) {
-            assert_eq!(of_arp(&frame), Some(Said { address: ip, mac: MAC }));
+            assert_eq!(of_arp(&frame), Some(Announcement { address: ip, mac: MAC }));
         }
         assert_eq!(of_arp(&frames::probe(ip, MAC, None).unwrap()), None);
         let six: IpAddr = "2001:db8::9".parse().unwrap();
         let frame = frames::announcements(six, MAC).remove(0);
-        assert_eq!(of_advertisement(&frame[54..]), Some(Said { address: six, mac: MAC }));
+        assert_eq!(of_advertisement(&frame[54..]), Some(Announcement { address: six, mac: MAC }));
         let asked = frames::probe(six, MAC, Some("2001:db8::1".parse().unwrap())).unwrap();
         assert_eq!(of_advertisement(&asked[54..]), None);
     }

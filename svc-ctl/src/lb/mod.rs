@@ -1,6 +1,7 @@
-//! LoadBalancer Services without a cloud: pools of addresses, who gets which, and which node answers for it.
+//! LoadBalancer Services without a cloud: address pools, the Service that gets each address, and the node that answers
+//! for it.
 //!
-//! [`allocate`] and [`claim`] decide and are pure; [`announcer`] does what they say.
+//! [`allocate`] and [`claim`] decide and are pure; [`announcer`] carries out their decisions.
 
 pub mod allocate;
 pub mod announcer;
@@ -35,7 +36,7 @@ pub struct Member {
     pub addresses: Vec<IpAddr>,
     /// Its link-layer addresses, if the source knows them.
     pub macs: BTreeSet<Mac>,
-    /// It answers heartbeats or renews its Lease, or has not been asked long enough to say.
+    /// It answers heartbeats or renews its Lease, or was not asked long enough to count as down.
     pub is_up: bool,
     /// It has the label `node.kubernetes.io/exclude-from-external-load-balancers`.
     pub is_excluded: bool,

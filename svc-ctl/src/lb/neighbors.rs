@@ -12,7 +12,7 @@ use super::Members;
 use super::claim::Mac;
 use crate::node::neighbors::mac;
 
-/// Adds what is known of each node; what was known before stays, since a node may be away for a while.
+/// Adds the link-layer addresses of each node. Known ones stay, because a node may be away for a while.
 pub async fn learn(
     handle: &Handle,
     node: &str,

@@ -274,7 +274,7 @@ impl Pool {
         u64::try_from(self.size(family) - avoided - of_nodes).unwrap_or(u64::MAX)
     }
 
-    /// The addresses of a family in ascending order, beginning at this place and coming round.
+    /// The addresses of a family in ascending order, beginning at this place and wrapping around.
     pub fn addresses_from(&self, family: IpFamily, place: u128) -> impl Iterator<Item = IpAddr> {
         let size = self.size(family);
         let numbers = (0..size).map(move |step| (place % size + step) % size);
@@ -293,7 +293,7 @@ impl Pool {
     }
 }
 
-/// Sorted, and ranges that overlap made one.
+/// Sorts ranges and merges overlapping ones.
 fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
     ranges.sort_unstable();
     let mut all: Vec<Range> = Vec::new();
@@ -317,7 +317,7 @@ impl fmt::Display for Pool {
 pub struct Pools(Vec<Pool>);
 
 impl Pools {
-    /// The pools that can be used, and the number of each other one with the reason.
+    /// The usable pools, and for each unusable one its number and the reason.
     pub fn new(specs: Vec<(usize, PoolSpec)>) -> (Self, Vec<(usize, PoolError)>) {
         let (mut pools, mut refused): (Vec<Pool>, Vec<_>) = (Vec::new(), Vec::new());
         for (number, spec) in specs {
@@ -340,7 +340,8 @@ impl Pools {
         (Self(pools), refused)
     }
 
-    /// Without the addresses of nodes, and without pools that overlap a Service CIDR. Names each pool and what is wrong with it.
+    /// Without the addresses of nodes, and without pools that overlap a Service CIDR. Names each faulty pool and its
+    /// fault.
     pub fn without(
         &self,
         nodes: &BTreeMap<IpAddr, String>,

@@ -13,7 +13,8 @@ use super::{Member, Members};
 pub const PERIOD: Millis = 1_000;
 /// A node that has not renewed its Lease for this long is not up.
 pub const DURATION: Millis = 3_000;
-/// The most that one renewal lets pass: after an interruption the others have as long as this node to come back.
+/// The longest time that one renewal adds to the clock. So after an interruption the other nodes have as long as this
+/// one to come back.
 const LONGEST_STEP: Millis = 1_500;
 
 /// A node as its Lease describes it.

@@ -28,7 +28,7 @@ pub struct Count {
     pub elsewhere: u64,
     /// Addresses that no node is known to answer for, without those of `conflicts`.
     pub unanswered: u64,
-    /// Addresses that a host has that is no node.
+    /// Addresses of a host that is no node.
     pub conflicts: u64,
     /// Since the start.
     pub taken: u64,
@@ -62,7 +62,7 @@ impl Report {
         serde_json::from_slice(&text).with_context(|| path.display().to_string())
     }
 
-    /// Writes it beside the old one and over it, so that a reader sees a whole one.
+    /// Writes a new file and renames it over the old one, so that a reader sees a whole file.
     pub fn write(&self, run_dir: &Path) -> anyhow::Result<()> {
         let (path, beside) = (run_dir.join(FILE), run_dir.join(".lb.json.new"));
         std::fs::write(&beside, serde_json::to_vec(self)?)
@@ -70,7 +70,7 @@ impl Report {
             .with_context(|| format!("writing {}", path.display()))
     }
 
-    /// The owners that there would be without a node.
+    /// The owners if a node were gone.
     #[must_use]
     pub fn without(&self, node: &str) -> Self {
         let mut all = self.clone();
@@ -82,7 +82,7 @@ impl Report {
                 (before, after) if before == after => "it stays".to_owned(),
                 (Some(before), Some(_)) => format!("it was {before}'s"),
                 (_, None) => format!("no other node may answer for it without {node}"),
-                (None, Some(_)) => "it was nobody's".to_owned(),
+                (None, Some(_)) => "it had no owner".to_owned(),
             };
             row.owner = after;
         }
@@ -111,9 +111,9 @@ mod tests {
             row("192.0.2.3", "a", &["a"]),
         ];
         let after = Report { node: "a".to_owned(), addresses }.without("a");
-        let told = after.addresses.iter().map(|row| (row.owner.as_deref(), row.why.as_str()));
+        let rows = after.addresses.iter().map(|row| (row.owner.as_deref(), row.why.as_str()));
         assert_eq!(
-            told.collect::<Vec<_>>(),
+            rows.collect::<Vec<_>>(),
             [
                 (Some("b"), "it was a's"),
                 (Some("b"), "it stays"),

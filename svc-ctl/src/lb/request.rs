@@ -18,20 +18,20 @@ pub struct Request {
     pub families: Vec<IpFamily>,
     /// It wants an address of every family, or none.
     pub needs_all: bool,
-    /// Addresses that it asks for by themselves.
+    /// Addresses that it asks for explicitly.
     pub addresses: Vec<IpAddr>,
     /// The pool that it asks for.
     pub pool: Option<String>,
     pub sharing: Option<Sharing>,
 }
 
-/// Services with the same key may share an address if no port is both's.
+/// Services with the same key may share an address if they have no port in common.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Sharing {
     pub key: String,
     pub ports: BTreeSet<(Proto, u16)>,
-    /// The selector of a Service with `externalTrafficPolicy: Local`: another one shares with it only if both have the same
-    /// endpoints, since a node without any does not answer.
+    /// The selector of a Service with `externalTrafficPolicy: Local`: such Services share an address only if they have
+    /// the same endpoints, because a node without an endpoint does not answer.
     pub local_selector: Option<BTreeMap<String, String>>,
 }
 

@@ -18,7 +18,7 @@ struct Section {
     announce: Option<Announce>,
 }
 
-/// How addresses are announced.
+/// Method of announcement.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub enum Announce {

@@ -1,4 +1,4 @@
-//! How full the pools are, for metrics and alerts. Pure.
+//! Usage of the pools, for metrics and alerts. Pure.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -27,7 +27,7 @@ pub struct PoolUse {
 }
 
 impl PoolsUse {
-    /// `in_use` are the addresses of all Services, also those that nobody allocated.
+    /// `in_use` are the addresses of all Services, also those that svc has not allocated.
     pub fn of(pools: &Pools, allocation: &Allocation, in_use: &BTreeSet<IpAddr>) -> Self {
         let families = |pool| [IpFamily::V4, IpFamily::V6].map(|family| (pool, family));
         let uses = pools.iter().flat_map(families).filter_map(|(pool, family)| {

@@ -1,4 +1,4 @@
-//! The addresses to announce, and the nodes that may. Pure.
+//! The addresses to announce, and the nodes that may announce them. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -10,13 +10,13 @@ use crate::model::name::ServiceName;
 use crate::model::world::World;
 use crate::node::Interface;
 
-/// An address that Services have, and what it needs.
+/// An address that Services have, and its conditions.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
     pub services: BTreeSet<ServiceName>,
     /// Some endpoint is ready.
     pub has_endpoint: bool,
-    /// Only nodes with a ready endpoint may answer: these.
+    /// If only nodes with a ready endpoint may answer: these nodes.
     pub only: Option<BTreeSet<String>>,
 }
 
@@ -69,7 +69,7 @@ pub fn may_hold(node: &str, interface: &Interface, wanted: &Wanted, candidates: 
     interface.is_up && interface.has_carrier && wanted.has_endpoint && candidates.contains(node)
 }
 
-/// This node as the only one.
+/// The members if this node is the only one.
 pub fn alone(node: &str, presence: &Presence) -> Members {
     let member = Member {
         addresses: presence.addresses.iter().copied().collect(),
@@ -80,8 +80,8 @@ pub fn alone(node: &str, presence: &Presence) -> Members {
     Members::from([(node.to_owned(), member)])
 }
 
-/// The nodes that are asked for candidates. While no node is known, not even this one by its Lease, this node goes on with an
-/// address that it holds, and gives it up where it must; it takes no other.
+/// The nodes that are asked for candidates. While no node is known, not even this node by its Lease, this node keeps
+/// the addresses that it holds and still has to give up. It takes no other address.
 pub fn nodes_to_ask<'a>(members: &'a Members, own: &'a Members, is_held: bool) -> &'a Members {
     if members.is_empty() && is_held { own } else { members }
 }
@@ -114,9 +114,9 @@ mod tests {
                 ("endpoints elsewhere", &here, &elsewhere, Action::Disarm),
             ] {
                 let own = alone("a", presence);
-                let nobody = Members::new();
+                let no_members = Members::new();
                 let step = |mut claim: Claim| {
-                    let nodes = nodes_to_ask(&nobody, &own, claim.is_held());
+                    let nodes = nodes_to_ask(&no_members, &own, claim.is_held());
                     let candidates = candidates(nodes, &interface, wanted);
                     let may_hold = may_hold("a", &interface, wanted, &candidates);
                     let without_link = BTreeSet::new();

@@ -19,7 +19,7 @@ pub struct Complaint {
     /// The reason as a sentence.
     pub reason: String,
     pub kind: Kind,
-    /// The Service whose owner should be told.
+    /// The Service whose owner should get the complaint.
     #[serde(skip)]
     pub service: Option<ServiceName>,
 }
@@ -104,7 +104,7 @@ impl Kind {
         }
     }
 
-    /// The action of an Event, in one word: what svc does not do.
+    /// The action of an Event, in one word: the action that svc does not take.
     pub const fn event_action(self) -> &'static str {
         match self {
             Self::Refused | Self::OwnAddress | Self::NoRoom | Self::TableNearlyFull | Self::NotReady => {
@@ -131,7 +131,7 @@ impl Kind {
 pub enum Origin {
     /// The connection to the API server, or files that cannot be read.
     Source,
-    /// Probes of Pods in manifests, and what they find.
+    /// Probes of Pods in manifests, and their results.
     Pods,
     /// Refused fields of an object.
     Service(ServiceName),

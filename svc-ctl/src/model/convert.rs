@@ -49,7 +49,7 @@ pub enum Scope {
     TablesAndNames,
 }
 
-/// An object after conversion: what of it can be used (nothing if it is not for us), and what was refused.
+/// An object after conversion: its usable part, if svc serves it, and the refused fields.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Converted<T> {
     pub value: Option<T>,
@@ -61,7 +61,7 @@ pub fn slice_key(meta: &ObjectMeta) -> SliceKey {
     SliceKey { namespace: interned(namespace(meta)), name: meta.name.as_deref().unwrap_or_default().into() }
 }
 
-/// The name of the Service that this object is.
+/// The name of this Service object.
 pub fn service_name(meta: &ObjectMeta) -> ServiceName {
     interned_service(namespace(meta), meta.name.as_deref().unwrap_or_default())
 }

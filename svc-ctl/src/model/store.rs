@@ -1,4 +1,4 @@
-//! The model's only mutable state: what the sources said last.
+//! The model's only mutable state: the latest objects of the sources.
 
 use std::borrow::Borrow;
 use std::cmp::Ordering;
@@ -14,8 +14,8 @@ use super::node::{NodeAddresses, NodeInfo};
 use super::service::Service;
 use super::world::World;
 
-/// A list that is being received; it takes the place of what was known when it is complete, so that a re-list tears
-/// nothing (SEM-271).
+/// A list that is being received. It replaces the known objects when it is complete, so that a re-list is atomic
+/// (SEM-271).
 #[derive(Debug)]
 pub struct Listing<K, V> {
     incoming: BTreeMap<K, Arc<V>>,
@@ -107,7 +107,7 @@ impl Store {
         Self { node_name: node_name.into(), world, ..Self::default() }
     }
 
-    /// Keeps what DNS reads as well.
+    /// Also keeps the objects that only DNS reads.
     #[must_use]
     pub fn with_names(self) -> Self {
         Self { scope: Scope::TablesAndNames, ..self }
@@ -140,7 +140,7 @@ impl Store {
         &self.world
     }
 
-    /// Every source has said all it knows: only now may anything be pruned (SEM-260).
+    /// Every source has listed its objects. Only now may entries be pruned (SEM-260).
     pub const fn is_synced(&self) -> bool {
         self.listed_services.is_synced && self.listed_slices.is_synced && self.listed_nodes.is_synced
     }
@@ -151,7 +151,7 @@ impl Store {
         }
     }
 
-    /// New complaints by origin; an empty list says that nothing is wrong any more.
+    /// New complaints by origin. An empty list ends the complaints of its origin.
     pub fn take_complaints(&mut self) -> Vec<(Origin, Vec<Complaint>)> {
         std::mem::take(&mut self.complaints)
     }
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn sem_271_a_relist_replaces_what_is_known_only_when_it_is_complete() {
+    fn sem_271_a_relist_replaces_the_known_objects_only_when_it_is_complete() {
         let mut store = Store::new("node1");
         store.set_slice(&SliceKey::new("default", "a"), Some(slice("a", "a")));
         store.set_slice(&SliceKey::new("default", "b"), Some(slice("b", "b")));

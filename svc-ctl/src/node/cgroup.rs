@@ -77,8 +77,8 @@ fn is_own(dir: &Path) -> bool {
     dir.join("cgroup.type").exists() && procs.lines().any(|line| line == pid)
 }
 
-/// The cgroup v2 mount with the highest root. Roots are relative to our own cgroup namespace, so `/../..` is above
-/// `/`. Of equals the newest, which covers the others.
+/// The cgroup v2 mount with the highest root. Roots are relative to our own cgroup namespace, so `/../..` is above `/`.
+/// If several are equal, the newest, which covers the others.
 fn highest(mountinfo: &str) -> Option<PathBuf> {
     let mounts = mountinfo.lines().filter_map(|line| {
         let (fields, tail) = line.split_once(" - ")?;

@@ -53,7 +53,7 @@ pub struct Interface {
 const IPVS: [&str; 2] = ["kube-ipvs0", "kube-dummy-if"];
 
 impl Interface {
-    /// Its addresses are Services' and not the node's.
+    /// Its addresses belong to Services and not to the node.
     pub fn is_of_another_proxy(&self) -> bool {
         IPVS.contains(&self.name.as_str())
     }

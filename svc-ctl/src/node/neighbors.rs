@@ -18,7 +18,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Where redirected packets of a flow go.
+/// Next hop of a flow's redirected packets.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct NextHop {
     /// Index of the interface.
@@ -80,8 +80,8 @@ fn is_stale(neighbor: &NeighbourMessage, in_use: &BTreeSet<NextHop>) -> bool {
             .is_some_and(|mac| in_use.contains(&NextHop { interface: neighbor.header.ifindex, mac }))
 }
 
-/// Does what a packet of the stack to this neighbor would do (`NTF_USE`, rtnetlink(7)): the kernel waits for a sign of
-/// life, then probes.
+/// Has the effect of a packet that the stack sends to this neighbor (`NTF_USE`, rtnetlink(7)): the kernel waits for a
+/// sign of life, then probes.
 async fn use_neighbor(handle: &Handle, mut neighbor: NeighbourMessage) -> anyhow::Result<()> {
     neighbor.header.flags = NeighbourFlags::Use;
     neighbor.attributes.retain(|attribute| matches!(attribute, NeighbourAttribute::Destination(_)));

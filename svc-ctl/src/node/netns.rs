@@ -12,7 +12,8 @@ pub fn all(dirs: &[PathBuf]) -> Vec<File> {
     let own = of_process("/proc/self".into());
     let processes = entries(Path::new("/proc")).filter(|path| is_process(path)).map(of_process);
     let named = dirs.iter().flat_map(|dir| entries(dir));
-    // All namespaces are files of one file system. A name left by an unclean end is a file of another.
+    // All namespaces are files of one file system. A name that an unclean end has left behind is a file of another file
+    // system.
     let Ok(device) = fs::metadata(&own).map(|own| own.dev()) else { return Vec::new() };
     let mut seen = BTreeSet::new();
     let is_new =

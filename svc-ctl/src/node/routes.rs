@@ -25,8 +25,8 @@ pub enum Fact {
     ToNeighbour(IpAddr),
 }
 
-/// The fact in a route of the main table, and the interfaces that it is about. A route to a connected network has
-/// none: the interface's address says the same.
+/// The fact in a route of the main table, and the interfaces that it is about. A route to a connected network has none:
+/// the interface's address has the same effect.
 pub fn fact(route: &RouteMessage) -> Option<(Fact, Vec<u32>)> {
     let RouteHeader { table, kind, destination_prefix_length: length, .. } = route.header;
     if table != RouteHeader::RT_TABLE_MAIN || kind != RouteType::Unicast {

@@ -199,13 +199,13 @@ mod tests {
 
     #[test]
     fn a_shared_block_is_reported_with_its_remedy() {
-        let told = |range, reserved| overlap(SHARED, &EphemeralPorts::parse(range, reserved));
-        let (sysctl, reason) = told("1024 65535", "").unwrap();
+        let overlap_of = |range, reserved| overlap(SHARED, &EphemeralPorts::parse(range, reserved));
+        let (sysctl, reason) = overlap_of("1024 65535", "").unwrap();
         assert_eq!(sysctl, "net/ipv4/ip_local_port_range");
         for part in ["1024-65535", "32768 of", "32768-65535", "ip_local_reserved_ports", "--snat-ports"] {
             assert!(reason.contains(part), "{part} in {reason}");
         }
-        assert_eq!(told("1024 32767", ""), None);
-        assert_eq!(told("1024 65535", "32768-65535"), None);
+        assert_eq!(overlap_of("1024 32767", ""), None);
+        assert_eq!(overlap_of("1024 65535", "32768-65535"), None);
     }
 }

@@ -29,7 +29,7 @@ impl Listeners {
         self.refused(flag, address, format!("{error}{cure}"));
     }
 
-    /// Notes that nobody listens at an address that `flag` names.
+    /// Notes that svc cannot listen at an address that `flag` names.
     pub fn refused(&self, flag: &'static str, address: &str, reason: String) {
         self.change(|all| {
             all.insert(flag, Complaint::new(Kind::Failed, flag, address, reason));

@@ -28,7 +28,7 @@ use self::listeners::Listeners;
 use self::metrics::Metrics;
 use self::metrics::followed::Followed;
 use self::metrics::requests::ApiRequests;
-use self::socket::Asked;
+use self::socket::SocketData;
 use self::status::StatusFile;
 use self::status_writer::StatusInputs;
 use crate::config::ConfigurationInForce;
@@ -127,7 +127,7 @@ pub fn start(
         ..StatusFile::default()
     };
     let complaints = ledger.subscribe();
-    let told = StatusInputs {
+    let inputs = StatusInputs {
         progress: progress.clone(),
         hooks,
         sweeps: sweeps.clone(),
@@ -137,8 +137,8 @@ pub fn start(
     parts.spawn("health checks", servers.ended());
     parts.spawn("metrics of Services", followed.run(served));
     parts.spawn("the list of health check node ports", ports::run(plan, worlds.clone(), publish));
-    parts.spawn("the status file", status_writer::run(identity, told, run_dir.clone()));
-    let asked = Asked { complaints, in_force, worlds: worlds.clone() };
+    parts.spawn("the status file", status_writer::run(identity, inputs, run_dir.clone()));
+    let asked = SocketData { complaints, in_force, worlds: worlds.clone() };
     parts.spawn("the status socket", socket::run(run_dir.clone(), asked, listeners));
     let node = settings.node.clone();
     parts.spawn("the watch over full tables", nearly_full::run(node, progress, sweeps, ledger.clone()));

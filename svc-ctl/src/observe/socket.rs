@@ -39,20 +39,20 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Data for the answers.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct SocketData {
     pub complaints: watch::Receiver<Complaints>,
     pub in_force: watch::Receiver<InForce>,
     pub worlds: watch::Receiver<World>,
 }
 
 /// Serves for ever.
-pub async fn run(run_dir: PathBuf, asked: Asked, listeners: Listeners) -> anyhow::Result<()> {
+pub async fn run(run_dir: PathBuf, data: SocketData, listeners: Listeners) -> anyhow::Result<()> {
     let router = Router::new()
         .route("/complaints", get(complaints))
         .route("/services", get(services))
         .route("/wanted", get(wanted_side))
         .route("/wanted/frontends", get(frontends))
-        .with_state(asked);
+        .with_state(data);
     loop {
         match listen(&run_dir) {
             Ok(listener) => {
@@ -86,14 +86,14 @@ pub(super) fn within<T>(dir: &Path, act: impl FnOnce(&Path) -> io::Result<T>) ->
 }
 
 #[derive(Debug, Deserialize)]
-struct Which {
+struct NamespaceFilter {
     namespace: Option<String>,
 }
 
-async fn complaints(State(asked): State<Asked>, Query(which): Query<Which>) -> Response {
-    let all = asked.complaints.borrow().clone();
+async fn complaints(State(data): State<SocketData>, Query(filter): Query<NamespaceFilter>) -> Response {
+    let all = data.complaints.borrow().clone();
     json(move || {
-        let is_wanted = |origin: &Origin, complaint: &Complaint| match &which.namespace {
+        let is_wanted = |origin: &Origin, complaint: &Complaint| match &filter.namespace {
             Some(namespace) => is_in_namespace(origin, complaint, namespace),
             None => true,
         };
@@ -144,8 +144,8 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
 }
 
 /// Names of the service ids in the tables.
-async fn services(State(asked): State<Asked>) -> Response {
-    let services = asked.in_force.borrow().services.clone();
+async fn services(State(data): State<SocketData>) -> Response {
+    let services = data.in_force.borrow().services.clone();
     json(move || services.iter().map(|(key, id)| (id.0, key.to_string())).collect::<BTreeMap<u32, String>>())
         .await
 }
@@ -158,19 +158,19 @@ struct PortInFamily {
 }
 
 /// The wanted side of a service port by its id in the tables; `null` if there is none.
-async fn wanted_side(State(asked): State<Asked>, Query(which): Query<PortInFamily>) -> Response {
-    let (services, world) = (asked.in_force.borrow().services.clone(), asked.worlds.borrow().clone());
+async fn wanted_side(State(data): State<SocketData>, Query(filter): Query<PortInFamily>) -> Response {
+    let (services, world) = (data.in_force.borrow().services.clone(), data.worlds.borrow().clone());
     json(move || {
-        let (key, _) = services.iter().find(|(_, id)| id.0 == which.id)?;
-        let family = if which.family == 4 { IpFamily::V4 } else { IpFamily::V6 };
+        let (key, _) = services.iter().find(|(_, id)| id.0 == filter.id)?;
+        let family = if filter.family == 4 { IpFamily::V4 } else { IpFamily::V6 };
         wanted(&world, key, family)
     })
     .await
 }
 
 /// Every frontend that the objects want.
-async fn frontends(State(asked): State<Asked>) -> Response {
-    let world = asked.worlds.borrow().clone();
+async fn frontends(State(data): State<SocketData>) -> Response {
+    let world = data.worlds.borrow().clone();
     json(move || wanted_frontends(&world)).await
 }
 
@@ -215,9 +215,9 @@ mod tests {
         let (_keep, in_force) = watch::channel(in_force);
         assert!(ask::services(&dir).is_err(), "nobody runs");
         let (_source, worlds) = watch::channel(World::default());
-        let asked = Asked { complaints: ledger.subscribe(), in_force, worlds };
+        let data = SocketData { complaints: ledger.subscribe(), in_force, worlds };
         let mut complained = ledger.subscribe();
-        let task = tokio::spawn(run(dir.clone(), asked, Listeners::new(ledger)));
+        let task = tokio::spawn(run(dir.clone(), data, Listeners::new(ledger)));
         while !dir.join(FILE).exists() {
             tokio::task::yield_now().await;
         }

@@ -1,4 +1,5 @@
-//! The wanted side of a service port: what its objects ask for, and for each endpoint why it is in use or not.
+//! The wanted state of a service port, according to its objects. For each endpoint it has the reason why it is in use
+//! or not.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -1,9 +1,9 @@
-//! The book: what every Service asked for and got. A change touches the Services that it names and their rivals for an address, and
-//! nothing else; the tables are the sum of all pages.
+//! The book: the requested and granted resources of every Service. A change touches only the Services that it names and
+//! their rivals for an address. The tables are the sum of all pages.
 
 mod demand;
 mod give;
-mod moves;
+mod moved_backends;
 mod uses;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +15,7 @@ use svc_common::abi::{BackendId, Extent, Locality, PrefixList, Scope, ServicePor
 
 use self::demand::Demand;
 use self::uses::Uses;
+use super::affinity::AffinityBackends;
 use super::capacity::Capacity;
 use super::claims::{Claimant, Claims, PortOf, owner_of};
 use super::ids::Ids;
@@ -23,7 +24,6 @@ use super::node_ports::plan_node_addresses;
 use super::prefixes::listed;
 use super::serving::Serving;
 use super::settings::Settings;
-use super::stays::Stays;
 use super::tables::{Frontend, MapOp, Prefix, Tables};
 use super::tick::Tick;
 use super::tracked::{TrackedTables, repack};
@@ -32,8 +32,8 @@ use crate::model::name::{ServiceName, ServicePortKey};
 use crate::model::service::Service;
 use crate::model::world::World;
 
-/// UDP frontends without endpoints that are remembered. Beyond them every one that gets endpoints counts as one that had
-/// others before.
+/// Most UDP frontends without endpoints that are remembered. If there are more, every frontend that gets endpoints
+/// counts as one that had others before.
 const EMPTIED: usize = 65_536;
 
 /// The grants of a service port in one family.
@@ -47,11 +47,11 @@ struct Grant {
     extents: [Extent; 2],
     /// The extents over which it has a Maglev table.
     maglevs: [Extent; 2],
-    stays: Box<[BackendId]>,
+    affinity_backends: Box<[BackendId]>,
     prefixes: Box<[Prefix]>,
 }
 
-/// A Service with what it got.
+/// A Service with its granted resources.
 #[derive(Clone, Debug)]
 struct Page {
     service: Arc<Service>,
@@ -98,7 +98,7 @@ pub struct Book {
     uses: Uses,
     tables: TrackedTables,
     serving: Serving,
-    stays: Stays,
+    affinity_backends: AffinityBackends,
     /// UDP frontends that had endpoints and have none.
     emptied: BTreeSet<Frontend>,
     has_forgotten_emptied: bool,
@@ -115,7 +115,7 @@ pub struct Book {
 }
 
 impl Book {
-    /// Begins with what the kernel holds.
+    /// Begins with the tables that the kernel holds.
     pub fn new(found: Tables, capacity: Capacity, settings: Settings) -> Self {
         Self {
             settings,
@@ -125,7 +125,7 @@ impl Book {
             uses: Uses::restored(&found),
             tables: TrackedTables::new(found),
             serving: Serving::new(),
-            stays: Stays::new(),
+            affinity_backends: AffinityBackends::new(),
             emptied: BTreeSet::new(),
             has_forgotten_emptied: false,
             waiting: BTreeMap::new(),
@@ -142,7 +142,7 @@ impl Book {
         self.tables.get()
     }
 
-    /// Other settings; plan them by a turn in which the node has changed, on which every Service depends.
+    /// Takes over other settings. The next turn must count the node as changed, because every Service depends on it.
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = settings;
     }
@@ -151,8 +151,8 @@ impl Book {
         &self.serving
     }
 
-    pub const fn stays(&self) -> &Stays {
-        &self.stays
+    pub const fn affinity_backends(&self) -> &AffinityBackends {
+        &self.affinity_backends
     }
 
     /// Service ids by service port.
@@ -176,7 +176,8 @@ impl Book {
         self.affinity_losses
     }
 
-    /// Plans what has changed, and the Services that wait for room if there may be some. The first turn plans everything.
+    /// Plans the changes, and the Services that wait for room if there may be room now. The first turn plans
+    /// everything.
     pub fn turn(&mut self, world: &World, changes: &Changes, now: Tick) -> Turn {
         let is_whole = self.is_restoring || changes.node;
         let mut work: BTreeSet<ServiceName> = match is_whole {
@@ -211,9 +212,9 @@ impl Book {
         turn.planned = work.len();
         for (name, before) in old {
             if let Some(before) = &before {
-                self.let_go_page(before, &given);
+                self.release_page(before, &given);
             }
-            self.refresh_stays(name, before.as_ref());
+            self.refresh_affinity_backends(name, before.as_ref());
         }
         if self.is_restoring {
             self.end_restoring(&given);
@@ -224,12 +225,12 @@ impl Book {
         turn
     }
 
-    /// The kernel holds what was planned: what was let go may be used again after a grace.
+    /// The kernel holds the planned tables. Released numbers and places may be used again after a grace.
     pub fn release(&mut self, now: Tick) {
         self.ids.release(now);
     }
 
-    /// When the Services that wait for room are worth another try; past if room has come since the last one.
+    /// The next time at which waiting Services may find room. It is in the past if room has come since their last try.
     pub fn next_try(&self, now: Tick) -> Option<Tick> {
         if self.waiting.is_empty() && !self.node_addresses_wait {
             None
@@ -254,7 +255,7 @@ impl Book {
         Some(plan_maglev(&backends).into())
     }
 
-    /// Addresses and prefixes of the node itself. Answers how many addresses have no room.
+    /// Plans the addresses and prefixes of the node itself. Returns the number of addresses without room.
     fn plan_node(&mut self, world: &World) -> usize {
         let own = plan_node_addresses(&self.settings.node_port_addresses, &world.node, &world.addresses);
         let left_out = self.uses.set_own(&mut self.tables, own, self.ids.capacity.addresses);
@@ -298,7 +299,7 @@ impl Book {
         work.extend(rivals);
     }
 
-    /// Decides who gets each frontend that several claim, before anything is changed.
+    /// Decides which claimant gets each frontend with several claims, before any change.
     fn owners(&self, world: &World, work: &BTreeSet<ServiceName>) -> BTreeMap<Frontend, Claimant> {
         let services = work.iter().filter_map(|name| world.services.get(name));
         let contested: BTreeSet<Frontend> = services.flat_map(|s| self.claims.contested(s)).collect();
@@ -309,13 +310,13 @@ impl Book {
         contested.into_iter().filter_map(owner).collect()
     }
 
-    /// The tables lead a frontend to this service port now.
+    /// In the tables the frontend belongs to this service port now.
     fn holds(&self, claimant: &Claimant, frontend: &Frontend) -> bool {
         let id_at = |f: &Frontend| self.tables().frontends.get(f).map(|entry| entry.service);
         let Some(held_by) = id_at(frontend) else { return false };
         match self.ids.services().get(&claimant.of.key()) {
             Some(id) => *id == held_by,
-            // After a restart nobody has an id yet: it is known by an address that only it claims.
+            // After a restart no service port has an id yet. It is recognised by an address that only it claims.
             None => {
                 let claims = claimant.of.claims();
                 claims
@@ -325,8 +326,8 @@ impl Book {
         }
     }
 
-    /// Gives back what an old page held. `given`: frontends that were given to somebody in this turn.
-    fn let_go_page(&mut self, page: &Page, given: &BTreeSet<Frontend>) {
+    /// Releases the resources of an old page. `given`: frontends that were granted in this turn.
+    fn release_page(&mut self, page: &Page, given: &BTreeSet<Frontend>) {
         let now: Vec<PortOf> = self
             .pages
             .get(&page.service.name)
@@ -361,28 +362,29 @@ impl Book {
             .published
             .iter()
             .for_each(|(id, locality)| self.uses.unpublish(&mut self.tables, *id, *locality));
-        grant.stays.iter().for_each(|id| self.uses.end_stay(*id));
+        grant.affinity_backends.iter().for_each(|id| self.uses.release_from_affinity(*id));
         grant.maglevs.iter().for_each(|over| self.uses.let_go_maglev(*over));
         grant.extents.iter().for_each(|extent| self.uses.let_go_extent(*extent));
     }
 
-    /// The clients of a service port may stay with the endpoints of both its families.
-    fn refresh_stays(&mut self, name: &ServiceName, before: Option<&Page>) {
+    /// Collects the backends that clients of a service port may keep: the endpoints of both its families.
+    fn refresh_affinity_backends(&mut self, name: &ServiceName, before: Option<&Page>) {
         let now = self.pages.get(name);
         let grants = before.into_iter().chain(now).flat_map(|page| page.grants.iter());
         let ids: BTreeSet<ServicePortId> =
-            grants.filter(|g| !g.stays.is_empty()).map(|g| g.service).collect();
+            grants.filter(|g| !g.affinity_backends.is_empty()).map(|g| g.service).collect();
         for id in ids {
             let of_id = now.into_iter().flat_map(|page| page.grants.iter()).filter(|g| g.service == id);
-            let stays: BTreeSet<BackendId> = of_id.flat_map(|g| g.stays.iter().copied()).collect();
-            let before = self.stays.get(&id);
-            if before.is_some_and(|before| !before.is_subset(&stays)) {
+            let affinity_backends: BTreeSet<BackendId> =
+                of_id.flat_map(|g| g.affinity_backends.iter().copied()).collect();
+            let before = self.affinity_backends.get(&id);
+            if before.is_some_and(|before| !before.is_subset(&affinity_backends)) {
                 self.affinity_losses += 1;
             }
-            if stays.is_empty() {
-                self.stays.remove(&id);
-            } else if before.is_none_or(|before| **before != stays) {
-                self.stays.insert(id, Arc::new(stays));
+            if affinity_backends.is_empty() {
+                self.affinity_backends.remove(&id);
+            } else if before.is_none_or(|before| **before != affinity_backends) {
+                self.affinity_backends.insert(id, Arc::new(affinity_backends));
             }
         }
     }

@@ -1,4 +1,4 @@
-//! How much the tables hold.
+//! Capacity of the tables.
 
 use svc_common::abi::limits;
 

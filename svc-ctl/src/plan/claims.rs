@@ -159,8 +159,9 @@ fn claimants(service: &Arc<Service>) -> impl Iterator<Item = (Frontend, Claimant
     })
 }
 
-/// Decides who gets a frontend: a cluster address goes before all, the older Service before the younger where both ages are
-/// known, then who has it, then the first by name. Two rounds, because age does not order those without.
+/// Decides which claimant gets a frontend. In this order: the claim of a cluster address, the older Service if both
+/// ages are known, the present owner, the first by name. This takes two rounds, because Services without an age cannot
+/// be ordered by age.
 pub fn owner_of(claimants: &[Claimant], holds: impl Fn(&Claimant) -> bool) -> Option<&Claimant> {
     let is_internal = claimants.iter().any(|c| !c.is_external);
     let entitled = || claimants.iter().filter(|c| c.is_external != is_internal);

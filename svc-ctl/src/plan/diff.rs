@@ -40,7 +40,7 @@ pub fn plan_diff(
     ops
 }
 
-/// One op on tables as a value; what every store does to its maps.
+/// Applies one op to tables. Every store does the same to its maps.
 pub fn apply_op(tables: &mut Tables, op: &MapOp) {
     match op {
         MapOp::PutBackend(id, backend) => drop(tables.backends.insert(*id, *backend)),
@@ -88,7 +88,7 @@ mod tests {
         IpAddr::V4(Ipv4Addr::new(10, 0, 0, n))
     }
 
-    /// Tables as the ids make them: a set of backends always has the same place, which is nobody else's.
+    /// Tables as the ids make them: a set of backends always has the same place, and no other set has it.
     fn arb_tables() -> impl Strategy<Value = Tables> {
         let frontends = proptest::collection::btree_map(0_u8..12, (0_u8..16, 0_u8..16, 1_u32..5), 0..8);
         let addrs = proptest::collection::btree_map(0_u8..6, 0_u32..4, 0..4);

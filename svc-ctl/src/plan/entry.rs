@@ -1,4 +1,4 @@
-//! Entries of frontends: from which extent the programs choose, and whom they masquerade (SEM-060 to SEM-066, SEM-081 to
+//! Entries of frontends: the extent to choose from, and the clients to masquerade (SEM-060 to SEM-066, SEM-081 to
 //! SEM-085).
 
 use svc_common::abi::{Extent, FrontendFlags, ServicePortId};
@@ -11,10 +11,10 @@ use crate::model::service::Selection;
 /// The operator's settings of the masquerade.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Masquerade {
-    /// Everybody who dials a ClusterIP, pods too.
+    /// Masquerade all clients of ClusterIPs, pods too.
     pub all: bool,
-    /// Also what goes to a backend of this node, as kube-proxy does. Its answers find the client without it, and the
-    /// backend sees who the client is.
+    /// Masquerade packets to backends of this node too, as kube-proxy does. Replies find the client without it, and the
+    /// backend then sees the client's address.
     pub to_local: bool,
 }
 
@@ -33,12 +33,12 @@ pub struct Shared {
     /// Seconds.
     pub affinity: u32,
     pub masquerade: Masquerade,
-    /// It is known who a local pod is.
+    /// Local pods can be recognised.
     pub knows_pods: bool,
     pub is_node_in_ranges: bool,
 }
 
-/// Clients choose by a Maglev table: those from outside, so that whichever node they come by chooses the same.
+/// Clients from outside choose by a Maglev table, so that every node chooses the same backend for them.
 pub fn has_table(selection: Option<Selection>, claim: &Claim) -> bool {
     selection.map_or(claim.external, |selection| selection == Selection::Maglev)
 }
@@ -53,8 +53,8 @@ impl Shared {
     pub fn entry(&self, claim: &Claim) -> FrontendEntry {
         let is_local = self.is_local(claim);
         let external_local = claim.external && is_local;
-        // By way of an external frontend everybody is masqueraded, or nobody (SEM-083, SEM-085). At a ClusterIP who is no
-        // local pod came by way of this node, and must have his answers by it (SEM-081).
+        // At an external frontend either all clients are masqueraded or none (SEM-083, SEM-085). At a ClusterIP a
+        // client that is no local pod came through this node, so its replies must come through this node too (SEM-081).
         let (pods, others) = match claim.external {
             true => (!is_local, !is_local),
             false => (self.masquerade.all, self.masquerade.all || self.knows_pods),

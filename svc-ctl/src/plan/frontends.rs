@@ -6,7 +6,7 @@ use super::tables::Frontend;
 use crate::model::name::IpFamily;
 use crate::model::service::{ServiceAddresses, ServicePort};
 
-/// A frontend that a service port wants, and the field that says so.
+/// A frontend that a service port claims, and the field that asks for it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Claim {
     pub frontend: Frontend,

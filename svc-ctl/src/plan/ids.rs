@@ -1,5 +1,5 @@
-//! Stable numbers: services, backends, places of extents and of Maglev tables. They live as long as what they name, also
-//! across a restart, where they are found again in the restored tables.
+//! Stable numbers: services, backends, places of extents and of Maglev tables. A number lives as long as the thing that
+//! it names. After a restart it is found again in the restored tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -40,12 +40,12 @@ pub struct Ids {
     /// Maglev tables found in the kernel at start, by digest and number of pages.
     restored_maglevs: BTreeMap<(u64, u32), Extent>,
     /// Numbers taken since `begin`, to be undone by `roll_back`.
-    journal: Vec<Taken>,
+    journal: Vec<JournalEntry>,
 }
 
 /// A number that no table shows yet.
 #[derive(Clone, Debug)]
-enum Taken {
+enum JournalEntry {
     Service(ServicePortKey),
     Backend(Target),
     Extent(Arc<[BackendId]>),
@@ -53,7 +53,7 @@ enum Taken {
 }
 
 impl Ids {
-    /// Ids that agree with what the kernel holds (nothing, after a first start).
+    /// Ids that agree with the kernel's tables, which are empty after a first start.
     pub fn restored(tables: &Tables, capacity: Capacity) -> Self {
         let services: BTreeSet<u32> = tables.frontends.values().map(|e| e.service.0).collect();
         let backends: BTreeSet<u32> = tables.backends.keys().map(|id| id.0).collect();
@@ -103,28 +103,28 @@ impl Ids {
         [self.service_numbers.used(), self.backend_numbers.used(), runs[0], runs[1]]
     }
 
-    /// From here on everything that is taken is taken for one service port.
+    /// Begins to record the numbers that are taken for one service port.
     pub fn begin(&mut self) {
         self.journal.clear();
     }
 
-    /// The service port does not fit: what was taken for it is there for others.
+    /// The service port does not fit. Frees the numbers that were taken for it.
     pub fn roll_back(&mut self) {
         for taken in std::mem::take(&mut self.journal).into_iter().rev() {
             match taken {
-                Taken::Service(key) => {
+                JournalEntry::Service(key) => {
                     let id = self.services.remove(&key);
                     id.into_iter().for_each(|id| self.service_numbers.untake(id.0));
                 }
-                Taken::Backend(target) => {
+                JournalEntry::Backend(target) => {
                     let id = self.backends.remove(&target);
                     id.into_iter().for_each(|id| self.backend_numbers.untake(id.0));
                 }
-                Taken::Extent(set) => {
+                JournalEntry::Extent(set) => {
                     let extent = self.extents.remove(&set);
                     extent.into_iter().for_each(|e| self.places.untake(e));
                 }
-                Taken::Pages(pages) => self.pages.untake(pages),
+                JournalEntry::Pages(pages) => self.pages.untake(pages),
             }
         }
     }
@@ -147,7 +147,7 @@ impl Ids {
             Some(id) => id,
             None => {
                 let id = self.service_numbers.take(now).ok_or_else(|| self.full("services"))?;
-                self.journal.push(Taken::Service(key.clone()));
+                self.journal.push(JournalEntry::Service(key.clone()));
                 ServicePortId(id)
             }
         };
@@ -162,7 +162,7 @@ impl Ids {
         }
         let id = self.backend_numbers.take(now).map(BackendId).ok_or_else(|| self.full("backends"))?;
         self.backends.insert(target, id);
-        self.journal.push(Taken::Backend(target));
+        self.journal.push(JournalEntry::Backend(target));
         Ok(id)
     }
 
@@ -178,7 +178,7 @@ impl Ids {
         let extent = self.places.take(count, now).ok_or_else(|| self.full("selection"))?;
         let set: Arc<[BackendId]> = set.into();
         self.extents.insert(Arc::clone(&set), extent);
-        self.journal.push(Taken::Extent(set));
+        self.journal.push(JournalEntry::Extent(set));
         Ok(extent)
     }
 
@@ -193,7 +193,7 @@ impl Ids {
             return Ok((pages, true));
         }
         let pages = self.pages.take(count, now).ok_or_else(|| self.full("maglev"))?;
-        self.journal.push(Taken::Pages(pages));
+        self.journal.push(JournalEntry::Pages(pages));
         Ok((pages, false))
     }
 
@@ -250,7 +250,7 @@ impl Ids {
         pages.into_values().for_each(|e| self.pages.retire(e));
     }
 
-    /// The kernel holds what was planned last: what was retired may be used again after a grace.
+    /// The kernel holds the last plan. Retired numbers may be used again after a grace.
     pub fn release(&mut self, now: Tick) {
         self.service_numbers.release(now);
         self.backend_numbers.release(now);
@@ -258,7 +258,7 @@ impl Ids {
         self.pages.release(now);
     }
 
-    /// When something that was let go becomes usable.
+    /// The time at which the next released number or place becomes usable.
     pub fn next_usable(&self, now: Tick) -> Option<Tick> {
         let numbers = [&self.service_numbers, &self.backend_numbers].map(|n| n.next_usable(now));
         let runs = [&self.places, &self.pages].map(|p| p.next_usable(now));

@@ -1,10 +1,10 @@
-//! Maglev tables (Eisenbud et al., NSDI 2016): every node that knows the same backends makes the same table of them, and
-//! a backend that comes or goes moves hardly a place but its own.
+//! Maglev tables (Eisenbud et al., NSDI 2016): every node that knows the same backends makes the same table of them,
+//! and a backend that comes or goes moves hardly any place of other backends.
 //!
-//! A table over up to 256 backends has one page of 4,096 places. It is not filled by Maglev's walks, which move up to 4 %
-//! more at 100 places per backend: all backends draw for every place (rendezvous, Thaler and Ravishankar 1998), and who
-//! has its share already stands back (bounded loads, Mirrokni et al. 2018). More backends would make that slow: larger
-//! tables have at least 32 places for each backend and are filled by Maglev's walks.
+//! A table over up to 256 backends has one page of 4,096 places. It is not filled by Maglev's walks, which move up to 4
+//! % more at 100 places per backend: all backends draw for every place (rendezvous, Thaler and Ravishankar 1998), and a
+//! backend that has its share takes no more (bounded loads, Mirrokni et al. 2018). More backends would make that slow:
+//! larger tables have at least 32 places for each backend and are filled by Maglev's walks.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -33,8 +33,8 @@ pub fn pages(backends: usize) -> u32 {
     }
 }
 
-/// For each place of the table the index of its backend in `backends`. Who has a place depends on addresses and ports
-/// alone, not on the order.
+/// For each place of the table the index of its backend in `backends`. The backend of a place depends only on addresses
+/// and ports, not on the order.
 pub fn plan_maglev(backends: &[(IpAddr, u16)]) -> Vec<u16> {
     match pages(backends.len()) {
         0 => Vec::new(),
@@ -166,7 +166,7 @@ mod tests {
             for gone in [0, usize::from(count) / 2, usize::from(count) - 1] {
                 let mut rest = all.clone();
                 let lost = rest.remove(gone);
-                // Of one backend there is no table: it has every place.
+                // One backend needs no table, because it would have every place.
                 let after = if rest.len() > 1 { owners(&rest) } else { vec![rest[0]; PLACES] };
                 assert_eq!(before.len(), after.len());
                 let moved = before.iter().zip(&after).filter(|(b, a)| **b != lost && b != a).count();

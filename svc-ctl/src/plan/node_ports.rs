@@ -77,7 +77,7 @@ impl FromStr for NodePortAddresses {
     }
 }
 
-/// The addresses of the node with what each is good for.
+/// The addresses of the node with their flags.
 pub fn plan_node_addresses(
     setting: &NodePortAddresses,
     node: &NodeInfo,
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_list_is_told_as_it_was_typed() {
+    fn an_address_list_is_shown_as_it_was_typed() {
         for text in ["", "primary", "all,primary,localhost,10.0.0.0/8,fd00::/8"] {
             assert_eq!(text.parse::<NodePortAddresses>().unwrap().words().join(","), text);
         }

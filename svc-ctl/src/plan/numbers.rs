@@ -48,7 +48,7 @@ impl Numbers {
         Some(number)
     }
 
-    /// Takes back a number that the kernel was never shown: it is the next one to be taken.
+    /// Frees a number that the kernel never got. It is the next one to be taken.
     pub fn untake(&mut self, number: u32) {
         if number.checked_add(1) == Some(self.next) {
             self.next = number;

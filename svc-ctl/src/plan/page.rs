@@ -22,7 +22,7 @@ pub struct Endpoints {
     pub local: Vec<(Target, Locality)>,
     /// Some endpoint is usable somewhere in the cluster (SEM-065).
     pub usable_anywhere: bool,
-    /// Where UDP flows may stay.
+    /// Endpoints that UDP flows may keep.
     pub serving: Option<Arc<BTreeSet<SocketAddr>>>,
     /// Every endpoint, whatever its conditions.
     pub listed: Vec<Target>,
@@ -53,7 +53,7 @@ pub fn plan_endpoints(world: &World, of: &PortOf) -> Endpoints {
     }
 }
 
-/// An address of the node itself is the host's whatever Kubernetes calls it; then the node's name decides.
+/// An endpoint with an address of the node itself is on the host. For other endpoints the node's name decides.
 fn target(world: &World, endpoint: &PortEndpoint<'_>) -> (Target, Locality) {
     let (addr, port) = endpoint.target();
     let locality = if world.addresses.addrs.contains(&addr) {

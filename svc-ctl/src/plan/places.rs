@@ -72,7 +72,7 @@ impl Places {
         self.take_at(extent).then_some(extent)
     }
 
-    /// Takes back a run that the kernel was never shown.
+    /// Frees a run that the kernel never got.
     pub fn untake(&mut self, extent: Extent) {
         self.give_back(extent);
     }

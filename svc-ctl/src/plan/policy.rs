@@ -36,7 +36,7 @@ pub struct Categories<'a> {
     pub usable_anywhere: bool,
 }
 
-/// How hints narrow the cluster list.
+/// The rule by which hints narrow the cluster list.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Topology {
     Everywhere,

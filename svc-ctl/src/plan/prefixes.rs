@@ -27,31 +27,31 @@ impl FromStr for Cidrs {
     }
 }
 
-/// The rule that tells a pod of this node (SEM-090).
+/// The rule that recognises local pods (SEM-090).
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum LocalPods {
-    /// Whoever sends by an interface that says so.
+    /// Clients that send by a pod interface.
     #[default]
     ByInterface,
     /// Sources within one of these.
     Within(Cidrs),
     /// Sources within the node's own `spec.podCIDRs`.
     OfNode,
-    /// Nobody: it is not known who a pod is.
-    Nobody,
+    /// No client: local pods cannot be recognised.
+    Unknown,
 }
 
 impl LocalPods {
-    /// The prefixes of local pods, where sources tell.
+    /// The prefixes of local pods, if pods are recognised by source address.
     pub fn prefixes<'a>(&'a self, node: &'a NodeInfo) -> &'a [IpNet] {
         match self {
-            Self::ByInterface | Self::Nobody => &[],
+            Self::ByInterface | Self::Unknown => &[],
             Self::Within(Cidrs(nets)) => nets,
             Self::OfNode => &node.pod_cidrs,
         }
     }
 
-    /// It is known who is a pod in that family; if not, nobody is masqueraded for being none (SEM-081).
+    /// Local pods of that family can be recognised. If not, no client is masqueraded for being no local pod (SEM-081).
     pub fn is_known(&self, node: &NodeInfo, family: IpFamily) -> bool {
         *self == Self::ByInterface || self.prefixes(node).iter().any(|net| IpFamily::of(net.addr()) == family)
     }
@@ -62,8 +62,8 @@ pub fn listed(list: PrefixList, nets: &[IpNet]) -> impl Iterator<Item = Prefix> 
     nets.iter().map(move |&net| Prefix { list, net })
 }
 
-/// The clients that may use a service port's load-balancer addresses. If this node may, so may the addresses themselves: where they
-/// are the node's, its packets to them come from them (SEM-032).
+/// The clients that may use a service port's load-balancer addresses. If this node may use them, the addresses
+/// themselves are added: if an address is the node's, the node's own packets to it have it as their source (SEM-032).
 pub fn source_ranges(service: ServicePortId, addresses: &ServiceAddresses, is_node_in: bool) -> Vec<Prefix> {
     let own = addresses.load_balancer_ips.iter().filter(|_| is_node_in).map(|&ip| IpNet::from(ip));
     let nets: Vec<IpNet> = addresses.source_ranges.iter().copied().chain(own).collect();

@@ -120,7 +120,7 @@ fn words(bits: &[(bool, &str)]) -> String {
     if set.is_empty() { "-".to_owned() } else { set.join(",") }
 }
 
-/// Reads what `render` wrote. The error names the line.
+/// Parses the output of `render`. The error names the line.
 pub fn parse(text: &str) -> Result<Tables, String> {
     let mut tables = Tables::default();
     for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {

@@ -12,11 +12,11 @@ pub struct Settings {
     pub node_port_addresses: NodePortAddresses,
     pub masquerade: Masquerade,
     pub local_pods: LocalPods,
-    /// Where ClusterIPs come from, if packets to an address there that no Service has shall be dropped.
+    /// The ranges of ClusterIPs, if packets to unallocated addresses in them are dropped.
     pub service_cidrs: Cidrs,
-    /// Addresses for load balancers. Packets from outside to an address there that no Service has are dropped.
+    /// Load-balancer pools. Packets from outside to unused addresses in them are dropped.
     pub pools: Vec<IpNet>,
-    /// How backends are chosen where the Service does not say; by default for clients from outside by Maglev, for others
-    /// at random.
+    /// How backends are chosen if the Service does not specify it; by default for clients from outside by Maglev, for
+    /// others at random.
     pub selection: Option<Selection>,
 }

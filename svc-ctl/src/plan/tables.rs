@@ -10,7 +10,7 @@ use svc_common::abi::{
 };
 use svc_common::addr::Proto;
 
-use super::dense::Dense;
+use super::backend_map::BackendMap;
 
 /// The key of a frontend in the kernel.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -61,7 +61,7 @@ pub struct Tables {
     pub extents: BTreeMap<Extent, Arc<[BackendId]>>,
     /// Maglev tables by their pages: the [digest](super::maglev::digest) of their places.
     pub maglevs: BTreeMap<Extent, u64>,
-    pub backends: Dense<Backend>,
+    pub backends: BackendMap<Backend>,
     /// Addresses of this node and of Services.
     pub addresses: BTreeMap<IpAddr, AddressFlags>,
     pub prefixes: BTreeSet<Prefix>,

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use hashbrown::{DefaultHashBuilder, HashTable};
 use svc_common::abi::BackendId;
 
-use super::dense::Dense;
+use super::backend_map::BackendMap;
 
 /// An address and port, before it has an id.
 pub type Target = (IpAddr, u16);
@@ -14,7 +14,7 @@ pub type Target = (IpAddr, u16);
 #[derive(Clone, Debug, Default)]
 pub struct Targets {
     by_target: HashTable<BackendId>,
-    by_id: Dense<Target>,
+    by_id: BackendMap<Target>,
     hasher: DefaultHashBuilder,
 }
 
@@ -27,7 +27,7 @@ impl Targets {
         self.by_id.get(&id).copied()
     }
 
-    /// Gives the target this id. Another id that it had no longer leads to it, nor it to that.
+    /// Gives the target this id. An earlier id of the target no longer leads to it.
     pub fn insert(&mut self, target: Target, id: BackendId) {
         self.remove(&target);
         self.by_id.insert(id, target);

@@ -1,4 +1,4 @@
-//! Tables that remember what stood in them before they were changed, so that a change costs as much as it touches.
+//! Tables that remember the entries of before a change, so that the cost of a change is in proportion to its size.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::model::name::IpFamily;
 /// Entries per family.
 pub type PerFamily = [usize; 2];
 
-/// All tables, and what is different in them since the last [`TrackedTables::take_ops`].
+/// All tables, and their changes since the last [`TrackedTables::take_ops`].
 #[derive(Clone, Debug, Default)]
 pub struct TrackedTables {
     tables: Tables,
@@ -196,7 +196,7 @@ fn count(sum: &mut PerFamily, addr: IpAddr, was_there: bool, is_there: bool) {
     *sum = *sum + usize::from(is_there) - usize::from(was_there);
 }
 
-/// Keys whose value is another one now: key, old value, new value.
+/// Keys with a changed value: key, old value, new value.
 fn changed<'a, K: Ord, V: PartialEq + Copy>(
     before: &'a BTreeMap<K, Option<V>>,
     now: impl Fn(&K) -> Option<V> + 'a,

@@ -200,7 +200,7 @@ mod tests {
         assert_eq!(filter_behind(&["DOCKER-USER"]), Some("filter DOCKER-USER".to_owned()));
         assert_eq!(filter_behind(&["DOCKER-ISOLATION-STAGE-1", "KUBE-FORWARD", "LIBVIRT_FWI"]), None);
         assert_eq!(filter_behind(&[]), None);
-        // Nothing leads there.
+        // No jump leads to the chain.
         let apart = [chain("filter", "FORWARD", true, false), chain("filter", "apart", false, false)];
         let drops = |of: &Chain| Ok(vec![Rule { drops: of.name == "apart", next: None }]);
         assert_eq!(Forward::read(&apart, drops).filter, None);

@@ -11,7 +11,7 @@ use super::HooksStatus;
 use super::desired::{desired_interfaces, interface_status, node_addresses};
 use super::firewall::Forward;
 use super::host::Host;
-use super::masquerade_path::{MasqueradePath, Surroundings, bridge_filter, masquerade_path};
+use super::masquerade_path::{MasqueradePath, NodeNetwork, bridge_filter, masquerade_path};
 
 use crate::config::{Config, ThroughStack};
 use crate::dataplane::attach::{Attacher, is_cgroup_attached};
@@ -84,7 +84,7 @@ impl Hooks {
             masquerade_path: masquerade_path(
                 ThroughStack::Never,
                 &Forward::default(),
-                Surroundings::default(),
+                NodeNetwork::default(),
             ),
             attach_ms: BTreeMap::new(),
             reattached: 0,
@@ -162,14 +162,14 @@ impl Hooks {
         let forward = self.host.forward();
         let is_bridge_uplink =
             |i: &Interface| i.is_bridge && self.roles.get(&i.index).is_some_and(|a| a.role == Role::Uplink);
-        let around = Surroundings {
+        let node_network = NodeNetwork {
             has_narrow_route: self.interfaces.has_narrow_route,
             routes_by_source: self.interfaces.routes_by_source,
             routes_by_mark: self.interfaces.routes_by_mark,
             has_bridge_uplink: self.interfaces.list.iter().any(is_bridge_uplink),
             bridges: bridge_filter(),
         };
-        let path = masquerade_path(self.config.through_stack, &forward, around);
+        let path = masquerade_path(self.config.through_stack, &forward, node_network);
         let is_new = path != self.masquerade_path;
         if is_new {
             tracing::info!(path = path.words, "masqueraded packets");

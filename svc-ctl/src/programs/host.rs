@@ -18,8 +18,8 @@ use crate::node::snat_ports::{EphemeralPorts, SnatPorts, among_node_ports, overl
 use crate::node::{Interface, Interfaces, sysctl};
 use crate::observe::ledger::Ledger;
 
-/// How often the netfilter chains are read. The pause is also a multiple of the time that reading took: there may be
-/// many chains.
+/// Interval between two readings of the netfilter chains. The pause is also a multiple of the time that reading took:
+/// there may be many chains.
 const FIREWALL_PERIOD: Duration = Duration::from_secs(10);
 const FIREWALL_PAUSES: u32 = 500;
 

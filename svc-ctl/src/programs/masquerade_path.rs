@@ -23,7 +23,7 @@ pub struct MasqueradePath {
 
 /// The node's routes and bridges, as far as they decide.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Surroundings {
+pub struct NodeNetwork {
     /// A route has a smaller MTU than its interface.
     pub has_narrow_route: bool,
     /// A rule chooses routes by the source address.
@@ -46,7 +46,7 @@ pub enum BridgeFilter {
 }
 
 /// Decides by the configuration and by the node's firewall, routes and bridges.
-pub fn masquerade_path(asked: ThroughStack, forward: &Forward, around: Surroundings) -> MasqueradePath {
+pub fn masquerade_path(asked: ThroughStack, forward: &Forward, node_network: NodeNetwork) -> MasqueradePath {
     let reason = match (asked, &forward.policies) {
         (ThroughStack::Never, _) => None,
         (ThroughStack::Always, _) => Some("as configured".to_owned()),
@@ -55,26 +55,26 @@ pub fn masquerade_path(asked: ThroughStack, forward: &Forward, around: Surroundi
         (ThroughStack::Auto, None) if forward.is_closed => None,
         (ThroughStack::Auto, None) => match &forward.filter {
             Some(chain) => Some(format!("a rule in FORWARD drops packets ({chain})")),
-            None if around.routes_by_mark => Some("a rule routes packets by their mark".to_owned()),
-            None => {
-                around.has_narrow_route.then(|| "a route has a smaller MTU than its interface".to_owned())
-            }
+            None if node_network.routes_by_mark => Some("a rule routes packets by their mark".to_owned()),
+            None => node_network
+                .has_narrow_route
+                .then(|| "a route has a smaller MTU than its interface".to_owned()),
         },
     };
     // A packet on a bridge meets conntrack before it meets svc, with the Service's address: the answer, with the pod's, is
     // invalid to conntrack. Beside policies in FORWARD the stack must see the packets all the same.
-    let meets_conntrack_first = around.has_bridge_uplink && around.bridges != BridgeFilter::None;
+    let meets_conntrack_first = node_network.has_bridge_uplink && node_network.bridges != BridgeFilter::None;
     let Some(reason) = reason else {
         let narrows = asked == ThroughStack::Auto && !forward.is_closed;
         let narrows = if narrows { IfaceFlags::NARROWED_THROUGH_STACK } else { IfaceFlags::NONE };
-        // Nothing accepts them there, and no rule drops some of them on purpose.
+        // FORWARD accepts no packets there, and no rule drops some of them on purpose.
         let is_dropped = asked == ThroughStack::Auto && forward.is_closed && forward.filter.is_none();
-        let is_past = around.routes_by_source || meets_conntrack_first || is_dropped;
+        let is_past = node_network.routes_by_source || meets_conntrack_first || is_dropped;
         let local = if is_past { IfaceFlags::LOCAL_PAST_STACK } else { IfaceFlags::NONE };
         let words = "past the stack".to_owned();
         return MasqueradePath { flags: narrows.with(local), words, is_spoilt_by_bridge: false };
     };
-    let is_filtered = around.bridges == BridgeFilter::All;
+    let is_filtered = node_network.bridges == BridgeFilter::All;
     let bridged = if is_filtered { IfaceFlags::BRIDGE_FILTERED } else { IfaceFlags::NONE };
     MasqueradePath {
         flags: IfaceFlags::THROUGH_STACK.with(bridged),
@@ -98,16 +98,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bridge_that_netfilter_sees_spoils_the_way_through_the_stack() {
+    fn a_bridge_that_netfilter_sees_breaks_the_path_through_the_stack() {
         let through = |has_bridge_uplink, bridges| {
-            let around = Surroundings { has_bridge_uplink, bridges, ..Surroundings::default() };
-            masquerade_path(ThroughStack::Always, &Forward::default(), around).is_spoilt_by_bridge
+            let node_network = NodeNetwork { has_bridge_uplink, bridges, ..NodeNetwork::default() };
+            masquerade_path(ThroughStack::Always, &Forward::default(), node_network).is_spoilt_by_bridge
         };
         assert!(through(true, BridgeFilter::All) && through(true, BridgeFilter::OneFamily));
         assert!(!through(true, BridgeFilter::None) && !through(false, BridgeFilter::All));
-        let around =
-            Surroundings { has_bridge_uplink: true, bridges: BridgeFilter::All, ..Surroundings::default() };
-        assert!(!masquerade_path(ThroughStack::Never, &Forward::default(), around).is_spoilt_by_bridge);
+        let node_network =
+            NodeNetwork { has_bridge_uplink: true, bridges: BridgeFilter::All, ..NodeNetwork::default() };
+        assert!(!masquerade_path(ThroughStack::Never, &Forward::default(), node_network).is_spoilt_by_bridge);
     }
 
     #[test]
@@ -116,15 +116,15 @@ mod tests {
         let (none, through) = (IfaceFlags::NONE, IfaceFlags::THROUGH_STACK);
         let narrowed = IfaceFlags::NARROWED_THROUGH_STACK;
         let filtered = Forward { filter: Some("filter my-policies".to_owned()), ..Forward::default() };
-        assert_eq!(masquerade_path(Auto, &filtered, Surroundings::default()).flags, through);
-        assert_eq!(masquerade_path(Never, &filtered, Surroundings::default()).flags, none);
-        let by_mark = Surroundings { routes_by_mark: true, ..Surroundings::default() };
+        assert_eq!(masquerade_path(Auto, &filtered, NodeNetwork::default()).flags, through);
+        assert_eq!(masquerade_path(Never, &filtered, NodeNetwork::default()).flags, none);
+        let by_mark = NodeNetwork { routes_by_mark: true, ..NodeNetwork::default() };
         assert_eq!(masquerade_path(Auto, &Forward::default(), by_mark).flags, through);
         let closed = Forward { is_closed: true, ..Forward::default() };
         let local_past = IfaceFlags::LOCAL_PAST_STACK;
         assert_eq!(masquerade_path(Auto, &closed, by_mark).flags, local_past);
         let closed_with_drops = Forward { filter: filtered.filter.clone(), ..closed };
-        assert_eq!(masquerade_path(Auto, &closed_with_drops, Surroundings::default()).flags, none);
+        assert_eq!(masquerade_path(Auto, &closed_with_drops, NodeNetwork::default()).flags, none);
         // Configuration, policies in FORWARD, FORWARD drops, a narrow route; expected flags.
         let rows = [
             (Auto, false, false, false, narrowed),
@@ -139,39 +139,36 @@ mod tests {
         for (asked, has_policies, is_closed, has_narrow_route, flags) in rows {
             let policies = has_policies.then(|| "cali-FORWARD".to_owned());
             let forward = Forward { policies, is_closed, ..Forward::default() };
-            let path = masquerade_path(
-                asked,
-                &forward,
-                Surroundings { has_narrow_route, ..Surroundings::default() },
-            );
+            let path =
+                masquerade_path(asked, &forward, NodeNetwork { has_narrow_route, ..NodeNetwork::default() });
             assert_eq!(path.flags, flags, "{asked:?} {forward:?} {has_narrow_route}: {}", path.words);
         }
     }
 
     #[test]
     fn pods_are_reached_past_a_stack_that_misleads_unless_forward_has_policies() {
-        let by_source = Surroundings { routes_by_source: true, ..Surroundings::default() };
-        let bridge = |bridges| Surroundings { has_bridge_uplink: true, bridges, ..Surroundings::default() };
-        let of = |asked, policies: Option<&str>, around| {
+        let by_source = NodeNetwork { routes_by_source: true, ..NodeNetwork::default() };
+        let bridge = |bridges| NodeNetwork { has_bridge_uplink: true, bridges, ..NodeNetwork::default() };
+        let of = |asked, policies: Option<&str>, node_network| {
             let forward = Forward { policies: policies.map(str::to_owned), ..Forward::default() };
-            masquerade_path(asked, &forward, around).flags.has(IfaceFlags::LOCAL_PAST_STACK)
+            masquerade_path(asked, &forward, node_network).flags.has(IfaceFlags::LOCAL_PAST_STACK)
         };
-        for around in [by_source, bridge(BridgeFilter::OneFamily), bridge(BridgeFilter::All)] {
-            assert!(of(ThroughStack::Auto, None, around), "{around:?}");
-            assert!(of(ThroughStack::Never, Some("cali-FORWARD"), around), "{around:?}");
-            assert!(!of(ThroughStack::Auto, Some("cali-FORWARD"), around), "{around:?}");
-            assert!(!of(ThroughStack::Always, None, around), "{around:?}");
+        for node_network in [by_source, bridge(BridgeFilter::OneFamily), bridge(BridgeFilter::All)] {
+            assert!(of(ThroughStack::Auto, None, node_network), "{node_network:?}");
+            assert!(of(ThroughStack::Never, Some("cali-FORWARD"), node_network), "{node_network:?}");
+            assert!(!of(ThroughStack::Auto, Some("cali-FORWARD"), node_network), "{node_network:?}");
+            assert!(!of(ThroughStack::Always, None, node_network), "{node_network:?}");
         }
-        let no_bridge_uplink = Surroundings { bridges: BridgeFilter::All, ..Surroundings::default() };
-        for around in [bridge(BridgeFilter::None), no_bridge_uplink] {
-            assert!(!of(ThroughStack::Auto, None, around), "{around:?}");
+        let no_bridge_uplink = NodeNetwork { bridges: BridgeFilter::All, ..NodeNetwork::default() };
+        for node_network in [bridge(BridgeFilter::None), no_bridge_uplink] {
+            assert!(!of(ThroughStack::Auto, None, node_network), "{node_network:?}");
         }
     }
 
     #[test]
     fn bridged_packets_go_through_the_stack_only_if_all_masqueraded_packets_do() {
-        let around = Surroundings { bridges: BridgeFilter::All, ..Surroundings::default() };
-        let flags = |asked| masquerade_path(asked, &Forward::default(), around).flags;
+        let node_network = NodeNetwork { bridges: BridgeFilter::All, ..NodeNetwork::default() };
+        let flags = |asked| masquerade_path(asked, &Forward::default(), node_network).flags;
         assert!(flags(ThroughStack::Always).has(IfaceFlags::BRIDGE_FILTERED));
         assert!(!flags(ThroughStack::Auto).has(IfaceFlags::BRIDGE_FILTERED));
     }

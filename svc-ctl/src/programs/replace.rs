@@ -30,7 +30,7 @@ pub struct Plan {
     pub settings: ProgramSettings,
     /// The maps in force.
     pub maps: MapSet,
-    /// Where the programs in force are pinned.
+    /// Folder of the pins of the programs in force.
     pub programs_dir: PathBuf,
     pub sizes: TableSizes,
     /// Programs that are attached.
@@ -44,17 +44,17 @@ pub struct Replacement {
     maps: MapSet,
     replaced: Vec<&'static str>,
     carried: Carried,
-    remains: Remains,
+    staged: StagedFiles,
 }
 
 /// Files of an unfinished replacement; removed on drop.
-struct Remains {
+struct StagedFiles {
     pins: Pins,
     programs_dir: Option<PathBuf>,
     is_kept: bool,
 }
 
-impl Drop for Remains {
+impl Drop for StagedFiles {
     fn drop(&mut self) {
         let programs = self.programs_dir.take().filter(|_| !self.is_kept);
         let removed = programs.map_or(Ok(()), |dir| self.pins.remove_programs(&dir));
@@ -68,7 +68,7 @@ impl Replacement {
     /// Makes maps and loads programs. The error names the map for which memory was missing.
     pub fn prepare(plan: Plan) -> anyhow::Result<Self> {
         let Plan { pins, settings, maps: old, programs_dir, sizes, programs } = plan;
-        let mut remains = Remains { pins: pins.clone(), programs_dir: None, is_kept: false };
+        let mut staged = StagedFiles { pins: pins.clone(), programs_dir: None, is_kept: false };
         pins.remove_staging()?;
         let (mut maps, mut replaced) = old.resized(&sizes)?;
         let carried = Carried::between(&old, &maps)?;
@@ -80,9 +80,9 @@ impl Replacement {
         std::fs::create_dir_all(&staging).with_context(|| format!("making {}", staging.display()))?;
         maps.pin_named(&replaced, &staging)?;
         let mut loaded = Loaded::over(&pins, settings, maps.clone(), carried.clone())?;
-        remains.programs_dir = Some(loaded.dir().clone()).filter(|dir| *dir != programs_dir);
+        staged.programs_dir = Some(loaded.dir().clone()).filter(|dir| *dir != programs_dir);
         loaded.require(&programs)?;
-        Ok(Self { loaded: Some(loaded), maps, replaced, carried, remains })
+        Ok(Self { loaded: Some(loaded), maps, replaced, carried, staged })
     }
 
     pub const fn maps(&self) -> &MapSet {
@@ -104,7 +104,7 @@ impl Replacement {
             return Err(err);
         }
         // The new maps are in force. If a pin cannot be moved, restoring the pins makes it again.
-        self.remains.is_kept = true;
+        self.staged.is_kept = true;
         if let Err(err) = self.finish(&old, &pins) {
             tracing::error!("cannot move the pins of new maps: {err:#}");
         }

@@ -115,7 +115,7 @@ impl Replacements {
         self.advance(hooks);
     }
 
-    /// Requests what an earlier daemon did not finish, and flow tables of the configured size.
+    /// Requests the replacements that an earlier daemon did not finish, and flow tables of the configured size.
     pub fn start(&mut self, hooks: &Hooks) {
         match hooks.loaded.carried().is_empty() {
             true => self.advance(hooks),

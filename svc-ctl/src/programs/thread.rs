@@ -15,7 +15,7 @@ use crate::model::node::NodeAddresses;
 use crate::node::watch::Observed;
 use crate::plan::capacity::Capacity;
 
-/// How often attachments and pins are checked.
+/// Interval between checks of attachments and pins.
 const RESTORE_PERIOD: Duration = Duration::from_secs(5);
 /// Pause after the first failure to attach; it doubles up to the longest pause.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);

@@ -1,4 +1,4 @@
-//! Where the loop's changes come from, and where its results go.
+//! Channels by which the loop receives changes and publishes results.
 
 use tokio::sync::{mpsc, watch};
 
@@ -26,7 +26,7 @@ pub struct Inputs<S> {
     pub first_swap: Option<FirstSwap>,
 }
 
-/// Where the loop publishes its results.
+/// Channels for the loop's results.
 #[derive(Clone, Debug, Default)]
 pub struct Outputs {
     pub progress: watch::Sender<Progress>,

@@ -4,7 +4,7 @@
 #[derive(Clone, Debug)]
 pub struct LoopSettings {
     pub node_name: String,
-    /// The world has what DNS reads.
+    /// The world also has the objects that only DNS reads.
     pub keeps_names: bool,
     /// No table grows beyond so many entries.
     pub most_entries: u32,

@@ -13,9 +13,9 @@ use super::durations::Durations;
 use crate::model::name::ServicePortKey;
 use crate::model::node::NodeAddresses;
 use crate::model::world::World;
+use crate::plan::affinity::AffinityBackends;
 use crate::plan::book::Book;
 use crate::plan::serving::Serving;
-use crate::plan::stays::Stays;
 
 /// Use of a table.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -45,7 +45,7 @@ pub struct Progress {
     pub last_error: Option<String>,
     /// Failed attempts since the start.
     pub failures: u64,
-    /// Number of times that the kernel's tables differed from what had been written.
+    /// Number of times that the kernel's tables differed from the written entries.
     pub drifts: u64,
     /// Writes to the kernel's tables since the start.
     pub ops: u64,
@@ -85,10 +85,10 @@ pub struct Served {
 /// Contents of the kernel's tables, for the sweeper and for `svc-ctl get`. A clone costs nothing.
 #[derive(Clone, Debug, Default)]
 pub struct InForce {
-    /// Where UDP flows may stay.
+    /// Endpoints that UDP flows may keep.
     pub serving: Serving,
     /// Session affinity: backends that clients may keep.
-    pub stays: Stays,
+    pub affinity_backends: AffinityBackends,
     pub own_addresses: Arc<NodeAddresses>,
     /// Backends that were on this node and are on another one now.
     pub moved_away: Arc<BTreeSet<SocketAddr>>,
@@ -105,7 +105,7 @@ impl InForce {
     pub fn of(book: &Book, own_addresses: &Arc<NodeAddresses>) -> Self {
         Self {
             serving: book.serving().clone(),
-            stays: book.stays().clone(),
+            affinity_backends: book.affinity_backends().clone(),
             own_addresses: Arc::clone(own_addresses),
             moved_away: Arc::clone(book.moved_away()),
             services: book.services().clone(),

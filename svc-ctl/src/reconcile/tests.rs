@@ -327,10 +327,10 @@ async fn with_tables_that_cannot_grow_services_without_room_are_named_and_others
     drop(answer.send(Err("FRONTENDS4: no memory".to_owned())).await);
     let status = world.wait(|s| s.generation == 1).await;
     assert_eq!(status.unserved, 1);
-    let told = world.ledger.get(&Origin::Plan(ServiceName::new("default", "s3")));
+    let found = world.ledger.get(&Origin::Plan(ServiceName::new("default", "s3")));
     assert!(
-        told[0].reason.contains("frontends table is full") && told[0].reason.contains("no memory"),
-        "{told:?}"
+        found[0].reason.contains("frontends table is full") && found[0].reason.contains("no memory"),
+        "{found:?}"
     );
     // It is tried again later, and served at once when another Service goes.
     let begin = Instant::now();
@@ -419,6 +419,6 @@ async fn a_service_whose_addresses_are_in_use_raises_a_complaint() {
     world.wait(|s| s.generation >= 1).await;
     let origin = Origin::Plan(ServiceName::new("default", "twin"));
     let mut complaints = world.ledger.subscribe();
-    let told = complaints.wait_for(|all| all.contains_key(&origin)).await.unwrap().clone();
-    assert_eq!((told.len(), told[&origin].len()), (1, 2), "{told:?}");
+    let found = complaints.wait_for(|all| all.contains_key(&origin)).await.unwrap().clone();
+    assert_eq!((found.len(), found[&origin].len()), (1, 2), "{found:?}");
 }

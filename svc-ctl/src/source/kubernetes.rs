@@ -41,7 +41,7 @@ const SLICE_LABELS: &str = "!service.kubernetes.io/headless";
 /// Objects per page, as in client-go.
 const PAGE_SIZE: u32 = 500;
 
-/// How to reach the API, and what to request.
+/// The access to the API server, and the objects to request.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// `--kubeconfig`; `None`: the pod's service account.
@@ -57,7 +57,7 @@ pub struct Options {
     pub streaming_lists: bool,
     /// Objects per page of a list from etcd; lists from the server's cache have one page. Zero: 500.
     pub page_size: u32,
-    /// Where the ranges of ClusterIPs go, if they are read.
+    /// Receiver of the ranges of ClusterIPs, if they are read.
     pub service_cidrs: Option<watch::Sender<Vec<IpNet>>>,
     /// Services get load-balancer addresses.
     pub load_balancer: Option<AddressGiver>,

@@ -31,7 +31,7 @@ const SHARING: [&str; 4] = [
 ];
 const REQUESTED: &str = "spec.loadBalancerIP";
 
-/// The request of a Service; `None` if it is not svc's to serve. An error names the field and the reason.
+/// The request of a Service; `None` if svc does not serve it. An error names the field and the reason.
 pub fn request(
     service: &Service,
     settings: &LoadBalancerSettings,
@@ -68,7 +68,7 @@ pub fn request(
     }))
 }
 
-/// The request of a Service that shall keep these addresses and get no others, because what it asks for is unclear.
+/// The request of a Service that must keep these addresses and get no others, because its own request is unclear.
 pub fn unchanged(service: &Service, addresses: &[IpAddr]) -> Request {
     let meta = &service.metadata;
     Request {
@@ -95,7 +95,7 @@ fn created(service: &Service) -> Option<i64> {
     service.metadata.creation_timestamp.as_ref().map(|time| time.0.as_second())
 }
 
-/// The families of the Service's ClusterIPs, in their order: an address of another one would serve nobody.
+/// The families of the Service's ClusterIPs, in their order: an address of another family would serve no client.
 fn families(spec: &ServiceSpec) -> Vec<IpFamily> {
     let written = spec.cluster_ips.iter().flatten().filter_map(|ip| parse_ip(ip).ok());
     let single = spec.cluster_ip.iter().filter_map(|ip| parse_ip(ip).ok());
@@ -139,7 +139,7 @@ pub fn with_addresses(service: &mut Service, addresses: &[IpAddr]) {
     status.load_balancer = Some(LoadBalancerStatus { ingress: Some(ingress.collect()) });
 }
 
-/// Labels of a node on which nothing of a load balancer may be.
+/// The node's labels exclude it from load balancing.
 pub fn is_excluded(labels: Option<&BTreeMap<String, String>>) -> bool {
     labels.is_some_and(|labels| labels.contains_key(LABEL_EXCLUDED))
 }

@@ -1,8 +1,8 @@
 //! A folder (or one file) of ordinary Kubernetes YAML, watched: edits are events.
 //!
-//! ClusterIPs and node ports that manifests do not write are given as an API server gives them (`assign`), and load-balancer
-//! addresses if there are pools (`load_balancers`); names must be written. Pods are picked by Services' selectors and Endpoints are mirrored as Kubernetes'
-//! controllers do it.
+//! Services without ClusterIPs and node ports get them as from an API server (`assign`), and load-balancer addresses if
+//! there are pools (`load_balancers`). Names must be written. Pods are picked by Services' selectors and Endpoints are
+//! mirrored as Kubernetes' controllers do it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -45,15 +45,15 @@ mod writers;
 /// Inode, size and time of change of a file: if they differ, the file is read again.
 type Stamp = (u64, u64, Option<SystemTime>);
 
-/// The files that count, what was sent of them, and what is wrong with them.
+/// The files that count, the objects that were sent of them, and their faults.
 #[derive(Debug)]
 pub struct Manifests {
     folder: PathBuf,
     /// Only this file of the folder.
     only: Option<String>,
-    /// Where Services get their ClusterIPs; without a range they must write them.
+    /// Range of the Services' ClusterIPs. Without a range Services must write them.
     service_cidrs: Vec<IpNet>,
-    /// Where Services get their load-balancer addresses.
+    /// Pools of the Services' load-balancer addresses.
     pub(super) load_balancer: LoadBalancerSettings,
     pub(super) pools_use: PoolsUse,
     /// The last stamp of each file, or the reason why it cannot be read.
@@ -89,25 +89,25 @@ impl Manifests {
         })
     }
 
-    /// Holds Services to the rules of an API server with these ranges, and gives addresses from them.
+    /// Checks Services by the rules of an API server with these ranges, and gives addresses from them.
     #[must_use]
     pub fn with_service_cidrs(self, service_cidrs: Vec<IpNet>) -> Self {
         Self { files: Files::with_rules(service_cidrs.clone()), service_cidrs, ..self }
     }
 
-    /// Also takes the good documents of bad files, to judge all objects together.
+    /// Also takes the good documents of bad files, to check all objects together.
     #[must_use]
     pub fn with_bad_files(self) -> Self {
         Self { files: self.files.with_bad_files(), ..self }
     }
 
-    /// Keeps what Services are given in a file of this folder.
+    /// Stores the addresses and node ports of Services in a file of this folder.
     #[must_use]
     pub fn with_state_dir(self, dir: &Path) -> Self {
         Self { given: GivenFile::open(dir), ..self }
     }
 
-    /// Reads what has changed, but for files that somebody is writing. Answers whether there is anything new.
+    /// Reads the changed files, except those that are being written. Returns whether anything is new.
     pub fn read(&mut self, writing: &BTreeSet<String>) -> bool {
         let (is_changed, problem) = match self.read_folder(writing) {
             Ok(is_changed) => (is_changed, None),
@@ -138,7 +138,7 @@ impl Manifests {
         batch
     }
 
-    /// Where everything stands, and what is wrong with it.
+    /// The files, with the place of each object and the faults.
     pub const fn files(&self) -> &Files {
         &self.files
     }
@@ -172,7 +172,7 @@ impl Manifests {
         &self.report
     }
 
-    /// Answers whether any file has changed.
+    /// Returns whether any file has changed.
     fn read_folder(&mut self, writing: &BTreeSet<String>) -> io::Result<bool> {
         let mut present = BTreeSet::new();
         for entry in std::fs::read_dir(&self.folder)? {
@@ -194,7 +194,7 @@ impl Manifests {
         Ok(is_changed)
     }
 
-    /// Answers whether the file has changed.
+    /// Returns whether the file has changed.
     fn read_file(&mut self, name: &str) -> bool {
         let path = self.folder.join(name);
         let stamp = stamp(&path).map_err(|error| error.to_string());

@@ -17,12 +17,12 @@ use crate::observe::ledger::{Complaints, Ledger};
 use event::Batch;
 
 /// A source that has been checked and can start.
-pub enum Opened {
+pub enum CheckedSource {
     Manifests(PathBuf, manifests::follow::Options),
     Kubernetes(Box<Client>, kubernetes::Options),
 }
 
-impl Opened {
+impl CheckedSource {
     pub fn manifests(path: &Path, options: manifests::follow::Options) -> anyhow::Result<Self> {
         manifests::Manifests::open(path)?;
         Ok(Self::Manifests(path.to_owned(), options))

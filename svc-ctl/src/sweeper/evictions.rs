@@ -23,7 +23,7 @@ struct Since {
 
 /// One pass over a table.
 #[derive(Clone, Copy, Debug)]
-pub struct Counted {
+pub struct TablePass {
     /// The kernel's id of the map; it changes when the table is replaced.
     pub map_id: u32,
     /// Entries that programs had inserted and removed before the pass.
@@ -37,7 +37,7 @@ pub struct Counted {
 }
 
 impl Evictions {
-    pub fn count(&mut self, pass: &Counted) -> u64 {
+    pub fn count(&mut self, pass: &TablePass) -> u64 {
         let gone = |made: u64, removed: u64| {
             i128::from(made) - i128::from(removed) - i128::from(pass.swept) - i128::from(pass.present)
         };
@@ -67,9 +67,9 @@ impl Evictions {
 mod tests {
     use super::*;
 
-    fn quiet(made: u64, removed: u64, swept: u64, present: u64) -> Counted {
+    fn quiet(made: u64, removed: u64, swept: u64, present: u64) -> TablePass {
         let count = EntryCount { made, removed };
-        Counted { map_id: 1, before: count, after: count, swept, present }
+        TablePass { map_id: 1, before: count, after: count, swept, present }
     }
 
     #[test]
@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn changes_during_a_pass_are_not_counted_as_evictions() {
         let mut evictions = Evictions::default();
-        let busy = |before, after, present| Counted {
+        let busy = |before, after, present| TablePass {
             map_id: 1,
             before: EntryCount { made: before, removed: 0 },
             after: EntryCount { made: after, removed: 0 },
@@ -105,7 +105,7 @@ mod tests {
         let mut evictions = Evictions::default();
         evictions.count(&quiet(0, 0, 0, 0));
         assert_eq!(evictions.count(&quiet(100, 0, 0, 90)), 10);
-        let replaced = |made, present| Counted { map_id: 2, ..quiet(made, 0, 0, present) };
+        let replaced = |made, present| TablePass { map_id: 2, ..quiet(made, 0, 0, present) };
         assert_eq!(evictions.count(&replaced(100, 0)), 10);
         assert_eq!(evictions.count(&replaced(150, 45)), 15);
         // Another ENTRIES map starts counting anew.

@@ -34,7 +34,7 @@ use crate::dataplane::pins::Pins;
 use crate::observe::ledger::Ledger;
 use crate::reconcile::InForce;
 
-/// How often tables are checked for expired entries.
+/// Interval between checks of the tables for expired entries.
 const PERIOD: Duration = Duration::from_secs(5);
 /// The pause after a sweep is this many times as long as the sweep, so that many losses in a row take at most a fifth
 /// of a core.

@@ -23,7 +23,7 @@ use crate::reconcile::InForce;
 /// Sockets that were searched before.
 #[derive(Default)]
 pub struct Sockets {
-    /// The table does not say which sockets are connected UDP sockets or still open. A socket is searched once, and
+    /// The table does not show which sockets are connected UDP sockets or still open. A socket is searched once, and
     /// again only after its backend has served in between. Otherwise every change would search all namespaces for
     /// closed sockets.
     looked_for: BTreeSet<Translated>,

@@ -28,7 +28,7 @@ pub fn is_stale_udp(in_force: &InForce, original: SocketAddr, backend: SocketAdd
 /// A client of the service port may keep the backend. An endpoint that comes back does not get its old clients back
 /// (SEM-233), and session affinity that is switched on begins with an empty table (SEM-235).
 pub fn may_stay(in_force: &InForce, service: ServicePortId, backend: BackendId) -> bool {
-    in_force.stays.get(&service).is_some_and(|backends| backends.contains(&backend))
+    in_force.affinity_backends.get(&service).is_some_and(|backends| backends.contains(&backend))
 }
 
 #[cfg(test)]
@@ -124,8 +124,10 @@ mod tests {
     #[test]
     fn sem_233_sem_235_affinity_lasts_as_long_as_the_endpoint_and_the_setting() {
         let backends = Arc::new(BTreeSet::from([BackendId(7)]));
-        let in_force =
-            InForce { stays: [(ServicePortId(1), backends)].into_iter().collect(), ..InForce::default() };
+        let in_force = InForce {
+            affinity_backends: [(ServicePortId(1), backends)].into_iter().collect(),
+            ..InForce::default()
+        };
         assert!(may_stay(&in_force, ServicePortId(1), BackendId(7)));
         assert!(!may_stay(&in_force, ServicePortId(1), BackendId(8)));
         assert!(!may_stay(&in_force, ServicePortId(2), BackendId(7)));

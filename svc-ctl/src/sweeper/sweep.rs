@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use svc_common::abi::EntryCount;
 
-use super::evictions::{Counted, Evictions};
+use super::evictions::{Evictions, TablePass};
 use super::live::{Live, LiveReport};
 use super::pass::{Pass, Translated};
 use super::schedule::{LastPass, is_due};
@@ -32,7 +32,7 @@ pub trait SweptTables {
 /// Results of the sweeper since it started.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct SweepReport {
-    /// How full the tables are.
+    /// Usage of the tables.
     pub usage: Vec<Usage>,
     /// Nonzero counters of the programs, by label.
     pub counters: BTreeMap<String, u64>,
@@ -163,7 +163,7 @@ impl<T: SweptTables> Sweep<T> {
         self.report.udp_flows_removed += pass.stale;
         if let (Some(before), Some(after)) = (count_of(table, before), count_of(table, after)) {
             let (map_id, swept, present) = (pass.info.id, state.swept, pass.present);
-            state.evictions.count(&Counted { map_id, before, after, swept, present });
+            state.evictions.count(&TablePass { map_id, before, after, swept, present });
         }
         if let Some(label) = table.evicted_label()
             && state.evictions.total() != 0

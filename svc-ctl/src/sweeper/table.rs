@@ -20,9 +20,9 @@ pub enum Table {
     Interfaces,
 }
 
-/// How often a table is read whose entries expire.
+/// Interval between readings of a table with entries that expire.
 const EXPIRY_PERIOD: Duration = Duration::from_secs(5);
-/// How often a table is read only to count its entries.
+/// Interval between readings of a table that only count its entries.
 pub const LONGEST_PERIOD: Duration = Duration::from_secs(30);
 
 impl Table {
@@ -91,7 +91,7 @@ impl Table {
         }
     }
 
-    /// The name in reports of use; `None` if use says nothing. Entries for fragments and for the node's own
+    /// The name in reports of use; `None` if the use has no meaning. Entries for fragments and for the node's own
     /// connections are only removed by eviction, so those tables are always full.
     pub const fn shown_as(self) -> Option<&'static str> {
         match self {

@@ -21,7 +21,7 @@ pub struct Candidates {
     pub is_local: bool,
 }
 
-/// Where a backend is, in words.
+/// Location of a backend, in words.
 pub const fn place(locality: Locality) -> &'static str {
     match locality {
         Locality::LOCAL => "a pod of this node",
@@ -109,7 +109,7 @@ fn left_out(endpoint: &WantedEndpoint, is_local_list: bool) -> Step {
     let (because, rule) = match membership {
         Some(Membership { is_in: false, because, rule }) => (because.as_str(), rule.as_str()),
         // The daemon has not written it yet, or could not.
-        _ => ("wanted, but not in the kernel's list (`svc-ctl status` says what is pending)", "SEM-066"),
+        _ => ("wanted, but not in the kernel's list (`svc-ctl status` shows pending changes)", "SEM-066"),
     };
     Step { step: "left out", text: format!("{address}{node}: {because}"), rules: vec![rule.to_owned()] }
 }

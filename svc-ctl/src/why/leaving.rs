@@ -1,4 +1,4 @@
-//! How a translated packet leaves: backend, masquerade, way out.
+//! Describes how a translated packet leaves: backend, masquerade, exit.
 
 use std::net::SocketAddr;
 
@@ -42,8 +42,8 @@ impl<A: Encode + Eq> Leaving<'_, A> {
             let text = format!("{} tried before belong to other live flows", self.ran.ports_taken);
             answer.step("source port", &["SEM-080"], text);
         }
-        let way = self.way(dry, &record, destination);
-        answer.step("leaves", &[], format!("{source} > {destination}{way}"));
+        let exit = self.exit_text(dry, &record, destination);
+        answer.step("leaves", &[], format!("{source} > {destination}{exit}"));
     }
 
     fn locality<F: Net<Addr = A>>(&self, dry: &mut DryRun, backend: SocketAddr) -> Option<Locality> {
@@ -102,8 +102,8 @@ impl<A: Encode + Eq> Leaving<'_, A> {
         has_xdp && takes && record.is_resolved()
     }
 
-    /// The way out, in words.
-    fn way(&self, dry: &DryRun, record: &FlowRecord<A>, destination: SocketAddr) -> String {
+    /// The exit, in words.
+    fn exit_text(&self, dry: &DryRun, record: &FlowRecord<A>, destination: SocketAddr) -> String {
         let back = &self.interface.name;
         match record.exit {
             Exit::HAIRPIN => format!(" by redirect, back out of {back}"),

@@ -1,4 +1,4 @@
-//! `svc-ctl why`: what the datapath does with a packet, and which rule makes it so.
+//! `svc-ctl why`: the datapath's verdict on a packet, and the rule behind each step.
 //!
 //! The verdict comes from a dry run of the serving program; the steps are read from the tables that it reads. The wanted
 //! side comes from the daemon, if it runs.

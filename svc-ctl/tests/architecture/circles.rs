@@ -1,5 +1,5 @@
-//! Modules that import each other in a circle cannot be read one after the other: there is no circle, of any length.
-//! Not looked at are the names that a module re-exports from its own parts.
+//! There is no circle of imports, of any length, because modules in a circle cannot be read one after the other. Names
+//! that a module re-exports from its own parts do not count.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 

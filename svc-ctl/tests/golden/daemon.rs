@@ -189,7 +189,7 @@ impl Daemon {
             .collect()
     }
 
-    /// Where flows and clients may stay.
+    /// Endpoints that flows and clients may keep.
     pub fn in_force(&self) -> InForce {
         InForce::of(&self.book, &Arc::new(self.addresses.clone()))
     }

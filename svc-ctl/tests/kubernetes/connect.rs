@@ -1,4 +1,4 @@
-//! How the API is found, and with which credentials.
+//! Finds the API server and its credentials.
 
 use std::fs;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ impl Drop for ServiceAccount {
 }
 
 #[tokio::test]
-async fn a_pod_that_is_told_the_address_shows_its_service_account() {
+async fn a_pod_with_an_explicit_address_uses_its_service_account() {
     let (account, api) = (ServiceAccount::new("account"), StandIn::start().await);
     api.apply(&service("a", 1));
     let mut follower = Follower::start(&api, |o| o.service_account = account.0.clone()).await;
@@ -48,9 +48,9 @@ async fn an_api_server_is_found_by_name() {
 #[tokio::test]
 async fn a_host_name_that_does_not_resolve_is_reported() {
     let api = StandIn::start().await;
-    let unknown = api.url.replace("127.0.0.1", "nobody.invalid");
+    let unknown = api.url.replace("127.0.0.1", "no-server.invalid");
     let mut follower = Follower::start(&api, |o| o.master = Some(unknown)).await;
-    follower.until_complaint("resolving nobody.invalid").await;
+    follower.until_complaint("resolving no-server.invalid").await;
 }
 
 #[tokio::test]
@@ -71,7 +71,7 @@ async fn sem_253_without_an_address_the_error_names_every_way_to_give_one() {
     let account = ServiceAccount::new("no-address");
     for service_account in ["/nonexistent".into(), account.0.clone()] {
         let options = Options { service_account, ..Options::default() };
-        let error = kubernetes::connect(&options).await.map(drop).expect_err("nobody to connect to");
+        let error = kubernetes::connect(&options).await.map(drop).expect_err("no address");
         for way in ["--kubeconfig", "--master", "ConfigMap kube-system/svc"] {
             assert!(error.to_string().contains(way), "{error}");
         }

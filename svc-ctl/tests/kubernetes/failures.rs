@@ -118,7 +118,7 @@ async fn sem_220_a_missing_node_is_reported_until_it_exists() {
 }
 
 #[tokio::test]
-async fn failures_of_the_server_are_outlived_and_told() {
+async fn failures_of_the_server_are_reported_and_requests_retried() {
     let api = api_with(&["a"]).await;
     api.fail("services", &[Fault::List(500), Fault::List(503), Fault::Watch(500)]);
     api.fail("endpointslices", &[Fault::List(500)]);

@@ -17,12 +17,12 @@ fn text(event: &Value, field: &str) -> String {
 }
 
 /// The Events other than that of the daemon's start.
-fn told(api: &StandIn) -> Vec<Value> {
+fn published(api: &StandIn) -> Vec<Value> {
     api.created().into_iter().filter(|event| event["reason"] != "Starting").collect()
 }
 
 fn reasons(api: &StandIn) -> Vec<String> {
-    let mut reasons: Vec<String> = told(api).iter().map(|event| text(event, "reason")).collect();
+    let mut reasons: Vec<String> = published(api).iter().map(|event| text(event, "reason")).collect();
     reasons.sort();
     reasons
 }
@@ -40,7 +40,7 @@ async fn an_sctp_limitation_is_one_event_on_its_service_for_all_nodes_sem_010() 
     let expected = [twice, twice, "SctpFragmentsDropped", "SctpFromNodesNotServed"];
     one.until("all have arrived", |_| reasons(&api) == expected).await;
     other.until_services(&["sctp"]).await;
-    for event in told(&api) {
+    for event in published(&api) {
         let of = &event["regarding"];
         assert_eq!([&of["kind"], &of["namespace"], &of["name"]], ["Service", "default", "sctp"]);
         // `kubectl describe service` selects Events by this uid.
@@ -63,7 +63,7 @@ async fn an_api_server_that_rejects_events_delays_them_and_loses_none() {
     api.refuse("events", None);
     let expected = ["FailedToStartServiceHealthcheck", "HostNotReady", "SctpFragmentsDropped"];
     follower.until("all have arrived", |_| reasons(&api) == expected).await;
-    let created = told(&api);
+    let created = published(&api);
     assert_eq!(text(&created[0], "reason"), "SctpFragmentsDropped", "the first is said first");
     let of_node =
         created.iter().find(|event| event["regarding"]["kind"] == "Node").expect("one is of the Node");
@@ -78,17 +78,17 @@ async fn a_recreated_service_gets_the_event_again_and_a_flapping_complaint_is_se
     let mut follower = Follower::start(&api, |_| {}).await;
     for kinds in [&[Kind::NoRoom][..], &[], &[Kind::NoRoom], &[], &[Kind::NoRoom, Kind::HealthPort]] {
         complain(&follower, &a, kinds);
-        follower.until("the outbox has seen it", |_| kinds.is_empty() || !told(&api).is_empty()).await;
+        follower.until("the outbox has seen it", |_| kinds.is_empty() || !published(&api).is_empty()).await;
     }
-    follower.until("the last is said", |_| told(&api).len() >= 2).await;
+    follower.until("the last one is published", |_| published(&api).len() >= 2).await;
     assert_eq!(reasons(&api), ["FailedToStartServiceHealthcheck", "TableFull"]);
     api.delete("services", "default/a");
     complain(&follower, &a, &[]);
     follower.until_services(&[]).await;
     api.apply(&service("a", 1));
     complain(&follower, &a, &[Kind::NoRoom]);
-    follower.until("the new Service hears it", |_| told(&api).len() >= 3).await;
-    let uids: Vec<Value> = told(&api).iter().map(|event| event["regarding"]["uid"].clone()).collect();
+    follower.until("the new Service gets the Event", |_| published(&api).len() >= 3).await;
+    let uids: Vec<Value> = published(&api).iter().map(|event| event["regarding"]["uid"].clone()).collect();
     assert_eq!(uids, ["uid-2", "uid-2", "uid-4"]);
 }
 

@@ -35,11 +35,11 @@ async fn ranges_of_cluster_ips_are_followed_and_one_that_cannot_be_read_keeps_th
 
     api.delete("servicecidrs", "more");
     api.refuse("servicecidrs", None);
-    follower.until("what was missed is taken up", |_| known(&["10.96.0.0/16"]) && !is_named()).await;
+    follower.until("the missed change is in force", |_| known(&["10.96.0.0/16"]) && !is_named()).await;
 }
 
 #[tokio::test]
-async fn ranges_are_not_asked_for_where_nobody_wants_them() {
+async fn ranges_are_not_requested_without_a_receiver() {
     let api = api_with(&["a"]).await;
     let mut follower = Follower::start(&api, |_| {}).await;
     follower.until_services(&["a"]).await;

@@ -111,9 +111,9 @@ const AFFINITIES: &[Choice<Option<&str>>] =
 const NAMES: [&str; 4] = ["f0", "f1", "f2", "F\u{fffd} \n3"];
 
 /// The fields with invalid values, which must be refused.
-struct Bad(BTreeSet<String>);
+struct InvalidFields(BTreeSet<String>);
 
-impl Bad {
+impl InvalidFields {
     fn take<T: Clone>(&mut self, field: impl Into<String>, (value, is_good): &Choice<T>) -> T {
         if !is_good {
             self.0.insert(field.into());
@@ -130,7 +130,7 @@ fn port() -> impl Strategy<Value = Port> {
 
 /// The order in which a port's fields are checked: the first invalid field is refused and ends the port, except for
 /// its node port.
-fn ports(ports: &[Port], bad: &mut Bad) -> Vec<Value> {
+fn ports(ports: &[Port], bad: &mut InvalidFields) -> Vec<Value> {
     let mut taken = BTreeSet::new();
     let mut list = Vec::new();
     for (i, (name, protocol, number, node_port)) in ports.iter().enumerate() {
@@ -168,7 +168,7 @@ pub fn service() -> impl Strategy<Value = Made<Box<Service>>> {
         proptest::option::of(-1..90_000_i32),
     )
         .prop_map(|(name, (v4, v6, which), (external, ingress, ranges), words, list, timeout)| {
-            let mut bad = Bad(BTreeSet::new());
+            let mut bad = InvalidFields(BTreeSet::new());
             let ips: Vec<Choice<&str>> = match which {
                 0 => Vec::new(),
                 1 => vec![v4],
@@ -263,7 +263,7 @@ pub fn slice() -> impl Strategy<Value = Made<Box<EndpointSlice>>> {
     let name = proptest::option::weighted(0.95, select(&NAMES[..]));
     (name, service, select(kinds), ports, proptest::collection::vec(endpoint, 0..5), many).prop_map(
         |(name, service, kind, ports, endpoints, many)| {
-            let mut bad = Bad(BTreeSet::new());
+            let mut bad = InvalidFields(BTreeSet::new());
             let ports: Vec<Value> = ports
                 .iter()
                 .enumerate()
@@ -314,7 +314,7 @@ pub fn node() -> impl Strategy<Value = Made<Box<Node>>> {
     let listed = proptest::collection::vec((kinds, select(addresses)), 0..4);
     let name = proptest::option::weighted(0.9, select(&["test-node", "other"][..]));
     (name, listed, proptest::collection::vec(select(RANGES), 0..3)).prop_map(|(name, listed, cidrs)| {
-        let mut bad = Bad(BTreeSet::new());
+        let mut bad = InvalidFields(BTreeSet::new());
         let listed: Vec<Value> = listed
             .iter()
             .enumerate()

@@ -1,4 +1,4 @@
-//! Socket load balancing at the node's cgroup: the way for host processes, an accelerator for pods.
+//! Socket load balancing at the node's cgroup: the only translation for host processes, an accelerator for pods.
 
 use aya_ebpf::bindings::bpf_sock_addr;
 use aya_ebpf::helpers::generated::{
@@ -218,7 +218,7 @@ fn translate<F: Net>(
     ALLOW
 }
 
-/// The call says ECONNREFUSED, as if the backend had refused.
+/// The call fails with ECONNREFUSED, as if the backend had refused.
 #[inline(always)]
 fn refuse() -> i32 {
     count(Counter::SocketRefused);
@@ -229,8 +229,8 @@ fn refuse() -> i32 {
     REFUSE
 }
 
-/// Forgets the frontend of a connected socket that closes, so that the table has room for those that live. The entries of
-/// an unconnected socket are left to the table's eviction: it may have dialled any frontends.
+/// Forgets the frontend of a connected socket that closes, so that the table has room for open ones. The entries of an
+/// unconnected socket are left to the table's eviction: it may have dialled any frontends.
 #[inline(always)]
 pub fn release(ctx: &SockContext) -> i32 {
     let sock = ctx.sock;

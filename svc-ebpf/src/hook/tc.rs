@@ -72,9 +72,9 @@ pub fn egress<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
 }
 
 impl<const L3: usize> Tc<'_, L3> {
-    /// Makes the headers linear, without octets of a list of packets that GRO has joined: kernels before 6.16 panic when such
-    /// a list has lost octets to the first packet (`SKB_GSO_FRAGLIST`). If a packet cannot be made linear, its linear part is
-    /// parsed.
+    /// Makes the headers linear. Takes no octets from the later packets of a list that GRO has joined
+    /// (`SKB_GSO_FRAGLIST`): kernels before 6.16 panic when such octets move into the first packet. If a packet cannot
+    /// be made linear, its linear part is parsed.
     #[inline(always)]
     fn make_linear(&self, len: u32) {
         let skb = self.0.skb.skb;
@@ -291,7 +291,7 @@ impl<const L3: usize> PacketAccess for Tc<'_, L3> {
 }
 
 impl<const L3: usize> Tc<'_, L3> {
-    /// A priority tag is only for the hop by which it came. The stack forwards without it, too.
+    /// A priority tag is valid only on the link by which the packet came. The stack forwards without it, too.
     #[inline(always)]
     fn untag(&self) {
         let skb = self.0.skb.skb;

@@ -11,7 +11,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::gethostname;
 
 #[derive(Parser)]
-#[command(about = "A test server that tells its name and whom it saw")]
+#[command(about = "A test server that reports its name and its peer's address")]
 struct Cli {
     #[command(subcommand)]
     part: Part,
@@ -63,7 +63,7 @@ impl Cli {
         svc_echo::say_not_ready();
         #[expect(
             clippy::disallowed_methods,
-            reason = "it was asked for a time, and nobody tells when it is over"
+            reason = "it serves for a given time, and no event marks the end"
         )]
         thread::sleep(linger);
         Ok(())

@@ -11,7 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use serde::de::DeserializeOwned;
 
-use super::protocol::{Answer, Command, Named, Probe, Refusal, Report, Sockets, SourcePorts, Tried, Via};
+use super::protocol::{
+    Answer, Command, NamedServer, Probe, Refusal, Report, Sockets, SourcePorts, Tried, Via,
+};
 use crate::cgroup::Cgroup;
 use crate::cleanup::THIS_PROGRAM;
 use crate::netns::Netns;
@@ -119,7 +121,7 @@ impl Agent {
         Ok(Job { agent: Arc::clone(self), id })
     }
 
-    pub fn start_load_by_name(self: &Arc<Self>, via: Via, to: &Named, per_second: u32) -> Result<Job> {
+    pub fn start_load_by_name(self: &Arc<Self>, via: Via, to: &NamedServer, per_second: u32) -> Result<Job> {
         let id = self.call(&Command::StartLoadByName { via, to: to.clone(), per_second })?;
         Ok(Job { agent: Arc::clone(self), id })
     }
@@ -177,7 +179,7 @@ impl Agent {
     fn call<T: DeserializeOwned>(&self, command: &Command) -> Result<T> {
         let mut pipe = self.pipe.lock().unwrap_or_else(PoisonError::into_inner);
         let line = serde_json::to_string(command)?;
-        writeln!(pipe.commands, "{line}").with_context(|| format!("tell agent {}: {line}", self.name))?;
+        writeln!(pipe.commands, "{line}").with_context(|| format!("command agent {}: {line}", self.name))?;
         let answer = pipe.answers.recv_timeout(ANSWER_LIMIT);
         let answer = answer.with_context(|| format!("no answer of agent {} to {line}", self.name))?;
         let outcome: Result<T, String> = serde_json::from_str(&answer).context(answer)?;

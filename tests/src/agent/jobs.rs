@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::bulk;
-use super::protocol::{Answer, MOST_MOMENTS, Moment, Named, Report, Via};
+use super::protocol::{Answer, MOST_MOMENTS, Moment, NamedServer, Report, Via};
 use super::request::{self, Datagrams};
 use super::resolve::resolve;
 
@@ -41,7 +41,7 @@ impl Jobs {
         self.start(per_second, move |_| request::once(via, to))
     }
 
-    pub(super) fn load_by_name(&mut self, via: Via, to: Named, per_second: u32) -> usize {
+    pub(super) fn load_by_name(&mut self, via: Via, to: NamedServer, per_second: u32) -> usize {
         self.start(per_second, move |_| request::once(via, resolve(&to)?))
     }
 

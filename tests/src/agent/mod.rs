@@ -18,7 +18,7 @@ use std::env;
 use std::process;
 
 pub use handle::{Agent, Job};
-pub use protocol::{Answer, Moment, Named, Probe, Refusal, Report, Sockets, Tried, Via};
+pub use protocol::{Answer, Moment, NamedServer, Probe, Refusal, Report, Sockets, Tried, Via};
 pub use request::LIMIT;
 
 use crate::cleanup;

@@ -1,4 +1,4 @@
-//! Requests that may fail, each from a socket of its own. Reports who answered, or how the request failed.
+//! Requests that may fail, each from a socket of its own. Reports the server that answered, or the failure.
 
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream};

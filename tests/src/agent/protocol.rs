@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::topology::Family;
 
-/// How a client uses its socket.
+/// A client's use of its socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Via {
     Tcp,
@@ -112,7 +112,7 @@ pub(super) enum Command {
     /// [`Command::StartLoad`], to an address that a name server is asked for each time.
     StartLoadByName {
         via: Via,
-        to: Named,
+        to: NamedServer,
         per_second: u32,
     },
     /// One connection in the background that sends about `per_second` requests and checks each reply.
@@ -174,7 +174,7 @@ pub struct Probe {
 
 /// A server to dial by its name.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Named {
+pub struct NamedServer {
     /// The address of the server.
     pub server: SocketAddr,
     /// Ends with a dot.
@@ -195,7 +195,7 @@ pub enum Tried {
     Odd(String),
 }
 
-/// How a request was refused.
+/// Kind of a refusal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Refusal {
     pub errno: i32,

@@ -7,12 +7,12 @@ use hickory_server::proto::op::{Message, Query};
 use hickory_server::proto::rr::{Name, RData, RecordType};
 use hickory_server::proto::serialize::binary::{BinDecodable as _, BinEncodable as _};
 
-use super::protocol::{Named, Via};
+use super::protocol::{NamedServer, Via};
 use super::request::Datagrams;
 use crate::topology::Family;
 
 /// The first address of the answer: name servers shuffle them.
-pub(super) fn resolve(named: &Named) -> Result<SocketAddr> {
+pub(super) fn resolve(named: &NamedServer) -> Result<SocketAddr> {
     let record_type = match named.family {
         Family::V4 => RecordType::A,
         Family::V6 => RecordType::AAAA,

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use svc_tests::names::coredns::CoreDns;
 use svc_tests::names::load::{latency, questions, rate};
 use svc_tests::names::objects::Manifests;
-use svc_tests::names::ours::Ours;
+use svc_tests::names::svc_dns::SvcDns;
 use svc_tests::scale::process::Process;
 
 const NAMESPACES: usize = 50;
@@ -46,23 +46,23 @@ struct Cli {
 fn main() -> Result<()> {
     let cli = Cli::parse();
     if cli.serve {
-        let ours = Ours::start(manifests(cli.services).world())?;
-        println!("{}", ours.address);
+        let svc_dns = SvcDns::start(manifests(cli.services).world())?;
+        println!("{}", svc_dns.address);
         std::io::stdin().lines().for_each(drop);
         return Ok(());
     }
     let manifests = manifests(cli.services);
     let names: Vec<String> = (0..cli.services).map(|n| format!("{}.svc.cluster.local", name(n))).collect();
     let list = questions(&names, "A")?;
-    let mut ours = Command::new(std::env::current_exe()?)
+    let mut svc_dns = Command::new(std::env::current_exe()?)
         .args(["--serve", "--services", &cli.services.to_string()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .context("start svc's name server")?;
     let mut line = String::new();
-    BufReader::new(ours.stdout.take().context("its output")?).read_line(&mut line)?;
-    let mut servers = vec![("svc", line.trim().parse()?, Process(ours.id()))];
+    BufReader::new(svc_dns.stdout.take().context("its output")?).read_line(&mut line)?;
+    let mut servers = vec![("svc", line.trim().parse()?, Process(svc_dns.id()))];
     // Started last, so that it does not disturb. Configured as by kubeadm.
     let coredns = cli.coredns.as_ref().map(|program| {
         let plugins = "errors\n cache 30\n loadbalance\n";
@@ -89,8 +89,8 @@ fn main() -> Result<()> {
             );
         }
     }
-    drop(ours.stdin.take());
-    ours.wait()?;
+    drop(svc_dns.stdin.take());
+    svc_dns.wait()?;
     Ok(())
 }
 

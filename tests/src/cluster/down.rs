@@ -1,4 +1,4 @@
-//! `down`: removes everything with a cluster's name, whoever made it and however that ended.
+//! `down`: removes everything with a cluster's name, also after an unfinished start.
 
 use std::fs;
 use std::os::linux::net::SocketAddrExt;

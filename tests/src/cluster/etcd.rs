@@ -15,7 +15,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 pub(super) fn compact() -> Result<()> {
     // The key is a NUL octet in base64; only the response's header is used.
     let answer = post("/v3/kv/range", &json!({"key": "AA=="}))?;
-    let revision = answer["header"]["revision"].as_str().context("etcd tells no revision")?.to_owned();
+    let revision = answer["header"]["revision"].as_str().context("etcd returns no revision")?.to_owned();
     post("/v3/kv/compaction", &json!({"revision": revision, "physical": true}))?;
     Ok(())
 }

@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn hierarchies_of_a_hybrid_machine_are_found_with_what_mounts_them_again() {
+    fn hierarchies_of_a_hybrid_machine_are_found_with_their_mount_options() {
         let table = "1 1 0:3 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
                      34 31 0:31 / /sys/fs/cgroup/cpu rw shared:4 - cgroup cgroup rw,cpu,cpuacct\n\
                      35 31 0:32 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,xattr,name=systemd\n\

@@ -25,7 +25,7 @@ use crate::{command, wait};
 /// Maximum time until an object's pods are ready.
 const PODS_LIMIT: Duration = Duration::from_secs(120);
 
-/// Access to a running cluster, whoever made it.
+/// Access to a running cluster of any process.
 #[derive(Clone, Debug)]
 pub struct Places {
     settings: Settings,

@@ -24,7 +24,7 @@ const PROGRAMS: [&str; 7] =
 
 const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
-/// Fails if no cluster can be made here; the error names what is missing.
+/// Fails if no cluster can be made here. The error names the missing requirement.
 pub fn check(settings: &Settings, options: &Up) -> Result<()> {
     ensure!(geteuid().is_root(), "a cluster needs root: namespaces, mounts, cgroups");
     cleanup::sweep();

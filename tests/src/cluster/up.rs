@@ -19,7 +19,7 @@ pub fn up(settings: &Settings, options: &Up) -> Result<()> {
         return Ok(());
     }
     if is_anything_left(settings) {
-        eprintln!("what is left of another cluster is removed first");
+        eprintln!("leftovers of another cluster are removed first");
         remove(settings)?;
     }
     eprintln!("making a cluster: {}", options.words());

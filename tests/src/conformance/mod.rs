@@ -62,7 +62,7 @@ mod tests {
     const DEVIATING: [&str; 1] = ["[sig-network] KubeProxy should set TCP CLOSE_WAIT timeout [Privileged]"];
 
     #[test]
-    fn the_published_table_is_what_the_records_say_and_has_no_problem() {
+    fn the_published_table_follows_from_the_records_and_has_no_problem() {
         let table = table().unwrap();
         assert_eq!(table.problems, [""; 0]);
         assert_eq!(table.waiting, [""; 0]);

@@ -16,8 +16,8 @@ const REQUESTS: u32 = 20;
 const BULK: usize = 1 << 20;
 
 impl Cell {
-    /// Sends 20 small requests and 1 MiB in each direction; checks who answered, the source that the backend saw, and that
-    /// `svc-ctl why` says the same.
+    /// Sends 20 small requests and 1 MiB in each direction; checks the server that answered, the source that it saw,
+    /// and that `svc-ctl why` agrees.
     pub fn run(&self, world: &MatrixWorld) -> Result<()> {
         let to = self.dialled(world);
         let client = self.client_host(world)?;

@@ -1,4 +1,4 @@
-//! `svc-ctl why` for the packet of a cell: it must say what happened.
+//! `svc-ctl why` for the packet of a cell must agree with the result of the real packet.
 
 use std::net::{IpAddr, SocketAddr};
 

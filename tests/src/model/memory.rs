@@ -15,29 +15,32 @@ const TICK: Time = 1_074;
 /// A server's TIME_WAIT, with the difference of two clocks.
 const TIME_WAIT: Time = 62 * TICK;
 
-/// How a translated packet leaves.
+/// How the packets of a flow leave.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Way {
+pub enum ExitKind {
     /// Through this node's own stack.
     Stack,
-    /// By the route, past the stack.
+    /// To the next hop of the route, past the stack.
     Redirect,
-    /// Back out of the interface by which it came (hairpin).
-    Back,
+    /// Back out of the interface by which they came.
+    Hairpin,
 }
 
-/// Where the backend's replies are translated.
+/// The hook at which the backend's replies are translated.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum BackAt {
+pub enum ReplyHook {
     Ingress,
     PodEgress,
     UplinkEgress,
 }
 
+/// The direction of a flow's packet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Side {
-    Client,
-    Backend,
+pub enum Direction {
+    /// From the client to the backend.
+    Forward,
+    /// From the backend to the client.
+    Reverse,
 }
 
 #[derive(Clone, Debug)]
@@ -45,16 +48,16 @@ pub struct Flow {
     /// The tuple that the client sends, and the one that the backend gets.
     pub client: Tuple,
     pub backend: Tuple,
-    pub way: Way,
-    pub back_at: BackAt,
+    pub exit: ExitKind,
+    pub reply_hook: ReplyHook,
     /// The backend is a datagram server on the node itself, which may answer from any of the node's addresses.
     pub wildcard_source: bool,
-    /// The tuples of the flow that no later flow has taken.
+    /// No later flow has taken this tuple.
     pub owns_client: bool,
     pub owns_backend: bool,
     /// It was close to its end when expired flows were removed.
     pub may_be_removed: bool,
-    said: FlowEvents,
+    events: FlowEvents,
     /// Time of its first packet, and of its last.
     began: Option<Time>,
     last: Time,
@@ -67,10 +70,10 @@ struct FlowEvents {
     established: bool,
     closed: [bool; 2],
     reset: bool,
-    /// The sides that go on after a reset. If both do, it was none: nobody closes a connection and goes on.
+    /// The directions with a segment after the reset. With both, the reset was outside of the window and ended nothing.
     after_reset: [bool; 2],
     /// Time from its first packet to its last.
-    talked: Time,
+    duration: Time,
 }
 
 /// Whether a flow is alive.
@@ -83,43 +86,43 @@ pub enum Life {
 }
 
 impl Flow {
-    pub fn new(client: Tuple, backend: Tuple, way: Way, back_at: BackAt) -> Self {
+    pub fn new(client: Tuple, backend: Tuple, exit: ExitKind, reply_hook: ReplyHook) -> Self {
         Self {
             client,
             backend,
-            way,
-            back_at,
+            exit,
+            reply_hook,
             wildcard_source: false,
             owns_client: true,
             owns_backend: true,
             may_be_removed: false,
-            said: FlowEvents::default(),
+            events: FlowEvents::default(),
             began: None,
             last: 0,
         }
     }
 
-    /// A packet of one side with these TCP flags; also the first one.
-    pub fn touch(&mut self, side: Side, flags: u8, now: Time) {
+    /// A packet of this direction with these TCP flags; also the first one.
+    pub fn touch(&mut self, direction: Direction, flags: u8, now: Time) {
         self.last = now;
         self.may_be_removed = false;
-        self.said.talked = now - *self.began.get_or_insert(now);
-        self.said.hear(self.client.proto, side, flags);
+        self.events.duration = now - *self.began.get_or_insert(now);
+        self.events.observe(self.client.proto, direction, flags);
     }
 
-    /// Whether it holds its tuple. It does not after both sides closed it or one reset it: a new connection may take
-    /// it.
+    /// Whether the flow holds its tuple. After both ends closed the connection, or one reset it, a new connection may take
+    /// the tuple.
     pub fn holds_tuple(&self, now: Time) -> Life {
         if self.is_closed() { Life::Over } else { self.life(now) }
     }
 
     fn is_closed(&self) -> bool {
-        self.said.is_reset() || self.said.closed == [true; 2]
+        self.events.is_reset() || self.events.closed == [true; 2]
     }
 
     pub fn life(&self, now: Time) -> Life {
         let age = now - self.last;
-        let (least, most) = self.said.lifetime(self.client.proto);
+        let (least, most) = self.events.lifetime(self.client.proto);
         match () {
             () if age > (most + 2) * TICK => Life::Over,
             () if age < (least - 1) * TICK => Life::Live,
@@ -144,12 +147,12 @@ impl Flow {
 }
 
 impl FlowEvents {
-    fn hear(&mut self, proto: Proto, side: Side, flags: u8) {
-        self.replied |= side == Side::Backend;
+    fn observe(&mut self, proto: Proto, direction: Direction, flags: u8) {
+        self.replied |= direction == Direction::Reverse;
         if proto == Proto::Tcp {
-            self.established |= side == Side::Client && flags & (SYN | ACK | RST) == ACK;
-            self.closed[side as usize] |= flags & FIN != 0;
-            self.after_reset[side as usize] |= self.reset && flags & (SYN | ACK | RST) == ACK;
+            self.established |= direction == Direction::Forward && flags & (SYN | ACK | RST) == ACK;
+            self.closed[direction as usize] |= flags & FIN != 0;
+            self.after_reset[direction as usize] |= self.reset && flags & (SYN | ACK | RST) == ACK;
             self.reset |= flags & RST != 0;
         }
     }
@@ -161,7 +164,7 @@ impl FlowEvents {
     /// Lifetime without a packet, at least and at most (SEM-123; closed connections as in nf_conntrack).
     fn lifetime(&self, proto: Proto) -> (Time, Time) {
         // A stream has packets over two seconds.
-        let (is_stream, may_be_stream) = (self.talked >= 3 * TICK, self.talked >= TICK / 2);
+        let (is_stream, may_be_stream) = (self.duration >= 3 * TICK, self.duration >= TICK / 2);
         let seconds = match (proto, self.closed) {
             (Proto::Udp | Proto::Icmp, _) if self.replied && is_stream => 120,
             (Proto::Udp | Proto::Icmp, _) if self.replied && may_be_stream => return (30, 120),
@@ -191,13 +194,13 @@ pub struct AffinityEntry {
 
 /// The tuple of a packet whose first fragment has been seen.
 #[derive(Clone, Copy, Debug)]
-pub struct Known {
+pub struct FirstFragment {
     pub id: u16,
     pub tuple: Tuple,
 }
 
-impl Known {
-    /// The packet is another fragment of it, by all fields that fragments share.
+impl FirstFragment {
+    /// The packet is another fragment of the same packet, by all fields that fragments share.
     pub fn is_of(&self, packet: &Packet) -> bool {
         let Tuple { proto, src, dst } = packet.tuple;
         packet.shape.part.is_some_and(|part| part.id == self.id)
@@ -207,7 +210,7 @@ impl Known {
 
 #[derive(Debug, Default)]
 pub struct Memory {
-    pub parts: Vec<Known>,
+    pub fragments: Vec<FirstFragment>,
     pub flows: Vec<Flow>,
     pub affinity: Vec<AffinityEntry>,
 }
@@ -219,12 +222,12 @@ impl Memory {
     }
 
     /// The flow of a backend's packet, if its replies are translated here.
-    pub fn of_backend(&self, tuple: Tuple, at: BackAt) -> Option<usize> {
-        self.flows.iter().position(|f| f.owns_backend && f.back_at == at && f.is_answer(tuple))
+    pub fn of_backend(&self, tuple: Tuple, at: ReplyHook) -> Option<usize> {
+        self.flows.iter().position(|f| f.owns_backend && f.reply_hook == at && f.is_answer(tuple))
     }
 
     /// Whether another client's live flow has the tuple towards the backend. A connection that has closed may still be in
-    /// TIME_WAIT there: its tuple may be left to it for a while.
+    /// TIME_WAIT there, so that its tuple may stay taken for a while.
     pub fn is_taken(&self, client: Tuple, backend: Tuple, now: Time) -> Life {
         let mut others =
             self.flows.iter().filter(|f| f.owns_backend && f.client != client && f.is_answered_like(backend));
@@ -242,19 +245,19 @@ impl Memory {
         self.flows.push(flow);
     }
 
-    /// A client that continues gets its replies again if no other flow has the tuple any more.
+    /// Gives the backend's tuple back to a flow with another packet of its client, if no other flow has the tuple.
     pub fn restore(&mut self, flow: usize) {
         let Flow { backend, owns_client, .. } = self.flows[flow];
         let is_free = !self.flows.iter().any(|f| f.owns_backend && f.is_answered_like(backend));
         self.flows[flow].owns_backend |= owns_client && is_free && !self.flows[flow].is_closed();
     }
 
-    /// The endpoint of a UDP flow is gone: the client's next packet begins another flow, and replies that are under way
-    /// are translated until this one expires. Others may have its tuple.
+    /// Ends a UDP flow to a removed endpoint. The client's next packet begins another flow. Replies that are on their way
+    /// are translated until this flow expires. Another flow may take its tuple.
     pub fn end(&mut self, flow: usize) {
         let flow = &mut self.flows[flow];
         flow.owns_client = false;
-        flow.said = FlowEvents { reset: true, ..FlowEvents::default() };
+        flow.events = FlowEvents { reset: true, ..FlowEvents::default() };
         flow.began = Some(flow.last);
     }
 

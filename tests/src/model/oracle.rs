@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use super::endpoints::{listed, serving};
-use super::memory::{AffinityEntry, BackAt, Flow, Known, Life, Memory, Side, Time, Way};
+use super::memory::{AffinityEntry, Direction, ExitKind, FirstFragment, Flow, Life, Memory, ReplyHook, Time};
 use super::network::{self, Route};
 use super::packet::{ACK, Packet, RST};
 use super::verdict::{Frontend, Kind, WithoutFrontend, frontend, has_address, without_frontend};
@@ -44,7 +44,7 @@ pub enum PacketOutcome {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exit {
     Stack,
-    Back,
+    Hairpin,
     Hop(Route),
 }
 
@@ -61,7 +61,7 @@ pub struct Possible {
 #[derive(Clone, Debug)]
 pub enum Then {
     Nothing,
-    Touch(usize, Side),
+    Touch(usize, Direction),
     Begin(Box<Flow>, Option<AffinityEntry>),
     Forget(usize),
 }
@@ -80,7 +80,7 @@ pub struct Model {
     pub now: Time,
     /// Source ports of masquerade.
     pub snat_ports: Range<u16>,
-    /// So many errors were sent recently that more may be withheld.
+    /// The limit of errors per tick may be reached, so that an error may be missing.
     pub is_limited: bool,
 }
 
@@ -93,10 +93,10 @@ impl Model {
             return vec![untouched()];
         }
         if let Some(quote) = &packet.quotes {
-            return self.about(packet, quote, seen);
+            return self.icmp_error(packet, quote, seen);
         }
         if is_rare {
-            return self.part(packet, seen);
+            return self.later_fragment(packet, seen);
         }
         match (packet.tuple.proto, seen) {
             _ if packet.is_cut_short() => vec![untouched()],
@@ -114,17 +114,17 @@ impl Model {
         let (flags, now) = (packet.shape.flags, self.now);
         // The first fragment of a flow's packet determines the path of the others.
         if let (Some(part), Then::Touch(..) | Then::Begin(..)) = (packet.shape.part, &then) {
-            self.memory.parts.push(Known { id: part.id, tuple: packet.tuple });
+            self.memory.fragments.push(FirstFragment { id: part.id, tuple: packet.tuple });
         }
         match then {
             Then::Nothing => {}
-            Then::Touch(flow, side) => {
-                self.memory.flows[flow].touch(side, flags, now);
+            Then::Touch(flow, direction) => {
+                self.memory.flows[flow].touch(direction, flags, now);
                 self.memory.restore(flow);
             }
             Then::Forget(flow) => self.memory.forget(flow),
             Then::Begin(mut flow, entry) => {
-                flow.touch(Side::Client, flags, now);
+                flow.touch(Direction::Forward, flags, now);
                 self.memory.begin(*flow);
                 entry.into_iter().for_each(|entry| self.memory.remember_affinity(entry));
             }
@@ -174,7 +174,7 @@ impl Model {
     }
 
     fn leaving(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
-        let at = if network::is_pod(interface) { BackAt::PodEgress } else { BackAt::UplinkEgress };
+        let at = if network::is_pod(interface) { ReplyHook::PodEgress } else { ReplyHook::UplinkEgress };
         let Some(i) = self.memory.of_backend(packet.tuple, at) else {
             let Tuple { src, proto, .. } = packet.tuple;
             let is_from_masquerade = network::is_node(src.ip()) && self.snat_ports.contains(&src.port());
@@ -186,7 +186,7 @@ impl Model {
             };
         };
         let flow = &self.memory.flows[i];
-        let goes = translated(packet, flow.client.swapped(), Exit::Stack, Then::Touch(i, Side::Backend));
+        let goes = translated(packet, flow.client.swapped(), Exit::Stack, Then::Touch(i, Direction::Reverse));
         match flow.life(self.now) {
             Life::Live => vec![goes],
             Life::Over if packet.tuple.proto != Proto::Tcp => vec![untouched()],
@@ -196,14 +196,15 @@ impl Model {
     }
 
     fn arriving(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
-        let mut all = match self.known(packet) {
-            Some((i, side)) => {
+        let mut all = match self.find_flow(packet) {
+            Some((i, direction)) => {
                 let flow = &self.memory.flows[i];
-                let goes_on = || self.goes_on(packet, interface, flow, side, &Then::Touch(i, side));
-                match self.begins_another(flow, side, packet) {
-                    Life::Live => goes_on(),
+                let known_flow =
+                    || self.known_flow(packet, interface, flow, direction, &Then::Touch(i, direction));
+                match self.begins_another(flow, direction, packet) {
+                    Life::Live => known_flow(),
                     Life::Over => self.new_flow(packet, interface),
-                    Life::Unsure => [goes_on(), self.new_flow(packet, interface)].concat(),
+                    Life::Unsure => [known_flow(), self.new_flow(packet, interface)].concat(),
                 }
             }
             None => self.new_flow(packet, interface),
@@ -216,37 +217,40 @@ impl Model {
         all
     }
 
-    fn known(&self, packet: &Packet) -> Option<(usize, Side)> {
-        let client = self.memory.of_client(packet.tuple).map(|i| (i, Side::Client));
-        client.or_else(|| self.memory.of_backend(packet.tuple, BackAt::Ingress).map(|i| (i, Side::Backend)))
+    fn find_flow(&self, packet: &Packet) -> Option<(usize, Direction)> {
+        let client = self.memory.of_client(packet.tuple).map(|i| (i, Direction::Forward));
+        client.or_else(|| {
+            self.memory.of_backend(packet.tuple, ReplyHook::Ingress).map(|i| (i, Direction::Reverse))
+        })
     }
 
     /// Whether a packet with a known flow's tuple begins another flow.
-    fn begins_another(&self, flow: &Flow, side: Side, packet: &Packet) -> Life {
-        match (packet.tuple.proto, packet.is_syn() || side == Side::Backend && packet.is_syn_ack()) {
+    fn begins_another(&self, flow: &Flow, direction: Direction, packet: &Packet) -> Life {
+        match (packet.tuple.proto, packet.is_syn() || direction == Direction::Reverse && packet.is_syn_ack())
+        {
             _ if !self.world.holds("SEM-123") => Life::Live,
             (Proto::Tcp, true) => flow.holds_tuple(self.now),
-            // A segment of an expired flow: the tracker may have forgotten it.
+            // A segment of an expired flow, whose record svc may have removed.
             (Proto::Tcp, false) if flow.life(self.now) == Life::Over => Life::Unsure,
             _ => flow.life(self.now),
         }
     }
 
-    /// A packet of a flow, from either side.
-    pub(super) fn goes_on(
+    /// A packet of a flow, in either direction.
+    pub(super) fn known_flow(
         &self,
         packet: &Packet,
         interface: &'static str,
         flow: &Flow,
-        side: Side,
+        direction: Direction,
         then: &Then,
     ) -> Vec<Possible> {
-        let as_ = if side == Side::Client { flow.backend } else { flow.client.swapped() };
+        let as_ = if direction == Direction::Forward { flow.backend } else { flow.client.swapped() };
         let goes = |exit| vec![translated(packet, as_, exit, then.clone())];
-        let route = match flow.way {
-            Way::Stack => return goes(Exit::Stack),
-            Way::Back => return goes(Exit::Back),
-            Way::Redirect => network::route(as_.dst.ip()),
+        let route = match flow.exit {
+            ExitKind::Stack => return goes(Exit::Stack),
+            ExitKind::Hairpin => return goes(Exit::Hairpin),
+            ExitKind::Redirect => network::route(as_.dst.ip()),
         };
         let Some(route) = route else {
             return vec![possible(PacketOutcome::Dropped, &["drop_no_route"], then.clone())];
@@ -310,7 +314,7 @@ impl Model {
         }
     }
 
-    /// From outside to an address of a pool that no Service has (SEM-315).
+    /// The packet comes from outside, for an address of a pool that no Service has (SEM-315).
     pub(super) fn is_unused_of_pool(&self, packet: &Packet, interface: &str) -> bool {
         let dst = packet.tuple.dst.ip();
         self.world.settings.has_pools
@@ -320,8 +324,8 @@ impl Model {
             && !has_address(&self.world, dst)
     }
 
-    /// A packet without a frontend. A new direct connection that would have the tuple of a translated flow towards the
-    /// backend gets another source port while that flow is open (SEM-080), else it removes the flow.
+    /// A packet without a frontend. A new direct connection may have the tuple of a translated flow towards the backend.
+    /// While that flow is open, the connection gets another source port (SEM-080). Otherwise it removes the flow.
     fn direct(&self, packet: &Packet, interface: &'static str) -> Vec<Possible> {
         let may_begin = packet.is_syn() || packet.tuple.proto == Proto::Udp;
         let may_begin = may_begin && self.world.holds("SEM-108");
@@ -339,8 +343,8 @@ impl Model {
             };
             return outcomes.into_iter().chain(flow.may_be_removed.then(untouched)).collect();
         }
-        // Or a reply to a connection of the node itself whose SYN passed no hook.
-        let answered = packet.is_syn_ack().then(|| self.memory.of_backend(packet.tuple, BackAt::Ingress));
+        // The packet may reply to a connection of the node itself. The SYN of such a connection passed no hook.
+        let answered = packet.is_syn_ack().then(|| self.memory.of_backend(packet.tuple, ReplyHook::Ingress));
         match answered.flatten() {
             Some(i) => {
                 let is_removed = self.memory.flows[i].may_be_removed;

@@ -84,7 +84,7 @@ fn accepts_node_ports(world: &World, ip: IpAddr) -> bool {
     }
 }
 
-/// The table of docs/semantics.md, "What becomes of a new connection"; the first row that matches.
+/// The table of docs/semantics.md, "The verdict on a new connection"; the first row that matches.
 pub fn verdict(world: &World, frontend: &Frontend<'_>, client: Client, source: IpAddr) -> Verdict {
     let Frontend { service, port, kind } = *frontend;
     let lists = lists(world, service, port, source.is_ipv4());

@@ -71,7 +71,7 @@ pub struct Settings {
     pub has_service_cidr: bool,
     /// Load-balancer pools: the range of the Services' addresses.
     pub has_pools: bool,
-    /// How backends are selected. The rules only say that one of them is.
+    /// Selection of backends. The rules only require that one of them is selected.
     pub selection: Option<Selection>,
 }
 

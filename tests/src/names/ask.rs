@@ -13,7 +13,7 @@ use hickory_server::proto::serialize::binary::{BinDecodable as _, BinEncodable a
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum By {
+pub enum Transport {
     Udp,
     Tcp,
 }
@@ -35,13 +35,13 @@ pub fn ask(
     server: SocketAddr,
     name: &str,
     record_type: &str,
-    by: By,
+    by: Transport,
     payload: Option<u16>,
 ) -> Result<Response> {
     let question = question(name, record_type, payload)?;
     let octets = question.to_bytes().context("the question")?;
     let answer = match by {
-        By::Udp => {
+        Transport::Udp => {
             let socket = UdpSocket::bind("127.0.0.1:0").context("a socket")?;
             socket.set_read_timeout(Some(PATIENCE))?;
             socket.connect(server)?;
@@ -53,7 +53,7 @@ pub fn ask(
             ensure!(length <= most, "{name} {record_type}: {length} octets, {most} were asked for");
             buffer
         }
-        By::Tcp => {
+        Transport::Tcp => {
             let mut stream = TcpStream::connect_timeout(&server, PATIENCE)?;
             stream.set_read_timeout(Some(PATIENCE))?;
             let length = u16::try_from(octets.len())?.to_be_bytes();

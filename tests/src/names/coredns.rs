@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use hickory_server::proto::op::ResponseCode;
 
-use super::ask::{By, ask};
+use super::ask::{Transport, ask};
 use super::free_address;
 use crate::scale::process::Process;
 use crate::scale::store::Store;
@@ -50,7 +50,7 @@ impl CoreDns {
         let child = command.spawn().with_context(|| format!("start {}", program.display()))?;
         let running = Self { address, child, folder, _api: api };
         wait::until("CoreDNS knows everything", PATIENCE, || {
-            let said = ask(running.address, known, "A", By::Tcp, None);
+            let said = ask(running.address, known, "A", Transport::Tcp, None);
             Ok(said.ok().filter(|said| said.code == ResponseCode::NoError && !said.answers.is_empty()))
         })?;
         Ok(running)

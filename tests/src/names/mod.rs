@@ -1,6 +1,6 @@
 //! Two name servers beside each other: svc's DNS and the real CoreDNS, on the same objects.
 //!
-//! `objects` are the objects of both, `coredns` and `ours` serve them, `ask` queries one of them, `questions` are the
+//! `objects` are the objects of both, `coredns` and `svc_dns` serve them, `ask` queries one of them, `questions` are the
 //! interesting queries of a world, `deviations` says where the two may differ. `random` makes worlds. `load` measures
 //! both.
 
@@ -9,9 +9,9 @@ pub mod coredns;
 pub mod deviations;
 pub mod load;
 pub mod objects;
-pub mod ours;
 pub mod questions;
 pub mod random;
+pub mod svc_dns;
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 

@@ -38,11 +38,11 @@ fn to_text(client: &str, backend: &str, seconds: u32) -> String {
 
 /// The tables of both families.
 pub struct Tables {
-    v4: Stays<AddrV4>,
-    v6: Stays<AddrV6>,
+    v4: AffinityTable<AddrV4>,
+    v6: AffinityTable<AddrV6>,
 }
 
-type Stays<A> = Table<AffinityKey<A>, AffinityValue>;
+type AffinityTable<A> = Table<AffinityKey<A>, AffinityValue>;
 
 impl Tables {
     pub fn open(pins: &Pins) -> Result<Self> {
@@ -95,7 +95,7 @@ fn key<A: LineCodec>(client: IpAddr) -> AffinityKey<A> {
     AffinityKey { service: SERVICE, netns: [0; 2], addr: A::from_ip(client) }
 }
 
-fn age<A: MapAddr>(table: &mut Stays<A>, units: u32) -> Result<()> {
+fn age<A: MapAddr>(table: &mut AffinityTable<A>, units: u32) -> Result<()> {
     let entries: Result<Vec<_>, _> = table.iter().collect();
     for (key, value) in entries? {
         table.insert(key, AffinityValue { until: value.until.wrapping_sub(units), ..value }, 0)?;
@@ -103,7 +103,7 @@ fn age<A: MapAddr>(table: &mut Stays<A>, units: u32) -> Result<()> {
     Ok(())
 }
 
-fn lines<A: LineCodec>(table: &Stays<A>, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>> {
+fn lines<A: LineCodec>(table: &AffinityTable<A>, name: &dyn Fn(BackendId) -> String) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     for entry in table.iter() {
         let (key, value) = entry?;

@@ -1,4 +1,4 @@
-//! The flow tables that are being replaced, and the word that tells programs how to use them.
+//! The flow tables that are being replaced, and the word from which programs read how to use them.
 
 use anyhow::{Context as _, Result};
 use aya::EbpfLoader;

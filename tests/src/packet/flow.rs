@@ -137,7 +137,7 @@ impl Flow {
         let l4 = if self.l4 == L4::Either { case.l4 } else { self.l4 };
         let wildcard_source = self.is_host_udp && l4 == L4::Udp;
         let (from, to) = (pair(&self.from, case), pair(&self.to, case));
-        let line = |i: usize, src: Point, dst: Point, new: (Point, Point)| Line {
+        let line = |i: usize, src: AddrPort, dst: AddrPort, new: (AddrPort, AddrPort)| Line {
             proto: number(l4, case.family),
             key: (src, dst),
             new,
@@ -162,9 +162,9 @@ impl Flow {
 }
 
 /// Address and port.
-pub type Point = (IpAddr, u16);
+pub type AddrPort = (IpAddr, u16);
 
-fn pair(text: &str, case: Case) -> (Point, Point) {
+fn pair(text: &str, case: Case) -> (AddrPort, AddrPort) {
     let Some((src, dst)) = text.split_once(" > ") else { panic!("{text}: want SRC:PORT > DST:PORT") };
     (endpoint(src, case), endpoint(dst, case))
 }
@@ -173,8 +173,8 @@ fn pair(text: &str, case: Case) -> (Point, Point) {
 #[derive(Clone, Debug)]
 pub struct Line {
     pub proto: u8,
-    pub key: (Point, Point),
-    new: (Point, Point),
+    pub key: (AddrPort, AddrPort),
+    new: (AddrPort, AddrPort),
     direction: usize,
     exit: Exit,
     hook: Hook,
@@ -208,7 +208,7 @@ impl Line {
             (oif, mtu, _, [0, 0, 0, 0, 0, 0]) => format!(" hop={oif}/{mtu}/unresolved"),
             (oif, mtu, smac, dmac) => format!(" hop={oif}/{mtu}/{smac:x?}/{dmac:x?}"),
         };
-        let to = |(src, dst): (Point, Point)| format!("{} > {}", to_text(src), to_text(dst));
+        let to = |(src, dst): (AddrPort, AddrPort)| format!("{} > {}", to_text(src), to_text(dst));
         format!(
             "{} {} {} becomes {} at {} {exit} (twin at {}) state={:#x}{}{} age={}{hop}",
             match self.proto {
@@ -221,7 +221,7 @@ impl Line {
             to(self.new),
             hook(self.hook),
             hook(self.twin_hook),
-            // The next packet shows what is due.
+            // The effect of this bit shows at the next packet.
             self.state.0 & !FlowState::NEXT_HOP_DUE.0,
             if self.wildcard_source { " wildcard-source" } else { "" },
             if self.is_counted { "" } else { " uncounted" },
@@ -230,7 +230,7 @@ impl Line {
     }
 }
 
-fn to_text((addr, port): Point) -> String {
+fn to_text((addr, port): AddrPort) -> String {
     format!("{}:{port}", place::name(addr))
 }
 

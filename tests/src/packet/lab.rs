@@ -141,7 +141,7 @@ impl Lab {
     }
 
     /// Makes every session affinity entry expire that many seconds earlier.
-    pub fn age_stays(&mut self, seconds: u32) -> Result<()> {
+    pub fn age_affinity(&mut self, seconds: u32) -> Result<()> {
         self.affinity.age(affinity::units(seconds))
     }
 

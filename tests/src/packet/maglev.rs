@@ -7,7 +7,7 @@ use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
 use svc_common::datapath::select::tuple_hash;
 use svc_common::family::{Family as Net, V4, V6};
 
-use super::flow::{LineCodec, Point};
+use super::flow::{AddrPort, LineCodec};
 use super::place::Family;
 use super::wire::{Case, L4, Packet, endpoint, number};
 
@@ -41,7 +41,7 @@ pub fn hash(packet: &Packet, case: Case) -> u32 {
     }
 }
 
-fn of<F: Net>(from: Point, to: Point, proto: Proto, addr: fn(std::net::IpAddr) -> F::Addr) -> u32 {
+fn of<F: Net>(from: AddrPort, to: AddrPort, proto: Proto, addr: fn(std::net::IpAddr) -> F::Addr) -> u32 {
     tuple_hash::<F>(&FlowKey {
         src: addr(from.0),
         dst: addr(to.0),

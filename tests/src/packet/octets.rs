@@ -155,7 +155,7 @@ impl Complaint {
             (Self::TimeExceeded, Family::V4) => ([11, 0], 0),
             (Self::TimeExceeded, Family::V6) => ([3, 0], 0),
             (Self::Redirect, Family::V4) => ([5, 1], 0),
-            (Self::Redirect, Family::V6) => panic!("IPv6 tells a better way by a neighbor message"),
+            (Self::Redirect, Family::V6) => panic!("IPv6 announces a better route by a neighbor message"),
         }
     }
 }

@@ -88,7 +88,7 @@ pub fn hop(host: &str) -> Hop {
         Some((_, interface, last, mtu)) => {
             Hop { interface, smac: macs(interface).0, dmac: mac(*last), mtu: *mtu }
         }
-        None => panic!("{host} is nobody's next hop"),
+        None => panic!("{host} is no next hop"),
     }
 }
 
@@ -107,7 +107,7 @@ pub fn macs(interface: &str) -> ([u8; 6], [u8; 6]) {
 pub fn address(host: &str, family: Family) -> IpAddr {
     match HOSTS.iter().find(|(name, _)| *name == host) {
         Some((_, octets)) => in_family(Ipv4Addr::from(*octets), family),
-        None => panic!("nobody is called {host}"),
+        None => panic!("no host is called {host}"),
     }
 }
 

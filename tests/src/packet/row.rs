@@ -52,7 +52,7 @@ impl Service {
     /// `externalTrafficPolicy: Local`, with these backends on this node.
     pub fn local_only(self, local: &'static [&'static str]) -> Self {
         // No masquerade (SEM-085).
-        let service = self.masquerades_nobody();
+        let service = self.masquerades_none();
         Self { flags: service.flags.with(FrontendFlags::LOCAL_ONLY), local, ..service }
     }
 
@@ -71,7 +71,7 @@ impl Service {
     }
 
     /// Local pods cannot be recognised.
-    pub fn masquerades_nobody(self) -> Self {
+    pub fn masquerades_none(self) -> Self {
         let bits = FrontendFlags::MASQUERADE_PODS.0 | FrontendFlags::MASQUERADE_OTHERS.0;
         Self { flags: FrontendFlags(self.flags.0 & !bits), ..self }
     }

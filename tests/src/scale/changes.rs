@@ -23,7 +23,7 @@ const AT_LEAST: usize = 20;
 const REST: Duration = Duration::from_secs(2);
 /// A prime, so that changes are spread over all Services.
 const STRIDE: usize = 7_919;
-/// How often the pin is opened again: the daemon may have replaced the map.
+/// Interval between openings of the pin: the daemon may have replaced the map.
 const OPEN_AGAIN: Duration = Duration::from_millis(5);
 
 /// Receives changes. A slice's number is its Service's.
@@ -44,12 +44,12 @@ pub struct Changes<'a> {
 
 /// Times of single changes, and the CPU time of each.
 #[derive(Debug, Default)]
-pub struct Singles {
+pub struct SingleChanges {
     pub times: Vec<Duration>,
     pub cpu_per_change: Option<Duration>,
 }
 
-impl Singles {
+impl SingleChanges {
     /// The nth percentile; `None` if a change was lost, so that a loss does not look fast.
     pub fn percentile(&self, nth: usize) -> Option<Duration> {
         let mut times = self.times.clone();
@@ -60,9 +60,9 @@ impl Singles {
 
 impl Changes<'_> {
     /// One change after the other; each begins when the daemon is idle. At least one.
-    pub fn singles(&mut self, count: usize) -> Result<Singles> {
+    pub fn singles(&mut self, count: usize) -> Result<SingleChanges> {
         if self.served.is_empty() {
-            return Ok(Singles::default());
+            return Ok(SingleChanges::default());
         }
         let mut times = Vec::new();
         self.process.await_rest(REST)?;
@@ -75,12 +75,12 @@ impl Changes<'_> {
             let written = self.api.write_slices(vec![(service, slice)])?;
             match self.await_endpoints(written, &[(service, endpoint)], LIMIT)? {
                 Some(time) => times.push(time),
-                None => return Ok(Singles::default()),
+                None => return Ok(SingleChanges::default()),
             }
             self.process.await_rest(REST)?;
         }
         let cpu = (self.process.cpu()? - before) / u32::try_from(times.len())?;
-        Ok(Singles { times, cpu_per_change: Some(cpu) })
+        Ok(SingleChanges { times, cpu_per_change: Some(cpu) })
     }
 
     /// Many changes at once, until the last of them is in the map.

@@ -12,7 +12,7 @@ use super::in_force;
 use super::node::{Daemon, TestNode};
 use super::objects::{self, Objects};
 use super::population::Population;
-use super::process::{Others, Process};
+use super::process::{OtherProcesses, Process};
 use super::real_api::RealApi;
 use super::scrape::{self, PhaseTotal};
 use super::store::{NODES, SERVICES, SLICES, Store};
@@ -36,7 +36,7 @@ pub fn measure(column: Column, figures: &mut Figures) -> Result<()> {
     let node = TestNode::new(&format!("scale-{name}"))?;
     let api = StubApi::start(&node.netns, store(&population, &objects))?;
 
-    let others = Others::begin()?;
+    let others = OtherProcesses::begin()?;
     let mut daemon = node.start_svc(&["--master".to_owned(), api.url()])?;
     let in_force = in_force::wait(&mut daemon, node.status_path(), node.pins(), &population)?;
     let listed = api.listed(&[SERVICES, SLICES, NODES]).context("svc-ctl has not listed everything")?;
@@ -164,7 +164,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// How long the daemon plans and writes a change, by its metrics.
+    /// Time to plan and write a change, according to the daemon's metrics.
     fn measure_phases(
         &mut self,
         api: &dyn ApiServer,
@@ -200,7 +200,7 @@ impl ApiServer for StubApi {
     }
 }
 
-/// Lets time pass, which is what is measured here.
+/// Lets time pass: the column measures the daemon at rest.
 fn pause(time: Duration) {
     let end = Instant::now() + time;
     while let Some(left) = end.checked_duration_since(Instant::now()).filter(|left| !left.is_zero()) {

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::json;
 
 use super::args::Column;
-use super::changes::{ApiServer as _, Singles};
+use super::changes::{ApiServer as _, SingleChanges};
 use super::column::store;
 use super::figures::{Figures, KUBE_PROXY};
 use super::node::{Daemon, TestNode};
@@ -61,7 +61,7 @@ pub fn measure(figures: &mut Figures) -> Result<()> {
         }
     }
     let cpu = (process.cpu()? - before) / u32::try_from(CHANGES)?;
-    let singles = Singles { times, cpu_per_change: Some(cpu) };
+    let singles = SingleChanges { times, cpu_per_change: Some(cpu) };
     figures.milliseconds("cp.change_p50", KUBE_PROXY, singles.percentile(50));
     figures.milliseconds("cp.change_p99", KUBE_PROXY, singles.percentile(99));
     figures.milliseconds("cp.cpu_per_change", KUBE_PROXY, singles.cpu_per_change);

@@ -72,7 +72,7 @@ impl TestNode {
         command.arg("--pin-dir").arg(self.pins()).arg("--run-dir").arg(self.dir().join("run"));
         command.arg("--cgroup").arg(self.cgroup.path());
         command.args(["--uplink", "eth0", "--exclude-interface", "wire0"]);
-        // Until somebody scrapes they cost nothing.
+        // They cost nothing until the first scrape.
         command.args(["--metrics-service-ports", "1000000"]);
         self.start("svc-ctl", command)
     }

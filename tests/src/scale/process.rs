@@ -80,13 +80,13 @@ impl Process {
 
 /// CPU use of other processes during a measurement.
 #[derive(Debug)]
-pub struct Others {
+pub struct OtherProcesses {
     began: Instant,
     busy: Duration,
     ours: Duration,
 }
 
-impl Others {
+impl OtherProcesses {
     pub fn begin() -> Result<Self> {
         Ok(Self { began: Instant::now(), busy: all_busy()?, ours: Process(std::process::id()).cpu()? })
     }

@@ -1,4 +1,4 @@
-//! `/metrics`: how long it takes where every service port has series of its own, and what it says of changes.
+//! `/metrics`: the time of a scrape if every service port has its own series, and the metrics of changes.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! Turns Ctrl-C and SIGTERM into a flag, so that every guard still removes what it made.
+//! Turns Ctrl-C and SIGTERM into a flag, so that every guard still cleans up.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;

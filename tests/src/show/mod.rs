@@ -1,5 +1,5 @@
-//! `cargo xtask run`: servers, traffic, and who answered, while replicas come and go. It runs on the examples in a
-//! simulated network, or on a real cluster.
+//! `cargo xtask run`: servers, traffic, and the servers that answer while replicas come and go. It runs on the examples
+//! in a simulated network, or on a real cluster.
 
 mod args;
 mod environment;
@@ -27,7 +27,7 @@ use trouble::Trouble;
 
 use crate::{cleanup, ownership, run_name, wait};
 
-/// How often the chart is drawn.
+/// Interval between two drawings of the chart.
 const TICK: Duration = Duration::from_millis(250);
 
 pub fn main(args: &Args) -> Result<()> {

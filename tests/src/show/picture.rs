@@ -6,7 +6,7 @@ use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Number of text lines above the bars, and of bars.
-const SAID: usize = 14;
+const TEXT_LINES: usize = 14;
 const BARS: usize = 8;
 const COLUMNS: usize = 76;
 /// Sizes in the picture's units.
@@ -15,7 +15,7 @@ const LINE: usize = 19;
 const MARGIN: usize = 14;
 /// Columns of a full bar.
 const FULL_COLUMNS: usize = 40;
-/// How long the last frame stays before the animation repeats.
+/// Time for which the last frame stays before the animation repeats.
 const REST: Duration = Duration::from_secs(4);
 
 /// A backend's name, its replies per second, and its replies since the part began.
@@ -50,7 +50,7 @@ impl Picture {
         let skipped =
             self.ticks.first().map_or(Duration::ZERO, |(at, _)| at.saturating_sub(Duration::from_secs(1)));
         let end = (self.began.elapsed() + REST).saturating_sub(skipped);
-        let (width, height) = (COLUMNS * CHAR + 2 * MARGIN, (SAID + BARS + 2) * LINE + 2 * MARGIN);
+        let (width, height) = (COLUMNS * CHAR + 2 * MARGIN, (TEXT_LINES + BARS + 2) * LINE + 2 * MARGIN);
         let mut svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" font-size=\"13\" \
              font-family=\"ui-monospace, Menlo, Consolas, monospace\" fill=\"#d0d7de\" xml:space=\"preserve\">\n\
@@ -62,7 +62,7 @@ impl Picture {
         for (number, span) in
             spans(self.said.iter().map(|(at, _)| at.saturating_sub(skipped)), end).into_iter().enumerate()
         {
-            let first = (number + 1).saturating_sub(SAID);
+            let first = (number + 1).saturating_sub(TEXT_LINES);
             group(&mut svg, span, end, |svg| {
                 for (row, (_, line)) in self.said.iter().take(number + 1).skip(first).enumerate() {
                     text(svg, 0, row + 1, "#d0d7de", &line.chars().take(COLUMNS).collect::<String>());
@@ -80,7 +80,7 @@ impl Picture {
 
     fn bars(&self, svg: &mut String, bars: &[Bar]) {
         for (number, (name, per_second, count)) in bars.iter().take(BARS).enumerate() {
-            let row = SAID + 2 + number;
+            let row = TEXT_LINES + 2 + number;
             text(svg, 0, row, "#d0d7de", &format!("{name:>width$}", width = self.width));
             let columns = usize::try_from((*per_second).min(self.full)).unwrap_or(0) * FULL_COLUMNS
                 / usize::try_from(self.full).unwrap_or(1).max(1);

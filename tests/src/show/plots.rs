@@ -29,7 +29,7 @@ const COLORS: [RGBColor; 8] = [
 
 /// The part of a metric that is drawn.
 #[derive(Clone, Copy)]
-enum Shown {
+enum PlotValue {
     Rate,
     /// The value, divided by this.
     Value(f64),
@@ -41,18 +41,18 @@ struct Plot {
     unit: &'static str,
     metric: &'static str,
     by: Option<&'static str>,
-    shown: Shown,
+    shown: PlotValue,
 }
 
 const PLOTS: [Plot; 8] = [
-    plot("Services by new flows", "per second", "svc_service_flows_total", Some("service"), Shown::Rate),
-    plot("Live flows", "flows", "svc_flows", Some("ip_family"), Shown::Value(1.0)),
-    plot("Services by packets", "per second", "svc_service_packets_total", Some("service"), Shown::Rate),
-    plot("DNS responses by code", "per second", "svc_dns_responses_total", Some("code"), Shown::Rate),
-    plot("Table writes", "per second", "svc_table_writes_total", None, Shown::Rate),
-    plot("Addresses by who answers", "addresses", "svc_lb_addresses", Some("state"), Shown::Value(1.0)),
-    plot("Memory (RSS)", "MB", "process_resident_memory_bytes", None, Shown::Value(1e6)),
-    plot("CPU", "cores", "process_cpu_seconds_total", None, Shown::Rate),
+    plot("Services by new flows", "per second", "svc_service_flows_total", Some("service"), PlotValue::Rate),
+    plot("Live flows", "flows", "svc_flows", Some("ip_family"), PlotValue::Value(1.0)),
+    plot("Services by packets", "per second", "svc_service_packets_total", Some("service"), PlotValue::Rate),
+    plot("DNS responses by code", "per second", "svc_dns_responses_total", Some("code"), PlotValue::Rate),
+    plot("Table writes", "per second", "svc_table_writes_total", None, PlotValue::Rate),
+    plot("Addresses by who answers", "addresses", "svc_lb_addresses", Some("state"), PlotValue::Value(1.0)),
+    plot("Memory (RSS)", "MB", "process_resident_memory_bytes", None, PlotValue::Value(1e6)),
+    plot("CPU", "cores", "process_cpu_seconds_total", None, PlotValue::Rate),
 ];
 
 const fn plot(
@@ -60,7 +60,7 @@ const fn plot(
     unit: &'static str,
     metric: &'static str,
     by: Option<&'static str>,
-    shown: Shown,
+    shown: PlotValue,
 ) -> Plot {
     Plot { title, unit, metric, by, shown }
 }
@@ -143,8 +143,8 @@ impl Plots {
             let values: Vec<(f64, f64)> =
                 samples.iter().map(|(at, sums)| (*at, sums.get(name).copied().unwrap_or(0.0))).collect();
             let points = match plot.shown {
-                Shown::Value(unit) => values.iter().map(|(at, value)| (*at, value / unit)).collect(),
-                Shown::Rate => rates(&values),
+                PlotValue::Value(unit) => values.iter().map(|(at, value)| (*at, value / unit)).collect(),
+                PlotValue::Rate => rates(&values),
             };
             if points.iter().any(|(_, value)| *value > 0.0) {
                 lines.insert(name.clone(), points);

@@ -1,4 +1,4 @@
-//! Requests of all clients at a steady rate, and who answered.
+//! Requests of all clients at a steady rate, and the servers that answered.
 
 use anyhow::Result;
 

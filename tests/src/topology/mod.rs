@@ -52,7 +52,7 @@ pub enum Offloads {
     ForXdp,
 }
 
-/// How the nodes reach each other's pods.
+/// Network between the nodes' pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Between {
     /// By eth0, like everything else.

@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result};
 use super::{Addrs, addresses, firewall};
 use crate::netns::Netns;
 
-/// How often the thread checks whether it should end.
+/// Interval between the thread's checks whether it should end.
 const LOOK_MS: libc::c_int = 50;
 
 /// One end: a namespace, the device's name there, its addresses.

@@ -27,13 +27,13 @@ pub struct KubeProxy {
 }
 
 impl KubeProxy {
-    /// Starts it, repeatedly, until its first sync has the Service CIDRs and the zone of its node. If it hears of the
-    /// CIDRs after its first sync, it does not apply them until the next full sync, in an hour. If it reads its node
-    /// before it has registered the handler of zones (`NewNodeTopologyConfig` in its source), it never applies the zone.
+    /// Starts it, repeatedly, until its first sync has the Service CIDRs and the zone of its node. If it gets the CIDRs
+    /// after its first sync, it does not apply them until the next full sync, in an hour. If it reads its node before
+    /// it has registered the handler of zones (`NewNodeTopologyConfig` in its source), it never applies the zone.
     pub fn start(program: &Path, node: &Node, dir: &Path, config: &Value) -> Result<Self> {
         let what = format!("kube-proxy of {} knows the ranges of ClusterIPs and its zone", node.name());
         wait::until(&what, START_LIMIT, || {
-            // Rules of an earlier kube-proxy say nothing about this one.
+            // Rules of an earlier kube-proxy are no result of this one.
             node.host.netns.nft(
                 &TABLES.map(|(table, _)| format!("add table {table}\ndelete table {table}\n")).concat(),
             )?;
@@ -91,7 +91,7 @@ impl Drop for KubeProxy {
     }
 }
 
-/// Whether the proxier of each family heard of the node's zone before its first sync.
+/// The proxier of each family got the node's zone before its first sync.
 fn knows_zone(log: &str) -> bool {
     ["IPv4", "IPv6"].iter().all(|family| {
         let mut lines = log.lines().filter(|line| line.contains(family));

@@ -12,7 +12,7 @@ use crate::topology::Family;
 /// `PAR-050 SEM-085 pod at NodePort@node1 [TCP IPv4]: a1 b1 from pod`. With `stays at` instead of `at`, and several
 /// frontends separated by commas, the client dials them in turn and must always get the same server. Without brackets
 /// the line is for both protocols and families. After the result, `; by default a1 from pod` gives the result with
-/// svc's own settings. `; by default by chance` says that there is no single result.
+/// svc's own settings. `; by default random` says that there is no single result.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Line {
@@ -25,7 +25,7 @@ pub struct Line {
     pub families: Vec<Family>,
     /// `None`: only kube-proxy determines the result.
     pub expected: Option<Outcome>,
-    /// Result with svc's own settings. `None`: the line does not say.
+    /// Result with svc's own settings. `None`: it is random, or not given.
     pub by_default: Option<Outcome>,
 }
 
@@ -61,7 +61,7 @@ impl FromStr for Line {
         let frontends = whom.split(", ").map(str::parse).collect::<Result<_, _>>()?;
         let outcome = |words: &str| words.parse::<Outcome>().map_err(|error| format!("{text}: {error}"));
         let (expected, by_default) = expected.split_once("; by default ").unwrap_or((expected, expected));
-        let by_default = if by_default == "by chance" { None } else { Some(outcome(by_default)?) };
+        let by_default = if by_default == "random" { None } else { Some(outcome(by_default)?) };
         Ok(Self {
             ids,
             client,

@@ -1,8 +1,8 @@
 //! kube-proxy as a witness: the same objects, hosts and clients with two proxies, which must give the same results.
 //!
-//! Read in this order: `endpoint`, `service` are objects in the syntax of the groups. `frontend`, `outcome`, `line`
-//! say which client dials what and what the result is. `group` is a file of them (`random` makes others), and `row` a
-//! case that follows from a line. `api_server` is the API server that both proxies watch, `network` a network with one of
+//! Read in this order: `endpoint`, `service` are objects in the syntax of the groups. `frontend`, `outcome`, `line` are
+//! the client, the dialled frontend and the result. `group` is a file of them (`random` makes others), and `row` a case
+//! that follows from a line. `api_server` is the API server that both proxies watch, `network` a network with one of
 //! them, and `play` runs everything. `pages` asks both proxies for their metrics and health.
 
 mod api_server;

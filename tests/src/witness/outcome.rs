@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_beside_answers_is_not_heard_and_nothing_else_is_left_out() {
+    fn only_missing_answers_are_left_out_beside_answers() {
         let heard = |text: &str| text.parse::<Outcome>().unwrap().heard().to_string();
         assert_eq!(heard("a1 from pod, nothing"), heard("a1 from pod"));
         assert_ne!(heard("a1 from pod, refused"), heard("a1 from pod"));

@@ -11,7 +11,7 @@ pub fn page(groups: &[Group]) -> String {
     let mut text = String::from(
         "# kube-proxy as a witness\n\n\
          Written by `UPDATE_EXPECT=1 cargo test -p svc-tests --lib witness` from `tests/witness/groups`; not by hand.\n\
-         `cargo xtask test witness` plays every row with kube-proxy (nftables), with svc told to do the same, and with svc\n\
+         `cargo xtask test witness` plays every row with kube-proxy (nftables), with svc set to behave the same, and with svc\n\
          as it is; the first two must be alike, and the third too, but for what stands at the end. Random worlds come on top.\n\n\
          | group | what it is about | rules | rows |\n|---|---|---|---|\n",
     );
@@ -25,8 +25,8 @@ pub fn page(groups: &[Group]) -> String {
     }
     let _ = write!(
         text,
-        "\n{total} rows.\n\n## What svc does otherwise by default\n\n\
-         Whose address is seen stands after `from`. Why: [deviations](../docs/deviations.md).\n\n\
+        "\n{total} rows.\n\n## Differences of svc by default\n\n\
+         The address that the server sees stands after `from`. Reasons: [deviations](../docs/deviations.md).\n\n\
          | group, Service | client, frontend | kube-proxy | svc |\n|---|---|---|---|\n"
     );
     for group in groups.iter().filter(|group| group.settings.has_defaults()) {

@@ -60,7 +60,7 @@ impl Pages {
         Ok(Self { networks, api_server })
     }
 
-    /// Takes the endpoints of every slice away, and says in the slice when that began, as the controller does.
+    /// Removes the endpoints of every slice, and writes the time of that change into the slice, as the controller does.
     pub fn remove_endpoints(&self) -> Result<()> {
         let now = command::run(Command::new("date").args(["-u", "+%Y-%m-%dT%H:%M:%SZ"]))?;
         let patch = json!({

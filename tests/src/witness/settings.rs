@@ -52,7 +52,7 @@ impl Settings {
             // Neither may be changed outside the machine's first network namespace.
             "oomScoreAdj": 0,
             "conntrack": {"maxPerCore": 0, "min": 0},
-            // The log says when the proxier hears of its node's zone.
+            // The log shows when the proxier gets its node's zone.
             "logging": {"verbosity": 2, "vmodule": [{"filePattern": "proxier", "verbosity": 4}]},
         })
     }

@@ -1,5 +1,5 @@
-//! The Helm chart with the real API server: the server accepts every field of what the chart renders for the table of
-//! tier `chart`, and a release is installed, changed and removed.
+//! The Helm chart with the real API server: the server accepts every field that the chart renders for the table of tier
+//! `chart`. A release is installed, changed and removed.
 
 use std::sync::Arc;
 
@@ -10,14 +10,14 @@ use serde_json::{Value, json};
 use svc_tests::command;
 
 use crate::fixtures::Fixtures;
-use crate::plane::Plane;
+use crate::plane::SharedControlPlane;
 
 const MATRIX: &str = include_str!("../chart/matrix.yaml");
 /// Kinds of the Prometheus operator, which is not installed.
 const OF_OPERATOR: &str = "monitoring.coreos.com/";
 
 pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
-    let trial = |sentence, act: fn(&Plane) -> Result<()>| {
+    let trial = |sentence, act: fn(&SharedControlPlane) -> Result<()>| {
         let fixtures = Arc::clone(fixtures);
         Trial::test(sentence, move || Ok(act(fixtures.control_plane()?.as_ref())?))
     };
@@ -27,8 +27,8 @@ pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
     ]
 }
 
-/// All rows at once: names repeat, and nothing is stored.
-fn accepted(plane: &Plane) -> Result<()> {
+/// Sends the objects of all rows as dry runs: their names repeat, and nothing is stored.
+fn accepted(plane: &SharedControlPlane) -> Result<()> {
     let rows: Vec<Value> = serde_yaml_ng::from_str(MATRIX).context("matrix.yaml")?;
     let mut objects = Vec::new();
     for row in rows.iter().filter(|row| row.get("refused").is_none()) {
@@ -36,7 +36,7 @@ fn accepted(plane: &Plane) -> Result<()> {
         let release = ["template", "svc", "deploy/chart", "--namespace=kube-system", "--values=-"];
         let text = command::feed(plane.control().helm()?.args(release), &values)?;
         for document in serde_yaml_ng::Deserializer::from_str(&text) {
-            let object = Value::deserialize(document).context("what Helm rendered")?;
+            let object = Value::deserialize(document).context("Helm's output")?;
             if object["apiVersion"].as_str().is_some_and(|version| !version.starts_with(OF_OPERATOR)) {
                 objects.push(object);
             }
@@ -57,7 +57,7 @@ fn accepted(plane: &Plane) -> Result<()> {
     command::feed(plane.control().kubectl()?.args(dry), &list).map(drop)
 }
 
-fn released(plane: &Plane) -> Result<()> {
+fn released(plane: &SharedControlPlane) -> Result<()> {
     // Other cases have Nodes here, without a kubelet.
     let [name, nowhere] = ["charted", "--set=nodeSelector.none=here"];
     let release = [name, "deploy/chart", "--namespace=kube-system"];

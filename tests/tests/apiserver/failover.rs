@@ -20,12 +20,12 @@ use self::fault::Fault;
 use crate::case::Case;
 use crate::load_balancer::{give_rights, write_pool};
 use crate::objects::PORT;
-use crate::plane::Plane;
+use crate::plane::SharedControlPlane;
 use crate::testbed::Testbed;
 
 const NAME: &str = "failover";
 const NODES: [usize; 3] = [1, 2, 3];
-/// Datagrams of the client per second; each waits for its answer for as long as two of them are apart.
+/// Datagrams of the client per second. Each waits for its answer until the next one is due.
 const RATE: u32 = 100;
 const ANSWER_WITHIN: Duration = Duration::from_millis(20);
 /// Longer than a node's Lease lasts.
@@ -63,7 +63,7 @@ struct Measured {
 }
 
 fn set() -> Result<Arc<Testbed>> {
-    let plane = Arc::new(Plane::start(NAME)?);
+    let plane = Arc::new(SharedControlPlane::start(NAME)?);
     give_rights(&plane, NAME)?;
     let path = std::env::temp_dir().join(format!("svc-failover-{}.conf", std::process::id()));
     write_pool(&path, "192.0.2.200/32, \"2001:db8:1::200/128\"")?;
@@ -198,9 +198,10 @@ fn judge(table: &[Measured]) -> Result<()> {
         }
     }
     for row in table {
-        ensure!(row.during.answered > 0 && row.at_end.answered > 0, "nobody was asked: {}", line(row));
+        ensure!(row.during.answered > 0 && row.at_end.answered > 0, "no request was sent: {}", line(row));
         ensure!(row.during.answered_twice == 0, "two nodes answered: {}", line(row));
-        // Both halves of a cut segment have an owner, and so have a network and a node that slept, until they hear each other.
+        // Both halves of a cut segment have an owner, and so have a network and a node that slept, until they get each
+        // other's messages.
         let may_be_two = matches!(row.fault, Fault::SegmentCut | Fault::NodeSuspended);
         ensure!(may_be_two || row.at_end.answered_twice == 0, "two nodes answered: {}", line(row));
     }
@@ -236,7 +237,7 @@ fn owner_by(testbed: &Testbed, node: usize, address: IpAddr) -> Result<Option<us
         let (host, daemon) = world.on_node(node)?;
         let mut lb = host.host.command(daemon.binary())?;
         let text = command::run(lb.args(["lb", "-o", "json", "--run-dir"]).arg(daemon.run_dir()))?;
-        serde_json::from_str(&text).context("what svc-ctl lb says")
+        serde_json::from_str(&text).context("the output of svc-ctl lb")
     })?;
     let rows = report["addresses"].as_array().context("no addresses")?;
     let row = rows.iter().find(|row| row["address"] == address.to_string());

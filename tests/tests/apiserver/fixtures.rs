@@ -7,32 +7,33 @@ use libtest_mimic::{Failed, Trial};
 
 use crate::case::Case;
 use crate::node_life::FLAGS;
-use crate::plane::Plane;
+use crate::plane::SharedControlPlane;
 use crate::testbed::Testbed;
 
 /// Testbeds that cases share. Each is made at its first use.
 #[derive(Default)]
 pub struct Fixtures {
     /// An API server without faults.
-    control_plane: Later<Arc<Plane>>,
+    control_plane: Lazy<Arc<SharedControlPlane>>,
     /// A testbed in which only objects change.
-    shared: Later<Arc<Testbed>>,
-    faulty: Later<Arc<Testbed>>,
+    shared: Lazy<Arc<Testbed>>,
+    faulty: Lazy<Arc<Testbed>>,
     /// Held by the case that injects faults.
     pub fault_turn: Mutex<()>,
-    followed: Later<Arc<Testbed>>,
+    followed: Lazy<Arc<Testbed>>,
     /// Held by the case that changes the Node.
     pub node_turn: Mutex<()>,
 }
 
 impl Fixtures {
-    pub fn control_plane(&self) -> Result<Arc<Plane>> {
-        self.control_plane.get(|| Ok(Arc::new(Plane::start("plain")?)))
+    pub fn control_plane(&self) -> Result<Arc<SharedControlPlane>> {
+        self.control_plane.get(|| Ok(Arc::new(SharedControlPlane::start("plain")?)))
     }
 
     /// The testbed whose API server is stopped, killed and frozen, by one case at a time.
     pub fn faulty(&self) -> Result<Arc<Testbed>> {
-        self.faulty.get(|| Ok(Arc::new(Testbed::relayed("fault", Arc::new(Plane::start("fault")?))?)))
+        self.faulty
+            .get(|| Ok(Arc::new(Testbed::relayed("fault", Arc::new(SharedControlPlane::start("fault")?))?)))
     }
 
     /// The testbed whose Node and ServiceCIDRs change, by one case at a time.
@@ -46,15 +47,15 @@ impl Fixtures {
 }
 
 /// A value made at its first use. Later uses wait for it, and get the same error if that failed.
-struct Later<T>(OnceLock<Result<T, String>>);
+struct Lazy<T>(OnceLock<Result<T, String>>);
 
-impl<T> Default for Later<T> {
+impl<T> Default for Lazy<T> {
     fn default() -> Self {
         Self(OnceLock::new())
     }
 }
 
-impl<T: Clone> Later<T> {
+impl<T: Clone> Lazy<T> {
     fn get(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
         let made = self.0.get_or_init(|| make().map_err(|error| format!("{error:#}")));
         made.clone().map_err(Error::msg)

@@ -54,7 +54,7 @@ impl Changing {
         Ok(Self { kept })
     }
 
-    /// Deletes one, gives one another endpoint, creates one.
+    /// Deletes one Service, gives another one a new endpoint, and creates one.
     pub fn change(self, testbed: &Testbed, case: &Case<'_>) -> Result<Changed> {
         case.kubectl(&["delete", "service", "gone"])?;
         testbed.plane().replace(&slices(testbed, case, "kept", "far")?)?;

@@ -17,7 +17,7 @@ use svc_tests::{command, wait};
 use crate::case::Case;
 use crate::fixtures::play;
 use crate::objects::PORT;
-use crate::plane::{ACCOUNTS, Plane, ROLE};
+use crate::plane::{ACCOUNTS, ROLE, SharedControlPlane};
 use crate::testbed::Testbed;
 
 const NAME: &str = "pools";
@@ -44,7 +44,7 @@ pub fn write_pool(path: &Path, addresses: &str) -> Result<()> {
 }
 
 fn set() -> Result<Arc<Testbed>> {
-    let plane = Arc::new(Plane::start(NAME)?);
+    let plane = Arc::new(SharedControlPlane::start(NAME)?);
     give_rights(&plane, NAME)?;
     let path = configuration();
     write_pool(&path, "192.0.2.200/31, \"2001:db8:1::200/127\"")?;
@@ -56,7 +56,7 @@ fn set() -> Result<Arc<Testbed>> {
 }
 
 /// The rights that the chart gives where there are pools.
-pub fn give_rights(plane: &Plane, account: &str) -> Result<()> {
+pub fn give_rights(plane: &SharedControlPlane, account: &str) -> Result<()> {
     let mut helm = plane.control().helm()?;
     helm.args(["template", "svc", "deploy/chart", "--namespace=kube-system", "--set=rbac.loadBalancer=true"]);
     let rendered = command::run(helm.arg("--show-only=templates/rbac.yaml"))?;
@@ -82,14 +82,14 @@ fn act(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     ensure!(one.is_disjoint(&two), "{one:?} and {two:?}");
     let status = case.get("service", "one")?["status"].clone();
     ensure!(status["loadBalancer"]["ingress"][0]["ipMode"] == "VIP", "{status}");
-    soon_told(case, "one", "IPAllocated")?;
+    soon_has_event(case, "one", "IPAllocated")?;
 
     leases(testbed)?;
     forbidden(testbed, case, &spec)?;
 
     case.service("three", &spec)?;
     soon_condition(case, "three", "FamilyUnsatisfied")?;
-    soon_told(case, "three", "AllocationFailed")?;
+    soon_has_event(case, "three", "AllocationFailed")?;
     case.kubectl(&["delete", "service", "one"])?;
     ensure!(soon_given(case, "three")? == one, "three has another address than the one that became free");
 
@@ -111,7 +111,7 @@ fn leases(testbed: &Testbed) -> Result<()> {
     }
     let account = format!("--as=system:serviceaccount:{ACCOUNTS}:{NAME}");
     let may = |verb: &str, lease: &str, namespace: &str| {
-        // kubectl fails where the answer is no.
+        // kubectl fails if the answer is no.
         let question = ["auth", "can-i", verb, lease, "-n", namespace, &account];
         testbed.plane().kubectl(&question).is_ok_and(|answer| answer.trim() == "yes")
     };
@@ -186,7 +186,7 @@ fn other_allocator(testbed: &Testbed, case: &Case<'_>, spec: &Value) -> Result<(
     testbed.on_world(|world| world.restart(node))
 }
 
-/// A pool with an error takes nothing back, a wider pool moves nobody, and another pool moves everybody.
+/// A pool with an error takes no address back, a wider pool moves no Service, and another pool moves every Service.
 fn edited(testbed: &Testbed, case: &Case<'_>, two: &BTreeSet<String>) -> Result<()> {
     let path = configuration();
     write_pool(&path, "192.0.2.1/24")?;
@@ -233,15 +233,15 @@ fn soon_given(case: &Case<'_>, service: &str) -> Result<BTreeSet<String>> {
 }
 
 fn soon_condition(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
-    wait::until_true(&format!("{service} is told {reason}"), LIMIT, || {
+    wait::until_true(&format!("{service} gets the reason {reason}"), LIMIT, || {
         let conditions = case.get("service", service)?["status"]["conditions"].clone();
         let all = conditions.as_array().into_iter().flatten();
         Ok(all.into_iter().any(|c| c["type"] == "svc/LoadBalancerIP" && c["reason"] == reason))
     })
 }
 
-fn soon_told(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
-    wait::until_true(&format!("an Event tells {service} of {reason}"), LIMIT, || {
+fn soon_has_event(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
+    wait::until_true(&format!("an Event on {service} has the reason {reason}"), LIMIT, || {
         let selector = format!("involvedObject.name={service},reason={reason}");
         Ok(case.kubectl(&["get", "events", "--field-selector", &selector, "-o", "name"])?.contains("event/"))
     })

@@ -23,14 +23,14 @@ pub const ROLE: &str = "svc";
 const FIRST_NODE: u8 = 101;
 
 #[derive(Debug)]
-pub struct Plane {
+pub struct SharedControlPlane {
     control: RwLock<ControlPlane>,
     kubectl: PathBuf,
     audit: PathBuf,
     next_node: AtomicU8,
 }
 
-impl Plane {
+impl SharedControlPlane {
     pub fn start(name: &str) -> Result<Self> {
         let mut settings = Settings::of_test(name)?;
         let (policy, audit) = (settings.dir.join("audit-policy.json"), settings.dir.join("audit.log"));

@@ -33,7 +33,7 @@ fn alone(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     let changed = services.change(testbed, case)?;
     testbed.on_node(|node, daemon| daemon.start(node))?;
     for kind in ["Services", "EndpointSlices", "Node"] {
-        testbed.soon_told(kind, "")?;
+        testbed.soon_reports(kind, "")?;
     }
     unchanged(testbed, &before)?;
     testbed.relay()?.shut(false);
@@ -53,7 +53,7 @@ fn blind(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     testbed.soon_cannot("endpointslices")?;
     let changed = services.change(testbed, case)?;
     testbed.on_node(|node, daemon| daemon.start(node))?;
-    testbed.soon_told("EndpointSlices", "forbidden")?;
+    testbed.soon_reports("EndpointSlices", "forbidden")?;
     wait::until_true("the Services are known", Duration::from_secs(10), || {
         let status = testbed.on_node(|_, daemon| daemon.status())?;
         let complaints = &status["complaints"]["first"];

@@ -92,7 +92,7 @@ fn rights(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     testbed.soon_cannot("endpointslices")?;
     testbed.relay()?.cut_after(0);
     for kind in ["Services", "EndpointSlices", "Node"] {
-        testbed.soon_told(kind, "forbidden")?;
+        testbed.soon_reports(kind, "forbidden")?;
     }
     let before = testbed.everything()?;
     let changed = services.change(testbed, case)?;
@@ -136,7 +136,7 @@ fn event(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
         "web",
         &json!({"type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": TAKEN}),
     )?;
-    soon_told(case, "web", &[&TAKEN.to_string()])
+    soon_has_event(case, "web", &[&TAKEN.to_string()])
 }
 
 fn started(testbed: &Testbed, _case: &Case<'_>) -> Result<()> {
@@ -145,20 +145,20 @@ fn started(testbed: &Testbed, _case: &Case<'_>) -> Result<()> {
         let described: Result<Vec<_>> =
             nodes.split_whitespace().map(|node| testbed.plane().kubectl(&["describe", node])).collect();
         let described = described?;
-        let is_told =
+        let has_words =
             |text: &String| text.contains("Starting") && text.contains("serves Services on this node");
-        ensure!(described.iter().any(is_told), "{described:?}");
+        ensure!(described.iter().any(has_words), "{described:?}");
         Ok(true)
     })
 }
 
 fn sctp(_testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.service("media", &json!({"ports": [{"port": 7777, "protocol": "SCTP"}], "type": "NodePort"}))?;
-    soon_told(case, "media", &["SctpFromNodesNotServed", "SctpFragmentsDropped", "7777/SCTP"])
+    soon_has_event(case, "media", &["SctpFromNodesNotServed", "SctpFragmentsDropped", "7777/SCTP"])
 }
 
 /// Waits until the Events on a Service contain all these words. They are found by uid, as by `kubectl describe`.
-fn soon_told(case: &Case<'_>, service: &str, words: &[&str]) -> Result<()> {
+fn soon_has_event(case: &Case<'_>, service: &str, words: &[&str]) -> Result<()> {
     let uid = case.kubectl(&["get", "service", service, "-o", "jsonpath={.metadata.uid}"])?;
     let of_service = format!("involvedObject.uid={}", uid.trim());
     wait::until_true("the Service has Events that say so", CHANGE_LIMIT, || {

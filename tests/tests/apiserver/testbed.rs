@@ -19,7 +19,7 @@ use svc_tests::topology::{Addrs, Node, Options};
 use svc_tests::world::World;
 
 use crate::objects;
-use crate::plane::{ACCOUNTS, Plane, ROLE, Request};
+use crate::plane::{ACCOUNTS, ROLE, Request, SharedControlPlane};
 use crate::relay::Relay;
 
 /// A change that the API server has accepted shows in the traffic within this time, on a busy machine, too.
@@ -42,26 +42,26 @@ pub struct Testbed {
     world: Mutex<World>,
     agents: BTreeMap<String, Arc<Agent>>,
     addrs: BTreeMap<String, Addrs>,
-    plane: Arc<Plane>,
+    plane: Arc<SharedControlPlane>,
 }
 
 impl Testbed {
     /// The daemon connects to the API server directly.
-    pub fn direct(name: &str, plane: Arc<Plane>) -> Result<Self> {
+    pub fn direct(name: &str, plane: Arc<SharedControlPlane>) -> Result<Self> {
         Self::new(name, plane, false, &[])
     }
 
     /// The daemon has these flags, too.
-    pub fn with_flags(name: &str, plane: Arc<Plane>, flags: &[&str]) -> Result<Self> {
+    pub fn with_flags(name: &str, plane: Arc<SharedControlPlane>, flags: &[&str]) -> Result<Self> {
         Self::new(name, plane, false, flags)
     }
 
     /// The daemon connects to the API server through a relay.
-    pub fn relayed(name: &str, plane: Arc<Plane>) -> Result<Self> {
+    pub fn relayed(name: &str, plane: Arc<SharedControlPlane>) -> Result<Self> {
         Self::new(name, plane, true, &[])
     }
 
-    fn new(name: &str, plane: Arc<Plane>, relayed: bool, flags: &[&str]) -> Result<Self> {
+    fn new(name: &str, plane: Arc<SharedControlPlane>, relayed: bool, flags: &[&str]) -> Result<Self> {
         let number = plane.number_node();
         let port = 8000 + u16::from(number);
         let mut world = World::new(name, Options::default())?;
@@ -91,7 +91,7 @@ impl Testbed {
         Ok(testbed)
     }
 
-    pub fn plane(&self) -> &Plane {
+    pub fn plane(&self) -> &SharedControlPlane {
         &self.plane
     }
 
@@ -249,13 +249,13 @@ impl Testbed {
 
     /// Diagnostic output for a failed expectation.
     pub fn diagnosis(&self) -> String {
-        let told = self.on_node(|_, daemon| {
+        let diagnosis = self.on_node(|_, daemon| {
             let status = daemon.status().unwrap_or_default();
-            let told = ["synced", "generation", "last_error", "complaints"]
+            let parts = ["synced", "generation", "last_error", "complaints"]
                 .map(|key| format!("{key} {}", status[key]));
-            Ok(format!("svc-ctl: {}\n{}", told.join(", "), daemon.log()))
+            Ok(format!("svc-ctl: {}\n{}", parts.join(", "), daemon.log()))
         });
-        told.unwrap_or_else(|error| format!("{error:#}"))
+        diagnosis.unwrap_or_else(|error| format!("{error:#}"))
     }
 
     fn lock(&self) -> MutexGuard<'_, World> {
@@ -269,7 +269,7 @@ fn kubeconfig_path(world: &World) -> PathBuf {
 }
 
 /// Gives the node an interface to the hub's bridge and an address there.
-fn join_hub(plane: &Plane, node: &Node, number: u8) -> Result<()> {
+fn join_hub(plane: &SharedControlPlane, node: &Node, number: u8) -> Result<()> {
     let netns = &node.host.netns;
     plane.control().hub().ip(&format!(
         "link add n{number} type veth peer name {LINK} netns {}\nlink set n{number} master br0 up",

@@ -13,7 +13,7 @@ use svc_tests::topology::Family;
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use crate::adversary::{Adversary, Harm};
+use crate::adversary::{Adversary, Disturbance};
 
 /// Length of each part of the mixture, at least.
 const PART: Duration = Duration::from_secs(1);
@@ -22,13 +22,13 @@ const GIVE_UP_LIMIT: Duration = Duration::from_secs(10);
 
 pub fn all() -> Vec<Adversary> {
     let mixture =
-        Adversary { name: "all of it that cuts nothing, in a random order", cuts: None, harm: mixed };
+        Adversary { name: "all of it that cuts nothing, in a random order", cuts: None, disturbance: mixed };
     alone().into_iter().chain([mixture]).collect()
 }
 
-/// Those that do one thing.
+/// Adversaries that do one thing.
 fn alone() -> Vec<Adversary> {
-    let one = |name, harm: Harm| Adversary { name, cuts: None, harm };
+    let one = |name, disturbance: Disturbance| Adversary { name, cuts: None, disturbance };
     vec![
         one("the daemons are killed, again and again", killed),
         one("the daemons stand still (SIGSTOP)", stopped),
@@ -52,7 +52,7 @@ fn alone() -> Vec<Adversary> {
     ]
 }
 
-#[expect(clippy::disallowed_methods, reason = "the length of a harm, and no fact to wait for")]
+#[expect(clippy::disallowed_methods, reason = "the length of a disturbance, and no fact to wait for")]
 fn lasts(time: Duration) {
     thread::sleep(time);
 }
@@ -231,6 +231,6 @@ fn mixed(testbed: &mut Testbed, length: Duration) -> Result<()> {
     let mut random = fastrand::Rng::with_seed(seed);
     until_over(length * 2, || {
         let part = random.choice(&parts).context("a part")?;
-        (part.harm)(testbed, PART).with_context(|| format!("{}, seed {seed}", part.name))
+        (part.disturbance)(testbed, PART).with_context(|| format!("{}, seed {seed}", part.name))
     })
 }

@@ -1,4 +1,4 @@
-//! An adversary: what it does to the nodes, and what clients may notice.
+//! An adversary: its disturbance of the nodes, and the failures that clients may see.
 
 use std::fmt::Write as _;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,16 +14,16 @@ use svc_tests::topology::Options;
 use crate::streams::{self, Stream};
 use crate::table::{Line, Table};
 
-/// Does its harm for that long, and leaves everything as it was.
-pub type Harm = fn(&mut Testbed, Duration) -> Result<()>;
+/// Disturbs the nodes for that long, and then restores them.
+pub type Disturbance = fn(&mut Testbed, Duration) -> Result<()>;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Adversary {
     pub name: &'static str,
-    /// It cuts this by itself: new connections and datagrams may fail meanwhile. Connections that are open must outlive it all
-    /// the same.
+    /// The part of the network that the disturbance itself cuts. Meanwhile new connections and datagrams may fail. Open
+    /// connections must outlive it.
     pub cuts: Option<&'static str>,
-    pub harm: Harm,
+    pub disturbance: Disturbance,
 }
 
 impl Adversary {
@@ -43,7 +43,7 @@ impl Adversary {
         let mut streams = streams::start(testbed)?;
         streams.iter().try_for_each(Stream::goes_on).context("before")?;
         streams.iter_mut().try_for_each(Stream::begin)?;
-        (self.harm)(testbed, length).context("the adversary")?;
+        (self.disturbance)(testbed, length).context("the adversary")?;
         let ended = Instant::now();
         let answers: Vec<u64> = streams.iter().map(Stream::answers).collect::<Result<_>>()?;
         streams.iter().zip(answers).try_for_each(|(stream, answers)| stream.heals(answers))?;

@@ -18,7 +18,7 @@ use svc_tests::{agent, cleanup};
 use table::Table;
 
 const MINUTES: &str = "SVC_CHAOS_MINUTES";
-/// Of each adversary, unless minutes are given.
+/// Time of each adversary, unless minutes are given.
 const SHORT: Duration = Duration::from_secs(4);
 
 fn main() -> ExitCode {

@@ -69,7 +69,7 @@ pub fn start(testbed: &Testbed) -> Result<Vec<Stream>> {
 }
 
 impl Stream {
-    /// TCP repairs what is lost on it.
+    /// TCP repairs losses.
     pub const fn is_connection(&self) -> bool {
         self.is_connection
     }

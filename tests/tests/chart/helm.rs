@@ -35,7 +35,7 @@ pub fn lint(values: &str) -> Result<String> {
 
 pub fn objects(text: &str) -> Result<Vec<Value>> {
     let documents = serde_yaml_ng::Deserializer::from_str(text).map(Value::deserialize);
-    let objects = documents.collect::<Result<Vec<_>, _>>().context("what Helm rendered is no YAML")?;
+    let objects = documents.collect::<Result<Vec<_>, _>>().context("Helm's output is no YAML")?;
     Ok(objects.into_iter().filter(|object| !object.is_null()).collect())
 }
 

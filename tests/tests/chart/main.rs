@@ -1,5 +1,5 @@
-//! The Helm chart: what it renders or refuses for a table of values; `deploy/*.yaml` equals its default output; its
-//! alerts and dashboard use only existing metrics. Helm and Prometheus' parser are the real ones of `tests/cluster`.
+//! The Helm chart: its output or refusal for a table of values. `deploy/*.yaml` equals its default output. Its alerts
+//! and dashboard use only existing metrics. Helm and Prometheus' parser are the real ones of `tests/cluster`.
 
 mod flags;
 mod helm;

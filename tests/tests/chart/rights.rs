@@ -1,4 +1,4 @@
-//! The rights that the chart gives, one by one, and where `docs/security.md` says so.
+//! The rights that the chart gives, one by one, and their lines in `docs/security.md`.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -10,7 +10,7 @@ use svc_tests::run_name::workspace_dir;
 
 use crate::helm;
 
-/// Verb, resource, its one name if it has one, and the namespace if it is one alone.
+/// Verb, resource, the object's name if the right is for one object, and the namespace if it is for one namespace.
 const ALWAYS: [&str; 10] = [
     "create events",
     "get services",

@@ -1,4 +1,4 @@
-//! `deploy/systemd/svc.service`: systemd takes it, and svc-ctl takes what it is started with.
+//! `deploy/systemd/svc.service`: systemd accepts the unit, and svc-ctl accepts the command line in it.
 
 use std::fs;
 use std::process::Command;
@@ -9,12 +9,13 @@ use svc_tests::run_name::workspace_dir;
 
 use crate::flags;
 
-/// How exposed systemd may find the unit, in tenths: the rights that programs, maps and namespaces need are left.
+/// Upper limit of systemd's exposure score for the unit, in tenths. The unit keeps the rights that programs, maps and
+/// namespaces need.
 const MOST_EXPOSED: &str = "40";
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        Trial::test("svc-ctl takes what the unit of systemd starts it with", || Ok(started()?)),
+        Trial::test("svc-ctl accepts the command line of the systemd unit", || Ok(started()?)),
         Trial::ignorable_test("systemd takes the unit, and finds it shut in", || Ok(judged()?)),
     ]
 }

@@ -61,7 +61,7 @@ fn released(testbed: &Testbed) -> Result<()> {
     rolled_out(testbed)?;
     for index in 1..=testbed.clients.len() {
         let flagz = at_node(testbed, index, "/flagz")?;
-        // The delimiter between name and value is another one at each request.
+        // Each request uses another delimiter between name and value.
         for (name, value) in [("selection", "random"), ("detect-local-mode", "cluster-cidr")] {
             let is_set = |line: &str| line.starts_with(name) && line.trim_end().ends_with(value);
             ensure!(flagz.lines().any(is_set), "/flagz of node {index} lacks {name} {value}: {flagz}");

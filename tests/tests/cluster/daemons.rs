@@ -37,8 +37,8 @@ fn rolling_restart(testbed: &Testbed) -> Result<()> {
     let (new, streams, began) = (load.look_new()?, load.look_streams()?, Instant::now());
     testbed.kubectl(&["-n", "kube-system", "rollout", "restart", "daemonset/svc"])?;
     let downtimes = thread::scope(|scope| {
-        let start = |way| scope.spawn(move || watch(way, testbed.cluster.client(), began));
-        let watchers: Vec<_> = load.ways().iter().map(start).collect();
+        let start = |traffic| scope.spawn(move || watch(traffic, testbed.cluster.client(), began));
+        let watchers: Vec<_> = load.by_node().iter().map(start).collect();
         watchers.into_iter().map(join).collect::<Result<Vec<_>>>()
     })?;
     testbed.kubectl(&["-n", "kube-system", "rollout", "status", "--timeout=60s", "daemonset/svc"])?;
@@ -75,19 +75,19 @@ fn rolling_restart(testbed: &Testbed) -> Result<()> {
 fn killed(testbed: &Testbed) -> Result<()> {
     let load = Load::start(testbed, RATES)?;
     let began = Instant::now();
-    for way in load.ways() {
-        let pids = testbed.places.processes(&way.node, DAEMON)?;
+    for traffic in load.by_node() {
+        let pids = testbed.places.processes(&traffic.node, DAEMON)?;
         pids.iter().try_for_each(|pid| kill(*pid, Signal::SIGKILL)).context("kill the daemon")?;
-        let Downtime { down, up, inside, .. } = watch(way, testbed.cluster.client(), began)?;
+        let Downtime { down, up, inside, .. } = watch(traffic, testbed.cluster.client(), began)?;
         println!(
             "{}: killed, ready {:.1} s later, {} answers",
-            way.node,
+            traffic.node,
             (up - down).as_secs_f64(),
             inside.ok
         );
-        ensure!(inside.ok > 0, "no traffic on the way of {}", way.node);
-        let now = testbed.places.processes(&way.node, DAEMON)?;
-        ensure!(now.len() == 1 && now != pids, "{pids:?} were killed on {}, {now:?} are there", way.node);
+        ensure!(inside.ok > 0, "no traffic through {}", traffic.node);
+        let now = testbed.places.processes(&traffic.node, DAEMON)?;
+        ensure!(now.len() == 1 && now != pids, "{pids:?} were killed on {}, {now:?} are there", traffic.node);
     }
     load.check().map(drop)
 }

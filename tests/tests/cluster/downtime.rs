@@ -1,4 +1,4 @@
-//! How long a node had no daemon, and its traffic in that time.
+//! Time without a daemon on a node, and the node's traffic in that time.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use svc_tests::agent::Report;
 use svc_tests::netns::Netns;
 use svc_tests::wait;
 
-use crate::load::Way;
+use crate::load::NodeTraffic;
 
 /// The daemon's health port.
 const HEALTH_PORT: u16 = 10256;
@@ -38,23 +38,23 @@ enum Daemon {
 
 /// Waits until the daemon is gone and then until one is ready. Counts only replies between two checks that found no
 /// ready daemon, so the count is rather too low.
-pub fn watch(way: &Way, client: &Netns, began: Instant) -> Result<Downtime> {
-    let health = SocketAddr::new(way.address, HEALTH_PORT);
-    wait::until_true(&format!("the daemon of {} is gone", way.node), LIMIT, || {
+pub fn watch(traffic: &NodeTraffic, client: &Netns, began: Instant) -> Result<Downtime> {
+    let health = SocketAddr::new(traffic.address, HEALTH_PORT);
+    wait::until_true(&format!("the daemon of {} is gone", traffic.node), LIMIT, || {
         Ok(client.within(|| look(health))? == Daemon::Gone)
     })?;
     let down = began.elapsed();
-    let before = way.look()?;
+    let before = traffic.look()?;
     let mut last = before.clone();
-    wait::until_true(&format!("a daemon of {} is ready", way.node), LIMIT, || {
-        let seen = way.look()?;
+    wait::until_true(&format!("a daemon of {} is ready", traffic.node), LIMIT, || {
+        let seen = traffic.look()?;
         let is_ready = client.within(|| look(health))? == Daemon::Ready;
         if !is_ready {
             last = seen;
         }
         Ok(is_ready)
     })?;
-    Ok(Downtime { node: way.node.clone(), down, up: began.elapsed(), inside: last.since(&before) })
+    Ok(Downtime { node: traffic.node.clone(), down, up: began.elapsed(), inside: last.since(&before) })
 }
 
 fn look(health: SocketAddr) -> Result<Daemon> {

@@ -22,19 +22,20 @@ pub struct Rates {
     pub asks: u32,
 }
 
-/// From pod and node by ClusterIP and NodePort, from outside by NodePort; both protocols, both families; two nodes.
+/// Combinations of client, frontend, protocol, family and node: from pod and node by ClusterIP and NodePort, from
+/// outside by NodePort.
 pub const COMBINATIONS: u32 = (2 * 2 + 1) * 2 * 2 * 2;
 
 /// Runs until dropped.
 #[derive(Debug)]
 pub struct Load {
     /// In the order of the nodes.
-    ways: Vec<Way>,
+    by_node: Vec<NodeTraffic>,
 }
 
 /// All traffic that enters the cluster's network at one node.
 #[derive(Debug)]
-pub struct Way {
+pub struct NodeTraffic {
     pub node: String,
     pub address: IpAddr,
     agents: Vec<Arc<Agent>>,
@@ -45,35 +46,40 @@ pub struct Way {
 impl Load {
     /// Returns when every combination has got a reply.
     pub fn start(testbed: &Testbed, rates: Rates) -> Result<Self> {
-        let ways = testbed.clients.iter().zip(1..).map(|(pod, index)| Way::start(testbed, pod, index, rates));
-        Ok(Self { ways: ways.collect::<Result<_>>()? })
+        let by_node = testbed
+            .clients
+            .iter()
+            .zip(1..)
+            .map(|(pod, index)| NodeTraffic::start(testbed, pod, index, rates));
+        Ok(Self { by_node: by_node.collect::<Result<_>>()? })
     }
 
-    pub fn ways(&self) -> &[Way] {
-        &self.ways
+    pub fn by_node(&self) -> &[NodeTraffic] {
+        &self.by_node
     }
 
     pub fn look(&self) -> Result<Report> {
-        self.sum(Way::look)
+        self.sum(NodeTraffic::look)
     }
 
     /// Only new connections.
     pub fn look_new(&self) -> Result<Report> {
-        self.sum(|way| look_at(&way.new))
+        self.sum(|traffic| look_at(&traffic.new))
     }
 
     pub fn look_streams(&self) -> Result<Report> {
-        self.sum(|way| look_at(&way.streams))
+        self.sum(|traffic| look_at(&traffic.streams))
     }
 
-    /// Fails if any request got no reply, and names all who missed one.
+    /// Fails if any request got no reply, and names all clients that missed one.
     pub fn check(&self) -> Result<Report> {
         let mut misses = Vec::new();
-        for (way, agent) in self.ways.iter().flat_map(|way| way.agents.iter().map(move |agent| (way, agent)))
+        for (traffic, agent) in
+            self.by_node.iter().flat_map(|traffic| traffic.agents.iter().map(move |agent| (traffic, agent)))
         {
             let Report { ok, failed, first_failure, failed_began, .. } = agent.look_around()?;
             if failed > 0 {
-                let (name, node, error) = (agent.name(), &way.node, first_failure.unwrap_or_default());
+                let (name, node, error) = (agent.name(), &traffic.node, first_failure.unwrap_or_default());
                 let total = ok + failed;
                 misses.push(format!("{failed} of {total} of {name} by {node} at {failed_began:?}: {error}"));
             }
@@ -82,29 +88,29 @@ impl Load {
         self.look()
     }
 
-    fn sum(&self, look: impl Fn(&Way) -> Result<Report>) -> Result<Report> {
-        self.ways.iter().try_fold(Report::default(), |sum, way| Ok(sum.and(look(way)?)))
+    fn sum(&self, look: impl Fn(&NodeTraffic) -> Result<Report>) -> Result<Report> {
+        self.by_node.iter().try_fold(Report::default(), |sum, traffic| Ok(sum.and(look(traffic)?)))
     }
 }
 
-impl Way {
+impl NodeTraffic {
     fn start(testbed: &Testbed, pod: &Pod, index: u8, rates: Rates) -> Result<Self> {
         let places = &testbed.places;
         let Addrs { v4, v6 } = addresses::node(index);
         let node_ports = at(&[v4.into(), v6.into()], NODE_PORT);
         let inside = [at(&testbed.cluster_ips, PORT), node_ports.clone()].concat();
         let (agents, new, streams) = (Vec::new(), Vec::new(), Vec::new());
-        let mut way = Self { node: pod.node.clone(), address: v4.into(), agents, new, streams };
-        way.ask(places.in_pod(pod)?, &inside, rates)?;
-        way.ask(places.on_node(&pod.node)?, &inside, rates)?;
-        way.ask(places.outside()?, &node_ports, rates)?;
-        Ok(way)
+        let mut traffic = Self { node: pod.node.clone(), address: v4.into(), agents, new, streams };
+        traffic.ask(places.in_pod(pod)?, &inside, rates)?;
+        traffic.ask(places.on_node(&pod.node)?, &inside, rates)?;
+        traffic.ask(places.outside()?, &node_ports, rates)?;
+        Ok(traffic)
     }
 
     fn ask(&mut self, agent: Agent, frontends: &[SocketAddr], rates: Rates) -> Result<()> {
         let agent = Arc::new(agent);
         for (to, via) in frontends.iter().flat_map(|to| [(*to, Via::Tcp), (*to, Via::UdpConnected)]) {
-            agent.ask(via, to, 1).with_context(|| format!("on the way of {}", self.node))?;
+            agent.ask(via, to, 1).with_context(|| format!("through {}", self.node))?;
             if rates.new > 0 {
                 self.new.push(agent.start_load(via, to, rates.new)?);
             }

@@ -9,7 +9,7 @@ use libtest_mimic::Trial;
 use svc_tests::cluster::addresses;
 use svc_tests::{command, wait};
 
-use crate::load::{Load, Rates, Way, servers};
+use crate::load::{Load, NodeTraffic, Rates, servers};
 use crate::replicas::LIMIT;
 use crate::testbed::{DAEMON, DAEMONS, ECHO, Fixtures, NAMESPACE, Testbed, case, cluster_ips};
 
@@ -49,8 +49,12 @@ fn everywhere(testbed: &Testbed) -> Result<()> {
     let load = Load::start(testbed, Rates { new: 5, streams: 0, asks: 0 })?;
     let pods = testbed.places.pods(NAMESPACE, ECHO)?;
     let all = pods.iter().map(|pod| pod.name.as_str()).collect();
-    wait::until_true("every way has led to every server", LIMIT, || {
-        Ok(load.ways().iter().map(Way::look).all(|seen| seen.is_ok_and(|seen| servers(&seen) == all)))
+    wait::until_true("clients of every node have reached every server", LIMIT, || {
+        Ok(load
+            .by_node()
+            .iter()
+            .map(NodeTraffic::look)
+            .all(|seen| seen.is_ok_and(|seen| servers(&seen) == all)))
     })?;
     load.check().map(drop)
 }

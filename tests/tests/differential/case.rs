@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use svc_tests::model::memory::Side;
+use svc_tests::model::memory::Direction;
 use svc_tests::model::packet::Shape;
 use svc_tests::model::world::{Tuple, World};
 
@@ -23,22 +23,22 @@ pub struct Flow {
 #[derive(Clone, Debug)]
 pub enum Step {
     /// A packet of a flow's client.
-    Client { flow: usize, shape: Shape, how: How },
+    Client { flow: usize, shape: Shape, delivery: Delivery },
     /// A reply of the flow's backend; nothing if the flow has none.
-    Backend { flow: usize, shape: Shape, how: How },
+    Backend { flow: usize, shape: Shape, delivery: Delivery },
     /// The client sends to the flow's backend directly, from the same port.
-    Direct { flow: usize, shape: Shape, how: How },
-    /// A host on the path to this side sends an ICMP error about a packet of that shape.
-    Error { flow: usize, by: Side, shape: Shape, octets: usize, is_router: bool, how: How },
+    Direct { flow: usize, shape: Shape, delivery: Delivery },
+    /// A host on the path sends an ICMP error in this direction, about a packet of this shape.
+    Error { flow: usize, by: Direction, shape: Shape, octets: usize, is_router: bool, delivery: Delivery },
     /// That many ticks pass.
     Age(u32),
     /// Kubernetes' objects change.
     Change(Box<World>),
 }
 
-/// How a packet gets to the programs.
+/// Path of a packet to the programs.
 #[derive(Clone, Copy, Debug)]
-pub struct How {
+pub struct Delivery {
     /// By XDP first, if there is XDP.
     pub by_xdp: bool,
     /// A card has summed the whole packet (CHECKSUM_COMPLETE): the kernel checks that the sum is updated.
@@ -53,19 +53,22 @@ impl fmt::Display for Case {
         for (i, step) in self.steps.iter().enumerate() {
             write!(f, "  {:3} ", i + 1)?;
             match step {
-                Step::Client { flow, shape, how } => {
+                Step::Client { flow, shape, delivery } => {
                     let Flow { interface, tuple } = self.flows[*flow];
-                    writeln!(f, "flow {flow}, client by {interface}: {tuple:?} {shape:?} {how:?}")?;
+                    writeln!(f, "flow {flow}, client by {interface}: {tuple:?} {shape:?} {delivery:?}")?;
                 }
-                Step::Backend { flow, shape, how } => {
-                    writeln!(f, "flow {flow}, its backend answers: {shape:?} {how:?}")?;
+                Step::Backend { flow, shape, delivery } => {
+                    writeln!(f, "flow {flow}, its backend answers: {shape:?} {delivery:?}")?;
                 }
-                Step::Direct { flow, shape, how } => {
-                    writeln!(f, "flow {flow}, client to its backend itself: {shape:?} {how:?}")?;
+                Step::Direct { flow, shape, delivery } => {
+                    writeln!(f, "flow {flow}, client to its backend itself: {shape:?} {delivery:?}")?;
                 }
-                Step::Error { flow, by, shape, octets, is_router, how } => {
+                Step::Error { flow, by, shape, octets, is_router, delivery } => {
                     let who = if *is_router { "a router before" } else { "" };
-                    writeln!(f, "flow {flow}, {who} {by:?} complains, {octets} octets of {shape:?} {how:?}")?;
+                    writeln!(
+                        f,
+                        "flow {flow}, {who} {by:?} complains, {octets} octets of {shape:?} {delivery:?}"
+                    )?;
                 }
                 Step::Age(ticks) => writeln!(f, "{ticks} ticks pass")?,
                 Step::Change(world) => {

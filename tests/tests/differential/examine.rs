@@ -20,12 +20,12 @@ pub struct Examined<'a> {
     pub at: At,
     pub interface: &'static str,
     /// The counters, read only if they distinguish results.
-    pub told: Option<Counts>,
+    pub counters: Option<Counts>,
 }
 
 impl Examined<'_> {
-    /// It may have been this result, by verdict, tuple and counters.
-    pub fn is(&self, possible: &Possible) -> bool {
+    /// This result is possible, by verdict, tuple and counters.
+    pub fn fits(&self, possible: &Possible) -> bool {
         let Outcome { verdict, octets } = self.outcome;
         let is_same = || octets == self.input;
         let looks_like = match possible.outcome {
@@ -34,7 +34,7 @@ impl Examined<'_> {
             PacketOutcome::Refused { .. } => *verdict == Verdict::Redirect && is_error(octets),
             PacketOutcome::Goes { as_, exit, .. } => *verdict == self.wanted(exit) && self.carries(as_),
         };
-        looks_like && self.says(possible)
+        looks_like && self.has_counted(possible)
     }
 
     /// The resulting packet has this tuple, as far as visible.
@@ -47,19 +47,19 @@ impl Examined<'_> {
         }
     }
 
-    fn says(&self, possible: &Possible) -> bool {
+    fn has_counted(&self, possible: &Possible) -> bool {
         let mut want = Counts::new();
         possible.counts.iter().for_each(|label| *want.entry(label).or_default() += 1);
-        self.told.as_ref().is_none_or(|told| {
-            let told = told.iter().filter(|(label, _)| **label != Counter::FlowTwinRestored.label());
-            told.map(|(label, n)| (*label, *n)).eq(want)
+        self.counters.as_ref().is_none_or(|counters| {
+            let counters = counters.iter().filter(|(label, _)| **label != Counter::FlowTwinRestored.label());
+            counters.map(|(label, n)| (*label, *n)).eq(want)
         })
     }
 
     fn wanted(&self, exit: Exit) -> Verdict {
         match exit {
             Exit::Stack => Verdict::Pass,
-            Exit::Back => Verdict::Redirect,
+            Exit::Hairpin => Verdict::Redirect,
             Exit::Hop(route) if self.at == At::Xdp && route.interface == self.interface => Verdict::Transmit,
             Exit::Hop(_) => Verdict::Redirect,
         }
@@ -83,7 +83,7 @@ impl Examined<'_> {
             PacketOutcome::Goes { as_, quoted, exit } => {
                 let (dmac, smac) = match exit {
                     Exit::Stack => (mac(self.input, 0), mac(self.input, 6)),
-                    Exit::Back => (mac(self.input, 6), mac(self.input, 0)),
+                    Exit::Hairpin => (mac(self.input, 6), mac(self.input, 0)),
                     Exit::Hop(route) => match route.mac {
                         Some(dmac) => (dmac, place::macs(route.interface).0),
                         None => (mac(self.input, 0), mac(self.input, 6)),
@@ -112,7 +112,7 @@ impl Examined<'_> {
             self.packet,
             self.at,
             self.interface,
-            self.told,
+            self.counters,
             possible.len(),
             allowed.join("\n  ")
         )

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use svc_tests::model::memory::Side;
+use svc_tests::model::memory::Direction;
 use svc_tests::model::network::{NODE, PODS, UPLINKS, at, is_pod};
 use svc_tests::model::packet::{ACK, FIN, Part, RST, SYN, Shape, header};
 use svc_tests::model::world::{Proto, Service, Tuple, World};
 
-use super::case::{Case, Flow, How, Step};
+use super::case::{Case, Delivery, Flow, Step};
 use super::rng::Rng;
 use super::worlds;
 
@@ -45,7 +45,7 @@ fn storm(rng: &mut Rng, world: &World, flows: &mut Vec<Flow>) -> Vec<Step> {
     let dst = SocketAddr::new(cluster_ips[0], ports[0].port + 7);
     let src = SocketAddr::new(at([203, 0, 113, 9], dst.is_ipv4()), 4_000);
     flows.push(Flow { interface: "up0", tuple: Tuple { proto: Proto::Udp, src, dst } });
-    let step = Step::Client { flow: flows.len() - 1, shape: Shape::default(), how: how(rng) };
+    let step = Step::Client { flow: flows.len() - 1, shape: Shape::default(), delivery: delivery(rng) };
     vec![step; 1_300]
 }
 
@@ -129,25 +129,28 @@ fn client(rng: &mut Rng, is_v4: bool) -> (&'static str, IpAddr) {
     (interface, at(octets, is_v4))
 }
 
-/// The packets of a flow's two sides, in order.
+/// The packets of a flow's two ends, in order.
 fn script(rng: &mut Rng, flow: usize, of: &Flow) -> Vec<Step> {
     let mut steps = Vec::new();
     let mut say = |rng: &mut Rng, is_client: bool, flags: u8| {
-        let (shape, how) = (shape(rng, flags, of), how(rng));
-        let step =
-            if is_client { Step::Client { flow, shape, how } } else { Step::Backend { flow, shape, how } };
+        let (shape, delivery) = (shape(rng, flags, of), delivery(rng));
+        let step = if is_client {
+            Step::Client { flow, shape, delivery }
+        } else {
+            Step::Backend { flow, shape, delivery }
+        };
         steps.push(step);
         if rng.percent(2) {
-            let by = rng.pick(&[Side::Client, Side::Backend]);
+            let by = rng.pick(&[Direction::Forward, Direction::Reverse]);
             let shape = Shape { has_options: false, is_stray: false, ..shape };
             let (octets, is_router) = (rng.pick(&[8, 24, 500]), rng.percent(60));
-            steps.push(Step::Error { flow, by, shape, octets, is_router, how });
+            steps.push(Step::Error { flow, by, shape, octets, is_router, delivery });
         }
         if matches!(of.tuple.proto, Proto::Udp | Proto::Sctp) && rng.percent(3) {
-            steps.extend(in_parts(rng, flow, of.tuple.proto, is_client, how));
+            steps.extend(in_parts(rng, flow, of.tuple.proto, is_client, delivery));
         }
         if is_pod(of.interface) && rng.percent(2) {
-            steps.push(Step::Direct { flow, shape: Shape { flags: SYN, ..shape }, how });
+            steps.push(Step::Direct { flow, shape: Shape { flags: SYN, ..shape }, delivery });
         }
     };
     if of.tuple.proto != Proto::Tcp {
@@ -189,7 +192,7 @@ fn script(rng: &mut Rng, flow: usize, of: &Flow) -> Vec<Step> {
 }
 
 /// A packet in fragments, mostly in order and complete.
-fn in_parts(rng: &mut Rng, flow: usize, proto: Proto, is_client: bool, how: How) -> Vec<Step> {
+fn in_parts(rng: &mut Rng, flow: usize, proto: Proto, is_client: bool, delivery: Delivery) -> Vec<Step> {
     let payload = 40 + rng.below(60);
     let whole = header(proto) + payload;
     let id = rng.next() as u16;
@@ -203,7 +206,11 @@ fn in_parts(rng: &mut Rng, flow: usize, proto: Proto, is_client: bool, how: How)
     let ttl = if rng.percent(25) { 1 } else { 64 };
     let step = |(from, to)| {
         let shape = Shape { payload, ttl, part: Some(Part { id, from, to }), ..Shape::default() };
-        if is_client { Step::Client { flow, shape, how } } else { Step::Backend { flow, shape, how } }
+        if is_client {
+            Step::Client { flow, shape, delivery }
+        } else {
+            Step::Backend { flow, shape, delivery }
+        }
     };
     parts.into_iter().map(step).collect()
 }
@@ -225,8 +232,8 @@ fn shape(rng: &mut Rng, flags: u8, of: &Flow) -> Shape {
     }
 }
 
-fn how(rng: &mut Rng) -> How {
-    How { by_xdp: rng.percent(50), is_summed: rng.percent(20), elsewhere: rng.percent(20) }
+fn delivery(rng: &mut Rng) -> Delivery {
+    Delivery { by_xdp: rng.percent(50), is_summed: rng.percent(20), elsewhere: rng.percent(20) }
 }
 
 /// Interleaves scripts, each in its own order.

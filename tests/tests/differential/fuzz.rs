@@ -47,7 +47,7 @@ pub fn frame(rng: &mut Rng, case: &Case) -> (&'static str, Vec<u8>) {
 
 /// The contents of a frame's headers, if they are valid.
 #[derive(Debug, Eq, PartialEq)]
-struct Honest {
+struct ValidHeaders {
     is_v4: bool,
     l4: usize,
     /// End of the IP packet.
@@ -55,7 +55,7 @@ struct Honest {
     proto: Proto,
 }
 
-fn honest(frame: &[u8]) -> Option<Honest> {
+fn valid_headers(frame: &[u8]) -> Option<ValidHeaders> {
     let word = |at: usize| frame.get(at..at + 2).map(|w| usize::from(w[0]) << 8 | usize::from(w[1]));
     let (is_v4, mut next, mut l4, end) = match (word(12)?, frame.get(ETH)? >> 4) {
         // The first fragment has the ports.
@@ -81,11 +81,11 @@ fn honest(frame: &[u8]) -> Option<Honest> {
         132 => Proto::Sctp,
         _ => return None,
     };
-    (l4 + header(proto) <= end && end <= frame.len()).then_some(Honest { is_v4, l4, end, proto })
+    (l4 + header(proto) <= end && end <= frame.len()).then_some(ValidHeaders { is_v4, l4, end, proto })
 }
 
 /// Errors of the checksums: of the IPv4 header, and of the transport with its pseudo-header.
-fn sums(frame: &[u8], h: &Honest) -> [u32; 2] {
+fn sums(frame: &[u8], h: &ValidHeaders) -> [u32; 2] {
     let (addresses, header) = if h.is_v4 {
         (&frame[ETH + 12..ETH + 20], sum(&frame[ETH..ETH + 4 * usize::from(frame[ETH] & 15)]))
     } else {
@@ -111,7 +111,7 @@ fn off_by_crc(packet: &[u8]) -> u32 {
 }
 
 /// Position of the transport checksum.
-fn checksum(h: &Honest) -> Range<usize> {
+fn checksum(h: &ValidHeaders) -> Range<usize> {
     let (at, octets) = match h.proto {
         Proto::Tcp => (16, 2),
         Proto::Udp | Proto::Icmp => (6, 2),
@@ -143,8 +143,10 @@ pub fn check(world: &World, input: &[u8], outcome: &Outcome) -> Result<&'static 
     if is_later_part(input) {
         return check_part(input, octets, is_v4).map(|()| "fragment translated");
     }
-    let Some(was) = honest(input) else { anyhow::bail!("what is no packet was changed{}", difference()) };
-    ensure!(honest(octets).as_ref() == Some(&was), "the headers lie now{}", difference());
+    let Some(was) = valid_headers(input) else {
+        anyhow::bail!("a frame that is no packet was changed{}", difference())
+    };
+    ensure!(valid_headers(octets).as_ref() == Some(&was), "the headers lie now{}", difference());
     let mut masked = [input.to_vec(), octets.clone()];
     for frame in &mut masked {
         let (ttl, addresses) = if was.is_v4 { (8, 12..20) } else { (7, 8..40) };
@@ -179,7 +181,7 @@ pub fn check(world: &World, input: &[u8], outcome: &Outcome) -> Result<&'static 
     Ok("frame translated")
 }
 
-fn destination(frame: &[u8], h: &Honest) -> std::net::SocketAddr {
+fn destination(frame: &[u8], h: &ValidHeaders) -> std::net::SocketAddr {
     let port = u16::from_be_bytes([frame[h.l4 + 2], frame[h.l4 + 3]]);
     if h.is_v4 {
         let mut octets = [0; 4];
@@ -197,7 +199,7 @@ fn is_later_part(frame: &[u8]) -> bool {
     match frame.get(12..ETH + 8) {
         Some([0x08, 0x00, ip @ ..]) => (u16::from(ip[6]) << 8 | u16::from(ip[7])) & 0x1fff != 0,
         // Somewhere in the chain of headers, which may be invalid.
-        Some(_) => honest(frame).is_none(),
+        Some(_) => valid_headers(frame).is_none(),
         None => false,
     }
 }

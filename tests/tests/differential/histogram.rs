@@ -87,7 +87,7 @@ impl Histogram {
                 "answer by the stack".to_owned()
             }
             PacketOutcome::Goes { exit: Exit::Stack, .. } => "by the stack".to_owned(),
-            PacketOutcome::Goes { exit: Exit::Back, .. } => "back".to_owned(),
+            PacketOutcome::Goes { exit: Exit::Hairpin, .. } => "back".to_owned(),
             PacketOutcome::Goes { exit: Exit::Hop(route), .. } => {
                 format!("redirected, {}", if route.mac.is_some() { "resolved" } else { "unresolved" })
             }

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     };
     let rule = |rule: &'static str| {
         let shared = Arc::clone(&shared);
-        Trial::test(format!("a packet tells whether {rule} holds"), move || {
+        Trial::test(format!("a packet shows whether {rule} holds"), move || {
             with_runner(&shared, |runner| broken_rule_is_noticed(runner, rule)).map_err(Failed::from)
         })
     };

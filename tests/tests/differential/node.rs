@@ -104,7 +104,7 @@ impl Node {
                 all: world.settings.masquerade_all,
                 to_local: world.settings.masquerade_to_local,
             },
-            local_pods: if world.settings.knows_pods { LocalPods::ByInterface } else { LocalPods::Nobody },
+            local_pods: if world.settings.knows_pods { LocalPods::ByInterface } else { LocalPods::Unknown },
             service_cidrs: Cidrs(cidrs.into_iter().filter(|_| world.settings.has_service_cidr).collect()),
             pools: [true, false]
                 .into_iter()

@@ -7,7 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, Result, bail, ensure};
 use svc_common::abi::Counter;
 use svc_ctl::dataplane::clock::coarse_ns;
-use svc_tests::model::memory::{BackAt, Memory, Side, Way};
+use svc_tests::model::memory::{Direction, ExitKind, Memory, ReplyHook};
 use svc_tests::model::network::{self, is_pod};
 use svc_tests::model::oracle::{Model, PacketOutcome, Possible, Seen, Then};
 use svc_tests::model::packet::{ETH, Packet, Quote, Shape};
@@ -17,7 +17,7 @@ use svc_tests::packet::row::At;
 use svc_tests::packet::run::CHECKSUM_COMPLETE;
 use svc_tests::packet::tagged::untagged;
 
-use super::case::{Case, Flow, How, Step};
+use super::case::{Case, Delivery, Flow, Step};
 use super::examine::Examined;
 use super::fuzz;
 use super::histogram::Histogram;
@@ -134,42 +134,44 @@ impl Runner {
                 trial.model.change(World::clone(world));
                 Ok(())
             }
-            Step::Client { flow, shape, how } => {
+            Step::Client { flow, shape, delivery } => {
                 let Flow { interface, tuple } = trial.case.flows[*flow];
                 self.histogram.client(&trial.model.world, tuple);
-                self.send(trial, tuple, *shape, *how, Seen::Arriving(interface))
+                self.send(trial, tuple, *shape, *delivery, Seen::Arriving(interface))
             }
-            Step::Backend { flow, shape, how } => {
-                let Some((tuple, seen)) = trial.answer(*flow, *how) else { return Ok(()) };
-                self.send(trial, tuple, *shape, *how, seen)
+            Step::Backend { flow, shape, delivery } => {
+                let Some((tuple, seen)) = trial.answer(*flow, *delivery) else { return Ok(()) };
+                self.send(trial, tuple, *shape, *delivery, seen)
             }
-            Step::Error { flow, by, shape, octets, is_router, how } => {
+            Step::Error { flow, by, shape, octets, is_router, delivery } => {
                 let complaint = Complaint { by: *by, shape: *shape, octets: *octets, is_router: *is_router };
-                self.complain(trial, *flow, &complaint, *how)
+                self.complain(trial, *flow, &complaint, *delivery)
             }
-            Step::Direct { flow, shape, how } => {
+            Step::Direct { flow, shape, delivery } => {
                 let Flow { interface, tuple } = trial.case.flows[*flow];
                 let Some(dst) = trial.backend_of(tuple) else { return Ok(()) };
-                self.send(trial, Tuple { dst, ..tuple }, *shape, *how, Seen::Arriving(interface))
+                self.send(trial, Tuple { dst, ..tuple }, *shape, *delivery, Seen::Arriving(interface))
             }
         }
     }
 
-    /// Sends an ICMP error about a packet to one side.
+    /// Sends an ICMP error about a packet of the other direction.
     fn complain(
         &mut self,
         trial: &mut Trial<'_>,
         flow: usize,
         complaint: &Complaint,
-        how: How,
+        delivery: Delivery,
     ) -> Result<()> {
         let Flow { interface, tuple } = trial.case.flows[flow];
         let Complaint { by, shape, octets, is_router } = *complaint;
-        let Some((answer, seen)) = trial.answer(flow, How { elsewhere: false, ..how }) else { return Ok(()) };
-        // This side's packet, where it is seen, and a possible router in between.
+        let Some((answer, seen)) = trial.answer(flow, Delivery { elsewhere: false, ..delivery }) else {
+            return Ok(());
+        };
+        // A packet of the error's direction, the hook that sees it, and a possible router on the path.
         let (from, seen, router) = match by {
-            Side::Client => (tuple, Seen::Arriving(interface), [203, 0, 113, 250]),
-            Side::Backend => (answer, seen, [10, 244, 2, 250]),
+            Direction::Forward => (tuple, Seen::Arriving(interface), [203, 0, 113, 250]),
+            Direction::Reverse => (answer, seen, [10, 244, 2, 250]),
         };
         let quoted = Packet { tuple: from.swapped(), shape, quotes: None };
         let frame = quoted.octets([0; 6], [0; 6]);
@@ -184,7 +186,7 @@ impl Runner {
         let octets = octets.min(quoted.whole());
         let quotes = Some(Quote { tuple: quoted.tuple, shape, octets, summed: quoted.tuple });
         let shape = Shape { ttl: shape.ttl, ..Shape::default() };
-        self.deliver(trial, Packet { tuple: outer, shape, quotes }, how, seen)
+        self.deliver(trial, Packet { tuple: outer, shape, quotes }, delivery, seen)
     }
 
     fn send(
@@ -192,13 +194,19 @@ impl Runner {
         trial: &mut Trial<'_>,
         tuple: Tuple,
         shape: Shape,
-        how: How,
+        delivery: Delivery,
         seen: Seen,
     ) -> Result<()> {
-        self.deliver(trial, Packet { tuple, shape, quotes: None }, how, seen)
+        self.deliver(trial, Packet { tuple, shape, quotes: None }, delivery, seen)
     }
 
-    fn deliver(&mut self, trial: &mut Trial<'_>, packet: Packet, how: How, seen: Seen) -> Result<()> {
+    fn deliver(
+        &mut self,
+        trial: &mut Trial<'_>,
+        packet: Packet,
+        delivery: Delivery,
+        seen: Seen,
+    ) -> Result<()> {
         let Packet { tuple, shape, .. } = packet;
         let (interface, is_ingress) = match seen {
             Seen::Arriving(interface) => (interface, true),
@@ -215,7 +223,7 @@ impl Runner {
         let before = possible.iter().any(|p| p.counts != possible[0].counts).then(|| self.counters());
 
         let may_err = possible.iter().any(|p| matches!(p.outcome, PacketOutcome::Refused { .. }));
-        let is_summed = how.is_summed
+        let is_summed = delivery.is_summed
             && self.node.kernel.knows_complete_checksums
             && !may_err
             && !shape.has_no_sum
@@ -223,12 +231,13 @@ impl Runner {
             && shape.part.is_none()
             && tuple.proto != Proto::Icmp;
         let flags = if is_summed { CHECKSUM_COMPLETE } else { 0 };
-        let (outcome, at) = self.through(&input, interface, is_ingress, how.by_xdp, flags)?;
+        let (outcome, at) = self.through(&input, interface, is_ingress, delivery.by_xdp, flags)?;
         trial.tell_time();
 
-        let told = before.map(|before| difference(&self.counters(), &before));
-        let examined = Examined { packet: &packet, input: &input, outcome: &outcome, at, interface, told };
-        let allowed: Vec<&Possible> = possible.iter().filter(|p| examined.is(p)).collect();
+        let counters = before.map(|before| difference(&self.counters(), &before));
+        let examined =
+            Examined { packet: &packet, input: &input, outcome: &outcome, at, interface, counters };
+        let allowed: Vec<&Possible> = possible.iter().filter(|p| examined.fits(p)).collect();
         let chosen = self.one_of(&allowed, tuple);
         let Some(chosen) = chosen else { bail!(examined.complaint(&possible)) };
         examined.check_octets(chosen)?;
@@ -294,14 +303,14 @@ impl Runner {
         let record = records.iter().find(|r| {
             (r.direction, r.from, r.to, r.proto) == ("forward", client.src, client.dst, number(client.proto))
         });
-        let tells = |p: &&&Possible| match (&p.then, record) {
+        let is_recorded = |p: &&&Possible| match (&p.then, record) {
             (Then::Begin(flow, _), Some(r)) => {
                 (flow.backend.src, flow.backend.dst) == (r.becomes_from, r.becomes_to)
             }
             (Then::Begin(..), None) => false,
             _ => true,
         };
-        allowed.iter().find(tells).copied()
+        allowed.iter().find(is_recorded).copied()
     }
 
     fn sent_an_error(&mut self) {
@@ -329,7 +338,7 @@ impl Runner {
 
 /// The sender of an ICMP error, and the packet it is about.
 struct Complaint {
-    by: Side,
+    by: Direction,
     shape: Shape,
     octets: usize,
     is_router: bool,
@@ -356,20 +365,20 @@ impl Trial<'_> {
     }
 
     /// The packet of a flow's backend, and where it is seen; `None` if the flow has no backend.
-    fn answer(&self, flow: usize, how: How) -> Option<(Tuple, Seen)> {
+    fn answer(&self, flow: usize, delivery: Delivery) -> Option<(Tuple, Seen)> {
         let Flow { interface, tuple } = self.case.flows[flow];
         let known = self.model.memory.flows.iter().rev().find(|f| f.client == tuple)?;
         let mut answer = known.backend.swapped();
-        let seen = match (known.back_at, known.way) {
-            (BackAt::PodEgress | BackAt::UplinkEgress, _) => Seen::Leaving(interface),
-            (BackAt::Ingress, Way::Back) => Seen::Arriving(interface),
-            (BackAt::Ingress, Way::Stack | Way::Redirect) => {
+        let seen = match (known.reply_hook, known.exit) {
+            (ReplyHook::PodEgress | ReplyHook::UplinkEgress, _) => Seen::Leaving(interface),
+            (ReplyHook::Ingress, ExitKind::Hairpin) => Seen::Arriving(interface),
+            (ReplyHook::Ingress, ExitKind::Stack | ExitKind::Redirect) => {
                 // A neighbor on the bridge answers by its own port.
                 let route = network::route(answer.src.ip())?;
                 Seen::Arriving(if route.interface == "cni0" { "port1" } else { route.interface })
             }
         };
-        if known.wildcard_source && how.elsewhere {
+        if known.wildcard_source && delivery.elsewhere {
             let other =
                 network::at(network::NODE[usize::from(interface.len() % 3 == 0)], answer.src.is_ipv4());
             answer.src.set_ip(other);

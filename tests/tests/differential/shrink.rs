@@ -61,7 +61,7 @@ fn worlds(case: &mut Case) -> Vec<&mut World> {
     std::iter::once(&mut case.world).chain(later).collect()
 }
 
-/// Each leaves out the n-th of its kind; false if there is none.
+/// Each function leaves out the n-th object of its kind. False if there is none.
 fn service(world: &mut World, n: usize) -> bool {
     (n < world.services.len()).then(|| world.services.remove(n)).is_some()
 }

@@ -50,7 +50,7 @@ pub fn cases() -> Vec<Case> {
             each: Some(("the backend learns the MTU of a router between node1 and the client", learns_mtu)),
             ..Case::new(
                 "R45",
-                "the ICMP error \"too big\" of a router reaches the backend (SEM-111)",
+                "the ICMP error \"too big\" of a router reaches the backend (SEM-079)",
                 vec![Row::answered("client", Target::NodePort("near"), "near")],
             )
         },

@@ -74,15 +74,15 @@ fn set(testbed: &mut Testbed, backends: &[&str], affinity: Option<u32>) -> Resul
 }
 
 /// Session affinity entries on node1.
-fn stays(testbed: &mut Testbed) -> Result<Vec<Value>> {
+fn affinity_entries(testbed: &mut Testbed) -> Result<Vec<Value>> {
     let (node, daemon) = testbed.world.on_node(1)?;
     daemon.get(node, "affinity")?.as_array().cloned().context("a list of clients")
 }
 
-fn nobody_stays(testbed: &mut Testbed, limit: Duration) -> Result<()> {
+fn wait_without_affinity(testbed: &mut Testbed, limit: Duration) -> Result<()> {
     wait::until_true("no client has session affinity", limit, || {
-        let stays = stays(testbed)?;
-        ensure!(stays.is_empty(), "{stays:?}");
+        let entries = affinity_entries(testbed)?;
+        ensure!(entries.is_empty(), "{entries:?}");
         Ok(true)
     })
 }
@@ -98,7 +98,7 @@ fn answerers(testbed: &Testbed, client: &str, via: Via, to: SocketAddr) -> Resul
 fn only_answerer(testbed: &Testbed, client: &str, via: Via, to: SocketAddr) -> Result<String> {
     let servers = answerers(testbed, client, via, to)?;
     ensure!(servers.len() == 1, "{client} {via} {to}: {servers:?} answered");
-    servers.into_iter().next().context("nobody answered")
+    servers.into_iter().next().context("no server answered")
 }
 
 fn one_backend(testbed: &mut Testbed, clients: &[&str]) -> Result<()> {
@@ -153,7 +153,7 @@ fn switched(testbed: &mut Testbed) -> Result<()> {
             let servers = answerers(testbed, client, Via::Tcp, to)?;
             ensure!(servers.len() > 1, "{client}: only {servers:?} answered without affinity");
         }
-        nobody_stays(testbed, CHANGE_LIMIT)?;
+        wait_without_affinity(testbed, CHANGE_LIMIT)?;
     }
     Ok(())
 }
@@ -174,9 +174,9 @@ fn replaced(testbed: &mut Testbed) -> Result<()> {
         set(testbed, &SERVERS, Some(LONG))?;
         let third = only_answerer(testbed, client, via, to)?;
         ensure!(third == second, "{client}: {first}, {second} while it was gone, {third} when it was back");
-        // It does not get back a client that did not come in the meantime, either.
+        // Nor does the backend get back a client that sent nothing in the meantime.
         set(testbed, &[], Some(LONG))?;
-        nobody_stays(testbed, CHANGE_LIMIT)?;
+        wait_without_affinity(testbed, CHANGE_LIMIT)?;
     }
     Ok(())
 }
@@ -195,7 +195,7 @@ fn time_is_over(testbed: &mut Testbed) -> Result<()> {
         let stream = testbed.agent(client)?.start_stream(to, 50)?;
         let before: Vec<String> = report.by_server.into_keys().collect();
         wait::until_true("another backend is chosen", Duration::from_secs(60), || {
-            nobody_stays(testbed, Duration::from_secs(10))?;
+            wait_without_affinity(testbed, Duration::from_secs(10))?;
             Ok(testbed.agent(client)?.ask(Via::Tcp, to, 1)?.iter().any(|a| !before.contains(&a.server)))
         })?;
         no_failure(client, &stream.stop()?)?;

@@ -78,23 +78,23 @@ fn act(testbed: &mut Testbed) -> Result<()> {
         ensure!(self::owner(testbed, address)? == owner, "another node answers while the daemon is away");
         testbed.world.restart(owner)?;
 
-        // Only the endpoint of the other node is left: what is measured is the move of the address.
+        // Only the endpoint of the other node is left, so that the case measures the move of the address.
         write(testbed, &[if other == 1 { "near" } else { "far" }])?;
         dialled(testbed, address).context("before the cut")?;
         link(testbed, owner, "down")?;
         let cut = Instant::now();
         wait::until_true("the successor answers", MOVE_LIMIT, || Ok(ask(testbed, address).is_ok()))?;
         eprintln!("{address}: moved from node{owner} to node{other} in {} ms", cut.elapsed().as_millis());
-        ensure!(self::owner(testbed, address)? == other, "somebody else answers");
+        ensure!(self::owner(testbed, address)? == other, "another node answers");
         wait::until_true("the node that was cut off answers no longer", MOVE_LIMIT, || {
-            Ok(told(testbed, owner, address)? != Some(format!("node{owner}")))
+            Ok(reported_owner(testbed, owner, address)? != Some(format!("node{owner}")))
         })?;
 
         link(testbed, owner, "up")?;
         let names = format!("node{other}");
         wait::until_true("both nodes name the successor", MOVE_LIMIT, || {
-            Ok(told(testbed, 1, address)?.as_ref() == Some(&names)
-                && told(testbed, 2, address)?.as_ref() == Some(&names))
+            Ok(reported_owner(testbed, 1, address)?.as_ref() == Some(&names)
+                && reported_owner(testbed, 2, address)?.as_ref() == Some(&names))
         })?;
         forget(testbed, address)?;
         dialled(testbed, address).context("after the node is back")?;
@@ -190,7 +190,7 @@ fn link(testbed: &Testbed, node: usize, state: &str) -> Result<()> {
 }
 
 /// The owner that `svc-ctl lb` of a node names.
-fn told(testbed: &mut Testbed, node: usize, address: IpAddr) -> Result<Option<String>> {
+fn reported_owner(testbed: &mut Testbed, node: usize, address: IpAddr) -> Result<Option<String>> {
     let (host, daemon) = testbed.world.on_node(node)?;
     let mut lb = host.host.command(daemon.binary())?;
     let text = command::run(lb.args(["lb", "-o", "json", "--run-dir"]).arg(daemon.run_dir()))?;

@@ -1,4 +1,4 @@
-//! svc does not take what belongs to others: pins of a running daemon, foreign folders, an address that is already
+//! svc does not take over things of others: pins of a running daemon, foreign folders, an address that is already
 //! served.
 
 use std::fs;

@@ -1,4 +1,4 @@
-//! A UDP socket outlives its backend: without a connection nothing tells it to start again (SEM-124).
+//! A UDP socket outlives its backend: without a connection it gets no sign to start again (SEM-124).
 
 use std::net::SocketAddr;
 use std::time::Duration;

@@ -43,7 +43,7 @@ fn health_check_node_port(testbed: &mut Testbed) -> Result<()> {
         for (node, weight) in ["node1", "node2"].into_iter().zip(weights) {
             let status = if weight > 0 { "HTTP/1.1 200" } else { "HTTP/1.1 503" };
             let header = format!("x-load-balancing-endpoint-weight: {weight}\r\n");
-            says(testbed, node, HEALTH_CHECK_NODE_PORT, "/healthz", &[status, &header])?;
+            soon_contains(testbed, node, HEALTH_CHECK_NODE_PORT, "/healthz", &[status, &header])?;
         }
     }
     testbed.set_backends(&["near"])?;
@@ -54,16 +54,16 @@ fn health_check_node_port(testbed: &mut Testbed) -> Result<()> {
 
 fn node_about_to_go(testbed: &mut Testbed) -> Result<()> {
     for path in ["/healthz", "/livez", "/readyz"] {
-        says(testbed, "node1", HEALTHZ_PORT, path, &["HTTP/1.1 200", "\"lastUpdated\":"])?;
+        soon_contains(testbed, "node1", HEALTHZ_PORT, path, &["HTTP/1.1 200", "\"lastUpdated\":"])?;
     }
     let nodes =
         std::fs::read_to_string(testbed.world.folder.path().join("nodes.yaml")).context("the nodes")?;
     testbed.world.folder.write("nodes.yaml", &nodes.replacen("podCIDR:", TAINT, 1))?;
-    says(testbed, "node1", HEALTHZ_PORT, "/healthz", &["HTTP/1.1 503", "\"nodeEligible\":false"])?;
+    soon_contains(testbed, "node1", HEALTHZ_PORT, "/healthz", &["HTTP/1.1 503", "\"nodeEligible\":false"])?;
     for path in ["/livez", "/readyz"] {
-        says(testbed, "node1", HEALTHZ_PORT, path, &["HTTP/1.1 200"])?;
+        soon_contains(testbed, "node1", HEALTHZ_PORT, path, &["HTTP/1.1 200"])?;
     }
-    says(testbed, "node2", HEALTHZ_PORT, "/healthz", &["HTTP/1.1 200"])?;
+    soon_contains(testbed, "node2", HEALTHZ_PORT, "/healthz", &["HTTP/1.1 200"])?;
     for family in Family::BOTH {
         testbed.answered_by("near", "client", Via::Tcp, testbed.node_port(family))?;
     }
@@ -71,11 +71,11 @@ fn node_about_to_go(testbed: &mut Testbed) -> Result<()> {
 }
 
 /// Waits until the response to the outside client has all of this, over both families.
-fn says(testbed: &Testbed, node: &str, port: u16, path: &str, wanted: &[&str]) -> Result<()> {
+fn soon_contains(testbed: &Testbed, node: &str, port: u16, path: &str, wanted: &[&str]) -> Result<()> {
     for family in Family::BOTH {
-        wait::until_true(&format!("{node}:{port}{path} says {wanted:?}"), CHANGE_LIMIT, || {
+        wait::until_true(&format!("{node}:{port}{path} contains {wanted:?}"), CHANGE_LIMIT, || {
             let answer = ask(testbed, node, family, port, path)?;
-            ensure!(wanted.iter().all(|w| answer.contains(w)), "it says {answer:?}");
+            ensure!(wanted.iter().all(|w| answer.contains(w)), "it is {answer:?}");
             Ok(true)
         })?;
     }

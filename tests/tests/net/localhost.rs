@@ -1,4 +1,4 @@
-//! NodePorts at localhost, where `--nodeport-addresses` has the word: for sockets of the node and nobody else.
+//! NodePorts at localhost, if `--nodeport-addresses` contains it: only sockets of the node itself reach them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 

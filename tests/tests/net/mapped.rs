@@ -78,7 +78,8 @@ fn refused(testbed: &mut Testbed, pod_sockets: bool) -> Result<()> {
         // NodePorts of pods are translated in the packet path with and without the flag.
         calls.extend(VIAS.map(|via| ("pod", via, cluster_ip)));
     } else {
-        // By ICMP. `refused` has the rows for TCP, whose first error may come too early for connect() to see.
+        // Refused by ICMP. `refused` has the rows for TCP: there the first error may come too early for connect() to
+        // see it.
         calls.extend([("pod", Via::UdpConnected, cluster_ip), ("pod", Via::UdpConnected, node_port)]);
     }
     for (client, via, to) in calls {

@@ -55,8 +55,8 @@ fn node_takes_over(testbed: &mut Testbed) -> Result<()> {
     Ok(())
 }
 
-/// As in `--pod-sockets auto` when the daemon starts: the socket hooks connect to the backend what the packet path would
-/// have translated.
+/// As in `--pod-sockets auto` when the daemon starts: the socket hooks connect sockets to the backend that the packet
+/// path would have translated.
 fn backend_is_reached(testbed: &mut Testbed) -> Result<()> {
     for server in ["near", "far", "node1"] {
         testbed.set_backends(&[server])?;

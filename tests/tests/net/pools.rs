@@ -24,7 +24,7 @@ const NETS: [&str; 2] = ["203.0.113.64/29", "2001:db8:64::/125"];
 
 pub fn trials() -> Vec<Trial> {
     vec![scenario(
-        "what a router sends to an address of a pool that no Service has is dropped and does not come back (SEM-315)",
+        "a packet from a router to an unused address of a pool is dropped and does not come back (SEM-315)",
         set,
         act,
     )]
@@ -111,17 +111,17 @@ fn act(testbed: &mut Testbed) -> Result<()> {
     for family in Family::BOTH {
         let before = seen(testbed)?;
         let to = SocketAddr::new(UNUSED.of(family), SERVICE_PORT);
-        ensure!(testbed.agent("pod")?.ask(Via::UdpConnected, to, 1).is_err(), "somebody answers at {to}");
+        ensure!(testbed.agent("pod")?.ask(Via::UdpConnected, to, 1).is_err(), "a host answers at {to}");
         ensure!(seen(testbed)? > before, "{family:?}: the pod's datagram did not leave the node");
     }
     Ok(())
 }
 
-/// How often the gateway sees one datagram of the client.
+/// Number of times that the gateway sees one datagram of the client.
 fn times_seen(testbed: &Testbed, address: IpAddr) -> Result<u64> {
     let before = seen(testbed)?;
     let to = SocketAddr::new(address, SERVICE_PORT);
-    ensure!(testbed.agent("client")?.ask(Via::UdpConnected, to, 1).is_err(), "somebody answers at {to}");
+    ensure!(testbed.agent("client")?.ask(Via::UdpConnected, to, 1).is_err(), "a host answers at {to}");
     Ok(seen(testbed)? - before)
 }
 

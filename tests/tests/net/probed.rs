@@ -1,4 +1,4 @@
-//! Pods of manifests are asked whether they are ready, nodes whether they live, and traffic follows what they answer.
+//! svc probes Pods of manifests for readiness and nodes for life, and traffic follows the answers.
 
 use std::time::{Duration, Instant};
 

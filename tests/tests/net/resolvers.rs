@@ -13,7 +13,7 @@ use svc_tests::topology::{Addrs, Options, service};
 use svc_tests::world::CHANGE_LIMIT;
 use svc_tests::{command, wait};
 
-/// A domain that node1 must ask somebody else for: node2.
+/// A domain that node1 asks node2 for.
 const OTHER_DOMAIN: &str = "other.example";
 
 pub fn trials() -> Vec<Trial> {
@@ -123,7 +123,7 @@ fn finds_everything(testbed: &mut Testbed, compiler: &str, flags: &[&str]) -> Re
         ("alias", both(web)),
         ("kube-dns.kube-system", service(53).v4.to_string()),
         (&other, both(web)),
-        // With their dots: node2, who is asked for anything else, refuses names that are not its own.
+        // Names end with a dot: node2 is asked for all other names, and refuses those outside of its domain.
         ("nobody.default.svc.cluster.local.", "none".to_owned()),
         ("db-1.db.default.svc.cluster.local.", "none".to_owned()),
     ];

@@ -237,7 +237,7 @@ fn unmounted_under_load(testbed: &mut Testbed) -> Result<()> {
     pinned_anew(testbed, |dir| BpfFs::renew(dir.parent().context("the daemons' bpffs")?))
 }
 
-/// Every link and map is pinned again after this was done to the folder of a daemon's pins.
+/// Changes the folder of a daemon's pins, and checks that every link and map is pinned again.
 fn pinned_anew(testbed: &mut Testbed, harm: fn(&Path) -> Result<()>) -> Result<()> {
     let jobs = lasting_jobs(testbed)?;
     jobs.iter().try_for_each(|(_, job)| until_more(job, 25).map(|_| ()))?;

@@ -1,4 +1,4 @@
-//! Leftovers of svc, and what svc does with those of others.
+//! Leftovers of svc, and how svc treats leftovers of others.
 
 use std::fs;
 use std::path::Path;

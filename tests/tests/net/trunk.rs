@@ -18,12 +18,12 @@ pub const INTERFACE: &str = "eth0.100";
 
 /// One of the two networks on the wire.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Lane {
+pub enum WireNetwork {
     Untagged,
     Vlan,
 }
 
-/// Where the tag is when the frame arrives at the lower interface.
+/// Place of the tag when the frame arrives at the lower interface.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Tag {
     /// In the skb: the card has removed it from the frame, and XDP does not see it.
@@ -36,7 +36,7 @@ pub fn trunk(test: &str, xdp: &'static str) -> Result<Testbed> {
     let mut testbed = Testbed::without_svc(test, Options { offloads, ..Options::default() })?;
     let topology = &testbed.world.topology;
     for host in hosts(topology) {
-        let Addrs { v4, v6 } = address(host, Lane::Vlan);
+        let Addrs { v4, v6 } = address(host, WireNetwork::Vlan);
         host.netns.ip(&format!(
             "link add link eth0 name {INTERFACE} type vlan id {NUMBER}\n\
              addr add {v4}/24 dev {INTERFACE}\naddr add {v6}/64 dev {INTERFACE} nodad\nlink set {INTERFACE} up"
@@ -110,11 +110,11 @@ fn hosts(topology: &Topology) -> [&Host; 3] {
 }
 
 /// The host's address in a network; its last octet is the same in both.
-fn address(host: &Host, lane: Lane) -> Addrs {
+fn address(host: &Host, network: WireNetwork) -> Addrs {
     let [.., last] = host.addrs.v4.octets();
-    match lane {
-        Lane::Untagged => host.addrs,
-        Lane::Vlan => Addrs {
+    match network {
+        WireNetwork::Untagged => host.addrs,
+        WireNetwork::Vlan => Addrs {
             v4: Ipv4Addr::new(203, 0, 113, last),
             v6: Ipv6Addr::new(0x2001, 0xdb8, 3, 0, 0, 0, 0, last.into()),
         },
@@ -136,29 +136,29 @@ fn lanes(whose: &str) -> String {
 }
 
 /// From now on node1 reaches the pods of node2 by that network.
-pub fn route_between_nodes(testbed: &Testbed, lane: Lane) -> Result<()> {
+pub fn route_between_nodes(testbed: &Testbed, network: WireNetwork) -> Result<()> {
     let topology = &testbed.world.topology;
-    let (pods, via) = (topology.node(2).pod_cidrs(), address(&topology.node(2).host, lane));
+    let (pods, via) = (topology.node(2).pod_cidrs(), address(&topology.node(2).host, network));
     topology.node(1).host.netns.ip(&format!(
         "route replace {}/24 via {}\nroute replace {}/64 via {}",
         pods.v4, via.v4, pods.v6, via.v6
     ))
 }
 
-pub fn node_port(testbed: &Testbed, lane: Lane, family: Family) -> SocketAddr {
+pub fn node_port(testbed: &Testbed, network: WireNetwork, family: Family) -> SocketAddr {
     let port = testbed.node_port(family).port();
-    (address(&testbed.world.topology.node(1).host, lane).of(family), port).into()
+    (address(&testbed.world.topology.node(1).host, network).of(family), port).into()
 }
 
 /// The client reaches ClusterIPs and NodePorts through node1 by that network.
-pub fn frontends(testbed: &Testbed, lane: Lane) -> Result<Vec<SocketAddr>> {
+pub fn frontends(testbed: &Testbed, network: WireNetwork) -> Result<Vec<SocketAddr>> {
     let topology = &testbed.world.topology;
-    let via = address(&topology.node(1).host, lane);
+    let via = address(&topology.node(1).host, network);
     topology.client.netns.ip(&format!(
         "route replace {SERVICE_CIDR_V4} via {}\nroute replace {SERVICE_CIDR_V6} via {}",
         via.v4, via.v6
     ))?;
-    let of = |family| [testbed.cluster_ip(family), node_port(testbed, lane, family)];
+    let of = |family| [testbed.cluster_ip(family), node_port(testbed, network, family)];
     Ok(Family::BOTH.into_iter().flat_map(of).collect())
 }
 

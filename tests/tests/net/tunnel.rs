@@ -53,11 +53,11 @@ fn backend_behind(testbed: &mut Testbed) -> Result<()> {
             done.with_context(|| format!("bulk: {client} {to}"))?;
         }
     }
-    senders_were_told(testbed)
+    senders_got_errors(testbed)
 }
 
 /// Segments were too large for the tunnel between the nodes, and their senders got ICMP errors.
-fn senders_were_told(testbed: &mut Testbed) -> Result<()> {
+fn senders_got_errors(testbed: &mut Testbed) -> Result<()> {
     let (node, daemon) = testbed.world.on_node(1)?;
     wait::until_true("senders get ICMP errors with the tunnel's MTU", COUNTERS_LIMIT, || {
         let status = daemon.ask_status(node)?;
@@ -83,7 +83,7 @@ fn client_behind(testbed: &mut Testbed) -> Result<()> {
             }
         }
     }
-    senders_were_told(testbed)
+    senders_got_errors(testbed)
 }
 
 fn client_refused(testbed: &mut Testbed) -> Result<()> {
@@ -145,7 +145,7 @@ fn garbage(testbed: &mut Testbed) -> Result<()> {
 /// Sends octets by an interface of this thread's network namespace, without a header of any layer.
 fn send_as_it_is(interface: &str, octets: &[u8]) -> Result<()> {
     let index = nix::net::if_::if_nametoindex(interface)?;
-    // The protocol number of the socket filters what it receives: nothing.
+    // With the protocol number 0 the socket receives nothing.
     let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
     let mut storage = SockAddrStorage::zeroed();
     // SAFETY: a sockaddr_ll fits into the storage, and any octets are a valid one.

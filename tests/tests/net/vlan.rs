@@ -10,7 +10,8 @@ use svc_tests::agent::Via;
 use svc_tests::topology::{Family, missing_kind};
 
 use crate::trunk::{
-    INTERFACE, Lane, Tag, frontends, hooks, node_port, prioritised, put_tags, route_between_nodes, trunk,
+    INTERFACE, Tag, WireNetwork, frontends, hooks, node_port, prioritised, put_tags, route_between_nodes,
+    trunk,
 };
 use svc_tests::testbed::{Testbed, scenario_unless};
 
@@ -43,7 +44,7 @@ pub fn trials() -> Vec<Trial> {
             ["near", "node1", "far", "node2"].into_iter().try_for_each(|server| {
                 testbed.set_backends(&[server])?;
                 testbed.soon_answered_by(server, "client", testbed.node_port(Family::V4))?;
-                ask(testbed, server, Lane::Untagged, &mut Asked::default())
+                ask(testbed, server, WireNetwork::Untagged, &mut Asked::default())
             })
         },
     ));
@@ -52,25 +53,25 @@ pub fn trials() -> Vec<Trial> {
 
 fn served(testbed: &mut Testbed) -> Result<()> {
     for (server, between_nodes) in [
-        ("near", Lane::Untagged),
-        ("node1", Lane::Untagged),
-        ("far", Lane::Untagged),
-        ("far", Lane::Vlan),
-        ("node2", Lane::Untagged),
+        ("near", WireNetwork::Untagged),
+        ("node1", WireNetwork::Untagged),
+        ("far", WireNetwork::Untagged),
+        ("far", WireNetwork::Vlan),
+        ("node2", WireNetwork::Untagged),
     ] {
         route_between_nodes(testbed, between_nodes)?;
         testbed.set_backends(&[server])?;
-        let wanted = node_port(testbed, Lane::Vlan, Family::V4);
+        let wanted = node_port(testbed, WireNetwork::Vlan, Family::V4);
         testbed.soon_answered_by(server, "client", wanted)?;
         let before = counted(testbed)?;
         let mut asked = Asked::default();
-        for lane in [Lane::Vlan, Lane::Untagged] {
-            ask(testbed, server, lane, &mut asked)
-                .with_context(|| format!("client by {lane:?}, nodes by {between_nodes:?}"))?;
+        for network in [WireNetwork::Vlan, WireNetwork::Untagged] {
+            ask(testbed, server, network, &mut asked)
+                .with_context(|| format!("client by {network:?}, nodes by {between_nodes:?}"))?;
         }
         asked.counted_since(&before, &counted(testbed)?)?;
     }
-    for (server, between_nodes) in [("near", Lane::Untagged), ("far", Lane::Vlan)] {
+    for (server, between_nodes) in [("near", WireNetwork::Untagged), ("far", WireNetwork::Vlan)] {
         route_between_nodes(testbed, between_nodes)?;
         testbed.set_backends(&[server])?;
         full_frames(testbed, server)?;
@@ -91,8 +92,8 @@ fn xdp_stands_where_it_sees_tags(testbed: &mut Testbed, xdp: &str) -> Result<()>
     Ok(())
 }
 
-fn ask(testbed: &Testbed, server: &str, lane: Lane, asked: &mut Asked) -> Result<()> {
-    for to in frontends(testbed, lane)? {
+fn ask(testbed: &Testbed, server: &str, network: WireNetwork, asked: &mut Asked) -> Result<()> {
+    for to in frontends(testbed, network)? {
         for via in [Via::Tcp, Via::UdpConnected] {
             testbed.answered_by(server, "client", via, to)?;
             asked.flows += 1;
@@ -104,7 +105,7 @@ fn ask(testbed: &Testbed, server: &str, lane: Lane, asked: &mut Asked) -> Result
 
 /// The VLAN passes frames as large as the untagged network's.
 fn full_frames(testbed: &Testbed, server: &str) -> Result<()> {
-    for to in frontends(testbed, Lane::Vlan)? {
+    for to in frontends(testbed, WireNetwork::Vlan)? {
         testbed.soon_answered_by(server, "client", to)?;
         let client = testbed.agent("client")?;
         client.bulk(Via::Tcp, to, BULK).with_context(|| format!("{to}, served by {server}"))?;
@@ -123,7 +124,8 @@ struct Asked {
 }
 
 impl Asked {
-    /// A flow or its datagrams translated twice would be counted twice; not translated, not at all.
+    /// If svc translated a packet twice, it would count the packet twice. If svc did not translate it, it would not
+    /// count it.
     fn counted_since(
         &self,
         before: &BTreeMap<String, [u64; 2]>,

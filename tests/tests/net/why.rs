@@ -113,13 +113,13 @@ fn differing(before: &BTreeMap<String, Value>, after: &BTreeMap<String, Value>) 
     names
 }
 
-/// Fails unless a step says this by this rule.
-fn says(answered: &(i32, Value), step: &str, text: &str, rule: &str) -> Result<()> {
+/// Fails unless a step has this text and this rule.
+fn has_step(answered: &(i32, Value), step: &str, text: &str, rule: &str) -> Result<()> {
     let steps = answered.1["steps"].as_array().context("no steps")?;
     let is_it = |found: &&Value| {
         let rules = found["rules"].as_array().into_iter().flatten();
         found["step"] == step
-            && found["text"].as_str().is_some_and(|says| says.contains(text))
+            && found["text"].as_str().is_some_and(|found| found.contains(text))
             && (rule.is_empty() || rules.into_iter().any(|found| found == rule))
     };
     ensure!(
@@ -260,14 +260,14 @@ fn others(testbed: &mut Testbed) -> Result<()> {
         expect(&ask(testbed, &client, (pod, SERVER_PORT).into(), "TCP")?, NO_SERVICE, "no-service")?;
     }
     let to = format!("{}:{SERVICE_PORT}", testbed.cluster_ip(Family::V4).ip());
-    for (arguments, says) in [
+    for (arguments, expected) in [
         (vec!["10.0.0.1", "-"], "the shell took `>`"),
         (vec!["fd00::1", "to", &to], "different families"),
         (vec!["203.0.113.1", "to", &to, "--in", "nowhere"], "--in nowhere: no such interface"),
         (vec!["node", "to", &to, "--in", "eth0"], "--in: a process of this node"),
     ] {
         let error = testbed.world.why(1, &arguments).err().map(|error| format!("{error:#}"));
-        ensure!(error.as_ref().is_some_and(|error| error.contains(says)), "{arguments:?}: {error:?}");
+        ensure!(error.as_ref().is_some_and(|error| error.contains(expected)), "{arguments:?}: {error:?}");
     }
     Ok(())
 }

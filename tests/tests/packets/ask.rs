@@ -42,7 +42,7 @@ impl fmt::Display for PacketOutcome {
     }
 }
 
-/// Where a packet comes in.
+/// The hook at which a packet comes in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Origin {
     Pod,

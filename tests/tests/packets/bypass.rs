@@ -53,7 +53,7 @@ fn older() -> Vec<Row> {
             .tracked(to_cluster().tcp())
             .sees(pod_in("pod0", tcp(ACK, "pod-a:5000", "vip:80")))
             .sees(pod_in("pod0", tcp(FIN | ACK, "pod-a:5000", "vip:80"))),
-        row("its source port may begin a new connection (SEM-079)")
+        row("the source port of a connection that is older than its Service may begin a new one (SEM-079)")
             .service(cluster())
             .tracked(to_cluster().tcp())
             .sees(
@@ -109,7 +109,7 @@ fn remembered() -> Vec<Row> {
             .service(service())
             .sees(pod_out("pod0", first(NODE, "pod-a:9000")))
             .sees(pod_in("pod0", later("pod-a:9000", NODE))),
-        row("replies to it are not refused if the Service has no endpoints")
+        row("replies to a connection of the node from a NodePort are not refused if the Service has no endpoints")
             .service(external("any:30080", &[]))
             .sees(up_out("up0", first(NODE, SERVER)))
             .sees(outside("up0", later(SERVER, NODE))),

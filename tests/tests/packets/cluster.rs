@@ -62,7 +62,7 @@ fn through_the_stack() -> Vec<Row> {
         row("a pod's packet to no frontend is left alone (SEM-088)")
             .service(cluster_ip("vip:80", &["pod-b:8080"]))
             .sees(pod_in("pod0", first("pod-a:4000", "stranger:80"))),
-        row("without a route to the backend it is the stack that says so")
+        row("without a route to the backend the stack reports the error")
             .service(cluster_ip("vip:80", &["nowhere:8080"]))
             .begins_in_the_stack(pod_in, "pod0", "pod-a:4000 > vip:80", "pod-a:4000 > nowhere:8080", Hook::POD_EGRESS),
         row("a frontend that names a missing place drops and is counted")
@@ -117,7 +117,7 @@ fn past_the_stack() -> Vec<Row> {
                     .redirects(later("vip:80", "port-a:4000").via("port-a")),
             )
             .expects_flow(peers().reverse_next_hop("port-a").state(&[S::REPLIED])),
-        row("a pod that reaches itself is masqueraded, MACs swapped, out of where it came by (SEM-084)")
+        row("a pod that reaches itself is masqueraded and leaves by its own interface, MACs swapped (SEM-084)")
             .service(cluster_ip("vip:80", &["pod-a:8080"]))
             .sees(
                 pod_in("pod0", first("pod-a:4000", "vip:80"))

@@ -1,4 +1,4 @@
-//! Repair of programs, links and pins that others changed, and of what a killed daemon left.
+//! Repair of programs, links and pins that others changed, and of the leftovers of a killed daemon.
 
 use std::fs;
 use std::os::fd::{AsFd as _, OwnedFd};

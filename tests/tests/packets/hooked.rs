@@ -103,7 +103,7 @@ impl Testbed {
         pins.link_names()?.iter().map(program).collect()
     }
 
-    /// Ends the thread; what it attached stays.
+    /// Ends the thread. Its programs stay attached.
     pub fn stop(self) -> Result<()> {
         let pins = self.started.pins.clone();
         drop(self);

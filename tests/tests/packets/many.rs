@@ -12,9 +12,9 @@ use crate::ask::{Origin, PacketOutcome};
 use crate::edits::{World, trial};
 
 const ENDPOINTS: u32 = 5_000;
-/// Endpoints of a slice: what the API server allows.
+/// Most endpoints of a slice that the API server allows.
 const OF_A_SLICE: u32 = 1_000;
-/// One of 5,000 that each have at least 32 of 262,144 places is missed by so many clients in one of 10^12 trials.
+/// So many clients miss one of 5,000 backends, each with at least 32 of 262,144 places, in one of 10^12 trials.
 const CLIENTS: u32 = 300_000;
 const PORT: u16 = 8_000;
 
@@ -77,7 +77,7 @@ fn reach_each(world: &mut World<'_>, family: Family) -> Result<()> {
         let [_, a, b, c] = client.to_be_bytes();
         let src = SocketAddr::new(in_family(Ipv4Addr::new(203, 0, a, b), family), 1_024 + u16::from(c));
         let PacketOutcome::Reaches { backend, .. } = world.send(Origin::Outside, src, dst)? else {
-            bail!("{src} reaches nobody");
+            bail!("{src} reaches no backend");
         };
         missing.remove(&backend);
         if missing.is_empty() {

@@ -131,7 +131,7 @@ fn backend_of_this_node() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .expects_flow(local()),
-        row("XDP hands up what a backend of this node will get, untouched")
+        row("XDP hands up packets for a backend of this node, untouched")
             .service(external("any:30080", &["pod-b:8080"]))
             .sees(xdp("up0", first("client:5000", "node:30080"))),
         row("XDP hands up later packets of a flow through the stack, untouched")
@@ -154,7 +154,7 @@ fn backend_of_this_node() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .expects_flow(host()),
-        row("XDP hands up what the node itself will get, untouched")
+        row("XDP hands up packets for the node itself, untouched")
             .service(external("any:30080", &["node:8080"]))
             .sees(xdp("up0", first("client:5000", "node:30080"))),
         row("a datagram that the node answers from another of its addresses leaves from the NodePort")
@@ -327,7 +327,7 @@ fn way_out() -> Vec<Row> {
                     .counts(&[FlowNew]),
             )
             .expects_flow(ruled()),
-        row("a flow with a next hop from such a rule keeps it")
+        row("a flow with a next hop from a rule for its client's address keeps that next hop")
             .client("ruled:5000")
             .with_flow(ruled().state(&[S::REPLIED, S::ESTABLISHED, S::STREAM]).aged(2).aged_back(0))
             .sees(

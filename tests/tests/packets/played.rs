@@ -1,6 +1,6 @@
 //! Plays the cases of the tier `golden` on the kernel: the same files go through the plan into the kernel's tables,
-//! edit by edit. Packets, flows and load balancers must get what a section shows. Expectations are read only from the
-//! sections' text.
+//! edit by edit. The results for packets, flows and load balancers must agree with the sections. Expectations are read
+//! only from the sections' text.
 
 #[path = "../../../svc-ctl/tests/golden/case.rs"]
 pub mod case;
@@ -28,10 +28,10 @@ use svc_tests::packet::trial::{Shared, with_lab};
 
 use crate::ask::{self, Origin, PacketOutcome};
 use case::{Case, Step};
-use client::{Clients, Door};
+use client::{Clients, Destination};
 use daemon::Daemon;
 use health::Health;
-use shown::{Serving, Shown};
+use shown::{Serving, TablesSection};
 
 /// Flows to begin for every expected backend of a frontend: by chance all of them miss one backend in one of 10^14
 /// cases.
@@ -91,8 +91,8 @@ fn play(case: &Case, last: usize, lab: &mut Lab, health: &mut Health) -> Result<
         lab,
         health,
         daemon: Daemon::new(),
-        shown: Shown::default(),
-        doors: BTreeSet::new(),
+        shown: TablesSection::default(),
+        destinations: BTreeSet::new(),
         begun: Vec::new(),
         flows: 0,
     };
@@ -109,9 +109,9 @@ struct Play<'a> {
     health: &'a mut Health,
     daemon: Daemon,
     /// The last tables.
-    shown: Shown,
+    shown: TablesSection,
     /// The frontends of all tables so far.
-    doors: BTreeSet<Door>,
+    destinations: BTreeSet<Destination>,
     /// A flow of each kind of client to each backend of each frontend.
     begun: Vec<Flow>,
     /// Flows so far.
@@ -119,7 +119,7 @@ struct Play<'a> {
 }
 
 struct Flow {
-    door: Door,
+    destination: Destination,
     origin: Origin,
     tuple: Tuple,
     outcome: PacketOutcome,
@@ -132,7 +132,7 @@ impl Play<'_> {
         match step.text.split_whitespace().collect::<Vec<_>>()[..] {
             ["tables", "==", name] => self.tables(section(name)?),
             ["serving", "==", name] => self.serving(&Serving::read(section(name)?)?),
-            ["health", "==", name] => self.health.says(section(name)?),
+            ["health", "==", name] => self.health.check(section(name)?),
             ["rejected", "==", name] => {
                 let rejected = self.daemon.rejected();
                 ensure!(rejected.trim() == section(name)?.trim(), "rejected is\n{rejected}");
@@ -161,40 +161,41 @@ impl Play<'_> {
     fn tables(&mut self, section: &str) -> Result<()> {
         let held = render(&self.lab.kernel.store.dump()?);
         ensure!(sorted(&held) == sorted(section), "the kernel holds\n{held}");
-        for flow in self.begun.iter().filter(|flow| flow.door.proto != "UDP") {
+        for flow in self.begun.iter().filter(|flow| flow.destination.proto != "UDP") {
             let outcome = ask::later(&self.lab.kernel, flow.origin, flow.tuple)?;
             ensure!(
                 outcome == flow.outcome,
                 "a connection to {} that had reached {}: {outcome}",
-                flow.door,
+                flow.destination,
                 flow.outcome
             );
         }
         self.forget()?;
-        self.shown = Shown::read(section)?;
-        self.doors.extend(self.shown.doors());
-        for door in self.doors.clone() {
+        self.shown = TablesSection::read(section)?;
+        self.destinations.extend(self.shown.destinations());
+        for destination in self.destinations.clone() {
             for clients in &client::ALL {
-                self.dial(door, clients).with_context(|| format!("{clients} at {door}"))?;
+                self.dial(destination, clients).with_context(|| format!("{clients} at {destination}"))?;
             }
         }
         Ok(())
     }
 
     /// Clients of a kind get exactly the results that the tables show.
-    fn dial(&mut self, door: Door, clients: &Clients) -> Result<()> {
-        let wanted = self.shown.outcomes(door, clients.addr(0, door.to.is_ipv4()), clients.is_pod);
+    fn dial(&mut self, destination: Destination, clients: &Clients) -> Result<()> {
+        let wanted =
+            self.shown.outcomes(destination, clients.addr(0, destination.to.is_ipv4()), clients.is_pod);
         let is_chance = wanted.iter().any(|outcome| matches!(outcome, PacketOutcome::Reaches { .. }));
         let count = if is_chance { FLOWS_PER_BACKEND * wanted.len() } else { 1 };
-        let mut flows = self.begin(door, clients, count)?;
+        let mut flows = self.begin(destination, clients, count)?;
         let met: BTreeSet<PacketOutcome> = flows.iter().map(|flow| flow.outcome).collect();
         let words = |outcomes: &BTreeSet<PacketOutcome>| {
             outcomes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
         };
         ensure!(met == wanted, "want {}, met {}", words(&wanted), words(&met));
-        if let (Some(seconds), true) = (self.shown.affinity(door), is_chance) {
+        if let (Some(seconds), true) = (self.shown.affinity(destination), is_chance) {
             let outcomes: Vec<PacketOutcome> = flows.iter().map(|flow| flow.outcome).collect();
-            self.come_back(door, clients, &outcomes, seconds)?;
+            self.come_back(destination, clients, &outcomes, seconds)?;
         }
         flows.sort_by_key(|flow| flow.outcome);
         flows.dedup_by_key(|flow| flow.outcome);
@@ -205,15 +206,15 @@ impl Play<'_> {
     }
 
     /// That many clients of a kind begin a flow each.
-    fn begin(&mut self, door: Door, clients: &Clients, count: usize) -> Result<Vec<Flow>> {
+    fn begin(&mut self, destination: Destination, clients: &Clients, count: usize) -> Result<Vec<Flow>> {
         let flow = |number| {
             self.flows += 1;
             // An unused port.
             let port = 1024 + (self.flows % 64_000) as u16;
-            let (addr, origin) = (clients.addr(number, door.to.is_ipv4()), clients.origin(number));
-            let tuple = door.dialled_from((addr, port).into());
+            let (addr, origin) = (clients.addr(number, destination.to.is_ipv4()), clients.origin(number));
+            let tuple = destination.dialled_from((addr, port).into());
             let outcome = ask::first(&self.lab.kernel, origin, tuple)?;
-            Ok(Flow { door, origin, tuple, outcome })
+            Ok(Flow { destination, origin, tuple, outcome })
         };
         (0..count).map(flow).collect()
     }
@@ -222,34 +223,34 @@ impl Play<'_> {
     /// expires they may get any.
     fn come_back(
         &mut self,
-        door: Door,
+        destination: Destination,
         clients: &Clients,
         met: &[PacketOutcome],
         seconds: u32,
     ) -> Result<()> {
-        self.lab.age_stays(seconds.saturating_sub(60))?;
+        self.lab.age_affinity(seconds.saturating_sub(60))?;
         let again: Vec<PacketOutcome> =
-            self.begin(door, clients, met.len())?.iter().map(|flow| flow.outcome).collect();
+            self.begin(destination, clients, met.len())?.iter().map(|flow| flow.outcome).collect();
         let moved = met.iter().zip(&again).find(|(first, second)| first != second);
         ensure!(moved.is_none(), "before {seconds} s some have moved: {moved:?}");
-        self.lab.age_stays(seconds + 60)?;
+        self.lab.age_affinity(seconds + 60)?;
         let later: Vec<PacketOutcome> =
-            self.begin(door, clients, met.len())?.iter().map(|flow| flow.outcome).collect();
+            self.begin(destination, clients, met.len())?.iter().map(|flow| flow.outcome).collect();
         let is_one = met.iter().all(|outcome| *outcome == met[0]);
-        ensure!(is_one || later != met, "after {seconds} s nobody has moved");
+        ensure!(is_one || later != met, "after {seconds} s no client has moved");
         Ok(())
     }
 
     /// Datagram flows stay if and only if they may.
     fn serving(&mut self, serving: &Serving) -> Result<()> {
-        for flow in self.begun.iter_mut().filter(|flow| flow.door.proto == "UDP") {
+        for flow in self.begun.iter_mut().filter(|flow| flow.destination.proto == "UDP") {
             let PacketOutcome::Reaches { backend, .. } = flow.outcome else { continue };
             let outcome = ask::later(&self.lab.kernel, flow.origin, flow.tuple)?;
-            let stays = serving.lets_stay(flow.door, backend);
+            let stays = serving.lets_stay(flow.destination, backend);
             ensure!(
                 (outcome == flow.outcome) == stays,
                 "datagrams to {} that had reached {backend} and {} stay: {outcome}",
-                flow.door,
+                flow.destination,
                 if stays { "may" } else { "may not" }
             );
             flow.outcome = outcome;

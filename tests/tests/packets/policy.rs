@@ -95,7 +95,7 @@ fn strangers_to_the_service() -> Vec<Row> {
             .with_service_cidr()
             .service(web())
             .sees(pod_in("pod0", first("pod-a:4000", "stranger:80"))),
-        row("XDP hands up what the stack's hook refuses or drops, untouched")
+        row("XDP hands up packets that TC refuses or drops, untouched")
             .with_service_cidr()
             .service(web())
             .sees(xdp("up0", first("client:5000", "vip:81")))
@@ -180,7 +180,7 @@ fn masquerade() -> Vec<Row> {
             .service(cluster_ip("vip:80", &["remote:8080"]))
             .begins_redirected(outside, "up0", "client:5000 > vip:80", "node:snat0 > remote:8080"),
         row("without local pod detection a client from outside keeps its address (SEM-081, PAR-110)")
-            .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_nobody())
+            .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_none())
             .begins_in_the_stack(
                 up_in,
                 "up0",
@@ -188,8 +188,8 @@ fn masquerade() -> Vec<Row> {
                 "client:5000 > remote:8080",
                 Hook::UPLINK_EGRESS,
             ),
-        row("XDP hands such a packet up, untouched")
-            .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_nobody())
+        row("XDP hands up a packet that is not masqueraded, untouched")
+            .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_none())
             .sees(xdp("up0", first("client:5000", "vip:80"))),
         row("with --masquerade-all a pod is masqueraded to a ClusterIP (SEM-081, PAR-111)")
             .service(cluster_ip("vip:80", &["remote:8080"]).masquerades_all())
@@ -226,10 +226,10 @@ fn local_backends() -> Vec<Row> {
                     .redirects(later("node:30080", "client:5000").via("gateway")),
             )
             .expects_flow(there().reverse_next_hop("gateway").state(&[S::REPLIED])),
-        row("with it a pod that dials a NodePort is masqueraded to its neighbour (SEM-083)")
+        row("with --masquerade-local-backends a pod that dials a NodePort is masqueraded to its neighbour (SEM-083)")
             .service(node_port())
             .begins_redirected(pod_in, "pod0", "pod-a:4000 > node:30080", "node:snat0 > pod-b:8080"),
-        row("with it a backend on the node's own network still sees the client (SEM-086)")
+        row("with --masquerade-local-backends a backend on the node's own network still sees the client (SEM-086)")
             .service(external("any:30080", &["node:8080"]).masquerades_to_local())
             .sees(
                 up_in("up0", first("client:5000", "node:30080"))
@@ -241,7 +241,7 @@ fn local_backends() -> Vec<Row> {
                     .reversed_at(Hook::UPLINK_EGRESS)
                     .on_the_node(),
             ),
-        row("without it a backend of this node sees the client (a deviation, on purpose)")
+        row("without --masquerade-local-backends a backend of this node sees the client (a deliberate deviation)")
             .service(external("any:30080", &["pod-b:8080"]))
             .begins_in_the_stack(
                 up_in,

@@ -113,7 +113,7 @@ fn past_the_stack() -> Vec<Row> {
             .counts(&[IcmpTranslated]),
         ),
         outside("an ICMP redirect about a translated packet is dropped, because it names a gateway for the backend")
-            .only(Family::V4, "IPv6 tells a better way by a neighbor message")
+            .only(Family::V4, "IPv6 announces a better route by a neighbor message")
             .sees(
                 up_in("up0", complaint(Redirect, "gateway:0", "node:0", later("node:snat0", "remote:8080")))
                     .drops(),

@@ -407,7 +407,7 @@ fn collisions() -> Vec<Row> {
                     .redirected()
                     .next_hop("remote"),
             ),
-        row("where no port of some is free, the one that has rested longest is taken (SEM-080)")
+        row("if no port is free, the port that has rested longest is taken (SEM-080)")
             .service(external("any:30080", &["remote:8080"]))
             .with_flows(closed(None))
             .sees(
@@ -434,7 +434,7 @@ fn taken(count: u32, state: &'static [S]) -> impl Iterator<Item = Flow> {
 }
 
 /// A recently closed connection on each of the ports that are tried before a resting port is taken. The eighth is the
-/// oldest. Of the one whose port was taken over only the forward record is left.
+/// oldest. The flow that lost its port has only its forward record left.
 fn closed(taken_over: Option<usize>) -> impl Iterator<Item = Flow> {
     taken(SNAT_TRIES_AT_REST + 1, CLOSED).enumerate().map(move |(attempt, flow)| {
         let flow = flow.tcp().aged(if attempt == 7 { 9 } else { 5 });

@@ -23,7 +23,7 @@ use svc_ctl::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Prefix, Tab
 
 pub fn trials() -> Vec<Trial> {
     vec![
-        trial("the kernel's tables hold what was written, of both families", written),
+        trial("the kernel's tables hold the written entries, of both families", written),
         trial("an op that the kernel refuses is named, and all others are done", refused),
         trial("invalid entries of a pinned table are ignored, and all others are read", torn),
         trial("a reader of pinned maps refuses one of another shape, and names it", misshapen),

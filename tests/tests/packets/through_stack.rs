@@ -186,7 +186,7 @@ fn begins() -> Vec<Row> {
                     .second_at(Hook::UPLINK_EGRESS)
                     .reverse_only(),
             ),
-        row("ports of one bridge meet the stack where netfilter sees what is bridged")
+        row("packets between ports of one bridge go through the stack if netfilter sees bridged packets")
             .service(cluster_ip("vip:80", &["port-b:8080"]))
             .interfaces_are(IfaceFlags::BRIDGE_FILTERED)
             .sees(

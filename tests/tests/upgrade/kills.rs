@@ -26,7 +26,7 @@ pub fn trials() -> Vec<Trial> {
     )]
 }
 
-/// How far the upgrade is when the daemon is killed.
+/// Progress of the upgrade when the daemon is killed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Phase {
     TablesAreMade,

@@ -81,7 +81,7 @@ impl Play {
     }
 }
 
-/// kube-proxy does what the row says, and svc does the same, or what its deviation says.
+/// kube-proxy's result agrees with the row, and svc's with the row or with its deviation.
 fn judge(play: &Play, row: &Row) -> Result<(), Failed> {
     let met = play.met(row)?;
     let complain = |what: &str| {
@@ -114,7 +114,7 @@ fn vary(all: &[&RowResults]) -> Result<(), Failed> {
     if answered > 1000 && refused > 100 && silent > 100 { Ok(()) } else { Err(counted.into()) }
 }
 
-/// With its own settings svc does what the row says of them.
+/// With svc's own settings, the result agrees with the row's.
 fn judge_default(play: &Play, row: &Row) -> Result<(), Failed> {
     let met = play.met(row)?;
     if met.by_default == row.by_default {

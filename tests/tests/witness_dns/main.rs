@@ -9,13 +9,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use libtest_mimic::{Arguments, Failed, Trial};
-use svc_tests::names::ask::{By, ask};
+use svc_tests::names::ask::{Transport, ask};
 use svc_tests::names::coredns::CoreDns;
 use svc_tests::names::deviations::{ALL, Verdict, explain};
 use svc_tests::names::objects::Manifests;
-use svc_tests::names::ours::Ours;
 use svc_tests::names::questions::{TYPES, names};
 use svc_tests::names::random::{KNOWN, manifests};
+use svc_tests::names::svc_dns::SvcDns;
 use svc_tests::witness;
 
 /// Seed of the random worlds.
@@ -84,22 +84,24 @@ fn coredns() -> Result<PathBuf> {
 }
 
 fn compare(manifests: &Manifests, shown: &mut BTreeSet<&'static str>) -> Result<()> {
-    let ours = Ours::start(manifests.world())?;
+    let svc_dns = SvcDns::start(manifests.world())?;
     let theirs = CoreDns::start(&coredns()?, manifests.api_store()?, "", KNOWN)?;
     let (mut asked, mut differences) = (0, BTreeMap::new());
     for name in names(manifests) {
         for record_type in TYPES {
-            for (by, payload) in [By::Udp, By::Tcp].into_iter().flat_map(|by| PAYLOADS.map(|p| (by, p))) {
+            for (by, payload) in
+                [Transport::Udp, Transport::Tcp].into_iter().flat_map(|by| PAYLOADS.map(|p| (by, p)))
+            {
                 asked += 1;
                 let theirs = ask(theirs.address, &name, record_type, by, payload)
                     .with_context(|| format!("CoreDNS: {name} {record_type}"))?;
-                let ours = ask(ours.address, &name, record_type, by, payload)
+                let svc_dns = ask(svc_dns.address, &name, record_type, by, payload)
                     .with_context(|| format!("svc: {name} {record_type}"))?;
-                match explain(&name, record_type, &theirs, &ours) {
+                match explain(&name, record_type, &theirs, &svc_dns) {
                     Verdict::Equal => {}
                     Verdict::Deviates(deviation) => drop(shown.insert(deviation)),
                     Verdict::Differs => {
-                        let text = format!("{by:?} {payload:?}\n  CoreDNS {theirs:?}\n  svc     {ours:?}");
+                        let text = format!("{by:?} {payload:?}\n  CoreDNS {theirs:?}\n  svc     {svc_dns:?}");
                         differences.entry(format!("{name} {record_type}")).or_insert(text);
                     }
                 }

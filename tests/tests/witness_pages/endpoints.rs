@@ -1,4 +1,4 @@
-//! Requests to both, and what of the answers must be the same.
+//! Requests to both proxies, and the parts of the responses that must agree.
 
 use std::collections::BTreeSet;
 

@@ -17,7 +17,7 @@ use svc_tests::{agent, cleanup, wait};
 use crate::endpoints::{CASES, METRICS, judge};
 
 const PAGE: Request = Request { port: METRICS, path: "/metrics", accept: None };
-/// Has series only once a slice says when its change began.
+/// A metric that has series only after a slice with the time of its change.
 const PROGRAMMED: &str = "kubeproxy_network_programming_duration_seconds_count";
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -59,7 +59,7 @@ fn trials() -> Vec<Trial> {
     let mut trials: Vec<_> = CASES.iter().map(endpoint).collect();
     let name = "every metric of kube-proxy is there with its type, labels and classes, or docs/metrics.md has the reason";
     trials.push(fixture.case(name.to_owned(), |pages| rows(pages).map(drop)));
-    let name = "tests/PAGES.md is what both answer";
+    let name = "tests/PAGES.md has the responses of both";
     trials.push(fixture.case(name.to_owned(), |pages| page::check(pages, &rows(pages)?)));
     trials
 }

@@ -6,10 +6,10 @@ use std::fs;
 use anyhow::{Context as _, Result, ensure};
 use svc_tests::run_name::workspace_dir;
 
-/// Page with the reasons for kube-proxy's metrics that svc has not.
+/// Page with the reasons why svc lacks some of kube-proxy's metrics.
 const DOCS: &str = "docs/metrics.md";
-const REASONS: &str = "## What kube-proxy has and svc has not";
-/// Beginnings of names that svc may have only as kube-proxy has them.
+const REASONS: &str = "## kube-proxy's metrics that svc lacks";
+/// Prefixes of names that svc may use only for kube-proxy's own metrics.
 const SHARED: [&str; 4] = ["kubeproxy_", "kubernetes_", "process_", "rest_client_"];
 /// Metrics that have no series on a healthy node in nftables mode: of other modes, of failures, of requests sent again.
 const NOT_SEEN: [&str; 4] = [

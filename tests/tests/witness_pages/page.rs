@@ -1,4 +1,4 @@
-//! `tests/PAGES.md`: what kube-proxy and svc answer, side by side.
+//! `tests/PAGES.md`: the responses of kube-proxy and svc, side by side.
 
 use std::fmt::Write as _;
 use std::{env, fs};
@@ -17,7 +17,7 @@ const GO: &str = "go_";
 
 const HEAD: &str = "# The pages of kube-proxy and of svc
 
-Written by `UPDATE_EXPECT=1 cargo xtask test witness 'both answer'` from the answers of both on one cluster; not by hand. kube-proxy is
+Written by `UPDATE_EXPECT=1 cargo xtask test witness 'responses of both'` from the answers of both on one cluster; not by hand. kube-proxy is
 the real one, in nftables mode. The tier `witness` compares each row anew.
 
 ## Metrics

@@ -1,6 +1,6 @@
 //! `cargo xtask bench control-plane`, by the program `svc-scale`.
 
-#[expect(dead_code, reason = "svc-scale reads what is typed; here it is only found good")]
+#[expect(dead_code, reason = "svc-scale parses the typed flags; here they are only checked")]
 #[path = "../../../tests/src/scale/args.rs"]
 mod args;
 

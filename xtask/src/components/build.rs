@@ -14,9 +14,9 @@ use sha2::{Digest as _, Sha256};
 use super::module::{Module, Step};
 use crate::{cache, go};
 
-/// How often a build reports its progress.
+/// Interval between progress reports of a build.
 const NEWS: Duration = Duration::from_secs(20);
-/// Lines of the compiler shown when it fails.
+/// Number of the compiler's last lines that are shown when it fails.
 const LAST_WORDS: usize = 30;
 
 /// The folder with the module's programs.
@@ -82,15 +82,15 @@ fn take(step: &Step, module: &Module, go: &Path, into: &Path) -> Result<()> {
 fn watch(name: &str, command: &mut Command) -> Result<()> {
     let mut child = command.stderr(Stdio::piped()).spawn().context("cannot start go")?;
     let stderr = child.stderr.take().context("no pipe from go")?;
-    let (started, mut told) = (Instant::now(), Instant::now());
+    let (started, mut last_report) = (Instant::now(), Instant::now());
     let (mut compiled, mut words) = (0_u32, Vec::new());
     for line in BufReader::new(stderr).lines() {
         let line = line?;
         // `-v` prints each package's name; all other lines contain a space.
         compiled += u32::from(!line.contains(' '));
-        if told.elapsed() > NEWS {
+        if last_report.elapsed() > NEWS {
             eprintln!("{name}: {compiled} packages compiled in {} s, {line}", started.elapsed().as_secs());
-            told = Instant::now();
+            last_report = Instant::now();
         }
         words.push(line);
     }

@@ -15,7 +15,7 @@ pub struct Module {
     pub programs: &'static [&'static str],
     pub steps: &'static [Step],
     pub tags: &'static str,
-    /// The module whose version the programs report.
+    /// The module with the version that the programs report.
     pub upstream: &'static str,
     /// Variables that the linker sets, with VERSION (`v1.36.3`), MAJOR and MINOR.
     pub stamps: &'static str,

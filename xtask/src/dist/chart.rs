@@ -1,5 +1,5 @@
-//! The chart as a package, made by Helm. Helm writes into it when each file was changed last, so it packs a copy whose
-//! files all have the time of the commit.
+//! The chart as a package, made by Helm. Helm stores each file's time of change, so it packs a copy in which all files
+//! have the time of the commit.
 
 use std::fs::{self, File};
 use std::path::Path;

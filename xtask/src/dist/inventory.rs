@@ -9,13 +9,14 @@ use serde_json::Value;
 
 use crate::{bpf, project};
 
-/// The bill of materials. The tool writes one beside every manifest of the workspace: ours is taken, and all are removed.
+/// The bill of materials. The tool writes one beside every Cargo.toml of the workspace. The one of svc-ctl is used, and
+/// all are removed.
 pub fn materials(time: u64) -> Result<Vec<u8>> {
     let name = "svc-ctl.cdx";
     let mut cyclonedx = tool("cargo-cyclonedx")?;
     cyclonedx.args(["cyclonedx", "--format", "json", "--override-filename", name, "--quiet"]);
     cyclonedx.arg("--manifest-path").arg(project::root().join("svc-ctl/Cargo.toml"));
-    // Its own words for "leave out the time of today and a random number".
+    // The tool's option to leave out today's time and a random number.
     cyclonedx.env("SOURCE_DATE_EPOCH", time.to_string());
     let made = super::output(&mut cyclonedx);
     let mut text = None;
@@ -39,7 +40,7 @@ fn members() -> Result<Vec<PathBuf>> {
     Ok(manifests.filter_map(|manifest| Some(Path::new(manifest).parent()?.to_owned())).collect())
 }
 
-/// Packages of the workspace are named by the folder that they are in, which is this machine's.
+/// The tool names packages of the workspace by their folders on this machine, which are removed.
 fn without_places(text: &str) -> String {
     text.replace(&project::root().display().to_string(), "/svc")
 }

@@ -1,4 +1,4 @@
-//! Tests of the texts that belong to a release: what CHANGELOG says of it, and what the workflow file runs.
+//! Tests of the texts that belong to a release: its part of CHANGELOG, and the commands of the workflow file.
 
 use std::fs;
 

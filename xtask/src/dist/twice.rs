@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::sums;
 use crate::{bpf, project};
 
-/// A clone has what is committed and nothing else.
+/// Fails if there are uncommitted changes, because a clone would not have them.
 pub fn ensure_committed() -> Result<()> {
     let changes = super::git(&["status", "--porcelain"])?;
     ensure!(changes.is_empty(), "--twice compares with a clone of the commit; not committed is:\n{changes}");

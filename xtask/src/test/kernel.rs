@@ -19,7 +19,7 @@ use crate::{bpf, debian, project};
 /// A tier, and the part of its cases to run.
 type Run = (&'static str, Option<&'static str>);
 
-/// A kernel of Debian 12 and its backports, and what runs on it.
+/// A kernel of Debian 12 or its backports, and the cases that run on it.
 struct Machine {
     version: &'static str,
     runs: &'static [Run],
@@ -48,7 +48,7 @@ const MACHINES: [Machine; 2] = [
     },
     Machine { version: "6.12", runs: &[EVERY_PROGRAM, OTHER_NODE], more: &[DEVICES] },
 ];
-/// For a machine that is busy with other work; beside one other machine a run takes 13 minutes.
+/// Long enough for a busy host. Beside one other virtual machine a run takes 13 minutes.
 const DEADLINE_SECS: &str = "3000";
 /// The binaries' scratch folder.
 const SCRATCH: &str = "/svc/target";

@@ -29,8 +29,8 @@ const WITNESS: &str = "differential";
 /// Name of the case without a mistake.
 const CONTROL: &str = "unchanged";
 
-/// Without `--all` and without a filter, one mutant of so many runs: they judge the tests, which change less often than
-/// the product.
+/// Without `--all` and without a filter, one of this many mutants runs. Mutants check the tests, which change less
+/// often than the product.
 const ONE_OF: usize = 3;
 
 pub fn count_cases(selection: &Selection) -> u64 {
@@ -53,11 +53,11 @@ pub fn run(binaries: &[TestBinary], privilege: Privilege, selection: &Selection)
     let results = Mutex::default();
     // The compiler keeps one core busy, and so does the tier that judges.
     let worker = |number: usize| -> Result<()> {
-        let workshop = Workshop::new(&project::target_dir().join(format!("mutants/{number}")))?;
+        let build = MutantBuild::new(&project::target_dir().join(format!("mutants/{number}")))?;
         loop {
             let next = chosen.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((name, mutant)) = next else { return Ok(()) };
-            let caught = workshop.compile(mutant).and_then(|object| is_caught(witness, privilege, &object));
+            let caught = build.compile(mutant).and_then(|object| is_caught(witness, privilege, &object));
             let mut results = results.lock().unwrap_or_else(PoisonError::into_inner);
             judge(name, mutant.is_some(), caught, &mut results);
         }
@@ -87,14 +87,14 @@ fn judge(name: &str, is_mutant: bool, caught: Result<bool>, results: &mut Result
 }
 
 /// A workspace with a copy of the kernel programs' sources, to be changed, and the real rest.
-struct Workshop {
+struct MutantBuild {
     source: PathBuf,
     /// Cargo's target folder.
     target: PathBuf,
     object: PathBuf,
 }
 
-impl Workshop {
+impl MutantBuild {
     fn new(folder: &Path) -> Result<Self> {
         let (source, target, object) = (folder.join("source"), folder.join("bpf"), folder.join("svc-prog"));
         fs::create_dir_all(&source)?;
@@ -141,7 +141,7 @@ fn is_caught(witness: &TestBinary, privilege: Privilege, object: &Path) -> Resul
     }
 }
 
-/// Unchanged files keep their time, so that cargo compiles only what changed.
+/// Unchanged files keep their time, so that cargo compiles only the changed ones.
 fn copy(from: &Path, to: &Path) -> Result<()> {
     let new = fs::read(from).with_context(|| from.display().to_string())?;
     if fs::read(to).ok().as_ref() != Some(&new) {

@@ -5,7 +5,7 @@ use anyhow::Result;
 
 use crate::components::{self, Module};
 
-/// Where the cases of a tier run.
+/// Environment for the cases of a tier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Runs {
     Here,
@@ -22,7 +22,8 @@ pub struct Tier {
     pub name: &'static str,
     pub what: &'static str,
     pub runs: Runs,
-    /// Its binaries keep one core busy and no time is measured: it runs beside its neighbors that do so, too.
+    /// Its binaries keep one core busy and measure no time, so it runs side by side with neighboring tiers of this
+    /// kind.
     pub one_core: bool,
     /// Runs the real svc-ctl, whose path is in `SVC_CTL`.
     pub needs_daemon: bool,
@@ -82,7 +83,7 @@ pub const TIERS: &[Tier] = &[
     },
     Tier {
         name: "chart",
-        what: "values in, objects out by the real Helm; alerts and the dashboard ask for what svc has",
+        what: "values in, objects out by the real Helm; alerts and the dashboard use only metrics of svc",
         runs: Runs::Here,
         one_core: true,
         components: &[components::HELM, components::PROMQL],
@@ -119,7 +120,7 @@ pub const TIERS: &[Tier] = &[
     },
     Tier {
         name: "field",
-        what: "what nodes have besides svc: the same clients without svc, with nft DNAT, with svc",
+        what: "other software on nodes: the same clients without svc, with nft DNAT, with svc",
         runs: Runs::HereAsRoot,
         needs_daemon: true,
         ..PLAIN

@@ -1,4 +1,4 @@
-//! Files that change under a daemon: what is in force afterwards, and what is complained of.
+//! The configuration file changes under a daemon: the settings in force afterwards, and the complaints.
 
 use std::fs;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::cli::run::Invocation;
 
 const HEAD: &str = "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n";
 
-/// A file, what follows it, and what that has said.
+/// A file, the reloader that follows it, and its complaints.
 struct Bench {
     folder: PathBuf,
     reloader: Option<Reloader>,
@@ -46,7 +46,7 @@ impl Bench {
         Self { folder, reloader: Some(reloader), settings, in_force, ledger, level }
     }
 
-    /// The file says this now, and is taken.
+    /// Writes the file, and reloads it.
     fn change(&mut self, text: &str) {
         fs::write(self.folder.join("config.conf"), format!("{HEAD}{text}")).unwrap();
         let reloader = self.reloader.as_mut().unwrap();
@@ -73,7 +73,7 @@ impl Drop for Bench {
 }
 
 #[test]
-fn sem_250_what_the_plan_and_the_log_are_told_changes_at_once() {
+fn sem_250_settings_of_the_plan_and_the_log_change_at_once() {
     let mut bench = Bench::new("live", "mode: nftables\n", &[]);
     bench.change(
         "mode: nftables\nnftables: {masqueradeAll: true}\nnodePortAddresses: [primary]\nlogging: {verbosity: 4}\n",
@@ -90,20 +90,20 @@ fn sem_250_what_the_plan_and_the_log_are_told_changes_at_once() {
     let document = Arc::clone(&bench.in_force.borrow().document);
     assert_eq!(document["nodePortAddresses"], serde_json::json!(["primary"]));
     assert_eq!(document["nftables"]["masqueradeAll"], true);
-    // A line that is taken away says the default.
+    // A removed line means the default.
     bench.change("mode: nftables\n");
     assert_eq!(bench.settings.borrow().clone(), Settings::default());
     assert_eq!(bench.flag("masquerade-all").unwrap(), "false");
 }
 
 #[test]
-fn sem_250_what_needs_a_restart_is_named_and_waits_for_it() {
+fn sem_250_settings_that_need_a_restart_are_named_and_wait_for_it() {
     let mut bench = Bench::new("restart", "oomScoreAdj: 5\n", &["--masquerade-all=true"]);
     bench.change(
         "oomScoreAdj: 6\niptables: {masqueradeAll: false}\n---\napiVersion: svc/v1alpha1\n\
          kind: SvcConfiguration\nserviceCIDR: 10.96.0.0/16\n",
     );
-    // Typed flags go before the file, so masqueradeAll is no change.
+    // Typed flags have precedence over the file, so masqueradeAll is no change.
     assert_eq!(
         bench.complaints(),
         [
@@ -150,7 +150,8 @@ fn a_file_that_cannot_be_used_changes_nothing_and_is_named() {
     bench.change("iptables: [\n");
     let complaints = bench.complaints();
     assert!(
-        complaints[0].starts_with("it cannot be used, what was in force stays: did not find"),
+        complaints[0]
+            .starts_with("it cannot be used; the earlier configuration stays in force: did not find"),
         "{complaints:?}"
     );
     assert!(bench.settings.borrow().masquerade.all);

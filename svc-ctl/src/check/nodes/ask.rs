@@ -44,6 +44,6 @@ async fn get(address: SocketAddr) -> anyhow::Result<Readiness> {
     let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
     let answer = client.get(uri).await.context("cannot be reached")?;
     let body = to_bytes(Body::new(answer.into_body()), LONGEST).await.context("the answer broke off")?;
-    // Another proxy answers in plain text: nothing of it is known.
+    // Another proxy answers in plain text, so its state is unknown.
     Ok(serde_json::from_slice(&body).unwrap_or_default())
 }

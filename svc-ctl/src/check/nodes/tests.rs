@@ -18,7 +18,7 @@ fn ready(version: &str) -> Result<Readiness, String> {
     Ok(Readiness { healthy: true, complete: true, version, abi: Some(9), ..Readiness::default() })
 }
 
-fn told(nodes: Vec<NodeFact>) -> Vec<String> {
+fn finding_lines(nodes: Vec<NodeFact>) -> Vec<String> {
     let line = |finding: Finding| format!("{:?} {}: {}", finding.verdict, finding.name, finding.found);
     findings(&NodeFacts::Asked(nodes)).into_iter().map(line).collect()
 }
@@ -26,7 +26,7 @@ fn told(nodes: Vec<NodeFact>) -> Vec<String> {
 #[test]
 fn a_cluster_whose_nodes_all_serve_passes() {
     let nodes = vec![node("n1", ready("0.1.0")), node("n2", ready("0.1.0"))];
-    assert_eq!(told(nodes), ["Pass nodes: 2 of 2 serve", "Pass versions: 0.1.0 (ABI 9) on 2 nodes"]);
+    assert_eq!(finding_lines(nodes), ["Pass nodes: 2 of 2 serve", "Pass versions: 0.1.0 (ABI 9) on 2 nodes"]);
     assert!(findings(&NodeFacts::NotAsked).is_empty());
 }
 
@@ -43,7 +43,7 @@ fn every_node_that_does_not_serve_is_named_with_the_reason() {
         NodeFact { address: None, ..node("n6", Err(String::new())) },
     ];
     assert_eq!(
-        told(nodes),
+        finding_lines(nodes),
         [
             "Fail nodes: 1 of 6 serve",
             "Fail nodes: n2 (192.0.2.1) does not answer: no answer within 5 s",
@@ -59,7 +59,7 @@ fn every_node_that_does_not_serve_is_named_with_the_reason() {
 #[test]
 fn a_thousand_silent_nodes_are_not_a_thousand_lines() {
     let nodes = (0..1000).map(|n| node(&format!("n{n}"), Err("silent".to_owned()))).collect();
-    let lines = told(nodes);
+    let lines = finding_lines(nodes);
     assert_eq!((lines.len(), lines[21].as_str()), (22, "Fail nodes: and 980 more"));
     assert!(findings(&NodeFacts::Unknown("forbidden".to_owned()))[0].verdict == Verdict::Fail);
 }

@@ -1,7 +1,7 @@
-//! Folders on a real file system: what is told, and what stands in the folder afterwards.
+//! Folders on a real file system: the output of the commands, and the contents of the folder afterwards.
 
 use super::*;
-use crate::cli::validate::text as told;
+use crate::cli::validate::text as report;
 use crate::dns::zone::ZoneSettings;
 
 struct Folder(PathBuf);
@@ -21,7 +21,7 @@ impl Folder {
 
     /// The output of `validate`, without the folder's own name.
     fn validated(&self) -> String {
-        told(&self.0, &validate(&self.0, &rules()).unwrap()).replace(&format!("{}/", self.0.display()), "")
+        report(&self.0, &validate(&self.0, &rules()).unwrap()).replace(&format!("{}/", self.0.display()), "")
     }
 
     /// The output of `apply` for a file with this name and text, and whether it was refused.

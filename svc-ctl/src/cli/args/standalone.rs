@@ -11,8 +11,8 @@ use crate::plan::prefixes::Cidrs;
 /// Flags of `run` that only a folder of manifests needs.
 #[derive(Args, Clone, Debug)]
 pub struct StandaloneArgs {
-    /// With `--source manifests:DIR`: who asks Pods whether they are ready, as their readinessProbes say. `on`: each node by
-    /// itself. `one`: one node for all, the first by name that answers; with `--node-heartbeat`. `off`: no node.
+    /// With `--source manifests:DIR`: the nodes that run the readinessProbes of Pods. `on`: each node for itself.
+    /// `one`: one node for all, the first by name that answers; with `--node-heartbeat`. `off`: no node.
     #[arg(long, value_enum, hide_possible_values = true, value_name = "on|one|off", default_value = "on")]
     pub probes: ProbesChoice,
     /// With `--source manifests:DIR`: keeps the addresses and node ports that Services were given in a file of this directory, so

@@ -1,4 +1,4 @@
-//! Connections that are older than a frontend keep the way that conntrack gives them (SEM-079).
+//! Connections that are older than a frontend keep conntrack's translation (SEM-079).
 //!
 //! nf_conntrack decides at a connection's first packet. So when a frontend begins, a connection that it translates
 //! already goes on past the frontend: a masqueraded one whose source port is the new NodePort, and one that

@@ -14,7 +14,7 @@ use crate::dataplane::object::OBJECT;
 use crate::dataplane::pins::{Lock, Pins};
 use crate::dataplane::sys;
 
-/// How long to wait for another `svc-ctl why`. The verifier needs half a second for a program.
+/// Time to wait for another `svc-ctl why`. The verifier needs half a second for a program.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A loaded program and the tables that it uses. Only one process uses them at a time.

@@ -118,7 +118,7 @@ impl<F: Net> DryTables<F> {
         })
     }
 
-    /// Removes what earlier runs left.
+    /// Removes the entries of earlier runs.
     pub(super) fn clear(&mut self) -> anyhow::Result<()> {
         let clients: Vec<_> = self.affinity.keys().collect::<Result<_, _>>()?;
         clients.iter().try_for_each(|key| self.affinity.remove(key))?;

@@ -20,7 +20,7 @@ async fn free_address() -> SocketAddr {
     UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
-/// Waits until nobody has the address any more.
+/// Waits until the address is free.
 async fn is_given_up(address: SocketAddr) {
     let bind = async {
         while UdpSocket::bind(address).await.is_err() {
@@ -48,7 +48,7 @@ async fn addresses_that_services_ask_for_come_and_go_while_the_daemon_runs() {
         let mut complaints = ledger.subscribe();
         for address in [first, second] {
             asked_for.send_replace([address].into());
-            // The upstream that cannot be read is complained of as soon as there is a server.
+            // The complaint about an unreadable upstream comes as soon as there is a server.
             let serves = complaints.wait_for(|all| all.contains_key(&Origin::DnsUpstream));
             drop(timeout(LIMIT, serves).await.unwrap().unwrap());
             for address in settings.listen.iter().chain([&address]) {

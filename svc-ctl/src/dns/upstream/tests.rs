@@ -1,4 +1,4 @@
-//! Upstreams that lead back to this name server, by their address or by somebody in between.
+//! Upstreams that lead back to this name server, by their address or through another server.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -29,8 +29,11 @@ fn an_upstream_that_is_ourselves_is_left_out_at_once_and_named() {
     let (own, other) = (address("192.0.2.53:53"), address("192.0.2.1:53"));
     let (left, complaints) = servers(&Upstreams::Servers(vec![own, other, other]), &[own]);
     assert_eq!(left, [other]);
-    let told: Vec<String> = complaints.iter().map(ToString::to_string).collect();
-    assert_eq!(told, ["--dns-upstream: 192.0.2.53:53: leads back to this name server, so it is not asked"]);
+    let reported: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        reported,
+        ["--dns-upstream: 192.0.2.53:53: leads back to this name server, so it is not asked"]
+    );
     // The same server at another port is another one.
     assert_eq!(servers(&Upstreams::Servers(vec![address("192.0.2.53:5353")]), &[own]).0.len(), 1);
 }
@@ -65,7 +68,7 @@ pub(in crate::dns) async fn ask(server: SocketAddr, name: &str) -> ResponseCode 
     let mut buffer = [0; 4096];
     let exchange = async {
         loop {
-            // Where nobody listens yet, the kernel refuses either.
+            // Until a server listens, the kernel refuses the query.
             let sent = socket.send(&question.to_bytes().unwrap()).await;
             if let Ok(length) = async {
                 sent?;
@@ -83,7 +86,7 @@ pub(in crate::dns) async fn ask(server: SocketAddr, name: &str) -> ResponseCode 
 }
 
 #[tokio::test]
-async fn an_upstream_that_leads_back_by_somebody_else_is_found_left_out_and_named() {
+async fn an_upstream_that_leads_back_through_another_server_is_found_left_out_and_named() {
     let own = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (upstream, asked) = forwarder(own).await;
     let (ledger, (_worlds, world)) = (Ledger::default(), watch::channel(World::default()));
@@ -97,9 +100,9 @@ async fn an_upstream_that_leads_back_by_somebody_else_is_found_left_out_and_name
     let mut complaints = ledger.subscribe();
     let is_found = complaints.wait_for(|all| all.contains_key(&Origin::DnsUpstream));
     drop(timeout(LIMIT, is_found).await.unwrap().unwrap());
-    let told: Vec<String> = ledger.get(&Origin::DnsUpstream).iter().map(ToString::to_string).collect();
+    let reported: Vec<String> = ledger.get(&Origin::DnsUpstream).iter().map(ToString::to_string).collect();
     let expected = format!("--dns-upstream: {upstream}: leads back to this name server, so it is not asked");
-    assert_eq!(told, [expected]);
+    assert_eq!(reported, [expected]);
     let before = asked.load(Ordering::Relaxed);
     assert_eq!(ask(own, "www.example.com.").await, ResponseCode::ServFail);
     assert_eq!(asked.load(Ordering::Relaxed), before, "it is not asked any more");

@@ -1,4 +1,4 @@
-//! Cases of the allocator: a table of pools, what Services had, Services, and what they have afterwards.
+//! Cases of the allocator: a table of pools, Services, and their addresses before and after.
 
 use std::collections::BTreeSet;
 
@@ -89,21 +89,21 @@ fn sem_302_sem_303_sem_305_sem_306_sem_307_the_table_of_assignments() {
             &["x: 192.0.2.2", "y: 192.0.2.1"],
         ),
         (
-            "what is had is kept, whoever is older",
+            "present addresses are kept, also if another Service is older",
             web,
             &[("y", &["192.0.2.1"])],
             &["x age=9", "y age=1"],
             &["x: 192.0.2.2", "y: 192.0.2.1"],
         ),
         (
-            "widening moves nobody",
+            "widening moves no Service",
             "{name: a, addresses: [192.0.2.0-192.0.2.9]}",
             &[("x", &["192.0.2.3"])],
             &["x"],
             &["x: 192.0.2.3"],
         ),
         (
-            "shrinking moves only what is outside",
+            "shrinking moves only Services outside the pool",
             "{name: a, addresses: [192.0.2.2-192.0.2.3]}",
             &[("x", &["192.0.2.1"]), ("y", &["192.0.2.3"])],
             &["x", "y"],
@@ -118,7 +118,7 @@ fn sem_302_sem_303_sem_305_sem_306_sem_307_the_table_of_assignments() {
         ),
         ("no pool", "", &[], &["x"], &["x: no pool is for this Service"]),
         (
-            "a pool only for those who ask",
+            "a pool only for Services that ask for it",
             "{name: a, autoAssign: false, addresses: [192.0.2.1/32]}",
             &[],
             &["x", "y pool=a"],
@@ -199,7 +199,7 @@ fn sem_302_sem_303_sem_305_sem_306_sem_307_the_table_of_assignments() {
             &["x: 192.0.2.3 2001:db8::1"],
         ),
         (
-            "half of what is needed is not kept",
+            "an address of only one of two needed families is not kept",
             web,
             &[("x", &["192.0.2.3", "2001:db8::1"])],
             &["x 4+6"],
@@ -258,7 +258,7 @@ fn sem_302_sem_303_sem_305_sem_306_sem_307_the_table_of_assignments() {
             &["x: 192.0.2.1", "y: 192.0.2.2", "z: 192.0.2.1"],
         ),
         (
-            "two that cannot share what both had: the older keeps it",
+            "two Services with one address that they cannot share: the older keeps it",
             web,
             &[("x", &["192.0.2.1"]), ("y", &["192.0.2.1"])],
             &["x age=1", "y age=2"],
@@ -278,7 +278,7 @@ fn sem_302_sem_303_sem_305_sem_306_sem_307_the_table_of_assignments() {
 }
 
 #[test]
-fn one_that_waits_is_served_when_room_appears() {
+fn a_waiting_service_is_served_when_room_appears() {
     let pool = pools("{name: a, addresses: [192.0.2.1/32]}");
     let both = [request("x age=2"), request("y")];
     let first = allocate(&both, &pool, &Given::new(), &Foreign::new(), Order::Lowest);
@@ -288,7 +288,7 @@ fn one_that_waits_is_served_when_room_appears() {
 }
 
 #[test]
-fn by_name_every_node_finds_the_same_without_a_past() {
+fn by_name_every_node_finds_the_same_address_without_history() {
     let pool = pools("{name: a, addresses: [192.0.2.0/24]}");
     let alone = allocate(&[request("x")], &pool, &Given::new(), &Foreign::new(), Order::ByName).given;
     let many: Vec<Request> = ["x", "a", "b", "c"].map(request).to_vec();

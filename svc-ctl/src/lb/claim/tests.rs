@@ -1,10 +1,10 @@
-//! A claim played in steps: what is heard and known, and what is done when.
+//! Plays claims in steps: facts and messages in, actions and their times out.
 
 use super::*;
 
 static NONE: BTreeSet<String> = BTreeSet::new();
 
-/// Plays a claim of node `a` in steps of 100 ms; `event` may change what is heard and known before each.
+/// Plays a claim of node `a` in steps of 100 ms; `event` may change the facts and messages before each.
 fn play(
     candidates: &[&str],
     steps: u64,
@@ -36,7 +36,7 @@ fn sem_308_a_node_takes_an_address_after_three_probes_and_announces_it_each_seco
 fn a_node_leaves_an_address_to_the_node_that_answers_even_if_it_comes_first_by_its_hash() {
     let (done, claim) = play(&["a", "b"], 40, |step, claim, _| {
         if step == 1 {
-            claim.hear(Heard::Node("b".to_owned()), 100);
+            claim.hear(OtherHost::Node("b".to_owned()), 100);
         }
     });
     assert!(done.iter().all(|(_, action)| *action == Action::Probe), "{done:?}");
@@ -47,7 +47,7 @@ fn a_node_leaves_an_address_to_the_node_that_answers_even_if_it_comes_first_by_i
 fn an_address_that_a_foreign_host_has_is_not_announced() {
     let (done, claim) = play(&["a"], 100, |step, claim, _| {
         if step == 1 {
-            claim.hear(Heard::Foreign([2; 6]), 100);
+            claim.hear(OtherHost::Foreign([2; 6]), 100);
         }
     });
     assert_eq!(done, [(0, Action::Probe)]);
@@ -66,7 +66,7 @@ fn an_address_is_given_up_at_once_with_the_link_and_asked_for_again_when_it_is_b
 fn the_next_in_line_takes_an_address_that_its_owner_does_not_answer_for() {
     let (done, claim) = play(&["a", "b"], 100, |step, claim, _| {
         if step == 0 {
-            claim.hear(Heard::Node("b".to_owned()), 0);
+            claim.hear(OtherHost::Node("b".to_owned()), 0);
         }
     });
     assert_eq!(done.first(), Some(&(50, Action::Probe)));
@@ -105,7 +105,7 @@ fn sem_309_addresses_are_spread_over_nodes_and_stay_when_another_node_goes() {
 #[test]
 fn an_owner_that_answers_without_its_daemon_is_asked_for_from_time_to_time() {
     let (done, claim) = play(&["a"], 160, |step, claim, _| {
-        claim.hear(Heard::Node("b".to_owned()), step * 100);
+        claim.hear(OtherHost::Node("b".to_owned()), step * 100);
     });
     assert_eq!(done, [0, 50, 100, 150].map(|step| (step, Action::Probe)), "{done:?}");
     assert_eq!(claim.owner(), Some("b"));
@@ -115,7 +115,7 @@ fn an_owner_that_answers_without_its_daemon_is_asked_for_from_time_to_time() {
 fn an_owner_remembers_a_foreign_host_that_announces_its_address() {
     let (_, claim) = play(&["a"], 40, |step, claim, _| {
         if step == 20 {
-            claim.hear(Heard::Foreign([2; 6]), 2_000);
+            claim.hear(OtherHost::Foreign([2; 6]), 2_000);
         }
     });
     assert_eq!((claim.is_held(), claim.conflict()), (true, None));
@@ -132,7 +132,7 @@ fn an_owner_that_answers_without_its_daemon_for_a_minute_has_a_successor_that_sp
         for step in 0..700 {
             // The programs of b answer until a announces the address.
             if !claim.is_held() {
-                claim.hear(Heard::Node("b".to_owned()), step * 100);
+                claim.hear(OtherHost::Node("b".to_owned()), step * 100);
             }
             let situation = Situation {
                 now: step * 100,
@@ -155,7 +155,7 @@ fn an_owner_whose_daemon_is_back_within_a_minute_keeps_its_address() {
     let (alone, both) = (BTreeSet::from(["a".to_owned()]), BTreeSet::from(["a".to_owned(), "b".to_owned()]));
     let mut claim = Claim::new("192.0.2.1".parse().unwrap(), 0);
     for step in 0..2_000 {
-        claim.hear(Heard::Node("b".to_owned()), step * 100);
+        claim.hear(OtherHost::Node("b".to_owned()), step * 100);
         // Away for 50 seconds, again and again.
         let candidates = if step % 600 < 500 { &alone } else { &both };
         let situation =
@@ -182,7 +182,7 @@ fn an_owner_that_was_suspended_asks_before_it_announces_and_yields_to_a_node_tha
         assert!(claim.is_held());
 
         assert_eq!(claim.step(&situation(2 * woken)), [Probe]);
-        // The programs have heard the answer.
+        // The programs have seen the answer.
         claim.yielded(Some("b".to_owned()), 2 * woken);
         assert_eq!(claim.step(&situation(2 * woken + 100)), [Probe], "b is no candidate");
         assert_eq!((claim.owner(), claim.is_held()), (Some("b"), false));
@@ -196,7 +196,7 @@ fn the_successor_of_a_node_without_a_link_asks_nobody_also_if_it_was_asking() {
         let (candidates, b) = (BTreeSet::from(["a".to_owned()]), BTreeSet::from(["b".to_owned()]));
         for (without_link, expected) in [(&NONE, [Probe].as_slice()), (&b, &[Arm, Announce])] {
             let mut claim = Claim::new(address.parse().unwrap(), 0);
-            claim.hear(Heard::Node("b".to_owned()), 0);
+            claim.hear(OtherHost::Node("b".to_owned()), 0);
             let situation = |now, without_link| Situation {
                 now,
                 node: "a",

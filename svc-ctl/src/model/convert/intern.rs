@@ -22,7 +22,7 @@ impl<T> Default for Known<T> {
 }
 
 impl<T: Clone + Eq + Hash> Known<T> {
-    /// The copy that is known, else a new one.
+    /// The known copy, or a new one.
     fn get<Q: Equivalent<T> + Hash + ?Sized>(
         &mut self,
         wanted: &Q,

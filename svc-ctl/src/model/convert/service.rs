@@ -29,7 +29,7 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
     convert_proxied(object, spec, refusals)
 }
 
-/// How this node treats a Service.
+/// This node's treatment of a Service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Role {
     Proxied,

@@ -33,7 +33,7 @@ pub struct Answer {
 pub fn about_daemon(question: Question, health: &Health, now: u64) -> Answer {
     let is_healthy = health.is_healthy(now);
     let updated = if is_healthy { now } else { health.updated.unwrap_or_default() };
-    // One loop writes both families. Before the first write there is none to tell of.
+    // One loop writes both families. Before the first write there is no time to report.
     let status = health.updated.map_or_else(
         || json!({}),
         |updated| {

@@ -25,7 +25,7 @@ pub struct HealthPorts {
     pub addresses: Option<Arc<BTreeSet<IpAddr>>>,
     pub ports: OrdMap<NonZeroU16, HealthPort>,
     /// Services whose port belongs to another Service.
-    pub clashes: OrdMap<ServiceName, Clash>,
+    pub conflicts: OrdMap<ServiceName, PortConflict>,
 }
 
 /// Contents of a port's response.
@@ -38,14 +38,14 @@ pub struct HealthPort {
 
 /// A conflict about a port.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Clash {
+pub struct PortConflict {
     pub port: NonZeroU16,
     pub owner: ServiceName,
 }
 
 impl HealthPorts {
     pub fn complaints(&self) -> impl Iterator<Item = (&ServiceName, Complaint)> {
-        self.clashes.iter().map(|(service, Clash { port, owner })| {
+        self.conflicts.iter().map(|(service, PortConflict { port, owner })| {
             let reason = format!("{port} is the port of {owner} already");
             (service, complaint(service, reason))
         })
@@ -137,7 +137,7 @@ impl HealthPortMap {
                 None => self.wanted.remove(&name),
             };
             if let Some(old) = old.filter(|old| Some(*old) != port) {
-                self.ports.clashes.remove(&name);
+                self.ports.conflicts.remove(&name);
                 if let Some(claimants) = self.claimants.get_mut(&old) {
                     claimants.remove(&name);
                 }
@@ -158,9 +158,9 @@ impl HealthPortMap {
             self.ports.ports.remove(&port);
             return;
         };
-        self.ports.clashes.remove(owner);
+        self.ports.conflicts.remove(owner);
         for loser in claimants {
-            self.ports.clashes.insert(loser.clone(), Clash { port, owner: owner.clone() });
+            self.ports.conflicts.insert(loser.clone(), PortConflict { port, owner: owner.clone() });
         }
         let answer = HealthPort { service: owner.clone(), local_endpoints: self.local_endpoints(owner) };
         self.ports.ports.insert(port, answer);

@@ -119,7 +119,7 @@ async fn a_client_that_accepts_only_open_metrics_gets_it() {
 }
 
 #[tokio::test]
-async fn slis_count_the_health_checks_of_this_address_and_configuration_is_what_is_in_force_now() {
+async fn slis_count_the_health_checks_of_this_address_and_configz_shows_the_configuration_in_force() {
     let (in_force, configuration) = watch::channel(ConfigurationInForce::default());
     let router = router(Inspected { configuration, ..Inspected::empty() });
     let get = async |path: &str| {

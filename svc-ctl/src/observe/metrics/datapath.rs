@@ -1,4 +1,4 @@
-//! Packets by what happened to them, with the reasons of `docs/counters.md`.
+//! Packets by verdict, with the reasons of `docs/counters.md`.
 
 use std::fmt;
 
@@ -68,7 +68,7 @@ impl Part for Datapath {
         )?;
         page.counters(
             "svc_datapath_events",
-            "What else the programs did, by event (docs/counters.md). flow_new: flows that began.",
+            "Other events of the programs, by event (docs/counters.md). flow_new: flows that began.",
             of(Class::Event, "event"),
         )
     }

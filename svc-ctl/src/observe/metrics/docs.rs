@@ -8,7 +8,7 @@ use super::tests::{example, expect, shapes};
 /// About metrics of kube-proxy's library for metrics.
 const COUNTS_ITSELF: &str = "svc hides and disables no metrics; this page lists them";
 
-/// kube-proxy's metrics that are not here, by how their names begin, and why.
+/// kube-proxy's metrics that svc lacks, by the prefix of their names, with the reason.
 const LEFT_OUT: [(&str, &str); 19] = [
     ("registered_metrics_total", COUNTS_ITSELF),
     ("hidden_metrics_total", COUNTS_ITSELF),
@@ -16,7 +16,7 @@ const LEFT_OUT: [(&str, &str); 19] = [
     ("cardinality_enforcement_unexpected_categorizations_total", COUNTS_ITSELF),
     (
         "kubeproxy_sync_full_proxy_rules_duration_seconds",
-        "nothing is ever written anew as a whole: only what changed is",
+        "the tables are never rewritten as a whole: only changes are written",
     ),
     (
         "kubeproxy_sync_partial_proxy_rules_duration_seconds",
@@ -43,7 +43,7 @@ const LEFT_OUT: [(&str, &str); 19] = [
     ("rest_client_request_retries_total", "a request is never sent again by itself"),
 ];
 
-/// Why a metric of kube-proxy's is not here.
+/// The reason why svc lacks a metric of kube-proxy.
 pub fn left_out(name: &str) -> Option<&'static str> {
     LEFT_OUT.iter().find(|(prefix, _)| name.starts_with(prefix)).map(|(_, reason)| *reason)
 }
@@ -81,7 +81,7 @@ fn page_of_docs() -> String {
         ("Requests to the API server", "rest_client_"),
         ("The process", "process_"),
     ] {
-        write!(out, "\n## {title}\n\n| name | type | labels | what it says |\n|---|---|---|---|\n").unwrap();
+        write!(out, "\n## {title}\n\n| name | type | labels | meaning |\n|---|---|---|---|\n").unwrap();
         for (name, (kind, labels, bounds)) in shapes.iter().filter(|(name, _)| name.starts_with(prefix)) {
             let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
             let kind = match (bounds.first(), bounds.get(bounds.len().saturating_sub(2))) {
@@ -92,12 +92,12 @@ fn page_of_docs() -> String {
             writeln!(out, "| `{name}` | {kind} | {} | {help} |", labels.join(", ")).unwrap();
         }
     }
-    out += "\n## What kube-proxy has and svc has not\n\n| name | why |\n|---|---|\n";
+    out += "\n## kube-proxy's metrics that svc lacks\n\n| name | why |\n|---|---|\n";
     for (prefix, reason) in LEFT_OUT {
         let rest = if prefix.ends_with('_') { "*" } else { "" };
         writeln!(out, "| `{prefix}{rest}` | {reason} |").unwrap();
     }
-    out += "| `go_*` | svc is not written in Go; `svc_tasks` is what `go_goroutines` stands for |\n";
+    out += "| `go_*` | svc is not written in Go; `svc_tasks` has the place of `go_goroutines` |\n";
     out
 }
 

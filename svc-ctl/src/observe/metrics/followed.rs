@@ -1,5 +1,4 @@
-//! Metrics that come of comparing one world in force with the next. They are kept up to date by a task, in proportion to
-//! what changed.
+//! Metrics that compare one world in force with the next. A task updates them at a cost in proportion to the change.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

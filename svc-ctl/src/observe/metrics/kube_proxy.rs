@@ -37,7 +37,7 @@ impl Part for KubeProxy {
         let programming = self.followed.programming();
         page.histograms(
             "kubeproxy_network_programming_duration_seconds",
-            "Seconds from a change of a Pod or Service, as its EndpointSlice tells it, until the change is in force in the \
+            "Seconds from a change of a Pod or Service, as its EndpointSlice names it, until the change is in force in the \
              kernel.",
             IpFamily::ALL.map(family).into_iter().zip(programming),
         )?;

@@ -27,7 +27,7 @@ impl Part for LoadBalancer {
         ];
         page.gauges(
             "svc_lb_addresses",
-            "Addresses of pools that Services have, by who answers for them: this node, another one, nobody, or a host that is \
+            "Addresses of pools that Services have, by the host that answers for them: this node, another node, none, or a host that is \
              no node.",
             by_state.map(|(state, number)| (label("state", state), number)),
         )?;

@@ -1,7 +1,7 @@
 //! The metrics page: kube-proxy's names where they have a meaning here, `svc_*` for the rest ([docs/metrics.md]).
 //!
-//! Every metric is read from what the daemon publishes when the page is asked for. The loop, the programs' thread and the
-//! sweeper never wait for a scrape.
+//! A request for the page reads every metric from the published values of the daemon. The loop, the programs' thread
+//! and the sweeper never wait for a scrape.
 //!
 //! [docs/metrics.md]: ../../../../docs/metrics.md
 
@@ -66,7 +66,7 @@ pub struct Sources {
     pub dns: Option<DnsCounts>,
     /// Requests to the API server.
     pub api: ApiRequests,
-    /// Where the programs' counters are pinned.
+    /// Folder of the pins of the programs' counters.
     pub pin_dir: PathBuf,
     /// Service ports that have series of their own, at most.
     pub most_services: usize,

@@ -24,7 +24,7 @@ pub struct Process {
     pub tasks: u64,
 }
 
-/// Reads what the process has used.
+/// Reads the resources that the process has used.
 #[derive(Clone)]
 pub struct Reader(pub Arc<dyn Fn() -> Option<Process> + Send + Sync>);
 
@@ -59,7 +59,7 @@ fn unit(name: SysconfVar) -> u64 {
     sysconf(name).ok().flatten().and_then(|value| u64::try_from(value).ok()).unwrap_or(1).max(1)
 }
 
-/// Adds to `process` what `/proc/self/stat` and `/proc/stat` say.
+/// Adds the values of `/proc/self/stat` and `/proc/stat` to `process`.
 fn parse(stat: &str, boot: &str, ticks: u64, page: u64, process: Process) -> Option<Process> {
     // The name of the program stands in parentheses and may have any character in it.
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();

@@ -1,4 +1,4 @@
-//! How long a change takes to come into force, and the phases of that time.
+//! Time until a change is in force, and the phases of that time.
 
 use std::fmt;
 use std::time::Duration;
@@ -36,7 +36,7 @@ impl Programming {
         Self { start_unix_ms, families: [none.clone(), none], noticing: Durations::default() }
     }
 
-    /// Counts the slices that changed. A slice that is gone tells of an older change, and is left out.
+    /// Counts the slices that changed. A removed slice names the time of an older change, and is left out.
     pub fn observe(&mut self, before: &World, now: &Served) {
         for item in before.slices.diff(&now.world.slices) {
             let (old, new): (Option<&Slices>, &Slices) = match item {

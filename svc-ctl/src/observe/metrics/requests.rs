@@ -31,7 +31,7 @@ struct Latency {
 }
 
 impl ApiRequests {
-    /// A request was answered after a time. `code` is `<error>` where nothing answered, as in client-go.
+    /// A request was answered after a time. `code` is `<error>` without a response, as in client-go.
     pub fn answered(&self, method: &str, host: &str, code: &str, took: Duration) {
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (code.to_owned(), method.to_owned(), host.to_owned());

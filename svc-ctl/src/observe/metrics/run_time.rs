@@ -1,5 +1,5 @@
-//! The cost of the programs: how often each ran, and how long. The kernel measures it only while somebody asks for it
-//! (`--bpf-stats`), because it costs every program of the machine some nanoseconds each time.
+//! The cost of the programs: how often each ran, and how long. The kernel measures it only on request (`--bpf-stats`),
+//! because it costs every program of the machine some nanoseconds each time.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,7 +9,7 @@ use super::Part;
 use super::page::{Page, label};
 use crate::dataplane::run_time::{self, RunTime};
 
-/// Where the programs' statistics are read.
+/// Source of the programs' statistics.
 pub trait ProgramRuns: fmt::Debug + Send + Sync {
     /// By name. Empty where nothing is measured.
     fn read(&self) -> BTreeMap<String, RunTime>;

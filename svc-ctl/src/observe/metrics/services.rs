@@ -1,4 +1,4 @@
-//! How much each service port carries, as the programs count it. Behind a cap: each has three series.
+//! Traffic of each service port, counted by the programs. Their number has a cap, because each has three series.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::model::name::{ServicePortKey, proto_label};
 use crate::reconcile::InForce;
 use crate::sweeper::SweepReport;
 
-/// Where the programs' counters of service ports are read.
+/// Source of the programs' counters of service ports.
 pub trait ServiceCounts: fmt::Debug + Send + Sync {
     /// In the order of the ids. Nothing if they cannot be read.
     fn read(&self, ids: &[ServicePortId]) -> Option<Vec<ServiceCounters>>;

@@ -38,7 +38,8 @@ impl Part for State {
         }
         page.gauges(
             "svc_complaints",
-            "What is not as somebody wants it, by kind. `svc-ctl status --complaints` lists them.",
+            "Problems that an operator or the owner of a Service should know, by kind. `svc-ctl status --complaints` lists \
+             them.",
             by_kind.into_iter().map(|(kind, count)| (label("kind", kind_name(kind)), count)),
         )
     }

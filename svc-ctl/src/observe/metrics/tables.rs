@@ -1,4 +1,4 @@
-//! How full the kernel's tables are.
+//! Usage of the kernel's tables.
 
 use std::fmt;
 

@@ -63,7 +63,7 @@ pub fn expect(path: &str, text: &str) {
     assert!(known == text, "{path} is out of date; with UPDATE_EXPECT=1 it is rewritten:\n{text}");
 }
 
-/// An endpoint of `default/NAME` on a node; its slice tells of a change `triggered` milliseconds after the start.
+/// An endpoint of `default/NAME` on a node; its slice names a change `triggered` milliseconds after the start.
 fn slice(name: &str, node: &str, triggered: Option<u64>) -> Slice {
     let endpoint = Endpoint {
         addr: "10.0.0.1".parse().unwrap(),
@@ -292,7 +292,7 @@ fn sem_057_a_change_counts_once_and_only_since_the_start() {
     let followed = Followed::new(START);
     followed.update(served(1_000, &[slice("a", "here", Some(700)), slice("old", "here", None)], &[]));
     assert_eq!(programming(&followed), ([1, 0], 0.3));
-    // The slice is the same, and another one tells of a change before the start.
+    // The slice is the same, and another one names a change before the start.
     let mut before = slice("b", "here", None);
     before.triggered = Triggered(Some(START - 1));
     followed.update(served(2_000, &[slice("a", "here", Some(700)), before], &[]));

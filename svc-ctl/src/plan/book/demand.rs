@@ -1,4 +1,4 @@
-//! How much room there is, how much is asked for, and how large the tables should be.
+//! The free room, the requested room, and the right size of the tables.
 
 use super::Book;
 use crate::plan::capacity::Capacity;
@@ -6,7 +6,7 @@ use crate::plan::capacity::Capacity;
 /// Part of a table above which it is made larger, in percent.
 pub const NEARLY_FULL_PERCENT: u64 = 70;
 
-/// Maglev pages are made by so many more, 4 MiB.
+/// The number of Maglev pages grows in steps of this size, 4 MiB.
 const PAGES_STEP: u64 = 1_024;
 
 /// Entries that a Service needs and does not have.
@@ -33,7 +33,7 @@ impl Demand {
     }
 }
 
-/// How full a table is.
+/// Usage of a table.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Fill {
     pub table: &'static str,
@@ -42,7 +42,7 @@ pub struct Fill {
 }
 
 impl Book {
-    /// How full every table is. Work that does not depend on how much they hold.
+    /// The fill of every table. The cost does not depend on the number of entries.
     pub fn fills(&self) -> Vec<Fill> {
         let capacity = &self.ids.capacity;
         let [services, backends, selection, maglev] = self.ids.used();
@@ -67,14 +67,14 @@ impl Book {
         ]
     }
 
-    /// The tables have become larger: the Services that wait are worth another try.
+    /// Takes over larger tables, and lets waiting Services try again.
     pub fn grow(&mut self, capacity: Capacity) {
         self.ids.grow(capacity);
         self.has_freed = true;
     }
 
-    /// The capacity that the tables should have, if it is more than they have: what is used and asked for is at most half
-    /// of it, or 70 % of the Maglev pages. No table gets more than `most` entries.
+    /// The capacity that the tables should have, if it is more than they have. Used and requested entries take at most
+    /// half of it, or 70 % of the Maglev pages. No table gets more than `most` entries.
     pub fn wanted_capacity(&self, most: u32) -> Option<Capacity> {
         let mut demand = Demand::default();
         self.waiting.values().for_each(|d| demand.add(d));
@@ -88,7 +88,7 @@ impl Book {
             if is_enough { have } else { wanted().min(most).max(have) }
         };
         let room = |used: usize, demand: u32, have: u32| {
-            // Where free runs are too short although there are enough places, twice as many help.
+            // If free runs are too short although there are enough places, the table is doubled.
             let least = u64::from(have) + u64::from(demand);
             larger(used, demand, have, &|needed| (2 * needed).max(least).next_power_of_two())
         };

@@ -1,5 +1,5 @@
-//! Gives a Service what it asks for. A service port for which there is no room keeps what it has, and nobody else is
-//! harmed.
+//! Grants a Service the resources that it asks for. A service port without room keeps its present resources, and other
+//! service ports are not affected.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroU32;
@@ -23,13 +23,13 @@ use crate::plan::tables::{Frontend, Prefix};
 use crate::plan::targets::Target;
 use crate::plan::tick::Tick;
 
-/// Ids and places that were taken for a service port.
-struct Taken {
+/// Ids and places that were allocated for a service port.
+struct Allocated {
     service: svc_common::abi::ServicePortId,
     begins: bool,
     cluster: (Extent, Vec<BackendId>),
     local: (Extent, Vec<BackendId>),
-    stays: Vec<BackendId>,
+    affinity_backends: Vec<BackendId>,
     sources: Vec<Prefix>,
 }
 
@@ -53,7 +53,9 @@ impl Book {
             let endpoints = needed(plan_endpoints(world, &of), &of, &claims);
             self.ids.begin();
             match self.take(world, &of, &claims, &endpoints, now) {
-                Ok(taken) => grants.push(self.grant(world, of, &claims, &endpoints, taken, now, complaints)),
+                Ok(allocated) => {
+                    grants.push(self.grant(world, of, &claims, &endpoints, allocated, now, complaints))
+                }
                 Err(full) => {
                     self.ids.roll_back();
                     self.demand(&of, &claims, &endpoints);
@@ -62,7 +64,8 @@ impl Book {
                         // It may have got its id from before a restart.
                         self.ids.retire_service(&of.key());
                     }
-                    let what = if kept.is_some() { "it keeps what it has" } else { "it is not served" };
+                    let what =
+                        if kept.is_some() { "it keeps its earlier endpoints" } else { "it is not served" };
                     complaints.push(no_room(&of, &full, what));
                     grants.extend(kept);
                 }
@@ -82,7 +85,7 @@ impl Book {
         for (n, claim) in of.claims().into_iter().enumerate() {
             match owners.get(&claim.frontend) {
                 None => owned.push(claim),
-                // The same address twice in one Service is no quarrel.
+                // The same address twice in one Service is no conflict.
                 Some(owner) if owner.of == *of => {
                     if usize::from(owner.claim) == n {
                         owned.push(claim);
@@ -107,7 +110,7 @@ impl Book {
         claims: &[Claim],
         endpoints: &Endpoints,
         now: Tick,
-    ) -> Result<Taken, Full> {
+    ) -> Result<Allocated, Full> {
         let frontends = claims.iter().map(|c| &c.frontend);
         let (service, begins) = self.ids.service(&of.key(), frontends, now)?;
         let cluster = self.take_extent(&endpoints.cluster, now)?;
@@ -119,13 +122,13 @@ impl Book {
             Vec::new()
         };
         self.has_room(of, claims, &sources)?;
-        let mut stays = Vec::new();
+        let mut affinity_backends = Vec::new();
         if of.service.affinity.is_some() {
             for target in &endpoints.listed {
-                stays.push(self.ids.backend(*target, now)?);
+                affinity_backends.push(self.ids.backend(*target, now)?);
             }
         }
-        Ok(Taken { service, begins, cluster, local, stays, sources })
+        Ok(Allocated { service, begins, cluster, local, affinity_backends, sources })
     }
 
     /// An extent, with the id of each target in the order of `targets`.
@@ -143,7 +146,7 @@ impl Book {
         Ok((self.ids.extent(&set, now)?, ids))
     }
 
-    /// There is room in the hash tables for what is new of this service port.
+    /// There is room in the hash tables for the new entries of this service port.
     fn has_room(&self, of: &PortOf, claims: &[Claim], sources: &[Prefix]) -> Result<(), Full> {
         let (family, tables, capacity) =
             (of.addresses().family() as usize, self.tables.get(), &self.ids.capacity);
@@ -165,7 +168,7 @@ impl Book {
         }
     }
 
-    /// Shows in the tables what was taken.
+    /// Writes the allocated resources into the tables.
     #[expect(clippy::too_many_arguments, reason = "one service port's question and answer")]
     fn grant(
         &mut self,
@@ -173,13 +176,13 @@ impl Book {
         of: PortOf,
         claims: &[Claim],
         endpoints: &Endpoints,
-        taken: Taken,
+        allocated: Allocated,
         now: Tick,
         complaints: &mut Vec<Complaint>,
     ) -> Grant {
         let mut published = Vec::with_capacity(endpoints.cluster.len() + endpoints.local.len());
         for (targets, (extent, ids)) in
-            [(&endpoints.cluster, &taken.cluster), (&endpoints.local, &taken.local)]
+            [(&endpoints.cluster, &allocated.cluster), (&endpoints.local, &allocated.local)]
         {
             for (&(target, locality), &id) in targets.iter().zip(ids) {
                 self.uses.publish(&mut self.tables, id, target, locality);
@@ -187,21 +190,21 @@ impl Book {
             }
             self.hold(*extent, ids);
         }
-        taken.stays.iter().for_each(|id| self.uses.let_stay(*id));
-        if taken.begins {
-            self.tables.begin_service(taken.service);
+        allocated.affinity_backends.iter().for_each(|id| self.uses.hold_for_affinity(*id));
+        if allocated.begins {
+            self.tables.begin_service(allocated.service);
         }
         let new: Vec<Prefix> =
-            taken.sources.iter().filter(|p| !self.tables().prefixes.contains(p)).copied().collect();
+            allocated.sources.iter().filter(|p| !self.tables().prefixes.contains(p)).copied().collect();
         new.into_iter().for_each(|p| self.tables.set_prefix(p, true));
         let family = of.addresses().family();
         let mut shared = Shared {
-            service: taken.service,
+            service: allocated.service,
             policy: policy_of(&of),
             selection: of.service.selection.or(self.settings.selection),
             usable_anywhere: endpoints.usable_anywhere,
-            cluster: taken.cluster.0,
-            local: taken.local.0,
+            cluster: allocated.cluster.0,
+            local: allocated.local.0,
             maglev_cluster: Extent::default(),
             maglev_local: Extent::default(),
             affinity: of.service.affinity.map_or(0, NonZeroU32::get),
@@ -227,13 +230,13 @@ impl Book {
         }
         Grant {
             of,
-            service: taken.service,
+            service: allocated.service,
             frontends: claims.iter().map(|c| (c.frontend, c.external)).collect(),
             published: published.into(),
-            extents: [taken.cluster.0, taken.local.0],
+            extents: [allocated.cluster.0, allocated.local.0],
             maglevs,
-            stays: taken.stays.into(),
-            prefixes: taken.sources.into(),
+            affinity_backends: allocated.affinity_backends.into(),
+            prefixes: allocated.sources.into(),
         }
     }
 
@@ -291,8 +294,8 @@ impl Book {
         self.waiting.entry(of.service.name.clone()).or_default().add(&demand);
     }
 
-    /// Keeps the service port's grant for the frontends that it still owns. After a restart there is no grant: what the
-    /// kernel holds is kept, if the ids agree.
+    /// Keeps the service port's grant for the frontends that it still owns. After a restart there is no grant: the
+    /// kernel's entries are kept, if the ids agree.
     fn keep(&mut self, before: Option<&Page>, of: &PortOf, claims: &[Claim]) -> Option<Grant> {
         let owned = |frontend: &Frontend| claims.iter().any(|c| c.frontend == *frontend);
         let mut grant = match before.and_then(|page| page.grants.iter().find(|g| g.of.is_same_port(of))) {
@@ -306,7 +309,7 @@ impl Book {
         Some(grant)
     }
 
-    /// Counts what a grant holds once more: its old page will let it go.
+    /// Counts the resources of a grant once more, because its old page will release them.
     fn hold_again(&mut self, grant: &Grant) {
         for &(id, locality) in &grant.published {
             if let Some(backend) = self.tables().backends.get(&id).copied() {
@@ -318,8 +321,8 @@ impl Book {
                 self.uses.hold_extent(&mut self.tables, extent, &set);
             }
         }
-        for id in &grant.stays {
-            self.uses.let_stay_again(*id);
+        for id in &grant.affinity_backends {
+            self.uses.hold_again_for_affinity(*id);
         }
         grant.maglevs.iter().for_each(|over| self.uses.hold_maglev_again(*over));
         for &(frontend, is_external) in &grant.frontends {
@@ -360,7 +363,7 @@ impl Book {
             published,
             extents,
             maglevs: [Extent::default(); 2],
-            stays: if has_affinity { ids.into_iter().collect() } else { Box::default() },
+            affinity_backends: if has_affinity { ids.into_iter().collect() } else { Box::default() },
             prefixes: tables.prefixes.iter().filter(|p| p.list == list).copied().collect(),
         };
         let chosen_at_random: Vec<_> = kept

@@ -30,7 +30,7 @@ const SMALL: Capacity = Capacity {
     prefixes: 4,
 };
 
-/// A Service in small numbers.
+/// A Service, described by small numbers.
 #[derive(Clone, Debug)]
 struct Sketch {
     /// Endpoints 0 to 7; even ones are on this node.
@@ -80,7 +80,7 @@ fn arb_sketch() -> impl Strategy<Value = Sketch> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Service number, and what it is now.
+    /// Service number, and its new state.
     Service(u8, Option<Sketch>),
     /// The node has this address, and is in this zone.
     Node(u8, bool),
@@ -197,7 +197,7 @@ fn scratch(world: &World, settings: &Settings) -> Meanings {
     world.services.values().for_each(|service| claims.add(service));
     let own = plan_node_addresses(&settings.node_port_addresses, &world.node, &world.addresses);
     all.addresses.extend(own);
-    // Whoever names the node of a backend knows more.
+    // An entry that names the node of a backend has more information.
     let mut localities: BTreeMap<(std::net::IpAddr, u16), Locality> = BTreeMap::new();
     let ports = || world.services.values().flat_map(PortOf::all);
     let owned = |of: &PortOf| {
@@ -264,7 +264,7 @@ fn scratch(world: &World, settings: &Settings) -> Meanings {
     all
 }
 
-/// Arrays that nobody clears, and hash tables, as in the kernel.
+/// Arrays that are never cleared, and hash tables, as in the kernel.
 #[derive(Clone, Debug, Default)]
 struct Kernel {
     selection: BTreeMap<u32, BackendId>,
@@ -299,16 +299,16 @@ impl Kernel {
     }
 
     /// The backends that a packet finds, without the name of the service.
-    fn leads(&self) -> BTreeMap<Frontend, Lead> {
+    fn leads(&self) -> BTreeMap<Frontend, FrontendExtents> {
         let list = |extent: Extent| -> Vec<Backend> {
             let mut list: Vec<Backend> = self.set(extent).iter().map(|id| self.backends[id]).collect();
             list.sort_unstable();
             list
         };
         let table = |e: Extent| (e.count > 0).then(|| self.pages[&e.first]);
-        let lead =
+        let extents =
             |e: &FrontendEntry| (e.flags.0, e.affinity, [list(e.cluster), list(e.local)], table(e.maglev));
-        self.frontends.iter().map(|(&frontend, e)| (frontend, lead(e))).collect()
+        self.frontends.iter().map(|(&frontend, e)| (frontend, extents(e))).collect()
     }
 
     fn dump(&self) -> Tables {
@@ -334,7 +334,7 @@ impl Kernel {
     fn meanings(&self, book: &Book) -> Meanings {
         let keys: BTreeMap<ServicePortId, ServicePortKey> =
             book.services().iter().map(|(key, id)| (*id, key.clone())).collect();
-        let named = |(frontend, (flags, affinity, lists, maglev)): (Frontend, Lead)| {
+        let named = |(frontend, (flags, affinity, lists, maglev)): (Frontend, FrontendExtents)| {
             let key = keys[&self.frontends[&frontend].service].clone();
             (frontend, (key, flags, affinity, lists, maglev.map(|(pages, _)| (pages, 0))))
         };
@@ -384,20 +384,26 @@ fn play(steps: Vec<(Step, u64)>, mut capacity: Capacity) -> Result<bool, TestCas
             };
             for op in &turn.ops {
                 kernel.apply(op);
-                for (frontend, lead) in kernel.leads() {
-                    let is_old = before.get(&frontend) == Some(&lead);
-                    let is_new = target.get(&frontend) == Some(&lead);
-                    // Where a backend is seen from changes in place.
+                for (frontend, extents) in kernel.leads() {
+                    let is_old = before.get(&frontend) == Some(&extents);
+                    let is_new = target.get(&frontend) == Some(&extents);
+                    // The locality of a backend changes in place.
                     let is_moved =
-                        matches!(op, MapOp::PutBackend(..)) || is_relocated(&lead, before.get(&frontend));
-                    prop_assert!(is_old || is_new || is_moved, "{:?} after {:?}: {:?}", frontend, op, lead);
+                        matches!(op, MapOp::PutBackend(..)) || is_relocated(&extents, before.get(&frontend));
+                    prop_assert!(
+                        is_old || is_new || is_moved,
+                        "{:?} after {:?}: {:?}",
+                        frontend,
+                        op,
+                        extents
+                    );
                 }
             }
             let tables = book.tables();
             prop_assert_eq!(
                 &kernel.dump(),
                 tables,
-                "the kernel holds what the book says, and nothing is unnamed"
+                "the kernel holds the book's tables, and every entry is named"
             );
             book.release(Tick(now));
             if book.next_try(Tick(now)).is_none_or(|at| at.0 > now) {
@@ -415,12 +421,12 @@ fn play(steps: Vec<(Step, u64)>, mut capacity: Capacity) -> Result<bool, TestCas
     Ok(was_full)
 }
 
-type Lead = (u32, u32, [Vec<Backend>; 2], Option<(u32, u64)>);
+type FrontendExtents = (u32, u32, [Vec<Backend>; 2], Option<(u32, u64)>);
 
-fn is_relocated(now: &Lead, before: Option<&Lead>) -> bool {
-    let targets = |lead: &Lead| {
+fn is_relocated(now: &FrontendExtents, before: Option<&FrontendExtents>) -> bool {
+    let targets = |extents: &FrontendExtents| {
         let list = |l: &Vec<Backend>| l.iter().map(|b| (b.addr, b.port)).collect::<Vec<_>>();
-        (lead.0, lead.1, lead.2.each_ref().map(list), lead.3)
+        (extents.0, extents.1, extents.2.each_ref().map(list), extents.3)
     };
     before.is_some_and(|before| targets(before) == targets(now))
 }
@@ -441,7 +447,7 @@ proptest! {
 }
 
 #[test]
-fn a_backend_that_two_services_see_elsewhere_is_where_the_one_that_knows_more_says() {
+fn if_two_services_disagree_on_the_node_of_a_backend_the_one_that_names_it_wins() {
     let mut world = World::default();
     set_node(&mut world, 9, false);
     let sketch = Sketch {

@@ -129,17 +129,17 @@ fn sem_017_the_first_by_name_keeps_an_address_and_a_cluster_address_goes_before_
         ("c", "clusterIP: 10.96.0.1"),
     ];
     let mut played = Played::first(&world(&services, &[]), Capacity::default());
-    let told = |key: &str| format!("already belongs to Service default/{key}/TCP");
+    let belongs_to = |key: &str| format!("already belongs to Service default/{key}/TCP");
     assert_eq!(
         played.reasons(),
         [
-            format!("Service default/a: spec.externalIPs: 10.96.0.2:80/TCP {}", told("b")),
-            format!("Service default/b: spec.externalIPs: 192.0.2.9:80/TCP {}", told("a")),
-            format!("Service default/c: spec.clusterIPs: 10.96.0.1:80/TCP {}", told("a")),
+            format!("Service default/a: spec.externalIPs: 10.96.0.2:80/TCP {}", belongs_to("b")),
+            format!("Service default/b: spec.externalIPs: 192.0.2.9:80/TCP {}", belongs_to("a")),
+            format!("Service default/c: spec.clusterIPs: 10.96.0.1:80/TCP {}", belongs_to("a")),
         ]
     );
     assert_eq!(played.book.tables().frontends.len(), 3);
-    // Its owner goes: the rivals get what they asked for.
+    // The owner goes, and the rivals get their frontends.
     played.then(&world(&services[1..], &[]), 1_000);
     assert_eq!(played.reasons(), [] as [&str; 0]);
     assert_eq!(played.book.tables().frontends.len(), 3);
@@ -194,12 +194,12 @@ fn sem_124_only_a_set_that_loses_an_endpoint_can_make_a_udp_flow_stale() {
 }
 
 #[test]
-fn sem_233_clients_may_stay_with_what_is_listed_and_its_ids_live_as_long() {
+fn sem_233_clients_keep_listed_endpoints_and_their_ids_live_as_long() {
     let affine = "clusterIP: 10.96.0.1, sessionAffinity: ClientIP";
     let plain = |slices: &[(&str, &str)]| world(&[("a", affine), ("b", "clusterIP: 10.96.0.2")], slices);
     let ids = |played: &Played| -> Vec<(u32, Vec<u32>)> {
         let list = |ids: &BTreeSet<BackendId>| ids.iter().map(|id| id.0).collect();
-        played.book.stays().iter().map(|(service, ids)| (service.0, list(ids))).collect()
+        played.book.affinity_backends().iter().map(|(service, ids)| (service.0, list(ids))).collect()
     };
     let is_ready = "10.0.0.3], conditions: {ready: true, serving: true";
     let unready = "10.0.0.3], conditions: {ready: false, serving: false";
@@ -221,13 +221,13 @@ fn sem_233_clients_may_stay_with_what_is_listed_and_its_ids_live_as_long() {
     played.then(&three(is_ready), 0);
     assert_eq!((played.book.tables().backends.len(), ids(&played)), (3, vec![(1, vec![1, 2, 3])]));
     assert_eq!(played.book.affinity_losses(), losses);
-    // One that was gone is another one when it comes back.
+    // An endpoint that comes back after its removal counts as a new one.
     played.then(&plain(&[("a", "10.0.0.1 10.0.0.2"), ("b", "10.0.0.9")]), 0);
     assert_eq!(ids(&played), [(1, vec![1, 2])]);
     assert_eq!(played.book.affinity_losses(), losses + 1);
     played.then(&plain(&[("a", "10.0.0.1 10.0.0.2 10.0.0.3")]), 0);
     assert_eq!(ids(&played), [(1, vec![1, 2, 5])]);
-    // Without affinity nobody stays (SEM-235).
+    // Without affinity no client keeps its backend (SEM-235).
     played.then(&world(&[("a", "clusterIP: 10.96.0.1")], &[("a", "10.0.0.1")]), 0);
     assert_eq!((ids(&played), played.book.affinity_losses()), (vec![], losses + 2));
 }
@@ -241,15 +241,14 @@ fn a_full_table_names_the_service_and_spares_the_others() {
     let (a, b) = (played.entry("10.96.0.1"), played.entry("10.96.0.2"));
     let new = world(&services, &[("a", "10.0.0.1 10.0.0.5"), ("b", "10.0.0.4")]);
     played.then(&new, 0);
-    let full =
-        "Service default/a: spec.ports[]: the selection table is full (4 entries): it keeps what it has";
+    let full = "Service default/a: spec.ports[]: the selection table is full (4 entries): it keeps its earlier endpoints";
     assert_eq!(played.reasons(), [full]);
     assert_eq!(played.entry("10.96.0.1"), a);
     assert_ne!(played.entry("10.96.0.2"), b);
     // Only the selection table: clients of a ClusterIP choose without a Maglev table.
     let wanted = played.book.wanted_capacity(u32::MAX).unwrap();
     assert_eq!((wanted.selection, wanted.maglev), (16, capacity.maglev));
-    // The place that b left comes free, and two together are still not to be had.
+    // The place of b becomes free, but there are still no two free places in a row.
     played.book.release(Tick(1));
     assert_eq!(played.book.next_try(Tick(1)), Some(Tick(1 + GRACE_MILLIS)));
     played.then(&new, 1 + GRACE_MILLIS);
@@ -270,7 +269,8 @@ fn a_service_without_room_is_served_once_another_one_goes() {
     let mut played = Played::first(&world(&services, &[]), capacity);
     assert_eq!(played.book.waiting().map(ToString::to_string).collect::<Vec<_>>(), ["default/b"]);
     played.then(&world(&services[1..], &[]), 0);
-    // Make before break: its room is there after the turn that removes the other one, and the next one is due at once.
+    // Make before break: the room is free only after the turn that removes the other Service, and the next turn is due
+    // at once.
     assert_eq!(played.book.next_try(Tick(0)), Some(Tick(0)));
     played.then(&world(&services[1..], &[]), 0);
     assert_eq!(played.book.waiting().count(), 0);

@@ -1,4 +1,5 @@
-//! How many grants hold a backend, an extent, a Maglev table or an address. What nobody holds any more leaves the tables.
+//! Counts the grants that hold a backend, an extent, a Maglev table or an address. Without a holder these leave the
+//! tables.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -6,8 +7,8 @@ use std::sync::Arc;
 
 use svc_common::abi::{AddressFlags, BackendId, Extent, Locality};
 
-use super::moves::Moves;
-use crate::plan::dense::Dense;
+use super::moved_backends::MovedBackends;
+use crate::plan::backend_map::BackendMap;
 use crate::plan::ids::{Full, Ids};
 use crate::plan::maglev::{digest, pages, plan_maglev};
 use crate::plan::tables::{Backend, Tables};
@@ -17,10 +18,10 @@ use crate::plan::tracked::TrackedTables;
 
 #[derive(Clone, Debug, Default)]
 struct BackendUse {
-    /// Grants that publish it, by where each of them sees it.
+    /// Grants that publish it, by the locality that each of them sees.
     published: [u32; 3],
-    /// Grants whose clients may stay with it.
-    stays: u32,
+    /// Grants whose clients may keep it by session affinity.
+    affinity_grants: u32,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -32,7 +33,7 @@ struct MaglevUse {
 /// Counts of holders.
 #[derive(Clone, Debug, Default)]
 pub struct Uses {
-    backends: Dense<BackendUse>,
+    backends: BackendMap<BackendUse>,
     extents: HashMap<Extent, u32>,
     /// By the extent that a table is over.
     maglevs: HashMap<Extent, MaglevUse>,
@@ -42,7 +43,7 @@ pub struct Uses {
     own: BTreeMap<IpAddr, AddressFlags>,
     idle_backends: BTreeSet<BackendId>,
     idle_extents: BTreeSet<Extent>,
-    moves: Moves,
+    moves: MovedBackends,
 }
 
 impl Uses {
@@ -74,20 +75,20 @@ impl Uses {
         }
     }
 
-    pub fn let_stay(&mut self, id: BackendId) {
-        self.backend(id).stays += 1;
+    pub fn hold_for_affinity(&mut self, id: BackendId) {
+        self.backend(id).affinity_grants += 1;
     }
 
-    /// As [`Uses::let_stay`], of a backend that is held already.
-    pub fn let_stay_again(&mut self, id: BackendId) {
+    /// As [`Uses::hold_for_affinity`], of a backend that is held already.
+    pub fn hold_again_for_affinity(&mut self, id: BackendId) {
         if let Some(found) = self.backends.get_mut(&id) {
-            found.stays += 1;
+            found.affinity_grants += 1;
         }
     }
 
-    pub fn end_stay(&mut self, id: BackendId) {
+    pub fn release_from_affinity(&mut self, id: BackendId) {
         if let Some(found) = self.backends.get_mut(&id) {
-            found.stays = found.stays.saturating_sub(1);
+            found.affinity_grants = found.affinity_grants.saturating_sub(1);
             self.idle_backends.insert(id);
         }
     }
@@ -96,7 +97,7 @@ impl Uses {
         self.backends.get_or_insert(id, BackendUse::default())
     }
 
-    pub const fn moves(&self) -> &Moves {
+    pub const fn moves(&self) -> &MovedBackends {
         &self.moves
     }
 
@@ -187,7 +188,7 @@ impl Uses {
         self.show_address(tables, addr);
     }
 
-    /// Replaces the addresses of the node. Answers how many have no room in a table of that many per family.
+    /// Replaces the addresses of the node. Returns the number of those without room in a table of that many per family.
     pub fn set_own(
         &mut self,
         tables: &mut TrackedTables,
@@ -223,13 +224,13 @@ impl Uses {
         }
     }
 
-    /// Addresses that were found in the kernel at start and that nobody has.
+    /// Removes addresses that the kernel held at the start and that have no owner.
     pub fn remove_unknown_addresses(&self, tables: &mut TrackedTables) {
         let all: Vec<IpAddr> = tables.get().addresses.keys().copied().collect();
         all.into_iter().for_each(|addr| self.show_address(tables, addr));
     }
 
-    /// Removes from the tables what is idle; its numbers and places are retired.
+    /// Removes idle entries from the tables, and retires their numbers and places.
     pub fn remove_idle(&mut self, tables: &mut TrackedTables, ids: &mut Ids) {
         for extent in std::mem::take(&mut self.idle_extents) {
             if let Some(found) = self.maglevs.get(&extent).filter(|found| found.count == 0) {
@@ -246,14 +247,16 @@ impl Uses {
             }
         }
         for id in std::mem::take(&mut self.idle_backends) {
-            let Some(BackendUse { published, stays }) = self.backends.get(&id).cloned() else { continue };
+            let Some(BackendUse { published, affinity_grants }) = self.backends.get(&id).cloned() else {
+                continue;
+            };
             if published == [0; 3]
                 && let Some(gone) = tables.get().backends.get(&id).copied()
             {
                 self.moves.remove(gone);
                 tables.set_backend(id, None);
             }
-            if published == [0; 3] && stays == 0 {
+            if published == [0; 3] && affinity_grants == 0 {
                 ids.retire_backend(id);
                 self.backends.remove(&id);
             }

@@ -21,18 +21,18 @@ use tower::timeout::Timeout;
 use tower::{BoxError, ServiceBuilder, service_fn};
 
 use super::Options;
-use super::counted::Counted;
+use super::counted::CountRequests;
 use super::failure::with_causes;
 use super::resolve::resolve;
 use crate::observe::metrics::requests::ApiRequests;
 
 /// Folder of a pod's credentials: `token`, `ca.crt`. The kubelet renews them; both are read again every minute.
 pub const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-/// The cure when the API cannot be found.
+/// The remedy if the API cannot be found.
 const HINT: &str = "give --kubeconfig FILE or --master URL \
     (in a cluster: `master` in the ConfigMap kube-system/svc)";
 
-/// The cure when a kubeconfig is of no use.
+/// The remedy if a kubeconfig cannot be used.
 const KUBECONFIG_HINT: &str =
     "name a kubeconfig that svc-ctl may read, or leave the flag out: then the pod's service account is used";
 
@@ -45,7 +45,7 @@ const SILENT_FOR: Duration = Duration::from_secs(30);
 /// Interval of keepalive probes to a silent peer. The kernel's own default is 75 s, and it checks for silence only
 /// then.
 const ASK_EVERY: Duration = Duration::from_secs(10);
-/// How long to try the ClusterIP of `kubernetes` at the start.
+/// Time to try the ClusterIP of `kubernetes` at the start.
 const REACHABLE_WITHIN: Duration = Duration::from_secs(3);
 
 /// A client for the options. It has sent no request, but a default address has been tried.
@@ -53,7 +53,7 @@ pub async fn connect(options: &Options) -> anyhow::Result<Client> {
     let mut config = match (&options.kubeconfig, &options.master) {
         (Some(path), _) => from_file(path).await?,
         // The address is set below.
-        (None, Some(_)) => credentials(&options.service_account)?.unwrap_or_else(nobody),
+        (None, Some(_)) => credentials(&options.service_account)?.unwrap_or_else(no_access),
         (None, None) => in_cluster(&options.service_account).await?,
     };
     if let Some(url) = &options.master {
@@ -84,7 +84,7 @@ fn credentials(dir: &Path) -> anyhow::Result<Option<Config>> {
         return Ok(None);
     }
     ensure!(ca.exists(), "{}: missing, though there is a token beside it", ca.display());
-    let mut config = nobody();
+    let mut config = no_access();
     config.auth_info.token_file = Some(token.display().to_string());
     // Trust only the certificates of the file.
     config.root_cert = Some(Vec::new());
@@ -92,8 +92,8 @@ fn credentials(dir: &Path) -> anyhow::Result<Option<Config>> {
     Ok(Some(config))
 }
 
-/// No address, no credentials.
-fn nobody() -> Config {
+/// A configuration without address and credentials.
+fn no_access() -> Config {
     Config::new(Default::default())
 }
 
@@ -133,7 +133,7 @@ fn client(config: &Config, requests: &ApiRequests) -> anyhow::Result<Client> {
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
-        .service(Counted::new(Timeout::new(http, ANSWER_WITHIN), requests.clone()));
+        .service(CountRequests::new(Timeout::new(http, ANSWER_WITHIN), requests.clone()));
     Ok(Client::new(service, config.default_namespace.clone()))
 }
 
@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_kubeconfig_that_is_of_no_use_is_named_once_with_its_cause_and_the_cure() {
+    async fn an_unusable_kubeconfig_is_named_once_with_its_cause_and_the_remedy() {
         let file = std::env::temp_dir().join(format!("svc-kubeconfig-{}", std::process::id()));
         let refusal = async |path: &Path| format!("{:#}", from_file(path).await.unwrap_err());
         let missing = refusal(&file).await;

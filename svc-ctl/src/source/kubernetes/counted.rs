@@ -15,18 +15,18 @@ const NO_ANSWER: &str = "<error>";
 
 /// Passes requests on and counts the responses.
 #[derive(Clone, Debug)]
-pub struct Counted<S> {
+pub struct CountRequests<S> {
     inner: S,
     requests: ApiRequests,
 }
 
-impl<S> Counted<S> {
+impl<S> CountRequests<S> {
     pub const fn new(inner: S, requests: ApiRequests) -> Self {
         Self { inner, requests }
     }
 }
 
-impl<S, B, R> Service<Request<B>> for Counted<S>
+impl<S, B, R> Service<Request<B>> for CountRequests<S>
 where
     S: Service<Request<B>, Response = Response<R>>,
     S::Future: Send + 'static,

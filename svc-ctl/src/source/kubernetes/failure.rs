@@ -60,7 +60,7 @@ impl Failure {
         }
     }
 
-    /// As [`Self::of`]. This cures a request that is forbidden, or whose namespace or object is not there.
+    /// Like [`Self::of`], with the remedy for a request that is forbidden, or for a missing namespace or object.
     pub fn with_cure(error: &kube::Error, cure: &str) -> Self {
         match error {
             kube::Error::Api(status) => {
@@ -76,8 +76,7 @@ impl Failure {
     }
 }
 
-/// The cause of a request that was not answered. The names of the library's layers in front of it say nothing to a
-/// reader.
+/// The cause of a request that was not answered, without the names of the library's layers in front of it.
 fn of_connection(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     loop {
@@ -161,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_has_its_cure_and_a_failed_connection_its_cause_alone() {
+    fn a_refusal_has_its_remedy_and_a_failed_connection_only_its_cause() {
         let status: Status =
             serde_json::from_value(serde_json::json!({"code": 403, "message": "nodes is forbidden"}))
                 .unwrap();

@@ -74,7 +74,7 @@ pub fn key(meta: &Meta) -> (String, String) {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
-/// A complaint about an object that cannot be parsed. If the object is a Service, its owner is told.
+/// A complaint about an object that cannot be parsed. If the object is a Service, its owner gets an Event.
 pub fn complaint(kind: &str, unreadable: &Unreadable) -> Complaint {
     let (namespace, name) = key(&unreadable.meta);
     let reason = format!("cannot be read: {}", unreadable.reason);

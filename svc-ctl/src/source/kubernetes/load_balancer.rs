@@ -1,5 +1,5 @@
-//! Load-balancer addresses in a cluster: one node gives them, elected by a Lease, and each node has a Lease that says where it is.
-//! Without pools the API server is not asked for anything.
+//! Load-balancer addresses in a cluster: one node gives them, elected by a Lease, and each node has a Lease with its
+//! own addresses. Without pools the API server is not asked for anything.
 
 mod allocator;
 mod decide;
@@ -32,14 +32,14 @@ use crate::observe::ledger::Ledger;
 const NAMESPACE: &str = "svc-leases";
 /// Owner of the fields that svc writes.
 const MANAGER: &str = "svc";
-/// The cure of a request that is forbidden, or whose namespace is not there.
+/// The remedy for a request that is forbidden, or for a missing namespace.
 const RIGHTS: &str = "set rbac.loadBalancer: true in the values of the chart, which makes the namespace svc-leases and gives the rights";
 /// An answer that takes longer is of no use to a Lease.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs for ever.
 pub async fn run(client: &Client, options: &Options, mut giver: AddressGiver, ledger: &Ledger) {
-    // With a part of the section refused, addresses of the refused pools would be taken back.
+    // If a part of the section is refused, addresses of its pools would be taken back.
     let is_usable = |settings: &LoadBalancerSettings| settings.is_whole && !settings.pools.is_empty();
     if giver.settings.wait_for(is_usable).await.is_err() {
         return pending().await;

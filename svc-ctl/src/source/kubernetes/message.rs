@@ -59,7 +59,7 @@ struct Line<'a> {
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Bare {
+struct OnlyMetadata {
     metadata: Meta,
 }
 
@@ -69,7 +69,7 @@ pub fn read_object<T: Kind>(json: &RawValue) -> Message<T> {
     if let Ok(object) = serde_json::from_str(json) {
         return Message::Object(object);
     }
-    let meta = serde_json::from_str::<Bare>(json).unwrap_or_default().metadata;
+    let meta = serde_json::from_str::<OnlyMetadata>(json).unwrap_or_default().metadata;
     // Parsed a second time, for the path of the field.
     match serde_path_to_error::deserialize(&mut serde_json::Deserializer::from_str(json)) {
         Ok(object) => Message::Object(object),
@@ -85,9 +85,11 @@ pub fn read_line<T: Kind>(line: &str) -> Result<Message<T>, Failure> {
     let line: Line<'_> = match serde_json::from_str(line) {
         Ok(line) => line,
         Err(error) if error.is_eof() => return Ok(Message::Cut),
-        Err(error) => return Err(Failure::of_text(format!("a watch says what cannot be read: {error}"))),
+        Err(error) => {
+            return Err(Failure::of_text(format!("a watch has sent an unreadable message: {error}")));
+        }
     };
-    let meta = || serde_json::from_str::<Bare>(line.object.get()).unwrap_or_default().metadata;
+    let meta = || serde_json::from_str::<OnlyMetadata>(line.object.get()).unwrap_or_default().metadata;
     match line.kind {
         "ADDED" | "MODIFIED" => Ok(read_object(line.object)),
         "DELETED" => Ok(Message::Deleted(meta())),

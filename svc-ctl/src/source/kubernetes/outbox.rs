@@ -53,15 +53,15 @@ struct State {
 #[derive(Debug)]
 struct LastSent {
     at: Instant,
-    /// Uid of the object that was told. A later object of the same name has not been told.
+    /// Uid of the object that got the Event. A later object of the same name has not got it.
     uid: Option<String>,
 }
 
 /// The next action.
 #[derive(Debug, Eq, PartialEq)]
 pub enum Next {
-    /// Send this, unless the object with this uid has been told already.
-    Say(Notice, Option<String>),
+    /// Send this notice, unless the object with this uid has got it already.
+    Publish(Notice, Option<String>),
     /// Wait: nothing may be sent before.
     Wait(Instant),
     Idle,
@@ -94,7 +94,7 @@ impl Outbox {
         }
     }
 
-    /// Queues a notice if it is current and this object was not told lately; forgets it if it is over and was never
+    /// Queues a notice if it is current and its object did not get it lately. Forgets it if it is over and was never
     /// sent.
     fn queue(&mut self, notice: Notice, now: Instant) {
         let Some(state) = self.states.get_mut(&notice) else { return };
@@ -152,11 +152,11 @@ impl Outbox {
         }
         match self.recent.front() {
             Some(oldest) if self.recent.len() >= most => Next::Wait(*oldest + window),
-            _ => Next::Say(next.0, next.1),
+            _ => Next::Publish(next.0, next.1),
         }
     }
 
-    /// Notes that the object with this uid was told, or that there is no such object.
+    /// Notes that the object with this uid got the notice, or that there is no such object.
     pub fn settle(&mut self, notice: &Notice, uid: Option<String>, now: Instant) {
         self.recent.push_back(now);
         if notice.is_summary {
@@ -166,7 +166,7 @@ impl Outbox {
         self.waiting.retain(|other| other != notice);
         let state = self.states.entry(notice.clone()).or_default();
         state.is_waiting = false;
-        // The object had been told before; the age of the Event is unchanged.
+        // The object had got the notice before; the age of the Event is unchanged.
         if uid.is_some() && state.said.as_ref().is_some_and(|said| said.uid == uid) {
             return;
         }

@@ -80,7 +80,8 @@ impl Question {
         }
     }
 
-    /// Changes the request after a failure, if that helps. True: the server is healthy and refused only this request.
+    /// Changes the request after a failure, if that helps. Returns true if the server is healthy and refused only this
+    /// request.
     pub fn change_after(&mut self, failure: &Failure) -> bool {
         let is_from_the_future =
             failure.code == Some(504) && failure.text.contains("Too large resource version");

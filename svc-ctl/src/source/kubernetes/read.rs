@@ -60,8 +60,8 @@ pub struct Meta {
     pub resource_version: Option<String>,
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
-    labels: Option<Kept>,
-    pub annotations: Option<Kept>,
+    labels: Option<KeptKeys>,
+    pub annotations: Option<KeptKeys>,
 }
 
 impl From<Meta> for ObjectMeta {
@@ -80,19 +80,19 @@ impl From<Meta> for ObjectMeta {
 
 /// Labels or annotations, reduced to [`KEYS`].
 #[derive(Debug, Default)]
-pub struct Kept(pub BTreeMap<String, String>);
+pub struct KeptKeys(pub BTreeMap<String, String>);
 
-impl<'de> Deserialize<'de> for Kept {
+impl<'de> Deserialize<'de> for KeptKeys {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Keep;
-        impl<'de> Visitor<'de> for Keep {
-            type Value = Kept;
+        struct KeptKeysVisitor;
+        impl<'de> Visitor<'de> for KeptKeysVisitor {
+            type Value = KeptKeys;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map")
             }
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Kept, A::Error> {
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<KeptKeys, A::Error> {
                 let mut kept = BTreeMap::new();
                 while let Some(Key(key)) = map.next_key()? {
                     match key {
@@ -100,10 +100,10 @@ impl<'de> Deserialize<'de> for Kept {
                         None => drop(map.next_value::<IgnoredAny>()?),
                     }
                 }
-                Ok(Kept(kept))
+                Ok(KeptKeys(kept))
             }
         }
-        deserializer.deserialize_map(Keep)
+        deserializer.deserialize_map(KeptKeysVisitor)
     }
 }
 
@@ -112,8 +112,8 @@ struct Key(Option<&'static str>);
 
 impl<'de> Deserialize<'de> for Key {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Find;
-        impl Visitor<'_> for Find {
+        struct KeyVisitor;
+        impl Visitor<'_> for KeyVisitor {
             type Value = Key;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -124,7 +124,7 @@ impl<'de> Deserialize<'de> for Key {
                 Ok(Key(KEYS.into_iter().find(|key| *key == text)))
             }
         }
-        deserializer.deserialize_str(Find)
+        deserializer.deserialize_str(KeyVisitor)
     }
 }
 
@@ -244,12 +244,12 @@ impl Kind for Node {
 }
 
 /// A whole object, with the labels, annotations and conditions that the allocator of load-balancer addresses reads.
-pub struct Whole<T> {
+pub struct WholeObject<T> {
     meta: Meta,
     object: T,
 }
 
-impl<'de, T: Resource<DynamicType = ()> + Deserialize<'de>> Deserialize<'de> for Whole<T> {
+impl<'de, T: Resource<DynamicType = ()> + Deserialize<'de>> Deserialize<'de> for WholeObject<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let object = T::deserialize(deserializer)?;
         let known = object.meta();
@@ -263,7 +263,7 @@ impl<'de, T: Resource<DynamicType = ()> + Deserialize<'de>> Deserialize<'de> for
     }
 }
 
-impl Kind for Whole<core::Service> {
+impl Kind for WholeObject<core::Service> {
     type Object = core::Service;
     const PLURAL: &'static str = "Services for load-balancer addresses";
     const EVENT: fn(Event<Box<core::Service>>) -> SourceEvent = SourceEvent::Service;
@@ -277,7 +277,7 @@ impl Kind for Whole<core::Service> {
     }
 }
 
-impl Kind for Whole<core::Node> {
+impl Kind for WholeObject<core::Node> {
     type Object = core::Node;
     const PLURAL: &'static str = "Nodes for load-balancer addresses";
     const EVENT: fn(Event<Box<core::Node>>) -> SourceEvent = SourceEvent::Node;

@@ -21,8 +21,8 @@ async fn addresses(name: Name) -> io::Result<IntoIter<SocketAddr>> {
     let (builder, missing) = match TokioResolver::builder_tokio() {
         Ok(builder) => (builder, String::new()),
         Err(error) => {
-            let nobody = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
-            let builder = TokioResolver::builder_with_config(nobody, TokioRuntimeProvider::default());
+            let no_servers = ResolverConfig::from_parts(None, Vec::new(), Vec::new());
+            let builder = TokioResolver::builder_with_config(no_servers, TokioRuntimeProvider::default());
             (builder, format!(" (/etc/resolv.conf: {error})"))
         }
     };

@@ -1,8 +1,8 @@
 //! Assigns ClusterIPs and node ports to Services that have none, as an API server does.
 //!
-//! Every node must give the same without asking another. So what a Service gets depends on the manifests alone: its name is
-//! a place in the range, and where two want the same place, the first by name has it and the other takes the next free one.
-//! Addresses and ports that manifests write are theirs before any are given; then Services keep what they were given before.
+//! Every node must assign the same values without asking another node. So the result depends only on the manifests: the
+//! name of a Service gives a place in the range. If two Services have the same place, the first by name gets it and the
+//! other takes the next free one. Addresses and ports in manifests come first. Then Services keep their earlier ones.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,13 +17,13 @@ use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::parse_ip;
 use crate::model::service::NODE_PORTS;
 
-/// Addresses of a range that are given out: more than Services will ever want, and all that an API server takes of one.
+/// Most addresses of a range that are given out. An API server uses no more of one, either.
 const MOST_ADDRESSES: u64 = 1 << 20;
 
 type Key = (String, String);
 
-/// Gives what is missing, and says what cannot be given. Without a range of a family, Services get no address of it.
-/// `given` is what they were given before, and is afterwards what they have been given now.
+/// Assigns the missing values, and reports those that cannot be assigned. Without a range of a family, Services get no
+/// address of it. `given` has the earlier values, and afterwards the new ones.
 pub fn assign(services: &mut BTreeMap<Key, Service>, ranges: &[IpNet], given: &mut Given) -> Vec<Complaint> {
     let mut complaints = assign_cluster_ips(services, ranges, &mut given.cluster_ips);
     complaints.extend(assign_node_ports(services, &mut given.node_ports));
@@ -212,7 +212,8 @@ fn protocol(label: Option<&str>) -> String {
     label.filter(|label| !label.is_empty()).unwrap_or("TCP").to_owned()
 }
 
-/// Where a name begins to look among so many places: the same on every node, whatever its word size and version.
+/// The place at which the search for a name begins, among `count` places. It is the same on every node, for every word
+/// size and version.
 fn place(name: &str, count: u64) -> Option<u64> {
     let digest = Sha256::digest(name.as_bytes());
     let octets: [u8; 8] = digest.get(..8)?.try_into().ok()?;
@@ -294,7 +295,7 @@ mod tests {
     #[test]
     fn a_service_keeps_what_it_was_given_when_one_comes_that_goes_before_it() {
         let (web, rival) = ("{metadata: {name: web}, spec: {}}", "{metadata: {name: a}, spec: {}}");
-        // Two addresses: whoever is first by name takes what it likes.
+        // Two Services have the same place: the first by name gets it.
         let range = "10.0.0.0/30";
         let both = assigned(&[web, rival], range).0;
         let alone = assigned(&[web], range).0;
@@ -304,7 +305,7 @@ mod tests {
         before.cluster_ips.insert("shop/web/IPv4".to_owned(), both["a"][0].parse().unwrap());
         let (after, complaints) = assigned_after(&[web, rival], range, &mut before);
         assert_eq!((&after["web"], &after["a"], complaints.len()), (&both["a"], &both["web"], 0));
-        // Once it is gone, its address is free; and one outside the range is given up.
+        // Once a Service is gone, its address is free. An address outside the range is given up.
         assert_eq!(assigned_after(&[rival], range, &mut before).0["a"], after["a"]);
         assert_eq!(before.cluster_ips.len(), 1);
         assert!(assigned_after(&[rival], "10.1.0.0/30", &mut before).0["a"][0].starts_with("10.1.0."));

@@ -1,5 +1,5 @@
-//! The text of a file into objects: many documents, `List` kinds, and what an API server would default. An error names
-//! document and field.
+//! Parses the text of a file into objects: many documents, `List` kinds, and the defaults of an API server. An error
+//! names document and field.
 
 use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
@@ -64,7 +64,7 @@ impl Object {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     pub document: usize,
-    /// Where it stands in the document: `items[3].`, or empty.
+    /// Its path in the document: `items[3].`, or empty.
     pub prefix: String,
     pub object: Object,
 }
@@ -81,7 +81,7 @@ impl Found {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct DocumentError {
     pub document: usize,
-    /// Where the text is no YAML.
+    /// The place at which the text is no YAML.
     pub line: Option<usize>,
     /// Kind, namespace and name; empty where there is no object yet, or the reason names it.
     pub object: String,
@@ -203,7 +203,7 @@ fn parse_value(
     }
 }
 
-/// How complaints call an object.
+/// Name of an object in complaints.
 fn object_name(kind: &str, namespace: Option<&str>, name: &str) -> String {
     match namespace.filter(|namespace| !namespace.is_empty()) {
         _ if kind == "Node" => format!("{kind} {name}"),
@@ -212,7 +212,7 @@ fn object_name(kind: &str, namespace: Option<&str>, name: &str) -> String {
     }
 }
 
-/// The objects of a list; `implied` are version and kind of those that do not say.
+/// The objects of a list; `implied` are version and kind of objects without them.
 fn parse_list(
     list: Option<&Value>,
     field: &str,

@@ -1,4 +1,4 @@
-//! The last good state of every file, and whose object counts where two files define the same one.
+//! The last good state of every file, and the file that counts if two define the same object.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use super::document::{Contents, DocumentError, Found, Object, parse_contents};
 use super::rules::{self, faults_of};
 use crate::model::complaint::Complaint;
 
-/// One file: what is in force, and what is wrong with its newest state.
+/// One file: the objects in force, and the faults of its newest state.
 #[derive(Debug, Default)]
 struct File {
     good: Contents,
@@ -23,7 +23,7 @@ struct File {
 #[derive(Debug, Default)]
 pub struct Files {
     files: BTreeMap<String, File>,
-    /// Services are held to the rules of an API server, and to these ranges.
+    /// Services are checked by the rules of an API server, with these ranges.
     rules: Option<Vec<IpNet>>,
     /// The good documents of a bad file count too.
     counts_bad_files: bool,
@@ -36,7 +36,7 @@ pub struct Fault<'f> {
     pub error: Cow<'f, DocumentError>,
     /// The contents that stay in force, or nothing.
     consequence: &'static str,
-    /// It is of a kind that has no effect here.
+    /// The document is of a kind that has no effect here.
     pub is_harmless: bool,
 }
 
@@ -53,19 +53,21 @@ impl Fault<'_> {
 }
 
 impl Files {
-    /// Also holds Services to what an API server with these ranges would say: a file with one that it would refuse
-    /// leaves the last good state in force.
+    /// Also checks Services as an API server with these ranges does. If it would refuse a Service, the file's last good
+    /// state stays in force.
     pub fn with_rules(ranges: Vec<IpNet>) -> Self {
         Self { rules: Some(ranges), ..Self::default() }
     }
 
-    /// Also takes what can be read of a bad file, to judge it beside all other objects. Half an edit must not come into force.
+    /// Also takes the readable objects of a bad file, to check them together with all other objects. Half an edit must
+    /// not come into force.
     #[must_use]
     pub fn with_bad_files(self) -> Self {
         Self { counts_bad_files: true, ..self }
     }
 
-    /// A file is new or has changed, or could not be read. What is bad leaves the last good state in force.
+    /// Updates a file that is new, has changed, or could not be read. After a bad edit the last good state stays in
+    /// force.
     pub fn update(&mut self, name: &str, text: Result<&str, String>) {
         let rules = self.rules.as_deref();
         let file = self.files.entry(name.to_owned()).or_default();
@@ -108,7 +110,7 @@ impl Files {
         (objects, faults.iter().map(Fault::complaint).collect())
     }
 
-    /// The objects in force with their files, and what is wrong with files.
+    /// The objects in force with their files, and the faults of files.
     pub fn found(&self) -> (Vec<(&str, &Found)>, Vec<Fault<'_>>) {
         let mut faults = Vec::new();
         let mut owners: BTreeMap<(&str, &str, &str), (&str, &Found)> = BTreeMap::new();

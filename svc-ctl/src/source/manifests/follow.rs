@@ -1,4 +1,4 @@
-//! Watches the folder and the health of what it names, and sends what is new.
+//! Watches the folder and the health of its Pods and nodes, and sends the changes.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -19,15 +19,16 @@ use crate::model::complaint::Origin;
 use crate::observe::ledger::Ledger;
 use crate::source::event::Batch;
 
-/// Looked at again even if nobody says so: a folder that was away, a watch that overflowed, a network file system.
+/// Pause between two scans of the folder without an event: the folder may have been away, the watch may have
+/// overflowed, or a network file system sends no events.
 const RESCAN_SECS: u64 = 5;
 
 /// Settings for following a folder.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// Where Services get their ClusterIPs; without a range they must write them.
+    /// Range of the Services' ClusterIPs. Without a range Services must write them.
     pub service_cidrs: Vec<IpNet>,
-    /// Where it is kept what Services were given; nowhere by default.
+    /// Folder of the file with the values that Services were given. By default there is no file.
     pub state_dir: Option<PathBuf>,
     pub health: HealthOptions,
     /// Services get load-balancer addresses.
@@ -36,7 +37,7 @@ pub struct Options {
     pub name_servers: Option<NameServers>,
 }
 
-/// Follows until nobody listens any more. Fails only if there is nothing to follow at the start.
+/// Follows until the receiver is dropped. Fails only if the folder does not exist at the start.
 pub async fn run(
     path: PathBuf,
     options: Options,
@@ -99,7 +100,7 @@ pub async fn run(
             event = folder_changes.recv() => {
                 let soon = match event {
                     Some(Ok(event)) => writers.note(&event),
-                    // The watch itself has a problem: see for ourselves.
+                    // The watch itself has a problem, so the folder is scanned.
                     Some(Err(_)) | None => Some(Duration::from_millis(SETTLE_MILLIS)),
                 };
                 // A change before the settling time is over belongs to the same edit.
@@ -120,7 +121,7 @@ async fn settings_changed(of: &mut Option<AddressGiver>) {
     }
 }
 
-/// Without inotify the folder is only looked at from time to time.
+/// Without inotify the folder is scanned from time to time.
 fn watch(
     folder: &Path,
     folder_changed: &mpsc::UnboundedSender<notify::Result<notify::Event>>,

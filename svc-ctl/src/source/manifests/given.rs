@@ -12,10 +12,10 @@ use super::whole;
 
 use crate::model::complaint::{Complaint, Kind};
 
-/// Its name in the folder of `--state-dir`.
+/// Name of the file in the folder of `--state-dir`.
 const FILE: &str = "assigned.json";
 
-/// Addresses and node ports by whom they were given to.
+/// Assigned addresses and node ports, by their owner.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Given {
@@ -27,7 +27,7 @@ pub struct Given {
     pub load_balancer_ips: BTreeMap<String, Vec<IpAddr>>,
 }
 
-/// [`Given`] and the file that it outlives the daemon in, if there is one.
+/// [`Given`], and the file in which it outlives the daemon, if there is one.
 #[derive(Debug, Default)]
 pub struct GivenFile {
     path: Option<PathBuf>,
@@ -38,8 +38,7 @@ pub struct GivenFile {
 }
 
 impl GivenFile {
-    /// Reads what is there. A file that cannot be read is told of, stays as it is until something is to be written, and
-    /// counts as empty.
+    /// Reads the file. An unreadable file is reported and counts as empty. It stays as it is until the next write.
     pub fn open(dir: &Path) -> Self {
         let path = dir.join(FILE);
         let read = fs::read(&path).map_err(|error| error.to_string());
@@ -54,7 +53,7 @@ impl GivenFile {
         Self { path: Some(path), written: given.clone(), given, complaint }
     }
 
-    /// Writes what has changed, whole. What cannot be written is tried again with the next change.
+    /// Writes the whole file if it has changed. A failed write is tried again with the next change.
     pub fn save(&mut self) -> Option<Complaint> {
         if let Some(path) = &self.path
             && self.given != self.written

@@ -2,7 +2,7 @@
 
 use saphyr::{LoadableYamlNode as _, MarkedYaml, SafelyIndex as _};
 
-/// The documents of a file, with where everything stands. Only read to tell people where to look.
+/// The documents of a file, with the line of each field. Only messages for people use it.
 #[derive(Debug)]
 pub struct Lines<'t>(Vec<MarkedYaml<'t>>);
 

@@ -17,8 +17,8 @@ use crate::source::load_balancer::{is_excluded, request, unchanged, with_address
 
 type Key = (String, String);
 
-/// Gives each Service that asks for it an address of the pools, unless the manifest writes one. `given` is what they were
-/// given before, and is afterwards what they have been given now. The answer has how full the pools are.
+/// Gives each Service that asks for it an address of the pools, unless the manifest writes one. `given` has the earlier
+/// addresses, and afterwards the new ones. Returns the use of the pools.
 pub fn assign<'a>(
     services: &mut BTreeMap<Key, Service>,
     nodes: impl Iterator<Item = &'a Node>,
@@ -132,9 +132,9 @@ mod tests {
         let mut given = BTreeMap::from([("shop/web".to_owned(), vec!["192.0.2.77".parse().unwrap()])]);
         let mut services = BTreeMap::from([(key("web"), web), (key("wrote"), wrote)]);
         let (complaints, usage) = assign(&mut services, [&node].into_iter(), &[], &settings, &mut given);
-        let told: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+        let reported: Vec<String> = complaints.iter().map(ToString::to_string).collect();
         assert_eq!(
-            told,
+            reported,
             [
                 "loadBalancer pool b: addresses: it holds 198.51.100.1, an address of Node a: no Service gets this address"
             ]
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_a_manifest_writes_and_one_of_an_unclear_service_go_to_nobody_else() {
+    fn an_address_that_a_manifest_writes_and_one_of_an_unclear_service_go_to_no_other_service() {
         let section = "{pools: [{name: a, addresses: [192.0.2.0/31]}]}";
         let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(section).unwrap()).0;
         let service = |yaml: &str| serde_yaml_ng::from_str::<Service>(yaml).unwrap();
@@ -168,9 +168,9 @@ mod tests {
         let all = [("wrote", wrote), ("unclear", unclear), ("new", new)];
         let mut services: BTreeMap<Key, Service> = all.map(|(name, service)| (key(name), service)).into();
         let complaints = assign(&mut services, [].iter(), &[], &settings, &mut given).0;
-        let told: Vec<String> = complaints.iter().map(ToString::to_string).collect();
-        assert_eq!(written(&services[&key("new")]), Vec::<IpAddr>::new(), "{told:?}");
+        let reported: Vec<String> = complaints.iter().map(ToString::to_string).collect();
+        assert_eq!(written(&services[&key("new")]), Vec::<IpAddr>::new(), "{reported:?}");
         assert_eq!(given["shop/unclear"], ["192.0.2.1".parse::<IpAddr>().unwrap()]);
-        assert!(told.iter().any(|text| text.contains("spec.loadBalancerIP")), "{told:?}");
+        assert!(reported.iter().any(|text| text.contains("spec.loadBalancerIP")), "{reported:?}");
     }
 }

@@ -85,8 +85,8 @@ fn mirror(
     }
 }
 
-/// Adds what Kubernetes' controllers always write and people seldom do: the node of the Pod with that address, and whether it
-/// is ready. What is written stands, but on a node that does not answer.
+/// Adds the fields that Kubernetes' controllers always write and people seldom do: the node of the Pod with that
+/// address, and whether it is ready. Fields in the manifest have precedence, except for a node that does not answer.
 pub fn complete(slice: &mut EndpointSlice, pods: &BTreeMap<IpAddr, &Pod>, health: &Health) {
     for endpoint in slice.endpoints.iter_mut().flatten() {
         let addr = endpoint.addresses.first().and_then(|a| parse_ip(a).ok());

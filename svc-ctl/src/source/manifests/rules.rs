@@ -1,5 +1,5 @@
-//! Refuses Services that an API server refuses although their types are right. An error names the field. Parts that only this node
-//! reads are judged by the model (`convert`).
+//! Refuses Services that an API server refuses although their types are right. An error names the field. The model
+//! (`convert`) checks the parts that only this node reads.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,10 +15,10 @@ use crate::model::name::{IpFamily, ServiceName};
 use crate::model::parse::{parse_dns_name, parse_ip, parse_label};
 use crate::model::service::NODE_PORTS;
 
-/// A field and what is wrong with it.
+/// A field and its fault.
 pub type Fault = (String, String);
 
-/// Everything that is wrong with a Service by itself. `ranges` are those that ClusterIPs must be in; none: anywhere.
+/// All faults of a single Service. `ranges` are those that ClusterIPs must be in; none: anywhere.
 pub fn faults_of(service: &Service, ranges: &[IpNet]) -> Vec<Fault> {
     let mut faults = Faults::default();
     let meta = &service.metadata;
@@ -109,7 +109,7 @@ impl Faults {
     fn check_target(&mut self, i: usize, port: &ServicePort) {
         let is_good = match &port.target_port {
             None => true,
-            // Zero is what is not written.
+            // Zero stands for a missing value.
             Some(IntOrString::Int(number)) => (0..=65_535).contains(number),
             Some(IntOrString::String(name)) => {
                 let is_inner =

@@ -70,7 +70,7 @@ const POD: &str = "{apiVersion: v1, kind: Pod, metadata: {name: p, labels: {app:
     spec: {containers: []}, status: {podIP: 10.0.0.1}}";
 
 #[test]
-fn the_first_scan_lists_and_later_ones_tell_the_changes() {
+fn the_first_scan_lists_and_later_ones_send_changes() {
     let folder = Folder::new("scan");
     folder.write("web.yaml", SERVICE);
     folder.write(".web.yaml.swp", "not yaml: [");
@@ -268,5 +268,5 @@ fn a_service_without_a_cluster_ip_gets_one_of_the_range_and_keeps_it_when_others
         "{apiVersion: v1, kind: Service, metadata: {name: also}, spec: {ports: [{port: 80}]}}",
     );
     let more = cluster_ips(next_batch(&mut manifests, &[]).unwrap());
-    assert!(more.len() == 1 && more != given, "only the new one is told: {more:?}");
+    assert!(more.len() == 1 && more != given, "only the new one is reported: {more:?}");
 }

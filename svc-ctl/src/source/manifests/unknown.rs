@@ -1,4 +1,4 @@
-//! Finds fields that an object does not have: a misspelt one would have no effect and nobody would know.
+//! Finds fields that an object does not have. Otherwise a misspelt field would have no effect without any message.
 
 use serde::Serialize;
 use serde_yaml_ng::Value;
@@ -20,7 +20,7 @@ fn compare(written: &Value, known: &Value, path: &str, found: &mut Vec<String>) 
                 let path = if path.is_empty() { text.to_owned() } else { format!("{path}.{text}") };
                 match known.get(name) {
                     Some(known) => compare(value, known, &path, found),
-                    // A null is what is not written.
+                    // A null stands for a missing value.
                     None if value.is_null() => {}
                     None => found.push(path),
                 }

@@ -1,4 +1,4 @@
-//! A folder judged without serving it: each finding has the file and the line to look at.
+//! Checks a folder without serving it. Each finding has a file and a line.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -26,18 +26,18 @@ pub struct Finding {
     pub object: String,
     pub field: String,
     pub reason: String,
-    /// The file says something that has no effect here.
+    /// A part of the file has no effect here.
     pub is_harmless: bool,
 }
 
-/// Settings that decide what is valid.
+/// Settings that decide whether a file is valid.
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub service_cidrs: Vec<IpNet>,
     pub zone: ZoneSettings,
 }
 
-/// Everything that is wrong with a folder, or a file, by itself and among its objects.
+/// All faults of a folder or a file, and of its objects together.
 pub fn validate(path: &Path, rules: &Rules) -> anyhow::Result<Vec<Finding>> {
     let mut manifests =
         Manifests::open(path)?.with_service_cidrs(rules.service_cidrs.clone()).with_bad_files();

@@ -4,7 +4,8 @@ use std::fs::{self, File};
 use std::io::{self, Write as _};
 use std::path::Path;
 
-/// Writes beside the file, under a name that no source of manifests reads, then to the disk, then over it.
+/// Writes a new file under a name that no source of manifests reads, syncs it to the disk, and renames it over the old
+/// one.
 pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidFilename.into());

@@ -1,5 +1,5 @@
-//! All objects of all files as the API server and its controllers would show them, and what has changed since the last
-//! time, as events.
+//! All objects of all files as the API server and its controllers would show them, and the changes since the last time,
+//! as events.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -73,8 +73,8 @@ impl World {
         world
     }
 
-    /// Gives Services the ClusterIPs and node ports that they do not write, and says which cannot be given.
-    /// `given` is what they had before, and afterwards have.
+    /// Assigns the ClusterIPs and node ports that are missing in manifests, and reports those that cannot be assigned.
+    /// `given` has the earlier values, and afterwards the new ones.
     pub fn assign(&mut self, service_cidrs: &[IpNet], given: &mut Given) -> Vec<Complaint> {
         assign(&mut self.services, service_cidrs, given)
     }

@@ -24,7 +24,7 @@ impl Writers {
         self.since.is_empty()
     }
 
-    /// Returns how soon the folder is to be looked at, if at all.
+    /// Returns the time until the next scan of the folder, if one is needed.
     pub fn note(&mut self, event: &notify::Event) -> Option<Duration> {
         let names =
             event.paths.iter().filter_map(|p| p.file_name()).map(|n| n.to_string_lossy().into_owned());
@@ -34,7 +34,7 @@ impl Writers {
                 self.done(names);
                 soon
             }
-            // A link is complete from the start; of other files the end of writing will be told.
+            // A link is complete from the start. For other files an event follows at the end of writing.
             EventKind::Modify(ModifyKind::Data(_)) | EventKind::Create(CreateKind::File) => {
                 if event.paths.iter().any(|p| p.is_symlink()) {
                     return soon;

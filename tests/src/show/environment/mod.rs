@@ -14,7 +14,7 @@ pub(super) use examples::Examples;
 pub(super) use kubernetes::Kubernetes;
 
 use super::screen::Screen;
-use crate::agent::{Agent, Named, Via};
+use crate::agent::{Agent, NamedServer, Via};
 
 /// Made at the start. Dropping it removes everything that it made.
 pub(super) trait Environment: Sized + 'static {
@@ -59,5 +59,5 @@ pub(super) struct Client {
 pub(super) enum Target {
     Address(SocketAddr),
     /// Asked for anew for each request.
-    Name(Named),
+    Name(NamedServer),
 }

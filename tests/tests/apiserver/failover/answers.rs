@@ -1,4 +1,5 @@
-//! An observer on a segment: asks again and again who has an address, and counts the questions that more than one host answers.
+//! An observer on a segment: asks repeatedly for the host that has an address, and counts the requests with more than
+//! one answer.
 
 use std::collections::BTreeSet;
 use std::io;

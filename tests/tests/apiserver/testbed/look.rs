@@ -85,13 +85,13 @@ impl Testbed {
     }
 
     /// Waits until the daemon's status has this failure of the API.
-    pub fn soon_told(&self, kind: &str, reason: &str) -> Result<()> {
-        wait::until_true(&format!("the status tells of {kind}: {reason}"), CHANGE_LIMIT, || {
+    pub fn soon_reports(&self, kind: &str, reason: &str) -> Result<()> {
+        wait::until_true(&format!("the status has {kind}: {reason}"), CHANGE_LIMIT, || {
             let complaints = self.on_node(|_, daemon| daemon.complaints())?;
             let has = |value: &Value, word: &str| value.as_str().is_some_and(|text| text.contains(word));
             let names = |entry: &Value| has(&entry["field"], kind) || has(&entry["object"], kind);
             let found = complaints.iter().any(|entry| names(entry) && has(&entry["reason"], reason));
-            ensure!(found, "it tells {complaints:?}");
+            ensure!(found, "it has {complaints:?}");
             Ok(true)
         })
     }

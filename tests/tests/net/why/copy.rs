@@ -24,7 +24,7 @@ use svc_tests::topology::Family;
 use svc_tests::wait;
 use svc_tests::world::{CHANGE_LIMIT, READY_LIMIT};
 
-use super::{Add, FORWARDED, ask, contents, differing, expect, name, says};
+use super::{Add, FORWARDED, ask, contents, differing, expect, has_step, name};
 use svc_tests::testbed::{Testbed, no_failure};
 
 pub fn add(add: &mut Add<'_>) {
@@ -67,7 +67,7 @@ fn live_tables(testbed: &mut Testbed) -> Result<()> {
     expect(&ask(testbed, &client, testbed.node_port(Family::V4), "TCP")?, FORWARDED, "forwarded")?;
     let differing = differing(&before, &contents(testbed)?);
     ensure!(differing.is_empty(), "{differing:?} differ");
-    // Without any link of svc the error names what is pinned in their folder.
+    // Without any link of svc the error names the objects that are pinned in their folder.
     for link in pins.link_names()? {
         fs::remove_file(pins.link(&link))?;
     }
@@ -82,7 +82,7 @@ fn other_build(testbed: &mut Testbed) -> Result<()> {
     testbed.answered_by("near", "pod", svc_tests::agent::Via::Tcp, testbed.cluster_ip(Family::V4))?;
     let pod = name(testbed, "pod", Family::V4)?;
     let same = ask(testbed, &pod, testbed.cluster_ip(Family::V4), "TCP")?;
-    ensure!(says(&same, "program", "another build", "").is_err(), "{:#}", same.1);
+    ensure!(has_step(&same, "program", "another build", "").is_err(), "{:#}", same.1);
     testbed.world.daemon(1)?.kill()?;
     let pins = pins(testbed)?;
     let other = pinned(&pins.programs(), "uplink_ingress").pop().context("no other program")?;
@@ -92,7 +92,7 @@ fn other_build(testbed: &mut Testbed) -> Result<()> {
     }
     let answered = ask(testbed, &pod, testbed.cluster_ip(Family::V4), "UDP")?;
     // Without a daemon the sockets of pods are served at the cgroup; the program at TC is still the one that is asked.
-    says(&answered, "program", "another build", "")
+    has_step(&answered, "program", "another build", "")
 }
 
 /// The forward record of a stream to the NodePort.
@@ -105,7 +105,7 @@ fn forward_record(testbed: &mut Testbed, to: SocketAddr) -> Result<Value> {
     })
 }
 
-/// As a daemon leaves it that was killed while it replaced the flow table: the new table is empty.
+/// The state after a daemon was killed while it replaced the flow table: the new table is empty.
 fn carried(testbed: &mut Testbed) -> Result<()> {
     let to = testbed.node_port(Family::V4);
     let stream = testbed.agent("client")?.start_stream(to, 20)?;
@@ -122,7 +122,7 @@ fn carried(testbed: &mut Testbed) -> Result<()> {
     set_migration(&set, Migration::READ_OLD)?;
     let answered = ask(testbed, &from, to, "TCP")?;
     expect(&answered, FORWARDED, "forwarded")?;
-    says(&answered, "flow", "a forward record", "SEM-120")?;
+    has_step(&answered, "flow", "a forward record", "SEM-120")?;
     ensure!(answered.1["source"] == record["becomes_from"], "{record:#}: {:#}", answered.1);
     no_failure("the stream", &stream.stop()?)
 }
@@ -163,7 +163,7 @@ fn taken_port(testbed: &mut Testbed) -> Result<()> {
     let second = ask(testbed, &client, to, "TCP")?;
     expect(&second, FORWARDED, "forwarded")?;
     ensure!(second.1["source"] != first.1["source"], "the port is taken: {:#}", second.1);
-    says(&second, "source port", "1 tried before", "SEM-080")
+    has_step(&second, "source port", "1 tried before", "SEM-080")
 }
 
 fn growth(testbed: &mut Testbed) -> Result<()> {
@@ -203,7 +203,7 @@ fn xdp(testbed: &mut Testbed) -> Result<()> {
         testbed.answered_by("far", "client", svc_tests::agent::Via::Tcp, testbed.node_port(family))?;
         let answered = ask(testbed, &name(testbed, "client", family)?, testbed.node_port(family), "TCP")?;
         expect(&answered, FORWARDED, "forwarded")?;
-        says(&answered, "leaves", "by XDP out of eth0", "")?;
+        has_step(&answered, "leaves", "by XDP out of eth0", "")?;
     }
     Ok(())
 }

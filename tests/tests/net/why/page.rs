@@ -1,4 +1,4 @@
-//! The transcripts of docs/why.md: each is what `svc-ctl why` prints on such a node.
+//! The transcripts of docs/why.md: each is the output of `svc-ctl why` on a node like that.
 
 use std::net::SocketAddr;
 use std::{env, fs};
@@ -67,7 +67,7 @@ fn transcript(world: &mut World, packet: &str) -> Result<String> {
     Ok(format!("{PROMPT}{packet}\n{}", text.lines().map(indented).collect::<String>()))
 }
 
-/// The text without what differs from run to run: the neighbor's address, a chosen source port, an age.
+/// The text without the parts that differ from run to run: the neighbor's address, a chosen source port, an age.
 fn stable(text: &str) -> String {
     let word = |word: &str| {
         let is_mac = word.split(':').count() == 6 && word.len() >= 17;

@@ -6,7 +6,7 @@ use svc_tests::topology::{Family, service};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
-use super::{Add, DROPPED, FORWARDED, NO_SERVICE, ask, expect, name, says};
+use super::{Add, DROPPED, FORWARDED, NO_SERVICE, ask, expect, has_step, name};
 use svc_tests::testbed::Testbed;
 
 pub fn add(add: &mut Add<'_>) {
@@ -39,8 +39,8 @@ fn sctp(testbed: &mut Testbed) -> Result<()> {
         for client in ["node", &own] {
             let answered = ask(testbed, client, to, "SCTP")?;
             expect(&answered, NO_SERVICE, "no-service")?;
-            says(&answered, "connect", "SCTP", "SEM-010")?;
-            says(&answered, "frontend", "default/assoc", "")?;
+            has_step(&answered, "connect", "SCTP", "SEM-010")?;
+            has_step(&answered, "frontend", "default/assoc", "")?;
             expect(&ask(testbed, client, to, "TCP")?, FORWARDED, "forwarded")?;
             // Neither is an unknown port refused.
             expect(&ask(testbed, client, (to.ip(), 81).into(), "SCTP")?, NO_SERVICE, "no-service")?;
@@ -62,8 +62,8 @@ fn dropped(testbed: &mut Testbed) -> Result<()> {
             let answered = ask(testbed, &client, to, "TCP")?;
             expect(&answered, DROPPED, "dropped")?;
             ensure!(answered.1["reason"] == "drop_no_local_endpoint", "{:#}", answered.1);
-            says(&answered, "left out", "on another node, and the traffic policy is Local", "SEM-061")?;
-            says(&answered, "leaves", "a dropped packet has no answer", "SEM-094")?;
+            has_step(&answered, "left out", "on another node, and the traffic policy is Local", "SEM-061")?;
+            has_step(&answered, "leaves", "a dropped packet has no answer", "SEM-094")?;
         }
         expect(&ask(testbed, "node", testbed.node_port(family), "TCP")?, FORWARDED, "forwarded")?;
     }
@@ -81,7 +81,7 @@ fn routed(testbed: &mut Testbed) -> Result<()> {
             // Past the stack, by a redirect between ports of one bridge.
             continue;
         }
-        says(&before, "leaves", "routes it out of vethnear", "")?;
+        has_step(&before, "leaves", "routes it out of vethnear", "")?;
         let node = &testbed.world.topology.node(1).host.netns;
         node.ip_of(
             family,
@@ -90,8 +90,8 @@ fn routed(testbed: &mut Testbed) -> Result<()> {
                  route add unreachable default table 77"
             ),
         )?;
-        says(&ask(testbed, &pod, to, "TCP")?, "leaves", "does not route it", "")?;
-        says(&ask(testbed, &pod, to, "UDP")?, "leaves", "routes it out of vethnear", "")?;
+        has_step(&ask(testbed, &pod, to, "TCP")?, "leaves", "does not route it", "")?;
+        has_step(&ask(testbed, &pod, to, "UDP")?, "leaves", "routes it out of vethnear", "")?;
     }
     Ok(())
 }

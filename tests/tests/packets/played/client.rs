@@ -51,13 +51,13 @@ impl fmt::Display for Clients {
 
 /// A destination of clients: the address of a frontend, or one of the node for a NodePort.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Door {
+pub struct Destination {
     pub to: SocketAddr,
     /// As in rendered tables.
     pub proto: &'static str,
 }
 
-impl Door {
+impl Destination {
     /// The two possible frontends, as in rendered tables: this address, the node.
     pub fn names(&self) -> [String; 2] {
         let Self { to, proto } = self;
@@ -75,7 +75,7 @@ impl Door {
     }
 }
 
-impl fmt::Display for Door {
+impl fmt::Display for Destination {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.to, self.proto)
     }

@@ -53,7 +53,7 @@ impl Health {
     }
 
     /// One `PORT NAMESPACE/NAME N local` per line: these ports answer so, and no other port is open.
-    pub fn says(&mut self, section: &str) -> Result<()> {
+    pub fn check(&mut self, section: &str) -> Result<()> {
         let mut wanted = BTreeSet::new();
         for line in section.lines() {
             let [port, name, count, "local"] = line.split_whitespace().collect::<Vec<_>>()[..] else {

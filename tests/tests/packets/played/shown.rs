@@ -6,12 +6,12 @@ use std::net::{IpAddr, SocketAddr};
 use anyhow::{Context as _, Result};
 use ipnet::IpNet;
 
-use super::client::Door;
+use super::client::Destination;
 use crate::ask::PacketOutcome;
 
 /// A section of tables.
 #[derive(Debug, Default)]
-pub struct Shown {
+pub struct TablesSection {
     /// By number: its address, and whether it is on another node.
     backends: BTreeMap<String, (SocketAddr, bool)>,
     /// By place: numbers of backends.
@@ -22,7 +22,7 @@ pub struct Shown {
     prefixes: Vec<(String, IpNet)>,
 }
 
-impl Shown {
+impl TablesSection {
     pub fn read(text: &str) -> Result<Self> {
         let mut shown = Self::default();
         for line in text.lines() {
@@ -56,15 +56,15 @@ impl Shown {
     }
 
     /// All destinations of frontends. A NodePort has each address of the node, also those where it is not served.
-    pub fn doors(&self) -> BTreeSet<Door> {
+    pub fn destinations(&self) -> BTreeSet<Destination> {
         self.frontends.keys().flat_map(|name| self.doors_of(name).unwrap_or_default()).collect()
     }
 
-    fn doors_of(&self, name: &str) -> Option<Vec<Door>> {
+    fn doors_of(&self, name: &str) -> Option<Vec<Destination>> {
         let known = |word: &str| ["TCP", "UDP", "SCTP"].into_iter().find(|proto| *proto == word);
         let Some(node_port) = name.strip_prefix("node-port:") else {
             let (to, proto) = name.rsplit_once('/')?;
-            return Some(vec![Door { to: to.parse().ok()?, proto: known(proto)? }]);
+            return Some(vec![Destination { to: to.parse().ok()?, proto: known(proto)? }]);
         };
         let [port, proto, family] = node_port.split('/').collect::<Vec<_>>()[..] else { return None };
         let (port, proto) = (port.parse().ok()?, known(proto)?);
@@ -72,12 +72,19 @@ impl Shown {
             self.is(*addr, "local") && !addr.is_loopback() && addr.is_ipv4() == (family == "IPv4")
         };
         let addrs = self.addresses.keys().filter(|addr| is_dialled(addr));
-        Some(addrs.map(|addr| Door { to: (*addr, port).into(), proto }).collect())
+        Some(addrs.map(|addr| Destination { to: (*addr, port).into(), proto }).collect())
     }
 
     /// All possible results for a client's first packet.
-    pub fn outcomes(&self, door: Door, client: IpAddr, is_pod: bool) -> BTreeSet<PacketOutcome> {
-        let Some(words) = self.frontend(door) else { return [self.without_frontend(door.to.ip())].into() };
+    pub fn outcomes(
+        &self,
+        destination: Destination,
+        client: IpAddr,
+        is_pod: bool,
+    ) -> BTreeSet<PacketOutcome> {
+        let Some(words) = self.frontend(destination) else {
+            return [self.without_frontend(destination.to.ip())].into();
+        };
         let word = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)).unwrap_or("-");
         let is = |flag: &str| words.iter().flat_map(|word| word.split(',')).any(|word| word == flag);
         if is("source-ranges") && !self.lists(&format!("sources-of-{}", word("service=")), client) {
@@ -98,14 +105,14 @@ impl Shown {
     }
 
     /// Timeout of session affinity in seconds.
-    pub fn affinity(&self, door: Door) -> Option<u32> {
-        let words = self.frontend(door)?.iter();
+    pub fn affinity(&self, destination: Destination) -> Option<u32> {
+        let words = self.frontend(destination)?.iter();
         words.filter_map(|word| word.strip_prefix("affinity=")?.strip_suffix('s')?.parse().ok()).next()
     }
 
-    fn frontend(&self, door: Door) -> Option<&Vec<String>> {
-        let [exact, node_port] = door.names().map(|name| self.frontends.get(&name));
-        exact.or(if self.is(door.to.ip(), "node-port") { node_port } else { None })
+    fn frontend(&self, destination: Destination) -> Option<&Vec<String>> {
+        let [exact, node_port] = destination.names().map(|name| self.frontends.get(&name));
+        exact.or(if self.is(destination.to.ip(), "node-port") { node_port } else { None })
     }
 
     fn without_frontend(&self, to: IpAddr) -> PacketOutcome {
@@ -143,8 +150,8 @@ impl Serving {
     }
 
     /// A flow to this destination may keep its backend.
-    pub fn lets_stay(&self, door: Door, backend: SocketAddr) -> bool {
-        let [exact, node_port] = door.names().map(|name| self.0.get(&name));
+    pub fn lets_stay(&self, destination: Destination, backend: SocketAddr) -> bool {
+        let [exact, node_port] = destination.names().map(|name| self.0.get(&name));
         exact.or(node_port).is_none_or(|set| set.contains(&backend))
     }
 }

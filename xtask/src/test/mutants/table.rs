@@ -136,7 +136,7 @@ pub const MUTANTS: &[Mutant] = &[
         to: "packet.tcp_flags == u8::MAX",
     },
     Mutant {
-        name: "a time to live that ends is told as another error",
+        name: "an expired time to live is reported as another error",
         file: "svc-common/src/wire/icmp.rs",
         from: "Problem::TIME_EXCEEDED => (11, 0),",
         to: "Problem::TIME_EXCEEDED => (11, 1),",

@@ -15,7 +15,7 @@ use super::super::Options;
 use super::super::feed::Feed;
 use super::super::outbox::status::{Outcome, change, event, publish, write};
 use super::super::question::Selection;
-use super::super::read::Whole;
+use super::super::read::WholeObject;
 use super::super::reflector::Reflector;
 use super::answer;
 use super::decide::decide;
@@ -33,13 +33,13 @@ use crate::observe::ledger::Ledger;
 
 /// Batches that may wait.
 const EVENTS_AHEAD: usize = 4;
-/// Services of an edit, or of many at once, are looked at together.
+/// Services of one edit, or of many edits at once, are handled together.
 const SETTLE: Duration = Duration::from_millis(50);
-/// Timers stand still while the machine is suspended, and the Lease does not: it is looked at this often.
+/// Timers stand still while the machine is suspended, and the Lease does not. So the Lease is checked this often.
 const LOOK: Duration = Duration::from_secs(1);
 /// Pause after the Lease has run out between two writes.
 const RETRY: Duration = Duration::from_secs(1);
-/// Events that may wait to be published. Further ones are left out: the status says the same.
+/// Events that may wait to be published. Further ones are left out, because the status has the same information.
 const NOTICES_AHEAD: usize = 256;
 
 /// Runs for ever.
@@ -92,15 +92,15 @@ async fn term(
     let selection = Selection { page_size: super::super::PAGE_SIZE, ..Selection::default() };
     let follow = async {
         tokio::join!(
-            Reflector::<Whole<Service>>::new(client, &feed, selection.clone()).follow(),
-            Reflector::<Whole<Node>>::new(client, &feed, selection.clone()).follow(),
+            Reflector::<WholeObject<Service>>::new(client, &feed, selection.clone()).follow(),
+            Reflector::<WholeObject<Node>>::new(client, &feed, selection.clone()).follow(),
         );
     };
     let (notices, mut waiting) = mpsc::channel(NOTICES_AHEAD);
     let mut ranges = options.service_cidrs.as_ref().map(watch::Sender::subscribe);
     let serve = async {
         let mut view = View::default();
-        let rim = Rim {
+        let context = TermContext {
             client,
             node: &options.node_name,
             acts_until,
@@ -114,7 +114,7 @@ async fn term(
                 let ranges = ranges.as_mut().map(|ranges| ranges.borrow_and_update().clone());
                 let ranges = ranges.unwrap_or_else(|| options.known_service_cidrs.clone());
                 let settings = settings.borrow_and_update().clone();
-                view.has_changed = give(&mut view, &rim, &settings, &ranges).await;
+                view.has_changed = give(&mut view, &context, &settings, &ranges).await;
             }
             tokio::select! {
                 batch = events.recv() => match batch {
@@ -132,8 +132,8 @@ async fn term(
             }
         }
     };
-    // An Event that is not answered holds up no status.
-    let tell = async {
+    // An Event without an answer does not delay the statuses.
+    let send_events = async {
         while let Some(notice) = waiting.recv().await {
             if let Err(failure) = answer(publish(client, &notice)).await {
                 tracing::debug!(error = failure.text, "an Event about a load-balancer address");
@@ -143,7 +143,7 @@ async fn term(
     tokio::select! {
         () = follow => {}
         () = serve => {}
-        () = tell => {}
+        () = send_events => {}
     }
 }
 
@@ -164,8 +164,8 @@ async fn changed(ranges: &mut Option<watch::Receiver<Vec<IpNet>>>) {
     }
 }
 
-/// The other ends of a term's writes.
-struct Rim<'a> {
+/// The inputs and outputs of a term: the API server, the ledger, the published values.
+struct TermContext<'a> {
     client: &'a Client,
     node: &'a str,
     acts_until: &'a watch::Receiver<Option<Millis>>,
@@ -174,17 +174,22 @@ struct Rim<'a> {
     notices: &'a mpsc::Sender<Notice>,
 }
 
-/// Writes the statuses that differ from what they should be. True: the Lease has run out before the last one.
-async fn give(view: &mut View, rim: &Rim<'_>, settings: &LoadBalancerSettings, ranges: &[IpNet]) -> bool {
+/// Writes the statuses that differ from the allocation. Returns true if the Lease ran out before the last write.
+async fn give(
+    view: &mut View,
+    context: &TermContext<'_>,
+    settings: &LoadBalancerSettings,
+    ranges: &[IpNet],
+) -> bool {
     let nodes = view.nodes.by_name.iter();
     let nodes = nodes.flat_map(|(name, ips)| ips.iter().map(|ip| (*ip, name.clone()))).collect();
     let decision = decide(&view.services.by_name, &view.writes.addresses(), &nodes, ranges, settings);
     let complain = |writes: &Writes| {
         let complaints = decision.complaints.iter().cloned().chain(writes.complaints());
-        rim.ledger.set(Origin::Allocator, complaints.collect());
+        context.ledger.set(Origin::Allocator, complaints.collect());
     };
     complain(&view.writes);
-    rim.usage.send_replace(decision.usage);
+    context.usage.send_replace(decision.usage);
     let differs = |(name, outcome): (ServiceName, Outcome)| {
         let service = view.services.by_name.get(&name)?;
         Some((name, service, change(service, &outcome)?, outcome))
@@ -197,14 +202,14 @@ async fn give(view: &mut View, rim: &Rim<'_>, settings: &LoadBalancerSettings, r
         if !view.writes.may_write(&name, before, &outcome, now()) {
             continue;
         }
-        if rim.acts_until.borrow().is_none_or(|until| now() >= until) {
+        if context.acts_until.borrow().is_none_or(|until| now() >= until) {
             return true;
         }
-        match answer(write(rim.client, &changed)).await {
+        match answer(write(context.client, &changed)).await {
             Ok(after) => {
                 tracing::info!(service = %name, addresses = ?outcome.addresses, "load-balancer addresses of a Service");
-                let notice = event(service, &outcome.addresses, rim.node);
-                if notice.is_some_and(|notice| rim.notices.try_send(notice).is_err()) {
+                let notice = event(service, &outcome.addresses, context.node);
+                if notice.is_some_and(|notice| context.notices.try_send(notice).is_err()) {
                     tracing::debug!(service = %name, "no Event about a load-balancer address: too many wait");
                 }
                 view.writes.accept(name, before, after, outcome);
@@ -262,7 +267,7 @@ mod tests {
     async fn give_once(acts_until: Millis, notices_ahead: usize) -> (bool, usize, usize) {
         let (client, written) = server();
         let (notices, waiting) = mpsc::channel(notices_ahead);
-        let rim = Rim {
+        let context = TermContext {
             client: &client,
             node: "node1",
             acts_until: &watch::channel(Some(acts_until)).1,
@@ -272,7 +277,7 @@ mod tests {
         };
         let section = "{pools: [{name: front, addresses: [192.0.2.0/29]}]}";
         let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(section).unwrap()).0;
-        let has_run_out = give(&mut view(), &rim, &settings, &[]).await;
+        let has_run_out = give(&mut view(), &context, &settings, &[]).await;
         (has_run_out, written.load(Ordering::Relaxed), waiting.len())
     }
 

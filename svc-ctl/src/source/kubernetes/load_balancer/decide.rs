@@ -17,7 +17,7 @@ use crate::source::load_balancer::{request, unchanged, written};
 /// All Services by name.
 pub type Services = BTreeMap<ServiceName, Service>;
 
-/// The outcome for each Service with a load balancer, and what is wrong.
+/// The outcome for each Service with a load balancer, and the complaints.
 #[derive(Debug, Default)]
 pub struct Decision {
     pub outcomes: BTreeMap<ServiceName, Outcome>,
@@ -125,7 +125,7 @@ mod tests {
         yamls.iter().map(parse).map(|service| (name(&service), service)).collect()
     }
 
-    fn told(services: &Services, written: &[(&str, &str)], pool: &str) -> Vec<String> {
+    fn decided(services: &Services, written: &[(&str, &str)], pool: &str) -> Vec<String> {
         let section = format!("{{pools: [{{name: a, addresses: ['{pool}']}}]}}");
         let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(&section).unwrap()).0;
         let written = written.iter().map(|(n, ip)| (ServiceName::new("shop", n), vec![ip.parse().unwrap()]));
@@ -150,16 +150,16 @@ mod tests {
         let new = format!("{{{}, {SPEC}, {has}}}", meta("new", 9));
         let old = format!("{{{}, {SPEC}}}", meta("old", 1));
         let all = services(&[&new, &old]);
-        assert_eq!(told(&all, &[], "192.0.2.0/31"), ["new 192.0.2.1 Assigned", "old 192.0.2.0 Assigned"]);
-        assert_eq!(told(&all, &[], "192.0.2.1/32"), ["new 192.0.2.1 Assigned", "old  Exhausted"]);
+        assert_eq!(decided(&all, &[], "192.0.2.0/31"), ["new 192.0.2.1 Assigned", "old 192.0.2.0 Assigned"]);
+        assert_eq!(decided(&all, &[], "192.0.2.1/32"), ["new 192.0.2.1 Assigned", "old  Exhausted"]);
         // An address that is on its way to a status counts as given.
         assert_eq!(
-            told(&all, &[("old", "192.0.2.1")], "192.0.2.1/32"),
+            decided(&all, &[("old", "192.0.2.1")], "192.0.2.1/32"),
             ["new  Exhausted", "old 192.0.2.1 Assigned"]
         );
         // A pool that went away takes its address with it.
         assert_eq!(
-            told(&all, &[], "198.51.100.0/31"),
+            decided(&all, &[], "198.51.100.0/31"),
             ["new 198.51.100.1 Assigned", "old 198.51.100.0 Assigned"]
         );
     }
@@ -173,25 +173,25 @@ mod tests {
         let ours = format!(
             "{{metadata: {{name: ours, namespace: shop}}, spec: {{type: ClusterIP}}, {has}, conditions: [{{type: svc/LoadBalancerIP, status: 'True', reason: Assigned, message: '', lastTransitionTime: '2026-01-01T00:00:00Z'}}]}}}}"
         );
-        assert_eq!(told(&services(&[&theirs, &ours]), &[], "192.0.2.0/31"), ["ours  cleared"]);
+        assert_eq!(decided(&services(&[&theirs, &ours]), &[], "192.0.2.0/31"), ["ours  cleared"]);
         let unclear = format!(
             "{{metadata: {{name: unclear, namespace: shop}}, spec: {{type: LoadBalancer, loadBalancerIP: web}}, {has}}}}}"
         );
         let other = format!("{{metadata: {{name: other, namespace: shop}}, {SPEC}}}");
         let all = services(&[&unclear, &other]);
-        assert_eq!(told(&all, &[], "192.0.2.1/32"), ["other  Exhausted", "unclear 192.0.2.1 Refused"]);
+        assert_eq!(decided(&all, &[], "192.0.2.1/32"), ["other  Exhausted", "unclear 192.0.2.1 Refused"]);
     }
 
     #[test]
-    fn an_address_in_the_status_of_a_service_of_another_class_goes_to_nobody_else() {
+    fn an_address_in_the_status_of_a_service_of_another_class_goes_to_no_other_service() {
         let theirs = "{metadata: {name: theirs, namespace: shop}, spec: {type: LoadBalancer, loadBalancerClass: a/b}, status: {loadBalancer: {ingress: [{ip: 192.0.2.0}]}}}";
         let new = format!("{{metadata: {{name: new, namespace: shop}}, {SPEC}}}");
         let asks = format!(
             "{{metadata: {{name: asks, namespace: shop, annotations: {{svc/load-balancer-ips: 192.0.2.0}}}}, {SPEC}}}"
         );
-        assert_eq!(told(&services(&[theirs, &new]), &[], "192.0.2.0/31"), ["new 192.0.2.1 Assigned"]);
-        assert_eq!(told(&services(&[theirs, &new]), &[], "192.0.2.0/32"), ["new  Exhausted"]);
-        assert_eq!(told(&services(&[theirs, &asks]), &[], "192.0.2.0/31"), ["asks  Taken"]);
+        assert_eq!(decided(&services(&[theirs, &new]), &[], "192.0.2.0/31"), ["new 192.0.2.1 Assigned"]);
+        assert_eq!(decided(&services(&[theirs, &new]), &[], "192.0.2.0/32"), ["new  Exhausted"]);
+        assert_eq!(decided(&services(&[theirs, &asks]), &[], "192.0.2.0/31"), ["asks  Taken"]);
         let settings = LoadBalancerSettings::read(
             serde_yaml_ng::from_str("{pools: [{name: a, addresses: [192.0.2.0/31]}]}").unwrap(),
         );
@@ -210,12 +210,12 @@ mod tests {
         let unclear = shares("unclear", "loadBalancerIP: web,", 80, "{ip: 192.0.2.1}");
         let clear = shares("clear", "", 443, "{ip: 192.0.2.1}");
         assert_eq!(
-            told(&services(&[&unclear, &clear]), &[], "192.0.2.1/32"),
+            decided(&services(&[&unclear, &clear]), &[], "192.0.2.1/32"),
             ["clear 192.0.2.1 Assigned", "unclear 192.0.2.1 Refused"]
         );
         let late = shares("late", "loadBalancerIP: web,", 80, "");
         assert_eq!(
-            told(&services(&[&late]), &[("late", "192.0.2.1")], "192.0.2.1/32"),
+            decided(&services(&[&late]), &[("late", "192.0.2.1")], "192.0.2.1/32"),
             ["late 192.0.2.1 Refused"]
         );
     }

@@ -99,7 +99,7 @@ mod tests {
                 &["a: -> 192.0.2.1", "b: 192.0.2.2 -> 192.0.2.2"],
                 &["a 192.0.2.1 Assigned", "b 192.0.2.2 Assigned"],
             ),
-            // Two that share: nobody gives it up.
+            // Two Services share the address: neither gives it up.
             (
                 &["a: -> 192.0.2.1", "b: 192.0.2.1 -> 192.0.2.1"],
                 &["a 192.0.2.1 Assigned", "b 192.0.2.1 Assigned"],

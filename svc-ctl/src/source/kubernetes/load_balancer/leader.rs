@@ -18,10 +18,11 @@ use crate::model::complaint::Origin;
 use crate::observe::ledger::Ledger;
 
 const NAME: &str = "svc-allocator";
-/// A holder that asks for more is not believed: nobody could follow it. For less neither: it may act for as long as svc does.
+/// A longer duration in the Lease is not honoured, because no node could take over for so long. Nor is a shorter one:
+/// its holder may act for as long as svc does.
 const LONGEST: Millis = 4 * DURATION;
 
-/// Publishes until when this node gives addresses. Runs for ever; a failure is a renewal that did not happen.
+/// Publishes the time until which this node gives addresses. Runs for ever. A failure counts as a missing renewal.
 pub async fn campaign(
     leases: &Api<Lease>,
     node: &str,
@@ -55,7 +56,7 @@ async fn turn(leases: &Api<Lease>, node: &str, election: &mut Election) -> Resul
     };
     match (step, lease) {
         (Step::Wait, _) => return Ok(()),
-        // The version that was read goes with it: of two that take the Lease one is refused.
+        // The write names the version that was read. If two nodes take the Lease, one of them is refused.
         (_, Some(lease)) => {
             let lease = Lease { spec: Some(spec), ..lease };
             answer(leases.replace(NAME, &PostParams::default(), &lease)).await?;

@@ -41,12 +41,12 @@ const LOOK_UP_WITHIN: Duration = Duration::from_millis(500);
 #[derive(Default)]
 struct Owner {
     reference: Option<OwnerReference>,
-    /// The Lease for which it was looked up. A Lease that is made anew may have another Node.
+    /// The Lease for which the Node was looked up. A new Lease may have another Node.
     lease: Option<String>,
 }
 
 impl Owner {
-    /// Looks the Node up if the Lease is another one than before.
+    /// Looks up the Node if the Lease has changed.
     async fn follow(&mut self, nodes: &Api<Node>, node: &str, lease: &Lease) -> Result<(), Failure> {
         if self.lease.is_some() && self.lease == lease.metadata.uid {
             return Ok(());
@@ -55,7 +55,7 @@ impl Owner {
         let found = timeout(LOOK_UP_WITHIN, answer(nodes.list(&own))).await;
         let found = found.unwrap_or_else(|_| Err(Failure::of_text("no answer about the Node".to_owned())))?;
         self.reference = found.items.first().and_then(reference);
-        // Without a Node it is looked up with the next renewal again.
+        // If there is no Node, the next renewal looks it up again.
         self.lease = self.reference.as_ref().and(lease.metadata.uid.clone());
         Ok(())
     }
@@ -86,7 +86,7 @@ pub async fn renew(
     loop {
         tokio::select! {
             _ = ticks.tick() => {}
-            // A link that is lost is known at once.
+            // A lost link is known at once.
             Ok(()) = presence.changed() => {}
         }
         let Some(presence) = presence.borrow_and_update().clone() else { continue };
@@ -190,7 +190,7 @@ fn lease(node: &str, presence: &Presence, owner: Option<&OwnerReference>) -> Lea
     Lease { metadata, spec: Some(spec) }
 }
 
-/// A Lease speaks for the node of its name alone. A part that cannot be read is as if it were not there.
+/// A Lease counts only for the node with its name. An unreadable part counts as missing.
 fn beat(lease: &Lease) -> Option<Beat> {
     let spec = lease.spec.as_ref()?;
     let node = spec.holder_identity.clone()?;
@@ -234,7 +234,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lease_says_where_its_node_is_and_what_cannot_be_read_is_left_out() {
+    fn a_lease_has_its_nodes_addresses_and_unreadable_parts_are_left_out() {
         let presence = Presence {
             addresses: ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into(),
             macs: [[2, 0, 0, 0, 0, 0xaf]].into(),
@@ -265,7 +265,7 @@ mod tests {
         }
     }
 
-    /// An API server whose only Node has this uid. Counts the lists.
+    /// An API server with one Node of this uid. Counts the lists.
     fn server_with_node(uid: &'static str) -> (Api<Node>, Arc<AtomicU32>) {
         let lists = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&lists);
@@ -320,7 +320,7 @@ mod tests {
         assert!(2 * passed <= Duration::from_millis(DURATION), "two renewals take {:?}", 2 * passed);
     }
 
-    /// An API server whose watches say nothing. Counts the lists.
+    /// An API server with silent watches. Counts the lists.
     fn silent_server() -> (Client, Arc<AtomicU32>) {
         let lists = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&lists);

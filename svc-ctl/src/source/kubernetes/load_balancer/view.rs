@@ -1,4 +1,4 @@
-//! The cluster as the API server told of it while this node holds the Lease. Pure.
+//! The cluster's objects that the API server has sent since this node holds the Lease. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -11,7 +11,7 @@ use crate::model::name::ServiceName;
 use crate::model::parse::parse_ip;
 use crate::source::event::{Batch, Event, SourceEvent};
 
-/// Objects of one kind by name, as the API server told of them in this term.
+/// Objects of one kind by name, as the API server has sent them in this term.
 pub struct Objects<K, V> {
     pub by_name: BTreeMap<K, V>,
     /// Names of a list that is not complete yet.
@@ -48,13 +48,13 @@ impl<K: Clone + Ord, V: PartialEq> Objects<K, V> {
     }
 }
 
-/// The cluster as the API server told it in this term.
+/// The cluster's objects, as the API server has sent them in this term.
 #[derive(Default)]
 pub struct View {
     pub services: Objects<ServiceName, Service>,
     pub nodes: Objects<String, Vec<IpAddr>>,
     pub writes: Writes,
-    /// Since the last decision. Most changes of a Node are none of its addresses.
+    /// Something has changed since the last decision. Most changes of a Node do not concern its addresses.
     pub has_changed: bool,
 }
 
@@ -74,7 +74,7 @@ impl View {
         }
     }
 
-    /// True: the decision may be another one now.
+    /// Returns true if the decision may change.
     fn take_service(&mut self, event: Event<Box<Service>>) -> bool {
         match event {
             Event::Init => {

@@ -1,4 +1,5 @@
-//! The writes of statuses so far: those that the watch has not shown yet, those that changed nothing, and those that failed. Pure.
+//! The status writes that still matter: writes that the watch has not shown yet, that changed nothing, or that failed.
+//! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -84,7 +85,7 @@ impl Writes {
         self.by_service.insert(name, write);
     }
 
-    /// A write has failed. True: so would those of other Services.
+    /// Notes a failed write. Returns true if writes of other Services would fail as well.
     pub fn fail(&mut self, name: &ServiceName, failure: &Failure, now: Millis) -> bool {
         let is_outage = matches!(failure.code, None | Some(401 | 429 | 500..));
         if is_outage {
@@ -116,7 +117,8 @@ impl Writes {
         }
     }
 
-    /// All statuses have been looked at, and these still differ from what they should be. Failures of others are over.
+    /// Ends a round over all statuses. `differing` are the Services with a wrong status. The failures of all others are
+    /// over.
     pub fn end_round(&mut self, differing: &BTreeSet<ServiceName>) {
         let is_over = |name: &ServiceName, write: &Write| {
             matches!(write, Write::Failed(_)) && !differing.contains(name)
@@ -232,11 +234,12 @@ mod tests {
         }
         assert!(pauses[0] <= 400 && pauses[8] >= 20_000, "{pauses:?}");
         assert!(writes.may_write(&ServiceName::new("shop", "other"), &None, &outcome("192.0.2.1"), 0));
-        let told: Vec<String> = writes.complaints().iter().map(ToString::to_string).collect();
+        let complaints: Vec<String> = writes.complaints().iter().map(ToString::to_string).collect();
         assert!(
-            told.len() == 1
-                && told[0].starts_with("Service shop/web: status.loadBalancer: cannot be written: no (403)"),
-            "{told:?}"
+            complaints.len() == 1
+                && complaints[0]
+                    .starts_with("Service shop/web: status.loadBalancer: cannot be written: no (403)"),
+            "{complaints:?}"
         );
         writes.accept(web(), &version("1"), version("2"), outcome("192.0.2.1"));
         assert_eq!((writes.complaints().len(), writes.retry_at(now)), (0, None));

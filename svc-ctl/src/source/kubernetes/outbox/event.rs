@@ -55,7 +55,7 @@ pub fn event(notice: &Notice, uid: Option<&str>, node_name: &str, now: Timestamp
     }
 }
 
-/// The daemon has started: on the Node, as kube-proxy says it (SEM-252).
+/// The daemon has started: an Event on the Node, like kube-proxy's (SEM-252).
 pub fn starting(node_name: &str, version: &str, now: Timestamp) -> Event {
     let text = format!("svc {version} serves Services on this node");
     let notice = Notice { service: None, kind: Kind::Node, text, is_summary: false };
@@ -64,7 +64,7 @@ pub fn starting(node_name: &str, version: &str, now: Timestamp) -> Event {
     Event { action: Some("Start".to_owned()), ..normal(like, node_name, hash, "Starting") }
 }
 
-/// An Event that says what was done for a Service.
+/// An Event about an action of svc for a Service.
 pub fn about_service(meta: &ObjectMeta, reason: &str, note: &str, node_name: &str, now: Timestamp) -> Event {
     let namespace = meta.namespace.as_deref().unwrap_or_default();
     let name = meta.name.as_deref().unwrap_or_default();

@@ -16,19 +16,19 @@ use super::{Next, Outbox};
 use crate::observe::ledger::Complaints;
 use crate::source::kubernetes::failure::{Failure, Pauses};
 
-/// Status codes that may change later: credentials are renewed, or the server is less busy.
+/// Status codes after which a later request may succeed: credentials are renewed, or the server is less busy.
 const NOT_NOW: [u16; 3] = [401, 408, 429];
 const NOT_FOUND: u16 = 404;
 const FORBIDDEN: u16 = 403;
 /// An object of that name exists.
 const CONFLICT: u16 = 409;
 
-/// Says that the daemon has started, and publishes complaints for ever.
+/// Publishes the Event of the daemon's start, and complaints for ever.
 pub async fn run(client: Client, node_name: &str, complaints: watch::Receiver<Complaints>) {
-    tokio::join!(say_start(&client, node_name), publish(&client, node_name, complaints));
+    tokio::join!(publish_start(&client, node_name), publish(&client, node_name, complaints));
 }
 
-async fn say_start(client: &Client, node_name: &str) {
+async fn publish_start(client: &Client, node_name: &str) {
     let start = starting(node_name, env!("CARGO_PKG_VERSION"), Timestamp::now());
     let mut pauses = Pauses::default();
     while let Err(failure) = create(client, &start).await {
@@ -45,18 +45,20 @@ async fn publish(client: &Client, node_name: &str, mut complaints: watch::Receiv
         let now = Instant::now();
         outbox.turn(&now_wrong, now);
         let until = match outbox.next(now) {
-            Next::Say(notice, heard_by) => match say(client, node_name, &notice, heard_by.as_deref()).await {
-                Ok(uid) => {
-                    pauses.reset();
-                    outbox.settle(&notice, uid, Instant::now());
-                    continue;
+            Next::Publish(notice, known_by) => {
+                match publish_notice(client, node_name, &notice, known_by.as_deref()).await {
+                    Ok(uid) => {
+                        pauses.reset();
+                        outbox.settle(&notice, uid, Instant::now());
+                        continue;
+                    }
+                    Err(failure) => {
+                        tracing::debug!(error = failure.text, "publishing an Event; it is tried again");
+                        sleep(pauses.after(&failure, false)).await;
+                        continue;
+                    }
                 }
-                Err(failure) => {
-                    tracing::debug!(error = failure.text, "publishing an Event; it is tried again");
-                    sleep(pauses.after(&failure, false)).await;
-                    continue;
-                }
-            },
+            }
             Next::Wait(until) => Some(until),
             Next::Idle => None,
         };
@@ -73,12 +75,12 @@ async fn publish(client: &Client, node_name: &str, mut complaints: watch::Receiv
     }
 }
 
-/// Publishes one notice unless its object has been told. Returns the uid of the object that knows now.
-async fn say(
+/// Publishes one notice unless its object has got it. Returns the uid of the object that has it now.
+async fn publish_notice(
     client: &Client,
     node_name: &str,
     notice: &Notice,
-    heard_by: Option<&str>,
+    known_by: Option<&str>,
 ) -> Result<Option<String>, Failure> {
     let uid = match &notice.service {
         // The kubelet uses the node's name as uid, too.
@@ -95,7 +97,7 @@ async fn say(
             }
         }
     };
-    if uid.is_some() && uid.as_deref() == heard_by {
+    if uid.is_some() && uid.as_deref() == known_by {
         return Ok(uid);
     }
     create(client, &event(notice, uid.as_deref(), node_name, Timestamp::now())).await?;
@@ -123,7 +125,7 @@ async fn create(client: &Client, event: &Event) -> Result<(), Failure> {
     }
 }
 
-/// The server will answer the same again.
+/// The server would answer a second request in the same way.
 fn is_definite(failure: &Failure) -> bool {
     failure.code.is_some_and(|code| (400..500).contains(&code) && !NOT_NOW.contains(&code))
 }

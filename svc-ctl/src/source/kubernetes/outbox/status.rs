@@ -18,7 +18,7 @@ pub const CONDITION: &str = "svc/LoadBalancerIP";
 /// Owner of the fields, apart from those of the Leases.
 const MANAGER: &str = "svc-allocator";
 
-/// The addresses of a Service and why; without a verdict svc has nothing to say about it.
+/// The addresses of a Service, and the reason. Without a verdict svc writes no condition.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Outcome {
     pub addresses: Vec<IpAddr>,
@@ -65,7 +65,7 @@ pub fn change(service: &Service, outcome: &Outcome) -> Option<Service> {
         metadata: ObjectMeta {
             name: known.name.clone(),
             namespace: known.namespace.clone(),
-            // A status that somebody has changed since is not written over.
+            // The version keeps the write from replacing a later change of others.
             resource_version: known.resource_version.clone(),
             ..ObjectMeta::default()
         },
@@ -78,7 +78,7 @@ pub fn change(service: &Service, outcome: &Outcome) -> Option<Service> {
     Some(changed)
 }
 
-/// Others write addresses in an order of their own.
+/// Other writers may use another order of addresses.
 fn is_same(one: &[IpAddr], other: &[IpAddr]) -> bool {
     one.iter().collect::<BTreeSet<_>>() == other.iter().collect::<BTreeSet<_>>()
 }
@@ -92,7 +92,7 @@ pub async fn write(client: &Client, changed: &Service) -> kube::Result<Option<St
     written.map(|service| service.metadata.resource_version)
 }
 
-/// Tells the Service's owner of the addresses that it got or lost, as MetalLB does; `None` if they are the same.
+/// An Event about the addresses that the Service got or lost, like MetalLB's. `None` if they are the same.
 pub fn event(service: &Service, addresses: &[IpAddr], node: &str) -> Option<Event> {
     let before = written(service);
     if is_same(&before, addresses) {

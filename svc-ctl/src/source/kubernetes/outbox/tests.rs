@@ -37,15 +37,15 @@ impl Bench {
     }
 
     /// Notices sent within this time to an API server that accepts all; a Service's uid is its name.
-    fn said_within(&mut self, secs: u64) -> Vec<String> {
+    fn sent_within(&mut self, secs: u64) -> Vec<String> {
         self.outbox.turn(&self.complaints, self.now);
         let end = self.now + Duration::from_secs(secs);
         let mut said = Vec::new();
         loop {
             match self.outbox.next(self.now) {
-                Next::Say(notice, heard_by) => {
+                Next::Publish(notice, known_by) => {
                     let uid = notice.service.as_ref().map(|s| s.name.to_string());
-                    if heard_by.is_none() {
+                    if known_by.is_none() {
                         said.push(uid.clone().unwrap_or_else(|| notice.text.clone()));
                     }
                     self.outbox.settle(&notice, uid, self.now);
@@ -65,23 +65,23 @@ fn at_most_ten_per_minute_are_sent_in_their_order() {
     (0..25).for_each(|n| bench.refuse(n));
     let names =
         |range: std::ops::Range<usize>| range.map(|n| service(n).name.to_string()).collect::<Vec<_>>();
-    assert_eq!(bench.said_within(60), names(0..10));
-    assert_eq!(bench.said_within(60), names(10..20));
-    assert_eq!(bench.said_within(60), names(20..25));
+    assert_eq!(bench.sent_within(60), names(0..10));
+    assert_eq!(bench.sent_within(60), names(10..20));
+    assert_eq!(bench.sent_within(60), names(20..25));
 }
 
 #[test]
 fn notices_that_do_not_fit_into_the_queue_are_summarised_once() {
     let mut bench = Bench::new();
     (0..1000).for_each(|n| bench.refuse(n));
-    let first = bench.said_within(60);
+    let first = bench.sent_within(60);
     assert_eq!(first[0], "900 more complaints about Services; see svc-ctl status");
     assert_eq!(first.len(), 10);
-    assert_eq!(bench.said_within(9 * 60).len(), 90);
+    assert_eq!(bench.sent_within(9 * 60).len(), 90);
     // Further notices make no second summary before the first may have expired.
     bench.refuse(2000);
-    assert_eq!(bench.said_within(60), ["s0099", "s2000"]);
-    assert_eq!(bench.said_within(40 * 60).len(), 0);
+    assert_eq!(bench.sent_within(60), ["s0099", "s2000"]);
+    assert_eq!(bench.sent_within(40 * 60).len(), 0);
 }
 
 #[test]
@@ -89,11 +89,11 @@ fn a_lasting_complaint_is_sent_again_before_its_event_expires() {
     let mut bench = Bench::new();
     bench.refuse(1);
     bench.refuse(2);
-    assert_eq!(bench.said_within(60), ["s0001", "s0002"]);
+    assert_eq!(bench.sent_within(60), ["s0001", "s0002"]);
     bench.accept(2);
-    assert!(bench.said_within(53 * 60).is_empty());
-    assert_eq!(bench.said_within(5 * 60), ["s0001"]);
-    assert_eq!(bench.said_within(2 * 55 * 60), ["s0001", "s0001"]);
+    assert!(bench.sent_within(53 * 60).is_empty());
+    assert_eq!(bench.sent_within(5 * 60), ["s0001"]);
+    assert_eq!(bench.sent_within(2 * 55 * 60), ["s0001", "s0001"]);
 }
 
 #[test]
@@ -102,31 +102,31 @@ fn a_recurring_complaint_is_not_sent_to_the_same_object_again() {
     bench.refuse(1);
     let host = [Complaint::new(Kind::Host, "bpffs", "", "not mounted")];
     bench.set(Origin::Host, &host);
-    assert_eq!(bench.said_within(60), ["s0001", "bpffs: not mounted"]);
+    assert_eq!(bench.sent_within(60), ["s0001", "bpffs: not mounted"]);
     bench.accept(1);
     bench.set(Origin::Host, &[]);
-    assert!(bench.said_within(60).is_empty());
+    assert!(bench.sent_within(60).is_empty());
     bench.refuse(1);
     bench.set(Origin::Host, &host);
-    assert!(bench.said_within(60).is_empty());
+    assert!(bench.sent_within(60).is_empty());
     // Reading the object does not extend the lifetime of the Event.
-    assert_eq!(bench.said_within(54 * 60), ["s0001", "bpffs: not mounted"]);
-    // A new object has not been told.
+    assert_eq!(bench.sent_within(54 * 60), ["s0001", "bpffs: not mounted"]);
+    // A new object has not got the notice.
     bench.accept(1);
-    bench.said_within(1);
+    bench.sent_within(1);
     bench.refuse(1);
     bench.outbox.turn(&bench.complaints, bench.now);
-    let Next::Say(notice, heard_by) = bench.outbox.next(bench.now) else { panic!("it waits") };
-    assert_eq!((notice.service, heard_by), (Some(service(1)), Some("s0001".to_owned())));
+    let Next::Publish(notice, known_by) = bench.outbox.next(bench.now) else { panic!("it waits") };
+    assert_eq!((notice.service, known_by), (Some(service(1)), Some("s0001".to_owned())));
 }
 
 #[test]
 fn a_complaint_that_is_resolved_before_it_is_sent_is_never_sent() {
     let mut bench = Bench::new();
     (0..12).for_each(|n| bench.refuse(n));
-    assert_eq!(bench.said_within(30).len(), 10);
+    assert_eq!(bench.sent_within(30).len(), 10);
     bench.accept(10);
-    assert_eq!(bench.said_within(60), ["s0011"]);
+    assert_eq!(bench.sent_within(60), ["s0011"]);
     assert_eq!(bench.outbox.states.len(), 11);
 }
 
@@ -140,7 +140,7 @@ fn a_request_to_an_unreachable_api_server_is_repeated_until_it_is_answered() {
     bench.outbox.turn(&bench.complaints, bench.now);
     bench.now += Duration::from_secs(3 * 3600);
     assert_eq!(bench.outbox.next(bench.now), first);
-    assert_eq!(bench.said_within(60), ["s0001", "s0000"]);
+    assert_eq!(bench.sent_within(60), ["s0001", "s0000"]);
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn only_services_and_the_node_itself_get_events() {
         kinds.into_iter().map(|kind| Complaint::new(kind, format!("{kind:?}"), "", "bad")).collect();
     bench.set(Origin::Programs, &complaints);
     let said = of_node.map(|kind| format!("{kind:?}: bad"));
-    assert_eq!(bench.said_within(60), said);
+    assert_eq!(bench.sent_within(60), said);
 }
 
 #[test]

@@ -20,7 +20,7 @@ use tower::{BoxError, ServiceExt as _};
 
 use super::probe::{Probe, Question};
 
-/// Servers tell probes from other clients by how this begins.
+/// Servers recognise probes by the first word of this header.
 const USER_AGENT: &str = "kube-probe/svc";
 
 /// Asks; a clone shares the client.
@@ -31,10 +31,10 @@ pub struct Asker {
 
 impl Asker {
     pub fn new() -> anyhow::Result<Self> {
-        // As with the kubelet, whoever answers at the address of a Pod is the Pod: no certificate is looked at.
+        // As with the kubelet, any server at the address of a Pod counts as the Pod, so certificates are not verified.
         let mut anybody = Config::new(Default::default());
         anybody.accept_invalid_certs = true;
-        // Else a machine without CA certificates has no TLS.
+        // Otherwise TLS would fail on a machine without CA certificates.
         anybody.root_cert = Some(Vec::new());
         let connector = anybody.rustls_https_connector().context("TLS for probes")?;
         // Each probe must find out whether a connection is accepted.
@@ -68,7 +68,7 @@ impl Asker {
         }
         let request = request.body(Body::empty()).context("no request can be made of it")?;
         let status = self.http.clone().oneshot(request).await.map_err(|error| anyhow!(causes(&*error)))?;
-        // Where a redirection leads is not asked.
+        // Redirections are not followed.
         ensure!(status.is_success() || status.is_redirection(), "{status}");
         Ok(())
     }
@@ -85,7 +85,7 @@ async fn check(target: &str, service: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The libraries' errors say least at the top.
+/// The outer errors of the libraries say least.
 fn causes(error: &(dyn Error + 'static)) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {

@@ -1,5 +1,5 @@
-//! Heartbeats by UDP between the nodes of the manifests. Each node asks each other one; a daemon answers, or in its place the
-//! kernel says that nobody listens. Either is a node that lives.
+//! Heartbeats by UDP between the nodes of the manifests. Each node asks every other node. The daemon answers, or the
+//! kernel reports that no socket listens. Either answer shows that the node is alive.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -18,15 +18,15 @@ use crate::model::complaint::{Complaint, Kind};
 use crate::model::parse::parse_ip;
 
 const BEAT: Duration = Duration::from_millis(250);
-/// How often an address that cannot be had is tried again.
+/// Pause before listening at an address is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
-/// A question and an answer, and in both eight octets that only the node that asks knows. Neither is longer than the other, and
-/// an answer is never answered.
+/// The kinds of a request and of an answer. Both have eight octets that only the requesting node knows. Neither is
+/// longer than the other, and an answer is never answered.
 const QUESTION: &[u8; 8] = b"svc-hb?1";
 const ANSWER: &[u8; 8] = b"svc-hb!1";
 const LENGTH: usize = 16;
 
-/// Whether nodes ask each other for a sign of life, and who this one is.
+/// The settings of heartbeats, and the identity of this node.
 #[derive(Clone, Debug)]
 pub struct HeartbeatOptions {
     pub node: String,
@@ -109,7 +109,7 @@ impl Heartbeat {
         }
     }
 
-    /// Nodes that have answered and do not any more.
+    /// Nodes that have answered earlier and do not answer now.
     pub fn down(&self) -> BTreeSet<String> {
         let known = self.known.borrow();
         let down = known.signs.iter().filter(|(_, (_, signs))| signs.node() == State::Down);
@@ -209,13 +209,13 @@ async fn ask(name: String, address: SocketAddr, known: watch::Sender<Known>, bel
                     }
                     Ok(_) => {}
                     Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(Signs::refuse),
-                    // Its address or ours is gone: another socket.
+                    // The other node's address or ours is gone: opens another socket.
                     Err(_) => break,
                 },
                 _ = beats.tick() => {
                     change(Signs::beat);
                     let Ok(socket) = &socket else { break };
-                    // An error of the one before is met here too.
+                    // An error of an earlier datagram may show here too.
                     match socket.send(&question).await {
                         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(Signs::refuse),
                         Ok(_) | Err(_) => {}
@@ -265,7 +265,7 @@ async fn answer(address: SocketAddr, known: watch::Sender<Known>, bell: Arc<Noti
             match socket.recv_from(&mut received).await {
                 Ok((length, from)) if is_message(&received[..length], QUESTION) => {
                     received[..8].copy_from_slice(ANSWER);
-                    // Whoever does not get it counts it as missed.
+                    // A node that does not get the answer counts it as missed.
                     drop(socket.send_to(&received[..LENGTH], from).await);
                 }
                 Ok(_) => {}

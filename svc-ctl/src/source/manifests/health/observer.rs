@@ -1,4 +1,4 @@
-//! Everything that looks after health, behind one value and one bell.
+//! All observers of health, behind one value and one notification.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -12,18 +12,18 @@ use super::sharing::Sharing;
 use crate::model::complaint::Complaint;
 use crate::source::manifests::Manifests;
 
-/// The nodes that probe Pods as their readinessProbes say.
+/// The nodes that run the readinessProbes of Pods.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Probes {
     #[default]
     Off,
     /// Each node by itself.
     EachNode,
-    /// One node for all, which the heartbeat's port tells.
+    /// One node for all. The port of the heartbeats serves its results.
     OneNode,
 }
 
-/// How health is found out.
+/// Method that finds health.
 #[derive(Clone, Debug, Default)]
 pub struct HealthOptions {
     pub probes: Probes,
@@ -53,7 +53,7 @@ impl Observer {
         Ok(Self { bell, prober, sharing, heartbeat })
     }
 
-    /// The manifests have changed. The first time this waits a little for what Pods answer.
+    /// Takes over changed manifests. The first call waits a little for the answers of Pods.
     pub async fn update(&mut self, manifests: &Manifests) {
         if let Some(heartbeat) = &mut self.heartbeat {
             heartbeat.update(&manifests.nodes());
@@ -68,7 +68,7 @@ impl Observer {
         }
     }
 
-    /// Takes in what another node has found out.
+    /// Takes over the results of another node.
     pub fn learn(&mut self) {
         if let (Some(sharing), Some(prober)) = (&self.sharing, &mut self.prober) {
             prober.follow(sharing.leader());

@@ -1,4 +1,4 @@
-//! A container's `readinessProbe` into what is to be asked, how often, and how many answers count. An error names the field.
+//! Parses a container's `readinessProbe` into a request, its period and its thresholds. An error names the field.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -58,7 +58,7 @@ pub fn refused_probes<'p>(pods: impl IntoIterator<Item = &'p Pod>) -> Vec<Compla
     pods.into_iter().flat_map(|pod| probes_of(pod).1).collect()
 }
 
-/// The probes of a Pod that has an address and runs, and what is wrong with others of its probes.
+/// The probes of a Pod that has an address and runs, and complaints about its invalid probes.
 pub fn probes_of(pod: &Pod) -> (Vec<FieldAndProbe>, Vec<Complaint>) {
     let (mut probes, mut complaints) = (Vec::new(), Vec::new());
     let address = addresses(pod).next().filter(|_| !is_terminal(pod));
@@ -81,7 +81,7 @@ pub fn probes_of(pod: &Pod) -> (Vec<FieldAndProbe>, Vec<Complaint>) {
     (probes, complaints)
 }
 
-/// How complaints call a Pod.
+/// Name of a Pod in complaints.
 fn object(pod: &Pod) -> String {
     let name = |name: &Option<String>| name.clone().unwrap_or_default();
     format!("Pod {}/{}", name(&pod.metadata.namespace), name(&pod.metadata.name))

@@ -1,4 +1,4 @@
-//! One task for each probe of the manifests' Pods. What they find is one shared value.
+//! Runs one task for each probe of the manifests' Pods. Their results are one shared value.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -18,9 +18,10 @@ use super::sharing::Leader;
 use super::{PodKey, pod_key};
 use crate::model::complaint::{Complaint, Kind};
 
-/// Questions that are open at the same time.
+/// Requests that are open at the same time.
 const MOST_QUESTIONS: usize = 256;
-/// The first list of endpoints waits so long for the first answers, so that a start of the daemon takes out no Pod that serves.
+/// Time for which the first list of endpoints waits for the first answers, so that a start of the daemon takes no
+/// serving Pod out.
 const FIRST_ANSWERS_WITHIN: Duration = Duration::from_secs(3);
 
 /// Why a Pod is not ready before its first answer.
@@ -41,12 +42,12 @@ pub struct Finding {
     pub reason: String,
 }
 
-/// Asks the Pods it was last told of.
+/// Probes the Pods of the latest list.
 #[derive(Debug)]
 pub struct Prober {
     asker: Asker,
     open: Arc<Semaphore>,
-    /// Without a task where another node probes.
+    /// No task if another node probes.
     tasks: BTreeMap<ProbeKey, (Probe, Option<AbortHandle>)>,
     leader: Leader,
     findings: watch::Sender<Findings>,

@@ -1,8 +1,8 @@
-//! Heartbeats that another node answers or does not, into up or down. Pure; beats are its clock, so a daemon that was itself
-//! held up takes nobody out.
+//! Decides from answered and missed heartbeats whether another node is up or down. Pure. Beats are its clock, so a
+//! daemon that was itself held up counts no other node as down.
 
-/// Beats without an answer after which a node is down: with four a second, two seconds. A node whose daemon does not run answers
-/// by its kernel, which says so once a second.
+/// Beats without an answer after which a node is down: with four a second, two seconds. If a node's daemon does not
+/// run, the node's kernel answers once a second.
 pub const MISSES: u32 = 8;
 /// Answers in a row after which it is up again.
 const RETURNS: u32 = 4;
@@ -17,10 +17,10 @@ pub struct Pulse {
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum State {
-    /// It has never answered: perhaps nothing there does. Its Pods stay.
+    /// It has never answered, perhaps because it cannot. Its Pods stay.
     #[default]
     Unheard,
-    /// Likewise, and it was asked often enough to say so.
+    /// Like `Unheard`, after enough requests to count as silent.
     Silent,
     Up,
     Down,
@@ -80,7 +80,7 @@ impl Signs {
         self.daemon.answer();
     }
 
-    /// The kernel of the node says that no daemon listens.
+    /// The kernel of the node reports that no daemon listens.
     pub fn refuse(&mut self) {
         self.node.answer();
     }
@@ -90,7 +90,7 @@ impl Signs {
 mod tests {
     use super::*;
 
-    /// Beats `.` and answers `!`, with how many of each, into the state at the end.
+    /// Plays beats `.` and answers `!`, each with a number, and returns the state at the end.
     fn state(steps: &[(char, u32)]) -> State {
         let mut pulse = Pulse::default();
         for (step, count) in steps {
@@ -124,7 +124,7 @@ mod tests {
         let mut signs = Signs::default();
         signs.answer();
         assert_eq!((signs.node(), signs.daemon()), (State::Up, State::Up));
-        // The kernel says so once in four beats.
+        // The kernel reports it once in four beats.
         for _ in 0..3 {
             (0..4).for_each(|_| signs.beat());
             signs.refuse();

@@ -1,4 +1,4 @@
-//! Results of a probe into ready or not, as the kubelet counts them. Pure.
+//! Decides from the results of a probe whether a container is ready, as the kubelet does. Pure.
 
 use super::probe::Thresholds;
 
@@ -12,9 +12,9 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// A Pod that appears is not ready until its probe has said so often enough.
+    /// A new Pod is not ready until its probe has succeeded often enough.
     pub const NEW: Self = Self { is_ready: Some(false), last: None, in_a_row: 0 };
-    /// The time since the Pod started is unknown: its first result decides, or else each start of the daemon would
+    /// The time since the Pod started is unknown: its first result decides. Otherwise each start of the daemon would
     /// take Pods out for some periods.
     pub const UNKNOWN: Self = Self { is_ready: None, last: None, in_a_row: 0 };
 
@@ -27,7 +27,7 @@ impl Readiness {
         self.is_ready
     }
 
-    /// Counts one result. Answers whether the readiness has changed.
+    /// Counts one result. Returns whether the readiness has changed.
     #[must_use]
     pub fn note(&mut self, is_success: bool, thresholds: Thresholds) -> bool {
         self.in_a_row = if self.last == Some(is_success) { self.in_a_row.saturating_add(1) } else { 1 };
@@ -46,7 +46,7 @@ impl Readiness {
 mod tests {
     use super::*;
 
-    /// Results `+` and `-` in; after each, ready `R`, not ready `n`, or nobody knows `?`.
+    /// Results `+` and `-` in; after each: ready `R`, not ready `n`, or unknown `?`.
     fn played(mut readiness: Readiness, successes: u32, failures: u32, results: &str) -> String {
         let thresholds = Thresholds { successes, failures };
         let letter = |readiness: Readiness| match readiness.is_ready() {

@@ -1,4 +1,4 @@
-//! One prober for all nodes: the first node by name whose daemon answers. The others learn from it what it found.
+//! One prober for all nodes: the first node by name with a daemon that answers. The others get its results.
 //!
 //! Each node looks for itself, and only among nodes whose names come before its own. So nodes cannot wait for each other in a
 //! circle, and a node that reaches no such daemon probes by itself.
@@ -23,7 +23,7 @@ mod wire;
 
 pub use wire::Results;
 
-/// The first list of endpoints waits so long for the decision who probes.
+/// Time for which the first list of endpoints waits for the choice of the prober.
 const DECIDED_WITHIN: Duration = Duration::from_secs(3);
 
 /// The node that probes.
@@ -89,7 +89,7 @@ impl Sharing {
         }
     }
 
-    /// Waits until it is known who probes, but not long.
+    /// Waits until the prober is chosen, but not long.
     pub async fn decided(&self) {
         let mut leader = self.leader.subscribe();
         drop(timeout(DECIDED_WITHIN, leader.wait_for(Option::is_some)).await);

@@ -38,7 +38,7 @@ impl Folder {
         Self { path, batches, ledger, task }
     }
 
-    /// Ready or not, of the one endpoint that the next batch tells of.
+    /// The readiness of the only endpoint in the next batch.
     async fn next(&mut self) -> bool {
         let batch = tokio::time::timeout(LIMIT, self.batches.recv()).await.unwrap().unwrap();
         let slice = |event| match event {
@@ -106,7 +106,7 @@ async fn a_pod_that_appears_is_not_ready_until_it_answers() {
 }
 
 #[tokio::test]
-async fn a_probe_that_cannot_be_asked_is_named_and_takes_nobody_out() {
+async fn an_unusable_probe_is_reported_and_takes_no_pod_out() {
     let text = manifests(1, "exec: {command: [a]}").replace("tcpSocket: {port: 1}, ", "");
     let mut folder = Folder::follow("refused", &text);
     assert!(folder.next().await);

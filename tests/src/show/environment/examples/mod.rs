@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::{Client, Environment, Step, Target};
-use crate::agent::{Named, Via};
+use crate::agent::{NamedServer, Via};
 use crate::daemon::{Flags, Source};
 use crate::show::interrupt;
 use crate::show::screen::Screen;
@@ -112,7 +112,7 @@ impl Environment for Examples {
         });
         let by_name = CLIENTS_BY_NAME.into_iter().map(|(host, service, family, port)| {
             let name = format!("{service}.default.svc.cluster.local.");
-            let to = Target::Name(Named { server: NAME_SERVER.parse()?, name, family, port });
+            let to = Target::Name(NamedServer { server: NAME_SERVER.parse()?, name, family, port });
             Ok(Client { agent: agent(host)?, via: Via::Http, to })
         });
         by_address.chain(by_name).collect()
@@ -154,7 +154,8 @@ impl Examples {
         self.rewrite(rest.join("---\n"))
     }
 
-    /// Node2 with its daemon, its programs and its Pods, as if its power were off. No manifest says so: node1 finds out.
+    /// Node2 with its daemon, its programs and its Pods, as if its power were off. No manifest changes: node1 must find
+    /// out by itself.
     fn kill_node(&mut self) -> Result<()> {
         self.world.daemon(2)?.kill()?;
         // Firewall rules on node2 would not do: its programs answer ARP before them.

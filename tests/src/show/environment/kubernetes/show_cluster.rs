@@ -18,10 +18,10 @@ pub(super) struct ShowCluster {
     places: Places,
     nodes: u8,
     settings: Settings,
-    own: Option<Own>,
+    own: Option<OwnCluster>,
 }
 
-struct Own {
+struct OwnCluster {
     // Dropped in this order, before leftovers are swept.
     _cluster: Cluster,
     _cleanup: Cleanup,
@@ -61,7 +61,7 @@ impl ShowCluster {
         preflight(&settings, &OWN)?;
         let cluster = Cluster::up(&settings, &OWN, &mut Steps::new(true))?;
         let places = cluster.places();
-        let own = Some(Own { _cluster: cluster, _cleanup: cleanup });
+        let own = Some(OwnCluster { _cluster: cluster, _cleanup: cleanup });
         Ok(Self { places, nodes: OWN.nodes, settings, own })
     }
 

@@ -93,7 +93,7 @@ async fn a_server_of_something_else_is_not_ready() {
     ask(Question::Grpc { target: address, service: String::new() }).await.unwrap_err();
 }
 
-/// Serves HTTPS with a certificate that no client can verify: for another name, signed by nobody, and over.
+/// Serves HTTPS with a certificate that no client can verify: for another name, signed by itself, and expired.
 async fn https(listener: TcpListener, version: &'static rustls::SupportedProtocolVersion) {
     let mut certificate = rcgen::CertificateParams::new(vec!["elsewhere.example".to_owned()]).unwrap();
     certificate.not_after = rcgen::date_time_ymd(2001, 1, 1);

@@ -1,4 +1,5 @@
-//! Finds the first node whose daemon tells its results, and follows it until it is silent or one before it returns.
+//! Finds the first node with a daemon that sends its results. Follows it until it is silent, or a node before it
+//! returns.
 
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ pub async fn run(candidates: Vec<Peer>, leader: watch::Sender<Option<Leader>>, b
                 Ok(results) => follow(&connection, results),
                 Err(error) => {
                     let node = &candidates[connection.index].0;
-                    tracing::info!(node, error = format!("{error:#}"), "tells no results of probes any more");
+                    tracing::info!(node, error = format!("{error:#}"), "sends no results of probes any more");
                     break;
                 }
             }
@@ -62,7 +63,7 @@ pub async fn run(candidates: Vec<Peer>, leader: watch::Sender<Option<Leader>>, b
     }
 }
 
-/// The first candidate that tells its results.
+/// The first candidate that sends its results.
 async fn find(candidates: &[Peer]) -> Option<(Connection, Results)> {
     for (index, (_, address)) in candidates.iter().enumerate() {
         let open = async {
@@ -92,7 +93,7 @@ async fn find_again(candidates: &[Peer]) -> (Connection, Results) {
 }
 
 impl Connection {
-    /// Keeps what it has received when it is dropped before its end.
+    /// Safe to drop before its end: received octets are kept.
     async fn next(&mut self) -> anyhow::Result<Results> {
         let line = timeout(SILENCE, self.lines.next()).await.context("silent")?.context("closed")??;
         Ok(wire::parse(&line)?)

@@ -1,4 +1,4 @@
-//! Tells other nodes the results that this one has, by TCP at an address of its own.
+//! Sends the results of this node to other nodes, by TCP at an address of this node.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::Unbound;
 use super::wire::{PERIOD, SILENCE, framed, line_of};
 use crate::source::manifests::health::prober::Findings;
 
-/// How often an address that cannot be had is tried again.
+/// Pause before listening at an address is tried again.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// Connections at the same time: more than there are nodes.
 const MOST_CONNECTIONS: usize = 1024;

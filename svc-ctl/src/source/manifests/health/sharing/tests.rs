@@ -63,7 +63,7 @@ impl Network {
 }
 
 impl TestNode {
-    /// Follows what is found until this holds.
+    /// Follows the results until this holds.
     async fn until(&mut self, what: &str, is_so: impl Fn(&Self) -> bool) {
         let follow = async {
             loop {

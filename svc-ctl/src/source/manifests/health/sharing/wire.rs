@@ -10,7 +10,7 @@ use tokio_util::codec::{Framed, LinesCodec};
 
 use super::super::prober::{Findings, ProbeKey};
 
-/// How often a line is sent where nothing changes.
+/// Interval between lines if nothing changes.
 pub const PERIOD: Duration = Duration::from_secs(1);
 /// A connection without a line for this long is dead.
 pub const SILENCE: Duration = Duration::from_secs(3);

@@ -1,7 +1,7 @@
 //! The model of packets without ports of their own: later fragments (SEM-109), and ICMP errors that quote a
 //! translated packet (SEM-079).
 
-use super::memory::{BackAt, Flow, Life, Side, Way};
+use super::memory::{Direction, ExitKind, Flow, Life, ReplyHook};
 use super::network;
 use super::oracle::{Exit, Model, PacketOutcome, Possible, Seen, Then, possible, untouched};
 use super::packet::{Packet, Quote};
@@ -9,12 +9,13 @@ use super::verdict::has_address;
 use super::world::Tuple;
 
 impl Model {
-    /// A later fragment follows the first one. Without a first one it must not leave with a Service's address.
-    pub(super) fn part(&self, packet: &Packet, seen: Seen) -> Vec<Possible> {
-        let known = self.memory.parts.iter().rev().find(|known| known.is_of(packet));
-        if let Some((flow, side)) = known.and_then(|known| self.met(known.tuple, seen)) {
-            let as_ = if side == Side::Client { flow.backend } else { flow.client.swapped() };
-            return self.unless_over(flow, self.moves(packet, flow, as_, None, &[]));
+    /// A later fragment follows the first one. If the first one was not seen, the fragment must not leave with a Service's
+    /// address.
+    pub(super) fn later_fragment(&self, packet: &Packet, seen: Seen) -> Vec<Possible> {
+        let known = self.memory.fragments.iter().rev().find(|known| known.is_of(packet));
+        if let Some((flow, direction)) = known.and_then(|known| self.flow_of(known.tuple, seen)) {
+            let as_ = if direction == Direction::Forward { flow.backend } else { flow.client.swapped() };
+            return self.unless_over(flow, self.forwarded(packet, flow, as_, None, &[]));
         }
         if matches!(seen, Seen::Arriving(interface) if self.is_unused_of_pool(packet, interface)) {
             return vec![possible(PacketOutcome::Dropped, &["drop_unallocated"], Then::Nothing)];
@@ -28,12 +29,12 @@ impl Model {
     }
 
     /// An ICMP error: its source and the quoted packet are translated back for the quoted packet's sender.
-    pub(super) fn about(&self, packet: &Packet, quote: &Quote, seen: Seen) -> Vec<Possible> {
+    pub(super) fn icmp_error(&self, packet: &Packet, quote: &Quote, seen: Seen) -> Vec<Possible> {
         let answer = quote.tuple.swapped();
-        let Some((flow, side)) = self.met(answer, seen) else { return vec![untouched()] };
-        let (as_, quoted) = match side {
-            Side::Client => (flow.backend, flow.backend.swapped()),
-            Side::Backend => (flow.client.swapped(), flow.client),
+        let Some((flow, direction)) = self.flow_of(answer, seen) else { return vec![untouched()] };
+        let (as_, quoted) = match direction {
+            Direction::Forward => (flow.backend, flow.backend.swapped()),
+            Direction::Reverse => (flow.client.swapped(), flow.client),
         };
         let outer = packet.tuple;
         let mut src = outer.src;
@@ -44,23 +45,23 @@ impl Model {
         dst.set_ip(as_.dst.ip());
         self.unless_over(
             flow,
-            self.moves(packet, flow, Tuple { src, dst, ..outer }, Some(quoted), &["icmp_translated"]),
+            self.forwarded(packet, flow, Tuple { src, dst, ..outer }, Some(quoted), &["icmp_translated"]),
         )
     }
 
-    /// The flow, and its side, that matches a packet with this tuple here.
-    fn met(&self, tuple: Tuple, seen: Seen) -> Option<(&Flow, Side)> {
+    /// The flow of a packet with this tuple at this hook, and the packet's direction.
+    fn flow_of(&self, tuple: Tuple, seen: Seen) -> Option<(&Flow, Direction)> {
         let (client, at) = match seen {
-            Seen::Arriving(_) => (self.memory.of_client(tuple), BackAt::Ingress),
-            Seen::Leaving(interface) if network::is_pod(interface) => (None, BackAt::PodEgress),
-            Seen::Leaving(_) => (None, BackAt::UplinkEgress),
+            Seen::Arriving(_) => (self.memory.of_client(tuple), ReplyHook::Ingress),
+            Seen::Leaving(interface) if network::is_pod(interface) => (None, ReplyHook::PodEgress),
+            Seen::Leaving(_) => (None, ReplyHook::UplinkEgress),
         };
-        let backend = || self.memory.of_backend(tuple, at).map(|i| (i, Side::Backend));
-        let (i, side) = client.map(|i| (i, Side::Client)).or_else(backend)?;
-        Some((&self.memory.flows[i], side))
+        let backend = || self.memory.of_backend(tuple, at).map(|i| (i, Direction::Reverse));
+        let (i, direction) = client.map(|i| (i, Direction::Forward)).or_else(backend)?;
+        Some((&self.memory.flows[i], direction))
     }
 
-    fn moves(
+    fn forwarded(
         &self,
         packet: &Packet,
         flow: &Flow,
@@ -68,13 +69,13 @@ impl Model {
         quoted: Option<Tuple>,
         counts: &[&'static str],
     ) -> Vec<Possible> {
-        let exit = match flow.way {
-            Way::Stack => Exit::Stack,
-            Way::Back => Exit::Back,
-            Way::Redirect if packet.shape.ttl <= 1 => {
+        let exit = match flow.exit {
+            ExitKind::Stack => Exit::Stack,
+            ExitKind::Hairpin => Exit::Hairpin,
+            ExitKind::Redirect if packet.shape.ttl <= 1 => {
                 return vec![possible(PacketOutcome::Dropped, &["drop_ttl"], Then::Nothing)];
             }
-            Way::Redirect => match network::route(as_.dst.ip()) {
+            ExitKind::Redirect => match network::route(as_.dst.ip()) {
                 Some(route) => Exit::Hop(route),
                 None => return vec![possible(PacketOutcome::Dropped, &["drop_no_route"], Then::Nothing)],
             },
@@ -82,7 +83,7 @@ impl Model {
         vec![possible(PacketOutcome::Goes { as_, quoted, exit }, counts, Then::Nothing)]
     }
 
-    /// If the flow may be forgotten already, its packets may be left alone, too.
+    /// If svc may have removed the flow already, its packets may be left alone, too.
     fn unless_over(&self, flow: &Flow, mut outcomes: Vec<Possible>) -> Vec<Possible> {
         if flow.life(self.now) != Life::Live {
             outcomes.push(untouched());

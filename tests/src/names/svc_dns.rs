@@ -14,7 +14,7 @@ use svc_ctl::model::world::World;
 use svc_ctl::observe::ledger::Ledger;
 use tokio::sync::watch;
 
-use super::ask::{By, ask};
+use super::ask::{Transport, ask};
 use super::free_address;
 use crate::wait;
 
@@ -22,16 +22,16 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Ends when the world's sender is dropped.
 #[derive(Debug)]
-pub struct Ours {
+pub struct SvcDns {
     pub address: SocketAddr,
     _worlds: watch::Sender<World>,
 }
 
-impl Ours {
+impl SvcDns {
     pub fn start(world: World) -> Result<Self> {
         let address = free_address()?;
         let domain: Domain = "cluster.local".parse().map_err(anyhow::Error::msg)?;
-        let settings = DnsSettings { listen: vec![address], domain, upstream: Upstreams::Nobody };
+        let settings = DnsSettings { listen: vec![address], domain, upstream: Upstreams::None };
         let (worlds, reader) = watch::channel(World::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
         let asked_for = watch::channel(BTreeSet::new()).1;
@@ -41,7 +41,7 @@ impl Ours {
         worlds.send_replace(world);
         let ours = Self { address, _worlds: worlds };
         wait::until("svc's name server answers", PATIENCE, || {
-            let said = ask(ours.address, "dns-version.cluster.local", "TXT", By::Tcp, None);
+            let said = ask(ours.address, "dns-version.cluster.local", "TXT", Transport::Tcp, None);
             Ok(said.ok().filter(|said| said.code == ResponseCode::NoError))
         })?;
         Ok(ours)

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::endpoints::{Place, Target};
-use super::memory::{AffinityEntry, BackAt, Flow, Life, Side, Time, Way};
+use super::memory::{AffinityEntry, Direction, ExitKind, Flow, Life, ReplyHook, Time};
 use super::network;
 use super::oracle::{Model, PacketOutcome, Possible, Then, possible, service_port, untouched};
 use super::packet::Packet;
@@ -18,7 +18,7 @@ impl Model {
         let Some(found) = frontend(&self.world, dst, proto) else {
             return self.without_frontend(packet, interface);
         };
-        // Clients of Services do not accept connections, so this answers a connection of the node itself.
+        // Clients of Services do not accept connections, so a SYN-ACK answers a connection of the node itself.
         if packet.is_syn_ack() && found.kind != Kind::ClusterIp && network::is_node(dst.ip()) {
             return vec![untouched()];
         }
@@ -61,7 +61,7 @@ impl Model {
         }
     }
 
-    /// A flow to one backend: where it is translated, and what the backend sees.
+    /// A flow to one backend: its place of translation, and the source that the backend sees.
     fn begin(
         &self,
         packet: &Packet,
@@ -77,7 +77,7 @@ impl Model {
         let route = network::route(target.at.ip());
         let drop = |label| vec![possible(PacketOutcome::Dropped, &[label], Then::Nothing)];
         let is_masked = match target.place {
-            // It does not leave the node.
+            // The packet does not leave the node.
             Place::Host => masquerade && !self.world.holds("SEM-086"),
             Place::Local => masquerade && self.world.settings.masquerade_to_local,
             Place::Remote => masquerade,
@@ -91,16 +91,18 @@ impl Model {
             }
         }
         let is_neighbour = is_bridged && route.is_some_and(|r| r.interface == "cni0");
-        let (way, back_at) = match target.place {
-            Place::Local | Place::Remote if is_itself => (Way::Back, BackAt::Ingress),
-            Place::Local | Place::Remote if is_masked || is_neighbour => (Way::Redirect, BackAt::Ingress),
-            Place::Host | Place::Local | Place::Remote if is_pod => (Way::Stack, BackAt::PodEgress),
-            Place::Host | Place::Local | Place::Remote => (Way::Stack, BackAt::UplinkEgress),
+        let (exit, reply_hook) = match target.place {
+            Place::Local | Place::Remote if is_itself => (ExitKind::Hairpin, ReplyHook::Ingress),
+            Place::Local | Place::Remote if is_masked || is_neighbour => {
+                (ExitKind::Redirect, ReplyHook::Ingress)
+            }
+            Place::Host | Place::Local | Place::Remote if is_pod => (ExitKind::Stack, ReplyHook::PodEgress),
+            Place::Host | Place::Local | Place::Remote => (ExitKind::Stack, ReplyHook::UplinkEgress),
         };
-        let is_masked = is_masked || way == Way::Back;
-        let out = match way {
-            Way::Back => Some(interface).filter(|_| self.world.has_pod_addresses),
-            Way::Stack | Way::Redirect => route.map(|r| r.interface),
+        let is_masked = is_masked || exit == ExitKind::Hairpin;
+        let out = match exit {
+            ExitKind::Hairpin => Some(interface).filter(|_| self.world.has_pod_addresses),
+            ExitKind::Stack | ExitKind::Redirect => route.map(|r| r.interface),
         };
         let source = match is_masked {
             false => Some(src.ip()),
@@ -118,16 +120,16 @@ impl Model {
                 + Time::from(if self.world.holds("SEM-232") { seconds } else { 100 * seconds }) * 1_000,
         });
         let ports = self.source_ports(packet.tuple, source, target.at, is_masked);
-        self.begun(packet, interface, ports, (label, entry), |port| {
+        self.begin_by_any_port(packet, interface, ports, (label, entry), |port| {
             let backend = Tuple { proto, src: (source, port).into(), dst: target.at };
-            let mut flow = Flow::new(packet.tuple, backend, way, back_at);
+            let mut flow = Flow::new(packet.tuple, backend, exit, reply_hook);
             flow.wildcard_source = target.place == Place::Host && proto == Proto::Udp;
             flow
         })
     }
 
-    /// The flow by each source port, and none if every port may be taken.
-    fn begun(
+    /// The outcomes of a new flow, one for each source port. If every port may be taken, the packet may also be dropped.
+    fn begin_by_any_port(
         &self,
         packet: &Packet,
         interface: &'static str,
@@ -139,14 +141,14 @@ impl Model {
         let begun = ports.free.into_iter().flat_map(|port| {
             let flow = flow_by(port);
             let then = Then::Begin(Box::new(flow.clone()), entry.clone());
-            let mut outcomes = self.goes_on(packet, interface, &flow, Side::Client, &then);
+            let mut outcomes = self.known_flow(packet, interface, &flow, Direction::Forward, &then);
             outcomes.iter_mut().for_each(|outcome| outcome.counts.push(label));
             outcomes
         });
         ports.may_fail.then(exhausted).into_iter().chain(begun).collect()
     }
 
-    /// A flow of a client that dials the backend of its own flow `like` directly, from the same port.
+    /// The client of the flow `like` dials that flow's backend directly, from the same port.
     pub(super) fn begin_direct(
         &self,
         packet: &Packet,
@@ -155,9 +157,9 @@ impl Model {
     ) -> Vec<Possible> {
         let Tuple { proto, src, dst } = packet.tuple;
         let ports = self.source_ports(packet.tuple, src.ip(), dst, true);
-        self.begun(packet, interface, ports, ("flow_direct", None), |port| {
+        self.begin_by_any_port(packet, interface, ports, ("flow_direct", None), |port| {
             let backend = Tuple { proto, src: (src.ip(), port).into(), dst };
-            let mut flow = Flow::new(packet.tuple, backend, like.way, like.back_at);
+            let mut flow = Flow::new(packet.tuple, backend, like.exit, like.reply_hook);
             flow.wildcard_source = like.wildcard_source;
             flow
         })

@@ -1,21 +1,21 @@
-//! A map by backend id. Ids are handed out from 1 upwards, so a vector has hardly a hole and half the size of a tree.
+//! A map by backend id. Ids are given out from 1 upwards, so that a vector has few holes and half the size of a tree.
 
 use svc_common::abi::BackendId;
 
 #[derive(Clone, Debug)]
-pub struct Dense<T> {
+pub struct BackendMap<T> {
     /// By id.
     slots: Vec<Option<T>>,
     len: usize,
 }
 
-impl<T> Default for Dense<T> {
+impl<T> Default for BackendMap<T> {
     fn default() -> Self {
         Self { slots: Vec::new(), len: 0 }
     }
 }
 
-impl<T> Dense<T> {
+impl<T> BackendMap<T> {
     pub const fn len(&self) -> usize {
         self.len
     }
@@ -70,7 +70,7 @@ impl<T> Dense<T> {
     fn slot(&mut self, id: BackendId) -> &mut Option<T> {
         let at = id.0 as usize;
         if at >= self.slots.len() {
-            // Doubled, a vector of a million would waste as much again.
+            // Doubling a vector of a million entries would waste as much memory again.
             if at >= self.slots.capacity() {
                 self.slots.reserve_exact(at + 1 - self.slots.len() + at / 8);
             }
@@ -80,22 +80,22 @@ impl<T> Dense<T> {
     }
 }
 
-/// Equal where they hold the same, however large the ids were that are gone.
-impl<T: PartialEq> PartialEq for Dense<T> {
+/// Maps with the same entries are equal, also if one of them has had larger ids.
+impl<T: PartialEq> PartialEq for BackendMap<T> {
     fn eq(&self, other: &Self) -> bool {
         self.len == other.len && self.iter().eq(other.iter())
     }
 }
 
-impl<T: Eq> Eq for Dense<T> {}
+impl<T: Eq> Eq for BackendMap<T> {}
 
-impl<T> Extend<(BackendId, T)> for Dense<T> {
+impl<T> Extend<(BackendId, T)> for BackendMap<T> {
     fn extend<I: IntoIterator<Item = (BackendId, T)>>(&mut self, entries: I) {
         entries.into_iter().for_each(|(id, value)| drop(self.insert(id, value)));
     }
 }
 
-impl<T> FromIterator<(BackendId, T)> for Dense<T> {
+impl<T> FromIterator<(BackendId, T)> for BackendMap<T> {
     fn from_iter<I: IntoIterator<Item = (BackendId, T)>>(entries: I) -> Self {
         let mut dense = Self::default();
         dense.extend(entries);
@@ -108,8 +108,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_counts_and_compares_what_it_holds_and_not_its_slots() {
-        let mut dense: Dense<char> = [(BackendId(1), 'a'), (BackendId(9), 'b')].into_iter().collect();
+    fn a_map_counts_and_compares_its_entries_and_not_its_slots() {
+        let mut dense: BackendMap<char> = [(BackendId(1), 'a'), (BackendId(9), 'b')].into_iter().collect();
         assert_eq!((dense.insert(BackendId(1), 'c'), dense.len()), (Some('a'), 2));
         assert_eq!(
             (dense.remove(&BackendId(9)), dense.remove(&BackendId(9)), dense.len()),

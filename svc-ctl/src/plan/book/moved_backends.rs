@@ -14,7 +14,7 @@ const REMEMBERED: usize = 4096;
 
 /// Backends that have moved, and those that may still move.
 #[derive(Clone, Debug, Default)]
-pub struct Moves {
+pub struct MovedBackends {
     away: Arc<BTreeSet<SocketAddr>>,
     /// Backends that were on this node when they went.
     gone: BTreeSet<SocketAddr>,
@@ -22,7 +22,7 @@ pub struct Moves {
     count: u64,
 }
 
-impl Moves {
+impl MovedBackends {
     pub const fn away(&self) -> &Arc<BTreeSet<SocketAddr>> {
         &self.away
     }
@@ -32,7 +32,7 @@ impl Moves {
         self.count
     }
 
-    /// A backend is published, which was this one before, or none.
+    /// Notes that a backend is published. `before` is its earlier value, if it had one.
     pub fn publish(&mut self, before: Option<Backend>, now: Backend) {
         let target = SocketAddr::new(now.addr, now.port);
         let was_here = match before {
@@ -93,7 +93,7 @@ mod tests {
             (&[Some(host), None, Some(there)], false),
         ];
         for (steps, is_away) in rows {
-            let (mut moves, mut before) = (Moves::default(), None);
+            let (mut moves, mut before) = (MovedBackends::default(), None);
             for step in steps {
                 match (*step, before) {
                     (Some(now), _) => moves.publish(before, now),
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn no_more_are_remembered_than_a_node_has() {
-        let mut moves = Moves::default();
+        let mut moves = MovedBackends::default();
         for port in 1..=REMEMBERED as u16 + 5 {
             moves.remove(Backend { port, ..backend(Locality::LOCAL) });
         }
