@@ -123,7 +123,7 @@ mod tests {
         let closed = Forward { is_closed: true, ..Forward::default() };
         let local_past = IfaceFlags::LOCAL_PAST_STACK;
         assert_eq!(masquerade_path(Auto, &closed, by_mark).flags, local_past);
-        let closed_with_drops = Forward { filter: filtered.filter.clone(), ..closed };
+        let closed_with_drops = Forward { filter: filtered.filter, ..closed };
         assert_eq!(masquerade_path(Auto, &closed_with_drops, NodeNetwork::default()).flags, none);
         // Configuration, policies in FORWARD, FORWARD drops, a narrow route; expected flags.
         let rows = [
