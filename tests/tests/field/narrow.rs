@@ -44,37 +44,33 @@ pub fn cases() -> Vec<Case> {
             ..Case::new("R26", "fragments that do not fit are fragmented again on their way out", rows())
         },
         Case {
-            prepare: |lab| {
-                narrow(lab, 2, "eth0")?;
-                open_forward(lab)?;
-                let far = lab.world.topology.node(2);
-                let (pods, via) = (far.pod_cidrs(), far.host.addrs);
-                lab.world.topology.node(1).host.netns.ip(&format!(
-                    "route replace {}/24 via {} mtu {NARROW}\nroute replace {}/64 via {} mtu {NARROW}",
-                    pods.v4, via.v4, pods.v6, via.v6
-                ))
-            },
+            prepare: |lab| narrow_routes(lab, "replace", 254),
             each: Some(("through the proxy, 256 KiB goes each way", bulk_through_proxy)),
             ..Case::new("Y3", "senders get ICMP errors with the MTU of the node's own route", rows())
         },
         Case {
             prepare: |lab| {
-                narrow(lab, 2, "eth0")?;
-                open_forward(lab)?;
-                let far = lab.world.topology.node(2);
-                let (pods, via) = (far.pod_cidrs(), far.host.addrs);
+                narrow_routes(lab, "add", 126)?;
                 let netns = &lab.world.topology.node(1).host.netns;
-                netns.ip_of(Family::V4, "rule add from all lookup 126 pref 1000")?;
-                netns.ip_of(Family::V6, "rule add from all lookup 126 pref 1000")?;
-                netns.ip(&format!(
-                    "route add {}/24 via {} mtu {NARROW} table 126\nroute add {}/64 via {} mtu {NARROW} table 126",
-                    pods.v4, via.v4, pods.v6, via.v6
-                ))
+                let rule = "rule add from all lookup 126 pref 1000";
+                Family::BOTH.into_iter().try_for_each(|family| netns.ip_of(family, rule))
             },
             each: Some(("through the proxy, 256 KiB goes each way", bulk_through_proxy)),
             ..Case::new("Y3", "the MTU of a route counts in every table", rows())
         },
     ]
+}
+
+/// Node1's routes to the pods of node2, whose card is as narrow, in this table.
+fn narrow_routes(lab: &Lab, change: &str, table: u8) -> Result<()> {
+    narrow(lab, 2, "eth0")?;
+    open_forward(lab)?;
+    let far = lab.world.topology.node(2);
+    let (pods, via) = (far.pod_cidrs(), far.host.addrs);
+    lab.world.topology.node(1).host.netns.ip(&format!(
+        "route {change} {}/24 via {} mtu {NARROW} table {table}\nroute {change} {}/64 via {} mtu {NARROW} table {table}",
+        pods.v4, via.v4, pods.v6, via.v6
+    ))
 }
 
 fn bulk_through_proxy(lab: &mut Lab, way: Way) -> Result<()> {
