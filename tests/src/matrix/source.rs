@@ -14,7 +14,7 @@ pub enum Source {
     Client,
     /// Address of node1's own processes towards the backend: the preferred source of the route.
     NodeTowardsBackend,
-    /// Address of node1's interface towards the other node, as MASQUERADE uses it.
+    /// Address of node1's interface towards the other node's pods, as MASQUERADE uses it.
     EgressInterface,
     /// Any address of node1.
     AnyOfNode,
@@ -35,8 +35,10 @@ pub fn expected(client: Client, backend: BackendPlace, frontend: Frontend) -> So
         // Not masqueraded on the way: the CNI leaves out its own subnet and packets to this node. With a NodePort
         // this deviates from SEM-083 (listed): a local backend sees the client.
         (Client::Pod, SameNode | HostOfSameNode) => Source::Client,
-        // The CNI masquerades packets of pods that leave the node (ipMasq), with or without Services.
-        (Client::Pod, OtherNode | HostOfOtherNode) => Source::EgressInterface,
+        // The CNI masquerades packets of pods that leave the node (ipMasq), with or without Services. The other node itself is
+        // reached by the network card, whatever leads to its pods.
+        (Client::Pod, OtherNode) => Source::EgressInterface,
+        (Client::Pod, HostOfOtherNode) => Source::NodeTowardsBackend,
         // Translated at connect: the kernel chooses the source for the backend, as without a Service.
         (Client::Node, _) => Source::NodeTowardsBackend,
         // Local backends keep the client's address (listed deviation for pods, SEM-086 for the host network).
