@@ -44,8 +44,10 @@ const fn whole(name: &'static str, options: Options) -> Variant {
     Variant { name, options, flags: TCX, has: |_| true }
 }
 
+/// Checksums are computed before the receiver, and FORWARD accepts by default: packets for pods of the node pass the stack,
+/// which they go past otherwise.
 const fn tx_off(options: Options) -> Options {
-    Options { offloads: Offloads::TxOff, ..options }
+    Options { offloads: Offloads::TxOff, forwards: Forwards::ByDefault, ..options }
 }
 
 /// XDP runs only on uplinks, so it affects only clients from outside.

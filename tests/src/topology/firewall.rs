@@ -30,14 +30,16 @@ pub(super) fn strict_rules(netns: &Netns, node: u8, forwards: Forwards) -> Resul
     let subnet = addresses::pod(node, 0);
     let new = match forwards {
         Forwards::Valid => "ct state new counter accept".to_owned(),
+        Forwards::ByDefault => String::new(),
         Forwards::OfPods => [("ip", PODS_V4), ("ip6", PODS_V6)]
             .map(|(ip, pods)| format!("{ip} saddr {pods} counter accept\n{ip} daddr {pods} counter accept\n"))
             .concat(),
     };
+    let policy = if forwards == Forwards::ByDefault { "accept" } else { "drop" };
     netns.nft(&format!(
         "table inet strict {{
             chain forward {{
-                type filter hook forward priority filter; policy drop;
+                type filter hook forward priority filter; policy {policy};
                 ct state invalid counter drop
                 # Conntrack does not track these; bridged pods find each other by them.
                 icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} counter accept

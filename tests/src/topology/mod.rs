@@ -82,6 +82,9 @@ pub enum Forwards {
     Valid,
     /// Packets from and to pods, and answers. The policy drops the rest.
     OfPods,
+    /// The same as [`Forwards::Valid`], by the policy instead of a rule: svc then sends packets for pods of the node through
+    /// the stack.
+    ByDefault,
 }
 
 /// Variants of the topology.

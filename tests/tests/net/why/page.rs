@@ -33,6 +33,8 @@ fn world() -> Result<World> {
         let addrs = Addrs { v4: [10, 244, 1, last].into(), v6: format!("fd00:10:244:1::{last}").parse()? };
         world.topology.node_mut(1).add_pod_at(&(last - 10).to_string(), addrs)?;
     }
+    // A usual node forwards what no rule drops.
+    world.topology.node(1).host.netns.nft("add chain inet strict forward { policy accept; }")?;
     world.folder.write("shop.yaml", include_str!("page.yaml"))?;
     world.start(Flags { xdp: "off", ..Flags::default() })?;
     Ok(world)
