@@ -47,12 +47,12 @@ pub struct Forward {
 
 impl Forward {
     /// Reads no rules where the name of a chain decides.
-    pub fn read(chains: &[Chain], rules: impl Fn(&Chain) -> io::Result<Vec<Rule>>) -> Self {
+    pub fn read(chains: &[Chain], rules: impl Fn(&Chain) -> io::Result<Vec<Rule>>) -> io::Result<Self> {
         let forward = Self::of(chains);
         if forward.policies.is_some() {
-            return forward;
+            return Ok(forward);
         }
-        Self { filter: filter(chains, rules), ..forward }
+        Ok(Self { filter: filter(chains, rules)?, ..forward })
     }
 
     fn of(chains: &[Chain]) -> Self {
@@ -68,7 +68,7 @@ impl Forward {
 }
 
 /// Follows jumps from the chains at FORWARD to the first rule that drops. A chain that is gone by now has no rules.
-fn filter(chains: &[Chain], rules: impl Fn(&Chain) -> io::Result<Vec<Rule>>) -> Option<String> {
+fn filter(chains: &[Chain], rules: impl Fn(&Chain) -> io::Result<Vec<Rule>>) -> io::Result<Option<String>> {
     let mut due: Vec<&Chain> = chains.iter().filter(|chain| chain.is_at_forward).collect();
     let mut seen = BTreeSet::new();
     while let Some(chain) = due.pop() {
@@ -78,10 +78,13 @@ fn filter(chains: &[Chain], rules: impl Fn(&Chain) -> io::Result<Vec<Rule>>) -> 
         {
             continue;
         }
-        let rules = rules(chain).unwrap_or_default();
+        let rules = match rules(chain) {
+            Err(err) if err.kind() == io::ErrorKind::NotFound => continue,
+            read => read?,
+        };
         // The last rule of firewalld's chain at FORWARD drops what no rule accepts.
         if rules.iter().any(|rule| rule.drops) && !(chain.is_at_forward && chain.table == FIREWALLD) {
-            return Some(name(chain));
+            return Ok(Some(name(chain)));
         }
         let is_next = |other: &&Chain| {
             (other.family, &other.table) == (chain.family, &chain.table)
@@ -89,7 +92,7 @@ fn filter(chains: &[Chain], rules: impl Fn(&Chain) -> io::Result<Vec<Rule>>) -> 
         };
         due.extend(chains.iter().filter(is_next));
     }
-    None
+    Ok(None)
 }
 
 fn is_harmless(chain: &Chain) -> bool {
@@ -191,7 +194,7 @@ mod tests {
             let drop = || vec![Rule { drops: true, next: None }];
             Ok(if of.is_at_forward { names.iter().map(jump).collect() } else { drop() })
         };
-        Forward::read(&chains, rules).filter
+        Forward::read(&chains, rules).unwrap().filter
     }
 
     #[test]
@@ -203,22 +206,24 @@ mod tests {
         // No jump leads to the chain.
         let apart = [chain("filter", "FORWARD", true, false), chain("filter", "apart", false, false)];
         let drops = |of: &Chain| Ok(vec![Rule { drops: of.name == "apart", next: None }]);
-        assert_eq!(Forward::read(&apart, drops).filter, None);
+        assert_eq!(Forward::read(&apart, drops).unwrap().filter, None);
         // A circle of jumps, which the kernel refuses.
         let circle = |of: &Chain| Ok(vec![Rule { drops: false, next: Some(of.name.clone()) }]);
-        assert_eq!(Forward::read(&apart, circle).filter, None);
+        assert_eq!(Forward::read(&apart, circle).unwrap().filter, None);
         // As firewalld rejects what no zone accepts.
         let firewalld = [chain("firewalld", "filter_FORWARD", true, false)];
         let rejects = |_: &Chain| Ok(vec![Rule { drops: true, next: None }]);
-        assert_eq!(Forward::read(&firewalld, rejects).filter, None);
+        assert_eq!(Forward::read(&firewalld, rejects).unwrap().filter, None);
         // The chain is gone.
-        assert_eq!(Forward::read(&apart, |_| Err(io::ErrorKind::NotFound.into())).filter, None);
+        let gone = |_: &Chain| Err(io::ErrorKind::NotFound.into());
+        assert_eq!(Forward::read(&apart, gone).unwrap().filter, None);
+        assert!(Forward::read(&apart, |_| Err(io::ErrorKind::PermissionDenied.into())).is_err());
     }
 
     #[test]
     fn rules_are_not_read_where_a_name_decides() {
         let never = |_: &Chain| -> io::Result<Vec<Rule>> { panic!("a rule is read") };
-        Forward::read(&[chain("filter", "cali-FORWARD", false, false)], never);
+        Forward::read(&[chain("filter", "cali-FORWARD", false, false)], never).unwrap();
     }
 
     #[test]

@@ -84,14 +84,18 @@ fn lock(firewall: &Mutex<Firewall>) -> MutexGuard<'_, Firewall> {
 
 fn read_firewall(known: &Mutex<Firewall>, ledger: &Ledger, masquerades_local: bool) {
     let begun = Instant::now();
-    match nf_tables::chains() {
-        Ok(chains) => {
-            let forward = Forward::read(&chains, nf_tables::rules);
+    let read = || {
+        let chains = nf_tables::chains()?;
+        Forward::read(&chains, nf_tables::rules).map(|forward| (chains, forward))
+    };
+    match read() {
+        Ok((chains, forward)) => {
             let pause = FIREWALL_PERIOD.max(begun.elapsed() * FIREWALL_PAUSES);
             ledger.set(Origin::Firewall, firewall::complaints(&chains, &forward, masquerades_local));
             *lock(known) = Firewall { forward, next: Some(Instant::now() + pause) };
         }
-        Err(err) => tracing::debug!(%err, "cannot read the nf_tables chains"),
+        // The last result stays in force.
+        Err(err) => tracing::debug!(%err, "cannot read the nf_tables chains and rules"),
     }
 }
 

@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use svc_tests::agent::{Probe, Tried, Via};
 use svc_tests::command;
 use svc_tests::manifests::{SERVER_PORT, SERVICE_PORT};
-use svc_tests::topology::{Addrs, Family, service};
+use svc_tests::topology::{Addrs, Family, Host, service};
 use svc_tests::wait;
 use svc_tests::world::CHANGE_LIMIT;
 
@@ -177,21 +177,7 @@ fn moves_between_nodes(lab: &mut Lab, way: Way) -> Result<()> {
         let node = topology.node(at);
         node.host.netns.ip(&format!("addr add {v4}/24 dev eth0\naddr add {v6}/64 dev eth0 nodad"))?;
         if way == Way::Nft {
-            node.host.netns.nft(&format!(
-                "table inet virtual {{
-                    chain in {{
-                        type nat hook prerouting priority dstnat;
-                        ip daddr {v4} tcp dport {number} dnat ip to {}:{SERVER_PORT}
-                        ip6 daddr {v6} tcp dport {number} dnat ip6 to [{}]:{SERVER_PORT}
-                    }}
-                    chain out {{
-                        type nat hook postrouting priority 80;
-                        ct status dnat ct original ip daddr {v4} masquerade
-                        ct status dnat ct original ip6 daddr {v6} masquerade
-                    }}
-                }}",
-                near.v4, near.v6
-            ))?;
+            control_at(&node.host, VIRTUAL, number, near)?;
         }
         // keepalived announces the address.
         topology.client.netns.ip("neigh flush dev eth0")?;
@@ -204,11 +190,31 @@ fn moves_between_nodes(lab: &mut Lab, way: Way) -> Result<()> {
             ensure!(answers.iter().all(|answer| answer.server == server), "{to}: {answers:?}");
         }
         if way == Way::Nft {
-            node.host.netns.nft("delete table inet virtual")?;
+            node.host.netns.nft("delete table inet control_at")?;
         }
         node.host.netns.ip(&format!("addr del {v4}/24 dev eth0\naddr del {v6}/64 dev eth0"))?;
     }
     Ok(())
+}
+
+/// The control at another address of a node: DNAT to one backend, masqueraded as by kube-proxy.
+fn control_at(node: &Host, at: Addrs, port: u16, backend: Addrs) -> Result<()> {
+    let Addrs { v4, v6 } = at;
+    node.netns.nft(&format!(
+        "table inet control_at {{
+            chain in {{
+                type nat hook prerouting priority dstnat;
+                ip daddr {v4} tcp dport {port} dnat ip to {}:{SERVER_PORT}
+                ip6 daddr {v6} tcp dport {port} dnat ip6 to [{}]:{SERVER_PORT}
+            }}
+            chain out {{
+                type nat hook postrouting priority 80;
+                ct status dnat ct original ip daddr {v4} masquerade
+                ct status dnat ct original ip6 daddr {v6} masquerade
+            }}
+        }}",
+        backend.v4, backend.v6
+    ))
 }
 
 /// The client's route to [`EXTERNAL`] leads to node1, as after MetalLB's announcement. Without a proxy the rows are all.
@@ -217,16 +223,7 @@ fn on_no_interface(lab: &mut Lab, way: Way) -> Result<()> {
     let (node, client) = (&topology.node(1).host, &topology.client);
     match way {
         Way::Direct => return Ok(()),
-        Way::Nft => node.netns.nft(&format!(
-            "table inet load_balancer {{
-                chain in {{
-                    type nat hook prerouting priority dstnat;
-                    ip daddr {} tcp dport {SERVICE_PORT} dnat ip to {}:{SERVER_PORT}
-                    ip6 daddr {} tcp dport {SERVICE_PORT} dnat ip6 to [{}]:{SERVER_PORT}
-                }}
-            }}",
-            EXTERNAL.v4, near.v4, EXTERNAL.v6, near.v6
-        ))?,
+        Way::Nft => control_at(node, EXTERNAL, SERVICE_PORT, near)?,
         Way::Svc => {
             let status = format!(
                 "status: {{loadBalancer: {{ingress: [{{ip: {}}}, {{ip: '{}'}}]}}}}\nspec:\n  type: LoadBalancer\n",
@@ -243,7 +240,7 @@ fn on_no_interface(lab: &mut Lab, way: Way) -> Result<()> {
         })?;
         ensure!(served.iter().all(|answer| answer.server == "near"), "{to}: {served:?}");
     }
-    if way == Way::Nft { node.netns.nft("delete table inet load_balancer") } else { Ok(()) }
+    if way == Way::Nft { node.netns.nft("delete table inet control_at") } else { Ok(()) }
 }
 
 /// Counts the packets to [`EXTERNAL`] that node1 sends on: its default route is where such packets come from.

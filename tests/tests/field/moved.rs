@@ -92,7 +92,7 @@ fn goes_on(what: &str, is_reset: bool, job: &Job) -> Result<()> {
     if is_reset {
         return wait::until_true(&format!("{what} is reset"), CHANGE_LIMIT, || Ok(job.look()?.resets > 0));
     }
-    // What is sent during the move is lost.
+    // Packets that are sent during the move are lost.
     let before = job.look()?;
     wait::until_true(&format!("{what} goes on"), CHANGE_LIMIT, || {
         let now = job.look()?;

@@ -1,7 +1,7 @@
 //! UDP sockets while endpoints come and go, and datagrams in fragments.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -300,8 +300,7 @@ fn answers_from_another_port(lab: &mut Lab, way: Way) -> Result<()> {
 
 /// The source of the answer to a datagram.
 fn answer_from_anywhere(to: SocketAddr) -> Result<Option<SocketAddr>> {
-    let any: IpAddr = if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    let socket = UdpSocket::bind((any, 0))?;
+    let socket = UdpSocket::bind(if to.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" })?;
     socket.set_read_timeout(Some(LIMIT))?;
     socket.send_to(b"who", to)?;
     match socket.recv_from(&mut [0; 64]) {
