@@ -89,13 +89,22 @@ fn tc_message(kind: u16, flags: u16, index: u32, handle: u32, parent: u32, qdisc
         body.extend(value.to_ne_bytes());
     }
     if let Some(name) = qdisc {
-        body.extend((4 + name.len() as u16 + 1).to_ne_bytes());
-        body.extend(TCA_KIND.to_ne_bytes());
-        body.extend(name.as_bytes());
-        body.push(0);
-        body.resize(body.len().next_multiple_of(4), 0);
+        push_attribute(&mut body, TCA_KIND, &text(name));
     }
     message(kind, flags, &body)
+}
+
+/// Appends an attribute and its padding.
+pub(super) fn push_attribute(body: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    body.extend((4 + value.len() as u16).to_ne_bytes());
+    body.extend(kind.to_ne_bytes());
+    body.extend(value);
+    body.resize(body.len().next_multiple_of(4), 0);
+}
+
+/// The value of an attribute that is a string.
+pub(super) fn text(name: &str) -> Vec<u8> {
+    [name.as_bytes(), &[0]].concat()
 }
 
 /// A request with its header.

@@ -6,7 +6,7 @@ use std::io;
 use nix::sys::socket::SockProtocol;
 use rtnetlink::packet_core::NlasIterator;
 
-use super::netlink::{NLM_F_DUMP, attribute, exchange, message};
+use super::netlink::{self, NLM_F_DUMP, attribute, exchange, message, push_attribute};
 
 const SUBSYSTEM: u16 = 10 << 8;
 const NEW_CHAIN: u16 = SUBSYSTEM | 3;
@@ -111,7 +111,7 @@ pub struct Rule {
 pub fn rules(chain: &Chain) -> io::Result<Vec<Rule>> {
     let mut body = vec![chain.family, 0, 0, 0];
     for (kind, name) in [(RULE_TABLE, &chain.table), (RULE_CHAIN, &chain.name)] {
-        push_text(&mut body, kind, name);
+        push_attribute(&mut body, kind, &netlink::text(name));
     }
     let mut rules = Vec::new();
     exchange(SockProtocol::NetlinkNetFilter, &message(GET_RULE, NLM_F_DUMP, &body), |kind, body| {
@@ -120,16 +120,6 @@ pub fn rules(chain: &Chain) -> io::Result<Vec<Rule>> {
         }
     })?;
     Ok(rules)
-}
-
-/// Appends an attribute that is a string, ended by a zero octet.
-fn push_text(body: &mut Vec<u8>, kind: u16, text: &str) {
-    let length = u16::try_from(4 + text.len() + 1).unwrap_or(u16::MAX);
-    body.extend(length.to_ne_bytes());
-    body.extend(kind.to_ne_bytes());
-    body.extend(text.as_bytes());
-    body.push(0);
-    body.resize(body.len().next_multiple_of(4), 0);
 }
 
 /// Parses a rule's attributes. What is cut off counts as absent.
@@ -184,10 +174,8 @@ mod tests {
     use super::*;
 
     fn encoded(kind: u16, value: &[u8]) -> Vec<u8> {
-        let mut all = ((4 + value.len()) as u16).to_ne_bytes().to_vec();
-        all.extend(kind.to_ne_bytes());
-        all.extend(value);
-        all.resize(all.len().next_multiple_of(4), 0);
+        let mut all = Vec::new();
+        push_attribute(&mut all, kind, value);
         all
     }
 

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use nix::sys::socket::SockProtocol;
 use svc_common::addr::Proto;
 
-use super::netlink::{NLM_F_ACK, NLM_F_DUMP, attribute, exchange, message, word};
+use super::netlink::{NLM_F_ACK, NLM_F_DUMP, attribute, exchange, message, push_attribute, word};
 
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
@@ -95,10 +95,7 @@ fn request(to: IpAddr, attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let mut body = vec![family(to), bits, source_bits];
     body.resize(HEAD, 0);
     for (kind, value) in [(RTA_DST, to_octets)].iter().chain(attributes) {
-        body.extend((4 + value.len() as u16).to_ne_bytes());
-        body.extend(kind.to_ne_bytes());
-        body.extend(value);
-        body.resize(body.len().next_multiple_of(4), 0);
+        push_attribute(&mut body, *kind, value);
     }
     body
 }
