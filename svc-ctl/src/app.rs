@@ -107,7 +107,8 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     if config.reads_service_cidrs {
         parts.spawn("following ServiceCIDRs", take_ranges(ranges, settings_out.clone()));
     }
-    let unused = drop_unused(pools.clone(), members.clone(), settings_out.clone());
+    let (has_pools_out, has_pools) = watch::channel(!config.load_balancer.pools.is_empty());
+    let unused = drop_unused(pools.clone(), members.clone(), settings_out.clone(), has_pools_out);
     parts.spawn("following the pools of load-balancer addresses", unused);
     let reloader = reload::Reloader {
         config: config.clone(),
@@ -130,7 +131,8 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     parts.spawn("the source", source.run(events_out, complaints, source_ledger));
 
     let for_programs = (config.clone(), ledger.clone());
-    let start = move || programs::start(for_programs.0, cgroup, interfaces, hooks_out, for_programs.1);
+    let start =
+        move || programs::start(for_programs.0, cgroup, interfaces, has_pools, hooks_out, for_programs.1);
     let started = tokio::task::spawn_blocking(start).await.context("starting the programs")??;
     let Started { store, growth, first_swap, addresses, pins, lease, ended: programs_ended } = started;
     if config.pod_sockets == PodSockets::WITHOUT_DAEMON {
@@ -220,6 +222,7 @@ async fn drop_unused(
     mut pools: watch::Receiver<LoadBalancerSettings>,
     mut members: watch::Receiver<lb::Members>,
     settings: watch::Sender<Settings>,
+    has_pools: watch::Sender<bool>,
 ) -> anyhow::Result<()> {
     loop {
         let of_nodes =
@@ -227,6 +230,8 @@ async fn drop_unused(
         let ranges = lb::unused::ranges(&pools.borrow_and_update().pools, &of_nodes);
         settings
             .send_if_modified(|settings| std::mem::replace(&mut settings.pools, ranges.clone()) != ranges);
+        // The programs go on looking for pools when the last one has gone.
+        has_pools.send_if_modified(|known| !ranges.is_empty() && !std::mem::replace(known, true));
         tokio::select! {
             changed = pools.changed() => changed?,
             changed = members.changed() => changed?,

@@ -94,11 +94,6 @@ impl Reloader {
             let reason = format!("{wanted:?} needs a restart of svc; {old:?} is in force until then");
             complaints.push(complain(&format!("--{name}"), reason));
         }
-        let has_pools = |config: &Config| !config.load_balancer.pools.is_empty();
-        if has_pools(&new) && !has_pools(&self.config) {
-            let reason = "only after a restart of svc are packets dropped that others send to addresses of pools that no Service has";
-            complaints.push(complain("loadBalancer.pools", reason.to_owned()));
-        }
         self.put_in_force(&new);
         self.ledger.set(Origin::Configuration, complaints);
     }

@@ -106,6 +106,14 @@ impl MapStore for BpfStore {
 }
 
 impl BpfStore {
+    /// The prefix tables have an entry of this list.
+    pub fn has_prefixes(&self, list: PrefixList) -> bool {
+        let maps = &self.0;
+        let is_of = |of: PrefixList| of == list;
+        maps.v4.prefixes.keys().flatten().any(|key| is_of(key.data().list))
+            || maps.v6.prefixes.keys().flatten().any(|key| is_of(key.data().list))
+    }
+
     /// The maps of a set. Marks the presence filter if its pin was lost; programs must not run over it before.
     pub fn over(set: &MapSet) -> anyhow::Result<Self> {
         let mut maps = Maps::of(set)?;

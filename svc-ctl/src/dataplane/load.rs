@@ -110,6 +110,11 @@ impl Loaded {
         Ok(Self { object, config, features, maps, carried, dir, programs, ebpf: None, loads: 0 })
     }
 
+    /// The programs have these settings, as far as settings change while the daemon runs.
+    pub const fn has(&self, settings: ProgramSettings) -> bool {
+        (self.config.pools != 0) == settings.pools
+    }
+
     /// Folder of these programs' pins.
     pub fn dir(&self) -> &PathBuf {
         &self.dir

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use svc_common::abi::PrefixList;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use self::hooks::Hooks;
@@ -85,6 +86,7 @@ pub fn start(
     config: Config,
     cgroup: PathBuf,
     observed: watch::Receiver<Option<Observed>>,
+    mut pools: watch::Receiver<bool>,
     hooks_out: watch::Sender<HooksStatus>,
     ledger: Ledger,
 ) -> anyhow::Result<Started> {
@@ -115,9 +117,11 @@ pub fn start(
     let defers = hooked != HookedTables::TheSame;
     let carried = Carried::pinned(&pins, &maps)?;
     let has_carried = !carried.is_empty();
-    let settings = settings(&config);
-    let lease = Arc::new(LeaseTable::of(&maps)?);
     let store = BpfStore::over(&maps)?;
+    // Pools of objects are known later. Where there were some before, the programs go on looking them up.
+    let has_pools = *pools.borrow_and_update() || store.has_prefixes(PrefixList::POOLS);
+    let settings = settings(&config, has_pools);
+    let lease = Arc::new(LeaseTable::of(&maps)?);
     let loaded = Loaded::over(&pins, settings, maps, carried)?;
 
     let (addresses_out, addresses) = watch::channel(None);
@@ -128,8 +132,15 @@ pub fn start(
     let replacements =
         Replacements::new(requests.clone(), staged_out, settings, config.flow_table_size, has_carried);
     let state = Hooks::new(config, cgroup, pins.clone(), lock, loaded, defers, ledger)?;
-    let channels =
-        Channels { observed, inbox, asked, hooks: hooks_out, addresses: addresses_out, lease: lease.clone() };
+    let channels = Channels {
+        observed,
+        inbox,
+        asked,
+        has_pools: pools,
+        hooks: hooks_out,
+        addresses: addresses_out,
+        lease: lease.clone(),
+    };
     std::thread::Builder::new()
         .name("programs".to_owned())
         .spawn(move || {
@@ -144,13 +155,13 @@ pub fn start(
     Ok(Started { store, growth: Growth { ask, staged }, first_swap, addresses, pins, lease, ended })
 }
 
-fn settings(config: &Config) -> ProgramSettings {
+fn settings(config: &Config, pools: bool) -> ProgramSettings {
     ProgramSettings {
         snat_ports: (config.snat_ports.first, config.snat_ports.count),
         pod_sockets: config.pod_sockets,
         pods_by_source: matches!(config.settings.local_pods, LocalPods::Within(_) | LocalPods::OfNode),
         drops_unknown_ports: config.drops_unknown_ports,
-        pools: !config.load_balancer.pools.is_empty(),
+        pools,
         service_cidrs: config.reads_service_cidrs || !config.settings.service_cidrs.0.is_empty(),
     }
 }

@@ -91,6 +91,8 @@ pub struct Replacements {
     flows: u32,
     /// Larger flow tables could not be made.
     gives_up_flows: bool,
+    /// Programs with the present settings could not be loaded.
+    gives_up_settings: bool,
     asked: Option<Capacity>,
     /// Programs still read old flow tables whose records are all copied.
     has_leftovers: bool,
@@ -106,12 +108,29 @@ impl Replacements {
         has_leftovers: bool,
     ) -> Self {
         let step = Step::Idle;
-        Self { requests, staged, settings, flows, gives_up_flows: false, asked: None, has_leftovers, step }
+        Self {
+            requests,
+            staged,
+            settings,
+            flows,
+            gives_up_flows: false,
+            gives_up_settings: false,
+            asked: None,
+            has_leftovers,
+            step,
+        }
     }
 
     /// Requests larger tables for the reconcile loop.
     pub fn ask(&mut self, capacity: Capacity, hooks: &Hooks) {
         self.asked = Some(self.asked.map_or(capacity, |before| before.max(capacity)));
+        self.advance(hooks);
+    }
+
+    /// There are load-balancer pools now: requests programs that look them up. They go on looking until the next start.
+    pub fn look_up_pools(&mut self, hooks: &Hooks) {
+        self.gives_up_settings &= self.settings.pools;
+        self.settings.pools = true;
         self.advance(hooks);
     }
 
@@ -159,7 +178,8 @@ impl Replacements {
         let capacity = self.asked.map_or(current.capacity, |asked| current.capacity.max(asked));
         let is_growth = self.asked.take().is_some();
         // Filling this version's tables may need larger tables. Everything else can wait until they are filled.
-        let is_due = !hooks.links.defers && (flows != current.flows || self.has_leftovers);
+        let has_settings = hooks.loaded.has(self.settings) || self.gives_up_settings;
+        let is_due = !hooks.links.defers && (flows != current.flows || self.has_leftovers || !has_settings);
         if !is_growth && !is_due {
             return;
         }
@@ -196,6 +216,7 @@ impl Replacements {
         });
         if let Err(err) = &outcome {
             self.gives_up_flows |= self.flows != hooks.maps().sizes().flows;
+            self.gives_up_settings |= !hooks.loaded.has(self.settings);
             self.has_leftovers = false;
             if is_growth {
                 self.answer(Err(format!("{err:#}")));

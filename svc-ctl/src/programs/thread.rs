@@ -26,6 +26,8 @@ pub struct Channels {
     pub observed: watch::Receiver<Option<Observed>>,
     pub inbox: mpsc::UnboundedReceiver<Request>,
     pub asked: mpsc::UnboundedReceiver<Capacity>,
+    /// There are load-balancer pools.
+    pub has_pools: watch::Receiver<bool>,
     pub hooks: watch::Sender<HooksStatus>,
     pub addresses: watch::Sender<Option<NodeAddresses>>,
     pub lease: Arc<LeaseTable>,
@@ -85,6 +87,11 @@ async fn serve(
                 }
             }
             Some(request) = channels.inbox.recv() => replacements.take(request, &mut hooks),
+            Ok(()) = channels.has_pools.changed() => {
+                if *channels.has_pools.borrow_and_update() {
+                    replacements.look_up_pools(&hooks);
+                }
+            }
             Some(capacity) = channels.asked.recv() => replacements.ask(capacity, &hooks),
             _ = restore.tick() => hooks.restore(),
             () = sleep_until(retry.unwrap_or_else(Instant::now)), if retry.is_some() => {

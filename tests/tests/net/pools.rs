@@ -93,9 +93,7 @@ fn act(testbed: &mut Testbed) -> Result<()> {
         ensure!(seen > 1, "{family:?}: without pools the gateway sees its datagram {seen} times");
     }
     write_pools(testbed, &format!("{{name: front, addresses: [{}, \"{}\"]}}", NETS[0], NETS[1]))?;
-    testbed.world.daemon(1)?.stop()?;
-    testbed.world.restart(1)?;
-    // The earlier programs serve until the new ones take their places.
+    // The programs that were loaded without pools serve until others take their places.
     let address = UNUSED.of(Family::V4);
     wait::until_true("the programs drop", CHANGE_LIMIT, || Ok(times_seen(testbed, address)? == 1))?;
     for family in Family::BOTH {
@@ -107,6 +105,10 @@ fn act(testbed: &mut Testbed) -> Result<()> {
         testbed.answered_by("near", "client", Via::UdpConnected, vip)?;
         testbed.answered_by("near", "client", Via::Tcp, vip)?;
     }
+    testbed.world.daemon(1)?.stop()?;
+    testbed.world.restart(1)?;
+    let seen_after = times_seen(testbed, address)?;
+    ensure!(seen_after == 1, "after a restart the gateway sees the datagram {seen_after} times");
     // Pods may reach a host whose address is in a pool by mistake: the packet leaves by the gateway.
     for family in Family::BOTH {
         let before = seen(testbed)?;
