@@ -2,15 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde::Deserialize;
 
+use super::range::{Range, address, merged};
+use super::selector::{Labels, Namespaces, Selector};
 use crate::model::name::IpFamily;
 
 /// A pool as it is written.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PoolSpec {
     pub name: String,
@@ -26,122 +28,13 @@ pub struct PoolSpec {
     #[serde(default)]
     pub namespaces: BTreeSet<String>,
     #[serde(default)]
+    pub namespace_selectors: Vec<Selector>,
+    #[serde(default)]
     pub service_selectors: Vec<Selector>,
 }
 
 const fn yes() -> bool {
     true
-}
-
-/// Selects Services by their labels, as Kubernetes' LabelSelector does.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Selector {
-    #[serde(default)]
-    match_labels: BTreeMap<String, String>,
-    #[serde(default)]
-    match_expressions: Vec<Expression>,
-}
-
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Expression {
-    key: String,
-    operator: Operator,
-    #[serde(default)]
-    values: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-enum Operator {
-    In,
-    NotIn,
-    Exists,
-    DoesNotExist,
-}
-
-impl Selector {
-    fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
-        let has = |key: &str, values: &[String]| labels.get(key).is_some_and(|value| values.contains(value));
-        let holds = |expression: &Expression| match expression.operator {
-            Operator::In => has(&expression.key, &expression.values),
-            Operator::NotIn => !has(&expression.key, &expression.values),
-            Operator::Exists => labels.contains_key(&expression.key),
-            Operator::DoesNotExist => !labels.contains_key(&expression.key),
-        };
-        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
-            && self.match_expressions.iter().all(holds)
-    }
-}
-
-/// Addresses from the first to the last, of one family.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub struct Range {
-    family: IpFamily,
-    first: u128,
-    last: u128,
-}
-
-impl Range {
-    fn new(first: IpAddr, last: IpAddr) -> Self {
-        Self { family: IpFamily::of(first), first: number(first), last: number(last) }
-    }
-
-    fn parse(text: &str) -> Result<Self, PoolError> {
-        let unclear = || PoolError::Unclear(text.to_owned());
-        let range = if let Some((first, last)) = text.split_once('-') {
-            let parse = |part: &str| part.trim().parse::<IpAddr>().map_err(|_| unclear());
-            let (first, last) = (parse(first)?, parse(last)?);
-            if IpFamily::of(first) != IpFamily::of(last) {
-                return Err(PoolError::TwoFamilies(text.to_owned()));
-            }
-            if first > last {
-                return Err(PoolError::Backwards(text.to_owned()));
-            }
-            Self::new(first, last)
-        } else {
-            let net: IpNet = text.trim().parse().map_err(|_| unclear())?;
-            if net.trunc() != net {
-                return Err(PoolError::Boundary(text.to_owned(), net.trunc()));
-            }
-            Self::of_net(net)
-        };
-        let of_nobody = ["0.0.0.0/32", "127.0.0.0/8", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
-        let of_nobody = of_nobody.iter().filter_map(|net| net.parse().ok()).map(Self::of_net);
-        match of_nobody.into_iter().any(|other| other.overlaps(&range)) {
-            true => Err(PoolError::OfNobody(text.to_owned())),
-            false => Ok(range),
-        }
-    }
-
-    fn of_net(net: IpNet) -> Self {
-        let bits = u32::from(net.max_prefix_len() - net.prefix_len());
-        let span = 1_u128.checked_shl(bits).map_or(u128::MAX, |count| count - 1);
-        let first = number(net.network());
-        Self { family: IpFamily::of(net.addr()), first, last: first + span }
-    }
-
-    fn overlaps(&self, other: &Self) -> bool {
-        self.family == other.family && self.first <= other.last && other.first <= self.last
-    }
-
-    fn contains(&self, address: IpAddr) -> bool {
-        IpFamily::of(address) == self.family && (self.first..=self.last).contains(&number(address))
-    }
-}
-
-pub(super) fn number(address: IpAddr) -> u128 {
-    match address {
-        IpAddr::V4(ip) => u128::from(u32::from(ip)),
-        IpAddr::V6(ip) => u128::from(ip),
-    }
-}
-
-fn address(family: IpFamily, number: u128) -> IpAddr {
-    match family {
-        IpFamily::V4 => Ipv4Addr::from(number as u32).into(),
-        IpFamily::V6 => Ipv6Addr::from(number).into(),
-    }
 }
 
 /// A pool that can be used.
@@ -157,7 +50,9 @@ pub struct Pool {
     /// Services keep their addresses of the pool, and no other Service gets one.
     pub is_disabled: bool,
     priority: u32,
+    /// Namespaces by name, and those that [`Pools::in_namespaces`] has found for the selectors.
     namespaces: BTreeSet<String>,
+    namespace_selectors: Vec<Selector>,
     selectors: Vec<Selector>,
 }
 
@@ -180,7 +75,7 @@ pub enum PoolError {
     Boundary(String, IpNet),
     #[error("{0} has addresses that no Service can have (multicast, link-local, loopback, unspecified)")]
     OfNobody(String),
-    #[error("it overlaps the pool {0:?}, which stands before it: it gives no addresses")]
+    #[error("it overlaps the pool {0:?}, which comes before it: it gives no addresses")]
     Overlaps(String),
     #[error("it holds {0}, an address of Node {1}: no Service gets this address")]
     NodeAddress(IpAddr, String),
@@ -216,6 +111,7 @@ impl Pool {
             is_disabled: spec.disabled,
             priority: spec.priority,
             namespaces: spec.namespaces,
+            namespace_selectors: spec.namespace_selectors,
             selectors: spec.service_selectors,
         })
     }
@@ -239,12 +135,16 @@ impl Pool {
 
     /// The pool is for some Services only.
     pub fn is_pinned(&self) -> bool {
-        !self.namespaces.is_empty() || !self.selectors.is_empty()
+        self.is_of_namespaces() || !self.selectors.is_empty()
+    }
+
+    fn is_of_namespaces(&self) -> bool {
+        !self.namespaces.is_empty() || !self.namespace_selectors.is_empty()
     }
 
     /// A Service of this namespace with these labels may have an address of the pool.
-    pub fn admits(&self, namespace: &str, labels: &BTreeMap<String, String>) -> bool {
-        (self.namespaces.is_empty() || self.namespaces.contains(namespace))
+    pub fn admits(&self, namespace: &str, labels: &Labels) -> bool {
+        (!self.is_of_namespaces() || self.namespaces.contains(namespace))
             && (self.selectors.is_empty() || self.selectors.iter().any(|s| s.selects(labels)))
     }
 
@@ -293,19 +193,6 @@ impl Pool {
     }
 }
 
-/// Sorts ranges and merges overlapping ones.
-fn merged(mut ranges: Vec<Range>) -> Vec<Range> {
-    ranges.sort_unstable();
-    let mut all: Vec<Range> = Vec::new();
-    for range in ranges {
-        match all.last_mut().filter(|last| last.overlaps(&range)) {
-            Some(last) => last.last = last.last.max(range.last),
-            None => all.push(range),
-        }
-    }
-    all
-}
-
 impl fmt::Display for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
@@ -319,7 +206,12 @@ pub struct Pools(Vec<Pool>);
 impl Pools {
     /// The usable pools, and for each unusable one its number and the reason.
     pub fn new(specs: Vec<(usize, PoolSpec)>) -> (Self, Vec<(usize, PoolError)>) {
-        let (mut pools, mut refused): (Vec<Pool>, Vec<_>) = (Vec::new(), Vec::new());
+        Self::default().with(specs)
+    }
+
+    /// These pools and, after them, the usable ones of others; for each unusable one its number and the reason.
+    pub fn with(self, specs: Vec<(usize, PoolSpec)>) -> (Self, Vec<(usize, PoolError)>) {
+        let (mut pools, mut refused) = (self.0, Vec::new());
         for (number, spec) in specs {
             let checked = Pool::new(spec).and_then(|pool| {
                 if pools.iter().any(|other| other.name == pool.name) {
@@ -366,6 +258,23 @@ impl Pools {
             );
         }
         (Self(pools), refused)
+    }
+
+    /// Some pool selects Namespaces by their labels.
+    pub fn selects_namespaces(&self) -> bool {
+        self.0.iter().any(|pool| !pool.namespace_selectors.is_empty())
+    }
+
+    /// The pools with the Namespaces that their selectors select.
+    #[must_use]
+    pub fn in_namespaces(mut self, all: &Namespaces) -> Self {
+        for pool in &mut self.0 {
+            let selectors = &pool.namespace_selectors;
+            let is_selected = |labels: &Labels| selectors.iter().any(|selector| selector.selects(labels));
+            let selected = all.iter().filter(|(_, labels)| is_selected(labels));
+            pool.namespaces.extend(selected.map(|(name, _)| name.clone()));
+        }
+        self
     }
 
     pub fn iter(&self) -> impl Iterator<Item = &Pool> {

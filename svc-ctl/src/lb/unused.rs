@@ -5,7 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
 
-use super::pool::{Pools, number};
+use super::pool::Pools;
+use super::range::number;
 use crate::model::name::IpFamily;
 
 /// The prefixes of all pools without the addresses of nodes: a pool that holds one is in error, and the node must stay reachable.

@@ -162,6 +162,12 @@ pub enum Origin {
     Allocator,
     /// The Services and Nodes that the allocator reads.
     AllocatorSource,
+    /// The Namespaces that pools select by labels.
+    Namespaces,
+    /// Objects of MetalLB that cannot be used.
+    MetalLb,
+    /// Kinds of MetalLB that cannot be read.
+    MetalLbSource,
     /// The Lease of the node that gives load-balancer addresses.
     AllocatorLease,
     /// This node's own Lease.

@@ -126,6 +126,9 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
         | Origin::Allocator
         | Origin::AllocatorSource
         | Origin::AllocatorLease
+        | Origin::Namespaces
+        | Origin::MetalLb
+        | Origin::MetalLbSource
         | Origin::NodeLease
         | Origin::NodeLeases
         | Origin::Configuration

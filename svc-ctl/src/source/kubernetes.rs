@@ -5,6 +5,7 @@ mod connect;
 mod counted;
 mod failure;
 mod feed;
+mod few;
 mod load_balancer;
 mod message;
 mod outbox;

@@ -23,17 +23,20 @@ const ALWAYS: [&str; 10] = [
     "watch servicecidrs",
     "watch services",
 ];
-const WITH_POOLS: [&str; 7] = [
+const WITH_POOLS: [&str; 9] = [
     "create leases in svc-leases",
     "get leases/svc-allocator in svc-leases",
     "list leases in svc-leases",
+    "list namespaces",
     "patch leases in svc-leases",
     "patch services/status",
     "update leases/svc-allocator in svc-leases",
     "watch leases in svc-leases",
+    "watch namespaces",
 ];
 /// Lines of the table in `docs/security.md`.
-const DOCUMENTED: [&str; 3] = [
+const DOCUMENTED: [&str; 4] = [
+    "| list, watch | Namespaces |",
     "| patch | the status of Services |",
     "| list, watch, create, patch | Leases in the namespace `svc-leases` |",
     "| get, update | the Lease `svc-allocator` in the namespace `svc-leases` |",

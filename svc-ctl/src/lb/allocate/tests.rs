@@ -5,13 +5,16 @@ use std::collections::BTreeSet;
 use svc_common::addr::Proto;
 
 use super::*;
+use crate::lb::selector::Labels;
 use crate::lb::settings::LoadBalancerSettings;
 
 const POOL: &str = "{name: a, addresses: [192.0.2.1-192.0.2.3, '2001:db8::1-2001:db8::3']}";
 
 fn pools(yaml: &str) -> Pools {
     let section = serde_yaml_ng::from_str(&format!("pools: [{yaml}]")).unwrap();
-    LoadBalancerSettings::read(section).0.pools
+    let labels = Labels::from([("team".to_owned(), "a".to_owned())]);
+    let namespaces = [("shop".to_owned(), labels), ("other".to_owned(), Labels::new())];
+    LoadBalancerSettings::read(section).0.pools.in_namespaces(&namespaces.into())
 }
 
 /// A Service as words: its name, then `4`, `6`, `46` (prefers both), `4+6` (needs both), `age=N`, `ask=IP`, `pool=NAME`,
@@ -125,6 +128,27 @@ fn sem_302_sem_303_sem_305_sem_306_sem_307_the_table_of_assignments() {
             &["x: no pool is for this Service", "y: 192.0.2.1"],
         ),
         ("a pool that is not there", web, &[], &["x pool=b"], &["x: there is no pool \"b\""]),
+        (
+            "a pool for Namespaces with labels goes before the others",
+            "{name: a, addresses: [192.0.2.9/32]}, {name: b, addresses: [192.0.2.1/32], namespaceSelectors: [{matchLabels: {team: a}}]}",
+            &[],
+            &["x"],
+            &["x: 192.0.2.1"],
+        ),
+        (
+            "a pool for Namespaces by name or by labels",
+            "{name: a, addresses: [192.0.2.1/32], namespaces: [shop], namespaceSelectors: [{matchLabels: {team: z}}]}",
+            &[],
+            &["x"],
+            &["x: 192.0.2.1"],
+        ),
+        (
+            "a pool for Namespaces with labels that no Namespace has is for no Service",
+            "{name: a, addresses: [192.0.2.1/32], namespaceSelectors: [{matchLabels: {team: z}}]}",
+            &[("x", &["192.0.2.1"])],
+            &["x", "y pool=a"],
+            &["x: no pool is for this Service", "y: the pool \"a\" is not for this Service"],
+        ),
         (
             "a disabled pool keeps and gives nothing",
             "{name: a, disabled: true, addresses: [192.0.2.1-192.0.2.3]}",

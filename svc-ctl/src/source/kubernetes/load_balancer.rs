@@ -5,6 +5,7 @@ mod allocator;
 mod decide;
 mod in_order;
 mod leader;
+mod namespaces;
 mod node_lease;
 mod view;
 mod writes;

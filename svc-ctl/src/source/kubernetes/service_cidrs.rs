@@ -1,22 +1,16 @@
-//! The ranges of ClusterIPs, as the API server's ServiceCIDR objects name them. There are one or two, and they change once in
-//! the life of a cluster: after any change they are listed again.
+//! The ranges of ClusterIPs, as the API server's ServiceCIDR objects name them.
 
-use std::time::Duration;
-
-use futures::{StreamExt as _, pin_mut};
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::ServiceCIDR;
-use kube::api::{ListParams, WatchParams};
 use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::failure::{Failure, Pauses};
+use super::few;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::observe::ledger::Ledger;
 
-/// Pause between two lists, for a server where every watch ends at once.
-const PAUSE: Duration = Duration::from_secs(1);
 const OBJECT: &str = "Kubernetes API";
 const FIELD: &str = "ServiceCIDRs";
 
@@ -27,7 +21,7 @@ pub async fn follow(client: &Client, publish: watch::Sender<Vec<IpNet>>, ledger:
         match turn(client, &publish, ledger).await {
             Ok(()) => {
                 pauses.reset();
-                sleep(PAUSE).await;
+                sleep(few::PAUSE).await;
             }
             Err(failure) => {
                 let reason = format!(
@@ -41,30 +35,22 @@ pub async fn follow(client: &Client, publish: watch::Sender<Vec<IpNet>>, ledger:
     }
 }
 
-/// Lists them, and waits until one of them changes or the watch ends.
+/// Lists them, and follows them until the watch ends.
 async fn turn(client: &Client, publish: &watch::Sender<Vec<IpNet>>, ledger: &Ledger) -> Result<(), Failure> {
-    let failed = |error: kube::Error| Failure::of(&error);
-    let api = Api::<ServiceCIDR>::all(client.clone());
-    let list = api.list(&ListParams::default()).await.map_err(failed)?;
-    let (ranges, complaints) = ranges(&list.items);
-    ledger.set(Origin::ServiceCidrs, complaints);
-    publish.send_if_modified(|known| {
-        let is_new = *known != ranges;
-        known.clone_from(&ranges);
-        is_new
-    });
-    let version = list.metadata.resource_version.unwrap_or_default();
-    let changes = api.watch(&WatchParams::default().disable_bookmarks(), &version).await.map_err(failed)?;
-    pin_mut!(changes);
-    match changes.next().await {
-        // A watch that ends without an error is started again.
-        Some(Ok(_)) | None => Ok(()),
-        Some(Err(error)) => Err(failed(error)),
-    }
+    few::turn(&Api::<ServiceCIDR>::all(client.clone()), |all| {
+        let (ranges, complaints) = ranges(all.values());
+        ledger.set(Origin::ServiceCidrs, complaints);
+        publish.send_if_modified(|known| {
+            let is_new = *known != ranges;
+            known.clone_from(&ranges);
+            is_new
+        });
+    })
+    .await
 }
 
 /// The CIDRs of all objects, each once, and the texts that are no CIDR.
-fn ranges(objects: &[ServiceCIDR]) -> (Vec<IpNet>, Vec<Complaint>) {
+fn ranges<'a>(objects: impl IntoIterator<Item = &'a ServiceCIDR>) -> (Vec<IpNet>, Vec<Complaint>) {
     let (mut ranges, mut complaints) = (Vec::new(), Vec::new());
     for object in objects {
         let name = object.metadata.name.as_deref().unwrap_or_default();

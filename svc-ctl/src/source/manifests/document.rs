@@ -1,7 +1,7 @@
 //! Parses the text of a file into objects: many documents, `List` kinds, and the defaults of an API server. An error
 //! names document and field.
 
-use k8s_openapi::api::core::v1::{Endpoints, Node, Pod, Service};
+use k8s_openapi::api::core::v1::{Endpoints, Namespace, Node, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Deserialize;
@@ -18,6 +18,7 @@ pub enum Object {
     Endpoints(Box<Endpoints>),
     Pod(Box<Pod>),
     Node(Box<Node>),
+    Namespace(Box<Namespace>),
 }
 
 impl Object {
@@ -28,6 +29,7 @@ impl Object {
             Self::Endpoints(_) => "Endpoints",
             Self::Pod(_) => "Pod",
             Self::Node(_) => "Node",
+            Self::Namespace(_) => "Namespace",
         }
     }
 
@@ -38,6 +40,7 @@ impl Object {
             Self::Endpoints(o) => unknown_fields(written, o),
             Self::Pod(o) => unknown_fields(written, o),
             Self::Node(o) => unknown_fields(written, o),
+            Self::Namespace(o) => unknown_fields(written, o),
         }
     }
 
@@ -56,6 +59,7 @@ impl Object {
             Self::Endpoints(o) => &o.metadata,
             Self::Pod(o) => &o.metadata,
             Self::Node(o) => &o.metadata,
+            Self::Namespace(o) => &o.metadata,
         }
     }
 }
@@ -182,6 +186,7 @@ fn parse_value(
         ("v1", "Endpoints") => parse_object(value).map(|o| Object::Endpoints(Box::new(o))),
         ("v1", "Pod") => parse_object(value).map(|o| Object::Pod(Box::new(o))),
         ("v1", "Node") => parse_object(value).map(|o| Object::Node(Box::new(o))),
+        ("v1", "Namespace") => parse_object(value).map(|o| Object::Namespace(Box::new(o))),
         _ => {
             contents.unused.push(at("kind", format!("{kind} ({version}) has no effect here")));
             return;
@@ -206,7 +211,7 @@ fn parse_value(
 /// Name of an object in complaints.
 fn object_name(kind: &str, namespace: Option<&str>, name: &str) -> String {
     match namespace.filter(|namespace| !namespace.is_empty()) {
-        _ if kind == "Node" => format!("{kind} {name}"),
+        _ if matches!(kind, "Node" | "Namespace") => format!("{kind} {name}"),
         Some(namespace) => format!("{kind} {namespace}/{name}"),
         None => format!("{kind} {DEFAULT_NAMESPACE}/{name}"),
     }
@@ -248,7 +253,7 @@ fn parse_object<T: DeserializeOwned>(value: &Value) -> Result<T, (String, String
 /// Defaults of an API server, for the fields that svc reads.
 fn default(object: &mut Object) {
     let meta = match object {
-        Object::Node(_) => return,
+        Object::Node(_) | Object::Namespace(_) => return,
         Object::Service(o) => &mut o.metadata,
         Object::Endpoints(o) => &mut o.metadata,
         Object::Pod(o) => &mut o.metadata,

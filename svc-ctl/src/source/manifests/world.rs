@@ -17,6 +17,7 @@ use super::load_balancers;
 use super::mirror::{complete, slices_of_endpoints};
 use super::pods::{Zones, addresses, slices_of_pods};
 use super::rules::conflicts;
+use crate::lb::selector::Namespaces;
 use crate::lb::settings::LoadBalancerSettings;
 use crate::lb::usage::PoolsUse;
 use crate::model::complaint::Complaint;
@@ -25,12 +26,16 @@ use crate::source::event::{Batch, Event, SourceEvent};
 
 type Key = (String, String);
 
+/// The label that every Namespace has: its name.
+const LABEL_NAMESPACE: &str = "kubernetes.io/metadata.name";
+
 /// The objects that an API server would show.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct World {
     services: BTreeMap<Key, Service>,
     slices: BTreeMap<Key, EndpointSlice>,
     nodes: BTreeMap<Key, Node>,
+    namespaces: Namespaces,
 }
 
 fn key(meta: &ObjectMeta) -> Key {
@@ -52,6 +57,10 @@ impl World {
                 Object::Service(o) => drop(world.services.insert(key(&o.metadata), Service::clone(o))),
                 Object::Slice(o) => drop(world.slices.insert(key(&o.metadata), EndpointSlice::clone(o))),
                 Object::Node(o) => drop(world.nodes.insert(key(&o.metadata), Node::clone(o))),
+                Object::Namespace(o) => drop(world.namespaces.insert(
+                    o.metadata.name.clone().unwrap_or_default(),
+                    o.metadata.labels.clone().unwrap_or_default(),
+                )),
                 Object::Pod(o) => pods.push(o),
                 Object::Endpoints(o) => endpoints.push(o),
             }
@@ -87,7 +96,21 @@ impl World {
         given: &mut Given,
     ) -> (Vec<Complaint>, PoolsUse) {
         let given = &mut given.load_balancer_ips;
-        load_balancers::assign(&mut self.services, self.nodes.values(), service_cidrs, settings, given)
+        let pools = settings.pools.clone().in_namespaces(&self.labelled_namespaces());
+        let settings = LoadBalancerSettings { pools, ..settings.clone() };
+        load_balancers::assign(&mut self.services, self.nodes.values(), service_cidrs, &settings, given)
+    }
+
+    /// The Namespaces of the manifests and of Services. An API server gives each a label with its name.
+    fn labelled_namespaces(&self) -> Namespaces {
+        let mut all = self.namespaces.clone();
+        for (namespace, _) in self.services.keys() {
+            all.entry(namespace.clone()).or_default();
+        }
+        for (name, labels) in &mut all {
+            labels.insert(LABEL_NAMESPACE.to_owned(), name.clone());
+        }
+        all
     }
 
     pub fn services(&self) -> impl Iterator<Item = &Service> {

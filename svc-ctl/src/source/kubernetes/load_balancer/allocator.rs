@@ -20,11 +20,13 @@ use super::super::reflector::Reflector;
 use super::answer;
 use super::decide::decide;
 use super::in_order::in_order;
+use super::namespaces;
 use super::view::View;
 use super::writes::Writes;
 use crate::lb::AddressGiver;
 use crate::lb::claim::Millis;
 use crate::lb::clock::now;
+use crate::lb::selector::Namespaces;
 use crate::lb::settings::LoadBalancerSettings;
 use crate::lb::usage::PoolsUse;
 use crate::model::complaint::Origin;
@@ -63,6 +65,7 @@ pub async fn run(
         giver.usage.send_replace(PoolsUse::default());
         ledger.set(Origin::Allocator, Vec::new());
         ledger.set(Origin::AllocatorSource, Vec::new());
+        ledger.set(Origin::Namespaces, Vec::new());
     }
 }
 
@@ -96,6 +99,14 @@ async fn term(
             Reflector::<WholeObject<Node>>::new(client, &feed, selection.clone()).follow(),
         );
     };
+    let (namespaces_out, mut namespaces) = watch::channel(None);
+    let mut selecting = giver.settings.clone();
+    let follow_namespaces = async {
+        if selecting.wait_for(|settings| settings.pools.selects_namespaces()).await.is_ok() {
+            namespaces::follow(client, &namespaces_out, ledger).await;
+        }
+        pending::<()>().await;
+    };
     let (notices, mut waiting) = mpsc::channel(NOTICES_AHEAD);
     let mut ranges = options.service_cidrs.as_ref().map(watch::Sender::subscribe);
     let serve = async {
@@ -110,10 +121,13 @@ async fn term(
         };
         let settings = &mut giver.settings;
         loop {
-            if view.is_due() {
+            let known: Option<Namespaces> = namespaces.borrow_and_update().clone();
+            let is_known = known.is_some() || !settings.borrow().pools.selects_namespaces();
+            if view.is_due() && is_known {
                 let ranges = ranges.as_mut().map(|ranges| ranges.borrow_and_update().clone());
                 let ranges = ranges.unwrap_or_else(|| options.known_service_cidrs.clone());
-                let settings = settings.borrow_and_update().clone();
+                let mut settings = settings.borrow_and_update().clone();
+                settings.pools = settings.pools.in_namespaces(&known.unwrap_or_default());
                 view.has_changed = give(&mut view, &context, &settings, &ranges).await;
             }
             tokio::select! {
@@ -123,6 +137,7 @@ async fn term(
                 },
                 Ok(()) = settings.changed() => view.has_changed = true,
                 () = changed(&mut ranges) => view.has_changed = true,
+                Ok(()) = namespaces.changed() => view.has_changed = true,
                 () = sleep(RETRY), if view.is_due() => {}
                 () = until(view.writes.retry_at(now())) => view.has_changed = true,
             }
@@ -142,6 +157,7 @@ async fn term(
     };
     tokio::select! {
         () = follow => {}
+        () = follow_namespaces => {}
         () = serve => {}
         () = send_events => {}
     }
