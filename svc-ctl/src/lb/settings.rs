@@ -1,11 +1,14 @@
-//! The section `loadBalancer` of the configuration file.
+//! The section `loadBalancer` of the configuration file, and the settings in force.
 
 use serde::Deserialize;
 
+use super::l2::Rules;
 use super::pool::{PoolSpec, Pools};
 
 /// `spec.loadBalancerClass` of the Services that svc gives addresses.
 const CLASS: &str = "svc/lb";
+/// The namespace in which MetalLB reads its objects.
+const METALLB_NAMESPACE: &str = "metallb-system";
 
 /// The section as it is written.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -16,6 +19,7 @@ struct Section {
     class: Option<String>,
     serves_without_class: Option<bool>,
     announce: Option<Announce>,
+    metallb_namespace: Option<String>,
 }
 
 /// Method of announcement.
@@ -29,7 +33,7 @@ pub enum Announce {
     None,
 }
 
-/// The usable settings of the section.
+/// The usable settings of the section, and with MetalLB's objects.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LoadBalancerSettings {
     pub pools: Pools,
@@ -39,6 +43,14 @@ pub struct LoadBalancerSettings {
     pub announce: Announce,
     /// No part of the section was refused. Addresses must not be taken back because of a mistake in the file.
     pub is_whole: bool,
+    /// MetalLB's objects are read in this namespace; in none if it is empty.
+    pub metallb_namespace: String,
+    /// Where pools of MetalLB are announced.
+    pub l2: Rules,
+    /// A pool of MetalLB cannot be used. Addresses that no pool has may be its, and stay with their Services.
+    pub keeps_unknown: bool,
+    /// MetalLB's objects have been read, or are not to be read.
+    pub is_known: bool,
 }
 
 impl Default for LoadBalancerSettings {
@@ -49,6 +61,10 @@ impl Default for LoadBalancerSettings {
             serves_without_class: true,
             announce: Announce::default(),
             is_whole: true,
+            metallb_namespace: METALLB_NAMESPACE.to_owned(),
+            l2: Rules::default(),
+            keeps_unknown: false,
+            is_known: true,
         }
     }
 }
@@ -84,6 +100,8 @@ impl LoadBalancerSettings {
             serves_without_class: section.serves_without_class.unwrap_or(true),
             announce: section.announce.unwrap_or_default(),
             is_whole: problems.is_empty(),
+            metallb_namespace: section.metallb_namespace.unwrap_or_else(|| METALLB_NAMESPACE.to_owned()),
+            ..Self::default()
         };
         (settings, problems)
     }

@@ -1,0 +1,123 @@
+//! The pools of the configuration file and MetalLB's together.
+//!
+//! A mistake takes no address back: an object that cannot be used counts in its earlier form. If this daemon has seen no
+//! earlier form, addresses that no pool has may be the object's, and stay with their Services.
+
+use std::collections::BTreeMap;
+
+use super::advertisement::{self, Advertisement};
+use super::{Kind, Objects, pool};
+use crate::lb::l2::Rules;
+use crate::lb::pool::{PoolError, PoolSpec, Pools};
+use crate::lb::settings::LoadBalancerSettings;
+use crate::model::complaint::Complaint;
+
+/// The forms of objects that were used last.
+#[derive(Debug, Default)]
+pub struct Merge {
+    pools: BTreeMap<String, PoolSpec>,
+    advertisements: BTreeMap<String, Advertisement>,
+}
+
+impl Merge {
+    /// The settings of the file with MetalLB's objects. The file's pools come first, then MetalLB's, the oldest first.
+    pub fn settings(
+        &mut self,
+        file: &LoadBalancerSettings,
+        objects: &Objects,
+    ) -> (LoadBalancerSettings, Vec<Complaint>) {
+        let mut complaints = Vec::new();
+        let (pools, keeps_unknown) = self.pools(&file.pools, objects, &mut complaints);
+        let l2 = self.rules(file, objects, &mut complaints);
+        (LoadBalancerSettings { pools, l2, keeps_unknown, is_known: true, ..file.clone() }, complaints)
+    }
+
+    /// All pools, and whether an object is left out that may have given addresses.
+    fn pools(&mut self, file: &Pools, objects: &Objects, complaints: &mut Vec<Complaint>) -> (Pools, bool) {
+        let mut sorted: Vec<_> = objects.of(Kind::Pool).collect();
+        sorted.sort_by_key(|(name, object)| (object.created.unwrap_or(i64::MAX), *name));
+        let (mut specs, mut keeps_unknown) = (Vec::new(), false);
+        for (number, (name, object)) in sorted.iter().enumerate() {
+            match pool::read(name, object) {
+                Ok((spec, remarks)) => {
+                    complaints.extend(remarks);
+                    specs.push((number, spec));
+                }
+                Err(complaint) => match self.pools.get(*name) {
+                    Some(earlier) => {
+                        complaints.push(kept(complaint));
+                        specs.push((number, earlier.clone()));
+                    }
+                    None => {
+                        complaints.push(complaint);
+                        keeps_unknown = true;
+                    }
+                },
+            }
+        }
+        let name_refused = |number: usize, error: &PoolError| {
+            let (name, object) = sorted[number];
+            object.complaint(Kind::Pool, name, error.field(), error.to_string())
+        };
+        let (mut pools, mut refused) = file.clone().with(specs.clone());
+        let mut has_earlier = false;
+        for (number, error) in &refused {
+            let Some((_, spec)) = specs.iter_mut().find(|(known, _)| known == number) else { continue };
+            let earlier = self.pools.get(&spec.name).filter(|earlier| *earlier != spec);
+            if let Some(earlier) = earlier {
+                complaints.push(kept(name_refused(*number, error)));
+                *spec = earlier.clone();
+                has_earlier = true;
+            }
+        }
+        if has_earlier {
+            (pools, refused) = file.clone().with(specs.clone());
+        }
+        for (number, error) in &refused {
+            complaints.push(name_refused(*number, error));
+            // The file's pool of the same name has its addresses.
+            keeps_unknown |= !matches!(error, PoolError::SecondOfName(_));
+        }
+        specs.retain(|(number, _)| refused.iter().all(|(other, _)| other != number));
+        self.pools = specs.into_iter().map(|(_, spec)| (spec.name.clone(), spec)).collect();
+        (pools, keeps_unknown)
+    }
+
+    /// MetalLB announces its pools only as advertisements say.
+    fn rules(
+        &mut self,
+        file: &LoadBalancerSettings,
+        objects: &Objects,
+        complaints: &mut Vec<Complaint>,
+    ) -> Rules {
+        let mut now = BTreeMap::new();
+        for (name, object) in objects.of(Kind::L2Advertisement) {
+            match (advertisement::read(name, object), self.advertisements.get(name)) {
+                (Ok((read, remarks)), _) => {
+                    complaints.extend(remarks);
+                    now.insert(name.clone(), read);
+                }
+                (Err(complaint), Some(earlier)) => {
+                    complaints.push(kept(complaint));
+                    now.insert(name.clone(), earlier.clone());
+                }
+                (Err(complaint), None) => complaints.push(complaint),
+            }
+        }
+        self.advertisements = now;
+        let is_of_file = |name: &str| file.pools.iter().any(|pool| pool.name == name);
+        let rules = objects.of(Kind::Pool).filter(|(name, _)| !is_of_file(name)).map(|(name, object)| {
+            let for_pool = self.advertisements.values().filter(|ad| ad.is_for(name, &object.labels));
+            (name.clone(), for_pool.map(|ad| ad.rule.clone()).collect())
+        });
+        Rules(rules.collect())
+    }
+}
+
+fn kept(complaint: Complaint) -> Complaint {
+    let reason = format!("{}; its earlier form stays in force", complaint.reason);
+    Complaint { reason, ..complaint }
+}
+
+#[cfg(test)]
+mod tests;
