@@ -17,6 +17,7 @@ use crate::config::{Config, Reload, Source};
 use crate::dataplane::pins::{Lock, lock_file};
 use crate::dataplane::run_time;
 use crate::dns::counts::DnsCounts;
+use crate::lb::metallb::Objects;
 use crate::lb::settings::LoadBalancerSettings;
 use crate::lb::usage::PoolsUse;
 use crate::model::complaint::{Complaint, Kind, Origin};
@@ -55,11 +56,26 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     // Everything that may fail outside of svc comes first, so that a failed start leaves nothing in the kernel.
     let api = ApiRequests::default();
     let (ranges_out, ranges) = watch::channel(Vec::new());
-    let (pools_out, pools) = watch::channel(config.load_balancer.clone());
+    let (file_out, file) = watch::channel(config.load_balancer.clone());
+    let metallb_out = watch::Sender::new(match &config.source {
+        Source::Kubernetes => Objects::default(),
+        Source::Manifests(_) => Objects::none(),
+    });
+    let metallb = metallb_out.subscribe();
+    let is_known = metallb.borrow().are_known();
+    let (pools_out, pools) =
+        watch::channel(LoadBalancerSettings { is_known, ..config.load_balancer.clone() });
     let (members_out, members) = watch::channel(lb::Members::new());
     let (usage, pools_use) = watch::channel(PoolsUse::default());
     let (presence_out, presence) = watch::channel(None);
-    let giver = lb::AddressGiver { settings: pools.clone(), members: members_out, usage, presence };
+    let giver = lb::AddressGiver {
+        settings: pools.clone(),
+        file: file.clone(),
+        metallb: metallb_out,
+        members: members_out,
+        usage,
+        presence,
+    };
     let (name_servers, asked_for) = watch::channel(BTreeSet::new());
     let name_servers = NameServers { node: config.node_name.as_str().into(), addresses: name_servers };
     let source = open_source(&config, &api, ranges_out, giver, name_servers).await?;
@@ -115,10 +131,12 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         reload,
         settings: settings_out,
         in_force: configuration_out,
-        load_balancer: pools_out,
+        load_balancer: file_out,
         ledger: ledger.clone(),
     };
     parts.spawn("following the configuration file", reloader.run());
+    let merge = lb::metallb::merge::run(file, metallb, pools_out, ledger.clone());
+    parts.spawn("following the settings of load balancers", merge);
     parts.spawn("giving memory back", memory);
     let (seen, interfaces) = watch::channel::<Option<Observed>>(None);
     parts.spawn("the netlink watcher", node::watch::run(seen));

@@ -18,6 +18,7 @@ use super::Members;
 use super::claim::{Action, Claim, Mac, Millis, OtherHost, Situation, mac_text};
 use super::clock;
 use super::frames;
+use super::l2::Allowed;
 use super::link::{Announcement, Link};
 use super::neighbors::learn;
 use super::pulse::Presence;
@@ -77,6 +78,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         .wait_for(|served| served.in_force_unix_ms > 0)
         .await
         .context("nothing is served any more")?;
+    inputs.settings.wait_for(|settings| settings.is_known).await.context("the settings ended")?;
     if is_idle(&inputs.settings.borrow()) {
         table.places().into_iter().try_for_each(|place| table.disarm(place))?;
     }
@@ -103,6 +105,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         handle,
         began: clock::now(),
         began_unix_ms: unix_ms(),
+        refuses: BTreeSet::new(),
         macs: BTreeMap::new(),
         claims: BTreeMap::new(),
         complaints: None,
@@ -152,6 +155,8 @@ struct Announcer {
     handle: Handle,
     began: Millis,
     began_unix_ms: u64,
+    /// Pools that this node may not announce.
+    refuses: BTreeSet<String>,
     /// Other nodes.
     macs: BTreeMap<Mac, String>,
     claims: BTreeMap<Place, Claim>,
@@ -186,9 +191,21 @@ impl Announcer {
         let observed = self.inputs.interfaces.borrow().clone();
         let interfaces = observed.map(|observed| observed.interfaces).unwrap_or_default();
         let hooks = self.inputs.hooks.borrow().clone();
-        let is_excluded = self.inputs.served.borrow().world.node.is_excluded_from_load_balancers;
-        let mut presence = Presence { is_excluded, ..Presence::default() };
-        for interface in interfaces.list.iter().filter(|i| i.is_ethernet && is_uplink(&hooks, i)) {
+        let node = Arc::clone(&self.inputs.served.borrow().world.node);
+        let uplinks: Vec<&Interface> =
+            interfaces.list.iter().filter(|i| i.is_ethernet && is_uplink(&hooks, i)).collect();
+        let settings = self.inputs.settings.borrow();
+        let is_near = |pool: &str, allowed: &Allowed| {
+            let Some(pool) = settings.pools.iter().find(|known| known.name == pool) else { return false };
+            let of_network = |i: &&&Interface| i.subnets.iter().any(|net| pool.meets(net.trunc()));
+            uplinks.iter().filter(of_network).any(|interface| allowed.has(&interface.name))
+        };
+        let mut presence = Presence {
+            is_excluded: node.is_excluded_from_load_balancers,
+            refuses: settings.l2.refused(&node.labels, is_near),
+            ..Presence::default()
+        };
+        for interface in uplinks {
             presence.macs.insert(interface.mac);
             if interface.is_up && interface.has_carrier {
                 presence.addresses.extend(&interface.addrs);
@@ -197,8 +214,9 @@ impl Announcer {
         presence
     }
 
-    fn publish_presence(&self) {
+    fn publish_presence(&mut self) {
         let presence = self.presence();
+        self.refuses.clone_from(&presence.refuses);
         self.inputs.presence.send_if_modified(|known| {
             let is_new = known.as_ref() != Some(&presence);
             *known = Some(presence);
@@ -243,9 +261,13 @@ impl Announcer {
             return Arc::clone(wanted);
         }
         let settings = self.inputs.settings.borrow_and_update().clone();
+        self.publish_presence();
         let served = self.inputs.served.borrow_and_update().clone();
         let wanted = Arc::new(match settings.announce {
-            Announce::L2 => wanted(&served.world, &settings),
+            Announce::L2 => {
+                let held = self.claims.iter().filter(|(_, claim)| claim.is_held());
+                wanted(&served.world, &settings, &held.map(|((ip, _), _)| *ip).collect())
+            }
             Announce::None => BTreeMap::new(),
         });
         self.wanted = Some(Arc::clone(&wanted));
@@ -280,13 +302,13 @@ impl Announcer {
         let mut report = Report { node: self.inputs.node.clone(), addresses: Vec::new() };
         let mut places = BTreeSet::new();
         for (address, wanted) in wanted.iter() {
-            let interface = self.interface(&interfaces, *address);
+            let interface = self.interface(&interfaces, *address, &wanted.pool);
             let is_held = interface.is_some_and(|i| self.holds((*address, i.index)));
             let members = nodes_to_ask(&members, &own, is_held);
             let candidates = interface.map(|i| candidates(members, i, wanted)).unwrap_or_default();
             if let Some(interface) = interface {
                 places.insert((*address, interface.index));
-                let without_link = without_link(members, interface);
+                let without_link = without_link(members, interface, wanted);
                 self.step(interface, *address, wanted, [&candidates, &without_link])?;
             }
             report.addresses.push(self.row(*address, wanted, interface, candidates));
@@ -302,10 +324,22 @@ impl Announcer {
         self.claims.get(&place).is_some_and(Claim::is_held)
     }
 
-    /// The interface whose network an address is of.
-    fn interface<'a>(&self, interfaces: &'a Interfaces, address: IpAddr) -> Option<&'a Interface> {
+    /// The interface whose network an address is of, and that may announce its pool.
+    fn interface<'a>(
+        &self,
+        interfaces: &'a Interfaces,
+        address: IpAddr,
+        pool: &str,
+    ) -> Option<&'a Interface> {
         let hooks = self.inputs.hooks.borrow();
-        let is_near = |i: &&Interface| i.is_ethernet && i.subnets.iter().any(|net| net.contains(&address));
+        let labels = Arc::clone(&self.inputs.served.borrow().world.node.labels);
+        let allowed = self.inputs.settings.borrow().l2.allowed(pool, &labels);
+        // A node that may not announce the address follows it where the others announce it.
+        let is_refused = self.refuses.contains(pool);
+        let is_near = |i: &&Interface| {
+            let may = is_refused || allowed.has(&i.name);
+            may && i.is_ethernet && i.subnets.iter().any(|net| net.contains(&address))
+        };
         interfaces.list.iter().filter(is_near).find(|interface| is_uplink(&hooks, interface))
     }
 

@@ -54,13 +54,10 @@ impl Rules {
         }
     }
 
-    /// The pools that a node with these labels and interfaces may not announce.
-    pub fn refused(&self, labels: &Labels, interfaces: &BTreeSet<&str>) -> BTreeSet<String> {
-        let may = |pool: &str| match self.allowed(pool, labels) {
-            Allowed::None => false,
-            Allowed::All => true,
-            Allowed::Only(names) => names.iter().any(|name| interfaces.contains(name.as_str())),
-        };
+    /// The pools that a node with these labels may not announce. `is_near` says whether such interfaces of the node have the
+    /// network of a pool.
+    pub fn refused(&self, labels: &Labels, is_near: impl Fn(&str, &Allowed) -> bool) -> BTreeSet<String> {
+        let may = |pool: &str| is_near(pool, &self.allowed(pool, labels));
         self.0.keys().filter(|pool| !may(pool)).cloned().collect()
     }
 }
@@ -95,7 +92,7 @@ mod tests {
                 let labels = Labels::from([("zone".to_owned(), zone.to_owned())]);
                 assert_eq!(rules.allowed("front", &labels), expected, "{rules:?} in {zone}");
                 assert_eq!(rules.allowed("other", &labels), Allowed::All);
-                let is_refused = !rules.refused(&labels, &BTreeSet::from(["eth0"])).is_empty();
+                let is_refused = !rules.refused(&labels, |_, allowed| allowed.has("eth0")).is_empty();
                 assert_eq!(is_refused, !expected.has("eth0"), "{rules:?} in {zone}");
             }
             assert_eq!(rules.announce("front"), !is_empty);

@@ -30,6 +30,7 @@ use std::net::IpAddr;
 use tokio::sync::watch;
 
 use self::claim::Mac;
+use self::metallb::Objects;
 use self::pulse::Presence;
 use self::settings::LoadBalancerSettings;
 use self::usage::PoolsUse;
@@ -44,6 +45,8 @@ pub struct Member {
     pub is_up: bool,
     /// It has the label `node.kubernetes.io/exclude-from-external-load-balancers`.
     pub is_excluded: bool,
+    /// Pools that it may not announce.
+    pub refuses: BTreeSet<String>,
 }
 
 /// All nodes by name.
@@ -52,8 +55,11 @@ pub type Members = BTreeMap<String, Member>;
 /// Channels of a source that gives addresses.
 #[derive(Clone, Debug)]
 pub struct AddressGiver {
-    /// Pools as they change.
+    /// Settings in force, as they change.
     pub settings: watch::Receiver<LoadBalancerSettings>,
+    /// Settings of the configuration file alone.
+    pub file: watch::Receiver<LoadBalancerSettings>,
+    pub metallb: watch::Sender<Objects>,
     pub members: watch::Sender<Members>,
     pub usage: watch::Sender<PoolsUse>,
     /// This node, for its Lease; `None` until its interfaces are known.

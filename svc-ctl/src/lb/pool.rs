@@ -120,6 +120,12 @@ impl Pool {
         self.is_in_range(address) && !self.avoids(address)
     }
 
+    /// Some address of the pool is in the network.
+    pub fn meets(&self, net: IpNet) -> bool {
+        let net = Range::of_net(net);
+        self.ranges.iter().any(|range| range.overlaps(&net))
+    }
+
     fn is_in_range(&self, address: IpAddr) -> bool {
         self.ranges.iter().any(|range| range.contains(address))
     }
@@ -242,11 +248,7 @@ impl Pools {
         let (mut pools, mut refused) = (Vec::new(), Vec::new());
         for pool in &self.0 {
             let of_nodes: BTreeMap<_, _> = nodes.iter().filter(|(ip, _)| pool.is_in_range(**ip)).collect();
-            let meets = |net: &&IpNet| {
-                let net = Range::of_net(**net);
-                pool.ranges.iter().any(|range| range.overlaps(&net))
-            };
-            if let Some(net) = service_cidrs.iter().find(meets) {
+            if let Some(net) = service_cidrs.iter().find(|net| pool.meets(**net)) {
                 refused.push((pool.name.clone(), PoolError::ServiceCidr(*net)));
                 continue;
             }

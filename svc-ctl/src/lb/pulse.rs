@@ -26,6 +26,8 @@ pub struct Presence {
     pub macs: BTreeSet<Mac>,
     /// It has the label `node.kubernetes.io/exclude-from-external-load-balancers`.
     pub is_excluded: bool,
+    /// Pools that it may not announce.
+    pub refuses: BTreeSet<String>,
 }
 
 /// One read Lease.
@@ -90,6 +92,7 @@ impl Pulse {
                 macs: last.beat.presence.macs.clone(),
                 is_up: self.clock - last.at <= DURATION,
                 is_excluded: last.beat.presence.is_excluded,
+                refuses: last.beat.presence.refuses.clone(),
             };
             self.last.iter().map(|(node, last)| (node.clone(), member(last))).collect()
         })

@@ -13,6 +13,8 @@ use crate::node::Interface;
 /// An address that Services have, and its conditions.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
+    /// The pool that has it.
+    pub pool: String,
     pub services: BTreeSet<ServiceName>,
     /// Some endpoint is ready.
     pub has_endpoint: bool,
@@ -20,17 +22,27 @@ pub struct Wanted {
     pub only: Option<BTreeSet<String>>,
 }
 
-/// Addresses of pools that Services in force have.
-pub fn wanted(world: &World, settings: &LoadBalancerSettings) -> BTreeMap<IpAddr, Wanted> {
+/// Addresses of pools that Services in force have. This node answers for the `held` addresses.
+pub fn wanted(
+    world: &World,
+    settings: &LoadBalancerSettings,
+    held: &BTreeSet<IpAddr>,
+) -> BTreeMap<IpAddr, Wanted> {
+    let pool_of = |ip: &IpAddr| match settings.pools.of(*ip) {
+        Some(pool) => settings.l2.announce(&pool.name).then(|| pool.name.clone()),
+        // The address may be of a pool that cannot be used now.
+        None => (settings.keeps_unknown && held.contains(ip)).then(String::new),
+    };
     let mut all: BTreeMap<IpAddr, Wanted> = BTreeMap::new();
     for service in world.services.values() {
         for family in &service.families {
-            for address in family.load_balancer_ips.iter().filter(|ip| settings.pools.of(**ip).is_some()) {
+            for address in &family.load_balancer_ips {
+                let Some(pool) = pool_of(address) else { continue };
                 let endpoints =
                     world.slices_of(&service.name).filter(|slice| slice.family == family.family());
                 let ready: Vec<_> =
                     endpoints.flat_map(|slice| &slice.endpoints).filter(|e| e.ready).collect();
-                let wanted = all.entry(*address).or_default();
+                let wanted = all.entry(*address).or_insert_with(|| Wanted { pool, ..Wanted::default() });
                 wanted.services.insert(service.name.clone());
                 wanted.has_endpoint |= !ready.is_empty();
                 if service.external_local {
@@ -52,15 +64,19 @@ pub fn candidates(members: &Members, interface: &Interface, wanted: &Wanted) -> 
     let is_near = |ip: &IpAddr| interface.subnets.iter().any(|net| net.contains(ip));
     let may = members.iter().filter(|(name, member)| {
         let has_endpoint = wanted.only.as_ref().is_none_or(|only| only.contains(*name));
-        member.is_up && !member.is_excluded && member.addresses.iter().any(is_near) && has_endpoint
+        let may_announce = !member.is_excluded && !member.refuses.contains(&wanted.pool);
+        member.is_up && may_announce && member.addresses.iter().any(is_near) && has_endpoint
     });
     may.map(|(name, _)| name.clone()).collect()
 }
 
-/// Nodes that are up and have no address of this network: their daemons know that their link is lost.
-pub fn without_link(members: &Members, interface: &Interface) -> BTreeSet<String> {
+/// Nodes that are up and whose daemons know that they may not answer: they have no address of this network, because
+/// their link is lost, or may not announce the pool.
+pub fn without_link(members: &Members, interface: &Interface, wanted: &Wanted) -> BTreeSet<String> {
     let is_near = |ip: &IpAddr| interface.subnets.iter().any(|net| net.contains(ip));
-    let far = members.iter().filter(|(_, member)| member.is_up && !member.addresses.iter().any(is_near));
+    let is_far =
+        |member: &Member| !member.addresses.iter().any(is_near) || member.refuses.contains(&wanted.pool);
+    let far = members.iter().filter(|(_, member)| member.is_up && is_far(member));
     far.map(|(name, _)| name.clone()).collect()
 }
 
@@ -76,6 +92,7 @@ pub fn alone(node: &str, presence: &Presence) -> Members {
         macs: presence.macs.clone(),
         is_up: true,
         is_excluded: presence.is_excluded,
+        refuses: presence.refuses.clone(),
     };
     Members::from([(node.to_owned(), member)])
 }
@@ -90,6 +107,7 @@ pub fn nodes_to_ask<'a>(members: &'a Members, own: &'a Members, is_held: bool) -
 mod tests {
     use super::*;
     use crate::lb::claim::{Action, Claim, Situation};
+    use crate::lb::l2::Rules;
     use crate::source::sample::store;
 
     #[test]
@@ -156,7 +174,7 @@ mod tests {
         );
         let section = format!("{{pools: [{{name: front, addresses: ['{ip}-{ip}']}}]}}");
         let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(&section).unwrap()).0;
-        let all = wanted(store(&[service], &[slice]).world(), &settings);
+        let all = wanted(store(&[service], &[slice]).world(), &settings, &BTreeSet::new());
         let wanted = &all[&ip.parse::<IpAddr>().unwrap()];
         let interface = Interface {
             subnets: vec![net.parse().unwrap()],
@@ -188,6 +206,40 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn sem_303_an_address_is_announced_by_nodes_that_may_announce_its_pool() {
+        let service = "{metadata: {name: web, namespace: shop}, spec: {type: LoadBalancer, clusterIP: 10.0.0.1, clusterIPs: [10.0.0.1, 'fd00::1'],
+               ipFamilies: [IPv4, IPv6], ports: [{port: 80}]}, status: {loadBalancer: {ingress: [{ip: 192.0.2.9}, {ip: '2001:db8::9'}]}}}";
+        let store = store(&[service.to_owned()], &[]);
+        let section =
+            "{pools: [{name: four, addresses: [192.0.2.0/28]}, {name: six, addresses: ['2001:db8::/120']}]}";
+        let mut settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(section).unwrap()).0;
+        settings.l2 = Rules(BTreeMap::from([("six".to_owned(), Vec::new())]));
+        let texts = |settings: &LoadBalancerSettings, held: &[&str]| {
+            let held = held.iter().map(|ip| ip.parse().unwrap()).collect();
+            let all = wanted(store.world(), settings, &held).into_iter();
+            all.map(|(ip, wanted)| format!("{ip} {}", wanted.pool)).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(&settings, &["2001:db8::9"]), ["192.0.2.9 four"]);
+        // A pool that cannot be used now has the other address.
+        let section = "{pools: [{name: four, addresses: [192.0.2.0/28]}]}";
+        let part = LoadBalancerSettings::read(serde_yaml_ng::from_str(section).unwrap()).0;
+        assert_eq!(texts(&part, &["2001:db8::9"]), ["192.0.2.9 four"]);
+        let part = LoadBalancerSettings { keeps_unknown: true, ..part };
+        assert_eq!(texts(&part, &[]), ["192.0.2.9 four"]);
+        assert_eq!(texts(&part, &["2001:db8::9"]), ["192.0.2.9 four", "2001:db8::9 "]);
+
+        let interface = Interface { subnets: vec!["192.0.2.0/24".parse().unwrap()], ..Interface::default() };
+        let near =
+            Presence { addresses: BTreeSet::from(["192.0.2.1".parse().unwrap()]), ..Presence::default() };
+        let refusing = Presence { refuses: BTreeSet::from(["four".to_owned()]), ..near.clone() };
+        let members: Members =
+            [("a", &near), ("b", &refusing)].iter().flat_map(|(node, p)| alone(node, p)).collect();
+        let wanted = Wanted { pool: "four".to_owned(), ..Wanted::default() };
+        assert_eq!(candidates(&members, &interface, &wanted), BTreeSet::from(["a".to_owned()]));
+        assert_eq!(without_link(&members, &interface, &wanted), BTreeSet::from(["b".to_owned()]));
     }
 
     #[test]

@@ -8,6 +8,7 @@ mod feed;
 mod few;
 mod load_balancer;
 mod message;
+mod metallb;
 mod outbox;
 mod own_node;
 mod question;
@@ -105,7 +106,10 @@ pub async fn run(
     };
     let addresses = async {
         match options.load_balancer.clone() {
-            Some(giver) => load_balancer::run(&client, &options, giver, &ledger).await,
+            Some(giver) => {
+                let metallb = metallb::follow(&client, giver.file.clone(), &giver.metallb, &ledger);
+                tokio::join!(metallb, load_balancer::run(&client, &options, giver.clone(), &ledger));
+            }
             None => std::future::pending().await,
         }
     };

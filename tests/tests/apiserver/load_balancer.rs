@@ -23,7 +23,7 @@ use crate::testbed::Testbed;
 const NAME: &str = "pools";
 const LEASES: &str = "svc-leases";
 /// Leases: 15 s until another node gives addresses, and time for a slow machine.
-const LIMIT: Duration = Duration::from_secs(60);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 pub fn trials() -> Vec<Trial> {
     let sentence = "addresses of pools are given by one node, answered for by one, and outlive both and the API server (SEM-300)";
@@ -218,21 +218,21 @@ fn edited(testbed: &Testbed, case: &Case<'_>, two: &BTreeSet<String>) -> Result<
     fs::remove_file(&path).context("remove the pools")
 }
 
-fn given(case: &Case<'_>, service: &str) -> Result<BTreeSet<String>> {
+pub fn given(case: &Case<'_>, service: &str) -> Result<BTreeSet<String>> {
     let object = case.get("service", service)?;
     let ingress = object["status"]["loadBalancer"]["ingress"].as_array().cloned().unwrap_or_default();
     Ok(ingress.iter().filter_map(|entry| Some(entry["ip"].as_str()?.to_owned())).collect())
 }
 
 /// Waits until the Service has an address of each family.
-fn soon_given(case: &Case<'_>, service: &str) -> Result<BTreeSet<String>> {
+pub fn soon_given(case: &Case<'_>, service: &str) -> Result<BTreeSet<String>> {
     wait::until(&format!("{service} has addresses"), LIMIT, || {
         let now = given(case, service)?;
         Ok((now.len() == Family::BOTH.len()).then_some(now))
     })
 }
 
-fn soon_condition(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
+pub fn soon_condition(case: &Case<'_>, service: &str, reason: &str) -> Result<()> {
     wait::until_true(&format!("{service} gets the reason {reason}"), LIMIT, || {
         let conditions = case.get("service", service)?["status"]["conditions"].clone();
         let all = conditions.as_array().into_iter().flatten();
@@ -256,14 +256,14 @@ fn dial(testbed: &Testbed, ip: &str) -> Result<()> {
     testbed.agent("client")?.ask(Via::Tcp, SocketAddr::new(ip.parse()?, PORT), 1).map(drop)
 }
 
-fn soon_dialled(testbed: &Testbed, addresses: &BTreeSet<String>) -> Result<()> {
+pub fn soon_dialled(testbed: &Testbed, addresses: &BTreeSet<String>) -> Result<()> {
     addresses.iter().try_for_each(|ip| {
         wait::until_true(&format!("{ip} is answered"), LIMIT, || dial(testbed, ip).map(|()| true))
     })
 }
 
 /// Each address and the node that answers for it, as both daemons name it.
-fn owners(testbed: &Testbed) -> Result<Vec<(String, String)>> {
+pub fn owners(testbed: &Testbed) -> Result<Vec<(String, String)>> {
     let of = |node: usize| {
         testbed.on_world(|world| {
             let (host, daemon) = world.on_node(node)?;

@@ -8,6 +8,7 @@ mod failover;
 mod fixtures;
 mod link;
 mod load_balancer;
+mod metallb;
 mod node_life;
 mod objects;
 mod plane;
@@ -47,6 +48,7 @@ fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
         link::trials(fixtures),
         failover::trials(),
         load_balancer::trials(),
+        metallb::trials(),
         rights::trials(fixtures),
         node_life::trials(fixtures),
         restart::trials(fixtures),

@@ -23,19 +23,28 @@ const ALWAYS: [&str; 10] = [
     "watch servicecidrs",
     "watch services",
 ];
-const WITH_POOLS: [&str; 9] = [
+const WITH_POOLS: [&str; 17] = [
     "create leases in svc-leases",
     "get leases/svc-allocator in svc-leases",
+    "list customresourcedefinitions/ipaddresspools.metallb.io",
+    "list customresourcedefinitions/l2advertisements.metallb.io",
+    "list ipaddresspools",
+    "list l2advertisements",
     "list leases in svc-leases",
     "list namespaces",
     "patch leases in svc-leases",
     "patch services/status",
     "update leases/svc-allocator in svc-leases",
+    "watch customresourcedefinitions/ipaddresspools.metallb.io",
+    "watch customresourcedefinitions/l2advertisements.metallb.io",
+    "watch ipaddresspools",
+    "watch l2advertisements",
     "watch leases in svc-leases",
     "watch namespaces",
 ];
 /// Lines of the table in `docs/security.md`.
-const DOCUMENTED: [&str; 4] = [
+const DOCUMENTED: [&str; 5] = [
+    "| list, watch | IPAddressPools and L2Advertisements of MetalLB, and their definitions |",
     "| list, watch | Namespaces |",
     "| patch | the status of Services |",
     "| list, watch, create, patch | Leases in the namespace `svc-leases` |",

@@ -5,12 +5,15 @@
 
 use std::collections::BTreeMap;
 
+use tokio::sync::watch;
+
 use super::advertisement::{self, Advertisement};
 use super::{Kind, Objects, pool};
 use crate::lb::l2::Rules;
 use crate::lb::pool::{PoolError, PoolSpec, Pools};
 use crate::lb::settings::LoadBalancerSettings;
-use crate::model::complaint::Complaint;
+use crate::model::complaint::{Complaint, Origin};
+use crate::observe::ledger::Ledger;
 
 /// The forms of objects that were used last.
 #[derive(Debug, Default)]
@@ -111,6 +114,28 @@ impl Merge {
             (name.clone(), for_pool.map(|ad| ad.rule.clone()).collect())
         });
         Rules(rules.collect())
+    }
+}
+
+/// Publishes the settings in force. Runs until a sender is dropped.
+pub async fn run(
+    mut file: watch::Receiver<LoadBalancerSettings>,
+    mut objects: watch::Receiver<Objects>,
+    in_force: watch::Sender<LoadBalancerSettings>,
+    ledger: Ledger,
+) -> anyhow::Result<()> {
+    let mut merge = Merge::default();
+    loop {
+        let (file_now, objects_now) = (file.borrow_and_update().clone(), objects.borrow_and_update().clone());
+        if objects_now.are_known() {
+            let (settings, complaints) = merge.settings(&file_now, &objects_now);
+            ledger.set(Origin::MetalLb, complaints);
+            in_force.send_if_modified(|known| std::mem::replace(known, settings.clone()) != settings);
+        }
+        tokio::select! {
+            changed = file.changed() => changed?,
+            changed = objects.changed() => changed?,
+        }
     }
 }
 

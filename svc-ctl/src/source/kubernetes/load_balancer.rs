@@ -41,7 +41,9 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Runs for ever.
 pub async fn run(client: &Client, options: &Options, mut giver: AddressGiver, ledger: &Ledger) {
     // If a part of the section is refused, addresses of its pools would be taken back.
-    let is_usable = |settings: &LoadBalancerSettings| settings.is_whole && !settings.pools.is_empty();
+    let is_usable = |settings: &LoadBalancerSettings| {
+        settings.is_known && settings.is_whole && !settings.pools.is_empty()
+    };
     if giver.settings.wait_for(is_usable).await.is_err() {
         return pending().await;
     }

@@ -212,9 +212,17 @@ impl Kind for Slice {
 #[derive(Deserialize)]
 pub struct Node {
     #[serde(default)]
-    metadata: Meta,
+    metadata: NodeMeta,
     spec: Option<core::NodeSpec>,
     status: Option<NodeStatus>,
+}
+
+/// Selectors of nodes may ask for any label.
+#[derive(Default, Deserialize)]
+struct NodeMeta {
+    #[serde(flatten)]
+    meta: Meta,
+    labels: Option<BTreeMap<String, String>>,
 }
 
 #[derive(Deserialize)]
@@ -229,7 +237,7 @@ impl Kind for Node {
     const EVENT: fn(Event<Box<core::Node>>) -> SourceEvent = SourceEvent::Node;
 
     fn meta(&self) -> &Meta {
-        &self.metadata
+        &self.metadata.meta
     }
 
     fn into_object(self) -> core::Node {
@@ -239,7 +247,8 @@ impl Kind for Node {
             conditions: status.conditions.map(|all| all.into_iter().filter(network).collect()),
             ..core::NodeStatus::default()
         });
-        core::Node { metadata: self.metadata.into(), spec: self.spec, status }
+        let metadata = ObjectMeta { labels: self.metadata.labels, ..self.metadata.meta.into() };
+        core::Node { metadata, spec: self.spec, status }
     }
 }
 

@@ -102,6 +102,7 @@ pub fn members(nodes: &[&Node], silent: &BTreeSet<String>) -> Members {
             macs: BTreeSet::new(),
             is_up: !silent.contains(&name),
             is_excluded: is_excluded(node.metadata.labels.as_ref()),
+            refuses: BTreeSet::new(),
         };
         (name, member)
     };

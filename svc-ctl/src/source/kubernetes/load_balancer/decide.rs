@@ -49,6 +49,11 @@ pub fn decide(
     for (name, service) in services {
         let before = just_written.get(name).cloned().unwrap_or_else(|| written(service));
         decision.current.insert(name.clone(), before.clone());
+        if settings.keeps_unknown && before.iter().any(|ip| pools.of(*ip).is_none()) {
+            // The address may be of the pool that cannot be used.
+            foreign.extend(before.into_iter().map(|ip| (ip, name.clone())));
+            continue;
+        }
         match request(service, settings) {
             Ok(Some(request)) => {
                 previous.insert(name.clone(), before);

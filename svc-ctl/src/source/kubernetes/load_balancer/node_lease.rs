@@ -29,6 +29,7 @@ const LABEL: (&str, &str) = ("svc/lease", "node");
 const ADDRESSES: &str = "svc/addresses";
 const MACS: &str = "svc/link-layer-addresses";
 const EXCLUDED: &str = "svc/excluded";
+const REFUSES: &str = "svc/refused-pools";
 /// Addresses of each kind that are read of one Lease.
 const MOST: usize = 256;
 /// This node's own renewals come by the watch each second. One that shows nothing for this long is given up.
@@ -173,6 +174,7 @@ fn lease(node: &str, presence: &Presence, owner: Option<&OwnerReference>) -> Lea
         (ADDRESSES, list(presence.addresses.iter().map(ToString::to_string).collect())),
         (MACS, list(presence.macs.iter().copied().map(mac_text).collect())),
         (EXCLUDED, presence.is_excluded.to_string()),
+        (REFUSES, list(presence.refuses.iter().cloned().collect())),
     ];
     let metadata = ObjectMeta {
         name: Some(name(node)),
@@ -209,6 +211,12 @@ fn beat(lease: &Lease) -> Option<Beat> {
             .collect(),
         macs: annotation(MACS).split(',').filter_map(parse_mac).take(MOST).collect(),
         is_excluded: annotation(EXCLUDED) == "true",
+        refuses: annotation(REFUSES)
+            .split(',')
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .take(MOST)
+            .collect(),
     };
     let renewed = spec.renew_time.as_ref().map(|time| time.0.to_string()).unwrap_or_default();
     Some(Beat { node, renewed, presence })
@@ -239,6 +247,7 @@ mod tests {
             addresses: ["192.0.2.1", "2001:db8::1"].map(|ip| ip.parse().unwrap()).into(),
             macs: [[2, 0, 0, 0, 0, 0xaf]].into(),
             is_excluded: true,
+            refuses: ["back", "front"].map(str::to_owned).into(),
         };
         let mut lease = lease("node1", &presence, None);
         let read = beat(&lease).unwrap();
