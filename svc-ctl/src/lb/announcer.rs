@@ -23,7 +23,7 @@ use super::link::{Announcement, Link};
 use super::neighbors::learn;
 use super::pulse::Presence;
 use super::report::{Count, Report, Row};
-use super::settings::{Announce, LoadBalancerSettings};
+use super::settings::LoadBalancerSettings;
 use super::wanted::{Wanted, alone, candidates, may_hold, nodes_to_ask, wanted, without_link};
 use crate::dataplane::announced::{AnnouncedTable, Place};
 use crate::dataplane::pins::Pins;
@@ -71,7 +71,7 @@ impl Inputs {
 pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
     let mut table = AnnouncedTable::open(&inputs.pins)?;
     let is_idle =
-        |settings: &LoadBalancerSettings| settings.pools.is_empty() || settings.announce == Announce::None;
+        |settings: &LoadBalancerSettings| settings.pools.is_empty() || !settings.announce.is_by_l2();
     // Addresses that an earlier daemon announced stay until the first Services are in force.
     inputs
         .served
@@ -263,12 +263,12 @@ impl Announcer {
         let settings = self.inputs.settings.borrow_and_update().clone();
         self.publish_presence();
         let served = self.inputs.served.borrow_and_update().clone();
-        let wanted = Arc::new(match settings.announce {
-            Announce::L2 => {
+        let wanted = Arc::new(match settings.announce.is_by_l2() {
+            true => {
                 let held = self.claims.iter().filter(|(_, claim)| claim.is_held());
                 wanted(&served.world, &settings, &held.map(|((ip, _), _)| *ip).collect())
             }
-            Announce::None => BTreeMap::new(),
+            false => BTreeMap::new(),
         });
         self.wanted = Some(Arc::clone(&wanted));
         wanted

@@ -126,6 +126,20 @@ impl Pool {
         self.ranges.iter().any(|range| range.overlaps(&net))
     }
 
+    /// All addresses of the prefix are in one range of the pool.
+    pub fn covers(&self, net: IpNet) -> bool {
+        let net = Range::of_net(net);
+        let is_within = |range: &Range| range.first <= net.first && net.last <= range.last;
+        self.ranges.iter().any(|range| range.family == net.family && is_within(range))
+    }
+
+    /// The first and the last address of each range.
+    pub fn ends(&self) -> impl Iterator<Item = IpAddr> {
+        self.ranges
+            .iter()
+            .flat_map(|range| [range.first, range.last].map(|number| address(range.family, number)))
+    }
+
     fn is_in_range(&self, address: IpAddr) -> bool {
         self.ranges.iter().any(|range| range.contains(address))
     }
