@@ -1,6 +1,7 @@
 //! MetalLB's objects as the API server has them, and the settings that follow from them. Pure.
 
 mod advertisement;
+mod bgp;
 pub mod merge;
 mod pool;
 
@@ -20,22 +21,30 @@ pub const GROUP: &str = "metallb.io";
 pub enum Kind {
     Pool,
     L2Advertisement,
+    BgpPeer,
+    BgpAdvertisement,
+    Community,
 }
 
 impl Kind {
     /// Without pools the other kinds mean nothing.
-    pub const OTHERS: [Self; 1] = [Self::L2Advertisement];
+    pub const OTHERS: [Self; 4] =
+        [Self::L2Advertisement, Self::BgpPeer, Self::BgpAdvertisement, Self::Community];
 
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pool => "IPAddressPool",
             Self::L2Advertisement => "L2Advertisement",
+            Self::BgpPeer => "BGPPeer",
+            Self::BgpAdvertisement => "BGPAdvertisement",
+            Self::Community => "Community",
         }
     }
 
     pub const fn version(self) -> &'static str {
         match self {
-            Self::Pool | Self::L2Advertisement => "v1beta1",
+            Self::BgpPeer => "v1beta2",
+            _ => "v1beta1",
         }
     }
 
@@ -43,6 +52,9 @@ impl Kind {
         match self {
             Self::Pool => "ipaddresspools",
             Self::L2Advertisement => "l2advertisements",
+            Self::BgpPeer => "bgppeers",
+            Self::BgpAdvertisement => "bgpadvertisements",
+            Self::Community => "communities",
         }
     }
 }
@@ -75,7 +87,16 @@ impl Object {
             .map_err(|error| (error.path().to_string(), error.into_inner().to_string()))
     }
 
-    /// Fields of the object or of one below it that svc does not know: a newer MetalLB may have them.
+    /// Complaints about fields that svc does not know: a newer MetalLB may have them.
+    fn remarks(&self, kind: Kind, name: &str, known: &[&str]) -> Vec<Complaint> {
+        self.unknown("", known).iter().map(|field| self.unknown_field(kind, name, field)).collect()
+    }
+
+    fn unknown_field(&self, kind: Kind, name: &str, field: &str) -> Complaint {
+        self.complaint(kind, name, field, "svc does not know this field: it has no effect".to_owned())
+    }
+
+    /// Fields of the spec or of one below it that are not known.
     fn unknown(&self, below: &str, known: &[&str]) -> Vec<String> {
         let part = if below.is_empty() { Some(&self.spec) } else { self.spec.get(below) };
         let fields = part.and_then(Value::as_object).into_iter().flatten();

@@ -23,28 +23,23 @@ const ALWAYS: [&str; 10] = [
     "watch servicecidrs",
     "watch services",
 ];
-const WITH_POOLS: [&str; 17] = [
+/// Kinds of MetalLB, each with a definition.
+const METALLB: [&str; 5] =
+    ["bgpadvertisements", "bgppeers", "communities", "ipaddresspools", "l2advertisements"];
+const WITH_POOLS: [&str; 9] = [
     "create leases in svc-leases",
     "get leases/svc-allocator in svc-leases",
-    "list customresourcedefinitions/ipaddresspools.metallb.io",
-    "list customresourcedefinitions/l2advertisements.metallb.io",
-    "list ipaddresspools",
-    "list l2advertisements",
     "list leases in svc-leases",
     "list namespaces",
     "patch leases in svc-leases",
     "patch services/status",
     "update leases/svc-allocator in svc-leases",
-    "watch customresourcedefinitions/ipaddresspools.metallb.io",
-    "watch customresourcedefinitions/l2advertisements.metallb.io",
-    "watch ipaddresspools",
-    "watch l2advertisements",
     "watch leases in svc-leases",
     "watch namespaces",
 ];
 /// Lines of the table in `docs/security.md`.
 const DOCUMENTED: [&str; 5] = [
-    "| list, watch | IPAddressPools and L2Advertisements of MetalLB, and their definitions |",
+    "| list, watch | MetalLB's IPAddressPools, L2Advertisements, BGPPeers, BGPAdvertisements and Communities, and their definitions |",
     "| list, watch | Namespaces |",
     "| patch | the status of Services |",
     "| list, watch, create, patch | Leases in the namespace `svc-leases` |",
@@ -62,7 +57,15 @@ fn rights() -> Result<()> {
     let without = given("{}")?;
     ensure!(without == set(&ALWAYS), "without pools: {without:?}");
     let with = given("{rbac: {loadBalancer: true}}")?;
-    ensure!(with == set(&[&ALWAYS[..], &WITH_POOLS].concat()), "with pools: {with:?}");
+    let of_metallb = METALLB.iter().flat_map(|kind| {
+        let definition = format!("customresourcedefinitions/{kind}.metallb.io");
+        ["list", "watch"]
+            .into_iter()
+            .flat_map(move |verb| [format!("{verb} {kind}"), format!("{verb} {definition}")])
+    });
+    let mut wanted = set(&[&ALWAYS[..], &WITH_POOLS].concat());
+    wanted.extend(of_metallb);
+    ensure!(with == wanted, "with pools: {with:?}");
     let docs = fs::read_to_string(workspace_dir().join("docs/security.md")).context("docs/security.md")?;
     for line in DOCUMENTED {
         ensure!(docs.contains(line), "docs/security.md does not say {line}");

@@ -42,10 +42,7 @@ impl Advertisement {
 pub fn read(name: &str, object: &Object) -> Result<(Advertisement, Vec<Complaint>), Complaint> {
     let complaint = |field: &str, reason| object.complaint(Kind::L2Advertisement, name, field, reason);
     let spec: Spec = object.read().map_err(|(field, reason)| complaint(&field, reason))?;
-    let unknown = object.unknown("", &KNOWN).into_iter();
-    let remarks = unknown
-        .map(|field| complaint(&field, "svc does not know this field: it has no effect".to_owned()))
-        .collect();
+    let remarks = object.remarks(Kind::L2Advertisement, name, &KNOWN);
     let rule = Rule {
         nodes: spec.node_selectors.unwrap_or_default(),
         interfaces: spec.interfaces.unwrap_or_default(),

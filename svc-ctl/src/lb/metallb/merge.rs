@@ -3,23 +3,27 @@
 //! A mistake takes no address back: an object that cannot be used counts in its earlier form. If this daemon has seen no
 //! earlier form, addresses that no pool has may be the object's, and stay with their Services.
 
+mod sessions;
+
 use std::collections::BTreeMap;
 
 use tokio::sync::watch;
 
+use self::sessions::Sessions;
 use super::advertisement::{self, Advertisement};
 use super::{Kind, Objects, pool};
 use crate::lb::l2::Rules;
 use crate::lb::pool::{PoolError, PoolSpec, Pools};
-use crate::lb::settings::LoadBalancerSettings;
+use crate::lb::settings::{Announce, LoadBalancerSettings};
 use crate::model::complaint::{Complaint, Origin};
 use crate::observe::ledger::Ledger;
 
 /// The forms of objects that were used last.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Merge {
     pools: BTreeMap<String, PoolSpec>,
     advertisements: BTreeMap<String, Advertisement>,
+    sessions: Sessions,
 }
 
 impl Merge {
@@ -31,8 +35,16 @@ impl Merge {
     ) -> (LoadBalancerSettings, Vec<Complaint>) {
         let mut complaints = Vec::new();
         let (pools, keeps_unknown) = self.pools(&file.pools, objects, &mut complaints);
+        let is_of_file = |name: &str| file.pools.iter().any(|pool| pool.name == name);
         let l2 = self.rules(file, objects, &mut complaints);
-        (LoadBalancerSettings { pools, l2, keeps_unknown, is_known: true, ..file.clone() }, complaints)
+        let of_metallb = objects.of(Kind::Pool).filter(|(name, _)| !is_of_file(name));
+        let used = of_metallb.filter(|(name, _)| pools.iter().any(|pool| pool.name == **name));
+        let used = used.map(|(name, object)| (name.as_str(), object)).collect();
+        let bgp = self.sessions.settings(file.bgp.as_ref(), objects, &pools, used, &mut complaints);
+        let is_known = true;
+        let mut settings = LoadBalancerSettings { pools, l2, bgp, keeps_unknown, is_known, ..file.clone() };
+        settings.announce = announce(&mut settings, file);
+        (settings, complaints)
     }
 
     /// All pools, and whether an object is left out that may have given addresses.
@@ -136,6 +148,23 @@ pub async fn run(
             changed = file.changed() => changed?,
             changed = objects.changed() => changed?,
         }
+    }
+}
+
+/// MetalLB's pools are announced by what its objects say, and the file's by what the file says.
+fn announce(settings: &mut LoadBalancerSettings, file: &LoadBalancerSettings) -> Announce {
+    if file.announce == Announce::None {
+        return Announce::None;
+    }
+    let is_by_l2 = file.announce.is_by_l2() || settings.l2.0.values().any(|rules| !rules.is_empty());
+    let is_by_bgp = file.announce.is_by_bgp() || settings.bgp.is_some();
+    if is_by_l2 && !file.announce.is_by_l2() {
+        settings.l2.0.extend(file.pools.iter().map(|pool| (pool.name.clone(), Vec::new())));
+    }
+    match (is_by_l2, is_by_bgp) {
+        (true, true) => Announce::Both,
+        (false, true) => Announce::Bgp,
+        (_, false) => Announce::L2,
     }
 }
 

@@ -39,9 +39,8 @@ pub fn read(name: &str, object: &Object) -> Result<(PoolSpec, Vec<Complaint>), C
     let spec: Spec = object.read().map_err(|(field, reason)| complaint(&field, reason))?;
     let unknown =
         object.unknown("", &KNOWN).into_iter().chain(object.unknown(ALLOCATION, &KNOWN_OF_ALLOCATION));
-    let mut remarks: Vec<Complaint> = unknown
-        .map(|field| complaint(&field, "svc does not know this field: it has no effect".to_owned()))
-        .collect();
+    let mut remarks: Vec<Complaint> =
+        unknown.map(|field| object.unknown_field(Kind::Pool, name, &field)).collect();
     let mut addresses = spec.addresses.unwrap_or_default();
     for (number, text) in addresses.iter_mut().enumerate() {
         let written = text.trim().parse::<IpNet>().ok();
