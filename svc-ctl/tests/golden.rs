@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `node NAME ADDRESS..` | who we are (first, at most once) |
 //! | `nodeport-addresses LIST`, `service-cidr LIST` | the flags |
+//! | `pools SECTION` | the section `loadBalancer` of the configuration file |
 //! | `capacity TABLE N` | room in a table (`selection`, `backends`, `services`, `frontends`) |
 //! | `apply SECTION..` | writes files, all in one edit |
 //! | `delete FILE..` | removes files |

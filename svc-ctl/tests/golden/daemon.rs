@@ -4,6 +4,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use svc_ctl::dataplane::store::MapStore;
+use svc_ctl::lb::settings::LoadBalancerSettings;
+use svc_ctl::lb::unused::ranges;
 use svc_ctl::model::complaint::Complaint;
 use svc_ctl::model::node::NodeAddresses;
 use svc_ctl::model::store::Store;
@@ -17,6 +19,7 @@ use svc_ctl::plan::tables::Tables;
 use svc_ctl::plan::tick::{GRACE_MILLIS, Tick};
 use svc_ctl::reconcile::InForce;
 use svc_ctl::source::manifests::files::Files;
+use svc_ctl::source::manifests::given::Given;
 use svc_ctl::source::manifests::world::World as Objects;
 
 use super::case::Case;
@@ -27,6 +30,9 @@ pub struct Daemon {
     settings: Settings,
     capacity: Capacity,
     files: Files,
+    /// Pools of load-balancer addresses, and the addresses that Services were given.
+    load_balancer: LoadBalancerSettings,
+    given: Given,
     objects: Option<Objects>,
     model: Store,
     clock: Tick,
@@ -53,6 +59,8 @@ impl Daemon {
             settings: Settings::default(),
             capacity,
             files: Files::default(),
+            load_balancer: LoadBalancerSettings::default(),
+            given: Given::default(),
             objects: None,
             model: Store::new("test-node"),
             clock: Tick(0),
@@ -80,6 +88,16 @@ impl Daemon {
             }
             ["service-cidr", list] => {
                 self.settings.service_cidrs = list.parse()?;
+                self.change_settings();
+            }
+            ["pools", section] => {
+                let yaml = serde_yaml_ng::from_str(case.section(section)?).map_err(|e| e.to_string())?;
+                let (settings, problems) = LoadBalancerSettings::read(yaml);
+                if let Some((field, reason)) = problems.first() {
+                    return Err(format!("{field}: {reason}"));
+                }
+                self.settings.pools = ranges(&settings.pools, &self.addresses.addrs);
+                self.load_balancer = settings;
                 self.change_settings();
             }
             ["capacity", table, number] => {
@@ -132,7 +150,10 @@ impl Daemon {
     fn reconcile(&mut self, maps: &mut impl MapStore) -> Result<(), String> {
         let (objects, report) = self.files.objects();
         self.report = report;
-        let objects = Objects::of(&objects);
+        let mut objects = Objects::of(&objects);
+        let cidrs = &self.settings.service_cidrs.0;
+        let (complaints, _) = objects.assign_load_balancers(cidrs, &self.load_balancer, &mut self.given);
+        self.report.extend(complaints);
         let batch =
             self.objects.as_ref().map_or_else(|| objects.list(), |before| objects.changes_since(before));
         batch.into_iter().for_each(|event| self.model.take(event));
