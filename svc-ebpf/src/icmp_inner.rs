@@ -31,7 +31,8 @@ pub fn delta_of<F: Net>(record: &FlowRecord<F::Addr>, src: F::Addr, dst: F::Addr
 
 /// Finds the record that translates an ICMP error. The quoted packet went in the opposite direction, so the record is
 /// that of the error's own direction. Leaves the record's key and the parts of the error in the scratch space.
-/// [`translate`] is called next, beside this call and not below it, because the stack is short.
+/// [`translate`] is called next, beside this call and not below it, because the stack is short. Without a record the verdict is
+/// [`Verdict::NO_FLOW`].
 #[inline(never)]
 pub fn find<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) -> i32 {
     let Some(ip) = headers::<F, M>(m, role) else { return m.pass() };
@@ -39,16 +40,16 @@ pub fn find<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) -> i32 {
     let InnerPacket { icmp, header, ports, .. } = &mut scratch.inner;
     let inner_l3 = ip.l4 + ICMP_LEN;
     if !m.load(ip.l4, icmp) || !m.load_octets(inner_l3, header, F::IP_LEN) {
-        return m.pass();
+        return Verdict::NO_FLOW;
     }
     let (length, proto) = F::quoted(header);
     if length == 0 || !m.load(inner_l3 + length, ports) {
-        return m.pass();
+        return Verdict::NO_FLOW;
     }
     let key = &mut scratch.packet.key;
     F::addresses(header, &mut key.dst, &mut key.src);
     (key.sport, key.dport, key.proto) = (Port::from_be(ports.dst), Port::from_be(ports.src), proto);
-    let Some(record) = record_at::<F>(key, hook) else { return m.pass() };
+    let Some(record) = record_at::<F>(key, hook) else { return Verdict::NO_FLOW };
     if F::is_redirect(icmp) {
         // A redirect names a gateway for the backend, which the sender would use for the Service. nf_conntrack drops
         // it, too.

@@ -22,6 +22,8 @@ impl Verdict {
     pub const UNKNOWN_PORT: i32 = 1 << 16;
     /// An ICMP error: [`crate::icmp_inner`] handles it.
     pub const QUOTES: i32 = 1 << 17;
+    /// An ICMP error that quotes no packet of a known flow.
+    pub const NO_FLOW: i32 = 1 << 18;
 }
 
 /// Handles a packet that is neither TCP, UDP nor SCTP.
@@ -48,6 +50,16 @@ pub fn other_protocol<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) ->
         Outcome::PASS => pass_unserved::<F, M>(m, role, &packet.key.dst),
         Outcome::UNKNOWN_PORT => Verdict::UNKNOWN_PORT,
         _ => m.drop(),
+    }
+}
+
+/// Passes an ICMP error of no known flow, but not to an unused address of a pool: router and node would send it to each
+/// other until its time to live is over, as an echo request (SEM-315).
+#[inline(never)]
+pub fn unserved_error<F: Net, M: PacketAccess>(m: &M, role: Role) -> i32 {
+    match headers::<F, M>(m, role) {
+        Some(ip) => pass_unserved::<F, M>(m, role, &ip.dst),
+        None => m.pass(),
     }
 }
 

@@ -97,6 +97,7 @@ fn without_tuple<F: Net, M: PacketAccess + Reject>(m: &M, role: Role, why: Skip)
 fn icmp_error<F: Net, M: PacketAccess>(m: &M, hook: Hook, role: Role) -> i32 {
     match icmp_inner::find::<F, M>(m, hook, role) {
         Verdict::QUOTES => icmp_inner::translate::<F, M>(m, hook, role),
+        Verdict::NO_FLOW => no_ports::unserved_error::<F, M>(m, role),
         action => action,
     }
 }

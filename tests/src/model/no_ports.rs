@@ -31,7 +31,14 @@ impl Model {
     /// An ICMP error: its source and the quoted packet are translated back for the quoted packet's sender.
     pub(super) fn icmp_error(&self, packet: &Packet, quote: &Quote, seen: Seen) -> Vec<Possible> {
         let answer = quote.tuple.swapped();
-        let Some((flow, direction)) = self.flow_of(answer, seen) else { return vec![untouched()] };
+        let Some((flow, direction)) = self.flow_of(answer, seen) else {
+            return match seen {
+                Seen::Arriving(interface) if self.is_unused_of_pool(packet, interface) => {
+                    vec![possible(PacketOutcome::Dropped, &["drop_unallocated"], Then::Nothing)]
+                }
+                _ => vec![untouched()],
+            };
+        };
         let (as_, quoted) = match direction {
             Direction::Forward => (flow.backend, flow.backend.swapped()),
             Direction::Reverse => (flow.client.swapped(), flow.client),

@@ -107,6 +107,7 @@ fn strangers_to_the_service() -> Vec<Row> {
 fn unused_of_pools() -> Vec<Row> {
     let web = || external("vip:80", &["pod-b:8080"]);
     let dropped = |packet| up_in("up0", packet).drops().counts(&[DropUnallocated]);
+    let error = |src, dst, about| complaint(Complaint::TimeExceeded, src, dst, about);
     let datagram = |offset, more| udp("client:5000", "unallocated:80").fragment(offset, more);
     vec![
         row("an address of a pool that no Service has is dropped for clients from outside (SEM-315)")
@@ -116,6 +117,20 @@ fn unused_of_pools() -> Vec<Row> {
             .sees(dropped(later("client:5000", "unallocated:80")))
             .sees(dropped(sctp("client:5000", "unallocated:80")))
             .sees(dropped(ping("client:5000", "unallocated:80"))),
+        row("an ICMP error to an address of a pool that no Service has is dropped, whatever it quotes (SEM-315)")
+            .with_pools()
+            .service(web())
+            .sees(dropped(error("gateway:0", "unallocated:0", later("unallocated:80", "client:5000"))))
+            .sees(dropped(error("gateway:0", "unallocated:0", later("unallocated:80", "client:5000")).quoting(2))),
+        row("an ICMP error to the node's own address in a pool, or to a Service's, is left alone (SEM-315)")
+            .with_pools()
+            .service(web())
+            .sees(up_in("up0", error("gateway:0", "node:0", later("node:22", "client:5000"))))
+            .sees(up_in("up0", error("gateway:0", "vip:0", later("vip:80", "client:5000")))),
+        row("XDP hands ICMP errors to unused addresses of a pool up, untouched")
+            .with_pools()
+            .service(web())
+            .sees(xdp("up0", error("gateway:0", "unallocated:0", later("unallocated:80", "client:5000")))),
         row("without any Service an address of a pool is dropped too (SEM-315)")
             .with_pools()
             .sees(dropped(first("client:5000", "vip:80"))),
