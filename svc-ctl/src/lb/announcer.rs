@@ -3,6 +3,8 @@
 //!
 //! Only Services that are in force are looked at, so an address is announced after the kernel can serve it.
 
+mod show;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 use std::path::PathBuf;
@@ -14,8 +16,9 @@ use rtnetlink::Handle;
 use tokio::sync::watch;
 use tokio::time::{MissedTickBehavior, interval};
 
+use self::show::complain;
 use super::Members;
-use super::claim::{Action, Claim, Mac, Millis, OtherHost, Situation, mac_text};
+use super::claim::{Action, Claim, Mac, Millis, OtherHost, Situation};
 use super::clock;
 use super::frames;
 use super::l2::Allowed;
@@ -24,10 +27,9 @@ use super::neighbors::learn;
 use super::pulse::Presence;
 use super::report::{Count, Report, Row};
 use super::settings::LoadBalancerSettings;
-use super::wanted::{Wanted, alone, candidates, may_hold, nodes_to_ask, wanted, without_link};
+use super::wanted::{Demand, Wanted, alone, candidates, may_hold, nodes_to_ask, without_link};
 use crate::dataplane::announced::{AnnouncedTable, Place};
 use crate::dataplane::pins::Pins;
-use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::model::name::IpFamily;
 use crate::node::watch::Observed;
 use crate::node::{Interface, Interfaces};
@@ -109,7 +111,11 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         macs: BTreeMap::new(),
         claims: BTreeMap::new(),
         complaints: None,
-        wanted: None,
+        demand: Arc::default(),
+        has_followed: false,
+        rows: BTreeMap::new(),
+        touched: BTreeSet::new(),
+        is_stale: true,
         failure: None,
         deaf: None,
         shown: None,
@@ -141,9 +147,13 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
             // A link that is lost is given up at once, and the other nodes learn of it.
             Ok(()) = announcer.inputs.interfaces.changed() => {
                 announcer.publish_presence();
+                announcer.is_stale = true;
                 announcer.turn_or_complain().await;
             }
-            Ok(()) = announcer.inputs.members.changed() => announcer.turn_or_complain().await,
+            Ok(()) = announcer.inputs.members.changed() => {
+                announcer.is_stale = true;
+                announcer.turn_or_complain().await;
+            }
         }
     }
 }
@@ -161,8 +171,16 @@ struct Announcer {
     macs: BTreeMap<Mac, String>,
     claims: BTreeMap<Place, Claim>,
     complaints: Option<(BTreeMap<IpAddr, String>, Option<String>)>,
-    /// Addresses of the Services in force, until these change.
-    wanted: Option<Arc<BTreeMap<IpAddr, Wanted>>>,
+    /// Addresses of the Services in force.
+    demand: Arc<Demand>,
+    /// The demand is that of the settings.
+    has_followed: bool,
+    /// Every address, its interface and its row of the report.
+    rows: BTreeMap<IpAddr, (Option<u32>, Row)>,
+    /// Addresses of which something has changed since the last turn.
+    touched: BTreeSet<IpAddr>,
+    /// A fact that concerns all addresses has changed since the last turn.
+    is_stale: bool,
     /// Why the last turn was not complete. The next one tries again.
     failure: Option<String>,
     /// Why other hosts' announcements could not be received, until one is.
@@ -235,6 +253,7 @@ impl Announcer {
         }
         let node = self.macs.get(&said.mac).cloned();
         let is_stranger = node.is_none() && self.inputs.members.borrow().is_empty();
+        self.touched.insert(said.address);
         for ((address, index), claim) in self.claims.iter_mut().filter(|((ip, _), _)| *ip == said.address) {
             if claim.is_held() && !self.table.is_armed((*address, *index)) {
                 claim.yielded(node.clone(), now);
@@ -249,29 +268,31 @@ impl Announcer {
     async fn turn_or_complain(&mut self) {
         self.failure = self.turn().await.err().map(|error| format!("{error:#}"));
         if self.failure.is_some() {
+            // The next turn tries everything again.
+            self.is_stale = true;
             self.complain_of_foreign_hosts();
         }
     }
 
-    /// Plans the addresses again if Services or pools have changed.
-    fn wanted(&mut self) -> Arc<BTreeMap<IpAddr, Wanted>> {
-        let has_changed = self.inputs.served.has_changed().unwrap_or(false)
-            || self.inputs.settings.has_changed().unwrap_or(false);
-        if let (false, Some(wanted)) = (has_changed, &self.wanted) {
-            return Arc::clone(wanted);
+    /// Takes the Services in force and the pools, if they have changed.
+    fn follow(&mut self) {
+        let has_settings = self.inputs.settings.has_changed().unwrap_or(false) || !self.has_followed;
+        if !has_settings && !self.inputs.served.has_changed().unwrap_or(false) {
+            return;
         }
         let settings = self.inputs.settings.borrow_and_update().clone();
-        self.publish_presence();
-        let served = self.inputs.served.borrow_and_update().clone();
-        let wanted = Arc::new(match settings.announce.is_by_l2() {
-            true => {
-                let held = self.claims.iter().filter(|(_, claim)| claim.is_held());
-                wanted(&served.world, &settings, &held.map(|((ip, _), _)| *ip).collect())
-            }
-            false => BTreeMap::new(),
-        });
-        self.wanted = Some(Arc::clone(&wanted));
-        wanted
+        if has_settings {
+            self.has_followed = true;
+            self.demand = Arc::default();
+            self.is_stale = true;
+            self.publish_presence();
+        }
+        let world = self.inputs.served.borrow_and_update().world.clone();
+        if settings.announce.is_by_l2() {
+            let held = self.claims.iter().filter(|(_, claim)| claim.is_held());
+            let held = held.map(|((ip, _), _)| *ip).collect();
+            self.touched.extend(Arc::make_mut(&mut self.demand).follow(&world, &settings, &held));
+        }
     }
 
     async fn turn(&mut self) -> anyhow::Result<()> {
@@ -293,31 +314,61 @@ impl Announcer {
                 }
             }
         }
-        let wanted = self.wanted();
+        self.follow();
+        let is_full = std::mem::take(&mut self.is_stale) || is_due;
+        let touched = std::mem::take(&mut self.touched);
+        let demand = Arc::clone(&self.demand);
+        let all = demand.addresses();
+        let due: BTreeSet<IpAddr> = match is_full {
+            true => all.keys().copied().collect(),
+            false => self.due(now).chain(touched.iter().copied()).collect(),
+        };
+        let has_news = self.look_at(due.iter().filter_map(|ip| Some((*ip, all.get(ip)?))))?;
+        if !is_full && touched.is_empty() && !has_news {
+            return Ok(());
+        }
+        self.rows.retain(|address, _| all.contains_key(address));
+        self.drop_others(is_due)?;
+        self.complain_of_foreign_hosts();
+        let addresses = self.rows.values().map(|(_, row)| row.clone()).collect();
+        let report = Report { node: self.inputs.node.clone(), addresses };
+        self.count(&report);
+        self.show(report);
+        Ok(())
+    }
+
+    /// Lets the claims of these addresses decide, and carries out their actions. Returns true if a row of the report differs.
+    fn look_at<'a>(&mut self, addresses: impl Iterator<Item = (IpAddr, &'a Wanted)>) -> anyhow::Result<bool> {
+        let mut addresses = addresses.peekable();
+        if addresses.peek().is_none() {
+            return Ok(false);
+        }
         let observed = self.inputs.interfaces.borrow().clone();
         let interfaces = observed.map(|observed| observed.interfaces).unwrap_or_default();
         let members = self.inputs.members.borrow().clone();
         let own =
             if members.is_empty() { alone(&self.inputs.node, &self.presence()) } else { Members::new() };
-        let mut report = Report { node: self.inputs.node.clone(), addresses: Vec::new() };
-        let mut places = BTreeSet::new();
-        for (address, wanted) in wanted.iter() {
-            let interface = self.interface(&interfaces, *address, &wanted.pool);
-            let is_held = interface.is_some_and(|i| self.holds((*address, i.index)));
+        let mut has_news = false;
+        for (address, wanted) in addresses {
+            let interface = self.interface(&interfaces, address, &wanted.pool);
+            let is_held = interface.is_some_and(|i| self.holds((address, i.index)));
             let members = nodes_to_ask(&members, &own, is_held);
             let candidates = interface.map(|i| candidates(members, i, wanted)).unwrap_or_default();
             if let Some(interface) = interface {
-                places.insert((*address, interface.index));
                 let without_link = without_link(members, interface, wanted);
-                self.step(interface, *address, wanted, [&candidates, &without_link])?;
+                self.step(interface, address, wanted, [&candidates, &without_link])?;
             }
-            report.addresses.push(self.row(*address, wanted, interface, candidates));
+            let row = self.row(address, wanted, interface, candidates);
+            let row = (interface.map(|interface| interface.index), row);
+            has_news |= self.rows.get(&address) != Some(&row);
+            self.rows.insert(address, row);
         }
-        self.drop_others(&places, is_due)?;
-        self.complain_of_foreign_hosts();
-        self.count(&report);
-        self.show(report);
-        Ok(())
+        Ok(has_news)
+    }
+
+    /// Addresses whose claims have something to do now.
+    fn due(&self, now: Millis) -> impl Iterator<Item = IpAddr> {
+        self.claims.iter().filter(move |(_, claim)| now >= claim.due()).map(|((ip, _), _)| *ip)
     }
 
     fn holds(&self, place: Place) -> bool {
@@ -379,119 +430,25 @@ impl Announcer {
         Ok(())
     }
 
-    /// Addresses that no Service has any more, or that are of another interface now.
-    fn drop_others(&mut self, places: &BTreeSet<Place>, is_due: bool) -> anyhow::Result<()> {
+    /// Gives up addresses that no Service has any more, or that are of another interface now.
+    fn drop_others(&mut self, is_due: bool) -> anyhow::Result<()> {
         let before = self.claims.len();
-        self.claims.retain(|place, _| places.contains(place));
+        let is_place = |(address, index): &Place| {
+            self.rows.get(address).is_some_and(|(interface, _)| *interface == Some(*index))
+        };
+        self.claims.retain(|place, _| is_place(place));
         if is_due || self.claims.len() != before {
-            for place in self.table.places().into_iter().filter(|place| !places.contains(place)) {
+            for place in self.table.places().into_iter().filter(|place| !is_place(place)) {
                 self.table.disarm(place)?;
             }
         }
         Ok(())
-    }
-
-    fn row(
-        &self,
-        address: IpAddr,
-        wanted: &Wanted,
-        interface: Option<&Interface>,
-        candidates: BTreeSet<String>,
-    ) -> Row {
-        let claim = interface.and_then(|interface| self.claims.get(&(address, interface.index)));
-        Row {
-            address,
-            services: wanted.services.iter().map(ToString::to_string).collect(),
-            interface: interface.map(|interface| interface.name.clone()).unwrap_or_default(),
-            owner: claim.and_then(Claim::owner).map(str::to_owned),
-            since_unix_ms: self.began_unix_ms + claim.map_or(0, Claim::since),
-            why: match (interface, claim) {
-                (None, _) => "no interface of this node has its network".to_owned(),
-                _ if !wanted.has_endpoint => "no endpoint is ready".to_owned(),
-                (_, Some(claim)) => claim.why().to_owned(),
-                (_, None) => String::new(),
-            },
-            candidates,
-        }
-    }
-
-    /// Complains of addresses that a foreign host has.
-    fn complain_of_foreign_hosts(&mut self) {
-        let now = self.now();
-        let conflicts = self.claims.iter().filter_map(|((address, _), claim)| {
-            let reason = match (claim.conflict(), claim.intruder(now)) {
-                (Some(mac), _) => {
-                    format!(
-                        "{} has {address} and is no node of the cluster: it is not announced",
-                        mac_text(mac)
-                    )
-                }
-                (None, Some(mac)) => format!(
-                    "{} announces {address} and is no node of the cluster: clients reach it or this node",
-                    mac_text(mac)
-                ),
-                (None, None) => return None,
-            };
-            Some((*address, reason))
-        });
-        let complaints = (
-            conflicts.collect::<BTreeMap<IpAddr, String>>(),
-            self.failure.clone().or_else(|| self.deaf.clone()),
-        );
-        if Some(&complaints) == self.complaints.as_ref() {
-            return;
-        }
-        let list = complaints.0.iter().flat_map(|(address, reason)| {
-            let row = self.wanted.iter().find_map(|wanted| wanted.get(address));
-            let services = row.into_iter().flat_map(|wanted| &wanted.services);
-            services.map(|service| {
-                Complaint::of_service(Kind::AddressInUse, service, "status.loadBalancer", reason.clone())
-            })
-        });
-        complain(&self.inputs, list.collect(), complaints.1.as_deref());
-        self.complaints = Some(complaints);
-    }
-
-    fn count(&self, report: &Report) {
-        let conflicts = self.claims.values().filter(|claim| claim.conflict().is_some()).count() as u64;
-        let of = |is: &dyn Fn(Option<&str>) -> bool| {
-            report.addresses.iter().filter(|row| is(row.owner.as_deref())).count() as u64
-        };
-        let node = self.inputs.node.as_str();
-        let count = Count {
-            here: of(&|owner| owner == Some(node)),
-            elsewhere: of(&|owner| owner.is_some_and(|owner| owner != node)),
-            unanswered: of(&|owner| owner.is_none()).saturating_sub(conflicts),
-            conflicts,
-            taken: self.taken,
-            given_up: self.given_up,
-        };
-        self.inputs.count.send_replace(count);
-    }
-
-    fn show(&mut self, report: Report) {
-        if self.shown.as_ref() == Some(&report) {
-            return;
-        }
-        if let Err(error) = report.write(&self.inputs.run_dir) {
-            tracing::warn!(error = format!("{error:#}"), "svc-ctl lb shows an old state");
-        }
-        self.shown = Some(report);
     }
 }
 
 fn is_uplink(hooks: &HooksStatus, interface: &Interface) -> bool {
     let status = hooks.interfaces.iter().find(|status| status.index == interface.index);
     status.is_some_and(|status| status.role == "uplink" && !status.hooks.is_empty())
-}
-
-/// Sets all complaints of the announcer.
-fn complain(inputs: &Inputs, mut complaints: Vec<Complaint>, failure: Option<&str>) {
-    let of_node = |reason: &str| {
-        Complaint::new(Kind::Host, format!("Node {}", inputs.node), "loadBalancer", reason.to_owned())
-    };
-    complaints.extend(inputs.shortcoming().into_iter().chain(failure).map(of_node));
-    inputs.ledger.set(Origin::Announced, complaints);
 }
 
 /// Frames that cannot be sent are sent again at the next turn of their claim.

@@ -7,11 +7,12 @@ use super::pulse::Presence;
 use super::settings::LoadBalancerSettings;
 use super::{Member, Members};
 use crate::model::name::ServiceName;
+use crate::model::service::Service;
 use crate::model::world::World;
 use crate::node::Interface;
 
 /// An address that Services have, and its conditions.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Wanted {
     /// The pool that has it.
     pub pool: String,
@@ -22,39 +23,97 @@ pub struct Wanted {
     pub only: Option<BTreeSet<String>>,
 }
 
-/// Addresses of pools that Services in force have. This node answers for the `held` addresses.
-pub fn wanted(
-    world: &World,
-    settings: &LoadBalancerSettings,
-    held: &BTreeSet<IpAddr>,
-) -> BTreeMap<IpAddr, Wanted> {
-    let pool_of = |ip: &IpAddr| match settings.pools.of(*ip) {
-        Some(pool) => settings.l2.announce(&pool.name).then(|| pool.name.clone()),
-        // The address may be of a pool that cannot be used now.
-        None => (settings.keeps_unknown && held.contains(ip)).then(String::new),
-    };
-    let mut all: BTreeMap<IpAddr, Wanted> = BTreeMap::new();
-    for service in world.services.values() {
-        for family in &service.families {
-            for address in &family.load_balancer_ips {
-                let Some(pool) = pool_of(address) else { continue };
-                let endpoints =
-                    world.slices_of(&service.name).filter(|slice| slice.family == family.family());
-                let ready: Vec<_> =
-                    endpoints.flat_map(|slice| &slice.endpoints).filter(|e| e.ready).collect();
-                let wanted = all.entry(*address).or_insert_with(|| Wanted { pool, ..Wanted::default() });
-                wanted.services.insert(service.name.clone());
-                wanted.has_endpoint |= !ready.is_empty();
-                if service.external_local {
-                    let nodes: BTreeSet<String> =
-                        ready.iter().filter_map(|e| e.node.as_ref()).map(ToString::to_string).collect();
-                    wanted.only = Some(match wanted.only.take() {
-                        Some(others) => others.intersection(&nodes).cloned().collect(),
-                        None => nodes,
-                    });
+impl Wanted {
+    /// Another Service shares the address.
+    fn share(&mut self, other: &Self) {
+        self.pool.clone_from(&other.pool);
+        self.services.extend(other.services.iter().cloned());
+        self.has_endpoint |= other.has_endpoint;
+        self.only = match (self.only.take(), &other.only) {
+            (Some(nodes), Some(others)) => Some(nodes.intersection(others).cloned().collect()),
+            (nodes, others) => nodes.or_else(|| others.clone()),
+        };
+    }
+}
+
+/// Addresses of pools that Services in force have. A change of the world costs its own Services.
+#[derive(Clone, Debug, Default)]
+pub struct Demand {
+    world: World,
+    of_service: BTreeMap<ServiceName, BTreeMap<IpAddr, Wanted>>,
+    addresses: BTreeMap<IpAddr, Wanted>,
+}
+
+impl Demand {
+    pub const fn addresses(&self) -> &BTreeMap<IpAddr, Wanted> {
+        &self.addresses
+    }
+
+    /// Takes the world in force. This node answers for the `held` addresses. Returns the addresses that differ, also those
+    /// that no Service has any more. The settings must be those of the call before.
+    pub fn follow(
+        &mut self,
+        world: &World,
+        settings: &LoadBalancerSettings,
+        held: &BTreeSet<IpAddr>,
+    ) -> BTreeSet<IpAddr> {
+        let pool_of = |ip: &IpAddr| match settings.pools.of(*ip) {
+            Some(pool) => settings.l2.announce(&pool.name).then(|| pool.name.clone()),
+            // The address may be of a pool that cannot be used now.
+            None => (settings.keeps_unknown && held.contains(ip)).then(String::new),
+        };
+        let mut touched: BTreeMap<IpAddr, BTreeSet<ServiceName>> = BTreeMap::new();
+        for name in world.changed_services(&self.world) {
+            let now = world.services.get(&name).map_or_else(BTreeMap::new, |s| of_service(world, s, pool_of));
+            let before = self.of_service.remove(&name).unwrap_or_default();
+            if before != now {
+                for ip in before.keys().chain(now.keys()) {
+                    let users = self.addresses.get(ip).into_iter().flat_map(|wanted| &wanted.services);
+                    touched.entry(*ip).or_default().extend(users.cloned().chain([name.clone()]));
                 }
             }
+            if !now.is_empty() {
+                self.of_service.insert(name, now);
+            }
         }
+        for (ip, users) in &touched {
+            let shares = users.iter().filter_map(|name| self.of_service.get(name)?.get(ip));
+            let wanted = shares.cloned().reduce(|mut one, other| {
+                one.share(&other);
+                one
+            });
+            match wanted {
+                Some(wanted) => drop(self.addresses.insert(*ip, wanted)),
+                None => drop(self.addresses.remove(ip)),
+            }
+        }
+        self.world = world.clone();
+        touched.into_keys().collect()
+    }
+}
+
+/// The addresses of one Service.
+fn of_service(
+    world: &World,
+    service: &Service,
+    pool_of: impl Fn(&IpAddr) -> Option<String>,
+) -> BTreeMap<IpAddr, Wanted> {
+    let mut all = BTreeMap::new();
+    for family in &service.families {
+        let pools = family.load_balancer_ips.iter().filter_map(|ip| Some((*ip, pool_of(ip)?)));
+        let pools: Vec<(IpAddr, String)> = pools.collect();
+        if pools.is_empty() {
+            continue;
+        }
+        let slices = world.slices_of(&service.name).filter(|slice| slice.family == family.family());
+        let ready: Vec<_> = slices.flat_map(|slice| &slice.endpoints).filter(|e| e.ready).collect();
+        let nodes = || ready.iter().filter_map(|e| e.node.as_ref()).map(ToString::to_string).collect();
+        let only: Option<BTreeSet<String>> = service.external_local.then(nodes);
+        all.extend(pools.into_iter().map(|(ip, pool)| {
+            let services = BTreeSet::from([service.name.clone()]);
+            let wanted = Wanted { pool, services, has_endpoint: !ready.is_empty(), only: only.clone() };
+            (ip, wanted)
+        }));
     }
     all
 }
@@ -106,6 +165,16 @@ pub fn nodes_to_ask<'a>(members: &'a Members, own: &'a Members, is_held: bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn wanted(
+        world: &World,
+        settings: &LoadBalancerSettings,
+        held: &BTreeSet<IpAddr>,
+    ) -> BTreeMap<IpAddr, Wanted> {
+        let mut demand = Demand::default();
+        demand.follow(world, settings, held);
+        demand.addresses
+    }
     use crate::lb::claim::{Action, Claim, Situation};
     use crate::lb::l2::Rules;
     use crate::source::sample::store;
@@ -206,6 +275,36 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn a_change_touches_the_addresses_of_its_own_service_alone() {
+        let service = |name: &str, ip: &str, key: &str| {
+            format!(
+                "{{metadata: {{name: {name}, namespace: shop, annotations: {{svc/load-balancer-sharing: {key}}}}}, spec: {{type: LoadBalancer, clusterIP: 10.0.0.1,
+                   ports: [{{port: 80}}]}}, status: {{loadBalancer: {{ingress: [{{ip: '{ip}'}}]}}}}}}"
+            )
+        };
+        let section = "{pools: [{name: a, addresses: [198.18.0.0/16]}]}";
+        let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(section).unwrap()).0;
+        let mut services: Vec<String> = (0..1_000)
+            .map(|n| service(&format!("s{n}"), &format!("198.18.{}.{}", n / 250, n % 250 + 1), "own"))
+            .collect();
+        let (mut demand, none) = (Demand::default(), BTreeSet::new());
+        let mut touched = |services: &[String]| {
+            let touched = demand.follow(store(services, &[]).world(), &settings, &none);
+            (touched.len(), demand.addresses().len())
+        };
+        assert_eq!(touched(&services), (1_000, 1_000));
+        assert_eq!(touched(&services), (0, 1_000), "the same objects, read again");
+        services[7] = service("s7", "198.18.200.1", "own");
+        assert_eq!(touched(&services), (2, 1_000), "another address");
+        services[8] = service("s8", "198.18.200.1", "own");
+        assert_eq!(touched(&services), (2, 999), "an address that two share");
+        services.remove(7);
+        assert_eq!(touched(&services), (1, 999), "and one of them alone");
+        services.remove(7);
+        assert_eq!(touched(&services), (1, 998));
     }
 
     #[test]
