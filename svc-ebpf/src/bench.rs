@@ -58,7 +58,7 @@ static PROGRESS: Array<Progress> = Array::with_max_entries(1, 0);
 #[map]
 static TEMPLATE: Array<[u64; OCTETS / 8]> = Array::with_max_entries(1, 0);
 #[map]
-static VARIANTS: Array<Variant> = Array::with_max_entries(12 * 65_536, 0);
+static VARIANTS: Array<Variant> = Array::with_max_entries(16 * 65_536, 0);
 #[map]
 static UNDER_TEST: ProgramArray = ProgramArray::with_max_entries(32, 0);
 /// The same for TC: a program array holds programs of one kind.

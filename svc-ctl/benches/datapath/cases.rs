@@ -16,11 +16,11 @@ use crate::wrapper::{Flows, MANY, Setting, Variant, Wrapper};
 
 /// Packets of no Service may cost this many look-ups of one flow.
 pub const PASS_TARGET: f64 = 0.8;
-const XDP_PASS: u32 = 2;
-const XDP_TX: u32 = 3;
+pub const XDP_PASS: u32 = 2;
+pub const XDP_TX: u32 = 3;
 pub const TTL: u8 = 64;
 /// Enough packets to fill a flow table twice.
-const FILL: u32 = 300_000;
+pub const FILL: u32 = 300_000;
 
 #[derive(Debug)]
 pub struct Case {
@@ -46,7 +46,7 @@ pub const TURN: &str = "floor: parse + TX";
 /// F1 of the targets.
 pub const LOOKUP_ONE: &str = "floor: LRU look-up, 1 flow";
 const LOOKUP: &str = "floor: LRU look-up, 64k flows";
-const INSERT: &str = "floor: LRU insert, table full";
+pub const INSERT: &str = "floor: LRU insert, table full";
 
 /// Data that the cases of a family share.
 pub struct FamilySetup {

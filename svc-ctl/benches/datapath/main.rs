@@ -6,6 +6,7 @@
 mod cases;
 mod node;
 mod packet;
+mod questions;
 mod report;
 mod tables;
 mod tc;
@@ -67,7 +68,7 @@ fn main() -> Result<()> {
     let mut pods = product(object, &mut wrapper, uplink, args.frontends)?;
 
     let mut cases = Vec::new();
-    for (name, family, list) in [("IPv4", "4", 0), ("IPv6", "6", 6)] {
+    for (name, family, list) in [("IPv4", "4", 0), ("IPv6", "6", 8)] {
         let mut floor = |name: &str| wrapper.add_floor(&format!("{name}{family}"));
         let (turn, lookup, insert) = (floor("turn")?, floor("lookup")?, floor("insert")?);
         let floors = [wrapper.add_floor("empty")?, turn, lookup, insert];
@@ -82,6 +83,10 @@ fn main() -> Result<()> {
         cases.extend(match family {
             "4" => tc::prepare::<V4>(&setup, &mut wrapper, &mut pods)?,
             _ => tc::prepare::<V6>(&setup, &mut wrapper, &mut pods)?,
+        });
+        cases.extend(match family {
+            "4" => questions::prepare::<V4>(&setup, &mut wrapper, &mut flooded)?,
+            _ => questions::prepare::<V6>(&setup, &mut wrapper, &mut flooded)?,
         });
     }
     eprintln!("{} cases proven; {} rounds", cases.len(), args.rounds);

@@ -10,12 +10,18 @@ const ETH: usize = 14;
 const UDP_HEADER: usize = 8;
 const TCP_HEADER: usize = 20;
 /// TCP flags.
+pub const SYN: u8 = 2;
 const ACK: u8 = 16;
 
 pub type Mac = [u8; 6];
 
-/// A packet of this tuple between these MACs (destination first).
+/// A packet of this tuple between these MACs (destination first). A segment acknowledges.
 pub fn build<F: Wire>(macs: [Mac; 2], key: &FlowKey<F::Addr>, ttl: u8) -> [u8; LEN] {
+    with_flags::<F>(macs, key, ttl, ACK)
+}
+
+/// The same with these TCP flags, which a datagram does not have.
+pub fn with_flags<F: Wire>(macs: [Mac; 2], key: &FlowKey<F::Addr>, ttl: u8, flags: u8) -> [u8; LEN] {
     let mut packet = [0x5a; LEN];
     let l4 = ETH + F::IP_LEN;
     packet[..12].copy_from_slice(macs.as_flattened());
@@ -26,7 +32,7 @@ pub fn build<F: Wire>(macs: [Mac; 2], key: &FlowKey<F::Addr>, ttl: u8) -> [u8; L
     let at = match key.proto {
         Proto::TCP => {
             packet[l4 + 4..l4 + TCP_HEADER].fill(0);
-            packet[l4 + 12..l4 + 14].copy_from_slice(&[(TCP_HEADER as u8 / 4) << 4, ACK]);
+            packet[l4 + 12..l4 + 14].copy_from_slice(&[(TCP_HEADER as u8 / 4) << 4, flags]);
             l4 + 16
         }
         _ => {

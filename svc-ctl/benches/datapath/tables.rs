@@ -1,4 +1,4 @@
-//! The maps of the programs: one NodePort Service with remote backends, written like the daemon writes it.
+//! The maps of the programs: a NodePort Service with remote backends and a ClusterIP Service with one on this node, written like the daemon writes it.
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
@@ -71,17 +71,20 @@ pub trait Maps: Plan {
     /// Writes the Services of the cases and this many others.
     fn fill(ebpf: &mut Ebpf, others: u32) -> Result<()>;
     fn flows(ebpf: &mut Ebpf) -> Result<Vec<Flow<Self>>>;
+    /// Stores that packets of this tuple are of a connection older than its frontend.
+    fn store_older(ebpf: &mut Ebpf, key: &FlowKey<Self::Addr>) -> Result<()>;
     /// Fills the table of the bare look-up.
     fn fill_floor(bench: &mut Ebpf, flows: &[Flow<Self>]) -> Result<()>;
 }
 
 macro_rules! maps {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $lookup:literal) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $bypass:ident, $lookup:literal) => {
         impl Maps for $family {
             fn fill(ebpf: &mut Ebpf, others: u32) -> Result<()> {
                 let services = (0..others).map(Self::other_service).chain([Self::cluster_ip()]);
                 let mut marks = vec![
                     (Place::of_port(Port::new(NODE_PORT), Proto::UDP), Marks::FRONTEND),
+                    (Place::of_port(Port::new(NODE_PORT), Proto::TCP), Marks::FRONTEND),
                     (
                         Place::of::<Self>(Self::local_backend(), Port::new(BACKEND_PORT), Proto::UDP),
                         Marks::BACKEND,
@@ -94,9 +97,12 @@ macro_rules! maps {
                     ));
                     marks.push((Place::of_address::<Self>(addr), Marks::FRONTEND));
                 }
-                let backend =
-                    |number| Place::of::<Self>(Self::backend(number), Port::new(BACKEND_PORT), Proto::UDP);
-                marks.extend((1..=BACKENDS).map(|number| (backend(number), Marks::BACKEND)));
+                for (number, proto) in
+                    (1..=BACKENDS).flat_map(|number| [(number, Proto::UDP), (number, Proto::TCP)])
+                {
+                    let place = Place::of::<Self>(Self::backend(number), Port::new(BACKEND_PORT), proto);
+                    marks.push((place, Marks::BACKEND));
+                }
                 mark(ebpf, &marks)?;
                 let mut backends = Array::try_from(map(ebpf, names::$backends)?)?;
                 for number in 1..=BACKENDS {
@@ -133,6 +139,7 @@ macro_rules! maps {
                 };
                 let mut frontends = HashMap::try_from(map(ebpf, names::$frontends)?)?;
                 frontends.insert(key, value, 0)?;
+                frontends.insert(FrontendKey { proto: Proto::TCP, ..key }, value, 0)?;
                 let of =
                     |addr| FrontendKey { addr, port: Port::new(SERVICE_PORT), scope: Scope::ADDRESS, ..key };
                 let local = FrontendValue {
@@ -152,6 +159,11 @@ macro_rules! maps {
                 Ok(HashMap::try_from(map(ebpf, names::$flows)?)?.iter().collect::<Result<_, _>>()?)
             }
 
+            fn store_older(ebpf: &mut Ebpf, key: &FlowKey<Self::Addr>) -> Result<()> {
+                let mut older = HashMap::<_, FlowKey<Self::Addr>, u32>::try_from(map(ebpf, names::$bypass)?)?;
+                Ok(older.insert(key, 0, 0)?)
+            }
+
             fn fill_floor(bench: &mut Ebpf, flows: &[Flow<Self>]) -> Result<()> {
                 type Key = FlowKey<<$family as Family>::Addr>;
                 type Record = FlowRecord<<$family as Family>::Addr>;
@@ -162,5 +174,5 @@ macro_rules! maps {
     };
 }
 
-maps!(V4, FRONTENDS4, BACKENDS4, ADDRESSES4, FLOWS4, "LOOKUP4");
-maps!(V6, FRONTENDS6, BACKENDS6, ADDRESSES6, FLOWS6, "LOOKUP6");
+maps!(V4, FRONTENDS4, BACKENDS4, ADDRESSES4, FLOWS4, BYPASS4, "LOOKUP4");
+maps!(V6, FRONTENDS6, BACKENDS6, ADDRESSES6, FLOWS6, BYPASS6, "LOOKUP6");

@@ -13,12 +13,12 @@ use crate::tables::{Maps, counter};
 use crate::wrapper::{Flows, MANY, Setting, Wrapper};
 
 /// `TCX_NEXT`.
-const NEXT: u32 = u32::MAX;
+pub const NEXT: u32 = u32::MAX;
 const EMPTY: &str = "floor: empty program at TC";
 const LOOKUP: &str = "floor: LRU look-up at TC, 1 flow";
 
 /// Positions in [`TC_PROGRAMS`](crate::wrapper::TC_PROGRAMS).
-const POD_INGRESS: usize = 0;
+pub const POD_INGRESS: usize = 0;
 const POD_EGRESS: usize = 1;
 const UPLINK_INGRESS: usize = 2;
 const UPLINK_EGRESS: usize = 3;
