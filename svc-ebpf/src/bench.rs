@@ -60,10 +60,10 @@ static TEMPLATE: Array<[u64; OCTETS / 8]> = Array::with_max_entries(1, 0);
 #[map]
 static VARIANTS: Array<Variant> = Array::with_max_entries(16 * 65_536, 0);
 #[map]
-static UNDER_TEST: ProgramArray = ProgramArray::with_max_entries(32, 0);
+static UNDER_TEST: ProgramArray = ProgramArray::with_max_entries(64, 0);
 /// The same for TC: a program array holds programs of one kind.
 #[map]
-static UNDER_TEST_TC: ProgramArray = ProgramArray::with_max_entries(32, 0);
+static UNDER_TEST_TC: ProgramArray = ProgramArray::with_max_entries(64, 0);
 
 #[map]
 static LOOKUP4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> =

@@ -6,6 +6,7 @@
 mod cases;
 mod node;
 mod packet;
+mod pools;
 mod questions;
 mod report;
 mod tables;
@@ -61,11 +62,13 @@ fn main() -> Result<()> {
     let object = args.object.as_ref().map(|path| fs::read(path).with_context(|| path.display().to_string()));
     let object = object.transpose()?;
     let object = object.as_deref().unwrap_or(OBJECT);
-    let mut established = product(object, &mut wrapper, uplink, args.frontends)?;
-    let mut flooded = product(object, &mut wrapper, uplink, args.frontends)?;
+    let others = args.frontends;
+    let mut established = product(object, &mut wrapper, uplink, others, false)?;
+    let mut flooded = product(object, &mut wrapper, uplink, others, false)?;
 
     // Tables of their own: 64k flows more would evict those of XDP.
-    let mut pods = product(object, &mut wrapper, uplink, args.frontends)?;
+    let mut pods = product(object, &mut wrapper, uplink, others, false)?;
+    let mut with_pools = product(object, &mut wrapper, uplink, others, true)?;
 
     let mut cases = Vec::new();
     for (name, family, list) in [("IPv4", "4", 0), ("IPv6", "6", 8)] {
@@ -88,6 +91,10 @@ fn main() -> Result<()> {
             "4" => questions::prepare::<V4>(&setup, &mut wrapper, &mut flooded)?,
             _ => questions::prepare::<V6>(&setup, &mut wrapper, &mut flooded)?,
         });
+        cases.extend(match family {
+            "4" => pools::prepare::<V4>(&setup, &mut wrapper, &mut with_pools)?,
+            _ => pools::prepare::<V6>(&setup, &mut wrapper, &mut with_pools)?,
+        });
     }
     eprintln!("{} cases proven; {} rounds", cases.len(), args.rounds);
 
@@ -102,13 +109,20 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-fn product(object: &[u8], wrapper: &mut Wrapper, uplink: u32, frontends: u32) -> Result<Product> {
+fn product(
+    object: &[u8],
+    wrapper: &mut Wrapper,
+    uplink: u32,
+    frontends: u32,
+    has_pools: bool,
+) -> Result<Product> {
     let config = Config {
         snat_first: 1024,
         snat_count: 28_976,
         snat_ring: snat_ring(28_976),
         csum_ipv6_flag: 1,
         set_retval: 1,
+        pools: has_pools.into(),
         ..Config::default()
     };
     let (mut ebpf, xdp, programs) = wrapper::load_product(object, &config, frontends)?;

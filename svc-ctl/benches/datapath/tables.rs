@@ -2,10 +2,12 @@
 
 use anyhow::{Context as _, Result};
 use aya::Ebpf;
+use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, PerCpuArray};
 use svc_common::abi::{
     AddressFlags, BackendValue, Counter, Extent, FlowKey, FlowRecord, FrontendFlags, FrontendKey,
-    FrontendValue, Iface, IfaceFlags, Locality, Role, Scope, ServicePortId, limits, names,
+    FrontendValue, Iface, IfaceFlags, Locality, PrefixKey, PrefixList, Role, Scope, ServicePortId, limits,
+    names,
 };
 use svc_common::addr::{Port, Proto};
 use svc_common::datapath::presence::{Marks, Place};
@@ -73,12 +75,14 @@ pub trait Maps: Plan {
     fn flows(ebpf: &mut Ebpf) -> Result<Vec<Flow<Self>>>;
     /// Stores that packets of this tuple are of a connection older than its frontend.
     fn store_older(ebpf: &mut Ebpf, key: &FlowKey<Self::Addr>) -> Result<()>;
+    /// Lists an address as one of a load-balancer pool.
+    fn put_pool(ebpf: &mut Ebpf, addr: Self::Addr) -> Result<()>;
     /// Fills the table of the bare look-up.
     fn fill_floor(bench: &mut Ebpf, flows: &[Flow<Self>]) -> Result<()>;
 }
 
 macro_rules! maps {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $bypass:ident, $lookup:literal) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $bypass:ident, $prefixes:ident, $lookup:literal) => {
         impl Maps for $family {
             fn fill(ebpf: &mut Ebpf, others: u32) -> Result<()> {
                 let services = (0..others).map(Self::other_service).chain([Self::cluster_ip()]);
@@ -164,6 +168,13 @@ macro_rules! maps {
                 Ok(older.insert(key, 0, 0)?)
             }
 
+            fn put_pool(ebpf: &mut Ebpf, addr: Self::Addr) -> Result<()> {
+                let mut prefixes =
+                    LpmTrie::<_, PrefixKey<Self::Addr>, u8>::try_from(map(ebpf, names::$prefixes)?)?;
+                let bits = PrefixList::BITS + 8 * Self::ADDR_LEN as u32;
+                Ok(prefixes.insert(&Key::new(bits, PrefixKey { list: PrefixList::POOLS, addr }), 1, 0)?)
+            }
+
             fn fill_floor(bench: &mut Ebpf, flows: &[Flow<Self>]) -> Result<()> {
                 type Key = FlowKey<<$family as Family>::Addr>;
                 type Record = FlowRecord<<$family as Family>::Addr>;
@@ -174,5 +185,5 @@ macro_rules! maps {
     };
 }
 
-maps!(V4, FRONTENDS4, BACKENDS4, ADDRESSES4, FLOWS4, BYPASS4, "LOOKUP4");
-maps!(V6, FRONTENDS6, BACKENDS6, ADDRESSES6, FLOWS6, BYPASS6, "LOOKUP6");
+maps!(V4, FRONTENDS4, BACKENDS4, ADDRESSES4, FLOWS4, BYPASS4, PREFIXES4, "LOOKUP4");
+maps!(V6, FRONTENDS6, BACKENDS6, ADDRESSES6, FLOWS6, BYPASS6, PREFIXES6, "LOOKUP6");

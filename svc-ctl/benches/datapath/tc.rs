@@ -20,7 +20,7 @@ const LOOKUP: &str = "floor: LRU look-up at TC, 1 flow";
 /// Positions in [`TC_PROGRAMS`](crate::wrapper::TC_PROGRAMS).
 pub const POD_INGRESS: usize = 0;
 const POD_EGRESS: usize = 1;
-const UPLINK_INGRESS: usize = 2;
+pub const UPLINK_INGRESS: usize = 2;
 const UPLINK_EGRESS: usize = 3;
 
 /// Checks the cases of a family. `prepare` of the XDP cases has run before.

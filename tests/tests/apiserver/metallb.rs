@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::{Failed, Trial};
 use serde_json::{Value, json};
 use svc_tests::wait;
@@ -51,11 +51,26 @@ fn act(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
 
     let wider = json!({"spec": {"addresses": ["192.0.2.192/28", "2001:db8:1::200/120"]}});
     patch(testbed, "ipaddresspool", "front", &wider)?;
-    for name in ["one", "two", "three"] {
+    let with = |field: &str, value: Value| {
+        let mut spec = spec.clone();
+        spec[field] = value;
+        spec
+    };
+    for (name, spec) in [
+        ("one", with("allocateLoadBalancerNodePorts", json!(false))),
+        ("two", with("loadBalancerClass", json!("svc/lb"))),
+        ("three", spec.clone()),
+    ] {
         case.service(name, &spec)?;
-        soon_given(case, name)?;
+        let addresses = soon_given(case, name)?;
+        soon_dialled(testbed, &addresses).with_context(|| name.to_owned())?;
     }
+    let ports = case.get("service", "one")?["spec"]["ports"].clone();
+    ensure!(ports[0]["nodePort"].is_null(), "a node port was allocated: {ports}");
+    case.service("theirs", &with("loadBalancerClass", json!("example.com/lb")))?;
     ensure!(given(case, "early")? == early, "a wider pool has moved {early:?}");
+    let theirs = case.get("service", "theirs")?["status"].clone();
+    ensure!(theirs["conditions"].is_null() && given(case, "theirs")?.is_empty(), "{theirs}");
     of_namespace(testbed, case, &spec)?;
     broken(testbed, case, &early)?;
     removed(testbed, case)
