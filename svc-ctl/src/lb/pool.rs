@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::range::{Range, address, merged};
+use super::range::{Range, RangeError, address, merged};
 use super::selector::{Labels, Namespaces, Selector};
 use crate::model::name::IpFamily;
 
@@ -65,16 +65,8 @@ pub enum PoolError {
     SecondOfName(String),
     #[error("the pool has no addresses")]
     Empty,
-    #[error("{0:?} is neither a CIDR nor a range (a-b)")]
-    Unclear(String),
-    #[error("the range {0} has addresses of two families")]
-    TwoFamilies(String),
-    #[error("the range {0} is backwards")]
-    Backwards(String),
-    #[error("{0} is not on its boundary: did you mean {1}?")]
-    Boundary(String, IpNet),
-    #[error("{0} has addresses that no Service can have (multicast, link-local, loopback, unspecified)")]
-    OfNobody(String),
+    #[error(transparent)]
+    Range(#[from] RangeError),
     #[error("it overlaps the pool {0:?}, which comes before it: it gives no addresses")]
     Overlaps(String),
     #[error("it holds {0}, an address of Node {1}: no Service gets this address")]
@@ -229,7 +221,7 @@ impl Pools {
         Self::default().with(specs)
     }
 
-    /// These pools and, after them, the usable ones of others; for each unusable one its number and the reason.
+    /// Adds pools after these: the usable ones, and for each unusable one its number and the reason.
     pub fn with(self, specs: Vec<(usize, PoolSpec)>) -> (Self, Vec<(usize, PoolError)>) {
         let (mut pools, mut refused) = (self.0, Vec::new());
         for (number, spec) in specs {

@@ -4,8 +4,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::pool::PoolError;
 use crate::model::name::IpFamily;
+
+/// Why a text is no range.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RangeError {
+    #[error("{0:?} is neither a CIDR nor a range (a-b)")]
+    Unclear(String),
+    #[error("the range {0} has addresses of two families")]
+    TwoFamilies(String),
+    #[error("the range {0} is backwards")]
+    Backwards(String),
+    #[error("{0} is not on its boundary: did you mean {1}?")]
+    Boundary(String, IpNet),
+    #[error("{0} has addresses that no Service can have (multicast, link-local, loopback, unspecified)")]
+    OfNobody(String),
+}
 
 /// Addresses from the first to the last, of one family.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -20,29 +34,29 @@ impl Range {
         Self { family: IpFamily::of(first), first: number(first), last: number(last) }
     }
 
-    pub(super) fn parse(text: &str) -> Result<Self, PoolError> {
-        let unclear = || PoolError::Unclear(text.to_owned());
+    pub(super) fn parse(text: &str) -> Result<Self, RangeError> {
+        let unclear = || RangeError::Unclear(text.to_owned());
         let range = if let Some((first, last)) = text.split_once('-') {
             let parse = |part: &str| part.trim().parse::<IpAddr>().map_err(|_| unclear());
             let (first, last) = (parse(first)?, parse(last)?);
             if IpFamily::of(first) != IpFamily::of(last) {
-                return Err(PoolError::TwoFamilies(text.to_owned()));
+                return Err(RangeError::TwoFamilies(text.to_owned()));
             }
             if first > last {
-                return Err(PoolError::Backwards(text.to_owned()));
+                return Err(RangeError::Backwards(text.to_owned()));
             }
             Self::new(first, last)
         } else {
             let net: IpNet = text.trim().parse().map_err(|_| unclear())?;
             if net.trunc() != net {
-                return Err(PoolError::Boundary(text.to_owned(), net.trunc()));
+                return Err(RangeError::Boundary(text.to_owned(), net.trunc()));
             }
             Self::of_net(net)
         };
         let of_nobody = ["0.0.0.0/32", "127.0.0.0/8", "224.0.0.0/3", "::/127", "fe80::/10", "ff00::/8"];
         let of_nobody = of_nobody.iter().filter_map(|net| net.parse().ok()).map(Self::of_net);
         match of_nobody.into_iter().any(|other| other.overlaps(&range)) {
-            true => Err(PoolError::OfNobody(text.to_owned())),
+            true => Err(RangeError::OfNobody(text.to_owned())),
             false => Ok(range),
         }
     }

@@ -85,7 +85,14 @@ impl Testbed {
         let config = config(pins(name)?.tables().parent().context("a folder")?, flow_table_size, xdp);
         let (hooks_out, hooks) = watch::channel(HooksStatus::default());
         let ledger = Ledger::default();
-        let started = programs::start(config, cgroup.clone(), receiver, hooks_out, ledger.clone())?;
+        let started = programs::start(
+            config,
+            cgroup.clone(),
+            receiver,
+            watch::channel(false).1,
+            hooks_out,
+            ledger.clone(),
+        )?;
         Ok(Self { started, hooks, ledger, index, cgroup, _observed: sender })
     }
 

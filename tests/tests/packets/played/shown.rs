@@ -83,7 +83,7 @@ impl TablesSection {
         is_pod: bool,
     ) -> BTreeSet<PacketOutcome> {
         let Some(words) = self.frontend(destination) else {
-            return [self.without_frontend(destination.to.ip())].into();
+            return [self.without_frontend(destination.to.ip(), is_pod)].into();
         };
         let word = |name: &str| words.iter().find_map(|word| word.strip_prefix(name)).unwrap_or("-");
         let is = |flag: &str| words.iter().flat_map(|word| word.split(',')).any(|word| word == flag);
@@ -115,16 +115,20 @@ impl TablesSection {
         exact.or(if self.is(destination.to.ip(), "node-port") { node_port } else { None })
     }
 
-    fn without_frontend(&self, to: IpAddr) -> PacketOutcome {
+    fn without_frontend(&self, to: IpAddr, is_pod: bool) -> PacketOutcome {
         if self.is(to, "local") {
             PacketOutcome::Untouched
         } else if self.is(to, "cluster-ip") {
             PacketOutcome::Refused
-        } else if self.lists("service-cidrs", to) {
+        } else if self.lists("service-cidrs", to) || (!is_pod && self.is_unused_of_pool(to)) {
             PacketOutcome::Dropped
         } else {
             PacketOutcome::Untouched
         }
+    }
+
+    fn is_unused_of_pool(&self, addr: IpAddr) -> bool {
+        self.lists("pools", addr) && !self.addresses.contains_key(&addr)
     }
 
     fn is(&self, addr: IpAddr, flag: &str) -> bool {

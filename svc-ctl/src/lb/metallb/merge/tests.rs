@@ -203,11 +203,17 @@ fn sem_305_an_object_that_is_broken_while_the_daemon_runs_counts_in_its_earlier_
     }
 }
 
+/// An object of [`objects`].
+type Written<'a> = (&'a str, i64, &'a str, &'a str);
+
+/// A sentence, advertisements, the interfaces that may announce the pools a and b, and the complaints.
+type AnnouncedCase<'a> = (&'a str, &'a [Written<'a>], &'a str, &'a str, &'a [&'a str]);
+
 #[test]
 fn sem_303_pools_are_announced_where_advertisements_say() {
     let both =
         [("a", 2, "web", "{addresses: [192.0.2.0/28]}"), ("b", 1, "db", "{addresses: ['2001:db8::/120']}")];
-    let cases: &[(&str, &[(&str, i64, &str, &str)], &str, &str, &[&str])] = &[
+    let cases: &[AnnouncedCase<'_>] = &[
         ("none", &[], "-", "-", &[]),
         ("for all pools", &[("x", 1, "", "{}")], "all", "all", &[]),
         ("without a spec", &[("x", 1, "", "null")], "all", "all", &[]),
