@@ -27,7 +27,7 @@ use super::neighbors::learn;
 use super::pulse::Presence;
 use super::report::{Count, Report, Row};
 use super::settings::LoadBalancerSettings;
-use super::wanted::{Demand, Wanted, alone, candidates, may_hold, nodes_to_ask, without_link};
+use super::wanted::{Demand, Wanted, alone, candidates, may_hold, nodes_to_ask, pool_in_l2, without_link};
 use crate::dataplane::announced::{AnnouncedTable, Place};
 use crate::dataplane::pins::Pins;
 use crate::model::name::IpFamily;
@@ -83,6 +83,9 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
     inputs.settings.wait_for(|settings| settings.is_known).await.context("the settings ended")?;
     if is_idle(&inputs.settings.borrow()) {
         table.places().into_iter().try_for_each(|place| table.disarm(place))?;
+        if let Err(error) = Report::remove(&inputs.run_dir) {
+            tracing::warn!(error = format!("{error:#}"), "svc-ctl lb shows an old state");
+        }
     }
     inputs.settings.wait_for(|settings| !is_idle(settings)).await.context("the settings ended")?;
     let link = loop {
@@ -291,7 +294,8 @@ impl Announcer {
         if settings.announce.is_by_l2() {
             let held = self.claims.iter().filter(|(_, claim)| claim.is_held());
             let held = held.map(|((ip, _), _)| *ip).collect();
-            self.touched.extend(Arc::make_mut(&mut self.demand).follow(&world, &settings, &held));
+            let pool_of = |ip| pool_in_l2(&settings, &held, ip);
+            self.touched.extend(Arc::make_mut(&mut self.demand).follow(&world, pool_of));
         }
     }
 

@@ -49,22 +49,13 @@ impl Demand {
         &self.addresses
     }
 
-    /// Takes the world in force. This node answers for the `held` addresses. Returns the addresses that differ, also those
-    /// that no Service has any more. The settings must be those of the call before.
-    pub fn follow(
-        &mut self,
-        world: &World,
-        settings: &LoadBalancerSettings,
-        held: &BTreeSet<IpAddr>,
-    ) -> BTreeSet<IpAddr> {
-        let pool_of = |ip: &IpAddr| match settings.pools.of(*ip) {
-            Some(pool) => settings.l2.announce(&pool.name).then(|| pool.name.clone()),
-            // The address may be of a pool that cannot be used now.
-            None => (settings.keeps_unknown && held.contains(ip)).then(String::new),
-        };
+    /// Takes the world in force, with those addresses that have a pool. Returns the addresses that differ, also those that no
+    /// Service has any more. The pools must be those of the call before.
+    pub fn follow(&mut self, world: &World, pool_of: impl Fn(IpAddr) -> Option<String>) -> BTreeSet<IpAddr> {
         let mut touched: BTreeMap<IpAddr, BTreeSet<ServiceName>> = BTreeMap::new();
         for name in world.changed_services(&self.world) {
-            let now = world.services.get(&name).map_or_else(BTreeMap::new, |s| of_service(world, s, pool_of));
+            let now =
+                world.services.get(&name).map_or_else(BTreeMap::new, |s| of_service(world, s, &pool_of));
             let before = self.of_service.remove(&name).unwrap_or_default();
             if before != now {
                 for ip in before.keys().chain(now.keys()) {
@@ -92,15 +83,35 @@ impl Demand {
     }
 }
 
+/// All addresses of pools that Services have.
+pub fn wanted(world: &World, settings: &LoadBalancerSettings) -> BTreeMap<IpAddr, Wanted> {
+    let mut demand = Demand::default();
+    demand.follow(world, |ip| settings.pools.of(ip).map(|pool| pool.name.clone()));
+    demand.addresses
+}
+
+/// The pool of an address that is announced in a layer 2 network. This node answers for the `held` addresses.
+pub fn pool_in_l2(
+    settings: &LoadBalancerSettings,
+    held: &BTreeSet<IpAddr>,
+    address: IpAddr,
+) -> Option<String> {
+    match settings.pools.of(address) {
+        Some(pool) => settings.l2.announce(&pool.name).then(|| pool.name.clone()),
+        // The address may be of a pool that cannot be used now.
+        None => (settings.keeps_unknown && held.contains(&address)).then(String::new),
+    }
+}
+
 /// The addresses of one Service.
 fn of_service(
     world: &World,
     service: &Service,
-    pool_of: impl Fn(&IpAddr) -> Option<String>,
+    pool_of: impl Fn(IpAddr) -> Option<String>,
 ) -> BTreeMap<IpAddr, Wanted> {
     let mut all = BTreeMap::new();
     for family in &service.families {
-        let pools = family.load_balancer_ips.iter().filter_map(|ip| Some((*ip, pool_of(ip)?)));
+        let pools = family.load_balancer_ips.iter().filter_map(|ip| Some((*ip, pool_of(*ip)?)));
         let pools: Vec<(IpAddr, String)> = pools.collect();
         if pools.is_empty() {
             continue;
@@ -165,19 +176,16 @@ pub fn nodes_to_ask<'a>(members: &'a Members, own: &'a Members, is_held: bool) -
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn wanted(
-        world: &World,
-        settings: &LoadBalancerSettings,
-        held: &BTreeSet<IpAddr>,
-    ) -> BTreeMap<IpAddr, Wanted> {
-        let mut demand = Demand::default();
-        demand.follow(world, settings, held);
-        demand.addresses
-    }
     use crate::lb::claim::{Action, Claim, Situation};
     use crate::lb::l2::Rules;
     use crate::source::sample::store;
+
+    fn wanted_in_l2(world: &World, settings: &LoadBalancerSettings, held: &[&str]) -> Vec<String> {
+        let held = held.iter().map(|ip| ip.parse().unwrap()).collect();
+        let mut demand = Demand::default();
+        demand.follow(world, |ip| pool_in_l2(settings, &held, ip));
+        demand.addresses.into_iter().map(|(ip, wanted)| format!("{ip} {}", wanted.pool)).collect()
+    }
 
     #[test]
     fn while_no_node_is_known_an_address_that_is_held_is_kept_or_given_up_and_no_other_is_taken() {
@@ -243,7 +251,7 @@ mod tests {
         );
         let section = format!("{{pools: [{{name: front, addresses: ['{ip}-{ip}']}}]}}");
         let settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(&section).unwrap()).0;
-        let all = wanted(store(&[service], &[slice]).world(), &settings, &BTreeSet::new());
+        let all = wanted(store(&[service], &[slice]).world(), &settings);
         let wanted = &all[&ip.parse::<IpAddr>().unwrap()];
         let interface = Interface {
             subnets: vec![net.parse().unwrap()],
@@ -290,9 +298,11 @@ mod tests {
         let mut services: Vec<String> = (0..1_000)
             .map(|n| service(&format!("s{n}"), &format!("198.18.{}.{}", n / 250, n % 250 + 1), "own"))
             .collect();
-        let (mut demand, none) = (Demand::default(), BTreeSet::new());
+        let mut demand = Demand::default();
         let mut touched = |services: &[String]| {
-            let touched = demand.follow(store(services, &[]).world(), &settings, &none);
+            let touched = demand.follow(store(services, &[]).world(), |ip| {
+                settings.pools.of(ip).map(|pool| pool.name.clone())
+            });
             (touched.len(), demand.addresses().len())
         };
         assert_eq!(touched(&services), (1_000, 1_000));
@@ -316,11 +326,8 @@ mod tests {
             "{pools: [{name: four, addresses: [192.0.2.0/28]}, {name: six, addresses: ['2001:db8::/120']}]}";
         let mut settings = LoadBalancerSettings::read(serde_yaml_ng::from_str(section).unwrap()).0;
         settings.l2 = Rules(BTreeMap::from([("six".to_owned(), Vec::new())]));
-        let texts = |settings: &LoadBalancerSettings, held: &[&str]| {
-            let held = held.iter().map(|ip| ip.parse().unwrap()).collect();
-            let all = wanted(store.world(), settings, &held).into_iter();
-            all.map(|(ip, wanted)| format!("{ip} {}", wanted.pool)).collect::<Vec<_>>()
-        };
+        let texts =
+            |settings: &LoadBalancerSettings, held: &[&str]| wanted_in_l2(store.world(), settings, held);
         assert_eq!(texts(&settings, &["2001:db8::9"]), ["192.0.2.9 four"]);
         // A pool that cannot be used now has the other address.
         let section = "{pools: [{name: four, addresses: [192.0.2.0/28]}]}";

@@ -22,6 +22,7 @@ pub struct NodeInfo {
     pub is_eligible: bool,
     /// It has the label `node.kubernetes.io/exclude-from-external-load-balancers`, or the condition NetworkUnavailable.
     pub is_excluded_from_load_balancers: bool,
+    /// Select nodes for pools, and peers and advertisements of BGP. The tables do not depend on them.
     pub labels: Arc<BTreeMap<String, String>>,
 }
 
