@@ -19,6 +19,8 @@ pub struct Service {
     pub name: String,
     pub cluster: Addrs,
     pub node_port: u16,
+    /// `externalIPs`, one of each family.
+    pub external: Option<Addrs>,
     /// Timeout of `sessionAffinity: ClientIP` in seconds.
     pub affinity: Option<u32>,
     pub backends: Vec<Backend>,
@@ -103,6 +105,9 @@ impl Service {
             v4 = cluster.v4,
             v6 = cluster.v6,
         );
+        if let Some(Addrs { v4, v6 }) = self.external {
+            text.push_str(&format!("  externalIPs: [{v4}, \"{v6}\"]\n"));
+        }
         if let Some(seconds) = self.affinity {
             text.push_str(&format!(
                 "  sessionAffinity: ClientIP\n  sessionAffinityConfig: {{clientIP: {{timeoutSeconds: {seconds}}}}}\n"

@@ -26,6 +26,13 @@ pub fn install(node: &Node, services: &[Service]) -> Result<()> {
                     "{ip} daddr {cluster} {protocol} dport {SERVICE_PORT} dnat {ip} to {shown}:{SERVER_PORT}\n\
                      {ip} daddr {own} {protocol} dport {node_port} dnat {ip} to {shown}:{SERVER_PORT}"
                 );
+                if let Some(external) = service.external {
+                    let external = external.of(family);
+                    let _ = writeln!(
+                        dnat,
+                        "{ip} daddr {external} {protocol} dport {SERVICE_PORT} dnat {ip} to {shown}:{SERVER_PORT}"
+                    );
+                }
             }
             let _ = writeln!(masquerade, "{ip} saddr {to} {ip} daddr {to} masquerade");
             if backend.node != node.name() {

@@ -68,7 +68,7 @@ impl Testbed {
     pub fn service(&self, names: &[&str]) -> Result<Service> {
         let backends = names.iter().map(|name| self.world.backend(name)).collect::<Result<_>>()?;
         let (name, cluster) = ("web".into(), service(10));
-        Ok(Service { name, cluster, node_port: NODE_PORT, affinity: None, backends })
+        Ok(Service { name, cluster, node_port: NODE_PORT, external: None, affinity: None, backends })
     }
 
     pub fn agent(&self, name: &str) -> Result<&Arc<Agent>> {

@@ -12,7 +12,7 @@ use anyhow::Result;
 
 pub use args::{Command, Conformance};
 
-use crate::components::{CONFORMANCE, CONTROL_PLANE, DNS, Module, NODES};
+use crate::components::{CONFORMANCE, CONTROL_PLANE, DNS, HELM, Module, NODES};
 use crate::image::cluster::{self as images, ImageSet};
 use crate::privilege::Privilege;
 use crate::raised::{self, Variables};
@@ -37,13 +37,13 @@ pub fn main(command: &Command) -> Result<()> {
 /// Does not return on success.
 pub fn conformance(_checked: &Conformance) -> Result<()> {
     let privilege = raised::privilege()?;
-    let sets = [CONTROL_PLANE, NODES, DNS, CONFORMANCE];
+    let sets = [CONTROL_PLANE, NODES, DNS, HELM, CONFORMANCE];
     become_svc_cluster(privilege, prepare(&sets, ImageSet::Conformance)?)
 }
 
 /// Everything that `cluster up` needs.
 pub fn prepare_up() -> Result<Variables> {
-    prepare(&[CONTROL_PLANE, NODES, DNS], ImageSet::Dns)
+    prepare(&[CONTROL_PLANE, NODES, DNS, HELM], ImageSet::Dns)
 }
 
 /// Builds everything that a cluster needs, and returns the environment variables with the paths for `svc-cluster`.

@@ -51,11 +51,18 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- printf "https://%s:%d" $host (int .Values.k8sServicePort) }}
 {{- end }}
 
+{{- /* Not empty if svc gets the rights to give addresses and to announce them. */ -}}
+{{- define "svc.hasLoadBalancer" -}}
+{{- if or .Values.rbac.loadBalancer .Values.loadBalancer }}yes{{ end }}
+{{- end }}
+
 {{- /* Flags of `svc-ctl run`, one a line: only what is set. */ -}}
 {{- define "svc.flags" -}}
 {{- $config := .Values.config }}
 {{- if .Values.kubeProxy.configMap }}
 - --config=/var/lib/kube-proxy/config.conf
+{{- else if .Values.loadBalancer }}
+- --config=/etc/svc/config.yaml
 {{- end }}
 {{- range $flag, $list := dict "nodeport-addresses" $config.nodePortAddresses "service-cidr" $config.serviceCIDR "cluster-cidr" $config.clusterCIDR }}
 {{- with $list }}

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use nix::sys::socket::SockProtocol;
 use svc_common::addr::Proto;
 
 use super::netlink::{NLM_F_DUMP, attribute, exchange, message};
@@ -59,7 +58,7 @@ pub fn has_connections() -> bool {
 
 /// Calls `each` with every connection that has ports.
 pub fn each(mut each: impl FnMut(Tracked)) -> io::Result<()> {
-    exchange(SockProtocol::NetlinkNetFilter, &message(GET, NLM_F_DUMP, &[0; HEADER]), |kind, body| {
+    exchange(libc::NETLINK_NETFILTER, &message(GET, NLM_F_DUMP, &[0; HEADER]), |kind, body| {
         if kind == NEW {
             body.get(HEADER..).and_then(tracked).into_iter().for_each(&mut each);
         }

@@ -42,3 +42,4 @@ pub mod store;
 pub mod sys;
 pub mod upgrade;
 pub mod usage;
+pub mod xfrm;

@@ -1,10 +1,9 @@
 //! Synchronous netlink requests about traffic control: lists the filters of a clsact qdisc, and removes the qdisc.
 //! `sock_diag` has the requests about sockets.
 
-use std::io;
-use std::os::fd::AsRawFd as _;
+use std::io::{self, Read as _};
 
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
+use socket2::{Domain, Protocol, Socket, Type};
 
 use super::hooks::TcHook;
 
@@ -43,7 +42,7 @@ pub fn filter_priorities(index: u32, hook: TcHook) -> io::Result<Vec<u16>> {
     };
     let mut priorities = Vec::new();
     let request = tc_message(RTM_GETTFILTER, NLM_F_DUMP, index, 0, parent, None);
-    exchange(SockProtocol::NetlinkRoute, &request, |kind, body| {
+    exchange(libc::NETLINK_ROUTE, &request, |kind, body| {
         if kind == RTM_NEWTFILTER
             && let Some(info) = word(body, 16)
         {
@@ -57,7 +56,7 @@ pub fn filter_priorities(index: u32, hook: TcHook) -> io::Result<Vec<u16>> {
 pub fn xdp_programs() -> io::Result<Vec<(u32, u32)>> {
     let mut found = Vec::new();
     let request = message(RTM_GETLINK, NLM_F_DUMP, &[0; IFINFOMSG]);
-    exchange(SockProtocol::NetlinkRoute, &request, |kind, body| {
+    exchange(libc::NETLINK_ROUTE, &request, |kind, body| {
         let (Some(index), Some(rest)) = (word(body, 4), body.get(IFINFOMSG..)) else { return };
         let id = attribute(rest, IFLA_XDP).and_then(|xdp| word(attribute(xdp, IFLA_XDP_PROG_ID)?, 0));
         found.extend(id.filter(|id| kind == RTM_NEWLINK && *id != 0).map(|id| (index, id)));
@@ -80,7 +79,7 @@ pub(super) fn attribute(mut rest: &[u8], wanted: u16) -> Option<&[u8]> {
 /// Removes the clsact qdisc of an interface.
 pub fn remove_clsact(index: u32) -> io::Result<()> {
     let request = tc_message(RTM_DELQDISC, NLM_F_ACK, index, CLSACT_HANDLE, CLSACT_PARENT, Some("clsact"));
-    exchange(SockProtocol::NetlinkRoute, &request, |_, _| {})
+    exchange(libc::NETLINK_ROUTE, &request, |_, _| {})
 }
 
 fn tc_message(kind: u16, flags: u16, index: u32, handle: u32, parent: u32, qdisc: Option<&str>) -> Vec<u8> {
@@ -118,17 +117,13 @@ pub(super) fn message(kind: u16, flags: u16, body: &[u8]) -> Vec<u8> {
     whole
 }
 
-/// Sends a request and reads its answers to the end.
-pub(super) fn exchange(
-    protocol: SockProtocol,
-    request: &[u8],
-    mut each: impl FnMut(u16, &[u8]),
-) -> io::Result<()> {
-    let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
-    send(socket.as_raw_fd(), request, MsgFlags::empty())?;
+/// Sends a request to a protocol of netlink (`libc::NETLINK_...`), and reads its answers to the end.
+pub(super) fn exchange(protocol: i32, request: &[u8], mut each: impl FnMut(u16, &[u8])) -> io::Result<()> {
+    let mut socket = Socket::new(Domain::from(libc::AF_NETLINK), Type::RAW, Some(Protocol::from(protocol)))?;
+    socket.send(request)?;
     let mut buffer = vec![0; 1 << 16];
     loop {
-        let len = recv(socket.as_raw_fd(), &mut buffer, MsgFlags::empty())?;
+        let len = socket.read(&mut buffer)?;
         if read_answers(buffer.get(..len).unwrap_or_default(), &mut each)? {
             return Ok(());
         }

@@ -3,7 +3,6 @@
 
 use std::io;
 
-use nix::sys::socket::SockProtocol;
 use rtnetlink::packet_core::NlasIterator;
 
 use super::netlink::{self, NLM_F_DUMP, attribute, exchange, message, push_attribute};
@@ -68,7 +67,7 @@ pub fn chains() -> io::Result<Vec<Chain>> {
         return Ok(Vec::new());
     }
     let mut chains = Vec::new();
-    exchange(SockProtocol::NetlinkNetFilter, &message(GET_CHAIN, NLM_F_DUMP, &[0; HEADER]), |kind, body| {
+    exchange(libc::NETLINK_NETFILTER, &message(GET_CHAIN, NLM_F_DUMP, &[0; HEADER]), |kind, body| {
         if kind == NEW_CHAIN {
             let family = body.first().copied().unwrap_or_default();
             chains.push(Chain { family, ..chain(body.get(HEADER..).unwrap_or_default()) });
@@ -114,7 +113,7 @@ pub fn rules(chain: &Chain) -> io::Result<Vec<Rule>> {
         push_attribute(&mut body, kind, &netlink::text(name));
     }
     let mut rules = Vec::new();
-    exchange(SockProtocol::NetlinkNetFilter, &message(GET_RULE, NLM_F_DUMP, &body), |kind, body| {
+    exchange(libc::NETLINK_NETFILTER, &message(GET_RULE, NLM_F_DUMP, &body), |kind, body| {
         if kind == NEW_RULE {
             rules.push(rule(body.get(HEADER..).unwrap_or_default()));
         }

@@ -3,7 +3,6 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 
-use nix::sys::socket::SockProtocol;
 use svc_common::addr::Proto;
 
 use super::netlink::{NLM_F_ACK, NLM_F_DUMP, attribute, exchange, message, push_attribute, word};
@@ -102,7 +101,7 @@ fn request(to: IpAddr, attributes: &[(u16, Vec<u8>)]) -> Vec<u8> {
 
 fn ask_route(body: &[u8]) -> io::Result<Route> {
     let mut route = None;
-    exchange(SockProtocol::NetlinkRoute, &message(RTM_GETROUTE, NLM_F_ACK, body), |kind, body| {
+    exchange(libc::NETLINK_ROUTE, &message(RTM_GETROUTE, NLM_F_ACK, body), |kind, body| {
         let (Some(kind_of_route), Some(rest)) = (body.get(RTMSG_KIND), body.get(HEAD..)) else { return };
         if kind == RTM_NEWROUTE
             && let Some(oif) = attribute(rest, RTA_OIF).and_then(|value| word(value, 0))
@@ -147,7 +146,7 @@ fn each_neighbor(family: u8, mut each: impl FnMut(u32, Option<&[u8]>, [u8; 6])) 
     if let Some(first) = head.first_mut() {
         *first = family;
     }
-    exchange(SockProtocol::NetlinkRoute, &message(RTM_GETNEIGH, NLM_F_DUMP, &head), |kind, body| {
+    exchange(libc::NETLINK_ROUTE, &message(RTM_GETNEIGH, NLM_F_DUMP, &head), |kind, body| {
         let (Some(index), Some(rest)) = (word(body, NDMSG_INDEX), body.get(HEAD..)) else { return };
         let mac = attribute(rest, NDA_LLADDR).and_then(|mac| mac.try_into().ok());
         if kind == RTM_NEWNEIGH

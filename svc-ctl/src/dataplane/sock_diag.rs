@@ -3,8 +3,6 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-use nix::sys::socket::SockProtocol;
-
 use super::netlink::{NLM_F_ACK, NLM_F_DUMP, exchange, message};
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -47,7 +45,7 @@ pub fn connected() -> io::Result<Vec<Connected>> {
     let mut found = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         let request = request(SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, family as u8, &[0; ID]);
-        exchange(SockProtocol::NetlinkSockDiag, &request, |_, body| found.extend(parse(body)))?;
+        exchange(libc::NETLINK_SOCK_DIAG, &request, |_, body| found.extend(parse(body)))?;
     }
     Ok(found)
 }
@@ -56,7 +54,7 @@ pub fn connected() -> io::Result<Vec<Connected>> {
 /// `NotFound` or ESTALE means that the socket was closed in the meantime.
 pub fn end(socket: &Connected) -> io::Result<()> {
     let request = request(SOCK_DESTROY, NLM_F_ACK, socket.family, &socket.id);
-    exchange(SockProtocol::NetlinkSockDiag, &request, |_, _| {})
+    exchange(libc::NETLINK_SOCK_DIAG, &request, |_, _| {})
 }
 
 /// `struct inet_diag_req_v2`.

@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::firewall::{self, Forward};
 use crate::config::Config;
 use crate::dataplane::features::Features;
-use crate::dataplane::nf_tables;
+use crate::dataplane::{nf_tables, xfrm};
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::node::roles::Assignment;
 use crate::node::snat_ports::{EphemeralPorts, SnatPorts, among_node_ports, overlap};
@@ -91,12 +91,24 @@ fn read_firewall(known: &Mutex<Firewall>, ledger: &Ledger, masquerades_local: bo
     match read() {
         Ok((chains, forward)) => {
             let pause = FIREWALL_PERIOD.max(begun.elapsed() * FIREWALL_PAUSES);
-            ledger.set(Origin::Firewall, firewall::complaints(&chains, &forward, masquerades_local));
+            let mut complaints = firewall::complaints(&chains, &forward, masquerades_local);
+            complaints.extend(ipsec_complaint());
+            ledger.set(Origin::Firewall, complaints);
             *lock(known) = Firewall { forward, next: Some(Instant::now() + pause) };
         }
         // The last result stays in force.
         Err(err) => tracing::debug!(%err, "cannot read the nf_tables chains and rules"),
     }
+}
+
+/// Policies of IPsec that redirected packets bypass. A kernel without IPsec has none.
+fn ipsec_complaint() -> Option<Complaint> {
+    let is_bypassed = xfrm::has_bypassed_policy().unwrap_or_else(|err| {
+        tracing::debug!(%err, "cannot read the IPsec policies");
+        false
+    });
+    let reason = "masqueraded packets to pods of other nodes bypass the node's IPsec policies and leave unencrypted:                   externalTrafficPolicy: Local sends none to other nodes, and a tunnel that is an interface encrypts them";
+    is_bypassed.then(|| Complaint::new(Kind::Conflict, "ip xfrm policy", "", reason))
 }
 
 /// Features and settings that the kernel and the host lack now.

@@ -63,8 +63,7 @@ impl Cluster {
         let mut kubectl = self.plane.kubectl()?;
         kubectl.args(["apply", "-f", "-"]);
         if options.proxy == Proxy::Svc {
-            objects.push(proxy::svc_config(&self.plane.url()).to_string());
-            objects.extend(proxy::svc_manifests(settings, options.dns)?);
+            objects.push(proxy::svc_manifests(settings, options.dns)?);
         }
         let dns = dns::manifests(settings, options)?;
         objects.extend(dns.clone());

@@ -3,6 +3,7 @@
 //! `tests/conformance/` has the records of whole runs and `notes.yaml`, in which people write why a spec does not
 //! pass. `tests/CONFORMANCE.md` is made from them.
 
+mod internet;
 pub mod notes;
 pub mod record;
 pub mod report;

@@ -10,9 +10,9 @@ use super::report::{self, Outcomes};
 use crate::cluster::args::Dns;
 use crate::netns::Netns;
 
-/// Specs for a cluster without cloud, network policies and ingress controller: the rest of sig-network.
+/// Specs for a cluster without cloud and network policies: the rest of sig-network.
 const FOCUS: &str = r"\[sig-network\]";
-const LEFT_OUT: &str = r"Netpol|NetworkPolicy|Ingress|LoadBalancers|kube-proxy migration|Feature:PerformanceDNS|DNS configMap nameserver|Disruptive";
+const LEFT_OUT: &str = r"Feature:NetworkPolicy|kube-proxy migration|Feature:PerformanceDNS|Disruptive";
 /// Specs of DNS, whichever server answers.
 const FOCUS_DNS: &str = r"\[sig-network\] DNS";
 /// They change the ConfigMap of CoreDNS, and wait for its pods.

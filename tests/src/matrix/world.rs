@@ -45,6 +45,7 @@ impl MatrixWorld {
             name: format!("at-{name}"),
             cluster: service(10 + n),
             node_port: 30080 + u16::from(n),
+            external: None,
             affinity: None,
             backends: vec![backend],
         })

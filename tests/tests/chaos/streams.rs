@@ -34,6 +34,7 @@ pub fn add_steady(testbed: &Testbed) -> Result<()> {
         name: "steady".into(),
         cluster: service(11),
         node_port: STEADY_PORT,
+        external: None,
         affinity: None,
         backends: vec![testbed.world.backend("far")?],
     })

@@ -169,6 +169,7 @@ fn second_network(lab: &mut Lab) -> Result<()> {
         name: "host".into(),
         cluster: service(13),
         node_port: 30083,
+        external: None,
         affinity: None,
         backends: vec![backend],
     };

@@ -28,6 +28,7 @@ pub enum Target {
     /// A host's own address.
     Own(&'static str),
     ClusterIp(&'static str),
+    External(&'static str),
     /// At node1.
     NodePort(&'static str),
     NodePortAt(&'static str, Addrs),

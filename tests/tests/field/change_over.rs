@@ -40,7 +40,9 @@ pub fn trial() -> Trial {
 fn play(lab: &mut Lab) -> Result<()> {
     let rows = CONNECTIONS.map(|(client, to)| match to {
         Target::NodePort(server) | Target::ClusterIp(server) => Row::answered(client, to, server),
-        Target::Own(_) | Target::NodePortAt(..) => unreachable!("no such connection is in the list"),
+        Target::Own(_) | Target::External(_) | Target::NodePortAt(..) => {
+            unreachable!("no such connection is in the list")
+        }
     });
     lab.check(Way::Direct, &rows)?;
     lab.world.topology.nodes.iter().try_for_each(|node| standin::install(node, &lab.services))?;

@@ -4,6 +4,7 @@
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use svc_tests::command;
+use svc_tests::manifests::Service;
 use svc_tests::topology::{Addrs, Between, ESP, Node, Options, security_association};
 
 use crate::case::{Case, ClientOutcome, Row, Target, Way};
@@ -16,6 +17,32 @@ const TUNNEL6: &str = "tunnel6";
 
 pub fn cases() -> Vec<Case> {
     vec![
+        Case {
+            options: by_tun(),
+            also: Some(("the device is an uplink", |lab| lab.has_role("tun0", "uplink").map(|_| ()))),
+            ..Case::new("R01", "pods of the other node are behind a tun, which has no Ethernet header", {
+                let mut rows = usual();
+                rows.push(Row::answered("node1", Target::ClusterIp("far"), "far"));
+                rows
+            })
+        },
+        Case {
+            options: by_tun(),
+            prepare: |lab| lab.world.topology.client_by_tunnel(),
+            also: Some(("without endpoints the client is refused", |lab| {
+                let without = Service { backends: Vec::new(), ..lab.service("far")?.clone() };
+                lab.world.folder.write_service(&without)?;
+                lab.soon(Way::Svc, &[Row::always("client", Target::NodePort("far"), ClientOutcome::Refusal)])
+            })),
+            ..Case::new(
+                "R01",
+                "a client comes by a tun, which has no Ethernet header",
+                vec![
+                    Row::answered("client", Target::NodePort("near"), "near"),
+                    Row::answered("client", Target::NodePort("far"), "far"),
+                ],
+            )
+        },
         between_nodes("IPIP", &["ipip", "ip6tnl"], ipip),
         between_nodes("GRE", &["gre"], |lab| {
             tunnels(lab, |own, other| {
@@ -77,9 +104,14 @@ pub fn cases() -> Vec<Case> {
             options: Options { between: Between::Vxlan, ..Options::default() },
             kinds: &[ESP],
             prepare: |lab| pairs(lab).into_iter().try_for_each(|(own, other)| encrypt(own, other)),
-            also: Some(("every packet of the VXLAN is encrypted", |lab| {
-                pairs(lab).into_iter().try_for_each(|(own, other)| has_sent_encrypted(own, other))
-            })),
+            also: Some((
+                "every packet of the VXLAN is encrypted, and no complaint names the policies",
+                |lab| {
+                    let complaints = lab.world.daemon(1)?.complaints()?;
+                    ensure!(!complaints.iter().any(|c| c.to_string().contains("xfrm")), "{complaints:?}");
+                    pairs(lab).into_iter().try_for_each(|(own, other)| has_sent_encrypted(own, other))
+                },
+            )),
             ..Case::new(
                 "R11",
                 "IPsec of the kind ESP: a VXLAN between the nodes is encrypted, and all that svc sends into it",
@@ -87,6 +119,10 @@ pub fn cases() -> Vec<Case> {
             )
         },
     ]
+}
+
+fn by_tun() -> Options {
+    Options { between: Between::Tunnel, ..Options::default() }
 }
 
 /// The tier `kernel` finds these cases by "of the kind".

@@ -157,6 +157,7 @@ pub fn cases() -> Vec<Case> {
         },
         Case {
             prepare: |lab| block_by_ipsec(lab, "192.0.2.1/32", "2001:db8:1::1/128"),
+            also: Some(("a complaint names the policies", |lab| lab.complains(&["ip xfrm policy"]))),
             ..Case::new(
                 "R11",
                 "an IPsec policy applies to packets that the stack sends and not to redirected ones",
@@ -201,12 +202,15 @@ fn of_policy() -> Vec<Row> {
     vec![
         refused(Row::answered("pod", Target::NodePort("far"), "far")),
         refused(Row::answered("pod", Target::NodePort("near"), "near")),
+        refused(Row::answered("pod", Target::External("far"), "far")),
         refused(Row::answered("pod", Target::ClusterIp("far"), "far")),
         refused(Row::answered("pod", Target::ClusterIp("near"), "near")),
         Row::answered("near", Target::NodePort("far"), "far"),
         Row::answered("near", Target::ClusterIp("pod"), "pod"),
         Row::answered("client", Target::NodePort("far"), "far"),
         Row::answered("client", Target::NodePort("near"), "near"),
+        Row::answered("client", Target::External("far"), "far"),
+        Row::answered("client", Target::External("near"), "near"),
         Row::answered("node1", Target::ClusterIp("far"), "far"),
     ]
 }

@@ -27,6 +27,14 @@ impl Lab {
     pub fn new(test: &str, options: Options) -> Result<Self> {
         let testbed = Testbed::without_svc(test, options)?;
         testbed.route_client_to_pods()?;
+        let node = testbed.world.topology.node(1).host.addrs;
+        testbed.world.topology.client.netns.ip(&format!(
+            "route add {}/24 via {}\nroute add {}/64 via {}",
+            external(0).v4,
+            node.v4,
+            external(0).v6,
+            node.v6
+        ))?;
         let world = testbed.world;
         let mut services = Vec::new();
         for (n, name) in (0..).zip(BACKENDS) {
@@ -34,6 +42,7 @@ impl Lab {
                 name: name.into(),
                 cluster: service(10 + n),
                 node_port: 30080 + u16::from(n),
+                external: Some(external(n)),
                 affinity: None,
                 backends: vec![world.backend(name)?],
             };
@@ -75,6 +84,10 @@ impl Lab {
         Ok(match target {
             Target::Own(host) => at(self.world.topology.host(host)?.addrs, SERVER_PORT),
             Target::ClusterIp(name) => at(self.service(name)?.cluster, SERVICE_PORT),
+            Target::External(name) => {
+                let addrs = self.service(name)?.external.with_context(|| format!("{name} has none"))?;
+                at(addrs, SERVICE_PORT)
+            }
             Target::NodePort(name) => {
                 at(self.world.topology.node(1).host.addrs, self.service(name)?.node_port)
             }
@@ -160,6 +173,11 @@ impl Lab {
         ensure!(role == expected, "{interface} is {role}: {because}");
         Ok(self)
     }
+}
+
+/// External addresses of the Services, whose network is behind node1 for the client.
+fn external(n: u8) -> Addrs {
+    Addrs { v4: [198, 18, 7, n].into(), v6: [0x2001, 0xdb8, 7, 0, 0, 0, 0, n.into()].into() }
 }
 
 fn unique<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {

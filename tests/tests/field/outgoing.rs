@@ -119,7 +119,8 @@ fn older(lab: &mut Lab, way: Way, client: &str) -> Result<()> {
     goes_on(1)?;
     for ((name, node_port), last) in later.into_iter().zip(20 + 2 * n..) {
         let (cluster, backends) = (service(last), vec![lab.world.backend("far")?]);
-        let later = Service { name: name.into(), cluster, node_port, affinity: None, backends };
+        let later =
+            Service { name: name.into(), cluster, node_port, external: None, affinity: None, backends };
         lab.services.push(later.clone());
         if way == Way::Svc {
             lab.world.folder.write_service(&later)?;

@@ -108,6 +108,7 @@ fn target(target: Target) -> String {
     match target {
         Target::Own(host) => format!("`{host}` itself"),
         Target::ClusterIp(service) => format!("ClusterIP of `{service}`"),
+        Target::External(service) => format!("external address of `{service}`"),
         Target::NodePort(service) => format!("NodePort of `{service}`"),
         Target::NodePortAt(service, addrs) => format!("NodePort of `{service}` at {}", addrs.v4),
     }

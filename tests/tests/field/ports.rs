@@ -157,6 +157,7 @@ pub fn with_two_backends(lab: &mut Lab) -> Result<()> {
         name: "pair".into(),
         cluster: service(14),
         node_port: 30_084,
+        external: None,
         affinity: None,
         backends: backends.into_iter().collect::<Result<_>>()?,
     };

@@ -121,6 +121,7 @@ fn changing(lab: &Lab, backends: &[&str]) -> Result<Service> {
         name: CHANGING.into(),
         cluster: service(15),
         node_port: 30_085,
+        external: None,
         affinity: None,
         backends: backends.iter().map(|name| lab.world.backend(name)).collect::<Result<_>>()?,
     })

@@ -102,6 +102,7 @@ impl Testbed {
             name: target.name.into(),
             cluster: service(target.number),
             node_port: target.port(),
+            external: None,
             affinity: target.is_sticky.then_some(LONG),
             backends: names.iter().map(|name| self.world.backend(name)).collect::<Result<_>>()?,
         };

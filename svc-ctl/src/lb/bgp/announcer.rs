@@ -153,38 +153,40 @@ impl Announcer {
         if let Some(bgp) = bgp {
             let hops = next_hops(world);
             match bgp.router_id.or(hops.v4) {
+                _ if bgp.peers.is_empty() => {
+                    self.problem = Some("no peer can be used: no address is announced".to_owned());
+                }
                 Some(router_id) => {
                     let own = bgp.peers.iter().filter(|peer| plan.by_peer.contains_key(&peer.name));
-                    wanted.extend(
-                        own.map(|peer| (peer.name.clone(), (peer.clone(), options(peer, router_id, hops)))),
-                    );
+                    let with_options = |peer: &Peer| (peer.clone(), options(peer, router_id, hops));
+                    wanted.extend(own.map(|peer| (peer.name.clone(), with_options(peer))));
                 }
                 None => {
-                    self.problem = Some(
-                        "loadBalancer.bgp.routerID is missing, and the node has no IPv4 address to use instead"
-                            .to_owned(),
-                    );
+                    let reason = "routerID is missing, and the node has no IPv4 address to use instead";
+                    self.problem = Some(reason.to_owned());
                 }
             }
         }
         let names: Vec<String> = self.running.keys().cloned().collect();
         for name in names {
-            let Some(running) = self.running.get(&name) else { continue };
-            let fault = match wanted.get(&name) {
-                None => Fault::Deconfigured,
-                Some((peer, options)) if *peer != running.peer || *options != running.options => {
-                    Fault::ConfigurationChanged
-                }
-                Some(_) => continue,
+            let is_as_wanted = |running: &Running| {
+                wanted.get(&name) == Some(&(running.peer.clone(), running.options.clone()))
             };
-            if let Some(mut running) = self.running.remove(&name) {
-                running.end.send_replace(Some(fault));
-                if timeout(LEAVE_LIMIT, &mut running.task).await.is_err() {
-                    tracing::warn!(peer = name, "its session does not end in time");
-                    running.task.abort();
-                }
-                self.statuses.send_modify(|all| drop(all.remove(&name)));
+            if self.running.get(&name).is_some_and(is_as_wanted) {
+                continue;
             }
+            let Some(mut running) = self.running.remove(&name) else { continue };
+            if wanted.contains_key(&name) {
+                // Without a word, so that the peer keeps the routes until the next session (graceful restart).
+                running.task.abort();
+            } else {
+                running.end.send_replace(Some(Fault::Deconfigured));
+            }
+            if timeout(LEAVE_LIMIT, &mut running.task).await.is_err() {
+                tracing::warn!(peer = name, "its session does not end in time");
+                running.task.abort();
+            }
+            self.statuses.send_modify(|all| drop(all.remove(&name)));
         }
         for (name, (peer, options)) in wanted {
             let routes = plan.by_peer.get(&name).cloned().unwrap_or_default();
