@@ -362,3 +362,24 @@ fn an_external_address_of_another_service_makes_no_drift() {
     let named: BTreeSet<Extent> = tables.frontends.values().flat_map(|e| [e.cluster, e.local]).collect();
     assert!(tables.extents.keys().all(|extent| named.contains(extent)), "{}", render(tables));
 }
+
+#[test]
+fn a_table_whose_free_runs_are_too_short_is_doubled() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let specs: Vec<(String, String)> =
+        (1..=8).map(|n| (format!("clusterIP: 10.96.0.{n}"), format!("10.0.0.{n} 10.0.1.{n}"))).collect();
+    let rows: Vec<_> =
+        names.iter().zip(&specs).map(|(name, (spec, pods))| (*name, &**spec, &**pods)).collect();
+    let world_of = |rows: &[(&str, &str, &str)]| {
+        let services: Vec<_> = rows.iter().map(|(name, spec, _)| (*name, *spec)).collect();
+        let slices: Vec<_> = rows.iter().map(|(name, _, pods)| (*name, *pods)).collect();
+        world(&services, &slices)
+    };
+    let mut played = Played::first(&world_of(&rows), Capacity { selection: 16, ..Capacity::default() });
+    let mut rest: Vec<_> = rows.into_iter().step_by(2).collect();
+    played.then(&world_of(&rest), 1_000).then(&world_of(&rest), 2_000);
+    rest.push(("i", "clusterIP: 10.96.0.9", "10.0.0.9 10.0.1.9 10.0.2.9"));
+    played.then(&world_of(&rest), 3_000);
+    assert_eq!(played.reasons().len(), 1, "eight of sixteen places are free, and no three in a row");
+    assert_eq!(played.book.wanted_capacity(u32::MAX).map(|wanted| wanted.selection), Some(32));
+}
