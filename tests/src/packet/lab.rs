@@ -12,15 +12,13 @@ use super::affinity;
 use super::carried::Carried;
 use super::entries::{Census, Entries};
 use super::flow::{Line, LineCodec, SERVICE, decode, encode};
+use super::hash::SNAT_PORTS;
 use super::kernel::{self, Kernel};
 use super::maglev;
 use super::place::{self, Family};
 use super::row::{Row, Service, locality};
 use super::tracked;
 use super::wire::{Case, endpoint};
-
-/// First SNAT port, and the number of ports.
-pub const SNAT_PORTS: (u16, u16) = (20_000, 10_000);
 
 /// A kernel with a row's tables.
 pub struct Lab {
