@@ -10,6 +10,7 @@ mod heal;
 mod health;
 mod large;
 mod live;
+mod local_pods;
 mod localhost;
 mod maglev;
 mod mapped;
@@ -67,6 +68,7 @@ fn trials(arguments: &Arguments, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         one_port::trials(),
         own_ports::trials(),
         live::trials(),
+        local_pods::trials(),
         localhost::trials(),
         large::trials(),
         affinity::trials(),
