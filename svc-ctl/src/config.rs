@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use serde_json::Value;
 use svc_common::abi::PodSockets;
 
@@ -37,7 +38,7 @@ impl FromStr for Source {
 }
 
 /// XDP policy for uplinks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum XdpPolicy {
     /// Native on network cards whose driver supports it, else none.
     Auto,
@@ -47,7 +48,7 @@ pub enum XdpPolicy {
 }
 
 /// Whether masqueraded packets go through the stack, and so through netfilter's FORWARD and the kernel's routing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum ThroughStack {
     /// If rules of network policies or the routes of this node require it.
     Auto,

@@ -10,7 +10,7 @@ use svc_ctl::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Prefix};
 
 use super::affinity;
 use super::carried::Carried;
-use super::entries::{Census, Entries};
+use super::entries::{Entries, EntryTotals};
 use super::flow::{Line, LineCodec, SERVICE, decode, encode};
 use super::hash::SNAT_PORTS;
 use super::kernel::{self, Kernel};
@@ -134,8 +134,8 @@ impl Lab {
         self.carried.reset(Migration::NONE)
     }
 
-    pub fn census(&self, family: Family) -> Result<Census> {
-        self.entries.census(family, self.flows(family)?.len(), self.affinity(family)?.len())
+    pub fn entry_totals(&self, family: Family) -> Result<EntryTotals> {
+        self.entries.entry_totals(family, self.flows(family)?.len(), self.affinity(family)?.len())
     }
 
     /// Makes every session affinity entry expire that many seconds earlier.

@@ -110,7 +110,7 @@ fn run_once(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
 }
 
 fn run_steps(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
-    let census = lab.census(case.family)?;
+    let entry_totals = lab.entry_totals(case.family)?;
     let _sockets =
         row.sockets.iter().map(|socket| socket.open(case)).collect::<Result<Vec<_>>>().context("a socket")?;
     for (i, step) in row.steps.iter().enumerate() {
@@ -119,7 +119,7 @@ fn run_steps(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
     }
     check_flows("flow records", &row.after, &lab.flows(case.family)?, case, lab)?;
     check_flows("carried records", &row.carried_after, &lab.carried(case.family)?, case, lab)?;
-    lab.census(case.family)?.check_since(&census, row.entries)?;
+    lab.entry_totals(case.family)?.check_since(&entry_totals, row.entries)?;
     let mut want: Vec<String> = row.affinity_after.iter().map(AffinityEntry::to_text).collect();
     let mut got = lab.affinity(case.family)?;
     want.sort();
@@ -230,7 +230,7 @@ fn icmp(input: &[u8], step: &Step, case: Case, from: &str, problem: Problem, got
     let l4 = if step.packet.l4 == L4::Either { case.l4 } else { step.packet.l4 };
     let (from, _) = endpoint(&format!("{from}:0"), case);
     let (to, _) = step.packet.source(case);
-    let answer = error::Answer { from, to, l4, problem };
+    let answer = error::IcmpError { from, to, l4, problem };
     answer.to_octets(input, got)
 }
 

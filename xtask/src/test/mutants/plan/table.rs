@@ -265,7 +265,7 @@ pub const WITHOUT_MUTANT: &[(&str, &str)] = &[
     ("svc-ctl/src/plan/render.rs", "goldens and the log read its text; it decides nothing"),
     ("svc-ctl/src/plan/settings.rs", NO_DECISION),
     ("svc-ctl/src/plan/tables.rs", NO_DECISION),
-    ("svc-ctl/src/plan/tick.rs", "the grace has a mutant where it is used: numbers.rs and places.rs"),
+    ("svc-ctl/src/plan/time.rs", "the grace has a mutant where it is used: numbers.rs and places.rs"),
 ];
 
 #[cfg(test)]
