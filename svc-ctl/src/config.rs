@@ -42,8 +42,11 @@ impl FromStr for Source {
 pub enum XdpPolicy {
     /// Native on network cards whose driver supports it, else none.
     Auto,
+    /// By the driver.
     Native,
+    /// By the kernel, for drivers without support.
     Generic,
+    /// TC programs alone.
     Off,
 }
 
@@ -52,7 +55,9 @@ pub enum XdpPolicy {
 pub enum ThroughStack {
     /// If rules of network policies or the routes of this node require it.
     Auto,
+    /// All of them.
     Always,
+    /// None of them.
     Never,
 }
 

@@ -110,11 +110,12 @@ impl Screen {
         });
     }
 
-    /// The total of a part, below its name.
-    pub(super) fn total(&self, total: &Report) {
+    /// The total of a part, below its name. `lost`: requests to servers that had just died, which are no failures of svc.
+    pub(super) fn total(&self, total: &Report, lost: u64) {
         let servers = total.by_server.iter().map(|(name, count)| format!("{name} {count}"));
         let servers = servers.collect::<Vec<_>>().join(", ");
-        self.note(&format!("{} requests, {} failures", total.ok + total.failed, total.failed));
+        let failures = total.failed.saturating_sub(lost);
+        self.note(&format!("{} requests, {failures} failures, {lost} lost", total.ok + total.failed));
         self.note(&servers);
     }
 
