@@ -24,7 +24,7 @@ pub trait Family: Copy + Clone + Debug + Default + Eq + Hash + Ord + 'static {
     const ADDR_LEN: usize;
     /// Sum of an address for a checksum delta.
     fn sum(addr: Self::Addr) -> Wsum;
-    /// A few bits of an address for a hash.
+    /// 32 bits of an address, for a hash.
     fn fold(addr: Self::Addr) -> u32;
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use clap::ValueEnum;
 use serde_json::Value;
 use svc_common::abi::PodSockets;
 
@@ -37,21 +38,26 @@ impl FromStr for Source {
 }
 
 /// XDP policy for uplinks.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum XdpPolicy {
     /// Native on network cards whose driver supports it, else none.
     Auto,
+    /// By the driver.
     Native,
+    /// By the kernel, for drivers without support.
     Generic,
+    /// TC programs alone.
     Off,
 }
 
 /// Whether masqueraded packets go through the stack, and so through netfilter's FORWARD and the kernel's routing.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 pub enum ThroughStack {
     /// If rules of network policies or the routes of this node require it.
     Auto,
+    /// All of them.
     Always,
+    /// None of them.
     Never,
 }
 

@@ -1,6 +1,6 @@
 //! The node daemon as a library: started by `main.rs`, driven by tests.
 //!
-//! Data flows one way: `source` (the wishes of users) -> `model` (validated objects) -> `plan` (pure: desired tables,
+//! Data flows one way: `source` (objects of users) -> `model` (validated objects) -> `plan` (pure: desired tables,
 //! then the ordered difference) -> `dataplane` (the kernel's maps). `reconcile` is the loop that drives it.
 
 pub mod app;

@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use self::backlog::{Backlog, Outcome};
+use self::backlog::{Backlog, OpCounts};
 pub use self::channels::{FirstSwap, Inputs, Outputs};
 pub use self::durations::Durations;
 pub use self::loop_settings::LoopSettings;
@@ -30,7 +30,7 @@ use crate::model::world::World;
 use crate::plan::book::{Book, Changes};
 use crate::plan::capacity::Capacity;
 use crate::plan::settings::Settings;
-use crate::plan::tick::Tick;
+use crate::plan::time::PlanTime;
 use crate::source::event::{Batch, Event, SourceEvent};
 
 /// Interval between comparisons of all tables with the kernel.
@@ -165,13 +165,13 @@ impl<S: MapStore> Reconciler<S> {
         }
     }
 
-    fn now(&self) -> Tick {
-        Tick(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
+    fn now(&self) -> PlanTime {
+        PlanTime(u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX))
     }
 
     fn wake_at(&self) -> Instant {
         let Some(book) = &self.book else { return self.next_read };
-        let next_try = book.next_try(self.now()).map(|tick| self.start + Duration::from_millis(tick.0));
+        let next_try = book.next_try(self.now()).map(|time| self.start + Duration::from_millis(time.0));
         let growth = (self.ask.is_some() && !self.is_growing && book.waiting().next().is_some())
             .then_some(self.no_growth_before);
         [self.backlog.next_try(), next_try, growth, self.next_swap]
@@ -425,7 +425,7 @@ impl<S: MapStore> Reconciler<S> {
         }
     }
 
-    fn count(&mut self, outcome: Outcome) {
+    fn count(&mut self, outcome: OpCounts) {
         self.progress.ops += outcome.done;
         if outcome.failed > 0 {
             let first = self.backlog.reasons().next().unwrap_or_default().to_owned();

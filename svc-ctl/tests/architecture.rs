@@ -125,6 +125,8 @@ const NEVER: &[(&[&str], &[&str])] = &[
         &["crate::source", "crate::reconcile", "crate::cli", "kube", "k8s_openapi", "aya"],
     ),
     (&["svc-ctl/src/cli", "svc-ctl/src/observe", "svc-ctl/src/check"], &["kube", "k8s_openapi", "aya"]),
+    // No expectation of a row comes from the decisions under test.
+    (&["tests/src/packet"], &["svc_common::datapath"]),
     // The model of the tests shares no decision with svc. `crate` is the harness, whose other modules import svc.
     (
         &["tests/src/model"],

@@ -14,7 +14,7 @@ use svc_ctl::plan::book::{Book, Changes};
 use svc_ctl::plan::capacity::Capacity;
 use svc_ctl::plan::settings::Settings;
 use svc_ctl::plan::tables::{MapOp, Tables};
-use svc_ctl::plan::tick::Tick;
+use svc_ctl::plan::time::PlanTime;
 use svc_ctl::reconcile::{self, Inputs, LoopSettings, Outputs, Progress};
 use svc_ctl::source::event::{Batch, Event, SourceEvent};
 use tokio::sync::{Mutex, mpsc, watch};
@@ -237,7 +237,7 @@ fn a_service_takes_less_than_1900_octets() {
     let store = filled(Store::new("node"), SERVICES);
     let mut book = Book::new(Tables::default(), Sink.capacity(), Settings::default());
     let everything = Changes { node: true, ..Changes::default() };
-    drop(book.turn(store.world(), &everything, Tick(1)));
+    drop(book.turn(store.world(), &everything, PlanTime(1)));
     let octets = (LIVE.load(Ordering::Relaxed) - before) / SERVICES as i64;
     println!("{octets} octets a Service");
     assert!(octets < 1_900, "{octets} octets a Service");

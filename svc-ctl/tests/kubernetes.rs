@@ -12,7 +12,7 @@ use svc_ctl::plan::capacity::Capacity;
 use svc_ctl::plan::render::render;
 use svc_ctl::plan::settings::Settings;
 use svc_ctl::plan::tables::Tables;
-use svc_ctl::plan::tick::Tick;
+use svc_ctl::plan::time::PlanTime;
 use svc_ctl::source::event::Batch;
 use svc_ctl::source::kubernetes::{self, Options};
 use svc_ctl::source::manifests::files::Files;
@@ -253,7 +253,7 @@ fn tables_and_complaints(store: &mut Store) -> (String, Vec<String>) {
     let settings =
         Settings { node_port_addresses: "primary".parse().expect("a setting"), ..Settings::default() };
     let mut book = Book::new(Tables::default(), Capacity::default(), settings);
-    let turn = book.turn(store.world(), &Changes::default(), Tick(0));
+    let turn = book.turn(store.world(), &Changes::default(), PlanTime(0));
     let refused = store.take_complaints().into_iter().flat_map(|(_, list)| list);
     let problems = turn.complaints.into_iter().flat_map(|(_, list)| list);
     (render(book.tables()), refused.chain(problems).map(|c| c.to_string()).collect())

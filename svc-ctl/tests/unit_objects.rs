@@ -22,7 +22,7 @@ use svc_ctl::plan::capacity::Capacity;
 use svc_ctl::plan::diff::apply_op;
 use svc_ctl::plan::settings::Settings;
 use svc_ctl::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Tables};
-use svc_ctl::plan::tick::Tick;
+use svc_ctl::plan::time::PlanTime;
 use svc_ctl::source::event::{Event, SourceEvent};
 use svc_ctl::source::manifests::files::Files;
 use svc_ctl::source::manifests::world::World;
@@ -155,7 +155,7 @@ impl Daemon {
             Some(planned) => Changes::between(planned, &world),
             None => Changes { node: true, ..Changes::default() },
         };
-        let ops = self.book.turn(&world, &changes, Tick(0)).ops;
+        let ops = self.book.turn(&world, &changes, PlanTime(0)).ops;
         ops.iter().for_each(|op| apply_op(&mut self.tables, op));
         assert_eq!(self.tables, *self.book.tables());
         self.planned = Some(world);

@@ -22,10 +22,10 @@ pub fn neighbor_of<F: FibWords + Tables>(record: &FlowRecord<F::Addr>) -> Option
     (scratch.neighbor.family != 0 && scratch.neighbor_of == record.dst).then_some(&scratch.neighbor)
 }
 
-/// Answer of the routing table; a small number, because it crosses a call.
-pub struct Answer;
+/// Result of a look-up in the routing table; a small number, because it crosses a call.
+pub struct Route;
 
-impl Answer {
+impl Route {
     /// The next hop's MAC is known.
     pub const RESOLVED: u32 = 0;
     /// The interface is known, the MAC is not.
@@ -75,7 +75,7 @@ pub fn next_hop<F: FibWords + Tables>(
     key: &FlowKey<F::Addr>,
     record: &mut FlowRecord<F::Addr>,
 ) -> u32 {
-    let Some(scratch) = F::scratch() else { return Answer::NO_ROUTE };
+    let Some(scratch) = F::scratch() else { return Route::NO_ROUTE };
     let (src, sport) = if record.direction == Direction::FORWARD {
         (key.src, key.sport)
     } else {
@@ -111,7 +111,7 @@ pub fn next_hop<F: FibWords + Tables>(
                 // A device without neighbors.
                 record.dmac = FlowRecord::<F::Addr>::NO_LINK_HEADER;
             }
-            Answer::RESOLVED
+            Route::RESOLVED
         }
         // BPF_FIB_LKUP_RET_NO_NEIGH
         7 => {
@@ -122,16 +122,16 @@ pub fn next_hop<F: FibWords + Tables>(
                 record.mtu = device_mtu(ctx, params.ifindex);
                 record.smac = [0; 6];
                 record.dmac = FlowRecord::<F::Addr>::NO_LINK_HEADER;
-                return Answer::RESOLVED;
+                return Route::RESOLVED;
             }
             // The kernel returns the MTU only together with the neighbor.
             record.mtu = 0;
             record.dmac = [0; 6];
-            Answer::UNRESOLVED
+            Route::UNRESOLVED
         }
         // BPF_FIB_LKUP_RET_FWD_DISABLED
-        5 => Answer::FORWARDING_OFF,
-        _ => Answer::NO_ROUTE,
+        5 => Route::FORWARDING_OFF,
+        _ => Route::NO_ROUTE,
     }
 }
 

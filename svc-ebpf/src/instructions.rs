@@ -23,11 +23,11 @@ pub unsafe fn set_bits(word: *mut u64, bits: u64) {
     unsafe { asm!("lock *(u64 *)({0} + 0) |= {1}", in(reg) word, in(reg) bits, options(nostack)) };
 }
 
-/// The number, of which the compiler knows nothing: it keeps the checks that the verifier needs.
+/// Hides a number from the compiler, so that it keeps checks that only the verifier needs.
 #[inline(always)]
 pub fn opaque(mut number: u64) -> u64 {
-    // An instruction that does nothing: without any, two places of the source would have one place in the program, which the
-    // kernel refuses.
+    // An instruction that does nothing. Without one the lines of the source before and after it would begin at the same
+    // instruction, and the kernel refuses such line information.
     // SAFETY: only the register is written.
     unsafe { asm!("{0} = {0}", inout(reg) number, options(nomem, nostack)) };
     number

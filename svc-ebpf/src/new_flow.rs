@@ -16,7 +16,7 @@ use svc_common::wire::parse::Packet;
 use crate::affinity;
 use crate::choose::choose_backend;
 use crate::extent::NO_BACKEND;
-use crate::fib::{self, Answer};
+use crate::fib::{self, Route};
 use crate::hook::PacketAccess;
 use crate::lease::may_have_pod_sockets;
 use crate::maps::{CONFIG, Chosen, Scratch};
@@ -68,10 +68,10 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
         record.direction = Direction::FORWARD;
         (record.dst, record.dport) = (backend.addr, backend.port);
         match fib::next_hop::<F>(m.ctx(), m.ifindex(), key, record) {
-            Answer::RESOLVED | Answer::UNRESOLVED => {}
+            Route::RESOLVED | Route::UNRESOLVED => {}
             // The stack will report the missing route.
             _ if !masquerades => {}
-            Answer::NO_ROUTE => {
+            Route::NO_ROUTE => {
                 count(Counter::DropNoRoute);
                 return Outcome::DROP;
             }

@@ -117,7 +117,7 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
         Err(Skip::Fragment) => return no_ports::fragment::<F, M>(m, hook, Role::NONE),
         Err(_) => return m.pass(),
     };
-    // Before the filter, which knows no ports of the masquerade.
+    // Before the presence filter is asked: ports of the masquerade have no marks in it.
     if bypass::is_stray_reset::<F, M>(m, &packet) && F::flow(&packet.key).is_none() {
         count(Counter::DropStrayReset);
         return m.drop();

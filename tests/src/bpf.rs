@@ -4,7 +4,7 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
@@ -19,6 +19,10 @@ const BPF_OBJ_GET: libc::c_long = 7;
 pub const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 pub const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_MAP_TYPE_PROG_ARRAY: u32 = 3;
+
+const HELPER_TAIL_CALL: u32 = 12;
+/// Not an action of our programs: the tail call has failed.
+const NOT_CALLED: u32 = 99;
 
 #[repr(C)]
 #[derive(Default)]
@@ -103,8 +107,34 @@ pub fn load(prog_type: u32, instructions: &[u64]) -> io::Result<OwnedFd> {
     bpf(BPF_PROG_LOAD, &attr).map(owned)
 }
 
+/// A program of a few instructions that tail-calls another program: it makes of a test run's packet what a test run cannot
+/// give.
+#[derive(Debug)]
+pub struct Prelude {
+    program: OwnedFd,
+    /// Holds a reference to the other program.
+    _table: OwnedFd,
+}
+
+impl Prelude {
+    /// The instructions find the context in register 1, and leave a copy of it in register 6.
+    pub fn before(program: BorrowedFd<'_>, instructions: &[u64]) -> io::Result<Self> {
+        let table = table_of(program)?;
+        let [table_low, table_high] = map(2, table.as_fd());
+        let begin = [copy(6, 1)];
+        let tail_call = [copy(1, 6), table_low, table_high, set(3, 0), call(HELPER_TAIL_CALL)];
+        let failed = [set(0, NOT_CALLED), EXIT];
+        let program = load(BPF_PROG_TYPE_SCHED_CLS, &[&begin, instructions, &tail_call, &failed].concat())?;
+        Ok(Self { program, _table: table })
+    }
+
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+}
+
 /// A tail call table with this program as its only entry.
-pub fn table_of(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+fn table_of(program: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     let word = size_of::<u32>() as u32;
     let attr = MapCreate {
         map_type: BPF_MAP_TYPE_PROG_ARRAY,

@@ -43,7 +43,7 @@ impl Cgroup {
     }
 
     /// Makes a command start inside this cgroup, so that all its sockets are made inside.
-    pub fn adopt(&self, command: &mut Command) -> Result<()> {
+    pub fn contain(&self, command: &mut Command) -> Result<()> {
         let mut procs = self.open_procs()?;
         let enter = move || procs.write_all(b"0");
         // SAFETY: between fork and exec only write(2) on an open file is called; nothing is allocated or locked.

@@ -1,6 +1,7 @@
 //! Compiles with cargo, unprivileged, and returns the binaries, so that they can be run with privileges.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 
@@ -15,8 +16,13 @@ pub struct Executable {
 
 /// Runs `cargo test` or `cargo bench` with these arguments and `--no-run`.
 pub fn build(arguments: &[&str]) -> Result<Vec<Executable>> {
+    build_by(project::cargo, arguments)
+}
+
+/// As [`build`], by this cargo.
+pub fn build_by(cargo: impl Fn() -> Command, arguments: &[&str]) -> Result<Vec<Executable>> {
     let cargo = || {
-        let mut cargo = project::cargo();
+        let mut cargo = cargo();
         cargo.args(arguments).args(["--no-run", "--locked"]);
         cargo
     };

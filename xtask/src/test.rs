@@ -53,7 +53,7 @@ impl Args {
 }
 
 /// Result of one tier.
-struct Outcome {
+struct TierOutcome {
     tier: &'static Tier,
     count: Count,
     failures: Vec<String>,
@@ -101,9 +101,9 @@ struct Session {
 
 impl Session {
     /// Runs the tiers side by side, as many as the machine has cores.
-    fn run_group(&self, group: &[&'static Tier]) -> Result<Vec<Outcome>> {
+    fn run_group(&self, group: &[&'static Tier]) -> Result<Vec<TierOutcome>> {
         let next = AtomicUsize::new(0);
-        let worker = || -> Result<Vec<(usize, Outcome)>> {
+        let worker = || -> Result<Vec<(usize, TierOutcome)>> {
             let mut outcomes = Vec::new();
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
@@ -124,7 +124,7 @@ impl Session {
     }
 
     /// The lines of a tier that runs beside others begin with its name.
-    fn run_tier(&self, tier: &'static Tier, is_beside: bool) -> Result<Outcome> {
+    fn run_tier(&self, tier: &'static Tier, is_beside: bool) -> Result<TierOutcome> {
         eprintln!("\n== {}: {}", tier.name, tier.what);
         let started = Instant::now();
         let label = if is_beside { format!("{}: ", tier.name) } else { String::new() };
@@ -149,7 +149,7 @@ impl Session {
             None => Results::of_skipped(count_cases(tier, &self.binaries, &self.selection)?),
         };
         let (count, took) = (results.total(), started.elapsed());
-        Ok(Outcome { tier, count, failures: results.failures, took, cpu: results.cpu, left_out })
+        Ok(TierOutcome { tier, count, failures: results.failures, took, cpu: results.cpu, left_out })
     }
 
     /// `None` if the tier left itself out.
@@ -221,14 +221,14 @@ fn count_cases(tier: &Tier, binaries: &[TestBinary], selection: &Selection) -> R
 }
 
 /// Prints the failures of all tiers once more, then a line per tier, and the totals.
-fn report(outcomes: &[Outcome], orphans: &[String]) -> ExitCode {
-    for Outcome { tier, failures, .. } in outcomes {
+fn report(outcomes: &[TierOutcome], orphans: &[String]) -> ExitCode {
+    for TierOutcome { tier, failures, .. } in outcomes {
         for line in failures.iter().filter(|line| !line.is_empty()) {
             println!("{}: {line}", tier.name);
         }
     }
     println!();
-    for Outcome { tier, count, took, cpu, left_out, .. } in outcomes {
+    for TierOutcome { tier, count, took, cpu, left_out, .. } in outcomes {
         let note = if *left_out { "  left out, see above" } else { "" };
         let (took, cpu) = (took.as_secs_f64(), cpu.as_secs_f64());
         println!("{:<12} {count}  {took:>6.1} s, {cpu:>6.1} s of CPU{note}", tier.name);

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_spreads_neighbouring_clients() {
+    fn the_hash_spreads_adjacent_clients() {
         let mut hits = [0u32; 3];
         for port in 1024..31_024u32 {
             hits[index(mix(0x0a00_0001, port), 3) as usize] += 1;

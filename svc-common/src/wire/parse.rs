@@ -71,7 +71,7 @@ pub struct Headers<A> {
     /// Octets from the IP header on.
     pub len: u32,
     /// Octets from the transport header on, according to the IP header.
-    pub carried: u32,
+    pub transport_len: u32,
     pub ttl: u8,
     pub is_plain: bool,
     /// A fragment, and whether it is the first one, which has the transport header.
@@ -93,7 +93,7 @@ pub trait Parse: Family {
         if !ip.is_first {
             return Err(Skip::Fragment);
         }
-        let (ports, tcp_flags, l4_len) = transport(packet, ip.l4, ip.proto.0, ip.carried)?;
+        let (ports, tcp_flags, l4_len) = transport(packet, ip.l4, ip.proto.0, ip.transport_len)?;
         Ok(Packet {
             key: FlowKey {
                 src: ip.src,
@@ -129,7 +129,7 @@ impl Parse for V4 {
             proto: Proto(ip.proto),
             l4: l3 + header,
             len,
-            carried: carried(packet, len, header),
+            transport_len: octets_after(packet, len, header),
             ttl: ip.ttl,
             is_plain: header == Self::IP_LEN,
             // More fragments, or an offset.
@@ -179,7 +179,7 @@ impl Parse for V6 {
             proto: Proto(next),
             l4,
             len: payload + Self::IP_LEN as u32,
-            carried: carried(packet, payload, l4 - l3 - Self::IP_LEN),
+            transport_len: octets_after(packet, payload, l4 - l3 - Self::IP_LEN),
             ttl: ip.hop_limit,
             is_plain: l4 == l3 + Self::IP_LEN,
             is_fragment: place != 0,
@@ -192,7 +192,7 @@ impl Parse for V6 {
 /// Octets after `headers` octets of headers, according to the IP header. A length of zero is that of a packet too
 /// large for the field (BIG TCP); only the kernel makes these, and segments them later.
 #[inline(always)]
-fn carried<C: Cursor + ?Sized>(packet: &C, len: u32, headers: usize) -> u32 {
+fn octets_after<C: Cursor + ?Sized>(packet: &C, len: u32, headers: usize) -> u32 {
     if len == 0 && packet.is_segments() { u32::MAX } else { len.saturating_sub(headers as u32) }
 }
 
@@ -201,23 +201,23 @@ fn transport<C: Cursor + ?Sized>(
     packet: &C,
     l4: usize,
     proto: u8,
-    carried: u32,
+    transport_len: u32,
 ) -> Result<(Ports, u8, u8), Skip> {
     if proto == Proto::TCP.0 {
-        if carried < TCP_LEN as u32 {
+        if transport_len < TCP_LEN as u32 {
             return Err(Skip::Truncated);
         }
         let tcp: TcpHeader = packet.read(l4).ok_or(Skip::Truncated)?;
         Ok((tcp.ports, tcp.flags, (tcp.offset >> 4) << 2))
     } else if proto == Proto::UDP.0 {
-        if carried < UDP_LEN as u32 {
+        if transport_len < UDP_LEN as u32 {
             return Err(Skip::Truncated);
         }
         // The whole header must be there: its checksum gets rewritten.
         let [source, destination, ..] = packet.read::<[u16; 4]>(l4).ok_or(Skip::Truncated)?;
         Ok((Ports { src: source, dst: destination }, 0, UDP_LEN as u8))
     } else if proto == Proto::SCTP.0 {
-        if carried < SCTP_LEN as u32 {
+        if transport_len < SCTP_LEN as u32 {
             return Err(Skip::Truncated);
         }
         let [source, destination, ..] = packet.read::<[u16; 6]>(l4).ok_or(Skip::Truncated)?;

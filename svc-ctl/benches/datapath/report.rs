@@ -17,7 +17,7 @@ each packet included. Only the ratios, taken inside each round of one run, can b
 
 - kernel {}, {}; {} rounds of {packets} packets a case, round-robin; the other CPUs were {:.0} % busy
 - XDP and TC by BPF_PROG_TEST_RUN. At XDP a NodePort Service with {} remote backends, DNAT and SNAT, next hops from the routing table
-  and its neighbours; UDP, except where SYNs or an older connection are named. At TC a ClusterIP with a backend on this node, and packets of no Service. Before each sample the case runs untimed, so that it is measured with its own data in cache.
+  and its neighbors; UDP, except where SYNs or an older connection are named. At TC a ClusterIP with a backend on this node, and packets of no Service. Before each sample the case runs untimed, so that it is measured with its own data in cache.
 - The first packet of each case was asserted before timing: verdict, the whole packet, and that its record was met or made.
 
 ",

@@ -9,9 +9,9 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use super::cluster::{ClusterFacts, Permission};
+use super::coexistence::{CoexistenceFacts, Hook, InterfaceFact, XDP};
 use super::daemon::DaemonFacts;
 use super::host::HostFacts;
-use super::neighbours::{Hook, InterfaceFact, NeighbourFacts, XDP};
 use super::nodes::{NodeFacts, ask};
 use crate::dataplane::features::Features;
 use crate::dataplane::hooks::TcHook;
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 #[derive(Clone, Debug)]
 pub struct Facts {
     pub host: HostFacts,
-    pub neighbours: NeighbourFacts,
+    pub coexistence: CoexistenceFacts,
     pub cluster: ClusterFacts,
     pub daemon: DaemonFacts,
     pub nodes: NodeFacts,
@@ -56,7 +56,7 @@ pub async fn read(places: &Places) -> Facts {
     let interfaces = interfaces().await.unwrap_or_default();
     Facts {
         host: host(places),
-        neighbours: neighbours(places, &interfaces),
+        coexistence: coexistence(places, &interfaces),
         cluster: cluster(&places.api).await,
         daemon: DaemonFacts {
             is_running: is_locked(&places.run_dir.join("lock")),
@@ -101,7 +101,7 @@ async fn interfaces() -> anyhow::Result<Interfaces> {
     Ok(seen.context("no interface was listed")?.interfaces)
 }
 
-fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
+fn coexistence(places: &Places, interfaces: &Interfaces) -> CoexistenceFacts {
     let chains = nf_tables::chains().unwrap_or_default();
     let roles = assign(interfaces, &places.roles);
     let list = || interfaces.list.iter().filter(|interface| !interface.is_loopback);
@@ -124,7 +124,7 @@ fn neighbours(places: &Places, interfaces: &Interfaces) -> NeighbourFacts {
         })
     };
     let closed = firewall::closed(&chains, places.masquerades_local);
-    NeighbourFacts {
+    CoexistenceFacts {
         kube_proxies: kube_proxies(),
         proxy_tables: firewall::tables_of_kube_proxy(&chains).into_iter().map(ToOwned::to_owned).collect(),
         legacy_tables: legacy_tables(),

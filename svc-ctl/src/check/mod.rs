@@ -2,10 +2,10 @@
 //! [`facts`] reads the host. The other files are pure.
 
 pub mod cluster;
+pub mod coexistence;
 pub mod daemon;
 pub mod facts;
 pub mod host;
-pub mod neighbours;
 pub mod nodes;
 #[cfg(test)]
 mod tests;
@@ -52,7 +52,7 @@ pub(crate) fn fail(name: &'static str, found: impl Into<String>, cure: impl Into
 pub fn findings(facts: &Facts) -> Vec<Finding> {
     let parts = [
         host::findings(&facts.host),
-        neighbours::findings(&facts.neighbours),
+        coexistence::findings(&facts.coexistence),
         cluster::findings(&facts.cluster),
         daemon::findings(&facts.daemon),
         nodes::findings(&facts.nodes),

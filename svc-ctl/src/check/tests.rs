@@ -1,9 +1,9 @@
 //! The checks of a healthy and of a broken node, as `svc-ctl/tests/check` has them.
 
 use super::cluster::{ClusterFacts, Permission};
+use super::coexistence::{CoexistenceFacts, Hook, InterfaceFact};
 use super::daemon::DaemonFacts;
 use super::host::HostFacts;
-use super::neighbours::{Hook, InterfaceFact, NeighbourFacts};
 use super::*;
 use crate::cli::check::table;
 use crate::dataplane::features::Features;
@@ -53,14 +53,14 @@ fn healthy() -> Facts {
             ephemeral_node_ports: None,
             shared_snat_ports: None,
         },
-        neighbours: NeighbourFacts {
+        coexistence: CoexistenceFacts {
             hooks: vec![hook("ingress", &[("uplink_ingress", true)])],
             interfaces: vec![
                 interface("eth0", "uplink", None),
                 interface("cni0", "pod-bridge", None),
                 interface("veth1", "pod", None),
             ],
-            ..NeighbourFacts::default()
+            ..CoexistenceFacts::default()
         },
         cluster: ClusterFacts {
             is_skipped: None,
@@ -105,7 +105,7 @@ fn broken() -> Facts {
                 "1024-65535: the node's own connections use all of the masquerade's ports".to_owned(),
             )),
         },
-        neighbours: NeighbourFacts {
+        coexistence: CoexistenceFacts {
             kube_proxies: vec![42],
             proxy_tables: vec!["nat".to_owned()],
             legacy_tables: vec!["nat".to_owned(), "filter (IPv6)".to_owned()],
@@ -114,7 +114,7 @@ fn broken() -> Facts {
             hooks: vec![
                 hook("ingress", &[("cil_from_netdev", false), ("uplink_ingress", true)]),
                 hook("egress", &[("uplink_egress", true), ("monitor", false)]),
-                hook(neighbours::XDP, &[("xdp_dispatcher", false)]),
+                hook(coexistence::XDP, &[("xdp_dispatcher", false)]),
             ],
             interfaces: vec![interface("cali1", "pod", Some("it has an address of the node"))],
         },
@@ -153,6 +153,6 @@ fn a_check_before_the_start_names_the_facts_that_it_could_not_read() {
     facts.cluster.is_skipped = Some("no API server is named: nothing was asked".to_owned());
     facts.host.cgroup = Ok(None);
     facts.host.forwarding[1] = None;
-    facts.neighbours.interfaces.clear();
+    facts.coexistence.interfaces.clear();
     expect("preflight.txt", &facts);
 }

@@ -13,7 +13,7 @@ use clap_complete::Shell;
 pub use self::lb::LbArgs;
 pub use self::look::{GetArgs, WhyArgs};
 pub use self::standalone::{ApplyArgs, ManifestRules, ProbesChoice, StandaloneArgs, ValidateArgs};
-use crate::config::Source;
+use crate::config::{Source, ThroughStack, XdpPolicy};
 use crate::dns::settings::{Domain, ListenAddress, Upstreams};
 use crate::model::service::Selection;
 use crate::plan::node_ports::NodePortAddresses;
@@ -240,7 +240,7 @@ pub struct RunArgs {
     /// a rule routes by marks, or an IPv4 route has a smaller MTU than its interface, and for IPv4 datagrams that are
     /// larger than the MTU of their next hop.
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
-    pub masquerade_through_stack: When,
+    pub masquerade_through_stack: ThroughStack,
     /// CIDRs in which packets to unallocated addresses are dropped; without it such packets are left alone. `cluster`:
     /// the CIDRs of the API server's ServiceCIDR objects (Kubernetes 1.33). With `--source manifests:DIR` a Service
     /// without a ClusterIP gets one of them, the same on every node.
@@ -313,7 +313,7 @@ pub struct RunArgs {
     /// XDP on uplinks. `auto`: native on network cards, not on virtual links, whose frames carry no complete
     /// checksum.
     #[arg(long, value_enum, default_value = "auto")]
-    pub xdp: XdpChoice,
+    pub xdp: XdpPolicy,
     /// When the socket hooks serve pods too (ClusterIP only). `auto`: only while the daemon does not run, so that pods
     /// made meanwhile are served. `on`: always, so that packets need no translation, but a mesh's sidecar sees backends
     /// and no ClusterIPs.
@@ -416,21 +416,6 @@ pub enum Switch {
 pub enum UnknownPorts {
     Pass,
     Drop,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum When {
-    Auto,
-    Always,
-    Never,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
-pub enum XdpChoice {
-    Auto,
-    Native,
-    Generic,
-    Off,
 }
 
 /// Where to listen, if anywhere.

@@ -15,13 +15,13 @@ use tracing_subscriber::{EnvFilter, Layer as _, fmt, reload};
 
 use super::args::{
     Cli, Command, DetectLocal, LogFormat, PodSocketsChoice, ProbesChoice, RunArgs, ServiceCidrs,
-    StandaloneArgs, Switch, UnknownPorts, When, XdpChoice,
+    StandaloneArgs, Switch, UnknownPorts,
 };
 use super::config_file;
 use super::effective::effective;
 use super::{command, flags};
 use crate::app;
-use crate::config::{Config, ConfigFile, ConfigurationInForce, Reload, Source, ThroughStack, XdpPolicy};
+use crate::config::{Config, ConfigFile, ConfigurationInForce, Reload, Source};
 use crate::dns::settings::DnsSettings;
 use crate::lb::unused;
 use crate::model::complaint::Complaint;
@@ -228,23 +228,14 @@ fn config(
         }),
         healthz: args.healthz_bind_address.0,
         metrics: args.metrics_bind_address.0,
-        xdp: match args.xdp {
-            XdpChoice::Auto => XdpPolicy::Auto,
-            XdpChoice::Native => XdpPolicy::Native,
-            XdpChoice::Generic => XdpPolicy::Generic,
-            XdpChoice::Off => XdpPolicy::Off,
-        },
+        xdp: args.xdp,
         pod_sockets: match args.pod_sockets {
             PodSocketsChoice::Auto => PodSockets::WITHOUT_DAEMON,
             PodSocketsChoice::On => PodSockets::ON,
             PodSocketsChoice::Off => PodSockets::OFF,
         },
         drops_unknown_ports: args.unknown_external_ports == UnknownPorts::Drop,
-        through_stack: match args.masquerade_through_stack {
-            When::Auto => ThroughStack::Auto,
-            When::Always => ThroughStack::Always,
-            When::Never => ThroughStack::Never,
-        },
+        through_stack: args.masquerade_through_stack,
         netns_dirs: args.netns_dir.clone(),
         max_table_entries: args.max_table_entries,
         flow_table_size: args.flow_table_size.map_or_else(default_flow_table, |size| size.0),

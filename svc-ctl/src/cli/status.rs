@@ -13,8 +13,8 @@ use crate::observe::ask;
 use crate::observe::status::{ComplaintStatus, StatusFile, TableStatus};
 use crate::sweeper::{Table as SweptTable, counters};
 
-/// Use of a table from which on a warning is shown.
-const CROWDED: f64 = 0.7;
+/// Used part of a table above which it is marked as nearly full.
+const NEARLY_FULL: f64 = 0.7;
 
 pub fn main(args: &StatusArgs) -> anyhow::Result<()> {
     let run_dir = &args.run_dir.run_dir;
@@ -148,7 +148,7 @@ fn tables(s: &StatusFile) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(["TABLE", "USED", "CAPACITY", ""]);
     for t in &s.tables {
-        let is_crowded = t.used as f64 > t.capacity as f64 * CROWDED;
+        let is_crowded = t.used as f64 > t.capacity as f64 * NEARLY_FULL;
         let note = if is_crowded { "more than 70 % full" } else { "" };
         table.add_row([t.table.clone(), t.used.to_string(), t.capacity.to_string(), note.to_owned()]);
     }

@@ -19,7 +19,7 @@ pub fn main(args: &WhyArgs) -> anyhow::Result<ExitCode> {
             None
         })
     };
-    let answer = why::answer(&pins, &ask, &request, args.interface.as_deref())?;
+    let answer = why::explain(&pins, &ask, &request, args.interface.as_deref())?;
     match args.output {
         Output::Json => emit(&format!("{}\n", serde_json::to_string_pretty(&answer)?))?,
         Output::Table => emit(&answer.text())?,

@@ -51,7 +51,7 @@ impl MapStore for BpfStore {
         // A freed slot may be written again only after the removals before it.
         let mut has_freed = false;
         for (index, op) in ops.iter().enumerate() {
-            // Programs ignore what the filter does not announce.
+            // Programs ignore an entry without a mark in the presence filter.
             if let Err(err) = self.0.presence.mark_op(op) {
                 failures.push((index, err));
                 continue;

@@ -34,12 +34,12 @@ pub struct DesiredInterface {
     /// Whether masqueraded packets go through the stack.
     pub masquerade: IfaceFlags,
     /// The requested XDP mode, if any.
-    pub xdp: Option<Xdp>,
+    pub xdp: Option<XdpRequest>,
 }
 
 /// A request for XDP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Xdp {
+pub struct XdpRequest {
     pub mode: XdpMode,
     /// The mode was not requested by name, so a driver without support is no error.
     pub is_optional: bool,

@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use super::lookup::{Found, Place, endpoint_places};
 use super::records::{self, TTL, TTL_OF_SOON};
-use super::reverse::Role;
+use super::reverse::AddressKind;
 use super::subject::{PortRef, Subject, subject_of};
 use super::zone::Zone;
 
@@ -78,11 +78,11 @@ fn whole_address(net: IpNet) -> Option<IpAddr> {
 /// A Service that has the address, else every endpoint that has it, of whatever Service (SEM-323, SEM-327).
 fn names_of(zone: &Zone, addr: IpAddr) -> Vec<Name> {
     let domain = &zone.settings.domain;
-    if let Some(service) = zone.reverse.owners(addr, Role::ClusterIp).next() {
+    if let Some(service) = zone.reverse.owners(addr, AddressKind::ClusterIp).next() {
         return vec![records::below(&[&service.name, &service.namespace, "svc"], domain)];
     }
     let mut names: Vec<Name> = Vec::new();
-    for service in zone.reverse.owners(addr, Role::Endpoint) {
+    for service in zone.reverse.owners(addr, AddressKind::Endpoint) {
         for place in endpoint_places(&zone.world, service, None, PortRef::default()) {
             if place.addr == addr {
                 names.push(records::name_of(&place, domain));
@@ -245,7 +245,7 @@ fn name_servers(zone: &Zone, name: &Name) -> Vec<(Name, IpAddr)> {
     let apex = name.trim_to(zone.domain_labels());
     let mut servers = Vec::new();
     for addr in &zone.settings.addresses {
-        for service in zone.reverse.owners(*addr, Role::Endpoint) {
+        for service in zone.reverse.owners(*addr, AddressKind::Endpoint) {
             if let Found::Places(places) = zone.find(Subject::Service(service.into())) {
                 servers.extend(places.iter().map(|place| (records::name_of(place, &apex), place.addr)));
             }

@@ -12,12 +12,12 @@ use crate::model::world::World;
 
 /// The relation of an address to a Service. ClusterIPs are looked up first.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Role {
+pub enum AddressKind {
     ClusterIp,
     Endpoint,
 }
 
-type Entry = (IpAddr, Role, ServiceName);
+type Entry = (IpAddr, AddressKind, ServiceName);
 
 #[derive(Clone, Debug, Default)]
 pub struct Reverse(OrdSet<Entry>);
@@ -35,7 +35,7 @@ impl Reverse {
     }
 
     /// The Services that have an address, in the order of their names.
-    pub fn owners(&self, addr: IpAddr, role: Role) -> impl Iterator<Item = &ServiceName> {
+    pub fn owners(&self, addr: IpAddr, role: AddressKind) -> impl Iterator<Item = &ServiceName> {
         let first: Entry = (addr, role, ServiceName::new("", ""));
         let owned = self.0.range(first..).take_while(move |(a, r, _)| (*a, *r) == (addr, role));
         owned.map(|(_, _, name)| name)
@@ -51,6 +51,6 @@ fn entries(name: &ServiceName, world: &World) -> BTreeSet<Entry> {
     let services = world.services.get(name).map(|service| &**service).into_iter().chain(foreign);
     let cluster_ips = services.flat_map(|service: &Service| &service.families).map(|f| f.cluster_ip);
     let endpoints = world.named_slices_of(name).flat_map(|slice| &slice.endpoints).map(|e| e.addr);
-    let cluster_ips = cluster_ips.map(|addr| (addr, Role::ClusterIp, name.clone()));
-    cluster_ips.chain(endpoints.map(|addr| (addr, Role::Endpoint, name.clone()))).collect()
+    let cluster_ips = cluster_ips.map(|addr| (addr, AddressKind::ClusterIp, name.clone()));
+    cluster_ips.chain(endpoints.map(|addr| (addr, AddressKind::Endpoint, name.clone()))).collect()
 }

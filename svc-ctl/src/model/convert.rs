@@ -34,6 +34,7 @@ pub const ANNOTATION_DNS: &str = "svc/dns";
 pub const ANNOTATION_TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 /// The zone of a node.
 pub const LABEL_ZONE: &str = "topology.kubernetes.io/zone";
+/// A node with this label answers for no load-balancer address.
 pub const LABEL_EXCLUDED: &str = "node.kubernetes.io/exclude-from-external-load-balancers";
 
 /// Why a Service without an address, or a node port, is refused.

@@ -39,7 +39,7 @@ pub struct Interface {
     /// A route through a gateway leaves by this end of a pair.
     pub has_router: bool,
     /// The lowest address with a route by this end of a pair and without a gateway.
-    pub neighbour: Option<IpAddr>,
+    pub routed_host: Option<IpAddr>,
     /// MTU in octets.
     pub mtu: u32,
     /// Link-layer address; zero if it does not have six octets.

@@ -211,15 +211,15 @@ fn assign_pair(i: &Interface) -> Assignment {
     let (role, reason) = if i.has_default_route {
         (Role::Uplink, DEFAULT_ROUTE.to_owned())
     } else if let Some(subnet) = i.subnets.first() {
-        doubt = i.neighbour.map(|neighbour| {
+        doubt = i.routed_host.map(|routed_host| {
             format!(
-                "it has the node's address {subnet}, as an uplink, and leads to {neighbour} alone, as a pod's interface: \
+                "it has the node's address {subnet}, as an uplink, and leads to {routed_host} alone, as a pod's interface: \
                  --uplink or --pod-interface says which"
             )
         });
         (Role::Uplink, format!("it has the node's address {subnet}"))
-    } else if let Some(neighbour) = i.neighbour {
-        (Role::Pod, format!("{kind} to another network namespace, which has {neighbour}"))
+    } else if let Some(routed_host) = i.routed_host {
+        (Role::Pod, format!("{kind} to another network namespace, which has {routed_host}"))
     } else if i.has_router {
         (Role::Uplink, "routes by a router leave by it".to_owned())
     } else {

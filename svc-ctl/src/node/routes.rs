@@ -22,7 +22,7 @@ pub enum Fact {
     /// To a network through a gateway.
     ByGateway,
     /// To a single address without a gateway.
-    ToNeighbour(IpAddr),
+    ToHost(IpAddr),
 }
 
 /// The fact in a route of the main table, and the interfaces that it is about. A route to a connected network has none:
@@ -46,7 +46,7 @@ pub fn fact(route: &RouteMessage) -> Option<(Fact, Vec<u32>)> {
     let fact = match destination {
         _ if length == 0 => Fact::Default,
         _ if has_gateway => Fact::ByGateway,
-        Some(ip) if is_host(ip, length) && !is_link_local(ip) => Fact::ToNeighbour(ip),
+        Some(ip) if is_host(ip, length) && !is_link_local(ip) => Fact::ToHost(ip),
         _ => return None,
     };
     Some((fact, interfaces_of(route)))
@@ -131,16 +131,16 @@ mod tests {
 
     #[test]
     fn default_routes_routers_and_neighbors_are_distinguished() {
-        let neighbour = |ip: &str| Some(Fact::ToNeighbour(ip.parse().unwrap()));
+        let routed_host = |ip: &str| Some(Fact::ToHost(ip.parse().unwrap()));
         let rows = [
             (v4("0.0.0.0", 0, Some("192.0.2.254")), Some(Fact::Default)),
             (v4("0.0.0.0", 0, None), Some(Fact::Default)),
             (v4("10.244.2.0", 24, Some("192.0.2.2")), Some(Fact::ByGateway)),
             (v4("198.51.100.7", 32, Some("192.0.2.2")), Some(Fact::ByGateway)),
-            (v4("10.244.1.10", 32, None), neighbour("10.244.1.10")),
+            (v4("10.244.1.10", 32, None), routed_host("10.244.1.10")),
             (v4("192.0.2.0", 24, None), None),
             (v4("169.254.169.254", 32, None), None),
-            (v6("fd00::a", 128), neighbour("fd00::a")),
+            (v6("fd00::a", 128), routed_host("fd00::a")),
             (v6("fe80::1", 128), None),
             (v6("fe80::", 64), None),
         ];

@@ -146,10 +146,10 @@ fn note_route(route: &RouteMessage, by_index: &mut BTreeMap<u32, Interface>) {
         match fact {
             Fact::Default => interface.has_default_route = true,
             Fact::ByGateway => interface.has_router |= interface.has_peer_elsewhere,
-            Fact::ToNeighbour(ip) if interface.has_peer_elsewhere => {
-                interface.neighbour = Some(interface.neighbour.map_or(ip, |other| other.min(ip)));
+            Fact::ToHost(ip) if interface.has_peer_elsewhere => {
+                interface.routed_host = Some(interface.routed_host.map_or(ip, |other| other.min(ip)));
             }
-            Fact::ToNeighbour(_) => {}
+            Fact::ToHost(_) => {}
         }
     }
 }

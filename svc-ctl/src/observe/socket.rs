@@ -217,7 +217,7 @@ mod tests {
         let in_force =
             InForce { services: [(key, ServicePortId(7))].into_iter().collect(), ..InForce::default() };
         let (_keep, in_force) = watch::channel(in_force);
-        assert!(ask::services(&dir).is_err(), "nobody runs");
+        assert!(ask::services(&dir).is_err(), "no daemon runs");
         let (_source, worlds) = watch::channel(World::default());
         let data = SocketData { complaints: ledger.subscribe(), in_force, worlds };
         let mut complained = ledger.subscribe();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use svc_common::abi::EntryCount;
 
 use super::*;
-use crate::sweeper::{Outcome, Pass, Sweeper, SweptTables, Table, Translated};
+use crate::sweeper::{EndedSockets, Pass, Sweeper, SweptTables, Table, Translated};
 
 /// Longer than any wait of these tests.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -35,8 +35,8 @@ impl SweptTables for EndlessTable {
         Ok(Pass::default())
     }
 
-    fn end_sockets(&mut self, _: BTreeSet<Translated>) -> anyhow::Result<Outcome> {
-        Ok(Outcome::default())
+    fn end_sockets(&mut self, _: BTreeSet<Translated>) -> anyhow::Result<EndedSockets> {
+        Ok(EndedSockets::default())
     }
 }
 
@@ -80,7 +80,7 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
     let (sweeps_out, sweeps) = watch::channel(SweepReport::default());
     let ledger = Ledger::default();
     let (begun_out, begun) = mpsc::channel();
-    let (let_go, end) = mpsc::channel();
+    let (release, end) = mpsc::channel();
     let table = EndlessTable { begun: begun_out, end };
     let sweeper = Sweeper::over(table, "n1", in_force.clone(), sweeps_out, ledger.clone()).unwrap();
     let (_configuration, configuration) = watch::channel(ConfigurationInForce::default());
@@ -112,18 +112,18 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
     }
     let busy: Vec<mpsc::Sender<()>> = (0..2)
         .map(|_| {
-            let ((begun_out, begun), (let_go, end)) = (mpsc::channel(), mpsc::channel::<()>());
+            let ((begun_out, begun), (release, end)) = (mpsc::channel(), mpsc::channel::<()>());
             tokio::spawn(async move {
                 let _ = begun_out.send(());
                 let _ = end.recv();
             });
             begun.recv_timeout(DEADLINE).unwrap();
-            let_go
+            release
         })
         .collect();
     assert!(livez(address).contains("200 OK"));
 
-    drop((busy, let_go, in_force_out));
+    drop((busy, release, in_force_out));
     tokio::time::timeout(DEADLINE, sweeper.ended()).await.unwrap().unwrap();
     drop(parts);
     std::fs::remove_dir_all(&run_dir).unwrap();

@@ -14,7 +14,7 @@ use crate::model::world::World;
 use crate::plan::claims::PortOf;
 use crate::plan::frontends::{Claim, plan_frontends};
 use crate::plan::page::{plan_endpoints, policy_of};
-use crate::plan::policy::{ClusterList, LocalList, Standing};
+use crate::plan::policy::{ClusterList, Eligibility, LocalList};
 use crate::plan::render::frontend_text;
 use crate::plan::targets::Target;
 
@@ -61,8 +61,8 @@ pub fn wanted(world: &World, key: &ServicePortKey, family: IpFamily) -> Option<W
     let explained = |of: &PortEndpoint<'_>| WantedEndpoint {
         address: of.target().into(),
         node: of.endpoint.node.as_deref().map(str::to_owned),
-        cluster: cluster.as_ref().map(|list| membership(of.endpoint, list.standing(of.endpoint))),
-        local: local.as_ref().map(|list| membership(of.endpoint, list.standing(of.endpoint))),
+        cluster: cluster.as_ref().map(|list| membership(of.endpoint, list.eligibility(of.endpoint))),
+        local: local.as_ref().map(|list| membership(of.endpoint, list.eligibility(of.endpoint))),
     };
     Some(Wanted {
         service: key.to_string(),
@@ -110,30 +110,30 @@ fn frontends_of(world: &World, of: &PortOf) -> Vec<WantedFrontend> {
     claims.into_iter().map(frontend).collect()
 }
 
-fn membership(endpoint: &Endpoint, standing: Standing) -> Membership {
+fn membership(endpoint: &Endpoint, eligibility: Eligibility) -> Membership {
     let names = |names: Option<&BTreeSet<Arc<str>>>| -> String {
         names.into_iter().flatten().map(AsRef::as_ref).collect::<Vec<&str>>().join(", ")
     };
-    let (because, rule) = match standing {
-        Standing::Ready => ("ready".to_owned(), "SEM-060"),
-        Standing::Fallback => {
+    let (because, rule) = match eligibility {
+        Eligibility::Ready => ("ready".to_owned(), "SEM-060"),
+        Eligibility::Fallback => {
             ("terminating and serving, and no endpoint of its list is ready".to_owned(), "SEM-062")
         }
-        Standing::Elsewhere if endpoint.node.is_none() => {
+        Eligibility::Elsewhere if endpoint.node.is_none() => {
             ("it names no node, and the traffic policy is Local".to_owned(), "SEM-061")
         }
-        Standing::Elsewhere => ("on another node, and the traffic policy is Local".to_owned(), "SEM-061"),
-        Standing::Superseded => ("terminating, while others of its list are ready".to_owned(), "SEM-062"),
-        Standing::NotServing => ("terminating, and no longer serving".to_owned(), "SEM-064"),
-        Standing::NotReady => ("not ready".to_owned(), "SEM-064"),
-        Standing::OtherNodes => {
+        Eligibility::Elsewhere => ("on another node, and the traffic policy is Local".to_owned(), "SEM-061"),
+        Eligibility::Superseded => ("terminating, while others of its list are ready".to_owned(), "SEM-062"),
+        Eligibility::NotServing => ("terminating, and no longer serving".to_owned(), "SEM-064"),
+        Eligibility::NotReady => ("not ready".to_owned(), "SEM-064"),
+        Eligibility::OtherNodes => {
             (format!("its topology hints are for the nodes {}", names(endpoint.hints.nodes())), "SEM-071")
         }
-        Standing::OtherZones => {
+        Eligibility::OtherZones => {
             (format!("its topology hints are for the zones {}", names(endpoint.hints.zones())), "SEM-072")
         }
     };
-    Membership { is_in: standing.is_in(), because, rule: rule.to_owned() }
+    Membership { is_in: eligibility.is_eligible(), because, rule: rule.to_owned() }
 }
 
 #[cfg(test)]
@@ -162,12 +162,13 @@ mod tests {
         let node = NodeInfo { zone: Some("a".into()), ..NodeInfo::named("node1") };
         let ports: Vec<_> = endpoints.iter().map(|endpoint| PortEndpoint { port: 80, endpoint }).collect();
         let (cluster, local) = (ClusterList::of(&ports, &node), LocalList::of(&ports, &node));
-        let text = |endpoint, standing| {
-            let Membership { is_in, because, rule } = membership(endpoint, standing);
+        let text = |endpoint, eligibility| {
+            let Membership { is_in, because, rule } = membership(endpoint, eligibility);
             format!("{}{because} {rule}", if is_in { "+" } else { "" })
         };
-        let of =
-            |endpoint| [text(endpoint, cluster.standing(endpoint)), text(endpoint, local.standing(endpoint))];
+        let of = |endpoint| {
+            [text(endpoint, cluster.eligibility(endpoint)), text(endpoint, local.eligibility(endpoint))]
+        };
         endpoints.iter().map(of).collect()
     }
 

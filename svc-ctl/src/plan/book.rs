@@ -25,7 +25,7 @@ use super::prefixes::listed;
 use super::serving::Serving;
 use super::settings::Settings;
 use super::tables::{Frontend, MapOp, Prefix, Tables};
-use super::tick::Tick;
+use super::time::PlanTime;
 use super::tracked::{TrackedTables, repack};
 use crate::model::complaint::Complaint;
 use crate::model::name::{ServiceName, ServicePortKey};
@@ -105,7 +105,7 @@ pub struct Book {
     /// Services that found no room, and how much they need.
     waiting: BTreeMap<ServiceName, Demand>,
     node_addresses_wait: bool,
-    waiting_tried: Tick,
+    waiting_tried: PlanTime,
     /// Entries have been removed since the waiting Services were tried.
     has_freed: bool,
     /// Tables were found in the kernel and not yet planned.
@@ -130,7 +130,7 @@ impl Book {
             has_forgotten_emptied: false,
             waiting: BTreeMap::new(),
             node_addresses_wait: false,
-            waiting_tried: Tick::default(),
+            waiting_tried: PlanTime::default(),
             has_freed: false,
             is_restoring: true,
             udp_losses: 0,
@@ -178,7 +178,7 @@ impl Book {
 
     /// Plans the changes, and the Services that wait for room if there may be room now. The first turn plans
     /// everything.
-    pub fn turn(&mut self, world: &World, changes: &Changes, now: Tick) -> Turn {
+    pub fn turn(&mut self, world: &World, changes: &Changes, now: PlanTime) -> Turn {
         let is_whole = self.is_restoring || changes.node;
         let mut work: BTreeSet<ServiceName> = match is_whole {
             true => world.services.keys().chain(self.pages.keys()).cloned().collect(),
@@ -226,12 +226,12 @@ impl Book {
     }
 
     /// The kernel holds the planned tables. Released numbers and places may be used again after a grace.
-    pub fn release(&mut self, now: Tick) {
+    pub fn release(&mut self, now: PlanTime) {
         self.ids.release(now);
     }
 
     /// The next time at which waiting Services may find room. It is in the past if room has come since their last try.
-    pub fn next_try(&self, now: Tick) -> Option<Tick> {
+    pub fn next_try(&self, now: PlanTime) -> Option<PlanTime> {
         if self.waiting.is_empty() && !self.node_addresses_wait {
             None
         } else if self.has_freed {
@@ -334,7 +334,7 @@ impl Book {
             .map(|page| page.grants.iter().map(|g| g.of.clone()).collect())
             .unwrap_or_default();
         for grant in &page.grants {
-            self.let_go(grant, given);
+            self.release_grant(grant, given);
             let key = grant.of.key();
             if !now.iter().any(|of| of.key() == key) {
                 self.ids.retire_service(&key);
@@ -342,10 +342,10 @@ impl Book {
         }
     }
 
-    fn let_go(&mut self, grant: &Grant, given: &BTreeSet<Frontend>) {
+    fn release_grant(&mut self, grant: &Grant, given: &BTreeSet<Frontend>) {
         for &(frontend, is_external) in &grant.frontends {
             if frontend.scope == Scope::ADDRESS {
-                self.uses.let_go_address(&mut self.tables, frontend.addr, is_external);
+                self.uses.release_address(&mut self.tables, frontend.addr, is_external);
             }
             if !given.contains(&frontend) {
                 self.tables.set_frontend(frontend, None);
@@ -363,8 +363,8 @@ impl Book {
             .iter()
             .for_each(|(id, locality)| self.uses.unpublish(&mut self.tables, *id, *locality));
         grant.affinity_backends.iter().for_each(|id| self.uses.release_from_affinity(*id));
-        grant.maglevs.iter().for_each(|over| self.uses.let_go_maglev(*over));
-        grant.extents.iter().for_each(|extent| self.uses.let_go_extent(*extent));
+        grant.maglevs.iter().for_each(|over| self.uses.release_maglev(*over));
+        grant.extents.iter().for_each(|extent| self.uses.release_extent(*extent));
     }
 
     /// Collects the backends that clients of a service port may keep: the endpoints of both its families.

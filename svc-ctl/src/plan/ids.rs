@@ -12,7 +12,7 @@ use super::numbers::Numbers;
 use super::places::Places;
 use super::tables::{Frontend, Tables};
 use super::targets::{Target, Targets};
-use super::tick::Tick;
+use super::time::PlanTime;
 use crate::model::name::ServicePortKey;
 
 /// A table has no room.
@@ -135,7 +135,7 @@ impl Ids {
         &mut self,
         key: &ServicePortKey,
         frontends: impl IntoIterator<Item = &'a Frontend>,
-        now: Tick,
+        now: PlanTime,
     ) -> Result<(ServicePortId, bool), Full> {
         if let Some(&id) = self.services.get(key) {
             return Ok((id, false));
@@ -156,7 +156,7 @@ impl Ids {
     }
 
     /// The id of a backend.
-    pub fn backend(&mut self, target: Target, now: Tick) -> Result<BackendId, Full> {
+    pub fn backend(&mut self, target: Target, now: PlanTime) -> Result<BackendId, Full> {
         if let Some(id) = self.backends.id(&target) {
             return Ok(id);
         }
@@ -167,7 +167,7 @@ impl Ids {
     }
 
     /// The place of a set of backends, sorted by id; equal sets share one. The empty set has none.
-    pub fn extent(&mut self, set: &[BackendId], now: Tick) -> Result<Extent, Full> {
+    pub fn extent(&mut self, set: &[BackendId], now: PlanTime) -> Result<Extent, Full> {
         if set.is_empty() {
             return Ok(Extent::default());
         }
@@ -188,7 +188,7 @@ impl Ids {
     }
 
     /// Pages for a Maglev table, and whether the kernel's lie there already.
-    pub fn pages(&mut self, count: u32, digest: u64, now: Tick) -> Result<(Extent, bool), Full> {
+    pub fn pages(&mut self, count: u32, digest: u64, now: PlanTime) -> Result<(Extent, bool), Full> {
         if let Some(pages) = self.restored_maglevs.remove(&(digest, count)) {
             return Ok((pages, true));
         }
@@ -251,7 +251,7 @@ impl Ids {
     }
 
     /// The kernel holds the last plan. Retired numbers may be used again after a grace.
-    pub fn release(&mut self, now: Tick) {
+    pub fn release(&mut self, now: PlanTime) {
         self.service_numbers.release(now);
         self.backend_numbers.release(now);
         self.places.release(now);
@@ -259,7 +259,7 @@ impl Ids {
     }
 
     /// The time at which the next released number or place becomes usable.
-    pub fn next_usable(&self, now: Tick) -> Option<Tick> {
+    pub fn next_usable(&self, now: PlanTime) -> Option<PlanTime> {
         let numbers = [&self.service_numbers, &self.backend_numbers].map(|n| n.next_usable(now));
         let runs = [&self.places, &self.pages].map(|p| p.next_usable(now));
         numbers.into_iter().chain(runs).flatten().min()

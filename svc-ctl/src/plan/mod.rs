@@ -22,5 +22,5 @@ pub mod serving;
 pub mod settings;
 pub mod tables;
 pub mod targets;
-pub mod tick;
+pub mod time;
 mod tracked;

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::tick::Tick;
+use super::time::PlanTime;
 
 #[derive(Clone, Debug)]
 pub struct Numbers {
@@ -13,7 +13,7 @@ pub struct Numbers {
     /// No longer desired; the kernel may still hold it.
     retired: Vec<u32>,
     /// Gone from the kernel, with the end of the grace.
-    free: VecDeque<(Tick, u32)>,
+    free: VecDeque<(PlanTime, u32)>,
 }
 
 impl Numbers {
@@ -21,7 +21,7 @@ impl Numbers {
     pub fn new(limit: u32, taken: &BTreeSet<u32>) -> Self {
         let next = taken.last().map_or(1, |&last| last.saturating_add(1));
         let holes = (1..next).filter(|n| !taken.contains(n));
-        let free = holes.map(|n| (Tick::default(), n)).collect();
+        let free = holes.map(|n| (PlanTime::default(), n)).collect();
         Self { next, limit, retired: Vec::new(), free }
     }
 
@@ -35,7 +35,7 @@ impl Numbers {
         (self.next as usize - 1).saturating_sub(self.free.len())
     }
 
-    pub fn take(&mut self, now: Tick) -> Option<u32> {
+    pub fn take(&mut self, now: PlanTime) -> Option<u32> {
         if self.next < self.limit {
             self.next += 1;
             return Some(self.next - 1);
@@ -53,7 +53,7 @@ impl Numbers {
         if number.checked_add(1) == Some(self.next) {
             self.next = number;
         } else {
-            self.free.push_front((Tick::default(), number));
+            self.free.push_front((PlanTime::default(), number));
         }
     }
 
@@ -62,12 +62,12 @@ impl Numbers {
     }
 
     /// The kernel no longer holds the retired numbers.
-    pub fn release(&mut self, now: Tick) {
+    pub fn release(&mut self, now: PlanTime) {
         self.free.extend(self.retired.drain(..).map(|n| (now.after_grace(), n)));
     }
 
     /// When the next number becomes usable whose grace is not over now.
-    pub fn next_usable(&self, now: Tick) -> Option<Tick> {
+    pub fn next_usable(&self, now: PlanTime) -> Option<PlanTime> {
         self.free.iter().map(|(usable, _)| *usable).find(|usable| *usable > now)
     }
 }
@@ -75,25 +75,25 @@ impl Numbers {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::tick::GRACE_MILLIS;
+    use crate::plan::time::GRACE_MILLIS;
 
     #[test]
     fn a_number_comes_back_only_after_release_and_grace() {
         let mut numbers = Numbers::new(3, &BTreeSet::new());
-        let now = Tick(0);
+        let now = PlanTime(0);
         assert_eq!((numbers.take(now), numbers.take(now), numbers.take(now)), (Some(1), Some(2), None));
         numbers.retire(1);
-        assert_eq!(numbers.take(Tick(1_000)), None);
-        numbers.release(Tick(10));
-        assert_eq!(numbers.next_usable(Tick(10)), Some(Tick(10 + GRACE_MILLIS)));
-        assert_eq!(numbers.take(Tick(10 + GRACE_MILLIS - 1)), None);
-        assert_eq!(numbers.take(Tick(10 + GRACE_MILLIS)), Some(1));
+        assert_eq!(numbers.take(PlanTime(1_000)), None);
+        numbers.release(PlanTime(10));
+        assert_eq!(numbers.next_usable(PlanTime(10)), Some(PlanTime(10 + GRACE_MILLIS)));
+        assert_eq!(numbers.take(PlanTime(10 + GRACE_MILLIS - 1)), None);
+        assert_eq!(numbers.take(PlanTime(10 + GRACE_MILLIS)), Some(1));
     }
 
     #[test]
     fn taken_numbers_are_not_handed_out_again_and_holes_come_last() {
         let mut numbers = Numbers::new(5, &BTreeSet::from([1, 3]));
-        let now = Tick(GRACE_MILLIS);
+        let now = PlanTime(GRACE_MILLIS);
         assert_eq!((numbers.take(now), numbers.take(now), numbers.take(now)), (Some(4), Some(2), None));
         assert_eq!(numbers.used(), 4);
         numbers.grow(6);

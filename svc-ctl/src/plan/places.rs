@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use svc_common::abi::Extent;
 
-use super::tick::Tick;
+use super::time::PlanTime;
 
 #[derive(Clone, Debug)]
 pub struct Places {
@@ -15,7 +15,7 @@ pub struct Places {
     by_length: BTreeSet<(u32, u32)>,
     free_count: u32,
     retired: Vec<Extent>,
-    waiting: VecDeque<(Tick, Extent)>,
+    waiting: VecDeque<(PlanTime, Extent)>,
 }
 
 impl Places {
@@ -59,7 +59,7 @@ impl Places {
         true
     }
 
-    pub fn take(&mut self, count: u32, now: Tick) -> Option<Extent> {
+    pub fn take(&mut self, count: u32, now: PlanTime) -> Option<Extent> {
         while let Some(&(usable, extent)) = self.waiting.front() {
             if now < usable {
                 break;
@@ -82,12 +82,12 @@ impl Places {
     }
 
     /// The kernel no longer names the retired runs.
-    pub fn release(&mut self, now: Tick) {
+    pub fn release(&mut self, now: PlanTime) {
         self.waiting.extend(self.retired.drain(..).map(|e| (now.after_grace(), e)));
     }
 
     /// When the next run becomes usable whose grace is not over now.
-    pub fn next_usable(&self, now: Tick) -> Option<Tick> {
+    pub fn next_usable(&self, now: PlanTime) -> Option<PlanTime> {
         self.waiting.iter().map(|(usable, _)| *usable).find(|usable| *usable > now)
     }
 
@@ -124,22 +124,22 @@ impl Places {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::tick::GRACE_MILLIS;
+    use crate::plan::time::GRACE_MILLIS;
 
     #[test]
     fn runs_are_merged_when_they_come_back() {
         let mut places = Places::new(10);
-        let runs: Vec<Extent> = (0..5).map(|_| places.take(2, Tick(0)).unwrap()).collect();
-        assert_eq!(places.take(1, Tick(0)), None);
+        let runs: Vec<Extent> = (0..5).map(|_| places.take(2, PlanTime(0)).unwrap()).collect();
+        assert_eq!(places.take(1, PlanTime(0)), None);
         for run in [runs[1], runs[3], runs[2]] {
             places.retire(run);
         }
-        assert_eq!(places.take(1, Tick(99)), None);
-        places.release(Tick(99));
-        assert_eq!((places.take(1, Tick(99)), places.used()), (None, 10));
-        assert_eq!(places.take(6, Tick(99 + GRACE_MILLIS)), Some(Extent { first: 2, count: 6 }));
+        assert_eq!(places.take(1, PlanTime(99)), None);
+        places.release(PlanTime(99));
+        assert_eq!((places.take(1, PlanTime(99)), places.used()), (None, 10));
+        assert_eq!(places.take(6, PlanTime(99 + GRACE_MILLIS)), Some(Extent { first: 2, count: 6 }));
         places.grow(16);
-        assert_eq!(places.take(6, Tick(0)), Some(Extent { first: 10, count: 6 }));
+        assert_eq!(places.take(6, PlanTime(0)), Some(Extent { first: 10, count: 6 }));
     }
 
     #[test]
@@ -149,8 +149,8 @@ mod tests {
         assert!(!places.take_at(Extent { first: 6, count: 1 }));
         assert!(!places.take_at(Extent { first: 8, count: 3 }));
         assert!(!places.take_at(Extent { first: u32::MAX, count: u32::MAX }));
-        assert_eq!(places.take(2, Tick(0)), Some(Extent { first: 8, count: 2 }));
-        assert_eq!(places.take(4, Tick(0)), Some(Extent { first: 0, count: 4 }));
+        assert_eq!(places.take(2, PlanTime(0)), Some(Extent { first: 8, count: 2 }));
+        assert_eq!(places.take(4, PlanTime(0)), Some(Extent { first: 0, count: 4 }));
         assert_eq!(places.used(), 10);
     }
 }

@@ -60,20 +60,20 @@ pub fn plan_categories<'a>(
     let mut found = Categories::default();
     if policy.uses_cluster() {
         let list = ClusterList::of(endpoints, node);
-        found.cluster = pick(&|e| list.standing(e).is_in());
+        found.cluster = pick(&|e| list.eligibility(e).is_eligible());
         found.usable_anywhere = !found.cluster.is_empty();
     }
     if policy.uses_local() {
         found.usable_anywhere |= endpoints.iter().any(|e| e.endpoint.ready || is_fallback(e.endpoint));
         let list = LocalList::of(endpoints, node);
-        found.local = pick(&|e| list.standing(e).is_in());
+        found.local = pick(&|e| list.eligibility(e).is_eligible());
     }
     found
 }
 
 /// Why an endpoint is in a list, or is not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Standing {
+pub enum Eligibility {
     Ready,
     /// Terminating and serving, and no endpoint of the list is ready (SEM-062).
     Fallback,
@@ -91,8 +91,8 @@ pub enum Standing {
     OtherZones,
 }
 
-impl Standing {
-    pub const fn is_in(self) -> bool {
+impl Eligibility {
+    pub const fn is_eligible(self) -> bool {
         matches!(self, Self::Ready | Self::Fallback)
     }
 
@@ -121,12 +121,12 @@ impl<'n> ClusterList<'n> {
         Self { topology, has_ready, node }
     }
 
-    pub fn standing(&self, endpoint: &Endpoint) -> Standing {
+    pub fn eligibility(&self, endpoint: &Endpoint) -> Eligibility {
         match self.topology {
-            _ if !endpoint.ready => Standing::unready(endpoint, self.has_ready),
-            topology if is_hinted(endpoint, topology, self.node) => Standing::Ready,
-            Topology::Node => Standing::OtherNodes,
-            _ => Standing::OtherZones,
+            _ if !endpoint.ready => Eligibility::unready(endpoint, self.has_ready),
+            topology if is_hinted(endpoint, topology, self.node) => Eligibility::Ready,
+            Topology::Node => Eligibility::OtherNodes,
+            _ => Eligibility::OtherZones,
         }
     }
 }
@@ -143,11 +143,11 @@ impl<'n> LocalList<'n> {
         Self { has_ready, node }
     }
 
-    pub fn standing(&self, endpoint: &Endpoint) -> Standing {
+    pub fn eligibility(&self, endpoint: &Endpoint) -> Eligibility {
         if !is_local(endpoint, self.node) {
-            return Standing::Elsewhere;
+            return Eligibility::Elsewhere;
         }
-        if endpoint.ready { Standing::Ready } else { Standing::unready(endpoint, self.has_ready) }
+        if endpoint.ready { Eligibility::Ready } else { Eligibility::unready(endpoint, self.has_ready) }
     }
 }
 

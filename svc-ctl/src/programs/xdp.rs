@@ -2,12 +2,12 @@
 
 use crate::config::XdpPolicy;
 use crate::dataplane::hooks::XdpMode;
-use crate::dataplane::interfaces::Xdp;
+use crate::dataplane::interfaces::XdpRequest;
 use crate::node::{Interface, Interfaces};
 
 /// The XDP mode that the policy requests for an uplink; `all` are the node's interfaces.
-pub fn requested_mode(policy: XdpPolicy, i: &Interface, all: &Interfaces) -> Option<Xdp> {
-    let run = |mode, is_optional| Some(Xdp { mode, is_optional });
+pub fn requested_mode(policy: XdpPolicy, i: &Interface, all: &Interfaces) -> Option<XdpRequest> {
+    let run = |mode, is_optional| Some(XdpRequest { mode, is_optional });
     match policy {
         _ if !i.is_ethernet => None,
         // An empty kind: a driver, not a virtual link.

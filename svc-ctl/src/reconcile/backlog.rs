@@ -40,7 +40,7 @@ pub struct Backlog {
 
 /// Result of some ops.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Outcome {
+pub struct OpCounts {
     pub done: u64,
     pub failed: u64,
 }
@@ -67,8 +67,8 @@ impl Backlog {
     }
 
     /// Applies ops. Their order keeps the tables valid after every prefix.
-    pub fn apply(&mut self, store: &mut impl MapStore, ops: &[MapOp]) -> Outcome {
-        let mut outcome = Outcome::default();
+    pub fn apply(&mut self, store: &mut impl MapStore, ops: &[MapOp]) -> OpCounts {
+        let mut outcome = OpCounts::default();
         for stage in ops.chunk_by(|a, b| rank(a) == rank(b)) {
             if self.waiting.is_empty() {
                 self.apply_stage(store, stage, &mut outcome);
@@ -90,7 +90,7 @@ impl Backlog {
     }
 
     /// Retries the waiting ops.
-    pub fn retry(&mut self, store: &mut impl MapStore) -> Outcome {
+    pub fn retry(&mut self, store: &mut impl MapStore) -> OpCounts {
         let mut ops: Vec<MapOp> = std::mem::take(&mut self.waiting).into_values().map(|(op, _)| op).collect();
         ops.sort_by_key(rank);
         let pause = self.next.map_or(FIRST_PAUSE, |(_, pause)| (pause * 2).min(LONGEST_PAUSE));
@@ -102,7 +102,7 @@ impl Backlog {
         outcome
     }
 
-    fn apply_stage(&mut self, store: &mut impl MapStore, ops: &[MapOp], outcome: &mut Outcome) {
+    fn apply_stage(&mut self, store: &mut impl MapStore, ops: &[MapOp], outcome: &mut OpCounts) {
         let failures = store.apply(ops);
         if !self.waiting.is_empty() {
             ops.iter().for_each(|op| drop(self.waiting.remove(&key(op))));

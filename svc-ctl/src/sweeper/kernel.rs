@@ -9,7 +9,7 @@ use svc_common::addr::{AddrV4, AddrV6};
 use svc_common::family::{V4, V6};
 
 use super::pass::{Pass, Translated};
-use super::sockets::{Outcome, Sockets};
+use super::sockets::{EndedSockets, Sockets};
 use super::sweep::SweptTables;
 use super::table::Table;
 use super::{affinity, flows, sockets};
@@ -51,7 +51,7 @@ impl SweptTables for KernelTables {
         sweep_table(&self.pins, table, in_force)
     }
 
-    fn end_sockets(&mut self, stale: BTreeSet<Translated>) -> anyhow::Result<Outcome> {
+    fn end_sockets(&mut self, stale: BTreeSet<Translated>) -> anyhow::Result<EndedSockets> {
         let dirs = &self.netns_dirs;
         self.sockets.end(stale, || netns::all(dirs))
     }

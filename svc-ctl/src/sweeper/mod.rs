@@ -26,7 +26,7 @@ use self::kernel::KernelTables;
 pub use self::kernel::{counters, remove_stale, sweep_table};
 pub use self::live::{LiveReport, SnatUse};
 pub use self::pass::{Pass, Translated};
-pub use self::sockets::Outcome;
+pub use self::sockets::EndedSockets;
 use self::sweep::Sweep;
 pub use self::sweep::{SweepReport, SweptTables};
 pub use self::table::Table;

@@ -31,7 +31,7 @@ pub struct Sockets {
 
 /// Result of one pass.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct EndedSockets {
     pub ended: u64,
     /// Sockets that should have ended and are still open.
     pub left: u64,
@@ -46,10 +46,10 @@ impl Sockets {
         &mut self,
         stale: BTreeSet<Translated>,
         namespaces: impl FnOnce() -> Vec<File> + Send,
-    ) -> anyhow::Result<Outcome> {
+    ) -> anyhow::Result<EndedSockets> {
         let wanted: BTreeSet<Translated> = stale.difference(&self.looked_for).copied().collect();
         self.looked_for = stale;
-        let mut outcome = Outcome::default();
+        let mut outcome = EndedSockets::default();
         if wanted.is_empty() {
             return Ok(outcome);
         }
@@ -80,7 +80,7 @@ pub fn sweep<A: Encode>(pins: &Pins, table: &str, in_force: Option<&InForce>) ->
 }
 
 /// Moves this thread into a namespace and ends the wanted sockets there.
-fn end_in(namespace: &File, wanted: &BTreeSet<Translated>, outcome: &mut Outcome) {
+fn end_in(namespace: &File, wanted: &BTreeSet<Translated>, outcome: &mut EndedSockets) {
     if let Err(err) = setns(namespace, CloneFlags::CLONE_NEWNET) {
         tracing::debug!(%err, "cannot enter a network namespace");
         return;
@@ -97,7 +97,7 @@ fn end_in(namespace: &File, wanted: &BTreeSet<Translated>, outcome: &mut Outcome
     wanted.for_each(|socket| outcome.count(sock_diag::end(socket)));
 }
 
-impl Outcome {
+impl EndedSockets {
     fn count(&mut self, answer: io::Result<()>) {
         match answer {
             Ok(()) => self.ended += 1,
@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn sem_130_a_refusal_of_the_kernel_is_reported_and_a_closed_socket_is_not() {
-        let mut outcome = Outcome::default();
+        let mut outcome = EndedSockets::default();
         outcome.count(Ok(()));
         for gone in [libc::ENOENT, libc::ESTALE] {
             outcome.count(Err(io::Error::from_raw_os_error(gone)));

@@ -10,7 +10,7 @@ use super::evictions::{Evictions, TablePass};
 use super::live::{Live, LiveReport};
 use super::pass::{Pass, Translated};
 use super::schedule::{LastPass, is_due};
-use super::sockets::Outcome;
+use super::sockets::EndedSockets;
 use super::table::{Staleness, Table};
 use crate::dataplane::usage::Usage;
 use crate::model::complaint::{Complaint, Kind, Origin};
@@ -26,7 +26,7 @@ pub trait SweptTables {
     /// Reads a table once and removes old entries. Checks entries against `in_force` if it is given.
     fn sweep(&mut self, table: Table, in_force: Option<&InForce>) -> anyhow::Result<Pass>;
     /// Ends the UDP sockets among these.
-    fn end_sockets(&mut self, stale: BTreeSet<Translated>) -> anyhow::Result<Outcome>;
+    fn end_sockets(&mut self, stale: BTreeSet<Translated>) -> anyhow::Result<EndedSockets>;
 }
 
 /// Results of the sweeper since it started.

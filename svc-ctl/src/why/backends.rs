@@ -3,7 +3,7 @@
 use svc_common::abi::*;
 use svc_common::datapath::choose::{chooses_local, has_table};
 
-use super::answer::{Answer, Step};
+use super::explanation::{Explanation, Step};
 use crate::dataplane::dry_run::Net;
 use crate::dataplane::lookup::{self, Member};
 use crate::dataplane::maps::Maps;
@@ -32,7 +32,7 @@ pub const fn place(locality: Locality) -> &'static str {
 
 /// Adds the steps of policy and candidates. `is_inside`: the client is a local pod or the node itself.
 pub fn candidates<F: Net>(
-    answer: &mut Answer,
+    explanation: &mut Explanation,
     maps: &mut Maps,
     frontend: &FrontendValue,
     is_inside: bool,
@@ -42,12 +42,12 @@ pub fn candidates<F: Net>(
     let is_local_only = flags.has(FrontendFlags::LOCAL_ONLY);
     if is_local_only {
         match is_inside {
-            true => answer.step(
+            true => explanation.step(
                 "policy",
                 &["SEM-098", "SEM-104"],
                 "externalTrafficPolicy Local; a client of this node chooses from the cluster's backends all the same",
             ),
-            false => answer.step(
+            false => explanation.step(
                 "policy",
                 &["SEM-094"],
                 "externalTrafficPolicy Local; a client from outside chooses from the backends of this node",
@@ -56,7 +56,7 @@ pub fn candidates<F: Net>(
     }
     let is_internal = !flags.has(FrontendFlags::EXTERNAL);
     if is_internal && wanted.is_some_and(|wanted| wanted.internal_local) {
-        answer.step(
+        explanation.step(
             "policy",
             &["SEM-061"],
             "internalTrafficPolicy Local; clients choose from the backends of this node",
@@ -82,9 +82,9 @@ pub fn candidates<F: Net>(
             true => text.push_str(" here, though another list has usable ones: dropped"),
             false => text.push_str(" in the whole cluster: refused"),
         }
-        answer.step("backends", &["SEM-065"], text);
+        explanation.step("backends", &["SEM-065"], text);
     } else {
-        answer.step("backends", &[], text);
+        explanation.step("backends", &[], text);
     }
     // A frontend of an internal policy Local has the local list in the place of the other.
     let is_local_list = is_local || (is_internal && wanted.is_some_and(|wanted| wanted.internal_local));
@@ -93,10 +93,10 @@ pub fn candidates<F: Net>(
         .flat_map(|wanted| &wanted.endpoints)
         .filter(|endpoint| !list.iter().any(|member| member.address == endpoint.address))
         .map(|endpoint| left_out(endpoint, is_local_list));
-    answer.steps.extend(left_out.by_ref().take(NAMED));
+    explanation.steps.extend(left_out.by_ref().take(NAMED));
     match left_out.count() {
         0 => {}
-        more => answer.step("left out", &[], format!("and {more} more")),
+        more => explanation.step("left out", &[], format!("and {more} more")),
     }
     Ok(Candidates { list, is_local })
 }
@@ -116,7 +116,7 @@ fn left_out(endpoint: &WantedEndpoint, is_local_list: bool) -> Step {
 
 /// Adds the step of session affinity. Returns the backend that the client keeps.
 pub fn affinity<F: Net>(
-    answer: &mut Answer,
+    explanation: &mut Explanation,
     pins: &Pins,
     frontend: &FrontendValue,
     client: &AffinityKey<F::Addr>,
@@ -128,20 +128,20 @@ pub fn affinity<F: Net>(
     let timeout = frontend.affinity;
     let Some((id, left)) = lookup::affinity::<F>(pins, client)? else {
         let text = format!("ClientIP, {timeout} s; the client has no entry, and this connection makes one");
-        answer.step("affinity", &["SEM-230"], text);
+        explanation.step("affinity", &["SEM-230"], text);
         return Ok(None);
     };
     let kept = candidates.list.iter().find(|member| member.id == id).copied();
     match kept {
         Some(Member { address, .. }) => {
             let text = format!("ClientIP, {timeout} s; the client keeps {address} ({left} s left)");
-            answer.step("affinity", &["SEM-231"], text);
+            explanation.step("affinity", &["SEM-231"], text);
         }
         None => {
             let text = format!(
                 "ClientIP, {timeout} s; the client's entry names a backend that is no candidate any more"
             );
-            answer.step("affinity", &["SEM-233"], text);
+            explanation.step("affinity", &["SEM-233"], text);
         }
     }
     Ok(kept)
@@ -149,7 +149,7 @@ pub fn affinity<F: Net>(
 
 /// Adds the step of a selection without session affinity.
 pub fn selection<F: Net>(
-    answer: &mut Answer,
+    explanation: &mut Explanation,
     maps: &mut Maps,
     frontend: &FrontendValue,
     key: &FlowKey<F::Addr>,
@@ -167,14 +167,14 @@ pub fn selection<F: Net>(
                  another"
             ),
         };
-        answer.step("selection", &["SEM-067"], text);
+        explanation.step("selection", &["SEM-067"], text);
         return Ok(());
     }
     let (place, places, index) = lookup::maglev::<F>(maps, frontend.maglev, key)?;
     let chosen = candidates.list.get(index);
     let chosen = chosen.map_or_else(|| format!("index {index}"), |member| member.address.to_string());
     let other = if has_port { "" } else { "; another source port has another place" };
-    answer.step(
+    explanation.step(
         "selection",
         &[],
         format!("place {place} of the {places} of its Maglev table: {chosen}{other}"),
@@ -185,10 +185,10 @@ pub fn selection<F: Net>(
 const ONLY: &str = "the only backend";
 
 /// Adds the step of a socket hook's selection.
-pub fn random(answer: &mut Answer, candidates: &Candidates) {
+pub fn random(explanation: &mut Explanation, candidates: &Candidates) {
     let text = match candidates.list.len() {
         1 => ONLY.to_owned(),
         count => format!("at random, each of the {count} with equal weight"),
     };
-    answer.step("selection", &["SEM-067"], text);
+    explanation.step("selection", &["SEM-067"], text);
 }

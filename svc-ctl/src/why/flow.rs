@@ -7,7 +7,7 @@ use svc_common::abi::*;
 use svc_common::addr::{Port, Proto};
 use svc_common::datapath::state::is_expired;
 
-use super::answer::Answer;
+use super::explanation::Explanation;
 use super::request::Request;
 use super::{AskWanted, found};
 use crate::dataplane::dry_run::Net;
@@ -40,7 +40,7 @@ pub fn can_be_reused<A>(key: &FlowKey<A>, record: &FlowRecord<A>) -> bool {
 
 /// Adds the step of the flow's record.
 pub fn record_step<A: Encode>(
-    answer: &mut Answer,
+    explanation: &mut Explanation,
     ask: AskWanted<'_>,
     key: &FlowKey<A>,
     record: &FlowRecord<A>,
@@ -52,6 +52,6 @@ pub fn record_step<A: Encode>(
         flows::seconds(age),
         flows::seconds(lifetime)
     );
-    answer.step("flow", &["SEM-079", "SEM-120"], text);
-    answer.service = Some(found::service_name(ask(record.service.0).as_ref(), record.service));
+    explanation.step("flow", &["SEM-079", "SEM-120"], text);
+    explanation.service = Some(found::service_name(ask(record.service.0).as_ref(), record.service));
 }

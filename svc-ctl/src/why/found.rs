@@ -4,7 +4,7 @@ use svc_common::abi::*;
 use svc_common::datapath::choose::{WithoutFrontend, without_frontend};
 
 use super::AskWanted;
-use super::answer::{Answer, Verdict};
+use super::explanation::{Explanation, Verdict};
 use super::request::Request;
 use crate::dataplane::dry_run::Net;
 use crate::dataplane::lookup::{self, Found};
@@ -14,7 +14,7 @@ use crate::observe::wanted::Wanted;
 
 /// Adds the step of the frontend. Returns its wanted side.
 pub fn frontend(
-    answer: &mut Answer,
+    explanation: &mut Explanation,
     ask: AskWanted<'_>,
     request: &Request,
     (scope, frontend): &(Scope, FrontendValue),
@@ -29,15 +29,15 @@ pub fn frontend(
         }
         _ => ("a ClusterIP", &[]),
     };
-    answer.step("frontend", rules, format!("{to}/{}, {kind} of {service}", proto_label(*proto)));
-    answer.service = Some(service);
-    answer.endpoints = wanted.iter().flat_map(|wanted| wanted.endpoints.clone()).collect();
+    explanation.step("frontend", rules, format!("{to}/{}, {kind} of {service}", proto_label(*proto)));
+    explanation.service = Some(service);
+    explanation.endpoints = wanted.iter().flat_map(|wanted| wanted.endpoints.clone()).collect();
     wanted
 }
 
 /// Adds the step of a destination without frontend, and its verdict.
 pub fn none<F: Net>(
-    answer: &mut Answer,
+    explanation: &mut Explanation,
     maps: &Maps,
     (config, role): (&Config, Role),
     found: &Found,
@@ -76,16 +76,20 @@ pub fn none<F: Net>(
             (Verdict::NoService, None, &["SEM-107", "SEM-108"], "none: the address is no Service's")
         }
     };
-    answer.step("frontend", rules, text);
-    (answer.verdict, answer.reason) = (verdict, reason.map(Counter::label));
+    explanation.step("frontend", rules, text);
+    (explanation.verdict, explanation.reason) = (verdict, reason.map(Counter::label));
 }
 
 /// Adds the step of the source ranges.
-pub fn source_ranges(answer: &mut Answer, wanted: Option<&Wanted>, client: &str, has_client: bool) {
+pub fn source_ranges(explanation: &mut Explanation, wanted: Option<&Wanted>, client: &str, has_client: bool) {
     let ranges = wanted.map(|wanted| wanted.source_ranges.join(", ")).filter(|ranges| !ranges.is_empty());
     let ranges = ranges.map_or_else(String::new, |ranges| format!(" ({ranges})"));
     let verb = if has_client { "have" } else { "do not have" };
-    answer.step("source ranges", &["SEM-031"], format!("loadBalancerSourceRanges{ranges} {verb} {client}"));
+    explanation.step(
+        "source ranges",
+        &["SEM-031"],
+        format!("loadBalancerSourceRanges{ranges} {verb} {client}"),
+    );
 }
 
 /// The daemon's name for a service port, or its number.

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use svc_common::abi::*;
 
-use super::answer::Answer;
 use super::backends::place;
+use super::explanation::Explanation;
 use super::origin::{Interface, name_of};
 use crate::dataplane::dry_run::{DryRun, DryRunResult, Net};
 use crate::dataplane::encode::Encode;
@@ -27,23 +27,23 @@ pub struct Leaving<'a, A> {
 
 impl<A: Encode + Eq> Leaving<'_, A> {
     /// Adds the steps.
-    pub fn steps<F: Net<Addr = A>>(&self, answer: &mut Answer, dry: &mut DryRun) {
+    pub fn steps<F: Net<Addr = A>>(&self, explanation: &mut Explanation, dry: &mut DryRun) {
         let (Some(record), Some(destination), Some(source)) =
-            (self.ran.record, answer.destination, answer.source)
+            (self.ran.record, explanation.destination, explanation.source)
         else {
             return;
         };
         let locality = self.locality::<F>(dry, destination);
         if let (Some(frontend), Some(locality)) = (self.frontend, locality) {
-            answer.step("backend", &["SEM-080"], format!("{destination}, {}", place(locality)));
-            self.masquerade(answer, &frontend, locality, source, record.exit);
+            explanation.step("backend", &["SEM-080"], format!("{destination}, {}", place(locality)));
+            self.masquerade(explanation, &frontend, locality, source, record.exit);
         }
         if self.ran.ports_taken > 0 {
             let text = format!("{} tried before belong to other live flows", self.ran.ports_taken);
-            answer.step("source port", &["SEM-080"], text);
+            explanation.step("source port", &["SEM-080"], text);
         }
         let exit = self.exit_text(dry, &record, destination);
-        answer.step("leaves", &[], format!("{source} > {destination}{exit}"));
+        explanation.step("leaves", &[], format!("{source} > {destination}{exit}"));
     }
 
     fn locality<F: Net<Addr = A>>(&self, dry: &mut DryRun, backend: SocketAddr) -> Option<Locality> {
@@ -56,7 +56,7 @@ impl<A: Encode + Eq> Leaving<'_, A> {
     /// Says whether this node's address replaces the client's, and why.
     fn masquerade(
         &self,
-        answer: &mut Answer,
+        explanation: &mut Explanation,
         frontend: &FrontendValue,
         locality: Locality,
         source: SocketAddr,
@@ -89,7 +89,7 @@ impl<A: Encode + Eq> Leaving<'_, A> {
         } else {
             (&[rule], format!("no: this frontend does not masquerade {client}"))
         };
-        answer.step("masquerade", rules, text);
+        explanation.step("masquerade", rules, text);
     }
 
     /// XDP sends the packet on before TC sees it.

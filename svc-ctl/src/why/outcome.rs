@@ -6,18 +6,18 @@ use svc_common::abi::{Counter, Direction, FlowKey, FlowRecord};
 use svc_common::addr::Proto;
 use svc_common::wire::ip::ETH_LEN;
 
-use super::answer::{Answer, Verdict};
+use super::explanation::{Explanation, Verdict};
 use crate::dataplane::dry_run::{Action, DryRun, DryRunResult, Net};
 use crate::dataplane::encode::Encode;
 
 /// Says that the attached program is of another build than the copy.
-pub fn build_step(answer: &mut Answer, dry: &DryRun, interface: &str, program: &str) {
+pub fn build_step(explanation: &mut Explanation, dry: &DryRun, interface: &str, program: &str) {
     if dry.is_other_build {
         let text = format!(
             "{program} at {interface} is of another build than this svc-ctl, whose copy of it answers: \
              it may decide otherwise"
         );
-        answer.step("program", &[], text);
+        explanation.step("program", &[], text);
     }
 }
 
@@ -28,7 +28,7 @@ pub fn ends<A: Encode>(key: &FlowKey<A>) -> [SocketAddr; 2] {
 
 /// Sets the verdict, and the addresses with which the packet leaves. `record`: the one that decided, if any did.
 pub fn judge<F: Net>(
-    answer: &mut Answer,
+    explanation: &mut Explanation,
     ran: &DryRunResult<F::Addr>,
     frame: &[u8],
     key: &FlowKey<F::Addr>,
@@ -38,37 +38,41 @@ pub fn judge<F: Net>(
         let mut labels = ran.counted.iter().copied().map(Counter::label);
         labels.find(|label| label.starts_with(prefix))
     };
-    (answer.verdict, answer.reason) = match ran.action {
+    (explanation.verdict, explanation.reason) = match ran.action {
         Action::Drop => (Verdict::Dropped, counted("drop_")),
         Action::Redirect if icmp_error::<F>(&ran.packet).is_some() => (Verdict::Refused, counted("reject_")),
         Action::Pass if ran.passes(frame) => (Verdict::NoService, None),
         Action::Redirect | Action::Pass => (Verdict::Forwarded, None),
     };
-    if answer.verdict != Verdict::Forwarded {
+    if explanation.verdict != Verdict::Forwarded {
         return;
     }
     let Ok(packet) = F::parse(&ran.packet[..], ETH_LEN) else { return };
     let [source, destination] = ends(&packet.key);
     let second = ran.second.map(|(_, second)| (second.src.to_ip(), second.sport.number()).into());
     let is_reply = record.is_some_and(|record| record.direction == Direction::REVERSE);
-    answer.source = Some(second.unwrap_or(source));
-    answer.destination = Some(destination);
-    answer.backend = Some(if is_reply { ends(key)[0] } else { destination });
+    explanation.source = Some(second.unwrap_or(source));
+    explanation.destination = Some(destination);
+    explanation.backend = Some(if is_reply { ends(key)[0] } else { destination });
 }
 
 /// Adds the last step of a packet that is not forwarded.
-pub fn end_step<F: Net>(answer: &mut Answer, ran: &DryRunResult<F::Addr>) {
-    match answer.verdict {
+pub fn end_step<F: Net>(explanation: &mut Explanation, ran: &DryRunResult<F::Addr>) {
+    match explanation.verdict {
         Verdict::Refused => {
             let error = icmp_error::<F>(&ran.packet).unwrap_or_default();
             let rules: &[&'static str] =
                 if error.ends_with(UNREACHABLE) { &["SEM-091", "SEM-092"] } else { &[] };
-            answer.step("leaves", rules, format!("{error} to the client, back out of the same interface"));
+            explanation.step(
+                "leaves",
+                rules,
+                format!("{error} to the client, back out of the same interface"),
+            );
         }
         Verdict::Dropped => {
-            answer.step("leaves", &["SEM-094"], "it does not: a dropped packet has no answer")
+            explanation.step("leaves", &["SEM-094"], "it does not: a dropped packet has no answer")
         }
-        Verdict::NoService => answer.step("leaves", &["SEM-088"], "the stack gets the packet as it is"),
+        Verdict::NoService => explanation.step("leaves", &["SEM-088"], "the stack gets the packet as it is"),
         Verdict::Forwarded => {}
     }
 }

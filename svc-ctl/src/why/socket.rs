@@ -6,8 +6,8 @@ use svc_common::abi::*;
 use svc_common::addr::{Port, Proto};
 use svc_common::datapath::choose::admits_node;
 
-use super::answer::{Answer, Verdict};
 use super::backends::{self, place};
+use super::explanation::{Explanation, Verdict};
 use super::request::Request;
 use super::{AskWanted, found};
 use crate::dataplane::dry_run::{self, Net};
@@ -23,10 +23,10 @@ pub fn explain<F: Net>(
     mut maps: Maps,
     ask: AskWanted<'_>,
     request: &Request,
-) -> anyhow::Result<Answer> {
+) -> anyhow::Result<Explanation> {
     let config = dry_run::serving_config(pins)?;
-    let mut answer = Answer::new(request.to_string());
-    answer.step(
+    let mut explanation = Explanation::new(request.to_string());
+    explanation.step(
         "socket",
         &[],
         "a process of this node dials: the cgroup's programs decide, before there is a packet",
@@ -36,35 +36,35 @@ pub fn explain<F: Net>(
     let found = lookup::frontend::<F>(&maps, (address, port), request.proto, true);
     let unserved = unserved(pins, request);
     let Some(of_scope @ (_, frontend)) = found.frontend else {
-        found::none::<F>(&mut answer, &maps, (&config, Role::NONE), &found, address);
-        match (answer.verdict, unserved) {
+        found::none::<F>(&mut explanation, &maps, (&config, Role::NONE), &found, address);
+        match (explanation.verdict, unserved) {
             (Verdict::Refused | Verdict::Dropped, Some((text, rules))) => {
-                left_alone(&mut answer, &text, rules)
+                left_alone(&mut explanation, &text, rules)
             }
-            (Verdict::Refused, None) => refused(&mut answer, Counter::SocketRefused),
-            (Verdict::Dropped, None) => dropped(&mut answer, None),
-            _ => answer.step("connect", &[], "the socket dials the address as it is"),
+            (Verdict::Refused, None) => refused(&mut explanation, Counter::SocketRefused),
+            (Verdict::Dropped, None) => dropped(&mut explanation, None),
+            _ => explanation.step("connect", &[], "the socket dials the address as it is"),
         }
-        return Ok(answer);
+        return Ok(explanation);
     };
-    let wanted = found::frontend(&mut answer, ask, request, &of_scope);
+    let wanted = found::frontend(&mut explanation, ask, request, &of_scope);
     if let Some((text, rules)) = unserved {
-        left_alone(&mut answer, &text, rules);
-        return Ok(answer);
+        left_alone(&mut explanation, &text, rules);
+        return Ok(explanation);
     }
     let flags = frontend.flags;
     if flags.has(FrontendFlags::SOURCE_RANGES) {
         let has_node = admits_node(flags);
-        found::source_ranges(&mut answer, wanted.as_ref(), "this node", has_node);
+        found::source_ranges(&mut explanation, wanted.as_ref(), "this node", has_node);
         if !has_node {
-            dropped(&mut answer, Some(Counter::DropSourceRange));
-            return Ok(answer);
+            dropped(&mut explanation, Some(Counter::DropSourceRange));
+            return Ok(explanation);
         }
     }
     let client =
         AffinityKey { service: frontend.service, netns: config.host_netns, addr: F::Addr::default() };
-    connect::<F>(&mut answer, pins, &mut maps, &frontend, Some(client), wanted.as_ref())?;
-    Ok(answer)
+    connect::<F>(&mut explanation, pins, &mut maps, &frontend, Some(client), wanted.as_ref())?;
+    Ok(explanation)
 }
 
 /// Why no program of the cgroup sees the call, if none does.
@@ -82,23 +82,23 @@ fn unserved(pins: &Pins, request: &Request) -> Option<(String, &'static [&'stati
 
 /// Answers for a socket of a pod that dials a ClusterIP.
 pub fn of_pod<F: Net>(
-    mut answer: Answer,
+    mut explanation: Explanation,
     pins: &Pins,
     maps: &mut Maps,
     ask: AskWanted<'_>,
     request: &Request,
     of_scope: &(Scope, FrontendValue),
-) -> anyhow::Result<Answer> {
+) -> anyhow::Result<Explanation> {
     let text = "the cgroup's programs serve sockets of pods here (--pod-sockets): they decide before there is a packet";
-    answer.step("socket", &[], text);
-    let wanted = found::frontend(&mut answer, ask, request, of_scope);
-    connect::<F>(&mut answer, pins, maps, &of_scope.1, None, wanted.as_ref())?;
-    Ok(answer)
+    explanation.step("socket", &[], text);
+    let wanted = found::frontend(&mut explanation, ask, request, of_scope);
+    connect::<F>(&mut explanation, pins, maps, &of_scope.1, None, wanted.as_ref())?;
+    Ok(explanation)
 }
 
 /// Adds the steps from the candidates to the connection. Without a `client` its session affinity entry is unknown.
 fn connect<F: Net>(
-    answer: &mut Answer,
+    explanation: &mut Explanation,
     pins: &Pins,
     maps: &mut Maps,
     frontend: &FrontendValue,
@@ -106,55 +106,55 @@ fn connect<F: Net>(
     wanted: Option<&Wanted>,
 ) -> anyhow::Result<()> {
     let flags = frontend.flags;
-    let candidates = backends::candidates::<F>(answer, maps, frontend, true, wanted)?;
+    let candidates = backends::candidates::<F>(explanation, maps, frontend, true, wanted)?;
     if candidates.list.is_empty() {
         match flags.has(FrontendFlags::USABLE_ELSEWHERE) {
-            true => dropped(answer, Some(Counter::DropNoLocalEndpoint)),
-            false => refused(answer, Counter::SocketRefused),
+            true => dropped(explanation, Some(Counter::DropNoLocalEndpoint)),
+            false => refused(explanation, Counter::SocketRefused),
         }
         return Ok(());
     }
     let kept = match client {
-        Some(client) => backends::affinity::<F>(answer, pins, frontend, &client, &candidates)?,
+        Some(client) => backends::affinity::<F>(explanation, pins, frontend, &client, &candidates)?,
         None => None,
     };
     if client.is_none() && frontend.affinity != 0 {
         let text =
             "ClientIP; a pod's socket is known by its network namespace, whose entry is not looked up here";
-        answer.step("affinity", &["SEM-237"], text);
+        explanation.step("affinity", &["SEM-237"], text);
     }
     if kept.is_none() {
-        backends::random(answer, &candidates);
+        backends::random(explanation, &candidates);
     }
     // Of several backends that are chosen from at random, any may be the socket's.
     let only = if candidates.list.len() == 1 { candidates.list.first().copied() } else { None };
-    answer.verdict = Verdict::Forwarded;
+    explanation.verdict = Verdict::Forwarded;
     match kept.or(only) {
         Some(backend) => {
-            (answer.backend, answer.destination) = (Some(backend.address), Some(backend.address));
+            (explanation.backend, explanation.destination) = (Some(backend.address), Some(backend.address));
             let text = format!("the socket is connected to {}, {}", backend.address, place(backend.locality));
-            answer.step("connect", &["SEM-102"], format!("{text}; no packet is translated"));
+            explanation.step("connect", &["SEM-102"], format!("{text}; no packet is translated"));
         }
         None => {
             let text = "the socket is connected to one of the backends itself; no packet is translated";
-            answer.step("connect", &["SEM-102"], text);
+            explanation.step("connect", &["SEM-102"], text);
         }
     }
     Ok(())
 }
 
-fn refused(answer: &mut Answer, counter: Counter) {
-    (answer.verdict, answer.reason) = (Verdict::Refused, Some(counter.label()));
-    answer.step("connect", &["SEM-097"], "the call fails with ECONNREFUSED");
+fn refused(explanation: &mut Explanation, counter: Counter) {
+    (explanation.verdict, explanation.reason) = (Verdict::Refused, Some(counter.label()));
+    explanation.step("connect", &["SEM-097"], "the call fails with ECONNREFUSED");
 }
 
-fn left_alone(answer: &mut Answer, text: &str, rules: &[&'static str]) {
-    (answer.verdict, answer.reason) = (Verdict::NoService, None);
-    answer.step("connect", rules, text);
+fn left_alone(explanation: &mut Explanation, text: &str, rules: &[&'static str]) {
+    (explanation.verdict, explanation.reason) = (Verdict::NoService, None);
+    explanation.step("connect", rules, text);
 }
 
-fn dropped(answer: &mut Answer, counter: Option<Counter>) {
-    answer.verdict = Verdict::Dropped;
-    answer.reason = counter.map(Counter::label).or(answer.reason);
-    answer.step("connect", &["SEM-097"], "the call fails with EPERM");
+fn dropped(explanation: &mut Explanation, counter: Option<Counter>) {
+    explanation.verdict = Verdict::Dropped;
+    explanation.reason = counter.map(Counter::label).or(explanation.reason);
+    explanation.step("connect", &["SEM-097"], "the call fails with EPERM");
 }

@@ -16,7 +16,7 @@ use svc_ctl::plan::book::{Book, Changes};
 use svc_ctl::plan::capacity::Capacity;
 use svc_ctl::plan::settings::Settings;
 use svc_ctl::plan::tables::Tables;
-use svc_ctl::plan::tick::{GRACE_MILLIS, Tick};
+use svc_ctl::plan::time::{GRACE_MILLIS, PlanTime};
 use svc_ctl::reconcile::InForce;
 use svc_ctl::source::manifests::files::Files;
 use svc_ctl::source::manifests::given::Given;
@@ -35,7 +35,7 @@ pub struct Daemon {
     given: Given,
     objects: Option<Objects>,
     model: Store,
-    clock: Tick,
+    clock: PlanTime,
     /// Contents of the tables.
     book: Book,
     /// The world that the book has planned.
@@ -63,7 +63,7 @@ impl Daemon {
             given: Given::default(),
             objects: None,
             model: Store::new("test-node"),
-            clock: Tick(0),
+            clock: PlanTime(0),
             book: Book::new(Tables::default(), capacity, Settings::default()),
             planned: None,
             ledger: Ledger::default(),

@@ -40,7 +40,7 @@ struct Pipe {
 impl Agent {
     pub fn start(name: &str, netns: &Netns, cgroup: &Cgroup) -> Result<Self> {
         let mut command = netns.command(THIS_PROGRAM)?;
-        cgroup.adopt(&mut command)?;
+        cgroup.contain(&mut command)?;
         // `run` is for xtask, whose command line must name a subcommand before it gets here.
         command.arg("run").env(super::ENV, name).stdin(Stdio::piped()).stdout(Stdio::piped());
         // Outside of the terminal's foreground process group: the test handles Ctrl-C, not the agent.

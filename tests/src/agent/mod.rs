@@ -5,9 +5,9 @@
 
 mod address;
 mod bulk;
+mod commands;
 mod handle;
 mod jobs;
-mod obey;
 mod probe;
 mod protocol;
 mod refused;
@@ -29,7 +29,7 @@ const ENV: &str = "SVC_TESTS_AGENT";
 /// Every `main` that uses the harness must call this first; in an agent it does not return.
 pub fn maybe_run() {
     if env::var_os(ENV).is_some() {
-        process::exit(i32::from(obey::stdin().is_err()));
+        process::exit(i32::from(commands::stdin().is_err()));
     }
     if let Ok(owner) = env::var(cleanup::ENV) {
         cleanup::run(&owner);

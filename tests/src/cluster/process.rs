@@ -31,7 +31,7 @@ impl Process {
         let log = log_dir.join(format!("{name}.log"));
         let file = File::options().create(true).append(true).open(&log);
         let file = file.with_context(|| format!("open {}", log.display()))?;
-        cgroup.adopt(&mut command)?;
+        cgroup.contain(&mut command)?;
         command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
         leave_terminal(&mut command);
         let child = command.spawn().with_context(|| format!("start {name}"))?;

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::report::{Outcome, Outcomes};
+use super::report::{SpecOutcome, SpecOutcomes};
 
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Record {
@@ -24,7 +24,7 @@ pub struct Record {
     /// The machine's load average over the last 15 minutes of the run.
     #[serde(default)]
     pub load: Option<String>,
-    pub outcomes: Outcomes,
+    pub outcomes: SpecOutcomes,
 }
 
 impl Record {
@@ -38,15 +38,15 @@ impl Record {
         fs::write(path, text).with_context(|| format!("write {}", path.display()))
     }
 
-    pub fn outcome(&self, spec: &str) -> &Outcome {
-        self.outcomes.get(spec).unwrap_or(&Outcome::NotRun)
+    pub fn outcome(&self, spec: &str) -> &SpecOutcome {
+        self.outcomes.get(spec).unwrap_or(&SpecOutcome::NotRun)
     }
 
     pub fn passed(&self) -> usize {
-        self.outcomes.values().filter(|outcome| **outcome == Outcome::Passed).count()
+        self.outcomes.values().filter(|outcome| **outcome == SpecOutcome::Passed).count()
     }
 
     pub fn failed(&self) -> usize {
-        self.outcomes.values().filter(|outcome| matches!(outcome, Outcome::Failed(_))).count()
+        self.outcomes.values().filter(|outcome| matches!(outcome, SpecOutcome::Failed(_))).count()
     }
 }

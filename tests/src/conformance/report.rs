@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 /// Result of one spec.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outcome {
+pub enum SpecOutcome {
     Passed,
     /// With the first line of the reason.
     Failed(String),
@@ -18,8 +18,8 @@ pub enum Outcome {
     NotRun,
 }
 
-/// Outcomes by the full text of a spec.
-pub type Outcomes = BTreeMap<String, Outcome>;
+/// SpecOutcomes by the full text of a spec.
+pub type SpecOutcomes = BTreeMap<String, SpecOutcome>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -46,7 +46,7 @@ struct Failure {
 }
 
 /// The specs of a report that belong to sig-network.
-pub fn parse(text: &str) -> Result<Outcomes> {
+pub fn parse(text: &str) -> Result<SpecOutcomes> {
     let suites: Vec<Suite> = serde_json::from_str(text).context("ginkgo's report")?;
     let specs = suites.into_iter().flat_map(|suite| suite.spec_reports);
     let ours = specs.filter(|spec| spec.leaf_node_type == "It").map(|spec| (spec.name(), spec.outcome()));
@@ -59,15 +59,15 @@ impl Spec {
         containers.chain([self.leaf_node_text.as_str()]).collect::<Vec<_>>().join(" ")
     }
 
-    fn outcome(&self) -> Outcome {
+    fn outcome(&self) -> SpecOutcome {
         let message = self.failure.as_ref().map_or("", |failure| &failure.message);
         let line = message.lines().next().unwrap_or_default();
         match self.state.as_str() {
-            "passed" => Outcome::Passed,
-            "skipped" | "pending" if line.is_empty() => Outcome::NotRun,
-            "skipped" => Outcome::Skipped(line.trim_start_matches("skipped - ").into()),
-            state if line.is_empty() => Outcome::Failed(state.into()),
-            _ => Outcome::Failed(line.into()),
+            "passed" => SpecOutcome::Passed,
+            "skipped" | "pending" if line.is_empty() => SpecOutcome::NotRun,
+            "skipped" => SpecOutcome::Skipped(line.trim_start_matches("skipped - ").into()),
+            state if line.is_empty() => SpecOutcome::Failed(state.into()),
+            _ => SpecOutcome::Failed(line.into()),
         }
     }
 }
@@ -94,11 +94,11 @@ mod tests {
         assert_eq!(
             outcomes,
             [
-                dns("a", Outcome::Passed),
-                dns("b", Outcome::NotRun),
-                dns("c", Outcome::Skipped("Requires >= 3 zones".into())),
-                dns("d", Outcome::Failed("timed out".into())),
-                dns("e", Outcome::Failed("interrupted".into())),
+                dns("a", SpecOutcome::Passed),
+                dns("b", SpecOutcome::NotRun),
+                dns("c", SpecOutcome::Skipped("Requires >= 3 zones".into())),
+                dns("d", SpecOutcome::Failed("timed out".into())),
+                dns("e", SpecOutcome::Failed("interrupted".into())),
             ]
         );
     }

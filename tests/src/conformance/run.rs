@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 use super::record::Record;
-use super::report::{Outcome, Outcomes};
+use super::report::{SpecOutcome, SpecOutcomes};
 use super::suite::{self, Place};
 use super::{OURS, WITNESS, internet, publish, record_path};
 use crate::cluster::args::{Cni, Conformance, Dns, Up, word};
@@ -39,7 +39,7 @@ pub fn main(settings: &Settings, args: &Conformance) -> Result<()> {
     show(&outcomes);
     eprintln!("{} s; reports and logs are in {}", began.elapsed().as_secs(), place.dir.display());
     if args.focus.is_some() || args.dns == Dns::Svc {
-        let failed = outcomes.values().filter(|outcome| matches!(outcome, Outcome::Failed(_))).count();
+        let failed = outcomes.values().filter(|outcome| matches!(outcome, SpecOutcome::Failed(_))).count();
         ensure!(failed == 0, "{failed} specs failed");
         return Ok(());
     }
@@ -47,13 +47,13 @@ pub fn main(settings: &Settings, args: &Conformance) -> Result<()> {
 }
 
 /// Prints every spec that ran.
-fn show(outcomes: &Outcomes) {
+fn show(outcomes: &SpecOutcomes) {
     for (spec, outcome) in outcomes {
         match outcome {
-            Outcome::Passed => println!("pass  {spec}"),
-            Outcome::Failed(why) => println!("FAIL  {spec}: {why}"),
-            Outcome::Skipped(why) => println!("skip  {spec}: {why}"),
-            Outcome::NotRun => {}
+            SpecOutcome::Passed => println!("pass  {spec}"),
+            SpecOutcome::Failed(why) => println!("FAIL  {spec}: {why}"),
+            SpecOutcome::Skipped(why) => println!("skip  {spec}: {why}"),
+            SpecOutcome::NotRun => {}
         }
     }
 }
@@ -66,7 +66,7 @@ fn first_word(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 /// Stores a whole run. If both proxies have one, the table is written again.
-fn record(running: &Running, proxy: &str, outcomes: Outcomes) -> Result<()> {
+fn record(running: &Running, proxy: &str, outcomes: SpecOutcomes) -> Result<()> {
     let version: Value =
         serde_json::from_str(&command::run(running.kubectl()?.args(["version", "-o", "json"]))?)?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("the kernel's version")?;

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
-use super::report::{self, Outcomes};
+use super::report::{self, SpecOutcomes};
 use crate::cluster::args::Dns;
 use crate::netns::Netns;
 
@@ -38,7 +38,7 @@ pub struct Place<'a> {
 
 /// Runs all specs (of DNS, if svc serves it) or those that match `focus`: first concurrently, then one by one those that must be
 /// alone.
-pub fn run(place: &Place<'_>, focus: Option<&str>, dns: Dns, procs: usize) -> Result<Outcomes> {
+pub fn run(place: &Place<'_>, focus: Option<&str>, dns: Dns, procs: usize) -> Result<SpecOutcomes> {
     fs::create_dir_all(&place.dir).with_context(|| format!("make {}", place.dir.display()))?;
     let (focus, skip) = match (focus, dns) {
         (Some(focus), _) => (focus, ""),
@@ -47,7 +47,7 @@ pub fn run(place: &Place<'_>, focus: Option<&str>, dns: Dns, procs: usize) -> Re
     };
     let mut outcomes = place.part("together", focus, skip, &format!("!{ALONE}"), procs)?;
     for (spec, outcome) in place.part("alone", focus, skip, ALONE, 1)? {
-        if outcome != report::Outcome::NotRun {
+        if outcome != report::SpecOutcome::NotRun {
             outcomes.insert(spec, outcome);
         }
     }
@@ -56,7 +56,7 @@ pub fn run(place: &Place<'_>, focus: Option<&str>, dns: Dns, procs: usize) -> Re
 
 impl Place<'_> {
     /// One run of ginkgo for the specs with a label, or without it (`!`). Failing specs are no error here.
-    fn part(&self, name: &str, focus: &str, skip: &str, label: &str, procs: usize) -> Result<Outcomes> {
+    fn part(&self, name: &str, focus: &str, skip: &str, label: &str, procs: usize) -> Result<SpecOutcomes> {
         let report = self.dir.join(format!("{name}.json"));
         let _ = fs::remove_file(&report);
         let log = self.dir.join(format!("{name}.log"));

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::notes::{Notes, Why};
 use super::record::Record;
-use super::report::Outcome;
+use super::report::SpecOutcome;
 
 /// The table, and problems that forbid publishing it.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ pub fn make(kube_proxy: &Record, svc: &Record, notes: &Notes) -> Table {
     let (mut deviating, mut passed, mut neither) = (Vec::new(), 0, 0);
     for spec in &specs {
         let (theirs, ours) = (kube_proxy.outcome(spec), svc.outcome(spec));
-        let passes = [theirs, ours].map(|outcome| *outcome == Outcome::Passed);
+        let passes = [theirs, ours].map(|outcome| *outcome == SpecOutcome::Passed);
         let note = notes.of(spec);
         let text = match (passes, note.map(|note| &note.why)) {
             ([_, true], None | Some(Why::Reason(_))) => String::new(),
@@ -93,21 +93,21 @@ fn heads(kube_proxy: &Record, svc: &Record) -> String {
     .concat()
 }
 
-const fn mark(outcome: &Outcome) -> &'static str {
+const fn mark(outcome: &SpecOutcome) -> &'static str {
     match outcome {
-        Outcome::Passed => "pass",
-        Outcome::Failed(_) => "FAIL",
-        Outcome::Skipped(_) => "skip",
-        Outcome::NotRun => "-",
+        SpecOutcome::Passed => "pass",
+        SpecOutcome::Failed(_) => "FAIL",
+        SpecOutcome::Skipped(_) => "skip",
+        SpecOutcome::NotRun => "-",
     }
 }
 
-fn shown(outcome: &Outcome) -> String {
+fn shown(outcome: &SpecOutcome) -> String {
     match outcome {
-        Outcome::Passed => "passes".into(),
-        Outcome::Failed(why) => format!("fails ({why})"),
-        Outcome::Skipped(why) => format!("skips itself ({why})"),
-        Outcome::NotRun => "is not run".into(),
+        SpecOutcome::Passed => "passes".into(),
+        SpecOutcome::Failed(why) => format!("fails ({why})"),
+        SpecOutcome::Skipped(why) => format!("skips itself ({why})"),
+        SpecOutcome::NotRun => "is not run".into(),
     }
 }
 
@@ -124,21 +124,23 @@ fn or_unrecorded(value: &Option<String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::conformance::report::Outcomes;
+    use crate::conformance::report::SpecOutcomes;
 
-    fn record(proxy: &str, outcomes: &[(&str, Outcome)]) -> Record {
-        let outcomes: Outcomes = outcomes.iter().map(|(spec, o)| ((*spec).to_owned(), o.clone())).collect();
+    fn record(proxy: &str, outcomes: &[(&str, SpecOutcome)]) -> Record {
+        let outcomes: SpecOutcomes =
+            outcomes.iter().map(|(spec, o)| ((*spec).to_owned(), o.clone())).collect();
         Record { proxy: proxy.into(), outcomes, ..Record::default() }
     }
 
-    fn failed() -> Outcome {
-        Outcome::Failed("why".into())
+    fn failed() -> SpecOutcome {
+        SpecOutcome::Failed("why".into())
     }
 
     #[test]
     fn a_spec_that_svc_does_not_pass_needs_a_note() {
-        let theirs = record("kube-proxy", &[("a", Outcome::Passed), ("b", failed()), ("c", Outcome::Passed)]);
-        let ours = record("svc", &[("a", failed()), ("b", failed()), ("c", Outcome::Passed)]);
+        let theirs =
+            record("kube-proxy", &[("a", SpecOutcome::Passed), ("b", failed()), ("c", SpecOutcome::Passed)]);
+        let ours = record("svc", &[("a", failed()), ("b", failed()), ("c", SpecOutcome::Passed)]);
         let none = make(&theirs, &ours, &Notes::parse("[]").unwrap());
         assert_eq!(none.waiting, ["a"]);
         assert_eq!(none.problems.len(), 2, "{:?}", none.problems);
@@ -163,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_note_that_came_true_or_fits_nothing_is_a_problem() {
-        let both = record("x", &[("a", Outcome::Passed)]);
+        let both = record("x", &[("a", SpecOutcome::Passed)]);
         for why in ["waits: SEM-001", "deviates: so"] {
             let notes =
                 Notes::parse(&format!("- {{spec: a, {why}}}\n- {{spec: z, reason: gone}}\n")).unwrap();

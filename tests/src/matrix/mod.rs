@@ -11,6 +11,6 @@ mod world;
 
 pub use cell::{BackendPlace, Cell, Client, Frontend};
 pub use source::Source;
-pub use table::{Outcome, Table};
+pub use table::{CellOutcome, Table};
 pub use variant::{VARIANTS, Variant};
 pub use world::MatrixWorld;

@@ -15,17 +15,17 @@ use crate::topology::Family;
 
 /// Result of a cell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum CellOutcome {
     Passed,
     Failed,
 }
 
 /// Results by variant and cell.
 #[derive(Debug, Default)]
-pub struct Table(BTreeMap<&'static str, (Variant, BTreeMap<Cell, Outcome>)>);
+pub struct Table(BTreeMap<&'static str, (Variant, BTreeMap<Cell, CellOutcome>)>);
 
 impl Table {
-    pub fn record(&mut self, variant: Variant, cell: Cell, outcome: Outcome) {
+    pub fn record(&mut self, variant: Variant, cell: Cell, outcome: CellOutcome) {
         self.0.entry(variant.name).or_insert_with(|| (variant, BTreeMap::new())).1.insert(cell, outcome);
     }
 
@@ -79,7 +79,7 @@ fn short(via: Via) -> &'static str {
     }
 }
 
-fn line(row: Cell, results: &BTreeMap<Cell, Outcome>) -> String {
+fn line(row: Cell, results: &BTreeMap<Cell, CellOutcome>) -> String {
     let Cell { client, backend, frontend, .. } = row;
     let name =
         format!("{:8} {:19} {:9} ", client.to_string(), backend.to_string(), Frontend::to_string(&frontend));
@@ -87,8 +87,8 @@ fn line(row: Cell, results: &BTreeMap<Cell, Outcome>) -> String {
         return format!("{name}   no meaning: {reason}");
     }
     let marks = columns().map(|(via, family)| match results.get(&Cell { via, family, ..row }) {
-        Some(Outcome::Passed) => "ok",
-        Some(Outcome::Failed) => "FAIL",
+        Some(CellOutcome::Passed) => "ok",
+        Some(CellOutcome::Failed) => "FAIL",
         None => ".",
     });
     name + &marks.map(|mark| format!("{mark:>8}")).collect::<String>()

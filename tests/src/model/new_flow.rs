@@ -90,10 +90,10 @@ impl Model {
                 return drop("drop_no_route");
             }
         }
-        let is_neighbour = is_bridged && route.is_some_and(|r| r.interface == "cni0");
+        let is_on_bridge = is_bridged && route.is_some_and(|r| r.interface == "cni0");
         let (exit, reply_hook) = match target.place {
             Place::Local | Place::Remote if is_itself => (ExitKind::Hairpin, ReplyHook::Ingress),
-            Place::Local | Place::Remote if is_masked || is_neighbour => {
+            Place::Local | Place::Remote if is_masked || is_on_bridge => {
                 (ExitKind::Redirect, ReplyHook::Ingress)
             }
             Place::Host | Place::Local | Place::Remote if is_pod => (ExitKind::Stack, ReplyHook::PodEgress),

@@ -5,13 +5,16 @@ use std::net::IpAddr;
 use anyhow::Result;
 use svc_common::abi::{AffinityKey, AffinityValue, BackendId, MapAddr, names};
 use svc_common::addr::{AddrV4, AddrV6};
-use svc_common::datapath::affinity::AFFINITY_SHIFT;
 use svc_ctl::dataplane::clock::coarse_ns;
 use svc_ctl::dataplane::pins::Pins;
 
 use super::flow::{LineCodec, SERVICE};
 use super::place::{self, Family};
 use super::table::{Table, clear, open};
+
+/// A unit of an entry's expiry in nanoseconds of the kernel's clock, as a power of two: 67 ms. It is spelled out here, so that
+/// timeouts in units are timeouts in seconds, too.
+const AFFINITY_SHIFT: u32 = 26;
 
 /// A session affinity entry that expires in that many seconds; a row takes less than five.
 #[derive(Clone, Copy, Debug)]

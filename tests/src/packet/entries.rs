@@ -19,7 +19,7 @@ pub struct Entries {
 
 /// Counts and numbers of entries of one family at one moment.
 #[derive(Clone, Copy, Debug)]
-pub struct Census {
+pub struct EntryTotals {
     flows: (EntryCount, usize),
     affinity: (EntryCount, usize),
     fragments: (EntryCount, usize),
@@ -34,8 +34,8 @@ impl Entries {
         })
     }
 
-    /// The census, given the numbers of flow records and session affinity entries.
-    pub fn census(&self, family: Family, flows: usize, affinity: usize) -> Result<Census> {
+    /// The entry_totals, given the numbers of flow records and session affinity entries.
+    pub fn entry_totals(&self, family: Family, flows: usize, affinity: usize) -> Result<EntryTotals> {
         let (tables, fragments) = match family {
             Family::V4 => {
                 ([EntryTable::Flows4, EntryTable::Affinity4, EntryTable::Fragments4], present(&self.v4)?)
@@ -45,7 +45,7 @@ impl Entries {
             }
         };
         let [of_flows, of_affinity, of_fragments] = tables.map(|table| self.count(table));
-        Ok(Census {
+        Ok(EntryTotals {
             flows: (of_flows?, flows),
             affinity: (of_affinity?, affinity),
             fragments: (of_fragments?, fragments),
@@ -62,7 +62,7 @@ impl Entries {
     }
 }
 
-impl Census {
+impl EntryTotals {
     /// The counts match the tables' growth. `flows` are the expected inserts and removals of flow records, if the row
     /// has them.
     pub fn check_since(&self, before: &Self, flows: Option<(u64, u64)>) -> Result<()> {

@@ -16,7 +16,7 @@ const ETH: usize = 14;
 
 /// An error message to the sender of a packet without IP options.
 #[derive(Clone, Copy, Debug)]
-pub struct Answer {
+pub struct IcmpError {
     pub from: IpAddr,
     pub to: IpAddr,
     /// Transport of the packet.
@@ -24,7 +24,7 @@ pub struct Answer {
     pub problem: Problem,
 }
 
-impl Answer {
+impl IcmpError {
     /// The message that quotes `input`. Two checksums in it have no single correct value and are taken from `got`
     /// after a check: the quoted checksum may be any value that keeps the message's checksum correct, whether or not
     /// a card completes it later (CHECKSUM_PARTIAL).

@@ -25,7 +25,8 @@ use super::flow::LineCodec;
 use super::place::{self, Family, INTERFACES};
 use super::row::At;
 use super::run::{self, Ran};
-use super::tagged::{self, Tagger};
+use super::{tagged, tunnel};
+use crate::bpf::Prelude;
 use crate::command;
 
 /// A tick of the records in nanoseconds of the kernel's clock, as a power of two. It is spelled out here, so that lifetimes in
@@ -37,8 +38,8 @@ pub struct Kernel {
     // Its XDP link keeps the receive queues that test runs need.
     _loaded: Loaded,
     programs: BTreeMap<&'static str, OwnedFd>,
-    /// Programs that run before those at TC if there is a tag.
-    taggers: BTreeMap<&'static str, Tagger>,
+    /// Programs before those at TC: for a packet with a tag, or from a tunnel.
+    preludes: BTreeMap<&'static str, Prelude>,
     pub pins: Pins,
     pub store: BpfStore,
     interfaces: BTreeMap<&'static str, u32>,
@@ -81,17 +82,20 @@ impl Kernel {
         for uplink in ["up0", "up1", "up2"] {
             loaded.xdp("uplink_xdp")?.attach(uplink, XdpMode::Driver).context("XDP on a veth")?;
         }
-        let (mut programs, mut taggers) = (BTreeMap::new(), BTreeMap::new());
-        for at in [At::PodIngress, At::PodEgress, At::UplinkIngress, At::UplinkEgress, At::Xdp] {
+        let (mut programs, mut preludes) = (BTreeMap::new(), BTreeMap::new());
+        let tunnels = [At::TunnelIngress, At::TunnelEgress];
+        let others = [At::PodIngress, At::PodEgress, At::UplinkIngress, At::UplinkEgress, At::Xdp];
+        for at in tunnels.into_iter().chain(others) {
             let program = loaded.program(at.program())?;
             if at.is_tc() {
-                taggers.insert(at.program(), Tagger::before(program.as_fd()).context("the tagger")?);
+                let prelude = if at.is_tunnel() { tunnel::to_this_host } else { tagged::tagger };
+                preludes.insert(at.program(), prelude(program.as_fd()).context("a prelude")?);
             }
             programs.insert(at.program(), program);
         }
         let knows_complete_checksums = loaded.features.csum_ipv6_flag;
         let store = BpfStore(Maps::open(&pins)?);
-        Ok(Self { _loaded: loaded, programs, taggers, pins, store, interfaces, knows_complete_checksums })
+        Ok(Self { _loaded: loaded, programs, preludes, pins, store, interfaces, knows_complete_checksums })
     }
 
     pub fn ifindex(&self, interface: &str) -> u32 {
@@ -138,6 +142,7 @@ impl Kernel {
                 "up0" => (Role::UPLINK, "node"),
                 "up1" => (Role::UPLINK, "node-b"),
                 "up2" => (Role::UPLINK, "any"),
+                "tunnel0" => (Role::UPLINK, "node"),
                 "cni0" => (Role::POD_BRIDGE, "bridge"),
                 "port0" | "port1" => (Role::POD, "bridge"),
                 _ => (Role::POD, "node"),
@@ -151,7 +156,7 @@ impl Kernel {
                 snat_v6: AddrV6::from_ip(place::address(own, Family::V6)),
                 mac: place::macs(name).0,
                 flags: match role {
-                    Role::UPLINK => IfaceFlags::TAKES_XDP,
+                    Role::UPLINK if *name != "tunnel0" => IfaceFlags::TAKES_XDP,
                     Role::POD if knows_pods => IfaceFlags::LOCAL_PODS,
                     _ => IfaceFlags::NONE,
                 }
@@ -162,7 +167,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// Runs the program of a hook on a frame as on the wire. At TC the outer tag is beside the frame, at egress too.
+    /// Runs the program of a hook on a frame as on the wire. At TC the outer tag is beside the frame, at egress too. A tunnel's
+    /// packet is the frame without its Ethernet header.
     pub fn run(&self, at: At, interface: &str, gso: u32, packet: &[u8], flags: u32) -> Result<Ran> {
         let program =
             self.programs.get(at.program()).with_context(|| format!("{at:?} has no program"))?.as_fd();
@@ -170,9 +176,12 @@ impl Kernel {
         if !at.is_tc() {
             return Ok(run::xdp(program, packet, index)?);
         }
-        let (tag, frame) = tagged::untagged(packet);
-        let tagger = tag.and_then(|_| self.taggers.get(at.program()));
-        let program = tagger.map_or(program, Tagger::program);
+        let (tag, frame) = match packet.get(tunnel::ETH..) {
+            Some(packet) if at.is_tunnel() => (None, packet.to_vec()),
+            _ => tagged::untagged(packet),
+        };
+        let prelude = self.preludes.get(at.program()).filter(|_| tag.is_some() || at.is_tunnel());
+        let program = prelude.map_or(program, Prelude::program);
         Ok(run::tc(program, &frame, run::Skb { ifindex: index, gso_size: gso, tag }, flags)?)
     }
 

@@ -10,17 +10,15 @@ use svc_ctl::plan::tables::{Backend, Frontend, FrontendEntry, MapOp, Prefix};
 
 use super::affinity;
 use super::carried::Carried;
-use super::entries::{Census, Entries};
+use super::entries::{Entries, EntryTotals};
 use super::flow::{Line, LineCodec, SERVICE, decode, encode};
+use super::hash::SNAT_PORTS;
 use super::kernel::{self, Kernel};
 use super::maglev;
 use super::place::{self, Family};
 use super::row::{Row, Service, locality};
 use super::tracked;
 use super::wire::{Case, endpoint};
-
-/// First SNAT port, and the number of ports.
-pub const SNAT_PORTS: (u16, u16) = (20_000, 10_000);
 
 /// A kernel with a row's tables.
 pub struct Lab {
@@ -136,8 +134,8 @@ impl Lab {
         self.carried.reset(Migration::NONE)
     }
 
-    pub fn census(&self, family: Family) -> Result<Census> {
-        self.entries.census(family, self.flows(family)?.len(), self.affinity(family)?.len())
+    pub fn entry_totals(&self, family: Family) -> Result<EntryTotals> {
+        self.entries.entry_totals(family, self.flows(family)?.len(), self.affinity(family)?.len())
     }
 
     /// Makes every session affinity entry expire that many seconds earlier.

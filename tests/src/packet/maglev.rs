@@ -2,13 +2,7 @@
 
 use std::sync::Arc;
 
-use svc_common::abi::FlowKey;
-use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
-use svc_common::datapath::select::tuple_hash;
-use svc_common::family::{Family as Net, V4, V6};
-
-use super::flow::{AddrPort, LineCodec};
-use super::place::Family;
+use super::hash;
 use super::wire::{Case, L4, Packet, endpoint, number};
 
 /// A table of that many pages, with indices of backends within its extent.
@@ -32,22 +26,6 @@ impl Maglev {
 
 /// The hash of a packet.
 pub fn hash(packet: &Packet, case: Case) -> u32 {
-    let (from, to) = (packet.source(case), endpoint(packet.dst, case));
     let l4 = if packet.l4 == L4::Either { case.l4 } else { packet.l4 };
-    let proto = Proto(number(l4, case.family));
-    match case.family {
-        Family::V4 => of::<V4>(from, to, proto, AddrV4::from_ip),
-        Family::V6 => of::<V6>(from, to, proto, AddrV6::from_ip),
-    }
-}
-
-fn of<F: Net>(from: AddrPort, to: AddrPort, proto: Proto, addr: fn(std::net::IpAddr) -> F::Addr) -> u32 {
-    tuple_hash::<F>(&FlowKey {
-        src: addr(from.0),
-        dst: addr(to.0),
-        sport: Port::new(from.1),
-        dport: Port::new(to.1),
-        proto,
-        _pad: [0; 3],
-    })
+    hash::of_tuple(packet.source(case), endpoint(packet.dst, case), number(l4, case.family))
 }

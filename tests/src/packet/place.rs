@@ -43,8 +43,16 @@ const HOSTS: &[(&str, [u8; 4])] = &[
     ("other-vip", [10, 96, 0, 11]),
     ("unallocated", [10, 96, 1, 9]),
     ("stranger", [203, 0, 113, 77]),
+    // Behind the tunnel. IPv4 and IPv6 addresses have their own Ethernet type in octets 12 and 13 of the header.
+    ("tunnel-client", [8, 0, 0, 9]),
+    ("tunnel-pod", [8, 0, 0, 10]),
     ("any", [0, 0, 0, 0]),
 ];
+
+/// First octets of the addresses behind the tunnel in IPv4: an Ethernet type.
+const TYPE_V4: [u8; 2] = [0x08, 0x00];
+/// Third word of the counterparts in IPv6.
+const TYPE_V6: u16 = 0x86dd;
 
 /// Interfaces of the node: name, last octet of its MAC, last octet of the MAC of the default host behind it.
 pub const INTERFACES: &[(&str, u8, u8)] = &[
@@ -52,6 +60,7 @@ pub const INTERFACES: &[(&str, u8, u8)] = &[
     ("up1", 0x02, 0x32),
     // Forwarding is off on this one.
     ("up2", 0x03, 0x33),
+    ("tunnel0", 0x04, 0x34),
     ("pod0", 0x10, 0x20),
     ("pod1", 0x11, 0x21),
     ("port0", 0x12, 0x22),
@@ -132,7 +141,8 @@ pub fn in_family(v4: Ipv4Addr, family: Family) -> IpAddr {
         Family::V6 => {
             let [a, b, c, d] = v4.octets();
             let pair = |x, y| u16::from_be_bytes([x, y]);
-            Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, pair(a, b), pair(c, d)).into()
+            let third = if [a, b] == TYPE_V4 { TYPE_V6 } else { 0 };
+            Ipv6Addr::new(0xfd00, 0, third, 0, 0, 0, pair(a, b), pair(c, d)).into()
         }
     }
 }

@@ -114,6 +114,8 @@ pub enum At {
     PodEgress,
     UplinkIngress,
     UplinkEgress,
+    TunnelIngress,
+    TunnelEgress,
     Xdp,
     /// At XDP, and at TC ingress of the uplink: one case each, with the same result.
     Outside,
@@ -126,6 +128,8 @@ impl At {
             Self::PodEgress => "pod_egress",
             Self::UplinkIngress | Self::Outside => "uplink_ingress",
             Self::UplinkEgress => "uplink_egress",
+            Self::TunnelIngress => "tunnel_ingress",
+            Self::TunnelEgress => "tunnel_egress",
             Self::Xdp => "uplink_xdp",
         }
     }
@@ -135,7 +139,12 @@ impl At {
     }
 
     pub fn is_ingress(self) -> bool {
-        !matches!(self, Self::PodEgress | Self::UplinkEgress)
+        !matches!(self, Self::PodEgress | Self::UplinkEgress | Self::TunnelEgress)
+    }
+
+    /// Packets have no Ethernet header.
+    pub fn is_tunnel(self) -> bool {
+        matches!(self, Self::TunnelIngress | Self::TunnelEgress)
     }
 }
 
@@ -193,6 +202,14 @@ pub fn up_in(interface: &'static str, packet: Packet) -> Step {
 
 pub fn up_out(interface: &'static str, packet: Packet) -> Step {
     step(At::UplinkEgress, interface, packet)
+}
+
+pub fn tunnel_in(packet: Packet) -> Step {
+    step(At::TunnelIngress, "tunnel0", packet)
+}
+
+pub fn tunnel_out(packet: Packet) -> Step {
+    step(At::TunnelEgress, "tunnel0", packet)
 }
 
 pub fn xdp(interface: &'static str, packet: Packet) -> Step {

@@ -26,7 +26,7 @@ pub struct Skb {
     pub ifindex: u32,
     /// Octets of the segments into which it will be cut; 0: none.
     pub gso_size: u32,
-    /// For a [`super::tagged::Tagger`].
+    /// For a program after [`super::tagged::tagger`].
     pub tag: Option<Tag>,
 }
 

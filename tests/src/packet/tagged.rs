@@ -2,9 +2,9 @@
 //! which BPF_PROG_TEST_RUN cannot do.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::BorrowedFd;
 
-use crate::bpf;
+use crate::bpf::{self, Prelude};
 
 /// Ethernet types of tags: a VLAN's (IEEE 802.1Q), and a provider's around it (802.1ad).
 pub const C_TAG: u16 = 0x8100;
@@ -18,10 +18,7 @@ const MACS: usize = 12;
 const CONTROL: u16 = 48;
 const KIND: u16 = 52;
 
-const HELPER_TAIL_CALL: u32 = 12;
 const HELPER_SKB_VLAN_PUSH: u32 = 18;
-/// Not an action of our programs: the tail call has failed.
-const NOT_CALLED: u32 = 99;
 
 /// A tag: its Ethernet type; priority (three bits), a flag, and the VLAN id.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -58,38 +55,10 @@ pub fn untagged(frame: &[u8]) -> (Option<Tag>, Vec<u8>) {
     (None, frame.to_vec())
 }
 
-/// A program that sets the skb's tag and tail-calls another program.
-#[derive(Debug)]
-pub struct Tagger {
-    program: OwnedFd,
-    /// Holds a reference to the other program.
-    _table: OwnedFd,
-}
-
-impl Tagger {
-    pub fn before(program: BorrowedFd<'_>) -> io::Result<Self> {
-        let table = bpf::table_of(program)?;
-        let [table_low, table_high] = bpf::map(2, table.as_fd());
-        let instructions = [
-            bpf::copy(6, 1),
-            bpf::load_word(3, 1, CONTROL),
-            bpf::load_word(2, 1, KIND),
-            bpf::call(HELPER_SKB_VLAN_PUSH),
-            bpf::copy(1, 6),
-            table_low,
-            table_high,
-            bpf::set(3, 0),
-            bpf::call(HELPER_TAIL_CALL),
-            bpf::set(0, NOT_CALLED),
-            bpf::EXIT,
-        ];
-        let program = bpf::load(bpf::BPF_PROG_TYPE_SCHED_CLS, &instructions)?;
-        Ok(Self { program, _table: table })
-    }
-
-    pub fn program(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
-    }
+/// Sets the skb's tag before the program runs.
+pub fn tagger(program: BorrowedFd<'_>) -> io::Result<Prelude> {
+    let push = [bpf::load_word(3, 1, CONTROL), bpf::load_word(2, 1, KIND), bpf::call(HELPER_SKB_VLAN_PUSH)];
+    Prelude::before(program, &push)
 }
 
 #[cfg(test)]

@@ -5,25 +5,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
-use svc_common::abi::{Counter, FlowKey, ServiceCounters};
-use svc_common::addr::{AddrV4, AddrV6, Port, Proto};
-use svc_common::datapath::select::{client_hash, snat_port, snat_ring};
-use svc_common::family::{Family as Net, V4, V6};
+use svc_common::abi::{Counter, ServiceCounters};
 use svc_ctl::dataplane::load::Features;
 
 use super::affinity::AffinityEntry;
 use super::error::{self, compare};
-use super::flow::{Flow, Line, LineCodec};
+use super::flow::{Flow, Line};
+use super::hash;
 use super::kernel;
-use super::lab::{self, Lab};
+use super::lab::Lab;
 use super::place::Family;
 use super::row::{At, Expected, Problem, Row, Step};
 use super::run::CHECKSUM_COMPLETE;
 use super::tagged::untagged;
+use super::tunnel::ETH;
 use super::wire::{CANDIDATES, Case, L4, Packet, endpoint, number};
-
-/// Octets of an Ethernet header.
-const ETH: usize = 14;
 
 /// The lab, made by the first case.
 pub type Shared = Arc<Mutex<Option<Result<Lab>>>>;
@@ -88,9 +84,10 @@ impl Row {
 }
 
 impl Step {
-    /// The kernel can check the sum: at TC, for a packet that stays the same packet and has a checksum to update.
+    /// The kernel can check the sum: at TC, for a frame that stays the same packet and has a checksum to update.
     fn keeps_the_sum(&self) -> bool {
-        self.at != At::Xdp && !matches!(self.becomes, Expected::Icmp(..)) && !self.packet.has_no_checksum()
+        let has_sum = self.at.is_tc() && !self.at.is_tunnel();
+        has_sum && !matches!(self.becomes, Expected::Icmp(..)) && !self.packet.has_no_checksum()
     }
 }
 
@@ -113,7 +110,7 @@ fn run_once(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
 }
 
 fn run_steps(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
-    let census = lab.census(case.family)?;
+    let entry_totals = lab.entry_totals(case.family)?;
     let _sockets =
         row.sockets.iter().map(|socket| socket.open(case)).collect::<Result<Vec<_>>>().context("a socket")?;
     for (i, step) in row.steps.iter().enumerate() {
@@ -122,7 +119,7 @@ fn run_steps(row: &Row, case: Case, lab: &mut Lab, flags: u32) -> Result<()> {
     }
     check_flows("flow records", &row.after, &lab.flows(case.family)?, case, lab)?;
     check_flows("carried records", &row.carried_after, &lab.carried(case.family)?, case, lab)?;
-    lab.census(case.family)?.check_since(&census, row.entries)?;
+    lab.entry_totals(case.family)?.check_since(&entry_totals, row.entries)?;
     let mut want: Vec<String> = row.affinity_after.iter().map(AffinityEntry::to_text).collect();
     let mut got = lab.affinity(case.family)?;
     want.sort();
@@ -149,7 +146,11 @@ fn to_text(flow: &Flow, case: Case, now: u32, lab: &Lab) -> Vec<String> {
 fn take(step: &Step, case: Case, lab: &Lab, flags: u32) -> Result<()> {
     let wire = |packet: &Packet| packet.bytes(case, step.interface, step.at.is_ingress());
     // The frame as the program sees it.
-    let bytes = |packet: &Packet| if step.at.is_tc() { untagged(&wire(packet)).1 } else { wire(packet) };
+    let bytes = |packet: &Packet| match step.at {
+        at if at.is_tunnel() => wire(packet).split_off(ETH),
+        at if at.is_tc() => untagged(&wire(packet)).1,
+        _ => wire(packet),
+    };
     let input = bytes(&step.packet);
     let (counters, service) = (lab.kernel.counters(), lab.service_counters());
     let ran = lab
@@ -165,6 +166,8 @@ fn take(step: &Step, case: Case, lab: &Lab, flags: u32) -> Result<()> {
         Expected::Redirects(packet) if step.at == At::Xdp && packet.interface() == Some(step.interface) => {
             ("transmit", bytes(packet))
         }
+        // A packet of a tunnel gets an Ethernet header before it leaves by another device.
+        Expected::Redirects(packet) if step.at.is_tunnel() => ("redirect", wire(packet)),
         Expected::Redirects(packet) => ("redirect", bytes(packet)),
         Expected::Icmp(from, problem) => ("redirect", icmp(&input, step, case, from, *problem, &ran.packet)?),
     };
@@ -206,7 +209,8 @@ fn check_service(
     let is_new = |c: &Counter| matches!(c, Counter::FlowNew | Counter::FlowMidstream);
     let is_translated =
         step.is_counted && matches!(step.becomes, Expected::Passes(_) | Expected::Redirects(_));
-    let word = |at: usize| u64::from(input[ETH + at]) << 8 | u64::from(input[ETH + at + 1]);
+    let ip = if step.at.is_tunnel() { 0 } else { ETH };
+    let word = |at: usize| u64::from(input[ip + at]) << 8 | u64::from(input[ip + at + 1]);
     let len = match case.family {
         Family::V4 => word(2),
         Family::V6 => word(4) + 40,
@@ -226,28 +230,19 @@ fn icmp(input: &[u8], step: &Step, case: Case, from: &str, problem: Problem, got
     let l4 = if step.packet.l4 == L4::Either { case.l4 } else { step.packet.l4 };
     let (from, _) = endpoint(&format!("{from}:0"), case);
     let (to, _) = step.packet.source(case);
-    let answer = error::Answer { from, to, l4, problem };
+    let answer = error::IcmpError { from, to, l4, problem };
     answer.to_octets(input, got)
 }
 
 /// The client's candidates for a source port, in order.
 fn snat_ports(row: &Row, case: Case) -> [u16; CANDIDATES] {
-    let (addr, port) = match (row.client, row.steps.first()) {
+    let client = match (row.client, row.steps.first()) {
         (Some(client), _) => endpoint(client, case),
         (None, Some(step)) => step.packet.source(case),
         (None, None) => return case.snat,
     };
-    let proto = Proto(number(case.l4, case.family));
-    let hash = match case.family {
-        Family::V4 => hash::<V4>(AddrV4::from_ip(addr), port, proto),
-        Family::V6 => hash::<V6>(AddrV6::from_ip(addr), port, proto),
-    };
-    let (first, count) = lab::SNAT_PORTS;
-    std::array::from_fn(|attempt| snat_port(hash, attempt as u32, first, snat_ring(count)).number())
-}
-
-fn hash<F: Net>(src: F::Addr, sport: u16, proto: Proto) -> u32 {
-    client_hash::<F>(&FlowKey { src, sport: Port::new(sport), proto, ..FlowKey::default() })
+    let mut ports = hash::snat_ports(client, number(case.l4, case.family));
+    std::array::from_fn(|_| ports.next().unwrap_or_default())
 }
 
 fn difference(

@@ -200,7 +200,7 @@ impl Packet {
     }
 
     /// The time to live decremented, MACs left to the neighbor subsystem.
-    pub fn by_neighbour(self) -> Self {
+    pub fn by_neighbor(self) -> Self {
         Self { ttl: self.ttl - 1, ..self }
     }
 

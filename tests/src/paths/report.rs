@@ -27,7 +27,7 @@ requests, and in brackets the ratio to the direct path: the median over the rati
         fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim(),
         cpu_model(),
         std::thread::available_parallelism().map_or(0, usize::from),
-        Path::ALL.map(word).join(" | "),
+        Path::ALL.map(path_label).join(" | "),
         "---|".repeat(Path::ALL.len()),
     );
     // A row has the two families of a case.
@@ -41,7 +41,7 @@ requests, and in brackets the ratio to the direct path: the median over the rati
             both.map(Option::unwrap_or_default).join(" / ")
         });
         // Writing to a String cannot fail.
-        let _ = writeln!(page, "| {} | {} |", words(v4), cells.join(" | "));
+        let _ = writeln!(page, "| {} | {} |", case_label(v4), cells.join(" | "));
     }
     page
 }
@@ -75,7 +75,7 @@ fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-const fn word(path: Path) -> &'static str {
+const fn path_label(path: Path) -> &'static str {
     match path {
         Path::Direct => "direct",
         Path::Nft => "nft",
@@ -86,7 +86,7 @@ const fn word(path: Path) -> &'static str {
     }
 }
 
-fn words(case: &Case) -> String {
+fn case_label(case: &Case) -> String {
     let dials = match case.dials {
         Dials::ClusterIp => "ClusterIP",
         Dials::NodePort => "NodePort",

@@ -81,7 +81,7 @@ impl TestNode {
     pub fn start(&self, name: &str, mut command: Command) -> Result<Daemon> {
         let path = self.dir().join(format!("{name}.log"));
         let log = File::create(&path).with_context(|| format!("create {}", path.display()))?;
-        self.cgroup.adopt(&mut command)?;
+        self.cgroup.contain(&mut command)?;
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let started = Instant::now();

@@ -137,14 +137,13 @@ impl<S: Environment> Show<S> {
                 self.environment.diagnosis()
             )));
         }
+        let lost = trouble.as_ref().map_or(0, |trouble| trouble.losses(&before));
         if let Some(trouble) = trouble {
-            let (time, lost) = (trouble.time(), trouble.losses(&before));
-            self.screen
-                .note(&format!("noticed after {:.1} s; {lost} requests were lost", time.as_secs_f64()));
+            self.screen.note(&format!("noticed after {:.1} s", trouble.time().as_secs_f64()));
             self.troubles.push(trouble);
         }
         let total = before.since(&start);
-        self.screen.total(&total);
+        self.screen.total(&total, lost);
         self.phases.push(Phase::new(name, &total));
         Ok(())
     }

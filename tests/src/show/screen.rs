@@ -14,6 +14,9 @@ use crate::agent::Report;
 /// Replies per second of a full bar.
 const FULL: u64 = 200;
 
+/// Columns of a full bar. With the longest name and the numbers a line has 77, and fits a terminal of 80.
+const BAR: usize = 40;
+
 /// A bar is removed after this many ticks without a reply.
 const SILENCE: u32 = 8;
 
@@ -107,11 +110,12 @@ impl Screen {
         });
     }
 
-    /// The total of a part, below its name.
-    pub(super) fn total(&self, total: &Report) {
+    /// The total of a part, below its name. `lost`: requests to servers that had just died, which are no failures of svc.
+    pub(super) fn total(&self, total: &Report, lost: u64) {
         let servers = total.by_server.iter().map(|(name, count)| format!("{name} {count}"));
         let servers = servers.collect::<Vec<_>>().join(", ");
-        self.note(&format!("{} requests, {} failures", total.ok + total.failed, total.failed));
+        let failures = total.failed.saturating_sub(lost);
+        self.note(&format!("{} requests, {failures} failures, {lost} lost", total.ok + total.failed));
         self.note(&servers);
     }
 
@@ -124,7 +128,7 @@ impl Screen {
         println!("\n{requests} requests, {failures} failures, {losses} lost with servers that were killed");
         let most = summary.backends.values().max().copied().unwrap_or(1).max(1);
         for (name, count) in &summary.backends {
-            let length = usize::try_from(count * 40 / most).unwrap_or_default();
+            let length = usize::try_from(count * BAR as u64 / most).unwrap_or_default();
             println!("{name:>width$} {count:>7} {}", "█".repeat(length), width = self.width);
         }
         if let Some(failure) = summary.first_failure.as_ref().filter(|_| summary.failures > 0) {
@@ -134,7 +138,8 @@ impl Screen {
 }
 
 fn style(width: usize) -> ProgressStyle {
-    let style = ProgressStyle::with_template(&format!("{{prefix:>{width}}} {{bar:50.cyan/black}} {{msg}}"));
+    let style =
+        ProgressStyle::with_template(&format!("{{prefix:>{width}}} {{bar:{BAR}.cyan/black}} {{msg}}"));
     // The template is constant except for the width; an error in it would show in the first run.
     style.unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("██ ")
 }

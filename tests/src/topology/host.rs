@@ -33,7 +33,7 @@ impl Host {
     /// A command in the host's namespace and cgroup.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Result<Command> {
         let mut command = self.netns.command(program)?;
-        self.cgroup.adopt(&mut command)?;
+        self.cgroup.contain(&mut command)?;
         Ok(command)
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use super::outcome::Outcome;
+use super::outcome::RowOutcome;
 use super::row::Row;
 
 /// The hand-written list.
@@ -57,7 +57,7 @@ impl Deviation {
         self.rows.iter().all(|text| row.contains(text)) && !self.but.iter().any(|text| row.contains(text))
     }
 
-    pub fn outcome(&self) -> Result<Outcome> {
+    pub fn outcome(&self) -> Result<RowOutcome> {
         self.svc.parse().map_err(anyhow::Error::msg).with_context(|| format!("deviation {:?}", self.rows))
     }
 }

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use serde::Deserialize;
 
 use super::frontend::Frontend;
-use super::outcome::Outcome;
+use super::outcome::RowOutcome;
 use crate::agent::Via;
 use crate::topology::Family;
 
@@ -24,9 +24,9 @@ pub struct Line {
     pub vias: Vec<Via>,
     pub families: Vec<Family>,
     /// `None`: only kube-proxy determines the result.
-    pub expected: Option<Outcome>,
+    pub expected: Option<RowOutcome>,
     /// Result with svc's own settings. `None`: it is random, or not given.
-    pub by_default: Option<Outcome>,
+    pub by_default: Option<RowOutcome>,
 }
 
 impl FromStr for Line {
@@ -59,7 +59,7 @@ impl FromStr for Line {
             }
         }
         let frontends = whom.split(", ").map(str::parse).collect::<Result<_, _>>()?;
-        let outcome = |words: &str| words.parse::<Outcome>().map_err(|error| format!("{text}: {error}"));
+        let outcome = |words: &str| words.parse::<RowOutcome>().map_err(|error| format!("{text}: {error}"));
         let (expected, by_default) = expected.split_once("; by default ").unwrap_or((expected, expected));
         let by_default = if by_default == "random" { None } else { Some(outcome(by_default)?) };
         Ok(Self {

@@ -28,7 +28,7 @@ use std::path::PathBuf;
 
 pub use deviations::Deviations;
 pub use group::Group;
-pub use outcome::Outcome;
+pub use outcome::RowOutcome;
 pub use play::{RowResults, play};
 pub use random::groups as random_groups;
 pub use row::Row;

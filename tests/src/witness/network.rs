@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, anyhow};
 use super::api_server::ApiServer;
 use super::hosts;
 use super::kube_proxy::KubeProxy;
-use super::outcome::Outcome;
+use super::outcome::RowOutcome;
 use super::row::Row;
 use super::service::Place;
 use super::settings::Settings;
@@ -152,12 +152,12 @@ impl ProxyNetwork {
     }
 
     /// The results of each row's client, in the rows' order. Clients run concurrently, each with some rows at once.
-    pub fn meet(&self, api_server: &ApiServer, rows: &[&Row]) -> Result<Vec<Outcome>> {
+    pub fn meet(&self, api_server: &ApiServer, rows: &[&Row]) -> Result<Vec<RowOutcome>> {
         let mut by_client: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
         for (n, row) in rows.iter().enumerate() {
             by_client.entry(&row.client).or_default().push(n);
         }
-        let ask = |client: &str, all: &[usize]| -> Result<Vec<(usize, Outcome)>> {
+        let ask = |client: &str, all: &[usize]| -> Result<Vec<(usize, RowOutcome)>> {
             let agent = self.agent(client)?;
             let mut outcomes = Vec::new();
             for batch in all.chunks(BATCH) {
@@ -166,7 +166,7 @@ impl ProxyNetwork {
                     rows.iter().map(|row| self.probe(api_server, row)).collect::<Result<Vec<_>>>()?;
                 let met = agent.probe_from_fresh_ports(probes)?;
                 outcomes.extend(batch.iter().zip(rows).zip(met).map(|((n, row), tried)| {
-                    let outcome = Outcome::of(&tried, &self.names);
+                    let outcome = RowOutcome::of(&tried, &self.names);
                     (*n, if row.stays { outcome.staying() } else { outcome })
                 }));
             }

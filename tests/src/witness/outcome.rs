@@ -9,7 +9,7 @@ use crate::agent::Tried;
 
 /// `a1 b1 from pod, b1 from node1`, `refused`, `nothing`. A set: order and number of the attempts do not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct RowOutcome {
     /// The servers that answered, by the client address that they saw.
     answers: BTreeMap<String, BTreeSet<String>>,
     failures: BTreeSet<String>,
@@ -21,7 +21,7 @@ const REFUSED: &str = "refused";
 const UNREACHABLE: &str = "unreachable";
 const NOTHING: &str = "nothing";
 
-impl Outcome {
+impl RowOutcome {
     /// `names` are the names of addresses.
     pub fn of(tried: &[Tried], names: &BTreeMap<IpAddr, String>) -> Self {
         let mut outcome = Self::default();
@@ -74,7 +74,7 @@ impl Outcome {
     }
 }
 
-impl fmt::Display for Outcome {
+impl fmt::Display for RowOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let answers = self.answers.iter().map(|(source, servers)| {
             let servers: Vec<_> = servers.iter().map(String::as_str).collect();
@@ -85,7 +85,7 @@ impl fmt::Display for Outcome {
     }
 }
 
-impl FromStr for Outcome {
+impl FromStr for RowOutcome {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -124,15 +124,15 @@ mod tests {
             answered("a1", "10.0.0.1"),
             answered("a1", "1.1.1.1"),
         ];
-        let outcome = Outcome::of(&tried, &names);
+        let outcome = RowOutcome::of(&tried, &names);
         assert_eq!(outcome.to_string(), "a1 from 1.1.1.1, a1 b1 from pod, refused");
         assert_eq!("a1 b1 from pod, refused, a1 from 1.1.1.1".parse(), Ok(outcome));
-        assert!("denied".parse::<Outcome>().is_err());
+        assert!("denied".parse::<RowOutcome>().is_err());
     }
 
     #[test]
     fn only_missing_answers_are_left_out_beside_answers() {
-        let heard = |text: &str| text.parse::<Outcome>().unwrap().heard().to_string();
+        let heard = |text: &str| text.parse::<RowOutcome>().unwrap().heard().to_string();
         assert_eq!(heard("a1 from pod, nothing"), heard("a1 from pod"));
         assert_ne!(heard("a1 from pod, refused"), heard("a1 from pod"));
         assert_ne!(heard("a1 from pod, nothing"), heard("b1 from pod"));
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_client_that_keeps_its_server_differs_from_one_that_does_not() {
-        let outcome = |text: &str| text.parse::<Outcome>().unwrap().staying().to_string();
+        let outcome = |text: &str| text.parse::<RowOutcome>().unwrap().staying().to_string();
         assert_eq!(outcome("a1 from pod, a1 from node1"), "same from node1, same from pod");
         assert_eq!(outcome("a1 from pod, b1 from node1"), "b1 from node1, a1 from pod");
     }

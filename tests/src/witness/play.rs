@@ -9,7 +9,7 @@ use super::api_server::ApiServer;
 use super::group::Group;
 use super::hosts;
 use super::network::{Datapath, ProxyNetwork};
-use super::outcome::Outcome;
+use super::outcome::RowOutcome;
 use super::row::{self, Row};
 use super::service::Service;
 use super::settings::Settings;
@@ -18,10 +18,10 @@ use crate::topology::Family;
 /// Results of a row.
 #[derive(Clone, Debug)]
 pub struct RowResults {
-    pub kube_proxy: Outcome,
-    pub svc: Outcome,
+    pub kube_proxy: RowOutcome,
+    pub svc: RowOutcome,
     /// With svc's own settings, if the row has an expectation for that.
-    pub by_default: Option<Outcome>,
+    pub by_default: Option<RowOutcome>,
 }
 
 /// On a busy machine an answer may come too late. A row that differs by that alone is played again this many times, and
@@ -141,15 +141,15 @@ fn meet_once<'r>(
 impl RowResults {
     /// As expected, in all networks.
     fn is_plain(&self, row: &Row) -> bool {
-        self.is_like(row, Outcome::clone)
+        self.is_like(row, RowOutcome::clone)
     }
 
     /// As expected, but for attempts without an answer beside those with one.
     fn differs_by_silence(&self, row: &Row) -> bool {
-        !self.is_plain(row) && self.is_like(row, Outcome::heard)
+        !self.is_plain(row) && self.is_like(row, RowOutcome::heard)
     }
 
-    fn is_like(&self, row: &Row, part: fn(&Outcome) -> Outcome) -> bool {
+    fn is_like(&self, row: &Row, part: fn(&RowOutcome) -> RowOutcome) -> bool {
         let kube_proxy = part(&self.kube_proxy);
         part(&self.svc) == kube_proxy
             && row.expected.as_ref().is_none_or(|expected| kube_proxy == part(expected))

@@ -1,7 +1,7 @@
 //! One case: a client, a frontend, a protocol and a family, at one step of a group.
 
 use super::frontend::Frontend;
-use super::outcome::Outcome;
+use super::outcome::RowOutcome;
 use super::settings::Settings;
 use crate::agent::Via;
 use crate::topology::Family;
@@ -21,8 +21,8 @@ pub struct Row {
     pub via: Via,
     pub family: Family,
     pub tries: usize,
-    pub expected: Option<Outcome>,
-    pub by_default: Option<Outcome>,
+    pub expected: Option<RowOutcome>,
+    pub by_default: Option<RowOutcome>,
     /// The Service, shown with a difference.
     pub definition: String,
 }

@@ -44,7 +44,7 @@ pub fn trials(fixtures: &Arc<Fixtures>) -> Vec<Trial> {
             "a changed address of the Node accepts NodePorts in the place of the old one (SEM-221)",
             address,
         ),
-        case("changed pod CIDRs of the Node decide who is a local pod (SEM-221)", pod_cidrs),
+        case("changed pod CIDRs of the Node decide which pods are local (SEM-221)", pod_cidrs),
         case("the ranges of ServiceCIDR objects are followed, and their free addresses dropped", ranges),
         case("svc-ctl check names a node that does not serve and a right that is missing", check),
     ]
@@ -118,7 +118,7 @@ fn address(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Under external policy Local a local pod is served by endpoints of all nodes, and nobody else is.
+/// Under external policy Local a local pod is served by endpoints of all nodes. Other clients are not.
 fn pod_cidrs(testbed: &Testbed, case: &Case<'_>) -> Result<()> {
     case.pods(&["far"])?;
     let local = json!({"type": "NodePort", "externalTrafficPolicy": "Local", "selector": {"app": "far"}});

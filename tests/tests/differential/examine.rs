@@ -5,18 +5,18 @@ use svc_common::abi::Counter;
 use svc_tests::model::oracle::{Exit, PacketOutcome, Possible};
 use svc_tests::model::packet::{ETH, Packet, Quote, Shape, tuple_in};
 use svc_tests::model::world::{Proto, Tuple};
-use svc_tests::packet::error::{Answer, compare};
+use svc_tests::packet::error::{IcmpError, compare};
 use svc_tests::packet::place;
 use svc_tests::packet::row::At;
 use svc_tests::packet::wire::L4;
 
-use super::run::{Counts, Outcome, Verdict};
+use super::run::{Counts, ProgramOutcome, Verdict};
 
 /// A packet with its result.
 pub struct Examined<'a> {
     pub packet: &'a Packet,
     pub input: &'a [u8],
-    pub outcome: &'a Outcome,
+    pub outcome: &'a ProgramOutcome,
     pub at: At,
     pub interface: &'static str,
     /// The counters, read only if they distinguish results.
@@ -26,7 +26,7 @@ pub struct Examined<'a> {
 impl Examined<'_> {
     /// This result is possible, by verdict, tuple and counters.
     pub fn fits(&self, possible: &Possible) -> bool {
-        let Outcome { verdict, octets } = self.outcome;
+        let ProgramOutcome { verdict, octets } = self.outcome;
         let is_same = || octets == self.input;
         let looks_like = match possible.outcome {
             PacketOutcome::Untouched => *verdict == Verdict::Pass && is_same(),
@@ -78,7 +78,7 @@ impl Examined<'_> {
                     Proto::Icmp => L4::Icmp,
                 };
                 let to = self.packet.tuple.src.ip();
-                Answer { from, to, l4, problem }.to_octets(self.input, got)?
+                IcmpError { from, to, l4, problem }.to_octets(self.input, got)?
             }
             PacketOutcome::Goes { as_, quoted, exit } => {
                 let (dmac, smac) = match exit {
@@ -100,7 +100,7 @@ impl Examined<'_> {
     }
 
     pub fn complaint(&self, possible: &[Possible]) -> String {
-        let Outcome { verdict, octets } = self.outcome;
+        let ProgramOutcome { verdict, octets } = self.outcome;
         let change = match octets == self.input {
             true => "unchanged".to_owned(),
             false => format!("as {:?}, {} octets", tuple_in(octets, self.packet), octets.len()),

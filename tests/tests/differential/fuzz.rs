@@ -14,7 +14,7 @@ use svc_tests::packet::sums::{crc32c, fold, sum};
 
 use super::case::Case;
 use super::rng::Rng;
-use super::run::{Outcome, Verdict};
+use super::run::{ProgramOutcome, Verdict};
 
 /// A frame of one of the case's flows, and the interface by which it comes.
 pub fn frame(rng: &mut Rng, case: &Case) -> (&'static str, Vec<u8>) {
@@ -121,8 +121,8 @@ fn checksum(h: &ValidHeaders) -> Range<usize> {
 }
 
 /// The outcome of the frame; fails if that is not allowed.
-pub fn check(world: &World, input: &[u8], outcome: &Outcome) -> Result<&'static str> {
-    let Outcome { verdict, octets } = outcome;
+pub fn check(world: &World, input: &[u8], outcome: &ProgramOutcome) -> Result<&'static str> {
+    let ProgramOutcome { verdict, octets } = outcome;
     if octets == input {
         ensure!(
             matches!(verdict, Verdict::Pass | Verdict::Drop),

@@ -20,7 +20,7 @@ use svc_ctl::plan::node_ports::NodePortAddresses;
 use svc_ctl::plan::prefixes::{Cidrs, LocalPods};
 use svc_ctl::plan::settings::Settings;
 use svc_ctl::plan::tables::Tables;
-use svc_ctl::plan::tick::Tick;
+use svc_ctl::plan::time::PlanTime;
 use svc_ctl::reconcile::InForce;
 use svc_ctl::source::event::{Event, SourceEvent};
 use svc_ctl::sweeper::remove_stale;
@@ -119,12 +119,12 @@ impl Node {
         self.clock += 10_000;
         self.book.set_settings(settings);
         let all = Changes { node: true, ..Changes::default() };
-        let turn = self.book.turn(store.world(), &all, Tick(self.clock));
+        let turn = self.book.turn(store.world(), &all, PlanTime(self.clock));
         let problems: Vec<_> = turn.complaints.into_iter().flat_map(|(_, list)| list).collect();
         anyhow::ensure!(problems.is_empty(), "the plan has problems: {problems:?}");
         let failed = self.kernel.store.apply(&turn.ops);
         failed.into_iter().next().map_or(Ok(()), |(_, error)| Err(error))?;
-        self.book.release(Tick(self.clock));
+        self.book.release(PlanTime(self.clock));
         remove_stale(&self.kernel.pins, &InForce::of(&self.book, &store.world().addresses))?;
         Ok(())
     }

@@ -41,7 +41,7 @@ pub struct Runner {
 }
 
 /// Result of a program for a packet.
-pub struct Outcome {
+pub struct ProgramOutcome {
     pub verdict: Verdict,
     pub octets: Vec<u8>,
 }
@@ -263,7 +263,7 @@ impl Runner {
         is_ingress: bool,
         by_xdp: bool,
         flags: u32,
-    ) -> Result<(Outcome, At)> {
+    ) -> Result<(ProgramOutcome, At)> {
         let at = match (is_pod(interface), is_ingress) {
             (true, true) => At::PodIngress,
             (true, false) => At::PodEgress,
@@ -280,7 +280,7 @@ impl Runner {
         Ok((self.program(at, interface, input, flags)?, at))
     }
 
-    fn program(&self, at: At, interface: &str, input: &[u8], flags: u32) -> Result<Outcome> {
+    fn program(&self, at: At, interface: &str, input: &[u8], flags: u32) -> Result<ProgramOutcome> {
         let ran = self.node.kernel.run(at, interface, 0, input, flags).context("BPF_PROG_TEST_RUN")?;
         let verdict = match (at, ran.verdict) {
             (At::Xdp, 2) | (_, -1) => Verdict::Pass,
@@ -290,7 +290,7 @@ impl Runner {
             (_, 2) => Verdict::Drop,
             (_, code) => bail!("verdict {code}"),
         };
-        Ok(Outcome { verdict, octets: ran.packet })
+        Ok(ProgramOutcome { verdict, octets: ran.packet })
     }
 
     /// The result among those that look alike. If they began different flows, the record decides.

@@ -7,7 +7,7 @@ use std::env;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use svc_tests::matrix::{Cell, MatrixWorld, Outcome, Table, VARIANTS, Variant};
+use svc_tests::matrix::{Cell, CellOutcome, MatrixWorld, Table, VARIANTS, Variant};
 
 /// A variant's world, made at its first use.
 struct SharedWorld {
@@ -26,7 +26,7 @@ fn of_variant(variant: Variant, all: bool, table: &Arc<Mutex<Table>>) -> Vec<Tri
         let (shared, table) = (Arc::clone(&shared), Arc::clone(table));
         Trial::test(format!("{}: {cell} ({})", variant.name, cell.rule()), move || {
             let result = shared.try_cell(cell);
-            let outcome = if result.is_ok() { Outcome::Passed } else { Outcome::Failed };
+            let outcome = if result.is_ok() { CellOutcome::Passed } else { CellOutcome::Failed };
             table.lock().unwrap_or_else(PoisonError::into_inner).record(variant, cell, outcome);
             result
         })

@@ -11,6 +11,7 @@ mod heal;
 mod health;
 mod large;
 mod live;
+mod local_pods;
 mod localhost;
 mod maglev;
 mod mapped;
@@ -68,6 +69,7 @@ fn trials(arguments: &Arguments, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         one_port::trials(),
         own_ports::trials(),
         live::trials(),
+        local_pods::trials(),
         localhost::trials(),
         large::trials(),
         affinity::trials(),

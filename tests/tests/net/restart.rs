@@ -271,7 +271,7 @@ const LEASE_LIMIT: Duration = Duration::from_secs(20);
 
 fn pod_without_daemon(testbed: &mut Testbed) -> Result<()> {
     testbed.world.daemon(1)?.kill()?;
-    testbed.set_backends(&["far"])?; // Nobody reads this before the restart.
+    testbed.set_backends(&["far"])?; // No daemon reads this before the restart.
     testbed.world.topology.node_mut(1).add_pod("late")?;
     for family in Family::BOTH {
         let to = testbed.cluster_ip(family);

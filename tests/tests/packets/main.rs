@@ -25,6 +25,7 @@ mod stale;
 mod state;
 mod tables;
 mod through_stack;
+mod tunnel;
 mod vlan;
 
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         maglev::rows(),
         carried::rows(),
         through_stack::rows(),
+        tunnel::rows(),
         vlan::rows(),
     ]
     .concat();

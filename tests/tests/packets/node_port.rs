@@ -231,7 +231,7 @@ fn way_out() -> Vec<Row> {
             .service(external("any:30080", &["silent:8080"]))
             .sees(
                 up_in("up0", first("client:5000", "node:30080"))
-                    .redirects(first("node:snat0", "silent:8080").by_neighbour())
+                    .redirects(first("node:snat0", "silent:8080").by_neighbor())
                     .counts(&[FlowNew]),
             )
             .expects_flow(silent()),
@@ -240,7 +240,7 @@ fn way_out() -> Vec<Row> {
             .sees(xdp("up0", first("client:5000", "node:30080")).counts(&[FlowNew]))
             .sees(
                 up_in("up0", first("client:5000", "node:30080"))
-                    .redirects(first("node:snat0", "silent:8080").by_neighbour()),
+                    .redirects(first("node:snat0", "silent:8080").by_neighbor()),
             )
             .expects_flow(silent()),
         row("a packet larger than the next hop's MTU is answered with that MTU")

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use anyhow::Result;
 use libtest_mimic::{Arguments, Failed, Trial};
-use svc_tests::witness::{self, Deviations, Group, Outcome, Row, RowResults};
+use svc_tests::witness::{self, Deviations, Group, Row, RowOutcome, RowResults};
 use svc_tests::{agent, cleanup};
 
 /// Seed of the random worlds.
@@ -105,9 +105,9 @@ fn judge(play: &Play, row: &Row) -> Result<(), Failed> {
 
 /// Two networks with the same defect would agree.
 fn vary(all: &[&RowResults]) -> Result<(), Failed> {
-    let count = |is_so: fn(&Outcome) -> bool| all.iter().filter(|met| is_so(&met.kube_proxy)).count();
-    let answered = count(Outcome::is_answered);
-    let (refused, silent) = (count(Outcome::is_refused), count(Outcome::is_silent));
+    let count = |is_so: fn(&RowOutcome) -> bool| all.iter().filter(|met| is_so(&met.kube_proxy)).count();
+    let answered = count(RowOutcome::is_answered);
+    let (refused, silent) = (count(RowOutcome::is_refused), count(RowOutcome::is_silent));
     let counted =
         format!("of {} rows {answered} are answered, {refused} refused, {silent} silent", all.len());
     eprintln!("{counted}");

@@ -15,7 +15,8 @@ use crate::{cache, debian};
 
 /// Image names in the tests of the locked release.
 const BUSYBOX: [&str; 2] = ["busybox:1.37.0-1", "busybox:1.36.1-1"];
-/// Its own names, and those of images of which the tests use only a shell with network tools, or a running container.
+/// Names of agnhost, and of images for which it stands in: the tests use only their shell with network tools, or just run
+/// them.
 const AGNHOST: [&str; 5] =
     ["agnhost:2.63.0", "agnhost:2.55", "glibc-dns-testing:2.0.0", "nginx:1.15-4", "nginx:1.27-0"];
 const IPTABLES: &str = "registry.k8s.io/build-image/distroless-iptables:v0.9.6";

@@ -135,7 +135,7 @@ pub const TIERS: &[Tier] = &[
     },
     Tier {
         name: "mutants",
-        what: "the pipeline with one thing broken: the tier differential must notice",
+        what: "the pipeline or the plan with one mistake: the tier differential or a cheap test must notice",
         runs: Runs::AgainstMutants,
         ..PLAIN
     },

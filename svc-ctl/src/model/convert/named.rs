@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1 as core;
 
-use super::service::{Role, convert_proxied};
+use super::service::{ServiceKind, convert_proxied};
 use super::{Converted, Refusals, Scope};
 use crate::model::named::NamedService;
 use crate::model::parse::parse_dns_name;
@@ -16,14 +16,14 @@ pub fn convert_named_service(object: &core::Service, scope: Scope) -> Converted<
     let (Some(spec), true, Scope::TablesAndNames) = (&object.spec, has_name, scope) else {
         return refusals.done(None);
     };
-    match Role::of(object) {
-        Role::Proxied => refusals.done(None),
-        Role::Headless => refusals.done(Some(NamedService::Headless)),
-        Role::ExternalName => {
+    match ServiceKind::of(object) {
+        ServiceKind::Proxied => refusals.done(None),
+        ServiceKind::Headless => refusals.done(Some(NamedService::Headless)),
+        ServiceKind::ExternalName => {
             let name = refusals.keep("spec.externalName", parse_external_name(spec));
             refusals.done(name.map(|name| NamedService::ExternalName(name.into())))
         }
-        Role::Foreign => {
+        ServiceKind::Foreign => {
             let Converted { value, refused } = convert_proxied(object, spec, refusals);
             Converted { value: value.map(|service| NamedService::Foreign(Box::new(service))), refused }
         }

@@ -24,7 +24,7 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
         return refusals.done(None);
     }
     let Some(spec) = &object.spec else { return refusals.done(None) };
-    if !matches!(Role::of(object), Role::Proxied) {
+    if !matches!(ServiceKind::of(object), ServiceKind::Proxied) {
         return refusals.done(None);
     }
     convert_proxied(object, spec, refusals)
@@ -32,7 +32,7 @@ pub fn convert_service(object: &core::Service) -> Converted<Service> {
 
 /// This node's treatment of a Service.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Role {
+pub(super) enum ServiceKind {
     Proxied,
     /// Left to another proxy (SEM-003).
     Foreign,
@@ -42,7 +42,7 @@ pub(super) enum Role {
     ExternalName,
 }
 
-impl Role {
+impl ServiceKind {
     pub(super) fn of(object: &core::Service) -> Self {
         let spec = object.spec.as_ref();
         if spec.and_then(|s| s.type_.as_deref()) == Some("ExternalName") {

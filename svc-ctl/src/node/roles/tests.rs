@@ -24,7 +24,7 @@ fn pair(name: &str) -> Interface {
 }
 
 fn routed(name: &str, pod: &str) -> Interface {
-    Interface { neighbour: Some(pod.parse().unwrap()), ..pair(name) }
+    Interface { routed_host: Some(pod.parse().unwrap()), ..pair(name) }
 }
 
 /// A port of the interface at that position of the list, counted from 1.

@@ -22,7 +22,7 @@ pub enum Question {
 
 /// A status and its JSON.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Answer {
+pub struct HealthResponse {
     pub is_ok: bool,
     /// Number of ready endpoints on this node, in a response about a Service.
     pub weight: Option<usize>,
@@ -30,7 +30,7 @@ pub struct Answer {
 }
 
 /// Response about the daemon; `now` in milliseconds since 1970.
-pub fn about_daemon(question: Question, health: &Health, now: u64) -> Answer {
+pub fn about_daemon(question: Question, health: &Health, now: u64) -> HealthResponse {
     let is_healthy = health.is_healthy(now);
     let updated = if is_healthy { now } else { health.updated.unwrap_or_default() };
     // One loop writes both families. Before the first write there is no time to report.
@@ -61,11 +61,11 @@ pub fn about_daemon(question: Question, health: &Health, now: u64) -> Answer {
             is_healthy && health.is_complete
         }
     };
-    Answer { is_ok, weight: None, body: body.to_string() }
+    HealthResponse { is_ok, weight: None, body: body.to_string() }
 }
 
 /// Response about a Service with that many ready endpoints on this node.
-pub fn about_service(service: &ServiceName, local_endpoints: usize, is_healthy: bool) -> Answer {
+pub fn about_service(service: &ServiceName, local_endpoints: usize, is_healthy: bool) -> HealthResponse {
     let quoted = |text: &str| Value::from(text).to_string();
     let body = format!(
         "{{\n\t\"service\": {{\n\t\t\"namespace\": {},\n\t\t\"name\": {}\n\t}},\n\t\"localEndpoints\": \
@@ -73,7 +73,7 @@ pub fn about_service(service: &ServiceName, local_endpoints: usize, is_healthy: 
         quoted(&service.namespace),
         quoted(&service.name)
     );
-    Answer { is_ok: is_healthy && local_endpoints > 0, weight: Some(local_endpoints), body }
+    HealthResponse { is_ok: is_healthy && local_endpoints > 0, weight: Some(local_endpoints), body }
 }
 
 /// A time in RFC 3339.
@@ -82,7 +82,7 @@ fn time(unix_ms: u64) -> String {
     Timestamp::from_millisecond(ms).unwrap_or(Timestamp::MAX).to_string()
 }
 
-impl IntoResponse for Answer {
+impl IntoResponse for HealthResponse {
     fn into_response(self) -> Response {
         let status = if self.is_ok { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
         let headers = [("content-type", "application/json"), ("x-content-type-options", "nosniff")];

@@ -21,7 +21,7 @@ use crate::plan::prefixes::{is_node_in_ranges, source_ranges};
 use crate::plan::render::frontend_text;
 use crate::plan::tables::{Frontend, Prefix};
 use crate::plan::targets::Target;
-use crate::plan::tick::Tick;
+use crate::plan::time::PlanTime;
 
 /// Ids and places that were allocated for a service port.
 struct Allocated {
@@ -40,7 +40,7 @@ impl Book {
         service: &Arc<Service>,
         before: Option<&Page>,
         owners: &BTreeMap<Frontend, Claimant>,
-        now: Tick,
+        now: PlanTime,
         complaints: &mut Vec<Complaint>,
     ) -> Page {
         let mut grants = Vec::new();
@@ -109,7 +109,7 @@ impl Book {
         of: &PortOf,
         claims: &[Claim],
         endpoints: &Endpoints,
-        now: Tick,
+        now: PlanTime,
     ) -> Result<Allocated, Full> {
         let frontends = claims.iter().map(|c| &c.frontend);
         let (service, begins) = self.ids.service(&of.key(), frontends, now)?;
@@ -135,7 +135,7 @@ impl Book {
     fn take_extent(
         &mut self,
         targets: &[(Target, Locality)],
-        now: Tick,
+        now: PlanTime,
     ) -> Result<(Extent, Vec<BackendId>), Full> {
         let mut ids = Vec::with_capacity(targets.len());
         for (target, _) in targets {
@@ -177,7 +177,7 @@ impl Book {
         claims: &[Claim],
         endpoints: &Endpoints,
         allocated: Allocated,
-        now: Tick,
+        now: PlanTime,
         complaints: &mut Vec<Complaint>,
     ) -> Grant {
         let mut published = Vec::with_capacity(endpoints.cluster.len() + endpoints.local.len());
@@ -253,7 +253,7 @@ impl Book {
         &mut self,
         over: Extent,
         of: &PortOf,
-        now: Tick,
+        now: PlanTime,
         complaints: &mut Vec<Complaint>,
     ) -> Extent {
         let Some(set) = self.tables().extents.get(&over).cloned() else { return Extent::default() };

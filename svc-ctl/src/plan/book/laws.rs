@@ -17,7 +17,7 @@ use crate::plan::maglev::digest;
 use crate::plan::page::{plan_endpoints, policy_of};
 use crate::plan::prefixes::{is_node_in_ranges, source_ranges};
 use crate::plan::tables::{Backend, FrontendEntry};
-use crate::plan::tick::GRACE_MILLIS;
+use crate::plan::time::GRACE_MILLIS;
 
 /// Small, so that places and numbers are used again and sometimes run out.
 const SMALL: Capacity = Capacity {
@@ -375,7 +375,7 @@ fn play(steps: Vec<(Step, u64)>, mut capacity: Capacity) -> Result<bool, TestCas
         for _ in 0..3 {
             let changes =
                 planned.as_ref().map_or_else(Changes::default, |before| Changes::between(before, &world));
-            let turn = book.turn(&world, &changes, Tick(now));
+            let turn = book.turn(&world, &changes, PlanTime(now));
             planned = Some(world.clone());
             let before = kernel.leads();
             let target = {
@@ -406,8 +406,8 @@ fn play(steps: Vec<(Step, u64)>, mut capacity: Capacity) -> Result<bool, TestCas
                 tables,
                 "the kernel holds the book's tables, and every entry is named"
             );
-            book.release(Tick(now));
-            if book.next_try(Tick(now)).is_none_or(|at| at.0 > now) {
+            book.release(PlanTime(now));
+            if book.next_try(PlanTime(now)).is_none_or(|at| at.0 > now) {
                 break;
             }
         }
@@ -478,12 +478,12 @@ fn if_two_services_disagree_on_the_node_of_a_backend_the_one_that_names_it_wins(
         .collect();
     world.slices.insert(key, nameless.into());
     let mut book = Book::new(Tables::default(), Capacity::default(), Settings::default());
-    book.turn(&world, &Changes::default(), Tick(0));
+    book.turn(&world, &Changes::default(), PlanTime(0));
     let locality = |book: &Book| book.tables().backends.values().map(|b| b.locality).collect::<Vec<_>>();
     assert_eq!(locality(&book), [Locality::LOCAL]);
     let before = world.clone();
     put(&mut world, 0, None);
-    book.turn(&world, &Changes::between(&before, &world), Tick(0));
+    book.turn(&world, &Changes::between(&before, &world), PlanTime(0));
     assert_eq!(locality(&book), [Locality::REMOTE]);
     assert!(book.tables().frontends.values().all(|e| e.flags.has(FrontendFlags::USABLE_ELSEWHERE)));
 }

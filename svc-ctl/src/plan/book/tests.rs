@@ -3,7 +3,7 @@
 use super::*;
 use crate::model::node::NodeAddresses;
 use crate::plan::render::render;
-use crate::plan::tick::GRACE_MILLIS;
+use crate::plan::time::GRACE_MILLIS;
 use crate::source::sample::store;
 
 /// A world with these Services (`name: spec`) and slices (`service: addresses`), all IPv4, port 80 to 8080.
@@ -41,15 +41,15 @@ impl Played {
 
     fn over(found: Tables, world: &World, capacity: Capacity) -> Self {
         let mut book = Book::new(found, capacity, Settings::default());
-        let turn = book.turn(world, &Changes::default(), Tick(0));
+        let turn = book.turn(world, &Changes::default(), PlanTime(0));
         Self { book, world: world.clone(), turn }
     }
 
     /// The next world, once the kernel holds the last one.
     fn then(&mut self, world: &World, now: u64) -> &mut Self {
-        self.book.release(Tick(now));
+        self.book.release(PlanTime(now));
         let changes = Changes::between(&self.world, world);
-        self.turn = self.book.turn(world, &changes, Tick(now));
+        self.turn = self.book.turn(world, &changes, PlanTime(now));
         self.world = world.clone();
         self
     }
@@ -249,17 +249,17 @@ fn a_full_table_names_the_service_and_spares_the_others() {
     let wanted = played.book.wanted_capacity(u32::MAX).unwrap();
     assert_eq!((wanted.selection, wanted.maglev), (16, capacity.maglev));
     // The place of b becomes free, but there are still no two free places in a row.
-    played.book.release(Tick(1));
-    assert_eq!(played.book.next_try(Tick(1)), Some(Tick(1 + GRACE_MILLIS)));
+    played.book.release(PlanTime(1));
+    assert_eq!(played.book.next_try(PlanTime(1)), Some(PlanTime(1 + GRACE_MILLIS)));
     played.then(&new, 1 + GRACE_MILLIS);
     assert_eq!((played.reasons(), played.entry("10.96.0.1")), (vec![full.to_owned()], a));
     // The table grows.
     played.book.grow(Capacity { selection: 8, ..capacity });
-    assert_eq!(played.book.next_try(Tick(2)), Some(Tick(2)));
+    assert_eq!(played.book.next_try(PlanTime(2)), Some(PlanTime(2)));
     played.then(&new, 2);
     assert_eq!(played.reasons(), [] as [&str; 0]);
     assert_ne!(played.entry("10.96.0.1"), a);
-    assert_eq!(played.book.next_try(Tick(3)), None);
+    assert_eq!(played.book.next_try(PlanTime(3)), None);
 }
 
 #[test]
@@ -271,7 +271,7 @@ fn a_service_without_room_is_served_once_another_one_goes() {
     played.then(&world(&services[1..], &[]), 0);
     // Make before break: the room is free only after the turn that removes the other Service, and the next turn is due
     // at once.
-    assert_eq!(played.book.next_try(Tick(0)), Some(Tick(0)));
+    assert_eq!(played.book.next_try(PlanTime(0)), Some(PlanTime(0)));
     played.then(&world(&services[1..], &[]), 0);
     assert_eq!(played.book.waiting().count(), 0);
     assert_eq!(played.entry("10.96.0.2").service, ServicePortId(2));
@@ -361,4 +361,25 @@ fn an_external_address_of_another_service_makes_no_drift() {
     let tables = played.book.tables();
     let named: BTreeSet<Extent> = tables.frontends.values().flat_map(|e| [e.cluster, e.local]).collect();
     assert!(tables.extents.keys().all(|extent| named.contains(extent)), "{}", render(tables));
+}
+
+#[test]
+fn a_table_whose_free_runs_are_too_short_is_doubled() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let specs: Vec<(String, String)> =
+        (1..=8).map(|n| (format!("clusterIP: 10.96.0.{n}"), format!("10.0.0.{n} 10.0.1.{n}"))).collect();
+    let rows: Vec<_> =
+        names.iter().zip(&specs).map(|(name, (spec, pods))| (*name, &**spec, &**pods)).collect();
+    let world_of = |rows: &[(&str, &str, &str)]| {
+        let services: Vec<_> = rows.iter().map(|(name, spec, _)| (*name, *spec)).collect();
+        let slices: Vec<_> = rows.iter().map(|(name, _, pods)| (*name, *pods)).collect();
+        world(&services, &slices)
+    };
+    let mut played = Played::first(&world_of(&rows), Capacity { selection: 16, ..Capacity::default() });
+    let mut rest: Vec<_> = rows.into_iter().step_by(2).collect();
+    played.then(&world_of(&rest), 1_000).then(&world_of(&rest), 2_000);
+    rest.push(("i", "clusterIP: 10.96.0.9", "10.0.0.9 10.0.1.9 10.0.2.9"));
+    played.then(&world_of(&rest), 3_000);
+    assert_eq!(played.reasons().len(), 1, "eight of sixteen places are free, and no three in a row");
+    assert_eq!(played.book.wanted_capacity(u32::MAX).map(|wanted| wanted.selection), Some(32));
 }

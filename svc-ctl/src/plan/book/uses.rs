@@ -13,7 +13,7 @@ use crate::plan::ids::{Full, Ids};
 use crate::plan::maglev::{digest, pages, plan_maglev};
 use crate::plan::tables::{Backend, Tables};
 use crate::plan::targets::Target;
-use crate::plan::tick::Tick;
+use crate::plan::time::PlanTime;
 use crate::plan::tracked::TrackedTables;
 
 #[derive(Clone, Debug, Default)]
@@ -120,7 +120,7 @@ impl Uses {
         }
     }
 
-    pub fn let_go_extent(&mut self, extent: Extent) {
+    pub fn release_extent(&mut self, extent: Extent) {
         if let Some(count) = self.extents.get_mut(&extent) {
             *count = count.saturating_sub(1);
             self.idle_extents.insert(extent);
@@ -134,7 +134,7 @@ impl Uses {
         ids: &mut Ids,
         over: Extent,
         backends: impl FnOnce() -> Vec<Target>,
-        now: Tick,
+        now: PlanTime,
     ) -> Result<Extent, Full> {
         if let Some(known) = self.maglevs.get_mut(&over) {
             known.count += 1;
@@ -161,7 +161,7 @@ impl Uses {
         }
     }
 
-    pub fn let_go_maglev(&mut self, over: Extent) {
+    pub fn release_maglev(&mut self, over: Extent) {
         if let Some(found) = self.maglevs.get_mut(&over) {
             found.count = found.count.saturating_sub(1);
             self.idle_extents.insert(over);
@@ -178,7 +178,7 @@ impl Uses {
         self.show_address(tables, addr);
     }
 
-    pub fn let_go_address(&mut self, tables: &mut TrackedTables, addr: IpAddr, is_external: bool) {
+    pub fn release_address(&mut self, tables: &mut TrackedTables, addr: IpAddr, is_external: bool) {
         if let Some(counts) = self.addresses.get_mut(&addr) {
             counts[usize::from(is_external)] = counts[usize::from(is_external)].saturating_sub(1);
             if *counts == [0; 2] {

@@ -69,7 +69,7 @@ PAR-168 SEM-072 several zones each                                         | -  
 PAR-169 SEM-065 nothing anywhere                                           | i   | a | -                           | -       | -   | no
 PAR-170 SEM-065 nothing here, something elsewhere                          | i   | a | 0 1                         | -       | -   | yes
 PAR-171 internal policy Local, one here                                    | i   | a | 0L 1                        | -       | 0   | yes
-PAR-172 SEM-064 nobody is ready                                            | -   | a | 0nr 1nr                     | -       | -   | no
+PAR-172 SEM-064 none is ready                                              | -   | a | 0nr 1nr                     | -       | -   | no
 PAR-173 all are terminating                                                | -   | a | 0Lst 1st                    | 0 1     | -   | yes
 PAR-174 SEM-060 internal Local and accessible needs both lists             | ix  | a | 0L 1                        | 0 1     | 0   | yes
 PAR-175 SEM-061 external Local and accessible needs both lists             | ex  | a | 0L 1                        | 0 1     | 0   | yes
@@ -90,7 +90,7 @@ PAR-086 terminating ones, policy Cluster                                   | x  
 PAR-087 a terminating one elsewhere                                        | x   | - | 5st                         | 5       | -   | yes
 PAR-088 SEM-064 none serves                                                | x   | - | 1Lt 2t                      | -       | -   | no
 SEM-070 hints of endpoints that are not ready                              | -   | a | 1st{b} 2st{a}               | 1 2     | -   | yes
-SEM-070 SEM-072 hints of who is not ready do not count                     | -   | a | 3{a} 4{b} 5ns               | 3       | -   | yes
+SEM-070 SEM-072 hints of endpoints that are not ready do not count         | -   | a | 3{a} 4{b} 5ns               | 3       | -   | yes
 SEM-073 a node without a zone label, several endpoints                     | -   | - | 3{a} 4{b}                   | 3 4     | -   | yes
 SEM-064 serving, neither ready nor terminating                             | iex | a | 1Lns 2ns                    | -       | -   | no
 SEM-049 ready is enough, whatever serving says                             | iex | a | 1Lrn 2rn                    | 1 2     | 1   | yes

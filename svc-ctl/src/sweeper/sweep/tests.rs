@@ -44,11 +44,11 @@ impl SweptTables for Numbers {
         Ok(Pass { info, present: *present, removed, stale_sockets, ..Pass::default() })
     }
 
-    fn end_sockets(&mut self, stale: BTreeSet<Translated>) -> anyhow::Result<Outcome> {
+    fn end_sockets(&mut self, stale: BTreeSet<Translated>) -> anyhow::Result<EndedSockets> {
         let refusal = self.refusal.clone();
         let count = stale.len() as u64;
         let (ended, left) = if refusal.is_some() { (0, count) } else { (count, 0) };
-        Ok(Outcome { ended, left, refusal })
+        Ok(EndedSockets { ended, left, refusal })
     }
 }
 

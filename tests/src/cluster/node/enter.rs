@@ -15,7 +15,7 @@ pub(in crate::cluster) fn command(settings: &Settings, node: &str, program: &OsS
     let all = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--wd=/", "--"];
     let mut command = Command::new("nsenter");
     command.arg(target).args(all).arg(program);
-    Cgroup::new(&format!("{}/{node}/shell", settings.name))?.leave().adopt(&mut command)?;
+    Cgroup::new(&format!("{}/{node}/shell", settings.name))?.leave().contain(&mut command)?;
     Ok(command)
 }
 

@@ -9,7 +9,8 @@ use serde_json::json;
 use super::containerd;
 use crate::cluster::addresses::{self, DNS};
 
-const FULL: &str = "0%";
+/// Free part below which the kubelet evicts pods: never.
+const NEVER: &str = "0%";
 
 /// Writes the configuration; the flags name it.
 ///
@@ -32,11 +33,11 @@ pub(super) fn configure(dir: &Path, ca: &Path) -> Result<()> {
         "containerRuntimeEndpoint": format!("unix://{}", containerd::SOCKET),
         "enforceNodeAllocatable": [],
         "evictionHard": {
-            "memory.available": FULL,
-            "nodefs.available": FULL,
-            "nodefs.inodesFree": FULL,
-            "imagefs.available": FULL,
-            "imagefs.inodesFree": FULL,
+            "memory.available": NEVER,
+            "nodefs.available": NEVER,
+            "nodefs.inodesFree": NEVER,
+            "imagefs.available": NEVER,
+            "imagefs.inodesFree": NEVER,
         },
         "failCgroupV1": false,
         "failSwapOn": false,

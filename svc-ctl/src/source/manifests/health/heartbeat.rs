@@ -13,7 +13,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{MissedTickBehavior, interval, sleep};
 
-use super::pulse::{MISSES, Signs, State};
+use super::pulse::{MISSES, PeerHealth, State};
 use crate::model::complaint::{Complaint, Kind};
 use crate::model::parse::parse_ip;
 
@@ -56,7 +56,7 @@ impl HeartbeatOptions {
 /// The state of the other nodes, and the reason why this one cannot answer at an address of its own.
 #[derive(Clone, Debug, Default)]
 struct Known {
-    signs: BTreeMap<String, (SocketAddr, Signs)>,
+    peers: BTreeMap<String, (SocketAddr, PeerHealth)>,
     unbound: BTreeMap<SocketAddr, String>,
 }
 
@@ -89,14 +89,14 @@ impl Heartbeat {
         self.asking.retain(|peer, task| retain(others.contains(peer), task));
         self.answering.retain(|address, task| retain(own.contains(address), task));
         self.known.send_modify(|known| {
-            known.signs.retain(|name, (address, _)| others.contains(&(name.clone(), *address)));
+            known.peers.retain(|name, (address, _)| others.contains(&(name.clone(), *address)));
             known.unbound.retain(|address, _| own.contains(address));
         });
         for peer in others {
             let (known, bell) = (self.known.clone(), Arc::clone(&self.bell));
             let start = |(name, address): Peer| {
                 known.send_modify(|known| {
-                    known.signs.insert(name.clone(), (address, Signs::default()));
+                    known.peers.insert(name.clone(), (address, PeerHealth::default()));
                 });
                 tokio::spawn(ask(name, address, known, bell)).abort_handle()
             };
@@ -112,7 +112,7 @@ impl Heartbeat {
     /// Nodes that have answered earlier and do not answer now.
     pub fn down(&self) -> BTreeSet<String> {
         let known = self.known.borrow();
-        let down = known.signs.iter().filter(|(_, (_, signs))| signs.node() == State::Down);
+        let down = known.peers.iter().filter(|(_, (_, peers))| peers.node() == State::Down);
         down.map(|(name, _)| name.clone()).collect()
     }
 
@@ -120,9 +120,9 @@ impl Heartbeat {
     pub fn silent(&self) -> BTreeSet<String> {
         let known = self.known.borrow();
         let silent = known
-            .signs
+            .peers
             .iter()
-            .filter(|(_, (_, signs))| matches!(signs.daemon(), State::Down | State::Silent));
+            .filter(|(_, (_, peers))| matches!(peers.daemon(), State::Down | State::Silent));
         silent.map(|(name, _)| name.clone()).collect()
     }
 
@@ -132,7 +132,7 @@ impl Heartbeat {
         let complain = |name: &str, reason: String| {
             Complaint::new(Kind::NotReady, format!("Node {name}"), "status.addresses", reason)
         };
-        let silent = known.signs.iter().filter_map(|(name, (address, signs))| match signs.node() {
+        let silent = known.peers.iter().filter_map(|(name, (address, peers))| match peers.node() {
             State::Unheard | State::Up => None,
             State::Silent => {
                 Some(complain(name, format!("{address} has never answered a heartbeat; its Pods stay")))
@@ -181,12 +181,12 @@ pub fn addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
 async fn ask(name: String, address: SocketAddr, known: watch::Sender<Known>, bell: Arc<Notify>) {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let change = |change: fn(&mut Signs)| {
+    let change = |change: fn(&mut PeerHealth)| {
         let is_news = known.send_if_modified(|known| {
-            let Some((_, signs)) = known.signs.get_mut(&name) else { return false };
-            let before = (signs.node(), signs.daemon());
-            change(signs);
-            (signs.node(), signs.daemon()) != before
+            let Some((_, peers)) = known.peers.get_mut(&name) else { return false };
+            let before = (peers.node(), peers.daemon());
+            change(peers);
+            (peers.node(), peers.daemon()) != before
         });
         if is_news {
             bell.notify_one();
@@ -205,19 +205,19 @@ async fn ask(name: String, address: SocketAddr, known: watch::Sender<Known>, bel
                 // An answer that has arrived counts before the next beat.
                 result = receive(socket.as_ref(), &mut received) => match result {
                     Ok(length) if is_message(&received[..length], ANSWER) && received[8..LENGTH] == nonce => {
-                        change(Signs::answer);
+                        change(PeerHealth::answer);
                     }
                     Ok(_) => {}
-                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(Signs::refuse),
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(PeerHealth::refuse),
                     // The other node's address or ours is gone: opens another socket.
                     Err(_) => break,
                 },
                 _ = beats.tick() => {
-                    change(Signs::beat);
+                    change(PeerHealth::beat);
                     let Ok(socket) = &socket else { break };
                     // An error of an earlier datagram may show here too.
                     match socket.send(&question).await {
-                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(Signs::refuse),
+                        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => change(PeerHealth::refuse),
                         Ok(_) | Err(_) => {}
                     }
                 }

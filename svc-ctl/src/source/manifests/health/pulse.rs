@@ -52,15 +52,15 @@ impl Pulse {
     }
 }
 
-/// The signs of life of another node: its Pods are served as long as its kernel answers, and load-balancer addresses as long as its
+/// The health of another node: its Pods are served as long as its kernel answers, and load-balancer addresses as long as its
 /// daemon does.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Signs {
+pub struct PeerHealth {
     node: Pulse,
     daemon: Pulse,
 }
 
-impl Signs {
+impl PeerHealth {
     pub const fn node(self) -> State {
         self.node.state()
     }
@@ -121,16 +121,16 @@ mod tests {
 
     #[test]
     fn a_node_that_answers_by_its_kernel_alone_is_up_without_its_daemon() {
-        let mut signs = Signs::default();
-        signs.answer();
-        assert_eq!((signs.node(), signs.daemon()), (State::Up, State::Up));
+        let mut peer = PeerHealth::default();
+        peer.answer();
+        assert_eq!((peer.node(), peer.daemon()), (State::Up, State::Up));
         // The kernel reports it once in four beats.
         for _ in 0..3 {
-            (0..4).for_each(|_| signs.beat());
-            signs.refuse();
+            (0..4).for_each(|_| peer.beat());
+            peer.refuse();
         }
-        assert_eq!((signs.node(), signs.daemon()), (State::Up, State::Down));
-        (0..RETURNS).for_each(|_| signs.answer());
-        assert_eq!((signs.node(), signs.daemon()), (State::Up, State::Up));
+        assert_eq!((peer.node(), peer.daemon()), (State::Up, State::Down));
+        (0..RETURNS).for_each(|_| peer.answer());
+        assert_eq!((peer.node(), peer.daemon()), (State::Up, State::Up));
     }
 }

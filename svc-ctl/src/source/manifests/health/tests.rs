@@ -130,5 +130,5 @@ async fn a_changed_probe_keeps_the_readiness_of_its_pod_and_another_address_is_a
     assert!(batch.iter().all(is_node), "the Pod has not been away");
     std::fs::write(folder.path.join("all.yaml"), text.replace("podIP: 127.0.0.1", "podIP: 127.0.0.9"))
         .unwrap();
-    assert!(!folder.next().await, "nobody has answered there yet");
+    assert!(!folder.next().await, "no daemon has answered there yet");
 }

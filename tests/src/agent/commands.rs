@@ -18,13 +18,13 @@ pub(super) fn stdin() -> Result<()> {
     let mut jobs = Jobs::default();
     for line in io::stdin().lock().lines() {
         let command: Command = serde_json::from_str(&line?)?;
-        let outcome = obey(&command, &mut jobs).map_err(|error| format!("{error:#}"));
+        let outcome = execute(&command, &mut jobs).map_err(|error| format!("{error:#}"));
         writeln!(io::stdout(), "{}", serde_json::to_string(&outcome)?)?;
     }
     Ok(())
 }
 
-fn obey(command: &Command, jobs: &mut Jobs) -> Result<Value> {
+fn execute(command: &Command, jobs: &mut Jobs) -> Result<Value> {
     match *command {
         Command::Serve { ref name, port } => json(svc_echo::serve(name, &[port], &[port])?),
         Command::ServeAt { ref name, address, port } => json(svc_echo::serve_at(name, address, port)?),

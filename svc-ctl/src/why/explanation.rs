@@ -1,4 +1,4 @@
-//! An answer: a verdict, and the steps that lead to it.
+//! An explanation: a verdict, and the steps that lead to it.
 
 use std::net::SocketAddr;
 
@@ -48,7 +48,7 @@ pub struct Step {
 
 /// The verdict on a packet, and the reasons.
 #[derive(Clone, Debug, Serialize)]
-pub struct Answer {
+pub struct Explanation {
     pub packet: String,
     pub verdict: Verdict,
     /// The counter that such a packet increments, if it is refused or dropped.
@@ -65,7 +65,7 @@ pub struct Answer {
     pub endpoints: Vec<WantedEndpoint>,
 }
 
-impl Answer {
+impl Explanation {
     pub fn new(packet: String) -> Self {
         Self {
             packet,
@@ -89,7 +89,7 @@ impl Answer {
         });
     }
 
-    /// The answer for people: the verdict, then one line a step.
+    /// The explanation for people: the verdict, then one line a step.
     pub fn text(&self) -> String {
         let mut text = format!("{}\n{}", self.packet, self.verdict.text());
         if let Some(destination) = self.destination.filter(|_| self.verdict == Verdict::Forwarded) {

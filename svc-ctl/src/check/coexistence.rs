@@ -1,10 +1,10 @@
-//! Neighbors on the node: other proxies, programs of others at svc's hooks, the CNI.
+//! Other software on the node: other proxies, programs of others at svc's hooks, the CNI.
 
 use super::{Finding, fail, pass, warn};
 
-/// Facts about the neighbors.
+/// Facts about it.
 #[derive(Clone, Debug, Default)]
-pub struct NeighbourFacts {
+pub struct CoexistenceFacts {
     /// Processes named kube-proxy that can be seen.
     pub kube_proxies: Vec<u32>,
     /// Tables of nftables with chains of kube-proxy.
@@ -53,7 +53,7 @@ const CNIS: [(&str, &str); 10] = [
     ("cni", "a bridge"),
 ];
 
-pub fn findings(facts: &NeighbourFacts) -> Vec<Finding> {
+pub fn findings(facts: &CoexistenceFacts) -> Vec<Finding> {
     let mut all = vec![kube_proxy(facts)];
     if !facts.legacy_tables.is_empty() {
         let found =
@@ -73,7 +73,7 @@ pub fn findings(facts: &NeighbourFacts) -> Vec<Finding> {
     all
 }
 
-fn kube_proxy(facts: &NeighbourFacts) -> Finding {
+fn kube_proxy(facts: &CoexistenceFacts) -> Finding {
     let cleanup = "stop kube-proxy on this node, then `kube-proxy --cleanup`";
     let pids: Vec<String> = facts.kube_proxies.iter().map(ToString::to_string).collect();
     if !pids.is_empty() {
@@ -90,7 +90,7 @@ fn kube_proxy(facts: &NeighbourFacts) -> Finding {
     }
 }
 
-fn hooks(facts: &NeighbourFacts) -> Vec<Finding> {
+fn hooks(facts: &CoexistenceFacts) -> Vec<Finding> {
     let shared = facts.hooks.iter().filter(|hook| hook.programs.iter().any(|(_, is_ours)| !is_ours));
     let finding = |hook: &Hook| {
         let order: Vec<String> = hook
@@ -122,7 +122,7 @@ fn hooks(facts: &NeighbourFacts) -> Vec<Finding> {
     all
 }
 
-fn roles(facts: &NeighbourFacts) -> Vec<Finding> {
+fn roles(facts: &CoexistenceFacts) -> Vec<Finding> {
     let of = |role| -> Vec<&str> {
         facts.interfaces.iter().filter(|i| i.role == role).map(|i| i.name.as_str()).collect()
     };
