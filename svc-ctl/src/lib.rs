@@ -4,6 +4,7 @@
 //! then the ordered difference) -> `dataplane` (the kernel's maps). `reconcile` is the loop that drives it.
 
 pub mod app;
+pub mod bgp;
 pub mod check;
 pub mod cli;
 pub mod config;

@@ -22,7 +22,7 @@ use super::link::{Announcement, Link};
 use super::neighbors::learn;
 use super::pulse::Presence;
 use super::report::{Count, Report, Row};
-use super::settings::{Announce, LoadBalancerSettings};
+use super::settings::LoadBalancerSettings;
 use super::wanted::{Wanted, alone, candidates, may_hold, nodes_to_ask, wanted, without_link};
 use crate::dataplane::announced::{AnnouncedTable, Place};
 use crate::dataplane::pins::Pins;
@@ -70,7 +70,7 @@ impl Inputs {
 pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
     let mut table = AnnouncedTable::open(&inputs.pins)?;
     let is_idle =
-        |settings: &LoadBalancerSettings| settings.pools.is_empty() || settings.announce == Announce::None;
+        |settings: &LoadBalancerSettings| settings.pools.is_empty() || !settings.announce.is_by_l2();
     // Addresses that an earlier daemon announced stay until the first Services are in force.
     inputs
         .served
@@ -244,9 +244,9 @@ impl Announcer {
         }
         let settings = self.inputs.settings.borrow_and_update().clone();
         let served = self.inputs.served.borrow_and_update().clone();
-        let wanted = Arc::new(match settings.announce {
-            Announce::L2 => wanted(&served.world, &settings),
-            Announce::None => BTreeMap::new(),
+        let wanted = Arc::new(match settings.announce.is_by_l2() {
+            true => wanted(&served.world, &settings),
+            false => BTreeMap::new(),
         });
         self.wanted = Some(Arc::clone(&wanted));
         wanted

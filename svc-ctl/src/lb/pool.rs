@@ -61,7 +61,8 @@ enum Operator {
 }
 
 impl Selector {
-    fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
+    /// Objects with these labels are selected.
+    pub fn selects(&self, labels: &BTreeMap<String, String>) -> bool {
         let has = |key: &str, values: &[String]| labels.get(key).is_some_and(|value| values.contains(value));
         let holds = |expression: &Expression| match expression.operator {
             Operator::In => has(&expression.key, &expression.values),
@@ -222,6 +223,20 @@ impl Pool {
 
     pub fn contains(&self, address: IpAddr) -> bool {
         self.is_in_range(address) && !self.avoids(address)
+    }
+
+    /// All addresses of the prefix are in one range of the pool.
+    pub fn covers(&self, net: IpNet) -> bool {
+        let net = Range::of_net(net);
+        let is_within = |range: &Range| range.first <= net.first && net.last <= range.last;
+        self.ranges.iter().any(|range| range.family == net.family && is_within(range))
+    }
+
+    /// The first and the last address of each range.
+    pub fn ends(&self) -> impl Iterator<Item = IpAddr> {
+        self.ranges
+            .iter()
+            .flat_map(|range| [range.first, range.last].map(|number| address(range.family, number)))
     }
 
     fn is_in_range(&self, address: IpAddr) -> bool {

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use super::pool::{PoolSpec, Pools};
+use crate::bgp::settings::BgpSettings;
 
 /// `spec.loadBalancerClass` of the Services that svc gives addresses.
 const CLASS: &str = "svc/lb";
@@ -16,6 +17,7 @@ struct Section {
     class: Option<String>,
     serves_without_class: Option<bool>,
     announce: Option<Announce>,
+    bgp: Option<serde_json::Value>,
 }
 
 /// Method of announcement.
@@ -25,8 +27,22 @@ pub enum Announce {
     /// By ARP and neighbor discovery, on the network of the address.
     #[default]
     L2,
+    /// To routers, by the section `bgp`.
+    Bgp,
+    /// By both.
+    Both,
     /// By others.
     None,
+}
+
+impl Announce {
+    pub const fn is_by_l2(self) -> bool {
+        matches!(self, Self::L2 | Self::Both)
+    }
+
+    pub const fn is_by_bgp(self) -> bool {
+        matches!(self, Self::Bgp | Self::Both)
+    }
 }
 
 /// The usable settings of the section.
@@ -37,6 +53,8 @@ pub struct LoadBalancerSettings {
     /// Services without a class are served too.
     pub serves_without_class: bool,
     pub announce: Announce,
+    /// Peers and advertisements of BGP, if the section has them.
+    pub bgp: Option<BgpSettings>,
     /// No part of the section was refused. Addresses must not be taken back because of a mistake in the file.
     pub is_whole: bool,
 }
@@ -48,6 +66,7 @@ impl Default for LoadBalancerSettings {
             class: CLASS.to_owned(),
             serves_without_class: true,
             announce: Announce::default(),
+            bgp: None,
             is_whole: true,
         }
     }
@@ -78,11 +97,28 @@ impl LoadBalancerSettings {
         problems.extend(refused.into_iter().map(|(number, error)| {
             (format!("loadBalancer.pools[{number}].{}", error.field()), error.to_string())
         }));
+        let bgp = section.bgp.map(|bgp| {
+            let (bgp, found) = BgpSettings::read(bgp, &pools);
+            problems.extend(
+                found.into_iter().map(|(field, reason)| (format!("loadBalancer.bgp.{field}"), reason)),
+            );
+            bgp
+        });
+        // A section without peers and routes would be in vain, so it is enough to write one.
+        let usual = if bgp.is_some() { Announce::Bgp } else { Announce::L2 };
+        let announce = section.announce.unwrap_or(usual);
+        if announce.is_by_bgp() && bgp.is_none() {
+            problems.push((
+                "loadBalancer.announce".to_owned(),
+                "it needs the section loadBalancer.bgp".to_owned(),
+            ));
+        }
         let settings = Self {
             pools,
             class: section.class.unwrap_or_else(|| CLASS.to_owned()),
             serves_without_class: section.serves_without_class.unwrap_or(true),
-            announce: section.announce.unwrap_or_default(),
+            announce,
+            bgp,
             is_whole: problems.is_empty(),
         };
         (settings, problems)
