@@ -1,6 +1,6 @@
 //! This node: the contents of its Node object and the addresses of its interfaces.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -22,6 +22,8 @@ pub struct NodeInfo {
     pub is_eligible: bool,
     /// It has the label `node.kubernetes.io/exclude-from-external-load-balancers`, or the condition NetworkUnavailable.
     pub is_excluded_from_load_balancers: bool,
+    /// Select peers and advertisements of BGP. The tables do not depend on them.
+    pub labels: Arc<BTreeMap<String, String>>,
 }
 
 impl NodeInfo {
@@ -34,6 +36,7 @@ impl NodeInfo {
             pod_cidrs: Vec::new(),
             is_eligible: false,
             is_excluded_from_load_balancers: false,
+            labels: Arc::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! A Service that this node proxies.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
 use std::ops::RangeInclusive;
@@ -33,6 +34,8 @@ pub struct Service {
     pub serves_own_address: bool,
     /// Load balancers ask at this port whether this node has ready endpoints (SEM-200).
     pub health_check_port: Option<NonZeroU16>,
+    /// Select advertisements of BGP; empty for a Service without load-balancer addresses.
+    pub labels: Arc<BTreeMap<String, String>>,
 }
 
 /// NodePorts of a cluster with the default `--service-node-port-range`.

@@ -104,6 +104,7 @@ mod tests {
             selection: None,
             serves_own_address: false,
             health_check_port: None,
+            labels: Arc::default(),
         };
         let slice = Slice {
             key: SliceKey::new("default", "s"),

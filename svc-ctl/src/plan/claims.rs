@@ -191,6 +191,7 @@ mod tests {
                 selection: None,
                 serves_own_address: false,
                 health_check_port: None,
+                labels: Arc::default(),
             };
             let of = PortOf { service: Arc::new(service), family: 0, port: 0 };
             Claimant { of, claim: 0, is_external: true }

@@ -48,6 +48,7 @@ pub fn convert_node(object: &core::Node) -> Converted<NodeInfo> {
         pod_cidrs,
         is_eligible: !is_going,
         is_excluded_from_load_balancers: has_label || has_no_network,
+        labels: Arc::new(object.metadata.labels.clone().unwrap_or_default()),
     };
     refusals.done(Some(node))
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::num::{NonZeroU16, NonZeroU32};
+use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
 
@@ -92,6 +93,10 @@ pub(super) fn convert_proxied(
     }
     let has_external_policy = matches!(spec.type_.as_deref(), Some("NodePort" | "LoadBalancer"))
         || spec.external_ips.as_ref().is_some_and(|ips| !ips.is_empty());
+    // A label of another Service changes nothing, so that it is not planned anew.
+    let has_addresses = families.iter().any(|family| !family.load_balancer_ips.is_empty());
+    let labels = object.metadata.labels.as_ref().filter(|labels| has_addresses && !labels.is_empty());
+    let labels = labels.map(|labels| Arc::new(labels.clone())).unwrap_or_default();
     let service = Service {
         name: service_name(&object.metadata),
         created: object.metadata.creation_timestamp.as_ref().map(|t| t.0.as_second()),
@@ -103,6 +108,7 @@ pub(super) fn convert_proxied(
         selection,
         serves_own_address: serves_own_address.unwrap_or_default(),
         health_check_port,
+        labels,
     };
     refusals.done(Some(service))
 }

@@ -108,6 +108,7 @@ fn service(name: &str) -> Service {
         selection: None,
         serves_own_address: false,
         health_check_port: None,
+        labels: Arc::default(),
     }
 }
 

@@ -142,6 +142,7 @@ fn put(world: &mut World, n: u8, sketch: Option<&Sketch>) {
         selection: (!sketch.maglev).then_some(Selection::Random),
         serves_own_address: false,
         health_check_port: None,
+        labels: Arc::default(),
     };
     let endpoint = |family: IpFamily, bit: u8| Endpoint {
         addr: at(family, &format!("10.0.0.{bit}")),

@@ -11,27 +11,15 @@ use kube::Resource;
 use serde::de::{DeserializeOwned, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::model::convert::{
-    ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, ANNOTATION_TRIGGER_TIME, LABEL_EXCLUDED, LABEL_HEADLESS,
-    LABEL_PROXY_NAME, LABEL_SERVICE_NAME, LABEL_ZONE,
-};
+use crate::model::convert::{ANNOTATION_OWN_ADDRESS, ANNOTATION_SELECTION, ANNOTATION_TRIGGER_TIME};
 use crate::source::event::{Event, SourceEvent};
 
 /// A bookmark with this annotation ends a streamed list.
 pub const ANNOTATION_LIST_ENDS: &str = "k8s.io/initial-events-end";
 
-/// The labels and annotations that svc reads. All keys that `model::convert` reads must be here.
-const KEYS: [&str; 9] = [
-    LABEL_PROXY_NAME,
-    LABEL_HEADLESS,
-    LABEL_SERVICE_NAME,
-    LABEL_ZONE,
-    LABEL_EXCLUDED,
-    ANNOTATION_SELECTION,
-    ANNOTATION_OWN_ADDRESS,
-    ANNOTATION_TRIGGER_TIME,
-    ANNOTATION_LIST_ENDS,
-];
+/// The annotations that svc reads. All keys that `model::convert` reads must be here.
+const KEYS: [&str; 4] =
+    [ANNOTATION_SELECTION, ANNOTATION_OWN_ADDRESS, ANNOTATION_TRIGGER_TIME, ANNOTATION_LIST_ENDS];
 
 /// A kind of object that is listed and watched, with the parts to read.
 pub trait Kind: DeserializeOwned + Send {
@@ -60,7 +48,8 @@ pub struct Meta {
     pub resource_version: Option<String>,
     creation_timestamp: Option<Time>,
     deletion_timestamp: Option<Time>,
-    labels: Option<KeptKeys>,
+    /// All of them, since advertisements of BGP select by any. Labels are short, and `model::convert` keeps few.
+    labels: Option<BTreeMap<String, String>>,
     pub annotations: Option<KeptKeys>,
 }
 
@@ -71,14 +60,14 @@ impl From<Meta> for ObjectMeta {
             namespace: meta.namespace,
             creation_timestamp: meta.creation_timestamp,
             deletion_timestamp: meta.deletion_timestamp,
-            labels: meta.labels.map(|kept| kept.0),
+            labels: meta.labels,
             annotations: meta.annotations.map(|kept| kept.0),
             ..Self::default()
         }
     }
 }
 
-/// Labels or annotations, reduced to [`KEYS`].
+/// Annotations, reduced to [`KEYS`].
 #[derive(Debug, Default)]
 pub struct KeptKeys(pub BTreeMap<String, String>);
 
