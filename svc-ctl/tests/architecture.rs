@@ -65,6 +65,23 @@ const NEVER: &[(&[&str], &[&str])] = &[
     (&["svc-ctl/src/node"], &["crate::plan", "crate::reconcile", "kube", "k8s_openapi", "aya"]),
     (&["svc-ctl/src/reconcile"], &["kube", "k8s_openapi", "aya"]),
     (&["svc-ctl/src/lb"], &["crate::plan", "crate::source", "crate::cli", "kube", "k8s_openapi", "aya"]),
+    (
+        &["svc-ctl/src/bgp"],
+        &[
+            "crate::plan",
+            "crate::dataplane",
+            "crate::reconcile",
+            "crate::node",
+            "crate::observe",
+            "crate::source",
+            "crate::cli",
+            "crate::lb::bgp",
+            "crate::lb::settings",
+            "kube",
+            "k8s_openapi",
+            "aya",
+        ],
+    ),
     (&["svc-ctl/src/sweeper"], &["crate::source", "crate::cli", "kube", "k8s_openapi", "aya"]),
     (
         &["svc-ctl/src/dns"],

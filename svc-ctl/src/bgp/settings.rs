@@ -10,7 +10,7 @@ mod peer;
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use self::advertisement::{Advertisement, AdvertisementSpec};
 pub use self::community::Community;
@@ -18,12 +18,15 @@ pub use self::password::{Password, PasswordSource};
 pub use self::peer::{Distance, HoldTime, Peer, PeerAs, PeerSpec};
 use crate::lb::pool::Pools;
 
-/// The first routing table and the protocol number of `mode: routes`. No distribution and no routing daemon uses them.
-const ROUTES: RoutesPlace = RoutesPlace { table: 1799, protocol: 179 };
+/// Routing table and protocol number of `mode: routes`: the port of BGP, which no distribution and no routing daemon uses. FRR imports
+/// tables up to 252.
+const ROUTES: RoutesPlace = RoutesPlace { table: 179, protocol: 179 };
 /// Protocol numbers from here on are for user programs (`linux/rtnetlink.h`, RTPROT_STATIC is 4).
 const FIRST_PROTOCOL: u8 = 5;
-/// Routing tables from here on are the kernel's (default, main, local) or unspecified.
-const KERNEL_TABLES: [u32; 4] = [0, 253, 254, 255];
+/// Octets of the communities of all advertisements, which one message of 4096 octets may have to carry.
+const MOST_COMMUNITIES: usize = 3_072;
+/// Routing tables that are the kernel's own (default, local), or none. Others read the main table (254) too.
+const KERNEL_TABLES: [u32; 3] = [0, 253, 255];
 
 /// The section as it is written. Peers and advertisements are read one by one, so that a faulty one is named and the others are used.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -53,7 +56,7 @@ pub enum Mode {
 }
 
 /// Place of the kernel's routes with `mode: routes`.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoutesPlace {
     /// Number of the routing table.
@@ -137,6 +140,8 @@ pub enum BgpError {
         "{0:?} is neither \"AS:NUMBER\" nor \"large:AS:NUMBER:NUMBER\" nor a well-known community's name"
     )]
     Community(String),
+    #[error("all advertisements together have too many communities: {0} octets of {1}")]
+    TooManyCommunities(usize, usize),
     #[error("there is no peer {0:?}")]
     UnknownPeer(String),
     #[error("there is no pool {0:?}")]
@@ -210,10 +215,18 @@ impl BgpSettings {
                 Ok(peer) => usable.push(peer),
             }
         }
-        let mut announced = Vec::new();
+        let (mut announced, mut octets): (Vec<Advertisement>, usize) = (Vec::new(), 0);
         for (number, spec) in advertisements {
             match Advertisement::new(spec, &known, pools) {
-                Ok(advertisement) => announced.push(advertisement),
+                Ok(advertisement) => {
+                    octets += advertisement.communities.iter().map(Community::octets).sum::<usize>();
+                    if octets > MOST_COMMUNITIES {
+                        let error = BgpError::TooManyCommunities(octets, MOST_COMMUNITIES);
+                        problems.push((format!("advertisements[{number}].communities"), error));
+                    } else {
+                        announced.push(advertisement);
+                    }
+                }
                 Err((field, error)) => problems.push((format!("advertisements[{number}].{field}"), error)),
             }
         }

@@ -1,4 +1,4 @@
-//! Which addresses are announced to which peers, and with which attributes.
+//! An advertisement: the addresses that are announced to some peers, and their attributes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

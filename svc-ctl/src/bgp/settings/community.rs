@@ -22,6 +22,16 @@ pub enum Community {
     Large(u32, u32, u32),
 }
 
+impl Community {
+    /// Octets in a message.
+    pub const fn octets(&self) -> usize {
+        match self {
+            Self::Standard(_) => 4,
+            Self::Large(..) => 12,
+        }
+    }
+}
+
 impl FromStr for Community {
     type Err = BgpError;
 

@@ -1,3 +1,5 @@
+//! The section of the configuration file: sentences for each part that cannot be used.
+
 use super::*;
 use crate::lb::settings::LoadBalancerSettings;
 
@@ -88,7 +90,7 @@ fn a_part_that_cannot_be_used_is_named_and_the_rest_is_used() {
             Some("advertisements[0].communities: \"64512:65536\" is neither"),
         ),
         (advertised("communities: ['64512:1', no-export, 'large:1:2:3']"), None),
-        ("{routes: {table: 254}}".to_owned(), Some("routes.table: table 254 is the kernel's own")),
+        ("{routes: {table: 255}}".to_owned(), Some("routes.table: table 255 is the kernel's own")),
         ("{routes: {protocol: 2}}".to_owned(), Some("routes.protocol: protocol 2 is the kernel's own")),
         ("{mode: nothing}".to_owned(), Some("mode: unknown variant `nothing`")),
         ("{localAS: -1}".to_owned(), Some("localAS: invalid value: integer `-1`")),
