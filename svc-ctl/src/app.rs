@@ -17,6 +17,7 @@ use crate::config::{Config, Reload, Source};
 use crate::dataplane::pins::{Lock, lock_file};
 use crate::dataplane::run_time;
 use crate::dns::counts::DnsCounts;
+use crate::lb::bgp::report::PeerCounts;
 use crate::lb::settings::LoadBalancerSettings;
 use crate::lb::usage::PoolsUse;
 use crate::model::complaint::{Complaint, Kind, Origin};
@@ -80,6 +81,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
     let (attached, hooks_of_announcer) = (hooks.clone(), hooks.clone());
     let for_neighbors = sweeps.clone();
     let (lb_counts_out, lb_counts) = watch::channel(lb::report::Count::default());
+    let (peer_counts_out, peer_counts) = watch::channel(PeerCounts::new());
     let dns_counts = DnsCounts::default();
     // Health is answered while programs load: alive, not ready.
     let inputs = observe::Inputs {
@@ -90,6 +92,7 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         hooks,
         sweeps,
         load_balancer: lb_counts,
+        peers: peer_counts,
         pools_use,
         dns: config.dns.is_some().then(|| dns_counts.clone()),
         api,
@@ -145,6 +148,16 @@ async fn serve(config: Config, reload: Reload) -> anyhow::Result<()> {
         let run = move || dns::server::run(settings, asked_for, worlds, dns_counts, ledger);
         parts.spawn("DNS", on_a_thread("svc-dns", run)?);
     }
+    let by_bgp = lb::bgp::announcer::Inputs {
+        node: config.node_name.clone(),
+        run_dir: config.run_dir.clone(),
+        settings: pools.clone(),
+        worlds: outputs.world.subscribe(),
+        served: outputs.served.subscribe(),
+        counts: peer_counts_out,
+        ledger: ledger.clone(),
+    };
+    parts.spawn("announcing load-balancer addresses by BGP", lb::bgp::announcer::run(by_bgp));
     let announced = lb::announcer::Inputs {
         node: config.node_name.clone(),
         run_dir: config.run_dir.clone(),

@@ -16,6 +16,9 @@ const RELEASE_TOOLS: [(&str, &str, &[&str]); 2] =
 /// The host compiler's linker; a distribution's Rust packages depend on it, rustup does not install it.
 const C_COMPILER: &str = "gcc";
 
+/// Routers that tests of BGP start in network namespaces. Where Debian starts their services too, those have no neighbours.
+const ROUTERS: [(&str, &str); 3] = [("vtysh", "frr"), ("bird", "bird2"), ("gobgpd", "gobgpd")];
+
 /// All requirements: of building, of the tests and `xtask run`, and a Go for the components of a cluster.
 pub fn main() -> Result<()> {
     for_running()?;
@@ -33,7 +36,8 @@ pub fn for_building() -> Result<()> {
 /// Further requirements of the tests and the demonstration: network tools of the distribution.
 pub fn for_running() -> Result<()> {
     let mut packages = build_packages();
-    for (tool, package) in [("ip", "iproute2"), ("nft", "nftables"), ("ethtool", "ethtool")] {
+    let tools = [("ip", "iproute2"), ("nft", "nftables"), ("ethtool", "ethtool")];
+    for (tool, package) in tools.into_iter().chain(ROUTERS) {
         if !in_system(tool) {
             packages.push(package);
         }

@@ -1,12 +1,15 @@
 //! `svc-ctl cleanup`.
 
+use std::collections::BTreeSet;
 use std::io;
+use std::path::Path;
 
 use anyhow::Context as _;
 
 use super::args::CleanupArgs;
 use crate::dataplane::clsact;
 use crate::dataplane::pins::{Pins, is_locked};
+use crate::lb::bgp::{kernel_routes, report};
 use crate::node::cgroup;
 
 pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
@@ -17,7 +20,8 @@ pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
     // A daemon with another pin directory may have its files in the run directory.
     if !is_locked(&run_dir.join("lock")) {
         cgroup::cleanup(run_dir)?;
-        for name in ["status.json", "lock"] {
+        remove_routes(run_dir)?;
+        for name in ["status.json", "lb.json", report::FILE, "lock"] {
             let path = run_dir.join(name);
             match std::fs::remove_file(&path) {
                 Err(err) if err.kind() != io::ErrorKind::NotFound => {
@@ -29,4 +33,13 @@ pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
     }
     println!("removed {removed} pins of {} and {filters} clsact filters", args.pins.pin_dir.display());
     Ok(())
+}
+
+/// Removes the routes that a daemon with `loadBalancer.bgp.mode: routes` has left.
+fn remove_routes(run_dir: &Path) -> anyhow::Result<()> {
+    let Some(place) = report::BgpReport::read(run_dir)?.and_then(|report| report.routes) else {
+        return Ok(());
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;
+    runtime.block_on(kernel_routes::bring(place, &BTreeSet::new())).context("removing routes")
 }

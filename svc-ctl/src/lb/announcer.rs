@@ -79,6 +79,9 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         .context("nothing is served any more")?;
     if is_idle(&inputs.settings.borrow()) {
         table.places().into_iter().try_for_each(|place| table.disarm(place))?;
+        if let Err(error) = Report::remove(&inputs.run_dir) {
+            tracing::warn!(error = format!("{error:#}"), "svc-ctl lb shows an old state");
+        }
     }
     inputs.settings.wait_for(|settings| !is_idle(settings)).await.context("the settings ended")?;
     let link = loop {

@@ -5,6 +5,7 @@
 
 pub mod allocate;
 pub mod announcer;
+pub mod bgp;
 pub mod claim;
 pub mod clock;
 pub mod election;

@@ -70,6 +70,17 @@ impl Report {
             .with_context(|| format!("writing {}", path.display()))
     }
 
+    /// Removes the report, if there is one.
+    pub fn remove(run_dir: &Path) -> anyhow::Result<()> {
+        let path = run_dir.join(FILE);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The owners if a node were gone.
     #[must_use]
     pub fn without(&self, node: &str) -> Self {

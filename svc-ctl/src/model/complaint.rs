@@ -56,6 +56,8 @@ pub enum Kind {
     NoAddress,
     /// A foreign host has a load-balancer address.
     AddressInUse,
+    /// A router that addresses are announced to has no session with this node, or does not get all routes.
+    Peer,
     /// A part of the configuration file is not in force.
     Configuration,
     /// An attachment, pin or write failed and is retried.
@@ -63,7 +65,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Refused,
         Self::OwnAddress,
         Self::NoRoom,
@@ -78,6 +80,7 @@ impl Kind {
         Self::NotReady,
         Self::NoAddress,
         Self::AddressInUse,
+        Self::Peer,
         Self::Configuration,
         Self::Failed,
     ];
@@ -99,6 +102,7 @@ impl Kind {
             Self::NotReady => "NotReady",
             Self::NoAddress => "AllocationFailed",
             Self::AddressInUse => "AddressInUse",
+            Self::Peer => "PeerNotReady",
             Self::Configuration => "ConfigurationNotInForce",
             Self::Failed => "Failed",
         }
@@ -111,7 +115,7 @@ impl Kind {
                 "Serve"
             }
             Self::NoAddress => "Allocate",
-            Self::AddressInUse => "Announce",
+            Self::AddressInUse | Self::Peer => "Announce",
             Self::HealthPort => "Listen",
             Self::SctpFromNodes | Self::SctpFragments => "Translate",
             Self::Source | Self::Node => "Watch",
@@ -158,6 +162,8 @@ pub enum Origin {
     Configuration,
     /// Load-balancer addresses that cannot be announced.
     Announced,
+    /// Sessions of BGP.
+    Bgp,
     /// Load-balancer addresses that this node gives to the Services of a cluster.
     Allocator,
     /// The Services and Nodes that the allocator reads.

@@ -33,6 +33,7 @@ use self::status::StatusFile;
 use self::status_writer::StatusInputs;
 use crate::config::ConfigurationInForce;
 use crate::dns::counts::DnsCounts;
+use crate::lb::bgp::report::PeerCounts;
 use crate::lb::report::Count;
 use crate::lb::usage::PoolsUse;
 use crate::model::world::World;
@@ -70,6 +71,7 @@ pub struct Inputs {
     pub hooks: watch::Receiver<HooksStatus>,
     pub sweeps: watch::Receiver<SweepReport>,
     pub load_balancer: watch::Receiver<Count>,
+    pub peers: watch::Receiver<PeerCounts>,
     pub pools_use: watch::Receiver<PoolsUse>,
     /// `None` in a cluster without `--dns`.
     pub dns: Option<DnsCounts>,
@@ -97,6 +99,7 @@ pub fn start(
         sweeps: sweeps.clone(),
         complaints: ledger.subscribe(),
         load_balancer,
+        peers: inputs.peers,
         pools_use: inputs.pools_use,
         dns: inputs.dns,
         api,

@@ -123,6 +123,7 @@ fn is_in_namespace(origin: &Origin, complaint: &Complaint, namespace: &str) -> b
         | Origin::NodeAddresses
         | Origin::Listeners
         | Origin::Announced
+        | Origin::Bgp
         | Origin::Allocator
         | Origin::AllocatorSource
         | Origin::AllocatorLease

@@ -87,6 +87,7 @@ async fn livez_is_answered_and_the_status_written_while_a_sweep_runs_and_all_wor
     let (_plan, plan) = watch::channel(Settings::default());
     let inputs = Inputs {
         load_balancer: watch::channel(Count::default()).1,
+        peers: watch::channel(PeerCounts::new()).1,
         pools_use: watch::channel(PoolsUse::default()).1,
         dns: None,
         worlds,

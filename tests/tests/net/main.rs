@@ -2,6 +2,7 @@
 
 mod affinity;
 mod announced;
+mod bgp;
 mod cells;
 mod control;
 mod foreign_frames;
@@ -84,6 +85,7 @@ fn trials(arguments: &Arguments, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         vlan::trials(),
         tunnel::trials(),
         announced::trials(),
+        bgp::trials(),
         pools::trials(),
         why::trials(),
     ]

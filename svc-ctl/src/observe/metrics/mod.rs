@@ -5,6 +5,7 @@
 //!
 //! [docs/metrics.md]: ../../../../docs/metrics.md
 
+mod bgp;
 mod datapath;
 mod dns;
 #[cfg(test)]
@@ -41,6 +42,7 @@ use self::run_time::{PinnedPrograms, ProgramRuns};
 use self::services::{PinnedCounters, ServiceCounts};
 use super::ledger::Complaints;
 use crate::dns::counts::DnsCounts;
+use crate::lb::bgp::report::PeerCounts;
 use crate::lb::report::Count;
 use crate::lb::usage::PoolsUse;
 use crate::programs::HooksStatus;
@@ -61,6 +63,7 @@ pub struct Sources {
     pub sweeps: watch::Receiver<SweepReport>,
     pub complaints: watch::Receiver<Complaints>,
     pub load_balancer: watch::Receiver<Count>,
+    pub peers: watch::Receiver<PeerCounts>,
     pub pools_use: watch::Receiver<PoolsUse>,
     /// `None` in a cluster without `--dns`.
     pub dns: Option<DnsCounts>,
@@ -101,6 +104,7 @@ impl Metrics {
             sweeps: watch::channel(SweepReport::default()).1,
             complaints: watch::channel(Complaints::default()).1,
             load_balancer: watch::channel(Count::default()).1,
+            peers: watch::channel(PeerCounts::new()).1,
             pools_use: watch::channel(PoolsUse::default()).1,
             dns: None,
             api: ApiRequests::default(),
@@ -122,7 +126,7 @@ impl Metrics {
         let health = HealthRequests::default();
         let mut registry = Registry::default();
         let Sources { progress, in_force, hooks, sweeps, complaints, load_balancer, api, .. } = sources;
-        let parts: [Box<dyn Part>; 12] = [
+        let parts: [Box<dyn Part>; 13] = [
             Box::new(kube_proxy::KubeProxy::new(progress.clone(), followed.clone(), health.clone())),
             Box::new(api),
             Box::new(process),
@@ -133,6 +137,7 @@ impl Metrics {
             Box::new(hooks::Hooks { hooks }),
             Box::new(run_time::Programs(programs)),
             Box::new(load_balancer::LoadBalancer { count: load_balancer, pools: sources.pools_use }),
+            Box::new(bgp::Bgp { peers: sources.peers }),
             Box::new(dns::Dns(sources.dns)),
             Box::new(services::Services { in_force, sweeps, counters, most: sources.most_services }),
         ];

@@ -14,6 +14,7 @@ use super::requests::HealthPath;
 use super::*;
 use crate::dataplane::run_time::RunTime;
 use crate::dataplane::usage::Usage;
+use crate::lb::bgp::report::PeerCount;
 use crate::lb::usage::PoolUse;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::model::endpoint::{Endpoint, Hints, Hostnames, Slice, SlicePort, Triggered};
@@ -231,6 +232,14 @@ pub fn example() -> Metrics {
             taken: 3,
             given_up: 1,
         })
+        .1,
+        peers: watch::channel(
+            [(
+                "tor1".to_owned(),
+                PeerCount { is_established: true, prefixes: 2, updates: 5, established: 1 },
+            )]
+            .into(),
+        )
         .1,
         dns: Some(dns()),
         pools_use: watch::channel(PoolsUse {

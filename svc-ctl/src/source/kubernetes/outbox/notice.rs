@@ -22,7 +22,12 @@ impl Notice {
             // NodeLocal DNSCache has the address on purpose. Conflicts are for the node's operator.
             Kind::OwnAddress | Kind::Conflict => return None,
             Kind::Source | Kind::NotReady => return None,
-            Kind::TableNearlyFull | Kind::Host | Kind::Node | Kind::Configuration | Kind::Failed => true,
+            Kind::TableNearlyFull
+            | Kind::Host
+            | Kind::Node
+            | Kind::Peer
+            | Kind::Configuration
+            | Kind::Failed => true,
             Kind::NoAddress
             | Kind::AddressInUse
             | Kind::Refused
