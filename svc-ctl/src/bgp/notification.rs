@@ -32,7 +32,6 @@ pub enum Fault {
     /// A message that the state does not allow, by the state's subcode (RFC 6608).
     State(u8),
     Deconfigured,
-    ConfigurationChanged,
 }
 
 impl From<Fault> for Notification {
@@ -52,7 +51,6 @@ impl From<Fault> for Notification {
             Fault::HoldTimerExpired => (4, 0, Vec::new()),
             Fault::State(subcode) => (5, subcode, Vec::new()),
             Fault::Deconfigured => (6, 3, Vec::new()),
-            Fault::ConfigurationChanged => (6, 6, Vec::new()),
         };
         Self { code, subcode, data }
     }

@@ -14,7 +14,7 @@ use svc_tests::testbed::{Testbed, scenario_unless};
 use svc_tests::topology::Family;
 use svc_tests::wait;
 
-use self::lab::{Lab, NETS, NODES, set};
+use self::lab::{Lab, NETS, NODES, frr_by, set};
 use self::router::Kind;
 
 /// A changed route is at the router within this time; the numbers that count are printed.
@@ -39,7 +39,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         scenario_unless(
             needs(Kind::Frr),
-            "an aggregate is announced once, with its communities, and a packet to an unused address of it is dropped by its node (SEM-315)",
+            "over a session by IPv6 an aggregate is announced once, with its communities, and a packet to an unused address of it is dropped by its node (SEM-315)",
             set,
             aggregated,
         ),
@@ -51,7 +51,7 @@ pub fn trials() -> Vec<Trial> {
         ),
         scenario_unless(
             needs(Kind::GoBgp),
-            "GoBGP gets the routes of both families with a password, and loses them when it has to (SEM-312)",
+            "GoBGP within the autonomous system gets the routes of both families with their preference, and loses them when it has to (SEM-312)",
             set,
             |testbed| shared(testbed, Kind::GoBgp),
         ),
@@ -81,6 +81,7 @@ fn followed(testbed: &mut Testbed) -> Result<()> {
     let shown = lab.lb(1)?;
     ensure!(shown["bgp"]["peers"][0]["state"] == "established", "{shown}");
     ensure!(shown["bgp"]["addresses"][0]["peers"][0] == "router", "{shown}");
+    eprintln!("{}\n{}", lab.router.vtysh("show bgp ipv4 unicast")?, lab.lb_text(1)?);
 
     // The daemon of the node that the client's packets go to is killed; the router keeps its routes.
     let jobs = lab.ask()?;
@@ -102,6 +103,21 @@ fn followed(testbed: &mut Testbed) -> Result<()> {
     has_routes(&lab, &NODES)?;
     more(&jobs)?;
     report("all daemons are killed and start again", jobs, Duration::from_millis(200))?;
+
+    // A session with other settings takes the place of the one before.
+    let jobs = lab.ask()?;
+    more(&jobs)?;
+    let before = lab.lb(1)?["bgp"]["peers"][0]["sinceUnixMs"].clone();
+    lab.write_configuration(
+        "{localAS: 64512, peers: [{name: router, address: 192.0.2.254, peerAS: 64500, holdTime: 30}]}",
+    )?;
+    wait::until_true("a new session is established", LIMIT, || {
+        let peer = lab.lb(1)?["bgp"]["peers"][0].clone();
+        Ok(peer["state"] == "established" && peer["sinceUnixMs"] != before)
+    })?;
+    has_routes(&lab, &NODES)?;
+    more(&jobs)?;
+    report("the settings of the sessions change", jobs, Duration::from_millis(200))?;
 
     // The excluded node withdraws first and serves on.
     for node in NODES {
@@ -142,9 +158,10 @@ fn moved(testbed: &mut Testbed) -> Result<()> {
 }
 
 fn aggregated(testbed: &mut Testbed) -> Result<()> {
-    let mut lab = Lab::new(testbed, Kind::Frr)?;
+    let router = frr_by(Family::V6, &["password secret", "ttl-security hops 1"]);
+    let mut lab = Lab::with(testbed, Kind::Frr, &router)?;
     lab.write_configuration(
-        "{localAS: 64512, peers: [{name: router, address: 192.0.2.254, peerAS: 64500}], \
+        "{localAS: 64512, peers: [{name: router, address: '2001:db8:1::fe', peerAS: 64500, password: secret, ttlSecurity: 1}], \
          advertisements: [{aggregationLength: 29, aggregationLengthV6: 125, communities: ['64512:100', 'large:64512:1:2']}]}",
     )?;
     lab.start(&NODES)?;
@@ -187,6 +204,15 @@ fn shared(testbed: &mut Testbed, kind: Kind) -> Result<()> {
         has_routes(&lab, &NODES)?;
         more(&jobs)?;
         report(&format!("{kind:?}: the daemon of node1 is killed and starts again"), jobs, LONGEST_GAP)?;
+    }
+    if kind == Kind::GoBgp {
+        let rib = lab.router.gobgp(&["global", "rib", "-a", "ipv4"])?;
+        let paths: Vec<_> =
+            rib.as_object().into_iter().flatten().flat_map(|(_, paths)| paths.as_array()).flatten().collect();
+        let is_preferred = |path: &&serde_json::Value| {
+            path["attrs"].as_array().into_iter().flatten().any(|a| a["type"] == 5 && a["value"] == 200)
+        };
+        ensure!(!paths.is_empty() && paths.iter().all(is_preferred), "{rib}");
     }
     lab.exclude(Some(1))?;
     has_routes(&lab, &[2, 3])?;

@@ -169,22 +169,24 @@ impl Announcer {
         }
         let names: Vec<String> = self.running.keys().cloned().collect();
         for name in names {
-            let Some(running) = self.running.get(&name) else { continue };
-            let fault = match wanted.get(&name) {
-                None => Fault::Deconfigured,
-                Some((peer, options)) if *peer != running.peer || *options != running.options => {
-                    Fault::ConfigurationChanged
-                }
-                Some(_) => continue,
+            let is_as_wanted = |running: &Running| {
+                wanted.get(&name) == Some(&(running.peer.clone(), running.options.clone()))
             };
-            if let Some(mut running) = self.running.remove(&name) {
-                running.end.send_replace(Some(fault));
-                if timeout(LEAVE_LIMIT, &mut running.task).await.is_err() {
-                    tracing::warn!(peer = name, "its session does not end in time");
-                    running.task.abort();
-                }
-                self.statuses.send_modify(|all| drop(all.remove(&name)));
+            if self.running.get(&name).is_some_and(is_as_wanted) {
+                continue;
             }
+            let Some(mut running) = self.running.remove(&name) else { continue };
+            if wanted.contains_key(&name) {
+                // Without a word, so that the peer keeps the routes until the next session (graceful restart).
+                running.task.abort();
+            } else {
+                running.end.send_replace(Some(Fault::Deconfigured));
+            }
+            if timeout(LEAVE_LIMIT, &mut running.task).await.is_err() {
+                tracing::warn!(peer = name, "its session does not end in time");
+                running.task.abort();
+            }
+            self.statuses.send_modify(|all| drop(all.remove(&name)));
         }
         for (name, (peer, options)) in wanted {
             let routes = plan.by_peer.get(&name).cloned().unwrap_or_default();

@@ -57,14 +57,14 @@ pub struct Lab<'a> {
 impl<'a> Lab<'a> {
     /// Starts the router, and writes a configuration with it as the only peer.
     pub fn new(testbed: &'a mut Testbed, kind: Kind) -> Result<Self> {
-        let (configuration, password) = match kind {
-            Kind::Frr => (frr(&[]), ""),
-            Kind::Bird => (bird(), ", password: secret"),
-            Kind::GoBgp => (gobgp(), ", password: secret"),
+        let (configuration, peer) = match kind {
+            Kind::Frr => (frr(&[]), "peerAS: 64500"),
+            Kind::Bird => (bird(), "peerAS: 64500, password: secret"),
+            Kind::GoBgp => (gobgp(), "peerAS: internal, password: secret"),
         };
         let lab = Self::with(testbed, kind, &configuration)?;
         lab.write_configuration(&format!(
-            "{{localAS: 64512, peers: [{{name: router, address: 192.0.2.254, peerAS: 64500{password}}}]}}"
+            "{{localAS: 64512, peers: [{{name: router, address: 192.0.2.254, {peer}}}], advertisements: [{{localPreference: 200}}]}}"
         ))?;
         Ok(lab)
     }
@@ -176,10 +176,18 @@ impl<'a> Lab<'a> {
 
     /// The report of `svc-ctl lb` on a node.
     pub fn lb(&mut self, node: usize) -> Result<Value> {
+        serde_json::from_str(&self.lb_as(node, "json")?).context("the output of svc-ctl lb")
+    }
+
+    /// The same as a table.
+    pub fn lb_text(&mut self, node: usize) -> Result<String> {
+        self.lb_as(node, "table")
+    }
+
+    fn lb_as(&mut self, node: usize, format: &str) -> Result<String> {
         let (host, daemon) = self.testbed.world.on_node(node)?;
         let mut lb = host.host.command(daemon.binary())?;
-        let text = command::run(lb.args(["lb", "-o", "json", "--run-dir"]).arg(daemon.run_dir()))?;
-        serde_json::from_str(&text).context("the output of svc-ctl lb")
+        command::run(lb.args(["lb", "-o", format, "--run-dir"]).arg(daemon.run_dir()))
     }
 
     /// Complaints of a node whose object begins so, as text.
@@ -197,20 +205,26 @@ pub fn hops(table: &Table, family: Family) -> BTreeSet<IpAddr> {
     table.get(&format!("{}/{bits}", VIP.of(family))).cloned().unwrap_or_default()
 }
 
-/// FRR with all nodes as neighbours, which dial; and further settings of each neighbour.
+/// FRR with all nodes as neighbours, which dial by IPv4; and further settings of each neighbour.
 pub fn frr(settings: &[&str]) -> String {
+    frr_by(Family::V4, settings)
+}
+
+/// [`frr`] with sessions over either family.
+pub fn frr_by(transport: Family, settings: &[&str]) -> String {
+    let network = if transport == Family::V4 { "192.0.2." } else { "2001:db8:1::" };
     let mut text = "router bgp 64500\n bgp router-id 192.0.2.254\n no bgp ebgp-requires-policy\n no bgp default ipv4-unicast\n \
                     bgp graceful-restart\n"
         .to_owned();
     for node in NODES {
         for setting in [&["remote-as 64512", "passive"], settings].concat() {
-            text.push_str(&format!(" neighbor 192.0.2.{node} {setting}\n"));
+            text.push_str(&format!(" neighbor {network}{node} {setting}\n"));
         }
     }
     for family in ["ipv4", "ipv6"] {
         text.push_str(&format!(" address-family {family} unicast\n  maximum-paths 8\n"));
         for node in NODES {
-            text.push_str(&format!("  neighbor 192.0.2.{node} activate\n"));
+            text.push_str(&format!("  neighbor {network}{node} activate\n"));
         }
         text.push_str(" exit-address-family\n");
     }
@@ -231,6 +245,7 @@ fn bird() -> String {
     )
 }
 
+/// GoBGP of the nodes' own autonomous system.
 fn gobgp() -> String {
     let neighbours = NODES.map(|node| {
         format!(
@@ -239,5 +254,5 @@ fn gobgp() -> String {
              afi-safis:\n  - {{config: {{afi-safi-name: ipv4-unicast}}}}\n  - {{config: {{afi-safi-name: ipv6-unicast}}}}\n"
         )
     });
-    format!("global: {{config: {{as: 64500, router-id: 192.0.2.254}}}}\nneighbors:\n{}", neighbours.concat())
+    format!("global: {{config: {{as: 64512, router-id: 192.0.2.254}}}}\nneighbors:\n{}", neighbours.concat())
 }

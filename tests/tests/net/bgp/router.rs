@@ -145,7 +145,8 @@ impl Router {
         )
     }
 
-    fn gobgp(&self, text: &[&str]) -> Result<Value> {
+    /// Runs a command of GoBGP's shell.
+    pub fn gobgp(&self, text: &[&str]) -> Result<Value> {
         let text = command::run(self.command("/usr/bin/gobgp")?.args(["-j"]).args(text))?;
         serde_json::from_str(&text).with_context(|| format!("gobgp: {text}"))
     }
