@@ -11,6 +11,8 @@ pub use self::open::{Open, Restart};
 pub const HEADER: usize = 19;
 /// Octets of the longest message.
 pub const LONGEST: usize = 4_096;
+/// Stands for the number of an autonomous system that has four octets where there is room for two (RFC 6793).
+pub const AS_TRANS: u16 = 23_456;
 /// Subsequent address family of unicast routes.
 pub const UNICAST: u8 = 1;
 

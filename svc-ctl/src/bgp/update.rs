@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 
-use super::message::{HEADER, LONGEST, UNICAST, UPDATE, afi, framed};
+use super::message::{AS_TRANS, HEADER, LONGEST, UNICAST, UPDATE, afi, framed};
 use super::route::{Attributes, NextHops};
 use super::settings::Community;
 use crate::model::name::IpFamily;
@@ -29,8 +29,6 @@ const EXTENDED_LENGTH: u8 = 0x10;
 const IGP: u8 = 0;
 /// A segment of AS_PATH whose order counts.
 const SEQUENCE: u8 = 2;
-/// Stands for a number of four octets where there is room for two.
-const AS_TRANS: u16 = 23_456;
 /// Value of LOCAL_PREF where the configuration has none; routers use the same.
 const DEFAULT_PREFERENCE: u32 = 100;
 /// Octets of both length fields of an UPDATE.

@@ -4,13 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
-use super::{UNICAST, afi, family_of};
+use super::{AS_TRANS, UNICAST, afi, family_of};
 use crate::bgp::notification::Fault;
 use crate::model::name::IpFamily;
 
 const VERSION: u8 = 4;
-/// Stands for a number of four octets where there is room for two.
-const AS_TRANS: u16 = 23_456;
 /// Optional parameter with capabilities.
 const CAPABILITIES: u8 = 2;
 /// Type and length of optional parameters whose lengths have two octets (RFC 9072).

@@ -1,5 +1,6 @@
 //! A router that svc announces addresses to.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{BgpError, Password, PasswordSource};
+use crate::bgp::message::AS_TRANS;
 use crate::lb::pool::Selector;
 use crate::model::name::IpFamily;
 
@@ -22,8 +24,6 @@ const RESTART: u32 = 120;
 const LONGEST_RESTART: u32 = 4_095;
 /// The shortest hold time that the protocol allows, apart from none.
 const SHORTEST_HOLD: u32 = 3;
-/// A speaker with two-octet numbers shows a larger number as this one (RFC 6793).
-const AS_TRANS: u32 = 23_456;
 /// The last numbers of two and four octets are reserved (RFC 7300).
 const LAST: [u32; 2] = [65_535, u32::MAX];
 
@@ -161,7 +161,7 @@ impl Peer {
     }
 
     /// Nodes with these labels have a session with it.
-    pub fn is_of_node(&self, labels: &std::collections::BTreeMap<String, String>) -> bool {
+    pub fn is_of_node(&self, labels: &BTreeMap<String, String>) -> bool {
         self.node_selectors.is_empty() || self.node_selectors.iter().any(|selector| selector.selects(labels))
     }
 }
@@ -182,7 +182,7 @@ impl HoldTime {
 }
 
 pub(super) fn checked_as(number: u32) -> Result<u32, BgpError> {
-    match number == 0 || number == AS_TRANS || LAST.contains(&number) {
+    match number == 0 || number == u32::from(AS_TRANS) || LAST.contains(&number) {
         true => Err(BgpError::As(number)),
         false => Ok(number),
     }

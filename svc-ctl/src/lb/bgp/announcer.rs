@@ -153,17 +153,17 @@ impl Announcer {
         if let Some(bgp) = bgp {
             let hops = next_hops(world);
             match bgp.router_id.or(hops.v4) {
+                _ if bgp.peers.is_empty() => {
+                    self.problem = Some("no peer can be used: no address is announced".to_owned());
+                }
                 Some(router_id) => {
                     let own = bgp.peers.iter().filter(|peer| plan.by_peer.contains_key(&peer.name));
-                    wanted.extend(
-                        own.map(|peer| (peer.name.clone(), (peer.clone(), options(peer, router_id, hops)))),
-                    );
+                    let with_options = |peer: &Peer| (peer.clone(), options(peer, router_id, hops));
+                    wanted.extend(own.map(|peer| (peer.name.clone(), with_options(peer))));
                 }
                 None => {
-                    self.problem = Some(
-                        "loadBalancer.bgp.routerID is missing, and the node has no IPv4 address to use instead"
-                            .to_owned(),
-                    );
+                    let reason = "routerID is missing, and the node has no IPv4 address to use instead";
+                    self.problem = Some(reason.to_owned());
                 }
             }
         }
