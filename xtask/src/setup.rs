@@ -16,7 +16,7 @@ const RELEASE_TOOLS: [(&str, &str, &[&str]); 2] =
 /// The host compiler's linker; a distribution's Rust packages depend on it, rustup does not install it.
 const C_COMPILER: &str = "gcc";
 
-/// Routers that tests of BGP start in network namespaces. Where Debian starts their services too, those have no neighbours.
+/// Routers that tests of BGP start in network namespaces. Where Debian starts their services too, those have no peers.
 const ROUTERS: [(&str, &str); 3] = [("vtysh", "frr"), ("bird", "bird2"), ("gobgpd", "gobgpd")];
 
 /// All requirements: of building, of the tests and `xtask run`, and a Go for the components of a cluster.

@@ -205,7 +205,7 @@ pub fn hops(table: &Table, family: Family) -> BTreeSet<IpAddr> {
     table.get(&format!("{}/{bits}", VIP.of(family))).cloned().unwrap_or_default()
 }
 
-/// FRR with all nodes as neighbours, which dial by IPv4; and further settings of each neighbour.
+/// FRR with all nodes as peers, which dial by IPv4; and further settings of each peer.
 pub fn frr(settings: &[&str]) -> String {
     frr_by(Family::V4, settings)
 }
@@ -247,12 +247,12 @@ fn bird() -> String {
 
 /// GoBGP of the nodes' own autonomous system.
 fn gobgp() -> String {
-    let neighbours = NODES.map(|node| {
+    let peers = NODES.map(|node| {
         format!(
             "- config: {{neighbor-address: 192.0.2.{node}, peer-as: 64512, auth-password: secret}}\n  \
              transport: {{config: {{passive-mode: true}}}}\n  \
              afi-safis:\n  - {{config: {{afi-safi-name: ipv4-unicast}}}}\n  - {{config: {{afi-safi-name: ipv6-unicast}}}}\n"
         )
     });
-    format!("global: {{config: {{as: 64512, router-id: 192.0.2.254}}}}\nneighbors:\n{}", neighbours.concat())
+    format!("global: {{config: {{as: 64512, router-id: 192.0.2.254}}}}\nneighbors:\n{}", peers.concat())
 }
