@@ -8,8 +8,8 @@ pub const HUB: Addrs = on_hub(1, 1);
 /// A machine outside the cluster.
 pub const CLIENT: Addrs = on_hub(200, 0x200);
 
-/// Addresses on the hub's network for Services of type LoadBalancer.
-pub const LOAD_BALANCERS: [&str; 2] = ["172.30.0.210-172.30.0.250", "fd00:30::2000/120"];
+/// Networks inside the hub's for Services of type LoadBalancer.
+pub const LOAD_BALANCERS: [&str; 2] = ["172.30.0.224/28", "fd00:30::2000/120"];
 
 /// Dual stack, IPv4 first, in the components' syntax.
 pub const SERVICE_CIDRS: &str = "10.96.0.0/16,fd00:96::/112";

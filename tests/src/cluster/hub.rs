@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::addresses::HUB;
 use crate::netns::Netns;
 
-pub(super) const BRIDGE: &str = "br0";
+pub(crate) const BRIDGE: &str = "br0";
 
 pub(super) fn make(name: &str) -> Result<Netns> {
     let netns = Netns::new(name)?;

@@ -11,7 +11,7 @@ mod down;
 mod etcd;
 mod flags;
 pub(crate) mod hierarchies;
-mod hub;
+pub(crate) mod hub;
 mod images;
 mod kubeconfig;
 mod node;
