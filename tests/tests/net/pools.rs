@@ -13,7 +13,7 @@ use svc_tests::manifests::SERVICE_PORT;
 use svc_tests::testbed::{Testbed, scenario};
 use svc_tests::topology::{Addrs, Family, Options};
 use svc_tests::wait;
-use svc_tests::world::CHANGE_LIMIT;
+use svc_tests::world::{CHANGE_LIMIT, READY_LIMIT};
 
 /// The Service's addresses, of a network that the router sends to node1.
 const VIP: Addrs =
@@ -95,7 +95,7 @@ fn act(testbed: &mut Testbed) -> Result<()> {
     write_pools(testbed, &format!("{{name: front, addresses: [{}, \"{}\"]}}", NETS[0], NETS[1]))?;
     // The programs that were loaded without pools serve until others take their places.
     let address = UNUSED.of(Family::V4);
-    wait::until_true("the programs drop", CHANGE_LIMIT, || Ok(times_seen(testbed, address)? == 1))?;
+    wait::until_true("the programs drop", READY_LIMIT, || Ok(times_seen(testbed, address)? == 1))?;
     for family in Family::BOTH {
         let before = dropped(testbed)?;
         let seen = times_seen(testbed, UNUSED.of(family))?;

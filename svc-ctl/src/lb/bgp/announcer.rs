@@ -101,8 +101,8 @@ struct Running {
 }
 
 impl Drop for Running {
-    /// The daemon ends: the peer sees a closed connection, and keeps the routes if it restarts gracefully. A session that was told to end
-    /// takes its leave by itself.
+    /// The daemon ends: the peer sees a closed connection, and keeps the routes if it restarts gracefully. A session that has
+    /// an end to say closes its connection by itself.
     fn drop(&mut self) {
         if self.end.borrow().is_none() {
             self.task.abort();
