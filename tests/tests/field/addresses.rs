@@ -61,9 +61,9 @@ pub fn cases() -> Vec<Case> {
             also: Some((
                 "an unknown port of an external address is dropped and counted, and the Service's port is served",
                 |lab| {
-                    let ports = "type: NodePort\n";
-                    let both = format!("{ports}  externalIPs: [{}, {}]\n", EXTERNAL.v4, EXTERNAL.v6);
-                    lab.edit("far", ports, &both)?;
+                    let list = |Addrs { v4, v6 }: Addrs| format!("externalIPs: [{v4}, \"{v6}\"]");
+                    let own = lab.service("far")?.external.context("`far` has no external address")?;
+                    lab.edit("far", &list(own), &list(EXTERNAL))?;
                     let node = lab.world.topology.node(1).host.addrs;
                     let client = &lab.world.topology.client;
                     for family in Family::BOTH {
