@@ -12,7 +12,7 @@ use crate::netns::Netns;
 
 /// Specs for a cluster without cloud and network policies: the rest of sig-network.
 const FOCUS: &str = r"\[sig-network\]";
-const LEFT_OUT: &str = r"Feature:NetworkPolicy|kube-proxy migration|Feature:PerformanceDNS|Disruptive|load balancer cleanup finalizer";
+const LEFT_OUT: &str = r"Feature:NetworkPolicy|kube-proxy migration|Feature:PerformanceDNS|DNS configMap nameserver|Disruptive|load balancer cleanup finalizer";
 /// Specs of DNS, whichever server answers.
 const FOCUS_DNS: &str = r"\[sig-network\] DNS";
 /// They change the ConfigMap of CoreDNS, and wait for its pods.
