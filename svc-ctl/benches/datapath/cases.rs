@@ -63,6 +63,18 @@ pub struct FamilySetup {
     pub one: f64,
 }
 
+impl FamilySetup {
+    pub fn case(
+        &self,
+        id: impl Into<String>,
+        name: impl Into<String>,
+        setting: Setting,
+        against: Option<(&'static str, f64)>,
+    ) -> Case {
+        Case { family: self.name, id: id.into(), name: name.into(), setting, against }
+    }
+}
+
 /// Sets up a family and checks each of its cases. `established` keeps its flows, `flooded` gets only new ones.
 pub fn prepare<F: Maps + Wire>(
     setup: &FamilySetup,
@@ -76,14 +88,6 @@ pub fn prepare<F: Maps + Wire>(
     let setting =
         |template, list, flows, program| Setting { wrapper: setup.wrapper, template, list, flows, program };
     let forwards = |flows, program| setting(forward, setup.list, flows, program);
-    let case = |id: &str, name: &str, setting, against| Case {
-        family: setup.name,
-        id: id.to_owned(),
-        name: name.to_owned(),
-        setting,
-        against,
-    };
-
     // The first packet makes the flow, the second finds its record; both must come out the same.
     let service = forwards(Flows::One, established.program);
     let translated = |product: &mut Product| -> Result<FlowKey<F::Addr>> {
@@ -136,7 +140,7 @@ pub fn prepare<F: Maps + Wire>(
             expect(setup, "pass", wrapper.first(&setting)?, XDP_PASS, &other)?;
             let (id, name) =
                 (format!("xdp.pass.{to}.tuples_{tuples}"), format!("not a service, {to}, {tuples}"));
-            passing.push(case(&id, &name, setting, Some((LOOKUP_ONE, PASS_TARGET))));
+            passing.push(setup.case(id, name, setting, Some((LOOKUP_ONE, PASS_TARGET))));
         }
     }
 
@@ -163,22 +167,22 @@ pub fn prepare<F: Maps + Wire>(
 
     let many = |product: &Product| forwards(Flows::Many, product.program);
     let mut cases = vec![
-        case("floor.empty", EMPTY, forwards(Flows::One, empty), None),
-        case("floor.turn", TURN, forwards(Flows::One, turn), None),
-        case("floor.lookup.flows_1", LOOKUP_ONE, forwards(Flows::One, lookup), None),
-        case("floor.lookup.flows_64k", LOOKUP, forwards(Flows::Many, lookup), None),
-        case("floor.insert", INSERT, forwards(Flows::Fresh, insert), None),
+        setup.case("floor.empty", EMPTY, forwards(Flows::One, empty), None),
+        setup.case("floor.turn", TURN, forwards(Flows::One, turn), None),
+        setup.case("floor.lookup.flows_1", LOOKUP_ONE, forwards(Flows::One, lookup), None),
+        setup.case("floor.lookup.flows_64k", LOOKUP, forwards(Flows::Many, lookup), None),
+        setup.case("floor.insert", INSERT, forwards(Flows::Fresh, insert), None),
     ];
     cases.extend(passing);
     let (one, forward, reverse) =
         (Some((LOOKUP_ONE, setup.one)), "established, forward", "established, reverse");
     let id = |direction: &str, flows: &str| format!("xdp.established.{direction}.flows_{flows}");
-    cases.push(case(&id("forward", "1"), &format!("{forward}, 1 flow"), service, one));
-    cases.push(case(&id("reverse", "1"), &format!("{reverse}, 1 flow"), reverses(Flows::One), one));
+    cases.push(setup.case(id("forward", "1"), format!("{forward}, 1 flow"), service, one));
+    cases.push(setup.case(id("reverse", "1"), format!("{reverse}, 1 flow"), reverses(Flows::One), one));
     let all = Some((LOOKUP, 0.9));
-    cases.push(case(&id("forward", "64k"), &format!("{forward}, 64k flows"), many(established), all));
-    cases.push(case(&id("reverse", "64k"), &format!("{reverse}, 64k flows"), reverses(Flows::Many), all));
-    cases.push(case("xdp.new.full", "new flow each packet, table full", fresh, Some((INSERT, 1.0))));
+    cases.push(setup.case(id("forward", "64k"), format!("{forward}, 64k flows"), many(established), all));
+    cases.push(setup.case(id("reverse", "64k"), format!("{reverse}, 64k flows"), reverses(Flows::Many), all));
+    cases.push(setup.case("xdp.new.full", "new flow each packet, table full", fresh, Some((INSERT, 1.0))));
     Ok(cases)
 }
 

@@ -47,7 +47,7 @@ pub fn prepare<F: Maps + Wire>(
             let what = if verdict == SHOT { "unused address" } else { "not a service" };
             let id = format!("tc.uplink_ingress.pools.{to}.{letters}");
             let name = format!("uplink_ingress, pools, {what}, {to}, {letters}");
-            cases.push(Case { family: setup.name, id, name, setting, against: None });
+            cases.push(setup.case(id, name, setting, None));
         }
     }
     Ok(cases)

@@ -31,13 +31,6 @@ where
     F::Addr: Encode,
 {
     let macs = [UPLINK_MAC, GATEWAY_MAC];
-    let case = |id: &str, name: &str, setting, against| Case {
-        family: setup.name,
-        id: id.to_owned(),
-        name: name.to_owned(),
-        setting,
-        against,
-    };
     let xdp = |template: [u8; LEN], list, flows| Setting {
         wrapper: setup.wrapper,
         template,
@@ -52,7 +45,7 @@ where
     let tcp = FlowKey { proto: Proto::TCP, ..to_node };
     let syn = xdp(with_flags::<F>(macs, &tcp, TTL, SYN), 0, Flows::Fresh);
     begins_flow(wrapper, &mut product.ebpf, &syn, XDP_TX)?;
-    cases.push(case("xdp.new.syn.full", "new flow each SYN, table full", syn, Some((INSERT, 1.0))));
+    cases.push(setup.case("xdp.new.syn.full", "new flow each SYN, table full", syn, Some((INSERT, 1.0))));
 
     // A datagram at a ClusterIP asks for neither. The variants are those of the established flows at pod ingress.
     let to_service = key_of::<F>(F::client(), F::cluster_ip(), 1024, SERVICE_PORT);
@@ -64,7 +57,7 @@ where
         program: product.tc[POD_INGRESS],
     };
     begins_flow(wrapper, &mut product.ebpf, &pod, NEXT)?;
-    cases.push(case(
+    cases.push(setup.case(
         "tc.pod_ingress.new.full",
         "pod_ingress, new flow each packet, table full",
         pod,
@@ -78,7 +71,7 @@ where
     wrapper.set_variants(setup.list + 6, (0..MANY).map(|_| variant::<F>(&older)))?;
     let past = xdp(segment, 6, Flows::One);
     expect(setup, "older connection", wrapper.first(&past)?, XDP_PASS, &segment)?;
-    cases.push(case("xdp.past.older", "at a NodePort, older connection", past, None));
+    cases.push(setup.case("xdp.past.older", "at a NodePort, older connection", past, None));
 
     // A datagram that answers a socket of the node.
     let answer = FlowKey { sport: Port::new(ANSWER), ..to_node };
@@ -90,7 +83,7 @@ where
     expect(setup, "answer to the node", wrapper.first(&past)?, XDP_PASS, &datagram)?;
     // Until the process ends.
     std::mem::forget(socket);
-    cases.push(case("xdp.past.socket", "at a NodePort, answer to a socket of the node", past, None));
+    cases.push(setup.case("xdp.past.socket", "at a NodePort, answer to a socket of the node", past, None));
     Ok(cases)
 }
 

@@ -36,8 +36,6 @@ pub fn prepare<F: Maps + Wire>(
         flows,
         program,
     };
-    let case =
-        |id: String, name: String, setting, against| Case { family: setup.name, id, name, setting, against };
     let macs = [UPLINK_MAC, GATEWAY_MAC];
     let [empty, lookup] = setup.tc_floors;
     let known = build::<F>(macs, &key_of::<F>(F::client(), F::node(), 1024, crate::node::NODE_PORT), TTL);
@@ -46,7 +44,7 @@ pub fn prepare<F: Maps + Wire>(
     {
         let setting = setting(known, 0, Flows::One, program);
         expect(setup, name, wrapper.first(&setting)?, NEXT, &known)?;
-        cases.push(case(id.to_owned(), name.to_owned(), setting, None));
+        cases.push(setup.case(id, name, setting, None));
     }
 
     // Packets of no Service: list 2 has clients, list 3 the node as sender.
@@ -71,7 +69,7 @@ pub fn prepare<F: Maps + Wire>(
                 expect(setup, path, wrapper.first(&setting)?, NEXT, &packet)?;
                 let id = format!("tc.{path}.pass.{letters}.tuples_{tuples}");
                 let name = format!("{path}, not a service, {letters}, {tuples}");
-                cases.push(case(id, name, setting, Some((LOOKUP, PASS_TARGET))));
+                cases.push(setup.case(id, name, setting, Some((LOOKUP, PASS_TARGET))));
             }
         }
     }
@@ -101,9 +99,9 @@ pub fn prepare<F: Maps + Wire>(
     expect(setup, "pod_egress", wrapper.first(&reverses)?, NEXT, &build::<F>(macs, &there.swapped(), TTL))?;
     for (flows, number) in [(Flows::One, "1"), (Flows::Many, "64k")] {
         let id = format!("tc.pod_ingress.established.flows_{number}");
-        cases.push(case(id, format!("pod_ingress, established, {number}"), forwards(flows), None));
+        cases.push(setup.case(id, format!("pod_ingress, established, {number}"), forwards(flows), None));
     }
     let (id, name) = ("tc.pod_egress.established.flows_1", "pod_egress, established, 1");
-    cases.push(case(id.to_owned(), name.to_owned(), reverses, None));
+    cases.push(setup.case(id, name, reverses, None));
     Ok(cases)
 }

@@ -9,7 +9,8 @@ use anyhow::Context as _;
 use super::args::CleanupArgs;
 use crate::dataplane::clsact;
 use crate::dataplane::pins::{Pins, is_locked};
-use crate::lb::bgp::{kernel_routes, report};
+use crate::lb::bgp::kernel_routes;
+use crate::lb::{bgp, report};
 use crate::node::cgroup;
 
 pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
@@ -21,7 +22,7 @@ pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
     if !is_locked(&run_dir.join("lock")) {
         cgroup::cleanup(run_dir)?;
         remove_routes(run_dir)?;
-        for name in ["status.json", "lb.json", report::FILE, "lock"] {
+        for name in ["status.json", report::FILE, bgp::report::FILE, "lock"] {
             let path = run_dir.join(name);
             match std::fs::remove_file(&path) {
                 Err(err) if err.kind() != io::ErrorKind::NotFound => {
@@ -37,7 +38,7 @@ pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
 
 /// Removes the routes that a daemon with `loadBalancer.bgp.mode: routes` has left.
 fn remove_routes(run_dir: &Path) -> anyhow::Result<()> {
-    let Some(place) = report::BgpReport::read(run_dir)?.and_then(|report| report.routes) else {
+    let Some(place) = bgp::report::BgpReport::read(run_dir)?.and_then(|report| report.routes) else {
         return Ok(());
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("a runtime")?;

@@ -1,5 +1,6 @@
 //! `svc-ctl lb`: load-balancer addresses and the nodes that answer for them, as this node knows it; and what it announces by BGP.
 
+use anyhow::Context as _;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
@@ -20,12 +21,13 @@ struct Whole {
 }
 
 pub fn main(args: &LbArgs) -> anyhow::Result<()> {
-    let bgp = BgpReport::read(&args.run_dir.run_dir)?;
-    let report = match (Report::read(&args.run_dir.run_dir), &bgp) {
-        // A node that announces by BGP alone writes no other report.
-        (Err(_), Some(bgp)) => Report { node: bgp.node.clone(), addresses: Vec::new() },
-        (report, _) => report?,
-    };
+    let run_dir = &args.run_dir.run_dir;
+    let bgp = BgpReport::read(run_dir)?;
+    // A node that announces by BGP alone writes no other report.
+    let of_bgp = || Some(Report { node: bgp.as_ref()?.node.clone(), addresses: Vec::new() });
+    let report = Report::read(run_dir)?.or_else(of_bgp).with_context(|| {
+        format!("{}: no daemon with load-balancer pools has written here", run_dir.display())
+    })?;
     let whole = match &args.command {
         Some(LbCommand::Simulate { without }) => Whole { report: report.without(without), bgp: None },
         None => Whole { report, bgp },

@@ -107,6 +107,9 @@ impl Object {
     }
 }
 
+/// The contents of an object with remarks on fields that are not used, or why it cannot be used.
+type Read<T> = Result<(T, Vec<Complaint>), Complaint>;
+
 /// Objects of a kind by name.
 pub type OfKind = BTreeMap<String, Object>;
 

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 use super::claim::choose;
+use crate::observe::run_file;
 
 /// Its name in the run directory.
-const FILE: &str = "lb.json";
+pub const FILE: &str = "lb.json";
 
 /// All load-balancer addresses of the pools.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -54,31 +54,18 @@ pub struct Row {
 }
 
 impl Report {
-    pub fn read(run_dir: &Path) -> anyhow::Result<Self> {
-        let path = run_dir.join(FILE);
-        let text = std::fs::read(&path).with_context(|| {
-            format!("{}: no daemon with load-balancer pools has written it", path.display())
-        })?;
-        serde_json::from_slice(&text).with_context(|| path.display().to_string())
+    /// `None`: no daemon that announces by layer 2 has written it.
+    pub fn read(run_dir: &Path) -> anyhow::Result<Option<Self>> {
+        run_file::read(&run_dir.join(FILE))
     }
 
-    /// Writes a new file and renames it over the old one, so that a reader sees a whole file.
     pub fn write(&self, run_dir: &Path) -> anyhow::Result<()> {
-        let (path, beside) = (run_dir.join(FILE), run_dir.join(".lb.json.new"));
-        std::fs::write(&beside, serde_json::to_vec(self)?)
-            .and_then(|()| std::fs::rename(&beside, &path))
-            .with_context(|| format!("writing {}", path.display()))
+        run_file::replace(&run_dir.join(FILE), &serde_json::to_vec(self)?)
     }
 
     /// Removes the report, if there is one.
     pub fn remove(run_dir: &Path) -> anyhow::Result<()> {
-        let path = run_dir.join(FILE);
-        match std::fs::remove_file(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(error).with_context(|| format!("removing {}", path.display()))
-            }
-            _ => Ok(()),
-        }
+        run_file::remove(&run_dir.join(FILE))
     }
 
     /// The owners if a node were gone.

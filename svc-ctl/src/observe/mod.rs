@@ -7,6 +7,7 @@ pub mod ledger;
 pub mod listeners;
 pub mod metrics;
 pub mod nearly_full;
+pub mod run_file;
 pub mod socket;
 pub mod status;
 pub mod status_writer;

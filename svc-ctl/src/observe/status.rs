@@ -7,6 +7,8 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use super::run_file;
+
 /// Name of the file in the run directory.
 const FILE: &str = "status.json";
 
@@ -91,10 +93,7 @@ pub struct TableStatus {
 impl StatusFile {
     /// Replaces the file atomically.
     pub fn write(&self, run_dir: &Path) -> anyhow::Result<()> {
-        let (path, fresh) = (run_dir.join(FILE), run_dir.join(format!(".{FILE}.{}", self.pid)));
-        std::fs::write(&fresh, serde_json::to_vec_pretty(self)?)
-            .with_context(|| format!("writing {}", fresh.display()))?;
-        std::fs::rename(&fresh, &path).with_context(|| format!("replacing {}", path.display()))
+        run_file::replace(&run_dir.join(FILE), &serde_json::to_vec_pretty(self)?)
     }
 
     pub fn read(run_dir: &Path) -> anyhow::Result<Self> {

@@ -107,7 +107,8 @@ fn ipsec_complaint() -> Option<Complaint> {
         tracing::debug!(%err, "cannot read the IPsec policies");
         false
     });
-    let reason = "masqueraded packets to pods of other nodes bypass the node's IPsec policies and leave unencrypted:                   externalTrafficPolicy: Local sends none to other nodes, and a tunnel that is an interface encrypts them";
+    let reason = "masqueraded packets to pods of other nodes bypass the node's IPsec policies and leave unencrypted: \
+                  externalTrafficPolicy: Local sends none to other nodes, and a tunnel that is an interface encrypts them";
     is_bypassed.then(|| Complaint::new(Kind::Conflict, "ip xfrm policy", "", reason))
 }
 

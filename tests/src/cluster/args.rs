@@ -28,7 +28,7 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
-    /// Run Kubernetes' own network tests on a cluster of three nodes
+    /// Run Kubernetes' own network tests on a cluster of six nodes
     Conformance(Conformance),
 }
 

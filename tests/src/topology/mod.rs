@@ -220,6 +220,22 @@ impl Topology {
         Ok(())
     }
 
+    /// The client reaches these networks, one of each family, by the gateway of the LAN, which forwards and redirects nobody.
+    pub fn client_by_gateway(&self, [v4, v6]: [&str; 2]) -> Result<()> {
+        self.lan().sysctl(&[
+            ("net/ipv4/ip_forward", "1"),
+            ("net/ipv6/conf/all/forwarding", "1"),
+            ("net/ipv4/conf/all/send_redirects", "0"),
+            ("net/ipv4/conf/front/send_redirects", "0"),
+        ])?;
+        let client = &self.client.netns;
+        client.sysctl(&[
+            ("net/ipv6/conf/all/accept_redirects", "0"),
+            ("net/ipv6/conf/eth0/accept_redirects", "0"),
+        ])?;
+        client.ip(&format!("route add {v4} via 192.0.2.254\nroute add {v6} via 2001:db8:1::fe"))
+    }
+
     /// From now on the client reaches node1, and Services, by its tunnel.
     pub fn client_by_tunnel(&self) -> Result<()> {
         let (own, node) = (addresses::back(109), addresses::front(1));

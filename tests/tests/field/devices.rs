@@ -20,11 +20,11 @@ pub fn cases() -> Vec<Case> {
         Case {
             options: by_tun(),
             also: Some(("the device is an uplink", |lab| lab.has_role("tun0", "uplink").map(|_| ()))),
-            ..Case::new("R01", "pods of the other node are behind a tun, which has no Ethernet header", {
-                let mut rows = usual();
-                rows.push(Row::answered("node1", Target::ClusterIp("far"), "far"));
-                rows
-            })
+            ..Case::new(
+                "R01",
+                "pods of the other node are behind a tun, which has no Ethernet header",
+                to_other_node(),
+            )
         },
         Case {
             options: by_tun(),
@@ -143,14 +143,19 @@ fn usual() -> Vec<Row> {
 
 /// The nodes reach each other's pods by a device of these kinds.
 fn between_nodes(name: &str, kinds: &'static [&'static str], prepare: fn(&mut Lab) -> Result<()>) -> Case {
-    let mut rows = usual();
-    rows.push(Row::answered("node1", Target::ClusterIp("far"), "far"));
     Case {
         kinds,
         prepare,
         also: Some(("the device is an uplink", |lab| lab.has_role(TUNNEL, "uplink").map(|_| ()))),
-        ..Case::new("R01", &of_kind(name, "pods of the other node are behind it"), rows)
+        ..Case::new("R01", &of_kind(name, "pods of the other node are behind it"), to_other_node())
     }
+}
+
+/// The usual clients, and the node itself.
+fn to_other_node() -> Vec<Row> {
+    let mut rows = usual();
+    rows.push(Row::answered("node1", Target::ClusterIp("far"), "far"));
+    rows
 }
 
 /// Makes a device for both families on each node, from the addresses of the node and of the other one.

@@ -61,19 +61,8 @@ fn write_pools(testbed: &Testbed, pools: &str) -> Result<()> {
 fn route(testbed: &Testbed) -> Result<()> {
     let topology = &testbed.world.topology;
     let (lan, node) = (topology.lan(), topology.node(1).host.addrs);
-    lan.sysctl(&[
-        ("net/ipv4/ip_forward", "1"),
-        ("net/ipv6/conf/all/forwarding", "1"),
-        ("net/ipv4/conf/all/send_redirects", "0"),
-        ("net/ipv4/conf/front/send_redirects", "0"),
-    ])?;
+    topology.client_by_gateway(NETS)?;
     lan.ip(&format!("route add {} via {}\nroute add {} via {}", NETS[0], node.v4, NETS[1], node.v6))?;
-    let client = &topology.client.netns;
-    client.sysctl(&[
-        ("net/ipv6/conf/all/accept_redirects", "0"),
-        ("net/ipv6/conf/eth0/accept_redirects", "0"),
-    ])?;
-    client.ip(&format!("route add {} via 192.0.2.254\nroute add {} via 2001:db8:1::fe", NETS[0], NETS[1]))?;
     lan.nft(&format!(
         "table inet seen {{
             counter datagrams {{ }}

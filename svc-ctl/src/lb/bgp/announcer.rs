@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -69,7 +70,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         place,
         retry: None,
         problem: None,
-        plan: Plan::default(),
+        plan: Arc::default(),
     };
     let mut is_outdated = true;
     loop {
@@ -122,7 +123,7 @@ struct Announcer {
     retry: Option<Instant>,
     /// Why no session can begin, or the kernel does not have all routes.
     problem: Option<String>,
-    plan: Plan,
+    plan: Arc<Plan>,
 }
 
 impl Announcer {
@@ -132,13 +133,13 @@ impl Announcer {
         let served = self.inputs.served.borrow_and_update().world.clone();
         let plan =
             section(&settings).map(|bgp| plan(&served, &settings, bgp).and(&plan(&newest, &settings, bgp)));
-        self.plan = plan.unwrap_or_default();
+        self.plan = Arc::new(plan.unwrap_or_default());
     }
 
     async fn turn(&mut self) {
         let settings = self.inputs.settings.borrow().clone();
         let served = self.inputs.served.borrow().world.clone();
-        let plan = self.plan.clone();
+        let plan = Arc::clone(&self.plan);
         (self.problem, self.retry) = (None, None);
         let bgp = section(&settings);
         let sessions = bgp.filter(|bgp| bgp.mode == Mode::Sessions);
@@ -258,7 +259,7 @@ impl Announcer {
         let written = match &report {
             Some(report) if self.shown.as_ref() == Some(report) => Ok(()),
             Some(report) => report.write(&self.inputs.run_dir),
-            None => report::remove(&self.inputs.run_dir),
+            None => BgpReport::remove(&self.inputs.run_dir),
         };
         if let Err(error) = written {
             tracing::warn!(error = format!("{error:#}"), "svc-ctl lb shows an old state");

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
-use anyhow::Context as _;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +11,7 @@ use super::routes::Plan;
 use crate::bgp::peer::{PeerStatus, Statuses};
 use crate::bgp::session::State;
 use crate::bgp::settings::{BgpSettings, Mode, RoutesPlace};
+use crate::observe::run_file;
 
 /// Its name in the run directory.
 pub const FILE: &str = "bgp.json";
@@ -108,31 +108,16 @@ impl BgpReport {
 
     /// `None`: no daemon that announces by BGP has written it.
     pub fn read(run_dir: &Path) -> anyhow::Result<Option<Self>> {
-        let path = run_dir.join(FILE);
-        match std::fs::read(&path) {
-            Ok(text) => serde_json::from_slice(&text).map(Some).with_context(|| path.display().to_string()),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error).with_context(|| path.display().to_string()),
-        }
+        run_file::read(&run_dir.join(FILE))
     }
 
-    /// Writes a new file and renames it over the old one, so that a reader sees a whole file.
     pub fn write(&self, run_dir: &Path) -> anyhow::Result<()> {
-        let (path, beside) = (run_dir.join(FILE), run_dir.join(".bgp.json.new"));
-        std::fs::write(&beside, serde_json::to_vec(self)?)
-            .and_then(|()| std::fs::rename(&beside, &path))
-            .with_context(|| format!("writing {}", path.display()))
+        run_file::replace(&run_dir.join(FILE), &serde_json::to_vec(self)?)
     }
-}
 
-/// Removes the report, if there is one.
-pub fn remove(run_dir: &Path) -> anyhow::Result<()> {
-    let path = run_dir.join(FILE);
-    match std::fs::remove_file(&path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(error).with_context(|| format!("removing {}", path.display()))
-        }
-        _ => Ok(()),
+    /// Removes the report, if there is one.
+    pub fn remove(run_dir: &Path) -> anyhow::Result<()> {
+        run_file::remove(&run_dir.join(FILE))
     }
 }
 

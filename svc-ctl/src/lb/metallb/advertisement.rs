@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::{Kind, Object};
+use super::{Kind, Object, Read};
 use crate::lb::l2::Rule;
 use crate::lb::selector::{Labels, Selector};
-use crate::model::complaint::Complaint;
 
 const KNOWN: [&str; 4] = ["ipAddressPools", "ipAddressPoolSelectors", "nodeSelectors", "interfaces"];
 
@@ -39,7 +38,7 @@ impl Advertisement {
 }
 
 /// The advertisement, and remarks on fields that are not used.
-pub fn read(name: &str, object: &Object) -> Result<(Advertisement, Vec<Complaint>), Complaint> {
+pub fn read(name: &str, object: &Object) -> Read<Advertisement> {
     let complaint = |field: &str, reason| object.complaint(Kind::L2Advertisement, name, field, reason);
     let spec: Spec = object.read().map_err(|(field, reason)| complaint(&field, reason))?;
     let remarks = object.remarks(Kind::L2Advertisement, name, &KNOWN);

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Kind, Object, Objects};
+use super::{Kind, Object, Objects, Read};
 use crate::bgp::settings::{AdvertisementSpec, PeerSpec};
 use crate::lb::selector::Selector;
 use crate::model::complaint::Complaint;
@@ -75,7 +75,7 @@ struct Peer {
 }
 
 /// A peer and the router id that it asks for, and remarks on fields that are not used.
-pub fn peer(name: &str, object: &Object) -> Result<(PeerSpec, Option<Ipv4Addr>, Vec<Complaint>), Complaint> {
+pub fn peer(name: &str, object: &Object) -> Read<(PeerSpec, Option<Ipv4Addr>)> {
     let complaint = |field: &str, reason| object.complaint(Kind::BgpPeer, name, field, reason);
     let refused = |(field, _): &&(&str, &str)| !object.spec.get(field).unwrap_or(&Value::Null).is_null();
     let is_empty = |field: &str| {
@@ -117,7 +117,7 @@ pub fn peer(name: &str, object: &Object) -> Result<(PeerSpec, Option<Ipv4Addr>, 
         node_selectors: spec.node_selectors.unwrap_or_default(),
     };
     let remarks = object.remarks(Kind::BgpPeer, name, &[&KNOWN_OF_PEER[..], &names].concat());
-    Ok((peer, spec.router_id, remarks))
+    Ok(((peer, spec.router_id), remarks))
 }
 
 /// The whole seconds of a duration as Go writes it.
@@ -150,11 +150,7 @@ pub struct Names<'a> {
 }
 
 /// An advertisement, and remarks on fields that are not used; `None` if it is for no pool or no peer.
-pub fn advertisement(
-    name: &str,
-    object: &Object,
-    names: &Names<'_>,
-) -> Result<(Option<AdvertisementSpec>, Vec<Complaint>), Complaint> {
+pub fn advertisement(name: &str, object: &Object, names: &Names<'_>) -> Read<Option<AdvertisementSpec>> {
     let kind = Kind::BgpAdvertisement;
     let spec: Advertisement =
         object.read().map_err(|(field, reason)| object.complaint(kind, name, &field, reason))?;

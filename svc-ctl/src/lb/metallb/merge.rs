@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use self::sessions::Sessions;
 use super::advertisement::{self, Advertisement};
-use super::{Kind, Objects, pool};
+use super::{Kind, Objects, Read, pool};
 use crate::lb::l2::Rules;
 use crate::lb::pool::{PoolError, PoolSpec, Pools};
 use crate::lb::settings::{Announce, LoadBalancerSettings};
@@ -53,21 +53,9 @@ impl Merge {
         sorted.sort_by_key(|(name, object)| (object.created.unwrap_or(i64::MAX), *name));
         let (mut specs, mut keeps_unknown) = (Vec::new(), false);
         for (number, (name, object)) in sorted.iter().enumerate() {
-            match pool::read(name, object) {
-                Ok((spec, remarks)) => {
-                    complaints.extend(remarks);
-                    specs.push((number, spec));
-                }
-                Err(complaint) => match self.pools.get(*name) {
-                    Some(earlier) => {
-                        complaints.push(kept(complaint));
-                        specs.push((number, earlier.clone()));
-                    }
-                    None => {
-                        complaints.push(complaint);
-                        keeps_unknown = true;
-                    }
-                },
+            match usable(pool::read(name, object), self.pools.get(*name).cloned(), complaints) {
+                Some(spec) => specs.push((number, spec)),
+                None => keeps_unknown = true,
             }
         }
         let name_refused = |number: usize, error: &PoolError| {
@@ -107,17 +95,9 @@ impl Merge {
     ) -> Rules {
         let mut now = BTreeMap::new();
         for (name, object) in objects.of(Kind::L2Advertisement) {
-            match (advertisement::read(name, object), self.advertisements.get(name)) {
-                (Ok((read, remarks)), _) => {
-                    complaints.extend(remarks);
-                    now.insert(name.clone(), read);
-                }
-                (Err(complaint), Some(earlier)) => {
-                    complaints.push(kept(complaint));
-                    now.insert(name.clone(), earlier.clone());
-                }
-                (Err(complaint), None) => complaints.push(complaint),
-            }
+            let earlier = self.advertisements.get(name).cloned();
+            let read = usable(advertisement::read(name, object), earlier, complaints);
+            now.extend(read.map(|read| (name.clone(), read)));
         }
         self.advertisements = now;
         let is_of_file = |name: &str| file.pools.iter().any(|pool| pool.name == name);
@@ -165,6 +145,20 @@ fn announce(settings: &mut LoadBalancerSettings, file: &LoadBalancerSettings) ->
         (true, true) => Announce::Both,
         (false, true) => Announce::Bgp,
         (_, false) => Announce::L2,
+    }
+}
+
+/// The contents of an object, or its earlier form if it cannot be read.
+fn usable<T>(read: Read<T>, earlier: Option<T>, complaints: &mut Vec<Complaint>) -> Option<T> {
+    match read {
+        Ok((contents, remarks)) => {
+            complaints.extend(remarks);
+            Some(contents)
+        }
+        Err(complaint) => {
+            complaints.push(if earlier.is_some() { kept(complaint) } else { complaint });
+            earlier
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use ipnet::IpNet;
 use serde::Deserialize;
 
-use super::{Kind, Object};
+use super::{Kind, Object, Read};
 use crate::lb::pool::PoolSpec;
 use crate::lb::selector::Selector;
 use crate::model::complaint::Complaint;
@@ -34,7 +34,7 @@ struct ServiceAllocation {
 }
 
 /// The pool, and remarks on what is used in another way than it is written.
-pub fn read(name: &str, object: &Object) -> Result<(PoolSpec, Vec<Complaint>), Complaint> {
+pub fn read(name: &str, object: &Object) -> Read<PoolSpec> {
     let complaint = |field: &str, reason| object.complaint(Kind::Pool, name, field, reason);
     let spec: Spec = object.read().map_err(|(field, reason)| complaint(&field, reason))?;
     let unknown =

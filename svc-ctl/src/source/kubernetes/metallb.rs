@@ -6,18 +6,15 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
-use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
-};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{ApiResource, DynamicObject, ListParams, PostParams, WatchEvent, WatchParams};
+use kube::api::{ApiResource, DynamicObject, ListParams, WatchEvent, WatchParams};
 use kube::{Api, Client};
 use serde_json::Value;
 use tokio::sync::watch;
 use tokio::time::sleep;
 
 use super::failure::{Failure, Pauses};
-use super::few;
+use super::{few, rights};
 use crate::lb::metallb::{GROUP, Kind, Object, Objects, OfKind};
 use crate::lb::settings::LoadBalancerSettings;
 use crate::model::complaint::{Complaint, Kind as Problem, Origin};
@@ -66,25 +63,6 @@ async fn of_namespace(client: &Client, namespace: &str, objects: &watch::Sender<
     tokio::join!(reader.follow(Kind::Pool), others);
 }
 
-async fn may_read(client: &Client, namespace: &str) -> Result<bool, Failure> {
-    let attributes = ResourceAttributes {
-        verb: Some("list".to_owned()),
-        group: Some(GROUP.to_owned()),
-        resource: Some(Kind::Pool.plural().to_owned()),
-        namespace: Some(namespace.to_owned()),
-        ..ResourceAttributes::default()
-    };
-    let spec = SelfSubjectAccessReviewSpec {
-        resource_attributes: Some(attributes),
-        ..SelfSubjectAccessReviewSpec::default()
-    };
-    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
-    let answer = reviews.create(&PostParams::default(), &review).await;
-    let answer = answer.map_err(|error| Failure::of(&error))?;
-    Ok(answer.status.is_some_and(|status| status.allowed))
-}
-
 /// Kinds that cannot be read now.
 struct Problems<'a> {
     ledger: &'a Ledger,
@@ -116,12 +94,13 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// The question whether objects may be read is allowed to all, and its answer is no refusal in the API server's audit
-    /// log.
+    /// Returns when objects may be read. Until then there are none.
     async fn wait_for_right(&self) {
         let mut pauses = Pauses::default();
         loop {
-            let answer = may_read(self.client, self.namespace).await;
+            let (pools, namespace) = (Kind::Pool.plural(), Some(self.namespace));
+            let answer = rights::is_allowed(self.client, "list", GROUP, pools, namespace).await;
+            let answer = answer.map_err(|error| Failure::of(&error));
             self.problems.set(Kind::Pool, answer.as_ref().err());
             let pause = match answer {
                 Ok(true) => return,

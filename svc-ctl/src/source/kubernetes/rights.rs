@@ -45,23 +45,36 @@ pub async fn nodes(client: &Client) -> anyhow::Result<Vec<(String, Option<IpAddr
 
 /// The requests of svc: name, whether it is allowed, and whether it is required for serving.
 pub async fn rights(client: &Client) -> anyhow::Result<Vec<(String, bool, bool)>> {
-    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let mut rights = Vec::new();
     for (verb, group, resource, is_needed) in USED {
-        let attributes = ResourceAttributes {
-            verb: Some(verb.to_owned()),
-            group: Some(group.to_owned()),
-            resource: Some(resource.to_owned()),
-            ..ResourceAttributes::default()
-        };
-        let spec = SelfSubjectAccessReviewSpec {
-            resource_attributes: Some(attributes),
-            ..SelfSubjectAccessReviewSpec::default()
-        };
-        let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
-        let answer = reviews.create(&PostParams::default(), &review).await?;
-        let is_allowed = answer.status.is_some_and(|status| status.allowed);
+        let is_allowed = is_allowed(client, verb, group, resource, None).await?;
         rights.push((format!("{verb} {resource}"), is_allowed, is_needed));
     }
     Ok(rights)
+}
+
+/// Whether svc may do this, in one namespace or in all. Everybody may ask, and the answer is no refusal in the API server's audit
+/// log.
+pub async fn is_allowed(
+    client: &Client,
+    verb: &str,
+    group: &str,
+    resource: &str,
+    namespace: Option<&str>,
+) -> kube::Result<bool> {
+    let attributes = ResourceAttributes {
+        verb: Some(verb.to_owned()),
+        group: Some(group.to_owned()),
+        resource: Some(resource.to_owned()),
+        namespace: namespace.map(str::to_owned),
+        ..ResourceAttributes::default()
+    };
+    let spec = SelfSubjectAccessReviewSpec {
+        resource_attributes: Some(attributes),
+        ..SelfSubjectAccessReviewSpec::default()
+    };
+    let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+    let reviews: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let answer = reviews.create(&PostParams::default(), &review).await?;
+    Ok(answer.status.is_some_and(|status| status.allowed))
 }

@@ -32,19 +32,7 @@ pub fn set(test: &str) -> Result<Testbed> {
     let mut testbed = Testbed::without_svc(test, Options::default())?;
     testbed.world.topology.add_node()?;
     testbed.world.folder.write_nodes(&testbed.world.topology.nodes)?;
-    let topology = &testbed.world.topology;
-    topology.lan().sysctl(&[
-        ("net/ipv4/ip_forward", "1"),
-        ("net/ipv6/conf/all/forwarding", "1"),
-        ("net/ipv4/conf/all/send_redirects", "0"),
-        ("net/ipv4/conf/front/send_redirects", "0"),
-    ])?;
-    let client = &topology.client.netns;
-    client.sysctl(&[
-        ("net/ipv6/conf/all/accept_redirects", "0"),
-        ("net/ipv6/conf/eth0/accept_redirects", "0"),
-    ])?;
-    client.ip(&format!("route add {} via 192.0.2.254\nroute add {} via 2001:db8:1::fe", NETS[0], NETS[1]))?;
+    testbed.world.topology.client_by_gateway(NETS)?;
     Ok(testbed)
 }
 

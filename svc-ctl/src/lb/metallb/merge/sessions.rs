@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::kept;
+use super::{kept, usable};
 use crate::bgp::settings::{AdvertisementSpec, BgpSettings, Head, PeerSpec};
 use crate::lb::metallb::bgp::{self, Names};
 use crate::lb::metallb::{Kind, Object, Objects};
@@ -145,17 +145,10 @@ impl Sessions {
         let objects: Vec<_> = objects.of(Kind::BgpPeer).collect();
         let mut specs = Vec::new();
         for (number, (name, object)) in objects.iter().enumerate() {
-            match (bgp::peer(name, object), self.peers.get(*name)) {
-                (Ok((peer, id, remarks)), _) => {
-                    complaints.extend(remarks);
-                    *router_id = router_id.or(id);
-                    specs.push((number, peer));
-                }
-                (Err(complaint), Some(earlier)) => {
-                    complaints.push(kept(complaint));
-                    specs.push((number, earlier.clone()));
-                }
-                (Err(complaint), None) => complaints.push(complaint),
+            let earlier = self.peers.get(*name).map(|earlier| (earlier.clone(), None));
+            if let Some((peer, id)) = usable(bgp::peer(name, object), earlier, complaints) {
+                *router_id = router_id.or(id);
+                specs.push((number, peer));
             }
         }
         Forms { kind: Kind::BgpPeer, prefix: "peers", objects, specs }
@@ -170,17 +163,9 @@ impl Sessions {
         let objects: Vec<_> = objects.of(Kind::BgpAdvertisement).collect();
         let mut specs = Vec::new();
         for (number, (name, object)) in objects.iter().enumerate() {
-            match (bgp::advertisement(name, object, names), self.advertisements.get(*name)) {
-                (Ok((advertisement, remarks)), _) => {
-                    complaints.extend(remarks);
-                    specs.extend(advertisement.map(|advertisement| (number, advertisement)));
-                }
-                (Err(complaint), Some(earlier)) => {
-                    complaints.push(kept(complaint));
-                    specs.push((number, earlier.clone()));
-                }
-                (Err(complaint), None) => complaints.push(complaint),
-            }
+            let earlier = self.advertisements.get(*name).map(|earlier| Some(earlier.clone()));
+            let read = usable(bgp::advertisement(name, object, names), earlier, complaints);
+            specs.extend(read.flatten().map(|advertisement| (number, advertisement)));
         }
         Forms { kind: Kind::BgpAdvertisement, prefix: "advertisements", objects, specs }
     }
