@@ -11,7 +11,7 @@ use super::record::Record;
 use super::report::{SpecOutcome, SpecOutcomes};
 use super::suite::{self, Place};
 use super::{OURS, WITNESS, internet, publish, record_path};
-use crate::cluster::args::{Cni, Conformance, Dns, Up, word};
+use crate::cluster::args::{Cni, Conformance, Dns, Proxy, Up, word};
 use crate::cluster::{self, Running, Settings};
 use crate::{command, ownership, run_name};
 
@@ -31,6 +31,7 @@ pub fn main(settings: &Settings, args: &Conformance) -> Result<()> {
         kubeconfig: running.kubeconfig(),
         programs: settings.bin.clone(),
         nodes: NODES.into(),
+        has_addresses: args.proxy == Proxy::Svc,
         dir: settings.dir.join("conformance"),
     };
     internet::stand_in(&hub)?;
