@@ -8,7 +8,6 @@ use svc_common::wire::parse::{Packet, Shape};
 
 use crate::global;
 use crate::hook::PacketAccess;
-use crate::icmp_inner::delta_of;
 use crate::net::Net;
 
 /// Called before the packet is written. False if the checksum cannot be updated: the ports change and the length of
@@ -30,7 +29,8 @@ pub fn fix<F: Net, M: PacketAccess>(
         Wsum::ZERO
     } else {
         let hop = Wsum::ZERO.minus(Wsum(u16::from_ne_bytes([0, hops]) as u32));
-        delta_of::<F>(record, packet.key.src, packet.key.dst).plus(hop)
+        // A key without a source address is for UDP alone.
+        record.addr_delta.plus(hop)
     };
     m.fix_crc(packet.l4, global::sctp_delta(flipped, length), addr.plus(record.port_delta))
 }
