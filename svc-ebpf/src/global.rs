@@ -18,8 +18,7 @@ use crate::hook::xdp::Xdp;
 use crate::net::Global;
 use crate::{choose, icmp, new_flow, record};
 
-/// The change of the checksum of an SCTP packet of `length` octets whose ports change by these bits, as they lie in the
-/// packet.
+/// The same for both families.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn sctp_delta(flipped: u32, length: u32) -> u32 {
@@ -73,6 +72,10 @@ macro_rules! functions {
             #[inline(always)]
             fn refresh_at_xdp(frame: *mut xdp_md, key: &FlowKey<$addr>, record: &mut FlowRecord<$addr>) {
                 $refresh_at_xdp(frame, key, record);
+            }
+            #[inline(always)]
+            fn sctp_delta(flipped: u32, length: u32) -> u32 {
+                sctp_delta(flipped, length)
             }
             #[inline(always)]
             fn wildcard_delta(key: &FlowKey<$addr>, record: &FlowRecord<$addr>) -> u32 {

@@ -24,6 +24,9 @@ pub trait Global: Tables {
     /// [`crate::icmp::report`]
     fn reject_at_tc(skb: *mut __sk_buff, problem: u32) -> i32;
     fn reject_at_tunnel(skb: *mut __sk_buff, problem: u32) -> i32;
+    /// The change of the checksum of an SCTP packet of `length` octets whose ports change by these bits, as they lie in
+    /// the packet.
+    fn sctp_delta(flipped: u32, length: u32) -> u32;
     /// The sum's change if a packet with this key gets the record's addresses ([`crate::record::addr_delta`]).
     fn wildcard_delta(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> u32;
     /// [`crate::record::refresh`]

@@ -6,7 +6,6 @@ use svc_common::wire::checksum::Wsum;
 use svc_common::wire::ip::SCTP_LEN;
 use svc_common::wire::parse::{Packet, Shape};
 
-use crate::global;
 use crate::hook::PacketAccess;
 use crate::net::Net;
 
@@ -32,7 +31,7 @@ pub fn fix<F: Net, M: PacketAccess>(
         // A key without a source address is for UDP alone.
         record.addr_delta.plus(hop)
     };
-    m.fix_crc(packet.l4, global::sctp_delta(flipped, length), addr.plus(record.port_delta))
+    m.fix_crc(packet.l4, F::sctp_delta(flipped, length), addr.plus(record.port_delta))
 }
 
 /// The sender left the checksum to a card (CHECKSUM_PARTIAL), which computes it later over the packet including the
