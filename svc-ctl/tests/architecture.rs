@@ -298,9 +298,20 @@ fn is_test_module(name: &str) -> bool {
     name.ends_with("/tests.rs") || name.contains("/tests/")
 }
 
+const CRATES: [&str; 5] = ["svc-common", "svc-ebpf", "svc-ctl", "tests", "xtask"];
+
 fn source_files() -> Vec<PathBuf> {
-    let crates = ["svc-common", "svc-ebpf", "svc-ctl", "tests", "xtask"];
-    let mut folders: Vec<_> = crates.iter().map(|name| project().join(name).join("src")).collect();
+    rust_files(CRATES.map(|name| project().join(name).join("src")).to_vec())
+}
+
+/// Sources, tests and benchmarks.
+fn all_rust_files() -> Vec<PathBuf> {
+    let folders = ["src", "tests", "benches", "build"];
+    let folders = CRATES.iter().flat_map(|name| folders.map(|folder| project().join(name).join(folder)));
+    rust_files(folders.filter(|folder| folder.is_dir()).collect())
+}
+
+fn rust_files(mut folders: Vec<PathBuf>) -> Vec<PathBuf> {
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder).expect("a crate has sources") {

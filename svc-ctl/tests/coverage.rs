@@ -132,8 +132,9 @@ fn page(names: &Names) -> (String, Vec<String>) {
     }
     let head = format!(
         "# Which test names which rule\n\nWritten by `UPDATE_EXPECT=1 cargo test -p svc-ctl --test coverage` from \
-         [docs/semantics.md](../docs/semantics.md) and the\nnames of all tests; not by hand. A test that names a rule \
-         fails when the rule is broken.\n\n{} rules: {tested_count} named by a test, {exempt_count} exempt, \
+         [docs/semantics.md](../docs/semantics.md) and the\nnames of all tests; not by hand. A rule's number in a \
+         test's name is the claim of its author; the tiers\n`differential` (rules broken in the model) and `mutants` check \
+         a part of these claims.\n\n{} rules: {tested_count} named by a test, {exempt_count} exempt, \
          {open_count} open.\n",
         tested_count + exempt_count + open_count,
     );

@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn upstreams_are_nobody_a_file_or_servers() {
+    fn upstreams_are_none_a_file_or_servers() {
         assert_eq!("".parse(), Ok(Upstreams::None));
         assert_eq!("/etc/resolv.conf".parse(), Ok(Upstreams::File("/etc/resolv.conf".into())));
         let servers = vec!["192.0.2.1:53".parse().unwrap(), "[fd00::1]:5353".parse().unwrap()];

@@ -186,7 +186,7 @@ proptest! {
     }
 
     #[test]
-    fn what_does_not_fit_is_cut_and_says_so_and_the_opt_record_stays(
+    fn an_answer_too_long_is_truncated_with_the_tc_bit_and_the_opt_record_stays(
         name in name(), records in 0..200_u32, limit in 512..4_096_u16, has_opt in any::<bool>(),
     ) {
         let request = question(&name, RecordType::A, None);
@@ -222,7 +222,7 @@ fn data_of_unknown_length_is_counted_exactly() {
 }
 
 #[test]
-fn what_is_no_question_for_us_is_refused_by_its_code() {
+fn an_unsupported_query_gets_its_response_code() {
     let name = Name::from_ascii("web.shop.svc.cluster.local.").unwrap();
     let code = |zone, request: &Request| asked(zone, request).1.metadata.response_code;
     let plain = |record_type| question(&name, record_type, None);

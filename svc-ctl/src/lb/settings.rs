@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_named_and_the_rest_is_used() {
+    fn an_unusable_part_is_named_and_the_rest_is_used() {
         for (yaml, expected) in [
             ("pools: [{name: a, addresses: [192.0.2.0/24]}]", None),
             (

@@ -244,7 +244,7 @@ prefix    service-cidrs fd00:96::/112
     }
 
     #[test]
-    fn what_is_not_understood_is_named_by_its_line() {
+    fn a_line_that_is_not_understood_is_named() {
         for line in ["backend b1 10.0.0.1 local", "frontend x", "gibberish", "address   10.0.0.1 shiny"] {
             let text = format!("address   10.0.0.9 local\n{line}\n");
             assert_eq!(parse(&text), Err(format!("line 2: not understood: {line}")));

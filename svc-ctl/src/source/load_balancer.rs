@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_ours_is_left_alone() {
+    fn a_service_of_another_type_or_class_is_left_alone() {
         for spec in ["{type: NodePort}", "{type: LoadBalancer, loadBalancerClass: example.com/lb}", "{}"] {
             assert_eq!(asked(&format!("{{metadata: {{name: web}}, spec: {spec}}}")), Ok(None), "{spec}");
         }

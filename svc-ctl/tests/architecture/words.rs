@@ -1,6 +1,9 @@
 //! Keeps coined words and riddles out of code and comments. CONTRIBUTING.md has the glossary.
 
-use crate::{read, relative, source_files};
+use std::fs;
+use std::path::PathBuf;
+
+use crate::{all_rust_files, project, read, relative};
 
 /// Words that only this project used, with what to say instead.
 const COINED: &[(&str, &str)] = &[
@@ -34,7 +37,7 @@ const OPENERS: &[&str] =
 #[test]
 fn no_coined_word_comes_back() {
     let mut found = Vec::new();
-    for file in source_files() {
+    for file in texts() {
         for (number, line) in read(&file).lines().enumerate() {
             let said = COINED.iter().filter(|(coined, _)| has_word(line, coined));
             found.extend(said.map(|(coined, better)| {
@@ -48,7 +51,7 @@ fn no_coined_word_comes_back() {
 #[test]
 fn comments_begin_with_their_subject() {
     let mut found = Vec::new();
-    for file in source_files() {
+    for file in all_rust_files() {
         for (number, line) in read(&file).lines().enumerate() {
             if comment(line)
                 .and_then(|text| text.split(' ').next())
@@ -59,6 +62,30 @@ fn comments_begin_with_their_subject() {
         }
     }
     assert!(found.is_empty(), "comments without a subject:\n{}", found.join("\n"));
+}
+
+#[test]
+fn names_of_functions_begin_with_their_subject() {
+    let mut found = Vec::new();
+    for file in all_rust_files() {
+        for (number, line) in read(&file).lines().enumerate() {
+            let name = line.split("fn ").nth(1).unwrap_or_default();
+            if ["what_", "who_", "whose_", "nobody_"].iter().any(|opener| name.starts_with(opener)) {
+                found.push(format!("{}:{}: {}", relative(&file), number + 1, line.trim()));
+            }
+        }
+    }
+    assert!(found.is_empty(), "names without a subject:\n{}", found.join("\n"));
+}
+
+/// Code and pages, except the list of coined words itself.
+fn texts() -> Vec<PathBuf> {
+    let pages = ["README.md", "ARCHITECTURE.md"].map(|name| project().join(name)).into_iter();
+    let docs = fs::read_dir(project().join("docs")).expect("there is documentation");
+    let docs = docs.filter_map(|entry| Some(entry.ok()?.path()));
+    let docs = docs.filter(|path| path.extension().is_some_and(|extension| extension == "md"));
+    let code = all_rust_files().into_iter().filter(|file| !file.ends_with("architecture/words.rs"));
+    code.chain(pages).chain(docs).collect()
 }
 
 /// A word or name of the line contains the coined word, also within a longer name: `Theatre`, `new_theatre`.

@@ -106,7 +106,7 @@ pub const TIERS: &[Tier] = &[
     },
     Tier {
         name: "differential",
-        what: "a million packets of random worlds against an independent model",
+        what: "packets of random worlds against an independent model",
         runs: Runs::HereAsRoot,
         one_core: true,
         ..PLAIN

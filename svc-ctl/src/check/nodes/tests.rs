@@ -65,7 +65,7 @@ fn a_thousand_silent_nodes_are_not_a_thousand_lines() {
 }
 
 #[tokio::test]
-async fn what_a_daemon_answers_is_understood_whether_it_is_ready_or_not() {
+async fn an_answer_of_a_daemon_is_parsed_whether_or_not_it_is_ready() {
     for is_complete in [true, false] {
         let health = Health { is_complete, ..Health::default() };
         let answer = move || async move { about_daemon(Question::Readyz, &health, 0) };

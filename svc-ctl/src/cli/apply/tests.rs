@@ -176,7 +176,7 @@ fn a_file_with_a_duplicate_or_an_error_changes_nothing() {
 }
 
 #[test]
-fn what_is_wrong_elsewhere_does_not_keep_a_good_file_out() {
+fn errors_in_other_files_do_not_block_a_good_file() {
     let folder = Folder::new("elsewhere", &[("bad.yaml", "kind: [")]);
     assert_eq!(folder.applied("web.yaml", WEB), ("web.yaml added\n".to_owned(), false));
 }

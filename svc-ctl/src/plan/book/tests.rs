@@ -312,7 +312,7 @@ fn equal_sets_share_a_maglev_table_which_survives_a_restart_and_goes_with_its_la
 }
 
 #[test]
-fn what_does_not_fit_the_first_time_is_not_served() {
+fn a_service_that_does_not_fit_the_first_time_is_not_served() {
     let world = world(
         &[("a", "clusterIP: 10.96.0.1"), ("b", "clusterIP: 10.96.0.2")],
         &[("a", "10.0.0.1 10.0.0.2"), ("b", "10.0.0.3")],

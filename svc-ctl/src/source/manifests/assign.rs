@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_service_gets_does_not_depend_on_others_until_they_want_the_same() {
+    fn a_services_address_depends_on_others_only_if_they_want_the_same() {
         let alone = assigned(&[WEB], RANGES).0["web"].clone();
         let many: Vec<String> = (0..200)
             .map(|n| format!("{{metadata: {{name: s{n}}}, spec: {{ports: [{{port: 80}}]}}}}"))
@@ -324,7 +324,7 @@ mod tests {
     }
 
     #[test]
-    fn what_manifests_write_is_theirs_first() {
+    fn an_address_that_a_manifest_writes_is_given_to_no_other_service() {
         let alone = assigned(&[WEB], RANGES).0["web"].clone();
         let rival = format!("{{metadata: {{name: zzz}}, spec: {{clusterIP: {}}}}}", alone[0]);
         let headless = "{metadata: {name: headless}, spec: {clusterIP: None}}";

@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_outlives_the_daemon() {
+    fn addresses_that_were_given_outlive_the_daemon() {
         let dir = dir("outlives");
         let mut file = GivenFile::open(&dir);
         assert_eq!(file.save(), None);
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_is_named() {
+    fn a_file_that_cannot_be_written_is_named() {
         let dir = dir("unwritable");
         fs::write(&dir, "a file where a folder should be").unwrap();
         let mut file = GivenFile::open(&dir);

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_api_server_takes_is_taken() {
+    fn an_object_that_an_api_server_accepts_is_accepted() {
         for good in [
             "ports: [{port: 80}]",
             "ports: [{port: 53, name: t}, {port: 53, name: u, protocol: UDP}], clusterIP: 10.96.0.1",
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_api_server_refuses_is_refused_by_its_field() {
+    fn an_object_that_an_api_server_refuses_is_refused_by_its_field() {
         let second = "name: a}, {port: 80, name: b}]";
         for (bad, expected) in [
             ("type: ClusterIP", "spec.ports: missing"),

@@ -78,14 +78,14 @@ fn act(testbed: &mut Testbed) -> Result<()> {
             .any(|row| row["name"] == "router" && row["state"] == "established"))
     })?;
     wait::until_true("the router has the route", LIMIT, || Ok(lab.router.table()?.len() == 2))?;
-    // Each of the others was told as well.
+    // Each of the others got a notification as well.
     let lan = lab.testbed.world.topology.lan();
     for (peer, code, subcode) in [(nonsense, 1, 1), (foreign, 2, 2), (silent, 4, 0)] {
-        let told = peer.end(lan)?;
+        let notifications = peer.end(lan)?;
         let is_right = |n: &Notification| (n.code, n.subcode) == (code, subcode);
         ensure!(
-            !told.is_empty() && told.iter().all(is_right),
-            "expected {code}/{subcode}, was told {told:?}"
+            !notifications.is_empty() && notifications.iter().all(is_right),
+            "expected {code}/{subcode}, got {notifications:?}"
         );
     }
     let log = lab.testbed.world.daemon(1)?.log();
@@ -129,13 +129,13 @@ impl Speaker {
         let is_over = Arc::new(AtomicBool::new(false));
         let ends = Arc::clone(&is_over);
         let thread = std::thread::spawn(move || {
-            let mut told = Vec::new();
+            let mut notifications = Vec::new();
             loop {
                 let (stream, _) = listener.accept()?;
                 if ends.load(Ordering::Relaxed) {
-                    return Ok(told);
+                    return Ok(notifications);
                 }
-                told.extend(converse(stream, &says)?);
+                notifications.extend(converse(stream, &says)?);
             }
         });
         Ok(Self { port, is_over, thread })

@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_written_is_as_the_kubelet_has_it() {
+    fn missing_fields_have_the_kubelets_defaults() {
         let probe = read("{tcpSocket: {port: web}, periodSeconds: 0}").unwrap();
         assert_eq!(probe.question, Question::Tcp("10.0.0.1:8080".into()));
         let seconds = [probe.initial_delay, probe.period, probe.timeout].map(|time| time.as_secs());
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_counts() {
+    fn fields_that_are_written_count() {
         let probe = read(
             "{httpGet: {port: 81, path: live, scheme: HTTPS, host: 'fd00::1', httpHeaders: [{name: a, value: b}]},
               initialDelaySeconds: 5, periodSeconds: 2, timeoutSeconds: 3, successThreshold: 4, failureThreshold: 6}",
