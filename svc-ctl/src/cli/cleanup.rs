@@ -10,7 +10,7 @@ use super::args::CleanupArgs;
 use crate::dataplane::clsact;
 use crate::dataplane::pins::{Pins, is_locked};
 use crate::lb::bgp::kernel_routes;
-use crate::lb::{bgp, report};
+use crate::lb::{bgp, groups, report};
 use crate::node::cgroup;
 
 pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
@@ -22,6 +22,7 @@ pub fn main(args: &CleanupArgs) -> anyhow::Result<()> {
     if !is_locked(&run_dir.join("lock")) {
         cgroup::cleanup(run_dir)?;
         remove_routes(run_dir)?;
+        groups::leave_all(report::Report::read(run_dir)?.unwrap_or_default())?;
         for name in ["status.json", report::FILE, bgp::report::FILE, "lock"] {
             let path = run_dir.join(name);
             match std::fs::remove_file(&path) {

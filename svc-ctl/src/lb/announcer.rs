@@ -21,6 +21,7 @@ use super::Members;
 use super::claim::{Action, Claim, Mac, Millis, OtherHost, Situation};
 use super::clock;
 use super::frames;
+use super::groups::Groups;
 use super::l2::Allowed;
 use super::link::{Announcement, Link};
 use super::neighbors::learn;
@@ -81,7 +82,10 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
         .await
         .context("nothing is served any more")?;
     inputs.settings.wait_for(|settings| settings.is_known).await.context("the settings ended")?;
+    // Memberships of addresses that an earlier daemon has yielded or given up are left.
+    let mut groups = Groups::open(table.places().into_iter())?;
     if is_idle(&inputs.settings.borrow()) {
+        groups.follow(std::iter::empty(), false)?;
         table.places().into_iter().try_for_each(|place| table.disarm(place))?;
         if let Err(error) = Report::remove(&inputs.run_dir) {
             tracing::warn!(error = format!("{error:#}"), "svc-ctl lb shows an old state");
@@ -106,6 +110,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
     let mut announcer = Announcer {
         inputs,
         table,
+        groups,
         link,
         handle,
         began: clock::now(),
@@ -164,6 +169,7 @@ pub async fn run(mut inputs: Inputs) -> anyhow::Result<()> {
 struct Announcer {
     inputs: Inputs,
     table: AnnouncedTable,
+    groups: Groups,
     link: Link,
     handle: Handle,
     began: Millis,
@@ -338,7 +344,8 @@ impl Announcer {
         let report = Report { node: self.inputs.node.clone(), addresses };
         self.count(&report);
         self.show(report);
-        Ok(())
+        let held = self.claims.iter().filter(|(_, claim)| claim.is_held()).map(|(place, _)| *place);
+        self.groups.follow(held, is_due).context("multicast groups of load-balancer addresses")
     }
 
     /// Lets the claims of these addresses decide, and carries out their actions. Returns true if a row of the report differs.

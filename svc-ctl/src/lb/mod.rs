@@ -10,6 +10,7 @@ pub mod claim;
 pub mod clock;
 pub mod election;
 pub mod frames;
+pub mod groups;
 pub mod l2;
 mod link;
 pub mod metallb;

@@ -71,8 +71,15 @@ fn act(testbed: &mut Testbed) -> Result<()> {
         let other = 3 - owner;
         eprintln!("{address}: node{owner} answers");
         is_strict(testbed, owner, address)?;
+        if family == Family::V6 {
+            membership(testbed, owner, true)?;
+            membership(testbed, other, false)?;
+        }
 
         testbed.world.daemon(owner)?.kill()?;
+        if family == Family::V6 {
+            membership(testbed, owner, true).context("without the daemon")?;
+        }
         forget(testbed, address)?;
         dialled(testbed, address).context("without the daemon")?;
         ensure!(self::owner(testbed, address)? == owner, "another node answers while the daemon is away");
@@ -99,6 +106,10 @@ fn act(testbed: &mut Testbed) -> Result<()> {
         forget(testbed, address)?;
         dialled(testbed, address).context("after the node is back")?;
         ensure!(self::owner(testbed, address)? == other, "the node that came back took the address");
+        if family == Family::V6 {
+            membership(testbed, other, true).context("after the move")?;
+            membership(testbed, owner, false).context("after the move")?;
+        }
     }
     Ok(())
 }
@@ -160,6 +171,16 @@ fn is_strict(testbed: &Testbed, node: usize, address: IpAddr) -> Result<()> {
             ensure!(filter.trim() == "1", "{interface}: rp_filter is {filter}");
         }
         Ok(())
+    })
+}
+
+/// Waits until the node is a member of the solicited-node group of the IPv6 address, or is none.
+fn membership(testbed: &Testbed, node: usize, expected: bool) -> Result<()> {
+    let netns = &testbed.world.topology.node(node).host.netns;
+    let what = format!("node{node} is a member of the group of {}: {expected}", VIP.v6);
+    wait::until_true(&what, MOVE_LIMIT, || {
+        let text = command::run(netns.command("ip")?.args(["maddr", "show", "dev", "eth0"]))?;
+        Ok(text.contains("33:33:ff:00:02:00") == expected)
     })
 }
 
