@@ -99,7 +99,8 @@ impl PodNames {
 impl FromIterator<Option<String>> for PodNames {
     /// A name with a line break is none that Kubernetes allows, and counts as missing.
     fn from_iter<T: IntoIterator<Item = Option<String>>>(names: T) -> Self {
-        let names = names.into_iter().map(|name| name.filter(|name| !name.contains('\n')).unwrap_or_default());
+        let names =
+            names.into_iter().map(|name| name.filter(|name| !name.contains('\n')).unwrap_or_default());
         let lines = names.collect::<Vec<_>>().join("\n");
         Self(lines.bytes().any(|octet| octet != b'\n').then(|| lines.into()))
     }
@@ -199,7 +200,8 @@ mod tests {
 
     #[test]
     fn pods_are_named_by_the_index_of_their_endpoint_and_a_missing_name_is_none() {
-        let names = [Some("shop/web-1".to_owned()), None, Some("a\nb".to_owned()), Some("shop/web-2".to_owned())];
+        let names =
+            [Some("shop/web-1".to_owned()), None, Some("a\nb".to_owned()), Some("shop/web-2".to_owned())];
         let pods: PodNames = names.into_iter().collect();
         let found: Vec<_> = (0..5).map(|endpoint| pods.get(endpoint)).collect();
         assert_eq!(found, [Some("shop/web-1"), None, None, Some("shop/web-2"), None]);

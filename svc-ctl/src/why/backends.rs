@@ -35,7 +35,8 @@ pub const fn place(locality: Locality) -> &'static str {
 /// The pod and the node of a backend, in words.
 pub fn pod_of(endpoints: &[WantedEndpoint], backend: SocketAddr) -> String {
     let Some(endpoint) = endpoints.iter().find(|endpoint| endpoint.address == backend) else {
-        let because = if endpoints.is_empty() { "the daemon has not named it" } else { "no EndpointSlice has it" };
+        let because =
+            if endpoints.is_empty() { "the daemon has not named it" } else { "no EndpointSlice has it" };
         return format!("pod unknown ({because})");
     };
     let node = endpoint.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));

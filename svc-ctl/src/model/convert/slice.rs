@@ -49,7 +49,17 @@ pub fn convert_slice(object: &discovery::EndpointSlice, scope: Scope) -> Convert
     let hostnames = Hostnames::from_iter(hostnames);
     let pods = PodNames::from_iter(pods);
     let triggered = Triggered(triggered(object));
-    refusals.done(Some(Slice { key, service, family, ports, endpoints, hostnames, pods, is_headless, triggered }))
+    refusals.done(Some(Slice {
+        key,
+        service,
+        family,
+        ports,
+        endpoints,
+        hostnames,
+        pods,
+        is_headless,
+        triggered,
+    }))
 }
 
 /// The Pod behind an endpoint, which is in the slice's namespace if the reference names none.
