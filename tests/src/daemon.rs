@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -176,6 +176,13 @@ impl Daemon {
     pub fn complaints(&self) -> Result<Vec<Value>> {
         let first = &self.status()?["complaints"]["first"];
         first.as_array().cloned().with_context(|| format!("the status names no complaints: {first}"))
+    }
+
+    /// A command of svc-ctl beside this daemon.
+    pub fn command(&self, node: &Node, arguments: &[&str]) -> Result<Command> {
+        let mut command = node.host.command(&self.binary)?;
+        command.args(arguments).arg("--run-dir").arg(&self.run).arg("--pin-dir").arg(&self.pins);
+        Ok(command)
     }
 
     /// `svc-ctl get WHAT -o json`.

@@ -11,7 +11,7 @@ use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 
 pub use self::lb::LbArgs;
-pub use self::look::{GetArgs, WhyArgs};
+pub use self::look::{GetArgs, Sort, SysdumpArgs, TopArgs, WhyArgs};
 pub use self::standalone::{ApplyArgs, ManifestRules, ProbesChoice, StandaloneArgs, ValidateArgs};
 use crate::config::{Source, ThroughStack, XdpPolicy};
 use crate::dns::settings::{Domain, ListenAddress, Upstreams};
@@ -43,6 +43,10 @@ pub enum Command {
     /// Changes nothing. Exits with 0 if the packet is forwarded, 3 if it is refused, 4 if it is dropped, 5 if it is not
     /// for a Service.
     Why(WhyArgs),
+    /// Shows Services by new flows, live flows and octets, drops by reason, and programs by run time, live.
+    Top(TopArgs),
+    /// Writes all that a maintainer asks for into one archive: status, tables, programs, links, interfaces, rules. No secrets.
+    Sysdump(SysdumpArgs),
     /// Checks the requirements of svc on this node and names obstacles, before the start or beside the daemon. Exits
     /// with 1 if a check fails.
     Check(CheckArgs),

@@ -15,6 +15,8 @@ mod manual;
 mod output;
 pub mod run;
 mod status;
+mod sysdump;
+mod top;
 mod validate;
 mod values;
 mod why;
@@ -43,6 +45,8 @@ pub fn main() -> ExitCode {
         Command::Completions { shell } => manual::completions(*shell),
         Command::Man { folder } => manual::pages(folder),
         Command::Why(args) => return exit(why::main(args)),
+        Command::Top(args) => top::main(args),
+        Command::Sysdump(args) => sysdump::main(args),
         Command::Check(args) => return exit(check::main(args)),
     };
     exit(result.map(|()| ExitCode::SUCCESS))

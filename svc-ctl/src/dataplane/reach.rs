@@ -15,6 +15,7 @@ const RTA_DST: u16 = 1;
 const RTA_SRC: u16 = 2;
 const RTA_IIF: u16 = 3;
 const RTA_OIF: u16 = 4;
+const RTA_GATEWAY: u16 = 5;
 const RTA_IP_PROTO: u16 = 27;
 const RTA_SPORT: u16 = 28;
 const RTA_DPORT: u16 = 29;
@@ -37,6 +38,8 @@ pub struct Route {
     /// The address is one of this node.
     pub is_local: bool,
     pub oif: u32,
+    /// The router of the route. `None`: the address itself is the neighbor, or the router is of the other family.
+    pub gateway: Option<IpAddr>,
 }
 
 /// In network byte order.
@@ -45,6 +48,12 @@ pub fn octets(address: IpAddr) -> Vec<u8> {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
     }
+}
+
+/// `None`: octets of no length that an address has.
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from).ok();
+    v4.or_else(|| <[u8; 16]>::try_from(octets).map(IpAddr::from).ok())
 }
 
 const fn family(address: IpAddr) -> u8 {
@@ -106,16 +115,16 @@ fn ask_route(body: &[u8]) -> io::Result<Route> {
         if kind == RTM_NEWROUTE
             && let Some(oif) = attribute(rest, RTA_OIF).and_then(|value| word(value, 0))
         {
-            route = Some((*kind_of_route, oif));
+            route = Some((*kind_of_route, oif, attribute(rest, RTA_GATEWAY).and_then(address)));
         }
     })?;
     match route {
         None => Err(io::Error::from_raw_os_error(libc::ENETUNREACH)),
         // IPv6 answers with such a route, IPv4 with an error.
-        Some((RTN_BLACKHOLE, _)) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
-        Some((RTN_UNREACHABLE, _)) => Err(io::Error::from_raw_os_error(libc::EHOSTUNREACH)),
-        Some((RTN_PROHIBIT, _)) => Err(io::Error::from_raw_os_error(libc::EACCES)),
-        Some((kind, oif)) => Ok(Route { is_local: kind == RTN_LOCAL, oif }),
+        Some((RTN_BLACKHOLE, ..)) => Err(io::Error::from_raw_os_error(libc::EINVAL)),
+        Some((RTN_UNREACHABLE, ..)) => Err(io::Error::from_raw_os_error(libc::EHOSTUNREACH)),
+        Some((RTN_PROHIBIT, ..)) => Err(io::Error::from_raw_os_error(libc::EACCES)),
+        Some((kind, oif, gateway)) => Ok(Route { is_local: kind == RTN_LOCAL, oif, gateway }),
     }
 }
 

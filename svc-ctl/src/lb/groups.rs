@@ -30,7 +30,7 @@ pub struct Groups {
 impl Groups {
     /// `old`: places for which an earlier daemon has joined groups.
     pub fn open(old: impl Iterator<Item = Place>) -> anyhow::Result<Self> {
-        let socket = Socket::new(Domain::IPV6, Type::DGRAM, None).context("a socket for multicast groups")?;
+        let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).context("a socket for multicast groups")?;
         Ok(Self { socket, joined: groups(old) })
     }
 

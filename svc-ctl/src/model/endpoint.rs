@@ -61,6 +61,8 @@ pub struct Slice {
     pub endpoints: Vec<Endpoint>,
     /// Host names of the endpoints, in the same order. Only DNS reads them.
     pub hostnames: Hostnames,
+    /// Pods of the endpoints, in the same order. Only answers to people read them.
+    pub pods: PodNames,
     /// It has the label of a headless Service's slices; only DNS reads it (SEM-004).
     pub is_headless: bool,
     pub triggered: Triggered,
@@ -80,6 +82,27 @@ impl FromIterator<Option<Arc<str>>> for Hostnames {
     fn from_iter<T: IntoIterator<Item = Option<Arc<str>>>>(names: T) -> Self {
         let names: Box<[Option<Arc<str>>]> = names.into_iter().collect();
         Self(names.iter().any(Option::is_some).then_some(names))
+    }
+}
+
+/// `targetRef` of the endpoints of a slice, where it names a Pod: `namespace/name`. One text for all, a line an endpoint, since there
+/// may be a million endpoints.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PodNames(Option<Box<str>>);
+
+impl PodNames {
+    pub fn get(&self, endpoint: usize) -> Option<&str> {
+        self.0.as_ref()?.split('\n').nth(endpoint).filter(|name| !name.is_empty())
+    }
+}
+
+impl FromIterator<Option<String>> for PodNames {
+    /// A name with a line break is none that Kubernetes allows, and counts as missing.
+    fn from_iter<T: IntoIterator<Item = Option<String>>>(names: T) -> Self {
+        let names =
+            names.into_iter().map(|name| name.filter(|name| !name.contains('\n')).unwrap_or_default());
+        let lines = names.collect::<Vec<_>>().join("\n");
+        Self(lines.bytes().any(|octet| octet != b'\n').then(|| lines.into()))
     }
 }
 
@@ -162,6 +185,7 @@ mod tests {
                 })
                 .collect(),
             hostnames: Hostnames::default(),
+            pods: PodNames::default(),
             is_headless: false,
             triggered: Triggered::default(),
         }
@@ -172,6 +196,16 @@ mod tests {
             .iter()
             .map(|e| (e.endpoint.addr.to_string(), e.port, e.endpoint.terminating))
             .collect()
+    }
+
+    #[test]
+    fn pods_are_named_by_the_index_of_their_endpoint_and_a_missing_name_is_none() {
+        let names =
+            [Some("shop/web-1".to_owned()), None, Some("a\nb".to_owned()), Some("shop/web-2".to_owned())];
+        let pods: PodNames = names.into_iter().collect();
+        let found: Vec<_> = (0..5).map(|endpoint| pods.get(endpoint)).collect();
+        assert_eq!(found, [Some("shop/web-1"), None, None, Some("shop/web-2"), None]);
+        assert_eq!(PodNames::from_iter([None, None]), PodNames::default());
     }
 
     #[test]

@@ -295,7 +295,7 @@ impl Store {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::endpoint::{Hostnames, Slice, Triggered};
+    use crate::model::endpoint::{Hostnames, PodNames, Slice, Triggered};
     use crate::model::name::IpFamily;
     use crate::source::event::{Event, SourceEvent};
 
@@ -307,6 +307,7 @@ mod tests {
             ports: Vec::new(),
             endpoints: Vec::new(),
             hostnames: Hostnames::default(),
+            pods: PodNames::default(),
             is_headless: false,
             triggered: Triggered::default(),
         })

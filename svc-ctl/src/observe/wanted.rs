@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use svc_common::abi::Locality;
 
-use crate::model::endpoint::{Endpoint, PortEndpoint, port_endpoints};
+use crate::model::endpoint::{Endpoint, PortEndpoint, Slice, port_endpoints};
 use crate::model::name::{IpFamily, ServicePortKey};
 use crate::model::world::World;
 use crate::plan::claims::PortOf;
@@ -34,6 +34,8 @@ pub struct Wanted {
 pub struct WantedEndpoint {
     pub address: SocketAddr,
     pub node: Option<String>,
+    /// `namespace/name`. Missing if its EndpointSlice names no Pod.
+    pub pod: Option<String>,
     /// In the list for policy Cluster; missing if no frontend needs that list.
     pub cluster: Option<Membership>,
     /// In the list for policy Local; likewise.
@@ -61,6 +63,7 @@ pub fn wanted(world: &World, key: &ServicePortKey, family: IpFamily) -> Option<W
     let explained = |of: &PortEndpoint<'_>| WantedEndpoint {
         address: of.target().into(),
         node: of.endpoint.node.as_deref().map(str::to_owned),
+        pod: pod_of(world.slices_of(&key.service), of.endpoint).map(str::to_owned),
         cluster: cluster.as_ref().map(|list| membership(of.endpoint, list.eligibility(of.endpoint))),
         local: local.as_ref().map(|list| membership(of.endpoint, list.eligibility(of.endpoint))),
     };
@@ -70,6 +73,14 @@ pub fn wanted(world: &World, key: &ServicePortKey, family: IpFamily) -> Option<W
         external_local: service.external_local,
         source_ranges: of.addresses().source_ranges.iter().map(ToString::to_string).collect(),
         endpoints: endpoints.iter().map(explained).collect(),
+    })
+}
+
+/// The Pod of an endpoint of these slices.
+fn pod_of<'a>(slices: impl IntoIterator<Item = &'a Slice>, endpoint: &Endpoint) -> Option<&'a str> {
+    slices.into_iter().find_map(|slice| {
+        let index = slice.endpoints.iter().position(|other| std::ptr::eq(other, endpoint))?;
+        slice.pods.get(index)
     })
 }
 

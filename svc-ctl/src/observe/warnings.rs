@@ -72,7 +72,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::model::endpoint::{Hostnames, Slice, SlicePort, Triggered};
+    use crate::model::endpoint::{Hostnames, PodNames, Slice, SlicePort, Triggered};
     use crate::model::name::{IpFamily, SliceKey};
 
     /// A port by name, number, protocol, NodePort.
@@ -113,6 +113,7 @@ mod tests {
             ports: vec![SlicePort { name: "s".into(), proto: Proto::SCTP, port: number(target) }],
             endpoints: Vec::new(),
             hostnames: Hostnames::default(),
+            pods: PodNames::default(),
             is_headless: false,
             triggered: Triggered::default(),
         };

@@ -1,5 +1,7 @@
 //! The backends of a frontend: candidates, session affinity, selection.
 
+use std::net::SocketAddr;
+
 use svc_common::abi::*;
 use svc_common::datapath::choose::{chooses_local, has_table};
 
@@ -27,6 +29,20 @@ pub const fn place(locality: Locality) -> &'static str {
         Locality::LOCAL => "a pod of this node",
         Locality::HOST => "an address of this node itself",
         _ => "on another node or outside the cluster",
+    }
+}
+
+/// The pod and the node of a backend, in words.
+pub fn pod_of(endpoints: &[WantedEndpoint], backend: SocketAddr) -> String {
+    let Some(endpoint) = endpoints.iter().find(|endpoint| endpoint.address == backend) else {
+        let because =
+            if endpoints.is_empty() { "the daemon has not named it" } else { "no EndpointSlice has it" };
+        return format!("pod unknown ({because})");
+    };
+    let node = endpoint.node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
+    match &endpoint.pod {
+        Some(pod) => format!("pod {pod}{node}"),
+        None => format!("pod unknown (its EndpointSlice names none){node}"),
     }
 }
 
@@ -103,7 +119,8 @@ pub fn candidates<F: Net>(
 
 /// The step of an endpoint that is no candidate.
 fn left_out(endpoint: &WantedEndpoint, is_local_list: bool) -> Step {
-    let WantedEndpoint { address, node, cluster, local } = endpoint;
+    let WantedEndpoint { address, node, pod, cluster, local } = endpoint;
+    let pod = pod.as_ref().map_or_else(String::new, |pod| format!(" ({pod})"));
     let node = node.as_ref().map_or_else(String::new, |node| format!(" on {node}"));
     let membership = if is_local_list { local } else { cluster };
     let (because, rule) = match membership {
@@ -111,7 +128,7 @@ fn left_out(endpoint: &WantedEndpoint, is_local_list: bool) -> Step {
         // The daemon has not written it yet, or could not.
         _ => ("wanted, but not in the kernel's list (`svc-ctl status` shows pending changes)", "SEM-066"),
     };
-    Step { step: "left out", text: format!("{address}{node}: {because}"), rules: vec![rule.to_owned()] }
+    Step { step: "left out", text: format!("{address}{pod}{node}: {because}"), rules: vec![rule.to_owned()] }
 }
 
 /// Adds the step of session affinity. Returns the backend that the client keeps.

@@ -1,17 +1,17 @@
 //! Describes how a translated packet leaves: backend, masquerade, exit.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use svc_common::abi::*;
 
-use super::backends::place;
+use super::backends::{place, pod_of};
 use super::explanation::Explanation;
 use super::origin::{Interface, name_of};
 use crate::dataplane::dry_run::{DryRun, DryRunResult, Net};
 use crate::dataplane::encode::Encode;
 use crate::dataplane::lookup;
 use crate::dataplane::pins::Pins;
-use crate::dataplane::reach::{RoutedPacket, route_of};
+use crate::dataplane::reach::{Route, RoutedPacket, neighbor, route_of};
 use crate::lb::claim::mac_text;
 
 /// A translated packet.
@@ -35,7 +35,8 @@ impl<A: Encode + Eq> Leaving<'_, A> {
         };
         let locality = self.locality::<F>(dry, destination);
         if let (Some(frontend), Some(locality)) = (self.frontend, locality) {
-            explanation.step("backend", &["SEM-080"], format!("{destination}, {}", place(locality)));
+            let who = pod_of(&explanation.endpoints, destination);
+            explanation.step("backend", &["SEM-080"], format!("{destination}, {}; {who}", place(locality)));
             self.masquerade(explanation, &frontend, locality, source, record.exit);
         }
         if self.ran.ports_taken > 0 {
@@ -134,7 +135,11 @@ impl<A: Encode + Eq> Leaving<'_, A> {
                 };
                 let route = match route_of(&packet) {
                     Ok(route) if route.is_local => ", to this node itself".to_owned(),
-                    Ok(route) => format!(", which routes it out of {}", name_of(route.oif)),
+                    Ok(route) => format!(
+                        ", which routes it out of {}{}",
+                        name_of(route.oif),
+                        next_hop(&route, destination.ip())
+                    ),
                     Err(error) => format!(", which does not route it ({error})"),
                 };
                 let reply = match record.exit {
@@ -146,5 +151,16 @@ impl<A: Encode + Eq> Leaving<'_, A> {
                 format!(" through the stack{route}{second}{reply}")
             }
         }
+    }
+}
+
+/// The neighbor that gets the packet, in words. Nothing where the device has none, as a tunnel without an Ethernet header.
+fn next_hop(route: &Route, destination: IpAddr) -> String {
+    let hop = route.gateway.unwrap_or(destination);
+    let via = route.gateway.map_or_else(String::new, |gateway| format!(" via {gateway}"));
+    match neighbor(hop, route.oif) {
+        Ok(Some(mac)) => format!("{via}, neighbor {}", mac_text(mac)),
+        Ok(None) => format!("{via}, neighbor not resolved yet"),
+        Err(_) => via,
     }
 }

@@ -6,7 +6,7 @@ use svc_common::abi::*;
 use svc_common::addr::{Port, Proto};
 use svc_common::datapath::choose::admits_node;
 
-use super::backends::{self, place};
+use super::backends::{self, place, pod_of};
 use super::explanation::{Explanation, Verdict};
 use super::request::Request;
 use super::{AskWanted, found};
@@ -132,7 +132,8 @@ fn connect<F: Net>(
     match kept.or(only) {
         Some(backend) => {
             (explanation.backend, explanation.destination) = (Some(backend.address), Some(backend.address));
-            let text = format!("the socket is connected to {}, {}", backend.address, place(backend.locality));
+            let (address, who) = (backend.address, pod_of(&explanation.endpoints, backend.address));
+            let text = format!("the socket is connected to {address}, {}; {who}", place(backend.locality));
             explanation.step("connect", &["SEM-102"], format!("{text}; no packet is translated"));
         }
         None => {

@@ -16,6 +16,7 @@ mod large;
 mod live;
 mod local_pods;
 mod localhost;
+mod look;
 mod maglev;
 mod mapped;
 mod one_port;
@@ -77,6 +78,7 @@ fn trials(arguments: &Arguments, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         local_pods::trials(),
         localhost::trials(),
         large::trials(),
+        look::trials(),
         affinity::trials(),
         heal::trials(),
         sockets::trials(),

@@ -9,7 +9,7 @@ use super::{
     ANNOTATION_TRIGGER_TIME, Converted, LABEL_HEADLESS, LABEL_SERVICE_NAME, Refusals, Scope, has_label,
     interned, interned_service, label, slice_key,
 };
-use crate::model::endpoint::{Endpoint, Hints, Hostnames, Slice, SlicePort, Triggered};
+use crate::model::endpoint::{Endpoint, Hints, Hostnames, PodNames, Slice, SlicePort, Triggered};
 use crate::model::name::IpFamily;
 use crate::model::parse::{parse_ip, parse_label, parse_port};
 
@@ -36,18 +36,37 @@ pub fn convert_slice(object: &discovery::EndpointSlice, scope: Scope) -> Convert
     };
     let service = interned_service(&key.namespace, service);
     let ports = convert_slice_ports(object, &mut refusals);
-    let (mut endpoints, mut hostnames) = (Vec::new(), Vec::new());
+    let (mut endpoints, mut hostnames, mut pods) = (Vec::new(), Vec::new(), Vec::new());
     for (i, listed) in object.endpoints.iter().flatten().enumerate() {
         let Some(endpoint) = convert_endpoint(i, listed, family, &mut refusals) else { continue };
         endpoints.push(endpoint);
+        pods.push(pod_name(listed, &key.namespace));
         if scope == Scope::TablesAndNames {
             hostnames.push(convert_hostname(i, listed, &mut refusals));
         }
     }
     endpoints.shrink_to_fit();
     let hostnames = Hostnames::from_iter(hostnames);
+    let pods = PodNames::from_iter(pods);
     let triggered = Triggered(triggered(object));
-    refusals.done(Some(Slice { key, service, family, ports, endpoints, hostnames, is_headless, triggered }))
+    refusals.done(Some(Slice {
+        key,
+        service,
+        family,
+        ports,
+        endpoints,
+        hostnames,
+        pods,
+        is_headless,
+        triggered,
+    }))
+}
+
+/// The Pod behind an endpoint, which is in the slice's namespace if the reference names none.
+fn pod_name(endpoint: &discovery::Endpoint, namespace: &str) -> Option<String> {
+    let target = endpoint.target_ref.as_ref().filter(|target| target.kind.as_deref() == Some("Pod"))?;
+    let name = target.name.as_deref().filter(|name| !name.is_empty())?;
+    Some(format!("{}/{name}", target.namespace.as_deref().unwrap_or(namespace)))
 }
 
 /// Refuses an invalid host name. The endpoint's DNS name is then made from its address.

@@ -17,7 +17,7 @@ use crate::dataplane::usage::Usage;
 use crate::lb::bgp::report::PeerCount;
 use crate::lb::usage::PoolUse;
 use crate::model::complaint::{Complaint, Kind, Origin};
-use crate::model::endpoint::{Endpoint, Hints, Hostnames, Slice, SlicePort, Triggered};
+use crate::model::endpoint::{Endpoint, Hints, Hostnames, PodNames, Slice, SlicePort, Triggered};
 use crate::model::name::{IpFamily, ServiceName, ServicePortKey, SliceKey};
 use crate::model::node::NodeInfo;
 use crate::model::service::{Service, ServiceAddresses, ServicePort};
@@ -81,6 +81,7 @@ fn slice(name: &str, node: &str, triggered: Option<u64>) -> Slice {
         ports: vec![SlicePort { name: "http".into(), proto: Proto::TCP, port: NonZeroU16::MIN }],
         endpoints: vec![endpoint],
         hostnames: Hostnames::default(),
+        pods: PodNames::default(),
         is_headless: false,
         triggered: Triggered(triggered.map(|after| START + after)),
     }

@@ -8,7 +8,7 @@ use svc_common::abi::{AddressFlags, FrontendFlags};
 use svc_common::addr::Proto;
 
 use super::*;
-use crate::model::endpoint::{Endpoint, Hints, Hostnames, Slice, SlicePort, Triggered};
+use crate::model::endpoint::{Endpoint, Hints, Hostnames, PodNames, Slice, SlicePort, Triggered};
 use crate::model::name::{IpFamily, SliceKey};
 use crate::model::node::{NodeAddresses, NodeInfo};
 use crate::model::service::{Selection, ServiceAddresses, ServicePort};
@@ -161,6 +161,7 @@ fn put(world: &mut World, n: u8, sketch: Option<&Sketch>) {
             ports: vec![SlicePort { name: "".into(), proto, port: NonZeroU16::MIN }],
             endpoints: mine.map(|bit| endpoint(family, bit)).collect(),
             hostnames: Hostnames::default(),
+            pods: PodNames::default(),
             is_headless: false,
             triggered: Triggered::default(),
         })

@@ -169,6 +169,14 @@ struct Endpoint {
     hostname: Option<String>,
     hints: Option<discovery::EndpointHints>,
     node_name: Option<String>,
+    target_ref: Option<TargetRef>,
+}
+
+#[derive(Deserialize)]
+struct TargetRef {
+    kind: Option<String>,
+    name: Option<String>,
+    namespace: Option<String>,
 }
 
 impl Kind for Slice {
@@ -187,6 +195,12 @@ impl Kind for Slice {
             hostname: e.hostname,
             hints: e.hints,
             node_name: e.node_name,
+            target_ref: e.target_ref.map(|target| core::ObjectReference {
+                kind: target.kind,
+                name: target.name,
+                namespace: target.namespace,
+                ..core::ObjectReference::default()
+            }),
             ..discovery::Endpoint::default()
         };
         discovery::EndpointSlice {

@@ -8,7 +8,7 @@ use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use super::health::Health;
-use super::pods::node_name;
+use super::pods::{node_name, reference};
 use crate::model::convert::LABEL_SERVICE_NAME;
 use crate::model::name::IpFamily;
 use crate::model::parse::parse_ip;
@@ -86,13 +86,16 @@ fn mirror(
 }
 
 /// Adds the fields that Kubernetes' controllers always write and people seldom do: the node of the Pod with that
-/// address, and whether it is ready. Fields in the manifest have precedence, except for a node that does not answer.
+/// address, and whether it is ready; and the Pod itself. Fields in the manifest have precedence, except for a node that does not answer.
 pub fn complete(slice: &mut EndpointSlice, pods: &BTreeMap<IpAddr, &Pod>, health: &Health) {
     for endpoint in slice.endpoints.iter_mut().flatten() {
         let addr = endpoint.addresses.first().and_then(|a| parse_ip(a).ok());
         let pod = addr.and_then(|a| pods.get(&a));
         if endpoint.node_name.is_none() {
             endpoint.node_name = pod.and_then(|pod| node_name(pod)).map(str::to_owned);
+        }
+        if endpoint.target_ref.is_none() {
+            endpoint.target_ref = pod.map(|pod| reference(pod));
         }
         let is_down = endpoint.node_name.as_deref().is_some_and(|node| health.is_down(node));
         let is_written = endpoint.conditions.as_ref().is_some_and(|c| c.ready.is_some());

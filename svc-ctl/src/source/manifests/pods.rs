@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{Container, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{Container, ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::api::discovery::v1::{
     Endpoint, EndpointConditions, EndpointHints, EndpointPort, EndpointSlice, ForNode, ForZone,
 };
@@ -119,7 +119,18 @@ fn endpoint_of(pod: &Pod, addr: String, publish: bool, health: &Health) -> Endpo
         addresses: vec![addr],
         conditions: Some(conditions),
         node_name: node_name(pod).map(str::to_owned),
+        target_ref: Some(reference(pod)),
         ..Endpoint::default()
+    }
+}
+
+/// The reference of an endpoint to its Pod, as Kubernetes' controllers write it.
+pub fn reference(pod: &Pod) -> ObjectReference {
+    ObjectReference {
+        kind: Some("Pod".to_owned()),
+        name: pod.metadata.name.clone(),
+        namespace: pod.metadata.namespace.clone(),
+        ..ObjectReference::default()
     }
 }
 
