@@ -11,14 +11,14 @@ use svc_common::wire::parse::Packet;
 
 use crate::affinity;
 use crate::bypass;
-use crate::carried;
 use crate::extent::{NO_BACKEND, member};
 use crate::hook::PacketAccess;
 use crate::maps::{CONFIG, Chosen, MAGLEV, Scratch};
 use crate::net::Net;
 use crate::outcome::Outcome;
 use crate::record::{begins_connection, is_syn};
-use crate::tables::{count, iface, migration, presence};
+use crate::resume::resume;
+use crate::tables::{count, iface, presence};
 use crate::tuple_conflict;
 
 /// How a packet's backend is chosen, a set of bits.
@@ -34,11 +34,9 @@ impl Choice {
 /// Finds the frontend of a packet without record and chooses a backend, which it leaves in the scratch space.
 #[inline(never)]
 pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) -> u32 {
-    if migration() != Migration::NONE {
-        let outcome = carried::resume::<F, M>(m, packet);
-        if outcome != Outcome::UNKNOWN {
-            return outcome;
-        }
+    let outcome = resume::<F, M>(m, packet);
+    if outcome != Outcome::UNKNOWN {
+        return outcome;
     }
     let key = &packet.key;
     // The packet may be a reply whose record belongs to another hook, for example to egress.

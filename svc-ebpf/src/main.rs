@@ -6,7 +6,6 @@
 mod affinity;
 mod announced;
 mod bypass;
-mod carried;
 mod choose;
 mod entries;
 mod extent;
@@ -26,6 +25,7 @@ mod no_ports;
 mod outcome;
 mod pipeline;
 mod record;
+mod resume;
 mod sctp;
 mod send;
 mod tables;

@@ -57,6 +57,13 @@ pub static FLOWS4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> =
 #[map]
 pub static FLOWS6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> =
     LruHashMap::with_max_entries(limits::FLOWS, 0);
+/// Flows that are not assured yet. Looked up after the flow table.
+#[map]
+pub static UNASSURED4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> =
+    LruHashMap::with_max_entries(limits::UNASSURED, 0);
+#[map]
+pub static UNASSURED6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> =
+    LruHashMap::with_max_entries(limits::UNASSURED, 0);
 #[map]
 pub static ADDRESSES4: HashMap<AddrV4, AddressFlags> =
     HashMap::with_max_entries(limits::ADDRESSES, NO_PREALLOC);

@@ -303,7 +303,7 @@ extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
         claim.is_done = 1;
         return 1;
     }
-    // `claim` has carried over an owner in the table that is being replaced.
+    // If a flow table is being replaced, `claim_flow` has carried over an owner there.
     let may_take = match F::present_flow(reverse_key) {
         Some(owner) => {
             // The owner is an old flow of this client, or has expired.

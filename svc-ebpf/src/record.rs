@@ -12,6 +12,7 @@ use svc_common::wire::parse::Packet;
 use crate::fib;
 use crate::hook::PacketAccess;
 use crate::net::Net;
+use crate::resume::is_twin;
 use crate::tables::{count, is_own, now};
 use crate::tuple_conflict;
 
@@ -93,12 +94,7 @@ fn refresh<F: Net>(
     }
     let other_key = twin_key::<F>(key.proto, record);
     if let Some(other) = F::flow(&other_key) {
-        // Another flow may have the reverse tuple by now; a server on the node may answer from another address.
-        let is_twin = (other.dst == key.src || record.wildcard_source != 0)
-            && other.dport == key.sport
-            && other.src == key.dst
-            && other.sport == key.dport;
-        if !is_twin {
+        if !is_twin(key, record, other) {
             return 0;
         }
         // Both directions share one clock, as in nf_conntrack: a stream with packets in only one direction lives
@@ -113,7 +109,12 @@ fn refresh<F: Net>(
     {
         twin::<F>(key, record, &mut scratch.reverse);
         scratch.reverse.state = record.state.with(FlowState::NEXT_HOP_DUE);
-        if F::claim_flow(&other_key, &scratch.reverse) {
+        let has_claimed = if record.state.is_assured(key.proto) {
+            F::claim_assured(&other_key, &scratch.reverse)
+        } else {
+            F::claim_flow(&other_key, &scratch.reverse)
+        };
+        if has_claimed {
             count(Counter::FlowTwinRestored);
         }
     }

@@ -20,16 +20,24 @@ pub trait Tables: Rewrite {
     fn address(addr: &Self::Addr) -> Option<AddressFlags>;
     /// A prefix of the list contains the address.
     fn is_listed(list: PrefixList, addr: &Self::Addr) -> bool;
-    /// A flow's record, also from the table that is being replaced.
+    /// A flow's record in any table, also in the one that is being replaced.
     fn flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
-    /// A flow's record in the new flow table only.
+    /// A flow's record in any table but the one that is being replaced.
     fn present_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
+    /// A flow's record in the flow table.
+    fn assured_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
+    /// The record of a flow that is not assured.
+    fn unassured_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
     /// Copies a record from the table that is being replaced if the new flow table has none.
     fn carry_over(key: &FlowKey<Self::Addr>);
-    /// Inserts a record under a key that is absent here and in the table that is being replaced.
+    /// Inserts the record of a flow that is not assured, under a key that is absent in every table.
     fn claim_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool;
-    /// Inserts or replaces a record.
+    /// The same for an assured flow, whose key has no record that is not assured.
+    fn claim_assured(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool;
+    /// Inserts or replaces the record of a flow that is not assured.
     fn put_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool;
+    /// Moves a record to the flow table. If that table refuses it, the record stays.
+    fn assure_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>);
     fn remove_flow(key: &FlowKey<Self::Addr>);
     fn socket(key: &SockKey<Self::Addr>) -> Option<&'static SockValue<Self::Addr>>;
     fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>);
@@ -47,7 +55,7 @@ pub trait Tables: Rewrite {
 }
 
 macro_rules! tables {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $carried:ident, $sockets:ident, $affinity:ident, $fragments:ident, $bypass:ident, $flow_entries:ident, $socket_entries:ident, $affinity_entries:ident, $fragment_entries:ident, $bypass_entries:ident, $scratch:ident, $snat:ident) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $unassured:ident, $carried:ident, $sockets:ident, $affinity:ident, $fragments:ident, $bypass:ident, $flow_entries:ident, $socket_entries:ident, $affinity_entries:ident, $fragment_entries:ident, $bypass_entries:ident, $unassured_entries:ident, $scratch:ident, $snat:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue> {
@@ -79,9 +87,21 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn present_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>> {
+                match Self::assured_flow(key) {
+                    None => Self::unassured_flow(key),
+                    found => found,
+                }
+            }
+            #[inline(always)]
+            fn assured_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>> {
                 // SAFETY: map memory stays valid for the program's run; racing writers of stamp, state and next hop
                 // write whole small integers that are each right on their own.
                 maps::$flows.get_ptr_mut(key).map(|p| unsafe { &mut *p })
+            }
+            #[inline(always)]
+            fn unassured_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>> {
+                // SAFETY: as for the flow table.
+                maps::$unassured.get_ptr_mut(key).map(|p| unsafe { &mut *p })
             }
             #[inline(always)]
             fn carry_over(key: &FlowKey<Self::Addr>) {
@@ -92,6 +112,15 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn claim_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool {
+                if migration() != Migration::NONE {
+                    Self::carry_over(key);
+                }
+                // Programs over an old flow table insert into the same table of flows that are not assured.
+                Self::assured_flow(key).is_none()
+                    && entries::make(&maps::$unassured, EntryTable::$unassured_entries, key, record)
+            }
+            #[inline(always)]
+            fn claim_assured(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool {
                 let migration = migration();
                 // First in the old table, where programs at the other hooks insert as well.
                 let has_claimed_old = migration == Migration::WRITE_BOTH
@@ -108,15 +137,30 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn put_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool {
+                // The record of the tuple's earlier flow would be found first.
+                if Self::assured_flow(key).is_some() {
+                    entries::remove(&maps::$flows, EntryTable::$flow_entries, key);
+                }
+                if migration() != Migration::NONE {
+                    let _ = maps::$carried.remove(key);
+                }
+                entries::put(&maps::$unassured, EntryTable::$unassured_entries, key, record)
+            }
+            #[inline(always)]
+            fn assure_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) {
                 if migration() == Migration::WRITE_BOTH {
                     // On failure only the hooks over the new table know the flow.
                     let _ = maps::$carried.insert(key, record, ALWAYS);
                 }
-                entries::put(&maps::$flows, EntryTable::$flow_entries, key, record)
+                // Inserted before it is removed: a packet on another CPU finds one of the two.
+                if entries::put(&maps::$flows, EntryTable::$flow_entries, key, record) {
+                    entries::remove(&maps::$unassured, EntryTable::$unassured_entries, key);
+                }
             }
             #[inline(always)]
             fn remove_flow(key: &FlowKey<Self::Addr>) {
                 entries::remove(&maps::$flows, EntryTable::$flow_entries, key);
+                entries::remove(&maps::$unassured, EntryTable::$unassured_entries, key);
                 if migration() != Migration::NONE {
                     // Otherwise the next packet would carry the record over again.
                     let _ = maps::$carried.remove(key);
@@ -185,12 +229,12 @@ macro_rules! tables {
 }
 
 tables!(
-    V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, CARRIED4, SOCKETS4, AFFINITY4, FRAGMENTS4,
-    BYPASS4, Flows4, Sockets4, Affinity4, Fragments4, Bypass4, SCRATCH4, snat_v4
+    V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, UNASSURED4, CARRIED4, SOCKETS4, AFFINITY4,
+    FRAGMENTS4, BYPASS4, Flows4, Sockets4, Affinity4, Fragments4, Bypass4, Unassured4, SCRATCH4, snat_v4
 );
 tables!(
-    V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, CARRIED6, SOCKETS6, AFFINITY6, FRAGMENTS6,
-    BYPASS6, Flows6, Sockets6, Affinity6, Fragments6, Bypass6, SCRATCH6, snat_v6
+    V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, UNASSURED6, CARRIED6, SOCKETS6, AFFINITY6,
+    FRAGMENTS6, BYPASS6, Flows6, Sockets6, Affinity6, Fragments6, Bypass6, Unassured6, SCRATCH6, snat_v6
 );
 
 /// How programs use the table that is being replaced.

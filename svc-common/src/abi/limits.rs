@@ -13,6 +13,9 @@ pub const BACKENDS: u32 = 65_536;
 pub const SERVICES: u32 = 32_768;
 /// Flow records per family, two a flow (about 120 and 170 octets each, allocated at once).
 pub const FLOWS: u32 = 262_144;
+/// Records of flows per family that are not assured yet, two a flow (octets as in the flow table). Small, because an
+/// insert into a full table takes the memory of an old record, which is cheap while it is in the CPU's cache.
+pub const UNASSURED: u32 = 32_768;
 /// Addresses of Services and of this node per family (about 70 and 80 octets each, allocated as used).
 pub const ADDRESSES: u32 = 131_072;
 /// Prefixes per family: source ranges, Service CIDRs, pod CIDRs (about 60 and 80 octets each, allocated as used).

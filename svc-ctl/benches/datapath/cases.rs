@@ -110,6 +110,7 @@ pub fn prepare<F: Maps + Wire>(
 
     // Makes all flows. Later runs visit them in another order, so that no table is walked in order of insertion.
     wrapper.run(&forwards(Flows::Many, established.program), MANY)?;
+    F::assure(&mut established.ebpf)?;
     let records: HashMap<_, _> = F::flows(&mut established.ebpf)?.into_iter().collect();
     let pairs = (0..MANY).map(|i| {
         let key = client_key::<F>(&forward_key, i);

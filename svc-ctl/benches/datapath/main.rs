@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use svc_common::abi::Config;
+use svc_common::abi::{Config, limits};
 use svc_common::datapath::select::snat_ring;
 use svc_common::family::{V4, V6};
 use svc_ctl::dataplane::object::OBJECT;
@@ -63,12 +63,15 @@ fn main() -> Result<()> {
     let object = object.transpose()?;
     let object = object.as_deref().unwrap_or(OBJECT);
     let others = args.frontends;
-    let mut established = product(object, &mut wrapper, uplink, others, false)?;
-    let mut flooded = product(object, &mut wrapper, uplink, others, false)?;
+    // Room for all flows at once, before they are assured.
+    let many = Settings { unassured: limits::FLOWS, ..Settings::default() };
+    let mut established = product(object, &mut wrapper, uplink, others, many)?;
+    let mut flooded = product(object, &mut wrapper, uplink, others, Settings::default())?;
 
     // Tables of their own: 64k flows more would evict those of XDP.
-    let mut pods = product(object, &mut wrapper, uplink, others, false)?;
-    let mut with_pools = product(object, &mut wrapper, uplink, others, true)?;
+    let mut pods = product(object, &mut wrapper, uplink, others, many)?;
+    let pools = Settings { has_pools: true, ..Settings::default() };
+    let mut with_pools = product(object, &mut wrapper, uplink, others, pools)?;
 
     let mut cases = Vec::new();
     for (name, family, list) in [("IPv4", "4", 0), ("IPv6", "6", 8)] {
@@ -109,12 +112,26 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Differences between the loaded products.
+#[derive(Clone, Copy)]
+struct Settings {
+    has_pools: bool,
+    /// Records of unassured flows per family.
+    unassured: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { has_pools: false, unassured: limits::UNASSURED }
+    }
+}
+
 fn product(
     object: &[u8],
     wrapper: &mut Wrapper,
     uplink: u32,
     frontends: u32,
-    has_pools: bool,
+    settings: Settings,
 ) -> Result<Product> {
     let config = Config {
         snat_first: 1024,
@@ -122,10 +139,10 @@ fn product(
         snat_ring: snat_ring(28_976),
         csum_ipv6_flag: 1,
         set_retval: 1,
-        pools: has_pools.into(),
+        pools: settings.has_pools.into(),
         ..Config::default()
     };
-    let (mut ebpf, xdp, programs) = wrapper::load_product(object, &config, frontends)?;
+    let (mut ebpf, xdp, programs) = wrapper::load_product(object, &config, frontends, settings.unassured)?;
     tables::fill_common(&mut ebpf, uplink)?;
     V4::fill(&mut ebpf, frontends)?;
     V6::fill(&mut ebpf, frontends)?;

@@ -231,8 +231,11 @@ fn clear_frontends<A: MapAddr>(maps: &mut FamilyMaps<A>) -> Result<()> {
 }
 
 fn clear_flows<A: MapAddr>(maps: &mut FamilyMaps<A>) -> Result<()> {
-    let keys: Result<Vec<_>, _> = maps.flows.keys().collect();
-    Ok(keys?.iter().try_for_each(|key| maps.flows.remove(key))?)
+    for table in [&mut maps.flows, &mut maps.unassured] {
+        let keys: Result<Vec<_>, _> = table.keys().collect();
+        keys?.iter().try_for_each(|key| table.remove(key))?;
+    }
+    Ok(())
 }
 
 fn clear<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Result<()> {
@@ -243,9 +246,11 @@ fn clear<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Result<()> {
 }
 
 fn age_flows<A: MapAddr>(maps: &mut FamilyMaps<A>, ticks: u32) -> Result<()> {
-    let flows: Result<Vec<_>, _> = maps.flows.iter().collect();
-    for (key, record) in flows? {
-        maps.flows.insert(key, FlowRecord { stamp: record.stamp.wrapping_sub(ticks), ..record }, 0)?;
+    for table in [&mut maps.flows, &mut maps.unassured] {
+        let flows: Result<Vec<_>, _> = table.iter().collect();
+        for (key, record) in flows? {
+            table.insert(key, FlowRecord { stamp: record.stamp.wrapping_sub(ticks), ..record }, 0)?;
+        }
     }
     Ok(())
 }

@@ -116,7 +116,7 @@ impl Lab {
         self.kernel.store.0.service(SERVICE)
     }
 
-    /// The flow table of a family.
+    /// The flow tables of a family.
     pub fn flows(&self, family: Family) -> Result<Vec<Line>> {
         match family {
             Family::V4 => dump(&self.kernel.store.0.v4),
@@ -229,7 +229,7 @@ fn insert<A: LineCodec>(maps: &mut FamilyMaps<A>, line: &Line) -> Result<()> {
 
 fn dump<A: LineCodec>(maps: &FamilyMaps<A>) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for entry in maps.flows.iter() {
+    for entry in maps.flows.iter().chain(maps.unassured.iter()) {
         let (key, record) = entry?;
         lines.push(decode(&key, &record).map_err(|err| anyhow!(err))?);
     }

@@ -223,7 +223,7 @@ pub const WITHOUT_MUTANT: &[(&str, &str)] = &[
     ("svc-common/src/wire/mod.rs", NO_DECISION),
     ("svc-ebpf/src/announced.rs", "the model knows no ARP; the tier net does"),
     ("svc-ebpf/src/bench.rs", "no part of the product"),
-    ("svc-ebpf/src/carried.rs", "the model knows no replaced tables; the tiers packets and upgrade do"),
+    ("svc-ebpf/src/resume.rs", "the model knows no replaced tables; the tiers packets and upgrade do"),
     ("svc-ebpf/src/entries.rs", "the model counts no entries; the tier packets does"),
     ("svc-ebpf/src/extent.rs", NO_DECISION),
     ("svc-ebpf/src/frame.rs", NO_DECISION),
