@@ -7,7 +7,7 @@ use svc_common::family::{V4, V6};
 use svc_common::wire::crc32c;
 
 use crate::net::Global;
-use crate::new_flow;
+use crate::source_port;
 
 /// The change of the checksum of an SCTP packet of `length` octets whose ports change by these bits, as they lie in the
 /// packet.
@@ -34,11 +34,11 @@ impl Global for V6 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn claim4(takes_port: u32, now: u32) -> u32 {
-    new_flow::claim::<V4>(takes_port != 0, now) as u32
+    source_port::claim::<V4>(takes_port != 0, now) as u32
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn claim6(takes_port: u32, now: u32) -> u32 {
-    new_flow::claim::<V6>(takes_port != 0, now) as u32
+    source_port::claim::<V6>(takes_port != 0, now) as u32
 }

@@ -28,6 +28,7 @@ mod record;
 mod resume;
 mod sctp;
 mod send;
+mod source_port;
 mod tables;
 mod tuple_conflict;
 

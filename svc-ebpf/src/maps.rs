@@ -110,6 +110,9 @@ pub static SERVICES: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entrie
 /// Entries inserted and removed by programs, by [`EntryTable`].
 #[map]
 pub static ENTRIES: PerCpuArray<EntryCount> = PerCpuArray::with_max_entries(EntryTable::COUNT, 0);
+/// The node's secret, which keys the hash for source ports ([`svc_common::datapath::port_hash`]).
+#[map]
+pub static PORT_SECRET: Array<u64> = Array::with_max_entries(1, 0);
 /// The daemon's lease, by [`Lease`].
 #[map]
 pub static LEASE: Array<u32> = Array::with_max_entries(Lease::COUNT, 0);
@@ -214,9 +217,10 @@ pub struct Claim<A> {
     pub tries: u32,
     /// Ticks since the last packet of the connection that holds `resting_port`.
     pub rest: u32,
-    /// The port that has rested longest of those whose connection closed less than
-    /// [`CLOSED_PORT_REST`](svc_common::datapath::state::CLOSED_PORT_REST) ticks ago, in case no port is free. In
-    /// network byte order; 0: none seen.
+    /// The port that has rested longest of those that may be taken if no port is free. Their connection closed less than
+    /// [`CLOSED_PORT_REST`](svc_common::datapath::state::CLOSED_PORT_REST) ticks ago, or is not assured and had its last
+    /// packet [`UNASSURED_PORT_REST`](limits::UNASSURED_PORT_REST) ticks ago or earlier. In network byte order; 0: none
+    /// seen.
     pub resting_port: u16,
     /// The first attempt already takes a port of the SNAT range.
     pub takes_port: u8,

@@ -7,7 +7,7 @@ use crate::tables::Tables;
 
 /// The global functions, by address family.
 pub trait Global: Tables {
-    /// [`crate::new_flow::claim`]
+    /// [`crate::source_port::claim`]
     fn claim(takes_port: u32, now: u32) -> u32;
 }
 

@@ -49,6 +49,9 @@ pub const REJECTS: u32 = 1_000;
 pub const SNAT_TRIES: u32 = 4_096;
 /// Source ports tried before a flow takes the port of a recently closed connection.
 pub const SNAT_TRIES_AT_REST: u32 = 64;
+/// Ticks after its last packet from which a flow that is not assured may lose its source port, while no port is free. A
+/// SYN is repeated after one and three seconds, a query mostly within two.
+pub const UNASSURED_PORT_REST: u32 = 4;
 /// Backends in one extent.
 pub const EXTENT: u32 = 1 << 20;
 /// Halvings until the largest extent (no backend occurs twice) is down to one place.

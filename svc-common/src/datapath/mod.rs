@@ -5,6 +5,7 @@ pub mod affinity;
 pub mod choose;
 pub mod flow;
 pub mod placement;
+pub mod port_hash;
 pub mod presence;
 pub mod select;
 pub mod state;

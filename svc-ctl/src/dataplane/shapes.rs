@@ -126,6 +126,7 @@ fn maps(sizes: &TableSizes) -> Vec<Map> {
         shape::<u32, u64>(COUNTERS, PerCpuArray, limits::COUNTERS, 0),
         shape::<u32, ServiceCounters>(SERVICES, PerCpuArray, capacity.services, 0),
         shape::<u32, EntryCount>(ENTRIES, PerCpuArray, EntryTable::COUNT, 0),
+        shape::<u32, u64>(PORT_SECRET, Array, 1, 0),
         shape::<u32, u32>(LEASE, Array, Lease::COUNT, 0),
         shape::<u32, Migration>(MIGRATION, Array, 1, 0),
         shape::<AnnouncedKey, Announced>(ANNOUNCED, Hash, limits::ANNOUNCED, NO_PREALLOC),

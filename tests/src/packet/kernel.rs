@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::XdpMode;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -22,9 +22,11 @@ use svc_ctl::dataplane::pins::Pins;
 
 use super::carried;
 use super::flow::LineCodec;
+use super::hash;
 use super::place::{self, Family, INTERFACES};
 use super::row::At;
 use super::run::{self, Ran};
+use super::table::open;
 use super::{tagged, tunnel};
 use crate::bpf::Prelude;
 use crate::command;
@@ -95,6 +97,8 @@ impl Kernel {
         }
         let knows_complete_checksums = loaded.features.csum_ipv6_flag;
         let store = BpfStore(Maps::open(&pins)?);
+        let mut secret: Array<MapData, u64> = open(&pins, names::PORT_SECRET)?.try_into()?;
+        secret.set(0, hash::SECRET, 0)?;
         Ok(Self { _loaded: loaded, programs, preludes, pins, store, interfaces, knows_complete_checksums })
     }
 

@@ -224,7 +224,11 @@ fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut N
 
 fn insert<A: LineCodec>(maps: &mut FamilyMaps<A>, line: &Line) -> Result<()> {
     let (key, record) = encode::<A>(line);
-    Ok(maps.flows.insert(key, record, 0)?)
+    let FlowRecord { state, .. } = record;
+    // A flow that has ended was assured in most cases.
+    let is_assured = state.is_assured(key.proto) || state.is_closing(key.proto);
+    let table = if is_assured { &mut maps.flows } else { &mut maps.unassured };
+    Ok(table.insert(key, record, 0)?)
 }
 
 fn dump<A: LineCodec>(maps: &FamilyMaps<A>) -> Result<Vec<Line>> {

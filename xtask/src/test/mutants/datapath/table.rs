@@ -59,7 +59,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "another source port is forgotten in the checksum",
-        file: "svc-ebpf/src/new_flow.rs",
+        file: "svc-ebpf/src/source_port.rs",
         from: "claim.port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32))",
         to: "claim.port_delta",
     },
