@@ -18,7 +18,7 @@ use crate::net::Net;
 use crate::outcome::Outcome;
 use crate::record::{begins_connection, is_syn};
 use crate::resume::resume;
-use crate::tables::{count, iface, presence};
+use crate::tables::{count, iface, may_begin_flow, presence};
 use crate::tuple_conflict;
 
 /// How a packet's backend is chosen, a set of bits.
@@ -64,6 +64,11 @@ pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) 
     let flags = frontend.flags;
     if !is_syn(packet) && bypass::goes_past::<F, M>(m, packet, flags.has(FrontendFlags::EXTERNAL)) {
         return Outcome::PASS;
+    }
+    // Before all that a flood would pay for.
+    if !may_begin_flow() {
+        count(Counter::DropNewFlowLimit);
+        return Outcome::DROP;
     }
     if flags.has(FrontendFlags::SOURCE_RANGES)
         && !F::is_listed(PrefixList::sources_of(frontend.service), &key.src)

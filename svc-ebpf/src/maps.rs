@@ -35,6 +35,7 @@ pub static CONFIG: Global<Config> = Global::new(Config {
     pools: 0,
     _pad: [0; 2],
     snat_ring: 28_961,
+    new_flow_interval: 0,
 });
 
 #[map]
@@ -154,6 +155,10 @@ pub static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
 /// The tick of this CPU's last ICMP error, and the number of errors in that tick.
 #[map]
 pub static REJECTS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's budget of new flows ([`svc_common::datapath::budget`]).
+#[map]
+pub static NEW_FLOWS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
 /// Working memory for a new flow. The stack has 512 octets for a whole chain of calls.
 #[repr(C)]

@@ -18,7 +18,7 @@ use crate::maps::{CONFIG, Chosen, Scratch};
 use crate::net::Net;
 use crate::outcome::Outcome;
 use crate::record::is_syn;
-use crate::tables::{count, count_service, iface, mark_presence, now};
+use crate::tables::{count, count_service, iface, mark_presence, now, spend_new_flow};
 
 /// Chooses a backend for a packet without a record and begins a flow. These are calls side by side: their stack
 /// frames together with that of the established path do not fit into 512 octets. The verifier walks each call without
@@ -132,6 +132,7 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
         count(Counter::FlowTableFull);
         return Outcome::DROP;
     }
+    spend_new_flow();
     // A segment in mid-flow does not open a connection.
     let Chosen { affinity: seconds, .. } = scratch.chosen;
     let is_midstream = key.proto == Proto::TCP && !is_syn(packet);

@@ -4,6 +4,7 @@
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use svc_common::abi::*;
+use svc_common::datapath::budget::{has_budget, spend};
 use svc_common::datapath::presence::{Marks, Place};
 use svc_common::datapath::state::STAMP_SHIFT;
 use svc_common::family::{Family as _, V4, V6};
@@ -11,7 +12,7 @@ use svc_common::wire::rewrite::Rewrite;
 
 use crate::entries::{self, ALWAYS, IF_ABSENT};
 use crate::instructions::{opaque, set_bits};
-use crate::maps::{self, Scratch};
+use crate::maps::{self, CONFIG, Scratch};
 
 /// Table reads and writes of the programs, by address family.
 pub trait Tables: Rewrite {
@@ -320,11 +321,35 @@ pub fn may_reject() -> bool {
     *sent <= limits::REJECTS
 }
 
+/// This CPU may begin another flow.
+#[inline(always)]
+pub fn may_begin_flow() -> bool {
+    CONFIG.load().new_flow_interval == 0
+        || maps::NEW_FLOWS.get(0).is_none_or(|spent| has_budget(*spent, coarse_ns()))
+}
+
+/// Counts a new flow against this CPU's limit.
+#[inline(always)]
+pub fn spend_new_flow() {
+    let interval = CONFIG.load().new_flow_interval;
+    if interval != 0
+        && let Some(p) = maps::NEW_FLOWS.get_ptr_mut(0)
+    {
+        // SAFETY: this CPU's own slot.
+        unsafe { *p = spend(*p, coarse_ns(), interval) }
+    }
+}
+
+#[inline(always)]
+fn coarse_ns() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
 /// The current tick, as in the stamps of flow records.
 #[inline(always)]
 pub fn now() -> u32 {
-    // SAFETY: no arguments.
-    (unsafe { bpf_ktime_get_coarse_ns() } >> STAMP_SHIFT) as u32
+    (coarse_ns() >> STAMP_SHIFT) as u32
 }
 
 /// Like [`now`], but reads the clock at most once per jiffy and CPU, because the kernel moves the coarse clock once a

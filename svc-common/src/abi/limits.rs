@@ -45,6 +45,9 @@ pub const POD_NETNS: u32 = 4_096;
 pub const COUNTERS: u32 = 64;
 /// ICMP errors that one CPU may send per tick of a stamp (2^30 ns).
 pub const REJECTS: u32 = 1_000;
+/// Nanoseconds of its share of new flows that one CPU may spend at once (`--new-flow-limit`): some jiffies, in which the
+/// coarse clock stands still.
+pub const NEW_FLOW_BURST: u64 = 1 << 26;
 /// Source ports tried before a flow is dropped. A range of at most this size is tried whole.
 pub const SNAT_TRIES: u32 = 4_096;
 /// Source ports tried before a flow takes the port of a recently closed connection.

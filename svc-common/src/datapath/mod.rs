@@ -2,6 +2,7 @@
 //! lifetimes. The kernel programs look values up, call this code, and write the results.
 
 pub mod affinity;
+pub mod budget;
 pub mod choose;
 pub mod flow;
 pub mod placement;

@@ -71,6 +71,8 @@ fn main() -> Result<()> {
     // Tables of their own: 64k flows more would evict those of XDP.
     let mut pods = product(object, &mut wrapper, uplink, others, many)?;
     let pools = Settings { has_pools: true, ..Settings::default() };
+    let limit = Settings { new_flow_interval: 1_000_000_000, ..Settings::default() };
+    let mut limited = product(object, &mut wrapper, uplink, others, limit)?;
     let mut with_pools = product(object, &mut wrapper, uplink, others, pools)?;
 
     let mut cases = Vec::new();
@@ -83,8 +85,8 @@ fn main() -> Result<()> {
             if family == "4" { ("restore4", "restore_tc4", 1.3) } else { ("restore6", "restore_tc6", 1.4) };
         let setup = FamilySetup { name, wrapper: xdp, floors, tc_floors, tc_wrapper: tc, list, one };
         cases.extend(match family {
-            "4" => cases::prepare::<V4>(&setup, &mut wrapper, &mut established, &mut flooded)?,
-            _ => cases::prepare::<V6>(&setup, &mut wrapper, &mut established, &mut flooded)?,
+            "4" => cases::prepare::<V4>(&setup, &mut wrapper, &mut established, &mut flooded, &mut limited)?,
+            _ => cases::prepare::<V6>(&setup, &mut wrapper, &mut established, &mut flooded, &mut limited)?,
         });
         cases.extend(match family {
             "4" => tc::prepare::<V4>(&setup, &mut wrapper, &mut pods)?,
@@ -118,11 +120,13 @@ struct Settings {
     has_pools: bool,
     /// Records of unassured flows per family.
     unassured: u32,
+    /// Nanoseconds between two new flows; 0: no limit.
+    new_flow_interval: u32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { has_pools: false, unassured: limits::UNASSURED }
+        Self { has_pools: false, unassured: limits::UNASSURED, new_flow_interval: 0 }
     }
 }
 
@@ -140,6 +144,7 @@ fn product(
         csum_ipv6_flag: 1,
         set_retval: 1,
         pools: settings.has_pools.into(),
+        new_flow_interval: settings.new_flow_interval,
         ..Config::default()
     };
     let (mut ebpf, xdp, programs) = wrapper::load_product(object, &config, frontends, settings.unassured)?;

@@ -78,6 +78,7 @@ impl Kernel {
             service_cidrs: true,
             drops_unknown_ports: false,
             pools: true,
+            new_flow_limit: 0,
         };
         carried::make(object, &pins)?;
         let mut loaded = Loaded::with_object(object, &pins, settings)?;
