@@ -165,6 +165,8 @@ pub static NEW_FLOWS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 pub struct Scratch<A> {
     pub record: FlowRecord<A>,
     pub reverse: FlowRecord<A>,
+    /// Copy of a record that is only read.
+    pub found: FlowRecord<A>,
     pub reverse_key: FlowKey<A>,
     pub forward_key: FlowKey<A>,
     pub claim: Claim<A>,

@@ -18,7 +18,7 @@ use crate::new_flow::new_flow;
 use crate::no_ports::{self, Verdict};
 use crate::outcome::Outcome;
 use crate::record::{begins_connection, touch, unexpired};
-use crate::resume::resume_leaving;
+use crate::resume::{has_flow, resume_leaving};
 use crate::sctp;
 use crate::send::{drop_unwritable, forward_out};
 use crate::tables::{count, count_service, presence, tick};
@@ -119,7 +119,7 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
         Err(_) => return m.pass(),
     };
     // Before the presence filter is asked: ports of the masquerade have no marks in it.
-    if bypass::is_stray_reset::<F, M>(m, &packet) && F::flow(&packet.key).is_none() {
+    if bypass::is_stray_reset::<F, M>(m, &packet) && !has_flow::<F>(&packet.key) {
         count(Counter::DropStrayReset);
         return m.drop();
     }

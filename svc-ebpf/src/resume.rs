@@ -5,7 +5,6 @@
 
 use svc_common::abi::*;
 use svc_common::addr::Proto;
-use svc_common::datapath::flow::twin_key;
 use svc_common::datapath::state::is_expired;
 use svc_common::wire::parse::Packet;
 
@@ -15,6 +14,7 @@ use crate::maps::Scratch;
 use crate::net::Net;
 use crate::outcome::Outcome;
 use crate::record::{touch, unexpired};
+use crate::source_port::put_twin_key;
 use crate::tables::{migration, now};
 
 /// Finds such a record of a packet that came in, keeps it up to date, and leaves a copy in the scratch space as if the
@@ -41,7 +41,11 @@ pub fn resume<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) -> u32 {
 /// The same for a packet that leaves: 1 if it has such a record at this hook.
 #[inline(never)]
 pub fn resume_leaving<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>, hook: Hook) -> u32 {
-    let found = match F::flow(&packet.key) {
+    let found = match F::unassured_flow(&packet.key) {
+        None if migration() != Migration::NONE => F::flow(&packet.key),
+        found => found,
+    };
+    let found = match found {
         None => bypass::leaving_record::<F, M>(m, packet),
         found => found,
     };
@@ -54,6 +58,17 @@ pub fn resume_leaving<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>, 
     touch::<F, M>(m, packet, record, now);
     leave_copy::<F>(packet, record);
     1
+}
+
+/// The tuple has a record in any table.
+#[inline(always)]
+pub fn has_flow<F: Net>(key: &FlowKey<F::Addr>) -> bool {
+    is_known::<F>(key) != 0
+}
+
+#[inline(never)]
+fn is_known<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
+    F::flow(key).is_some() as u32
 }
 
 /// Leaves a copy of the record in the scratch space: the record's memory may become another flow's once it has moved.
@@ -76,11 +91,7 @@ fn assure<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     let Some(Scratch { record, reverse_key, .. }) = F::scratch() else { return 0 };
     // A wildcard record has another key. It moves with the client's next packet.
     let Some(own) = F::unassured_flow(key) else { return 0 };
-    // Field by field: a whole assignment becomes a call of memcpy, which needs its own stack frame.
-    let back = twin_key::<F>(key.proto, record);
-    (reverse_key.src, reverse_key.dst) = (back.src, back.dst);
-    (reverse_key.sport, reverse_key.dport) = (back.sport, back.dport);
-    (reverse_key.proto, reverse_key._pad) = (back.proto, [0; 3]);
+    put_twin_key::<F>(key.proto, record, reverse_key);
     if let Some(other) = F::unassured_flow(reverse_key)
         && is_twin(key, record, other)
     {

@@ -40,15 +40,48 @@ pub fn claim<F: Net>(takes_port: bool, now: u32) -> bool {
             && claim.resting_port != 0
         {
             claim.takes_resting = 1;
+            release_idle_owner::<F>();
             bpf_loop(1, step as *mut c_void, nothing, 0);
         }
     }
     F::scratch().is_some_and(|scratch| scratch.claim.is_done != 0)
 }
 
+/// Removes the forward record of the flow that is about to lose its port, unless it is closed: its next packet begins a flow
+/// with another port, instead of sharing this one.
+#[inline(never)]
+fn release_idle_owner<F: Net>() -> u32 {
+    let Some(Scratch { record, found: owner, reverse_key, forward_key, claim, .. }) = F::scratch() else {
+        return 0;
+    };
+    let proto = claim.key.proto;
+    record.sport = Port::from_be(claim.resting_port);
+    put_twin_key::<F>(proto, record, reverse_key);
+    if !F::copy_flow(reverse_key, owner) || owner.state.is_closing(proto) {
+        return 0;
+    }
+    put_twin_key::<F>(proto, owner, forward_key);
+    if let Some(forward) = F::present_flow(forward_key)
+        && is_twin(reverse_key, owner, forward)
+    {
+        F::remove_flow(forward_key);
+    }
+    1
+}
+
+/// Writes the key of a record's twin field by field: a whole assignment becomes a call of memmove, one call frame more than
+/// Linux 6.1 allows here.
+#[inline(always)]
+pub fn put_twin_key<F: Net>(proto: Proto, record: &FlowRecord<F::Addr>, to: &mut FlowKey<F::Addr>) {
+    let key = twin_key::<F>(proto, record);
+    (to.src, to.dst) = (key.src, key.dst);
+    (to.sport, to.dport) = (key.sport, key.dport);
+    (to.proto, to._pad) = (key.proto, [0; 3]);
+}
+
 /// One attempt; 1 ends the search.
 extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
-    let Some(Scratch { record, reverse, reverse_key, forward_key, claim, .. }) = F::scratch() else {
+    let Some(Scratch { record, reverse, reverse_key, found: owner, claim, .. }) = F::scratch() else {
         return 1;
     };
     let key = &claim.key;
@@ -65,12 +98,7 @@ extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
         record.sport = port;
         record.port_delta = claim.port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32));
     }
-    // Field by field: a whole assignment becomes a call of memmove, one call frame more than Linux 6.1 allows here.
-    let back = twin_key::<F>(key.proto, record);
-    reverse_key.src = back.src;
-    reverse_key.dst = back.dst;
-    (reverse_key.sport, reverse_key.dport) = (back.sport, back.dport);
-    (reverse_key.proto, reverse_key._pad) = (back.proto, [0; 3]);
+    put_twin_key::<F>(key.proto, record, reverse_key);
     twin::<F>(key, record, reverse);
     // An insert takes the memory of an old record before it finds that its key is taken. So later tries look the key up
     // first. The first try mostly succeeds.
@@ -80,8 +108,8 @@ extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
         return 1;
     }
     // If a flow table is being replaced, `claim_flow` has carried over an owner there.
-    let may_take = match F::present_flow(reverse_key) {
-        Some(owner) => {
+    let may_take = match F::copy_flow(reverse_key, owner) {
+        true => {
             // The owner is an old flow of this client, or has expired.
             let is_own = owner.dst == key.src
                 && owner.dport == key.sport
@@ -100,21 +128,9 @@ extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
                 claim.resting_port = reverse_key.dport.be();
             }
             let is_over = is_own || has_rested || is_expired(key.proto, owner.state, claim.now, owner.stamp);
-            if is_chosen && is_idle && !is_over {
-                // The owner's next packet begins a flow with another port, instead of sharing this one.
-                let there = twin_key::<F>(key.proto, owner);
-                (forward_key.src, forward_key.dst) = (there.src, there.dst);
-                (forward_key.sport, forward_key.dport) = (there.sport, there.dport);
-                (forward_key.proto, forward_key._pad) = (there.proto, [0; 3]);
-                if let Some(forward) = F::present_flow(forward_key)
-                    && is_twin(reverse_key, owner, forward)
-                {
-                    F::remove_flow(forward_key);
-                }
-            }
             is_over || is_chosen && (is_closed || is_idle)
         }
-        None => true,
+        false => true,
     };
     if may_take {
         claim.is_done = F::put_flow(reverse_key, reverse) as u8;

@@ -29,6 +29,22 @@ pub trait Tables: Rewrite {
     fn assured_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
     /// The record of a flow that is not assured.
     fn unassured_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
+    /// Copies a flow's record in any table but the one that is being replaced into `to`. Its readers see one value, so the
+    /// verifier walks them once and not once per table.
+    #[inline(always)]
+    fn copy_flow(key: &FlowKey<Self::Addr>, to: &mut FlowRecord<Self::Addr>) -> bool {
+        match Self::assured_flow(key) {
+            // Copied without the stack, unlike an assignment.
+            // SAFETY: values of two maps do not overlap.
+            Some(record) => unsafe { core::ptr::copy_nonoverlapping(record, to, 1) },
+            None => match Self::unassured_flow(key) {
+                // SAFETY: as above.
+                Some(record) => unsafe { core::ptr::copy_nonoverlapping(record, to, 1) },
+                None => return false,
+            },
+        }
+        true
+    }
     /// Copies a record from the table that is being replaced if the new flow table has none.
     fn carry_over(key: &FlowKey<Self::Addr>);
     /// Inserts the record of a flow that is not assured, under a key that is absent in every table.
