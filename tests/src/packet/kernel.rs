@@ -118,6 +118,12 @@ impl Kernel {
         self.clear_flows()
     }
 
+    /// Moves all flows to the flow tables, as packets do that assure them.
+    pub fn assure_flows(&mut self) -> Result<()> {
+        assure_flows(&mut self.store.0.v4)?;
+        assure_flows(&mut self.store.0.v6)
+    }
+
     /// Removes flows, the node's own connections, and fragments.
     pub fn clear_flows(&mut self) -> Result<()> {
         clear::<FragmentKey<AddrV4>, FragmentPorts>(&self.pins, names::FRAGMENTS4)?;
@@ -239,6 +245,15 @@ fn clear_flows<A: MapAddr>(maps: &mut FamilyMaps<A>) -> Result<()> {
     for table in [&mut maps.flows, &mut maps.unassured] {
         let keys: Result<Vec<_>, _> = table.keys().collect();
         keys?.iter().try_for_each(|key| table.remove(key))?;
+    }
+    Ok(())
+}
+
+fn assure_flows<A: MapAddr>(maps: &mut FamilyMaps<A>) -> Result<()> {
+    let flows: Result<Vec<_>, _> = maps.unassured.iter().collect();
+    for (key, record) in flows? {
+        maps.flows.insert(key, record, 0)?;
+        maps.unassured.remove(&key)?;
     }
     Ok(())
 }

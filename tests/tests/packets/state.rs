@@ -184,17 +184,17 @@ fn ages() -> Vec<Row> {
             .service(service())
             .with_flow(old().state(&[S::REPLIED]).aged(29).aged_back(0))
             .sees(follows(udp))
-            .expects_flow(old().state(&[S::REPLIED, S::STREAM])),
+            .expects_flow(old().state(&[S::REPLIED, S::ESTABLISHED, S::STREAM])),
         row("a packet after one tick makes no stream yet (SEM-123)")
             .service(service())
             .with_flow(old().state(&[S::REPLIED]).aged(1))
             .sees(follows(udp))
-            .expects_flow(old().state(&[S::REPLIED, S::LATER_TICK])),
+            .expects_flow(old().state(&[S::REPLIED, S::ESTABLISHED, S::LATER_TICK])),
         row("a second packet after another tick makes a stream (SEM-123)")
             .service(service())
             .with_flow(old().state(&[S::REPLIED, S::LATER_TICK]).aged(1))
             .sees(follows(udp))
-            .expects_flow(old().state(&[S::REPLIED, S::LATER_TICK, S::STREAM])),
+            .expects_flow(old().state(&[S::REPLIED, S::ESTABLISHED, S::LATER_TICK, S::STREAM])),
         row("a stream of datagrams ends after 120 seconds (SEM-123)")
             .service(service())
             .with_flow(old().state(STREAM).aged(121))
@@ -205,7 +205,7 @@ fn ages() -> Vec<Row> {
             .service(service())
             .with_flow(old().state(STREAM).aged(119).aged_back(0))
             .sees(follows(udp))
-            .expects_flow(old().state(STREAM)),
+            .expects_flow(old().state(LIVE)),
         row("answers alone keep a flow alive: one clock for both directions, as nf_conntrack (SEM-123)")
             .with_flow(old().state(LIVE).aged(100))
             .sees(pod_out("pod0", later("pod-b:8080", "pod-a:4000")).passes(later("vip:80", "pod-a:4000")))
