@@ -115,7 +115,7 @@ impl Honest {
 pub fn tuples(flows: &serde_json::Value) -> BTreeSet<String> {
     let fields = ["proto", "from", "to", "becomes_from", "becomes_to", "direction"];
     let tuple = |flow: &serde_json::Value| fields.map(|field| flow[field].to_string()).join(" ");
-    let is_assured =
-        |flow: &&serde_json::Value| flow["state"].as_str().is_some_and(|state| state.contains("established"));
-    flows.as_array().into_iter().flatten().filter(is_assured).map(tuple).collect()
+    let is_answered =
+        |flow: &&serde_json::Value| flow["state"].as_str().is_some_and(|state| state.contains("replied"));
+    flows.as_array().into_iter().flatten().filter(is_answered).map(tuple).collect()
 }
