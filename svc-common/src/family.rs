@@ -4,7 +4,7 @@ use core::fmt::Debug;
 use core::hash::Hash;
 
 use crate::addr::{AddrV4, AddrV6};
-use crate::datapath::port_hash::HalfSip;
+use crate::half_sip::HalfSip;
 use crate::wire::checksum::Wsum;
 
 /// An address family.

@@ -31,6 +31,7 @@ mod send;
 mod source_port;
 mod tables;
 mod tuple_conflict;
+mod twin;
 
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, xdp};
 use aya_ebpf::programs::{SockAddrContext, SockContext, TcContext, XdpContext};

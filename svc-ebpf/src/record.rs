@@ -12,9 +12,9 @@ use svc_common::wire::parse::Packet;
 use crate::fib;
 use crate::hook::PacketAccess;
 use crate::net::Net;
-use crate::resume::is_twin;
 use crate::tables::{count, is_own, now};
 use crate::tuple_conflict;
+use crate::twin::is_twin;
 
 /// Returns the record if it is for this hook and the flow has not expired.
 #[inline(always)]

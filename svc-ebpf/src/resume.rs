@@ -1,7 +1,7 @@
 //! Flows whose record is not in the flow table: those that are not assured yet, and those in a flow table that is being
 //! replaced.
 //!
-//! These are calls beside the established path instead of branches of it, which the verifier would walk once per table.
+//! Calls beside the established path take the place of branches of it, which the verifier would walk once per table.
 
 use svc_common::abi::*;
 use svc_common::addr::Proto;
@@ -14,8 +14,8 @@ use crate::maps::Scratch;
 use crate::net::Net;
 use crate::outcome::Outcome;
 use crate::record::{touch, unexpired};
-use crate::source_port::put_twin_key;
 use crate::tables::{migration, now};
+use crate::twin::{is_twin, put_twin_key};
 
 /// Finds such a record of a packet that came in, keeps it up to date, and leaves a copy in the scratch space as if the
 /// flow had just begun.
@@ -99,14 +99,4 @@ fn assure<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     }
     F::assure_flow(key, own);
     1
-}
-
-/// The record under the key of this record's twin is its twin. Another flow may have that tuple by now; a server on the
-/// node may answer from another address.
-#[inline(always)]
-pub fn is_twin<A: Copy + Eq>(key: &FlowKey<A>, record: &FlowRecord<A>, other: &FlowRecord<A>) -> bool {
-    (other.dst == key.src || record.wildcard_source != 0)
-        && other.dport == key.sport
-        && other.src == key.dst
-        && other.sport == key.dport
 }

@@ -5,7 +5,7 @@ use core::ffi::c_void;
 use aya_ebpf::helpers::generated::bpf_loop;
 use svc_common::abi::*;
 use svc_common::addr::{Port, Proto};
-use svc_common::datapath::flow::{twin, twin_key};
+use svc_common::datapath::flow::twin;
 use svc_common::datapath::port_hash::port_hash;
 use svc_common::datapath::select::snat_port;
 use svc_common::datapath::state::{CLOSED_PORT_REST, age, is_expired};
@@ -13,7 +13,7 @@ use svc_common::wire::checksum::Wsum;
 
 use crate::maps::{CONFIG, PORT_SECRET, Scratch};
 use crate::net::Net;
-use crate::resume::is_twin;
+use crate::twin::{is_twin, put_twin_key};
 
 /// Inserts the reverse record under a key that no other live flow has, trying source ports until one is free
 /// (SEM-080). The first try is the client's own port, or a fixed function of the client if a port of the SNAT range
@@ -67,16 +67,6 @@ fn release_idle_owner<F: Net>() -> u32 {
         F::remove_flow(forward_key);
     }
     1
-}
-
-/// Writes the key of a record's twin field by field: a whole assignment becomes a call of memmove, one call frame more than
-/// Linux 6.1 allows here.
-#[inline(always)]
-pub fn put_twin_key<F: Net>(proto: Proto, record: &FlowRecord<F::Addr>, to: &mut FlowKey<F::Addr>) {
-    let key = twin_key::<F>(proto, record);
-    (to.src, to.dst) = (key.src, key.dst);
-    (to.sport, to.dport) = (key.sport, key.dport);
-    (to.proto, to._pad) = (key.proto, [0; 3]);
 }
 
 /// One attempt; 1 ends the search.

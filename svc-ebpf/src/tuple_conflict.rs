@@ -10,8 +10,8 @@ use crate::hook::PacketAccess;
 use crate::maps::Scratch;
 use crate::net::Net;
 use crate::outcome::Outcome;
-use crate::source_port::put_twin_key;
 use crate::tables::{count, iface, is_own, migration, now};
+use crate::twin::put_twin_key;
 
 /// Called for a packet that a client sends to a backend directly, and that may begin a connection. `DIRECT` if the
 /// client has an open translated flow from the same port to that backend; that flow's forward record is in the scratch

@@ -182,7 +182,8 @@ mod tests {
         let (there, back) = (Direction::FORWARD, Direction::REVERSE);
         const SYN_ACK: u8 = tcp::SYN | tcp::ACK;
         // Protocol, directions and flags of the packets, and whether each leaves the flow assured.
-        let rows: [(Proto, &[(Direction, u8, bool)]); 7] = [
+        type Packet = (Direction, u8, bool);
+        let rows: [(Proto, &[Packet]); 7] = [
             (Proto::TCP, &[(there, tcp::SYN, false), (back, SYN_ACK, false), (there, tcp::ACK, true)]),
             // Picked up in mid-flow.
             (Proto::TCP, &[(there, tcp::ACK, false), (there, tcp::ACK, false), (back, tcp::ACK, true)]),

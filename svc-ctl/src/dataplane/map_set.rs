@@ -49,7 +49,7 @@ impl MapSet {
                 None => {
                     let map = made(&shape)?;
                     if shape.name == names::PORT_SECRET {
-                        port_secret::fill(&map)?;
+                        port_secret::fill(map.fd.as_fd())?;
                     }
                     pin_instead(&map, &path)?;
                     map
