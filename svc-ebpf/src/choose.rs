@@ -7,7 +7,6 @@ use svc_common::datapath::choose::{
 };
 use svc_common::datapath::presence::is_service;
 use svc_common::datapath::select::{index, maglev_place, tuple_hash};
-use svc_common::wire::parse::Packet;
 
 use crate::affinity;
 use crate::bypass;
@@ -31,9 +30,11 @@ impl Choice {
     pub const MAGLEV: u32 = 2;
 }
 
-/// Finds the frontend of a packet without record and chooses a backend, which it leaves in the scratch space.
-#[inline(never)]
-pub fn choose_backend<F: Net, M: PacketAccess>(m: &M, packet: &Packet<F::Addr>) -> u32 {
+/// Finds the frontend of the packet in the scratch space, which has no record, and chooses a backend, which it leaves in
+/// the scratch space.
+#[inline(always)]
+pub fn choose_backend<F: Net, M: PacketAccess>(m: &M) -> u32 {
+    let Some(Scratch { packet, .. }) = F::scratch() else { return Outcome::PASS };
     let outcome = resume::<F, M>(m, packet);
     if outcome != Outcome::UNKNOWN {
         return outcome;

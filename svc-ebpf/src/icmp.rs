@@ -13,6 +13,8 @@ use svc_common::wire::parse::{Packet, Shape};
 use crate::hook::tc::Tc;
 use crate::hook::xdp::Xdp;
 use crate::hook::{PacketAccess, Reject};
+use crate::maps::Scratch;
+use crate::net::Net;
 use crate::tables::{Tables, count, iface, is_own, may_reject};
 
 /// `BPF_ADJ_ROOM_MAC`: room between the link header and the IP header.
@@ -21,32 +23,44 @@ const ADJ_ROOM_MAC: u32 = 1;
 impl Reject for Xdp<'_> {
     /// Rare, so left to the TC hook, which gets the packet untouched.
     #[inline(always)]
-    fn reject<F: Tables + Icmp>(&self, _packet: &Packet<F::Addr>, _problem: Problem) -> i32 {
+    fn reject<F: Net>(&self, _packet: &Packet<F::Addr>, _problem: Problem) -> i32 {
         self.pass()
     }
 }
 
 impl<const L3: usize> Reject for Tc<'_, L3> {
-    /// A call of its own: it is rare and needs stack.
-    #[inline(never)]
-    fn reject<F: Tables + Icmp>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32 {
-        let counter = match problem {
-            Problem::NO_ENDPOINT => Counter::RejectNoEndpoint,
-            Problem::UNKNOWN_PORT => Counter::RejectUnknownPort,
-            Problem::TIME_EXCEEDED => Counter::RejectTtl,
-            _ => Counter::RejectTooBig,
-        };
-        if !may_reject() {
-            count(Counter::RejectLimited);
-            return self.drop();
-        }
-        if packet.shape.has(Shape::PLAIN) && answer::<F, L3>(self, packet, problem).is_some() {
-            count(counter);
-            self.redirect(self.ifindex())
+    #[inline(always)]
+    fn reject<F: Net>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32 {
+        let Some(scratch) = F::scratch() else { return self.drop() };
+        scratch.packet = *packet;
+        if L3 == ETH_LEN {
+            F::reject_at_tc(self.skb(), problem.0)
         } else {
-            count(Counter::DropRewrite);
-            self.drop()
+            F::reject_at_tunnel(self.skb(), problem.0)
         }
+    }
+}
+
+/// Reports a problem to the sender of the packet in the scratch space.
+#[inline(always)]
+pub fn report<F: Tables + Icmp, const L3: usize>(tc: &Tc<'_, L3>, problem: Problem) -> i32 {
+    let Some(Scratch { packet, .. }) = F::scratch() else { return tc.drop() };
+    let counter = match problem {
+        Problem::NO_ENDPOINT => Counter::RejectNoEndpoint,
+        Problem::UNKNOWN_PORT => Counter::RejectUnknownPort,
+        Problem::TIME_EXCEEDED => Counter::RejectTtl,
+        _ => Counter::RejectTooBig,
+    };
+    if !may_reject() {
+        count(Counter::RejectLimited);
+        return tc.drop();
+    }
+    if packet.shape.has(Shape::PLAIN) && answer::<F, L3>(tc, packet, problem).is_some() {
+        count(counter);
+        tc.redirect(tc.ifindex())
+    } else {
+        count(Counter::DropRewrite);
+        tc.drop()
     }
 }
 

@@ -5,7 +5,6 @@
 
 use svc_common::abi::*;
 use svc_common::addr::{Port, Proto};
-use svc_common::family::addr_delta;
 use svc_common::wire::checksum::Wsum;
 use svc_common::wire::icmp::{ICMP_LEN, quote_delta};
 use svc_common::wire::ip::{Ports, TCP_CHECKSUM, UDP_CHECKSUM};
@@ -17,17 +16,6 @@ use crate::no_ports::{Verdict, headers, resolve_next_hop};
 use crate::record::{record_at, record_by};
 use crate::send::forward_out;
 use crate::tables::{count, count_service};
-
-/// Change of a sum over a packet's addresses by a record. It is computed if the record's key does not have the source
-/// address.
-#[inline(always)]
-pub fn delta_of<F: Net>(record: &FlowRecord<F::Addr>, src: F::Addr, dst: F::Addr) -> Wsum {
-    if record.wildcard_source != 0 && record.direction == Direction::REVERSE {
-        addr_delta::<F>((src, dst), (record.src, record.dst))
-    } else {
-        record.addr_delta
-    }
-}
 
 /// Finds the record that translates an ICMP error. The quoted packet went in the opposite direction, so the record is
 /// that of the error's own direction. Leaves the record's key and the parts of the error in the scratch space.

@@ -9,7 +9,6 @@ use svc_common::datapath::state::{is_expired, observe};
 use svc_common::wire::parse::Packet;
 
 use crate::affinity;
-use crate::choose::choose_backend;
 use crate::extent::NO_BACKEND;
 use crate::fib::{self, Route};
 use crate::hook::PacketAccess;
@@ -25,17 +24,20 @@ use crate::tables::{count, count_service, iface, mark_presence, now, spend_new_f
 /// the state of the paths through the one before.
 #[inline(always)]
 pub fn new_flow<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 {
-    let outcome = match choose_backend::<F, M>(m, packet) {
-        Outcome::CHOSEN => begin::<F, M>(m, role, packet),
-        Outcome::DIRECT => begin_direct::<F>(packet),
+    let Some(scratch) = F::scratch() else { return Outcome::PASS };
+    scratch.packet = *packet;
+    let outcome = match m.choose_backend::<F>() {
+        Outcome::CHOSEN => m.begin::<F>(role),
+        Outcome::DIRECT => F::begin_direct(),
         outcome => outcome,
     };
-    if outcome == Outcome::BEGUN_FIRST { begin_second::<F>() } else { outcome }
+    if outcome == Outcome::BEGUN_FIRST { F::begin_second() } else { outcome }
 }
 
 /// Begins a flow to the backend in the scratch space.
-#[inline(never)]
-fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -> u32 {
+#[inline(always)]
+pub fn begin<F: Net, M: PacketAccess>(m: &M, role: Role) -> u32 {
+    let Some(Scratch { packet, .. }) = F::scratch() else { return Outcome::PASS };
     let (key, now) = (&packet.key, now());
     let Some(scratch) = F::scratch() else { return Outcome::PASS };
     let Chosen { backend: id, flags, service, is_pod, .. } = scratch.chosen;
@@ -156,10 +158,10 @@ fn begin<F: Net, M: PacketAccess>(m: &M, role: Role, packet: &Packet<F::Addr>) -
 
 /// Begins a flow from a client to a backend that the client dials directly, with a source port of the masquerade. The
 /// scratch space has the forward record of a Service's flow between the two: both go the same way.
-#[inline(never)]
-fn begin_direct<F: Net>(packet: &Packet<F::Addr>) -> u32 {
+#[inline(always)]
+pub fn begin_direct<F: Net>() -> u32 {
+    let Some(Scratch { record, packet, .. }) = F::scratch() else { return Outcome::DROP };
     let (key, now) = (&packet.key, now());
-    let Some(Scratch { record, .. }) = F::scratch() else { return Outcome::DROP };
     let to = Translation { src: key.src, dst: key.dst, sport: key.sport, dport: key.dport };
     let place = Placement { snat: false, exit: record.exit, reverse_hook: record.twin_hook };
     let wildcard_source = record.wildcard_source != 0;
@@ -184,8 +186,8 @@ fn begin_direct<F: Net>(packet: &Packet<F::Addr>) -> u32 {
 /// Begins the second flow of a masquerade through the stack: from the client to the backend, as the stack sees them.
 /// Its packets are matched at egress. The first flow has its key and record in the scratch space, and its record is
 /// still there afterwards.
-#[inline(never)]
-fn begin_second<F: Net>() -> u32 {
+#[inline(always)]
+pub fn begin_second<F: Net>() -> u32 {
     let Some(Scratch { record, first, masquerade, packet: Packet { key: client, .. }, .. }) = F::scratch()
     else {
         return Outcome::DROP;

@@ -12,12 +12,12 @@ use svc_common::wire::parse::{Packet, Shape, Skip};
 use crate::bypass;
 use crate::choose::{is_unallocated, pass_unserved};
 use crate::hook::{PacketAccess, Reject};
-use crate::icmp_inner::{self, delta_of};
+use crate::icmp_inner;
 use crate::net::Net;
 use crate::new_flow::new_flow;
 use crate::no_ports::{self, Verdict};
 use crate::outcome::Outcome;
-use crate::record::{begins_connection, touch, unexpired};
+use crate::record::{addr_delta, begins_connection, touch, unexpired};
 use crate::resume::{has_flow, resume_leaving};
 use crate::sctp;
 use crate::send::{drop_unwritable, forward_out};
@@ -199,7 +199,7 @@ fn rewrite<F: Net, M: PacketAccess>(
     record: &FlowRecord<F::Addr>,
     hops: u8,
 ) -> bool {
-    let addr = delta_of::<F>(record, packet.key.src, packet.key.dst);
+    let addr = addr_delta::<F>(&packet.key, record);
     let port = record.port_delta;
     let frame = m.frame();
     let (Some(ip), Some(ports)) = (frame.at::<F::Header>(M::L3), frame.at::<Ports>(packet.l4)) else {

@@ -1,11 +1,10 @@
 //! Flow records: finds the record of a packet, keeps it up to date, and recognises packets that begin a new flow.
 
-use core::ffi::c_void;
-
 use svc_common::abi::*;
 use svc_common::addr::Proto;
 use svc_common::datapath::flow::{can_make_twin, twin, twin_key};
 use svc_common::datapath::state::{age, is_expired, observe, observe_time, shared};
+use svc_common::wire::checksum::Wsum;
 use svc_common::wire::ip::tcp;
 use svc_common::wire::parse::Packet;
 
@@ -72,16 +71,15 @@ pub fn touch<F: Net, M: PacketAccess>(
     let is_unresolved = record.exit == Exit::REDIRECT && !record.is_resolved();
     if state != record.state || record.stamp != now || is_unresolved {
         record.state = state;
-        refresh::<F>(m.ctx(), m.ifindex(), &packet.key, record);
+        m.refresh::<F>(&packet.key, record);
     }
 }
 
 /// The rare part of `touch`: looks the next hop up again, exchanges state between the two records, and makes a
-/// missing one again. A call of its own, because its callers have no stack left.
-#[inline(never)]
-fn refresh<F: Net>(
-    ctx: *mut c_void,
-    ifindex: u32,
+/// missing one again.
+#[inline(always)]
+pub fn refresh<F: Net, M: PacketAccess>(
+    m: &M,
     key: &FlowKey<F::Addr>,
     record: &mut FlowRecord<F::Addr>,
 ) -> u32 {
@@ -90,7 +88,7 @@ fn refresh<F: Net>(
     record.stamp = now;
     if record.has_next_hop() {
         // If there is no route any more, the old next hop stays: better late than dropped.
-        fib::next_hop::<F>(ctx, ifindex, key, record);
+        fib::next_hop::<F>(m.ctx(), m.ifindex(), key, record);
     }
     let other_key = twin_key::<F>(key.proto, record);
     if let Some(other) = F::flow(&other_key) {
@@ -153,4 +151,15 @@ pub fn wildcard_record<F: Net>(
     (wild.src, wild.dst) = (F::Addr::default(), key.dst);
     (wild.sport, wild.dport, wild.proto, wild._pad) = (key.sport, key.dport, key.proto, [0; 3]);
     look_up(wild)
+}
+
+/// Change of a sum over a packet's addresses by a record. It is computed if the record's key does not have the source
+/// address.
+#[inline(always)]
+pub fn addr_delta<F: Net>(key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>) -> Wsum {
+    if record.wildcard_source != 0 && record.direction == Direction::REVERSE {
+        Wsum(F::wildcard_delta(key, record))
+    } else {
+        record.addr_delta
+    }
 }

@@ -6,9 +6,7 @@ use svc_common::wire::checksum::Wsum;
 use svc_common::wire::ip::SCTP_LEN;
 use svc_common::wire::parse::{Packet, Shape};
 
-use crate::global;
 use crate::hook::PacketAccess;
-use crate::icmp_inner::delta_of;
 use crate::net::Net;
 
 /// Called before the packet is written. False if the checksum cannot be updated: the ports change and the length of
@@ -30,9 +28,10 @@ pub fn fix<F: Net, M: PacketAccess>(
         Wsum::ZERO
     } else {
         let hop = Wsum::ZERO.minus(Wsum(u16::from_ne_bytes([0, hops]) as u32));
-        delta_of::<F>(record, packet.key.src, packet.key.dst).plus(hop)
+        // A key without a source address is for UDP alone.
+        record.addr_delta.plus(hop)
     };
-    m.fix_crc(packet.l4, global::sctp_delta(flipped, length), addr.plus(record.port_delta))
+    m.fix_crc(packet.l4, F::sctp_delta(flipped, length), addr.plus(record.port_delta))
 }
 
 /// The sender left the checksum to a card (CHECKSUM_PARTIAL), which computes it later over the packet including the

@@ -1,5 +1,5 @@
-//! The tables behind one interface per address family. Map statics cannot be generic, so a macro (the only one of
-//! this crate) writes both implementations.
+//! The tables behind one interface per address family. Map statics cannot be generic, so a macro writes both
+//! implementations.
 
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::maps::lpm_trie::Key;

@@ -14,7 +14,7 @@ pub const ICMP_LEN: usize = 8;
 /// Cause of the error. A plain number, because an enum with a value leaves a register unset when it crosses a call.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Problem(u32);
+pub struct Problem(pub u32);
 
 impl Problem {
     /// Port unreachable: TCP, UDP and SCTP alike (SEM-091).

@@ -38,9 +38,9 @@ pub struct Facts {
     pub nodes: NodeFacts,
 }
 
-/// Places that are read.
+/// FactSources that are read.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct FactSources {
     pub pin_dir: PathBuf,
     pub run_dir: PathBuf,
     pub cgroup: Option<PathBuf>,
@@ -52,36 +52,36 @@ pub struct Places {
     pub all_nodes: Option<u16>,
 }
 
-pub async fn read(places: &Places) -> Facts {
+pub async fn read(sources: &FactSources) -> Facts {
     let interfaces = interfaces().await.unwrap_or_default();
     Facts {
-        host: host(places),
-        coexistence: coexistence(places, &interfaces),
-        cluster: cluster(&places.api).await,
+        host: host(sources),
+        coexistence: coexistence(sources, &interfaces),
+        cluster: cluster(&sources.api).await,
         daemon: DaemonFacts {
-            is_running: is_locked(&places.run_dir.join("lock")),
-            status: StatusFile::read(&places.run_dir).ok(),
+            is_running: is_locked(&sources.run_dir.join("lock")),
+            status: StatusFile::read(&sources.run_dir).ok(),
             now: unix_ms(),
         },
-        nodes: match places.all_nodes {
-            Some(port) => nodes(&places.api, port).await,
+        nodes: match sources.all_nodes {
+            Some(port) => nodes(&sources.api, port).await,
             None => NodeFacts::NotAsked,
         },
     }
 }
 
-fn host(places: &Places) -> HostFacts {
+fn host(sources: &FactSources) -> HostFacts {
     let setting = |name: &str| Some(sysctl(name)? == "1");
     let ephemeral = EphemeralPorts::of_host();
     let text = |result: std::io::Result<()>| result.map_err(|error| error.to_string());
-    let dir = places.pin_dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
+    let dir = sources.pin_dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(Path::new("/"));
     HostFacts {
         kernel: sysctl("kernel/osrelease").unwrap_or_default(),
         features: Features::detect(),
         map: text(probe::try_map()),
         netns_cookie: text(probe::try_netns_cookie()),
         has_btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
-        cgroup: cgroup::find(places.cgroup.as_deref())
+        cgroup: cgroup::find(sources.cgroup.as_deref())
             .map(|dir| dir.map(|dir| dir.display().to_string()))
             .map_err(|error| format!("{error:#}")),
         pin_dir: (dir.display().to_string(), probe::is_bpffs(dir)),
@@ -101,9 +101,9 @@ async fn interfaces() -> anyhow::Result<Interfaces> {
     Ok(seen.context("no interface was listed")?.interfaces)
 }
 
-fn coexistence(places: &Places, interfaces: &Interfaces) -> CoexistenceFacts {
+fn coexistence(sources: &FactSources, interfaces: &Interfaces) -> CoexistenceFacts {
     let chains = nf_tables::chains().unwrap_or_default();
-    let roles = assign(interfaces, &places.roles);
+    let roles = assign(interfaces, &sources.roles);
     let list = || interfaces.list.iter().filter(|interface| !interface.is_loopback);
     let mut xdp = probe::xdp_programs();
     let mut hooks = Vec::new();
@@ -123,7 +123,7 @@ fn coexistence(places: &Places, interfaces: &Interfaces) -> CoexistenceFacts {
             doubt: assignment.doubt.clone(),
         })
     };
-    let closed = firewall::closed(&chains, places.masquerades_local);
+    let closed = firewall::closed(&chains, sources.masquerades_local);
     CoexistenceFacts {
         kube_proxies: kube_proxies(),
         proxy_tables: firewall::tables_of_kube_proxy(&chains).into_iter().map(ToOwned::to_owned).collect(),

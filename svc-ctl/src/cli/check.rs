@@ -7,7 +7,7 @@ use comfy_table::{Table, presets};
 
 use super::args::{CheckArgs, Output};
 use super::output::emit;
-use crate::check::facts::{self, Places};
+use crate::check::facts::{self, FactSources};
 use crate::check::{Finding, Verdict, findings};
 use crate::node::roles::RoleRules;
 use crate::source::kubernetes;
@@ -15,7 +15,7 @@ use crate::source::kubernetes;
 /// Exits with 1 if a check fails. Warnings are not failures.
 pub fn main(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let given = |text: &Option<String>| text.clone().filter(|text| !text.is_empty());
-    let places = Places {
+    let sources = FactSources {
         pin_dir: args.pins.pin_dir.clone(),
         run_dir: args.run_dir.run_dir.clone(),
         cgroup: args.cgroup.clone(),
@@ -38,7 +38,7 @@ pub fn main(args: &CheckArgs) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    let all = findings(&runtime.block_on(facts::read(&places)));
+    let all = findings(&runtime.block_on(facts::read(&sources)));
     runtime.shutdown_background();
     match args.output {
         Output::Json => emit(&format!("{}\n", serde_json::to_string_pretty(&all)?))?,

@@ -289,7 +289,7 @@ fn backend_table(rows: &[BackendRow]) -> Table {
 
 fn flow_table(rows: &[FlowRow]) -> Table {
     let mut table =
-        plain_table(&["DIRECTION", "PROTO", "PACKET", "BECOMES", "AT", "WAY", "STATE", "AGE", "SERVICE"]);
+        plain_table(&["DIRECTION", "PROTO", "PACKET", "BECOMES", "AT", "EXIT", "STATE", "AGE", "SERVICE"]);
     for row in rows {
         let r = &row.flow;
         let proto = match r.proto {
@@ -303,7 +303,7 @@ fn flow_table(rows: &[FlowRow]) -> Table {
             format!("{} > {}", r.from, r.to),
             format!("{} > {}", r.becomes_from, r.becomes_to),
             r.hook.to_owned(),
-            r.way.to_owned(),
+            r.exit.to_owned(),
             r.state.clone(),
             format!("{}/{}", r.age, r.lifetime),
             row.service_name.clone(),

@@ -22,7 +22,7 @@ pub struct Flow {
     pub becomes_from: SocketAddr,
     pub becomes_to: SocketAddr,
     pub hook: &'static str,
-    pub way: &'static str,
+    pub exit: &'static str,
     pub state: String,
     /// Ticks (a little more than a second each) since the last packet, in the stamp's resolution.
     pub age: u32,
@@ -74,7 +74,7 @@ pub fn flow<A: Encode>(key: &FlowKey<A>, record: &FlowRecord<A>, now: u32) -> Fl
         becomes_from: socket(record.src, record.sport),
         becomes_to: socket(record.dst, record.dport),
         hook: hook_name(record.hook),
-        way: exit_name(record.exit),
+        exit: exit_name(record.exit),
         state: state_name(key.proto, record.state),
         age: age(now, record.stamp),
         lifetime: lifetime(key.proto, record.state),

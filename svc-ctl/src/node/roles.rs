@@ -19,7 +19,7 @@ const DEFAULT_ROUTE: &str = "it has the default route";
 /// The roles, as shown to people.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Role {
+pub enum InterfaceRole {
     Uplink,
     Pod,
     /// A bridge whose ports are pod interfaces; gets no program.
@@ -28,19 +28,19 @@ pub enum Role {
 }
 
 /// The name of a role in `svc-ctl status` and metrics.
-pub const fn role_name(role: Role) -> &'static str {
+pub const fn role_name(role: InterfaceRole) -> &'static str {
     match role {
-        Role::Uplink => "uplink",
-        Role::Pod => "pod",
-        Role::PodBridge => "pod-bridge",
-        Role::None => "none",
+        InterfaceRole::Uplink => "uplink",
+        InterfaceRole::Pod => "pod",
+        InterfaceRole::PodBridge => "pod-bridge",
+        InterfaceRole::None => "none",
     }
 }
 
 /// A role and its reason.
 #[derive(Clone, Debug, Eq, PartialEq, serde::Serialize)]
 pub struct Assignment {
-    pub role: Role,
+    pub role: InterfaceRole,
     pub reason: String,
     /// Why it might have another role instead.
     pub doubt: Option<String>,
@@ -135,21 +135,21 @@ fn joins_ports(master: &Interface) -> bool {
 fn assign_one(i: &Interface, rules: &RoleRules, bridges: &Bridges<'_>) -> Assignment {
     let assignment = |role, reason| Assignment { role, reason, doubt: None };
     if let Some(p) = first_match(&rules.excluded, &i.name) {
-        assignment(Role::None, format!("--exclude-interface {p}"))
+        assignment(InterfaceRole::None, format!("--exclude-interface {p}"))
     } else if !i.is_up {
-        assignment(Role::None, "down".to_owned())
+        assignment(InterfaceRole::None, "down".to_owned())
     } else if i.is_loopback {
-        assignment(Role::None, "loopback".to_owned())
+        assignment(InterfaceRole::None, "loopback".to_owned())
     } else if let Some(p) = first_match(&rules.uplinks, &i.name) {
-        assignment(Role::Uplink, format!("--uplink {p}"))
+        assignment(InterfaceRole::Uplink, format!("--uplink {p}"))
     } else if let Some(p) = first_match(&rules.pods, &i.name) {
-        assignment(Role::Pod, format!("--pod-interface {p}"))
+        assignment(InterfaceRole::Pod, format!("--pod-interface {p}"))
     } else if i.is_of_another_proxy() {
-        assignment(Role::None, "addresses that another proxy left".to_owned())
+        assignment(InterfaceRole::None, "addresses that another proxy left".to_owned())
     } else if DUMMIES.contains(&i.kind.as_str()) {
-        assignment(Role::None, format!("{}: no packet comes in by it", i.kind))
+        assignment(InterfaceRole::None, format!("{}: no packet comes in by it", i.kind))
     } else if i.kind == VRF {
-        assignment(Role::None, "a VRF: the interfaces in it have the roles".to_owned())
+        assignment(InterfaceRole::None, "a VRF: the interfaces in it have the roles".to_owned())
     } else if let Some(master) = bridges.master(i).filter(|master| master.kind != VRF) {
         assign_port(i, master, bridges)
     } else if i.is_bridge || bridges.with_ports.contains(&i.index) {
@@ -158,7 +158,7 @@ fn assign_one(i: &Interface, rules: &RoleRules, bridges: &Bridges<'_>) -> Assign
         assign_pair(i)
     } else {
         let reason = "neither loopback nor a pod's".to_owned();
-        Assignment { role: Role::Uplink, reason, doubt: doubt_of_tap(i) }
+        Assignment { role: InterfaceRole::Uplink, reason, doubt: doubt_of_tap(i) }
     }
 }
 
@@ -175,11 +175,11 @@ fn doubt_of_tap(i: &Interface) -> Option<String> {
 /// A port of a bridge, bond or switch.
 fn assign_port(i: &Interface, master: &Interface, bridges: &Bridges<'_>) -> Assignment {
     let (role, reason) = if bridges.uplinks.contains_key(&master.index) {
-        (Role::None, format!("port of {}, which is the uplink", master.name))
+        (InterfaceRole::None, format!("port of {}, which is the uplink", master.name))
     } else if joins_ports(master) && i.has_peer_elsewhere {
-        (Role::Pod, format!("port of {}, {} to another network namespace", master.name, i.kind))
+        (InterfaceRole::Pod, format!("port of {}, {} to another network namespace", master.name, i.kind))
     } else {
-        (Role::None, format!("port of {}", master.name))
+        (InterfaceRole::None, format!("port of {}", master.name))
     };
     Assignment { role, reason, doubt: None }
 }
@@ -187,14 +187,14 @@ fn assign_port(i: &Interface, master: &Interface, bridges: &Bridges<'_>) -> Assi
 fn assign_bridge(i: &Interface, bridges: &Bridges<'_>) -> Assignment {
     let pods = bridges.with_pods.get(&i.index).map_or(&[][..], Vec::as_slice);
     let (role, reason) = match bridges.uplinks.get(&i.index) {
-        Some(why) => (Role::Uplink, why.clone()),
-        None if !pods.is_empty() => (Role::PodBridge, format!("{} is its port", pods[0])),
-        None if !bridges.with_ports.contains(&i.index) => (Role::PodBridge, "no ports".to_owned()),
-        None => (Role::Uplink, "none of its ports is a pod's".to_owned()),
+        Some(why) => (InterfaceRole::Uplink, why.clone()),
+        None if !pods.is_empty() => (InterfaceRole::PodBridge, format!("{} is its port", pods[0])),
+        None if !bridges.with_ports.contains(&i.index) => (InterfaceRole::PodBridge, "no ports".to_owned()),
+        None => (InterfaceRole::Uplink, "none of its ports is a pod's".to_owned()),
     };
     // A single port of this kind may be the network card of a node that is itself a container.
     let cards = if bridges.with_cards.contains(&i.index) { 0 } else { 1 };
-    let doubt = (role == Role::Uplink && pods.len() > cards).then(|| {
+    let doubt = (role == InterfaceRole::Uplink && pods.len() > cards).then(|| {
         format!(
             "it leads out of the node ({reason}) and also to other network namespaces ({}): those count as clients from \
              outside",
@@ -209,7 +209,7 @@ fn assign_pair(i: &Interface) -> Assignment {
     let kind = &i.kind;
     let mut doubt = None;
     let (role, reason) = if i.has_default_route {
-        (Role::Uplink, DEFAULT_ROUTE.to_owned())
+        (InterfaceRole::Uplink, DEFAULT_ROUTE.to_owned())
     } else if let Some(subnet) = i.subnets.first() {
         doubt = i.routed_host.map(|routed_host| {
             format!(
@@ -217,13 +217,13 @@ fn assign_pair(i: &Interface) -> Assignment {
                  --uplink or --pod-interface says which"
             )
         });
-        (Role::Uplink, format!("it has the node's address {subnet}"))
+        (InterfaceRole::Uplink, format!("it has the node's address {subnet}"))
     } else if let Some(routed_host) = i.routed_host {
-        (Role::Pod, format!("{kind} to another network namespace, which has {routed_host}"))
+        (InterfaceRole::Pod, format!("{kind} to another network namespace, which has {routed_host}"))
     } else if i.has_router {
-        (Role::Uplink, "routes by a router leave by it".to_owned())
+        (InterfaceRole::Uplink, "routes by a router leave by it".to_owned())
     } else {
-        (Role::Pod, format!("{kind} to another network namespace"))
+        (InterfaceRole::Pod, format!("{kind} to another network namespace"))
     };
     Assignment { role, reason, doubt }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::roles::{Assignment, Role};
+use super::roles::{Assignment, InterfaceRole};
 use super::{Interface, Interfaces};
 
 /// SNAT addresses of both families; unspecified if the node has none.
@@ -25,8 +25,8 @@ pub fn sources(i: &Interface, interfaces: &Interfaces, roles: &BTreeMap<u32, Ass
         .addrs
         .iter()
         .chain(bridge.iter().flat_map(|b| &b.addrs))
-        .chain(with_role(Role::Uplink))
-        .chain(with_role(Role::None))
+        .chain(with_role(InterfaceRole::Uplink))
+        .chain(with_role(InterfaceRole::None))
         .copied()
         .collect();
     let v4 = candidates.iter().find_map(|a| if let IpAddr::V4(a) = a { Some(*a) } else { None });
@@ -45,7 +45,7 @@ mod tests {
         let port = Interface { index: 3, master: Some(2), ..Interface::default() };
         let addrs = vec![addr("192.0.2.1"), addr("2001:db8::1")];
         let uplink = Interface { index: 4, addrs, ..Interface::default() };
-        let role = Assignment { role: Role::Uplink, reason: String::new(), doubt: None };
+        let role = Assignment { role: InterfaceRole::Uplink, reason: String::new(), doubt: None };
         let interfaces = Interfaces { list: vec![bridge, port.clone(), uplink], ..Interfaces::default() };
         let s = sources(&port, &interfaces, &[(4, role)].into());
         assert_eq!((s.v4.to_string(), s.v6.to_string()), ("10.1.0.1".to_owned(), "2001:db8::1".to_owned()));
@@ -64,7 +64,11 @@ mod tests {
         let eth0 = interface(3, "eth0", Vec::new());
         let list = vec![left, interface(2, "lo", addr("192.0.2.1")), eth0.clone()];
         let role = |role| Assignment { role, reason: String::new(), doubt: None };
-        let roles = [(1, role(Role::None)), (2, role(Role::None)), (3, role(Role::Uplink))];
+        let roles = [
+            (1, role(InterfaceRole::None)),
+            (2, role(InterfaceRole::None)),
+            (3, role(InterfaceRole::Uplink)),
+        ];
         let s = sources(&eth0, &Interfaces { list, ..Interfaces::default() }, &roles.into());
         assert_eq!(s.v4, Ipv4Addr::new(192, 0, 2, 1));
     }

@@ -9,7 +9,7 @@ use super::xdp;
 use crate::config::Config;
 use crate::dataplane::interfaces::{Attached, DesiredInterface};
 use crate::model::node::NodeAddresses;
-use crate::node::roles::{Assignment, Role, role_name};
+use crate::node::roles::{Assignment, InterfaceRole, role_name};
 use crate::node::snat::sources;
 use crate::node::{Interface, Interfaces};
 use crate::observe::status::InterfaceStatus;
@@ -34,13 +34,13 @@ fn desired_interface(
     masquerade: IfaceFlags,
 ) -> Option<DesiredInterface> {
     let role = match roles.get(&i.index)?.role {
-        Role::Uplink => abi::Role::UPLINK,
-        Role::Pod => abi::Role::POD,
-        Role::PodBridge => abi::Role::POD_BRIDGE,
-        Role::None => return None,
+        InterfaceRole::Uplink => abi::Role::UPLINK,
+        InterfaceRole::Pod => abi::Role::POD,
+        InterfaceRole::PodBridge => abi::Role::POD_BRIDGE,
+        InterfaceRole::None => return None,
     };
     let source = sources(i, interfaces, roles);
-    let is_pod_bridge = |index: &u32| roles.get(index).is_some_and(|a| a.role == Role::PodBridge);
+    let is_pod_bridge = |index: &u32| roles.get(index).is_some_and(|a| a.role == InterfaceRole::PodBridge);
     let is_uplink = role == abi::Role::UPLINK;
     Some(DesiredInterface {
         index: i.index,
@@ -61,7 +61,7 @@ fn desired_interface(
 /// The addresses of the node's interfaces, without those left by another proxy.
 pub fn node_addresses(interfaces: &Interfaces, roles: &BTreeMap<u32, Assignment>) -> NodeAddresses {
     let own = || interfaces.list.iter().filter(|i| !i.is_of_another_proxy());
-    let is_uplink = |i: &&Interface| roles.get(&i.index).is_some_and(|a| a.role == Role::Uplink);
+    let is_uplink = |i: &&Interface| roles.get(&i.index).is_some_and(|a| a.role == InterfaceRole::Uplink);
     let uplinks = || own().filter(is_uplink).flat_map(|i| &i.addrs).copied();
     NodeAddresses {
         addrs: own().flat_map(|i| i.addrs.iter().copied()).collect(),
@@ -80,7 +80,7 @@ pub fn interface_status(
     InterfaceStatus {
         name: i.name.clone(),
         index: i.index,
-        role: role_name(assignment.map_or(Role::None, |a| a.role)).to_owned(),
+        role: role_name(assignment.map_or(InterfaceRole::None, |a| a.role)).to_owned(),
         reason: assignment.map_or_else(String::new, |a| a.reason.clone()),
         hooks: attached.hooks,
         errors: attached.errors,

@@ -25,7 +25,7 @@ use crate::dataplane::pins::{Lock, Pins};
 use crate::dataplane::upgrade::pin_layout;
 use crate::model::complaint::{Complaint, Kind, Origin};
 use crate::model::node::NodeAddresses;
-use crate::node::roles::{Assignment, Role, assign};
+use crate::node::roles::{Assignment, InterfaceRole, assign};
 use crate::node::watch::Observed;
 use crate::node::{Interface, Interfaces};
 use crate::observe::ledger::Ledger;
@@ -160,8 +160,9 @@ impl Hooks {
     /// Decides whether masqueraded packets go through the stack; true if that changed.
     fn choose_masquerade_path(&mut self) -> bool {
         let forward = self.host.forward();
-        let is_bridge_uplink =
-            |i: &Interface| i.is_bridge && self.roles.get(&i.index).is_some_and(|a| a.role == Role::Uplink);
+        let is_bridge_uplink = |i: &Interface| {
+            i.is_bridge && self.roles.get(&i.index).is_some_and(|a| a.role == InterfaceRole::Uplink)
+        };
         let node_network = NodeNetwork {
             has_narrow_route: self.interfaces.has_narrow_route,
             routes_by_source: self.interfaces.routes_by_source,

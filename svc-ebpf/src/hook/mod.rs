@@ -6,17 +6,17 @@ pub mod xdp;
 
 use core::ffi::c_void;
 
-use svc_common::abi::{Iface, Role};
+use svc_common::abi::{FlowKey, FlowRecord, Iface, Role};
 use svc_common::addr::Proto;
 use svc_common::family::Family;
 use svc_common::wire::checksum::Wsum;
 use svc_common::wire::cursor::Plain;
-use svc_common::wire::icmp::{Icmp, Problem};
+use svc_common::wire::icmp::Problem;
 use svc_common::wire::parse::Packet;
 
 use crate::frame::Frame;
 use crate::kernel_structs::Neighbor;
-use crate::tables::Tables;
+use crate::net::Net;
 
 /// Access to a packet at its hook, as the pipeline needs it.
 pub trait PacketAccess {
@@ -26,6 +26,12 @@ pub trait PacketAccess {
     const L3: usize;
 
     fn frame(&self) -> Frame;
+    /// [`crate::choose::choose_backend`] by the global function of this hook.
+    fn choose_backend<F: Net>(&self) -> u32;
+    /// [`crate::new_flow::begin`], likewise.
+    fn begin<F: Net>(&self, role: Role) -> u32;
+    /// [`crate::record::refresh`], likewise.
+    fn refresh<F: Net>(&self, key: &FlowKey<F::Addr>, record: &mut FlowRecord<F::Addr>);
     fn ctx(&self) -> *mut c_void;
     /// At least `len` octets arrived, counted from the IP header: the header's length is not too large.
     fn is_complete(&self, len: u32) -> bool;
@@ -82,5 +88,5 @@ pub trait PacketAccess {
 /// Hooks that can send an error to a packet's sender.
 pub trait Reject: PacketAccess {
     /// Reports the problem to the packet's sender.
-    fn reject<F: Tables + Icmp>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32;
+    fn reject<F: Net>(&self, packet: &Packet<F::Addr>, problem: Problem) -> i32;
 }

@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
     bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use aya_ebpf::programs::TcContext;
-use svc_common::abi::{Hook, Iface, Role};
+use svc_common::abi::{FlowKey, FlowRecord, Hook, Iface, Role};
 use svc_common::addr::Proto;
 use svc_common::family::{Family, V4, V6};
 use svc_common::wire::checksum::Wsum;
@@ -17,6 +17,7 @@ use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, UDP_LEN, checksum_offset};
 use super::PacketAccess;
 use crate::frame::Frame;
 use crate::kernel_structs::Neighbor;
+use crate::net::Net;
 use crate::sctp::is_to_be_completed;
 use crate::{announced, maps, pipeline};
 
@@ -71,6 +72,13 @@ pub fn egress<const L3: usize>(ctx: &TcContext, hook: Hook) -> i32 {
     }
 }
 
+impl<'a, const L3: usize> Tc<'a, L3> {
+    #[inline(always)]
+    pub const fn new(ctx: &'a TcContext) -> Self {
+        Self(ctx)
+    }
+}
+
 impl<const L3: usize> Tc<'_, L3> {
     /// Makes the headers linear. Takes no octets from the later packets of a list that GRO has joined
     /// (`SKB_GSO_FRAGLIST`): kernels before 6.16 panic when such octets move into the first packet. If a packet cannot
@@ -121,6 +129,21 @@ impl<const L3: usize> PacketAccess for Tc<'_, L3> {
     #[inline(always)]
     fn frame(&self) -> Frame {
         Frame { data: self.0.data(), end: self.0.data_end(), skb: self.0.skb.skb }
+    }
+
+    #[inline(always)]
+    fn choose_backend<F: Net>(&self) -> u32 {
+        F::choose_at_tc(self.0.skb.skb)
+    }
+
+    #[inline(always)]
+    fn begin<F: Net>(&self, role: Role) -> u32 {
+        F::begin_at_tc(self.0.skb.skb, role.0)
+    }
+
+    #[inline(always)]
+    fn refresh<F: Net>(&self, key: &FlowKey<F::Addr>, record: &mut FlowRecord<F::Addr>) {
+        F::refresh_at_tc(self.0.skb.skb, key, record);
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use aya_ebpf::helpers::generated::{bpf_redirect, bpf_xdp_get_buff_len};
 use aya_ebpf::programs::XdpContext;
-use svc_common::abi::{Iface, IfaceFlags, Role};
+use svc_common::abi::{FlowKey, FlowRecord, Iface, IfaceFlags, Role};
 use svc_common::addr::Proto;
 use svc_common::family::{Family, V4, V6};
 use svc_common::wire::checksum::Wsum;
@@ -16,12 +16,20 @@ use svc_common::wire::ip::{ETH_LEN, SCTP_LEN, checksum_offset};
 use super::PacketAccess;
 use crate::frame::Frame;
 use crate::kernel_structs::Neighbor;
+use crate::net::Net;
 use crate::pipeline;
 use crate::sctp::is_to_be_completed;
 use crate::tables::iface;
 
 /// A packet at the XDP hook.
 pub struct Xdp<'a>(&'a XdpContext);
+
+impl<'a> Xdp<'a> {
+    #[inline(always)]
+    pub const fn new(ctx: &'a XdpContext) -> Self {
+        Self(ctx)
+    }
+}
 
 #[inline(always)]
 pub fn ingress(ctx: &XdpContext) -> i32 {
@@ -40,6 +48,21 @@ impl PacketAccess for Xdp<'_> {
     #[inline(always)]
     fn frame(&self) -> Frame {
         Frame { data: self.0.data(), end: self.0.data_end(), skb: core::ptr::null() }
+    }
+
+    #[inline(always)]
+    fn choose_backend<F: Net>(&self) -> u32 {
+        F::choose_at_xdp(self.0.ctx)
+    }
+
+    #[inline(always)]
+    fn begin<F: Net>(&self, role: Role) -> u32 {
+        F::begin_at_xdp(self.0.ctx, role.0)
+    }
+
+    #[inline(always)]
+    fn refresh<F: Net>(&self, key: &FlowKey<F::Addr>, record: &mut FlowRecord<F::Addr>) {
+        F::refresh_at_xdp(self.0.ctx, key, record);
     }
 
     #[inline(always)]

@@ -11,7 +11,7 @@ use super::record::Record;
 use super::report::{SpecOutcome, SpecOutcomes};
 use super::suite::{self, Place};
 use super::{OURS, WITNESS, internet, publish, record_path};
-use crate::cluster::args::{Cni, Conformance, Dns, Up, word};
+use crate::cluster::args::{Cni, Conformance, Dns, Proxy, Up, word};
 use crate::cluster::{self, Running, Settings};
 use crate::{command, ownership, run_name};
 
@@ -31,9 +31,13 @@ pub fn main(settings: &Settings, args: &Conformance) -> Result<()> {
         kubeconfig: running.kubeconfig(),
         programs: settings.bin.clone(),
         nodes: NODES.into(),
+        has_addresses: args.proxy == Proxy::Svc,
         dir: settings.dir.join("conformance"),
     };
     internet::stand_in(&hub)?;
+    // The commit that was built, whatever the clone has when the suite ends.
+    let commit =
+        first_word("git", &["-c", "safe.directory=*", "describe", "--always", "--dirty", "--abbrev=12"]);
     let began = Instant::now();
     let outcomes = suite::run(&place, args.focus.as_deref(), args.dns, args.procs.into())?;
     show(&outcomes);
@@ -43,7 +47,7 @@ pub fn main(settings: &Settings, args: &Conformance) -> Result<()> {
         ensure!(failed == 0, "{failed} specs failed");
         return Ok(());
     }
-    record(&running, &word(&args.proxy), outcomes)
+    record(&running, &word(&args.proxy), commit, outcomes)
 }
 
 /// Prints every spec that ran.
@@ -66,7 +70,7 @@ fn first_word(program: &str, arguments: &[&str]) -> Option<String> {
 }
 
 /// Stores a whole run. If both proxies have one, the table is written again.
-fn record(running: &Running, proxy: &str, outcomes: SpecOutcomes) -> Result<()> {
+fn record(running: &Running, proxy: &str, commit: Option<String>, outcomes: SpecOutcomes) -> Result<()> {
     let version: Value =
         serde_json::from_str(&command::run(running.kubectl()?.args(["version", "-o", "json"]))?)?;
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").context("the kernel's version")?;
@@ -75,10 +79,7 @@ fn record(running: &Running, proxy: &str, outcomes: SpecOutcomes) -> Result<()> 
         kubernetes: version["serverVersion"]["gitVersion"].as_str().unwrap_or_default().to_owned(),
         cluster: running.state.flags.replace(&format!(" --proxy {proxy}"), ""),
         kernel: kernel.trim().to_owned(),
-        commit: first_word(
-            "git",
-            &["-c", "safe.directory=*", "describe", "--always", "--dirty", "--abbrev=12"],
-        ),
+        commit,
         date: first_word("date", &["--utc", "+%F"]),
         load: fs::read_to_string("/proc/loadavg")
             .ok()

@@ -13,6 +13,8 @@ use crate::netns::Netns;
 /// Specs for a cluster without cloud and network policies: the rest of sig-network.
 const FOCUS: &str = r"\[sig-network\]";
 const LEFT_OUT: &str = r"Feature:NetworkPolicy|kube-proxy migration|Feature:PerformanceDNS|DNS configMap nameserver|Disruptive|load balancer cleanup finalizer";
+/// Left out too where nothing gives addresses to Services of type LoadBalancer.
+const LEFT_OUT_WITHOUT_ADDRESSES: &str = "Feature:LoadBalancer";
 /// Specs of DNS, whichever server answers.
 const FOCUS_DNS: &str = r"\[sig-network\] DNS";
 /// They change the ConfigMap of CoreDNS, and wait for its pods.
@@ -32,6 +34,8 @@ pub struct Place<'a> {
     /// Folder of ginkgo, e2e.test and kubectl.
     pub programs: PathBuf,
     pub nodes: usize,
+    /// Services of type LoadBalancer get addresses.
+    pub has_addresses: bool,
     /// Folder for reports and logs.
     pub dir: PathBuf,
 }
@@ -41,12 +45,13 @@ pub struct Place<'a> {
 pub fn run(place: &Place<'_>, focus: Option<&str>, dns: Dns, procs: usize) -> Result<SpecOutcomes> {
     fs::create_dir_all(&place.dir).with_context(|| format!("make {}", place.dir.display()))?;
     let (focus, skip) = match (focus, dns) {
-        (Some(focus), _) => (focus, ""),
-        (None, Dns::Coredns) => (FOCUS, LEFT_OUT),
-        (None, Dns::Svc) => (FOCUS_DNS, LEFT_OUT_DNS),
+        (Some(focus), _) => (focus, String::new()),
+        (None, Dns::Coredns) if place.has_addresses => (FOCUS, LEFT_OUT.to_owned()),
+        (None, Dns::Coredns) => (FOCUS, format!("{LEFT_OUT}|{LEFT_OUT_WITHOUT_ADDRESSES}")),
+        (None, Dns::Svc) => (FOCUS_DNS, LEFT_OUT_DNS.to_owned()),
     };
-    let mut outcomes = place.part("together", focus, skip, &format!("!{ALONE}"), procs)?;
-    for (spec, outcome) in place.part("alone", focus, skip, ALONE, 1)? {
+    let mut outcomes = place.part("together", focus, &skip, &format!("!{ALONE}"), procs)?;
+    for (spec, outcome) in place.part("alone", focus, &skip, ALONE, 1)? {
         if outcome != report::SpecOutcome::NotRun {
             outcomes.insert(spec, outcome);
         }

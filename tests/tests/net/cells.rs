@@ -1,12 +1,10 @@
 //! The matrix as trials: each variant's world is made for its first cell and removed after its last.
 //!
-//! A run without a filter has the cells in which each pair of values occurs in each variant; `SVC_TESTS_ALL`, which
-//! `cargo xtask test --all` sets, makes it all of them.
+//! Not all of them run by default, but cells in which each pair of values occurs, in each variant.
 
-use std::env;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use svc_tests::matrix::{Cell, CellOutcome, MatrixWorld, Table, VARIANTS, Variant};
 
 /// A variant's world, made at its first use.
@@ -15,8 +13,7 @@ struct SharedWorld {
     world: OnceLock<Result<MatrixWorld, String>>,
 }
 
-pub fn trials(arguments: &Arguments, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
-    let all = arguments.filter.is_some() || env::var_os("SVC_TESTS_ALL").is_some();
+pub fn trials(all: bool, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
     VARIANTS.into_iter().flat_map(|variant| of_variant(variant, all, table)).collect()
 }
 

@@ -1,4 +1,7 @@
 //! The namespace tier: real packets through real programs, driven by real manifests and the real svc-ctl.
+//!
+//! A run without a filter has each scenario in one network; `SVC_TESTS_ALL`, which `cargo xtask test --all` sets, makes it
+//! all of them.
 
 mod affinity;
 mod announced;
@@ -29,6 +32,8 @@ mod tunnel;
 mod vlan;
 mod why;
 
+use std::collections::BTreeMap;
+use std::env;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -60,9 +65,9 @@ fn main() -> ExitCode {
 }
 
 fn trials(arguments: &Arguments, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
-    [
+    let all = arguments.filter.is_some() || env::var_os("SVC_TESTS_ALL").is_some();
+    let scenarios = [
         control::trials(),
-        cells::trials(arguments, table),
         refused::trials(),
         mapped::trials(),
         maglev::trials(),
@@ -88,8 +93,24 @@ fn trials(arguments: &Arguments, table: &Arc<Mutex<Table>>) -> Vec<Trial> {
         bgp::trials(),
         pools::trials(),
         why::trials(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect()
+    ];
+    let scenarios = scenarios.into_iter().flatten().collect();
+    let scenarios = if all { scenarios } else { in_one_network(scenarios) };
+    cells::trials(all, table).into_iter().chain(scenarios).collect()
+}
+
+/// Of each scenario that there is with routed and with bridged pods, one of the two, in turn.
+fn in_one_network(scenarios: Vec<Trial>) -> Vec<Trial> {
+    let anywhere = |scenario: &Trial| scenario.name().replacen("routed", "*", 1).replacen("bridged", "*", 1);
+    let mut networks: BTreeMap<String, usize> = BTreeMap::new();
+    for scenario in &scenarios {
+        *networks.entry(anywhere(scenario)).or_default() += 1;
+    }
+    let pairs: Vec<_> =
+        networks.into_iter().filter(|(_, networks)| *networks == 2).map(|(name, _)| name).collect();
+    let is_kept = |scenario: &Trial| match pairs.binary_search(&anywhere(scenario)) {
+        Ok(number) => scenario.name().contains(["routed", "bridged"][number % 2]),
+        Err(_) => true,
+    };
+    scenarios.into_iter().filter(is_kept).collect()
 }

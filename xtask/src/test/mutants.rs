@@ -20,7 +20,7 @@ use crate::project;
 
 /// Without `--all` and without a filter, one of this many mutants runs. Mutants check the tests, which change less
 /// often than the product.
-const ONE_OF: usize = 3;
+const ONE_OF: usize = 8;
 
 pub fn count_cases(selection: &Selection) -> u64 {
     (datapath::cases(selection).count() + plan::cases(selection).count()) as u64

@@ -1,6 +1,6 @@
 //! The interfaces of nodes as CNIs make them, each with the expected role.
 
-use super::Role::{None as Nothing, Pod, PodBridge, Uplink};
+use super::InterfaceRole::{None as Nothing, Pod, PodBridge, Uplink};
 use super::*;
 
 fn interface(name: &str, kind: &str) -> Interface {
@@ -46,14 +46,14 @@ fn assigned(rules: &RoleRules, list: Vec<Interface>) -> Vec<Assignment> {
 }
 
 /// A node's interfaces with the expected roles; none is in doubt.
-fn node(what: &str, rows: Vec<(Interface, Role)>) {
-    let (list, roles): (Vec<Interface>, Vec<Role>) = rows.into_iter().unzip();
+fn node(what: &str, rows: Vec<(Interface, InterfaceRole)>) {
+    let (list, roles): (Vec<Interface>, Vec<InterfaceRole>) = rows.into_iter().unzip();
     let assigned = assigned(&RoleRules::default(), list);
     assert_eq!(assigned.iter().map(|a| a.role).collect::<Vec<_>>(), roles, "{what}: {assigned:#?}");
     assert!(assigned.iter().all(|a| a.doubt.is_none()), "{what}: {assigned:#?}");
 }
 
-fn own(i: Interface) -> (Interface, Role) {
+fn own(i: Interface) -> (Interface, InterfaceRole) {
     (by_default(addressed("192.0.2.1/24", i)), Uplink)
 }
 
