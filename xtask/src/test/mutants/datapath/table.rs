@@ -101,7 +101,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a live flow's source port is given away",
-        file: "svc-ebpf/src/new_flow.rs",
+        file: "svc-ebpf/src/source_port.rs",
         from: "is_own || has_rested",
         to: "true || is_own || has_rested",
     },
@@ -238,7 +238,6 @@ pub const WITHOUT_MUTANT: &[(&str, &str)] = &[
     ("svc-ebpf/src/net.rs", NO_DECISION),
     ("svc-ebpf/src/outcome.rs", NO_DECISION),
     ("svc-ebpf/src/tables.rs", NO_DECISION),
-    ("svc-common/src/half_sip.rs", "a unit test compares it with the kernel's vectors"),
     ("svc-common/src/datapath/budget.rs", "unit tests judge it; the model has no limit of new flows"),
     (
         "svc-common/src/datapath/port_hash.rs",
