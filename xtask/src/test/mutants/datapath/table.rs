@@ -168,8 +168,14 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a direct connection takes the tuple of an open translated one",
         file: "svc-ebpf/src/tuple_conflict.rs",
-        from: "            && !is_over\n",
-        to: "            && is_over\n",
+        from: "if has_forward && !is_over",
+        to: "if has_forward && is_over",
+    },
+    Mutant {
+        name: "a backend that reaches itself is no hairpin",
+        file: "svc-ebpf/src/new_flow.rs",
+        from: "role == Role::POD && key.src == backend.addr",
+        to: "role == Role::NONE && key.src == backend.addr",
     },
     Mutant {
         name: "source ranges refuse no client",
