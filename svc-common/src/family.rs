@@ -4,6 +4,7 @@ use core::fmt::Debug;
 use core::hash::Hash;
 
 use crate::addr::{AddrV4, AddrV6};
+use crate::half_sip::HalfSip;
 use crate::wire::checksum::Wsum;
 
 /// An address family.
@@ -26,6 +27,8 @@ pub trait Family: Copy + Clone + Debug + Default + Eq + Hash + Ord + 'static {
     fn sum(addr: Self::Addr) -> Wsum;
     /// 32 bits of an address, for a hash.
     fn fold(addr: Self::Addr) -> u32;
+    /// Adds an address to a keyed hash.
+    fn absorb(state: HalfSip, addr: Self::Addr) -> HalfSip;
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -51,6 +54,11 @@ impl Family for V4 {
     fn fold(addr: AddrV4) -> u32 {
         addr.be()
     }
+
+    #[inline(always)]
+    fn absorb(state: HalfSip, addr: AddrV4) -> HalfSip {
+        state.word(addr.be())
+    }
 }
 
 impl Family for V6 {
@@ -72,6 +80,12 @@ impl Family for V6 {
     fn fold(addr: AddrV6) -> u32 {
         let w = addr.be();
         w[0] ^ w[1] ^ w[2].rotate_left(7) ^ w[3]
+    }
+
+    #[inline(always)]
+    fn absorb(state: HalfSip, addr: AddrV6) -> HalfSip {
+        let w = addr.be();
+        state.word(w[0]).word(w[1]).word(w[2]).word(w[3])
     }
 }
 

@@ -8,4 +8,5 @@ pub mod abi;
 pub mod addr;
 pub mod datapath;
 pub mod family;
+pub mod half_sip;
 pub mod wire;

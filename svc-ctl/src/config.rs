@@ -121,6 +121,8 @@ pub struct Config {
     pub max_table_entries: u32,
     /// Source ports of masqueraded packets.
     pub snat_ports: SnatPorts,
+    /// Flows that one CPU may begin in a second; 0: any number.
+    pub new_flow_limit: u32,
     /// Maximum number of service ports with metrics of their own.
     pub most_service_metrics: usize,
     /// The kernel measures how long the programs run.

@@ -93,6 +93,7 @@ impl Run {
                 pools: 1,
                 _pad: [0; 2],
                 host_netns: [1; 2],
+                new_flow_interval: 5_000,
             };
             self.ebpf = Some(EbpfLoader::new().override_global("CONFIG", &config, true).load(OBJECT)?);
         }

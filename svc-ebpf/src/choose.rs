@@ -10,14 +10,14 @@ use svc_common::datapath::select::{index, maglev_place, tuple_hash};
 
 use crate::affinity;
 use crate::bypass;
-use crate::carried;
 use crate::extent::{NO_BACKEND, member};
 use crate::hook::PacketAccess;
 use crate::maps::{CONFIG, Chosen, MAGLEV, Scratch};
 use crate::net::Net;
 use crate::outcome::Outcome;
 use crate::record::{begins_connection, is_syn};
-use crate::tables::{count, iface, migration, presence};
+use crate::resume::resume;
+use crate::tables::{count, iface, may_begin_flow, presence};
 use crate::tuple_conflict;
 
 /// How a packet's backend is chosen, a set of bits.
@@ -35,11 +35,9 @@ impl Choice {
 #[inline(always)]
 pub fn choose_backend<F: Net, M: PacketAccess>(m: &M) -> u32 {
     let Some(Scratch { packet, .. }) = F::scratch() else { return Outcome::PASS };
-    if migration() != Migration::NONE {
-        let outcome = carried::resume::<F, M>(m, packet);
-        if outcome != Outcome::UNKNOWN {
-            return outcome;
-        }
+    let outcome = resume::<F, M>(m, packet);
+    if outcome != Outcome::UNKNOWN {
+        return outcome;
     }
     let key = &packet.key;
     // The packet may be a reply whose record belongs to another hook, for example to egress.
@@ -67,6 +65,11 @@ pub fn choose_backend<F: Net, M: PacketAccess>(m: &M) -> u32 {
     let flags = frontend.flags;
     if !is_syn(packet) && bypass::goes_past::<F, M>(m, packet, flags.has(FrontendFlags::EXTERNAL)) {
         return Outcome::PASS;
+    }
+    // Before all that a flood would pay for.
+    if !may_begin_flow() {
+        count(Counter::DropNewFlowLimit);
+        return Outcome::DROP;
     }
     if flags.has(FrontendFlags::SOURCE_RANGES)
         && !F::is_listed(PrefixList::sources_of(frontend.service), &key.src)

@@ -16,7 +16,7 @@ use svc_common::wire::ip::ETH_LEN;
 use crate::hook::tc::Tc;
 use crate::hook::xdp::Xdp;
 use crate::net::Global;
-use crate::{choose, icmp, new_flow, record};
+use crate::{choose, icmp, new_flow, record, source_port};
 
 /// The same for both families.
 #[unsafe(no_mangle)]
@@ -122,7 +122,7 @@ macro_rules! functions {
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub extern "C" fn $claim(takes_port: u32, now: u32) -> u32 {
-            new_flow::claim::<$family>(takes_port != 0, now) as u32
+            source_port::claim::<$family>(takes_port != 0, now) as u32
         }
 
         #[unsafe(no_mangle)]

@@ -6,7 +6,6 @@
 mod affinity;
 mod announced;
 mod bypass;
-mod carried;
 mod choose;
 mod entries;
 mod extent;
@@ -26,10 +25,13 @@ mod no_ports;
 mod outcome;
 mod pipeline;
 mod record;
+mod resume;
 mod sctp;
 mod send;
+mod source_port;
 mod tables;
 mod tuple_conflict;
+mod twin;
 
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr, classifier, xdp};
 use aya_ebpf::programs::{SockAddrContext, SockContext, TcContext, XdpContext};

@@ -35,6 +35,7 @@ pub static CONFIG: Global<Config> = Global::new(Config {
     pools: 0,
     _pad: [0; 2],
     snat_ring: 28_961,
+    new_flow_interval: 0,
 });
 
 #[map]
@@ -57,6 +58,13 @@ pub static FLOWS4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> =
 #[map]
 pub static FLOWS6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> =
     LruHashMap::with_max_entries(limits::FLOWS, 0);
+/// Flows that are not assured yet. Looked up after the flow table.
+#[map]
+pub static UNASSURED4: LruHashMap<FlowKey<AddrV4>, FlowRecord<AddrV4>> =
+    LruHashMap::with_max_entries(limits::UNASSURED, 0);
+#[map]
+pub static UNASSURED6: LruHashMap<FlowKey<AddrV6>, FlowRecord<AddrV6>> =
+    LruHashMap::with_max_entries(limits::UNASSURED, 0);
 #[map]
 pub static ADDRESSES4: HashMap<AddrV4, AddressFlags> =
     HashMap::with_max_entries(limits::ADDRESSES, NO_PREALLOC);
@@ -103,6 +111,9 @@ pub static SERVICES: PerCpuArray<ServiceCounters> = PerCpuArray::with_max_entrie
 /// Entries inserted and removed by programs, by [`EntryTable`].
 #[map]
 pub static ENTRIES: PerCpuArray<EntryCount> = PerCpuArray::with_max_entries(EntryTable::COUNT, 0);
+/// The node's secret, which keys the hash for source ports ([`svc_common::datapath::port_hash`]).
+#[map]
+pub static PORT_SECRET: Array<u64> = Array::with_max_entries(1, 0);
 /// The daemon's lease, by [`Lease`].
 #[map]
 pub static LEASE: Array<u32> = Array::with_max_entries(Lease::COUNT, 0);
@@ -145,11 +156,17 @@ pub static CLOCK: PerCpuArray<Clock> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static REJECTS: PerCpuArray<[u32; 2]> = PerCpuArray::with_max_entries(1, 0);
 
+/// This CPU's budget of new flows ([`svc_common::datapath::budget`]).
+#[map]
+pub static NEW_FLOWS: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
 /// Working memory for a new flow. The stack has 512 octets for a whole chain of calls.
 #[repr(C)]
 pub struct Scratch<A> {
     pub record: FlowRecord<A>,
     pub reverse: FlowRecord<A>,
+    /// Copy of a record that is only read.
+    pub found: FlowRecord<A>,
     pub reverse_key: FlowKey<A>,
     pub forward_key: FlowKey<A>,
     pub claim: Claim<A>,
@@ -207,9 +224,10 @@ pub struct Claim<A> {
     pub tries: u32,
     /// Ticks since the last packet of the connection that holds `resting_port`.
     pub rest: u32,
-    /// The port that has rested longest of those whose connection closed less than
-    /// [`CLOSED_PORT_REST`](svc_common::datapath::state::CLOSED_PORT_REST) ticks ago, in case no port is free. In
-    /// network byte order; 0: none seen.
+    /// The port that has rested longest of those that may be taken if no port is free. Their connection closed less than
+    /// [`CLOSED_PORT_REST`](svc_common::datapath::state::CLOSED_PORT_REST) ticks ago, or is not assured and had its last
+    /// packet [`UNASSURED_PORT_REST`](limits::UNASSURED_PORT_REST) ticks ago or earlier. In network byte order; 0: none
+    /// seen.
     pub resting_port: u16,
     /// The first attempt already takes a port of the SNAT range.
     pub takes_port: u8,

@@ -19,7 +19,7 @@ pub trait Global: Tables {
     fn begin_direct() -> u32;
     /// [`crate::new_flow::begin_second`]
     fn begin_second() -> u32;
-    /// [`crate::new_flow::claim`]
+    /// [`crate::source_port::claim`]
     fn claim(takes_port: u32, now: u32) -> u32;
     /// [`crate::icmp::report`]
     fn reject_at_tc(skb: *mut __sk_buff, problem: u32) -> i32;

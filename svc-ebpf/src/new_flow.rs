@@ -1,16 +1,11 @@
 //! Begins a flow: chooses the backend of a packet without a record, and makes the flow's records.
 
-use core::ffi::c_void;
-
-use aya_ebpf::helpers::generated::bpf_loop;
 use svc_common::abi::*;
-use svc_common::addr::{Port, Proto};
-use svc_common::datapath::flow::{Translation, forward, twin, twin_key};
+use svc_common::addr::Proto;
+use svc_common::datapath::flow::{Translation, forward};
 use svc_common::datapath::placement::{Placement, Situation};
 use svc_common::datapath::presence::of_record;
-use svc_common::datapath::select::{client_hash, snat_port};
-use svc_common::datapath::state::{CLOSED_PORT_REST, age, is_expired, observe};
-use svc_common::wire::checksum::Wsum;
+use svc_common::datapath::state::{is_expired, observe};
 use svc_common::wire::parse::Packet;
 
 use crate::affinity;
@@ -22,7 +17,7 @@ use crate::maps::{CONFIG, Chosen, Scratch};
 use crate::net::Net;
 use crate::outcome::Outcome;
 use crate::record::is_syn;
-use crate::tables::{count, count_service, iface, mark_presence, now};
+use crate::tables::{count, count_service, iface, mark_presence, now, spend_new_flow};
 
 /// Chooses a backend for a packet without a record and begins a flow. These are calls side by side: their stack
 /// frames together with that of the established path do not fit into 512 octets. The verifier walks each call without
@@ -139,6 +134,7 @@ pub fn begin<F: Net, M: PacketAccess>(m: &M, role: Role) -> u32 {
         count(Counter::FlowTableFull);
         return Outcome::DROP;
     }
+    spend_new_flow();
     // A segment in mid-flow does not open a connection.
     let Chosen { affinity: seconds, .. } = scratch.chosen;
     let is_midstream = key.proto == Proto::TCP && !is_syn(packet);
@@ -234,7 +230,7 @@ fn put_forward<F: Net>(key: &FlowKey<F::Addr>, record: &FlowRecord<F::Addr>) -> 
     F::put_flow(key, record) as u32
 }
 
-/// [`claim`] for the flow with this key.
+/// [`claim`](crate::source_port::claim) for the flow with this key.
 #[inline(always)]
 fn claim_for<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool {
     let Some(Scratch { claim, .. }) = F::scratch() else { return false };
@@ -242,95 +238,4 @@ fn claim_for<F: Net>(key: &FlowKey<F::Addr>, takes_port: bool, now: u32) -> bool
     (claim.key.sport, claim.key.dport) = (key.sport, key.dport);
     (claim.key.proto, claim.key._pad) = (key.proto, [0; 3]);
     F::claim(takes_port as u32, now) != 0
-}
-
-/// Inserts the reverse record under a key that no other live flow has, trying source ports until one is free
-/// (SEM-080). The first try is the client's own port, or a fixed function of the client if a port of the SNAT range
-/// is needed. The port of a recently closed connection is the last choice: its backend may still be in TIME_WAIT.
-#[inline(always)]
-pub fn claim<F: Net>(takes_port: bool, now: u32) -> bool {
-    let config = CONFIG.load();
-    let Some(Scratch { claim, record, .. }) = F::scratch() else { return false };
-    claim.port_delta = record.port_delta;
-    claim.hash = client_hash::<F>(&claim.key);
-    (claim.now, claim.tries, claim.rest, claim.resting_port) = (now, 0, 0, 0);
-    (claim.takes_port, claim.takes_resting, claim.is_done) = (takes_port as u8, 0, 0);
-    let of_range = limits::SNAT_TRIES.min(config.snat_count as u32);
-    // `bpf_loop` instead of a loop: the verifier walks its body once, not once per attempt.
-    // SAFETY: the callback has the helper's signature and takes no pointer.
-    unsafe {
-        let step: extern "C" fn(u32, *mut c_void) -> i64 = claim_step::<F>;
-        let nothing = core::ptr::null_mut();
-        bpf_loop(of_range + !takes_port as u32, step as *mut c_void, nothing, 0);
-        // Looked up again: the compiler assumes that nothing else writes behind a reference.
-        if let Some(Scratch { claim, .. }) = F::scratch()
-            && claim.is_done == 0
-            && claim.resting_port != 0
-        {
-            claim.takes_resting = 1;
-            bpf_loop(1, step as *mut c_void, nothing, 0);
-        }
-    }
-    F::scratch().is_some_and(|scratch| scratch.claim.is_done != 0)
-}
-
-/// One attempt; 1 ends the search.
-extern "C" fn claim_step<F: Net>(_: u32, _: *mut c_void) -> i64 {
-    let Some(Scratch { record, reverse, reverse_key, claim, .. }) = F::scratch() else { return 1 };
-    let key = &claim.key;
-    claim.tries = claim.tries.wrapping_add(1);
-    if claim.takes_port != 0 || claim.tries > 1 {
-        let port: Port = if claim.takes_resting != 0 {
-            Port::from_be(claim.resting_port)
-        } else {
-            // The client's own port does not count as a port of the range.
-            let of_range = claim.tries.wrapping_sub(1 + (claim.takes_port == 0) as u32);
-            let config = CONFIG.load();
-            snat_port(claim.hash, of_range, config.snat_first, config.snat_ring)
-        };
-        record.sport = port;
-        record.port_delta = claim.port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32));
-    }
-    // Field by field: a whole assignment becomes a call of memmove, one call frame more than Linux 6.1 allows here.
-    let back = twin_key::<F>(key.proto, record);
-    reverse_key.src = back.src;
-    reverse_key.dst = back.dst;
-    (reverse_key.sport, reverse_key.dport) = (back.sport, back.dport);
-    (reverse_key.proto, reverse_key._pad) = (back.proto, [0; 3]);
-    twin::<F>(key, record, reverse);
-    // An insert takes the memory of an old record before it finds that its key is taken. So later tries look the key up
-    // first. The first try mostly succeeds.
-    let is_taken = claim.tries > 1 && F::present_flow(reverse_key).is_some();
-    if !is_taken && F::claim_flow(reverse_key, reverse) {
-        claim.is_done = 1;
-        return 1;
-    }
-    // `claim` has carried over an owner in the table that is being replaced.
-    let may_take = match F::present_flow(reverse_key) {
-        Some(owner) => {
-            // The owner is an old flow of this client, or has expired.
-            let is_own = owner.dst == key.src
-                && owner.dport == key.sport
-                && owner.src == key.dst
-                && owner.sport == key.dport;
-            let rest = age(claim.now, owner.stamp);
-            let is_closed = owner.state.is_closing(key.proto);
-            // Only TCP has TIME_WAIT. Other clients keep their own port: their stack considers it free, because it
-            // knows the Service's address and not the backend's.
-            let needs_no_rest = key.proto != Proto::TCP && claim.takes_port == 0 && claim.tries == 1;
-            let is_chosen = claim.takes_resting != 0 || needs_no_rest;
-            let has_rested = is_closed && (rest >= CLOSED_PORT_REST || is_chosen);
-            if is_closed && (claim.resting_port == 0 || rest > claim.rest) {
-                claim.rest = rest;
-                claim.resting_port = reverse_key.dport.be();
-            }
-            is_own || has_rested || is_expired(key.proto, owner.state, claim.now, owner.stamp)
-        }
-        None => true,
-    };
-    if may_take {
-        claim.is_done = F::put_flow(reverse_key, reverse) as u8;
-        return 1;
-    }
-    (claim.resting_port != 0 && claim.tries > limits::SNAT_TRIES_AT_REST) as i64
 }

@@ -18,6 +18,7 @@ use crate::new_flow::new_flow;
 use crate::no_ports::{self, Verdict};
 use crate::outcome::Outcome;
 use crate::record::{addr_delta, begins_connection, touch, unexpired};
+use crate::resume::{has_flow, resume_leaving};
 use crate::sctp;
 use crate::send::{drop_unwritable, forward_out};
 use crate::tables::{count, count_service, presence, tick};
@@ -43,8 +44,8 @@ pub fn ingress<F: Net, M: PacketAccess + Reject>(m: &M, role: Role) -> i32 {
         return m.pass();
     }
     let now = tick();
-    // Records that only the replaced table has are found on the path of new flows.
-    let known = match F::present_flow(&packet.key) {
+    // Records that the flow table does not have are found on the path of new flows.
+    let known = match F::assured_flow(&packet.key) {
         Some(record) => unexpired::<F, M>(m, &packet, record, now),
         None => None,
     };
@@ -118,7 +119,7 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
         Err(_) => return m.pass(),
     };
     // Before the presence filter is asked: ports of the masquerade have no marks in it.
-    if bypass::is_stray_reset::<F, M>(m, &packet) && F::flow(&packet.key).is_none() {
+    if bypass::is_stray_reset::<F, M>(m, &packet) && !has_flow::<F>(&packet.key) {
         count(Counter::DropStrayReset);
         return m.drop();
     }
@@ -126,11 +127,7 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
     if !leaving::<F>(&packet.key, presence) {
         return m.pass();
     }
-    let record = match F::flow(&packet.key) {
-        None => bypass::leaving_record::<F, M>(m, &packet),
-        found => found,
-    };
-    match record {
+    let record = match F::assured_flow(&packet.key) {
         Some(record) if record.hook == hook => {
             let now = tick();
             // An expired datagram flow counts as absent even before the daemon removes it.
@@ -138,25 +135,26 @@ pub fn egress<F: Net, M: PacketAccess>(m: &M, hook: Hook) -> i32 {
             if proto != Proto::TCP && is_expired(proto, record.state, now, record.stamp) {
                 return m.pass();
             }
-            if packet.shape.has(Shape::FRAGMENT) {
-                no_ports::remember::<F, M>(m, &packet.key);
-            }
             touch::<F, M>(m, &packet, record, now);
-            if !rewrite::<F, M>(m, &packet, record, 0) {
-                return drop_unwritable(m);
-            }
-            // A packet without Ethernet header cannot be redirected as it is.
-            if record.exit != Exit::STACK_BY_SOURCE
-                || M::L3 == 0
-                || record.oif == 0
-                || record.oif == m.ifindex()
-            {
-                return m.pass();
-            }
-            m.redirect_neigh(record.oif, None)
+            record
         }
-        _ => m.pass(),
+        Some(_) => return m.pass(),
+        None => match F::scratch() {
+            Some(scratch) if resume_leaving::<F, M>(m, &packet, hook) != 0 => &mut scratch.record,
+            _ => return m.pass(),
+        },
+    };
+    if packet.shape.has(Shape::FRAGMENT) {
+        no_ports::remember::<F, M>(m, &packet.key);
     }
+    if !rewrite::<F, M>(m, &packet, record, 0) {
+        return drop_unwritable(m);
+    }
+    // A packet without Ethernet header cannot be redirected as it is.
+    if record.exit != Exit::STACK_BY_SOURCE || M::L3 == 0 || record.oif == 0 || record.oif == m.ifindex() {
+        return m.pass();
+    }
+    m.redirect_neigh(record.oif, None)
 }
 
 /// Rewrites a packet by its record and sends it.

@@ -13,6 +13,7 @@ use crate::hook::PacketAccess;
 use crate::net::Net;
 use crate::tables::{count, is_own, now};
 use crate::tuple_conflict;
+use crate::twin::is_twin;
 
 /// Returns the record if it is for this hook and the flow has not expired.
 #[inline(always)]
@@ -91,12 +92,7 @@ pub fn refresh<F: Net, M: PacketAccess>(
     }
     let other_key = twin_key::<F>(key.proto, record);
     if let Some(other) = F::flow(&other_key) {
-        // Another flow may have the reverse tuple by now; a server on the node may answer from another address.
-        let is_twin = (other.dst == key.src || record.wildcard_source != 0)
-            && other.dport == key.sport
-            && other.src == key.dst
-            && other.sport == key.dport;
-        if !is_twin {
+        if !is_twin(key, record, other) {
             return 0;
         }
         // Both directions share one clock, as in nf_conntrack: a stream with packets in only one direction lives
@@ -111,7 +107,12 @@ pub fn refresh<F: Net, M: PacketAccess>(
     {
         twin::<F>(key, record, &mut scratch.reverse);
         scratch.reverse.state = record.state.with(FlowState::NEXT_HOP_DUE);
-        if F::claim_flow(&other_key, &scratch.reverse) {
+        let has_claimed = if record.state.is_assured(key.proto) {
+            F::claim_assured(&other_key, &scratch.reverse)
+        } else {
+            F::claim_flow(&other_key, &scratch.reverse)
+        };
+        if has_claimed {
             count(Counter::FlowTwinRestored);
         }
     }

@@ -4,6 +4,7 @@
 use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
 use aya_ebpf::maps::lpm_trie::Key;
 use svc_common::abi::*;
+use svc_common::datapath::budget::{has_budget, spend};
 use svc_common::datapath::presence::{Marks, Place};
 use svc_common::datapath::state::STAMP_SHIFT;
 use svc_common::family::{Family as _, V4, V6};
@@ -11,7 +12,7 @@ use svc_common::wire::rewrite::Rewrite;
 
 use crate::entries::{self, ALWAYS, IF_ABSENT};
 use crate::instructions::{opaque, set_bits};
-use crate::maps::{self, Scratch};
+use crate::maps::{self, CONFIG, Scratch};
 
 /// Table reads and writes of the programs, by address family.
 pub trait Tables: Rewrite {
@@ -20,16 +21,40 @@ pub trait Tables: Rewrite {
     fn address(addr: &Self::Addr) -> Option<AddressFlags>;
     /// A prefix of the list contains the address.
     fn is_listed(list: PrefixList, addr: &Self::Addr) -> bool;
-    /// A flow's record, also from the table that is being replaced.
+    /// A flow's record in any table, also in the one that is being replaced.
     fn flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
-    /// A flow's record in the new flow table only.
+    /// A flow's record in any table but the one that is being replaced.
     fn present_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
+    /// A flow's record in the flow table.
+    fn assured_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
+    /// The record of a flow that is not assured.
+    fn unassured_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>>;
+    /// Copies a flow's record in any table but the one that is being replaced into `to`. Its readers see one value, so the
+    /// verifier walks them once and not once per table.
+    #[inline(always)]
+    fn copy_flow(key: &FlowKey<Self::Addr>, to: &mut FlowRecord<Self::Addr>) -> bool {
+        match Self::assured_flow(key) {
+            // Copied without the stack, unlike an assignment.
+            // SAFETY: values of two maps do not overlap.
+            Some(record) => unsafe { core::ptr::copy_nonoverlapping(record, to, 1) },
+            None => match Self::unassured_flow(key) {
+                // SAFETY: as above.
+                Some(record) => unsafe { core::ptr::copy_nonoverlapping(record, to, 1) },
+                None => return false,
+            },
+        }
+        true
+    }
     /// Copies a record from the table that is being replaced if the new flow table has none.
     fn carry_over(key: &FlowKey<Self::Addr>);
-    /// Inserts a record under a key that is absent here and in the table that is being replaced.
+    /// Inserts the record of a flow that is not assured, under a key that is absent in every table.
     fn claim_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool;
-    /// Inserts or replaces a record.
+    /// The same for an assured flow, whose key has no record that is not assured.
+    fn claim_assured(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool;
+    /// Inserts or replaces the record of a flow that is not assured.
     fn put_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool;
+    /// Moves a record to the flow table. If that table refuses it, the record stays.
+    fn assure_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>);
     fn remove_flow(key: &FlowKey<Self::Addr>);
     fn socket(key: &SockKey<Self::Addr>) -> Option<&'static SockValue<Self::Addr>>;
     fn insert_socket(key: &SockKey<Self::Addr>, value: &SockValue<Self::Addr>);
@@ -47,7 +72,7 @@ pub trait Tables: Rewrite {
 }
 
 macro_rules! tables {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $carried:ident, $sockets:ident, $affinity:ident, $fragments:ident, $bypass:ident, $flow_entries:ident, $socket_entries:ident, $affinity_entries:ident, $fragment_entries:ident, $bypass_entries:ident, $scratch:ident, $snat:ident) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $prefixes:ident, $flows:ident, $unassured:ident, $carried:ident, $sockets:ident, $affinity:ident, $fragments:ident, $bypass:ident, $flow_entries:ident, $socket_entries:ident, $affinity_entries:ident, $fragment_entries:ident, $bypass_entries:ident, $unassured_entries:ident, $scratch:ident, $snat:ident) => {
         impl Tables for $family {
             #[inline(always)]
             fn frontend(key: &FrontendKey<Self::Addr>) -> Option<&'static FrontendValue> {
@@ -79,9 +104,21 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn present_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>> {
+                match Self::assured_flow(key) {
+                    None => Self::unassured_flow(key),
+                    found => found,
+                }
+            }
+            #[inline(always)]
+            fn assured_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>> {
                 // SAFETY: map memory stays valid for the program's run; racing writers of stamp, state and next hop
                 // write whole small integers that are each right on their own.
                 maps::$flows.get_ptr_mut(key).map(|p| unsafe { &mut *p })
+            }
+            #[inline(always)]
+            fn unassured_flow(key: &FlowKey<Self::Addr>) -> Option<&'static mut FlowRecord<Self::Addr>> {
+                // SAFETY: as for the flow table.
+                maps::$unassured.get_ptr_mut(key).map(|p| unsafe { &mut *p })
             }
             #[inline(always)]
             fn carry_over(key: &FlowKey<Self::Addr>) {
@@ -92,6 +129,15 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn claim_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool {
+                if migration() != Migration::NONE {
+                    Self::carry_over(key);
+                }
+                // Programs over an old flow table insert into the same table of flows that are not assured.
+                Self::assured_flow(key).is_none()
+                    && entries::make(&maps::$unassured, EntryTable::$unassured_entries, key, record)
+            }
+            #[inline(always)]
+            fn claim_assured(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool {
                 let migration = migration();
                 // First in the old table, where programs at the other hooks insert as well.
                 let has_claimed_old = migration == Migration::WRITE_BOTH
@@ -108,15 +154,30 @@ macro_rules! tables {
             }
             #[inline(always)]
             fn put_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) -> bool {
+                // The record of the tuple's earlier flow would be found first.
+                if Self::assured_flow(key).is_some() {
+                    entries::remove(&maps::$flows, EntryTable::$flow_entries, key);
+                }
+                if migration() != Migration::NONE {
+                    let _ = maps::$carried.remove(key);
+                }
+                entries::put(&maps::$unassured, EntryTable::$unassured_entries, key, record)
+            }
+            #[inline(always)]
+            fn assure_flow(key: &FlowKey<Self::Addr>, record: &FlowRecord<Self::Addr>) {
                 if migration() == Migration::WRITE_BOTH {
                     // On failure only the hooks over the new table know the flow.
                     let _ = maps::$carried.insert(key, record, ALWAYS);
                 }
-                entries::put(&maps::$flows, EntryTable::$flow_entries, key, record)
+                // Inserted before it is removed: a packet on another CPU finds one of the two.
+                if entries::put(&maps::$flows, EntryTable::$flow_entries, key, record) {
+                    entries::remove(&maps::$unassured, EntryTable::$unassured_entries, key);
+                }
             }
             #[inline(always)]
             fn remove_flow(key: &FlowKey<Self::Addr>) {
                 entries::remove(&maps::$flows, EntryTable::$flow_entries, key);
+                entries::remove(&maps::$unassured, EntryTable::$unassured_entries, key);
                 if migration() != Migration::NONE {
                     // Otherwise the next packet would carry the record over again.
                     let _ = maps::$carried.remove(key);
@@ -185,12 +246,12 @@ macro_rules! tables {
 }
 
 tables!(
-    V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, CARRIED4, SOCKETS4, AFFINITY4, FRAGMENTS4,
-    BYPASS4, Flows4, Sockets4, Affinity4, Fragments4, Bypass4, SCRATCH4, snat_v4
+    V4, FRONTENDS4, BACKENDS4, ADDRESSES4, PREFIXES4, FLOWS4, UNASSURED4, CARRIED4, SOCKETS4, AFFINITY4,
+    FRAGMENTS4, BYPASS4, Flows4, Sockets4, Affinity4, Fragments4, Bypass4, Unassured4, SCRATCH4, snat_v4
 );
 tables!(
-    V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, CARRIED6, SOCKETS6, AFFINITY6, FRAGMENTS6,
-    BYPASS6, Flows6, Sockets6, Affinity6, Fragments6, Bypass6, SCRATCH6, snat_v6
+    V6, FRONTENDS6, BACKENDS6, ADDRESSES6, PREFIXES6, FLOWS6, UNASSURED6, CARRIED6, SOCKETS6, AFFINITY6,
+    FRAGMENTS6, BYPASS6, Flows6, Sockets6, Affinity6, Fragments6, Bypass6, Unassured6, SCRATCH6, snat_v6
 );
 
 /// How programs use the table that is being replaced.
@@ -276,11 +337,35 @@ pub fn may_reject() -> bool {
     *sent <= limits::REJECTS
 }
 
+/// This CPU may begin another flow.
+#[inline(always)]
+pub fn may_begin_flow() -> bool {
+    CONFIG.load().new_flow_interval == 0
+        || maps::NEW_FLOWS.get(0).is_none_or(|spent| has_budget(*spent, coarse_ns()))
+}
+
+/// Counts a new flow against this CPU's limit.
+#[inline(always)]
+pub fn spend_new_flow() {
+    let interval = CONFIG.load().new_flow_interval;
+    if interval != 0
+        && let Some(p) = maps::NEW_FLOWS.get_ptr_mut(0)
+    {
+        // SAFETY: this CPU's own slot.
+        unsafe { *p = spend(*p, coarse_ns(), interval) }
+    }
+}
+
+#[inline(always)]
+fn coarse_ns() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
 /// The current tick, as in the stamps of flow records.
 #[inline(always)]
 pub fn now() -> u32 {
-    // SAFETY: no arguments.
-    (unsafe { bpf_ktime_get_coarse_ns() } >> STAMP_SHIFT) as u32
+    (coarse_ns() >> STAMP_SHIFT) as u32
 }
 
 /// Like [`now`], but reads the clock at most once per jiffy and CPU, because the kernel moves the coarse clock once a

@@ -4,7 +4,6 @@
 
 use svc_common::abi::*;
 use svc_common::addr::Proto;
-use svc_common::datapath::flow::twin_key;
 use svc_common::datapath::state::is_expired;
 
 use crate::hook::PacketAccess;
@@ -12,6 +11,7 @@ use crate::maps::Scratch;
 use crate::net::Net;
 use crate::outcome::Outcome;
 use crate::tables::{count, iface, is_own, migration, now};
+use crate::twin::put_twin_key;
 
 /// Called for a packet that a client sends to a backend directly, and that may begin a connection. `DIRECT` if the
 /// client has an open translated flow from the same port to that backend; that flow's forward record is in the scratch
@@ -19,19 +19,16 @@ use crate::tables::{count, iface, is_own, migration, now};
 #[inline(never)]
 pub fn direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     seek_flow_of_direct::<F>(key);
-    if let Some((back, forward)) = conflicting_flow::<F>() {
+    if let Some(has_forward) = conflicting_flow::<F>()
+        && let Some(Scratch { found: back, first: own, .. }) = F::scratch()
+    {
         let is_over =
             back.state.is_closing(key.proto) || is_expired(key.proto, back.state, now(), back.stamp);
         // The second flow of a masquerade through the stack has the direct packet's own tuple.
-        if let Some(forward) = forward
-            && !is_over
-            && F::present_flow(key).is_none_or(|own| own.hook == Hook::INGRESS)
-            && let Some(Scratch { record, .. }) = F::scratch()
-        {
-            *record = *forward;
+        if has_forward && !is_over && (!F::copy_flow(key, own) || own.hook == Hook::INGRESS) {
             return Outcome::DIRECT;
         }
-        remove_conflicting_flow::<F>(forward.is_some());
+        remove_conflicting_flow::<F>(has_forward);
     }
     remove_second_flow::<F>(key);
     Outcome::PASS
@@ -42,8 +39,8 @@ pub fn direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
 #[inline(never)]
 pub fn release_for_direct<F: Net>(key: &FlowKey<F::Addr>) -> u32 {
     seek_flow_of_direct::<F>(key);
-    if let Some((_, forward)) = conflicting_flow::<F>() {
-        remove_conflicting_flow::<F>(forward.is_some());
+    if let Some(has_forward) = conflicting_flow::<F>() {
+        remove_conflicting_flow::<F>(has_forward);
     }
     remove_second_flow::<F>(key);
     0
@@ -69,9 +66,10 @@ fn seek_flow_of_direct<F: Net>(key: &FlowKey<F::Addr>) {
 /// The second flow of a masquerade through the stack looks like a direct connection. That one must keep its source.
 #[inline(always)]
 fn remove_second_flow<F: Net>(key: &FlowKey<F::Addr>) {
-    if let Some(record) = F::present_flow(key)
-        && record.hook != Hook::INGRESS
-        && record.direction == Direction::FORWARD
+    if let Some(Scratch { found, .. }) = F::scratch()
+        && F::copy_flow(key, found)
+        && found.hook != Hook::INGRESS
+        && found.direction == Direction::FORWARD
     {
         F::remove_flow(key);
     }
@@ -88,8 +86,8 @@ pub fn release_for_reply<F: Net, M: PacketAccess>(m: &M, key: &FlowKey<F::Addr>)
     (reverse_key.src, reverse_key.dst) = (key.src, key.dst);
     (reverse_key.sport, reverse_key.dport) = (key.sport, key.dport);
     (reverse_key.proto, reverse_key._pad) = (key.proto, [0; 3]);
-    if let Some((_, forward)) = conflicting_flow::<F>() {
-        remove_conflicting_flow::<F>(forward.is_some());
+    if let Some(has_forward) = conflicting_flow::<F>() {
+        remove_conflicting_flow::<F>(has_forward);
     }
     0
 }
@@ -105,28 +103,27 @@ fn remove_conflicting_flow<F: Net>(has_forward: bool) {
     count(Counter::FlowGaveWay);
 }
 
-/// Both records of the flow under the scratch space's reverse key; leaves its forward key there. The client may have
-/// begun a flow to another backend with its tuple since. That flow is not removed.
+/// Finds both records of the flow under the scratch space's reverse key; `Some(true)` if it has a forward record. Leaves
+/// copies in the scratch space, as `found` and `record`, and the forward key. The client may have begun a flow to another
+/// backend with its tuple since. That flow is not removed.
 #[inline(always)]
-#[expect(clippy::type_complexity)]
-fn conflicting_flow<F: Net>() -> Option<(&'static FlowRecord<F::Addr>, Option<&'static FlowRecord<F::Addr>>)>
-{
-    let Scratch { reverse_key, forward_key, .. } = F::scratch()?;
+fn conflicting_flow<F: Net>() -> Option<bool> {
+    let Scratch { reverse_key, forward_key, found, record: forward, .. } = F::scratch()?;
     // Written out instead of calling `flow`: Linux 6.1 allows no further call frame below a new flow.
     let is_migrating = migration() != Migration::NONE;
     if is_migrating {
         F::carry_over(reverse_key);
     }
-    let record = F::present_flow(reverse_key)?;
-    if record.direction != Direction::REVERSE {
+    if !F::copy_flow(reverse_key, found) || found.direction != Direction::REVERSE {
         return None;
     }
-    *forward_key = twin_key::<F>(reverse_key.proto, record);
+    put_twin_key::<F>(reverse_key.proto, found, forward_key);
     if is_migrating {
         F::carry_over(forward_key);
     }
-    let forward = F::present_flow(forward_key).filter(|forward| {
-        forward.dport == reverse_key.sport && (forward.wildcard_source != 0 || forward.dst == reverse_key.src)
-    });
-    Some((record, forward.map(|forward| &*forward)))
+    Some(
+        F::copy_flow(forward_key, forward)
+            && forward.dport == reverse_key.sport
+            && (forward.wildcard_source != 0 || forward.dst == reverse_key.src),
+    )
 }

@@ -125,6 +125,11 @@ impl Daemon {
         Ok(())
     }
 
+    /// Its process, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
     /// Sends a signal that does not end it.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let child = self.child.as_ref().context("not started")?;

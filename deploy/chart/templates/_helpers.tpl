@@ -74,7 +74,7 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 - --{{ $flag }}={{ . }}
 {{- end }}
 {{- end }}
-{{- range $flag, $number := dict "flow-table-size" $config.flowTableSize "max-table-entries" $config.maxTableEntries "metrics-service-ports" $config.metricsServicePorts "oom-score-adj" $config.oomScoreAdj "v" .Values.logLevel }}
+{{- range $flag, $number := dict "flow-table-size" $config.flowTableSize "new-flow-limit" $config.newFlowLimit "max-table-entries" $config.maxTableEntries "metrics-service-ports" $config.metricsServicePorts "oom-score-adj" $config.oomScoreAdj "v" .Values.logLevel }}
 {{- if not (kindIs "invalid" $number) }}
 - --{{ $flag }}={{ int64 $number }}
 {{- end }}

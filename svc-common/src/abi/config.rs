@@ -32,6 +32,8 @@ pub struct Config {
     /// Number of ports that the search for a source port steps through: the largest prime that does not exceed
     /// `snat_count`, so that every stride reaches all of them ([`snat_ring`](crate::datapath::select::snat_ring)).
     pub snat_ring: u16,
+    /// Nanoseconds between two new flows of one CPU on average (`--new-flow-limit`). 0: there is no limit.
+    pub new_flow_interval: u32,
 }
 
-abi! { Config = 24 }
+abi! { Config = 28 }

@@ -74,6 +74,8 @@ counters! {
     DropUnknownPort = "drop_unknown_port",
     /// A direct connection got another source port: an open translated flow has its own (SEM-080).
     FlowDirect = "flow_direct",
+    /// A packet would have begun a flow beyond this CPU's limit (`--new-flow-limit`).
+    DropNewFlowLimit = "drop_new_flow_limit",
 }
 
 /// Value of the per-CPU service array, indexed by service id.

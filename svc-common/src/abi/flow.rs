@@ -1,4 +1,8 @@
-//! The flow table: one self-contained record per flow and direction.
+//! The flow tables: one self-contained record per flow and direction.
+//!
+//! A flow begins in the table of flows that are not assured (`UNASSURED4`, `UNASSURED6`). The packet that assures it moves
+//! its two records to the flow table (`FLOWS4`, `FLOWS6`). So a flood of packets that begin flows evicts only flows of its
+//! own kind.
 
 use super::{ServicePortId, bits, family_abi};
 use crate::addr::{Port, Proto};
@@ -75,8 +79,8 @@ impl Direction {
     pub const REVERSE: Self = Self(1);
 }
 
-/// Events that a flow has seen, a set of bits. They decide its lifetime. UDP uses `REPLIED`, `LATER_TICK` and
-/// `STREAM`; the last two have other names for TCP.
+/// Events that a flow has seen, a set of bits. They decide its lifetime. UDP uses `REPLIED`, `ESTABLISHED`, `LATER_TICK`
+/// and `STREAM`; the last two have other names for TCP.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct FlowState(pub u8);
@@ -85,7 +89,7 @@ impl FlowState {
     pub const NEW: Self = Self(0);
     /// A packet of the reverse direction was seen.
     pub const REPLIED: Self = Self(1);
-    /// TCP: the client acknowledged the handshake.
+    /// TCP: the client acknowledged the handshake. UDP, SCTP: the client sent again after a reply.
     pub const ESTABLISHED: Self = Self(2);
     /// TCP: the client sent FIN.
     pub const FIN_FORWARD: Self = Self(4);
@@ -104,6 +108,14 @@ impl FlowState {
     /// The record's next packet must look up the next hop again. A packet of the other direction sets this bit when it
     /// updates this record's stamp. The two records do not share this bit.
     pub const NEXT_HOP_DUE: Self = Self(128);
+
+    /// Both sides have spoken and the client has heard the backend: nf_conntrack's ASSURED. A backend that answers a stray
+    /// segment with a reset assures nothing.
+    #[inline(always)]
+    pub const fn is_assured(self, proto: Proto) -> bool {
+        const BOTH: u8 = FlowState::REPLIED.0 | FlowState::ESTABLISHED.0;
+        self.0 & BOTH == BOTH && !self.is_closing(proto)
+    }
 
     /// The connection is closed, or its endpoint is gone (UDP). A new one may take its tuple.
     #[inline(always)]

@@ -31,10 +31,12 @@ pub enum EntryTable {
     Fragments6,
     Bypass4,
     Bypass6,
+    Unassured4,
+    Unassured6,
 }
 
 impl EntryTable {
-    pub const COUNT: u32 = 10;
+    pub const COUNT: u32 = 12;
 }
 
 /// Value of the per-CPU table `ENTRIES`. If `made - removed` exceeds the table's number of entries, the rest was

@@ -13,6 +13,9 @@ pub const BACKENDS: u32 = 65_536;
 pub const SERVICES: u32 = 32_768;
 /// Flow records per family, two a flow (about 120 and 170 octets each, allocated at once).
 pub const FLOWS: u32 = 262_144;
+/// Records of flows per family that are not assured yet, two a flow (octets as in the flow table). Small, because an
+/// insert into a full table takes the memory of an old record, which is cheap while it is in the CPU's cache.
+pub const UNASSURED: u32 = 32_768;
 /// Addresses of Services and of this node per family (about 70 and 80 octets each, allocated as used).
 pub const ADDRESSES: u32 = 131_072;
 /// Prefixes per family: source ranges, Service CIDRs, pod CIDRs (about 60 and 80 octets each, allocated as used).
@@ -42,10 +45,16 @@ pub const POD_NETNS: u32 = 4_096;
 pub const COUNTERS: u32 = 64;
 /// ICMP errors that one CPU may send per tick of a stamp (2^30 ns).
 pub const REJECTS: u32 = 1_000;
+/// Nanoseconds of its share of new flows that one CPU may spend at once (`--new-flow-limit`): some jiffies, in which the
+/// coarse clock stands still.
+pub const NEW_FLOW_BURST: u64 = 1 << 26;
 /// Source ports tried before a flow is dropped. A range of at most this size is tried whole.
 pub const SNAT_TRIES: u32 = 4_096;
 /// Source ports tried before a flow takes the port of a recently closed connection.
 pub const SNAT_TRIES_AT_REST: u32 = 64;
+/// Ticks after its last packet from which a flow that is not assured may lose its source port, while no port is free. A
+/// SYN is repeated after one and three seconds, a query mostly within two.
+pub const UNASSURED_PORT_REST: u32 = 4;
 /// Backends in one extent.
 pub const EXTENT: u32 = 1 << 20;
 /// Halvings until the largest extent (no backend occurs twice) is down to one place.

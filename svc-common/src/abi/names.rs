@@ -7,6 +7,8 @@ pub const BACKENDS4: &str = "BACKENDS4";
 pub const BACKENDS6: &str = "BACKENDS6";
 pub const FLOWS4: &str = "FLOWS4";
 pub const FLOWS6: &str = "FLOWS6";
+pub const UNASSURED4: &str = "UNASSURED4";
+pub const UNASSURED6: &str = "UNASSURED6";
 pub const ADDRESSES4: &str = "ADDRESSES4";
 pub const ADDRESSES6: &str = "ADDRESSES6";
 pub const PREFIXES4: &str = "PREFIXES4";
@@ -20,6 +22,7 @@ pub const FRAGMENTS4: &str = "FRAGMENTS4";
 pub const FRAGMENTS6: &str = "FRAGMENTS6";
 pub const BYPASS4: &str = "BYPASS4";
 pub const BYPASS6: &str = "BYPASS6";
+pub const PORT_SECRET: &str = "PORT_SECRET";
 pub const COUNTERS: &str = "COUNTERS";
 pub const SERVICES: &str = "SERVICES";
 pub const MAGLEV: &str = "MAGLEV";
@@ -41,6 +44,25 @@ pub const TABLES: &[&str] = &[
 
 /// Maps that programs fill, and maps that must keep their contents while programs are replaced.
 pub const RECORDS: &[&str] = &[
-    FLOWS4, FLOWS6, SOCKETS4, SOCKETS6, AFFINITY4, AFFINITY6, FRAGMENTS4, FRAGMENTS6, BYPASS4, BYPASS6,
-    COUNTERS, SERVICES, MIGRATION, ENTRIES, LEASE, ANNOUNCED, NODE_MACS, POD_NETNS,
+    FLOWS4,
+    FLOWS6,
+    SOCKETS4,
+    SOCKETS6,
+    AFFINITY4,
+    AFFINITY6,
+    FRAGMENTS4,
+    FRAGMENTS6,
+    BYPASS4,
+    BYPASS6,
+    COUNTERS,
+    SERVICES,
+    MIGRATION,
+    ENTRIES,
+    LEASE,
+    ANNOUNCED,
+    NODE_MACS,
+    POD_NETNS,
+    UNASSURED4,
+    UNASSURED6,
+    PORT_SECRET,
 ];

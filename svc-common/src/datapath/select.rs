@@ -15,7 +15,7 @@ pub const fn mix(a: u32, b: u32) -> u32 {
 
 /// Hash of a client: address and port.
 #[inline(always)]
-pub fn client_hash<F: Family>(key: &FlowKey<F::Addr>) -> u32 {
+fn client_hash<F: Family>(key: &FlowKey<F::Addr>) -> u32 {
     mix(F::fold(key.src), (key.sport.be() as u32) << 8 | key.proto.0 as u32)
 }
 

@@ -55,6 +55,8 @@ pub fn observe(state: FlowState, direction: Direction, proto: Proto, flags: u8) 
                 FlowState::BACKEND_AFTER_RESET
             });
         }
+    } else if direction == Direction::FORWARD && state.has(FlowState::REPLIED) {
+        next = next.with(FlowState::ESTABLISHED);
     }
     next
 }
@@ -172,6 +174,32 @@ mod tests {
             };
             let state = packets.iter().fold(FlowState::NEW, see);
             assert_eq!(lifetime(Proto::UDP, state), want, "{packets:?}");
+        }
+    }
+
+    #[test]
+    fn a_flow_is_assured_once_the_client_has_heard_the_backend() {
+        let (there, back) = (Direction::FORWARD, Direction::REVERSE);
+        const SYN_ACK: u8 = tcp::SYN | tcp::ACK;
+        // Protocol, directions and flags of the packets, and whether each leaves the flow assured.
+        type Packet = (Direction, u8, bool);
+        let rows: [(Proto, &[Packet]); 7] = [
+            (Proto::TCP, &[(there, tcp::SYN, false), (back, SYN_ACK, false), (there, tcp::ACK, true)]),
+            // Picked up in mid-flow.
+            (Proto::TCP, &[(there, tcp::ACK, false), (there, tcp::ACK, false), (back, tcp::ACK, true)]),
+            // A stray segment, and the reset that answers it.
+            (Proto::TCP, &[(there, tcp::ACK, false), (back, tcp::RST, false)]),
+            (Proto::TCP, &[(there, tcp::SYN, false), (there, tcp::SYN, false)]),
+            (Proto::TCP, &[(there, tcp::SYN, false), (back, SYN_ACK, false), (there, tcp::RST, false)]),
+            (Proto::UDP, &[(there, 0, false), (there, 0, false), (back, 0, false), (there, 0, true)]),
+            (Proto::SCTP, &[(there, 0, false), (back, 0, false), (back, 0, false), (there, 0, true)]),
+        ];
+        for (proto, packets) in rows {
+            let mut state = FlowState::NEW;
+            for (direction, flags, is_assured) in packets {
+                state = observe(state, *direction, proto, *flags);
+                assert_eq!(state.is_assured(proto), *is_assured, "{packets:?}");
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::wrapper::{Flows, MANY, Setting, Variant, Wrapper};
 
 /// Packets of no Service may cost this many look-ups of one flow.
 pub const PASS_TARGET: f64 = 0.8;
+const XDP_DROP: u32 = 1;
 pub const XDP_PASS: u32 = 2;
 pub const XDP_TX: u32 = 3;
 pub const TTL: u8 = 64;
@@ -75,12 +76,14 @@ impl FamilySetup {
     }
 }
 
-/// Sets up a family and checks each of its cases. `established` keeps its flows, `flooded` gets only new ones.
+/// Sets up a family and checks each of its cases. `established` keeps its flows, `flooded` gets only new ones, and `limited`
+/// begins one a second.
 pub fn prepare<F: Maps + Wire>(
     setup: &FamilySetup,
     wrapper: &mut Wrapper,
     established: &mut Product,
     flooded: &mut Product,
+    limited: &mut Product,
 ) -> Result<Vec<Case>> {
     let forward_key = key_of::<F>(F::client(), F::node(), 1024, NODE_PORT);
     let forward = build::<F>([UPLINK_MAC, GATEWAY_MAC], &forward_key, TTL);
@@ -110,6 +113,7 @@ pub fn prepare<F: Maps + Wire>(
 
     // Makes all flows. Later runs visit them in another order, so that no table is walked in order of insertion.
     wrapper.run(&forwards(Flows::Many, established.program), MANY)?;
+    F::assure(&mut established.ebpf)?;
     let records: HashMap<_, _> = F::flows(&mut established.ebpf)?.into_iter().collect();
     let pairs = (0..MANY).map(|i| {
         let key = client_key::<F>(&forward_key, i);
@@ -156,6 +160,14 @@ pub fn prepare<F: Maps + Wire>(
         setup.name
     );
 
+    // A flood beyond the limit of new flows. The other family may have spent the CPU's budget.
+    let beyond = forwards(Flows::Fresh, limited.program);
+    wrapper.run(&beyond, 2)?;
+    let before = counter(&mut limited.ebpf, Counter::DropNewFlowLimit)?;
+    let (verdict, _) = wrapper.first(&beyond)?;
+    let dropped = counter(&mut limited.ebpf, Counter::DropNewFlowLimit)? - before;
+    ensure!((verdict, dropped) == (XDP_DROP, 1), "{}: {dropped} dropped, verdict {verdict}", setup.name);
+
     // The lower bounds, over as many entries.
     let [empty, turn, lookup, insert] = setup.floors;
     F::fill_floor(&mut wrapper.ebpf, pairs.as_flattened())?;
@@ -183,6 +195,8 @@ pub fn prepare<F: Maps + Wire>(
     cases.push(setup.case(id("forward", "64k"), format!("{forward}, 64k flows"), many(established), all));
     cases.push(setup.case(id("reverse", "64k"), format!("{reverse}, 64k flows"), reverses(Flows::Many), all));
     cases.push(setup.case("xdp.new.full", "new flow each packet, table full", fresh, Some((INSERT, 1.0))));
+    let name = "flood above the limit of new flows";
+    cases.push(setup.case("xdp.new.limited", name, beyond, Some((INSERT, 0.3))));
     Ok(cases)
 }
 

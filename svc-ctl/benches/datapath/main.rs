@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use clap::Parser;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
-use svc_common::abi::Config;
+use svc_common::abi::{Config, limits};
 use svc_common::datapath::select::snat_ring;
 use svc_common::family::{V4, V6};
 use svc_ctl::dataplane::object::OBJECT;
@@ -63,12 +63,17 @@ fn main() -> Result<()> {
     let object = object.transpose()?;
     let object = object.as_deref().unwrap_or(OBJECT);
     let others = args.frontends;
-    let mut established = product(object, &mut wrapper, uplink, others, false)?;
-    let mut flooded = product(object, &mut wrapper, uplink, others, false)?;
+    // Room for all flows at once, before they are assured.
+    let many = Settings { unassured: limits::FLOWS, ..Settings::default() };
+    let mut established = product(object, &mut wrapper, uplink, others, many)?;
+    let mut flooded = product(object, &mut wrapper, uplink, others, Settings::default())?;
 
     // Tables of their own: 64k flows more would evict those of XDP.
-    let mut pods = product(object, &mut wrapper, uplink, others, false)?;
-    let mut with_pools = product(object, &mut wrapper, uplink, others, true)?;
+    let mut pods = product(object, &mut wrapper, uplink, others, many)?;
+    let pools = Settings { has_pools: true, ..Settings::default() };
+    let limit = Settings { new_flow_interval: 1_000_000_000, ..Settings::default() };
+    let mut limited = product(object, &mut wrapper, uplink, others, limit)?;
+    let mut with_pools = product(object, &mut wrapper, uplink, others, pools)?;
 
     let mut cases = Vec::new();
     for (name, family, list) in [("IPv4", "4", 0), ("IPv6", "6", 8)] {
@@ -80,8 +85,8 @@ fn main() -> Result<()> {
             if family == "4" { ("restore4", "restore_tc4", 1.3) } else { ("restore6", "restore_tc6", 1.4) };
         let setup = FamilySetup { name, wrapper: xdp, floors, tc_floors, tc_wrapper: tc, list, one };
         cases.extend(match family {
-            "4" => cases::prepare::<V4>(&setup, &mut wrapper, &mut established, &mut flooded)?,
-            _ => cases::prepare::<V6>(&setup, &mut wrapper, &mut established, &mut flooded)?,
+            "4" => cases::prepare::<V4>(&setup, &mut wrapper, &mut established, &mut flooded, &mut limited)?,
+            _ => cases::prepare::<V6>(&setup, &mut wrapper, &mut established, &mut flooded, &mut limited)?,
         });
         cases.extend(match family {
             "4" => tc::prepare::<V4>(&setup, &mut wrapper, &mut pods)?,
@@ -109,12 +114,28 @@ fn main() -> Result<()> {
     Ok(())
 }
 
+/// Differences between the loaded products.
+#[derive(Clone, Copy)]
+struct Settings {
+    has_pools: bool,
+    /// Records of unassured flows per family.
+    unassured: u32,
+    /// Nanoseconds between two new flows; 0: no limit.
+    new_flow_interval: u32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { has_pools: false, unassured: limits::UNASSURED, new_flow_interval: 0 }
+    }
+}
+
 fn product(
     object: &[u8],
     wrapper: &mut Wrapper,
     uplink: u32,
     frontends: u32,
-    has_pools: bool,
+    settings: Settings,
 ) -> Result<Product> {
     let config = Config {
         snat_first: 1024,
@@ -122,10 +143,11 @@ fn product(
         snat_ring: snat_ring(28_976),
         csum_ipv6_flag: 1,
         set_retval: 1,
-        pools: has_pools.into(),
+        pools: settings.has_pools.into(),
+        new_flow_interval: settings.new_flow_interval,
         ..Config::default()
     };
-    let (mut ebpf, xdp, programs) = wrapper::load_product(object, &config, frontends)?;
+    let (mut ebpf, xdp, programs) = wrapper::load_product(object, &config, frontends, settings.unassured)?;
     tables::fill_common(&mut ebpf, uplink)?;
     V4::fill(&mut ebpf, frontends)?;
     V6::fill(&mut ebpf, frontends)?;

@@ -73,6 +73,8 @@ pub trait Maps: Plan {
     /// Writes the Services of the cases and this many others.
     fn fill(ebpf: &mut Ebpf, others: u32) -> Result<()>;
     fn flows(ebpf: &mut Ebpf) -> Result<Vec<Flow<Self>>>;
+    /// Moves every record to the flow table, as packets do that assure their flows.
+    fn assure(ebpf: &mut Ebpf) -> Result<()>;
     /// Stores that packets of this tuple are of a connection older than its frontend.
     fn store_older(ebpf: &mut Ebpf, key: &FlowKey<Self::Addr>) -> Result<()>;
     /// Lists an address as one of a load-balancer pool.
@@ -82,7 +84,7 @@ pub trait Maps: Plan {
 }
 
 macro_rules! maps {
-    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $bypass:ident, $prefixes:ident, $lookup:literal) => {
+    ($family:ty, $frontends:ident, $backends:ident, $addrs:ident, $flows:ident, $unassured:ident, $bypass:ident, $prefixes:ident, $lookup:literal) => {
         impl Maps for $family {
             fn fill(ebpf: &mut Ebpf, others: u32) -> Result<()> {
                 let services = (0..others).map(Self::other_service).chain([Self::cluster_ip()]);
@@ -160,7 +162,24 @@ macro_rules! maps {
             }
 
             fn flows(ebpf: &mut Ebpf) -> Result<Vec<Flow<Self>>> {
-                Ok(HashMap::try_from(map(ebpf, names::$flows)?)?.iter().collect::<Result<_, _>>()?)
+                let mut flows = Vec::new();
+                // Programs of an older build have one table.
+                for name in [names::$flows, names::$unassured] {
+                    if let Some(table) = ebpf.map_mut(name) {
+                        flows.extend(HashMap::try_from(table)?.iter().collect::<Result<Vec<_>, _>>()?);
+                    }
+                }
+                Ok(flows)
+            }
+
+            fn assure(ebpf: &mut Ebpf) -> Result<()> {
+                let Some(table) = ebpf.map_mut(names::$unassured) else { return Ok(()) };
+                let mut unassured =
+                    HashMap::<_, FlowKey<Self::Addr>, FlowRecord<Self::Addr>>::try_from(table)?;
+                let records: Vec<_> = unassured.iter().collect::<Result<_, _>>()?;
+                records.iter().try_for_each(|(key, _)| unassured.remove(key))?;
+                let mut flows = HashMap::try_from(map(ebpf, names::$flows)?)?;
+                records.into_iter().try_for_each(|(key, record)| Ok(flows.insert(key, record, 0)?))
             }
 
             fn store_older(ebpf: &mut Ebpf, key: &FlowKey<Self::Addr>) -> Result<()> {
@@ -185,5 +204,5 @@ macro_rules! maps {
     };
 }
 
-maps!(V4, FRONTENDS4, BACKENDS4, ADDRESSES4, FLOWS4, BYPASS4, PREFIXES4, "LOOKUP4");
-maps!(V6, FRONTENDS6, BACKENDS6, ADDRESSES6, FLOWS6, BYPASS6, PREFIXES6, "LOOKUP6");
+maps!(V4, FRONTENDS4, BACKENDS4, ADDRESSES4, FLOWS4, UNASSURED4, BYPASS4, PREFIXES4, "LOOKUP4");
+maps!(V6, FRONTENDS6, BACKENDS6, ADDRESSES6, FLOWS6, UNASSURED6, BYPASS6, PREFIXES6, "LOOKUP6");

@@ -88,6 +88,7 @@ pub fn prepare<F: Maps + Wire>(
         ensure!(made == new, "{}: {made} flows made at pod ingress, expected {new}", setup.name);
     }
     wrapper.run(&forwards(Flows::Many), MANY)?;
+    F::assure(&mut product.ebpf)?;
     let records: std::collections::HashMap<_, _> = F::flows(&mut product.ebpf)?.into_iter().collect();
     for i in 0..MANY {
         records.get(&client_key::<F>(&there, i)).with_context(|| format!("flow {i} has no record"))?;

@@ -195,16 +195,20 @@ impl Wrapper {
     }
 }
 
-/// Loads the product's object again, with maps of its own and room for this many frontends, and returns its XDP
-/// program and those at TC.
+/// Loads the product's object again, with maps of its own and room for this many frontends and records of unassured flows,
+/// and returns its XDP program and those at TC.
 pub fn load_product(
     object: &[u8],
     config: &svc_common::abi::Config,
     frontends: u32,
+    unassured: u32,
 ) -> Result<(Ebpf, ProgramFd, Vec<ProgramFd>)> {
     let mut loader = EbpfLoader::new();
     for name in [names::FRONTENDS4, names::FRONTENDS6, names::ADDRESSES4, names::ADDRESSES6] {
         loader.map_max_entries(name, limits::ADDRESSES.max(2 * frontends));
+    }
+    for name in [names::UNASSURED4, names::UNASSURED6] {
+        loader.map_max_entries(name, unassured);
     }
     let mut ebpf = loader.override_global("CONFIG", config, true).load(object).context("svc's maps")?;
     map(&mut ebpf, names::COUNTERS)?;

@@ -331,6 +331,10 @@ pub struct RunArgs {
     /// nor NodePorts use; if that has fewer than 4096 ports, 32768-65535, which are then shared with the host.
     #[arg(long, value_name = "RANGE")]
     pub snat_ports: Option<PortRange>,
+    /// Flows that one CPU may begin in a second, up to 1,000,000,000; 0: any number. Packets that would begin more are
+    /// dropped and counted (`drop_new_flow_limit`).
+    #[arg(long, value_name = "FLOWS", default_value_t = 400_000, value_parser = clap::value_parser!(u32).range(..=1_000_000_000))]
+    pub new_flow_limit: u32,
     /// Records of each family's flow table, two for each connection: a power of two. By default both tables take a 256th of
     /// the node's memory. Established connections survive a change.
     #[arg(long, value_name = "RECORDS")]

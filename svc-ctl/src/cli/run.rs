@@ -243,6 +243,7 @@ fn config(
             Some(range) => SnatPorts { first: range.first, count: range.count },
             None => choose(&EphemeralPorts::of_host()),
         },
+        new_flow_limit: args.new_flow_limit,
         most_service_metrics: args.metrics_service_ports,
         measures_programs: args.bpf_stats,
         verbosity: args.verbosity,

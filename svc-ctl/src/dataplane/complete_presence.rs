@@ -38,7 +38,7 @@ where
         note(presence.mark(place(addr.to_ip(), port.number(), proto), Marks::FRONTEND));
     })?;
     maps.batches.addresses.each(|addr, flags| note(presence.mark_address(addr.to_ip(), flags)))?;
-    for flow in maps.flows.iter() {
+    for flow in maps.flows.iter().chain(maps.unassured.iter()) {
         let (key, record) = flow.map_err(io::Error::other)?;
         note(presence.mark_flow::<F>(&key, &record));
     }

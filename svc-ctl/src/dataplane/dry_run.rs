@@ -136,7 +136,7 @@ impl DryRun {
             let before = dry.counters()?;
             let (action, after) = sys::test_run(self.copy.program.as_fd(), packet, &sys::skb(ifindex), 0)
                 .context("running the copy of the program")?;
-            let made: Vec<_> = dry.flows.keys().collect::<Result<_, _>>()?;
+            let made = dry.tuples()?;
             let is_copied = |key: &FlowKey<_>| copied.iter().any(|(copy, _)| copy == key);
             let mut taken = Vec::new();
             for key in made.iter().filter(|key| !is_copied(key)) {
@@ -157,7 +157,7 @@ impl DryRun {
                 .copied()
                 .zip(before)
                 .filter_map(|(counter, before)| (dry.counter(counter).ok()? > before).then_some(counter));
-            let record = dry.flows.get(key, 0).ok();
+            let record = dry.flow(key);
             let second = record.and_then(|record| {
                 let key = FlowKey {
                     src: record.src,
@@ -166,7 +166,7 @@ impl DryRun {
                     dport: record.dport,
                     ..*key
                 };
-                Some((key, dry.flows.get(&key, 0).ok().filter(|r| r.direction == Direction::FORWARD)?))
+                Some((key, dry.flow(&key).filter(|r| r.direction == Direction::FORWARD)?))
             });
             let counted = counted.collect();
             let ports_taken = copied.len() - known;

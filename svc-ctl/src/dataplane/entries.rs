@@ -69,9 +69,10 @@ pub fn open_hash<K: Pod, V: Pod>(pins: &Pins, name: &str) -> anyhow::Result<Hash
     open(pins, name)
 }
 
-/// The first entries of a pinned per-CPU array, each with one value per CPU.
+/// The first entries of a pinned per-CPU array, each with one value per CPU. An array that an earlier version made may have
+/// fewer.
 pub fn per_cpu<V: Pod>(pins: &Pins, name: &str, count: u32) -> anyhow::Result<Vec<Vec<V>>> {
     let array: PerCpuArray<MapData, V> = open(pins, name)?;
     let entry = |index| anyhow::Ok(array.get(&index, 0).with_context(|| format!("reading {name}"))?.to_vec());
-    (0..count).map(entry).collect()
+    (0..count.min(array.len())).map(entry).collect()
 }

@@ -22,6 +22,8 @@ pub struct ProgramSettings {
     pub drops_unknown_ports: bool,
     /// The prefix table has load-balancer pools.
     pub pools: bool,
+    /// Flows that one CPU may begin in a second; 0: any number.
+    pub new_flow_limit: u32,
 }
 
 impl ProgramSettings {
@@ -42,6 +44,7 @@ impl ProgramSettings {
             pools: self.pools.into(),
             _pad: [0; 2],
             snat_ring: snat_ring(self.snat_ports.1),
+            new_flow_interval: 1_000_000_000_u32.checked_div(self.new_flow_limit).unwrap_or(0),
         })
     }
 }

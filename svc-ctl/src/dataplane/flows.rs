@@ -45,8 +45,12 @@ pub(crate) const fn seconds(ticks: u32) -> u64 {
 pub fn list(pins: &Pins) -> anyhow::Result<Vec<Flow>> {
     let now = now();
     let mut flows = Vec::new();
-    collect::<AddrV4>(pins, names::FLOWS4, now, &mut flows)?;
-    collect::<AddrV6>(pins, names::FLOWS6, now, &mut flows)?;
+    for name in [names::FLOWS4, names::UNASSURED4] {
+        collect::<AddrV4>(pins, name, now, &mut flows)?;
+    }
+    for name in [names::FLOWS6, names::UNASSURED6] {
+        collect::<AddrV6>(pins, name, now, &mut flows)?;
+    }
     flows.sort();
     Ok(flows)
 }

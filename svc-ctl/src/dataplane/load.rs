@@ -27,8 +27,8 @@ pub use super::features::{Features, ProgramSettings};
 use crate::memory;
 
 /// Maps that only programs use; they are pinned in the programs' folder.
-const PRIVATE_MAPS: [&str; 6] =
-    ["CLOCK", "REJECTS", "SCRATCH4", "SCRATCH6", names::CARRIED4, names::CARRIED6];
+const PRIVATE_MAPS: [&str; 7] =
+    ["CLOCK", "REJECTS", "NEW_FLOWS", "SCRATCH4", "SCRATCH6", names::CARRIED4, names::CARRIED6];
 
 /// Every map that is pinned for the daemon.
 fn all_maps() -> impl Iterator<Item = &'static &'static str> {

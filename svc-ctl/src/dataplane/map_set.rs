@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use svc_common::abi::names;
 
 use super::pins::Pins;
+use super::port_secret;
 use super::shapes::{PLANNED, TableSizes, map_shapes};
 use super::sys::{self, MapInfo, MapShape};
 
@@ -47,6 +48,9 @@ impl MapSet {
                 Some(map) => map,
                 None => {
                     let map = made(&shape)?;
+                    if shape.name == names::PORT_SECRET {
+                        port_secret::fill(map.fd.as_fd())?;
+                    }
                     pin_instead(&map, &path)?;
                     map
                 }
@@ -213,7 +217,7 @@ impl MapSet {
 
 /// Programs read the table and never write it.
 fn is_only_read(name: &str) -> bool {
-    PLANNED.contains(&name) || name == names::IFACES
+    PLANNED.contains(&name) || [names::IFACES, names::PORT_SECRET].contains(&name)
 }
 
 /// Pins a map in place of whatever is pinned there.

@@ -22,6 +22,7 @@ pub struct FamilyMaps<A: MapAddr> {
     pub addresses: HashMap<MapData, A, AddressFlags>,
     pub prefixes: LpmTrie<MapData, PrefixKey<A>, u8>,
     pub flows: HashMap<MapData, FlowKey<A>, FlowRecord<A>>,
+    pub unassured: HashMap<MapData, FlowKey<A>, FlowRecord<A>>,
     /// The same maps, for writes in batches.
     pub(super) batches: FamilyBatches<A>,
 }
@@ -73,8 +74,24 @@ impl Maps {
 
     /// The maps of a set.
     pub fn of(set: &MapSet) -> anyhow::Result<Self> {
-        let v4 = [names::FRONTENDS4, names::BACKENDS4, names::ADDRESSES4, names::PREFIXES4, names::FLOWS4];
-        let v6 = [names::FRONTENDS6, names::BACKENDS6, names::ADDRESSES6, names::PREFIXES6, names::FLOWS6];
+        let [v4, v6] = [
+            [
+                names::FRONTENDS4,
+                names::BACKENDS4,
+                names::ADDRESSES4,
+                names::PREFIXES4,
+                names::FLOWS4,
+                names::UNASSURED4,
+            ],
+            [
+                names::FRONTENDS6,
+                names::BACKENDS6,
+                names::ADDRESSES6,
+                names::PREFIXES6,
+                names::FLOWS6,
+                names::UNASSURED6,
+            ],
+        ];
         Ok(Self {
             v4: family(set, v4)?,
             v6: family(set, v6)?,
@@ -99,14 +116,15 @@ impl Maps {
     }
 }
 
-fn family<A: MapAddr>(set: &MapSet, names: [&str; 5]) -> anyhow::Result<FamilyMaps<A>> {
-    let [frontends, backends, addresses, prefixes, flows] = names;
+fn family<A: MapAddr>(set: &MapSet, names: [&str; 6]) -> anyhow::Result<FamilyMaps<A>> {
+    let [frontends, backends, addresses, prefixes, flows, unassured] = names;
     Ok(FamilyMaps {
         frontends: by_aya(set, frontends)?,
         backends: array(set, backends)?,
         addresses: by_aya(set, addresses)?,
         prefixes: by_aya(set, prefixes)?,
         flows: by_aya(set, flows)?,
+        unassured: by_aya(set, unassured)?,
         batches: FamilyBatches {
             frontends: entries(set, frontends)?,
             addresses: entries(set, addresses)?,

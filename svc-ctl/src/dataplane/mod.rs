@@ -31,6 +31,7 @@ mod netlink;
 pub mod nf_tables;
 pub mod object;
 pub mod pins;
+mod port_secret;
 pub mod presence;
 pub mod probe;
 pub mod reach;

@@ -70,14 +70,16 @@ impl Default for TableSizes {
 }
 
 /// The maps of a family with addresses `A`; `names` are in the order of `FAMILY`.
-fn family<A: MapAddr + Layout>(names: [&'static str; 9], sizes: &TableSizes) -> [Map; 9] {
+fn family<A: MapAddr + Layout>(names: [&'static str; 10], sizes: &TableSizes) -> [Map; 10] {
     use MapKind::{Array, Hash, LpmTrie, LruHash};
     let capacity = &sizes.capacity;
-    let [frontends, backends, flows, addresses, prefixes, sockets, affinity, fragments, bypass] = names;
+    let [frontends, backends, flows, unassured, addresses, prefixes, sockets, affinity, fragments, bypass] =
+        names;
     [
         shape::<FrontendKey<A>, FrontendValue>(frontends, Hash, capacity.frontends, NO_PREALLOC),
         shape::<u32, BackendValue<A>>(backends, Array, capacity.backends, MMAPABLE),
         shape::<FlowKey<A>, FlowRecord<A>>(flows, LruHash, sizes.flows, 0),
+        shape::<FlowKey<A>, FlowRecord<A>>(unassured, LruHash, limits::UNASSURED, 0),
         shape::<A, AddressFlags>(addresses, Hash, capacity.addresses, NO_PREALLOC),
         shape::<TrieKey<A>, u8>(prefixes, LpmTrie, capacity.prefixes, NO_PREALLOC),
         shape::<SockKey<A>, SockValue<A>>(sockets, LruHash, limits::SOCKETS, 0),
@@ -107,8 +109,14 @@ struct Map {
 fn maps(sizes: &TableSizes) -> Vec<Map> {
     use MapKind::{Array, Hash, LruHash, PerCpuArray};
     let capacity = &sizes.capacity;
-    let v4 = [FRONTENDS4, BACKENDS4, FLOWS4, ADDRESSES4, PREFIXES4, SOCKETS4, AFFINITY4, FRAGMENTS4, BYPASS4];
-    let v6 = [FRONTENDS6, BACKENDS6, FLOWS6, ADDRESSES6, PREFIXES6, SOCKETS6, AFFINITY6, FRAGMENTS6, BYPASS6];
+    let v4 = [
+        FRONTENDS4, BACKENDS4, FLOWS4, UNASSURED4, ADDRESSES4, PREFIXES4, SOCKETS4, AFFINITY4, FRAGMENTS4,
+        BYPASS4,
+    ];
+    let v6 = [
+        FRONTENDS6, BACKENDS6, FLOWS6, UNASSURED6, ADDRESSES6, PREFIXES6, SOCKETS6, AFFINITY6, FRAGMENTS6,
+        BYPASS6,
+    ];
     let mut shapes = Vec::from(family::<AddrV4>(v4, sizes));
     shapes.extend(family::<AddrV6>(v6, sizes));
     shapes.extend([
@@ -118,6 +126,7 @@ fn maps(sizes: &TableSizes) -> Vec<Map> {
         shape::<u32, u64>(COUNTERS, PerCpuArray, limits::COUNTERS, 0),
         shape::<u32, ServiceCounters>(SERVICES, PerCpuArray, capacity.services, 0),
         shape::<u32, EntryCount>(ENTRIES, PerCpuArray, EntryTable::COUNT, 0),
+        shape::<u32, u64>(PORT_SECRET, Array, 1, 0),
         shape::<u32, u32>(LEASE, Array, Lease::COUNT, 0),
         shape::<u32, Migration>(MIGRATION, Array, 1, 0),
         shape::<AnnouncedKey, Announced>(ANNOUNCED, Hash, limits::ANNOUNCED, NO_PREALLOC),

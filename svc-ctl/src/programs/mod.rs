@@ -162,6 +162,7 @@ fn settings(config: &Config, pools: bool) -> ProgramSettings {
         pods_by_source: matches!(config.settings.local_pods, LocalPods::Within(_) | LocalPods::OfNode),
         drops_unknown_ports: config.drops_unknown_ports,
         pools,
+        new_flow_limit: config.new_flow_limit,
         service_cidrs: config.reads_service_cidrs || !config.settings.service_cidrs.0.is_empty(),
     }
 }

@@ -60,7 +60,8 @@ impl SweptTables for KernelTables {
 /// Removes UDP flows and affinity entries of endpoints that are gone; returns the number of flows. Checks all
 /// entries.
 pub fn remove_stale(pins: &Pins, in_force: &InForce) -> anyhow::Result<u64> {
-    let tables = [Table::Flows4, Table::Flows6, Table::Affinity4, Table::Affinity6];
+    use Table::{Affinity4, Affinity6, Flows4, Flows6, Unassured4, Unassured6};
+    let tables = [Flows4, Flows6, Unassured4, Unassured6, Affinity4, Affinity6];
     tables.into_iter().try_fold(0, |flows, table| Ok(flows + sweep_table(pins, table, Some(in_force))?.stale))
 }
 
@@ -76,8 +77,8 @@ pub fn counters(pins: &Pins) -> anyhow::Result<BTreeMap<String, u64>> {
 pub fn sweep_table(pins: &Pins, table: Table, in_force: Option<&InForce>) -> anyhow::Result<Pass> {
     let map = table.map();
     match table {
-        Table::Flows4 => flows::sweep::<V4>(pins, map, in_force),
-        Table::Flows6 => flows::sweep::<V6>(pins, map, in_force),
+        Table::Flows4 | Table::Unassured4 => flows::sweep::<V4>(pins, map, in_force),
+        Table::Flows6 | Table::Unassured6 => flows::sweep::<V6>(pins, map, in_force),
         Table::Sockets4 => sockets::sweep::<AddrV4>(pins, map, in_force),
         Table::Sockets6 => sockets::sweep::<AddrV6>(pins, map, in_force),
         Table::Affinity4 => affinity::sweep::<AddrV4>(pins, map, in_force),

@@ -43,10 +43,14 @@ impl Live {
         self.by_service.values().sum()
     }
 
-    /// The destinations with the most SNAT ports, largest first.
-    pub fn most_snat_ports(&self) -> Vec<SnatUse> {
-        let uses = self.masqueraded.iter();
-        let uses = uses.map(|(&(destination, proto), &ports)| SnatUse { destination, proto, ports });
+    /// The destinations with the most SNAT ports of all these tables, largest first.
+    fn most_snat_ports(tables: [&Self; 2]) -> Vec<SnatUse> {
+        let mut sums = HashMap::new();
+        for (&to, &ports) in tables.iter().flat_map(|live| &live.masqueraded) {
+            *sums.entry(to).or_default() += ports;
+        }
+        let uses =
+            sums.into_iter().map(|((destination, proto), ports)| SnatUse { destination, proto, ports });
         let mut uses: Vec<SnatUse> = uses.collect();
         uses.sort_unstable_by(|a, b| b.ports.cmp(&a.ports).then_with(|| a.cmp(b)));
         uses.truncate(NAMED);
@@ -66,14 +70,15 @@ pub struct LiveReport {
 }
 
 impl LiveReport {
-    pub fn of(families: [&Live; 2]) -> Self {
+    /// From the passes over the flow table and the table of unassured flows of each family.
+    pub fn of(families: [[&Live; 2]; 2]) -> Self {
         let mut by_service = BTreeMap::new();
-        for (service, count) in families.iter().flat_map(|live| &live.by_service) {
+        for (service, count) in families.as_flattened().iter().flat_map(|live| &live.by_service) {
             *by_service.entry(service.0).or_default() += count;
         }
-        let next_hops = families.iter().flat_map(|live| live.next_hops.iter().copied());
+        let next_hops = families.as_flattened().iter().flat_map(|live| live.next_hops.iter().copied());
         Self {
-            flows: families.map(Live::flows),
+            flows: families.map(|tables| tables.map(Live::flows).iter().sum()),
             by_service,
             snat: families.map(Live::most_snat_ports),
             next_hops: Arc::new(next_hops.collect()),
@@ -87,14 +92,14 @@ mod tests {
 
     #[test]
     fn flows_count_for_their_service_and_masqueraded_ones_for_their_destination() {
-        let (mut v4, v6) = (Live::default(), Live::default());
+        let (mut v4, mut unassured, v6) = (Live::default(), Live::default(), Live::default());
         let backend = |n: u8| Some(SocketAddr::from(([10, 0, 0, n], 80)));
         v4.add(ServicePortId(1), Proto::TCP, None);
         v4.add(ServicePortId(1), Proto::TCP, backend(1));
         v4.add(ServicePortId(2), Proto::TCP, backend(2));
-        v4.add(ServicePortId(2), Proto::TCP, backend(2));
+        unassured.add(ServicePortId(2), Proto::TCP, backend(2));
         v4.add(ServicePortId(2), Proto::UDP, backend(2));
-        let report = LiveReport::of([&v4, &v6]);
+        let report = LiveReport::of([[&v4, &unassured], [&v6, &v6]]);
         assert_eq!((report.flows, &report.by_service), ([5, 0], &[(1, 2), (2, 3)].into()));
         let uses: Vec<_> = report.snat[0].iter().map(|u| (u.destination.to_string(), u.ports)).collect();
         let named = |text: &str, ports| (text.to_owned(), ports);

@@ -174,11 +174,11 @@ impl<T: SweptTables> Sweep<T> {
             let (shown_as, last) = (table.shown_as()?, state.last?);
             Some(Usage { table: shown_as, used: last.present, capacity: state.capacity })
         };
-        if matches!(table, Table::Flows4 | Table::Flows6) {
+        if let Some(families) = table.has_flows().then_some(Table::FLOWS) {
             state.live = pass.live;
             let none = Live::default();
-            let of = |table| self.states.get(&table).map_or(&none, |state| &state.live);
-            self.report.live = LiveReport::of([of(Table::Flows4), of(Table::Flows6)]);
+            let of = |table: &Table| self.states.get(table).map_or(&none, |state| &state.live);
+            self.report.live = LiveReport::of(families.each_ref().map(|tables| tables.each_ref().map(of)));
         }
         self.report.usage = self.states.iter().filter_map(usage).collect();
     }

@@ -9,6 +9,8 @@ use svc_common::abi::{EntryTable, names};
 pub enum Table {
     Flows4,
     Flows6,
+    Unassured4,
+    Unassured6,
     Sockets4,
     Sockets6,
     Affinity4,
@@ -26,9 +28,11 @@ const EXPIRY_PERIOD: Duration = Duration::from_secs(5);
 pub const LONGEST_PERIOD: Duration = Duration::from_secs(30);
 
 impl Table {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::Flows4,
         Self::Flows6,
+        Self::Unassured4,
+        Self::Unassured6,
         Self::Sockets4,
         Self::Sockets6,
         Self::Affinity4,
@@ -40,11 +44,21 @@ impl Table {
         Self::Interfaces,
     ];
 
+    /// The tables of flows, by family.
+    pub const FLOWS: [[Self; 2]; 2] = [[Self::Flows4, Self::Unassured4], [Self::Flows6, Self::Unassured6]];
+
+    /// It is a table of flows.
+    pub fn has_flows(self) -> bool {
+        Self::FLOWS.as_flattened().contains(&self)
+    }
+
     /// The name of its pin.
     pub const fn map(self) -> &'static str {
         match self {
             Self::Flows4 => names::FLOWS4,
             Self::Flows6 => names::FLOWS6,
+            Self::Unassured4 => names::UNASSURED4,
+            Self::Unassured6 => names::UNASSURED6,
             Self::Sockets4 => names::SOCKETS4,
             Self::Sockets6 => names::SOCKETS6,
             Self::Affinity4 => names::AFFINITY4,
@@ -62,6 +76,8 @@ impl Table {
         match self {
             Self::Flows4 => Some(EntryTable::Flows4),
             Self::Flows6 => Some(EntryTable::Flows6),
+            Self::Unassured4 => Some(EntryTable::Unassured4),
+            Self::Unassured6 => Some(EntryTable::Unassured6),
             Self::Sockets4 => Some(EntryTable::Sockets4),
             Self::Sockets6 => Some(EntryTable::Sockets6),
             Self::Affinity4 => Some(EntryTable::Affinity4),
@@ -79,6 +95,8 @@ impl Table {
         match self {
             Self::Flows4 => "flows (IPv4)",
             Self::Flows6 => "flows (IPv6)",
+            Self::Unassured4 => "unassured flows (IPv4)",
+            Self::Unassured6 => "unassured flows (IPv6)",
             Self::Sockets4 => "sockets (IPv4)",
             Self::Sockets6 => "sockets (IPv6)",
             Self::Affinity4 => "affinity (IPv4)",
@@ -92,10 +110,16 @@ impl Table {
     }
 
     /// The name in reports of use; `None` if the use has no meaning. Entries for fragments and for the node's own
-    /// connections are only removed by eviction, so those tables are always full.
+    /// connections are only removed by eviction, so those tables are always full. Queries and their answers may fill the
+    /// table of unassured flows, and lose nothing when they are evicted.
     pub const fn shown_as(self) -> Option<&'static str> {
         match self {
-            Self::Fragments4 | Self::Fragments6 | Self::Bypass4 | Self::Bypass6 => None,
+            Self::Unassured4
+            | Self::Unassured6
+            | Self::Fragments4
+            | Self::Fragments6
+            | Self::Bypass4
+            | Self::Bypass6 => None,
             _ => Some(self.name()),
         }
     }
@@ -105,6 +129,8 @@ impl Table {
         match self {
             Self::Flows4 => Some("flow_evicted_v4"),
             Self::Flows6 => Some("flow_evicted_v6"),
+            Self::Unassured4 => Some("unassured_flow_evicted_v4"),
+            Self::Unassured6 => Some("unassured_flow_evicted_v6"),
             Self::Sockets4 => Some("socket_evicted_v4"),
             Self::Sockets6 => Some("socket_evicted_v6"),
             Self::Affinity4 => Some("affinity_evicted_v4"),
@@ -120,7 +146,12 @@ impl Table {
     /// Minimum time between two reads of a table whose entries change.
     pub const fn period(self) -> Duration {
         match self {
-            Self::Flows4 | Self::Flows6 | Self::Affinity4 | Self::Affinity6 => EXPIRY_PERIOD,
+            Self::Flows4
+            | Self::Flows6
+            | Self::Unassured4
+            | Self::Unassured6
+            | Self::Affinity4
+            | Self::Affinity6 => EXPIRY_PERIOD,
             Self::Sockets4
             | Self::Sockets6
             | Self::Fragments4
@@ -134,7 +165,12 @@ impl Table {
     /// Entries become stale when a backend is removed: UDP flows and sockets, or affinity entries.
     pub const fn staleness(self) -> Option<Staleness> {
         match self {
-            Self::Flows4 | Self::Flows6 | Self::Sockets4 | Self::Sockets6 => Some(Staleness::Udp),
+            Self::Flows4
+            | Self::Flows6
+            | Self::Unassured4
+            | Self::Unassured6
+            | Self::Sockets4
+            | Self::Sockets6 => Some(Staleness::Udp),
             Self::Affinity4 | Self::Affinity6 => Some(Staleness::Affinity),
             Self::Fragments4 | Self::Fragments6 | Self::Bypass4 | Self::Bypass6 | Self::Interfaces => None,
         }

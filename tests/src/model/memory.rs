@@ -68,6 +68,8 @@ pub struct Flow {
 struct FlowEvents {
     replied: bool,
     established: bool,
+    /// The client has sent after a reply.
+    heard: bool,
     closed: [bool; 2],
     reset: bool,
     /// The directions with a segment after the reset. With both, the reset was outside of the window and ended nothing.
@@ -120,6 +122,21 @@ impl Flow {
         self.events.is_reset() || self.events.closed == [true; 2]
     }
 
+    /// Whether a new flow that finds no free port may take this one's: client and backend have not heard each other, and there
+    /// was no packet for four ticks.
+    fn gives_port(&self, now: Time) -> Life {
+        let is_heard = match self.client.proto {
+            Proto::Tcp => self.events.replied && self.events.established,
+            Proto::Udp | Proto::Sctp | Proto::Icmp => self.events.heard,
+        };
+        let age = now - self.last;
+        match () {
+            () if is_heard || self.is_closed() || age < 3 * TICK => Life::Live,
+            () if age > 6 * TICK => Life::Over,
+            () => Life::Unsure,
+        }
+    }
+
     pub fn life(&self, now: Time) -> Life {
         let age = now - self.last;
         let (least, most) = self.events.lifetime(self.client.proto);
@@ -148,6 +165,7 @@ impl Flow {
 
 impl FlowEvents {
     fn observe(&mut self, proto: Proto, direction: Direction, flags: u8) {
+        self.heard |= self.replied && direction == Direction::Forward;
         self.replied |= direction == Direction::Reverse;
         if proto == Proto::Tcp {
             self.established |= direction == Direction::Forward && flags & (SYN | ACK | RST) == ACK;
@@ -236,11 +254,20 @@ impl Memory {
         if rests { Life::Unsure } else { other.holds_tuple(now) }
     }
 
-    /// A new flow takes its tuples from their owners.
-    pub fn begin(&mut self, flow: Flow) {
+    /// Whether the flow that has the tuple towards the backend may lose it while no other tuple is free.
+    pub fn gives_port(&self, backend: Tuple, now: Time) -> Life {
+        let owner = self.flows.iter().find(|f| f.owns_backend && f.is_answered_like(backend));
+        owner.map_or(Life::Live, |owner| owner.gives_port(now))
+    }
+
+    /// A new flow takes its tuples from their owners. A flow that gives its port up begins anew with its client's next
+    /// packet.
+    pub fn begin(&mut self, flow: Flow, now: Time) {
         for old in &mut self.flows {
-            old.owns_client &= old.client != flow.client;
-            old.owns_backend &= !old.is_answered_like(flow.backend);
+            let loses_port = old.owns_backend && old.is_answered_like(flow.backend);
+            let is_given = loses_port && old.gives_port(now) == Life::Over && old.life(now) == Life::Live;
+            old.owns_client &= old.client != flow.client && !is_given;
+            old.owns_backend &= !loses_port;
         }
         self.flows.push(flow);
     }

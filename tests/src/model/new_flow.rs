@@ -176,8 +176,21 @@ impl Model {
         if is_own_taken == Life::Over || !(masked || self.world.holds("SEM-080")) {
             return SourcePorts { free: vec![own], may_fail: false };
         }
-        let free: Vec<u16> = self.snat_ports.clone().filter(|port| taken(*port) != Life::Live).collect();
-        let may_fail = self.snat_ports.clone().all(|port| taken(port) != Life::Over);
+        let mut free: Vec<u16> = self.snat_ports.clone().filter(|port| taken(*port) != Life::Live).collect();
+        let mut may_fail = self.snat_ports.clone().all(|port| taken(port) != Life::Over);
+        if may_fail {
+            let gives = |port: u16| {
+                let backend = Tuple { proto: client.proto, src: (source, port).into(), dst: target };
+                self.memory.gives_port(backend, self.now)
+            };
+            may_fail = self.snat_ports.clone().all(|port| gives(port) != Life::Over);
+            let given: Vec<u16> = self
+                .snat_ports
+                .clone()
+                .filter(|port| !free.contains(port) && gives(*port) != Life::Live)
+                .collect();
+            free.extend(given);
+        }
         let own = (is_own_taken == Life::Unsure).then_some(own);
         SourcePorts { free: own.into_iter().chain(free).collect(), may_fail }
     }

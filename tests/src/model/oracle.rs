@@ -125,7 +125,7 @@ impl Model {
             Then::Forget(flow) => self.memory.forget(flow),
             Then::Begin(mut flow, entry) => {
                 flow.touch(Direction::Forward, flags, now);
-                self.memory.begin(*flow);
+                self.memory.begin(*flow, now);
                 entry.into_iter().for_each(|entry| self.memory.remember_affinity(entry));
             }
         }

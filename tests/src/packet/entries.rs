@@ -36,27 +36,26 @@ impl Entries {
 
     /// The entry_totals, given the numbers of flow records and session affinity entries.
     pub fn entry_totals(&self, family: Family, flows: usize, affinity: usize) -> Result<EntryTotals> {
-        let (tables, fragments) = match family {
-            Family::V4 => {
-                ([EntryTable::Flows4, EntryTable::Affinity4, EntryTable::Fragments4], present(&self.v4)?)
-            }
-            Family::V6 => {
-                ([EntryTable::Flows6, EntryTable::Affinity6, EntryTable::Fragments6], present(&self.v6)?)
-            }
+        use EntryTable::*;
+        let (of_flows, of_affinity, of_fragments, fragments) = match family {
+            Family::V4 => ([Flows4, Unassured4], Affinity4, Fragments4, present(&self.v4)?),
+            Family::V6 => ([Flows6, Unassured6], Affinity6, Fragments6, present(&self.v6)?),
         };
-        let [of_flows, of_affinity, of_fragments] = tables.map(|table| self.count(table));
         Ok(EntryTotals {
-            flows: (of_flows?, flows),
-            affinity: (of_affinity?, affinity),
-            fragments: (of_fragments?, fragments),
+            flows: (self.count(&of_flows)?, flows),
+            affinity: (self.count(&[of_affinity])?, affinity),
+            fragments: (self.count(&[of_fragments])?, fragments),
         })
     }
 
-    fn count(&self, table: EntryTable) -> Result<EntryCount> {
+    /// The sum over these tables.
+    fn count(&self, tables: &[EntryTable]) -> Result<EntryCount> {
         let mut sum = EntryCount::default();
-        for count in self.counts.get(&(table as u32), 0)?.iter() {
-            sum.made += count.made;
-            sum.removed += count.removed;
+        for table in tables {
+            for count in self.counts.get(&(*table as u32), 0)?.iter() {
+                sum.made += count.made;
+                sum.removed += count.removed;
+            }
         }
         Ok(sum)
     }

@@ -2,10 +2,14 @@
 //! time here, so that no expectation of a row comes from the code under test.
 //!
 //! They are fixed: a record that was lost, or that another version made, must be made again with the same port and backend.
+//! Source ports also depend on the node's secret, which is [`SECRET`] here.
 
 use std::net::IpAddr;
 
 use super::flow::AddrPort;
+
+/// The node's secret in these tests.
+pub const SECRET: u64 = 0x0123_4567_89ab_cdef;
 
 /// First SNAT port, and the number of ports.
 pub const SNAT_PORTS: (u16, u16) = (20_000, 10_000);
@@ -52,10 +56,52 @@ fn scaled(hash: u32, count: u32) -> u32 {
     (u64::from(hash) * u64::from(count) / (1 << 32)) as u32
 }
 
+/// One round of HalfSipHash.
+fn sip_round(v: &mut [u32; 4]) {
+    for (to, from, turn, other) in [(0, 1, 5, Some(0)), (2, 3, 8, None), (0, 3, 7, None), (2, 1, 13, Some(2))]
+    {
+        v[to] = v[to].wrapping_add(v[from]);
+        v[from] = v[from].rotate_left(turn) ^ v[to];
+        if let Some(other) = other {
+            v[other] = v[other].rotate_left(16);
+        }
+    }
+}
+
+/// HalfSipHash-1-3 of octets, keyed with the secret.
+fn half_sip(octets: &[u8]) -> u32 {
+    let key = [SECRET as u32, (SECRET >> 32) as u32];
+    let constant = |text: &[u8; 4]| u32::from_be_bytes(*text);
+    let mut v = [key[0], key[1], key[0] ^ constant(b"lyge"), key[1] ^ constant(b"tedb")];
+    let mut padded = octets.to_vec();
+    padded.resize(octets.len() / 4 * 4 + 3, 0);
+    padded.push(octets.len() as u8);
+    for word in padded.chunks(4) {
+        let word = word.iter().rev().fold(0, |word, octet| word << 8 | u32::from(*octet));
+        v[3] ^= word;
+        sip_round(&mut v);
+        v[0] ^= word;
+    }
+    v[2] ^= 0xff;
+    (0..3).for_each(|_| sip_round(&mut v));
+    v[1] ^ v[3]
+}
+
+/// The keyed hash of a client: address, port and protocol, as they lie in the packet.
+fn of_port((addr, port): AddrPort, proto: u8) -> u32 {
+    let mut octets = match addr {
+        IpAddr::V4(addr) => addr.octets().to_vec(),
+        IpAddr::V6(addr) => addr.octets().to_vec(),
+    };
+    octets.extend(port.to_be_bytes());
+    octets.push(proto);
+    half_sip(&octets)
+}
+
 /// The source ports of a client in the order in which they are tried: around a ring of ports in steps of one length, then
 /// the ports beyond the ring.
 pub fn snat_ports(client: AddrPort, proto: u8) -> impl Iterator<Item = u16> {
-    let hash = of_client(client, proto);
+    let hash = of_port(client, proto);
     let step = 1 + scaled(mixed(hash, 1), RING - 1);
     let (first, count) = SNAT_PORTS;
     let ring = (0..RING).scan(scaled(hash, RING), move |at, _| {

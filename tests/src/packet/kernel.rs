@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
-use aya::maps::{HashMap, Map, MapData};
+use aya::maps::{Array, HashMap, Map, MapData};
 use aya::programs::XdpMode;
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -22,9 +22,11 @@ use svc_ctl::dataplane::pins::Pins;
 
 use super::carried;
 use super::flow::LineCodec;
+use super::hash;
 use super::place::{self, Family, INTERFACES};
 use super::row::At;
 use super::run::{self, Ran};
+use super::table::open;
 use super::{tagged, tunnel};
 use crate::bpf::Prelude;
 use crate::command;
@@ -76,6 +78,7 @@ impl Kernel {
             service_cidrs: true,
             drops_unknown_ports: false,
             pools: true,
+            new_flow_limit: 0,
         };
         carried::make(object, &pins)?;
         let mut loaded = Loaded::with_object(object, &pins, settings)?;
@@ -95,6 +98,8 @@ impl Kernel {
         }
         let knows_complete_checksums = loaded.features.csum_ipv6_flag;
         let store = BpfStore(Maps::open(&pins)?);
+        let mut secret: Array<MapData, u64> = open(&pins, names::PORT_SECRET)?.try_into()?;
+        secret.set(0, hash::SECRET, 0)?;
         Ok(Self { _loaded: loaded, programs, preludes, pins, store, interfaces, knows_complete_checksums })
     }
 
@@ -111,6 +116,12 @@ impl Kernel {
         clear_frontends(&mut self.store.0.v4)?;
         clear_frontends(&mut self.store.0.v6)?;
         self.clear_flows()
+    }
+
+    /// Moves all flows to the flow tables, as packets do that assure them.
+    pub fn assure_flows(&mut self) -> Result<()> {
+        assure_flows(&mut self.store.0.v4)?;
+        assure_flows(&mut self.store.0.v6)
     }
 
     /// Removes flows, the node's own connections, and fragments.
@@ -231,8 +242,20 @@ fn clear_frontends<A: MapAddr>(maps: &mut FamilyMaps<A>) -> Result<()> {
 }
 
 fn clear_flows<A: MapAddr>(maps: &mut FamilyMaps<A>) -> Result<()> {
-    let keys: Result<Vec<_>, _> = maps.flows.keys().collect();
-    Ok(keys?.iter().try_for_each(|key| maps.flows.remove(key))?)
+    for table in [&mut maps.flows, &mut maps.unassured] {
+        let keys: Result<Vec<_>, _> = table.keys().collect();
+        keys?.iter().try_for_each(|key| table.remove(key))?;
+    }
+    Ok(())
+}
+
+fn assure_flows<A: MapAddr>(maps: &mut FamilyMaps<A>) -> Result<()> {
+    let flows: Result<Vec<_>, _> = maps.unassured.iter().collect();
+    for (key, record) in flows? {
+        maps.flows.insert(key, record, 0)?;
+        maps.unassured.remove(&key)?;
+    }
+    Ok(())
 }
 
 fn clear<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Result<()> {
@@ -243,9 +266,11 @@ fn clear<K: aya::Pod, V: aya::Pod>(pins: &Pins, name: &str) -> Result<()> {
 }
 
 fn age_flows<A: MapAddr>(maps: &mut FamilyMaps<A>, ticks: u32) -> Result<()> {
-    let flows: Result<Vec<_>, _> = maps.flows.iter().collect();
-    for (key, record) in flows? {
-        maps.flows.insert(key, FlowRecord { stamp: record.stamp.wrapping_sub(ticks), ..record }, 0)?;
+    for table in [&mut maps.flows, &mut maps.unassured] {
+        let flows: Result<Vec<_>, _> = table.iter().collect();
+        for (key, record) in flows? {
+            table.insert(key, FlowRecord { stamp: record.stamp.wrapping_sub(ticks), ..record }, 0)?;
+        }
     }
     Ok(())
 }

@@ -116,7 +116,7 @@ impl Lab {
         self.kernel.store.0.service(SERVICE)
     }
 
-    /// The flow table of a family.
+    /// The flow tables of a family.
     pub fn flows(&self, family: Family) -> Result<Vec<Line>> {
         match family {
             Family::V4 => dump(&self.kernel.store.0.v4),
@@ -224,12 +224,16 @@ fn put_service(service: &Service, case: Case, known: &mut Backends, next: &mut N
 
 fn insert<A: LineCodec>(maps: &mut FamilyMaps<A>, line: &Line) -> Result<()> {
     let (key, record) = encode::<A>(line);
-    Ok(maps.flows.insert(key, record, 0)?)
+    let FlowRecord { state, .. } = record;
+    // A flow that has ended was assured in most cases.
+    let is_assured = state.is_assured(key.proto) || state.is_closing(key.proto);
+    let table = if is_assured { &mut maps.flows } else { &mut maps.unassured };
+    Ok(table.insert(key, record, 0)?)
 }
 
 fn dump<A: LineCodec>(maps: &FamilyMaps<A>) -> Result<Vec<Line>> {
     let mut lines = Vec::new();
-    for entry in maps.flows.iter() {
+    for entry in maps.flows.iter().chain(maps.unassured.iter()) {
         let (key, record) = entry?;
         lines.push(decode(&key, &record).map_err(|err| anyhow!(err))?);
     }

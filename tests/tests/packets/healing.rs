@@ -72,6 +72,7 @@ fn loaded(pins: &Pins, maps: MapSet) -> Result<Loaded> {
         service_cidrs: false,
         drops_unknown_ports: false,
         pools: false,
+        new_flow_limit: 0,
     };
     Loaded::over(pins, settings, maps, Carried::default())
 }

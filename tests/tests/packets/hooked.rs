@@ -160,6 +160,7 @@ fn config(pin_dir: &Path, flow_table_size: u32, xdp: XdpPolicy) -> Config {
         through_stack: ThroughStack::Auto,
         netns_dirs: Vec::new(),
         flow_table_size,
+        new_flow_limit: 0,
         max_table_entries: u32::MAX,
         snat_ports: SnatPorts { first: 20_000, count: 1_000 },
         most_service_metrics: 0,

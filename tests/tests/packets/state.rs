@@ -184,17 +184,17 @@ fn ages() -> Vec<Row> {
             .service(service())
             .with_flow(old().state(&[S::REPLIED]).aged(29).aged_back(0))
             .sees(follows(udp))
-            .expects_flow(old().state(&[S::REPLIED, S::STREAM])),
+            .expects_flow(old().state(&[S::REPLIED, S::ESTABLISHED, S::STREAM])),
         row("a packet after one tick makes no stream yet (SEM-123)")
             .service(service())
             .with_flow(old().state(&[S::REPLIED]).aged(1))
             .sees(follows(udp))
-            .expects_flow(old().state(&[S::REPLIED, S::LATER_TICK])),
+            .expects_flow(old().state(&[S::REPLIED, S::ESTABLISHED, S::LATER_TICK])),
         row("a second packet after another tick makes a stream (SEM-123)")
             .service(service())
             .with_flow(old().state(&[S::REPLIED, S::LATER_TICK]).aged(1))
             .sees(follows(udp))
-            .expects_flow(old().state(&[S::REPLIED, S::LATER_TICK, S::STREAM])),
+            .expects_flow(old().state(&[S::REPLIED, S::ESTABLISHED, S::LATER_TICK, S::STREAM])),
         row("a stream of datagrams ends after 120 seconds (SEM-123)")
             .service(service())
             .with_flow(old().state(STREAM).aged(121))
@@ -205,7 +205,7 @@ fn ages() -> Vec<Row> {
             .service(service())
             .with_flow(old().state(STREAM).aged(119).aged_back(0))
             .sees(follows(udp))
-            .expects_flow(old().state(STREAM)),
+            .expects_flow(old().state(LIVE)),
         row("answers alone keep a flow alive: one clock for both directions, as nf_conntrack (SEM-123)")
             .with_flow(old().state(LIVE).aged(100))
             .sees(pod_out("pod0", later("pod-b:8080", "pod-a:4000")).passes(later("vip:80", "pod-a:4000")))
@@ -422,6 +422,30 @@ fn collisions() -> Vec<Row> {
                     .redirected()
                     .next_hop("remote"),
             ),
+        row("if no port is free, that of an idle flow that is not assured is taken (SEM-080)")
+            .service(external("any:30080", &["remote:8080"]))
+            .with_flows(idle(&[S::REPLIED], None))
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat7", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .expects_flows(idle(&[S::REPLIED], Some(7)))
+            .expects_flow(
+                flow("client:5000 > node:30080", "node:snat7 > remote:8080").redirected().next_hop("remote"),
+            ),
+        row("an assured flow keeps its port, however idle (SEM-080)")
+            .service(external("any:30080", &["remote:8080"]))
+            .with_flows(idle(ASSURED, None))
+            .sees(
+                outside("up0", first("client:5000", "node:30080"))
+                    .redirects(first("node:snat65", "remote:8080").via("remote"))
+                    .counts(&[FlowNew]),
+            )
+            .expects_flows(idle(ASSURED, None))
+            .expects_flow(
+                flow("client:5000 > node:30080", "node:snat65 > remote:8080").redirected().next_hop("remote"),
+            ),
     ]
 }
 
@@ -431,6 +455,15 @@ fn taken(count: u32, state: &'static [S]) -> impl Iterator<Item = Flow> {
         let from = format!("other-client:{} > node:30080", 9 + attempt);
         flow(from, format!("node:snat{attempt} > remote:8080")).redirected().next_hop("remote").state(state)
     })
+}
+
+const ASSURED: &[S] = &[S::REPLIED, S::ESTABLISHED];
+
+/// A flow of this state on each of the ports that are tried before another flow's is taken. The eighth is the oldest.
+fn idle(state: &'static [S], taken_over: Option<usize>) -> impl Iterator<Item = Flow> {
+    let flows = taken(SNAT_TRIES_AT_REST + 1, state).enumerate();
+    let rest = flows.filter(move |(attempt, _)| taken_over != Some(*attempt));
+    rest.map(|(attempt, flow)| flow.aged(if attempt == 7 { 9 } else { 5 }))
 }
 
 /// A recently closed connection on each of the ports that are tried before a resting port is taken. The eighth is the

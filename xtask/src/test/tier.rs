@@ -155,6 +155,13 @@ pub const TIERS: &[Tier] = &[
         ..PLAIN
     },
     Tier {
+        name: "flood",
+        what: "first packets as fast as one core sends them, and connections that must not notice",
+        runs: Runs::HereAsRoot,
+        needs_daemon: true,
+        ..PLAIN
+    },
+    Tier {
         name: "apiserver",
         what: "the real API server as an adversary: changes, outages, rights, under load",
         runs: Runs::HereAsRoot,

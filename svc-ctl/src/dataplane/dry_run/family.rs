@@ -16,6 +16,7 @@ use crate::dataplane::maps::{FamilyMaps, Maps, by_aya};
 /// An address family with its tables.
 pub trait Net: Parse<Addr: Encode> {
     const FLOWS: &'static str;
+    const UNASSURED: &'static str;
     const AFFINITY: &'static str;
     const BYPASS: &'static str;
     fn maps(maps: &Maps) -> &FamilyMaps<Self::Addr>;
@@ -27,6 +28,7 @@ pub trait Net: Parse<Addr: Encode> {
 
 impl Net for V4 {
     const FLOWS: &'static str = names::FLOWS4;
+    const UNASSURED: &'static str = names::UNASSURED4;
     const AFFINITY: &'static str = names::AFFINITY4;
     const BYPASS: &'static str = names::BYPASS4;
 
@@ -49,6 +51,7 @@ impl Net for V4 {
 
 impl Net for V6 {
     const FLOWS: &'static str = names::FLOWS6;
+    const UNASSURED: &'static str = names::UNASSURED6;
     const AFFINITY: &'static str = names::AFFINITY6;
     const BYPASS: &'static str = names::BYPASS6;
 
@@ -75,6 +78,7 @@ pub type FlowEntry<A> = (FlowKey<A>, FlowRecord<A>);
 /// The live flow tables, as programs read them.
 pub struct LiveFlows<F: Net> {
     present: FlowTable<F>,
+    unassured: FlowTable<F>,
     /// The table that is being replaced.
     old: Option<FlowTable<F>>,
 }
@@ -84,12 +88,12 @@ type FlowTable<F> = HashMap<MapData, FlowKey<<F as Family>::Addr>, FlowRecord<<F
 impl<F: Net> LiveFlows<F> {
     pub(super) fn over(live: &MapSet, old: Option<&MapSet>) -> anyhow::Result<Self> {
         let old = old.map(|old| by_aya(old, F::FLOWS)).transpose()?;
-        Ok(Self { present: by_aya(live, F::FLOWS)?, old })
+        Ok(Self { present: by_aya(live, F::FLOWS)?, unassured: by_aya(live, F::UNASSURED)?, old })
     }
 
-    /// The record of a tuple: that of the table in force first.
+    /// The record of a tuple, from the first table that has one.
     pub fn get(&self, key: &FlowKey<F::Addr>) -> anyhow::Result<Option<FlowRecord<F::Addr>>> {
-        for table in [Some(&self.present), self.old.as_ref()].into_iter().flatten() {
+        for table in [Some(&self.present), Some(&self.unassured), self.old.as_ref()].into_iter().flatten() {
             match table.get(key, 0) {
                 Ok(record) => return Ok(Some(record)),
                 Err(MapError::KeyNotFound) => {}
@@ -102,7 +106,8 @@ impl<F: Net> LiveFlows<F> {
 
 /// Tables that programs write.
 pub struct DryTables<F: Net> {
-    pub flows: FlowTable<F>,
+    flows: FlowTable<F>,
+    unassured: FlowTable<F>,
     pub affinity: HashMap<MapData, AffinityKey<F::Addr>, AffinityValue>,
     pub bypass: HashMap<MapData, FlowKey<F::Addr>, u32>,
     counters: PerCpuArray<MapData, u64>,
@@ -112,6 +117,7 @@ impl<F: Net> DryTables<F> {
     pub fn over(set: &MapSet) -> anyhow::Result<Self> {
         Ok(Self {
             flows: by_aya(set, F::FLOWS)?,
+            unassured: by_aya(set, F::UNASSURED)?,
             affinity: by_aya(set, F::AFFINITY)?,
             bypass: by_aya(set, F::BYPASS)?,
             counters: by_aya(set, names::COUNTERS)?,
@@ -127,11 +133,23 @@ impl<F: Net> DryTables<F> {
         self.replace_flows(&[])
     }
 
-    /// Empties the flow table and fills it with copies.
+    /// Empties the flow tables and fills the first one with copies.
     pub(super) fn replace_flows(&mut self, copies: &[FlowEntry<F::Addr>]) -> anyhow::Result<()> {
-        let old: Vec<_> = self.flows.keys().collect::<Result<_, _>>()?;
-        old.iter().try_for_each(|key| self.flows.remove(key))?;
+        for table in [&mut self.flows, &mut self.unassured] {
+            let old: Vec<_> = table.keys().collect::<Result<_, _>>()?;
+            old.iter().try_for_each(|key| table.remove(key))?;
+        }
         Ok(copies.iter().try_for_each(|(key, record)| self.flows.insert(key, record, 0))?)
+    }
+
+    /// The tuples that have records.
+    pub(super) fn tuples(&self) -> anyhow::Result<Vec<FlowKey<F::Addr>>> {
+        Ok(self.flows.keys().chain(self.unassured.keys()).collect::<Result<_, _>>()?)
+    }
+
+    /// The record of a tuple.
+    pub(super) fn flow(&self, key: &FlowKey<F::Addr>) -> Option<FlowRecord<F::Addr>> {
+        self.flows.get(key, 0).or_else(|_| self.unassured.get(key, 0)).ok()
     }
 
     pub(super) fn counter(&self, counter: Counter) -> anyhow::Result<u64> {

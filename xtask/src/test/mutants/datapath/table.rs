@@ -59,7 +59,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "another source port is forgotten in the checksum",
-        file: "svc-ebpf/src/new_flow.rs",
+        file: "svc-ebpf/src/source_port.rs",
         from: "claim.port_delta.plus(Wsum(port.be() as u32)).minus(Wsum(key.sport.be() as u32))",
         to: "claim.port_delta",
     },
@@ -101,7 +101,7 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "a live flow's source port is given away",
-        file: "svc-ebpf/src/new_flow.rs",
+        file: "svc-ebpf/src/source_port.rs",
         from: "is_own || has_rested",
         to: "true || is_own || has_rested",
     },
@@ -168,8 +168,14 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "a direct connection takes the tuple of an open translated one",
         file: "svc-ebpf/src/tuple_conflict.rs",
-        from: "            && !is_over\n",
-        to: "            && is_over\n",
+        from: "if has_forward && !is_over",
+        to: "if has_forward && is_over",
+    },
+    Mutant {
+        name: "a backend that reaches itself is no hairpin",
+        file: "svc-ebpf/src/new_flow.rs",
+        from: "role == Role::POD && key.src == backend.addr",
+        to: "role == Role::NONE && key.src == backend.addr",
     },
     Mutant {
         name: "source ranges refuse no client",
@@ -223,7 +229,7 @@ pub const WITHOUT_MUTANT: &[(&str, &str)] = &[
     ("svc-common/src/wire/mod.rs", NO_DECISION),
     ("svc-ebpf/src/announced.rs", "the model knows no ARP; the tier net does"),
     ("svc-ebpf/src/bench.rs", "no part of the product"),
-    ("svc-ebpf/src/carried.rs", "the model knows no replaced tables; the tiers packets and upgrade do"),
+    ("svc-ebpf/src/resume.rs", "the model knows no replaced tables; the tiers packets and upgrade do"),
     ("svc-ebpf/src/entries.rs", "the model counts no entries; the tier packets does"),
     ("svc-ebpf/src/extent.rs", NO_DECISION),
     ("svc-ebpf/src/frame.rs", NO_DECISION),
@@ -238,6 +244,12 @@ pub const WITHOUT_MUTANT: &[(&str, &str)] = &[
     ("svc-ebpf/src/net.rs", NO_DECISION),
     ("svc-ebpf/src/outcome.rs", NO_DECISION),
     ("svc-ebpf/src/tables.rs", NO_DECISION),
+    ("svc-common/src/datapath/budget.rs", "unit tests judge it; the model has no limit of new flows"),
+    (
+        "svc-common/src/datapath/port_hash.rs",
+        "the model takes any free port; the tier packets computes the hash",
+    ),
+    ("svc-ebpf/src/twin.rs", NO_DECISION),
 ];
 
 #[cfg(test)]
