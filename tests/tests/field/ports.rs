@@ -145,7 +145,8 @@ fn queries_for_a_minute(lab: &mut Lab) -> Result<()> {
 
 /// Connections that are idle, in each family.
 const IDLE: usize = 10;
-/// More connections than the flow table has room for: each has two records.
+/// More connections than the flow table has room for: each has two records there once the client has acknowledged the
+/// handshake.
 const BURST: u32 = 2_000;
 /// `status` has the counters of the last sweep.
 const COUNT_LIMIT: Duration = Duration::from_secs(15);
@@ -180,7 +181,7 @@ fn idle_connections_go_on(lab: &mut Lab, way: Way) -> Result<()> {
     idle.iter().try_for_each(|(_, job)| until_more_than(&first, job, 1).map(drop))?;
     for family in Family::BOTH.into_iter().filter(|_| way != Way::Direct) {
         let to = lab.address(Target::NodePort("near"), family)?;
-        topology.client.agent.time(Via::UdpConnected, to, BURST, Sockets::Fresh)?;
+        topology.client.agent.time(Via::Tcp, to, BURST, Sockets::Fresh)?;
     }
     let before = idle.iter().map(|(_, job)| job.look()).collect::<Result<Vec<_>>>()?;
     for ((to, job), before) in idle.iter().zip(before) {
