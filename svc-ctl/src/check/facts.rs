@@ -38,7 +38,7 @@ pub struct Facts {
     pub nodes: NodeFacts,
 }
 
-/// FactSources that are read.
+/// Files, folders and servers from which the facts are read.
 #[derive(Clone, Debug)]
 pub struct FactSources {
     pub pin_dir: PathBuf,

@@ -31,10 +31,10 @@ pub fn main(args: &TopArgs) -> anyhow::Result<()> {
     );
     let period = Duration::from_secs_f64(args.period);
     let mut reader = Reader::new(&args.pins.pin_dir, &args.run_dir.run_dir)?;
-    let mut state = State::new(args.sort);
-    state.take(reader.read()?);
+    let mut state = State::new(args.sort, reader.read()?);
     if args.once {
-        wait(period)?;
+        #[expect(clippy::disallowed_methods, reason = "the rates are those of this time")]
+        std::thread::sleep(period);
         state.take(reader.read()?);
         return emit(&text(&state, args.columns, LINES)?);
     }
@@ -80,14 +80,6 @@ fn watch(
             _ => {}
         }
     }
-}
-
-/// The time between the two readings of `--once`.
-fn wait(period: Duration) -> anyhow::Result<()> {
-    let milliseconds = u16::try_from(period.as_millis()).unwrap_or(u16::MAX);
-    nix::poll::poll(&mut [], nix::poll::PollTimeout::from(milliseconds))
-        .context("waiting for the second reading")?;
-    Ok(())
 }
 
 /// A frame as text.

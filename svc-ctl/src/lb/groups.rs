@@ -35,21 +35,24 @@ impl Groups {
     }
 
     /// Joins the groups of these places and leaves all others. Needs CAP_NET_ADMIN. `renew` joins known ones too: joining twice
-    /// is joining once, and a membership that another program has ended comes back.
+    /// is joining once, and a membership that another program has ended comes back. One that fails does not stop the others;
+    /// the first error is returned.
     pub fn follow(&mut self, places: impl Iterator<Item = Place>, renew: bool) -> anyhow::Result<()> {
         let wanted = groups(places);
+        let mut result = Ok(());
         for old in self.joined.difference(&wanted).copied().collect::<Vec<_>>() {
-            self.request(libc::SIOCDELMULTI, old).with_context(|| format!("leaving {}", mac_text(old.1)))?;
-            self.joined.remove(&old);
-        }
-        for new in wanted {
-            if renew || !self.joined.contains(&new) {
-                self.request(libc::SIOCADDMULTI, new)
-                    .with_context(|| format!("joining {}", mac_text(new.1)))?;
-                self.joined.insert(new);
+            match self.request(libc::SIOCDELMULTI, old) {
+                Ok(()) => drop(self.joined.remove(&old)),
+                Err(error) => result = result.and(Err(error).context(format!("leaving {}", mac_text(old.1)))),
             }
         }
-        Ok(())
+        for new in wanted.into_iter().filter(|new| renew || !self.joined.contains(new)).collect::<Vec<_>>() {
+            match self.request(libc::SIOCADDMULTI, new) {
+                Ok(()) => drop(self.joined.insert(new)),
+                Err(error) => result = result.and(Err(error).context(format!("joining {}", mac_text(new.1)))),
+            }
+        }
+        result
     }
 
     fn request(&self, request: libc::Ioctl, (index, group): Membership) -> io::Result<()> {

@@ -22,7 +22,7 @@ pub enum Kind {
     Datagram,
     /// An acknowledgement of no connection.
     Ack,
-    /// The first fragment of a datagram.
+    /// The first fragment of a datagram. In IPv6 a whole datagram.
     Fragment,
 }
 
@@ -120,14 +120,7 @@ impl Template {
 }
 
 /// Sends packets with ever new sources for that long; returns their number.
-pub fn send(
-    kind: Kind,
-    link: &Link<'_>,
-    from: IpAddr,
-    to: SocketAddr,
-    first: u32,
-    time: Duration,
-) -> Result<u32> {
+pub fn send(kind: Kind, link: &Link<'_>, from: IpAddr, to: SocketAddr, time: Duration) -> Result<u32> {
     let fresh = Template::new(kind, link, (from, 0).into(), to)?;
     link.netns.within(|| {
         // With the protocol number 0 the socket receives nothing.
@@ -138,7 +131,7 @@ pub fn send(
         let mut sent = 0;
         while Instant::now() < end {
             for _ in 0..256 {
-                template.vary(&fresh, first.wrapping_add(sent));
+                template.vary(&fresh, sent);
                 // A full queue loses the packet, as a card does.
                 let _ = socket.send_to(&template.frame, &by);
                 sent += 1;

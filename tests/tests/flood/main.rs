@@ -4,6 +4,7 @@
 mod clients;
 mod frames;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -70,7 +71,10 @@ fn flooded(testbed: &mut Testbed) -> Result<()> {
                 "{kind:?} {family:?}: {rate:.0} packets a second, {} of {} new connections",
                 honest.answered, honest.tried
             );
-            ensure!(20 * honest.answered >= 19 * honest.tried, "{kind:?} {family:?}: {honest:?}");
+            ensure!(
+                honest.tried > 0 && 20 * honest.answered >= 19 * honest.tried,
+                "{kind:?} {family:?}: {honest:?}"
+            );
         }
     }
     let after = flows(testbed)?;
@@ -145,14 +149,13 @@ fn under(testbed: &Testbed, kind: Kind, family: Family, clients: &mut [Client]) 
     let is_over = AtomicBool::new(false);
     thread::scope(|scope| {
         let flood = scope.spawn(|| {
-            let sent = frames::send(kind, &link, from, to, 0, LENGTH);
+            let sent = frames::send(kind, &link, from, to, LENGTH);
             is_over.store(true, Ordering::Relaxed);
             sent
         });
         let mut honest = Honest::default();
-        let busy = clients.iter_mut().step_by(2).collect::<Vec<_>>();
         let mut failed = Vec::new();
-        let mut busy = busy.into_iter();
+        let mut busy = clients.iter_mut().step_by(2);
         while !is_over.load(Ordering::Relaxed) {
             failed.extend(lost(busy.by_ref().take(20)));
             for (name, to) in [("client", to), ("pod", testbed.cluster_ip(family))] {
@@ -166,7 +169,7 @@ fn under(testbed: &Testbed, kind: Kind, family: Family, clients: &mut [Client]) 
 }
 
 /// The records of assured flows on node1.
-fn flows(testbed: &mut Testbed) -> Result<std::collections::BTreeSet<String>> {
+fn flows(testbed: &mut Testbed) -> Result<BTreeSet<String>> {
     let (node, daemon) = testbed.world.on_node(1)?;
     Ok(tuples(&daemon.get(node, "flows")?))
 }

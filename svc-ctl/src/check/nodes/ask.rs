@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use axum::body::{Body, to_bytes};
-use axum::http::Uri;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{StatusCode, Uri};
 use futures::StreamExt as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
@@ -40,10 +40,17 @@ async fn one(address: SocketAddr) -> Result<Readiness, String> {
 
 /// A daemon that is not ready answers as well.
 async fn get(address: SocketAddr) -> anyhow::Result<Readiness> {
-    let uri: Uri = format!("http://{address}/readyz").parse()?;
-    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
-    let answer = client.get(uri).await.context("cannot be reached")?;
-    let body = to_bytes(Body::new(answer.into_body()), LONGEST).await.context("the answer broke off")?;
+    let (_, body) = page(address, "/readyz", LONGEST).await?;
     // Another proxy answers in plain text, so its state is unknown.
     Ok(serde_json::from_slice(&body).unwrap_or_default())
+}
+
+/// Status and body of a page of a daemon. A body of more than `largest` octets is an error.
+pub async fn page(address: SocketAddr, path: &str, largest: usize) -> anyhow::Result<(StatusCode, Bytes)> {
+    let uri: Uri = format!("http://{address}{path}").parse()?;
+    let client = Client::builder(TokioExecutor::new()).build_http::<Body>();
+    let answer = client.get(uri).await.context("cannot be reached")?;
+    let status = answer.status();
+    let body = to_bytes(Body::new(answer.into_body()), largest).await.context("the answer broke off")?;
+    Ok((status, body))
 }

@@ -1,15 +1,17 @@
 //! The parts of the archive, and how each is read.
 
 use std::ffi::OsString;
-use std::io::{Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
+use axum::http::StatusCode;
 use process_control::{ChildExt as _, Control as _};
+use tokio::time::timeout;
 
+use crate::check::nodes::ask;
 use crate::cli::args::SysdumpArgs;
 use crate::dataplane::features::Features;
 use crate::dataplane::run_time;
@@ -61,32 +63,28 @@ const TOOLS: [(&str, &str, &[&str]); 12] = [
     ("bpftool/cgroup.txt", "bpftool", &["cgroup", "tree"]),
 ];
 
-/// Commands of svc-ctl itself, and whether they read the pins, the run directory or both.
-const OWN: [(&str, &[&str], bool, bool); 9] = [
-    ("status.json", &["status", "-o", "json"], true, true),
-    ("complaints.json", &["status", "--complaints", "-o", "json"], true, true),
-    ("check.json", &["check", "-o", "json"], true, true),
-    ("services.json", &["get", "services", "-o", "json"], true, true),
-    ("backends.json", &["get", "backends", "-o", "json"], true, true),
-    ("flows.json", &["get", "flows", "-o", "json"], true, true),
-    ("affinity.json", &["get", "affinity", "-o", "json"], true, true),
-    ("diff.json", &["get", "services", "--diff", "-o", "json"], true, true),
-    ("version.txt", &["--version"], false, false),
+/// Commands of svc-ctl itself that read the pins and the run directory.
+const OWN: [(&str, &[&str]); 8] = [
+    ("status.json", &["status", "-o", "json"]),
+    ("complaints.json", &["status", "--complaints", "-o", "json"]),
+    ("check.json", &["check", "-o", "json"]),
+    ("services.json", &["get", "services", "-o", "json"]),
+    ("backends.json", &["get", "backends", "-o", "json"]),
+    ("flows.json", &["get", "flows", "-o", "json"]),
+    ("affinity.json", &["get", "affinity", "-o", "json"]),
+    ("diff.json", &["get", "services", "--diff", "-o", "json"]),
 ];
 
 pub fn parts(args: &SysdumpArgs) -> Vec<Part> {
     let part = |name: &str, source| Part { name: name.to_owned(), source };
     let mut parts: Vec<Part> = Vec::new();
-    for (name, command, pins, run_dir) in OWN {
+    for (name, command) in OWN {
         let mut command: Vec<OsString> = command.iter().map(Into::into).collect();
-        if pins {
-            command.extend(["--pin-dir".into(), args.pins.pin_dir.clone().into()]);
-        }
-        if run_dir {
-            command.extend(["--run-dir".into(), args.run_dir.run_dir.clone().into()]);
-        }
+        command.extend(["--pin-dir".into(), args.pins.pin_dir.clone().into()]);
+        command.extend(["--run-dir".into(), args.run_dir.run_dir.clone().into()]);
         parts.push(part(name, Source::Own(command)));
     }
+    parts.push(part("version.txt", Source::Own(vec!["--version".into()])));
     for (name, path) in [("configz.json", "/configz"), ("flagz.txt", "/flagz"), ("metrics.txt", "/metrics")] {
         parts.push(part(name, Source::Page(args.metrics_address, path)));
     }
@@ -173,20 +171,11 @@ fn files(paths: &[&str]) -> anyhow::Result<Vec<u8>> {
 
 /// The body of a page of the daemon.
 fn page(address: SocketAddr, path: &str) -> anyhow::Result<String> {
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    // HTTP/1.0: no keep-alive and no chunks.
-    write!(stream, "GET {path} HTTP/1.0\r\nhost: svc\r\n\r\n")?;
-    let mut answer = Vec::new();
-    stream.take(LARGEST as u64).read_to_end(&mut answer)?;
-    let answer = String::from_utf8_lossy(&answer).into_owned();
-    let (head, body) = answer.split_once("\r\n\r\n").context("the answer is not whole")?;
-    ensure!(
-        head.split_whitespace().nth(1) == Some("200"),
-        "the answer is {:?}",
-        head.lines().next().unwrap_or_default()
-    );
-    Ok(body.to_owned())
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(async { timeout(PATIENCE, ask::page(address, path, LARGEST)).await });
+    let (status, body) = answer.with_context(|| format!("no answer within {} s", PATIENCE.as_secs()))??;
+    ensure!(status == StatusCode::OK, "the answer is {status}");
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
 /// The lines, without what follows a word that announces a secret.

@@ -52,8 +52,7 @@ impl Reader {
         let runs =
             |(name, run): (String, run_time::RunTime)| (name, Runs { count: run.count, time: run.time });
         Ok(Reading {
-            // Zero means that there is no reading.
-            at: self.start.elapsed() + std::time::Duration::from_nanos(1),
+            at: self.start.elapsed(),
             services,
             live: live(&pins, &named)?,
             counters: counters(&pins)?,

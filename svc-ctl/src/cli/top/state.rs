@@ -64,21 +64,25 @@ pub struct ProgramLine {
 }
 
 impl State {
-    pub fn new(sort: Sort) -> Self {
-        Self { sort, before: None, now: Reading::default() }
+    pub fn new(sort: Sort, first: Reading) -> Self {
+        Self { sort, before: None, now: first }
     }
 
     /// Takes a newer reading.
     pub fn take(&mut self, reading: Reading) {
-        let old = std::mem::replace(&mut self.now, reading);
-        self.before = (old.at != Duration::ZERO).then_some(old);
+        self.before = Some(std::mem::replace(&mut self.now, reading));
     }
 
     /// Seconds between the readings.
     pub fn seconds(&self) -> f64 {
-        let before = self.before.as_ref().map_or(Duration::ZERO, |before| before.at);
+        let before = self.before.as_ref().map_or(self.now.at, |before| before.at);
         let seconds = self.now.at.saturating_sub(before).as_secs_f64();
-        if self.before.is_none() || seconds == 0.0 { 1.0 } else { seconds }
+        if seconds == 0.0 { 1.0 } else { seconds }
+    }
+
+    /// A value of the earlier reading. Without one no rate is known: the value is that of `now`.
+    fn earlier<T: Copy + Default>(&self, now: T, of: impl Fn(&Reading) -> Option<&T>) -> T {
+        self.before.as_ref().map_or(now, |reading| of(reading).copied().unwrap_or_default())
     }
 
     pub fn is_unnamed(&self) -> bool {
@@ -89,11 +93,7 @@ impl State {
     pub fn services(&self) -> Vec<ServiceLine> {
         let seconds = self.seconds();
         let line = |(name, counts): (&String, &Counts)| {
-            // Without an earlier reading no rate is known.
-            let before = self
-                .before
-                .as_ref()
-                .map_or(*counts, |before| before.services.get(name).copied().unwrap_or_default());
+            let before = self.earlier(*counts, |reading| reading.services.get(name));
             let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
             ServiceLine {
                 name: name.clone(),
@@ -122,10 +122,7 @@ impl State {
                 .any(|start| name.starts_with(start))
         };
         let rate = |name: &String, now: u64| {
-            let before = self
-                .before
-                .as_ref()
-                .map_or(now, |before| before.counters.get(name).copied().unwrap_or_default());
+            let before = self.earlier(now, |reading| reading.counters.get(name));
             now.saturating_sub(before) as f64 / self.seconds()
         };
         let counters = self.now.counters.iter().filter(|(name, sum)| is_drop(name) && **sum != 0);
@@ -138,10 +135,7 @@ impl State {
     pub fn programs(&self) -> Vec<ProgramLine> {
         let seconds = self.seconds();
         let line = |(name, now): (&String, &Runs)| {
-            let before = self
-                .before
-                .as_ref()
-                .map_or(*now, |before| before.programs.get(name).copied().unwrap_or_default());
+            let before = self.earlier(*now, |reading| reading.programs.get(name));
             let (count, time) =
                 (now.count.saturating_sub(before.count), now.time.saturating_sub(before.time));
             let cost = if count == 0 { 0.0 } else { time.as_nanos() as f64 / count as f64 };

@@ -36,8 +36,7 @@ fn reading(seconds: u64) -> Reading {
 }
 
 fn state(sort: Sort) -> State {
-    let mut state = State::new(sort);
-    state.take(reading(10));
+    let mut state = State::new(sort, reading(10));
     state.take(reading(12));
     state
 }
@@ -66,8 +65,7 @@ fn each_key_has_its_order() {
 
 #[test]
 fn without_a_second_reading_no_rate_is_claimed() {
-    let mut state = State::new(Sort::New);
-    state.take(reading(10));
+    let mut state = State::new(Sort::New, reading(10));
     assert!(state.services().iter().all(|line| line.new == 0.0 && line.octets == 0.0));
     assert!(state.drops().iter().all(|(_, rate, sum)| *rate == 0.0 && *sum > 0));
     // A counter that begins again gives no rate either.
@@ -79,9 +77,9 @@ fn without_a_second_reading_no_rate_is_claimed() {
 fn a_frame_that_is_too_narrow_is_refused_and_one_without_daemon_says_so() {
     let refused = text(&state(Sort::New), NARROWEST - 1, 24).unwrap_err().to_string();
     assert!(refused.contains("40 are the fewest"), "{refused}");
-    let mut state = State::new(Sort::New);
     let empty = BTreeMap::new();
-    state.take(Reading { is_unnamed: true, services: empty, live: None, ..reading(3) });
+    let reading = Reading { is_unnamed: true, services: empty, live: None, ..reading(3) };
+    let state = State::new(Sort::New, reading);
     assert!(text(&state, 80, 24).unwrap().contains("no daemon"));
 }
 
